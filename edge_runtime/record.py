@@ -1,0 +1,94 @@
+"""What goes in and what comes out of the device: one sample, one record."""
+
+import enum
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+
+
+class Flag(enum.IntFlag):
+    """What a record's reader must know before trusting it."""
+
+    IMPUTED = 1  # at least one reading was replaced by the forecast
+    FREE_RUN = 2  # tier 2: the recurrent unit runs on its own forecasts
+    RESYNC = 4  # tier 2: a gate is held open to find the signal again
+    WARMUP = 8  # the recurrent state was reset and is still settling
+    RESET = 16  # the recurrent state was reset at this sample
+    FALLBACK = 32  # tier 3: the statistical detector answered
+    LATE = 64  # the model's answer missed its deadline
+    GAP = 128  # the source delivered no sample for this index
+    RESTARTED = 256  # first model-backed record after the inference process was restarted
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One reading of all channels.
+
+    index: position in the stream, counted from 0, without holes.
+    time: seconds as the source tells them, or None.
+    values: float32 [channels] in the bundle's channel order and raw units; NaN where missing.
+    """
+
+    index: int
+    time: float | None
+    values: Float32
+
+
+@dataclass(frozen=True)
+class Record:
+    """The answer for one sample.
+
+    tier: who vouches for it, 1 gate, 2 recurrent unit alone, 3 statistical fallback.
+    valid: a healthy, settled model stands behind it; False wherever tier 3 or a warm-up answered.
+    score, threshold: of the detector that answered; None for a gap.
+    masked: channels whose reading was unusable; imputed: channels replaced by the forecast.
+    blamed: channels behind the alarm, worst first; empty when there is no alarm.
+    model: first 12 hex digits of the SHA-256 of model.tflite, empty when no model was usable.
+    """
+
+    index: int
+    time: float | None
+    tier: int
+    flags: Flag
+    valid: bool
+    score: float | None
+    threshold: float | None
+    alarm: bool
+    masked: tuple[str, ...]
+    imputed: tuple[str, ...]
+    blamed: tuple[str, ...]
+    model: str
+
+    def to_json(self) -> str:
+        """One JSON object without a line break; flags as a list of names."""
+        return json.dumps(
+            {
+                "index": self.index,
+                "time": self.time,
+                "tier": self.tier,
+                "flags": flag_names(self.flags),
+                "valid": self.valid,
+                "score": _rounded(self.score),
+                "threshold": _rounded(self.threshold),
+                "alarm": self.alarm,
+                "masked": self.masked,
+                "imputed": self.imputed,
+                "blamed": self.blamed,
+                "model": self.model,
+            },
+            separators=(",", ":"),
+        )
+
+
+def flag_names(flags: Flag) -> list[str]:
+    """Names of the set flags, lowest bit first."""
+    return [flag.name for flag in Flag if flag in flags and flag.name]
+
+
+def _rounded(value: float | None) -> float | None:
+    # Nine significant digits identify every float32, and keep a line readable.
+    return None if value is None else float(f"{value:.9g}")
