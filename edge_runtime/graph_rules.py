@@ -1,0 +1,76 @@
+"""What a graph may contain to be run: a closed list of int8 operators, one step, no control flow.
+
+The same rules refuse a conversion on the workstation and a foreign file on the device.
+"""
+
+from edge_runtime.flatbuffer import GraphSummary
+
+ALLOWED_OPERATORS = frozenset(
+    {"ADD", "SUB", "MUL", "FULLY_CONNECTED", "LOGISTIC", "TANH", "RELU", "QUANTIZE"}
+)
+REQUIRED_INPUTS = (
+    "innovation",
+    "forecast",
+    "evidence",
+    "magnitude",
+    "difference",
+    "mask",
+    "guarded",
+    "gate",
+)
+REQUIRED_OUTPUTS = ("logit", "gate_next", "correction")
+_REASONS = {
+    "WHILE": "the GRU became a loop: export one step, not a sequence layer",
+    "IF": "control flow: export one step without branches",
+    "DEQUANTIZE": "a float island: quantise the whole graph to int8",
+    "CONCATENATION": "it forces one scale on all its inputs: use one FULLY_CONNECTED per input and ADD",
+}
+
+
+def graph_faults(graph: GraphSummary) -> list[str]:
+    """Reasons why `graph` is not a valid gruard step, empty when it is one."""
+    faults = []
+    if graph.subgraphs != 1:
+        faults.append(f"{graph.subgraphs} subgraphs instead of 1: {_REASONS['WHILE']}")
+    for operator in sorted({o.name for o in graph.operators} - ALLOWED_OPERATORS):
+        faults.append(f"operator {operator} is not allowed: {_reason(operator)}")
+    floats = [t.name for t in graph.tensors if t.dtype not in ("int8", "int32")]
+    if floats:
+        faults.append(
+            f"{len(floats)} tensors are not int8 (first: {floats[0]}): "
+            "convert with full-integer quantisation"
+        )
+    return faults + _signature_faults(graph)
+
+
+def _reason(operator: str) -> str:
+    if operator.startswith(("CUSTOM", "BUILTIN")):
+        return "only TFLite's built-in " + ", ".join(sorted(ALLOWED_OPERATORS))
+    return _REASONS.get(operator, "only " + ", ".join(sorted(ALLOWED_OPERATORS)))
+
+
+def _signature_faults(graph: GraphSummary) -> list[str]:
+    layers = layer_count(graph.inputs)
+    inputs = {*REQUIRED_INPUTS, *(f"state_{i}" for i in range(layers))}
+    outputs = {*REQUIRED_OUTPUTS}
+    outputs |= {f"{part}_{i}" for part in ("update", "candidate") for i in range(layers)}
+    faults = []
+    for side, wanted, found in (
+        ("inputs", inputs, set(graph.inputs)),
+        ("outputs", outputs, set(graph.outputs)),
+    ):
+        if wanted != found:
+            faults.append(
+                f"signature {side} differ: missing {sorted(wanted - found)}, "
+                f"unknown {sorted(found - wanted)}: not a gruard step"
+            )
+    for name, index in {**graph.inputs, **graph.outputs}.items():
+        tensor = graph.tensors[index]
+        if tensor.dtype != "int8" or len(tensor.scales) != 1 or len(tensor.shape) != 2:
+            faults.append(f"tensor {name} is not a [1, n] int8 tensor with one scale")
+    return faults
+
+
+def layer_count(inputs: dict[str, int]) -> int:
+    """Number of recurrent layers, from the state inputs' names."""
+    return sum(name.startswith("state_") for name in inputs)

@@ -1,0 +1,288 @@
+"""The manifest: everything about a bundle that is not weights, as frozen dataclasses.
+
+`to_dict` and `from_dict` are inverse; `from_dict` trusts nothing and names the field that is wrong.
+All arrays are in standardised units (channel centre 0, scale 1) unless said otherwise.
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge_runtime.errors import GruardError
+
+SCHEMA = 1
+Vector = tuple[float, ...]
+Matrix = tuple[Vector, ...]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One sensor signal. Limits are in raw units; None switches a rule off."""
+
+    name: str
+    unit: str
+    center: float
+    scale: float
+    low: float | None
+    high: float | None
+    max_rate: float | None  # raw units per second
+    stuck_after: int | None  # samples of one and the same value
+    exogenous: bool
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Quantisation of one graph input or output."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The linear highway: coefficients [order][channels], newest lag first."""
+
+    highway: Matrix
+    innovation_scale: Vector
+
+
+@dataclass(frozen=True)
+class Score:
+    """Constants of the anomaly score; see `edge_runtime.score` for the formulas."""
+
+    smoothing: float
+    weights: Vector  # residual, distance, level, gate
+    part_mean: Vector
+    part_std: Vector
+    residual_scale: Vector
+    residual_mean: Vector  # clean mean of the residual term, per channel
+    evidence_mean: Vector  # clean mean of the gate's evidence, per channel
+    level_mean: Vector  # clean mean of the level term, per channel
+    distance_root: Matrix  # W with WᵀW the inverse of the shrunk residual covariance
+    level_root: Matrix
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Debounce and hysteresis: on after `m` of `n`, off after `clear_after` below the clear level."""
+
+    m: int
+    n: int
+    clear_after: int
+
+
+@dataclass(frozen=True)
+class Tiers:
+    """Bounds of the tiers, in samples."""
+
+    closed_limit: int
+    lost_limit: int
+    contradiction_limit: int
+    free_run_limit: int
+    resync_channel: int
+    resync_all: int
+    window: int  # re-synchronisations are counted over this many samples
+    hour: int  # returns from tier 3 are counted over this many samples
+    warmup: int
+    frozen_limit: int
+    agree: int
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """Clean limits of the statistical detector, per channel; see `edge_runtime.fallback`."""
+
+    smoothing: float
+    slack: float
+    range: Vector
+    level: Vector
+    change: Vector
+    cusum: Vector
+    same: Vector  # samples
+    missing: Vector  # samples
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Alarm threshold for one kernel id and the promise it carries (alarms per day)."""
+
+    value: float
+    clear: float
+    wished_per_day: float
+    method: str
+    clean_days: float
+    held_out_days: float
+    held_out_alarms: int
+    upper_bound_per_day: float
+    assured: bool
+    days_needed: float
+    statement: str
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Non-linearities of the host, as float32 values."""
+
+    softplus: Vector  # 256 entries, one per int8 code of the logit
+    log: Vector  # 257 entries
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The verdict of int8 against float; `forced` marks a bundle written although it failed."""
+
+    passed: bool
+    forced: bool
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the bundle comes from; no path and no clock, so that equal inputs give equal bytes."""
+
+    data_sha256: str
+    weights_sha256: str
+    seed: int
+    tools: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Contents of manifest.json. `members` maps each other file to its SHA-256."""
+
+    schema: int
+    name: str
+    version: int
+    period: float | None  # seconds
+    channels: tuple[Channel, ...]
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+    forecast: Forecast
+    score: Score
+    alarm: Alarm
+    tiers: Tiers
+    fallback: Fallback
+    thresholds: Mapping[str, Threshold]
+    tables: Tables
+    validation: Validation
+    provenance: Provenance
+    members: Mapping[str, str]
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Channel names in the model's order."""
+        return tuple(channel.name for channel in self.channels)
+
+
+def to_dict(manifest: Manifest) -> dict[str, Any]:
+    """Plain JSON types; floats keep their exact value."""
+    return dataclasses.asdict(manifest)
+
+
+def from_dict(data: Any, source: str) -> Manifest:
+    """The manifest in `data` (parsed JSON of the file `source`).
+
+    Raises GruardError naming the field when something is missing, unknown, of the wrong type or
+    not finite, when the schema is not ours, or when lengths contradict the number of channels.
+    """
+    if not isinstance(data, dict):
+        raise GruardError(f"{source}: not a manifest (a JSON object is expected)")
+    schema = data.get("schema")
+    if schema != SCHEMA:
+        raise GruardError(
+            f"{source}: schema {schema!r} is unknown, this runtime reads schema {SCHEMA}; "
+            "convert again with the matching version or update the runtime"
+        )
+    manifest = _build(Manifest, data, source)
+    assert isinstance(manifest, Manifest)
+    _check_lengths(manifest, source)
+    return manifest
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    """`value` as an instance of the annotation `kind`, checked all the way down."""
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(kind, value, where)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise GruardError(f"{where}: a list is expected")
+        return tuple(_build(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    if origin is not None and _is_subclass(origin, Mapping):
+        if not isinstance(value, dict):
+            raise GruardError(f"{where}: an object is expected")
+        return {str(k): _build(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+    if isinstance(kind, types.UnionType):
+        if value is None:
+            return None
+        return _build(next(a for a in arguments if a is not type(None)), value, where)
+    return _build_scalar(kind, value, where)
+
+
+def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise GruardError(f"{where}: an object is expected")
+    hints = typing.get_type_hints(kind)
+    missing, unknown = sorted(hints.keys() - value.keys()), sorted(value.keys() - hints.keys())
+    if missing or unknown:
+        raise GruardError(
+            f"{where}: fields missing: {', '.join(missing) or 'none'}; "
+            f"unknown: {', '.join(unknown) or 'none'}"
+        )
+    return kind(**{name: _build(hint, value[name], f"{where}: {name}") for name, hint in hints.items()})
+
+
+def _build_scalar(kind: Any, value: Any, where: str) -> Any:
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise GruardError(f"{where}: {value} is not a finite number")
+        return float(value)
+    if kind in (int, bool, str) and type(value) is kind:
+        return value
+    raise GruardError(f"{where}: {value!r} is not of type {kind.__name__}")
+
+
+def _is_subclass(origin: Any, parent: type) -> bool:
+    """Whether a typing origin is a class below `parent`."""
+    return isinstance(origin, type) and issubclass(origin, parent)
+
+
+def _check_lengths(manifest: Manifest, source: str) -> None:
+    count = len(manifest.channels)
+    if not 1 <= count <= 256 or len(set(manifest.channel_names)) != count:
+        raise GruardError(f"{source}: channels: 1 to 256 different names are expected")
+    if any(channel.scale <= 0 for channel in manifest.channels):
+        raise GruardError(f"{source}: channels: every scale must be above 0")
+    score, fallback = manifest.score, manifest.fallback
+    vectors: list[tuple[str, typing.Sequence[Any], int]] = [
+        ("forecast.innovation_scale", manifest.forecast.innovation_scale, count),
+        ("score.residual_scale", score.residual_scale, count),
+        ("score.residual_mean", score.residual_mean, count),
+        ("score.evidence_mean", score.evidence_mean, count),
+        ("score.level_mean", score.level_mean, count),
+        ("score.distance_root", score.distance_root, count),
+        ("score.level_root", score.level_root, count),
+        ("score.weights", score.weights, 4),
+        ("score.part_mean", score.part_mean, 4),
+        ("score.part_std", score.part_std, 4),
+        ("fallback.range", fallback.range, count),
+        ("fallback.level", fallback.level, count),
+        ("fallback.change", fallback.change, count),
+        ("fallback.cusum", fallback.cusum, count),
+        ("fallback.same", fallback.same, count),
+        ("fallback.missing", fallback.missing, count),
+        ("tables.softplus", manifest.tables.softplus, 256),
+        ("tables.log", manifest.tables.log, 257),
+    ]
+    rows = [*manifest.forecast.highway, *score.distance_root, *score.level_root]
+    vectors += [("a matrix row", row, count) for row in rows]
+    for name, vector, wanted in vectors:
+        if len(vector) != wanted:
+            raise GruardError(f"{source}: {name}: {wanted} entries expected, {len(vector)} found")
+    if not manifest.forecast.highway:
+        raise GruardError(f"{source}: forecast.highway: at least one lag is expected")

@@ -1,0 +1,83 @@
+"""Float32 host arithmetic in one fixed order, so that C on a microcontroller gives the same bits.
+
+Every sum runs from the first element to the last, every product is rounded before it is added,
+and the only transcendental function is a table. Nothing here may be replaced by a BLAS call:
+its order of summation and its fused multiply-adds differ between machines.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.record import Float32
+
+Int8 = npt.NDArray[np.int8]
+
+LOG_TABLE_SIZE = 256
+_MANTISSA_BITS = 23
+_INDEX_SHIFT = _MANTISSA_BITS - 8
+_LN2 = np.float32(math.log(2.0))
+
+
+def quantise(values: Float32, scale: float, zero_point: int) -> Int8:
+    """int8 codes of float32 `values` (any shape): round half to even, clip to [-128, 127].
+
+    The one quantise function of the project. `saturations` tells how many values were clipped.
+    """
+    codes = np.rint(values / np.float32(scale)) + np.float32(zero_point)
+    clipped: Int8 = np.minimum(np.maximum(codes, np.float32(-128)), np.float32(127)).astype(np.int8)
+    return clipped
+
+
+def dequantise(codes: Int8, scale: float, zero_point: int) -> Float32:
+    """float32 values of int8 `codes` (any shape)."""
+    return (codes.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+
+
+def saturations(values: Float32, scale: float, zero_point: int) -> int:
+    """How many of `values` lie outside what int8 can express with this scale."""
+    codes = np.rint(values / np.float32(scale)) + np.float32(zero_point)
+    return int(np.count_nonzero((codes < -128) | (codes > 127)))
+
+
+def ordered_sum(values: Float32) -> np.float32:
+    """Sum of a vector, strictly first to last (numpy's own sum is pairwise)."""
+    total: np.float32 = np.add.accumulate(values)[-1]
+    return total
+
+
+def ordered_matvec(matrix: Float32, vector: Float32) -> Float32:
+    """matrix [rows, columns] times vector [columns], each row summed first to last."""
+    products: Float32 = matrix * vector
+    result: Float32 = np.add.accumulate(products, axis=1)[:, -1]
+    return result
+
+
+def log_table() -> Float32:
+    """Natural logarithm at 1, 1 + 1/256 … 2: float32 [257], the table behind `table_log`."""
+    nodes = 1.0 + np.arange(LOG_TABLE_SIZE + 1, dtype=np.float64) / LOG_TABLE_SIZE
+    return np.log(nodes).astype(np.float32)
+
+
+def table_log(values: Float32, table: Float32) -> Float32:
+    """Natural logarithm of finite `values` >= 1, linear between the 257 nodes of `table`.
+
+    The error is below 2e-6 (half the squared node distance times the curvature at 1).
+    """
+    bits = values.view(np.int32)
+    exponent = (bits >> _MANTISSA_BITS) - 127
+    mantissa = bits & ((1 << _MANTISSA_BITS) - 1)
+    index = mantissa >> _INDEX_SHIFT
+    fraction = (mantissa & ((1 << _INDEX_SHIFT) - 1)).astype(np.float32) * np.float32(
+        2.0**-_INDEX_SHIFT
+    )
+    low = table[index]
+    within: Float32 = low + fraction * (table[index + 1] - low)
+    return exponent.astype(np.float32) * _LN2 + within
+
+
+def softplus_table(scale: float, zero_point: int) -> Float32:
+    """log(1 + exp(-logit)) for each of the 256 codes of an int8 logit, lowest code first."""
+    logits = (np.arange(-128, 128, dtype=np.float64) - zero_point) * float(np.float32(scale))
+    return np.logaddexp(0.0, -logits).astype(np.float32)

@@ -1,0 +1,322 @@
+"""One step: a sample and a state come in, a record and the next state go out.
+
+All arithmetic is float32 on the host but the graph itself, which is int8; the same code runs on the
+device, in calibration and in validation, so what is measured is what ships.
+
+Notation, all in standardised units: x reading, m mask, mu forecast, e = x - mu innovation,
+s its clean scale, g gate, u = mu + g e trusted input, h recurrent state.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edge_runtime import score, tiers
+from edge_runtime.alarm import AlarmState, update_alarm
+from edge_runtime.interpreter import KERNEL_ID, StepGraph
+from edge_runtime.manifest import Manifest
+from edge_runtime.record import Flag, Float32, Record, Sample
+from edge_runtime.standardise import Scaler, channel_scaler, standardise
+from edge_runtime.validity import (
+    Bools,
+    ValidityRules,
+    ValidityState,
+    check_validity,
+    initial_validity,
+    validity_rules,
+)
+
+INNOVATION_CLIP = np.float32(4)
+EVIDENCE_CLIP = np.float32(8)
+FORECAST_CLIP = np.float32(8)
+_ONE = np.float32(1)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A graph with the manifest's constants as arrays."""
+
+    manifest: Manifest
+    graph: StepGraph
+    model_hash: str
+    scaler: Scaler
+    rules: ValidityRules
+    highway: Float32  # [order, channels], newest lag first
+    innovation_scale: Float32
+    gated: Float32  # 0 where exogenous: the gate never closes there
+    score: score.ScoreConstants
+    state_limits: tuple[tuple[np.float32, np.float32], ...]  # range of each int8 state input
+
+
+@dataclass(frozen=True)
+class Recurrent:
+    """What the forecast depends on: trusted inputs [order, channels], states, gate, correction."""
+
+    history: Float32
+    hidden: tuple[Float32, ...]
+    gate: Float32
+    correction: Float32
+    value: Float32  # last reading, 0 where it was unusable
+    mask: Float32
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that is carried from one sample to the next; None before the first."""
+
+    validity: ValidityState
+    recurrent: Recurrent | None
+    score: score.ScoreState
+    alarm: AlarmState
+    tiers: tiers.TierState
+
+
+@dataclass(frozen=True)
+class Traces:
+    """The inside of one step, for calibration and validation; vectors [channels]."""
+
+    value: Float32
+    mask: Float32
+    forecast: Float32
+    gate: Float32
+    doubt: Float32
+    parts: Float32  # unsmoothed [4]
+    terms: Float32  # unsmoothed [3, channels]
+    hidden: tuple[Float32, ...]
+    inputs: dict[str, Float32]
+    outputs: dict[str, Float32]
+
+
+def build_model(source: Manifest, graph: StepGraph, model_hash: str) -> Model:
+    """The constants of `source` as arrays around `graph`."""
+    states = [source.inputs[f"state_{i}"] for i in range(len(graph.state_sizes))]
+    limits = tuple(
+        (
+            np.float32((-127 - s.zero_point) * s.scale),
+            np.float32((126 - s.zero_point) * s.scale),
+        )
+        for s in states
+    )
+    return Model(
+        manifest=source,
+        graph=graph,
+        model_hash=model_hash,
+        scaler=channel_scaler(source.channels),
+        rules=validity_rules(source.channels, source.period),
+        highway=np.array(source.forecast.highway, np.float32),
+        innovation_scale=np.array(source.forecast.innovation_scale, np.float32),
+        gated=np.array([not c.exogenous for c in source.channels], np.float32),
+        score=score.score_constants(source),
+        state_limits=limits,
+    )
+
+
+def initial_state(model: Model) -> State:
+    """The state before the first sample."""
+    channels = len(model.manifest.channels)
+    return State(
+        validity=initial_validity(channels),
+        recurrent=None,
+        score=score.initial_score(model.score),
+        alarm=AlarmState(),
+        tiers=tiers.initial_tiers(channels, model.manifest.tiers.warmup),
+    )
+
+
+def step(
+    model: Model, sample: Sample, state: State, fallback: Record
+) -> tuple[Record, State, Traces]:
+    """The record for `sample`, the next state, and the step's traces.
+
+    `fallback` is the statistical detector's record for the same sample: it answers while the model
+    is warming up or distrusted.
+    """
+    mask, validity = check_validity(sample.values, model.rules, state.validity)
+    value = standardise(sample.values, mask, model.scaler)
+    recurrent = state.recurrent or start_recurrent(model, value)
+    plan = state.tiers
+    traces, following = advance(
+        model, value, mask.astype(np.float32), recurrent, tiers.held_open(plan), plan.phase
+    )
+    total, score_state = score.update_score(traces.parts, traces.terms, state.score, model.score)
+    tier_now = tiers.tier_of(plan)
+    alarm = _update_alarm(model, float(total), state.alarm, latched=tier_now != 1)
+    seen = _observe(model, traces, recurrent, following)
+    tier_state, reset = tiers.observe(plan, seen, model.manifest.tiers)
+    tier_state = tiers.agree(
+        tier_state, alarm.active == fallback.alarm, model.manifest.tiers
+    )
+    record = _record(model, sample, traces, float(total), alarm, score_state, plan, fallback)
+    if reset:
+        record = replace(record, flags=record.flags | Flag.RESET)
+    return record, State(validity, None if reset else following, score_state, alarm, tier_state), traces
+
+
+def start_recurrent(model: Model, value: Float32) -> Recurrent:
+    """A recurrent state that believes the machine has always stood at `value`."""
+    channels = len(value)
+    return Recurrent(
+        history=np.repeat(value[np.newaxis], len(model.highway), axis=0),
+        hidden=tuple(np.zeros(size, np.float32) for size in model.graph.state_sizes),
+        gate=np.ones(channels, np.float32),
+        correction=np.zeros(channels, np.float32),
+        value=value,
+        mask=np.zeros(channels, np.float32),
+    )
+
+
+def forecast(model: Model, recurrent: Recurrent) -> Float32:
+    """mu [channels]: the linear highway over the trusted inputs plus the GRU's correction."""
+    total = model.innovation_scale * recurrent.correction
+    for lag, coefficients in enumerate(model.highway):
+        total = total + coefficients * recurrent.history[lag]
+    clipped: Float32 = np.clip(total, -FORECAST_CLIP, FORECAST_CLIP)
+    return clipped
+
+
+def advance(
+    model: Model,
+    value: Float32,
+    mask: Float32,
+    recurrent: Recurrent,
+    held_open: Float32,
+    phase: tiers.Phase,
+) -> tuple[Traces, Recurrent]:
+    """Run the graph once and blend the state; no decision is taken here."""
+    mu = forecast(model, recurrent)
+    # A free run ignores every gated reading, exogenous ones stay known.
+    used = mask * (_ONE - model.gated) if phase is tiers.Phase.FREE_RUN else mask
+    inputs = graph_inputs(model, value, mask, used, mu, recurrent, held_open)
+    outputs = model.graph(inputs)
+    gate = outputs["gate_next"]
+    trusted = mu + gate * inputs["innovation"]
+    hidden = tuple(
+        outputs[f"candidate_{i}"] + outputs[f"update_{i}"] * (h - outputs[f"candidate_{i}"])
+        for i, h in enumerate(recurrent.hidden)
+    )
+    following = Recurrent(
+        history=np.concatenate([trusted[np.newaxis], recurrent.history[:-1]]),
+        hidden=hidden,
+        gate=gate,
+        correction=outputs["correction"],
+        value=value,
+        mask=mask,
+    )
+    innovation = mask * np.clip(value - mu, -INNOVATION_CLIP, INNOVATION_CLIP)
+    parts, terms = score.score_parts(innovation, value, outputs["doubt"], mask, model.score)
+    traces = Traces(
+        value, mask, mu, gate, outputs["doubt"], parts, terms, hidden, inputs, outputs
+    )
+    return traces, following
+
+
+def graph_inputs(
+    model: Model,
+    value: Float32,
+    mask: Float32,
+    used: Float32,
+    mu: Float32,
+    recurrent: Recurrent,
+    held_open: Float32,
+) -> dict[str, Float32]:
+    """The graph's named inputs, float32 [n] each. `used` is the mask the gate may work with."""
+    scale = model.innovation_scale
+    innovation = used * np.clip(value - mu, -INNOVATION_CLIP, INNOVATION_CLIP)
+    evidence = used * np.clip((value - mu) / scale, -EVIDENCE_CLIP, EVIDENCE_CLIP) / EVIDENCE_CLIP
+    moved = np.clip((value - recurrent.value) / scale, -EVIDENCE_CLIP, EVIDENCE_CLIP)
+    inputs = {
+        "innovation": innovation,
+        "forecast": mu,
+        "evidence": evidence,
+        "magnitude": np.abs(evidence),
+        "difference": used * recurrent.mask * moved / EVIDENCE_CLIP,
+        "mask": used,
+        "guarded": used * model.gated * (_ONE - held_open),
+        "gate": recurrent.gate,
+    }
+    for layer, hidden in enumerate(recurrent.hidden):
+        inputs[f"state_{layer}"] = hidden
+    return inputs
+
+
+def _update_alarm(model: Model, total: float, state: AlarmState, latched: bool) -> AlarmState:
+    rule = model.manifest.alarm
+    threshold = model.manifest.thresholds[KERNEL_ID]
+    following = update_alarm(
+        total, threshold.value, threshold.clear, rule.m, rule.n, rule.clear_after, state
+    )
+    if latched and state.active and not following.active:
+        # Outside tier 1 nobody may give the all-clear.
+        return AlarmState(following.recent, True, following.calm)
+    return following
+
+
+def _observe(
+    model: Model, traces: Traces, before: Recurrent, after: Recurrent
+) -> tiers.Observation:
+    edges = [
+        np.count_nonzero((h <= low) | (h >= high))
+        for h, (low, high) in zip(after.hidden, model.state_limits, strict=True)
+    ]
+    units = sum(len(h) for h in after.hidden)
+    pairs = zip(before.hidden, after.hidden, strict=True)
+    return tiers.Observation(
+        mask=traces.mask,
+        gate=traces.gate,
+        innovation=np.minimum(
+            np.abs(traces.value - traces.forecast) / model.innovation_scale, EVIDENCE_CLIP
+        ),
+        gated=model.gated,
+        saturated=sum(edges) / units if units else 0.0,
+        moved=not units or any(not np.array_equal(a, b) for a, b in pairs),
+        input_moved=not np.array_equal(before.value, after.value),
+    )
+
+
+def _record(
+    model: Model,
+    sample: Sample,
+    traces: Traces,
+    total: float,
+    alarm: AlarmState,
+    score_state: score.ScoreState,
+    plan: tiers.TierState,
+    fallback: Record,
+) -> Record:
+    names = model.manifest.channel_names
+    tier = tiers.tier_of(plan)
+    closed = (traces.gate < tiers.CLOSED_BELOW) & (model.gated > 0)
+    imputed = _named(names, closed)
+    flags = Flag.IMPUTED if imputed else Flag(0)
+    if plan.phase is tiers.Phase.FREE_RUN:
+        flags |= Flag.FREE_RUN
+    if plan.phase is tiers.Phase.RESYNC or bool((plan.forced > 0).any()):
+        flags |= Flag.RESYNC
+    if plan.warmup > 0:
+        flags |= Flag.WARMUP
+    active = alarm.active
+    blamed = tuple(names[i] for i in score.blame(score_state, model.score)) if active else ()
+    value, threshold = total, model.manifest.thresholds[KERNEL_ID].value
+    if tier == 3:
+        flags |= Flag.FALLBACK
+        active, blamed = fallback.alarm, fallback.blamed
+        value, threshold = fallback.score or 0.0, fallback.threshold or 0.0
+    return Record(
+        index=sample.index,
+        time=sample.time,
+        tier=tier,
+        flags=flags,
+        valid=tier != 3,
+        score=value,
+        threshold=threshold,
+        alarm=active,
+        masked=_named(names, traces.mask == 0),
+        imputed=imputed,
+        blamed=blamed,
+        model=model.model_hash,
+    )
+
+
+def _named(names: tuple[str, ...], chosen: Bools) -> tuple[str, ...]:
+    return tuple(name for name, yes in zip(names, chosen, strict=True) if yes)
+

@@ -1,0 +1,121 @@
+"""What a run came to: counted as it goes, told at the end, and shown live on a terminal."""
+
+import json
+import statistics
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from edge_runtime.record import Record, flag_names
+
+_RECENT = 1024  # latencies kept for the median: enough to be steady, and a run may last years
+_TIERS = {1: "gate", 2: "recurrent unit alone", 3: "fallback"}
+_PROGRESS_EVERY = 1.0  # seconds
+
+
+@dataclass
+class Summary:
+    """Counts of one run. Latencies are seconds from a sample's arrival to its record's end."""
+
+    records: int = 0
+    tiers: Counter[int] = field(default_factory=Counter)
+    flags: Counter[str] = field(default_factory=Counter)
+    alarms: int = 0
+    restarts: int = 0
+    dropped: int = 0
+    bad_cells: int = 0
+    bad_rows: int = 0
+    last: Record | None = None
+    slowest: float = 0.0
+    _latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
+
+    def add(self, record: Record, latency: float) -> None:
+        """Count one record."""
+        self.records += 1
+        self.tiers[record.tier] += 1
+        self.flags.update(flag_names(record.flags))
+        if record.alarm and not (self.last and self.last.alarm):
+            self.alarms += 1
+        self.last = record
+        self.slowest = max(self.slowest, latency)
+        self._latencies.append(latency)
+
+    def status(self) -> str:
+        """One short line for a service manager or a terminal."""
+        if self.last is None:
+            return "waiting for the first sample"
+        alarm = f"ALARM {','.join(self.last.blamed)}".rstrip() if self.last.alarm else "no alarm"
+        return f"sample {self.last.index}, tier {self.last.tier}, {alarm}, {self.alarms} alarms"
+
+    def to_json(self) -> str:
+        """The whole summary as one JSON object; latencies in milliseconds, null without records."""
+        return json.dumps(self._fields())
+
+    def to_text(self) -> str:
+        """The whole summary for people."""
+        tiers = (f"{_TIERS[tier]} {count}" for tier, count in sorted(self.tiers.items()))
+        flags = (f"{name} {count}" for name, count in self.flags.most_common())
+        median, slowest = self._fields()["latency_median_ms"], self.slowest * 1e3
+        latency = "-" if median is None else f"median {median:.2f} ms, slowest {slowest:.2f} ms"
+        lines = {
+            "records": str(self.records),
+            "by tier": ", ".join(tiers) or "-",
+            "flags": ", ".join(flags) or "-",
+            "alarms": str(self.alarms),
+            "restarts": str(self.restarts),
+            "bad input": f"{self.bad_cells} cells, {self.bad_rows} rows",
+            "not written": str(self.dropped),
+            "answer": latency,
+        }
+        return "\n".join(f"  {name:<12} {value}" for name, value in lines.items())
+
+    def _fields(self) -> dict[str, Any]:
+        median = statistics.median(self._latencies) * 1e3 if self._latencies else None
+        return {
+            "records": self.records,
+            "tiers": {str(tier): self.tiers[tier] for tier in _TIERS},
+            "flags": dict(self.flags),
+            "alarms": self.alarms,
+            "restarts": self.restarts,
+            "bad_cells": self.bad_cells,
+            "bad_rows": self.bad_rows,
+            "dropped": self.dropped,
+            "latency_median_ms": median,
+            "latency_max_ms": self.slowest * 1e3 if self._latencies else None,
+        }
+
+
+class Console:
+    """Log lines on stderr, and on a terminal a line below them that is renewed every second."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._live = stream.isatty()
+        self._next = float("-inf")
+
+    def log(self, text: str) -> None:
+        """Tell one event."""
+        self._write(f"{self._clear()}gruard: {text}\n")
+
+    def progress(self, status: Callable[[], str]) -> None:
+        """Show where the run is, if somebody is watching and a second has gone by."""
+        now = self._clock()
+        if self._live and now >= self._next:
+            self._next = now + _PROGRESS_EVERY
+            self._write(self._clear() + status())
+
+    def finish(self, text: str) -> None:
+        """Replace the live line by the last word."""
+        self._write(f"{self._clear()}{text}\n")
+
+    def _clear(self) -> str:
+        return "\r\x1b[K" if self._live else ""
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:
+            self._live = False  # a closed terminal must not end the run
