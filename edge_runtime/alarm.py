@@ -18,7 +18,13 @@ def debounced(scores: tuple[float, ...], m: int) -> float:
 
 
 def update_alarm(
-    score: float, threshold: float, clear: float, m: int, n: int, clear_after: int, state: AlarmState
+    score: float,
+    threshold: float,
+    clear: float,
+    m: int,
+    n: int,
+    clear_after: int,
+    state: AlarmState,
 ) -> AlarmState:
     """The next alarm state.
 
@@ -30,5 +36,3 @@ def update_alarm(
     rises = debounced(window, m) > threshold
     active = rises or (state.active and calm < clear_after)
     return AlarmState(window[-(n - 1) :] if n > 1 else (), active, calm)
-
-

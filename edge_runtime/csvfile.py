@@ -7,24 +7,22 @@ UTF-8, plain or gzip. One column may hold the time and one the label; all others
 import csv
 import gzip
 import io
-import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime import csvcell
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Float32
 
 TIME_NAMES = frozenset({"time", "timestamp", "t", "date", "datetime"})
 LABEL_NAMES = frozenset({"label", "anomaly", "is_anomaly"})
-MISSING = frozenset({"", "nan", "na", "null", "none"})
 DELIMITERS = ",;\t"
 _OPEN_ERRORS: dict[type[OSError], str] = {
     FileNotFoundError: "no such file; check the path",
@@ -105,14 +103,14 @@ class RowParser:
                 f"header, got {len(fields)}; leave a cell empty for a missing value"
             )
         try:
-            numbers = [_number(fields[i]) for i in self._channel_columns]
+            numbers = [csvcell.number(fields[i]) for i in self._channel_columns]
         except ValueError:
-            column = next(i for i in self._channel_columns if not _is_number(fields[i]))
+            column = next(i for i in self._channel_columns if not csvcell.is_number(fields[i]))
             raise self._bad_cell(column, fields[column], line_number, _WANTED_NUMBER) from None
         with np.errstate(over="ignore"):  # beyond float32 means infinite, which the mask handles
             values = np.array(numbers, dtype=np.float32)
-        time = self._special(self._time, fields, line_number, _seconds, _WANTED_TIME)
-        label = self._special(self._label, fields, line_number, _label, _WANTED_LABEL)
+        time = self._special(self._time, fields, line_number, csvcell.seconds, _WANTED_TIME)
+        label = self._special(self._label, fields, line_number, csvcell.label, _WANTED_LABEL)
         return Row(time, values, label)
 
     def _find(self, name: str) -> int:
@@ -268,53 +266,10 @@ def _header_fault(columns: list[str]) -> str | None:
     twice = sorted({column for column in columns if columns.count(column) > 1})
     if not any(columns):
         return "is blank; the first line must name the columns"
-    if all(_is_number(column) for column in columns):
+    if all(csvcell.is_number(column) for column in columns):
         return "holds numbers; the first line must name the columns"
     if "" in columns:
         return f"column {columns.index('') + 1} has no name; name it"
     if twice:
         return f"more than one column is named {', '.join(twice)}; rename all but one"
     return None
-
-
-def _number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        if text.strip().lower() in MISSING:
-            return math.nan
-        raise
-    if "_" in text:  # Python reads 1_000 as a number; in a recording it is a typing error
-        raise ValueError(text)
-    return number
-
-
-def _is_number(text: str) -> bool:
-    try:
-        _number(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        # Python 3.10 does not know the suffix Z.
-        moment = datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in "Zz" else text)
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-        seconds = aware.timestamp()
-    if not math.isfinite(seconds):
-        raise ValueError(text)
-    return seconds
-
-
-def _label(text: str) -> float | None:
-    if text.lower() in MISSING:
-        return None
-    label = {"false": 0.0, "true": 1.0}.get(text.lower())
-    label = float(text) if label is None else label
-    if label not in (0.0, 1.0):
-        raise ValueError(text)
-    return label

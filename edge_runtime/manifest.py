@@ -91,6 +91,7 @@ class Tiers:
     hour: int  # returns from tier 3 are counted over this many samples
     warmup: int
     frozen_limit: int
+    saturated_limit: float  # share of the state at the edge of its range that is still healthy
     agree: int
 
 
@@ -234,7 +235,9 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
             f"{where}: fields missing: {', '.join(missing) or 'none'}; "
             f"unknown: {', '.join(unknown) or 'none'}"
         )
-    return kind(**{name: _build(hint, value[name], f"{where}: {name}") for name, hint in hints.items()})
+    return kind(
+        **{name: _build(hint, value[name], f"{where}: {name}") for name, hint in hints.items()}
+    )
 
 
 def _build_scalar(kind: Any, value: Any, where: str) -> Any:

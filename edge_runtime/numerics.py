@@ -13,6 +13,7 @@ import numpy.typing as npt
 from edge_runtime.record import Float32
 
 Int8 = npt.NDArray[np.int8]
+Scale = np.float32 | Float32
 
 LOG_TABLE_SIZE = 256
 _MANTISSA_BITS = 23
@@ -20,24 +21,25 @@ _INDEX_SHIFT = _MANTISSA_BITS - 8
 _LN2 = np.float32(math.log(2.0))
 
 
-def quantise(values: Float32, scale: float, zero_point: int) -> Int8:
+def quantise(values: Float32, scale: Scale, zero_point: Scale) -> Int8:
     """int8 codes of float32 `values` (any shape): round half to even, clip to [-128, 127].
 
-    The one quantise function of the project. `saturations` tells how many values were clipped.
+    The one quantise function of the project; `scale` and `zero_point` are float32 and may be given
+    per element. `saturations` tells how many values were clipped.
     """
-    codes = np.rint(values / np.float32(scale)) + np.float32(zero_point)
-    clipped: Int8 = np.minimum(np.maximum(codes, np.float32(-128)), np.float32(127)).astype(np.int8)
-    return clipped
+    codes = np.rint(values / scale) + zero_point
+    return np.minimum(np.maximum(codes, np.float32(-128)), np.float32(127)).astype(np.int8)
 
 
-def dequantise(codes: Int8, scale: float, zero_point: int) -> Float32:
+def dequantise(codes: Int8, scale: Scale, zero_point: Scale) -> Float32:
     """float32 values of int8 `codes` (any shape)."""
-    return (codes.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    values: Float32 = (codes.astype(np.float32) - zero_point) * scale
+    return values
 
 
-def saturations(values: Float32, scale: float, zero_point: int) -> int:
+def saturations(values: Float32, scale: Scale, zero_point: Scale) -> int:
     """How many of `values` lie outside what int8 can express with this scale."""
-    codes = np.rint(values / np.float32(scale)) + np.float32(zero_point)
+    codes = np.rint(values / scale) + zero_point
     return int(np.count_nonzero((codes < -128) | (codes > 127)))
 
 

@@ -12,7 +12,7 @@ from edge_runtime.record import Record
 _STDOUT = 1
 
 
-class SinkClosed(Exception):
+class SinkClosedError(Exception):
     """Whoever read the records has gone, as `| head` does; there is nobody to write for."""
 
 
@@ -22,7 +22,7 @@ class Sink(Protocol):
     dropped: int
 
     def write(self, record: Record) -> None:
-        """Write one record through. Raises SinkClosed when its reader is gone for good."""
+        """Write one record through. Raises SinkClosedError when its reader is gone for good."""
 
     def close(self) -> None:
         """Give the file back."""
@@ -42,7 +42,7 @@ class JsonLines:
         self._is_file = stat.S_ISREG(os.fstat(fd).st_mode)
 
     def write(self, record: Record) -> None:
-        """Write one whole line, or none and count it. Raises SinkClosed, see above."""
+        """Write one whole line, or none and count it. Raises SinkClosedError, see above."""
         line = record.to_json().encode() + b"\n"
         written = 0
         try:
@@ -50,7 +50,7 @@ class JsonLines:
                 written += os.write(self._fd, line[written:])
         except BrokenPipeError:
             if self._reader_may_leave:
-                raise SinkClosed from None
+                raise SinkClosedError from None
             self._drop(written)
         except OSError:
             self._drop(written)

@@ -5,7 +5,6 @@ row of missing readings, and both are counted. Only an unusable header is refuse
 """
 
 import csv
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -125,6 +124,8 @@ class GapWatch:
 def open_source(target: str, channels: Sequence[str]) -> Iterator[CsvSource]:
     """A CSV file, `.gz` too, or stdin for `-`; GruardError when it or its header is unusable."""
     if target == "-":
+        if sys.stdin is None:
+            raise GruardError("stdin is closed; pipe CSV lines into --source -")
         _tolerate(sys.stdin)
         yield CsvSource(sys.stdin, "stdin", channels)
         return

@@ -139,17 +139,18 @@ def step(
         model, value, mask.astype(np.float32), recurrent, tiers.held_open(plan), plan.phase
     )
     total, score_state = score.update_score(traces.parts, traces.terms, state.score, model.score)
-    tier_now = tiers.tier_of(plan)
-    alarm = _update_alarm(model, float(total), state.alarm, latched=tier_now != 1)
+    alarm = _update_alarm(model, float(total), state)
     seen = _observe(model, traces, recurrent, following)
     tier_state, reset = tiers.observe(plan, seen, model.manifest.tiers)
-    tier_state = tiers.agree(
-        tier_state, alarm.active == fallback.alarm, model.manifest.tiers
-    )
+    tier_state = tiers.agree(tier_state, alarm.active == fallback.alarm, model.manifest.tiers)
     record = _record(model, sample, traces, float(total), alarm, score_state, plan, fallback)
     if reset:
         record = replace(record, flags=record.flags | Flag.RESET)
-    return record, State(validity, None if reset else following, score_state, alarm, tier_state), traces
+    return (
+        record,
+        State(validity, None if reset else following, score_state, alarm, tier_state),
+        traces,
+    )
 
 
 def start_recurrent(model: Model, value: Float32) -> Recurrent:
@@ -204,9 +205,7 @@ def advance(
     )
     innovation = mask * np.clip(value - mu, -INNOVATION_CLIP, INNOVATION_CLIP)
     parts, terms = score.score_parts(innovation, value, outputs["doubt"], mask, model.score)
-    traces = Traces(
-        value, mask, mu, gate, outputs["doubt"], parts, terms, hidden, inputs, outputs
-    )
+    traces = Traces(value, mask, mu, gate, outputs["doubt"], parts, terms, hidden, inputs, outputs)
     return traces, following
 
 
@@ -239,26 +238,32 @@ def graph_inputs(
     return inputs
 
 
-def _update_alarm(model: Model, total: float, state: AlarmState, latched: bool) -> AlarmState:
+def _update_alarm(model: Model, total: float, state: State) -> AlarmState:
+    """The next alarm state: nothing is decided while warming up, nothing cleared in tier 2."""
+    if state.tiers.warmup > 0:
+        return state.alarm
     rule = model.manifest.alarm
     threshold = model.manifest.thresholds[KERNEL_ID]
     following = update_alarm(
-        total, threshold.value, threshold.clear, rule.m, rule.n, rule.clear_after, state
+        total, threshold.value, threshold.clear, rule.m, rule.n, rule.clear_after, state.alarm
     )
-    if latched and state.active and not following.active:
-        # Outside tier 1 nobody may give the all-clear.
-        return AlarmState(following.recent, True, following.calm)
-    return following
+    latched = tiers.tier_of(state.tiers) == 2 and state.alarm.active
+    return replace(following, active=True) if latched else following
+
+
+def saturated_share(model: Model, hidden: tuple[Float32, ...]) -> float:
+    """Share of the state's units at the edge of their int8 range."""
+    units = sum(len(h) for h in hidden)
+    edges = [
+        np.count_nonzero((h <= low) | (h >= high))
+        for h, (low, high) in zip(hidden, model.state_limits, strict=True)
+    ]
+    return sum(edges) / units if units else 0.0
 
 
 def _observe(
     model: Model, traces: Traces, before: Recurrent, after: Recurrent
 ) -> tiers.Observation:
-    edges = [
-        np.count_nonzero((h <= low) | (h >= high))
-        for h, (low, high) in zip(after.hidden, model.state_limits, strict=True)
-    ]
-    units = sum(len(h) for h in after.hidden)
     pairs = zip(before.hidden, after.hidden, strict=True)
     return tiers.Observation(
         mask=traces.mask,
@@ -267,8 +272,8 @@ def _observe(
             np.abs(traces.value - traces.forecast) / model.innovation_scale, EVIDENCE_CLIP
         ),
         gated=model.gated,
-        saturated=sum(edges) / units if units else 0.0,
-        moved=not units or any(not np.array_equal(a, b) for a, b in pairs),
+        saturated=saturated_share(model, after.hidden),
+        moved=not after.hidden or any(not np.array_equal(a, b) for a, b in pairs),
         input_moved=not np.array_equal(before.value, after.value),
     )
 
@@ -319,4 +324,3 @@ def _record(
 
 def _named(names: tuple[str, ...], chosen: Bools) -> tuple[str, ...]:
     return tuple(name for name, yes in zip(names, chosen, strict=True) if yes)
-

@@ -46,7 +46,8 @@ class Summary:
         if self.last is None:
             return "waiting for the first sample"
         alarm = f"ALARM {','.join(self.last.blamed)}".rstrip() if self.last.alarm else "no alarm"
-        return f"sample {self.last.index}, tier {self.last.tier}, {alarm}, {self.alarms} alarms"
+        so_far = f"{self.alarms} alarm{'' if self.alarms == 1 else 's'} so far"
+        return f"sample {self.last.index}, tier {self.last.tier}, {alarm}, {so_far}"
 
     def to_json(self) -> str:
         """The whole summary as one JSON object; latencies in milliseconds, null without records."""

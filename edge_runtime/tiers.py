@@ -20,7 +20,6 @@ from edge_runtime.record import Float32
 CLOSED_BELOW = np.float32(0.5)
 TINY_INNOVATION = np.float32(0.5)  # in units of the innovation scale
 HUGE_INNOVATION = np.float32(8.0)
-SATURATED_SHARE = 0.2
 RESYNCS_BEFORE_RESET = 2
 RETURNS_PER_HOUR = 3
 
@@ -124,9 +123,7 @@ def agree(state: TierState, same_verdict: bool, bounds: Tiers) -> TierState:
 
 def distrust(state: TierState, bounds: Tiers) -> TierState:
     """Hand over to tier 3; the model goes on in the shadow from a fresh state."""
-    return replace(
-        _settled(state), distrusted=True, agreed=0, frozen=0, warmup=bounds.warmup
-    )
+    return replace(_settled(state), distrusted=True, agreed=0, frozen=0, warmup=bounds.warmup)
 
 
 def _gate_phase(
@@ -177,7 +174,7 @@ def _free_run_phase(state: TierState, bounds: Tiers, mostly_masked: bool) -> Tie
 
 def _watch_health(state: TierState, seen: Observation, bounds: Tiers) -> TierState:
     frozen = state.frozen + 1 if seen.input_moved and not seen.moved else 0
-    broken = seen.saturated > SATURATED_SHARE or frozen >= bounds.frozen_limit
+    broken = seen.saturated > bounds.saturated_limit or frozen >= bounds.frozen_limit
     if broken and not state.distrusted:
         return distrust(state, bounds)
     return replace(state, frozen=frozen)

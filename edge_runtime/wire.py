@@ -24,6 +24,7 @@ MAX_PAYLOAD = 1 << 20
 """Bytes; a longer frame is garbage, and is refused before memory is set aside for it."""
 
 Fault = Literal["hang", "crash"]
+_FAULTS: dict[str, Fault] = {"hang": "hang", "crash": "crash"}
 
 
 class WireError(Exception):
@@ -163,7 +164,7 @@ def _message(kind: _Kind, payload: bytes) -> Message:
         case _Kind.RESET:
             return Reset()
         case _Kind.INJECT:
-            return Inject(_fault(payload.decode()))
+            return Inject(_FAULTS[payload.decode()])
         case _Kind.STOP:
             return Stop()
         case _Kind.HELLO:
@@ -177,12 +178,6 @@ def _sample(payload: bytes) -> Sample:
     index, time = _SAMPLE.unpack_from(payload)
     values = np.frombuffer(payload, dtype="<f4", offset=_SAMPLE.size).astype(np.float32)
     return Sample(index, None if math.isnan(time) else time, values)
-
-
-def _fault(kind: str) -> Fault:
-    if kind == "hang" or kind == "crash":
-        return kind
-    raise ValueError(f"unknown fault {kind!r}")
 
 
 def _record_to_bytes(record: Record) -> bytes:

@@ -46,8 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
         return serve(detector, options.request_fd, options.reply_fd)
     except BrokenPipeError:
         return 0  # the supervisor is gone, so nobody needs an answer
-    except (GruardError, wire.WireError, ImportError, OSError) as error:
-        wire.send(options.reply_fd, wire.Failure(str(error)))
+    except Exception as error:
+        # This is the end of the process: whatever it was, the supervisor must learn of it.
+        told = str(error) if isinstance(error, GruardError) else f"{type(error).__name__}: {error}"
+        wire.send(options.reply_fd, wire.Failure(told))
         return EXIT_FAILED
 
 
@@ -58,7 +60,8 @@ def become_worker() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # group; the supervisor stops us in good order
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no core dumps on an SD card
     # A hung worker cannot notice that its pipe closed, so the kernel has to end it.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def serve(detector: Stepper, request_fd: int, reply_fd: int) -> int:
@@ -98,10 +101,11 @@ def _break_down(kind: wire.Fault) -> NoReturn:
 def _load(bundle_path: Path, allow_failed: bool) -> tuple[Stepper, str]:
     from edge_runtime.bundle import read_bundle
     from edge_runtime.detector import Detector
+    from edge_runtime.interpreter import KERNEL_ID
 
     detector = Detector(read_bundle(bundle_path, allow_failed=allow_failed))
     detector.self_test()
-    return detector, detector.kernel_id
+    return detector, KERNEL_ID
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -21,7 +21,7 @@ _CHUNK = 65536
 _BACKLOG = 1 << 20  # bytes of requests a worker may leave unread
 
 
-class WorkerGone(Exception):
+class WorkerGoneError(Exception):
     """The worker ended, closed its pipe or talks garbage; its text says which."""
 
 
@@ -36,12 +36,10 @@ class WorkerProcess:
 
     command: what to run; `--request-fd N --reply-fd M` are appended.
     clock: monotonic seconds; measures the deadline while replies to older samples arrive.
-    Every method that talks raises WorkerGone when there is nobody to talk to.
+    Every method that talks raises WorkerGoneError when there is nobody to talk to.
     """
 
-    def __init__(
-        self, command: Sequence[str], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, command: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._command = tuple(command)
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
@@ -56,7 +54,7 @@ class WorkerProcess:
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Start a new process; it answers after its HELLO. Raises WorkerGone if it cannot."""
+        """Start a new process; it answers after its HELLO. Raises WorkerGoneError if it cannot."""
         assert self._process is None, "the old worker must be ended first"
         self._frames, self._unsent, self.hello = wire.FrameBuffer(), bytearray(), None
         worker_reads, self._request_fd = os.pipe()
@@ -73,7 +71,7 @@ class WorkerProcess:
             )
         except OSError as error:
             self._close_pipes()
-            raise WorkerGone(f"could not be started: {error}") from error
+            raise WorkerGoneError(f"could not be started: {error}") from error
         finally:
             os.close(worker_reads)
             os.close(worker_writes)
@@ -83,7 +81,7 @@ class WorkerProcess:
         while self.hello is None and self._wait(timeout):
             for message in self._receive():
                 if not isinstance(message, wire.Hello):
-                    raise WorkerGone(f"sent {type(message).__name__} before its HELLO")
+                    raise WorkerGoneError(f"sent {type(message).__name__} before its HELLO")
                 self.hello = message
         return self.hello
 
@@ -97,7 +95,7 @@ class WorkerProcess:
         while (left := end - self._clock()) > 0 and self._wait(left):
             for message in self._receive():
                 if not isinstance(message, Record) or message.index > sample.index:
-                    raise WorkerGone(f"sent an answer nobody asked for: {message}")
+                    raise WorkerGoneError(f"sent an answer nobody asked for: {message}")
                 if message.index == sample.index:
                     return message
         return None
@@ -111,7 +109,7 @@ class WorkerProcess:
         """End the worker in good order if it listens, by force if it does not."""
         if self._process is None:
             return
-        with suppress(WorkerGone):
+        with suppress(WorkerGoneError):
             self._queue(wire.Stop())
             self._flush()
         os.close(self._request_fd)
@@ -134,7 +132,7 @@ class WorkerProcess:
     def _wait(self, timeout: float) -> bool:
         """Send what is queued until a reply can be read; False when the time is over."""
         if self._process is None:
-            raise WorkerGone("is not running")
+            raise WorkerGoneError("is not running")
         self._flush()
         writing = [self._request_fd] if self._unsent else []
         readable, writable, _ = select.select([self._reply_fd], writing, [], max(timeout, 0.0))
@@ -145,22 +143,22 @@ class WorkerProcess:
             return
         data = os.read(self._reply_fd, _CHUNK)
         if not data:
-            raise WorkerGone(self._obituary())
+            raise WorkerGoneError(self._obituary())
         self._frames.feed(data)
         try:
             for message in self._frames.messages():
                 if isinstance(message, wire.Failure):
-                    raise WorkerGone(message.text)
+                    raise WorkerGoneError(message.text)
                 yield message
         except wire.WireError as error:
-            raise WorkerGone(f"talks garbage: {error}") from error
+            raise WorkerGoneError(f"talks garbage: {error}") from error
 
     def _queue(self, message: wire.Message) -> None:
         if self._process is None:
-            raise WorkerGone("is not running")
+            raise WorkerGoneError("is not running")
         self._unsent += wire.encode(message)
         if len(self._unsent) > _BACKLOG:
-            raise WorkerGone("does not read its requests")
+            raise WorkerGoneError("does not read its requests")
 
     def _flush(self) -> None:
         try:

@@ -1,0 +1,105 @@
+"""One recurrent step as a .tflite file: float for comparison, full int8 for the device.
+
+Only one step is exported, with the state as explicit inputs and outputs: a sequence layer would
+become a loop. Weights are per tensor, which every runtime including TensorFlow Lite Micro accepts.
+"""
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from edge_runtime.errors import GruardError
+from edge_runtime.flatbuffer import read_graph
+from edge_runtime.graph_rules import graph_faults
+from train.cell import CellConfig, cell_step, split_linear
+from train.quiet import quiet_stderr
+
+Float32 = npt.NDArray[np.float32]
+
+
+def export_float(weights: Mapping[str, Float32], config: CellConfig) -> bytes:
+    """The step as a float32 .tflite file."""
+    return _convert(_converter(weights, config))
+
+
+def export_int8(
+    weights: Mapping[str, Float32],
+    config: CellConfig,
+    representative: Iterable[Mapping[str, Float32]],
+) -> bytes:
+    """The step as a full-int8 .tflite file, its ranges taken from `representative` inputs.
+
+    representative: dicts of named float32 vectors [n], as the runtime feeds them. Raises GruardError
+    when the result holds anything but int8 arithmetic on the allowed operators.
+    """
+    samples = [{k: v[np.newaxis] for k, v in sample.items()} for sample in representative]
+    samples += _corners(samples[0])
+    converter = _converter(weights, config)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: iter(samples)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    model = _convert(converter)
+    faults = graph_faults(read_graph(model, "converted model"))
+    if faults:
+        raise GruardError("the conversion is not a full-int8 step: " + "; ".join(faults))
+    return model
+
+
+def _convert(converter: tf.lite.TFLiteConverter) -> bytes:
+    try:
+        with quiet_stderr(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model: bytes = converter.convert()
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise GruardError(f"TensorFlow cannot convert this model: {reason}") from None
+    return model
+
+
+def _corners(sample: Mapping[str, Float32]) -> list[dict[str, Float32]]:
+    """Two inputs that span what is bounded by construction, so that no state can saturate."""
+    bounded = {"evidence", "difference"} | {name for name in sample if name.startswith("state_")}
+    corners = []
+    for sign in (-1.0, 1.0):
+        corner = {name: value.copy() for name, value in sample.items()}
+        for name in bounded:
+            corner[name][:] = sign
+        for name in ("magnitude", "mask", "guarded", "gate"):
+            corner[name][:] = max(sign, 0.0)
+        corners.append(corner)
+    return corners
+
+
+def input_widths(config: CellConfig) -> dict[str, int]:
+    """Width of every graph input by name."""
+    names = ("innovation", "forecast", "evidence", "magnitude", "difference", "mask", "guarded")
+    widths = dict.fromkeys((*names, "gate"), config.channels)
+    return widths | {f"state_{i}": config.gru_units for i in range(config.gru_layers)}
+
+
+def _converter(weights: Mapping[str, Float32], config: CellConfig) -> tf.lite.TFLiteConverter:
+    layers = range(config.gru_layers)
+    kept = ["logit", "gate_next", "correction"]
+    kept += [f"{part}_{i}" for part in ("update", "candidate") for i in layers]
+
+    @tf.function
+    def step(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = cell_step(weights, config, inputs, split_linear)
+        return {name: outputs[name] for name in kept}
+
+    holder = tf.Module()
+    holder.step = step
+    signature = {
+        name: tf.TensorSpec([1, width], tf.float32, name)
+        for name, width in input_widths(config).items()
+    }
+    concrete = step.get_concrete_function(**signature)
+    return tf.lite.TFLiteConverter.from_concrete_functions([concrete], holder)

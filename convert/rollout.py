@@ -1,0 +1,77 @@
+"""Recordings through the runtime's own step, with everything inside it kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.fallback import Fallback
+from edge_runtime.record import Record, Sample
+from edge_runtime.step import Model, Traces, initial_state, saturated_share, step
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One recording's records and traces; every array has one row per sample.
+
+    value, mask, forecast, gate, doubt: [n, channels]. hidden: [n, all units]. parts: smoothed score
+    parts [n, 4]. terms: smoothed per-channel terms [n, 3, channels]. score: [n]. settled: [n], False
+    during warm-up and while the model is distrusted. saturated: [n], share of the state at its edge.
+    """
+
+    records: tuple[Record, ...]
+    traces: tuple[Traces, ...]
+    value: Float32
+    mask: Float32
+    forecast: Float32
+    gate: Float32
+    doubt: Float32
+    hidden: Float32
+    parts: Float32
+    terms: Float32
+    score: Float32
+    settled: npt.NDArray[np.bool_]
+    saturated: Float32
+
+
+def roll(model: Model, rows: Float32, repeat_to: int = 0) -> Rollout:
+    """Run `rows` (raw units [n, channels]) from a fresh state, over and over up to `repeat_to` rows.
+
+    The score is the model's own also where the fallback answers the record.
+    """
+    state, fallback = initial_state(model), Fallback(model.manifest, model.model_hash)
+    records, traces, parts, terms, settled = [], [], [], [], []
+    for index in range(max(len(rows), repeat_to)):
+        sample = Sample(index, None, rows[index % len(rows)])
+        record, state, trace = step(model, sample, state, fallback.step(sample))
+        records.append(record)
+        traces.append(trace)
+        parts.append(state.score.parts)
+        terms.append(state.score.terms)
+        settled.append(record.tier != 3)
+    smoothed = np.array(parts)
+    constants = model.score
+    standardised = (smoothed - constants.part_mean) / constants.part_std
+    return Rollout(
+        records=tuple(records),
+        traces=tuple(traces),
+        value=np.array([t.value for t in traces]),
+        mask=np.array([t.mask for t in traces]),
+        forecast=np.array([t.forecast for t in traces]),
+        gate=np.array([t.gate for t in traces]),
+        doubt=np.array([t.doubt for t in traces]),
+        hidden=np.array([np.concatenate(t.hidden) for t in traces]),
+        parts=smoothed,
+        terms=np.array(terms),
+        score=np.add.accumulate(standardised * constants.weights, axis=1)[:, -1],
+        settled=np.array(settled),
+        saturated=np.array([saturated_share(model, t.hidden) for t in traces]),
+    )
+
+
+def roll_all(model: Model, recordings: Sequence[Float32]) -> list[Rollout]:
+    """`roll` for each recording, each from a fresh state."""
+    return [roll(model, rows) for rows in recordings]

@@ -1,0 +1,74 @@
+"""The rows a conversion is judged on: held-out clean recordings, and the same with known faults."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.manifest import Channel
+from edge_runtime.standardise import channel_scaler
+from train.faults import FaultEvent, inject
+from train.prepare import standard_rows
+from train.run_folder import Run
+
+Float32 = npt.NDArray[np.float32]
+LONGEST = 4000
+SPACING = 150
+
+
+@dataclass(frozen=True)
+class FaultyRecording:
+    """Raw rows [n, channels] with injected faults, and for each row whether one is visible."""
+
+    rows: Float32
+    faulty: npt.NDArray[np.bool_]
+    events: tuple[FaultEvent, ...]
+
+
+def clean_test_rows(run: Run) -> list[Float32]:
+    """Test recordings without the rows labelled anomalous; each stretch is a recording."""
+    labels = run.labels["test"] or [np.zeros(len(rows), np.int8) for rows in run.rows["test"]]
+    pieces = []
+    for rows, label in zip(run.rows["test"], labels, strict=True):
+        edges = np.flatnonzero(np.diff(np.concatenate([[1], label != 0, [1]])))
+        pieces += [rows[a:b] for a, b in edges.reshape(-1, 2)]
+    return [piece for piece in pieces if len(piece)]
+
+
+def faulty_twin(
+    rows: Float32,
+    channels: tuple[Channel, ...],
+    period: float | None,
+    innovation_scale: Float32,
+    seed: int,
+    length: int = LONGEST,
+) -> FaultyRecording:
+    """`rows` (raw, clean), repeated up to `length`, with a fault every 150 rows.
+
+    A row counts as faulty where a reading is at least two innovation scales off or missing.
+    """
+    scaler = channel_scaler(channels)
+    clean = np.concatenate([rows] * -(-length // len(rows)))[:length] if len(rows) else rows
+    standard = standard_rows([clean], channels, period)
+    value, mask = standard.values[0], standard.masks[0]
+    count = max(len(clean) // SPACING, 1)
+    injection = inject(
+        value,
+        np.random.default_rng(seed),
+        events=(count, count),
+        sizes=(0.5, 6.0),
+        exogenous=np.array([c.exogenous for c in channels]),
+        first=min(SPACING, len(clean) // 4),
+        spaced=True,
+    )
+    raw = (injection.values * scaler.scale + scaler.center).astype(np.float32)
+    raw[(mask * injection.mask) == 0] = np.nan
+    visible = np.abs(injection.values - value) >= 2 * innovation_scale
+    faulty = ((injection.labels > 0) & (visible | (injection.mask == 0))).any(axis=1)
+    return FaultyRecording(raw, faulty, injection.events)
+
+
+def longest(recordings: Sequence[Float32]) -> Float32:
+    """The longest of `recordings`."""
+    return max(recordings, key=len)

@@ -1,0 +1,197 @@
+"""The verdict: does the int8 step behave as the float step, alone and over thousands of samples?
+
+Both run through the runtime's own `step` with the same manifest; only the graph differs. Limits are
+explained in docs/validation.md. Every check can fail, and the tests spoil a model to prove it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convert.metrics import agreement, auc, first_hits, intervals, rank_correlation
+from convert.rollout import Rollout, roll, roll_all
+from convert.streams import FaultyRecording
+from edge_runtime.step import Model
+
+Float32 = npt.NDArray[np.float32]
+
+ROLLOUT_STEPS = 4000
+EDGE = 400  # rows at each end of the rollout whose state errors are compared
+ONE_STEP_SAMPLES = 400
+# An absolute state error this small is rounding noise; its growth means nothing.
+STATE_NOISE = 0.005
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison: `value` must be within [low, high]."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    meaning: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value is finite and within its limits."""
+        return bool(np.isfinite(self.value)) and self.low <= self.value <= self.high
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form; a value that is not a number is None."""
+        value = self.value if np.isfinite(self.value) else None
+        return {**asdict(self), "value": value, "passed": self.passed}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the checks looked at, kept for the pictures."""
+
+    int8_faulty: Rollout
+    float_faulty: Rollout
+    stream: FaultyRecording
+    int8_long: Rollout
+    float_long: Rollout
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All checks and their evidence."""
+
+    checks: tuple[Check, ...]
+    evidence: Evidence
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+
+def validate(
+    quantised: Model, reference: Model, clean: Sequence[Float32], stream: FaultyRecording
+) -> Verdict:
+    """Compare the int8 model `quantised` with the float model `reference`.
+
+    clean: raw held-out recordings [n, channels]; stream: the same kind of rows with known faults.
+    """
+    evidence = Evidence(
+        int8_faulty=roll(quantised, stream.rows),
+        float_faulty=roll(reference, stream.rows),
+        stream=stream,
+        int8_long=roll(quantised, max(clean, key=len), ROLLOUT_STEPS),
+        float_long=roll(reference, max(clean, key=len), ROLLOUT_STEPS),
+    )
+    checks = [
+        *one_step_checks(quantised, reference, evidence.int8_faulty),
+        *rollout_checks(evidence.int8_long, evidence.float_long, quantised.innovation_scale),
+        *score_checks(roll_all(quantised, clean), roll_all(reference, clean)),
+        *detection_checks(quantised, evidence),
+    ]
+    return Verdict(tuple(checks), evidence)
+
+
+def one_step_checks(quantised: Model, reference: Model, seen: Rollout) -> list[Check]:
+    """The same inputs through both graphs once; forecast errors in innovation scales."""
+    picked = np.linspace(0, len(seen.traces) - 1, min(ONE_STEP_SAMPLES, len(seen.traces)))
+    inputs = [seen.traces[int(i)].inputs for i in picked]
+    pairs = [(quantised.graph(i), reference.graph(i)) for i in inputs]
+
+    def errors(value: Callable[[Mapping[str, Float32], Mapping[str, Float32]], Float32]) -> Float32:
+        return np.array([value(i, a) - value(i, b) for i, (a, b) in zip(inputs, pairs, strict=True)])
+
+    gate = np.abs(errors(lambda _, out: out["gate_next"]))
+    forecast = errors(lambda _, out: out["correction"])
+    state = errors(_next_states)
+    return [
+        Check("one step: gate, max", float(gate.max()), 0, 0.06, "trust in a reading, 0 to 1"),
+        Check("one step: forecast, RMS", _rms(forecast), 0, 0.08, "innovation scales"),
+        Check(
+            "one step: forecast, max", float(np.abs(forecast).max()), 0, 0.5, "innovation scales"
+        ),
+        Check("one step: state, RMS", _rms(state), 0, 0.02, "state units, -1 to 1"),
+    ]
+
+
+def rollout_checks(a: Rollout, b: Rollout, innovation_scale: Float32) -> list[Check]:
+    """Both models left alone for thousands of steps: do they stay together?"""
+    squares = ((a.hidden - b.hidden).astype(np.float64) ** 2).mean(axis=1)
+    start, end = np.sqrt(squares[:EDGE].mean()), np.sqrt(squares[-EDGE:].mean())
+    growth = max(end, STATE_NOISE) / max(start, STATE_NOISE)
+    ratios = _variance_ratios(a, b)
+    worst = float(ratios[np.argmax(np.abs(np.log(ratios)))])
+    return [
+        Check(
+            "rollout: state, RMS", float(np.sqrt(squares.mean())), 0, 0.05, f"{len(squares)} steps"
+        ),
+        Check("rollout: state, end over start", float(growth), 0, 1.5, "no drift apart"),
+        Check(
+            "rollout: residual variance, worst channel", worst, 0.95, 1.05, "int8 over float"
+        ),
+    ]
+
+
+def score_checks(quantised: Sequence[Rollout], reference: Sequence[Rollout]) -> list[Check]:
+    """Scores of the clean rows rank alike."""
+    both = [a.settled & b.settled for a, b in zip(quantised, reference, strict=True)]
+    a = np.concatenate([r.score[rows] for r, rows in zip(quantised, both, strict=True)])
+    b = np.concatenate([r.score[rows] for r, rows in zip(reference, both, strict=True)])
+    return [Check("clean score: rank correlation", rank_correlation(a, b), 0.97, 1, "Spearman")]
+
+
+def detection_checks(model: Model, evidence: Evidence) -> list[Check]:
+    """The same faults, found alike and at the same time, with the threshold that ships."""
+    a, b, stream = evidence.int8_faulty, evidence.float_faulty, evidence.stream
+    alarm_a = np.array([r.alarm for r in a.records])
+    alarm_b = np.array([r.alarm for r in b.records])
+    both = a.settled & b.settled
+    same, kappa = agreement(alarm_a[both], alarm_b[both])
+    events = [e for e in intervals(stream.faulty) if both[e[0] : e[1]].all()]
+    hits_a, hits_b = first_hits(alarm_a, events, 10), first_hits(alarm_b, events, 10)
+    recall_a, recall_b = (np.mean([h is not None for h in hits]) for hits in (hits_a, hits_b))
+    shifts = [
+        abs(x - y)
+        for x, y in zip(hits_a, hits_b, strict=True)
+        if x is not None and y is not None
+    ]
+    shift = float(np.quantile(shifts, 0.95)) if shifts else float("nan")
+    drop = auc(b.score[both], stream.faulty[both]) - auc(a.score[both], stream.faulty[both])
+    return [
+        Check("faults: AUC lost", drop, -1, 0.005, "float minus int8"),
+        Check(
+            "faults: event recall lost",
+            float(recall_b - recall_a) * 100,
+            -100,
+            2,
+            f"points; int8 finds {recall_a:.0%} of {len(events)}",
+        ),
+        Check("alarms: agreement", same * 100, 99.5, 100, "% of samples"),
+        Check("alarms: Cohen's kappa", kappa, 0.97, 1, "beyond chance"),
+        Check("alarms: delay shift, p95", shift, 0, 2, "samples"),
+    ]
+
+
+def _next_states(inputs: Mapping[str, Float32], outputs: Mapping[str, Float32]) -> Float32:
+    layers = sum(name.startswith("state_") for name in inputs)
+    blended = []
+    for i in range(layers):
+        candidate = outputs[f"candidate_{i}"]
+        blended.append(candidate + outputs[f"update_{i}"] * (inputs[f"state_{i}"] - candidate))
+    return np.concatenate(blended)
+
+
+def _variance_ratios(a: Rollout, b: Rollout) -> npt.NDArray[np.float64]:
+    def variance(r: Rollout) -> npt.NDArray[np.float64]:
+        # Beyond the clip of the innovation both models see the same thing.
+        errors = np.clip((r.value - r.forecast) * r.mask, -4, 4).astype(np.float64)
+        return (errors**2).sum(axis=0) / np.maximum(r.mask.sum(axis=0), 1)
+
+    # A channel that never errs (constant, exactly predicted) has nothing to compare.
+    tiny = 1e-8
+    return (variance(a) + tiny) / (variance(b) + tiny)
+
+
+def _rms(errors: Float32) -> float:
+    return float(np.sqrt((errors.astype(np.float64) ** 2).mean()))

@@ -1,0 +1,38 @@
+"""The command `gruard` with a fake model, for tests: `fake_gruard.py PLAN run BUNDLE …`.
+
+Everything is real but the bundle, the fallback's arithmetic and the worker, which is
+`faulty_worker.py` with PLAN.
+"""
+
+import sys
+from types import SimpleNamespace
+
+import faulty_worker
+
+from edge_runtime import bundle, cli, fallback, worker_process
+from edge_runtime.record import Flag, Record, Sample
+
+
+class FakeFallback:
+    def __init__(self, manifest: object, model_hash: str) -> None:
+        self.model_hash = model_hash
+
+    def step(self, sample: Sample) -> Record:
+        alarm = faulty_worker.alarming(sample)
+        return Record(
+            sample.index, sample.time, 3, Flag.FALLBACK, False, 0.5, 1.0, alarm, (), (), (), ""
+        )
+
+
+plan = sys.argv.pop(1)
+manifest = SimpleNamespace(period=1.0, channel_names=("a", "b"))
+bundle.read_bundle = lambda path, allow_failed=False: SimpleNamespace(
+    path=path, manifest=manifest, model_hash=faulty_worker.MODEL
+)
+fallback.Fallback = FakeFallback
+worker_process.worker_command = lambda path, allow_failed=False: (
+    sys.executable,
+    faulty_worker.__file__,
+    plan,
+)
+cli.main()

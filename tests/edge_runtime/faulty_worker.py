@@ -1,0 +1,106 @@
+"""A worker with the real protocol, a fake detector and real faults, for the supervisor's tests.
+
+Run as a program: `faulty_worker.py PLAN --request-fd N --reply-fd M`. PLAN is comma-separated:
+`hang@5` breaks at sample 5, `raise@*` at every sample, `load:exit` while loading.
+"""
+
+import os
+import signal
+import sys
+
+import numpy as np
+
+from edge_runtime import wire
+from edge_runtime.record import Flag, Record, Sample
+from edge_runtime.worker import EXIT_FAILED, become_worker, serve
+
+MODEL = "0123456789ab"
+WARMUP = 5
+NO_FLAGS = Flag(0)
+
+
+def alarming(sample: Sample) -> bool:
+    """The one rule of both fake detectors, so that they agree."""
+    return bool(np.nan_to_num(sample.values[0]) > 100)
+
+
+def model_record(sample: Sample, flags: Flag = NO_FLAGS) -> Record:
+    """What the fake model says; the score tells which sample was answered."""
+    alarm = alarming(sample)
+    return Record(
+        sample.index,
+        sample.time,
+        tier=1,
+        flags=flags,
+        valid=not flags,
+        score=float(sample.index),
+        threshold=1e9,
+        alarm=alarm,
+        masked=(),
+        imputed=(),
+        blamed=("a",) if alarm else (),
+        model=MODEL,
+    )
+
+
+class FakeDetector:
+    """Answers like a model, and breaks as planned."""
+
+    def __init__(self, plan: dict[str, str], request_fd: int, reply_fd: int) -> None:
+        self.plan, self.request_fd, self.reply_fd = plan, request_fd, reply_fd
+        self.warmup_left = 0
+
+    def reset(self) -> None:
+        self.warmup_left = WARMUP
+
+    def step(self, sample: Sample) -> Record:
+        fault = self.plan.get(str(sample.index)) or self.plan.get("*")
+        if fault:
+            self.suffer(fault, sample)
+        flags = Flag.WARMUP if self.warmup_left else NO_FLAGS
+        self.warmup_left = max(0, self.warmup_left - 1)
+        return model_record(sample, flags)
+
+    def suffer(self, fault: str, sample: Sample) -> None:
+        if fault == "deaf":  # only SIGKILL helps
+            signal.signal(signal.SIGABRT, signal.SIG_IGN)
+        if fault in ("hang", "deaf"):
+            print("hanging", flush=True)
+            while True:
+                pass
+        if fault == "abort":
+            os.abort()
+        if fault == "raise":
+            raise RuntimeError("invoke failed")
+        if fault == "garbage":
+            os.write(self.reply_fd, b"\xff" * 64)
+        if fault == "close":
+            os.close(self.reply_fd)
+            signal.pause()
+        if fault == "print":
+            print("rubbish from a library", flush=True)
+        if fault == "late":  # answered only after the next sample came
+            following = next(m for m in wire.receive(self.request_fd) if isinstance(m, Sample))
+            wire.send(self.reply_fd, model_record(sample))
+            wire.send(self.reply_fd, model_record(following))
+
+
+def main() -> int:
+    plan_text, _, request_fd, _, reply_fd = sys.argv[1:]
+    plan = {at: fault for fault, _, at in (p.partition("@") for p in plan_text.split(","))}
+    loading = plan_text.removeprefix("load:")
+    become_worker()
+    if loading == "exit":
+        return 7
+    if loading == "fail":
+        wire.send(int(reply_fd), wire.Failure("self-test failed"))
+        return EXIT_FAILED
+    if loading == "mute":
+        signal.pause()
+    wire.send(int(reply_fd), wire.Hello("fake-kernel", 0.1))
+    detector = FakeDetector(plan, int(request_fd), int(reply_fd))
+    return serve(detector, int(request_fd), int(reply_fd))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""`gruard run` as a user meets it: real processes, pipes, signals and exit codes."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+FAKE = str(HERE / "fake_gruard.py")
+ROOT = str(HERE.parents[1])
+ENVIRONMENT = {**os.environ, "PYTHONPATH": ROOT}
+PATIENCE = 60  # seconds; only a failing test ever waits for them
+ROWS = "time,a,b\n" + "".join(f"{row},{row % 7},1\n" for row in range(20))
+
+
+def command(*arguments: str, plan: str = "none@0") -> list[str]:
+    patient = ["--deadline", "30"] if "run" in arguments and "--help" not in arguments else []
+    return [sys.executable, FAKE, plan, *arguments, *patient]
+
+
+def gruard(
+    *arguments: str, plan: str = "none@0", stdin: str = "", stdout: int = subprocess.PIPE
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command(*arguments, plan=plan),
+        input=stdin,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=PATIENCE,
+    )
+
+
+def start(*arguments: str, plan: str = "none@0") -> "subprocess.Popen[bytes]":
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command(*arguments, plan=plan), stdin=pipe, stdout=pipe, stderr=pipe, env=ENVIRONMENT
+    )
+
+
+def ask(process: "subprocess.Popen[bytes]", line: bytes) -> bytes:
+    """One line in, one line out; fails rather than waits for ever."""
+    assert process.stdin and process.stdout
+    process.stdin.write(line)
+    process.stdin.flush()
+    if not line.startswith(b"a,b"):
+        assert select.select([process.stdout], [], [], PATIENCE)[0], "no answer"
+        return process.stdout.readline()
+    return b""
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> str:
+    path = tmp_path / "rows.csv"
+    path.write_text(ROWS)
+    return str(path)
+
+
+def indices(text: str) -> list[int]:
+    return [json.loads(line)["index"] for line in text.splitlines()]
+
+
+def test_file_to_stdout(rows: str) -> None:
+    done = gruard("run", "x.gruard", "--source", rows)
+    assert done.returncode == 0 and indices(done.stdout) == list(range(20))
+    assert {json.loads(line)["tier"] for line in done.stdout.splitlines()} == {1}
+    assert "model loaded" in done.stderr and "records      20" in done.stderr
+
+
+def test_file_to_file_and_never_over_it(rows: str, tmp_path: Path) -> None:
+    sink = tmp_path / "out.jsonl"
+    arguments = ("run", "x.gruard", "--source", rows, "--sink", str(sink))
+    assert gruard(*arguments).returncode == 0
+    assert indices(sink.read_text()) == list(range(20))
+    again = gruard(*arguments)
+    assert again.returncode == 2 and "--force" in again.stderr
+    assert gruard(*arguments, "--force").returncode == 0
+
+
+def test_json_summary_is_the_last_line_of_stderr(rows: str) -> None:
+    done = gruard("run", "x.gruard", "--source", rows, "--json", "--inject", "nan:b@3+2,crash@9")
+    summary = json.loads(done.stderr.splitlines()[-1])
+    assert summary["records"] == 20 and summary["tiers"] == {"1": 9, "2": 0, "3": 11}
+    assert summary["restarts"] == 1 and summary["dropped"] == 0
+    assert "injected nan:b@3+2" in done.stderr
+
+
+def test_stdin_is_answered_row_by_row() -> None:
+    with start("run", "x.gruard", "--source", "-") as process:
+        ask(process, b"a,b\n")
+        for row in range(5):
+            answer = json.loads(ask(process, b"%d,oops\n" % row))
+            assert answer["index"] == row and answer["tier"] == 1
+        _, stderr = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0 and b"5 cells" in stderr
+
+
+def test_a_reader_that_leaves_ends_the_run_quietly() -> None:
+    with start("run", "x.gruard", "--source", "-") as process:
+        ask(process, b"a,b\n")
+        ask(process, b"1,2\n")
+        process.stdout.close()
+        process.stdin.write(b"1,2\n")
+        process.stdin.flush()
+        stderr = process.stderr.read()
+        assert process.wait(PATIENCE) == 0
+        assert b"Traceback" not in stderr and b"records      1" in stderr
+
+
+@pytest.mark.parametrize("to_stdout", [True, False])
+def test_a_full_disk_does_not_stop_the_run_but_is_told(rows: str, to_stdout: bool) -> None:
+    with Path("/dev/full").open("w") as full:
+        sink = ("-",) if to_stdout else ("/dev/full", "--force")
+        stdout = full.fileno() if to_stdout else subprocess.PIPE
+        done = gruard("run", "x.gruard", "--source", rows, "--sink", *sink, stdout=stdout)
+    assert done.returncode == 1 and "not written  20" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def wait_for_end(pidfd: int) -> bool:
+    ended = select.select([pidfd], [], [], PATIENCE)[0]
+    os.close(pidfd)
+    return bool(ended)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGKILL, -9)]
+)
+@pytest.mark.parametrize("plan", ["none@0", "hang@1"])
+def test_no_signal_leaves_a_worker_behind(number: signal.Signals, code: int, plan: str) -> None:
+    with start("run", "x.gruard", "--source", "-", plan=plan) as process:
+        ask(process, b"a,b\n")
+        ask(process, b"1,2\n")
+        (worker,) = children(process.pid)
+        watch = os.pidfd_open(worker)
+        if plan != "none@0":  # the supervisor waits for an answer while the worker hangs
+            process.stdin.write(b"1,2\n")
+            process.stdin.flush()
+            assert any(line == b"hanging\n" for line in process.stderr)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=PATIENCE)
+        assert process.returncode == code
+        assert wait_for_end(watch)
+        assert b"Traceback" not in stderr
+        assert (b"records " in stderr) == (number != signal.SIGKILL)
+
+
+def plain_error(done: "subprocess.CompletedProcess[str]") -> str:
+    """The one line a user sees, after checking that it is one."""
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("gruard: ")
+    return line
+
+
+def test_a_missing_channel_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    sink = tmp_path / "out.jsonl"
+    done = gruard("run", "x", "--source", "-", "--sink", str(sink), stdin="a,c\n1,2\n")
+    assert "missing channels: b" in plain_error(done)
+    assert not sink.exists()
+
+
+def test_a_wrong_injection_is_refused(rows: str) -> None:
+    done = gruard("run", "x", "--source", rows, "--inject", "nan:c@1+1")
+    assert "the channels are a, b" in plain_error(done)
+
+
+def test_a_missing_source_is_refused() -> None:
+    assert "no such file" in plain_error(gruard("run", "x", "--source", "/no/such.csv"))
+
+
+def real_gruard(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "edge_runtime", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=PATIENCE,
+    )
+
+
+def test_a_missing_bundle_is_refused() -> None:
+    assert "no such bundle" in plain_error(real_gruard("run", "/no.gruard", "--source", "-"))
+
+
+def test_usage_errors_exit_with_2() -> None:
+    assert real_gruard("run").returncode == 2
+    assert real_gruard("run", "x", "--source", "-", "--rate", "0").returncode == 2
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])
+def test_help_answers(arguments: list[str]) -> None:
+    done = real_gruard(*arguments)
+    assert done.returncode == 0 and "gruard" in done.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, edge_runtime.cli; print({'numpy', 'subprocess'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE
+    )
+    assert done.stdout == "set()\n"

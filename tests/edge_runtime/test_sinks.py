@@ -1,0 +1,105 @@
+"""Sinks against real pipes, real files and a really full device."""
+
+import json
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import faulty_worker
+import numpy as np
+import pytest
+
+from edge_runtime.errors import GruardError
+from edge_runtime.record import Record, Sample
+from edge_runtime.sinks import JsonLines, SinkClosedError, open_sink
+
+
+def record(index: int) -> Record:
+    return faulty_worker.model_record(Sample(index, None, np.zeros(1, np.float32)))
+
+
+def test_each_record_is_a_line_that_is_there_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    sink = open_sink(str(path))
+    for index in range(3):
+        sink.write(record(index))
+        lines = path.read_text().splitlines()
+        assert [json.loads(line)["index"] for line in lines] == list(range(index + 1))
+    sink.close()
+    assert sink.dropped == 0
+
+
+def test_an_existing_file_is_kept_unless_forced(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text("precious\n")
+    with pytest.raises(GruardError, match="--force"):
+        open_sink(str(path))
+    assert path.read_text() == "precious\n"
+    sink = open_sink(str(path), force=True)
+    sink.write(record(0))
+    sink.close()
+    assert len(path.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "text"), [("no/out", "create it first"), ("", "--sink")])
+def test_a_place_that_cannot_be_written_is_the_users_to_mend(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    with pytest.raises(GruardError, match=text):
+        open_sink(str(tmp_path / name), force=True)
+
+
+def test_a_full_device_drops_and_counts() -> None:
+    sink = open_sink("/dev/full", force=True)
+    for index in range(3):
+        sink.write(record(index))
+    sink.close()
+    assert sink.dropped == 3
+
+
+@pytest.fixture
+def file_limit() -> Iterator[int]:
+    """A file may not grow beyond this many bytes: the kernel cuts a write short, as a full disk."""
+    limit = 1000
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_half_a_line_is_taken_back(tmp_path: Path, file_limit: int) -> None:
+    path = tmp_path / "out.jsonl"
+    sink = open_sink(str(path))
+    for index in range(20):
+        sink.write(record(index))
+    sink.close()
+    lines = path.read_text().splitlines()
+    assert [json.loads(line)["index"] for line in lines] == list(range(20 - sink.dropped))
+    assert 0 < sink.dropped < 20 and path.stat().st_size < file_limit
+
+
+@pytest.mark.parametrize("reader_may_leave", [True, False])
+def test_a_reader_that_left(reader_may_leave: bool) -> None:
+    reading, writing = os.pipe()
+    sink = JsonLines(writing, reader_may_leave)
+    sink.write(record(0))
+    os.close(reading)
+    if reader_may_leave:
+        with pytest.raises(SinkClosedError):
+            sink.write(record(1))
+    else:
+        sink.write(record(1))
+    assert sink.dropped == (0 if reader_may_leave else 1)
+    sink.close()
+
+
+def test_stdout_stays_open(capfd: pytest.CaptureFixture[str]) -> None:
+    sink = open_sink("-")
+    sink.write(record(5))
+    sink.close()
+    os.fstat(1)
+    assert json.loads(capfd.readouterr().out)["index"] == 5

@@ -1,0 +1,76 @@
+"""The summary's counts, and a console that only decorates terminals."""
+
+import io
+import json
+
+import faulty_worker
+import numpy as np
+
+from edge_runtime.record import Flag, Sample
+from edge_runtime.summary import Console, Summary
+
+
+def summary_of(values: list[float]) -> Summary:
+    summary = Summary()
+    for index, value in enumerate(values):
+        sample = Sample(index, None, np.array([value], np.float32))
+        flags = Flag.WARMUP if index == 0 else Flag(0)
+        summary.add(faulty_worker.model_record(sample, flags), latency=0.001 * (index + 1))
+    return summary
+
+
+def test_alarms_are_rising_edges() -> None:
+    assert summary_of([0, 500, 500, 0, 500]).alarms == 2
+    assert summary_of([500, 500]).alarms == 1
+
+
+def test_counts_and_latencies() -> None:
+    fields = json.loads(summary_of([0, 0, 500]).to_json())
+    assert fields["records"] == 3 and fields["tiers"] == {"1": 3, "2": 0, "3": 0}
+    assert fields["flags"] == {"WARMUP": 1}
+    assert (fields["latency_median_ms"], fields["latency_max_ms"]) == (2.0, 3.0)
+
+
+def test_an_empty_run_has_no_latency() -> None:
+    fields = json.loads(Summary().to_json())
+    assert fields["latency_median_ms"] is None and fields["latency_max_ms"] is None
+    assert "records      0" in Summary().to_text()
+    assert Summary().status() == "waiting for the first sample"
+
+
+def test_the_status_names_tier_and_alarm() -> None:
+    assert summary_of([0, 500]).status() == "sample 1, tier 1, ALARM a, 1 alarm so far"
+    assert summary_of([0]).status() == "sample 0, tier 1, no alarm, 0 alarms so far"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_shown_once_a_second_and_only_on_a_terminal() -> None:
+    for stream, shown in ((Terminal(), 3), (io.StringIO(), 0)):
+        now = [0.0]
+        console = Console(stream, lambda now=now: now[0])
+        for tenth in range(25):
+            now[0] = tenth / 10
+            console.progress(lambda: "here")
+        assert stream.getvalue().count("here") == shown
+
+
+def test_a_log_line_replaces_the_live_line() -> None:
+    terminal = Terminal()
+    console = Console(terminal, lambda: 0.0)
+    console.progress(lambda: "here")
+    console.log("event")
+    assert terminal.getvalue().endswith("here\r\x1b[Kgruard: event\n")
+
+
+def test_a_closed_terminal_does_not_end_the_run() -> None:
+    class Closed(Terminal):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    console = Console(Closed(), lambda: 0.0)
+    console.log("event")
+    console.progress(lambda: "here")

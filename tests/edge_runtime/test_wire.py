@@ -1,0 +1,126 @@
+"""Frames survive any cutting, and nothing but frames is accepted."""
+
+import os
+import struct
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_runtime import wire
+from edge_runtime.record import Flag, Record, Sample
+
+RECORD = Record(
+    7,
+    1.5,
+    2,
+    Flag.FREE_RUN | Flag.RESYNC,
+    False,
+    0.1 + 0.2,
+    1 / 3,
+    True,
+    ("a",),
+    (),
+    ("b", "c"),
+    "0f",
+)
+MESSAGES = [
+    wire.Reset(),
+    wire.Inject("hang"),
+    wire.Inject("crash"),
+    wire.Stop(),
+    wire.Hello("tflite-builtin", 0.25),
+    wire.Failure("no µ-threshold"),
+    RECORD,
+]
+
+
+def decoded(data: bytes, piece: int = 1 << 16) -> list[wire.Message]:
+    frames = wire.FrameBuffer()
+    messages: list[wire.Message] = []
+    for start in range(0, len(data), piece):
+        frames.feed(data[start : start + piece])
+        messages += frames.messages()
+    return messages
+
+
+@given(piece=st.integers(1, 40), order=st.permutations(MESSAGES))
+def test_messages_survive_any_cutting(piece: int, order: list[wire.Message]) -> None:
+    assert decoded(b"".join(map(wire.encode, order)), piece) == order
+
+
+@given(
+    index=st.integers(0, 2**62),
+    time=st.none() | st.floats(allow_nan=False),
+    values=st.lists(st.floats(width=32), max_size=20),
+)
+def test_a_sample_keeps_every_bit(index: int, time: float | None, values: list[float]) -> None:
+    sample = Sample(index, time, np.array(values, np.float32))
+    (found,) = decoded(wire.encode(sample), 5)
+    assert isinstance(found, Sample) and (found.index, found.time) == (index, time)
+    assert found.values.dtype == np.float32 and found.values.tobytes() == sample.values.tobytes()
+
+
+def test_a_record_keeps_every_bit_of_its_score() -> None:
+    (found,) = decoded(wire.encode(RECORD))
+    assert found == RECORD and isinstance(found, Record) and isinstance(found.flags, Flag)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff" * 16,
+        struct.pack("<BI", 99, 0),
+        struct.pack("<BI", 17, wire.MAX_PAYLOAD + 1),
+        struct.pack("<BI", 17, 2) + b"{}",
+        struct.pack("<BI", 17, 3) + b"\xff{}",
+        struct.pack("<BI", 17, 2) + b"[]",
+        struct.pack("<BI", 16, 2) + b"[]",
+        struct.pack("<BI", 1, 3) + b"abc",
+        struct.pack("<BI", 1, 17) + bytes(17),
+        struct.pack("<BI", 3, 4) + b"nuke",
+        struct.pack("<BI", 18, 1) + b"\xff",
+    ],
+)
+def test_garbage_is_refused(data: bytes) -> None:
+    with pytest.raises(wire.WireError):
+        decoded(data)
+
+
+@given(data=st.binary(max_size=200))
+def test_random_bytes_raise_nothing_but_wire_errors(data: bytes) -> None:
+    with suppress(wire.WireError):
+        decoded(data)
+
+
+def test_messages_before_the_garbage_are_delivered() -> None:
+    frames = wire.FrameBuffer()
+    frames.feed(wire.encode(wire.Reset()) + b"\xff" * 8)
+    messages = frames.messages()
+    assert next(messages) == wire.Reset()
+    with pytest.raises(wire.WireError):
+        next(messages)
+
+
+def test_too_long_a_message_is_not_sent() -> None:
+    with pytest.raises(wire.WireError, match="longer than"):
+        wire.encode(wire.Failure("x" * (wire.MAX_PAYLOAD + 1)))
+
+
+def test_a_pipe_carries_messages_until_it_closes() -> None:
+    reading, writing = os.pipe()
+    for message in MESSAGES:
+        wire.send(writing, message)
+    os.close(writing)
+    assert list(wire.receive(reading)) == MESSAGES
+    os.close(reading)
+
+
+def test_a_pipe_nobody_reads_is_a_broken_pipe() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with pytest.raises(BrokenPipeError):
+        wire.send(writing, wire.Stop())
+    os.close(writing)

@@ -1,0 +1,102 @@
+"""The process handle and the real worker program, where no supervisor is needed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import faulty_worker
+import numpy as np
+import pytest
+
+from edge_runtime import wire
+from edge_runtime.record import Sample
+from edge_runtime.worker_process import WorkerGoneError, WorkerProcess, worker_command
+
+PATIENT = 30.0
+
+
+def fake(plan: str) -> WorkerProcess:
+    return WorkerProcess((sys.executable, faulty_worker.__file__, plan))
+
+
+def sample(index: int, width: int = 1) -> Sample:
+    return Sample(index, None, np.zeros(width, np.float32))
+
+
+def test_an_unusable_bundle_is_the_workers_last_word(tmp_path: Path) -> None:
+    process = WorkerProcess(worker_command(tmp_path / "none.gruard", allow_failed=True))
+    process.start()
+    with pytest.raises(WorkerGoneError, match="no such bundle"):
+        process.poll_ready(PATIENT)
+    process.kill()
+
+
+def test_the_worker_exits_with_3_when_it_cannot_load(tmp_path: Path) -> None:
+    command = worker_command(tmp_path / "none.gruard")
+    reading, writing = os.pipe()
+    done = subprocess.run(
+        [*command, "--request-fd", "0", "--reply-fd", str(writing)],
+        pass_fds=[writing],
+        cwd=Path(__file__).parents[2],
+        timeout=PATIENT,
+    )
+    os.close(writing)
+    (message,) = wire.receive(reading)
+    os.close(reading)
+    assert done.returncode == 3 and isinstance(message, wire.Failure)
+
+
+def test_the_way_it_ended_is_told() -> None:
+    for plan, text in (("abort@0", "SIGABRT"), ("load:exit", "exit code 7")):
+        process = fake(plan)
+        process.start()
+        with pytest.raises(WorkerGoneError, match=text):
+            process.poll_ready(PATIENT)
+            process.ask(sample(0), PATIENT)
+        process.kill()
+
+
+def test_a_sample_larger_than_the_pipe_gets_through() -> None:
+    process = fake("none@0")
+    process.start()
+    assert process.poll_ready(PATIENT) == wire.Hello("fake-kernel", 0.1)
+    for index in range(3):
+        answer = process.ask(sample(index, width=100_000), PATIENT)
+        assert answer and answer.index == index
+    process.stop()
+
+
+def test_a_worker_that_does_not_read_cannot_hang_its_supervisor() -> None:
+    process = fake("hang@0")
+    process.start()
+    process.poll_ready(PATIENT)
+    with pytest.raises(WorkerGoneError, match="does not read"):
+        for index in range(10):
+            assert process.ask(sample(index, width=100_000), 0.01) is None
+    process.kill()
+
+
+def test_nobody_can_be_asked_without_a_process() -> None:
+    process = fake("none@0")
+    for call in (process.poll_ready, lambda: process.send(wire.Reset())):
+        with pytest.raises(WorkerGoneError, match="not running"):
+            call()
+    process.stop()
+    process.kill()
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_no_file_descriptor_is_leaked() -> None:
+    before = open_files()
+    for plan in ("none@0", "abort@0", "load:exit"):
+        process = fake(plan)
+        process.start()
+        process.stop()
+    missing = WorkerProcess(("/no/such/program",))
+    with pytest.raises(WorkerGoneError, match="could not be started"):
+        missing.start()
+    assert open_files() == before

@@ -1,0 +1,88 @@
+"""`python -m train`: make a model from a recording, or make recordings to try it on."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from edge_runtime.errors import GruardError
+
+FILE = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Train a detector from a recording of a machine behaving normally.
+
+    \b
+    python -m train fit pump.csv --out runs/pump        a run folder, ready for python -m convert
+    python -m train simulate --out data/machine         a simulated machine, healthy and faulty
+    python -m train watch --out data/watch              the default data: a real smartwatch
+    """
+
+
+@cli.command()
+@click.argument("data", nargs=-1, required=True, type=FILE)
+@click.option("--out", required=True, type=FILE, help="Run folder to write.")
+@click.option("--name", help="Name of the detector.  [default: name of the run folder]")
+@click.option("--calibrate", multiple=True, type=FILE, help="Clean file or folder kept for the threshold; repeatable.")
+@click.option("--test", multiple=True, type=FILE, help="File or folder kept for the report; repeatable.")
+@click.option("--settings", type=FILE, help="Channel settings.  [default: channels.yaml or .toml beside the data]")
+@click.option("--period", type=click.FloatRange(min=0, min_open=True), help="Seconds between samples.  [default: from the time column]")
+@click.option("--time-column", help="Name of the time column.  [default: a first column named time, timestamp, …]")
+@click.option("--label-column", help="Name of the label column, 1 = anomalous.  [default: label, anomaly]")
+@click.option("--gru-layers", default=1, show_default=True, type=click.IntRange(1, 3))
+@click.option("--gru-units", default=32, show_default=True, type=click.IntRange(4, 128))
+@click.option("--gate-layers", default=1, show_default=True, type=click.IntRange(1, 3))
+@click.option("--gate-units", default=32, show_default=True, type=click.IntRange(4, 128))
+@click.option("--head-layers", default=0, show_default=True, type=click.IntRange(0, 2))
+@click.option("--order", default=5, show_default=True, type=click.IntRange(1, 32), help="Lags of the linear forecast the GRU corrects.")
+@click.option("--steps", default=1000, show_default=True, type=click.IntRange(1), help="Most training steps; it stops early when nothing improves.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--force", is_flag=True, help="Replace a training that is already there.")
+def fit(data: tuple[Path, ...], out: Path, name: str | None, **options) -> None:  # type: ignore[no-untyped-def]
+    """Train on DATA: CSV files (also .csv.gz) or folders of them; each file is one recording.
+
+    A header row is needed; a first column named time or timestamp and a column named label are
+    recognised; every other column is a channel. Empty cells and nan are missing values. Without
+    --calibrate and --test the recording is split in time: 60 % train, 10 % stop, 20 % calibrate,
+    10 % test. Interrupted with Ctrl-C, the same command resumes.
+
+    Example: python -m train fit pump.csv --out runs/pump
+    """
+    from train.progress import Progress
+
+    progress = Progress(options["steps"])
+    click.echo("loading TensorFlow …", err=True)
+    import os
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from train.cell import CellConfig
+    from train.fit import Budget
+    from train.train_run import Request, train_run
+
+    sizes = {k: options.pop(k) for k in list(options) if k.startswith(("gru_", "gate_", "head_"))}
+    config = CellConfig(channels=0, order=options.pop("order"), **sizes)
+    budget = Budget(steps=options.pop("steps"), seed=options.pop("seed"))
+    request = Request(data=data, out=out, name=name or out.resolve().name, **options)
+    train_run(request, config, budget, progress.say, progress.report)
+    click.echo(f"{out}: next, python -m convert {out}", err=True)
+
+
+def main() -> None:
+    """Run the command; errors the user can mend are one line and exit code 2."""
+    try:
+        cli(standalone_mode=False)
+    except GruardError as error:
+        click.echo(f"train: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("train: interrupted; the same command resumes where it stopped", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Training batches: random windows of clean rows, each beside a twin with injected faults."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from train.faults import inject
+
+Float32 = npt.NDArray[np.float32]
+FAULT_SIZES = (0.3, 4.0)  # in channel scales: from barely visible to gross
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Standardised recordings [n, channels], 0 where unusable, and their masks (0 or 1)."""
+
+    values: tuple[Float32, ...]
+    masks: tuple[Float32, ...]
+
+    @property
+    def total(self) -> int:
+        """Number of rows over all recordings."""
+        return sum(len(v) for v in self.values)
+
+    def longer_than(self, length: int) -> "Rows":
+        """Only the recordings that hold at least one window of `length`."""
+        keep = [i for i, v in enumerate(self.values) if len(v) >= length]
+        return Rows(tuple(self.values[i] for i in keep), tuple(self.masks[i] for i in keep))
+
+
+def window_length(rows: Rows, longest: int = 128, shortest: int = 32) -> int:
+    """Window length that suits short recordings too: a fifth of the longest, within bounds."""
+    longest_recording = max(len(v) for v in rows.values)
+    return int(np.clip(longest_recording // 5, min(shortest, longest_recording), longest))
+
+
+def draw_batch(
+    rows: Rows, length: int, windows: int, exogenous: npt.NDArray[np.bool_], rng: np.random.Generator
+) -> dict[str, Float32]:
+    """`windows` clean windows and their faulty twins, each array [windows, length, channels].
+
+    Recordings are drawn in proportion to their length; none is joined to another.
+    """
+    lengths = np.array([len(v) - length + 1 for v in rows.values], float)
+    chosen = rng.choice(len(lengths), windows, p=lengths / lengths.sum())
+    starts = [int(rng.integers(0, int(lengths[i]))) for i in chosen]
+    clean = [rows.values[i][s : s + length] for i, s in zip(chosen, starts, strict=True)]
+    masks = [rows.masks[i][s : s + length] for i, s in zip(chosen, starts, strict=True)]
+    return _with_faults(clean, masks, exogenous, rng)
+
+
+def _with_faults(
+    clean: Sequence[Float32],
+    masks: Sequence[Float32],
+    exogenous: npt.NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> dict[str, Float32]:
+    injections = [inject(window, rng, sizes=FAULT_SIZES, exogenous=exogenous) for window in clean]
+    clean_mask = np.stack(masks)
+    faulty_mask = clean_mask * np.stack([i.mask for i in injections])
+    return {
+        "clean": np.stack(clean),
+        "clean_mask": clean_mask,
+        "faulty": np.stack([i.values for i in injections]) * faulty_mask,
+        "faulty_mask": faulty_mask,
+        "fault": np.stack([i.labels > 0 for i in injections]).astype(np.float32),
+    }

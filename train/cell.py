@@ -1,0 +1,251 @@
+"""AnomalyGatedGRU: one set of weights, run as a whole sequence or as one step.
+
+The step follows the runtime's notation (`edge_runtime.step`): reading x, mask m, forecast mu,
+innovation e = x - mu, its clean scale s, evidence e/s, gate g, state h. With FC a learned linear map:
+
+    q  = relu(FC(evidence) + FC(|evidence|) + FC(difference) + FC(m) + FC(g_previous) + FC(h))
+    l  = FC(q), through `gate_layers` of relu layers;   g = (m - k) + k logistic(l)
+    u  = mu + g e;   GRU (Cho et al. 2014, reset after the recurrent map) on (u, g evidence, g)
+    d  = FC(h'), through `head_layers` of relu layers;   next mu = highway(u, ...) + s d
+
+k is the mask without the gates that are held open (exogenous channels, re-synchronisation), so that
+g is open there whatever the logit says. d starts at zero: the untrained model is the linear one.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from edge_runtime.step import EVIDENCE_CLIP, FORECAST_CLIP, INNOVATION_CLIP
+
+Float32 = npt.NDArray[np.float32]
+# linear(parts, kernel, bias, outputs): FC over the concatenated parts, split into equal outputs.
+Linear = Callable[[Sequence[tf.Tensor], tf.Tensor, tf.Tensor, int], list[tf.Tensor]]
+
+
+@dataclass(frozen=True)
+class CellConfig:
+    """Sizes of the model. `order` is the number of lags of the linear highway."""
+
+    channels: int
+    gru_layers: int = 1
+    gru_units: int = 32
+    gate_layers: int = 1
+    gate_units: int = 32
+    head_layers: int = 0
+    order: int = 5
+
+    def to_dict(self) -> dict[str, int]:
+        """Plain JSON form."""
+        return dataclasses.asdict(self)
+
+
+def fused_linear(
+    parts: Sequence[tf.Tensor], kernel: tf.Tensor, bias: tf.Tensor, outputs: int
+) -> list[tf.Tensor]:
+    """One matrix product for all parts and outputs: fewest operations, for training."""
+    joined = tf.concat(parts, 1) if len(parts) > 1 else parts[0]
+    total = tf.matmul(joined, kernel) + bias
+    return tf.split(total, outputs, 1) if outputs > 1 else [total]
+
+
+def split_linear(
+    parts: Sequence[tf.Tensor], kernel: tf.Tensor, bias: tf.Tensor, outputs: int
+) -> list[tf.Tensor]:
+    """One product per part and output, added up: no concatenation forces one int8 scale on all."""
+    width = kernel.shape[1] // outputs
+    results = []
+    for column in range(0, kernel.shape[1], width):
+        row, total = 0, None
+        for part in parts:
+            block = kernel[row : row + part.shape[1], column : column + width]
+            product = tf.matmul(part, block)
+            if total is None:
+                total = product + bias[column : column + width]
+            else:
+                total = total + product
+            row += part.shape[1]
+        results.append(total)
+    return results
+
+
+def cell_step(
+    weights: Mapping[str, tf.Tensor],
+    config: CellConfig,
+    inputs: Mapping[str, tf.Tensor],
+    linear: Linear,
+) -> dict[str, tf.Tensor]:
+    """The graph of one step: the runtime's named inputs [batch, n] to its named outputs.
+
+    Outputs: logit, gate_next, correction, and update_i, candidate_i, state_i per recurrent layer.
+    """
+
+    def layer(parts: Sequence[tf.Tensor], name: str, outputs: int = 1) -> list[tf.Tensor]:
+        return linear(parts, weights[f"{name}_kernel"], weights[f"{name}_bias"], outputs)
+
+    states = [inputs[f"state_{i}"] for i in range(config.gru_layers)]
+    names = ("evidence", "magnitude", "difference", "mask", "gate")
+    hidden = tf.nn.relu(layer([*(inputs[name] for name in names), *states], "gate_0")[0])
+    for i in range(1, config.gate_layers):
+        hidden = tf.nn.relu(layer([hidden], f"gate_{i}")[0])
+    logit = layer([hidden], "logit")[0]
+    guarded = inputs["guarded"]
+    gate = (inputs["mask"] - guarded) + guarded * tf.sigmoid(logit)
+    signal = [inputs["forecast"] + gate * inputs["innovation"], gate * inputs["evidence"], gate]
+    outputs = {"logit": logit, "gate_next": gate}
+    for i, state in enumerate(states):
+        update, reset = (tf.sigmoid(v) for v in layer([*signal, state], f"gru_{i}", 2))
+        recurrent = layer([state], f"recurrent_{i}")[0]
+        candidate = tf.tanh(layer(signal, f"candidate_{i}")[0] + reset * recurrent)
+        following = candidate + update * (state - candidate)
+        outputs |= {f"update_{i}": update, f"candidate_{i}": candidate, f"state_{i}": following}
+        signal = [following]
+    for i in range(config.head_layers):
+        signal = [tf.nn.relu(layer(signal, f"head_{i}")[0])]
+    outputs["correction"] = layer(signal, "correction")[0]
+    return outputs
+
+
+def weight_shapes(config: CellConfig) -> dict[str, tuple[int, int]]:
+    """Kernel shapes (inputs, outputs) by layer name; each has a bias of the second size."""
+    c, h, g = config.channels, config.gru_units, config.gate_units
+    shapes = {"gate_0": (5 * c + config.gru_layers * h, g)}
+    shapes |= {f"gate_{i}": (g, g) for i in range(1, config.gate_layers)}
+    shapes["logit"] = (g, c)
+    for i in range(config.gru_layers):
+        width = 3 * c if i == 0 else h
+        shapes[f"gru_{i}"] = (width + h, 2 * h)
+        shapes[f"candidate_{i}"] = (width, h)
+        shapes[f"recurrent_{i}"] = (h, h)
+    shapes |= {f"head_{i}": (h, h) for i in range(config.head_layers)}
+    shapes["correction"] = (h, c)
+    return shapes
+
+
+def _initial(
+    name: str, shape: tuple[int, int], rng: np.random.Generator
+) -> tuple[Float32, Float32]:
+    kernel = rng.normal(0, 1 / np.sqrt(shape[0]), shape)
+    bias = np.zeros(shape[1])
+    if name == "correction":
+        kernel = np.zeros(shape)  # start as the linear forecaster
+    elif name == "logit":
+        bias += 2.0  # start with open gates
+    elif name.startswith("gru_"):
+        bias[: shape[1] // 2] = 1.0  # start with a slow update: z near one keeps the state
+    return kernel.astype(np.float32), bias.astype(np.float32)
+
+
+class AnomalyGatedGRU(keras.layers.Layer):
+    """The trainable model around `cell_step`.
+
+    config: sizes. highway: float32 [order, channels]. innovation_scale, gated: float32 [channels].
+    """
+
+    def __init__(
+        self,
+        config: CellConfig,
+        highway: Float32,
+        innovation_scale: Float32,
+        gated: Float32,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.config, self.highway = config, highway
+        self.innovation_scale, self.gated = innovation_scale, gated
+        rng = np.random.default_rng(seed)
+        self.kernels: dict[str, keras.Variable] = {}
+        for name, shape in weight_shapes(config).items():
+            for part, value in zip(("kernel", "bias"), _initial(name, shape, rng), strict=True):
+                self.kernels[f"{name}_{part}"] = self.add_weight(
+                    name=f"{name}_{part}",
+                    shape=value.shape,
+                    initializer=keras.initializers.Constant(value),
+                )
+        self.built = True
+
+    def tensors(self) -> dict[str, tf.Tensor]:
+        """The weights as tensors by name."""
+        return {name: tf.convert_to_tensor(v.value) for name, v in self.kernels.items()}
+
+    def arrays(self) -> dict[str, Float32]:
+        """The weights as arrays by name, for saving."""
+        return {name: np.asarray(v.value) for name, v in self.kernels.items()}
+
+    def assign(self, arrays: Mapping[str, Float32]) -> None:
+        """Set the weights from arrays by name."""
+        for name, variable in self.kernels.items():
+            variable.assign(arrays[name])
+
+    def call(self, values: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The whole-sequence form.
+
+        values, mask: float32 [batch, time, channels], values 0 where the mask is 0. Returns forecast,
+        gate, logit, trusted [batch, time, channels] and state [batch, time, gru_units] (top layer).
+        """
+        batch, order, channels = tf.shape(values)[0], self.config.order, self.config.channels
+        weights = self.tensors()
+        blocks = np.concatenate([np.diag(row) for row in self.highway]).astype(np.float32)
+        highway = tf.constant(blocks)
+        scale, gated = tf.constant(self.innovation_scale), tf.constant(self.gated)
+        times, masks = tf.transpose(values, [1, 0, 2]), tf.transpose(mask, [1, 0, 2])
+        differences = _differences(times, masks, scale)
+        steps = times.shape[0] or tf.shape(times)[0]
+        names = ("forecast", "gate", "logit", "trusted", "state")
+        arrays = {name: tf.TensorArray(tf.float32, steps) for name in names}
+        history = tf.tile(times[0], [1, order])
+        gate, correction = tf.ones_like(times[0]), tf.zeros_like(times[0])
+        states = [tf.zeros([batch, self.config.gru_units]) for _ in range(self.config.gru_layers)]
+
+        def body(t, history, gate, correction, states, arrays):  # type: ignore[no-untyped-def]
+            x, m = times[t], masks[t]
+            mu = tf.matmul(history, highway) + scale * correction
+            mu = tf.clip_by_value(mu, -FORECAST_CLIP, FORECAST_CLIP)
+            difference = x - mu
+            evidence = m * tf.clip_by_value(difference / scale, -EVIDENCE_CLIP, EVIDENCE_CLIP)
+            evidence = evidence / EVIDENCE_CLIP
+            innovation = m * tf.clip_by_value(difference, -INNOVATION_CLIP, INNOVATION_CLIP)
+            inputs = {
+                "innovation": innovation,
+                "forecast": mu,
+                "evidence": evidence,
+                "magnitude": tf.abs(evidence),
+                "difference": differences[t],
+                "mask": m,
+                "guarded": m * gated,
+                "gate": gate,
+                **{f"state_{i}": state for i, state in enumerate(states)},
+            }
+            out = cell_step(weights, self.config, inputs, fused_linear)
+            trusted = mu + out["gate_next"] * innovation
+            states = [out[f"state_{i}"] for i in range(len(states))]
+            produced = {
+                "forecast": mu,
+                "gate": out["gate_next"],
+                "logit": out["logit"],
+                "trusted": trusted,
+                "state": states[-1],
+            }
+            arrays = {name: array.write(t, produced[name]) for name, array in arrays.items()}
+            history = tf.concat([trusted, history[:, : (order - 1) * channels]], 1)
+            return t + 1, history, out["gate_next"], out["correction"], states, arrays
+
+        loop = tf.while_loop(
+            lambda t, *_: t < steps,
+            body,
+            (tf.constant(0), history, gate, correction, states, arrays),
+            maximum_iterations=steps,
+        )
+        return {name: tf.transpose(a.stack(), [1, 0, 2]) for name, a in loop[-1].items()}
+
+
+def _differences(times: tf.Tensor, masks: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+    """Scaled change since the previous sample [time, batch, channels], 0 at the start and at gaps."""
+    moved = tf.clip_by_value((times[1:] - times[:-1]) / scale, -EVIDENCE_CLIP, EVIDENCE_CLIP)
+    moved = moved * masks[1:] * masks[:-1] / EVIDENCE_CLIP
+    return tf.concat([tf.zeros_like(times[:1]), moved], 0)

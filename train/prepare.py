@@ -1,0 +1,60 @@
+"""From recordings to standardised rows, with the runtime's own mask and scaler arithmetic."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from edge_runtime.manifest import Channel
+from edge_runtime.standardise import channel_scaler, standardise
+from edge_runtime.validity import check_validity, initial_validity, validity_rules
+from train.batches import Rows
+from train.recording import Recording
+from train.scaler import fit_scaler
+from train.settings import Settings
+
+
+def describe_channels(train: Sequence[Recording], settings: Settings) -> tuple[Channel, ...]:
+    """Channels with the scaler fitted on `train` and the rules of `settings`."""
+    names = train[0].channels
+    scaler = fit_scaler(train)
+    return tuple(
+        Channel(
+            name=name,
+            unit=settings.channels[name].unit,
+            center=float(scaler.center[i]),
+            scale=float(scaler.scale[i]),
+            low=settings.channels[name].low,
+            high=settings.channels[name].high,
+            max_rate=settings.channels[name].max_rate,
+            stuck_after=settings.channels[name].stuck_after,
+            exogenous=settings.channels[name].exogenous,
+        )
+        for i, name in enumerate(names)
+    )
+
+
+def standard_rows(
+    recordings: Sequence[np.ndarray], channels: tuple[Channel, ...], period: float | None
+) -> Rows:
+    """Raw recordings [n, channels] as the runtime would see them, sample by sample."""
+    rules, scaler = validity_rules(channels, period), channel_scaler(channels)
+    values, masks = [], []
+    for recording in recordings:
+        state, usable = initial_validity(len(channels)), []
+        for row in recording:
+            mask, state = check_validity(row, rules, state)
+            usable.append(mask)
+        mask = np.array(usable).reshape(recording.shape)
+        values.append(standardise(recording, mask, scaler))
+        masks.append(mask.astype(np.float32))
+    return Rows(tuple(values), tuple(masks))
+
+
+def fingerprint(recordings: Sequence[Recording]) -> str:
+    """SHA-256 over names and values of all recordings, in order."""
+    digest = hashlib.sha256()
+    for recording in recordings:
+        digest.update("\0".join(recording.channels).encode())
+        digest.update(np.ascontiguousarray(recording.values, dtype="<f4").tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,220 @@
+"""Recordings: stretches of evenly spaced samples, read from CSV files and never joined."""
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.csvfile import Table, channel_order, read_table
+from edge_runtime.errors import GruardError
+from edge_runtime.record import Float32
+
+PERIOD_TOLERANCE = 0.05
+GAP_PERIODS = 1.5
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One stretch of samples without a hole in time.
+
+    name: path of the file it came from. first_row: index of its first row in that file.
+    times: float64 [rows] seconds or None. values: float32 [rows, channels] raw units, NaN where
+    missing. labels: int8 [rows], 1 anomalous, or None. period: seconds between samples or None.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    times: npt.NDArray[np.float64] | None
+    values: Float32
+    labels: npt.NDArray[np.int8] | None
+    period: float | None
+    first_row: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Number of samples."""
+        return len(self.values)
+
+    def cut(self, start: int, stop: int) -> "Recording":
+        """The rows from `start` up to, not including, `stop`."""
+        return replace(
+            self,
+            times=None if self.times is None else self.times[start:stop],
+            values=self.values[start:stop],
+            labels=None if self.labels is None else self.labels[start:stop],
+            first_row=self.first_row + start,
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Recordings that agree in channels (names and order) and period; at least one.
+
+    warnings: what the owner should know about the data, one sentence each.
+    """
+
+    recordings: tuple[Recording, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Channel names in the order of every recording's columns."""
+        return self.recordings[0].channels
+
+    @property
+    def period(self) -> float | None:
+        """Seconds between samples, None when neither the files nor the caller tell."""
+        return next((r.period for r in self.recordings if r.period is not None), None)
+
+    @property
+    def rows(self) -> int:
+        """Number of samples in all recordings together."""
+        return sum(recording.rows for recording in self.recordings)
+
+
+def read_recordings(
+    paths: Iterable[Path],
+    period: float | None = None,
+    time_column: str | None = None,
+    label_column: str | None = None,
+) -> Dataset:
+    """Read CSV files, or every `*.csv` and `*.csv.gz` of a directory in the order of their names.
+
+    A gap in time of more than 1.5 periods splits a file into several recordings. The period is
+    the median of the time differences unless given, in seconds. Raises GruardError for times
+    that do not increase, for files that disagree in channels or period, and for a channel
+    without any reading.
+    """
+    files = [file for path in paths for file in expand(path)]
+    if not files:
+        raise GruardError("no recording was given; name at least one CSV file")
+    tables = [read_table(file, time_column, label_column) for file in files]
+    wanted = tables[0].channels
+    recordings: list[Recording] = []
+    warnings: list[str] = []
+    for table in tables:
+        whole = _recording(table, wanted, period)
+        parts = _split_at_gaps(whole)
+        if len(parts) > 1:
+            warnings.append(f"{table.path}: {len(parts) - 1} gaps in time split the recording")
+        recordings.extend(parts)
+    _check_periods(recordings)
+    warnings.extend(_check_channels(recordings, wanted))
+    return Dataset(tuple(recordings), tuple(warnings))
+
+
+def require_rows(dataset: Dataset, minimum: int) -> None:
+    """GruardError when all recordings together are shorter than `minimum` rows."""
+    if dataset.rows < minimum:
+        raise GruardError(
+            f"{dataset.recordings[0].name}: {dataset.rows} rows are too few, at least {minimum} "
+            "are needed; record the healthy machine for longer"
+        )
+
+
+def write_recording(path: Path, recording: Recording) -> None:
+    """Write a CSV that `read_recordings` reads back with the same values.
+
+    Columns: `time` where known, the channels, `label` where known. A missing reading is empty.
+    """
+    header = [*_if(recording.times, "time"), *recording.channels, *_if(recording.labels, "label")]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for row in range(recording.rows):
+            # A float32 prints as the shortest text that reads back as the same float32.
+            cells = ["" if np.isnan(v) else str(v) for v in recording.values[row]]
+            if recording.times is not None:
+                cells.insert(0, repr(float(recording.times[row])))
+            if recording.labels is not None:
+                cells.append(str(int(recording.labels[row])))
+            writer.writerow(cells)
+
+
+def _if(column: npt.NDArray[np.generic] | None, name: str) -> list[str]:
+    return [] if column is None else [name]
+
+
+def expand(path: Path) -> list[Path]:
+    """The file itself, or the recordings of a directory in the order of their names."""
+    if not path.is_dir():
+        return [path]
+    found = sorted([*path.glob("*.csv"), *path.glob("*.csv.gz")])
+    if not found:
+        raise GruardError(f"{path}{os.sep}: holds no *.csv or *.csv.gz file; name another folder")
+    return found
+
+
+def _recording(table: Table, wanted: Sequence[str], period: float | None) -> Recording:
+    order = channel_order(table.channels, wanted, table.path)
+    return Recording(
+        name=str(table.path),
+        channels=tuple(wanted),
+        times=table.times,
+        values=table.values[:, order],
+        labels=table.labels,
+        period=_period(table, period),
+    )
+
+
+def _period(table: Table, given: float | None) -> float | None:
+    if table.times is None or len(table.times) < 2:
+        return given
+    steps = np.diff(table.times)
+    backward = np.flatnonzero(steps <= 0)
+    if len(backward):
+        line = backward[0] + 3  # the header is line 1, and a step belongs to its second row
+        raise GruardError(
+            f"{table.path} line {line}: the time does not increase; sort the rows by time "
+            "and drop repeated ones"
+        )
+    # Six digits: differences of epoch seconds are exact to about a microsecond only.
+    measured = float(f"{np.median(steps):.6g}")
+    if given is not None and not _agree(measured, given):
+        raise GruardError(
+            f"{table.path}: the times are {measured:g} s apart but the period is given as "
+            f"{given:g} s; correct one of them"
+        )
+    return measured if given is None else given
+
+
+def _agree(period: float, other: float) -> bool:
+    return abs(period - other) <= PERIOD_TOLERANCE * other
+
+
+def _split_at_gaps(recording: Recording) -> list[Recording]:
+    if recording.times is None or recording.period is None:
+        return [recording]
+    gaps = np.flatnonzero(np.diff(recording.times) > GAP_PERIODS * recording.period) + 1
+    edges = [0, *gaps.tolist(), recording.rows]
+    return [recording.cut(a, b) for a, b in pairwise(edges)]
+
+
+def _check_periods(recordings: Sequence[Recording]) -> None:
+    known = [(recording.name, recording.period) for recording in recordings if recording.period]
+    for name, period in known:
+        if not _agree(period, known[0][1]):
+            raise GruardError(
+                f"{name}: the period is {period:g} s but {known[0][0]} has {known[0][1]:g} s; "
+                "resample one of them, or train on one period only"
+            )
+
+
+def _check_channels(recordings: Sequence[Recording], channels: Sequence[str]) -> list[str]:
+    warnings = []
+    for column, channel in enumerate(channels):
+        readings = np.concatenate([recording.values[:, column] for recording in recordings])
+        finite = readings[np.isfinite(readings)]
+        if not len(finite):
+            raise GruardError(
+                f"{recordings[0].name}: channel '{channel}' has no reading at all; "
+                "remove its column or record it"
+            )
+        if finite.min() == finite.max():
+            warnings.append(f"channel '{channel}' never changes from {finite[0]:g}")
+    return warnings

@@ -1,0 +1,151 @@
+"""The run folder: what training leaves for conversion, written whole or not at all.
+
+    config.json    channels with scaler and rules, sizes, seed, fingerprint of the data
+    weights.npz    the model's arrays by name, with highway and innovation_scale
+    rows.npz       the split rows in raw units, PART/NUMBER, and their labels
+    metrics.json   what training measured;  learning.png: its picture
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.errors import GruardError
+from edge_runtime.manifest import Channel
+from train.split import Split
+
+Float32 = npt.NDArray[np.float32]
+PARTS = ("train", "validate", "calibrate", "test")
+SIZES = ("channels", "gru_layers", "gru_units", "gate_layers", "gate_units", "head_layers", "order")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything conversion needs to know besides arrays. `sizes` are those of CellConfig."""
+
+    name: str
+    period: float | None
+    channels: tuple[Channel, ...]
+    sizes: dict[str, int]
+    seed: int
+    data_sha256: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run folder. rows[part] is a list of raw float32 [n, channels]; labels likewise."""
+
+    path: Path
+    config: Config
+    weights: dict[str, Float32]
+    weights_sha256: str
+    rows: dict[str, list[Float32]]
+    labels: dict[str, list[npt.NDArray[np.int8]]]
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` beside `path`, flush it to the disk, then move it into place."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise GruardError(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def json_bytes(data: Any) -> bytes:
+    """Readable, stable JSON."""
+    return (json.dumps(data, indent=1, sort_keys=True) + "\n").encode()
+
+
+def save_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """Write arrays as .npz, whole or not at all."""
+    write_atomically(path, npz_bytes(arrays))
+
+
+def npz_bytes(arrays: dict[str, npt.NDArray[Any]]) -> bytes:
+    """An .npz archive whose bytes depend on the arrays alone (numpy's own carries the clock)."""
+    import io
+    import zipfile
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(arrays):
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.ascontiguousarray(arrays[name]), version=(1, 0))
+            info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, member.getvalue())
+    return buffer.getvalue()
+
+
+def save_rows(path: Path, split: Split) -> None:
+    """Write the split rows and, where they exist, their labels."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for part in PARTS:
+        for number, recording in enumerate(getattr(split, part)):
+            arrays[f"{part}/{number:03d}"] = recording.values
+            if recording.labels is not None:
+                arrays[f"labels-{part}/{number:03d}"] = recording.labels.astype(np.int8)
+    save_arrays(path / "rows.npz", arrays)
+
+
+def save_config(path: Path, config: Config) -> None:
+    """Write config.json."""
+    write_atomically(path / "config.json", json_bytes(asdict(config)))
+
+
+def read_run(path: Path) -> Run:
+    """The finished run at `path`; GruardError naming what is missing or damaged."""
+    if not (path / "weights.npz").is_file():
+        state = "training has not finished: run the same train command again to resume"
+        hint = state if (path / "checkpoint.npz").is_file() else "give the --out folder of train fit"
+        raise GruardError(f"{path}: not a finished run; {hint}")
+    config = read_config(path)
+    weights = _read_arrays(path / "weights.npz")
+    stored = _read_arrays(path / "rows.npz")
+    digest = hashlib.sha256(npz_bytes(weights)).hexdigest()
+
+    def rows_of(prefix: str) -> list[npt.NDArray[Any]]:
+        return [stored[name] for name in sorted(stored) if name.startswith(prefix)]
+
+    return Run(
+        path=path,
+        config=config,
+        weights=weights,
+        weights_sha256=digest,
+        rows={part: rows_of(f"{part}/") for part in PARTS},
+        labels={part: rows_of(f"labels-{part}/") for part in PARTS},
+    )
+
+
+def read_config(path: Path) -> Config:
+    """config.json of a run folder."""
+    file = path / "config.json"
+    try:
+        data = json.loads(file.read_text())
+        channels = tuple(Channel(**channel) for channel in data.pop("channels"))
+        return Config(channels=channels, **data)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise GruardError(f"{file}: unreadable ({error}); train again") from None
+
+
+def _read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
+    import zipfile
+
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise GruardError(f"{file}: unreadable ({error}); train again") from None

@@ -1,0 +1,183 @@
+"""The optional settings file: what the owner knows about each channel, in YAML or TOML.
+
+period: 0.02                  # seconds between samples
+channels:
+  flow: {unit: l/min, low: 0, high: 40, max_rate: 5.0, stuck_after: 50, exogenous: false}
+"""
+
+import importlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edge_runtime.errors import GruardError
+
+SUFFIXES = (".yaml", ".yml", ".toml")
+
+
+@dataclass(frozen=True)
+class ChannelSettings:
+    """What a reading of one channel may be; None means not limited.
+
+    unit: for reports only. low, high: raw units, both still valid. max_rate: largest believable
+    change in raw units per second. stuck_after: samples without any change after which the
+    channel counts as stuck. exogenous: an input such as a set-point, never scored.
+    """
+
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    max_rate: float | None = None
+    stuck_after: int | None = None
+    exogenous: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """period: seconds between samples or None; channels: one entry for every channel."""
+
+    period: float | None
+    channels: Mapping[str, ChannelSettings]
+
+
+def find_settings(data: Path) -> Path | None:
+    """The settings file beside a recording, or None.
+
+    In a directory given as data, or beside a file, that is `channels.yaml|yml|toml`; the file
+    named like the recording (`pump.csv` has `pump.yaml`) comes first. GruardError when one name
+    is there with several suffixes.
+    """
+    folder = data if data.is_dir() else data.parent
+    stems = ["channels"] if data.is_dir() else [_stem(data), "channels"]
+    for stem in stems:
+        found = [path for suffix in SUFFIXES if (path := folder / (stem + suffix)).is_file()]
+        if len(found) > 1:
+            names = " and ".join(path.name for path in found)
+            raise GruardError(f"{folder}: both {names} are there; keep one settings file")
+        if found:
+            return found[0]
+    return None
+
+
+def load_settings(path: Path | None, channels: Sequence[str]) -> Settings:
+    """Read and check a settings file; without one every channel has the defaults.
+
+    GruardError names the file and the key for everything that is not exactly as described.
+    """
+    if path is None:
+        return Settings(None, {name: ChannelSettings() for name in channels})
+    content = _mapping(_parse(path), "the file", f"{path}")
+    _known_keys(content, ("period", "channels"), f"{path}")
+    period = content.get("period")
+    if period is not None:
+        period = _positive(period, f"{path}: period")
+    given = _mapping(content.get("channels", {}), "channels", f"{path}")
+    _known_keys(given, channels, f"{path}: channels")
+    settings = {name: _channel(given.get(name, {}), f"{path}: {name}") for name in channels}
+    if all(channel.exogenous for channel in settings.values()):
+        raise GruardError(f"{path}: every channel is exogenous; leave at least one to watch")
+    return Settings(period, settings)
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".csv")
+
+
+def _parse(path: Path) -> Any:
+    if path.suffix not in SUFFIXES:
+        raise GruardError(f"{path}: settings are YAML or TOML; name it {' or '.join(SUFFIXES)}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GruardError(f"{path}: cannot be read ({error}); give a UTF-8 text file") from None
+    return _parse_toml(text, path) if path.suffix == ".toml" else _parse_yaml(text, path)
+
+
+def _parse_yaml(text: str, path: Path) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise GruardError(f"{path}: is not YAML ({problem}); repair it") from None
+
+
+def _parse_toml(text: str, path: Path) -> Any:
+    try:
+        tomllib = importlib.import_module("tomllib")
+    except ModuleNotFoundError:
+        raise GruardError(f"{path}: TOML needs Python 3.11; write the settings as YAML") from None
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:
+        raise GruardError(f"{path}: is not TOML ({error}); repair it") from None
+
+
+def _channel(content: Any, where: str) -> ChannelSettings:
+    given = _mapping(content, "the channel", where)
+    _known_keys(given, tuple(ChannelSettings.__dataclass_fields__), where)
+    checked: dict[str, Any] = {
+        key: _CHECKS[key](value, f"{where}.{key}") for key, value in given.items()
+    }
+    settings = ChannelSettings(**checked)
+    if settings.low is not None and settings.high is not None and settings.low >= settings.high:
+        raise GruardError(
+            f"{where}: low ({settings.low:g}) must be smaller than high ({settings.high:g})"
+        )
+    return settings
+
+
+def _mapping(value: Any, what: str, where: str) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise GruardError(f"{where}: {what} must hold 'key: value' entries, not {value!r}")
+    return value
+
+
+def _known_keys(content: Mapping[Any, Any], valid: Sequence[str], where: str) -> None:
+    for key in content:
+        if key not in valid:
+            raise GruardError(f"{where}: unknown key {key!r}; the keys are {', '.join(valid)}")
+
+
+def _number(value: Any, where: str) -> float:
+    # In Python a bool is an int; in a settings file it is a mistake.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise GruardError(f"{where} must be a finite number, not {value!r}")
+    return float(value)
+
+
+def _positive(value: Any, where: str) -> float:
+    if _number(value, where) <= 0:
+        raise GruardError(f"{where} must be greater than 0, not {value!r}")
+    return float(value)
+
+
+def _count(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise GruardError(f"{where} must be a whole number of samples, at least 1, not {value!r}")
+    return value
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise GruardError(f"{where} must be text, not {value!r}; put it in quotes")
+    return value
+
+
+def _truth(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise GruardError(f"{where} must be true or false, not {value!r}")
+    return value
+
+
+_CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    "unit": _text,
+    "low": _number,
+    "high": _number,
+    "max_rate": _positive,
+    "stuck_after": _count,
+    "exogenous": _truth,
+}

@@ -1,0 +1,118 @@
+"""Cutting recordings in time order into rows to train, to stop early, to calibrate and to test.
+
+Later rows never help to judge earlier ones, and a gap between the parts keeps the memory of the
+model from reaching across. What the model and its thresholds learn from must be clean, so rows
+labelled anomalous are cut out of every part but the test.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+from edge_runtime.errors import GruardError
+from train.recording import Recording
+
+MANY_RECORDINGS = 8
+PARTS = ("train", "validate", "calibrate", "test")
+Recordings = tuple[Recording, ...]
+
+
+@dataclass(frozen=True)
+class Split:
+    """train: the weights; validate: early stopping; calibrate: thresholds; test: the report.
+
+    Only `test` may hold rows labelled anomalous.
+    """
+
+    train: Recordings
+    validate: Recordings
+    calibrate: Recordings
+    test: Recordings
+
+
+def split_by_time(
+    recordings: Sequence[Recording],
+    fractions: tuple[float, float, float, float] = (0.6, 0.1, 0.2, 0.1),
+    gap: int = 128,
+    margin: int = 128,
+    calibrate: Sequence[Recording] = (),
+    test: Sequence[Recording] = (),
+) -> Split:
+    """Split recordings, laid end to end in the given order, at the given fractions of their rows.
+
+    fractions: shares of `PARTS`; a part given explicitly (`calibrate`, `test`) takes no share,
+    and the others grow in proportion. gap: rows left out before each later part. margin: rows
+    cut out on both sides of a labelled anomaly. From 8 recordings on each stays whole, in the
+    part its middle falls into, unless a part would then be empty. Raises GruardError when a part
+    with a share ends up without clean rows.
+    """
+    given = {"calibrate": tuple(calibrate), "test": tuple(test)}
+    shares = [
+        0.0 if given.get(part) else share for part, share in zip(PARTS, fractions, strict=True)
+    ]
+    wanted = [part for part, share in zip(PARTS, shares, strict=True) if share > 0]
+    edges = _edges(shares, sum(recording.rows for recording in recordings))
+    divided = _whole(recordings, edges, wanted) or _divided(recordings, edges, gap)
+    parts = {part: given.get(part) or divided[part] for part in PARTS}
+    for part in ("train", "validate", "calibrate"):
+        parts[part] = tuple(piece for r in parts[part] for piece in clean_parts(r, margin))
+    for part in PARTS:
+        if not parts[part] and (part in wanted or given.get(part)):
+            raise GruardError(
+                f"no clean rows are left to {part}: record the healthy machine for longer "
+                f"(gap {gap} rows, {margin} rows cut around every labelled anomaly)"
+            )
+    return Split(**parts)
+
+
+def clean_parts(recording: Recording, margin: int) -> Recordings:
+    """The stretches at least `margin` rows away from every row labelled anomalous."""
+    if recording.labels is None or not recording.labels.any():
+        return (recording,) if recording.rows else ()
+    reach = np.ones(2 * margin + 1, dtype=np.int64)
+    near = np.convolve(recording.labels != 0, reach)[margin : margin + recording.rows] > 0
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], near, [True]])))
+    return tuple(recording.cut(int(a), int(b)) for a, b in edges.reshape(-1, 2))
+
+
+def _edges(shares: Sequence[float], rows: int) -> list[int]:
+    total = sum(shares)
+    return [0, *(round(rows * share / total) for share in accumulate(shares))]
+
+
+def _whole(
+    recordings: Sequence[Recording], edges: Sequence[int], wanted: Sequence[str]
+) -> dict[str, Recordings] | None:
+    if len(recordings) < MANY_RECORDINGS:
+        return None
+    stops = np.cumsum([recording.rows for recording in recordings])
+    middles = stops - np.array([recording.rows / 2 for recording in recordings])
+    owners = np.searchsorted(edges[1:-1], middles, side="right")
+    parts = {
+        part: tuple(r for r, owner in zip(recordings, owners, strict=True) if owner == index)
+        for index, part in enumerate(PARTS)
+    }
+    return parts if all(parts[part] for part in wanted) else None
+
+
+def _divided(
+    recordings: Sequence[Recording], edges: Sequence[int], gap: int
+) -> dict[str, Recordings]:
+    parts: dict[str, Recordings] = {}
+    for index, part in enumerate(PARTS):
+        start = edges[index] + (gap if edges[index] else 0)
+        parts[part] = _between(recordings, start, edges[index + 1])
+    return parts
+
+
+def _between(recordings: Sequence[Recording], start: int, stop: int) -> Recordings:
+    pieces = []
+    offset = 0
+    for recording in recordings:
+        first, last = max(start - offset, 0), min(stop - offset, recording.rows)
+        if first < last:
+            pieces.append(recording.cut(first, last))
+        offset += recording.rows
+    return tuple(pieces)

@@ -1,0 +1,148 @@
+"""One training from files to run folder: read, split, scale, fit, write."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from edge_runtime.errors import GruardError
+from train.cell import CellConfig
+from train.fit import Budget, Report, fit, write_metrics
+from train.picture import draw_learning
+from train.prepare import describe_channels, fingerprint, standard_rows
+from train.recording import Dataset, Recording, expand, read_recordings, require_rows
+from train.run_folder import (
+    PARTS,
+    Config,
+    Run,
+    npz_bytes,
+    read_run,
+    save_config,
+    save_rows,
+    write_atomically,
+)
+from train.settings import Settings, find_settings, load_settings
+from train.split import Split, split_by_time
+
+MINIMUM_ROWS = 200
+# The state forgets within some tens of samples; parts this far apart share nothing.
+LARGEST_GAP = 128
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for. Empty `calibrate` and `test`: split by time."""
+
+    data: tuple[Path, ...]
+    out: Path
+    name: str
+    calibrate: tuple[Path, ...] = ()
+    test: tuple[Path, ...] = ()
+    settings: Path | None = None
+    period: float | None = None
+    time_column: str | None = None
+    label_column: str | None = None
+    force: bool = False
+
+
+Say = Callable[[str], None]
+
+
+def train_run(request: Request, sizes: CellConfig, budget: Budget, say: Say, report: Report) -> Run:
+    """Train as requested and return the finished run.
+
+    `sizes.channels` is replaced by what the data has. Progress sentences go to `say`, the losses of
+    every step to `report`. Raises GruardError for bad input before anything is written.
+    """
+    _check_output(request)
+    dataset, split, settings = _read(request)
+    for warning in dataset.warnings:
+        say(f"warning: {warning}")
+    period = settings.period or request.period or dataset.recordings[0].period
+    channels = describe_channels(split.train, settings)
+    sizes = replace(sizes, channels=len(channels))
+    train = standard_rows([r.values for r in split.train], channels, period)
+    validate = standard_rows([r.values for r in split.validate], channels, period)
+    say(_describe(split, len(channels), period))
+    request.out.mkdir(parents=True, exist_ok=True)
+    if request.force:
+        for name in ("checkpoint.npz", "weights.npz"):
+            (request.out / name).unlink(missing_ok=True)
+    config = Config(
+        name=request.name,
+        period=period,
+        channels=channels,
+        sizes=sizes.to_dict(),
+        seed=budget.seed,
+        data_sha256=fingerprint(dataset.recordings),
+    )
+    save_config(request.out, config)
+    save_rows(request.out, split)
+    exogenous = np.array([c.exogenous for c in channels])
+    checkpoint = request.out / "checkpoint.npz"
+    started = time.monotonic()
+    result = fit(sizes, train, validate, exogenous, budget, checkpoint, report)
+    extra = {"rows": train.total, "sizes": sizes.to_dict(), "seed": budget.seed}
+    write_metrics(request.out / "metrics.json", result, extra)
+    draw_learning(result.history, request.out / "learning.png")
+    # The weights come last: their presence says that the run is finished.
+    write_atomically(request.out / "weights.npz", npz_bytes(result.weights))
+    checkpoint.unlink(missing_ok=True)
+    say(_outcome(result.history, time.monotonic() - started))
+    return read_run(request.out)
+
+
+def _check_output(request: Request) -> None:
+    if (request.out / "weights.npz").exists() and not request.force:
+        raise GruardError(
+            f"{request.out}: a finished training is already there; "
+            "choose another --out or add --force to replace it"
+        )
+    if request.out.exists() and not request.out.is_dir():
+        raise GruardError(f"{request.out}: exists and is not a folder; choose another --out")
+
+
+def _read(request: Request) -> tuple[Dataset, Split, Settings]:
+    """All files as one checked dataset, and its split."""
+    file = request.settings or find_settings(request.data[0])
+    dataset = _dataset(request, request.period)
+    settings = load_settings(file, dataset.channels)
+    if settings.period is not None and request.period is None:
+        dataset = _dataset(request, settings.period)
+    require_rows(dataset, MINIMUM_ROWS)
+    gap = min(LARGEST_GAP, dataset.rows // 50)
+    calibrate = _of_files(dataset, request.calibrate)
+    test = _of_files(dataset, request.test)
+    taken = {recording.name for recording in (*calibrate, *test)}
+    rest = [recording for recording in dataset.recordings if recording.name not in taken]
+    split = split_by_time(rest, gap=gap, margin=gap, calibrate=calibrate, test=test)
+    return dataset, split, settings
+
+
+def _dataset(request: Request, period: float | None) -> Dataset:
+    paths = (*request.data, *request.calibrate, *request.test)
+    return read_recordings(paths, period, request.time_column, request.label_column)
+
+
+def _of_files(dataset: Dataset, paths: Sequence[Path]) -> list[Recording]:
+    """The dataset's recordings that come from one of `paths` (files or folders)."""
+    files = {str(file) for path in paths for file in expand(path)}
+    return [recording for recording in dataset.recordings if recording.name in files]
+
+
+def _describe(split: Split, channels: int, period: float | None) -> str:
+    rows = {part: sum(r.rows for r in getattr(split, part)) for part in PARTS}
+    parts = ", ".join(f"{count} to {part}" for part, count in rows.items())
+    every = f"one every {period:g} s" if period else "sample period unknown"
+    return f"{channels} channels, {every}; rows: {parts}"
+
+
+def _outcome(history: list[dict[str, float]], seconds: float) -> str:
+    best = min(history, key=lambda entry: entry["total"])
+    gain = 1 - best["forecast"] / history[0]["forecast"]
+    return (
+        f"trained in {seconds:.0f} s; best at step {best['step']:.0f}; forecast under faults "
+        f"{gain:.0%} better than the linear highway alone"
+    )
