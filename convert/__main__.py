@@ -1,0 +1,151 @@
+"""`python -m convert`: a run folder becomes a proven bundle."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from edge_runtime.errors import GruardError
+
+FOLDER = click.Path(path_type=Path)
+
+
+class DefaultGroup(click.Group):
+    """A group whose first word may be left out: `python -m convert RUN` means `… bundle RUN`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the default command in front of what is neither a command nor a request for help."""
+        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+            args = ["bundle", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=DefaultGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Convert a trained run into an int8 bundle, with its proof.
+
+    \b
+    python -m convert runs/pump                     RUN/bundle/pump-1.gruard, or exit code 1
+    python -m convert validate pump-1.gruard        judge a bundle again
+    python -m convert audit pump-1.gruard           what is in the graph
+
+    The word bundle may be left out: python -m convert RUN is python -m convert bundle RUN.
+    """
+
+
+@cli.command()
+@click.argument("run", type=FOLDER)
+@click.option("--out", type=FOLDER, help="Folder for the bundle.  [default: RUN/bundle]")
+@click.option("--version", default=1, show_default=True, type=click.IntRange(1), help="Version of the bundle; devices refuse an older one.")
+@click.option("--false-alarms-per-day", "wish", default=1.0, show_default=True, type=click.FloatRange(min=0, min_open=True), help="Wished number of false alarms.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle, and write one that failed (marked).")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+def bundle(run: Path, out: Path | None, version: int, wish: float, force: bool, as_json: bool) -> None:
+    """Quantise RUN to int8, calibrate its threshold, validate it and write the bundle.
+
+    Exit code 0: the bundle passed. 1: it failed its validation, and nothing was written unless
+    --force was given. 2: bad input.
+    """
+    from train.run_folder import read_run
+
+    trained = read_run(run)
+    folder = out or run / "bundle"
+    from convert.bundle_writer import bundle_path, refuse_existing, write_bundle
+    from convert.convert_run import convert_run
+    from convert.report import table
+
+    refuse_existing(bundle_path(folder, trained.config.name, version), force)
+    conversion = convert_run(trained, version, wish, _say)
+    verdict = conversion.verdict
+    written = write_bundle(conversion, folder, force) if verdict.passed or force else None
+    threshold = next(iter(conversion.manifest.thresholds.values()))
+    if as_json:
+        checks = [check.to_dict() for check in verdict.checks]
+        facts = {"passed": verdict.passed, "bundle": str(written or ""), "checks": checks}
+        click.echo(json.dumps({**facts, "threshold": threshold.statement}))
+    else:
+        click.echo(table(verdict.checks))
+        click.echo(threshold.statement)
+        click.echo(_ending(verdict.passed, written))
+    sys.exit(0 if verdict.passed else 1)
+
+
+@cli.command()
+@click.argument("bundle", type=FOLDER)
+@click.option("--run", type=FOLDER, help="Run folder it was converted from.  [default: two folders up]")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+def validate(bundle: Path, run: Path | None, as_json: bool) -> None:
+    """Judge BUNDLE again: its int8 model against the float model of its run.
+
+    Exit code 0: passed, 1: failed, 2: bad input.
+    """
+    from convert.report import table
+    from convert.revalidate import revalidate
+
+    verdict = revalidate(bundle, run or bundle.resolve().parent.parent)
+    if as_json:
+        checks = [check.to_dict() for check in verdict.checks]
+        click.echo(json.dumps({"passed": verdict.passed, "checks": checks}))
+    else:
+        click.echo(table(verdict.checks))
+        click.echo("passed" if verdict.passed else "FAILED")
+    sys.exit(0 if verdict.passed else 1)
+
+
+@cli.command()
+@click.argument("model", type=FOLDER)
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+def audit(model: Path, as_json: bool) -> None:
+    """Say what is in MODEL (a .tflite file or a bundle) and whether the runtime would take it.
+
+    Exit code 0: an int8 gruard step, 1: something else, 2: bad input.
+    """
+    from convert.report import graph_facts
+    from edge_runtime.flatbuffer import read_graph
+    from edge_runtime.graph_rules import graph_faults
+
+    file = model / "model.tflite" if model.is_dir() else model
+    try:
+        graph = read_graph(file.read_bytes(), str(file))
+    except OSError as error:
+        raise GruardError(f"{file}: cannot be read ({error.strerror})") from None
+    faults = graph_faults(graph)
+    facts = {**graph_facts(graph), "bytes": file.stat().st_size, "faults": faults}
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        for name, value in facts.items():
+            click.echo(f"{name}: {value or 'none'}")
+    sys.exit(1 if faults else 0)
+
+
+def _say(sentence: str) -> None:
+    click.echo(f"… {sentence}", err=True)
+
+
+def _ending(passed: bool, written: Path | None) -> str:
+    if written and passed:
+        return f"passed: {written}"
+    if written:
+        return f"FAILED its validation, written all the same and marked: {written}"
+    return "FAILED its validation: no bundle was written (--force writes it, marked)"
+
+
+def main() -> None:
+    """Run the command; errors the user can mend are one line and exit code 2."""
+    try:
+        cli(standalone_mode=False)
+    except GruardError as error:
+        click.echo(f"convert: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("convert: interrupted; nothing was written", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Writing a bundle: all members into a hidden folder, then one rename."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from convert.convert_run import Conversion
+from convert.report import report_html, report_json
+from edge_runtime.bundle import read_bundle
+from edge_runtime.errors import GruardError
+from edge_runtime.flatbuffer import read_graph
+from edge_runtime.manifest import to_dict
+from train.run_folder import json_bytes, npz_bytes
+
+
+def bundle_path(folder: Path, name: str, version: int) -> Path:
+    """Where the bundle of this name and version belongs."""
+    return folder / f"{name}-{version}.gruard"
+
+
+def write_bundle(conversion: Conversion, folder: Path, force: bool) -> Path:
+    """Write the bundle below `folder` and return its path.
+
+    The folder appears complete or not at all, and is read back before it is put in place. Raises
+    GruardError when it exists and `force` is False, or when it cannot be written.
+    """
+    target = bundle_path(folder, conversion.manifest.name, conversion.manifest.version)
+    refuse_existing(target, force)
+    with _scratch(folder, target.name) as scratch:
+        for member, data in _members(conversion).items():
+            _write_durably(scratch / member, data)
+        read_bundle(scratch, allow_failed=True)
+        if target.exists():
+            shutil.rmtree(target)
+        scratch.replace(target)
+        _sync_folder(folder)
+    return target
+
+
+def refuse_existing(target: Path, force: bool) -> None:
+    """GruardError when the bundle is there already and may not be replaced."""
+    if target.exists() and not force:
+        raise GruardError(
+            f"{target}: is already there; raise --version, choose another --out, "
+            "or add --force to replace it"
+        )
+
+
+def _members(conversion: Conversion) -> dict[str, bytes]:
+    """File contents by name; the manifest, with the hashes of the others, comes last."""
+    graph = read_graph(conversion.model, "converted model")
+    report = report_json(conversion.manifest, graph, conversion.verdict)
+    members = {
+        "model.tflite": conversion.model,
+        "golden.npz": npz_bytes(conversion.golden),
+        "calibration.npz": npz_bytes(dict(conversion.calibration)),
+        "report.json": json_bytes(report),
+        "report.html": report_html(conversion.manifest, graph, conversion.verdict).encode(),
+    }
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
+    manifest = to_dict(replace(conversion.manifest, members=hashes))
+    members["manifest.json"] = (json.dumps(manifest, sort_keys=True) + "\n").encode()
+    return members
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path, name: str) -> Iterator[Path]:
+    scratch = folder / f".{name}.{os.getpid()}"
+    try:
+        scratch.mkdir(parents=True)
+        yield scratch
+    except OSError as error:
+        raise GruardError(f"{folder / name}: cannot be written ({error.strerror})") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write_durably(file: Path, data: bytes) -> None:
+    with file.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

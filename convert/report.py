@@ -1,0 +1,144 @@
+"""The proof as people and programs read it: report.html with a picture, report.json, a table."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from convert.validate import Check, Evidence, Verdict
+from edge_runtime.flatbuffer import GraphSummary
+from edge_runtime.interpreter import KERNEL_ID
+from edge_runtime.manifest import Manifest
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+       color: #222; background: #fff }
+table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .2rem .8rem; text-align: left;
+       border-bottom: 1px solid #ddd } td.n { text-align: right; font-variant-numeric: tabular-nums }
+.pass { color: #1a7f37 } .fail { color: #b3261e; font-weight: 600 } img { max-width: 100% }
+"""
+
+
+def table(checks: Sequence[Check]) -> str:
+    """The checks as a plain-text table."""
+    width = max(len(check.name) for check in checks)
+    lines = []
+    for check in checks:
+        mark = "pass" if check.passed else "FAIL"
+        lines.append(
+            f"{mark}  {check.name:<{width}}  {check.value:10.4f}  in {_limits(check):<14}  {check.meaning}"
+        )
+    return "\n".join(lines)
+
+
+def report_json(manifest: Manifest, graph: GraphSummary, verdict: Verdict) -> dict[str, Any]:
+    """Everything the report says, for programs."""
+    threshold = manifest.thresholds[KERNEL_ID]
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "passed": verdict.passed,
+        "checks": [check.to_dict() for check in verdict.checks],
+        "kernel": KERNEL_ID,
+        "threshold": {
+            "value": threshold.value,
+            "method": threshold.method,
+            "assured": threshold.assured,
+            "statement": threshold.statement,
+        },
+        "graph": graph_facts(graph),
+        "provenance": {
+            "data_sha256": manifest.provenance.data_sha256,
+            "weights_sha256": manifest.provenance.weights_sha256,
+            "seed": manifest.provenance.seed,
+            "tools": dict(manifest.provenance.tools),
+        },
+    }
+
+
+def graph_facts(graph: GraphSummary) -> dict[str, Any]:
+    """Operators and sizes of a graph."""
+    operators = sorted({operator.name for operator in graph.operators})
+    counts = {name: sum(o.name == name for o in graph.operators) for name in operators}
+    weights = [t for t in graph.tensors if t.constant_bytes and t.dtype == "int8"]
+    return {
+        "operators": counts,
+        "weights": sum(int(np.prod(t.shape)) for t in weights),
+        "dtypes": sorted({t.dtype for t in graph.tensors}),
+    }
+
+
+def report_html(manifest: Manifest, graph: GraphSummary, verdict: Verdict) -> str:
+    """A page that stands alone: verdict, promise, picture, checks, graph, provenance."""
+    threshold = manifest.thresholds[KERNEL_ID]
+    facts = graph_facts(graph)
+    title = html.escape(f"{manifest.name} {manifest.version}")
+    word = '<span class="pass">passed</span>' if verdict.passed else '<span class="fail">FAILED</span>'
+    rows = "".join(_row(check) for check in verdict.checks)
+    operators = ", ".join(f"{count} {name}" for name, count in facts["operators"].items())
+    tools = ", ".join(f"{k} {v}" for k, v in manifest.provenance.tools.items())
+    picture = base64.b64encode(draw(verdict.evidence, threshold.value)).decode()
+    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>gruard: {title}</title>
+<style>{STYLE}</style>
+<h1>{title}</h1>
+<p>The int8 model against its float twin, step by step: {word}.</p>
+<p>{html.escape(threshold.statement)}. Threshold {threshold.value:.2f} on kernel {KERNEL_ID}
+({html.escape(threshold.method)}).</p>
+<img alt="scores, state error and one-step agreement" src="data:image/png;base64,{picture}">
+<table><tr><th><th>check<th>value<th>limits<th>of what</tr>{rows}</table>
+<p>{facts["weights"]} weights; {operators}; tensors {", ".join(facts["dtypes"])}.</p>
+<p>Channels: {html.escape(", ".join(manifest.channel_names))}.</p>
+<p>Made from data {manifest.provenance.data_sha256[:12]}, weights
+{manifest.provenance.weights_sha256[:12]}, seed {manifest.provenance.seed}; {html.escape(tools)}.</p>
+</html>
+"""
+
+
+def draw(evidence: Evidence, threshold: float) -> bytes:
+    """PNG: both models' scores on the faulty stream, and how far their states are apart."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    scores, correlation, states = figure.subplots(3, 1, height_ratios=[2, 1, 1])
+    _draw_scores(scores, evidence, threshold)
+    a, b = evidence.int8_faulty, evidence.float_faulty
+    correlation.plot(a.score - b.score, linewidth=0.7, color="#7a4fa3")
+    correlation.set_title("score, int8 minus float", fontsize=10)
+    error = np.sqrt(((evidence.int8_long.hidden - evidence.float_long.hidden) ** 2).mean(axis=1))
+    states.plot(error, linewidth=0.7, color="#1f6f8b")
+    states.axhline(0.05, linestyle="--", color="#999999", linewidth=0.8)
+    states.set_title(f"free rollout over {len(error)} steps: RMS distance of the states", fontsize=10)
+    states.set_xlabel("sample")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _draw_scores(axis: Any, evidence: Evidence, threshold: float) -> None:
+    from convert.metrics import intervals
+
+    top = 3 * threshold
+    axis.plot(np.clip(evidence.float_faulty.score, None, top), linewidth=1.4, color="#bbbbbb", label="float")
+    axis.plot(np.clip(evidence.int8_faulty.score, None, top), linewidth=0.7, color="#1f6f8b", label="int8")
+    axis.axhline(threshold, color="#b3261e", linewidth=0.9, label="threshold")
+    for start, stop in intervals(evidence.stream.faulty):
+        axis.axvspan(start, stop, color="#f2b8b5", alpha=0.5, linewidth=0)
+    axis.set_title("score on held-out rows with injected faults (shaded)", fontsize=10)
+    axis.legend(frameon=False, fontsize=8, ncols=3, loc="upper right")
+
+
+def _row(check: Check) -> str:
+    mark = '<td class="pass">pass' if check.passed else '<td class="fail">FAIL'
+    return (
+        f'<tr>{mark}<td>{html.escape(check.name)}<td class="n">{check.value:.4f}'
+        f"<td>{_limits(check)}<td>{html.escape(check.meaning)}</tr>"
+    )
+
+
+def _limits(check: Check) -> str:
+    return f"{check.low:g} … {check.high:g}"

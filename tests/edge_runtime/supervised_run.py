@@ -1,0 +1,204 @@
+"""One supervised run in a test: real or scripted worker, fake clock, and what must always hold."""
+
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import faulty_worker
+import numpy as np
+import pytest
+
+from edge_runtime import wire
+from edge_runtime.injection import Injections
+from edge_runtime.notify import Notifier
+from edge_runtime.policy import AGREEING
+from edge_runtime.record import Flag, Record, Sample
+from edge_runtime.sinks import SinkClosedError
+from edge_runtime.sources import Reading
+from edge_runtime.summary import Console
+from edge_runtime.supervisor import Settings, Supervisor, Surroundings
+from edge_runtime.worker_process import WorkerGoneError, WorkerProcess
+
+PATIENT = 30.0  # no healthy answer takes so long, however busy the machine
+HASTY = 0.3  # for faults that only a deadline can find
+BACK = faulty_worker.WARMUP + AGREEING  # shadow samples until the model answers again
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+class ListSink:
+    dropped = 0
+
+    def __init__(self, room: int | None = None) -> None:
+        self.records: list[Record] = []
+        self.room = room
+
+    def write(self, record: Record) -> None:
+        if len(self.records) == self.room:
+            raise SinkClosedError
+        self.records.append(record)
+
+    def close(self) -> None:
+        pass
+
+
+class ListSource:
+    """Readings one by one; `before(row)` runs before each, to move the clock or to wait."""
+
+    bad_cells = bad_rows = 0
+
+    def __init__(self, readings: list[Reading], before: Callable[[int], None]) -> None:
+        self.readings, self.before = readings, before
+
+    def __iter__(self) -> Iterator[Reading]:
+        for row, reading in enumerate(self.readings):
+            self.before(row)
+            yield reading
+
+
+class FakeFallback:
+    def step(self, sample: Sample) -> Record:
+        alarm = faulty_worker.alarming(sample)
+        blamed = ("a",) if alarm else ()
+        return Record(
+            sample.index, sample.time, 3, Flag.FALLBACK, False, 0.5, 1.0, alarm, (), (), blamed, ""
+        )
+
+
+class WatchedProcess(WorkerProcess):
+    """Remembers every process it ever started."""
+
+    def __init__(self, plan: str) -> None:
+        super().__init__((sys.executable, faulty_worker.__file__, plan))
+        self.pids: list[int] = []
+
+    def start(self) -> None:
+        super().start()
+        self.pids.append(self.pid)
+
+    def wait_until_loaded(self) -> None:
+        if self.pid:
+            with suppress(WorkerGoneError):
+                self.poll_ready(PATIENT)
+
+
+class Run:
+    """One supervised run over rows of one channel, with everything it left behind."""
+
+    def __init__(
+        self,
+        process: WorkerProcess,
+        rows: int = 12,
+        deadline: float = PATIENT,
+        times: list[float | None] | None = None,
+        values: list[float] | None = None,
+        before: Callable[[int], None] = lambda row: None,
+        room: int | None = None,
+        injections: Injections | None = None,
+        clock: Clock | None = None,
+        interval: float | None = None,
+    ) -> None:
+        times = [float(row) for row in range(rows)] if times is None else times
+        values = [0.0] * len(times) if values is None else values
+        readings = [
+            Reading(t, np.array([v], np.float32)) for t, v in zip(times, values, strict=True)
+        ]
+        self.process, self.clock = process, clock or Clock()
+        self.sink, self.stderr = ListSink(room), io.StringIO()
+        self.supervisor = Supervisor(
+            ListSource(readings, before),
+            self.sink,
+            process,
+            FakeFallback(),
+            injections or Injections([], []),
+            Settings(1.0, deadline, interval),
+            Surroundings(
+                self.clock,
+                self.clock.sleep,
+                Console(self.stderr, self.clock),
+                Notifier({}, self.clock),
+            ),
+        )
+
+    def __call__(self) -> list[Record]:
+        self.supervisor.run()
+        check_promises(self.records)
+        assert_gone(self.process)
+        return self.records
+
+    @property
+    def records(self) -> list[Record]:
+        return self.sink.records
+
+    @property
+    def log(self) -> str:
+        return self.stderr.getvalue()
+
+
+def check_promises(records: list[Record]) -> None:
+    """I1 to I3: one record per index in order, and nothing that hides who answered."""
+    assert [record.index for record in records] == list(range(len(records)))
+    for record in records:
+        if record.tier == 3:
+            assert Flag.FALLBACK in record.flags and not record.valid
+        else:
+            assert record.model == faulty_worker.MODEL and record.score == record.index
+
+
+def assert_gone(process: WorkerProcess) -> None:
+    assert process.pid is None
+    for pid in getattr(process, "pids", []):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def fallback_indices(records: list[Record]) -> list[int]:
+    return [record.index for record in records if record.tier == 3]
+
+
+class ScriptedProcess:
+    """A worker made of drawn outcomes, for properties over many runs."""
+
+    def __init__(self, outcomes: Iterator[str]) -> None:
+        self.outcomes, self.pid = outcomes, None
+
+    def start(self) -> None:
+        assert self.pid is None
+        self.pid = 1
+        if next(self.outcomes) == "gone":
+            self.pid = None
+            raise WorkerGoneError("could not be started")
+
+    def poll_ready(self, timeout: float = 0.0) -> wire.Hello | None:
+        outcome = next(self.outcomes)
+        if outcome == "gone":
+            raise WorkerGoneError("ended")
+        return None if outcome == "late" else wire.Hello("scripted", 0.0)
+
+    def ask(self, sample: Sample, timeout: float) -> Record | None:
+        outcome = next(self.outcomes)
+        if outcome == "gone":
+            raise WorkerGoneError("ended")
+        return None if outcome == "late" else faulty_worker.model_record(sample)
+
+    def send(self, message: wire.Reset | wire.Inject) -> None:
+        if next(self.outcomes) == "gone":
+            raise WorkerGoneError("ended")
+
+    def stop(self) -> None:
+        self.pid = None
+
+    kill = stop
