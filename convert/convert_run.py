@@ -15,7 +15,7 @@ from convert.draft import (
     with_state_limit,
 )
 from convert.rollout import roll, roll_all
-from convert.streams import FaultyRecording, clean_test_rows, faulty_twin, longest
+from convert.streams import FaultyRecording, clean_test_rows, faulty_twin
 from convert.threshold import calibrate_threshold
 from convert.validate import Verdict, validate
 from edge_runtime.flatbuffer import read_graph
@@ -98,7 +98,7 @@ def held_out(run: Run) -> list[Float32]:
 def validation_stream(run: Run) -> FaultyRecording:
     """Held-out rows with known faults."""
     return faulty_twin(
-        np.concatenate([longest(run.rows["calibrate"]), *clean_test_rows(run)[:1]]),
+        held_out(run),
         run.config.channels,
         run.config.period,
         run.weights["innovation_scale"],
@@ -115,7 +115,7 @@ def representative(run: Run, float_model: bytes) -> list[Mapping[str, Float32]]:
     draft = _float_draft(run, float_model)
     model = build_model(draft, FloatGraph(float_model, graph), "")
     twin = faulty_twin(
-        longest(run.rows["train"]),
+        run.rows["train"],
         run.config.channels,
         run.config.period,
         run.weights["innovation_scale"],

@@ -22,7 +22,7 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 SMOOTHING = 0.1
-WEIGHTS = (1.0, 1.0, 0.5, 0.5)  # residual, distance, level, gate
+WEIGHTS = (1.0, 1.0, 0.5, 1.0)  # residual, distance, level, gate
 SMALLEST_RESIDUAL_SCALE = 0.05
 SHRINKAGE = 0.01
 FALLBACK_SMOOTHING, FALLBACK_SLACK = 0.1, 1.0
@@ -124,10 +124,13 @@ def with_fallback_limits(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manif
     """Limits of the statistical detector: the largest clean value of each view, with a margin."""
     count = len(draft.channels)
     largest = np.full((len(VIEWS), count), 1e-3, np.float32)
+    endless = np.full(count, np.inf, np.float32)
     for rollout in clean:
         state = initial_views(count)
         for value, mask in zip(rollout.value, rollout.mask > 0, strict=True):
-            views, state = update_views(value, mask, FALLBACK_SMOOTHING, FALLBACK_SLACK, state)
+            views, state = update_views(
+                value, mask, FALLBACK_SMOOTHING, FALLBACK_SLACK, endless, state
+            )
             largest = np.maximum(largest, views)
     limits = dict(zip(VIEWS, FALLBACK_MARGIN * largest, strict=True))
     # A channel that never moved in the recording may go on doing so.

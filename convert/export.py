@@ -17,6 +17,7 @@ import tensorflow as tf
 from edge_runtime.errors import GruardError
 from edge_runtime.flatbuffer import read_graph
 from edge_runtime.graph_rules import graph_faults
+from edge_runtime.step import INNOVATION_CLIP
 from train.cell import CellConfig, cell_step, split_linear
 from train.quiet import quiet_stderr
 
@@ -72,6 +73,7 @@ def _corners(sample: Mapping[str, Float32]) -> list[dict[str, Float32]]:
         corner = {name: value.copy() for name, value in sample.items()}
         for name in bounded:
             corner[name][:] = sign
+        corner["innovation"][:] = sign * INNOVATION_CLIP
         for name in ("magnitude", "mask", "guarded", "gate"):
             corner[name][:] = max(sign, 0.0)
         corners.append(corner)

@@ -37,15 +37,15 @@ class Rollout:
     saturated: Float32
 
 
-def roll(model: Model, rows: Float32, repeat_to: int = 0) -> Rollout:
-    """Run `rows` (raw units [n, channels]) from a fresh state, over and over up to `repeat_to` rows.
+def roll(model: Model, rows: Float32) -> Rollout:
+    """Run `rows` (raw units [n, channels]) from a fresh state.
 
     The score is the model's own also where the fallback answers the record.
     """
     state, fallback = initial_state(model), Fallback(model.manifest, model.model_hash)
     records, traces, parts, terms, settled = [], [], [], [], []
-    for index in range(max(len(rows), repeat_to)):
-        sample = Sample(index, None, rows[index % len(rows)])
+    for index, values in enumerate(rows):
+        sample = Sample(index, None, values)
         record, state, trace = step(model, sample, state, fallback.step(sample))
         records.append(record)
         traces.append(trace)

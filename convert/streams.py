@@ -37,19 +37,19 @@ def clean_test_rows(run: Run) -> list[Float32]:
 
 
 def faulty_twin(
-    rows: Float32,
+    recordings: Sequence[Float32],
     channels: tuple[Channel, ...],
     period: float | None,
     innovation_scale: Float32,
     seed: int,
     length: int = LONGEST,
 ) -> FaultyRecording:
-    """`rows` (raw, clean), repeated up to `length`, with a fault every 150 rows.
+    """Raw clean `recordings`, end to end up to `length` rows, with a fault every 150 rows.
 
     A row counts as faulty where a reading is at least two innovation scales off or missing.
     """
     scaler = channel_scaler(channels)
-    clean = np.concatenate([rows] * -(-length // len(rows)))[:length] if len(rows) else rows
+    clean = repeated(recordings, length)
     standard = standard_rows([clean], channels, period)
     value, mask = standard.values[0], standard.masks[0]
     count = max(len(clean) // SPACING, 1)
@@ -69,6 +69,10 @@ def faulty_twin(
     return FaultyRecording(raw, faulty, injection.events)
 
 
-def longest(recordings: Sequence[Float32]) -> Float32:
-    """The longest of `recordings`."""
-    return max(recordings, key=len)
+def repeated(recordings: Sequence[Float32], length: int) -> Float32:
+    """All `recordings` end to end, over and over, cut to `length` rows.
+
+    The seams are anomalies, of the same kind for every model that is compared.
+    """
+    joined = np.concatenate(recordings)
+    return np.concatenate([joined] * -(-length // len(joined)))[:length]

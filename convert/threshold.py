@@ -4,7 +4,9 @@ Simple and honest: scores of clean held-out rows are debounced as on the device,
 quantile are declustered, and their excesses are taken as exponential (the generalised Pareto
 distribution with shape 0). The threshold uses the upper 95 % confidence limit of the mean excess
 (2 n mean / chi2_0.05(2 n), exact for exponential excesses), so little data makes it higher, not
-lower. With fewer than 10 peaks the tail cannot be fitted, and 1.5 times the largest score is used.
+lower. Small samples: with fewer than 10 peaks the tail cannot be fitted, and with clean rows for less
+than a twentieth of the wished interval it would have to be believed far beyond what was ever seen;
+then 1.5 times the largest clean score is used, and the method says so.
 
 The promise is then checked on further clean rows: with k alarms in T days the exact upper 95 % bound
 on the rate is chi2_0.95(2 k + 2) / (2 T) (Garwood 1936). Only a bound below the wish is "assured".
@@ -23,6 +25,7 @@ Float64 = npt.NDArray[np.float64]
 
 TAIL_QUANTILE = 0.9
 FEWEST_PEAKS = 10
+SHORTEST_SHARE = 0.05  # of the wished interval between two false alarms
 CLUSTER_GAP = 30  # samples between two peaks that count as two events
 CONFIDENCE = 0.95
 SMALL_SAMPLE_FACTOR = 1.5
@@ -93,12 +96,12 @@ def _tail(smooth: Sequence[Float64], wished: float, days: float) -> tuple[float,
     joined = np.concatenate(smooth)
     level = float(np.quantile(joined, TAIL_QUANTILE))
     found = np.concatenate([peaks(scores, level) for scores in smooth])
-    if len(found) < FEWEST_PEAKS:
+    if len(found) < FEWEST_PEAKS or wished * days < SHORTEST_SHARE:
         centre, largest = float(np.median(joined)), float(joined.max())
         return (
             centre + SMALL_SAMPLE_FACTOR * (largest - centre),
             largest,
-            f"small sample: {SMALL_SAMPLE_FACTOR} times the largest clean score",
+            f"small-sample rule: {SMALL_SAMPLE_FACTOR} times the largest clean score",
         )
     count = len(found)
     mean = float((found - level).mean()) * 2 * count / float(chi2.ppf(1 - CONFIDENCE, 2 * count))

@@ -77,7 +77,8 @@ def read_bundle(path: Path, allow_failed: bool = False) -> Bundle:
         _check_hash(path, member, data, manifest)
         if member == "model.tflite":
             model = data
-    if manifest.validation.forced and not allow_failed:
+    sound = manifest.validation.passed and not manifest.validation.forced
+    if not sound and not allow_failed:
         raise GruardError(
             f"{path}: this bundle failed its validation and was written with --force; "
             "run it only knowingly, with --allow-failed"
@@ -102,18 +103,21 @@ def _read_manifest(path: Path) -> Manifest:
 def _read_member(path: Path, member: str) -> bytes:
     """Bytes of a regular file below the size limit; never follows a link."""
     file = path / member
+    limit = SIZE_LIMITS[member]
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+                raise GruardError(f"{file}: not a regular file below {limit} bytes")
+            with os.fdopen(descriptor, "rb", closefd=False) as stream:
+                return stream.read(limit + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise GruardError(
             f"{file}: cannot be read ({error.strerror}); copy the whole bundle folder again"
         ) from None
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(stream.fileno())
-        limit = SIZE_LIMITS[member]
-        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-            raise GruardError(f"{file}: not a regular file below {limit} bytes")
-        return stream.read(limit + 1)
 
 
 def _check_hash(path: Path, member: str, data: bytes, manifest: Manifest) -> None:

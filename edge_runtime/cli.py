@@ -5,6 +5,8 @@ import sys
 import click
 
 from edge_runtime import __version__
+from edge_runtime.cli_inspect import inspect, selftest
+from edge_runtime.cli_replay import replay
 from edge_runtime.cli_run import INTERRUPTED, run
 from edge_runtime.errors import GruardError
 
@@ -21,7 +23,8 @@ def gruard() -> None:
     """
 
 
-gruard.add_command(run)
+for command in (run, replay, inspect, selftest):
+    gruard.add_command(command)
 
 
 def main() -> None:

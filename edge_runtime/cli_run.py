@@ -72,6 +72,7 @@ def run(
     """
     from edge_runtime.bundle import read_bundle
     from edge_runtime.injection import parse_injections
+    from edge_runtime.sample_period import check_file_period
     from edge_runtime.sinks import open_sink
     from edge_runtime.sources import open_source
     from edge_runtime.worker_process import worker_command
@@ -81,6 +82,8 @@ def run(
     injections = parse_injections(inject, channels)
     settings = _settings(loaded.manifest.period, rate, deadline)
     command = worker_command(bundle, allow_failed)
+    if source != "-":
+        check_file_period(source, loaded.manifest.period)
     with open_source(source, channels) as readings:
         records = open_sink(sink, force)
         supervisor = _supervisor(loaded, command, readings, records, injections, settings)

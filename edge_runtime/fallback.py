@@ -24,6 +24,7 @@ from edge_runtime.validity import (
 
 THRESHOLD = 1.0
 CLEAR = 0.9
+CUSUM_CEILING = np.float32(1.5)  # times its limit
 VIEWS = ("range", "level", "change", "cusum", "same", "missing")
 
 
@@ -47,18 +48,24 @@ def initial_views(channels: int) -> ViewState:
 
 
 def update_views(
-    value: Float32, mask: Bools, smoothing: float, slack: float, state: ViewState
+    value: Float32,
+    mask: Bools,
+    smoothing: float,
+    slack: float,
+    cusum_ceiling: Float32,
+    state: ViewState,
 ) -> tuple[Float32, ViewState]:
     """The six views [6, channels] of one standardised sample, and the next state.
 
-    Where `mask` is False every view but `missing` keeps its last value.
+    Where `mask` is False every view but `missing` keeps its last value. The CUSUM stops growing at
+    `cusum_ceiling`, so that it finds back in bounded time when a long deviation is over.
     """
     usable = mask.astype(np.float32)
     moved = usable * (value - state.last) if state.started else np.zeros_like(value)
     level = state.level + np.float32(smoothing) * usable * (value - state.level)
     lean = np.float32(slack) * usable
-    up = np.maximum(state.up + usable * value - lean, np.float32(0))
-    down = np.maximum(state.down - usable * value - lean, np.float32(0))
+    up = np.clip(state.up + usable * value - lean, np.float32(0), cusum_ceiling)
+    down = np.clip(state.down - usable * value - lean, np.float32(0), cusum_ceiling)
     repeats = mask & (moved == 0) & state.started
     same = np.where(repeats, state.same + 1, np.where(mask, np.float32(0), state.same))
     missing = np.where(mask, np.float32(0), state.missing + 1)
@@ -81,6 +88,7 @@ class Fallback:
         self._rules = validity_rules(source.channels, source.period)
         self._constants = constants
         self._limits = np.array([getattr(constants, view) for view in VIEWS], np.float32)
+        self._cusum_ceiling = CUSUM_CEILING * self._limits[VIEWS.index("cusum")]
         self._scored = np.array([not c.exogenous for c in source.channels], np.float32)
         self._validity: ValidityState = initial_validity(len(self._names))
         self._views = initial_views(len(self._names))
@@ -91,7 +99,12 @@ class Fallback:
         mask, self._validity = check_validity(sample.values, self._rules, self._validity)
         value = standardise(sample.values, mask, self._scaler)
         views, self._views = update_views(
-            value, mask, self._constants.smoothing, self._constants.slack, self._views
+            value,
+            mask,
+            self._constants.smoothing,
+            self._constants.slack,
+            self._cusum_ceiling,
+            self._views,
         )
         shares = (views / self._limits).max(axis=0) * self._scored
         score = float(shares.max())

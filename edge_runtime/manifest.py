@@ -5,7 +5,6 @@ All arrays are in standardised units (channel centre 0, scale 1) unless said oth
 """
 
 import dataclasses
-import math
 import types
 import typing
 from collections.abc import Mapping
@@ -15,6 +14,8 @@ from typing import Any
 from edge_runtime.errors import GruardError
 
 SCHEMA = 1
+# The device computes in float32: beyond these a number is infinite there, a divisor zero.
+LARGEST, SMALLEST_DIVISOR = 3.4e38, 1e-30
 Vector = tuple[float, ...]
 Matrix = tuple[Vector, ...]
 
@@ -70,7 +71,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Alarm:
-    """Debounce and hysteresis: on after `m` of `n`, off after `clear_after` below the clear level."""
+    """Debounce and hysteresis: on after `m` of `n`, off after `clear_after` calm samples."""
 
     m: int
     n: int
@@ -189,7 +190,8 @@ def from_dict(data: Any, source: str) -> Manifest:
     """The manifest in `data` (parsed JSON of the file `source`).
 
     Raises GruardError naming the field when something is missing, unknown, of the wrong type or
-    not finite, when the schema is not ours, or when lengths contradict the number of channels.
+    not finite, when the schema is not ours, when lengths contradict the number of channels, or
+    when a constant would silence the detector (a divisor of 0, a debounce that no alarm can pass).
     """
     if not isinstance(data, dict):
         raise GruardError(f"{source}: not a manifest (a JSON object is expected)")
@@ -202,6 +204,7 @@ def from_dict(data: Any, source: str) -> Manifest:
     manifest = _build(Manifest, data, source)
     assert isinstance(manifest, Manifest)
     _check_lengths(manifest, source)
+    _check_constants(manifest, source)
     return manifest
 
 
@@ -242,8 +245,8 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
 
 def _build_scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise GruardError(f"{where}: {value} is not a finite number")
+        if not abs(value) <= LARGEST:  # also false for NaN
+            raise GruardError(f"{where}: {value} is not a finite float32 number")
         return float(value)
     if kind in (int, bool, str) and type(value) is kind:
         return value
@@ -259,8 +262,6 @@ def _check_lengths(manifest: Manifest, source: str) -> None:
     count = len(manifest.channels)
     if not 1 <= count <= 256 or len(set(manifest.channel_names)) != count:
         raise GruardError(f"{source}: channels: 1 to 256 different names are expected")
-    if any(channel.scale <= 0 for channel in manifest.channels):
-        raise GruardError(f"{source}: channels: every scale must be above 0")
     score, fallback = manifest.score, manifest.fallback
     vectors: list[tuple[str, typing.Sequence[Any], int]] = [
         ("forecast.innovation_scale", manifest.forecast.innovation_scale, count),
@@ -289,3 +290,26 @@ def _check_lengths(manifest: Manifest, source: str) -> None:
             raise GruardError(f"{source}: {name}: {wanted} entries expected, {len(vector)} found")
     if not manifest.forecast.highway:
         raise GruardError(f"{source}: forecast.highway: at least one lag is expected")
+
+
+def _check_constants(manifest: Manifest, source: str) -> None:
+    score, fallback, alarm = manifest.score, manifest.fallback, manifest.alarm
+    tensors = {**manifest.inputs, **manifest.outputs}
+    divisors = {
+        "period": [1.0 if manifest.period is None else manifest.period],
+        "channels: scale": [channel.scale for channel in manifest.channels],
+        "tensors: scale": [tensor.scale for tensor in tensors.values()],
+        "forecast.innovation_scale": manifest.forecast.innovation_scale,
+        "score.part_std": score.part_std,
+        "score.residual_scale": score.residual_scale,
+    }
+    limits = ("range", "level", "change", "cusum", "same", "missing")
+    divisors |= {f"fallback.{name}": getattr(fallback, name) for name in limits}
+    for name, values in divisors.items():
+        if min(values, default=1.0) < SMALLEST_DIVISOR:
+            raise GruardError(f"{source}: {name}: must be above 0, not {min(values)}")
+    if not 1 <= alarm.m <= alarm.n or alarm.clear_after < 1:
+        raise GruardError(f"{source}: alarm: 1 <= m <= n and clear_after >= 1 are expected")
+    for name, smoothing in (("score", score.smoothing), ("fallback", fallback.smoothing)):
+        if not 0 < smoothing <= 1:
+            raise GruardError(f"{source}: {name}.smoothing: must be above 0 and at most 1")

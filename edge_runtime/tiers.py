@@ -96,7 +96,10 @@ def observe(state: TierState, seen: Observation, bounds: Tiers) -> tuple[TierSta
         warmup=max(state.warmup - 1, 0),
         forced=np.maximum(state.forced - 1, np.float32(0)),
     )
-    state = _watch_health(state, seen, bounds)
+    watched = _watch_health(state, seen, bounds)
+    if watched.distrusted and not state.distrusted:
+        return watched, True
+    state = watched
     mostly_masked = _share(1 - seen.mask, seen.gated) > 0.5
     if state.phase is Phase.GATE:
         return _gate_phase(state, seen, bounds, mostly_masked)

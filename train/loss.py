@@ -14,8 +14,8 @@ from train.cell import AnomalyGatedGRU
 BURN_IN = 16  # steps at the start of a window that do not count: the state starts from nothing
 HUBER = 2.0  # innovations beyond this many scales count linearly
 DETECTABLE = 2.0  # a deviation below this many innovation scales is not a fault one could see
-GATE_WEIGHT, STATE_WEIGHT, TRUST_WEIGHT = 0.5, 2.0, 0.05
-FAULT_WEIGHT = 3.0
+GATE_WEIGHT, STATE_WEIGHT, TRUST_WEIGHT = 2.0, 2.0, 0.05
+FAULT_WEIGHT = 5.0  # a missed fault costs as much as five false closings
 
 
 def losses(

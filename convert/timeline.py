@@ -1,0 +1,192 @@
+"""A run on the device as a picture and a page: records and the recording they answer come in,
+`timeline.png` and `report.html` go out.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.timeline_page import headline, page
+from convert.timeline_picture import draw
+from convert.watch_facts import Bools, Facts, Float64, Watch, watch_facts
+from edge_runtime.bundle import read_bundle
+from edge_runtime.csvfile import Table, channel_order, read_table
+from edge_runtime.errors import GruardError
+from edge_runtime.record import Flag, Record
+from train.run_folder import write_atomically
+
+_NUMBER = (int, float)
+_NONE = type(None)
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "index": (int,),
+    "time": (*_NUMBER, _NONE),
+    "tier": (int,),
+    "flags": (list,),
+    "valid": (bool,),
+    "score": (*_NUMBER, _NONE),
+    "threshold": (*_NUMBER, _NONE),
+    "alarm": (bool,),
+    "masked": (list,),
+    "imputed": (list,),
+    "blamed": (list,),
+    "model": (str,),
+}
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The two files that were written, and what they say."""
+
+    picture: Path
+    report: Path
+    headline: str
+    facts: Facts
+
+
+def write_timeline(records: Path, data: Path, out: Path, bundle: Path | None = None) -> Timeline:
+    """Write timeline.png and report.html into the folder `out`, each whole or not at all.
+
+    GruardError when an input is unusable, when records and data are not of one run, or when the
+    folder cannot be written. Both files are made before the first is written.
+    """
+    watch = read_watch_run(records, data, bundle)
+    facts = watch_facts(watch)
+    sentence = headline(watch, facts)
+    picture = draw(watch, facts, sentence)
+    report = page(watch, facts, sentence, picture).encode()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GruardError(f"{out}: cannot be made a folder ({error.strerror})") from None
+    done = Timeline(out / "timeline.png", out / "report.html", sentence, facts)
+    write_atomically(done.picture, picture)
+    write_atomically(done.report, report)
+    return done
+
+
+def read_watch_run(records: Path, data: Path, bundle: Path | None = None) -> Watch:
+    """Records and recording, aligned: every index that is not a gap has one row of the data."""
+    found = read_records(records)
+    table = read_table(data)
+    channels, units = table.channels, ("",) * len(table.channels)
+    if bundle is not None:
+        # A picture trusts nothing to the model, so a bundle that failed its validation will do.
+        manifest = read_bundle(bundle, allow_failed=True).manifest
+        channels = manifest.channel_names
+        units = tuple(channel.unit for channel in manifest.channels)
+    values = table.values[:, channel_order(table.channels, channels, data)]
+    _check_names(found, channels, records, data)
+    slots, doubled = _by_index(found, table, records)
+    present = np.array([r is None or Flag.GAP not in r.flags for r in slots])
+    aligned = np.full((len(slots), len(channels)), np.nan, np.float32)
+    aligned[present] = values
+    return Watch(
+        name=data.name,
+        channels=channels,
+        units=units,
+        records=slots,
+        doubled=doubled,
+        values=aligned,
+        labels=_labels(table, present),
+        seconds=_seconds(table, present),
+    )
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records in a file of JSON lines, in its order.
+
+    Unknown fields are ignored; GruardError names the line that is no record.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise GruardError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except UnicodeDecodeError:
+        raise GruardError(f"{path}: is not UTF-8 text; give the file of gruard's --sink") from None
+    # Not splitlines: it also splits at characters that JSON text may hold.
+    lines = enumerate(text.split("\n"), start=1)
+    found = [_record(line, f"{path} line {number}") for number, line in lines if line.strip()]
+    if not found:
+        raise GruardError(f"{path}: holds no record; give the file written by gruard's --sink")
+    return found
+
+
+def _record(line: str, where: str) -> Record:
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise GruardError(f"{where}: is not a JSON object; give the file of gruard's --sink")
+    missing = [name for name in _FIELDS if name not in data]
+    if missing:
+        raise GruardError(f"{where}: fields missing: {', '.join(missing)}")
+    for name, kinds in _FIELDS.items():
+        if type(data[name]) not in kinds:
+            raise GruardError(f"{where}: {name}: {data[name]!r} is not what a record holds")
+    fields: dict[str, Any] = {name: data[name] for name in _FIELDS}
+    for name in ("masked", "imputed", "blamed"):
+        fields[name] = tuple(map(str, data[name]))
+    fields["flags"] = _flags(data["flags"], where)
+    if fields["index"] < 0 or fields["tier"] not in (1, 2, 3):
+        raise GruardError(f"{where}: index {fields['index']}, tier {fields['tier']} is no record's")
+    return Record(**fields)
+
+
+def _flags(names: Iterable[Any], where: str) -> Flag:
+    flags = Flag(0)
+    for name in names:
+        if name not in Flag.__members__:
+            raise GruardError(f"{where}: flag {name!r} is unknown; update this checkout")
+        flags |= Flag[name]
+    return flags
+
+
+def _check_names(found: Iterable[Record], channels: tuple[str, ...], path: Path, data: Path) -> None:
+    named = {name for r in found for name in (*r.masked, *r.imputed, *r.blamed)}
+    if strangers := sorted(named.difference(channels)):
+        raise GruardError(
+            f"{path}: names channels that {data} has not: {', '.join(strangers)}; "
+            "give the CSV file that was watched"
+        )
+
+
+def _by_index(
+    found: list[Record], table: Table, path: Path
+) -> tuple[tuple[Record | None, ...], tuple[int, ...]]:
+    """The first record of every index up to the last, and the indices with more than one.
+
+    An index without a record is taken for a sample: gaps are told by a record of their own.
+    """
+    first: dict[int, Record] = {}
+    doubled = set()
+    for record in found:
+        if first.setdefault(record.index, record) is not record:
+            doubled.add(record.index)
+    gaps = sum(Flag.GAP in record.flags for record in first.values())
+    length, rows = max(first) + 1, len(table.values)
+    if length - gaps != rows:
+        raise GruardError(
+            f"{path}: its records answer {length - gaps} samples (and {gaps} gaps), but "
+            f"{table.path} has {rows} rows; give the CSV file that was watched, and all records"
+        )
+    return tuple(first.get(index) for index in range(length)), tuple(sorted(doubled))
+
+
+def _labels(table: Table, present: Bools) -> Bools | None:
+    """Labels by index; a gap belongs to the row before it, so that no stretch is torn."""
+    if table.labels is None:
+        return None
+    rows = np.maximum(np.cumsum(present) - 1, 0)
+    return table.labels[rows] == 1
+
+
+def _seconds(table: Table, present: Bools) -> Float64 | None:
+    """Seconds since the first row; gaps in between evenly. None when times do not increase."""
+    if table.times is None or (np.diff(table.times) <= 0).any():
+        return None
+    return np.interp(np.arange(len(present)), np.flatnonzero(present), table.times - table.times[0])

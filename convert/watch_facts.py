@@ -1,0 +1,304 @@
+"""What a watched recording came to: plain figures from the device's records and the recording.
+
+Stretches are half-open [start, stop) in sample indices. Nothing here knows which faults were
+injected: every fact follows from records, flags and labels alone.
+"""
+
+import enum
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from convert.metrics import first_hits, intervals
+from edge_runtime.record import Flag, Float32, Record, flag_names
+
+Bools = npt.NDArray[np.bool_]
+Float64 = npt.NDArray[np.float64]
+Stretch = tuple[int, int]
+BRIDGE = 8  # samples; a gate that opens for less within one fault did not trust the channel again
+NOTED_FILLS = 4  # imputed stretches worth a note; the longest ones
+
+
+class State(enum.IntEnum):
+    """Who stood behind a record, from best to worst."""
+
+    GATE = 0
+    WARMUP = 1
+    UNIT = 2
+    FALLBACK = 3
+    GAP = 4
+    SILENT = 5
+
+
+WITHOUT_MODEL = (State.FALLBACK, State.GAP, State.SILENT)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A recording and its records, aligned by sample index.
+
+    records: [n], None where no record was written; doubled: indices that have more than one.
+    values: float32 [n, channels] raw units, NaN in gaps. labels: [n], True anomalous, or None.
+    seconds: float64 [n] since the first sample, or None. units: one text a channel, may be empty.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    units: tuple[str, ...]
+    records: tuple[Record | None, ...]
+    doubled: tuple[int, ...]
+    values: Float32
+    labels: Bools | None
+    seconds: Float64 | None
+
+    @property
+    def period(self) -> float | None:
+        """Median seconds between samples, None without times."""
+        if self.seconds is None or len(self.seconds) < 2:
+            return None
+        return float(np.median(np.diff(self.seconds)))
+
+    def span(self, start: int, stop: int) -> float:
+        """Length of [start, stop) in seconds, or in samples where there are no times."""
+        if self.seconds is None:
+            return float(stop - start)
+        return float(self.seconds[stop - 1] - self.seconds[start]) + (self.period or 0.0)
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One alarm from its first to its last record.
+
+    blamed: channels, the most often blamed first. peak: highest score/threshold, NaN when every
+    record of it is a gap. labelled: whether it touches a labelled stretch; None without labels.
+    """
+
+    start: int
+    stop: int
+    blamed: tuple[str, ...]
+    peak: float
+    tiers: tuple[int, ...]
+    labelled: bool | None
+
+
+@dataclass(frozen=True)
+class Event:
+    """A labelled stretch and the samples until the alarm was on in it, None when it was missed."""
+
+    start: int
+    stop: int
+    delay: int | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """From `index` on somebody else stands behind the records."""
+
+    index: int
+    state: State
+    what: str
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Note:
+    """A remark for the picture; the lower `rank`, the more it matters."""
+
+    index: int
+    text: str
+    rank: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything the report says. tiers: share of the samples by tier, 0 for no record at all.
+
+    events, false_alarms and alarmed_normal (share of the unlabelled samples with the alarm on)
+    are None without labels; alarmed_normal also when every sample is labelled anomalous.
+    """
+
+    samples: int
+    missing: tuple[int, ...]
+    doubled: tuple[int, ...]
+    alarms: tuple[Alarm, ...]
+    events: tuple[Event, ...] | None
+    false_alarms: int | None
+    alarmed_normal: float | None
+    tiers: dict[int, float]
+    warmup: float
+    without_model: Stretch
+    changes: tuple[Change, ...]
+
+    @property
+    def one_record_each(self) -> bool:
+        """Whether every sample has exactly one record."""
+        return not self.missing and not self.doubled
+
+    @property
+    def median_delay(self) -> float | None:
+        """Samples from a found stretch's start to its alarm, in the median; None if none was."""
+        delays = [event.delay for event in self.events or () if event.delay is not None]
+        return statistics.median(delays) if delays else None
+
+
+def watch_facts(watch: Watch) -> Facts:
+    """All facts of a watch of at least one sample."""
+    alarms = alarms_of(watch)
+    states = states_of(watch.records)
+    tiers = Counter(record.tier if record else 0 for record in watch.records)
+    labels, alarmed = watch.labels, alarm_on(watch.records)
+    normal = alarmed[~labels] if labels is not None else alarmed[:0]
+    without = intervals(np.isin(states, WITHOUT_MODEL))
+    return Facts(
+        samples=len(watch.records),
+        missing=tuple(i for i, record in enumerate(watch.records) if record is None),
+        doubled=watch.doubled,
+        alarms=alarms,
+        events=None if labels is None else events_of(labels, alarmed),
+        false_alarms=None if labels is None else sum(not alarm.labelled for alarm in alarms),
+        alarmed_normal=float(normal.mean()) if len(normal) else None,
+        tiers={tier: count / len(states) for tier, count in sorted(tiers.items())},
+        warmup=float((states == State.WARMUP).mean()),
+        without_model=max(without, key=lambda s: s[1] - s[0], default=(0, 0)),
+        changes=changes_of(watch.records),
+    )
+
+
+def state_of(record: Record | None) -> State:
+    """Who stood behind `record`; None is a sample without a record."""
+    if record is None:
+        return State.SILENT
+    if Flag.GAP in record.flags:
+        return State.GAP
+    if record.tier == 3:
+        return State.FALLBACK
+    if Flag.WARMUP in record.flags:
+        return State.WARMUP
+    return State.UNIT if record.tier == 2 else State.GATE
+
+
+def states_of(records: Iterable[Record | None]) -> npt.NDArray[np.int8]:
+    """`State` of every sample, int8 [n]."""
+    return np.array([state_of(record) for record in records], dtype=np.int8)
+
+
+def alarm_on(records: Iterable[Record | None]) -> Bools:
+    """Whether the alarm was on, [n]."""
+    return np.array([record is not None and record.alarm for record in records], dtype=bool)
+
+
+def ratios(records: Sequence[Record | None]) -> Float64:
+    """score/threshold, [n]; NaN where either is missing or the threshold is not above 0."""
+    found = np.full(len(records), np.nan)
+    for index, record in enumerate(records):
+        if record and record.score is not None and record.threshold and record.threshold > 0:
+            found[index] = record.score / record.threshold
+    return found
+
+
+def replaced(watch: Watch) -> Bools:
+    """[n, channels]: readings that were unusable (masked) or replaced by the forecast."""
+    column = {name: i for i, name in enumerate(watch.channels)}
+    found = np.zeros((len(watch.records), len(watch.channels)), dtype=bool)
+    for index, record in enumerate(watch.records):
+        if record and (record.masked or record.imputed) and Flag.GAP not in record.flags:
+            found[index, [column[name] for name in (*record.masked, *record.imputed)]] = True
+    return found
+
+
+def alarms_of(watch: Watch) -> tuple[Alarm, ...]:
+    """Every alarm in the order of time."""
+    score, found = ratios(watch.records), []
+    for start, stop in intervals(alarm_on(watch.records)):
+        records = [record for record in watch.records[start:stop] if record]
+        blamed = Counter(name for record in records for name in record.blamed)
+        scores = score[start:stop][np.isfinite(score[start:stop])]
+        found.append(
+            Alarm(
+                start=start,
+                stop=stop,
+                blamed=tuple(name for name, _ in blamed.most_common()),
+                peak=float(scores.max()) if len(scores) else float("nan"),
+                tiers=tuple(sorted({record.tier for record in records})),
+                labelled=None if watch.labels is None else bool(watch.labels[start:stop].any()),
+            )
+        )
+    return tuple(found)
+
+
+def events_of(labels: Bools, alarmed: Bools) -> tuple[Event, ...]:
+    """Every labelled stretch. One that begins while an alarm is on was found after 0 samples."""
+    stretches = intervals(labels)
+    delays = first_hits(alarmed, stretches)
+    return tuple(Event(*s, delay) for s, delay in zip(stretches, delays, strict=True))
+
+
+def changes_of(records: Sequence[Record | None]) -> tuple[Change, ...]:
+    """The first sample, and every sample at which the state differs from the one before."""
+    changes: list[Change] = []
+    for index, record in enumerate(records):
+        state = state_of(record)
+        before = changes[-1].state if changes else None
+        if state is not before:
+            names = tuple(flag_names(record.flags)) if record else ()
+            changes.append(Change(index, state, _what(before, state, record), names))
+    return tuple(changes)
+
+
+def notes_of(watch: Watch, facts: Facts) -> tuple[Note, ...]:
+    """What the picture should remark on: fallback and recovery first, then what was imputed."""
+    notes = []
+    for before, change in zip((None, *facts.changes), facts.changes, strict=False):
+        left = before is not None and before.state in WITHOUT_MODEL
+        if left or change.state in WITHOUT_MODEL:
+            notes.append(Note(change.index, change.what, 0))
+        elif change.state in (State.UNIT, State.WARMUP):
+            notes.append(Note(change.index, change.what, 1))
+    fills = [
+        (start, stop, name)
+        for name, column in zip(watch.channels, replaced(watch).T, strict=True)
+        for start, stop in _bridged(intervals(column))
+        if stop - start >= BRIDGE
+    ]
+    fills.sort(key=lambda fill: fill[0] - fill[1])
+    starts: dict[int, list[str]] = {}
+    for start, _, name in fills[:NOTED_FILLS]:
+        near = next((s for s in starts if abs(s - start) <= BRIDGE), start)
+        starts.setdefault(near, []).append(name)
+    notes += [Note(start, f"{', '.join(names)} imputed", 2) for start, names in starts.items()]
+    return tuple(sorted(notes, key=lambda note: note.rank))
+
+
+def _bridged(stretches: Iterable[Stretch]) -> list[Stretch]:
+    """Stretches less than BRIDGE apart as one."""
+    joined: list[Stretch] = []
+    for start, stop in stretches:
+        if joined and start - joined[-1][1] < BRIDGE:
+            start = joined.pop()[0]
+        joined.append((start, stop))
+    return joined
+
+
+def _what(before: State | None, state: State, record: Record | None) -> str:
+    if record is None:
+        return "no record was written"
+    if state is State.GAP:
+        return "the source sent no sample"
+    if state is State.FALLBACK:
+        if Flag.LATE in record.flags:
+            return "model too late: the fallback answers"
+        return f"no {'model yet' if before is None else 'healthy model'}: the fallback answers"
+    if Flag.RESTARTED in record.flags:
+        return "the restarted model is back"
+    if before in WITHOUT_MODEL:
+        return "the model is back"
+    if state is State.WARMUP:
+        reset = before is not None and Flag.RESET in record.flags
+        return "state reset: the model warms up" if reset else "the model warms up"
+    if state is State.UNIT:
+        return "the recurrent unit runs alone"
+    return "the gate vouches" if before is None else "the gate vouches again"

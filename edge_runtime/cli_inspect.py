@@ -1,0 +1,78 @@
+"""`gruard inspect` and `gruard selftest`: what a bundle is, and whether it computes rightly here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from edge_runtime.bundle import Bundle
+
+BUNDLE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("bundle", type=BUNDLE)
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as one JSON object.")
+def inspect(bundle: Path, as_json: bool) -> None:
+    """Say what BUNDLE watches, what it promises, and how it was judged. Runs no model.
+
+    Example: gruard inspect pump-1.gruard
+    """
+    from edge_runtime.bundle import read_bundle
+
+    facts = _facts(read_bundle(bundle, allow_failed=True))
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        click.echo(f"{name:<12} {shown}")
+
+
+@click.command()
+@click.argument("bundle", type=BUNDLE)
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
+def selftest(bundle: Path, as_json: bool) -> None:
+    """Run BUNDLE's golden vectors on this machine: every bit must be as validated.
+
+    Exit code 0: it computes what was validated. 2: it does not, and the error says what differs.
+    """
+    from edge_runtime.bundle import read_bundle
+    from edge_runtime.detector import Detector
+    from edge_runtime.interpreter import KERNEL_ID
+
+    loaded = read_bundle(bundle, allow_failed=True)
+    Detector(loaded).self_test()
+    outcome = {"passed": True, "kernel": KERNEL_ID, "model": loaded.model_hash}
+    if as_json:
+        click.echo(json.dumps(outcome))
+    else:
+        click.echo(f"passed: model {loaded.model_hash} gives its golden bits on {KERNEL_ID}")
+
+
+def _facts(bundle: Bundle) -> dict[str, Any]:
+    manifest = bundle.manifest
+    verdict = "passed" if manifest.validation.passed else "FAILED, written on demand"
+    sizes = [tensor.shape[1] for name, tensor in manifest.inputs.items() if "state" in name]
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "model": bundle.model_hash,
+        "bytes": len(bundle.model),
+        "period": manifest.period,
+        "channels": [_channel(c.name, c.unit, c.exogenous) for c in manifest.channels],
+        "gru units": sizes,
+        "validation": verdict,
+        "promises": [f"{kernel}: {t.statement}" for kernel, t in manifest.thresholds.items()],
+        "threshold": [f"{kernel}: {t.value:.3f}" for kernel, t in manifest.thresholds.items()],
+        "tools": [f"{name} {version}" for name, version in manifest.provenance.tools.items()],
+    }
+
+
+def _channel(name: str, unit: str, exogenous: bool) -> str:
+    shown = f"{name} [{unit}]" if unit else name
+    return f"{shown} (exogenous)" if exogenous else shown

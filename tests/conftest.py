@@ -1,0 +1,33 @@
+"""Real artefacts for all tests: one small run folder and its bundle, made once a session."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import tiny_model
+
+if TYPE_CHECKING:
+    from train.run_folder import Run
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> "Run":
+    """A finished run folder on disk (see `tiny_model`), read back. Treat it as read-only."""
+    from train.run_folder import read_run
+
+    path = tmp_path_factory.mktemp("tiny") / "run"
+    tiny_model.write_run(path)
+    return read_run(path)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_run: "Run", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished bundle of `tiny_run`. Treat it as read-only; to harm one take `bundle_copy`."""
+    return tiny_model.write_bundle(tiny_run.path, tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.fixture
+def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of `tiny_bundle` of the test's own."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / tiny_bundle.name))

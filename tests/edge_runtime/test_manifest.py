@@ -1,0 +1,179 @@
+"""The manifest survives JSON unchanged, and every kind of damage is named."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_manifest import made_manifest
+
+from edge_runtime.errors import GruardError
+from edge_runtime.manifest import from_dict, to_dict
+
+GOOD = json.loads(json.dumps(to_dict(made_manifest())))
+Path = tuple[str | int, ...]
+
+
+def leaves(value: Any, path: Path = ()) -> list[Path]:
+    """Paths of everything below `value` that is neither a list nor an object."""
+    if isinstance(value, dict):
+        return [p for key, v in value.items() for p in leaves(v, (*path, key))]
+    if isinstance(value, list):
+        return [p for i, v in enumerate(value[:2]) for p in leaves(v, (*path, i))]
+    return [path]
+
+
+def objects(value: Any, path: Path = ()) -> list[Path]:
+    """Paths of all objects with fixed fields."""
+    if isinstance(value, list):
+        return [p for i, v in enumerate(value[:1]) for p in objects(v, (*path, i))]
+    if not isinstance(value, dict):
+        return []
+    free = path[-1:] in (("inputs",), ("outputs",), ("thresholds",), ("tools",), ("members",))
+    below = [p for key, v in value.items() for p in objects(v, (*path, key))]
+    return below if free else [path, *below]
+
+
+def at(data: Any, path: Path) -> Any:
+    for key in path:
+        data = data[key]
+    return data
+
+
+def with_value(path: Path, value: Any) -> Any:
+    data = copy.deepcopy(GOOD)
+    at(data, path[:-1])[path[-1]] = value
+    return data
+
+
+def refused(data: Any) -> str:
+    with pytest.raises(GruardError) as caught:
+        from_dict(data, "manifest.json")
+    assert str(caught.value).startswith("manifest.json")
+    return str(caught.value)
+
+
+def test_a_manifest_is_the_same_after_json() -> None:
+    manifest = made_manifest()
+    assert from_dict(json.loads(json.dumps(to_dict(manifest))), "manifest.json") == manifest
+
+
+@pytest.mark.parametrize("path", objects(GOOD), ids=str)
+def test_every_missing_and_every_unknown_field_is_named(path: Path) -> None:
+    for field in at(GOOD, path):
+        data = copy.deepcopy(GOOD)
+        del at(data, path)[field]
+        assert field in refused(data)
+    data = copy.deepcopy(GOOD)
+    at(data, path)["colour"] = 1
+    assert "colour" in refused(data)
+
+
+@pytest.mark.parametrize("path", leaves(GOOD), ids=str)
+def test_every_value_of_a_wrong_type_is_named(path: Path) -> None:
+    named = next(key for key in reversed(path) if isinstance(key, str))
+    for wrong in ([1], {"a": 1}, "text" if not isinstance(at(GOOD, path), str) else 7):
+        assert named in refused(with_value(path, wrong))
+
+
+@pytest.mark.parametrize("path", leaves(GOOD), ids=str)
+def test_every_number_must_be_finite(path: Path) -> None:
+    if isinstance(at(GOOD, path), float):
+        named = next(key for key in reversed(path) if isinstance(key, str))
+        for wrong in (float("nan"), float("inf"), -float("inf"), 10**400, True):
+            assert named in refused(with_value(path, wrong))
+
+
+@pytest.mark.parametrize("schema", [0, 2, "1", None, 1.5])
+def test_an_unknown_schema_says_what_to_do(schema: object) -> None:
+    message = refused(with_value(("schema",), schema))
+    assert f"schema {schema!r} is unknown" in message and "convert again" in message
+
+
+@pytest.mark.parametrize("data", [None, [], "manifest", 1], ids=repr)
+def test_a_manifest_is_an_object(data: object) -> None:
+    assert "JSON object" in refused(data)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("forecast", "innovation_scale"),
+        *(("score", name) for name in GOOD["score"] if isinstance(GOOD["score"][name], list)),
+        *(("fallback", name) for name in GOOD["fallback"] if name not in ("smoothing", "slack")),
+        ("tables", "softplus"),
+        ("tables", "log"),
+    ],
+    ids=str,
+)
+def test_every_vector_has_the_length_of_its_channels(path: Path) -> None:
+    right = at(GOOD, path)
+    for wrong in (right[:-1], [*right, right[0]]):
+        message = refused(with_value(path, wrong))
+        assert ".".join(map(str, path)) in message and f"{len(right)} entries" in message
+
+
+def test_the_rows_of_matrices_are_counted_too() -> None:
+    for path in (("forecast", "highway", 0), ("score", "distance_root", 1)):
+        assert "3 entries expected, 2 found" in refused(with_value(path, [1.0, 2.0]))
+    assert "forecast.highway" in refused(with_value(("forecast", "highway"), []))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [(("channels", 1, "name"), "demand"), (("channels",), [])],
+)
+def test_channels_have_different_names(path: Path, value: object) -> None:
+    assert "channels" in refused(with_value(path, value))
+
+
+@pytest.mark.parametrize("divisor", [0.0, -1.0, 1e-45])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("period",),
+        ("channels", 1, "scale"),
+        ("inputs", "mask", "scale"),
+        ("forecast", "innovation_scale", 2),
+        ("score", "part_std", 0),
+        ("score", "residual_scale", 1),
+        ("fallback", "cusum", 2),
+    ],
+    ids=str,
+)
+def test_no_divisor_may_be_zero_or_vanish_in_float32(path: Path, divisor: float) -> None:
+    named = next(key for key in reversed(path) if isinstance(key, str))
+    assert f"{named}: must be above 0" in refused(with_value(path, divisor))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("alarm", "m"), 0),
+        (("alarm", "m"), 4),  # of 3: could never ring
+        (("alarm", "n"), 0),
+        (("alarm", "clear_after"), 0),
+        (("score", "smoothing"), 0.0),
+        (("fallback", "smoothing"), 1.5),
+    ],
+    ids=str,
+)
+def test_constants_that_would_silence_the_alarm_are_refused(path: Path, value: float) -> None:
+    assert path[0] in refused(with_value(path, value))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=6,
+)
+
+
+@given(path=st.sampled_from(leaves(GOOD) + objects(GOOD)[1:]), value=json_values)
+def test_any_other_value_is_read_or_refused_but_never_a_crash(path: Path, value: object) -> None:
+    try:
+        from_dict(with_value(path, value), "manifest.json")
+    except GruardError as error:
+        assert str(error).startswith("manifest.json")

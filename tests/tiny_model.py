@@ -1,0 +1,139 @@
+"""A machine of three channels and a model for it made by hand: real files, in seconds, untrained.
+
+`set_point` is exogenous, `flow` follows it, `heat` follows slowly. The gate of each channel closes
+where the innovation exceeds about four of its scales, as a trained gate does; all other weights are
+random, so that every tensor of the graph carries something.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from train.run_folder import Run
+
+Float32 = npt.NDArray[np.float32]
+
+NAME, VERSION, PERIOD = "tiny", 1, 1.0
+CHANNELS = ("set_point", "flow", "heat")
+UNITS, ORDER = 8, 3
+ROWS = {"train": 500, "validate": 100, "calibrate": 400, "test": 200}
+GATE_SLOPE, GATE_BIAS = 12.0, 6.0
+
+
+def machine_rows(count: int, seed: int) -> Float32:
+    """Raw readings [count, 3] of the machine while it behaves."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(count) + 1000 * seed
+    target = np.sin(time / 23) + 0.5 * np.sin(time / 7.3)
+    noise = rng.standard_normal((count, 2))
+    flow, heat = np.zeros(count), np.zeros(count)
+    for i in range(1, count):
+        flow[i] = 0.6 * flow[i - 1] + 0.4 * target[i - 1] + 0.08 * noise[i, 0]
+        heat[i] = 0.9 * heat[i - 1] + 0.1 * flow[i - 1] + 0.04 * noise[i, 1]
+    return np.stack([50 + 10 * target, 20 + 5 * flow, 300 + 80 * heat], axis=1).astype(np.float32)
+
+
+def write_run(path: Path) -> None:
+    """A finished run folder at `path`, as training leaves it."""
+    from edge_runtime.manifest import Channel
+    from train.cell import AnomalyGatedGRU, CellConfig
+    from train.highway import fit_highway, innovation_scale
+    from train.prepare import standard_rows
+    from train.run_folder import Config, save_arrays, save_config
+
+    rows = {part: machine_rows(count, seed) for seed, (part, count) in enumerate(ROWS.items())}
+    center, scale = rows["train"].mean(axis=0), rows["train"].std(axis=0)
+    limits = {"flow": (-20.0, 60.0, 40.0, 12), "heat": (-500.0, 1500.0, None, 12)}
+    channels = tuple(
+        Channel(name, "", float(center[i]), float(scale[i]), *limits.get(name, (None,) * 4), i == 0)
+        for i, name in enumerate(CHANNELS)
+    )
+    standard = standard_rows([rows["train"]], channels, PERIOD)
+    highway = fit_highway(standard.values, standard.masks, ORDER)
+    spread = innovation_scale(standard.values, standard.masks, highway)
+    sizes = CellConfig(channels=len(CHANNELS), gru_units=UNITS, gate_units=UNITS, order=ORDER)
+    gated = np.array([not c.exogenous for c in channels], np.float32)
+    weights = AnomalyGatedGRU(sizes, highway, spread, gated).arrays()
+    path.mkdir(parents=True)
+    save_config(path, Config(NAME, PERIOD, channels, sizes.to_dict(), 0, "0" * 64))
+    save_arrays(path / "rows.npz", {f"{part}/000": values for part, values in rows.items()})
+    arrays = {**_shaped(weights), "highway": highway, "innovation_scale": spread}
+    save_arrays(path / "weights.npz", arrays)
+
+
+def _shaped(initial: dict[str, Float32]) -> dict[str, Float32]:
+    """The initial weights with a gate that works and a correction that is not zero."""
+    rng, count = np.random.default_rng(0), len(CHANNELS)
+    weights = {name: array.copy() for name, array in initial.items()}
+    weights["gate_0_kernel"] *= 0.1
+    weights["logit_kernel"] *= 0.1
+    for i in range(count):
+        weights["gate_0_kernel"][count + i, i] += 1.0  # hidden unit i is the magnitude of channel i
+        weights["logit_kernel"][i, i] -= GATE_SLOPE
+    weights["logit_bias"][:] = GATE_BIAS
+    shape = weights["correction_kernel"].shape
+    weights["correction_kernel"] = (0.1 * rng.standard_normal(shape)).astype(np.float32)
+    return weights
+
+
+def write_bundle(run_path: Path, folder: Path) -> Path:
+    """The run as a finished bundle below `folder`: the conversion, with a shortened proof."""
+    from convert import bundle_writer, convert_run, validate
+    from convert.export import export_float, export_int8
+    from convert.rollout import roll, roll_all
+    from convert.streams import faulty_twin
+    from edge_runtime.manifest import Validation
+    from train.cell import CellConfig
+    from train.prepare import standard_rows
+    from train.run_folder import read_run
+
+    run = read_run(run_path)
+    config, sizes = run.config, CellConfig(**run.config.sizes)
+    float_model = export_float(run.weights, sizes)
+    model = export_int8(run.weights, sizes, _representative(run, float_model))
+    manifest = convert_run.calibrated(run, model, VERSION, wished_per_day=1.0)
+    manifest = replace(manifest, validation=Validation(passed=True, forced=False))
+    quantised = convert_run.int8_model(manifest, model)
+    twin = convert_run.float_twin(manifest, float_model)
+    clean, spread = run.rows["calibrate"], run.weights["innovation_scale"]
+    stream = faulty_twin(clean[0], config.channels, PERIOD, spread, seed=1, length=512)
+    int8_clean, float_clean = roll_all(quantised, clean), roll_all(twin, clean)
+    evidence = validate.Evidence(
+        roll(quantised, stream.rows), roll(twin, stream.rows), stream, int8_clean[0], float_clean[0]
+    )
+    checks = [
+        *validate.one_step_checks(quantised, twin, evidence.int8_faulty),
+        *validate.score_checks(int8_clean, float_clean),
+    ]
+    standard = standard_rows(clean, config.channels, PERIOD)
+    conversion = convert_run.Conversion(
+        manifest=manifest,
+        model=model,
+        float_model=float_model,
+        golden=convert_run.golden_vectors(quantised, stream),
+        calibration={"value/000": standard.values[0], "mask/000": standard.masks[0]},
+        verdict=validate.Verdict(tuple(checks), evidence),
+    )
+    return bundle_writer.write_bundle(conversion, folder, force=False)
+
+
+def _representative(run: "Run", float_model: bytes) -> list[dict[str, Float32]]:
+    """Graph inputs from a short float rollout over rows with faults."""
+    from convert.draft import draft_manifest
+    from convert.rollout import roll
+    from convert.streams import faulty_twin
+    from edge_runtime.flatbuffer import read_graph
+    from edge_runtime.interpreter import FloatGraph
+    from edge_runtime.step import build_model
+
+    graph = read_graph(float_model, "float model")
+    tensors = tuple(replace(t, scales=(1 / 64,), zero_points=(0,)) for t in graph.tensors)
+    draft = draft_manifest(run, replace(graph, tensors=tensors), VERSION)
+    spread = run.weights["innovation_scale"]
+    stream = faulty_twin(run.rows["train"][0], run.config.channels, PERIOD, spread, 2, length=500)
+    model = build_model(draft, FloatGraph(float_model, graph), "")
+    return [trace.inputs for trace in roll(model, stream.rows).traces[::4]]
