@@ -1,6 +1,6 @@
 """One conversion from run folder to bundle: export, measure, calibrate, judge."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 
@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 REPRESENTATIVE = 600
 GOLDEN = 64
 # Enough rows to measure covariances; more would only take time.
-MOST_SHAPE_ROWS = 12000
+MOST_SHAPE_ROWS = 6000
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def representative(run: Run, float_model: bytes) -> list[Mapping[str, Float32]]:
 def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> Manifest:
     """The manifest with every constant and threshold, measured with the int8 file."""
     manifest = draft_manifest(run, read_graph(model, "converted model"), version)
-    shape_rows = list(_up_to(run.rows["train"] + run.rows["validate"], MOST_SHAPE_ROWS))
+    shape_rows = _share(run.rows["train"] + run.rows["validate"], MOST_SHAPE_ROWS)
     seen = roll_all(int8_model(manifest, model), shape_rows)
     manifest = with_score_shapes(manifest, seen)
     calibration = roll_all(int8_model(manifest, model), run.rows["calibrate"])
@@ -176,13 +176,10 @@ def _calibration_rows(run: Run) -> dict[str, Float32]:
     return arrays | {f"mask/{i:03d}": mask for i, mask in enumerate(rows.masks)}
 
 
-def _up_to(recordings: list[Float32], most: int) -> Iterator[Float32]:
-    left = most
-    for rows in recordings:
-        if left <= 0:
-            return
-        yield rows[:left]
-        left -= len(rows)
+def _share(recordings: Sequence[Float32], most: int) -> list[Float32]:
+    """The beginning of each recording, the same share of all, `most` rows or fewer in total."""
+    share = min(most / sum(map(len, recordings)), 1.0)
+    return [rows[: max(int(share * len(rows)), 1)] for rows in recordings]
 
 
 def _tools() -> dict[str, str]:

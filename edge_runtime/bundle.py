@@ -31,6 +31,8 @@ SIZE_LIMITS = {
     "report.html": 64 << 20,
     "report.json": 16 << 20,
 }
+# An archive may not grow beyond this many times its size limit.
+UNPACKED_FACTOR = 4
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,17 @@ class Bundle:
         data = _read_member(self.path, member)
         _check_hash(self.path, member, data, self.manifest)
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-            raise GruardError(f"{self.path / member}: unreadable arrays ({error})") from None
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > UNPACKED_FACTOR * SIZE_LIMITS[member]:
+                raise ValueError(f"{unpacked} bytes unpacked")
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except Exception as error:
+            # numpy, zipfile and zlib have a dozen exceptions for damaged archives.
+            raise GruardError(
+                f"{self.path / member}: unreadable arrays ({error}); copy the bundle again"
+            ) from None
 
 
 def read_bundle(path: Path, allow_failed: bool = False) -> Bundle:

@@ -24,7 +24,7 @@ from edge_runtime.validity import (
 
 THRESHOLD = 1.0
 CLEAR = 0.9
-CUSUM_CEILING = np.float32(1.5)  # times its limit
+CUSUM_CEILING = np.float32(1.1)  # times its limit
 VIEWS = ("range", "level", "change", "cusum", "same", "missing")
 
 
@@ -57,8 +57,9 @@ def update_views(
 ) -> tuple[Float32, ViewState]:
     """The six views [6, channels] of one standardised sample, and the next state.
 
-    Where `mask` is False every view but `missing` keeps its last value. The CUSUM stops growing at
-    `cusum_ceiling`, so that it finds back in bounded time when a long deviation is over.
+    Where `mask` is False range and change are 0, missing counts on, the others keep their value.
+    The CUSUM stops growing at `cusum_ceiling`, so that it finds back in bounded time when a long
+    deviation is over.
     """
     usable = mask.astype(np.float32)
     moved = usable * (value - state.last) if state.started else np.zeros_like(value)

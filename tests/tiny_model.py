@@ -84,7 +84,7 @@ def write_bundle(run_path: Path, folder: Path) -> Path:
     """The run as a finished bundle below `folder`: the conversion, with a shortened proof."""
     from convert import bundle_writer, convert_run, validate
     from convert.export import export_float, export_int8
-    from convert.rollout import roll, roll_all
+    from convert.rollout import roll
     from convert.streams import faulty_twin
     from edge_runtime.manifest import Validation
     from train.cell import CellConfig
@@ -100,15 +100,10 @@ def write_bundle(run_path: Path, folder: Path) -> Path:
     quantised = convert_run.int8_model(manifest, model)
     twin = convert_run.float_twin(manifest, float_model)
     clean, spread = run.rows["calibrate"], run.weights["innovation_scale"]
-    stream = faulty_twin(clean[0], config.channels, PERIOD, spread, seed=1, length=512)
-    int8_clean, float_clean = roll_all(quantised, clean), roll_all(twin, clean)
-    evidence = validate.Evidence(
-        roll(quantised, stream.rows), roll(twin, stream.rows), stream, int8_clean[0], float_clean[0]
-    )
-    checks = [
-        *validate.one_step_checks(quantised, twin, evidence.int8_faulty),
-        *validate.score_checks(int8_clean, float_clean),
-    ]
+    stream = faulty_twin(clean, config.channels, PERIOD, spread, seed=1, length=512)
+    int8_seen, float_seen = roll(quantised, stream.rows), roll(twin, stream.rows)
+    evidence = validate.Evidence(int8_seen, float_seen, stream, int8_seen, float_seen)
+    checks = validate.one_step_checks(quantised, twin, int8_seen)
     standard = standard_rows(clean, config.channels, PERIOD)
     conversion = convert_run.Conversion(
         manifest=manifest,
@@ -134,6 +129,6 @@ def _representative(run: "Run", float_model: bytes) -> list[dict[str, Float32]]:
     tensors = tuple(replace(t, scales=(1 / 64,), zero_points=(0,)) for t in graph.tensors)
     draft = draft_manifest(run, replace(graph, tensors=tensors), VERSION)
     spread = run.weights["innovation_scale"]
-    stream = faulty_twin(run.rows["train"][0], run.config.channels, PERIOD, spread, 2, length=500)
+    stream = faulty_twin(run.rows["train"], run.config.channels, PERIOD, spread, 2, length=500)
     model = build_model(draft, FloatGraph(float_model, graph), "")
     return [trace.inputs for trace in roll(model, stream.rows).traces[::4]]

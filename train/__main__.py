@@ -69,6 +69,46 @@ def fit(data: tuple[Path, ...], out: Path, name: str | None, **options) -> None:
     click.echo(f"{out}: next, python -m convert {out}", err=True)
 
 
+@cli.command()
+@click.option("--out", required=True, type=FILE, help="Folder to write.")
+@click.option("--rows", default=12000, show_default=True, type=click.IntRange(1000), help="Samples of the healthy recording, ten a second.")
+@click.option("--fault-rows", default=40000, show_default=True, type=click.IntRange(4000), help="Samples of the recording with faults.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+def simulate(out: Path, rows: int, fault_rows: int, seed: int) -> None:
+    """Simulate a machine: healthy.csv to train on, faults.csv with labelled faults, channels.yaml.
+
+    Eight channels: set-point, speed, current, temperature, vibration, flow, pressure and oil
+    temperature. The faults are those of sensors (spike, noise, stuck, level, drift, lost
+    correlation, drop-out) and of the machine (bearing, leak, filter, cooling) in turn.
+
+    Example: python -m train simulate --out data/machine
+    """
+    from train.simulate import simulate as healthy
+    from train.simulate import simulate_faults, write_folder
+
+    faults = simulate_faults(fault_rows, seed + 1)
+    write_folder(out, healthy(rows, seed), faults)
+    click.echo(f"{out}: healthy.csv, faults.csv ({len(faults.events)} faults), channels.yaml", err=True)
+
+
+@cli.command()
+@click.option("--out", required=True, type=FILE, help="Folder to write; it must not exist yet.")
+@click.option("--wheel", type=FILE, help="The seglearn 1.2.5 wheel.  [default: downloaded with pip]")
+def watch(out: Path, wheel: Path | None) -> None:
+    """Get the default data: a smartwatch on ten people doing seven shoulder exercises.
+
+    Writes a folder per exercise with a CSV per person and arm, and demo.csv: the pendulum exercise
+    of a person kept for the demonstration, interrupted by other exercises (label 1).
+
+    Example: python -m train watch --out data/watch
+    """
+    from train.watch import extract_watch, fetch_wheel
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    extract_watch(wheel or fetch_wheel(out.parent), out)
+    click.echo(f"{out}: 140 recordings and demo.csv", err=True)
+
+
 def main() -> None:
     """Run the command; errors the user can mend are one line and exit code 2."""
     try:

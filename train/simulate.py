@@ -5,6 +5,7 @@ at random times; a duty cycle of about 4 s rides on it. The speed follows with a
 with the torque, flow and pressure with the speed, the winding and then the oil warm up slowly.
 """
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import yaml
 from scipy.signal import lfilter
 
+from edge_runtime.errors import GruardError
 from edge_runtime.record import Float32
 from train.faults import Fault, inject
 from train.recording import Recording
@@ -108,6 +110,26 @@ def write_settings(path: Path) -> None:
     """Write the settings file that belongs to the simulated machine, as YAML."""
     content = {"period": PERIOD, "channels": SETTINGS}
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def write_folder(folder: Path, healthy: Recording, faults: Simulation) -> None:
+    """Write healthy.csv, faults.csv (with labels) and channels.yaml, all of them or none.
+
+    GruardError when the folder is there already or cannot be written.
+    """
+    if folder.exists():
+        raise GruardError(f"{folder}: is there already; remove it or name another folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".simulate-") as scratch:
+            target = Path(scratch) / folder.name
+            target.mkdir()
+            write_recording(target / "healthy.csv", healthy)
+            write_recording(target / "faults.csv", faults.recording)
+            write_settings(target / "channels.yaml")
+            target.rename(folder)
+    except OSError as error:
+        raise GruardError(f"{folder}: cannot be written ({error.strerror})") from None
 
 
 def _recording(values: Float32) -> Recording:

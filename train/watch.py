@@ -37,7 +37,18 @@ Licence: BSD 3-Clause, Copyright (c) 2018, David M. Burns
 
 One folder for each exercise, in it one CSV for each person and arm. Columns: time in seconds,
 acceleration ax, ay, az and rotation wx, wy, wz as the watch gave them, 50 rows a second.
+
+demo.csv is put together: one person's pendulum exercise, interrupted twice by other exercises of
+the same person (label 1), joined end to end.
 """
+# The demonstration's person is in no other part: nobody trains or calibrates on person 10.
+DEMO: dict[str, Any] = {
+    "person": 10,
+    "side": "right",
+    "normal": "PEN",
+    "others": ("ABD", "IR"),
+    "rows": 300,
+}
 
 NPY_MAGIC = b"\x93NUMPY\x01\x00"
 NPY_OBJECT = {"descr": "|O", "fortran_order": False, "shape": ()}
@@ -85,7 +96,7 @@ def read_watch(wheel: Path, sha256: str = WHEEL_SHA256) -> tuple[WatchRecording,
 
 
 def extract_watch(wheel: Path, folder: Path, sha256: str = WHEEL_SHA256) -> None:
-    """Write `EXERCISE/personNN-SIDE.csv` for every recording, and a README.txt, into `folder`.
+    """Write `EXERCISE/personNN-SIDE.csv` for every recording, demo.csv and a README.txt.
 
     The folder appears complete or not at all; GruardError when it is there already.
     """
@@ -100,6 +111,7 @@ def extract_watch(wheel: Path, folder: Path, sha256: str = WHEEL_SHA256) -> None
             path = target / item.exercise / item.recording.name
             path.parent.mkdir(exist_ok=True)
             write_recording(path, item.recording)
+        write_recording(target / "demo.csv", demo_stream(recordings, **DEMO))
         (target / "README.txt").write_text(README, encoding="utf-8")
         target.rename(folder)
 

@@ -1,0 +1,35 @@
+"""Real harm to real files: one flipped bit, a cut, an edit that covers its tracks."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def flip_bit(file: Path, position: int, bit: int = 0) -> None:
+    """Flip one bit of the byte at `position`."""
+    data = bytearray(file.read_bytes())
+    data[position] ^= 1 << bit
+    file.write_bytes(data)
+
+
+def truncate(file: Path, share: float) -> None:
+    """Keep the first `share` of the file."""
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * share)])
+
+
+def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Let `change` edit the parsed manifest of `bundle` in place."""
+    file = bundle / "manifest.json"
+    data = json.loads(file.read_text())
+    change(data)
+    file.write_text(json.dumps(data))
+
+
+def replace_member(bundle: Path, member: str, data: bytes) -> None:
+    """Another member with a matching hash: what an attacker, or a careless script, would do."""
+    (bundle / member).write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    edit_manifest(bundle, lambda manifest: manifest["members"].update({member: digest}))

@@ -1,0 +1,215 @@
+"""A bundle is read whole and sound, or refused with the way to mend it."""
+
+import io
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from harm import edit_manifest, flip_bit, replace_member, truncate
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge_runtime.bundle import MEMBERS, SIZE_LIMITS, read_bundle
+from edge_runtime.errors import GruardError
+
+FILES = ("manifest.json", *MEMBERS)
+DESCRIPTORS = Path("/proc/self/fd")
+
+
+def refused(bundle: Path) -> str:
+    with pytest.raises(GruardError) as caught:
+        read_bundle(bundle)
+    assert str(caught.value).startswith(str(bundle))
+    return str(caught.value)
+
+
+def test_a_finished_bundle_is_read(tiny_bundle: Path) -> None:
+    bundle = read_bundle(tiny_bundle)
+    assert bundle.manifest.channel_names == ("set_point", "flow", "heat")
+    assert bundle.model == (tiny_bundle / "model.tflite").read_bytes()
+    assert bundle.manifest.members["model.tflite"].startswith(bundle.model_hash)
+    assert len(bundle.model_hash) == 12
+    golden = bundle.arrays("golden.npz")
+    assert golden["inputs/mask"].shape == (64, 3) and golden["outputs/logit"].dtype == np.int8
+
+
+@pytest.mark.parametrize("member", FILES)
+def test_a_missing_member_is_named(bundle_copy: Path, member: str) -> None:
+    (bundle_copy / member).unlink()
+    message = refused(bundle_copy)
+    assert member in message and "copy the whole bundle folder again" in message
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+@pytest.mark.parametrize("member", FILES)
+def test_a_truncated_member_is_named(bundle_copy: Path, member: str, share: float) -> None:
+    truncate(bundle_copy / member, share)
+    message = refused(bundle_copy)
+    assert member in message and "copy the bundle again" in message
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_one_flipped_bit_is_found(bundle_copy: Path, member: str, where: float, bit: int) -> None:
+    file = bundle_copy / member
+    position = int(where * file.stat().st_size)
+    flip_bit(file, position, bit)
+    message = refused(bundle_copy)
+    assert f"{member}: does not match the manifest's SHA-256" in message
+    flip_bit(file, position, bit)
+    read_bundle(bundle_copy)
+
+
+def test_a_swapped_hash_in_the_manifest_is_found(bundle_copy: Path) -> None:
+    edit_manifest(bundle_copy, lambda m: m["members"].update({"golden.npz": "0" * 64}))
+    assert "golden.npz: does not match" in refused(bundle_copy)
+    edit_manifest(bundle_copy, lambda m: m["members"].pop("golden.npz"))
+    assert "golden.npz: does not match" in refused(bundle_copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda m: m.update(schema=2), "schema 2 is unknown"),
+        (lambda m: m.pop("tiers"), "tiers"),
+        (lambda m: m["channels"].pop(), "3 found"),
+        (lambda m: m["inputs"]["mask"].update(scale=0.5), "tensor mask differs"),
+        (lambda m: m["inputs"]["mask"].update(zero_point=1), "tensor mask differs"),
+        (lambda m: m["inputs"]["mask"].update(shape=[1, 4]), "tensor mask differs"),
+        (lambda m: m["outputs"]["logit"].update(dtype="int16"), "tensor logit differs"),
+        (lambda m: m["outputs"].pop("logit"), "outputs are not the model's"),
+    ],
+)
+def test_an_edited_manifest_is_refused(
+    bundle_copy: Path, change: Callable[[dict], object], told: str
+) -> None:
+    edit_manifest(bundle_copy, change)
+    assert told in refused(bundle_copy)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null", b"1e999"])
+def test_a_manifest_that_is_no_json_object_is_refused(bundle_copy: Path, data: bytes) -> None:
+    (bundle_copy / "manifest.json").write_bytes(data)
+    assert "manifest.json" in refused(bundle_copy)
+
+
+@pytest.mark.parametrize("member", FILES)
+def test_a_link_is_not_followed(bundle_copy: Path, tmp_path: Path, member: str) -> None:
+    file = bundle_copy / member
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    assert f"{member}: cannot be read" in refused(bundle_copy)
+
+
+@pytest.mark.parametrize("member", FILES)
+def test_a_file_beyond_its_size_limit_is_not_read(bundle_copy: Path, member: str) -> None:
+    os.truncate(bundle_copy / member, SIZE_LIMITS[member] + 1)  # sparse: takes no space
+    assert f"{member}: not a regular file below {SIZE_LIMITS[member]}" in refused(bundle_copy)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("member", FILES)
+def test_a_pipe_or_folder_in_place_of_a_member_neither_blocks_nor_leaks(
+    bundle_copy: Path, member: str, make: Callable[[Path], None]
+) -> None:
+    (bundle_copy / member).unlink()
+    make(bundle_copy / member)
+    before = len(list(DESCRIPTORS.iterdir()))
+    assert f"{member}: not a regular file" in refused(bundle_copy)
+    assert len(list(DESCRIPTORS.iterdir())) == before
+
+
+def test_a_path_that_is_no_folder_says_what_to_give(bundle_copy: Path) -> None:
+    for path in (bundle_copy / "manifest.json", bundle_copy / "nowhere"):
+        assert "give the folder NAME-VERSION.gruard" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        {"passed": False, "forced": True},
+        {"passed": False, "forced": False},
+        {"passed": True, "forced": True},
+    ],
+    ids=str,
+)
+def test_a_bundle_that_failed_its_validation_runs_only_knowingly(
+    bundle_copy: Path, verdict: dict[str, bool]
+) -> None:
+    edit_manifest(bundle_copy, lambda m: m.update(validation=verdict))
+    assert "--allow-failed" in refused(bundle_copy)
+    assert (
+        read_bundle(bundle_copy, allow_failed=True).manifest.validation.forced
+        == (verdict["forced"])
+    )
+
+
+def test_a_foreign_model_with_a_matching_hash_is_refused(bundle_copy: Path) -> None:
+    replace_member(bundle_copy, "model.tflite", b"\x1c\0\0\0TFL3" + bytes(64))
+    assert "model.tflite" in refused(bundle_copy)
+
+
+def archive(**members: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, data in members.items():
+            packed.writestr(f"{name}.npy", data)
+    return buffer.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+class Trap:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("shape", ["object array", "bare pickle"])
+def test_nothing_pickled_is_ever_executed(bundle_copy: Path, tmp_path: Path, shape: str) -> None:
+    trap = Trap(tmp_path / "sprung")
+    array = npy(np.array([trap], dtype=object))
+    data = archive(mask=array) if shape == "object array" else pickle.dumps(trap)
+    replace_member(bundle_copy, "golden.npz", data)
+    with pytest.raises(GruardError, match=r"golden\.npz: unreadable arrays"):
+        read_bundle(bundle_copy).arrays("golden.npz")
+    assert not trap.file.exists()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"PK\x05\x06" + bytes(17),
+        npy(np.zeros(3)),
+        archive(mask=b"\x93NUMPY\x01\x00"),
+        archive(mask=npy(np.zeros(100))[:-9]),
+        archive(mask=bytes((64 << 20) + 1)),  # a few kilobytes packed, too much unpacked
+    ],
+    ids=["empty", "cut", "bare array", "no header", "cut array", "bomb"],
+)
+def test_a_damaged_archive_with_a_matching_hash_is_refused(bundle_copy: Path, data: bytes) -> None:
+    replace_member(bundle_copy, "golden.npz", data)
+    bundle = read_bundle(bundle_copy)
+    with pytest.raises(GruardError, match=r"golden\.npz: unreadable arrays"):
+        bundle.arrays("golden.npz")
+
+
+def test_a_member_edited_after_reading_is_noticed(bundle_copy: Path) -> None:
+    bundle = read_bundle(bundle_copy)
+    flip_bit(bundle_copy / "golden.npz", 100)
+    with pytest.raises(GruardError, match="does not match"):
+        bundle.arrays("golden.npz")

@@ -1,0 +1,119 @@
+"""Tier 3: every view raises an alarm on the right channel, whatever the readings hold."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_manifest import NAMES, channel, made_manifest
+
+from edge_runtime.fallback import VIEWS, Fallback
+from edge_runtime.record import Flag, Record, Sample
+
+MADE = made_manifest()
+ROWS = 120
+CLEAN = np.random.default_rng(0).uniform(-1, 1, (ROWS, 3)).astype(np.float32)
+
+
+def run(rows: np.ndarray, manifest: object = MADE) -> list[Record]:
+    fallback = Fallback(manifest, "abc")  # type: ignore[arg-type]
+    return [fallback.step(Sample(i, i * 0.5, row)) for i, row in enumerate(rows)]
+
+
+def only(view: str) -> object:
+    """The manifest with every other view switched off."""
+    off = {name: (1e30,) * 3 for name in VIEWS if name != view}
+    return replace(MADE, fallback=replace(MADE.fallback, **off))  # type: ignore[arg-type]
+
+
+def faulty(view: str, guilty: int) -> np.ndarray:
+    """Clean rows with the fault that one view is made for, from row 20 on."""
+    rows = CLEAN.copy()
+    column = rows[20:, guilty]
+    if view == "range":
+        column[::2] = 4.5
+    elif view == "level":
+        column += 2.5
+    elif view == "change":
+        column[:] = 1.75 * (-1.0) ** np.arange(len(column))
+    elif view == "cusum":
+        column[:] = 1.5
+    elif view == "same":
+        column[:] = 0.25
+    else:
+        column[:] = np.nan
+    return rows
+
+
+def test_clean_rows_raise_nothing() -> None:
+    assert not any(record.alarm for record in run(CLEAN))
+
+
+@pytest.mark.parametrize("guilty", [1, 2])
+@pytest.mark.parametrize("view", VIEWS)
+def test_each_view_alone_raises_an_alarm_on_the_right_channel(view: str, guilty: int) -> None:
+    assert not any(record.alarm for record in run(CLEAN, only(view)))
+    records = run(faulty(view, guilty), only(view))
+    assert not any(record.alarm for record in records[:20])
+    assert records[-1].alarm and records[-1].blamed == (NAMES[guilty],)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_cusum_sees_a_lean_to_either_side(sign: int) -> None:
+    rows = sign * faulty("cusum", 1)
+    assert run(rows, only("cusum"))[-1].blamed == ("flow",)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_exogenous_channels_raise_nothing(view: str) -> None:
+    assert not any(record.alarm for record in run(faulty(view, 0), only(view)))
+
+
+@pytest.mark.parametrize("view", [view for view in VIEWS if view != "missing"])
+def test_the_alarm_clears_in_bounded_time_when_the_fault_is_over(view: str) -> None:
+    fault = np.concatenate([faulty(view, 1)[20:]] * 10)
+    after = np.concatenate([CLEAN] * 2)
+    records = run(np.concatenate([fault, after]), only(view))
+    assert records[len(fault) - 1].alarm and not records[-1].alarm
+
+
+def test_the_score_is_the_largest_share_of_a_limit() -> None:
+    (record,) = run(np.array([[9, -3, 2]], np.float32))
+    assert record.score == 0.75 and record.threshold == 1.0
+
+
+def test_missing_readings_are_named_and_counted() -> None:
+    rows = faulty("missing", 2)
+    records = run(rows)
+    assert records[20].masked == ("heat",) and records[19].masked == ()
+    first = next(i for i, record in enumerate(records) if record.alarm)
+    assert first == 20 + 48 + 1  # above 48 at the 49th, debounced 2 of 3
+
+
+def test_nothing_but_missing_readings_is_answered_and_ends_in_an_alarm() -> None:
+    records = run(np.full((ROWS, 3), np.nan, np.float32))
+    assert [record.index for record in records] == list(range(ROWS))
+    assert records[0].masked == NAMES
+    assert records[-1].alarm and records[-1].blamed == ("flow", "heat")
+
+
+def test_channel_rules_apply_here_too() -> None:
+    limited = (channel("demand"), channel("flow", high=1.0), channel("heat", stuck_after=2))
+    rows = np.array([[0, 2, 0.5], [0, 0, 0.5], [0, 0, 0.5]], np.float32)
+    masked = [record.masked for record in run(rows, replace(MADE, channels=limited))]
+    assert masked == [("flow",), (), ("heat",)]
+
+
+@given(st.lists(st.tuples(*[st.floats(width=32)] * 3), max_size=40))
+def test_every_sample_gets_one_marked_record(rows: list[tuple[float, float, float]]) -> None:
+    with np.errstate(over="ignore"):
+        records = run(np.array(rows, np.float32).reshape(-1, 3))
+    assert [(record.index, record.time) for record in records] == [
+        (i, i * 0.5) for i in range(len(rows))
+    ]
+    for record in records:
+        assert (record.tier, record.flags, record.valid) == (3, Flag.FALLBACK, False)
+        assert record.score is not None and np.isfinite(record.score)
+        assert record.model == "abc" and record.imputed == ()
+        assert bool(record.blamed) == record.alarm

@@ -1,0 +1,118 @@
+"""Only one full-int8 step may run; everything else is refused with the way to mend it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.flatbuffer import GraphOperator, GraphSummary, GraphTensor, read_graph
+from edge_runtime.graph_rules import graph_faults, layer_count
+
+
+@pytest.fixture(scope="module")
+def step(tiny_bundle: Path) -> GraphSummary:
+    return read_graph((tiny_bundle / "model.tflite").read_bytes(), "model")
+
+
+def faults(graph: GraphSummary) -> str:
+    return "\n".join(graph_faults(graph))
+
+
+def test_the_int8_step_is_allowed(step: GraphSummary) -> None:
+    assert graph_faults(step) == []
+    assert layer_count(step.inputs) == 1
+
+
+def test_the_float_step_is_refused(tiny_run: "Run") -> None:  # type: ignore[name-defined]  # noqa: F821
+    from convert.export import export_float
+    from train.cell import CellConfig
+
+    model = export_float(tiny_run.weights, CellConfig(**tiny_run.config.sizes))
+    found = faults(read_graph(model, "float"))
+    assert "not int8" in found and "full-integer quantisation" in found
+
+
+def converted(function: Callable) -> GraphSummary:  # type: ignore[type-arg]
+    import tensorflow as tf
+
+    from train.quiet import quiet_stderr
+
+    concrete = tf.function(function).get_concrete_function(x=tf.TensorSpec([1, 3], tf.float32, "x"))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module())
+    with quiet_stderr():
+        return read_graph(converter.convert(), "foreign")
+
+
+def test_a_foreign_model_is_refused() -> None:
+    import tensorflow as tf
+
+    found = faults(converted(lambda x: {"y": tf.nn.softmax(x)}))
+    assert "operator SOFTMAX is not allowed" in found
+    assert "not a gruard step" in found and "missing" in found
+
+
+def test_a_loop_is_refused_with_the_way_out() -> None:
+    import tensorflow as tf
+
+    def looped(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        again = tf.while_loop(lambda y: tf.reduce_sum(y) < 9.0, lambda y: [tf.tanh(y) + y], [x])
+        return {"y": again[0]}
+
+    found = faults(converted(looped))
+    assert "operator WHILE is not allowed: the GRU became a loop" in found
+    assert "export one step, not a sequence layer" in found
+    assert "subgraphs instead of 1" in found
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("IF", "export one step without branches"),
+        ("DEQUANTIZE", "quantise the whole graph to int8"),
+        ("CONCATENATION", "use one FULLY_CONNECTED per input and ADD"),
+        ("CUSTOM edgetpu-custom-op", "only TFLite's built-in ADD, FULLY_CONNECTED"),
+        ("BUILTIN 77", "only TFLite's built-in ADD, FULLY_CONNECTED"),
+        ("SPLIT", "only ADD, FULLY_CONNECTED"),
+    ],
+)
+def test_each_forbidden_operator_comes_with_its_fix(
+    step: GraphSummary, name: str, fix: str
+) -> None:
+    foreign = GraphOperator(name, 1, (0,), (1,))
+    (found,) = graph_faults(replace(step, operators=(*step.operators, foreign)))
+    assert f"operator {name} is not allowed" in found and fix in found
+
+
+def test_missing_and_unknown_signature_names_are_told(step: GraphSummary) -> None:
+    inputs = {("colour" if name == "mask" else name): i for name, i in step.inputs.items()}
+    (found,) = graph_faults(replace(step, inputs=inputs))
+    assert "missing ['mask']" in found and "unknown ['colour']" in found
+    outputs = {name: i for name, i in step.outputs.items() if name != "update_0"}
+    assert "missing ['update_0']" in faults(replace(step, outputs=outputs))
+
+
+def spoiled(graph: GraphSummary, name: str, **change: object) -> GraphSummary:
+    def changed(tensor: GraphTensor) -> GraphTensor:
+        return replace(tensor, **change) if tensor.index == graph.inputs[name] else tensor  # type: ignore[arg-type]
+
+    return replace(graph, tensors=tuple(changed(tensor) for tensor in graph.tensors))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scales": (0.1, 0.1, 0.1)},
+        {"scales": ()},
+        {"zero_points": ()},
+        {"dtype": "int32"},
+        {"shape": (3,)},
+        {"shape": (2, 3)},
+        {"shape": (1, 0)},
+    ],
+    ids=str,
+)
+def test_inputs_are_one_int8_row_with_one_scale(
+    step: GraphSummary, change: dict[str, object]
+) -> None:
+    assert "tensor mask is not a [1, n] int8 tensor" in faults(spoiled(step, "mask", **change))
