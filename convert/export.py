@@ -17,7 +17,7 @@ import tensorflow as tf
 from edge_runtime.errors import GruardError
 from edge_runtime.flatbuffer import read_graph
 from edge_runtime.graph_rules import graph_faults
-from edge_runtime.step import INNOVATION_CLIP
+from edge_runtime.step import GRAPH_FORECAST_CLIP, GRAPH_INNOVATION_CLIP
 from train.cell import CellConfig, cell_step, split_linear
 from train.quiet import quiet_stderr
 
@@ -66,14 +66,15 @@ def _convert(converter: tf.lite.TFLiteConverter) -> bytes:
 
 
 def _corners(sample: Mapping[str, Float32]) -> list[dict[str, Float32]]:
-    """Two inputs that span what is bounded by construction, so that no state can saturate."""
+    """Two inputs that span every bound the host keeps: nothing it can ever feed is clipped."""
     bounded = {"evidence", "difference"} | {name for name in sample if name.startswith("state_")}
     corners = []
     for sign in (-1.0, 1.0):
         corner = {name: value.copy() for name, value in sample.items()}
         for name in bounded:
             corner[name][:] = sign
-        corner["innovation"][:] = sign * INNOVATION_CLIP
+        corner["innovation"][:] = sign * GRAPH_INNOVATION_CLIP
+        corner["forecast"][:] = sign * GRAPH_FORECAST_CLIP
         for name in ("magnitude", "mask", "guarded", "gate"):
             corner[name][:] = max(sign, 0.0)
         corners.append(corner)

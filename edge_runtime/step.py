@@ -29,6 +29,11 @@ from edge_runtime.validity import (
 INNOVATION_CLIP = np.float32(4)
 EVIDENCE_CLIP = np.float32(8)
 FORECAST_CLIP = np.float32(8)
+# The graph sees forecast and innovation within tighter bounds, in training too: an int8 scale wide
+# enough for every outlier would be too coarse for the rest. Larger innovations still show in the
+# evidence, larger levels in the highway, which is float.
+GRAPH_FORECAST_CLIP = np.float32(3)
+GRAPH_INNOVATION_CLIP = np.float32(2)
 _ONE = np.float32(1)
 
 
@@ -190,7 +195,7 @@ def advance(
     inputs = graph_inputs(model, value, mask, used, mu, recurrent, held_open)
     outputs = model.graph(inputs)
     gate = outputs["gate_next"]
-    trusted = mu + gate * inputs["innovation"]
+    trusted = mu + gate * (used * np.clip(value - mu, -INNOVATION_CLIP, INNOVATION_CLIP))
     hidden = tuple(
         outputs[f"candidate_{i}"] + outputs[f"update_{i}"] * (h - outputs[f"candidate_{i}"])
         for i, h in enumerate(recurrent.hidden)
@@ -220,12 +225,12 @@ def graph_inputs(
 ) -> dict[str, Float32]:
     """The graph's named inputs, float32 [n] each. `used` is the mask the gate may work with."""
     scale = model.innovation_scale
-    innovation = used * np.clip(value - mu, -INNOVATION_CLIP, INNOVATION_CLIP)
+    limit = GRAPH_INNOVATION_CLIP
     evidence = used * np.clip((value - mu) / scale, -EVIDENCE_CLIP, EVIDENCE_CLIP) / EVIDENCE_CLIP
     moved = np.clip((value - recurrent.value) / scale, -EVIDENCE_CLIP, EVIDENCE_CLIP)
     inputs = {
-        "innovation": innovation,
-        "forecast": mu,
+        "innovation": used * np.clip(value - mu, -limit, limit),
+        "forecast": np.clip(mu, -GRAPH_FORECAST_CLIP, GRAPH_FORECAST_CLIP),
         "evidence": evidence,
         "magnitude": np.abs(evidence),
         "difference": used * recurrent.mask * moved / EVIDENCE_CLIP,

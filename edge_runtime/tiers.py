@@ -42,7 +42,7 @@ class TierState:
     phase: Phase = Phase.GATE
     left: int = 0  # samples left of the phase
     lost: int = 0  # samples in a row with half the channels closed
-    blind: bool = False  # the free run has used up its bound
+    blind: bool = False  # without readings beyond the bound of a free run
     warmup: int = 0  # samples until the state has settled
     frozen: int = 0
     distrusted: bool = False
@@ -96,18 +96,21 @@ def observe(state: TierState, seen: Observation, bounds: Tiers) -> tuple[TierSta
         warmup=max(state.warmup - 1, 0),
         forced=np.maximum(state.forced - 1, np.float32(0)),
     )
-    watched = _watch_health(state, seen, bounds)
-    if watched.distrusted and not state.distrusted:
-        return watched, True
-    state = watched
+    frozen = state.frozen + 1 if seen.input_moved and not seen.moved else 0
+    if seen.saturated > bounds.saturated_limit or frozen >= bounds.frozen_limit:
+        return distrust(state, bounds), True
+    state = replace(state, frozen=frozen)
     mostly_masked = _share(1 - seen.mask, seen.gated) > 0.5
     if state.phase is Phase.GATE:
         return _gate_phase(state, seen, bounds, mostly_masked)
     if state.phase is Phase.FREE_RUN:
         return _free_run_phase(state, bounds, mostly_masked), False
+    if mostly_masked:
+        # Nothing to synchronise with: the free run goes on, beyond its bound.
+        return replace(state, blind=True), False
     left = state.left - 1
     if left > 0:
-        return replace(state, left=left), False
+        return replace(state, left=left, blind=False), False
     return replace(_settled(state), resyncs=(*state.resyncs, state.index)), False
 
 
@@ -173,14 +176,6 @@ def _free_run_phase(state: TierState, bounds: Tiers, mostly_masked: bool) -> Tie
     if left > 0:
         return replace(state, left=left)
     return replace(state, phase=Phase.RESYNC, left=bounds.resync_all, blind=False)
-
-
-def _watch_health(state: TierState, seen: Observation, bounds: Tiers) -> TierState:
-    frozen = state.frozen + 1 if seen.input_moved and not seen.moved else 0
-    broken = seen.saturated > bounds.saturated_limit or frozen >= bounds.frozen_limit
-    if broken and not state.distrusted:
-        return distrust(state, bounds)
-    return replace(state, frozen=frozen)
 
 
 def _settled(state: TierState) -> TierState:

@@ -21,7 +21,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from edge_runtime.step import EVIDENCE_CLIP, FORECAST_CLIP, INNOVATION_CLIP
+from edge_runtime.step import (
+    EVIDENCE_CLIP,
+    FORECAST_CLIP,
+    GRAPH_FORECAST_CLIP,
+    GRAPH_INNOVATION_CLIP,
+    INNOVATION_CLIP,
+)
 
 Float32 = npt.NDArray[np.float32]
 # linear(parts, kernel, bias, outputs): FC over the concatenated parts, split into equal outputs.
@@ -211,8 +217,10 @@ class AnomalyGatedGRU(keras.layers.Layer):
             evidence = evidence / EVIDENCE_CLIP
             innovation = m * tf.clip_by_value(difference, -INNOVATION_CLIP, INNOVATION_CLIP)
             inputs = {
-                "innovation": innovation,
-                "forecast": mu,
+                "innovation": tf.clip_by_value(
+                    innovation, -GRAPH_INNOVATION_CLIP, GRAPH_INNOVATION_CLIP
+                ),
+                "forecast": tf.clip_by_value(mu, -GRAPH_FORECAST_CLIP, GRAPH_FORECAST_CLIP),
                 "evidence": evidence,
                 "magnitude": tf.abs(evidence),
                 "difference": differences[t],

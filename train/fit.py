@@ -1,8 +1,9 @@
 """The training loop: compiled steps, early stopping, checkpoints, resume after a kill."""
 
+import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from train.cell import AnomalyGatedGRU, CellConfig
 from train.highway import fit_highway, innovation_scale
 from train.loss import losses
 from train.quiet import quiet_stderr
-from train.run_folder import json_bytes, save_arrays, write_atomically
+from train.run_folder import json_bytes, read_arrays, save_arrays, write_atomically
 
 Float32 = npt.NDArray[np.float32]
 LEARNING_RATE, CLIP_NORM = 3e-3, 1.0
@@ -66,8 +67,8 @@ def fit(
     scale = innovation_scale(train.values, train.masks, highway)
     gated = (~exogenous).astype(np.float32)
     model = AnomalyGatedGRU(config, highway, scale, gated, budget.seed)
-    trainer = _Trainer(model, budget)
-    key = json.dumps({"config": asdict(config), "budget": asdict(budget)}, sort_keys=True)
+    trainer = Trainer(model, budget.steps)
+    key = _key(config, budget, (*train.values, *train.masks, gated))
     progress = _restore(checkpoint, trainer, key)
     length = window_length(train)
     check_rows = validate.longer_than(length) if validate.values else validate
@@ -81,7 +82,10 @@ def fit(
         first = trainer.validate(check)
     if not progress.history:
         progress.keep(0, first, model)
-    batches = _batches(train, length, exogenous, budget, progress.step)
+    # A run that was killed after its last check has nothing left to do.
+    finished = progress.stale >= budget.patience
+    first_step = budget.steps if finished else progress.step
+    batches = _batches(train, length, exogenous, budget, first_step)
     for step, batch in enumerate(batches, progress.step + 1):
         report(step, trainer.train(batch))
         if step % budget.check_every == 0 or step == budget.steps:
@@ -94,16 +98,16 @@ def fit(
     return Fit(weights, progress.history, seconds)
 
 
-class _Trainer:
-    """Optimiser and compiled steps around a model."""
+class Trainer:
+    """Optimiser and compiled steps around a model; `steps` is the length of the schedule."""
 
-    def __init__(self, model: AnomalyGatedGRU, budget: Budget) -> None:
+    def __init__(self, model: AnomalyGatedGRU, steps: int) -> None:
         self.model = model
         schedule = keras.optimizers.schedules.CosineDecay(
             LEARNING_RATE / 10,
-            max(budget.steps - budget.steps // 20, 1),
+            max(steps - steps // 20, 1),
             warmup_target=LEARNING_RATE,
-            warmup_steps=max(budget.steps // 20, 1),
+            warmup_steps=max(steps // 20, 1),
         )
         self.optimizer = keras.optimizers.Adam(schedule, global_clipnorm=CLIP_NORM)
         self.optimizer.build(model.trainable_variables)
@@ -118,10 +122,12 @@ class _Trainer:
         self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
         return result
 
-    def train(self, batch: dict[str, Float32]) -> dict[str, float]:
+    def train(self, batch: Mapping[str, Float32]) -> dict[str, float]:
+        """One optimiser step; the losses before it."""
         return _floats(self._train({k: tf.constant(v) for k, v in batch.items()}))
 
-    def validate(self, batch: dict[str, Float32]) -> dict[str, float]:
+    def validate(self, batch: Mapping[str, Float32]) -> dict[str, float]:
+        """The losses of `batch`, nothing is changed."""
         return _floats(self._validate({k: tf.constant(v) for k, v in batch.items()}))
 
 
@@ -163,8 +169,16 @@ def _batches(
             yield batch
 
 
+def _key(config: CellConfig, budget: Budget, arrays: Sequence[Float32]) -> str:
+    """What a checkpoint must have been made from to be continued: settings and rows."""
+    rows = hashlib.sha256()
+    for array in arrays:
+        rows.update(np.ascontiguousarray(array).tobytes())
+    return json.dumps([asdict(config), asdict(budget), rows.hexdigest()], sort_keys=True)
+
+
 def _save(
-    checkpoint: Path, trainer: _Trainer, progress: _Progress, key: str, seconds: float
+    checkpoint: Path, trainer: Trainer, progress: _Progress, key: str, seconds: float
 ) -> None:
     arrays: dict[str, Any] = {
         f"optimizer/{i:03d}": np.asarray(v) for i, v in enumerate(trainer.optimizer.variables)
@@ -176,21 +190,17 @@ def _save(
     save_arrays(checkpoint, arrays)
 
 
-def _restore(checkpoint: Path, trainer: _Trainer, key: str) -> _Progress:
+def _restore(checkpoint: Path, trainer: Trainer, key: str) -> _Progress:
     progress = _Progress()
     if not checkpoint.is_file():
         return progress
-    try:
-        with np.load(checkpoint, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        state = json.loads(arrays.pop("state").tobytes())
-        if state["key"] != key:
-            raise GruardError(
-                f"{checkpoint}: an unfinished training with other settings; "
-                "repeat its settings to resume, or add --force to start anew"
-            )
-    except (OSError, ValueError, KeyError) as error:
-        raise GruardError(f"{checkpoint}: damaged ({error}); add --force to start anew") from None
+    arrays = read_arrays(checkpoint, "add --force to start anew")
+    state = json.loads(arrays.pop("state").tobytes())
+    if state["key"] != key:
+        raise GruardError(
+            f"{checkpoint}: an unfinished training with other settings or data; "
+            "repeat its command to resume, or add --force to start anew"
+        )
     for i, variable in enumerate(trainer.optimizer.variables):
         variable.assign(arrays[f"optimizer/{i:03d}"])
     trainer.model.assign(_below(arrays, "weights/"))

@@ -113,8 +113,8 @@ def read_run(path: Path) -> Run:
         hint = state if (path / "checkpoint.npz").is_file() else "give the --out folder of train fit"
         raise GruardError(f"{path}: not a finished run; {hint}")
     config = read_config(path)
-    weights = _read_arrays(path / "weights.npz")
-    stored = _read_arrays(path / "rows.npz")
+    weights = read_arrays(path / "weights.npz", "train again")
+    stored = read_arrays(path / "rows.npz", "train again")
     digest = hashlib.sha256(npz_bytes(weights)).hexdigest()
 
     def rows_of(prefix: str) -> list[npt.NDArray[Any]]:
@@ -137,15 +137,15 @@ def read_config(path: Path) -> Config:
         data = json.loads(file.read_text())
         channels = tuple(Channel(**channel) for channel in data.pop("channels"))
         return Config(channels=channels, **data)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise GruardError(f"{file}: unreadable ({error}); train again") from None
 
 
-def _read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
-    import zipfile
-
+def read_arrays(file: Path, advice: str) -> dict[str, npt.NDArray[Any]]:
+    """Arrays of an .npz file; a GruardError that ends in `advice` when it is damaged."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise GruardError(f"{file}: unreadable ({error}); train again") from None
+    except Exception as error:
+        # numpy, zipfile and zlib have a dozen exceptions for damaged archives.
+        raise GruardError(f"{file}: unreadable ({error}); {advice}") from None

@@ -65,7 +65,7 @@ def test_each_part_is_its_formula(
     np.testing.assert_allclose(parts, expected, rtol=1e-5, atol=4e-6)
     np.testing.assert_allclose(terms[0], logs, rtol=1e-5, atol=4e-6)
     np.testing.assert_array_equal(terms[1], doubt * scored.astype(np.float32))
-    np.testing.assert_allclose(terms[2], x**2, rtol=1e-6)
+    np.testing.assert_allclose(terms[2], x**2, rtol=1e-6, atol=1e-30)
 
 
 def test_the_parts_of_one_step_by_hand() -> None:

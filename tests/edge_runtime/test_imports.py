@@ -1,0 +1,77 @@
+"""The device's room stands alone: no training, no conversion, no TensorFlow."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edge_runtime
+
+ROOM = Path(edge_runtime.__file__).parent
+FORBIDDEN = ("tensorflow", "keras", "train", "convert", "firmware_harness", "tests")
+SOURCES = sorted(ROOM.glob("*.py"))
+
+ALONE = f"""
+import importlib
+import sys
+from pathlib import Path
+
+FORBIDDEN = {FORBIDDEN}
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in FORBIDDEN:
+            raise ModuleNotFoundError(f"{{name}} is not on the device")
+
+sys.meta_path.insert(0, Blocked())
+bundle_path, *modules = sys.argv[1:]
+for module in modules:
+    importlib.import_module(f"edge_runtime.{{module}}")
+
+import numpy as np
+from edge_runtime.bundle import read_bundle
+from edge_runtime.detector import Detector
+from edge_runtime.record import Sample
+
+detector = Detector(read_bundle(Path(bundle_path)))
+detector.self_test()
+for index in range(3):
+    print(detector.step(Sample(index, None, np.full(3, 20, np.float32))).to_json())
+assert not {{name.split(".")[0] for name in sys.modules}} & set(FORBIDDEN)
+"""
+
+
+def test_every_module_and_a_detector_work_without_the_workstation(tiny_bundle: Path) -> None:
+    modules = [source.stem for source in SOURCES if not source.stem.startswith("__")]
+    assert len(modules) >= 20
+    found = subprocess.run(
+        [sys.executable, "-c", ALONE, str(tiny_bundle), *modules],
+        cwd=ROOM.parent, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count('"tier":3') == 3
+
+
+def imported(source: str) -> set[str]:
+    """Top-level packages that `source` imports, at any depth."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_no_source_of_the_device_imports_the_workstation(source: Path) -> None:
+    allowed = {*sys.stdlib_module_names, "edge_runtime", "numpy", "click"}
+    assert imported(source.read_text()) <= allowed
+
+
+def test_an_import_inside_a_function_would_be_seen() -> None:
+    assert imported("def f():\n    from train.cell import x\n    import keras.layers") == {
+        "train", "keras"
+    }  # fmt: skip

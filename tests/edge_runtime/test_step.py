@@ -1,0 +1,277 @@
+"""One step: a pure function that answers whatever comes, and feeds the state what it says it does."""
+
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_runtime.bundle import Bundle, read_bundle
+from edge_runtime.fallback import Fallback
+from edge_runtime.interpreter import Int8Graph
+from edge_runtime.record import Flag, Record, Sample
+from edge_runtime.standardise import standardise
+from edge_runtime.step import (
+    INNOVATION_CLIP,
+    Model,
+    Recurrent,
+    State,
+    Traces,
+    advance,
+    build_model,
+    forecast,
+    initial_state,
+    step,
+)
+from edge_runtime.tiers import Phase
+
+CLEAN = tiny_model.machine_rows(160, seed=7)
+FLOW = 1
+NOTHING, EVERYTHING = np.zeros(3, np.float32), np.ones(3, np.float32)
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle: Path) -> Bundle:
+    return read_bundle(tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Bundle) -> Model:
+    softplus = np.array(bundle.manifest.tables.softplus, np.float32)
+    graph = Int8Graph(bundle.model, bundle.graph, softplus)
+    return build_model(bundle.manifest, graph, bundle.model_hash)
+
+
+def run(model: Model, rows: Iterable[np.ndarray]) -> tuple[list[Record], list[Traces], State]:
+    state, fallback = initial_state(model), Fallback(model.manifest, model.model_hash)
+    records, traces = [], []
+    for i, row in enumerate(rows):
+        sample = Sample(i, i * 1.0, np.asarray(row, np.float32))
+        record, state, trace = step(model, sample, state, fallback.step(sample))
+        records.append(record)
+        traces.append(trace)
+    return records, traces, state
+
+
+@pytest.fixture(scope="module")
+def settled(model: Model) -> State:
+    """The state after clean rows, well past the warm-up."""
+    records, _, state = run(model, CLEAN)
+    assert records[-1].valid
+    return state
+
+
+def flat(value: object) -> list[object]:
+    """Everything inside a dataclass as comparable values, arrays as bytes."""
+    if is_dataclass(value):
+        return [part for field in fields(value) for part in flat(getattr(value, field.name))]
+    if isinstance(value, dict):
+        return [part for key in sorted(value) for part in (key, *flat(value[key]))]
+    if isinstance(value, tuple):
+        return [part for entry in value for part in flat(entry)]
+    if isinstance(value, np.ndarray):
+        return [value.dtype, value.shape, value.tobytes()]
+    return [repr(value)]
+
+
+readings = st.one_of(
+    st.floats(width=32),
+    st.floats(-100, 400, width=32),
+    st.sampled_from([np.nan, np.inf, -np.inf, 1e30, -1e30, 0.0]),
+)
+rows_of_anything = st.lists(st.tuples(readings, readings, readings), min_size=1, max_size=50)
+
+
+@settings(max_examples=25)
+@given(row=st.tuples(readings, readings, readings))
+def test_a_step_is_a_pure_function(
+    model: Model, settled: State, row: tuple[float, float, float]
+) -> None:
+    sample = Sample(160, None, np.array(row, np.float32))
+    with np.errstate(over="ignore"):
+        shadow = Fallback(model.manifest, model.model_hash).step(sample)
+        before = flat((sample, settled, shadow))
+        first = step(model, sample, settled, shadow)
+        second = step(model, sample, settled, shadow)
+    assert flat(first) == flat(second)
+    assert flat((sample, settled, shadow)) == before
+
+
+@settings(max_examples=40)
+@given(rows_of_anything)
+def test_every_sample_gets_one_record_whatever_it_holds(
+    model: Model, rows: list[tuple[float, float, float]]
+) -> None:
+    with np.errstate(over="ignore"):
+        records, traces, _ = run(model, [*CLEAN[:30], *rows])
+    assert [record.index for record in records] == list(range(30 + len(rows)))
+    for record, trace, row in zip(records[30:], traces[30:], rows, strict=True):
+        values = [record.score, record.threshold, *trace.forecast, *trace.gate, *trace.parts]
+        assert np.isfinite(np.array(values, np.float64)).all()
+        assert record.time == float(record.index) and record.model == model.model_hash
+        assert record.valid == (record.tier != 3) == (Flag.FALLBACK not in record.flags)
+        missing = {n for n, v in zip(tiny_model.CHANNELS, row, strict=True) if not np.isfinite(v)}
+        assert missing <= set(record.masked)
+        assert not record.blamed or record.alarm
+        assert set(record.masked + record.imputed + record.blamed) <= set(tiny_model.CHANNELS)
+
+
+def test_the_warm_up_is_flagged_and_answered_by_the_fallback(model: Model) -> None:
+    warmup = model.manifest.tiers.warmup
+    rows = CLEAN[: warmup + 20].copy()
+    rows[5:15, FLOW] += 100  # out of its range: masked
+    rows[15:20, FLOW] += 20
+    records, _, _ = run(model, rows)
+    fallback = Fallback(model.manifest, model.model_hash)
+    for i, record in enumerate(records[:warmup]):
+        shadow = fallback.step(Sample(i, i * 1.0, rows[i]))
+        assert (record.tier, record.valid) == (3, False)
+        assert Flag.WARMUP | Flag.FALLBACK in record.flags
+        assert (record.score, record.alarm, record.blamed) == (
+            shadow.score, shadow.alarm, shadow.blamed
+        )  # fmt: skip
+        assert record.threshold == 1.0 and record.masked == shadow.masked
+    assert any(record.alarm for record in records[:warmup])
+    threshold = model.manifest.thresholds["tflite-builtin"].value
+    for record in records[warmup:]:
+        assert record.tier < 3 and Flag.WARMUP not in record.flags
+        assert record.threshold == threshold
+
+
+def one_advance(
+    model: Model,
+    state: State,
+    value: np.ndarray,
+    mask: np.ndarray = EVERYTHING,
+    held_open: np.ndarray = NOTHING,
+    phase: Phase = Phase.GATE,
+) -> tuple[Traces, Recurrent]:
+    assert state.recurrent is not None
+    return advance(model, value * mask, mask, state.recurrent, held_open, phase)
+
+
+def outlier(model: Model, state: State, size: float = 3.5) -> np.ndarray:
+    """A standardised reading that is `size` above the forecast in every channel."""
+    assert state.recurrent is not None
+    return forecast(model, state.recurrent) + np.float32(size)
+
+
+def test_a_closed_gate_makes_the_trusted_input_the_forecast(model: Model, settled: State) -> None:
+    value = outlier(model, settled)
+    trace, after = one_advance(model, settled, value)
+    assert (trace.gate[FLOW:] < 0.05).all()
+    np.testing.assert_allclose(after.history[0][FLOW:], trace.forecast[FLOW:], atol=0.2)
+
+
+def test_a_gate_held_open_makes_the_trusted_input_the_reading(model: Model, settled: State) -> None:
+    value = outlier(model, settled)
+    trace, after = one_advance(model, settled, value, held_open=EVERYTHING)
+    # int8 cannot say 1 exactly: open is within one code of it.
+    code = model.manifest.outputs["gate_next"].scale
+    assert (trace.gate >= 1 - 1.5 * code).all()
+    np.testing.assert_allclose(after.history[0], value, atol=1.5 * code * float(INNOVATION_CLIP))
+
+
+def test_only_the_channel_held_open_is_open(model: Model, settled: State) -> None:
+    held_open = np.array([0, 1, 0], np.float32)
+    trace, _ = one_advance(model, settled, outlier(model, settled), held_open=held_open)
+    assert trace.gate[1] > 0.98 and trace.gate[2] < 0.05
+
+
+def test_exogenous_channels_are_always_trusted(model: Model, settled: State) -> None:
+    value = outlier(model, settled)
+    for phase in Phase:
+        trace, after = one_advance(model, settled, value, phase=phase)
+        assert trace.gate[0] > 0.98
+        assert after.history[0][0] == pytest.approx(value[0], abs=0.05)
+
+
+@pytest.mark.parametrize("held_open", [NOTHING, EVERYTHING], ids=["gated", "held open"])
+def test_a_masked_reading_makes_the_trusted_input_the_forecast_exactly(
+    model: Model, settled: State, held_open: np.ndarray
+) -> None:
+    mask = np.array([1, 0, 1], np.float32)
+    trace, after = one_advance(model, settled, outlier(model, settled), mask, held_open)
+    assert after.history[0][1] == trace.forecast[1]
+    assert after.history[0][0] != trace.forecast[0]
+    assert trace.gate[1] < 0.02
+
+
+def test_a_free_run_ignores_every_gated_reading(model: Model, settled: State) -> None:
+    calm, wild = outlier(model, settled, 0.1), outlier(model, settled, 3.0)
+    calm[0] = wild[0]  # the exogenous channel stays known
+    _, after_calm = one_advance(model, settled, calm, phase=Phase.FREE_RUN)
+    trace, after_wild = one_advance(model, settled, wild, phase=Phase.FREE_RUN)
+    np.testing.assert_array_equal(after_wild.history[0][FLOW:], trace.forecast[FLOW:])
+    assert flat(replace(after_calm, value=wild)) == flat(after_wild)
+
+
+def test_the_forecast_is_the_highway_and_the_correction(model: Model, settled: State) -> None:
+    recurrent = settled.recurrent
+    assert recurrent is not None
+    expected = (model.highway * recurrent.history).sum(axis=0)
+    expected += model.innovation_scale * recurrent.correction
+    np.testing.assert_allclose(forecast(model, recurrent), expected, rtol=1e-5, atol=1e-6)
+    assert (recurrent.correction != 0).any()
+
+
+def test_the_state_is_blended_from_candidate_and_update(model: Model, settled: State) -> None:
+    trace, after = one_advance(model, settled, outlier(model, settled))
+    assert settled.recurrent is not None
+    old = settled.recurrent.hidden[0].astype(np.float64)
+    candidate, update = trace.outputs["candidate_0"], trace.outputs["update_0"]
+    np.testing.assert_allclose(after.hidden[0], (1 - update) * candidate + update * old, atol=1e-6)
+
+
+def test_a_clean_machine_is_left_in_peace(model: Model) -> None:
+    records, _, _ = run(model, tiny_model.machine_rows(400, seed=8))
+    late = records[model.manifest.tiers.warmup :]
+    assert {record.tier for record in late} == {1}
+    assert not any(record.alarm for record in late)
+
+
+def test_a_deviating_channel_is_imputed_blamed_and_found_again(model: Model) -> None:
+    rows = tiny_model.machine_rows(300, seed=9)
+    rows[100:112, FLOW] += 20
+    records, _, _ = run(model, rows)
+    during = records[103:112]
+    assert all(record.alarm and record.blamed[0] == "flow" for record in during)
+    assert all(record.imputed == ("flow",) and Flag.IMPUTED in record.flags for record in during)
+    assert records[-1].tier == 1 and not records[-1].alarm and not records[-1].imputed
+
+
+def test_a_new_operating_point_is_believed_in_bounded_time(model: Model) -> None:
+    rows = tiny_model.machine_rows(400, seed=9)
+    rows[100:, FLOW] += 15  # two scales: a gate alone would stay closed for ever
+    records, traces, _ = run(model, rows)
+    assert traces[115].gate[FLOW] < 0.5
+    assert {record.tier for record in records[100:200]} == {1, 2}
+    assert any(Flag.FREE_RUN in record.flags for record in records[100:140])
+    assert any(Flag.RESYNC in record.flags for record in records[100:170])
+    assert np.mean([trace.gate[FLOW] for trace in traces[300:]]) > 0.9
+
+
+def test_the_alarm_stays_latched_in_tier_two(model: Model) -> None:
+    rows = tiny_model.machine_rows(200, seed=9)
+    rows[100:118, FLOW] += 20
+    records, _, _ = run(model, rows)
+    second = [record for record in records[100:] if record.tier == 2]
+    assert len(second) == 16 + 24 and all(record.alarm for record in second)
+
+
+def test_a_signal_that_is_lost_again_and_again_ends_with_the_fallback(model: Model) -> None:
+    rows = tiny_model.machine_rows(600, seed=9)
+    rows[60:, FLOW] += 35 * (-1) ** np.arange(540)
+    records, _, _ = run(model, rows)
+    resets = [record.index for record in records if Flag.RESET in record.flags]
+    warmup = model.manifest.tiers.warmup
+    assert len(resets) >= 2
+    for index in resets:
+        flagged = records[index + 1 : index + 1 + warmup]
+        assert all(Flag.WARMUP in record.flags and record.tier == 3 for record in flagged)
+    after = records[resets[1] + 1 :]
+    assert all(record.tier == 3 and not record.valid for record in after)

@@ -1,0 +1,53 @@
+"""Commands run for real: in this process where only their words matter, in their own otherwise."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# A file may not grow beyond the limit: what a full disk does, for one process only.
+STARVED = """
+import resource, runpy, sys
+limit = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+sys.argv = sys.argv[2:]
+{action}
+"""
+
+
+@pytest.fixture
+def train_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Run `python -m train ARGS`, which must end with exit code 2 and one line for the user."""
+    from train.__main__ import main
+
+    def run(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        waiting, *lines = captured.err.splitlines()
+        assert waiting == "loading TensorFlow …"
+        assert len(lines) == 1 and lines[0].startswith("train: ")
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture
+def on_a_full_disk() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run Python code with arguments in a process whose files cannot grow beyond `limit` bytes."""
+
+    def run(limit: int, action: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        code = STARVED.format(action=action)
+        command = [sys.executable, "-c", code, str(limit), "starved", *map(str, arguments)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    return run
