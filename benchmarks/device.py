@@ -104,7 +104,9 @@ def _share(pid: int) -> float:
 
 def _kilobytes(file: Path, name: str) -> int:
     return next(
-        int(line.split()[1]) for line in file.read_text().splitlines() if line.startswith(f"{name}:")
+        int(line.split()[1])
+        for line in file.read_text().splitlines()
+        if line.startswith(f"{name}:")
     )
 
 

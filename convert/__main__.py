@@ -37,11 +37,28 @@ def cli() -> None:
 @cli.command()
 @click.argument("run", type=FOLDER)
 @click.option("--out", type=FOLDER, help="Folder for the bundle.  [default: RUN/bundle]")
-@click.option("--version", default=1, show_default=True, type=click.IntRange(1), help="Version of the bundle; devices refuse an older one.")
-@click.option("--false-alarms-per-day", "wish", default=1.0, show_default=True, type=click.FloatRange(min=0, min_open=True), help="Wished number of false alarms.")
-@click.option("--force", is_flag=True, help="Replace an existing bundle, and write one that failed (marked).")
+@click.option(
+    "--version",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Version of the bundle; devices refuse an older one.",
+)
+@click.option(
+    "--false-alarms-per-day",
+    "wish",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Wished number of false alarms.",
+)
+@click.option(
+    "--force", is_flag=True, help="Replace an existing bundle, and write one that failed (marked)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
-def bundle(run: Path, out: Path | None, version: int, wish: float, force: bool, as_json: bool) -> None:
+def bundle(
+    run: Path, out: Path | None, version: int, wish: float, force: bool, as_json: bool
+) -> None:
     """Quantise RUN to int8, calibrate its threshold, validate it and write the bundle.
 
     Exit code 0: the bundle passed. 1: it failed its validation, and nothing was written unless
@@ -73,7 +90,9 @@ def bundle(run: Path, out: Path | None, version: int, wish: float, force: bool, 
 
 @cli.command()
 @click.argument("bundle", type=FOLDER)
-@click.option("--run", type=FOLDER, help="Run folder it was converted from.  [default: two folders up]")
+@click.option(
+    "--run", type=FOLDER, help="Run folder it was converted from.  [default: two folders up]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 def validate(bundle: Path, run: Path | None, as_json: bool) -> None:
     """Judge BUNDLE again: its int8 model against the float model of its run.

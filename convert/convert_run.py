@@ -87,7 +87,9 @@ def int8_model(manifest: Manifest, model: bytes) -> Model:
 
 def float_twin(manifest: Manifest, float_model: bytes) -> Model:
     """The float file in the runtime's step, with every other constant the same."""
-    return build_model(manifest, FloatGraph(float_model, read_graph(float_model, "float model")), "")
+    return build_model(
+        manifest, FloatGraph(float_model, read_graph(float_model, "float model")), ""
+    )
 
 
 def held_out(run: Run) -> list[Float32]:

@@ -53,7 +53,16 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
             _matrix(run.weights["highway"]), _vector(run.weights["innovation_scale"])
         ),
         score=m.Score(
-            SMOOTHING, WEIGHTS, (0.0,) * 4, (1.0,) * 4, ones, zeros, zeros, zeros, identity, identity
+            SMOOTHING,
+            WEIGHTS,
+            (0.0,) * 4,
+            (1.0,) * 4,
+            ones,
+            zeros,
+            zeros,
+            zeros,
+            identity,
+            identity,
         ),
         alarm=m.Alarm(m=2, n=3, clear_after=10),
         tiers=tier_bounds(config.period, sum(len(rows) for rows in run.rows["train"])),
@@ -69,7 +78,7 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
 
 
 def tier_bounds(period: float | None, train_rows: int) -> m.Tiers:
-    """Bounds of the tiers; a short recording gets a shorter warm-up, or none of it would be left."""
+    """Bounds of the tiers; a short recording gets a shorter warm-up."""
     seconds = period or 1.0
     return m.Tiers(
         closed_limit=48,
@@ -144,7 +153,7 @@ def with_fallback_limits(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manif
 
 
 def with_state_limit(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manifest:
-    """How much of the state may sit at the edge of its range: what clean rows showed, and 20 % more.
+    """How much of the state may sit at the edge of its range: what clean rows show, and 20 % more.
 
     A healthy trained state may well rest at ±1 in some units, so no fixed share can tell it from a
     broken one.

@@ -6,7 +6,7 @@ become a loop. Weights are per tensor, which every runtime including TensorFlow 
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -23,6 +23,14 @@ from train.quiet import quiet_stderr
 
 Float32 = npt.NDArray[np.float32]
 
+MIXED_CORNERS = 32
+BOUNDS = {
+    "innovation": GRAPH_INNOVATION_CLIP,
+    "forecast": GRAPH_FORECAST_CLIP,
+    "evidence": 1.0,
+    "difference": 1.0,
+}
+
 
 def export_float(weights: Mapping[str, Float32], config: CellConfig) -> bytes:
     """The step as a float32 .tflite file."""
@@ -36,11 +44,12 @@ def export_int8(
 ) -> bytes:
     """The step as a full-int8 .tflite file, its ranges taken from `representative` inputs.
 
-    representative: dicts of named float32 vectors [n], as the runtime feeds them. Raises GruardError
-    when the result holds anything but int8 arithmetic on the allowed operators.
+    representative: dicts of named float32 vectors [n], as the runtime feeds them. Raises
+    GruardError when the result holds anything but int8 arithmetic on the allowed operators.
     """
-    samples = [{k: v[np.newaxis] for k, v in sample.items()} for sample in representative]
-    samples += _corners(samples[0])
+    inputs = list(representative)
+    samples = [{k: v[np.newaxis] for k, v in sample.items()} for sample in inputs]
+    samples += [{k: v[np.newaxis] for k, v in c.items()} for c in _corners(inputs)]
     converter = _converter(weights, config)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: iter(samples)
@@ -65,18 +74,26 @@ def _convert(converter: tf.lite.TFLiteConverter) -> bytes:
     return model
 
 
-def _corners(sample: Mapping[str, Float32]) -> list[dict[str, Float32]]:
-    """Two inputs that span every bound the host keeps: nothing it can ever feed is clipped."""
-    bounded = {"evidence", "difference"} | {name for name in sample if name.startswith("state_")}
+def _corners(samples: Sequence[Mapping[str, Float32]]) -> list[dict[str, Float32]]:
+    """Inputs that span every bound the host keeps: nothing it can ever feed is clipped.
+
+    The first two sit in opposite corners; the others mix the channels' signs, because levels that
+    no training row showed must not saturate the sums inside the graph either.
+    """
+    rng = np.random.default_rng(0)
+    signs = [-1.0, 1.0, *rng.uniform(-1, 1, (MIXED_CORNERS, 1))]
     corners = []
-    for sign in (-1.0, 1.0):
-        corner = {name: value.copy() for name, value in sample.items()}
-        for name in bounded:
-            corner[name][:] = sign
-        corner["innovation"][:] = sign * GRAPH_INNOVATION_CLIP
-        corner["forecast"][:] = sign * GRAPH_FORECAST_CLIP
-        for name in ("magnitude", "mask", "guarded", "gate"):
-            corner[name][:] = max(sign, 0.0)
+    for number, sign in enumerate(signs):
+        corner = {name: value.copy() for name, value in samples[number % len(samples)].items()}
+        for name, bound in BOUNDS.items():
+            mixed = rng.choice([-1.0, 1.0], corner[name].shape) if number > 1 else 1.0
+            corner[name] = (sign * bound * mixed * np.ones_like(corner[name])).astype(np.float32)
+        if number <= 1:
+            for name in ("magnitude", "mask", "guarded", "gate"):
+                corner[name][:] = max(sign, 0.0)
+            for name in corner:
+                if name.startswith("state_"):
+                    corner[name][:] = sign
         corners.append(corner)
     return corners
 

@@ -17,7 +17,8 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
        color: #222; background: #fff }
 table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .2rem .8rem; text-align: left;
-       border-bottom: 1px solid #ddd } td.n { text-align: right; font-variant-numeric: tabular-nums }
+       border-bottom: 1px solid #ddd }
+td.n { text-align: right; font-variant-numeric: tabular-nums }
 .pass { color: #1a7f37 } .fail { color: #b3261e; font-weight: 600 } img { max-width: 100% }
 """
 
@@ -29,7 +30,8 @@ def table(checks: Sequence[Check]) -> str:
     for check in checks:
         mark = "pass" if check.passed else "FAIL"
         lines.append(
-            f"{mark}  {check.name:<{width}}  {check.value:10.4f}  in {_limits(check):<14}  {check.meaning}"
+            f"{mark}  {check.name:<{width}}  {check.value:10.4f}  in {_limits(check):<12}  "
+            f"{check.meaning}"
         )
     return "\n".join(lines)
 
@@ -76,7 +78,9 @@ def report_html(manifest: Manifest, graph: GraphSummary, verdict: Verdict) -> st
     threshold = manifest.thresholds[KERNEL_ID]
     facts = graph_facts(graph)
     title = html.escape(f"{manifest.name} {manifest.version}")
-    word = '<span class="pass">passed</span>' if verdict.passed else '<span class="fail">FAILED</span>'
+    word = (
+        '<span class="pass">passed</span>' if verdict.passed else '<span class="fail">FAILED</span>'
+    )
     rows = "".join(_row(check) for check in verdict.checks)
     operators = ", ".join(f"{count} {name}" for name, count in facts["operators"].items())
     tools = ", ".join(f"{k} {v}" for k, v in manifest.provenance.tools.items())
@@ -92,7 +96,8 @@ def report_html(manifest: Manifest, graph: GraphSummary, verdict: Verdict) -> st
 <p>{facts["weights"]} weights; {operators}; tensors {", ".join(facts["dtypes"])}.</p>
 <p>Channels: {html.escape(", ".join(manifest.channel_names))}.</p>
 <p>Made from data {manifest.provenance.data_sha256[:12]}, weights
-{manifest.provenance.weights_sha256[:12]}, seed {manifest.provenance.seed}; {html.escape(tools)}.</p>
+{manifest.provenance.weights_sha256[:12]}, seed {manifest.provenance.seed};
+{html.escape(tools)}.</p>
 </html>
 """
 
@@ -112,7 +117,9 @@ def draw(evidence: Evidence, threshold: float) -> bytes:
     error = np.sqrt(((evidence.int8_long.hidden - evidence.float_long.hidden) ** 2).mean(axis=1))
     states.plot(error, linewidth=0.7, color="#1f6f8b")
     states.axhline(0.05, linestyle="--", color="#999999", linewidth=0.8)
-    states.set_title(f"free rollout over {len(error)} steps: RMS distance of the states", fontsize=10)
+    states.set_title(
+        f"free rollout over {len(error)} steps: RMS distance of the states", fontsize=10
+    )
     states.set_xlabel("sample")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
@@ -123,8 +130,15 @@ def _draw_scores(axis: Any, evidence: Evidence, threshold: float) -> None:
     from convert.metrics import intervals
 
     top = 3 * threshold
-    axis.plot(np.clip(evidence.float_faulty.score, None, top), linewidth=1.4, color="#bbbbbb", label="float")
-    axis.plot(np.clip(evidence.int8_faulty.score, None, top), linewidth=0.7, color="#1f6f8b", label="int8")
+    axis.plot(
+        np.clip(evidence.float_faulty.score, None, top),
+        linewidth=1.4,
+        color="#bbbbbb",
+        label="float",
+    )
+    axis.plot(
+        np.clip(evidence.int8_faulty.score, None, top), linewidth=0.7, color="#1f6f8b", label="int8"
+    )
     axis.axhline(threshold, color="#b3261e", linewidth=0.9, label="threshold")
     for start, stop in intervals(evidence.stream.faulty):
         axis.axvspan(start, stop, color="#f2b8b5", alpha=0.5, linewidth=0)

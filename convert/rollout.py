@@ -18,8 +18,9 @@ class Rollout:
     """One recording's records and traces; every array has one row per sample.
 
     value, mask, forecast, gate, doubt: [n, channels]. hidden: [n, all units]. parts: smoothed score
-    parts [n, 4]. terms: smoothed per-channel terms [n, 3, channels]. score: [n]. settled: [n], False
-    during warm-up and while the model is distrusted. saturated: [n], share of the state at its edge.
+    parts [n, 4]. terms: smoothed per-channel terms [n, 3, channels]. score: [n]. settled: [n],
+    False during warm-up and while the model is distrusted. saturated: [n], share of the state at
+    the edge of its range.
     """
 
     records: tuple[Record, ...]

@@ -15,6 +15,8 @@ from train.run_folder import Run
 Float32 = npt.NDArray[np.float32]
 LONGEST = 4000
 SPACING = 150
+# From hardly visible to gross, in channel scales: enough alarms to compare, and misses as well.
+FAULT_SIZES = (1.0, 12.0)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def faulty_twin(
         value,
         np.random.default_rng(seed),
         events=(count, count),
-        sizes=(0.5, 6.0),
+        sizes=FAULT_SIZES,
         exogenous=np.array([c.exogenous for c in channels]),
         first=min(SPACING, len(clean) // 4),
         spaced=True,

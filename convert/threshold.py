@@ -4,12 +4,12 @@ Simple and honest: scores of clean held-out rows are debounced as on the device,
 quantile are declustered, and their excesses are taken as exponential (the generalised Pareto
 distribution with shape 0). The threshold uses the upper 95 % confidence limit of the mean excess
 (2 n mean / chi2_0.05(2 n), exact for exponential excesses), so little data makes it higher, not
-lower. Small samples: with fewer than 10 peaks the tail cannot be fitted, and with clean rows for less
-than a twentieth of the wished interval it would have to be believed far beyond what was ever seen;
-then 1.5 times the largest clean score is used, and the method says so.
+lower. Small samples: with fewer than 10 peaks the tail cannot be fitted, and with clean rows for
+less than a twentieth of the wished interval it would have to be believed far beyond what was ever
+seen; then 1.5 times the largest clean score is used, and the method says so.
 
-The promise is then checked on further clean rows: with k alarms in T days the exact upper 95 % bound
-on the rate is chi2_0.95(2 k + 2) / (2 T) (Garwood 1936). Only a bound below the wish is "assured".
+The promise is then checked on further clean rows: with k alarms in T days the exact upper 95 %
+bound on the rate is chi2_0.95(2 k + 2) / (2 T) (Garwood 1936). Only a bound below the wish is "assured".
 """
 
 from collections.abc import Sequence

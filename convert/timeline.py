@@ -146,7 +146,9 @@ def _flags(names: Iterable[Any], where: str) -> Flag:
     return flags
 
 
-def _check_names(found: Iterable[Record], channels: tuple[str, ...], path: Path, data: Path) -> None:
+def _check_names(
+    found: Iterable[Record], channels: tuple[str, ...], path: Path, data: Path
+) -> None:
     named = {name for r in found for name in (*r.masked, *r.imputed, *r.blamed)}
     if strangers := sorted(named.difference(channels)):
         raise GruardError(

@@ -89,7 +89,9 @@ def _judgement(watch: Watch, facts: Facts) -> list[str]:
     """Recall and false alarms, with what they are worth."""
     events, wrong = facts.events or (), facts.false_alarms or 0
     found = sum(event.delay is not None for event in events)
-    recall = f"{found} of {len(events)} ({found / len(events):.0%})" if events else "nothing to find"
+    recall = (
+        f"{found} of {len(events)} ({found / len(events):.0%})" if events else "nothing to find"
+    )
     items = [f"Event recall (labelled stretches with the alarm on in them): {recall}."]
     missed = [event for event in events if event.delay is None]
     if missed:

@@ -24,11 +24,12 @@ from convert.watch_facts import (
 
 WIDTH = 1600  # pixels
 LANES = 8
-BUCKETS = 1350  # about the pixels of the plotting area: more points than that cannot be seen
+BUCKETS = 1376  # about the pixels of the plotting area: more points than that cannot be seen
 NARROWEST = 3  # pixels; a single sample among 200,000 must not vanish
 # Okabe and Ito's palette, so that the strips differ for colour-blind readers too.
 INK, GREY = "#24323d", "#7d8a94"
-ALARM, LABELLED, REPLACED = "#d55e00", "#f6e3b4", "#009e73"
+ALARM, LABELLED, REPLACED = "#d55e00", "#faefd0", "#009e73"
+FILL = ALARM + "40"  # a quarter opaque
 STATES = {
     State.GATE: ("#b9dcf0", "", "tier 1: gate"),
     State.WARMUP: ("#e6f2f9", "////", "warm-up"),
@@ -60,13 +61,15 @@ def draw(watch: Watch, facts: Facts, title: str) -> bytes:
     from matplotlib.figure import Figure
 
     shown = shown_channels(watch)
-    heights = [max(0.55, 3.2 / len(shown))] * len(shown) + [1.9, 0.62, 0.95]
-    with rc_context({"font.size": 11, "hatch.linewidth": 0.6, "axes.edgecolor": GREY}):
-        figure = Figure(figsize=(WIDTH / 100, sum(heights) + 1.9), dpi=100)
+    heights = [max(0.62, 2.4 / len(shown))] * len(shown) + [2.0, 0.66, 0.95]
+    with rc_context(
+        {"font.size": 11, "hatch.linewidth": 0.6, "xtick.color": GREY, "ytick.color": GREY}
+    ):
+        figure = Figure(figsize=(WIDTH / 100, sum(heights) + 1.75), dpi=100)
         FigureCanvasAgg(figure)
         rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
         height = figure.get_figheight()
-        figure.subplots_adjust(0.1, 1.05 / height, 0.985, 1 - 0.85 / height, hspace=0.09)
+        figure.subplots_adjust(0.118, 0.9 / height, 0.978, 1 - 0.85 / height, hspace=0)
         scale = _scale(watch)
         _draw_lanes(rows, watch, shown, scale)
         _draw_score(rows[-3], watch, scale)
@@ -77,7 +80,8 @@ def draw(watch: Watch, facts: Facts, title: str) -> bytes:
         for axis in rows:
             _tidy(axis, scale)
         rows[-1].tick_params(bottom=True, labelbottom=True)
-        rows[-1].set_xlabel(scale.label)
+        rows[-1].xaxis.set_major_formatter("{x:,.6g}")
+        rows[-1].set_xlabel(scale.label, color=GREY)
         _draw_words(figure, watch, facts, title, len(shown))
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
@@ -140,12 +144,14 @@ def _draw_lanes(rows: Sequence[Any], watch: Watch, shown: Sequence[int], scale: 
         low, high = _limits(values)
         room = 0.16 * (high - low)
         axis.plot(scale.edges[at], np.clip(curve, low, high), color=INK, linewidth=0.7)
-        axis.set_ylim(low - 1.6 * room, high + room)
-        stretches = _spans(unread[:, channel], scale)
+        axis.set_ylim(low - 2 * room, high + room)
         across = axis.get_xaxis_transform()
-        axis.broken_barh(stretches, (0, 0.13), color=REPLACED, transform=across, linewidth=0)
-        axis.broken_barh(stretches, (0, 1), color=REPLACED, alpha=0.14, transform=across, lw=0)
-        axis.set_yticks([low, high], [f"{low:.3g}", f"{high:.3g}"], fontsize=8, color=GREY)
+        stretches = _spans(unread[:, channel], scale)
+        strip = (0.02, 0.08 * len(shown) / max(0.62 * len(shown), 2.4))
+        axis.broken_barh(stretches, strip, color=REPLACED, transform=across, linewidth=0)
+        axis.set_yticks([low, high], [f"{low:.3g}", f"{high:.3g}"], fontsize=8)
+        for label, side in zip(axis.get_yticklabels(), ("bottom", "top"), strict=True):
+            label.set_verticalalignment(side)  # or it would touch the next lane's
         _name(axis, watch.channels[channel], watch.units[channel])
 
 
@@ -158,14 +164,15 @@ def _draw_score(axis: Any, watch: Watch, scale: Scale) -> None:
         at, curve = extremes(np.where(mine, ratio, np.nan))
         axis.plot(scale.edges[at], curve, color=color, linewidth=0.8)
         axis.fill_between(
-            scale.edges[at], 1, curve, where=curve > 1, color=ALARM, alpha=0.25, linewidth=0
+            scale.edges[at], 1, curve, where=curve > 1, interpolate=True, color=FILL, lw=0
         )
     axis.axhline(1, color=ALARM, linewidth=1.1)
     axis.set_yscale("symlog", linthresh=1, linscale=0.8)
-    axis.set_ylim(min(-0.1, float(np.nanmin(ratio, initial=0.0))), top)
+    axis.set_ylim(min(-0.1, float(np.nanmin(ratio, initial=0.0))), 1.2 * top)
     ticks = [tick for tick in (0, 1, 3, 10, 30, 100, 300, 1000) if tick < top]
     axis.set_yticks(ticks, [f"{tick}" for tick in ticks], fontsize=9)
     axis.minorticks_off()
+    axis.get_yticklabels()[ticks.index(1)].set(color=ALARM, fontweight="bold")
     _name(axis, "score", "÷ threshold")
 
 
@@ -175,8 +182,9 @@ def _draw_alarms(axis: Any, watch: Watch, facts: Facts, scale: Scale) -> None:
     longest_first = sorted(facts.alarms, key=lambda alarm: alarm.start - alarm.stop)
     words = [(alarm.start, _blamed(alarm.blamed)) for alarm in longest_first]
     _write(axis, [(at, text) for at, text in words if text], scale, 1, below=False)
-    axis.set_ylim(0, 1)
-    _name(axis, "alarm", "blamed")
+    axis.axhline(0, color=ALARM, linewidth=0.6)
+    axis.set(ylim=(-0.2, 1), yticks=[])
+    _name(axis, "alarm", "who is blamed")
 
 
 def _draw_tiers(axis: Any, watch: Watch, facts: Facts, scale: Scale) -> None:
@@ -193,8 +201,8 @@ def _draw_tiers(axis: Any, watch: Watch, facts: Facts, scale: Scale) -> None:
         )
     notes = [(note.index, note.text) for note in notes_of(watch, facts)]
     _write(axis, notes, scale, 2, below=True)
-    axis.set_ylim(0, 1)
-    _name(axis, "vouched for", "by tier")
+    axis.set(ylim=(0, 1), yticks=[])
+    _name(axis, "tier", "who vouches")
 
 
 def _write(
@@ -210,11 +218,13 @@ def _write(
     for x, (at, text), level in zip(lefts, words, place(spans, levels), strict=True):
         if level is None:
             continue
-        y = (1 - STRIP) * (1 - (level + 0.55) / levels) if below else STRIP + 0.08
-        axis.text(
-            x + 3 * scale.pixel, y, text, fontsize=10, va="center" if below else "bottom", color=INK
-        )
-        axis.plot([edges[at]] * 2, [y - 0.1, STRIP if not below else 1], color=INK, linewidth=0.8)
+        y = (1 - STRIP) * (1 - (level + 0.6) / levels) if below else (1 + STRIP) / 2 - 0.06
+        # A white ground lets a line to a lower text pass behind this one.
+        ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
+        place_of = {"va": "center", "zorder": 3, "bbox": ground if below else None}
+        axis.text(x + 4 * scale.pixel, y, text, fontsize=10, color=INK, **place_of)
+        if below:
+            axis.plot([edges[at]] * 2, [y - 0.1, 1 - STRIP], color=INK, linewidth=0.8, zorder=1)
 
 
 def _draw_words(figure: Any, watch: Watch, facts: Facts, title: str, shown: int) -> None:
@@ -244,7 +254,7 @@ def _draw_words(figure: Any, watch: Watch, facts: Facts, title: str, shown: int)
 def _tidy(axis: Any, scale: Scale) -> None:
     for side in ("top", "right", "bottom", "left"):
         axis.spines[side].set_visible(False)
-    axis.tick_params(bottom=False, labelbottom=False, length=0, colors=GREY)
+    axis.tick_params(bottom=False, labelbottom=False, length=0)
     axis.set_xlim(scale.edges[0], scale.edges[-1])
 
 
@@ -276,10 +286,26 @@ def _limits(values: npt.NDArray[Any]) -> tuple[float, float]:
 
 def _blamed(names: Sequence[str]) -> str:
     more = f" +{len(names) - 2}" if len(names) > 2 else ""
-    return ", ".join(name[:18] for name in names[:2]) + more
+    return ", ".join(_cut(name, 16) for name in names[:2]) + more
+
+
+def _cut(name: str, length: int) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def _name(axis: Any, name: str, unit: str) -> None:
-    place_of = {"transform": axis.transAxes, "ha": "right", "va": "center"}
-    axis.text(-0.035, 0.62 if unit else 0.5, name[:14], color=INK, fontsize=10.5, **place_of)
-    axis.text(-0.035, 0.3, unit, color=GREY, fontsize=8.5, **place_of)
+    for text, lift, color, size in (
+        (_cut(name, 14), 6 if unit else 0, INK, 10.5),
+        (unit, -7, GREY, 8.5),
+    ):
+        axis.annotate(
+            text,
+            (-0.033, 0.5),
+            (0, lift),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            color=color,
+            fontsize=size,
+        )

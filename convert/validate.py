@@ -23,6 +23,7 @@ EDGE = 400  # rows at the end of the first and last pass whose state errors are 
 ONE_STEP_SAMPLES = 400
 # An absolute state error this small is rounding noise; its growth means nothing.
 STATE_NOISE = 0.005
+SMALLEST_ERROR = 0.1  # of the innovation scale; forecasts better than this are all alike
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,9 @@ def validate(
     checks = [
         *one_step_checks(quantised, reference, evidence.int8_faulty),
         *rollout_checks(evidence.int8_long, evidence.float_long, len(content)),
-        *clean_checks(roll_all(quantised, clean), roll_all(reference, clean)),
+        *clean_checks(
+            roll_all(quantised, clean), roll_all(reference, clean), quantised.innovation_scale
+        ),
         *detection_checks(quantised, evidence),
     ]
     return Verdict(tuple(checks), evidence)
@@ -102,7 +105,9 @@ def one_step_checks(quantised: Model, reference: Model, seen: Rollout) -> list[C
     pairs = [(quantised.graph(i), reference.graph(i)) for i in inputs]
 
     def errors(value: Callable[[Mapping[str, Float32], Mapping[str, Float32]], Float32]) -> Float32:
-        return np.array([value(i, a) - value(i, b) for i, (a, b) in zip(inputs, pairs, strict=True)])
+        return np.array(
+            [value(i, a) - value(i, b) for i, (a, b) in zip(inputs, pairs, strict=True)]
+        )
 
     gate = np.abs(errors(lambda _, out: out["gate_next"]))
     forecast = errors(lambda _, out: out["correction"])
@@ -135,7 +140,9 @@ def rollout_checks(a: Rollout, b: Rollout, content: int) -> list[Check]:
     ]
 
 
-def clean_checks(quantised: Sequence[Rollout], reference: Sequence[Rollout]) -> list[Check]:
+def clean_checks(
+    quantised: Sequence[Rollout], reference: Sequence[Rollout], innovation_scale: Float32
+) -> list[Check]:
     """Clean recordings: the same errors, the same gates, and scores that rank alike.
 
     Errors are compared where both gates are open. Where one closes its channel runs on forecasts,
@@ -144,7 +151,9 @@ def clean_checks(quantised: Sequence[Rollout], reference: Sequence[Rollout]) -> 
     """
     pairs = list(zip(quantised, reference, strict=True))
     open_both = np.concatenate([_open(a) & _open(b) for a, b in pairs])
-    ratios = _variances(quantised, open_both) / _variances(reference, open_both)
+    # A channel that hardly ever errs (constant, exactly predicted) has nothing to compare.
+    floor = (SMALLEST_ERROR * innovation_scale.astype(np.float64)) ** 2
+    ratios = (floor + _variances(quantised, open_both)) / (floor + _variances(reference, open_both))
     worst = float(ratios[np.argmax(np.abs(np.log(ratios)))])
     disagree = np.concatenate([_open(a) != _open(b) for a, b in pairs]).mean()
     rows = [a.settled & b.settled for a, b in pairs]
@@ -168,9 +177,7 @@ def detection_checks(model: Model, evidence: Evidence) -> list[Check]:
     hits_a, hits_b = first_hits(alarm_a, events, 10), first_hits(alarm_b, events, 10)
     recall_a, recall_b = (np.mean([h is not None for h in hits]) for hits in (hits_a, hits_b))
     shifts = [
-        abs(x - y)
-        for x, y in zip(hits_a, hits_b, strict=True)
-        if x is not None and y is not None
+        abs(x - y) for x, y in zip(hits_a, hits_b, strict=True) if x is not None and y is not None
     ]
     shift = float(np.quantile(shifts, 0.95)) if shifts else float("nan")
     drop = auc(b.score[both], stream.faulty[both]) - auc(a.score[both], stream.faulty[both])
@@ -209,9 +216,7 @@ def _variances(
     """Mean squared error of the forecast per channel over the `chosen` usable readings."""
     errors = np.concatenate([(r.value - r.forecast) * r.mask for r in rollouts]).astype(np.float64)
     used = np.concatenate([r.mask > 0 for r in rollouts]) & chosen
-    # A channel that never errs (constant, exactly predicted) has nothing to compare.
-    tiny = 1e-8
-    return tiny + (errors**2 * used).sum(axis=0) / np.maximum(used.sum(axis=0), 1)
+    return (errors**2 * used).sum(axis=0) / np.maximum(used.sum(axis=0), 1)
 
 
 def _rms(errors: Float32) -> float:

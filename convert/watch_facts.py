@@ -20,7 +20,7 @@ Bools = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]
 Stretch = tuple[int, int]
 BRIDGE = 8  # samples; a gate that opens for less within one fault did not trust the channel again
-NOTED_FILLS = 4  # imputed stretches worth a note; the longest ones
+NOTED = 4  # stretches of one kind that are worth a note: the longest ones
 
 
 class State(enum.IntEnum):
@@ -35,6 +35,11 @@ class State(enum.IntEnum):
 
 
 WITHOUT_MODEL = (State.FALLBACK, State.GAP, State.SILENT)
+_RETURNS = {
+    State.FALLBACK: "the model is back",
+    State.GAP: "samples arrive again",
+    State.SILENT: "records are written again",
+}
 
 
 @dataclass(frozen=True)
@@ -106,11 +111,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Note:
-    """A remark for the picture; the lower `rank`, the more it matters."""
+    """A remark for the picture at sample `index`."""
 
     index: int
     text: str
-    rank: int
 
 
 @dataclass(frozen=True)
@@ -250,14 +254,25 @@ def changes_of(records: Sequence[Record | None]) -> tuple[Change, ...]:
 
 
 def notes_of(watch: Watch, facts: Facts) -> tuple[Note, ...]:
-    """What the picture should remark on: fallback and recovery first, then what was imputed."""
-    notes = []
-    for before, change in zip((None, *facts.changes), facts.changes, strict=False):
-        left = before is not None and before.state in WITHOUT_MODEL
-        if left or change.state in WITHOUT_MODEL:
-            notes.append(Note(change.index, change.what, 0))
-        elif change.state in (State.UNIT, State.WARMUP):
-            notes.append(Note(change.index, change.what, 1))
+    """What a picture should remark on, the most important first.
+
+    Outages and the return from them, then warm-ups and tier 2, then what was imputed; of each
+    kind the longest.
+    """
+    ends = [*(change.index for change in facts.changes[1:]), facts.samples]
+    spells = sorted(zip(facts.changes, ends, strict=True), key=lambda s: s[0].index - s[1])
+    outages = [spell for spell in spells if spell[0].state in WITHOUT_MODEL][:NOTED]
+    others = [change for change, _ in spells if change.state in (State.WARMUP, State.UNIT)][:NOTED]
+    begun = {change.index: change for change in facts.changes}
+    chosen = [begun[i] for change, end in outages for i in (change.index, end) if i in begun]
+    chosen += others
+    # A return may itself be a warm-up or an outage of another kind: it is told once.
+    notes = [Note(change.index, change.what) for change in dict.fromkeys(chosen)]
+    return (*notes, *_fill_notes(watch))
+
+
+def _fill_notes(watch: Watch) -> list[Note]:
+    """The longest imputed stretches; channels that were imputed together share a note."""
     fills = [
         (start, stop, name)
         for name, column in zip(watch.channels, replaced(watch).T, strict=True)
@@ -266,11 +281,10 @@ def notes_of(watch: Watch, facts: Facts) -> tuple[Note, ...]:
     ]
     fills.sort(key=lambda fill: fill[0] - fill[1])
     starts: dict[int, list[str]] = {}
-    for start, _, name in fills[:NOTED_FILLS]:
+    for start, _, name in fills[:NOTED]:
         near = next((s for s in starts if abs(s - start) <= BRIDGE), start)
         starts.setdefault(near, []).append(name)
-    notes += [Note(start, f"{', '.join(names)} imputed", 2) for start, names in starts.items()]
-    return tuple(sorted(notes, key=lambda note: note.rank))
+    return [Note(start, f"{', '.join(names)} imputed") for start, names in starts.items()]
 
 
 def _bridged(stretches: Iterable[Stretch]) -> list[Stretch]:
@@ -294,8 +308,8 @@ def _what(before: State | None, state: State, record: Record | None) -> str:
         return f"no {'model yet' if before is None else 'healthy model'}: the fallback answers"
     if Flag.RESTARTED in record.flags:
         return "the restarted model is back"
-    if before in WITHOUT_MODEL:
-        return "the model is back"
+    if before in _RETURNS:
+        return _RETURNS[before]
     if state is State.WARMUP:
         reset = before is not None and Flag.RESET in record.flags
         return "state reset: the model warms up" if reset else "the model warms up"

@@ -1,4 +1,4 @@
-"""`gruard inspect` and `gruard selftest`: what a bundle is, and whether it computes rightly here."""
+"""`gruard inspect` and `gruard selftest`: what a bundle is, and does it compute rightly here?"""
 
 from __future__ import annotations
 

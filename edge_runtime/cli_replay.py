@@ -25,9 +25,7 @@ COLUMNS = (
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option(
-    "--out", default="-", metavar="FILE.csv|-", help="Records as CSV.  [default: stdout]"
-)
+@click.option("--out", default="-", metavar="FILE.csv|-", help="Records as CSV.  [default: stdout]")
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
 @click.option("--allow-failed", is_flag=True, help="Use a bundle whose validation failed.")
 @click.option("--json", "as_json", is_flag=True, help="Summary as one JSON line on stderr.")

@@ -23,7 +23,7 @@ _REASONS = {
     "WHILE": "the GRU became a loop: export one step, not a sequence layer",
     "IF": "control flow: export one step without branches",
     "DEQUANTIZE": "a float island: quantise the whole graph to int8",
-    "CONCATENATION": "it forces one scale on all its inputs: use one FULLY_CONNECTED per input and ADD",
+    "CONCATENATION": "it forces one scale on all its inputs: add one FULLY_CONNECTED per input",
 }
 
 

@@ -25,7 +25,7 @@ class StepGraph(Protocol):
     state_sizes: tuple[int, ...]
 
     def __call__(self, inputs: Mapping[str, Float32]) -> dict[str, Float32]:
-        """Run one step; besides the graph's outputs the result holds `doubt` = log(1 + e^-logit)."""
+        """Run one step; besides the graph's outputs there is `doubt` = log(1 + e^-logit)."""
         ...
 
 

@@ -28,7 +28,8 @@ def quantise(values: Float32, scale: Scale, zero_point: Scale) -> Int8:
     per element. `saturations` tells how many values were clipped.
     """
     codes = np.rint(values / scale) + zero_point
-    return np.minimum(np.maximum(codes, np.float32(-128)), np.float32(127)).astype(np.int8)
+    clipped: Int8 = np.minimum(np.maximum(codes, np.float32(-128)), np.float32(127)).astype(np.int8)
+    return clipped
 
 
 def dequantise(codes: Int8, scale: Scale, zero_point: Scale) -> Float32:
@@ -59,7 +60,8 @@ def ordered_matvec(matrix: Float32, vector: Float32) -> Float32:
 def log_table() -> Float32:
     """Natural logarithm at 1, 1 + 1/256 … 2: float32 [257], the table behind `table_log`."""
     nodes = 1.0 + np.arange(LOG_TABLE_SIZE + 1, dtype=np.float64) / LOG_TABLE_SIZE
-    return np.log(nodes).astype(np.float32)
+    table: Float32 = np.log(nodes).astype(np.float32)
+    return table
 
 
 def table_log(values: Float32, table: Float32) -> Float32:

@@ -3,13 +3,13 @@
 With innovation e, its clean covariance C, the standardised reading x, its clean covariance P and
 the gate's logits l, all over the scored (not exogenous) and usable channels:
 
-    residual  r = mean_i log(1 + (e_i / q_i)^2 / 4)      heavy-tailed, one channel cannot drown others
+    residual  r = mean_i log(1 + (e_i / q_i)^2 / 4)      heavy-tailed: no channel drowns the others
     distance  d = sqrt(e' (C + aI)^-1 e)                 Mahalanobis, for lost correlation
     level     v = sqrt(x' (P + aI)^-1 x)                 for faults a forecaster learns away
     gate      k = mean_i log(1 + exp(-l_i))              the gate's own evidence
 
-Each is smoothed exponentially (s <- s + a (part - s)), standardised with mean and deviation of clean
-held-out rows, and summed with the bundle's weights. Higher is stranger.
+Each is smoothed exponentially (s <- s + a (part - s)), standardised with mean and deviation of
+clean held-out rows, and summed with the bundle's weights. Higher is stranger.
 """
 
 from dataclasses import dataclass

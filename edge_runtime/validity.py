@@ -13,7 +13,7 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ValidityState:
-    """Last usable reading per channel (NaN before the first) and for how long it has not changed."""
+    """Last usable reading per channel (NaN before the first) and how long it has not changed."""
 
     last: Float32
     since: Float32  # samples since `last`

@@ -6,9 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 import tiny_model
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from train.run_folder import Run
+
+
+# No test asserts how long it takes: the machine may be busy.
+settings.register_profile("gruard", deadline=None)
+settings.load_profile("gruard")
 
 
 @pytest.fixture(scope="session")

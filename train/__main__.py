@@ -25,19 +25,51 @@ def cli() -> None:
 @click.argument("data", nargs=-1, required=True, type=FILE)
 @click.option("--out", required=True, type=FILE, help="Run folder to write.")
 @click.option("--name", help="Name of the detector.  [default: name of the run folder]")
-@click.option("--calibrate", multiple=True, type=FILE, help="Clean file or folder kept for the threshold; repeatable.")
-@click.option("--test", multiple=True, type=FILE, help="File or folder kept for the report; repeatable.")
-@click.option("--settings", type=FILE, help="Channel settings.  [default: channels.yaml or .toml beside the data]")
-@click.option("--period", type=click.FloatRange(min=0, min_open=True), help="Seconds between samples.  [default: from the time column]")
-@click.option("--time-column", help="Name of the time column.  [default: a first column named time, timestamp, …]")
-@click.option("--label-column", help="Name of the label column, 1 = anomalous.  [default: label, anomaly]")
+@click.option(
+    "--calibrate",
+    multiple=True,
+    type=FILE,
+    help="Clean file or folder kept for the threshold; repeatable.",
+)
+@click.option(
+    "--test", multiple=True, type=FILE, help="File or folder kept for the report; repeatable."
+)
+@click.option(
+    "--settings",
+    type=FILE,
+    help="Channel settings.  [default: channels.yaml or .toml beside the data]",
+)
+@click.option(
+    "--period",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds between samples.  [default: from the time column]",
+)
+@click.option(
+    "--time-column",
+    help="Name of the time column.  [default: a first column named time, timestamp, …]",
+)
+@click.option(
+    "--label-column", help="Name of the label column, 1 = anomalous.  [default: label, anomaly]"
+)
 @click.option("--gru-layers", default=1, show_default=True, type=click.IntRange(1, 3))
 @click.option("--gru-units", default=32, show_default=True, type=click.IntRange(4, 128))
 @click.option("--gate-layers", default=1, show_default=True, type=click.IntRange(1, 3))
 @click.option("--gate-units", default=32, show_default=True, type=click.IntRange(4, 128))
 @click.option("--head-layers", default=0, show_default=True, type=click.IntRange(0, 2))
-@click.option("--order", default=5, show_default=True, type=click.IntRange(1, 32), help="Lags of the linear forecast the GRU corrects.")
-@click.option("--steps", default=1000, show_default=True, type=click.IntRange(1), help="Most training steps; it stops early when nothing improves.")
+@click.option(
+    "--order",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1, 32),
+    help="Lags of the linear forecast the GRU corrects.",
+)
+@click.option(
+    "--steps",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Most training steps; it stops early when nothing improves.",
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--force", is_flag=True, help="Replace a training that is already there.")
 def fit(data: tuple[Path, ...], out: Path, name: str | None, **options) -> None:  # type: ignore[no-untyped-def]
@@ -71,8 +103,20 @@ def fit(data: tuple[Path, ...], out: Path, name: str | None, **options) -> None:
 
 @cli.command()
 @click.option("--out", required=True, type=FILE, help="Folder to write.")
-@click.option("--rows", default=12000, show_default=True, type=click.IntRange(1000), help="Samples of the healthy recording, ten a second.")
-@click.option("--fault-rows", default=40000, show_default=True, type=click.IntRange(4000), help="Samples of the recording with faults.")
+@click.option(
+    "--rows",
+    default=12000,
+    show_default=True,
+    type=click.IntRange(1000),
+    help="Samples of the healthy recording, ten a second.",
+)
+@click.option(
+    "--fault-rows",
+    default=40000,
+    show_default=True,
+    type=click.IntRange(4000),
+    help="Samples of the recording with faults.",
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 def simulate(out: Path, rows: int, fault_rows: int, seed: int) -> None:
     """Simulate a machine: healthy.csv to train on, faults.csv with labelled faults, channels.yaml.
@@ -88,12 +132,16 @@ def simulate(out: Path, rows: int, fault_rows: int, seed: int) -> None:
 
     faults = simulate_faults(fault_rows, seed + 1)
     write_folder(out, healthy(rows, seed), faults)
-    click.echo(f"{out}: healthy.csv, faults.csv ({len(faults.events)} faults), channels.yaml", err=True)
+    click.echo(
+        f"{out}: healthy.csv, faults.csv ({len(faults.events)} faults), channels.yaml", err=True
+    )
 
 
 @cli.command()
 @click.option("--out", required=True, type=FILE, help="Folder to write; it must not exist yet.")
-@click.option("--wheel", type=FILE, help="The seglearn 1.2.5 wheel.  [default: downloaded with pip]")
+@click.option(
+    "--wheel", type=FILE, help="The seglearn 1.2.5 wheel.  [default: downloaded with pip]"
+)
 def watch(out: Path, wheel: Path | None) -> None:
     """Get the default data: a smartwatch on ten people doing seven shoulder exercises.
 

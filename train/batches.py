@@ -37,7 +37,11 @@ def window_length(rows: Rows, longest: int = 128, shortest: int = 32) -> int:
 
 
 def draw_batch(
-    rows: Rows, length: int, windows: int, exogenous: npt.NDArray[np.bool_], rng: np.random.Generator
+    rows: Rows,
+    length: int,
+    windows: int,
+    exogenous: npt.NDArray[np.bool_],
+    rng: np.random.Generator,
 ) -> dict[str, Float32]:
     """`windows` clean windows and their faulty twins, each array [windows, length, channels].
 

@@ -1,7 +1,8 @@
 """AnomalyGatedGRU: one set of weights, run as a whole sequence or as one step.
 
 The step follows the runtime's notation (`edge_runtime.step`): reading x, mask m, forecast mu,
-innovation e = x - mu, its clean scale s, evidence e/s, gate g, state h. With FC a learned linear map:
+innovation e = x - mu, its clean scale s, evidence e/s, gate g, state h. With FC a learned linear
+map:
 
     q  = relu(FC(evidence) + FC(|evidence|) + FC(difference) + FC(m) + FC(g_previous) + FC(h))
     l  = FC(q), through `gate_layers` of relu layers;   g = (m - k) + k logistic(l)
@@ -71,10 +72,8 @@ def split_linear(
         for part in parts:
             block = kernel[row : row + part.shape[1], column : column + width]
             product = tf.matmul(part, block)
-            if total is None:
-                total = product + bias[column : column + width]
-            else:
-                total = total + product
+            # The first product carries the bias, as a FULLY_CONNECTED does.
+            total = product + bias[column : column + width] if total is None else total + product
             row += part.shape[1]
         results.append(total)
     return results
@@ -191,8 +190,9 @@ class AnomalyGatedGRU(keras.layers.Layer):
     def call(self, values: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
         """The whole-sequence form.
 
-        values, mask: float32 [batch, time, channels], values 0 where the mask is 0. Returns forecast,
-        gate, logit, trusted [batch, time, channels] and state [batch, time, gru_units] (top layer).
+        values, mask: float32 [batch, time, channels], values 0 where the mask is 0. Returns
+        forecast, gate, logit, trusted [batch, time, channels] and the top layer's state
+        [batch, time, gru_units].
         """
         batch, order, channels = tf.shape(values)[0], self.config.order, self.config.channels
         weights = self.tensors()
@@ -253,7 +253,7 @@ class AnomalyGatedGRU(keras.layers.Layer):
 
 
 def _differences(times: tf.Tensor, masks: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
-    """Scaled change since the previous sample [time, batch, channels], 0 at the start and at gaps."""
+    """Scaled change since the previous sample [time, batch, channels], 0 at start and at gaps."""
     moved = tf.clip_by_value((times[1:] - times[:-1]) / scale, -EVIDENCE_CLIP, EVIDENCE_CLIP)
     moved = moved * masks[1:] * masks[:-1] / EVIDENCE_CLIP
     return tf.concat([tf.zeros_like(times[:1]), moved], 0)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,7 @@ class _Progress:
 def _batches(
     train: Rows, length: int, exogenous: npt.NDArray[np.bool_], budget: Budget, done: int
 ) -> Iterator[dict[str, Float32]]:
-    """Batches of the steps still to do; each step has its own seed, so a resumed run sees the same."""
+    """Batches of the steps still to do; each step has its own seed, also after a resume."""
     from concurrent.futures import ThreadPoolExecutor
 
     rows = train.longer_than(length)
@@ -195,7 +195,10 @@ def _restore(checkpoint: Path, trainer: Trainer, key: str) -> _Progress:
     if not checkpoint.is_file():
         return progress
     arrays = read_arrays(checkpoint, "add --force to start anew")
-    state = json.loads(arrays.pop("state").tobytes())
+    try:
+        state = json.loads(arrays.pop("state").tobytes())
+    except (KeyError, ValueError):
+        raise GruardError(f"{checkpoint}: not a checkpoint; add --force to start anew") from None
     if state["key"] != key:
         raise GruardError(
             f"{checkpoint}: an unfinished training with other settings or data; "

@@ -1,8 +1,8 @@
 """What training asks of the model, on pairs of a clean window and the same window with faults.
 
 The forecast is always trained toward the clean signal; the gate toward the injected labels, where
-the fault can be told from the signal at all; the state toward the state of the clean twin, so that a
-fault cannot poison it.
+the fault can be told from the signal at all; the state toward the state of the clean twin, so that
+a fault cannot poison it.
 """
 
 from collections.abc import Mapping
@@ -18,13 +18,11 @@ GATE_WEIGHT, STATE_WEIGHT, TRUST_WEIGHT = 2.0, 2.0, 0.05
 FAULT_WEIGHT = 5.0  # a missed fault costs as much as five false closings
 
 
-def losses(
-    model: AnomalyGatedGRU, batch: Mapping[str, tf.Tensor]
-) -> dict[str, tf.Tensor]:
+def losses(model: AnomalyGatedGRU, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Scalar losses `total`, `forecast`, `gate`, `state` of one batch.
 
-    batch: clean, clean_mask, faulty, faulty_mask, fault [windows, time, channels]; float32, masks and
-    fault are 0 or 1, readings are 0 where their mask is 0.
+    batch: clean, clean_mask, faulty, faulty_mask, fault [windows, time, channels]; float32, masks
+    and fault are 0 or 1, readings are 0 where their mask is 0.
     """
     values = tf.concat([batch["clean"], batch["faulty"]], 0)
     masks = tf.concat([batch["clean_mask"], batch["faulty_mask"]], 0)

@@ -7,7 +7,7 @@ from train.run_folder import write_atomically
 
 
 def draw_learning(history: list[dict[str, float]], path: Path) -> None:
-    """One panel per validation loss over training steps; the dashed line is the linear forecaster."""
+    """One panel per validation loss over steps; the dashed line is the linear forecaster."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

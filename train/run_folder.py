@@ -1,9 +1,9 @@
 """The run folder: what training leaves for conversion, written whole or not at all.
 
-    config.json    channels with scaler and rules, sizes, seed, fingerprint of the data
-    weights.npz    the model's arrays by name, with highway and innovation_scale
-    rows.npz       the split rows in raw units, PART/NUMBER, and their labels
-    metrics.json   what training measured;  learning.png: its picture
+config.json    channels with scaler and rules, sizes, seed, fingerprint of the data
+weights.npz    the model's arrays by name, with highway and innovation_scale
+rows.npz       the split rows in raw units, PART/NUMBER, and their labels
+metrics.json   what training measured;  learning.png: its picture
 """
 
 import hashlib
@@ -83,7 +83,7 @@ def npz_bytes(arrays: dict[str, npt.NDArray[Any]]) -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(arrays):
             member = io.BytesIO()
-            np.lib.format.write_array(member, np.ascontiguousarray(arrays[name]), version=(1, 0))
+            np.lib.format.write_array(member, np.asarray(arrays[name], order="C"), version=(1, 0))
             info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, member.getvalue())
@@ -110,7 +110,9 @@ def read_run(path: Path) -> Run:
     """The finished run at `path`; GruardError naming what is missing or damaged."""
     if not (path / "weights.npz").is_file():
         state = "training has not finished: run the same train command again to resume"
-        hint = state if (path / "checkpoint.npz").is_file() else "give the --out folder of train fit"
+        hint = (
+            state if (path / "checkpoint.npz").is_file() else "give the --out folder of train fit"
+        )
         raise GruardError(f"{path}: not a finished run; {hint}")
     config = read_config(path)
     weights = read_arrays(path / "weights.npz", "train again")

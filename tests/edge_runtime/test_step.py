@@ -1,4 +1,4 @@
-"""One step: a pure function that answers whatever comes, and feeds the state what it says it does."""
+"""One step: a pure function that answers whatever comes and trusts what it says it trusts."""
 
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass, replace
@@ -14,7 +14,6 @@ from edge_runtime.bundle import Bundle, read_bundle
 from edge_runtime.fallback import Fallback
 from edge_runtime.interpreter import Int8Graph
 from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.standardise import standardise
 from edge_runtime.step import (
     INNOVATION_CLIP,
     Model,
@@ -236,9 +235,9 @@ def test_a_clean_machine_is_left_in_peace(model: Model) -> None:
 
 def test_a_deviating_channel_is_imputed_blamed_and_found_again(model: Model) -> None:
     rows = tiny_model.machine_rows(300, seed=9)
-    rows[100:112, FLOW] += 20
+    rows[100:114, FLOW] += 20
     records, _, _ = run(model, rows)
-    during = records[103:112]
+    during = records[108:114]
     assert all(record.alarm and record.blamed[0] == "flow" for record in during)
     assert all(record.imputed == ("flow",) and Flag.IMPUTED in record.flags for record in during)
     assert records[-1].tier == 1 and not records[-1].alarm and not records[-1].imputed
@@ -265,7 +264,7 @@ def test_the_alarm_stays_latched_in_tier_two(model: Model) -> None:
 
 def test_a_signal_that_is_lost_again_and_again_ends_with_the_fallback(model: Model) -> None:
     rows = tiny_model.machine_rows(600, seed=9)
-    rows[60:, FLOW] += 35 * (-1) ** np.arange(540)
+    rows[60:, FLOW] += np.random.default_rng(0).choice([-17, 17], 540)
     records, _, _ = run(model, rows)
     resets = [record.index for record in records if Flag.RESET in record.flags]
     warmup = model.manifest.tiers.warmup
@@ -273,5 +272,7 @@ def test_a_signal_that_is_lost_again_and_again_ends_with_the_fallback(model: Mod
     for index in resets:
         flagged = records[index + 1 : index + 1 + warmup]
         assert all(Flag.WARMUP in record.flags and record.tier == 3 for record in flagged)
-    after = records[resets[1] + 1 :]
-    assert all(record.tier == 3 and not record.valid for record in after)
+    # The second reset also ends the trust, until model and fallback have agreed for long enough.
+    first = resets[1] + 1
+    after = records[first : first + warmup + model.manifest.tiers.agree - 1]
+    assert len(after) > 100 and all(r.tier == 3 and not r.valid for r in after)

@@ -50,7 +50,7 @@ def test_bytes_depend_on_the_arrays_alone(monkeypatch: pytest.MonkeyPatch) -> No
     with np.load(io.BytesIO(first), allow_pickle=False) as stored:
         assert sorted(stored.files) == sorted(arrays)
         for name, array in arrays.items():
-            assert stored[name].dtype == np.asarray(array).dtype
+            assert stored[name].dtype == array.dtype and stored[name].shape == array.shape
             np.testing.assert_array_equal(stored[name], array)
 
 

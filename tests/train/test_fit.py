@@ -1,0 +1,177 @@
+"""Training: it learns, the seed decides every bit, and a kill costs nothing but time."""
+
+import io
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_runtime.errors import GruardError
+from train.batches import Rows
+from train.cell import CellConfig
+from train.fit import Budget, Fit, fit
+from train.prepare import describe_channels, standard_rows
+from train.run_folder import npz_bytes, read_arrays
+from train.settings import ChannelSettings, Settings
+from train.simulate import simulate
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+WATCHED = ["speed", "current", "flow"]
+EXOGENOUS = np.array([True, False, False])
+CONFIG = CellConfig(channels=3, gru_units=6, gate_units=6, order=3)
+BUDGET = Budget(steps=60, windows=8, check_every=20, patience=4, seed=3)
+KILLED_AT = 33  # after the first checkpoint, in the middle of the way to the second
+
+
+def rows(start: int, stop: int) -> Rows:
+    """Some rows of the simulated machine, in units that its first rows decide."""
+    whole = simulate(900, seed=1)
+    values = whole.values[:, [whole.channels.index(name) for name in WATCHED]]
+    recording = replace(whole, values=values, channels=tuple(WATCHED))
+    settings = Settings(None, {name: ChannelSettings() for name in WATCHED})
+    channels = describe_channels([recording.cut(0, 600)], settings)
+    return standard_rows([recording.cut(start, stop).values], channels, recording.period)
+
+
+TRAIN, VALIDATE = rows(0, 600), rows(650, 900)
+
+
+def train(checkpoint: Path, budget: Budget = BUDGET, stop_at: int = 0) -> Fit:
+    """Train on the simulated machine; at step `stop_at` say so and wait for the end."""
+
+    def report(step: int, losses: dict[str, float]) -> None:
+        if step == stop_at:
+            print("here", flush=True)
+            sys.stdin.read()
+
+    return fit(CONFIG, TRAIN, VALIDATE, EXOGENOUS, budget, checkpoint, report)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training and its checkpoint, which stays until the run folder is finished."""
+
+    result: Fit
+    checkpoint: Path
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    checkpoint = tmp_path_factory.mktemp("fit") / "checkpoint.npz"
+    return Trained(train(checkpoint), checkpoint)
+
+
+def test_training_lowers_the_loss(uninterrupted: Trained) -> None:
+    history = uninterrupted.result.history
+    assert [entry["step"] for entry in history] == [0, 20, 40, 60]
+    largest = {"total": 0.98, "forecast": 0.99, "gate": 0.95, "state": 0.8}
+    for name, share in largest.items():
+        assert history[-1][name] < share * history[0][name], name
+    assert all(np.isfinite(value) for entry in history for value in entry.values())
+
+
+def test_the_weights_are_finite_and_complete(uninterrupted: Trained) -> None:
+    weights = uninterrupted.result.weights
+    assert weights["highway"].shape == (3, 3) and weights["innovation_scale"].shape == (3,)
+    assert all(np.isfinite(array).all() for array in weights.values())
+    assert weights["correction_kernel"].any()  # it started from zero
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
+    uninterrupted: Trained, tmp_path: Path
+) -> None:
+    again = train(tmp_path / "again.npz")
+    assert npz_bytes(again.weights) == npz_bytes(uninterrupted.result.weights)
+    assert again.history == uninterrupted.result.history
+    other = train(tmp_path / "other.npz", replace(BUDGET, steps=1, seed=4))
+    assert other.history[0] != again.history[0]
+
+
+def test_a_killed_training_resumes_to_the_same_bits(uninterrupted: Trained, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.npz"
+    child = subprocess.Popen(
+        [sys.executable, __file__, str(checkpoint)],
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout and child.stdin
+    assert child.stdout.readline() == "here\n"
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    child.stdin.close()
+    child.stdout.close()
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
+    steps: list[int] = []
+    resumed = fit(
+        CONFIG, TRAIN, VALIDATE, EXOGENOUS, BUDGET, checkpoint,
+        lambda step, losses: steps.append(step),
+    )  # fmt: skip
+    assert steps == list(range(21, 61))
+    assert resumed.history == uninterrupted.result.history
+    assert npz_bytes(resumed.weights) == npz_bytes(uninterrupted.result.weights)
+
+
+def test_early_stopping_stops_and_keeps_the_best(tmp_path: Path) -> None:
+    budget = replace(BUDGET, steps=400, check_every=5, patience=2)
+    checkpoint = tmp_path / "checkpoint.npz"
+    result = train(checkpoint, budget)
+    totals = [entry["total"] for entry in result.history]
+    assert result.history[-1]["step"] < budget.steps
+    assert len(totals) - 1 - int(np.argmin(totals)) == budget.patience
+    stored = read_arrays(checkpoint, "")
+    for name, array in stored.items():
+        if name.startswith("best/"):
+            np.testing.assert_array_equal(array, result.weights[name.removeprefix("best/")])
+    assert any(
+        not np.array_equal(array, stored[name.replace("best/", "weights/")])
+        for name, array in stored.items()
+        if name.startswith("best/")
+    )
+    # Killed after the last check and before anything was written: nothing is left to learn.
+    again = train(checkpoint, budget)
+    assert again.history == result.history
+    assert npz_bytes(again.weights) == npz_bytes(result.weights)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(uninterrupted: Trained) -> None:
+    for budget in (replace(BUDGET, seed=9), replace(BUDGET, steps=61)):
+        with pytest.raises(GruardError, match=r"other settings or data; .* add --force"):
+            train(uninterrupted.checkpoint, budget)
+
+
+def test_a_checkpoint_of_other_data_is_refused(uninterrupted: Trained) -> None:
+    changed = rows(0, 600)
+    changed.values[0][-1, -1] += np.float32(1e-3)
+    for data, exogenous in ((changed, EXOGENOUS), (TRAIN, ~EXOGENOUS)):
+        with pytest.raises(GruardError, match="other settings or data"):
+            fit(
+                CONFIG, data, VALIDATE, exogenous, BUDGET, uninterrupted.checkpoint,
+                lambda step, losses: None,
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "bit", "foreign"])
+def test_a_damaged_checkpoint_is_refused(
+    uninterrupted: Trained, tmp_path: Path, damage: str
+) -> None:
+    data = bytearray(uninterrupted.checkpoint.read_bytes())
+    data[len(data) // 2] ^= 4
+    foreign = io.BytesIO()
+    np.savez(foreign, weights=np.zeros(3))
+    content = {"empty": b"", "cut": data[:999], "bit": data, "foreign": foreign.getvalue()}
+    checkpoint = tmp_path / "checkpoint.npz"
+    checkpoint.write_bytes(content[damage])
+    with pytest.raises(GruardError, match=r"checkpoint\.npz: .*; add --force to start anew"):
+        train(checkpoint)
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]), stop_at=KILLED_AT)
