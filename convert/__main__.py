@@ -29,6 +29,7 @@ def cli() -> None:
     python -m convert runs/pump                     RUN/bundle/pump-1.gruard, or exit code 1
     python -m convert validate pump-1.gruard        judge a bundle again
     python -m convert audit pump-1.gruard           what is in the graph
+    python -m convert timeline day.jsonl --data day.csv --out day-report
 
     The word bundle may be left out: python -m convert RUN is python -m convert bundle RUN.
     """
@@ -137,6 +138,25 @@ def audit(model: Path, as_json: bool) -> None:
         for name, value in facts.items():
             click.echo(f"{name}: {value or 'none'}")
     sys.exit(1 if faults else 0)
+
+
+@cli.command()
+@click.argument("records", type=FOLDER)
+@click.option("--data", required=True, type=FOLDER, help="CSV that was watched; labels are used.")
+@click.option("--out", required=True, type=FOLDER, help="Folder for timeline.png and report.html.")
+@click.option("--bundle", type=FOLDER, help="Bundle that watched; gives channel order and units.")
+def timeline(records: Path, data: Path, out: Path, bundle: Path | None) -> None:
+    """Draw what a device made of a recording: RECORDS are the JSON lines of gruard run --sink.
+
+    \b
+    Exit code 0: both files were written, 2: bad input.
+    Example: python -m convert timeline day.jsonl --data day.csv --out day-report
+    """
+    from convert.timeline import write_timeline
+
+    done = write_timeline(records, data, out, bundle)
+    click.echo(done.headline)
+    click.echo(f"wrote {done.report} and {done.picture}")
 
 
 def _say(sentence: str) -> None:

@@ -29,7 +29,6 @@ FALLBACK_SMOOTHING, FALLBACK_SLACK = 0.1, 1.0
 FALLBACK_MARGIN = 1.5  # over the largest value clean rows ever showed
 FEWEST_SAME, FEWEST_MISSING = 32, 48
 UNLIMITED = 1e30
-SATURATION_MARGIN = 0.2
 WARMUP, SHORTEST_WARMUP = 100, 16
 WINDOW_SECONDS, HOUR_SECONDS = 600, 3600
 
@@ -153,13 +152,13 @@ def with_fallback_limits(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manif
 
 
 def with_state_limit(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manifest:
-    """How much of the state may sit at the edge of its range: what clean rows show, and 20 % more.
+    """How much of the state may sit at the edge of its range: half-way from clean rows to all.
 
     A healthy trained state may well rest at ±1 in some units, so no fixed share can tell it from a
     broken one.
     """
     share = max(float(r.saturated.max()) for r in clean)
-    tiers = replace(draft.tiers, saturated_limit=min(share + SATURATION_MARGIN, 1.0))
+    tiers = replace(draft.tiers, saturated_limit=(1 + share) / 2)
     return replace(draft, tiers=tiers)
 
 

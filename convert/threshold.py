@@ -9,7 +9,8 @@ less than a twentieth of the wished interval it would have to be believed far be
 seen; then 1.5 times the largest clean score is used, and the method says so.
 
 The promise is then checked on further clean rows: with k alarms in T days the exact upper 95 %
-bound on the rate is chi2_0.95(2 k + 2) / (2 T) (Garwood 1936). Only a bound below the wish is "assured".
+bound on the rate is chi2_0.95(2 k + 2) / (2 T) (Garwood 1936). Only a bound below the
+wish is "assured".
 """
 
 from collections.abc import Sequence

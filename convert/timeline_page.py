@@ -14,7 +14,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 100rem; margin: 2rem aut
 .lead { font-size: 1.2rem } img { width: 100% } h2 { margin-top: 2rem }
 ul { max-width: 60rem } .fail { color: #b3261e; font-weight: 600 }
 table { border-collapse: collapse } th, td { padding: .2rem .9rem; text-align: left;
-       border-bottom: 1px solid #ddd } td.n { text-align: right; font-variant-numeric: tabular-nums }
+       border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums }
 """
 
 
@@ -66,9 +66,9 @@ def _findings(watch: Watch, facts: Facts) -> list[str]:
     items.append(f"Share of records per tier: {shares}{warmup}.")
     start, stop = facts.without_model
     items.append(
-        f"Longest stretch without a model: {_length(watch, start, stop)}, from {_at(watch, start)}."
+        f"Longest stretch without a settled model: {_length(watch, start, stop)}, from {_at(watch, start)}."
         if stop > start
-        else "The model was there for every sample."
+        else "A settled model stood behind every record."
     )
     if facts.events is None:
         items.append("The recording has no labels: right and wrong alarms cannot be told apart.")
@@ -96,14 +96,14 @@ def _judgement(watch: Watch, facts: Facts) -> list[str]:
     missed = [event for event in events if event.delay is None]
     if missed:
         items.append(f"Missed: {', '.join(_at(watch, event.start) for event in missed[:ROWS])}.")
-    normal = facts.samples - sum(event.stop - event.start for event in events)
-    if normal:
-        seconds = (watch.period or 0.0) * normal
-        rate = f"{wrong / seconds * 3600:.3g} per hour" if seconds else ""
-        rate = rate or f"{wrong / normal * 10_000:.3g} per 10,000 samples"
+    if facts.alarmed_normal is not None:
+        normal = facts.samples - sum(event.stop - event.start for event in events)
+        hours = (watch.period or 0.0) * normal / 3600
+        rate = f"{1e4 * wrong / normal:.3g} per 10,000 samples"
+        rate = f"{wrong / hours:.3g} per hour" if hours else rate
         items.append(
             f"False alarms (touching no labelled stretch): {wrong}, that is {rate} of normal "
-            f"operation; the alarm was on in {facts.alarmed_normal or 0.0:.2%} of the normal samples."
+            f"operation; the alarm was on in {facts.alarmed_normal:.2%} of the normal samples."
         )
     items.append("<b>These figures are for this one recording only</b>; they promise nothing else.")
     return items

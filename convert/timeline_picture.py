@@ -1,57 +1,47 @@
 """The picture of a run: what the sensors said, what the score made of it, and who vouched."""
 
 import io
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from convert.metrics import intervals
+from convert.timeline_layout import (
+    NARROWEST,
+    Scale,
+    bars,
+    cut,
+    extremes,
+    limits,
+    notes_of,
+    place,
+    scale_of,
+    shown_channels,
+)
 from convert.watch_facts import (
-    Bools,
     Facts,
-    Float64,
     State,
     Watch,
     alarm_on,
-    notes_of,
     ratios,
     replaced,
     states_of,
 )
 
 WIDTH = 1600  # pixels
-LANES = 8
-BUCKETS = 1376  # about the pixels of the plotting area: more points than that cannot be seen
-NARROWEST = 3  # pixels; a single sample among 200,000 must not vanish
 # Okabe and Ito's palette, so that the strips differ for colour-blind readers too.
 INK, GREY = "#24323d", "#7d8a94"
 ALARM, LABELLED, REPLACED = "#d55e00", "#faefd0", "#009e73"
 FILL = ALARM + "40"  # a quarter opaque
 STATES = {
     State.GATE: ("#b9dcf0", "", "tier 1: gate"),
-    State.WARMUP: ("#e6f2f9", "////", "warm-up"),
+    State.WARMUP: ("#d9cbe8", "////", "warm-up"),
     State.UNIT: ("#e69f00", "", "tier 2: recurrent unit"),
     State.FALLBACK: ("#6a3d9a", "", "tier 3: fallback"),
     State.GAP: ("#ffffff", "xxxx", "gap in the source"),
     State.SILENT: ("#000000", "", "no record"),
 }
 STRIP = 0.42  # height of a strip in its row, the rest is for words
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The horizontal axis: edges float64 [n + 1], where each sample begins and the last ends."""
-
-    edges: Float64
-    label: str
-
-    @property
-    def pixel(self) -> float:
-        """Width of a pixel in the axis's unit, roughly."""
-        return float(self.edges[-1] - self.edges[0]) / BUCKETS
 
 
 def draw(watch: Watch, facts: Facts, title: str) -> bytes:
@@ -70,7 +60,7 @@ def draw(watch: Watch, facts: Facts, title: str) -> bytes:
         rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
         height = figure.get_figheight()
         figure.subplots_adjust(0.118, 0.9 / height, 0.978, 1 - 0.85 / height, hspace=0)
-        scale = _scale(watch)
+        scale = scale_of(watch)
         _draw_lanes(rows, watch, shown, scale)
         _draw_score(rows[-3], watch, scale)
         _draw_alarms(rows[-2], watch, facts, scale)
@@ -88,65 +78,17 @@ def draw(watch: Watch, facts: Facts, title: str) -> bytes:
     return buffer.getvalue()
 
 
-def shown_channels(watch: Watch) -> list[int]:
-    """All channels, or the LANES most often blamed or replaced ones; in the recording's order."""
-    count = replaced(watch).sum(axis=0)
-    column = {name: i for i, name in enumerate(watch.channels)}
-    for record in watch.records:
-        for name in record.blamed if record else ():
-            count[column[name]] += 1
-    return sorted(np.argsort(-count, kind="stable")[:LANES].tolist())
-
-
-def extremes(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.intp], npt.NDArray[Any]]:
-    """Indices and values of a curve that looks like `values` [n]: each pixel's lowest and highest.
-
-    Short curves come back whole. Non-finite values become NaN and leave a hole.
-    """
-    clean = np.where(np.isfinite(values), values, np.nan)
-    if len(clean) <= 2 * BUCKETS:
-        return np.arange(len(clean)), clean
-    starts = np.linspace(0, len(clean), BUCKETS, endpoint=False).astype(np.intp)
-    low, high = np.fmin.reduceat(clean, starts), np.fmax.reduceat(clean, starts)
-    return np.repeat(starts, 2), np.column_stack([low, high]).ravel()
-
-
-def place(spans: Iterable[tuple[float, float]], levels: int) -> list[int | None]:
-    """A level for each text [left, right], or None where there is no room; earlier ones first."""
-    taken: list[list[tuple[float, float]]] = [[] for _ in range(levels)]
-    chosen: list[int | None] = []
-    for left, right in spans:
-        free = (
-            level
-            for level, others in enumerate(taken)
-            if all(right <= start or stop <= left for start, stop in others)
-        )
-        level = next(free, None)
-        if level is not None:
-            taken[level].append((left, right))
-        chosen.append(level)
-    return chosen
-
-
-def _scale(watch: Watch) -> Scale:
-    count = len(watch.records)
-    if watch.seconds is None:
-        return Scale(np.arange(count + 1.0), "sample")
-    end = watch.seconds[-1] + (watch.period or 1.0)
-    return Scale(np.append(watch.seconds, end), "seconds since the first sample")
-
-
 def _draw_lanes(rows: Sequence[Any], watch: Watch, shown: Sequence[int], scale: Scale) -> None:
     unread = replaced(watch)
     for axis, channel in zip(rows, shown, strict=False):
         values = watch.values[:, channel]
         at, curve = extremes(values)
-        low, high = _limits(values)
+        low, high = limits(values)
         room = 0.16 * (high - low)
         axis.plot(scale.edges[at], np.clip(curve, low, high), color=INK, linewidth=0.7)
         axis.set_ylim(low - 2 * room, high + room)
         across = axis.get_xaxis_transform()
-        stretches = _spans(unread[:, channel], scale)
+        stretches = bars(unread[:, channel], scale)
         strip = (0.02, 0.08 * len(shown) / max(0.62 * len(shown), 2.4))
         axis.broken_barh(stretches, strip, color=REPLACED, transform=across, linewidth=0)
         axis.set_yticks([low, high], [f"{low:.3g}", f"{high:.3g}"], fontsize=8)
@@ -177,8 +119,8 @@ def _draw_score(axis: Any, watch: Watch, scale: Scale) -> None:
 
 
 def _draw_alarms(axis: Any, watch: Watch, facts: Facts, scale: Scale) -> None:
-    spans = _spans(alarm_on(watch.records), scale)
-    axis.broken_barh(spans, (0, STRIP), color=ALARM, linewidth=0)
+    stretches = bars(alarm_on(watch.records), scale)
+    axis.broken_barh(stretches, (0, STRIP), color=ALARM, linewidth=0)
     longest_first = sorted(facts.alarms, key=lambda alarm: alarm.start - alarm.stop)
     words = [(alarm.start, _blamed(alarm.blamed)) for alarm in longest_first]
     _write(axis, [(at, text) for at, text in words if text], scale, 1, below=False)
@@ -192,7 +134,7 @@ def _draw_tiers(axis: Any, watch: Watch, facts: Facts, scale: Scale) -> None:
     for state in State:  # worst last, so that the narrowest outage lies on top
         color, hatch, _ = STATES[state]
         axis.broken_barh(
-            _spans(states == state, scale, NARROWEST if state else 0),
+            bars(states == state, scale, NARROWEST if state else 0),
             (1 - STRIP, STRIP),
             facecolor=color,
             hatch=hatch,
@@ -209,32 +151,33 @@ def _write(
     axis: Any, words: Sequence[tuple[int, str]], scale: Scale, levels: int, below: bool
 ) -> None:
     """Texts beside a strip, each starting at its sample; what finds no room is left out."""
-    edges, width = scale.edges, 6.6 * scale.pixel  # of a character, generously
-    lefts = [
-        max(float(edges[0]), min(float(edges[at]), float(edges[-1]) - width * len(text)))
-        for at, text in words
-    ]
-    spans = [(x, x + width * (len(text) + 2)) for x, (_, text) in zip(lefts, words, strict=True)]
-    for x, (at, text), level in zip(lefts, words, place(spans, levels), strict=True):
+    first, last = float(scale.edges[0]), float(scale.edges[-1])
+    # A white ground lets a line to a lower text pass behind this one.
+    ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.6} if below else None
+    style: dict[str, Any] = {"fontsize": 10, "color": INK, "va": "center", "parse_math": False}
+    texts = [axis.text(first, 0, text, bbox=ground, zorder=3, **style) for _, text in words]
+    widths = [(text.get_window_extent().width + 12) * scale.pixel for text in texts]
+    starts = [float(scale.edges[at]) for at, _ in words]
+    lefts = [max(first, min(x, last - width)) for x, width in zip(starts, widths, strict=True)]
+    found = place([(x, x + width) for x, width in zip(lefts, widths, strict=True)], levels)
+    for text, start, left, level in zip(texts, starts, lefts, found, strict=True):
         if level is None:
+            text.remove()
             continue
         y = (1 - STRIP) * (1 - (level + 0.6) / levels) if below else (1 + STRIP) / 2 - 0.06
-        # A white ground lets a line to a lower text pass behind this one.
-        ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
-        place_of = {"va": "center", "zorder": 3, "bbox": ground if below else None}
-        axis.text(x + 4 * scale.pixel, y, text, fontsize=10, color=INK, **place_of)
+        text.set_position((left + 4 * scale.pixel, y))
         if below:
-            axis.plot([edges[at]] * 2, [y - 0.1, 1 - STRIP], color=INK, linewidth=0.8, zorder=1)
+            axis.plot([start] * 2, [y - 0.1, 1 - STRIP], color=INK, linewidth=0.8, zorder=1)
 
 
 def _draw_words(figure: Any, watch: Watch, facts: Facts, title: str, shown: int) -> None:
     from matplotlib.patches import Patch
 
-    height = figure.get_figheight()
+    height, style = figure.get_figheight(), {"color": INK, "parse_math": False}
     lanes = f"{shown} of {len(watch.channels)} channels shown: the most blamed or replaced ones"
     head = watch.name if shown == len(watch.channels) else f"{watch.name} ({lanes})"
-    figure.text(0.012, 1 - 0.3 / height, head, fontsize=15, fontweight="bold", color=INK)
-    figure.text(0.012, 1 - 0.6 / height, title, fontsize=11.5, color=INK)
+    figure.text(0.012, 1 - 0.3 / height, head, fontsize=15, fontweight="bold", **style)
+    figure.text(0.012, 1 - 0.6 / height, title, fontsize=11.5, **style)
     patches = []
     if watch.labels is not None and watch.labels.any():
         patches.append(Patch(facecolor=LABELLED, label="labelled anomalous"))
@@ -260,42 +203,19 @@ def _tidy(axis: Any, scale: Scale) -> None:
 
 def _shade(axis: Any, watch: Watch, scale: Scale) -> None:
     if watch.labels is not None:
-        spans = _spans(watch.labels, scale)
+        stretches = bars(watch.labels, scale)
         across = axis.get_xaxis_transform()
-        axis.broken_barh(spans, (0, 1), color=LABELLED, transform=across, lw=0, zorder=0)
-
-
-def _spans(flags: Bools, scale: Scale, narrowest: float = NARROWEST) -> list[tuple[float, float]]:
-    """(left, width) of the stretches of True, none narrower than `narrowest` pixels."""
-    starts = np.linspace(0, len(flags), min(len(flags), BUCKETS), endpoint=False).astype(np.intp)
-    edges = scale.edges[np.append(starts, len(flags))]
-    stretches = intervals(np.logical_or.reduceat(flags, starts))
-    least = narrowest * scale.pixel
-    return [(edges[a], max(float(edges[b] - edges[a]), least)) for a, b in stretches]
-
-
-def _limits(values: npt.NDArray[Any]) -> tuple[float, float]:
-    """A lane's range: everything, unless a few wild readings would flatten all others."""
-    finite = values[np.isfinite(values)].astype(np.float64)
-    if not len(finite):
-        return 0.0, 1.0
-    low, high = np.quantile(finite, [0.005, 0.995])
-    room = max(high - low, 1e-6 * abs(high), 1e-9)
-    return max(finite.min(), low - room), max(min(finite.max(), high + room), low + room * 1e-3)
+        axis.broken_barh(stretches, (0, 1), color=LABELLED, transform=across, lw=0, zorder=0)
 
 
 def _blamed(names: Sequence[str]) -> str:
     more = f" +{len(names) - 2}" if len(names) > 2 else ""
-    return ", ".join(_cut(name, 16) for name in names[:2]) + more
-
-
-def _cut(name: str, length: int) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"
+    return ", ".join(cut(name, 16) for name in names[:2]) + more
 
 
 def _name(axis: Any, name: str, unit: str) -> None:
     for text, lift, color, size in (
-        (_cut(name, 14), 6 if unit else 0, INK, 10.5),
+        (cut(name, 14), 6 if unit else 0, INK, 10.5),
         (unit, -7, GREY, 8.5),
     ):
         axis.annotate(
@@ -308,4 +228,5 @@ def _name(axis: Any, name: str, unit: str) -> None:
             va="center",
             color=color,
             fontsize=size,
+            parse_math=False,  # a dollar sign in a name is only that
         )

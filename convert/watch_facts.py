@@ -19,8 +19,6 @@ from edge_runtime.record import Flag, Float32, Record, flag_names
 Bools = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]
 Stretch = tuple[int, int]
-BRIDGE = 8  # samples; a gate that opens for less within one fault did not trust the channel again
-NOTED = 4  # stretches of one kind that are worth a note: the longest ones
 
 
 class State(enum.IntEnum):
@@ -35,6 +33,7 @@ class State(enum.IntEnum):
 
 
 WITHOUT_MODEL = (State.FALLBACK, State.GAP, State.SILENT)
+_GATE = {None: "the gate vouches", State.WARMUP: "warm-up over: the gate vouches"}
 _RETURNS = {
     State.FALLBACK: "the model is back",
     State.GAP: "samples arrive again",
@@ -110,17 +109,10 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Note:
-    """A remark for the picture at sample `index`."""
-
-    index: int
-    text: str
-
-
-@dataclass(frozen=True)
 class Facts:
     """Everything the report says. tiers: share of the samples by tier, 0 for no record at all.
 
+    without_model: the longest stretch of records that are not valid, or missing.
     events, false_alarms and alarmed_normal (share of the unlabelled samples with the alarm on)
     are None without labels; alarmed_normal also when every sample is labelled anomalous.
     """
@@ -156,7 +148,7 @@ def watch_facts(watch: Watch) -> Facts:
     tiers = Counter(record.tier if record else 0 for record in watch.records)
     labels, alarmed = watch.labels, alarm_on(watch.records)
     normal = alarmed[~labels] if labels is not None else alarmed[:0]
-    without = intervals(np.isin(states, WITHOUT_MODEL))
+    invalid = np.array([record is None or not record.valid for record in watch.records])
     return Facts(
         samples=len(watch.records),
         missing=tuple(i for i, record in enumerate(watch.records) if record is None),
@@ -167,7 +159,7 @@ def watch_facts(watch: Watch) -> Facts:
         alarmed_normal=float(normal.mean()) if len(normal) else None,
         tiers={tier: count / len(states) for tier, count in sorted(tiers.items())},
         warmup=float((states == State.WARMUP).mean()),
-        without_model=max(without, key=lambda s: s[1] - s[0], default=(0, 0)),
+        without_model=max(intervals(invalid), key=lambda s: s[1] - s[0], default=(0, 0)),
         changes=changes_of(watch.records),
     )
 
@@ -178,10 +170,10 @@ def state_of(record: Record | None) -> State:
         return State.SILENT
     if Flag.GAP in record.flags:
         return State.GAP
+    if Flag.WARMUP in record.flags:  # first: the fallback may answer while the model settles
+        return State.WARMUP
     if record.tier == 3:
         return State.FALLBACK
-    if Flag.WARMUP in record.flags:
-        return State.WARMUP
     return State.UNIT if record.tier == 2 else State.GATE
 
 
@@ -253,50 +245,6 @@ def changes_of(records: Sequence[Record | None]) -> tuple[Change, ...]:
     return tuple(changes)
 
 
-def notes_of(watch: Watch, facts: Facts) -> tuple[Note, ...]:
-    """What a picture should remark on, the most important first.
-
-    Outages and the return from them, then warm-ups and tier 2, then what was imputed; of each
-    kind the longest.
-    """
-    ends = [*(change.index for change in facts.changes[1:]), facts.samples]
-    spells = sorted(zip(facts.changes, ends, strict=True), key=lambda s: s[0].index - s[1])
-    outages = [spell for spell in spells if spell[0].state in WITHOUT_MODEL][:NOTED]
-    others = [change for change, _ in spells if change.state in (State.WARMUP, State.UNIT)][:NOTED]
-    begun = {change.index: change for change in facts.changes}
-    chosen = [begun[i] for change, end in outages for i in (change.index, end) if i in begun]
-    chosen += others
-    # A return may itself be a warm-up or an outage of another kind: it is told once.
-    notes = [Note(change.index, change.what) for change in dict.fromkeys(chosen)]
-    return (*notes, *_fill_notes(watch))
-
-
-def _fill_notes(watch: Watch) -> list[Note]:
-    """The longest imputed stretches; channels that were imputed together share a note."""
-    fills = [
-        (start, stop, name)
-        for name, column in zip(watch.channels, replaced(watch).T, strict=True)
-        for start, stop in _bridged(intervals(column))
-        if stop - start >= BRIDGE
-    ]
-    fills.sort(key=lambda fill: fill[0] - fill[1])
-    starts: dict[int, list[str]] = {}
-    for start, _, name in fills[:NOTED]:
-        near = next((s for s in starts if abs(s - start) <= BRIDGE), start)
-        starts.setdefault(near, []).append(name)
-    return [Note(start, f"{', '.join(names)} imputed") for start, names in starts.items()]
-
-
-def _bridged(stretches: Iterable[Stretch]) -> list[Stretch]:
-    """Stretches less than BRIDGE apart as one."""
-    joined: list[Stretch] = []
-    for start, stop in stretches:
-        if joined and start - joined[-1][1] < BRIDGE:
-            start = joined.pop()[0]
-        joined.append((start, stop))
-    return joined
-
-
 def _what(before: State | None, state: State, record: Record | None) -> str:
     if record is None:
         return "no record was written"
@@ -311,8 +259,7 @@ def _what(before: State | None, state: State, record: Record | None) -> str:
     if before in _RETURNS:
         return _RETURNS[before]
     if state is State.WARMUP:
-        reset = before is not None and Flag.RESET in record.flags
-        return "state reset: the model warms up" if reset else "the model warms up"
+        return "the model warms up" if before is None else "the model was reset and warms up"
     if state is State.UNIT:
         return "the recurrent unit runs alone"
-    return "the gate vouches" if before is None else "the gate vouches again"
+    return _GATE.get(before, "the gate vouches again")

@@ -24,6 +24,7 @@ from edge_runtime.validity import (
 
 THRESHOLD = 1.0
 CLEAR = 0.9
+_ZERO = np.float32(0)
 CUSUM_CEILING = np.float32(1.1)  # times its limit
 VIEWS = ("range", "level", "change", "cusum", "same", "missing")
 
@@ -65,8 +66,8 @@ def update_views(
     moved = usable * (value - state.last) if state.started else np.zeros_like(value)
     level = state.level + np.float32(smoothing) * usable * (value - state.level)
     lean = np.float32(slack) * usable
-    up = np.clip(state.up + usable * value - lean, np.float32(0), cusum_ceiling)
-    down = np.clip(state.down - usable * value - lean, np.float32(0), cusum_ceiling)
+    up = np.minimum(np.maximum(state.up + usable * value - lean, _ZERO), cusum_ceiling)
+    down = np.minimum(np.maximum(state.down - usable * value - lean, _ZERO), cusum_ceiling)
     repeats = mask & (moved == 0) & state.started
     same = np.where(repeats, state.same + 1, np.where(mask, np.float32(0), state.same))
     missing = np.where(mask, np.float32(0), state.missing + 1)

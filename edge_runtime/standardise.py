@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_runtime import numerics
 from edge_runtime.manifest import Channel
 from edge_runtime.record import Float32
 from edge_runtime.validity import Bools
@@ -31,5 +32,4 @@ def channel_scaler(channels: tuple[Channel, ...]) -> Scaler:
 def standardise(values: Float32, mask: Bools, scaler: Scaler) -> Float32:
     """Standardised `values` [..., channels], 0 where `mask` is False, clipped to ±100."""
     scaled = (np.where(mask, values, scaler.center) - scaler.center) / scaler.scale
-    clipped: Float32 = np.clip(scaled, -VALUE_CLIP, VALUE_CLIP)
-    return clipped
+    return numerics.clip(scaled, VALUE_CLIP)

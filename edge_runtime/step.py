@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edge_runtime import score, tiers
+from edge_runtime import numerics, score, tiers
 from edge_runtime.alarm import AlarmState, update_alarm
 from edge_runtime.interpreter import KERNEL_ID, StepGraph
 from edge_runtime.manifest import Manifest
@@ -176,8 +176,7 @@ def forecast(model: Model, recurrent: Recurrent) -> Float32:
     total = model.innovation_scale * recurrent.correction
     for lag, coefficients in enumerate(model.highway):
         total = total + coefficients * recurrent.history[lag]
-    clipped: Float32 = np.clip(total, -FORECAST_CLIP, FORECAST_CLIP)
-    return clipped
+    return numerics.clip(total, FORECAST_CLIP)
 
 
 def advance(
@@ -195,7 +194,7 @@ def advance(
     inputs = graph_inputs(model, value, mask, used, mu, recurrent, held_open)
     outputs = model.graph(inputs)
     gate = outputs["gate_next"]
-    trusted = mu + gate * (used * np.clip(value - mu, -INNOVATION_CLIP, INNOVATION_CLIP))
+    trusted = mu + gate * (used * numerics.clip(value - mu, INNOVATION_CLIP))
     hidden = tuple(
         outputs[f"candidate_{i}"] + outputs[f"update_{i}"] * (h - outputs[f"candidate_{i}"])
         for i, h in enumerate(recurrent.hidden)
@@ -208,7 +207,7 @@ def advance(
         value=value,
         mask=mask,
     )
-    innovation = mask * np.clip(value - mu, -INNOVATION_CLIP, INNOVATION_CLIP)
+    innovation = mask * numerics.clip(value - mu, INNOVATION_CLIP)
     parts, terms = score.score_parts(innovation, value, outputs["doubt"], mask, model.score)
     traces = Traces(value, mask, mu, gate, outputs["doubt"], parts, terms, hidden, inputs, outputs)
     return traces, following
@@ -225,12 +224,11 @@ def graph_inputs(
 ) -> dict[str, Float32]:
     """The graph's named inputs, float32 [n] each. `used` is the mask the gate may work with."""
     scale = model.innovation_scale
-    limit = GRAPH_INNOVATION_CLIP
-    evidence = used * np.clip((value - mu) / scale, -EVIDENCE_CLIP, EVIDENCE_CLIP) / EVIDENCE_CLIP
-    moved = np.clip((value - recurrent.value) / scale, -EVIDENCE_CLIP, EVIDENCE_CLIP)
+    evidence = used * numerics.clip((value - mu) / scale, EVIDENCE_CLIP) / EVIDENCE_CLIP
+    moved = numerics.clip((value - recurrent.value) / scale, EVIDENCE_CLIP)
     inputs = {
-        "innovation": used * np.clip(value - mu, -limit, limit),
-        "forecast": np.clip(mu, -GRAPH_FORECAST_CLIP, GRAPH_FORECAST_CLIP),
+        "innovation": used * numerics.clip(value - mu, GRAPH_INNOVATION_CLIP),
+        "forecast": numerics.clip(mu, GRAPH_FORECAST_CLIP),
         "evidence": evidence,
         "magnitude": np.abs(evidence),
         "difference": used * recurrent.mask * moved / EVIDENCE_CLIP,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edge_runtime.errors import GruardError
 from edge_runtime.manifest import Channel
 from edge_runtime.standardise import channel_scaler, standardise
 from edge_runtime.validity import check_validity, initial_validity, validity_rules
@@ -15,8 +16,17 @@ from train.settings import Settings
 
 
 def describe_channels(train: Sequence[Recording], settings: Settings) -> tuple[Channel, ...]:
-    """Channels with the scaler fitted on `train` and the rules of `settings`."""
+    """Channels with the scaler fitted on `train` and the rules of `settings`.
+
+    Raises GruardError for a channel without any reading in `train`.
+    """
     names = train[0].channels
+    readable = np.any([np.isfinite(r.values).any(axis=0) for r in train], axis=0)
+    if not readable.all():
+        raise GruardError(
+            f"{train[0].name}: channel '{names[int(np.argmin(readable))]}' has no reading in the "
+            "rows to train on; remove its column or record it for longer"
+        )
     scaler = fit_scaler(train)
     return tuple(
         Channel(

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.errors import GruardError
+from edge_runtime.manifest import Channel
+from edge_runtime.standardise import channel_scaler
 from train.cell import CellConfig
 from train.fit import Budget, Report, fit, write_metrics
 from train.picture import draw_learning
@@ -24,11 +26,12 @@ from train.run_folder import (
     write_atomically,
 )
 from train.settings import Settings, find_settings, load_settings
-from train.split import Split, split_by_time
+from train.split import Split, clean_parts, split_by_time
 
 MINIMUM_ROWS = 200
 # The state forgets within some tens of samples; parts this far apart share nothing.
 LARGEST_GAP = 128
+FAR = 5.0  # channel scales between the middle of a held-out part and that of training
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,10 @@ def train_run(request: Request, sizes: CellConfig, budget: Budget, say: Say, rep
     sizes = replace(sizes, channels=len(channels))
     train = standard_rows([r.values for r in split.train], channels, period)
     validate = standard_rows([r.values for r in split.validate], channels, period)
+    _make_folder(request.out)
     say(_describe(split, len(channels), period))
-    request.out.mkdir(parents=True, exist_ok=True)
+    for sentence in _unlike_training(split, channels):
+        say(f"warning: {sentence}")
     if request.force:
         for name in ("checkpoint.npz", "weights.npz"):
             (request.out / name).unlink(missing_ok=True)
@@ -104,6 +109,15 @@ def _check_output(request: Request) -> None:
         raise GruardError(f"{request.out}: exists and is not a folder; choose another --out")
 
 
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GruardError(
+            f"{path}: cannot be created ({error.strerror}); choose another --out"
+        ) from None
+
+
 def _read(request: Request) -> tuple[Dataset, Split, Settings]:
     """All files as one checked dataset, and its split."""
     file = request.settings or find_settings(request.data[0])
@@ -130,6 +144,26 @@ def _of_files(dataset: Dataset, paths: Sequence[Path]) -> list[Recording]:
     """The dataset's recordings that come from one of `paths` (files or folders)."""
     files = {str(file) for path in paths for file in expand(path)}
     return [recording for recording in dataset.recordings if recording.name in files]
+
+
+def _unlike_training(split: Split, channels: tuple[Channel, ...]) -> list[str]:
+    """Held-out parts that lie where no training row was; their thresholds will be poor."""
+    scaler = channel_scaler(channels)
+    sentences = []
+    for part in ("calibrate", "test"):
+        rows = [clean.values for r in getattr(split, part) for clean in clean_parts(r, 0)]
+        if not rows:
+            continue
+        middle = np.nanmedian(np.concatenate(rows), axis=0)
+        distance = np.abs(middle - scaler.center) / scaler.scale
+        worst = int(np.nanargmax(distance))
+        if distance[worst] > FAR:
+            sentences.append(
+                f"the rows to {part} are unlike those to train ({channels[worst].name} lies "
+                f"{distance[worst]:.0f} scales away); record until every normal state of the "
+                "machine comes up several times"
+            )
+    return sentences
 
 
 def _describe(split: Split, channels: int, period: float | None) -> str:

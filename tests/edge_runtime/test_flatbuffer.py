@@ -87,6 +87,22 @@ def test_some_broken_bytes_are_seen_and_others_only_by_the_hash(model: bytes) ->
     assert outcomes == {True, False}
 
 
+def test_a_table_before_the_start_of_the_file_is_not_read_from_its_end(model: bytes) -> None:
+    data = bytearray(model)
+    root = int.from_bytes(data[:4], "little")
+    data[root : root + 4] = (root + 8).to_bytes(4, "little")  # its vtable: 8 before the start
+    with pytest.raises(GruardError, match="offset outside the file"):
+        read_graph(bytes(data), "model")
+
+
+def test_a_name_beyond_the_end_of_the_file_is_not_cut_short(model: bytes) -> None:
+    name = read_graph(model, "model").tensors[0].name.encode()
+    data, start = bytearray(model), model.index(len(name).to_bytes(4, "little") + name)
+    data[start : start + 4] = len(model).to_bytes(4, "little")
+    with pytest.raises(GruardError, match="offset outside the file"):
+        read_graph(bytes(data), "model")
+
+
 @given(st.binary(max_size=300))
 def test_random_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(GruardError, match="TFL3"):

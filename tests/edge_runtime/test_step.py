@@ -141,6 +141,17 @@ def test_the_warm_up_is_flagged_and_answered_by_the_fallback(model: Model) -> No
         assert record.threshold == threshold
 
 
+def test_nothing_is_decided_while_warming_up(model: Model) -> None:
+    rows = CLEAN[: model.manifest.tiers.warmup].copy()
+    rows[5:, FLOW] += 20
+    records, _, state = run(model, rows)
+    threshold = model.manifest.thresholds["tflite-builtin"].value
+    constants = model.score
+    parts = (state.score.parts - constants.part_mean) / constants.part_std
+    assert (parts * constants.weights).sum() > threshold  # it would have been an alarm
+    assert not state.alarm.active and records[-1].alarm
+
+
 def one_advance(
     model: Model,
     state: State,

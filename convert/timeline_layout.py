@@ -1,0 +1,168 @@
+"""Where things go in the picture of a run: pure geometry and choice, nothing is drawn here."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convert.metrics import intervals
+from convert.watch_facts import (
+    WITHOUT_MODEL,
+    Bools,
+    Facts,
+    Float64,
+    State,
+    Stretch,
+    Watch,
+    replaced,
+)
+
+LANES = 8
+BUCKETS = 1376  # about the pixels of the plotting area: more points than that cannot be seen
+NARROWEST = 3  # pixels; a single sample among 200,000 must not vanish
+BRIDGE = 8  # samples; a gate that opens for less within one fault did not trust the channel again
+NOTED = 4  # stretches of one kind that are worth a note: the longest ones
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The horizontal axis: edges float64 [n + 1], where each sample begins and the last ends."""
+
+    edges: Float64
+    label: str
+
+    @property
+    def pixel(self) -> float:
+        """Width of a pixel in the axis's unit, roughly."""
+        return float(self.edges[-1] - self.edges[0]) / BUCKETS
+
+
+@dataclass(frozen=True)
+class Note:
+    """A remark for the picture at sample `index`."""
+
+    index: int
+    text: str
+
+
+def scale_of(watch: Watch) -> Scale:
+    """Seconds where there are times, else sample indices."""
+    count = len(watch.records)
+    if watch.seconds is None:
+        return Scale(np.arange(count + 1.0), "sample")
+    end = watch.seconds[-1] + (watch.period or 1.0)
+    return Scale(np.append(watch.seconds, end), "seconds since the first sample")
+
+
+def shown_channels(watch: Watch) -> list[int]:
+    """All channels, or the LANES most often blamed or replaced ones; in the recording's order."""
+    count = replaced(watch).sum(axis=0)
+    column = {name: i for i, name in enumerate(watch.channels)}
+    for record in watch.records:
+        for name in record.blamed if record else ():
+            count[column[name]] += 1
+    return sorted(np.argsort(-count, kind="stable")[:LANES].tolist())
+
+
+def extremes(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.intp], npt.NDArray[Any]]:
+    """Indices and values of a curve that looks like `values` [n]: each pixel's lowest and highest.
+
+    Short curves come back whole. Non-finite values become NaN and leave a hole.
+    """
+    clean = np.where(np.isfinite(values), values, np.nan)
+    if len(clean) <= 2 * BUCKETS:
+        return np.arange(len(clean)), clean
+    starts = np.linspace(0, len(clean), BUCKETS, endpoint=False).astype(np.intp)
+    low, high = np.fmin.reduceat(clean, starts), np.fmax.reduceat(clean, starts)
+    return np.repeat(starts, 2), np.column_stack([low, high]).ravel()
+
+
+def place(spans: Iterable[tuple[float, float]], levels: int) -> list[int | None]:
+    """A level for each text [left, right], or None where there is no room; earlier ones first."""
+    taken: list[list[tuple[float, float]]] = [[] for _ in range(levels)]
+    chosen: list[int | None] = []
+    for left, right in spans:
+        free = (
+            level
+            for level, others in enumerate(taken)
+            if all(right <= start or stop <= left for start, stop in others)
+        )
+        level = next(free, None)
+        if level is not None:
+            taken[level].append((left, right))
+        chosen.append(level)
+    return chosen
+
+
+def bars(flags: Bools, scale: Scale, narrowest: float = NARROWEST) -> list[tuple[float, float]]:
+    """(left, width) of the stretches of True, none narrower than `narrowest` pixels."""
+    starts = np.linspace(0, len(flags), min(len(flags), BUCKETS), endpoint=False).astype(np.intp)
+    edges = scale.edges[np.append(starts, len(flags))]
+    stretches = intervals(np.logical_or.reduceat(flags, starts))
+    least = narrowest * scale.pixel
+    return [(edges[a], max(float(edges[b] - edges[a]), least)) for a, b in stretches]
+
+
+def limits(values: npt.NDArray[Any]) -> tuple[float, float]:
+    """A lane's range: all finite values, unless a few wild ones would flatten the others."""
+    finite = values[np.isfinite(values)].astype(np.float64)
+    if not len(finite):
+        return 0.0, 1.0
+    low, high = float(finite.min()), float(finite.max())
+    usual_low, usual_high = np.quantile(finite, [0.005, 0.995])
+    if room := float(usual_high - usual_low):
+        return max(low, usual_low - room), min(high, usual_high + room)
+    around = 0.1 * max(abs(low), 1.0)
+    return (low, high) if low < high else (low - around, high + around)
+
+
+def cut(name: str, length: int) -> str:
+    """`name` in at most `length` characters; its middle goes, as numbers stand at the end."""
+    half = length // 2
+    return name if len(name) <= length else f"{name[: length - half]}…{name[1 - half :]}"
+
+
+def notes_of(watch: Watch, facts: Facts) -> tuple[Note, ...]:
+    """What a picture should remark on, the most important first.
+
+    Outages and the return from them, then warm-ups and tier 2, then what was imputed; of each
+    kind the longest.
+    """
+    ends = [*(change.index for change in facts.changes[1:]), facts.samples]
+    spells = sorted(zip(facts.changes, ends, strict=True), key=lambda s: s[0].index - s[1])
+    outages = [spell for spell in spells if spell[0].state in WITHOUT_MODEL][:NOTED]
+    others = [change for change, _ in spells if change.state in (State.WARMUP, State.UNIT)][:NOTED]
+    begun = {change.index: change for change in facts.changes}
+    chosen = [begun[i] for change, end in outages for i in (change.index, end) if i in begun]
+    chosen += others
+    # A return may itself be a warm-up or an outage of another kind: it is told once.
+    notes = [Note(change.index, change.what) for change in dict.fromkeys(chosen)]
+    return (*notes, *_fill_notes(watch))
+
+
+def _fill_notes(watch: Watch) -> list[Note]:
+    """The longest imputed stretches; channels that were imputed together share a note."""
+    fills = [
+        (start, stop, name)
+        for name, column in zip(watch.channels, replaced(watch).T, strict=True)
+        for start, stop in _bridged(intervals(column))
+        if stop - start >= BRIDGE
+    ]
+    fills.sort(key=lambda fill: fill[0] - fill[1])
+    starts: dict[int, list[str]] = {}
+    for start, _, name in fills[:NOTED]:
+        near = next((s for s in starts if abs(s - start) <= BRIDGE), start)
+        starts.setdefault(near, []).append(name)
+    return [Note(start, f"{', '.join(names)} imputed") for start, names in starts.items()]
+
+
+def _bridged(stretches: Iterable[Stretch]) -> list[Stretch]:
+    """Stretches less than BRIDGE apart as one."""
+    joined: list[Stretch] = []
+    for start, stop in stretches:
+        if joined and start - joined[-1][1] < BRIDGE:
+            start = joined.pop()[0]
+        joined.append((start, stop))
+    return joined

@@ -1,0 +1,69 @@
+"""One real conversion for all tests of this folder, and the short streams it is judged on."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from convert.convert_run import Conversion
+    from convert.rollout import Rollout
+    from convert.streams import FaultyRecording
+    from edge_runtime.step import Model
+    from train.run_folder import Run
+
+
+@pytest.fixture(scope="session")
+def conversion(tiny_run: "Run") -> "Conversion":
+    """The small run, converted and judged in full length. Treat it as read-only."""
+    from convert.convert_run import convert_run
+
+    return convert_run(tiny_run, 1, 1.0, lambda sentence: None)
+
+
+@pytest.fixture
+def run_copy(tiny_run: "Run", tmp_path: Path) -> Path:
+    """A copy of the small run folder, to be converted or harmed."""
+    return Path(shutil.copytree(tiny_run.path, tmp_path / "run"))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A short version of the validation: the good int8 model, its float twin, and their streams."""
+
+    quantised: "Model"
+    reference: "Model"
+    clean: np.ndarray
+    stream: "FaultyRecording"
+    float_clean: "Rollout"
+    float_faulty: "Rollout"
+    float_long: "Rollout"
+    int8_long: "Rollout"
+
+
+@pytest.fixture(scope="session")
+def trial(tiny_run: "Run", conversion: "Conversion") -> Trial:
+    """Rollouts of the float twin over clean rows, faulty rows, and clean rows repeated."""
+    from convert.convert_run import float_twin, int8_model
+    from convert.rollout import roll
+    from convert.streams import faulty_twin
+
+    quantised = int8_model(conversion.manifest, conversion.model)
+    reference = float_twin(conversion.manifest, conversion.float_model)
+    clean = tiny_run.rows["calibrate"][0]
+    config, scale = tiny_run.config, tiny_run.weights["innovation_scale"]
+    stream = faulty_twin([clean], config.channels, config.period, scale, seed=5, length=1600)
+    long = np.concatenate([clean, clean])
+    return Trial(
+        quantised,
+        reference,
+        clean,
+        stream,
+        roll(reference, clean),
+        roll(reference, stream.rows),
+        roll(reference, long),
+        roll(quantised, long),
+    )

@@ -1,0 +1,203 @@
+"""The knob is false alarms per day: what the threshold promises, and when it promises nothing."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convert.threshold import (
+    CLUSTER_GAP,
+    calibrate_threshold,
+    debounce,
+    peaks,
+    rate_bound,
+)
+from edge_runtime.alarm import AlarmState, update_alarm
+from edge_runtime.errors import GruardError
+from edge_runtime.manifest import Alarm, Threshold
+
+DAY = 86400
+AT_ONCE = Alarm(m=1, n=1, clear_after=1)
+# One row in ten minutes: 144 rows make a day, so that days of data stay small.
+PERIOD = 600.0
+ROWS_A_DAY = 144
+
+
+def exponential(rows: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).exponential(1.0, rows)
+
+
+def calibrated(
+    clean: np.ndarray,
+    wish: float,
+    held_out: np.ndarray | None = None,
+    period: float | None = PERIOD,
+) -> Threshold:
+    unseen = np.zeros(0) if held_out is None else held_out
+    return calibrate_threshold([clean], [unseen], wish, period, AT_ONCE)
+
+
+@pytest.mark.parametrize(
+    ("events", "limit"),
+    # Upper limits of a Poisson mean at 95 % confidence (Garwood 1936; tabulated in Gehrels 1986).
+    [(0, 2.996), (1, 4.744), (2, 6.296), (3, 7.754), (4, 9.154), (5, 10.513), (10, 16.962)],
+)
+def test_the_bound_is_the_published_poisson_limit(events: int, limit: float) -> None:
+    assert rate_bound(events, 1.0) == pytest.approx(limit, abs=0.001)
+    assert rate_bound(events, 8.0) == pytest.approx(limit / 8, abs=0.001)
+
+
+def test_no_time_bounds_nothing() -> None:
+    assert rate_bound(0, 0.0) == 1e9
+
+
+def test_a_cluster_is_one_peak() -> None:
+    scores = np.zeros(300)
+    scores[[10, 12, 12 + CLUSTER_GAP]] = [2, 5, 3]
+    scores[[13 + 2 * CLUSTER_GAP, 200]] = [4, 1]
+    assert peaks(scores, 0.5).tolist() == [5, 4, 1]
+    assert peaks(scores, 1.5).tolist() == [5, 4]
+    assert peaks(scores, 5.0).tolist() == []
+
+
+@given(
+    scores=st.lists(st.integers(-3, 3), min_size=1, max_size=40),
+    level=st.integers(-3, 3),
+    n=st.integers(1, 5),
+    data=st.data(),
+)
+def test_a_debounced_score_is_above_a_level_when_the_alarm_rises(
+    scores: list[int], level: int, n: int, data: st.DataObject
+) -> None:
+    m = data.draw(st.integers(1, n))
+    smooth = debounce(np.array(scores, float), Alarm(m, n, 1))
+    assert len(smooth) == max(len(scores) - n + 1, 0)
+    state = AlarmState()
+    for index, score in enumerate(scores):
+        # A clear level above everything: active says that the alarm rises at this very sample.
+        state = update_alarm(score, level, 99, m, n, 1, state)
+        if index >= n - 1:
+            assert (smooth[index - n + 1] > level) == state.active
+
+
+def test_the_threshold_of_a_tail_by_hand() -> None:
+    # 1 to 9 at rest, then 20 peaks far apart, of height 9 + i: their level is the quantile.
+    clean = np.zeros(8000)
+    clean[np.arange(20) * 400 + 5] = np.arange(1, 21)
+    found = calibrate_threshold([clean], [np.zeros(0)], 1.0, PERIOD, AT_ONCE)
+    days = 8000 * PERIOD / DAY
+    mean = 10.5 * 40 / 26.509  # chi-square 5 % quantile, 40 degrees of freedom
+    assert found.clean_days == pytest.approx(days)
+    assert found.value == pytest.approx(max(mean * np.log(20 / days), 0), rel=1e-4)
+    fewer = calibrate_threshold([clean], [np.zeros(0)], 0.01, PERIOD, AT_ONCE)
+    assert fewer.value == pytest.approx(mean * np.log(20 / (0.01 * days)), rel=1e-4)
+    assert fewer.clear == pytest.approx(mean * np.log(20 / (0.1 * days)), rel=1e-4)
+    assert fewer.method.startswith("exponential tail over 20 declustered peaks")
+
+
+@given(
+    seed=st.integers(0, 2**16),
+    days=st.integers(1, 40),
+    wishes=st.tuples(st.floats(1e-3, 50), st.floats(1e-3, 50)),
+)
+@settings(max_examples=80, deadline=None)
+def test_fewer_wished_alarms_never_lower_the_threshold(
+    seed: int, days: int, wishes: tuple[float, float]
+) -> None:
+    clean = exponential(days * ROWS_A_DAY, seed)
+    few, many = (calibrated(clean, wish) for wish in sorted(wishes))
+    assert few.value >= many.value and few.clear >= many.clear
+    assert few.clear <= few.value
+
+
+def test_more_clean_data_lowers_the_threshold_of_the_same_distribution() -> None:
+    wish = 0.5
+    values = [
+        np.mean(
+            [calibrated(exponential(days * ROWS_A_DAY, seed), wish).value for seed in range(40)]
+        )
+        for days in (4, 16, 64)
+    ]
+    assert values[0] > values[1] > values[2] > np.log(ROWS_A_DAY / wish) - 1
+
+
+@pytest.mark.parametrize("wish", [0.2, 1.0, 3.0])
+def test_false_alarms_stay_below_the_wish_in_the_median(wish: float) -> None:
+    days, realised = 50, []
+    for seed in range(60):
+        threshold = calibrated(exponential(30 * ROWS_A_DAY, seed), wish).value
+        unseen = exponential(days * ROWS_A_DAY, 1000 + seed)
+        realised.append(len(peaks(unseen, threshold)) / days)
+    assert 0 < np.mean(realised) and np.median(realised) <= wish
+
+
+def test_few_peaks_fall_back_to_the_documented_rule() -> None:
+    clean = np.concatenate([np.zeros(90), [1.0, 2.0, 8.0] + [0.5] * 7])
+    found = calibrated(clean, 10.0)
+    assert found.value == 1.5 * 8 and found.clear == 8
+    assert found.method.startswith("small-sample rule")
+    shifted = calibrated(clean + 4, 10.0)
+    assert shifted.value == 4 + 1.5 * 8  # from the median, so that an offset means nothing
+
+
+def test_a_short_recording_is_not_believed_far_beyond_itself() -> None:
+    clean = exponential(10 * ROWS_A_DAY, 1)
+    assert calibrated(clean, 0.01).method.startswith("exponential tail")
+    beyond = calibrated(clean, 0.004)
+    assert beyond.method.startswith("small-sample rule")
+    assert beyond.value >= 1.5 * clean.max() - 0.5 * np.median(clean) - 1e-4
+
+
+def test_no_clean_score_at_all_is_an_error() -> None:
+    for clean in (np.zeros(0), np.zeros(2)):
+        with pytest.raises(GruardError, match="record the healthy machine for longer"):
+            calibrate_threshold([clean], [], 1.0, 1.0, Alarm(2, 3, 1))
+
+
+def test_assured_is_said_only_when_the_bound_is_below_the_wish() -> None:
+    clean = exponential(60 * ROWS_A_DAY, 2)
+    calm = np.zeros(4 * ROWS_A_DAY)
+    found = calibrated(clean, 1.0, calm)
+    assert found.assured and found.held_out_alarms == 0 and found.days_needed == 0
+    assert found.upper_bound_per_day == pytest.approx(2.9957 / 4, rel=1e-4)
+    assert found.statement == (
+        "wish: 1 false alarms a day; threshold from 60.0 days of clean data, checked on 4.0 days "
+        "it never saw: 0 alarms; assured: at most 0.75 a day with 95 % confidence"
+    )
+
+
+def test_without_enough_checked_days_nothing_is_assured() -> None:
+    clean = exponential(60 * ROWS_A_DAY, 2)
+    found = calibrated(clean, 1.0, np.zeros(2 * ROWS_A_DAY))
+    assert not found.assured
+    assert found.days_needed == pytest.approx(2.9957 - 2, abs=1e-3)
+    assert found.statement.endswith(
+        "0 alarms; not assured: 23.9 h more clean data without a further alarm would do"
+    )
+    enough = np.zeros(round((2 + found.days_needed) * ROWS_A_DAY) + 1)
+    assert calibrated(clean, 1.0, enough).assured
+
+
+def test_alarms_on_the_checked_rows_count_as_clusters() -> None:
+    unseen = np.zeros(4 * ROWS_A_DAY)
+    unseen[[100, 101, 105, 300]] = 1e6
+    found = calibrated(exponential(60 * ROWS_A_DAY, 2), 1.0, unseen)
+    assert found.held_out_alarms == 2 and not found.assured
+    assert found.upper_bound_per_day == pytest.approx(6.2958 / 4, rel=1e-4)
+    assert found.days_needed == pytest.approx(6.2958 - 4, rel=1e-4)
+
+
+def test_an_unknown_period_is_said() -> None:
+    found = calibrated(exponential(5000, 0), 100.0, period=None)
+    assert found.clean_days == pytest.approx(5000 / DAY)
+    assert found.statement.endswith("(sample period unknown, 1 s assumed)")
+    assert "unknown" not in calibrated(exponential(5000, 0), 100.0).statement
+
+
+def test_recordings_are_debounced_apart() -> None:
+    quiet, two = np.zeros(200), Alarm(2, 3, 1)
+    ends, starts = quiet.copy(), quiet.copy()
+    ends[-1] = starts[0] = 9.0
+    apart = calibrate_threshold([ends, starts], [], 1.0, PERIOD, two)
+    joined = calibrate_threshold([np.concatenate([ends, starts])], [], 1.0, PERIOD, two)
+    assert apart.value == 0 and joined.value == 1.5 * 9
