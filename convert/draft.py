@@ -14,6 +14,7 @@ import numpy.typing as npt
 from convert.rollout import Rollout
 from edge_runtime import manifest as m
 from edge_runtime import numerics
+from edge_runtime.errors import GruardError
 from edge_runtime.fallback import VIEWS, initial_views, update_views
 from edge_runtime.flatbuffer import GraphSummary
 from train.run_folder import Run
@@ -114,8 +115,16 @@ def with_score_shapes(draft: m.Manifest, seen: Sequence[Rollout]) -> m.Manifest:
 
 
 def with_score_centres(draft: m.Manifest, held_out: Sequence[Rollout]) -> m.Manifest:
-    """Mean and deviation of the smoothed parts on settled calibration rows."""
+    """Mean and deviation of the smoothed parts on settled calibration rows.
+
+    Raises GruardError when no row has settled.
+    """
     parts = np.concatenate([r.parts[r.settled] for r in held_out]).astype(np.float64)
+    if not len(parts):
+        raise GruardError(
+            "the calibration rows end before the model has settled; "
+            "record the healthy machine for longer"
+        )
     terms = np.concatenate([r.terms[r.settled] for r in held_out]).astype(np.float64).mean(axis=0)
     score = replace(
         draft.score,

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from scipy.stats import chi2
 
 from edge_runtime.alarm import debounced
+from edge_runtime.errors import GruardError
 from edge_runtime.manifest import Alarm, Threshold
 
 Float64 = npt.NDArray[np.float64]
@@ -44,10 +45,16 @@ def calibrate_threshold(
     """The threshold for at most `wished_per_day` false alarms.
 
     clean, held_out: settled scores of clean recordings, which must not share rows. period: seconds
-    per sample; unknown counts as 1 s, and the statement says so.
+    per sample; unknown counts as 1 s, and the statement says so. Raises GruardError when `clean` is
+    too short for a single debounced score.
     """
     days_per_row = (period or 1.0) / SECONDS_PER_DAY
     smooth = [debounce(np.asarray(scores, float), alarm) for scores in clean]
+    if not any(map(len, smooth)):
+        raise GruardError(
+            "no clean sample is left to set a threshold from once the model has settled; "
+            "record the healthy machine for longer"
+        )
     days = sum(map(len, smooth)) * days_per_row
     value, clear, method = _tail(smooth, wished_per_day, days)
     unseen = [debounce(np.asarray(scores, float), alarm) for scores in held_out]

@@ -1,7 +1,8 @@
 """Where things go in the picture of a run: pure geometry and choice, nothing is drawn here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from convert.watch_facts import (
     State,
     Stretch,
     Watch,
+    alarm_on,
     replaced,
 )
 
@@ -124,38 +126,55 @@ def cut(name: str, length: int) -> str:
     return name if len(name) <= length else f"{name[: length - half]}…{name[1 - half :]}"
 
 
-def notes_of(watch: Watch, facts: Facts) -> tuple[Note, ...]:
-    """What a picture should remark on, the most important first.
+def join(names: Sequence[str]) -> str:
+    """The first two names, shortened, and how many more there are."""
+    more = f" +{len(names) - 2}" if len(names) > 2 else ""
+    return ", ".join(cut(name, 16) for name in names[:2]) + more
 
-    Outages and the return from them, then warm-ups and tier 2, then what was imputed; of each
-    kind the longest.
+
+def notes_of(watch: Watch, facts: Facts) -> tuple[Note, ...]:
+    """What a picture should remark on, the most important first, of each kind the longest.
+
+    Outages and the return from them; what was imputed without an alarm; warm-ups and tier 2; what
+    was imputed during an alarm, which names its channels anyway; outages of a few samples.
     """
     ends = [*(change.index for change in facts.changes[1:]), facts.samples]
     spells = sorted(zip(facts.changes, ends, strict=True), key=lambda s: s[0].index - s[1])
-    outages = [spell for spell in spells if spell[0].state in WITHOUT_MODEL][:NOTED]
-    others = [change for change, _ in spells if change.state in (State.WARMUP, State.UNIT)][:NOTED]
-    begun = {change.index: change for change in facts.changes}
-    chosen = [begun[i] for change, end in outages for i in (change.index, end) if i in begun]
-    chosen += others
-    # A return may itself be a warm-up or an outage of another kind: it is told once.
-    notes = [Note(change.index, change.what) for change in dict.fromkeys(chosen)]
-    return (*notes, *_fill_notes(watch))
+    outages = [(c.index, end) for c, end in spells if c.state in WITHOUT_MODEL]
+    long = [(start, end) for start, end in outages if end - start >= BRIDGE][:NOTED]
+    short = [(start, end) for start, end in outages if end - start < BRIDGE][:NOTED]
+    others = [c.index for c, _ in spells if c.state in (State.WARMUP, State.UNIT)][:NOTED]
+    what = {change.index: change.what for change in facts.changes}
+
+    def told(indices: Iterable[int]) -> list[Note]:
+        # An outage may last to the end: then nothing is told of the return from it.
+        return [Note(index, what[index]) for index in indices if index in what]
+
+    calm, alarmed = _fills(watch)
+    notes = [*told(chain(*long)), *calm, *told(others), *alarmed, *told(chain(*short))]
+    return tuple(dict.fromkeys(notes))  # the return from one outage may begin another
 
 
-def _fill_notes(watch: Watch) -> list[Note]:
-    """The longest imputed stretches; channels that were imputed together share a note."""
+def _fills(watch: Watch) -> tuple[list[Note], list[Note]]:
+    """The longest imputed stretches without and with an alarm; those that start together as one."""
+    alarmed = alarm_on(watch.records)
+    kinds: tuple[dict[int, list[str]], dict[int, list[str]]] = ({}, {})
     fills = [
-        (start, stop, name)
+        (start - stop, start, stop, name)
         for name, column in zip(watch.channels, replaced(watch).T, strict=True)
         for start, stop in _bridged(intervals(column))
         if stop - start >= BRIDGE
     ]
-    fills.sort(key=lambda fill: fill[0] - fill[1])
-    starts: dict[int, list[str]] = {}
-    for start, _, name in fills[:NOTED]:
+    for _, start, stop, name in sorted(fills):
+        starts = kinds[int(alarmed[start:stop].any())]
         near = next((s for s in starts if abs(s - start) <= BRIDGE), start)
-        starts.setdefault(near, []).append(name)
-    return [Note(start, f"{', '.join(names)} imputed") for start, names in starts.items()]
+        if near in starts or len(starts) < NOTED:
+            starts.setdefault(near, []).append(name)
+    calm, loud = (
+        [Note(start, f"{join(names)} imputed") for start, names in starts.items()]
+        for starts in kinds
+    )
+    return calm, loud
 
 
 def _bridged(stretches: Iterable[Stretch]) -> list[Stretch]:

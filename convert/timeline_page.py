@@ -65,11 +65,13 @@ def _findings(watch: Watch, facts: Facts) -> list[str]:
     warmup = f"; of all records {facts.warmup:.2%} are warm-up" if facts.warmup else ""
     items.append(f"Share of records per tier: {shares}{warmup}.")
     start, stop = facts.without_model
-    items.append(
-        f"Longest stretch without a settled model: {_length(watch, start, stop)}, from {_at(watch, start)}."
-        if stop > start
-        else "A settled model stood behind every record."
-    )
+    if stop > start:
+        length = _length(watch, start, stop)
+        items.append(
+            f"Longest stretch without a settled model: {length}, from {_at(watch, start)}."
+        )
+    else:
+        items.append("A settled model stood behind every record.")
     if facts.events is None:
         items.append("The recording has no labels: right and wrong alarms cannot be told apart.")
     else:

@@ -12,6 +12,7 @@ from convert.timeline_layout import (
     bars,
     cut,
     extremes,
+    join,
     limits,
     notes_of,
     place,
@@ -99,7 +100,7 @@ def _draw_lanes(rows: Sequence[Any], watch: Watch, shown: Sequence[int], scale: 
 
 def _draw_score(axis: Any, watch: Watch, scale: Scale) -> None:
     ratio = ratios(watch.records)
-    fallback = states_of(watch.records) == State.FALLBACK
+    fallback = np.array([record is not None and record.tier == 3 for record in watch.records])
     top = float(np.clip(np.nanmax(ratio, initial=2.0), 2.0, 1000.0)) * 1.4
     ratio = np.clip(ratio, -1.0, top)
     for mine, color in ((~fallback, INK), (fallback, STATES[State.FALLBACK][0])):
@@ -122,7 +123,7 @@ def _draw_alarms(axis: Any, watch: Watch, facts: Facts, scale: Scale) -> None:
     stretches = bars(alarm_on(watch.records), scale)
     axis.broken_barh(stretches, (0, STRIP), color=ALARM, linewidth=0)
     longest_first = sorted(facts.alarms, key=lambda alarm: alarm.start - alarm.stop)
-    words = [(alarm.start, _blamed(alarm.blamed)) for alarm in longest_first]
+    words = [(alarm.start, join(alarm.blamed)) for alarm in longest_first]
     _write(axis, [(at, text) for at, text in words if text], scale, 1, below=False)
     axis.axhline(0, color=ALARM, linewidth=0.6)
     axis.set(ylim=(-0.2, 1), yticks=[])
@@ -206,11 +207,6 @@ def _shade(axis: Any, watch: Watch, scale: Scale) -> None:
         stretches = bars(watch.labels, scale)
         across = axis.get_xaxis_transform()
         axis.broken_barh(stretches, (0, 1), color=LABELLED, transform=across, lw=0, zorder=0)
-
-
-def _blamed(names: Sequence[str]) -> str:
-    more = f" +{len(names) - 2}" if len(names) > 2 else ""
-    return ", ".join(cut(name, 16) for name in names[:2]) + more
 
 
 def _name(axis: Any, name: str, unit: str) -> None:

@@ -256,10 +256,11 @@ def _what(before: State | None, state: State, record: Record | None) -> str:
         return f"no {'model yet' if before is None else 'healthy model'}: the fallback answers"
     if Flag.RESTARTED in record.flags:
         return "the restarted model is back"
+    if state is State.WARMUP:
+        fresh = before is None or before in WITHOUT_MODEL
+        return "the model warms up" if fresh else "the model was reset and warms up"
     if before in _RETURNS:
         return _RETURNS[before]
-    if state is State.WARMUP:
-        return "the model warms up" if before is None else "the model was reset and warms up"
     if state is State.UNIT:
         return "the recurrent unit runs alone"
     return _GATE.get(before, "the gate vouches again")

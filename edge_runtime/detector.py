@@ -32,9 +32,15 @@ class Detector:
         self._fallback = Fallback(bundle.manifest, bundle.model_hash)
 
     def step(self, sample: Sample) -> Record:
-        """The record for `sample`; the state moves on."""
+        """The record for `sample`; the state moves on.
+
+        Raises GruardError when the model is to be trusted again but fails its self-test.
+        """
         shadow = self._fallback.step(sample)
+        distrusted = self.state.tiers.distrusted
         record, self.state, _ = stepping.step(self.model, sample, self.state, shadow)
+        if distrusted and not self.state.tiers.distrusted:
+            self.self_test()
         return record
 
     def reset(self) -> None:
@@ -43,9 +49,7 @@ class Detector:
         self.state = replace(
             fresh,
             alarm=self.state.alarm,
-            tiers=tiers.initial_tiers(
-                len(self.model.manifest.channels), self.model.manifest.tiers.warmup
-            ),
+            tiers=tiers.restart(self.state.tiers, self.model.manifest.tiers),
         )
 
     def self_test(self) -> None:

@@ -242,16 +242,16 @@ def graph_inputs(
 
 
 def _update_alarm(model: Model, total: float, state: State) -> AlarmState:
-    """The next alarm state: nothing is decided while warming up, nothing cleared in tier 2."""
-    if state.tiers.warmup > 0:
-        return state.alarm
+    """The next alarm state: nothing is raised while warming up, nothing cleared in tier 2."""
     rule = model.manifest.alarm
     threshold = model.manifest.thresholds[KERNEL_ID]
     following = update_alarm(
         total, threshold.value, threshold.clear, rule.m, rule.n, rule.clear_after, state.alarm
     )
+    if state.tiers.warmup > 0:
+        return replace(following, active=following.active and state.alarm.active)
     latched = tiers.tier_of(state.tiers) == 2 and state.alarm.active
-    return replace(following, active=True) if latched else following
+    return replace(following, active=following.active or latched)
 
 
 def saturated_share(model: Model, hidden: tuple[Float32, ...]) -> float:

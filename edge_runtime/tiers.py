@@ -132,6 +132,11 @@ def distrust(state: TierState, bounds: Tiers) -> TierState:
     return replace(_settled(state), distrusted=True, agreed=0, frozen=0, warmup=bounds.warmup)
 
 
+def restart(state: TierState, bounds: Tiers) -> TierState:
+    """The recurrent state was forgotten from outside: settle anew, but forget no failure."""
+    return replace(_settled(state), frozen=0, warmup=bounds.warmup)
+
+
 def _gate_phase(
     state: TierState, seen: Observation, bounds: Tiers, mostly_masked: bool
 ) -> tuple[TierState, bool]:
@@ -140,7 +145,8 @@ def _gate_phase(
     wrong = shut * (seen.innovation < TINY_INNOVATION) + seen.gated * seen.mask * (1 - shut) * (
         seen.innovation >= HUGE_INNOVATION
     )
-    contradicted = np.where(wrong > 0, state.contradicted + 1, 0)
+    # While we hold a gate open ourselves, being open is no verdict of its own.
+    contradicted = np.where((wrong > 0) & (state.forced == 0), state.contradicted + 1, 0)
     lost = state.lost + 1 if _share(shut, seen.gated) >= 0.5 else 0
     if mostly_masked or lost >= bounds.lost_limit:
         return _lose(state, bounds)

@@ -10,6 +10,9 @@ from edge_runtime.record import Float32
 
 Bools = npt.NDArray[np.bool_]
 
+# No sensor reads this; keeping it out keeps every later difference and quotient finite.
+BEYOND_BELIEF = np.float32(1e30)
+
 
 @dataclass(frozen=True)
 class ValidityState:
@@ -66,7 +69,7 @@ def check_validity(
     longer than the stuck rule allows. After a jump the rate rule gives way as time passes, so a
     true new level is believed again.
     """
-    finite = np.isfinite(values)
+    finite = np.abs(values) < BEYOND_BELIEF  # False for NaN, too
     jump = np.abs(values - state.last)
     plausible = ~(jump > rules.max_step * state.since)  # NaN before the first reading: plausible
     in_range = (values >= rules.low) & (values <= rules.high)

@@ -33,7 +33,7 @@ class Budget:
     steps: int = 1000
     windows: int = 24
     check_every: int = 50
-    patience: int = 6
+    patience: int = 10
     seed: int = 0
 
 

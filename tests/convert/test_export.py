@@ -1,0 +1,175 @@
+"""Export: one step, all int8, only allowed operators, and the same numbers as the Keras weights."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from convert.export import export_float, export_int8, input_widths
+from edge_runtime import numerics
+from edge_runtime.errors import GruardError
+from edge_runtime.flatbuffer import GraphSummary, read_graph
+from edge_runtime.graph_rules import ALLOWED_OPERATORS, REQUIRED_INPUTS, graph_faults
+from edge_runtime.interpreter import FloatGraph, Int8Graph
+from train.cell import AnomalyGatedGRU, CellConfig, cell_step, fused_linear
+from train.quiet import quiet_stderr
+
+pytestmark = pytest.mark.slow
+
+CONFIGS = [
+    CellConfig(channels=1, gru_units=8, gate_units=8, order=1),
+    CellConfig(channels=3, gru_layers=2, gru_units=8, gate_layers=2, gate_units=12, head_layers=1),
+    CellConfig(channels=12, gru_units=32, gate_units=32, order=5),
+    CellConfig(channels=5, gru_layers=3, gru_units=16, gate_layers=3, gate_units=8, head_layers=2),
+]
+Inputs = dict[str, np.ndarray]
+
+
+def weights_of(config: CellConfig) -> dict[str, np.ndarray]:
+    """Weights of a trained size: what training starts from, moved a little everywhere."""
+    rng = np.random.default_rng(1)
+    ones = np.ones(config.channels, np.float32)
+    model = AnomalyGatedGRU(config, np.ones((config.order, config.channels)), ones, ones)
+    return {
+        name: (value + rng.normal(0, 0.1, value.shape)).astype(np.float32)
+        for name, value in model.arrays().items()
+    }
+
+
+def inputs_of(config: CellConfig, count: int = 120) -> list[Inputs]:
+    """Graph inputs within the bounds that the host keeps."""
+    rng = np.random.default_rng(2)
+    samples = []
+    for _ in range(count):
+        sample = {n: rng.uniform(-1, 1, w) for n, w in input_widths(config).items()}
+        sample["magnitude"] = np.abs(sample["evidence"])
+        sample["mask"] = (rng.random(config.channels) > 0.2).astype(float)
+        sample["guarded"] = sample["mask"] * (rng.random(config.channels) > 0.1)
+        sample["gate"] = rng.random(config.channels)
+        samples.append({name: value.astype(np.float32) for name, value in sample.items()})
+    return samples
+
+
+def keras_step(
+    weights: Mapping[str, np.ndarray], config: CellConfig
+) -> Callable[[Inputs], dict[str, np.ndarray]]:
+    graph = tf.function(lambda inputs: cell_step(weights, config, inputs, fused_linear))
+
+    def run(inputs: Inputs) -> dict[str, np.ndarray]:
+        outputs = graph({name: tf.constant(value[np.newaxis]) for name, value in inputs.items()})
+        return {name: np.asarray(value)[0] for name, value in outputs.items()}
+
+    return run
+
+
+def int8_graph(model: bytes) -> Int8Graph:
+    graph = read_graph(model, "int8")
+    logit = graph.tensors[graph.outputs["logit"]]
+    return Int8Graph(model, graph, numerics.softplus_table(logit.scales[0], logit.zero_points[0]))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_the_float_file_is_the_keras_step(config: CellConfig) -> None:
+    weights = weights_of(config)
+    model = export_float(weights, config)
+    exported, expected = FloatGraph(model, read_graph(model, "float")), keras_step(weights, config)
+    for inputs in inputs_of(config, 10):
+        outputs, wanted = exported(inputs), expected(inputs)
+        for name, value in outputs.items():
+            if name != "doubt":
+                np.testing.assert_allclose(value, wanted[name], rtol=0, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_the_int8_file_is_one_allowed_step_close_to_the_float_one(config: CellConfig) -> None:
+    weights, samples = weights_of(config), inputs_of(config)
+    model = export_int8(weights, config, samples)
+    graph = read_graph(model, "int8")
+    assert graph_faults(graph) == [] and graph.subgraphs == 1
+    assert {operator.name for operator in graph.operators} <= ALLOWED_OPERATORS - {"QUANTIZE"}
+    assert {tensor.dtype for tensor in graph.tensors} <= {"int8", "int32"}
+    assert all(t.dtype == "int8" for t in graph.tensors if t.index in graph.inputs.values())
+    layers = range(config.gru_layers)
+    assert set(graph.inputs) == {*REQUIRED_INPUTS, *(f"state_{i}" for i in layers)}
+    parts = {f"{part}_{i}" for part in ("update", "candidate") for i in layers}
+    assert set(graph.outputs) == {"logit", "gate_next", "correction", *parts}
+    per_tensor = [t for t in graph.tensors if t.constant_bytes and t.dtype == "int8"]
+    assert per_tensor and all(len(tensor.scales) == 1 for tensor in per_tensor)
+
+    quantised, expected = int8_graph(model), keras_step(weights, config)
+    errors: dict[str, list[np.ndarray]] = {}
+    for inputs in samples[:40]:
+        outputs, wanted = quantised(inputs), expected(inputs)
+        for name in graph.outputs:
+            errors.setdefault(name, []).append(outputs[name] - wanted[name])
+    spread = {name: float(np.sqrt(np.mean(np.square(e)))) for name, e in errors.items()}
+    assert spread.pop("logit") < 0.1
+    assert max(spread.values()) < 0.05, spread
+
+
+def test_the_same_inputs_give_the_same_bytes() -> None:
+    config = CONFIGS[1]
+    weights, samples = weights_of(config), inputs_of(config)
+    first = export_int8(weights, config, samples)
+    assert export_int8(weights, config, iter(samples)) == first
+    other = {**weights, "logit_bias": weights["logit_bias"] + np.float32(0.1)}
+    assert export_int8(other, config, samples) != first
+
+
+def test_nothing_the_host_can_feed_is_clipped() -> None:
+    config = CONFIGS[1]
+    tiny = [{n: 0.01 * v for n, v in sample.items()} for sample in inputs_of(config, 20)]
+    graph = read_graph(export_int8(weights_of(config), config, tiny), "int8")
+    bounds = {"evidence": 1, "magnitude": 1, "difference": 1, "mask": 1, "guarded": 1, "gate": 1}
+    bounds |= {"innovation": 2, "forecast": 3, "state_0": 1, "state_1": 1}
+    for name, bound in bounds.items():
+        tensor = graph.tensors[graph.inputs[name]]
+        largest = (127 - tensor.zero_points[0]) * tensor.scales[0]
+        assert largest >= 0.99 * bound, name
+        if name not in ("magnitude", "mask", "guarded", "gate"):
+            smallest = (-128 - tensor.zero_points[0]) * tensor.scales[0]
+            assert smallest <= -0.99 * bound, name
+
+
+def converted(function: Callable[..., object], float_ends: bool) -> GraphSummary:
+    signature = tf.TensorSpec([1, 3], tf.float32, "x")
+    concrete = tf.function(function).get_concrete_function(x=signature)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module())
+    if float_ends:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        rows = np.random.default_rng(0).normal(size=(20, 1, 3)).astype(np.float32)
+        converter.representative_dataset = lambda: ({"x": row} for row in rows)
+    with quiet_stderr():
+        return read_graph(converter.convert(), "foreign")
+
+
+def test_a_graph_with_a_float_operator_is_refused_with_the_reason() -> None:
+    kernel = tf.constant(np.random.default_rng(1).normal(size=(3, 3)).astype(np.float32))
+    graph = converted(lambda x: {"y": tf.nn.relu(tf.matmul(x, kernel))}, float_ends=True)
+    faults = "\n".join(graph_faults(graph))
+    assert "operator DEQUANTIZE is not allowed: a float island: quantise the whole graph" in faults
+    assert "tensors are not int8" in faults
+
+
+def test_a_keras_sequence_layer_is_refused_with_the_reason() -> None:
+    import keras
+
+    layer = keras.layers.GRU(4)
+    layer.build((1, 5, 3))
+
+    def sequence(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": layer(tf.repeat(x[:, tf.newaxis], 5, axis=1))}
+
+    faults = "\n".join(graph_faults(converted(sequence, float_ends=False)))
+    assert "operator WHILE is not allowed: the GRU became a loop: export one step" in faults
+    assert "signature inputs differ" in faults
+
+
+def test_a_step_that_tensorflow_cannot_convert_is_one_sentence() -> None:
+    config = CONFIGS[0]
+    weights = weights_of(config)
+    samples = [{n: np.full_like(v, np.nan) for n, v in s.items()} for s in inputs_of(config, 2)]
+    with pytest.raises(GruardError) as error:
+        export_int8(weights, config, samples)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,242 @@
+"""The verdict: a good conversion passes, and for every check there is a harm that fails it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from convert.convert_run import Conversion, int8_model
+from convert.export import export_int8
+from convert.rollout import Rollout, roll
+from convert.validate import (
+    Check,
+    Evidence,
+    Verdict,
+    clean_checks,
+    detection_checks,
+    one_step_checks,
+    rollout_checks,
+)
+from edge_runtime import numerics
+from edge_runtime.flatbuffer import read_graph
+from edge_runtime.interpreter import KERNEL_ID, Int8Graph
+from edge_runtime.manifest import Manifest
+from edge_runtime.step import Model, build_model
+from train.cell import CellConfig
+from train.run_folder import Run
+
+if TYPE_CHECKING:
+    from conftest import Trial
+
+Checks = dict[str, Check]
+Weights = dict[str, np.ndarray]
+
+
+def judged(trial: "Trial", model: Model, int8_long: Rollout | None = None) -> Checks:
+    """All checks of a validation, on short streams."""
+    rows = trial.clean
+    long = int8_long or roll(model, np.concatenate([rows, rows]))
+    faulty = roll(model, trial.stream.rows)
+    evidence = Evidence(faulty, trial.float_faulty, trial.stream, long, trial.float_long)
+    checks = [
+        *one_step_checks(model, trial.reference, faulty),
+        *rollout_checks(long, trial.float_long, len(rows)),
+        *clean_checks([roll(model, rows)], [trial.float_clean]),
+        *detection_checks(model, evidence),
+    ]
+    return {check.name: check for check in checks}
+
+
+def failed(checks: Checks) -> set[str]:
+    return {name for name, check in checks.items() if not check.passed}
+
+
+@pytest.mark.slow
+def test_a_good_conversion_passes_in_full_length(conversion: Conversion) -> None:
+    assert conversion.verdict.passed and conversion.manifest.validation.passed
+    assert not conversion.manifest.validation.forced
+    assert len(conversion.verdict.checks) == 14
+    assert len(conversion.verdict.evidence.int8_long.records) >= 4000
+
+
+@pytest.mark.slow
+def test_a_good_conversion_passes_on_the_short_streams_too(
+    conversion: Conversion, trial: "Trial"
+) -> None:
+    checks = judged(trial, trial.quantised, trial.int8_long)
+    assert list(checks) == [check.name for check in conversion.verdict.checks]
+    assert failed(checks) == set()
+
+
+def other_graph(conversion: Conversion, model: bytes, scales: dict[str, float]) -> Model:
+    """The step around another int8 file; the scale of an output may be read wrongly."""
+    graph = read_graph(model, "spoiled")
+    tensors = list(graph.tensors)
+    for name, factor in scales.items():
+        index = graph.outputs[name]
+        tensors[index] = replace(tensors[index], scales=(tensors[index].scales[0] * factor,))
+    logit = graph.tensors[graph.outputs["logit"]]
+    softplus = numerics.softplus_table(logit.scales[0], logit.zero_points[0])
+    spoiled = replace(graph, tensors=tuple(tensors))
+    return build_model(conversion.manifest, Int8Graph(model, spoiled, softplus), "")
+
+
+def zeroed_gate(weights: Weights) -> None:
+    weights["logit_kernel"][:] = 0
+
+
+def stuck_state(weights: Weights) -> None:
+    half = weights["gru_0_bias"].shape[0] // 2
+    weights["gru_0_bias"][:half] = 40.0  # update gate forced to 1: the old state stays
+
+
+def noisy_correction(weights: Weights) -> None:
+    kernel = weights["correction_kernel"]
+    kernel += np.random.default_rng(0).normal(0, 0.5, kernel.shape).astype(np.float32)
+
+
+def permuted_channels(weights: Weights) -> None:
+    for name in ("logit", "correction"):
+        for part in ("kernel", "bias"):
+            weights[f"{name}_{part}"][...] = np.roll(weights[f"{name}_{part}"], 1, axis=-1)
+
+
+def threshold_times(factor: float) -> Callable[[Manifest], Manifest]:
+    def change(manifest: Manifest) -> Manifest:
+        old = manifest.thresholds[KERNEL_ID]
+        new = replace(old, value=old.value * factor, clear=old.clear * factor)
+        return replace(manifest, thresholds={KERNEL_ID: new})
+
+    return change
+
+
+def reversed_score(manifest: Manifest) -> Manifest:
+    weights = tuple(-weight for weight in manifest.score.weights)
+    return replace(manifest, score=replace(manifest.score, weights=weights))
+
+
+GATE, FORECAST, WORST = "one step: gate, max", "one step: forecast, RMS", "one step: forecast, max"
+STATE, LONG, GROWTH = (
+    "one step: state, RMS",
+    "rollout: state, RMS",
+    "rollout: state, last pass over first",
+)
+VARIANCE, DISAGREE = "clean: residual variance, worst channel", "clean: gates that disagree"
+RANKS, AUC, RECALL = (
+    "clean: score rank correlation",
+    "faults: AUC lost",
+    "faults: event recall lost",
+)
+SAME, KAPPA, DELAY = "alarms: agreement", "alarms: Cohen's kappa", "alarms: delay shift, p95"
+
+WEIGHTS: list[tuple[Callable[[Weights], None], set[str]]] = [
+    (zeroed_gate, {GATE, DISAGREE}),
+    (stuck_state, {STATE, LONG}),
+    (noisy_correction, {FORECAST, WORST, VARIANCE}),
+    (permuted_channels, {GATE, FORECAST}),
+]
+SCALES: list[tuple[str, set[str]]] = [
+    ("correction", {FORECAST, WORST}),
+    ("gate_next", {GATE}),
+    ("candidate_0", {STATE, LONG}),
+    ("update_0", {STATE}),
+]
+MANIFESTS: list[tuple[str, Callable[[Manifest], Manifest], set[str]]] = [
+    ("threshold too low", threshold_times(0.2), {SAME, KAPPA}),
+    ("threshold too high", threshold_times(2.5), {SAME, KAPPA, RECALL, DELAY}),
+    ("score reversed", reversed_score, {RANKS, AUC}),
+]
+DRIFT = {GROWTH}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("harm", "bitten"), WEIGHTS, ids=[h.__name__ for h, _ in WEIGHTS])
+def test_spoiled_weights_fail(
+    tiny_run: Run,
+    conversion: Conversion,
+    trial: "Trial",
+    harm: Callable[[Weights], None],
+    bitten: set[str],
+) -> None:
+    weights = {name: array.copy() for name, array in tiny_run.weights.items()}
+    harm(weights)
+    samples = [trace.inputs for trace in trial.float_faulty.traces[::5]]
+    model = export_int8(weights, CellConfig(**tiny_run.config.sizes), samples)
+    assert bitten <= failed(judged(trial, other_graph(conversion, model, {})))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("output", "bitten"), SCALES, ids=[name for name, _ in SCALES])
+def test_a_shifted_scale_of_any_output_fails(
+    conversion: Conversion, trial: "Trial", output: str, bitten: set[str]
+) -> None:
+    model = other_graph(conversion, conversion.model, {output: 1.7})
+    assert bitten <= failed(judged(trial, model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("harm", "bitten"), [case[1:] for case in MANIFESTS], ids=[case[0] for case in MANIFESTS]
+)
+def test_a_spoiled_manifest_fails(
+    conversion: Conversion,
+    trial: "Trial",
+    harm: Callable[[Manifest], Manifest],
+    bitten: set[str],
+) -> None:
+    model = int8_model(harm(conversion.manifest), conversion.model)
+    found = failed(judged(trial, model))
+    assert bitten <= found
+    assert not found & {GATE, FORECAST, WORST, STATE}
+
+
+@pytest.mark.slow
+def test_states_that_drift_apart_fail(trial: "Trial") -> None:
+    rows = len(trial.float_long.hidden)
+    good = trial.int8_long.hidden - trial.float_long.hidden
+    growing = np.linspace(0, 0.04, rows, dtype=np.float32)[:, np.newaxis]
+    drifting = replace(trial.int8_long, hidden=trial.float_long.hidden + good + growing)
+    found = {c.name: c for c in rollout_checks(drifting, trial.float_long, len(trial.clean))}
+    assert failed(found) == DRIFT
+    steady = replace(trial.int8_long, hidden=trial.float_long.hidden + np.float32(0.04))
+    assert not failed(
+        {c.name: c for c in rollout_checks(steady, trial.float_long, len(trial.clean))}
+    )
+
+
+@pytest.mark.slow
+def test_every_check_is_shown_to_fail(conversion: Conversion) -> None:
+    bitten = set.union(DRIFT, *(case[-1] for case in (*WEIGHTS, *SCALES, *MANIFESTS)))
+    assert bitten == {check.name for check in conversion.verdict.checks}
+
+
+@pytest.mark.slow
+def test_a_stream_without_a_single_hit_cannot_pass(conversion: Conversion, trial: "Trial") -> None:
+    deaf = threshold_times(1e6)(conversion.manifest)
+    quantised = int8_model(deaf, conversion.model)
+    silent = replace(
+        trial.float_faulty,
+        records=tuple(replace(r, alarm=False) for r in trial.float_faulty.records),
+    )
+    rolled = replace(trial.float_faulty, records=silent.records)
+    evidence = Evidence(rolled, silent, trial.stream, trial.int8_long, trial.float_long)
+    checks = {check.name: check for check in detection_checks(quantised, evidence)}
+    assert np.isnan(checks[DELAY].value) and not checks[DELAY].passed
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_number_never_passes(value: float) -> None:
+    check = Check("name", value, -float("inf"), float("inf"), "anything")
+    assert not check.passed
+    assert check.to_dict()["value"] is None and check.to_dict()["passed"] is False
+
+
+def test_limits_are_inclusive_and_one_failure_fails_the_verdict() -> None:
+    good = [Check("low", 1.0, 1.0, 2.0, ""), Check("high", 2.0, 1.0, 2.0, "")]
+    bad = [Check("low", 0.999, 1.0, 2.0, ""), Check("high", 2.001, 1.0, 2.0, "")]
+    assert all(check.passed for check in good) and not any(check.passed for check in bad)
+    nothing = None
+    assert Verdict(tuple(good), nothing).passed  # type: ignore[arg-type]
+    assert not Verdict((*good, bad[0]), nothing).passed  # type: ignore[arg-type]

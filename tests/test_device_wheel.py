@@ -1,0 +1,70 @@
+"""The device wheel: alone in a fresh environment with its declared dependencies."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_model
+
+from edge_runtime import __version__
+from train.recording import Recording, write_recording
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*command: str | Path, **options) -> subprocess.CompletedProcess[str]:  # type: ignore[no-untyped-def]
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, check=False, **options
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder]
+    run(sys.executable, "-m", "pip", "wheel", *options, ".", cwd=ROOT)
+    return folder / f"gruard-{__version__}-py3-none-any.whl"
+
+
+def test_the_wheel_holds_the_runtime_alone(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        rooms = {name.split("/")[0] for name in archive.namelist()}
+        metadata = archive.read(f"gruard-{__version__}.dist-info/METADATA").decode()
+    assert rooms == {"edge_runtime", f"gruard-{__version__}.dist-info"}
+    needed = [
+        line.split(":", 1)[1].split(";")[0].strip()
+        for line in metadata.splitlines()
+        if line.startswith("Requires-Dist:") and "extra ==" not in line
+    ]
+    names = {requirement.split(">")[0].split("<")[0] for requirement in needed}
+    assert names == {"click", "numpy", "tflite-runtime", "ai-edge-litert"}
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_where_nothing_else_is_installed(
+    wheel: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "device"
+    run(sys.executable, "-m", "venv", home)
+    python, gruard = home / "bin" / "python", home / "bin" / "gruard"
+    run(python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", wheel)
+    listed = json.loads(run(python, "-m", "pip", "list", "--format", "json").stdout)
+    assert not {"tensorflow", "tensorflow-cpu", "keras"} & {item["name"] for item in listed}
+
+    data = tmp_path / "rows.csv"
+    values = tiny_model.machine_rows(150, seed=9)
+    times = tiny_model.PERIOD * np.arange(150)
+    write_recording(data, Recording("tiny", tiny_model.CHANNELS, times, values, None, None))
+    run(gruard, "selftest", tiny_bundle, cwd=tmp_path)
+    run(gruard, "replay", tiny_bundle, data, "--out", "records.csv", cwd=tmp_path)
+    assert len((tmp_path / "records.csv").read_text().splitlines()) == 151
+    streamed = run(gruard, "run", tiny_bundle, "--source", data, cwd=tmp_path)
+    records = [json.loads(line) for line in streamed.stdout.splitlines()]
+    assert [record["index"] for record in records] == list(range(150))
+    assert records[-1]["tier"] == 1
