@@ -90,7 +90,8 @@ clean: ## remove what make made, but neither .venv nor data nor your runs
 	@touch $@
 
 environment:
-	@$(PY) -c "import click, numpy, scipy, matplotlib, tensorflow, yaml" || { \
+	@$(PY) -c "import sys; from importlib.util import find_spec; \
+	  sys.exit(not all(map(find_spec, 'click numpy scipy matplotlib tensorflow yaml'.split())))" || { \
 	  echo "$(PY) lacks a package; nothing is installed into your environment by itself:"; \
 	  echo "  $(PY) -m pip install -c constraints.txt '.[workstation,test]'"; exit 2; }
 

@@ -5,7 +5,7 @@ explained in docs/validation.md. Every check can fail, and the tests spoil a mod
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ class Verdict:
     """All checks and their evidence."""
 
     checks: tuple[Check, ...]
-    evidence: Evidence
+    evidence: Evidence = field(repr=False)
 
     @property
     def passed(self) -> bool:

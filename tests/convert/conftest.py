@@ -30,7 +30,7 @@ def run_copy(tiny_run: "Run", tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_run.path, tmp_path / "run"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trial:
     """A short version of the validation: the good int8 model, its float twin, and their streams."""
 

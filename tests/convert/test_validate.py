@@ -43,7 +43,7 @@ def judged(trial: "Trial", model: Model, int8_long: Rollout | None = None) -> Ch
     checks = [
         *one_step_checks(model, trial.reference, faulty),
         *rollout_checks(long, trial.float_long, len(rows)),
-        *clean_checks([roll(model, rows)], [trial.float_clean]),
+        *clean_checks([roll(model, rows)], [trial.float_clean], model.innovation_scale),
         *detection_checks(model, evidence),
     ]
     return {check.name: check for check in checks}
@@ -58,7 +58,8 @@ def test_a_good_conversion_passes_in_full_length(conversion: Conversion) -> None
     assert conversion.verdict.passed and conversion.manifest.validation.passed
     assert not conversion.manifest.validation.forced
     assert len(conversion.verdict.checks) == 14
-    assert len(conversion.verdict.evidence.int8_long.records) >= 4000
+    steps = len(conversion.verdict.evidence.int8_long.records)
+    assert steps >= 4000
 
 
 @pytest.mark.slow
