@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from convert.export import export_float, export_int8, input_widths
 from edge_runtime import numerics
-from edge_runtime.errors import GruardError
 from edge_runtime.flatbuffer import GraphSummary, read_graph
 from edge_runtime.graph_rules import ALLOWED_OPERATORS, REQUIRED_INPUTS, graph_faults
 from edge_runtime.interpreter import FloatGraph, Int8Graph
@@ -164,12 +163,3 @@ def test_a_keras_sequence_layer_is_refused_with_the_reason() -> None:
     faults = "\n".join(graph_faults(converted(sequence, float_ends=False)))
     assert "operator WHILE is not allowed: the GRU became a loop: export one step" in faults
     assert "signature inputs differ" in faults
-
-
-def test_a_step_that_tensorflow_cannot_convert_is_one_sentence() -> None:
-    config = CONFIGS[0]
-    weights = weights_of(config)
-    samples = [{n: np.full_like(v, np.nan) for n, v in s.items()} for s in inputs_of(config, 2)]
-    with pytest.raises(GruardError) as error:
-        export_int8(weights, config, samples)
-    assert "\n" not in str(error.value)

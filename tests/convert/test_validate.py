@@ -139,7 +139,7 @@ WEIGHTS: list[tuple[Callable[[Weights], None], set[str]]] = [
     (permuted_channels, {GATE, FORECAST}),
 ]
 SCALES: list[tuple[str, set[str]]] = [
-    ("correction", {FORECAST, WORST}),
+    ("correction", {FORECAST, VARIANCE}),
     ("gate_next", {GATE}),
     ("candidate_0", {STATE, LONG}),
     ("update_0", {STATE}),

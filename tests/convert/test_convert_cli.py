@@ -1,0 +1,304 @@
+"""`python -m convert` as its user meets it: the exit code is the verdict, an error is one line."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convert.bundle_writer import write_bundle
+from convert.convert_run import Conversion
+from edge_runtime.bundle import MEMBERS, read_bundle
+from edge_runtime.errors import GruardError
+from train.run_folder import Run, npz_bytes, read_arrays
+
+ROOT = Path(__file__).resolve().parents[2]
+Ended = subprocess.CompletedProcess[str]
+Call = Callable[..., tuple[int, str, str]]
+
+STARVED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+sys.argv[0] = 'convert'
+runpy.run_module('convert', run_name='__main__')
+"""
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run `python -m convert ARGS` in this process: exit code, stdout, stderr."""
+    from convert.__main__ import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["convert", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            assert isinstance(ended.code, int)
+            code = ended.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def refused(result: tuple[int, str, str]) -> str:
+    """The one line of a command that ended with exit code 2."""
+    code, out, err = result
+    assert code == 2 and out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("convert: ")
+    return line
+
+
+def convert(*arguments: object) -> Ended:
+    command = [sys.executable, "-m", "convert", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Whole commands in their own processes, and the folders they worked on."""
+
+    good: Path
+    bad: Path
+    starved_out: Path
+    results: dict[str, Ended]
+
+
+@pytest.fixture(scope="module")
+def commands(good_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Commands:
+    """A good run converted, one that fails its validation, with and without --force, and more."""
+    folder = tmp_path_factory.mktemp("commands")
+    good, bad, forced = (folder / name for name in ("good", "bad", "forced"))
+    for copy in (good, bad):
+        shutil.copytree(good_run.path, copy)
+    weights = read_arrays(bad / "weights.npz", "")
+    weights["correction_kernel"] *= np.float32(60)
+    (bad / "weights.npz").write_bytes(npz_bytes(weights))
+    starved = [sys.executable, "-c", STARVED, str(good), "--out", str(folder / "starved")]
+    jobs: dict[str, Callable[[], Ended]] = {
+        "good": lambda: convert(good, "--json"),
+        "bad": lambda: convert("bundle", bad),
+        "forced": lambda: convert(bad, "--force", "--json", "--out", forced, "--version", 7),
+        "starved": lambda: subprocess.run(
+            starved, cwd=ROOT, capture_output=True, text=True, check=False
+        ),
+    }
+    with ThreadPoolExecutor(2) as pool:
+        pending = {name: pool.submit(job) for name, job in jobs.items()}
+        results = {name: job.result() for name, job in pending.items()}
+    return Commands(good, bad, folder / "starved", results)
+
+
+@pytest.mark.slow
+def test_a_good_run_becomes_a_bundle_and_exit_code_0(commands: Commands) -> None:
+    ended = commands.results["good"]
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    facts = json.loads(ended.stdout)
+    assert facts["passed"] is True and all(check["passed"] for check in facts["checks"])
+    assert facts["bundle"] == str(commands.good / "bundle" / "tiny-1.gruard")
+    assert facts["threshold"].startswith("wish: 1 false alarms a day")
+    assert read_bundle(Path(facts["bundle"])).manifest.validation.passed
+    assert all(line.startswith("… ") for line in ended.stderr.splitlines())
+
+
+@pytest.mark.slow
+def test_another_process_converts_to_the_same_bytes(
+    commands: Commands, conversion: Conversion, tmp_path: Path
+) -> None:
+    here = write_bundle(conversion, tmp_path, force=False)
+    there = commands.good / "bundle" / "tiny-1.gruard"
+    for member in (*MEMBERS, "manifest.json"):
+        assert (here / member).read_bytes() == (there / member).read_bytes(), member
+
+
+@pytest.mark.slow
+def test_a_failed_validation_is_exit_code_1_and_no_bundle(commands: Commands) -> None:
+    ended = commands.results["bad"]
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert "FAIL  one step: forecast, RMS" in ended.stdout
+    last = ended.stdout.splitlines()[-1]
+    assert last == "FAILED its validation: no bundle was written (--force writes it, marked)"
+    assert not (commands.bad / "bundle").exists()
+
+
+@pytest.mark.slow
+def test_a_failed_bundle_is_written_on_demand_and_refused_by_the_device(
+    commands: Commands,
+) -> None:
+    ended = commands.results["forced"]
+    assert ended.returncode == 1
+    facts = json.loads(ended.stdout)
+    assert facts["passed"] is False
+    written = Path(facts["bundle"])
+    assert written.name == "tiny-7.gruard"
+    with pytest.raises(GruardError, match="failed its validation"):
+        read_bundle(written)
+    device = [sys.executable, "-m", "edge_runtime", "replay", str(written), "x.csv"]
+    asked = subprocess.run(device, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert asked.returncode == 2 and "failed its validation" in asked.stderr
+    marks = read_bundle(written, allow_failed=True).manifest.validation
+    assert not marks.passed and marks.forced
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_leaves_nothing(commands: Commands) -> None:
+    ended = commands.results["starved"]
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr
+    (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("… ")]
+    target = commands.starved_out / "tiny-1.gruard"
+    assert line == f"convert: {target}: cannot be written (File too large)"
+    assert list(commands.starved_out.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_bundle_is_judged_again_from_the_disk(commands: Commands, call: Call) -> None:
+    bundle = commands.good / "bundle" / "tiny-1.gruard"
+    code, out, _ = call("validate", bundle)
+    assert code == 0 and out.splitlines()[-1] == "passed"
+    assert "pass  golden vectors: differing" in out
+
+
+@pytest.mark.slow
+def test_a_golden_vector_that_differs_fails_the_judgement(
+    commands: Commands, call: Call, tmp_path: Path
+) -> None:
+    source = commands.good / "bundle" / "tiny-1.gruard"
+    bundle = Path(shutil.copytree(source, tmp_path / source.name))
+    golden = read_arrays(bundle / "golden.npz", "")
+    golden["outputs/gate_next"][3, 1] ^= 1
+    (bundle / "golden.npz").write_bytes(npz_bytes(golden))
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    digest = hashlib.sha256((bundle / "golden.npz").read_bytes()).hexdigest()
+    manifest["members"]["golden.npz"] = digest
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    code, out, _ = call("validate", bundle, "--run", commands.good, "--json")
+    assert code == 1
+    facts = json.loads(out)
+    failing = [check["name"] for check in facts["checks"] if not check["passed"]]
+    assert facts["passed"] is False and failing == ["golden vectors: differing"]
+
+
+def test_an_existing_bundle_is_refused_before_any_work(call: Call, run_copy: Path) -> None:
+    existing = run_copy / "bundle" / "tiny-3.gruard"
+    existing.mkdir(parents=True)
+    for words in (["bundle", run_copy, "--version", "3"], [run_copy, "--version", "3"]):
+        line = refused(call(*words))
+        assert f"{existing}: is already there; raise --version" in line
+
+
+def test_an_unfinished_run(call: Call, run_copy: Path) -> None:
+    (run_copy / "weights.npz").rename(run_copy / "checkpoint.npz")
+    line = refused(call(run_copy))
+    assert "run the same train command again to resume" in line
+    assert "not a finished run" in refused(call("bundle", run_copy / "nowhere"))
+
+
+def test_a_damaged_run(call: Call, run_copy: Path) -> None:
+    data = (run_copy / "rows.npz").read_bytes()
+    (run_copy / "rows.npz").write_bytes(data[: len(data) // 2])
+    assert "rows.npz: unreadable" in refused(call(run_copy))
+    assert not (run_copy / "bundle").exists()
+
+
+@pytest.mark.parametrize("member", [*MEMBERS, "manifest.json"])
+def test_a_truncated_bundle_is_not_judged(call: Call, bundle_copy: Path, member: str) -> None:
+    data = (bundle_copy / member).read_bytes()
+    (bundle_copy / member).write_bytes(data[: len(data) // 2])
+    line = refused(call("validate", bundle_copy, "--run", bundle_copy))
+    assert member in line and "copy the bundle again" in line
+
+
+def test_a_bundle_of_another_run_is_not_judged(
+    call: Call, bundle_copy: Path, run_copy: Path
+) -> None:
+    weights = read_arrays(run_copy / "weights.npz", "")
+    weights["logit_bias"] += np.float32(0.01)
+    (run_copy / "weights.npz").write_bytes(npz_bytes(weights))
+    line = refused(call("validate", bundle_copy, "--run", run_copy))
+    assert "was not made from the weights in" in line and "--run" in line
+
+
+def test_a_bundle_without_its_run_is_not_judged(call: Call, bundle_copy: Path) -> None:
+    assert "not a finished run" in refused(call("validate", bundle_copy))
+    assert "no such bundle" in refused(call("validate", bundle_copy / "nowhere"))
+
+
+def test_audit_takes_a_bundle_or_its_model(call: Call, tiny_bundle: Path) -> None:
+    for model in (tiny_bundle, tiny_bundle / "model.tflite"):
+        code, out, _ = call("audit", model, "--json")
+        facts = json.loads(out)
+        assert code == 0 and facts["faults"] == []
+        assert facts["bytes"] == (tiny_bundle / "model.tflite").stat().st_size
+        assert facts["dtypes"] == ["int32", "int8"] and facts["operators"]["FULLY_CONNECTED"] > 5
+    code, out, _ = call("audit", tiny_bundle)
+    assert code == 0 and "faults: none" in out.splitlines()
+
+
+def test_audit_refuses_the_float_step_with_the_reason(
+    call: Call, tiny_run: Run, tmp_path: Path
+) -> None:
+    from convert.export import export_float
+    from train.cell import CellConfig
+
+    file = tmp_path / "float.tflite"
+    file.write_bytes(export_float(tiny_run.weights, CellConfig(**tiny_run.config.sizes)))
+    code, out, _ = call("audit", file, "--json")
+    (fault, *_) = json.loads(out)["faults"]
+    assert code == 1 and "are not int8" in fault and "full-integer quantisation" in fault
+
+
+def test_audit_refuses_a_foreign_model(call: Call, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    from train.quiet import quiet_stderr
+
+    signature = tf.TensorSpec([1, 3], tf.float32, "x")
+    function = tf.function(lambda x: {"y": tf.nn.softmax(x)})
+    concrete = function.get_concrete_function(x=signature)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module())
+    file = tmp_path / "foreign.tflite"
+    with quiet_stderr():
+        file.write_bytes(converter.convert())
+    code, out, _ = call("audit", file)
+    assert code == 1
+    assert "operator SOFTMAX is not allowed" in out and "not a gruard step" in out
+
+
+def test_audit_of_what_is_no_model(call: Call, tmp_path: Path, tiny_bundle: Path) -> None:
+    assert "cannot be read (No such file" in refused(call("audit", tmp_path / "no.tflite"))
+    assert "cannot be read" in refused(call("audit", tmp_path))
+    file = tmp_path / "x.tflite"
+    file.write_bytes(b"hello, this is text")
+    assert "not a .tflite file" in refused(call("audit", file))
+    data = (tiny_bundle / "model.tflite").read_bytes()
+    for share in (10, 3, 2):
+        file.write_bytes(data[: len(data) // share])
+        assert "damaged .tflite file" in refused(call("audit", file))
+
+
+def test_help_needs_no_tensorflow() -> None:
+    blocked = (
+        "import runpy, sys; sys.modules.update(dict.fromkeys(['tensorflow', 'keras', 'scipy']));"
+        "sys.argv[0] = 'convert'; runpy.run_module('convert', run_name='__main__')"
+    )
+    for words in (["--help"], ["bundle", "-h"], ["validate", "-h"], ["audit", "--help"]):
+        command = [sys.executable, "-c", blocked, *words]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert "Exit code 0" in ended.stdout or "python -m convert RUN" in ended.stdout
+
+
+def test_a_wrong_option_is_exit_code_2(call: Call, run_copy: Path) -> None:
+    for words in (["--version", "0"], ["--false-alarms-per-day", "0"], ["--nonsense"]):
+        code, out, err = call(run_copy, *words)
+        assert code == 2 and out == "" and "Traceback" not in err and words[0] in err
