@@ -29,6 +29,7 @@ Say = Callable[[str], None]
 
 REPRESENTATIVE = 600
 GOLDEN = 64
+FEWEST_JUDGED = 2000
 # Enough rows to measure covariances; more would only take time.
 MOST_SHAPE_ROWS = 6000
 
@@ -62,7 +63,7 @@ def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conv
     manifest = calibrated(run, model, version, wished_per_day)
     say("validating int8 against float")
     quantised = int8_model(manifest, model)
-    verdict = validate(quantised, float_twin(manifest, float_model), held_out(run), stream)
+    verdict = validate(quantised, float_twin(manifest, float_model), judged_rows(run), stream)
     manifest = replace(
         manifest,
         validation=Validation(passed=verdict.passed, forced=not verdict.passed),
@@ -97,10 +98,26 @@ def held_out(run: Run) -> list[Float32]:
     return [*run.rows["calibrate"], *clean_test_rows(run)]
 
 
+def judged_rows(run: Run) -> list[Float32]:
+    """Rows to compare int8 and float on: held-out ones, and the latest training rows if too few.
+
+    It is the arithmetic that is compared, so rows that training saw do no harm; a handful of rows
+    repeated for ever would.
+    """
+    rows = held_out(run)
+    missing = FEWEST_JUDGED - sum(map(len, rows))
+    for recording in reversed(run.rows["train"]):
+        if missing <= 0:
+            break
+        rows.append(recording[-missing:])
+        missing -= len(rows[-1])
+    return rows
+
+
 def validation_stream(run: Run) -> FaultyRecording:
-    """Held-out rows with known faults."""
+    """The judged rows with known faults."""
     return faulty_twin(
-        held_out(run),
+        judged_rows(run),
         run.config.channels,
         run.config.period,
         run.weights["innovation_scale"],

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from convert.convert_run import float_twin, held_out, validation_stream
+from convert.convert_run import float_twin, judged_rows, validation_stream
 from convert.validate import Check, Verdict, validate
 from edge_runtime.bundle import read_bundle
 from edge_runtime.detector import Detector
@@ -27,7 +27,7 @@ def revalidate(bundle_folder: Path, run_folder: Path) -> Verdict:
     detector = Detector(bundle)
     float_model = export_float(run.weights, CellConfig(**run.config.sizes))
     reference = float_twin(bundle.manifest, float_model)
-    verdict = validate(detector.model, reference, held_out(run), validation_stream(run))
+    verdict = validate(detector.model, reference, judged_rows(run), validation_stream(run))
     return Verdict((_golden_check(detector), *verdict.checks), verdict.evidence)
 
 

@@ -16,7 +16,7 @@ Float32 = npt.NDArray[np.float32]
 LONGEST = 4000
 SPACING = 150
 # From hardly visible to gross, in channel scales: enough alarms to compare, and misses as well.
-FAULT_SIZES = (1.0, 12.0)
+FAULT_SIZES = (2.0, 24.0)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,17 @@ The same rules refuse a conversion on the workstation and a foreign file on the 
 from edge_runtime.flatbuffer import GraphSummary
 
 ALLOWED_OPERATORS = frozenset(
-    {"ADD", "SUB", "MUL", "FULLY_CONNECTED", "LOGISTIC", "TANH", "RELU", "QUANTIZE"}
+    {
+        "ADD",
+        "SUB",
+        "MUL",
+        "FULLY_CONNECTED",
+        "CONCATENATION",
+        "LOGISTIC",
+        "TANH",
+        "RELU",
+        "QUANTIZE",
+    }
 )
 REQUIRED_INPUTS = (
     "innovation",
@@ -23,7 +33,6 @@ _REASONS = {
     "WHILE": "the GRU became a loop: export one step, not a sequence layer",
     "IF": "control flow: export one step without branches",
     "DEQUANTIZE": "a float island: quantise the whole graph to int8",
-    "CONCATENATION": "it forces one scale on all its inputs: add one FULLY_CONNECTED per input",
 }
 
 

@@ -31,8 +31,10 @@ from edge_runtime.step import (
 )
 
 Float32 = npt.NDArray[np.float32]
-# linear(parts, kernel, bias, outputs): FC over the concatenated parts, split into equal outputs.
-Linear = Callable[[Sequence[tf.Tensor], tf.Tensor, tf.Tensor, int], list[tf.Tensor]]
+# Tensors [batch, n] side by side; those within one group share a range.
+Groups = Sequence[Sequence[tf.Tensor]]
+# linear(groups, kernel, bias, outputs): FC over everything in the groups, split into equal outputs.
+Linear = Callable[[Groups, tf.Tensor, tf.Tensor, int], list[tf.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -53,30 +55,38 @@ class CellConfig:
 
 
 def fused_linear(
-    parts: Sequence[tf.Tensor], kernel: tf.Tensor, bias: tf.Tensor, outputs: int
+    groups: Groups, kernel: tf.Tensor, bias: tf.Tensor, outputs: int
 ) -> list[tf.Tensor]:
-    """One matrix product for all parts and outputs: fewest operations, for training."""
-    joined = tf.concat(parts, 1) if len(parts) > 1 else parts[0]
-    total = tf.matmul(joined, kernel) + bias
+    """One matrix product for everything: fewest operations, for training."""
+    total = tf.matmul(_joined([part for group in groups for part in group]), kernel) + bias
     return tf.split(total, outputs, 1) if outputs > 1 else [total]
 
 
 def split_linear(
-    parts: Sequence[tf.Tensor], kernel: tf.Tensor, bias: tf.Tensor, outputs: int
+    groups: Groups, kernel: tf.Tensor, bias: tf.Tensor, outputs: int
 ) -> list[tf.Tensor]:
-    """One product per part and output, added up: no concatenation forces one int8 scale on all."""
+    """One product per group and output, added up, for int8.
+
+    A concatenation forces one scale on its parts. Within a group that costs nothing, and every sum
+    that is not needed saves a rounding; across groups the smaller range would lose its resolution.
+    """
     width = kernel.shape[1] // outputs
     results = []
     for column in range(0, kernel.shape[1], width):
         row, total = 0, None
-        for part in parts:
-            block = kernel[row : row + part.shape[1], column : column + width]
-            product = tf.matmul(part, block)
+        for group in groups:
+            joined = _joined(group)
+            block = kernel[row : row + joined.shape[1], column : column + width]
+            product = tf.matmul(joined, block)
             # The first product carries the bias, as a FULLY_CONNECTED does.
             total = product + bias[column : column + width] if total is None else total + product
-            row += part.shape[1]
+            row += joined.shape[1]
         results.append(total)
     return results
+
+
+def _joined(parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    return tf.concat(parts, 1) if len(parts) > 1 else parts[0]
 
 
 def cell_step(
@@ -90,28 +100,32 @@ def cell_step(
     Outputs: logit, gate_next, correction, and update_i, candidate_i, state_i per recurrent layer.
     """
 
-    def layer(parts: Sequence[tf.Tensor], name: str, outputs: int = 1) -> list[tf.Tensor]:
-        return linear(parts, weights[f"{name}_kernel"], weights[f"{name}_bias"], outputs)
+    def layer(groups: Groups, name: str, outputs: int = 1) -> list[tf.Tensor]:
+        return linear(groups, weights[f"{name}_kernel"], weights[f"{name}_bias"], outputs)
 
     states = [inputs[f"state_{i}"] for i in range(config.gru_layers)]
     names = ("evidence", "magnitude", "difference", "mask", "gate")
-    hidden = tf.nn.relu(layer([*(inputs[name] for name in names), *states], "gate_0")[0])
+    # All of these lie within ±1.
+    hidden = tf.nn.relu(layer([[*(inputs[name] for name in names), *states]], "gate_0")[0])
     for i in range(1, config.gate_layers):
-        hidden = tf.nn.relu(layer([hidden], f"gate_{i}")[0])
-    logit = layer([hidden], "logit")[0]
+        hidden = tf.nn.relu(layer([[hidden]], f"gate_{i}")[0])
+    logit = layer([[hidden]], "logit")[0]
     guarded = inputs["guarded"]
     gate = (inputs["mask"] - guarded) + guarded * tf.sigmoid(logit)
-    signal = [inputs["forecast"] + gate * inputs["innovation"], gate * inputs["evidence"], gate]
+    trusted = inputs["forecast"] + gate * inputs["innovation"]
+    # The trusted reading has a wider range; the rest, and every state, lies within ±1.
+    signal = [[trusted], [gate * inputs["evidence"], gate]]
     outputs = {"logit": logit, "gate_next": gate}
     for i, state in enumerate(states):
-        update, reset = (tf.sigmoid(v) for v in layer([*signal, state], f"gru_{i}", 2))
-        recurrent = layer([state], f"recurrent_{i}")[0]
+        with_state = [*signal[:-1], [*signal[-1], state]]
+        update, reset = (tf.sigmoid(v) for v in layer(with_state, f"gru_{i}", 2))
+        recurrent = layer([[state]], f"recurrent_{i}")[0]
         candidate = tf.tanh(layer(signal, f"candidate_{i}")[0] + reset * recurrent)
         following = candidate + update * (state - candidate)
         outputs |= {f"update_{i}": update, f"candidate_{i}": candidate, f"state_{i}": following}
-        signal = [following]
+        signal = [[following]]
     for i in range(config.head_layers):
-        signal = [tf.nn.relu(layer(signal, f"head_{i}")[0])]
+        signal = [[tf.nn.relu(layer(signal, f"head_{i}")[0])]]
     outputs["correction"] = layer(signal, "correction")[0]
     return outputs
 
@@ -133,7 +147,11 @@ def weight_shapes(config: CellConfig) -> dict[str, tuple[int, int]]:
 
 
 def _initial(
-    name: str, shape: tuple[int, int], rng: np.random.Generator
+    name: str,
+    shape: tuple[int, int],
+    rng: np.random.Generator,
+    channels: int,
+    still: npt.NDArray[np.int_],
 ) -> tuple[Float32, Float32]:
     kernel = rng.normal(0, 1 / np.sqrt(shape[0]), shape)
     bias = np.zeros(shape[1])
@@ -143,6 +161,9 @@ def _initial(
         bias += 2.0  # start with open gates
     elif name.startswith("gru_"):
         bias[: shape[1] // 2] = 1.0  # start with a slow update: z near one keeps the state
+    # Blocks of rows per channel: evidence, magnitude, difference; or trusted reading and evidence.
+    for block in range({"gate_0": 3, "gru_0": 2, "candidate_0": 2}.get(name, 0)):
+        kernel[block * channels + still] = 0.0
     return kernel.astype(np.float32), bias.astype(np.float32)
 
 
@@ -150,6 +171,8 @@ class AnomalyGatedGRU(keras.layers.Layer):
     """The trainable model around `cell_step`.
 
     config: sizes. highway: float32 [order, channels]. innovation_scale, gated: float32 [channels].
+    moving: bool [channels], False where no training row ever moves: what such a channel would do to
+    the forecast cannot be learned, so its weights start at zero instead of at random.
     """
 
     def __init__(
@@ -159,14 +182,18 @@ class AnomalyGatedGRU(keras.layers.Layer):
         innovation_scale: Float32,
         gated: Float32,
         seed: int = 0,
+        moving: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         super().__init__()
         self.config, self.highway = config, highway
         self.innovation_scale, self.gated = innovation_scale, gated
         rng = np.random.default_rng(seed)
         self.kernels: dict[str, keras.Variable] = {}
+        still = np.zeros(0, int) if moving is None else np.flatnonzero(~moving)
         for name, shape in weight_shapes(config).items():
-            for part, value in zip(("kernel", "bias"), _initial(name, shape, rng), strict=True):
+            for part, value in zip(
+                ("kernel", "bias"), _initial(name, shape, rng, config.channels, still), strict=True
+            ):
                 self.kernels[f"{name}_{part}"] = self.add_weight(
                     name=f"{name}_{part}",
                     shape=value.shape,

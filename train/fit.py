@@ -17,13 +17,14 @@ from edge_runtime.errors import GruardError
 from train.batches import Rows, draw_batch, window_length
 from train.cell import AnomalyGatedGRU, CellConfig
 from train.highway import fit_highway, innovation_scale
-from train.loss import losses
+from train.loss import BURN_IN, losses
 from train.quiet import quiet_stderr
 from train.run_folder import json_bytes, read_arrays, save_arrays, write_atomically
 
 Float32 = npt.NDArray[np.float32]
 LEARNING_RATE, CLIP_NORM = 3e-3, 1.0
 VALIDATION_WINDOWS = 48
+SHORTEST_CHECK = 2 * BURN_IN
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,13 @@ def fit(
     highway = fit_highway(train.values, train.masks, config.order)
     scale = innovation_scale(train.values, train.masks, highway)
     gated = (~exogenous).astype(np.float32)
-    model = AnomalyGatedGRU(config, highway, scale, gated, budget.seed)
+    moving = np.concatenate(train.values).std(axis=0) > 0
+    model = AnomalyGatedGRU(config, highway, scale, gated, budget.seed, moving)
     trainer = Trainer(model, budget.steps)
     key = _key(config, budget, (*train.values, *train.masks, gated))
     progress = _restore(checkpoint, trainer, key)
     length = window_length(train)
-    check_rows = validate.longer_than(length) if validate.values else validate
-    # Too short to hold a window: fresh faults on training rows still tell when to stop.
-    check_rows = check_rows if check_rows.values else train
-    check = draw_batch(
-        check_rows, length, VALIDATION_WINDOWS, exogenous, np.random.default_rng(budget.seed + 1)
-    )
+    check = _check_batch(train, validate, length, exogenous, budget.seed)
     started = time.monotonic()
     with quiet_stderr():
         first = trainer.validate(check)
@@ -96,6 +93,18 @@ def fit(
     seconds = progress.seconds + time.monotonic() - started
     weights = {**progress.best, "highway": highway, "innovation_scale": scale}
     return Fit(weights, progress.history, seconds)
+
+
+def _check_batch(
+    train: Rows, validate: Rows, length: int, exogenous: npt.NDArray[np.bool_], seed: int
+) -> dict[str, Float32]:
+    """The batch that tells when to stop, from `validate` unless that is too short for a window."""
+    longest = max(map(len, validate.values), default=0)
+    rows = train
+    if longest >= SHORTEST_CHECK:
+        length, rows = min(length, longest), validate
+    usable = rows.longer_than(length)
+    return draw_batch(usable, length, VALIDATION_WINDOWS, exogenous, np.random.default_rng(seed + 1))
 
 
 class Trainer:

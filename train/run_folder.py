@@ -7,6 +7,7 @@ metrics.json   what training measured;  learning.png: its picture
 """
 
 import hashlib
+import io
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -76,7 +77,6 @@ def save_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
 
 def npz_bytes(arrays: dict[str, npt.NDArray[Any]]) -> bytes:
     """An .npz archive whose bytes depend on the arrays alone (numpy's own carries the clock)."""
-    import io
     import zipfile
 
     buffer = io.BytesIO()
@@ -146,8 +146,13 @@ def read_config(path: Path) -> Config:
 def read_arrays(file: Path, advice: str) -> dict[str, npt.NDArray[Any]]:
     """Arrays of an .npz file; a GruardError that ends in `advice` when it is damaged."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        data = file.read_bytes()
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        # A damaged directory may hide members; its last record says how many there are.
+        if len(arrays) != int.from_bytes(data[-12:-10], "little"):
+            raise ValueError("members are missing")
+        return arrays
     except Exception as error:
         # numpy, zipfile and zlib have a dozen exceptions for damaged archives.
         raise GruardError(f"{file}: unreadable ({error}); {advice}") from None

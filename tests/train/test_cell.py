@@ -44,7 +44,7 @@ class WeightsGraph:
         def outputs(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             return cell_step(model.tensors(), model.config, inputs, linear)
 
-        self._outputs = tf.function(outputs)
+        self._outputs = tf.function(outputs, autograph=False)
         self.state_sizes = (model.config.gru_units,) * model.config.gru_layers
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -92,7 +92,7 @@ def compiled(
     model: AnomalyGatedGRU,
 ) -> Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]:
     """The whole-sequence form as training compiles it; reads the weights at every call."""
-    graph = tf.function(model.call)
+    graph = tf.function(model.call, autograph=False)
 
     def run(values: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
         outputs = graph(tf.constant(values[np.newaxis]), tf.constant(mask[np.newaxis]))
@@ -255,8 +255,9 @@ def test_split_products_add_up_to_the_fused_one(
     parts = [tf.constant(rng.normal(size=(2, w)).astype(np.float32)) for w in widths]
     kernel = tf.constant(rng.normal(size=(sum(widths), outputs * width)).astype(np.float32))
     bias = tf.constant(rng.normal(size=outputs * width).astype(np.float32))
-    fused = fused_linear(parts, kernel, bias, outputs)
-    split = split_linear(parts, kernel, bias, outputs)
+    groups = [parts[:1], parts[1:]] if len(parts) > 1 else [parts]
+    fused = fused_linear(groups, kernel, bias, outputs)
+    split = split_linear(groups, kernel, bias, outputs)
     assert len(fused) == len(split) == outputs
     for a, b in zip(fused, split, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)

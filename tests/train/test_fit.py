@@ -1,6 +1,5 @@
 """Training: it learns, the seed decides every bit, and a kill costs nothing but time."""
 
-import io
 import signal
 import subprocess
 import sys
@@ -164,9 +163,8 @@ def test_a_damaged_checkpoint_is_refused(
 ) -> None:
     data = bytearray(uninterrupted.checkpoint.read_bytes())
     data[len(data) // 2] ^= 4
-    foreign = io.BytesIO()
-    np.savez(foreign, weights=np.zeros(3))
-    content = {"empty": b"", "cut": data[:999], "bit": data, "foreign": foreign.getvalue()}
+    foreign = npz_bytes({"weights": np.zeros(3)})
+    content = {"empty": b"", "cut": data[:999], "bit": data, "foreign": foreign}
     checkpoint = tmp_path / "checkpoint.npz"
     checkpoint.write_bytes(content[damage])
     with pytest.raises(GruardError, match=r"checkpoint\.npz: .*; add --force to start anew"):

@@ -171,7 +171,7 @@ def test_a_config_with_an_unknown_or_missing_key_is_refused(run_copy: Path) -> N
 
 @given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 @settings(
-    max_examples=150,
+    max_examples=300,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
