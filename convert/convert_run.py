@@ -27,7 +27,7 @@ from train.run_folder import Run
 Float32 = npt.NDArray[np.float32]
 Say = Callable[[str], None]
 
-REPRESENTATIVE = 600
+REPRESENTATIVE, REPRESENTATIVE_ROWS = 600, 2000
 GOLDEN = 64
 FEWEST_JUDGED = 2000
 # Enough rows to measure covariances; more would only take time.
@@ -139,6 +139,7 @@ def representative(run: Run, float_model: bytes) -> list[Mapping[str, Float32]]:
         run.config.period,
         run.weights["innovation_scale"],
         run.config.seed + 2,
+        REPRESENTATIVE_ROWS,
     )
     traces = roll(model, twin.rows).traces
     picked = np.unique(np.linspace(0, len(traces) - 1, REPRESENTATIVE).astype(int))

@@ -31,6 +31,7 @@ class ValidityRules:
     high: Float32
     max_step: Float32
     stuck_after: Float32
+    none: bool  # no channel has any rule
 
 
 def validity_rules(channels: tuple[Channel, ...], period: float | None) -> ValidityRules:
@@ -47,6 +48,9 @@ def validity_rules(channels: tuple[Channel, ...], period: float | None) -> Valid
         high=vector([c.high for c in channels], np.inf),
         max_step=vector(steps, np.inf),
         stuck_after=vector([c.stuck_after for c in channels], np.inf),
+        none=all(
+            rule is None for c in channels for rule in (c.low, c.high, c.max_rate, c.stuck_after)
+        ),
     )
 
 
@@ -69,7 +73,9 @@ def check_validity(
     longer than the stuck rule allows. After a jump the rate rule gives way as time passes, so a
     true new level is believed again.
     """
-    finite = np.abs(values) < BEYOND_BELIEF  # False for NaN, too
+    finite: Bools = np.abs(values) < BEYOND_BELIEF  # False for NaN, too
+    if rules.none:
+        return finite, state
     jump = np.abs(values - state.last)
     plausible = ~(jump > rules.max_step * state.since)  # NaN before the first reading: plausible
     in_range = (values >= rules.low) & (values <= rules.high)

@@ -168,7 +168,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("train: interrupted; the same command resumes where it stopped", err=True)
+        click.echo("train: interrupted; the same command, without --force, resumes it", err=True)
         sys.exit(130)
 
 

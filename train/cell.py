@@ -214,8 +214,10 @@ class AnomalyGatedGRU(keras.layers.Layer):
         for name, variable in self.kernels.items():
             variable.assign(arrays[name])
 
-    def call(self, values: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The whole-sequence form.
+    def call(
+        self, values: tf.Tensor, mask: tf.Tensor, state_noise: float = 0.0
+    ) -> dict[str, tf.Tensor]:
+        """The whole-sequence form. The states carry normal noise of deviation `state_noise`.
 
         values, mask: float32 [batch, time, channels], values 0 where the mask is 0. Returns
         forecast, gate, logit, trusted [batch, time, channels] and the top layer's state
@@ -234,6 +236,9 @@ class AnomalyGatedGRU(keras.layers.Layer):
         history = tf.tile(times[0], [1, order])
         gate, correction = tf.ones_like(times[0]), tf.zeros_like(times[0])
         states = [tf.zeros([batch, self.config.gru_units]) for _ in range(self.config.gru_layers)]
+        # The same noise in every step of training, so that a resumed training repeats it.
+        shape = (steps, batch, self.config.gru_units)
+        noise = state_noise * tf.random.stateless_normal(shape, seed=(0, 0))
 
         def body(t, history, gate, correction, states, arrays):  # type: ignore[no-untyped-def]
             x, m = times[t], masks[t]
@@ -258,7 +263,7 @@ class AnomalyGatedGRU(keras.layers.Layer):
             }
             out = cell_step(weights, self.config, inputs, fused_linear)
             trusted = mu + out["gate_next"] * innovation
-            states = [out[f"state_{i}"] for i in range(len(states))]
+            states = [out[f"state_{i}"] + noise[t] for i in range(len(states))]
             produced = {
                 "forecast": mu,
                 "gate": out["gate_next"],

@@ -104,7 +104,9 @@ def _check_batch(
     if longest >= SHORTEST_CHECK:
         length, rows = min(length, longest), validate
     usable = rows.longer_than(length)
-    return draw_batch(usable, length, VALIDATION_WINDOWS, exogenous, np.random.default_rng(seed + 1))
+    return draw_batch(
+        usable, length, VALIDATION_WINDOWS, exogenous, np.random.default_rng(seed + 1)
+    )
 
 
 class Trainer:

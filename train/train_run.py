@@ -29,6 +29,8 @@ from train.settings import Settings, find_settings, load_settings
 from train.split import Split, clean_parts, split_by_time
 
 MINIMUM_ROWS = 200
+# A short recording has told all it can after this many steps per training row.
+STEPS_PER_ROW, FEWEST_STEPS = 2, 300
 # The state forgets within some tens of samples; parts this far apart share nothing.
 LARGEST_GAP = 128
 FAR = 5.0  # channel scales between the middle of a held-out part and that of training
@@ -69,6 +71,8 @@ def train_run(request: Request, sizes: CellConfig, budget: Budget, say: Say, rep
     train = standard_rows([r.values for r in split.train], channels, period)
     validate = standard_rows([r.values for r in split.validate], channels, period)
     _make_folder(request.out)
+    most = max(STEPS_PER_ROW * train.total, FEWEST_STEPS)
+    budget = replace(budget, steps=min(budget.steps, most))
     say(_describe(split, len(channels), period))
     for sentence in _unlike_training(split, channels):
         say(f"warning: {sentence}")

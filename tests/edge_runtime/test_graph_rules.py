@@ -70,7 +70,6 @@ def test_a_loop_is_refused_with_the_way_out() -> None:
     [
         ("IF", "export one step without branches"),
         ("DEQUANTIZE", "quantise the whole graph to int8"),
-        ("CONCATENATION", "one FULLY_CONNECTED per input"),
         ("CUSTOM edgetpu-custom-op", "only TFLite's built-in ADD, FULLY_CONNECTED"),
         ("BUILTIN 77", "only TFLite's built-in ADD, FULLY_CONNECTED"),
         ("SPLIT", "only ADD, FULLY_CONNECTED"),

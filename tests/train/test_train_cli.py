@@ -265,7 +265,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interrupte
 def test_ctrl_c_ends_with_130_and_keeps_the_checkpoint(interrupted: Interrupted) -> None:
     assert interrupted.code == 130 and "Traceback" not in interrupted.stderr
     last = interrupted.stderr.splitlines()[-1]
-    assert last == "train: interrupted; the same command resumes where it stopped"
+    assert last == "train: interrupted; the same command, without --force, resumes it"
     assert interrupted.left == {"config.json", "rows.npz", "checkpoint.npz"}
 
 
