@@ -164,6 +164,10 @@ def main() -> None:
     except GruardError as error:
         click.echo(f"train: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # A full disk or a missing permission, wherever it strikes.
+        click.echo(f"train: {error.filename or 'writing'}: {error.strerror}", err=True)
+        sys.exit(GruardError.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

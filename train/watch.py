@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -95,7 +95,9 @@ def read_watch(wheel: Path, sha256: str = WHEEL_SHA256) -> tuple[WatchRecording,
         raise GruardError(f"{wheel}: {MEMBER} is not laid out as expected ({error!r})") from None
 
 
-def extract_watch(wheel: Path, folder: Path, sha256: str = WHEEL_SHA256) -> None:
+def extract_watch(
+    wheel: Path, folder: Path, sha256: str = WHEEL_SHA256, demo: Mapping[str, Any] = DEMO
+) -> None:
     """Write `EXERCISE/personNN-SIDE.csv` for every recording, demo.csv and a README.txt.
 
     The folder appears complete or not at all; GruardError when it is there already.
@@ -111,7 +113,7 @@ def extract_watch(wheel: Path, folder: Path, sha256: str = WHEEL_SHA256) -> None
             path = target / item.exercise / item.recording.name
             path.parent.mkdir(exist_ok=True)
             write_recording(path, item.recording)
-        write_recording(target / "demo.csv", demo_stream(recordings, **DEMO))
+        write_recording(target / "demo.csv", demo_stream(recordings, **demo))
         (target / "README.txt").write_text(README, encoding="utf-8")
         target.rename(folder)
 

@@ -73,10 +73,14 @@ def test_every_recording_is_read(wheel: Path) -> None:
         np.testing.assert_array_equal(item.recording.values, values.astype(np.float32))
 
 
+DEMO = {"person": 2, "side": "right", "normal": "ROW", "others": ("PEN",), "rows": 2}
+
+
 def test_extraction_writes_ordinary_recordings(wheel: Path, tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "watch"
-    extract_watch(wheel, folder, sha256(wheel))
-    assert {path.name for path in folder.iterdir()} == {"PEN", "ROW", "README.txt"}
+    extract_watch(wheel, folder, sha256(wheel), DEMO)
+    assert {path.name for path in folder.iterdir()} == {"PEN", "ROW", "README.txt", "demo.csv"}
+    assert read_recordings([folder / "demo.csv"]).recordings[0].labels is not None
     assert "BSD 3-Clause" in (folder / "README.txt").read_text()
     dataset = read_recordings([folder / "ROW"])
     assert [Path(r.name).name for r in dataset.recordings] == [
