@@ -85,7 +85,7 @@ clean: ## remove what make made, but neither .venv nor data nor your runs
 .venv/.ready: pyproject.toml constraints.txt
 	@echo "making .venv (the first time this downloads about 300 MB)"
 	@test -x .venv/bin/python || $(BASE) -m venv .venv
-	$(PY) -m pip install --disable-pip-version-check --no-compile \
+	$(PY) -m pip install --disable-pip-version-check \
 	    --constraint constraints.txt --editable '.[workstation,test]'
 	@touch $@
 

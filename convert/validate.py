@@ -97,7 +97,7 @@ def validate(
         *clean_checks(
             roll_all(quantised, clean), roll_all(reference, clean), quantised.innovation_scale
         ),
-        *detection_checks(quantised, evidence),
+        *detection_checks(quantised, reference, evidence),
     ]
     return Verdict(tuple(checks), evidence)
 
@@ -170,12 +170,13 @@ def clean_checks(
     ]
 
 
-def detection_checks(model: Model, evidence: Evidence) -> list[Check]:
+def detection_checks(quantised: Model, reference: Model, evidence: Evidence) -> list[Check]:
     """The same faults, found alike and at the same time, with the threshold that ships."""
     a, b, stream = evidence.int8_faulty, evidence.float_faulty, evidence.stream
     both = a.settled & b.settled
     drop = auc(b.score[both], stream.faulty[both]) - auc(a.score[both], stream.faulty[both])
-    same, kappa = agreement(*_decisions(model, a, b, both))
+    margins = (_margins(quantised, a), _margins(reference, b))
+    same, kappa = agreement(*_decisions(*margins, both))
     alarm_a, alarm_b = (np.array([r.alarm for r in side.records]) for side in (a, b))
     events = [e for e in intervals(stream.faulty) if both[e[0] : e[1]].all()]
     hits_a, hits_b = first_hits(alarm_a, events, GRACE), first_hits(alarm_b, events, GRACE)
@@ -206,18 +207,22 @@ def detection_checks(model: Model, evidence: Evidence) -> list[Check]:
 
 
 def _decisions(
-    model: Model, a: Rollout, b: Rollout, settled: npt.NDArray[np.bool_]
+    a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], settled: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Debounced decisions of both models, without those that hang by a thread in both.
+    """Debounced decisions of two score margins, without those that hang by a thread in both.
 
     A fault that creeps over the threshold does so some samples earlier in one arithmetic; while
     both scores are within a tenth of the threshold, which of them is above it says nothing.
     """
-    threshold, rule = model.manifest.thresholds[KERNEL_ID].value, model.manifest.alarm
-    first, second = (debounce(side.score.astype(np.float64), rule) for side in (a, b))
-    near = np.maximum(np.abs(first - threshold), np.abs(second - threshold)) < TIE * abs(threshold)
-    used = settled[rule.n - 1 :] & ~near
-    return (first > threshold)[used], (second > threshold)[used]
+    used = settled[-len(a) :] & (np.maximum(np.abs(a), np.abs(b)) >= TIE)
+    return (a > 0)[used], (b > 0)[used]
+
+
+def _margins(model: Model, rollout: Rollout) -> npt.NDArray[np.float64]:
+    """Debounced score over the model's own threshold, as a share of the threshold."""
+    threshold = model.manifest.thresholds[KERNEL_ID].value
+    scores = debounce(rollout.score.astype(np.float64), model.manifest.alarm)
+    return (scores - threshold) / abs(threshold)
 
 
 def _next_states(inputs: Mapping[str, Float32], outputs: Mapping[str, Float32]) -> Float32:

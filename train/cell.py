@@ -236,8 +236,9 @@ class AnomalyGatedGRU(keras.layers.Layer):
         history = tf.tile(times[0], [1, order])
         gate, correction = tf.ones_like(times[0]), tf.zeros_like(times[0])
         states = [tf.zeros([batch, self.config.gru_units]) for _ in range(self.config.gru_layers)]
-        # The same noise in every step of training, so that a resumed training repeats it.
-        shape = (steps, batch, self.config.gru_units)
+        # The same noise for clean and faulty twins, whose states are compared, and in every step of
+        # training, so that a resumed training repeats it.
+        shape = (steps, 1, self.config.gru_units)
         noise = state_noise * tf.random.stateless_normal(shape, seed=(0, 0))
 
         def body(t, history, gate, correction, states, arrays):  # type: ignore[no-untyped-def]

@@ -44,7 +44,7 @@ def judged(trial: "Trial", model: Model, int8_long: Rollout | None = None) -> Ch
         *one_step_checks(model, trial.reference, faulty),
         *rollout_checks(long, trial.float_long, len(rows)),
         *clean_checks([roll(model, rows)], [trial.float_clean], model.innovation_scale),
-        *detection_checks(model, evidence),
+        *detection_checks(model, trial.reference, evidence),
     ]
     return {check.name: check for check in checks}
 
@@ -223,7 +223,7 @@ def test_a_stream_without_a_single_hit_cannot_pass(conversion: Conversion, trial
     )
     rolled = replace(trial.float_faulty, records=silent.records)
     evidence = Evidence(rolled, silent, trial.stream, trial.int8_long, trial.float_long)
-    checks = {check.name: check for check in detection_checks(quantised, evidence)}
+    checks = {check.name: check for check in detection_checks(quantised, trial.reference, evidence)}
     assert np.isnan(checks[DELAY].value) and not checks[DELAY].passed
 
 

@@ -70,9 +70,9 @@ def test_a_loop_is_refused_with_the_way_out() -> None:
     [
         ("IF", "export one step without branches"),
         ("DEQUANTIZE", "quantise the whole graph to int8"),
-        ("CUSTOM edgetpu-custom-op", "only TFLite's built-in ADD, FULLY_CONNECTED"),
-        ("BUILTIN 77", "only TFLite's built-in ADD, FULLY_CONNECTED"),
-        ("SPLIT", "only ADD, FULLY_CONNECTED"),
+        ("CUSTOM edgetpu-custom-op", "only TFLite's built-in ADD, CONCATENATION, FULLY_CONNECTED"),
+        ("BUILTIN 77", "only TFLite's built-in ADD, CONCATENATION, FULLY_CONNECTED"),
+        ("SPLIT", "only ADD, CONCATENATION, FULLY_CONNECTED"),
     ],
 )
 def test_each_forbidden_operator_comes_with_its_fix(

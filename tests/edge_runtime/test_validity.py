@@ -31,7 +31,11 @@ def test_both_limits_are_still_in_range() -> None:
 
 
 def test_without_rules_every_finite_reading_is_usable() -> None:
-    assert all(usable([0.0, 1e38, -1e38, 1e-40, 0.0, 0.0, 0.0]))
+    assert all(usable([0.0, 1e29, -1e29, 1e-40, 0.0, 0.0, 0.0]))
+
+
+def test_what_no_sensor_reads_is_not_usable() -> None:
+    assert usable([1e30, -1e38, 2.0]) == [False, False, True]
 
 
 def test_a_jump_is_believed_only_after_the_time_it_needs() -> None:

@@ -23,7 +23,9 @@ class Oracle:
             name: tf.Variable(value, dtype=tf.float32) for name, value in answers.items()
         }
 
-    def __call__(self, values: tf.Tensor, masks: tf.Tensor) -> dict[str, tf.Tensor]:
+    def __call__(
+        self, values: tf.Tensor, masks: tf.Tensor, state_noise: float
+    ) -> dict[str, tf.Tensor]:
         return {name: tf.convert_to_tensor(value) for name, value in self.answers.items()}
 
 
