@@ -3,10 +3,12 @@
 import json
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from edge_runtime.errors import GruardError
+from train.command import run_command
 
 FOLDER = click.Path(path_type=Path)
 
@@ -171,23 +173,9 @@ def _ending(passed: bool, written: Path | None) -> str:
     return "FAILED its validation: no bundle was written (--force writes it, marked)"
 
 
-def main() -> None:
-    """Run the command; errors the user can mend are one line and exit code 2."""
-    try:
-        cli(standalone_mode=False)
-    except GruardError as error:
-        click.echo(f"convert: {error}", err=True)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        # A full disk or a missing permission, wherever it strikes.
-        click.echo(f"convert: {error.filename or 'writing'}: {error.strerror}", err=True)
-        sys.exit(GruardError.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("convert: interrupted; nothing was written", err=True)
-        sys.exit(130)
+def main() -> NoReturn:
+    """The command line."""
+    run_command(cli, "convert", "interrupted; nothing was written")
 
 
 if __name__ == "__main__":

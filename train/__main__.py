@@ -1,11 +1,11 @@
 """`python -m train`: make a model from a recording, or make recordings to try it on."""
 
-import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
-from edge_runtime.errors import GruardError
+from train.command import run_command
 
 FILE = click.Path(path_type=Path)
 
@@ -157,23 +157,9 @@ def watch(out: Path, wheel: Path | None) -> None:
     click.echo(f"{out}: 140 recordings and demo.csv", err=True)
 
 
-def main() -> None:
-    """Run the command; errors the user can mend are one line and exit code 2."""
-    try:
-        cli(standalone_mode=False)
-    except GruardError as error:
-        click.echo(f"train: {error}", err=True)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        # A full disk or a missing permission, wherever it strikes.
-        click.echo(f"train: {error.filename or 'writing'}: {error.strerror}", err=True)
-        sys.exit(GruardError.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("train: interrupted; the same command, without --force, resumes it", err=True)
-        sys.exit(130)
+def main() -> NoReturn:
+    """The command line."""
+    run_command(cli, "train", "interrupted; the same command, without --force, resumes it")
 
 
 if __name__ == "__main__":
