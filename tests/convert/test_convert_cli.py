@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -302,3 +303,19 @@ def test_a_wrong_option_is_exit_code_2(call: Call, run_copy: Path) -> None:
     for words in (["--version", "0"], ["--false-alarms-per-day", "0"], ["--nonsense"]):
         code, out, err = call(run_copy, *words)
         assert code == 2 and out == "" and "Traceback" not in err and words[0] in err
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_middle_leaves_nothing(tiny_run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "bundles"
+    command = [sys.executable, "-m", "convert", str(tiny_run.path), "--out", str(out)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    for line in process.stderr:
+        if "quantising" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait() == 130
+    assert "convert: interrupted; nothing was written" in rest and "Traceback" not in rest
+    assert not out.exists() or list(out.iterdir()) == []

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import faulty_worker
@@ -59,27 +60,32 @@ def test_a_full_device_drops_and_counts() -> None:
     assert sink.dropped == 3
 
 
-@pytest.fixture
-def file_limit() -> Iterator[int]:
-    """A file may not grow beyond this many bytes: the kernel cuts a write short, as a full disk."""
-    limit = 1000
+@contextmanager
+def files_below(limit: int) -> Iterator[None]:
+    """A file may not grow beyond `limit` bytes: the kernel cuts a write short, as a full disk does.
+
+    Not a fixture: pytest's own output, which may be a file, must not fall under the limit.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_half_a_line_is_taken_back(tmp_path: Path, file_limit: int) -> None:
+def test_half_a_line_is_taken_back(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
-    sink = open_sink(str(path))
-    for index in range(20):
-        sink.write(record(index))
-    sink.close()
+    with files_below(1000):
+        sink = open_sink(str(path))
+        for index in range(20):
+            sink.write(record(index))
+        sink.close()
     lines = path.read_text().splitlines()
     assert [json.loads(line)["index"] for line in lines] == list(range(20 - sink.dropped))
-    assert 0 < sink.dropped < 20 and path.stat().st_size < file_limit
+    assert 0 < sink.dropped < 20 and path.stat().st_size < 1000
 
 
 @pytest.mark.parametrize("reader_may_leave", [True, False])
