@@ -130,9 +130,7 @@ def representative(run: Run, float_model: bytes) -> list[Mapping[str, Float32]]:
 
     Ranges that only ever saw clean rows would clip exactly when it matters.
     """
-    graph = read_graph(float_model, "float model")
-    draft = _float_draft(run, float_model)
-    model = build_model(draft, FloatGraph(float_model, graph), "")
+    model = float_twin(_float_draft(run, float_model), float_model)
     twin = faulty_twin(
         run.rows["train"],
         run.config.channels,

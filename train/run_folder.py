@@ -23,7 +23,6 @@ from train.split import Split
 
 Float32 = npt.NDArray[np.float32]
 PARTS = ("train", "validate", "calibrate", "test")
-SIZES = ("channels", "gru_layers", "gru_units", "gate_layers", "gate_units", "head_layers", "order")
 
 
 @dataclass(frozen=True)
