@@ -33,10 +33,11 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo train convert validate run test lint wheel benchmark clean environment
+.PHONY: help demo train convert validate run test lint wheel benchmark \
+        benchmark-accuracy clean environment
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: demo/timeline.png ## real data to a supervised detector and its picture, in one go
 	@echo
@@ -76,6 +77,9 @@ benchmark: $(READY) ## training speed, start-up, memory and step time on this ma
 	$(PY) -m benchmarks.train
 	$(PY) -m benchmarks.device $(DEMO_BUNDLE)
 
+benchmark-accuracy: $(READY) $(if $(PYTHON),,.venv/.benchmark) ## hours: gruard beside simpler detectors
+	$(PY) -m benchmarks.accuracy $(ARGS)
+
 clean: ## remove what make made, but neither .venv nor data nor your runs
 	rm -rf demo dist build runs/watch .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
@@ -87,6 +91,12 @@ clean: ## remove what make made, but neither .venv nor data nor your runs
 	@test -x .venv/bin/python || $(BASE) -m venv .venv
 	$(PY) -m pip install --disable-pip-version-check \
 	    --constraint constraints.txt --editable '.[workstation,test]'
+	@touch $@
+
+# Detectors of other libraries, which nothing else needs.
+.venv/.benchmark: .venv/.ready
+	$(PY) -m pip install --disable-pip-version-check \
+	    --constraint constraints.txt --editable '.[benchmark]'
 	@touch $@
 
 environment:

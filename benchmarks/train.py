@@ -22,6 +22,7 @@ import tensorflow as tf
 from benchmarks.machine import machine
 from train.cell import AnomalyGatedGRU, CellConfig
 from train.fit import CLIP_NORM, LEARNING_RATE, Trainer
+from train.highway import Highway
 from train.quiet import quiet_stderr
 
 WINDOWS, LENGTH, CHANNELS, UNITS = 24, 128, 8, 32
@@ -31,8 +32,9 @@ ROUNDS = 30
 def gated_step(batch: dict[str, tf.Tensor]) -> Callable[[], object]:
     """One step of our training."""
     config = CellConfig(channels=CHANNELS, gru_units=UNITS, gate_units=UNITS)
-    highway = np.zeros((config.order, CHANNELS), np.float32)
-    highway[0] = 1.0
+    own = np.zeros((config.order, CHANNELS), np.float32)
+    own[0] = 1.0
+    highway = Highway(own, np.zeros((0, 0), np.float32))
     ones = np.ones(CHANNELS, np.float32)
     trainer = Trainer(AnomalyGatedGRU(config, highway, 0.3 * ones, ones), steps=ROUNDS)
     return lambda: trainer.train(batch)

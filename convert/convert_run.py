@@ -3,32 +3,43 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from convert.draft import (
     draft_manifest,
+    forecast_constants,
     with_fallback_limits,
+    with_level_of,
     with_score_centres,
     with_score_shapes,
+    with_smoothing,
     with_state_limit,
 )
-from convert.rollout import roll, roll_all
+from convert.rollout import Rollout, rescored, roll, roll_all
 from convert.streams import FaultyRecording, clean_test_rows, faulty_twin
 from convert.threshold import calibrate_threshold
 from convert.validate import Verdict, validate
-from edge_runtime.flatbuffer import read_graph
-from edge_runtime.interpreter import KERNEL_ID, FloatGraph, Int8Graph
+from edge_runtime.fallback import Fallback
+from edge_runtime.flatbuffer import NO_GRAPH, read_graph
+from edge_runtime.interpreter import FloatGraph, Int8Graph, NoGraph
 from edge_runtime.manifest import Manifest, Validation
-from edge_runtime.step import Model, build_model
+from edge_runtime.record import Sample
+from edge_runtime.step import Model, Recurrent, Traces, build_model, initial_state, step
+from train.folds import cut_folds
+from train.linear import fold_weights
 from train.run_folder import Run
+
+if TYPE_CHECKING:
+    from train.cell import CellConfig
 
 Float32 = npt.NDArray[np.float32]
 Say = Callable[[str], None]
 
 REPRESENTATIVE, REPRESENTATIVE_ROWS = 600, 2000
-GOLDEN = 64
+GOLDEN, GOLDEN_EVERY = 64, 8
 FEWEST_JUDGED = 2000
 # Enough rows to measure covariances; more would only take time.
 MOST_SHAPE_ROWS = 6000
@@ -48,22 +59,16 @@ class Conversion:
 
 def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conversion:
     """Convert `run`; the verdict says whether the result may ship."""
-    from convert.export import export_float, export_int8
     from train.cell import CellConfig
 
     config = CellConfig(**run.config.sizes)
-    say("exporting one float step")
-    float_model = export_float(run.weights, config)
     stream = validation_stream(run)
-    say("rolling out the float model for representative states")
-    samples = representative(run, float_model)
-    say("quantising to int8")
-    model = export_int8(run.weights, config, samples)
-    say("measuring clean rows with the int8 model")
+    model, float_model = (b"", b"") if config.linear else exported(run, config, say)
+    say("measuring clean rows as the device will see them")
     manifest = calibrated(run, model, version, wished_per_day)
     say("validating int8 against float")
-    quantised = int8_model(manifest, model)
-    verdict = validate(quantised, float_twin(manifest, float_model), judged_rows(run), stream)
+    shipped = shipped_model(manifest, model)
+    verdict = validate(shipped, float_twin(manifest, float_model), judged_rows(run), stream)
     manifest = replace(
         manifest,
         validation=Validation(passed=verdict.passed, forced=not verdict.passed),
@@ -73,14 +78,28 @@ def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conv
         manifest=manifest,
         model=model,
         float_model=float_model,
-        golden=golden_vectors(quantised, stream),
+        golden=golden_vectors(shipped, stream),
         calibration=_calibration_rows(run),
         verdict=verdict,
     )
 
 
-def int8_model(manifest: Manifest, model: bytes) -> Model:
-    """The int8 file in the runtime's step."""
+def exported(run: Run, config: "CellConfig", say: Say) -> tuple[bytes, bytes]:
+    """The step as an int8 and as a float .tflite file."""
+    from convert.export import export_float, export_int8
+
+    say("exporting one float step")
+    float_model = export_float(run.weights, config)
+    say("rolling out the float model for representative states")
+    samples = representative(run, float_model)
+    say("quantising to int8")
+    return export_int8(run.weights, config, samples), float_model
+
+
+def shipped_model(manifest: Manifest, model: bytes) -> Model:
+    """The int8 file, or nothing for a linear model, in the runtime's step."""
+    if manifest.linear:
+        return build_model(manifest, NoGraph(), "")
     softplus = np.array(manifest.tables.softplus, np.float32)
     graph = read_graph(model, "converted model")
     return build_model(manifest, Int8Graph(model, graph, softplus), "")
@@ -88,9 +107,16 @@ def int8_model(manifest: Manifest, model: bytes) -> Model:
 
 def float_twin(manifest: Manifest, float_model: bytes) -> Model:
     """The float file in the runtime's step, with every other constant the same."""
+    if manifest.linear:
+        return build_model(manifest, NoGraph(), "")
     return build_model(
         manifest, FloatGraph(float_model, read_graph(float_model, "float model")), ""
     )
+
+
+def clean_rows(run: Run) -> list[Float32]:
+    """All rows a linear model is fitted and cross-fitted on."""
+    return [*run.rows["train"], *run.rows["validate"], *run.rows["calibrate"]]
 
 
 def held_out(run: Run) -> list[Float32]:
@@ -145,37 +171,80 @@ def representative(run: Run, float_model: bytes) -> list[Mapping[str, Float32]]:
 
 
 def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> Manifest:
-    """The manifest with every constant and threshold, measured with the int8 file."""
-    manifest = draft_manifest(run, read_graph(model, "converted model"), version)
-    shape_rows = _share(run.rows["train"] + run.rows["validate"], MOST_SHAPE_ROWS)
-    seen = roll_all(int8_model(manifest, model), shape_rows)
-    manifest = with_score_shapes(manifest, seen)
-    calibration = roll_all(int8_model(manifest, model), run.rows["calibrate"])
-    manifest = with_score_centres(manifest, calibration)
-    manifest = with_fallback_limits(manifest, [*seen, *calibration])
-    manifest = with_state_limit(manifest, [*seen, *calibration])
-    final = int8_model(manifest, model)
-    calibration = roll_all(final, run.rows["calibrate"])
-    unseen = roll_all(final, clean_test_rows(run))
+    """The manifest with every constant and threshold, measured with what ships."""
+    graph = read_graph(model, "converted model") if model else NO_GRAPH
+    draft = draft_manifest(run, graph, version)
+    if draft.linear:
+        drafts = _fold_drafts(run, draft)
+        folds = _rolled(run, drafts)
+        seen = [rollout for fold in folds for rollout in fold]
+        draft = with_score_shapes(draft, seen)
+        drafts = [
+            with_level_of(replace(draft, forecast=fold.forecast), _others(folds, i))
+            for i, fold in enumerate(drafts)
+        ]
+        unseen = [rollout for fold in _rolled(run, drafts) for rollout in fold]
+    else:
+        shape_rows = _share(run.rows["train"] + run.rows["validate"], MOST_SHAPE_ROWS)
+        seen = roll_all(shipped_model(draft, model), shape_rows)
+        draft = with_score_shapes(draft, seen)
+        unseen = roll_all(shipped_model(draft, model), run.rows["calibrate"])
+    manifest = with_score_centres(with_smoothing(draft, unseen), unseen)
+    manifest = with_fallback_limits(manifest, [*seen, *unseen])
+    manifest = with_state_limit(manifest, [*seen, *unseen])
+    shipped = shipped_model(manifest, model)
+    unseen = [rescored(rollout, shipped.score) for rollout in unseen]
+    test = roll_all(shipped, clean_test_rows(run))
     threshold = calibrate_threshold(
-        [r.score[r.settled] for r in calibration],
         [r.score[r.settled] for r in unseen],
+        [r.score[r.settled] for r in test],
         wished_per_day,
         run.config.period,
         manifest.alarm,
     )
-    return replace(manifest, thresholds={KERNEL_ID: threshold})
+    return replace(manifest, thresholds={shipped.graph.kernel_id: threshold})
+
+
+def _fold_drafts(run: Run, draft: Manifest) -> list[Manifest]:
+    """The draft with the forecast of each fold of a linear run."""
+    folds = range(len(cut_folds(clean_rows(run))))
+    weights = [{**run.weights, **fold_weights(run.weights, fold)} for fold in folds]
+    return [replace(draft, forecast=forecast_constants(w)) for w in weights]
+
+
+def _rolled(run: Run, drafts: Sequence[Manifest]) -> list[list[Rollout]]:
+    """All clean rows of a linear run, each fold rolled by the draft that never saw it."""
+    folds = zip(drafts, cut_folds(clean_rows(run)), strict=True)
+    return [roll_all(shipped_model(draft, b""), pieces) for draft, pieces in folds]
+
+
+def _others(folds: Sequence[Sequence[Rollout]], left_out: int) -> list[Rollout]:
+    return [r for number, fold in enumerate(folds) if number != left_out for r in fold]
 
 
 def golden_vectors(model: Model, stream: FaultyRecording) -> dict[str, npt.NDArray[np.generic]]:
-    """Float inputs and raw int8 outputs of steps over the faulty stream, for the self-test."""
-    assert isinstance(model.graph, Int8Graph)
-    traces = roll(model, stream.rows[: 8 * GOLDEN]).traces[::8]
+    """Steps over the faulty stream for the self-test: forecasts, graph inputs and int8 outputs.
+
+    forecast [n, channels] follows from history [n, order, channels] and correction [n, channels].
+    """
+    state, fallback = initial_state(model), Fallback(model.manifest, "")
+    picked: list[tuple[Recurrent, Traces]] = []
+    for index, values in enumerate(stream.rows[: GOLDEN_EVERY * GOLDEN]):
+        sample = Sample(index, None, values)
+        before = state.recurrent
+        _, state, traces = step(model, sample, state, fallback.step(sample))
+        if before is not None and index % GOLDEN_EVERY == 0:
+            picked.append((before, traces))
     golden: dict[str, npt.NDArray[np.generic]] = {
-        f"inputs/{name}": np.array([t.inputs[name] for t in traces]) for name in traces[0].inputs
+        "history": np.array([before.history for before, _ in picked]),
+        "correction": np.array([before.correction for before, _ in picked]),
+        "forecast": np.array([traces.forecast for _, traces in picked]),
     }
-    codes = [model.graph.codes(t.inputs) for t in traces]
-    golden |= {f"outputs/{name}": np.array([c[name] for c in codes]) for name in codes[0]}
+    if isinstance(model.graph, Int8Graph):
+        for name in model.manifest.inputs:
+            golden[f"inputs/{name}"] = np.array([traces.inputs[name] for _, traces in picked])
+        codes = [model.graph.codes(traces.inputs) for _, traces in picked]
+        golden |= {f"outputs/{name}": np.array([c[name] for c in codes]) for name in codes[0]}
     return golden
 
 

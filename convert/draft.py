@@ -10,22 +10,28 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.signal import lfilter
 
-from convert.rollout import Rollout
+from convert.rollout import Rollout, rescored
 from edge_runtime import manifest as m
 from edge_runtime import numerics
 from edge_runtime.errors import GruardError
 from edge_runtime.fallback import VIEWS, initial_views, update_views
 from edge_runtime.flatbuffer import GraphSummary
+from edge_runtime.interpreter import HOST_KERNEL_ID, KERNEL_ID
+from edge_runtime.score import PARTS, score_constants
 from train.run_folder import Run
+from train.score_shapes import inverse_root, residual_scale
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
-SMOOTHING = 0.1
-WEIGHTS = (1.0, 1.0, 0.5, 1.0)  # residual, distance, level, gate
-SMALLEST_RESIDUAL_SCALE = 0.05
-SHRINKAGE = 0.01
+# Forecast errors of most machines come in clusters: smoothing for longer would blur an alarm and
+# gain nothing. Where they are white, a long memory finds what no single reading shows.
+QUICK, PATIENT = (0.2, 0.1), (0.03, 0.03)  # attack, decay
+WHITE = 1.4  # deviation of smoothed clean parts, over what white noise would leave
+LEVEL_WEIGHT = 1.0
+SMALLEST_DEVIATION = 1e-3
 FALLBACK_SMOOTHING, FALLBACK_SLACK = 0.1, 1.0
 FALLBACK_MARGIN = 1.5  # over the largest value clean rows ever showed
 FEWEST_SAME, FEWEST_MISSING = 32, 48
@@ -39,8 +45,10 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
     config, count = run.config, len(run.config.channels)
     zeros, ones = (0.0,) * count, (1.0,) * count
     identity = _matrix(np.eye(count))
-    logit = graph.tensors[graph.outputs["logit"]]
-    softplus = numerics.softplus_table(logit.scales[0], logit.zero_points[0])
+    softplus = np.zeros(256, np.float32)
+    if "logit" in graph.outputs:
+        logit = graph.tensors[graph.outputs["logit"]]
+        softplus = numerics.softplus_table(logit.scales[0], logit.zero_points[0])
     return m.Manifest(
         schema=m.SCHEMA,
         name=config.name,
@@ -49,12 +57,10 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
         channels=config.channels,
         inputs=_tensors(graph, graph.inputs),
         outputs=_tensors(graph, graph.outputs),
-        forecast=m.Forecast(
-            _matrix(run.weights["highway"]), _vector(run.weights["innovation_scale"])
-        ),
+        forecast=forecast_constants(run.weights),
         score=m.Score(
-            SMOOTHING,
-            WEIGHTS,
+            *QUICK,
+            (1.0, 1.0, LEVEL_WEIGHT, float("logit" in graph.outputs)),
             (0.0,) * 4,
             (1.0,) * 4,
             ones,
@@ -65,11 +71,14 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
             identity,
         ),
         alarm=m.Alarm(m=2, n=3, clear_after=10),
-        tiers=tier_bounds(config.period, sum(len(rows) for rows in run.rows["train"])),
+        tiers=tier_bounds(
+            config.period,
+            _warmup(run, graph),
+        ),
         fallback=m.Fallback(
             FALLBACK_SMOOTHING, FALLBACK_SLACK, *((UNLIMITED,) * count for _ in VIEWS)
         ),
-        thresholds={"tflite-builtin": _no_threshold()},
+        thresholds={KERNEL_ID if graph.outputs else HOST_KERNEL_ID: _no_threshold()},
         tables=m.Tables(_vector(softplus), _vector(numerics.log_table())),
         validation=m.Validation(passed=False, forced=False),
         provenance=m.Provenance(config.data_sha256, run.weights_sha256, config.seed, {}),
@@ -77,8 +86,25 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
     )
 
 
-def tier_bounds(period: float | None, train_rows: int) -> m.Tiers:
-    """Bounds of the tiers; a short recording gets a shorter warm-up."""
+def forecast_constants(weights: Mapping[str, Float32]) -> m.Forecast:
+    """The linear part of a run's weights."""
+    return m.Forecast(
+        _matrix(weights["highway"]),
+        _matrix(weights["cross"]),
+        _vector(weights["innovation_scale"]),
+    )
+
+
+def _warmup(run: Run, graph: GraphSummary) -> int:
+    """Samples until the state has settled; a highway alone needs no more than its lags, twice."""
+    if not graph.inputs:
+        return 2 * len(run.weights["highway"])
+    rows = sum(len(rows) for rows in run.rows["train"])
+    return int(np.clip(rows // 20, SHORTEST_WARMUP, WARMUP))
+
+
+def tier_bounds(period: float | None, warmup: int) -> m.Tiers:
+    """Bounds of the tiers, in samples of `period` seconds."""
     seconds = period or 1.0
     return m.Tiers(
         closed_limit=48,
@@ -89,7 +115,7 @@ def tier_bounds(period: float | None, train_rows: int) -> m.Tiers:
         resync_all=24,
         window=max(round(WINDOW_SECONDS / seconds), WINDOW_SECONDS),
         hour=max(round(HOUR_SECONDS / seconds), HOUR_SECONDS),
-        warmup=int(np.clip(train_rows // 20, SHORTEST_WARMUP, WARMUP)),
+        warmup=warmup,
         frozen_limit=32,
         saturated_limit=1.0,
         agree=100,
@@ -97,39 +123,79 @@ def tier_bounds(period: float | None, train_rows: int) -> m.Tiers:
 
 
 def with_score_shapes(draft: m.Manifest, seen: Sequence[Rollout]) -> m.Manifest:
-    """Residual scales and covariances from rollouts over training and early-stopping rows."""
-    errors = np.concatenate([(r.value - r.forecast) * r.mask for r in seen]).astype(np.float64)
-    values = np.concatenate([r.value * r.mask for r in seen]).astype(np.float64)
-    masks = np.concatenate([r.mask for r in seen]) > 0
-    scale = [
-        float(np.quantile(np.abs(errors[masks[:, i], i]), 0.99)) if masks[:, i].any() else 1.0
-        for i in range(errors.shape[1])
-    ]
+    """Residual scales and covariances from rollouts over clean rows."""
+    # The first forecasts of a rollout rest on readings that were never taken.
+    skip = len(draft.forecast.highway)
+    errors = np.concatenate([((r.value - r.forecast) * r.mask)[skip:] for r in seen])
+    values = np.concatenate([(r.value * r.mask)[skip:] for r in seen])
+    masks = np.concatenate([r.mask[skip:] for r in seen])
     score = replace(
         draft.score,
-        residual_scale=_vector(np.maximum(scale, SMALLEST_RESIDUAL_SCALE)),
-        distance_root=_matrix(_inverse_root(errors)),
-        level_root=_matrix(_inverse_root(values)),
+        residual_scale=_vector(residual_scale(errors, masks)),
+        distance_root=_matrix(inverse_root(errors)),
+        level_root=_matrix(inverse_root(values)),
     )
     return replace(draft, score=score)
 
 
-def with_score_centres(draft: m.Manifest, held_out: Sequence[Rollout]) -> m.Manifest:
-    """Mean and deviation of the smoothed parts on settled calibration rows.
+def with_level_of(draft: m.Manifest, seen: Sequence[Rollout]) -> m.Manifest:
+    """The shape of the level from other rows than those it will be measured on.
+
+    A level that wanders looks familiar to a covariance that saw it, and only to that.
+    """
+    values = np.concatenate([r.value * r.mask for r in seen])
+    return replace(draft, score=replace(draft.score, level_root=_matrix(inverse_root(values))))
+
+
+def with_smoothing(draft: m.Manifest, unseen: Sequence[Rollout]) -> m.Manifest:
+    """How long the score remembers, from clean rows the model never saw.
+
+    Patient where the residual and the distance average out as white noise does; the level, which
+    wanders slowly in every machine, is left out there.
+    """
+    attack = PATIENT[0]
+    ratios = []
+    for part in (PARTS.index("residual"), PARTS.index("distance")):
+        raw = [np.array([t.parts[part] for t in r.traces])[r.settled] for r in unseen]
+        joined = np.concatenate(raw).astype(np.float64)
+        smooth = np.concatenate([_smoothed(r - joined.mean(), attack) for r in raw])
+        ratios.append(smooth.std() / max(float(joined.std()), 1e-9))
+    white = np.sqrt(attack / (2 - attack))
+    if np.mean(ratios) > WHITE * white:
+        return draft
+    residual, distance, _, gate = draft.score.weights
+    weights = (residual, distance, 0.0, gate)
+    score = replace(draft.score, attack=PATIENT[0], decay=PATIENT[1], weights=weights)
+    return replace(draft, score=score)
+
+
+def with_score_centres(draft: m.Manifest, unseen: Sequence[Rollout]) -> m.Manifest:
+    """Mean and deviation of the smoothed parts on settled rows the model never saw.
 
     Raises GruardError when no row has settled.
     """
-    parts = np.concatenate([r.parts[r.settled] for r in held_out]).astype(np.float64)
+    settled = [(r, np.flatnonzero(r.settled)) for r in unseen]
+    parts = np.array([r.traces[i].parts for r, rows in settled for i in rows], np.float64)
     if not len(parts):
         raise GruardError(
             "the calibration rows end before the model has settled; "
             "record the healthy machine for longer"
         )
-    terms = np.concatenate([r.terms[r.settled] for r in held_out]).astype(np.float64).mean(axis=0)
+    terms = np.array([r.traces[i].terms for r, rows in settled for i in rows], np.float64)
+    # The smoothed parts start from the mean of the unsmoothed ones, as on the device.
+    draft = _centred(draft, parts.mean(axis=0), np.ones(len(PARTS)), terms.mean(axis=0))
+    smooth = [rescored(r, score_constants(draft)) for r in unseen]
+    parts = np.concatenate([r.parts[r.settled] for r in smooth]).astype(np.float64)
+    terms = np.concatenate([r.terms[r.settled] for r in smooth]).astype(np.float64)
+    deviation = np.maximum(parts.std(axis=0), SMALLEST_DEVIATION)
+    return _centred(draft, parts.mean(axis=0), deviation, terms.mean(axis=0))
+
+
+def _centred(draft: m.Manifest, mean: Float64, std: Float64, terms: Float64) -> m.Manifest:
     score = replace(
         draft.score,
-        part_mean=_vector(parts.mean(axis=0)),
-        part_std=_vector(np.maximum(parts.std(axis=0), 1e-3)),
+        part_mean=_vector(mean),
+        part_std=_vector(std),
         residual_mean=_vector(terms[0]),
         evidence_mean=_vector(terms[1]),
         level_mean=_vector(terms[2]),
@@ -171,11 +237,10 @@ def with_state_limit(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manifest:
     return replace(draft, tiers=tiers)
 
 
-def _inverse_root(rows: Float64) -> Float64:
-    """W with WᵀW = (C + aI)⁻¹ for the second moments C of `rows` [n, channels]."""
-    moments = rows.T @ rows / len(rows)
-    shrunk = moments + SHRINKAGE * np.eye(len(moments))
-    return np.linalg.inv(np.linalg.cholesky(shrunk))
+def _smoothed(series: Float64, rate: float) -> Float64:
+    """Exponential smoothing of a series [n] that starts at 0."""
+    smooth: Float64 = lfilter([rate], [1, rate - 1], series)
+    return smooth
 
 
 def _tensors(graph: GraphSummary, names: Mapping[str, int]) -> dict[str, m.Tensor]:
@@ -195,8 +260,8 @@ def _no_threshold() -> m.Threshold:
 
 
 def _vector(values: npt.ArrayLike) -> m.Vector:
-    """float32 values as Python floats, exactly."""
-    return tuple(float(v) for v in np.asarray(values, np.float32))
+    """float32 values as the shortest Python floats that give the same float32 again."""
+    return tuple(float(str(v)) for v in np.asarray(values, np.float32))
 
 
 def _matrix(values: npt.ArrayLike) -> m.Matrix:

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from edge_runtime.errors import GruardError
 from edge_runtime.flatbuffer import read_graph
-from edge_runtime.graph_rules import graph_faults
+from edge_runtime.graph_rules import graph_faults, signature
 from edge_runtime.step import GRAPH_FORECAST_CLIP, GRAPH_INNOVATION_CLIP
 from train.cell import CellConfig, cell_step, split_linear
 from train.quiet import quiet_stderr
@@ -48,7 +48,8 @@ def export_int8(
     representative: dicts of named float32 vectors [n], as the runtime feeds them. Raises
     GruardError when the result holds anything but int8 arithmetic on the allowed operators.
     """
-    inputs = list(representative)
+    widths = input_widths(config)
+    inputs = [{name: sample[name] for name in widths} for sample in representative]
     samples = [{k: v[np.newaxis] for k, v in sample.items()} for sample in inputs]
     samples += [{k: v[np.newaxis] for k, v in c.items()} for c in _corners(inputs)]
     converter = _converter(weights, config)
@@ -86,9 +87,11 @@ def _corners(samples: Sequence[Mapping[str, Float32]]) -> list[dict[str, Float32
     for sign in (-1.0, 1.0):
         corner = {name: np.full_like(value, sign) for name, value in samples[0].items()}
         corner |= {
-            name: sign * bound * np.ones_like(corner[name]) for name, bound in BOUNDS.items()
+            name: sign * bound * np.ones_like(corner[name])
+            for name, bound in BOUNDS.items()
+            if name in corner
         }
-        for name in ("magnitude", "mask", "guarded", "gate"):
+        for name in {"magnitude", "mask", "guarded", "gate"} & set(corner):
             corner[name] = np.maximum(corner[name], 0)
         corners.append(corner)
     rng = np.random.default_rng(0)
@@ -97,6 +100,7 @@ def _corners(samples: Sequence[Mapping[str, Float32]]) -> list[dict[str, Float32
         mixed = {
             name: half * bound * rng.choice(SIGNS, sample[name].shape)
             for name, bound in BOUNDS.items()
+            if name in sample
         }
         corners.append({**sample, **mixed})
     return [{k: v.astype(np.float32) for k, v in corner.items()} for corner in corners]
@@ -104,26 +108,26 @@ def _corners(samples: Sequence[Mapping[str, Float32]]) -> list[dict[str, Float32
 
 def input_widths(config: CellConfig) -> dict[str, int]:
     """Width of every graph input by name."""
-    names = ("innovation", "forecast", "evidence", "magnitude", "difference", "mask", "guarded")
-    widths = dict.fromkeys((*names, "gate"), config.channels)
-    return widths | {f"state_{i}": config.gru_units for i in range(config.gru_layers)}
+    inputs, _ = signature(config.gru_layers, bool(config.gate_layers))
+    return {
+        name: config.gru_units if name.startswith("state_") else config.channels
+        for name in sorted(inputs)
+    }
 
 
 def _converter(weights: Mapping[str, Float32], config: CellConfig) -> tf.lite.TFLiteConverter:
-    layers = range(config.gru_layers)
-    kept = ["logit", "gate_next", "correction"]
-    kept += [f"{part}_{i}" for part in ("update", "candidate") for i in layers]
+    _, kept = signature(config.gru_layers, bool(config.gate_layers))
 
     @tf.function
     def step(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = cell_step(weights, config, inputs, split_linear)
-        return {name: outputs[name] for name in kept}
+        return {name: outputs[name] for name in sorted(kept)}
 
     holder = tf.Module()
     holder.step = step
-    signature = {
+    specification = {
         name: tf.TensorSpec([1, width], tf.float32, name)
         for name, width in input_widths(config).items()
     }
-    concrete = step.get_concrete_function(**signature)
+    concrete = step.get_concrete_function(**specification)
     return tf.lite.TFLiteConverter.from_concrete_functions([concrete], holder)

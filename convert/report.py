@@ -10,7 +10,6 @@ import numpy as np
 
 from convert.validate import Check, Evidence, Verdict
 from edge_runtime.flatbuffer import GraphSummary
-from edge_runtime.interpreter import KERNEL_ID
 from edge_runtime.manifest import Manifest
 
 STYLE = """
@@ -38,13 +37,13 @@ def table(checks: Sequence[Check]) -> str:
 
 def report_json(manifest: Manifest, graph: GraphSummary, verdict: Verdict) -> dict[str, Any]:
     """Everything the report says, for programs."""
-    threshold = manifest.thresholds[KERNEL_ID]
+    kernel, threshold = next(iter(manifest.thresholds.items()))
     return {
         "name": manifest.name,
         "version": manifest.version,
         "passed": verdict.passed,
         "checks": [check.to_dict() for check in verdict.checks],
-        "kernel": KERNEL_ID,
+        "kernel": kernel,
         "threshold": {
             "value": threshold.value,
             "method": threshold.method,
@@ -75,7 +74,7 @@ def graph_facts(graph: GraphSummary) -> dict[str, Any]:
 
 def report_html(manifest: Manifest, graph: GraphSummary, verdict: Verdict) -> str:
     """A page that stands alone: verdict, promise, picture, checks, graph, provenance."""
-    threshold = manifest.thresholds[KERNEL_ID]
+    kernel, threshold = next(iter(manifest.thresholds.items()))
     facts = graph_facts(graph)
     title = html.escape(f"{manifest.name} {manifest.version}")
     word = (
@@ -89,7 +88,7 @@ def report_html(manifest: Manifest, graph: GraphSummary, verdict: Verdict) -> st
 <style>{STYLE}</style>
 <h1>{title}</h1>
 <p>The int8 model against its float twin, step by step: {word}.</p>
-<p>{html.escape(threshold.statement)}. Threshold {threshold.value:.2f} on kernel {KERNEL_ID}
+<p>{html.escape(threshold.statement)}. Threshold {threshold.value:.2f} on kernel {kernel}
 ({html.escape(threshold.method)}).</p>
 <img alt="scores, state error and one-step agreement" src="data:image/png;base64,{picture}">
 <table><tr><th><th>check<th>value<th>limits<th>of what</tr>{rows}</table>
@@ -114,7 +113,8 @@ def draw(evidence: Evidence, threshold: float) -> bytes:
     a, b = evidence.int8_faulty, evidence.float_faulty
     correlation.plot(a.score - b.score, linewidth=0.7, color="#7a4fa3")
     correlation.set_title("score, int8 minus float", fontsize=10)
-    error = np.sqrt(((evidence.int8_long.hidden - evidence.float_long.hidden) ** 2).mean(axis=1))
+    difference = evidence.int8_long.hidden - evidence.float_long.hidden
+    error = np.sqrt((difference**2).sum(axis=1) / max(difference.shape[1], 1))
     states.plot(error, linewidth=0.7, color="#1f6f8b")
     states.axhline(0.05, linestyle="--", color="#999999", linewidth=0.8)
     states.set_title(

@@ -21,11 +21,12 @@ def revalidate(bundle_folder: Path, run_folder: Path) -> Verdict:
             f"{bundle_folder}: was not made from the weights in {run_folder}; give its own run "
             "folder with --run"
         )
-    from convert.export import export_float
-    from train.cell import CellConfig
+    detector, float_model = Detector(bundle), b""
+    if not bundle.manifest.linear:
+        from convert.export import export_float
+        from train.cell import CellConfig
 
-    detector = Detector(bundle)
-    float_model = export_float(run.weights, CellConfig(**run.config.sizes))
+        float_model = export_float(run.weights, CellConfig(**run.config.sizes))
     reference = float_twin(bundle.manifest, float_model)
     verdict = validate(detector.model, reference, judged_rows(run), validation_stream(run))
     return Verdict((_golden_check(detector), *verdict.checks), verdict.evidence)

@@ -15,8 +15,8 @@ from convert.metrics import agreement, auc, first_hits, intervals, rank_correlat
 from convert.rollout import Rollout, roll, roll_all
 from convert.streams import FaultyRecording, repeated
 from convert.threshold import debounce
-from edge_runtime.interpreter import KERNEL_ID
-from edge_runtime.step import Model
+from edge_runtime.record import Flag
+from edge_runtime.step import FORECAST_CLIP, Model
 
 Float32 = npt.NDArray[np.float32]
 
@@ -82,6 +82,8 @@ def validate(
 
     clean: raw held-out recordings [n, channels]; stream: the same kind of rows with known faults.
     """
+    if quantised.manifest.linear:
+        return _linear_verdict(quantised, clean, stream)
     content = repeated(clean, min(ROLLOUT_STEPS // 2, sum(map(len, clean))))
     long = repeated([content], -(-ROLLOUT_STEPS // len(content)) * len(content))
     evidence = Evidence(
@@ -102,6 +104,38 @@ def validate(
     return Verdict(tuple(checks), evidence)
 
 
+def _linear_verdict(model: Model, clean: Sequence[Float32], stream: FaultyRecording) -> Verdict:
+    """A linear model has no int8 form; its float32 steps are compared with the plain formula."""
+    faulty = roll(model, stream.rows)
+    long = roll(model, repeated(clean, ROLLOUT_STEPS))
+    evidence = Evidence(faulty, faulty, stream, long, long)
+    return Verdict(tuple(formula_checks(model, [faulty, long])), evidence)
+
+
+def formula_checks(model: Model, rollouts: Sequence[Rollout]) -> list[Check]:
+    """The runtime's forecasts against the regression in float64, over the same trusted readings."""
+    worst, largest = 0.0, 0.0
+    for rollout in rollouts:
+        trusted = rollout.trusted.astype(np.float64)
+        order = len(model.highway)
+        lags = np.lib.stride_tricks.sliding_window_view(trusted[:-1], order, axis=0)[..., ::-1]
+        expected = np.einsum("nck,kc->nc", lags, model.highway.astype(np.float64))
+        if len(model.cross):
+            flat = lags.transpose(0, 2, 1).reshape(len(lags), -1)
+            expected += flat @ model.cross.T.astype(np.float64)
+        expected = np.clip(expected, -FORECAST_CLIP, FORECAST_CLIP)
+        # After a reset the lags are made up until readings have taken their place.
+        reset = np.array([bool(record.flags & Flag.RESET) for record in rollout.records[:-1]])
+        whole = ~np.lib.stride_tricks.sliding_window_view(reset, order).any(axis=1)
+        errors = np.abs(rollout.forecast[order:] - expected)[whole]
+        worst = max(worst, float(errors.max(initial=0.0)))
+        largest = max(largest, float(np.abs(rollout.forecast).max()))
+    return [
+        Check("linear: forecast off the formula, max", worst, 0, 1e-3, "channel scales"),
+        Check("linear: forecast, max", largest, 0, float(FORECAST_CLIP), "channel scales"),
+    ]
+
+
 def one_step_checks(quantised: Model, reference: Model, seen: Rollout) -> list[Check]:
     """The same inputs through both graphs once; forecast errors in innovation scales."""
     picked = np.linspace(0, len(seen.traces) - 1, min(ONE_STEP_SAMPLES, len(seen.traces)))
@@ -113,25 +147,30 @@ def one_step_checks(quantised: Model, reference: Model, seen: Rollout) -> list[C
             [value(i, a) - value(i, b) for i, (a, b) in zip(inputs, pairs, strict=True)]
         )
 
-    gate = np.abs(errors(lambda _, out: out["gate_next"]))
-    forecast = errors(lambda _, out: out["correction"])
-    state = errors(_next_states)
-    return [
-        Check("one step: gate, max", float(gate.max()), 0, 0.06, "trust in a reading, 0 to 1"),
-        Check("one step: forecast, RMS", _rms(forecast), 0, 0.08, "innovation scales"),
-        Check(
-            "one step: forecast, max", float(np.abs(forecast).max()), 0, 0.5, "innovation scales"
-        ),
-        Check("one step: state, RMS", _rms(state), 0, 0.02, "state units, -1 to 1"),
-    ]
+    checks = []
+    if quantised.graph.gated:
+        worst = float(np.abs(errors(lambda _, out: out["gate_next"])).max())
+        checks += [Check("one step: gate, max", worst, 0, 0.06, "trust in a reading, 0 to 1")]
+    if quantised.graph.state_sizes:
+        forecast = errors(lambda _, out: out["correction"])
+        worst, unit = float(np.abs(forecast).max()), "innovation scales"
+        checks += [
+            Check("one step: forecast, RMS", _rms(forecast), 0, 0.08, unit),
+            Check("one step: forecast, max", worst, 0, 0.5, unit),
+            Check("one step: state, RMS", _rms(errors(_next_states)), 0, 0.02, "state, -1 to 1"),
+        ]
+    return checks
 
 
 def rollout_checks(a: Rollout, b: Rollout, content: int) -> list[Check]:
     """Both models left alone for thousands of steps: do they stay together?
 
     The rollout repeats the same `content` rows, so that the end of its last pass can be compared
-    with the same rows in its first: how hard a stretch is says nothing about drift.
+    with the same rows in its first: how hard a stretch is says nothing about drift. Without a GRU
+    there is no state to compare.
     """
+    if not a.hidden.shape[1]:
+        return []
     squares = ((a.hidden - b.hidden).astype(np.float64) ** 2).mean(axis=1)
     edge = min(EDGE, content // 2)
     start = np.sqrt(squares[content - edge : content].mean())
@@ -220,7 +259,7 @@ def _decisions(
 
 def _margins(model: Model, rollout: Rollout) -> npt.NDArray[np.float64]:
     """Debounced score over the model's own threshold, as a share of the threshold."""
-    threshold = model.manifest.thresholds[KERNEL_ID].value
+    threshold = model.manifest.thresholds[model.graph.kernel_id].value
     scores = debounce(rollout.score.astype(np.float64), model.manifest.alarm)
     return (scores - threshold) / abs(threshold)
 

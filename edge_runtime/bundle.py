@@ -10,18 +10,19 @@ import json
 import os
 import stat
 import zipfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edge_runtime.errors import GruardError
-from edge_runtime.flatbuffer import GraphSummary, read_graph
-from edge_runtime.graph_rules import graph_faults
-from edge_runtime.manifest import Manifest, from_dict
+from edge_runtime.flatbuffer import NO_GRAPH, GraphSummary, read_graph
+from edge_runtime.graph_rules import GATE_INPUTS, GRU_INPUTS, graph_faults
+from edge_runtime.manifest import Forecast, Manifest, from_dict
 from edge_runtime.record import Float32
 
 MEMBERS = ("model.tflite", "golden.npz", "calibration.npz", "report.html", "report.json")
+LINEAR_MEMBERS = MEMBERS[1:]  # a linear model is all in the manifest
 # The largest believable files: a bundle is tens of kilobytes of model plus its proof.
 SIZE_LIMITS = {
     "manifest.json": 4 << 20,
@@ -37,7 +38,10 @@ UNPACKED_FACTOR = 4
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose members match its manifest and whose graph is allowed."""
+    """A bundle whose members match its manifest and whose graph is allowed.
+
+    model: the .tflite file, empty for a linear model.
+    """
 
     path: Path
     manifest: Manifest
@@ -47,6 +51,8 @@ class Bundle:
     @property
     def model_hash(self) -> str:
         """First 12 hex digits of the model's SHA-256, as records carry it."""
+        if self.manifest.linear:
+            return linear_hash(self.manifest.forecast)[:12]
         return self.manifest.members["model.tflite"][:12]
 
     def arrays(self, member: str) -> dict[str, Float32]:
@@ -81,7 +87,7 @@ def read_bundle(path: Path, allow_failed: bool = False) -> Bundle:
         raise GruardError(f"{path}: no such bundle; give the folder NAME-VERSION.gruard")
     manifest = _read_manifest(path)
     model = b""
-    for member in MEMBERS:
+    for member in LINEAR_MEMBERS if manifest.linear else MEMBERS:
         data = _read_member(path, member)
         _check_hash(path, member, data, manifest)
         if member == "model.tflite":
@@ -92,12 +98,21 @@ def read_bundle(path: Path, allow_failed: bool = False) -> Bundle:
             f"{path}: this bundle failed its validation and was written with --force; "
             "run it only knowingly, with --allow-failed"
         )
+    if manifest.linear:
+        if manifest.outputs or "model.tflite" in manifest.members:
+            raise GruardError(f"{path}: manifest inputs are not the model's; convert again")
+        return Bundle(path, manifest, model, NO_GRAPH)
     graph = read_graph(model, str(path / "model.tflite"))
     faults = graph_faults(graph)
     if faults:
         raise GruardError(f"{path / 'model.tflite'}: {faults[0]}")
     _check_tensors(path, manifest, graph)
     return Bundle(path, manifest, model, graph)
+
+
+def linear_hash(forecast: Forecast) -> str:
+    """SHA-256 of a model that is all in the manifest: of its forecast's constants, as JSON."""
+    return hashlib.sha256(json.dumps(asdict(forecast), sort_keys=True).encode()).hexdigest()
 
 
 def _read_manifest(path: Path) -> Manifest:
@@ -158,6 +173,7 @@ def _check_tensors(path: Path, manifest: Manifest, graph: GraphSummary) -> None:
                 raise GruardError(
                     f"{path}: tensor {name} differs between manifest and model; convert again"
                 )
-    widths = {name: manifest.inputs[name].shape[1] for name in ("innovation", "mask", "gate")}
+    per_channel = {*GATE_INPUTS, *GRU_INPUTS} & set(manifest.inputs)
+    widths = {name: manifest.inputs[name].shape[1] for name in per_channel}
     if set(widths.values()) != {len(manifest.channels)}:
         raise GruardError(f"{path}: the model's width is not the manifest's number of channels")

@@ -43,15 +43,16 @@ def selftest(bundle: Path, as_json: bool) -> None:
     """
     from edge_runtime.bundle import read_bundle
     from edge_runtime.detector import Detector
-    from edge_runtime.interpreter import KERNEL_ID
 
     loaded = read_bundle(bundle, allow_failed=True)
-    Detector(loaded).self_test()
-    outcome = {"passed": True, "kernel": KERNEL_ID, "model": loaded.model_hash}
+    detector = Detector(loaded)
+    detector.self_test()
+    kernel = detector.graph.kernel_id
+    outcome = {"passed": True, "kernel": kernel, "model": loaded.model_hash}
     if as_json:
         click.echo(json.dumps(outcome))
     else:
-        click.echo(f"passed: model {loaded.model_hash} gives its golden bits on {KERNEL_ID}")
+        click.echo(f"passed: model {loaded.model_hash} gives its golden bits on {kernel}")
 
 
 def _facts(bundle: Bundle) -> dict[str, Any]:
@@ -65,7 +66,9 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
         "bytes": len(bundle.model),
         "period": manifest.period,
         "channels": [_channel(c.name, c.unit, c.exogenous) for c in manifest.channels],
-        "gru units": sizes,
+        "highway": "full" if manifest.forecast.cross else "per channel",
+        "gate": "yes" if "logit" in manifest.outputs else "none",
+        "gru units": sizes or "none (linear)",
         "validation": verdict,
         "promises": [f"{kernel}: {t.statement}" for kernel, t in manifest.thresholds.items()],
         "threshold": [f"{kernel}: {t.value:.3f}" for kernel, t in manifest.thresholds.items()],

@@ -1,16 +1,19 @@
 """The detector on the device: a bundle, a state, and one record per sample."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_runtime import step as stepping
 from edge_runtime import tiers
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.fallback import Fallback
-from edge_runtime.interpreter import KERNEL_ID, Int8Graph
-from edge_runtime.record import Record, Sample
+from edge_runtime.interpreter import Int8Graph, NoGraph, StepGraph
+from edge_runtime.record import Float32, Record, Sample
 
 
 class Detector:
@@ -20,14 +23,14 @@ class Detector:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        if KERNEL_ID not in bundle.manifest.thresholds:
-            raise GruardError(
-                f"{bundle.path}: no threshold for kernel {KERNEL_ID}; convert again on it"
-            )
         self._bundle = bundle
-        softplus = np.array(bundle.manifest.tables.softplus, np.float32)
-        self._graph = Int8Graph(bundle.model, bundle.graph, softplus)
-        self.model = stepping.build_model(bundle.manifest, self._graph, bundle.model_hash)
+        self.graph = open_graph(bundle)
+        if self.graph.kernel_id not in bundle.manifest.thresholds:
+            raise GruardError(
+                f"{bundle.path}: no threshold for kernel {self.graph.kernel_id}; "
+                "convert again on it"
+            )
+        self.model = stepping.build_model(bundle.manifest, self.graph, bundle.model_hash)
         self.state = stepping.initial_state(self.model)
         self._fallback = Fallback(bundle.manifest, bundle.model_hash)
 
@@ -55,18 +58,42 @@ class Detector:
     def self_test(self) -> None:
         """Run the golden vectors; GruardError when a single bit of any output differs."""
         golden = self._bundle.arrays("golden.npz")
-        names = {"inputs": self._bundle.graph.inputs, "outputs": self._bundle.graph.outputs}
-        wanted = {f"{side}/{name}" for side, group in names.items() for name in group}
+        graph = self._bundle.graph
+        wanted = {"history", "correction", "forecast"}
+        wanted |= {f"inputs/{name}" for name in graph.inputs}
+        wanted |= {f"outputs/{name}" for name in graph.outputs}
         lengths = {array.shape[:1] for array in golden.values()}
         # Without a single vector nothing would be tested.
         if set(golden) != wanted or len(lengths) != 1 or lengths & {(), (0,)}:
             raise GruardError(f"{self._bundle.path}: golden vectors do not fit the model")
-        for row in range(len(golden["inputs/mask"])):
-            inputs = {name: golden[f"inputs/{name}"][row] for name in names["inputs"]}
-            codes = self._graph.codes(inputs)
-            for name, found in codes.items():
-                if not np.array_equal(found, golden[f"outputs/{name}"][row]):
+        for row in range(len(golden["forecast"])):
+            for name, found in self._answers(golden, row).items():
+                if not np.array_equal(found, golden[name][row]):
                     raise GruardError(
-                        f"{self._bundle.path}: self-test failed: output {name} of golden vector "
-                        f"{row} differs; this interpreter does not compute what was validated"
+                        f"{self._bundle.path}: self-test failed: {name} of golden vector "
+                        f"{row} differs; this machine does not compute what was validated"
                     )
+
+    def _answers(self, golden: Mapping[str, Float32], row: int) -> dict[str, npt.NDArray[Any]]:
+        """What this machine makes of golden vector `row`: the forecast and the graph's codes."""
+        recurrent = replace(
+            stepping.start_recurrent(self.model, golden["forecast"][row]),
+            history=golden["history"][row],
+            correction=golden["correction"][row],
+        )
+        answers: dict[str, npt.NDArray[Any]] = {
+            "forecast": stepping.forecast(self.model, recurrent)
+        }
+        if isinstance(self.graph, Int8Graph):
+            inputs = {name: golden[f"inputs/{name}"][row] for name in self._bundle.graph.inputs}
+            codes = self.graph.codes(inputs)
+            answers |= {f"outputs/{name}": found for name, found in codes.items()}
+        return answers
+
+
+def open_graph(bundle: Bundle) -> StepGraph:
+    """The bundle's graph, ready to run."""
+    if bundle.manifest.linear:
+        return NoGraph()
+    softplus = np.array(bundle.manifest.tables.softplus, np.float32)
+    return Int8Graph(bundle.model, bundle.graph, softplus)

@@ -52,6 +52,9 @@ class GraphSummary:
     outputs: dict[str, int]
 
 
+NO_GRAPH = GraphSummary(0, (), (), {}, {})  # a linear model: everything is host arithmetic
+
+
 class _Table:
     """A FlatBuffers table at an absolute position of `data`."""
 

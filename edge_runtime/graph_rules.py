@@ -18,17 +18,11 @@ ALLOWED_OPERATORS = frozenset(
         "QUANTIZE",
     }
 )
-REQUIRED_INPUTS = (
-    "innovation",
-    "forecast",
-    "evidence",
-    "magnitude",
-    "difference",
-    "mask",
-    "guarded",
-    "gate",
-)
-REQUIRED_OUTPUTS = ("logit", "gate_next", "correction")
+# What each part of a step reads and writes; a step has a gate, a GRU or both.
+GATE_INPUTS = ("evidence", "magnitude", "difference", "mask", "guarded", "gate")
+GATE_OUTPUTS = ("logit", "gate_next")
+GRU_INPUTS = ("innovation", "forecast", "evidence", "mask")
+GRU_OUTPUTS = ("correction",)
 _REASONS = {
     "WHILE": "the GRU became a loop: export one step, not a sequence layer",
     "IF": "control flow: export one step without branches",
@@ -59,11 +53,10 @@ def _reason(operator: str) -> str:
 
 
 def _signature_faults(graph: GraphSummary) -> list[str]:
-    layers = layer_count(graph.inputs)
-    inputs = {*REQUIRED_INPUTS, *(f"state_{i}" for i in range(layers))}
-    outputs = {*REQUIRED_OUTPUTS}
-    outputs |= {f"{part}_{i}" for part in ("update", "candidate") for i in range(layers)}
+    inputs, outputs = signature(layer_count(graph.inputs), "logit" in graph.outputs)
     faults = []
+    if not outputs:
+        faults.append("neither a gate nor a GRU: not a gruard step")
     for side, wanted, found in (
         ("inputs", inputs, set(graph.inputs)),
         ("outputs", outputs, set(graph.outputs)),
@@ -79,6 +72,18 @@ def _signature_faults(graph: GraphSummary) -> list[str]:
         if tensor.dtype != "int8" or not one_scale or not _is_row(tensor.shape):
             faults.append(f"tensor {name} is not a [1, n] int8 tensor with one scale")
     return faults
+
+
+def signature(gru_layers: int, gated: bool) -> tuple[set[str], set[str]]:
+    """Names of the inputs and outputs of a step with so many recurrent layers."""
+    inputs, outputs = set[str](), set[str]()
+    if gated:
+        inputs, outputs = inputs.union(GATE_INPUTS), outputs.union(GATE_OUTPUTS)
+    if gru_layers:
+        inputs, outputs = inputs.union(GRU_INPUTS), outputs.union(GRU_OUTPUTS)
+    layers = range(gru_layers)
+    inputs |= {f"state_{i}" for i in layers}
+    return inputs, outputs | {f"{part}_{i}" for part in ("update", "candidate") for i in layers}
 
 
 def _is_row(shape: tuple[int, ...]) -> bool:

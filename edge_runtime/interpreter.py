@@ -16,17 +16,30 @@ from edge_runtime.flatbuffer import GraphSummary
 from edge_runtime.record import Float32
 
 KERNEL_ID = "tflite-builtin"
+HOST_KERNEL_ID = "host-float32"  # linear models need no interpreter
 _MODULES = ("tflite_runtime.interpreter", "ai_edge_litert.interpreter", "tensorflow.lite")
 
 
 class StepGraph(Protocol):
     """The model's part of a step: named [n] float32 vectors in, named [n] float32 vectors out."""
 
+    kernel_id: str
+    gated: bool  # whether there is a gate
     state_sizes: tuple[int, ...]
 
     def __call__(self, inputs: Mapping[str, Float32]) -> dict[str, Float32]:
-        """Run one step; besides the graph's outputs there is `doubt` = log(1 + e^-logit)."""
+        """Run one step; with a gate there is also `doubt` = log(1 + e^-logit)."""
         ...
+
+
+class NoGraph:
+    """The graph of a linear model: nothing is gated and nothing corrected."""
+
+    kernel_id, gated = HOST_KERNEL_ID, False
+    state_sizes: tuple[int, ...] = ()
+
+    def __call__(self, inputs: Mapping[str, Float32]) -> dict[str, Float32]:
+        return {}
 
 
 def load_interpreter(model: bytes, preserve_all: bool = False) -> Any:
@@ -67,11 +80,14 @@ class Int8Graph:
     same as tensor by tensor, at a third of the time.
     """
 
+    kernel_id = KERNEL_ID
+
     def __init__(self, model: bytes, graph: GraphSummary, softplus: Float32) -> None:
         self._interpreter = load_interpreter(model)
         self._inputs = _Packing(graph, graph.inputs)
         self._outputs = _Packing(graph, graph.outputs)
         self._softplus = softplus
+        self.gated = "logit" in graph.outputs
         self.state_sizes = _state_sizes(graph)
 
     def codes(self, inputs: Mapping[str, Float32]) -> dict[str, numerics.Int8]:
@@ -93,7 +109,8 @@ class Int8Graph:
         values = numerics.dequantise(joined, packing.scale, packing.zero_point)
         pairs = zip(packing.names, packing.parts, strict=True)
         outputs = {name: values[part] for name, part in pairs}
-        outputs["doubt"] = self._softplus[codes["logit"].astype(np.int32) + 128]
+        if self.gated:
+            outputs["doubt"] = self._softplus[codes["logit"].astype(np.int32) + 128]
         return outputs
 
 
@@ -114,9 +131,12 @@ class _Packing:
 class FloatGraph:
     """The float32 twin of the same step, for validation on the workstation."""
 
+    kernel_id = KERNEL_ID
+
     def __init__(self, model: bytes, graph: GraphSummary) -> None:
         self._interpreter = load_interpreter(model)
         self._inputs, self._outputs = graph.inputs, graph.outputs
+        self.gated = "logit" in graph.outputs
         self.state_sizes = _state_sizes(graph)
 
     def __call__(self, inputs: Mapping[str, Float32]) -> dict[str, Float32]:
@@ -124,7 +144,8 @@ class FloatGraph:
             self._interpreter.set_tensor(index, inputs[name][np.newaxis])
         self._interpreter.invoke()
         outputs = {name: self._interpreter.get_tensor(i)[0] for name, i in self._outputs.items()}
-        outputs["doubt"] = np.logaddexp(np.float32(0), -outputs["logit"]).astype(np.float32)
+        if self.gated:
+            outputs["doubt"] = np.logaddexp(np.float32(0), -outputs["logit"]).astype(np.float32)
         return outputs
 
 

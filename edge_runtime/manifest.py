@@ -13,7 +13,7 @@ from typing import Any
 
 from edge_runtime.errors import GruardError
 
-SCHEMA = 1
+SCHEMA = 2
 # The device computes in float32: beyond these a number is infinite there, a divisor zero.
 LARGEST, SMALLEST_DIVISOR = 3.4e38, 1e-30
 Vector = tuple[float, ...]
@@ -47,9 +47,14 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The linear highway: coefficients [order][channels], newest lag first."""
+    """The linear highway, newest lag first.
+
+    highway: [order][channels], what a channel's own past says. cross: [channels][order * channels],
+    what the past of all channels adds (lag by lag), or empty where they add nothing.
+    """
 
     highway: Matrix
+    cross: Matrix
     innovation_scale: Vector
 
 
@@ -57,7 +62,8 @@ class Forecast:
 class Score:
     """Constants of the anomaly score; see `edge_runtime.score` for the formulas."""
 
-    smoothing: float
+    attack: float  # smoothing of a rising part
+    decay: float  # smoothing of a falling part
     weights: Vector  # residual, distance, level, gate
     part_mean: Vector
     part_std: Vector
@@ -180,6 +186,11 @@ class Manifest:
         """Channel names in the model's order."""
         return tuple(channel.name for channel in self.channels)
 
+    @property
+    def linear(self) -> bool:
+        """Whether the forecast is the highway alone: there is no graph and nothing to quantise."""
+        return not self.inputs
+
 
 def to_dict(manifest: Manifest) -> dict[str, Any]:
     """Plain JSON types; floats keep their exact value."""
@@ -285,6 +296,10 @@ def _check_lengths(manifest: Manifest, source: str) -> None:
     ]
     rows = [*manifest.forecast.highway, *score.distance_root, *score.level_root]
     vectors += [("a matrix row", row, count) for row in rows]
+    if manifest.forecast.cross:
+        vectors += [("forecast.cross", manifest.forecast.cross, count)]
+        lagged = count * len(manifest.forecast.highway)
+        vectors += [("a row of forecast.cross", row, lagged) for row in manifest.forecast.cross]
     for name, vector, wanted in vectors:
         if len(vector) != wanted:
             raise GruardError(f"{source}: {name}: {wanted} entries expected, {len(vector)} found")
@@ -310,6 +325,11 @@ def _check_constants(manifest: Manifest, source: str) -> None:
             raise GruardError(f"{source}: {name}: must be above 0, not {min(values)}")
     if not 1 <= alarm.m <= alarm.n or alarm.clear_after < 1:
         raise GruardError(f"{source}: alarm: 1 <= m <= n and clear_after >= 1 are expected")
-    for name, smoothing in (("score", score.smoothing), ("fallback", fallback.smoothing)):
+    smoothings = {
+        "score.attack": score.attack,
+        "score.decay": score.decay,
+        "fallback.smoothing": fallback.smoothing,
+    }
+    for name, smoothing in smoothings.items():
         if not 0 < smoothing <= 1:
-            raise GruardError(f"{source}: {name}.smoothing: must be above 0 and at most 1")
+            raise GruardError(f"{source}: {name}: must be above 0 and at most 1")

@@ -8,8 +8,11 @@ the gate's logits l, all over the scored (not exogenous) and usable channels:
     level     v = sqrt(x' (P + aI)^-1 x)                 for faults a forecaster learns away
     gate      k = mean_i log(1 + exp(-l_i))              the gate's own evidence
 
-Each is smoothed exponentially (s <- s + a (part - s)), standardised with mean and deviation of
-clean held-out rows, and summed with the bundle's weights. Higher is stranger.
+Each is smoothed exponentially (s <- s + a (part - s), with one constant while it rises and one
+while it falls) and standardised with mean and deviation of clean rows the model never saw. The
+score is the larger of the weighted sum of residual, distance and gate, and the weighted level: a
+forecaster's surprise and a strange place are different alarms, and one must not dilute the other.
+Higher is stranger.
 """
 
 from dataclasses import dataclass
@@ -20,6 +23,9 @@ from edge_runtime import manifest, numerics
 from edge_runtime.record import Float32
 
 PARTS = ("residual", "distance", "level", "gate")
+LEVEL = PARTS.index("level")
+# Beyond this many channel scales one reading is as wrong as another; it bounds every sum below.
+SCORE_CLIP = np.float32(50)
 _QUARTER = np.float32(0.25)
 _ONE = np.float32(1)
 _TINY = np.float32(1e-6)
@@ -29,7 +35,8 @@ _TINY = np.float32(1e-6)
 class ScoreConstants:
     """The manifest's score section as float32 arrays, ready for stepping."""
 
-    smoothing: np.float32
+    attack: np.float32
+    decay: np.float32
     weights: Float32
     part_mean: Float32
     part_std: Float32
@@ -58,7 +65,8 @@ def score_constants(source: manifest.Manifest) -> ScoreConstants:
     count = np.maximum(numerics.ordered_sum(scored), _ONE)
     typical = [max(numerics.ordered_sum(row * scored) / count, _TINY) for row in means]
     return ScoreConstants(
-        smoothing=np.float32(score.smoothing),
+        attack=np.float32(score.attack),
+        decay=np.float32(score.decay),
         weights=np.array(score.weights, np.float32),
         part_mean=np.array(score.part_mean, np.float32),
         part_std=np.array(score.part_std, np.float32),
@@ -86,7 +94,8 @@ def score_parts(
     """
     usable = mask * constants.scored
     count = np.maximum(numerics.ordered_sum(usable), _ONE)
-    e, x = innovation * usable, value * usable
+    e = numerics.clip(innovation, SCORE_CLIP) * usable
+    x = numerics.clip(value, SCORE_CLIP) * usable
     ratio = e / constants.residual_scale
     residual = numerics.table_log(_ONE + _QUARTER * (ratio * ratio), constants.log_table)
     evidence = doubt * usable
@@ -106,14 +115,23 @@ def score_parts(
 
 def update_score(
     parts: Float32, terms: Float32, state: ScoreState, constants: ScoreConstants
-) -> tuple[np.float32, ScoreState]:
-    """The score of this step and the next state."""
-    a = constants.smoothing
-    smoothed = state.parts + a * (parts - state.parts)
-    smoothed_terms = state.terms + a * (terms - state.terms)
-    standardised = (smoothed - constants.part_mean) / constants.part_std
-    score = numerics.ordered_sum(constants.weights * standardised)
-    return score, ScoreState(smoothed, smoothed_terms)
+) -> ScoreState:
+    """The state after a step with unsmoothed `parts` and `terms`."""
+    rate = np.where(parts > state.parts, constants.attack, constants.decay)
+    smoothed = state.parts + rate * (parts - state.parts)
+    term_rate = np.where(terms > state.terms, constants.attack, constants.decay)
+    smoothed_terms = state.terms + term_rate * (terms - state.terms)
+    return ScoreState(smoothed, smoothed_terms)
+
+
+def total_score(smoothed: Float32, constants: ScoreConstants) -> np.float32:
+    """The score of smoothed parts [4]."""
+    weighted = constants.weights * ((smoothed - constants.part_mean) / constants.part_std)
+    surprise = weighted[0] + weighted[1] + weighted[3]
+    # A level that does not count must not cap the score from below either.
+    if constants.weights[LEVEL] == 0:
+        return np.float32(surprise)
+    return np.float32(max(surprise, weighted[LEVEL]))
 
 
 def blame(state: ScoreState, constants: ScoreConstants, limit: int = 3) -> list[int]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_runtime import numerics, score, tiers
 from edge_runtime.alarm import AlarmState, update_alarm
-from edge_runtime.interpreter import KERNEL_ID, StepGraph
+from edge_runtime.interpreter import StepGraph
 from edge_runtime.manifest import Manifest
 from edge_runtime.record import Flag, Float32, Record, Sample
 from edge_runtime.standardise import Scaler, channel_scaler, standardise
@@ -47,8 +47,10 @@ class Model:
     scaler: Scaler
     rules: ValidityRules
     highway: Float32  # [order, channels], newest lag first
+    cross: Float32  # [channels, order * channels], or empty where channels stand alone
     innovation_scale: Float32
-    gated: Float32  # 0 where exogenous: the gate never closes there
+    watched: Float32  # 0 where exogenous
+    gated: Float32  # 0 where there is no gate or it never closes (exogenous)
     score: score.ScoreConstants
     state_limits: tuple[tuple[np.float32, np.float32], ...]  # range of each int8 state input
 
@@ -84,6 +86,7 @@ class Traces:
     mask: Float32
     forecast: Float32
     gate: Float32
+    trusted: Float32  # what the forecasts that follow build on
     doubt: Float32
     parts: Float32  # unsmoothed [4]
     terms: Float32  # unsmoothed [3, channels]
@@ -94,6 +97,7 @@ class Traces:
 
 def build_model(source: Manifest, graph: StepGraph, model_hash: str) -> Model:
     """The constants of `source` as arrays around `graph`."""
+    watched = np.array([not c.exogenous for c in source.channels], np.float32)
     states = [source.inputs[f"state_{i}"] for i in range(len(graph.state_sizes))]
     limits = tuple(
         (
@@ -109,8 +113,10 @@ def build_model(source: Manifest, graph: StepGraph, model_hash: str) -> Model:
         scaler=channel_scaler(source.channels),
         rules=validity_rules(source.channels, source.period),
         highway=np.array(source.forecast.highway, np.float32),
+        cross=np.array(source.forecast.cross, np.float32),
         innovation_scale=np.array(source.forecast.innovation_scale, np.float32),
-        gated=np.array([not c.exogenous for c in source.channels], np.float32),
+        watched=watched,
+        gated=watched * np.float32(graph.gated),
         score=score.score_constants(source),
         state_limits=limits,
     )
@@ -143,7 +149,11 @@ def step(
     traces, following = advance(
         model, value, mask.astype(np.float32), recurrent, tiers.held_open(plan), plan.phase
     )
-    total, score_state = score.update_score(traces.parts, traces.terms, state.score, model.score)
+    score_state = state.score
+    if plan.warmup == 0:
+        # What a state that has not settled says must not linger in the score's memory.
+        score_state = score.update_score(traces.parts, traces.terms, state.score, model.score)
+    total = score.total_score(score_state.parts, model.score)
     alarm = _update_alarm(model, float(total), state)
     seen = _observe(model, traces, recurrent, following)
     tier_state, reset = tiers.observe(plan, seen, model.manifest.tiers)
@@ -176,6 +186,8 @@ def forecast(model: Model, recurrent: Recurrent) -> Float32:
     total = model.innovation_scale * recurrent.correction
     for lag, coefficients in enumerate(model.highway):
         total = total + coefficients * recurrent.history[lag]
+    if len(model.cross):
+        total = total + numerics.ordered_matvec(model.cross, recurrent.history.ravel())
     return numerics.clip(total, FORECAST_CLIP)
 
 
@@ -193,7 +205,11 @@ def advance(
     used = mask * (_ONE - model.gated) if phase is tiers.Phase.FREE_RUN else mask
     inputs = graph_inputs(model, value, mask, used, mu, recurrent, held_open)
     outputs = model.graph(inputs)
-    gate = outputs["gate_next"]
+    # Without a gate every usable reading is trusted; without a GRU nothing is corrected.
+    gate, doubt = used, np.zeros_like(used)
+    if model.graph.gated:
+        gate, doubt = outputs["gate_next"], outputs["doubt"]
+    correction = outputs["correction"] if recurrent.hidden else recurrent.correction
     trusted = mu + gate * (used * numerics.clip(value - mu, INNOVATION_CLIP))
     hidden = tuple(
         outputs[f"candidate_{i}"] + outputs[f"update_{i}"] * (h - outputs[f"candidate_{i}"])
@@ -203,13 +219,13 @@ def advance(
         history=np.concatenate([trusted[np.newaxis], recurrent.history[:-1]]),
         hidden=hidden,
         gate=gate,
-        correction=outputs["correction"],
+        correction=correction,
         value=value,
         mask=mask,
     )
-    innovation = mask * numerics.clip(value - mu, INNOVATION_CLIP)
-    parts, terms = score.score_parts(innovation, value, outputs["doubt"], mask, model.score)
-    traces = Traces(value, mask, mu, gate, outputs["doubt"], parts, terms, hidden, inputs, outputs)
+    innovation = mask * (value - mu)
+    parts, terms = score.score_parts(innovation, value, doubt, mask, model.score)
+    traces = Traces(value, mask, mu, gate, trusted, doubt, parts, terms, hidden, inputs, outputs)
     return traces, following
 
 
@@ -244,7 +260,7 @@ def graph_inputs(
 def _update_alarm(model: Model, total: float, state: State) -> AlarmState:
     """The next alarm state: nothing is raised while warming up, nothing cleared in tier 2."""
     rule = model.manifest.alarm
-    threshold = model.manifest.thresholds[KERNEL_ID]
+    threshold = model.manifest.thresholds[model.graph.kernel_id]
     following = update_alarm(
         total, threshold.value, threshold.clear, rule.m, rule.n, rule.clear_after, state.alarm
     )
@@ -274,6 +290,7 @@ def _observe(
         innovation=np.minimum(
             np.abs(traces.value - traces.forecast) / model.innovation_scale, EVIDENCE_CLIP
         ),
+        watched=model.watched,
         gated=model.gated,
         saturated=saturated_share(model, after.hidden),
         moved=not after.hidden or any(not np.array_equal(a, b) for a, b in pairs),
@@ -293,7 +310,7 @@ def _record(
 ) -> Record:
     names = model.manifest.channel_names
     tier = tiers.tier_of(plan)
-    closed = (traces.gate < tiers.CLOSED_BELOW) & (model.gated > 0)
+    closed = (traces.gate < tiers.CLOSED_BELOW) & (model.watched > 0)
     imputed = _named(names, closed)
     flags = Flag.IMPUTED if imputed else Flag(0)
     if plan.phase is tiers.Phase.FREE_RUN:
@@ -304,7 +321,7 @@ def _record(
         flags |= Flag.WARMUP
     active = alarm.active
     blamed = tuple(names[i] for i in score.blame(score_state, model.score)) if active else ()
-    value, threshold = total, model.manifest.thresholds[KERNEL_ID].value
+    value, threshold = total, model.manifest.thresholds[model.graph.kernel_id].value
     if tier == 3:
         flags |= Flag.FALLBACK
         active, blamed = fallback.alarm, fallback.blamed

@@ -60,7 +60,8 @@ class Observation:
     mask: Float32
     gate: Float32
     innovation: Float32
-    gated: Float32  # 1 where the gate decides (0: exogenous channels)
+    watched: Float32  # 0 for exogenous channels
+    gated: Float32  # 1 where the gate decides: watched channels of a model that has a gate
     saturated: float  # share of the state at the edge of its range
     moved: bool  # the state changed
     input_moved: bool
@@ -100,7 +101,7 @@ def observe(state: TierState, seen: Observation, bounds: Tiers) -> tuple[TierSta
     if seen.saturated > bounds.saturated_limit or frozen >= bounds.frozen_limit:
         return distrust(state, bounds), True
     state = replace(state, frozen=frozen)
-    mostly_masked = _share(1 - seen.mask, seen.gated) > 0.5
+    mostly_masked = _share(1 - seen.mask, seen.watched) > 0.5
     if state.phase is Phase.GATE:
         return _gate_phase(state, seen, bounds, mostly_masked)
     if state.phase is Phase.FREE_RUN:

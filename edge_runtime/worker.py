@@ -101,11 +101,10 @@ def _break_down(kind: wire.Fault) -> NoReturn:
 def _load(bundle_path: Path, allow_failed: bool) -> tuple[Stepper, str]:
     from edge_runtime.bundle import read_bundle
     from edge_runtime.detector import Detector
-    from edge_runtime.interpreter import KERNEL_ID
 
     detector = Detector(read_bundle(bundle_path, allow_failed=allow_failed))
     detector.self_test()
-    return detector, KERNEL_ID
+    return detector, detector.graph.kernel_id
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Real artefacts for all tests: one small run folder and its bundle, made once a session."""
+"""Real artefacts for all tests: small run folders and their bundles, made once a session."""
 
 import shutil
 from pathlib import Path
@@ -37,3 +37,25 @@ def tiny_bundle(tiny_run: "Run", tmp_path_factory: pytest.TempPathFactory) -> Pa
 def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
     """A copy of `tiny_bundle` of the test's own."""
     return Path(shutil.copytree(tiny_bundle, tmp_path / tiny_bundle.name))
+
+
+@pytest.fixture(scope="session")
+def linear_run(tmp_path_factory: pytest.TempPathFactory) -> "Run":
+    """A finished run folder of the same machine that is the highway alone. Read-only."""
+    from train.run_folder import read_run
+
+    path = tmp_path_factory.mktemp("linear") / "run"
+    tiny_model.write_linear_run(path)
+    return read_run(path)
+
+
+@pytest.fixture(scope="session")
+def linear_bundle(linear_run: "Run", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished bundle of `linear_run`. Read-only; to harm one take `linear_copy`."""
+    return tiny_model.write_linear_bundle(linear_run.path, tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.fixture
+def linear_copy(linear_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of `linear_bundle` of the test's own."""
+    return Path(shutil.copytree(linear_bundle, tmp_path / linear_bundle.name))

@@ -2,7 +2,8 @@
 
 `set_point` is exogenous, `flow` follows it, `heat` follows slowly. The gate of each channel closes
 where the innovation exceeds about four of its scales, as a trained gate does; all other weights are
-random, so that every tensor of the graph carries something.
+random, so that every tensor of the graph carries something. The linear model of the same machine is
+its highway alone, fitted as training does.
 """
 
 from dataclasses import replace
@@ -13,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from edge_runtime.manifest import Channel
+    from train.cell import CellConfig
     from train.run_folder import Run
 
 Float32 = npt.NDArray[np.float32]
 
-NAME, VERSION, PERIOD = "tiny", 1, 1.0
+NAME, LINEAR_NAME, VERSION, PERIOD = "tiny", "straight", 1, 1.0
 CHANNELS = ("set_point", "flow", "heat")
 UNITS, ORDER = 8, 3
 ROWS = {"train": 500, "validate": 100, "calibrate": 400, "test": 200}
@@ -39,30 +42,60 @@ def machine_rows(count: int, seed: int) -> Float32:
 
 def write_run(path: Path) -> None:
     """A finished run folder at `path`, as training leaves it."""
-    from edge_runtime.manifest import Channel
     from train.cell import AnomalyGatedGRU, CellConfig
     from train.highway import fit_highway, innovation_scale
+    from train.linear import highway_arrays
     from train.prepare import standard_rows
-    from train.run_folder import Config, save_arrays, save_config
 
-    rows = {part: machine_rows(count, seed) for seed, (part, count) in enumerate(ROWS.items())}
-    center, scale = rows["train"].mean(axis=0), rows["train"].std(axis=0)
-    limits = {"flow": (-20.0, 60.0, 40.0, 12), "heat": (-500.0, 1500.0, None, 12)}
-    channels = tuple(
-        Channel(name, "", float(center[i]), float(scale[i]), *limits.get(name, (None,) * 4), i == 0)
-        for i, name in enumerate(CHANNELS)
-    )
+    rows, channels = machine_parts(), machine_channels()
     standard = standard_rows([rows["train"]], channels, PERIOD)
     highway = fit_highway(standard.values, standard.masks, ORDER)
     spread = innovation_scale(standard.values, standard.masks, highway)
     sizes = CellConfig(channels=len(CHANNELS), gru_units=UNITS, gate_units=UNITS, order=ORDER)
     gated = np.array([not c.exogenous for c in channels], np.float32)
     weights = AnomalyGatedGRU(sizes, highway, spread, gated).arrays()
+    arrays = {**_shaped(weights), **highway_arrays(highway), "innovation_scale": spread}
+    _write_folder(path, NAME, sizes, arrays)
+
+
+def write_linear_run(path: Path) -> None:
+    """A finished run folder of the same machine without gate and GRU."""
+    from train.cell import CellConfig
+    from train.linear import fit_linear
+    from train.prepare import standard_rows
+
+    rows = machine_parts()
+    clean = [rows[part] for part in ("train", "validate", "calibrate")]
+    sizes = CellConfig(channels=len(CHANNELS), gru_layers=0, gate_layers=0, order=ORDER)
+    weights = fit_linear(standard_rows(clean, machine_channels(), PERIOD), ORDER)
+    _write_folder(path, LINEAR_NAME, sizes, weights)
+
+
+def machine_parts() -> dict[str, Float32]:
+    """Raw rows of each part of the split."""
+    return {part: machine_rows(count, seed) for seed, (part, count) in enumerate(ROWS.items())}
+
+
+def machine_channels() -> "tuple[Channel, ...]":
+    """The channels, scaled by the training rows."""
+    from edge_runtime.manifest import Channel
+
+    rows = machine_parts()["train"]
+    center, scale = rows.mean(axis=0), rows.std(axis=0)
+    limits = {"flow": (-20.0, 60.0, 40.0, 12), "heat": (-500.0, 1500.0, None, 12)}
+    return tuple(
+        Channel(name, "", float(center[i]), float(scale[i]), *limits.get(name, (None,) * 4), i == 0)
+        for i, name in enumerate(CHANNELS)
+    )
+
+
+def _write_folder(path: Path, name: str, sizes: "CellConfig", weights: dict[str, Float32]) -> None:
+    from train.run_folder import Config, save_arrays, save_config
+
     path.mkdir(parents=True)
-    save_config(path, Config(NAME, PERIOD, channels, sizes.to_dict(), 0, "0" * 64))
-    save_arrays(path / "rows.npz", {f"{part}/000": values for part, values in rows.items()})
-    arrays = {**_shaped(weights), "highway": highway, "innovation_scale": spread}
-    save_arrays(path / "weights.npz", arrays)
+    save_config(path, Config(name, PERIOD, machine_channels(), sizes.to_dict(), 0, "0" * 64))
+    save_arrays(path / "rows.npz", {f"{k}/000": values for k, values in machine_parts().items()})
+    save_arrays(path / "weights.npz", weights)
 
 
 def _shaped(initial: dict[str, Float32]) -> dict[str, Float32]:
@@ -97,7 +130,7 @@ def write_bundle(run_path: Path, folder: Path) -> Path:
     model = export_int8(run.weights, sizes, _representative(run, float_model))
     manifest = convert_run.calibrated(run, model, VERSION, wished_per_day=1.0)
     manifest = replace(manifest, validation=Validation(passed=True, forced=False))
-    quantised = convert_run.int8_model(manifest, model)
+    quantised = convert_run.shipped_model(manifest, model)
     twin = convert_run.float_twin(manifest, float_model)
     clean, spread = run.rows["calibrate"], run.weights["innovation_scale"]
     stream = faulty_twin(clean, config.channels, PERIOD, spread, seed=1, length=512)
@@ -114,6 +147,16 @@ def write_bundle(run_path: Path, folder: Path) -> Path:
         verdict=validate.Verdict(tuple(checks), evidence),
     )
     return bundle_writer.write_bundle(conversion, folder, force=False)
+
+
+def write_linear_bundle(run_path: Path, folder: Path) -> Path:
+    """The linear run as a finished bundle below `folder`, converted and judged in full."""
+    from convert.bundle_writer import write_bundle as write
+    from convert.convert_run import convert_run
+    from train.run_folder import read_run
+
+    conversion = convert_run(read_run(run_path), VERSION, 1.0, lambda sentence: None)
+    return write(conversion, folder, force=False)
 
 
 def _representative(run: "Run", float_model: bytes) -> list[dict[str, Float32]]:

@@ -51,6 +51,13 @@ def cli() -> None:
 @click.option(
     "--label-column", help="Name of the label column, 1 = anomalous.  [default: label, anomaly]"
 )
+@click.option(
+    "--model",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "linear", "gru", "gated"]),
+    help="auto: the smallest that is not clearly worse at finding injected faults.",
+)
 @click.option("--gru-layers", default=1, show_default=True, type=click.IntRange(1, 3))
 @click.option("--gru-units", default=32, show_default=True, type=click.IntRange(4, 128))
 @click.option("--gate-layers", default=1, show_default=True, type=click.IntRange(1, 3))

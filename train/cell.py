@@ -29,6 +29,7 @@ from edge_runtime.step import (
     GRAPH_INNOVATION_CLIP,
     INNOVATION_CLIP,
 )
+from train.highway import Highway
 
 Float32 = npt.NDArray[np.float32]
 # Tensors [batch, n] side by side; those within one group share a range.
@@ -39,7 +40,10 @@ Linear = Callable[[Groups, tf.Tensor, tf.Tensor, int], list[tf.Tensor]]
 
 @dataclass(frozen=True)
 class CellConfig:
-    """Sizes of the model. `order` is the number of lags of the linear highway."""
+    """Sizes of the model. `order` is the number of lags of the linear highway.
+
+    No `gru_layers`: nothing corrects the highway. No `gate_layers`: every reading is trusted.
+    """
 
     channels: int
     gru_layers: int = 1
@@ -48,6 +52,11 @@ class CellConfig:
     gate_units: int = 32
     head_layers: int = 0
     order: int = 5
+
+    @property
+    def linear(self) -> bool:
+        """Whether the highway is all there is."""
+        return self.gru_layers == self.gate_layers == 0
 
     def to_dict(self) -> dict[str, int]:
         """Plain JSON form."""
@@ -97,25 +106,31 @@ def cell_step(
 ) -> dict[str, tf.Tensor]:
     """The graph of one step: the runtime's named inputs [batch, n] to its named outputs.
 
-    Outputs: logit, gate_next, correction, and update_i, candidate_i, state_i per recurrent layer.
+    Outputs with a gate: logit, gate_next; with a GRU: correction, and update_i, candidate_i,
+    state_i per recurrent layer.
     """
 
     def layer(groups: Groups, name: str, outputs: int = 1) -> list[tf.Tensor]:
         return linear(groups, weights[f"{name}_kernel"], weights[f"{name}_bias"], outputs)
 
     states = [inputs[f"state_{i}"] for i in range(config.gru_layers)]
-    names = ("evidence", "magnitude", "difference", "mask", "gate")
-    # All of these lie within ±1.
-    hidden = tf.nn.relu(layer([[*(inputs[name] for name in names), *states]], "gate_0")[0])
-    for i in range(1, config.gate_layers):
-        hidden = tf.nn.relu(layer([[hidden]], f"gate_{i}")[0])
-    logit = layer([[hidden]], "logit")[0]
-    guarded = inputs["guarded"]
-    gate = (inputs["mask"] - guarded) + guarded * tf.sigmoid(logit)
+    outputs: dict[str, tf.Tensor] = {}
+    gate = inputs["mask"]
+    if config.gate_layers:
+        names = ("evidence", "magnitude", "difference", "mask", "gate")
+        # All of these lie within ±1.
+        hidden = tf.nn.relu(layer([[*(inputs[name] for name in names), *states]], "gate_0")[0])
+        for i in range(1, config.gate_layers):
+            hidden = tf.nn.relu(layer([[hidden]], f"gate_{i}")[0])
+        logit = layer([[hidden]], "logit")[0]
+        guarded = inputs["guarded"]
+        gate = (inputs["mask"] - guarded) + guarded * tf.sigmoid(logit)
+        outputs |= {"logit": logit, "gate_next": gate}
+    if not config.gru_layers:
+        return outputs
     trusted = inputs["forecast"] + gate * inputs["innovation"]
     # The trusted reading has a wider range; the rest, and every state, lies within ±1.
     signal = [[trusted], [gate * inputs["evidence"], gate]]
-    outputs = {"logit": logit, "gate_next": gate}
     for i, state in enumerate(states):
         with_state = [*signal[:-1], [*signal[-1], state]]
         update, reset = (tf.sigmoid(v) for v in layer(with_state, f"gru_{i}", 2))
@@ -133,16 +148,19 @@ def cell_step(
 def weight_shapes(config: CellConfig) -> dict[str, tuple[int, int]]:
     """Kernel shapes (inputs, outputs) by layer name; each has a bias of the second size."""
     c, h, g = config.channels, config.gru_units, config.gate_units
-    shapes = {"gate_0": (5 * c + config.gru_layers * h, g)}
-    shapes |= {f"gate_{i}": (g, g) for i in range(1, config.gate_layers)}
-    shapes["logit"] = (g, c)
+    shapes: dict[str, tuple[int, int]] = {}
+    if config.gate_layers:
+        shapes["gate_0"] = (5 * c + config.gru_layers * h, g)
+        shapes |= {f"gate_{i}": (g, g) for i in range(1, config.gate_layers)}
+        shapes["logit"] = (g, c)
     for i in range(config.gru_layers):
         width = 3 * c if i == 0 else h
         shapes[f"gru_{i}"] = (width + h, 2 * h)
         shapes[f"candidate_{i}"] = (width, h)
         shapes[f"recurrent_{i}"] = (h, h)
-    shapes |= {f"head_{i}": (h, h) for i in range(config.head_layers)}
-    shapes["correction"] = (h, c)
+    if config.gru_layers:
+        shapes |= {f"head_{i}": (h, h) for i in range(config.head_layers)}
+        shapes["correction"] = (h, c)
     return shapes
 
 
@@ -170,7 +188,7 @@ def _initial(
 class AnomalyGatedGRU(keras.layers.Layer):
     """The trainable model around `cell_step`.
 
-    config: sizes. highway: float32 [order, channels]. innovation_scale, gated: float32 [channels].
+    config: sizes. innovation_scale, gated: float32 [channels], gated 0 where the gate never closes.
     moving: bool [channels], False where no training row ever moves: what such a channel would do to
     the forecast cannot be learned, so its weights start at zero instead of at random.
     """
@@ -178,7 +196,7 @@ class AnomalyGatedGRU(keras.layers.Layer):
     def __init__(
         self,
         config: CellConfig,
-        highway: Float32,
+        highway: Highway,
         innovation_scale: Float32,
         gated: Float32,
         seed: int = 0,
@@ -220,18 +238,17 @@ class AnomalyGatedGRU(keras.layers.Layer):
         """The whole-sequence form. The states carry normal noise of deviation `state_noise`.
 
         values, mask: float32 [batch, time, channels], values 0 where the mask is 0. Returns
-        forecast, gate, logit, trusted [batch, time, channels] and the top layer's state
-        [batch, time, gru_units].
+        forecast, gate, logit, trusted [batch, time, channels] and, with a GRU, the top layer's
+        state [batch, time, gru_units]. Without a gate, gate is the mask and logit is 0.
         """
         batch, order, channels = tf.shape(values)[0], self.config.order, self.config.channels
         weights = self.tensors()
-        blocks = np.concatenate([np.diag(row) for row in self.highway]).astype(np.float32)
-        highway = tf.constant(blocks)
+        highway = tf.constant(self.highway.matrix())
         scale, gated = tf.constant(self.innovation_scale), tf.constant(self.gated)
         times, masks = tf.transpose(values, [1, 0, 2]), tf.transpose(mask, [1, 0, 2])
         differences = _differences(times, masks, scale)
         steps = times.shape[0] or tf.shape(times)[0]
-        names = ("forecast", "gate", "logit", "trusted", "state")
+        names = ["forecast", "gate", "logit", "trusted"] + ["state"] * (self.config.gru_layers > 0)
         arrays = {name: tf.TensorArray(tf.float32, steps) for name in names}
         history = tf.tile(times[0], [1, order])
         gate, correction = tf.ones_like(times[0]), tf.zeros_like(times[0])
@@ -263,18 +280,19 @@ class AnomalyGatedGRU(keras.layers.Layer):
                 **{f"state_{i}": state for i, state in enumerate(states)},
             }
             out = cell_step(weights, self.config, inputs, fused_linear)
-            trusted = mu + out["gate_next"] * innovation
+            gate, logit = m, tf.zeros_like(m)
+            if self.config.gate_layers:
+                gate, logit = out["gate_next"], out["logit"]
+            if states:
+                correction = out["correction"]
+            trusted = mu + gate * innovation
             states = [out[f"state_{i}"] + noise[t] for i in range(len(states))]
-            produced = {
-                "forecast": mu,
-                "gate": out["gate_next"],
-                "logit": out["logit"],
-                "trusted": trusted,
-                "state": states[-1],
-            }
+            produced = {"forecast": mu, "gate": gate, "logit": logit, "trusted": trusted}
+            if states:
+                produced["state"] = states[-1]
             arrays = {name: array.write(t, produced[name]) for name, array in arrays.items()}
             history = tf.concat([trusted, history[:, : (order - 1) * channels]], 1)
-            return t + 1, history, out["gate_next"], out["correction"], states, arrays
+            return t + 1, history, gate, correction, states, arrays
 
         loop = tf.while_loop(
             lambda t, *_: t < steps,

@@ -17,6 +17,7 @@ from edge_runtime.errors import GruardError
 from train.batches import Rows, draw_batch, window_length
 from train.cell import AnomalyGatedGRU, CellConfig
 from train.highway import fit_highway, innovation_scale
+from train.linear import highway_arrays
 from train.loss import BURN_IN, losses
 from train.quiet import quiet_stderr
 from train.run_folder import json_bytes, read_arrays, save_arrays, write_atomically
@@ -91,7 +92,7 @@ def fit(
             if progress.stale >= budget.patience:
                 break
     seconds = progress.seconds + time.monotonic() - started
-    weights = {**progress.best, "highway": highway, "innovation_scale": scale}
+    weights = {**progress.best, **highway_arrays(highway), "innovation_scale": scale}
     return Fit(weights, progress.history, seconds)
 
 

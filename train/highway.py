@@ -1,56 +1,98 @@
-"""The linear highway: one ridge autoregression per channel, the forecast every GRU must beat."""
+"""The linear highway: the ridge autoregression that every GRU must beat.
+
+Each channel is forecast from its own past first. What the past of all channels adds to that is a
+second regression, on the errors of the first and shrunk towards nothing: where channels are
+independent the highway stays one autoregression per channel, and where they are not it becomes a
+vector autoregression.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Kind = Literal["full", "channel", "none"]
 
 RIDGE = 1e-3
+CROSS_RIDGE = 1e-3
+FEWEST_COMPLETE, MOST_COMPLETE = 100, 20000
 # Roots of the autoregression are kept inside this radius, so that a free run cannot blow up.
 LARGEST_ROOT = 0.999
 SMALLEST_SCALE = 0.01
 
 
-def fit_highway(rows: Sequence[Float32], masks: Sequence[Float32], order: int) -> Float32:
-    """Coefficients [order, channels], newest lag first, by ridge regression without intercept.
+@dataclass(frozen=True)
+class Highway:
+    """own: [order, channels]; cross: [channels, order * channels], or [0, 0] for none.
 
-    rows: standardised recordings [n, channels]; masks: 1 where usable. Only stretches of order + 1
-    usable readings count. A channel without any gets persistence (1, 0, 0, …), and so does a
-    channel that never moves.
+    Newest lag first: the forecast is the sum of own[k] * x[-1 - k] over k, plus
+    cross @ (x[-1], x[-2], …).
+    """
+
+    own: Float32
+    cross: Float32
+
+    def matrix(self) -> Float32:
+        """Both parts as one [order * channels, channels]: forecast = lags @ matrix."""
+        total = np.concatenate([np.diag(row) for row in self.own]).astype(np.float32)
+        return total + self.cross.T if len(self.cross) else total
+
+
+def fit_highway(
+    rows: Sequence[Float32],
+    masks: Sequence[Float32],
+    order: int,
+    kind: Kind = "full",
+) -> Highway:
+    """The highway for standardised recordings [n, channels]; masks: 1 where usable.
+
+    The own part is a ridge regression per channel without intercept, over stretches of order + 1
+    usable readings; a channel without any, or that never moves, gets persistence (1, 0, 0, …). The
+    cross part is fitted on stretches that are complete in all channels; with fewer than 100 of
+    those, or where `kind` is "channel", there is none. Kind "none" forecasts the channel's centre.
     """
     channels = rows[0].shape[1]
-    coefficients = np.zeros((order, channels))
-    for channel in range(channels):
-        past, present = _lagged(rows, masks, order, channel)
-        coefficients[:, channel] = _ridge(past, present, order)
-    return np.stack([_stabilise(c) for c in coefficients.T], axis=1).astype(np.float32)
+    own, cross = np.zeros((order, channels)), np.zeros((0, 0))
+    if kind != "none":
+        for channel in range(channels):
+            own[:, channel] = _ridge(*_lagged(rows, masks, order, channel), order)
+    if kind == "full":
+        past, errors = _complete(rows, masks, own)
+        if len(past) >= FEWEST_COMPLETE:
+            cross = _solve(past, errors, CROSS_RIDGE).T
+    own, cross = _stabilise(own, cross)
+    return Highway(own.astype(np.float32), cross.astype(np.float32))
 
 
 def innovation_scale(
-    rows: Sequence[Float32], masks: Sequence[Float32], highway: Float32
+    rows: Sequence[Float32], masks: Sequence[Float32], highway: Highway
 ) -> Float32:
     """Robust scale [channels] of the highway's one-step errors, at least 0.01.
 
     The larger of the scaled median deviation and a third of the standard deviation: a signal that
     rests most of the time has a median deviation near zero.
     """
-    order, channels = highway.shape
-    scales = []
-    for channel in range(channels):
-        past, present = _lagged(rows, masks, order, channel)
-        errors = present - past @ highway[:, channel]
-        if not len(errors):
-            scales.append(1.0)
-            continue
-        scales.append(max(1.4826 * float(np.median(np.abs(errors))), float(errors.std()) / 3))
+    order, channels = highway.own.shape
+    if len(highway.cross):
+        past, errors = _complete(rows, masks, highway.own)
+        every = list((errors - past @ highway.cross.T).T)
+    else:
+        lagged = [_lagged(rows, masks, order, channel) for channel in range(channels)]
+        every = [y - x @ highway.own[:, i] for i, (x, y) in enumerate(lagged)]
+    scales = [
+        max(1.4826 * float(np.median(np.abs(e))), float(e.std()) / 3) if len(e) else 1.0
+        for e in every
+    ]
     return np.maximum(np.array(scales, np.float32), np.float32(SMALLEST_SCALE))
 
 
 def _lagged(
     rows: Sequence[Float32], masks: Sequence[Float32], order: int, channel: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+) -> tuple[Float64, Float64]:
     """Lag matrix [n, order] and targets [n] of one channel over all recordings."""
     past, present = [np.zeros((0, order))], [np.zeros(0)]
     for values, mask in zip(rows, masks, strict=True):
@@ -63,21 +105,57 @@ def _lagged(
     return np.concatenate(past), np.concatenate(present)
 
 
-def _ridge(
-    past: npt.NDArray[np.float64], present: npt.NDArray[np.float64], order: int
-) -> npt.NDArray[np.float64]:
+def _complete(
+    rows: Sequence[Float32], masks: Sequence[Float32], own: npt.NDArray[np.floating]
+) -> tuple[Float64, Float64]:
+    """Lags [n, order * channels] and the own part's errors [n, channels] of complete stretches.
+
+    At most `MOST_COMPLETE` of them, evenly spread: more would only take time.
+    """
+    order, channels = own.shape
+    past, errors = [np.zeros((0, order * channels))], [np.zeros((0, channels))]
+    step = -(-sum(map(len, rows)) // MOST_COMPLETE)
+    for values, mask in zip(rows, masks, strict=True):
+        if len(values) <= order:
+            continue
+        complete = np.lib.stride_tricks.sliding_window_view(mask.all(axis=1), order + 1)
+        ends = order + np.flatnonzero(complete.all(axis=1))[::step]
+        lags = values[ends[:, np.newaxis] - 1 - np.arange(order)].astype(np.float64)
+        past.append(lags.reshape(len(ends), -1))
+        errors.append(values[ends] - np.einsum("nkc,kc->nc", lags, own))
+    return np.concatenate(past), np.concatenate(errors)
+
+
+def _ridge(past: Float64, present: Float64, order: int) -> Float64:
     persistence = np.eye(order)[0]
     if len(past) <= order or not present.var() > 1e-12:
         return persistence
     # Shrink towards persistence: the weakest claim that is still a forecast.
-    gram = past.T @ past + RIDGE * len(past) * np.eye(order)
-    return persistence + np.linalg.solve(gram, past.T @ (present - past @ persistence))
+    return persistence + _solve(past, present - past @ persistence, RIDGE)
 
 
-def _stabilise(coefficients: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _solve(past: Float64, target: Float64, ridge: float) -> Float64:
+    gram = past.T @ past + ridge * len(past) * np.eye(past.shape[1])
+    solution: Float64 = np.linalg.solve(gram, past.T @ target)
+    return solution
+
+
+def _stabilise(own: Float64, cross: Float64) -> tuple[Float64, Float64]:
     """Scale lag k by r^k, which multiplies every root by r, until the largest is inside."""
-    radius = np.abs(np.roots([1.0, *-coefficients])).max(initial=0.0)
-    if radius <= LARGEST_ROOT:
-        return coefficients
-    shrink = LARGEST_ROOT / radius
-    return coefficients * shrink ** np.arange(1, len(coefficients) + 1)
+    order, channels = own.shape
+    if len(cross):
+        both = np.concatenate([np.diag(row) for row in own]) + cross.T
+        radius = _largest_root(both, order)
+        shrink = min(LARGEST_ROOT / radius, 1.0) ** np.arange(1, order + 1)
+        return own * shrink[:, np.newaxis], cross * np.repeat(shrink, channels)
+    radii = [np.abs(np.roots([1.0, *-c])).max(initial=0.0) for c in own.T]
+    shrinks = np.minimum(LARGEST_ROOT / np.maximum(radii, LARGEST_ROOT), 1.0)
+    return own * shrinks ** np.arange(1, order + 1)[:, np.newaxis], cross
+
+
+def _largest_root(matrix: npt.NDArray[np.floating], order: int) -> float:
+    """Spectral radius of the companion matrix of a vector autoregression."""
+    width = matrix.shape[1]
+    companion = np.eye(order * width, k=-width)
+    companion[:width] = matrix.T
+    return float(np.abs(np.linalg.eigvals(companion)).max())

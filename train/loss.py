@@ -2,7 +2,7 @@
 
 The forecast is always trained toward the clean signal; the gate toward the injected labels, where
 the fault can be told from the signal at all; the state toward the state of the clean twin, so that
-a fault cannot poison it.
+a fault cannot poison it. A model without a gate cannot keep a fault out and is not asked to.
 """
 
 from collections.abc import Mapping
@@ -38,9 +38,12 @@ def losses(model: AnomalyGatedGRU, batch: Mapping[str, tf.Tensor]) -> dict[str, 
     target, weight = tf.concat([clean, clean], 0), tf.concat([known, known], 0)
     forecast = _mean(_huber((target - out["forecast"]) / scale), weight)
     trust = _mean(tf.minimum(tf.abs(target - out["trusted"]) / scale, 30.0), weight)
-    gate = _gate_loss(model, batch, out["logit"])
-    clean_state, faulty_state = tf.split(out["state"], 2, 0)
-    state = tf.reduce_mean((faulty_state - tf.stop_gradient(clean_state)) ** 2)
+    gate = state = tf.zeros(())
+    if model.config.gate_layers:
+        gate = _gate_loss(model, batch, out["logit"])
+        if model.config.gru_layers:
+            clean_state, faulty_state = tf.split(out["state"], 2, 0)
+            state = tf.reduce_mean((faulty_state - tf.stop_gradient(clean_state)) ** 2)
     total = forecast + GATE_WEIGHT * gate + STATE_WEIGHT * state + TRUST_WEIGHT * trust
     return {"total": total, "forecast": forecast, "gate": gate, "state": state}
 

@@ -10,7 +10,8 @@ import hashlib
 import io
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,11 @@ PARTS = ("train", "validate", "calibrate", "test")
 
 @dataclass(frozen=True)
 class Config:
-    """Everything conversion needs to know besides arrays. `sizes` are those of CellConfig."""
+    """Everything conversion needs to know besides arrays. `sizes` are those of CellConfig.
+
+    selection: average precision of the candidates that were judged, by name; empty when the model
+    was asked for.
+    """
 
     name: str
     period: float | None
@@ -35,6 +40,7 @@ class Config:
     sizes: dict[str, int]
     seed: int
     data_sha256: str
+    selection: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

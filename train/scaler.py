@@ -9,11 +9,9 @@ import numpy.typing as npt
 from edge_runtime.record import Float32
 from train.recording import Recording
 
-MAD_TO_SIGMA = 1.4826  # the standard deviation of a normal variable over its MAD
-TINY_MAD = 0.1
 CENTRAL = (0.005, 0.995)
 DEAD_SPREAD = 1e-6
-DEAD_SCALE = 1e-3
+DEAD_SCALE = 0.01
 SMALLEST_SCALE = 1e-6
 
 
@@ -36,21 +34,17 @@ class Scaler:
 def fit_scaler(recordings: Iterable[Recording]) -> Scaler:
     """Fit on training rows only; readings that are not finite are left out.
 
-    center is the median. scale is 1.4826 · MAD, the robust standard deviation. A channel that
-    rests most of the time has a tiny MAD and would be blown up whenever it moves: below a tenth
-    of the standard deviation of the central 99 % of the readings (of all readings when even
-    those are constant) that deviation is used. A dead channel, spread below 1e-6 of its median
-    (the resolution of float32), stays watched: 0.1 % of the median, at least 1e-6 raw units,
-    counts as one standard deviation. Raises ValueError for a channel without any reading.
+    center is the median. scale is the standard deviation of the central 99 % of the readings, or of
+    all of them when even those are constant. A dead channel, spread below 1e-6 of its median (the
+    resolution of float32), stays watched: 1 % of the median, at least 1e-6 raw units, counts as
+    one standard deviation. Raises ValueError for a channel without any reading.
     """
     values = np.concatenate([recording.values for recording in recordings]).astype(np.float64)
     values[~np.isfinite(values)] = np.nan
     if np.isnan(values).all(axis=0).any():
         raise ValueError("a channel has no finite reading")
     center = np.nanmedian(values, axis=0)
-    spread = MAD_TO_SIGMA * np.nanmedian(np.abs(values - center), axis=0)
-    wide = _deviation(values)
-    spread = np.where(spread < TINY_MAD * wide, wide, spread)
+    spread = _deviation(values)
     dead = spread <= DEAD_SPREAD * np.abs(center)
     scale = np.where(dead, DEAD_SCALE * np.abs(center), spread)
     # The bound keeps a departure from a constant zero inside the range of float32.

@@ -1,7 +1,6 @@
 """One training from files to run folder: read, split, scale, fit, write."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,9 +9,10 @@ import numpy as np
 from edge_runtime.errors import GruardError
 from edge_runtime.manifest import Channel
 from edge_runtime.standardise import channel_scaler
+from train.batches import Rows
 from train.cell import CellConfig
-from train.fit import Budget, Report, fit, write_metrics
-from train.picture import draw_learning
+from train.fit import Budget, Report
+from train.model_choice import Material, Model, Say, fit_model, resolved
 from train.prepare import describe_channels, fingerprint, standard_rows
 from train.recording import Dataset, Recording, expand, read_recordings, require_rows
 from train.run_folder import (
@@ -29,8 +29,6 @@ from train.settings import Settings, find_settings, load_settings
 from train.split import Split, clean_parts, split_by_time
 
 MINIMUM_ROWS = 200
-# A short recording has told all it can after this many steps per training row.
-STEPS_PER_ROW, FEWEST_STEPS = 2, 300
 # The state forgets within some tens of samples; parts this far apart share nothing.
 LARGEST_GAP = 128
 FAR = 5.0  # channel scales between the middle of a held-out part and that of training
@@ -49,57 +47,59 @@ class Request:
     period: float | None = None
     time_column: str | None = None
     label_column: str | None = None
+    model: Model = "auto"
     force: bool = False
-
-
-Say = Callable[[str], None]
 
 
 def train_run(request: Request, sizes: CellConfig, budget: Budget, say: Say, report: Report) -> Run:
     """Train as requested and return the finished run.
 
-    `sizes.channels` is replaced by what the data has. Progress sentences go to `say`, the losses of
-    every step to `report`. Raises GruardError for bad input before anything is written.
+    `sizes` are those of a network, its channels are replaced by what the data has. Progress
+    sentences go to `say`, the losses of every step to `report`. Raises GruardError for bad input
+    before anything is written.
     """
     _check_output(request)
     dataset, split, settings = _read(request)
     for warning in dataset.warnings:
         say(f"warning: {warning}")
     period = settings.period or request.period or dataset.recordings[0].period
-    channels = describe_channels(split.train, settings)
-    sizes = replace(sizes, channels=len(channels))
-    train = standard_rows([r.values for r in split.train], channels, period)
-    validate = standard_rows([r.values for r in split.validate], channels, period)
+    clean = (*split.train, *split.validate, *split.calibrate)
+    model = resolved(request.model, sum(r.rows for r in clean), say)
+    # Cross-fitting needs no rows apart, so a linear model is scaled and fitted on all clean ones.
+    channels = describe_channels(clean if model == "linear" else split.train, settings)
     _make_folder(request.out)
-    most = max(STEPS_PER_ROW * train.total, FEWEST_STEPS)
-    budget = replace(budget, steps=min(budget.steps, most))
     say(_describe(split, len(channels), period))
     for sentence in _unlike_training(split, channels):
         say(f"warning: {sentence}")
     if request.force:
         for name in ("checkpoint.npz", "weights.npz"):
             (request.out / name).unlink(missing_ok=True)
+    save_rows(request.out, split)
+
+    def standard(recordings: Sequence[Recording]) -> Rows:
+        return standard_rows([r.values for r in recordings], channels, period)
+
+    material = Material(
+        train=standard(split.train),
+        validate=standard(split.validate),
+        calibrate=standard(split.calibrate),
+        exogenous=np.array([c.exogenous for c in channels]),
+    )
+    sizes = replace(sizes, channels=len(channels))
+    fitted = fit_model(model, material, sizes, budget, request.out, say, report)
     config = Config(
         name=request.name,
         period=period,
         channels=channels,
-        sizes=sizes.to_dict(),
+        sizes=fitted.sizes.to_dict(),
         seed=budget.seed,
         data_sha256=fingerprint(dataset.recordings),
+        selection=fitted.precisions,
     )
     save_config(request.out, config)
-    save_rows(request.out, split)
-    exogenous = np.array([c.exogenous for c in channels])
-    checkpoint = request.out / "checkpoint.npz"
-    started = time.monotonic()
-    result = fit(sizes, train, validate, exogenous, budget, checkpoint, report)
-    extra = {"rows": train.total, "sizes": sizes.to_dict(), "seed": budget.seed}
-    write_metrics(request.out / "metrics.json", result, extra)
-    draw_learning(result.history, request.out / "learning.png")
     # The weights come last: their presence says that the run is finished.
-    write_atomically(request.out / "weights.npz", npz_bytes(result.weights))
-    checkpoint.unlink(missing_ok=True)
-    say(_outcome(result.history, time.monotonic() - started))
+    write_atomically(request.out / "weights.npz", npz_bytes(dict(fitted.weights)))
+    (request.out / "checkpoint.npz").unlink(missing_ok=True)
     return read_run(request.out)
 
 
@@ -175,12 +175,3 @@ def _describe(split: Split, channels: int, period: float | None) -> str:
     parts = ", ".join(f"{count} to {part}" for part, count in rows.items())
     every = f"one every {period:g} s" if period else "sample period unknown"
     return f"{channels} channels, {every}; rows: {parts}"
-
-
-def _outcome(history: list[dict[str, float]], seconds: float) -> str:
-    best = min(history, key=lambda entry: entry["total"])
-    gain = 1 - best["forecast"] / history[0]["forecast"]
-    return (
-        f"trained in {seconds:.0f} s; best at step {best['step']:.0f}; forecast under faults "
-        f"{gain:.0%} better than the linear highway alone"
-    )

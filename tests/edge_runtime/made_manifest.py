@@ -4,6 +4,7 @@ from edge_runtime import manifest as m
 from edge_runtime import numerics
 
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+CROSS = ((0.0, 0.25, 0.0), (0.5, 0.0, 0.0), (0.0, -0.125, 0.0))
 NAMES = ("demand", "flow", "heat")
 BOUNDS = m.Tiers(
     closed_limit=48,
@@ -41,9 +42,10 @@ def made_manifest(**changes: object) -> m.Manifest:
         "channels": (channel(NAMES[0], exogenous=True), channel(NAMES[1]), channel(NAMES[2])),
         "inputs": {"mask": tensor},
         "outputs": {"logit": tensor},
-        "forecast": m.Forecast(((1.0, 1.0, 1.0),), ones),
+        "forecast": m.Forecast(((1.0, 1.0, 1.0),), CROSS, ones),
         "score": m.Score(
-            smoothing=0.1,
+            attack=0.2,
+            decay=0.1,
             weights=(1.0, 1.0, 0.5, 0.5),
             part_mean=(0.0,) * 4,
             part_std=(1.0,) * 4,

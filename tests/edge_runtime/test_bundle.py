@@ -34,7 +34,9 @@ def test_a_finished_bundle_is_read(tiny_bundle: Path) -> None:
     assert bundle.manifest.members["model.tflite"].startswith(bundle.model_hash)
     assert len(bundle.model_hash) == 12
     golden = bundle.arrays("golden.npz")
-    assert golden["inputs/mask"].shape == (64, 3) and golden["outputs/logit"].dtype == np.int8
+    assert golden["inputs/mask"].shape == (63, 3) and golden["outputs/logit"].dtype == np.int8
+    assert golden["history"].shape == (63, 3, 3) and golden["history"].dtype == np.float32
+    assert golden["forecast"].shape == golden["correction"].shape == (63, 3)
 
 
 @pytest.mark.parametrize("member", FILES)
@@ -75,7 +77,7 @@ def test_a_swapped_hash_in_the_manifest_is_found(bundle_copy: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda m: m.update(schema=2), "schema 2 is unknown"),
+        (lambda m: m.update(schema=1), "schema 1 is unknown"),
         (lambda m: m.pop("tiers"), "tiers"),
         (lambda m: m["channels"].pop(), "3 found"),
         (lambda m: m["inputs"]["mask"].update(scale=0.5), "tensor mask differs"),

@@ -36,8 +36,41 @@ def test_one_changed_bit_in_any_golden_output_fails_the_self_test(bundle_copy: P
         spoiled = {key: array.copy() for key, array in golden.items()}
         spoiled[name][-1, -1] ^= 1
         rewrite_golden(bundle_copy, spoiled)
-        with pytest.raises(GruardError, match=f"output {name[8:]} of golden vector 63 differs"):
+        with pytest.raises(GruardError, match=f"{name} of golden vector 62 differs"):
             Detector(read_bundle(bundle_copy)).self_test()
+
+
+def lowest_bit_flipped(array: np.ndarray) -> np.ndarray:
+    """A copy of float32 `array` with the lowest bit of its very last number flipped."""
+    bits = array.copy().view(np.uint32)
+    bits.reshape(-1)[-1] ^= 1
+    return bits.view(np.float32)
+
+
+def test_the_hosts_own_forecast_is_tested_to_the_bit(bundle_copy: Path) -> None:
+    golden = read_bundle(bundle_copy).arrays("golden.npz")
+    rewrite_golden(bundle_copy, {**golden, "forecast": lowest_bit_flipped(golden["forecast"])})
+    with pytest.raises(GruardError, match="forecast of golden vector 62 differs"):
+        Detector(read_bundle(bundle_copy)).self_test()
+    for name in ("history", "correction"):
+        changed = golden[name] + np.float32(0.01)
+        rewrite_golden(bundle_copy, {**golden, name: changed})
+        with pytest.raises(GruardError, match="self-test failed: forecast of golden vector 0"):
+            Detector(read_bundle(bundle_copy)).self_test()
+
+
+@pytest.mark.parametrize("name", ["highway", "cross", "innovation_scale"])
+def test_another_highway_than_the_validated_one_fails_the_self_test(
+    bundle_copy: Path, name: str
+) -> None:
+    def change(manifest: dict) -> None:
+        row = manifest["forecast"][name]
+        row = row if name == "innovation_scale" else row[0]
+        row[0] = row[0] * 1.001 + 1e-4
+
+    edit_manifest(bundle_copy, change)
+    with pytest.raises(GruardError, match="self-test failed: forecast of golden vector"):
+        Detector(read_bundle(bundle_copy)).self_test()
 
 
 def test_changed_golden_inputs_fail_the_self_test(bundle_copy: Path) -> None:
@@ -48,11 +81,15 @@ def test_changed_golden_inputs_fail_the_self_test(bundle_copy: Path) -> None:
         Detector(read_bundle(bundle_copy)).self_test()
 
 
-@pytest.mark.parametrize("harm", ["one missing", "one too many", "none left", "one shorter"])
+@pytest.mark.parametrize(
+    "harm", ["one missing", "no forecast", "one too many", "none left", "one shorter"]
+)
 def test_golden_vectors_that_prove_nothing_fail_the_self_test(bundle_copy: Path, harm: str) -> None:
     golden = read_bundle(bundle_copy).arrays("golden.npz")
     if harm == "one missing":
         del golden["outputs/logit"]
+    elif harm == "no forecast":
+        del golden["forecast"]
     elif harm == "one too many":
         golden["outputs/colour"] = golden["outputs/logit"]
     elif harm == "none left":

@@ -86,7 +86,7 @@ def test_every_number_must_be_finite(path: Path) -> None:
             assert named in refused(with_value(path, wrong))
 
 
-@pytest.mark.parametrize("schema", [0, 2, "1", None, 1.5])
+@pytest.mark.parametrize("schema", [0, 1, 3, "2", None, 2.5])
 def test_an_unknown_schema_says_what_to_do(schema: object) -> None:
     message = refused(with_value(("schema",), schema))
     assert f"schema {schema!r} is unknown" in message and "convert again" in message
@@ -118,7 +118,33 @@ def test_every_vector_has_the_length_of_its_channels(path: Path) -> None:
 def test_the_rows_of_matrices_are_counted_too() -> None:
     for path in (("forecast", "highway", 0), ("score", "distance_root", 1)):
         assert "3 entries expected, 2 found" in refused(with_value(path, [1.0, 2.0]))
-    assert "forecast.highway" in refused(with_value(("forecast", "highway"), []))
+    without_lags = with_value(("forecast", "cross"), [])
+    without_lags["forecast"]["highway"] = []
+    assert "forecast.highway: at least one lag" in refused(without_lags)
+
+
+def test_the_cross_highway_is_a_row_of_all_lags_per_channel_or_nothing_at_all() -> None:
+    path = ("forecast", "cross")
+    assert from_dict(with_value(path, []), "manifest.json").forecast.cross == ()
+    right = at(GOOD, path)
+    assert len(right) == 3 and {len(row) for row in right} == {3}  # one lag
+    for wrong in (right[:-1], [*right, right[0]]):
+        assert "forecast.cross: 3 entries expected" in refused(with_value(path, wrong))
+    for width in (2, 6):
+        wrong = [right[0], right[1], [0.0] * width]
+        message = refused(with_value(path, wrong))
+        assert f"a row of forecast.cross: 3 entries expected, {width} found" in message
+    two_lags = with_value(("forecast", "highway"), [[1.0] * 3] * 2)
+    assert "a row of forecast.cross: 6 entries expected, 3 found" in refused(two_lags)
+    two_lags["forecast"]["cross"] = [[0.5] * 6] * 3
+    assert from_dict(two_lags, "manifest.json").forecast.cross == ((0.5,) * 6,) * 3
+
+
+def test_a_manifest_without_graph_inputs_is_linear() -> None:
+    assert not made_manifest().linear
+    linear = made_manifest(inputs={}, outputs={})
+    assert linear.linear
+    assert from_dict(json.loads(json.dumps(to_dict(linear))), "manifest.json") == linear
 
 
 @pytest.mark.parametrize(
@@ -155,7 +181,9 @@ def test_no_divisor_may_be_zero_or_vanish_in_float32(path: Path, divisor: float)
         (("alarm", "m"), 4),  # of 3: could never ring
         (("alarm", "n"), 0),
         (("alarm", "clear_after"), 0),
-        (("score", "smoothing"), 0.0),
+        (("score", "attack"), 0.0),
+        (("score", "decay"), -0.1),
+        (("score", "decay"), 1.01),
         (("fallback", "smoothing"), 1.5),
     ],
     ids=str,

@@ -11,10 +11,16 @@ from hypothesis.extra import numpy as hnp
 from made_manifest import made_manifest
 
 from edge_runtime.score import (
+    LEVEL,
+    PARTS,
+    SCORE_CLIP,
+    ScoreConstants,
+    ScoreState,
     blame,
     initial_score,
     score_constants,
     score_parts,
+    total_score,
     update_score,
 )
 
@@ -35,6 +41,8 @@ SHAPED = replace(
 CONSTANTS = score_constants(SHAPED)
 vectors = hnp.arrays(np.float32, 3, elements=st.floats(-4, 4, width=32))
 doubts = hnp.arrays(np.float32, 3, elements=st.floats(0, 8, width=32))
+four = hnp.arrays(np.float32, 4, elements=st.floats(-8, 8, width=32))
+nine = hnp.arrays(np.float32, (3, 3), elements=st.floats(-8, 8, width=32))
 
 
 def array(*values: float) -> np.ndarray:
@@ -106,40 +114,128 @@ def test_a_mean_is_over_the_channels_that_can_be_read() -> None:
     assert nothing.tolist() == [0, 0, 0, 0]
 
 
-def test_the_score_is_the_weighted_sum_of_smoothed_standardised_parts() -> None:
-    parts, terms = array(2, 2, 2, 2), np.zeros((3, 3), np.float32)
-    score, state = update_score(parts, terms, initial_score(CONSTANTS), CONSTANTS)
-    smoothed = [m + 0.1 * (2 - m) for m in (1, 2, 3, 4)]
-    assert state.parts.tolist() == pytest.approx(smoothed)
-    weighted = 1.0 * 0.1 / 0.5 + 0 + 0.5 * -0.1 / 2 + 0.5 * -0.2 / 4
-    assert float(score) == pytest.approx(weighted, abs=1e-6)
+@given(wild=st.sampled_from([50.0, 51.0, 1e4, 1e30]), sign=st.sampled_from([-1.0, 1.0]))
+def test_beyond_fifty_scales_one_reading_is_as_wrong_as_another(wild: float, sign: float) -> None:
+    bound = array(0, sign * 50, 1)
+    far = array(0, sign * wild, 1)
+    assert SCORE_CLIP == 50
+    for clipped, given_ in ((bound, far), (far, bound)):
+        found = score_parts(given_, clipped, ALL, ALL, CONSTANTS)
+        wanted = score_parts(bound, bound, ALL, ALL, CONSTANTS)
+        for one, other in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(one, other)
+    inside = score_parts(array(0, sign * 49, 1), bound, ALL, ALL, CONSTANTS)[0]
+    assert inside[0] < wanted[0][0] and inside[1] != wanted[0][1]
+
+
+@given(parts=four, before=four, terms=nine, terms_before=nine)
+def test_what_rises_is_smoothed_by_attack_and_what_falls_by_decay(
+    parts: np.ndarray, before: np.ndarray, terms: np.ndarray, terms_before: np.ndarray
+) -> None:
+    state = update_score(parts, terms, ScoreState(before, terms_before), CONSTANTS)
+    assert (CONSTANTS.attack, CONSTANTS.decay) == (np.float32(0.2), np.float32(0.1))
+    for new, old, found in ((parts, before, state.parts), (terms, terms_before, state.terms)):
+        rate = np.where(new > old, 0.2, 0.1)
+        np.testing.assert_allclose(found, old + rate * (new - old.astype(float)), atol=4e-6)
+        assert found.dtype == np.float32
+
+
+def test_one_step_of_smoothing_by_hand() -> None:
+    zeros = np.zeros((3, 3), np.float32)
+    state = update_score(array(2, 2, 2, 2), zeros, initial_score(CONSTANTS), CONSTANTS)
+    assert state.parts.tolist() == pytest.approx([1 + 0.2, 2, 3 - 0.1, 4 - 0.2])
+    weighted = (1.0 * 0.2 / 0.5 + 0 + 0.5 * -0.2 / 4, 0.5 * -0.1 / 2)
+    assert float(total_score(state.parts, CONSTANTS)) == pytest.approx(max(weighted), abs=1e-6)
+
+
+def test_an_alarm_builds_up_faster_than_it_fades() -> None:
+    state, calm = initial_score(CONSTANTS), CONSTANTS.part_mean
+    for _ in range(5):
+        state = update_score(calm + np.float32(1), CONSTANTS.channel_mean, state, CONSTANTS)
+    np.testing.assert_allclose(state.parts - calm, 1 - 0.8**5, atol=1e-6)
+    for _ in range(5):
+        state = update_score(calm, CONSTANTS.channel_mean, state, CONSTANTS)
+    np.testing.assert_allclose(state.parts - calm, (1 - 0.8**5) * 0.9**5, atol=1e-6)
+    assert (state.parts - calm > (1 - 0.8**5) / 2).all()
+
+
+def weighted(smoothed: np.ndarray, constants: ScoreConstants) -> np.ndarray:
+    """Weighted standardised parts in double precision."""
+    centred = smoothed.astype(float) - constants.part_mean
+    return np.asarray(centred / constants.part_std * constants.weights)
+
+
+@given(smoothed=four)
+def test_the_score_is_the_larger_of_surprise_and_level(smoothed: np.ndarray) -> None:
+    residual, distance, level, gate = weighted(smoothed, CONSTANTS)
+    expected = max(residual + distance + gate, level)
+    assert float(total_score(smoothed, CONSTANTS)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_neither_surprise_nor_level_dilutes_the_other() -> None:
+    high_level, surprised = CONSTANTS.part_mean.copy(), CONSTANTS.part_mean.copy()
+    high_level[LEVEL] += 40
+    surprised[0] += 10
+    alone = [float(total_score(parts, CONSTANTS)) for parts in (high_level, surprised)]
+    assert alone == pytest.approx([0.5 * 40 / 2, 10 / 0.5])
+    # Nothing but the larger counts, however calm the other is.
+    high_level[[0, 1, 3]] -= 30
+    surprised[LEVEL] -= 30
+    assert [float(total_score(p, CONSTANTS)) for p in (high_level, surprised)] == alone
+
+
+SWITCHED_OFF = score_constants(
+    replace(SHAPED, score=replace(SHAPED.score, weights=(1.0, 1.0, 0.0, 0.5)))
+)
+
+
+@given(smoothed=four, other=st.floats(-8, 8, width=32))
+def test_a_level_without_weight_neither_raises_nor_holds_up_the_score(
+    smoothed: np.ndarray, other: float
+) -> None:
+    residual, distance, level, gate = weighted(smoothed, SWITCHED_OFF)
+    assert level == 0
+    score = total_score(smoothed, SWITCHED_OFF)
+    assert float(score) == pytest.approx(residual + distance + gate, abs=1e-4)
+    smoothed[LEVEL] = other
+    assert total_score(smoothed, SWITCHED_OFF) == score
+
+
+def test_a_calm_score_may_be_below_zero_without_level_but_not_below_the_level() -> None:
+    quiet = CONSTANTS.part_mean - np.float32(1)
+    quiet[LEVEL] = CONSTANTS.part_mean[LEVEL]
+    assert total_score(quiet, SWITCHED_OFF) < -2 and total_score(quiet, CONSTANTS) == 0
 
 
 def test_a_machine_that_shows_its_mean_scores_zero_for_ever() -> None:
     state = initial_score(CONSTANTS)
     for _ in range(300):
-        score, state = update_score(CONSTANTS.part_mean, CONSTANTS.channel_mean, state, CONSTANTS)
-        assert score == 0
+        state = update_score(CONSTANTS.part_mean, CONSTANTS.channel_mean, state, CONSTANTS)
+        assert total_score(state.parts, CONSTANTS) == 0
     assert blame(state, CONSTANTS) == []
 
 
-def test_the_score_of_a_calm_machine_stays_near_zero() -> None:
+def test_smoothed_noise_is_as_wide_as_its_rate_says() -> None:
     rng = np.random.default_rng(0)
-    state, scores = initial_score(CONSTANTS), []
-    for _ in range(2000):
+    rate = np.float32(0.1)
+    even = replace(SWITCHED_OFF, attack=rate, decay=rate, weights=array(1, 0, 0, 0))
+    state, scores = initial_score(even), []
+    for _ in range(4000):
         noise = rng.standard_normal(4).astype(np.float32)
-        parts = CONSTANTS.part_mean + CONSTANTS.part_std * noise
-        score, state = update_score(parts, CONSTANTS.channel_mean, state, CONSTANTS)
-        scores.append(float(score))
-    assert abs(np.mean(scores)) < 0.1 and np.max(np.abs(scores)) < 3
+        parts = even.part_mean + even.part_std * noise
+        state = update_score(parts, even.channel_mean, state, even)
+        scores.append(float(total_score(state.parts, even)))
+    assert abs(np.mean(scores)) < 0.05
+    assert np.std(scores) == pytest.approx(math.sqrt(0.1 / 1.9), rel=0.1)
 
 
 @given(st.sampled_from(range(4)), st.floats(0.5, 5))
 def test_any_part_above_its_mean_raises_the_score(part: int, excess: float) -> None:
     parts = CONSTANTS.part_mean.copy()
     parts[part] += np.float32(excess)
-    score, _ = update_score(parts, CONSTANTS.channel_mean, initial_score(CONSTANTS), CONSTANTS)
-    assert score > 0
+    state = update_score(parts, CONSTANTS.channel_mean, initial_score(CONSTANTS), CONSTANTS)
+    assert total_score(state.parts, CONSTANTS) > 0
+    assert PARTS[LEVEL] == "level"
 
 
 @pytest.mark.parametrize("row", [0, 1, 2], ids=["residual", "evidence", "level"])
@@ -164,3 +260,11 @@ def test_blame_leaves_out_what_is_less_than_half_the_worst() -> None:
     terms = state.terms.copy()
     terms[0, 1], terms[0, 2] = 0.0001, 1000
     assert blame(replace(state, terms=terms), CONSTANTS) == [2]
+
+
+def test_blame_leaves_out_a_level_that_does_not_count() -> None:
+    state = initial_score(CONSTANTS)
+    terms = state.terms.copy()
+    terms[2, 1], terms[0, 2] = 100, 1e-6
+    assert blame(replace(state, terms=terms), CONSTANTS) == [1]
+    assert blame(replace(state, terms=terms), SWITCHED_OFF) == [2]

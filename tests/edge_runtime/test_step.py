@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from edge_runtime.bundle import Bundle, read_bundle
 from edge_runtime.fallback import Fallback
 from edge_runtime.interpreter import Int8Graph
+from edge_runtime import tiers
 from edge_runtime.record import Flag, Record, Sample
+from edge_runtime.score import initial_score, total_score, update_score
 from edge_runtime.step import (
     INNOVATION_CLIP,
     Model,
@@ -141,15 +143,36 @@ def test_the_warm_up_is_flagged_and_answered_by_the_fallback(model: Model) -> No
         assert record.threshold == threshold
 
 
-def test_nothing_is_decided_while_warming_up(model: Model) -> None:
+def test_nothing_is_decided_or_remembered_while_warming_up(model: Model) -> None:
     rows = CLEAN[: model.manifest.tiers.warmup].copy()
     rows[5:, FLOW] += 20
-    records, _, state = run(model, rows)
+    records, traces, state = run(model, rows)
+    smoothed = initial_score(model.score)
+    for trace in traces:
+        smoothed = update_score(trace.parts, trace.terms, smoothed, model.score)
     threshold = model.manifest.thresholds["tflite-builtin"].value
-    constants = model.score
-    parts = (state.score.parts - constants.part_mean) / constants.part_std
-    assert (parts * constants.weights).sum() > threshold  # it would have been an alarm
+    assert total_score(smoothed.parts, model.score) > threshold  # it would have been an alarm
     assert not state.alarm.active and records[-1].alarm
+    assert flat(state.score) == flat(initial_score(model.score))
+
+
+def test_a_warm_up_in_mid_stream_freezes_the_score_and_then_goes_on_from_it(model: Model) -> None:
+    rows = tiny_model.machine_rows(100, seed=9)
+    _, _, state = run(model, rows)
+    kept = flat(state.score)
+    assert kept != flat(initial_score(model.score))
+    warming = replace(state, recurrent=None, tiers=tiers.restart(state.tiers, model.manifest.tiers))
+    fallback = Fallback(model.manifest, model.model_hash)
+    for i in range(model.manifest.tiers.warmup):
+        sample = Sample(i, None, rows[i])
+        _, warming, _ = step(model, sample, warming, fallback.step(sample))
+        assert flat(warming.score) == kept
+    sample = Sample(0, None, rows[warming.tiers.index % 100])
+    _, after, trace = step(model, sample, warming, fallback.step(sample))
+    assert flat(after.score) == flat(
+        update_score(trace.parts, trace.terms, warming.score, model.score)
+    )
+    assert flat(after.score) != kept
 
 
 def one_advance(
@@ -224,9 +247,22 @@ def test_the_forecast_is_the_highway_and_the_correction(model: Model, settled: S
     recurrent = settled.recurrent
     assert recurrent is not None
     expected = (model.highway * recurrent.history).sum(axis=0)
+    for lag, readings in enumerate(recurrent.history):
+        expected += model.cross[:, 3 * lag : 3 * lag + 3] @ readings
     expected += model.innovation_scale * recurrent.correction
     np.testing.assert_allclose(forecast(model, recurrent), expected, rtol=1e-5, atol=1e-6)
-    assert (recurrent.correction != 0).any()
+    assert (recurrent.correction != 0).any() and np.abs(model.cross).max() > 0.05
+    alone = replace(model, cross=np.zeros((0, 0), np.float32))
+    assert np.abs(forecast(alone, recurrent) - forecast(model, recurrent)).max() > 1e-3
+
+
+def test_the_trace_holds_what_the_forecasts_that_follow_build_on(
+    model: Model, settled: State
+) -> None:
+    trace, after = one_advance(model, settled, outlier(model, settled))
+    np.testing.assert_array_equal(trace.trusted, after.history[0])
+    assert settled.recurrent is not None
+    np.testing.assert_array_equal(after.history[1:], settled.recurrent.history[:-1])
 
 
 def test_the_state_is_blended_from_candidate_and_update(model: Model, settled: State) -> None:
@@ -257,7 +293,8 @@ def test_a_deviating_channel_is_imputed_blamed_and_found_again(model: Model) -> 
 def test_a_new_operating_point_is_believed_in_bounded_time(model: Model) -> None:
     rows = tiny_model.machine_rows(400, seed=9)
     rows[100:, FLOW] += 15  # two scales: a gate alone would stay closed for ever
-    records, traces, _ = run(model, rows)
+    # Each channel for itself: beside its set point this flow would go on being strange.
+    records, traces, _ = run(replace(model, cross=np.zeros((0, 0), np.float32)), rows)
     assert traces[115].gate[FLOW] < 0.5
     assert {record.tier for record in records[100:200]} == {1, 2}
     assert any(Flag.FREE_RUN in record.flags for record in records[100:140])

@@ -14,8 +14,8 @@ from edge_runtime import tiers
 from edge_runtime.manifest import Tiers
 from edge_runtime.tiers import Observation, Phase, TierState, held_open, tier_of
 
-CHANNELS = 5  # four that the gate decides about, one exogenous
-GATED = np.array([1, 1, 1, 1, 0], np.float32)
+CHANNELS = 5  # four that are watched and that the gate decides about, one exogenous
+WATCHED = np.array([1, 1, 1, 1, 0], np.float32)
 # So short that arbitrary observations reach every corner.
 SHORT = Tiers(
     closed_limit=6,
@@ -47,7 +47,8 @@ def seen(
     innovation[list(closed)] = 5
     innovation[list(tiny)], innovation[list(huge)] = 0.1, 8
     calm: dict[str, object] = {"saturated": 0.0, "moved": True, "input_moved": True}
-    return Observation(mask, gate, innovation, GATED, **(calm | more))  # type: ignore[arg-type]
+    calm |= {"watched": WATCHED, "gated": WATCHED}
+    return Observation(mask, gate, innovation, **(calm | more))  # type: ignore[arg-type]
 
 
 CALM, ONE, HALF = seen(), seen(closed=[1]), seen(closed=[0, 1])
@@ -172,6 +173,30 @@ def test_most_readings_missing_is_a_free_run_at_once_and_blind_after_its_bound()
     assert phases(moments) == [(Phase.GATE, 1), (Phase.FREE_RUN, 60), (Phase.RESYNC, 24),
                                (Phase.GATE, 15)]  # fmt: skip
     assert {m.tier for m in moments[61:85]} == {2} and moments[-1].tier == 1
+
+
+UNGATED = np.zeros(CHANNELS, np.float32)
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [seen(closed=[0, 1, 2, 3]), seen(closed=[2], tiny=[2]), seen(huge=[0, 1, 2, 3])],
+    ids=["all closed", "closed on a tiny innovation", "open on a huge one"],
+)
+def test_without_a_gate_nothing_is_read_into_its_verdicts(verdict: Observation) -> None:
+    assert {m.tier for m in run([verdict] * 60)[0]} > {1}  # with a gate it would matter
+    moments, state = run([replace(verdict, gated=UNGATED)] * 60)
+    assert {(m.tier, m.reset, m.plan.phase) for m in moments} == {(1, False, Phase.GATE)}
+    assert not state.closed.any() and not state.contradicted.any() and state.lost == 0
+
+
+def test_without_a_gate_missing_readings_count_as_ever() -> None:
+    for masked in (seen(masked=[0, 1, 2]), seen(masked=[0, 1]), seen(masked=[0, 1, 4]), BLACKOUT):
+        script = [masked] * 60 + [CALM] * 40
+        with_gate, _ = run(script)
+        without, _ = run([replace(sample, gated=UNGATED) for sample in script])
+        assert [m.tier for m in without] == [m.tier for m in with_gate]
+        assert phases(without) == phases(with_gate)
 
 
 def test_half_missing_is_not_most() -> None:

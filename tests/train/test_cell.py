@@ -23,6 +23,7 @@ from train.cell import (
     split_linear,
     weight_shapes,
 )
+from train.highway import Highway
 
 TOLERANCE = 1e-4
 ROWS = 36
@@ -33,8 +34,22 @@ CONFIGS = [
     CellConfig(channels=4, gru_units=6, gate_layers=2, gate_units=9, head_layers=1, order=3),
     CellConfig(channels=2, gru_layers=2, gru_units=7, gate_layers=2, gate_units=4, order=5),
 ]
+GATE_ALONE = [
+    CellConfig(channels=3, gru_layers=0, gate_units=6, order=4),
+    CellConfig(channels=2, gru_layers=0, gate_layers=3, gate_units=5, order=1),
+]
+GRU_ALONE = [
+    CellConfig(channels=3, gru_units=8, gate_layers=0, order=4),
+    CellConfig(channels=2, gru_layers=2, gru_units=5, gate_layers=0, head_layers=1, order=3),
+]
+LINEAR = [CellConfig(channels=3, gru_layers=0, gate_layers=0, order=4)]
+EVERY = [*CONFIGS, *GATE_ALONE, *GRU_ALONE, *LINEAR]
 Arrays = np.ndarray
-SERIES = ("forecast", "gate", "logit", "trusted", "state")
+SERIES = ("forecast", "gate", "logit", "trusted")
+
+
+def series(config: CellConfig) -> tuple[str, ...]:
+    return (*SERIES, "state") if config.gru_layers else SERIES
 
 
 class WeightsGraph:
@@ -45,24 +60,30 @@ class WeightsGraph:
             return cell_step(model.tensors(), model.config, inputs, linear)
 
         self._outputs = tf.function(outputs, autograph=False)
+        self.kernel_id, self.gated = "keras", model.config.gate_layers > 0
         self.state_sizes = (model.config.gru_units,) * model.config.gru_layers
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         batch = {name: tf.constant(value[np.newaxis]) for name, value in inputs.items()}
         arrays = {name: np.asarray(value)[0] for name, value in self._outputs(batch).items()}
-        return {**arrays, "doubt": np.logaddexp(0, -arrays["logit"]).astype(np.float32)}
+        if self.gated:
+            arrays["doubt"] = np.logaddexp(0, -arrays["logit"]).astype(np.float32)
+        return arrays
 
 
 def keras_model(config: CellConfig, seed: int = 0) -> AnomalyGatedGRU:
     """Random weights everywhere, also where training starts from zero; channel 0 is exogenous."""
     rng = np.random.default_rng(seed)
-    highway = rng.normal(0, 0.4 / config.order, (config.order, config.channels))
+    own = rng.normal(0, 0.4 / config.order, (config.order, config.channels))
+    lagged = config.order * config.channels
+    cross = rng.normal(0, 0.3 / lagged, (config.channels, lagged))
+    highway = Highway(own.astype(np.float32), cross.astype(np.float32))
     scale = rng.uniform(0.2, 0.6, config.channels)
     gated = np.ones(config.channels)
     if config.channels > 1:
         gated[0] = 0
-    constants = (array.astype(np.float32) for array in (highway, scale, gated))
-    model = AnomalyGatedGRU(config, *constants, seed=seed)
+    constants = (array.astype(np.float32) for array in (scale, gated))
+    model = AnomalyGatedGRU(config, highway, *constants, seed=seed)
     model.assign(
         {
             name: (value + rng.normal(0, 0.3, value.shape)).astype(np.float32)
@@ -96,7 +117,8 @@ def compiled(
 
     def run(values: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
         outputs = graph(tf.constant(values[np.newaxis]), tf.constant(mask[np.newaxis]))
-        return {name: np.asarray(outputs[name])[0] for name in SERIES}
+        assert set(outputs) == set(series(model.config))
+        return {name: np.asarray(value)[0] for name, value in outputs.items()}
 
     return run
 
@@ -114,12 +136,13 @@ def runtime_model(model: AnomalyGatedGRU, linear: Linear) -> Model:
     count = model.config.channels
     one, zero, square = np.ones(count), np.zeros((3, count)), np.eye(count)
     score = ScoreConstants(
-        np.float32(0.1), *(np.ones(4, np.float32),) * 3, one.astype(np.float32),
+        *(np.float32(0.1),) * 2, *(np.ones(4, np.float32),) * 3, one.astype(np.float32),
         zero.astype(np.float32), np.ones((3, 1), np.float32), square.astype(np.float32),
         square.astype(np.float32), numerics.log_table(), one.astype(np.float32),
     )  # fmt: skip
     graph = WeightsGraph(model, linear)
-    constants = (model.highway, model.innovation_scale, model.gated)
+    highway, gated = model.highway, model.gated * np.float32(graph.gated)
+    constants = (highway.own, highway.cross, model.innovation_scale, model.gated, gated)
     return Model(None, graph, "", None, None, *constants, score, ())  # type: ignore[arg-type]
 
 
@@ -129,28 +152,55 @@ def as_steps(
     runtime = runtime_model(model, linear)
     held_open = np.zeros(model.config.channels, np.float32)
     recurrent: Recurrent = start_recurrent(runtime, values[0])
-    seen: dict[str, list[np.ndarray]] = {name: [] for name in SERIES}
+    seen: dict[str, list[np.ndarray]] = {name: [] for name in series(model.config)}
     for value, usable in zip(values, mask, strict=True):
         seen["forecast"].append(forecast(runtime, recurrent))
         traces, recurrent = advance(runtime, value, usable, recurrent, held_open, Phase.GATE)
         seen["gate"].append(traces.gate)
-        seen["logit"].append(traces.outputs["logit"])
+        seen["logit"].append(traces.outputs.get("logit", np.zeros_like(value)))
         seen["trusted"].append(recurrent.history[0])
-        seen["state"].append(recurrent.hidden[-1])
+        if recurrent.hidden:
+            seen["state"].append(recurrent.hidden[-1])
     return {name: np.array(rows) for name, rows in seen.items()}
 
 
 @pytest.mark.parametrize("linear", [fused_linear, split_linear])
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("config", EVERY, ids=str)
 def test_a_whole_sequence_equals_its_steps(config: CellConfig, linear: Linear) -> None:
     model, values, mask, whole = case(config)
     steps = as_steps(model, values, mask, linear)
-    for name in SERIES:
+    assert set(whole) == set(steps) == set(series(config))
+    for name in series(config):
         np.testing.assert_allclose(whole[name], steps[name], rtol=0, atol=TOLERANCE, err_msg=name)
 
 
-def test_every_weight_matters_to_the_sequence() -> None:
-    config = replace(CONFIGS[2], gate_layers=2)
+@pytest.mark.parametrize("config", [*GRU_ALONE, *LINEAR], ids=str)
+def test_without_a_gate_every_usable_reading_is_trusted(config: CellConfig) -> None:
+    _, values, mask, seen = case(config)
+    np.testing.assert_array_equal(seen["gate"], mask)
+    assert not seen["logit"].any()
+    near = (mask > 0) & (np.abs(values - seen["forecast"]) < 4)
+    np.testing.assert_allclose(seen["trusted"][near], values[near], rtol=0, atol=1e-5)
+    assert near.sum() > values.size / 4
+
+
+@pytest.mark.parametrize("config", [*GATE_ALONE, *LINEAR], ids=str)
+def test_without_a_gru_nothing_corrects_the_highway(config: CellConfig) -> None:
+    model, values, _, seen = case(config)
+    assert not {"correction_kernel", "gru_0_kernel", "head_0_kernel"} & set(model.arrays())
+    expected = highway_over(values[0], seen["trusted"], model.highway)
+    np.testing.assert_allclose(seen["forecast"], np.clip(expected, -8, 8), rtol=0, atol=2e-6)
+
+
+def test_only_a_model_with_neither_is_linear() -> None:
+    assert [config.linear for config in EVERY] == [False] * (len(EVERY) - 1) + [True]
+    assert weight_shapes(LINEAR[0]) == {}
+
+
+@pytest.mark.parametrize(
+    "config", [replace(CONFIGS[2], gate_layers=2), GATE_ALONE[1], GRU_ALONE[1]], ids=str
+)
+def test_every_weight_matters_to_the_sequence(config: CellConfig) -> None:
     model = keras_model(config)
     values, mask = machine(config.channels)
     sequence = compiled(model)
@@ -159,7 +209,7 @@ def test_every_weight_matters_to_the_sequence() -> None:
     for name, value in weights.items():
         model.assign({**weights, name: value + np.float32(0.05)})
         after = sequence(values, mask)
-        largest = max(np.abs(after[series] - before[series]).max() for series in SERIES)
+        largest = max(np.abs(after[key] - before[key]).max() for key in before)
         assert largest > 10 * TOLERANCE, name
 
 
@@ -168,15 +218,33 @@ def test_a_step_fed_the_wrong_past_is_noticed() -> None:
     model = keras_model(config)
     values, mask = machine(config.channels)
     whole = as_sequence(model, values, mask)
-    model.highway = model.highway[::-1].copy()
-    steps = as_steps(model, values, mask, fused_linear)
-    assert np.abs(whole["forecast"] - steps["forecast"]).max() > 100 * TOLERANCE
+    own, cross = model.highway.own, model.highway.cross
+    other_lags = cross.reshape(3, 4, 3)[:, ::-1].reshape(3, 12)
+    other_channels = cross.reshape(3, 4, 3)[:, :, ::-1].reshape(3, 12)
+    for wrong in (
+        Highway(own[::-1].copy(), cross),
+        Highway(own, other_lags),
+        Highway(own, other_channels),
+        Highway(own, cross[::-1].copy()),
+    ):
+        model.highway = wrong
+        steps = as_steps(model, values, mask, fused_linear)
+        assert np.abs(whole["forecast"] - steps["forecast"]).max() > 100 * TOLERANCE
 
 
 def untrained(config: CellConfig, gated: float) -> AnomalyGatedGRU:
-    highway = np.full((config.order, config.channels), 0.9 / config.order, np.float32)
+    own = np.full((config.order, config.channels), 0.9 / config.order, np.float32)
     ones = np.ones(config.channels, np.float32)
+    highway = Highway(own, np.zeros((0, 0), np.float32))
     return AnomalyGatedGRU(config, highway, ones, gated * ones, seed=3)
+
+
+def highway_over(first: Arrays, trusted: Arrays, highway: Highway) -> Arrays:
+    """What the highway alone says to each of the trusted inputs [rows, channels]."""
+    order = len(highway.own)
+    past = np.concatenate([np.repeat(first[np.newaxis], order, axis=0), trusted])
+    lags = [past[t : t + order][::-1] for t in range(len(trusted))]
+    return np.array([lag.ravel() @ highway.matrix() for lag in lags])
 
 
 @pytest.mark.parametrize("config", CONFIGS[1::2], ids=str)
@@ -186,10 +254,7 @@ def test_an_untrained_model_is_the_linear_highway_over_its_trusted_inputs(
     model = untrained(config, gated=1.0)
     values, mask = machine(config.channels)
     seen = as_sequence(model, values, mask)
-    past = np.concatenate([np.repeat(values[:1], config.order, axis=0), seen["trusted"]])
-    expected = np.array(
-        [(past[t : t + config.order][::-1] * model.highway).sum(axis=0) for t in range(ROWS)]
-    )
+    expected = highway_over(values[0], seen["trusted"], model.highway)
     np.testing.assert_allclose(seen["forecast"], np.clip(expected, -8, 8), rtol=0, atol=2e-6)
     for layers in (fused_linear, split_linear):
         graph = WeightsGraph(model, layers)
@@ -213,7 +278,7 @@ def test_an_untrained_model_with_open_gates_forecasts_from_the_readings_alone() 
     np.testing.assert_allclose(seen["forecast"][4:], expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("config", EVERY, ids=str)
 def test_a_masked_reading_leaves_the_trusted_input_at_the_forecast(config: CellConfig) -> None:
     _, _, mask, seen = case(config)
     missing = mask == 0
@@ -222,7 +287,7 @@ def test_a_masked_reading_leaves_the_trusted_input_at_the_forecast(config: CellC
     assert (seen["trusted"][~missing] != seen["forecast"][~missing]).all()
 
 
-@pytest.mark.parametrize("config", CONFIGS[1:], ids=str)
+@pytest.mark.parametrize("config", [*CONFIGS[1:], *GATE_ALONE], ids=str)
 def test_the_gate_of_an_exogenous_channel_is_always_open(config: CellConfig) -> None:
     _, _, mask, seen = case(config)
     gate = seen["gate"]
@@ -263,12 +328,12 @@ def test_split_products_add_up_to_the_fused_one(
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", CONFIGS[2:4], ids=str)
+@pytest.mark.parametrize("config", [*CONFIGS[2:4], GATE_ALONE[0], GRU_ALONE[0]], ids=str)
 def test_weights_survive_arrays_and_assign(config: CellConfig) -> None:
     source, values, mask, expected = case(config)
     target = AnomalyGatedGRU(config, source.highway, source.innovation_scale, source.gated, seed=9)
     sequence = compiled(target)
-    assert not np.array_equal(sequence(values, mask)["state"], expected["state"])
+    assert not np.array_equal(sequence(values, mask)["trusted"], expected["trusted"])
     target.assign(source.arrays())
     for name, array in sequence(values, mask).items():
         np.testing.assert_array_equal(array, expected[name])
@@ -288,5 +353,7 @@ def test_the_seed_decides_the_first_weights() -> None:
     arrays = [untrained(config, 1.0).arrays() for _ in range(2)]
     for name, array in arrays[0].items():
         np.testing.assert_array_equal(array, arrays[1][name])
-    other = AnomalyGatedGRU(config, *(np.ones((1, 1), np.float32),) * 3, seed=4).arrays()
+    first = untrained(config, 1.0)
+    constants = (first.highway, first.innovation_scale, first.gated)
+    other = AnomalyGatedGRU(config, *constants, seed=4).arrays()
     assert any(not np.array_equal(array, other[name]) for name, array in arrays[0].items())

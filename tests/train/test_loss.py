@@ -1,22 +1,27 @@
 """The loss: what counts, what does not, and what it is worth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from train.cell import AnomalyGatedGRU, CellConfig
-from train.loss import BURN_IN, DETECTABLE, FAULT_WEIGHT, losses
+from train.highway import Highway
+from train.loss import BURN_IN, DETECTABLE, FAULT_WEIGHT, STATE_WEIGHT, losses
 
 WINDOWS, TIME, CHANNELS, UNITS = 2, BURN_IN + 8, 3, 4
 SCALE = np.array([0.5, 1.0, 2.0], np.float32)
 SURE = 100.0  # a logit without doubt
 SHAPE = (WINDOWS, TIME, CHANNELS)
+BOTH = CellConfig(channels=CHANNELS, gru_units=UNITS, gate_units=UNITS, order=2)
 
 
 class Oracle:
     """Stands where the model stands and gives the answers it was given."""
 
-    def __init__(self, **answers: np.ndarray) -> None:
+    def __init__(self, config: CellConfig = BOTH, **answers: np.ndarray) -> None:
+        self.config = config
         self.innovation_scale = SCALE
         self.gated = np.array([1, 1, 0], np.float32)
         self.answers = {
@@ -58,9 +63,12 @@ def perfect(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def loss(batch: dict[str, np.ndarray], answers: dict[str, np.ndarray]) -> dict[str, float]:
+def loss(
+    batch: dict[str, np.ndarray], answers: dict[str, np.ndarray], config: CellConfig = BOTH
+) -> dict[str, float]:
     tensors = {name: tf.constant(value, tf.float32) for name, value in batch.items()}
-    return {name: float(value) for name, value in losses(Oracle(**answers), tensors).items()}  # type: ignore[arg-type]
+    found = losses(Oracle(config, **answers), tensors)  # type: ignore[arg-type]
+    return {name: float(value) for name, value in found.items()}
 
 
 ROWS = slice(BURN_IN + 2, BURN_IN + 6)
@@ -162,10 +170,46 @@ def test_only_the_faulty_state_is_pulled_towards_the_clean_one() -> None:
     assert not gradient[:WINDOWS].any() and (gradient[WINDOWS:, BURN_IN:] > 0).all()
 
 
-def real_model() -> AnomalyGatedGRU:
-    config = CellConfig(channels=CHANNELS, gru_units=UNITS, gate_units=UNITS, order=2)
-    highway = np.full((2, CHANNELS), 0.4, np.float32)
+def real_model(config: CellConfig = BOTH) -> AnomalyGatedGRU:
+    own = np.full((2, CHANNELS), 0.4, np.float32)
+    highway = Highway(own, np.zeros((0, 0), np.float32))
     return AnomalyGatedGRU(config, highway, SCALE, np.array([1, 1, 0], np.float32), seed=1)
+
+
+GATE_ALONE, GRU_ALONE = replace(BOTH, gru_layers=0), replace(BOTH, gate_layers=0)
+
+
+def test_what_a_model_lacks_costs_it_nothing() -> None:
+    batch = clean_batch()
+    put_fault(batch, 0, 5.0, ROWS)
+    answers = perfect(batch)
+    answers["logit"] -= 1.0 + 2 * answers["logit"]
+    answers["state"][WINDOWS:] += 0.5
+    both = loss(batch, answers)
+    assert both["gate"] > 0 and both["state"] == pytest.approx(0.25)
+    del answers["state"]
+    assert loss(batch, answers, GATE_ALONE) == {**both, "state": 0.0, "total": pytest.approx(
+        both["total"] - STATE_WEIGHT * both["state"], rel=1e-6
+    )}  # fmt: skip
+    answers["state"] = perfect(batch)["state"] + 0.5
+    nothing = dict.fromkeys(("total", "forecast", "gate", "state"), 0.0)
+    assert loss(batch, answers, GRU_ALONE) == nothing
+
+
+@pytest.mark.parametrize("config", [BOTH, GATE_ALONE, GRU_ALONE], ids=str)
+def test_every_weight_of_every_model_can_learn(config: CellConfig) -> None:
+    batch = clean_batch()
+    put_fault(batch, 0, 5.0, ROWS)
+    tensors = {name: tf.constant(value) for name, value in batch.items()}
+    model, rng = real_model(config), np.random.default_rng(0)
+    arrays = model.arrays()
+    model.assign({k: (v + rng.normal(0, 0.2, v.shape)).astype("f4") for k, v in arrays.items()})
+    with tf.GradientTape() as tape:
+        total = losses(model, tensors)["total"]
+    names = list(model.kernels)
+    gradients = tape.gradient(total, [model.kernels[name].value for name in names])
+    for name, gradient in zip(names, gradients, strict=True):
+        assert gradient is not None and np.asarray(gradient).any(), name
 
 
 def test_a_twin_without_faults_has_the_clean_state() -> None:

@@ -1,0 +1,156 @@
+"""gruard itself as a detector: train, convert, replay. All contact with both stages is here.
+
+The recordings go through CSV files and the training command's own code, as a user's would. The
+validation of a conversion is left out: it compares two models and changes neither of them.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from benchmarks.fitting import FLOAT32_BYTES
+from benchmarks.judge import Outcome
+from benchmarks.series import Series
+from train.recording import write_recording
+
+if TYPE_CHECKING:
+    from edge_runtime.manifest import Manifest
+    from edge_runtime.step import Model
+    from train.run_folder import Run
+
+# The wish is given per day; the same wish per row makes data sets of any period comparable.
+WISHED_PER_ROW = 1e-4
+SECONDS_PER_DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs from the default model. cell: fields of CellConfig; request: of Request.
+
+    seeded: the seed matters.
+    """
+
+    cell: Mapping[str, Any] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)
+    seeded: bool = True
+
+
+VARIANTS: dict[str, Variant] = {
+    "auto": Variant(),
+    "linear": Variant(request={"model": "linear"}, seeded=False),
+    "gru": Variant(request={"model": "gru"}),
+    "gated": Variant(request={"model": "gated"}),
+}
+
+
+@dataclass(frozen=True)
+class GruardDetector:
+    """One variant of the model. steps: most training steps; None for the command's default."""
+
+    variant: str
+    steps: int | None = None
+
+    @property
+    def seeded(self) -> bool:
+        """Whether another seed makes another model."""
+        return VARIANTS[self.variant].seeded
+
+    @property
+    def name(self) -> str:
+        """Row of the int8 model; its float twin has `-float` added."""
+        return f"gruard-{self.variant}"
+
+    def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, Outcome]:
+        """Outcomes of the int8 model and of its float twin, which share the threshold."""
+        from convert.convert_run import calibrated, exported, float_twin, shipped_model
+        from train.cell import CellConfig
+
+        started = time.monotonic()
+        run = self._train(series, seed, scratch)
+        trained = time.monotonic()
+        config = CellConfig(**run.config.sizes)
+        model, float_model = (b"", b"") if config.linear else exported(run, config, _silent)
+        wished_per_day = WISHED_PER_ROW * SECONDS_PER_DAY / series.period
+        manifest = calibrated(run, model, 1, wished_per_day)
+        seconds = trained - started, time.monotonic() - trained
+        twins = {self.name: (shipped_model(manifest, model), len(model))}
+        if not config.linear:  # a linear model has no graph, and is in float already
+            twins[f"{self.name}-float"] = float_twin(manifest, float_model), len(float_model)
+        return {
+            name: _outcome(twin, series, _numbers(run, manifest), size, seconds)
+            for name, (twin, size) in twins.items()
+        }
+
+    def _train(self, series: Series, seed: int, scratch: Path) -> "Run":
+        from train.cell import CellConfig
+        from train.fit import Budget
+        from train.train_run import Request, train_run
+
+        variant = VARIANTS[self.variant]
+        data = _write(series, scratch / "data")
+        request = Request(
+            data=(data,), out=scratch / "run", name="benchmark", **dict(variant.request)
+        )
+        sizes = CellConfig(channels=0, **dict(variant.cell))
+        budget = Budget(seed=seed) if self.steps is None else Budget(seed=seed, steps=self.steps)
+        return train_run(request, sizes, budget, _silent, _silent)
+
+
+def _silent(*progress: object) -> None:
+    """Progress of the stages; the benchmark has its own."""
+
+
+def _write(series: Series, folder: Path) -> Path:
+    """The clean recordings as CSV files with a settings file, as a user has them."""
+    folder.mkdir()
+    for index, recording in enumerate(series.train):
+        write_recording(folder / f"{index:03d}.csv", recording)
+    channels = {name: {"exogenous": True} for name in series.exogenous}
+    settings = {"period": series.period} | ({"channels": channels} if channels else {})
+    (folder / "channels.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return folder
+
+
+def _outcome(
+    model: "Model",
+    series: Series,
+    numbers: tuple[int, int],
+    graph_bytes: int,
+    seconds: tuple[float, float],
+) -> Outcome:
+    from convert.rollout import roll_all
+
+    inside, beside = numbers
+    rollouts = roll_all(model, [test.values for test in series.tests])
+    return Outcome(
+        scores=[np.asarray(rollout.score, np.float64) for rollout in rollouts],
+        alarms=[np.array([record.alarm for record in r.records], bool) for r in rollouts],
+        parameters=inside + beside,
+        bytes=graph_bytes + FLOAT32_BYTES * beside,
+        training_seconds=seconds[0],
+        conversion_seconds=seconds[1],
+    )
+
+
+def _numbers(run: "Run", manifest: "Manifest") -> tuple[int, int]:
+    """How many numbers lie inside the graph, and how many float ones the host keeps beside it."""
+    beside = [
+        *(getattr(manifest.forecast, f.name) for f in fields(manifest.forecast)),
+        *(getattr(manifest.score, f.name) for f in fields(manifest.score)),
+    ]
+    scaler = 2 * len(manifest.channels)
+    inside = sum(array.size for name, array in run.weights.items() if _in_graph(name))
+    return inside, scaler + sum(_size(value) for value in beside)
+
+
+def _in_graph(name: str) -> bool:
+    return name not in ("highway", "cross", "innovation_scale") and not name.startswith("fold-")
+
+
+def _size(value: float | Sequence[Any]) -> int:
+    return sum(map(_size, value)) if isinstance(value, Sequence) else 1

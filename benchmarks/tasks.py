@@ -1,0 +1,169 @@
+"""Many independent measurements in worker processes; each leaves its own file and is never redone.
+
+A result file appears whole or not at all, so a run that was interrupted or killed goes on where it
+stopped when it is started again.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.judge import Detector, judge
+from benchmarks.series import Load
+from train.run_folder import json_bytes, write_atomically
+
+# Two workers on two cores: none may start threads of its own.
+ONE_THREAD = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+}
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One detector on one series with one seed. load reads the series, in the worker."""
+
+    series: str
+    load: Load
+    detector: Detector
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """For progress lines."""
+        seed = f", seed {self.seed}" if self.detector.seeded else ""
+        return f"{self.series}, {self.detector.name}{seed}"
+
+    def result(self, folder: Path) -> Path:
+        """The file that holds this task's result once it is done."""
+        return folder / self.series / f"{self.detector.name}.{self.seed}.json"
+
+
+def plan(series: Mapping[str, Load], detectors: Sequence[Detector], seeds: int) -> list[Task]:
+    """Every task, series by series; detectors without randomness run once."""
+    return [
+        Task(name, load, detector, seed)
+        for name, load in series.items()
+        for detector in detectors
+        for seed in range(seeds if detector.seeded else 1)
+    ]
+
+
+def read_result(path: Path) -> dict[str, Any] | None:
+    """The stored result: series, detector, seed, seconds, and rows of figures; None without one."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def run_tasks(tasks: Sequence[Task], folder: Path, jobs: int, say: Say) -> list[str]:
+    """Do what is not done yet with `jobs` processes; the titles of the tasks that failed.
+
+    Ctrl-C and a worker that dies end the run; everything finished by then is kept.
+    """
+    waiting = [task for task in tasks if read_result(task.result(folder)) is None]
+    say(f"{len(tasks) - len(waiting)} of {len(tasks)} measurements are there already")
+    if not waiting:
+        return []
+    os.environ.update(ONE_THREAD | QUIET)
+    progress = _Progress(tasks, folder, jobs, say)
+    executor = ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
+    )
+    try:
+        futures = {executor.submit(measure, task, folder): task for task in waiting}
+        return _collect(futures, progress)
+    except BaseException:
+        # Training would go on for minutes before a worker looks up.
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def measure(task: Task, folder: Path) -> float:
+    """Do one task and store its result; the seconds it took."""
+    started = time.monotonic()
+    series = task.load()
+    path = task.result(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".scratch-", dir=folder) as scratch:
+        outcomes = task.detector.run(series, task.seed, Path(scratch))
+    seconds = time.monotonic() - started
+    result = {
+        "series": task.series,
+        "detector": task.detector.name,
+        "seed": task.seed,
+        "seconds": seconds,
+        "rows": {row: judge(series, outcome) for row, outcome in outcomes.items()},
+    }
+    write_atomically(path, json_bytes(result))
+    return seconds
+
+
+class _Progress:
+    """Counts, and the time that is left by what the same detector took before."""
+
+    def __init__(self, tasks: Sequence[Task], folder: Path, jobs: int, say: Say) -> None:
+        self._say, self._jobs, self._total = say, jobs, len(tasks)
+        self._left: list[str] = []
+        self._seconds: dict[str, list[float]] = {}
+        for task in tasks:
+            stored = read_result(task.result(folder))
+            if stored is None:
+                self._left.append(task.detector.name)
+            else:
+                self._seconds.setdefault(task.detector.name, []).append(stored["seconds"])
+
+    def done(self, task: Task, seconds: float) -> None:
+        """One more task has ended."""
+        self._left.remove(task.detector.name)
+        self._seconds.setdefault(task.detector.name, []).append(seconds)
+        self._line(f"{task.title}: {seconds:.1f} s")
+
+    def failed(self, task: Task, error: BaseException) -> None:
+        """One task will not be done."""
+        self._left.remove(task.detector.name)
+        self._line(f"FAILED {task.title}: {type(error).__name__}: {error}")
+
+    def _line(self, what: str) -> None:
+        known = [seconds for taken in self._seconds.values() for seconds in taken]
+        every = mean(known) if known else 0.0
+        wanted = [mean(self._seconds.get(name, [every])) for name in self._left]
+        minutes = sum(wanted) / self._jobs / 60
+        count = self._total - len(self._left)
+        self._say(f"[{count}/{self._total}] {what}; about {minutes:.0f} min left")
+
+
+def _collect(futures: Mapping[Future[float], Task], progress: _Progress) -> list[str]:
+    failed = []
+    for future in as_completed(futures):
+        task = futures[future]
+        try:
+            progress.done(task, future.result())
+        except BrokenProcessPool:
+            raise
+        except Exception as error:  # whatever a detector raises is its own failure only
+            progress.failed(task, error)
+            failed.append(task.title)
+    return failed
+
+
+def _ignore_interrupt() -> None:
+    # Ctrl-C reaches every process of the terminal; the first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,41 @@
+"""The purely linear detector: the highway alone, fitted on all clean rows and cross-fitted."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from train.batches import Rows
+from train.folds import cut_folds
+from train.highway import Float32, Highway, Kind, fit_highway, innovation_scale
+
+
+def fit_linear(rows: Rows, order: int, kind: Kind = "full") -> dict[str, Float32]:
+    """Arrays by name: highway, cross, innovation_scale, and highway and cross of every fold.
+
+    rows: all clean rows, standardised.
+    """
+    whole = fit_highway(rows.values, rows.masks, order, kind)
+    scale = innovation_scale(rows.values, rows.masks, whole)
+    arrays = {**highway_arrays(whole), "innovation_scale": scale}
+    values, masks = cut_folds(rows.values), cut_folds(rows.masks)
+    for fold in range(len(values)):
+        others = [i for i in range(len(values)) if i != fold]
+        fitted = fit_highway(
+            [piece for i in others for piece in values[i]],
+            [piece for i in others for piece in masks[i]],
+            order,
+            kind,
+        )
+        arrays |= {f"fold-{fold}/{k}": array for k, array in highway_arrays(fitted).items()}
+    return arrays
+
+
+def highway_arrays(highway: Highway) -> dict[str, Float32]:
+    """The highway as arrays by name, as run folders hold it."""
+    return {"highway": highway.own, "cross": np.asarray(highway.cross, np.float32)}
+
+
+def fold_weights(arrays: Mapping[str, Float32], fold: int) -> dict[str, Float32]:
+    """The highway of one fold out of the arrays of `fit_linear`, under its plain names."""
+    prefix = f"fold-{fold}/"
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}

@@ -1,0 +1,142 @@
+"""From rows to the model that ships: the linear detector, a network, or what earns its place."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from train.batches import Float32, Rows
+from train.cell import CellConfig
+from train.fit import Budget, Report, fit, write_metrics
+from train.linear import fit_linear
+from train.picture import draw_learning
+from train.selection import MARGIN, Candidate, choose, judge
+
+Model = Literal["auto", "linear", "gru", "gated"]
+Say = Callable[[str], None]
+
+# With fewer clean rows than this a network has nothing to learn that a highway does not know.
+FEWEST_NETWORK_ROWS = 1000
+# A short recording has told all it can after this many steps per training row.
+STEPS_PER_ROW, FEWEST_STEPS = 2, 300
+
+
+@dataclass(frozen=True)
+class Material:
+    """Standardised clean rows by purpose, and which channels are exogenous [channels]."""
+
+    train: Rows
+    validate: Rows
+    calibrate: Rows
+    exogenous: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What ships. precisions: average precision of every candidate there was, by name."""
+
+    sizes: CellConfig
+    weights: Mapping[str, Float32]
+    precisions: dict[str, float]
+
+
+def resolved(model: Model, clean_rows: int, say: Say) -> Model:
+    """`model`, or linear instead of auto where a network cannot earn its place."""
+    if model != "auto" or clean_rows >= FEWEST_NETWORK_ROWS:
+        return model
+    say(
+        f"{clean_rows} clean rows are too few to train a network: the linear detector it is "
+        f"(from {FEWEST_NETWORK_ROWS} rows on, or with --model, a network is tried)"
+    )
+    return "linear"
+
+
+def fit_model(
+    model: Model,
+    material: Material,
+    sizes: CellConfig,
+    budget: Budget,
+    out: Path,
+    say: Say,
+    report: Report,
+) -> Fitted:
+    """Fit `model`; a checkpoint, the learning curve and metrics of a network go to `out`.
+
+    auto: one network is trained and judged as it is, without its gate, and without both, which is
+    the linear detector; the smallest that is not clearly worse ships.
+    """
+    linear = replace(sizes, gru_layers=0, gate_layers=0)
+    ungated = replace(sizes, gate_layers=0)
+    if model == "linear":
+        return Fitted(linear, _linear(material, sizes.order, say), {})
+    network = ungated if model == "gru" else sizes
+    weights = _train_network(network, material, budget, out, say, report)
+    if model != "auto":
+        return Fitted(network, weights, {})
+    candidates = [
+        Candidate("linear", linear, weights),
+        Candidate("gru", ungated, weights),
+        Candidate("gated", sizes, weights),
+    ]
+    held_out = joined(material.validate, material.calibrate)
+    precisions = judge(candidates, held_out, material.exogenous, budget.seed)
+    chosen = choose(candidates, precisions)
+    found = ", ".join(f"{name} {value:.3f}" for name, value in precisions.items())
+    say(
+        f"average precision on faults injected into held-out rows: {found}; {chosen.name} is "
+        f"taken (a larger model must gain {MARGIN:g})"
+    )
+    if chosen.sizes.linear:
+        return Fitted(linear, _linear(material, sizes.order, say), precisions)
+    return Fitted(chosen.sizes, without_unused(weights, chosen.sizes), precisions)
+
+
+def joined(*parts: Rows) -> Rows:
+    """All recordings of `parts`, in order."""
+    return Rows(
+        tuple(v for part in parts for v in part.values), tuple(m for p in parts for m in p.masks)
+    )
+
+
+def without_unused(weights: Mapping[str, Float32], sizes: CellConfig) -> dict[str, Float32]:
+    """The arrays that a model of `sizes` uses; a network without its gate has no use for it."""
+    if sizes.gate_layers:
+        return dict(weights)
+    return {k: v for k, v in weights.items() if not k.startswith(("gate_", "logit_"))}
+
+
+def _linear(material: Material, order: int, say: Say) -> dict[str, Float32]:
+    rows = joined(material.train, material.validate, material.calibrate)
+    say("fitting the linear highway, and one for each fold of the clean rows")
+    return fit_linear(rows, order)
+
+
+def _train_network(
+    sizes: CellConfig, material: Material, budget: Budget, out: Path, say: Say, report: Report
+) -> dict[str, Float32]:
+    most = max(STEPS_PER_ROW * material.train.total, FEWEST_STEPS)
+    budget = replace(budget, steps=min(budget.steps, most))
+    started = time.monotonic()
+    result = fit(
+        sizes,
+        material.train,
+        material.validate,
+        material.exogenous,
+        budget,
+        out / "checkpoint.npz",
+        report,
+    )
+    extra = {"rows": material.train.total, "sizes": sizes.to_dict(), "seed": budget.seed}
+    write_metrics(out / "metrics.json", result, extra)
+    draw_learning(result.history, out / "learning.png")
+    best = min(result.history, key=lambda entry: entry["total"])
+    gain = 1 - best["forecast"] / result.history[0]["forecast"]
+    say(
+        f"trained in {time.monotonic() - started:.0f} s; best at step {best['step']:.0f}; "
+        f"forecast under faults {gain:.0%} better than the linear highway alone"
+    )
+    return result.weights
