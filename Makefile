@@ -34,10 +34,10 @@ export OPENBLAS_NUM_THREADS ?= 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo train convert validate run test lint wheel benchmark \
-        benchmark-accuracy clean environment
+        benchmark-accuracy benchmark-diagnosis clean environment
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: demo/timeline.png ## real data to a supervised detector and its picture, in one go
 	@echo
@@ -79,6 +79,9 @@ benchmark: $(READY) ## training speed, start-up, memory and step time on this ma
 
 benchmark-accuracy: $(READY) $(if $(PYTHON),,.venv/.benchmark) ## hours: gruard beside simpler detectors
 	$(PY) -m benchmarks.accuracy $(ARGS)
+
+benchmark-diagnosis: $(READY) ## minutes: are the right channel and kind of fault named?
+	$(PY) -m benchmarks.diagnosis $(ARGS)
 
 clean: ## remove what make made, but neither .venv nor data nor your runs
 	rm -rf demo dist build runs/watch .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -121,12 +121,18 @@ def validate(bundle: Path, run: Path | None, as_json: bool) -> None:
 def audit(model: Path, as_json: bool) -> None:
     """Say what is in MODEL (a .tflite file or a bundle) and whether the runtime would take it.
 
-    Exit code 0: an int8 gruard step, 1: something else, 2: bad input.
+    Exit code 0: an int8 gruard step, or a linear bundle, which has none; 1: something else, 2: bad
+    input.
     """
     from convert.report import graph_facts
+    from edge_runtime.bundle import read_bundle
     from edge_runtime.flatbuffer import read_graph
     from edge_runtime.graph_rules import graph_faults
 
+    if model.is_dir() and read_bundle(model, allow_failed=True).manifest.linear:
+        note = "linear: nothing is quantised, everything is host arithmetic"
+        click.echo(json.dumps({"linear": True, "faults": []}) if as_json else note)
+        return
     file = model / "model.tflite" if model.is_dir() else model
     try:
         graph = read_graph(file.read_bytes(), str(file))

@@ -55,13 +55,13 @@ def _members(conversion: Conversion) -> dict[str, bytes]:
     """File contents by name; the manifest, with the hashes of the others, comes last."""
     linear = conversion.manifest.linear
     graph = NO_GRAPH if linear else read_graph(conversion.model, "converted model")
-    report = report_json(conversion.manifest, graph, conversion.verdict)
+    proof = (conversion.manifest, graph, conversion.verdict, conversion.judgement)
     members = {} if linear else {"model.tflite": conversion.model}
     members |= {
         "golden.npz": npz_bytes(conversion.golden),
         "calibration.npz": npz_bytes(dict(conversion.calibration)),
-        "report.json": json_bytes(report),
-        "report.html": report_html(conversion.manifest, graph, conversion.verdict).encode(),
+        "report.json": json_bytes(report_json(*proof)),
+        "report.html": report_html(*proof).encode(),
     }
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
     manifest = to_dict(replace(conversion.manifest, members=hashes))

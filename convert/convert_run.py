@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from convert.diagnosis_section import Judgement, diagnosis_of_run
 from convert.draft import (
     draft_manifest,
     forecast_constants,
@@ -55,6 +56,7 @@ class Conversion:
     golden: dict[str, npt.NDArray[np.generic]]
     calibration: dict[str, Float32]
     verdict: Verdict
+    judgement: Judgement | None = None  # of the diagnosis
 
 
 def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conversion:
@@ -69,8 +71,11 @@ def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conv
     say("validating int8 against float")
     shipped = shipped_model(manifest, model)
     verdict = validate(shipped, float_twin(manifest, float_model), judged_rows(run), stream)
+    # Last, so that nothing above waits for it: the diagnosis changes neither score nor alarm.
+    diagnosis, judgement = diagnosis_of_run(run, say)
     manifest = replace(
         manifest,
+        diagnosis=diagnosis,
         validation=Validation(passed=verdict.passed, forced=not verdict.passed),
         provenance=replace(manifest.provenance, tools=_tools()),
     )
@@ -81,6 +86,7 @@ def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conv
         golden=golden_vectors(shipped, stream),
         calibration=_calibration_rows(run),
         verdict=verdict,
+        judgement=judgement,
     )
 
 

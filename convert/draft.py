@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import lfilter
 
+from convert.decimals import matrix, vector
 from convert.rollout import Rollout, rescored
 from edge_runtime import manifest as m
 from edge_runtime import numerics
@@ -30,7 +31,6 @@ Float64 = npt.NDArray[np.float64]
 # gain nothing. Where they are white, a long memory finds what no single reading shows.
 QUICK, PATIENT = (0.2, 0.1), (0.03, 0.03)  # attack, decay
 WHITE = 1.4  # deviation of smoothed clean parts, over what white noise would leave
-LEVEL_WEIGHT = 1.0
 SMALLEST_DEVIATION = 1e-3
 FALLBACK_SMOOTHING, FALLBACK_SLACK = 0.1, 1.0
 FALLBACK_MARGIN = 1.5  # over the largest value clean rows ever showed
@@ -44,7 +44,7 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
     """A manifest around `graph` with a neutral score and no threshold yet."""
     config, count = run.config, len(run.config.channels)
     zeros, ones = (0.0,) * count, (1.0,) * count
-    identity = _matrix(np.eye(count))
+    identity = matrix(np.eye(count))
     softplus = np.zeros(256, np.float32)
     if "logit" in graph.outputs:
         logit = graph.tensors[graph.outputs["logit"]]
@@ -60,7 +60,7 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
         forecast=forecast_constants(run.weights),
         score=m.Score(
             *QUICK,
-            (1.0, 1.0, LEVEL_WEIGHT, float("logit" in graph.outputs)),
+            (1.0, 1.0, 1.0, float("logit" in graph.outputs)),
             (0.0,) * 4,
             (1.0,) * 4,
             ones,
@@ -79,9 +79,11 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
             FALLBACK_SMOOTHING, FALLBACK_SLACK, *((UNLIMITED,) * count for _ in VIEWS)
         ),
         thresholds={KERNEL_ID if graph.outputs else HOST_KERNEL_ID: _no_threshold()},
-        tables=m.Tables(_vector(softplus), _vector(numerics.log_table())),
+        tables=m.Tables(vector(softplus), vector(numerics.log_table())),
         validation=m.Validation(passed=False, forced=False),
-        provenance=m.Provenance(config.data_sha256, run.weights_sha256, config.seed, {}),
+        provenance=m.Provenance(
+            config.data_sha256, run.weights_sha256, config.seed, config.selection, {}
+        ),
         members={},
     )
 
@@ -89,9 +91,9 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
 def forecast_constants(weights: Mapping[str, Float32]) -> m.Forecast:
     """The linear part of a run's weights."""
     return m.Forecast(
-        _matrix(weights["highway"]),
-        _matrix(weights["cross"]),
-        _vector(weights["innovation_scale"]),
+        matrix(weights["highway"]),
+        matrix(weights["cross"]),
+        vector(weights["innovation_scale"]),
     )
 
 
@@ -131,9 +133,9 @@ def with_score_shapes(draft: m.Manifest, seen: Sequence[Rollout]) -> m.Manifest:
     masks = np.concatenate([r.mask[skip:] for r in seen])
     score = replace(
         draft.score,
-        residual_scale=_vector(residual_scale(errors, masks)),
-        distance_root=_matrix(inverse_root(errors)),
-        level_root=_matrix(inverse_root(values)),
+        residual_scale=vector(residual_scale(errors, masks)),
+        distance_root=matrix(inverse_root(errors)),
+        level_root=matrix(inverse_root(values)),
     )
     return replace(draft, score=score)
 
@@ -144,29 +146,26 @@ def with_level_of(draft: m.Manifest, seen: Sequence[Rollout]) -> m.Manifest:
     A level that wanders looks familiar to a covariance that saw it, and only to that.
     """
     values = np.concatenate([r.value * r.mask for r in seen])
-    return replace(draft, score=replace(draft.score, level_root=_matrix(inverse_root(values))))
+    return replace(draft, score=replace(draft.score, level_root=matrix(inverse_root(values))))
 
 
 def with_smoothing(draft: m.Manifest, unseen: Sequence[Rollout]) -> m.Manifest:
     """How long the score remembers, from clean rows the model never saw.
 
-    Patient where the residual and the distance average out as white noise does; the level, which
-    wanders slowly in every machine, is left out there.
+    Patient where residual and distance average out as white noise does.
     """
-    attack = PATIENT[0]
-    ratios = []
-    for part in (PARTS.index("residual"), PARTS.index("distance")):
-        raw = [np.array([t.parts[part] for t in r.traces])[r.settled] for r in unseen]
-        joined = np.concatenate(raw).astype(np.float64)
-        smooth = np.concatenate([_smoothed(r - joined.mean(), attack) for r in raw])
-        ratios.append(smooth.std() / max(float(joined.std()), 1e-9))
-    white = np.sqrt(attack / (2 - attack))
-    if np.mean(ratios) > WHITE * white:
-        return draft
-    residual, distance, _, gate = draft.score.weights
-    weights = (residual, distance, 0.0, gate)
-    score = replace(draft.score, attack=PATIENT[0], decay=PATIENT[1], weights=weights)
-    return replace(draft, score=score)
+    ratios = [_clustering(unseen, PARTS.index(part)) for part in ("residual", "distance")]
+    attack, decay = PATIENT if np.mean(ratios) <= WHITE else QUICK
+    return replace(draft, score=replace(draft.score, attack=attack, decay=decay))
+
+
+def _clustering(unseen: Sequence[Rollout], part: int) -> float:
+    """Deviation of a patiently smoothed clean part over what white noise would leave."""
+    rate = PATIENT[0]
+    raw = [np.array([t.parts[part] for t in r.traces])[r.settled] for r in unseen]
+    joined = np.concatenate(raw).astype(np.float64)
+    smooth = np.concatenate([_smoothed(r - joined.mean(), rate) for r in raw])
+    return float(smooth.std() / max(float(joined.std()), 1e-9) / np.sqrt(rate / (2 - rate)))
 
 
 def with_score_centres(draft: m.Manifest, unseen: Sequence[Rollout]) -> m.Manifest:
@@ -194,11 +193,11 @@ def with_score_centres(draft: m.Manifest, unseen: Sequence[Rollout]) -> m.Manife
 def _centred(draft: m.Manifest, mean: Float64, std: Float64, terms: Float64) -> m.Manifest:
     score = replace(
         draft.score,
-        part_mean=_vector(mean),
-        part_std=_vector(std),
-        residual_mean=_vector(terms[0]),
-        evidence_mean=_vector(terms[1]),
-        level_mean=_vector(terms[2]),
+        part_mean=vector(mean),
+        part_std=vector(std),
+        residual_mean=vector(terms[0]),
+        evidence_mean=vector(terms[1]),
+        level_mean=vector(terms[2]),
     )
     return replace(draft, score=score)
 
@@ -221,7 +220,7 @@ def with_fallback_limits(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manif
     limits["same"] = np.where(constant, UNLIMITED, np.maximum(limits["same"], FEWEST_SAME))
     limits["missing"] = np.maximum(limits["missing"], FEWEST_MISSING)
     fallback = m.Fallback(
-        FALLBACK_SMOOTHING, FALLBACK_SLACK, **{name: _vector(v) for name, v in limits.items()}
+        FALLBACK_SMOOTHING, FALLBACK_SLACK, **{name: vector(v) for name, v in limits.items()}
     )
     return replace(draft, fallback=fallback)
 
@@ -257,12 +256,3 @@ def _no_threshold() -> m.Threshold:
     return m.Threshold(
         math.inf, math.inf, 0.0, "none", 0.0, 0.0, 0, 0.0, False, 0.0, "not calibrated"
     )
-
-
-def _vector(values: npt.ArrayLike) -> m.Vector:
-    """float32 values as the shortest Python floats that give the same float32 again."""
-    return tuple(float(str(v)) for v in np.asarray(values, np.float32))
-
-
-def _matrix(values: npt.ArrayLike) -> m.Matrix:
-    return tuple(_vector(row) for row in np.asarray(values, np.float32))

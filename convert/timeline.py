@@ -35,6 +35,12 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "blamed": (list,),
     "model": (str,),
 }
+# Records of an older runtime do not have them.
+_DIAGNOSIS: dict[str, tuple[type, ...]] = {
+    "kind": (str, _NONE),
+    "probability": (*_NUMBER, _NONE),
+    "sensor": (bool, _NONE),
+}
 
 
 @dataclass(frozen=True)
@@ -125,13 +131,14 @@ def _record(line: str, where: str) -> Record:
     missing = [name for name in _FIELDS if name not in data]
     if missing:
         raise GruardError(f"{where}: fields missing: {', '.join(missing)}")
-    for name, kinds in _FIELDS.items():
-        if type(data[name]) not in kinds:
-            raise GruardError(f"{where}: {name}: {data[name]!r} is not what a record holds")
-    fields: dict[str, Any] = {name: data[name] for name in _FIELDS}
+    expected = _FIELDS | _DIAGNOSIS
+    fields: dict[str, Any] = {name: data.get(name) for name in expected}
+    for name, kinds in expected.items():
+        if type(fields[name]) not in kinds:
+            raise GruardError(f"{where}: {name}: {fields[name]!r} is not what a record holds")
     for name in ("masked", "imputed", "blamed"):
-        fields[name] = tuple(map(str, data[name]))
-    fields["flags"] = _flags(data["flags"], where)
+        fields[name] = tuple(map(str, fields[name]))
+    fields["flags"] = _flags(fields["flags"], where)
     if fields["index"] < 0 or fields["tier"] not in (1, 2, 3):
         raise GruardError(f"{where}: index {fields['index']}, tier {fields['tier']} is no record's")
     return Record(**fields)

@@ -119,13 +119,15 @@ def _alarm_table(watch: Watch, alarms: Sequence[Alarm]) -> str:
             _at(watch, alarm.stop - 1),
             _length(watch, alarm.start, alarm.stop),
             ", ".join(alarm.blamed) or "none named",
+            alarm.kind or "–",
             "–" if math.isnan(alarm.peak) else f"{alarm.peak:.2f}",
             ", ".join(str(tier) for tier in alarm.tiers),
             where[alarm.labelled],
         )
         for alarm in alarms[:ROWS]
     )
-    heads = ("start", "end", "duration", "blamed", "peak score ÷ threshold", "tier", "labelled")
+    peak = "peak score ÷ threshold"
+    heads = ("start", "end", "duration", "blamed", "kind", peak, "tier", "labelled")
     return _table(heads, rows, len(alarms))
 
 

@@ -79,6 +79,7 @@ class Alarm:
 
     blamed: channels, the most often blamed first. peak: highest score/threshold, NaN when every
     record of it is a gap. labelled: whether it touches a labelled stretch; None without labels.
+    kind: the kind of fault that was named last, None where none was.
     """
 
     start: int
@@ -87,6 +88,7 @@ class Alarm:
     peak: float
     tiers: tuple[int, ...]
     labelled: bool | None
+    kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,7 @@ def alarms_of(watch: Watch) -> tuple[Alarm, ...]:
                 peak=float(scores.max()) if len(scores) else float("nan"),
                 tiers=tuple(sorted({record.tier for record in records})),
                 labelled=None if watch.labels is None else bool(watch.labels[start:stop].any()),
+                kind=next((r.kind for r in reversed(records) if r.kind), None),
             )
         )
     return tuple(found)

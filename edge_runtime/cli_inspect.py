@@ -69,6 +69,7 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
         "highway": "full" if manifest.forecast.cross else "per channel",
         "gate": "yes" if "logit" in manifest.outputs else "none",
         "gru units": sizes or "none (linear)",
+        "diagnosis": "none" if manifest.diagnosis is None else "yes",
         "validation": verdict,
         "promises": [f"{kernel}: {t.statement}" for kernel, t in manifest.thresholds.items()],
         "threshold": [f"{kernel}: {t.value:.3f}" for kernel, t in manifest.thresholds.items()],

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "index", "score", "threshold", "flag", "tier", "valid", "flags", "masked", "imputed",
-    "blamed", "time",
+    "blamed", "kind", "probability", "sensor", "time",
 )  # fmt: skip
 
 
@@ -35,7 +35,8 @@ def replay(
     """Give the record of every row of DATA (CSV, also .csv.gz), without a supervisor.
 
     The columns are index, score, threshold, flag (1 = alarm), tier, valid, flags, masked, imputed,
-    blamed (names joined by spaces) and time. Unlike gruard run, an unreadable cell is an error.
+    blamed (names joined by spaces), kind, probability, sensor (1: a sensor's fault, 0: the
+    machine's) and time. Unlike gruard run, an unreadable cell is an error.
 
     Example: gruard replay pump-1.gruard yesterday.csv --out records.csv
     """
@@ -80,6 +81,9 @@ def _cells(record: Record) -> list[object]:
         " ".join(record.masked),
         " ".join(record.imputed),
         " ".join(record.blamed),
+        record.kind or "",
+        _number(record.probability),
+        "" if record.sensor is None else int(record.sensor),
         "" if record.time is None else repr(record.time),
     ]
 

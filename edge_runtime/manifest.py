@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_runtime.errors import GruardError
+from edge_runtime.manifest_rules import LARGEST, check_manifest
 
 SCHEMA = 2
-# The device computes in float32: beyond these a number is infinite there, a divisor zero.
-LARGEST, SMALLEST_DIVISOR = 3.4e38, 1e-30
 Vector = tuple[float, ...]
 Matrix = tuple[Vector, ...]
 
@@ -117,6 +116,31 @@ class Fallback:
 
 
 @dataclass(frozen=True)
+class Diagnosis:
+    """What tells the kinds of faults apart, for n channels; see `edge_runtime.diagnosis`.
+
+    Up to `longest_repeat` it describes clean rows (`edge_runtime.symptoms`), then the classifiers.
+    """
+
+    smoothing: Vector  # of the fast and of the slow average
+    center: Matrix  # [3][n]
+    precision: Matrix  # [3 n][3 n]
+    block: tuple[Matrix, ...]  # [3][3][n]
+    deviation: Vector
+    explained_mean: Vector
+    explained_high: Vector
+    distance_mean: float
+    move_mean: Vector
+    jump_mean: Vector
+    persistence: Vector
+    longest_repeat: Vector
+    feature_center: Vector
+    feature_scale: Vector
+    machine: Vector  # bias and weights of "is it the machine?"
+    kinds: Matrix  # bias and weights of each kind of sensor fault
+
+
+@dataclass(frozen=True)
 class Threshold:
     """Alarm threshold for one kernel id and the promise it carries (alarms per day)."""
 
@@ -151,11 +175,16 @@ class Validation:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the bundle comes from; no path and no clock, so that equal inputs give equal bytes."""
+    """Where the bundle comes from; no path and no clock, so that equal inputs give equal bytes.
+
+    selection: how well each model that was tried found injected faults, by name; empty when one was
+    asked for.
+    """
 
     data_sha256: str
     weights_sha256: str
     seed: int
+    selection: Mapping[str, float]
     tools: Mapping[str, str]
 
 
@@ -180,6 +209,7 @@ class Manifest:
     validation: Validation
     provenance: Provenance
     members: Mapping[str, str]
+    diagnosis: Diagnosis | None = None  # a bundle may have none: alarms then have no kind
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -214,8 +244,7 @@ def from_dict(data: Any, source: str) -> Manifest:
         )
     manifest = _build(Manifest, data, source)
     assert isinstance(manifest, Manifest)
-    _check_lengths(manifest, source)
-    _check_constants(manifest, source)
+    check_manifest(manifest, source)
     return manifest
 
 
@@ -267,69 +296,3 @@ def _build_scalar(kind: Any, value: Any, where: str) -> Any:
 def _is_subclass(origin: Any, parent: type) -> bool:
     """Whether a typing origin is a class below `parent`."""
     return isinstance(origin, type) and issubclass(origin, parent)
-
-
-def _check_lengths(manifest: Manifest, source: str) -> None:
-    count = len(manifest.channels)
-    if not 1 <= count <= 256 or len(set(manifest.channel_names)) != count:
-        raise GruardError(f"{source}: channels: 1 to 256 different names are expected")
-    score, fallback = manifest.score, manifest.fallback
-    vectors: list[tuple[str, typing.Sequence[Any], int]] = [
-        ("forecast.innovation_scale", manifest.forecast.innovation_scale, count),
-        ("score.residual_scale", score.residual_scale, count),
-        ("score.residual_mean", score.residual_mean, count),
-        ("score.evidence_mean", score.evidence_mean, count),
-        ("score.level_mean", score.level_mean, count),
-        ("score.distance_root", score.distance_root, count),
-        ("score.level_root", score.level_root, count),
-        ("score.weights", score.weights, 4),
-        ("score.part_mean", score.part_mean, 4),
-        ("score.part_std", score.part_std, 4),
-        ("fallback.range", fallback.range, count),
-        ("fallback.level", fallback.level, count),
-        ("fallback.change", fallback.change, count),
-        ("fallback.cusum", fallback.cusum, count),
-        ("fallback.same", fallback.same, count),
-        ("fallback.missing", fallback.missing, count),
-        ("tables.softplus", manifest.tables.softplus, 256),
-        ("tables.log", manifest.tables.log, 257),
-    ]
-    rows = [*manifest.forecast.highway, *score.distance_root, *score.level_root]
-    vectors += [("a matrix row", row, count) for row in rows]
-    if manifest.forecast.cross:
-        vectors += [("forecast.cross", manifest.forecast.cross, count)]
-        lagged = count * len(manifest.forecast.highway)
-        vectors += [("a row of forecast.cross", row, lagged) for row in manifest.forecast.cross]
-    for name, vector, wanted in vectors:
-        if len(vector) != wanted:
-            raise GruardError(f"{source}: {name}: {wanted} entries expected, {len(vector)} found")
-    if not manifest.forecast.highway:
-        raise GruardError(f"{source}: forecast.highway: at least one lag is expected")
-
-
-def _check_constants(manifest: Manifest, source: str) -> None:
-    score, fallback, alarm = manifest.score, manifest.fallback, manifest.alarm
-    tensors = {**manifest.inputs, **manifest.outputs}
-    divisors = {
-        "period": [1.0 if manifest.period is None else manifest.period],
-        "channels: scale": [channel.scale for channel in manifest.channels],
-        "tensors: scale": [tensor.scale for tensor in tensors.values()],
-        "forecast.innovation_scale": manifest.forecast.innovation_scale,
-        "score.part_std": score.part_std,
-        "score.residual_scale": score.residual_scale,
-    }
-    limits = ("range", "level", "change", "cusum", "same", "missing")
-    divisors |= {f"fallback.{name}": getattr(fallback, name) for name in limits}
-    for name, values in divisors.items():
-        if min(values, default=1.0) < SMALLEST_DIVISOR:
-            raise GruardError(f"{source}: {name}: must be above 0, not {min(values)}")
-    if not 1 <= alarm.m <= alarm.n or alarm.clear_after < 1:
-        raise GruardError(f"{source}: alarm: 1 <= m <= n and clear_after >= 1 are expected")
-    smoothings = {
-        "score.attack": score.attack,
-        "score.decay": score.decay,
-        "fallback.smoothing": fallback.smoothing,
-    }
-    for name, smoothing in smoothings.items():
-        if not 0 < smoothing <= 1:
-            raise GruardError(f"{source}: {name}: must be above 0 and at most 1")

@@ -18,6 +18,7 @@ Scale = np.float32 | Float32
 LOG_TABLE_SIZE = 256
 _MANTISSA_BITS = 23
 _INDEX_SHIFT = _MANTISSA_BITS - 8
+_FRACTION = np.float32(2.0**-_INDEX_SHIFT)
 _LN2 = np.float32(math.log(2.0))
 
 
@@ -77,13 +78,10 @@ def table_log(values: Float32, table: Float32) -> Float32:
     """
     bits = values.view(np.int32)
     exponent = (bits >> _MANTISSA_BITS) - 127
-    mantissa = bits & ((1 << _MANTISSA_BITS) - 1)
-    index = mantissa >> _INDEX_SHIFT
-    fraction = (mantissa & ((1 << _INDEX_SHIFT) - 1)).astype(np.float32) * np.float32(
-        2.0**-_INDEX_SHIFT
-    )
-    low = table[index]
-    within: Float32 = low + fraction * (table[index + 1] - low)
+    index = (bits >> _INDEX_SHIFT) & (LOG_TABLE_SIZE - 1)
+    fraction = (bits & ((1 << _INDEX_SHIFT) - 1)).astype(np.float32) * _FRACTION
+    low = table.take(index)
+    within: Float32 = low + fraction * (table.take(index + 1) - low)
     return exponent.astype(np.float32) * _LN2 + within
 
 

@@ -47,7 +47,10 @@ class Record:
     score, threshold: of the detector that answered; None for a gap.
     masked: channels whose reading was unusable; imputed: channels replaced by the forecast.
     blamed: channels behind the alarm, worst first; empty when there is no alarm.
-    model: first 12 hex digits of the SHA-256 of model.tflite, empty when no model was usable.
+    model: first 12 hex digits of the SHA-256 of model.tflite (of the forecast when the bundle is
+    linear), empty when no model was usable.
+    kind, probability, sensor: the most probable kind of fault, its probability, and whether a
+    sensor is at fault rather than the machine; all None unless the model's alarm was diagnosed.
     """
 
     index: int
@@ -62,6 +65,9 @@ class Record:
     imputed: tuple[str, ...]
     blamed: tuple[str, ...]
     model: str
+    kind: str | None = None
+    probability: float | None = None
+    sensor: bool | None = None
 
     def to_json(self) -> str:
         """One JSON object without a line break; flags as a list of names."""
@@ -78,10 +84,23 @@ class Record:
                 "masked": self.masked,
                 "imputed": self.imputed,
                 "blamed": self.blamed,
+                "kind": self.kind,
+                "probability": _rounded(self.probability),
+                "sensor": self.sensor,
                 "model": self.model,
             },
             separators=(",", ":"),
         )
+
+
+def alarm_words(record: Record) -> str:
+    """What the alarm of `record` is about, e.g. `level on flow (0.87, sensor)`; may be empty."""
+    where = ",".join(record.blamed)
+    if record.kind is None or record.probability is None:
+        return where
+    who = "sensor" if record.sensor else "machine"
+    place = f" on {where}" if where else ""
+    return f"{record.kind}{place} ({record.probability:.2f}, {who})"
 
 
 def flag_names(flags: Flag) -> list[str]:

@@ -13,12 +13,20 @@ import numpy as np
 
 from edge_runtime import numerics, score, tiers
 from edge_runtime.alarm import AlarmState, update_alarm
+from edge_runtime.diagnosing import (
+    DiagnosisState,
+    advance_diagnosis,
+    diagnosis_constants,
+    diagnosis_of,
+    initial_diagnosis,
+)
+from edge_runtime.diagnosis import DiagnosisConstants
 from edge_runtime.interpreter import StepGraph
 from edge_runtime.manifest import Manifest
 from edge_runtime.record import Flag, Float32, Record, Sample
 from edge_runtime.standardise import Scaler, channel_scaler, standardise
+from edge_runtime.step_record import Outcome, step_record
 from edge_runtime.validity import (
-    Bools,
     ValidityRules,
     ValidityState,
     check_validity,
@@ -53,6 +61,7 @@ class Model:
     gated: Float32  # 0 where there is no gate or it never closes (exogenous)
     score: score.ScoreConstants
     state_limits: tuple[tuple[np.float32, np.float32], ...]  # range of each int8 state input
+    diagnosis: DiagnosisConstants | None
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,7 @@ class State:
     score: score.ScoreState
     alarm: AlarmState
     tiers: tiers.TierState
+    diagnosis: DiagnosisState | None  # None where the bundle has no diagnosis
 
 
 @dataclass(frozen=True)
@@ -119,6 +129,7 @@ def build_model(source: Manifest, graph: StepGraph, model_hash: str) -> Model:
         gated=watched * np.float32(graph.gated),
         score=score.score_constants(source),
         state_limits=limits,
+        diagnosis=diagnosis_constants(source),
     )
 
 
@@ -131,6 +142,7 @@ def initial_state(model: Model) -> State:
         score=score.initial_score(model.score),
         alarm=AlarmState(),
         tiers=tiers.initial_tiers(channels, model.manifest.tiers.warmup),
+        diagnosis=None if model.diagnosis is None else initial_diagnosis(channels),
     )
 
 
@@ -158,14 +170,18 @@ def step(
     seen = _observe(model, traces, recurrent, following)
     tier_state, reset = tiers.observe(plan, seen, model.manifest.tiers)
     tier_state = tiers.agree(tier_state, alarm.active == fallback.alarm, model.manifest.tiers)
-    record = _record(model, sample, traces, float(total), alarm, score_state, plan, fallback)
+    diagnosis, found = state.diagnosis, None
+    if model.diagnosis is not None and diagnosis is not None:
+        diagnosis = advance_diagnosis(
+            sample.values, alarm.active, model.scaler, diagnosis, model.diagnosis
+        )
+        found = diagnosis_of(diagnosis, model.diagnosis) if alarm.active else None
+    outcome = Outcome(float(total), alarm.active, score_state, found)
+    record = step_record(model, sample, traces, outcome, plan, fallback)
     if reset:
         record = replace(record, flags=record.flags | Flag.RESET)
-    return (
-        record,
-        State(validity, None if reset else following, score_state, alarm, tier_state),
-        traces,
-    )
+    after = None if reset else following
+    return record, State(validity, after, score_state, alarm, tier_state, diagnosis), traces
 
 
 def start_recurrent(model: Model, value: Float32) -> Recurrent:
@@ -296,51 +312,3 @@ def _observe(
         moved=not after.hidden or any(not np.array_equal(a, b) for a, b in pairs),
         input_moved=not np.array_equal(before.value, after.value),
     )
-
-
-def _record(
-    model: Model,
-    sample: Sample,
-    traces: Traces,
-    total: float,
-    alarm: AlarmState,
-    score_state: score.ScoreState,
-    plan: tiers.TierState,
-    fallback: Record,
-) -> Record:
-    names = model.manifest.channel_names
-    tier = tiers.tier_of(plan)
-    closed = (traces.gate < tiers.CLOSED_BELOW) & (model.watched > 0)
-    imputed = _named(names, closed)
-    flags = Flag.IMPUTED if imputed else Flag(0)
-    if plan.phase is tiers.Phase.FREE_RUN:
-        flags |= Flag.FREE_RUN
-    if plan.phase is tiers.Phase.RESYNC or bool((plan.forced > 0).any()):
-        flags |= Flag.RESYNC
-    if plan.warmup > 0:
-        flags |= Flag.WARMUP
-    active = alarm.active
-    blamed = tuple(names[i] for i in score.blame(score_state, model.score)) if active else ()
-    value, threshold = total, model.manifest.thresholds[model.graph.kernel_id].value
-    if tier == 3:
-        flags |= Flag.FALLBACK
-        active, blamed = fallback.alarm, fallback.blamed
-        value, threshold = fallback.score or 0.0, fallback.threshold or 0.0
-    return Record(
-        index=sample.index,
-        time=sample.time,
-        tier=tier,
-        flags=flags,
-        valid=tier != 3,
-        score=value,
-        threshold=threshold,
-        alarm=active,
-        masked=_named(names, traces.mask == 0),
-        imputed=imputed,
-        blamed=blamed,
-        model=model.model_hash,
-    )
-
-
-def _named(names: tuple[str, ...], chosen: Bools) -> tuple[str, ...]:
-    return tuple(name for name, yes in zip(names, chosen, strict=True) if yes)

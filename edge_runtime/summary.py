@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from edge_runtime.record import Record, flag_names
+from edge_runtime.record import Record, alarm_words, flag_names
 
 _RECENT = 1024  # latencies kept for the median: enough to be steady, and a run may last years
 _TIERS = {1: "gate", 2: "recurrent unit alone", 3: "fallback"}
@@ -16,18 +16,23 @@ _PROGRESS_EVERY = 1.0  # seconds
 
 @dataclass
 class Summary:
-    """Counts of one run. Latencies are seconds from a sample's arrival to its record's end."""
+    """Counts of one run. Latencies are seconds from a sample's arrival to its record's end.
+
+    kinds: alarms by the kind of fault that was named last, without those that had none.
+    """
 
     records: int = 0
     tiers: Counter[int] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
     alarms: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
     restarts: int = 0
     dropped: int = 0
     bad_cells: int = 0
     bad_rows: int = 0
     last: Record | None = None
     slowest: float = 0.0
+    _kind: str | None = None  # of the alarm that is on, or of the last one
     _latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     def add(self, record: Record, latency: float) -> None:
@@ -37,6 +42,10 @@ class Summary:
         self.flags.update(flag_names(record.flags))
         if record.alarm and not (self.last and self.last.alarm):
             self.alarms += 1
+            self._kind = None
+        if record.kind is not None and record.kind != self._kind:
+            self.kinds.update({record.kind: 1} | ({self._kind: -1} if self._kind else {}))
+            self._kind = record.kind
         self.last = record
         self.slowest = max(self.slowest, latency)
         self._latencies.append(latency)
@@ -45,7 +54,7 @@ class Summary:
         """One short line for a service manager or a terminal."""
         if self.last is None:
             return "waiting for the first sample"
-        alarm = f"ALARM {','.join(self.last.blamed)}".rstrip() if self.last.alarm else "no alarm"
+        alarm = f"ALARM {alarm_words(self.last)}".rstrip() if self.last.alarm else "no alarm"
         so_far = f"{self.alarms} alarm{'' if self.alarms == 1 else 's'} so far"
         return f"sample {self.last.index}, tier {self.last.tier}, {alarm}, {so_far}"
 
@@ -57,6 +66,7 @@ class Summary:
         """The whole summary for people."""
         tiers = (f"{_TIERS[tier]} {count}" for tier, count in sorted(self.tiers.items()))
         flags = (f"{name} {count}" for name, count in self.flags.most_common())
+        kinds = (f"{kind} {count}" for kind, count in self._named().items())
         median, slowest = self._fields()["latency_median_ms"], self.slowest * 1e3
         latency = "-" if median is None else f"median {median:.2f} ms, slowest {slowest:.2f} ms"
         lines = {
@@ -64,12 +74,16 @@ class Summary:
             "by tier": ", ".join(tiers) or "-",
             "flags": ", ".join(flags) or "-",
             "alarms": str(self.alarms),
+            "kinds": ", ".join(kinds) or "-",
             "restarts": str(self.restarts),
             "bad input": f"{self.bad_cells} cells, {self.bad_rows} rows",
             "not written": str(self.dropped),
             "answer": latency,
         }
         return "\n".join(f"  {name:<12} {value}" for name, value in lines.items())
+
+    def _named(self) -> dict[str, int]:
+        return {kind: count for kind, count in self.kinds.most_common() if count > 0}
 
     def _fields(self) -> dict[str, Any]:
         median = statistics.median(self._latencies) * 1e3 if self._latencies else None
@@ -78,6 +92,7 @@ class Summary:
             "tiers": {str(tier): self.tiers[tier] for tier in _TIERS},
             "flags": dict(self.flags),
             "alarms": self.alarms,
+            "kinds": self._named(),
             "restarts": self.restarts,
             "bad_cells": self.bad_cells,
             "bad_rows": self.bad_rows,

@@ -32,7 +32,9 @@ def made_rows(rows: int, seed: int) -> np.ndarray:
 @lru_cache(maxsize=1)
 def made_constants() -> DiagnosisConstants:
     """Fitted once for all tests. Treat it as read-only."""
-    return fit_diagnosis([made_rows(1500, 1)], CHANNELS, seed=3, events=315)
+    constants = fit_diagnosis([made_rows(1500, 1)], CHANNELS, seed=3, events=315)
+    assert constants is not None
+    return constants
 
 
 def watched(rows: np.ndarray, stop: int, constants: DiagnosisConstants) -> SymptomState:

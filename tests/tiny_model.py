@@ -40,7 +40,7 @@ def machine_rows(count: int, seed: int) -> Float32:
     return np.stack([50 + 10 * target, 20 + 5 * flow, 300 + 80 * heat], axis=1).astype(np.float32)
 
 
-def write_run(path: Path) -> None:
+def write_run(path: Path, name: str = NAME, gru_layers: int = 1, gate_layers: int = 1) -> None:
     """A finished run folder at `path`, as training leaves it."""
     from train.cell import AnomalyGatedGRU, CellConfig
     from train.highway import fit_highway, innovation_scale
@@ -51,11 +51,14 @@ def write_run(path: Path) -> None:
     standard = standard_rows([rows["train"]], channels, PERIOD)
     highway = fit_highway(standard.values, standard.masks, ORDER)
     spread = innovation_scale(standard.values, standard.masks, highway)
-    sizes = CellConfig(channels=len(CHANNELS), gru_units=UNITS, gate_units=UNITS, order=ORDER)
+    sizes = CellConfig(
+        channels=len(CHANNELS), gru_layers=gru_layers, gru_units=UNITS, gate_layers=gate_layers,
+        gate_units=UNITS, order=ORDER,
+    )  # fmt: skip
     gated = np.array([not c.exogenous for c in channels], np.float32)
     weights = AnomalyGatedGRU(sizes, highway, spread, gated).arrays()
     arrays = {**_shaped(weights), **highway_arrays(highway), "innovation_scale": spread}
-    _write_folder(path, NAME, sizes, arrays)
+    _write_folder(path, name, sizes, arrays)
 
 
 def write_linear_run(path: Path) -> None:
@@ -102,14 +105,17 @@ def _shaped(initial: dict[str, Float32]) -> dict[str, Float32]:
     """The initial weights with a gate that works and a correction that is not zero."""
     rng, count = np.random.default_rng(0), len(CHANNELS)
     weights = {name: array.copy() for name, array in initial.items()}
-    weights["gate_0_kernel"] *= 0.1
-    weights["logit_kernel"] *= 0.1
-    for i in range(count):
-        weights["gate_0_kernel"][count + i, i] += 1.0  # hidden unit i is the magnitude of channel i
-        weights["logit_kernel"][i, i] -= GATE_SLOPE
-    weights["logit_bias"][:] = GATE_BIAS
-    shape = weights["correction_kernel"].shape
-    weights["correction_kernel"] = (0.1 * rng.standard_normal(shape)).astype(np.float32)
+    if "logit_kernel" in weights:
+        weights["gate_0_kernel"] *= 0.1
+        weights["logit_kernel"] *= 0.1
+        for i in range(count):
+            # Hidden unit i is the magnitude of channel i.
+            weights["gate_0_kernel"][count + i, i] += 1.0
+            weights["logit_kernel"][i, i] -= GATE_SLOPE
+        weights["logit_bias"][:] = GATE_BIAS
+    if "correction_kernel" in weights:
+        shape = weights["correction_kernel"].shape
+        weights["correction_kernel"] = (0.1 * rng.standard_normal(shape)).astype(np.float32)
     return weights
 
 

@@ -1,9 +1,9 @@
 """The linear highway: the ridge autoregression that every GRU must beat.
 
-Each channel is forecast from its own past first. What the past of all channels adds to that is a
-second regression, on the errors of the first and shrunk towards nothing: where channels are
-independent the highway stays one autoregression per channel, and where they are not it becomes a
-vector autoregression.
+Where the recording allows, it is a full vector autoregression whose coefficients are all shrunk
+towards zero. That is not the best forecaster: fitting each channel's own past first, and what the
+others add to it afterwards, errs less. But it spreads a forecast over all channels that say the
+same, so an error shows when one of them stops doing so (docs/accuracy.md has the figures).
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Float64 = npt.NDArray[np.float64]
 Kind = Literal["full", "channel", "none"]
 
 RIDGE = 1e-3
-CROSS_RIDGE = 1e-3
+FULL_RIDGE = 3e-3
 FEWEST_COMPLETE, MOST_COMPLETE = 100, 20000
 # Roots of the autoregression are kept inside this radius, so that a free run cannot blow up.
 LARGEST_ROOT = 0.999
@@ -50,20 +50,23 @@ def fit_highway(
 ) -> Highway:
     """The highway for standardised recordings [n, channels]; masks: 1 where usable.
 
-    The own part is a ridge regression per channel without intercept, over stretches of order + 1
-    usable readings; a channel without any, or that never moves, gets persistence (1, 0, 0, …). The
-    cross part is fitted on stretches that are complete in all channels; with fewer than 100 of
-    those, or where `kind` is "channel", there is none. Kind "none" forecasts the channel's centre.
+    full: one ridge regression without intercept over stretches of order + 1 rows that are complete
+    in all channels; with fewer than 100 of those, or one channel only, it is as channel. channel:
+    one per channel over its own usable stretches; a channel without any, or that never moves, gets
+    persistence (1, 0, …). none: the forecast is the channel's centre.
     """
     channels = rows[0].shape[1]
     own, cross = np.zeros((order, channels)), np.zeros((0, 0))
-    if kind != "none":
+    past, present = _complete(rows, masks, order)
+    if kind == "full" and channels > 1 and len(past) >= FEWEST_COMPLETE:
+        cross = _solve(past, present, FULL_RIDGE).T
+        diagonal = np.arange(channels)
+        for lag in range(order):
+            own[lag] = cross[diagonal, lag * channels + diagonal]
+            cross[diagonal, lag * channels + diagonal] = 0.0
+    elif kind != "none":
         for channel in range(channels):
             own[:, channel] = _ridge(*_lagged(rows, masks, order, channel), order)
-    if kind == "full":
-        past, errors = _complete(rows, masks, own)
-        if len(past) >= FEWEST_COMPLETE:
-            cross = _solve(past, errors, CROSS_RIDGE).T
     own, cross = _stabilise(own, cross)
     return Highway(own.astype(np.float32), cross.astype(np.float32))
 
@@ -78,8 +81,8 @@ def innovation_scale(
     """
     order, channels = highway.own.shape
     if len(highway.cross):
-        past, errors = _complete(rows, masks, highway.own)
-        every = list((errors - past @ highway.cross.T).T)
+        past, present = _complete(rows, masks, order)
+        every = list((present - past @ highway.matrix()).T)
     else:
         lagged = [_lagged(rows, masks, order, channel) for channel in range(channels)]
         every = [y - x @ highway.own[:, i] for i, (x, y) in enumerate(lagged)]
@@ -106,14 +109,14 @@ def _lagged(
 
 
 def _complete(
-    rows: Sequence[Float32], masks: Sequence[Float32], own: npt.NDArray[np.floating]
+    rows: Sequence[Float32], masks: Sequence[Float32], order: int
 ) -> tuple[Float64, Float64]:
-    """Lags [n, order * channels] and the own part's errors [n, channels] of complete stretches.
+    """Lags [n, order * channels] and targets [n, channels] of stretches complete in all channels.
 
     At most `MOST_COMPLETE` of them, evenly spread: more would only take time.
     """
-    order, channels = own.shape
-    past, errors = [np.zeros((0, order * channels))], [np.zeros((0, channels))]
+    channels = rows[0].shape[1]
+    past, present = [np.zeros((0, order * channels))], [np.zeros((0, channels))]
     step = -(-sum(map(len, rows)) // MOST_COMPLETE)
     for values, mask in zip(rows, masks, strict=True):
         if len(values) <= order:
@@ -121,9 +124,9 @@ def _complete(
         complete = np.lib.stride_tricks.sliding_window_view(mask.all(axis=1), order + 1)
         ends = order + np.flatnonzero(complete.all(axis=1))[::step]
         lags = values[ends[:, np.newaxis] - 1 - np.arange(order)].astype(np.float64)
-        past.append(lags.reshape(len(ends), -1))
-        errors.append(values[ends] - np.einsum("nkc,kc->nc", lags, own))
-    return np.concatenate(past), np.concatenate(errors)
+        past.append(lags.reshape(len(ends), order * channels))
+        present.append(values[ends].astype(np.float64))
+    return np.concatenate(past), np.concatenate(present)
 
 
 def _ridge(past: Float64, present: Float64, order: int) -> Float64:

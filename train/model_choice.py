@@ -44,15 +44,9 @@ class Fitted:
     precisions: dict[str, float]
 
 
-def resolved(model: Model, clean_rows: int, say: Say) -> Model:
+def resolved(model: Model, clean_rows: int) -> Model:
     """`model`, or linear instead of auto where a network cannot earn its place."""
-    if model != "auto" or clean_rows >= FEWEST_NETWORK_ROWS:
-        return model
-    say(
-        f"{clean_rows} clean rows are too few to train a network: the linear detector it is "
-        f"(from {FEWEST_NETWORK_ROWS} rows on, or with --model, a network is tried)"
-    )
-    return "linear"
+    return "linear" if model == "auto" and clean_rows < FEWEST_NETWORK_ROWS else model
 
 
 def fit_model(

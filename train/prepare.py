@@ -15,18 +15,23 @@ from train.scaler import fit_scaler
 from train.settings import Settings
 
 
+def require_readings(train: Sequence[Recording]) -> None:
+    """GruardError naming the first channel without any reading in `train`."""
+    readable = np.any([np.isfinite(r.values).any(axis=0) for r in train], axis=0)
+    if not readable.all():
+        name = train[0].channels[int(np.argmin(readable))]
+        raise GruardError(
+            f"{train[0].name}: channel '{name}' has no reading in the rows to train on; "
+            "remove its column or record it for longer"
+        )
+
+
 def describe_channels(train: Sequence[Recording], settings: Settings) -> tuple[Channel, ...]:
     """Channels with the scaler fitted on `train` and the rules of `settings`.
 
-    Raises GruardError for a channel without any reading in `train`.
+    Every channel must have a reading (see `require_readings`).
     """
     names = train[0].channels
-    readable = np.any([np.isfinite(r.values).any(axis=0) for r in train], axis=0)
-    if not readable.all():
-        raise GruardError(
-            f"{train[0].name}: channel '{names[int(np.argmin(readable))]}' has no reading in the "
-            "rows to train on; remove its column or record it for longer"
-        )
     scaler = fit_scaler(train)
     return tuple(
         Channel(

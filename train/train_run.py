@@ -12,8 +12,15 @@ from edge_runtime.standardise import channel_scaler
 from train.batches import Rows
 from train.cell import CellConfig
 from train.fit import Budget, Report
-from train.model_choice import Material, Model, Say, fit_model, resolved
-from train.prepare import describe_channels, fingerprint, standard_rows
+from train.model_choice import (
+    FEWEST_NETWORK_ROWS,
+    Material,
+    Model,
+    Say,
+    fit_model,
+    resolved,
+)
+from train.prepare import describe_channels, fingerprint, require_readings, standard_rows
 from train.recording import Dataset, Recording, expand, read_recordings, require_rows
 from train.run_folder import (
     PARTS,
@@ -64,11 +71,17 @@ def train_run(request: Request, sizes: CellConfig, budget: Budget, say: Say, rep
         say(f"warning: {warning}")
     period = settings.period or request.period or dataset.recordings[0].period
     clean = (*split.train, *split.validate, *split.calibrate)
-    model = resolved(request.model, sum(r.rows for r in clean), say)
+    model = resolved(request.model, sum(r.rows for r in clean))
+    require_readings(split.train)
     # Cross-fitting needs no rows apart, so a linear model is scaled and fitted on all clean ones.
     channels = describe_channels(clean if model == "linear" else split.train, settings)
     _make_folder(request.out)
     say(_describe(split, len(channels), period))
+    if model != request.model:
+        say(
+            f"fewer than {FEWEST_NETWORK_ROWS} clean rows: the linear detector it is (with more "
+            "rows, or with --model, a network is tried)"
+        )
     for sentence in _unlike_training(split, channels):
         say(f"warning: {sentence}")
     if request.force:

@@ -57,11 +57,11 @@ class Trial:
 @pytest.fixture(scope="session")
 def trial(tiny_run: "Run", conversion: "Conversion") -> Trial:
     """Rollouts of the float twin over clean rows, faulty rows, and clean rows repeated."""
-    from convert.convert_run import float_twin, int8_model
+    from convert.convert_run import float_twin, shipped_model
     from convert.rollout import roll
     from convert.streams import faulty_twin
 
-    quantised = int8_model(conversion.manifest, conversion.model)
+    quantised = shipped_model(conversion.manifest, conversion.model)
     reference = float_twin(conversion.manifest, conversion.float_model)
     clean = tiny_run.rows["calibrate"][0]
     config, scale = tiny_run.config, tiny_run.weights["innovation_scale"]

@@ -1,16 +1,23 @@
 """Each constant of the manifest against the same constant worked out by hand."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from convert import draft
-from convert.rollout import Rollout
+from convert.rollout import Rollout, rescored
 from edge_runtime.errors import GruardError
-from edge_runtime.flatbuffer import GraphSummary, read_graph
+from edge_runtime.flatbuffer import NO_GRAPH, GraphSummary, read_graph
 from edge_runtime.manifest import Manifest
+from edge_runtime.record import Flag
+from edge_runtime.score import LEVEL, score_constants
 from train.run_folder import Run
+from train.score_shapes import SHRINKAGE
 
 ROWS = 200
 
@@ -25,14 +32,19 @@ def neutral(tiny_run: Run, graph: GraphSummary) -> Manifest:
     return draft.draft_manifest(tiny_run, graph, 7)
 
 
-def rollout(seed: int = 0, **arrays: np.ndarray) -> Rollout:
-    """A made-up rollout of three channels, all usable and settled unless said otherwise."""
+def rollout(seed: int = 0, warmup: int = 0, **arrays: np.ndarray) -> Rollout:
+    """A made-up rollout of three channels, all usable and settled unless said otherwise.
+
+    Its parts and terms are the unsmoothed ones, as the steps left them; the first `warmup` records
+    say that they are warming up.
+    """
     rng = np.random.default_rng(seed)
     made = {
         "value": rng.normal(size=(ROWS, 3)).astype(np.float32),
         "forecast": rng.normal(size=(ROWS, 3)).astype(np.float32),
         "mask": np.ones((ROWS, 3), np.float32),
         "gate": np.ones((ROWS, 3), np.float32),
+        "trusted": np.zeros((ROWS, 3), np.float32),
         "doubt": np.zeros((ROWS, 3), np.float32),
         "hidden": np.zeros((ROWS, 8), np.float32),
         "parts": rng.random((ROWS, 4)).astype(np.float32),
@@ -41,7 +53,12 @@ def rollout(seed: int = 0, **arrays: np.ndarray) -> Rollout:
         "settled": np.ones(ROWS, bool),
         "saturated": np.zeros(ROWS, np.float32),
     }
-    return Rollout(records=(), traces=(), **{**made, **arrays})
+    made |= arrays
+    pairs = zip(made["parts"], made["terms"], strict=True)
+    traces = tuple(SimpleNamespace(parts=parts, terms=terms) for parts, terms in pairs)
+    flags = [Flag.WARMUP if i < warmup else Flag(0) for i in range(len(traces))]
+    records = tuple(SimpleNamespace(flags=flag) for flag in flags)
+    return Rollout(records=records, traces=traces, **made)  # type: ignore[arg-type]
 
 
 def test_the_draft_copies_the_run_and_the_graph(
@@ -51,6 +68,9 @@ def test_the_draft_copies_the_run_and_the_graph(
     assert neutral.channels == tiny_run.config.channels
     highway = np.array(neutral.forecast.highway, np.float32)
     np.testing.assert_array_equal(highway, tiny_run.weights["highway"])
+    cross = np.array(neutral.forecast.cross, np.float32)
+    np.testing.assert_array_equal(cross, tiny_run.weights["cross"])
+    assert cross.shape == (3, 9)
     scale = np.array(neutral.forecast.innovation_scale, np.float32)
     np.testing.assert_array_equal(scale, tiny_run.weights["innovation_scale"])
     assert neutral.provenance.weights_sha256 == tiny_run.weights_sha256
@@ -78,22 +98,78 @@ def test_the_softplus_table_is_that_of_the_logit(graph: GraphSummary, neutral: M
     assert neutral.tables.log[0] == 0 and neutral.tables.log[128] == pytest.approx(np.log(1.5))
 
 
+def test_a_channel_that_nothing_adds_to_has_no_cross_rows(tiny_run: Run) -> None:
+    nothing = {**tiny_run.weights, "cross": np.zeros((0, 0), np.float32)}
+    assert draft.forecast_constants(nothing).cross == ()
+
+
+floats = hnp.arrays(
+    np.float32, (2, 3), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)
+)
+
+
+@given(floats)
+def test_constants_are_the_shortest_numbers_that_give_the_same_float32(rows: np.ndarray) -> None:
+    weights = {"highway": rows, "cross": rows.T, "innovation_scale": rows[0]}
+    found = draft.forecast_constants(weights)
+    np.testing.assert_array_equal(np.array(found.highway, np.float32), rows)
+    np.testing.assert_array_equal(np.array(found.cross, np.float32), rows.T)
+    np.testing.assert_array_equal(np.array(found.innovation_scale, np.float32), rows[0])
+    for value in [v for row in found.highway for v in row]:
+        fewer = [float(f"{value:.{digits}e}") for digits in range(len(repr(value)))]
+        with np.errstate(over="ignore"):
+            same = [number for number in fewer if np.float32(number) == np.float32(value)]
+        assert same[0] == value  # no number of fewer digits gives this float32
+
+
+def test_shortest_numbers_by_hand() -> None:
+    weights = {"highway": np.float32([[0.1, 1 / 3]]), "cross": np.zeros((0, 0), np.float32)}
+    weights["innovation_scale"] = np.float32([1e-5, 16777216])
+    found = draft.forecast_constants(weights)
+    assert (found.highway, found.innovation_scale) == (((0.1, 0.33333334),), (1e-5, 16777216.0))
+
+
+def test_a_linear_draft_has_no_tensors_and_the_hosts_kernel(
+    linear_run: Run, neutral: Manifest
+) -> None:
+    straight = draft.draft_manifest(linear_run, NO_GRAPH, 3)
+    assert straight.linear and straight.inputs == straight.outputs == {}
+    assert list(straight.thresholds) == ["host-float32"]
+    assert list(neutral.thresholds) == ["tflite-builtin"] and not neutral.linear
+    assert straight.score.weights == (1.0, 1.0, 1.0, 0.0)  # no gate, no evidence of one
+    assert neutral.score.weights == (1.0, 1.0, 1.0, 1.0)
+    assert (straight.score.attack, straight.score.decay) == draft.QUICK == (0.2, 0.1)
+    assert set(straight.tables.softplus) == {0.0} and straight.tables.log == neutral.tables.log
+    assert straight.tiers.warmup == 2 * len(linear_run.weights["highway"]) == 6
+
+
 @pytest.mark.parametrize(
-    ("period", "rows", "window", "hour", "warmup"),
+    ("period", "window", "hour"),
     [
-        (1.0, 5000, 600, 3600, 100),
-        (None, 5000, 600, 3600, 100),
-        (0.1, 1000, 6000, 36000, 50),
-        (60.0, 200, 600, 3600, 16),
-        (0.02, 1999, 30000, 180000, 99),
+        (1.0, 600, 3600),
+        (None, 600, 3600),
+        (0.1, 6000, 36000),
+        (60.0, 600, 3600),
+        (0.02, 30000, 180000),
     ],
 )
-def test_tier_bounds(period: float | None, rows: int, window: int, hour: int, warmup: int) -> None:
-    bounds = draft.tier_bounds(period, rows)
-    assert (bounds.window, bounds.hour, bounds.warmup) == (window, hour, warmup)
+def test_tier_bounds(period: float | None, window: int, hour: int) -> None:
+    bounds = draft.tier_bounds(period, 77)
+    assert (bounds.window, bounds.hour, bounds.warmup) == (window, hour, 77)
     assert (bounds.closed_limit, bounds.lost_limit, bounds.contradiction_limit) == (48, 16, 8)
     assert (bounds.free_run_limit, bounds.resync_channel, bounds.resync_all) == (16, 8, 24)
     assert (bounds.frozen_limit, bounds.agree) == (32, 100)
+
+
+@pytest.mark.parametrize(
+    ("rows", "warmup"), [(5000, 100), (2000, 100), (1999, 99), (1000, 50), (200, 16)]
+)
+def test_a_short_recording_gets_a_shorter_warm_up(
+    tiny_run: Run, graph: GraphSummary, rows: int, warmup: int
+) -> None:
+    pieces = [np.zeros((rows - 50, 3), np.float32), np.zeros((50, 3), np.float32)]
+    run = replace(tiny_run, rows={**tiny_run.rows, "train": pieces})
+    assert draft.draft_manifest(run, graph, 1).tiers.warmup == warmup
 
 
 def test_residual_scales_are_the_99_percent_quantiles_of_usable_errors(neutral: Manifest) -> None:
@@ -103,8 +179,11 @@ def test_residual_scales_are_the_99_percent_quantiles_of_usable_errors(neutral: 
     mask[50:, 1] = 0
     seen = rollout(value=errors, forecast=zeros, mask=mask)
     found = draft.with_score_shapes(neutral, [seen]).score
-    # 0.99 of 0 … 1; 0.99 of the usable 0 … 0.98; never below 0.05.
-    assert found.residual_scale == pytest.approx((0.99, 0.98 * 0.99, 0.05), rel=1e-6)
+    # Without the first three rows, whose lags were never read: 0.99 of the way from 0.03 to 1;
+    # from 0.06 to the last usable 0.98; never below 0.05.
+    assert len(neutral.forecast.highway) == 3
+    expected = (0.03 + 0.99 * 0.97, 0.06 + 0.99 * 0.92, 0.05)
+    assert found.residual_scale == pytest.approx(expected, rel=1e-6)
     nothing = rollout(mask=np.zeros((ROWS, 3), np.float32))
     assert draft.with_score_shapes(neutral, [nothing]).score.residual_scale == (1.0, 1.0, 1.0)
 
@@ -117,11 +196,24 @@ def test_roots_whiten_errors_and_values(neutral: Manifest) -> None:
     pieces = [rollout(value=values[k], forecast=values[k] - errors[k], mask=np.ones((2000, 3)))
               for k in (slice(0, 2000), slice(2000, 4000))]  # fmt: skip
     score = draft.with_score_shapes(neutral, pieces).score
-    for root, rows in ((score.distance_root, errors), (score.level_root, values)):
-        whiten = np.array(root)
-        moments = rows.astype(float).T @ rows / len(rows) + draft.SHRINKAGE * np.eye(3)
+    settled = np.arange(4000) % 2000 >= 3  # the first lags of each piece were never read
+    for root, used in ((score.distance_root, errors), (score.level_root, values)):
+        whiten, rows = np.array(root), used[settled].astype(float)
+        moments = rows.T @ rows / len(rows) + SHRINKAGE * np.eye(3)
         np.testing.assert_allclose(whiten @ moments @ whiten.T, np.eye(3), atol=1e-4)
         assert not np.triu(whiten, 1).any()
+
+
+def test_the_level_may_be_shaped_by_other_rows(neutral: Manifest) -> None:
+    seen, others = rollout(seed=1), [rollout(seed=2), rollout(seed=3)]
+    shaped = draft.with_score_shapes(neutral, [seen])
+    found = draft.with_level_of(shaped, others)
+    rows = np.concatenate([r.value for r in others]).astype(float)
+    moments = rows.T @ rows / len(rows) + SHRINKAGE * np.eye(3)
+    root = np.array(found.score.level_root)
+    np.testing.assert_allclose(root @ moments @ root.T, np.eye(3), atol=1e-4)
+    assert replace(found.score, level_root=shaped.score.level_root) == shaped.score
+    assert found.score.level_root != shaped.score.level_root
 
 
 def test_masked_errors_do_not_shape_the_covariance(neutral: Manifest) -> None:
@@ -138,19 +230,111 @@ def test_masked_errors_do_not_shape_the_covariance(neutral: Manifest) -> None:
     assert found[0] == found[1]
 
 
-def test_scores_are_centred_on_settled_rows(neutral: Manifest) -> None:
-    parts = np.array([[1, 2, 3, 4], [3, 2, 5, 8], [99, 99, 99, 99]], np.float32)
-    terms = np.stack([np.full((3, 3), i, np.float32) for i in (2, 4, 99)])
-    terms[:, 1] += 10
-    terms[:, 2, 0] += 20
-    settled = np.array([True, True, False])
-    seen = rollout(parts=parts, terms=terms, settled=settled)
+def test_scores_are_centred_on_smoothed_settled_rows(neutral: Manifest) -> None:
+    parts = np.array([[99, 99, 99, 99], [1, 2, 3, 4], [3, 2, 5, 8]], np.float32)
+    terms = np.stack([np.full((3, 3), i, np.float32) for i in (99, 2, 4)])
+    terms[1:, 1] += 10
+    terms[1:, 2, 0] += 20
+    settled = np.array([False, True, True])
+    seen = rollout(warmup=1, parts=parts, terms=terms, settled=settled)
     score = draft.with_score_centres(neutral, [seen]).score
-    assert score.part_mean == (2, 2, 4, 6)
-    assert score.part_std == pytest.approx((1, 1e-3, 1, 2))  # a part that never moves: 0.001
-    assert score.residual_mean == (3, 3, 3)
-    assert score.evidence_mean == (13, 13, 13)
-    assert score.level_mean == (23, 3, 3)
+    # From the mean of the raw ones, falling by a tenth and rising by a fifth of the way:
+    # 2 -> 1.9 -> 2.12; 2 -> 2 -> 2; 4 -> 3.9 -> 4.12; 6 -> 5.8 -> 6.24.
+    assert (neutral.score.attack, neutral.score.decay) == (0.2, 0.1)
+    assert score.part_mean == pytest.approx((2.01, 2, 4.01, 6.02))
+    assert score.part_std == pytest.approx((0.11, 1e-3, 0.11, 0.22), rel=1e-5)
+    assert score.residual_mean == pytest.approx((3.01,) * 3)
+    assert score.evidence_mean == pytest.approx((13.01,) * 3)
+    assert score.level_mean == pytest.approx((23.01, 3.01, 3.01))
+
+
+def test_what_was_distrusted_is_smoothed_but_not_counted(neutral: Manifest) -> None:
+    settled = np.ones(ROWS, bool)
+    settled[50:80] = False
+    parts = np.random.default_rng(0).random((ROWS, 4)).astype(np.float32)
+    wild = parts.copy()
+    wild[50:80] += 5
+    calm, after = (
+        draft.with_score_centres(neutral, [rollout(parts=p, settled=settled)]).score
+        for p in (parts, wild)
+    )
+    assert (np.array(after.part_mean) > calm.part_mean).all()  # it fades into what follows
+    settled[80:] = False
+    calm, after = (
+        draft.with_score_centres(neutral, [rollout(parts=p, settled=settled)]).score
+        for p in (parts, wild)
+    )
+    assert calm == after
+
+
+@pytest.mark.parametrize("rates", [(0.2, 0.1), (0.1, 0.1), (0.9, 0.2)])
+def test_centred_scores_are_standard_on_the_rows_they_are_centred_on(
+    neutral: Manifest, rates: tuple[float, float]
+) -> None:
+    score = replace(neutral.score, attack=rates[0], decay=rates[1])
+    seen = [rollout(seed=i, warmup=20, settled=np.arange(ROWS) >= 20) for i in range(3)]
+    found = draft.with_score_centres(replace(neutral, score=score), seen)
+    constants = score_constants(found)
+    rows = np.concatenate([rescored(r, constants).parts[r.settled] for r in seen]).astype(float)
+    standard = (rows - constants.part_mean) / constants.part_std
+    # The device starts from these means, the rollouts from those of the unsmoothed parts.
+    np.testing.assert_allclose(standard.mean(axis=0), 0, atol=0.1)
+    np.testing.assert_allclose(standard.std(axis=0), 1, atol=0.1)
+
+
+def white(seed: int, rows: int = 1500) -> np.ndarray:
+    """Parts that know nothing of the step before."""
+    return np.random.default_rng(seed).random((rows, 4))
+
+
+def clustered(seed: int, rows: int = 1500) -> np.ndarray:
+    """Parts that stay high or low for some ten steps."""
+    noise, parts = white(seed, rows) - 0.5, np.zeros((rows, 4))
+    for i in range(1, rows):
+        parts[i] = 0.9 * parts[i - 1] + noise[i]
+    return parts + 3
+
+
+def smoothing(draft_: Manifest, *pieces: np.ndarray, settled: np.ndarray | None = None) -> Manifest:
+    """The manifest with the smoothing that such unsmoothed parts ask for."""
+    rollouts = []
+    for parts in pieces:
+        count = len(parts)
+        arrays = {"parts": parts.astype(np.float32), "terms": np.zeros((count, 3, 3), np.float32)}
+        arrays["settled"] = np.ones(count, bool) if settled is None else settled
+        rollouts.append(rollout(**arrays))
+    return draft.with_smoothing(draft_, rollouts)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_white_parts_are_smoothed_patiently(neutral: Manifest, seed: int) -> None:
+    score = smoothing(neutral, white(seed), white(seed + 10)).score
+    assert (score.attack, score.decay) == draft.PATIENT == (0.03, 0.03)
+    assert replace(score, attack=0.2, decay=0.1) == neutral.score
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_clustered_parts_are_smoothed_quickly(neutral: Manifest, seed: int) -> None:
+    assert smoothing(neutral, clustered(seed), clustered(seed + 10)) == neutral
+
+
+def test_only_residual_and_distance_decide_about_the_smoothing(neutral: Manifest) -> None:
+    mixed, other = white(1), clustered(1)
+    mixed[:, [LEVEL, 3]], other[:, [LEVEL, 3]] = clustered(2)[:, [0, 1]], white(2)[:, [0, 1]]
+    assert smoothing(neutral, mixed).score.attack == draft.PATIENT[0]
+    assert smoothing(neutral, other) == neutral
+
+
+def test_unsettled_rows_do_not_decide_about_the_smoothing(neutral: Manifest) -> None:
+    parts, settled = white(3), np.ones(1500, bool)
+    parts[:300] = 100 * clustered(3, 300)
+    assert smoothing(neutral, parts) == neutral
+    settled[:300] = False
+    assert smoothing(neutral, parts, settled=settled).score.attack == draft.PATIENT[0]
+
+
+def test_parts_that_never_move_are_no_reason_to_be_quick(neutral: Manifest) -> None:
+    assert smoothing(neutral, np.ones((500, 4))).score.attack == draft.PATIENT[0]
 
 
 def test_without_a_settled_row_nothing_can_be_centred(neutral: Manifest) -> None:
@@ -175,7 +359,7 @@ def test_fallback_limits_are_one_and_a_half_times_the_largest_clean_view(
     # CUSUM with slack 1: three samples of 2 lean by 1 each.
     assert limits.cusum[0] == 1.5 * 3 and limits.cusum[1] == pytest.approx(1.5e-3)
     # A channel that moves may rest for 32 samples; one that never moved may go on for ever.
-    assert limits.same == (32.0, np.float32(1e30), np.float32(1e30))
+    assert limits.same == (32.0, 1e30, 1e30)
     assert limits.missing == (48.0, 48.0, 48.0)
     assert (limits.smoothing, limits.slack) == (0.1, 1.0)
 

@@ -9,10 +9,11 @@ import tensorflow as tf
 from convert.export import export_float, export_int8, input_widths
 from edge_runtime import numerics
 from edge_runtime.flatbuffer import GraphSummary, read_graph
-from edge_runtime.graph_rules import ALLOWED_OPERATORS, REQUIRED_INPUTS, graph_faults
+from edge_runtime.graph_rules import ALLOWED_OPERATORS, graph_faults, signature
 from edge_runtime.interpreter import FloatGraph, Int8Graph
 from edge_runtime.step import GRAPH_FORECAST_CLIP, GRAPH_INNOVATION_CLIP
 from train.cell import AnomalyGatedGRU, CellConfig, cell_step, fused_linear
+from train.highway import Highway
 from train.quiet import quiet_stderr
 
 pytestmark = pytest.mark.slow
@@ -22,6 +23,8 @@ CONFIGS = [
     CellConfig(channels=3, gru_layers=2, gru_units=8, gate_layers=2, gate_units=12, head_layers=1),
     CellConfig(channels=12, gru_units=32, gate_units=32, order=5),
     CellConfig(channels=5, gru_layers=3, gru_units=16, gate_layers=3, gate_units=8, head_layers=2),
+    CellConfig(channels=3, gru_layers=0, gate_layers=2, gate_units=12),
+    CellConfig(channels=3, gru_layers=2, gru_units=8, gate_layers=0, head_layers=1),
 ]
 Inputs = dict[str, np.ndarray]
 
@@ -30,7 +33,8 @@ def weights_of(config: CellConfig) -> dict[str, np.ndarray]:
     """Weights of a trained size: what training starts from, moved a little everywhere."""
     rng = np.random.default_rng(1)
     ones = np.ones(config.channels, np.float32)
-    model = AnomalyGatedGRU(config, np.ones((config.order, config.channels)), ones, ones)
+    highway = Highway(np.ones((config.order, config.channels), "f4"), np.zeros((0, 0), "f4"))
+    model = AnomalyGatedGRU(config, highway, ones, ones)
     return {
         name: (value + rng.normal(0, 0.1, value.shape)).astype(np.float32)
         for name, value in model.arrays().items()
@@ -38,11 +42,15 @@ def weights_of(config: CellConfig) -> dict[str, np.ndarray]:
 
 
 def inputs_of(config: CellConfig, count: int = 120) -> list[Inputs]:
-    """Graph inputs within the bounds that the host keeps."""
+    """What the host feeds, within its bounds: also what this graph has no use for."""
     rng = np.random.default_rng(2)
     samples = []
     for _ in range(count):
-        sample = {n: rng.uniform(-1, 1, w) for n, w in input_widths(config).items()}
+        widths = dict.fromkeys(
+            ("evidence", "innovation", "forecast", "difference"), config.channels
+        )
+        widths |= {f"state_{i}": config.gru_units for i in range(config.gru_layers)}
+        sample = {name: rng.uniform(-1, 1, width) for name, width in widths.items()}
         sample["magnitude"] = np.abs(sample["evidence"])
         sample["mask"] = (rng.random(config.channels) > 0.2).astype(float)
         sample["guarded"] = sample["mask"] * (rng.random(config.channels) > 0.1)
@@ -68,8 +76,11 @@ def keras_step(
 
 def int8_graph(model: bytes) -> Int8Graph:
     graph = read_graph(model, "int8")
-    logit = graph.tensors[graph.outputs["logit"]]
-    return Int8Graph(model, graph, numerics.softplus_table(logit.scales[0], logit.zero_points[0]))
+    softplus = np.zeros(256, np.float32)
+    if "logit" in graph.outputs:
+        logit = graph.tensors[graph.outputs["logit"]]
+        softplus = numerics.softplus_table(logit.scales[0], logit.zero_points[0])
+    return Int8Graph(model, graph, softplus)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
@@ -77,8 +88,12 @@ def test_the_float_file_is_the_keras_step(config: CellConfig) -> None:
     weights = weights_of(config)
     model = export_float(weights, config)
     exported, expected = FloatGraph(model, read_graph(model, "float")), keras_step(weights, config)
+    parts = (config.gate_layers > 0, (config.gru_units,) * config.gru_layers)
+    assert (exported.gated, exported.state_sizes) == parts
     for inputs in inputs_of(config, 10):
         outputs, wanted = exported(inputs), expected(inputs)
+        assert ("doubt" in outputs) == exported.gated
+        assert set(outputs) - {"doubt"} == signature(config.gru_layers, exported.gated)[1]
         for name, value in outputs.items():
             if name != "doubt":
                 np.testing.assert_allclose(value, wanted[name], rtol=0, atol=1e-4, err_msg=name)
@@ -93,21 +108,22 @@ def test_the_int8_file_is_one_allowed_step_close_to_the_float_one(config: CellCo
     assert {operator.name for operator in graph.operators} <= ALLOWED_OPERATORS
     assert {tensor.dtype for tensor in graph.tensors} <= {"int8", "int32"}
     assert all(t.dtype == "int8" for t in graph.tensors if t.index in graph.inputs.values())
-    layers = range(config.gru_layers)
-    assert set(graph.inputs) == {*REQUIRED_INPUTS, *(f"state_{i}" for i in layers)}
-    parts = {f"{part}_{i}" for part in ("update", "candidate") for i in layers}
-    assert set(graph.outputs) == {"logit", "gate_next", "correction", *parts}
+    named = signature(config.gru_layers, config.gate_layers > 0)
+    assert (set(graph.inputs), set(graph.outputs)) == named
     per_tensor = [t for t in graph.tensors if t.constant_bytes and t.dtype == "int8"]
     assert per_tensor and all(len(tensor.scales) == 1 for tensor in per_tensor)
 
     quantised, expected = int8_graph(model), keras_step(weights, config)
+    parts = (config.gate_layers > 0, (config.gru_units,) * config.gru_layers)
+    assert (quantised.gated, quantised.state_sizes) == parts
     errors: dict[str, list[np.ndarray]] = {}
     for inputs in samples[:40]:
         outputs, wanted = quantised(inputs), expected(inputs)
+        assert ("doubt" in outputs) == quantised.gated
         for name in graph.outputs:
             errors.setdefault(name, []).append(outputs[name] - wanted[name])
     spread = {name: float(np.sqrt(np.mean(np.square(e)))) for name, e in errors.items()}
-    assert spread.pop("logit") < 0.1
+    assert spread.pop("logit", 0.0) < 0.1
     assert max(spread.values()) < 0.05, spread
 
 
@@ -134,6 +150,11 @@ def test_nothing_the_host_can_feed_is_clipped() -> None:
         if name not in ("magnitude", "mask", "guarded", "gate"):
             smallest = (-128 - tensor.zero_points[0]) * tensor.scales[0]
             assert smallest <= -0.99 * bound, name
+
+
+def test_neither_gate_nor_gru_is_nothing_to_export() -> None:
+    config = CellConfig(channels=3, gru_layers=0, gate_layers=0)
+    assert config.linear and input_widths(config) == {}
 
 
 def converted(function: Callable[..., object], float_ends: bool) -> GraphSummary:
@@ -167,4 +188,4 @@ def test_a_keras_sequence_layer_is_refused_with_the_reason() -> None:
 
     faults = "\n".join(graph_faults(converted(sequence, float_ends=False)))
     assert "operator WHILE is not allowed: the GRU became a loop: export one step" in faults
-    assert "signature inputs differ" in faults
+    assert "neither a gate nor a GRU: not a gruard step" in faults

@@ -1,16 +1,17 @@
 """A rollout is the device's own step over a recording, with everything inside it kept."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from convert.rollout import Rollout, roll, roll_all
+from convert.rollout import Rollout, rescored, roll, roll_all
 from edge_runtime.bundle import read_bundle
 from edge_runtime.detector import Detector
 from edge_runtime.fallback import Fallback
-from edge_runtime.record import Sample
-from edge_runtime.step import initial_state, step
+from edge_runtime.record import Flag, Sample
+from edge_runtime.step import build_model, initial_state, step
 from train.run_folder import Run
 
 ROWS = 150
@@ -50,7 +51,7 @@ def test_the_traces_are_those_of_each_step(
     for index, row in enumerate(rows):
         sample = Sample(index, None, row)
         _, state, traces = step(model, sample, state, fallback.step(sample))
-        for name in ("value", "mask", "forecast", "gate", "doubt"):
+        for name in ("value", "mask", "forecast", "gate", "trusted", "doubt"):
             np.testing.assert_array_equal(getattr(rolled, name)[index], getattr(traces, name))
         np.testing.assert_array_equal(rolled.hidden[index], np.concatenate(traces.hidden))
         np.testing.assert_array_equal(rolled.parts[index], state.score.parts)
@@ -85,3 +86,49 @@ def test_each_recording_starts_from_a_fresh_state(detector: Detector, rows: np.n
     np.testing.assert_array_equal(first.score, second.score)
     later = roll(detector.model, rows[40:60])
     assert not np.array_equal(later.hidden[0], roll(detector.model, rows[:60]).hidden[40])
+
+
+@pytest.mark.parametrize("kind", ["gate and GRU", "linear"])
+@pytest.mark.parametrize("level", [0.0, 0.7])
+def test_rescoring_is_rolling_anew_under_the_new_constants(
+    tiny_bundle: Path, linear_bundle: Path, tiny_run: Run, kind: str, level: float
+) -> None:
+    bundle = tiny_bundle if kind == "gate and GRU" else linear_bundle
+    model = Detector(read_bundle(bundle)).model
+    rows = np.concatenate([tiny_run.rows["test"][0], tiny_run.rows["validate"][0]])
+    rows[60:75] = np.nan
+    rows[150:160, 1] = 45.0
+    old, score = roll(model, rows), model.manifest.score
+    changed = replace(
+        score,
+        attack=0.4,
+        decay=0.02,
+        weights=(0.8, 1.3, level, 0.6),
+        part_mean=tuple(0.9 * x + 0.01 for x in score.part_mean),
+        part_std=tuple(1.2 * x + 0.01 for x in score.part_std),
+        residual_mean=tuple(0.5 * x for x in score.residual_mean),
+    )
+    other = build_model(replace(model.manifest, score=changed), model.graph, model.model_hash)
+    anew, quickly = roll(other, rows), rescored(old, other.score)
+    for name in ("parts", "terms", "score"):
+        np.testing.assert_array_equal(getattr(quickly, name), getattr(anew, name), err_msg=name)
+        assert not np.array_equal(getattr(anew, name), getattr(old, name)), name
+    for name in ("value", "forecast", "trusted", "settled"):
+        np.testing.assert_array_equal(getattr(quickly, name), getattr(old, name))
+    assert quickly.records is old.records and quickly.traces is old.traces
+
+
+def test_rescoring_with_the_same_constants_changes_nothing(
+    detector: Detector, rolled: Rollout
+) -> None:
+    again = rescored(rolled, detector.model.score)
+    for name in ("parts", "terms", "score"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(rolled, name))
+
+
+def test_the_warm_up_leaves_the_score_at_its_centre(detector: Detector, rolled: Rollout) -> None:
+    warming = np.array([Flag.WARMUP in record.flags for record in rolled.records])
+    assert warming.any()
+    for parts in rolled.parts[warming]:
+        np.testing.assert_array_equal(parts, detector.model.score.part_mean)
+    assert (rolled.parts[~warming] != detector.model.score.part_mean).any(axis=1).all()

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from matplotlib.colors import to_rgb
 
 from convert.__main__ import cli
-from convert.timeline import read_watch_run, write_timeline
+from convert.timeline import read_records, read_watch_run, write_timeline
 from convert.timeline_layout import BUCKETS, bars, cut, extremes, limits, place, scale_of
 from convert.timeline_picture import ALARM, LABELLED, REPLACED, STATES, WIDTH
 from convert.watch_facts import State
@@ -85,7 +85,7 @@ def test_an_eventful_run_can_be_seen_and_read(tmp_path: Path) -> None:
     assert "after 0.5 s in the median" in page
     assert "One record per sample: <b>yes</b>" in page
     assert "this one recording only" in page and "per hour" in page
-    assert "<td>105 (10.50 s)<td>124 (12.40 s)<td>2.0 s<td>heat<td>10.00<td>1<td>yes" in page
+    assert "<td>105 (10.50 s)<td>124 (12.40 s)<td>2.0 s<td>heat<td>–<td>10.00<td>1<td>yes" in page
     assert "the restarted model is back<td>RESTARTED" in page
     assert 'src="data:image/png;base64,iVBOR' in page
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
@@ -129,7 +129,7 @@ def test_many_channels_without_times_or_model_are_drawn(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text("\n".join(records))
     done = write_timeline(tmp_path / "r.jsonl", tmp_path / "d.csv", tmp_path / "out")
     assert "3 samples watched" in done.headline
-    assert "<td>1<td>1<td>1 sample<td>c63<td>–<td>3<td>no labels" in done.report.read_text()
+    assert "<td>1<td>1<td>1 sample<td>c63<td>–<td>–<td>3<td>no labels" in done.report.read_text()
 
 
 def test_gap_records_have_no_row_and_keep_their_place(tmp_path: Path) -> None:
@@ -161,6 +161,23 @@ def test_unknown_fields_are_ignored_and_a_bundle_gives_order(
     assert watch.channels == ("set_point", "flow", "heat")
     assert watch.values.tolist() == [[3, 4, 1], [7, 8, 5]]
     assert watch.seconds is None and watch.labels is None
+
+
+def test_records_without_a_diagnosis_are_read_and_wrong_ones_refused(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+
+    def old(fields: dict[str, Any]) -> None:
+        for name in ("kind", "probability", "sensor"):
+            del fields[name]
+
+    def named(fields: dict[str, Any]) -> None:
+        fields.update(kind="level", probability=0.5, sensor=True)
+
+    path.write_text("\n".join(lines(3, at_0=old, at_1=named)))
+    assert [record.kind for record in read_records(path)] == [None, "level", None]
+    path.write_text(*lines(1, at_0=lambda fields: fields.update(sensor=1)))
+    with pytest.raises(GruardError, match="sensor: 1 is not what a record holds"):
+        read_records(path)
 
 
 def drop_score(fields: dict[str, Any]) -> None:

@@ -78,7 +78,7 @@ def made_manifest(**changes: object) -> m.Manifest:
             tuple(map(float, numerics.log_table())),
         ),
         "validation": m.Validation(passed=True, forced=False),
-        "provenance": m.Provenance("0" * 64, "1" * 64, 0, {"numpy": "1"}),
+        "provenance": m.Provenance("0" * 64, "1" * 64, 0, {"linear": 0.5}, {"numpy": "1"}),
         "members": {"model.tflite": "2" * 64},
     }
     return m.Manifest(**(whole | changes))  # type: ignore[arg-type]

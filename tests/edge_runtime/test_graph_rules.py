@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.flatbuffer import GraphOperator, GraphSummary, GraphTensor, read_graph
-from edge_runtime.graph_rules import graph_faults, layer_count
+from edge_runtime.graph_rules import graph_faults, layer_count, signature
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +115,68 @@ def test_inputs_are_one_int8_row_with_one_scale(
     step: GraphSummary, change: dict[str, object]
 ) -> None:
     assert "tensor mask is not a [1, n] int8 tensor" in faults(spoiled(step, "mask", **change))
+
+
+def made(gru_layers: int, gated: bool) -> GraphSummary:
+    """A graph of no operators with the names of such a step."""
+    inputs, outputs = signature(gru_layers, gated)
+    names = [*sorted(inputs), *sorted(outputs)]
+    tensors = [
+        GraphTensor(i, name, "int8", (1, 3), (0.1,), (0,), 0) for i, name in enumerate(names)
+    ]
+    index = {name: i for i, name in enumerate(names)}
+    sides = [{name: index[name] for name in sorted(side)} for side in (inputs, outputs)]
+    return GraphSummary(1, tuple(tensors), (), *sides)
+
+
+STEPS = [(0, True), (1, False), (1, True), (3, False), (2, True)]
+
+
+def test_the_signature_of_each_part() -> None:
+    gate_inputs = {"evidence", "magnitude", "difference", "mask", "guarded", "gate"}
+    gru_inputs = {"innovation", "forecast", "evidence", "mask", "state_0"}
+    gru_outputs = {"correction", "update_0", "candidate_0"}
+    assert signature(0, True) == (gate_inputs, {"logit", "gate_next"})
+    assert signature(1, False) == (gru_inputs, gru_outputs)
+    both = (gate_inputs | gru_inputs, gru_outputs | {"logit", "gate_next"})
+    assert signature(1, True) == both
+    assert signature(2, True)[0] - both[0] == {"state_1"}
+    assert signature(2, True)[1] - both[1] == {"update_1", "candidate_1"}
+    assert signature(0, False) == (set(), set())
+
+
+@pytest.mark.parametrize(("gru_layers", "gated"), STEPS)
+def test_a_step_has_a_gate_or_a_gru_or_both(gru_layers: int, gated: bool) -> None:
+    graph = made(gru_layers, gated)
+    assert graph_faults(graph) == [] and layer_count(graph.inputs) == gru_layers
+
+
+def test_a_step_with_neither_is_none() -> None:
+    assert "neither a gate nor a GRU: not a gruard step" in faults(made(0, False))
+
+
+@pytest.mark.parametrize(("gru_layers", "gated"), STEPS)
+def test_every_name_of_every_step_is_needed(gru_layers: int, gated: bool) -> None:
+    graph = made(gru_layers, gated)
+    for name in graph.inputs:
+        rest = {key: i for key, i in graph.inputs.items() if key != name}
+        assert "signature" in faults(replace(graph, inputs=rest)), name
+    for name in graph.outputs:
+        rest = {key: i for key, i in graph.outputs.items() if key != name}
+        assert "signature outputs differ" in faults(replace(graph, outputs=rest)), name
+
+
+@pytest.mark.parametrize(
+    ("graph", "side", "name"),
+    [
+        (made(0, True), "inputs", "innovation"),
+        (made(0, True), "outputs", "correction"),
+        (made(1, False), "inputs", "guarded"),
+        (made(1, False), "outputs", "gate_next"),
+        (made(1, True), "outputs", "update_1"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_half_a_part_is_not_taken(graph: GraphSummary, side: str, name: str) -> None:
+    found = faults(replace(graph, **{side: {**getattr(graph, side), name: 0}}))
+    assert f"signature {side} differ" in found and f"unknown ['{name}']" in found

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edge_runtime import numerics
 from edge_runtime.bundle import Bundle, read_bundle
 from edge_runtime.errors import GruardError
-from edge_runtime.interpreter import Int8Graph, load_interpreter
+from edge_runtime.interpreter import Int8Graph, NoGraph, load_interpreter
 
 ROOT = Path(__file__).parents[2]
 SEEDS = st.integers(0, 2**32 - 1)
@@ -99,7 +99,13 @@ def test_no_delegate_takes_the_graph_over(bundle: Bundle) -> None:
 
 
 def test_the_state_sizes_are_those_of_the_graph(graph: Int8Graph) -> None:
-    assert graph.state_sizes == (8,)
+    assert graph.state_sizes == (8,) and graph.gated and graph.kernel_id == "tflite-builtin"
+
+
+def test_no_graph_computes_nothing_from_anything(bundle: Bundle) -> None:
+    graph = NoGraph()
+    assert graph(random_inputs(bundle, 1)) == graph({}) == {}
+    assert (graph.kernel_id, graph.gated, graph.state_sizes) == ("host-float32", False, ())
 
 
 def test_a_model_the_interpreter_refuses_is_a_gruard_error() -> None:

@@ -311,9 +311,7 @@ def test_a_free_run_without_a_gate_still_takes_every_reading_it_can_get(detector
     assert recurrent is not None
     value, ones = np.float32([0.5, 0.4, 0.3]), np.ones(3, np.float32)
     nothing = np.zeros(3, np.float32)
-    traces = [
-        stepping.advance(model, value, ones, recurrent, nothing, phase)[0] for phase in Phase
-    ]
+    traces = [stepping.advance(model, value, ones, recurrent, nothing, phase)[0] for phase in Phase]
     for trace in traces[1:]:
         np.testing.assert_array_equal(trace.trusted, traces[0].trusted)
 

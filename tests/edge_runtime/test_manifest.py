@@ -31,7 +31,8 @@ def objects(value: Any, path: Path = ()) -> list[Path]:
         return [p for i, v in enumerate(value[:1]) for p in objects(v, (*path, i))]
     if not isinstance(value, dict):
         return []
-    free = path[-1:] in (("inputs",), ("outputs",), ("thresholds",), ("tools",), ("members",))
+    named = ("inputs", "outputs", "thresholds", "selection", "tools", "members")
+    free = path[-1:] in [(name,) for name in named]
     below = [p for key, v in value.items() for p in objects(v, (*path, key))]
     return below if free else [path, *below]
 

@@ -6,6 +6,7 @@ import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import faulty_worker
@@ -30,6 +31,18 @@ def test_each_record_is_a_line_that_is_there_at_once(tmp_path: Path) -> None:
         assert [json.loads(line)["index"] for line in lines] == list(range(index + 1))
     sink.close()
     assert sink.dropped == 0
+
+
+def test_a_diagnosis_is_written_and_its_absence_is_null(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    sink = open_sink(str(path))
+    sink.write(replace(record(0), kind="level", probability=0.1 + 0.2, sensor=True))
+    sink.write(replace(record(1), kind="machine", probability=0.75, sensor=False))
+    sink.write(record(2))
+    sink.close()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    found = [tuple(line[name] for name in ("kind", "probability", "sensor")) for line in lines]
+    assert found == [("level", 0.3, True), ("machine", 0.75, False), (None, None, None)]
 
 
 def test_an_existing_file_is_kept_unless_forced(tmp_path: Path) -> None:

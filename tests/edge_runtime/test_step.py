@@ -10,10 +10,10 @@ import tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_runtime import tiers
 from edge_runtime.bundle import Bundle, read_bundle
 from edge_runtime.fallback import Fallback
 from edge_runtime.interpreter import Int8Graph
-from edge_runtime import tiers
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.score import initial_score, total_score, update_score
 from edge_runtime.step import (
@@ -29,6 +29,8 @@ from edge_runtime.step import (
     step,
 )
 from edge_runtime.tiers import Phase
+from train.highway import fit_highway
+from train.prepare import standard_rows
 
 CLEAN = tiny_model.machine_rows(160, seed=7)
 FLOW = 1
@@ -294,7 +296,10 @@ def test_a_new_operating_point_is_believed_in_bounded_time(model: Model) -> None
     rows = tiny_model.machine_rows(400, seed=9)
     rows[100:, FLOW] += 15  # two scales: a gate alone would stay closed for ever
     # Each channel for itself: beside its set point this flow would go on being strange.
-    records, traces, _ = run(replace(model, cross=np.zeros((0, 0), np.float32)), rows)
+    parts, channels = tiny_model.machine_parts(), tiny_model.machine_channels()
+    standard = standard_rows([parts["train"]], channels, tiny_model.PERIOD)
+    alone = fit_highway(standard.values, standard.masks, tiny_model.ORDER, "channel")
+    records, traces, _ = run(replace(model, highway=alone.own, cross=alone.cross), rows)
     assert traces[115].gate[FLOW] < 0.5
     assert {record.tier for record in records[100:200]} == {1, 2}
     assert any(Flag.FREE_RUN in record.flags for record in records[100:140])

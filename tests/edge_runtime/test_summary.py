@@ -2,11 +2,12 @@
 
 import io
 import json
+from dataclasses import replace
 
 import faulty_worker
 import numpy as np
 
-from edge_runtime.record import Flag, Sample
+from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.summary import Console, Summary
 
 
@@ -41,6 +42,38 @@ def test_an_empty_run_has_no_latency() -> None:
 def test_the_status_names_tier_and_alarm() -> None:
     assert summary_of([0, 500]).status() == "sample 1, tier 1, ALARM a, 1 alarm so far"
     assert summary_of([0]).status() == "sample 0, tier 1, no alarm, 0 alarms so far"
+
+
+def named(index: int, alarm: bool, kind: str | None = None) -> Record:
+    record = faulty_worker.model_record(Sample(index, None, np.zeros(1, np.float32)), Flag(0))
+    blamed, sensor = ("flow", "heat") if alarm else (), None if kind is None else kind != "machine"
+    chance = None if kind is None else 0.874
+    return replace(record, alarm=alarm, blamed=blamed, kind=kind, probability=chance, sensor=sensor)
+
+
+def test_the_status_names_the_kind_of_fault() -> None:
+    summary = Summary()
+    summary.add(named(0, True, "level"), 0.0)
+    assert "ALARM level on flow,heat (0.87, sensor), 1 alarm" in summary.status()
+    summary.add(named(1, True, "machine"), 0.0)
+    assert "ALARM machine on flow,heat (0.87, machine)" in summary.status()
+    summary.add(named(2, True), 0.0)
+    assert "ALARM flow,heat, 1 alarm" in summary.status()
+    summary.add(replace(named(3, True, "dropout"), blamed=()), 0.0)
+    assert "ALARM dropout (0.87, sensor)" in summary.status()
+
+
+def test_an_alarm_counts_for_the_kind_it_was_given_last() -> None:
+    summary = Summary()
+    told = ["spike", "level", None, "level"], ["level"], [None], ["noise", "noise"]
+    for kinds in told:
+        for kind in kinds:
+            summary.add(named(summary.records, True, kind), 0.0)
+        summary.add(named(summary.records, False), 0.0)
+    assert summary.alarms == 4
+    assert json.loads(summary.to_json())["kinds"] == {"level": 2, "noise": 1}
+    assert "kinds        level 2, noise 1" in summary.to_text()
+    assert "kinds        -" in Summary().to_text()
 
 
 class Terminal(io.StringIO):

@@ -3,6 +3,7 @@
 import os
 import struct
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ RECORD = Record(
     ("b", "c"),
     "0f",
 )
+NAMED = replace(RECORD, kind="level", probability=0.1 + 0.7, sensor=True)
 MESSAGES = [
     wire.Reset(),
     wire.Inject("hang"),
@@ -34,6 +36,7 @@ MESSAGES = [
     wire.Hello("tflite-builtin", 0.25),
     wire.Failure("no µ-threshold"),
     RECORD,
+    NAMED,
 ]
 
 
@@ -63,9 +66,10 @@ def test_a_sample_keeps_every_bit(index: int, time: float | None, values: list[f
     assert found.values.dtype == np.float32 and found.values.tobytes() == sample.values.tobytes()
 
 
-def test_a_record_keeps_every_bit_of_its_score() -> None:
-    (found,) = decoded(wire.encode(RECORD))
-    assert found == RECORD and isinstance(found, Record) and isinstance(found.flags, Flag)
+@pytest.mark.parametrize("record", [RECORD, NAMED])
+def test_a_record_keeps_every_bit_of_its_numbers(record: Record) -> None:
+    (found,) = decoded(wire.encode(record))
+    assert found == record and isinstance(found, Record) and isinstance(found.flags, Flag)
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def runtime_model(model: AnomalyGatedGRU, linear: Linear) -> Model:
     graph = WeightsGraph(model, linear)
     highway, gated = model.highway, model.gated * np.float32(graph.gated)
     constants = (highway.own, highway.cross, model.innovation_scale, model.gated, gated)
-    return Model(None, graph, "", None, None, *constants, score, ())  # type: ignore[arg-type]
+    return Model(None, graph, "", None, None, *constants, score, (), None)  # type: ignore[arg-type]
 
 
 def as_steps(

@@ -1,5 +1,7 @@
 """Folds: every row in exactly one, in time order, and no piece across the end of a recording."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -41,7 +43,7 @@ def test_no_piece_is_empty_or_reaches_over_a_recordings_end(rows: list[int], fol
 @given(rows=lengths, folds=counts)
 def test_a_fold_is_cut_only_where_a_recording_ends(rows: list[int], folds: int) -> None:
     for fold in cut_folds(numbered(rows), folds):
-        for piece, following in zip(fold, fold[1:], strict=False):
+        for piece, following in pairwise(fold):
             assert following[0, 0] > piece[0, 0] and following[0, 1] == piece[-1, 1] + 1
 
 

@@ -1,0 +1,112 @@
+"""The diagnosis's constants, from clean rows alone.
+
+Clean behaviour first (`convert.clean_behaviour`), then faults are injected into the same rows
+(`convert.fault_examples`), always into a part that the covariance in use has not seen. What the
+runtime notices of them is what the two classifiers learn from; a fifth of the events is kept apart
+for their temperatures.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from convert.clean_behaviour import Stretch, clean_behaviour, sampled, stretch
+from convert.fault_examples import TURNS, Example, gather
+from convert.logistic import fit_logistic, fit_temperature
+from edge_runtime import diagnosis
+from edge_runtime.contribution import MOST_CHANNELS
+from edge_runtime.diagnosis import KINDS, MACHINE, SENSOR_KINDS, DiagnosisConstants
+from edge_runtime.manifest import Channel
+from edge_runtime.symptoms import SymptomConstants
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+EVENTS, ROWS_PER_EVENT = 1350, 2  # fewer where they would only meet the same rows again
+FEWEST_ROWS = 600
+# Enough rows to measure covariances, and to find places for faults in; more would only take time.
+MOST_ROWS, MOST_HARMED_ROWS = 24000, 6000
+FEWEST_EXAMPLES = 5  # of each kind; fewer say nothing about its shape
+RIDGE = 0.003
+CALIBRATION_SHARE = 5  # every fifth round of events
+
+
+def fit_diagnosis(
+    recordings: Sequence[Float32],
+    channels: tuple[Channel, ...],
+    seed: int,
+    events: int | None = None,
+) -> DiagnosisConstants | None:
+    """All constants, from clean raw `recordings` [n, channels] alone.
+
+    events: how many faults to inject, the default unless given. None where the constants cannot be
+    had: for one watched channel, for more than `MOST_CHANNELS`, for few rows, or when some kind of
+    fault was hardly ever found in them.
+    """
+    exogenous = np.array([c.exogenous for c in channels])
+    rows = sum(map(len, recordings))
+    enough = rows >= FEWEST_ROWS and np.count_nonzero(~exogenous) >= 2
+    if not enough or len(channels) > MOST_CHANNELS:
+        return None
+    whole = sampled([stretch(rows, channels) for rows in recordings if len(rows)], MOST_ROWS)
+    final, parts = clean_behaviour(whole, exogenous)
+    harmed = [(clean, sampled(fold, MOST_HARMED_ROWS // len(parts))) for clean, fold in parts]
+    count = min(EVENTS, rows // ROWS_PER_EVENT) if events is None else events
+    examples = injected(harmed, np.random.default_rng(seed), count)
+    known = Counter(e.kind for e in examples if e.blamed)
+    if min(known[kind] for kind in range(len(KINDS))) < FEWEST_EXAMPLES:
+        return None
+    return fit_classifiers(final, examples)
+
+
+def injected(
+    harmed: Sequence[tuple[SymptomConstants, Sequence[Stretch]]],
+    rng: np.random.Generator,
+    events: int,
+) -> list[Example]:
+    """Examples of about `events` events, shared out by the number of rows."""
+    rows = sum(len(piece.reading) for _, pieces in harmed for piece in pieces)
+    examples: list[Example] = []
+    placed = 0
+    for constants, pieces in harmed:
+        for piece in pieces:
+            count = round(events * len(piece.reading) / rows)
+            examples += gather(piece, constants, rng, count, placed)
+            placed += count
+    return examples
+
+
+def fit_classifiers(clean: SymptomConstants, examples: Sequence[Example]) -> DiagnosisConstants:
+    """Both regressions from examples whose channel was found, calibrated on every fifth event."""
+    used = [e for e in examples if e.blamed]
+    found = np.array([e.features for e in used], np.float64)
+    kinds = np.array([e.kind for e in used])
+    kept = np.array([e.event // TURNS % CALIBRATION_SHARE == 0 for e in used])
+    center, scale = found.mean(axis=0), found.std(axis=0) + 1e-3
+    bound = float(diagnosis.FEATURE_CLIP)
+    scaled = np.clip((found - center) / scale, -bound, bound)
+    ones = np.ones((len(used), 1))
+    machine = np.hstack([ones, scaled[:, diagnosis.MACHINE_FEATURES]])
+    shapes = scaled[:, diagnosis.KIND_FEATURES]
+    shape = np.hstack([ones, shapes, shapes**2])
+    is_machine = (kinds == KINDS.index(MACHINE)).astype(np.int64)
+    sensor = is_machine == 0
+    machine_weights = _calibrated(machine, is_machine, kept, 2)
+    kind_weights = _calibrated(shape[sensor], kinds[sensor], kept[sensor], len(SENSOR_KINDS))
+    return DiagnosisConstants(
+        symptoms=clean,
+        center=center.astype(np.float32),
+        scale=scale.astype(np.float32),
+        machine=(machine_weights[1] - machine_weights[0]).astype(np.float32),
+        kinds=kind_weights.astype(np.float32),
+    )
+
+
+def _calibrated(
+    features: Float64, labels: npt.NDArray[np.int64], kept: npt.NDArray[np.bool_], classes: int
+) -> Float64:
+    """Weights [classes, columns], divided by the temperature of the examples kept apart."""
+    weights = fit_logistic(features[~kept], labels[~kept], classes, RIDGE)
+    return weights / fit_temperature(features[kept] @ weights.T, labels[kept])

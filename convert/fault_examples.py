@@ -1,0 +1,202 @@
+"""Examples for the diagnosis: faults put into clean rows, and what the runtime then sees.
+
+Nothing is labelled by hand: sensor faults come from `train.faults`, machine faults are stood in
+for by disturbances of several channels. Every event starts from the runtime's own state on the
+clean rows before it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from convert.clean_behaviour import SETTLING, Stretch
+from convert.fault_batch import batch_constants, batch_state, sample_state
+from edge_runtime.diagnosis import KINDS, MACHINE, features
+from edge_runtime.symptoms import (
+    SymptomConstants,
+    SymptomState,
+    initial_symptoms,
+    observe,
+    suspicion,
+)
+from train.disturbance import disturb, habits
+from train.faults import Fault, inject
+
+Float32 = npt.NDArray[np.float32]
+
+SIZES, LENGTHS = (0.3, 8.0), (3, 200)
+SHORTEST_DISTURBANCE = 10
+CONTEXT = 400  # clean rows before a fault, from which a decorrelated stretch may be taken
+LATEST = 50  # samples after the first sign
+AFTERWARDS = 25  # samples after the fault during which an alarm may still be on
+LONGEST = LENGTHS[1] + AFTERWARDS
+PATIENCE = (2, 30)
+BATCH = 150  # events at once: the arrays of 32 channels still fit into a cache
+NOTICED = 0.999  # quantile of clean rows
+TURNS = len(Fault) + 1  # every kind of fault and the disturbance take turns
+
+
+@dataclass(frozen=True)
+class Example:
+    """What was seen of one injected event. features: [features], kind: index into `KINDS`."""
+
+    event: int
+    kind: int
+    blamed: bool  # the most suspicious channel is one of the event's
+    delay: int  # samples after the first sign
+    features: Float32
+
+
+@dataclass(frozen=True)
+class Event:
+    """One fault and the rows around it. start, stop: its rows, as for a slice."""
+
+    kind: str
+    start: int
+    stop: int
+    channels: tuple[int, ...]
+    rows: Stretch
+
+
+def gather(
+    piece: Stretch, constants: SymptomConstants, rng: np.random.Generator, count: int, first: int
+) -> list[Example]:
+    """Examples of `count` events injected into the clean `piece`, numbered from `first` on."""
+    states = list(_roll(piece, constants))
+    settled = min(SETTLING, len(states) // 4)
+    noticed = float(np.quantile([float(s.seen) for s in states[settled:]], NOTICED))
+    exogenous = constants.blameable == 0
+    examples: list[Example] = []
+    for number in range(first, first + count, BATCH):
+        turns = range(number, min(number + BATCH, first + count))
+        made = [(turn, _event(piece, exogenous, rng, turn % TURNS)) for turn in turns]
+        events = {turn: event for turn, event in made if event is not None}
+        for turn, delay, state in _watch(events, states, constants, noticed, rng):
+            event = events[turn]
+            top = int(np.argmax(suspicion(state, constants)))
+            found = features(state, constants)
+            blamed = top in event.channels
+            examples.append(Example(turn, KINDS.index(event.kind), blamed, delay, found))
+    return examples
+
+
+def _roll(piece: Stretch, constants: SymptomConstants) -> Iterator[SymptomState]:
+    state = initial_symptoms(piece.reading.shape[1])
+    for reading, present in zip(piece.reading, piece.present, strict=True):
+        state = observe(reading, present, False, state, constants)
+        yield state
+
+
+def _event(
+    piece: Stretch, exogenous: npt.NDArray[np.bool_], rng: np.random.Generator, turn: int
+) -> Event | None:
+    """A random fault at a random place; None where the rows or the channels do not suffice."""
+    rows = len(piece.reading)
+    length = min(round(_log_uniform(rng, *LENGTHS)), rows // 8)
+    context = min(CONTEXT, rows // 3)
+    latest = rows - 4 * length - AFTERWARDS
+    if length < LENGTHS[0] or latest <= context:
+        return None
+    start = int(rng.integers(context, latest))
+    if turn < len(Fault):
+        return _sensor_event(piece, exogenous, rng, Fault(turn + 1), start, length, context)
+    if np.count_nonzero(~exogenous) < 2:
+        return None
+    longer = max(length, int(rng.integers(SHORTEST_DISTURBANCE, LENGTHS[1])))
+    length = min(longer, rows - start - AFTERWARDS)
+    known = habits(piece.reading, exogenous)
+    size = _log_uniform(rng, *SIZES)
+    reading, channels = disturb(piece.reading, start, length, size, known, rng)
+    return Event(MACHINE, start, start + length, channels, Stretch(reading, piece.present))
+
+
+def _sensor_event(
+    piece: Stretch,
+    exogenous: npt.NDArray[np.bool_],
+    rng: np.random.Generator,
+    kind: Fault,
+    start: int,
+    length: int,
+    context: int,
+) -> Event:
+    injection = inject(
+        piece.reading[start - context : start + 4 * length + 1],
+        rng,
+        kinds=(kind,),
+        events=(1, 1),
+        sizes=SIZES,
+        lengths=(length, length),
+        exogenous=exogenous,
+        first=context,
+        spaced=True,
+    )
+    fault = injection.events[0]
+    first, last = (start - context + edge for edge in (fault.start, fault.stop))
+    reading, present = piece.reading.copy(), piece.present.copy()
+    reading[first:last] = injection.values[fault.start : fault.stop]
+    present[first:last] *= injection.mask[fault.start : fault.stop]
+    name = Fault.DROPOUT if kind is Fault.BLACKOUT else kind
+    return Event(name.name.lower(), first, last, fault.channels, Stretch(reading, present))
+
+
+def _watch(
+    events: Mapping[int, Event],
+    clean: Sequence[SymptomState],
+    constants: SymptomConstants,
+    noticed: float,
+    rng: np.random.Generator,
+) -> Iterator[tuple[int, int, SymptomState]]:
+    """Event, delay after the first sign and state at the first sign and up to two later moments.
+
+    A missing or stuck reading need not stand out; what raises the alarm then is another's affair,
+    so a random moment within the fault takes the place of the first sign.
+    """
+    watches = [Watch(turn, event, rng) for turn, event in events.items()]
+    if not watches:
+        return
+    reading = np.stack([w.rows.reading for w in watches], axis=-1)
+    present = np.stack([w.rows.present for w in watches], axis=-1)
+    state = batch_state([clean[w.event.start - 1] for w in watches])
+    batched = batch_constants(constants)
+    for row in range(len(reading)):
+        alarm = np.array([w.since is not None for w in watches])
+        state = observe(reading[row], present[row], alarm, state, batched)
+        for sample, seen in enumerate(np.asarray(state.seen)):
+            delay = watches[sample].look(row, bool(seen > noticed))
+            if delay is not None:
+                yield watches[sample].turn, delay, sample_state(state, sample)
+
+
+class Watch:
+    """When to look at one event, row by row from its start on. since: row of the first sign."""
+
+    def __init__(self, turn: int, event: Event, rng: np.random.Generator) -> None:
+        self.turn, self.event, self.rows = turn, event, _span(event)
+        self.since: int | None = None
+        self._length = event.stop - event.start
+        self._last = self._length + AFTERWARDS
+        self._delays = {0, *(int(delay) for delay in rng.integers(1, LATEST, 2))}
+        silent = event.kind in ("dropout", "stuck")
+        patience = min(int(rng.integers(*PATIENCE)), self._length - 1)
+        self._patience = patience if silent else LONGEST
+
+    def look(self, row: int, noticed: bool) -> int | None:
+        """The delay after the first sign if this row is to be kept."""
+        if self.since is None and (noticed or row >= self._patience):
+            self.since = row
+            self._last = self._last if noticed else self._length
+        if self.since is None or row >= self._last or row - self.since not in self._delays:
+            return None
+        return row - self.since
+
+
+def _span(event: Event) -> Stretch:
+    """LONGEST rows from the event's start on, the last one repeated where there are no more."""
+    rows = np.minimum(np.arange(event.start, event.start + LONGEST), len(event.rows.reading) - 1)
+    return Stretch(event.rows.reading[rows], event.rows.present[rows])
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))

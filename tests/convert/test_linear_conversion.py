@@ -1,0 +1,246 @@
+"""Converting a linear run: nothing to quantise, cross-fitted scores, proof by the formula."""
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_model
+
+from convert.convert_run import (
+    Conversion,
+    calibrated,
+    clean_rows,
+    convert_run,
+    float_twin,
+    shipped_model,
+)
+from convert.rollout import Rollout, roll, roll_all
+from convert.validate import Check, formula_checks
+from edge_runtime.bundle import LINEAR_MEMBERS, read_bundle
+from edge_runtime.interpreter import NoGraph
+from edge_runtime.manifest import Forecast, Manifest
+from edge_runtime.record import Flag
+from edge_runtime.step import FORECAST_CLIP, Model
+from train.folds import cut_folds
+from train.run_folder import Run, npz_bytes, read_run
+
+OFF, LARGEST = "linear: forecast off the formula, max", "linear: forecast, max"
+FLOW = 1
+
+
+@pytest.fixture(scope="module")
+def manifest(linear_bundle: Path) -> Manifest:
+    return read_bundle(linear_bundle).manifest
+
+
+@pytest.fixture(scope="module")
+def model(manifest: Manifest) -> Model:
+    return shipped_model(manifest, b"")
+
+
+@pytest.fixture(scope="module")
+def rows() -> np.ndarray:
+    """Rows with a hole, a fault and a level beyond every forecast."""
+    rows = tiny_model.machine_rows(300, seed=8)
+    rows[50:60, FLOW] = np.nan
+    rows[100:105, 1:] += 30
+    return rows
+
+
+@pytest.fixture(scope="module")
+def rolled(model: Model, rows: np.ndarray) -> Rollout:
+    return roll(model, rows)
+
+
+def failed(checks: list[Check]) -> set[str]:
+    return {check.name for check in checks if not check.passed}
+
+
+def test_the_shipped_model_and_its_twin_are_one(manifest: Manifest, model: Model) -> None:
+    assert isinstance(model.graph, NoGraph)
+    twin = float_twin(manifest, b"")
+    np.testing.assert_array_equal(twin.highway, model.highway)
+    np.testing.assert_array_equal(twin.cross, model.cross)
+
+
+def test_the_steps_are_the_formula(model: Model, rolled: Rollout) -> None:
+    checks = formula_checks(model, [rolled])
+    assert [check.name for check in checks] == [OFF, LARGEST] and failed(checks) == set()
+    assert checks[0].value < 1e-5
+    assert checks[1].value == float(np.abs(rolled.forecast).max()) > 1
+
+
+def spoiled_cross(forecast: Forecast) -> Forecast:
+    cross = [list(row) for row in forecast.cross]
+    cross[FLOW][0] += 0.01
+    return replace(forecast, cross=tuple(map(tuple, cross)))
+
+
+def dropped_cross(forecast: Forecast) -> Forecast:
+    return replace(forecast, cross=())
+
+
+def turned_cross(forecast: Forecast) -> Forecast:
+    return replace(forecast, cross=forecast.cross[::-1])
+
+
+def spoiled_own(forecast: Forecast) -> Forecast:
+    first, *rest = (list(row) for row in forecast.highway)
+    first[FLOW] += 0.01
+    return replace(forecast, highway=tuple(map(tuple, (first, *rest))))
+
+
+def turned_own(forecast: Forecast) -> Forecast:
+    return replace(forecast, highway=forecast.highway[::-1])
+
+
+HARMS = [spoiled_cross, dropped_cross, turned_cross, spoiled_own, turned_own]
+
+
+@pytest.mark.parametrize("harm", HARMS, ids=[harm.__name__ for harm in HARMS])
+def test_another_highway_than_that_of_the_steps_fails(  # type: ignore[no-untyped-def]
+    manifest: Manifest, rolled: Rollout, rows: np.ndarray, harm
+) -> None:
+    spoiled = shipped_model(replace(manifest, forecast=harm(manifest.forecast)), b"")
+    assert failed(formula_checks(spoiled, [rolled])) == {OFF}
+    assert failed(formula_checks(spoiled, [roll(spoiled, rows)])) == set()
+
+
+def test_one_wrong_forecast_in_any_rollout_fails(model: Model, rolled: Rollout) -> None:
+    forecast = rolled.forecast.copy()
+    forecast[-1, 2] += 0.002
+    spoiled = replace(rolled, forecast=forecast)
+    assert failed(formula_checks(model, [rolled, spoiled])) == {OFF}
+    assert failed(formula_checks(model, [spoiled, rolled])) == {OFF}
+    forecast[-1, 2] = 1.01 * FORECAST_CLIP
+    assert failed(formula_checks(model, [rolled, spoiled])) == {OFF, LARGEST}
+    forecast[-1, 2] = np.nan
+    assert OFF in failed(formula_checks(model, [rolled, spoiled]))
+
+
+def test_a_reset_in_mid_stream_is_no_fault_of_the_formula(model: Model) -> None:
+    rows = tiny_model.machine_rows(400, seed=8)
+    for start in range(50, 350, 60):
+        rows[start : start + 5, 1:] = np.nan  # lost again and again
+    rollout = roll(model, rows)
+    resets = [i for i, record in enumerate(rollout.records) if Flag.RESET in record.flags]
+    assert resets and resets[-1] < 390
+    assert failed(formula_checks(model, [rollout])) == set()
+    forecast = rollout.forecast.copy()
+    forecast[resets[0] + 1 + tiny_model.ORDER] += 0.002  # its lags have been read again
+    assert failed(formula_checks(model, [replace(rollout, forecast=forecast)])) == {OFF}
+
+
+@pytest.fixture(scope="module")
+def conversion(linear_run: Run) -> Conversion:
+    return convert_run(linear_run, 4, 1.0, lambda sentence: None)
+
+
+@pytest.mark.slow
+def test_a_linear_run_converts_without_a_graph(conversion: Conversion) -> None:
+    assert conversion.model == conversion.float_model == b""
+    assert conversion.manifest.linear and conversion.manifest.version == 4
+    assert conversion.verdict.passed and conversion.manifest.validation.passed
+    assert [check.name for check in conversion.verdict.checks] == [OFF, LARGEST]
+    evidence = conversion.verdict.evidence
+    assert len(evidence.int8_long.records) >= 4000 and evidence.stream.faulty.any()
+    assert set(conversion.golden) == {"history", "correction", "forecast"}
+    assert not conversion.golden["correction"].any()
+
+
+@pytest.mark.slow
+def test_two_conversions_give_the_same_bytes(
+    conversion: Conversion, linear_bundle: Path, tmp_path: Path
+) -> None:
+    from convert.bundle_writer import write_bundle
+
+    same = replace(conversion, manifest=replace(conversion.manifest, version=tiny_model.VERSION))
+    written = write_bundle(same, tmp_path, force=False)
+    assert {path.name for path in written.iterdir()} == {"manifest.json", *LINEAR_MEMBERS}
+    for member in ("manifest.json", *LINEAR_MEMBERS):
+        assert (written / member).read_bytes() == (linear_bundle / member).read_bytes(), member
+
+
+@pytest.mark.slow
+def test_scores_are_centred_by_models_that_never_saw_their_rows(
+    linear_run: Run, manifest: Manifest
+) -> None:
+    assert calibrated(linear_run, b"", 1, 1.0).score == manifest.score
+    # A fold's weights decide about its own rows: others would give another centre.
+    weights = dict(linear_run.weights)
+    spoiled = {k: 0.9 * v for k, v in weights.items() if k.startswith("fold-3/")}
+    harmed = replace(linear_run, weights={**weights, **spoiled})
+    found = calibrated(harmed, b"", 1, 1.0)
+    assert found.forecast == manifest.forecast and found.score != manifest.score
+    assert found.score.part_mean[0] > manifest.score.part_mean[0]
+    # What ships does not decide about it at all.
+    other = replace(linear_run, weights={**weights, "highway": 0.9 * weights["highway"]})
+    again = calibrated(other, b"", 1, 1.0)
+    assert again.forecast != manifest.forecast and again.score == manifest.score
+
+
+@pytest.mark.slow
+def test_all_clean_rows_are_cross_fitted(linear_run: Run, manifest: Manifest) -> None:
+    clean = clean_rows(linear_run)
+    parts = ("train", "validate", "calibrate")
+    assert [len(rows) for rows in clean] == [tiny_model.ROWS[part] for part in parts]
+    pieces = [piece for fold in cut_folds(clean) for piece in fold]
+    settled = sum(map(len, pieces)) - len(pieces) * manifest.tiers.warmup
+    debounced = settled - len(pieces) * (manifest.alarm.n - 1)
+    (threshold,) = manifest.thresholds.values()
+    assert threshold.clean_days * 86400 == pytest.approx(debounced * tiny_model.PERIOD)
+
+
+def test_unseen_rows_score_as_the_threshold_expects(model: Model) -> None:
+    rollouts = roll_all(model, [tiny_model.machine_rows(500, seed=s) for s in (21, 22)])
+    scores = np.concatenate([r.score[r.settled] for r in rollouts])
+    (threshold,) = model.manifest.thresholds.values()
+    assert abs(scores.mean()) < 1 and scores.max() < threshold.value
+
+
+def test_a_linear_bundle_is_judged_again_from_the_disk(
+    linear_run: Run, linear_bundle: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def judged(bundle: Path) -> tuple[int, dict]:  # type: ignore[type-arg]
+        words = ["convert", "validate", str(bundle), "--run", str(linear_run.path), "--json"]
+        code = called(words)
+        return code, json.loads(capsys.readouterr().out)
+
+    code, facts = judged(linear_bundle)
+    names = [check["name"] for check in facts["checks"]]
+    assert (code, facts["passed"], names) == (0, True, ["golden vectors: differing", OFF, LARGEST])
+    copy = Path(shutil.copytree(linear_bundle, tmp_path / linear_bundle.name))
+    data = json.loads((copy / "manifest.json").read_text())
+    data["forecast"]["cross"][FLOW][0] += 0.01
+    (copy / "manifest.json").write_text(json.dumps(data))
+    code, facts = judged(copy)
+    failing = [check["name"] for check in facts["checks"] if not check["passed"]]
+    assert (code, failing) == (1, ["golden vectors: differing"])
+
+
+def called(words: list[str]) -> int:
+    """Exit code of `python -m convert` in this process."""
+    from convert.__main__ import main
+
+    before, sys.argv = sys.argv, words
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        sys.argv = before
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_a_bundle_of_another_run_is_refused(
+    linear_run: Run, linear_bundle: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(linear_run.path, tmp_path / "run"))
+    weights = {**read_run(copy).weights, "fold-0/highway": linear_run.weights["highway"]}
+    (copy / "weights.npz").write_bytes(npz_bytes(weights))
+    assert called(["convert", "validate", str(linear_bundle), "--run", str(copy)]) == 2
+    assert "was not made from the weights" in capsys.readouterr().err
