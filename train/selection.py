@@ -32,7 +32,9 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-MARGIN = 0.02  # average precision that a larger model must gain
+# Average precision that a larger model must gain. Injected faults are not the faults to come: at
+# 0.02 a network was taken for the watch data that ranks real anomalies worse (docs/accuracy.md).
+MARGIN = 0.1
 STREAMS = 4  # faulty copies of the held-out rows
 MOST_ROWS = 3000
 SPACING = 120  # rows per fault
