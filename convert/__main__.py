@@ -1,6 +1,7 @@
 """`python -m convert`: a run folder becomes a proven bundle."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -181,6 +182,8 @@ def _ending(passed: bool, written: Path | None) -> str:
 
 def main() -> NoReturn:
     """The command line."""
+    # TensorFlow reads this when it is imported, which only some commands do.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     run_command(cli, "convert", "interrupted; nothing was written")
 
 

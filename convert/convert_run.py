@@ -68,7 +68,7 @@ def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conv
     model, float_model = (b"", b"") if config.linear else exported(run, config, say)
     say("measuring clean rows as the device will see them")
     manifest = calibrated(run, model, version, wished_per_day)
-    say("validating int8 against float")
+    say("validating the model" if config.linear else "validating int8 against float")
     shipped = shipped_model(manifest, model)
     verdict = validate(shipped, float_twin(manifest, float_model), judged_rows(run), stream)
     # Last, so that nothing above waits for it: the diagnosis changes neither score nor alarm.

@@ -65,7 +65,9 @@ def fit(
     An existing checkpoint of the same settings is continued; a foreign one is an error. `report` is
     called after every step with the losses.
     """
-    highway = fit_highway(train.values, train.masks, config.order)
+    # Channels that share one regression pass their int8 errors on to each other for thousands of
+    # steps: the network, which can learn what the others say, gets one highway per channel.
+    highway = fit_highway(train.values, train.masks, config.order, "channel")
     scale = innovation_scale(train.values, train.masks, highway)
     gated = (~exogenous).astype(np.float32)
     moving = np.concatenate(train.values).std(axis=0) > 0

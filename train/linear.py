@@ -14,9 +14,7 @@ def fit_linear(rows: Rows, order: int, kind: Kind = "full") -> dict[str, Float32
 
     rows: all clean rows, standardised.
     """
-    whole = fit_highway(rows.values, rows.masks, order, kind)
-    scale = innovation_scale(rows.values, rows.masks, whole)
-    arrays = {**highway_arrays(whole), "innovation_scale": scale}
+    arrays = fit_plain(rows, order, kind)
     values, masks = cut_folds(rows.values), cut_folds(rows.masks)
     for fold in range(len(values)):
         others = [i for i in range(len(values)) if i != fold]
@@ -28,6 +26,13 @@ def fit_linear(rows: Rows, order: int, kind: Kind = "full") -> dict[str, Float32
         )
         arrays |= {f"fold-{fold}/{k}": array for k, array in highway_arrays(fitted).items()}
     return arrays
+
+
+def fit_plain(rows: Rows, order: int, kind: Kind = "full") -> dict[str, Float32]:
+    """Arrays by name: highway, cross, innovation_scale."""
+    highway = fit_highway(rows.values, rows.masks, order, kind)
+    scale = innovation_scale(rows.values, rows.masks, highway)
+    return {**highway_arrays(highway), "innovation_scale": scale}
 
 
 def highway_arrays(highway: Highway) -> dict[str, Float32]:

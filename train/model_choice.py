@@ -12,7 +12,7 @@ import numpy.typing as npt
 from train.batches import Float32, Rows
 from train.cell import CellConfig
 from train.fit import Budget, Report, fit, write_metrics
-from train.linear import fit_linear
+from train.linear import fit_linear, fit_plain
 from train.picture import draw_learning
 from train.selection import MARGIN, Candidate, choose, judge
 
@@ -60,8 +60,8 @@ def fit_model(
 ) -> Fitted:
     """Fit `model`; a checkpoint, the learning curve and metrics of a network go to `out`.
 
-    auto: one network is trained and judged as it is, without its gate, and without both, which is
-    the linear detector; the smallest that is not clearly worse ships.
+    auto: one network is trained and judged as it is and without its gate, beside the linear
+    detector; the smallest that is not clearly worse ships.
     """
     linear = replace(sizes, gru_layers=0, gate_layers=0)
     ungated = replace(sizes, gate_layers=0)
@@ -72,7 +72,7 @@ def fit_model(
     if model != "auto":
         return Fitted(network, weights, {})
     candidates = [
-        Candidate("linear", linear, weights),
+        Candidate("linear", linear, fit_plain(material.train, sizes.order)),
         Candidate("gru", ungated, weights),
         Candidate("gated", sizes, weights),
     ]

@@ -199,7 +199,7 @@ def test_unseen_rows_score_as_the_threshold_expects(model: Model) -> None:
     rollouts = roll_all(model, [tiny_model.machine_rows(500, seed=s) for s in (21, 22)])
     scores = np.concatenate([r.score[r.settled] for r in rollouts])
     (threshold,) = model.manifest.thresholds.values()
-    assert abs(scores.mean()) < 1 and scores.max() < threshold.value
+    assert abs(scores.mean()) < 2 and scores.max() < threshold.value
 
 
 def test_a_linear_bundle_is_judged_again_from_the_disk(
