@@ -12,6 +12,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from convert.metrics import intervals
+
 Float64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Interval = tuple[float, float]
@@ -55,7 +57,7 @@ def vus_pr(
     levels = score[order][ranks]
     flagged = np.searchsorted(-score[order], -levels, side="right")
     inside = np.cumsum(truth[order])[flagged - 1]
-    events, positives = _stretches(truth), int(truth.sum())
+    events, positives = intervals(truth), int(truth.sum())
     areas = []
     for window in range(buffer + 1):
         hits = np.cumsum(_softened(truth, events, window)[order])[flagged - 1]
@@ -124,10 +126,10 @@ def alarm_figures(labels: npt.ArrayLike, alarms: npt.ArrayLike) -> AlarmFigures:
     outlasts its event is forgiven when it ends within `TAIL_ROWS` rows.
     """
     truth, alarm = np.asarray(labels) != 0, np.asarray(alarms, bool)
-    events = _stretches(truth)
+    events = intervals(truth)
     outside = alarm & ~truth
     ends = {stop for _, stop in events if alarm[stop - 1]}
-    false = [(a, b) for a, b in _stretches(outside) if a not in ends or b - a > TAIL_ROWS]
+    false = [(a, b) for a, b in intervals(outside) if a not in ends or b - a > TAIL_ROWS]
     delays = tuple(int(np.argmax(alarm[a:b])) for a, b in events if alarm[a:b].any())
     return AlarmFigures(
         len(events), delays, len(false), int((~truth).sum()), sum(b - a for a, b in false)
@@ -161,9 +163,9 @@ def affiliation(labels: npt.ArrayLike, alarms: npt.ArrayLike) -> Affiliation:
     truth = np.asarray(labels) != 0
     if not truth.any():
         raise ValueError("labels without an event")
-    flagged = _stretches(np.asarray(alarms, bool))
+    flagged = intervals(np.asarray(alarms, bool))
     precisions, recalls = [], []
-    for event, zone in _zones(_stretches(truth), len(truth)):
+    for event, zone in _zones(intervals(truth), len(truth)):
         here = [(max(a, zone[0]), min(b, zone[1])) for a, b in flagged]
         here = [(a, b) for a, b in here if a < b]
         recalls.append(_zone_recall(here, event, zone) if here else 0.0)
@@ -182,12 +184,6 @@ def _checked(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Bools, Float
     if not np.isfinite(score).all():
         raise ValueError("scores must be finite")
     return truth, score
-
-
-def _stretches(flags: Bools) -> list[tuple[int, int]]:
-    """Half-open [start, stop) stretches of True."""
-    edges = np.flatnonzero(np.diff(flags.astype(np.int8), prepend=0, append=0))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
 def _softened(truth: Bools, events: list[tuple[int, int]], window: int) -> Float64:

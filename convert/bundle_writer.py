@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from convert.convert_run import Conversion
+from convert.convert_run import Conversion, graph_of
 from convert.report import report_html, report_json
 from edge_runtime.bundle import read_bundle
 from edge_runtime.errors import GruardError
-from edge_runtime.flatbuffer import NO_GRAPH, read_graph
 from edge_runtime.manifest import to_dict
 from train.run_folder import json_bytes, npz_bytes
 
@@ -53,10 +52,9 @@ def refuse_existing(target: Path, force: bool) -> None:
 
 def _members(conversion: Conversion) -> dict[str, bytes]:
     """File contents by name; the manifest, with the hashes of the others, comes last."""
-    linear = conversion.manifest.linear
-    graph = NO_GRAPH if linear else read_graph(conversion.model, "converted model")
+    graph = graph_of(conversion.model)
     proof = (conversion.manifest, graph, conversion.verdict, conversion.judgement)
-    members = {} if linear else {"model.tflite": conversion.model}
+    members = {"model.tflite": conversion.model} if conversion.model else {}
     members |= {
         "golden.npz": npz_bytes(conversion.golden),
         "calibration.npz": npz_bytes(dict(conversion.calibration)),

@@ -23,13 +23,14 @@ from convert.rollout import Rollout, rescored, roll, roll_all
 from convert.streams import FaultyRecording, clean_test_rows, faulty_twin
 from convert.threshold import calibrate_threshold
 from convert.validate import Verdict, validate
+from edge_runtime.detector import open_graph
 from edge_runtime.fallback import Fallback
-from edge_runtime.flatbuffer import NO_GRAPH, read_graph
+from edge_runtime.flatbuffer import NO_GRAPH, GraphSummary, read_graph
 from edge_runtime.interpreter import FloatGraph, Int8Graph, NoGraph
 from edge_runtime.manifest import Manifest, Validation
 from edge_runtime.record import Sample
 from edge_runtime.step import Model, Recurrent, Traces, build_model, initial_state, step
-from train.folds import cut_folds
+from train.folds import FOLDS, cut_folds
 from train.linear import fold_weights
 from train.run_folder import Run
 
@@ -102,13 +103,14 @@ def exported(run: Run, config: "CellConfig", say: Say) -> tuple[bytes, bytes]:
     return export_int8(run.weights, config, samples), float_model
 
 
+def graph_of(model: bytes) -> GraphSummary:
+    """What is in the int8 file that was made; nothing for a linear model, which has none."""
+    return read_graph(model, "converted model") if model else NO_GRAPH
+
+
 def shipped_model(manifest: Manifest, model: bytes) -> Model:
     """The int8 file, or nothing for a linear model, in the runtime's step."""
-    if manifest.linear:
-        return build_model(manifest, NoGraph(), "")
-    softplus = np.array(manifest.tables.softplus, np.float32)
-    graph = read_graph(model, "converted model")
-    return build_model(manifest, Int8Graph(model, graph, softplus), "")
+    return build_model(manifest, open_graph(manifest, model, graph_of(model)), "")
 
 
 def float_twin(manifest: Manifest, float_model: bytes) -> Model:
@@ -178,8 +180,7 @@ def representative(run: Run, float_model: bytes) -> list[Mapping[str, Float32]]:
 
 def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> Manifest:
     """The manifest with every constant and threshold, measured with what ships."""
-    graph = read_graph(model, "converted model") if model else NO_GRAPH
-    draft = draft_manifest(run, graph, version)
+    draft = draft_manifest(run, graph_of(model), version)
     if draft.linear:
         drafts = _fold_drafts(run, draft)
         folds = _rolled(run, drafts)
@@ -190,14 +191,16 @@ def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> M
             for i, fold in enumerate(drafts)
         ]
         unseen = [rollout for fold in _rolled(run, drafts) for rollout in fold]
+        clean = unseen  # the rows of `seen` again
     else:
         shape_rows = _share(run.rows["train"] + run.rows["validate"], MOST_SHAPE_ROWS)
         seen = roll_all(shipped_model(draft, model), shape_rows)
         draft = with_score_shapes(draft, seen)
         unseen = roll_all(shipped_model(draft, model), run.rows["calibrate"])
+        clean = [*seen, *unseen]
     manifest = with_score_centres(with_smoothing(draft, unseen), unseen)
-    manifest = with_fallback_limits(manifest, [*seen, *unseen])
-    manifest = with_state_limit(manifest, [*seen, *unseen])
+    manifest = with_fallback_limits(manifest, clean)
+    manifest = with_state_limit(manifest, clean)
     shipped = shipped_model(manifest, model)
     unseen = [rescored(rollout, shipped.score) for rollout in unseen]
     test = roll_all(shipped, clean_test_rows(run))
@@ -213,8 +216,7 @@ def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> M
 
 def _fold_drafts(run: Run, draft: Manifest) -> list[Manifest]:
     """The draft with the forecast of each fold of a linear run."""
-    folds = range(len(cut_folds(clean_rows(run))))
-    weights = [{**run.weights, **fold_weights(run.weights, fold)} for fold in folds]
+    weights = [{**run.weights, **fold_weights(run.weights, fold)} for fold in range(FOLDS)]
     return [replace(draft, forecast=forecast_constants(w)) for w in weights]
 
 

@@ -71,10 +71,7 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
             identity,
         ),
         alarm=m.Alarm(m=2, n=3, clear_after=10),
-        tiers=tier_bounds(
-            config.period,
-            _warmup(run, graph),
-        ),
+        tiers=tier_bounds(config.period, _warmup(run, graph)),
         fallback=m.Fallback(
             FALLBACK_SMOOTHING, FALLBACK_SLACK, *((UNLIMITED,) * count for _ in VIEWS)
         ),

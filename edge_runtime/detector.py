@@ -12,7 +12,9 @@ from edge_runtime import tiers
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.fallback import Fallback
+from edge_runtime.flatbuffer import GraphSummary
 from edge_runtime.interpreter import Int8Graph, NoGraph, StepGraph
+from edge_runtime.manifest import Manifest
 from edge_runtime.record import Float32, Record, Sample
 
 
@@ -24,7 +26,7 @@ class Detector:
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        self.graph = open_graph(bundle)
+        self.graph = open_graph(bundle.manifest, bundle.model, bundle.graph)
         if self.graph.kernel_id not in bundle.manifest.thresholds:
             raise GruardError(
                 f"{bundle.path}: no threshold for kernel {self.graph.kernel_id}; "
@@ -92,9 +94,8 @@ class Detector:
         return answers
 
 
-def open_graph(bundle: Bundle) -> StepGraph:
-    """The bundle's graph, ready to run."""
-    if bundle.manifest.linear:
+def open_graph(manifest: Manifest, model: bytes, graph: GraphSummary) -> StepGraph:
+    """The int8 `model`, described by `graph`, ready to run; nothing to run for a linear one."""
+    if manifest.linear:
         return NoGraph()
-    softplus = np.array(bundle.manifest.tables.softplus, np.float32)
-    return Int8Graph(bundle.model, bundle.graph, softplus)
+    return Int8Graph(model, graph, np.array(manifest.tables.softplus, np.float32))

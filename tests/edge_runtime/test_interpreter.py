@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from no_interpreter import BLOCKED
 
 from edge_runtime import numerics
 from edge_runtime.bundle import Bundle, read_bundle
@@ -114,14 +115,6 @@ def test_a_model_the_interpreter_refuses_is_a_gruard_error() -> None:
 
 
 NO_INTERPRETER = """
-import sys
-
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("tflite_runtime", "ai_edge_litert", "tensorflow"):
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Blocked())
 from edge_runtime.errors import GruardError
 from edge_runtime.interpreter import load_interpreter
 try:
@@ -133,7 +126,7 @@ except GruardError as error:
 
 def test_without_an_interpreter_the_error_says_what_to_install() -> None:
     found = subprocess.run(
-        [sys.executable, "-c", NO_INTERPRETER],
+        [sys.executable, "-c", BLOCKED + NO_INTERPRETER],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert "install tflite-runtime" in found.stdout and "ai-edge-litert" in found.stdout
