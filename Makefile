@@ -34,7 +34,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo train convert validate run test lint wheel benchmark \
-        benchmark-accuracy benchmark-diagnosis clean environment
+        benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis clean environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,12 @@ benchmark: $(READY) ## training speed, start-up, memory and step time on this ma
 
 benchmark-accuracy: $(READY) $(if $(PYTHON),,.venv/.benchmark) ## hours: gruard beside simpler detectors
 	$(PY) -m benchmarks.accuracy $(ARGS)
+
+benchmark-gate: $(READY) ## half an hour: the network with and without its gate
+	$(PY) -m benchmarks.gate $(ARGS)
+
+benchmark-depth: $(READY) ## half an hour: networks of every depth, up to the int8 verdict
+	$(PY) -m benchmarks.depth $(ARGS)
 
 benchmark-diagnosis: $(READY) ## minutes: are the right channel and kind of fault named?
 	$(PY) -m benchmarks.diagnosis $(ARGS)

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from convert.cross_fitting import in_folds, measured
 from convert.diagnosis_section import Judgement, diagnosis_of_run
 from convert.draft import (
     draft_manifest,
     forecast_constants,
     with_fallback_limits,
-    with_level_of,
     with_score_centres,
-    with_score_shapes,
     with_smoothing,
     with_state_limit,
 )
@@ -30,7 +29,7 @@ from edge_runtime.interpreter import FloatGraph, Int8Graph, NoGraph
 from edge_runtime.manifest import Manifest, Validation
 from edge_runtime.record import Sample
 from edge_runtime.step import Model, Recurrent, Traces, build_model, initial_state, step
-from train.folds import FOLDS, cut_folds
+from train.folds import cut_folds
 from train.linear import fold_weights
 from train.run_folder import Run
 
@@ -40,10 +39,10 @@ if TYPE_CHECKING:
 Float32 = npt.NDArray[np.float32]
 Say = Callable[[str], None]
 
-REPRESENTATIVE, REPRESENTATIVE_ROWS = 600, 2000
+REPRESENTATIVE, REPRESENTATIVE_ROWS = 3000, 6000
 GOLDEN, GOLDEN_EVERY = 64, 8
 FEWEST_JUDGED = 2000
-# Enough rows to measure covariances; more would only take time.
+# Enough training rows to measure covariances; more would only take time.
 MOST_SHAPE_ROWS = 6000
 
 
@@ -114,12 +113,15 @@ def shipped_model(manifest: Manifest, model: bytes) -> Model:
 
 
 def float_twin(manifest: Manifest, float_model: bytes) -> Model:
-    """The float file in the runtime's step, with every other constant the same."""
+    """The float file in the runtime's step, with every other constant the same.
+
+    But its state has no codes to run out of: rounded to the edge of int8 is not saturated.
+    """
     if manifest.linear:
         return build_model(manifest, NoGraph(), "")
-    return build_model(
-        manifest, FloatGraph(float_model, read_graph(float_model, "float model")), ""
-    )
+    graph = FloatGraph(float_model, read_graph(float_model, "float model"))
+    endless = ((np.float32(-np.inf), np.float32(np.inf)),) * len(graph.state_sizes)
+    return replace(build_model(manifest, graph, ""), state_limits=endless)
 
 
 def clean_rows(run: Run) -> list[Float32]:
@@ -182,22 +184,15 @@ def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> M
     """The manifest with every constant and threshold, measured with what ships."""
     draft = draft_manifest(run, graph_of(model), version)
     if draft.linear:
-        drafts = _fold_drafts(run, draft)
-        folds = _rolled(run, drafts)
-        seen = [rollout for fold in folds for rollout in fold]
-        draft = with_score_shapes(draft, seen)
-        drafts = [
-            with_level_of(replace(draft, forecast=fold.forecast), _others(folds, i))
-            for i, fold in enumerate(drafts)
-        ]
-        unseen = [rollout for fold in _rolled(run, drafts) for rollout in fold]
-        clean = unseen  # the rows of `seen` again
+        draft, clean = measured(draft, _rolled_by_folds(run, draft), _lengths(clean_rows(run)))
+        unseen = clean
     else:
-        shape_rows = _share(run.rows["train"] + run.rows["validate"], MOST_SHAPE_ROWS)
-        seen = roll_all(shipped_model(draft, model), shape_rows)
-        draft = with_score_shapes(draft, seen)
-        unseen = roll_all(shipped_model(draft, model), run.rows["calibrate"])
-        clean = [*seen, *unseen]
+        rows = _share(run.rows["train"] + run.rows["validate"], MOST_SHAPE_ROWS)
+        rows += run.rows["calibrate"]
+        rollouts = roll_all(shipped_model(draft, model), rows)
+        draft, clean = measured(draft, in_folds(rollouts), _lengths(rows))
+        # A network has seen the others; their shapes are telling, their size is not.
+        unseen = clean[-len(run.rows["calibrate"]) :]
     manifest = with_score_centres(with_smoothing(draft, unseen), unseen)
     manifest = with_fallback_limits(manifest, clean)
     manifest = with_state_limit(manifest, clean)
@@ -214,20 +209,14 @@ def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> M
     return replace(manifest, thresholds={shipped.graph.kernel_id: threshold})
 
 
-def _fold_drafts(run: Run, draft: Manifest) -> list[Manifest]:
-    """The draft with the forecast of each fold of a linear run."""
-    weights = [{**run.weights, **fold_weights(run.weights, fold)} for fold in range(FOLDS)]
-    return [replace(draft, forecast=forecast_constants(w)) for w in weights]
-
-
-def _rolled(run: Run, drafts: Sequence[Manifest]) -> list[list[Rollout]]:
-    """All clean rows of a linear run, each fold rolled by the draft that never saw it."""
-    folds = zip(drafts, cut_folds(clean_rows(run)), strict=True)
-    return [roll_all(shipped_model(draft, b""), pieces) for draft, pieces in folds]
-
-
-def _others(folds: Sequence[Sequence[Rollout]], left_out: int) -> list[Rollout]:
-    return [r for number, fold in enumerate(folds) if number != left_out for r in fold]
+def _rolled_by_folds(run: Run, draft: Manifest) -> list[list[Rollout]]:
+    """All clean rows of a linear run, each fold rolled with the forecast that never saw it."""
+    folds = []
+    for number, pieces in enumerate(cut_folds(clean_rows(run))):
+        weights = {**run.weights, **fold_weights(run.weights, number)}
+        fold = replace(draft, forecast=forecast_constants(weights))
+        folds.append(roll_all(shipped_model(fold, b""), pieces))
+    return folds
 
 
 def golden_vectors(model: Model, stream: FaultyRecording) -> dict[str, npt.NDArray[np.generic]]:
@@ -269,6 +258,10 @@ def _calibration_rows(run: Run) -> dict[str, Float32]:
     rows = standard_rows(run.rows["calibrate"], run.config.channels, run.config.period)
     arrays = {f"value/{i:03d}": value for i, value in enumerate(rows.values)}
     return arrays | {f"mask/{i:03d}": mask for i, mask in enumerate(rows.masks)}
+
+
+def _lengths(recordings: Sequence[Float32]) -> list[int]:
+    return [len(rows) for rows in recordings]
 
 
 def _share(recordings: Sequence[Float32], most: int) -> list[Float32]:

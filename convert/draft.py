@@ -1,7 +1,7 @@
 """The manifest as it grows: a neutral draft first, then constants measured on clean rows.
 
-Shapes of the score (residual scales, covariances) come from training and early-stopping rows; where
-it is centred, and every threshold, comes from calibration rows that training never saw.
+Shapes of the score (residual scales, covariances) come from all clean rows; where it is centred,
+and every threshold, from rows that neither the forecaster nor those shapes saw.
 """
 
 import math
@@ -22,7 +22,7 @@ from edge_runtime.flatbuffer import GraphSummary
 from edge_runtime.interpreter import HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.score import PARTS, score_constants
 from train.run_folder import Run
-from train.score_shapes import inverse_root, residual_scale
+from train.score_shapes import absent_error, inverse_root, residual_scale
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -30,7 +30,9 @@ Float64 = npt.NDArray[np.float64]
 # Forecast errors of most machines come in clusters: smoothing for longer would blur an alarm and
 # gain nothing. Where they are white, a long memory finds what no single reading shows.
 QUICK, PATIENT = (0.2, 0.1), (0.03, 0.03)  # attack, decay
-WHITE = 1.4  # deviation of smoothed clean parts, over what white noise would leave
+WHITE = 1.5  # deviation of smoothed clean parts, over what white noise would leave
+# With one channel residual and distance say the same: where it stands is half of what is known.
+LONE_LEVEL = 1.5
 SMALLEST_DEVIATION = 1e-3
 FALLBACK_SMOOTHING, FALLBACK_SLACK = 0.1, 1.0
 FALLBACK_MARGIN = 1.5  # over the largest value clean rows ever showed
@@ -44,6 +46,7 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
     """A manifest around `graph` with a neutral score and no threshold yet."""
     config, count = run.config, len(run.config.channels)
     zeros, ones = (0.0,) * count, (1.0,) * count
+    level = LONE_LEVEL if sum(not c.exogenous for c in config.channels) == 1 else 1.0
     identity = matrix(np.eye(count))
     softplus = np.zeros(256, np.float32)
     if "logit" in graph.outputs:
@@ -60,10 +63,11 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
         forecast=forecast_constants(run.weights),
         score=m.Score(
             *QUICK,
-            (1.0, 1.0, 1.0, float("logit" in graph.outputs)),
+            (1.0, 1.0, level, float("logit" in graph.outputs)),
             (0.0,) * 4,
             (1.0,) * 4,
             ones,
+            zeros,
             zeros,
             zeros,
             zeros,
@@ -128,22 +132,15 @@ def with_score_shapes(draft: m.Manifest, seen: Sequence[Rollout]) -> m.Manifest:
     errors = np.concatenate([((r.value - r.forecast) * r.mask)[skip:] for r in seen])
     values = np.concatenate([(r.value * r.mask)[skip:] for r in seen])
     masks = np.concatenate([r.mask[skip:] for r in seen])
+    scale = residual_scale(errors, masks)
     score = replace(
         draft.score,
-        residual_scale=vector(residual_scale(errors, masks)),
+        residual_scale=vector(scale),
+        absent=vector(absent_error(scale, masks)),
         distance_root=matrix(inverse_root(errors)),
         level_root=matrix(inverse_root(values)),
     )
     return replace(draft, score=score)
-
-
-def with_level_of(draft: m.Manifest, seen: Sequence[Rollout]) -> m.Manifest:
-    """The shape of the level from other rows than those it will be measured on.
-
-    A level that wanders looks familiar to a covariance that saw it, and only to that.
-    """
-    values = np.concatenate([r.value * r.mask for r in seen])
-    return replace(draft, score=replace(draft.score, level_root=matrix(inverse_root(values))))
 
 
 def with_smoothing(draft: m.Manifest, unseen: Sequence[Rollout]) -> m.Manifest:
@@ -159,7 +156,7 @@ def with_smoothing(draft: m.Manifest, unseen: Sequence[Rollout]) -> m.Manifest:
 def _clustering(unseen: Sequence[Rollout], part: int) -> float:
     """Deviation of a patiently smoothed clean part over what white noise would leave."""
     rate = PATIENT[0]
-    raw = [np.array([t.parts[part] for t in r.traces])[r.settled] for r in unseen]
+    raw = [r.raw_parts[r.settled, part] for r in unseen]
     joined = np.concatenate(raw).astype(np.float64)
     smooth = np.concatenate([_smoothed(r - joined.mean(), rate) for r in raw])
     return float(smooth.std() / max(float(joined.std()), 1e-9) / np.sqrt(rate / (2 - rate)))
@@ -170,14 +167,13 @@ def with_score_centres(draft: m.Manifest, unseen: Sequence[Rollout]) -> m.Manife
 
     Raises GruardError when no row has settled.
     """
-    settled = [(r, np.flatnonzero(r.settled)) for r in unseen]
-    parts = np.array([r.traces[i].parts for r, rows in settled for i in rows], np.float64)
+    parts = np.concatenate([r.raw_parts[r.settled] for r in unseen]).astype(np.float64)
     if not len(parts):
         raise GruardError(
             "the calibration rows end before the model has settled; "
             "record the healthy machine for longer"
         )
-    terms = np.array([r.traces[i].terms for r, rows in settled for i in rows], np.float64)
+    terms = np.concatenate([r.raw_terms[r.settled] for r in unseen]).astype(np.float64)
     # The smoothed parts start from the mean of the unsmoothed ones, as on the device.
     draft = _centred(draft, parts.mean(axis=0), np.ones(len(PARTS)), terms.mean(axis=0))
     smooth = [rescored(r, score_constants(draft)) for r in unseen]

@@ -1,14 +1,22 @@
 """Recordings through the runtime's own step, with everything inside it kept."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.fallback import Fallback
 from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.score import ScoreConstants, initial_score, total_score, update_score
+from edge_runtime.score import (
+    ScoreConstants,
+    initial_score,
+    score_parts,
+    total_score,
+    update_score,
+    without_forecasts,
+)
 from edge_runtime.step import Model, Traces, initial_state, saturated_share, step
 
 Float32 = npt.NDArray[np.float32]
@@ -19,8 +27,9 @@ _NO_STATE = np.zeros(0, np.float32)
 class Rollout:
     """One recording's records and traces; every array has one row per sample.
 
-    value, mask, forecast, gate, trusted, doubt: [n, channels]. hidden: [n, all units]. parts:
-    smoothed score parts [n, 4]. terms: smoothed per-channel terms [n, 3, channels]. score: [n].
+    value, mask, forecast, gate, trusted, doubt: [n, channels]. hidden: [n, all units]. raw_parts,
+    raw_terms: score parts [n, 4] and per-channel terms [n, 3, channels]; parts, terms: the same
+    smoothed. score: [n].
     settled: [n], False during warm-up and while the model is distrusted. saturated: [n], share of
     the state at the edge of its range.
     """
@@ -34,6 +43,8 @@ class Rollout:
     trusted: Float32
     doubt: Float32
     hidden: Float32
+    raw_parts: Float32
+    raw_terms: Float32
     parts: Float32
     terms: Float32
     score: Float32
@@ -66,6 +77,8 @@ def roll(model: Model, rows: Float32) -> Rollout:
         trusted=np.array([t.trusted for t in traces]),
         doubt=np.array([t.doubt for t in traces]),
         hidden=np.array([np.concatenate([_NO_STATE, *t.hidden]) for t in traces]),
+        raw_parts=np.array([t.parts for t in traces]),
+        raw_terms=np.array([t.terms for t in traces]),
         parts=np.array(parts),
         terms=np.array(terms),
         score=np.array([total_score(smoothed, model.score) for smoothed in parts]),
@@ -77,18 +90,46 @@ def roll(model: Model, rows: Float32) -> Rollout:
 def rescored(rollout: Rollout, constants: ScoreConstants) -> Rollout:
     """The same rollout under another smoothing, centre and weight of the score's parts.
 
-    The constants that make the unsmoothed parts must be the ones it was rolled with. Its records
-    keep the old verdicts.
+    Its unsmoothed parts stay what they are, and its records keep the old verdicts.
     """
     state = initial_score(constants)
     parts, terms = [], []
-    for trace, record in zip(rollout.traces, rollout.records, strict=True):
-        if not record.flags & Flag.WARMUP:
-            state = update_score(trace.parts, trace.terms, state, constants)
+    raw = zip(rollout.raw_parts, rollout.raw_terms, rollout.records, strict=True)
+    for new_parts, new_terms, record in raw:
+        warming = Flag.WARMUP in record.flags
+        state = update_score(new_parts, new_terms, state, constants, warming)
         parts.append(state.parts)
         terms.append(state.terms)
+        if Flag.RESET in record.flags:
+            state = without_forecasts(state, constants)
     scores = [total_score(smoothed, constants) for smoothed in parts]
     return replace(rollout, parts=np.array(parts), terms=np.array(terms), score=np.array(scores))
+
+
+def remeasured(rollout: Rollout, constants: ScoreConstants) -> Rollout:
+    """The same rollout with unsmoothed parts and terms by other scales and covariances."""
+    errors = rollout.mask * (rollout.value - rollout.forecast)
+    steps = zip(errors, rollout.value, rollout.doubt, rollout.mask, strict=True)
+    measured = [score_parts(*step, constants) for step in steps]
+    return replace(
+        rollout,
+        raw_parts=np.array([parts for parts, _ in measured]),
+        raw_terms=np.array([terms for _, terms in measured]),
+    )
+
+
+def stretch(rollout: Rollout, start: int, stop: int) -> Rollout:
+    """The steps from `start` up to, not including, `stop`."""
+    return Rollout(**{f.name: getattr(rollout, f.name)[start:stop] for f in fields(Rollout)})
+
+
+def joined(rollouts: Sequence[Rollout]) -> Rollout:
+    """Stretches end to end, as if one recording had been rolled."""
+    every: dict[str, Any] = {}
+    for name in (f.name for f in fields(Rollout)):
+        parts = [getattr(r, name) for r in rollouts]
+        every[name] = sum(parts, ()) if isinstance(parts[0], tuple) else np.concatenate(parts)
+    return Rollout(**every)
 
 
 def roll_all(model: Model, recordings: Sequence[Float32]) -> list[Rollout]:

@@ -67,6 +67,7 @@ class Score:
     part_mean: Vector
     part_std: Vector
     residual_scale: Vector
+    absent: Vector  # the error that an unusable reading counts as, in channel scales
     residual_mean: Vector  # clean mean of the residual term, per channel
     evidence_mean: Vector  # clean mean of the gate's evidence, per channel
     level_mean: Vector  # clean mean of the level term, per channel

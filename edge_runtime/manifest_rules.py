@@ -35,6 +35,7 @@ def _check_lengths(manifest: Manifest, source: str) -> None:
     vectors: list[Length] = [
         ("forecast.innovation_scale", manifest.forecast.innovation_scale, count),
         ("score.residual_scale", score.residual_scale, count),
+        ("score.absent", score.absent, count),
         ("score.residual_mean", score.residual_mean, count),
         ("score.evidence_mean", score.evidence_mean, count),
         ("score.level_mean", score.level_mean, count),

@@ -1,18 +1,22 @@
 """The anomaly score: four smoothed views of one step, each standardised on clean rows.
 
 With innovation e, its clean covariance C, the standardised reading x, its clean covariance P and
-the gate's logits l, all over the scored (not exogenous) and usable channels:
+the gate's logits l, all over the scored (not exogenous) channels:
 
     residual  r = mean_i log(1 + (e_i / q_i)^2 / 4)      heavy-tailed: no channel drowns the others
     distance  d = sqrt(e' (C + aI)^-1 e)                 Mahalanobis, for lost correlation
     level     v = sqrt(x' (P + aI)^-1 x)                 for faults a forecaster learns away
     gate      k = mean_i log(1 + exp(-l_i))              the gate's own evidence
 
+A reading that is missing or fails its rules counts as a large error a_i, the larger the rarer
+that was in clean rows: a sensor that has gone must not make the machine look healthier. Its x and
+its gate's evidence count as 0.
+
 Each is smoothed exponentially (s <- s + a (part - s), with one constant while it rises and one
 while it falls) and standardised with mean and deviation of clean rows the model never saw. The
-score is the larger of the weighted sum of residual, distance and gate, and the weighted level: a
-forecaster's surprise and a strange place are different alarms, and one must not dilute the other.
-Higher is stranger.
+score is the largest of the four, each times its weight: many small errors, one lost correlation, a
+strange place and a closed gate are different alarms, and none may dilute another. Higher is
+stranger.
 """
 
 from dataclasses import dataclass
@@ -23,9 +27,10 @@ from edge_runtime import manifest, numerics
 from edge_runtime.record import Float32
 
 PARTS = ("residual", "distance", "level", "gate")
-LEVEL = PARTS.index("level")
 # Beyond this many channel scales one reading is as wrong as another; it bounds every sum below.
 SCORE_CLIP = np.float32(50)
+_LEVEL_PART = np.array([part == "level" for part in PARTS], np.float32)
+_LEVEL_TERM = np.array([[0], [0], [1]], np.float32)
 _QUARTER = np.float32(0.25)
 _ONE = np.float32(1)
 _TINY = np.float32(1e-6)
@@ -41,6 +46,7 @@ class ScoreConstants:
     part_mean: Float32
     part_std: Float32
     residual_scale: Float32
+    absent: Float32  # the error that an unusable reading counts as
     channel_mean: Float32  # [3, channels]: residual, evidence, level
     typical: Float32  # [3, 1]: mean of channel_mean over the scored channels
     distance_root: Float32
@@ -71,6 +77,7 @@ def score_constants(source: manifest.Manifest) -> ScoreConstants:
         part_mean=np.array(score.part_mean, np.float32),
         part_std=np.array(score.part_std, np.float32),
         residual_scale=np.array(score.residual_scale, np.float32),
+        absent=np.array(score.absent, np.float32),
         channel_mean=means,
         typical=np.array(typical, np.float32)[:, np.newaxis],
         distance_root=np.array(score.distance_root, np.float32),
@@ -93,8 +100,9 @@ def score_parts(
     innovation, value: standardised, finite where `mask` is 1. doubt: log(1 + e^-logit).
     """
     usable = mask * constants.scored
-    count = np.maximum(numerics.ordered_sum(usable), _ONE)
-    e = numerics.clip(innovation, SCORE_CLIP) * usable
+    count = np.maximum(numerics.ordered_sum(constants.scored), _ONE)
+    e = np.where(mask > 0, numerics.clip(innovation, SCORE_CLIP), constants.absent)
+    e = e * constants.scored
     x = numerics.clip(value, SCORE_CLIP) * usable
     ratio = e / constants.residual_scale
     residual = numerics.table_log(_ONE + _QUARTER * (ratio * ratio), constants.log_table)
@@ -114,24 +122,39 @@ def score_parts(
 
 
 def update_score(
-    parts: Float32, terms: Float32, state: ScoreState, constants: ScoreConstants
+    parts: Float32,
+    terms: Float32,
+    state: ScoreState,
+    constants: ScoreConstants,
+    warming: bool = False,
 ) -> ScoreState:
-    """The state after a step with unsmoothed `parts` and `terms`."""
+    """The state after a step with unsmoothed `parts` and `terms`.
+
+    warming: the forecast has not settled, so that only the level, which needs none, is believed.
+    """
     rate = np.where(parts > state.parts, constants.attack, constants.decay)
-    smoothed = state.parts + rate * (parts - state.parts)
     term_rate = np.where(terms > state.terms, constants.attack, constants.decay)
+    if warming:
+        rate, term_rate = rate * _LEVEL_PART, term_rate * _LEVEL_TERM
+    smoothed = state.parts + rate * (parts - state.parts)
     smoothed_terms = state.terms + term_rate * (terms - state.terms)
     return ScoreState(smoothed, smoothed_terms)
+
+
+def without_forecasts(state: ScoreState, constants: ScoreConstants) -> ScoreState:
+    """The state after a reset: what was said by forecasts that are no longer believed is gone."""
+    calm = initial_score(constants)
+    return ScoreState(
+        np.where(_LEVEL_PART > 0, state.parts, calm.parts),
+        np.where(_LEVEL_TERM > 0, state.terms, calm.terms),
+    )
 
 
 def total_score(smoothed: Float32, constants: ScoreConstants) -> np.float32:
     """The score of smoothed parts [4]."""
     weighted = constants.weights * ((smoothed - constants.part_mean) / constants.part_std)
-    surprise = weighted[0] + weighted[1] + weighted[3]
-    # A level that does not count must not cap the score from below either.
-    if constants.weights[LEVEL] == 0:
-        return np.float32(surprise)
-    return np.float32(max(surprise, weighted[LEVEL]))
+    # A part that does not count must not cap the score from below either.
+    return np.float32(max(weighted[constants.weights > 0]))
 
 
 def blame(state: ScoreState, constants: ScoreConstants, limit: int = 3) -> list[int]:

@@ -161,10 +161,9 @@ def step(
     traces, following = advance(
         model, value, mask.astype(np.float32), recurrent, tiers.held_open(plan), plan.phase
     )
-    score_state = state.score
-    if plan.warmup == 0:
-        # What a state that has not settled says must not linger in the score's memory.
-        score_state = score.update_score(traces.parts, traces.terms, state.score, model.score)
+    score_state = score.update_score(
+        traces.parts, traces.terms, state.score, model.score, warming=plan.warmup > 0
+    )
     total = score.total_score(score_state.parts, model.score)
     alarm = _update_alarm(model, float(total), state)
     seen = _observe(model, traces, recurrent, following)
@@ -181,6 +180,8 @@ def step(
     if reset:
         record = replace(record, flags=record.flags | Flag.RESET)
     after = None if reset else following
+    if reset:
+        score_state = score.without_forecasts(score_state, model.score)
     return record, State(validity, after, score_state, alarm, tier_state, diagnosis), traces
 
 

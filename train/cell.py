@@ -109,29 +109,53 @@ def cell_step(
     Outputs with a gate: logit, gate_next; with a GRU: correction, and update_i, candidate_i,
     state_i per recurrent layer.
     """
+    outputs = gate_step(weights, config, inputs, linear)
+    trust = outputs["gate_next"] if config.gate_layers else inputs["mask"]
+    return outputs | gru_step(weights, config, inputs, trust, linear)
 
-    def layer(groups: Groups, name: str, outputs: int = 1) -> list[tf.Tensor]:
-        return linear(groups, weights[f"{name}_kernel"], weights[f"{name}_bias"], outputs)
 
+def gate_step(
+    weights: Mapping[str, tf.Tensor],
+    config: CellConfig,
+    inputs: Mapping[str, tf.Tensor],
+    linear: Linear,
+) -> dict[str, tf.Tensor]:
+    """The gate's part of `cell_step`: logit and gate_next [batch, channels], nothing without it."""
+    if not config.gate_layers:
+        return {}
+    layer = _layers(weights, linear)
+    names = ("evidence", "magnitude", "difference", "mask", "gate")
     states = [inputs[f"state_{i}"] for i in range(config.gru_layers)]
+    # All of these lie within ±1.
+    hidden = tf.nn.relu(layer([[*(inputs[name] for name in names), *states]], "gate_0")[0])
+    for i in range(1, config.gate_layers):
+        hidden = tf.nn.relu(layer([[hidden]], f"gate_{i}")[0])
+    logit = layer([[hidden]], "logit")[0]
+    guarded = inputs["guarded"]
+    gate = (inputs["mask"] - guarded) + guarded * tf.sigmoid(logit)
+    return {"logit": logit, "gate_next": gate}
+
+
+def gru_step(
+    weights: Mapping[str, tf.Tensor],
+    config: CellConfig,
+    inputs: Mapping[str, tf.Tensor],
+    trust: tf.Tensor,
+    linear: Linear,
+) -> dict[str, tf.Tensor]:
+    """The GRU's part of `cell_step`, nothing without it.
+
+    trust: [batch, channels], how much of each innovation it is fed, between 0 and 1.
+    """
     outputs: dict[str, tf.Tensor] = {}
-    gate = inputs["mask"]
-    if config.gate_layers:
-        names = ("evidence", "magnitude", "difference", "mask", "gate")
-        # All of these lie within ±1.
-        hidden = tf.nn.relu(layer([[*(inputs[name] for name in names), *states]], "gate_0")[0])
-        for i in range(1, config.gate_layers):
-            hidden = tf.nn.relu(layer([[hidden]], f"gate_{i}")[0])
-        logit = layer([[hidden]], "logit")[0]
-        guarded = inputs["guarded"]
-        gate = (inputs["mask"] - guarded) + guarded * tf.sigmoid(logit)
-        outputs |= {"logit": logit, "gate_next": gate}
     if not config.gru_layers:
         return outputs
-    trusted = inputs["forecast"] + gate * inputs["innovation"]
+    layer = _layers(weights, linear)
+    trusted = inputs["forecast"] + trust * inputs["innovation"]
     # The trusted reading has a wider range; the rest, and every state, lies within ±1.
-    signal = [[trusted], [gate * inputs["evidence"], gate]]
-    for i, state in enumerate(states):
+    signal = [[trusted], [trust * inputs["evidence"], trust]]
+    for i in range(config.gru_layers):
+        state = inputs[f"state_{i}"]
         with_state = [*signal[:-1], [*signal[-1], state]]
         update, reset = (tf.sigmoid(v) for v in layer(with_state, f"gru_{i}", 2))
         recurrent = layer([[state]], f"recurrent_{i}")[0]
@@ -143,6 +167,15 @@ def cell_step(
         signal = [[tf.nn.relu(layer(signal, f"head_{i}")[0])]]
     outputs["correction"] = layer(signal, "correction")[0]
     return outputs
+
+
+def _layers(weights: Mapping[str, tf.Tensor], linear: Linear) -> Callable[..., list[tf.Tensor]]:
+    """layer(groups, name, outputs=1): `linear` with the weights of that name."""
+
+    def layer(groups: Groups, name: str, outputs: int = 1) -> list[tf.Tensor]:
+        return linear(groups, weights[f"{name}_kernel"], weights[f"{name}_bias"], outputs)
+
+    return layer
 
 
 def weight_shapes(config: CellConfig) -> dict[str, tuple[int, int]]:
@@ -232,6 +265,13 @@ class AnomalyGatedGRU(keras.layers.Layer):
         for name, variable in self.kernels.items():
             variable.assign(arrays[name])
 
+    def trust(self, gate: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """How much of each innovation history and GRU are fed: what the gate lets through.
+
+        gate, mask: [batch, channels], gate 0 where mask is 0.
+        """
+        return gate
+
     def call(
         self, values: tf.Tensor, mask: tf.Tensor, state_noise: float = 0.0
     ) -> dict[str, tf.Tensor]:
@@ -239,7 +279,8 @@ class AnomalyGatedGRU(keras.layers.Layer):
 
         values, mask: float32 [batch, time, channels], values 0 where the mask is 0. Returns
         forecast, gate, logit, trusted [batch, time, channels] and, with a GRU, the top layer's
-        state [batch, time, gru_units]. Without a gate, gate is the mask and logit is 0.
+        state [batch, time, gru_units] and all layers' update gates [batch, time, layers *
+        gru_units]. Without a gate, gate is the mask and logit is 0.
         """
         batch, order, channels = tf.shape(values)[0], self.config.order, self.config.channels
         weights = self.tensors()
@@ -248,7 +289,8 @@ class AnomalyGatedGRU(keras.layers.Layer):
         times, masks = tf.transpose(values, [1, 0, 2]), tf.transpose(mask, [1, 0, 2])
         differences = _differences(times, masks, scale)
         steps = times.shape[0] or tf.shape(times)[0]
-        names = ["forecast", "gate", "logit", "trusted"] + ["state"] * (self.config.gru_layers > 0)
+        names = ["forecast", "gate", "logit", "trusted"]
+        names += ["state", "update"] if self.config.gru_layers else []
         arrays = {name: tf.TensorArray(tf.float32, steps) for name in names}
         history = tf.tile(times[0], [1, order])
         gate, correction = tf.ones_like(times[0]), tf.zeros_like(times[0])
@@ -279,17 +321,20 @@ class AnomalyGatedGRU(keras.layers.Layer):
                 "gate": gate,
                 **{f"state_{i}": state for i, state in enumerate(states)},
             }
-            out = cell_step(weights, self.config, inputs, fused_linear)
+            out = gate_step(weights, self.config, inputs, fused_linear)
             gate, logit = m, tf.zeros_like(m)
             if self.config.gate_layers:
                 gate, logit = out["gate_next"], out["logit"]
+            trust = self.trust(gate, m)
+            out |= gru_step(weights, self.config, inputs, trust, fused_linear)
             if states:
                 correction = out["correction"]
-            trusted = mu + gate * innovation
+            trusted = mu + trust * innovation
             states = [out[f"state_{i}"] + noise[t] for i in range(len(states))]
             produced = {"forecast": mu, "gate": gate, "logit": logit, "trusted": trusted}
             if states:
                 produced["state"] = states[-1]
+                produced["update"] = tf.concat([out[f"update_{i}"] for i in range(len(states))], 1)
             arrays = {name: array.write(t, produced[name]) for name, array in arrays.items()}
             history = tf.concat([trusted, history[:, : (order - 1) * channels]], 1)
             return t + 1, history, gate, correction, states, arrays

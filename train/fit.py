@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from edge_runtime.errors import GruardError
 from train.batches import Rows, draw_batch, window_length
 from train.cell import AnomalyGatedGRU, CellConfig
 from train.highway import fit_highway, innovation_scale
+from train.labelled import NO_LABELS, Labelled, draw_labelled
 from train.linear import highway_arrays
 from train.loss import BURN_IN, losses
 from train.quiet import quiet_stderr
@@ -26,6 +28,7 @@ Float32 = npt.NDArray[np.float32]
 LEARNING_RATE, CLIP_NORM = 3e-3, 1.0
 VALIDATION_WINDOWS = 48
 SHORTEST_CHECK = 2 * BURN_IN
+LABELLED_SHARE = 0.25  # most windows of labelled stretches, for each pair of clean and faulty ones
 
 
 @dataclass(frozen=True)
@@ -59,21 +62,21 @@ def fit(
     budget: Budget,
     checkpoint: Path,
     report: Report,
+    labelled: Labelled = NO_LABELS,
 ) -> Fit:
     """Train on `train`, stop by `validate`, and keep `checkpoint` (an .npz) up to date.
 
-    An existing checkpoint of the same settings is continued; a foreign one is an error. `report` is
-    called after every step with the losses.
+    `labelled` stretches teach the gate; they have no say in when to stop. An existing checkpoint of
+    the same settings is continued; a foreign one is an error. `report` is called after every step
+    with the losses.
     """
-    # Channels that share one regression pass their int8 errors on to each other for thousands of
-    # steps: the network, which can learn what the others say, gets one highway per channel.
-    highway = fit_highway(train.values, train.masks, config.order, "channel")
+    highway = fit_highway(train.values, train.masks, config.order)
     scale = innovation_scale(train.values, train.masks, highway)
     gated = (~exogenous).astype(np.float32)
     moving = np.concatenate(train.values).std(axis=0) > 0
     model = AnomalyGatedGRU(config, highway, scale, gated, budget.seed, moving)
     trainer = Trainer(model, budget.steps)
-    key = _key(config, budget, (*train.values, *train.masks, gated))
+    key = _key(config, budget, (*train.values, *train.masks, gated, *labelled.arrays))
     progress = _restore(checkpoint, trainer, key)
     length = window_length(train)
     check = _check_batch(train, validate, length, exogenous, budget.seed)
@@ -85,7 +88,7 @@ def fit(
     # A run that was killed after its last check has nothing left to do.
     finished = progress.stale >= budget.patience
     first_step = budget.steps if finished else progress.step
-    batches = _batches(train, length, exogenous, budget, first_step)
+    batches = _batches(train, labelled, length, exogenous, budget, first_step)
     for step, batch in enumerate(batches, progress.step + 1):
         report(step, trainer.train(batch))
         if step % budget.check_every == 0 or step == budget.steps:
@@ -163,16 +166,24 @@ class _Progress:
 
 
 def _batches(
-    train: Rows, length: int, exogenous: npt.NDArray[np.bool_], budget: Budget, done: int
+    train: Rows,
+    labelled: Labelled,
+    length: int,
+    exogenous: npt.NDArray[np.bool_],
+    budget: Budget,
+    done: int,
 ) -> Iterator[dict[str, Float32]]:
     """Batches of the steps still to do; each step has its own seed, also after a resume."""
     from concurrent.futures import ThreadPoolExecutor
 
     rows = train.longer_than(length)
+    # One window for each stretch at most: few events drawn over and over are learned by heart.
+    windows = min(math.ceil(LABELLED_SHARE * budget.windows), len(labelled.labels))
 
     def draw(step: int) -> dict[str, Float32]:
         rng = np.random.default_rng((budget.seed, step))
-        return draw_batch(rows, length, budget.windows, exogenous, rng)
+        pairs = draw_batch(rows, length, budget.windows, exogenous, rng)
+        return pairs | draw_labelled(labelled, length, windows, rng)
 
     # One batch is drawn while the step before it runs.
     with ThreadPoolExecutor(1) as pool:

@@ -6,6 +6,7 @@ with a model fitted on the others.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -13,20 +14,27 @@ import numpy.typing as npt
 FOLDS = 10
 
 
+def fold_spans(lengths: Sequence[int], folds: int = FOLDS) -> list[list[tuple[int, int, int]]]:
+    """Recordings of `lengths`, laid end to end, in `folds` parts of equal length in time order.
+
+    Each part is a list of (recording, start, stop). No span reaches across the end of a recording;
+    none is empty.
+    """
+    edges = np.linspace(0, sum(lengths), folds + 1).astype(int)
+    spans: list[list[tuple[int, int, int]]] = [[] for _ in range(folds)]
+    offset = 0
+    for recording, length in enumerate(lengths):
+        for fold, (first, last) in enumerate(pairwise(edges)):
+            start, stop = max(int(first) - offset, 0), min(int(last) - offset, length)
+            if start < stop:
+                spans[fold].append((recording, start, stop))
+        offset += length
+    return spans
+
+
 def cut_folds(
     recordings: Sequence[npt.NDArray[np.float32]], folds: int = FOLDS
 ) -> list[list[npt.NDArray[np.float32]]]:
-    """Recordings [n, channels], laid end to end, in `folds` parts of equal length in time order.
-
-    No piece reaches across the end of a recording; none is empty.
-    """
-    edges = np.linspace(0, sum(map(len, recordings)), folds + 1).astype(int)
-    cut: list[list[npt.NDArray[np.float32]]] = [[] for _ in range(folds)]
-    offset = 0
-    for rows in recordings:
-        for pieces, start, stop in zip(cut, edges[:-1], edges[1:], strict=True):
-            piece = rows[max(start - offset, 0) : max(stop - offset, 0)]
-            if len(piece):
-                pieces.append(piece)
-        offset += len(rows)
-    return cut
+    """Recordings [n, channels] cut by `fold_spans`."""
+    spans = fold_spans([len(rows) for rows in recordings], folds)
+    return [[recordings[r][start:stop] for r, start, stop in fold] for fold in spans]

@@ -3,8 +3,14 @@
 The forecast is always trained toward the clean signal; the gate toward the injected labels, where
 the fault can be told from the signal at all; the state toward the state of the clean twin, so that
 a fault cannot poison it. A model without a gate cannot keep a fault out and is not asked to.
+
+Windows of labelled stretches may come with them. There it is known when something was wrong, not in
+which channel, so the gate has to solve a multiple-instance problem: on a labelled row not all gates
+may be open, on any other row all must be. What the forecast should have been on a labelled row is
+not known: it is not judged there.
 """
 
+import math
 from collections.abc import Mapping
 
 import tensorflow as tf
@@ -18,48 +24,103 @@ STATE_NOISE = 0.03
 HUBER = 2.0  # innovations beyond this many scales count linearly
 DETECTABLE = 2.0  # a deviation below this many innovation scales is not a fault one could see
 GATE_WEIGHT, STATE_WEIGHT, TRUST_WEIGHT = 2.0, 2.0, 0.05
+# An int8 update gate has steps of 1/256: a state that is renewed by less than a few of them would
+# remember for quite another time than its float twin, and never come back to it.
+LONGEST_MEMORY = 25.0  # samples: 1 / (1 - update)
+MEMORY_WEIGHT = 0.3
+SMALLEST_RENEWAL = 1e-6
+# Likewise for the logit: beyond this a gate is as open or closed as can be, and a wider range would
+# only coarsen the int8 steps in between.
+LARGEST_LOGIT = 6.0
 FAULT_WEIGHT = 5.0  # a missed fault costs as much as five false closings
+LABELLED_WEIGHT = 0.8  # of the gate's loss on a labelled window, beside that on a pair
+SMALLEST_DOUBT = 1e-30  # gates this sure to be open are as wrong as any on a labelled row
 
 
 def losses(model: AnomalyGatedGRU, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Scalar losses `total`, `forecast`, `gate`, `state` of one batch.
+    """Scalar losses `total`, `forecast`, `gate`, `state` of one batch, `labelled` where it has any.
 
-    batch: clean, clean_mask, faulty, faulty_mask, fault [windows, time, channels]; float32, masks
-    and fault are 0 or 1, readings are 0 where their mask is 0.
+    batch: clean, clean_mask, faulty, faulty_mask, fault [windows, time, channels]; with labelled
+    stretches also labelled, labelled_mask [others, time, channels] and label [others, time].
+    float32; masks, fault and label are 0 or 1, readings are 0 where their mask is 0.
     """
-    values = tf.concat([batch["clean"], batch["faulty"]], 0)
-    masks = tf.concat([batch["clean_mask"], batch["faulty_mask"]], 0)
+    kinds = ["clean", "faulty", *(["labelled"] if "labelled" in batch else [])]
+    values = tf.concat([batch[kind] for kind in kinds], 0)
+    masks = tf.concat([batch[f"{kind}_mask"] for kind in kinds], 0)
     out = {
         name: value[:, BURN_IN:]
         for name, value in model(values, masks, state_noise=STATE_NOISE).items()
     }
-    known, clean = batch["clean_mask"][:, BURN_IN:], batch["clean"][:, BURN_IN:]
+    batch = {name: value[:, BURN_IN:] for name, value in batch.items()}
+    targets, weights = [batch["clean"]] * 2, [batch["clean_mask"]] * 2
+    if "labelled" in batch:
+        targets.append(batch["labelled"])
+        weights.append(batch["labelled_mask"] * (1 - batch["label"][..., tf.newaxis]))
     scale = tf.constant(model.innovation_scale)
-    target, weight = tf.concat([clean, clean], 0), tf.concat([known, known], 0)
+    target, weight = tf.concat(targets, 0), tf.concat(weights, 0)
     forecast = _mean(_huber((target - out["forecast"]) / scale), weight)
     trust = _mean(tf.minimum(tf.abs(target - out["trusted"]) / scale, 30.0), weight)
-    gate = state = tf.zeros(())
+    twins = 2 * batch["clean"].shape[0]
+    gate = state = memory = tf.zeros(())
+    if model.config.gru_layers:
+        memory = _memory_loss(out["update"])
     if model.config.gate_layers:
-        gate = _gate_loss(model, batch, out["logit"])
+        gate = _gate_loss(model, batch, out["logit"][:twins])
         if model.config.gru_layers:
-            clean_state, faulty_state = tf.split(out["state"], 2, 0)
+            clean_state, faulty_state = tf.split(out["state"][:twins], 2, 0)
             state = tf.reduce_mean((faulty_state - tf.stop_gradient(clean_state)) ** 2)
     total = forecast + GATE_WEIGHT * gate + STATE_WEIGHT * state + TRUST_WEIGHT * trust
-    return {"total": total, "forecast": forecast, "gate": gate, "state": state}
+    total += MEMORY_WEIGHT * memory + _excess_loss(out["logit"])
+    found = {"total": total, "forecast": forecast, "gate": gate, "state": state}
+    if "labelled" in batch:
+        found["labelled"] = _labelled_loss(model, batch, out["logit"][twins:])
+        share = batch["label"].shape[0] / batch["clean"].shape[0]
+        found["total"] += GATE_WEIGHT * LABELLED_WEIGHT * share * found["labelled"]
+    return found
+
+
+def _excess_loss(logit: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(tf.nn.relu(tf.abs(logit) - LARGEST_LOGIT) ** 2)
+
+
+def _memory_loss(update: tf.Tensor) -> tf.Tensor:
+    """How far update gates are beyond the longest memory, in units of the logarithm of memory."""
+    memory = -tf.math.log(tf.maximum(1 - update, SMALLEST_RENEWAL))
+    return tf.reduce_mean(tf.nn.relu(memory - math.log(LONGEST_MEMORY)))
 
 
 def _gate_loss(
     model: AnomalyGatedGRU, batch: Mapping[str, tf.Tensor], logit: tf.Tensor
 ) -> tf.Tensor:
-    fault = batch["fault"][:, BURN_IN:]
-    deviation = tf.abs(batch["faulty"] - batch["clean"])[:, BURN_IN:] / model.innovation_scale
+    fault = batch["fault"]
+    deviation = tf.abs(batch["faulty"] - batch["clean"]) / model.innovation_scale
     visible = tf.cast(deviation >= DETECTABLE, tf.float32)
     weight = fault * visible * FAULT_WEIGHT + (1 - fault)
-    weight *= batch["faulty_mask"][:, BURN_IN:]
+    weight *= batch["faulty_mask"]
     labels = tf.concat([tf.zeros_like(fault), fault], 0)
-    weights = tf.concat([batch["clean_mask"][:, BURN_IN:], weight], 0) * model.gated
+    weights = tf.concat([batch["clean_mask"], weight], 0) * model.gated
     entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=1 - labels, logits=logit)
     return _mean(entropy, weights)
+
+
+def _labelled_loss(
+    model: AnomalyGatedGRU, batch: Mapping[str, tf.Tensor], logit: tf.Tensor
+) -> tf.Tensor:
+    """-log P(not all gates are open) on labelled rows, -log P(open) of each gate on the others.
+
+    P(all open) = prod_i logistic(l_i) over the watched channels i. Each window's labelled rows
+    count together as much as another's: a long event must not drown a short one.
+    """
+    label, mask = batch["label"], batch["labelled_mask"]
+    closing = tf.nn.softplus(-logit) * model.gated  # -log logistic(l)
+    others = _mean(closing, mask * model.gated * (1 - label[..., tf.newaxis]))
+    doubt = tf.maximum(tf.reduce_sum(closing, 2), SMALLEST_DOUBT)
+    missed = -tf.math.log(-tf.math.expm1(-doubt))
+    # Where a reading is missing its gate is closed already, and no other need be.
+    complete = tf.reduce_min(1 - model.gated * (1 - mask), 2)
+    rows = tf.reduce_sum(label * complete, 1)
+    each = tf.reduce_sum(missed * label * complete, 1) / tf.maximum(rows, 1.0)
+    return others + _mean(each, tf.cast(rows > 0, tf.float32))
 
 
 def _huber(error: tf.Tensor) -> tf.Tensor:

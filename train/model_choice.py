@@ -12,6 +12,7 @@ import numpy.typing as npt
 from train.batches import Float32, Rows
 from train.cell import CellConfig
 from train.fit import Budget, Report, fit, write_metrics
+from train.labelled import NO_LABELS, Labelled
 from train.linear import fit_linear, fit_plain
 from train.picture import draw_learning
 from train.selection import MARGIN, Candidate, choose, judge
@@ -27,12 +28,16 @@ STEPS_PER_ROW, FEWEST_STEPS = 2, 300
 
 @dataclass(frozen=True)
 class Material:
-    """Standardised clean rows by purpose, and which channels are exogenous [channels]."""
+    """Standardised clean rows by purpose, and which channels are exogenous [channels].
+
+    labelled: stretches of the training part for the gate to learn from.
+    """
 
     train: Rows
     validate: Rows
     calibrate: Rows
     exogenous: npt.NDArray[np.bool_]
+    labelled: Labelled = NO_LABELS
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,10 @@ def _train_network(
 ) -> dict[str, Float32]:
     most = max(STEPS_PER_ROW * material.train.total, FEWEST_STEPS)
     budget = replace(budget, steps=min(budget.steps, most))
+    labelled = material.labelled if sizes.gate_layers else NO_LABELS
+    if labelled.labels:
+        count, rows = len(labelled.labels), sum(int(label.sum()) for label in labelled.labels)
+        say(f"labelled stretches that teach the gate: {count}, {rows} rows anomalous")
     started = time.monotonic()
     result = fit(
         sizes,
@@ -123,6 +132,7 @@ def _train_network(
         budget,
         out / "checkpoint.npz",
         report,
+        labelled,
     )
     extra = {"rows": material.train.total, "sizes": sizes.to_dict(), "seed": budget.seed}
     write_metrics(out / "metrics.json", result, extra)

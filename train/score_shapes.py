@@ -7,6 +7,7 @@ Float32 = npt.NDArray[np.float32]
 
 SMALLEST_RESIDUAL_SCALE = 0.05
 SHRINKAGE = 0.01
+ABSENT, RARE = 4.0, 0.01
 
 
 def residual_scale(errors: Float32, mask: Float32) -> Float32:
@@ -17,6 +18,16 @@ def residual_scale(errors: Float32, mask: Float32) -> Float32:
         for column, usable in zip(errors.T, used.T, strict=True)
     ]
     return np.maximum(np.array(scales, np.float32), np.float32(SMALLEST_RESIDUAL_SCALE))
+
+
+def absent_error(scale: Float32, mask: Float32) -> Float32:
+    """The error [channels] that an unusable reading counts as, given `residual_scale`.
+
+    Four times the scale, which an error exceeds in 1 % of the rows, where a reading is unusable in
+    1 % of the rows of mask [n, channels] or fewer; less where that is common.
+    """
+    share = np.maximum(1 - (mask > 0).mean(axis=0), RARE)
+    return (ABSENT * scale * np.sqrt(RARE / share)).astype(np.float32)
 
 
 def inverse_root(rows: Float32) -> Float32:

@@ -1,8 +1,9 @@
 """Cutting recordings in time order into rows to train, to stop early, to calibrate and to test.
 
 Later rows never help to judge earlier ones, and a gap between the parts keeps the memory of the
-model from reaching across. What the model and its thresholds learn from must be clean, so rows
-labelled anomalous are cut out of every part but the test.
+model from reaching across. What forecasts and thresholds learn from must be clean, so rows labelled
+anomalous are cut out of every part but the test. Those of the training part are kept aside, for the
+gate to learn from.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_runtime.errors import GruardError
 from train.recording import Recording
@@ -23,13 +25,15 @@ Recordings = tuple[Recording, ...]
 class Split:
     """train: the weights; validate: early stopping; calibrate: thresholds; test: the report.
 
-    Only `test` may hold rows labelled anomalous.
+    labelled: what labels cut out of the training part, each labelled row with its margin. Of the
+    other parts only `test` may hold rows labelled anomalous.
     """
 
     train: Recordings
     validate: Recordings
     calibrate: Recordings
     test: Recordings
+    labelled: Recordings = ()
 
 
 def split_by_time(
@@ -56,6 +60,7 @@ def split_by_time(
     edges = _edges(shares, sum(recording.rows for recording in recordings))
     divided = _whole(recordings, edges, wanted) or _divided(recordings, edges, gap)
     parts = {part: given.get(part) or divided[part] for part in PARTS}
+    labelled = tuple(piece for r in parts["train"] for piece in labelled_parts(r, margin))
     for part in ("train", "validate", "calibrate"):
         parts[part] = tuple(piece for r in parts[part] for piece in clean_parts(r, margin))
     for part in PARTS:
@@ -64,16 +69,31 @@ def split_by_time(
                 f"no clean rows are left to {part}: record the healthy machine for longer "
                 f"(gap {gap} rows, {margin} rows cut around every labelled anomaly)"
             )
-    return Split(**parts)
+    return Split(**parts, labelled=labelled)
 
 
 def clean_parts(recording: Recording, margin: int) -> Recordings:
     """The stretches at least `margin` rows away from every row labelled anomalous."""
     if recording.labels is None or not recording.labels.any():
         return (recording,) if recording.rows else ()
+    return _stretches(recording, ~_near(recording.labels, margin))
+
+
+def labelled_parts(recording: Recording, margin: int) -> Recordings:
+    """The other stretches: every row labelled anomalous, and `margin` rows on both sides."""
+    if recording.labels is None or not recording.labels.any():
+        return ()
+    return _stretches(recording, _near(recording.labels, margin))
+
+
+def _near(labels: npt.NDArray[np.int8], margin: int) -> npt.NDArray[np.bool_]:
     reach = np.ones(2 * margin + 1, dtype=np.int64)
-    near = np.convolve(recording.labels != 0, reach)[margin : margin + recording.rows] > 0
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], near, [True]])))
+    return np.convolve(labels != 0, reach)[margin : margin + len(labels)] > 0
+
+
+def _stretches(recording: Recording, wanted: npt.NDArray[np.bool_]) -> Recordings:
+    """The longest pieces of a recording in which every row is wanted."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], wanted, [False]])))
     return tuple(recording.cut(int(a), int(b)) for a, b in edges.reshape(-1, 2))
 
 

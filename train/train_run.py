@@ -12,6 +12,7 @@ from edge_runtime.standardise import channel_scaler
 from train.batches import Rows
 from train.cell import CellConfig
 from train.fit import Budget, Report
+from train.labelled import labelled_rows
 from train.model_choice import (
     FEWEST_NETWORK_ROWS,
     Material,
@@ -43,7 +44,10 @@ FAR = 5.0  # channel scales between the middle of a held-out part and that of tr
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. Empty `calibrate` and `test`: split by time."""
+    """What the user asked for. Empty `calibrate` and `test`: split by time.
+
+    most_labelled: how many labelled stretches the gate may learn from, the first ones; None: all.
+    """
 
     data: tuple[Path, ...]
     out: Path
@@ -56,6 +60,7 @@ class Request:
     label_column: str | None = None
     model: Model = "auto"
     force: bool = False
+    most_labelled: int | None = None
 
 
 def train_run(request: Request, sizes: CellConfig, budget: Budget, say: Say, report: Report) -> Run:
@@ -97,6 +102,7 @@ def train_run(request: Request, sizes: CellConfig, budget: Budget, say: Say, rep
         validate=standard(split.validate),
         calibrate=standard(split.calibrate),
         exogenous=np.array([c.exogenous for c in channels]),
+        labelled=labelled_rows(split.labelled[: request.most_labelled], channels, period),
     )
     sizes = replace(sizes, channels=len(channels))
     fitted = fit_model(model, material, sizes, budget, request.out, say, report)

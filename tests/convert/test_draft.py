@@ -15,10 +15,11 @@ from edge_runtime.errors import GruardError
 from edge_runtime.flatbuffer import NO_GRAPH, GraphSummary, read_graph
 from edge_runtime.manifest import Manifest
 from edge_runtime.record import Flag
-from edge_runtime.score import LEVEL, score_constants
+from edge_runtime.score import PARTS, score_constants
 from train.run_folder import Run
 from train.score_shapes import SHRINKAGE
 
+LEVEL = PARTS.index("level")
 ROWS = 200
 
 
@@ -35,8 +36,7 @@ def neutral(tiny_run: Run, graph: GraphSummary) -> Manifest:
 def rollout(seed: int = 0, warmup: int = 0, **arrays: np.ndarray) -> Rollout:
     """A made-up rollout of three channels, all usable and settled unless said otherwise.
 
-    Its parts and terms are the unsmoothed ones, as the steps left them; the first `warmup` records
-    say that they are warming up.
+    The first `warmup` records say that they are warming up; whatever is smoothed is left out.
     """
     rng = np.random.default_rng(seed)
     made = {
@@ -47,18 +47,18 @@ def rollout(seed: int = 0, warmup: int = 0, **arrays: np.ndarray) -> Rollout:
         "trusted": np.zeros((ROWS, 3), np.float32),
         "doubt": np.zeros((ROWS, 3), np.float32),
         "hidden": np.zeros((ROWS, 8), np.float32),
-        "parts": rng.random((ROWS, 4)).astype(np.float32),
-        "terms": rng.random((ROWS, 3, 3)).astype(np.float32),
+        "raw_parts": rng.random((ROWS, 4)).astype(np.float32),
+        "raw_terms": rng.random((ROWS, 3, 3)).astype(np.float32),
+        "parts": np.zeros((0, 4), np.float32),
+        "terms": np.zeros((0, 3, 3), np.float32),
         "score": np.zeros(ROWS, np.float32),
         "settled": np.ones(ROWS, bool),
         "saturated": np.zeros(ROWS, np.float32),
     }
     made |= arrays
-    pairs = zip(made["parts"], made["terms"], strict=True)
-    traces = tuple(SimpleNamespace(parts=parts, terms=terms) for parts, terms in pairs)
-    flags = [Flag.WARMUP if i < warmup else Flag(0) for i in range(len(traces))]
+    flags = [Flag.WARMUP if i < warmup else Flag(0) for i in range(len(made["raw_parts"]))]
     records = tuple(SimpleNamespace(flags=flag) for flag in flags)
-    return Rollout(records=records, traces=traces, **made)  # type: ignore[arg-type]
+    return Rollout(records=records, traces=(), **made)  # type: ignore[arg-type]
 
 
 def test_the_draft_copies_the_run_and_the_graph(
@@ -172,6 +172,19 @@ def test_a_short_recording_gets_a_shorter_warm_up(
     assert draft.draft_manifest(run, graph, 1).tiers.warmup == warmup
 
 
+def test_one_channel_alone_counts_where_it_stands_for_more(
+    tiny_run: Run, graph: GraphSummary
+) -> None:
+    def weights(*exogenous: bool) -> tuple[float, ...]:
+        channels = zip(tiny_run.config.channels, exogenous, strict=True)
+        made = tuple(replace(channel, exogenous=flag) for channel, flag in channels)
+        run = replace(tiny_run, config=replace(tiny_run.config, channels=made))
+        return draft.draft_manifest(run, graph, 1).score.weights
+
+    assert weights(False, False, True) == (1, 1, 1, 1)
+    assert weights(False, True, True) == (1, 1, 1.5, 1)
+
+
 def test_residual_scales_are_the_99_percent_quantiles_of_usable_errors(neutral: Manifest) -> None:
     errors = np.linspace(0, 1, 101, dtype=np.float32)[:, np.newaxis] * np.array([1.0, 2.0, 0.001])
     zeros = np.zeros_like(errors)
@@ -184,6 +197,10 @@ def test_residual_scales_are_the_99_percent_quantiles_of_usable_errors(neutral: 
     assert len(neutral.forecast.highway) == 3
     expected = (0.03 + 0.99 * 0.97, 0.06 + 0.99 * 0.92, 0.05)
     assert found.residual_scale == pytest.approx(expected, rel=1e-6)
+    # 51 of the 98 readings of the second channel are unusable: one more is no surprise.
+    common = (0.01 * 98 / 51) ** 0.5
+    absent = [4 * expected[0], 4 * expected[1] * common, 4 * expected[2]]
+    assert found.absent == pytest.approx(absent, rel=1e-5)
     nothing = rollout(mask=np.zeros((ROWS, 3), np.float32))
     assert draft.with_score_shapes(neutral, [nothing]).score.residual_scale == (1.0, 1.0, 1.0)
 
@@ -202,18 +219,6 @@ def test_roots_whiten_errors_and_values(neutral: Manifest) -> None:
         moments = rows.T @ rows / len(rows) + SHRINKAGE * np.eye(3)
         np.testing.assert_allclose(whiten @ moments @ whiten.T, np.eye(3), atol=1e-4)
         assert not np.triu(whiten, 1).any()
-
-
-def test_the_level_may_be_shaped_by_other_rows(neutral: Manifest) -> None:
-    seen, others = rollout(seed=1), [rollout(seed=2), rollout(seed=3)]
-    shaped = draft.with_score_shapes(neutral, [seen])
-    found = draft.with_level_of(shaped, others)
-    rows = np.concatenate([r.value for r in others]).astype(float)
-    moments = rows.T @ rows / len(rows) + SHRINKAGE * np.eye(3)
-    root = np.array(found.score.level_root)
-    np.testing.assert_allclose(root @ moments @ root.T, np.eye(3), atol=1e-4)
-    assert replace(found.score, level_root=shaped.score.level_root) == shaped.score
-    assert found.score.level_root != shaped.score.level_root
 
 
 def test_masked_errors_do_not_shape_the_covariance(neutral: Manifest) -> None:
@@ -236,7 +241,7 @@ def test_scores_are_centred_on_smoothed_settled_rows(neutral: Manifest) -> None:
     terms[1:, 1] += 10
     terms[1:, 2, 0] += 20
     settled = np.array([False, True, True])
-    seen = rollout(warmup=1, parts=parts, terms=terms, settled=settled)
+    seen = rollout(warmup=1, raw_parts=parts, raw_terms=terms, settled=settled)
     score = draft.with_score_centres(neutral, [seen]).score
     # From the mean of the raw ones, falling by a tenth and rising by a fifth of the way:
     # 2 -> 1.9 -> 2.12; 2 -> 2 -> 2; 4 -> 3.9 -> 4.12; 6 -> 5.8 -> 6.24.
@@ -255,13 +260,13 @@ def test_what_was_distrusted_is_smoothed_but_not_counted(neutral: Manifest) -> N
     wild = parts.copy()
     wild[50:80] += 5
     calm, after = (
-        draft.with_score_centres(neutral, [rollout(parts=p, settled=settled)]).score
+        draft.with_score_centres(neutral, [rollout(raw_parts=p, settled=settled)]).score
         for p in (parts, wild)
     )
     assert (np.array(after.part_mean) > calm.part_mean).all()  # it fades into what follows
     settled[80:] = False
     calm, after = (
-        draft.with_score_centres(neutral, [rollout(parts=p, settled=settled)]).score
+        draft.with_score_centres(neutral, [rollout(raw_parts=p, settled=settled)]).score
         for p in (parts, wild)
     )
     assert calm == after
@@ -300,9 +305,13 @@ def smoothing(draft_: Manifest, *pieces: np.ndarray, settled: np.ndarray | None 
     rollouts = []
     for parts in pieces:
         count = len(parts)
-        arrays = {"parts": parts.astype(np.float32), "terms": np.zeros((count, 3, 3), np.float32)}
-        arrays["settled"] = np.ones(count, bool) if settled is None else settled
-        rollouts.append(rollout(**arrays))
+        rollouts.append(
+            rollout(
+                raw_parts=parts.astype(np.float32),
+                raw_terms=np.zeros((count, 3, 3), np.float32),
+                settled=np.ones(count, bool) if settled is None else settled,
+            )
+        )
     return draft.with_smoothing(draft_, rollouts)
 
 

@@ -1,16 +1,17 @@
 """A rollout is the device's own step over a recording, with everything inside it kept."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from convert.rollout import Rollout, rescored, roll, roll_all
+from convert.rollout import Rollout, joined, remeasured, rescored, roll, roll_all, stretch
 from edge_runtime.bundle import read_bundle
 from edge_runtime.detector import Detector
 from edge_runtime.fallback import Fallback
 from edge_runtime.record import Flag, Sample
+from edge_runtime.score import PARTS
 from edge_runtime.step import build_model, initial_state, step
 from train.run_folder import Run
 
@@ -126,9 +127,50 @@ def test_rescoring_with_the_same_constants_changes_nothing(
         np.testing.assert_array_equal(getattr(again, name), getattr(rolled, name))
 
 
-def test_the_warm_up_leaves_the_score_at_its_centre(detector: Detector, rolled: Rollout) -> None:
+def test_the_warm_up_leaves_all_but_the_level_at_its_centre(
+    detector: Detector, rolled: Rollout
+) -> None:
     warming = np.array([Flag.WARMUP in record.flags for record in rolled.records])
+    forecasts = [i for i, name in enumerate(PARTS) if name != "level"]
+    centre = detector.model.score.part_mean
     assert warming.any()
     for parts in rolled.parts[warming]:
-        np.testing.assert_array_equal(parts, detector.model.score.part_mean)
-    assert (rolled.parts[~warming] != detector.model.score.part_mean).any(axis=1).all()
+        np.testing.assert_array_equal(parts[forecasts], centre[forecasts])
+    assert (rolled.parts != centre)[:, PARTS.index("level")].all()
+    assert (rolled.parts[~warming] != centre).any(axis=1).all()
+
+
+def test_measuring_anew_is_rolling_anew_under_other_shapes(
+    detector: Detector, rolled: Rollout, rows: np.ndarray
+) -> None:
+    model = detector.model
+    score = model.manifest.score
+    wider = tuple(tuple(0.5 * x for x in row) for row in score.level_root)
+    changed = replace(
+        score,
+        residual_scale=tuple(1.5 * x for x in score.residual_scale),
+        absent=tuple(3 * x for x in score.absent),
+        distance_root=tuple(tuple(2 * x for x in row) for row in score.distance_root),
+        level_root=wider,
+    )
+    other = build_model(replace(model.manifest, score=changed), model.graph, model.model_hash)
+    anew, quickly = roll(other, rows), remeasured(rolled, other.score)
+    for name in ("raw_parts", "raw_terms"):
+        np.testing.assert_array_equal(getattr(quickly, name), getattr(anew, name), err_msg=name)
+        assert not np.array_equal(getattr(anew, name), getattr(rolled, name)), name
+    smooth = rescored(quickly, other.score)
+    for name in ("parts", "terms", "score"):
+        np.testing.assert_array_equal(getattr(smooth, name), getattr(anew, name), err_msg=name)
+
+
+def test_a_rollout_cut_and_joined_again_is_the_same(rolled: Rollout) -> None:
+    pieces = [stretch(rolled, *span) for span in ((0, 1), (1, 70), (70, ROWS))]
+    assert [len(piece.records) for piece in pieces] == [1, 69, ROWS - 70]
+    again = joined(pieces)
+    for name in (f.name for f in fields(Rollout)):
+        one, other = getattr(again, name), getattr(rolled, name)
+        if isinstance(other, tuple):
+            assert one == other if name == "records" else len(one) == len(other), name
+        else:
+            np.testing.assert_array_equal(one, other, err_msg=name)
+            assert one.dtype == other.dtype, name

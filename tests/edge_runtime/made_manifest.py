@@ -50,6 +50,7 @@ def made_manifest(**changes: object) -> m.Manifest:
             part_mean=(0.0,) * 4,
             part_std=(1.0,) * 4,
             residual_scale=ones,
+            absent=ones,
             residual_mean=zeros,
             evidence_mean=zeros,
             level_mean=zeros,

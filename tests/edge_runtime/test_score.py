@@ -11,7 +11,6 @@ from hypothesis.extra import numpy as hnp
 from made_manifest import made_manifest
 
 from edge_runtime.score import (
-    LEVEL,
     PARTS,
     SCORE_CLIP,
     ScoreConstants,
@@ -22,16 +21,20 @@ from edge_runtime.score import (
     score_parts,
     total_score,
     update_score,
+    without_forecasts,
 )
 
 MADE = made_manifest()
+LEVEL = PARTS.index("level")
 ALL = np.ones(3, np.float32)
+ABSENT = (4.0, 4.0, 8.0)
 ROOT = ((2.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 1.0, 3.0))
 SHAPED = replace(
     MADE,
     score=replace(
         MADE.score,
         residual_scale=(1.0, 0.5, 2.0),
+        absent=ABSENT,
         distance_root=ROOT,
         level_root=ROOT,
         part_mean=(1.0, 2.0, 3.0, 4.0),
@@ -94,7 +97,7 @@ def test_exogenous_channels_are_never_scored(
 
 
 @given(innovation=vectors, value=vectors, doubt=doubts, other=vectors)
-def test_masked_channels_contribute_nothing(
+def test_a_masked_channel_counts_as_the_error_of_an_absent_reading(
     innovation: np.ndarray, value: np.ndarray, doubt: np.ndarray, other: np.ndarray
 ) -> None:
     mask = array(1, 0, 1)
@@ -103,15 +106,22 @@ def test_masked_channels_contribute_nothing(
         vector[1] = wild
     before, terms = score_parts(innovation, value, doubt, mask, CONSTANTS)
     np.testing.assert_array_equal(before, parts_of(*changed, mask=mask))
-    assert (terms[:, 1] == 0).all()
+    assert terms[0, 1] == pytest.approx(math.log(1 + 4**2), rel=1e-5)
+    assert (terms[1:, 1] == 0).all()
+    read = [vector.copy() for vector in (innovation, value, doubt)]
+    for vector, counted in zip(read, (ABSENT[1], 0.0, 0.0), strict=True):
+        vector[1] = counted
+    np.testing.assert_array_equal(before, parts_of(*read))
 
 
-def test_a_mean_is_over_the_channels_that_can_be_read() -> None:
-    both = parts_of(array(0, 1, 0), ALL, array(0, 2, 0))
-    alone = parts_of(array(0, 1, 0), ALL, array(0, 2, 0), mask=array(1, 1, 0))
-    assert alone[0] == pytest.approx(2 * both[0]) and alone[3] == pytest.approx(2 * both[3])
-    nothing = parts_of(array(0, 1, 0), ALL, array(0, 2, 0), mask=array(0, 0, 0))
-    assert nothing.tolist() == [0, 0, 0, 0]
+def test_sensors_that_are_gone_raise_the_score_one_by_one() -> None:
+    masks = (array(1, 1, 1), array(1, 1, 0), array(1, 0, 0))
+    found = [parts_of(array(0, 0, 0), ALL, ALL, mask) for mask in masks]
+    assert found[0][0] < found[1][0] < found[2][0]
+    assert found[0][1] < found[1][1] < found[2][1]
+    # An exogenous input that is gone is no fault of what is watched.
+    gone = parts_of(array(0, 0, 0), ALL, ALL, mask=array(0, 1, 1))
+    np.testing.assert_array_equal(gone, found[0])
 
 
 @given(wild=st.sampled_from([50.0, 51.0, 1e4, 1e30]), sign=st.sampled_from([-1.0, 1.0]))
@@ -144,8 +154,36 @@ def test_one_step_of_smoothing_by_hand() -> None:
     zeros = np.zeros((3, 3), np.float32)
     state = update_score(array(2, 2, 2, 2), zeros, initial_score(CONSTANTS), CONSTANTS)
     assert state.parts.tolist() == pytest.approx([1 + 0.2, 2, 3 - 0.1, 4 - 0.2])
-    weighted = (1.0 * 0.2 / 0.5 + 0 + 0.5 * -0.2 / 4, 0.5 * -0.1 / 2)
+    weighted = (1.0 * 0.2 / 0.5, 0.0, 0.5 * -0.1 / 2, 0.5 * -0.2 / 4)
     assert float(total_score(state.parts, CONSTANTS)) == pytest.approx(max(weighted), abs=1e-6)
+
+
+@given(parts=four, before=four, terms=nine, terms_before=nine)
+def test_while_warming_up_only_the_level_moves(
+    parts: np.ndarray, before: np.ndarray, terms: np.ndarray, terms_before: np.ndarray
+) -> None:
+    state = ScoreState(before, terms_before)
+    warming = update_score(parts, terms, state, CONSTANTS, warming=True)
+    settled = update_score(parts, terms, state, CONSTANTS)
+    for part, name in enumerate(PARTS):
+        expected = settled if name == "level" else state
+        assert warming.parts[part] == expected.parts[part]
+    np.testing.assert_array_equal(warming.terms[:2], terms_before[:2])
+    np.testing.assert_array_equal(warming.terms[2], settled.terms[2])
+    assert warming.parts.dtype == warming.terms.dtype == np.float32
+
+
+@given(before=four, terms_before=nine)
+def test_a_reset_forgets_what_forecasts_said_and_keeps_the_level(
+    before: np.ndarray, terms_before: np.ndarray
+) -> None:
+    state = without_forecasts(ScoreState(before, terms_before), CONSTANTS)
+    calm = initial_score(CONSTANTS)
+    assert state.parts[LEVEL] == before[LEVEL]
+    others = [0, 1, 3]
+    np.testing.assert_array_equal(state.parts[others], calm.parts[others])
+    np.testing.assert_array_equal(state.terms[:2], calm.terms[:2])
+    np.testing.assert_array_equal(state.terms[2], terms_before[2])
 
 
 def test_an_alarm_builds_up_faster_than_it_fades() -> None:
@@ -166,22 +204,21 @@ def weighted(smoothed: np.ndarray, constants: ScoreConstants) -> np.ndarray:
 
 
 @given(smoothed=four)
-def test_the_score_is_the_larger_of_surprise_and_level(smoothed: np.ndarray) -> None:
-    residual, distance, level, gate = weighted(smoothed, CONSTANTS)
-    expected = max(residual + distance + gate, level)
+def test_the_score_is_the_largest_part(smoothed: np.ndarray) -> None:
+    expected = max(weighted(smoothed, CONSTANTS))
     assert float(total_score(smoothed, CONSTANTS)) == pytest.approx(expected, abs=1e-4)
 
 
-def test_neither_surprise_nor_level_dilutes_the_other() -> None:
-    high_level, surprised = CONSTANTS.part_mean.copy(), CONSTANTS.part_mean.copy()
-    high_level[LEVEL] += 40
-    surprised[0] += 10
-    alone = [float(total_score(parts, CONSTANTS)) for parts in (high_level, surprised)]
-    assert alone == pytest.approx([0.5 * 40 / 2, 10 / 0.5])
-    # Nothing but the larger counts, however calm the other is.
-    high_level[[0, 1, 3]] -= 30
-    surprised[LEVEL] -= 30
-    assert [float(total_score(p, CONSTANTS)) for p in (high_level, surprised)] == alone
+@pytest.mark.parametrize("part", range(4), ids=PARTS)
+def test_no_part_dilutes_another(part: int) -> None:
+    parts = CONSTANTS.part_mean.copy()
+    parts[part] += 40
+    alone = float(total_score(parts, CONSTANTS))
+    expected = CONSTANTS.weights[part] * 40 / CONSTANTS.part_std[part]
+    assert alone == pytest.approx(float(expected))
+    # However calm the others are.
+    parts[[i for i in range(4) if i != part]] -= 30
+    assert float(total_score(parts, CONSTANTS)) == alone
 
 
 SWITCHED_OFF = score_constants(
@@ -190,21 +227,22 @@ SWITCHED_OFF = score_constants(
 
 
 @given(smoothed=four, other=st.floats(-8, 8, width=32))
-def test_a_level_without_weight_neither_raises_nor_holds_up_the_score(
+def test_a_part_without_weight_neither_raises_nor_holds_up_the_score(
     smoothed: np.ndarray, other: float
 ) -> None:
     residual, distance, level, gate = weighted(smoothed, SWITCHED_OFF)
     assert level == 0
     score = total_score(smoothed, SWITCHED_OFF)
-    assert float(score) == pytest.approx(residual + distance + gate, abs=1e-4)
+    assert float(score) == pytest.approx(max(residual, distance, gate), abs=1e-4)
     smoothed[LEVEL] = other
     assert total_score(smoothed, SWITCHED_OFF) == score
 
 
-def test_a_calm_score_may_be_below_zero_without_level_but_not_below_the_level() -> None:
-    quiet = CONSTANTS.part_mean - np.float32(1)
+def test_a_calm_score_is_below_zero_but_not_below_its_largest_part() -> None:
+    quiet = CONSTANTS.part_mean - np.float32(8)
+    assert total_score(quiet, SWITCHED_OFF) == -1
     quiet[LEVEL] = CONSTANTS.part_mean[LEVEL]
-    assert total_score(quiet, SWITCHED_OFF) < -2 and total_score(quiet, CONSTANTS) == 0
+    assert total_score(quiet, SWITCHED_OFF) == -1 and total_score(quiet, CONSTANTS) == 0
 
 
 def test_a_machine_that_shows_its_mean_scores_zero_for_ever() -> None:
@@ -235,7 +273,6 @@ def test_any_part_above_its_mean_raises_the_score(part: int, excess: float) -> N
     parts[part] += np.float32(excess)
     state = update_score(parts, CONSTANTS.channel_mean, initial_score(CONSTANTS), CONSTANTS)
     assert total_score(state.parts, CONSTANTS) > 0
-    assert PARTS[LEVEL] == "level"
 
 
 @pytest.mark.parametrize("row", [0, 1, 2], ids=["residual", "evidence", "level"])

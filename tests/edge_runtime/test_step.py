@@ -145,36 +145,36 @@ def test_the_warm_up_is_flagged_and_answered_by_the_fallback(model: Model) -> No
         assert record.threshold == threshold
 
 
-def test_nothing_is_decided_or_remembered_while_warming_up(model: Model) -> None:
+def test_no_forecast_is_believed_and_nothing_decided_while_warming_up(model: Model) -> None:
     rows = CLEAN[: model.manifest.tiers.warmup].copy()
     rows[5:, FLOW] += 20
     records, traces, state = run(model, rows)
-    smoothed = initial_score(model.score)
+    smoothed = warmed = initial_score(model.score)
     for trace in traces:
         smoothed = update_score(trace.parts, trace.terms, smoothed, model.score)
+        warmed = update_score(trace.parts, trace.terms, warmed, model.score, warming=True)
     threshold = model.manifest.thresholds["tflite-builtin"].value
     assert total_score(smoothed.parts, model.score) > threshold  # it would have been an alarm
     assert not state.alarm.active and records[-1].alarm
-    assert flat(state.score) == flat(initial_score(model.score))
+    assert flat(state.score) == flat(warmed)
+    assert flat(state.score) != flat(initial_score(model.score))  # the level needs no forecast
 
 
-def test_a_warm_up_in_mid_stream_freezes_the_score_and_then_goes_on_from_it(model: Model) -> None:
+def test_a_warm_up_in_mid_stream_keeps_the_score_but_for_the_level(model: Model) -> None:
     rows = tiny_model.machine_rows(100, seed=9)
     _, _, state = run(model, rows)
-    kept = flat(state.score)
-    assert kept != flat(initial_score(model.score))
     warming = replace(state, recurrent=None, tiers=tiers.restart(state.tiers, model.manifest.tiers))
     fallback = Fallback(model.manifest, model.model_hash)
     for i in range(model.manifest.tiers.warmup):
-        sample = Sample(i, None, rows[i])
-        _, warming, _ = step(model, sample, warming, fallback.step(sample))
-        assert flat(warming.score) == kept
+        before, sample = warming.score, Sample(i, None, rows[i])
+        _, warming, trace = step(model, sample, warming, fallback.step(sample))
+        expected = update_score(trace.parts, trace.terms, before, model.score, warming=True)
+        assert flat(warming.score) == flat(expected)
     sample = Sample(0, None, rows[warming.tiers.index % 100])
     _, after, trace = step(model, sample, warming, fallback.step(sample))
     assert flat(after.score) == flat(
         update_score(trace.parts, trace.terms, warming.score, model.score)
     )
-    assert flat(after.score) != kept
 
 
 def one_advance(

@@ -49,7 +49,7 @@ SERIES = ("forecast", "gate", "logit", "trusted")
 
 
 def series(config: CellConfig) -> tuple[str, ...]:
-    return (*SERIES, "state") if config.gru_layers else SERIES
+    return (*SERIES, "state", "update") if config.gru_layers else SERIES
 
 
 class WeightsGraph:
@@ -136,8 +136,8 @@ def runtime_model(model: AnomalyGatedGRU, linear: Linear) -> Model:
     count = model.config.channels
     one, zero, square = np.ones(count), np.zeros((3, count)), np.eye(count)
     score = ScoreConstants(
-        *(np.float32(0.1),) * 2, *(np.ones(4, np.float32),) * 3, one.astype(np.float32),
-        zero.astype(np.float32), np.ones((3, 1), np.float32), square.astype(np.float32),
+        *(np.float32(0.1),) * 2, *(np.ones(4, np.float32),) * 3,
+        *(one.astype(np.float32),) * 2, zero.astype(np.float32), np.ones((3, 1), np.float32), square.astype(np.float32),
         square.astype(np.float32), numerics.log_table(), one.astype(np.float32),
     )  # fmt: skip
     graph = WeightsGraph(model, linear)
@@ -161,6 +161,8 @@ def as_steps(
         seen["trusted"].append(recurrent.history[0])
         if recurrent.hidden:
             seen["state"].append(recurrent.hidden[-1])
+            updates = [traces.outputs[f"update_{i}"] for i in range(len(recurrent.hidden))]
+            seen["update"].append(np.concatenate(updates))
     return {name: np.array(rows) for name, rows in seen.items()}
 
 

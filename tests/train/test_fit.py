@@ -1,4 +1,4 @@
-"""Training: it learns, the seed decides every bit, and a kill costs nothing but time."""
+"""Training: it learns, also from labels; the seed decides every bit; a kill costs only time."""
 
 import signal
 import subprocess
@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import GruardError
-from train.batches import Rows
+from train.batches import Rows, draw_batch, window_length
 from train.cell import CellConfig, weight_shapes
-from train.fit import Budget, Fit, fit
+from train.fit import LABELLED_SHARE, Budget, Fit, _batches, fit
 from train.highway import fit_highway
+from train.labelled import NO_LABELS, Labelled
 from train.prepare import describe_channels, standard_rows
 from train.run_folder import npz_bytes, read_arrays
+from train.selection import SETTLING, Candidate, forecasts
 from train.settings import ChannelSettings, Settings
 from train.simulate import simulate
 
@@ -42,7 +44,21 @@ def rows(start: int, stop: int) -> Rows:
 TRAIN, VALIDATE = rows(0, 600), rows(650, 900)
 
 
-def train(checkpoint: Path, budget: Budget = BUDGET, stop_at: int = 0) -> Fit:
+def eventful(healthy: Rows, start: int, stop: int) -> Labelled:
+    """The rows with an event in which the two watched channels shake together, a little."""
+    values, label = healthy.values[0].copy(), np.zeros(len(healthy.values[0]), np.float32)
+    values[start:stop:2, 1:] += np.float32(0.4)
+    values[start + 1 : stop : 2, 1:] -= np.float32(0.4)
+    label[start:stop] = 1
+    return Labelled((values,), healthy.masks, (label,))
+
+
+TAUGHT, HELD_OUT = eventful(rows(600, 900), 120, 200), eventful(rows(0, 300), 150, 230)
+
+
+def train(
+    checkpoint: Path, budget: Budget = BUDGET, stop_at: int = 0, labelled: Labelled = NO_LABELS
+) -> Fit:
     """Train on the simulated machine; at step `stop_at` say so and wait for the end."""
 
     def report(step: int, losses: dict[str, float]) -> None:
@@ -50,7 +66,7 @@ def train(checkpoint: Path, budget: Budget = BUDGET, stop_at: int = 0) -> Fit:
             print("here", flush=True)
             sys.stdin.read()
 
-    return fit(CONFIG, TRAIN, VALIDATE, EXOGENOUS, budget, checkpoint, report)
+    return fit(CONFIG, TRAIN, VALIDATE, EXOGENOUS, budget, checkpoint, report, labelled)
 
 
 @dataclass(frozen=True)
@@ -79,9 +95,10 @@ def test_training_lowers_the_loss(uninterrupted: Trained) -> None:
 def test_the_weights_are_finite_and_complete(uninterrupted: Trained) -> None:
     weights = uninterrupted.result.weights
     assert weights["highway"].shape == (3, 3) and weights["innovation_scale"].shape == (3,)
-    highway = fit_highway(TRAIN.values, TRAIN.masks, CONFIG.order, "channel")
+    highway = fit_highway(TRAIN.values, TRAIN.masks, CONFIG.order)
     np.testing.assert_array_equal(weights["highway"], highway.own)
-    assert not weights["cross"].size  # below a network every channel stands alone
+    np.testing.assert_array_equal(weights["cross"], highway.cross)
+    assert weights["cross"].any()
     assert all(np.isfinite(array).all() for array in weights.values())
     assert weights["correction_kernel"].any()  # it started from zero
 
@@ -94,6 +111,42 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
     assert again.history == uninterrupted.result.history
     other = train(tmp_path / "other.npz", replace(BUDGET, steps=1, seed=4))
     assert other.history[0] != again.history[0]
+
+
+def drawn(labelled: Labelled) -> list[dict[str, np.ndarray]]:
+    length, budget = window_length(TRAIN), replace(BUDGET, steps=3)
+    return list(_batches(TRAIN, labelled, length, EXOGENOUS, budget, 0))
+
+
+def test_labels_come_on_top_of_the_same_pairs() -> None:
+    length = window_length(TRAIN)
+    for step, (without, batch) in enumerate(zip(drawn(NO_LABELS), drawn(TAUGHT), strict=True)):
+        rng = np.random.default_rng((BUDGET.seed, step))
+        pairs = draw_batch(TRAIN, length, BUDGET.windows, EXOGENOUS, rng)
+        assert set(without) == set(pairs)
+        for name, array in pairs.items():
+            np.testing.assert_array_equal(without[name], array)
+            np.testing.assert_array_equal(batch[name], array)
+        assert len(batch["labelled"]) == 1 and batch["label"].any()
+    many = Labelled(TAUGHT.values * 9, TAUGHT.masks * 9, TAUGHT.labels * 9)
+    assert {len(batch["labelled"]) for batch in drawn(many)} == {LABELLED_SHARE * BUDGET.windows}
+
+
+def test_a_labelled_event_makes_a_similar_one_stand_out(
+    uninterrupted: Trained, tmp_path: Path
+) -> None:
+    taught = train(tmp_path / "taught.npz", labelled=TAUGHT)
+    before, after = (standing_out(result.weights) for result in (uninterrupted.result, taught))
+    assert after > 2 * before > 0, (before, after)
+
+
+def standing_out(weights: dict[str, np.ndarray]) -> float:
+    """The gate's evidence in the held-out event above that on clean rows, in deviations of it."""
+    (values,), (mask,), (label,) = HELD_OUT.values, HELD_OUT.masks, HELD_OUT.labels
+    out = forecasts(Candidate("", CONFIG, weights), values[None], mask[None], EXOGENOUS)
+    evidence = out["doubt"][0][:, ~EXOGENOUS].mean(axis=1)
+    clean = evidence[SETTLING : int(label.argmax())]
+    return float((evidence[label == 1].mean() - clean.mean()) / clean.std())
 
 
 @pytest.mark.parametrize(
@@ -173,11 +226,15 @@ def test_a_checkpoint_of_other_settings_is_refused(uninterrupted: Trained) -> No
 def test_a_checkpoint_of_other_data_is_refused(uninterrupted: Trained) -> None:
     changed = rows(0, 600)
     changed.values[0][-1, -1] += np.float32(1e-3)
-    for data, exogenous in ((changed, EXOGENOUS), (TRAIN, ~EXOGENOUS)):
+    for data, exogenous, labelled in (
+        (changed, EXOGENOUS, NO_LABELS),
+        (TRAIN, ~EXOGENOUS, NO_LABELS),
+        (TRAIN, EXOGENOUS, TAUGHT),
+    ):
         with pytest.raises(GruardError, match="other settings or data"):
             fit(
                 CONFIG, data, VALIDATE, exogenous, BUDGET, uninterrupted.checkpoint,
-                lambda step, losses: None,
+                lambda step, losses: None, labelled,
             )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.errors import GruardError
 from train.recording import Recording
-from train.split import PARTS, Split, clean_parts, split_by_time
+from train.split import PARTS, Split, clean_parts, labelled_parts, split_by_time
 
 
 def numbered(rows: int, first: int = 0, labels: np.ndarray | None = None) -> Recording:
@@ -95,6 +95,39 @@ def test_anomalies_reach_the_test_only() -> None:
     assert len(split.train) == 2
     assert rows_of(split, "test") == list(range(900, 1000))
     assert split.test[0].labels is not None and split.test[0].labels.sum() == 1
+
+
+@given(labels=labelled, margin=st.integers(0, 10))
+def test_labelled_parts_hold_every_other_row(labels: list[int], margin: int) -> None:
+    recording = numbered(len(labels), labels=np.array(labels, np.int8))
+    parts = labelled_parts(recording, margin)
+    clean = [row for part in clean_parts(recording, margin) for row in part.values[:, 0]]
+    others = [row for part in parts for row in part.values[:, 0]]
+    assert sorted([*clean, *others]) == list(range(len(labels)))
+    assert all(part.labels is not None and part.labels.any() for part in parts)
+    assert all(part.first_row == part.values[0, 0] for part in parts)
+    assert labelled_parts(numbered(50), margin) == ()
+
+
+def test_only_events_of_the_training_part_are_kept_to_learn_from() -> None:
+    labels = np.zeros(1000, np.int8)
+    labels[[100, 599, 620, 650, 800, 950]] = 1
+    split = split_by_time([numbered(1000, labels=labels)], gap=30, margin=10)
+    assert rows_of(split, "labelled") == [*range(90, 111), *range(589, 600)]
+    assert [piece.labels.sum() for piece in split.labelled if piece.labels is not None] == [1, 1]
+    given = numbered(100, 5000, labels=labels[50:150])
+    split = split_by_time([numbered(1000)], gap=0, margin=5, calibrate=[given], test=[given])
+    assert split.labelled == ()
+
+
+def test_whole_recordings_keep_their_events_to_themselves() -> None:
+    labels = np.zeros(100, np.int8)
+    labels[50] = 1
+    recordings = [numbered(100, 100 * i, labels) for i in range(10)]
+    split = split_by_time(recordings, gap=0, margin=5)
+    trained = {row // 100 for row in rows_of(split, "train")}
+    assert [r.first_row for r in split.labelled] == [45] * len(trained)
+    assert {row // 100 for row in rows_of(split, "labelled")} == trained < set(range(10))
 
 
 def test_given_calibration_rows_are_cleaned_too() -> None:

@@ -1,0 +1,71 @@
+"""Scores by shapes that never saw the row; the score's memory runs through a recording."""
+
+import numpy as np
+import pytest
+
+from convert.convert_run import Conversion, shipped_model
+from convert.cross_fitting import in_folds, measured
+from convert.draft import with_score_shapes
+from convert.rollout import Rollout, remeasured, roll_all, stretch
+from edge_runtime.score import PARTS, score_constants, score_parts
+from edge_runtime.step import Model
+from train.folds import FOLDS, fold_spans
+from train.run_folder import Run
+
+
+@pytest.fixture(scope="module")
+def rollouts(model: Model, tiny_run: Run) -> list[Rollout]:
+    return roll_all(model, [tiny_run.rows["calibrate"][0], tiny_run.rows["validate"][0]])
+
+
+@pytest.fixture(scope="module")
+def model(conversion: Conversion) -> Model:
+    return shipped_model(conversion.manifest, conversion.model)
+
+
+def lengths(rollouts: list[Rollout]) -> list[int]:
+    return [len(r.score) for r in rollouts]
+
+
+def test_recordings_come_back_whole_in_their_order(model: Model, rollouts: list[Rollout]) -> None:
+    _, back = measured(model.manifest, in_folds(rollouts), lengths(rollouts))
+    assert lengths(back) == lengths(rollouts)
+    for one, other in zip(back, rollouts, strict=True):
+        np.testing.assert_array_equal(one.value, other.value)
+        assert one.records == other.records
+
+
+def test_the_shapes_that_ship_are_those_of_all_rows(model: Model, rollouts: list[Rollout]) -> None:
+    found, _ = measured(model.manifest, in_folds(rollouts), lengths(rollouts))
+    folds = [piece for fold in in_folds(rollouts) for piece in fold]
+    assert found == with_score_shapes(model.manifest, folds)
+
+
+def test_each_fold_is_measured_with_the_shapes_of_the_others(
+    model: Model, rollouts: list[Rollout]
+) -> None:
+    folds = in_folds(rollouts)
+    _, back = measured(model.manifest, folds, lengths(rollouts))
+    for number in (0, 3, FOLDS - 1):
+        others = [r for i, fold in enumerate(folds) if i != number for r in fold]
+        constants = score_constants(with_score_shapes(model.manifest, others))
+        recording, start, stop = fold_spans(lengths(rollouts))[number][0]
+        whole = rollouts[recording]
+        for row in (start, (start + stop) // 2, stop - 1):
+            error = whole.mask[row] * (whole.value[row] - whole.forecast[row])
+            parts, terms = score_parts(
+                error, whole.value[row], whole.doubt[row], whole.mask[row], constants
+            )
+            np.testing.assert_array_equal(back[recording].raw_parts[row], parts)
+            np.testing.assert_array_equal(back[recording].raw_terms[row], terms)
+
+
+def test_unseen_distances_are_larger_than_those_a_covariance_saw(
+    model: Model, rollouts: list[Rollout]
+) -> None:
+    short = [stretch(rollouts[0], 0, 60)]
+    shaped, unseen = measured(model.manifest, in_folds(short), lengths(short))
+    seen = remeasured(short[0], score_constants(shaped))
+    distance, skip = PARTS.index("distance"), len(shaped.forecast.highway)
+    fitted, honest = (r.raw_parts[skip:, distance].mean() for r in (seen, unseen[0]))
+    assert honest > fitted

@@ -1,0 +1,89 @@
+"""Labelled stretches: what the owner of a recording marked as anomalous, with the rows around it.
+
+Only the gate learns from them. The rows come from the training part of the recordings alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_runtime.manifest import Channel
+from train.batches import Float32
+from train.loss import BURN_IN
+from train.prepare import standard_rows
+from train.recording import Recording
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Standardised stretches [n, channels], 0 where unusable, their masks, and their labels [n].
+
+    Masks and labels are 0 or 1; each stretch holds a labelled row after its first `BURN_IN`.
+    """
+
+    values: tuple[Float32, ...] = ()
+    masks: tuple[Float32, ...] = ()
+    labels: tuple[Float32, ...] = ()
+
+    @property
+    def arrays(self) -> tuple[Float32, ...]:
+        """Everything that training sees of them."""
+        return (*self.values, *self.masks, *self.labels)
+
+
+NO_LABELS = Labelled()
+
+
+def labelled_rows(
+    recordings: Sequence[Recording], channels: tuple[Channel, ...], period: float | None
+) -> Labelled:
+    """The labelled recordings as the runtime would see them.
+
+    Left out are those whose labelled rows all lie in the first `BURN_IN`: no state leads to them.
+    """
+    labels = [(r.labels != 0).astype(np.float32) for r in recordings if r.labels is not None]
+    usable = [i for i, label in enumerate(labels) if label[BURN_IN:].any()]
+    rows = standard_rows([recordings[i].values for i in usable], channels, period)
+    return Labelled(rows.values, rows.masks, tuple(labels[i] for i in usable))
+
+
+def draw_labelled(
+    labelled: Labelled, length: int, windows: int, rng: np.random.Generator
+) -> dict[str, Float32]:
+    """`windows` windows of labelled stretches; nothing without stretches or room for a burn-in.
+
+    labelled, labelled_mask: [windows, length, channels]; label: [windows, length]. Every stretch is
+    drawn as often, however long it is, and every window holds a labelled row after its burn-in.
+    """
+    if not labelled.labels or length <= BURN_IN:
+        return {}
+    chosen = rng.integers(len(labelled.labels), size=windows)
+    starts = [_start(labelled.labels[i], length, rng) for i in chosen]
+
+    def cut(stretches: Sequence[Float32]) -> Float32:
+        pieces = [stretches[i][s : s + length] for i, s in zip(chosen, starts, strict=True)]
+        return np.stack([_padded(piece, length) for piece in pieces])
+
+    return {
+        "labelled": cut(labelled.values),
+        "labelled_mask": cut(labelled.masks),
+        "label": cut(labelled.labels),
+    }
+
+
+def _start(label: Float32, length: int, rng: np.random.Generator) -> int:
+    """First row of a window around a labelled row, which may be any after the burn-in.
+
+    The window may begin inside the event: a fault that grows does not show where it begins.
+    """
+    row = BURN_IN + int(rng.choice(np.flatnonzero(label[BURN_IN:])))
+    earliest = max(row - length + 1, 0)
+    latest = min(row - BURN_IN, max(len(label) - length, 0))
+    return int(rng.integers(earliest, latest, endpoint=True))
+
+
+def _padded(rows: Float32, length: int) -> Float32:
+    """Zeros after the end: masked rows that nothing before them can notice."""
+    missing = [(0, length - len(rows)), *[(0, 0)] * (rows.ndim - 1)]
+    return np.pad(rows, missing)
