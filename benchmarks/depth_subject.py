@@ -4,17 +4,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.gruard_detector import (
     SECONDS_PER_DAY,
     WISHED_PER_ROW,
-    _numbers,
-    _outcome,
-    _silent,
-    _write,
+    numbers_of,
+    outcome_of,
+    silent,
+    write_series,
 )
 from benchmarks.judge import Figures, judge
 from benchmarks.series import Series
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from train.run_folder import Run
 
 # Layers of each kind; what is not named is as by default.
-DEPTHS: dict[str, dict[str, int]] = {
+DEPTHS: dict[str, dict[str, Any]] = {
     "default": {},
     "gru-2": {"gru_layers": 2},
     "gru-3": {"gru_layers": 3},
@@ -46,23 +46,23 @@ class DepthSubject:
     def measure(self, series: Series, seed: int, scratch: Path) -> Mapping[str, Figures]:
         """Figures of the int8 bundle, and of every check that the conversion did not pass."""
         from convert.convert_run import convert_run, shipped_model
-        from train.cell import CellConfig
+        from train.cell_config import CellConfig
         from train.fit import Budget
         from train.train_run import Request, train_run
 
         started = time.monotonic()
-        data = _write(series, scratch / "data")
+        data = write_series(series, scratch / "data")
         request = Request(data=(data,), out=scratch / "run", name="benchmark", model="gated")
         sizes = CellConfig(channels=0, **DEPTHS[self.name])
         budget = Budget(steps=self.steps, seed=seed)
-        run = train_run(request, sizes, budget, _silent, _silent)
+        run = train_run(request, sizes, budget, silent, silent)
         trained = time.monotonic()
         wished_per_day = WISHED_PER_ROW * SECONDS_PER_DAY / series.period
-        conversion = convert_run(run, 1, wished_per_day, _silent)
+        conversion = convert_run(run, 1, wished_per_day, silent)
         seconds = trained - started, time.monotonic() - trained
         manifest, model = conversion.manifest, conversion.model
         shipped = shipped_model(manifest, model)
-        outcome = _outcome(shipped, series, _numbers(run, manifest), len(model), seconds)
+        outcome = outcome_of(shipped, series, numbers_of(run, manifest), len(model), seconds)
         checks = conversion.verdict.checks
         verdict: Figures = {
             "passed": float(conversion.verdict.passed),
@@ -76,7 +76,7 @@ class DepthSubject:
 def injected_precision(run: "Run", series: Series, seed: int) -> float:
     """Average precision of the float model on faults in rows that no training saw."""
     from convert.convert_run import held_out
-    from train.cell import CellConfig
+    from train.cell_config import CellConfig
     from train.prepare import standard_rows
     from train.selection import Candidate, judge
 

@@ -88,7 +88,7 @@ def made_manifest(scratch: Path) -> "Manifest":
     """The healthy machine's linear model, calibrated, with its diagnosis."""
     from convert.convert_run import calibrated
     from convert.diagnosis_section import diagnosis_of_run
-    from train.cell import CellConfig
+    from train.cell_config import CellConfig
     from train.fit import Budget
     from train.recording import write_recording
     from train.simulate import simulate, write_settings
@@ -99,8 +99,8 @@ def made_manifest(scratch: Path) -> "Manifest":
     write_recording(data / "healthy.csv", simulate(HEALTHY_ROWS, 0))
     write_settings(data / "channels.yaml")
     request = Request(data=(data,), out=scratch / "run", name="pump", model="linear")
-    run = train_run(request, CellConfig(channels=0), Budget(seed=0), _silent, _silent)
-    diagnosis, judgement = diagnosis_of_run(run, _silent)
+    run = train_run(request, CellConfig(channels=0), Budget(seed=0), silent, silent)
+    diagnosis, judgement = diagnosis_of_run(run, silent)
     if judgement is not None:
         click.echo(judgement.sentence(), err=True)
     return replace(calibrated(run, b"", 1, 1.0), diagnosis=diagnosis)
@@ -207,7 +207,7 @@ def _on(record: "Record") -> bool:
     return record.alarm and record.kind is not None
 
 
-def _silent(*progress: object) -> None:
+def silent(*progress: object) -> None:
     """Progress of the stages; the benchmark has its own."""
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from edge_runtime.score import ScoreConstants
 from train.cell import AnomalyGatedGRU
 from train.quiet import quiet_stderr
-from train.selection import SETTLING, _constants, _parts, _scores
+from train.selection import SETTLING, clean_constants, smoothed_parts, total_scores
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -54,12 +54,14 @@ def score_constants(
     forecast: Float32, doubt: Float32, values: Float32, mask: Float32, exogenous: Bools
 ) -> ScoreConstants:
     """The score's constants from one clean stream, each [n, channels]."""
-    return _constants((values - forecast) * mask, values, doubt, mask, exogenous)
+    return clean_constants((values - forecast) * mask, values, doubt, mask, exogenous)
 
 
 def score_rows(
     forecast: Float32, doubt: Float32, values: Float32, mask: Float32, constants: ScoreConstants
 ) -> Float64:
     """The score [n] of one stream [n, channels]; while it settles it has its first value."""
-    scores = _scores(_parts((values - forecast) * mask, values, doubt, mask, constants), constants)
+    scores = total_scores(
+        smoothed_parts((values - forecast) * mask, values, doubt, mask, constants), constants
+    )
     return np.concatenate([np.full(SETTLING, scores[0]), scores])

@@ -15,7 +15,8 @@ import tensorflow as tf
 from benchmarks.gate_variants import Variant, shown
 from benchmarks.series import Series
 from train.batches import Rows, draw_batch, window_length
-from train.cell import AnomalyGatedGRU, CellConfig
+from train.cell import AnomalyGatedGRU
+from train.cell_config import CellConfig
 from train.fit import SHORTEST_CHECK, VALIDATION_WINDOWS, Budget, Trainer
 from train.highway import fit_highway, innovation_scale
 from train.model_choice import FEWEST_STEPS, STEPS_PER_ROW, joined
@@ -128,7 +129,7 @@ def untrained(variant: Variant, train: Rows, exogenous: Bools, seed: int) -> Ano
     config = CellConfig(channels=len(exogenous), gate_layers=int(variant.gate))
     if not variant.trained:
         config = replace(config, gru_layers=0)
-    highway = fit_highway(train.values, train.masks, config.order)
+    highway = fit_highway(train.values, train.masks, config.order, config.highway)
     scale = innovation_scale(train.values, train.masks, highway)
     gated = (~exogenous).astype(np.float32)
     moving = np.concatenate(train.values).std(axis=0) > 0

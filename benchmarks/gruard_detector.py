@@ -68,13 +68,13 @@ class GruardDetector:
     def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, Outcome]:
         """Outcomes of the int8 model and of its float twin, which share the threshold."""
         from convert.convert_run import calibrated, exported, float_twin, shipped_model
-        from train.cell import CellConfig
+        from train.cell_config import CellConfig
 
         started = time.monotonic()
         run = self._train(series, seed, scratch)
         trained = time.monotonic()
         config = CellConfig(**run.config.sizes)
-        model, float_model = (b"", b"") if config.linear else exported(run, config, _silent)
+        model, float_model = (b"", b"") if config.linear else exported(run, config, silent)
         wished_per_day = WISHED_PER_ROW * SECONDS_PER_DAY / series.period
         manifest = calibrated(run, model, 1, wished_per_day)
         seconds = trained - started, time.monotonic() - trained
@@ -82,30 +82,30 @@ class GruardDetector:
         if not config.linear:  # a linear model has no graph, and is in float already
             twins[f"{self.name}-float"] = float_twin(manifest, float_model), len(float_model)
         return {
-            name: _outcome(twin, series, _numbers(run, manifest), size, seconds)
+            name: outcome_of(twin, series, numbers_of(run, manifest), size, seconds)
             for name, (twin, size) in twins.items()
         }
 
     def _train(self, series: Series, seed: int, scratch: Path) -> "Run":
-        from train.cell import CellConfig
+        from train.cell_config import CellConfig
         from train.fit import Budget
         from train.train_run import Request, train_run
 
         variant = VARIANTS[self.variant]
-        data = _write(series, scratch / "data")
+        data = write_series(series, scratch / "data")
         request = Request(
             data=(data,), out=scratch / "run", name="benchmark", **dict(variant.request)
         )
         sizes = CellConfig(channels=0, **dict(variant.cell))
         budget = Budget(seed=seed) if self.steps is None else Budget(seed=seed, steps=self.steps)
-        return train_run(request, sizes, budget, _silent, _silent)
+        return train_run(request, sizes, budget, silent, silent)
 
 
-def _silent(*progress: object) -> None:
+def silent(*progress: object) -> None:
     """Progress of the stages; the benchmark has its own."""
 
 
-def _write(series: Series, folder: Path) -> Path:
+def write_series(series: Series, folder: Path) -> Path:
     """The clean recordings as CSV files with a settings file, as a user has them."""
     folder.mkdir()
     for index, recording in enumerate(series.train):
@@ -116,7 +116,7 @@ def _write(series: Series, folder: Path) -> Path:
     return folder
 
 
-def _outcome(
+def outcome_of(
     model: "Model",
     series: Series,
     numbers: tuple[int, int],
@@ -137,7 +137,7 @@ def _outcome(
     )
 
 
-def _numbers(run: "Run", manifest: "Manifest") -> tuple[int, int]:
+def numbers_of(run: "Run", manifest: "Manifest") -> tuple[int, int]:
     """How many numbers lie inside the graph, and how many float ones the host keeps beside it."""
     beside = [
         *(getattr(manifest.forecast, f.name) for f in fields(manifest.forecast)),

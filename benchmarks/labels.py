@@ -162,7 +162,7 @@ def _cell(values: Sequence[float | None]) -> str:
 
 
 def _trained(scratch: Path, seed: int, count: int, steps: int) -> "Run":
-    from train.cell import CellConfig
+    from train.cell_config import CellConfig
     from train.fit import Budget
     from train.train_run import Request, train_run
 
@@ -174,16 +174,16 @@ def _trained(scratch: Path, seed: int, count: int, steps: int) -> "Run":
         most_labelled=count,
     )
     budget = Budget(steps=steps, seed=seed)
-    return train_run(request, CellConfig(channels=0), budget, _silent, _silent)
+    return train_run(request, CellConfig(channels=0), budget, silent, silent)
 
 
 def _model(run: "Run", as_float: bool) -> "Model":
     from benchmarks.gruard_detector import SECONDS_PER_DAY, WISHED_PER_ROW
     from convert.convert_run import calibrated, exported, float_twin, shipped_model
-    from train.cell import CellConfig
+    from train.cell_config import CellConfig
     from train.simulate import PERIOD
 
-    model, float_model = exported(run, CellConfig(**run.config.sizes), _silent)
+    model, float_model = exported(run, CellConfig(**run.config.sizes), silent)
     manifest = calibrated(run, model, 1, WISHED_PER_ROW * SECONDS_PER_DAY / PERIOD)
     return float_twin(manifest, float_model) if as_float else shipped_model(manifest, model)
 
@@ -196,7 +196,7 @@ def _watched(model: "Model", test: "TestRecording") -> tuple[np.ndarray, np.ndar
     return rollout.score.astype(np.float64), alarms
 
 
-def _silent(*progress: object) -> None:
+def silent(*progress: object) -> None:
     """Progress of the stages; the benchmark has its own."""
 
 

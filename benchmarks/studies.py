@@ -21,7 +21,7 @@ import click
 
 from benchmarks.judge import Figures
 from benchmarks.series import Load, Series
-from benchmarks.tasks import ONE_THREAD, QUIET, Say, _ignore_interrupt, read_result
+from benchmarks.tasks import ONE_THREAD, QUIET, Say, ignore_interrupt, read_result
 from train.run_folder import json_bytes, write_atomically
 
 INTERRUPTED = 130
@@ -98,7 +98,7 @@ def run_studies(studies: Sequence[Study], folder: Path, jobs: int, say: Say) -> 
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.update(ONE_THREAD | QUIET)
     executor = ProcessPoolExecutor(
-        jobs, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
+        jobs, multiprocessing.get_context("spawn"), initializer=ignore_interrupt
     )
     failed: list[str] = []
     try:

@@ -82,7 +82,7 @@ def run_tasks(tasks: Sequence[Task], folder: Path, jobs: int, say: Say) -> list[
     os.environ.update(ONE_THREAD | QUIET)
     progress = _Progress(tasks, folder, jobs, say)
     executor = ProcessPoolExecutor(
-        jobs, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
+        jobs, multiprocessing.get_context("spawn"), initializer=ignore_interrupt
     )
     try:
         futures = {executor.submit(measure, task, folder): task for task in waiting}
@@ -164,6 +164,6 @@ def _collect(futures: Mapping[Future[float], Task], progress: _Progress) -> list
     return failed
 
 
-def _ignore_interrupt() -> None:
+def ignore_interrupt() -> None:
     # Ctrl-C reaches every process of the terminal; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

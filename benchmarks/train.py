@@ -20,7 +20,8 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.machine import machine
-from train.cell import AnomalyGatedGRU, CellConfig
+from train.cell import AnomalyGatedGRU
+from train.cell_config import CellConfig
 from train.fit import CLIP_NORM, LEARNING_RATE, Trainer
 from train.highway import Highway
 from train.quiet import quiet_stderr

@@ -34,7 +34,7 @@ from train.linear import fold_weights
 from train.run_folder import Run
 
 if TYPE_CHECKING:
-    from train.cell import CellConfig
+    from train.cell_config import CellConfig
 
 Float32 = npt.NDArray[np.float32]
 Say = Callable[[str], None]
@@ -61,7 +61,7 @@ class Conversion:
 
 def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conversion:
     """Convert `run`; the verdict says whether the result may ship."""
-    from train.cell import CellConfig
+    from train.cell_config import CellConfig
 
     config = CellConfig(**run.config.sizes)
     stream = validation_stream(run)

@@ -22,7 +22,7 @@ from edge_runtime.flatbuffer import GraphSummary
 from edge_runtime.interpreter import HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.score import PARTS, score_constants
 from train.run_folder import Run
-from train.score_shapes import absent_error, inverse_root, residual_scale
+from train.score_shapes import absent_error, centre_of, inverse_root, residual_scale
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -33,7 +33,6 @@ QUICK, PATIENT = (0.2, 0.1), (0.03, 0.03)  # attack, decay
 WHITE = 1.5  # deviation of smoothed clean parts, over what white noise would leave
 # With one channel residual and distance say the same: where it stands is half of what is known.
 LONE_LEVEL = 1.5
-SMALLEST_DEVIATION = 1e-3
 FALLBACK_SMOOTHING, FALLBACK_SLACK = 0.1, 1.0
 FALLBACK_MARGIN = 1.5  # over the largest value clean rows ever showed
 FEWEST_SAME, FEWEST_MISSING = 32, 48
@@ -163,7 +162,7 @@ def _clustering(unseen: Sequence[Rollout], part: int) -> float:
 
 
 def with_score_centres(draft: m.Manifest, unseen: Sequence[Rollout]) -> m.Manifest:
-    """Mean and deviation of the smoothed parts on settled rows the model never saw.
+    """Centre and deviation of the smoothed parts on settled rows the model never saw.
 
     Raises GruardError when no row has settled.
     """
@@ -179,8 +178,7 @@ def with_score_centres(draft: m.Manifest, unseen: Sequence[Rollout]) -> m.Manife
     smooth = [rescored(r, score_constants(draft)) for r in unseen]
     parts = np.concatenate([r.parts[r.settled] for r in smooth]).astype(np.float64)
     terms = np.concatenate([r.terms[r.settled] for r in smooth]).astype(np.float64)
-    deviation = np.maximum(parts.std(axis=0), SMALLEST_DEVIATION)
-    return _centred(draft, parts.mean(axis=0), deviation, terms.mean(axis=0))
+    return _centred(draft, *centre_of(parts), terms.mean(axis=0))
 
 
 def _centred(draft: m.Manifest, mean: Float64, std: Float64, terms: Float64) -> m.Manifest:

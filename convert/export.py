@@ -18,7 +18,8 @@ from edge_runtime.errors import GruardError
 from edge_runtime.flatbuffer import read_graph
 from edge_runtime.graph_rules import graph_faults, signature
 from edge_runtime.step import GRAPH_FORECAST_CLIP, GRAPH_INNOVATION_CLIP
-from train.cell import CellConfig, cell_step, split_linear
+from train.cell import cell_step, split_linear
+from train.cell_config import CellConfig
 from train.quiet import quiet_stderr
 
 Float32 = npt.NDArray[np.float32]

@@ -25,7 +25,7 @@ def revalidate(bundle_folder: Path, run_folder: Path) -> Verdict:
     detector, float_model = Detector(bundle), b""
     if not bundle.manifest.linear:
         from convert.export import export_float
-        from train.cell import CellConfig
+        from train.cell_config import CellConfig
 
         float_model = export_float(run.weights, CellConfig(**run.config.sizes))
     # The diagnosis changes neither score nor alarm, and would only take time.

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from edge_runtime.manifest import Channel
-    from train.cell import CellConfig
+    from train.cell_config import CellConfig
     from train.run_folder import Run
 
 Float32 = npt.NDArray[np.float32]
@@ -42,7 +42,8 @@ def machine_rows(count: int, seed: int) -> Float32:
 
 def write_run(path: Path, name: str = NAME, gru_layers: int = 1, gate_layers: int = 1) -> None:
     """A finished run folder at `path`, as training leaves it."""
-    from train.cell import AnomalyGatedGRU, CellConfig
+    from train.cell import AnomalyGatedGRU
+    from train.cell_config import CellConfig
     from train.highway import fit_highway, innovation_scale
     from train.linear import highway_arrays
     from train.prepare import standard_rows
@@ -63,7 +64,7 @@ def write_run(path: Path, name: str = NAME, gru_layers: int = 1, gate_layers: in
 
 def write_linear_run(path: Path) -> None:
     """A finished run folder of the same machine without gate and GRU."""
-    from train.cell import CellConfig
+    from train.cell_config import CellConfig
     from train.linear import fit_linear
     from train.prepare import standard_rows
 
@@ -126,7 +127,7 @@ def write_bundle(run_path: Path, folder: Path) -> Path:
     from convert.rollout import roll
     from convert.streams import faulty_twin
     from edge_runtime.manifest import Validation
-    from train.cell import CellConfig
+    from train.cell_config import CellConfig
     from train.prepare import standard_rows
     from train.run_folder import read_run
 

@@ -71,6 +71,13 @@ def cli() -> None:
     help="Lags of the linear forecast the GRU corrects.",
 )
 @click.option(
+    "--highway",
+    default="full",
+    show_default=True,
+    type=click.Choice(["full", "channel", "none"]),
+    help="The linear forecast: of all channels, of each channel's own past, or none.",
+)
+@click.option(
     "--steps",
     default=1000,
     show_default=True,
@@ -96,12 +103,13 @@ def fit(data: tuple[Path, ...], out: Path, name: str | None, **options) -> None:
     import os
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from train.cell import CellConfig
+    from train.cell_config import CellConfig
     from train.fit import Budget
     from train.train_run import Request, train_run
 
     sizes = {k: options.pop(k) for k in list(options) if k.startswith(("gru_", "gate_", "head_"))}
-    config = CellConfig(channels=0, order=options.pop("order"), **sizes)
+    linear = {k: options.pop(k) for k in ("order", "highway")}
+    config = CellConfig(channels=0, **linear, **sizes)
     budget = Budget(steps=options.pop("steps"), seed=options.pop("seed"))
     request = Request(data=data, out=out, name=name or out.resolve().name, **options)
     train_run(request, config, budget, progress.say, progress.report)

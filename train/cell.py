@@ -13,9 +13,7 @@ k is the mask without the gates that are held open (exogenous channels, re-synch
 g is open there whatever the logit says. d starts at zero: the untrained model is the linear one.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -29,6 +27,7 @@ from edge_runtime.step import (
     GRAPH_INNOVATION_CLIP,
     INNOVATION_CLIP,
 )
+from train.cell_config import CellConfig
 from train.highway import Highway
 
 Float32 = npt.NDArray[np.float32]
@@ -36,31 +35,6 @@ Float32 = npt.NDArray[np.float32]
 Groups = Sequence[Sequence[tf.Tensor]]
 # linear(groups, kernel, bias, outputs): FC over everything in the groups, split into equal outputs.
 Linear = Callable[[Groups, tf.Tensor, tf.Tensor, int], list[tf.Tensor]]
-
-
-@dataclass(frozen=True)
-class CellConfig:
-    """Sizes of the model. `order` is the number of lags of the linear highway.
-
-    No `gru_layers`: nothing corrects the highway. No `gate_layers`: every reading is trusted.
-    """
-
-    channels: int
-    gru_layers: int = 1
-    gru_units: int = 32
-    gate_layers: int = 1
-    gate_units: int = 32
-    head_layers: int = 0
-    order: int = 5
-
-    @property
-    def linear(self) -> bool:
-        """Whether the highway is all there is."""
-        return self.gru_layers == self.gate_layers == 0
-
-    def to_dict(self) -> dict[str, int]:
-        """Plain JSON form."""
-        return dataclasses.asdict(self)
 
 
 def fused_linear(

@@ -16,7 +16,8 @@ import tensorflow as tf
 
 from edge_runtime.errors import GruardError
 from train.batches import Rows, draw_batch, window_length
-from train.cell import AnomalyGatedGRU, CellConfig
+from train.cell import AnomalyGatedGRU
+from train.cell_config import CellConfig
 from train.highway import fit_highway, innovation_scale
 from train.labelled import NO_LABELS, Labelled, draw_labelled
 from train.linear import highway_arrays
@@ -70,7 +71,7 @@ def fit(
     the same settings is continued; a foreign one is an error. `report` is called after every step
     with the losses.
     """
-    highway = fit_highway(train.values, train.masks, config.order)
+    highway = fit_highway(train.values, train.masks, config.order, config.highway)
     scale = innovation_scale(train.values, train.masks, highway)
     gated = (~exogenous).astype(np.float32)
     moving = np.concatenate(train.values).std(axis=0) > 0

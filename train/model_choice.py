@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from train.batches import Float32, Rows
-from train.cell import CellConfig
+from train.cell_config import CellConfig
 from train.fit import Budget, Report, fit, write_metrics
 from train.labelled import NO_LABELS, Labelled
 from train.linear import fit_linear, fit_plain
@@ -71,13 +71,13 @@ def fit_model(
     linear = replace(sizes, gru_layers=0, gate_layers=0)
     ungated = replace(sizes, gate_layers=0)
     if model == "linear":
-        return Fitted(linear, _linear(material, sizes.order, say), {})
+        return Fitted(linear, _linear(material, linear, say), {})
     network = ungated if model == "gru" else sizes
     weights = _train_network(network, material, budget, out, say, report)
     if model != "auto":
         return Fitted(network, weights, {})
     candidates = [
-        Candidate("linear", linear, fit_plain(material.train, sizes.order)),
+        Candidate("linear", linear, fit_plain(material.train, sizes.order, sizes.highway)),
         Candidate("gru", ungated, weights),
         Candidate("gated", sizes, weights),
     ]
@@ -90,7 +90,7 @@ def fit_model(
         f"taken (a larger model must gain {MARGIN:g})"
     )
     if chosen.sizes.linear:
-        return Fitted(linear, _linear(material, sizes.order, say), precisions)
+        return Fitted(linear, _linear(material, linear, say), precisions)
     return Fitted(chosen.sizes, without_unused(weights, chosen.sizes), precisions)
 
 
@@ -108,10 +108,10 @@ def without_unused(weights: Mapping[str, Float32], sizes: CellConfig) -> dict[st
     return {k: v for k, v in weights.items() if not k.startswith(("gate_", "logit_"))}
 
 
-def _linear(material: Material, order: int, say: Say) -> dict[str, Float32]:
+def _linear(material: Material, sizes: CellConfig, say: Say) -> dict[str, Float32]:
     rows = joined(material.train, material.validate, material.calibrate)
     say("fitting the linear highway, and one for each fold of the clean rows")
-    return fit_linear(rows, order)
+    return fit_linear(rows, sizes.order, sizes.highway)
 
 
 def _train_network(

@@ -37,7 +37,7 @@ class Config:
     name: str
     period: float | None
     channels: tuple[Channel, ...]
-    sizes: dict[str, int]
+    sizes: dict[str, Any]
     seed: int
     data_sha256: str
     selection: Mapping[str, float] = field(default_factory=dict)

@@ -22,11 +22,12 @@ from edge_runtime.score import (
     update_score,
 )
 from train.batches import Rows
-from train.cell import AnomalyGatedGRU, CellConfig
+from train.cell import AnomalyGatedGRU
+from train.cell_config import CellConfig
 from train.disturbance import disturb, habits
 from train.faults import inject
 from train.highway import Highway
-from train.score_shapes import absent_error, inverse_root, residual_scale
+from train.score_shapes import absent_error, centre_of, inverse_root, residual_scale
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -40,7 +41,6 @@ MOST_ROWS = 3000
 SPACING = 120  # rows per fault
 SIZES = (0.5, 8.0)  # channel scales
 SETTLING = 32
-SMALLEST_DEVIATION = 1e-3
 ATTACK, DECAY = 0.2, 0.1
 
 
@@ -140,8 +140,10 @@ def _precision(candidate: Candidate, streams: Streams, exogenous: Bools) -> floa
     out = forecasts(candidate, streams.values, streams.masks, exogenous)
     innovations = (streams.values - out["forecast"]) * streams.masks
     every = list(zip(innovations, streams.values, out["doubt"], streams.masks, strict=True))
-    constants = _constants(*every[0], exogenous)
-    scores = np.concatenate([_scores(_parts(*stream, constants), constants) for stream in every])
+    constants = clean_constants(*every[0], exogenous)
+    scores = np.concatenate(
+        [total_scores(smoothed_parts(*stream, constants), constants) for stream in every]
+    )
     return average_precision(scores, streams.faulty[:, SETTLING:].ravel())
 
 
@@ -160,7 +162,7 @@ def forecasts(
     return {"forecast": forecast, "doubt": np.broadcast_to(doubt, forecast.shape)}
 
 
-def _constants(
+def clean_constants(
     innovation: Float32, value: Float32, doubt: Float32, mask: Float32, exogenous: Bools
 ) -> ScoreConstants:
     """The score's constants from the clean stream [n, channels], settled."""
@@ -181,12 +183,12 @@ def _constants(
         log_table=numerics.log_table(),
         scored=(~exogenous).astype(np.float32),
     )
-    smooth = _parts(innovation, value, doubt, mask, neutral)
-    deviation = np.maximum(smooth.std(axis=0), SMALLEST_DEVIATION)
-    return replace(neutral, part_mean=smooth.mean(axis=0), part_std=deviation)
+    smooth = smoothed_parts(innovation, value, doubt, mask, neutral)
+    centre, deviation = (array.astype(np.float32) for array in centre_of(smooth))
+    return replace(neutral, part_mean=centre, part_std=deviation)
 
 
-def _parts(
+def smoothed_parts(
     innovation: Float32, value: Float32, doubt: Float32, mask: Float32, constants: ScoreConstants
 ) -> Float32:
     """Smoothed score parts [n - SETTLING, 4] of one stream."""
@@ -202,5 +204,5 @@ def _parts(
     return np.array(smooth)
 
 
-def _scores(smooth: Float32, constants: ScoreConstants) -> Float64:
+def total_scores(smooth: Float32, constants: ScoreConstants) -> Float64:
     return np.array([total_score(parts, constants) for parts in smooth], np.float64)

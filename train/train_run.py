@@ -10,7 +10,7 @@ from edge_runtime.errors import GruardError
 from edge_runtime.manifest import Channel
 from edge_runtime.standardise import channel_scaler
 from train.batches import Rows
-from train.cell import CellConfig
+from train.cell_config import CellConfig
 from train.fit import Budget, Report
 from train.labelled import labelled_rows
 from train.model_choice import (

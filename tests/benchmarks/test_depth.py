@@ -7,7 +7,8 @@ import pytest
 from benchmarks.accuracy_report import Result
 from benchmarks.depth import tables, verdict
 from benchmarks.depth_subject import DEPTHS, FAILED
-from train.cell import CellConfig, weight_shapes
+from train.cell import weight_shapes
+from train.cell_config import CellConfig
 
 COSTS = {"parameters": 9.0, "model_bytes": 1234.0, "training_seconds": 1.0,
          "conversion_seconds": 2.0, "injected_precision": 0.5, "vus_pr": 0.75}  # fmt: skip

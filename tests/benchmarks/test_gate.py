@@ -188,7 +188,7 @@ def material() -> Material:
 
 @pytest.mark.slow
 def test_the_usual_variants_train_as_the_product_does(tmp_path: Path) -> None:
-    from train.cell import CellConfig
+    from train.cell_config import CellConfig
 
     given = material()
     trained = train_variant(VARIANTS["gated"], given, TINY)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import series as sources
-from benchmarks.gruard_detector import VARIANTS, GruardDetector, _write
+from benchmarks.gruard_detector import VARIANTS, GruardDetector, write_series
 from benchmarks.judge import judge
 from train.recording import Recording, read_recordings
 from train.settings import find_settings, load_settings
@@ -34,7 +34,7 @@ def machine() -> sources.Series:
 
 
 def test_it_is_given_what_a_user_has(machine: sources.Series, tmp_path: Path) -> None:
-    folder = _write(machine, tmp_path / "data")
+    folder = write_series(machine, tmp_path / "data")
     dataset = read_recordings([folder], PERIOD)
     for found, given in zip(dataset.recordings, machine.train, strict=True):
         np.testing.assert_array_equal(found.values, given.values)
@@ -45,7 +45,7 @@ def test_it_is_given_what_a_user_has(machine: sources.Series, tmp_path: Path) ->
 
 
 def test_variants_change_what_exists() -> None:
-    from train.cell import CellConfig
+    from train.cell_config import CellConfig
     from train.train_run import Request
 
     for name, variant in VARIANTS.items():

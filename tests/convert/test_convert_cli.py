@@ -249,7 +249,7 @@ def test_audit_refuses_the_float_step_with_the_reason(
     call: Call, tiny_run: Run, tmp_path: Path
 ) -> None:
     from convert.export import export_float
-    from train.cell import CellConfig
+    from train.cell_config import CellConfig
 
     file = tmp_path / "float.tflite"
     file.write_bytes(export_float(tiny_run.weights, CellConfig(**tiny_run.config.sizes)))

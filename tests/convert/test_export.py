@@ -12,7 +12,8 @@ from edge_runtime.flatbuffer import GraphSummary, read_graph
 from edge_runtime.graph_rules import ALLOWED_OPERATORS, graph_faults, signature
 from edge_runtime.interpreter import FloatGraph, Int8Graph
 from edge_runtime.step import GRAPH_FORECAST_CLIP, GRAPH_INNOVATION_CLIP
-from train.cell import AnomalyGatedGRU, CellConfig, cell_step, fused_linear
+from train.cell import AnomalyGatedGRU, cell_step, fused_linear
+from train.cell_config import CellConfig
 from train.highway import Highway
 from train.quiet import quiet_stderr
 

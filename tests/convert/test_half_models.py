@@ -23,7 +23,7 @@ from edge_runtime.interpreter import Int8Graph
 from edge_runtime.record import Sample
 from edge_runtime.score import PARTS
 from edge_runtime.step import Model, build_model
-from train.cell import CellConfig
+from train.cell_config import CellConfig
 from train.run_folder import Run, npz_bytes, read_run
 
 pytestmark = pytest.mark.slow

@@ -24,7 +24,7 @@ from edge_runtime.flatbuffer import read_graph
 from edge_runtime.interpreter import KERNEL_ID, Int8Graph
 from edge_runtime.manifest import Manifest
 from edge_runtime.step import Model, build_model
-from train.cell import CellConfig
+from train.cell_config import CellConfig
 from train.run_folder import Run
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ def test_the_int8_step_is_allowed(step: GraphSummary) -> None:
 
 def test_the_float_step_is_refused(tiny_run: "Run") -> None:  # type: ignore[name-defined]  # noqa: F821
     from convert.export import export_float
-    from train.cell import CellConfig
+    from train.cell_config import CellConfig
 
     model = export_float(tiny_run.weights, CellConfig(**tiny_run.config.sizes))
     found = faults(read_graph(model, "float"))

@@ -16,13 +16,13 @@ from edge_runtime.step import Model, Recurrent, advance, forecast, start_recurre
 from edge_runtime.tiers import Phase
 from train.cell import (
     AnomalyGatedGRU,
-    CellConfig,
     Linear,
     cell_step,
     fused_linear,
     split_linear,
     weight_shapes,
 )
+from train.cell_config import CellConfig
 from train.highway import Highway
 
 TOLERANCE = 1e-4
@@ -137,7 +137,8 @@ def runtime_model(model: AnomalyGatedGRU, linear: Linear) -> Model:
     one, zero, square = np.ones(count), np.zeros((3, count)), np.eye(count)
     score = ScoreConstants(
         *(np.float32(0.1),) * 2, *(np.ones(4, np.float32),) * 3,
-        *(one.astype(np.float32),) * 2, zero.astype(np.float32), np.ones((3, 1), np.float32), square.astype(np.float32),
+        *(one.astype(np.float32),) * 2, zero.astype(np.float32), np.ones((3, 1), np.float32),
+        square.astype(np.float32),
         square.astype(np.float32), numerics.log_table(), one.astype(np.float32),
     )  # fmt: skip
     graph = WeightsGraph(model, linear)

@@ -11,7 +11,8 @@ import pytest
 
 from edge_runtime.errors import GruardError
 from train.batches import Rows, draw_batch, window_length
-from train.cell import CellConfig, weight_shapes
+from train.cell import weight_shapes
+from train.cell_config import CellConfig
 from train.fit import LABELLED_SHARE, Budget, Fit, _batches, fit
 from train.highway import fit_highway
 from train.labelled import NO_LABELS, Labelled

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from train.cell import AnomalyGatedGRU, CellConfig
+from train.cell import AnomalyGatedGRU
+from train.cell_config import CellConfig
 from train.highway import Highway
 from train.loss import (
     BURN_IN,

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from train.batches import Rows
-from train.cell import AnomalyGatedGRU, CellConfig
+from train.cell import AnomalyGatedGRU
+from train.cell_config import CellConfig
 from train.highway import fit_highway, innovation_scale
 from train.linear import highway_arrays
 from train.model_choice import FEWEST_NETWORK_ROWS, resolved, without_unused

@@ -7,7 +7,7 @@ import pytest
 
 from edge_runtime.errors import GruardError
 from train import model_choice
-from train.cell import CellConfig
+from train.cell_config import CellConfig
 from train.fit import Budget
 from train.labelled import NO_LABELS, Labelled
 from train.recording import Recording, write_recording

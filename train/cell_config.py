@@ -1,0 +1,33 @@
+"""The sizes of a model, known without TensorFlow: a linear detector needs none."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from train.highway import Kind
+
+
+@dataclass(frozen=True)
+class CellConfig:
+    """Sizes of the model. `order` is the number of lags of the linear highway.
+
+    No `gru_layers`: nothing corrects the highway. No `gate_layers`: every reading is trusted.
+    """
+
+    channels: int
+    gru_layers: int = 1
+    gru_units: int = 32
+    gate_layers: int = 1
+    gate_units: int = 32
+    head_layers: int = 0
+    order: int = 5
+    highway: Kind = "full"
+
+    @property
+    def linear(self) -> bool:
+        """Whether the highway is all there is."""
+        return self.gru_layers == self.gate_layers == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form."""
+        return dataclasses.asdict(self)
