@@ -90,6 +90,8 @@ def _check_constants(manifest: Manifest, source: str) -> None:
             raise GruardError(f"{source}: {name}: must be above 0, not {min(values)}")
     if not 1 <= alarm.m <= alarm.n or alarm.clear_after < 1:
         raise GruardError(f"{source}: alarm: 1 <= m <= n and clear_after >= 1 are expected")
+    if min(score.weights) < 0 or max(score.weights) <= 0:
+        raise GruardError(f"{source}: score.weights: none below 0 and one above 0 are expected")
     smoothings = {
         "score.attack": score.attack,
         "score.decay": score.decay,

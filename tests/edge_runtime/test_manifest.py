@@ -182,6 +182,8 @@ def test_no_divisor_may_be_zero_or_vanish_in_float32(path: Path, divisor: float)
         (("alarm", "m"), 4),  # of 3: could never ring
         (("alarm", "n"), 0),
         (("alarm", "clear_after"), 0),
+        (("score", "weights"), (0.0, 0.0, 0.0, 0.0)),  # no part counts: there is no largest
+        (("score", "weights"), (1.0, 1.0, -1.0, 1.0)),
         (("score", "attack"), 0.0),
         (("score", "decay"), -0.1),
         (("score", "decay"), 1.01),
