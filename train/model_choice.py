@@ -49,9 +49,14 @@ class Fitted:
     precisions: dict[str, float]
 
 
-def resolved(model: Model, clean_rows: int) -> Model:
-    """`model`, or linear instead of auto where a network cannot earn its place."""
-    return "linear" if model == "auto" and clean_rows < FEWEST_NETWORK_ROWS else model
+def resolved(model: Model, clean_rows: int, watched: int) -> Model:
+    """`model`, or linear instead of auto where a network cannot earn its place.
+
+    watched: channels that are scored. Nothing bears witness for or against a single one: a gate
+    would take whatever the machine does for a fault of its sensor.
+    """
+    hopeless = clean_rows < FEWEST_NETWORK_ROWS or watched < 2
+    return "linear" if model == "auto" and hopeless else model
 
 
 def fit_model(

@@ -76,7 +76,8 @@ def train_run(request: Request, sizes: CellConfig, budget: Budget, say: Say, rep
         say(f"warning: {warning}")
     period = settings.period or request.period or dataset.recordings[0].period
     clean = (*split.train, *split.validate, *split.calibrate)
-    model = resolved(request.model, sum(r.rows for r in clean))
+    watched = sum(not channel.exogenous for channel in settings.channels.values())
+    model = resolved(request.model, sum(r.rows for r in clean), watched)
     require_readings(split.train)
     # Cross-fitting needs no rows apart, so a linear model is scaled and fitted on all clean ones.
     channels = describe_channels(clean if model == "linear" else split.train, settings)
@@ -84,8 +85,8 @@ def train_run(request: Request, sizes: CellConfig, budget: Budget, say: Say, rep
     say(_describe(split, len(channels), period))
     if model != request.model:
         say(
-            f"fewer than {FEWEST_NETWORK_ROWS} clean rows: the linear detector it is (with more "
-            "rows, or with --model, a network is tried)"
+            f"fewer than {FEWEST_NETWORK_ROWS} clean rows, or one channel to watch: the linear "
+            "detector it is (--model gru or gated trains a network all the same)"
         )
     for sentence in _unlike_training(split, channels):
         say(f"warning: {sentence}")

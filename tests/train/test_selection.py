@@ -114,7 +114,8 @@ def test_without_its_gate_a_network_trusts_every_reading() -> None:
     assert (gated["doubt"] > 0).all() and (gated["forecast"] != a["forecast"]).any()
 
 
-def test_a_network_needs_rows() -> None:
-    assert resolved("auto", FEWEST_NETWORK_ROWS - 1) == "linear"
-    assert resolved("auto", FEWEST_NETWORK_ROWS) == "auto"
-    assert resolved("gated", 10) == "gated"
+def test_a_network_needs_rows_and_a_second_channel() -> None:
+    assert resolved("auto", FEWEST_NETWORK_ROWS - 1, 2) == "linear"
+    assert resolved("auto", FEWEST_NETWORK_ROWS, 1) == "linear"
+    assert resolved("auto", FEWEST_NETWORK_ROWS, 2) == "auto"
+    assert resolved("gated", 10, 1) == "gated"
