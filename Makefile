@@ -80,10 +80,10 @@ benchmark: $(READY) ## training speed, start-up, memory and step time on this ma
 benchmark-accuracy: $(READY) $(if $(PYTHON),,.venv/.benchmark) ## hours: gruard beside simpler detectors
 	$(PY) -m benchmarks.accuracy $(ARGS)
 
-benchmark-gate: $(READY) ## half an hour: the network with and without its gate
+benchmark-gate: $(READY) ## an hour: the network with and without its gate
 	$(PY) -m benchmarks.gate $(ARGS)
 
-benchmark-depth: $(READY) ## half an hour: networks of every depth, up to the int8 verdict
+benchmark-depth: $(READY) ## an hour: networks of every depth, up to the int8 verdict
 	$(PY) -m benchmarks.depth $(ARGS)
 
 benchmark-diagnosis: $(READY) ## minutes: are the right channel and kind of fault named?
