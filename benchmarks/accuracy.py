@@ -7,9 +7,7 @@ did not learn from. docs/accuracy.md says what is measured; this command writes 
 """
 
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +22,6 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("random", "static-z", "t2-ewma", "ar-sum", "var-t2", "gruard-linear", "gruard-gated")
 QUICK_STEPS = 100
-INTERRUPTED = 130
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -61,7 +58,7 @@ def main(
     Interrupted, the same command goes on where it stopped. To measure anew, remove --work.
     """
     from benchmarks.series import DATA, WATCH, catalogue
-    from benchmarks.tasks import plan, run_tasks
+    from benchmarks.tasks import plan, resumable, run_tasks
 
     folder = (work or ROOT / "runs" / "accuracy") / ("quick" if quick else "full")
     found = _chosen_series(catalogue(data or DATA, watch or WATCH, quick, _say), series)
@@ -70,16 +67,8 @@ def main(
     if not report_only:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_scratch(folder)
-        try:
+        with resumable(_say):
             failed = run_tasks(tasks, folder, jobs, _say)
-        except KeyboardInterrupt:
-            _say("interrupted; the same command goes on from here")
-            sys.exit(INTERRUPTED)
-        except BrokenProcessPool:
-            raise click.ClickException(
-                "a worker process died, perhaps for lack of memory; the same command goes on, "
-                "with --jobs 1 in less memory"
-            ) from None
     _report(folder, out or (folder if quick else ROOT / "docs"))
     if failed:
         raise click.ClickException(f"{len(failed)} failed: {'; '.join(failed)}")

@@ -86,6 +86,7 @@ def main(seeds: int, rows: int, as_json: bool) -> None:
 
 def made_manifest(scratch: Path) -> "Manifest":
     """The healthy machine's linear model, calibrated, with its diagnosis."""
+    from benchmarks.gruard_detector import silent
     from convert.convert_run import calibrated
     from convert.diagnosis_section import diagnosis_of_run
     from train.cell_config import CellConfig
@@ -205,10 +206,6 @@ def _read(event: "SimulatedFault", records: "Sequence[Record]", rise: int, rows:
 
 def _on(record: "Record") -> bool:
     return record.alarm and record.kind is not None
-
-
-def silent(*progress: object) -> None:
-    """Progress of the stages; the benchmark has its own."""
 
 
 if __name__ == "__main__":

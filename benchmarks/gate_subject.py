@@ -25,11 +25,6 @@ class GateSubject:
     name: str
     steps: int
 
-    @property
-    def seeded(self) -> bool:
-        """Always: also the faults of an untrained model depend on the seed."""
-        return True
-
     def measure(self, series: Series, seed: int, scratch: Path) -> Mapping[str, Figures]:
         """Figures by row; the gated variant also brings the row of the oracle."""
         from benchmarks.float_score import Seen, runner

@@ -162,6 +162,7 @@ def _cell(values: Sequence[float | None]) -> str:
 
 
 def _trained(scratch: Path, seed: int, count: int, steps: int) -> "Run":
+    from benchmarks.gruard_detector import silent
     from train.cell_config import CellConfig
     from train.fit import Budget
     from train.train_run import Request, train_run
@@ -178,7 +179,7 @@ def _trained(scratch: Path, seed: int, count: int, steps: int) -> "Run":
 
 
 def _model(run: "Run", as_float: bool) -> "Model":
-    from benchmarks.gruard_detector import SECONDS_PER_DAY, WISHED_PER_ROW
+    from benchmarks.gruard_detector import SECONDS_PER_DAY, WISHED_PER_ROW, silent
     from convert.convert_run import calibrated, exported, float_twin, shipped_model
     from train.cell_config import CellConfig
     from train.simulate import PERIOD
@@ -194,10 +195,6 @@ def _watched(model: "Model", test: "TestRecording") -> tuple[np.ndarray, np.ndar
     rollout = roll(model, test.values)
     alarms = np.array([record.alarm for record in rollout.records], bool)
     return rollout.score.astype(np.float64), alarms
-
-
-def silent(*progress: object) -> None:
-    """Progress of the stages; the benchmark has its own."""
 
 
 if __name__ == "__main__":

@@ -3,12 +3,9 @@
 A subject is a detector that brings finished figures instead of scores and alarms.
 """
 
-import multiprocessing
-import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -21,10 +18,8 @@ import click
 
 from benchmarks.judge import Figures
 from benchmarks.series import Load, Series
-from benchmarks.tasks import ONE_THREAD, QUIET, Say, ignore_interrupt, read_result
+from benchmarks.tasks import Say, read_result, workers
 from train.run_folder import json_bytes, write_atomically
-
-INTERRUPTED = 130
 
 
 class Subject(Protocol):
@@ -71,20 +66,6 @@ def chosen_series(known: Mapping[str, Load], patterns: Sequence[str]) -> dict[st
     return chosen
 
 
-def run_to_end(studies: Sequence[Study], folder: Path, jobs: int, say: Say) -> list[str]:
-    """`run_studies` for a command: Ctrl-C ends it with 130, a dead worker with a sentence."""
-    try:
-        return run_studies(studies, folder, jobs, say)
-    except KeyboardInterrupt:
-        say("interrupted; the same command goes on from here")
-        sys.exit(INTERRUPTED)
-    except BrokenProcessPool:
-        raise click.ClickException(
-            "a worker process died, perhaps for lack of memory; the same command goes on, "
-            "with --jobs 1 in less memory"
-        ) from None
-
-
 def run_studies(studies: Sequence[Study], folder: Path, jobs: int, say: Say) -> list[str]:
     """Do what is not done yet with `jobs` processes; the titles of the studies that failed.
 
@@ -96,12 +77,8 @@ def run_studies(studies: Sequence[Study], folder: Path, jobs: int, say: Say) -> 
     if not waiting:
         return []
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ.update(ONE_THREAD | QUIET)
-    executor = ProcessPoolExecutor(
-        jobs, multiprocessing.get_context("spawn"), initializer=ignore_interrupt
-    )
     failed: list[str] = []
-    try:
+    with workers(jobs) as executor:
         futures = {executor.submit(measure, study, folder): study for study in waiting}
         for count, future in enumerate(as_completed(futures), len(studies) - len(waiting) + 1):
             study = futures[future]
@@ -118,13 +95,6 @@ def run_studies(studies: Sequence[Study], folder: Path, jobs: int, say: Say) -> 
             left = minutes_left(waiting, taken, jobs)
             say(f"[{count}/{len(studies)}] {what}; about {left:.0f} min left")
         return failed
-    except BaseException:
-        # Training would go on for minutes before a worker looks up.
-        for child in multiprocessing.active_children():
-            child.terminate()
-        raise
-    finally:
-        executor.shutdown(cancel_futures=True)
 
 
 def minutes_left(waiting: Sequence[Study], taken: Mapping[Study, float | None], jobs: int) -> float:

@@ -8,8 +8,9 @@ import click
 
 from benchmarks.accuracy_report import Result, read_results
 from benchmarks.series import DATA, WATCH, catalogue
-from benchmarks.studies import Study, Subject, chosen_series, run_to_end
+from benchmarks.studies import Study, Subject, chosen_series, run_studies
 from benchmarks.study_report import write_page
+from benchmarks.tasks import resumable
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,7 +84,8 @@ def comparison_command(comparison: Comparison, summary: str) -> click.Command:
                 for name, load in found.items()
                 for subject in only or comparison.subjects
             ]
-            failed = run_to_end(studies, folder, jobs, _say)
+            with resumable(_say):
+                failed = run_studies(studies, folder, jobs, _say)
         results = read_results(folder)
         if not results:
             raise click.ClickException(f"{folder}: no result yet, nothing to report")

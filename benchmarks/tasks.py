@@ -8,15 +8,19 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import click
 
 from benchmarks.judge import Detector, judge
 from benchmarks.series import Load
@@ -30,6 +34,7 @@ ONE_THREAD = {
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
 }
+INTERRUPTED = 130
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 Say = Callable[[str], None]
@@ -79,14 +84,21 @@ def run_tasks(tasks: Sequence[Task], folder: Path, jobs: int, say: Say) -> list[
     say(f"{len(tasks) - len(waiting)} of {len(tasks)} measurements are there already")
     if not waiting:
         return []
-    os.environ.update(ONE_THREAD | QUIET)
     progress = _Progress(tasks, folder, jobs, say)
-    executor = ProcessPoolExecutor(
-        jobs, multiprocessing.get_context("spawn"), initializer=ignore_interrupt
-    )
-    try:
+    with workers(jobs) as executor:
         futures = {executor.submit(measure, task, folder): task for task in waiting}
         return _collect(futures, progress)
+
+
+@contextmanager
+def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes of one thread each, which end at once when anything goes wrong."""
+    os.environ.update(ONE_THREAD | QUIET)
+    executor = ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
+    )
+    try:
+        yield executor
     except BaseException:
         # Training would go on for minutes before a worker looks up.
         for child in multiprocessing.active_children():
@@ -94,6 +106,21 @@ def run_tasks(tasks: Sequence[Task], folder: Path, jobs: int, say: Say) -> list[
         raise
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def resumable(say: Say) -> Iterator[None]:
+    """For a command that does tasks: Ctrl-C ends it with 130, a dead worker with a sentence."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from here")
+        sys.exit(INTERRUPTED)
+    except BrokenProcessPool:
+        raise click.ClickException(
+            "a worker process died, perhaps for lack of memory; the same command goes on, "
+            "with --jobs 1 in less memory"
+        ) from None
 
 
 def measure(task: Task, folder: Path) -> float:
@@ -164,6 +191,6 @@ def _collect(futures: Mapping[Future[float], Task], progress: _Progress) -> list
     return failed
 
 
-def ignore_interrupt() -> None:
+def _ignore_interrupt() -> None:
     # Ctrl-C reaches every process of the terminal; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
