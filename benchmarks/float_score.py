@@ -51,10 +51,15 @@ def runner(model: AnomalyGatedGRU) -> Run:
 
 
 def score_constants(
-    forecast: Float32, doubt: Float32, values: Float32, mask: Float32, exogenous: Bools
+    forecast: Float32,
+    doubt: Float32,
+    values: Float32,
+    mask: Float32,
+    exogenous: Bools,
+    evidence: bool,
 ) -> ScoreConstants:
-    """The score's constants from one clean stream, each [n, channels]."""
-    return clean_constants((values - forecast) * mask, values, doubt, mask, exogenous)
+    """The score's constants from one clean stream, each [n, channels]; evidence: doubt counts."""
+    return clean_constants((values - forecast) * mask, values, doubt, mask, exogenous, evidence)
 
 
 def score_rows(

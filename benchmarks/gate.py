@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from benchmarks.accuracy_report import TITLES, Column, Result, ranking
 from benchmarks.gate_subject import GateSubject
-from benchmarks.gate_variants import ORACLE, ORACLE_MEANING, VARIANTS
+from benchmarks.gate_variants import HEARD, HEARD_MEANING, ORACLE, ORACLE_MEANING, VARIANTS
 from benchmarks.series import group_of
 from benchmarks.study_command import Comparison, comparison_command
 from benchmarks.study_report import groups_of, markdown, table
@@ -41,7 +41,7 @@ COLUMNS = (
 def tables(results: Sequence[Result]) -> str:
     """What each variant is, then its figures on all series and on those of each data set."""
     meanings = {name: variant.meaning for name, variant in VARIANTS.items()}
-    meanings[ORACLE] = ORACLE_MEANING
+    meanings |= {HEARD: HEARD_MEANING, ORACLE: ORACLE_MEANING}
     parts = [
         markdown(["variant", "what it is"], [[*pair] for pair in meanings.items()]),
         f"### All {len({result.series for result in results})} series",

@@ -56,10 +56,15 @@ class Watched:
         return threshold_at(self.calm, FALSE_SHARE)
 
 
-def watch(streams: FaultyStreams, seen: Seen, scale: Float32, exogenous: Bools) -> Watched:
-    """Scores and errors of all streams; the score's constants come from the clean one."""
+def watch(
+    streams: FaultyStreams, seen: Seen, scale: Float32, exogenous: Bools, evidence: bool
+) -> Watched:
+    """Scores and errors of all streams; the score's constants come from the clean one.
+
+    evidence: the gate's doubt counts in the score.
+    """
     every = list(zip(seen.forecast, seen.doubt, streams.values, streams.masks, strict=True))
-    constants = score_constants(*every[0], exogenous)
+    constants = score_constants(*every[0], exogenous, evidence)
     return Watched(
         streams=streams,
         constants=constants,

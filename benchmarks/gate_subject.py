@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.fitting import FLOAT32_BYTES
-from benchmarks.gate_variants import ORACLE, VARIANTS
+from benchmarks.gate_variants import HEARD, ORACLE, VARIANTS
 from benchmarks.judge import Figures, Outcome, judge
 from benchmarks.series import Series
 
@@ -26,7 +26,7 @@ class GateSubject:
     steps: int
 
     def measure(self, series: Series, seed: int, scratch: Path) -> Mapping[str, Figures]:
-        """Figures by row; the gated variant also brings the row of the oracle."""
+        """Figures by row; the gated variant also brings the heard gate and the oracle."""
         from benchmarks.float_score import Seen, runner
         from benchmarks.gate_measures import injected_figures, watch
         from benchmarks.gate_streams import faulty_streams, told
@@ -34,21 +34,27 @@ class GateSubject:
         from train.fit import Budget
 
         material = material_of(series)
-        trained = train_variant(VARIANTS[self.name], material, Budget(self.steps, seed=seed))
+        variant = VARIANTS[self.name]
+        trained = train_variant(variant, material, Budget(self.steps, seed=seed))
         # One scale for all variants, or an error of 1 would not mean the same.
         network = untrained(VARIANTS["gated"], material.train, material.exogenous, seed)
         run, scale = runner(trained.model), network.innovation_scale
         streams = faulty_streams(material.held_out, material.exogenous, seed)
         seen = run(streams.values, streams.masks)
-        watched = watch(streams, seen, scale, material.exogenous)
-        labelled = _labelled(series, material, trained, run, watched)
         facts: Figures = {"best_step": float(trained.best_step)}
-        rows = {self.name: injected_figures(watched) | labelled | facts}
+
+        def figures(heard: bool) -> Figures:
+            watched = watch(streams, seen, scale, material.exogenous, heard)
+            labelled = _labelled(series, material, trained, run, watched)
+            return injected_figures(watched) | labelled | facts
+
+        rows = {self.name: figures(variant.heard)}
         if self.name == "gated":
+            rows[HEARD] = figures(True)
             # Told what is faulty it forecasts; what it is shown and its doubt stay what they were.
             informed = Seen(run(*told(streams)).forecast, seen.doubt)
-            upper = injected_figures(watch(streams, informed, scale, material.exogenous))
-            rows[ORACLE] = upper | dict.fromkeys(labelled) | facts
+            upper = injected_figures(watch(streams, informed, scale, material.exogenous, False))
+            rows[ORACLE] = dict.fromkeys(rows[HEARD]) | upper | facts
         return rows
 
 

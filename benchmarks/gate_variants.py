@@ -25,7 +25,7 @@ class Variant:
 
     meaning: for the report. trained: False for the linear highway alone. faults: what is put into
     the training windows. protected: history and GRU are fed what the gate lets through, not the
-    reading as it came.
+    reading as it came. heard: the gate's evidence counts in the score.
     """
 
     meaning: str
@@ -33,6 +33,7 @@ class Variant:
     gate: bool = True
     faults: Faults = "usual"
     protected: bool = True
+    heard: bool = False
 
 
 VARIANTS: dict[str, Variant] = {
@@ -40,16 +41,18 @@ VARIANTS: dict[str, Variant] = {
     "plain": Variant("GRU without gate, trained on clean windows only", gate=False, faults="none"),
     "injected": Variant("GRU without gate, trained with faults (`--model gru`)", gate=False),
     "unprotected": Variant(
-        "the gate only counts in the score; readings go in raw", protected=False
+        "the gate only counts in the score; readings go in raw", protected=False, heard=True
     ),
     "gated": Variant("today's gate (`--model gated`)"),
     "curriculum": Variant(
         "today's gate, faults in training from large to small", faults="curriculum"
     ),
 }
+HEARD = "heard"
+HEARD_MEANING = "the same network, and its gate's evidence counts in the score"
 ORACLE = "oracle"
 ORACLE_MEANING = (
-    "today's gate, told by the mask which readings are faulty: what a perfect gate would keep out"
+    "the same network, told by the mask what is faulty: what a perfect gate would keep out"
 )
 
 

@@ -191,9 +191,10 @@ def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> M
         rows += run.rows["calibrate"]
         rollouts = roll_all(shipped_model(draft, model), rows)
         draft, clean = measured(draft, in_folds(rollouts), _lengths(rows))
-        # A network has seen the others; their shapes are telling, their size is not.
         unseen = clean[-len(run.rows["calibrate"]) :]
-    manifest = with_score_centres(with_smoothing(draft, unseen), unseen)
+    # What is usual must be told from all rows: a few hundred later ones may be all calm or all
+    # strange. Only the threshold insists on rows that the network never saw.
+    manifest = with_score_centres(with_smoothing(draft, clean), clean)
     manifest = with_fallback_limits(manifest, clean)
     manifest = with_state_limit(manifest, clean)
     shipped = shipped_model(manifest, model)

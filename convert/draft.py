@@ -1,7 +1,7 @@
 """The manifest as it grows: a neutral draft first, then constants measured on clean rows.
 
-Shapes of the score (residual scales, covariances) come from all clean rows; where it is centred,
-and every threshold, from rows that neither the forecaster nor those shapes saw.
+Shapes of the score (residual scales, covariances) and its centre come from all clean rows, each
+row measured by shapes that did not see it; thresholds from rows that no network saw either.
 """
 
 import math
@@ -31,6 +31,10 @@ Float64 = npt.NDArray[np.float64]
 # gain nothing. Where they are white, a long memory finds what no single reading shows.
 QUICK, PATIENT = (0.2, 0.1), (0.03, 0.03)  # attack, decay
 WHITE = 1.5  # deviation of smoothed clean parts, over what white noise would leave
+# A gate that learned from made-up faults alone doubts new habits of a healthy machine as readily as
+# faults: on real servers its evidence ranked them alike (docs/gate.md). From this many labelled
+# stretches on it has seen what its owner calls a fault, and is heard.
+FEWEST_LESSONS = 3
 # With one channel residual and distance say the same: where it stands is half of what is known.
 LONE_LEVEL = 1.5
 FALLBACK_SMOOTHING, FALLBACK_SLACK = 0.1, 1.0
@@ -62,7 +66,7 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
         forecast=forecast_constants(run.weights),
         score=m.Score(
             *QUICK,
-            (1.0, 1.0, level, float("logit" in graph.outputs)),
+            (1.0, 1.0, level, float(config.taught >= FEWEST_LESSONS)),
             (0.0,) * 4,
             (1.0,) * 4,
             ones,
@@ -142,40 +146,40 @@ def with_score_shapes(draft: m.Manifest, seen: Sequence[Rollout]) -> m.Manifest:
     return replace(draft, score=score)
 
 
-def with_smoothing(draft: m.Manifest, unseen: Sequence[Rollout]) -> m.Manifest:
-    """How long the score remembers, from clean rows the model never saw.
+def with_smoothing(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manifest:
+    """How long the score remembers.
 
     Patient where residual and distance average out as white noise does.
     """
-    ratios = [_clustering(unseen, PARTS.index(part)) for part in ("residual", "distance")]
+    ratios = [_clustering(clean, PARTS.index(part)) for part in ("residual", "distance")]
     attack, decay = PATIENT if np.mean(ratios) <= WHITE else QUICK
     return replace(draft, score=replace(draft.score, attack=attack, decay=decay))
 
 
-def _clustering(unseen: Sequence[Rollout], part: int) -> float:
+def _clustering(clean: Sequence[Rollout], part: int) -> float:
     """Deviation of a patiently smoothed clean part over what white noise would leave."""
     rate = PATIENT[0]
-    raw = [r.raw_parts[r.settled, part] for r in unseen]
+    raw = [r.raw_parts[r.settled, part] for r in clean]
     joined = np.concatenate(raw).astype(np.float64)
     smooth = np.concatenate([_smoothed(r - joined.mean(), rate) for r in raw])
     return float(smooth.std() / max(float(joined.std()), 1e-9) / np.sqrt(rate / (2 - rate)))
 
 
-def with_score_centres(draft: m.Manifest, unseen: Sequence[Rollout]) -> m.Manifest:
-    """Centre and deviation of the smoothed parts on settled rows the model never saw.
+def with_score_centres(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manifest:
+    """Centre and deviation of the smoothed parts on settled rows.
 
     Raises GruardError when no row has settled.
     """
-    parts = np.concatenate([r.raw_parts[r.settled] for r in unseen]).astype(np.float64)
+    parts = np.concatenate([r.raw_parts[r.settled] for r in clean]).astype(np.float64)
     if not len(parts):
         raise GruardError(
-            "the calibration rows end before the model has settled; "
+            "the clean rows end before the model has settled; "
             "record the healthy machine for longer"
         )
-    terms = np.concatenate([r.raw_terms[r.settled] for r in unseen]).astype(np.float64)
+    terms = np.concatenate([r.raw_terms[r.settled] for r in clean]).astype(np.float64)
     # The smoothed parts start from the mean of the unsmoothed ones, as on the device.
     draft = _centred(draft, parts.mean(axis=0), np.ones(len(PARTS)), terms.mean(axis=0))
-    smooth = [rescored(r, score_constants(draft)) for r in unseen]
+    smooth = [rescored(r, score_constants(draft)) for r in clean]
     parts = np.concatenate([r.parts[r.settled] for r in smooth]).astype(np.float64)
     terms = np.concatenate([r.terms[r.settled] for r in smooth]).astype(np.float64)
     return _centred(draft, *centre_of(parts), terms.mean(axis=0))

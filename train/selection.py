@@ -164,15 +164,23 @@ def forecasts(
 
 
 def clean_constants(
-    innovation: Float32, value: Float32, doubt: Float32, mask: Float32, exogenous: Bools
+    innovation: Float32,
+    value: Float32,
+    doubt: Float32,
+    mask: Float32,
+    exogenous: Bools,
+    evidence: bool = False,
 ) -> ScoreConstants:
-    """The score's constants from the clean stream [n, channels], settled."""
+    """The score's constants from the clean stream [n, channels], settled.
+
+    evidence: the gate's doubt counts. By made-up faults it would be judged by what it was taught.
+    """
     width, clean = innovation.shape[1], innovation[SETTLING:]
     scale = residual_scale(clean, mask[SETTLING:])
     neutral = ScoreConstants(
         attack=np.float32(ATTACK),
         decay=np.float32(DECAY),
-        weights=np.array([1, 1, 1, bool(doubt.any())], np.float32),
+        weights=np.array([1, 1, 1, evidence], np.float32),
         part_mean=np.zeros(4, np.float32),
         part_std=np.ones(4, np.float32),
         residual_scale=scale,

@@ -115,6 +115,7 @@ def train_run(request: Request, sizes: CellConfig, budget: Budget, say: Say, rep
         seed=budget.seed,
         data_sha256=fingerprint(dataset.recordings),
         selection=fitted.precisions,
+        taught=len(material.labelled.labels) if fitted.sizes.gate_layers else 0,
     )
     save_config(request.out, config)
     # The weights come last: their presence says that the run is finished.
