@@ -173,8 +173,7 @@ def with_score_centres(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manifes
     parts = np.concatenate([r.raw_parts[r.settled] for r in clean]).astype(np.float64)
     if not len(parts):
         raise GruardError(
-            "the clean rows end before the model has settled; "
-            "record the healthy machine for longer"
+            "the clean rows end before the model has settled; record the healthy machine for longer"
         )
     terms = np.concatenate([r.raw_terms[r.settled] for r in clean]).astype(np.float64)
     # The smoothed parts start from the mean of the unsmoothed ones, as on the device.

@@ -13,10 +13,10 @@ that was in clean rows: a sensor that has gone must not make the machine look he
 its gate's evidence count as 0.
 
 Each is smoothed exponentially (s <- s + a (part - s), with one constant while it rises and one
-while it falls) and standardised with centre and deviation of clean rows the model never saw. The
-score is the largest of the four, each times its weight: many small errors, one lost correlation, a
-strange place and a closed gate are different alarms, and none may dilute another. Higher is
-stranger.
+while it falls) and standardised with centre and deviation of clean rows. The score is the largest
+of the four, each times its weight: many small errors, one lost correlation, a strange place and a
+closed gate are different alarms, and none may dilute another. Higher is stranger. A gate that no
+labels have taught has the weight 0: it protects the state, and is not heard.
 """
 
 from dataclasses import dataclass

@@ -136,8 +136,7 @@ def test_a_linear_draft_has_no_tensors_and_the_hosts_kernel(
     assert straight.linear and straight.inputs == straight.outputs == {}
     assert list(straight.thresholds) == ["host-float32"]
     assert list(neutral.thresholds) == ["tflite-builtin"] and not neutral.linear
-    assert straight.score.weights == (1.0, 1.0, 1.0, 0.0)  # no gate, no evidence of one
-    assert neutral.score.weights == (1.0, 1.0, 1.0, 1.0)
+    assert straight.score.weights == (1.0, 1.0, 1.0, 0.0)
     assert (straight.score.attack, straight.score.decay) == draft.QUICK == (0.2, 0.1)
     assert set(straight.tables.softplus) == {0.0} and straight.tables.log == neutral.tables.log
     assert straight.tiers.warmup == 2 * len(linear_run.weights["highway"]) == 6
@@ -172,6 +171,14 @@ def test_a_short_recording_gets_a_shorter_warm_up(
     assert draft.draft_manifest(run, graph, 1).tiers.warmup == warmup
 
 
+def test_the_gate_is_heard_once_labels_have_taught_it(tiny_run: Run, graph: GraphSummary) -> None:
+    def heard(taught: int) -> float:
+        run = replace(tiny_run, config=replace(tiny_run.config, taught=taught))
+        return draft.draft_manifest(run, graph, 1).score.weights[PARTS.index("gate")]
+
+    assert [heard(taught) for taught in (0, 1, 2, 3, 10)] == [0, 0, 0, 1, 1]
+
+
 def test_one_channel_alone_counts_where_it_stands_for_more(
     tiny_run: Run, graph: GraphSummary
 ) -> None:
@@ -181,8 +188,8 @@ def test_one_channel_alone_counts_where_it_stands_for_more(
         run = replace(tiny_run, config=replace(tiny_run.config, channels=made))
         return draft.draft_manifest(run, graph, 1).score.weights
 
-    assert weights(False, False, True) == (1, 1, 1, 1)
-    assert weights(False, True, True) == (1, 1, 1.5, 1)
+    assert weights(False, False, True) == (1, 1, 1, 0)
+    assert weights(False, True, True) == (1, 1, 1.5, 0)
 
 
 def test_residual_scales_are_the_99_percent_quantiles_of_usable_errors(neutral: Manifest) -> None:

@@ -10,7 +10,9 @@ from train import model_choice
 from train.cell_config import CellConfig
 from train.fit import Budget
 from train.labelled import NO_LABELS, Labelled
+from train.model_choice import Model
 from train.recording import Recording, write_recording
+from train.run_folder import read_run
 from train.train_run import Request, train_run
 
 ROWS = 2000
@@ -82,3 +84,13 @@ def test_without_a_gate_nothing_learns_from_them(
 ) -> None:
     found, said = taught(file, monkeypatch, model="gru")
     assert found == NO_LABELS and "labelled" not in said[-1]
+
+
+@pytest.mark.parametrize(("model", "lessons"), [("gated", 2), ("gru", 0)])
+def test_the_run_says_how_many_stretches_taught_its_gate(
+    file: Path, model: Model, lessons: int
+) -> None:
+    request = Request(data=(file,), out=file.parent / "run", name="pump", model=model)
+    few = Budget(steps=2, windows=2, check_every=2)
+    run = train_run(request, CellConfig(channels=0), few, lambda _: None, lambda *_: None)
+    assert run.config.taught == read_run(request.out).config.taught == lessons
