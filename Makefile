@@ -34,7 +34,8 @@ export OPENBLAS_NUM_THREADS ?= 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo train convert validate run test lint wheel benchmark \
-        benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis clean environment
+        benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
+        clean environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +89,9 @@ benchmark-depth: $(READY) ## an hour: networks of every depth, up to the int8 ve
 
 benchmark-diagnosis: $(READY) ## minutes: are the right channel and kind of fault named?
 	$(PY) -m benchmarks.diagnosis $(ARGS)
+
+benchmark-modes: $(READY) ## minutes: is it quiet when a healthy machine changes its load?
+	$(PY) -m benchmarks.modes $(ARGS)
 
 clean: ## remove what make made, but neither .venv nor data nor your runs
 	rm -rf demo dist build runs/watch .mypy_cache .ruff_cache .hypothesis *.egg-info

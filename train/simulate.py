@@ -67,9 +67,12 @@ class Simulation:
     events: tuple[SimulatedFault, ...]
 
 
-def simulate(rows: int, seed: int) -> Recording:
-    """The healthy machine for `rows` samples, at least 2; the same seed gives the same bytes."""
-    return _recording(_machine(rows, seed, {}))
+def simulate(rows: int, seed: int, levels: Sequence[float] = LEVELS) -> Recording:
+    """The healthy machine for `rows` samples, at least 2; the same seed gives the same bytes.
+
+    levels: the loads, in %, between which the set-point changes.
+    """
+    return _recording(_machine(rows, seed, {}, levels))
 
 
 def simulate_faults(
@@ -178,12 +181,14 @@ def _sensor_fault(
     return SimulatedFault(kind, offset + event.start, offset + event.stop, names)
 
 
-def _machine(rows: int, seed: int, severity: Mapping[str, Float64]) -> Float32:
+def _machine(
+    rows: int, seed: int, severity: Mapping[str, Float64], levels: Sequence[float] = LEVELS
+) -> Float32:
     # Every random draw is made whatever the severities are, so that the healthy and the faulty
     # machine of one seed differ by the faults alone.
     rng = np.random.default_rng([seed, 0])
     wear, leak, block, heat = (severity.get(kind, np.zeros(rows)) for kind in MACHINE_KINDS)
-    load = _load(rows, rng)
+    load = _load(rows, levels, rng)
     time = np.arange(rows)
     phase = np.cumsum(2 * np.pi / (40 + 4 * np.sin(time / 900))) + rng.uniform(0, 2 * np.pi)
     duty = 6 * np.sin(phase) + 2 * np.sin(2 * phase + 1)
@@ -206,11 +211,11 @@ def _machine(rows: int, seed: int, severity: Mapping[str, Float64]) -> Float32:
     return values
 
 
-def _load(rows: int, rng: np.random.Generator) -> Float64:
+def _load(rows: int, levels: Sequence[float], rng: np.random.Generator) -> Float64:
     steps = rows // DWELL[0] + 1
     lengths = rng.integers(*DWELL, size=steps, endpoint=True)
-    levels = rng.choice(LEVELS, size=steps) + np.round(rng.normal(0, 2, steps), 1)
-    return np.repeat(levels, lengths)[:rows]
+    loads = rng.choice(levels, size=steps) + np.round(rng.normal(0, 2, steps), 1)
+    return np.repeat(loads, lengths)[:rows]
 
 
 def _lag(signal: Float64, rows: float) -> Float64:
