@@ -27,6 +27,9 @@ FOLDS = 3
 SETTLING = 200
 PERSISTENCE = 32
 WINDOW = 2000  # rows that stay together where there are too many
+# A reading that rests now and then will rest for longer some day: only a rest of this many times
+# the longest one is a symptom, and none where a clean stretch was a single rest.
+REPEAT_MARGIN, NEVER = 3.0, 1e30
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def _with_spread(
         move_mean=vector((moves.astype(np.float64) ** 2).mean(axis=0) + 1e-6),
         jump_mean=vector((jumps**2).mean(axis=0) + 1e-6),
         persistence=vector((np.concatenate(sums) ** 2).mean(axis=0) / PERSISTENCE + 1e-3),
-        longest_repeat=vector(np.max(repeats, axis=0) + 1),
+        longest_repeat=vector(np.max(repeats, axis=0)),
         blameable=vector(~exogenous),
         log_table=numerics.log_table(),
     )
@@ -161,9 +164,9 @@ def _window_sums(fault: Float64) -> Float64:
 
 
 def _longest_repeat(reading: Float32) -> Float64:
-    """The most samples in a row [channels] that equal the one before."""
+    """How many samples in a row [channels] may equal the one before."""
     longest = run = np.zeros(reading.shape[1])
     for same in np.diff(reading, axis=0) == 0:
         run = np.where(same, run + 1, 0)
         longest = np.maximum(longest, run)
-    return longest
+    return np.where(run == len(reading) - 1, NEVER, REPEAT_MARGIN * longest + 1)
