@@ -109,7 +109,9 @@ def with_tables(text: str, content: str) -> str:
 
 
 def tables(results: Sequence[Result], machine: str) -> str:
-    """All tables as Markdown: summary, alarms and costs of each data set, every series."""
+    """All tables as Markdown: summary, each data set, every series, the choice among models."""
+    from benchmarks.choice_report import choice_table
+
     groups = _groups(results)
     parts = [f"Measured on: {machine}.", _summary(results, groups)]
     for group in groups:
@@ -118,6 +120,8 @@ def tables(results: Sequence[Result], machine: str) -> str:
         parts.append(f"### {TITLES.get(group, group)}, {count} series")
         parts.append(_table(chosen, [(c, group) for c in (*ranking(group), *ALARMS, *COSTS)]))
     parts += ["### Every series", _per_series(results, groups)]
+    if chosen_models := choice_table(results):
+        parts += ["### The choice between the network and the linear detector", chosen_models]
     return "\n\n".join(parts)
 
 

@@ -6,7 +6,7 @@ validation of a conversion is left out: it compares two models and changes neith
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,10 +81,13 @@ class GruardDetector:
         twins = {self.name: (shipped_model(manifest, model), len(model))}
         if not config.linear:  # a linear model has no graph, and is in float already
             twins[f"{self.name}-float"] = float_twin(manifest, float_model), len(float_model)
-        return {
+        # What the choice among models rested on, where there was one.
+        facts = {f"injected_{name}": value for name, value in run.config.selection.items()}
+        outcomes = {
             name: outcome_of(twin, series, numbers_of(run, manifest), size, seconds)
             for name, (twin, size) in twins.items()
         }
+        return {name: replace(outcome, facts=facts) for name, outcome in outcomes.items()}
 
     def _train(self, series: Series, seed: int, scratch: Path) -> "Run":
         from train.cell_config import CellConfig

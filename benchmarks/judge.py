@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -30,7 +30,7 @@ class Outcome:
     """What a detector said about a series, and what it costs.
 
     scores: float64 [n], alarms: bool [n], one of each for every test recording. parameters: numbers
-    it has to keep; bytes: their size as they are stored.
+    it has to keep; bytes: their size as they are stored. facts: further figures by name.
     """
 
     scores: Sequence[npt.NDArray[np.float64]]
@@ -39,6 +39,7 @@ class Outcome:
     bytes: int
     training_seconds: float
     conversion_seconds: float = 0.0
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 class Detector(Protocol):
@@ -73,6 +74,7 @@ def judge(series: Series, outcome: Outcome) -> Figures:
         "bytes": float(outcome.bytes),
         "training_seconds": outcome.training_seconds,
         "conversion_seconds": outcome.conversion_seconds,
+        **outcome.facts,
     }
     return {name: None if math.isnan(value) else value for name, value in figures.items()}
 
