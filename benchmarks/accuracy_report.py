@@ -185,7 +185,7 @@ def _table(results: Sequence[Result], columns: Sequence[tuple[Column, str]]) -> 
             chosen = [result for result in results if group_of(result.series) == group]
             cells.append(cell(chosen, row, column).text(column.form))
         lines.append([row, *cells])
-    return _markdown(["detector", *(column.heading for column, _ in columns)], lines)
+    return markdown(["detector", *(column.heading for column, _ in columns)], lines)
 
 
 def _per_series(results: Sequence[Result], groups: Sequence[str]) -> str:
@@ -198,10 +198,11 @@ def _per_series(results: Sequence[Result], groups: Sequence[str]) -> str:
             chosen = [result for result in results if result.series == series]
             found = [cell(chosen, row, column).text(column.form) for row in rows]
             lines.append([series, column.heading, *found])
-    return _markdown(["series", "figure", *rows], lines)
+    return markdown(["series", "figure", *rows], lines)
 
 
-def _markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, all columns but the first flush right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *lines))
 

@@ -7,7 +7,7 @@ into held-out clean rows, by which `auto` chooses, and in the main figure of lab
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.accuracy_report import EMPTY, Result, ranking
+from benchmarks.accuracy_report import EMPTY, Result, markdown, ranking
 from benchmarks.series import group_of
 
 AUTO, LINEAR, GATED = "gruard-auto", "gruard-linear", "gruard-gated"
@@ -64,14 +64,12 @@ def choice_table(results: Sequence[Result]) -> str:
     found = choices(results)
     if not found:
         return ""
-    lines = [
-        "| series | seed | gain on injected faults | gain by labels | taken |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
+    lines = []
     for c in found:
         labelled = EMPTY if c.labelled is None else f"{c.labelled:+.3f}"
         taken = "network" if c.network else "linear"
-        lines.append(f"| {c.series} | {c.seed} | {c.injected:+.3f} | {labelled} | {taken} |")
+        lines.append([c.series, str(c.seed), f"{c.injected:+.3f}", labelled, taken])
+    header = ["series", "seed", "gain on injected faults", "gain by labels", "taken"]
     correlation = rank_correlation(found)
     said = "too few pairs for a rank correlation" if correlation is None else f"{correlation:.2f}"
-    return "\n".join([*lines, "", f"Rank correlation of the two gains (Spearman): {said}."])
+    return f"{markdown(header, lines)}\n\nRank correlation of the two gains (Spearman): {said}."

@@ -5,7 +5,7 @@ shapes, mean and deviation come from one clean stream that the model never saw.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +59,8 @@ def score_constants(
     evidence: bool,
 ) -> ScoreConstants:
     """The score's constants from one clean stream, each [n, channels]; evidence: doubt counts."""
-    return clean_constants((values - forecast) * mask, values, doubt, mask, exogenous, evidence)
+    found = clean_constants((values - forecast) * mask, values, doubt, mask, exogenous)
+    return replace(found, weights=np.array([1, 1, 1, evidence], np.float32))
 
 
 def score_rows(

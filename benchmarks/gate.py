@@ -8,12 +8,12 @@ this command writes its tables.
 
 from collections.abc import Sequence
 
-from benchmarks.accuracy_report import TITLES, Column, Result, ranking
+from benchmarks.accuracy_report import TITLES, Column, Result, markdown, ranking
 from benchmarks.gate_subject import GateSubject
 from benchmarks.gate_variants import HEARD, HEARD_MEANING, ORACLE, ORACLE_MEANING, VARIANTS
 from benchmarks.series import group_of
 from benchmarks.study_command import Comparison, comparison_command
-from benchmarks.study_report import groups_of, markdown, table
+from benchmarks.study_report import groups_of, table
 
 SERIES = (
     "asd/omi-1",

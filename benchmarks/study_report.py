@@ -10,6 +10,7 @@ from benchmarks.accuracy_report import (
     Column,
     Result,
     cell,
+    markdown,
     with_tables,
 )
 from benchmarks.machine import machine
@@ -77,9 +78,3 @@ def table(
     shown = [c for c in columns if any(text != EMPTY for text in cells[c])]
     lines = [[row, *(cells[c][i] for c in shown)] for i, row in enumerate(measured)]
     return markdown([first, *(c.heading for c in shown)], lines)
-
-
-def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, all columns but the first flush right."""
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *lines))

@@ -81,7 +81,7 @@ class SymptomConstants:
     move_mean: Float32  # mean squared change of the reading
     jump_mean: Float32  # mean squared change of f
     persistence: Float32  # variance of a sum of f over samples, in that of independent ones
-    longest_repeat: Float32  # samples for which a clean reading stays the same
+    longest_repeat: Float32  # samples for which a clean reading may stay the same
     blameable: Float32  # 0 for exogenous channels
     log_table: Float32
 
