@@ -116,12 +116,13 @@ def _remove_scratch(folder: Path) -> None:
 
 def _report(folder: Path, out: Path) -> None:
     from benchmarks.accuracy_report import read_results, write_report
+    from benchmarks.choice_report import choice_table
     from benchmarks.machine import machine
 
     results = read_results(folder)
     if not results:
         raise click.ClickException(f"{folder}: no result yet, nothing to report")
-    write_report(results, machine(), out)
+    write_report(results, machine(), out, choice_table(results))
     _say(f"{out / 'accuracy.md'}: {len(results)} measurements on {machine()}")
 
 

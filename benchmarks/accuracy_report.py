@@ -89,14 +89,19 @@ def read_results(folder: Path) -> list[Result]:
     return results
 
 
-def write_report(results: Sequence[Result], machine: str, out: Path) -> None:
-    """accuracy.json, accuracy.png, and the tables in accuracy.md (made when it is not there)."""
+def write_report(results: Sequence[Result], machine: str, out: Path, more: str = "") -> None:
+    """accuracy.json, accuracy.png, and the tables in accuracy.md (made when it is not there).
+
+    more: Markdown to follow the tables.
+    """
     out.mkdir(parents=True, exist_ok=True)
     rows = [vars(result) for result in results]
     write_atomically(out / "accuracy.json", json_bytes({"machine": machine, "results": rows}))
     page = out / "accuracy.md"
     text = page.read_text(encoding="utf-8") if page.is_file() else f"# Accuracy\n\n{BEGIN}\n{END}\n"
-    write_atomically(page, with_tables(text, tables(results, machine)).encode())
+    write_atomically(
+        page, with_tables(text, f"{tables(results, machine)}\n\n{more}".rstrip()).encode()
+    )
     draw(results, out / "accuracy.png")
 
 
@@ -109,9 +114,7 @@ def with_tables(text: str, content: str) -> str:
 
 
 def tables(results: Sequence[Result], machine: str) -> str:
-    """All tables as Markdown: summary, each data set, every series, the choice among models."""
-    from benchmarks.choice_report import choice_table
-
+    """All tables as Markdown: summary, alarms and costs of each data set, every series."""
     groups = _groups(results)
     parts = [f"Measured on: {machine}.", _summary(results, groups)]
     for group in groups:
@@ -120,8 +123,6 @@ def tables(results: Sequence[Result], machine: str) -> str:
         parts.append(f"### {TITLES.get(group, group)}, {count} series")
         parts.append(_table(chosen, [(c, group) for c in (*ranking(group), *ALARMS, *COSTS)]))
     parts += ["### Every series", _per_series(results, groups)]
-    if chosen_models := choice_table(results):
-        parts += ["### The choice between the network and the linear detector", chosen_models]
     return "\n\n".join(parts)
 
 

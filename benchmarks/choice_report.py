@@ -69,7 +69,9 @@ def choice_table(results: Sequence[Result]) -> str:
         labelled = EMPTY if c.labelled is None else f"{c.labelled:+.3f}"
         taken = "network" if c.network else "linear"
         lines.append([c.series, str(c.seed), f"{c.injected:+.3f}", labelled, taken])
+    title = "### The choice between the network and the linear detector"
     header = ["series", "seed", "gain on injected faults", "gain by labels", "taken"]
     correlation = rank_correlation(found)
     said = "too few pairs for a rank correlation" if correlation is None else f"{correlation:.2f}"
-    return f"{markdown(header, lines)}\n\nRank correlation of the two gains (Spearman): {said}."
+    last = f"Rank correlation of the two gains (Spearman): {said}."
+    return f"{title}\n\n{markdown(header, lines)}\n\n{last}"
