@@ -42,6 +42,9 @@ FALLBACK_MARGIN = 1.5  # over the largest value clean rows ever showed
 FEWEST_SAME, FEWEST_MISSING = 32, 48
 UNLIMITED = 1e30
 WARMUP, SHORTEST_WARMUP = 100, 16
+# A lone gate that stays shut costs the state nothing, and a fault that lasts longer than this is
+# learned away: an alarm would end because the model has got used to it (docs/gate.md).
+CLOSED_LIMIT = 1000
 WINDOW_SECONDS, HOUR_SECONDS = 600, 3600
 
 
@@ -113,7 +116,7 @@ def tier_bounds(period: float | None, warmup: int) -> m.Tiers:
     """Bounds of the tiers, in samples of `period` seconds."""
     seconds = period or 1.0
     return m.Tiers(
-        closed_limit=48,
+        closed_limit=CLOSED_LIMIT,
         lost_limit=16,
         contradiction_limit=8,
         free_run_limit=16,

@@ -155,7 +155,7 @@ def test_a_linear_draft_has_no_tensors_and_the_hosts_kernel(
 def test_tier_bounds(period: float | None, window: int, hour: int) -> None:
     bounds = draft.tier_bounds(period, 77)
     assert (bounds.window, bounds.hour, bounds.warmup) == (window, hour, 77)
-    assert (bounds.closed_limit, bounds.lost_limit, bounds.contradiction_limit) == (48, 16, 8)
+    assert (bounds.closed_limit, bounds.lost_limit, bounds.contradiction_limit) == (1000, 16, 8)
     assert (bounds.free_run_limit, bounds.resync_channel, bounds.resync_all) == (16, 8, 24)
     assert (bounds.frozen_limit, bounds.agree) == (32, 100)
 
