@@ -35,7 +35,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 .DELETE_ON_ERROR:
 .PHONY: help demo train convert validate run test lint wheel benchmark \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
-        clean environment
+        benchmark-tiers clean environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ benchmark-diagnosis: $(READY) ## minutes: are the right channel and kind of faul
 
 benchmark-modes: $(READY) ## minutes: is it quiet when a healthy machine changes its load?
 	$(PY) -m benchmarks.modes $(ARGS)
+
+benchmark-tiers: $(READY) ## minutes: how long may a gate stay shut?
+	$(PY) -m benchmarks.tiers $(ARGS)
 
 clean: ## remove what make made, but neither .venv nor data nor your runs
 	rm -rf demo dist build runs/watch .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -67,7 +67,25 @@ class GruardDetector:
 
     def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, Outcome]:
         """Outcomes of the int8 model and of its float twin, which share the threshold."""
-        from convert.convert_run import calibrated, exported, float_twin, shipped_model
+        from convert.convert_run import float_twin, shipped_model
+
+        made = self.make(series, seed, scratch)
+        twins = {self.name: (shipped_model(made.manifest, made.model), len(made.model))}
+        if made.float_model:  # a linear model has no graph, and is in float already
+            twin = float_twin(made.manifest, made.float_model)
+            twins[f"{self.name}-float"] = twin, len(made.float_model)
+        # What the choice among models rested on, where there was one.
+        selection = made.run.config.selection.items()
+        facts = {f"injected_{name}": value for name, value in selection}
+        outcomes = {
+            name: outcome_of(twin, series, numbers_of(made.run, made.manifest), size, made.seconds)
+            for name, (twin, size) in twins.items()
+        }
+        return {name: replace(outcome, facts=facts) for name, outcome in outcomes.items()}
+
+    def make(self, series: Series, seed: int, scratch: Path) -> "Made":
+        """Train and convert, without the proof and the diagnosis."""
+        from convert.convert_run import calibrated, exported
         from train.cell_config import CellConfig
 
         started = time.monotonic()
@@ -78,16 +96,7 @@ class GruardDetector:
         wished_per_day = WISHED_PER_ROW * SECONDS_PER_DAY / series.period
         manifest = calibrated(run, model, 1, wished_per_day)
         seconds = trained - started, time.monotonic() - trained
-        twins = {self.name: (shipped_model(manifest, model), len(model))}
-        if not config.linear:  # a linear model has no graph, and is in float already
-            twins[f"{self.name}-float"] = float_twin(manifest, float_model), len(float_model)
-        # What the choice among models rested on, where there was one.
-        facts = {f"injected_{name}": value for name, value in run.config.selection.items()}
-        outcomes = {
-            name: outcome_of(twin, series, numbers_of(run, manifest), size, seconds)
-            for name, (twin, size) in twins.items()
-        }
-        return {name: replace(outcome, facts=facts) for name, outcome in outcomes.items()}
+        return Made(run, manifest, model, float_model, seconds)
 
     def _train(self, series: Series, seed: int, scratch: Path) -> "Run":
         from train.cell_config import CellConfig
@@ -102,6 +111,20 @@ class GruardDetector:
         sizes = CellConfig(channels=0, **dict(variant.cell))
         budget = Budget(seed=seed) if self.steps is None else Budget(seed=seed, steps=self.steps)
         return train_run(request, sizes, budget, silent, silent)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A converted run. model, float_model: .tflite files, empty for a linear model.
+
+    seconds: of training and of conversion.
+    """
+
+    run: "Run"
+    manifest: "Manifest"
+    model: bytes
+    float_model: bytes
+    seconds: tuple[float, float]
 
 
 def silent(*progress: object) -> None:
