@@ -84,19 +84,12 @@ class GruardDetector:
         return {name: replace(outcome, facts=facts) for name, outcome in outcomes.items()}
 
     def make(self, series: Series, seed: int, scratch: Path) -> "Made":
-        """Train and convert, without the proof and the diagnosis."""
-        from convert.convert_run import calibrated, exported
-        from train.cell_config import CellConfig
-
+        """Train and convert."""
         started = time.monotonic()
         run = self._train(series, seed, scratch)
         trained = time.monotonic()
-        config = CellConfig(**run.config.sizes)
-        model, float_model = (b"", b"") if config.linear else exported(run, config, silent)
-        wished_per_day = WISHED_PER_ROW * SECONDS_PER_DAY / series.period
-        manifest = calibrated(run, model, 1, wished_per_day)
-        seconds = trained - started, time.monotonic() - trained
-        return Made(run, manifest, model, float_model, seconds)
+        files = converted(run, series.period)
+        return Made(run, *files, (trained - started, time.monotonic() - trained))
 
     def _train(self, series: Series, seed: int, scratch: Path) -> "Run":
         from train.cell_config import CellConfig
@@ -125,6 +118,17 @@ class Made:
     model: bytes
     float_model: bytes
     seconds: tuple[float, float]
+
+
+def converted(run: "Run", period: float) -> tuple["Manifest", bytes, bytes]:
+    """Manifest, int8 and float .tflite file of `run`, without the proof and the diagnosis."""
+    from convert.convert_run import calibrated, exported
+    from train.cell_config import CellConfig
+
+    config = CellConfig(**run.config.sizes)
+    model, float_model = (b"", b"") if config.linear else exported(run, config, silent)
+    manifest = calibrated(run, model, 1, WISHED_PER_ROW * SECONDS_PER_DAY / period)
+    return manifest, model, float_model
 
 
 def silent(*progress: object) -> None:

@@ -179,13 +179,11 @@ def _trained(scratch: Path, seed: int, count: int, steps: int) -> "Run":
 
 
 def _model(run: "Run", as_float: bool) -> "Model":
-    from benchmarks.gruard_detector import SECONDS_PER_DAY, WISHED_PER_ROW, silent
-    from convert.convert_run import calibrated, exported, float_twin, shipped_model
-    from train.cell_config import CellConfig
+    from benchmarks.gruard_detector import converted
+    from convert.convert_run import float_twin, shipped_model
     from train.simulate import PERIOD
 
-    model, float_model = exported(run, CellConfig(**run.config.sizes), silent)
-    manifest = calibrated(run, model, 1, WISHED_PER_ROW * SECONDS_PER_DAY / PERIOD)
+    manifest, model, float_model = converted(run, PERIOD)
     return float_twin(manifest, float_model) if as_float else shipped_model(manifest, model)
 
 

@@ -1,6 +1,6 @@
 """How long may a gate stay shut before its reading is believed again? Both sides of the trade.
 
-    python -m benchmarks.tiers [--machines 3] [--limits 48,200,1000,5000]
+    python -m benchmarks.tiers [--machines 3] [--limits 48 --limits 1000]
 
 A gated detector of each simulated pump goes through the labelled recording of the accuracy
 benchmark once for each limit: where the limit is short, a long fault is learned away. And it goes
@@ -28,7 +28,7 @@ from benchmarks.series import DATA, SIMULATOR_SEEDS, WATCH, Series, catalogue
 from edge_runtime.manifest import Manifest
 from edge_runtime.record import Flag, Record
 
-LIMITS = "48,200,1000,5000"
+LIMITS = (48, 200, 1000, 5000)
 SHIFT = 4.0  # channel scales
 # Rows before the shift, with it, and put right again.
 BEFORE, SHIFTED, AFTER = 200, 800, 800
@@ -51,28 +51,32 @@ class Patience:
     every: int | None
 
 
-def _numbers(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
-    try:
-        limits = tuple(int(word) for word in text.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not a list of numbers such as {LIMITS}") from None
-    if min(limits) < 1:
-        raise click.BadParameter("a limit is at least one sample")
-    return limits
-
-
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--machines", default=3, show_default=True, type=click.IntRange(1, 3))
-@click.option("--limits", default=LIMITS, show_default=True, callback=_numbers, help="In samples.")
+@click.option(
+    "--machines",
+    default=len(SIMULATOR_SEEDS),
+    show_default=True,
+    type=click.IntRange(1, len(SIMULATOR_SEEDS)),
+    help="How many simulated pumps.",
+)
+@click.option(
+    "--limits",
+    multiple=True,
+    default=LIMITS,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Samples for which a lone gate may stay shut; repeatable.",
+)
 @click.option("--steps", type=click.IntRange(1), help="Most training steps.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def main(machines: int, limits: tuple[int, ...], steps: int | None, as_json: bool) -> None:
     """Measure how long a lone gate may stay shut: what is remembered, and how soon it is back."""
     series = catalogue(DATA, WATCH, False, silent)
     found = []
-    for seed in tuple(SIMULATOR_SEEDS)[:machines]:
+    for seed in SIMULATOR_SEEDS[:machines]:
         for patience in measure(series[f"simulator/{seed}"](), limits, steps):
-            click.echo(f"{patience.series}, {patience.limit} samples: {patience}", err=True)
+            ranking = f"VUS-PR {patience.vus_pr:.3f}, AUC-PR {patience.auc_pr:.3f}"
+            click.echo(f"{patience.series}, {patience.limit} samples: {ranking}", err=True)
             found.append(patience)
     click.echo(json.dumps([asdict(each) for each in found]) if as_json else table(found))
 

@@ -33,9 +33,9 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-# Average precision that a larger model must gain. Over eight streams, what a network gained on four
-# servers, where it has nothing to offer, stayed below 0.009; where labels agree, gains begin at
-# 0.015 (docs/accuracy.md).
+# Average precision that a larger model must gain. Over eight streams, a network gained less than
+# that on ten of twelve servers, where it has nothing to offer, and more in most trainings on a pump
+# and a watch, where labels mostly agree (docs/accuracy.md).
 MARGIN = 0.01
 STREAMS = 8  # faulty copies of the held-out rows
 MOST_ROWS = 3000
