@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from convert.checks_export import trained_model
 from convert.cross_fitting import in_folds, measured
 from convert.diagnosis_section import Judgement, diagnosis_of_run
 from convert.draft import (
@@ -18,6 +19,8 @@ from convert.draft import (
     with_smoothing,
     with_state_limit,
 )
+from convert.labelled_stream import labelled_stream
+from convert.material import Material
 from convert.rollout import Rollout, rescored, roll, roll_all
 from convert.streams import FaultyRecording, clean_test_rows, faulty_twin
 from convert.threshold import calibrate_threshold
@@ -64,13 +67,14 @@ def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conv
     from train.cell_config import CellConfig
 
     config = CellConfig(**run.config.sizes)
-    stream = validation_stream(run)
+    material = material_of_run(run)
     model, float_model = (b"", b"") if config.linear else exported(run, config, say)
     say("measuring clean rows as the device will see them")
     manifest = calibrated(run, model, version, wished_per_day)
     say("validating the model" if config.linear else "validating int8 against float")
     shipped = shipped_model(manifest, model)
-    verdict = validate(shipped, float_twin(manifest, float_model), judged_rows(run), stream)
+    reference = float_twin(manifest, float_model)
+    verdict = validate(shipped, reference, trained_model(run), material)
     # Last, so that nothing above waits for it: the diagnosis changes neither score nor alarm.
     diagnosis, judgement = diagnosis_of_run(run, say)
     manifest = replace(
@@ -83,7 +87,7 @@ def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conv
         manifest=manifest,
         model=model,
         float_model=float_model,
-        golden=golden_vectors(shipped, stream),
+        golden=golden_vectors(shipped, material.faulty),
         calibration=_calibration_rows(run),
         verdict=verdict,
         judgement=judgement,
@@ -148,6 +152,12 @@ def judged_rows(run: Run) -> list[Float32]:
         rows.append(recording[-missing:])
         missing -= len(rows[-1])
     return rows
+
+
+def material_of_run(run: Run) -> Material:
+    """What the conversion of `run` is judged on."""
+    labelled = labelled_stream(run.rows["test"], run.labels["test"]) if run.labels["test"] else None
+    return Material(judged_rows(run), validation_stream(run), labelled)
 
 
 def validation_stream(run: Run) -> FaultyRecording:

@@ -1,5 +1,7 @@
 """Figures of merit, each from its definition."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata, spearmanr
@@ -25,10 +27,18 @@ def rank_correlation(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     return float(spearmanr(np.asarray(a), np.asarray(b)).statistic)
 
 
-def agreement(a: Bools, b: Bools) -> tuple[float, float]:
-    """Share of equal verdicts and Cohen's kappa (1 when neither ever says yes, or both always)."""
-    observed = float((a == b).mean())
-    chance = float(a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean()))
+def agreement(counts: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """Share of equal verdicts and Cohen's kappa (1 when neither ever says yes, or both always).
+
+    counts: how often the one and the other said no (0) or yes (1), [one][other]. Both NaN when
+    nobody said anything (Cohen 1960).
+    """
+    matrix = np.array(counts, float)
+    total = matrix.sum()
+    if not total:
+        return float("nan"), float("nan")
+    observed = float(np.trace(matrix) / total)
+    chance = float(matrix.sum(axis=0) @ matrix.sum(axis=1) / total**2)
     kappa = 1.0 if observed == 1.0 or chance == 1.0 else (observed - chance) / (1 - chance)
     return observed, kappa
 

@@ -3,14 +3,14 @@
 import base64
 import html
 import io
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from convert.check import Check
 from convert.diagnosis_section import Judgement
-from convert.validate import Check, Evidence, Verdict
+from convert.validate import Evidence, Verdict
 from edge_runtime.flatbuffer import GraphSummary
 from edge_runtime.manifest import Manifest
 
@@ -24,16 +24,17 @@ td.n { text-align: right; font-variant-numeric: tabular-nums }
 """
 
 
-def table(checks: Sequence[Check]) -> str:
-    """The checks as a plain-text table."""
+def verdict_text(verdict: Verdict) -> str:
+    """The verdict as plain text: a line a check, then what lies beside the checks."""
+    checks = verdict.checks
     width = max(len(check.name) for check in checks)
-    lines = []
-    for check in checks:
-        mark = "pass" if check.passed else "FAIL"
-        lines.append(
-            f"{mark}  {check.name:<{width}}  {check.value:10.4f}  in {_limits(check):<12}  "
-            f"{check.meaning}"
-        )
+    lines = [
+        f"{'pass' if check.passed else 'FAIL'}  {check.name:<{width}}  {check.value:10.4f}  "
+        f"in {_limits(check):<12}  {_of_what(check)}"
+        for check in checks
+    ]
+    lines += [f"      {bursts.sentence()}" for bursts in verdict.bursts if bursts.count]
+    lines += [f"      not judged: {what}" for what in verdict.not_judged]
     return "\n".join(lines)
 
 
@@ -41,13 +42,11 @@ def report_json(
     manifest: Manifest, graph: GraphSummary, verdict: Verdict, judgement: Judgement | None
 ) -> dict[str, Any]:
     """Everything the report says, for programs."""
-    kernel, threshold = next(iter(manifest.thresholds.items()))
+    threshold = next(iter(manifest.thresholds.values()))
     return {
         "name": manifest.name,
         "version": manifest.version,
-        "passed": verdict.passed,
-        "checks": [check.to_dict() for check in verdict.checks],
-        "kernel": kernel,
+        **verdict.to_dict(),
         "threshold": {
             "value": threshold.value,
             "method": threshold.method,
@@ -110,6 +109,7 @@ def report_html(
     if manifest.linear:
         contents = "There is no graph: nothing is quantised."
     tools = ", ".join(f"{k} {v}" for k, v in manifest.provenance.tools.items())
+    assert verdict.evidence is not None  # a conversion always keeps it
     picture = base64.b64encode(draw(verdict.evidence, threshold.value)).decode()
     model = html.escape(model_sentence(manifest))
     proof = (
@@ -153,11 +153,10 @@ def draw(evidence: Evidence, threshold: float) -> bytes:
     FigureCanvasAgg(figure)
     scores, correlation, states = figure.subplots(3, 1, height_ratios=[2, 1, 1])
     _draw_scores(scores, evidence, threshold)
-    a, b = evidence.int8_faulty, evidence.float_faulty
+    a, b = evidence.faulty.quantised, evidence.faulty.reference
     correlation.plot(a.score - b.score, linewidth=0.7, color="#7a4fa3")
     correlation.set_title("score, int8 minus float", fontsize=10)
-    difference = evidence.int8_long.hidden - evidence.float_long.hidden
-    error = np.sqrt((difference**2).sum(axis=1) / max(difference.shape[1], 1))
+    error = evidence.state_errors
     states.plot(error, linewidth=0.7, color="#1f6f8b")
     states.axhline(0.05, linestyle="--", color="#999999", linewidth=0.8)
     states.set_title(
@@ -174,13 +173,16 @@ def _draw_scores(axis: Any, evidence: Evidence, threshold: float) -> None:
 
     top = 3 * threshold
     axis.plot(
-        np.clip(evidence.float_faulty.score, None, top),
+        np.clip(evidence.faulty.reference.score, None, top),
         linewidth=1.4,
         color="#bbbbbb",
         label="float",
     )
     axis.plot(
-        np.clip(evidence.int8_faulty.score, None, top), linewidth=0.7, color="#1f6f8b", label="int8"
+        np.clip(evidence.faulty.quantised.score, None, top),
+        linewidth=0.7,
+        color="#1f6f8b",
+        label="int8",
     )
     axis.axhline(threshold, color="#b3261e", linewidth=0.9, label="threshold")
     for start, stop in intervals(evidence.stream.faulty):
@@ -193,8 +195,12 @@ def _row(check: Check) -> str:
     mark = '<td class="pass">pass' if check.passed else '<td class="fail">FAIL'
     return (
         f'<tr>{mark}<td>{html.escape(check.name)}<td class="n">{check.value:.4f}'
-        f"<td>{_limits(check)}<td>{html.escape(check.meaning)}</tr>"
+        f"<td>{_limits(check)}<td>{html.escape(_of_what(check))}</tr>"
     )
+
+
+def _of_what(check: Check) -> str:
+    return f"{check.meaning}; worst: {check.worst}" if check.worst else check.meaning
 
 
 def _limits(check: Check) -> str:

@@ -1,44 +1,101 @@
-"""Judging a finished bundle again, with the float model of its run."""
+"""Judging a finished bundle again, with the float model of its run or with what there is."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from convert.convert_run import float_twin, judged_rows, validation_stream
-from convert.validate import Check, Verdict, validate
-from edge_runtime.bundle import read_bundle
+from convert.checks_alone import alone_checks, golden_check
+from convert.checks_export import trained_model
+from convert.convert_run import float_twin, material_of_run
+from convert.material import Material, material_of_file
+from convert.rollout import roll_all
+from convert.validate import LONG_STEPS, ROLLOUT_STEPS, Verdict, joined, linear_verdict, validate
+from edge_runtime.bundle import Bundle, read_bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import GruardError
-from train.run_folder import read_run
+from edge_runtime.step import Model
+from train.run_folder import Run, read_run
+
+NO_RUN = "{}: needs the float model of the run folder, which is not there (--run)"
+NEEDS_RUN = (
+    "int8 against float (export, one step, rollout, clean scores)",
+    "faults and alarms of int8 against float",
+)
 
 
-def revalidate(bundle_folder: Path, run_folder: Path) -> Verdict:
+@dataclass(frozen=True)
+class Judged:
+    """A bundle and the verdict on it."""
+
+    bundle: Bundle
+    verdict: Verdict
+
+
+def revalidate(
+    bundle_folder: Path, run_folder: Path | None, data: Path | None = None, long: bool = False
+) -> Judged:
     """All checks of the conversion, and the golden vectors, on the bundle as it lies on the disk.
 
-    Raises GruardError when the bundle was not made from the run's weights.
+    run_folder: None looks where conversion puts bundles, two folders up. data: a CSV to judge on
+    instead of the rows of the run. Without run and data, and when the bundle was not made from the
+    run, it raises GruardError.
     """
-    bundle, run = read_bundle(bundle_folder, allow_failed=True), read_run(run_folder)
-    if bundle.manifest.provenance.weights_sha256 != run.weights_sha256:
-        raise GruardError(
-            f"{bundle_folder}: was not made from the weights in {run_folder}; give its own run "
-            "folder with --run"
-        )
-    detector, float_model = Detector(bundle), b""
-    if not bundle.manifest.linear:
+    bundle = read_bundle(bundle_folder, allow_failed=True)
+    run = _run_of(bundle, run_folder, optional=data is not None)
+    detector = Detector(bundle)
+    # The diagnosis changes neither score nor alarm, and would only take time.
+    model = replace(detector.model, diagnosis=None)
+    golden = Verdict(model.graph.kernel_id, (golden_check(detector),))
+    steps = LONG_STEPS if long else ROLLOUT_STEPS
+    if data is not None:
+        material = material_of_file(data, bundle.manifest)
+    else:
+        assert run is not None  # or it would have been an error
+        material = material_of_run(run)
+    if run is None:
+        found = _alone(model, material, steps)
+    else:
+        found = _against_float(model, run, material, steps)
+    return Judged(bundle, joined([golden, found]))
+
+
+def _against_float(model: Model, run: Run, material: Material, steps: int) -> Verdict:
+    manifest, float_model = replace(model.manifest, diagnosis=None), b""
+    if not manifest.linear:
         from convert.export import export_float
         from train.cell_config import CellConfig
 
         float_model = export_float(run.weights, CellConfig(**run.config.sizes))
-    # The diagnosis changes neither score nor alarm, and would only take time.
-    reference = float_twin(replace(bundle.manifest, diagnosis=None), float_model)
-    judged = replace(detector.model, diagnosis=None)
-    verdict = validate(judged, reference, judged_rows(run), validation_stream(run))
-    return Verdict((_golden_check(detector), *verdict.checks), verdict.evidence)
+    reference = float_twin(manifest, float_model)
+    return validate(model, reference, trained_model(run), material, steps)
 
 
-def _golden_check(detector: Detector) -> Check:
-    try:
-        detector.self_test()
-        differing = 0.0
-    except GruardError:
-        differing = 1.0
-    return Check("golden vectors: differing", differing, 0, 0, "bit-exact on this kernel")
+def _alone(model: Model, material: Material, steps: int) -> Verdict:
+    """Without a run: a linear model is judged in full, of another what needs no float model."""
+    rollouts = roll_all(model, material.clean)
+    alone = Verdict(model.graph.kernel_id, tuple(alone_checks(model, rollouts)))
+    if model.manifest.linear:
+        return joined([linear_verdict(model, material, steps), alone])
+    return replace(alone, not_judged=tuple(NO_RUN.format(what) for what in NEEDS_RUN))
+
+
+def _run_of(bundle: Bundle, folder: Path | None, optional: bool) -> Run | None:
+    """The run of the bundle; None where none was named, none is found and none is needed."""
+    place = folder or bundle.path.resolve().parent.parent
+    if folder is None and not (place / "weights.npz").is_file():
+        if optional:
+            return None
+        raise GruardError(
+            f"{place}: not a finished run; name the run folder of {bundle.path} with --run, or "
+            "give a recording with --data"
+        )
+    run, provenance = read_run(place), bundle.manifest.provenance
+    for what, its, theirs in (
+        ("weights", provenance.weights_sha256, run.weights_sha256),
+        ("data", provenance.data_sha256, run.config.data_sha256),
+    ):
+        if its != theirs:
+            raise GruardError(
+                f"{bundle.path}: was not made from the {what} in {place} (SHA-256 {its[:12]}… in "
+                f"the bundle, {theirs[:12]}… in the run); give its own run folder with --run"
+            )
+    return run

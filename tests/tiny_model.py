@@ -123,8 +123,10 @@ def _shaped(initial: dict[str, Float32]) -> dict[str, Float32]:
 def write_bundle(run_path: Path, folder: Path) -> Path:
     """The run as a finished bundle below `folder`: the conversion, with a shortened proof."""
     from convert import bundle_writer, convert_run, validate
+    from convert.checks_rollout import state_errors
+    from convert.checks_step import one_step_checks
     from convert.export import export_float, export_int8
-    from convert.rollout import roll
+    from convert.pair import roll_pair
     from convert.streams import faulty_twin
     from edge_runtime.manifest import Validation
     from train.cell_config import CellConfig
@@ -141,9 +143,11 @@ def write_bundle(run_path: Path, folder: Path) -> Path:
     twin = convert_run.float_twin(manifest, float_model)
     clean, spread = run.rows["calibrate"], run.weights["innovation_scale"]
     stream = faulty_twin(clean, config.channels, PERIOD, spread, seed=1, length=512)
-    int8_seen, float_seen = roll(quantised, stream.rows), roll(twin, stream.rows)
-    evidence = validate.Evidence(int8_seen, float_seen, stream, int8_seen, float_seen)
-    checks = validate.one_step_checks(quantised, twin, int8_seen)
+    pair = roll_pair(quantised, twin, stream.rows)
+    apart = state_errors(pair.quantised.hidden, pair.reference.hidden)
+    evidence = validate.Evidence((pair,), pair, stream, apart)
+    checks = tuple(one_step_checks(quantised, twin, pair.quantised))
+    kernel = quantised.graph.kernel_id
     standard = standard_rows(clean, config.channels, PERIOD)
     conversion = convert_run.Conversion(
         manifest=manifest,
@@ -151,7 +155,7 @@ def write_bundle(run_path: Path, folder: Path) -> Path:
         float_model=float_model,
         golden=convert_run.golden_vectors(quantised, stream),
         calibration={"value/000": standard.values[0], "mask/000": standard.masks[0]},
-        verdict=validate.Verdict(tuple(checks), evidence),
+        verdict=validate.Verdict(kernel, checks, evidence=evidence),
     )
     return bundle_writer.write_bundle(conversion, folder, force=False)
 

@@ -42,21 +42,27 @@ def run_copy(tiny_run: "Run", tmp_path: Path) -> Path:
 
 @dataclass(frozen=True, repr=False)
 class Trial:
-    """A short version of the validation: the good int8 model, its float twin, and their streams."""
+    """A short version of the validation: the good int8 model, its float twin, and their streams.
 
+    float_clean, float_faulty: rollouts of the twin. float_long, int8_long: states over `long`.
+    """
+
+    run: "Run"
     quantised: "Model"
     reference: "Model"
     clean: np.ndarray
     stream: "FaultyRecording"
+    long: np.ndarray
     float_clean: "Rollout"
     float_faulty: "Rollout"
-    float_long: "Rollout"
-    int8_long: "Rollout"
+    float_long: np.ndarray
+    int8_long: np.ndarray
 
 
 @pytest.fixture(scope="session")
 def trial(tiny_run: "Run", conversion: "Conversion") -> Trial:
     """Rollouts of the float twin over clean rows, faulty rows, and clean rows repeated."""
+    from convert.checks_rollout import states_along
     from convert.convert_run import float_twin, shipped_model
     from convert.rollout import roll
     from convert.streams import faulty_twin
@@ -68,12 +74,14 @@ def trial(tiny_run: "Run", conversion: "Conversion") -> Trial:
     stream = faulty_twin([clean], config.channels, config.period, scale, seed=5, length=1600)
     long = np.concatenate([clean, clean])
     return Trial(
-        quantised,
-        reference,
-        clean,
-        stream,
-        roll(reference, clean),
-        roll(reference, stream.rows),
-        roll(reference, long),
-        roll(quantised, long),
+        run=tiny_run,
+        quantised=quantised,
+        reference=reference,
+        clean=clean,
+        stream=stream,
+        long=long,
+        float_clean=roll(reference, clean),
+        float_faulty=roll(reference, stream.rows),
+        float_long=states_along(reference, long),
+        int8_long=states_along(quantised, long),
     )

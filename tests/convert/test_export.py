@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 import tensorflow as tf
+from made_steps import Inputs, inputs_of, weights_of
 
 from convert.export import export_float, export_int8, input_widths
 from edge_runtime import numerics
@@ -12,9 +13,8 @@ from edge_runtime.flatbuffer import GraphSummary, read_graph
 from edge_runtime.graph_rules import ALLOWED_OPERATORS, graph_faults, signature
 from edge_runtime.interpreter import FloatGraph, Int8Graph
 from edge_runtime.step import GRAPH_FORECAST_CLIP, GRAPH_INNOVATION_CLIP
-from train.cell import AnomalyGatedGRU, cell_step, fused_linear
+from train.cell import cell_step, fused_linear
 from train.cell_config import CellConfig
-from train.highway import Highway
 from train.quiet import quiet_stderr
 
 pytestmark = pytest.mark.slow
@@ -27,37 +27,6 @@ CONFIGS = [
     CellConfig(channels=3, gru_layers=0, gate_layers=2, gate_units=12),
     CellConfig(channels=3, gru_layers=2, gru_units=8, gate_layers=0, head_layers=1),
 ]
-Inputs = dict[str, np.ndarray]
-
-
-def weights_of(config: CellConfig) -> dict[str, np.ndarray]:
-    """Weights of a trained size: what training starts from, moved a little everywhere."""
-    rng = np.random.default_rng(1)
-    ones = np.ones(config.channels, np.float32)
-    highway = Highway(np.ones((config.order, config.channels), "f4"), np.zeros((0, 0), "f4"))
-    model = AnomalyGatedGRU(config, highway, ones, ones)
-    return {
-        name: (value + rng.normal(0, 0.1, value.shape)).astype(np.float32)
-        for name, value in model.arrays().items()
-    }
-
-
-def inputs_of(config: CellConfig, count: int = 120) -> list[Inputs]:
-    """What the host feeds, within its bounds: also what this graph has no use for."""
-    rng = np.random.default_rng(2)
-    samples = []
-    for _ in range(count):
-        widths = dict.fromkeys(
-            ("evidence", "innovation", "forecast", "difference"), config.channels
-        )
-        widths |= {f"state_{i}": config.gru_units for i in range(config.gru_layers)}
-        sample = {name: rng.uniform(-1, 1, width) for name, width in widths.items()}
-        sample["magnitude"] = np.abs(sample["evidence"])
-        sample["mask"] = (rng.random(config.channels) > 0.2).astype(float)
-        sample["guarded"] = sample["mask"] * (rng.random(config.channels) > 0.1)
-        sample["gate"] = rng.random(config.channels)
-        samples.append({name: value.astype(np.float32) for name, value in sample.items()})
-    return samples
 
 
 def keras_step(

@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 import tiny_model
 
+from convert.check import Check
+from convert.checks_clean import clean_checks
+from convert.checks_rollout import rollout_checks, state_errors
+from convert.checks_step import one_step_checks
 from convert.convert_run import exported, float_twin, shipped_model
+from convert.pair import Pair
 from convert.rollout import Rollout, roll
-from convert.validate import Check, clean_checks, one_step_checks, rollout_checks
 from edge_runtime.bundle import Bundle, read_bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import GruardError
@@ -114,10 +118,12 @@ def failed(checks: list[Check]) -> set[str]:
 
 
 def checks_of(half: Half, quantised: Model, seen: Rollout, reference: Rollout) -> list[Check]:
+    """As `validate` puts them together: without a state there is none to compare."""
+    errors = state_errors(seen.hidden, reference.hidden)
     return [
         *one_step_checks(quantised, half.models[1], seen),
-        *rollout_checks(seen, reference, 200),
-        *clean_checks([seen], [reference], quantised.innovation_scale),
+        *(rollout_checks(errors, 200) if quantised.graph.state_sizes else []),
+        *clean_checks(quantised, [Pair(seen, reference)]),
     ]
 
 

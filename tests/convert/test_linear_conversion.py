@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import tiny_model
 
+from convert.check import Check
+from convert.checks_linear import formula_checks
 from convert.convert_run import (
     Conversion,
     calibrated,
@@ -19,7 +21,6 @@ from convert.convert_run import (
     shipped_model,
 )
 from convert.rollout import Rollout, roll, roll_all
-from convert.validate import Check, formula_checks
 from edge_runtime.bundle import LINEAR_MEMBERS, read_bundle
 from edge_runtime.interpreter import NoGraph
 from edge_runtime.manifest import Forecast, Manifest
@@ -147,7 +148,8 @@ def test_a_linear_run_converts_without_a_graph(conversion: Conversion) -> None:
     assert conversion.verdict.passed and conversion.manifest.validation.passed
     assert [check.name for check in conversion.verdict.checks] == [OFF, LARGEST]
     evidence = conversion.verdict.evidence
-    assert len(evidence.int8_long.records) >= 4000 and evidence.stream.faulty.any()
+    assert evidence is not None and evidence.stream.faulty.any()
+    assert len(evidence.clean[0].quantised.records) >= 4000
     assert set(conversion.golden) == {"history", "correction", "forecast"}
     assert not conversion.golden["correction"].any()
 

@@ -32,20 +32,17 @@ def test_auc_of_a_perfect_a_useless_and_a_reversed_score() -> None:
 def test_agreement_and_kappa_of_a_worked_example() -> None:
     # 50 samples: both yes 20, only a 5, only b 10, both no 15. Observed 0.7, by chance
     # 25/50 30/50 + 25/50 20/50 = 0.5, kappa (0.7 - 0.5) / (1 - 0.5) = 0.4 (Cohen 1960).
-    a = np.array([True] * 25 + [False] * 25)
-    b = np.array([True] * 20 + [False] * 5 + [True] * 10 + [False] * 15)
-    assert agreement(a, b) == pytest.approx((0.7, 0.4))
+    assert agreement([[15, 10], [5, 20]]) == pytest.approx((0.7, 0.4))
 
 
 def test_kappa_at_its_edges() -> None:
-    yes, no = np.ones(4, bool), np.zeros(4, bool)
-    mixed = np.array([True, False, True, False])
-    assert agreement(no, no) == (1.0, 1.0) and agreement(yes, yes) == (1.0, 1.0)
-    assert agreement(mixed, mixed) == (1.0, 1.0)
-    assert agreement(mixed, ~mixed) == (0.0, -1.0)
+    assert agreement([[4, 0], [0, 0]]) == (1.0, 1.0) and agreement([[0, 0], [0, 4]]) == (1.0, 1.0)
+    assert agreement([[2, 0], [0, 2]]) == (1.0, 1.0)
+    assert agreement([[0, 2], [2, 0]]) == (0.0, -1.0)
     # Agreeing by chance alone is worth nothing, however high the share.
-    assert agreement(np.array([True, False, False, False]), no) == (0.75, 0.0)
-    assert agreement(yes, no) == (0.0, 0.0)
+    assert agreement([[3, 0], [1, 0]]) == (0.75, 0.0)
+    assert agreement([[0, 0], [4, 0]]) == (0.0, 0.0)
+    assert np.isnan(agreement([[0, 0], [0, 0]])).all()
 
 
 def test_rank_correlation_knows_order_only() -> None:

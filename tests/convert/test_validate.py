@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from convert.check import Check
+from convert.checks_clean import clean_checks
+from convert.checks_detection import detection_checks
+from convert.checks_export import export_checks, trained_model
+from convert.checks_rollout import rollout_checks, state_check, state_errors, states_along
+from convert.checks_step import one_step_checks
 from convert.convert_run import Conversion, shipped_model
+from convert.detection import detect
 from convert.export import export_int8
-from convert.rollout import Rollout, roll
-from convert.validate import (
-    Check,
-    Evidence,
-    Verdict,
-    clean_checks,
-    detection_checks,
-    one_step_checks,
-    rollout_checks,
-)
+from convert.pair import Pair
+from convert.rollout import roll
+from convert.validate import ROLLOUT_STEPS, Verdict
 from edge_runtime import numerics
 from edge_runtime.flatbuffer import read_graph
 from edge_runtime.interpreter import KERNEL_ID, Int8Graph
@@ -34,17 +34,20 @@ Checks = dict[str, Check]
 Weights = dict[str, np.ndarray]
 
 
-def judged(trial: "Trial", model: Model, int8_long: Rollout | None = None) -> Checks:
-    """All checks of a validation, on short streams."""
-    rows = trial.clean
-    long = int8_long or roll(model, np.concatenate([rows, rows]))
-    faulty = roll(model, trial.stream.rows)
-    evidence = Evidence(faulty, trial.float_faulty, trial.stream, long, trial.float_long)
+def judged(trial: "Trial", model: Model, states: np.ndarray | None = None) -> Checks:
+    """All checks of a validation, on short streams; states: of `model` along the long rows."""
+    states = states_along(model, trial.long) if states is None else states
+    clean = Pair(roll(model, trial.clean), trial.float_clean)
+    faulty = Pair(roll(model, trial.stream.rows), trial.float_faulty)
+    apart = state_errors(faulty.quantised.hidden, faulty.reference.hidden)
+    found = detect(model, trial.reference, "faults", faulty, trial.stream)
     checks = [
-        *one_step_checks(model, trial.reference, faulty),
-        *rollout_checks(long, trial.float_long, len(rows)),
-        *clean_checks([roll(model, rows)], [trial.float_clean], model.innovation_scale),
-        *detection_checks(model, trial.reference, evidence),
+        *export_checks(trained_model(trial.run), trial.reference, trial.float_faulty),
+        *one_step_checks(model, trial.reference, clean.quantised, faulty.quantised),
+        *rollout_checks(state_errors(states, trial.float_long), len(trial.clean)),
+        *clean_checks(model, [clean]),
+        state_check("faults", apart),
+        *detection_checks(found, must_find=True),
     ]
     return {check.name: check for check in checks}
 
@@ -57,9 +60,9 @@ def failed(checks: Checks) -> set[str]:
 def test_a_good_conversion_passes_in_full_length(conversion: Conversion) -> None:
     assert conversion.verdict.passed and conversion.manifest.validation.passed
     assert not conversion.manifest.validation.forced
-    assert len(conversion.verdict.checks) == 14
-    steps = len(conversion.verdict.evidence.int8_long.records)
-    assert steps >= 4000
+    assert len(conversion.verdict.checks) == 17
+    evidence = conversion.verdict.evidence
+    assert evidence is not None and len(evidence.state_errors) >= ROLLOUT_STEPS == 4000
 
 
 @pytest.mark.slow
@@ -134,12 +137,14 @@ RANKS, AUC, RECALL = (
     "faults: AUC lost",
     "faults: event recall lost",
 )
-SAME, KAPPA, DELAY = "alarms: agreement", "alarms: Cohen's kappa", "alarms: delay shift, p95"
+SAME, KAPPA, DELAY = "faults: alarm agreement", "faults: alarm kappa", "faults: delay shift, p95"
+FAULTY = "faults: state, RMS"
+EXPORTED = {"export: forecast, max", "export: gate, max"}
 
 WEIGHTS: list[tuple[Callable[[Weights], None], set[str]]] = [
     (zeroed_gate, {GATE}),
     (shut_gate, {GATE, DISAGREE}),
-    (stuck_state, {STATE, LONG}),
+    (stuck_state, {STATE, LONG, FAULTY}),
     (noisy_correction, {FORECAST, WORST, VARIANCE}),
     (permuted_channels, {GATE, FORECAST}),
 ]
@@ -200,35 +205,41 @@ def test_a_spoiled_manifest_fails(
 
 @pytest.mark.slow
 def test_states_that_drift_apart_fail(trial: "Trial") -> None:
-    rows = len(trial.float_long.hidden)
-    good = trial.int8_long.hidden - trial.float_long.hidden
-    growing = np.linspace(0, 0.04, rows, dtype=np.float32)[:, np.newaxis]
-    drifting = replace(trial.int8_long, hidden=trial.float_long.hidden + good + growing)
-    found = {c.name: c for c in rollout_checks(drifting, trial.float_long, len(trial.clean))}
-    assert failed(found) == DRIFT
-    steady = replace(trial.int8_long, hidden=trial.float_long.hidden + np.float32(0.04))
-    assert not failed(
-        {c.name: c for c in rollout_checks(steady, trial.float_long, len(trial.clean))}
-    )
+    good = trial.int8_long - trial.float_long
+    growing = np.linspace(0, 0.04, len(good), dtype=np.float32)[:, np.newaxis]
+
+    def found(apart: np.ndarray) -> Checks:
+        errors = state_errors(trial.float_long + apart, trial.float_long)
+        return {c.name: c for c in rollout_checks(errors, len(trial.clean))}
+
+    assert failed(found(good + growing)) == DRIFT
+    assert not failed(found(np.full_like(good, 0.04)))
+
+
+@pytest.mark.slow
+def test_a_twin_that_is_not_the_trained_model_fails(conversion: Conversion, trial: "Trial") -> None:
+    """A weight that training has and the export has not, and a highway that only the host has."""
+    run = trial.run
+    for name, bitten in (("logit_bias", EXPORTED), ("highway", {"export: forecast, max"})):
+        weights = {**run.weights, name: run.weights[name] + np.float32(0.3)}
+        trained = trained_model(replace(run, weights=weights))
+        checks = export_checks(trained, trial.reference, trial.float_faulty)
+        assert bitten <= {check.name for check in checks if not check.passed}
 
 
 @pytest.mark.slow
 def test_every_check_is_shown_to_fail(conversion: Conversion) -> None:
-    bitten = set.union(DRIFT, *(case[-1] for case in (*WEIGHTS, *SCALES, *MANIFESTS)))
+    bitten = set.union(DRIFT, EXPORTED, *(case[-1] for case in (*WEIGHTS, *SCALES, *MANIFESTS)))
     assert bitten == {check.name for check in conversion.verdict.checks}
 
 
 @pytest.mark.slow
 def test_a_stream_without_a_single_hit_cannot_pass(conversion: Conversion, trial: "Trial") -> None:
-    deaf = threshold_times(1e6)(conversion.manifest)
-    quantised = shipped_model(deaf, conversion.model)
-    silent = replace(
-        trial.float_faulty,
-        records=tuple(replace(r, alarm=False) for r in trial.float_faulty.records),
-    )
-    rolled = replace(trial.float_faulty, records=silent.records)
-    evidence = Evidence(rolled, silent, trial.stream, trial.int8_long, trial.float_long)
-    checks = {check.name: check for check in detection_checks(quantised, trial.reference, evidence)}
+    deaf = shipped_model(threshold_times(1e6)(conversion.manifest), conversion.model)
+    quiet = tuple(replace(r, alarm=False) for r in trial.float_faulty.records)
+    silent = replace(trial.float_faulty, records=quiet)
+    found = detect(deaf, trial.reference, "faults", Pair(silent, silent), trial.stream)
+    checks = {check.name: check for check in detection_checks(found, must_find=True)}
     assert np.isnan(checks[DELAY].value) and not checks[DELAY].passed
 
 
@@ -243,6 +254,4 @@ def test_limits_are_inclusive_and_one_failure_fails_the_verdict() -> None:
     good = [Check("low", 1.0, 1.0, 2.0, ""), Check("high", 2.0, 1.0, 2.0, "")]
     bad = [Check("low", 0.999, 1.0, 2.0, ""), Check("high", 2.001, 1.0, 2.0, "")]
     assert all(check.passed for check in good) and not any(check.passed for check in bad)
-    nothing = None
-    assert Verdict(tuple(good), nothing).passed  # type: ignore[arg-type]
-    assert not Verdict((*good, bad[0]), nothing).passed  # type: ignore[arg-type]
+    assert Verdict("k", tuple(good)).passed and not Verdict("k", (*good, bad[0])).passed

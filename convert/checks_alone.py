@@ -1,0 +1,51 @@
+"""What can be said of a bundle without the float model of its run."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import chi2
+
+from convert.check import Check
+from convert.rollout import Rollout
+from convert.threshold import CONFIDENCE, SECONDS_PER_DAY, debounce, peaks
+from edge_runtime.detector import Detector
+from edge_runtime.errors import GruardError
+from edge_runtime.step import Model
+
+
+def golden_check(detector: Detector) -> Check:
+    """The self-test of the device: 0 when this kernel gives the golden vectors bit for bit."""
+    try:
+        detector.self_test()
+        differing = 0.0
+    except GruardError:
+        differing = 1.0
+    return Check("golden vectors: differing", differing, 0, 0, "bit-exact on this kernel")
+
+
+def alone_checks(model: Model, clean: Sequence[Rollout]) -> list[Check]:
+    """Rollouts of clean recordings: are there more false alarms than wished, is the state whole?
+
+    More than wished: the exact lower 95 % bound on their rate, chi2_0.05(2 k) / (2 T) with k
+    alarms in T days (Garwood 1936), is above the wish. A few alarms in a short recording are not.
+    """
+    threshold = model.manifest.thresholds[model.graph.kernel_id]
+    scores = [r.score[r.settled].astype(np.float64) for r in clean]
+    smooth = [debounce(s, model.manifest.alarm) for s in scores]
+    alarms = sum(len(peaks(s, threshold.value)) for s in smooth)
+    days = sum(map(len, smooth)) * (model.manifest.period or 1.0) / SECONDS_PER_DAY
+    rate = float(chi2.ppf(1 - CONFIDENCE, 2 * alarms) / (2 * days)) if alarms else 0.0
+    checks = [
+        Check(
+            "clean: false alarms, lower bound",
+            rate if days else float("nan"),
+            0,
+            threshold.wished_per_day,
+            f"a day; {alarms} in {days:.3g} days",
+        )
+    ]
+    if model.graph.state_sizes:
+        saturated = float(np.concatenate([r.saturated for r in clean]).max())
+        limit = model.manifest.tiers.saturated_limit
+        checks.append(Check("clean: state saturated, most", saturated, 0, limit, "share of units"))
+    return checks

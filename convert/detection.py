@@ -1,0 +1,152 @@
+"""What both models make of the same anomalies: found or not, when, and with which decisions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from convert.metrics import auc, first_hits, intervals
+from convert.pair import Pair
+from convert.rollout import Rollout
+from convert.streams import FaultyRecording
+from convert.threshold import debounce
+from edge_runtime.step import Model
+from train.faults import FaultEvent
+
+Bools = npt.NDArray[np.bool_]
+Float64 = npt.NDArray[np.float64]
+
+GRACE = 10  # samples after a fault in which its alarm still counts
+TIE = 0.1  # of the threshold
+LABELLED = "labelled"  # the kind of what was recorded and not injected
+
+
+@dataclass(frozen=True)
+class Event:
+    """One stretch of visible anomaly; delays in samples, None where the model misses it."""
+
+    kind: str
+    start: int
+    stop: int
+    int8_delay: int | None
+    float_delay: int | None
+
+    @property
+    def shift(self) -> int | None:
+        """How much later the int8 model finds it, None unless both do."""
+        if self.int8_delay is None or self.float_delay is None:
+            return None
+        return self.int8_delay - self.float_delay
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Both models on one stream with anomalies.
+
+    decisions: counts of debounced decisions, [float][int8], 0 calm and 1 alarm. hanging: those that
+    were left out of them because they hang by a thread in both.
+    """
+
+    stream: str
+    int8_auc: float
+    float_auc: float
+    decisions: tuple[tuple[int, int], tuple[int, int]]
+    hanging: int
+    events: tuple[Event, ...]
+
+    @property
+    def shifts(self) -> tuple[int, ...]:
+        """int8 delay minus float delay of every event that both find."""
+        return tuple(e.shift for e in self.events if e.shift is not None)
+
+
+@dataclass(frozen=True)
+class KindResult:
+    """One kind of anomaly; shift: the largest delay shift either way, None where none is known."""
+
+    kind: str
+    events: int
+    int8_found: int
+    float_found: int
+    shift: int | None
+
+
+def detect(
+    quantised: Model, reference: Model, name: str, pair: Pair, stream: FaultyRecording
+) -> Detection:
+    """Compare both models, each with the threshold that ships, on the rows of `stream`."""
+    both = pair.settled
+    a, b = pair.quantised, pair.reference
+    margins = _margins(quantised, a), _margins(reference, b)
+    used = both[len(both) - len(margins[0]) :]
+    hanging = used & (np.maximum(np.abs(margins[0]), np.abs(margins[1])) < TIE)
+    kept = used & ~hanging
+    return Detection(
+        stream=name,
+        int8_auc=auc(a.score[both], stream.faulty[both]),
+        float_auc=auc(b.score[both], stream.faulty[both]),
+        decisions=_matrix(margins[1][kept] > 0, margins[0][kept] > 0),
+        hanging=int(hanging.sum()),
+        events=_events(pair, stream),
+    )
+
+
+def by_kind(detection: Detection) -> list[KindResult]:
+    """The events of each kind, the worst kind first: most events lost, then largest shift."""
+    kinds = sorted({event.kind for event in detection.events})
+    results = [_result(kind, [e for e in detection.events if e.kind == kind]) for kind in kinds]
+    return sorted(results, key=lambda r: (r.int8_found - r.float_found, -abs(r.shift or 0)))
+
+
+def _result(kind: str, events: Sequence[Event]) -> KindResult:
+    return KindResult(
+        kind=kind,
+        events=len(events),
+        int8_found=sum(e.int8_delay is not None for e in events),
+        float_found=sum(e.float_delay is not None for e in events),
+        shift=max((e.shift for e in events if e.shift is not None), key=abs, default=None),
+    )
+
+
+def _events(pair: Pair, stream: FaultyRecording) -> tuple[Event, ...]:
+    """The anomalies that begin while both models are settled."""
+    settled = pair.settled
+    spans = [span for span in intervals(stream.faulty) if settled[span[0]]]
+    int8, floating = (
+        first_hits(_alarms(rollout) & settled, spans, GRACE)
+        for rollout in (pair.quantised, pair.reference)
+    )
+    return tuple(
+        Event(_kind(start, stream.events), start, stop, a, b)
+        for (start, stop), a, b in zip(spans, int8, floating, strict=True)
+    )
+
+
+def _kind(row: int, events: Sequence[FaultEvent]) -> str:
+    return next((e.kind.name.lower() for e in events if e.start <= row < e.stop), LABELLED)
+
+
+def _alarms(rollout: Rollout) -> Bools:
+    return np.array([record.alarm for record in rollout.records], bool)
+
+
+def _margins(model: Model, rollout: Rollout) -> Float64:
+    """Debounced score over the model's own threshold, as a share of the threshold.
+
+    A fault that creeps over the threshold does so some samples earlier in one arithmetic; while
+    both scores are within a tenth of the threshold, which of them is above it says nothing.
+    """
+    threshold = model.manifest.thresholds[model.graph.kernel_id].value
+    scores = debounce(rollout.score.astype(np.float64), model.manifest.alarm)
+    return (scores - threshold) / abs(threshold)
+
+
+def _matrix(reference: Bools, quantised: Bools) -> tuple[tuple[int, int], tuple[int, int]]:
+    def count(a: Bools, b: Bools) -> int:
+        return int((a & b).sum())
+
+    return (
+        (count(~reference, ~quantised), count(~reference, quantised)),
+        (count(reference, ~quantised), count(reference, quantised)),
+    )

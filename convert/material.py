@@ -1,0 +1,65 @@
+"""The rows on which a model is judged: those of its run, or those of another recording."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from convert.labelled_stream import labelled_stream
+from convert.streams import FaultyRecording, faulty_twin
+from edge_runtime.csvfile import channel_order
+from edge_runtime.errors import GruardError
+from edge_runtime.manifest import Manifest
+from edge_runtime.sample_period import check_file_period
+from train.recording import Recording, read_recordings
+from train.split import clean_parts
+
+Float32 = npt.NDArray[np.float32]
+
+FEWEST_ROWS = 400  # of a recording that is to judge a model
+MARGIN = 128  # rows around an anomaly that do not count as clean
+MOST_CLEAN = 8000
+
+
+@dataclass(frozen=True)
+class Material:
+    """Raw rows to judge on; labelled: recorded anomalies, None where there are none."""
+
+    clean: Sequence[Float32]
+    faulty: FaultyRecording
+    labelled: FaultyRecording | None = None
+
+
+def material_of_file(file: Path, manifest: Manifest) -> Material:
+    """The recording in the CSV `file` as material for the bundle of `manifest`.
+
+    Rows without a label count as clean; the first `MOST_CLEAN` clean rows are used. Raises
+    GruardError for a file of other channels or another sample period, and for one that is too
+    short.
+    """
+    check_file_period(file, manifest.period)
+    dataset = read_recordings([file], manifest.period)
+    order = channel_order(dataset.channels, manifest.channel_names, file)
+    clean = _clean(dataset.recordings, order)
+    if sum(map(len, clean)) < FEWEST_ROWS:
+        raise GruardError(
+            f"{file}: only {sum(map(len, clean))} clean rows; give a recording of at least "
+            f"{FEWEST_ROWS} clean rows"
+        )
+    scale = np.array(manifest.forecast.innovation_scale, np.float32)
+    seed = manifest.provenance.seed + 1
+    twin = faulty_twin(clean, manifest.channels, manifest.period, scale, seed)
+    marked = [r for r in dataset.recordings if r.labels is not None]
+    labels = [r.labels for r in marked if r.labels is not None]
+    return Material(clean, twin, labelled_stream([r.values[:, order] for r in marked], labels))
+
+
+def _clean(recordings: Sequence[Recording], order: npt.NDArray[np.intp]) -> list[Float32]:
+    pieces, room = [], MOST_CLEAN
+    for recording in recordings:
+        for piece in clean_parts(recording, MARGIN):
+            pieces.append(piece.values[:room, order])
+            room -= len(pieces[-1])
+    return [piece for piece in pieces if len(piece)]

@@ -1,0 +1,39 @@
+"""Weights and inputs of a step of any size, without a training."""
+
+import numpy as np
+
+from train.cell import AnomalyGatedGRU
+from train.cell_config import CellConfig
+from train.highway import Highway
+
+Inputs = dict[str, np.ndarray]
+
+
+def weights_of(config: CellConfig) -> dict[str, np.ndarray]:
+    """Weights of a trained size: what training starts from, moved a little everywhere."""
+    rng = np.random.default_rng(1)
+    ones = np.ones(config.channels, np.float32)
+    highway = Highway(np.ones((config.order, config.channels), "f4"), np.zeros((0, 0), "f4"))
+    model = AnomalyGatedGRU(config, highway, ones, ones)
+    return {
+        name: (value + rng.normal(0, 0.1, value.shape)).astype(np.float32)
+        for name, value in model.arrays().items()
+    }
+
+
+def inputs_of(config: CellConfig, count: int = 120) -> list[Inputs]:
+    """What the host feeds, within its bounds: also what this graph has no use for."""
+    rng = np.random.default_rng(2)
+    samples = []
+    for _ in range(count):
+        widths = dict.fromkeys(
+            ("evidence", "innovation", "forecast", "difference"), config.channels
+        )
+        widths |= {f"state_{i}": config.gru_units for i in range(config.gru_layers)}
+        sample = {name: rng.uniform(-1, 1, width) for name, width in widths.items()}
+        sample["magnitude"] = np.abs(sample["evidence"])
+        sample["mask"] = (rng.random(config.channels) > 0.2).astype(float)
+        sample["guarded"] = sample["mask"] * (rng.random(config.channels) > 0.1)
+        sample["gate"] = rng.random(config.channels)
+        samples.append({name: value.astype(np.float32) for name, value in sample.items()})
+    return samples
