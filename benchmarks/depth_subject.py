@@ -45,7 +45,8 @@ class DepthSubject:
 
     def measure(self, series: Series, seed: int, scratch: Path) -> Mapping[str, Figures]:
         """Figures of the int8 bundle, and of every check that the conversion did not pass."""
-        from convert.convert_run import convert_run, shipped_model
+        from convert.convert_run import convert_run
+        from convert.twins import shipped_model
         from train.cell_config import CellConfig
         from train.fit import Budget
         from train.train_run import Request, train_run
@@ -75,7 +76,7 @@ class DepthSubject:
 
 def injected_precision(run: "Run", series: Series, seed: int) -> float:
     """Average precision of the float model on faults in rows that no training saw."""
-    from convert.convert_run import held_out
+    from convert.material import held_out
     from train.cell_config import CellConfig
     from train.prepare import standard_rows
     from train.selection import Candidate, judge

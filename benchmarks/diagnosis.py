@@ -87,7 +87,7 @@ def main(seeds: int, rows: int, as_json: bool) -> None:
 def made_manifest(scratch: Path) -> "Manifest":
     """The healthy machine's linear model, calibrated, with its diagnosis."""
     from benchmarks.gruard_detector import silent
-    from convert.convert_run import calibrated
+    from convert.calibrated import calibrated
     from convert.diagnosis_section import diagnosis_of_run
     from train.cell_config import CellConfig
     from train.fit import Budget
@@ -104,13 +104,13 @@ def made_manifest(scratch: Path) -> "Manifest":
     diagnosis, judgement = diagnosis_of_run(run, silent)
     if judgement is not None:
         click.echo(judgement.sentence(), err=True)
-    return replace(calibrated(run, b"", 1, 1.0), diagnosis=diagnosis)
+    return replace(calibrated(run, b"", 1, 1.0).manifest, diagnosis=diagnosis)
 
 
 def thresholds(manifest: "Manifest") -> "dict[str, Manifest]":
     """The manifest with its own threshold, and with the quantile of unseen healthy rows."""
-    from convert.convert_run import shipped_model
     from convert.rollout import roll
+    from convert.twins import shipped_model
     from train.simulate import simulate
 
     calm = roll(
@@ -127,8 +127,8 @@ def thresholds(manifest: "Manifest") -> "dict[str, Manifest]":
 
 def watched(manifest: "Manifest", rows: int, seed: int) -> list[tuple[Case, Case]]:
     """Every fault of one recording, and what the device says of it early and late."""
-    from convert.convert_run import shipped_model
     from convert.rollout import roll
+    from convert.twins import shipped_model
     from train.simulate import simulate_faults
 
     simulation = simulate_faults(rows, FIRST_SEED + seed, every=EVERY)

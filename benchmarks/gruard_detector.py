@@ -67,7 +67,7 @@ class GruardDetector:
 
     def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, Outcome]:
         """Outcomes of the int8 model and of its float twin, which share the threshold."""
-        from convert.convert_run import float_twin, shipped_model
+        from convert.twins import float_twin, shipped_model
 
         made = self.make(series, seed, scratch)
         twins = {self.name: (shipped_model(made.manifest, made.model), len(made.model))}
@@ -122,13 +122,13 @@ class Made:
 
 def converted(run: "Run", period: float) -> tuple["Manifest", bytes, bytes]:
     """Manifest, int8 and float .tflite file of `run`, without the proof and the diagnosis."""
-    from convert.convert_run import calibrated, exported
+    from convert.calibrated import calibrated
+    from convert.exported import exported
     from train.cell_config import CellConfig
 
-    config = CellConfig(**run.config.sizes)
-    model, float_model = (b"", b"") if config.linear else exported(run, config, silent)
-    manifest = calibrated(run, model, 1, WISHED_PER_ROW * SECONDS_PER_DAY / period)
-    return manifest, model, float_model
+    files = exported(run, CellConfig(**run.config.sizes), silent)
+    known = calibrated(run, files.model, 1, WISHED_PER_ROW * SECONDS_PER_DAY / period)
+    return known.manifest, files.model, files.float_model
 
 
 def silent(*progress: object) -> None:

@@ -180,7 +180,7 @@ def _trained(scratch: Path, seed: int, count: int, steps: int) -> "Run":
 
 def _model(run: "Run", as_float: bool) -> "Model":
     from benchmarks.gruard_detector import converted
-    from convert.convert_run import float_twin, shipped_model
+    from convert.twins import float_twin, shipped_model
     from train.simulate import PERIOD
 
     manifest, model, float_model = converted(run, PERIOD)

@@ -90,8 +90,8 @@ def measure(series: Series, limits: Sequence[int], steps: int | None = None) -> 
 
 def judged(series: Series, manifest: Manifest, graph: bytes, limit: int) -> Patience:
     """The bundle with another limit, on the labelled rows and on shifted healthy ones."""
-    from convert.convert_run import shipped_model
     from convert.rollout import roll
+    from convert.twins import shipped_model
 
     model = shipped_model(
         replace(manifest, tiers=replace(manifest.tiers, closed_limit=limit)), graph

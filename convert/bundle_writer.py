@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from convert.convert_run import Conversion, graph_of
+from convert.convert_run import Conversion
 from convert.report import report_html, report_json
+from convert.twins import graph_of
 from edge_runtime.bundle import read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.manifest import to_dict
@@ -57,7 +58,7 @@ def _members(conversion: Conversion) -> dict[str, bytes]:
     members = {"model.tflite": conversion.model} if conversion.model else {}
     members |= {
         "golden.npz": npz_bytes(conversion.golden),
-        "calibration.npz": npz_bytes(dict(conversion.calibration)),
+        "calibration.npz": npz_bytes(dict(conversion.clean)),
         "report.json": json_bytes(report_json(*proof)),
         "report.html": report_html(*proof).encode(),
     }

@@ -7,10 +7,12 @@ from scipy.stats import chi2
 
 from convert.check import Check
 from convert.rollout import Rollout
-from convert.threshold import CONFIDENCE, SECONDS_PER_DAY, debounce, peaks
+from edge_runtime.calibration import SECONDS_PER_DAY, debounce
 from edge_runtime.detector import Detector
 from edge_runtime.errors import GruardError
+from edge_runtime.poisson import CONFIDENCE
 from edge_runtime.step import Model
+from edge_runtime.tail import peaks
 
 
 def golden_check(detector: Detector) -> Check:

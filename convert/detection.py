@@ -10,7 +10,7 @@ from convert.metrics import auc, first_hits, intervals
 from convert.pair import Pair
 from convert.rollout import Rollout
 from convert.streams import FaultyRecording
-from convert.threshold import debounce
+from edge_runtime.calibration import debounce
 from edge_runtime.step import Model
 from train.faults import FaultEvent
 

@@ -85,7 +85,7 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
         fallback=m.Fallback(
             FALLBACK_SMOOTHING, FALLBACK_SLACK, *((UNLIMITED,) * count for _ in VIEWS)
         ),
-        thresholds={KERNEL_ID if graph.outputs else HOST_KERNEL_ID: _no_threshold()},
+        thresholds={KERNEL_ID if graph.outputs else HOST_KERNEL_ID: no_threshold()},
         tables=m.Tables(vector(softplus), vector(numerics.log_table())),
         validation=m.Validation(passed=False, forced=False),
         provenance=m.Provenance(
@@ -249,7 +249,8 @@ def _tensors(graph: GraphSummary, names: Mapping[str, int]) -> dict[str, m.Tenso
     return described
 
 
-def _no_threshold() -> m.Threshold:
+def no_threshold() -> m.Threshold:
+    """The threshold of a model that is yet to be calibrated: nothing is an alarm."""
     return m.Threshold(
         math.inf, math.inf, 0.0, "none", 0.0, 0.0, 0, 0.0, False, 0.0, "not calibrated"
     )

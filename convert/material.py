@@ -8,16 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.labelled_stream import labelled_stream
-from convert.streams import FaultyRecording, faulty_twin
+from convert.streams import FaultyRecording, clean_test_rows, faulty_twin
 from edge_runtime.csvfile import channel_order
 from edge_runtime.errors import GruardError
 from edge_runtime.manifest import Manifest
 from edge_runtime.sample_period import check_file_period
 from train.recording import Recording, read_recordings
+from train.run_folder import Run
 from train.split import clean_parts
 
 Float32 = npt.NDArray[np.float32]
 
+FEWEST_JUDGED = 2000  # rows of a run
 FEWEST_ROWS = 400  # of a recording that is to judge a model
 MARGIN = 128  # rows around an anomaly that do not count as clean
 MOST_CLEAN = 8000
@@ -30,6 +32,36 @@ class Material:
     clean: Sequence[Float32]
     faulty: FaultyRecording
     labelled: FaultyRecording | None = None
+
+
+def material_of_run(run: Run) -> Material:
+    """What the conversion of `run` is judged on."""
+    clean = judged_rows(run)
+    scale, seed = run.weights["innovation_scale"], run.config.seed + 1
+    twin = faulty_twin(clean, run.config.channels, run.config.period, scale, seed)
+    labels = run.labels["test"]
+    return Material(clean, twin, labelled_stream(run.rows["test"], labels) if labels else None)
+
+
+def held_out(run: Run) -> list[Float32]:
+    """Clean rows that neither training nor scaling saw: calibration and clean test rows."""
+    return [*run.rows["calibrate"], *clean_test_rows(run)]
+
+
+def judged_rows(run: Run) -> list[Float32]:
+    """Rows to compare int8 and float on: held-out ones, and the latest training rows if too few.
+
+    It is the arithmetic that is compared, so rows that training saw do no harm; a handful of rows
+    repeated for ever would.
+    """
+    rows = held_out(run)
+    missing = FEWEST_JUDGED - sum(map(len, rows))
+    for recording in reversed(run.rows["train"]):
+        if missing <= 0:
+            break
+        rows.append(recording[-missing:])
+        missing -= len(rows[-1])
+    return rows
 
 
 def material_of_file(file: Path, manifest: Manifest) -> Material:

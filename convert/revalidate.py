@@ -5,9 +5,9 @@ from pathlib import Path
 
 from convert.checks_alone import alone_checks, golden_check
 from convert.checks_export import trained_model
-from convert.convert_run import float_twin, material_of_run
-from convert.material import Material, material_of_file
+from convert.material import Material, material_of_file, material_of_run
 from convert.rollout import roll_all
+from convert.twins import float_twin
 from convert.validate import LONG_STEPS, ROLLOUT_STEPS, Verdict, joined, linear_verdict, validate
 from edge_runtime.bundle import Bundle, read_bundle
 from edge_runtime.detector import Detector

@@ -13,7 +13,7 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.fallback import Fallback
 from edge_runtime.flatbuffer import GraphSummary
-from edge_runtime.interpreter import Int8Graph, NoGraph, StepGraph
+from edge_runtime.interpreter import KERNEL_ID, Int8Graph, NoGraph, StepGraph
 from edge_runtime.manifest import Manifest
 from edge_runtime.record import Float32, Record, Sample
 
@@ -94,8 +94,13 @@ class Detector:
         return answers
 
 
-def open_graph(manifest: Manifest, model: bytes, graph: GraphSummary) -> StepGraph:
-    """The int8 `model`, described by `graph`, ready to run; nothing to run for a linear one."""
+def open_graph(
+    manifest: Manifest, model: bytes, graph: GraphSummary, kernel: str = KERNEL_ID
+) -> StepGraph:
+    """The int8 `model`, described by `graph`, ready to run on `kernel`.
+
+    A linear model has nothing to run, on any kernel.
+    """
     if manifest.linear:
         return NoGraph()
-    return Int8Graph(model, graph, np.array(manifest.tables.softplus, np.float32))
+    return Int8Graph(model, graph, np.array(manifest.tables.softplus, np.float32), kernel)

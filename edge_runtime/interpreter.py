@@ -1,10 +1,12 @@
-"""One int8 (or float) step through a TFLite interpreter, on the reference arithmetic.
+"""One int8 (or float) step through a TFLite interpreter, on a named arithmetic.
 
 The reference is TFLite's built-in kernels without any delegate: tflite-runtime 2.14 gives the same
-bytes for the same file on x86-64, aarch64 and armv7l; the default XNNPACK delegate does not.
+bytes for the same file on x86-64, aarch64 and armv7l. The XNNPACK delegate, which newer
+interpreters use unless told otherwise, gives others: it is another kernel with its own threshold.
 """
 
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -16,8 +18,15 @@ from edge_runtime.flatbuffer import GraphSummary
 from edge_runtime.record import Float32
 
 KERNEL_ID = "tflite-builtin"
+XNNPACK_KERNEL_ID = "tflite-xnnpack"
 HOST_KERNEL_ID = "host-float32"  # linear models need no interpreter
-_MODULES = ("tflite_runtime.interpreter", "ai_edge_litert.interpreter", "tensorflow.lite")
+# Where each arithmetic is found, the lightest package first; tflite-runtime has no int8 XNNPACK.
+_TENSORFLOW = "tensorflow.lite.python.interpreter"
+_MODULES = {
+    KERNEL_ID: ("tflite_runtime.interpreter", "ai_edge_litert.interpreter", _TENSORFLOW),
+    XNNPACK_KERNEL_ID: ("ai_edge_litert.interpreter", _TENSORFLOW),
+}
+INT8_KERNELS = tuple(_MODULES)
 
 
 class StepGraph(Protocol):
@@ -42,12 +51,20 @@ class NoGraph:
         return {}
 
 
-def load_interpreter(model: bytes, preserve_all: bool = False) -> Any:
-    """A ready interpreter for `model` with built-in kernels, one thread and no delegate."""
-    module = _interpreter_module()
-    resolver = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    if module.__name__ == "tensorflow.lite":
-        resolver = module.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+def available_kernels() -> tuple[str, ...]:
+    """The int8 kernels that this machine has an interpreter for, the reference first."""
+    return tuple(k for k in INT8_KERNELS if any(map(_installed, _MODULES[k])))
+
+
+def load_interpreter(model: bytes, kernel: str = KERNEL_ID, preserve_all: bool = False) -> Any:
+    """A ready interpreter for `model` on `kernel`, with one thread.
+
+    Raises GruardError when no package for the kernel is installed or the model is refused.
+    """
+    module = _interpreter_module(kernel)
+    kinds = module.OpResolverType
+    plain = kernel == KERNEL_ID
+    resolver = kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plain else kinds.AUTO
     try:
         interpreter = module.Interpreter(
             model_content=model,
@@ -61,16 +78,25 @@ def load_interpreter(model: bytes, preserve_all: bool = False) -> Any:
     return interpreter
 
 
-def _interpreter_module() -> Any:
-    for name in _MODULES:
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # the package around it is not there
+        return False
+
+
+def _interpreter_module(kernel: str) -> Any:
+    for name in _MODULES[kernel]:
         try:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise GruardError(
-        "no TFLite interpreter is installed; install tflite-runtime (Python up to 3.11) "
-        "or ai-edge-litert (Python 3.10 and later)"
-    )
+    if kernel == KERNEL_ID:
+        raise GruardError(
+            "no TFLite interpreter is installed; install tflite-runtime (Python up to 3.11) "
+            "or ai-edge-litert (Python 3.10 and later)"
+        )
+    raise GruardError(f"kernel {kernel} needs ai-edge-litert, which is not installed")
 
 
 class Int8Graph:
@@ -80,10 +106,11 @@ class Int8Graph:
     same as tensor by tensor, at a third of the time.
     """
 
-    kernel_id = KERNEL_ID
-
-    def __init__(self, model: bytes, graph: GraphSummary, softplus: Float32) -> None:
-        self._interpreter = load_interpreter(model)
+    def __init__(
+        self, model: bytes, graph: GraphSummary, softplus: Float32, kernel: str = KERNEL_ID
+    ) -> None:
+        self.kernel_id = kernel
+        self._interpreter = load_interpreter(model, kernel)
         self._inputs = _Packing(graph, graph.inputs)
         self._outputs = _Packing(graph, graph.outputs)
         self._softplus = softplus
@@ -129,11 +156,13 @@ class _Packing:
 
 
 class FloatGraph:
-    """The float32 twin of the same step, for validation on the workstation."""
+    """The float32 twin of the same step, for validation on the workstation.
 
-    kernel_id = KERNEL_ID
+    kernel: of the int8 step that it is compared with, under whose threshold.
+    """
 
-    def __init__(self, model: bytes, graph: GraphSummary) -> None:
+    def __init__(self, model: bytes, graph: GraphSummary, kernel: str = KERNEL_ID) -> None:
+        self.kernel_id = kernel
         self._interpreter = load_interpreter(model)
         self._inputs, self._outputs = graph.inputs, graph.outputs
         self.gated = "logit" in graph.outputs

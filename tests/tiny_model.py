@@ -123,11 +123,13 @@ def _shaped(initial: dict[str, Float32]) -> dict[str, Float32]:
 def write_bundle(run_path: Path, folder: Path) -> Path:
     """The run as a finished bundle below `folder`: the conversion, with a shortened proof."""
     from convert import bundle_writer, convert_run, validate
+    from convert.calibrated import calibrated
     from convert.checks_rollout import state_errors
     from convert.checks_step import one_step_checks
     from convert.export import export_float, export_int8
     from convert.pair import roll_pair
     from convert.streams import faulty_twin
+    from convert.twins import float_twin, shipped_model
     from edge_runtime.manifest import Validation
     from train.cell_config import CellConfig
     from train.prepare import standard_rows
@@ -137,10 +139,9 @@ def write_bundle(run_path: Path, folder: Path) -> Path:
     config, sizes = run.config, CellConfig(**run.config.sizes)
     float_model = export_float(run.weights, sizes)
     model = export_int8(run.weights, sizes, _representative(run, float_model))
-    manifest = convert_run.calibrated(run, model, VERSION, wished_per_day=1.0)
-    manifest = replace(manifest, validation=Validation(passed=True, forced=False))
-    quantised = convert_run.shipped_model(manifest, model)
-    twin = convert_run.float_twin(manifest, float_model)
+    known = calibrated(run, model, VERSION, wished_per_day=1.0)
+    manifest = replace(known.manifest, validation=Validation(passed=True, forced=False))
+    quantised, twin = shipped_model(manifest, model), float_twin(manifest, float_model)
     clean, spread = run.rows["calibrate"], run.weights["innovation_scale"]
     stream = faulty_twin(clean, config.channels, PERIOD, spread, seed=1, length=512)
     pair = roll_pair(quantised, twin, stream.rows)
@@ -154,8 +155,9 @@ def write_bundle(run_path: Path, folder: Path) -> Path:
         model=model,
         float_model=float_model,
         golden=convert_run.golden_vectors(quantised, stream),
-        calibration={"value/000": standard.values[0], "mask/000": standard.masks[0]},
+        clean={"value/000": standard.values[0], "mask/000": standard.masks[0]},
         verdict=validate.Verdict(kernel, checks, evidence=evidence),
+        calibrations={kernel: known.calibration},
     )
     return bundle_writer.write_bundle(conversion, folder, force=False)
 

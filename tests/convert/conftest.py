@@ -63,9 +63,9 @@ class Trial:
 def trial(tiny_run: "Run", conversion: "Conversion") -> Trial:
     """Rollouts of the float twin over clean rows, faulty rows, and clean rows repeated."""
     from convert.checks_rollout import states_along
-    from convert.convert_run import float_twin, shipped_model
     from convert.rollout import roll
     from convert.streams import faulty_twin
+    from convert.twins import float_twin, shipped_model
 
     quantised = shipped_model(conversion.manifest, conversion.model)
     reference = float_twin(conversion.manifest, conversion.float_model)

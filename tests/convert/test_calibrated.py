@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convert.convert_run import Conversion, calibrated
+from convert.calibrated import calibrated
+from convert.convert_run import Conversion
+from edge_runtime.interpreter import KERNEL_ID
 from edge_runtime.manifest import Manifest
 from train.run_folder import Run
 
@@ -19,7 +21,7 @@ def calm(tiny_run: Run) -> Run:
 
 @pytest.fixture(scope="module")
 def found(calm: Run, conversion: Conversion) -> Manifest:
-    return calibrated(calm, conversion.model, 1, 1.0)
+    return calibrated(calm, conversion.model, 1, 1.0).manifest
 
 
 def test_calm_rows_to_calibrate_do_not_make_every_other_row_strange(
@@ -32,6 +34,6 @@ def test_calm_rows_to_calibrate_do_not_make_every_other_row_strange(
 def test_the_threshold_comes_from_the_rows_to_calibrate(
     found: Manifest, conversion: Conversion
 ) -> None:
-    (calm,), (ordinary,) = (m.thresholds.values() for m in (found, conversion.manifest))
+    calm, ordinary = (m.thresholds[KERNEL_ID] for m in (found, conversion.manifest))
     assert calm.clean_days == ordinary.clean_days
     assert calm.value < ordinary.value

@@ -15,9 +15,10 @@ from convert.check import Check
 from convert.checks_clean import clean_checks
 from convert.checks_rollout import rollout_checks, state_errors
 from convert.checks_step import one_step_checks
-from convert.convert_run import exported, float_twin, shipped_model
+from convert.exported import exported
 from convert.pair import Pair
 from convert.rollout import Rollout, roll
+from convert.twins import float_twin, shipped_model
 from edge_runtime.bundle import Bundle, read_bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import GruardError
@@ -59,7 +60,7 @@ class Half:
     @functools.cached_property
     def models(self) -> tuple[Model, Model]:
         """The int8 model of the bundle and its float twin."""
-        _, float_model = exported(self.run, self.config, lambda sentence: None)
+        float_model = exported(self.run, self.config, lambda sentence: None).float_model
         manifest = self.bundle.manifest
         return shipped_model(manifest, self.bundle.model), float_twin(manifest, float_model)
 
@@ -142,7 +143,8 @@ def test_int8_and_float_agree_step_by_step_and_left_alone(half: Half) -> None:
 def test_an_int8_file_of_other_weights_is_found_out(half: Half) -> None:
     name = {"gate": "logit_kernel", "gru": "correction_kernel"}[half.kind]
     weights = {**half.run.weights, name: -half.run.weights[name]}
-    model, _ = exported(replace(half.run, weights=weights), half.config, lambda sentence: None)
+    run = replace(half.run, weights=weights)
+    model = exported(run, half.config, lambda sentence: None).model
     spoiled = shipped_model_of(half, model)
     found = checks_of(half, spoiled, half.rollouts[0], half.rollouts[1])
     expected = {"gate": "one step: gate, max", "gru": "one step: forecast, RMS"}[half.kind]

@@ -10,17 +10,12 @@ import numpy as np
 import pytest
 import tiny_model
 
+from convert.calibrated import calibrated, clean_rows
 from convert.check import Check
 from convert.checks_linear import formula_checks
-from convert.convert_run import (
-    Conversion,
-    calibrated,
-    clean_rows,
-    convert_run,
-    float_twin,
-    shipped_model,
-)
+from convert.convert_run import Conversion, convert_run
 from convert.rollout import Rollout, roll, roll_all
+from convert.twins import float_twin, shipped_model
 from edge_runtime.bundle import LINEAR_MEMBERS, read_bundle
 from edge_runtime.interpreter import NoGraph
 from edge_runtime.manifest import Forecast, Manifest
@@ -171,17 +166,17 @@ def test_two_conversions_give_the_same_bytes(
 def test_scores_are_centred_by_models_that_never_saw_their_rows(
     linear_run: Run, manifest: Manifest
 ) -> None:
-    assert calibrated(linear_run, b"", 1, 1.0).score == manifest.score
+    assert calibrated(linear_run, b"", 1, 1.0).manifest.score == manifest.score
     # A fold's weights decide about its own rows: others would give another centre.
     weights = dict(linear_run.weights)
     spoiled = {k: 0.9 * v for k, v in weights.items() if k.startswith("fold-3/")}
     harmed = replace(linear_run, weights={**weights, **spoiled})
-    found = calibrated(harmed, b"", 1, 1.0)
+    found = calibrated(harmed, b"", 1, 1.0).manifest
     assert found.forecast == manifest.forecast and found.score != manifest.score
     assert max(found.score.residual_scale) > max(manifest.score.residual_scale)
     # What ships does not decide about it at all.
     other = replace(linear_run, weights={**weights, "highway": 0.9 * weights["highway"]})
-    again = calibrated(other, b"", 1, 1.0)
+    again = calibrated(other, b"", 1, 1.0).manifest
     assert again.forecast != manifest.forecast and again.score == manifest.score
 
 

@@ -13,11 +13,12 @@ from convert.checks_detection import detection_checks
 from convert.checks_export import export_checks, trained_model
 from convert.checks_rollout import rollout_checks, state_check, state_errors, states_along
 from convert.checks_step import one_step_checks
-from convert.convert_run import Conversion, shipped_model
+from convert.convert_run import Conversion
 from convert.detection import detect
 from convert.export import export_int8
 from convert.pair import Pair
 from convert.rollout import roll
+from convert.twins import shipped_model
 from convert.validate import ROLLOUT_STEPS, Verdict
 from edge_runtime import numerics
 from edge_runtime.flatbuffer import read_graph

@@ -5,16 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert.threshold import (
-    CLUSTER_GAP,
-    calibrate_threshold,
-    debounce,
-    peaks,
-    rate_bound,
-)
 from edge_runtime.alarm import AlarmState, update_alarm
+from edge_runtime.calibration import calibrate, debounce
 from edge_runtime.errors import GruardError
 from edge_runtime.manifest import Alarm, Threshold
+from edge_runtime.tail import Tail, peaks
 
 DAY = 86400
 AT_ONCE = Alarm(m=1, n=1, clear_after=1)
@@ -34,30 +29,7 @@ def calibrated(
     period: float | None = PERIOD,
 ) -> Threshold:
     unseen = np.zeros(0) if held_out is None else held_out
-    return calibrate_threshold([clean], [unseen], wish, period, AT_ONCE)
-
-
-@pytest.mark.parametrize(
-    ("events", "limit"),
-    # Upper limits of a Poisson mean at 95 % confidence (Garwood 1936; tabulated in Gehrels 1986).
-    [(0, 2.996), (1, 4.744), (2, 6.296), (3, 7.754), (4, 9.154), (5, 10.513), (10, 16.962)],
-)
-def test_the_bound_is_the_published_poisson_limit(events: int, limit: float) -> None:
-    assert rate_bound(events, 1.0) == pytest.approx(limit, abs=0.001)
-    assert rate_bound(events, 8.0) == pytest.approx(limit / 8, abs=0.001)
-
-
-def test_no_time_bounds_nothing() -> None:
-    assert rate_bound(0, 0.0) == 1e9
-
-
-def test_a_cluster_is_one_peak() -> None:
-    scores = np.zeros(300)
-    scores[[10, 12, 12 + CLUSTER_GAP]] = [2, 5, 3]
-    scores[[13 + 2 * CLUSTER_GAP, 200]] = [4, 1]
-    assert peaks(scores, 0.5).tolist() == [5, 4, 1]
-    assert peaks(scores, 1.5).tolist() == [5, 4]
-    assert peaks(scores, 5.0).tolist() == []
+    return calibrate([clean], [unseen], wish, period, AT_ONCE).threshold
 
 
 @given(
@@ -80,19 +52,19 @@ def test_a_debounced_score_is_above_a_level_when_the_alarm_rises(
             assert (smooth[index - n + 1] > level) == state.active
 
 
-def test_the_threshold_of_a_tail_by_hand() -> None:
+def test_the_threshold_is_the_upper_limit_of_the_tail() -> None:
     # At rest but for 20 peaks far apart: the level is 0, the mean excess that of 1 to 20.
     clean = np.zeros(8000)
     clean[np.arange(20) * 400 + 5] = np.arange(1, 21)
-    found = calibrate_threshold([clean], [np.zeros(0)], 1.0, PERIOD, AT_ONCE)
+    found = calibrate([clean], [np.zeros(0)], 0.01, PERIOD, AT_ONCE)
     days = 8000 * PERIOD / DAY
-    mean = 10.5 * 40 / 26.509  # chi-square 5 % quantile, 40 degrees of freedom
-    assert found.clean_days == pytest.approx(days)
-    assert found.value == pytest.approx(max(mean * np.log(20 / days), 0), rel=1e-4)
-    fewer = calibrate_threshold([clean], [np.zeros(0)], 0.01, PERIOD, AT_ONCE)
-    assert fewer.value == pytest.approx(mean * np.log(20 / (0.01 * days)), rel=1e-4)
-    assert fewer.clear == pytest.approx(mean * np.log(20 / (0.1 * days)), rel=1e-4)
-    assert fewer.method.startswith("exponential tail over 20 declustered peaks")
+    assert found.tail == Tail(level=0.0, count=20, days=pytest.approx(days), scale=10.5)
+    assert found.peaks.tolist() == list(range(1, 21))
+    assert found.threshold.clean_days == pytest.approx(days)
+    assert found.threshold.value == np.float32(found.tail.upper(0.01))
+    assert found.threshold.clear == np.float32(found.tail.upper(0.1))
+    assert found.threshold.value > found.tail.reached(0.01)
+    assert found.threshold.method == "exponential tail over 20 peaks, upper 75% limit"
 
 
 @given(seed=st.integers(0, 2**16), shares=st.tuples(*(st.floats(0.06, 200),) * 2))
@@ -160,7 +132,7 @@ def test_a_short_recording_is_not_believed_far_beyond_itself() -> None:
 def test_no_clean_score_at_all_is_an_error() -> None:
     for clean in (np.zeros(0), np.zeros(2)):
         with pytest.raises(GruardError, match="record the healthy machine for longer"):
-            calibrate_threshold([clean], [], 1.0, 1.0, Alarm(2, 3, 1))
+            calibrate([clean], [], 1.0, 1.0, Alarm(2, 3, 1))
 
 
 def test_assured_is_said_only_when_the_bound_is_below_the_wish() -> None:
@@ -207,6 +179,6 @@ def test_recordings_are_debounced_apart() -> None:
     quiet, two = np.zeros(200), Alarm(2, 3, 1)
     ends, starts = quiet.copy(), quiet.copy()
     ends[-1] = starts[0] = 9.0
-    apart = calibrate_threshold([ends, starts], [], 1.0, PERIOD, two)
-    joined = calibrate_threshold([np.concatenate([ends, starts])], [], 1.0, PERIOD, two)
+    apart = calibrate([ends, starts], [], 1.0, PERIOD, two).threshold
+    joined = calibrate([np.concatenate([ends, starts])], [], 1.0, PERIOD, two).threshold
     assert apart.value == 0 and joined.value == 1.5 * 9

@@ -1,0 +1,72 @@
+"""A run's weights as .tflite files, quantised on what a rolled-out model really sees."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from convert.draft import draft_manifest
+from convert.rollout import roll
+from convert.streams import faulty_twin
+from convert.twins import float_twin
+from edge_runtime.flatbuffer import read_graph
+from edge_runtime.manifest import Manifest
+from train.run_folder import Run
+
+if TYPE_CHECKING:
+    from train.cell_config import CellConfig
+
+Float32 = npt.NDArray[np.float32]
+Say = Callable[[str], None]
+
+REPRESENTATIVE, REPRESENTATIVE_ROWS = 3000, 6000
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The step as an int8 and as a float .tflite file; both empty for a linear model."""
+
+    model: bytes
+    float_model: bytes
+
+
+def exported(run: Run, config: "CellConfig", say: Say) -> Exported:
+    """The step of `run` in both arithmetics."""
+    if config.linear:
+        return Exported(b"", b"")
+    from convert.export import export_float, export_int8
+
+    say("exporting one float step")
+    float_model = export_float(run.weights, config)
+    say("rolling out the float model for representative states")
+    samples = representative(run, float_model)
+    say("quantising to int8")
+    return Exported(export_int8(run.weights, config, samples), float_model)
+
+
+def representative(run: Run, float_model: bytes) -> list[Mapping[str, Float32]]:
+    """Graph inputs from a free rollout over training rows with faults, states included.
+
+    Ranges that only ever saw clean rows would clip exactly when it matters.
+    """
+    model = float_twin(_float_draft(run, float_model), float_model)
+    twin = faulty_twin(
+        run.rows["train"],
+        run.config.channels,
+        run.config.period,
+        run.weights["innovation_scale"],
+        run.config.seed + 2,
+        REPRESENTATIVE_ROWS,
+    )
+    traces = roll(model, twin.rows).traces
+    picked = np.unique(np.linspace(0, len(traces) - 1, REPRESENTATIVE).astype(int))
+    return [traces[int(i)].inputs for i in picked]
+
+
+def _float_draft(run: Run, float_model: bytes) -> Manifest:
+    """A draft around the float graph, whose tensors have no scales."""
+    graph = read_graph(float_model, "float model")
+    tensors = tuple(replace(t, scales=(1 / 64,), zero_points=(0,)) for t in graph.tensors)
+    return draft_manifest(run, replace(graph, tensors=tensors), 0)

@@ -1,0 +1,38 @@
+"""Both arithmetics of a step as the device's own `Model`: what ships, and its float twin."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+
+from edge_runtime.detector import open_graph
+from edge_runtime.flatbuffer import NO_GRAPH, GraphSummary, read_graph
+from edge_runtime.interpreter import KERNEL_ID, FloatGraph, NoGraph
+from edge_runtime.manifest import Manifest
+from edge_runtime.step import Model, build_model
+from train.quiet import quiet_stderr
+
+
+def graph_of(model: bytes) -> GraphSummary:
+    """What is in the int8 file that was made; nothing for a linear model, which has none."""
+    return read_graph(model, "converted model") if model else NO_GRAPH
+
+
+def shipped_model(manifest: Manifest, model: bytes, kernel: str = KERNEL_ID) -> Model:
+    """The int8 file on `kernel`, or nothing for a linear model, in the runtime's step."""
+    with quiet_stderr(), warnings.catch_warnings():  # of XNNPACK and of TensorFlow's interpreter
+        warnings.simplefilter("ignore")
+        graph = open_graph(manifest, model, graph_of(model), kernel)
+    return build_model(manifest, graph, "")
+
+
+def float_twin(manifest: Manifest, float_model: bytes, kernel: str = KERNEL_ID) -> Model:
+    """The float file in the runtime's step, with every other constant the same.
+
+    kernel: of the int8 model that it is compared with, under whose threshold. But its state has no codes to run out of: rounded to the edge of int8 is not saturated.
+    """
+    if manifest.linear:
+        return build_model(manifest, NoGraph(), "")
+    graph = FloatGraph(float_model, read_graph(float_model, "float model"), kernel)
+    endless = ((np.float32(-np.inf), np.float32(np.inf)),) * len(graph.state_sizes)
+    return replace(build_model(manifest, graph, ""), state_limits=endless)

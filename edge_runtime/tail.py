@@ -1,0 +1,59 @@
+"""The far tail of clean scores: how high do they reach once a day?
+
+Peaks over a high level, one for each cluster, come at some rate, and their excesses are taken as
+exponential: the generalised Pareto distribution (Pickands 1975) with its shape held at 0. A free or
+shrunk shape was measured and costs more than it brings with hours or days of scores
+(docs/calibration.md). How far off rate and mean excess may be together is found by drawing both
+from what n peaks leave open: the true rate over the measured one, and the measured mean over the
+true one, are gamma variables of shape n and mean 1, the second exactly.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Float64 = npt.NDArray[np.float64]
+
+LEVEL_QUANTILE = 0.95
+CLUSTER_GAP = 30  # samples between two peaks that count as two events
+UPPER_LIMIT = 0.75
+DRAWS = 4000
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Tail:
+    """`count` peaks above `level` in `days`, whose mean excess is `scale`."""
+
+    level: float
+    count: int
+    days: float
+    scale: float
+
+    def reached(self, per_day: float) -> float:
+        """The level that peaks exceed `per_day` times a day; never below the fitted one."""
+        ratio = self.count / (self.days * per_day)
+        return self.level + self.scale * float(np.log(max(ratio, 1.0)))
+
+    def upper(self, per_day: float) -> float:
+        """Upper 75 % confidence limit of `reached`."""
+        rng = np.random.default_rng(SEED)
+        ratios = rng.gamma(self.count, 1 / self.days, DRAWS) / per_day
+        scales = self.scale * self.count / rng.gamma(self.count, 1, DRAWS)
+        levels = scales * np.log(np.maximum(ratios, 1.0))
+        return self.level + float(np.quantile(levels, UPPER_LIMIT))
+
+
+def peaks(scores: Float64, level: float) -> Float64:
+    """The largest of `scores` [n] in each cluster above `level`."""
+    above = np.flatnonzero(scores > level)
+    if not len(above):
+        return np.zeros(0)
+    far = np.diff(above, prepend=above[0] - CLUSTER_GAP - 1) > CLUSTER_GAP
+    return np.maximum.reduceat(scores[above], np.flatnonzero(far))
+
+
+def fit_tail(found: Float64, level: float, days: float) -> Tail:
+    """The tail of the peaks `found` above `level` in `days`; there must be one at least."""
+    return Tail(level, len(found), days, float((found - level).mean()))

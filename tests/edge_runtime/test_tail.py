@@ -1,0 +1,70 @@
+"""The tail of clean scores: clusters, the fit by hand, and what its upper limit promises."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_runtime.tail import CLUSTER_GAP, UPPER_LIMIT, Tail, fit_tail, peaks
+
+
+def test_a_cluster_is_one_peak() -> None:
+    scores = np.zeros(300)
+    scores[[10, 12, 12 + CLUSTER_GAP]] = [2, 5, 3]
+    scores[[13 + 2 * CLUSTER_GAP, 200]] = [4, 1]
+    assert peaks(scores, 0.5).tolist() == [5, 4, 1]
+    assert peaks(scores, 1.5).tolist() == [5, 4]
+    assert peaks(scores, 5.0).tolist() == []
+
+
+@given(
+    scores=st.lists(st.integers(-3, 3), max_size=200),
+    level=st.integers(-3, 3),
+    spread=st.integers(1, 40),
+)
+def test_peaks_are_the_largest_of_stretches_without_a_gap(
+    scores: list[int], level: int, spread: int
+) -> None:
+    stretched = np.full(len(scores) * spread, -9.0)
+    stretched[::spread] = scores
+    clusters: list[list[int]] = []
+    last = -10 * CLUSTER_GAP
+    for index in np.flatnonzero(stretched > level):
+        if index - last > CLUSTER_GAP:
+            clusters.append([])
+        clusters[-1].append(int(stretched[index]))
+        last = int(index)
+    assert peaks(stretched, level).tolist() == [max(cluster) for cluster in clusters]
+
+
+def test_a_tail_by_hand() -> None:
+    tail = fit_tail(np.array([3.0, 4.0, 8.0]), 2.0, 1.5)
+    assert tail == Tail(level=2.0, count=3, days=1.5, scale=3.0)
+    assert tail.reached(2.0) == 2.0 and tail.reached(5.0) == 2.0
+    assert tail.reached(0.2) == pytest.approx(2 + 3 * np.log(10))
+
+
+def test_the_upper_limit_holds_as_often_as_it_says() -> None:
+    rng, held = np.random.default_rng(0), []
+    for _ in range(600):
+        found = 1 + rng.exponential(1.0, max(rng.poisson(40), 1))
+        limit = fit_tail(found, 1.0, 4.0).upper(0.5)
+        held.append(limit >= 1 + np.log(10 / 0.5))  # truly 10 peaks a day of mean excess 1
+    assert np.mean(held) == pytest.approx(UPPER_LIMIT, abs=0.04)
+
+
+@given(count=st.integers(1, 500), per_day=st.tuples(*(st.floats(0.01, 1000),) * 2))
+def test_rarer_alarms_never_lower_the_limit(count: int, per_day: tuple[float, float]) -> None:
+    tail = Tail(level=1.0, count=count, days=2.0, scale=0.7)
+    few, many = sorted(per_day)
+    assert tail.upper(few) >= tail.upper(many) >= 1.0
+    assert tail.upper(few) == tail.upper(few)  # the same bootstrap every time
+
+
+def test_more_peaks_say_more() -> None:
+    spare = [
+        Tail(1.0, count, count / 10, 1.0).upper(0.1)
+        - Tail(1.0, count, count / 10, 1.0).reached(0.1)
+        for count in (10, 100, 1000)
+    ]
+    assert spare[0] > spare[1] > spare[2] > 0
