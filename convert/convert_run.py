@@ -17,7 +17,8 @@ from convert.twins import float_twin, shipped_model
 from convert.validate import Verdict, validate
 from edge_runtime.calibration import Calibration
 from edge_runtime.fallback import Fallback
-from edge_runtime.interpreter import Int8Graph, available_kernels
+from edge_runtime.interpreter import Int8Graph
+from edge_runtime.kernels import available_kernels
 from edge_runtime.manifest import Manifest, Validation
 from edge_runtime.record import Sample
 from edge_runtime.step import Model, Recurrent, Traces, initial_state, step

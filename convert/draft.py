@@ -19,7 +19,7 @@ from edge_runtime import numerics
 from edge_runtime.errors import GruardError
 from edge_runtime.fallback import VIEWS, initial_views, update_views
 from edge_runtime.flatbuffer import GraphSummary
-from edge_runtime.interpreter import HOST_KERNEL_ID, KERNEL_ID
+from edge_runtime.kernels import HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.score import PARTS, score_constants
 from train.run_folder import Run
 from train.score_shapes import absent_error, centre_of, inverse_root, residual_scale

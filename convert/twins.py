@@ -1,13 +1,13 @@
 """Both arithmetics of a step as the device's own `Model`: what ships, and its float twin."""
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
 
 from edge_runtime.detector import open_graph
 from edge_runtime.flatbuffer import NO_GRAPH, GraphSummary, read_graph
-from edge_runtime.interpreter import KERNEL_ID, FloatGraph, NoGraph
+from edge_runtime.interpreter import FloatGraph, NoGraph
+from edge_runtime.kernels import KERNEL_ID
 from edge_runtime.manifest import Manifest
 from edge_runtime.step import Model, build_model
 from train.quiet import quiet_stderr
@@ -20,8 +20,7 @@ def graph_of(model: bytes) -> GraphSummary:
 
 def shipped_model(manifest: Manifest, model: bytes, kernel: str = KERNEL_ID) -> Model:
     """The int8 file on `kernel`, or nothing for a linear model, in the runtime's step."""
-    with quiet_stderr(), warnings.catch_warnings():  # of XNNPACK and of TensorFlow's interpreter
-        warnings.simplefilter("ignore")
+    with quiet_stderr():  # XNNPACK announces itself
         graph = open_graph(manifest, model, graph_of(model), kernel)
     return build_model(manifest, graph, "")
 
@@ -29,7 +28,8 @@ def shipped_model(manifest: Manifest, model: bytes, kernel: str = KERNEL_ID) -> 
 def float_twin(manifest: Manifest, float_model: bytes, kernel: str = KERNEL_ID) -> Model:
     """The float file in the runtime's step, with every other constant the same.
 
-    kernel: of the int8 model that it is compared with, under whose threshold. But its state has no codes to run out of: rounded to the edge of int8 is not saturated.
+    kernel: of the int8 model that it is compared with, under whose threshold. The twin's state has
+    no codes to run out of: rounded to the edge of int8 is not saturated.
     """
     if manifest.linear:
         return build_model(manifest, NoGraph(), "")

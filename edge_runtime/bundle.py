@@ -40,13 +40,15 @@ UNPACKED_FACTOR = 4
 class Bundle:
     """A bundle whose members match its manifest and whose graph is allowed.
 
-    model: the .tflite file, empty for a linear model.
+    model: the .tflite file, empty for a linear model. digest: SHA-256 of manifest.json, and so of
+    everything.
     """
 
     path: Path
     manifest: Manifest
     model: bytes
     graph: GraphSummary
+    digest: str
 
     @property
     def model_hash(self) -> str:
@@ -85,7 +87,7 @@ def read_bundle(path: Path, allow_failed: bool = False) -> Bundle:
     path = Path(path)
     if not path.is_dir():
         raise GruardError(f"{path}: no such bundle; give the folder NAME-VERSION.gruard")
-    manifest = _read_manifest(path)
+    manifest, digest = _read_manifest(path)
     model = b""
     for member in LINEAR_MEMBERS if manifest.linear else MEMBERS:
         data = _read_member(path, member)
@@ -101,13 +103,13 @@ def read_bundle(path: Path, allow_failed: bool = False) -> Bundle:
     if manifest.linear:
         if manifest.outputs or "model.tflite" in manifest.members:
             raise GruardError(f"{path}: manifest inputs are not the model's; convert again")
-        return Bundle(path, manifest, model, NO_GRAPH)
+        return Bundle(path, manifest, model, NO_GRAPH, digest)
     graph = read_graph(model, str(path / "model.tflite"))
     faults = graph_faults(graph)
     if faults:
         raise GruardError(f"{path / 'model.tflite'}: {faults[0]}")
     _check_tensors(path, manifest, graph)
-    return Bundle(path, manifest, model, graph)
+    return Bundle(path, manifest, model, graph, digest)
 
 
 def linear_hash(forecast: Forecast) -> str:
@@ -115,13 +117,15 @@ def linear_hash(forecast: Forecast) -> str:
     return hashlib.sha256(json.dumps(asdict(forecast), sort_keys=True).encode()).hexdigest()
 
 
-def _read_manifest(path: Path) -> Manifest:
+def _read_manifest(path: Path) -> tuple[Manifest, str]:
+    """The manifest and its SHA-256."""
     file = path / "manifest.json"
+    text = _read_member(path, "manifest.json")
     try:
-        data = json.loads(_read_member(path, "manifest.json").decode("utf-8"))
+        data = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise GruardError(f"{file}: not valid JSON ({error}); copy the bundle again") from None
-    return from_dict(data, str(file))
+    return from_dict(data, str(file)), hashlib.sha256(text).hexdigest()
 
 
 def _read_member(path: Path, member: str) -> bytes:

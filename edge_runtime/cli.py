@@ -5,6 +5,7 @@ import sys
 import click
 
 from edge_runtime import __version__
+from edge_runtime.cli_calibrate import calibrate
 from edge_runtime.cli_inspect import inspect, selftest
 from edge_runtime.cli_replay import replay
 from edge_runtime.cli_run import INTERRUPTED, run
@@ -23,7 +24,7 @@ def gruard() -> None:
     """
 
 
-for command in (run, replay, inspect, selftest):
+for command in (run, replay, inspect, selftest, calibrate):
     gruard.add_command(command)
 
 

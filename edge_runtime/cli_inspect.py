@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.cli_options import kernel_option
+
 if TYPE_CHECKING:
     from edge_runtime.bundle import Bundle
 
@@ -35,8 +37,9 @@ def inspect(bundle: Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("bundle", type=BUNDLE)
+@kernel_option
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
-def selftest(bundle: Path, as_json: bool) -> None:
+def selftest(bundle: Path, kernel: str | None, as_json: bool) -> None:
     """Run BUNDLE's golden vectors on this machine: every bit must be as validated.
 
     Exit code 0: it computes what was validated. 2: it does not, and the error says what differs.
@@ -45,18 +48,20 @@ def selftest(bundle: Path, as_json: bool) -> None:
     from edge_runtime.detector import Detector
 
     loaded = read_bundle(bundle, allow_failed=True)
-    detector = Detector(loaded)
+    detector = Detector(loaded, kernel)
     detector.self_test()
-    kernel = detector.graph.kernel_id
-    outcome = {"passed": True, "kernel": kernel, "model": loaded.model_hash}
+    ran = detector.graph.kernel_id
+    outcome = {"passed": True, "kernel": ran, "model": loaded.model_hash}
     if as_json:
         click.echo(json.dumps(outcome))
     else:
-        click.echo(f"passed: model {loaded.model_hash} gives its golden bits on {kernel}")
+        click.echo(f"passed: model {loaded.model_hash} gives its golden bits on {ran}")
 
 
 def _facts(bundle: Bundle) -> dict[str, Any]:
-    manifest = bundle.manifest
+    from edge_runtime.thresholds import local_thresholds
+
+    manifest, local = bundle.manifest, local_thresholds(bundle)
     verdict = "passed" if manifest.validation.passed else "FAILED, written on demand"
     sizes = [tensor.shape[1] for name, tensor in manifest.inputs.items() if "state" in name]
     return {
@@ -73,6 +78,7 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
         "validation": verdict,
         "promises": [f"{kernel}: {t.statement}" for kernel, t in manifest.thresholds.items()],
         "threshold": [f"{kernel}: {t.value:.3f}" for kernel, t in manifest.thresholds.items()],
+        "set here": [f"{kernel}: {t.value:.3f}; {t.statement}" for kernel, t in local.items()],
         "tools": [f"{name} {version}" for name, version in manifest.provenance.tools.items()],
     }
 

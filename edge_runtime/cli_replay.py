@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from edge_runtime.cli_options import kernel_option
+
 if TYPE_CHECKING:
     from edge_runtime.record import Record
 
@@ -28,9 +30,16 @@ COLUMNS = (
 @click.option("--out", default="-", metavar="FILE.csv|-", help="Records as CSV.  [default: stdout]")
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
 @click.option("--allow-failed", is_flag=True, help="Use a bundle whose validation failed.")
+@kernel_option
 @click.option("--json", "as_json", is_flag=True, help="Summary as one JSON line on stderr.")
 def replay(
-    bundle: Path, data: Path, out: str, force: bool, allow_failed: bool, as_json: bool
+    bundle: Path,
+    data: Path,
+    out: str,
+    force: bool,
+    allow_failed: bool,
+    kernel: str | None,
+    as_json: bool,
 ) -> None:
     """Give the record of every row of DATA (CSV, also .csv.gz), without a supervisor.
 
@@ -51,7 +60,7 @@ def replay(
     check_file_period(data, loaded.manifest.period)
     table = read_table(data)
     order = channel_order(table.channels, loaded.manifest.channel_names, data)
-    detector, summary = Detector(loaded), Summary()
+    detector, summary = Detector(loaded, kernel), Summary()
     values = table.values[:, order]
     with _output(out, force) as stream:
         writer = csv.writer(stream, lineterminator="\n")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from edge_runtime.cli_options import kernel_option
+
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
     from edge_runtime.bundle import Bundle
     from edge_runtime.injection import Injections
@@ -46,6 +48,7 @@ INTERRUPTED = 130
 )
 @click.option("--force", is_flag=True, help="Overwrite the sink file.")
 @click.option("--allow-failed", is_flag=True, help="Run a bundle whose validation failed.")
+@kernel_option
 @click.option("--json", "as_json", is_flag=True, help="Summary as one JSON line on stderr.")
 def run(
     bundle: Path,
@@ -56,6 +59,7 @@ def run(
     inject: str,
     force: bool,
     allow_failed: bool,
+    kernel: str | None,
     as_json: bool,
 ) -> None:
     """Answer every sample of a source with one JSON record.
@@ -81,7 +85,7 @@ def run(
     channels = loaded.manifest.channel_names
     injections = parse_injections(inject, channels)
     settings = _settings(loaded.manifest.period, rate, deadline)
-    command = worker_command(bundle, allow_failed)
+    command = worker_command(bundle, allow_failed, kernel)
     if source != "-":
         check_file_period(source, loaded.manifest.period)
     with open_source(source, channels) as readings:

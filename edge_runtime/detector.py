@@ -13,26 +13,31 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.fallback import Fallback
 from edge_runtime.flatbuffer import GraphSummary
-from edge_runtime.interpreter import KERNEL_ID, Int8Graph, NoGraph, StepGraph
+from edge_runtime.interpreter import Int8Graph, NoGraph, StepGraph
+from edge_runtime.kernels import KERNEL_ID
 from edge_runtime.manifest import Manifest
 from edge_runtime.record import Float32, Record, Sample
+from edge_runtime.thresholds import threshold_of
 
 
 class Detector:
     """`step(sample)` around the pure function of `edge_runtime.step`.
 
-    Raises GruardError when the bundle has no threshold for the kernel that runs here.
+    kernel: None is the reference. calibrated: False takes any threshold, for setting a new one.
+    Raises GruardError when there is no threshold for the kernel that runs here.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, kernel: str | None = None, calibrated: bool = True) -> None:
         self._bundle = bundle
-        self.graph = open_graph(bundle.manifest, bundle.model, bundle.graph)
-        if self.graph.kernel_id not in bundle.manifest.thresholds:
-            raise GruardError(
-                f"{bundle.path}: no threshold for kernel {self.graph.kernel_id}; "
-                "convert again on it"
-            )
-        self.model = stepping.build_model(bundle.manifest, self.graph, bundle.model_hash)
+        self.graph = open_graph(bundle.manifest, bundle.model, bundle.graph, kernel or KERNEL_ID)
+        kernel_id = self.graph.kernel_id
+        threshold = (
+            threshold_of(bundle, kernel_id)
+            if calibrated
+            else next(iter(bundle.manifest.thresholds.values()))
+        )
+        manifest = replace(bundle.manifest, thresholds={kernel_id: threshold})
+        self.model = stepping.build_model(manifest, self.graph, bundle.model_hash)
         self.state = stepping.initial_state(self.model)
         self._fallback = Fallback(bundle.manifest, bundle.model_hash)
 

@@ -1,12 +1,6 @@
-"""One int8 (or float) step through a TFLite interpreter, on a named arithmetic.
+"""One int8 (or float) step through a TFLite interpreter, on a named kernel."""
 
-The reference is TFLite's built-in kernels without any delegate: tflite-runtime 2.14 gives the same
-bytes for the same file on x86-64, aarch64 and armv7l. The XNNPACK delegate, which newer
-interpreters use unless told otherwise, gives others: it is another kernel with its own threshold.
-"""
-
-import importlib
-import importlib.util
+import warnings
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -15,18 +9,8 @@ import numpy as np
 from edge_runtime import numerics
 from edge_runtime.errors import GruardError
 from edge_runtime.flatbuffer import GraphSummary
+from edge_runtime.kernels import HOST_KERNEL_ID, KERNEL_ID, interpreter_module
 from edge_runtime.record import Float32
-
-KERNEL_ID = "tflite-builtin"
-XNNPACK_KERNEL_ID = "tflite-xnnpack"
-HOST_KERNEL_ID = "host-float32"  # linear models need no interpreter
-# Where each arithmetic is found, the lightest package first; tflite-runtime has no int8 XNNPACK.
-_TENSORFLOW = "tensorflow.lite.python.interpreter"
-_MODULES = {
-    KERNEL_ID: ("tflite_runtime.interpreter", "ai_edge_litert.interpreter", _TENSORFLOW),
-    XNNPACK_KERNEL_ID: ("ai_edge_litert.interpreter", _TENSORFLOW),
-}
-INT8_KERNELS = tuple(_MODULES)
 
 
 class StepGraph(Protocol):
@@ -51,52 +35,28 @@ class NoGraph:
         return {}
 
 
-def available_kernels() -> tuple[str, ...]:
-    """The int8 kernels that this machine has an interpreter for, the reference first."""
-    return tuple(k for k in INT8_KERNELS if any(map(_installed, _MODULES[k])))
-
-
 def load_interpreter(model: bytes, kernel: str = KERNEL_ID, preserve_all: bool = False) -> Any:
     """A ready interpreter for `model` on `kernel`, with one thread.
 
     Raises GruardError when no package for the kernel is installed or the model is refused.
     """
-    module = _interpreter_module(kernel)
+    module = interpreter_module(kernel)
     kinds = module.OpResolverType
     plain = kernel == KERNEL_ID
     resolver = kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plain else kinds.AUTO
     try:
-        interpreter = module.Interpreter(
-            model_content=model,
-            num_threads=1,
-            experimental_op_resolver_type=resolver,
-            experimental_preserve_all_tensors=preserve_all,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TensorFlow's says that LiteRT will replace it
+            interpreter = module.Interpreter(
+                model_content=model,
+                num_threads=1,
+                experimental_op_resolver_type=resolver,
+                experimental_preserve_all_tensors=preserve_all,
+            )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise GruardError(f"the interpreter refuses the model: {error}") from None
     return interpreter
-
-
-def _installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ImportError:  # the package around it is not there
-        return False
-
-
-def _interpreter_module(kernel: str) -> Any:
-    for name in _MODULES[kernel]:
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    if kernel == KERNEL_ID:
-        raise GruardError(
-            "no TFLite interpreter is installed; install tflite-runtime (Python up to 3.11) "
-            "or ai-edge-litert (Python 3.10 and later)"
-        )
-    raise GruardError(f"kernel {kernel} needs ai-edge-litert, which is not installed")
 
 
 class Int8Graph:

@@ -249,6 +249,13 @@ def from_dict(data: Any, source: str) -> Manifest:
     return manifest
 
 
+def threshold_from_dict(data: Any, where: str) -> Threshold:
+    """The threshold in `data` (parsed JSON, at `where`). Raises GruardError as `from_dict` does."""
+    threshold = _build(Threshold, data, where)
+    assert isinstance(threshold, Threshold)
+    return threshold
+
+
 def _build(kind: Any, value: Any, where: str) -> Any:
     """`value` as an instance of the annotation `kind`, checked all the way down."""
     if dataclasses.is_dataclass(kind):

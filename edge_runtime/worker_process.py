@@ -25,10 +25,14 @@ class WorkerGoneError(Exception):
     """The worker ended, closed its pipe or talks garbage; its text says which."""
 
 
-def worker_command(bundle: Path, allow_failed: bool = False) -> tuple[str, ...]:
+def worker_command(
+    bundle: Path, allow_failed: bool = False, kernel: str | None = None
+) -> tuple[str, ...]:
     """The command line of the real worker for a bundle."""
-    command = (sys.executable, "-m", "edge_runtime.worker", "--bundle", str(bundle))
-    return (*command, "--allow-failed") if allow_failed else command
+    command = [sys.executable, "-m", "edge_runtime.worker", "--bundle", str(bundle)]
+    command += ["--kernel", kernel] if kernel else []
+    command += ["--allow-failed"] if allow_failed else []
+    return tuple(command)
 
 
 class WorkerProcess:

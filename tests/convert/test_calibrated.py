@@ -7,7 +7,7 @@ import pytest
 
 from convert.calibrated import calibrated
 from convert.convert_run import Conversion
-from edge_runtime.interpreter import KERNEL_ID
+from edge_runtime.kernels import KERNEL_ID
 from edge_runtime.manifest import Manifest
 from train.run_folder import Run
 

@@ -22,7 +22,8 @@ from convert.twins import shipped_model
 from convert.validate import ROLLOUT_STEPS, Verdict
 from edge_runtime import numerics
 from edge_runtime.flatbuffer import read_graph
-from edge_runtime.interpreter import KERNEL_ID, Int8Graph
+from edge_runtime.interpreter import Int8Graph
+from edge_runtime.kernels import KERNEL_ID
 from edge_runtime.manifest import Manifest
 from edge_runtime.step import Model, build_model
 from train.cell_config import CellConfig

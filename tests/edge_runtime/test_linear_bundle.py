@@ -19,7 +19,8 @@ from edge_runtime.detector import Detector
 from edge_runtime.errors import GruardError
 from edge_runtime.fallback import Fallback
 from edge_runtime.flatbuffer import NO_GRAPH
-from edge_runtime.interpreter import HOST_KERNEL_ID, NoGraph
+from edge_runtime.interpreter import NoGraph
+from edge_runtime.kernels import HOST_KERNEL_ID
 from edge_runtime.manifest import Forecast
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.tiers import Phase

@@ -1,0 +1,51 @@
+"""The names of the arithmetics a model can run on, and which of them this machine has.
+
+The reference is TFLite's built-in kernels without any delegate: tflite-runtime 2.14 gives the same
+bytes for the same file on x86-64, aarch64 and armv7l. The XNNPACK delegate, which newer
+interpreters use unless told otherwise, gives others: it is another kernel with its own threshold.
+"""
+
+import importlib
+import importlib.util
+from typing import Any
+
+from edge_runtime.errors import GruardError
+
+KERNEL_ID = "tflite-builtin"
+XNNPACK_KERNEL_ID = "tflite-xnnpack"
+HOST_KERNEL_ID = "host-float32"  # linear models need no interpreter
+
+# Where each arithmetic is found, the lightest package first; tflite-runtime has no int8 XNNPACK.
+_TENSORFLOW = "tensorflow.lite.python.interpreter"
+_MODULES = {
+    KERNEL_ID: ("tflite_runtime.interpreter", "ai_edge_litert.interpreter", _TENSORFLOW),
+    XNNPACK_KERNEL_ID: ("ai_edge_litert.interpreter", _TENSORFLOW),
+}
+INT8_KERNELS = tuple(_MODULES)
+
+
+def available_kernels() -> tuple[str, ...]:
+    """The int8 kernels that this machine has an interpreter for, the reference first."""
+    return tuple(k for k in INT8_KERNELS if any(map(_installed, _MODULES[k])))
+
+
+def interpreter_module(kernel: str) -> Any:
+    """The package that runs `kernel`. Raises GruardError when none is installed."""
+    for name in _MODULES[kernel]:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    if kernel == KERNEL_ID:
+        raise GruardError(
+            "no TFLite interpreter is installed; install tflite-runtime (Python up to 3.11) "
+            "or ai-edge-litert (Python 3.10 and later)"
+        )
+    raise GruardError(f"kernel {kernel} needs ai-edge-litert, which is not installed")
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # the package around it is not there
+        return False

@@ -1,0 +1,126 @@
+"""Which threshold holds: this machine's own before the bundle's, and never another bundle's."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge_runtime.bundle import Bundle, read_bundle
+from edge_runtime.detector import Detector
+from edge_runtime.errors import GruardError
+from edge_runtime.kernels import KERNEL_ID, XNNPACK_KERNEL_ID
+from edge_runtime.manifest import Threshold
+from edge_runtime.thresholds import local_file, local_thresholds, store_threshold, threshold_of
+
+
+@pytest.fixture
+def bundle(bundle_copy: Path) -> Bundle:
+    return read_bundle(bundle_copy)
+
+
+@pytest.fixture
+def higher(bundle: Bundle) -> Threshold:
+    own = bundle.manifest.thresholds[KERNEL_ID]
+    return replace(own, value=own.value + 5, clear=own.clear + 5, statement="set here")
+
+
+def test_the_bundle_s_own_threshold_holds_until_there_is_another(
+    bundle: Bundle, higher: Threshold
+) -> None:
+    own = bundle.manifest.thresholds[KERNEL_ID]
+    assert threshold_of(bundle, KERNEL_ID) == own and local_thresholds(bundle) == {}
+    before = {file.name: file.read_bytes() for file in bundle.path.iterdir()}
+    file = store_threshold(bundle, KERNEL_ID, higher)
+    assert file == local_file(bundle.path) == bundle.path.parent / "tiny-1.thresholds.json"
+    assert threshold_of(bundle, KERNEL_ID) == higher
+    assert Detector(bundle).model.manifest.thresholds == {KERNEL_ID: higher}
+    assert {file.name: file.read_bytes() for file in bundle.path.iterdir()} == before
+    file.unlink()
+    assert Detector(bundle).model.manifest.thresholds == {KERNEL_ID: own}
+
+
+def test_each_kernel_keeps_its_own(bundle: Bundle, higher: Threshold) -> None:
+    other = replace(higher, value=99.0)
+    store_threshold(bundle, KERNEL_ID, higher)
+    store_threshold(bundle, XNNPACK_KERNEL_ID, other)
+    assert local_thresholds(bundle) == {KERNEL_ID: higher, XNNPACK_KERNEL_ID: other}
+
+
+def test_a_kernel_without_a_threshold_is_told_how_to_get_one(bundle: Bundle) -> None:
+    with pytest.raises(GruardError, match=r"no threshold for kernel core-x; .*gruard calibrate"):
+        threshold_of(bundle, "core-x")
+
+
+def test_thresholds_of_another_bundle_of_the_same_name_are_refused_and_replaced(
+    bundle: Bundle, higher: Threshold
+) -> None:
+    other = replace(bundle, digest="0" * 64)
+    store_threshold(other, KERNEL_ID, higher)
+    for use in (lambda: Detector(bundle), lambda: local_thresholds(bundle)):
+        with pytest.raises(GruardError, match="made for another bundle; delete it, or run gruard"):
+            use()
+    store_threshold(bundle, KERNEL_ID, higher)
+    assert threshold_of(bundle, KERNEL_ID) == higher
+
+
+@given(data=st.data())
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_file_is_an_error_or_the_same_thresholds(
+    bundle: Bundle, higher: Threshold, data: st.DataObject
+) -> None:
+    file = store_threshold(bundle, KERNEL_ID, higher)
+    text = bytearray(file.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(text) - 1))
+        text[place] = data.draw(st.integers(0, 255))
+    file.write_bytes(bytes(text[: data.draw(st.integers(0, len(text)))]))
+    try:
+        found = local_thresholds(bundle)
+    except GruardError as error:
+        assert str(file) in str(error)
+    else:
+        assert all(isinstance(threshold, Threshold) for threshold in found.values())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", "{}", "[" * 100_000, '{"schema": 2}', '{"a": 1}' * 200_000]
+)
+def test_what_is_no_such_file_names_itself_and_the_fix(bundle: Bundle, text: str) -> None:
+    file = local_file(bundle.path)
+    file.write_text(text)
+    with pytest.raises(GruardError, match="not thresholds of this version; delete it") as caught:
+        local_thresholds(bundle)
+    assert str(caught.value).startswith(str(file))
+
+
+@pytest.mark.parametrize("value", ["3", None, True, float("nan"), float("inf"), 1e60, [1]])
+def test_a_threshold_that_is_no_number_is_refused(
+    bundle: Bundle, higher: Threshold, value: object
+) -> None:
+    file = store_threshold(bundle, KERNEL_ID, higher)
+    data = json.loads(file.read_text())
+    data["thresholds"][KERNEL_ID]["value"] = value
+    file.write_text(json.dumps(data))
+    with pytest.raises(GruardError, match="tflite-builtin: value"):
+        threshold_of(bundle, KERNEL_ID)
+
+
+def test_a_full_disk_keeps_the_old_file_whole(bundle: Bundle, higher: Threshold) -> None:
+    import resource
+    import signal
+
+    file = store_threshold(bundle, KERNEL_ID, higher)
+    before, ignored = file.read_bytes(), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        with pytest.raises(GruardError, match=r"cannot be written \(File too large\)"):
+            store_threshold(bundle, KERNEL_ID, replace(higher, value=1.0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert file.read_bytes() == before
+    assert {path.name for path in file.parent.iterdir()} == {bundle.path.name, file.name}
