@@ -35,10 +35,10 @@ export OPENBLAS_NUM_THREADS ?= 1
 .DELETE_ON_ERROR:
 .PHONY: help demo train convert validate run test lint wheel benchmark \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
-        benchmark-tiers clean environment
+        benchmark-tiers benchmark-calibration clean environment
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: demo/timeline.png ## real data to a supervised detector and its picture, in one go
 	@echo
@@ -95,6 +95,9 @@ benchmark-modes: $(READY) ## minutes: is it quiet when a healthy machine changes
 
 benchmark-tiers: $(READY) ## minutes: how long may a gate stay shut?
 	$(PY) -m benchmarks.tiers $(ARGS)
+
+benchmark-calibration: $(READY) ## two minutes: does a threshold keep its promise?
+	$(PY) -m benchmarks.calibration --out docs $(ARGS)
 
 clean: ## remove what make made, but neither .venv nor data nor your runs
 	rm -rf demo dist build runs/watch .mypy_cache .ruff_cache .hypothesis *.egg-info

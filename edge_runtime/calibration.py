@@ -3,7 +3,7 @@
 Scores of clean rows that the model never saw are debounced as on the device; their tail
 (`edge_runtime.tail`) gives the level that is reached as often as wished, and its upper confidence
 limit is the threshold, so that little data makes it higher, not lower. With fewer than 10 peaks
-there is no tail to fit, and with clean rows for less than a twentieth of the wished interval it
+there is no tail to fit, and with clean rows for less than a fiftieth of the wished interval it
 would have to be believed far beyond what was ever seen: then 1.5 times the largest clean score
 (from their median) is used, and the method says so.
 
@@ -25,7 +25,7 @@ from edge_runtime.tail import LEVEL_QUANTILE, UPPER_LIMIT, Tail, fit_tail, peaks
 Float64 = npt.NDArray[np.float64]
 
 FEWEST_PEAKS = 10
-SHORTEST_SHARE = 0.05  # of the wished interval between two false alarms
+SHORTEST_SHARE = 0.02  # of the wished interval between two false alarms
 SMALL_SAMPLE_FACTOR = 1.5
 CLEAR_RATE = 10.0  # the alarm clears below the threshold that ten times the wish would give
 SECONDS_PER_DAY = 86400.0

@@ -67,7 +67,7 @@ def test_the_threshold_is_the_upper_limit_of_the_tail() -> None:
     assert found.threshold.method == "exponential tail over 20 peaks, upper 75% limit"
 
 
-@given(seed=st.integers(0, 2**16), shares=st.tuples(*(st.floats(0.06, 200),) * 2))
+@given(seed=st.integers(0, 2**16), shares=st.tuples(*(st.floats(0.021, 200),) * 2))
 @settings(max_examples=80, deadline=None)
 def test_fewer_wished_alarms_never_lower_a_fitted_threshold(
     seed: int, shares: tuple[float, float]
@@ -79,7 +79,7 @@ def test_fewer_wished_alarms_never_lower_a_fitted_threshold(
     assert few.clear <= few.value
 
 
-@given(seed=st.integers(0, 2**16), shares=st.tuples(*(st.floats(1e-6, 0.049),) * 2))
+@given(seed=st.integers(0, 2**16), shares=st.tuples(*(st.floats(1e-6, 0.019),) * 2))
 @settings(max_examples=20, deadline=None)
 def test_the_small_sample_rule_does_not_depend_on_the_wish(
     seed: int, shares: tuple[float, float]
@@ -123,8 +123,8 @@ def test_few_peaks_fall_back_to_the_documented_rule() -> None:
 
 def test_a_short_recording_is_not_believed_far_beyond_itself() -> None:
     clean = exponential(30 * ROWS_A_DAY, 1)
-    assert calibrated(clean, 0.051 / 30).method.startswith("exponential tail")
-    beyond = calibrated(clean, 0.049 / 30)
+    assert calibrated(clean, 0.021 / 30).method.startswith("exponential tail")
+    beyond = calibrated(clean, 0.019 / 30)
     assert beyond.method.startswith("small-sample rule")
     assert beyond.value == pytest.approx(1.5 * clean.max() - 0.5 * np.median(clean), rel=1e-6)
 
