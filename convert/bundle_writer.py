@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from convert.convert_run import Conversion
-from convert.report import report_html, report_json
-from convert.twins import graph_of
+from convert.report import report_json
+from convert.report_page import report_html
 from edge_runtime.bundle import read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.manifest import to_dict
@@ -53,14 +53,12 @@ def refuse_existing(target: Path, force: bool) -> None:
 
 def _members(conversion: Conversion) -> dict[str, bytes]:
     """File contents by name; the manifest, with the hashes of the others, comes last."""
-    graph = graph_of(conversion.model)
-    proof = (conversion.manifest, graph, conversion.verdict, conversion.judgement)
     members = {"model.tflite": conversion.model} if conversion.model else {}
     members |= {
         "golden.npz": npz_bytes(conversion.golden),
         "calibration.npz": npz_bytes(dict(conversion.clean)),
-        "report.json": json_bytes(report_json(*proof)),
-        "report.html": report_html(*proof).encode(),
+        "report.json": json_bytes(report_json(conversion.manifest, conversion.proof)),
+        "report.html": report_html(conversion.manifest, conversion.proof).encode(),
     }
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
     manifest = to_dict(replace(conversion.manifest, members=hashes))

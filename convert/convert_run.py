@@ -1,6 +1,6 @@
 """One conversion from run folder to bundle: export, measure, calibrate, judge."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import metadata
 
@@ -9,13 +9,14 @@ import numpy.typing as npt
 
 from convert.calibrated import calibrated, calibrated_on
 from convert.checks_export import trained_model
-from convert.diagnosis_section import Judgement, diagnosis_of_run
-from convert.exported import exported
+from convert.diagnosis_section import diagnosis_of_run
+from convert.exported import Exported, exported
 from convert.material import material_of_run
+from convert.proof import Proof
 from convert.streams import FaultyRecording
-from convert.twins import float_twin, shipped_model
+from convert.tensor_errors import TensorError, tensor_errors
+from convert.twins import float_twin, graph_of, shipped_model
 from convert.validate import Verdict, validate
-from edge_runtime.calibration import Calibration
 from edge_runtime.fallback import Fallback
 from edge_runtime.interpreter import Int8Graph
 from edge_runtime.kernels import available_kernels
@@ -27,6 +28,8 @@ from train.run_folder import Run
 Float32 = npt.NDArray[np.float32]
 Say = Callable[[str], None]
 
+TENSORS_EVERY = 4  # steps of the rows with faults
+
 GOLDEN, GOLDEN_EVERY = 64, 8
 
 
@@ -34,8 +37,7 @@ GOLDEN, GOLDEN_EVERY = 64, 8
 class Conversion:
     """A judged conversion, ready to be written. golden: arrays of the self-test.
 
-    verdict: on the reference kernel, which decides. others: on further kernels; one that fails has
-    no threshold in the manifest. calibrations: by kernel id. clean: what goes into calibration.npz.
+    clean: what goes into calibration.npz.
     """
 
     manifest: Manifest
@@ -43,10 +45,12 @@ class Conversion:
     float_model: bytes
     golden: dict[str, npt.NDArray[np.generic]]
     clean: dict[str, Float32]
-    verdict: Verdict
-    calibrations: Mapping[str, Calibration]
-    others: tuple[Verdict, ...] = ()
-    judgement: Judgement | None = None  # of the diagnosis
+    proof: Proof
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the reference kernel, which decides."""
+        return self.proof.verdict
 
 
 def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conversion:
@@ -89,11 +93,24 @@ def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conv
         float_model=files.float_model,
         golden=golden_vectors(shipped, material.faulty),
         clean=_clean_samples(run),
-        verdict=verdict,
-        calibrations=calibrations,
-        others=tuple(others),
-        judgement=judgement,
+        proof=Proof(
+            graph=graph_of(files.model),
+            verdict=verdict,
+            calibrations=calibrations,
+            others=tuple(others),
+            tensors=_tensors(files, verdict),
+            judgement=judgement,
+        ),
     )
+
+
+def _tensors(files: Exported, verdict: Verdict) -> tuple[TensorError, ...]:
+    """Errors inside the graph over the rows with faults; none for a linear model."""
+    if not files.model:
+        return ()
+    assert verdict.evidence is not None  # this verdict has just been reached
+    seen = verdict.evidence.faulty.quantised.traces[::TENSORS_EVERY]
+    return tensor_errors(files.model, files.float_model, [trace.inputs for trace in seen])
 
 
 def golden_vectors(model: Model, stream: FaultyRecording) -> dict[str, npt.NDArray[np.generic]]:

@@ -128,8 +128,9 @@ def write_bundle(run_path: Path, folder: Path) -> Path:
     from convert.checks_step import one_step_checks
     from convert.export import export_float, export_int8
     from convert.pair import roll_pair
+    from convert.proof import Proof
     from convert.streams import faulty_twin
-    from convert.twins import float_twin, shipped_model
+    from convert.twins import float_twin, graph_of, shipped_model
     from edge_runtime.manifest import Validation
     from train.cell_config import CellConfig
     from train.prepare import standard_rows
@@ -156,8 +157,11 @@ def write_bundle(run_path: Path, folder: Path) -> Path:
         float_model=float_model,
         golden=convert_run.golden_vectors(quantised, stream),
         clean={"value/000": standard.values[0], "mask/000": standard.masks[0]},
-        verdict=validate.Verdict(kernel, checks, evidence=evidence),
-        calibrations={kernel: known.calibration},
+        proof=Proof(
+            graph=graph_of(model),
+            verdict=validate.Verdict(kernel, checks, evidence=evidence),
+            calibrations={kernel: known.calibration},
+        ),
     )
     return bundle_writer.write_bundle(conversion, folder, force=False)
 
