@@ -113,13 +113,16 @@ def validate(bundle: Path, run: Path | None, data: Path | None, long: bool, as_j
     from convert.revalidate import revalidate
 
     judged = revalidate(bundle, run, data, long)
-    verdict = judged.verdict
     if as_json:
-        click.echo(json.dumps(verdict.to_dict()))
+        others = [verdict.to_dict() for verdict in judged.others]
+        facts = {**judged.verdict.to_dict(), "passed": judged.passed, "other_kernels": others}
+        click.echo(json.dumps(facts))
     else:
-        click.echo(verdict_text(verdict))
-        click.echo("passed" if verdict.passed else "FAILED")
-    sys.exit(0 if verdict.passed else 1)
+        for verdict in (judged.verdict, *judged.others):
+            click.echo(f"on {verdict.kernel}:")
+            click.echo(verdict_text(verdict))
+        click.echo("passed" if judged.passed else "FAILED")
+    sys.exit(0 if judged.passed else 1)
 
 
 @cli.command()

@@ -91,4 +91,4 @@ def of_what(check: Check) -> str:
 
 def limits(check: Check) -> str:
     """The limits of a check."""
-    return f"{check.low:g} … {check.high:g}"
+    return f"{check.low:.4g} … {check.high:.4g}"

@@ -12,7 +12,9 @@ from convert.validate import LONG_STEPS, ROLLOUT_STEPS, Verdict, joined, linear_
 from edge_runtime.bundle import Bundle, read_bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import GruardError
+from edge_runtime.kernels import available_kernels
 from edge_runtime.step import Model
+from train.quiet import quiet_stderr
 from train.run_folder import Run, read_run
 
 NO_RUN = "{}: needs the float model of the run folder, which is not there (--run)"
@@ -24,10 +26,16 @@ NEEDS_RUN = (
 
 @dataclass(frozen=True)
 class Judged:
-    """A bundle and the verdict on it."""
+    """A bundle, the verdict on the reference kernel, and those on its other kernels."""
 
     bundle: Bundle
     verdict: Verdict
+    others: tuple[Verdict, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every kernel passed."""
+        return all(verdict.passed for verdict in (self.verdict, *self.others))
 
 
 def revalidate(
@@ -41,21 +49,37 @@ def revalidate(
     """
     bundle = read_bundle(bundle_folder, allow_failed=True)
     run = _run_of(bundle, run_folder, optional=data is not None)
-    detector = Detector(bundle)
-    # The diagnosis changes neither score nor alarm, and would only take time.
-    model = replace(detector.model, diagnosis=None)
-    golden = Verdict(model.graph.kernel_id, (golden_check(detector),))
     steps = LONG_STEPS if long else ROLLOUT_STEPS
     if data is not None:
         material = material_of_file(data, bundle.manifest)
     else:
         assert run is not None  # or it would have been an error
         material = material_of_run(run)
-    if run is None:
-        found = _alone(model, material, steps)
-    else:
-        found = _against_float(model, run, material, steps)
-    return Judged(bundle, joined([golden, found]))
+    verdict = _judged(bundle, None, run, material, steps)
+    others = [
+        _judged(bundle, kernel, run, material, steps)
+        for kernel in available_kernels()
+        if kernel in bundle.manifest.thresholds and kernel != verdict.kernel
+    ]
+    return Judged(bundle, verdict, tuple(others))
+
+
+def _judged(
+    bundle: Bundle, kernel: str | None, run: Run | None, material: Material, steps: int
+) -> Verdict:
+    """The verdict on one kernel; None is the reference, which has to give the golden bits too."""
+    with quiet_stderr():  # XNNPACK announces itself
+        detector = Detector(bundle, kernel)
+    # The diagnosis changes neither score nor alarm, and would only take time.
+    model = replace(detector.model, diagnosis=None)
+    found = (
+        _alone(model, material, steps)
+        if run is None
+        else _against_float(model, run, material, steps)
+    )
+    if kernel is not None:
+        return found
+    return joined([Verdict(model.graph.kernel_id, (golden_check(detector),)), found])
 
 
 def _against_float(model: Model, run: Run, material: Material, steps: int) -> Verdict:
@@ -65,7 +89,7 @@ def _against_float(model: Model, run: Run, material: Material, steps: int) -> Ve
         from train.cell_config import CellConfig
 
         float_model = export_float(run.weights, CellConfig(**run.config.sizes))
-    reference = float_twin(manifest, float_model)
+    reference = float_twin(manifest, float_model, model.graph.kernel_id)
     return validate(model, reference, trained_model(run), material, steps)
 
 

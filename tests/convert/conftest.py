@@ -34,6 +34,14 @@ def conversion(good_run: "Run") -> "Conversion":
     return convert_run(good_run, 1, 1.0, lambda sentence: None)
 
 
+@pytest.fixture(scope="session")
+def good_bundle(conversion: "Conversion", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of `conversion`. Treat it as read-only."""
+    from convert.bundle_writer import write_bundle
+
+    return write_bundle(conversion, tmp_path_factory.mktemp("good-bundle"), force=False)
+
+
 @pytest.fixture
 def run_copy(tiny_run: "Run", tmp_path: Path) -> Path:
     """A copy of the small run folder, to be converted or harmed."""
