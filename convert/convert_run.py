@@ -11,26 +11,20 @@ from convert.calibrated import calibrated, calibrated_on
 from convert.checks_export import trained_model
 from convert.diagnosis_section import diagnosis_of_run
 from convert.exported import Exported, exported
+from convert.golden import golden_vectors
 from convert.material import material_of_run
 from convert.proof import Proof
-from convert.streams import FaultyRecording
 from convert.tensor_errors import TensorError, tensor_errors
 from convert.twins import float_twin, graph_of, shipped_model
 from convert.validate import Verdict, validate
-from edge_runtime.fallback import Fallback
-from edge_runtime.interpreter import Int8Graph
 from edge_runtime.kernels import available_kernels
 from edge_runtime.manifest import Manifest, Validation
-from edge_runtime.record import Sample
-from edge_runtime.step import Model, Recurrent, Traces, initial_state, step
 from train.run_folder import Run
 
 Float32 = npt.NDArray[np.float32]
 Say = Callable[[str], None]
 
 TENSORS_EVERY = 4  # steps of the rows with faults
-
-GOLDEN, GOLDEN_EVERY = 64, 8
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,9 @@ def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conv
         manifest=manifest,
         model=files.model,
         float_model=files.float_model,
-        golden=golden_vectors(shipped, material.faulty),
+        golden=golden_vectors(
+            shipped_model(manifest, files.model), run.rows["calibrate"], run.config.seed
+        ),
         clean=_clean_samples(run),
         proof=Proof(
             graph=graph_of(files.model),
@@ -111,32 +107,6 @@ def _tensors(files: Exported, verdict: Verdict) -> tuple[TensorError, ...]:
     assert verdict.evidence is not None  # this verdict has just been reached
     seen = verdict.evidence.faulty.quantised.traces[::TENSORS_EVERY]
     return tensor_errors(files.model, files.float_model, [trace.inputs for trace in seen])
-
-
-def golden_vectors(model: Model, stream: FaultyRecording) -> dict[str, npt.NDArray[np.generic]]:
-    """Steps over the faulty stream for the self-test: forecasts, graph inputs and int8 outputs.
-
-    forecast [n, channels] follows from history [n, order, channels] and correction [n, channels].
-    """
-    state, fallback = initial_state(model), Fallback(model.manifest, "")
-    picked: list[tuple[Recurrent, Traces]] = []
-    for index, values in enumerate(stream.rows[: GOLDEN_EVERY * GOLDEN]):
-        sample = Sample(index, None, values)
-        before = state.recurrent
-        _, state, traces = step(model, sample, state, fallback.step(sample))
-        if before is not None and index % GOLDEN_EVERY == 0:
-            picked.append((before, traces))
-    golden: dict[str, npt.NDArray[np.generic]] = {
-        "history": np.array([before.history for before, _ in picked]),
-        "correction": np.array([before.correction for before, _ in picked]),
-        "forecast": np.array([traces.forecast for _, traces in picked]),
-    }
-    if isinstance(model.graph, Int8Graph):
-        for name in model.manifest.inputs:
-            golden[f"inputs/{name}"] = np.array([traces.inputs[name] for _, traces in picked])
-        codes = [model.graph.codes(traces.inputs) for _, traces in picked]
-        golden |= {f"outputs/{name}": np.array([c[name] for c in codes]) for name in codes[0]}
-    return golden
 
 
 def _clean_samples(run: Run) -> dict[str, Float32]:

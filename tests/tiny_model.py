@@ -127,6 +127,7 @@ def write_bundle(run_path: Path, folder: Path) -> Path:
     from convert.checks_rollout import state_errors
     from convert.checks_step import one_step_checks
     from convert.export import export_float, export_int8
+    from convert.golden import golden_vectors
     from convert.pair import roll_pair
     from convert.proof import Proof
     from convert.streams import faulty_twin
@@ -155,7 +156,7 @@ def write_bundle(run_path: Path, folder: Path) -> Path:
         manifest=manifest,
         model=model,
         float_model=float_model,
-        golden=convert_run.golden_vectors(quantised, stream),
+        golden=golden_vectors(quantised, clean, config.seed),
         clean={"value/000": standard.values[0], "mask/000": standard.masks[0]},
         proof=Proof(
             graph=graph_of(model),

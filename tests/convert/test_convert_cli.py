@@ -176,7 +176,7 @@ def test_a_golden_vector_that_differs_fails_the_judgement(
     source = commands.good / "bundle" / "tiny-1.gruard"
     bundle = Path(shutil.copytree(source, tmp_path / source.name))
     golden = read_arrays(bundle / "golden.npz", "")
-    golden["outputs/gate_next"][3, 1] ^= 1
+    golden["codes/gate_next"][3, 1] ^= 1
     (bundle / "golden.npz").write_bytes(npz_bytes(golden))
     manifest = json.loads((bundle / "manifest.json").read_text())
     digest = hashlib.sha256((bundle / "golden.npz").read_bytes()).hexdigest()

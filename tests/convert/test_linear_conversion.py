@@ -145,8 +145,8 @@ def test_a_linear_run_converts_without_a_graph(conversion: Conversion) -> None:
     evidence = conversion.verdict.evidence
     assert evidence is not None and evidence.stream.faulty.any()
     assert len(evidence.clean[0].quantised.records) >= 4000
-    assert set(conversion.golden) == {"history", "correction", "forecast"}
-    assert not conversion.golden["correction"].any()
+    assert len(conversion.golden["rows"]) >= 256
+    assert not any(name.startswith("codes/") for name in conversion.golden)
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ bundle.read_bundle = lambda path, allow_failed=False: SimpleNamespace(
     path=path, manifest=manifest, model_hash=faulty_worker.MODEL
 )
 fallback.Fallback = FakeFallback
-worker_process.worker_command = lambda path, allow_failed=False: (
+worker_process.worker_command = lambda path, allow_failed=False, kernel=None: (
     sys.executable,
     faulty_worker.__file__,
     plan,

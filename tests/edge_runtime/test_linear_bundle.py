@@ -4,7 +4,6 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from edge_runtime.detector import Detector
 from edge_runtime.errors import GruardError
 from edge_runtime.fallback import Fallback
 from edge_runtime.flatbuffer import NO_GRAPH
-from edge_runtime.interpreter import NoGraph
 from edge_runtime.kernels import HOST_KERNEL_ID
 from edge_runtime.manifest import Forecast
 from edge_runtime.record import Flag, Record, Sample
@@ -62,7 +60,7 @@ def test_all_of_the_model_is_in_the_manifest(linear_bundle: Path) -> None:
     assert {path.name for path in linear_bundle.iterdir()} == {"manifest.json", *LINEAR_MEMBERS}
     assert set(bundle.manifest.members) == set(LINEAR_MEMBERS) == set(MEMBERS) - {"model.tflite"}
     assert list(bundle.manifest.thresholds) == [HOST_KERNEL_ID]
-    assert set(bundle.arrays("golden.npz")) == {"history", "correction", "forecast"}
+    assert not any(name.startswith("codes/") for name in bundle.arrays("golden.npz"))
     assert np.abs(np.array(bundle.manifest.forecast.cross)).max() > 0.05
 
 
@@ -142,94 +140,6 @@ def test_a_threshold_of_another_kernel_does_not_count(linear_copy: Path) -> None
     edit_manifest(linear_copy, rename)
     with pytest.raises(GruardError, match="no threshold for kernel host-float32"):
         Detector(read_bundle(linear_copy))
-
-
-# The self-test.
-
-
-def rewrite_golden(bundle: Path, arrays: dict[str, np.ndarray]) -> None:
-    file = bundle / "scratch.npz"
-    np.savez(file, **arrays)
-    replace_member(bundle, "golden.npz", file.read_bytes())
-    file.unlink()
-
-
-def neighbour(value: float) -> float:
-    """The next float32 after `value`."""
-    return float(np.nextafter(np.float32(value), np.float32(np.inf)))
-
-
-def test_the_self_test_passes_on_what_was_converted(detector: Detector) -> None:
-    detector.self_test()
-    assert isinstance(detector.graph, NoGraph)
-
-
-@pytest.mark.parametrize("row", [0, 17, -1])
-@pytest.mark.parametrize("channel", range(3))
-def test_one_flipped_bit_of_a_golden_forecast_fails_the_self_test(
-    linear_copy: Path, row: int, channel: int
-) -> None:
-    golden = read_bundle(linear_copy).arrays("golden.npz")
-    bits = golden["forecast"].view(np.uint32)
-    bits[row, channel] ^= 1
-    number = row % len(bits)
-    rewrite_golden(linear_copy, {**golden, "forecast": bits.view(np.float32)})
-    with pytest.raises(GruardError, match=f"forecast of golden vector {number} differs"):
-        Detector(read_bundle(linear_copy)).self_test()
-
-
-@pytest.mark.parametrize("channel", range(3))
-def test_the_next_float_in_the_highway_fails_the_self_test(linear_copy: Path, channel: int) -> None:
-    forecast = json.loads((linear_copy / "manifest.json").read_text())["forecast"]
-    largest = int(np.abs(np.array(forecast["cross"][channel])).argmax())
-
-    def own(manifest: dict) -> None:
-        row = manifest["forecast"]["highway"][0]
-        row[channel] = neighbour(row[channel])
-
-    def cross(manifest: dict) -> None:
-        row = manifest["forecast"]["cross"][channel]
-        row[largest] = neighbour(row[largest])
-
-    for change in (own, cross):
-        edit_manifest(linear_copy, change)
-        with pytest.raises(GruardError, match="self-test failed: forecast of golden vector"):
-            Detector(read_bundle(linear_copy)).self_test()
-        edit_manifest(linear_copy, lambda m: m.update(forecast=forecast))
-        Detector(read_bundle(linear_copy)).self_test()
-
-
-def test_a_cross_highway_that_was_dropped_fails_the_self_test(linear_copy: Path) -> None:
-    edit_manifest(linear_copy, lambda m: m["forecast"].update(cross=[]))
-    with pytest.raises(GruardError, match="self-test failed"):
-        Detector(read_bundle(linear_copy)).self_test()
-
-
-def missing(golden: dict) -> None:
-    del golden["history"]
-
-
-def foreign(golden: dict) -> None:
-    golden["inputs/mask"] = golden["correction"]
-
-
-def empty(golden: dict) -> None:
-    golden.update({name: array[:0] for name, array in golden.items()})
-
-
-def shorter(golden: dict) -> None:
-    golden["correction"] = golden["correction"][:-1]
-
-
-@pytest.mark.parametrize("harm", [missing, foreign, empty, shorter])
-def test_golden_vectors_that_prove_nothing_fail_the_self_test(
-    linear_copy: Path, harm: Callable[[dict], None]
-) -> None:
-    golden = read_bundle(linear_copy).arrays("golden.npz")
-    harm(golden)
-    rewrite_golden(linear_copy, golden)
-    with pytest.raises(GruardError, match="golden vectors do not fit the model"):
-        Detector(read_bundle(linear_copy)).self_test()
 
 
 # Stepping.

@@ -1,0 +1,73 @@
+"""The recording of a bundle's golden vectors, and what the shipping model makes of it.
+
+Clean rows until the model has settled and a little longer, then one fault of every kind, then clean
+rows again until the recurrent unit has found back. The last kind is a blackout, which no gate can
+bridge: the recurrent unit runs alone and is re-synchronised, so all three tiers are in it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from convert.streams import repeated
+from edge_runtime.golden import FEWEST_STEPS, MOST_STEPS, ROWS, THRESHOLD, replay
+from edge_runtime.manifest import Manifest
+from edge_runtime.standardise import channel_scaler
+from edge_runtime.step import Model
+from train.faults import ALL, inject
+from train.prepare import standard_rows
+
+Float32 = npt.NDArray[np.float32]
+
+SETTLED = 24  # clean rows between the warm-up and the first fault
+SLOT = 24  # rows for each kind of fault
+LENGTHS = (6, 12)  # of a fault that is not a spike
+SIZES = (4.0, 12.0)  # of a fault, in channel scales
+SLACK = 16  # clean rows after the last re-synchronisation
+# Of the settled scores: low enough that alarms come and go, whatever the real threshold is.
+ALARM_QUANTILE, CLEAR_QUANTILE = 0.7, 0.6
+
+
+def golden_vectors(
+    model: Model, recordings: Sequence[Float32], seed: int
+) -> dict[str, npt.NDArray[np.generic]]:
+    """The arrays of `golden.npz` for what ships, from raw clean `recordings` [n, channels].
+
+    A diagnosis in the model is covered, so it must be the finished one.
+    """
+    rows = golden_rows(model.manifest, recordings, seed)
+    threshold = _threshold(model, rows)
+    steps = list(replay(model, rows, threshold))
+    answers = {name: np.array([step[name] for step in steps]) for name in steps[0]}
+    return {ROWS: rows, THRESHOLD: threshold, **answers}
+
+
+def golden_rows(manifest: Manifest, recordings: Sequence[Float32], seed: int) -> Float32:
+    """Raw rows [n, channels] with one fault of every kind; the same for the same arguments."""
+    rng, tiers = np.random.default_rng(seed), manifest.tiers
+    settled = tiers.warmup + SETTLED
+    after = tiers.free_run_limit + tiers.resync_all + SLACK
+    length = settled + SLOT * len(ALL) + after
+    rows = repeated(recordings, min(max(length, FEWEST_STEPS), MOST_STEPS)).copy()
+    value = standard_rows([rows], manifest.channels, manifest.period).values[0]
+    scaler = channel_scaler(manifest.channels)
+    exogenous = np.array([channel.exogenous for channel in manifest.channels])
+    for number, kind in enumerate(ALL):
+        slot = slice(settled + SLOT * number, settled + SLOT * (number + 1))
+        found = inject(
+            value[slot], rng, kinds=(kind,), events=(1, 1), sizes=SIZES, lengths=LENGTHS,
+            exogenous=exogenous, first=SLOT // 4, spaced=True,
+        )  # fmt: skip
+        raw = (found.values * scaler.scale + scaler.center).astype(np.float32)
+        # Elsewhere the reading stays what it was, to the bit.
+        rows[slot] = np.where(found.values != value[slot], raw, rows[slot])
+        rows[slot][found.mask == 0] = np.nan
+    return rows
+
+
+def _threshold(model: Model, rows: Float32) -> npt.NDArray[np.float64]:
+    never = np.array([np.inf, np.inf])
+    scores = [float(step["score"]) for step in replay(model, rows, never)]
+    settled = scores[model.manifest.tiers.warmup :]
+    return np.quantile(settled, [ALARM_QUANTILE, CLEAR_QUANTILE]).astype(np.float32).astype(float)

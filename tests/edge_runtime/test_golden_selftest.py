@@ -1,0 +1,212 @@
+"""The self-test: a replay that covers every tier and fault, and notices a single bit."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_model
+from harm import edit_manifest, replace_member
+
+from edge_runtime.bundle import read_bundle
+from edge_runtime.detector import PART, Detector
+from edge_runtime.errors import GruardError
+from edge_runtime.golden import FEWEST_STEPS, MOST_STEPS
+from edge_runtime.kernels import XNNPACK_KERNEL_ID, available_kernels
+from edge_runtime.record import Flag, Sample
+from edge_runtime.thresholds import store_threshold, threshold_of
+
+Arrays = dict[str, np.ndarray]
+
+
+@pytest.fixture(params=["tiny", "linear"])
+def copy(request: pytest.FixtureRequest) -> Path:
+    """A bundle to harm: with a graph, and without one."""
+    name = {"tiny": "bundle_copy", "linear": "linear_copy"}[request.param]
+    found: Path = request.getfixturevalue(name)
+    return found
+
+
+def golden_of(bundle: Path) -> Arrays:
+    return dict(read_bundle(bundle).arrays("golden.npz"))
+
+
+def rewrite_golden(bundle: Path, arrays: Arrays) -> None:
+    file = bundle / "scratch.npz"
+    np.savez(file, **arrays)
+    replace_member(bundle, "golden.npz", file.read_bytes())
+    file.unlink()
+
+
+def refused(bundle: Path) -> str:
+    with pytest.raises(GruardError) as caught:
+        Detector(read_bundle(bundle)).self_test()
+    return str(caught.value)
+
+
+def with_last_bit_flipped(array: np.ndarray, step: int) -> np.ndarray:
+    """A copy of which the lowest bit of the last number of `step` is another."""
+    changed = array.copy()
+    row = np.atleast_1d(changed[step])
+    row.view(np.dtype(f"u{row.itemsize}")).reshape(-1)[-1] ^= 1
+    changed[step] = row.reshape(changed[step].shape)
+    return changed
+
+
+def test_the_self_test_passes_on_what_was_converted(copy: Path) -> None:
+    Detector(read_bundle(copy)).self_test()
+
+
+def test_the_replay_visits_every_tier_with_faults_in_it(copy: Path) -> None:
+    golden = golden_of(copy)
+    assert len(golden["rows"]) >= FEWEST_STEPS
+    assert set(golden["tier"]) == {1, 2, 3}
+    seen = np.bitwise_or.reduce(golden["flags"])
+    for flag in (Flag.IMPUTED, Flag.FREE_RUN, Flag.RESYNC, Flag.WARMUP, Flag.FALLBACK):
+        assert seen & flag, flag
+    assert np.isnan(golden["rows"]).any() and 0 < golden["alarm"].mean() < 1
+    assert {-1, 1} <= set(np.diff(golden["alarm"].astype(int)))  # it comes and it goes
+
+
+def test_one_flipped_bit_of_any_answer_is_noticed_and_named(copy: Path) -> None:
+    golden = golden_of(copy)
+    for name in golden.keys() - {"rows", "threshold"}:
+        if not golden[name].size:
+            continue  # a linear model has no state
+        changed = with_last_bit_flipped(golden[name], 200)
+        if name == "alarm" or golden[name].dtype == bool:
+            changed = golden[name].copy()
+            changed[200] = ~changed[200]
+        rewrite_golden(copy, {**golden, name: changed})
+        assert f"self-test failed at step 200 in {name};" in refused(copy)
+
+
+def test_other_rows_or_another_threshold_give_other_answers(copy: Path) -> None:
+    golden = golden_of(copy)
+    rows = golden["rows"].copy()
+    rows[100, 1] += np.float32(0.5)
+    rewrite_golden(copy, {**golden, "rows": rows})
+    assert "self-test failed at step 100 in" in refused(copy)
+    rewrite_golden(copy, {**golden, "threshold": golden["threshold"] * 3})
+    assert "alarm" in refused(copy)
+
+
+@pytest.mark.parametrize("name", ["highway", "cross", "innovation_scale"])
+def test_the_next_float_of_a_constant_fails_the_self_test(copy: Path, name: str) -> None:
+    def change(manifest: dict) -> None:
+        row = manifest["forecast"][name]
+        row = row if name == "innovation_scale" else row[0]
+        place = int(np.abs(np.array(row)).argmax())
+        row[place] = float(np.nextafter(np.float32(row[place]), np.float32(np.inf)))
+
+    edit_manifest(copy, change)
+    if name == "innovation_scale":  # it scales, and may round to the same clipped values
+        edit_manifest(copy, lambda m: m["forecast"].update(
+            innovation_scale=[1.01 * v for v in m["forecast"]["innovation_scale"]]))  # fmt: skip
+    found = read_bundle(copy)
+    if found.manifest.linear and name == "innovation_scale":
+        return  # nothing that a linear model answers depends on it
+    assert "self-test failed at step" in refused(copy)
+
+
+def test_a_threshold_set_on_the_device_changes_nothing(copy: Path) -> None:
+    bundle = read_bundle(copy)
+    (kernel,) = bundle.manifest.thresholds
+    own = threshold_of(bundle, kernel)
+    store_threshold(bundle, kernel, replace(own, value=own.value + 9, clear=own.clear + 9))
+    detector = Detector(bundle)
+    assert detector.model.manifest.thresholds[kernel].value == own.value + 9
+    detector.self_test()
+
+
+def test_another_kernel_may_be_apart_a_little_and_no_more(bundle_copy: Path) -> None:
+    if XNNPACK_KERNEL_ID not in available_kernels():
+        pytest.skip("no interpreter with XNNPACK is installed (ai-edge-litert or TensorFlow)")
+    bundle = read_bundle(bundle_copy)
+    (own,) = bundle.manifest.thresholds.values()
+    store_threshold(bundle, XNNPACK_KERNEL_ID, own)
+    Detector(bundle, XNNPACK_KERNEL_ID).self_test()
+    golden = golden_of(bundle_copy)
+    for name in ("forecast", "gate", "state"):
+        rewrite_golden(bundle_copy, {**golden, name: golden[name] + np.float32(0.06)})
+        found = read_bundle(bundle_copy)
+        store_threshold(found, XNNPACK_KERNEL_ID, own)
+        with pytest.raises(GruardError, match=f"in {name}, RMS over 0.05;"):
+            Detector(found, XNNPACK_KERNEL_ID).self_test()
+
+
+def missing(golden: Arrays) -> None:
+    del golden["forecast"]
+
+
+def no_rows(golden: Arrays) -> None:
+    del golden["rows"]
+
+
+def foreign(golden: Arrays) -> None:
+    golden["colour"] = golden["score"]
+
+
+def empty(golden: Arrays) -> None:
+    golden.update({name: array[:0] for name, array in golden.items() if name != "threshold"})
+
+
+def few(golden: Arrays) -> None:
+    steps = FEWEST_STEPS - 1
+    golden.update({n: array[:steps] for n, array in golden.items() if n != "threshold"})
+
+
+def many(golden: Arrays) -> None:
+    times = -(-(MOST_STEPS + 1) // len(golden["rows"]))
+    for name in golden.keys() - {"threshold"}:
+        golden[name] = np.concatenate([golden[name]] * times)
+
+
+def shorter(golden: Arrays) -> None:
+    golden["score"] = golden["score"][:-1]
+
+
+def wider(golden: Arrays) -> None:
+    golden["rows"] = np.concatenate([golden["rows"], golden["rows"]], axis=1)
+
+
+def other_type(golden: Arrays) -> None:
+    golden["forecast"] = golden["forecast"].astype(np.float64)
+
+
+def scalar(golden: Arrays) -> None:
+    golden["rows"] = np.float32(3)
+
+
+HARMS = [missing, no_rows, foreign, empty, few, many, shorter, wider, other_type, scalar]
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_golden_vectors_that_do_not_fit_are_refused(
+    copy: Path, harm: Callable[[Arrays], None]
+) -> None:
+    golden = golden_of(copy)
+    harm(golden)
+    rewrite_golden(copy, golden)
+    assert "golden vectors do not fit the model: " in refused(copy)
+
+
+def test_a_distrusted_model_is_tested_in_parts_before_it_is_trusted_again(
+    bundle_copy: Path,
+) -> None:
+    """A golden answer that is wrong at its end shows once as many samples have gone by."""
+    golden = golden_of(bundle_copy)
+    last = len(golden["rows"]) - 1
+    score = with_last_bit_flipped(golden["score"], last)
+    rewrite_golden(bundle_copy, {**golden, "score": score})
+    detector = Detector(read_bundle(bundle_copy))
+    rows = tiny_model.machine_rows(400, seed=9)
+    for index in range(60):
+        detector.step(Sample(index, None, rows[index]))
+    tiers = replace(detector.state.tiers, distrusted=True, agreed=0)
+    detector.state = replace(detector.state, tiers=tiers)
+    with pytest.raises(GruardError, match=f"self-test failed at step {last} in score"):
+        for index in range(60, 400):
+            detector.step(Sample(index, None, rows[index]))
+    assert index - 60 >= last // PART - 1 and detector.state.tiers.distrusted
