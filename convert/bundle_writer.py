@@ -12,7 +12,7 @@ from pathlib import Path
 from convert.convert_run import Conversion
 from convert.report import report_json
 from convert.report_page import report_html
-from edge_runtime.bundle import read_bundle
+from edge_runtime.bundle import CHECKSUM, checksum, read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.manifest import to_dict
 from train.run_folder import json_bytes, npz_bytes
@@ -62,7 +62,9 @@ def _members(conversion: Conversion) -> dict[str, bytes]:
     }
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
     manifest = to_dict(replace(conversion.manifest, members=hashes))
-    members["manifest.json"] = (json.dumps(manifest, sort_keys=True) + "\n").encode()
+    text = (json.dumps(manifest, sort_keys=True) + "\n").encode()
+    members["manifest.json"] = text
+    members[CHECKSUM] = checksum(hashlib.sha256(text).hexdigest())
     return members
 
 

@@ -10,9 +10,12 @@ from convert.rollout import Rollout
 from edge_runtime.calibration import SECONDS_PER_DAY, debounce
 from edge_runtime.detector import Detector
 from edge_runtime.errors import GruardError
+from edge_runtime.manifest import Threshold
 from edge_runtime.poisson import CONFIDENCE
 from edge_runtime.step import Model
 from edge_runtime.tail import peaks
+
+THRESHOLD_OFF = 0.1  # %; the last bits of a mean depend on the machine
 
 
 def golden_check(detector: Detector) -> Check:
@@ -23,6 +26,13 @@ def golden_check(detector: Detector) -> Check:
     except GruardError:
         differing = 1.0
     return Check("golden vectors: differing", differing, 0, 0, "bit-exact on this kernel")
+
+
+def threshold_check(held: Threshold, found: Threshold) -> Check:
+    """The threshold in the bundle against the one that its own run gives again on this kernel."""
+    off = max(abs(held.value / found.value - 1), abs(held.clear / found.clear - 1))
+    meaning = f"%; {held.value:.4g} in the bundle, {found.value:.4g} from its run"
+    return Check("threshold: off its calibration", 100 * off, 0, THRESHOLD_OFF, meaning)
 
 
 def alone_checks(model: Model, clean: Sequence[Rollout]) -> list[Check]:

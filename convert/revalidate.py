@@ -1,9 +1,11 @@
 """Judging a finished bundle again, with the float model of its run or with what there is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from convert.checks_alone import alone_checks, golden_check
+from convert.calibrated import calibrated, calibrated_on
+from convert.checks_alone import alone_checks, golden_check, threshold_check
 from convert.checks_export import trained_model
 from convert.material import Material, material_of_file, material_of_run
 from convert.rollout import roll_all
@@ -56,12 +58,30 @@ def revalidate(
         assert run is not None  # or it would have been an error
         material = material_of_run(run)
     verdict = _judged(bundle, None, run, material, steps)
-    others = [
-        _judged(bundle, kernel, run, material, steps)
+    kernels = [
+        kernel
         for kernel in available_kernels()
         if kernel in bundle.manifest.thresholds and kernel != verdict.kernel
     ]
+    others = [_judged(bundle, kernel, run, material, steps) for kernel in kernels]
+    if run is not None:
+        verdict, *others = _with_thresholds(bundle, run, [verdict, *others])
     return Judged(bundle, verdict, tuple(others))
+
+
+def _with_thresholds(bundle: Bundle, run: Run, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts, each with a check of its kernel's threshold; the reference is the first."""
+    manifest = bundle.manifest
+    wish = manifest.thresholds[verdicts[0].kernel].wished_per_day
+    known = calibrated(run, bundle.model, manifest.version, wish)
+    found = {verdicts[0].kernel: known.calibration}
+    for verdict in verdicts[1:]:
+        found[verdict.kernel] = calibrated_on(verdict.kernel, run, bundle.model, known)
+    return [
+        joined([verdict, Verdict(verdict.kernel, (threshold_check(held, again),))])
+        for verdict in verdicts
+        for held, again in [(manifest.thresholds[verdict.kernel], found[verdict.kernel].threshold)]
+    ]
 
 
 def _judged(

@@ -22,10 +22,12 @@ from edge_runtime.manifest import Forecast, Manifest, from_dict
 from edge_runtime.record import Float32
 
 MEMBERS = ("model.tflite", "golden.npz", "calibration.npz", "report.html", "report.json")
+CHECKSUM = "manifest.sha256"
 LINEAR_MEMBERS = MEMBERS[1:]  # a linear model is all in the manifest
 # The largest believable files: a bundle is tens of kilobytes of model plus its proof.
 SIZE_LIMITS = {
     "manifest.json": 4 << 20,
+    "manifest.sha256": 1 << 10,
     "model.tflite": 16 << 20,
     "golden.npz": 16 << 20,
     "calibration.npz": 256 << 20,
@@ -112,6 +114,11 @@ def read_bundle(path: Path, allow_failed: bool = False) -> Bundle:
     return Bundle(path, manifest, model, graph, digest)
 
 
+def checksum(digest: str) -> bytes:
+    """Contents of manifest.sha256, as `sha256sum` writes and checks them."""
+    return f"{digest}  manifest.json\n".encode()
+
+
 def linear_hash(forecast: Forecast) -> str:
     """SHA-256 of a model that is all in the manifest: of its forecast's constants, as JSON."""
     return hashlib.sha256(json.dumps(asdict(forecast), sort_keys=True).encode()).hexdigest()
@@ -121,11 +128,17 @@ def _read_manifest(path: Path) -> tuple[Manifest, str]:
     """The manifest and its SHA-256."""
     file = path / "manifest.json"
     text = _read_member(path, "manifest.json")
+    digest = hashlib.sha256(text).hexdigest()
+    if _read_member(path, CHECKSUM) != checksum(digest):
+        raise GruardError(
+            f"{file}: does not match {CHECKSUM} (found {digest[:12]}…): truncated or edited; "
+            "copy the bundle again"
+        )
     try:
         data = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise GruardError(f"{file}: not valid JSON ({error}); copy the bundle again") from None
-    return from_dict(data, str(file)), hashlib.sha256(text).hexdigest()
+    return from_dict(data, str(file)), digest
 
 
 def _read_member(path: Path, member: str) -> bytes:

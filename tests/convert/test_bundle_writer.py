@@ -11,7 +11,7 @@ import pytest
 
 from convert.bundle_writer import bundle_path, write_bundle
 from convert.convert_run import Conversion
-from edge_runtime.bundle import MEMBERS, read_bundle
+from edge_runtime.bundle import CHECKSUM, MEMBERS, read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.manifest import Validation
 
@@ -38,7 +38,7 @@ except GruardError as error:
 def test_a_bundle_holds_every_member_and_its_hash(conversion: Conversion, tmp_path: Path) -> None:
     written = write_bundle(conversion, tmp_path / "new" / "folder", force=False)
     assert written == tmp_path / "new" / "folder" / "tiny-1.gruard"
-    assert {path.name for path in written.iterdir()} == {*MEMBERS, "manifest.json"}
+    assert {path.name for path in written.iterdir()} == {*MEMBERS, "manifest.json", CHECKSUM}
     assert [path.name for path in written.parent.iterdir()] == [written.name]
     bundle = read_bundle(written)
     assert bundle.model == conversion.model
@@ -50,7 +50,7 @@ def test_a_bundle_holds_every_member_and_its_hash(conversion: Conversion, tmp_pa
 
 def test_two_writings_give_the_same_bytes(conversion: Conversion, tmp_path: Path) -> None:
     first, second = (write_bundle(conversion, tmp_path / name, False) for name in "ab")
-    for member in (*MEMBERS, "manifest.json"):
+    for member in (*MEMBERS, "manifest.json", CHECKSUM):
         assert (first / member).read_bytes() == (second / member).read_bytes(), member
 
 

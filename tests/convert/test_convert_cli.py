@@ -16,7 +16,7 @@ import pytest
 
 from convert.bundle_writer import write_bundle
 from convert.convert_run import Conversion
-from edge_runtime.bundle import MEMBERS, read_bundle
+from edge_runtime.bundle import CHECKSUM, MEMBERS, checksum, read_bundle
 from edge_runtime.errors import GruardError
 from train.run_folder import Run, npz_bytes, read_arrays
 
@@ -181,7 +181,9 @@ def test_a_golden_vector_that_differs_fails_the_judgement(
     manifest = json.loads((bundle / "manifest.json").read_text())
     digest = hashlib.sha256((bundle / "golden.npz").read_bytes()).hexdigest()
     manifest["members"]["golden.npz"] = digest
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    text = json.dumps(manifest).encode()
+    (bundle / "manifest.json").write_bytes(text)
+    (bundle / CHECKSUM).write_bytes(checksum(hashlib.sha256(text).hexdigest()))
     code, out, _ = call("validate", bundle, "--run", commands.good, "--json")
     assert code == 1
     facts = json.loads(out)

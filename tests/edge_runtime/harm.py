@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.bundle import CHECKSUM, checksum
+
 
 def flip_bit(file: Path, position: int, bit: int = 0) -> None:
     """Flip one bit of the byte at `position`."""
@@ -25,7 +27,13 @@ def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], None]) -> Non
     file = bundle / "manifest.json"
     data = json.loads(file.read_text())
     change(data)
-    file.write_text(json.dumps(data))
+    write_manifest(bundle, json.dumps(data).encode())
+
+
+def write_manifest(bundle: Path, text: bytes) -> None:
+    """Another manifest with a matching checksum."""
+    (bundle / "manifest.json").write_bytes(text)
+    (bundle / CHECKSUM).write_bytes(checksum(hashlib.sha256(text).hexdigest()))
 
 
 def replace_member(bundle: Path, member: str, data: bytes) -> None:

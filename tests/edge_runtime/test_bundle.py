@@ -3,20 +3,21 @@
 import io
 import os
 import pickle
+import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from harm import edit_manifest, flip_bit, replace_member, truncate
+from harm import edit_manifest, flip_bit, replace_member, truncate, write_manifest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.bundle import MEMBERS, SIZE_LIMITS, read_bundle
+from edge_runtime.bundle import CHECKSUM, MEMBERS, SIZE_LIMITS, read_bundle
 from edge_runtime.errors import GruardError
 
-FILES = ("manifest.json", *MEMBERS)
+FILES = ("manifest.json", CHECKSUM, *MEMBERS)
 DESCRIPTORS = Path("/proc/self/fd")
 
 
@@ -97,8 +98,25 @@ def test_an_edited_manifest_is_refused(
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null", b"1e999"])
 def test_a_manifest_that_is_no_json_object_is_refused(bundle_copy: Path, data: bytes) -> None:
-    (bundle_copy / "manifest.json").write_bytes(data)
+    write_manifest(bundle_copy, data)
     assert "manifest.json" in refused(bundle_copy)
+
+
+@pytest.mark.parametrize("where", [0.0, 0.3, 0.999])
+def test_a_manifest_with_a_flipped_bit_is_refused_before_it_is_read(
+    bundle_copy: Path, where: float
+) -> None:
+    file = bundle_copy / "manifest.json"
+    flip_bit(file, int(where * file.stat().st_size))
+    message = refused(bundle_copy)
+    assert "manifest.json: does not match manifest.sha256" in message
+    assert "copy the bundle again" in message
+
+
+def test_the_checksum_is_what_sha256sum_checks(bundle_copy: Path) -> None:
+    words = ["sha256sum", "--check", "--strict", CHECKSUM]
+    told = subprocess.run(words, cwd=bundle_copy, capture_output=True, text=True, check=True)
+    assert told.stdout == "manifest.json: OK\n"
 
 
 @pytest.mark.parametrize("member", FILES)

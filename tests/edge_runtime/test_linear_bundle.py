@@ -13,7 +13,7 @@ from harm import edit_manifest, flip_bit, replace_member, truncate
 from no_interpreter import BLOCKED
 
 from edge_runtime import step as stepping
-from edge_runtime.bundle import LINEAR_MEMBERS, MEMBERS, linear_hash, read_bundle
+from edge_runtime.bundle import CHECKSUM, LINEAR_MEMBERS, MEMBERS, linear_hash, read_bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import GruardError
 from edge_runtime.fallback import Fallback
@@ -57,7 +57,11 @@ def test_all_of_the_model_is_in_the_manifest(linear_bundle: Path) -> None:
     bundle = read_bundle(linear_bundle)
     assert bundle.manifest.linear and bundle.manifest.outputs == {}
     assert bundle.model == b"" and bundle.graph is NO_GRAPH
-    assert {path.name for path in linear_bundle.iterdir()} == {"manifest.json", *LINEAR_MEMBERS}
+    assert {path.name for path in linear_bundle.iterdir()} == {
+        "manifest.json",
+        CHECKSUM,
+        *LINEAR_MEMBERS,
+    }
     assert set(bundle.manifest.members) == set(LINEAR_MEMBERS) == set(MEMBERS) - {"model.tflite"}
     assert list(bundle.manifest.thresholds) == [HOST_KERNEL_ID]
     assert not any(name.startswith("codes/") for name in bundle.arrays("golden.npz"))
