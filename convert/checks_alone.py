@@ -7,7 +7,7 @@ from scipy.stats import chi2
 
 from convert.check import Check
 from convert.rollout import Rollout
-from edge_runtime.calibration import SECONDS_PER_DAY, debounce
+from edge_runtime.calibration import LARGEST_STANDOUT, SECONDS_PER_DAY, Calibration, debounce
 from edge_runtime.detector import Detector
 from edge_runtime.errors import GruardError
 from edge_runtime.manifest import Threshold
@@ -26,6 +26,18 @@ def golden_check(detector: Detector) -> Check:
     except GruardError:
         differing = 1.0
     return Check("golden vectors: differing", differing, 0, 0, "bit-exact on this kernel")
+
+
+def standout_check(found: Calibration) -> Check:
+    """Do the rows that set the threshold hold an anomaly? Then nothing would ever reach it."""
+    return Check(
+        "calibration: strangest row, over the usual",
+        found.standout,
+        0,
+        LARGEST_STANDOUT,
+        "times; an anomaly among the clean rows? Label it, or cut it out",
+        f"settled row {found.row}",
+    )
 
 
 def threshold_check(held: Threshold, found: Threshold) -> Check:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.calibrated import calibrated, calibrated_on
+from convert.checks_alone import standout_check
 from convert.checks_export import trained_model
 from convert.diagnosis_section import diagnosis_of_run
 from convert.exported import Exported, exported
@@ -16,7 +17,8 @@ from convert.material import material_of_run
 from convert.proof import Proof
 from convert.tensor_errors import TensorError, tensor_errors
 from convert.twins import float_twin, graph_of, shipped_model
-from convert.validate import Verdict, validate
+from convert.validate import Verdict, joined, validate
+from edge_runtime.calibration import Calibration
 from edge_runtime.kernels import available_kernels
 from edge_runtime.manifest import Manifest, Validation
 from train.run_folder import Run
@@ -60,7 +62,7 @@ def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conv
     trained = trained_model(run)
     say("validating the model" if config.linear else "validating int8 against float")
     shipped = shipped_model(manifest, files.model)
-    verdict = validate(shipped, reference, trained, material)
+    verdict = _judged(validate(shipped, reference, trained, material), known.calibration)
     calibrations, others = {verdict.kernel: known.calibration}, []
     for kernel in () if config.linear else available_kernels()[1:]:
         say(f"calibrating and validating on {kernel}")
@@ -68,7 +70,7 @@ def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conv
         candidate = replace(manifest, thresholds={kernel: found.threshold})
         other = shipped_model(candidate, files.model, kernel)
         twin = float_twin(candidate, files.float_model, kernel)
-        others.append(validate(other, twin, trained, material))
+        others.append(_judged(validate(other, twin, trained, material), found))
         if others[-1].passed:
             calibrations[kernel] = found
     thresholds = {kernel: found.threshold for kernel, found in calibrations.items()}
@@ -98,6 +100,12 @@ def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conv
             judgement=judgement,
         ),
     )
+
+
+def _judged(verdict: Verdict, calibration: Calibration) -> Verdict:
+    """The verdict, and whether its threshold was made from clean rows alone."""
+    clean = Verdict(verdict.kernel, (standout_check(calibration),))
+    return joined([verdict, clean])
 
 
 def _tensors(files: Exported, verdict: Verdict) -> tuple[TensorError, ...]:

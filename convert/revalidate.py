@@ -5,16 +5,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convert.calibrated import calibrated, calibrated_on
-from convert.checks_alone import alone_checks, golden_check, threshold_check
+from convert.checks_alone import alone_checks, golden_check, standout_check, threshold_check
 from convert.checks_export import trained_model
 from convert.material import Material, material_of_file, material_of_run
 from convert.rollout import roll_all
 from convert.twins import float_twin
 from convert.validate import LONG_STEPS, ROLLOUT_STEPS, Verdict, joined, linear_verdict, validate
 from edge_runtime.bundle import Bundle, read_bundle
+from edge_runtime.calibration import Calibration
 from edge_runtime.detector import Detector
 from edge_runtime.errors import GruardError
 from edge_runtime.kernels import available_kernels
+from edge_runtime.manifest import Manifest
 from edge_runtime.step import Model
 from train.quiet import quiet_stderr
 from train.run_folder import Run, read_run
@@ -78,10 +80,14 @@ def _with_thresholds(bundle: Bundle, run: Run, verdicts: Sequence[Verdict]) -> l
     for verdict in verdicts[1:]:
         found[verdict.kernel] = calibrated_on(verdict.kernel, run, bundle.model, known)
     return [
-        joined([verdict, Verdict(verdict.kernel, (threshold_check(held, again),))])
+        joined([verdict, _calibration_verdict(verdict.kernel, manifest, found[verdict.kernel])])
         for verdict in verdicts
-        for held, again in [(manifest.thresholds[verdict.kernel], found[verdict.kernel].threshold)]
     ]
+
+
+def _calibration_verdict(kernel: str, manifest: Manifest, found: Calibration) -> Verdict:
+    held = manifest.thresholds[kernel]
+    return Verdict(kernel, (standout_check(found), threshold_check(held, found.threshold)))
 
 
 def _judged(

@@ -27,6 +27,7 @@ Float64 = npt.NDArray[np.float64]
 FEWEST_PEAKS = 10
 SHORTEST_SHARE = 0.02  # of the wished interval between two false alarms
 SMALL_SAMPLE_FACTOR = 1.5
+BLOCKS, LARGEST_STANDOUT = 10, 12.0
 CLEAR_RATE = 10.0  # the alarm clears below the threshold that ten times the wish would give
 SECONDS_PER_DAY = 86400.0
 
@@ -35,12 +36,15 @@ SECONDS_PER_DAY = 86400.0
 class Calibration:
     """A threshold, and for the picture what it was drawn from.
 
-    peaks: [n] above the tail's level, or of all clean rows where no tail was fitted (tail is None).
+    peaks: [n] above the tail's level, also where no tail was fitted (tail is None). standout: how
+    far the strangest clean score stands out from the usual ones; row: which it is of the settled.
     """
 
     threshold: Threshold
     tail: Tail | None
     peaks: Float64
+    standout: float
+    row: int
 
 
 def calibrate(
@@ -89,7 +93,25 @@ def calibrate(
         statement="",
     )
     statement = _statement(threshold, period)
-    return Calibration(replace(threshold, statement=statement), tail, found)
+    joined = np.concatenate(smooth)
+    return Calibration(
+        replace(threshold, statement=statement),
+        tail,
+        found,
+        _standout(joined),
+        int(joined.argmax()) + alarm.n - 1,
+    )
+
+
+def _standout(joined: Float64) -> float:
+    """Height of the largest of debounced scores [n] over that of the usual block's largest.
+
+    Clean scores give 1 to 9, however their volatility clusters (docs/calibration.md); an anomaly
+    among them gives tens, and a threshold that nothing will ever reach.
+    """
+    centre = float(np.median(joined))
+    tops = [float(block.max()) - centre for block in np.array_split(joined, BLOCKS) if len(block)]
+    return max(tops) / max(float(np.median(tops)), 1e-9)
 
 
 def debounce(scores: Float64, alarm: Alarm) -> Float64:

@@ -40,9 +40,10 @@ def calibrate(
     Example: gruard calibrate pump-1.gruard --data last-week.csv --false-alarms-per-day 0.2
     """
     from edge_runtime.bundle import read_bundle
+    from edge_runtime.calibration import LARGEST_STANDOUT
     from edge_runtime.detector import Detector
     from edge_runtime.errors import GruardError
-    from edge_runtime.recalibrate import rows_of_bundle, rows_of_file, scores, threshold_from
+    from edge_runtime.recalibrate import calibration_from, rows_of_bundle, rows_of_file, scores
     from edge_runtime.thresholds import store_threshold
 
     loaded = read_bundle(bundle, allow_failed=True)
@@ -61,7 +62,13 @@ def calibrate(
     ) as bar:
         found = list(bar)
     known = own or next(iter(loaded.manifest.thresholds.values()))
-    threshold = threshold_from(found, loaded, wish or known.wished_per_day)
+    made = calibration_from(found, loaded, wish or known.wished_per_day)
+    if made.standout > LARGEST_STANDOUT:
+        raise GruardError(
+            f"{rows.source}: one score (the {made.row + 1}th settled one) is {made.standout:.0f} "
+            "times as high as the usual ones; is the machine healthy there? Cut that out"
+        )
+    threshold = made.threshold
     file = store_threshold(loaded, kernel, threshold)
     if as_json:
         click.echo(json.dumps({"kernel": kernel, "file": str(file), **asdict(threshold)}))

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.bundle import Bundle
-from edge_runtime.calibration import calibrate
+from edge_runtime.calibration import Calibration, calibrate
 from edge_runtime.csvfile import channel_order, read_table
 from edge_runtime.detector import Detector
 from edge_runtime.errors import GruardError
-from edge_runtime.manifest import Threshold
 from edge_runtime.record import Float32, Sample
 from edge_runtime.sample_period import check_file_period
 from edge_runtime.standardise import channel_scaler
@@ -73,12 +72,12 @@ def scores(detector: Detector, rows: Rows) -> Iterator[float | None]:
             index += 1
 
 
-def threshold_from(
+def calibration_from(
     found: Sequence[float | None], bundle: Bundle, wished_per_day: float
-) -> Threshold:
+) -> Calibration:
     """The threshold from clean scores in time order; the latest of them check it."""
     settled = np.array([score for score in found if score is not None], np.float64)
     cut = len(settled) - round(HELD_OUT * len(settled))
     manifest = bundle.manifest
     parts = [settled[:cut]], [settled[cut:]]
-    return calibrate(*parts, wished_per_day, manifest.period, manifest.alarm).threshold
+    return calibrate(*parts, wished_per_day, manifest.period, manifest.alarm)

@@ -26,6 +26,7 @@ from train.folds import cut_folds
 from train.run_folder import Run, npz_bytes, read_run
 
 OFF, LARGEST = "linear: forecast off the formula, max", "linear: forecast, max"
+STANDOUT = "calibration: strangest row, over the usual"
 GOLDEN, THRESHOLD = "golden vectors: differing", "threshold: off its calibration"
 FLOW = 1
 
@@ -143,7 +144,7 @@ def test_a_linear_run_converts_without_a_graph(conversion: Conversion) -> None:
     assert conversion.model == conversion.float_model == b""
     assert conversion.manifest.linear and conversion.manifest.version == 4
     assert conversion.verdict.passed and conversion.manifest.validation.passed
-    assert [check.name for check in conversion.verdict.checks] == [OFF, LARGEST]
+    assert [check.name for check in conversion.verdict.checks] == [OFF, LARGEST, STANDOUT]
     evidence = conversion.verdict.evidence
     assert evidence is not None and evidence.stream.faulty.any()
     assert len(evidence.clean[0].quantised.records) >= 4000
@@ -212,7 +213,7 @@ def test_a_linear_bundle_is_judged_again_from_the_disk(
 
     code, facts = judged(linear_bundle)
     names = [check["name"] for check in facts["checks"]]
-    assert (code, facts["passed"], names) == (0, True, [GOLDEN, OFF, LARGEST, THRESHOLD])
+    assert (code, facts["passed"], names) == (0, True, [GOLDEN, OFF, LARGEST, STANDOUT, THRESHOLD])
     copy = Path(shutil.copytree(linear_bundle, tmp_path / linear_bundle.name))
     data = json.loads((copy / "manifest.json").read_text())
     data["forecast"]["cross"][FLOW][0] += 0.01

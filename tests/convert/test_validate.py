@@ -62,7 +62,7 @@ def failed(checks: Checks) -> set[str]:
 def test_a_good_conversion_passes_in_full_length(conversion: Conversion) -> None:
     assert conversion.verdict.passed and conversion.manifest.validation.passed
     assert not conversion.manifest.validation.forced
-    assert len(conversion.verdict.checks) == 17
+    assert len(conversion.verdict.checks) == 18
     evidence = conversion.verdict.evidence
     assert evidence is not None and len(evidence.state_errors) >= ROLLOUT_STEPS == 4000
 
@@ -72,7 +72,7 @@ def test_a_good_conversion_passes_on_the_short_streams_too(
     conversion: Conversion, trial: "Trial"
 ) -> None:
     checks = judged(trial, trial.quantised, trial.int8_long)
-    assert list(checks) == [check.name for check in conversion.verdict.checks]
+    assert [*checks, STANDOUT] == [check.name for check in conversion.verdict.checks]
     assert failed(checks) == set()
 
 
@@ -141,6 +141,7 @@ RANKS, AUC, RECALL = (
 )
 SAME, KAPPA, DELAY = "faults: alarm agreement", "faults: alarm kappa", "faults: delay shift, p95"
 FAULTY = "faults: state, RMS"
+STANDOUT = "calibration: strangest row, over the usual"
 EXPORTED = {"export: forecast, max", "export: gate, max"}
 
 WEIGHTS: list[tuple[Callable[[Weights], None], set[str]]] = [
@@ -232,7 +233,8 @@ def test_a_twin_that_is_not_the_trained_model_fails(conversion: Conversion, tria
 @pytest.mark.slow
 def test_every_check_is_shown_to_fail(conversion: Conversion) -> None:
     bitten = set.union(DRIFT, EXPORTED, *(case[-1] for case in (*WEIGHTS, *SCALES, *MANIFESTS)))
-    assert bitten == {check.name for check in conversion.verdict.checks}
+    # test_spoiled.py puts an anomaly among the rows to calibrate.
+    assert bitten | {STANDOUT} == {check.name for check in conversion.verdict.checks}
 
 
 @pytest.mark.slow

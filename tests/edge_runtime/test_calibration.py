@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.alarm import AlarmState, update_alarm
-from edge_runtime.calibration import calibrate, debounce
+from edge_runtime.calibration import LARGEST_STANDOUT, calibrate, debounce
 from edge_runtime.errors import GruardError
 from edge_runtime.manifest import Alarm, Threshold
 from edge_runtime.tail import Tail, peaks
@@ -173,6 +173,17 @@ def test_an_unknown_period_is_said() -> None:
     assert found.clean_days == pytest.approx(5000 / DAY)
     assert found.statement.endswith("(sample period unknown, 1 s assumed)")
     assert "unknown" not in calibrated(exponential(5000, 0), 100.0).statement
+
+
+@given(seed=st.integers(0, 2**16), height=st.floats(60, 1e4))
+@settings(max_examples=30, deadline=None)
+def test_an_anomaly_among_clean_scores_stands_out(seed: int, height: float) -> None:
+    clean = exponential(20 * ROWS_A_DAY, seed)
+    calm = calibrate([clean], [], 1.0, PERIOD, AT_ONCE)
+    assert 1 <= calm.standout < LARGEST_STANDOUT and clean.argmax() == calm.row
+    clean[777] += height * 2
+    found = calibrate([clean], [], 1.0, PERIOD, AT_ONCE)
+    assert found.standout > LARGEST_STANDOUT and found.row == 777
 
 
 def test_recordings_are_debounced_apart() -> None:

@@ -13,7 +13,7 @@ from edge_runtime.bundle import read_bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import GruardError
 from edge_runtime.kernels import KERNEL_ID, XNNPACK_KERNEL_ID, available_kernels
-from edge_runtime.recalibrate import rows_of_bundle, scores, threshold_from
+from edge_runtime.recalibrate import calibration_from, rows_of_bundle, scores
 from edge_runtime.thresholds import local_file, threshold_of
 
 NAMES = ("set_point", "flow", "heat")
@@ -84,7 +84,7 @@ def test_the_scores_are_those_of_the_shipping_step(bundle_copy: Path) -> None:
     assert found[:warmup] == [None] * warmup and None not in found[warmup:]
     own = bundle.manifest.thresholds[KERNEL_ID]
     assert max(score for score in found if score is not None) < own.value
-    threshold = threshold_from(found, bundle, own.wished_per_day)
+    threshold = calibration_from(found, bundle, own.wished_per_day).threshold
     days = threshold.clean_days + threshold.held_out_days
     debounced = len(rows) - warmup - 2 * (bundle.manifest.alarm.n - 1)
     assert days * 86400 == pytest.approx(debounced * tiny_model.PERIOD)
@@ -127,6 +127,10 @@ def test_what_cannot_be_calibrated_is_one_line_and_leaves_nothing(
     labels[200:] = 1
     marked = write_csv(tmp_path / "marked.csv", tiny_model.machine_rows(300, seed=1), labels)
     assert "row 201 is labelled anomalous" in refused(gruard(*call, marked))
+    strange = tiny_model.machine_rows(600, seed=31)
+    strange[300:312, 1] += 60
+    odd = write_csv(tmp_path / "odd.csv", strange)
+    assert "times as high as the usual ones; is the machine healthy" in refused(gruard(*call, odd))
     foreign = tmp_path / "foreign.csv"
     foreign.write_text("a,b,c\n1,2,3\n")
     assert "foreign.csv" in refused(gruard(*call, foreign))
@@ -138,7 +142,7 @@ def test_more_clean_days_assure_the_wish(bundle_copy: Path) -> None:
     bundle = read_bundle(bundle_copy)
     rng = np.random.default_rng(0)
     calm = list(rng.exponential(1.0, 40_000))
-    few = threshold_from(calm, bundle, 5.0)
-    many = threshold_from(calm * 5, bundle, 5.0)
+    few = calibration_from(calm, bundle, 5.0).threshold
+    many = calibration_from(calm * 5, bundle, 5.0).threshold
     assert not few.assured and few.days_needed > 0
     assert many.held_out_days > few.held_out_days and (many.assured or many.held_out_alarms)

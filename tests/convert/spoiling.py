@@ -1,0 +1,85 @@
+"""Spoiled bundles with every hash made good again, and who finds them out."""
+
+import hashlib
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.lite.tools import flatbuffer_utils
+
+from convert.revalidate import revalidate
+from edge_runtime.bundle import CHECKSUM, checksum, read_bundle
+from edge_runtime.detector import Detector
+from edge_runtime.errors import GruardError
+from train.run_folder import Run
+
+
+def edited_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Let `change` edit the parsed manifest in place."""
+    data = json.loads((bundle / "manifest.json").read_text())
+    change(data)
+    text = json.dumps(data).encode()
+    (bundle / "manifest.json").write_bytes(text)
+    (bundle / CHECKSUM).write_bytes(checksum(hashlib.sha256(text).hexdigest()))
+
+
+def replaced_member(bundle: Path, member: str, data: bytes) -> None:
+    """Another member with the hash that belongs to it."""
+    (bundle / member).write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    edited_manifest(bundle, lambda manifest: manifest["members"].update({member: digest}))
+
+
+def with_quantisation(
+    model: bytes, tensor: int, scale: float | None = None, zero_point: int | None = None
+) -> bytes:
+    """The file with another scale or zero-point of one tensor, everything else in its place."""
+    found = schema.Model.GetRootAs(model).Subgraphs(0).Tensors(tensor).Quantization()
+    changed = bytearray(model)
+    if scale is not None:
+        place = _vector(found, 8)
+        struct.pack_into("<f", changed, place, scale)
+    if zero_point is not None:
+        struct.pack_into("<q", changed, _vector(found, 10), zero_point)
+    return bytes(changed)
+
+
+def _vector(table: Any, slot: int) -> int:
+    """Where the elements of the vector in vtable `slot` begin."""
+    return int(table._tab.Vector(table._tab.Offset(slot)))
+
+
+def constant_buffers(model: bytes) -> list[tuple[str, int, bytes]]:
+    """Name, buffer and bytes of every constant tensor of int8 weights."""
+    parsed = flatbuffer_utils.convert_bytearray_to_object(bytearray(model))
+    return [
+        (tensor.name.decode(), tensor.buffer, bytes(parsed.buffers[tensor.buffer].data))
+        for tensor in parsed.subgraphs[0].tensors
+        if tensor.type == schema.TensorType.INT8 and parsed.buffers[tensor.buffer].data is not None
+    ]
+
+
+def with_buffer(model: bytes, buffer: int, data: bytes) -> bytes:
+    """The file with other bytes in one constant, everything else in its place."""
+    found = schema.Model.GetRootAs(model).Buffers(buffer)
+    place = _vector(found, 4)
+    assert found.DataLength() == len(data)
+    return model[:place] + data + model[place + len(data) :]
+
+
+def self_test_fails(bundle: Path) -> bool:
+    """Whether the device finds it out when it loads the bundle."""
+    try:
+        Detector(read_bundle(bundle)).self_test()
+    except GruardError:
+        return True
+    return False
+
+
+def checks_that_fail(bundle: Path, run: Run) -> set[str]:
+    """The checks on the reference kernel that do not pass when the bundle is judged again."""
+    verdict = revalidate(bundle, run.path).verdict
+    return {check.name for check in verdict.checks if not check.passed}
