@@ -33,7 +33,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo train convert validate run test lint wheel benchmark \
+.PHONY: help demo train convert validate run test test-wide lint wheel benchmark \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
         benchmark-tiers benchmark-calibration clean environment
 
@@ -64,6 +64,9 @@ run: $(READY) ## watch SOURCE=file.csv or - with BUNDLE=..., supervised
 
 test: $(READY) lint ## lint, types and all tests
 	$(PY) -m pytest $(ARGS)
+
+test-wide: $(READY) ## half a minute: models of shapes from all over, to int8
+	$(PY) -m pytest -m wide $(ARGS)
 
 lint: $(READY) ## lint and types only
 	$(PY) -m ruff check .
