@@ -36,7 +36,7 @@ BOUNDS = {
 
 def export_float(weights: Mapping[str, Float32], config: CellConfig) -> bytes:
     """The step as a float32 .tflite file."""
-    return _convert(_converter(weights, config))
+    return converted(step_converter(weights, config))
 
 
 def export_int8(
@@ -52,21 +52,22 @@ def export_int8(
     widths = input_widths(config)
     inputs = [{name: sample[name] for name in widths} for sample in representative]
     samples = [{k: v[np.newaxis] for k, v in sample.items()} for sample in inputs]
-    samples += [{k: v[np.newaxis] for k, v in c.items()} for c in _corners(inputs)]
-    converter = _converter(weights, config)
+    samples += [{k: v[np.newaxis] for k, v in c.items()} for c in corners(inputs)]
+    converter = step_converter(weights, config)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: iter(samples)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-    model = _convert(converter)
+    model = converted(converter)
     faults = graph_faults(read_graph(model, "converted model"))
     if faults:
         raise GruardError("the conversion is not a full-int8 step: " + "; ".join(faults))
     return model
 
 
-def _convert(converter: tf.lite.TFLiteConverter) -> bytes:
+def converted(converter: tf.lite.TFLiteConverter) -> bytes:
+    """What the converter makes. Raises GruardError with its reason when it cannot."""
     try:
         with quiet_stderr(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -77,14 +78,14 @@ def _convert(converter: tf.lite.TFLiteConverter) -> bytes:
     return model
 
 
-def _corners(samples: Sequence[Mapping[str, Float32]]) -> list[dict[str, Float32]]:
+def corners(samples: Sequence[Mapping[str, Float32]]) -> list[dict[str, Float32]]:
     """Inputs that span every bound the host keeps: nothing it can ever feed is clipped.
 
     The first two sit in opposite corners; the others mix the channels' signs at up to half the
     bounds, because levels that no training row showed must not saturate the sums inside the graph
     either. Up to the full bounds they would cost a quarter of the resolution everywhere else.
     """
-    corners = []
+    made = []
     for sign in (-1.0, 1.0):
         corner = {name: np.full_like(value, sign) for name, value in samples[0].items()}
         corner |= {
@@ -94,7 +95,7 @@ def _corners(samples: Sequence[Mapping[str, Float32]]) -> list[dict[str, Float32
         }
         for name in {"magnitude", "mask", "guarded", "gate"} & set(corner):
             corner[name] = np.maximum(corner[name], 0)
-        corners.append(corner)
+        made.append(corner)
     rng = np.random.default_rng(0)
     for sample in samples[:MIXED_CORNERS]:
         half = rng.uniform(0, 0.5)
@@ -103,8 +104,8 @@ def _corners(samples: Sequence[Mapping[str, Float32]]) -> list[dict[str, Float32
             for name, bound in BOUNDS.items()
             if name in sample
         }
-        corners.append({**sample, **mixed})
-    return [{k: v.astype(np.float32) for k, v in corner.items()} for corner in corners]
+        made.append({**sample, **mixed})
+    return [{k: v.astype(np.float32) for k, v in corner.items()} for corner in made]
 
 
 def input_widths(config: CellConfig) -> dict[str, int]:
@@ -116,7 +117,8 @@ def input_widths(config: CellConfig) -> dict[str, int]:
     }
 
 
-def _converter(weights: Mapping[str, Float32], config: CellConfig) -> tf.lite.TFLiteConverter:
+def step_converter(weights: Mapping[str, Float32], config: CellConfig) -> tf.lite.TFLiteConverter:
+    """TensorFlow's converter around one step, yet without any quantisation."""
     _, kept = signature(config.gru_layers, bool(config.gate_layers))
 
     @tf.function

@@ -51,7 +51,6 @@ def representative(run: Run, float_model: bytes) -> list[Mapping[str, Float32]]:
 
     Ranges that only ever saw clean rows would clip exactly when it matters.
     """
-    model = float_twin(_float_draft(run, float_model), float_model)
     twin = faulty_twin(
         run.rows["train"],
         run.config.channels,
@@ -60,7 +59,13 @@ def representative(run: Run, float_model: bytes) -> list[Mapping[str, Float32]]:
         run.config.seed + 2,
         REPRESENTATIVE_ROWS,
     )
-    traces = roll(model, twin.rows).traces
+    return rolled_out(run, float_model, twin.rows)
+
+
+def rolled_out(run: Run, float_model: bytes, rows: Float32) -> list[Mapping[str, Float32]]:
+    """Graph inputs of a free rollout of the float model over raw `rows`, spread over all of it."""
+    model = float_twin(_float_draft(run, float_model), float_model)
+    traces = roll(model, rows).traces
     picked = np.unique(np.linspace(0, len(traces) - 1, REPRESENTATIVE).astype(int))
     return [traces[int(i)].inputs for i in picked]
 

@@ -72,7 +72,7 @@ def test_ranges_of_clean_rows_alone_would_clip_in_a_fault(
     from convert import export
 
     nothing: Callable[[Samples], list[dict[str, np.ndarray]]] = lambda samples: []  # noqa: E731
-    monkeypatch.setattr(export, "_corners", nothing)
+    monkeypatch.setattr(export, "corners", nothing)
     config = CellConfig(**good_run.config.sizes)
     narrow = export_int8(good_run.weights, config, clean_only(good_run, conversion))
     clipped = saturated(tensor_errors(narrow, conversion.float_model, faulty_inputs))

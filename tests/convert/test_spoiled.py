@@ -182,9 +182,9 @@ def test_a_float_operator_left_in_is_refused_by_the_reader(bundle: Path, good_ru
     from convert import export
 
     config = CellConfig(**good_run.config.sizes)
-    converter = export._converter(good_run.weights, config)
+    converter = export.step_converter(good_run.weights, config)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    replaced_member(bundle, "model.tflite", export._convert(converter))
+    replaced_member(bundle, "model.tflite", export.converted(converter))
     with pytest.raises(GruardError, match=r"not int8|not allowed"):
         read_bundle(bundle)
 
