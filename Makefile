@@ -33,7 +33,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo train convert validate run test test-wide lint wheel benchmark \
+.PHONY: help demo train convert audit validate run test test-wide lint wheel benchmark \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
         benchmark-tiers benchmark-calibration clean environment
 
@@ -55,6 +55,9 @@ endif
 
 convert: $(READY) ## quantise, calibrate and prove RUN=runs/pump
 	$(PY) -m convert $(RUN) --version $(VERSION) $(ARGS)
+
+audit: $(READY) ## what is in BUNDLE=..., operator by operator, and who can run it
+	$(PY) -m convert audit $(BUNDLE) $(ARGS)
 
 validate: $(READY) ## judge BUNDLE=... again, int8 against float
 	$(PY) -m convert validate $(BUNDLE) $(ARGS)

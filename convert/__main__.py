@@ -129,33 +129,41 @@ def validate(bundle: Path, run: Path | None, data: Path | None, long: bool, as_j
 @click.argument("model", type=FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 def audit(model: Path, as_json: bool) -> None:
-    """Say what is in MODEL (a .tflite file or a bundle) and whether the runtime would take it.
+    """Say what is in MODEL (a .tflite file or a bundle), operator by operator, and who can run it.
 
+    Each operator with its operands: type, shape, scale and zero-point, bytes of constants. Then
+    totals, and a verdict for TFLite int8, TensorFlow Lite Micro (run for real where its interpreter
+    is installed) and Edge TPU (by its documented constraints alone).
+
+    \b
     Exit code 0: an int8 gruard step, or a linear bundle, which has none; 1: something else, 2: bad
     input.
+    Example: python -m convert audit pump-1.gruard
     """
-    from convert.report import graph_facts
+    from convert.audit import audit as audit_of
+    from convert.audit_targets import verdicts
+    from convert.audit_text import audit_text
     from edge_runtime.bundle import read_bundle
     from edge_runtime.flatbuffer import read_graph
-    from edge_runtime.graph_rules import graph_faults
 
     if model.is_dir() and read_bundle(model, allow_failed=True).manifest.linear:
         note = "linear: nothing is quantised, everything is host arithmetic"
-        click.echo(json.dumps({"linear": True, "faults": []}) if as_json else note)
+        click.echo(json.dumps({"linear": True, "verdicts": []}) if as_json else note)
         return
     file = model / "model.tflite" if model.is_dir() else model
     try:
-        graph = read_graph(file.read_bytes(), str(file))
+        data = file.read_bytes()
     except OSError as error:
         raise GruardError(f"{file}: cannot be read ({error.strerror})") from None
-    faults = graph_faults(graph)
-    facts = {**graph_facts(graph), "bytes": file.stat().st_size, "faults": faults}
+    graph = read_graph(data, str(file))
+    facts = audit_of(data, graph)
+    found = verdicts(data, graph, facts)
     if as_json:
-        click.echo(json.dumps(facts))
+        told = [verdict.to_dict() for verdict in found]
+        click.echo(json.dumps({**facts.to_dict(), "verdicts": told}))
     else:
-        for name, value in facts.items():
-            click.echo(f"{name}: {value or 'none'}")
-    sys.exit(1 if faults else 0)
+        click.echo(audit_text(facts, found))
+    sys.exit(0 if found[0].passed else 1)
 
 
 @cli.command()

@@ -253,11 +253,12 @@ def test_audit_takes_a_bundle_or_its_model(call: Call, tiny_bundle: Path) -> Non
     for model in (tiny_bundle, tiny_bundle / "model.tflite"):
         code, out, _ = call("audit", model, "--json")
         facts = json.loads(out)
-        assert code == 0 and facts["faults"] == []
-        assert facts["bytes"] == (tiny_bundle / "model.tflite").stat().st_size
-        assert facts["dtypes"] == ["int32", "int8"] and facts["operators"]["FULLY_CONNECTED"] > 5
+        assert code == 0 and facts["verdicts"][0]["passed"] is True
+        assert facts["totals"]["file_bytes"] == (tiny_bundle / "model.tflite").stat().st_size
+        names = [operator["name"] for operator in facts["operators"]]
+        assert names.count("FULLY_CONNECTED") > 5 and facts["subgraphs"] == 1
     code, out, _ = call("audit", tiny_bundle)
-    assert code == 0 and "faults: none" in out.splitlines()
+    assert code == 0 and "yes  TFLite int8: runs in gruard" in out.splitlines()
 
 
 def test_audit_refuses_the_float_step_with_the_reason(
@@ -269,7 +270,7 @@ def test_audit_refuses_the_float_step_with_the_reason(
     file = tmp_path / "float.tflite"
     file.write_bytes(export_float(tiny_run.weights, CellConfig(**tiny_run.config.sizes)))
     code, out, _ = call("audit", file, "--json")
-    (fault, *_) = json.loads(out)["faults"]
+    (fault, *_) = json.loads(out)["verdicts"][0]["reasons"]
     assert code == 1 and "are not int8" in fault and "full-integer quantisation" in fault
 
 

@@ -1,0 +1,123 @@
+"""The file in TensorFlow Lite Micro's own interpreter, in a process that may crash or hang.
+
+Run as `python -m convert.audit_micro`: the file comes on stdin, the finding goes to stdout as JSON.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+TIME_LIMIT = 120  # seconds
+STEPS = 200
+NOT_INSTALLED = (
+    "not checked: its interpreter is not installed; "
+    "python -m pip install -c constraints.txt '.[micro]'"
+)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """It ran. differing: of all output codes, by `largest` at most. arena: bytes of its tensors."""
+
+    codes: int
+    differing: int
+    largest: int
+    arena: int
+
+
+@dataclass(frozen=True)
+class NoTrial:
+    """It did not run; passed is None where nobody tried."""
+
+    passed: bool | None
+    summary: str
+
+
+def micro_trial(model: bytes) -> Trial | NoTrial:
+    """Run random int8 inputs through the file here and there, in a child process."""
+    if find_spec("tflite_micro") is None:
+        return NoTrial(None, NOT_INSTALLED)
+    command = [sys.executable, "-m", "convert.audit_micro"]
+    try:
+        ended = subprocess.run(
+            command, input=model, capture_output=True, timeout=TIME_LIMIT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return NoTrial(False, f"does not answer within {TIME_LIMIT} s")
+    try:
+        return Trial(**json.loads(ended.stdout))
+    except (ValueError, TypeError):
+        lines = ended.stderr.decode("utf-8", "replace").strip().splitlines()
+        reason = lines[-1] if lines else f"its process ended with {ended.returncode}"
+        return NoTrial(False, f"does not run: {reason}")
+
+
+def main() -> None:
+    """Compare the file on stdin in both interpreters."""
+    model = sys.stdin.buffer.read()
+    found = _compared(model)
+    sys.stdout.write(json.dumps(asdict(found)))
+
+
+def _compared(model: bytes) -> Trial:
+    from tflite_micro.python.tflite_micro import runtime
+
+    from edge_runtime.interpreter import load_interpreter
+
+    lite, micro = load_interpreter(model), runtime.Interpreter.from_bytes(model)
+    rng = np.random.default_rng(0)
+    apart: list[Any] = []
+    for _ in range(STEPS):
+        for place, details in enumerate(lite.get_input_details()):
+            codes = rng.integers(-128, 128, details["shape"]).astype(np.int8)
+            lite.set_tensor(details["index"], codes)
+            micro.set_input(codes, place)
+        lite.invoke()
+        micro.invoke()
+        for place, details in enumerate(lite.get_output_details()):
+            ours = lite.get_tensor(details["index"]).astype(int)
+            apart.append((micro.get_output(place).astype(int) - ours).ravel())
+    errors = np.concatenate(apart)
+    return Trial(
+        codes=len(errors),
+        differing=int((errors != 0).sum()),
+        largest=int(np.abs(errors).max()),
+        arena=_arena(micro),
+    )
+
+
+def _arena(micro: Any) -> int:
+    """Bytes of the arena's tensors, which the interpreter tells to file descriptors alone."""
+    with tempfile.TemporaryFile() as heard:
+        with _heard_by(heard.fileno()):
+            micro.print_allocations()
+        heard.seek(0)
+        text = heard.read().decode("utf-8", "replace")
+    head = next(line for line in text.splitlines() if "Arena allocation head" in line)
+    return int(head.split()[-2])
+
+
+@contextlib.contextmanager
+def _heard_by(descriptor: int) -> Iterator[None]:
+    saved = os.dup(1), os.dup(2)
+    try:
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        yield
+    finally:
+        for target, before in zip((1, 2), saved, strict=True):
+            os.dup2(before, target)
+            os.close(before)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Would each target run the file? Reasons by operator, and never more than was found out."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from convert.audit import Audit
+from convert.audit_micro import Trial, micro_trial
+from edge_runtime.flatbuffer import GraphSummary
+from edge_runtime.graph_rules import graph_faults
+
+CORAL_CACHE = 8 << 20  # bytes of parameters that the Edge TPU keeps on the chip
+# Of the operators that Coral's documentation lists, those that a step might have.
+CORAL_OPERATORS = frozenset(
+    {
+        "ADD", "CONCATENATION", "FULLY_CONNECTED", "LOGISTIC", "MUL", "QUANTIZE", "RELU", "RESHAPE",
+        "SOFTMAX", "SPLIT", "SUB", "TANH",
+    }
+)  # fmt: skip
+CORAL_TYPES = ("int8", "uint8", "int32")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One target. passed: None where nothing was run and nothing can be said for certain."""
+
+    target: str
+    passed: bool | None
+    summary: str
+    reasons: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return asdict(self)
+
+
+def verdicts(model: bytes, graph: GraphSummary, facts: Audit) -> tuple[Verdict, ...]:
+    """TFLite int8, TensorFlow Lite Micro, Edge TPU."""
+    faults = tuple(graph_faults(graph))
+    lite = Verdict(
+        "TFLite int8",
+        not faults,
+        "runs in gruard" if not faults else "gruard's runtime refuses it",
+        faults,
+    )
+    return lite, _micro(model, runnable=not faults), _coral(graph, facts)
+
+
+def _micro(model: bytes, runnable: bool) -> Verdict:
+    target = "TFLite Micro"
+    if not runnable:
+        return Verdict(target, None, "not checked: not an int8 step, see above")
+    trial = micro_trial(model)
+    if isinstance(trial, Trial):
+        alike = (
+            "all codes as TFLite's built-in kernels give them"
+            if not trial.differing
+            else f"{trial.differing} of {trial.codes} codes differ from TFLite's built-in kernels, "
+            f"by {trial.largest} at most (it rounds ties in FULLY_CONNECTED another way)"
+        )
+        return Verdict(target, True, f"runs, its tensors take {trial.arena} bytes; {alike}")
+    return Verdict(target, trial.passed, trial.summary)
+
+
+def _coral(graph: GraphSummary, facts: Audit) -> Verdict:
+    blockers = _coral_blockers(graph, facts)
+    held = facts.totals.parameter_bytes
+    cache = (
+        f"parameters {held} bytes of {CORAL_CACHE} on the chip"
+        if held <= CORAL_CACHE
+        else f"parameters {held} bytes are more than the {CORAL_CACHE} on the chip"
+    )
+    found = "no known blocker" if not blockers else f"{len(blockers)} blockers"
+    hope = "only Coral's compiler can tell; no speed-up is to be expected for one small step"
+    return Verdict(
+        "Edge TPU", False if blockers else None, f"{found}; {cache}; {hope}", tuple(blockers)
+    )
+
+
+def _coral_blockers(graph: GraphSummary, facts: Audit) -> list[str]:
+    """What Coral's documentation rules out ("TensorFlow models on the Edge TPU")."""
+    blockers = []
+    if graph.subgraphs != 1:
+        blockers.append(f"{graph.subgraphs} subgraphs: control flow is not mapped")
+    for name in dict.fromkeys(o.name for o in graph.operators):
+        if name not in CORAL_OPERATORS:
+            blockers.append(f"operator {name} is not listed as supported")
+    types = sorted({t.dtype for t in graph.tensors} - set(CORAL_TYPES))
+    if types:
+        blockers.append(f"tensors of type {', '.join(types)}: quantise all to int8")
+    for tensor in graph.tensors:
+        if any(size < 1 for size in tensor.shape):
+            blockers.append(f"tensor {tensor.name}: its shape {list(tensor.shape)} is not fixed")
+        if any(size > 1 for size in tensor.shape[:-3]):
+            blockers.append(f"tensor {tensor.name}: more than three dimensions exceed 1")
+    for operator in facts.operators:
+        fused = operator.activation not in ("NONE", "0")
+        if operator.name == "CONCATENATION" and fused:
+            blockers.append("CONCATENATION with a fused activation")
+        if operator.name == "FULLY_CONNECTED" and not _constant_weights(operator.inputs):
+            blockers.append("FULLY_CONNECTED with weights that are not constant")
+    return blockers
+
+
+def _constant_weights(inputs: Sequence[Any]) -> bool:
+    return len(inputs) > 1 and bool(inputs[1].constant)
