@@ -5,8 +5,10 @@ bytes for the same file on x86-64, aarch64 and armv7l. The XNNPACK delegate, whi
 interpreters use unless told otherwise, gives others: it is another kernel with its own threshold.
 """
 
+import ctypes
 import importlib
 import importlib.util
+import sys
 from typing import Any
 
 from edge_runtime.errors import GruardError
@@ -33,15 +35,27 @@ def interpreter_module(kernel: str) -> Any:
     """The package that runs `kernel`. Raises GruardError when none is installed."""
     for name in _MODULES[kernel]:
         try:
-            return importlib.import_module(name)
+            module = importlib.import_module(name)
         except ImportError:
             continue
+        _keep_small_numbers()
+        return module
     if kernel == KERNEL_ID:
         raise GruardError(
             "no TFLite interpreter is installed; install tflite-runtime (Python up to 3.11) "
             "or ai-edge-litert (Python 3.10 and later)"
         )
     raise GruardError(f"kernel {kernel} needs ai-edge-litert, which is not installed")
+
+
+def _keep_small_numbers() -> None:
+    """Undo what loading tflite-runtime does on Arm: float32 below 1e-38 then counted as 0.
+
+    Host arithmetic would not be that of other machines. The int8 kernels never see such numbers.
+    """
+    if sys.platform == "linux":
+        default = ctypes.c_void_p(-1)  # FE_DFL_ENV of glibc and musl
+        ctypes.CDLL(None).fesetenv(default)
 
 
 def _installed(module: str) -> bool:

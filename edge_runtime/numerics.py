@@ -57,6 +57,14 @@ def ordered_sum(values: Float32) -> np.float32:
     return total
 
 
+def root(value: np.float32) -> np.float32:
+    """Square root of one number >= 0, correctly rounded.
+
+    numpy's own for float32 is not on 32-bit Arm: its last bit is wrong for every third number.
+    """
+    return np.float32(math.sqrt(value))
+
+
 def ordered_matvec(matrix: Float32, vector: Float32) -> Float32:
     """matrix [rows, columns] times vector [columns], each row summed first to last."""
     products: Float32 = matrix * vector

@@ -112,8 +112,8 @@ def score_parts(
     parts = np.array(
         [
             numerics.ordered_sum(residual) / count,
-            np.sqrt(numerics.ordered_sum(distance * distance)),
-            np.sqrt(numerics.ordered_sum(level * level)),
+            numerics.root(numerics.ordered_sum(distance * distance)),
+            numerics.root(numerics.ordered_sum(level * level)),
             numerics.ordered_sum(evidence) / count,
         ],
         np.float32,
