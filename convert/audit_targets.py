@@ -14,7 +14,7 @@ CORAL_CACHE = 8 << 20  # bytes of parameters that the Edge TPU keeps on the chip
 CORAL_OPERATORS = frozenset(
     {
         "ADD", "CONCATENATION", "FULLY_CONNECTED", "LOGISTIC", "MUL", "QUANTIZE", "RELU", "RESHAPE",
-        "SOFTMAX", "SPLIT", "SUB", "TANH",
+        "SLICE", "SOFTMAX", "SPLIT", "SUB", "TANH",
     }
 )  # fmt: skip
 CORAL_TYPES = ("int8", "uint8", "int32")

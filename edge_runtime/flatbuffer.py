@@ -13,7 +13,7 @@ from edge_runtime.errors import GruardError
 BUILTIN_NAMES = {
     0: "ADD", 2: "CONCATENATION", 6: "DEQUANTIZE", 9: "FULLY_CONNECTED", 14: "LOGISTIC",
     18: "MUL", 19: "RELU", 22: "RESHAPE", 25: "SOFTMAX", 28: "TANH", 32: "CUSTOM", 41: "SUB",
-    49: "SPLIT", 114: "QUANTIZE", 117: "HARD_SWISH", 118: "IF", 119: "WHILE",
+    49: "SPLIT", 65: "SLICE", 114: "QUANTIZE", 117: "HARD_SWISH", 118: "IF", 119: "WHILE",
 }  # fmt: skip
 TYPE_NAMES = {0: "float32", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8"}
 

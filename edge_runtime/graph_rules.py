@@ -16,8 +16,12 @@ ALLOWED_OPERATORS = frozenset(
         "TANH",
         "RELU",
         "QUANTIZE",
+        "SLICE",
     }
 )
+# TFLite rounds a FULLY_CONNECTED of at least so many outputs and inputs in one and the same way on
+# every processor. In a smaller one an exact half is rounded up on x86-64, away from zero on Arm.
+FEWEST_OUTPUTS, FEWEST_INPUTS = 4, 8
 # What each part of a step reads and writes; a step has a gate, a GRU or both.
 GATE_INPUTS = ("evidence", "magnitude", "difference", "mask", "guarded", "gate")
 GATE_OUTPUTS = ("logit", "gate_next")
@@ -43,13 +47,31 @@ def graph_faults(graph: GraphSummary) -> list[str]:
             f"{len(floats)} tensors are not int8 (first: {floats[0]}): "
             "convert with full-integer quantisation"
         )
-    return faults + _signature_faults(graph)
+    return faults + _rounding_faults(graph) + _signature_faults(graph)
 
 
 def _reason(operator: str) -> str:
     if operator.startswith(("CUSTOM", "BUILTIN")):
         return "only TFLite's built-in " + ", ".join(sorted(ALLOWED_OPERATORS))
     return _REASONS.get(operator, "only " + ", ".join(sorted(ALLOWED_OPERATORS)))
+
+
+def _rounding_faults(graph: GraphSummary) -> list[str]:
+    """Products whose last bit would depend on the processor."""
+    products = [o for o in graph.operators if o.name == "FULLY_CONNECTED"]
+    shapes = [graph.tensors[o.inputs[1]].shape if len(o.inputs) > 1 else () for o in products]
+    small = [shape for shape in shapes if not _is_large(shape)]
+    if not small:
+        return []
+    return [
+        f"{len(small)} FULLY_CONNECTED have less than {FEWEST_OUTPUTS} outputs or "
+        f"{FEWEST_INPUTS} inputs (first: {list(small[0])}), and x86-64 and Arm round these "
+        "differently: pad their weights with zeros"
+    ]
+
+
+def _is_large(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2 and shape[0] >= FEWEST_OUTPUTS and shape[1] >= FEWEST_INPUTS
 
 
 def _signature_faults(graph: GraphSummary) -> list[str]:

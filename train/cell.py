@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from edge_runtime.graph_rules import FEWEST_INPUTS, FEWEST_OUTPUTS
 from edge_runtime.step import (
     EVIDENCE_CLIP,
     FORECAST_CLIP,
@@ -52,20 +53,37 @@ def split_linear(
 
     A concatenation forces one scale on its parts. Within a group that costs nothing, and every sum
     that is not needed saves a rounding; across groups the smaller range would lose its resolution.
+    Products too small to be rounded in one and the same way everywhere are padded with zeros.
     """
     width = kernel.shape[1] // outputs
     results = []
     for column in range(0, kernel.shape[1], width):
-        row, total = 0, None
+        row, products = 0, []
         for group in groups:
             joined = _joined(group)
             block = kernel[row : row + joined.shape[1], column : column + width]
-            product = tf.matmul(joined, block)
-            # The first product carries the bias, as a FULLY_CONNECTED does.
-            total = product + bias[column : column + width] if total is None else total + product
+            products.append(_padded_product(joined, block))
             row += joined.shape[1]
-        results.append(total)
+        # The first product carries the bias, as a FULLY_CONNECTED does.
+        total = products[0] + _padded(bias[column : column + width], 0, FEWEST_OUTPUTS)
+        for product in products[1:]:
+            total = total + product
+        narrow = width < FEWEST_OUTPUTS
+        results.append(tf.slice(total, [0, 0], [total.shape[0], width]) if narrow else total)
     return results
+
+
+def _padded_product(values: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """values [batch, n] times kernel [n, m]; the result has m or more columns, then with zeros."""
+    kernel = _padded(_padded(kernel, 0, FEWEST_INPUTS), 1, FEWEST_OUTPUTS)
+    return tf.matmul(_padded(values, 1, FEWEST_INPUTS), kernel)
+
+
+def _padded(tensor: tf.Tensor, axis: int, least: int) -> tf.Tensor:
+    """Zeros behind `tensor` where it is shorter than `least` along `axis`."""
+    shape = list(tensor.shape)
+    shape[axis] = least - shape[axis]
+    return tf.concat([tensor, tf.zeros(shape)], axis) if shape[axis] > 0 else tensor
 
 
 def _joined(parts: Sequence[tf.Tensor]) -> tf.Tensor:

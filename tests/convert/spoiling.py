@@ -52,14 +52,18 @@ def _vector(table: Any, slot: int) -> int:
     return int(table._tab.Vector(table._tab.Offset(slot)))
 
 
-def constant_buffers(model: bytes) -> list[tuple[str, int, bytes]]:
-    """Name, buffer and bytes of every constant tensor of int8 weights."""
+def weight_buffers(model: bytes) -> list[tuple[str, int, bytes]]:
+    """Name, buffer and bytes of the weights of every product.
+
+    The zeros that a narrow product's input is padded with are no weights: they meet none.
+    """
     parsed = flatbuffer_utils.convert_bytearray_to_object(bytearray(model))
-    return [
-        (tensor.name.decode(), tensor.buffer, bytes(parsed.buffers[tensor.buffer].data))
-        for tensor in parsed.subgraphs[0].tensors
-        if tensor.type == schema.TensorType.INT8 and parsed.buffers[tensor.buffer].data is not None
-    ]
+    graph = parsed.subgraphs[0]
+    codes = [code.builtinCode for code in parsed.operatorCodes]
+    product = schema.BuiltinOperator.FULLY_CONNECTED
+    weights = {o.inputs[1] for o in graph.operators if codes[o.opcodeIndex] == product}
+    tensors = [graph.tensors[index] for index in sorted(weights)]
+    return [(t.name.decode(), t.buffer, bytes(parsed.buffers[t.buffer].data)) for t in tensors]
 
 
 def with_buffer(model: bytes, buffer: int, data: bytes) -> bytes:

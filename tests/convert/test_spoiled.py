@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from spoiling import (
     checks_that_fail,
-    constant_buffers,
     edited_manifest,
     replaced_member,
     self_test_fails,
+    weight_buffers,
     with_buffer,
     with_quantisation,
 )
@@ -123,7 +123,7 @@ def test_swapped_zero_points_fail_the_self_test(bundle: Path) -> None:
 
 def test_one_flipped_bit_in_each_weight_tensor_fails_the_self_test(bundle: Path) -> None:
     original = model_of(bundle)
-    buffers = constant_buffers(original)
+    buffers = weight_buffers(original)
     assert len(buffers) >= 10
     for name, index, data in buffers:
         changed = bytearray(data)

@@ -83,6 +83,23 @@ def test_each_forbidden_operator_comes_with_its_fix(
     assert f"operator {name} is not allowed" in found and fix in found
 
 
+@pytest.mark.parametrize("shape", [(3, 8), (4, 7), (8,), ()], ids=str)
+def test_products_that_processors_round_differently_are_refused(
+    step: GraphSummary, shape: tuple[int, ...]
+) -> None:
+    products = [o for o in step.operators if o.name == "FULLY_CONNECTED"]
+    assert min(step.tensors[o.inputs[1]].shape for o in products) == (4, 8)  # the smallest allowed
+    index = products[0].inputs[1]
+    small = tuple(replace(t, shape=shape) if t.index == index else t for t in step.tensors)
+    (found,) = graph_faults(replace(step, tensors=small))
+    assert f"(first: {list(shape)})" in found and "pad their weights with zeros" in found
+
+
+def test_a_product_without_weights_is_refused(step: GraphSummary) -> None:
+    bare = GraphOperator("FULLY_CONNECTED", 1, (0,), (1,))
+    assert "(first: [])" in faults(replace(step, operators=(*step.operators, bare)))
+
+
 def test_missing_and_unknown_signature_names_are_told(step: GraphSummary) -> None:
     inputs = {("colour" if name == "mask" else name): i for name, i in step.inputs.items()}
     (found,) = graph_faults(replace(step, inputs=inputs))
