@@ -85,7 +85,7 @@ def ready(arm: Arm) -> None:
     _say(f"{arm.name}: downloading Debian {SUITE} ({PACKAGES}) for {arm.debian}")
     _call(
         ["mmdebstrap", "--quiet", "--mode=root", "--variant=extract", f"--include={PACKAGES}",
-         f"--architectures={arm.debian}", SUITE, str(arm.tree)],
+         f"--architectures={arm.debian}", SUITE, str(arm.tree), *_mirror()],
         arm,
     )  # fmt: skip
     _say(f"{arm.name}: downloading {_interpreter()} for {arm.wheel} with pip")
@@ -110,6 +110,13 @@ def _require_tools(arm: Arm) -> None:
         raise RuntimeError(
             f"Arm is tested with tools that are not installed: apt-get install {' '.join(missing)}"
         )
+
+
+def _mirror() -> list[str]:
+    """Where this machine's own apt gets the suite from; elsewhere mmdebstrap knows one itself."""
+    words = ["apt-get", "indextargets", "--format", "$(REPO_URI)", f"Codename: {SUITE}"]
+    told = subprocess.run(words, capture_output=True, text=True, check=False).stdout.split()
+    return told[:1]
 
 
 def _recipe(arm: Arm) -> str:
