@@ -88,7 +88,7 @@ def made_manifest(scratch: Path) -> "Manifest":
     """The healthy machine's linear model, calibrated, with its diagnosis."""
     from benchmarks.gruard_detector import silent
     from convert.calibrated import calibrated
-    from convert.diagnosis_section import diagnosis_of_run
+    from convert.diagnosis.section import diagnosis_of_run
     from train.cell_config import CellConfig
     from train.fit import Budget
     from train.recording import write_recording

@@ -74,7 +74,7 @@ def bundle(
     folder = out or run / "bundle"
     from convert.bundle_writer import bundle_path, refuse_existing, write_bundle
     from convert.convert_run import convert_run
-    from convert.report import verdict_text
+    from convert.report.facts import verdict_text
 
     refuse_existing(bundle_path(folder, trained.config.name, version), force)
     conversion = convert_run(trained, version, wish, _say)
@@ -109,7 +109,7 @@ def validate(bundle: Path, run: Path | None, data: Path | None, long: bool, as_j
     Exit code 0: passed, 1: failed, 2: bad input.
     Example: python -m convert validate pump-1.gruard --run runs/pump --data may.csv
     """
-    from convert.report import verdict_text
+    from convert.report.facts import verdict_text
     from convert.revalidate import revalidate
 
     judged = revalidate(bundle, run, data, long)
@@ -140,9 +140,9 @@ def audit(model: Path, as_json: bool) -> None:
     input.
     Example: python -m convert audit pump-1.gruard
     """
-    from convert.audit import audit as audit_of
-    from convert.audit_targets import verdicts
-    from convert.audit_text import audit_text
+    from convert.audit.operators import audit as audit_of
+    from convert.audit.targets import verdicts
+    from convert.audit.text import audit_text
     from edge_runtime.bundle import read_bundle
     from edge_runtime.flatbuffer import read_graph
 
@@ -178,7 +178,7 @@ def timeline(records: Path, data: Path, out: Path, bundle: Path | None) -> None:
     Exit code 0: both files were written, 2: bad input.
     Example: python -m convert timeline day.jsonl --data day.csv --out day-report
     """
-    from convert.timeline import write_timeline
+    from convert.timeline.timeline import write_timeline
 
     done = write_timeline(records, data, out, bundle)
     click.echo(done.headline)

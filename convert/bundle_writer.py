@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from convert.convert_run import Conversion
-from convert.report import report_json
-from convert.report_page import report_html
+from convert.report.facts import report_json
+from convert.report.page import report_html
 from edge_runtime.bundle import CHECKSUM, checksum, read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.manifest import to_dict

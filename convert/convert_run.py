@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.calibrated import calibrated, calibrated_on
-from convert.checks_alone import standout_check
-from convert.checks_export import trained_model
-from convert.diagnosis_section import diagnosis_of_run
+from convert.checks.alone import standout_check
+from convert.checks.export import trained_model
+from convert.diagnosis.section import diagnosis_of_run
 from convert.exported import Exported, exported
 from convert.golden import golden_vectors
 from convert.material import material_of_run

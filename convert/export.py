@@ -5,6 +5,7 @@ become a loop. Weights are per tensor, which every runtime including TensorFlow 
 """
 
 import os
+import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -75,6 +76,12 @@ def converted(converter: tf.lite.TFLiteConverter) -> bytes:
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise GruardError(f"TensorFlow cannot convert this model: {reason}") from None
+    if not read_graph(model, "converted model").inputs:
+        # Where a temporary file cannot be written it goes on, and the names are lost.
+        raise GruardError(
+            f"TensorFlow could not write its temporary files to {tempfile.gettempdir()}: "
+            "free some space there, or set TMPDIR to another folder"
+        )
     return model
 
 

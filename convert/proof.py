@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from convert.diagnosis_section import Judgement
+from convert.diagnosis.section import Judgement
 from convert.tensor_errors import TensorError
 from convert.validate import Verdict
 from edge_runtime.calibration import Calibration

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convert.calibrated import calibrated, calibrated_on
-from convert.checks_alone import alone_checks, golden_check, standout_check, threshold_check
-from convert.checks_export import trained_model
+from convert.checks.alone import alone_checks, golden_check, standout_check, threshold_check
+from convert.checks.export import trained_model
 from convert.material import Material, material_of_file, material_of_run
 from convert.rollout import roll_all
 from convert.twins import float_twin

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convert.check import Check
-from convert.checks_clean import clean_checks
-from convert.checks_detection import detection_checks
-from convert.checks_export import Trained, export_checks
-from convert.checks_linear import formula_checks
-from convert.checks_rollout import (
+from convert.checks.check import Check
+from convert.checks.clean import clean_checks
+from convert.checks.detection import detection_checks
+from convert.checks.export import Trained, export_checks
+from convert.checks.linear import formula_checks
+from convert.checks.rollout import (
     Bursts,
     bursts_of,
     rollout_checks,
@@ -24,7 +24,7 @@ from convert.checks_rollout import (
     state_errors,
     states_along,
 )
-from convert.checks_step import one_step_checks
+from convert.checks.step import one_step_checks
 from convert.detection import Detection, by_kind, detect
 from convert.material import Material
 from convert.pair import Pair, roll_pair

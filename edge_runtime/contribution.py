@@ -16,7 +16,8 @@ and what remains is as on clean rows. No forecast and no gate is needed. Vectors
 ordered by view first, then by channel.
 
 A batch of b samples that do not depend on each other has one axis more, the last: [n, b] for [n],
-with constants [n, 1] and so on (`convert.fault_batch`). The bits are those of one sample at a time.
+with constants [n, 1] and so on (`convert.diagnosis.fault_batch`). The bits are those of one sample
+at a time.
 """
 
 from dataclasses import dataclass

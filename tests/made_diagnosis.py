@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from convert.diagnosis_fit import fit_diagnosis
+from convert.diagnosis.fit import fit_diagnosis
 from edge_runtime.diagnosis import Diagnosis, DiagnosisConstants, diagnose, follow, no_verdict
 from edge_runtime.manifest import Channel
 from edge_runtime.symptoms import SymptomState, initial_symptoms, observe

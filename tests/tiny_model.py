@@ -124,8 +124,8 @@ def write_bundle(run_path: Path, folder: Path) -> Path:
     """The run as a finished bundle below `folder`: the conversion, with a shortened proof."""
     from convert import bundle_writer, convert_run, validate
     from convert.calibrated import calibrated
-    from convert.checks_rollout import state_errors
-    from convert.checks_step import one_step_checks
+    from convert.checks.rollout import state_errors
+    from convert.checks.step import one_step_checks
     from convert.export import export_float, export_int8
     from convert.golden import golden_vectors
     from convert.pair import roll_pair

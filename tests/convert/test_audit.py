@@ -7,18 +7,18 @@ import pytest
 import tensorflow as tf
 from made_steps import inputs_of, weights_of
 
-from convert import audit_micro
-from convert.audit import ALIGNMENT, arena_bytes, audit
-from convert.audit_micro import NoTrial, Trial, micro_trial
-from convert.audit_targets import CORAL_CACHE, verdicts
-from convert.audit_text import audit_text
+from convert.audit import micro as micro_target
+from convert.audit.micro import NoTrial, Trial, micro_trial
+from convert.audit.operators import ALIGNMENT, arena_bytes, audit
+from convert.audit.targets import CORAL_CACHE, verdicts
+from convert.audit.text import audit_text
 from convert.export import export_float
 from edge_runtime.flatbuffer import GraphOperator, GraphSummary, GraphTensor, read_graph
 from train.cell_config import CellConfig
 from train.quiet import quiet_stderr
 
 needs_micro = pytest.mark.skipif(
-    audit_micro.find_spec("tflite_micro") is None,
+    micro_target.find_spec("tflite_micro") is None,
     reason="tflite-micro is not installed: pip install -c constraints.txt '.[micro]'",
 )
 
@@ -124,14 +124,14 @@ def test_what_the_micro_interpreter_refuses_is_told(model: bytes) -> None:
 def test_without_the_micro_interpreter_nothing_is_claimed(
     model: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit_micro, "find_spec", lambda name: None)
+    monkeypatch.setattr(micro_target, "find_spec", lambda name: None)
     graph = read_graph(model, "model")
     micro = verdicts(model, graph, audit(model, graph))[1]
     assert micro.passed is None and "not checked" in micro.summary and "[micro]" in micro.summary
 
 
-@pytest.mark.skipif(audit_micro.find_spec("tflite_micro") is None, reason="needs a child to hang")
+@pytest.mark.skipif(micro_target.find_spec("tflite_micro") is None, reason="needs a child to hang")
 def test_a_child_that_hangs_is_given_up(model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_micro, "TIME_LIMIT", 0.01)
+    monkeypatch.setattr(micro_target, "TIME_LIMIT", 0.01)
     found = micro_trial(model)
     assert found == NoTrial(False, "does not answer within 0.01 s")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from convert.clean_behaviour import NEVER, REPEAT_MARGIN, Stretch, clean_behaviour
+from convert.diagnosis.clean_behaviour import NEVER, REPEAT_MARGIN, Stretch, clean_behaviour
 
 ROWS = 900
 

@@ -27,7 +27,7 @@ Call = Callable[..., tuple[int, str, str]]
 
 STARVED = """
 import resource, runpy, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop()),) * 2)
 sys.argv[0] = 'convert'
 runpy.run_module('convert', run_name='__main__')
 """
@@ -99,13 +99,17 @@ def commands(good_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Command
     weights["correction_kernel"] *= np.float32(60)
     (bad / "weights.npz").write_bytes(npz_bytes(weights))
     starved = [sys.executable, "-c", STARVED, str(good), "--out", str(folder / "starved")]
+
+    def starve(limit: int) -> Ended:
+        command = [*starved, str(limit)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
     jobs: dict[str, Callable[[], Ended]] = {
         "good": lambda: convert(good, "--json"),
         "bad": lambda: convert("bundle", bad),
         "forced": lambda: convert(bad, "--force", "--json", "--out", forced, "--version", 7),
-        "starved": lambda: subprocess.run(
-            starved, cwd=ROOT, capture_output=True, text=True, check=False
-        ),
+        "starved": lambda: starve(200_000),
+        "cramped": lambda: starve(40_000),
     }
     with ThreadPoolExecutor(2) as pool:
         pending = {name: pool.submit(job) for name, job in jobs.items()}
@@ -172,6 +176,14 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(commands: Commands) -> None:
     target = commands.starved_out / "tiny-1.gruard"
     assert line == f"convert: {target}: cannot be written (File too large)"
     assert list(commands.starved_out.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_no_room_for_temporary_files_is_one_line(commands: Commands) -> None:
+    ended = commands.results["cramped"]
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr
+    (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("… ")]
+    assert line.startswith("convert: TensorFlow could not write its temporary files to /")
 
 
 @pytest.mark.slow

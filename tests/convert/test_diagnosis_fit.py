@@ -7,12 +7,18 @@ import numpy as np
 import pytest
 from made_diagnosis import CHANNELS, made_constants, made_rows
 
-from convert.clean_behaviour import clean_behaviour, sampled, stretch
-from convert.diagnosis_fit import FEWEST_ROWS, fit_classifiers, fit_diagnosis
-from convert.diagnosis_section import judge, section
-from convert.fault_batch import batch_constants, batch_state, sample_state
-from convert.fault_examples import Example, gather
-from convert.logistic import balanced, calibration_error, fit_logistic, fit_temperature, log_softmax
+from convert.diagnosis.clean_behaviour import clean_behaviour, sampled, stretch
+from convert.diagnosis.fault_batch import batch_constants, batch_state, sample_state
+from convert.diagnosis.fault_examples import Example, gather
+from convert.diagnosis.fit import FEWEST_ROWS, fit_classifiers, fit_diagnosis
+from convert.diagnosis.logistic import (
+    balanced,
+    calibration_error,
+    fit_logistic,
+    fit_temperature,
+    log_softmax,
+)
+from convert.diagnosis.section import judge, section
 from edge_runtime.bundle import read_bundle
 from edge_runtime.diagnosing import diagnosis_constants
 from edge_runtime.diagnosis import KINDS, MACHINE, DiagnosisConstants, probabilities

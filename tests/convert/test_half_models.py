@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tiny_model
 
-from convert.check import Check
-from convert.checks_clean import clean_checks
-from convert.checks_rollout import rollout_checks, state_errors
-from convert.checks_step import one_step_checks
+from convert.checks.check import Check
+from convert.checks.clean import clean_checks
+from convert.checks.rollout import rollout_checks, state_errors
+from convert.checks.step import one_step_checks
 from convert.exported import exported
 from convert.pair import Pair
 from convert.rollout import Rollout, roll

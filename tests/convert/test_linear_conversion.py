@@ -12,8 +12,8 @@ import pytest
 import tiny_model
 
 from convert.calibrated import calibrated, clean_rows
-from convert.check import Check
-from convert.checks_linear import formula_checks
+from convert.checks.check import Check
+from convert.checks.linear import formula_checks
 from convert.convert_run import Conversion, convert_run
 from convert.rollout import Rollout, roll, roll_all
 from convert.twins import float_twin, shipped_model

@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from matplotlib.colors import to_rgb
 
 from convert.__main__ import cli
-from convert.timeline import read_records, read_watch_run, write_timeline
-from convert.timeline_layout import BUCKETS, bars, cut, extremes, limits, place, scale_of
-from convert.timeline_picture import ALARM, LABELLED, REPLACED, STATES, WIDTH
-from convert.watch_facts import State
+from convert.timeline.layout import BUCKETS, bars, cut, extremes, limits, place, scale_of
+from convert.timeline.picture import ALARM, LABELLED, REPLACED, STATES, WIDTH
+from convert.timeline.timeline import read_records, read_watch_run, write_timeline
+from convert.timeline.watch_facts import State
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Record
 

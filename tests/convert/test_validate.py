@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from convert.check import Check
-from convert.checks_clean import clean_checks
-from convert.checks_detection import detection_checks
-from convert.checks_export import export_checks, trained_model
-from convert.checks_rollout import rollout_checks, state_check, state_errors, states_along
-from convert.checks_step import one_step_checks
+from convert.checks.check import Check
+from convert.checks.clean import clean_checks
+from convert.checks.detection import detection_checks
+from convert.checks.export import export_checks, trained_model
+from convert.checks.rollout import rollout_checks, state_check, state_errors, states_along
+from convert.checks.step import one_step_checks
 from convert.convert_run import Conversion
 from convert.detection import detect
 from convert.export import export_int8

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from convert.timeline_layout import notes_of
-from convert.watch_facts import Alarm, Event, State, Watch, replaced, watch_facts
+from convert.timeline.layout import notes_of
+from convert.timeline.watch_facts import Alarm, Event, State, Watch, replaced, watch_facts
 from edge_runtime.record import Flag, Record
 
 CALM = Flag(0)

@@ -4,12 +4,12 @@ import base64
 import html
 from collections.abc import Iterable, Mapping, Sequence
 
-from convert import report_pictures as pictures
-from convert.check import Check
+from convert.checks.check import Check
 from convert.detection import Detection, by_kind
-from convert.diagnosis_section import Judgement
+from convert.diagnosis.section import Judgement
 from convert.proof import Proof
-from convert.report import graph_facts, limits, model_sentence, of_what
+from convert.report import pictures
+from convert.report.facts import graph_facts, limits, model_sentence, of_what
 from convert.tensor_errors import TensorError, worst_tensor
 from convert.validate import Verdict
 from edge_runtime.calibration import Calibration

@@ -1,9 +1,9 @@
 """The diagnosis's constants, from clean rows alone.
 
-Clean behaviour first (`convert.clean_behaviour`), then faults are injected into the same rows
-(`convert.fault_examples`), always into a part that the covariance in use has not seen. What the
-runtime notices of them is what the two classifiers learn from; a fifth of the events is kept apart
-for their temperatures.
+Clean behaviour first (`convert.diagnosis.clean_behaviour`), then faults are injected into the same
+rows (`convert.diagnosis.fault_examples`), always into a part that the covariance in use has not
+seen. What the runtime notices of them is what the two classifiers learn from; a fifth of the events
+is kept apart for their temperatures.
 """
 
 from collections import Counter
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from convert.clean_behaviour import Stretch, clean_behaviour, sampled, stretch
-from convert.fault_examples import TURNS, Example, gather
-from convert.logistic import fit_logistic, fit_temperature
+from convert.diagnosis.clean_behaviour import Stretch, clean_behaviour, sampled, stretch
+from convert.diagnosis.fault_examples import TURNS, Example, gather
+from convert.diagnosis.logistic import fit_logistic, fit_temperature
 from edge_runtime import diagnosis
 from edge_runtime.contribution import MOST_CHANNELS
 from edge_runtime.diagnosis import KINDS, MACHINE, SENSOR_KINDS, DiagnosisConstants

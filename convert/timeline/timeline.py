@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from convert.timeline_page import headline, page
-from convert.timeline_picture import draw
-from convert.watch_facts import Bools, Facts, Float64, Watch, watch_facts
+from convert.timeline.page import headline, page
+from convert.timeline.picture import draw
+from convert.timeline.watch_facts import Bools, Facts, Float64, Watch, watch_facts
 from edge_runtime.bundle import read_bundle
 from edge_runtime.csvfile import Table, channel_order, read_table
 from edge_runtime.errors import GruardError

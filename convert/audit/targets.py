@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from convert.audit import Audit
-from convert.audit_micro import Trial, micro_trial
+from convert.audit.micro import Trial, micro_trial
+from convert.audit.operators import Audit
 from edge_runtime.flatbuffer import GraphSummary
 from edge_runtime.graph_rules import graph_faults
 

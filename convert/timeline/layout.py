@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.metrics import intervals
-from convert.watch_facts import (
+from convert.timeline.watch_facts import (
     WITHOUT_MODEL,
     Bools,
     Facts,

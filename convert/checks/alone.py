@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import chi2
 
-from convert.check import Check
+from convert.checks.check import Check
 from convert.rollout import Rollout
 from edge_runtime.calibration import LARGEST_STANDOUT, SECONDS_PER_DAY, Calibration, debounce
 from edge_runtime.detector import Detector

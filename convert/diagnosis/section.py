@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from convert.clean_behaviour import sampled, stretch
 from convert.decimals import matrix, vector
-from convert.diagnosis_fit import fit_diagnosis, injected
+from convert.diagnosis.clean_behaviour import sampled, stretch
+from convert.diagnosis.fit import fit_diagnosis, injected
 from edge_runtime import manifest as m
 from edge_runtime.diagnosis import KINDS, MACHINE, DiagnosisConstants, probabilities
 from edge_runtime.manifest import Channel

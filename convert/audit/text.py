@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from convert.audit import Audit, OperatorFacts, TensorFacts
-from convert.audit_targets import Verdict
+from convert.audit.operators import Audit, OperatorFacts, TensorFacts
+from convert.audit.targets import Verdict
 
 MARKS = {True: "yes", False: "NO", None: "?"}
 

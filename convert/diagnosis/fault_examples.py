@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from convert.clean_behaviour import SETTLING, Stretch
-from convert.fault_batch import batch_constants, batch_state, sample_state
+from convert.diagnosis.clean_behaviour import SETTLING, Stretch
+from convert.diagnosis.fault_batch import batch_constants, batch_state, sample_state
 from edge_runtime.diagnosis import KINDS, MACHINE, features
 from edge_runtime.symptoms import (
     SymptomConstants,

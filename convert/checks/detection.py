@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from convert.check import Check
+from convert.checks.check import Check
 from convert.detection import Detection, by_kind
 from convert.metrics import agreement
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.timeline_layout import (
+from convert.timeline.layout import (
     NARROWEST,
     Scale,
     bars,
@@ -19,7 +19,7 @@ from convert.timeline_layout import (
     scale_of,
     shown_channels,
 )
-from convert.watch_facts import (
+from convert.timeline.watch_facts import (
     Facts,
     State,
     Watch,

@@ -5,7 +5,7 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 
-from convert.watch_facts import Alarm, Facts, Watch
+from convert.timeline.watch_facts import Alarm, Facts, Watch
 
 ROWS = 200  # of a table; a page of thousands is read by nobody
 STYLE = """

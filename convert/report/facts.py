@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.check import Check
+from convert.checks.check import Check
 from convert.proof import Proof
 from convert.validate import Verdict
 from edge_runtime.flatbuffer import GraphSummary

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from convert.check import Check
+from convert.checks.check import Check
 from convert.rollout import Rollout
 from edge_runtime.record import Flag
 from edge_runtime.step import FORECAST_CLIP, Model

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from convert.check import Check
+from convert.checks.check import Check
 from convert.metrics import rank_correlation
 from convert.pair import Pair
 from convert.rollout import Rollout

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from convert.check import Check
+from convert.checks.check import Check
 from convert.rollout import Rollout
 from edge_runtime.step import Model
 

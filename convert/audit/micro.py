@@ -1,6 +1,6 @@
 """The file in TensorFlow Lite Micro's own interpreter, in a process that may crash or hang.
 
-Run as `python -m convert.audit_micro`: the file comes on stdin, the finding goes to stdout as JSON.
+Run as `python -m convert.audit.micro`: the file comes on stdin, the finding goes to stdout as JSON.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ def micro_trial(model: bytes) -> Trial | NoTrial:
     """Run random int8 inputs through the file here and there, in a child process."""
     if find_spec("tflite_micro") is None:
         return NoTrial(None, NOT_INSTALLED)
-    command = [sys.executable, "-m", "convert.audit_micro"]
+    command = [sys.executable, "-m", "convert.audit.micro"]
     try:
         ended = subprocess.run(
             command, input=model, capture_output=True, timeout=TIME_LIMIT, check=False

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from convert.check import Check
+from convert.checks.check import Check
 from convert.metrics import intervals
 from edge_runtime.fallback import Fallback
 from edge_runtime.record import Sample
