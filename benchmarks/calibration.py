@@ -20,8 +20,8 @@ import numpy.typing as npt
 from benchmarks.accuracy_report import markdown, with_tables
 from benchmarks.clustered_scores import PROCESSES, Process, simulate
 from benchmarks.threshold_rules import ALARM, RULES, WISH
-from edge_runtime.calibration import debounce
-from edge_runtime.tail import peaks
+from edge_runtime.calibration.calibration import debounce
+from edge_runtime.calibration.tail import peaks
 from train.run_folder import write_atomically
 
 HOURS = (1, 6, 24, 72)

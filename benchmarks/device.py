@@ -17,9 +17,9 @@ import click
 import numpy as np
 
 from benchmarks.machine import machine
-from edge_runtime.bundle import Bundle, read_bundle
-from edge_runtime.detector import Detector
-from edge_runtime.fallback import Fallback
+from edge_runtime.bundle.reader import Bundle, read_bundle
+from edge_runtime.detector.detector import Detector
+from edge_runtime.detector.fallback import Fallback
 from edge_runtime.record import Sample
 
 STARTS = 5

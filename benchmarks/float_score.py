@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from edge_runtime.score import ScoreConstants
+from edge_runtime.detector.score import ScoreConstants
 from train.cell import AnomalyGatedGRU
 from train.quiet import quiet_stderr
 from train.selection import SETTLING, clean_constants, smoothed_parts, total_scores

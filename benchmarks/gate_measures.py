@@ -20,7 +20,7 @@ from benchmarks.gate_figures import (
 )
 from benchmarks.gate_streams import LONG_KINDS, FaultyStreams, visible
 from benchmarks.judge import Figures
-from edge_runtime.score import ScoreConstants
+from edge_runtime.detector.score import ScoreConstants
 from train.selection import SETTLING, average_precision
 
 Float32 = npt.NDArray[np.float32]

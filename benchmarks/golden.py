@@ -16,7 +16,7 @@ import click
 import numpy as np
 
 from benchmarks.accuracy_report import markdown
-from edge_runtime.bundle import Bundle, read_bundle
+from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.errors import GruardError
 
 Z = 1.96  # of a 95 % interval
@@ -94,7 +94,7 @@ def table(found: Sequence[Noticed]) -> str:
 
 def notices(bundle: Bundle, place: int, bit: int) -> bool:
     """Whether the self-test refuses the model with `bit` of the byte at `place` flipped."""
-    from edge_runtime.detector import Detector
+    from edge_runtime.detector.detector import Detector
 
     model = bytearray(bundle.model)
     model[place] ^= 1 << bit

@@ -19,8 +19,8 @@ from benchmarks.series import Series
 from train.recording import write_recording
 
 if TYPE_CHECKING:
-    from edge_runtime.manifest import Manifest
-    from edge_runtime.step import Model
+    from edge_runtime.bundle.manifest import Manifest
+    from edge_runtime.detector.step import Model
     from train.run_folder import Run
 
 # The wish is given per day; the same wish per row makes data sets of any period comparable.

@@ -26,7 +26,7 @@ import numpy as np
 if TYPE_CHECKING:
     from benchmarks.judge import Figures
     from benchmarks.series import TestRecording
-    from edge_runtime.step import Model
+    from edge_runtime.detector.step import Model
     from train.run_folder import Run
 
 EVENTS = (0, 1, 3, 10)

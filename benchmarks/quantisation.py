@@ -123,9 +123,9 @@ def quantised(run: Run, config: "CellConfig", float_model: bytes, way: Way) -> b
 
 def outputs_of(model: bytes, inputs: Samples) -> list[Float32]:
     """The `OUTPUTS` of every step, each [steps, n], by the file's own scales."""
-    from edge_runtime.flatbuffer import read_graph
-    from edge_runtime.interpreter import load_interpreter
-    from edge_runtime.kernels import KERNEL_ID
+    from edge_runtime.bundle.flatbuffer import read_graph
+    from edge_runtime.detector.interpreter import load_interpreter
+    from edge_runtime.detector.kernels import KERNEL_ID
 
     graph, interpreter = read_graph(model, "model"), load_interpreter(model, KERNEL_ID)
     kept: list[list[Float32]] = [[] for _ in OUTPUTS]

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.calibration import SECONDS_PER_DAY, calibrate, debounce
-from edge_runtime.manifest import Alarm
-from edge_runtime.tail import LEVEL_QUANTILE, peaks
+from edge_runtime.bundle.manifest import Alarm
+from edge_runtime.calibration.calibration import SECONDS_PER_DAY, calibrate, debounce
+from edge_runtime.calibration.tail import LEVEL_QUANTILE, peaks
 
 Float64 = npt.NDArray[np.float64]
 Rule = Callable[[Float64], float]

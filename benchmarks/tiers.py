@@ -25,7 +25,7 @@ from benchmarks.accuracy_report import markdown
 from benchmarks.detection_metrics import auc_pr, vus_pr
 from benchmarks.gruard_detector import GruardDetector, silent
 from benchmarks.series import DATA, SIMULATOR_SEEDS, WATCH, Series, catalogue
-from edge_runtime.manifest import Manifest
+from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.record import Flag, Record
 
 LIMITS = (48, 200, 1000, 5000)

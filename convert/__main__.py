@@ -143,8 +143,8 @@ def audit(model: Path, as_json: bool) -> None:
     from convert.audit.operators import audit as audit_of
     from convert.audit.targets import verdicts
     from convert.audit.text import audit_text
-    from edge_runtime.bundle import read_bundle
-    from edge_runtime.flatbuffer import read_graph
+    from edge_runtime.bundle.flatbuffer import read_graph
+    from edge_runtime.bundle.reader import read_bundle
 
     if model.is_dir() and read_bundle(model, allow_failed=True).manifest.linear:
         note = "linear: nothing is quantised, everything is host arithmetic"

@@ -12,9 +12,9 @@ from pathlib import Path
 from convert.convert_run import Conversion
 from convert.report.facts import report_json
 from convert.report.page import report_html
-from edge_runtime.bundle import CHECKSUM, checksum, read_bundle
+from edge_runtime.bundle.manifest import to_dict
+from edge_runtime.bundle.reader import CHECKSUM, checksum, read_bundle
 from edge_runtime.errors import GruardError
-from edge_runtime.manifest import to_dict
 from train.run_folder import json_bytes, npz_bytes
 
 

@@ -19,9 +19,9 @@ from convert.draft import (
 from convert.rollout import Rollout, rescored, roll_all
 from convert.streams import clean_test_rows
 from convert.twins import graph_of, shipped_model
-from edge_runtime.calibration import Calibration, calibrate
-from edge_runtime.manifest import Manifest
-from edge_runtime.step import Model
+from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.calibration.calibration import Calibration, calibrate
+from edge_runtime.detector.step import Model
 from train.folds import cut_folds
 from train.linear import fold_weights
 from train.run_folder import Run

@@ -18,9 +18,9 @@ from convert.proof import Proof
 from convert.tensor_errors import TensorError, tensor_errors
 from convert.twins import float_twin, graph_of, shipped_model
 from convert.validate import Verdict, joined, validate
-from edge_runtime.calibration import Calibration
-from edge_runtime.kernels import available_kernels
-from edge_runtime.manifest import Manifest, Validation
+from edge_runtime.bundle.manifest import Manifest, Validation
+from edge_runtime.calibration.calibration import Calibration
+from edge_runtime.detector.kernels import available_kernels
 from train.run_folder import Run
 
 Float32 = npt.NDArray[np.float32]

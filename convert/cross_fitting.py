@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from convert.draft import with_score_shapes
 from convert.rollout import Rollout, joined, remeasured, stretch
-from edge_runtime.manifest import Manifest
-from edge_runtime.score import score_constants
+from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.detector.score import score_constants
 from train.folds import fold_spans
 
 Folds = Sequence[Sequence[Rollout]]

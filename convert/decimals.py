@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.manifest import Matrix, Vector
+from edge_runtime.bundle.manifest import Matrix, Vector
 
 
 def vector(values: npt.ArrayLike) -> Vector:

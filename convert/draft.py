@@ -14,13 +14,13 @@ from scipy.signal import lfilter
 
 from convert.decimals import matrix, vector
 from convert.rollout import Rollout, rescored
-from edge_runtime import manifest as m
 from edge_runtime import numerics
+from edge_runtime.bundle import manifest as m
+from edge_runtime.bundle.flatbuffer import GraphSummary
+from edge_runtime.detector.fallback import VIEWS, initial_views, update_views
+from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
+from edge_runtime.detector.score import PARTS, score_constants
 from edge_runtime.errors import GruardError
-from edge_runtime.fallback import VIEWS, initial_views, update_views
-from edge_runtime.flatbuffer import GraphSummary
-from edge_runtime.kernels import HOST_KERNEL_ID, KERNEL_ID
-from edge_runtime.score import PARTS, score_constants
 from train.run_folder import Run
 from train.score_shapes import absent_error, centre_of, inverse_root, residual_scale
 

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from edge_runtime.bundle.flatbuffer import read_graph
+from edge_runtime.bundle.graph_rules import graph_faults, signature
+from edge_runtime.detector.step import GRAPH_FORECAST_CLIP, GRAPH_INNOVATION_CLIP
 from edge_runtime.errors import GruardError
-from edge_runtime.flatbuffer import read_graph
-from edge_runtime.graph_rules import graph_faults, signature
-from edge_runtime.step import GRAPH_FORECAST_CLIP, GRAPH_INNOVATION_CLIP
 from train.cell import cell_step, split_linear
 from train.cell_config import CellConfig
 from train.quiet import quiet_stderr

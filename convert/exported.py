@@ -11,8 +11,8 @@ from convert.draft import draft_manifest
 from convert.rollout import roll
 from convert.streams import faulty_twin
 from convert.twins import float_twin
-from edge_runtime.flatbuffer import read_graph
-from edge_runtime.manifest import Manifest
+from edge_runtime.bundle.flatbuffer import read_graph
+from edge_runtime.bundle.manifest import Manifest
 from train.run_folder import Run
 
 if TYPE_CHECKING:

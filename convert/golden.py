@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.streams import repeated
-from edge_runtime.golden import FEWEST_STEPS, MOST_STEPS, ROWS, THRESHOLD, replay
-from edge_runtime.manifest import Manifest
-from edge_runtime.standardise import channel_scaler
-from edge_runtime.step import Model
+from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.detector.golden import FEWEST_STEPS, MOST_STEPS, ROWS, THRESHOLD, replay
+from edge_runtime.detector.standardise import channel_scaler
+from edge_runtime.detector.step import Model
 from train.faults import ALL, inject
 from train.prepare import standard_rows
 

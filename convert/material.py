@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from convert.labelled_stream import labelled_stream
 from convert.streams import FaultyRecording, clean_test_rows, faulty_twin
-from edge_runtime.csvfile import channel_order
+from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.errors import GruardError
-from edge_runtime.manifest import Manifest
-from edge_runtime.sample_period import check_file_period
+from edge_runtime.sources.csvfile import channel_order
+from edge_runtime.sources.sample_period import check_file_period
 from train.recording import Recording, read_recordings
 from train.run_folder import Run
 from train.split import clean_parts

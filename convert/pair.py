@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.rollout import Rollout, roll
-from edge_runtime.step import Model
+from edge_runtime.detector.step import Model
 
 Float32 = npt.NDArray[np.float32]
 

@@ -11,13 +11,13 @@ from convert.material import Material, material_of_file, material_of_run
 from convert.rollout import roll_all
 from convert.twins import float_twin
 from convert.validate import LONG_STEPS, ROLLOUT_STEPS, Verdict, joined, linear_verdict, validate
-from edge_runtime.bundle import Bundle, read_bundle
-from edge_runtime.calibration import Calibration
-from edge_runtime.detector import Detector
+from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.bundle.reader import Bundle, read_bundle
+from edge_runtime.calibration.calibration import Calibration
+from edge_runtime.detector.detector import Detector
+from edge_runtime.detector.kernels import available_kernels
+from edge_runtime.detector.step import Model
 from edge_runtime.errors import GruardError
-from edge_runtime.kernels import available_kernels
-from edge_runtime.manifest import Manifest
-from edge_runtime.step import Model
 from train.quiet import quiet_stderr
 from train.run_folder import Run, read_run
 

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.fallback import Fallback
-from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.score import (
+from edge_runtime.detector.fallback import Fallback
+from edge_runtime.detector.score import (
     ScoreConstants,
     initial_score,
     score_parts,
@@ -17,7 +16,8 @@ from edge_runtime.score import (
     update_score,
     without_forecasts,
 )
-from edge_runtime.step import Model, Traces, initial_state, saturated_share, step
+from edge_runtime.detector.step import Model, Traces, initial_state, saturated_share, step
+from edge_runtime.record import Flag, Record, Sample
 
 Float32 = npt.NDArray[np.float32]
 _NO_STATE = np.zeros(0, np.float32)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.manifest import Channel
-from edge_runtime.standardise import channel_scaler
+from edge_runtime.bundle.manifest import Channel
+from edge_runtime.detector.standardise import channel_scaler
 from train.faults import FaultEvent, inject
 from train.prepare import standard_rows
 from train.run_folder import Run

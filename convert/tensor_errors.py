@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime import numerics
+from edge_runtime.bundle.flatbuffer import GraphOperator, GraphSummary, GraphTensor, read_graph
+from edge_runtime.detector.interpreter import load_interpreter
 from edge_runtime.errors import GruardError
-from edge_runtime.flatbuffer import GraphOperator, GraphSummary, GraphTensor, read_graph
-from edge_runtime.interpreter import load_interpreter
 
 Float32 = npt.NDArray[np.float32]
 Inputs = Sequence[Mapping[str, Float32]]

@@ -30,7 +30,7 @@ from convert.material import Material
 from convert.pair import Pair, roll_pair
 from convert.rollout import roll
 from convert.streams import FaultyRecording, repeated
-from edge_runtime.step import Model
+from edge_runtime.detector.step import Model
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

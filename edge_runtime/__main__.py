@@ -1,5 +1,5 @@
 """`python -m edge_runtime` is the command `gruard`."""
 
-from edge_runtime.cli import main
+from edge_runtime.commands.main import main
 
 main()

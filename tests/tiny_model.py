@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from edge_runtime.manifest import Channel
+    from edge_runtime.bundle.manifest import Channel
     from train.cell_config import CellConfig
     from train.run_folder import Run
 
@@ -82,7 +82,7 @@ def machine_parts() -> dict[str, Float32]:
 
 def machine_channels() -> "tuple[Channel, ...]":
     """The channels, scaled by the training rows."""
-    from edge_runtime.manifest import Channel
+    from edge_runtime.bundle.manifest import Channel
 
     rows = machine_parts()["train"]
     center, scale = rows.mean(axis=0), rows.std(axis=0)
@@ -132,7 +132,7 @@ def write_bundle(run_path: Path, folder: Path) -> Path:
     from convert.proof import Proof
     from convert.streams import faulty_twin
     from convert.twins import float_twin, graph_of, shipped_model
-    from edge_runtime.manifest import Validation
+    from edge_runtime.bundle.manifest import Validation
     from train.cell_config import CellConfig
     from train.prepare import standard_rows
     from train.run_folder import read_run
@@ -182,9 +182,9 @@ def _representative(run: "Run", float_model: bytes) -> list[dict[str, Float32]]:
     from convert.draft import draft_manifest
     from convert.rollout import roll
     from convert.streams import faulty_twin
-    from edge_runtime.flatbuffer import read_graph
-    from edge_runtime.interpreter import FloatGraph
-    from edge_runtime.step import build_model
+    from edge_runtime.bundle.flatbuffer import read_graph
+    from edge_runtime.detector.interpreter import FloatGraph
+    from edge_runtime.detector.step import build_model
 
     graph = read_graph(float_model, "float model")
     tensors = tuple(replace(t, scales=(1 / 64,), zero_points=(0,)) for t in graph.tensors)

@@ -1,8 +1,8 @@
 """AnomalyGatedGRU: one set of weights, run as a whole sequence or as one step.
 
-The step follows the runtime's notation (`edge_runtime.step`): reading x, mask m, forecast mu,
-innovation e = x - mu, its clean scale s, evidence e/s, gate g, state h. With FC a learned linear
-map:
+The step follows the runtime's notation (`edge_runtime.detector.step`): reading x, mask m,
+forecast mu, innovation e = x - mu, its clean scale s, evidence e/s, gate g, state h. With FC a
+learned linear map:
 
     q  = relu(FC(evidence) + FC(|evidence|) + FC(difference) + FC(m) + FC(g_previous) + FC(h))
     l  = FC(q), through `gate_layers` of relu layers;   g = (m - k) + k logistic(l)
@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from edge_runtime.graph_rules import FEWEST_INPUTS, FEWEST_OUTPUTS
-from edge_runtime.step import (
+from edge_runtime.bundle.graph_rules import FEWEST_INPUTS, FEWEST_OUTPUTS
+from edge_runtime.detector.step import (
     EVIDENCE_CLIP,
     FORECAST_CLIP,
     GRAPH_FORECAST_CLIP,

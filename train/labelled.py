@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_runtime.manifest import Channel
+from edge_runtime.bundle.manifest import Channel
 from train.batches import Float32
 from train.loss import BURN_IN
 from train.prepare import standard_rows

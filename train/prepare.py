@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edge_runtime.bundle.manifest import Channel
+from edge_runtime.detector.standardise import channel_scaler, standardise
+from edge_runtime.detector.validity import check_validity, initial_validity, validity_rules
 from edge_runtime.errors import GruardError
-from edge_runtime.manifest import Channel
-from edge_runtime.standardise import channel_scaler, standardise
-from edge_runtime.validity import check_validity, initial_validity, validity_rules
 from train.batches import Rows
 from train.recording import Recording
 from train.scaler import fit_scaler

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.csvfile import Table, channel_order, read_table
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Float32
+from edge_runtime.sources.csvfile import Table, channel_order, read_table
 
 PERIOD_TOLERANCE = 0.05
 GAP_PERIODS = 1.5

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.bundle.manifest import Channel
 from edge_runtime.errors import GruardError
-from edge_runtime.manifest import Channel
 from train.split import Split
 
 Float32 = npt.NDArray[np.float32]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from edge_runtime import numerics
-from edge_runtime.score import (
+from edge_runtime.detector.score import (
     ScoreConstants,
     ScoreState,
     score_parts,

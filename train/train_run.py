@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_runtime.bundle.manifest import Channel
+from edge_runtime.detector.standardise import channel_scaler
 from edge_runtime.errors import GruardError
-from edge_runtime.manifest import Channel
-from edge_runtime.standardise import channel_scaler
 from train.batches import Rows
 from train.cell_config import CellConfig
 from train.fit import Budget, Report

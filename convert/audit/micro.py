@@ -71,7 +71,7 @@ def main() -> None:
 def _compared(model: bytes) -> Trial:
     from tflite_micro.python.tflite_micro import runtime
 
-    from edge_runtime.interpreter import load_interpreter
+    from edge_runtime.detector.interpreter import load_interpreter
 
     lite, micro = load_interpreter(model), runtime.Interpreter.from_bytes(model)
     rng = np.random.default_rng(0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.flatbuffer import GraphOperator, GraphSummary, GraphTensor
+from edge_runtime.bundle.flatbuffer import GraphOperator, GraphSummary, GraphTensor
 
 ITEM_BYTES = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "int32": 4, "float32": 4, "int64": 8}
 ALIGNMENT = 16  # of tensors in an arena, as TensorFlow Lite Micro places them

@@ -6,8 +6,8 @@ from typing import Any
 
 from convert.audit.micro import Trial, micro_trial
 from convert.audit.operators import Audit
-from edge_runtime.flatbuffer import GraphSummary
-from edge_runtime.graph_rules import graph_faults
+from edge_runtime.bundle.flatbuffer import GraphSummary
+from edge_runtime.bundle.graph_rules import graph_faults
 
 CORAL_CACHE = 8 << 20  # bytes of parameters that the Edge TPU keeps on the chip
 # Of the operators that Coral's documentation lists, those that a step might have.

@@ -7,13 +7,18 @@ from scipy.stats import chi2
 
 from convert.checks.check import Check
 from convert.rollout import Rollout
-from edge_runtime.calibration import LARGEST_STANDOUT, SECONDS_PER_DAY, Calibration, debounce
-from edge_runtime.detector import Detector
+from edge_runtime.bundle.manifest import Threshold
+from edge_runtime.calibration.calibration import (
+    LARGEST_STANDOUT,
+    SECONDS_PER_DAY,
+    Calibration,
+    debounce,
+)
+from edge_runtime.calibration.poisson import CONFIDENCE
+from edge_runtime.calibration.tail import peaks
+from edge_runtime.detector.detector import Detector
+from edge_runtime.detector.step import Model
 from edge_runtime.errors import GruardError
-from edge_runtime.manifest import Threshold
-from edge_runtime.poisson import CONFIDENCE
-from edge_runtime.step import Model
-from edge_runtime.tail import peaks
 
 THRESHOLD_OFF = 0.1  # %; the last bits of a mean depend on the machine
 

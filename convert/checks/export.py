@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from convert.checks.check import Check
 from convert.rollout import Rollout
+from edge_runtime.detector.step import Model
 from edge_runtime.record import Flag
-from edge_runtime.step import Model
 from train.run_folder import Run
 
 Float32 = npt.NDArray[np.float32]

@@ -6,8 +6,8 @@ import numpy as np
 
 from convert.checks.check import Check
 from convert.rollout import Rollout
+from edge_runtime.detector.step import FORECAST_CLIP, Model
 from edge_runtime.record import Flag
-from edge_runtime.step import FORECAST_CLIP, Model
 
 
 def formula_checks(model: Model, rollouts: Sequence[Rollout]) -> list[Check]:

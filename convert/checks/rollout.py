@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from convert.checks.check import Check
 from convert.metrics import intervals
-from edge_runtime.fallback import Fallback
+from edge_runtime.detector.fallback import Fallback
+from edge_runtime.detector.step import Model, initial_state, step
 from edge_runtime.record import Sample
-from edge_runtime.step import Model, initial_state, step
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

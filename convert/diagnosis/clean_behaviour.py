@@ -12,11 +12,11 @@ import numpy.typing as npt
 from scipy.signal import lfilter
 
 from edge_runtime import numerics
-from edge_runtime.contribution import VIEWS, ContributionConstants
-from edge_runtime.manifest import Channel
-from edge_runtime.standardise import channel_scaler, standardise
-from edge_runtime.symptoms import READING_CLIP, SymptomConstants
-from edge_runtime.validity import BEYOND_BELIEF
+from edge_runtime.bundle.manifest import Channel
+from edge_runtime.detector.standardise import channel_scaler, standardise
+from edge_runtime.detector.validity import BEYOND_BELIEF
+from edge_runtime.diagnosis.contribution import VIEWS, ContributionConstants
+from edge_runtime.diagnosis.symptoms import READING_CLIP, SymptomConstants
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

@@ -8,8 +8,8 @@ import numpy as np
 from convert.checks.check import Check
 from convert.proof import Proof
 from convert.validate import Verdict
-from edge_runtime.flatbuffer import GraphSummary
-from edge_runtime.manifest import Manifest
+from edge_runtime.bundle.flatbuffer import GraphSummary
+from edge_runtime.bundle.manifest import Manifest
 
 
 def verdict_text(verdict: Verdict) -> str:

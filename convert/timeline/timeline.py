@@ -13,10 +13,10 @@ import numpy as np
 from convert.timeline.page import headline, page
 from convert.timeline.picture import draw
 from convert.timeline.watch_facts import Bools, Facts, Float64, Watch, watch_facts
-from edge_runtime.bundle import read_bundle
-from edge_runtime.csvfile import Table, channel_order, read_table
+from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Record
+from edge_runtime.sources.csvfile import Table, channel_order, read_table
 from train.run_folder import write_atomically
 
 _NUMBER = (int, float)

@@ -12,8 +12,8 @@ from benchmarks.gruard_detector import GruardDetector, silent
 from benchmarks.series import catalogue
 from benchmarks.tiers import BEFORE, CALM, SHIFTED, Patience, recovered, table
 from convert.rollout import Rollout, roll
+from edge_runtime.detector.step import Model
 from edge_runtime.record import Flag, Record
-from edge_runtime.step import Model
 
 NONE = Flag(0)
 

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.golden import Noticed, main, measure, notices, table, weight_bytes
-from edge_runtime.bundle import read_bundle
-from edge_runtime.flatbuffer import read_graph
+from edge_runtime.bundle.flatbuffer import read_graph
+from edge_runtime.bundle.reader import read_bundle
 
 
 def test_the_bytes_are_those_of_all_constants(tiny_bundle: Path) -> None:

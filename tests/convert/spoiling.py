@@ -11,8 +11,8 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
 from convert.revalidate import revalidate
-from edge_runtime.bundle import CHECKSUM, checksum, read_bundle
-from edge_runtime.detector import Detector
+from edge_runtime.bundle.reader import CHECKSUM, checksum, read_bundle
+from edge_runtime.detector.detector import Detector
 from edge_runtime.errors import GruardError
 from train.run_folder import Run
 

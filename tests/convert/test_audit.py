@@ -13,7 +13,7 @@ from convert.audit.operators import ALIGNMENT, arena_bytes, audit
 from convert.audit.targets import CORAL_CACHE, verdicts
 from convert.audit.text import audit_text
 from convert.export import export_float
-from edge_runtime.flatbuffer import GraphOperator, GraphSummary, GraphTensor, read_graph
+from edge_runtime.bundle.flatbuffer import GraphOperator, GraphSummary, GraphTensor, read_graph
 from train.cell_config import CellConfig
 from train.quiet import quiet_stderr
 

@@ -11,9 +11,9 @@ import pytest
 
 from convert.bundle_writer import bundle_path, write_bundle
 from convert.convert_run import Conversion
-from edge_runtime.bundle import CHECKSUM, MEMBERS, read_bundle
+from edge_runtime.bundle.manifest import Validation
+from edge_runtime.bundle.reader import CHECKSUM, MEMBERS, read_bundle
 from edge_runtime.errors import GruardError
-from edge_runtime.manifest import Validation
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,8 @@ import pytest
 
 from convert.calibrated import calibrated
 from convert.convert_run import Conversion
-from edge_runtime.kernels import KERNEL_ID
-from edge_runtime.manifest import Manifest
+from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.detector.kernels import KERNEL_ID
 from train.run_folder import Run
 
 

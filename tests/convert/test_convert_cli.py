@@ -17,7 +17,7 @@ import pytest
 
 from convert.bundle_writer import write_bundle
 from convert.convert_run import Conversion
-from edge_runtime.bundle import CHECKSUM, MEMBERS, checksum, read_bundle
+from edge_runtime.bundle.reader import CHECKSUM, MEMBERS, checksum, read_bundle
 from edge_runtime.errors import GruardError
 from train.run_folder import Run, npz_bytes, read_arrays
 

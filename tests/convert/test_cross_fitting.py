@@ -8,8 +8,8 @@ from convert.cross_fitting import in_folds, measured
 from convert.draft import with_score_shapes
 from convert.rollout import Rollout, remeasured, roll_all, stretch
 from convert.twins import shipped_model
-from edge_runtime.score import PARTS, score_constants, score_parts
-from edge_runtime.step import Model
+from edge_runtime.detector.score import PARTS, score_constants, score_parts
+from edge_runtime.detector.step import Model
 from train.folds import FOLDS, fold_spans
 from train.run_folder import Run
 

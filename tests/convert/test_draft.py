@@ -11,11 +11,11 @@ from hypothesis.extra import numpy as hnp
 
 from convert import draft
 from convert.rollout import Rollout, rescored
+from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
+from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.detector.score import PARTS, score_constants
 from edge_runtime.errors import GruardError
-from edge_runtime.flatbuffer import NO_GRAPH, GraphSummary, read_graph
-from edge_runtime.manifest import Manifest
 from edge_runtime.record import Flag
-from edge_runtime.score import PARTS, score_constants
 from train.run_folder import Run
 from train.score_shapes import SHRINKAGE
 

@@ -17,11 +17,11 @@ from convert.checks.linear import formula_checks
 from convert.convert_run import Conversion, convert_run
 from convert.rollout import Rollout, roll, roll_all
 from convert.twins import float_twin, shipped_model
-from edge_runtime.bundle import CHECKSUM, LINEAR_MEMBERS, checksum, read_bundle
-from edge_runtime.interpreter import NoGraph
-from edge_runtime.manifest import Forecast, Manifest
+from edge_runtime.bundle.manifest import Forecast, Manifest
+from edge_runtime.bundle.reader import CHECKSUM, LINEAR_MEMBERS, checksum, read_bundle
+from edge_runtime.detector.interpreter import NoGraph
+from edge_runtime.detector.step import FORECAST_CLIP, Model
 from edge_runtime.record import Flag
-from edge_runtime.step import FORECAST_CLIP, Model
 from train.folds import cut_folds
 from train.run_folder import Run, npz_bytes, read_run
 

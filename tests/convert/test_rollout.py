@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from convert.rollout import Rollout, joined, remeasured, rescored, roll, roll_all, stretch
-from edge_runtime.bundle import read_bundle
-from edge_runtime.detector import Detector
-from edge_runtime.fallback import Fallback
+from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.detector.detector import Detector
+from edge_runtime.detector.fallback import Fallback
+from edge_runtime.detector.score import PARTS
+from edge_runtime.detector.step import build_model, initial_state, step
 from edge_runtime.record import Flag, Sample
-from edge_runtime.score import PARTS
-from edge_runtime.step import build_model, initial_state, step
 from train.run_folder import Run
 
 ROWS = 150

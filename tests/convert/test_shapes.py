@@ -8,9 +8,9 @@ from made_steps import inputs_of, weights_of
 
 from convert.export import export_float, export_int8, input_widths
 from convert.tensor_errors import tensor_errors
-from edge_runtime.flatbuffer import read_graph
-from edge_runtime.graph_rules import graph_faults, signature
-from edge_runtime.interpreter import FloatGraph, Int8Graph
+from edge_runtime.bundle.flatbuffer import read_graph
+from edge_runtime.bundle.graph_rules import graph_faults, signature
+from edge_runtime.detector.interpreter import FloatGraph, Int8Graph
 from edge_runtime.numerics import softplus_table
 from train.cell_config import CellConfig
 

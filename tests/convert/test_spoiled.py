@@ -25,10 +25,10 @@ from spoiling import (
 
 from convert.convert_run import Conversion, convert_run
 from convert.export import export_float
-from edge_runtime.bundle import read_bundle
+from edge_runtime.bundle.flatbuffer import read_graph
+from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.detector.kernels import KERNEL_ID, XNNPACK_KERNEL_ID
 from edge_runtime.errors import GruardError
-from edge_runtime.flatbuffer import read_graph
-from edge_runtime.kernels import KERNEL_ID, XNNPACK_KERNEL_ID
 from train.cell_config import CellConfig
 from train.run_folder import Run
 

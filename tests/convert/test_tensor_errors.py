@@ -9,8 +9,8 @@ from made_steps import Inputs, inputs_of, weights_of
 
 from convert.export import export_float, export_int8
 from convert.tensor_errors import EXACT_DB, TensorError, tensor_errors, worst_tensor
+from edge_runtime.bundle.flatbuffer import GraphTensor, read_graph
 from edge_runtime.errors import GruardError
-from edge_runtime.flatbuffer import GraphTensor, read_graph
 from train.cell_config import CellConfig
 
 pytestmark = pytest.mark.slow

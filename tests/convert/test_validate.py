@@ -21,11 +21,11 @@ from convert.rollout import roll
 from convert.twins import shipped_model
 from convert.validate import ROLLOUT_STEPS, Verdict
 from edge_runtime import numerics
-from edge_runtime.flatbuffer import read_graph
-from edge_runtime.interpreter import Int8Graph
-from edge_runtime.kernels import KERNEL_ID
-from edge_runtime.manifest import Manifest
-from edge_runtime.step import Model, build_model
+from edge_runtime.bundle.flatbuffer import read_graph
+from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.detector.interpreter import Int8Graph
+from edge_runtime.detector.kernels import KERNEL_ID
+from edge_runtime.detector.step import Model, build_model
 from train.cell_config import CellConfig
 from train.run_folder import Run
 

@@ -9,8 +9,11 @@ from types import SimpleNamespace
 
 import faulty_worker
 
-from edge_runtime import bundle, cli, fallback, worker_process
+from edge_runtime.bundle import reader as bundle
+from edge_runtime.commands import main as cli
+from edge_runtime.detector import fallback
 from edge_runtime.record import Flag, Record, Sample
+from edge_runtime.supervision import worker_process
 
 
 class FakeFallback:

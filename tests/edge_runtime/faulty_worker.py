@@ -10,9 +10,9 @@ import sys
 
 import numpy as np
 
-from edge_runtime import wire
 from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.worker import EXIT_FAILED, become_worker, serve
+from edge_runtime.supervision import wire
+from edge_runtime.supervision.worker import EXIT_FAILED, become_worker, serve
 
 MODEL = "0123456789ab"
 WARMUP = 5

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.bundle import CHECKSUM, checksum
+from edge_runtime.bundle.reader import CHECKSUM, checksum
 
 
 def flip_bit(file: Path, position: int, bit: int = 0) -> None:

@@ -1,7 +1,7 @@
 """A manifest made by hand, so neutral that a test can work out what must come."""
 
-from edge_runtime import manifest as m
 from edge_runtime import numerics
+from edge_runtime.bundle import manifest as m
 
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 CROSS = ((0.0, 0.25, 0.0), (0.5, 0.0, 0.0), (0.0, -0.125, 0.0))

@@ -10,16 +10,16 @@ import faulty_worker
 import numpy as np
 import pytest
 
-from edge_runtime import wire
-from edge_runtime.injection import Injections
-from edge_runtime.notify import Notifier
-from edge_runtime.policy import AGREEING
 from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.sinks import SinkClosedError
-from edge_runtime.sources import Reading
-from edge_runtime.summary import Console
-from edge_runtime.supervisor import Settings, Supervisor, Surroundings
-from edge_runtime.worker_process import WorkerGoneError, WorkerProcess
+from edge_runtime.sinks.json_lines import SinkClosedError
+from edge_runtime.sources.csv_sources import Reading
+from edge_runtime.supervision import wire
+from edge_runtime.supervision.injection import Injections
+from edge_runtime.supervision.notify import Notifier
+from edge_runtime.supervision.policy import AGREEING
+from edge_runtime.supervision.summary import Console
+from edge_runtime.supervision.supervisor import Settings, Supervisor, Surroundings
+from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess
 
 PATIENT = 30.0  # no healthy answer takes so long, however busy the machine
 HASTY = 0.3  # for faults that only a deadline can find

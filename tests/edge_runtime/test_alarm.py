@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.alarm import AlarmState, debounced, update_alarm
+from edge_runtime.detector.alarm import AlarmState, debounced, update_alarm
 
 scores = st.lists(st.floats(0, 10, width=16), max_size=60)
 counts = st.integers(1, 6).flatmap(lambda n: st.tuples(st.integers(1, n), st.just(n)))

@@ -14,7 +14,7 @@ from harm import edit_manifest, flip_bit, replace_member, truncate, write_manife
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.bundle import CHECKSUM, MEMBERS, SIZE_LIMITS, read_bundle
+from edge_runtime.bundle.reader import CHECKSUM, MEMBERS, SIZE_LIMITS, read_bundle
 from edge_runtime.errors import GruardError
 
 FILES = ("manifest.json", CHECKSUM, *MEMBERS)

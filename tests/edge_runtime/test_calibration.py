@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.alarm import AlarmState, update_alarm
-from edge_runtime.calibration import LARGEST_STANDOUT, calibrate, debounce
+from edge_runtime.bundle.manifest import Alarm, Threshold
+from edge_runtime.calibration.calibration import LARGEST_STANDOUT, calibrate, debounce
+from edge_runtime.calibration.tail import Tail, peaks
+from edge_runtime.detector.alarm import AlarmState, update_alarm
 from edge_runtime.errors import GruardError
-from edge_runtime.manifest import Alarm, Threshold
-from edge_runtime.tail import Tail, peaks
 
 DAY = 86400
 AT_ONCE = Alarm(m=1, n=1, clear_after=1)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import tiny_model
 
-from edge_runtime.bundle import read_bundle
-from edge_runtime.cli_replay import COLUMNS
-from edge_runtime.detector import Detector
+from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.commands.replay import COLUMNS
+from edge_runtime.detector.detector import Detector
 from edge_runtime.record import Sample
 
 ROWS = 120

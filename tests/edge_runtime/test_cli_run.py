@@ -205,7 +205,9 @@ def test_help_answers(arguments: list[str]) -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys, edge_runtime.cli; print({'numpy', 'subprocess'} & set(sys.modules))"
+    code = (
+        "import sys, edge_runtime.commands.main; print({'numpy', 'subprocess'} & set(sys.modules))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE
     )

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.csvfile import RowParser, channel_order, open_text, read_rows, read_table
 from edge_runtime.errors import GruardError
+from edge_runtime.sources.csvfile import RowParser, channel_order, open_text, read_rows, read_table
 
 
 def write(folder: Path, text: str, name: str = "file.csv") -> Path:

@@ -7,11 +7,11 @@ import pytest
 import tiny_model
 from harm import edit_manifest
 
-from edge_runtime import step as stepping
-from edge_runtime.bundle import read_bundle
-from edge_runtime.detector import Detector
+from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.detector import step as stepping
+from edge_runtime.detector.detector import Detector
+from edge_runtime.detector.fallback import Fallback
 from edge_runtime.errors import GruardError
-from edge_runtime.fallback import Fallback
 from edge_runtime.record import Flag, Record, Sample
 
 

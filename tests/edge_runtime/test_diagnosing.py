@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import tiny_model
 
-from edge_runtime.bundle import read_bundle
-from edge_runtime.detector import Detector
-from edge_runtime.diagnosing import diagnosis_constants
-from edge_runtime.diagnosis import KINDS, MACHINE
-from edge_runtime.fallback import Fallback
-from edge_runtime.interpreter import NoGraph
+from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.detector.detector import Detector
+from edge_runtime.detector.diagnosing import diagnosis_constants
+from edge_runtime.detector.fallback import Fallback
+from edge_runtime.detector.interpreter import NoGraph
+from edge_runtime.detector.step import build_model, initial_state, step
+from edge_runtime.diagnosis.diagnosis import KINDS, MACHINE
 from edge_runtime.record import Record, Sample
-from edge_runtime.step import build_model, initial_state, step
 
 START, HEAT = 120, 2
 NOTHING = (None, None, None)

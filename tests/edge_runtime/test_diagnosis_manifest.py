@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from made_manifest import channel, made_manifest
 
-from edge_runtime.bundle import read_bundle
-from edge_runtime.contribution import MOST_CHANNELS
-from edge_runtime.diagnosing import diagnosis_constants
+from edge_runtime.bundle.manifest import Manifest, from_dict, to_dict
+from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.detector.diagnosing import diagnosis_constants
+from edge_runtime.diagnosis.contribution import MOST_CHANNELS
 from edge_runtime.errors import GruardError
-from edge_runtime.manifest import Manifest, from_dict, to_dict
 
 Section = dict[str, Any]
 VECTORS = (

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_manifest import NAMES, channel, made_manifest
 
-from edge_runtime.fallback import VIEWS, Fallback
+from edge_runtime.detector.fallback import VIEWS, Fallback
 from edge_runtime.record import Flag, Record, Sample
 
 MADE = made_manifest()

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_runtime.bundle.flatbuffer import GraphSummary, read_graph
+from edge_runtime.detector.interpreter import load_interpreter
 from edge_runtime.errors import GruardError
-from edge_runtime.flatbuffer import GraphSummary, read_graph
-from edge_runtime.interpreter import load_interpreter
 
 POSITION = st.floats(0, 1, exclude_max=True)
 

@@ -9,13 +9,13 @@ import pytest
 import tiny_model
 from harm import edit_manifest, replace_member
 
-from edge_runtime.bundle import read_bundle
-from edge_runtime.detector import PART, Detector
+from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.detector.detector import PART, Detector
+from edge_runtime.detector.golden import FEWEST_STEPS, MOST_STEPS
+from edge_runtime.detector.kernels import XNNPACK_KERNEL_ID, available_kernels
+from edge_runtime.detector.thresholds import store_threshold, threshold_of
 from edge_runtime.errors import GruardError
-from edge_runtime.golden import FEWEST_STEPS, MOST_STEPS
-from edge_runtime.kernels import XNNPACK_KERNEL_ID, available_kernels
 from edge_runtime.record import Flag, Sample
-from edge_runtime.thresholds import store_threshold, threshold_of
 
 Arrays = dict[str, np.ndarray]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.flatbuffer import GraphOperator, GraphSummary, GraphTensor, read_graph
-from edge_runtime.graph_rules import graph_faults, layer_count, signature
+from edge_runtime.bundle.flatbuffer import GraphOperator, GraphSummary, GraphTensor, read_graph
+from edge_runtime.bundle.graph_rules import graph_faults, layer_count, signature
 
 
 @pytest.fixture(scope="module")

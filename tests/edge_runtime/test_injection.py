@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import GruardError
-from edge_runtime.injection import Injections, parse_injections
+from edge_runtime.supervision.injection import Injections, parse_injections
 
 CHANNELS = ("temp", "flow@in")
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from no_interpreter import BLOCKED
 
 from edge_runtime import numerics
-from edge_runtime.bundle import Bundle, read_bundle
+from edge_runtime.bundle.reader import Bundle, read_bundle
+from edge_runtime.detector.interpreter import Int8Graph, NoGraph, load_interpreter
 from edge_runtime.errors import GruardError
-from edge_runtime.interpreter import Int8Graph, NoGraph, load_interpreter
 
 ROOT = Path(__file__).parents[2]
 SEEDS = st.integers(0, 2**32 - 1)
@@ -116,7 +116,7 @@ def test_a_model_the_interpreter_refuses_is_a_gruard_error() -> None:
 
 NO_INTERPRETER = """
 from edge_runtime.errors import GruardError
-from edge_runtime.interpreter import load_interpreter
+from edge_runtime.detector.interpreter import load_interpreter
 try:
     load_interpreter(b"")
 except GruardError as error:

@@ -12,17 +12,17 @@ import tiny_model
 from harm import edit_manifest, flip_bit, replace_member, truncate
 from no_interpreter import BLOCKED
 
-from edge_runtime import step as stepping
-from edge_runtime.bundle import CHECKSUM, LINEAR_MEMBERS, MEMBERS, linear_hash, read_bundle
-from edge_runtime.detector import Detector
+from edge_runtime.bundle.flatbuffer import NO_GRAPH
+from edge_runtime.bundle.manifest import Forecast
+from edge_runtime.bundle.reader import CHECKSUM, LINEAR_MEMBERS, MEMBERS, linear_hash, read_bundle
+from edge_runtime.detector import step as stepping
+from edge_runtime.detector.detector import Detector
+from edge_runtime.detector.fallback import Fallback
+from edge_runtime.detector.kernels import HOST_KERNEL_ID
+from edge_runtime.detector.tiers import Phase
 from edge_runtime.errors import GruardError
-from edge_runtime.fallback import Fallback
-from edge_runtime.flatbuffer import NO_GRAPH
-from edge_runtime.kernels import HOST_KERNEL_ID
-from edge_runtime.manifest import Forecast
 from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.tiers import Phase
-from edge_runtime.worker_process import WorkerProcess, worker_command
+from edge_runtime.supervision.worker_process import WorkerProcess, worker_command
 
 ROOT = Path(__file__).parents[2]
 FLOW = 1
@@ -320,8 +320,8 @@ def test_inspect_and_selftest_tell_what_it_is(linear_bundle: Path, tiny_bundle: 
 WITHOUT_INTERPRETER = """
 from pathlib import Path
 import numpy as np
-from edge_runtime.bundle import read_bundle
-from edge_runtime.detector import Detector
+from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.detector.detector import Detector
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Sample
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_manifest import made_manifest
 
+from edge_runtime.bundle.manifest import from_dict, to_dict
 from edge_runtime.errors import GruardError
-from edge_runtime.manifest import from_dict, to_dict
 
 GOOD = json.loads(json.dumps(to_dict(made_manifest())))
 Path = tuple[str | int, ...]

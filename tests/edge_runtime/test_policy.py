@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime import policy
-from edge_runtime.policy import Phase, WorkerPolicy
+from edge_runtime.supervision import policy
+from edge_runtime.supervision.policy import Phase, WorkerPolicy
 
 
 def serving(fresh: bool = True) -> WorkerPolicy:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from made_manifest import made_manifest
 
-from edge_runtime.score import (
+from edge_runtime.detector.score import (
     PARTS,
     SCORE_CLIP,
     ScoreConstants,

@@ -15,7 +15,7 @@ import pytest
 
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Record, Sample
-from edge_runtime.sinks import JsonLines, SinkClosedError, open_sink
+from edge_runtime.sinks.json_lines import JsonLines, SinkClosedError, open_sink
 
 
 def record(index: int) -> Record:

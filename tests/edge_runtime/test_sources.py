@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import GruardError
-from edge_runtime.sources import CsvSource, GapWatch, Reading, open_source
+from edge_runtime.sources.csv_sources import CsvSource, GapWatch, Reading, open_source
 
 
 def source(text: str, channels: tuple[str, ...] = ("a", "b")) -> CsvSource:

@@ -10,13 +10,12 @@ import tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime import tiers
-from edge_runtime.bundle import Bundle, read_bundle
-from edge_runtime.fallback import Fallback
-from edge_runtime.interpreter import Int8Graph
-from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.score import initial_score, total_score, update_score
-from edge_runtime.step import (
+from edge_runtime.bundle.reader import Bundle, read_bundle
+from edge_runtime.detector import tiers
+from edge_runtime.detector.fallback import Fallback
+from edge_runtime.detector.interpreter import Int8Graph
+from edge_runtime.detector.score import initial_score, total_score, update_score
+from edge_runtime.detector.step import (
     INNOVATION_CLIP,
     Model,
     Recurrent,
@@ -28,7 +27,8 @@ from edge_runtime.step import (
     initial_state,
     step,
 )
-from edge_runtime.tiers import Phase
+from edge_runtime.detector.tiers import Phase
+from edge_runtime.record import Flag, Record, Sample
 from train.highway import fit_highway
 from train.prepare import standard_rows
 

@@ -8,7 +8,7 @@ import faulty_worker
 import numpy as np
 
 from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.summary import Console, Summary
+from edge_runtime.supervision.summary import Console, Summary
 
 
 def summary_of(values: list[float]) -> Summary:

@@ -20,11 +20,11 @@ from supervised_run import (
     fallback_indices,
 )
 
-from edge_runtime.injection import parse_injections
-from edge_runtime.policy import BACK_OFF
 from edge_runtime.record import Flag, Sample
-from edge_runtime.supervisor import LONGEST_GAP, answer_deadline
-from edge_runtime.worker_process import WorkerProcess
+from edge_runtime.supervision.injection import parse_injections
+from edge_runtime.supervision.policy import BACK_OFF
+from edge_runtime.supervision.supervisor import LONGEST_GAP, answer_deadline
+from edge_runtime.supervision.worker_process import WorkerProcess
 
 
 def test_healthy_worker_answers_every_sample_from_the_first() -> None:
@@ -101,7 +101,7 @@ def test_missing_program_leaves_the_fallback() -> None:
 
 
 def test_worker_that_never_says_hello_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_runtime.worker_care.LOAD_LIMIT", 0.01)
+    monkeypatch.setattr("edge_runtime.supervision.worker_care.LOAD_LIMIT", 0.01)
     clock, process = Clock(), WatchedProcess("load:mute")
 
     def pass_time(row: int) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.tail import CLUSTER_GAP, UPPER_LIMIT, Tail, fit_tail, peaks
+from edge_runtime.calibration.tail import CLUSTER_GAP, UPPER_LIMIT, Tail, fit_tail, peaks
 
 
 def test_a_cluster_is_one_peak() -> None:

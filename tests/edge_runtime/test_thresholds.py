@@ -8,12 +8,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.bundle import Bundle, read_bundle
-from edge_runtime.detector import Detector
+from edge_runtime.bundle.manifest import Threshold
+from edge_runtime.bundle.reader import Bundle, read_bundle
+from edge_runtime.detector.detector import Detector
+from edge_runtime.detector.kernels import KERNEL_ID, XNNPACK_KERNEL_ID
+from edge_runtime.detector.thresholds import (
+    local_file,
+    local_thresholds,
+    store_threshold,
+    threshold_of,
+)
 from edge_runtime.errors import GruardError
-from edge_runtime.kernels import KERNEL_ID, XNNPACK_KERNEL_ID
-from edge_runtime.manifest import Threshold
-from edge_runtime.thresholds import local_file, local_thresholds, store_threshold, threshold_of
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_manifest import BOUNDS
 
-from edge_runtime import tiers
-from edge_runtime.manifest import Tiers
-from edge_runtime.tiers import Observation, Phase, TierState, held_open, tier_of
+from edge_runtime.bundle.manifest import Tiers
+from edge_runtime.detector import tiers
+from edge_runtime.detector.tiers import Observation, Phase, TierState, held_open, tier_of
 
 CHANNELS = 5  # four that are watched and that the gate decides about, one exogenous
 WATCHED = np.array([1, 1, 1, 1, 0], np.float32)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime import wire
 from edge_runtime.record import Flag, Record, Sample
+from edge_runtime.supervision import wire
 
 RECORD = Record(
     7,

@@ -9,9 +9,9 @@ import faulty_worker
 import numpy as np
 import pytest
 
-from edge_runtime import wire
 from edge_runtime.record import Sample
-from edge_runtime.worker_process import WorkerGoneError, WorkerProcess, worker_command
+from edge_runtime.supervision import wire
+from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess, worker_command
 
 PATIENT = 30.0
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime import numerics
-from edge_runtime.score import ScoreConstants
-from edge_runtime.step import Model, Recurrent, advance, forecast, start_recurrent
-from edge_runtime.tiers import Phase
+from edge_runtime.detector.score import ScoreConstants
+from edge_runtime.detector.step import Model, Recurrent, advance, forecast, start_recurrent
+from edge_runtime.detector.tiers import Phase
 from train.cell import (
     AnomalyGatedGRU,
     Linear,

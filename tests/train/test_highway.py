@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.step import FORECAST_CLIP, Recurrent, forecast
+from edge_runtime.detector.step import FORECAST_CLIP, Recurrent, forecast
 from train.highway import (
     FEWEST_COMPLETE,
     LARGEST_ROOT,

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.manifest import Channel
+from edge_runtime.bundle.manifest import Channel
 from train.labelled import NO_LABELS, Labelled, draw_labelled, labelled_rows
 from train.loss import BURN_IN
 from train.prepare import standard_rows

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.bundle import read_bundle
-from edge_runtime.detector import Detector
-from edge_runtime.fallback import Fallback
-from edge_runtime.manifest import Channel
+from edge_runtime.bundle.manifest import Channel
+from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.detector.detector import Detector
+from edge_runtime.detector.fallback import Fallback
+from edge_runtime.detector.step import initial_state, step
 from edge_runtime.record import Sample
-from edge_runtime.step import initial_state, step
 from train.prepare import describe_channels, fingerprint, standard_rows
 from train.recording import Recording
 from train.run_folder import Run

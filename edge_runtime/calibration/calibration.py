@@ -1,0 +1,166 @@
+"""From a wished number of false alarms per day to a threshold, and what that promise rests on.
+
+Scores of clean rows that the model never saw are debounced as on the device; their tail
+(`calibration.tail`) gives the level that is reached as often as wished, and its upper confidence
+limit is the threshold, so that little data makes it higher, not lower. With fewer than 10 peaks
+there is no tail to fit, and with clean rows for less than a fiftieth of the wished interval it
+would have to be believed far beyond what was ever seen: then 1.5 times the largest clean score
+(from their median) is used, and the method says so.
+
+The promise is then checked on further clean rows: only when the exact upper bound on the rate of
+alarms (`calibration.poisson`) is below the wish is it "assured".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.bundle.manifest import Alarm, Threshold
+from edge_runtime.calibration.poisson import mean_bound, rate_bound
+from edge_runtime.calibration.tail import LEVEL_QUANTILE, UPPER_LIMIT, Tail, fit_tail, peaks
+from edge_runtime.errors import GruardError
+
+Float64 = npt.NDArray[np.float64]
+
+FEWEST_PEAKS = 10
+SHORTEST_SHARE = 0.02  # of the wished interval between two false alarms
+SMALL_SAMPLE_FACTOR = 1.5
+BLOCKS, LARGEST_STANDOUT = 10, 12.0
+CLEAR_RATE = 10.0  # the alarm clears below the threshold that ten times the wish would give
+SECONDS_PER_DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A threshold, and for the picture what it was drawn from.
+
+    peaks: [n] above the tail's level, also where no tail was fitted (tail is None). standout: how
+    far the strangest clean score stands out from the usual ones; row: which it is of the settled.
+    """
+
+    threshold: Threshold
+    tail: Tail | None
+    peaks: Float64
+    standout: float
+    row: int
+
+
+def calibrate(
+    clean: Sequence[npt.ArrayLike],
+    held_out: Sequence[npt.ArrayLike],
+    wished_per_day: float,
+    period: float | None,
+    alarm: Alarm,
+) -> Calibration:
+    """The threshold for at most `wished_per_day` false alarms.
+
+    clean, held_out: settled scores of clean recordings, which must not share rows. period: seconds
+    per sample; unknown counts as 1 s, and the statement says so. Raises GruardError when `clean` is
+    too short for a single debounced score.
+    """
+    days = SECONDS_PER_DAY / (period or 1.0)  # in rows
+    smooth = [debounce(np.asarray(scores, float), alarm) for scores in clean]
+    if not any(map(len, smooth)):
+        raise GruardError(
+            "no clean sample is left to set a threshold from once the model has settled; "
+            "record the healthy machine for longer"
+        )
+    clean_days = sum(map(len, smooth)) / days
+    tail, found = _tail(smooth, clean_days, wished_per_day)
+    if tail is None:
+        value, clear, method = _small_sample(np.concatenate(smooth))
+    else:
+        value, clear = tail.upper(wished_per_day), tail.upper(CLEAR_RATE * wished_per_day)
+        method = f"exponential tail over {tail.count} peaks, upper {UPPER_LIMIT:.0%} limit"
+    unseen = [debounce(np.asarray(scores, float), alarm) for scores in held_out]
+    alarms = sum(len(peaks(scores, value)) for scores in unseen)
+    unseen_days = sum(map(len, unseen)) / days
+    bound = rate_bound(alarms, unseen_days)
+    assured = bound <= wished_per_day
+    threshold = Threshold(
+        value=float(np.float32(value)),
+        clear=float(np.float32(clear)),
+        wished_per_day=wished_per_day,
+        method=method,
+        clean_days=clean_days,
+        held_out_days=unseen_days,
+        held_out_alarms=alarms,
+        upper_bound_per_day=bound,
+        assured=assured,
+        days_needed=0.0 if assured else mean_bound(alarms) / wished_per_day - unseen_days,
+        statement="",
+    )
+    statement = _statement(threshold, period)
+    joined = np.concatenate(smooth)
+    return Calibration(
+        replace(threshold, statement=statement),
+        tail,
+        found,
+        _standout(joined),
+        int(joined.argmax()) + alarm.n - 1,
+    )
+
+
+def _standout(joined: Float64) -> float:
+    """Height of the largest of debounced scores [n] over that of the usual block's largest.
+
+    Clean scores give 1 to 9, however their volatility clusters (docs/calibration.md); an anomaly
+    among them gives tens, and a threshold that nothing will ever reach.
+    """
+    centre = float(np.median(joined))
+    tops = [float(block.max()) - centre for block in np.array_split(joined, BLOCKS) if len(block)]
+    return max(tops) / max(float(np.median(tops)), 1e-9)
+
+
+def debounce(scores: Float64, alarm: Alarm) -> Float64:
+    """The m-th largest of each n scores in a row: above a level exactly when the alarm rises."""
+    if len(scores) < alarm.n:
+        return np.zeros(0)
+    windows = np.lib.stride_tricks.sliding_window_view(scores, alarm.n)
+    place = alarm.n - alarm.m
+    return np.array(np.partition(windows, place, axis=1)[:, place])
+
+
+def _tail(smooth: Sequence[Float64], days: float, wish: float) -> tuple[Tail | None, Float64]:
+    """The tail, None where there is too little of it, and its peaks."""
+    level = float(np.quantile(np.concatenate(smooth), LEVEL_QUANTILE))
+    found = np.concatenate([peaks(scores, level) for scores in smooth])
+    if len(found) < FEWEST_PEAKS or wish * days < SHORTEST_SHARE:
+        return None, found
+    return fit_tail(found, level, days), found
+
+
+def _small_sample(joined: Float64) -> tuple[float, float, str]:
+    """Threshold, clear level and method from too few scores [n] for a tail."""
+    centre, largest = float(np.median(joined)), float(joined.max())
+    return (
+        centre + SMALL_SAMPLE_FACTOR * (largest - centre),
+        largest,
+        f"small-sample rule: {SMALL_SAMPLE_FACTOR} times the largest clean score",
+    )
+
+
+def _statement(found: Threshold, period: float | None) -> str:
+    verdict = (
+        f"assured: at most {found.upper_bound_per_day:.2g} a day with 95 % confidence"
+        if found.assured
+        else f"not assured: {_duration(found.days_needed)} more clean data without a further "
+        "alarm would do"
+    )
+    unit = "" if period else " (sample period unknown, 1 s assumed)"
+    return (
+        f"wish: {found.wished_per_day:g} false alarms a day; threshold from "
+        f"{_duration(found.clean_days)} of clean data, checked on "
+        f"{_duration(found.held_out_days)} it never saw: {found.held_out_alarms} alarms; "
+        f"{verdict}{unit}"
+    )
+
+
+def _duration(days: float) -> str:
+    seconds = days * SECONDS_PER_DAY
+    for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

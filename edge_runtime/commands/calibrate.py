@@ -1,0 +1,85 @@
+"""`gruard calibrate`: the threshold for what this machine computes, or for what it sees."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from edge_runtime.commands.options import kernel_option
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), help="Clean recording (CSV) made here.")
+@click.option(
+    "--false-alarms-per-day",
+    "wish",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Wished number of false alarms.  [default: as the bundle was converted for]",
+)
+@kernel_option
+@click.option("--json", "as_json", is_flag=True, help="Print the threshold as one JSON object.")
+def calibrate(
+    bundle: Path, data: Path | None, wish: float | None, kernel: str | None, as_json: bool
+) -> None:
+    """Set the alarm threshold of BUNDLE anew, on this machine.
+
+    With --data from a recording of the healthy machine, the longer the better: hours set a
+    threshold, days assure it. Without, from the clean samples in the bundle, for a kernel that the
+    bundle has no threshold for. The latest 30 % of the scores check what the others promise.
+
+    The result lies beside the bundle (NAME-VERSION.thresholds.json), which stays untouched, and
+    holds from the next start of gruard run. To go back, delete that file.
+
+    \b
+    Exit code 0: written, also when nothing is assured; 2: a problem you can mend.
+    Example: gruard calibrate pump-1.gruard --data last-week.csv --false-alarms-per-day 0.2
+    """
+    from edge_runtime.bundle.reader import read_bundle
+    from edge_runtime.calibration.calibration import LARGEST_STANDOUT
+    from edge_runtime.calibration.recalibrate import (
+        calibration_from,
+        rows_of_bundle,
+        rows_of_file,
+        scores,
+    )
+    from edge_runtime.detector.detector import Detector
+    from edge_runtime.detector.thresholds import store_threshold
+    from edge_runtime.errors import GruardError
+
+    loaded = read_bundle(bundle, allow_failed=True)
+    detector = Detector(loaded, kernel, calibrated=False)
+    kernel = detector.graph.kernel_id
+    own = loaded.manifest.thresholds.get(kernel)
+    if data is None and own is not None:
+        raise GruardError(
+            f"{bundle}: carries a threshold for {kernel} already, from more clean data than is in "
+            "the bundle; record the healthy machine here and give --data"
+        )
+    rows = rows_of_bundle(loaded) if data is None else rows_of_file(data, loaded)
+    hidden = as_json or not sys.stderr.isatty()
+    with click.progressbar(
+        scores(detector, rows), length=len(rows), file=sys.stderr, hidden=hidden
+    ) as bar:
+        found = list(bar)
+    known = own or next(iter(loaded.manifest.thresholds.values()))
+    made = calibration_from(found, loaded, wish or known.wished_per_day)
+    if made.standout > LARGEST_STANDOUT:
+        raise GruardError(
+            f"{rows.source}: one score (the {made.row + 1}th settled one) is {made.standout:.0f} "
+            "times as high as the usual ones; is the machine healthy there? Cut that out"
+        )
+    threshold = made.threshold
+    file = store_threshold(loaded, kernel, threshold)
+    if as_json:
+        click.echo(json.dumps({"kernel": kernel, "file": str(file), **asdict(threshold)}))
+        return
+    before = f" (was {own.value:.2f})" if own else ""
+    click.echo(f"threshold {threshold.value:.2f}{before} on {kernel}")
+    click.echo(f"from {rows.source}: {threshold.method}")
+    click.echo(threshold.statement)
+    click.echo(f"written: {file}; it holds from the next start")

@@ -1,0 +1,126 @@
+"""`gruard replay`: a whole recording through the detector, in this process, as fast as it goes."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from edge_runtime.commands.options import kernel_option
+
+if TYPE_CHECKING:
+    from edge_runtime.record import Record
+
+COLUMNS = (
+    "index", "score", "threshold", "flag", "tier", "valid", "flags", "masked", "imputed",
+    "blamed", "kind", "probability", "sensor", "time",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--out", default="-", metavar="FILE.csv|-", help="Records as CSV.  [default: stdout]")
+@click.option("--force", is_flag=True, help="Overwrite the output file.")
+@click.option("--allow-failed", is_flag=True, help="Use a bundle whose validation failed.")
+@kernel_option
+@click.option("--json", "as_json", is_flag=True, help="Summary as one JSON line on stderr.")
+def replay(
+    bundle: Path,
+    data: Path,
+    out: str,
+    force: bool,
+    allow_failed: bool,
+    kernel: str | None,
+    as_json: bool,
+) -> None:
+    """Give the record of every row of DATA (CSV, also .csv.gz), without a supervisor.
+
+    The columns are index, score, threshold, flag (1 = alarm), tier, valid, flags, masked, imputed,
+    blamed (names joined by spaces), kind, probability, sensor (1: a sensor's fault, 0: the
+    machine's) and time. Unlike gruard run, an unreadable cell is an error.
+
+    Example: gruard replay pump-1.gruard yesterday.csv --out records.csv
+    """
+    from edge_runtime.bundle.reader import read_bundle
+    from edge_runtime.detector.detector import Detector
+    from edge_runtime.record import Sample
+    from edge_runtime.sources.csvfile import channel_order, read_table
+    from edge_runtime.sources.sample_period import check_file_period
+    from edge_runtime.supervision.summary import Summary
+
+    loaded = read_bundle(bundle, allow_failed=allow_failed)
+    check_file_period(data, loaded.manifest.period)
+    table = read_table(data)
+    order = channel_order(table.channels, loaded.manifest.channel_names, data)
+    detector, summary = Detector(loaded, kernel), Summary()
+    values = table.values[:, order]
+    with _output(out, force) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        hidden = not sys.stderr.isatty()
+        with click.progressbar(range(len(values)), file=sys.stderr, hidden=hidden) as rows:
+            for index in rows:
+                arrived = perf_counter()
+                time = None if table.times is None else float(table.times[index])
+                record = detector.step(Sample(index, time, values[index]))
+                summary.add(record, perf_counter() - arrived)
+                writer.writerow(_cells(record))
+    click.echo(summary.to_json() if as_json else summary.to_text(), err=True)
+
+
+def _cells(record: Record) -> list[object]:
+    from edge_runtime.record import flag_names
+
+    return [
+        record.index,
+        _number(record.score),
+        _number(record.threshold),
+        int(record.alarm),
+        record.tier,
+        int(record.valid),
+        " ".join(flag_names(record.flags)),
+        " ".join(record.masked),
+        " ".join(record.imputed),
+        " ".join(record.blamed),
+        record.kind or "",
+        _number(record.probability),
+        "" if record.sensor is None else int(record.sensor),
+        "" if record.time is None else repr(record.time),
+    ]
+
+
+def _number(value: float | None) -> str:
+    # Nine significant digits identify every float32.
+    return "" if value is None else f"{value:.9g}"
+
+
+@contextmanager
+def _output(target: str, force: bool) -> Iterator[TextIO]:
+    """Stdout, or a file that appears whole or not at all."""
+    from edge_runtime.errors import GruardError
+
+    if target == "-":
+        yield sys.stdout
+        return
+    path = Path(target)
+    if path.exists() and not force:
+        raise GruardError(f"{path}: is already there; choose another --out or add --force")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with scratch.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        raise GruardError(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        scratch.unlink(missing_ok=True)

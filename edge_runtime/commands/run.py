@@ -1,0 +1,160 @@
+"""`gruard run`: watch one source with one bundle."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from edge_runtime.commands.options import kernel_option
+
+if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
+    from edge_runtime.bundle.reader import Bundle
+    from edge_runtime.sinks.json_lines import Sink
+    from edge_runtime.sources.csv_sources import Source
+    from edge_runtime.supervision.injection import Injections
+    from edge_runtime.supervision.supervisor import Settings, Supervisor
+
+_LOST_RECORDS = 1
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--source", required=True, metavar="FILE.csv|-", help="CSV file, or - for stdin.")
+@click.option("--sink", default="-", metavar="FILE.jsonl|-", help="JSON lines; default stdout.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="HZ",
+    help="Play the source at so many samples per second; default: as they come.",
+)
+@click.option(
+    "--deadline",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="Seconds the model may take for a sample; default: one period, within 0.05 and 1.",
+)
+@click.option(
+    "--inject",
+    default="",
+    metavar="FAULTS",
+    help="Break things on purpose: hang@1200, crash@2400, nan:CHANNEL@300+50, "
+    "stuck:CHANNEL@300+50, level:CHANNEL@300+50*AMOUNT; several with commas.",
+)
+@click.option("--force", is_flag=True, help="Overwrite the sink file.")
+@click.option("--allow-failed", is_flag=True, help="Run a bundle whose validation failed.")
+@kernel_option
+@click.option("--json", "as_json", is_flag=True, help="Summary as one JSON line on stderr.")
+def run(
+    bundle: Path,
+    source: str,
+    sink: str,
+    rate: float | None,
+    deadline: float | None,
+    inject: str,
+    force: bool,
+    allow_failed: bool,
+    kernel: str | None,
+    as_json: bool,
+) -> None:
+    """Answer every sample of a source with one JSON record.
+
+    The model runs in a process of its own; if it hangs or crashes, a statistical fallback answers
+    and says so (tier 3, flag FALLBACK) until the model is back. The summary goes to stderr.
+    Exit code: 0, 1 if records could not be written, 2 for a problem you can mend, 130 after Ctrl-C.
+
+    \b
+    A recording, with a crash to see what happens:
+      gruard run pump-1.gruard --source day.csv --sink day.jsonl --rate 50 --inject crash@500
+    A live stream:
+      read-sensors | gruard run pump-1.gruard --source - | grep '"alarm":true'
+    """
+    from edge_runtime.bundle.reader import read_bundle
+    from edge_runtime.sinks.json_lines import open_sink
+    from edge_runtime.sources.csv_sources import open_source
+    from edge_runtime.sources.sample_period import check_file_period
+    from edge_runtime.supervision.injection import parse_injections
+    from edge_runtime.supervision.worker_process import worker_command
+
+    loaded = read_bundle(bundle, allow_failed=allow_failed)
+    channels = loaded.manifest.channel_names
+    injections = parse_injections(inject, channels)
+    settings = _settings(loaded.manifest.period, rate, deadline)
+    command = worker_command(bundle, allow_failed, kernel)
+    if source != "-":
+        check_file_period(source, loaded.manifest.period)
+    with open_source(source, channels) as readings:
+        records = open_sink(sink, force)
+        supervisor = _supervisor(loaded, command, readings, records, injections, settings)
+        try:
+            code = _run(supervisor, as_json)
+        finally:
+            records.close()
+    sys.exit(code)
+
+
+def _settings(period: float | None, rate: float | None, deadline: float | None) -> Settings:
+    from edge_runtime.supervision.supervisor import Settings, answer_deadline
+
+    interval = 1 / rate if rate else None
+    patience = answer_deadline(interval or period) if deadline is None else deadline
+    return Settings(period, patience, interval)
+
+
+def _supervisor(
+    bundle: Bundle,
+    command: tuple[str, ...],
+    source: Source,
+    sink: Sink,
+    injections: Injections,
+    settings: Settings,
+) -> Supervisor:
+    import os
+    import time
+
+    from edge_runtime.detector.fallback import Fallback
+    from edge_runtime.supervision.notify import Notifier
+    from edge_runtime.supervision.summary import Console
+    from edge_runtime.supervision.supervisor import Supervisor, Surroundings
+    from edge_runtime.supervision.worker_process import WorkerProcess
+
+    clock = time.monotonic
+    return Supervisor(
+        source,
+        sink,
+        WorkerProcess(command, clock),
+        Fallback(bundle.manifest, bundle.model_hash),
+        injections,
+        settings,
+        Surroundings(clock, time.sleep, Console(sys.stderr, clock), Notifier(os.environ, clock)),
+    )
+
+
+def _run(supervisor: Supervisor, as_json: bool) -> int:
+    """Run to the end or to a signal, tell the summary, and return the exit code."""
+    import signal
+
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        supervisor.run()
+        stopped = 0
+    except KeyboardInterrupt:
+        stopped = INTERRUPTED
+    except _Terminated:
+        stopped = 0  # a service manager's stop is an end in good order
+    finally:
+        supervisor.tell(as_json)
+    return stopped or (_LOST_RECORDS if supervisor.summary.dropped else 0)
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated

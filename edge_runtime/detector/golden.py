@@ -1,0 +1,152 @@
+"""Golden vectors: a recording, and what every step over it must give, to the bit.
+
+The recording is replayed from a fresh state through the very step that watches the machine, so
+everything is proven at once: readings that are refused, forecast, graph, state, score, tiers,
+fallback, alarm and diagnosis. `golden.npz` holds the raw `rows` [n, channels], the `threshold` of
+the replay's alarm [value, clear], and one array [n, …] for each quantity of `answers`.
+
+The threshold is the replay's own. That of the manifest, or one that was calibrated on the device
+later, plays no part, so nothing that a device may change can change the answers.
+
+Only floats of opposite zeros count as equal: which one a maximum of both gives is the processor's
+choice.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.detector.fallback import Fallback
+from edge_runtime.detector.interpreter import Int8Graph
+from edge_runtime.detector.score import total_score
+from edge_runtime.detector.step import Model, State, Traces, initial_state, step
+from edge_runtime.diagnosis.diagnosis import KINDS, LIMIT
+from edge_runtime.record import Float32, Record, Sample
+
+Array = npt.NDArray[Any]
+
+ROWS, THRESHOLD, CODES = "rows", "threshold", "codes/"
+# Fewer prove too little, more would make a start too slow.
+FEWEST_STEPS, MOST_STEPS = 256, 4096
+# What is compared on a kernel that is not the reference, and how far it may be apart.
+COMPARED, TOLERANCE = ("forecast", "gate", "state"), 0.05
+_NONE = -1
+
+
+@dataclass(frozen=True)
+class Golden:
+    """rows: float32 [n, channels] in raw units. threshold: float64 [2]. answers: [n, …] each."""
+
+    rows: Float32
+    threshold: npt.NDArray[np.float64]
+    answers: dict[str, Array]
+
+
+def replay(model: Model, rows: Float32, threshold: Array) -> Iterator[dict[str, Array]]:
+    """What each step over raw `rows` [n, channels] gives, by name, from a fresh state.
+
+    threshold: [value, clear] of the alarm. The names are in the order of computation, but the
+    graph's, `codes/…`, which are in the order of its outputs.
+    """
+    model = _with_threshold(model, threshold)
+    state, fallback = initial_state(model), Fallback(model.manifest, model.model_hash)
+    for index, values in enumerate(rows):
+        sample = Sample(index, None, values)
+        shadow = fallback.step(sample)
+        record, state, traces = step(model, sample, state, shadow)
+        yield _answers(model, record, shadow, state, traces)
+
+
+def read_golden(arrays: Mapping[str, Array], model: Model) -> Golden:
+    """The golden vectors in `arrays`, which may be anything; ValueError where they do not fit."""
+    missing = sorted({ROWS, THRESHOLD} - set(arrays))
+    if missing:
+        raise ValueError(f"{missing[0]} is missing")
+    rows, threshold = arrays[ROWS], arrays[THRESHOLD]
+    channels = len(model.manifest.channels)
+    _expect(ROWS, rows, np.dtype(np.float32), (len(rows) if rows.ndim else 0, channels))
+    if not FEWEST_STEPS <= len(rows) <= MOST_STEPS:
+        raise ValueError(f"{len(rows)} steps, {FEWEST_STEPS} to {MOST_STEPS} are expected")
+    _expect(THRESHOLD, threshold, np.dtype(np.float64), (2,))
+    first = next(replay(model, rows, threshold))
+    answers = {name: arrays[name] for name in arrays if name not in (ROWS, THRESHOLD)}
+    different = sorted(set(answers) ^ set(first))
+    if different:
+        raise ValueError(f"{different[0]} is {'missing' if different[0] in first else 'unknown'}")
+    for name, found in first.items():
+        _expect(name, answers[name], found.dtype, (len(rows), *found.shape))
+    return Golden(rows, threshold, answers)
+
+
+def differences(model: Model, golden: Golden) -> Iterator[str]:
+    """Step by step, where it differs from `golden`; an empty string where nothing does."""
+    for number, found in enumerate(replay(model, golden.rows, golden.threshold)):
+        names = [n for n, v in found.items() if not np.array_equal(v, golden.answers[n][number])]
+        yield f"step {number} in {', '.join(names)}" if names else ""
+
+
+def too_far_apart(model: Model, golden: Golden) -> Iterator[str]:
+    """The same for a kernel that is not the reference and gives other bits.
+
+    Its validation has shown how it detects; this shows that the file and the machine are sound. The
+    last step says what is further from `golden` than `TOLERANCE`, RMS over all steps.
+    """
+    errors: dict[str, list[Array]] = {name: [] for name in COMPARED}
+    for number, found in enumerate(replay(model, golden.rows, golden.threshold)):
+        for name, apart in errors.items():
+            apart.append(found[name] - golden.answers[name][number])
+        if number < len(golden.rows) - 1:
+            yield ""
+    far = [name for name, apart in errors.items() if not _rms(apart) <= TOLERANCE]
+    yield f"step {number} in {', '.join(far)}, RMS over {TOLERANCE:g}" if far else ""
+
+
+def _rms(errors: list[Array]) -> float:
+    """0 where there is nothing to compare."""
+    squares = np.array(errors, np.float64) ** 2
+    return float(np.sqrt(squares.mean())) if squares.size else 0.0
+
+
+def _answers(
+    model: Model, record: Record, shadow: Record, state: State, traces: Traces
+) -> dict[str, Array]:
+    """Every quantity of a step that another machine could get wrong.
+
+    kind: index into `KINDS`; blamed: channels, worst first; both -1 where there is none.
+    """
+    names = model.manifest.channel_names
+    blamed = [names.index(name) for name in record.blamed]
+    kind = _NONE if record.kind is None else KINDS.index(record.kind)
+    codes = model.graph.codes(traces.inputs) if isinstance(model.graph, Int8Graph) else {}
+    return {
+        "mask": traces.mask > 0,
+        "forecast": traces.forecast,
+        **{f"{CODES}{name}": found for name, found in codes.items()},
+        "gate": traces.gate,
+        "state": np.concatenate([*traces.hidden, np.zeros(0, np.float32)]),
+        "parts": state.score.parts,
+        "score": np.asarray(total_score(state.score.parts, model.score)),
+        "fallback": np.array([shadow.score or 0, shadow.alarm], np.float32),
+        "tier": np.asarray(record.tier, np.int8),
+        "flags": np.asarray(int(record.flags), np.int16),
+        "alarm": np.asarray(record.alarm),
+        "blamed": np.array([*blamed, *[_NONE] * LIMIT][:LIMIT], np.int16),
+        "kind": np.asarray(kind, np.int8),
+        "probability": np.asarray(record.probability or 0, np.float32),
+    }
+
+
+def _with_threshold(model: Model, threshold: Array) -> Model:
+    kernel, (value, clear) = model.graph.kernel_id, threshold.tolist()
+    known = replace(model.manifest.thresholds[kernel], value=value, clear=clear)
+    return replace(model, manifest=replace(model.manifest, thresholds={kernel: known}))
+
+
+def _expect(name: str, array: Array, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    if array.dtype != dtype or array.shape != shape:
+        raise ValueError(
+            f"{name} is {array.dtype} {list(array.shape)}, {dtype} {list(shape)} is expected"
+        )

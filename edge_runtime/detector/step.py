@@ -1,0 +1,316 @@
+"""One step: a sample and a state come in, a record and the next state go out.
+
+All arithmetic is float32 on the host but the graph itself, which is int8; the same code runs on the
+device, in calibration and in validation, so what is measured is what ships.
+
+Notation, all in standardised units: x reading, m mask, mu forecast, e = x - mu innovation,
+s its clean scale, g gate, u = mu + g e trusted input, h recurrent state.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edge_runtime import numerics
+from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.detector import score, tiers
+from edge_runtime.detector.alarm import AlarmState, update_alarm
+from edge_runtime.detector.diagnosing import (
+    DiagnosisState,
+    advance_diagnosis,
+    diagnosis_constants,
+    diagnosis_of,
+    initial_diagnosis,
+)
+from edge_runtime.detector.interpreter import StepGraph
+from edge_runtime.detector.standardise import Scaler, channel_scaler, standardise
+from edge_runtime.detector.step_record import Outcome, step_record
+from edge_runtime.detector.validity import (
+    ValidityRules,
+    ValidityState,
+    check_validity,
+    initial_validity,
+    validity_rules,
+)
+from edge_runtime.diagnosis.diagnosis import DiagnosisConstants
+from edge_runtime.record import Flag, Float32, Record, Sample
+
+INNOVATION_CLIP = np.float32(4)
+EVIDENCE_CLIP = np.float32(8)
+FORECAST_CLIP = np.float32(8)
+# The graph sees forecast and innovation within tighter bounds, in training too: an int8 scale wide
+# enough for every outlier would be too coarse for the rest. Larger innovations still show in the
+# evidence, larger levels in the highway, which is float.
+GRAPH_FORECAST_CLIP = np.float32(3)
+GRAPH_INNOVATION_CLIP = np.float32(2)
+_ONE = np.float32(1)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A graph with the manifest's constants as arrays."""
+
+    manifest: Manifest
+    graph: StepGraph
+    model_hash: str
+    scaler: Scaler
+    rules: ValidityRules
+    highway: Float32  # [order, channels], newest lag first
+    cross: Float32  # [channels, order * channels], or empty where channels stand alone
+    innovation_scale: Float32
+    watched: Float32  # 0 where exogenous
+    gated: Float32  # 0 where there is no gate or it never closes (exogenous)
+    score: score.ScoreConstants
+    state_limits: tuple[tuple[np.float32, np.float32], ...]  # range of each int8 state input
+    diagnosis: DiagnosisConstants | None
+
+
+@dataclass(frozen=True)
+class Recurrent:
+    """What the forecast depends on: trusted inputs [order, channels], states, gate, correction."""
+
+    history: Float32
+    hidden: tuple[Float32, ...]
+    gate: Float32
+    correction: Float32
+    value: Float32  # last reading, 0 where it was unusable
+    mask: Float32
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that is carried from one sample to the next; None before the first."""
+
+    validity: ValidityState
+    recurrent: Recurrent | None
+    score: score.ScoreState
+    alarm: AlarmState
+    tiers: tiers.TierState
+    diagnosis: DiagnosisState | None  # None where the bundle has no diagnosis
+
+
+@dataclass(frozen=True)
+class Traces:
+    """The inside of one step, for calibration and validation; vectors [channels]."""
+
+    value: Float32
+    mask: Float32
+    forecast: Float32
+    gate: Float32
+    trusted: Float32  # what the forecasts that follow build on
+    doubt: Float32
+    parts: Float32  # unsmoothed [4]
+    terms: Float32  # unsmoothed [3, channels]
+    hidden: tuple[Float32, ...]
+    inputs: dict[str, Float32]
+    outputs: dict[str, Float32]
+
+
+def build_model(source: Manifest, graph: StepGraph, model_hash: str) -> Model:
+    """The constants of `source` as arrays around `graph`."""
+    watched = np.array([not c.exogenous for c in source.channels], np.float32)
+    states = [source.inputs[f"state_{i}"] for i in range(len(graph.state_sizes))]
+    limits = tuple(
+        (
+            np.float32((-127 - s.zero_point) * s.scale),
+            np.float32((126 - s.zero_point) * s.scale),
+        )
+        for s in states
+    )
+    return Model(
+        manifest=source,
+        graph=graph,
+        model_hash=model_hash,
+        scaler=channel_scaler(source.channels),
+        rules=validity_rules(source.channels, source.period),
+        highway=np.array(source.forecast.highway, np.float32),
+        cross=np.array(source.forecast.cross, np.float32),
+        innovation_scale=np.array(source.forecast.innovation_scale, np.float32),
+        watched=watched,
+        gated=watched * np.float32(graph.gated),
+        score=score.score_constants(source),
+        state_limits=limits,
+        diagnosis=diagnosis_constants(source),
+    )
+
+
+def initial_state(model: Model) -> State:
+    """The state before the first sample."""
+    channels = len(model.manifest.channels)
+    return State(
+        validity=initial_validity(channels),
+        recurrent=None,
+        score=score.initial_score(model.score),
+        alarm=AlarmState(),
+        tiers=tiers.initial_tiers(channels, model.manifest.tiers.warmup),
+        diagnosis=None if model.diagnosis is None else initial_diagnosis(channels),
+    )
+
+
+def step(
+    model: Model, sample: Sample, state: State, fallback: Record
+) -> tuple[Record, State, Traces]:
+    """The record for `sample`, the next state, and the step's traces.
+
+    `fallback` is the statistical detector's record for the same sample: it answers while the model
+    is warming up or distrusted.
+    """
+    mask, validity = check_validity(sample.values, model.rules, state.validity)
+    value = standardise(sample.values, mask, model.scaler)
+    recurrent = state.recurrent or start_recurrent(model, value)
+    plan = state.tiers
+    traces, following = advance(
+        model, value, mask.astype(np.float32), recurrent, tiers.held_open(plan), plan.phase
+    )
+    score_state = score.update_score(
+        traces.parts, traces.terms, state.score, model.score, warming=plan.warmup > 0
+    )
+    total = score.total_score(score_state.parts, model.score)
+    alarm = _update_alarm(model, float(total), state)
+    seen = _observe(model, traces, recurrent, following)
+    tier_state, reset = tiers.observe(plan, seen, model.manifest.tiers)
+    tier_state = tiers.agree(tier_state, alarm.active == fallback.alarm, model.manifest.tiers)
+    diagnosis, found = state.diagnosis, None
+    if model.diagnosis is not None and diagnosis is not None:
+        diagnosis = advance_diagnosis(
+            sample.values, alarm.active, model.scaler, diagnosis, model.diagnosis
+        )
+        found = diagnosis_of(diagnosis, model.diagnosis) if alarm.active else None
+    outcome = Outcome(float(total), alarm.active, score_state, found)
+    record = step_record(model, sample, traces, outcome, plan, fallback)
+    if reset:
+        record = replace(record, flags=record.flags | Flag.RESET)
+    after = None if reset else following
+    if reset:
+        score_state = score.without_forecasts(score_state, model.score)
+    return record, State(validity, after, score_state, alarm, tier_state, diagnosis), traces
+
+
+def start_recurrent(model: Model, value: Float32) -> Recurrent:
+    """A recurrent state that believes the machine has always stood at `value`."""
+    channels = len(value)
+    return Recurrent(
+        history=np.repeat(value[np.newaxis], len(model.highway), axis=0),
+        hidden=tuple(np.zeros(size, np.float32) for size in model.graph.state_sizes),
+        gate=np.ones(channels, np.float32),
+        correction=np.zeros(channels, np.float32),
+        value=value,
+        mask=np.zeros(channels, np.float32),
+    )
+
+
+def forecast(model: Model, recurrent: Recurrent) -> Float32:
+    """mu [channels]: the linear highway over the trusted inputs plus the GRU's correction."""
+    total = model.innovation_scale * recurrent.correction
+    for lag, coefficients in enumerate(model.highway):
+        total = total + coefficients * recurrent.history[lag]
+    if len(model.cross):
+        total = total + numerics.ordered_matvec(model.cross, recurrent.history.ravel())
+    return numerics.clip(total, FORECAST_CLIP)
+
+
+def advance(
+    model: Model,
+    value: Float32,
+    mask: Float32,
+    recurrent: Recurrent,
+    held_open: Float32,
+    phase: tiers.Phase,
+) -> tuple[Traces, Recurrent]:
+    """Run the graph once and blend the state; no decision is taken here."""
+    mu = forecast(model, recurrent)
+    # A free run ignores every gated reading, exogenous ones stay known.
+    used = mask * (_ONE - model.gated) if phase is tiers.Phase.FREE_RUN else mask
+    inputs = graph_inputs(model, value, mask, used, mu, recurrent, held_open)
+    outputs = model.graph(inputs)
+    # Without a gate every usable reading is trusted; without a GRU nothing is corrected.
+    gate, doubt = used, np.zeros_like(used)
+    if model.graph.gated:
+        gate, doubt = outputs["gate_next"], outputs["doubt"]
+    correction = outputs["correction"] if recurrent.hidden else recurrent.correction
+    trusted = mu + gate * (used * numerics.clip(value - mu, INNOVATION_CLIP))
+    hidden = tuple(
+        outputs[f"candidate_{i}"] + outputs[f"update_{i}"] * (h - outputs[f"candidate_{i}"])
+        for i, h in enumerate(recurrent.hidden)
+    )
+    following = Recurrent(
+        history=np.concatenate([trusted[np.newaxis], recurrent.history[:-1]]),
+        hidden=hidden,
+        gate=gate,
+        correction=correction,
+        value=value,
+        mask=mask,
+    )
+    innovation = mask * (value - mu)
+    parts, terms = score.score_parts(innovation, value, doubt, mask, model.score)
+    traces = Traces(value, mask, mu, gate, trusted, doubt, parts, terms, hidden, inputs, outputs)
+    return traces, following
+
+
+def graph_inputs(
+    model: Model,
+    value: Float32,
+    mask: Float32,
+    used: Float32,
+    mu: Float32,
+    recurrent: Recurrent,
+    held_open: Float32,
+) -> dict[str, Float32]:
+    """The graph's named inputs, float32 [n] each. `used` is the mask the gate may work with."""
+    scale = model.innovation_scale
+    evidence = used * numerics.clip((value - mu) / scale, EVIDENCE_CLIP) / EVIDENCE_CLIP
+    moved = numerics.clip((value - recurrent.value) / scale, EVIDENCE_CLIP)
+    inputs = {
+        "innovation": used * numerics.clip(value - mu, GRAPH_INNOVATION_CLIP),
+        "forecast": numerics.clip(mu, GRAPH_FORECAST_CLIP),
+        "evidence": evidence,
+        "magnitude": np.abs(evidence),
+        "difference": used * recurrent.mask * moved / EVIDENCE_CLIP,
+        "mask": used,
+        "guarded": used * model.gated * (_ONE - held_open),
+        "gate": recurrent.gate,
+    }
+    for layer, hidden in enumerate(recurrent.hidden):
+        inputs[f"state_{layer}"] = hidden
+    return inputs
+
+
+def _update_alarm(model: Model, total: float, state: State) -> AlarmState:
+    """The next alarm state: nothing is raised while warming up, nothing cleared in tier 2."""
+    rule = model.manifest.alarm
+    threshold = model.manifest.thresholds[model.graph.kernel_id]
+    following = update_alarm(
+        total, threshold.value, threshold.clear, rule.m, rule.n, rule.clear_after, state.alarm
+    )
+    if state.tiers.warmup > 0:
+        return replace(following, active=following.active and state.alarm.active)
+    latched = tiers.tier_of(state.tiers) == 2 and state.alarm.active
+    return replace(following, active=following.active or latched)
+
+
+def saturated_share(model: Model, hidden: tuple[Float32, ...]) -> float:
+    """Share of the state's units at the edge of their int8 range."""
+    units = sum(len(h) for h in hidden)
+    edges = [
+        np.count_nonzero((h <= low) | (h >= high))
+        for h, (low, high) in zip(hidden, model.state_limits, strict=True)
+    ]
+    return sum(edges) / units if units else 0.0
+
+
+def _observe(
+    model: Model, traces: Traces, before: Recurrent, after: Recurrent
+) -> tiers.Observation:
+    pairs = zip(before.hidden, after.hidden, strict=True)
+    return tiers.Observation(
+        mask=traces.mask,
+        gate=traces.gate,
+        innovation=np.minimum(
+            np.abs(traces.value - traces.forecast) / model.innovation_scale, EVIDENCE_CLIP
+        ),
+        watched=model.watched,
+        gated=model.gated,
+        saturated=saturated_share(model, after.hidden),
+        moved=not after.hidden or any(not np.array_equal(a, b) for a, b in pairs),
+        input_moved=not np.array_equal(before.value, after.value),
+    )

@@ -1,0 +1,202 @@
+"""Tiers 1 and 2: what the runtime may observe going wrong, and the bounded way back.
+
+Tier 1 trusts the gate. When the gate can no longer be right (a channel closed for too long, half of
+them closed, a verdict that contradicts the evidence, most readings missing), tier 2 lets the
+recurrent unit run on its own forecasts for a bounded time and then holds the gate open until the
+state has found the signal again. If that does not help, the state is reset; if that does not help
+either, or the state is visibly broken, the model is distrusted and tier 3 answers.
+
+Without these bounds a gate that has closed on a new operating point never opens again.
+"""
+
+import enum
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edge_runtime.bundle.manifest import Tiers
+from edge_runtime.record import Float32
+
+CLOSED_BELOW = np.float32(0.5)
+TINY_INNOVATION = np.float32(0.5)  # in units of the innovation scale
+HUGE_INNOVATION = np.float32(8.0)
+RESYNCS_BEFORE_RESET = 2
+RETURNS_PER_HOUR = 3
+
+
+class Phase(enum.Enum):
+    """Who drives the recurrent state right now."""
+
+    GATE = "gate"
+    FREE_RUN = "free run"
+    RESYNC = "re-synchronising"
+
+
+@dataclass(frozen=True)
+class TierState:
+    """Counters of the tiers; the vectors are float32 [channels]."""
+
+    closed: Float32
+    contradicted: Float32
+    forced: Float32  # samples for which a single channel's gate is still held open
+    phase: Phase = Phase.GATE
+    left: int = 0  # samples left of the phase
+    lost: int = 0  # samples in a row with half the channels closed
+    blind: bool = False  # without readings beyond the bound of a free run
+    warmup: int = 0  # samples until the state has settled
+    frozen: int = 0
+    distrusted: bool = False
+    agreed: int = 0
+    resyncs: tuple[int, ...] = ()
+    resets: tuple[int, ...] = ()
+    returns: tuple[int, ...] = ()
+    index: int = 0  # samples seen
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one step showed. Vectors are [channels]; innovation in units of its scale, |e| <= 8."""
+
+    mask: Float32
+    gate: Float32
+    innovation: Float32
+    watched: Float32  # 0 for exogenous channels
+    gated: Float32  # 1 where the gate decides: watched channels of a model that has a gate
+    saturated: float  # share of the state at the edge of its range
+    moved: bool  # the state changed
+    input_moved: bool
+
+
+def initial_tiers(channels: int, warmup: int) -> TierState:
+    """Before the first sample: the state has to settle first."""
+    zero = np.zeros(channels, np.float32)
+    return TierState(zero, zero, zero, warmup=warmup)
+
+
+def held_open(state: TierState) -> Float32:
+    """1 where the gate must be held open in the coming step."""
+    if state.phase is Phase.RESYNC:
+        return np.ones_like(state.forced)
+    return (state.forced > 0).astype(np.float32)
+
+
+def tier_of(state: TierState) -> int:
+    """The tier that vouches for a record made in `state`."""
+    if state.distrusted or state.warmup > 0 or state.blind:
+        return 3
+    if state.phase is not Phase.GATE or bool((state.forced > 0).any()):
+        return 2
+    return 1
+
+
+def observe(state: TierState, seen: Observation, bounds: Tiers) -> tuple[TierState, bool]:
+    """The state for the next sample, and whether the recurrent state must be reset now."""
+    state = replace(
+        state,
+        index=state.index + 1,
+        warmup=max(state.warmup - 1, 0),
+        forced=np.maximum(state.forced - 1, np.float32(0)),
+    )
+    frozen = state.frozen + 1 if seen.input_moved and not seen.moved else 0
+    if seen.saturated > bounds.saturated_limit or frozen >= bounds.frozen_limit:
+        return distrust(state, bounds), True
+    state = replace(state, frozen=frozen)
+    mostly_masked = _share(1 - seen.mask, seen.watched) > 0.5
+    if state.phase is Phase.GATE:
+        return _gate_phase(state, seen, bounds, mostly_masked)
+    if state.phase is Phase.FREE_RUN:
+        return _free_run_phase(state, bounds, mostly_masked), False
+    if mostly_masked:
+        # Nothing to synchronise with: the free run goes on, beyond its bound.
+        return replace(state, blind=True), False
+    left = state.left - 1
+    if left > 0:
+        return replace(state, left=left, blind=False), False
+    return replace(_settled(state), resyncs=(*state.resyncs, state.index)), False
+
+
+def agree(state: TierState, same_verdict: bool, bounds: Tiers) -> TierState:
+    """While distrusted: count samples on which model and fallback say the same, and return."""
+    if not state.distrusted or state.warmup > 0:
+        return state
+    agreed = state.agreed + 1 if same_verdict else 0
+    recent = _recent(state.returns, state.index, bounds.hour)
+    if agreed < bounds.agree or len(recent) >= RETURNS_PER_HOUR:
+        return replace(state, agreed=agreed)
+    return replace(
+        state, distrusted=False, agreed=0, resyncs=(), resets=(), returns=(*recent, state.index)
+    )
+
+
+def distrust(state: TierState, bounds: Tiers) -> TierState:
+    """Hand over to tier 3; the model goes on in the shadow from a fresh state."""
+    return replace(_settled(state), distrusted=True, agreed=0, frozen=0, warmup=bounds.warmup)
+
+
+def restart(state: TierState, bounds: Tiers) -> TierState:
+    """The recurrent state was forgotten from outside: settle anew, but forget no failure."""
+    return replace(_settled(state), frozen=0, warmup=bounds.warmup)
+
+
+def _gate_phase(
+    state: TierState, seen: Observation, bounds: Tiers, mostly_masked: bool
+) -> tuple[TierState, bool]:
+    shut = seen.gated * seen.mask * (seen.gate < CLOSED_BELOW)
+    closed = np.where(shut > 0, state.closed + 1, np.maximum(state.closed - 2, 0))
+    wrong = shut * (seen.innovation < TINY_INNOVATION) + seen.gated * seen.mask * (1 - shut) * (
+        seen.innovation >= HUGE_INNOVATION
+    )
+    # While we hold a gate open ourselves, being open is no verdict of its own.
+    contradicted = np.where((wrong > 0) & (state.forced == 0), state.contradicted + 1, 0)
+    lost = state.lost + 1 if _share(shut, seen.gated) >= 0.5 else 0
+    if mostly_masked or lost >= bounds.lost_limit:
+        return _lose(state, bounds)
+    reopen = (closed >= bounds.closed_limit) | (contradicted >= bounds.contradiction_limit)
+    return replace(
+        state,
+        closed=np.where(reopen, 0, closed).astype(np.float32),
+        contradicted=np.where(reopen, 0, contradicted).astype(np.float32),
+        forced=np.where(reopen, bounds.resync_channel, state.forced).astype(np.float32),
+        lost=lost,
+    ), False
+
+
+def _lose(state: TierState, bounds: Tiers) -> tuple[TierState, bool]:
+    """Free run first; reset after two re-synchronisations in the window; then distrust."""
+    recent = _recent(state.resyncs, state.index, bounds.window)
+    if len(recent) < RESYNCS_BEFORE_RESET:
+        fresh = _settled(state)
+        return replace(
+            fresh, phase=Phase.FREE_RUN, left=bounds.free_run_limit, resyncs=recent
+        ), False
+    resets = _recent(state.resets, state.index, bounds.window)
+    if resets:
+        return distrust(state, bounds), True
+    fresh = replace(_settled(state), resyncs=(), resets=(state.index,), warmup=bounds.warmup)
+    return fresh, True
+
+
+def _free_run_phase(state: TierState, bounds: Tiers, mostly_masked: bool) -> TierState:
+    left = max(state.left - 1, 0)
+    if mostly_masked:
+        return replace(state, left=left, blind=left == 0)
+    if left > 0:
+        return replace(state, left=left)
+    return replace(state, phase=Phase.RESYNC, left=bounds.resync_all, blind=False)
+
+
+def _settled(state: TierState) -> TierState:
+    zero = np.zeros_like(state.closed)
+    return replace(
+        state, closed=zero, contradicted=zero, forced=zero, phase=Phase.GATE, left=0, lost=0,
+        blind=False,
+    )  # fmt: skip
+
+
+def _share(members: Float32, of: Float32) -> float:
+    total = float(of.sum())
+    return float((members * of).sum()) / total if total else 0.0
+
+
+def _recent(events: tuple[int, ...], now: int, window: int) -> tuple[int, ...]:
+    return tuple(event for event in events if now - event < window)

@@ -1,0 +1,260 @@
+"""Symptoms: what each channel's fault has looked like over the last samples, as decaying sums.
+
+Without an alarm the sums forget within some 16 samples, long enough to still know a short spike
+when the debounced alarm rises; during an alarm they remember some 128. A sample counts for a
+channel as far as that channel's fault f stands out, so that the sums describe the fault and not
+the calm around it.
+"""
+
+import enum
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime import numerics
+from edge_runtime.diagnosis.contribution import (
+    VIEWS,
+    ContributionConstants,
+    Contributions,
+    Scalar,
+    contributions,
+    without,
+)
+from edge_runtime.record import Float32
+
+Bools = npt.NDArray[np.bool_]
+
+READING_CLIP = np.float32(16)
+KEEP_CALM, KEEP_ALARM = np.float32(15 / 16), np.float32(127 / 128)
+# A missing or repeated sample weighs as much as a reading ten deviations off.
+MISSING_WORTH = np.float32(100)
+_NOTICED = np.float32(0.5)  # of the clean 99 % quantile of what a channel explains
+_CLEAR_FAULT = np.float32(4)  # squared deviations at which a sample counts half
+_SMALL_SHARE = np.float32(1 / 16)  # of the squared peak, likewise
+_DWARFED = np.float32(16)  # times the squared peak so far
+_MOVE_GAIN = np.float32(4)
+_ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+
+
+class Sum(enum.IntEnum):
+    """Rows of `SymptomState.sums`; ages are in samples, f is the fault, x the expected reading.
+
+    The first nine are what a sample adds while its age is 0; an older one adds to the ages, too.
+    """
+
+    COUNT = 0
+    FAULT = 1
+    FAULT2 = 2
+    EXPECTED = 3
+    EXPECTED2 = 4
+    EXPECTED_FAULT = 5
+    MOVE = 6  # log of the squared change of the reading
+    JUMP = 7  # log of the squared change of f
+    SPREAD = 8  # log of the squared distance of f from its mean so far
+    AGE = 9
+    AGE_FAULT = 10
+    AGE2 = 11
+    EXPLAINED = 12
+    OTHER_FAULT = 13  # f of this channel without the most suspicious one
+    OTHER_EXPLAINED = 14
+    MISSING = 15
+
+
+class Peak(enum.IntEnum):
+    """Rows of `SymptomState.peaks`, largest squares of the last samples."""
+
+    FAULT = 0
+    JUMP_OUT = 1  # change of f away from zero
+    JUMP_BACK = 2
+    OTHER_FAULT = 3
+
+
+@dataclass(frozen=True)
+class SymptomConstants:
+    """How the contributions vary on clean rows; vectors are [n channels]."""
+
+    contribution: ContributionConstants
+    explained_mean: Float32
+    explained_high: Float32  # 99 % quantile
+    distance_mean: np.float32
+    move_mean: Float32  # mean squared change of the reading
+    jump_mean: Float32  # mean squared change of f
+    persistence: Float32  # variance of a sum of f over samples, in that of independent ones
+    longest_repeat: Float32  # samples for which a clean reading may stay the same
+    blameable: Float32  # 0 for exogenous channels
+    log_table: Float32
+
+
+@dataclass(frozen=True)
+class SymptomState:
+    """Memory of the symptoms. reading, fault, repeats, started: [n channels]."""
+
+    reading: Float32
+    averages: Float32  # [2, n], the fast and the slow one
+    fault: Float32
+    repeats: Float32
+    started: Float32  # 1 once a reading has been seen
+    sums: Float32  # [len(Sum), n]
+    peaks: Float32  # [len(Peak), n]
+    seen: Scalar  # how many samples stood out at all
+    age: Scalar  # how many samples the sums are about
+    distance: Scalar
+
+
+def initial_symptoms(channels: int) -> SymptomState:
+    """The state before the first sample."""
+    zero = np.zeros(channels, np.float32)
+    averages = np.zeros((VIEWS - 1, channels), np.float32)
+    sums = np.zeros((len(Sum), channels), np.float32)
+    peaks = np.zeros((len(Peak), channels), np.float32)
+    return SymptomState(zero, averages, zero, zero, zero, sums, peaks, _ZERO, _ZERO, _ZERO)
+
+
+def observe(
+    reading: Float32,
+    present: Float32,
+    alarm: bool | Bools,
+    state: SymptomState,
+    constants: SymptomConstants,
+) -> SymptomState:
+    """The state after one sample.
+
+    reading: [n] standardised, finite, rejected readings included. present: 1 where there was a
+    reading at all; elsewhere the last one is held. alarm: whether the alarm is on. In a batch
+    (`edge_runtime.diagnosis.contribution`) everything has a last axis, the alarm too.
+    """
+    arrived = present > 0
+    x = np.where(arrived, numerics.clip(reading, READING_CLIP), state.reading)
+    if not state.started.all():
+        state = _begun(x, arrived, state)
+    averages = state.averages + constants.contribution.smoothing[:, np.newaxis] * (
+        x - state.averages
+    )
+    found = contributions(x, averages, constants.contribution)
+    excess = (found.explained / constants.explained_high).max(axis=0)
+    excess = np.maximum(excess - _NOTICED, _ZERO)
+    weight = excess / (excess + _NOTICED)
+    keep = _keep(alarm)
+    square = found.fault * found.fault
+    move = x - state.reading
+    jump = found.fault - state.fault
+    jump = jump * jump / constants.jump_mean * state.started
+    sums = _aged(state.sums, keep)
+    sums[: Sum.EXPLAINED] *= _relevance(square, state.peaks)
+    sums[: Sum.AGE] += _news(x, move, jump, present, found.fault, square, sums, state, constants)
+    other_fault = np.zeros_like(x)
+    if np.any(weight):
+        left = _others(found, state, constants)
+        other_fault = left.fault
+        worth = np.array([found.explained, left.fault, left.explained])
+        sums[Sum.EXPLAINED : Sum.MISSING] += weight * worth
+    sums[Sum.MISSING] += _ONE - present
+    out = jump * (square > state.fault * state.fault)
+    latest = np.array([square, out, jump - out, weight * (other_fault * other_fault)])
+    return SymptomState(
+        reading=x,
+        averages=averages,
+        fault=found.fault,
+        repeats=_repeats(move, arrived, keep, state, constants),
+        started=np.maximum(state.started, present),
+        sums=sums,
+        peaks=np.maximum(keep * state.peaks, latest * present),
+        seen=keep * state.seen + weight,
+        age=keep * state.age + _ONE,
+        distance=keep * state.distance + weight * found.distance,
+    )
+
+
+def suspicion(state: SymptomState, constants: SymptomConstants) -> Float32:
+    """[n channels]: how much of what stood out each channel explains, missing readings included."""
+    explained = state.sums[Sum.EXPLAINED] - state.seen * constants.explained_mean
+    stuck = np.maximum(state.repeats - constants.longest_repeat, _ZERO)
+    absent = MISSING_WORTH * (state.sums[Sum.MISSING] + stuck)
+    total: Float32 = (np.maximum(explained, _ZERO) + absent) * constants.blameable
+    return total
+
+
+def _begun(x: Float32, arrived: Bools, state: SymptomState) -> SymptomState:
+    """As if channels that were never read had always stood at `x`; their repeats start here."""
+    fresh = state.started == 0
+    return replace(
+        state,
+        reading=np.where(fresh, x, state.reading),
+        averages=np.where(fresh, x, state.averages),
+        repeats=np.where(fresh & arrived, -_ONE, state.repeats),
+    )
+
+
+def _others(
+    found: Contributions, state: SymptomState, constants: SymptomConstants
+) -> Contributions:
+    """The contributions of all channels once the most suspicious one is left out."""
+    now = suspicion(state, constants) + found.explained * constants.blameable
+    return without(now.argmax(axis=0), found, constants.contribution)
+
+
+def _keep(alarm: bool | Bools) -> Scalar:
+    if isinstance(alarm, np.ndarray):
+        return np.where(alarm, KEEP_ALARM, KEEP_CALM)
+    return KEEP_ALARM if alarm else KEEP_CALM
+
+
+def _relevance(square: Float32, peaks: Float32) -> Float32:
+    """How far the past still matters: a fault that dwarfs it starts the sums anew."""
+    known = _DWARFED * (peaks[Peak.FAULT] + _ONE)
+    relevance: Float32 = np.minimum(known / np.maximum(square, _ONE), _ONE)
+    return relevance
+
+
+def _aged(sums: Float32, keep: Scalar) -> Float32:
+    """All samples become one sample older, and weigh less."""
+    aged = sums.copy()
+    aged[Sum.AGE2] += _TWO * sums[Sum.AGE] + sums[Sum.COUNT]
+    aged[Sum.AGE : Sum.AGE2] += sums[: Sum.FAULT2]
+    aged *= keep
+    return aged
+
+
+def _news(
+    x: Float32,
+    move: Float32,
+    jump: Float32,
+    present: Float32,
+    fault: Float32,
+    square: Float32,
+    sums: Float32,
+    state: SymptomState,
+    constants: SymptomConstants,
+) -> Float32:
+    """[9, n]: what this sample adds to the sums of each channel's own fault; its age is 0."""
+    peak = state.peaks[Peak.FAULT]
+    weight = present * (square / (square + _CLEAR_FAULT + _SMALL_SHARE * peak))
+    expected = x / constants.contribution.deviation - fault
+    count = sums[Sum.COUNT]
+    off = (fault - sums[Sum.FAULT] / np.maximum(count, _HALF)) * (count > _HALF)
+    squares = np.array([_MOVE_GAIN * (move * move / constants.move_mean), jump, off * off])
+    added = np.empty((Sum.AGE, *x.shape), np.float32)
+    added[Sum.COUNT] = _ONE
+    added[Sum.FAULT] = fault
+    added[Sum.FAULT2] = square
+    added[Sum.EXPECTED] = expected
+    added[Sum.EXPECTED2] = expected * expected
+    added[Sum.EXPECTED_FAULT] = expected * fault
+    added[Sum.MOVE :] = numerics.table_log(_ONE + squares, constants.log_table)
+    added *= weight
+    return added
+
+
+def _repeats(
+    move: Float32,
+    arrived: Bools,
+    keep: Scalar,
+    state: SymptomState,
+    constants: SymptomConstants,
+) -> Float32:
+    """Samples in a row with one and the same reading; a long row is forgotten slowly."""
+    after = keep * state.repeats * (state.repeats > constants.longest_repeat)
+    moved = np.where(move == 0, state.repeats + _ONE, after)
+    repeats: Float32 = np.where(arrived, moved, state.repeats)
+    return repeats

@@ -1,0 +1,1 @@
+"""The sinks' room: where records go."""

@@ -1,0 +1,1 @@
+"""The sources' room: where samples come from, and what may be wrong with them."""

@@ -1,0 +1,119 @@
+"""Faults on demand, to see for oneself what the tiers do about them.
+
+`hang@1200` and `crash@2400` break the inference process at that sample. `nan:CHANNEL@300+50`,
+`stuck:CHANNEL@300+50` and `level:CHANNEL@300+50*AMOUNT` spoil a sensor from sample 300 for 50
+samples: no reading, the reading of the first sample all the time, or AMOUNT (raw units) added.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from edge_runtime.errors import GruardError
+from edge_runtime.record import Float32
+from edge_runtime.supervision.wire import Fault
+
+FORMS = (
+    "hang@INDEX, crash@INDEX, nan:CHANNEL@START+COUNT, stuck:CHANNEL@START+COUNT, "
+    "level:CHANNEL@START+COUNT*AMOUNT"
+)
+_PROCESS = re.compile(r"(?P<kind>hang|crash)@(?P<index>\d+)", re.ASCII)
+_SENSOR = re.compile(
+    r"(?P<kind>nan|stuck|level):(?P<channel>.+)@(?P<start>\d+)\+(?P<count>\d+)"
+    r"(?:\*(?P<amount>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?))?",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class ProcessFault:
+    """The inference process breaks down at sample `index`."""
+
+    kind: Fault
+    index: int
+
+
+@dataclass(frozen=True)
+class SensorFault:
+    """A channel (its position) is spoilt for `count` samples from `start`; amount in raw units."""
+
+    kind: Literal["nan", "stuck", "level"]
+    channel: int
+    start: int
+    count: int
+    amount: float
+    text: str
+
+    def covers(self, index: int) -> bool:
+        """Whether the sample at `index` is spoilt."""
+        return self.start <= index < self.start + self.count
+
+
+class Injections:
+    """All faults of a run; remembers what a stuck sensor is stuck at."""
+
+    def __init__(self, process: Sequence[ProcessFault], sensors: Sequence[SensorFault]) -> None:
+        self._process = {fault.index: fault.kind for fault in process}
+        self._sensors = tuple(sensors)
+        self._held: dict[SensorFault, float] = {}
+
+    def process_fault(self, index: int) -> Fault | None:
+        """What breaks the inference process at this sample, if anything does."""
+        return self._process.get(index)
+
+    def starting(self, index: int) -> list[str]:
+        """The sensor faults that start at this sample, as the user wrote them."""
+        return [fault.text for fault in self._sensors if fault.start == index]
+
+    def spoil(self, index: int, values: Float32) -> Float32:
+        """The values with every fault of this sample applied; the argument stays as it is."""
+        active = [fault for fault in self._sensors if fault.covers(index)]
+        if not active:
+            return values
+        spoilt = values.copy()
+        for fault in active:
+            spoilt[fault.channel] = self._reading(fault, float(spoilt[fault.channel]))
+        return spoilt
+
+    def _reading(self, fault: SensorFault, true: float) -> float:
+        if fault.kind == "nan":
+            return np.nan
+        if fault.kind == "level":
+            return true + fault.amount
+        return self._held.setdefault(fault, true)
+
+
+def parse_injections(text: str, channels: Sequence[str]) -> Injections:
+    """Read a comma-separated list of faults; GruardError names the piece that is wrong."""
+    process: list[ProcessFault] = []
+    sensors: list[SensorFault] = []
+    for piece in filter(None, (part.strip() for part in text.split(","))):
+        if match := _PROCESS.fullmatch(piece):
+            kind: Fault = "hang" if match["kind"] == "hang" else "crash"
+            process.append(ProcessFault(kind, int(match["index"])))
+        else:
+            sensors.append(_sensor_fault(piece, channels))
+    return Injections(process, sensors)
+
+
+def _sensor_fault(piece: str, channels: Sequence[str]) -> SensorFault:
+    match = _SENSOR.fullmatch(piece)
+    if not match or (match["kind"] == "level") != (match["amount"] is not None):
+        raise GruardError(f"--inject: cannot read '{piece}'; the forms are {FORMS}")
+    if match["channel"] not in channels:
+        raise GruardError(
+            f"--inject: '{piece}' names no channel of this bundle; "
+            f"the channels are {', '.join(channels)}"
+        )
+    kind: Literal["nan", "stuck", "level"] = match["kind"]  # type: ignore[assignment]
+    return SensorFault(
+        kind,
+        list(channels).index(match["channel"]),
+        int(match["start"]),
+        int(match["count"]),
+        float(match["amount"] or 0.0),
+        piece,
+    )

@@ -1,0 +1,121 @@
+"""The inference process: samples come in over a pipe, one record each goes out.
+
+It is a process of its own so that a hang or a crash in native code costs a restart, not the
+output. Run by the supervisor as `python -m edge_runtime.supervision.worker`.
+"""
+
+import argparse
+import ctypes
+import faulthandler
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from edge_runtime.errors import GruardError
+from edge_runtime.record import Record, Sample
+from edge_runtime.supervision import wire
+
+EXIT_FAILED = 3
+"""The worker could not load or run the model; its last reply said why."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Stepper(Protocol):
+    """The part of a detector that the worker needs once it is loaded."""
+
+    def step(self, sample: Sample) -> Record:
+        """The record of one sample."""
+
+    def reset(self) -> None:
+        """Forget the recurrent state."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Load the bundle, prove it by its golden vectors, then answer until the pipe closes."""
+    started = time.monotonic()
+    options = _parser().parse_args(arguments)
+    become_worker()
+    try:
+        detector, kernel = _load(options.bundle, options.allow_failed, options.kernel)
+        wire.send(options.reply_fd, wire.Hello(kernel, time.monotonic() - started))
+        return serve(detector, options.request_fd, options.reply_fd)
+    except BrokenPipeError:
+        return 0  # the supervisor is gone, so nobody needs an answer
+    except Exception as error:
+        # This is the end of the process: whatever it was, the supervisor must learn of it.
+        told = str(error) if isinstance(error, GruardError) else f"{type(error).__name__}: {error}"
+        wire.send(options.reply_fd, wire.Failure(told))
+        return EXIT_FAILED
+
+
+def become_worker() -> None:
+    """Set this process up so that only its supervisor decides when it ends."""
+    faulthandler.enable()  # a SIGABRT shows where it hung
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C and systemd's SIGTERM reach the whole
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # group; the supervisor stops us in good order
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no core dumps on an SD card
+    # A hung worker cannot notice that its pipe closed, so the kernel has to end it.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def serve(detector: Stepper, request_fd: int, reply_fd: int) -> int:
+    """Answer requests until STOP or the end of the pipe; the exit code.
+
+    Raises BrokenPipeError when the supervisor is gone and WireError on garbage.
+    """
+    for message in wire.receive(request_fd):
+        match message:
+            case Sample():
+                try:
+                    record = detector.step(message)
+                except Exception as error:
+                    # Whatever the interpreter raises, the state behind it can't be trusted now.
+                    reason = f"sample {message.index}: {type(error).__name__}: {error}"
+                    wire.send(reply_fd, wire.Failure(reason))
+                    return EXIT_FAILED
+                wire.send(reply_fd, record)
+            case wire.Reset():
+                detector.reset()
+            case wire.Inject(kind):
+                _break_down(kind)
+            case wire.Stop():
+                return 0
+            case _:
+                raise wire.WireError(f"{type(message).__name__} is not a request")
+    return 0
+
+
+def _break_down(kind: wire.Fault) -> NoReturn:
+    if kind == "crash":
+        os.abort()
+    while True:  # a real hang, as a wedged driver or a dead-locked library would be
+        pass
+
+
+def _load(bundle_path: Path, allow_failed: bool, kernel: str | None) -> tuple[Stepper, str]:
+    from edge_runtime.bundle.reader import read_bundle
+    from edge_runtime.detector.detector import Detector
+
+    detector = Detector(read_bundle(bundle_path, allow_failed=allow_failed), kernel)
+    detector.self_test()
+    return detector, detector.graph.kernel_id
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edge_runtime.supervision.worker", description=__doc__)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--allow-failed", action="store_true")
+    parser.add_argument("--kernel")
+    parser.add_argument("--request-fd", type=int, required=True)
+    parser.add_argument("--reply-fd", type=int, required=True)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

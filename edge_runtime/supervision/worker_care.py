@@ -1,0 +1,139 @@
+"""Keeps an inference process in service: the policy decides, the process handle does."""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from edge_runtime.record import Flag, Record, Sample
+from edge_runtime.supervision import wire
+from edge_runtime.supervision.policy import BACK_OFF, LOAD_LIMIT, Phase, WorkerPolicy
+from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess
+
+
+class WorkerCare:
+    """A worker that comes back by itself, as often as the policy allows.
+
+    deadline: seconds for one answer; clock: monotonic seconds; log: takes one line per event.
+    late: whether the last `ask` ran into the deadline.
+    No method raises for a broken worker. `ask` only remembers that it broke; `recover` acts.
+    """
+
+    def __init__(
+        self,
+        process: WorkerProcess,
+        deadline: float,
+        clock: Callable[[], float],
+        log: Callable[[str], None],
+    ) -> None:
+        self.late = False
+        self._process = process
+        self._deadline = deadline
+        self._clock = clock
+        self._log = log
+        self._policy = WorkerPolicy()
+        self._trouble: str | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """What the worker is good for at the moment."""
+        return self._policy.phase
+
+    @property
+    def restarts(self) -> int:
+        """How often the worker was restarted so far."""
+        return self._policy.restarts
+
+    def await_first(self) -> None:
+        """Start the first worker and give it time to load, so that it can answer sample 0."""
+        self._start()
+        self._welcome(fresh=True, timeout=LOAD_LIMIT)
+
+    def tend(self, fresh: bool) -> None:
+        """Do what is due before a sample, without waiting; `fresh` before the very first one."""
+        if self._policy.start_due(self._clock()):
+            self._start()
+        self._welcome(fresh)
+        if self._policy.load_overdue(self._clock()):
+            self._fail(f"did not load within {LOAD_LIMIT:g} s")
+
+    def ask(self, sample: Sample) -> Record | None:
+        """The model's answer, None when there is no model or it did not answer in time."""
+        self.late = False
+        if not self._policy.asking:
+            return None
+        try:
+            record = self._process.ask(sample, self._deadline)
+        except WorkerGoneError as gone:
+            self._trouble = str(gone)
+            return None
+        if record is not None:
+            self._policy.answered()
+            return record
+        self.late = True
+        if self._policy.missed():
+            self._trouble = f"does not answer within {self._deadline:g} s"
+        return None
+
+    def takes_over(self, answer: Record, shadow: Record) -> bool:
+        """Judge an answer of a worker on probation against the fallback's."""
+        settled = not answer.flags & (Flag.WARMUP | Flag.FALLBACK)
+        if not self._policy.shadowed(self._clock(), settled, answer.alarm == shadow.alarm):
+            return False
+        self._log(f"sample {answer.index}: the model answers again")
+        return True
+
+    def recover(self) -> None:
+        """End a worker that broke during `ask`, and start the next one if that is due now."""
+        if self._trouble is not None:
+            self._fail(self._trouble)
+            self._trouble = None
+            if self._policy.start_due(self._clock()):
+                self._start()
+
+    def inject(self, kind: wire.Fault) -> bool:
+        """Break the worker for a demonstration; False when none is being asked."""
+        if self._policy.asking:
+            self._send(wire.Inject(kind))
+        return self._policy.asking
+
+    def reset(self) -> None:
+        """Let the model start afresh, with flagged warm-up records."""
+        if self._policy.asking:
+            self._send(wire.Reset())
+
+    def stop(self) -> None:
+        """End the worker in good order; no more of it is needed."""
+        self._process.stop()
+
+    def _send(self, message: wire.Reset | wire.Inject) -> None:
+        with suppress(WorkerGoneError):  # the next `ask` will meet the same trouble and act on it
+            self._process.send(message)
+
+    def _start(self) -> None:
+        self._policy.started(self._clock())
+        try:
+            self._process.start()
+        except WorkerGoneError as gone:
+            self._fail(str(gone))
+
+    def _welcome(self, fresh: bool, timeout: float = 0.0) -> None:
+        if self.phase is not Phase.LOADING:
+            return
+        try:
+            hello = self._process.poll_ready(timeout)
+        except WorkerGoneError as gone:
+            self._fail(str(gone))
+            return
+        if hello is not None:
+            self._policy.ready(fresh)
+            if not fresh:
+                self.reset()  # so that its records are flagged until its state has settled
+            self._log(f"model loaded in {hello.load_seconds:.1f} s on {hello.kernel}")
+
+    def _fail(self, reason: str) -> None:
+        self._process.kill()
+        self._policy.failed(self._clock())
+        if self.phase is Phase.GIVEN_UP:
+            then = f"restarted {len(BACK_OFF)} times already: the fallback stays"
+        else:
+            then = "the fallback answers until it is back"
+        self._log(f"the inference process {reason}; {then}")

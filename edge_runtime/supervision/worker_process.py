@@ -1,0 +1,202 @@
+"""The supervisor's handle on its inference process: start, ask with a deadline, end for certain."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from edge_runtime.record import Record, Sample
+from edge_runtime.supervision import wire
+
+GRACE = 0.5
+"""Seconds a worker has to end by itself, or to print its stacks, before SIGKILL."""
+
+_STDERR = 2
+_CHUNK = 65536
+_BACKLOG = 1 << 20  # bytes of requests a worker may leave unread
+
+
+class WorkerGoneError(Exception):
+    """The worker ended, closed its pipe or talks garbage; its text says which."""
+
+
+def worker_command(
+    bundle: Path, allow_failed: bool = False, kernel: str | None = None
+) -> tuple[str, ...]:
+    """The command line of the real worker for a bundle."""
+    command = [sys.executable, "-m", "edge_runtime.supervision.worker", "--bundle", str(bundle)]
+    command += ["--kernel", kernel] if kernel else []
+    command += ["--allow-failed"] if allow_failed else []
+    return tuple(command)
+
+
+class WorkerProcess:
+    """One inference process at a time, behind two pipes.
+
+    command: what to run; `--request-fd N --reply-fd M` are appended.
+    clock: monotonic seconds; measures the deadline while replies to older samples arrive.
+    Every method that talks raises WorkerGoneError when there is nobody to talk to.
+    """
+
+    def __init__(self, command: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._command = tuple(command)
+        self._clock = clock
+        self._process: subprocess.Popen[bytes] | None = None
+        self._request_fd = self._reply_fd = -1
+        self._frames = wire.FrameBuffer()
+        self._unsent = bytearray()
+        self.hello: wire.Hello | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running worker, None when there is none."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start a new process; it answers after its HELLO. Raises WorkerGoneError if it cannot."""
+        assert self._process is None, "the old worker must be ended first"
+        self._frames, self._unsent, self.hello = wire.FrameBuffer(), bytearray(), None
+        worker_reads, self._request_fd = os.pipe()
+        self._reply_fd, worker_writes = os.pipe()
+        os.set_blocking(self._request_fd, False)  # a hung worker must not hang its supervisor
+        fds = ("--request-fd", str(worker_reads), "--reply-fd", str(worker_writes))
+        try:
+            self._process = subprocess.Popen(
+                (*self._command, *fds),
+                stdin=subprocess.DEVNULL,
+                stdout=_STDERR,  # libraries print; stdout belongs to the records
+                pass_fds=(worker_reads, worker_writes),
+                env=_environment(),
+            )
+        except OSError as error:
+            self._close_pipes()
+            raise WorkerGoneError(f"could not be started: {error}") from error
+        finally:
+            os.close(worker_reads)
+            os.close(worker_writes)
+
+    def poll_ready(self, timeout: float = 0.0) -> wire.Hello | None:
+        """The HELLO if it has arrived within `timeout` seconds, else None."""
+        while self.hello is None and self._wait(timeout):
+            for message in self._receive():
+                if not isinstance(message, wire.Hello):
+                    raise WorkerGoneError(f"sent {type(message).__name__} before its HELLO")
+                self.hello = message
+        return self.hello
+
+    def ask(self, sample: Sample, timeout: float) -> Record | None:
+        """The record of `sample`, or None when it did not come within `timeout` seconds.
+
+        An answer that comes after that is thrown away by a later call.
+        """
+        self._queue(sample)
+        end = self._clock() + timeout
+        while (left := end - self._clock()) > 0 and self._wait(left):
+            for message in self._receive():
+                if not isinstance(message, Record) or message.index > sample.index:
+                    raise WorkerGoneError(f"sent an answer nobody asked for: {message}")
+                if message.index == sample.index:
+                    return message
+        return None
+
+    def send(self, message: wire.Reset | wire.Inject) -> None:
+        """Send a request that has no answer."""
+        self._queue(message)
+        self._flush()
+
+    def stop(self) -> None:
+        """End the worker in good order if it listens, by force if it does not."""
+        if self._process is None:
+            return
+        with suppress(WorkerGoneError):
+            self._queue(wire.Stop())
+            self._flush()
+        os.close(self._request_fd)
+        self._request_fd = -1
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the worker now: SIGABRT to see where it hangs, then SIGKILL; it is reaped."""
+        if self._process is None:
+            return
+        for number in (signal.SIGABRT, signal.SIGKILL):
+            self._process.send_signal(number)  # does nothing once it has ended
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(GRACE)
+        self._process = None
+        self._close_pipes()
+
+    def _wait(self, timeout: float) -> bool:
+        """Send what is queued until a reply can be read; False when the time is over."""
+        if self._process is None:
+            raise WorkerGoneError("is not running")
+        self._flush()
+        writing = [self._request_fd] if self._unsent else []
+        readable, writable, _ = select.select([self._reply_fd], writing, [], max(timeout, 0.0))
+        return bool(readable or writable)
+
+    def _receive(self) -> Iterator[wire.Message]:
+        if not select.select([self._reply_fd], [], [], 0)[0]:
+            return
+        data = os.read(self._reply_fd, _CHUNK)
+        if not data:
+            raise WorkerGoneError(self._obituary())
+        self._frames.feed(data)
+        try:
+            for message in self._frames.messages():
+                if isinstance(message, wire.Failure):
+                    raise WorkerGoneError(message.text)
+                yield message
+        except wire.WireError as error:
+            raise WorkerGoneError(f"talks garbage: {error}") from error
+
+    def _queue(self, message: wire.Message) -> None:
+        if self._process is None:
+            raise WorkerGoneError("is not running")
+        self._unsent += wire.encode(message)
+        if len(self._unsent) > _BACKLOG:
+            raise WorkerGoneError("does not read its requests")
+
+    def _flush(self) -> None:
+        try:
+            while self._unsent:
+                del self._unsent[: os.write(self._request_fd, self._unsent)]
+        except BlockingIOError:
+            return  # the pipe is full; the rest goes when the worker has read some
+        except BrokenPipeError:
+            # Its last words may still be in the pipe, and reading them tells more.
+            self._unsent.clear()
+
+    def _obituary(self) -> str:
+        assert self._process is not None
+        try:
+            code = self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            return "closed its pipe"
+        if code < 0:
+            return f"was ended by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
+
+    def _close_pipes(self) -> None:
+        for fd in (self._request_fd, self._reply_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._request_fd = self._reply_fd = -1
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment, with one thread per library and this package importable."""
+    package_root = str(Path(__file__).resolve().parent.parent)
+    paths = [package_root, os.environ.get("PYTHONPATH", "")]
+    return os.environ | {
+        "OPENBLAS_NUM_THREADS": "1",  # each idle pool costs megabytes, and a GRU step needs none
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
