@@ -33,7 +33,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo train convert audit validate run test test-wide lint wheel benchmark \
+.PHONY: help demo train convert audit validate run test test-wide test-arm lint wheel benchmark \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
         benchmark-tiers benchmark-calibration clean environment
 
@@ -70,6 +70,10 @@ test: $(READY) lint ## lint, types and all tests
 
 test-wide: $(READY) ## half a minute: models of shapes from all over, to int8
 	$(PY) -m pytest -m wide $(ARGS)
+
+test-arm: $(READY) ## two minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
+	$(PY) tests/arm/arm_userland.py
+	$(PY) -m pytest -m arm $(ARGS)
 
 lint: $(READY) ## lint and types only
 	$(PY) -m ruff check .

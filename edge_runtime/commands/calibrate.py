@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from edge_runtime.commands.options import kernel_option
+from edge_runtime.commands.progress import with_progress
 
 
 @click.command()
@@ -61,11 +61,7 @@ def calibrate(
             "the bundle; record the healthy machine here and give --data"
         )
     rows = rows_of_bundle(loaded) if data is None else rows_of_file(data, loaded)
-    hidden = as_json or not sys.stderr.isatty()
-    with click.progressbar(
-        scores(detector, rows), length=len(rows), file=sys.stderr, hidden=hidden
-    ) as bar:
-        found = list(bar)
+    found = list(with_progress(scores(detector, rows), len(rows), quiet=as_json))
     known = own or next(iter(loaded.manifest.thresholds.values()))
     made = calibration_from(found, loaded, wish or known.wished_per_day)
     if made.standout > LARGEST_STANDOUT:

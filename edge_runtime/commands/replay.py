@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from edge_runtime.commands.options import kernel_option
+from edge_runtime.commands.progress import with_progress
 
 if TYPE_CHECKING:
     from edge_runtime.record import Record
@@ -65,14 +66,12 @@ def replay(
     with _output(out, force) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
-        hidden = not sys.stderr.isatty()
-        with click.progressbar(range(len(values)), file=sys.stderr, hidden=hidden) as rows:
-            for index in rows:
-                arrived = perf_counter()
-                time = None if table.times is None else float(table.times[index])
-                record = detector.step(Sample(index, time, values[index]))
-                summary.add(record, perf_counter() - arrived)
-                writer.writerow(_cells(record))
+        for index in with_progress(range(len(values)), len(values)):
+            arrived = perf_counter()
+            time = None if table.times is None else float(table.times[index])
+            record = detector.step(Sample(index, time, values[index]))
+            summary.add(record, perf_counter() - arrived)
+            writer.writerow(_cells(record))
     click.echo(summary.to_json() if as_json else summary.to_text(), err=True)
 
 

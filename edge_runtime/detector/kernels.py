@@ -1,7 +1,8 @@
 """The names of the arithmetics a model can run on, and which of them this machine has.
 
 The reference is TFLite's built-in kernels without any delegate: tflite-runtime 2.14 gives the same
-bytes for the same file on x86-64, aarch64 and armv7l. The XNNPACK delegate, which newer
+bytes for the same file on x86-64, aarch64 and armv7l, for graphs that `bundle.graph_rules` lets
+through. The XNNPACK delegate, which newer
 interpreters use unless told otherwise, gives others: it is another kernel with its own threshold.
 """
 
