@@ -84,7 +84,7 @@ def ready(arm: Arm) -> None:
     arm.tree.parent.mkdir(parents=True, exist_ok=True)
     _say(f"{arm.name}: downloading Debian {SUITE} ({PACKAGES}) for {arm.debian}")
     _call(
-        ["mmdebstrap", "--quiet", "--mode=root", "--variant=extract", f"--include={PACKAGES}",
+        ["mmdebstrap", "--quiet", "--variant=extract", f"--include={PACKAGES}",
          f"--architectures={arm.debian}", SUITE, str(arm.tree), *_mirror()],
         arm,
     )  # fmt: skip
