@@ -32,6 +32,8 @@ def cli() -> None:
     python -m convert runs/pump                     RUN/bundle/pump-1.gruard, or exit code 1
     python -m convert validate pump-1.gruard        judge a bundle again
     python -m convert audit pump-1.gruard           what is in the graph
+    python -m convert keygen plant                  a key pair: plant.key, plant.pub
+    python -m convert sign pump-1.gruard --key plant.key
     python -m convert timeline day.jsonl --data day.csv --out day-report
 
     The word bundle may be left out: python -m convert RUN is python -m convert bundle RUN.
@@ -164,6 +166,40 @@ def audit(model: Path, as_json: bool) -> None:
     else:
         click.echo(audit_text(facts, found))
     sys.exit(0 if found[0].passed else 1)
+
+
+@cli.command()
+@click.argument("name", type=FOLDER)
+def keygen(name: Path) -> None:
+    """Make a key pair for signing bundles: NAME.key, which is secret, and NAME.pub.
+
+    Keep NAME.key off every device, and a copy of it where it cannot get lost.
+
+    Example: python -m convert keygen ~/.gruard/plant
+    """
+    from convert.signing import generate_keys
+
+    private, public = generate_keys(name)
+    click.echo(f"secret, for signing:  {private}")
+    click.echo(f"for every device:     {public}  (gruard run … --trusted-key {public.name})")
+
+
+@cli.command()
+@click.argument("bundle", type=FOLDER)
+@click.option("--key", required=True, type=FOLDER, help="The secret key that keygen made.")
+def sign(bundle: Path, key: Path) -> None:
+    """Sign BUNDLE, for devices that take signed bundles alone; replaces a former signature.
+
+    A bundle that a device would refuse is not signed. The signature is the 64 bytes of Ed25519 over
+    manifest.json, in manifest.sig; openssl can check it, too.
+
+    
+    Exit code 0: signed, 2: bad input.
+    Example: python -m convert sign pump-1.gruard --key ~/.gruard/plant.key
+    """
+    from convert.signing import sign_bundle
+
+    click.echo(f"signed: {sign_bundle(bundle, key)}")
 
 
 @cli.command()

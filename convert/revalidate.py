@@ -14,10 +14,10 @@ from convert.validate import LONG_STEPS, ROLLOUT_STEPS, Verdict, joined, linear_
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.calibration.calibration import Calibration
-from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.kernels import available_kernels
 from edge_runtime.detector.step import Model
 from edge_runtime.errors import GruardError
+from edge_runtime.supervision.trial import load_safely
 from train.quiet import quiet_stderr
 from train.run_folder import Run, read_run
 
@@ -95,7 +95,7 @@ def _judged(
 ) -> Verdict:
     """The verdict on one kernel; None is the reference, which has to give the golden bits too."""
     with quiet_stderr():  # XNNPACK announces itself
-        detector = Detector(bundle, kernel)
+        detector = load_safely(bundle, kernel)
     # The diagnosis changes neither score nor alarm, and would only take time.
     model = replace(detector.model, diagnosis=None)
     found = (

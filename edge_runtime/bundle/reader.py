@@ -1,4 +1,4 @@
-"""The bundle reader, which trusts nothing: sizes, then hashes, then schema, then graph.
+"""The bundle reader, which trusts nothing: sizes, signature, hashes, schema, then the graph.
 
 Running the model for the first time is the business of a process of its own
 (`edge_runtime.supervision.worker`), because a damaged graph may abort the interpreter.
@@ -10,6 +10,7 @@ import json
 import os
 import stat
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import numpy as np
 from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
 from edge_runtime.bundle.graph_rules import GATE_INPUTS, GRU_INPUTS, graph_faults
 from edge_runtime.bundle.manifest import Forecast, Manifest, from_dict
+from edge_runtime.bundle.signature import SIGNATURE, SIGNATURE_BYTES, check_signature
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Float32
 
@@ -28,6 +30,7 @@ LINEAR_MEMBERS = MEMBERS[1:]  # a linear model is all in the manifest
 SIZE_LIMITS = {
     "manifest.json": 4 << 20,
     "manifest.sha256": 1 << 10,
+    "manifest.sig": SIGNATURE_BYTES,
     "model.tflite": 16 << 20,
     "golden.npz": 16 << 20,
     "calibration.npz": 256 << 20,
@@ -80,16 +83,19 @@ class Bundle:
             ) from None
 
 
-def read_bundle(path: Path, allow_failed: bool = False) -> Bundle:
+def read_bundle(
+    path: Path, allow_failed: bool = False, trusted_keys: Sequence[Path] = ()
+) -> Bundle:
     """The checked bundle at `path`.
 
+    trusted_keys: public keys (PEM files), by one of which it must be signed; none asks for none.
     Raises GruardError when a member is missing, too large, edited, of an unknown schema, when the
     graph is not an int8 gruard step, or when its validation failed and `allow_failed` is False.
     """
     path = Path(path)
     if not path.is_dir():
         raise GruardError(f"{path}: no such bundle; give the folder NAME-VERSION.gruard")
-    manifest, digest = _read_manifest(path)
+    manifest, digest = _read_manifest(path, trusted_keys)
     model = b""
     for member in LINEAR_MEMBERS if manifest.linear else MEMBERS:
         data = _read_member(path, member)
@@ -124,10 +130,12 @@ def linear_hash(forecast: Forecast) -> str:
     return hashlib.sha256(json.dumps(asdict(forecast), sort_keys=True).encode()).hexdigest()
 
 
-def _read_manifest(path: Path) -> tuple[Manifest, str]:
+def _read_manifest(path: Path, trusted_keys: Sequence[Path]) -> tuple[Manifest, str]:
     """The manifest and its SHA-256."""
     file = path / "manifest.json"
     text = _read_member(path, "manifest.json")
+    if trusted_keys:
+        check_signature(text, _read_signature(path), trusted_keys, path)
     digest = hashlib.sha256(text).hexdigest()
     if _read_member(path, CHECKSUM) != checksum(digest):
         raise GruardError(
@@ -139,6 +147,18 @@ def _read_manifest(path: Path) -> tuple[Manifest, str]:
     except (ValueError, RecursionError) as error:
         raise GruardError(f"{file}: not valid JSON ({error}); copy the bundle again") from None
     return from_dict(data, str(file)), digest
+
+
+def _read_signature(path: Path) -> bytes:
+    if not (path / SIGNATURE).exists():
+        raise GruardError(
+            f"{path}: is not signed, and only signed bundles are trusted here; sign it on the "
+            "workstation with python -m convert sign"
+        )
+    signature = _read_member(path, SIGNATURE)
+    if len(signature) != SIGNATURE_BYTES:
+        raise GruardError(f"{path / SIGNATURE}: has not {SIGNATURE_BYTES} bytes; copy it again")
+    return signature
 
 
 def _read_member(path: Path, member: str) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from edge_runtime.commands.options import kernel_option
+from edge_runtime.commands.options import kernel_option, trusted_key_option
 from edge_runtime.commands.progress import with_progress
 
 
@@ -22,9 +22,15 @@ from edge_runtime.commands.progress import with_progress
     help="Wished number of false alarms.  [default: as the bundle was converted for]",
 )
 @kernel_option
+@trusted_key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the threshold as one JSON object.")
 def calibrate(
-    bundle: Path, data: Path | None, wish: float | None, kernel: str | None, as_json: bool
+    bundle: Path,
+    data: Path | None,
+    wish: float | None,
+    kernel: str | None,
+    trusted_keys: tuple[Path, ...],
+    as_json: bool,
 ) -> None:
     """Set the alarm threshold of BUNDLE anew, on this machine.
 
@@ -47,12 +53,13 @@ def calibrate(
         rows_of_file,
         scores,
     )
-    from edge_runtime.detector.detector import Detector
     from edge_runtime.detector.thresholds import store_threshold
     from edge_runtime.errors import GruardError
+    from edge_runtime.supervision.trial import load_safely
 
-    loaded = read_bundle(bundle, allow_failed=True)
-    detector = Detector(loaded, kernel, calibrated=False)
+    loaded = read_bundle(bundle, allow_failed=True, trusted_keys=trusted_keys)
+    detector = load_safely(loaded, kernel, calibrated=False)
+    detector.self_test()
     kernel = detector.graph.kernel_id
     own = loaded.manifest.thresholds.get(kernel)
     if data is None and own is not None:

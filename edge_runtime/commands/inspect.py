@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_runtime.commands.options import kernel_option
+from edge_runtime.commands.options import kernel_option, trusted_key_option
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.reader import Bundle
@@ -18,15 +18,16 @@ BUNDLE = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("bundle", type=BUNDLE)
+@trusted_key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as one JSON object.")
-def inspect(bundle: Path, as_json: bool) -> None:
+def inspect(bundle: Path, trusted_keys: tuple[Path, ...], as_json: bool) -> None:
     """Say what BUNDLE watches, what it promises, and how it was judged. Runs no model.
 
     Example: gruard inspect pump-1.gruard
     """
     from edge_runtime.bundle.reader import read_bundle
 
-    facts = _facts(read_bundle(bundle, allow_failed=True))
+    facts = _facts(read_bundle(bundle, allow_failed=True, trusted_keys=trusted_keys))
     if as_json:
         click.echo(json.dumps(facts))
         return
@@ -38,18 +39,21 @@ def inspect(bundle: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("bundle", type=BUNDLE)
 @kernel_option
+@trusted_key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
-def selftest(bundle: Path, kernel: str | None, as_json: bool) -> None:
+def selftest(
+    bundle: Path, kernel: str | None, trusted_keys: tuple[Path, ...], as_json: bool
+) -> None:
     """Run BUNDLE's golden vectors on this machine: every bit must be as validated.
 
     Another kernel than the reference gives other bits, and may be apart by 0.05 RMS.
     Exit code 0: it computes what was validated. 2: it does not, and the error says what differs.
     """
     from edge_runtime.bundle.reader import read_bundle
-    from edge_runtime.detector.detector import Detector
+    from edge_runtime.supervision.trial import load_safely
 
-    loaded = read_bundle(bundle, allow_failed=True)
-    detector = Detector(loaded, kernel)
+    loaded = read_bundle(bundle, allow_failed=True, trusted_keys=trusted_keys)
+    detector = load_safely(loaded, kernel)
     detector.self_test()
     ran = detector.graph.kernel_id
     outcome = {"passed": True, "kernel": ran, "model": loaded.model_hash}

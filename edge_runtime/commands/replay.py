@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from edge_runtime.commands.options import kernel_option
+from edge_runtime.commands.options import kernel_option, trusted_key_option
 from edge_runtime.commands.progress import with_progress
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ COLUMNS = (
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
 @click.option("--allow-failed", is_flag=True, help="Use a bundle whose validation failed.")
 @kernel_option
+@trusted_key_option
 @click.option("--json", "as_json", is_flag=True, help="Summary as one JSON line on stderr.")
 def replay(
     bundle: Path,
@@ -40,6 +41,7 @@ def replay(
     force: bool,
     allow_failed: bool,
     kernel: str | None,
+    trusted_keys: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Give the record of every row of DATA (CSV, also .csv.gz), without a supervisor.
@@ -51,18 +53,19 @@ def replay(
     Example: gruard replay pump-1.gruard yesterday.csv --out records.csv
     """
     from edge_runtime.bundle.reader import read_bundle
-    from edge_runtime.detector.detector import Detector
     from edge_runtime.record import Sample
     from edge_runtime.sources.csvfile import channel_order, read_table
     from edge_runtime.sources.sample_period import check_file_period
     from edge_runtime.supervision.summary import Summary
+    from edge_runtime.supervision.trial import load_safely
 
-    loaded = read_bundle(bundle, allow_failed=allow_failed)
+    loaded = read_bundle(bundle, allow_failed, trusted_keys)
     check_file_period(data, loaded.manifest.period)
     table = read_table(data)
     order = channel_order(table.channels, loaded.manifest.channel_names, data)
-    detector, summary = Detector(loaded, kernel), Summary()
+    detector, summary = load_safely(loaded, kernel), Summary()
     values = table.values[:, order]
+    detector.self_test()
     with _output(out, force) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from edge_runtime.commands.options import kernel_option
+from edge_runtime.commands.options import kernel_option, trusted_key_option
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
     from edge_runtime.bundle.reader import Bundle
@@ -49,6 +49,7 @@ INTERRUPTED = 130
 @click.option("--force", is_flag=True, help="Overwrite the sink file.")
 @click.option("--allow-failed", is_flag=True, help="Run a bundle whose validation failed.")
 @kernel_option
+@trusted_key_option
 @click.option("--json", "as_json", is_flag=True, help="Summary as one JSON line on stderr.")
 def run(
     bundle: Path,
@@ -60,6 +61,7 @@ def run(
     force: bool,
     allow_failed: bool,
     kernel: str | None,
+    trusted_keys: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Answer every sample of a source with one JSON record.
@@ -81,11 +83,11 @@ def run(
     from edge_runtime.supervision.injection import parse_injections
     from edge_runtime.supervision.worker_process import worker_command
 
-    loaded = read_bundle(bundle, allow_failed=allow_failed)
+    loaded = read_bundle(bundle, allow_failed, trusted_keys)
     channels = loaded.manifest.channel_names
     injections = parse_injections(inject, channels)
     settings = _settings(loaded.manifest.period, rate, deadline)
-    command = worker_command(bundle, allow_failed, kernel)
+    command = worker_command(bundle, allow_failed, kernel, trusted_keys)
     if source != "-":
         check_file_period(source, loaded.manifest.period)
     with open_source(source, channels) as readings:

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     become_worker()
     try:
-        detector, kernel = _load(options.bundle, options.allow_failed, options.kernel)
+        detector, kernel = _load(options)
         wire.send(options.reply_fd, wire.Hello(kernel, time.monotonic() - started))
         return serve(detector, options.request_fd, options.reply_fd)
     except BrokenPipeError:
@@ -98,11 +98,12 @@ def _break_down(kind: wire.Fault) -> NoReturn:
         pass
 
 
-def _load(bundle_path: Path, allow_failed: bool, kernel: str | None) -> tuple[Stepper, str]:
+def _load(options: argparse.Namespace) -> tuple[Stepper, str]:
     from edge_runtime.bundle.reader import read_bundle
     from edge_runtime.detector.detector import Detector
 
-    detector = Detector(read_bundle(bundle_path, allow_failed=allow_failed), kernel)
+    bundle = read_bundle(options.bundle, options.allow_failed, options.trusted_key)
+    detector = Detector(bundle, options.kernel)
     detector.self_test()
     return detector, detector.graph.kernel_id
 
@@ -111,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="edge_runtime.supervision.worker", description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--allow-failed", action="store_true")
+    parser.add_argument("--trusted-key", type=Path, action="append", default=[])
     parser.add_argument("--kernel")
     parser.add_argument("--request-fd", type=int, required=True)
     parser.add_argument("--reply-fd", type=int, required=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import edge_runtime
 from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
 
@@ -26,12 +27,16 @@ class WorkerGoneError(Exception):
 
 
 def worker_command(
-    bundle: Path, allow_failed: bool = False, kernel: str | None = None
+    bundle: Path,
+    allow_failed: bool = False,
+    kernel: str | None = None,
+    trusted_keys: Sequence[Path] = (),
 ) -> tuple[str, ...]:
     """The command line of the real worker for a bundle."""
     command = [sys.executable, "-m", "edge_runtime.supervision.worker", "--bundle", str(bundle)]
     command += ["--kernel", kernel] if kernel else []
     command += ["--allow-failed"] if allow_failed else []
+    command += [word for key in trusted_keys for word in ("--trusted-key", str(key))]
     return tuple(command)
 
 
@@ -71,7 +76,7 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=_STDERR,  # libraries print; stdout belongs to the records
                 pass_fds=(worker_reads, worker_writes),
-                env=_environment(),
+                env=child_environment(),
             )
         except OSError as error:
             self._close_pipes()
@@ -191,9 +196,9 @@ class WorkerProcess:
         self._request_fd = self._reply_fd = -1
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """This process's environment, with one thread per library and this package importable."""
-    package_root = str(Path(__file__).resolve().parent.parent)
+    package_root = str(Path(edge_runtime.__file__).resolve().parents[1])
     paths = [package_root, os.environ.get("PYTHONPATH", "")]
     return os.environ | {
         "OPENBLAS_NUM_THREADS": "1",  # each idle pool costs megabytes, and a GRU step needs none

@@ -1,7 +1,7 @@
 """A .tflite file of one int8 FULLY_CONNECTED, written by hand so that exact halves abound.
 
-All scales are powers of two and the output's is 16 times the sum's: one sum in 16 is an exact half of
-an output code, where kernels that round otherwise differ.
+All scales are powers of two and the output's is 16 times the sum's: one sum in 16 is an exact half
+of an output code, where kernels that round otherwise differ.
 """
 
 import flatbuffers

@@ -29,11 +29,11 @@ class FakeFallback:
 
 plan = sys.argv.pop(1)
 manifest = SimpleNamespace(period=1.0, channel_names=("a", "b"))
-bundle.read_bundle = lambda path, allow_failed=False: SimpleNamespace(
+bundle.read_bundle = lambda path, allow_failed=False, trusted_keys=(): SimpleNamespace(
     path=path, manifest=manifest, model_hash=faulty_worker.MODEL
 )
 fallback.Fallback = FakeFallback
-worker_process.worker_command = lambda path, allow_failed=False, kernel=None: (
+worker_process.worker_command = lambda path, *_: (
     sys.executable,
     faulty_worker.__file__,
     plan,

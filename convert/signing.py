@@ -1,0 +1,70 @@
+"""Key pairs, and the signature that a device may ask for."""
+
+import os
+from pathlib import Path
+
+from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.bundle.signature import MISSING, SIGNATURE, read_key_file
+from edge_runtime.errors import GruardError
+
+try:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+except ImportError:
+    raise GruardError(MISSING) from None
+
+_PRIVATE, _PUBLIC = 0o600, 0o644
+
+
+def generate_keys(name: Path) -> tuple[Path, Path]:
+    """Write `name`.key, readable for its owner alone, and `name`.pub; the two paths.
+
+    Raises GruardError when one of them is there already.
+    """
+    private, public = (name.with_name(name.name + ending) for ending in (".key", ".pub"))
+    for file in (private, public):
+        if file.exists():
+            raise GruardError(f"{file}: is already there; a lost key cannot be made again")
+    key, pem = Ed25519PrivateKey.generate(), serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    shown = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    _write_new(private, secret, _PRIVATE)
+    _write_new(public, shown, _PUBLIC)
+    return private, public
+
+
+def sign_bundle(bundle: Path, key_file: Path) -> Path:
+    """Sign the bundle, which must be sound; the path of its signature.
+
+    A former signature is replaced. Raises GruardError for a bundle that a device would refuse and
+    for a file that is not a private Ed25519 key.
+    """
+    read_bundle(bundle)
+    key, manifest = _read_private_key(key_file), (bundle / "manifest.json").read_bytes()
+    target = bundle / SIGNATURE
+    scratch = target.with_name(f".{SIGNATURE}.new")
+    scratch.unlink(missing_ok=True)
+    _write_new(scratch, key.sign(manifest), _PUBLIC)
+    scratch.replace(target)
+    return target
+
+
+def _read_private_key(file: Path) -> Ed25519PrivateKey:
+    try:
+        key = serialization.load_pem_private_key(read_key_file(file), password=None)
+    except TypeError:
+        raise GruardError(f"{file}: is encrypted; decrypt it for signing") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise GruardError(f"{file}: not a private key in PEM; it is the .key file") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise GruardError(f"{file}: not an Ed25519 key; make one with python -m convert keygen")
+    return key
+
+
+def _write_new(file: Path, data: bytes, mode: int) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(descriptor)

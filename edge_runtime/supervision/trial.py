@@ -1,0 +1,75 @@
+"""The first load of a model in a throw-away process, for commands that have no supervisor.
+
+A damaged graph may abort the interpreter together with its process. Here that is the child's.
+
+    python -m edge_runtime.supervision.trial BUNDLE DIGEST [KERNEL]
+"""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from edge_runtime.bundle.reader import Bundle, read_bundle
+from edge_runtime.detector.detector import Detector
+from edge_runtime.errors import GruardError
+from edge_runtime.record import Sample
+from edge_runtime.supervision.policy import LOAD_LIMIT
+from edge_runtime.supervision.worker_process import child_environment
+
+STEPS = 3  # the first is a start, the others are as any
+
+
+def load_safely(bundle: Bundle, kernel: str | None = None, calibrated: bool = True) -> Detector:
+    """The detector of `bundle`, once another process has loaded it and run some steps unharmed.
+
+    kernel, calibrated: as for Detector. Raises GruardError when that process ended otherwise.
+    """
+    if not bundle.manifest.linear:  # which has nothing to load
+        _try_elsewhere(bundle, kernel)
+    return Detector(bundle, kernel, calibrated)
+
+
+def _try_elsewhere(bundle: Bundle, kernel: str | None) -> None:
+    module = "edge_runtime.supervision.trial"
+    command = [sys.executable, "-m", module, str(bundle.path), bundle.digest]
+    command += [kernel] if kernel else []
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            timeout=LOAD_LIMIT, env=child_environment(), check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise GruardError(f"{bundle.path}: its model did not load in {LOAD_LIMIT:g} s") from None
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise GruardError(f"{bundle.path}: loading its model ended a process with {name}")
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise GruardError(last)
+
+
+def main(arguments: list[str]) -> int:
+    """Load a bundle and run it for some steps; the exit code."""
+    try:
+        path, digest = arguments[:2]
+        kernel = arguments[2] if arguments[2:] else None
+        bundle = read_bundle(Path(path), allow_failed=True)
+        if bundle.digest != digest:
+            raise GruardError(f"{path}: was changed while it was read; try again")
+        detector = Detector(bundle, kernel, calibrated=False)
+        usual = np.array([channel.center for channel in bundle.manifest.channels], np.float32)
+        for index in range(STEPS):
+            detector.step(Sample(index, None, usual))
+    except Exception as error:
+        # This is the end of the process: whatever it was, its parent must learn of it.
+        told = str(error) if isinstance(error, GruardError) else f"{type(error).__name__}: {error}"
+        print(told.replace("\n", " "), file=sys.stderr)
+        return GruardError.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
