@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -19,6 +19,7 @@ class Summary:
     """Counts of one run. Latencies are seconds from a sample's arrival to its record's end.
 
     kinds: alarms by the kind of fault that was named last, without those that had none.
+    timing: what was wrong with the times of readings.
     """
 
     records: int = 0
@@ -30,6 +31,7 @@ class Summary:
     dropped: int = 0
     bad_cells: int = 0
     bad_rows: int = 0
+    timing: Mapping[str, int] = field(default_factory=dict)
     last: Record | None = None
     slowest: float = 0.0
     _kind: str | None = None  # of the alarm that is on, or of the last one
@@ -77,6 +79,7 @@ class Summary:
             "kinds": ", ".join(kinds) or "-",
             "restarts": str(self.restarts),
             "bad input": f"{self.bad_cells} cells, {self.bad_rows} rows",
+            "timing": ", ".join(f"{what} {count}" for what, count in self.timing.items()) or "-",
             "not written": str(self.dropped),
             "answer": latency,
         }
@@ -96,6 +99,7 @@ class Summary:
             "restarts": self.restarts,
             "bad_cells": self.bad_cells,
             "bad_rows": self.bad_rows,
+            "timing": dict(self.timing),
             "dropped": self.dropped,
             "latency_median_ms": median,
             "latency_max_ms": self.slowest * 1e3 if self._latencies else None,

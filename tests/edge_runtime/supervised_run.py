@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.sinks.json_lines import SinkClosedError
-from edge_runtime.sources.csv_sources import Reading
+from edge_runtime.sinks.sink import SinkClosedError
+from edge_runtime.sources.complaints import Complaints
+from edge_runtime.sources.source import Reading
 from edge_runtime.supervision import wire
 from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.notify import Notifier
@@ -58,15 +59,20 @@ class ListSink:
 class ListSource:
     """Readings one by one; `before(row)` runs before each, to move the clock or to wait."""
 
-    bad_cells = bad_rows = 0
+    live = False
 
     def __init__(self, readings: list[Reading], before: Callable[[int], None]) -> None:
-        self.readings, self.before = readings, before
+        self.readings, self.before, self.row = readings, before, 0
 
-    def __iter__(self) -> Iterator[Reading]:
-        for row, reading in enumerate(self.readings):
-            self.before(row)
-            yield reading
+    def read(self, timeout: float | None) -> Reading | None:
+        if self.row == len(self.readings):
+            raise EOFError
+        self.before(self.row)
+        self.row += 1
+        return self.readings[self.row - 1]
+
+    def close(self) -> None:
+        pass
 
 
 class FakeFallback:
@@ -120,11 +126,12 @@ class Run:
         self.sink, self.stderr = ListSink(room), io.StringIO()
         self.supervisor = Supervisor(
             ListSource(readings, before),
+            Complaints(),
             self.sink,
             process,
             FakeFallback(),
             injections or Injections([], []),
-            Settings(1.0, deadline, interval),
+            Settings(1, 1.0, deadline, interval),
             Surroundings(
                 self.clock,
                 self.clock.sleep,
