@@ -31,7 +31,11 @@ INTERRUPTED = 130
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
-    "--source", required=True, metavar="FILE|-", help="CSV or JSON lines: a file, or - for stdin."
+    "--source",
+    required=True,
+    metavar="FILE|-|KIND:PLACE",
+    help="CSV or JSON lines: a file, or - for stdin; or serial:, mqtt:, mqtts:, iio:, modbus:, "
+    "python:, as docs/sources.md has them.",
 )
 @click.option(
     "--sink",

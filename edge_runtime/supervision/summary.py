@@ -19,7 +19,7 @@ class Summary:
     """Counts of one run. Latencies are seconds from a sample's arrival to its record's end.
 
     kinds: alarms by the kind of fault that was named last, without those that had none.
-    timing: what was wrong with the times of readings.
+    timing: what was wrong with the times of readings. outages: times that the source was away.
     """
 
     records: int = 0
@@ -31,6 +31,7 @@ class Summary:
     dropped: int = 0
     bad_cells: int = 0
     bad_rows: int = 0
+    outages: int = 0
     timing: Mapping[str, int] = field(default_factory=dict)
     last: Record | None = None
     slowest: float = 0.0
@@ -79,6 +80,7 @@ class Summary:
             "kinds": ", ".join(kinds) or "-",
             "restarts": str(self.restarts),
             "bad input": f"{self.bad_cells} cells, {self.bad_rows} rows",
+            "outages": str(self.outages),
             "timing": ", ".join(f"{what} {count}" for what, count in self.timing.items()) or "-",
             "not written": str(self.dropped),
             "answer": latency,
@@ -99,6 +101,7 @@ class Summary:
             "restarts": self.restarts,
             "bad_cells": self.bad_cells,
             "bad_rows": self.bad_rows,
+            "outages": self.outages,
             "timing": dict(self.timing),
             "dropped": self.dropped,
             "latency_median_ms": median,
