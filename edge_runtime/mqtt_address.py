@@ -71,6 +71,7 @@ def new_client(address: MqttAddress) -> Client:
     except ImportError:
         raise GruardError(_MISSING) from None
     client = Client(CallbackAPIVersion.VERSION2, reconnect_on_failure=False)
+    client.disable_logger()  # what it would say is told by us
     if address.tls:
         try:
             client.tls_set_context(ssl.create_default_context(cafile=address.ca))
@@ -94,8 +95,10 @@ def connect(client: Client, address: MqttAddress) -> None:
             f"the broker's certificate is not trusted ({error.verify_message}); "
             "name the authority's file with ?ca=FILE"
         ) from None
-    except ssl.SSLError:
-        raise OSError("the broker does not speak TLS on this port") from None
+    except (ssl.SSLError, ConnectionResetError) as error:
+        if not address.tls:
+            raise
+        raise OSError(f"no TLS on this port ({error.strerror or error})") from None
     except ValueError:
         raise OSError("the host's name cannot be used") from None
 

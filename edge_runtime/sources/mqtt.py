@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 FRESH_PERIODS = 2.0
 """A channel's last value counts for so many periods, so that a little jitter makes no hole."""
 _ANSWER = 5.0  # seconds that a broker may take to let us in
+_MOST_WAITING = 1000  # messages taken at once when a sample is due
 _LISTENING = 1.0  # seconds at once, for a wait without end
 _LONGEST = 1 << 16  # bytes of a message; no sample is longer
 
@@ -168,12 +169,12 @@ class TopicSamples:
         self._name, self._complaints = name, complaints
 
     def collect(self, seconds: float) -> None:
-        """Take the messages of so many seconds."""
+        """Take the messages of so many seconds, and those that wait then."""
         limit = TimeLimit(seconds, self._clock)
-        while message := self._next(limit.left() or 0.0):
+        waiting = _MOST_WAITING
+        while waiting and (message := self._next(limit.left() or 0.0)):
             self._note(*message)
-            if not limit.left():
-                return
+            waiting -= not limit.left()
 
     def measure(self) -> Reading | None:
         """The sample of this moment, None when no channel has a fresh value."""
