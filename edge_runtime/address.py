@@ -79,7 +79,7 @@ def endpoint(address: Address, default_port: int) -> Endpoint:
     found = _HOST.fullmatch(address.place)
     port = int(found[2] or default_port) if found and len(found[2] or "") < 6 else 0
     if not found or not 0 < port < 1 << 16:
-        raise GruardError(f"{address}: write {address.kind}://HOST:PORT/…")
+        raise GruardError(f"{address.kind}: is written {address.kind}://HOST:PORT/…")
     return Endpoint(found[1].strip("[]"), port, found[3] or "")
 
 

@@ -5,6 +5,8 @@ left out, unless it says itself that it is whole: a header, or a JSON object.
 """
 
 import errno
+import os
+import re
 from collections.abc import Sequence
 
 from edge_runtime.address import Address
@@ -44,7 +46,8 @@ class LineFormat:
 
     def is_whole(self, line: str) -> bool:
         """Whether a line that may have lost its beginning says that it has not."""
-        return line.startswith("{") or all(channel in line for channel in self._channels)
+        cells = {cell.strip(' "\r') for cell in re.split("[,;\t]", line)}
+        return line.startswith("{") or cells.issuperset(self._channels)
 
     def _learn(self, line: str) -> Reading | None:
         try:
@@ -106,7 +109,8 @@ def open_serial(address: Address, channels: Sequence[str], complaints: Complaint
             raise GruardError(f"{name}: the port cannot do {baud} baud") from None
         except OSError as error:
             hint = "; is the user in the group dialout?" if error.errno == errno.EACCES else ""
-            raise SourceLostError(f"{error.strerror or error}{hint}") from None
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise SourceLostError(f"{why}{hint}") from None
         lines = StreamLines(port.fileno(), name, port.close, open_end=False)
         return SerialReadings(lines, line_format)
 

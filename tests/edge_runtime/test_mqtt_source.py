@@ -164,8 +164,8 @@ def test_ports_have_defaults() -> None:
     ("text", "words"),
     [
         ("mqtt://h", "names no topic"),
-        ("mqtt:h/t", "write mqtt://HOST:PORT/"),
-        ("mqtt://h:99999/t", "write mqtt://HOST:PORT/"),
+        ("mqtt:h/t", "is written mqtt://HOST:PORT/"),
+        ("mqtt://h:99999/t", "is written mqtt://HOST:PORT/"),
         ("mqtt://h/t?ca=x", "ca is for mqtts://"),
         ("mqtt://h/+/t", "TOPIC/[+] for a channel a topic"),
         ("mqtt://h/t/#", "TOPIC/[+] for a channel a topic"),
