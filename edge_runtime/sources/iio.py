@@ -15,12 +15,13 @@ import numpy as np
 
 from edge_runtime.address import Address
 from edge_runtime.errors import GruardError
-from edge_runtime.sources.complaints import Complaints
+from edge_runtime.sources.complaints import Complaints, quoted
 from edge_runtime.sources.polled import Polled
 from edge_runtime.sources.reconnecting import Reconnecting
 from edge_runtime.sources.source import Reading, Source, SourceLostError, needed_period
 from edge_runtime.sources.threaded import Threaded
 
+_LONGEST = 64  # characters of a number
 _ROOT = "/sys/bus/iio/devices"
 
 
@@ -137,10 +138,11 @@ def check_attributes(device: Path, wanted: Sequence[str]) -> None:
 def read_number(path: Path) -> float:
     """The finite number in an attribute file. Raises OSError or ValueError."""
     with path.open("rb") as file:
-        text = file.read(64).decode("ascii", errors="replace").strip()
-    number = float(text) if re.fullmatch(r"[-+0-9.eE]+", text) else math.nan
+        text = file.read(_LONGEST).decode("ascii", errors="replace").strip()
+    is_whole = len(text) < _LONGEST and re.fullmatch(r"[-+0-9.eE]+", text)
+    number = float(text) if is_whole else math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{text!r} is not a number")
+        raise ValueError(f"{quoted(text)} is not a number")
     return number
 
 

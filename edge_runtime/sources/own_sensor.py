@@ -55,7 +55,8 @@ class OwnSensor:
 
     def _checked(self, found: Any) -> Reading:
         try:
-            values = np.asarray(found.values, np.float32)
+            with np.errstate(over="ignore"):  # beyond float32 means infinite
+                values = np.array(found.values, np.float32)
             time = None if found.time is None else float(found.time)
             if values.shape != (self._width,) or not math.isfinite(time or 0.0):
                 raise ValueError
