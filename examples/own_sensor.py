@@ -17,11 +17,18 @@ READERS = {
 }
 
 
+def number(channel):
+    """The reading of one channel; NaN when it fails, so that the others go on."""
+    try:
+        return READERS[channel]()
+    except OSError:
+        return np.nan
+
+
 def open_sensor(channels, period):
-    """The readings of `channels`, one in every `period` seconds; NaN for one that is missing."""
+    """The readings of `channels`, one in every `period` seconds."""
 
     def measure():
-        values = [READERS[channel]() for channel in channels]
-        return Reading(time.time(), np.array(values, np.float32))
+        return Reading(time.time(), np.array([number(each) for each in channels], np.float32))
 
     return Polled(measure, period)

@@ -62,7 +62,7 @@ class OwnSensor:
                 raise ValueError
         except (AttributeError, TypeError, ValueError, OverflowError):
             wanted = f"is no Reading of {self._width} values in the bundle's order"
-            self._complaints.row(self._name, repr(found), wanted)
+            self._complaints.row(self._name, _shown(found), wanted)
             return nothing(self._width)
         return Reading(time, values)
 
@@ -102,6 +102,13 @@ def _loaded(path: Path) -> Callable[..., Source]:
         raise GruardError(f"{path}: defines no {FUNCTION}(channels, period); see examples/")
     found: Callable[..., Source] = function
     return found
+
+
+def _shown(found: Any) -> str:
+    try:
+        return repr(found)
+    except Exception:  # theirs too
+        return type(found).__name__
 
 
 def _told(error: Exception) -> str:
