@@ -171,7 +171,7 @@ def _register(address: Address, text: str) -> Register:
     for each in more:
         if each == "swapped":
             swapped = True
-        elif re.fullmatch(r"scale=-?[0-9]+(\.[0-9]+)?(e-?[0-9]{1,2})?", each):
+        elif re.fullmatch(r"scale=-?[0-9]{1,18}(\.[0-9]{1,18})?(e-?[0-9]{1,2})?", each):
             scale = float(each.removeprefix("scale="))
         else:
             raise GruardError(f"{address}, {channel}: write :scale=NUMBER or :swapped, no more")

@@ -58,12 +58,12 @@ class Messages:
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
-        connect(self._client, address)
-        limit = TimeLimit(_ANSWER)
-        while not self._subscribed:
-            if not limit.left():
-                raise SourceLostError("the broker does not answer")
-            self._work(limit.left() or 0.0)
+        try:
+            connect(self._client, address)
+            self._await_subscription()
+        except BaseException:
+            self.close()
+            raise
 
     def next(self, timeout: float) -> tuple[str, bytes] | None:
         """The next message, None when none came within `timeout` seconds."""
@@ -77,6 +77,17 @@ class Messages:
     def close(self) -> None:
         """Take leave of the broker."""
         self._client.disconnect()
+        if open_socket := self._client.socket():
+            open_socket.close()
+        # Without these its last descriptors would wait for the garbage collector.
+        self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
+
+    def _await_subscription(self) -> None:
+        limit = TimeLimit(_ANSWER)
+        while not self._subscribed:
+            if not limit.left():
+                raise SourceLostError("the broker does not answer")
+            self._work(limit.left() or 0.0)
 
     def _work(self, seconds: float) -> None:
         try:

@@ -221,6 +221,12 @@ def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         open_source("modbus://h/1?registers=a:input:1:int16", ("a",), 1.0, Complaints())
 
 
+@pytest.mark.parametrize("scale", ["9" * 400, "1e999", "nan", "1_0"])
+def test_a_scale_is_a_finite_number(scale: str) -> None:
+    with pytest.raises(GruardError, match="scale=NUMBER"):
+        registers(f"a:input:1:int16:scale={scale}", "a")
+
+
 def test_the_example_of_the_documentation() -> None:
     text = "modbus://h/1?registers=a:holding:40001:int16,b:input:30002:float32:scale=0.1"
     address = parse_address(text, KINDS)

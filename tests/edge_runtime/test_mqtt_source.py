@@ -1,6 +1,8 @@
 """MQTT with a real broker: samples, outages, credentials, TLS; and messages of all kinds."""
 
 import json
+import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from mosquitto import Broker, own_certificate, password_file
 from edge_runtime.address import parse_address
 from edge_runtime.errors import GruardError
 from edge_runtime.mqtt_address import MqttAddress, mqtt_address
+from edge_runtime.sources import mqtt
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.mqtt import JsonSamples, TopicSamples
 from edge_runtime.sources.open_source import KINDS, open_source
 from edge_runtime.sources.polled import Polled
+from edge_runtime.sources.source import SourceLostError
 
 SECRET = "hunter2-Geheim"
 NORMAL, STRANGE = {"a": 1, "b": 2}, {"a": 500, "b": 2}
@@ -191,6 +195,20 @@ def test_a_password_file_that_everybody_may_read_is_refused(tmp_path: Path) -> N
     with pytest.raises(GruardError, match="chmod o=") as caught:
         settings(f"mqtt://h/t?password-file={secret}", GRUARD_MQTT_USER="u")
     assert SECRET not in str(caught.value)
+
+
+def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "paho.mqtt.client", None)
+    with pytest.raises(GruardError, match=r"pip install 'gruard\[mqtt\]'"):
+        open_source("mqtt://h/t", ("a", "b"), 1.0, Complaints())
+
+
+def test_a_broker_that_never_answers_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt, "_ANSWER", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        broker = settings(f"mqtt://127.0.0.1:{server.getsockname()[1]}/t")
+        with pytest.raises(SourceLostError, match="does not answer"):
+            mqtt.Messages(broker)
 
 
 class Messages:

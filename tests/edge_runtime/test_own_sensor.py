@@ -47,6 +47,10 @@ def test_the_example_is_as_short_as_promised() -> None:
     assert sum(bool(line.strip()) for line in lines) <= 20
 
 
+def test_the_documentation_shows_the_example_as_it_is() -> None:
+    assert EXAMPLE.read_text() in (EXAMPLE.parents[1] / "docs" / "sources.md").read_text()
+
+
 def test_whatever_a_sensor_does_the_run_goes_on(tmp_path: Path) -> None:
     """Errors are outages, and what is no reading is a row of nothing; both are told."""
     says = tmp_path / "says"

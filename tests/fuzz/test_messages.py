@@ -43,7 +43,7 @@ JSON = (
     b'{"b": true, "x": {"a": [1, {"b": 2}]}}',
 )
 Take = Callable[[bytes], None]
-Parser = Callable[[Path], "AbstractContextManager[tuple[Sequence[bytes], Take]]"]
+Parser = Callable[[], "AbstractContextManager[tuple[Sequence[bytes], Take]]"]
 
 
 def sound(reading: Reading | None) -> None:
@@ -60,7 +60,7 @@ def heard() -> Complaints:
 
 
 @contextmanager
-def address(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
+def address() -> Iterator[tuple[Sequence[bytes], Take]]:
     def take(message: bytes) -> None:
         with suppress(GruardError):
             found = parse_address(message.decode(errors="replace"), KINDS)
@@ -73,19 +73,19 @@ def address(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
 
 
 @contextmanager
-def csv_line(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
+def csv_line() -> Iterator[tuple[Sequence[bytes], Take]]:
     decoder = CsvDecoder("time,a,b", "it", CHANNELS, heard())
     yield CSV, lambda message: sound(decoder.decode(message.decode(errors="replace")))
 
 
 @contextmanager
-def json_line(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
+def json_line() -> Iterator[tuple[Sequence[bytes], Take]]:
     decoder = JsonDecoder("it", CHANNELS, heard())
     yield JSON, lambda message: sound(decoder.decode(message.decode(errors="replace")))
 
 
 @contextmanager
-def serial_bytes(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
+def serial_bytes() -> Iterator[tuple[Sequence[bytes], Take]]:
     reading_fd, writing_fd = os.pipe()
     lines = StreamLines(reading_fd, "it", open_end=False)
     sources = [
@@ -105,7 +105,7 @@ def serial_bytes(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
 
 
 @contextmanager
-def mqtt_json(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
+def mqtt_json() -> Iterator[tuple[Sequence[bytes], Take]]:
     waiting: list[tuple[str, bytes]] = []
     next_message = lambda _: waiting.pop() if waiting else None  # noqa: E731
     source = JsonSamples(next_message, lambda: None, "it", CHANNELS, heard())
@@ -118,7 +118,7 @@ def mqtt_json(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
 
 
 @contextmanager
-def mqtt_topics(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
+def mqtt_topics() -> Iterator[tuple[Sequence[bytes], Take]]:
     waiting: list[tuple[str, bytes]] = []
     next_message = lambda _: waiting.pop() if waiting else None  # noqa: E731
     samples = TopicSamples(next_message, "t/+", CHANNELS, 1.0, heard(), "it")
@@ -133,9 +133,9 @@ def mqtt_topics(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
 
 
 @contextmanager
-def iio_attribute(folder: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
-    path = folder / "in_a_raw"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+def iio_attribute() -> Iterator[tuple[Sequence[bytes], Take]]:
+    descriptor = os.memfd_create("in_a_raw")
+    path = Path(f"/proc/self/fd/{descriptor}")
 
     def take(message: bytes) -> None:
         os.ftruncate(descriptor, 0)
@@ -148,7 +148,7 @@ def iio_attribute(folder: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
 
 
 @contextmanager
-def iio_type(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
+def iio_type() -> Iterator[tuple[Sequence[bytes], Take]]:
     def take(message: bytes) -> None:
         try:
             kind = parse_type(message.decode(errors="replace"))
@@ -162,7 +162,7 @@ def iio_type(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
 
 
 @contextmanager
-def iio_scan(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
+def iio_scan() -> Iterator[tuple[Sequence[bytes], Take]]:
     reading_fd, writing_fd = os.pipe()
     names, types = ("a", "b", "in_timestamp"), ("be:s12/16>>4", "le:u32/32>>0", "le:s64/64>>0")
     layout = layout_of([(name, parse_type(kind)) for name, kind in zip(names, types, strict=True)])
@@ -180,7 +180,7 @@ def iio_scan(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
 
 
 @contextmanager
-def iio_columns(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
+def iio_columns() -> Iterator[tuple[Sequence[bytes], Take]]:
     def take(message: bytes) -> None:
         with suppress(GruardError):
             options = {"columns": message.decode(errors="replace")}
@@ -191,7 +191,7 @@ def iio_columns(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
 
 
 @contextmanager
-def modbus_registers(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
+def modbus_registers() -> Iterator[tuple[Sequence[bytes], Take]]:
     def take(message: bytes) -> None:
         options = {"registers": message.decode(errors="replace")}
         with suppress(GruardError):
@@ -204,7 +204,7 @@ def modbus_registers(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
 
 
 @contextmanager
-def modbus_answer(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
+def modbus_answer() -> Iterator[tuple[Sequence[bytes], Take]]:
     """Bodies in right frames, whole answers of any kind, and connections that are closed."""
     body = b""
 
@@ -241,7 +241,7 @@ def modbus_answer(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
 
 
 @contextmanager
-def mqtt_packet(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
+def mqtt_packet() -> Iterator[tuple[Sequence[bytes], Take]]:
     """What a broker says after it has let us in, a malformed packet now and then before that."""
     waiting: list[bytes] = []
 
@@ -274,7 +274,7 @@ def mqtt_packet(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
 
 
 @contextmanager
-def own_reading(_: Path) -> Iterator[tuple[Sequence[bytes], Take]]:
+def own_reading() -> Iterator[tuple[Sequence[bytes], Take]]:
     """Python literals for the values and the time of a reading."""
     found: list[object] = []
     source = OwnSensor(
@@ -322,12 +322,18 @@ PARSERS: tuple[Parser, ...] = (
 
 @pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.fuzz)])
 @pytest.mark.parametrize("parser", PARSERS, ids=lambda parser: parser.__name__)
-def test_no_message_is_a_crash(parser: Parser, count: int, tmp_path: Path) -> None:
-    random = Random(count)
-    with parser(tmp_path) as (seeds, take):
+def test_no_message_is_a_crash(parser: Parser, count: int) -> None:
+    random, open_before = Random(count), descriptors()
+    with parser() as (seeds, take):
         for number in range(count):
             message = mutated(random, seeds)
             try:
                 take(message)
             except Exception as error:
                 raise AssertionError(f"message {number}: {message[:400]!r}") from error
+    assert descriptors() <= open_before
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
