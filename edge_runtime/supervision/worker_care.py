@@ -70,7 +70,8 @@ class WorkerCare:
             return record
         self.late = True
         if self._policy.missed():
-            self._trouble = f"does not answer within {self._deadline:g} s"
+            stage = self._process.stage
+            self._trouble = f"does not answer within {self._deadline:g} s (not come to {stage})"
         return None
 
     def takes_over(self, answer: Record, shadow: Record) -> bool:

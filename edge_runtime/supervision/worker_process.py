@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import edge_runtime
 from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
+from edge_runtime.supervision.checkpoints import Progress
 
 GRACE = 0.5
 """Seconds a worker has to end by itself, or to print its stacks, before SIGKILL."""
@@ -43,7 +45,7 @@ def worker_command(
 class WorkerProcess:
     """One inference process at a time, behind two pipes.
 
-    command: what to run; `--request-fd N --reply-fd M` are appended.
+    command: what to run; `--request-fd N --reply-fd M --progress-fd L` are appended.
     clock: monotonic seconds; measures the deadline while replies to older samples arrive.
     Every method that talks raises WorkerGoneError when there is nobody to talk to.
     """
@@ -55,6 +57,8 @@ class WorkerProcess:
         self._request_fd = self._reply_fd = -1
         self._frames = wire.FrameBuffer()
         self._unsent = bytearray()
+        self._owed: deque[int] = deque()  # samples that were not answered yet
+        self._progress: Progress | None = None
         self.hello: wire.Hello | None = None
 
     @property
@@ -62,20 +66,33 @@ class WorkerProcess:
         """Process id of the running worker, None when there is none."""
         return self._process.pid if self._process else None
 
+    @property
+    def stage(self) -> str:
+        """The stage of its work that a running worker has not reached; see Checkpoints."""
+        assert self._progress is not None, "there is no worker"
+        return self._progress.stage()
+
     def start(self) -> None:
         """Start a new process; it answers after its HELLO. Raises WorkerGoneError if it cannot."""
         assert self._process is None, "the old worker must be ended first"
         self._frames, self._unsent, self.hello = wire.FrameBuffer(), bytearray(), None
+        self._owed.clear()
         worker_reads, self._request_fd = os.pipe()
         self._reply_fd, worker_writes = os.pipe()
         os.set_blocking(self._request_fd, False)  # a hung worker must not hang its supervisor
-        fds = ("--request-fd", str(worker_reads), "--reply-fd", str(worker_writes))
+        self._progress = Progress()
+        fds = {
+            "--request-fd": worker_reads,
+            "--reply-fd": worker_writes,
+            "--progress-fd": self._progress.fd,
+        }
+        words = (word for name, fd in fds.items() for word in (name, str(fd)))
         try:
             self._process = subprocess.Popen(
-                (*self._command, *fds),
+                (*self._command, *words),
                 stdin=subprocess.DEVNULL,
                 stdout=_STDERR,  # libraries print; stdout belongs to the records
-                pass_fds=(worker_reads, worker_writes),
+                pass_fds=tuple(fds.values()),
                 env=child_environment(),
             )
         except OSError as error:
@@ -97,14 +114,18 @@ class WorkerProcess:
     def ask(self, sample: Sample, timeout: float) -> Record | None:
         """The record of `sample`, or None when it did not come within `timeout` seconds.
 
-        An answer that comes after that is thrown away by a later call.
+        An answer that comes after that is thrown away by a later call. A second answer to one
+        sample is as wrong as none: WorkerGoneError.
         """
         self._queue(sample)
+        self._owed.append(sample.index)
         end = self._clock() + timeout
         while (left := end - self._clock()) > 0 and self._wait(left):
             for message in self._receive():
-                if not isinstance(message, Record) or message.index > sample.index:
+                if not isinstance(message, Record) or message.index not in self._owed:
                     raise WorkerGoneError(f"sent an answer nobody asked for: {message}")
+                while self._owed.popleft() != message.index:
+                    pass  # what was asked before will not be answered any more
                 if message.index == sample.index:
                     return message
         return None
@@ -194,6 +215,9 @@ class WorkerProcess:
             if fd >= 0:
                 os.close(fd)
         self._request_fd = self._reply_fd = -1
+        if self._progress is not None:
+            self._progress.close()
+            self._progress = None
 
 
 def child_environment() -> dict[str, str]:

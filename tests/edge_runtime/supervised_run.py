@@ -180,7 +180,7 @@ class ScriptedProcess:
     """A worker made of drawn outcomes, for properties over many runs."""
 
     def __init__(self, outcomes: Iterator[str]) -> None:
-        self.outcomes, self.pid = outcomes, None
+        self.outcomes, self.pid, self.stage = outcomes, None, "invoke"
 
     def start(self) -> None:
         assert self.pid is None

@@ -66,6 +66,25 @@ def test_hanging_worker_is_late_then_ended_and_replaced(fault: str) -> None:
     assert Flag.LATE in records[4].flags
 
 
+def test_where_a_worker_hangs_is_told() -> None:
+    run = Run(WatchedProcess("hang@4"), rows=12, deadline=HASTY)
+    run()
+    assert "(not come to invoke)" in run.log
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [("skip", "came to check, but invoke was due"), ("twice", "sent an answer nobody asked for")],
+)
+def test_an_answer_that_skips_a_stage_or_comes_twice_ends_the_worker(fault: str, told: str) -> None:
+    """Such a worker is alive and in time, and must not be believed all the same."""
+    run = Run(WatchedProcess(f"{fault}@4"), rows=8)
+    records = run()
+    assert told in run.log
+    assert records[4].tier == (3 if fault == "skip" else 1)
+    assert records[5].tier == 3
+
+
 def test_late_answers_are_thrown_away_by_index() -> None:
     records = Run(WatchedProcess("late@4"), deadline=HASTY)()
     assert Flag.LATE | Flag.FALLBACK in records[4].flags

@@ -36,7 +36,7 @@ def test_the_worker_exits_with_3_when_it_cannot_load(tmp_path: Path) -> None:
     command = worker_command(tmp_path / "none.gruard")
     reading, writing = os.pipe()
     done = subprocess.run(
-        [*command, "--request-fd", "0", "--reply-fd", str(writing)],
+        [*command, "--request-fd", "0", "--reply-fd", str(writing), "--progress-fd", "0"],
         pass_fds=[writing],
         cwd=Path(__file__).parents[2],
         timeout=PATIENT,
