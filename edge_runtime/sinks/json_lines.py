@@ -64,10 +64,10 @@ def open_json_lines(target: str, force: bool = False) -> JsonLines:
         return JsonLines(os.open(target, flags, 0o666))
     except FileExistsError:
         raise GruardError(f"{target} exists; name another --sink or pass --force") from None
-    except FileNotFoundError:
-        folder = Path(target).parent
-        raise GruardError(f"{target}: folder {folder} does not exist; create it first") from None
     except OSError as error:
+        folder = Path(target).parent
+        if not folder.is_dir():
+            raise GruardError(f"{target}: folder {folder} is not there; create it first") from None
         raise GruardError(
             f"{target} cannot be written ({error.strerror}); name another --sink"
         ) from None

@@ -40,8 +40,12 @@ class Progress:
         else:
             with tempfile.TemporaryFile() as file:
                 self.fd = os.dup(file.fileno())
-        os.ftruncate(self.fd, mmap.PAGESIZE)
-        self._page = mmap.mmap(self.fd, mmap.PAGESIZE)
+        try:
+            os.ftruncate(self.fd, mmap.PAGESIZE)
+            self._page = mmap.mmap(self.fd, mmap.PAGESIZE)
+        except OSError:
+            os.close(self.fd)
+            raise
 
     def stage(self) -> str:
         """What the worker was about to reach when it was last seen."""

@@ -77,30 +77,32 @@ class WorkerProcess:
         assert self._process is None, "the old worker must be ended first"
         self._frames, self._unsent, self.hello = wire.FrameBuffer(), bytearray(), None
         self._owed.clear()
-        worker_reads, self._request_fd = os.pipe()
-        self._reply_fd, worker_writes = os.pipe()
-        os.set_blocking(self._request_fd, False)  # a hung worker must not hang its supervisor
-        self._progress = Progress()
-        fds = {
-            "--request-fd": worker_reads,
-            "--reply-fd": worker_writes,
-            "--progress-fd": self._progress.fd,
-        }
-        words = (word for name, fd in fds.items() for word in (name, str(fd)))
+        theirs: list[int] = []
         try:
-            self._process = subprocess.Popen(
-                (*self._command, *words),
-                stdin=subprocess.DEVNULL,
-                stdout=_STDERR,  # libraries print; stdout belongs to the records
-                pass_fds=tuple(fds.values()),
-                env=child_environment(),
-            )
-        except OSError as error:
+            reads, self._request_fd = os.pipe()
+            theirs.append(reads)
+            self._reply_fd, writes = os.pipe()
+            theirs.append(writes)
+            os.set_blocking(self._request_fd, False)  # a hung worker must not hang its supervisor
+            self._progress = Progress()
+            self._process = self._spawn(reads, writes, self._progress.fd)
+        except OSError as error:  # no memory, no process, no file descriptor is left
             self._close_pipes()
             raise WorkerGoneError(f"could not be started: {error}") from error
         finally:
-            os.close(worker_reads)
-            os.close(worker_writes)
+            for fd in theirs:
+                os.close(fd)
+
+    def _spawn(self, reads: int, writes: int, progress: int) -> "subprocess.Popen[bytes]":
+        fds = {"--request-fd": reads, "--reply-fd": writes, "--progress-fd": progress}
+        words = (word for name, fd in fds.items() for word in (name, str(fd)))
+        return subprocess.Popen(
+            (*self._command, *words),
+            stdin=subprocess.DEVNULL,
+            stdout=_STDERR,  # libraries print; stdout belongs to the records
+            pass_fds=tuple(fds.values()),
+            env=child_environment(),
+        )
 
     def poll_ready(self, timeout: float = 0.0) -> wire.Hello | None:
         """The HELLO if it has arrived within `timeout` seconds, else None."""

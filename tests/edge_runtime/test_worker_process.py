@@ -1,6 +1,7 @@
 """The process handle and the real worker program, where no supervisor is needed."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,25 @@ def test_no_file_descriptor_is_leaked() -> None:
     with pytest.raises(WorkerGoneError, match="could not be started"):
         missing.start()
     assert open_files() == before
+
+
+@pytest.mark.parametrize("left", range(8))
+def test_without_file_descriptors_a_start_fails_and_loses_none(left: int) -> None:
+    """With so few left that some step of the start must fail, whichever it is."""
+    process = WorkerProcess((sys.executable, faulty_worker.__file__, "none@0"))
+    before, limits = open_files(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free() + left, limits[1]))
+    try:
+        process.start()
+    except WorkerGoneError as gone:
+        assert "Too many open files" in str(gone)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        process.kill()
+    assert open_files() == before
+
+
+def lowest_free() -> int:
+    fd = os.open("/dev/null", os.O_RDONLY)
+    os.close(fd)
+    return fd
