@@ -8,9 +8,13 @@ from pathlib import Path
 
 import click
 
+from benchmarks.accuracy_report import with_tables
 from benchmarks.faults import bits, in_band, processes, timing
 from benchmarks.faults.fault import Fault, NotHeldError
 from benchmarks.faults.lab import Lab, open_lab
+from benchmarks.faults.random_faults import campaign, tally_text
+from benchmarks.machine import machine
+from train.run_folder import write_atomically
 
 GROUPS = {
     "Readings": in_band.FAULTS,
@@ -64,8 +68,10 @@ def table(rows: list[Row]) -> str:
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--only", default="", help="Faults whose name has this text.")
-def main(bundle: Path, only: str) -> None:
+@click.option("--only", default="", help="Faults of the table whose name has this text.")
+@click.option("--random", "count", default=10_000, show_default=True, help="Random injections.")
+@click.option("--out", type=click.Path(path_type=Path), help="Page whose tables are replaced.")
+def main(bundle: Path, only: str, count: int, out: Path | None) -> None:
     """Inject every fault into a supervised run of BUNDLE. Exit code 1: a row does not hold."""
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -80,10 +86,14 @@ def main(bundle: Path, only: str) -> None:
                 took = time.monotonic() - started
                 held = "held    " if row.held else "NOT HELD"
                 click.echo(f"{held} {fault.name:<26} {row.happened}  ({took:.0f} s)", err=True)
-    click.echo(table(rows))
+        tally = campaign(lab, count)
     good = sum(row.held for row in rows)
-    click.echo(f"\n{good} of {len(rows)} rows held.")
-    sys.exit(good < len(rows))
+    told = f"{good} of {len(rows)} held, on {machine()}."
+    text = "\n\n".join((table(rows), told, "### Random faults", tally_text(tally)))
+    click.echo(text)
+    if out is not None:
+        write_atomically(out, with_tables(out.read_text(), text).encode())
+    sys.exit(good < len(rows) or tally.unmarked > 0 or tally.missing > 0)
 
 
 if __name__ == "__main__":
