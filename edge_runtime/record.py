@@ -22,6 +22,7 @@ class Flag(enum.IntFlag):
     LATE = 64  # the model's answer missed its deadline
     GAP = 128  # the source delivered no sample for this index
     RESTARTED = 256  # first model-backed record after the inference process was restarted
+    CPU = 1024  # the accelerator that was asked for is out of use: the model ran on the CPU
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from edge_runtime.commands.options import kernel_option, trusted_key_option
+from edge_runtime.commands.options import kernel_chain, kernel_option, trusted_key_option
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
     from edge_runtime.bundle.reader import Bundle
+    from edge_runtime.detector.delegate import Kernel
     from edge_runtime.sinks.json_lines import Sink
     from edge_runtime.sources.csv_sources import Source
     from edge_runtime.supervision.injection import Injections
@@ -60,7 +62,7 @@ def run(
     inject: str,
     force: bool,
     allow_failed: bool,
-    kernel: str | None,
+    kernel: Kernel | None,
     trusted_keys: tuple[Path, ...],
     as_json: bool,
 ) -> None:
@@ -87,12 +89,13 @@ def run(
     channels = loaded.manifest.channel_names
     injections = parse_injections(inject, channels)
     settings = _settings(loaded.manifest.period, rate, deadline)
-    command = worker_command(bundle, allow_failed, kernel, trusted_keys)
+    chain = kernel_chain(kernel)
+    commands = [worker_command(bundle, allow_failed, each, trusted_keys) for each in chain]
     if source != "-":
         check_file_period(source, loaded.manifest.period)
     with open_source(source, channels) as readings:
         records = open_sink(sink, force)
-        supervisor = _supervisor(loaded, command, readings, records, injections, settings)
+        supervisor = _supervisor(loaded, commands, readings, records, injections, settings)
         try:
             code = _run(supervisor, as_json)
         finally:
@@ -110,7 +113,7 @@ def _settings(period: float | None, rate: float | None, deadline: float | None) 
 
 def _supervisor(
     bundle: Bundle,
-    command: tuple[str, ...],
+    commands: Sequence[tuple[str, ...]],
     source: Source,
     sink: Sink,
     injections: Injections,
@@ -129,7 +132,7 @@ def _supervisor(
     return Supervisor(
         source,
         sink,
-        WorkerProcess(command, clock),
+        WorkerProcess(*commands, clock=clock),
         Fallback(bundle.manifest, bundle.model_hash),
         injections,
         settings,

@@ -11,8 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import edge_runtime
+from edge_runtime.detector.delegate import Kernel
 from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
+from edge_runtime.supervision.kernel_arguments import kernel_words
 
 GRACE = 0.5
 """Seconds a worker has to end by itself, or to print its stacks, before SIGKILL."""
@@ -29,12 +31,12 @@ class WorkerGoneError(Exception):
 def worker_command(
     bundle: Path,
     allow_failed: bool = False,
-    kernel: str | None = None,
+    kernel: Kernel | None = None,
     trusted_keys: Sequence[Path] = (),
 ) -> tuple[str, ...]:
     """The command line of the real worker for a bundle."""
     command = [sys.executable, "-m", "edge_runtime.supervision.worker", "--bundle", str(bundle)]
-    command += ["--kernel", kernel] if kernel else []
+    command += kernel_words(kernel)
     command += ["--allow-failed"] if allow_failed else []
     command += [word for key in trusted_keys for word in ("--trusted-key", str(key))]
     return tuple(command)
@@ -43,13 +45,16 @@ def worker_command(
 class WorkerProcess:
     """One inference process at a time, behind two pipes.
 
-    command: what to run; `--request-fd N --reply-fd M` are appended.
+    commands: what to run, the first until `fall_back` moves on to the next;
+    `--request-fd N --reply-fd M` are appended.
     clock: monotonic seconds; measures the deadline while replies to older samples arrive.
     Every method that talks raises WorkerGoneError when there is nobody to talk to.
     """
 
-    def __init__(self, command: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
-        self._command = tuple(command)
+    def __init__(
+        self, *commands: Sequence[str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._command, *self._fallbacks = (tuple(command) for command in commands)
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
         self._request_fd = self._reply_fd = -1
@@ -61,6 +66,13 @@ class WorkerProcess:
     def pid(self) -> int | None:
         """Process id of the running worker, None when there is none."""
         return self._process.pid if self._process else None
+
+    def fall_back(self) -> bool:
+        """Run the next command from now on, for good; False when there is none."""
+        if not self._fallbacks:
+            return False
+        self._command = self._fallbacks.pop(0)
+        return True
 
     def start(self) -> None:
         """Start a new process; it answers after its HELLO. Raises WorkerGoneError if it cannot."""
