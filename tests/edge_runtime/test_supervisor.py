@@ -210,9 +210,10 @@ def test_default_deadline_is_a_period_within_bounds() -> None:
 @given(
     outcomes=st.lists(st.sampled_from(["good", "good", "good", "late", "gone"]), max_size=60),
     steps=st.lists(st.sampled_from([1.0, 1.0, 1.0, 0.0, 2.0, 3.4, -1.0, None]), max_size=40),
+    accelerated=st.booleans(),
 )
 def test_one_record_per_index_whatever_happens(
-    outcomes: list[str], steps: list[float | None]
+    outcomes: list[str], steps: list[float | None], accelerated: bool
 ) -> None:
     times: list[float | None] = []
     now = 0.0
@@ -225,7 +226,10 @@ def test_one_record_per_index_whatever_happens(
     def pass_time(row: int) -> None:
         clock.now += 1.0
 
-    records = Run(ScriptedProcess(script), times=times, before=pass_time, clock=clock)()
+    process = ScriptedProcess(script, accelerated)
+    records = Run(process, times=times, before=pass_time, clock=clock)()
+    on_cpu = [Flag.CPU in record.flags for record in records if record.tier != 3]
+    assert on_cpu == sorted(on_cpu) and not (on_cpu and on_cpu[0] and not accelerated)
     assert len(records) - sum(Flag.GAP in record.flags for record in records) == len(times)
 
 
