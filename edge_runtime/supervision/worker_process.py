@@ -60,6 +60,7 @@ class WorkerProcess:
         self._request_fd = self._reply_fd = -1
         self._frames = wire.FrameBuffer()
         self._unsent = bytearray()
+        self._leaving = False  # it said why it cannot go on, and ends by itself
         self.hello: wire.Hello | None = None
 
     @property
@@ -78,6 +79,7 @@ class WorkerProcess:
         """Start a new process; it answers after its HELLO. Raises WorkerGoneError if it cannot."""
         assert self._process is None, "the old worker must be ended first"
         self._frames, self._unsent, self.hello = wire.FrameBuffer(), bytearray(), None
+        self._leaving = False
         worker_reads, self._request_fd = os.pipe()
         self._reply_fd, worker_writes = os.pipe()
         os.set_blocking(self._request_fd, False)  # a hung worker must not hang its supervisor
@@ -143,6 +145,9 @@ class WorkerProcess:
         """End the worker now: SIGABRT to see where it hangs, then SIGKILL; it is reaped."""
         if self._process is None:
             return
+        if self._leaving:  # stacks would tell nothing
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(GRACE)
         for number in (signal.SIGABRT, signal.SIGKILL):
             self._process.send_signal(number)  # does nothing once it has ended
             with suppress(subprocess.TimeoutExpired):
@@ -169,6 +174,7 @@ class WorkerProcess:
         try:
             for message in self._frames.messages():
                 if isinstance(message, wire.Failure):
+                    self._leaving = True
                     raise WorkerGoneError(message.text)
                 yield message
         except wire.WireError as error:
