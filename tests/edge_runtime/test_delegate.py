@@ -1,5 +1,6 @@
 """Accelerators with a real delegate library: its bits, its kernel, and every way it can fail."""
 
+import argparse
 import ctypes.util
 import json
 import subprocess
@@ -29,6 +30,11 @@ from edge_runtime.detector.interpreter import Int8Graph
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, INT8_KERNELS, KERNEL_ID
 from edge_runtime.detector.thresholds import store_threshold, threshold_of
 from edge_runtime.errors import GruardError
+from edge_runtime.supervision.kernel_arguments import (
+    add_kernel_arguments,
+    chosen_kernel,
+    kernel_words,
+)
 from edge_runtime.supervision.trial import load_safely
 
 MADE = made_delegate.KERNEL
@@ -213,6 +219,16 @@ def test_no_library_can_take_the_name_of_a_cpu_kernel(name: str) -> None:
         kernel = delegate_kernel_id(Delegate(name, compiled), b"")
         assert kernel not in (*INT8_KERNELS, HOST_KERNEL_ID, "core-c")
     assert delegate_kernel_id(Delegate("/usr/lib/libedgetpu.so.1.0"), b"") == "edgetpu"
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [None, INT8_KERNELS[1], Delegate("libedgetpu.so.1"), Delegate("./a b.so", Path("c d.tflite"))],
+)
+def test_a_process_is_told_what_runs_the_model(kernel: Kernel | None) -> None:
+    parser = argparse.ArgumentParser()
+    add_kernel_arguments(parser)
+    assert chosen_kernel(parser.parse_args(kernel_words(kernel))) == kernel
 
 
 def gruard(*words: object) -> "subprocess.CompletedProcess[str]":
