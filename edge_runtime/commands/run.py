@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from edge_runtime.commands.options import kernel_option, trusted_key_option
+from edge_runtime.commands.options import kernel_chain, kernel_option, trusted_key_option
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
     from edge_runtime.bundle.manifest import Manifest
     from edge_runtime.bundle.reader import Bundle
+    from edge_runtime.detector.delegate import Kernel
     from edge_runtime.sinks.sink import Sink
     from edge_runtime.sources.complaints import Complaints
     from edge_runtime.sources.source import Source
@@ -74,7 +76,7 @@ def run(
     inject: str,
     force: bool,
     allow_failed: bool,
-    kernel: str | None,
+    kernel: Kernel | None,
     trusted_keys: tuple[Path, ...],
     as_json: bool,
 ) -> None:
@@ -102,7 +104,8 @@ def run(
     channels = loaded.manifest.channel_names
     injections = parse_injections(inject, channels)
     settings = _settings(loaded.manifest, rate, deadline)
-    command = worker_command(bundle, allow_failed, kernel, trusted_keys)
+    chain = kernel_chain(kernel)
+    commands = [worker_command(bundle, allow_failed, each, trusted_keys) for each in chain]
     console = Console(sys.stderr, time.monotonic)
     complaints = Complaints(console.log)
     with ExitStack() as undo:
@@ -112,7 +115,7 @@ def run(
         records = open_sinks(sinks, force, console.log if readings.live else None)
         undo.pop_all()  # from here on both are the supervisor's
     supervisor = _supervisor(
-        loaded, command, readings, complaints, records, injections, settings, console
+        loaded, commands, readings, complaints, records, injections, settings, console
     )
     sys.exit(_run(supervisor, as_json))
 
@@ -127,7 +130,7 @@ def _settings(manifest: Manifest, rate: float | None, deadline: float | None) ->
 
 def _supervisor(
     bundle: Bundle,
-    command: tuple[str, ...],
+    commands: Sequence[tuple[str, ...]],
     source: Source,
     complaints: Complaints,
     sink: Sink,
@@ -147,7 +150,7 @@ def _supervisor(
         source,
         complaints,
         sink,
-        WorkerProcess(command, clock),
+        WorkerProcess(*commands, clock=clock),
         Fallback(bundle.manifest, bundle.model_hash),
         injections,
         settings,

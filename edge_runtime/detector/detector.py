@@ -12,6 +12,7 @@ from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector import step as stepping
 from edge_runtime.detector import tiers
+from edge_runtime.detector.delegate import Kernel
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.golden import differences, read_golden, too_far_apart
 from edge_runtime.detector.interpreter import Int8Graph, NoGraph, StepGraph
@@ -31,7 +32,9 @@ class Detector:
     Raises GruardError when there is no threshold for the kernel that runs here.
     """
 
-    def __init__(self, bundle: Bundle, kernel: str | None = None, calibrated: bool = True) -> None:
+    def __init__(
+        self, bundle: Bundle, kernel: Kernel | None = None, calibrated: bool = True
+    ) -> None:
         self._bundle = bundle
         self.graph = open_graph(bundle.manifest, bundle.model, bundle.graph, kernel or KERNEL_ID)
         kernel_id = self.graph.kernel_id
@@ -117,7 +120,7 @@ class Detector:
 
 
 def open_graph(
-    manifest: Manifest, model: bytes, graph: GraphSummary, kernel: str = KERNEL_ID
+    manifest: Manifest, model: bytes, graph: GraphSummary, kernel: Kernel = KERNEL_ID
 ) -> StepGraph:
     """The int8 `model`, described by `graph`, ready to run on `kernel`.
 

@@ -20,6 +20,7 @@ from edge_runtime.errors import GruardError
 from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
 from edge_runtime.supervision.checkpoints import Checkpoints
+from edge_runtime.supervision.kernel_arguments import add_kernel_arguments, chosen_kernel
 
 EXIT_FAILED = 3
 """The worker could not load or run the model; its last reply said why."""
@@ -108,7 +109,7 @@ def _load(options: argparse.Namespace) -> tuple[Stepper, str]:
     from edge_runtime.detector.detector import Detector
 
     bundle = read_bundle(options.bundle, options.allow_failed, options.trusted_key)
-    detector = Detector(bundle, options.kernel)
+    detector = Detector(bundle, chosen_kernel(options))
     detector.self_test()
     return detector, detector.graph.kernel_id
 
@@ -118,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--allow-failed", action="store_true")
     parser.add_argument("--trusted-key", type=Path, action="append", default=[])
-    parser.add_argument("--kernel")
+    add_kernel_arguments(parser)
     parser.add_argument("--request-fd", type=int, required=True)
     parser.add_argument("--reply-fd", type=int, required=True)
     parser.add_argument("--progress-fd", type=int, required=True)

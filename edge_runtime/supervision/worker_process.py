@@ -12,9 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import edge_runtime
+from edge_runtime.detector.delegate import Kernel
 from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
 from edge_runtime.supervision.checkpoints import Progress
+from edge_runtime.supervision.kernel_arguments import kernel_words
 
 GRACE = 0.5
 """Seconds a worker has to end by itself, or to print its stacks, before SIGKILL."""
@@ -31,12 +33,12 @@ class WorkerGoneError(Exception):
 def worker_command(
     bundle: Path,
     allow_failed: bool = False,
-    kernel: str | None = None,
+    kernel: Kernel | None = None,
     trusted_keys: Sequence[Path] = (),
 ) -> tuple[str, ...]:
     """The command line of the real worker for a bundle."""
     command = [sys.executable, "-m", "edge_runtime.supervision.worker", "--bundle", str(bundle)]
-    command += ["--kernel", kernel] if kernel else []
+    command += kernel_words(kernel)
     command += ["--allow-failed"] if allow_failed else []
     command += [word for key in trusted_keys for word in ("--trusted-key", str(key))]
     return tuple(command)
@@ -45,13 +47,16 @@ def worker_command(
 class WorkerProcess:
     """One inference process at a time, behind two pipes.
 
-    command: what to run; `--request-fd N --reply-fd M --progress-fd L` are appended.
+    commands: what to run, the first until `fall_back` moves on to the next;
+    `--request-fd N --reply-fd M --progress-fd L` are appended.
     clock: monotonic seconds; measures the deadline while replies to older samples arrive.
     Every method that talks raises WorkerGoneError when there is nobody to talk to.
     """
 
-    def __init__(self, command: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
-        self._command = tuple(command)
+    def __init__(
+        self, *commands: Sequence[str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._command, *self._fallbacks = (tuple(command) for command in commands)
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
         self._request_fd = self._reply_fd = -1
@@ -59,6 +64,7 @@ class WorkerProcess:
         self._unsent = bytearray()
         self._owed: deque[int] = deque()  # samples that were not answered yet
         self._progress: Progress | None = None
+        self._leaving = False  # it said why it cannot go on, and ends by itself
         self.hello: wire.Hello | None = None
 
     @property
@@ -72,11 +78,19 @@ class WorkerProcess:
         assert self._progress is not None, "there is no worker"
         return self._progress.stage()
 
+    def fall_back(self) -> bool:
+        """Run the next command from now on, for good; False when there is none."""
+        if not self._fallbacks:
+            return False
+        self._command = self._fallbacks.pop(0)
+        return True
+
     def start(self) -> None:
         """Start a new process; it answers after its HELLO. Raises WorkerGoneError if it cannot."""
         assert self._process is None, "the old worker must be ended first"
         self._frames, self._unsent, self.hello = wire.FrameBuffer(), bytearray(), None
         self._owed.clear()
+        self._leaving = False
         theirs: list[int] = []
         try:
             reads, self._request_fd = os.pipe()
@@ -154,6 +168,9 @@ class WorkerProcess:
         """End the worker now: SIGABRT to see where it hangs, then SIGKILL; it is reaped."""
         if self._process is None:
             return
+        if self._leaving:  # stacks would tell nothing
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(GRACE)
         for number in (signal.SIGABRT, signal.SIGKILL):
             self._process.send_signal(number)  # does nothing once it has ended
             with suppress(subprocess.TimeoutExpired):
@@ -180,6 +197,7 @@ class WorkerProcess:
         try:
             for message in self._frames.messages():
                 if isinstance(message, wire.Failure):
+                    self._leaving = True
                     raise WorkerGoneError(message.text)
                 yield message
         except wire.WireError as error:

@@ -3,14 +3,14 @@
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 import faulty_worker
 import numpy as np
 import pytest
 
-from edge_runtime.record import Flag, Record, Sample
+from edge_runtime.record import Flag, Float32, Record, Sample
 from edge_runtime.sinks.sink import SinkClosedError
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.source import Reading
@@ -19,7 +19,12 @@ from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.notify import Notifier
 from edge_runtime.supervision.policy import AGREEING
 from edge_runtime.supervision.summary import Console
-from edge_runtime.supervision.supervisor import Settings, Supervisor, Surroundings
+from edge_runtime.supervision.supervisor import (
+    Settings,
+    ShadowDetector,
+    Supervisor,
+    Surroundings,
+)
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess
 
 PATIENT = 30.0  # no healthy answer takes so long, however busy the machine
@@ -84,11 +89,11 @@ class FakeFallback:
         )
 
 
-class WatchedProcess(WorkerProcess):
+class RememberingProcess(WorkerProcess):
     """Remembers every process it ever started."""
 
-    def __init__(self, plan: str) -> None:
-        super().__init__((sys.executable, faulty_worker.__file__, plan))
+    def __init__(self, *commands: tuple[str, ...]) -> None:
+        super().__init__(*commands)
         self.pids: list[int] = []
 
     def start(self) -> None:
@@ -101,8 +106,18 @@ class WatchedProcess(WorkerProcess):
                 self.poll_ready(PATIENT)
 
 
+class WatchedProcess(RememberingProcess):
+    """Runs fake workers, each with its plan."""
+
+    def __init__(self, *plans: str) -> None:
+        super().__init__(*((sys.executable, faulty_worker.__file__, plan) for plan in plans))
+
+
 class Run:
-    """One supervised run over rows of one channel, with everything it left behind."""
+    """One supervised run with everything it left behind.
+
+    values: a row each, one reading or the readings of all channels.
+    """
 
     def __init__(
         self,
@@ -110,17 +125,18 @@ class Run:
         rows: int = 12,
         deadline: float = PATIENT,
         times: list[float | None] | None = None,
-        values: list[float] | None = None,
+        values: Sequence[float | Float32] | None = None,
         before: Callable[[int], None] = lambda row: None,
         room: int | None = None,
         injections: Injections | None = None,
         clock: Clock | None = None,
         interval: float | None = None,
+        fallback: ShadowDetector | None = None,
     ) -> None:
         times = [float(row) for row in range(rows)] if times is None else times
         values = [0.0] * len(times) if values is None else values
         readings = [
-            Reading(t, np.array([v], np.float32)) for t, v in zip(times, values, strict=True)
+            Reading(t, np.array(v, np.float32, ndmin=1)) for t, v in zip(times, values, strict=True)
         ]
         self.process, self.clock = process, clock or Clock()
         self.sink, self.stderr = ListSink(room), io.StringIO()
@@ -129,7 +145,7 @@ class Run:
             Complaints(),
             self.sink,
             process,
-            FakeFallback(),
+            fallback or FakeFallback(),
             injections or Injections([], []),
             Settings(1, 1.0, deadline, interval),
             Surroundings(
@@ -179,8 +195,13 @@ def fallback_indices(records: list[Record]) -> list[int]:
 class ScriptedProcess:
     """A worker made of drawn outcomes, for properties over many runs."""
 
-    def __init__(self, outcomes: Iterator[str]) -> None:
-        self.outcomes, self.pid, self.stage = outcomes, None, "invoke"
+    def __init__(self, outcomes: Iterator[str], accelerated: bool = False) -> None:
+        self.outcomes, self.pid, self.accelerated = outcomes, None, accelerated
+        self.stage = "invoke"
+
+    def fall_back(self) -> bool:
+        moved, self.accelerated = self.accelerated, False
+        return moved
 
     def start(self) -> None:
         assert self.pid is None

@@ -231,9 +231,10 @@ def test_default_deadline_is_a_period_within_bounds() -> None:
 @given(
     outcomes=st.lists(st.sampled_from(["good", "good", "good", "late", "gone"]), max_size=60),
     steps=st.lists(st.sampled_from([1.0, 1.0, 1.0, 0.0, 2.0, 3.4, -1.0, None]), max_size=40),
+    accelerated=st.booleans(),
 )
 def test_one_record_per_index_whatever_happens(
-    outcomes: list[str], steps: list[float | None]
+    outcomes: list[str], steps: list[float | None], accelerated: bool
 ) -> None:
     times: list[float | None] = []
     now = 0.0
@@ -246,8 +247,11 @@ def test_one_record_per_index_whatever_happens(
     def pass_time(row: int) -> None:
         clock.now += 1.0
 
-    run = Run(ScriptedProcess(script), times=times, before=pass_time, clock=clock)
+    process = ScriptedProcess(script, accelerated)
+    run = Run(process, times=times, before=pass_time, clock=clock)
     records, timing = run(), run.supervisor.summary.timing
+    on_cpu = [Flag.CPU in record.flags for record in records if record.tier != 3]
+    assert on_cpu == sorted(on_cpu) and not (on_cpu and on_cpu[0] and not accelerated)
     left_out = sum(timing.values()) - timing.get("clock stepped", 0)
     assert sum(Flag.GAP not in record.flags for record in records) + left_out == len(times)
 

@@ -58,6 +58,28 @@ def test_the_way_it_ended_is_told() -> None:
         process.kill()
 
 
+def test_a_worker_that_said_why_ends_without_being_aborted(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    process = fake("load:fail")
+    process.start()
+    with pytest.raises(WorkerGoneError, match="self-test failed"):
+        process.poll_ready(PATIENT)
+    process.kill()
+    assert process.pid is None and "Aborted" not in capfd.readouterr().err
+
+
+def test_each_command_has_its_turn_and_the_last_one_stays() -> None:
+    program = (sys.executable, faulty_worker.__file__)
+    process = WorkerProcess((*program, "load:exit"), (*program, "none@0"))
+    assert process.fall_back()
+    for _ in range(2):
+        process.start()
+        assert process.poll_ready(PATIENT)
+        process.stop()
+        assert not process.fall_back()
+
+
 def test_a_sample_larger_than_the_pipe_gets_through() -> None:
     process = fake("none@0")
     process.start()
