@@ -7,6 +7,7 @@ members as there are names; so both are compared with the bytes that are there.
 import io
 import math
 import zipfile
+from typing import IO
 
 import numpy as np
 
@@ -16,6 +17,7 @@ MOST_ARRAYS = 10_000  # each pair is a stretch of clean rows; half a kilobyte of
 _MEMBER = b"PK\x01\x02"  # begins each entry of the list of members
 _PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others ask for memory of their own
 _KINDS = "biuf"  # truth values and numbers
+_PIECE = 1 << 16  # bytes
 _VERSION = (1, 0)  # of the header; later ones are for names and structures
 
 
@@ -48,8 +50,17 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Float32:
         wanted, found = math.prod(shape) * dtype.itemsize, entry.file_size - stream.tell()
         if wanted != found:
             raise ValueError(f"{found} bytes for an array of {wanted}")
-        # One byte more, so that the checksum of the whole is compared.
-        content = bytearray(stream.read(found + 1))
-    flat = np.frombuffer(content, dtype)
-    array: Float32 = flat.reshape(shape, order="F" if by_columns else "C")
+        content = bytearray(found)
+        _fill(content, stream)
+    array: Float32 = np.frombuffer(content, dtype).reshape(shape, order="F" if by_columns else "C")
     return array
+
+
+def _fill(content: bytearray, stream: IO[bytes]) -> None:
+    """Piece by piece, because a whole would be in memory twice; the end proves the checksum."""
+    position = 0
+    while piece := stream.read(_PIECE):
+        content[position : position + len(piece)] = piece
+        position += len(piece)
+    if position != len(content):
+        raise ValueError(f"{position} bytes instead of {len(content)}")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 MOST_ENTRIES = 1 << 16
 _ENDING = b"\0"  # strings are handed on as C strings
 _VTABLE_HEAD = 4  # bytes: its own size, then the table's
+_WIDTHS = {form: struct.calcsize("<" + form) for form in "bBhHiIqQf"}
 
 
 class DamagedError(Exception):
@@ -26,7 +27,7 @@ class Source:
 
     def numbers(self, position: int, form: str, count: int = 1) -> tuple[int, ...]:
         """`count` aligned little-endian numbers of the struct format `form`."""
-        width = struct.calcsize("<" + form)
+        width = _WIDTHS[form]
         if position < 0 or position + count * width > len(self.data):
             raise DamagedError("offset outside the file")
         if position % width:
@@ -94,7 +95,7 @@ class Table:
         if not target:
             return 0
         count = self._source.number(target, "I")
-        if target + 4 + count * struct.calcsize("<" + form) > len(self._source.data):
+        if target + 4 + count * _WIDTHS[form] > len(self._source.data):
             raise DamagedError("offset outside the file")
         return count
 
@@ -109,7 +110,7 @@ class Table:
     def numbers(self, field: int, form: str, at_most: int) -> tuple[int, ...]:
         """The bytes of the vector as numbers, nothing when it has more than `at_most` bytes."""
         data = bytes(self.vector(field, "B", at_most))
-        width = struct.calcsize("<" + form)
+        width = _WIDTHS[form]
         return struct.unpack(f"<{len(data) // width}{form}", data[: len(data) // width * width])
 
     def tables(self, field: int) -> list["Table"]:

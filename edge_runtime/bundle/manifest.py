@@ -5,6 +5,7 @@ All arrays are in standardised units (channel centre 0, scale 1) unless said oth
 """
 
 import dataclasses
+import functools
 import re
 import types
 import typing
@@ -19,7 +20,7 @@ SCHEMA = 2
 LARGEST_INTEGER = 10**15  # counts of samples; exact in a double
 # Control characters, and halves of characters that no output can encode.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-SHOWN, FEW = 60, 5  # characters of a text, and names, that go into a message
+SHOWN, FEW = 100, 5  # characters of a text, and names, that go into a message
 Vector = tuple[float, ...]
 Matrix = tuple[Vector, ...]
 
@@ -269,6 +270,8 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list):
             raise GruardError(f"{where}: a list is expected")
+        if arguments[0] is float and all(type(v) is float and abs(v) <= LARGEST for v in value):
+            return tuple(value)  # nearly all of a manifest is this
         return tuple(_build(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
     if origin is not None and _is_subclass(origin, Mapping):
         if not isinstance(value, dict):
@@ -287,7 +290,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
 def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise GruardError(f"{where}: an object is expected")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     missing, unknown = sorted(hints.keys() - value.keys()), sorted(value.keys() - hints.keys())
     if missing or unknown:
         raise GruardError(
@@ -297,6 +300,11 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     return kind(
         **{name: _build(hint, value[name], f"{where}: {name}") for name, hint in hints.items()}
     )
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _build_scalar(kind: Any, value: Any, where: str) -> Any:

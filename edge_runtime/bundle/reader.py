@@ -17,7 +17,7 @@ from edge_runtime.bundle.archive import read_arrays
 from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
 from edge_runtime.bundle.graph_rules import GATE_INPUTS, GRU_INPUTS, graph_faults
 from edge_runtime.bundle.json_text import parse_json
-from edge_runtime.bundle.manifest import Forecast, Manifest, from_dict
+from edge_runtime.bundle.manifest import Forecast, Manifest, from_dict, shown
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Float32
 
@@ -71,7 +71,8 @@ class Bundle:
         except Exception as error:
             # numpy, zipfile and zlib have a dozen exceptions for damaged archives.
             raise GruardError(
-                f"{self.path / member}: unreadable arrays ({error}); copy the bundle again"
+                f"{self.path / member}: unreadable arrays ({shown(str(error), str)}); "
+                "copy the bundle again"
             ) from None
 
 
