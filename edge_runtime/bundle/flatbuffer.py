@@ -5,9 +5,11 @@ Layout: TensorFlow Lite's public schema (`schema.fbs`, version 3). What gruard n
 read but named (`GraphSummary.extras`), because the interpreter would read it.
 """
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edge_runtime.bundle.flatbuffer_metadata import MOST_METADATA, is_known_metadata
 from edge_runtime.bundle.flatbuffer_table import DamagedError, Source, Table
 from edge_runtime.errors import GruardError
 
@@ -20,7 +22,6 @@ TYPE_NAMES = {0: "float32", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "i
 ACTIVATION_NAMES = {0: "NONE", 1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH", 5: "SIGN_BIT"}
 SCHEMA_VERSION = 3
 SIGNATURE_KEY = "serving_default"
-METADATA_NAMES = frozenset({"min_runtime_version", "CONVERSION_METADATA"})
 # The fields of each table that gruard's files use, by their number in the schema.
 _FIELDS = {
     "model": {0, 1, 2, 3, 4, 6, 7},  # version, codes, graphs, description, buffers, metadata, …
@@ -147,7 +148,7 @@ class _Reader:
             scales=quantization.vector(2, "f") if quantization else (),
             zero_points=quantization.vector(3, "q") if quantization else (),
             constant_bytes=constant,
-            integers=buffer.numbers(0, "i", _FEW_BYTES) if few else (),
+            integers=_integers(buffer.content(0, _FEW_BYTES)) if few else (),
         )
 
     def _operator(self, table: Table) -> GraphOperator:
@@ -206,9 +207,10 @@ class _Reader:
                 self._extras[f"an operator code that nothing uses, {name}"] = None
         for table in self._model.tables(6):
             self._known("metadata", table)
-            self._at(self._buffers, table.scalar(1, "I"), "metadata name a buffer")
-            if (name := table.string(0)) not in METADATA_NAMES:
-                self._extras[f"metadata of the name {name[:40]!r}"] = None
+            buffer = self._at(self._buffers, table.scalar(1, "I"), "metadata name a buffer")
+            name = table.string(0)
+            if not is_known_metadata(name, buffer.content(0, MOST_METADATA)):
+                self._extras[f"metadata of the name {name[:40]!r} or with odd contents"] = None
 
     def _known(self, kind: str, table: Table, fields: set[int | None] | None = None) -> Table:
         """`table`, whose fields that gruard does not write are noted."""
@@ -223,6 +225,11 @@ class _Reader:
         if index >= len(tables):
             raise DamagedError(f"{what} that is not there")
         return tables[index]
+
+
+def _integers(content: bytes) -> tuple[int, ...]:
+    count = len(content) // 4
+    return struct.unpack(f"<{count}i", content[: 4 * count])
 
 
 def _operator_name(code: Table) -> str:

@@ -86,7 +86,10 @@ class Table:
         if data[end : end + 1] != _ENDING:
             raise DamagedError("a text without its end, or an offset outside the file")
         self._source.spend(length // 8)
-        text = data[start:end].decode("utf-8", "replace")
+        try:
+            text = data[start:end].decode("utf-8")
+        except UnicodeDecodeError:
+            raise DamagedError("a text that is not UTF-8") from None
         return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
     def length(self, field: int, form: str = "B") -> int:
@@ -107,11 +110,9 @@ class Table:
         self._source.spend(count)
         return self._source.numbers(self._target(field) + 4, form, count) if count else ()
 
-    def numbers(self, field: int, form: str, at_most: int) -> tuple[int, ...]:
-        """The bytes of the vector as numbers, nothing when it has more than `at_most` bytes."""
-        data = bytes(self.vector(field, "B", at_most))
-        width = _WIDTHS[form]
-        return struct.unpack(f"<{len(data) // width}{form}", data[: len(data) // width * width])
+    def content(self, field: int, at_most: int) -> bytes:
+        """The vector of bytes, nothing when there are more than `at_most`."""
+        return bytes(self.vector(field, "B", at_most))
 
     def tables(self, field: int) -> list["Table"]:
         """The tables of the vector."""

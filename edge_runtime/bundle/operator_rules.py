@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from edge_runtime.bundle.flatbuffer import GraphOperator, GraphSummary, GraphTensor
 from edge_runtime.bundle.tensor_rules import is_row, shown
 
-# One unit of an addend in units of the sum. TFLite ends the process from 2^19 on.
+# One unit of an addend in units of the sum or difference. TFLite ends the process from 2^19 on.
 LARGEST_GAIN = 2.0**18
 # Relative; both are rounded to float32. TFLite itself tolerates a fiftieth of the output's scale.
 BIAS_SCALE_ERROR = 1e-6
@@ -144,7 +144,7 @@ def _one_scale(tensors: Operands) -> str:
 
 USAGES = {
     "ADD": Usage(2, 2, 2, _sum),
-    "SUB": Usage(2, 2, 2, _elementwise),
+    "SUB": Usage(2, 2, 2, _sum),
     "MUL": Usage(2, 2, 2, _elementwise),
     "FULLY_CONNECTED": Usage(4, 3, 3, _fully_connected, activations=("NONE", "RELU")),
     "CONCATENATION": Usage(2, 2, 16, _concatenation, axis=1),

@@ -171,6 +171,45 @@ def test_numbers_that_lead_nowhere_are_damage(
         read_graph(edited(model, change), "model")
 
 
+def test_notes_of_other_contents_are_not_let_through_to_the_interpreter(model: bytes) -> None:
+    """It reads them unchecked: some of these end it with a segmentation fault."""
+
+    def noted(name: bytes, data: bytes | None) -> bytes:
+        def change(parsed: Any) -> None:
+            note = next(note for note in parsed.metadata if note.name == name)
+            parsed.buffers[note.buffer].data = data and np.frombuffer(data, np.uint8)
+
+        return edited(model, change)
+
+    parsed = flatbuffer_utils.convert_bytearray_to_object(model)
+    (place,) = [n.buffer for n in parsed.metadata if n.name == b"CONVERSION_METADATA"]
+    conversion = bytes(parsed.buffers[place].data)
+    odd = "or with odd contents"
+    for name, data in [
+        (b"min_runtime_version", None),
+        (b"min_runtime_version", b"1.14.0\xff"),
+        (b"CONVERSION_METADATA", None),
+        (b"CONVERSION_METADATA", bytes(2000)),
+    ]:
+        graph = read_graph(noted(name, data), "model")
+        assert any(odd in extra for extra in graph.extras), (name, data)
+    for position in range(len(conversion)):
+        harmed = bytearray(conversion)
+        harmed[position] ^= 0xFF
+        try:
+            read_graph(noted(b"CONVERSION_METADATA", bytes(harmed)), "model")
+        except GruardError as error:
+            assert "damaged" in str(error)
+    with pytest.raises(GruardError, match="damaged"):
+        read_graph(noted(b"CONVERSION_METADATA", conversion[:40]), "model")
+
+
+def test_a_name_that_is_not_utf_8_is_damage(model: bytes) -> None:
+    name = read_graph(model, "model").tensors[0].name.encode()
+    with pytest.raises(GruardError, match=r"damaged .*a text that is not UTF-8"):
+        read_graph(model.replace(name, b"\xff" + name[1:]), "model")
+
+
 def test_a_tensor_of_buffer_0_has_no_constant(model: bytes) -> None:
     def move(parsed: Any) -> None:
         operator_ = operator(parsed, 9)

@@ -82,8 +82,9 @@ def test_elementwise_operands_are_rows(step: GraphSummary) -> None:
     assert "int8 rows [1, n]" in told(weights, number)
 
 
-def test_a_sum_that_ends_the_interpreter_is_refused(step: GraphSummary) -> None:
-    _, add = first(step, "ADD")
+@pytest.mark.parametrize("name", ["ADD", "SUB"])
+def test_a_sum_that_ends_the_interpreter_is_refused(step: GraphSummary, name: str) -> None:
+    _, add = first(step, name)
     largest = max(step.tensors[index].scales[0] for index in add.inputs)
     for scale, fine in ((largest / LARGEST_GAIN, False), (1.01 * largest / LARGEST_GAIN, True)):
         changed = with_tensor(step, add.outputs[0], scales=(scale,))
