@@ -72,7 +72,7 @@ test: $(READY) lint ## lint, types and all tests
 test-wide: $(READY) ## half a minute: models of shapes from all over, to int8
 	$(PY) -m pytest -m wide $(ARGS)
 
-fuzz: $(READY) ## eight minutes: 100,000 harmed bundles, read and run; FUZZ=N for another number
+fuzz: $(READY) ## nine minutes: 100,000 harmed bundles, read and run; FUZZ=N for fewer
 	FUZZ=$(FUZZ) $(PY) -m pytest -m fuzz -s $(ARGS)
 
 lint: $(READY) ## lint and types only

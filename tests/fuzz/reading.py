@@ -20,7 +20,7 @@ _STAGES = (
     ("archive", r"unreadable arrays"),
     ("file format", r"damaged \.tflite|not a \.tflite"),
     ("tensors of the manifest", r"differs between|are not the model's|the model's width"),
-    ("graph rules", r"model\.tflite: "),
+    ("graph rules", r"/model\.tflite: "),
     ("schema", r"fields|expected|not of type|finite|schema|control|too large|above|at most"),
 )
 ACCEPTED = "accepted"
