@@ -12,6 +12,7 @@ VERSION   ?= 1
 BUNDLE    ?= $(RUN)/bundle/$(notdir $(RUN))-$(VERSION).gruard
 SOURCE    ?=
 SINK      ?= -
+FUZZ      ?=
 
 ifeq ($(PYTHON),)
 PY        := .venv/bin/python
@@ -33,7 +34,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo train convert audit validate run test test-wide test-arm lint wheel benchmark \
+.PHONY: help demo train convert audit validate run test test-wide test-arm fuzz lint wheel benchmark \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
         benchmark-tiers benchmark-calibration faults clean environment
 
@@ -74,6 +75,9 @@ test-wide: $(READY) ## half a minute: models of shapes from all over, to int8
 test-arm: $(READY) ## two minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
 	$(PY) tests/arm/arm_userland.py
 	$(PY) -m pytest -m arm $(ARGS)
+
+fuzz: $(READY) ## nine minutes: 100,000 harmed bundles, read and run; FUZZ=N for fewer
+	FUZZ=$(FUZZ) $(PY) -m pytest -m fuzz -s $(ARGS)
 
 lint: $(READY) ## lint and types only
 	$(PY) -m ruff check .

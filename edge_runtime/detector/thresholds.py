@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.bundle.json_text import parse_json
 from edge_runtime.bundle.manifest import Threshold, threshold_from_dict
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.kernels import INT8_KERNELS
@@ -69,8 +70,8 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
     if len(text) > LARGEST_FILE:
         return None
     try:
-        data = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError):
+        data = parse_json(text)
+    except ValueError:
         return None
     fields = {"schema", "manifest", "thresholds"}
     fits = isinstance(data, dict) and set(data) == fields and data["schema"] == SCHEMA
