@@ -7,13 +7,13 @@ gone or on probation, the fallback's record is written instead, and says so.
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.sinks.json_lines import Sink, SinkClosedError
 from edge_runtime.sources.csv_sources import GapWatch, Reading, Source
+from edge_runtime.supervision.exchange import Exchange, NoExchange, ShadowDetector
 from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.notify import Notifier
 from edge_runtime.supervision.policy import Phase
@@ -23,13 +23,6 @@ from edge_runtime.supervision.worker_process import WorkerProcess
 
 LONGEST_GAP = 1000
 """Gap records written for one gap of the source; a longer one is told in the log."""
-
-
-class ShadowDetector(Protocol):
-    """The part of the fallback that the supervisor needs: cheap, and never failing."""
-
-    def step(self, sample: Sample) -> Record:
-        """The tier 3 record of one sample."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +70,17 @@ class Supervisor:
         injections: Injections,
         settings: Settings,
         surroundings: Surroundings,
+        exchange: Exchange | None = None,
     ) -> None:
         self.summary = Summary()
         self._source, self._sink = source, sink
         self._fallback, self._injections = fallback, injections
         self._settings, self._world = settings, surroundings
         self._log = surroundings.console.log
-        self._model = WorkerCare(worker, settings.deadline, surroundings.clock, self._log)
+        self._exchange = exchange or NoExchange()
+        self._model = WorkerCare(
+            worker, settings.deadline, surroundings.clock, self._log, self._exchange.may_start
+        )
         self._gaps = GapWatch(settings.period)
         self._index = 0
         self._time: float | None = None
@@ -104,6 +101,7 @@ class Supervisor:
             pass  # nobody is left to read; that is how `| head` says thank you
         finally:
             self._world.notifier.stopping()
+            self._exchange.stop()
             self._model.stop()
             self._count_losses()
 
@@ -151,6 +149,15 @@ class Supervisor:
         self._world.notifier.beat(self.summary.status)
         self._world.console.progress(self.summary.status)
         self._model.recover()  # after the record is out: ending a process can take a second
+        self._make_way(record)
+
+    def _make_way(self, record: Record) -> None:
+        """Let another model answer from the next sample on, if there is one."""
+        other = self._exchange.after(record, self._model)
+        if other is not None:
+            self.summary.restarts += self._model.restarts
+            self._model.stop()
+            self._model, self._fallback = other.model, other.fallback
 
     def _choose(self, sample: Sample, shadow: Record) -> Record:
         serving = self._model.phase is Phase.SERVING
@@ -185,7 +192,7 @@ class Supervisor:
             self._log(f"sample {index}: injected {kind}{reached}")
 
     def _count_losses(self) -> None:
-        self.summary.restarts = self._model.restarts
+        self.summary.restarts += self._model.restarts
         self.summary.dropped = self._sink.dropped
         self.summary.bad_cells = self._source.bad_cells
         self.summary.bad_rows = self._source.bad_rows
