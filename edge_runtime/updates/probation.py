@@ -13,6 +13,8 @@ from edge_runtime.record import Flag, Record
 
 HEALTHY_MINUTES = 10.0
 """A trial is over after so much healthy time, or after as much that was not."""
+PATIENCE = 60.0
+"""Seconds that a model may be unhealthy at least, however short the trial."""
 
 
 class Verdict(enum.Enum):
@@ -44,6 +46,6 @@ class Probation:
             verdict = Verdict.HEALTHY if healthy >= self.limit else Verdict.OPEN
             return replace(seen, healthy=healthy, verdict=verdict)
         unhealthy = self.unhealthy + passed
-        # Above, not at: with a limit of zero the first healthy record decides, not the first late.
-        verdict = Verdict.UNHEALTHY if unhealthy > self.limit else Verdict.OPEN
+        over = unhealthy >= max(self.limit, PATIENCE)
+        verdict = Verdict.UNHEALTHY if over else Verdict.OPEN
         return replace(seen, unhealthy=unhealthy, verdict=verdict)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,6 +15,7 @@ from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.sinks.json_lines import SinkClosedError
 from edge_runtime.sources.csv_sources import Reading
 from edge_runtime.supervision import wire
+from edge_runtime.supervision.exchange import Exchange
 from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.notify import Notifier
 from edge_runtime.supervision.policy import AGREEING
@@ -83,6 +85,7 @@ class WatchedProcess(WorkerProcess):
 
     def __init__(self, plan: str) -> None:
         super().__init__((sys.executable, faulty_worker.__file__, plan))
+        self.plan = plan
         self.pids: list[int] = []
 
     def start(self) -> None:
@@ -93,6 +96,11 @@ class WatchedProcess(WorkerProcess):
         if self.pid:
             with suppress(WorkerGoneError):
                 self.poll_ready(PATIENT)
+
+    def wait_for_a_word(self) -> None:
+        """Until the loading process has said something or ended; leaves it to be read."""
+        if self.pid and self.hello is None:
+            select.select([self._reply_fd], [], [], PATIENT)
 
 
 class Run:
@@ -110,6 +118,7 @@ class Run:
         injections: Injections | None = None,
         clock: Clock | None = None,
         interval: float | None = None,
+        exchange: Exchange | None = None,
     ) -> None:
         times = [float(row) for row in range(rows)] if times is None else times
         values = [0.0] * len(times) if values is None else values
@@ -131,6 +140,7 @@ class Run:
                 Console(self.stderr, self.clock),
                 Notifier({}, self.clock),
             ),
+            exchange,
         )
 
     def __call__(self) -> list[Record]:
