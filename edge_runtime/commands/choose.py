@@ -43,8 +43,7 @@ def use(
     from edge_runtime.updates.store import Store
 
     opened = Store(store)
-    slot = opened.slots.find(name)
-    bundle = read_bundle(opened.slots.path(slot.digest), allow_failed, trusted_keys)
+    bundle = read_bundle(opened.slots.find(name).path, allow_failed, trusted_keys)
     click.echo(outcome(bundle, opened.use(bundle, attempts, downgrade), store))
 
 

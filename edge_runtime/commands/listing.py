@@ -77,7 +77,7 @@ def _facts(store: Path, pointers: Pointers, slots: list[Slot]) -> dict[str, Any]
             "name": slot.bundle.manifest.name if slot.bundle else None,
             "version": slot.bundle.manifest.version if slot.bundle else None,
             "model": slot.bundle.model_hash if slot.bundle else None,
-            "path": str(store / "slots" / slot.digest),
+            "path": str(slot.path),
             "fault": slot.fault or None,
         }
         for slot in slots

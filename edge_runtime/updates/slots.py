@@ -36,6 +36,7 @@ _SHORTEST = 4
 class Slot:
     """One slot as it was found. bundle: None when it cannot be read; fault: why, else empty."""
 
+    path: Path
     digest: str
     bundle: Bundle | None
     fault: str = ""
@@ -67,15 +68,20 @@ class Slots:
         for digest in self._digests():
             yield self.read(digest)
 
+    def has_any(self) -> bool:
+        """Whether there is any slot."""
+        return bool(self._digests())
+
     def read(self, digest: str) -> Slot:
         """The slot of this digest; one that is damaged or missing says so in `fault`."""
+        path = self.path(digest)
         try:
-            bundle = read_bundle(self.path(digest), allow_failed=True)
+            bundle = read_bundle(path, allow_failed=True)
         except GruardError as error:
-            return Slot(digest, None, str(error))
+            return Slot(path, digest, None, str(error))
         if bundle.digest != digest:
-            return Slot(digest, None, f"{bundle.path}: is another bundle than its name says")
-        return Slot(digest, bundle)
+            return Slot(path, digest, None, f"{path}: is another bundle than its name says")
+        return Slot(path, digest, bundle)
 
     def find(self, name: str) -> Slot:
         """The slot called NAME-VERSION, or by the first digits of its digest.
