@@ -60,5 +60,5 @@ def outcome(bundle: Bundle, pointers: Pointers, store: Path) -> str:
 
     name = f"{label(bundle)} ({bundle.digest[:SHORT]}) in {store}"
     if pointers.trial and pointers.on_trial(bundle.digest):
-        return f"{name}: on trial, {pointers.trial.attempts} attempts"
+        return f"{name}: on trial, attempts left: {pointers.trial.attempts}"
     return f"{name}: current"

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from edge_runtime.updates.slots import Slot
 
 
+ROLES = ("current", "trial", "previous", "stored")
+
+
 @click.command("list")
 @store_option
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
@@ -28,7 +31,8 @@ def list_bundles(store: Path, as_json: bool) -> None:
     from edge_runtime.updates.store import Store
 
     opened = Store(store)
-    pointers, slots = opened.pointers(), list(opened.slots)
+    pointers = opened.pointers()
+    slots = sorted(opened.slots, key=lambda slot: ROLES.index(_role(slot, pointers)))
     if as_json:
         click.echo(json.dumps(_facts(store, pointers, slots)))
         return
@@ -52,7 +56,7 @@ def _line(slot: Slot, pointers: Pointers) -> str:
 
     notes = f"  DAMAGED: {slot.fault}" if slot.fault else ""
     if pointers.trial and pointers.on_trial(slot.digest):
-        notes = f"  {pointers.trial.attempts} attempts left{notes}"
+        notes = f"  attempts left: {pointers.trial.attempts}{notes}"
     return f"{_role(slot, pointers):<9} {slot.digest[:SHORT]}  {slot.label or '-'}{notes}"
 
 

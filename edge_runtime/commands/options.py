@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from edge_runtime.detector.kernels import INT8_KERNELS
+from edge_runtime.updates.pointers import ATTEMPTS
 
 
 def default_store() -> Path:
@@ -29,9 +30,9 @@ store_option = click.option(
 attempts_option = click.option(
     "--attempts",
     type=click.IntRange(min=1),
-    default=3,
+    default=ATTEMPTS,
     metavar="N",
-    help="Loads that the trial may take until it has proven itself.  [default: 3]",
+    help=f"Loads that the trial may take until it has proven itself.  [default: {ATTEMPTS}]",
 )
 downgrade_option = click.option(
     "--allow-downgrade",

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 
 from edge_runtime.record import Flag, Record
 
-HEALTHY_MINUTES = 10.0
-"""A trial is over after so much healthy time, or after as much that was not."""
 PATIENCE = 60.0
 """Seconds that a model may be unhealthy at least, however short the trial."""
 
@@ -27,7 +25,10 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True)
 class Probation:
-    """Seconds that counted so far. limit: seconds until the verdict; last: monotonic seconds."""
+    """Seconds that counted so far, for and against the model.
+
+    limit: seconds of either that give the verdict; last: monotonic seconds of the last record.
+    """
 
     limit: float
     healthy: float = 0.0

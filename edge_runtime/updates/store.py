@@ -22,6 +22,7 @@ POINTERS = "pointers.json"
 LARGEST_POINTERS = 1 << 16  # bytes
 
 Stamp = tuple[int, int, int]
+"""Inode, time of change in nanoseconds and size of the pointers' file."""
 
 
 class Store:

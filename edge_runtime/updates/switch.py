@@ -1,9 +1,9 @@
 """The hot switch: the model that the store names takes over between two samples.
 
-The store's pointers are looked at once a second. A model that is to take over is loaded in a
-process of its own while the old one goes on answering. A model on trial is judged by its records,
-kept when it is healthy, and gone back from when it is not. The recurrent state stays behind: the
-new model begins with flagged warm-up records.
+The store's pointers are looked at once a second, after a record is out. A model that is to take
+over is loaded in a process of its own while the old one goes on answering. A model on trial is
+judged by its records, kept when it is healthy, and gone back from when it is not. The recurrent
+state stays behind: the new model begins with flagged warm-up records.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class ModelSwitch:
         self._healthy, self._clock, self._log = healthy, clock, log
         self._running = _Contender(running, store.slots.hold(running.digest))
         self._candidate: _Contender | None = None
-        self._passed_over: set[str] = set()  # slots that cannot take over in this run
+        self._passed_over: set[str] = set()  # slots that cannot take over as things are
         self._pointers = store.pointers()
         self._stamp: Stamp | None = None
         self._next_look = clock()
@@ -113,6 +113,7 @@ class ModelSwitch:
         if stamp == self._stamp:
             return
         self._stamp = stamp
+        self._passed_over.clear()  # somebody wants something: whatever was wrong may be mended
         try:
             self._pointers = self._store.pointers()
         except GruardError as error:
@@ -141,7 +142,7 @@ class ModelSwitch:
             bundle = self._workshop.read(self._store.slots.path(slot))
             hold = self._store.slots.hold(slot)
         except GruardError as error:
-            self._give_up(slot, str(error))
+            self._give_up(slot, slot[:SHORT], str(error))
             return
         if difference := _difference(self._running.bundle, bundle):
             self._log(f"{label(bundle)}: {difference}; restart needed: it waits for the next start")
@@ -166,11 +167,12 @@ class ModelSwitch:
     def _judge(self, record: Record, model: WorkerCare, now: float) -> None:
         slot, name = self._running.slot, label(self._running.bundle)
         if _lost(self._running, model):
-            self._give_up(slot, f"used up its attempts; the last one {model.failure}")
+            self._give_up(slot, name, _why("used up its attempts", model))
             return
         self._probation = self._probation.judged(record, now)
         if self._probation.verdict is Verdict.UNHEALTHY:
-            self._give_up(slot, f"was not healthy for {self._probation.unhealthy / 60:.1f} minutes")
+            minutes = self._probation.unhealthy / 60
+            self._give_up(slot, name, f"was not healthy for {minutes:.1f} minutes")
         elif self._probation.verdict is Verdict.HEALTHY:
             self._probation = Probation(self._healthy)  # where it cannot be recorded, once more
             if self._record(lambda pointers: pointers.proven(slot)):
@@ -183,9 +185,10 @@ class ModelSwitch:
         model = candidate.serving.model
         model.tend(fresh=True)
         if _lost(candidate, model):
-            reason = f"{label(candidate.bundle)} could not be loaded; the last try {model.failure}"
             self._drop_candidate()
-            self._give_up(candidate.slot, reason)
+            self._give_up(
+                candidate.slot, label(candidate.bundle), _why("could not be loaded", model)
+            )
         if model.phase is not Phase.SERVING:
             return None
         model.understudy = "the fallback"
@@ -196,19 +199,13 @@ class ModelSwitch:
         self._log(f"sample {index + 1}: {label(candidate.bundle)} answers from here on")
         return candidate.serving
 
-    def _give_up(self, slot: str, reason: str) -> None:
+    def _give_up(self, slot: str, name: str, reason: str) -> None:
         """Go back from a trial; any other model that cannot be had is passed over in this run."""
         on_trial = self._pointers.on_trial(slot)
-        self._log(f"{self._name(slot)}: {reason}; {'going back' if on_trial else 'passed over'}")
+        self._log(f"{name}: {reason}; {'going back' if on_trial else 'passed over'}")
         if not (on_trial and self._record(lambda pointers: pointers.failed(slot, reason))):
             self._passed_over.add(slot)
         self._aim()
-
-    def _name(self, slot: str) -> str:
-        for contender in (self._running, self._candidate):
-            if contender and contender.slot == slot:
-                return label(contender.bundle)
-        return slot[:SHORT]
 
     def _record(self, event: Callable[[Pointers], Pointers]) -> bool:
         """Move the pointers durably; False, and a line in the log, when that is impossible."""
@@ -231,6 +228,10 @@ class ModelSwitch:
 def _lost(contender: _Contender, model: WorkerCare) -> bool:
     """Whether no further start of the model will come."""
     return model.phase is Phase.GIVEN_UP or (contender.refused and model.phase is Phase.WAITING)
+
+
+def _why(what: str, model: WorkerCare) -> str:
+    return f"{what}: {model.failure}" if model.failure else what
 
 
 def _difference(running: Bundle, other: Bundle) -> str:

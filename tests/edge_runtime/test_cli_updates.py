@@ -139,7 +139,7 @@ def test_an_update_under_load_misses_no_sample(
     assert "tiny-1" in gruard("install", first, "--store", store)
     live = run("--healthy-minutes", "0")
     live.until(lambda record: record["valid"])
-    assert "on trial, 3 attempts" in gruard("install", second, "--store", store)
+    assert "on trial, attempts left: 3" in gruard("install", second, "--store", store)
     switched = live.until(lambda record: record["model"] == new)
     assert "WARMUP" in switched["flags"] and not switched["valid"]
     live.until(lambda record: record["valid"])

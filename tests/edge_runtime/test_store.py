@@ -113,7 +113,10 @@ def test_no_downgrade_by_accident(store: Store, bundles: list[Path]) -> None:
 def test_the_commands_one_after_the_other(store: Store, bundles: list[Path]) -> None:
     where = {"GRUARD_STORE": str(store.root)}
     assert "made-1" in gruard("install", bundles[0], **where).stdout
-    assert "on trial, 2 attempts" in gruard("install", bundles[1], "--attempts", 2, **where).stdout
+    assert (
+        "on trial, attempts left: 2"
+        in gruard("install", bundles[1], "--attempts", 2, **where).stdout
+    )
     first, second = (read_bundle(path).digest for path in bundles[:2])
     assert store.pointers() == Pointers(first, trial=Trial(second, 2))
     assert gruard("use", "made-1", **where).stdout.endswith(": current\n")

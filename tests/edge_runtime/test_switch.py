@@ -39,6 +39,7 @@ class StoredRun:
     ) -> None:
         self.store, self.plans, self.events = store, plans, events or {}
         self.clock = Clock()
+        self.left_at_load: list[tuple[int, int | None]] = []
         self.processes: dict[int, list[WatchedProcess]] = {version: [] for version in plans}
         pointers = store.pointers()
         assert pointers.current
@@ -63,6 +64,14 @@ class StoredRun:
         version = bundle.manifest.version
         process = WatchedProcess(f"v{version}:{self.plans[version]}")
         self.processes[version].append(process)
+        load = process.start
+
+        def start() -> None:
+            trial = Store(self.store.root).pointers().trial
+            self.left_at_load.append((version, trial.attempts if trial else None))
+            load()
+
+        process.start = start
         return process
 
     def serve(self, bundle: Bundle, may_start: Callable[[], bool]) -> Serving:
@@ -128,7 +137,8 @@ def test_a_bundle_that_cannot_load_never_answers(
     run = StoredRun(store, {1: "none@0", 2: plan}, {20: lambda: store.install(bundles[2])})
     assert answered_by(run()) == [("v1", 120)]
     (process,) = run.processes[2]
-    assert len(process.pids) == 3  # the attempts
+    # Three attempts, each counted down on the disk by the time its load began.
+    assert run.left_at_load == [(1, None), (2, 2), (2, 1), (2, 0)] and len(process.pids) == 3
     pointers = store.pointers()
     assert (pointers.current, pointers.trial) == (bundles[1].digest, None)
     words = {"load:fail": "self-test failed", "load:exit": "exit code 7"}
