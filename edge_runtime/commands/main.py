@@ -7,6 +7,7 @@ import click
 from edge_runtime import __version__
 from edge_runtime.commands.calibrate import calibrate
 from edge_runtime.commands.inspect import inspect, selftest
+from edge_runtime.commands.journal import journal
 from edge_runtime.commands.replay import replay
 from edge_runtime.commands.run import INTERRUPTED, run
 from edge_runtime.errors import GruardError
@@ -24,7 +25,7 @@ def gruard() -> None:
     """
 
 
-for command in (run, replay, inspect, selftest, calibrate):
+for command in (run, replay, journal, inspect, selftest, calibrate):
     gruard.add_command(command)
 
 
