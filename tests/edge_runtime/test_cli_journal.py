@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from mosquitto import Broker, Listener
 from test_cli_run import PATIENCE, ROOT, ask, gruard, indices, plain_error, rows, start
+from test_sinks import files_below
 
 __all__ = ["rows"]  # a fixture
 
@@ -104,6 +105,33 @@ def test_what_a_run_could_not_send_before_it_ended_is_sent_by_the_next(
     assert [len({item["run"] for item in part}) for part in (received[:5], received)] == [1, 2]
     listener.stop()
     broker.kill()
+
+
+def test_a_killed_run_is_told_of_by_the_broker(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    listener = Listener(broker.port)
+    with start("run", "x", "--source", "-", "--sink", "-", "--sink", broker.address()) as process:
+        ask(process, b"a,b\n")
+        ask(process, b"1,2\n")
+        listener.wait_for(lambda: len(listener.messages) >= 2)
+        process.kill()
+        process.communicate(timeout=PATIENCE)
+    listener.wait_for(lambda: len(listener.messages) >= 3)
+    assert listener.on("plant/pump/status") == [b"online", b"offline"]
+    listener.stop()
+    broker.kill()
+
+
+def test_a_full_disk_under_the_journal_does_not_stop_the_run_but_is_told(
+    rows: str, tmp_path: Path
+) -> None:
+    journal = tmp_path / "journal"
+    with files_below(2000):
+        done = gruard("run", "x", "--source", rows, "--journal", str(journal), "--json")
+    assert indices(done.stdout) == list(range(20)) and done.returncode == 1
+    assert "journal: cannot write to" in done.stderr and "File too large" in done.stderr
+    lost = json.loads(done.stderr.splitlines()[-1])["dropped"]
+    assert lost == 20 - len(indices(kept(journal).stdout)) > 0
 
 
 def test_a_recording_waits_for_a_broker_and_all_of_it_arrives(rows: str, tmp_path: Path) -> None:

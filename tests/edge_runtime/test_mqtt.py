@@ -12,6 +12,7 @@ from mosquitto import Broker, Listener
 from test_journal import Log
 from test_sinks import record
 
+from edge_runtime.journal.backlog import LENGTH
 from edge_runtime.record import Record
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
 from edge_runtime.sinks.sink import Sink
@@ -142,14 +143,11 @@ def test_a_run_sends_what_the_run_before_could_not(tmp_path: Path) -> None:
     broker.kill()
 
 
-def test_without_a_journal_drops_are_counted_and_told_when_it_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("edge_runtime.journal.backlog.Backlog.__init__.__defaults__", (1, 50, 0.0))
+def test_without_a_journal_drops_are_counted_and_told_when_it_is_back(tmp_path: Path) -> None:
     broker, log = Broker(tmp_path), Log()
     broker.kill()
     sink = sink_to(broker.address("plant/pump?what=all"), log)
-    write(sink, *map(record, range(120)))
+    write(sink, *map(record, range(LENGTH + 70)))
     log.wait_for("no connection")
     broker.start()
     log.wait_for("back; 70 records were dropped")
