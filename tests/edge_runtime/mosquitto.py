@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
@@ -35,6 +36,7 @@ class Broker:
             f"listener {self.port} 127.0.0.1\nuser root\nmax_queued_messages 0\n{options}"
         )
         self._process: subprocess.Popen[str] | None = None
+        atexit.register(self.kill)  # also when the test fails
         self.start()
 
     def address(self, rest: str = "plant/pump", scheme: str = "mqtt") -> str:
