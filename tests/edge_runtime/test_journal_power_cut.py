@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from power_cut import PowerCutDisk, PowerCutError
+from forgetful_disk import PowerCutDisk, PowerCutError
 
 from edge_runtime.journal.cursor import Cursor, furthest_cursor
 from edge_runtime.journal.frames import OVERHEAD, Entry
