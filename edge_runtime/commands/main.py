@@ -9,6 +9,7 @@ from edge_runtime.commands.calibrate import calibrate
 from edge_runtime.commands.choose import rollback, use
 from edge_runtime.commands.inspect import inspect, selftest
 from edge_runtime.commands.install import install
+from edge_runtime.commands.journal import journal
 from edge_runtime.commands.listing import list_bundles
 from edge_runtime.commands.replay import replay
 from edge_runtime.commands.run import INTERRUPTED, run
@@ -27,7 +28,9 @@ def gruard() -> None:
     """
 
 
-COMMANDS = (run, replay, inspect, selftest, calibrate, install, list_bundles, use, rollback)
+COMMANDS = (
+    run, replay, journal, inspect, selftest, calibrate, install, list_bundles, use, rollback
+)  # fmt: skip
 for command in COMMANDS:
     gruard.add_command(command)
 

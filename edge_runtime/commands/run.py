@@ -49,8 +49,22 @@ INTERRUPTED = 130
     "sinks",
     default=("-",),
     multiple=True,
-    metavar="FILE.jsonl|-",
-    help="JSON lines: a file, or - for stdout (default); may be repeated.",
+    metavar="FILE.jsonl|-|mqtt://HOST/TOPIC",
+    help="JSON lines: a file, or - for stdout (default); or a broker; may be repeated.",
+)
+@click.option(
+    "--journal",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep all records here too, and send those a network could not take when it is back.",
+)
+@click.option(
+    "--journal-size",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    metavar="MB",
+    help="Drop the oldest records of the journal beyond this.",
 )
 @click.option(
     "--rate",
@@ -88,6 +102,8 @@ def run(
     store: Path,
     source: str,
     sinks: tuple[str, ...],
+    journal: Path | None,
+    journal_size: int,
     rate: float | None,
     deadline: float | None,
     inject: str,
@@ -116,7 +132,7 @@ def run(
       read-sensors | gruard run --store /var/lib/gruard --source - >> records.jsonl
     """
     from edge_runtime.bundle.reader import read_bundle
-    from edge_runtime.sinks.open_sink import open_sinks
+    from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
     from edge_runtime.sources.complaints import Complaints
     from edge_runtime.sources.open_source import open_source
     from edge_runtime.supervision.injection import parse_injections
@@ -142,8 +158,8 @@ def run(
     with ExitStack() as undo:
         readings = open_source(source, channels, loaded.manifest.period, complaints)
         undo.callback(readings.close)
-        # What waits for nobody must not wait for a sink either.
-        records = open_sinks(sinks, force, console.log if readings.live else None)
+        place = None if journal is None else JournalPlace(journal, journal_size * 1_000_000)
+        records = open_sinks(sinks, force, console.log, readings.live, place)
         undo.pop_all()  # from here on both are the supervisor's
     switch = None
     if bundle is None:
