@@ -105,7 +105,7 @@ benchmark-tiers: $(READY) ## minutes: how long may a gate stay shut?
 benchmark-calibration: $(READY) ## two minutes: does a threshold keep its promise?
 	$(PY) -m benchmarks.calibration --out docs $(ARGS)
 
-benchmark-verdicts: $(READY) $(WATCH)/README.txt ## six minutes: the int8 verdict on all data that make can get
+benchmark-verdicts: $(READY) $(WATCH)/README.txt ## six minutes: does int8 pass on other machines too?
 	$(PY) -m benchmarks.verdicts $(ARGS)
 
 clean: ## remove what make made, but neither .venv nor data nor your runs
