@@ -1,7 +1,7 @@
 """The bundle of the real conversion, and the short streams that it is judged on."""
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
