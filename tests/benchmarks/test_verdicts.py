@@ -18,6 +18,7 @@ from train.run_folder import Run
 GATE = "one step: gate, max"
 FACTS = {"channels": 3.0, "rows": 1200.0, "taken": 0.0, "gru_layers": 1.0, "gru_units": 8.0,
          "model_bytes": 1234.0, "assured": 0.0, "days_needed": 3.04, "passed": 1.0,
+         "held_out_alarms": 2.0, "held_out_days": 2.512,
          "faults: events": 20.0, "faults: int8 finds": 18.0,
          "faults: float finds": 19.0}  # fmt: skip
 LINEAR = {"model_bytes": 0.0, "gru_layers": 0.0, "taken": 1.0, "assured": 1.0}
@@ -55,8 +56,8 @@ def test_a_row_for_each_model_and_a_sentence_for_each_further_kernel() -> None:
         ]
     )
     network = "| asd/one | 3 | 1,200 | gated, 1 × 8 (not taken) | 1,234 | 18 and 19 of 20 |"
-    assert f"{network} 3.0 days more | passed |" in text
-    assert "| asd/one | 3 | 1,200 | linear | – | – | assured | passed |" in text
+    assert f"{network} 2 in 2.5 | 3.0 days more | passed |" in text
+    assert "| asd/one | 3 | 1,200 | linear | – | – | 2 in 2.5 | assured | passed |" in text
     assert "| asd/one | 0.031 | – |" in text and text.count("| asd/one | 0.") == 1
     ending = "On other 0 of 1 networks pass; asd/one: failed: one step: gate, max 0.088."
     assert text.endswith(ending)
