@@ -36,7 +36,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 .DELETE_ON_ERROR:
 .PHONY: help demo train convert audit validate run test test-wide test-arm fuzz lint wheel benchmark \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
-        benchmark-tiers benchmark-calibration faults clean environment
+        benchmark-tiers benchmark-calibration benchmark-verdicts faults clean environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,6 +112,9 @@ benchmark-tiers: $(READY) ## minutes: how long may a gate stay shut?
 
 benchmark-calibration: $(READY) ## two minutes: does a threshold keep its promise?
 	$(PY) -m benchmarks.calibration --out docs $(ARGS)
+
+benchmark-verdicts: $(READY) $(WATCH)/README.txt ## six minutes: does int8 pass on other machines too?
+	$(PY) -m benchmarks.verdicts $(ARGS)
 
 faults: $(READY) $(DEMO_BUNDLE)/manifest.json ## twenty minutes: break everything, and write docs/reliability.md
 	$(PY) -m benchmarks.faults $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)
