@@ -12,6 +12,7 @@ VERSION   ?= 1
 BUNDLE    ?= $(RUN)/bundle/$(notdir $(RUN))-$(VERSION).gruard
 SOURCE    ?=
 SINK      ?= -
+FUZZ      ?=
 
 ifeq ($(PYTHON),)
 PY        := .venv/bin/python
@@ -33,9 +34,9 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo train convert audit validate run test test-wide test-arm lint wheel benchmark \
+.PHONY: help demo train convert audit validate run test test-wide test-arm fuzz lint wheel benchmark \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
-        benchmark-tiers benchmark-calibration clean environment
+        benchmark-tiers benchmark-calibration benchmark-verdicts faults soak clean environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +76,9 @@ test-arm: $(READY) ## two minutes: the same bits on emulated aarch64 and armv7 (
 	$(PY) tests/arm/arm_userland.py
 	$(PY) -m pytest -m arm $(ARGS)
 
+fuzz: $(READY) ## twenty minutes: 100,000 harmed bundles, as many messages a source; FUZZ=N for fewer
+	FUZZ=$(FUZZ) $(PY) -m pytest -m fuzz -s $(ARGS)
+
 lint: $(READY) ## lint and types only
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -108,6 +112,15 @@ benchmark-tiers: $(READY) ## minutes: how long may a gate stay shut?
 
 benchmark-calibration: $(READY) ## two minutes: does a threshold keep its promise?
 	$(PY) -m benchmarks.calibration --out docs $(ARGS)
+
+benchmark-verdicts: $(READY) $(WATCH)/README.txt ## six minutes: does int8 pass on other machines too?
+	$(PY) -m benchmarks.verdicts $(ARGS)
+
+faults: $(READY) $(DEMO_BUNDLE)/manifest.json ## twenty minutes: break everything, and write docs/reliability.md
+	$(PY) -m benchmarks.faults $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)
+
+soak: $(READY) $(DEMO_BUNDLE)/manifest.json ## ten minutes (ARGS='--minutes 600' for more): does anything grow?
+	$(PY) -m benchmarks.soak $(DEMO_BUNDLE) $(ARGS)
 
 clean: ## remove what make made, but neither .venv nor data nor your runs
 	rm -rf demo dist build runs/watch .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,124 +1,166 @@
-"""An MQTT broker as the user names it: `mqtt://host:1883/topic`, `mqtts://` with TLS.
+"""Where an MQTT broker is, how to be let in, and what to say when that fails.
 
-Credentials come from the environment (GRUARD_MQTT_USER, GRUARD_MQTT_PASSWORD) or the password from
-a file, never from the address, which every process list and log may show.
+An address is `mqtt://HOST:PORT/TOPIC?NAME=VALUE`, `mqtts://` with TLS.
 """
 
-from __future__ import annotations
-
 import os
-from collections.abc import Mapping
+import ssl
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from edge_runtime.address import Address, endpoint
 from edge_runtime.errors import GruardError
 
-if TYPE_CHECKING:
-    from paho.mqtt.client import Client
-
-MQTT_OPTIONS = ("ca", "password-file")
 USER, PASSWORD = "GRUARD_MQTT_USER", "GRUARD_MQTT_PASSWORD"
+MISSING = "MQTT needs the package paho-mqtt; install it with pip install 'gruard[mqtt]'"
+_NOT_LET_IN = ("Bad user name or password", "Not authorized")
+_EVERYBODY = 0o007
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
-_KEEP_ALIVE = 15  # seconds after which a broker that says nothing is asked whether it is there
-_LONGEST_PASSWORD = 1 << 16
-_MISSING = "MQTT needs the package paho-mqtt; install it with pip install 'gruard[mqtt]'"
 
 
 @dataclass(frozen=True)
 class MqttAddress:
-    """A broker, a topic there, and how to be let in. ca: file of the authority of its certificate.
+    """A topic at a broker. name: what to call it in messages; it has no secrets.
 
-    The password is not in its representation.
+    tls: how to prove who the broker is, None for a connection in the clear.
+    login: user name and password, None for a broker that lets everybody in.
+    parameters: those that the caller knows, as they were given.
     """
 
     name: str
     host: str
     port: int
     topic: str
-    tls: bool
-    ca: Path | None
-    user: str | None
-    password: str | None = field(repr=False)
+    tls: ssl.SSLContext | None
+    login: tuple[str, str | None] | None = field(repr=False)
+    parameters: Mapping[str, str]
 
 
-def mqtt_address(address: Address, environ: Mapping[str, str] = os.environ) -> MqttAddress:
-    """What `address` and the environment say. Raises GruardError when they do not go together."""
-    place = endpoint(address, _PORTS[address.kind])
-    if not place.rest:
-        raise GruardError(f"{address}: names no topic; write {address.kind}://HOST:PORT/TOPIC")
-    ca, tls = address.options.get("ca"), address.kind == "mqtts"
-    if ca and not tls:
-        raise GruardError(f"{address}: ca is for mqtts://, which is encrypted")
-    user, password = environ.get(USER), _password(address, environ)
-    if password is not None and user is None:
-        raise GruardError(f"{address}: there is a password but no user; set {USER}")
-    path = Path(ca) if ca else None
-    return MqttAddress(str(address), place.host, place.port, place.rest, tls, path, user, password)
+def parse_mqtt_address(
+    target: str,
+    environment: Mapping[str, str] = os.environ,
+    known: Sequence[str] = (),
+    subscribing: bool = False,
+) -> MqttAddress:
+    """Take `target` apart, and read the files that it names.
 
-
-def new_client(address: MqttAddress) -> Client:
-    """A client that is let in where `address` says, not connected yet.
-
-    Raises GruardError without the package, or when the authority's file cannot be used.
+    known: names of parameters beside `ca` and `password-file`.
+    subscribing: the topic may end in /+, for all topics below it.
+    Raises GruardError for whatever is wrong in it; the text never shows a password.
     """
-    import ssl
+    if "@" in target:
+        raise GruardError(
+            "an MQTT address must not hold a user name or password, for every user of this machine "
+            f"can read it; set {USER} and {PASSWORD}, or use ?password-file=FILE"
+        )
+    parts = urlsplit(target)
+    name = f"{parts.scheme}://{parts.netloc}{parts.path}"
+    host, port = _broker(parts.netloc, name)
+    encrypted = parts.scheme == "mqtts"
+    parameters = _parameters(parts.query, name, (*known, "password-file", *["ca"] * encrypted))
+    ca, password_file = parameters.pop("ca", None), parameters.pop("password-file", None)
+    return MqttAddress(
+        name,
+        host,
+        _PORTS[parts.scheme] if port is None else port,
+        _topic(parts.path, "#" in target, name, subscribing),
+        _tls(ca) if encrypted else None,
+        _login(password_file, environment),
+        parameters,
+    )
 
+
+def why_refused(reason: str) -> str:
+    """Why a broker does not let us in, from paho's name for it, and what to do."""
+    if reason in _NOT_LET_IN:
+        return (
+            f"the broker does not take the user name or password; set {USER} and {PASSWORD}, or "
+            "use ?password-file=FILE"
+        )
+    return f"the broker refuses the connection ({reason})"
+
+
+def why_unreachable(error: BaseException | None) -> str:
+    """Why a connection failed, for people."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"the broker's certificate is not trusted ({error.verify_message}); name the "
+            "authority that signed it with ?ca=FILE"
+        )
+    text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return f"no connection ({text})"
+
+
+def _broker(netloc: str, name: str) -> tuple[str, int | None]:
     try:
-        from paho.mqtt.client import Client
-        from paho.mqtt.enums import CallbackAPIVersion
-    except ImportError:
-        raise GruardError(_MISSING) from None
-    client = Client(CallbackAPIVersion.VERSION2, reconnect_on_failure=False)
-    client.disable_logger()  # what it would say is told by us
-    if address.tls:
-        try:
-            client.tls_set_context(ssl.create_default_context(cafile=address.ca))
-        except OSError as error:
-            raise GruardError(
-                f"{address.ca}: not a certificate in PEM ({error.strerror or error})"
-            ) from None
-    if address.user is not None:
-        client.username_pw_set(address.user, address.password)
-    return client
-
-
-def connect(client: Client, address: MqttAddress) -> None:
-    """Open the connection and send the request. Raises OSError that says what is wrong."""
-    import ssl
-
-    try:
-        client.connect(address.host, address.port, _KEEP_ALIVE)
-    except ssl.SSLCertVerificationError as error:
-        raise OSError(
-            f"the broker's certificate is not trusted ({error.verify_message}); "
-            "name the authority's file with ?ca=FILE"
-        ) from None
-    except (ssl.SSLError, ConnectionResetError) as error:
-        if not address.tls:
-            raise
-        raise OSError(f"no TLS on this port ({error.strerror or error})") from None
+        parts = urlsplit(f"//{netloc}")
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
     except ValueError:
-        raise OSError("the host's name cannot be used") from None
+        host, port = "", None
+    if not host or port == 0:
+        raise GruardError(f"{name}: no broker is named; write mqtt://HOST/TOPIC or HOST:PORT")
+    return host, port
 
 
-def refusal(reason: str) -> str:
-    """A broker's reason not to let somebody in, with what to do about it."""
-    hint = f"; check {USER} and {PASSWORD}" if "uthori" in reason or "assword" in reason else ""
-    return f"the broker refuses: {reason}{hint}"
+def _topic(path: str, fragment: bool, name: str, subscribing: bool) -> str:
+    topic = unquote(path.removeprefix("/"))
+    if not topic:
+        raise GruardError(f"{name}: no topic is named; write mqtt://HOST/TOPIC")
+    fixed = topic.removesuffix("/+") if subscribing else topic
+    if fragment or not fixed or any(sign in fixed for sign in "+#\0"):
+        if subscribing:
+            raise GruardError(f"{name}: write TOPIC, or TOPIC/+ for a channel a topic")
+        raise GruardError(f"{name}: a topic to publish to has no wildcards (+ or #)")
+    return topic
 
 
-def _password(address: Address, environ: Mapping[str, str]) -> str | None:
-    name = address.options.get("password-file")
-    if name is None:
-        return environ.get(PASSWORD)
+def _parameters(query: str, name: str, known: Sequence[str]) -> dict[str, str]:
+    given = parse_qsl(query, keep_blank_values=True)
+    for parameter, value in given:
+        if parameter not in known:
+            raise GruardError(
+                f"{name}: unknown parameter {parameter}; there are {', '.join(sorted(known))}"
+                + ("" if "ca" in known else ", and with mqtts:// also ca")
+            )
+        if not value or [parameter for parameter, _ in given].count(parameter) > 1:
+            raise GruardError(f"{name}: parameter {parameter} needs one value")
+    return dict(given)
+
+
+def _tls(ca: str | None) -> ssl.SSLContext:
     try:
-        with Path(name).open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & 0o007:
-                raise GruardError(f"{name}: everybody may read this password; chmod o= {name}")
-            return file.read(_LONGEST_PASSWORD).decode().strip("\r\n")
+        return ssl.create_default_context(cafile=ca)
+    except FileNotFoundError:
+        raise GruardError(f"{ca}: no such file; ca= names the PEM file to trust") from None
     except OSError as error:
-        raise GruardError(f"{name}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise GruardError(f"{name}: is not text; write the password alone") from None
+        reason = "not a certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise GruardError(f"{ca}: {reason}; ca= names the PEM file to trust") from None
+
+
+def _login(
+    password_file: str | None, environment: Mapping[str, str]
+) -> tuple[str, str | None] | None:
+    user, password = environment.get(USER), environment.get(PASSWORD)
+    if password_file is not None:
+        return _login_from(password_file)
+    if password is not None and user is None:
+        raise GruardError(f"{PASSWORD} is set, but {USER} is not")
+    return None if user is None else (user, password)
+
+
+def _login_from(file: str) -> tuple[str, str]:
+    try:
+        with Path(file).open(encoding="utf-8") as stream:
+            exposed = os.fstat(stream.fileno()).st_mode & _EVERYBODY
+            text = stream.read().strip()
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text in UTF-8"
+        raise GruardError(f"{file}: cannot be read ({reason})") from None
+    user, colon, password = text.partition(":")
+    if not user or not colon or "\n" in text:
+        raise GruardError(f"{file}: must hold one line USER:PASSWORD")
+    if exposed:
+        raise GruardError(f"{file}: everybody on this machine may read it; chmod o= {file}")
+    return user, password

@@ -1,11 +1,49 @@
 """Options that several commands share."""
 
+import functools
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
+from edge_runtime.detector.delegate import Delegate, Kernel
 from edge_runtime.detector.kernels import INT8_KERNELS
+from edge_runtime.updates.pointers import ATTEMPTS
 
+
+def default_store() -> Path:
+    """Where bundles are kept when nobody says: systemd's StateDirectory, else the user's own."""
+    service = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if service:
+        return Path(service)
+    home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    return Path(home) / "gruard"
+
+
+store_option = click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=default_store,
+    envvar="GRUARD_STORE",
+    metavar="DIR",
+    help="Folder of the installed bundles.  [default: GRUARD_STORE, else STATE_DIRECTORY, which "
+    "systemd sets, else ~/.local/state/gruard]",
+)
+attempts_option = click.option(
+    "--attempts",
+    type=click.IntRange(min=1),
+    default=ATTEMPTS,
+    metavar="N",
+    help=f"Loads that the trial may take until it has proven itself.  [default: {ATTEMPTS}]",
+)
+downgrade_option = click.option(
+    "--allow-downgrade",
+    "downgrade",
+    is_flag=True,
+    help="Allow a version below that of the current bundle of the same name.",
+)
 trusted_key_option = click.option(
     "--trusted-key",
     "trusted_keys",
@@ -16,8 +54,46 @@ trusted_key_option = click.option(
     help="Take bundles signed by this key alone; may be repeated. GRUARD_TRUSTED_KEYS, a list "
     "separated by colons, asks for the same in every command.",
 )
-kernel_option = click.option(
-    "--kernel",
-    type=click.Choice(INT8_KERNELS),
-    help="Arithmetic to run the model on.  [default: tflite-builtin, the reference]",
-)
+
+
+def kernel_option(command: Callable[..., None]) -> Callable[..., None]:
+    """What is to run the model, as the one argument `kernel` of `command`."""
+
+    @click.option(
+        "--kernel",
+        type=click.Choice(INT8_KERNELS),
+        help="Arithmetic to run the model on.  [default: tflite-builtin, the reference]",
+    )
+    @click.option(
+        "--delegate",
+        metavar="LIBRARY",
+        help="Run the model on an accelerator, e.g. libedgetpu.so.1 for a Coral.",
+    )
+    @click.option(
+        "--delegate-model",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The bundle's model.tflite, compiled for the accelerator.",
+    )
+    @functools.wraps(command)
+    def with_kernel(
+        kernel: str | None, delegate: str | None, delegate_model: Path | None, **others: Any
+    ) -> None:
+        command(kernel=_chosen(kernel, delegate, delegate_model), **others)
+
+    return with_kernel
+
+
+def _chosen(kernel: str | None, delegate: str | None, compiled: Path | None) -> Kernel | None:
+    if delegate is None:
+        if compiled is not None:
+            raise click.UsageError("--delegate-model needs --delegate.")
+        return kernel
+    if kernel is not None:
+        raise click.UsageError("--delegate is a kernel of its own; leave out --kernel.")
+    return Delegate(delegate, compiled)
+
+
+def kernel_chain(kernel: Kernel | None) -> tuple[Kernel | None, ...]:
+    """`kernel`, and what runs the model once that has failed: the reference, for a delegate."""
+    return (kernel, None) if isinstance(kernel, Delegate) else (kernel,)

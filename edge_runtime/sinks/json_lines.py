@@ -59,15 +59,17 @@ def open_json_lines(target: str, force: bool = False) -> JsonLines:
     """
     if target == "-":
         return JsonLines(_STDOUT, reader_may_leave=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if force else os.O_EXCL)
+    # O_APPEND: a file that logrotate cut short goes on at its new end, without a hole.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    flags |= os.O_TRUNC if force else os.O_EXCL
     try:
         return JsonLines(os.open(target, flags, 0o666))
     except FileExistsError:
         raise GruardError(f"{target} exists; name another --sink or pass --force") from None
-    except FileNotFoundError:
-        folder = Path(target).parent
-        raise GruardError(f"{target}: folder {folder} does not exist; create it first") from None
     except OSError as error:
+        folder = Path(target).parent
+        if not folder.is_dir():
+            raise GruardError(f"{target}: folder {folder} is not there; create it first") from None
         raise GruardError(
             f"{target} cannot be written ({error.strerror}); name another --sink"
         ) from None

@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_runtime.address import Address
 from edge_runtime.errors import GruardError
-from edge_runtime.mqtt_address import MqttAddress, connect, mqtt_address, new_client, refusal
+from edge_runtime.mqtt_address import (
+    MISSING,
+    MqttAddress,
+    parse_mqtt_address,
+    why_refused,
+    why_unreachable,
+)
 from edge_runtime.sources import csvcell
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.decoders import JsonDecoder, nothing
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
 
 FRESH_PERIODS = 2.0
 """A channel's last value counts for so many periods, so that a little jitter makes no hole."""
+_KEEP_ALIVE = 15  # seconds after which a broker that says nothing is asked whether it is there
 _ANSWER = 5.0  # seconds that a broker may take to let us in
 _MOST_WAITING = 1000  # messages taken at once when a sample is due
 _LISTENING = 1.0  # seconds at once, for a wait without end
@@ -46,7 +52,7 @@ _LONGEST = 1 << 16  # bytes of a message; no sample is longer
 class Messages:
     """One subscription: topic and payload of each message, as they come.
 
-    Raises SourceLostError or OSError when the broker cannot be reached or does not let us in.
+    Raises SourceLostError when the broker cannot be reached or does not let us in.
     """
 
     def __init__(self, address: MqttAddress) -> None:
@@ -54,12 +60,12 @@ class Messages:
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._refusal = ""
         self._subscribed = False
-        self._client = new_client(address)
+        self._client = _new_client(address)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
         try:
-            connect(self._client, address)
+            self._connect(address)
             self._await_subscription()
         except BaseException:
             self.close()
@@ -81,6 +87,12 @@ class Messages:
             open_socket.close()
         # Without these its last descriptors would wait for the garbage collector.
         self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
+
+    def _connect(self, address: MqttAddress) -> None:
+        try:
+            self._client.connect(address.host, address.port, _KEEP_ALIVE)
+        except (OSError, ValueError) as error:
+            raise SourceLostError(why_unreachable(error)) from None
 
     def _await_subscription(self) -> None:
         limit = TimeLimit(_ANSWER)
@@ -108,7 +120,7 @@ class Messages:
         _properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            self._refusal = refusal(str(reason))
+            self._refusal = why_refused(str(reason))
         else:
             client.subscribe(self._topic)
 
@@ -122,7 +134,7 @@ class Messages:
     ) -> None:
         self._subscribed = True
         if reasons[0].is_failure:
-            self._refusal = refusal(f"topic {self._topic}, {reasons[0]}")
+            self._refusal = f"the broker refuses the topic ({reasons[0]})"
 
     def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
         if not message.retain:
@@ -211,14 +223,12 @@ class TopicSamples:
 
 
 def open_mqtt(
-    address: Address, channels: Sequence[str], period: float | None, complaints: Complaints
+    target: str, channels: Sequence[str], period: float | None, complaints: Complaints
 ) -> Threaded:
-    """The samples that are published under a topic."""
-    broker = mqtt_address(address)
-    new_client(broker)  # a missing package or authority is told at once
+    """The samples that are published under the topic of an MQTT address."""
+    broker = parse_mqtt_address(target, subscribing=True)
+    _new_client(broker)  # a missing package is told at once
     by_topic = broker.topic.endswith("/+")
-    if any(wildcard in broker.topic.removesuffix("/+") for wildcard in "+#\x00"):
-        raise GruardError(f"{address}: a topic is written TOPIC, or TOPIC/+ for a channel a topic")
     if by_topic:
         needed_period(period, broker.name)
 
@@ -231,6 +241,21 @@ def open_mqtt(
         return Polled(samples.measure, pace, messages.close, wait=samples.collect)
 
     return Threaded(Reconnecting(broker.name, connected, complaints), broker.name, complaints)
+
+
+def _new_client(address: MqttAddress) -> Client:
+    try:
+        from paho.mqtt.client import Client
+        from paho.mqtt.enums import CallbackAPIVersion
+    except ImportError:
+        raise GruardError(MISSING) from None
+    client = Client(CallbackAPIVersion.VERSION2, reconnect_on_failure=False)
+    client.disable_logger()  # what it would say is told by us
+    if address.tls is not None:
+        client.tls_set_context(address.tls)
+    if address.login is not None:
+        client.username_pw_set(*address.login)
+    return client
 
 
 def _text(payload: bytes) -> str | None:

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 from edge_runtime.address import parse_address
-from edge_runtime.mqtt_address import MQTT_OPTIONS
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.source import Source
 
 KINDS = {
     "serial": ("baud", "columns"),
-    "mqtt": MQTT_OPTIONS,
-    "mqtts": MQTT_OPTIONS,
+    "mqtt": ("password-file",),
+    "mqtts": ("ca", "password-file"),
     "iio": ("columns", "buffer", "root"),
     "modbus": ("registers",),
     "python": (),
@@ -41,7 +40,7 @@ def open_source(
     if address.kind in ("mqtt", "mqtts"):
         from edge_runtime.sources.mqtt import open_mqtt
 
-        return open_mqtt(address, channels, period, complaints)
+        return open_mqtt(target, channels, period, complaints)
     if address.kind == "iio":
         from edge_runtime.sources.iio import open_iio
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from edge_runtime.record import Record, alarm_words, flag_names
+from edge_runtime.record import Flag, Record, alarm_words, flag_names
 
 _RECENT = 1024  # latencies kept for the median: enough to be steady, and a run may last years
 _TIERS = {1: "gate", 2: "recurrent unit alone", 3: "fallback"}
@@ -59,7 +59,8 @@ class Summary:
             return "waiting for the first sample"
         alarm = f"ALARM {alarm_words(self.last)}".rstrip() if self.last.alarm else "no alarm"
         so_far = f"{self.alarms} alarm{'' if self.alarms == 1 else 's'} so far"
-        return f"sample {self.last.index}, tier {self.last.tier}, {alarm}, {so_far}"
+        where = " on the CPU, not the accelerator" if Flag.CPU in self.last.flags else ""
+        return f"sample {self.last.index}, tier {self.last.tier}{where}, {alarm}, {so_far}"
 
     def to_json(self) -> str:
         """The whole summary as one JSON object; latencies in milliseconds, null without records."""

@@ -1,61 +1,97 @@
-"""A real MQTT broker on a loopback port, that a test may kill and start again."""
+"""A real MQTT broker on a loopback port, and somebody who listens to it."""
 
+from __future__ import annotations
+
+import atexit
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import paho.mqtt.publish
-import pytest
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion
 
-_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"  # where Debian has daemons
+PATIENCE = 60.0  # seconds; only a failing test ever waits for them
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Broker:
-    """mosquitto with the lines of `settings`; `login` is for the test's own messages."""
+    """Debian's mosquitto. options: more lines of its configuration."""
 
-    def __init__(self, folder: Path, settings: str = "allow_anonymous true", **login: Any) -> None:
-        self.port = _free_port()
-        self._login = login
-        self._file = folder / "mosquitto.conf"
-        user = "user root\n" if os.geteuid() == 0 else ""
-        self._file.write_text(f"{user}listener {self.port} 127.0.0.1\n{settings}\n")
+    def __init__(self, folder: Path, options: str = "allow_anonymous true\n") -> None:
+        program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
+        assert program, "this test needs mosquitto: apt-get install mosquitto"
+        self.port = free_port()
+        self._program, self._configuration = program, folder / "mosquitto.conf"
+        self._configuration.write_text(
+            f"listener {self.port} 127.0.0.1\nuser root\nmax_queued_messages 0\n{options}"
+        )
+        self._process: subprocess.Popen[str] | None = None
+        atexit.register(self.kill)  # also when the test fails
         self.start()
 
+    def address(self, rest: str = "plant/pump", scheme: str = "mqtt") -> str:
+        return f"{scheme}://127.0.0.1:{self.port}/{rest}"
+
     def start(self) -> None:
-        """Start it, and wait until it listens."""
-        program = shutil.which("mosquitto", path=_PATH)
-        if program is None:
-            pytest.fail("no mosquitto: apt-get install mosquitto")
-        self._process = subprocess.Popen(
-            [program, "-c", str(self._file)], stderr=subprocess.PIPE, text=True
-        )
-        assert self._process.stderr
-        said = []
-        for line in self._process.stderr:
-            said.append(line)
-            if line.rstrip().endswith("running"):
-                return
-        pytest.fail(f"mosquitto did not start: {''.join(said)}")
+        process = subprocess.Popen(
+            [self._program, "-c", str(self._configuration)],
+            stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, bufsize=1,
+        )  # fmt: skip
+        self._process, running, said = process, threading.Event(), list[str]()
+
+        def listen() -> None:
+            assert process.stderr
+            for line in process.stderr:
+                said.append(line)
+                if line.endswith("running\n"):
+                    running.set()
+
+        threading.Thread(target=listen, daemon=True).start()
+        assert running.wait(PATIENCE), f"mosquitto did not start: {said}"
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process
+        self._process.send_signal(number)
+
+    def stop(self) -> None:
+        """End it in good order: it remembers its sessions, if its options say so."""
+        self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it without a farewell."""
-        self._process.kill()
-        self._process.communicate()
+        self._end(signal.SIGKILL)
 
-    def publish(self, topic: str, payload: str | bytes, retain: bool = False) -> None:
-        """Send one message."""
+    def publish(
+        self, topic: str, payload: str | bytes, retain: bool = False, **access: Any
+    ) -> None:
+        """Send one message. access: how to be let in, as paho's `single` has it."""
         paho.mqtt.publish.single(
-            topic, payload, retain=retain, hostname="127.0.0.1", port=self.port, **self._login
+            topic, payload, retain=retain, hostname="127.0.0.1", port=self.port, **access
         )
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process:
+            self._process.send_signal(number)
+            self._process.wait(PATIENCE)
+        self._process = None
 
 
 def password_file(folder: Path, user: str, password: str) -> Path:
     """The broker's file of users with one in it."""
     path = folder / "users"
     subprocess.run(["mosquitto_passwd", "-b", "-c", path, user, password], check=True)
+    path.chmod(0o600)
     return path
 
 
@@ -71,7 +107,49 @@ def own_certificate(folder: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+class Listener:
+    """Subscribes to all topics, and again after the broker was away.
+
+    session: a name under which the broker keeps what comes while the listener is away.
+    """
+
+    def __init__(self, port: int, login: tuple[str, str] | None = None, session: str = "") -> None:
+        self.messages: list[tuple[str, bytes, bool]] = []
+        self._changed = threading.Condition()
+        self._subscriptions = 0
+        self._client = Client(CallbackAPIVersion.VERSION2, session, clean_session=not session)
+        if login:
+            self._client.username_pw_set(*login)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
+        self._client.on_subscribe = self._subscribed
+        self._client.on_message = self._received
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        self.wait_for_subscription(1)
+
+    def on(self, topic: str) -> list[bytes]:
+        """What came on one topic so far."""
+        with self._changed:
+            return [payload for name, payload, _ in self.messages if name == topic]
+
+    def wait_for(self, enough: Callable[[], bool]) -> None:
+        with self._changed:
+            assert self._changed.wait_for(enough, PATIENCE), self.messages[-5:]
+
+    def wait_for_subscription(self, count: int) -> None:
+        self.wait_for(lambda: self._subscriptions >= count)
+
+    def stop(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _subscribed(self, *_: object) -> None:
+        with self._changed:
+            self._subscriptions += 1
+            self._changed.notify_all()
+
+    def _received(self, client: Client, data: object, message: MQTTMessage) -> None:
+        with self._changed:
+            self.messages.append((message.topic, message.payload, message.retain))
+            self._changed.notify_all()

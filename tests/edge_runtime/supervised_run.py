@@ -2,24 +2,31 @@
 
 import io
 import os
+import select
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 import faulty_worker
 import numpy as np
 import pytest
 
-from edge_runtime.record import Flag, Record, Sample
+from edge_runtime.record import Flag, Float32, Record, Sample
 from edge_runtime.sinks.sink import SinkClosedError
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.source import Reading
 from edge_runtime.supervision import wire
+from edge_runtime.supervision.exchange import Exchange
 from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.notify import Notifier
 from edge_runtime.supervision.policy import AGREEING
 from edge_runtime.supervision.summary import Console
-from edge_runtime.supervision.supervisor import Settings, Supervisor, Surroundings
+from edge_runtime.supervision.supervisor import (
+    Settings,
+    ShadowDetector,
+    Supervisor,
+    Surroundings,
+)
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess
 
 PATIENT = 30.0  # no healthy answer takes so long, however busy the machine
@@ -84,11 +91,11 @@ class FakeFallback:
         )
 
 
-class WatchedProcess(WorkerProcess):
+class RememberingProcess(WorkerProcess):
     """Remembers every process it ever started."""
 
-    def __init__(self, plan: str) -> None:
-        super().__init__((sys.executable, faulty_worker.__file__, plan))
+    def __init__(self, *commands: tuple[str, ...]) -> None:
+        super().__init__(*commands)
         self.pids: list[int] = []
 
     def start(self) -> None:
@@ -100,9 +107,25 @@ class WatchedProcess(WorkerProcess):
             with suppress(WorkerGoneError):
                 self.poll_ready(PATIENT)
 
+    def wait_for_a_word(self) -> None:
+        """Until the loading process has said something or ended; leaves it to be read."""
+        if self.pid and self.hello is None:
+            select.select([self._reply_fd], [], [], PATIENT)
+
+
+class WatchedProcess(RememberingProcess):
+    """Runs fake workers, each with its plan."""
+
+    def __init__(self, *plans: str) -> None:
+        super().__init__(*((sys.executable, faulty_worker.__file__, plan) for plan in plans))
+        self.plan = plans[0]
+
 
 class Run:
-    """One supervised run over rows of one channel, with everything it left behind."""
+    """One supervised run with everything it left behind.
+
+    values: a row each, one reading or the readings of all channels.
+    """
 
     def __init__(
         self,
@@ -110,17 +133,19 @@ class Run:
         rows: int = 12,
         deadline: float = PATIENT,
         times: list[float | None] | None = None,
-        values: list[float] | None = None,
+        values: Sequence[float | Float32] | None = None,
         before: Callable[[int], None] = lambda row: None,
         room: int | None = None,
         injections: Injections | None = None,
         clock: Clock | None = None,
         interval: float | None = None,
+        fallback: ShadowDetector | None = None,
+        exchange: Exchange | None = None,
     ) -> None:
         times = [float(row) for row in range(rows)] if times is None else times
         values = [0.0] * len(times) if values is None else values
         readings = [
-            Reading(t, np.array([v], np.float32)) for t, v in zip(times, values, strict=True)
+            Reading(t, np.array(v, np.float32, ndmin=1)) for t, v in zip(times, values, strict=True)
         ]
         self.process, self.clock = process, clock or Clock()
         self.sink, self.stderr = ListSink(room), io.StringIO()
@@ -129,7 +154,7 @@ class Run:
             Complaints(),
             self.sink,
             process,
-            FakeFallback(),
+            fallback or FakeFallback(),
             injections or Injections([], []),
             Settings(1, 1.0, deadline, interval),
             Surroundings(
@@ -138,6 +163,7 @@ class Run:
                 Console(self.stderr, self.clock),
                 Notifier({}, self.clock),
             ),
+            exchange,
         )
 
     def __call__(self) -> list[Record]:
@@ -179,8 +205,13 @@ def fallback_indices(records: list[Record]) -> list[int]:
 class ScriptedProcess:
     """A worker made of drawn outcomes, for properties over many runs."""
 
-    def __init__(self, outcomes: Iterator[str]) -> None:
-        self.outcomes, self.pid = outcomes, None
+    def __init__(self, outcomes: Iterator[str], accelerated: bool = False) -> None:
+        self.outcomes, self.pid, self.accelerated = outcomes, None, accelerated
+        self.stage = "invoke"
+
+    def fall_back(self) -> bool:
+        moved, self.accelerated = self.accelerated, False
+        return moved
 
     def start(self) -> None:
         assert self.pid is None

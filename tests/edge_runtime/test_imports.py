@@ -14,9 +14,9 @@ FORBIDDEN = ("tensorflow", "keras", "train", "convert", "firmware_harness", "tes
 # Packages that are imported where they are used alone; a device without them has all the rest.
 EXTRAS = {
     "bundle/signature.py": "cryptography",
-    "mqtt_address.py": "paho",
-    "sources/mqtt.py": "paho",
+    "sinks/mqtt.py": "paho",
     "sources/modbus.py": "pymodbus",
+    "sources/mqtt.py": "paho",
     "sources/serial_port.py": "serial",
 }
 SOURCES = sorted(ROOM.rglob("*.py"))

@@ -12,13 +12,12 @@ import pytest
 from live_run import LiveRun, is_alarm, is_answer, is_gap, live_run
 from mosquitto import Broker, own_certificate, password_file
 
-from edge_runtime.address import parse_address
 from edge_runtime.errors import GruardError
-from edge_runtime.mqtt_address import MqttAddress, mqtt_address
+from edge_runtime.mqtt_address import MqttAddress, parse_mqtt_address
 from edge_runtime.sources import mqtt
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.mqtt import JsonSamples, TopicSamples
-from edge_runtime.sources.open_source import KINDS, open_source
+from edge_runtime.sources.open_source import open_source
 from edge_runtime.sources.polled import Polled
 from edge_runtime.sources.source import SourceLostError
 
@@ -33,10 +32,10 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     found.kill()
 
 
-def answered(run: LiveRun, broker: Broker, message: dict[str, Any], topic: str = "pump") -> None:
+def answered(run: LiveRun, broker: Broker, message: dict[str, Any], **access: Any) -> None:
     """Publish until a record answers; MQTT does not tell when a subscription is there."""
     wanted = is_alarm if message["a"] > 100 else is_answer
-    run.until(wanted, lambda: broker.publish(topic, json.dumps(message)))
+    run.until(wanted, lambda: broker.publish("pump", json.dumps(message), **access))
 
 
 def test_a_killed_broker_is_a_gap_and_the_run_goes_on_when_it_is_back(
@@ -58,7 +57,7 @@ def test_a_killed_broker_is_a_gap_and_the_run_goes_on_when_it_is_back(
 def test_a_broker_may_come_after_the_run(broker: Broker, tmp_path: Path) -> None:
     broker.kill()
     with live_run(f"mqtt://127.0.0.1:{broker.port}/pump", tmp_path) as run:
-        run.logged("Connection refused; trying again")
+        run.logged("no connection (Connection refused); trying again")
         broker.start()
         answered(run, broker, NORMAL)
         assert run.stop()["outages"] == 1
@@ -89,28 +88,25 @@ def test_the_right_password_is_let_in_and_the_wrong_one_explained_and_never_show
     tmp_path: Path, with_file: bool
 ) -> None:
     users = password_file(tmp_path, "pump", SECRET)
-    broker = Broker(
-        tmp_path,
-        f"allow_anonymous false\npassword_file {users}",
-        auth={"username": "pump", "password": SECRET},
-    )
+    broker = Broker(tmp_path, f"allow_anonymous false\npassword_file {users}\n")
+    auth = {"username": "pump", "password": SECRET}
     address = f"mqtt://127.0.0.1:{broker.port}/pump"
     environment = {"GRUARD_MQTT_USER": "pump", "GRUARD_MQTT_PASSWORD": SECRET}
     if with_file:
         secret = tmp_path / "secret"
-        secret.write_text(SECRET + "\n")
+        secret.write_text(f"pump:{SECRET}\n")
         secret.chmod(0o600)
         address += f"?password-file={secret}"
-        del environment["GRUARD_MQTT_PASSWORD"]
+        environment.clear()
     try:
         with live_run(address, tmp_path, **environment) as run:
-            answered(run, broker, NORMAL)
+            answered(run, broker, NORMAL, auth=auth)
             shown = command_lines(run.process.pid)
             run.stop()
             assert SECRET not in run.log + json.dumps(run.records) + shown
         wrong = {"GRUARD_MQTT_USER": "pump", "GRUARD_MQTT_PASSWORD": f"wrong-{SECRET}"}
         with live_run(f"mqtt://127.0.0.1:{broker.port}/pump", tmp_path, **wrong) as run:
-            run.logged("check GRUARD_MQTT_USER and GRUARD_MQTT_PASSWORD; trying again")
+            run.logged("the broker does not take the user name or password; set GRUARD_MQTT_USER")
             shown = command_lines(run.process.pid)
             run.stop()
             assert SECRET not in run.log + json.dumps(run.records) + shown
@@ -126,16 +122,16 @@ def command_lines(pid: int) -> str:
 
 def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
     certificate, key = own_certificate(tmp_path)
-    settings = f"allow_anonymous true\ncertfile {certificate}\nkeyfile {key}"
-    broker = Broker(tmp_path, settings, tls={"ca_certs": str(certificate)})
+    settings = f"allow_anonymous true\ncertfile {certificate}\nkeyfile {key}\n"
+    broker = Broker(tmp_path, settings)
     try:
         trusting = f"mqtts://127.0.0.1:{broker.port}/pump?ca={certificate}"
         with live_run(trusting, tmp_path) as run:
-            answered(run, broker, NORMAL)
+            answered(run, broker, NORMAL, tls={"ca_certs": str(certificate)})
             assert run.stop()["outages"] == 0
         with live_run(f"mqtts://127.0.0.1:{broker.port}/pump", tmp_path) as run:
             run.logged("certificate is not trusted")
-            assert "name the authority's file with ?ca=FILE" in run.log
+            assert "name the authority that signed it with ?ca=FILE" in run.log
             run.stop()
     finally:
         broker.kill()
@@ -143,19 +139,17 @@ def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
 
 def test_tls_to_a_broker_without(broker: Broker, tmp_path: Path) -> None:
     with live_run(f"mqtts://127.0.0.1:{broker.port}/pump", tmp_path) as run:
-        run.logged("no TLS on this port")
+        run.logged("no connection (")
         run.stop()
 
 
 def settings(text: str, **environ: str) -> MqttAddress:
-    address = parse_address(text, KINDS)
-    assert address
-    return mqtt_address(address, environ)
+    return parse_mqtt_address(text, environ, subscribing=True)
 
 
 def test_a_password_is_not_in_what_is_printed() -> None:
     found = settings("mqtt://h/t", GRUARD_MQTT_USER="u", GRUARD_MQTT_PASSWORD=SECRET)
-    assert found.password == SECRET and SECRET not in f"{found!r} {found} {found.name}"
+    assert found.login == ("u", SECRET) and SECRET not in f"{found!r} {found} {found.name}"
 
 
 def test_ports_have_defaults() -> None:
@@ -167,13 +161,14 @@ def test_ports_have_defaults() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("mqtt://h", "names no topic"),
-        ("mqtt:h/t", "is written mqtt://HOST:PORT/"),
-        ("mqtt://h:99999/t", "is written mqtt://HOST:PORT/"),
-        ("mqtt://h/t?ca=x", "ca is for mqtts://"),
+        ("mqtt://h", "no topic is named"),
+        ("mqtt:h/t", "no broker is named; write mqtt://HOST/TOPIC"),
+        ("mqtt://h:99999/t", "no broker is named"),
+        ("mqtt://h/t?ca=x", "mqtt: has no such option; it has password-file"),
         ("mqtt://h/+/t", "TOPIC/[+] for a channel a topic"),
         ("mqtt://h/t/#", "TOPIC/[+] for a channel a topic"),
-        ("mqtts://h/t?ca=/no/such", "/no/such: not a certificate in PEM"),
+        ("mqtt://h/+", "TOPIC/[+] for a channel a topic"),
+        ("mqtts://h/t?ca=/no/such", "/no/such: no such file"),
         ("mqtt://h/t?password-file=/no/such", "/no/such: cannot be read"),
     ],
 )
@@ -183,17 +178,17 @@ def test_addresses_that_are_refused(text: str, words: str) -> None:
 
 
 def test_a_password_needs_a_user() -> None:
-    with pytest.raises(GruardError, match="set GRUARD_MQTT_USER") as caught:
+    with pytest.raises(GruardError, match="GRUARD_MQTT_USER is not") as caught:
         settings("mqtt://h/t", GRUARD_MQTT_PASSWORD=SECRET)
     assert SECRET not in str(caught.value)
 
 
 def test_a_password_file_that_everybody_may_read_is_refused(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
-    secret.write_text(SECRET)
+    secret.write_text(f"u:{SECRET}")
     secret.chmod(0o644)
     with pytest.raises(GruardError, match="chmod o=") as caught:
-        settings(f"mqtt://h/t?password-file={secret}", GRUARD_MQTT_USER="u")
+        settings(f"mqtt://h/t?password-file={secret}")
     assert SECRET not in str(caught.value)
 
 
