@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # imported where they are used, so that --help answers at onc
     from edge_runtime.sinks.sink import Sink
     from edge_runtime.sources.complaints import Complaints
     from edge_runtime.sources.source import Source
+    from edge_runtime.status.watch import Watch
     from edge_runtime.supervision.injection import Injections
     from edge_runtime.supervision.summary import Console
     from edge_runtime.supervision.supervisor import Settings, Supervisor
@@ -60,6 +61,19 @@ INTERRUPTED = 130
     help="Break things on purpose: hang@1200, crash@2400, nan:CHANNEL@300+50, "
     "stuck:CHANNEL@300+50, level:CHANNEL@300+50*AMOUNT; several with commas.",
 )
+@click.option(
+    "--status",
+    "status_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep the state of the run in FILE, for gruard status and gruard top; best in /run.  "
+    "[default: $RUNTIME_DIRECTORY/status.json where systemd gives one]",
+)
+@click.option(
+    "--metrics",
+    metavar="[ADDRESS:]PORT",
+    help="Serve metrics for Prometheus over HTTP; to this machine alone without ADDRESS.",
+)
 @click.option("--force", is_flag=True, help="Overwrite sink files.")
 @click.option("--allow-failed", is_flag=True, help="Run a bundle whose validation failed.")
 @kernel_option
@@ -72,6 +86,8 @@ def run(
     rate: float | None,
     deadline: float | None,
     inject: str,
+    status_file: Path | None,
+    metrics: str | None,
     force: bool,
     allow_failed: bool,
     kernel: str | None,
@@ -105,6 +121,7 @@ def run(
     command = worker_command(bundle, allow_failed, kernel, trusted_keys)
     console = Console(sys.stderr, time.monotonic)
     complaints = Complaints(console.log)
+    watch = _watch(loaded, settings, status_file, metrics, console)
     with ExitStack() as undo:
         readings = open_source(source, channels, loaded.manifest.period, complaints)
         undo.callback(readings.close)
@@ -112,9 +129,9 @@ def run(
         records = open_sinks(sinks, force, console.log if readings.live else None)
         undo.pop_all()  # from here on both are the supervisor's
     supervisor = _supervisor(
-        loaded, command, readings, complaints, records, injections, settings, console
+        loaded, command, readings, complaints, records, injections, settings, console, watch
     )
-    sys.exit(_run(supervisor, as_json))
+    sys.exit(_run(supervisor, watch, as_json))
 
 
 def _settings(manifest: Manifest, rate: float | None, deadline: float | None) -> Settings:
@@ -123,6 +140,38 @@ def _settings(manifest: Manifest, rate: float | None, deadline: float | None) ->
     interval = 1 / rate if rate else None
     patience = answer_deadline(interval or manifest.period) if deadline is None else deadline
     return Settings(len(manifest.channel_names), manifest.period, patience, interval)
+
+
+def _watch(
+    bundle: Bundle,
+    settings: Settings,
+    status_file: Path | None,
+    metrics: str | None,
+    console: Console,
+) -> Watch:
+    import os
+
+    from edge_runtime.status.status_file import StatusFile, service_file
+    from edge_runtime.status.watch import Outlet, Watch
+
+    outlets: list[Outlet] = []
+    if file := status_file or service_file(os.environ):
+        outlets.append(StatusFile(file, console.log))
+    if metrics is not None:
+        from edge_runtime.status.metrics_server import MetricsServer
+
+        outlets.append(MetricsServer(metrics, console.log))
+    manifest = bundle.manifest
+    slowest = max(settings.interval or manifest.period or 0.0, settings.deadline)
+    return Watch(
+        manifest.name,
+        manifest.version,
+        bundle.model_hash,
+        manifest.channel_names,
+        slowest,
+        outlets,
+        console.log,
+    )
 
 
 def _supervisor(
@@ -134,6 +183,7 @@ def _supervisor(
     injections: Injections,
     settings: Settings,
     console: Console,
+    watch: Watch,
 ) -> Supervisor:
     import os
 
@@ -151,17 +201,18 @@ def _supervisor(
         Fallback(bundle.manifest, bundle.model_hash),
         injections,
         settings,
-        Surroundings(clock, time.sleep, console, Notifier(os.environ, clock)),
+        Surroundings(clock, time.sleep, console, Notifier(os.environ, clock), watch.observe),
     )
 
 
-def _run(supervisor: Supervisor, as_json: bool) -> int:
+def _run(supervisor: Supervisor, watch: Watch, as_json: bool) -> int:
     """Run to the end or to a signal, tell the summary, and return the exit code."""
     import signal
 
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        supervisor.run()
+        with watch:
+            supervisor.run()
         stopped = 0
     except KeyboardInterrupt:
         stopped = INTERRUPTED

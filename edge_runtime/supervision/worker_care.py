@@ -13,7 +13,7 @@ class WorkerCare:
     """A worker that comes back by itself, as often as the policy allows.
 
     deadline: seconds for one answer; clock: monotonic seconds; log: takes one line per event.
-    late: whether the last `ask` ran into the deadline.
+    late: whether the last `ask` ran into the deadline. kernel: what the model ran on last.
     No method raises for a broken worker. `ask` only remembers that it broke; `recover` acts.
     """
 
@@ -24,7 +24,7 @@ class WorkerCare:
         clock: Callable[[], float],
         log: Callable[[str], None],
     ) -> None:
-        self.late = False
+        self.late, self.kernel = False, ""
         self._process = process
         self._deadline = deadline
         self._clock = clock
@@ -124,6 +124,7 @@ class WorkerCare:
             self._fail(str(gone))
             return
         if hello is not None:
+            self.kernel = hello.kernel
             self._policy.ready(fresh)
             if not fresh:
                 self.reset()  # so that its records are flagged until its state has settled
