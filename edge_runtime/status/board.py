@@ -15,7 +15,7 @@ EVERY = 60.0
 """Seconds between two looks."""
 STALE = 3 * EVERY
 """After so many seconds without a look nothing is known any more."""
-CONDITIONS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft heat limit"}
+CONDITIONS = {0: "under-voltage", 1: "capped frequency", 2: "throttling", 3: "heat limit"}
 """The firmware's bits; the same 16 higher: it has happened since boot."""
 _THROTTLED = "sys/devices/platform/soc/soc:firmware/get_throttled"
 _TEMPERATURES = "sys/class/thermal/thermal_zone*/temp"

@@ -9,7 +9,7 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -66,7 +66,7 @@ def borrowed(coloured: bool) -> Iterator[Terminal]:
     waker.setblocking(False)
     signal.signal(signal.SIGWINCH, lambda number, frame: None)  # only to wake `wait`
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # a shell must not get the terminal like this
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     try:
@@ -75,9 +75,10 @@ def borrowed(coloured: bool) -> Iterator[Terminal]:
         yield Terminal(keys, resized, coloured)
     finally:
         signal.set_wakeup_fd(-1)
-        termios.tcsetattr(keys, termios.TCSADRAIN, before)
-        sys.stdout.write(_LEAVE)
-        sys.stdout.flush()
+        with suppress(OSError, termios.error):  # it may have gone
+            termios.tcsetattr(keys, termios.TCSADRAIN, before)
+            sys.stdout.write(_LEAVE)
+            sys.stdout.flush()
         waker.close()
         resized.close()
 

@@ -7,6 +7,7 @@ from edge_runtime.status.snapshot import Channel, Counts, Health, Snapshot
 from edge_runtime.status.verdict import VOUCHERS, Verdict
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_TIERS = {str(tier): voucher for tier, voucher in VOUCHERS.items()}
 
 
 def to_text(snapshot: Snapshot | None, verdict: Verdict) -> list[str]:
@@ -26,7 +27,7 @@ def facts(snapshot: Snapshot) -> dict[str, str]:
         "sample": sample_words(snapshot),
         "model": f"{snapshot.model.phase}, {_restarts(counts.restarts)}",
         "records": f"{counts.records}{_rate(snapshot.rate)}{_latency(counts)}",
-        "by tier": listed({VOUCHERS[int(t)]: n for t, n in counts.tiers.items() if n}),
+        "by tier": listed({_TIERS.get(tier, tier): n for tier, n in counts.tiers.items() if n}),
         "changes": listed(counts.transitions),
         "flags": listed(counts.flags),
         "alarms": f"{counts.alarms}{_kinds(counts.kinds)}",

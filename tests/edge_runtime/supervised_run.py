@@ -19,7 +19,7 @@ from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.notify import Notifier
 from edge_runtime.supervision.policy import AGREEING
 from edge_runtime.supervision.summary import Console
-from edge_runtime.supervision.supervisor import Settings, Supervisor, Surroundings
+from edge_runtime.supervision.supervisor import Observe, Settings, Supervisor, Surroundings
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess
 
 PATIENT = 30.0  # no healthy answer takes so long, however busy the machine
@@ -116,6 +116,7 @@ class Run:
         injections: Injections | None = None,
         clock: Clock | None = None,
         interval: float | None = None,
+        observe: Observe = lambda record, state: None,
     ) -> None:
         times = [float(row) for row in range(rows)] if times is None else times
         values = [0.0] * len(times) if values is None else values
@@ -137,6 +138,7 @@ class Run:
                 self.clock.sleep,
                 Console(self.stderr, self.clock),
                 Notifier({}, self.clock),
+                observe,
             ),
         )
 
