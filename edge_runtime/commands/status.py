@@ -30,8 +30,6 @@ def status(file: Path | None, as_json: bool) -> None:
          has ended, was killed, is stopped, or answers nothing any more. The first line says which
     Example: gruard status /run/gruard/status.json || notify-send "look at the pump"
     """
-    from dataclasses import asdict
-
     from edge_runtime.status.cells import printable
     from edge_runtime.status.status_file import read_status
     from edge_runtime.status.text import to_text
@@ -40,7 +38,7 @@ def status(file: Path | None, as_json: bool) -> None:
     snapshot = read_status(_place(file))
     verdict = judge_now(snapshot, time.monotonic())
     if as_json:
-        click.echo(json.dumps(asdict(verdict) | {"snapshot": snapshot and asdict(snapshot)}))
+        click.echo(json.dumps(vars(verdict) | {"snapshot": snapshot}, default=vars))
     else:
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
         click.echo("\n".join(map(printable, to_text(snapshot, verdict))))
