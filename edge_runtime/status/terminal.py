@@ -2,7 +2,6 @@
 
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -24,8 +23,8 @@ _QUIT = b"qQ\x03\x04"
 
 def size() -> tuple[int, int]:
     """Columns and rows at the moment."""
-    found = shutil.get_terminal_size()
-    return found.columns, found.lines
+    found = os.get_terminal_size(sys.stdout.fileno())  # not shutil's, which believes $COLUMNS
+    return found.columns or 80, found.lines or 24
 
 
 class Terminal:

@@ -3,6 +3,7 @@
 from collections import deque
 
 LENGTH = 120
+_BEYOND = 1e6  # thresholds; strict JSON has no infinity
 
 
 class Trail:
@@ -18,14 +19,14 @@ class Trail:
 
     def add(self, score: float | None, threshold: float | None) -> None:
         """Take the score of one record."""
-        if score is None or threshold is None or threshold <= 0:
+        if score is None or threshold is None or score != score or not threshold > 0:
             return
-        share = score / threshold
+        share = max(-_BEYOND, min(score / threshold, _BEYOND))
         if self._highest is None or share > self._highest:
             self._highest = share
 
     def point(self) -> tuple[float | None, ...]:
         """Close the latest point; all points, oldest first, None where there was no score."""
         highest, self._highest = self._highest, None
-        self._points.append(None if highest is None else round(min(highest, 1e6), 4))
+        self._points.append(None if highest is None else round(highest, 4))
         return tuple(self._points)

@@ -4,8 +4,10 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import termios
@@ -153,7 +155,9 @@ def test_top_refuses_what_is_no_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("leave", [b"q", b"\x03", signal.SIGTERM])
-def test_top_gives_the_terminal_back(tmp_path: Path, leave: bytes | signal.Signals) -> None:
+def test_top_follows_the_terminal_and_gives_it_back(
+    tmp_path: Path, leave: bytes | signal.Signals
+) -> None:
     path = tmp_path / "status.json"
     write_status(path, replace(SNAPSHOT, process=replace(SNAPSHOT.process, ended=True)))
     ours, theirs = pty.openpty()
@@ -171,6 +175,9 @@ def test_top_gives_the_terminal_back(tmp_path: Path, leave: bytes | signal.Signa
         while b"q quits" not in shown:
             shown += os.read(ours, 65536)
         assert b"ended in good order" in shown and termios.tcgetattr(theirs) != before
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 12, 30, 0, 0))
+        while not re.search(r"q quits   .{19}…".encode(), shown):
+            shown += os.read(ours, 65536)
         os.write(ours, leave) if isinstance(leave, bytes) else process.send_signal(leave)
         while b"\x1b[?1049l" not in shown:
             shown += os.read(ours, 65536)

@@ -139,13 +139,17 @@ def test_the_trail_is_the_highest_share_of_each_second() -> None:
 
 
 def test_the_trail_is_bounded_in_length_and_height() -> None:
-    trail = Trail()
+    trail, infinite = Trail(), float("inf")
     for _ in range(2 * LENGTH):
-        trail.add(float("inf"), 1.0)
         trail.add(float("nan"), 1.0)
+        trail.add(1.0, float("nan"))
         trail.add(5.0, 0.0)
+        trail.add(infinite, 1.0)
+        assert trail.point()[-1] == 1e6
+        trail.add(-infinite, 1.0)
+        trail.add(float("nan"), 1.0)
         points = trail.point()
-    assert points == (1e6,) * LENGTH
+    assert points == (1e6, -1e6) * (LENGTH // 2)
 
 
 def test_news_of_the_board_reach_the_log_without_any_outlet() -> None:
