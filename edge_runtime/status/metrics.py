@@ -99,15 +99,18 @@ def _channels(snapshot: Snapshot) -> list[Metric]:
 
 def _board(health: Health) -> list[Metric]:
     bits = health.throttled
-    on, had = (
-        [] if bits is None else [({"is": name}, bits >> shift + bit & 1) for bit, name in
-        CONDITIONS.items()] for shift in (0, 16)
-    )  # fmt: skip
+    on, had = _conditions(bits), _conditions(bits and bits >> 16)
     return [
         _value("board_temperature_celsius", "Its hottest sensor.", health.temperature),
         _gauge("board_condition", "Power and throttling now.", on),
         _gauge("board_condition_since_boot", "The same, ever since boot.", had),
     ]
+
+
+def _conditions(bits: int | None) -> list[tuple[Labels, float]]:
+    if bits is None:
+        return []
+    return [({"is": name}, bits >> bit & 1) for bit, name in CONDITIONS.items()]
 
 
 def _gauge(name: str, text: str, samples: Iterable[tuple[Labels, float]]) -> Metric:
