@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # imported where they are used, so that --help answers at onc
     from edge_runtime.sinks.sink import Sink
     from edge_runtime.sources.complaints import Complaints
     from edge_runtime.sources.source import Source
+    from edge_runtime.status.watch import Watch
     from edge_runtime.supervision.injection import Injections
     from edge_runtime.supervision.summary import Console
     from edge_runtime.supervision.supervisor import Settings, Supervisor
@@ -92,6 +93,19 @@ INTERRUPTED = 130
     metavar="N",
     help="Healthy minutes after which a bundle on trial is kept.  [default: 10]",
 )
+@click.option(
+    "--status",
+    "status_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep the state of the run in FILE, for gruard status and gruard top; best in /run.  "
+    "[default: $RUNTIME_DIRECTORY/status.json where systemd gives one]",
+)
+@click.option(
+    "--metrics",
+    metavar="[ADDRESS:]PORT",
+    help="Serve metrics for Prometheus over HTTP; to this machine alone without ADDRESS.",
+)
 @click.option("--force", is_flag=True, help="Overwrite sink files.")
 @click.option("--allow-failed", is_flag=True, help="Run a bundle whose validation failed.")
 @kernel_option
@@ -108,6 +122,8 @@ def run(
     deadline: float | None,
     inject: str,
     healthy_minutes: float,
+    status_file: Path | None,
+    metrics: str | None,
     force: bool,
     allow_failed: bool,
     kernel: Kernel | None,
@@ -155,6 +171,7 @@ def run(
     injections = parse_injections(inject, channels)
     settings = _settings(loaded.manifest, rate, deadline)
     complaints = Complaints(console.log)
+    watch = _watch(loaded, settings, status_file, metrics, console)
     with ExitStack() as undo:
         readings = open_source(source, channels, loaded.manifest.period, complaints)
         undo.callback(readings.close)
@@ -167,9 +184,18 @@ def run(
         switch = _switch(store, loaded, read, process_of, settings, healthy, console)
     process = process_of(loaded)
     supervisor = _supervisor(
-        loaded, process, readings, complaints, records, injections, settings, console, switch
+        loaded,
+        process,
+        readings,
+        complaints,
+        records,
+        injections,
+        settings,
+        console,
+        watch,
+        switch,
     )
-    code = _run(supervisor, as_json)
+    code = _run(supervisor, watch, as_json)
     if switch:
         switch.spare()
     sys.exit(code)
@@ -222,6 +248,38 @@ def _settings(manifest: Manifest, rate: float | None, deadline: float | None) ->
     return Settings(len(manifest.channel_names), manifest.period, patience, interval)
 
 
+def _watch(
+    bundle: Bundle,
+    settings: Settings,
+    status_file: Path | None,
+    metrics: str | None,
+    console: Console,
+) -> Watch:
+    import os
+
+    from edge_runtime.status.status_file import StatusFile, service_file
+    from edge_runtime.status.watch import Outlet, Watch
+
+    outlets: list[Outlet] = []
+    if file := status_file or service_file(os.environ):
+        outlets.append(StatusFile(file, console.log))
+    if metrics is not None:
+        from edge_runtime.status.metrics_server import MetricsServer
+
+        outlets.append(MetricsServer(metrics, console.log))
+    manifest = bundle.manifest
+    slowest = max(settings.interval or manifest.period or 0.0, settings.deadline)
+    return Watch(
+        manifest.name,
+        manifest.version,
+        bundle.model_hash,
+        manifest.channel_names,
+        slowest,
+        outlets,
+        console.log,
+    )
+
+
 def _supervisor(
     bundle: Bundle,
     process: WorkerProcess,
@@ -231,6 +289,7 @@ def _supervisor(
     injections: Injections,
     settings: Settings,
     console: Console,
+    watch: Watch,
     switch: ModelSwitch | None,
 ) -> Supervisor:
     import os
@@ -248,18 +307,19 @@ def _supervisor(
         Fallback(bundle.manifest, bundle.model_hash),
         injections,
         settings,
-        Surroundings(clock, time.sleep, console, Notifier(os.environ, clock)),
+        Surroundings(clock, time.sleep, console, Notifier(os.environ, clock), watch.observe),
         switch,
     )
 
 
-def _run(supervisor: Supervisor, as_json: bool) -> int:
+def _run(supervisor: Supervisor, watch: Watch, as_json: bool) -> int:
     """Run to the end or to a signal, tell the summary, and return the exit code."""
     import signal
 
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        supervisor.run()
+        with watch:
+            supervisor.run()
         stopped = 0
     except KeyboardInterrupt:
         stopped = INTERRUPTED

@@ -44,13 +44,30 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class RunState:
+    """Where a run is after a record. kernel: the arithmetic of the model, empty before its HELLO.
+
+    The summary is the run's own and goes on changing.
+    """
+
+    summary: Summary
+    phase: Phase
+    kernel: str
+
+
+Observe = Callable[[Record, Callable[[], RunState]], None]
+"""Sees every record once it is out, and may ask for the state. Must neither wait nor raise."""
+
+
+@dataclass(frozen=True)
 class Surroundings:
-    """The outside world of a run: monotonic clock, sleep, terminal and service manager."""
+    """The outside world of a run: monotonic clock, sleep, terminal, service manager, onlooker."""
 
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     console: Console
     notifier: Notifier
+    observe: Observe = lambda record, state: None
 
 
 def answer_deadline(period: float | None) -> float:
@@ -174,6 +191,7 @@ class Supervisor:
             record, self._irregular = _flagged(record, Flag.TIMING), False
         self._sink.write(record)
         self.summary.add(record, self._world.clock() - arrived)
+        self._world.observe(record, self._state)
         self._index, self._time = sample.index + 1, sample.time
         self._world.notifier.beat(self.summary.status)
         self._world.console.progress(self.summary.status)
@@ -219,6 +237,10 @@ class Supervisor:
         if kind := self._injections.process_fault(index):
             reached = "" if self._model.inject(kind) else " in vain: no model is running"
             self._log(f"sample {index}: injected {kind}{reached}")
+
+    def _state(self) -> RunState:
+        self._count_losses()
+        return RunState(self.summary, self._model.phase, self._model.kernel)
 
     def _count_losses(self) -> None:
         self.summary.restarts += self._model.restarts
