@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from edge_runtime.commands.options import kernel_option, trusted_key_option
+from edge_runtime.commands.options import (
+    kernel_option,
+    state_option,
+    trusted_key_option,
+    watchdog_option,
+    watchdog_timeout_option,
+)
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
     from edge_runtime.bundle.reader import Bundle
     from edge_runtime.sinks.json_lines import Sink
     from edge_runtime.sources.csv_sources import Source
     from edge_runtime.supervision.injection import Injections
+    from edge_runtime.supervision.keeping import Keeping
     from edge_runtime.supervision.supervisor import Settings, Supervisor
 
 _LOST_RECORDS = 1
@@ -47,6 +54,9 @@ INTERRUPTED = 130
     "stuck:CHANNEL@300+50, level:CHANNEL@300+50*AMOUNT; several with commas.",
 )
 @click.option("--force", is_flag=True, help="Overwrite the sink file.")
+@state_option
+@watchdog_option
+@watchdog_timeout_option
 @click.option("--allow-failed", is_flag=True, help="Run a bundle whose validation failed.")
 @kernel_option
 @trusted_key_option
@@ -59,6 +69,9 @@ def run(
     deadline: float | None,
     inject: str,
     force: bool,
+    state: Path | None,
+    watchdog: Path | None,
+    watchdog_timeout: int,
     allow_failed: bool,
     kernel: str | None,
     trusted_keys: tuple[Path, ...],
@@ -76,11 +89,14 @@ def run(
     A live stream:
       read-sensors | gruard run pump-1.gruard --source - | grep '"alarm":true'
     """
+    import os
+
     from edge_runtime.bundle.reader import read_bundle
     from edge_runtime.sinks.json_lines import open_sink
     from edge_runtime.sources.csv_sources import open_source
     from edge_runtime.sources.sample_period import check_file_period
     from edge_runtime.supervision.injection import parse_injections
+    from edge_runtime.supervision.keeping import Keeping, default_state
     from edge_runtime.supervision.worker_process import worker_command
 
     loaded = read_bundle(bundle, allow_failed, trusted_keys)
@@ -88,11 +104,13 @@ def run(
     injections = parse_injections(inject, channels)
     settings = _settings(loaded.manifest.period, rate, deadline)
     command = worker_command(bundle, allow_failed, kernel, trusted_keys)
+    keeping = Keeping(state or default_state(os.environ), watchdog, watchdog_timeout)
+    keeping.check(os.environ, settings.interval or settings.period)
     if source != "-":
         check_file_period(source, loaded.manifest.period)
     with open_source(source, channels) as readings:
         records = open_sink(sink, force)
-        supervisor = _supervisor(loaded, command, readings, records, injections, settings)
+        supervisor = _supervisor(loaded, command, readings, records, injections, settings, keeping)
         try:
             code = _run(supervisor, as_json)
         finally:
@@ -115,26 +133,30 @@ def _supervisor(
     sink: Sink,
     injections: Injections,
     settings: Settings,
+    keeping: Keeping,
 ) -> Supervisor:
     import os
     import time
 
     from edge_runtime.detector.fallback import Fallback
-    from edge_runtime.supervision.notify import Notifier
     from edge_runtime.supervision.summary import Console
     from edge_runtime.supervision.supervisor import Supervisor, Surroundings
     from edge_runtime.supervision.worker_process import WorkerProcess
 
     clock = time.monotonic
-    return Supervisor(
+    console = Console(sys.stderr, clock)
+    listener, started_after = keeping.begin(os.environ, clock, console.log)
+    supervisor = Supervisor(
         source,
         sink,
         WorkerProcess(command, clock),
         Fallback(bundle.manifest, bundle.model_hash),
         injections,
         settings,
-        Surroundings(clock, time.sleep, Console(sys.stderr, clock), Notifier(os.environ, clock)),
+        Surroundings(clock, time.sleep, console, listener),
     )
+    supervisor.summary.started_after = started_after
+    return supervisor
 
 
 def _run(supervisor: Supervisor, as_json: bool) -> int:
@@ -151,6 +173,7 @@ def _run(supervisor: Supervisor, as_json: bool) -> int:
         stopped = 0  # a service manager's stop is an end in good order
     finally:
         supervisor.tell(as_json)
+    supervisor.ended()
     return stopped or (_LOST_RECORDS if supervisor.summary.dropped else 0)
 
 

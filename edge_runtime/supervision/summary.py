@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from edge_runtime.record import Record, alarm_words, flag_names
+from edge_runtime.supervision.start_marker import StartedAfter
 
 _RECENT = 1024  # latencies kept for the median: enough to be steady, and a run may last years
 _TIERS = {1: "gate", 2: "recurrent unit alone", 3: "fallback"}
@@ -19,6 +20,7 @@ class Summary:
     """Counts of one run. Latencies are seconds from a sample's arrival to its record's end.
 
     kinds: alarms by the kind of fault that was named last, without those that had none.
+    started_after: what the run before this one came to, None where nobody keeps that.
     """
 
     records: int = 0
@@ -30,6 +32,7 @@ class Summary:
     dropped: int = 0
     bad_cells: int = 0
     bad_rows: int = 0
+    started_after: StartedAfter | None = None
     last: Record | None = None
     slowest: float = 0.0
     _kind: str | None = None  # of the alarm that is on, or of the last one
@@ -56,7 +59,9 @@ class Summary:
             return "waiting for the first sample"
         alarm = f"ALARM {alarm_words(self.last)}".rstrip() if self.last.alarm else "no alarm"
         so_far = f"{self.alarms} alarm{'' if self.alarms == 1 else 's'} so far"
-        return f"sample {self.last.index}, tier {self.last.tier}, {alarm}, {so_far}"
+        told = f"sample {self.last.index}, tier {self.last.tier}, {alarm}, {so_far}"
+        before = self.started_after
+        return f"{told}, started after {before.value}" if before and before.bad else told
 
     def to_json(self) -> str:
         """The whole summary as one JSON object; latencies in milliseconds, null without records."""
@@ -69,7 +74,8 @@ class Summary:
         kinds = (f"{kind} {count}" for kind, count in self._named().items())
         median, slowest = self._fields()["latency_median_ms"], self.slowest * 1e3
         latency = "-" if median is None else f"median {median:.2f} ms, slowest {slowest:.2f} ms"
-        lines = {
+        before = {"last run": self.started_after.value} if self.started_after else {}
+        lines = before | {
             "records": str(self.records),
             "by tier": ", ".join(tiers) or "-",
             "flags": ", ".join(flags) or "-",
@@ -99,6 +105,7 @@ class Summary:
             "dropped": self.dropped,
             "latency_median_ms": median,
             "latency_max_ms": self.slowest * 1e3 if self._latencies else None,
+            "started_after": self.started_after.value if self.started_after else None,
         }
 
 

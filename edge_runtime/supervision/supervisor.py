@@ -15,7 +15,7 @@ from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.sinks.json_lines import Sink, SinkClosedError
 from edge_runtime.sources.csv_sources import GapWatch, Reading, Source
 from edge_runtime.supervision.injection import Injections
-from edge_runtime.supervision.notify import Notifier
+from edge_runtime.supervision.listener import Listener
 from edge_runtime.supervision.policy import Phase
 from edge_runtime.supervision.summary import Console, Summary
 from edge_runtime.supervision.worker_care import WorkerCare
@@ -48,12 +48,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The outside world of a run: monotonic clock, sleep, terminal and service manager."""
+    """The outside world of a run: monotonic clock, sleep, terminal, and who hears how it goes."""
 
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     console: Console
-    notifier: Notifier
+    listener: Listener
 
 
 def answer_deadline(period: float | None) -> float:
@@ -95,7 +95,7 @@ class Supervisor:
         """
         try:
             self._model.await_first()
-            self._world.notifier.ready(f"model {self._model.phase.value}")
+            self._world.listener.ready(f"model {self._model.phase.value}")
             for reading in self._paced():
                 self._bridge_gap(reading)
                 values = self._injections.spoil(self._index, reading.values)
@@ -103,7 +103,7 @@ class Supervisor:
         except SinkClosedError:
             pass  # nobody is left to read; that is how `| head` says thank you
         finally:
-            self._world.notifier.stopping()
+            self._world.listener.stopping()
             self._model.stop()
             self._count_losses()
 
@@ -111,6 +111,10 @@ class Supervisor:
         """Write the summary to the console, for people or as one JSON line."""
         summary = self.summary
         self._world.console.finish(summary.to_json() if as_json else summary.to_text())
+
+    def ended(self) -> None:
+        """Tell that the run ended in good order; not to be called after an error."""
+        self._world.listener.ended()
 
     def _paced(self) -> Iterator[Reading]:
         start, interval = None, self._settings.interval
@@ -148,7 +152,7 @@ class Supervisor:
         self._sink.write(record)
         self.summary.add(record, self._world.clock() - arrived)
         self._index, self._time = sample.index + 1, sample.time
-        self._world.notifier.beat(self.summary.status)
+        self._world.listener.beat(sample.index, self.summary.status)
         self._world.console.progress(self.summary.status)
         self._model.recover()  # after the record is out: ending a process can take a second
 
