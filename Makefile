@@ -33,7 +33,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo train convert audit validate run test test-wide test-arm lint wheel benchmark \
+.PHONY: help demo train convert audit validate run test test-wide test-arm test-service lint wheel benchmark \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
         benchmark-tiers benchmark-calibration clean environment
 
@@ -72,8 +72,12 @@ test-wide: $(READY) ## half a minute: models of shapes from all over, to int8
 	$(PY) -m pytest -m wide $(ARGS)
 
 test-arm: $(READY) ## two minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
-	$(PY) tests/arm/arm_userland.py
+	$(PY) -m tests.arm.arm_userland
 	$(PY) -m pytest -m arm $(ARGS)
+
+test-service: $(READY) ## two minutes, root: the service under a real systemd (docs/service.md)
+	$(PY) -m tests.service.systemd_tree
+	$(PY) -m pytest -m service $(ARGS)
 
 lint: $(READY) ## lint and types only
 	$(PY) -m ruff check .

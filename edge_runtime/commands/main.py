@@ -9,6 +9,7 @@ from edge_runtime.commands.calibrate import calibrate
 from edge_runtime.commands.inspect import inspect, selftest
 from edge_runtime.commands.replay import replay
 from edge_runtime.commands.run import INTERRUPTED, run
+from edge_runtime.commands.service import service
 from edge_runtime.errors import GruardError
 
 
@@ -24,7 +25,7 @@ def gruard() -> None:
     """
 
 
-for command in (run, replay, inspect, selftest, calibrate):
+for command in (run, replay, inspect, selftest, calibrate, service):
     gruard.add_command(command)
 
 
