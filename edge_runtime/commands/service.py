@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from edge_runtime.service.order import Order
@@ -167,8 +168,12 @@ def _order(words: tuple[str, ...], root: Path) -> Order:
     from edge_runtime.commands.run import run
     from edge_runtime.service.order import Order
 
-    told = run.make_context("gruard run", list(words)).params
-    sink = told["sink"]
+    context = run.make_context("gruard run", list(words))
+    told, sink = context.params, context.params["sink"]
+    if context.get_parameter_source("trusted_keys") is ParameterSource.ENVIRONMENT:
+        # A service does not inherit this environment, and must insist on the keys all the same.
+        keys = (("--trusted-key", str(key)) for key in told["trusted_keys"])
+        words = (*words, *(word for pair in keys for word in pair))
     return Order(
         words=words,
         bundle=told["bundle"],
@@ -177,6 +182,7 @@ def _order(words: tuple[str, ...], root: Path) -> Order:
         keys=told["trusted_keys"],
         overwrite=told["force"],
         allow_failed=told["allow_failed"],
+        kernel=told["kernel"],
         keeps_itself=told["watchdog"] is not None or told["state"] is not None,
         root=root,
     )

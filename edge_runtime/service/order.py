@@ -20,7 +20,7 @@ STATE = "/var/lib/gruard"
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:")
-_DEVICE = re.compile(r"/dev/[A-Za-z0-9_./-]*[A-Za-z0-9_]")
+_DEVICE = re.compile(r"(?<![\w./-])/dev/[A-Za-z0-9_./-]*[A-Za-z0-9_]")
 _HOMES = ("/home", "/root", "/run/user")
 
 
@@ -39,6 +39,7 @@ class Order:
     keys: tuple[Path, ...]
     overwrite: bool
     allow_failed: bool
+    kernel: str | None
     keeps_itself: bool
     root: Path = Path("/")
 
@@ -58,8 +59,8 @@ def checked_name(name: str) -> str:
 
 def check_paths(order: Order) -> None:
     """Raise GruardError unless every path is absolute and readable by a user of no privileges."""
-    for path in (order.bundle, *order.keys):
-        _require_absolute(str(path))
+    for path in (*map(str, (order.bundle, *order.keys)), *_plain_files([order.source])):
+        _require_absolute(path)
     if not order.here(order.bundle).exists():
         raise GruardError(f"{order.bundle}: no such bundle")
     for needed in (order.bundle, *order.keys, *map(Path, _plain_files([order.source]))):
@@ -80,9 +81,8 @@ def check_streams(order: Order, name: str, reader: Sequence[str]) -> None:
         raise GruardError("--reader is for gruard run --source -")
     if reader:
         _require_absolute(reader[0])
-    for path in _plain_files((order.source, *order.sinks)):
-        _require_absolute(path)
     for path in _plain_files(order.sinks):
+        _require_absolute(path)
         if not path.startswith(f"{STATE}/{name}/") or ".." in Path(path).parts:
             raise GruardError(
                 f"{path}: this service may write below {STATE}/{name} only; put the sink there, or "

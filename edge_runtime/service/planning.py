@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.detector.kernels import KERNEL_ID
 from edge_runtime.errors import GruardError
 from edge_runtime.service.order import (
     Order,
@@ -38,10 +39,12 @@ def planned(asked: Service, order: Order) -> Service:
     made = replace(
         asked,
         name=name,
+        words=order.words,
         period=bundle.manifest.period,
         endless=is_endless(order),
         homes=homes_in(order, bundle, asked.reader),
         devices=devices_in((*asked.devices, *order.words)),
+        generates_code=order.kernel not in (None, KERNEL_ID),
     )
     return made if order.root != Path("/") else _on_this_machine(made)
 

@@ -24,6 +24,7 @@ class Service:
     period: seconds between samples, None when unknown. endless: the source is not meant to end.
     devices: may be read and written; groups: whose files may be read, and so devices be opened.
     homes: paths below /home or /root that are needed; the rest of them is hidden.
+    generates_code: the arithmetic may write machine code and run it, as the reference does not.
     reboot: start limit with a reboot behind it; else systemd restarts for ever.
     """
 
@@ -39,6 +40,7 @@ class Service:
     network: bool = False
     memory: str = "256M"
     watchdog: int | None = None
+    generates_code: bool = False
     reboot: bool = False
 
     @property
@@ -68,7 +70,7 @@ def unit_text(service: Service) -> str:
             *_files(service),
             *_devices(service),
             *_network(service),
-            *_KERNEL,
+            *_kernel(service),
         ),
         "Install": ("WantedBy=multi-user.target",),
     }
@@ -169,6 +171,12 @@ def _network(service: Service) -> Iterator[str]:
         yield "IPAddressDeny=any"
 
 
+def _kernel(service: Service) -> Iterator[str]:
+    yield from _KERNEL
+    if not service.generates_code:
+        yield "MemoryDenyWriteExecute=yes"
+
+
 _KERNEL = (
     "ProtectClock=yes",
     "ProtectControlGroups=yes",
@@ -181,7 +189,6 @@ _KERNEL = (
     "RestrictRealtime=yes",
     "RestrictSUIDSGID=yes",
     "LockPersonality=yes",
-    "MemoryDenyWriteExecute=yes",
     "SystemCallArchitectures=native",
     "SystemCallFilter=@system-service",
     "SystemCallFilter=~@aio @chown @keyring @memlock @privileged @resources @setuid",

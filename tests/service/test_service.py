@@ -6,6 +6,8 @@ import re
 import pytest
 from booted import Booted, until
 from tiny_service import (
+    BUNDLE,
+    READER,
     UNIT,
     WATCHDOG,
     install,
@@ -57,7 +59,7 @@ def test_systemd_finds_little_that_is_exposed(installed: Booted) -> None:
     exposure = re.search(r"Overall exposure level for \S+: ([0-9.]+)", told)
     assert exposure
     print("\nsystemd-analyze security:", exposure[0])
-    assert float(exposure[1]) < 1.5, told
+    assert float(exposure[1]) <= 0.5, told
 
 
 def test_completed_samples_keep_it_alive(installed: Booted) -> None:
@@ -108,6 +110,16 @@ def test_words_arrive_as_they_were(systemd: Booted) -> None:
     systemd("systemctl", "start", "words.service")
     told = systemd.journal("words.service").splitlines()
     assert json.loads(next(entry for entry in told if entry.startswith("["))) == words
+
+
+def test_a_bundle_at_home_is_all_that_is_seen_of_the_home(systemd: Booted) -> None:
+    systemd("bash", "-c", f"chmod 700 /root; cp -r {BUNDLE} /root; touch /root/secret")
+    options = ("--name", "home", "--device", "/dev/tty", *READER)
+    systemd.gruard("service", "install", *options, "--", "/root/tiny-1.gruard", "--source", "-")
+    main = systemd.property("gruard-home", "MainPID")
+    assert systemd("ls", f"/proc/{main}/root/root") == "tiny-1.gruard\n"
+    assert systemd.property("gruard-home", "ActiveState") == "active"
+    systemd.gruard("service", "uninstall", "home")
 
 
 def test_a_strange_unit_is_left_alone(systemd: Booted) -> None:
