@@ -33,7 +33,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo train convert audit validate run test test-wide test-arm test-service lint wheel benchmark \
+.PHONY: help demo train convert audit validate run test test-wide test-arm test-service test-vm lint wheel benchmark \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
         benchmark-tiers benchmark-calibration clean environment
 
@@ -78,6 +78,10 @@ test-arm: $(READY) ## two minutes: the same bits on emulated aarch64 and armv7 (
 test-service: $(READY) ## two minutes, root: the service under a real systemd (docs/service.md)
 	$(PY) -m tests.service.systemd_tree
 	$(PY) -m pytest -m service $(ARGS)
+
+test-vm: $(READY) ## minutes: a hung supervisor, a hardware reset, a whole emulated machine (docs/service.md)
+	$(PY) -m tests.vm.machine_tree
+	$(PY) -m pytest -m vm $(ARGS)
 
 lint: $(READY) ## lint and types only
 	$(PY) -m ruff check .
