@@ -122,6 +122,22 @@ def test_a_bundle_at_home_is_all_that_is_seen_of_the_home(systemd: Booted) -> No
     systemd.gruard("service", "uninstall", "home")
 
 
+@pytest.mark.parametrize(("named", "outcome"), [("sensor", "opened"), ("another", "refused")])
+def test_the_named_device_can_be_opened_and_no_other(
+    systemd: Booted, named: str, outcome: str
+) -> None:
+    """The device has the numbers of /dev/kmsg: anybody may open that for writing."""
+    make = "mknod -m 660 /dev/sensor c 1 11; mknod -m 660 /dev/another c 10 200"
+    systemd("bash", "-c", f"rm -f /dev/sensor /dev/another; {make}; chgrp dialout /dev/sensor")
+    attempt = "(: > /dev/sensor) && echo opened >&2 || echo refused >&2"
+    systemd.write("/opt/try.sh", f"{attempt}\nexec python3 -u /opt/reader.py\n")
+    options = ("--name", named, "--group", "dialout", "--device", f"/dev/{named}")
+    reader = ("--reader", "/bin/bash /opt/try.sh")
+    systemd.gruard("service", "install", *options, *reader, "--", BUNDLE, "--source", "-")
+    assert outcome in systemd.journal(f"gruard-{named}").splitlines()
+    systemd.gruard("service", "uninstall", named)
+
+
 def test_a_strange_unit_is_left_alone(systemd: Booted) -> None:
     file = "/etc/systemd/system/gruard-other.service"
     systemd("cp", "/lib/systemd/system/systemd-journald.service", file)
