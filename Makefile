@@ -12,6 +12,7 @@ VERSION   ?= 1
 BUNDLE    ?= $(RUN)/bundle/$(notdir $(RUN))-$(VERSION).gruard
 SOURCE    ?=
 SINK      ?= -
+FUZZ      ?=
 
 ifeq ($(PYTHON),)
 PY        := .venv/bin/python
@@ -33,9 +34,10 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo train convert audit validate run test test-wide test-arm test-service test-vm lint wheel benchmark \
+.PHONY: help demo train convert audit validate run test test-wide test-arm test-service test-vm \
+        fuzz lint wheel benchmark \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
-        benchmark-tiers benchmark-calibration clean environment
+        benchmark-tiers benchmark-calibration faults clean environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +85,9 @@ test-vm: $(READY) ## minutes: a hung supervisor, a hardware reset, a whole emula
 	$(PY) -m tests.vm.machine_tree
 	$(PY) -m pytest -m vm $(ARGS)
 
+fuzz: $(READY) ## nine minutes: 100,000 harmed bundles, read and run; FUZZ=N for fewer
+	FUZZ=$(FUZZ) $(PY) -m pytest -m fuzz -s $(ARGS)
+
 lint: $(READY) ## lint and types only
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -116,6 +121,9 @@ benchmark-tiers: $(READY) ## minutes: how long may a gate stay shut?
 
 benchmark-calibration: $(READY) ## two minutes: does a threshold keep its promise?
 	$(PY) -m benchmarks.calibration --out docs $(ARGS)
+
+faults: $(READY) $(DEMO_BUNDLE)/manifest.json ## twenty minutes: break everything, and write docs/reliability.md
+	$(PY) -m benchmarks.faults $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)
 
 clean: ## remove what make made, but neither .venv nor data nor your runs
 	rm -rf demo dist build runs/watch .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -22,6 +22,8 @@ class Flag(enum.IntFlag):
     LATE = 64  # the model's answer missed its deadline
     GAP = 128  # the source delivered no sample for this index
     RESTARTED = 256  # first model-backed record after the inference process was restarted
+    TIMING = 512  # a reading before this sample was left out, or the source's clock stepped
+    CPU = 1024  # the accelerator that was asked for is out of use: the model ran on the CPU
 
 
 @dataclass(frozen=True)

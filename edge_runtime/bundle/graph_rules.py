@@ -4,21 +4,11 @@ The same rules refuse a conversion on the workstation and a foreign file on the 
 """
 
 from edge_runtime.bundle.flatbuffer import GraphSummary
+from edge_runtime.bundle.operator_rules import USAGES, operator_faults
+from edge_runtime.bundle.order_rules import order_faults
+from edge_runtime.bundle.tensor_rules import tensor_faults
 
-ALLOWED_OPERATORS = frozenset(
-    {
-        "ADD",
-        "SUB",
-        "MUL",
-        "FULLY_CONNECTED",
-        "CONCATENATION",
-        "LOGISTIC",
-        "TANH",
-        "RELU",
-        "QUANTIZE",
-        "SLICE",
-    }
-)
+ALLOWED_OPERATORS = frozenset(USAGES)
 # TFLite rounds a FULLY_CONNECTED of at least so many outputs and inputs in one and the same way on
 # every processor. In a smaller one an exact half is rounded up on x86-64, away from zero on Arm.
 FEWEST_OUTPUTS, FEWEST_INPUTS = 4, 8
@@ -27,6 +17,7 @@ GATE_INPUTS = ("evidence", "magnitude", "difference", "mask", "guarded", "gate")
 GATE_OUTPUTS = ("logit", "gate_next")
 GRU_INPUTS = ("innovation", "forecast", "evidence", "mask")
 GRU_OUTPUTS = ("correction",)
+MOST_LAYERS = 16  # recurrent; train makes up to 3
 _REASONS = {
     "WHILE": "the GRU became a loop: export one step, not a sequence layer",
     "IF": "control flow: export one step without branches",
@@ -35,7 +26,18 @@ _REASONS = {
 
 
 def graph_faults(graph: GraphSummary) -> list[str]:
-    """Reasons why `graph` is not a valid gruard step, empty when it is one."""
+    """Reasons why `graph` is not a valid gruard step, empty when it is one.
+
+    Coarse ones first: how operands fit together is only asked of a graph of the right kind.
+    """
+    for rules in (_kind_faults, tensor_faults, order_faults, operator_faults):
+        if faults := rules(graph):
+            return faults
+    return []
+
+
+def _kind_faults(graph: GraphSummary) -> list[str]:
+    """Reasons why it is no int8 step at all."""
     faults = []
     if graph.subgraphs != 1:
         faults.append(f"{graph.subgraphs} subgraphs instead of 1: {_REASONS['WHILE']}")
@@ -44,9 +46,10 @@ def graph_faults(graph: GraphSummary) -> list[str]:
     floats = [t.name for t in graph.tensors if t.dtype not in ("int8", "int32")]
     if floats:
         faults.append(
-            f"{len(floats)} tensors are not int8 (first: {floats[0]}): "
+            f"{len(floats)} tensors are not int8 (first: {floats[0][:60]}): "
             "convert with full-integer quantisation"
         )
+    faults += [f"{extra}: nothing that gruard writes; convert again" for extra in graph.extras]
     return faults + _rounding_faults(graph) + _signature_faults(graph)
 
 
@@ -59,13 +62,14 @@ def _reason(operator: str) -> str:
 def _rounding_faults(graph: GraphSummary) -> list[str]:
     """Products whose last bit would depend on the processor."""
     products = [o for o in graph.operators if o.name == "FULLY_CONNECTED"]
-    shapes = [graph.tensors[o.inputs[1]].shape if len(o.inputs) > 1 else () for o in products]
+    weights = [o.inputs[1] if len(o.inputs) > 1 else -1 for o in products]
+    shapes = [graph.tensors[index].shape if index >= 0 else () for index in weights]
     small = [shape for shape in shapes if not _is_large(shape)]
     if not small:
         return []
     return [
         f"{len(small)} FULLY_CONNECTED have less than {FEWEST_OUTPUTS} outputs or "
-        f"{FEWEST_INPUTS} inputs (first: {list(small[0])}), and x86-64 and Arm round these "
+        f"{FEWEST_INPUTS} inputs (first: {list(small[0][:4])}), and x86-64 and Arm round these "
         "differently: pad their weights with zeros"
     ]
 
@@ -75,7 +79,8 @@ def _is_large(shape: tuple[int, ...]) -> bool:
 
 
 def _signature_faults(graph: GraphSummary) -> list[str]:
-    inputs, outputs = signature(layer_count(graph.inputs), "logit" in graph.outputs)
+    layers = min(layer_count(graph.inputs), MOST_LAYERS)
+    inputs, outputs = signature(layers, "logit" in graph.outputs)
     faults = []
     if not outputs:
         faults.append("neither a gate nor a GRU: not a gruard step")
@@ -85,15 +90,20 @@ def _signature_faults(graph: GraphSummary) -> list[str]:
     ):
         if wanted != found:
             faults.append(
-                f"signature {side} differ: missing {sorted(wanted - found)}, "
-                f"unknown {sorted(found - wanted)}: not a gruard step"
+                f"signature {side} differ: missing {_listed(wanted - found)}, "
+                f"unknown {_listed(found - wanted)}: not a gruard step"
             )
     for name, index in {**graph.inputs, **graph.outputs}.items():
         tensor = graph.tensors[index]
         one_scale = len(tensor.scales) == len(tensor.zero_points) == 1
         if tensor.dtype != "int8" or not one_scale or not _is_row(tensor.shape):
-            faults.append(f"tensor {name} is not a [1, n] int8 tensor with one scale")
+            faults.append(f"tensor {name[:60]} is not a [1, n] int8 tensor with one scale")
     return faults
+
+
+def _listed(names: set[str]) -> list[str]:
+    """The first of them; there may be thousands in a foreign file."""
+    return [name[:60] for name in sorted(names)[:20]]
 
 
 def signature(gru_layers: int, gated: bool) -> tuple[set[str], set[str]]:

@@ -5,20 +5,20 @@ Running the model for the first time is the business of a process of its own
 """
 
 import hashlib
-import io
 import json
 import os
 import stat
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from edge_runtime.bundle.archive import read_arrays
 from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
 from edge_runtime.bundle.graph_rules import GATE_INPUTS, GRU_INPUTS, graph_faults
-from edge_runtime.bundle.manifest import Forecast, Manifest, from_dict
+from edge_runtime.bundle.json_text import parse_json
+from edge_runtime.bundle.manifest import Forecast, Manifest, from_dict, shown
 from edge_runtime.bundle.signature import SIGNATURE, SIGNATURE_BYTES, check_signature
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Float32
@@ -37,8 +37,8 @@ SIZE_LIMITS = {
     "report.html": 64 << 20,
     "report.json": 16 << 20,
 }
-# An archive may not grow beyond this many times its size limit.
-UNPACKED_FACTOR = 4
+# The most an archive may hold when unpacked, in bytes.
+UNPACKED_LIMITS = {"golden.npz": 32 << 20, "calibration.npz": 1 << 30}
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,12 @@ class Bundle:
         data = _read_member(self.path, member)
         _check_hash(self.path, member, data, self.manifest)
         try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                unpacked = sum(entry.file_size for entry in archive.infolist())
-            if unpacked > UNPACKED_FACTOR * SIZE_LIMITS[member]:
-                raise ValueError(f"{unpacked} bytes unpacked")
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
+            return read_arrays(data, UNPACKED_LIMITS[member])
         except Exception as error:
             # numpy, zipfile and zlib have a dozen exceptions for damaged archives.
             raise GruardError(
-                f"{self.path / member}: unreadable arrays ({error}); copy the bundle again"
+                f"{self.path / member}: unreadable arrays ({shown(str(error), str)}); "
+                "copy the bundle again"
             ) from None
 
 
@@ -143,8 +139,8 @@ def _read_manifest(path: Path, trusted_keys: Sequence[Path]) -> tuple[Manifest, 
             "copy the bundle again"
         )
     try:
-        data = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        data = parse_json(text)
+    except ValueError as error:
         raise GruardError(f"{file}: not valid JSON ({error}); copy the bundle again") from None
     return from_dict(data, str(file)), digest
 

@@ -53,7 +53,7 @@ def rows_of_bundle(bundle: Bundle) -> Rows:
     recordings = []
     for name in sorted(name for name in arrays if name.startswith("value/")):
         value, mask = arrays[name], arrays.get("mask/" + name.removeprefix("value/"))
-        shape = (len(value), len(bundle.manifest.channels))
+        shape = (*value.shape[:1], len(bundle.manifest.channels))
         if mask is None or value.shape != shape or mask.shape != shape:
             raise GruardError(f"{bundle.path / 'calibration.npz'}: not samples of this model")
         raw = (value * scaler.scale + scaler.center).astype(np.float32)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edge_runtime.commands.options import kernel_option, trusted_key_option
 from edge_runtime.commands.progress import with_progress
+
+if TYPE_CHECKING:
+    from edge_runtime.detector.delegate import Kernel
 
 
 @click.command()
@@ -28,7 +32,7 @@ def calibrate(
     bundle: Path,
     data: Path | None,
     wish: float | None,
-    kernel: str | None,
+    kernel: Kernel | None,
     trusted_keys: tuple[Path, ...],
     as_json: bool,
 ) -> None:

@@ -12,6 +12,7 @@ from edge_runtime.commands.options import kernel_option, trusted_key_option
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.reader import Bundle
+    from edge_runtime.detector.delegate import Kernel
 
 BUNDLE = click.Path(path_type=Path)
 
@@ -42,7 +43,7 @@ def inspect(bundle: Path, trusted_keys: tuple[Path, ...], as_json: bool) -> None
 @trusted_key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
 def selftest(
-    bundle: Path, kernel: str | None, trusted_keys: tuple[Path, ...], as_json: bool
+    bundle: Path, kernel: Kernel | None, trusted_keys: tuple[Path, ...], as_json: bool
 ) -> None:
     """Run BUNDLE's golden vectors on this machine: every bit must be as validated.
 

@@ -1,9 +1,13 @@
 """Options that several commands share."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
+from edge_runtime.detector.delegate import Delegate, Kernel
 from edge_runtime.detector.kernels import INT8_KERNELS
 from edge_runtime.supervision.kernel_watchdog import LONGEST_TIMEOUT
 
@@ -16,11 +20,6 @@ trusted_key_option = click.option(
     metavar="FILE.pub",
     help="Take bundles signed by this key alone; may be repeated. GRUARD_TRUSTED_KEYS, a list "
     "separated by colons, asks for the same in every command.",
-)
-kernel_option = click.option(
-    "--kernel",
-    type=click.Choice(INT8_KERNELS),
-    help="Arithmetic to run the model on.  [default: tflite-builtin, the reference]",
 )
 state_option = click.option(
     "--state",
@@ -44,3 +43,46 @@ watchdog_timeout_option = click.option(
     help=f"Seconds without an answered sample until then, at most {LONGEST_TIMEOUT}.  "
     f"[default: {LONGEST_TIMEOUT}]",
 )
+
+
+def kernel_option(command: Callable[..., None]) -> Callable[..., None]:
+    """What is to run the model, as the one argument `kernel` of `command`."""
+
+    @click.option(
+        "--kernel",
+        type=click.Choice(INT8_KERNELS),
+        help="Arithmetic to run the model on.  [default: tflite-builtin, the reference]",
+    )
+    @click.option(
+        "--delegate",
+        metavar="LIBRARY",
+        help="Run the model on an accelerator, e.g. libedgetpu.so.1 for a Coral.",
+    )
+    @click.option(
+        "--delegate-model",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The bundle's model.tflite, compiled for the accelerator.",
+    )
+    @functools.wraps(command)
+    def with_kernel(
+        kernel: str | None, delegate: str | None, delegate_model: Path | None, **others: Any
+    ) -> None:
+        command(kernel=_chosen(kernel, delegate, delegate_model), **others)
+
+    return with_kernel
+
+
+def _chosen(kernel: str | None, delegate: str | None, compiled: Path | None) -> Kernel | None:
+    if delegate is None:
+        if compiled is not None:
+            raise click.UsageError("--delegate-model needs --delegate.")
+        return kernel
+    if kernel is not None:
+        raise click.UsageError("--delegate is a kernel of its own; leave out --kernel.")
+    return Delegate(delegate, compiled)
+
+
+def kernel_chain(kernel: Kernel | None) -> tuple[Kernel | None, ...]:
+    """`kernel`, and what runs the model once that has failed: the reference, for a delegate."""
+    return (kernel, None) if isinstance(kernel, Delegate) else (kernel,)

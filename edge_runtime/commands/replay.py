@@ -17,6 +17,7 @@ from edge_runtime.commands.options import kernel_option, trusted_key_option
 from edge_runtime.commands.progress import with_progress
 
 if TYPE_CHECKING:
+    from edge_runtime.detector.delegate import Kernel
     from edge_runtime.record import Record
 
 COLUMNS = (
@@ -40,7 +41,7 @@ def replay(
     out: str,
     force: bool,
     allow_failed: bool,
-    kernel: str | None,
+    kernel: Kernel | None,
     trusted_keys: tuple[Path, ...],
     as_json: bool,
 ) -> None:

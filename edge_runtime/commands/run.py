@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from edge_runtime.commands.options import (
+    kernel_chain,
     kernel_option,
     state_option,
     trusted_key_option,
@@ -18,11 +22,15 @@ from edge_runtime.commands.options import (
 )
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
+    from edge_runtime.bundle.manifest import Manifest
     from edge_runtime.bundle.reader import Bundle
-    from edge_runtime.sinks.json_lines import Sink
-    from edge_runtime.sources.csv_sources import Source
+    from edge_runtime.detector.delegate import Kernel
+    from edge_runtime.sinks.sink import Sink
+    from edge_runtime.sources.complaints import Complaints
+    from edge_runtime.sources.source import Source
     from edge_runtime.supervision.injection import Injections
     from edge_runtime.supervision.keeping import Keeping
+    from edge_runtime.supervision.summary import Console
     from edge_runtime.supervision.supervisor import Settings, Supervisor
 
 _LOST_RECORDS = 1
@@ -32,8 +40,17 @@ INTERRUPTED = 130
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--source", required=True, metavar="FILE.csv|-", help="CSV file, or - for stdin.")
-@click.option("--sink", default="-", metavar="FILE.jsonl|-", help="JSON lines; default stdout.")
+@click.option(
+    "--source", required=True, metavar="FILE|-", help="CSV or JSON lines: a file, or - for stdin."
+)
+@click.option(
+    "--sink",
+    "sinks",
+    default=("-",),
+    multiple=True,
+    metavar="FILE.jsonl|-",
+    help="JSON lines: a file, or - for stdout (default); may be repeated.",
+)
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
@@ -53,7 +70,7 @@ INTERRUPTED = 130
     help="Break things on purpose: hang@1200, crash@2400, nan:CHANNEL@300+50, "
     "stuck:CHANNEL@300+50, level:CHANNEL@300+50*AMOUNT; several with commas.",
 )
-@click.option("--force", is_flag=True, help="Overwrite the sink file.")
+@click.option("--force", is_flag=True, help="Overwrite sink files.")
 @state_option
 @watchdog_option
 @watchdog_timeout_option
@@ -64,7 +81,7 @@ INTERRUPTED = 130
 def run(
     bundle: Path,
     source: str,
-    sink: str,
+    sinks: tuple[str, ...],
     rate: float | None,
     deadline: float | None,
     inject: str,
@@ -73,7 +90,7 @@ def run(
     watchdog: Path | None,
     watchdog_timeout: int,
     allow_failed: bool,
-    kernel: str | None,
+    kernel: Kernel | None,
     trusted_keys: tuple[Path, ...],
     as_json: bool,
 ) -> None:
@@ -92,64 +109,68 @@ def run(
     import os
 
     from edge_runtime.bundle.reader import read_bundle
-    from edge_runtime.sinks.json_lines import open_sink
-    from edge_runtime.sources.csv_sources import open_source
-    from edge_runtime.sources.sample_period import check_file_period
+    from edge_runtime.sinks.open_sink import open_sinks
+    from edge_runtime.sources.complaints import Complaints
+    from edge_runtime.sources.open_source import open_source
     from edge_runtime.supervision.injection import parse_injections
     from edge_runtime.supervision.keeping import Keeping, default_state
+    from edge_runtime.supervision.summary import Console
     from edge_runtime.supervision.worker_process import worker_command
 
     loaded = read_bundle(bundle, allow_failed, trusted_keys)
     channels = loaded.manifest.channel_names
     injections = parse_injections(inject, channels)
-    settings = _settings(loaded.manifest.period, rate, deadline)
-    command = worker_command(bundle, allow_failed, kernel, trusted_keys)
+    settings = _settings(loaded.manifest, rate, deadline)
+    chain = kernel_chain(kernel)
+    commands = [worker_command(bundle, allow_failed, each, trusted_keys) for each in chain]
+    console = Console(sys.stderr, time.monotonic)
     keeping = Keeping(state or default_state(os.environ), watchdog, watchdog_timeout)
     keeping.check(os.environ, settings.interval or settings.period)
-    if source != "-":
-        check_file_period(source, loaded.manifest.period)
-    with open_source(source, channels) as readings:
-        records = open_sink(sink, force)
-        supervisor = _supervisor(loaded, command, readings, records, injections, settings, keeping)
-        try:
-            code = _run(supervisor, as_json)
-        finally:
-            records.close()
-    sys.exit(code)
+    complaints = Complaints(console.log)
+    with ExitStack() as undo:
+        readings = open_source(source, channels, loaded.manifest.period, complaints)
+        undo.callback(readings.close)
+        # What waits for nobody must not wait for a sink either.
+        records = open_sinks(sinks, force, console.log if readings.live else None)
+        undo.pop_all()  # from here on both are the supervisor's
+    supervisor = _supervisor(
+        loaded, commands, readings, complaints, records, injections, settings, console, keeping
+    )
+    sys.exit(_run(supervisor, as_json))
 
 
-def _settings(period: float | None, rate: float | None, deadline: float | None) -> Settings:
+def _settings(manifest: Manifest, rate: float | None, deadline: float | None) -> Settings:
     from edge_runtime.supervision.supervisor import Settings, answer_deadline
 
     interval = 1 / rate if rate else None
-    patience = answer_deadline(interval or period) if deadline is None else deadline
-    return Settings(period, patience, interval)
+    patience = answer_deadline(interval or manifest.period) if deadline is None else deadline
+    return Settings(len(manifest.channel_names), manifest.period, patience, interval)
 
 
 def _supervisor(
     bundle: Bundle,
-    command: tuple[str, ...],
+    commands: Sequence[tuple[str, ...]],
     source: Source,
+    complaints: Complaints,
     sink: Sink,
     injections: Injections,
     settings: Settings,
+    console: Console,
     keeping: Keeping,
 ) -> Supervisor:
     import os
-    import time
 
     from edge_runtime.detector.fallback import Fallback
-    from edge_runtime.supervision.summary import Console
     from edge_runtime.supervision.supervisor import Supervisor, Surroundings
     from edge_runtime.supervision.worker_process import WorkerProcess
 
     clock = time.monotonic
-    console = Console(sys.stderr, clock)
     listener, started_after = keeping.begin(os.environ, clock, console.log)
     supervisor = Supervisor(
         source,
+        complaints,
         sink,
-        WorkerProcess(command, clock),
+        WorkerProcess(*commands, clock=clock),
         Fallback(bundle.manifest, bundle.model_hash),
         injections,
         settings,

@@ -169,7 +169,7 @@ def _order(words: tuple[str, ...], root: Path) -> Order:
     from edge_runtime.service.order import Order
 
     context = run.make_context("gruard run", list(words))
-    told, sink = context.params, context.params["sink"]
+    told = context.params
     if context.get_parameter_source("trusted_keys") is ParameterSource.ENVIRONMENT:
         # A service does not inherit this environment, and must insist on the keys all the same.
         keys = (("--trusted-key", str(key)) for key in told["trusted_keys"])
@@ -178,11 +178,13 @@ def _order(words: tuple[str, ...], root: Path) -> Order:
         words=words,
         bundle=told["bundle"],
         source=told["source"],
-        sinks=(sink,) if isinstance(sink, str) else tuple(sink),
+        sinks=told["sinks"],
         keys=told["trusted_keys"],
         overwrite=told["force"],
         allow_failed=told["allow_failed"],
         kernel=told["kernel"],
+        delegate=told["delegate"],
+        compiled=told["delegate_model"],
         keeps_itself=told["watchdog"] is not None or told["state"] is not None,
         root=root,
     )

@@ -1,6 +1,7 @@
 """The detector on the device: a bundle, a state, and one record per sample."""
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -11,6 +12,7 @@ from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector import step as stepping
 from edge_runtime.detector import tiers
+from edge_runtime.detector.delegate import Kernel
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.golden import differences, read_golden, too_far_apart
 from edge_runtime.detector.interpreter import Int8Graph, NoGraph, StepGraph
@@ -20,6 +22,7 @@ from edge_runtime.errors import GruardError
 from edge_runtime.record import Record, Sample
 
 PART = 4  # steps of the self-test with each sample that the model is distrusted for
+WATCH_EVERY = 16  # samples from one look at a trusted model to the next
 
 
 class Detector:
@@ -29,7 +32,9 @@ class Detector:
     Raises GruardError when there is no threshold for the kernel that runs here.
     """
 
-    def __init__(self, bundle: Bundle, kernel: str | None = None, calibrated: bool = True) -> None:
+    def __init__(
+        self, bundle: Bundle, kernel: Kernel | None = None, calibrated: bool = True
+    ) -> None:
         self._bundle = bundle
         self.graph = open_graph(bundle.manifest, bundle.model, bundle.graph, kernel or KERNEL_ID)
         kernel_id = self.graph.kernel_id
@@ -43,17 +48,23 @@ class Detector:
         self.state = stepping.initial_state(self.model)
         self._fallback = Fallback(bundle.manifest, bundle.model_hash)
         self._test: Iterator[str] | None = None
+        self._steps, self._checksum = 0, zlib.crc32(bundle.model)
 
-    def step(self, sample: Sample) -> Record:
-        """The record for `sample`; the state moves on.
+    def step(self, sample: Sample, reach: Callable[[str], None] = stepping.unwatched) -> Record:
+        """The record for `sample`; the state moves on. `reach` as for `stepping.step`.
 
-        Raises GruardError when the model, which is to be trusted again, fails its self-test.
+        A part of the self-test goes on with the samples, so that memory which fails while the model
+        is in service is noticed. Raises GruardError when it is.
         """
         shadow = self._fallback.step(sample)
         distrusted = self.state.tiers.distrusted
-        record, self.state, _ = stepping.step(self.model, sample, self.state, shadow)
+        record, self.state, _ = stepping.step(self.model, sample, self.state, shadow, reach)
+        self._steps += 1
         if distrusted:
-            self._test_a_part(finish=not self.state.tiers.distrusted)
+            self._test_a_part(PART, finish=not self.state.tiers.distrusted)
+        elif self._steps % WATCH_EVERY == 0:
+            self._check_weights()
+            self._test_a_part(1)
         return record
 
     def reset(self) -> None:
@@ -73,13 +84,20 @@ class Detector:
         for difference in self._differences():
             self._refuse(difference)
 
-    def _test_a_part(self, finish: bool) -> None:
+    def _check_weights(self) -> None:
+        # The interpreter reads them where they lie, in this very object.
+        if zlib.crc32(self._bundle.model) != self._checksum:
+            raise GruardError(f"{self._bundle.path}: its weights changed in memory")
+
+    def _test_a_part(self, steps: int, finish: bool = False) -> None:
         """A few steps of the self-test: all of them at once would miss the sample's deadline."""
         if self._test is None:
             self._test = self._differences()
-        for difference in self._test if finish else islice(self._test, PART):
+        tested = 0
+        for difference in self._test if finish else islice(self._test, steps):
             self._refuse(difference)
-        if finish:
+            tested += 1
+        if finish or tested < steps:
             self._test = None
 
     def _differences(self) -> Iterator[str]:
@@ -102,7 +120,7 @@ class Detector:
 
 
 def open_graph(
-    manifest: Manifest, model: bytes, graph: GraphSummary, kernel: str = KERNEL_ID
+    manifest: Manifest, model: bytes, graph: GraphSummary, kernel: Kernel = KERNEL_ID
 ) -> StepGraph:
     """The int8 `model`, described by `graph`, ready to run on `kernel`.
 

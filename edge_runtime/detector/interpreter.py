@@ -8,6 +8,14 @@ import numpy as np
 
 from edge_runtime import numerics
 from edge_runtime.bundle.flatbuffer import GraphSummary
+from edge_runtime.detector.delegate import (
+    Delegate,
+    Kernel,
+    delegate_kernel_id,
+    open_delegate,
+    read_compiled,
+)
+from edge_runtime.detector.delegate_failures import explained
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID, interpreter_module
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Float32
@@ -35,15 +43,19 @@ class NoGraph:
         return {}
 
 
-def load_interpreter(model: bytes, kernel: str = KERNEL_ID, preserve_all: bool = False) -> Any:
+def load_interpreter(
+    model: bytes, kernel: str = KERNEL_ID, preserve_all: bool = False, library: str | None = None
+) -> Any:
     """A ready interpreter for `model` on `kernel`, with one thread.
 
+    library: of a delegate, which is offered every operator before `kernel` gets it.
     Raises GruardError when no package for the kernel is installed or the model is refused.
     """
     module = interpreter_module(kernel)
     kinds = module.OpResolverType
     plain = kernel == KERNEL_ID
     resolver = kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plain else kinds.AUTO
+    delegates = [open_delegate(module, library)] if library else None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TensorFlow's says that LiteRT will replace it
@@ -51,11 +63,13 @@ def load_interpreter(model: bytes, kernel: str = KERNEL_ID, preserve_all: bool =
                 model_content=model,
                 num_threads=1,
                 experimental_op_resolver_type=resolver,
+                experimental_delegates=delegates,
                 experimental_preserve_all_tensors=preserve_all,
             )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise GruardError(f"the interpreter refuses the model: {error}") from None
+        refusal = f"the interpreter refuses the model: {error}"
+        raise GruardError(explained(refusal) if library else refusal) from None
     return interpreter
 
 
@@ -67,10 +81,12 @@ class Int8Graph:
     """
 
     def __init__(
-        self, model: bytes, graph: GraphSummary, softplus: Float32, kernel: str = KERNEL_ID
+        self, model: bytes, graph: GraphSummary, softplus: Float32, kernel: Kernel = KERNEL_ID
     ) -> None:
-        self.kernel_id = kernel
-        self._interpreter = load_interpreter(model, kernel)
+        if isinstance(kernel, Delegate):
+            self._interpreter, graph, self.kernel_id = _delegated(model, graph, kernel)
+        else:
+            self._interpreter, self.kernel_id = load_interpreter(model, kernel), kernel
         self._inputs = _Packing(graph, graph.inputs)
         self._outputs = _Packing(graph, graph.outputs)
         self._softplus = softplus
@@ -99,6 +115,19 @@ class Int8Graph:
         if self.gated:
             outputs["doubt"] = self._softplus[codes["logit"].astype(np.int32) + 128]
         return outputs
+
+
+def _delegated(
+    model: bytes, graph: GraphSummary, delegate: Delegate
+) -> tuple[Any, GraphSummary, str]:
+    """An interpreter with `delegate`, the graph that it runs, and the kernel that this makes."""
+    if delegate.compiled is not None:
+        model, graph = read_compiled(delegate.compiled, graph)
+    interpreter = load_interpreter(model, library=delegate.library)
+    # What a delegate takes over is added as nodes of its own. When it takes nothing, the CPU runs
+    # everything as ever, and the record must not say otherwise.
+    taken = len(interpreter._get_ops_details()) > len(graph.operators)
+    return interpreter, graph, delegate_kernel_id(delegate, model) if taken else KERNEL_ID
 
 
 class _Packing:

@@ -39,7 +39,7 @@ def interpreter_module(kernel: str) -> Any:
             module = importlib.import_module(name)
         except ImportError:
             continue
-        _keep_small_numbers()
+        keep_small_numbers()
         return module
     if kernel == KERNEL_ID:
         raise GruardError(
@@ -49,7 +49,7 @@ def interpreter_module(kernel: str) -> Any:
     raise GruardError(f"kernel {kernel} needs ai-edge-litert, which is not installed")
 
 
-def _keep_small_numbers() -> None:
+def keep_small_numbers() -> None:
     """Undo what loading tflite-runtime does on Arm: float32 below 1e-38 then counted as 0.
 
     Host arithmetic would not be that of other machines. The int8 kernels never see such numbers.

@@ -7,6 +7,7 @@ Notation, all in standardised units: x reading, m mask, mu forecast, e = x - mu 
 s its clean scale, g gate, u = mu + g e trusted input, h recurrent state.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -147,21 +148,31 @@ def initial_state(model: Model) -> State:
     )
 
 
+def unwatched(stage: str) -> None:
+    """Nobody follows the stages of a step."""
+
+
 def step(
-    model: Model, sample: Sample, state: State, fallback: Record
+    model: Model,
+    sample: Sample,
+    state: State,
+    fallback: Record,
+    reach: Callable[[str], None] = unwatched,
 ) -> tuple[Record, State, Traces]:
     """The record for `sample`, the next state, and the step's traces.
 
-    `fallback` is the statistical detector's record for the same sample: it answers while the model
-    is warming up or distrusted.
+    fallback: the statistical detector's record for the same sample: it answers while the model is
+    warming up or distrusted. reach: told after each stage, mask, invoke and check.
     """
     mask, validity = check_validity(sample.values, model.rules, state.validity)
+    reach("mask")
     value = standardise(sample.values, mask, model.scaler)
     recurrent = state.recurrent or start_recurrent(model, value)
     plan = state.tiers
     traces, following = advance(
         model, value, mask.astype(np.float32), recurrent, tiers.held_open(plan), plan.phase
     )
+    reach("invoke")
     score_state = score.update_score(
         traces.parts, traces.terms, state.score, model.score, warming=plan.warmup > 0
     )
@@ -170,6 +181,7 @@ def step(
     seen = _observe(model, traces, recurrent, following)
     tier_state, reset = tiers.observe(plan, seen, model.manifest.tiers)
     tier_state = tiers.agree(tier_state, alarm.active == fallback.alarm, model.manifest.tiers)
+    reach("check")
     diagnosis, found = state.diagnosis, None
     if model.diagnosis is not None and diagnosis is not None:
         diagnosis = advance_diagnosis(

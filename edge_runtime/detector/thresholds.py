@@ -12,8 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.bundle.json_text import parse_json
 from edge_runtime.bundle.manifest import Threshold, threshold_from_dict
 from edge_runtime.bundle.reader import Bundle
+from edge_runtime.detector.kernels import INT8_KERNELS
 from edge_runtime.errors import GruardError
 
 SCHEMA = 1
@@ -32,9 +34,10 @@ def threshold_of(bundle: Bundle, kernel: str) -> Threshold:
     """
     known = {**bundle.manifest.thresholds, **local_thresholds(bundle)}
     if kernel not in known:
+        how = f"--kernel {kernel}" if kernel in INT8_KERNELS else "and the same --delegate"
         raise GruardError(
             f"{bundle.path}: no threshold for kernel {kernel}; calibrate it on this machine with "
-            f"gruard calibrate {bundle.path} --kernel {kernel}"
+            f"gruard calibrate {bundle.path} {how}"
         )
     return known[kernel]
 
@@ -67,8 +70,8 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
     if len(text) > LARGEST_FILE:
         return None
     try:
-        data = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError):
+        data = parse_json(text)
+    except ValueError:
         return None
     fields = {"schema", "manifest", "thresholds"}
     fits = isinstance(data, dict) and set(data) == fields and data["schema"] == SCHEMA

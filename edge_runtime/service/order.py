@@ -28,8 +28,9 @@ _HOMES = ("/home", "/root", "/run/user")
 class Order:
     """What `gruard run` would be told, as far as a service cares.
 
-    words: all of it, as typed. overwrite: --force. keeps_itself: --watchdog or --state is among it.
-    root: the folder that is the device's / (an image), or /.
+    words: all of it, as typed. overwrite: --force. delegate, compiled: an accelerator's library and
+    model. keeps_itself: --watchdog or --state is among it. root: the folder that is the device's /
+    (an image), or /.
     """
 
     words: tuple[str, ...]
@@ -40,8 +41,17 @@ class Order:
     overwrite: bool
     allow_failed: bool
     kernel: str | None
+    delegate: str | None
+    compiled: Path | None
     keeps_itself: bool
     root: Path = Path("/")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What has to be there and readable."""
+        library = [self.delegate] if self.delegate and "/" in self.delegate else []
+        named = (*library, self.compiled, *_plain_files([self.source]))
+        return (self.bundle, *self.keys, *(Path(path) for path in named if path))
 
     def here(self, path: Path | str) -> Path:
         """Where a path of the device lies on this machine."""
@@ -59,12 +69,12 @@ def checked_name(name: str) -> str:
 
 def check_paths(order: Order) -> None:
     """Raise GruardError unless every path is absolute and readable by a user of no privileges."""
-    for path in (*map(str, (order.bundle, *order.keys)), *_plain_files([order.source])):
-        _require_absolute(path)
+    for path in order.files:
+        _require_absolute(str(path))
     if not order.here(order.bundle).exists():
         raise GruardError(f"{order.bundle}: no such bundle")
-    for needed in (order.bundle, *order.keys, *map(Path, _plain_files([order.source]))):
-        _require_readable(order, needed)
+    for path in order.files:
+        _require_readable(order, path)
 
 
 def check_streams(order: Order, name: str, reader: Sequence[str]) -> None:
@@ -120,8 +130,8 @@ def groups_of(devices: Iterable[str]) -> tuple[str, ...]:
 def homes_in(order: Order, bundle: Bundle, reader: Sequence[str]) -> tuple[str, ...]:
     """What the service needs below people's homes, which are hidden from it otherwise."""
     ours = [sys.prefix, sys.base_prefix, str(Path(edge_runtime.__file__).parents[1])]
-    paths = [*(ours if order.root == Path("/") else []), str(order.bundle), *map(str, order.keys)]
-    paths += [*_plain_files([order.source]), *(word for word in reader if word.startswith("/"))]
+    paths = [*(ours if order.root == Path("/") else []), *map(str, order.files)]
+    paths += [word for word in reader if word.startswith("/")]
     needed = [path for path in dict.fromkeys(paths) if path.startswith(tuple(_below(_HOMES)))]
     if str(order.bundle) in needed and local_file(bundle.path).exists():
         needed.append(str(local_file(order.bundle)))

@@ -44,7 +44,7 @@ def planned(asked: Service, order: Order) -> Service:
         endless=is_endless(order),
         homes=homes_in(order, bundle, asked.reader),
         devices=devices_in((*asked.devices, *order.words)),
-        generates_code=order.kernel not in (None, KERNEL_ID),
+        generates_code=order.kernel not in (None, KERNEL_ID) or order.delegate is not None,
     )
     return made if order.root != Path("/") else _on_this_machine(made)
 

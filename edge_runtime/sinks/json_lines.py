@@ -1,31 +1,15 @@
-"""Where records go: one JSON line each, to stdout or to a file, written through at once."""
+"""A sink of JSON lines, to stdout or to a file, written through at once."""
 
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Record
+from edge_runtime.sinks.sink import SinkClosedError
 
 _STDOUT = 1
-
-
-class SinkClosedError(Exception):
-    """Whoever read the records has gone, as `| head` does; there is nobody to write for."""
-
-
-class Sink(Protocol):
-    """Takes records; a record it could not write is counted, never raised."""
-
-    dropped: int
-
-    def write(self, record: Record) -> None:
-        """Write one record through. Raises SinkClosedError when its reader is gone for good."""
-
-    def close(self) -> None:
-        """Give the file back."""
 
 
 class JsonLines:
@@ -68,7 +52,7 @@ class JsonLines:
                 os.ftruncate(self._fd, os.lseek(self._fd, -written, os.SEEK_CUR))
 
 
-def open_sink(target: str, force: bool = False) -> JsonLines:
+def open_json_lines(target: str, force: bool = False) -> JsonLines:
     """A sink for `-` (stdout) or a file path.
 
     Raises GruardError when the file exists and `force` is not set, or when it cannot be made.
@@ -80,10 +64,10 @@ def open_sink(target: str, force: bool = False) -> JsonLines:
         return JsonLines(os.open(target, flags, 0o666))
     except FileExistsError:
         raise GruardError(f"{target} exists; name another --sink or pass --force") from None
-    except FileNotFoundError:
-        folder = Path(target).parent
-        raise GruardError(f"{target}: folder {folder} does not exist; create it first") from None
     except OSError as error:
+        folder = Path(target).parent
+        if not folder.is_dir():
+            raise GruardError(f"{target}: folder {folder} is not there; create it first") from None
         raise GruardError(
             f"{target} cannot be written ({error.strerror}); name another --sink"
         ) from None

@@ -187,6 +187,11 @@ def open_text(path: str | Path) -> Iterator[TextIO]:
             ) from None
 
 
+def open_tolerantly(path: str | Path) -> TextIO:
+    """Open the same for a run, in which a broken byte spoils its cell alone."""
+    return io.TextIOWrapper(_open_binary(path), "utf-8-sig", errors="replace", newline="")
+
+
 def read_rows(
     lines: Iterable[str],
     path: str | Path,

@@ -3,11 +3,11 @@
 import json
 import statistics
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from edge_runtime.record import Record, alarm_words, flag_names
+from edge_runtime.record import Flag, Record, alarm_words, flag_names
 from edge_runtime.supervision.start_marker import StartedAfter
 
 _RECENT = 1024  # latencies kept for the median: enough to be steady, and a run may last years
@@ -20,6 +20,7 @@ class Summary:
     """Counts of one run. Latencies are seconds from a sample's arrival to its record's end.
 
     kinds: alarms by the kind of fault that was named last, without those that had none.
+    timing: what was wrong with the times of readings.
     started_after: what the run before this one came to, None where nobody keeps that.
     """
 
@@ -32,6 +33,7 @@ class Summary:
     dropped: int = 0
     bad_cells: int = 0
     bad_rows: int = 0
+    timing: Mapping[str, int] = field(default_factory=dict)
     started_after: StartedAfter | None = None
     last: Record | None = None
     slowest: float = 0.0
@@ -59,7 +61,8 @@ class Summary:
             return "waiting for the first sample"
         alarm = f"ALARM {alarm_words(self.last)}".rstrip() if self.last.alarm else "no alarm"
         so_far = f"{self.alarms} alarm{'' if self.alarms == 1 else 's'} so far"
-        told = f"sample {self.last.index}, tier {self.last.tier}, {alarm}, {so_far}"
+        where = " on the CPU, not the accelerator" if Flag.CPU in self.last.flags else ""
+        told = f"sample {self.last.index}, tier {self.last.tier}{where}, {alarm}, {so_far}"
         before = self.started_after
         return f"{told}, started after {before.value}" if before and before.bad else told
 
@@ -83,6 +86,7 @@ class Summary:
             "kinds": ", ".join(kinds) or "-",
             "restarts": str(self.restarts),
             "bad input": f"{self.bad_cells} cells, {self.bad_rows} rows",
+            "timing": ", ".join(f"{what} {count}" for what, count in self.timing.items()) or "-",
             "not written": str(self.dropped),
             "answer": latency,
         }
@@ -102,6 +106,7 @@ class Summary:
             "restarts": self.restarts,
             "bad_cells": self.bad_cells,
             "bad_rows": self.bad_rows,
+            "timing": dict(self.timing),
             "dropped": self.dropped,
             "latency_median_ms": median,
             "latency_max_ms": self.slowest * 1e3 if self._latencies else None,

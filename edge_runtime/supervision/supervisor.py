@@ -5,15 +5,17 @@ gone or on probation, the fallback's record is written instead, and says so.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.sinks.json_lines import Sink, SinkClosedError
-from edge_runtime.sources.csv_sources import GapWatch, Reading, Source
+from edge_runtime.sinks.sink import Sink, SinkClosedError
+from edge_runtime.sources.complaints import Complaints
+from edge_runtime.sources.sample_clock import SampleClock
+from edge_runtime.sources.source import Reading, Source
 from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.listener import Listener
 from edge_runtime.supervision.policy import Phase
@@ -34,13 +36,15 @@ class ShadowDetector(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """How a run is timed, all in seconds.
+    """How a run is timed, all in seconds, and how wide a sample is.
 
+    channels: how many the bundle has.
     period: between samples, by the source's clock; None when unknown.
     deadline: for the model's answer to one sample.
-    interval: pace the source to one sample per interval; None takes them as they come.
+    interval: pace the source to one reading per interval; None takes them as they come.
     """
 
+    channels: int
     period: float | None
     deadline: float
     interval: float | None = None
@@ -71,6 +75,7 @@ class Supervisor:
     def __init__(
         self,
         source: Source,
+        complaints: Complaints,
         sink: Sink,
         worker: WorkerProcess,
         fallback: ShadowDetector,
@@ -79,32 +84,39 @@ class Supervisor:
         surroundings: Surroundings,
     ) -> None:
         self.summary = Summary()
-        self._source, self._sink = source, sink
+        self._source, self._complaints, self._sink = source, complaints, sink
         self._fallback, self._injections = fallback, injections
         self._settings, self._world = settings, surroundings
         self._log = surroundings.console.log
         self._model = WorkerCare(worker, settings.deadline, surroundings.clock, self._log)
-        self._gaps = GapWatch(settings.period)
+        self._timing = self._fresh_timing()
         self._index = 0
+        self._irregular = False  # whether the next record has to tell of the source's times
         self._time: float | None = None
+        self._started: float | None = None  # when a paced source gave its first reading
+        self._readings = 0
 
     def run(self) -> None:
         """Answer every sample until the source ends or the sink's reader leaves.
 
-        The worker has ended when this returns or raises, also on KeyboardInterrupt.
+        The worker has ended, and source and sink are closed, when this returns or raises, also on
+        KeyboardInterrupt.
         """
         try:
             self._model.await_first()
             self._world.listener.ready(f"model {self._model.phase.value}")
-            for reading in self._paced():
-                self._bridge_gap(reading)
-                values = self._injections.spoil(self._index, reading.values)
-                self._answer(Sample(self._index, reading.time, values))
+            self._timing = self._fresh_timing()  # loading took its time
+            while True:
+                self._take(self._source.read(self._timing.timeout(self._world.clock())))
+        except EOFError:
+            pass  # the source has ended
         except SinkClosedError:
             pass  # nobody is left to read; that is how `| head` says thank you
         finally:
             self._world.listener.stopping()
             self._model.stop()
+            self._source.close()
+            self._sink.close()
             self._count_losses()
 
     def tell(self, as_json: bool) -> None:
@@ -116,19 +128,34 @@ class Supervisor:
         """Tell that the run ended in good order; not to be called after an error."""
         self._world.listener.ended()
 
-    def _paced(self) -> Iterator[Reading]:
-        start, interval = None, self._settings.interval
-        for count, reading in enumerate(self._source):
-            if interval is not None:
-                now = self._world.clock()
-                start = now if start is None else start
-                self._world.sleep(max(0.0, start + count * interval - now))
-            yield reading
+    def _fresh_timing(self) -> SampleClock:
+        return SampleClock(self._settings.period, self._source.live, self._world.clock())
 
-    def _bridge_gap(self, reading: Reading) -> None:
+    def _take(self, reading: Reading | None) -> None:
+        """Answer for one reading, or for the samples that a silent source owes."""
+        now = self._world.clock()
+        if reading is None:
+            self._bridge_gap(self._timing.silent(now))
+            return
+        self._pace(now)
+        place = self._timing.place(reading.time, now)
+        self._irregular |= place.trouble is not None
+        if place.trouble == "clock stepped":
+            self._log(f"sample {self._index}: the source's clock stepped to {reading.time:.6g} s")
+        if place.accepted:
+            self._bridge_gap(place.missing)
+            values = self._injections.spoil(self._index, reading.values)
+            self._answer(Sample(self._index, reading.time, values))
+
+    def _pace(self, now: float) -> None:
+        if self._settings.interval is not None:
+            start = self._started = now if self._started is None else self._started
+            self._world.sleep(max(0.0, start + self._readings * self._settings.interval - now))
+            self._readings += 1
+
+    def _bridge_gap(self, missing: int) -> None:
         """Answer for the samples the source left out, so that no index is silent."""
-        missing = self._gaps.missing(reading.time)
-        nothing = np.full_like(reading.values, np.nan)
+        nothing = np.full(self._settings.channels, np.nan, np.float32)
         for _ in range(min(missing, LONGEST_GAP)):
             self._answer(Sample(self._index, self._next_time(), nothing), gap=True)
         if missing > LONGEST_GAP:
@@ -149,6 +176,8 @@ class Supervisor:
         self._inject(sample.index)
         shadow = self._fallback.step(sample)
         record = self._gap_record(sample, shadow) if gap else self._choose(sample, shadow)
+        if self._irregular:
+            record, self._irregular = _flagged(record, Flag.TIMING), False
         self._sink.write(record)
         self.summary.add(record, self._world.clock() - arrived)
         self._index, self._time = sample.index + 1, sample.time
@@ -191,8 +220,9 @@ class Supervisor:
     def _count_losses(self) -> None:
         self.summary.restarts = self._model.restarts
         self.summary.dropped = self._sink.dropped
-        self.summary.bad_cells = self._source.bad_cells
-        self.summary.bad_rows = self._source.bad_rows
+        self.summary.bad_cells = self._complaints.cells
+        self.summary.bad_rows = self._complaints.rows
+        self.summary.timing = dict(self._timing.troubles)
 
 
 def _flagged(record: Record, flags: Flag) -> Record:

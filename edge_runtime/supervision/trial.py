@@ -2,9 +2,10 @@
 
 A damaged graph may abort the interpreter together with its process. Here that is the child's.
 
-    python -m edge_runtime.supervision.trial BUNDLE DIGEST [KERNEL]
+    python -m edge_runtime.supervision.trial BUNDLE DIGEST
 """
 
+import argparse
 import signal
 import subprocess
 import sys
@@ -13,16 +14,23 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.bundle.reader import Bundle, read_bundle
+from edge_runtime.detector.delegate import Delegate, Kernel
+from edge_runtime.detector.delegate_failures import explained
 from edge_runtime.detector.detector import Detector
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Sample
+from edge_runtime.supervision.kernel_arguments import (
+    add_kernel_arguments,
+    chosen_kernel,
+    kernel_words,
+)
 from edge_runtime.supervision.policy import LOAD_LIMIT
 from edge_runtime.supervision.worker_process import child_environment
 
 STEPS = 3  # the first is a start, the others are as any
 
 
-def load_safely(bundle: Bundle, kernel: str | None = None, calibrated: bool = True) -> Detector:
+def load_safely(bundle: Bundle, kernel: Kernel | None = None, calibrated: bool = True) -> Detector:
     """The detector of `bundle`, once another process has loaded it and run some steps unharmed.
 
     kernel, calibrated: as for Detector. Raises GruardError when that process ended otherwise.
@@ -32,10 +40,10 @@ def load_safely(bundle: Bundle, kernel: str | None = None, calibrated: bool = Tr
     return Detector(bundle, kernel, calibrated)
 
 
-def _try_elsewhere(bundle: Bundle, kernel: str | None) -> None:
+def _try_elsewhere(bundle: Bundle, kernel: Kernel | None) -> None:
     module = "edge_runtime.supervision.trial"
     command = [sys.executable, "-m", module, str(bundle.path), bundle.digest]
-    command += [kernel] if kernel else []
+    command += kernel_words(kernel)
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
@@ -45,7 +53,8 @@ def _try_elsewhere(bundle: Bundle, kernel: str | None) -> None:
         raise GruardError(f"{bundle.path}: its model did not load in {LOAD_LIMIT:g} s") from None
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        raise GruardError(f"{bundle.path}: loading its model ended a process with {name}")
+        ended = f"{bundle.path}: loading its model ended a process with {name}"
+        raise GruardError(explained(ended) if isinstance(kernel, Delegate) else ended)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise GruardError(last)
@@ -54,12 +63,11 @@ def _try_elsewhere(bundle: Bundle, kernel: str | None) -> None:
 def main(arguments: list[str]) -> int:
     """Load a bundle and run it for some steps; the exit code."""
     try:
-        path, digest = arguments[:2]
-        kernel = arguments[2] if arguments[2:] else None
-        bundle = read_bundle(Path(path), allow_failed=True)
-        if bundle.digest != digest:
-            raise GruardError(f"{path}: was changed while it was read; try again")
-        detector = Detector(bundle, kernel, calibrated=False)
+        options = _parser().parse_args(arguments)
+        bundle = read_bundle(options.bundle, allow_failed=True)
+        if bundle.digest != options.digest:
+            raise GruardError(f"{bundle.path}: was changed while it was read; try again")
+        detector = Detector(bundle, chosen_kernel(options), calibrated=False)
         usual = np.array([channel.center for channel in bundle.manifest.channels], np.float32)
         for index in range(STEPS):
             detector.step(Sample(index, None, usual))
@@ -69,6 +77,14 @@ def main(arguments: list[str]) -> int:
         print(told.replace("\n", " "), file=sys.stderr)
         return GruardError.exit_code
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edge_runtime.supervision.trial", description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("digest")
+    add_kernel_arguments(parser)
+    return parser
 
 
 if __name__ == "__main__":

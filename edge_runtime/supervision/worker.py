@@ -12,12 +12,15 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, Protocol
 
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
+from edge_runtime.supervision.checkpoints import Checkpoints
+from edge_runtime.supervision.kernel_arguments import add_kernel_arguments, chosen_kernel
 
 EXIT_FAILED = 3
 """The worker could not load or run the model; its last reply said why."""
@@ -28,8 +31,8 @@ _PR_SET_PDEATHSIG = 1
 class Stepper(Protocol):
     """The part of a detector that the worker needs once it is loaded."""
 
-    def step(self, sample: Sample) -> Record:
-        """The record of one sample."""
+    def step(self, sample: Sample, reach: Callable[[str], None]) -> Record:
+        """The record of one sample; `reach` is told of each stage of the work."""
 
     def reset(self) -> None:
         """Forget the recurrent state."""
@@ -42,8 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     become_worker()
     try:
         detector, kernel = _load(options)
+        checkpoints = Checkpoints(options.progress_fd)
         wire.send(options.reply_fd, wire.Hello(kernel, time.monotonic() - started))
-        return serve(detector, options.request_fd, options.reply_fd)
+        return serve(detector, options.request_fd, options.reply_fd, checkpoints)
     except BrokenPipeError:
         return 0  # the supervisor is gone, so nobody needs an answer
     except Exception as error:
@@ -64,7 +68,7 @@ def become_worker() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def serve(detector: Stepper, request_fd: int, reply_fd: int) -> int:
+def serve(detector: Stepper, request_fd: int, reply_fd: int, checkpoints: Checkpoints) -> int:
     """Answer requests until STOP or the end of the pipe; the exit code.
 
     Raises BrokenPipeError when the supervisor is gone and WireError on garbage.
@@ -73,7 +77,9 @@ def serve(detector: Stepper, request_fd: int, reply_fd: int) -> int:
         match message:
             case Sample():
                 try:
-                    record = detector.step(message)
+                    checkpoints.reach("read")
+                    record = detector.step(message, checkpoints.reach)
+                    checkpoints.reach("emit")
                 except Exception as error:
                     # Whatever the interpreter raises, the state behind it can't be trusted now.
                     reason = f"sample {message.index}: {type(error).__name__}: {error}"
@@ -103,7 +109,7 @@ def _load(options: argparse.Namespace) -> tuple[Stepper, str]:
     from edge_runtime.detector.detector import Detector
 
     bundle = read_bundle(options.bundle, options.allow_failed, options.trusted_key)
-    detector = Detector(bundle, options.kernel)
+    detector = Detector(bundle, chosen_kernel(options))
     detector.self_test()
     return detector, detector.graph.kernel_id
 
@@ -113,9 +119,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--allow-failed", action="store_true")
     parser.add_argument("--trusted-key", type=Path, action="append", default=[])
-    parser.add_argument("--kernel")
+    add_kernel_arguments(parser)
     parser.add_argument("--request-fd", type=int, required=True)
     parser.add_argument("--reply-fd", type=int, required=True)
+    parser.add_argument("--progress-fd", type=int, required=True)
     return parser
 
 

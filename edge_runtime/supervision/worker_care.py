@@ -1,12 +1,16 @@
 """Keeps an inference process in service: the policy decides, the process handle does."""
 
+import dataclasses
 from collections.abc import Callable
 from contextlib import suppress
 
+from edge_runtime.detector.delegate_failures import explained
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision import wire
 from edge_runtime.supervision.policy import BACK_OFF, LOAD_LIMIT, Phase, WorkerPolicy
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess
+
+_TOO_SLOW = f"did not load within {LOAD_LIMIT:g} s"
 
 
 class WorkerCare:
@@ -14,6 +18,8 @@ class WorkerCare:
 
     deadline: seconds for one answer; clock: monotonic seconds; log: takes one line per event.
     late: whether the last `ask` ran into the deadline.
+    A process with a second command has an accelerator, which its first failure puts out of use for
+    good: from then on the CPU runs the model, with flagged records.
     No method raises for a broken worker. `ask` only remembers that it broke; `recover` acts.
     """
 
@@ -31,6 +37,7 @@ class WorkerCare:
         self._log = log
         self._policy = WorkerPolicy()
         self._trouble: str | None = None
+        self._on_cpu = False  # in place of an accelerator
 
     @property
     def phase(self) -> Phase:
@@ -43,9 +50,13 @@ class WorkerCare:
         return self._policy.restarts
 
     def await_first(self) -> None:
-        """Start the first worker and give it time to load, so that it can answer sample 0."""
-        self._start()
-        self._welcome(fresh=True, timeout=LOAD_LIMIT)
+        """Start the first worker and give it time to load, so that it can answer sample 0.
+
+        Where an accelerator does not load, the CPU gets the same time.
+        """
+        self._start_and_wait()
+        if self._on_cpu:
+            self._start_and_wait()
 
     def tend(self, fresh: bool) -> None:
         """Do what is due before a sample, without waiting; `fresh` before the very first one."""
@@ -53,7 +64,7 @@ class WorkerCare:
             self._start()
         self._welcome(fresh)
         if self._policy.load_overdue(self._clock()):
-            self._fail(f"did not load within {LOAD_LIMIT:g} s")
+            self._fail(_TOO_SLOW)
 
     def ask(self, sample: Sample) -> Record | None:
         """The model's answer, None when there is no model or it did not answer in time."""
@@ -67,10 +78,11 @@ class WorkerCare:
             return None
         if record is not None:
             self._policy.answered()
-            return record
+            return _on_cpu(record) if self._on_cpu else record
         self.late = True
         if self._policy.missed():
-            self._trouble = f"does not answer within {self._deadline:g} s"
+            stage = self._process.stage
+            self._trouble = f"does not answer within {self._deadline:g} s (not come to {stage})"
         return None
 
     def takes_over(self, answer: Record, shadow: Record) -> bool:
@@ -108,6 +120,12 @@ class WorkerCare:
         with suppress(WorkerGoneError):  # the next `ask` will meet the same trouble and act on it
             self._process.send(message)
 
+    def _start_and_wait(self) -> None:
+        self._start()
+        self._welcome(fresh=True, timeout=LOAD_LIMIT)
+        if self.phase is Phase.LOADING:
+            self._fail(_TOO_SLOW)
+
     def _start(self) -> None:
         self._policy.started(self._clock())
         try:
@@ -132,8 +150,16 @@ class WorkerCare:
     def _fail(self, reason: str) -> None:
         self._process.kill()
         self._policy.failed(self._clock())
-        if self.phase is Phase.GIVEN_UP:
+        if self._process.fall_back():
+            self._on_cpu = True
+            reason = explained(reason)
+            then = "from here on the CPU runs the model, without the accelerator"
+        elif self.phase is Phase.GIVEN_UP:
             then = f"restarted {len(BACK_OFF)} times already: the fallback stays"
         else:
             then = "the fallback answers until it is back"
         self._log(f"the inference process {reason}; {then}")
+
+
+def _on_cpu(record: Record) -> Record:
+    return dataclasses.replace(record, flags=record.flags | Flag.CPU)

@@ -6,13 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import edge_runtime
+from edge_runtime.detector.delegate import Kernel
 from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
+from edge_runtime.supervision.checkpoints import Progress
+from edge_runtime.supervision.kernel_arguments import kernel_words
 
 GRACE = 0.5
 """Seconds a worker has to end by itself, or to print its stacks, before SIGKILL."""
@@ -29,12 +33,12 @@ class WorkerGoneError(Exception):
 def worker_command(
     bundle: Path,
     allow_failed: bool = False,
-    kernel: str | None = None,
+    kernel: Kernel | None = None,
     trusted_keys: Sequence[Path] = (),
 ) -> tuple[str, ...]:
     """The command line of the real worker for a bundle."""
     command = [sys.executable, "-m", "edge_runtime.supervision.worker", "--bundle", str(bundle)]
-    command += ["--kernel", kernel] if kernel else []
+    command += kernel_words(kernel)
     command += ["--allow-failed"] if allow_failed else []
     command += [word for key in trusted_keys for word in ("--trusted-key", str(key))]
     return tuple(command)
@@ -43,18 +47,24 @@ def worker_command(
 class WorkerProcess:
     """One inference process at a time, behind two pipes.
 
-    command: what to run; `--request-fd N --reply-fd M` are appended.
+    commands: what to run, the first until `fall_back` moves on to the next;
+    `--request-fd N --reply-fd M --progress-fd L` are appended.
     clock: monotonic seconds; measures the deadline while replies to older samples arrive.
     Every method that talks raises WorkerGoneError when there is nobody to talk to.
     """
 
-    def __init__(self, command: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
-        self._command = tuple(command)
+    def __init__(
+        self, *commands: Sequence[str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._command, *self._fallbacks = (tuple(command) for command in commands)
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
         self._request_fd = self._reply_fd = -1
         self._frames = wire.FrameBuffer()
         self._unsent = bytearray()
+        self._owed: deque[int] = deque()  # samples that were not answered yet
+        self._progress: Progress | None = None
+        self._leaving = False  # it said why it cannot go on, and ends by itself
         self.hello: wire.Hello | None = None
 
     @property
@@ -62,28 +72,51 @@ class WorkerProcess:
         """Process id of the running worker, None when there is none."""
         return self._process.pid if self._process else None
 
+    @property
+    def stage(self) -> str:
+        """The stage of its work that a running worker has not reached; see Checkpoints."""
+        assert self._progress is not None, "there is no worker"
+        return self._progress.stage()
+
+    def fall_back(self) -> bool:
+        """Run the next command from now on, for good; False when there is none."""
+        if not self._fallbacks:
+            return False
+        self._command = self._fallbacks.pop(0)
+        return True
+
     def start(self) -> None:
         """Start a new process; it answers after its HELLO. Raises WorkerGoneError if it cannot."""
         assert self._process is None, "the old worker must be ended first"
         self._frames, self._unsent, self.hello = wire.FrameBuffer(), bytearray(), None
-        worker_reads, self._request_fd = os.pipe()
-        self._reply_fd, worker_writes = os.pipe()
-        os.set_blocking(self._request_fd, False)  # a hung worker must not hang its supervisor
-        fds = ("--request-fd", str(worker_reads), "--reply-fd", str(worker_writes))
+        self._owed.clear()
+        self._leaving = False
+        theirs: list[int] = []
         try:
-            self._process = subprocess.Popen(
-                (*self._command, *fds),
-                stdin=subprocess.DEVNULL,
-                stdout=_STDERR,  # libraries print; stdout belongs to the records
-                pass_fds=(worker_reads, worker_writes),
-                env=child_environment(),
-            )
-        except OSError as error:
+            reads, self._request_fd = os.pipe()
+            theirs.append(reads)
+            self._reply_fd, writes = os.pipe()
+            theirs.append(writes)
+            os.set_blocking(self._request_fd, False)  # a hung worker must not hang its supervisor
+            self._progress = Progress()
+            self._process = self._spawn(reads, writes, self._progress.fd)
+        except OSError as error:  # no memory, no process, no file descriptor is left
             self._close_pipes()
             raise WorkerGoneError(f"could not be started: {error}") from error
         finally:
-            os.close(worker_reads)
-            os.close(worker_writes)
+            for fd in theirs:
+                os.close(fd)
+
+    def _spawn(self, reads: int, writes: int, progress: int) -> "subprocess.Popen[bytes]":
+        fds = {"--request-fd": reads, "--reply-fd": writes, "--progress-fd": progress}
+        words = (word for name, fd in fds.items() for word in (name, str(fd)))
+        return subprocess.Popen(
+            (*self._command, *words),
+            stdin=subprocess.DEVNULL,
+            stdout=_STDERR,  # libraries print; stdout belongs to the records
+            pass_fds=tuple(fds.values()),
+            env=child_environment(),
+        )
 
     def poll_ready(self, timeout: float = 0.0) -> wire.Hello | None:
         """The HELLO if it has arrived within `timeout` seconds, else None."""
@@ -97,14 +130,18 @@ class WorkerProcess:
     def ask(self, sample: Sample, timeout: float) -> Record | None:
         """The record of `sample`, or None when it did not come within `timeout` seconds.
 
-        An answer that comes after that is thrown away by a later call.
+        An answer that comes after that is thrown away by a later call. A second answer to one
+        sample is as wrong as none: WorkerGoneError.
         """
         self._queue(sample)
+        self._owed.append(sample.index)
         end = self._clock() + timeout
         while (left := end - self._clock()) > 0 and self._wait(left):
             for message in self._receive():
-                if not isinstance(message, Record) or message.index > sample.index:
+                if not isinstance(message, Record) or message.index not in self._owed:
                     raise WorkerGoneError(f"sent an answer nobody asked for: {message}")
+                while self._owed.popleft() != message.index:
+                    pass  # what was asked before will not be answered any more
                 if message.index == sample.index:
                     return message
         return None
@@ -131,6 +168,9 @@ class WorkerProcess:
         """End the worker now: SIGABRT to see where it hangs, then SIGKILL; it is reaped."""
         if self._process is None:
             return
+        if self._leaving:  # stacks would tell nothing
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(GRACE)
         for number in (signal.SIGABRT, signal.SIGKILL):
             self._process.send_signal(number)  # does nothing once it has ended
             with suppress(subprocess.TimeoutExpired):
@@ -157,6 +197,7 @@ class WorkerProcess:
         try:
             for message in self._frames.messages():
                 if isinstance(message, wire.Failure):
+                    self._leaving = True
                     raise WorkerGoneError(message.text)
                 yield message
         except wire.WireError as error:
@@ -194,6 +235,9 @@ class WorkerProcess:
             if fd >= 0:
                 os.close(fd)
         self._request_fd = self._reply_fd = -1
+        if self._progress is not None:
+            self._progress.close()
+            self._progress = None
 
 
 def child_environment() -> dict[str, str]:

@@ -1,17 +1,19 @@
 """A worker with the real protocol, a fake detector and real faults, for the supervisor's tests.
 
-Run as a program: `faulty_worker.py PLAN --request-fd N --reply-fd M`. PLAN is comma-separated:
+Run as a program: `faulty_worker.py PLAN --request-fd N …`. PLAN is comma-separated:
 `hang@5` breaks at sample 5, `raise@*` at every sample, `load:exit` while loading.
 """
 
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 import numpy as np
 
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision import wire
+from edge_runtime.supervision.checkpoints import Checkpoints
 from edge_runtime.supervision.worker import EXIT_FAILED, become_worker, serve
 
 MODEL = "0123456789ab"
@@ -53,10 +55,18 @@ class FakeDetector:
     def reset(self) -> None:
         self.warmup_left = WARMUP
 
-    def step(self, sample: Sample) -> Record:
+    def step(self, sample: Sample, reach: Callable[[str], None]) -> Record:
         fault = self.plan.get(str(sample.index)) or self.plan.get("*")
+        reach("mask")
         if fault:
             self.suffer(fault, sample)
+        if fault != "skip":
+            reach("invoke")
+        reach("check")
+        if fault == "late":  # answered only after the next sample came
+            following = next(m for m in wire.receive(self.request_fd) if isinstance(m, Sample))
+            wire.send(self.reply_fd, model_record(sample))
+            return model_record(following)
         flags = Flag.WARMUP if self.warmup_left else NO_FLAGS
         self.warmup_left = max(0, self.warmup_left - 1)
         return model_record(sample, flags)
@@ -79,14 +89,12 @@ class FakeDetector:
             signal.pause()
         if fault == "print":
             print("rubbish from a library", flush=True)
-        if fault == "late":  # answered only after the next sample came
-            following = next(m for m in wire.receive(self.request_fd) if isinstance(m, Sample))
+        if fault == "twice":
             wire.send(self.reply_fd, model_record(sample))
-            wire.send(self.reply_fd, model_record(following))
 
 
 def main() -> int:
-    plan_text, _, request_fd, _, reply_fd = sys.argv[1:]
+    plan_text, _, request_fd, _, reply_fd, _, progress_fd = sys.argv[1:]
     plan = {at: fault for fault, _, at in (p.partition("@") for p in plan_text.split(","))}
     loading = plan_text.removeprefix("load:")
     become_worker()
@@ -99,7 +107,7 @@ def main() -> int:
         signal.pause()
     wire.send(int(reply_fd), wire.Hello("fake-kernel", 0.1))
     detector = FakeDetector(plan, int(request_fd), int(reply_fd))
-    return serve(detector, int(request_fd), int(reply_fd))
+    return serve(detector, int(request_fd), int(reply_fd), Checkpoints(int(progress_fd)))
 
 
 if __name__ == "__main__":

@@ -3,22 +3,28 @@
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 import faulty_worker
 import numpy as np
 import pytest
 
-from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.sinks.json_lines import SinkClosedError
-from edge_runtime.sources.csv_sources import Reading
+from edge_runtime.record import Flag, Float32, Record, Sample
+from edge_runtime.sinks.sink import SinkClosedError
+from edge_runtime.sources.complaints import Complaints
+from edge_runtime.sources.source import Reading
 from edge_runtime.supervision import wire
 from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.notify import Notifier
 from edge_runtime.supervision.policy import AGREEING
 from edge_runtime.supervision.summary import Console
-from edge_runtime.supervision.supervisor import Settings, Supervisor, Surroundings
+from edge_runtime.supervision.supervisor import (
+    Settings,
+    ShadowDetector,
+    Supervisor,
+    Surroundings,
+)
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess
 
 PATIENT = 30.0  # no healthy answer takes so long, however busy the machine
@@ -58,15 +64,20 @@ class ListSink:
 class ListSource:
     """Readings one by one; `before(row)` runs before each, to move the clock or to wait."""
 
-    bad_cells = bad_rows = 0
+    live = False
 
     def __init__(self, readings: list[Reading], before: Callable[[int], None]) -> None:
-        self.readings, self.before = readings, before
+        self.readings, self.before, self.row = readings, before, 0
 
-    def __iter__(self) -> Iterator[Reading]:
-        for row, reading in enumerate(self.readings):
-            self.before(row)
-            yield reading
+    def read(self, timeout: float | None) -> Reading | None:
+        if self.row == len(self.readings):
+            raise EOFError
+        self.before(self.row)
+        self.row += 1
+        return self.readings[self.row - 1]
+
+    def close(self) -> None:
+        pass
 
 
 class FakeFallback:
@@ -78,11 +89,11 @@ class FakeFallback:
         )
 
 
-class WatchedProcess(WorkerProcess):
+class RememberingProcess(WorkerProcess):
     """Remembers every process it ever started."""
 
-    def __init__(self, plan: str) -> None:
-        super().__init__((sys.executable, faulty_worker.__file__, plan))
+    def __init__(self, *commands: tuple[str, ...]) -> None:
+        super().__init__(*commands)
         self.pids: list[int] = []
 
     def start(self) -> None:
@@ -95,8 +106,18 @@ class WatchedProcess(WorkerProcess):
                 self.poll_ready(PATIENT)
 
 
+class WatchedProcess(RememberingProcess):
+    """Runs fake workers, each with its plan."""
+
+    def __init__(self, *plans: str) -> None:
+        super().__init__(*((sys.executable, faulty_worker.__file__, plan) for plan in plans))
+
+
 class Run:
-    """One supervised run over rows of one channel, with everything it left behind."""
+    """One supervised run with everything it left behind.
+
+    values: a row each, one reading or the readings of all channels.
+    """
 
     def __init__(
         self,
@@ -104,27 +125,29 @@ class Run:
         rows: int = 12,
         deadline: float = PATIENT,
         times: list[float | None] | None = None,
-        values: list[float] | None = None,
+        values: Sequence[float | Float32] | None = None,
         before: Callable[[int], None] = lambda row: None,
         room: int | None = None,
         injections: Injections | None = None,
         clock: Clock | None = None,
         interval: float | None = None,
+        fallback: ShadowDetector | None = None,
     ) -> None:
         times = [float(row) for row in range(rows)] if times is None else times
         values = [0.0] * len(times) if values is None else values
         readings = [
-            Reading(t, np.array([v], np.float32)) for t, v in zip(times, values, strict=True)
+            Reading(t, np.array(v, np.float32, ndmin=1)) for t, v in zip(times, values, strict=True)
         ]
         self.process, self.clock = process, clock or Clock()
         self.sink, self.stderr = ListSink(room), io.StringIO()
         self.supervisor = Supervisor(
             ListSource(readings, before),
+            Complaints(),
             self.sink,
             process,
-            FakeFallback(),
+            fallback or FakeFallback(),
             injections or Injections([], []),
-            Settings(1.0, deadline, interval),
+            Settings(1, 1.0, deadline, interval),
             Surroundings(
                 self.clock,
                 self.clock.sleep,
@@ -172,8 +195,13 @@ def fallback_indices(records: list[Record]) -> list[int]:
 class ScriptedProcess:
     """A worker made of drawn outcomes, for properties over many runs."""
 
-    def __init__(self, outcomes: Iterator[str]) -> None:
-        self.outcomes, self.pid = outcomes, None
+    def __init__(self, outcomes: Iterator[str], accelerated: bool = False) -> None:
+        self.outcomes, self.pid, self.accelerated = outcomes, None, accelerated
+        self.stage = "invoke"
+
+    def fall_back(self) -> bool:
+        moved, self.accelerated = self.accelerated, False
+        return moved
 
     def start(self) -> None:
         assert self.pid is None

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_model
+from harm import replace_member
 
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.calibration.recalibrate import calibration_from, rows_of_bundle, scores
@@ -89,6 +90,18 @@ def test_the_scores_are_those_of_the_shipping_step(bundle_copy: Path) -> None:
     debounced = len(rows) - warmup - 2 * (bundle.manifest.alarm.n - 1)
     assert days * 86400 == pytest.approx(debounced * tiny_model.PERIOD)
     assert threshold.held_out_days / days == pytest.approx(0.3, abs=0.01)
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (5, 2), (5, 3, 1)], ids=str)
+def test_clean_samples_of_another_shape_are_refused(
+    bundle_copy: Path, shape: tuple[int, ...]
+) -> None:
+    rows = np.zeros(shape, np.float32)
+    file = bundle_copy / "calibration.npz"
+    np.savez(file, **{"value/000": rows, "mask/000": rows})
+    replace_member(bundle_copy, "calibration.npz", file.read_bytes())
+    with pytest.raises(GruardError, match=r"calibration\.npz: not samples of this model"):
+        rows_of_bundle(read_bundle(bundle_copy))
 
 
 def test_a_kernel_that_the_bundle_does_not_know_is_calibrated_from_the_bundle(

@@ -110,7 +110,8 @@ def test_a_reader_that_leaves_ends_the_run_quietly() -> None:
         process.stdin.flush()
         stderr = process.stderr.read()
         assert process.wait(PATIENCE) == 0
-        assert b"Traceback" not in stderr and b"records      1" in stderr
+        # Whether the second record was on its way already is a matter of luck.
+        assert b"Traceback" not in stderr and b"not written  0" in stderr
 
 
 @pytest.mark.parametrize("to_stdout", [True, False])

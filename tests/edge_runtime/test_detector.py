@@ -1,5 +1,6 @@
 """The detector: the pure step with a memory, and a self-test that trusts no interpreter."""
 
+import ctypes
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from harm import edit_manifest
 
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector import step as stepping
-from edge_runtime.detector.detector import Detector
+from edge_runtime.detector.detector import WATCH_EVERY, Detector
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Record, Sample
@@ -69,3 +70,37 @@ def test_reset_forgets_no_alarm(tiny_bundle: Path) -> None:
     assert run(detector, rows)[-1].alarm
     detector.reset()
     assert detector.state.alarm.active
+
+
+def test_a_weight_that_changes_in_memory_is_noticed(tiny_bundle: Path) -> None:
+    bundle, rows = read_bundle(tiny_bundle), tiny_model.machine_rows(200, seed=7)
+    detector = Detector(bundle)
+    run(detector, rows[:150])
+    flip_in_memory(bundle.model, len(bundle.model) // 2)
+    with pytest.raises(GruardError, match="its weights changed in memory"):
+        run(detector, rows[150:], start=150)
+
+
+def flip_in_memory(data: bytes, position: int) -> None:
+    """Flip a bit of an object that Python calls immutable, as a cosmic ray would."""
+    header = bytes.__basicsize__ - 1  # CPython's, the contents follow
+    byte = ctypes.c_ubyte.from_address(id(data) + header + position)
+    byte.value ^= 1
+
+
+def test_a_constant_that_changes_in_memory_is_noticed(tiny_bundle: Path) -> None:
+    bundle = read_bundle(tiny_bundle)
+    detector, steps = Detector(bundle), len(bundle.arrays("golden.npz")["rows"])
+    rows = tiny_model.machine_rows(110 + (steps + 1) * WATCH_EVERY, seed=7)
+    run(detector, rows[:110])
+    detector.model.innovation_scale[1] *= np.float32(1.001)
+    with pytest.raises(GruardError, match="self-test failed at step"):
+        run(detector, rows[110:], start=110)
+
+
+def test_a_sound_model_is_watched_for_ever(tiny_bundle: Path) -> None:
+    """The self-test starts anew when it is through, and changes no record."""
+    bundle = read_bundle(tiny_bundle)
+    detector, steps = Detector(bundle), len(bundle.arrays("golden.npz")["rows"])
+    records = run(detector, tiny_model.machine_rows(2 * steps * WATCH_EVERY, seed=7))
+    assert records[-1].tier == 1

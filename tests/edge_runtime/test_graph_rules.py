@@ -98,6 +98,25 @@ def test_products_that_processors_round_differently_are_refused(
 def test_a_product_without_weights_is_refused(step: GraphSummary) -> None:
     bare = GraphOperator("FULLY_CONNECTED", 1, (0,), (1,))
     assert "(first: [])" in faults(replace(step, operators=(*step.operators, bare)))
+    left_out = replace(bare, inputs=(0, -1))
+    assert "(first: [])" in faults(GraphSummary(1, (), (left_out,), {}, {}))
+
+
+def test_what_gruard_never_writes_is_refused_by_its_name(step: GraphSummary) -> None:
+    (found,) = graph_faults(replace(step, extras=("2 signatures",)))
+    assert found == "2 signatures: nothing that gruard writes; convert again"
+
+
+def test_a_reason_stays_short_whatever_a_file_calls_its_tensors(step: GraphSummary) -> None:
+    inputs = {f"state_{i}" + "x" * 10_000: 0 for i in range(30_000)}
+    assert all(len(fault) < 3000 for fault in graph_faults(replace(step, inputs=inputs)))
+
+
+def test_a_coarse_reason_hides_the_finer_ones(step: GraphSummary) -> None:
+    extra = replace(step.operators[0], outputs=(step.inputs["mask"],))
+    both = replace(step, subgraphs=2, operators=(*step.operators, extra))
+    (found,) = graph_faults(both)
+    assert "2 subgraphs" in found
 
 
 def test_missing_and_unknown_signature_names_are_told(step: GraphSummary) -> None:
@@ -135,7 +154,7 @@ def test_inputs_are_one_int8_row_with_one_scale(
 
 
 def made(gru_layers: int, gated: bool) -> GraphSummary:
-    """A graph of no operators with the names of such a step."""
+    """A graph with the names of such a step, each output a copy of one and the same input."""
     inputs, outputs = signature(gru_layers, gated)
     names = [*sorted(inputs), *sorted(outputs)]
     tensors = [
@@ -143,7 +162,8 @@ def made(gru_layers: int, gated: bool) -> GraphSummary:
     ]
     index = {name: i for i, name in enumerate(names)}
     sides = [{name: index[name] for name in sorted(side)} for side in (inputs, outputs)]
-    return GraphSummary(1, tuple(tensors), (), *sides)
+    copies = [GraphOperator("QUANTIZE", 1, (0,), (index[name],)) for name in sorted(outputs)]
+    return GraphSummary(1, tuple(tensors), tuple(copies), *sides)
 
 
 STEPS = [(0, True), (1, False), (1, True), (3, False), (2, True)]

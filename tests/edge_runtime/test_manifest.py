@@ -208,3 +208,51 @@ def test_any_other_value_is_read_or_refused_but_never_a_crash(path: Path, value:
         from_dict(with_value(path, value), "manifest.json")
     except GruardError as error:
         assert str(error).startswith("manifest.json")
+
+
+@pytest.mark.parametrize(
+    "text", ["a\nb", "\x1b[2J", "a\ud800", "\u2028", "\x7f", "\x85"], ids=ascii
+)
+@pytest.mark.parametrize("path", [("name",), ("channels", 0, "unit")], ids=str)
+def test_a_text_that_would_spoil_a_terminal_or_a_record_is_refused(path: Path, text: str) -> None:
+    message = refused(with_value(path, text))
+    assert "has control characters; rename it" in message and message.isprintable()
+
+
+def test_names_in_objects_are_texts_too() -> None:
+    data = with_value(("members", "a\nb"), "0" * 64)
+    assert "has control characters" in refused(data)
+    assert (
+        from_dict(with_value(("name",), "Öl-Pumpe µ °C 泵"), "manifest").name == "Öl-Pumpe µ °C 泵"
+    )
+
+
+@pytest.mark.parametrize("value", [10**16, -(10**16), 10**5000], ids=["large", "negative", "huge"])
+def test_a_count_that_no_clock_reaches_is_refused(value: int) -> None:
+    assert "alarm: n: an integer of more" in refused(with_value(("alarm", "n"), value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("name",), ["x" * 100_000]),
+        (("name",), {"x" * 100_000: 1}),
+        (("version",), "x\n" * 100_000),
+        (("period",), 10**5000),
+        (("schema",), 10**5000),
+        (("schema",), "x\n" * 100_000),
+        (("x\n" * 100_000,), 1),
+        (("tools",), "x" * 100_000),
+        (("members", "x" * 100_000), 7),
+        (("members", "x\n" * 100_000), 7),
+    ],
+    ids=lambda value: "",
+)
+def test_a_message_is_one_short_line_whatever_the_manifest_says(path: Path, value: Any) -> None:
+    message = refused(with_value(path, value))
+    assert message.isprintable() and len(message) < 500
+
+
+def test_of_many_unknown_fields_the_first_are_named() -> None:
+    data = {**GOOD, **{f"field{i}": 1 for i in range(1000)}}
+    assert "unknown: field0, field1" in refused(data) and len(refused(data)) < 500

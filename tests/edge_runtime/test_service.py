@@ -113,7 +113,8 @@ def test_what_is_not_needed_is_closed(image: Path) -> None:
 
 def test_another_arithmetic_may_make_code(image: Path) -> None:
     assert "DenyWriteExecute" in unit(image, words=(*STREAM, "--kernel", "tflite-builtin"))
-    assert "DenyWriteExecute" not in unit(image, words=(*STREAM, "--kernel", "tflite-xnnpack"))
+    for option, value in (("--kernel", "tflite-xnnpack"), ("--delegate", "libedgetpu.so.1")):
+        assert "DenyWriteExecute" not in unit(image, words=(*STREAM, option, value))
 
 
 def test_start_limit(image: Path) -> None:
@@ -181,6 +182,10 @@ WRONG: "dict[str, tuple[tuple[str, ...], tuple[str, ...]]]" = {
     "no such bundle": (READER, ("/no.gruard", "--source", "-")),
     "no such file": ((), (BUNDLE, "--source", "/no.csv")),
     "data.csv: a service starts in no folder": ((), (BUNDLE, "--source", "data.csv")),
+    "lib.so: a service starts": (READER, (*STREAM, "--delegate", "./lib.so")),
+    "/m.tflite: no such file": (
+        READER, (*STREAM, "--delegate", "lib.so", "--delegate-model", "/m.tflite")
+    ),
     "a service has no stdin": ((), STREAM),
     "--reader is for": (READER, (BUNDLE, "--source", "serial:/dev/ttyS0")),
     "python3: a service starts": (("--reader", "python3 x.py"), STREAM),

@@ -15,7 +15,8 @@ import pytest
 
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Record, Sample
-from edge_runtime.sinks.json_lines import JsonLines, SinkClosedError, open_sink
+from edge_runtime.sinks.json_lines import JsonLines, open_json_lines
+from edge_runtime.sinks.sink import SinkClosedError
 
 
 def record(index: int) -> Record:
@@ -24,7 +25,7 @@ def record(index: int) -> Record:
 
 def test_each_record_is_a_line_that_is_there_at_once(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
-    sink = open_sink(str(path))
+    sink = open_json_lines(str(path))
     for index in range(3):
         sink.write(record(index))
         lines = path.read_text().splitlines()
@@ -35,7 +36,7 @@ def test_each_record_is_a_line_that_is_there_at_once(tmp_path: Path) -> None:
 
 def test_a_diagnosis_is_written_and_its_absence_is_null(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
-    sink = open_sink(str(path))
+    sink = open_json_lines(str(path))
     sink.write(replace(record(0), kind="level", probability=0.1 + 0.2, sensor=True))
     sink.write(replace(record(1), kind="machine", probability=0.75, sensor=False))
     sink.write(record(2))
@@ -49,9 +50,9 @@ def test_an_existing_file_is_kept_unless_forced(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text("precious\n")
     with pytest.raises(GruardError, match="--force"):
-        open_sink(str(path))
+        open_json_lines(str(path))
     assert path.read_text() == "precious\n"
-    sink = open_sink(str(path), force=True)
+    sink = open_json_lines(str(path), force=True)
     sink.write(record(0))
     sink.close()
     assert len(path.read_text().splitlines()) == 1
@@ -62,11 +63,11 @@ def test_a_place_that_cannot_be_written_is_the_users_to_mend(
     tmp_path: Path, name: str, text: str
 ) -> None:
     with pytest.raises(GruardError, match=text):
-        open_sink(str(tmp_path / name), force=True)
+        open_json_lines(str(tmp_path / name), force=True)
 
 
 def test_a_full_device_drops_and_counts() -> None:
-    sink = open_sink("/dev/full", force=True)
+    sink = open_json_lines("/dev/full", force=True)
     for index in range(3):
         sink.write(record(index))
     sink.close()
@@ -92,7 +93,7 @@ def files_below(limit: int) -> Iterator[None]:
 def test_half_a_line_is_taken_back(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with files_below(1000):
-        sink = open_sink(str(path))
+        sink = open_json_lines(str(path))
         for index in range(20):
             sink.write(record(index))
         sink.close()
@@ -117,7 +118,7 @@ def test_a_reader_that_left(reader_may_leave: bool) -> None:
 
 
 def test_stdout_stays_open(capfd: pytest.CaptureFixture[str]) -> None:
-    sink = open_sink("-")
+    sink = open_json_lines("-")
     sink.write(record(5))
     sink.close()
     os.fstat(1)

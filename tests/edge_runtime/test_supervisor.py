@@ -66,6 +66,25 @@ def test_hanging_worker_is_late_then_ended_and_replaced(fault: str) -> None:
     assert Flag.LATE in records[4].flags
 
 
+def test_where_a_worker_hangs_is_told() -> None:
+    run = Run(WatchedProcess("hang@4"), rows=12, deadline=HASTY)
+    run()
+    assert "(not come to invoke)" in run.log
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [("skip", "came to check, but invoke was due"), ("twice", "sent an answer nobody asked for")],
+)
+def test_an_answer_that_skips_a_stage_or_comes_twice_ends_the_worker(fault: str, told: str) -> None:
+    """Such a worker is alive and in time, and must not be believed all the same."""
+    run = Run(WatchedProcess(f"{fault}@4"), rows=8)
+    records = run()
+    assert told in run.log
+    assert records[4].tier == (3 if fault == "skip" else 1)
+    assert records[5].tier == 3
+
+
 def test_late_answers_are_thrown_away_by_index() -> None:
     records = Run(WatchedProcess("late@4"), deadline=HASTY)()
     assert Flag.LATE | Flag.FALLBACK in records[4].flags
@@ -161,7 +180,9 @@ def test_samples_the_source_left_out_are_answered_as_gaps() -> None:
     gaps = [record for record in records if Flag.GAP in record.flags]
     assert [(gap.index, gap.time) for gap in gaps] == [(3, 3.0), (4, 4.0)]
     assert all(gap.score is None and not gap.valid and gap.tier == 3 for gap in gaps)
-    assert len(records) == len(times) + 2
+    # The reading of 8.0 s comes after that of 8.4 s, whose sample was answered already.
+    assert len(records) == len(times) + 2 - 1
+    assert [r.time for r in records if Flag.TIMING in r.flags] == [9.0]
 
 
 def test_an_alarm_lasts_through_a_gap() -> None:
@@ -210,9 +231,10 @@ def test_default_deadline_is_a_period_within_bounds() -> None:
 @given(
     outcomes=st.lists(st.sampled_from(["good", "good", "good", "late", "gone"]), max_size=60),
     steps=st.lists(st.sampled_from([1.0, 1.0, 1.0, 0.0, 2.0, 3.4, -1.0, None]), max_size=40),
+    accelerated=st.booleans(),
 )
 def test_one_record_per_index_whatever_happens(
-    outcomes: list[str], steps: list[float | None]
+    outcomes: list[str], steps: list[float | None], accelerated: bool
 ) -> None:
     times: list[float | None] = []
     now = 0.0
@@ -225,8 +247,13 @@ def test_one_record_per_index_whatever_happens(
     def pass_time(row: int) -> None:
         clock.now += 1.0
 
-    records = Run(ScriptedProcess(script), times=times, before=pass_time, clock=clock)()
-    assert len(records) - sum(Flag.GAP in record.flags for record in records) == len(times)
+    process = ScriptedProcess(script, accelerated)
+    run = Run(process, times=times, before=pass_time, clock=clock)
+    records, timing = run(), run.supervisor.summary.timing
+    on_cpu = [Flag.CPU in record.flags for record in records if record.tier != 3]
+    assert on_cpu == sorted(on_cpu) and not (on_cpu and on_cpu[0] and not accelerated)
+    left_out = sum(timing.values()) - timing.get("clock stepped", 0)
+    assert sum(Flag.GAP not in record.flags for record in records) + left_out == len(times)
 
 
 def test_the_checks_of_this_file_bite() -> None:

@@ -1,6 +1,7 @@
 """The process handle and the real worker program, where no supervisor is needed."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ def test_the_worker_exits_with_3_when_it_cannot_load(tmp_path: Path) -> None:
     command = worker_command(tmp_path / "none.gruard")
     reading, writing = os.pipe()
     done = subprocess.run(
-        [*command, "--request-fd", "0", "--reply-fd", str(writing)],
+        [*command, "--request-fd", "0", "--reply-fd", str(writing), "--progress-fd", "0"],
         pass_fds=[writing],
         cwd=Path(__file__).parents[2],
         timeout=PATIENT,
@@ -55,6 +56,28 @@ def test_the_way_it_ended_is_told() -> None:
             process.poll_ready(PATIENT)
             process.ask(sample(0), PATIENT)
         process.kill()
+
+
+def test_a_worker_that_said_why_ends_without_being_aborted(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    process = fake("load:fail")
+    process.start()
+    with pytest.raises(WorkerGoneError, match="self-test failed"):
+        process.poll_ready(PATIENT)
+    process.kill()
+    assert process.pid is None and "Aborted" not in capfd.readouterr().err
+
+
+def test_each_command_has_its_turn_and_the_last_one_stays() -> None:
+    program = (sys.executable, faulty_worker.__file__)
+    process = WorkerProcess((*program, "load:exit"), (*program, "none@0"))
+    assert process.fall_back()
+    for _ in range(2):
+        process.start()
+        assert process.poll_ready(PATIENT)
+        process.stop()
+        assert not process.fall_back()
 
 
 def test_a_sample_larger_than_the_pipe_gets_through() -> None:
@@ -100,3 +123,25 @@ def test_no_file_descriptor_is_leaked() -> None:
     with pytest.raises(WorkerGoneError, match="could not be started"):
         missing.start()
     assert open_files() == before
+
+
+@pytest.mark.parametrize("left", range(8))
+def test_without_file_descriptors_a_start_fails_and_loses_none(left: int) -> None:
+    """With so few left that some step of the start must fail, whichever it is."""
+    process = WorkerProcess((sys.executable, faulty_worker.__file__, "none@0"))
+    before, limits = open_files(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free() + left, limits[1]))
+    try:
+        process.start()
+    except WorkerGoneError as gone:
+        assert "Too many open files" in str(gone)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        process.kill()
+    assert open_files() == before
+
+
+def lowest_free() -> int:
+    fd = os.open("/dev/null", os.O_RDONLY)
+    os.close(fd)
+    return fd

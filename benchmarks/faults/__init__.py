@@ -1,0 +1,8 @@
+"""The fault campaign: real faults against the real processes, and what each must lead to.
+
+    python -m benchmarks.faults BUNDLE      (make faults)
+
+`lab` runs a supervised detector and feeds it; the other files hold the faults by where they strike.
+Every fault says what has to happen within which bound; the table of what happened is
+docs/reliability.md.
+"""

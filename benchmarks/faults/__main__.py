@@ -1,0 +1,100 @@
+"""`python -m benchmarks.faults BUNDLE`: the whole campaign, row by row, and its page."""
+
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from benchmarks.accuracy_report import with_tables
+from benchmarks.faults import bits, in_band, processes, timing
+from benchmarks.faults.fault import Fault, NotHeldError
+from benchmarks.faults.lab import Lab, open_lab
+from benchmarks.faults.random_faults import campaign, tally_text
+from benchmarks.machine import machine
+from train.run_folder import write_atomically
+
+GROUPS = {
+    "Readings": in_band.FAULTS,
+    "Times and text": timing.FAULTS,
+    "Processes and the operating system": processes.FAULTS,
+    "Flipped bits": bits.FAULTS,
+}
+
+
+HEADER = ("| fault | injected | must | happened | |", "|---|---|---|---|---|")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of one fault."""
+
+    group: str
+    fault: Fault
+    held: bool
+    happened: str
+
+
+def strike(lab: Lab, group: str, fault: Fault) -> Row:
+    """Inject one fault; whatever goes wrong is a row that does not hold."""
+    try:
+        return Row(group, fault, True, fault.strike(lab))
+    except NotHeldError as seen:
+        return Row(group, fault, False, str(seen))
+    except (OSError, ValueError, AssertionError) as error:
+        return Row(group, fault, False, f"{type(error).__name__}: {error}")
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as Markdown, one table for each group."""
+    parts = []
+    for group in dict.fromkeys(row.group for row in rows):
+        lines = [
+            f"### {group}",
+            "",
+            "| fault | injected | must | happened | |",
+            "|---|---|---|---|---|",
+        ]
+        for row in rows:
+            if row.group == group:
+                cells = (row.fault.name, row.fault.injected, row.fault.must, row.happened)
+                held = "held" if row.held else "**NOT HELD**"
+                lines.append(f"| {' | '.join(c.replace('|', '/') for c in cells)} | {held} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--only", default="", help="Faults of the table whose name has this text.")
+@click.option("--random", "count", default=10_000, show_default=True, help="Random injections.")
+@click.option("--out", type=click.Path(path_type=Path), help="Page whose tables are replaced.")
+def main(bundle: Path, only: str, count: int, out: Path | None) -> None:
+    """Inject every fault into a supervised run of BUNDLE. Exit code 1: a row does not hold."""
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        lab = open_lab(bundle, Path(scratch))
+        for group, faults in GROUPS.items():
+            for fault in faults:
+                if only not in fault.name:
+                    continue
+                started = time.monotonic()
+                row = strike(lab, group, fault)
+                rows.append(row)
+                took = time.monotonic() - started
+                held = "held    " if row.held else "NOT HELD"
+                click.echo(f"{held} {fault.name:<26} {row.happened}  ({took:.0f} s)", err=True)
+        tally = campaign(lab, count)
+    good = sum(row.held for row in rows)
+    told = f"{good} of {len(rows)} held, on {machine()}."
+    text = "\n\n".join((table(rows), told, "### Random faults", tally_text(tally)))
+    click.echo(text)
+    if out is not None:
+        write_atomically(out, with_tables(out.read_text(), text).encode())
+    sys.exit(good < len(rows) or tally.unmarked > 0 or tally.missing > 0)
+
+
+if __name__ == "__main__":
+    main()

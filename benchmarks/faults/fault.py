@@ -1,0 +1,66 @@
+"""One row of the campaign, and the promises that hold whatever is injected."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmarks.faults.lab import Lab
+
+Json = dict[str, Any]
+Happened = str
+"""What was seen, in words; a broken promise raises NotHeld instead."""
+
+
+class NotHeldError(Exception):
+    """What had to happen did not; the text says what was seen."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """injected, must: for the table. strike: injects, checks, and tells what happened."""
+
+    name: str
+    injected: str
+    must: str
+    strike: Callable[["Lab"], Happened]
+
+
+def expect(held: bool, seen: str) -> None:
+    """Raise NotHeldError(seen) unless `held`."""
+    if not held:
+        raise NotHeldError(seen)
+
+
+def check_promises(records: Sequence[Json]) -> None:
+    """One record an index, in order, and none that hides who answered (I1 to I3)."""
+    indices = [record["index"] for record in records]
+    expect(indices == list(range(len(records))), f"indices are not 0 … n: {_odd(indices)}")
+    for record in records:
+        index, flags = record["index"], record["flags"]
+        fallback = record["tier"] == 3
+        expect(not (fallback and record["valid"]), f"record {index}: valid in tier 3")
+        expect("FALLBACK" in flags or not fallback, f"record {index}: tier 3 without its flag")
+        expect(record["valid"] or fallback, f"record {index}: tier {record['tier']}, not valid")
+        expect(bool(record["model"]) or fallback, f"record {index}: names no model")
+        expect(record["score"] is not None or "GAP" in flags, f"record {index}: no score, no gap")
+        marked = {"IMPUTED", "FREE_RUN", "RESYNC", "FALLBACK"} & set(flags)
+        expect(not record["masked"] or bool(marked), f"record {index}: masked, and not marked")
+
+
+def _odd(indices: Sequence[int]) -> str:
+    wrong = next((i for i, index in enumerate(indices) if index != i), len(indices))
+    return f"place {wrong} has {indices[wrong : wrong + 3]}"
+
+
+def is_marked(record: Json, channel: str | None = None) -> bool:
+    """Whether a reader is warned: an alarm, a lower tier, or a channel that is not believed."""
+    doubted = {*record["masked"], *record["imputed"]}
+    about = bool(doubted) if channel is None else channel in doubted
+    return bool(record["alarm"] or record["tier"] > 1 or about)
+
+
+def first_marked(records: Sequence[Json], start: int, channel: str | None = None) -> int | None:
+    """Samples from `start` to the first marked record, None when there is none."""
+    found = (r["index"] - start for r in records[start:] if is_marked(r, channel))
+    return next(found, None)

@@ -1,0 +1,185 @@
+"""The laboratory: a real `gruard run`, fed line by line, and everything that it said."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.device import rows_of
+from benchmarks.faults.fault import Json, check_promises, expect
+from edge_runtime.bundle.reader import Bundle, read_bundle
+
+LIMIT = 60.0
+"""Seconds that anything may take before the row counts as failed."""
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A bundle to harm, clean rows of its machine in raw units [n, channels], a scratch folder."""
+
+    path: Path
+    bundle: Bundle
+    rows: np.ndarray
+    scratch: Path
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Channel names in the bundle's order."""
+        return self.bundle.manifest.channel_names
+
+    @property
+    def period(self) -> float:
+        """Seconds between samples."""
+        return self.bundle.manifest.period or 1.0
+
+    @property
+    def victim(self) -> int:
+        """A channel that is scored."""
+        scored = (i for i, c in enumerate(self.bundle.manifest.channels) if not c.exogenous)
+        return next(scored)
+
+    @contextlib.contextmanager
+    def run(self, *options: str, bundle: Path | None = None) -> Iterator["Run"]:
+        """A supervised run on stdin, ended and checked at the end of the block."""
+        run = Run(self, (str(bundle or self.path), "--source", "-", *options))
+        try:
+            yield run
+        finally:
+            run.end()
+        check_promises(run.records)
+
+    def replay(self, rows: np.ndarray) -> list[Json]:
+        """Records of `rows` in a run without other faults."""
+        with self.run() as run:
+            run.feed(rows)
+        return run.records
+
+
+def open_lab(path: Path, scratch: Path, rows: int = 1200) -> Lab:
+    """A laboratory around the bundle at `path`."""
+    bundle = read_bundle(path, allow_failed=True)
+    return Lab(path, bundle, rows_of(bundle, rows), scratch)
+
+
+@dataclass
+class Run:
+    """One supervised run. `records` and `log` grow while it goes on."""
+
+    lab: Lab
+    words: Sequence[str]
+    records: list[Json] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._changed = threading.Condition()
+        self._sent = 0
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "edge_runtime", "run", *self.words, "--deadline", "0.2"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert self.process.stdout and self.process.stderr
+        pairs = ((self.process.stdout, self._record), (self.process.stderr, self._line))
+        self._readers = [threading.Thread(target=_drain, args=pair, daemon=True) for pair in pairs]
+        for reader in self._readers:
+            reader.start()
+        self.send(",".join(("time", *self.lab.channels)))
+        self.await_log("model loaded")
+
+    @property
+    def worker(self) -> int | None:
+        """Process id of the inference process, None while there is none."""
+        pid = self.process.pid
+        with contextlib.suppress(OSError):
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            return int(children[0]) if children else None
+        return None
+
+    def send(self, line: str | bytes) -> None:
+        """Write one line to the run's stdin."""
+        assert self.process.stdin
+        data = line if isinstance(line, bytes) else line.encode()
+        self.process.stdin.write(data + b"\n")
+        self.process.stdin.flush()
+
+    def feed(
+        self, rows: np.ndarray, times: Sequence[float] | None = None, pace: float = 0.0
+    ) -> None:
+        """Send rows, each when the one before was answered, `pace` seconds apart at least."""
+        for i, row in enumerate(rows):
+            moment = self._sent * self.lab.period if times is None else times[i]
+            known = len(self.records)
+            self.send(",".join([repr(moment), *map(_cell, row)]))
+            self._sent += 1
+            if times is None:
+                self.await_records(known + 1)
+            time.sleep(pace)
+
+    def await_records(self, count: int) -> None:
+        """Wait until so many records are there."""
+        with self._changed:
+            enough = self._changed.wait_for(lambda: len(self.records) >= count, LIMIT)
+        expect(enough, f"only {len(self.records)} records of {count} after {LIMIT:.0f} s")
+
+    def await_log(self, words: str, times: int = 1) -> None:
+        """Wait until the log has said `words` so often."""
+        with self._changed:
+            said = self._changed.wait_for(lambda: self.said(words) >= times, LIMIT)
+        expect(said, f"the log never says {words!r}: {self.log[-3:]}")
+
+    def said(self, words: str) -> int:
+        """How many lines of the log have `words`."""
+        return sum(words in line for line in self.log)
+
+    def kill_worker(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal to the inference process."""
+        pid = self.worker
+        expect(pid is not None, "there is no inference process")
+        assert pid is not None
+        os.kill(pid, number)
+
+    def end(self) -> int:
+        """Close stdin, wait for the end, and give the exit code."""
+        assert self.process.stdin
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        try:
+            code = self.process.wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        for reader in self._readers:
+            reader.join(LIMIT)
+        return code
+
+    def _record(self, line: bytes) -> None:
+        self.records.append(json.loads(line))
+        self._notify()
+
+    def _line(self, line: bytes) -> None:
+        self.log.append(line.decode(errors="replace").rstrip())
+        self._notify()
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+
+def _drain(stream: Any, take: Any) -> None:
+    for line in stream:
+        take(line)
+
+
+def _cell(value: float) -> str:
+    return "" if np.isnan(value) else repr(float(value))

@@ -1,0 +1,233 @@
+"""Faults of processes and of what the operating system gives them."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.faults.fault import Fault, Happened, Json, expect
+from benchmarks.faults.lab import LIMIT, Lab, Run
+
+START = 200
+FEW = 60
+
+
+def _fallback_after(records: list[Json], index: int, within: int = 4) -> int:
+    """Samples from `index` to the first record of the fallback."""
+    delays = (r["index"] - index for r in records[index:] if "FALLBACK" in r["flags"])
+    delay = next(delays, None)
+    expect(delay is not None and delay <= within, f"the fallback answers after {delay} samples")
+    assert delay is not None
+    return delay
+
+
+def _until_back(run: Run, limit: int = 4000) -> int:
+    """Feed until the model answers again; how many samples that took."""
+    rows = run.lab.rows
+    for count in range(limit):
+        run.feed(rows[count % len(rows)][np.newaxis], pace=0.002)
+        if "RESTARTED" in run.records[-1]["flags"]:
+            return count
+    expect(False, f"the model is not back after {limit} samples")
+    return limit
+
+
+def _signal(number: signal.Signals) -> Callable[[Lab], Happened]:
+    def strike(lab: Lab) -> Happened:
+        with lab.run() as run:
+            run.feed(lab.rows[:START])
+            run.kill_worker(number)
+            run.feed(lab.rows[START : START + FEW], pace=0.002)
+            delay = _fallback_after(run.records, START)
+            back = _until_back(run)
+        return f"fallback after {delay} samples, the model back after {back + FEW}"
+
+    return strike
+
+
+def _crash_loop(lab: Lab) -> Happened:
+    """Killed as soon as it is back, again and again: three restarts, then the fallback stays."""
+    with lab.run() as run:
+        run.feed(lab.rows[:START])
+        for loads in range(2, 5):
+            run.kill_worker()
+            while run.said("model loaded") < loads:
+                run.feed(lab.rows[:1], pace=0.01)
+        run.kill_worker()
+        run.feed(lab.rows[:FEW], pace=0.002)
+        run.await_log("the fallback stays")
+        expect(run.worker is None, "there is a fifth process")
+    expect(run.records[-1]["tier"] == 3, "the last record is not the fallback's")
+    return "three restarts, then the fallback stays"
+
+
+def _supervisor_killed(lab: Lab) -> Happened:
+    with lab.run() as run:
+        run.feed(lab.rows[:START])
+        worker = run.worker
+        run.process.kill()
+        run.process.wait(LIMIT)
+        assert worker is not None
+        _await_end(worker)
+    return "the kernel ends the inference process with it"
+
+
+def _await_end(pid: int) -> None:
+    """Wait until a process that is not our child is gone."""
+    descriptor = os.pidfd_open(pid) if Path(f"/proc/{pid}").exists() else None
+    if descriptor is not None:
+        import select
+
+        ended = select.select([descriptor], [], [], LIMIT)[0]
+        os.close(descriptor)
+        expect(bool(ended), f"process {pid} lives on")
+
+
+def _terminated(lab: Lab) -> Happened:
+    with lab.run() as run:
+        run.feed(lab.rows[:START])
+        run.process.send_signal(signal.SIGTERM)
+        code = run.process.wait(LIMIT)
+        expect(code == 0, f"exit code {code}")
+    expect(len(run.records) == START, f"{len(run.records)} records")
+    return "exit code 0, every record written"
+
+
+def _stopped_supervisor(lab: Lab) -> Happened:
+    """SIGSTOP and SIGCONT of the supervisor: what waited in the pipe is answered."""
+    with lab.run() as run:
+        run.feed(lab.rows[:START])
+        run.process.send_signal(signal.SIGSTOP)
+        for i, row in enumerate(lab.rows[START : START + FEW]):
+            run.send(",".join([repr((START + i) * lab.period), *map(str, row)]))
+        run.process.send_signal(signal.SIGCONT)
+        run.await_records(START + FEW)
+    return "every sample that waited has its record"
+
+
+def _limited(kind: int, value: int, then: str) -> Callable[[Lab], Happened]:
+    """A resource limit set on the running worker."""
+
+    def strike(lab: Lab) -> Happened:
+        with lab.run() as run:
+            run.feed(lab.rows[:START])
+            assert run.worker is not None
+            resource.prlimit(run.worker, kind, (value, value))
+            run.feed(lab.rows[START : START + 2 * FEW], pace=0.002)
+        tiers = sorted({record["tier"] for record in run.records[START:]})
+        return f"{then}; tiers {tiers}, every sample has its record"
+
+    return strike
+
+
+def _no_descriptors(lab: Lab) -> Happened:
+    with lab.run() as run:
+        run.feed(lab.rows[:START])
+        pid = run.process.pid
+        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (4, hard))
+        run.kill_worker()
+        run.feed(lab.rows[START : START + FEW], pace=0.002)
+        delay = _fallback_after(run.records, START)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+        back = _until_back(run)
+    return f"fallback after {delay} samples; descriptors given back, the model is back {back} later"
+
+
+def _starved(lab: Lab) -> Happened:
+    """As many busy processes as cores, and one more, at the highest priority allowed."""
+    burn = [sys.executable, "-c", "while True: pass"]
+    hogs = [subprocess.Popen(burn) for _ in range(1 + (os.cpu_count() or 1))]
+    try:
+        with lab.run() as run:
+            run.feed(lab.rows[: 2 * START], pace=lab.period / 4)
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+    late = sum("LATE" in record["flags"] for record in run.records)
+    return f"every sample has its record, {late} flagged LATE"
+
+
+def _disk_full(lab: Lab) -> Happened:
+    sink = lab.scratch / "full.jsonl"
+    with lab.run("--sink", str(sink), "--sink", "-", "--force") as run:
+        run.feed(lab.rows[:START])
+        run.await_records(START)
+        size = sink.stat().st_size
+        resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (size, size))
+        run.feed(lab.rows[START : START + FEW])
+        code = run.end()
+    whole = sink.read_text().endswith("}\n")
+    expect(whole, "the file ends in half a record")
+    expect(code == 1, f"exit code {code}")
+    expect(run.said("not written") > 0, "the loss is not told")
+    return "the run goes on, the loss is counted and told, no half record, exit code 1"
+
+
+def _read_only(lab: Lab) -> Happened:
+    done = subprocess.run(
+        [sys.executable, "-m", "edge_runtime", "run", str(lab.path), "--source", "-",
+         "--sink", "/proc/none.jsonl"],
+        input=",".join(lab.channels).encode() + b"\n", capture_output=True, timeout=LIMIT,
+        check=False,
+    )  # fmt: skip
+    text = done.stderr.decode()
+    expect(done.returncode == 2 and "Traceback" not in text, text[-200:])
+    return f"refused at the start: {text.strip()[:90]}"
+
+
+def _reader_hangs(lab: Lab) -> Happened:
+    """Whoever reads a FIFO stops reading."""
+    fifo = lab.scratch / "fifo"
+    fifo.unlink(missing_ok=True)
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with lab.run("--sink", str(fifo), "--sink", "-", "--force") as run:
+            run.feed(lab.rows[:1000])
+    finally:
+        os.close(reader)
+    expect(len(run.records) == 1000, f"{len(run.records)} records")
+    return "all others get every record; what was not read is counted at the end"
+
+
+def _interrupted(lab: Lab) -> Happened:
+    with lab.run() as run:
+        run.feed(lab.rows[:START])
+        run.process.send_signal(signal.SIGINT)
+        code = run.process.wait(LIMIT)
+        expect(code == 130, f"exit code {code}")
+    return "Ctrl-C: summary, exit code 130, every record written"
+
+
+FAULTS = (
+    Fault("SIGKILL", "the inference process killed", "fallback within 4 samples, back",
+          _signal(signal.SIGKILL)),
+    Fault("SIGSEGV", "the inference process crashes", "fallback within 4 samples, back",
+          _signal(signal.SIGSEGV)),
+    Fault("SIGSTOP", "the inference process hangs", "fallback within 4 samples, back",
+          _signal(signal.SIGSTOP)),
+    Fault("crash loop", "killed four times", "three restarts, then the fallback stays",
+          _crash_loop),
+    Fault("out of memory", "no more memory for the inference process", "no record is missing",
+          _limited(resource.RLIMIT_AS, 1 << 20, "no allocation succeeds")),
+    Fault("out of descriptors", "none left to start a process with", "fallback, then back",
+          _no_descriptors),
+    Fault("CPU starved", "more busy processes than cores", "no record is missing", _starved),
+    Fault("supervisor killed", "SIGKILL", "no process is left", _supervisor_killed),
+    Fault("supervisor stopped", "SIGSTOP, then SIGCONT", "no record is missing",
+          _stopped_supervisor),
+    Fault("stop asked for", "SIGTERM", "exit code 0, every record written", _terminated),
+    Fault("Ctrl-C", "SIGINT", "exit code 130, every record written", _interrupted),
+    Fault("disk full", "no byte more for the sink", "the run goes on, counted, no half record",
+          _disk_full),
+    Fault("disk read-only", "a sink that cannot be made", "one line, exit code 2", _read_only),
+    Fault("slow sink", "nobody reads a FIFO", "the other sinks get every record",
+          _reader_hangs),
+)  # fmt: skip

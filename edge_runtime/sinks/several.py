@@ -1,0 +1,28 @@
+"""One run, several sinks."""
+
+from collections.abc import Sequence
+
+from edge_runtime.record import Record
+from edge_runtime.sinks.sink import Sink
+
+
+class Several:
+    """Gives every record to each of the sinks; the first whose reader leaves ends the run."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks = tuple(sinks)
+
+    @property
+    def dropped(self) -> int:
+        """Records that were not written, over all sinks."""
+        return sum(sink.dropped for sink in self._sinks)
+
+    def write(self, record: Record) -> None:
+        """Write the record to each."""
+        for sink in self._sinks:
+            sink.write(record)
+
+    def close(self) -> None:
+        """Close each."""
+        for sink in self._sinks:
+            sink.close()

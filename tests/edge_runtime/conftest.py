@@ -1,0 +1,12 @@
+"""The made accelerator for all tests of the device's room."""
+
+from pathlib import Path
+
+import made_delegate
+import pytest
+
+
+@pytest.fixture(scope="session")
+def delegate_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real delegate library (see `made_delegate.c`)."""
+    return made_delegate.build(tmp_path_factory.mktemp("delegate"))
