@@ -37,7 +37,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 .PHONY: help demo train convert audit validate run test test-wide test-arm test-service test-vm \
         fuzz lint wheel benchmark \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
-        benchmark-tiers benchmark-calibration faults clean environment
+        benchmark-tiers benchmark-calibration benchmark-verdicts faults soak clean environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -122,8 +122,14 @@ benchmark-tiers: $(READY) ## minutes: how long may a gate stay shut?
 benchmark-calibration: $(READY) ## two minutes: does a threshold keep its promise?
 	$(PY) -m benchmarks.calibration --out docs $(ARGS)
 
+benchmark-verdicts: $(READY) $(WATCH)/README.txt ## six minutes: does int8 pass on other machines too?
+	$(PY) -m benchmarks.verdicts $(ARGS)
+
 faults: $(READY) $(DEMO_BUNDLE)/manifest.json ## twenty minutes: break everything, and write docs/reliability.md
 	$(PY) -m benchmarks.faults $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)
+
+soak: $(READY) $(DEMO_BUNDLE)/manifest.json ## ten minutes (ARGS='--minutes 600' for more): does anything grow?
+	$(PY) -m benchmarks.soak $(DEMO_BUNDLE) $(ARGS)
 
 clean: ## remove what make made, but neither .venv nor data nor your runs
 	rm -rf demo dist build runs/watch .mypy_cache .ruff_cache .hypothesis *.egg-info

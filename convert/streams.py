@@ -21,11 +21,15 @@ FAULT_SIZES = (2.0, 24.0)
 
 @dataclass(frozen=True)
 class FaultyRecording:
-    """Raw rows [n, channels] with injected faults, and for each row whether one is visible."""
+    """Raw rows [n, channels] with injected faults, and for each row whether one is visible.
+
+    seams: rows at which another recording begins.
+    """
 
     rows: Float32
     faulty: npt.NDArray[np.bool_]
     events: tuple[FaultEvent, ...]
+    seams: tuple[int, ...] = ()
 
 
 def clean_test_rows(run: Run) -> list[Float32]:
@@ -68,7 +72,7 @@ def faulty_twin(
     raw[(mask * injection.mask) == 0] = np.nan
     visible = np.abs(injection.values - value) >= 2 * innovation_scale
     faulty = ((injection.labels > 0) & (visible | (injection.mask == 0))).any(axis=1)
-    return FaultyRecording(raw, faulty, injection.events)
+    return FaultyRecording(raw, faulty, injection.events, seams_of(recordings, len(raw)))
 
 
 def repeated(recordings: Sequence[Float32], length: int) -> Float32:
@@ -78,3 +82,9 @@ def repeated(recordings: Sequence[Float32], length: int) -> Float32:
     """
     joined = np.concatenate(recordings)
     return np.concatenate([joined] * -(-length // len(joined)))[:length]
+
+
+def seams_of(recordings: Sequence[Float32], length: int) -> tuple[int, ...]:
+    """Where in `repeated` of the same arguments another recording begins, but for the first."""
+    lengths = list(map(len, recordings)) * -(-length // sum(map(len, recordings)))
+    return tuple(int(start) for start in np.cumsum(lengths) if start < length)

@@ -28,7 +28,7 @@ from convert.checks.step import one_step_checks
 from convert.detection import Detection, by_kind, detect
 from convert.material import Material
 from convert.pair import Pair, roll_pair
-from convert.rollout import roll
+from convert.rollout import roll, stretch
 from convert.streams import FaultyRecording, repeated
 from edge_runtime.detector.step import Model
 
@@ -94,7 +94,7 @@ def validate(
     if quantised.manifest.linear:
         return linear_verdict(quantised, material, steps)
     clean = tuple(roll_pair(quantised, reference, rows) for rows in material.clean)
-    faulty = roll_pair(quantised, reference, material.faulty.rows)
+    faulty = roll_pair(quantised, reference, material.faulty.rows, material.faulty.seams)
     content = repeated(material.clean, min(steps // 2, sum(map(len, material.clean))))
     apart = _free_rollout(quantised, reference, content, steps)
     evidence = Evidence(clean, faulty, material.faulty, apart)
@@ -128,8 +128,10 @@ def _clean_verdict(
 ) -> Verdict:
     """Single steps, the free rollout that repeats `content` rows, and clean recordings."""
     clean, faulty = evidence.clean, evidence.faulty
+    # Training knows no seams either.
+    first = next(iter(evidence.stream.seams), len(evidence.stream.rows))
     checks = [
-        *export_checks(trained, reference, faulty.reference),
+        *export_checks(trained, reference, stretch(faulty.reference, 0, first)),
         *one_step_checks(quantised, reference, clean[0].quantised, faulty.quantised),
     ]
     bursts = []

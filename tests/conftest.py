@@ -1,6 +1,7 @@
-"""Real artefacts for all tests: small run folders and their bundles, made once a session."""
+"""Real artefacts for all tests: small run folders, a conversion, bundles, made once a session."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import tiny_model
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from convert.convert_run import Conversion
     from train.run_folder import Run
 
 
@@ -31,6 +33,24 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> "Run":
 def tiny_bundle(tiny_run: "Run", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished bundle of `tiny_run`. Treat it as read-only; to harm one take `bundle_copy`."""
     return tiny_model.write_bundle(tiny_run.path, tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.fixture(scope="session")
+def good_run(tiny_run: "Run", tmp_path_factory: pytest.TempPathFactory) -> "Run":
+    """The small run with a seed whose faults stay clear of its threshold. Treat it as read-only."""
+    from train.run_folder import read_run, save_config
+
+    path = Path(shutil.copytree(tiny_run.path, tmp_path_factory.mktemp("good") / "run"))
+    save_config(path, replace(tiny_run.config, seed=2))
+    return read_run(path)
+
+
+@pytest.fixture(scope="session")
+def conversion(good_run: "Run") -> "Conversion":
+    """The small run, converted and judged in full length. Treat it as read-only."""
+    from convert.convert_run import convert_run
+
+    return convert_run(good_run, 1, 1.0, lambda sentence: None)
 
 
 @pytest.fixture

@@ -74,21 +74,13 @@ def fit_model(
     detector; the smallest that is not clearly worse ships.
     """
     linear = replace(sizes, gru_layers=0, gate_layers=0)
-    ungated = replace(sizes, gate_layers=0)
     if model == "linear":
         return Fitted(linear, _linear(material, linear, say), {})
-    network = ungated if model == "gru" else sizes
+    network = replace(sizes, gate_layers=0) if model == "gru" else sizes
     weights = _train_network(network, material, budget, out, say, report)
     if model != "auto":
         return Fitted(network, weights, {})
-    candidates = [
-        Candidate("linear", linear, fit_plain(material.train, sizes.order, sizes.highway)),
-        Candidate("gru", ungated, weights),
-        Candidate("gated", sizes, weights),
-    ]
-    held_out = joined(material.validate, material.calibrate)
-    precisions = judge(candidates, held_out, material.exogenous, budget.seed)
-    chosen = choose(candidates, precisions)
+    chosen, precisions = weighed(weights, sizes, material, budget.seed)
     found = ", ".join(f"{name} {value:.3f}" for name, value in precisions.items())
     say(
         f"average precision on faults injected into held-out rows: {found}; {chosen.name} is "
@@ -97,6 +89,21 @@ def fit_model(
     if chosen.sizes.linear:
         return Fitted(linear, _linear(material, linear, say), precisions)
     return Fitted(chosen.sizes, without_unused(weights, chosen.sizes), precisions)
+
+
+def weighed(
+    weights: Mapping[str, Float32], sizes: CellConfig, material: Material, seed: int
+) -> tuple[Candidate, dict[str, float]]:
+    """What `auto` takes once the gated network of `sizes` has `weights`, and every precision."""
+    linear = replace(sizes, gru_layers=0, gate_layers=0)
+    candidates = [
+        Candidate("linear", linear, fit_plain(material.train, sizes.order, sizes.highway)),
+        Candidate("gru", replace(sizes, gate_layers=0), weights),
+        Candidate("gated", sizes, weights),
+    ]
+    held_out = joined(material.validate, material.calibrate)
+    precisions = judge(candidates, held_out, material.exogenous, seed)
+    return choose(candidates, precisions), precisions
 
 
 def joined(*parts: Rows) -> Rows:

@@ -18,9 +18,10 @@ from edge_runtime.bundle.archive import read_arrays
 from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
 from edge_runtime.bundle.graph_rules import GATE_INPUTS, GRU_INPUTS, graph_faults
 from edge_runtime.bundle.json_text import parse_json
-from edge_runtime.bundle.manifest import Forecast, Manifest, from_dict, shown
+from edge_runtime.bundle.manifest import Forecast, Manifest, from_dict
 from edge_runtime.bundle.signature import SIGNATURE, SIGNATURE_BYTES, check_signature
 from edge_runtime.errors import GruardError
+from edge_runtime.plain import shown
 from edge_runtime.record import Float32
 
 MEMBERS = ("model.tflite", "golden.npz", "calibration.npz", "report.html", "report.json")
@@ -62,12 +63,19 @@ class Bundle:
             return linear_hash(self.manifest.forecast)[:12]
         return self.manifest.members["model.tflite"][:12]
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all its files, the signature too where there is one."""
+        signature = (SIGNATURE,) if (self.path / SIGNATURE).exists() else ()
+        members = LINEAR_MEMBERS if self.manifest.linear else MEMBERS
+        return ("manifest.json", CHECKSUM, *signature, *members)
+
     def arrays(self, member: str) -> dict[str, Float32]:
         """Arrays of the .npz `member`, read without pickle.
 
         Raises GruardError when the member is not a plain archive of arrays.
         """
-        data = _read_member(self.path, member)
+        data = read_member(self.path, member)
         _check_hash(self.path, member, data, self.manifest)
         try:
             return read_arrays(data, UNPACKED_LIMITS[member])
@@ -94,7 +102,7 @@ def read_bundle(
     manifest, digest = _read_manifest(path, trusted_keys)
     model = b""
     for member in LINEAR_MEMBERS if manifest.linear else MEMBERS:
-        data = _read_member(path, member)
+        data = read_member(path, member)
         _check_hash(path, member, data, manifest)
         if member == "model.tflite":
             model = data
@@ -129,11 +137,11 @@ def linear_hash(forecast: Forecast) -> str:
 def _read_manifest(path: Path, trusted_keys: Sequence[Path]) -> tuple[Manifest, str]:
     """The manifest and its SHA-256."""
     file = path / "manifest.json"
-    text = _read_member(path, "manifest.json")
+    text = read_member(path, "manifest.json")
     if trusted_keys:
         check_signature(text, _read_signature(path), trusted_keys, path)
     digest = hashlib.sha256(text).hexdigest()
-    if _read_member(path, CHECKSUM) != checksum(digest):
+    if read_member(path, CHECKSUM) != checksum(digest):
         raise GruardError(
             f"{file}: does not match {CHECKSUM} (found {digest[:12]}…): truncated or edited; "
             "copy the bundle again"
@@ -151,14 +159,17 @@ def _read_signature(path: Path) -> bytes:
             f"{path}: is not signed, and only signed bundles are trusted here; sign it on the "
             "workstation with python -m convert sign"
         )
-    signature = _read_member(path, SIGNATURE)
+    signature = read_member(path, SIGNATURE)
     if len(signature) != SIGNATURE_BYTES:
         raise GruardError(f"{path / SIGNATURE}: has not {SIGNATURE_BYTES} bytes; copy it again")
     return signature
 
 
-def _read_member(path: Path, member: str) -> bytes:
-    """Bytes of a regular file below the size limit; never follows a link."""
+def read_member(path: Path, member: str) -> bytes:
+    """Bytes of one file of the bundle at `path`, unchecked; never follows a link.
+
+    Raises GruardError when it is no regular file below its size limit.
+    """
     file = path / member
     limit = SIZE_LIMITS[member]
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_runtime.commands.options import kernel_option, trusted_key_option
+from edge_runtime.commands.options import kernel_option, store_option, trusted_key_option
 from edge_runtime.commands.progress import with_progress
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     help="Wished number of false alarms.  [default: as the bundle was converted for]",
 )
 @kernel_option
+@store_option
 @trusted_key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the threshold as one JSON object.")
 def calibrate(
@@ -33,10 +34,13 @@ def calibrate(
     data: Path | None,
     wish: float | None,
     kernel: Kernel | None,
+    store: Path,
     trusted_keys: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Set the alarm threshold of BUNDLE anew, on this machine.
+
+    BUNDLE is a folder, or NAME-VERSION or a digest of one in the store (see gruard list).
 
     With --data from a recording of the healthy machine, the longer the better: hours set a
     threshold, days assure it. Without, from the clean samples in the bundle, for a kernel that the
@@ -60,7 +64,10 @@ def calibrate(
     from edge_runtime.detector.thresholds import store_threshold
     from edge_runtime.errors import GruardError
     from edge_runtime.supervision.trial import load_safely
+    from edge_runtime.updates.store import Store
 
+    if not bundle.exists() and Store(store).slots.has_any():
+        bundle = Store(store).slots.find(str(bundle)).path
     loaded = read_bundle(bundle, allow_failed=True, trusted_keys=trusted_keys)
     detector = load_safely(loaded, kernel, calibrated=False)
     detector.self_test()

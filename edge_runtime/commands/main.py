@@ -6,10 +6,15 @@ import click
 
 from edge_runtime import __version__
 from edge_runtime.commands.calibrate import calibrate
+from edge_runtime.commands.choose import rollback, use
 from edge_runtime.commands.inspect import inspect, selftest
+from edge_runtime.commands.install import install
+from edge_runtime.commands.journal import journal
+from edge_runtime.commands.listing import list_bundles
 from edge_runtime.commands.replay import replay
 from edge_runtime.commands.run import INTERRUPTED, run
 from edge_runtime.commands.service import service
+from edge_runtime.commands.status import status, top
 from edge_runtime.errors import GruardError
 
 
@@ -25,7 +30,11 @@ def gruard() -> None:
     """
 
 
-for command in (run, replay, inspect, selftest, calibrate, service):
+COMMANDS = (
+    run, status, top, replay, journal, inspect, selftest, calibrate,
+    install, list_bundles, use, rollback, service,
+)  # fmt: skip
+for command in COMMANDS:
     gruard.add_command(command)
 
 

@@ -166,10 +166,13 @@ def _split(command: str | None) -> tuple[str, ...]:
 def _order(words: tuple[str, ...], root: Path) -> Order:
     """What `gruard run` itself makes of the words; its usage errors are ours."""
     from edge_runtime.commands.run import run
+    from edge_runtime.errors import GruardError
     from edge_runtime.service.order import Order
 
     context = run.make_context("gruard run", list(words))
     told = context.params
+    if told["bundle"] is None:
+        raise GruardError("a service needs a BUNDLE; a store is not kept by one yet")
     if context.get_parameter_source("trusted_keys") is ParameterSource.ENVIRONMENT:
         # A service does not inherit this environment, and must insist on the keys all the same.
         keys = (("--trusted-key", str(key)) for key in told["trusted_keys"])
@@ -185,9 +188,17 @@ def _order(words: tuple[str, ...], root: Path) -> Order:
         kernel=told["kernel"],
         delegate=told["delegate"],
         compiled=told["delegate_model"],
-        keeps_itself=told["watchdog"] is not None or told["state"] is not None,
+        journal=told["journal"],
+        networked=told["metrics"] is not None or _networked((told["source"], *told["sinks"])),
+        keeps_itself=any(told[name] is not None for name in ("watchdog", "state", "status_file")),
         root=root,
     )
+
+
+def _networked(targets: tuple[str, ...]) -> bool:
+    from edge_runtime.sinks.open_sink import NETWORKS
+
+    return any(target.partition("://")[0] in NETWORKS for target in targets)
 
 
 def _install(made: Service, root: Path, force: bool, start: bool) -> None:

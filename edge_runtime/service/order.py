@@ -29,8 +29,8 @@ class Order:
     """What `gruard run` would be told, as far as a service cares.
 
     words: all of it, as typed. overwrite: --force. delegate, compiled: an accelerator's library and
-    model. keeps_itself: --watchdog or --state is among it. root: the folder that is the device's /
-    (an image), or /.
+    model. networked: something of it needs the network. keeps_itself: --watchdog, --state or
+    --status is among it. root: the folder that is the device's / (an image), or /.
     """
 
     words: tuple[str, ...]
@@ -43,6 +43,8 @@ class Order:
     kernel: str | None
     delegate: str | None
     compiled: Path | None
+    journal: Path | None
+    networked: bool
     keeps_itself: bool
     root: Path = Path("/")
 
@@ -81,7 +83,8 @@ def check_streams(order: Order, name: str, reader: Sequence[str]) -> None:
     """Raise GruardError unless source and sinks suit a service called `name`."""
     if order.keeps_itself:
         raise GruardError(
-            "--watchdog, --state: systemd watches a service and keeps its state; leave them away"
+            "--watchdog, --state, --status: systemd watches a service and keeps its folders; leave "
+            "them away"
         )
     if order.source == "-" and not reader:
         raise GruardError(
@@ -91,18 +94,24 @@ def check_streams(order: Order, name: str, reader: Sequence[str]) -> None:
         raise GruardError("--reader is for gruard run --source -")
     if reader:
         _require_absolute(reader[0])
+    if order.journal is not None:
+        _require_own(str(order.journal), name)
     for path in _plain_files(order.sinks):
-        _require_absolute(path)
-        if not path.startswith(f"{STATE}/{name}/") or ".." in Path(path).parts:
-            raise GruardError(
-                f"{path}: this service may write below {STATE}/{name} only; put the sink there, or "
-                "leave --sink away and read the records from the journal"
-            )
+        _require_own(path, name)
         if not order.overwrite:
             raise GruardError(
-                f"{path}: a restart would find it there and refuse it; leave --sink away and read "
-                "the records from the journal, or pass --force to start it afresh every time"
+                f"{path}: a restart would find it there and refuse it; keep the records with "
+                f"--journal {STATE}/{name}/journal or in systemd's journal (no --sink), or pass "
+                "--force to start it afresh every time"
             )
+
+
+def check_network(order: Order, allowed: bool) -> None:
+    """Raise GruardError unless what needs the network was given it."""
+    if order.networked and not allowed:
+        raise GruardError(
+            "mqtt:// and --metrics need the network: gruard service install --network"
+        )
 
 
 def is_endless(order: Order) -> bool:
@@ -164,6 +173,15 @@ def _plain_files(targets: Iterable[str]) -> list[str]:
 def _require_absolute(path: str) -> None:
     if not path.startswith("/"):
         raise GruardError(f"{path}: a service starts in no folder of yours; give the whole path")
+
+
+def _require_own(path: str, name: str) -> None:
+    _require_absolute(path)
+    if not path.startswith(f"{STATE}/{name}/") or ".." in Path(path).parts:
+        raise GruardError(
+            f"{path}: this service may write below {STATE}/{name} only; put it there, or leave it "
+            "away and read the records from systemd's journal"
+        )
 
 
 def _require_readable(order: Order, path: Path) -> None:

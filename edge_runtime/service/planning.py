@@ -9,6 +9,7 @@ from edge_runtime.detector.kernels import KERNEL_ID
 from edge_runtime.errors import GruardError
 from edge_runtime.service.order import (
     Order,
+    check_network,
     check_paths,
     check_python,
     check_streams,
@@ -36,6 +37,7 @@ def planned(asked: Service, order: Order) -> Service:
     )
     name = checked_name(asked.name or bundle.manifest.name.lower())
     check_streams(order, name, asked.reader)
+    check_network(order, asked.network)
     made = replace(
         asked,
         name=name,

@@ -137,7 +137,8 @@ def _identity(service: Service) -> Iterator[str]:
     yield "NoNewPrivileges=yes"
     yield "CapabilityBoundingSet="
     yield "AmbientCapabilities="
-    yield "UMask=0077"
+    yield "# Its status is for everybody; its state folder is closed by its own mode."
+    yield "UMask=0022"
     yield "KeyringMode=private"
 
 

@@ -59,7 +59,9 @@ def open_json_lines(target: str, force: bool = False) -> JsonLines:
     """
     if target == "-":
         return JsonLines(_STDOUT, reader_may_leave=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if force else os.O_EXCL)
+    # O_APPEND: a file that logrotate cut short goes on at its new end, without a hole.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    flags |= os.O_TRUNC if force else os.O_EXCL
     try:
         return JsonLines(os.open(target, flags, 0o666))
     except FileExistsError:

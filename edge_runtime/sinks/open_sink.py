@@ -1,34 +1,134 @@
 """From what a user writes after --sink to a sink; each kind is imported when it is used."""
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
 
+import re
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_runtime.errors import GruardError
 from edge_runtime.sinks.queued import Queued
 from edge_runtime.sinks.several import Several
 from edge_runtime.sinks.sink import Sink
 
+if TYPE_CHECKING:
+    from edge_runtime.sinks.message import Wanted
+    from edge_runtime.sinks.posting import Carrier
+
+NETWORKS = ("mqtt", "mqtts")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_PATIENCE = 5.0
+"""Seconds that a recording waits for a receiver; what is live waits for nobody."""
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class JournalPlace:
+    """Where a journal is, and how many bytes it may have on the disk."""
+
+    folder: Path
+    capacity: int
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A receiver behind a network, and which messages it is sent."""
+
+    name: str
+    carrier: Carrier
+    wanted: Wanted
+
 
 def open_sinks(
-    targets: Sequence[str], force: bool, log: Callable[[str], None] | None = None
+    targets: Sequence[str], force: bool, log: Log, live: bool, journal: JournalPlace | None = None
 ) -> Sink:
-    """The sinks that `targets` name, as one; each is a file, or - for stdout.
+    """The sinks that `targets` name, as one: files, - for stdout, or mqtt:// addresses.
 
-    log: where to tell of a sink that does not keep up, which then loses records; None lets the run
-    wait for its sinks instead.
+    log: where to tell of a receiver that is away or does not keep up.
+    live: records come in their own time, so that no sink may hold them up; it loses some then.
+    journal: where records for a network wait, and all others are kept too.
     Raises GruardError when one cannot be opened; then none stays open.
     """
+    addresses = [target for target in targets if _is_address(target)]
+    networks = [_open_network(address, log) for address in addresses]
+    if len({network.name for network in networks}) < len(networks):
+        raise GruardError("one --sink address is given twice; leave one out")
+    run, patience = secrets.token_hex(6), 0.0 if live else _PATIENCE
     opened: list[Sink] = []
-    try:
+    with ExitStack() as undo:
+        if journal is not None:
+            opened.append(_with_journal(run, networks, journal, log, patience))
+            undo.callback(opened[-1].close)
+        else:
+            for network in networks:
+                opened.append(_without_journal(run, network, log, patience))
+                undo.callback(opened[-1].close)
         for target in targets:
-            sink = _open_sink(target, force)
-            opened.append(Queued(sink, log) if log else sink)
-    except BaseException:
-        for sink in opened:
-            sink.close()
-        raise
+            if target not in addresses:
+                opened.append(_open_lines(target, force, log, live))
+                undo.callback(opened[-1].close)
+        undo.pop_all()
     return opened[0] if len(opened) == 1 else Several(opened)
 
 
-def _open_sink(target: str, force: bool) -> Sink:
+def _is_address(target: str) -> bool:
+    """Whether `target` is an address, not a file or stdout. Raises GruardError for others."""
+    match = _SCHEME.match(target)
+    if match and match[1] not in NETWORKS:
+        raise GruardError(
+            f"no sink is called {match[1]}://; there are FILE, - (stdout), "
+            "mqtt://HOST/TOPIC and mqtts://HOST/TOPIC"
+        )
+    return match is not None
+
+
+def _open_lines(target: str, force: bool, log: Log, live: bool) -> Sink:
     from edge_runtime.sinks.json_lines import open_json_lines
 
-    return open_json_lines(target, force)
+    sink = open_json_lines(target, force)
+    return Queued(sink, log) if live else sink
+
+
+def _open_network(target: str, log: Log) -> _Network:
+    from edge_runtime.mqtt_address import parse_mqtt_address
+    from edge_runtime.sinks.message import Changes, everything
+    from edge_runtime.sinks.mqtt import Mqtt
+
+    address = parse_mqtt_address(target, known=("what",))
+    what = address.parameters.get("what", "alarms")
+    if what not in ("alarms", "all"):
+        raise GruardError(f"{address.name}: what={what} is neither alarms nor all")
+    wanted = everything if what == "all" else Changes()
+    return _Network(address.name, Mqtt(address, log), wanted)
+
+
+def _without_journal(run: str, network: _Network, log: Log, patience: float) -> Sink:
+    from edge_runtime.journal.backlog import Backlog
+    from edge_runtime.journal.reader import Reader
+    from edge_runtime.sinks.outbox import Outbox
+    from edge_runtime.sinks.posting import Posting
+
+    backlog = Backlog(patience=patience)
+    posting = Posting(network.name, Reader(backlog, backlog.newest), network.carrier, log)
+    return Outbox(run, network.wanted, backlog, posting)
+
+
+def _with_journal(
+    run: str, networks: Sequence[_Network], place: JournalPlace, log: Log, patience: float
+) -> Sink:
+    from edge_runtime.journal.journal import open_journal
+    from edge_runtime.sinks.outbox import JournalSink
+    from edge_runtime.sinks.posting import Posting
+
+    journal = open_journal(place.folder, place.capacity, log, time.monotonic, patience)
+    postings = []
+    for network in networks:
+        reader, cursor = journal.reader(network.name)
+        postings.append(Posting(network.name, reader, network.carrier, log, cursor, network.wanted))
+    return JournalSink(run, journal, postings)

@@ -11,7 +11,7 @@ from edge_runtime.record import Flag, Record, alarm_words, flag_names
 from edge_runtime.supervision.start_marker import StartedAfter
 
 _RECENT = 1024  # latencies kept for the median: enough to be steady, and a run may last years
-_TIERS = {1: "gate", 2: "recurrent unit alone", 3: "fallback"}
+TIERS = {1: "gate", 2: "recurrent unit alone", 3: "fallback"}
 _PROGRESS_EVERY = 1.0  # seconds
 
 
@@ -20,12 +20,13 @@ class Summary:
     """Counts of one run. Latencies are seconds from a sample's arrival to its record's end.
 
     kinds: alarms by the kind of fault that was named last, without those that had none.
-    timing: what was wrong with the times of readings.
+    transitions: changes of tier, as `1→2`. timing: what was wrong with the times of readings.
     started_after: what the run before this one came to, None where nobody keeps that.
     """
 
     records: int = 0
     tiers: Counter[int] = field(default_factory=Counter)
+    transitions: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
     alarms: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
@@ -44,6 +45,8 @@ class Summary:
         """Count one record."""
         self.records += 1
         self.tiers[record.tier] += 1
+        if self.last and self.last.tier != record.tier:
+            self.transitions[f"{self.last.tier}→{record.tier}"] += 1
         self.flags.update(flag_names(record.flags))
         if record.alarm and not (self.last and self.last.alarm):
             self.alarms += 1
@@ -68,19 +71,21 @@ class Summary:
 
     def to_json(self) -> str:
         """The whole summary as one JSON object; latencies in milliseconds, null without records."""
-        return json.dumps(self._fields())
+        return json.dumps(self.fields())
 
     def to_text(self) -> str:
         """The whole summary for people."""
-        tiers = (f"{_TIERS[tier]} {count}" for tier, count in sorted(self.tiers.items()))
+        tiers = (f"{TIERS[tier]} {count}" for tier, count in sorted(self.tiers.items()))
+        changes = (f"{change} {count}" for change, count in sorted(self.transitions.items()))
         flags = (f"{name} {count}" for name, count in self.flags.most_common())
         kinds = (f"{kind} {count}" for kind, count in self._named().items())
-        median, slowest = self._fields()["latency_median_ms"], self.slowest * 1e3
+        median, slowest = self.fields()["latency_median_ms"], self.slowest * 1e3
         latency = "-" if median is None else f"median {median:.2f} ms, slowest {slowest:.2f} ms"
         before = {"last run": self.started_after.value} if self.started_after else {}
         lines = before | {
             "records": str(self.records),
             "by tier": ", ".join(tiers) or "-",
+            "changes": ", ".join(changes) or "-",
             "flags": ", ".join(flags) or "-",
             "alarms": str(self.alarms),
             "kinds": ", ".join(kinds) or "-",
@@ -95,11 +100,13 @@ class Summary:
     def _named(self) -> dict[str, int]:
         return {kind: count for kind, count in self.kinds.most_common() if count > 0}
 
-    def _fields(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
+        """The whole summary in plain JSON types."""
         median = statistics.median(self._latencies) * 1e3 if self._latencies else None
         return {
             "records": self.records,
-            "tiers": {str(tier): self.tiers[tier] for tier in _TIERS},
+            "tiers": {str(tier): self.tiers[tier] for tier in TIERS},
+            "transitions": dict(self.transitions),
             "flags": dict(self.flags),
             "alarms": self.alarms,
             "kinds": self._named(),

@@ -7,7 +7,6 @@ gone or on probation, the fallback's record is written instead, and says so.
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from edge_runtime.sinks.sink import Sink, SinkClosedError
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.sample_clock import SampleClock
 from edge_runtime.sources.source import Reading, Source
+from edge_runtime.supervision.exchange import Exchange, NoExchange, ShadowDetector
 from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.listener import Listener
 from edge_runtime.supervision.policy import Phase
@@ -25,13 +25,6 @@ from edge_runtime.supervision.worker_process import WorkerProcess
 
 LONGEST_GAP = 1000
 """Gap records written for one gap of the source; a longer one is told in the log."""
-
-
-class ShadowDetector(Protocol):
-    """The part of the fallback that the supervisor needs: cheap, and never failing."""
-
-    def step(self, sample: Sample) -> Record:
-        """The tier 3 record of one sample."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +44,30 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class RunState:
+    """Where a run is after a record. kernel: the arithmetic of the model, empty before its HELLO.
+
+    The summary is the run's own and goes on changing.
+    """
+
+    summary: Summary
+    phase: Phase
+    kernel: str
+
+
+Observe = Callable[[Record, Callable[[], RunState]], None]
+"""Sees every record once it is out, and may ask for the state. Must neither wait nor raise."""
+
+
+@dataclass(frozen=True)
 class Surroundings:
-    """The outside world of a run: monotonic clock, sleep, terminal, and who hears how it goes."""
+    """The outside world of a run: clock, sleep, terminal, who hears of it, who sees records."""
 
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     console: Console
     listener: Listener
+    observe: Observe = lambda record, state: None
 
 
 def answer_deadline(period: float | None) -> float:
@@ -82,13 +92,17 @@ class Supervisor:
         injections: Injections,
         settings: Settings,
         surroundings: Surroundings,
+        exchange: Exchange | None = None,
     ) -> None:
         self.summary = Summary()
         self._source, self._complaints, self._sink = source, complaints, sink
         self._fallback, self._injections = fallback, injections
         self._settings, self._world = settings, surroundings
         self._log = surroundings.console.log
-        self._model = WorkerCare(worker, settings.deadline, surroundings.clock, self._log)
+        self._exchange = exchange or NoExchange()
+        self._model = WorkerCare(
+            worker, settings.deadline, surroundings.clock, self._log, self._exchange.may_start
+        )
         self._timing = self._fresh_timing()
         self._index = 0
         self._irregular = False  # whether the next record has to tell of the source's times
@@ -114,6 +128,7 @@ class Supervisor:
             pass  # nobody is left to read; that is how `| head` says thank you
         finally:
             self._world.listener.stopping()
+            self._exchange.stop()
             self._model.stop()
             self._source.close()
             self._sink.close()
@@ -180,10 +195,20 @@ class Supervisor:
             record, self._irregular = _flagged(record, Flag.TIMING), False
         self._sink.write(record)
         self.summary.add(record, self._world.clock() - arrived)
+        self._world.observe(record, self._state)
         self._index, self._time = sample.index + 1, sample.time
         self._world.listener.beat(sample.index, self.summary.status)
         self._world.console.progress(self.summary.status)
         self._model.recover()  # after the record is out: ending a process can take a second
+        self._make_way(record)
+
+    def _make_way(self, record: Record) -> None:
+        """Let another model answer from the next sample on, if there is one."""
+        other = self._exchange.after(record, self._model)
+        if other is not None:
+            self.summary.restarts += self._model.restarts
+            self._model.stop()
+            self._model, self._fallback = other.model, other.fallback
 
     def _choose(self, sample: Sample, shadow: Record) -> Record:
         serving = self._model.phase is Phase.SERVING
@@ -217,8 +242,12 @@ class Supervisor:
             reached = "" if self._model.inject(kind) else " in vain: no model is running"
             self._log(f"sample {index}: injected {kind}{reached}")
 
+    def _state(self) -> RunState:
+        self._count_losses()
+        return RunState(self.summary, self._model.phase, self._model.kernel)
+
     def _count_losses(self) -> None:
-        self.summary.restarts = self._model.restarts
+        self.summary.restarts += self._model.restarts
         self.summary.dropped = self._sink.dropped
         self.summary.bad_cells = self._complaints.cells
         self.summary.bad_rows = self._complaints.rows

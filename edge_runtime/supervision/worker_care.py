@@ -17,7 +17,10 @@ class WorkerCare:
     """A worker that comes back by itself, as often as the policy allows.
 
     deadline: seconds for one answer; clock: monotonic seconds; log: takes one line per event.
-    late: whether the last `ask` ran into the deadline.
+    may_start: asked before every start of a process; while it says no, none is started.
+    late: whether the last `ask` ran into the deadline. kernel: what the model ran on last.
+    failure: what became of the last process that broke, None while none did.
+    understudy: who answers without this model, for the log.
     A process with a second command has an accelerator, which its first failure puts out of use for
     good: from then on the CPU runs the model, with flagged records.
     No method raises for a broken worker. `ask` only remembers that it broke; `recover` acts.
@@ -29,12 +32,16 @@ class WorkerCare:
         deadline: float,
         clock: Callable[[], float],
         log: Callable[[str], None],
+        may_start: Callable[[], bool] = lambda: True,
     ) -> None:
-        self.late = False
+        self.late, self.kernel = False, ""
+        self.failure: str | None = None
+        self.understudy = "the fallback"
         self._process = process
         self._deadline = deadline
         self._clock = clock
         self._log = log
+        self._may_start = may_start
         self._policy = WorkerPolicy()
         self._trouble: str | None = None
         self._on_cpu = False  # in place of an accelerator
@@ -127,6 +134,8 @@ class WorkerCare:
             self._fail(_TOO_SLOW)
 
     def _start(self) -> None:
+        if not self._may_start():
+            return
         self._policy.started(self._clock())
         try:
             self._process.start()
@@ -142,12 +151,14 @@ class WorkerCare:
             self._fail(str(gone))
             return
         if hello is not None:
+            self.kernel = hello.kernel
             self._policy.ready(fresh)
             if not fresh:
                 self.reset()  # so that its records are flagged until its state has settled
             self._log(f"model loaded in {hello.load_seconds:.1f} s on {hello.kernel}")
 
     def _fail(self, reason: str) -> None:
+        self.failure = reason
         self._process.kill()
         self._policy.failed(self._clock())
         if self._process.fall_back():
@@ -155,9 +166,9 @@ class WorkerCare:
             reason = explained(reason)
             then = "from here on the CPU runs the model, without the accelerator"
         elif self.phase is Phase.GIVEN_UP:
-            then = f"restarted {len(BACK_OFF)} times already: the fallback stays"
+            then = f"restarted {len(BACK_OFF)} times already: {self.understudy} stays"
         else:
-            then = "the fallback answers until it is back"
+            then = f"{self.understudy} answers until it is back"
         self._log(f"the inference process {reason}; {then}")
 
 

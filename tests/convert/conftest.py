@@ -1,7 +1,7 @@
-"""One real conversion for all tests of this folder, and the short streams it is judged on."""
+"""The bundle of the real conversion, and the short streams that it is judged on."""
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,24 +14,6 @@ if TYPE_CHECKING:
     from convert.streams import FaultyRecording
     from edge_runtime.detector.step import Model
     from train.run_folder import Run
-
-
-@pytest.fixture(scope="session")
-def good_run(tiny_run: "Run", tmp_path_factory: pytest.TempPathFactory) -> "Run":
-    """The small run with a seed whose faults stay clear of its threshold. Treat it as read-only."""
-    from train.run_folder import read_run, save_config
-
-    path = Path(shutil.copytree(tiny_run.path, tmp_path_factory.mktemp("good") / "run"))
-    save_config(path, replace(tiny_run.config, seed=2))
-    return read_run(path)
-
-
-@pytest.fixture(scope="session")
-def conversion(good_run: "Run") -> "Conversion":
-    """The small run, converted and judged in full length. Treat it as read-only."""
-    from convert.convert_run import convert_run
-
-    return convert_run(good_run, 1, 1.0, lambda sentence: None)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convert.pair import roll_pair
 from convert.rollout import Rollout, joined, remeasured, rescored, roll, roll_all, stretch
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.detector import Detector
@@ -174,3 +175,14 @@ def test_a_rollout_cut_and_joined_again_is_the_same(rolled: Rollout) -> None:
         else:
             np.testing.assert_array_equal(one, other, err_msg=name)
             assert one.dtype == other.dtype, name
+
+
+def test_a_pair_starts_afresh_at_a_seam(detector: Detector, rows: np.ndarray) -> None:
+    model, seam = detector.model, 60
+    pair = roll_pair(model, model, rows, (seam,))
+    for found in (pair.quantised, pair.reference):
+        assert len(found.records) == len(rows)
+        for part, piece in ((slice(0, seam), rows[:seam]), (slice(seam, None), rows[seam:])):
+            np.testing.assert_array_equal(found.hidden[part], roll(model, piece).hidden)
+    assert Flag.WARMUP in pair.quantised.records[seam].flags
+    assert (roll_pair(model, model, rows).quantised.hidden[seam:] != found.hidden[seam:]).any()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convert.streams import SPACING, clean_test_rows, faulty_twin, repeated
+from convert.streams import SPACING, clean_test_rows, faulty_twin, repeated, seams_of
 from edge_runtime.detector.standardise import channel_scaler
 from train.faults import Fault
 from train.prepare import standard_rows
@@ -80,6 +80,13 @@ def test_rows_are_repeated_end_to_end_and_cut() -> None:
     a, b = np.arange(3.0)[:, np.newaxis], np.arange(10.0, 12.0)[:, np.newaxis]
     assert repeated([a, b], 8)[:, 0].tolist() == [0, 1, 2, 10, 11, 0, 1, 2]
     assert repeated([a, b], 4)[:, 0].tolist() == [0, 1, 2, 10]
+    assert seams_of([a, b], 8) == (3, 5)
+    assert seams_of([a, b], 4) == (3,) and seams_of([a], 3) == ()
+
+
+def test_a_stream_knows_where_its_recordings_begin(tiny_run: Run) -> None:
+    recorded = len(tiny_run.rows["calibrate"][0])
+    assert twin(tiny_run)[0].seams == (recorded, 2 * recorded, 3 * recorded)
 
 
 def test_labelled_rows_are_cut_out_of_the_test_rows(tiny_run: Run) -> None:

@@ -28,7 +28,7 @@ class FakeFallback:
 
 
 plan = sys.argv.pop(1)
-manifest = SimpleNamespace(period=1.0, channel_names=("a", "b"))
+manifest = SimpleNamespace(name="fake", version=1, period=1.0, channel_names=("a", "b"))
 bundle.read_bundle = lambda path, allow_failed=False, trusted_keys=(): SimpleNamespace(
     path=path, manifest=manifest, model_hash=faulty_worker.MODEL
 )

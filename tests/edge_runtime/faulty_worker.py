@@ -1,13 +1,15 @@
 """A worker with the real protocol, a fake detector and real faults, for the supervisor's tests.
 
 Run as a program: `faulty_worker.py PLAN --request-fd N …`. PLAN is comma-separated:
-`hang@5` breaks at sample 5, `raise@*` at every sample, `load:exit` while loading.
+`hang@5` breaks at sample 5, `raise@*` at every sample, `load:exit` while loading, `ill@*` answers
+that it distrusts itself. `NAME:PLAN` gives the model of the records another name.
 """
 
 import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -48,8 +50,11 @@ def model_record(sample: Sample, flags: Flag = NO_FLAGS) -> Record:
 class FakeDetector:
     """Answers like a model, and breaks as planned."""
 
-    def __init__(self, plan: dict[str, str], request_fd: int, reply_fd: int) -> None:
+    def __init__(
+        self, plan: dict[str, str], request_fd: int, reply_fd: int, model: str = MODEL
+    ) -> None:
         self.plan, self.request_fd, self.reply_fd = plan, request_fd, reply_fd
+        self.model = model
         self.warmup_left = 0
 
     def reset(self) -> None:
@@ -69,7 +74,10 @@ class FakeDetector:
             return model_record(following)
         flags = Flag.WARMUP if self.warmup_left else NO_FLAGS
         self.warmup_left = max(0, self.warmup_left - 1)
-        return model_record(sample, flags)
+        record = replace(model_record(sample, flags), model=self.model)
+        if fault == "ill":
+            return replace(record, tier=3, valid=False, flags=flags | Flag.FALLBACK)
+        return record
 
     def suffer(self, fault: str, sample: Sample) -> None:
         if fault == "deaf":  # only SIGKILL helps
@@ -95,6 +103,9 @@ class FakeDetector:
 
 def main() -> int:
     plan_text, _, request_fd, _, reply_fd, _, progress_fd = sys.argv[1:]
+    model = MODEL
+    if plan_text.startswith("v"):
+        model, _, plan_text = plan_text.partition(":")
     plan = {at: fault for fault, _, at in (p.partition("@") for p in plan_text.split(","))}
     loading = plan_text.removeprefix("load:")
     become_worker()
@@ -106,7 +117,7 @@ def main() -> int:
     if loading == "mute":
         signal.pause()
     wire.send(int(reply_fd), wire.Hello("fake-kernel", 0.1))
-    detector = FakeDetector(plan, int(request_fd), int(reply_fd))
+    detector = FakeDetector(plan, int(request_fd), int(reply_fd), model)
     return serve(detector, int(request_fd), int(reply_fd), Checkpoints(int(progress_fd)))
 
 

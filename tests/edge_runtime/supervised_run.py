@@ -2,6 +2,7 @@
 
 import io
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -15,11 +16,13 @@ from edge_runtime.sinks.sink import SinkClosedError
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.source import Reading
 from edge_runtime.supervision import wire
+from edge_runtime.supervision.exchange import Exchange
 from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.notify import Notifier
 from edge_runtime.supervision.policy import AGREEING
 from edge_runtime.supervision.summary import Console
 from edge_runtime.supervision.supervisor import (
+    Observe,
     Settings,
     ShadowDetector,
     Supervisor,
@@ -105,12 +108,18 @@ class RememberingProcess(WorkerProcess):
             with suppress(WorkerGoneError):
                 self.poll_ready(PATIENT)
 
+    def wait_for_a_word(self) -> None:
+        """Until the loading process has said something or ended; leaves it to be read."""
+        if self.pid and self.hello is None:
+            select.select([self._reply_fd], [], [], PATIENT)
+
 
 class WatchedProcess(RememberingProcess):
     """Runs fake workers, each with its plan."""
 
     def __init__(self, *plans: str) -> None:
         super().__init__(*((sys.executable, faulty_worker.__file__, plan) for plan in plans))
+        self.plan = plans[0]
 
 
 class Run:
@@ -132,6 +141,8 @@ class Run:
         clock: Clock | None = None,
         interval: float | None = None,
         fallback: ShadowDetector | None = None,
+        exchange: Exchange | None = None,
+        observe: Observe = lambda record, state: None,
     ) -> None:
         times = [float(row) for row in range(rows)] if times is None else times
         values = [0.0] * len(times) if values is None else values
@@ -153,7 +164,9 @@ class Run:
                 self.clock.sleep,
                 Console(self.stderr, self.clock),
                 Notifier({}, self.clock),
+                observe,
             ),
+            exchange,
         )
 
     def __call__(self) -> list[Record]:

@@ -12,7 +12,7 @@ import edge_runtime
 ROOM = Path(edge_runtime.__file__).parent
 FORBIDDEN = ("tensorflow", "keras", "train", "convert", "firmware_harness", "tests")
 # Packages that are imported where they are used alone; a device without them has all the rest.
-EXTRAS = {"bundle/signature.py": "cryptography"}
+EXTRAS = {"bundle/signature.py": "cryptography", "sinks/mqtt.py": "paho"}
 SOURCES = sorted(ROOM.rglob("*.py"))
 
 ALONE = f"""

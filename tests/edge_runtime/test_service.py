@@ -195,7 +195,12 @@ WRONG: "dict[str, tuple[tuple[str, ...], tuple[str, ...]]]" = {
     ),
     "a restart would find it": (READER, (*STREAM, "--sink", "/var/lib/gruard/tiny/out")),
     "leave them away": (READER, (*STREAM, "--watchdog", "/dev/watchdog")),
-    "--state: systemd watches": (READER, (*STREAM, "--state", "/var/lib/gruard/tiny")),
+    "--watchdog, --state, --status": (READER, (*STREAM, "--state", "/var/lib/gruard/tiny")),
+    "--status: systemd watches": (READER, (*STREAM, "--status", "/run/x.json")),
+    "/var/journal: this service may": (READER, (*STREAM, "--journal", "/var/journal")),
+    "mqtt:// and --metrics": (READER, (*STREAM, "--sink", "mqtt://host/topic")),
+    "need the network": (READER, (*STREAM, "--metrics", "9100")),
+    "a service needs a BUNDLE": (READER, ("--source", "-")),
     "--name Pump": (("--name", "Pump", *READER), STREAM),
     "--name a/b": (("--name", "a/b", *READER), STREAM),
     "--memory lots": (("--memory", "lots", *READER), STREAM),
@@ -213,6 +218,11 @@ def test_what_could_not_run_is_refused(image: Path, message: str) -> None:
 
 def test_a_sink_in_its_own_folder_is_allowed(image: Path) -> None:
     assert unit(image, words=(*STREAM, "--sink", "/var/lib/gruard/tiny/out.jsonl", "--force"))
+    assert unit(image, words=(*STREAM, "--journal", "/var/lib/gruard/tiny/journal"))
+
+
+def test_a_broker_is_allowed_with_the_network(image: Path) -> None:
+    assert unit(image, "--network", words=(*STREAM, "--sink", "mqtt://host/topic"))
 
 
 def test_a_wrong_argument_of_run_is_a_usage_error(image: Path) -> None:

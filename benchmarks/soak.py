@@ -1,0 +1,138 @@
+"""A long run, watched from outside: does anything grow, go missing, or go unmarked?
+
+    python -m benchmarks.soak BUNDLE [--minutes 10] [--rate 50]      (make soak)
+
+The bundle's own clean rows are fed to a supervised run at a rate, in real time. Once a minute a
+reading is destroyed, and after every ten minutes the inference process is killed. Memory is the
+resident set of supervisor and worker (VmRSS), its growth the slope of a line through the second
+half of the run, where caches are full.
+"""
+
+import json
+import os
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import click
+import numpy as np
+
+from benchmarks.faults.fault import check_promises
+from benchmarks.faults.lab import Lab, Run, open_lab
+from benchmarks.machine import machine
+
+LOOK_EVERY = 5.0  # seconds
+KILL_EVERY = 600.0
+KEPT = 1000  # records that are checked at a time, then thrown away
+
+
+@dataclass(frozen=True)
+class Look:
+    """What both processes hold at a moment: MB of memory, open files."""
+
+    seconds: float
+    supervisor: float
+    worker: float
+    files: int
+
+
+@dataclass
+class Soak:
+    """What a soak came to."""
+
+    records: int = 0
+    restarts: int = 0
+    looks: list[Look] = field(default_factory=list)
+
+    def growth(self, part: str) -> float:
+        """MB an hour over the second half, of `supervisor` or `worker`."""
+        half = self.looks[len(self.looks) // 2 :]
+        seconds = np.array([look.seconds for look in half])
+        if len(half) < 3:
+            return 0.0
+        memory = np.array([getattr(look, part) for look in half])
+        return float(3600 * np.polyfit(seconds, memory, 1)[0])
+
+
+def soak(lab: Lab, minutes: float, rate: float) -> Soak:
+    """Feed the lab's rows for so long; NotHeldError when a promise breaks."""
+    found, began = Soak(), time.monotonic()
+    with lab.run() as run:
+        next_look, next_kill = began, began + KILL_EVERY
+        while (now := time.monotonic()) < began + 60 * minutes:
+            index = found.records + len(run.records)
+            row = lab.rows[index % len(lab.rows)].copy()
+            if index % int(60 * rate) == int(30 * rate):
+                row[lab.victim] = np.nan
+            run.send(",".join([repr(index * lab.period), *(_cell(value) for value in row)]))
+            run.await_records(index - found.records + 1)
+            if now >= next_look:
+                found.looks.append(_look(run, now - began))
+                next_look = now + LOOK_EVERY
+                click.echo(f"{now - began:6.0f} s, {index} records", err=True)
+            if now >= next_kill:
+                run.kill_worker()
+                next_kill, found.restarts = now + KILL_EVERY, found.restarts + 1
+            if len(run.records) >= KEPT:
+                _forget(run, found)
+            time.sleep(max(0.0, began + (index + 1) / rate - time.monotonic()))
+        _forget(run, found)
+    return found
+
+
+def _forget(run: Run, found: Soak) -> None:
+    """Check the records so far, and keep none: what grows must not be this program."""
+    records = [record | {"index": record["index"] - found.records} for record in run.records]
+    check_promises(records)
+    found.records += len(run.records)
+    run.records.clear()
+
+
+def _look(run: Run, seconds: float) -> Look:
+    pids = [run.process.pid, run.worker]
+    memory = [_resident(pid) for pid in pids]
+    files = sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids if pid)  # noqa: PTH208
+    return Look(seconds, memory[0], memory[1], files)
+
+
+def _resident(pid: int | None) -> float:
+    if pid is None:
+        return 0.0
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
+
+
+def _cell(value: float) -> str:
+    return "" if np.isnan(value) else repr(float(value))
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--minutes", default=10.0, show_default=True, help="How long.")
+@click.option("--rate", default=50.0, show_default=True, help="Samples per second.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def main(bundle: Path, minutes: float, rate: float, as_json: bool) -> None:
+    """Watch a supervised run of BUNDLE for a while. Exit code 1: a promise was broken."""
+    with tempfile.TemporaryDirectory() as scratch:
+        found = soak(open_lab(bundle, Path(scratch)), minutes, rate)
+    first, last = found.looks[0], found.looks[-1]
+    facts = {
+        "machine": machine(),
+        "records": found.records,
+        "restarts": found.restarts,
+        "files, first and last": [first.files, last.files],
+        "supervisor, MB first and last": [first.supervisor, last.supervisor],
+        "worker, MB first and last": [first.worker, last.worker],
+        "supervisor grows, MB/h": round(found.growth("supervisor"), 2),
+        "worker grows, MB/h": round(found.growth("worker"), 2),
+    }
+    if as_json:
+        click.echo(json.dumps(facts | {"looks": [asdict(look) for look in found.looks]}))
+    else:
+        for name, value in facts.items():
+            click.echo(f"{name}: {value}")
+
+
+if __name__ == "__main__":
+    main()

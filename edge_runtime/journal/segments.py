@@ -1,0 +1,141 @@
+"""The segment files of a journal: appended to, begun anew at a size, the oldest dropped.
+
+A segment is called after a number that none of its entries is below.
+"""
+
+import re
+from collections.abc import Iterator
+
+from edge_runtime.journal.disk import Disk
+from edge_runtime.journal.frames import OVERHEAD, Entry, decode, encode
+
+SEGMENTS = 32
+"""Parts that a journal's size is divided into; the oldest part is dropped as a whole."""
+_NAME = re.compile(r"([0-9]{20})\.journal")
+
+
+class Segments:
+    """Writes entries to the newest segment. Opening only reads; nothing is cut before a write.
+
+    capacity: bytes that all segments together may have.
+    newest: the number of the last entry that was written, 0 when there is none.
+    Every method may raise OSError. What was appended since the last `sync` may then have to be
+    appended again: everything after `newest`.
+    """
+
+    def __init__(self, disk: Disk, capacity: int) -> None:
+        self._disk, self._capacity = disk, capacity
+        self._sizes = _segments(disk)
+        self._file: int | None = None
+        self.newest = 0
+        if self._sizes:
+            self._find_end(max(self._sizes))
+        self._synced = self._end()
+        self.dirty = False
+
+    @property
+    def oldest(self) -> int:
+        """A number that no entry which is still there is below."""
+        return min(self._sizes, default=self.newest + 1)
+
+    def append(self, entry: Entry) -> None:
+        """Write one entry behind the others."""
+        data = encode(entry)
+        try:
+            file = self._open_for(entry.sequence, len(data))
+            self._disk.write(file, data)
+        except OSError:
+            self._let_go()
+            raise
+        self._sizes[max(self._sizes)] += len(data)
+        self.newest = entry.sequence
+        self.dirty = True
+
+    def sync(self) -> None:
+        """Wait until all that was appended outlasts a power cut."""
+        if self._file is not None and self.dirty:
+            try:
+                self._disk.sync(self._file)
+            except OSError:
+                # The kernel may have thrown away what it could not write: it is written again.
+                self.newest, self._sizes[max(self._sizes)] = self._synced
+                self._let_go()
+                raise
+            self._synced = self._end()
+        self.dirty = False
+
+    def close(self) -> None:
+        """Sync, and give everything back."""
+        self.sync()
+        self._let_go()
+
+    def _end(self) -> tuple[int, int]:
+        return self.newest, self._sizes[max(self._sizes)] if self._sizes else 0
+
+    def _find_end(self, last: int) -> None:
+        try:
+            data = self._disk.read(_name(last))
+        except OSError:
+            # A bad sector. No more entries than this can be in there, and no more will be.
+            self.newest = last + self._sizes[last] // OVERHEAD
+            self._sizes[self.newest + 1] = 0
+            return
+        self.newest, self._sizes[last] = last - 1, 0
+        for entry, end in decode(data):
+            self.newest, self._sizes[last] = entry.sequence, end
+
+    def _open_for(self, sequence: int, length: int) -> int:
+        last = max(self._sizes, default=0)
+        full = self._sizes.get(last, 0) + length > self._capacity // SEGMENTS
+        if not self._sizes or (self._sizes[last] and full):
+            self.close()
+            self._drop_oldest(length)
+            last = sequence
+            self._sizes[last] = 0
+            self._synced = self._end()
+        if self._file is None:
+            self._file = self._disk.open(_name(last))
+            # What a power cut or a full disk left of an entry goes, so that none is torn inside.
+            self._disk.cut(self._file, self._sizes[last])
+            self._disk.sync_names()
+        return self._file
+
+    def _drop_oldest(self, length: int) -> None:
+        room = self._capacity - max(self._capacity // SEGMENTS, length)
+        while self._sizes and sum(self._sizes.values()) > room:
+            self._disk.remove(_name(min(self._sizes)))
+            del self._sizes[min(self._sizes)]
+
+    def _let_go(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            self._disk.close(file)
+
+
+def entries_after(disk: Disk, after: int) -> Iterator[Entry]:
+    """Every intact entry with a number above `after`, in order, as the files are now.
+
+    A segment that cannot be read, or was dropped meanwhile, is skipped. Raises OSError when the
+    folder cannot be read.
+    """
+    firsts = sorted(_segments(disk))
+    behind = [first for first in firsts if first <= after + 1]
+    for first in firsts[max(len(behind) - 1, 0) :]:
+        try:
+            data = disk.read(_name(first))
+        except OSError:
+            continue
+        for entry, _ in decode(data):
+            if entry.sequence > after:
+                after = entry.sequence
+                yield entry
+
+
+def _segments(disk: Disk) -> dict[int, int]:
+    """First numbers and sizes of all segments; other files may lie beside them."""
+    found = ((_NAME.fullmatch(name), size) for name, size in disk.sizes().items())
+    return {int(match[1]): size for match, size in found if match}
+
+
+def _name(first: int) -> str:
+    return f"{first:020}.journal"

@@ -1,0 +1,128 @@
+"""Where an MQTT broker is, and how to be let in: `mqtt://HOST:PORT/TOPIC?NAME=VALUE`."""
+
+import os
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from edge_runtime.errors import GruardError
+
+USER, PASSWORD = "GRUARD_MQTT_USER", "GRUARD_MQTT_PASSWORD"
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+@dataclass(frozen=True)
+class MqttAddress:
+    """A topic at a broker. name: what to call it in messages; it has no secrets.
+
+    tls: how to prove who the broker is, None for a connection in the clear.
+    login: user name and password, None for a broker that lets everybody in.
+    parameters: those that the caller knows, as they were given.
+    """
+
+    name: str
+    host: str
+    port: int
+    topic: str
+    tls: ssl.SSLContext | None
+    login: tuple[str, str | None] | None
+    parameters: Mapping[str, str]
+
+
+def parse_mqtt_address(
+    target: str, environment: Mapping[str, str] = os.environ, known: Sequence[str] = ()
+) -> MqttAddress:
+    """Take `target` apart, and read the files that it names.
+
+    known: names of parameters beside `ca` and `password-file`.
+    Raises GruardError for whatever is wrong in it; the text never shows a password.
+    """
+    if "@" in target:
+        raise GruardError(
+            "an MQTT address must not hold a user name or password, for every user of this machine "
+            f"can read it; set {USER} and {PASSWORD}, or use ?password-file=FILE"
+        )
+    parts = urlsplit(target)
+    name = f"{parts.scheme}://{parts.netloc}{parts.path}"
+    host, port = _broker(parts.netloc, name)
+    encrypted = parts.scheme == "mqtts"
+    parameters = _parameters(parts.query, name, (*known, "password-file", *["ca"] * encrypted))
+    ca, password_file = parameters.pop("ca", None), parameters.pop("password-file", None)
+    return MqttAddress(
+        name,
+        host,
+        _PORTS[parts.scheme] if port is None else port,
+        _topic(parts.path, "#" in target, name),
+        _tls(ca) if encrypted else None,
+        _login(password_file, environment),
+        parameters,
+    )
+
+
+def _broker(netloc: str, name: str) -> tuple[str, int | None]:
+    try:
+        parts = urlsplit(f"//{netloc}")
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError:
+        host, port = "", None
+    if not host or port == 0:
+        raise GruardError(f"{name}: no broker is named; write mqtt://HOST/TOPIC or HOST:PORT")
+    return host, port
+
+
+def _topic(path: str, fragment: bool, name: str) -> str:
+    topic = unquote(path.removeprefix("/"))
+    if not topic:
+        raise GruardError(f"{name}: no topic is named; write mqtt://HOST/TOPIC")
+    if fragment or any(sign in topic for sign in "+#\0"):
+        raise GruardError(f"{name}: a topic to publish to has no wildcards (+ or #)")
+    return topic
+
+
+def _parameters(query: str, name: str, known: Sequence[str]) -> dict[str, str]:
+    given = parse_qsl(query, keep_blank_values=True)
+    for parameter, value in given:
+        if parameter not in known:
+            raise GruardError(
+                f"{name}: unknown parameter {parameter}; there are {', '.join(sorted(known))}"
+                + ("" if "ca" in known else ", and with mqtts:// also ca")
+            )
+        if not value or [parameter for parameter, _ in given].count(parameter) > 1:
+            raise GruardError(f"{name}: parameter {parameter} needs one value")
+    return dict(given)
+
+
+def _tls(ca: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except FileNotFoundError:
+        raise GruardError(f"{ca}: no such file; ca= names the PEM file to trust") from None
+    except OSError as error:
+        reason = "not a certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise GruardError(f"{ca}: {reason}; ca= names the PEM file to trust") from None
+
+
+def _login(
+    password_file: str | None, environment: Mapping[str, str]
+) -> tuple[str, str | None] | None:
+    user, password = environment.get(USER), environment.get(PASSWORD)
+    if password_file is not None:
+        return _login_from(password_file)
+    if password is not None and user is None:
+        raise GruardError(f"{PASSWORD} is set, but {USER} is not")
+    return None if user is None else (user, password)
+
+
+def _login_from(file: str) -> tuple[str, str]:
+    try:
+        text = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text in UTF-8"
+        raise GruardError(f"{file}: cannot be read ({reason})") from None
+    user, colon, password = text.partition(":")
+    if not user or not colon or "\n" in text:
+        raise GruardError(f"{file}: must hold one line USER:PASSWORD")
+    return user, password

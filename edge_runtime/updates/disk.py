@@ -1,0 +1,180 @@
+"""Writing so that a power cut leaves the old or the new, never half of one.
+
+Linux promises nothing about what was written until it is synced: a file's bytes by syncing the
+file, its name, or another name for it, by syncing the folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from edge_runtime.errors import GruardError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
+
+
+class Disk:
+    """The primitive operations; the power may go before and after each of them.
+
+    Each raises GruardError, with the file and what to do, when the disk is full or read-only.
+    """
+
+    def make_folder(self, folder: Path) -> None:
+        """Make one folder; it may be there already."""
+        with _told(folder):
+            folder.mkdir(exist_ok=True)
+
+    def write(self, file: Path, data: bytes, mode: int = 0o644) -> None:
+        """Write a whole file, not yet durably."""
+        with _told(file):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(file, flags, mode)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+
+    def sync(self, path: Path) -> None:
+        """Make the bytes of a file, or the names in a folder, durable."""
+        with _told(path):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Give a file another name, in place of what had it, or a folder a name that is free."""
+        with _told(new):
+            old.replace(new)
+
+    def protect(self, folder: Path, writable: bool = False) -> None:
+        """Forbid changes in a folder, or allow them again."""
+        with _told(folder):
+            folder.chmod(0o755 if writable else 0o555)
+
+    def remove(self, path: Path) -> None:
+        """Remove one file or one empty folder."""
+        with _told(path):
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                path.unlink(missing_ok=True)
+
+
+def make_folders(disk: Disk, folder: Path) -> None:
+    """Make `folder` and those above it, durably."""
+    if folder.is_dir():
+        return
+    make_folders(disk, folder.parent)
+    disk.make_folder(folder)
+    disk.sync(folder.parent)
+
+
+def write_durably(disk: Disk, file: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write a file whose bytes last; its name does when its folder is synced."""
+    disk.write(file, data, mode)
+    disk.sync(file)
+
+
+def replace_durably(disk: Disk, file: Path, data: bytes) -> None:
+    """Replace a file as a whole: afterwards it is the new one for good, before that the old one."""
+    scratch = file.with_name(f".{file.name}")
+    try:
+        write_durably(disk, scratch, data)
+        disk.rename(scratch, file)
+    except GruardError:
+        with suppress(GruardError):
+            disk.remove(scratch)
+        raise
+    disk.sync(file.parent)
+
+
+def remove_folder(disk: Disk, folder: Path) -> None:
+    """Remove a folder of files. A power cut leaves some of them, so take its good name away first.
+
+    The folder may have gone already.
+    """
+    if not folder.is_dir():
+        return
+    disk.protect(folder, writable=True)
+    for file in sorted(folder.iterdir()):
+        disk.remove(file)
+    disk.remove(folder)
+
+
+@contextmanager
+def locked(file: Path, busy: str | None = None) -> Iterator[None]:
+    """Hold the lock `file` for a while; the kernel gives it back whatever becomes of the holder.
+
+    busy: the text of the GruardError when somebody else holds it; None waits for them.
+    """
+    with _told(file):
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        _lock(descriptor, fcntl.LOCK_EX, busy)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class Hold:
+    """Marks a slot as in use until it is released or the process ends; several may hold one."""
+
+    def __init__(self, file: Path) -> None:
+        with _told(file):
+            self._descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def release(self) -> None:
+        """Let go; once more does no harm."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def is_held(file: Path) -> bool:
+    """Whether a process holds `file`, see Hold."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False  # what cannot be opened is nobody's
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _lock(descriptor: int, kind: int, busy: str | None) -> None:
+    try:
+        fcntl.flock(descriptor, kind | (fcntl.LOCK_NB if busy else 0))
+    except BlockingIOError:
+        raise GruardError(busy) from None
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say an error of the system in one line, with what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        raise GruardError(
+            f"{path}: cannot be written ({error.strerror}); {_remedy(error.errno)}"
+        ) from None
+
+
+def _remedy(number: int | None) -> str:
+    if number in _FULL:
+        return "make room there and run the command again"
+    if number == errno.EROFS:
+        return "the disk is read-only: mount it writable, or name another --store"
+    if number in _FORBIDDEN:
+        return "run the command as the owner of the store, or name another --store"
+    return "name another --store"

@@ -1,0 +1,169 @@
+"""The slots: read-only copies of bundles, each in a folder named by its manifest's SHA-256.
+
+A slot is there as a whole or not at all: it is filled under a hidden name, synced, read back and
+renamed, and it loses its name before it is removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_runtime.bundle.reader import Bundle, read_bundle, read_member
+from edge_runtime.bundle.signature import SIGNATURE
+from edge_runtime.errors import GruardError
+from edge_runtime.updates.disk import (
+    Disk,
+    Hold,
+    is_held,
+    make_folders,
+    remove_folder,
+    write_durably,
+)
+from edge_runtime.updates.pointers import DIGEST
+
+SHORT = 12
+"""Hex digits of a digest that are shown, and are enough to name a slot."""
+
+_READ_ONLY = 0o444
+_LOCK = "manifest.json"
+_SHORTEST = 4
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One slot as it was found. bundle: None when it cannot be read; fault: why, else empty."""
+
+    path: Path
+    digest: str
+    bundle: Bundle | None
+    fault: str = ""
+
+    @property
+    def label(self) -> str:
+        """NAME-VERSION, empty for a slot that cannot be read."""
+        return label(self.bundle) if self.bundle else ""
+
+
+def label(bundle: Bundle) -> str:
+    """NAME-VERSION of a bundle."""
+    return f"{bundle.manifest.name}-{bundle.manifest.version}"
+
+
+class Slots:
+    """All slots in one folder. Errors are GruardErrors that name the file and what to do."""
+
+    def __init__(self, folder: Path, disk: Disk) -> None:
+        self._folder = folder
+        self._disk = disk
+
+    def path(self, digest: str) -> Path:
+        """Where the slot of this digest is, or would be."""
+        return self._folder / digest
+
+    def __iter__(self) -> Iterator[Slot]:
+        """Every slot, by digest; each is read and checked."""
+        for digest in self._digests():
+            yield self.read(digest)
+
+    def has_any(self) -> bool:
+        """Whether there is any slot."""
+        return bool(self._digests())
+
+    def read(self, digest: str) -> Slot:
+        """The slot of this digest; one that is damaged or missing says so in `fault`."""
+        path = self.path(digest)
+        try:
+            bundle = read_bundle(path, allow_failed=True)
+        except GruardError as error:
+            return Slot(path, digest, None, str(error))
+        if bundle.digest != digest:
+            return Slot(path, digest, None, f"{path}: is another bundle than its name says")
+        return Slot(path, digest, bundle)
+
+    def find(self, name: str) -> Slot:
+        """The slot called NAME-VERSION, or by the first digits of its digest.
+
+        Raises GruardError when there is none, or more than one.
+        """
+        found = [slot for slot in self if name and _is_called(slot, name)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            known = ", ".join(sorted(slot.label for slot in self if slot.label)) or "none"
+            raise GruardError(f"{name}: not in the store {self._folder.parent}; there: {known}")
+        digests = ", ".join(slot.digest[:SHORT] for slot in found)
+        raise GruardError(f"{name}: several bundles are called so; name one by digest: {digests}")
+
+    def add(self, bundle: Bundle) -> None:
+        """Copy `bundle`, unless its slot is whole already. Afterwards it lasts."""
+        self._sweep()
+        if self._has(bundle):
+            return
+        make_folders(self._disk, self._folder)
+        scratch = self._hidden(bundle.digest, "new")
+        try:
+            self._fill(scratch, bundle)
+            self._discard(bundle.digest)  # a damaged one
+            self._disk.rename(scratch, self.path(bundle.digest))
+        except GruardError:
+            with suppress(GruardError):
+                remove_folder(self._disk, scratch)
+            raise
+        self._disk.sync(self._folder)
+
+    def remove_others(self, kept: Collection[str]) -> None:
+        """Remove all slots but `kept` and those that a process holds."""
+        for digest in self._digests():
+            if digest not in kept and not is_held(self.path(digest) / _LOCK):
+                self._discard(digest)
+
+    def hold(self, digest: str) -> Hold:
+        """Keep the slot from being removed while this process uses it."""
+        return Hold(self.path(digest) / _LOCK)
+
+    def _has(self, bundle: Bundle) -> bool:
+        found = self.read(bundle.digest).bundle
+        if found is None or found.files != bundle.files:
+            return False
+        # The digest says that all is equal but the signature, which signs it.
+        files = [SIGNATURE] if SIGNATURE in bundle.files else []
+        return all(read_member(found.path, f) == read_member(bundle.path, f) for f in files)
+
+    def _fill(self, scratch: Path, bundle: Bundle) -> None:
+        self._disk.make_folder(scratch)
+        for member in bundle.files:
+            write_durably(
+                self._disk, scratch / member, read_member(bundle.path, member), _READ_ONLY
+            )
+        self._disk.protect(scratch)
+        self._disk.sync(scratch)
+        if read_bundle(scratch, allow_failed=True).digest != bundle.digest:
+            raise GruardError(f"{bundle.path}: was changed while it was copied; try again")
+
+    def _discard(self, digest: str) -> None:
+        if not self.path(digest).is_dir():
+            return
+        hidden = self._hidden(digest, "old")
+        self._disk.rename(self.path(digest), hidden)
+        self._disk.sync(self._folder)  # only what has lost its name for good may lose its files
+        remove_folder(self._disk, hidden)
+
+    def _sweep(self) -> None:
+        """Remove what a power cut left half made or half removed."""
+        for folder in sorted(self._folder.glob(".*")):
+            remove_folder(self._disk, folder)
+
+    def _hidden(self, digest: str, what: str) -> Path:
+        return self._folder / f".{digest}.{what}"
+
+    def _digests(self) -> list[str]:
+        found = (path.name for path in self._folder.glob("*") if path.is_dir())
+        return sorted(name for name in found if DIGEST.fullmatch(name))
+
+
+def _is_called(slot: Slot, name: str) -> bool:
+    by_digest = len(name) >= _SHORTEST and slot.digest.startswith(name)
+    return by_digest or slot.label == name

@@ -1,0 +1,244 @@
+"""The hot switch: the model that the store names takes over between two samples.
+
+The store's pointers are looked at once a second, after a record is out. A model that is to take
+over is loaded in a process of its own while the old one goes on answering. A model on trial is
+judged by its records, kept when it is healthy, and gone back from when it is not. The recurrent
+state stays behind: the new model begins with flagged warm-up records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from edge_runtime.bundle.reader import Bundle
+from edge_runtime.errors import GruardError
+from edge_runtime.record import Record
+from edge_runtime.supervision.exchange import Serving
+from edge_runtime.supervision.policy import Phase
+from edge_runtime.supervision.worker_care import WorkerCare
+from edge_runtime.updates.disk import Hold
+from edge_runtime.updates.pointers import Pointers
+from edge_runtime.updates.probation import Probation, Verdict
+from edge_runtime.updates.slots import SHORT, label
+from edge_runtime.updates.store import Stamp, Store
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the store."""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """How to make a model ready.
+
+    read: the checked bundle in a slot, or GruardError. serve: a model and a fallback for it, not
+    yet started; its model asks the given function before each start.
+    """
+
+    read: Callable[[Path], Bundle]
+    serve: Callable[[Bundle, Callable[[], bool]], Serving]
+
+
+@dataclass
+class _Contender:
+    """A bundle with its slot held; serving: None for the one that the supervisor made."""
+
+    bundle: Bundle
+    hold: Hold
+    serving: Serving | None = None
+    refused: bool = False  # its trial allows no further start
+    loads: int = 0  # attempts of its trial that this run took
+
+    @property
+    def slot(self) -> str:
+        return self.bundle.digest
+
+
+class ModelSwitch:
+    """The Exchange of a run from the store (`edge_runtime.supervision.exchange`).
+
+    running: the bundle that the run begins with. healthy: seconds until a trial is over.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        running: Bundle,
+        workshop: Workshop,
+        healthy: float,
+        clock: Callable[[], float],
+        log: Callable[[str], None],
+    ) -> None:
+        self._store, self._workshop = store, workshop
+        self._healthy, self._clock, self._log = healthy, clock, log
+        self._running = _Contender(running, store.slots.hold(running.digest))
+        self._candidate: _Contender | None = None
+        self._passed_over: set[str] = set()  # slots that cannot take over as things are
+        self._pointers = store.pointers()
+        self._stamp: Stamp | None = None
+        self._next_look = clock()
+        self._probation = Probation(healthy)
+        self._sound = False
+
+    def may_start(self) -> bool:
+        """Take an attempt of the trial, durably, if the run began with the one on trial."""
+        return self._may_load(self._running)
+
+    def after(self, record: Record, model: WorkerCare) -> Serving | None:
+        """Look at the store, judge the trial, and hand over once the candidate is ready."""
+        now = self._clock()
+        if now >= self._next_look:
+            self._next_look = now + LOOK_EVERY
+            self._look()
+        self._sound = model.failure is None
+        if self._pointers.on_trial(self._running.slot):
+            self._judge(record, model, now)
+        return self._handed_over(record.index)
+
+    def stop(self) -> None:
+        """End the candidate, and let go of the slots."""
+        self._drop_candidate()
+        self._running.hold.release()
+
+    def spare(self) -> None:
+        """Give an attempt back: the run ended in good order, and the trial is still open."""
+        running = self._running
+        if self._sound and running.loads and self._pointers.on_trial(running.slot):
+            self._record(lambda pointers: pointers.spared(running.slot))
+
+    def _look(self) -> None:
+        stamp = self._store.stamp()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        self._passed_over.clear()  # somebody wants something: whatever was wrong may be mended
+        try:
+            self._pointers = self._store.pointers()
+        except GruardError as error:
+            self._log(f"{error}; {label(self._running.bundle)} goes on")
+            return
+        self._aim()
+
+    def _aim(self) -> None:
+        """Make the model ready that the store names, unless it is the running one."""
+        wanted = self._wanted()
+        if self._candidate and self._candidate.slot != wanted:
+            self._drop_candidate()
+        if wanted is None or self._candidate or wanted in {self._running.slot, *self._passed_over}:
+            return
+        self._prepare(wanted)
+
+    def _wanted(self) -> str | None:
+        trial = self._pointers.trial
+        if trial is None or trial.slot in self._passed_over:
+            return self._pointers.current
+        begun = {self._running.slot, self._candidate.slot if self._candidate else None}
+        return trial.slot if trial.attempts or trial.slot in begun else self._pointers.current
+
+    def _prepare(self, slot: str) -> None:
+        try:
+            bundle = self._workshop.read(self._store.slots.path(slot))
+            hold = self._store.slots.hold(slot)
+        except GruardError as error:
+            self._give_up(slot, slot[:SHORT], str(error))
+            return
+        if difference := _difference(self._running.bundle, bundle):
+            self._log(f"{label(bundle)}: {difference}; restart needed: it waits for the next start")
+            hold.release()
+            self._passed_over.add(slot)
+            self._aim()
+            return
+        contender = _Contender(bundle, hold)
+        contender.serving = self._workshop.serve(bundle, partial(self._may_load, contender))
+        contender.serving.model.understudy = label(self._running.bundle)
+        self._log(f"{label(bundle)}: is being loaded; {label(self._running.bundle)} goes on")
+        self._candidate = contender
+
+    def _may_load(self, contender: _Contender) -> bool:
+        """Whether the model may be loaded once more; an attempt of a trial is durably counted."""
+        if self._pointers.on_trial(contender.slot) and not contender.refused:
+            counted = self._record(lambda pointers: pointers.attempted(contender.slot))
+            contender.refused = not counted
+            contender.loads += counted
+        return not contender.refused
+
+    def _judge(self, record: Record, model: WorkerCare, now: float) -> None:
+        slot, name = self._running.slot, label(self._running.bundle)
+        if _lost(self._running, model):
+            self._give_up(slot, name, _why("used up its attempts", model))
+            return
+        self._probation = self._probation.judged(record, now)
+        if self._probation.verdict is Verdict.UNHEALTHY:
+            minutes = self._probation.unhealthy / 60
+            self._give_up(slot, name, f"was not healthy for {minutes:.1f} minutes")
+        elif self._probation.verdict is Verdict.HEALTHY:
+            self._probation = Probation(self._healthy)  # where it cannot be recorded, once more
+            if self._record(lambda pointers: pointers.proven(slot)):
+                self._log(f"sample {record.index}: {name} has proven itself and is current now")
+
+    def _handed_over(self, index: int) -> Serving | None:
+        candidate = self._candidate
+        if candidate is None or candidate.serving is None:
+            return None
+        model = candidate.serving.model
+        model.tend(fresh=True)
+        if _lost(candidate, model):
+            self._drop_candidate()
+            self._give_up(
+                candidate.slot, label(candidate.bundle), _why("could not be loaded", model)
+            )
+        if model.phase is not Phase.SERVING:
+            return None
+        model.understudy = "the fallback"
+        model.reset()  # so that its records are flagged until its state has settled
+        self._running.hold.release()
+        self._running, self._candidate = candidate, None
+        self._probation = Probation(self._healthy)
+        self._log(f"sample {index + 1}: {label(candidate.bundle)} answers from here on")
+        return candidate.serving
+
+    def _give_up(self, slot: str, name: str, reason: str) -> None:
+        """Go back from a trial; any other model that cannot be had is passed over in this run."""
+        on_trial = self._pointers.on_trial(slot)
+        self._log(f"{name}: {reason}; {'going back' if on_trial else 'passed over'}")
+        if not (on_trial and self._record(lambda pointers: pointers.failed(slot, reason))):
+            self._passed_over.add(slot)
+        self._aim()
+
+    def _record(self, event: Callable[[Pointers], Pointers]) -> bool:
+        """Move the pointers durably; False, and a line in the log, when that is impossible."""
+        try:
+            self._pointers = self._store.change(event)
+        except ValueError:
+            return False
+        except GruardError as error:
+            self._log(str(error))
+            return False
+        return True
+
+    def _drop_candidate(self) -> None:
+        candidate, self._candidate = self._candidate, None
+        if candidate and candidate.serving:
+            candidate.serving.model.stop()
+            candidate.hold.release()
+
+
+def _lost(contender: _Contender, model: WorkerCare) -> bool:
+    """Whether no further start of the model will come."""
+    return model.phase is Phase.GIVEN_UP or (contender.refused and model.phase is Phase.WAITING)
+
+
+def _why(what: str, model: WorkerCare) -> str:
+    return f"{what}: {model.failure}" if model.failure else what
+
+
+def _difference(running: Bundle, other: Bundle) -> str:
+    """Why `other` cannot answer the samples that are being read for `running`; empty if it can."""
+    old, new = running.manifest, other.manifest
+    if old.channel_names != new.channel_names:
+        return f"its channels are not those of {label(running)}"
+    if old.period != new.period:
+        return f"its sample period is not that of {label(running)}"
+    return ""

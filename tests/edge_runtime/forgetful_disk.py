@@ -1,0 +1,108 @@
+"""A disk in memory whose power goes after so many operations, and what is found on it then.
+
+It promises what Linux does: bytes outlast the cut once the file was synced, names once the folder
+was. Of bytes that were not, any number may be there, or zeros in their place; names that were not
+may be as before or as after.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+class PowerCutError(BaseException):
+    """Not an Exception: no program tidies up after the power has gone."""
+
+
+@dataclass
+class Inode:
+    """A file's bytes as the program sees them, and as they are on the medium."""
+
+    data: bytes = b""
+    synced: bytes = b""
+
+    def found(self) -> Iterator[bytes]:
+        """All that may be found of it after a cut."""
+        yield self.data
+        if self.data.startswith(self.synced):
+            lost = len(self.data) - len(self.synced)
+            yield from (self.data[: len(self.data) - cut] for cut in range(1, lost + 1))
+            if lost:
+                yield self.synced + bytes(lost)
+        else:
+            yield self.synced
+
+
+@dataclass
+class PowerCutDisk:
+    """Stands in for edge_runtime.journal.disk.Disk. lies: a method that only says it did it."""
+
+    left: float = math.inf
+    names: dict[str, Inode] = field(default_factory=dict)
+    lies: str = ""
+    folder: Path = Path("memory")
+
+    def __post_init__(self) -> None:
+        self.done = 0
+        self.synced_names = dict(self.names)
+        self.files: dict[int, Inode] = {}
+
+    def sizes(self) -> dict[str, int]:
+        return {name: len(inode.data) for name, inode in self.names.items()}
+
+    def read(self, name: str) -> bytes:
+        return self.names[name].data
+
+    def open(self, name: str) -> int:
+        self.count()
+        file = len(self.files)
+        self.files[file] = self.names.setdefault(name, Inode())
+        return file
+
+    def cut(self, file: int, size: int) -> None:
+        self.count()
+        self.files[file].data = self.files[file].data[:size]
+
+    def write(self, file: int, data: bytes) -> None:
+        self.count()
+        self.files[file].data += data
+
+    def sync(self, file: int) -> None:
+        self.count()
+        if self.lies != "sync":
+            self.files[file].synced = self.files[file].data
+
+    def close(self, file: int) -> None:
+        pass
+
+    def rename(self, old: str, new: str) -> None:
+        self.count()
+        self.names[new] = self.names.pop(old)
+
+    def remove(self, name: str) -> None:
+        self.count()
+        del self.names[name]
+
+    def sync_names(self) -> None:
+        self.count()
+        if self.lies != "sync_names":
+            self.synced_names = dict(self.names)
+
+    def count(self) -> None:
+        if self.done >= self.left:
+            raise PowerCutError
+        self.done += 1
+
+    def aftermaths(self) -> Iterator[PowerCutDisk]:
+        """Every disk that may be found when the power is back: one file torn at a time."""
+        for names in (self.names, self.synced_names):
+            for torn in names:
+                for data in names[torn].found():
+                    found = {name: Inode(i.data, i.data) for name, i in names.items()}
+                    found[torn] = Inode(data, data)
+                    yield PowerCutDisk(names=found)
+            forgetful = {name: Inode(i.synced, i.synced) for name, i in names.items()}
+            yield PowerCutDisk(names=forgetful)

@@ -1,0 +1,125 @@
+"""A real MQTT broker on a loopback port, and somebody who listens to it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion
+
+PATIENCE = 60.0  # seconds; only a failing test ever waits for them
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Broker:
+    """Debian's mosquitto. options: more lines of its configuration."""
+
+    def __init__(self, folder: Path, options: str = "allow_anonymous true\n") -> None:
+        program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
+        assert program, "this test needs mosquitto: apt-get install mosquitto"
+        self.port = free_port()
+        self._program, self._configuration = program, folder / "mosquitto.conf"
+        self._configuration.write_text(
+            f"listener {self.port} 127.0.0.1\nuser root\nmax_queued_messages 0\n{options}"
+        )
+        self._process: subprocess.Popen[str] | None = None
+        atexit.register(self.kill)  # also when the test fails
+        self.start()
+
+    def address(self, rest: str = "plant/pump", scheme: str = "mqtt") -> str:
+        return f"{scheme}://127.0.0.1:{self.port}/{rest}"
+
+    def start(self) -> None:
+        process = subprocess.Popen(
+            [self._program, "-c", str(self._configuration)],
+            stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, bufsize=1,
+        )  # fmt: skip
+        self._process, running, said = process, threading.Event(), list[str]()
+
+        def listen() -> None:
+            assert process.stderr
+            for line in process.stderr:
+                said.append(line)
+                if line.endswith("running\n"):
+                    running.set()
+
+        threading.Thread(target=listen, daemon=True).start()
+        assert running.wait(PATIENCE), f"mosquitto did not start: {said}"
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process
+        self._process.send_signal(number)
+
+    def stop(self) -> None:
+        """End it in good order: it remembers its sessions, if its options say so."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process:
+            self._process.send_signal(number)
+            self._process.wait(PATIENCE)
+        self._process = None
+
+
+class Listener:
+    """Subscribes to all topics, and again after the broker was away.
+
+    session: a name under which the broker keeps what comes while the listener is away.
+    """
+
+    def __init__(self, port: int, login: tuple[str, str] | None = None, session: str = "") -> None:
+        self.messages: list[tuple[str, bytes, bool]] = []
+        self._changed = threading.Condition()
+        self._subscriptions = 0
+        self._client = Client(CallbackAPIVersion.VERSION2, session, clean_session=not session)
+        if login:
+            self._client.username_pw_set(*login)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
+        self._client.on_subscribe = self._subscribed
+        self._client.on_message = self._received
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        self.wait_for_subscription(1)
+
+    def on(self, topic: str) -> list[bytes]:
+        """What came on one topic so far."""
+        with self._changed:
+            return [payload for name, payload, _ in self.messages if name == topic]
+
+    def wait_for(self, enough: Callable[[], bool]) -> None:
+        with self._changed:
+            assert self._changed.wait_for(enough, PATIENCE), self.messages[-5:]
+
+    def wait_for_subscription(self, count: int) -> None:
+        self.wait_for(lambda: self._subscriptions >= count)
+
+    def stop(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _subscribed(self, *_: object) -> None:
+        with self._changed:
+            self._subscriptions += 1
+            self._changed.notify_all()
+
+    def _received(self, client: Client, data: object, message: MQTTMessage) -> None:
+        with self._changed:
+            self.messages.append((message.topic, message.payload, message.retain))
+            self._changed.notify_all()

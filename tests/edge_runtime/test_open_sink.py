@@ -1,0 +1,99 @@
+"""What may be written after --sink: everything else is refused, and the text says what there is."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_sinks import record
+
+from edge_runtime.errors import GruardError
+from edge_runtime.mqtt_address import parse_mqtt_address
+from edge_runtime.sinks.json_lines import open_json_lines
+from edge_runtime.sinks.open_sink import open_sinks
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        ("http://host/x", "no sink is called http://; there are FILE, - .stdout., mqtt://HOST/TOP"),
+        ("mqtt:///topic", "no broker is named"),
+        ("mqtt://host:port/topic", "no broker is named"),
+        ("mqtt://host:0/topic", "no broker is named"),
+        ("mqtt://host:99999/topic", "no broker is named"),
+        ("mqtt://host", "no topic is named"),
+        ("mqtt://host/", "no topic is named"),
+        ("mqtt://host/a/+/b", "no wildcards"),
+        ("mqtt://host/a/#", "no wildcards"),
+        ("mqtt://host/a%23", "no wildcards"),
+        ("mqtt://host/a?qos=2", "unknown parameter qos; there are password-file, what, and with"),
+        ("mqtt://host/a?ca=x", "unknown parameter ca"),
+        ("mqtts://host/a?qos=2", "unknown parameter qos; there are ca, password-file, what"),
+        ("mqtt://host/a?what=", "parameter what needs one value"),
+        ("mqtt://host/a?what=all&what=all", "parameter what needs one value"),
+        ("mqtt://host/a?what=some", "neither alarms nor all"),
+        ("mqtts://host/a?ca=/no/ca.pem", "/no/ca.pem: no such file"),
+        ("mqtts://host/a?ca=/dev/null", "/dev/null: not a certificate"),
+        ("mqtt://host/a?password-file=/no/file", "/no/file: cannot be read"),
+        ("mqtt://host/a?password-file=/dev/null", "must hold one line USER:PASSWORD"),
+    ],
+)
+def test_a_wrong_address_is_explained(target: str, text: str) -> None:
+    with pytest.raises(GruardError, match=text):
+        open_sinks([target], False, print, True)
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
+    with pytest.raises(GruardError, match="must not hold a user name") as refusal:
+        open_sinks(["mqtt://pump:secret@host/a"], False, print, True)
+    assert "secret" not in str(refusal.value)
+
+
+def test_a_password_needs_a_user() -> None:
+    with pytest.raises(GruardError, match="GRUARD_MQTT_USER is not"):
+        parse_mqtt_address("mqtt://host/a", {"GRUARD_MQTT_PASSWORD": "secret"})
+
+
+def test_an_address_is_taken_apart() -> None:
+    plain = parse_mqtt_address("mqtt://host/plant/pump%20one", {})
+    assert (plain.host, plain.port, plain.topic) == ("host", 1883, "plant/pump one")
+    assert plain.tls is None and plain.login is None
+    full = parse_mqtt_address("mqtts://[::1]:99/a?what=all", {"GRUARD_MQTT_USER": "pump"}, ["what"])
+    assert (full.host, full.port, full.login) == ("::1", 99, ("pump", None))
+    assert full.tls is not None and full.tls.check_hostname
+    assert full.parameters == {"what": "all"} and full.name == "mqtts://[::1]:99/a"
+
+
+def test_one_address_twice_is_refused() -> None:
+    with pytest.raises(GruardError, match="twice"):
+        open_sinks(["mqtt://localhost/a", "mqtt://localhost/a?what=all"], False, print, True)
+
+
+def test_nothing_is_left_behind_when_a_later_sink_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(GruardError):
+        open_sinks([str(tmp_path / "out.jsonl"), "mqtt://host"], False, print, True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_the_package_the_extra_is_named() -> None:
+    code = (
+        "import sys; sys.modules['paho'] = None\n"
+        "from edge_runtime.sinks.open_sink import open_sinks\n"
+        "open_sinks(['mqtt://localhost/a'], False, print, True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "pip install 'gruard[mqtt]'" in done.stderr.splitlines()[-1]
+
+
+def test_a_file_that_was_cut_short_by_logrotate_goes_on_without_a_hole(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    sink = open_json_lines(str(path))
+    sink.write(record(0))
+    os.truncate(path, 0)
+    sink.write(record(1))
+    sink.close()
+    assert path.read_text() == record(1).to_json() + "\n"

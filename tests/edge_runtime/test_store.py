@@ -1,0 +1,305 @@
+"""The store on a real disk: what it refuses, what it says, and who excludes whom."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harm import edit_manifest
+from made_bundle import write_made_bundle
+from test_sinks import files_below
+
+from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.bundle.signature import SIGNATURE
+from edge_runtime.errors import GruardError
+from edge_runtime.updates.choice import choose
+from edge_runtime.updates.disk import locked
+from edge_runtime.updates.pointers import Pointers, Trial
+from edge_runtime.updates.store import Store
+
+ROOT = Path(__file__).parents[2]
+Ended = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    yield Store(tmp_path / "store")
+
+
+@pytest.fixture
+def bundles(tmp_path: Path) -> list[Path]:
+    return [write_made_bundle(tmp_path / "made", version) for version in range(1, 4)]
+
+
+def gruard(*words: object, **environment: str) -> Ended:
+    command = [sys.executable, "-m", "edge_runtime", *map(str, words)]
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+
+
+def refused(done: Ended) -> str:
+    assert done.returncode == 2 and done.stdout == "", done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("gruard: ")
+    return line
+
+
+def test_a_slot_is_a_read_only_copy(store: Store, bundles: list[Path]) -> None:
+    bundle = read_bundle(bundles[0])
+    store.install(bundle)
+    slot = store.slots.path(bundle.digest)
+    assert slot.stat().st_mode & 0o777 == 0o555
+    for file in bundles[0].iterdir():
+        copy = slot / file.name
+        assert copy.read_bytes() == file.read_bytes() and copy.stat().st_mode & 0o777 == 0o444
+
+
+def test_a_signature_that_came_later_is_taken_along(store: Store, bundles: list[Path]) -> None:
+    store.install(read_bundle(bundles[0]))
+    (bundles[0] / SIGNATURE).write_bytes(b"s" * 64)
+    bundle = read_bundle(bundles[0])
+    store.install(bundle)
+    assert (store.slots.path(bundle.digest) / SIGNATURE).read_bytes() == b"s" * 64
+
+
+def test_what_nobody_needs_is_removed_but_not_what_runs(
+    store: Store, bundles: list[Path], tmp_path: Path
+) -> None:
+    digests = []
+    for path in bundles:
+        bundle = read_bundle(path)
+        store.install(bundle)
+        store.change(lambda p, slot=bundle.digest: p.proven(slot))
+        digests.append(bundle.digest)
+        if len(digests) == 1:
+            thresholds = store.slots.path(bundle.digest).with_suffix(".thresholds.json")
+            thresholds.write_text("{}")
+            hold = store.slots.hold(bundle.digest)
+    assert [slot.digest for slot in store.slots] == sorted(digests)  # the first one is held
+    hold.release()
+    fourth = read_bundle(write_made_bundle(tmp_path, 4))
+    store.install(fourth)
+    assert {slot.digest for slot in store.slots} == {*digests[1:], fourth.digest}
+    assert thresholds.exists()  # days of recording went into it
+
+
+def test_a_second_install_is_excluded(store: Store, bundles: list[Path]) -> None:
+    store.install(read_bundle(bundles[0]))
+    with locked(store.root / "install.lock"):
+        assert "another gruard install" in refused(
+            gruard("install", bundles[1], "--store", store.root)
+        )
+        assert gruard("list", "--store", store.root).returncode == 0  # a reader needs no lock
+    assert gruard("install", bundles[1], "--store", store.root).returncode == 0
+
+
+def test_no_downgrade_by_accident(store: Store, bundles: list[Path]) -> None:
+    where = ("--store", store.root)
+    assert gruard("install", bundles[1], *where).returncode == 0
+    assert "made-1: is older than made-2" in refused(gruard("install", bundles[0], *where))
+    assert len(list(store.slots)) == 1
+    allowed = gruard("install", bundles[0], *where, "--allow-downgrade")
+    assert allowed.returncode == 0 and "on trial" in allowed.stdout
+    assert gruard("rollback", *where).returncode == 0
+    assert "--allow-downgrade" in refused(gruard("use", "made-1", *where))
+    assert gruard("use", "made-1", "--allow-downgrade", *where).returncode == 0
+
+
+def test_the_commands_one_after_the_other(store: Store, bundles: list[Path]) -> None:
+    where = {"GRUARD_STORE": str(store.root)}
+    assert "made-1" in gruard("install", bundles[0], **where).stdout
+    assert (
+        "on trial, attempts left: 2"
+        in gruard("install", bundles[1], "--attempts", 2, **where).stdout
+    )
+    first, second = (read_bundle(path).digest for path in bundles[:2])
+    assert store.pointers() == Pointers(first, trial=Trial(second, 2))
+    assert gruard("use", "made-1", **where).stdout.endswith(": current\n")
+    assert store.pointers() == Pointers(first)
+    assert "on trial" in gruard("use", second[:8], **where).stdout
+    back = gruard("rollback", **where)
+    assert back.stdout == "gone back from made-2; current: made-1\n"
+    assert "no bundle to go back to" in refused(gruard("rollback", **where))
+    shown = gruard("list", **where).stdout
+    assert f"current   {first[:12]}  made-1\n" in shown
+    assert f"stored    {second[:12]}  made-2\n" in shown
+    assert f"gone back from made-2 ({second[:12]}): gone back by command\n" in shown
+    facts = json.loads(gruard("list", "--json", **where).stdout)
+    assert (facts["current"], facts["rejected"]["slot"]) == (first, second)
+    assert {b["digest"]: b["role"] for b in facts["bundles"]} == {
+        first: "current",
+        second: "stored",
+    }
+    assert all(Path(bundle["path"]).is_dir() for bundle in facts["bundles"])
+
+
+def test_rollback_to_the_previous_one(store: Store, bundles: list[Path]) -> None:
+    for path in bundles[:2]:
+        bundle = read_bundle(path)
+        store.install(bundle)
+        store.change(lambda p, slot=bundle.digest: p.proven(slot))
+    where = ("--store", store.root)
+    assert gruard("rollback", *where).stdout == "gone back from made-2; current: made-1\n"
+    assert gruard("rollback", *where).stdout == "gone back from made-1; current: made-2\n"
+    first = store.slots.path(read_bundle(bundles[0]).digest)
+    (first / "report.json").write_bytes(b"rot")
+    assert "does not match" in refused(gruard("rollback", *where))
+    assert "DAMAGED" in gruard("list", *where).stdout
+
+
+def test_a_name_must_be_clear(store: Store, bundles: list[Path], tmp_path: Path) -> None:
+    assert "in the store" in refused(gruard("use", "made-1", "--store", store.root))
+    other = write_made_bundle(tmp_path, 1, period=0.25)
+    store.install(read_bundle(bundles[0]))
+    store.install(read_bundle(other))
+    assert "several bundles" in refused(gruard("use", "made-1", "--store", store.root))
+    for slot in ("", "../..", "zz"):
+        assert "not in the store" in refused(gruard("use", slot, "--store", store.root))
+
+
+def test_only_trusted_bundles_are_installed(store: Store, bundles: list[Path]) -> None:
+    trusted = {"GRUARD_TRUSTED_KEYS": "/etc/gruard/plant.pub", "GRUARD_STORE": str(store.root)}
+    assert gruard("install", bundles[0], **trusted).returncode == 2
+    assert not store.root.exists()
+    store.install(read_bundle(bundles[0]))
+    before = store.pointers()
+    assert "is not signed" in refused(gruard("use", "made-1", **trusted))
+    assert "is not signed" in refused(gruard("run", "--source", "-", **trusted))
+    assert store.pointers() == before
+
+
+def test_a_failed_bundle_is_installed_on_demand_only(store: Store, bundles: list[Path]) -> None:
+    edit_manifest(bundles[0], lambda data: data["validation"].update(passed=False, forced=True))
+    where = ("--store", store.root)
+    assert "--allow-failed" in refused(gruard("install", bundles[0], *where))
+    assert gruard("install", bundles[0], *where, "--allow-failed").returncode == 0
+
+
+# A disk that cannot be written.
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(store: Store, bundles: list[Path]) -> None:
+    store.install(read_bundle(bundles[0]))
+    before, found = store.pointers(), sorted(store.root.rglob("*"))
+    largest = (bundles[1] / "manifest.json").stat().st_size
+    for limit in (0, 20, largest - 1):
+        with files_below(limit):
+            done = gruard("install", bundles[1], "--store", store.root)
+        line = refused(done)
+        assert "manifest" in line and "make room there" in line
+        assert store.pointers() == before
+        assert {*store.root.rglob("*")} <= {*found, store.root / "install.lock"}
+    assert gruard("install", bundles[1], "--store", store.root).returncode == 0
+
+
+def test_a_full_disk_leaves_the_pointers(store: Store, bundles: list[Path]) -> None:
+    store.install(read_bundle(bundles[0]))
+    store.install(read_bundle(bundles[1]))
+    before = store.pointers()
+    with files_below(20):
+        assert "pointers.json" in refused(gruard("rollback", "--store", store.root))
+    assert store.pointers() == before and not list(store.root.glob(".*"))
+
+
+@pytest.mark.parametrize("place", ["/proc/gruard", "/dev/null/gruard"])
+def test_a_place_that_cannot_be_written_is_told(bundles: list[Path], place: str) -> None:
+    line = refused(gruard("install", bundles[0], "--store", place))
+    assert "cannot be written" in line and "--store" in line
+
+
+def test_a_store_of_somebody_else_is_told(store: Store, bundles: list[Path]) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can become somebody else")
+    store.install(read_bundle(bundles[0]))
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from edge_runtime.updates.disk import Disk, replace_durably\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "replace_durably(Disk(), Path(sys.argv[1]), b'')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(store.root / "pointers.json")],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "as the owner of the store" in done.stderr, done.stderr
+
+
+def test_damaged_pointers_are_told(store: Store, bundles: list[Path]) -> None:
+    store.install(read_bundle(bundles[0]))
+    file = store.root / "pointers.json"
+    file.write_bytes(b"\0" * 100)
+    for words in (["list"], ["rollback"], ["use", "made-1"], ["run", "--source", "-"]):
+        assert "pointers.json: damaged" in refused(gruard(*words, "--store", store.root))
+    file.unlink()  # as the message says
+    assert gruard("use", "made-1", "--store", store.root).returncode == 0
+
+
+# What a run begins with.
+
+
+def chosen(store: Store) -> tuple[str, list[str]]:
+    log: list[str] = []
+    return choose(store, read_bundle, log.append).digest, log
+
+
+def test_the_trial_comes_first_while_it_has_attempts(store: Store, bundles: list[Path]) -> None:
+    first, second = map(read_bundle, bundles[:2])
+    store.install(first)
+    assert chosen(store) == (first.digest, [])
+    store.install(second, attempts=1)
+    assert chosen(store) == (second.digest, [])
+    store.change(lambda pointers: pointers.attempted(second.digest))
+    digest, (line,) = chosen(store)
+    assert digest == first.digest and "made-2: used up its attempts" in line
+    assert store.pointers().trial is None and "used up" in store.pointers().rejected.reason
+
+
+def test_a_trial_that_cannot_be_read_is_gone_back_from(store: Store, bundles: list[Path]) -> None:
+    first, second = map(read_bundle, bundles[:2])
+    store.install(first)
+    store.install(second)
+    (store.slots.path(second.digest) / "model.tflite").write_bytes(b"")
+    (store.slots.path(second.digest) / "report.json").write_bytes(b"rot")
+    digest, (line,) = chosen(store)
+    assert digest == first.digest and "report.json: does not match" in line
+    assert "report.json" in store.pointers().rejected.reason
+
+
+def test_an_error_of_the_surroundings_is_not_put_on_the_trial(
+    store: Store, bundles: list[Path]
+) -> None:
+    store.install(read_bundle(bundles[0]))
+    store.install(read_bundle(bundles[1]))
+    before = store.pointers()
+
+    def no_key(path: Path) -> None:
+        raise GruardError("plant.pub: cannot be read")
+
+    with pytest.raises(GruardError, match=r"plant\.pub"):
+        choose(store, no_key, print)
+    assert store.pointers() == before
+
+
+def test_an_empty_store_says_what_to_do(store: Store) -> None:
+    line = refused(gruard("run", "--source", "-", "--store", store.root))
+    assert "gruard install BUNDLE" in line and not store.root.exists()
+    both = gruard("run", "x.gruard", "--source", "-", "--store", store.root)
+    assert both.returncode == 2 and "not both" in both.stderr
+
+
+def test_where_the_store_is_when_nobody_says(tmp_path: Path) -> None:
+    os_home = {"HOME": str(tmp_path / "home"), "XDG_STATE_HOME": "", "STATE_DIRECTORY": ""}
+    homes = {
+        str(tmp_path / "home/.local/state/gruard"): os_home,
+        str(tmp_path / "xdg/gruard"): os_home | {"XDG_STATE_HOME": str(tmp_path / "xdg")},
+        "/var/lib/gruard-x": os_home | {"STATE_DIRECTORY": "/var/lib/gruard-x:/var/lib/other"},
+        "/elsewhere": os_home | {"GRUARD_STORE": "/elsewhere"},
+    }
+    for wanted, environment in homes.items():
+        assert gruard("list", **environment).stdout.startswith(f"{wanted}: empty")

@@ -1,0 +1,267 @@
+"""The hot switch under a supervisor with scripted workers, a fake clock and a real store."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import faulty_worker
+import pytest
+from made_bundle import write_made_bundle
+from power_cut import UnsyncedDisk
+from supervised_run import PATIENT, Clock, FakeFallback, Run, WatchedProcess, assert_gone
+
+from edge_runtime.bundle.reader import Bundle, read_bundle
+from edge_runtime.errors import GruardError
+from edge_runtime.record import Flag, Record
+from edge_runtime.supervision.exchange import Serving
+from edge_runtime.supervision.policy import BACK_OFF
+from edge_runtime.supervision.worker_care import WorkerCare
+from edge_runtime.updates.pointers import Pointers
+from edge_runtime.updates.store import Store
+from edge_runtime.updates.switch import ModelSwitch, Workshop
+
+HEALTHY = 30.0  # seconds; the clock goes on by one each row
+
+
+class StoredRun:
+    """A supervised run from a store; `plans` says what each version's worker will suffer.
+
+    events: by row, what is done to the store just before it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        plans: dict[int, str],
+        events: dict[int, Callable[[], object]] | None = None,
+        rows: int = 120,
+        begin: Bundle | None = None,
+        healthy: float = HEALTHY,
+    ) -> None:
+        self.store, self.plans, self.events = store, plans, events or {}
+        self.clock = Clock()
+        self.left_at_load: list[tuple[int, int | None]] = []
+        self.processes: dict[int, list[WatchedProcess]] = {version: [] for version in plans}
+        pointers = store.pointers()
+        assert pointers.current
+        first = begin or read_bundle(store.slots.path(pointers.current))
+        self.lines: list[str] = []
+        self.switch = ModelSwitch(
+            store, first, Workshop(read_bundle, self.serve), healthy, self.clock, self.lines.append
+        )
+        self.run = Run(
+            self.process(first), rows, before=self.before, clock=self.clock, exchange=self.switch
+        )
+
+    def __call__(self) -> list[Record]:
+        self.run.supervisor.run()
+        records = self.run.records
+        assert [record.index for record in records] == list(range(len(records)))
+        for process in (p for ps in self.processes.values() for p in ps):
+            assert_gone(process)
+        return records
+
+    def process(self, bundle: Bundle) -> WatchedProcess:
+        version = bundle.manifest.version
+        process = WatchedProcess(f"v{version}:{self.plans[version]}")
+        self.processes[version].append(process)
+        load = process.start
+
+        def start() -> None:
+            trial = Store(self.store.root).pointers().trial
+            self.left_at_load.append((version, trial.attempts if trial else None))
+            load()
+
+        process.start = start
+        return process
+
+    def serve(self, bundle: Bundle, may_start: Callable[[], bool]) -> Serving:
+        model = WorkerCare(self.process(bundle), PATIENT, self.clock, self.lines.append, may_start)
+        return Serving(model, FakeFallback())
+
+    def before(self, row: int) -> None:
+        self.clock.now += 1.0
+        for process in (p for ps in self.processes.values() for p in ps):
+            if "load:mute" not in process.plan:
+                process.wait_for_a_word()
+        if row in self.events:
+            self.events[row]()
+
+    @property
+    def log(self) -> str:
+        return "\n".join([*self.lines, self.run.log])
+
+
+def answered_by(records: list[Record]) -> list[tuple[str, int]]:
+    """Who answered, and how many records on end; the fallback is an empty name."""
+    runs: list[tuple[str, int]] = []
+    for record in records:
+        who = record.model if record.tier == 1 else ""
+        if runs and runs[-1][0] == who:
+            runs[-1] = (who, runs[-1][1] + 1)
+        else:
+            runs.append((who, 1))
+    return runs
+
+
+@pytest.fixture
+def bundles(tmp_path: Path) -> dict[int, Bundle]:
+    return {v: read_bundle(write_made_bundle(tmp_path / "made", v)) for v in (1, 2, 3)}
+
+
+@pytest.fixture
+def store(tmp_path: Path, bundles: dict[int, Bundle]) -> Store:
+    store = Store(tmp_path / "store", UnsyncedDisk())
+    store.install(bundles[1])
+    return store
+
+
+def test_a_new_bundle_takes_over_and_proves_itself(
+    store: Store, bundles: dict[int, Bundle]
+) -> None:
+    run = StoredRun(store, {1: "none@0", 2: "none@0"}, {20: lambda: store.install(bundles[2])})
+    records = run()
+    (old, before), (new, after) = answered_by(records)
+    assert (old, new) == ("v1", "v2") and 20 <= before <= 24 and before + after == 120
+    warm = [record.index for record in records if Flag.WARMUP in record.flags]
+    assert warm == list(range(before, before + faulty_worker.WARMUP))
+    assert store.pointers() == Pointers(bundles[2].digest, previous=bundles[1].digest)
+    assert f"sample {before}: made-2 answers from here on" in run.log
+    assert "made-2 has proven itself" in run.log
+    assert len(run.processes[1][0].pids) == len(run.processes[2][0].pids) == 1
+
+
+@pytest.mark.parametrize("plan", ["load:fail", "load:exit"])
+def test_a_bundle_that_cannot_load_never_answers(
+    store: Store, bundles: dict[int, Bundle], plan: str
+) -> None:
+    run = StoredRun(store, {1: "none@0", 2: plan}, {20: lambda: store.install(bundles[2])})
+    assert answered_by(run()) == [("v1", 120)]
+    (process,) = run.processes[2]
+    # Three attempts, each counted down on the disk by the time its load began.
+    assert run.left_at_load == [(1, None), (2, 2), (2, 1), (2, 0)] and len(process.pids) == 3
+    pointers = store.pointers()
+    assert (pointers.current, pointers.trial) == (bundles[1].digest, None)
+    words = {"load:fail": "self-test failed", "load:exit": "exit code 7"}
+    assert pointers.rejected and words[plan] in pointers.rejected.reason
+    assert "made-1 answers until it is back" in run.log
+
+
+def test_a_bundle_that_keeps_crashing_is_gone_back_from(
+    store: Store, bundles: dict[int, Bundle]
+) -> None:
+    events = {20: lambda: store.install(bundles[2])}
+    run = StoredRun(store, {1: "none@0", 2: "abort@*"}, events, rows=60)
+    runs = answered_by(run())
+    assert [who for who, _ in runs] == ["v1", "", "v1"]
+    assert len(run.processes[2][0].pids) == 3
+    pointers = store.pointers()
+    assert pointers.current == bundles[1].digest and pointers.rejected
+    assert "used up its attempts" in pointers.rejected.reason
+    assert "SIGABRT" in pointers.rejected.reason
+    assert run.run.supervisor.summary.restarts == 2
+
+
+def test_one_crash_is_forgiven(store: Store, bundles: dict[int, Bundle]) -> None:
+    events = {20: lambda: store.install(bundles[2])}
+    run = StoredRun(store, {1: "none@0", 2: "abort@40"}, events, rows=300, healthy=120.0)
+    assert [who for who, _ in answered_by(run())] == ["v1", "v2", "", "v2"]
+    assert store.pointers().current == bundles[2].digest
+
+
+def test_an_unhealthy_bundle_is_gone_back_from(store: Store, bundles: dict[int, Bundle]) -> None:
+    events = {20: lambda: store.install(bundles[2])}
+    run = StoredRun(store, {1: "none@0", 2: "ill@*"}, events, rows=120)
+    assert [who for who, _ in answered_by(run())] == ["v1", "", "v1"]
+    rejected = store.pointers().rejected
+    assert rejected and "was not healthy for 1.0 minutes" in rejected.reason
+
+
+def test_going_back_by_command_while_it_runs(store: Store, bundles: dict[int, Bundle]) -> None:
+    def back() -> None:
+        store.change(lambda pointers: pointers.gone_back())
+
+    def again() -> None:
+        stored = store.slots.find("made-2").bundle
+        assert stored
+        store.use(stored)
+
+    events = {20: lambda: store.install(bundles[2]), 40: back, 60: again, 110: back}
+    run = StoredRun(store, {1: "none@0", 2: "none@0"}, events, rows=140)
+    assert [who for who, _ in answered_by(run())] == ["v1", "v2", "v1", "v2", "v1"]
+    assert store.pointers().previous == bundles[2].digest
+
+
+def test_a_better_one_comes_before_the_first_is_loaded(
+    store: Store, bundles: dict[int, Bundle]
+) -> None:
+    events = {20: lambda: store.install(bundles[2]), 30: lambda: store.install(bundles[3])}
+    run = StoredRun(store, {1: "none@0", 2: "load:mute", 3: "none@0"}, events)
+    assert [who for who, _ in answered_by(run())] == ["v1", "v3"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), [({"period": 0.25}, "sample period"), ({"channels": None}, "channels")]
+)
+def test_other_samples_need_a_restart(
+    store: Store, bundles: dict[int, Bundle], tmp_path: Path, change: dict, words: str
+) -> None:
+    if "channels" in change:
+        names = bundles[1].manifest.channels
+        change = {"channels": (names[0], names[2], names[1])}
+    other = read_bundle(write_made_bundle(tmp_path, 2, **change))
+    run = StoredRun(store, {1: "none@0"}, {20: lambda: store.install(other)}, rows=60)
+    assert answered_by(run()) == [("v1", 60)]
+    assert run.log.count("restart needed") == 1 and words in run.log
+    assert store.pointers().trial.attempts == 3  # for the next start
+
+
+def test_a_run_that_begins_with_the_trial(store: Store, bundles: dict[int, Bundle]) -> None:
+    store.install(bundles[2])
+    trial = read_bundle(store.slots.path(bundles[2].digest))
+    run = StoredRun(store, {1: "none@0", 2: "none@0"}, rows=20, begin=trial)
+    assert answered_by(run()) == [("v2", 20)]
+    assert store.pointers().trial.attempts == 2
+    run.switch.spare()
+    assert store.pointers().trial.attempts == 3  # it ended in good order
+    again = StoredRun(store, {1: "none@0", 2: "load:fail"}, rows=40, begin=trial)
+    assert [who for who, _ in answered_by(again())] == ["", "v1"]
+    assert store.pointers().current == bundles[1].digest and store.pointers().trial is None
+    again.switch.spare()
+    assert store.pointers().trial is None
+
+
+def test_an_attempt_that_cannot_be_counted_is_not_made(
+    store: Store, bundles: dict[int, Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        def refuse(*_: object) -> None:
+            raise GruardError("pointers.json: cannot be written (No space left on device)")
+
+        store.install(bundles[2])
+        monkeypatch.setattr(store.disk, "write", refuse)
+
+    run = StoredRun(store, {1: "none@0", 2: "none@0"}, {20: full}, rows=60)
+    assert answered_by(run()) == [("v1", 60)]
+    assert run.processes[2][0].pids == [] and "No space left" in run.log
+    assert store.pointers().trial.attempts == 3
+
+
+def test_a_store_that_vanishes_or_rots_stops_nothing(
+    store: Store, bundles: dict[int, Bundle]
+) -> None:
+    pointers = store.root / "pointers.json"
+    events = {20: lambda: pointers.write_bytes(b"\0" * 40), 40: pointers.unlink}
+    run = StoredRun(store, {1: "none@0"}, events, rows=60)
+    assert answered_by(run()) == [("v1", 60)]
+    assert run.log.count("damaged") == 1
+
+
+def test_a_current_model_that_breaks_is_restarted_without_counting(
+    store: Store, bundles: dict[int, Bundle]
+) -> None:
+    run = StoredRun(store, {1: "abort@5"}, rows=160)
+    assert [who for who, _ in answered_by(run())] == ["v1", "", "v1"]
+    crashing = StoredRun(store, {1: "abort@*"}, rows=60)
+    assert answered_by(crashing()) == [("", 60)]
+    assert len(crashing.processes[1][0].pids) == 1 + len(BACK_OFF)
+    assert store.pointers() == Pointers(bundles[1].digest)
