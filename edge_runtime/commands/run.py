@@ -16,8 +16,11 @@ import click
 from edge_runtime.commands.options import (
     kernel_chain,
     kernel_option,
+    state_option,
     store_option,
     trusted_key_option,
+    watchdog_option,
+    watchdog_timeout_option,
 )
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
@@ -29,6 +32,7 @@ if TYPE_CHECKING:  # imported where they are used, so that --help answers at onc
     from edge_runtime.sources.source import Source
     from edge_runtime.status.watch import Watch
     from edge_runtime.supervision.injection import Injections
+    from edge_runtime.supervision.keeping import Keeping
     from edge_runtime.supervision.summary import Console
     from edge_runtime.supervision.supervisor import Settings, Supervisor
     from edge_runtime.supervision.worker_process import WorkerProcess
@@ -107,6 +111,9 @@ INTERRUPTED = 130
     help="Serve metrics for Prometheus over HTTP; to this machine alone without ADDRESS.",
 )
 @click.option("--force", is_flag=True, help="Overwrite sink files.")
+@state_option
+@watchdog_option
+@watchdog_timeout_option
 @click.option("--allow-failed", is_flag=True, help="Run a bundle whose validation failed.")
 @kernel_option
 @trusted_key_option
@@ -125,6 +132,9 @@ def run(
     status_file: Path | None,
     metrics: str | None,
     force: bool,
+    state: Path | None,
+    watchdog: Path | None,
+    watchdog_timeout: int,
     allow_failed: bool,
     kernel: Kernel | None,
     trusted_keys: tuple[Path, ...],
@@ -147,11 +157,14 @@ def run(
     The same with updates while it runs:
       read-sensors | gruard run --store /var/lib/gruard --source - >> records.jsonl
     """
+    import os
+
     from edge_runtime.bundle.reader import read_bundle
     from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
     from edge_runtime.sources.complaints import Complaints
     from edge_runtime.sources.open_source import open_source
     from edge_runtime.supervision.injection import parse_injections
+    from edge_runtime.supervision.keeping import Keeping, default_state
     from edge_runtime.supervision.summary import Console
     from edge_runtime.supervision.worker_process import WorkerProcess, worker_command
 
@@ -170,6 +183,8 @@ def run(
     channels = loaded.manifest.channel_names
     injections = parse_injections(inject, channels)
     settings = _settings(loaded.manifest, rate, deadline)
+    keeping = Keeping(state or default_state(os.environ), watchdog, watchdog_timeout)
+    keeping.check(os.environ, settings.interval or settings.period)
     complaints = Complaints(console.log)
     watch = _watch(loaded, settings, status_file, metrics, console)
     with ExitStack() as undo:
@@ -192,6 +207,7 @@ def run(
         injections,
         settings,
         console,
+        keeping,
         watch,
         switch,
     )
@@ -289,17 +305,18 @@ def _supervisor(
     injections: Injections,
     settings: Settings,
     console: Console,
+    keeping: Keeping,
     watch: Watch,
     switch: ModelSwitch | None,
 ) -> Supervisor:
     import os
 
     from edge_runtime.detector.fallback import Fallback
-    from edge_runtime.supervision.notify import Notifier
     from edge_runtime.supervision.supervisor import Supervisor, Surroundings
 
     clock = time.monotonic
-    return Supervisor(
+    listener, started_after = keeping.begin(os.environ, clock, console.log)
+    supervisor = Supervisor(
         source,
         complaints,
         sink,
@@ -307,9 +324,11 @@ def _supervisor(
         Fallback(bundle.manifest, bundle.model_hash),
         injections,
         settings,
-        Surroundings(clock, time.sleep, console, Notifier(os.environ, clock), watch.observe),
+        Surroundings(clock, time.sleep, console, listener, watch.observe),
         switch,
     )
+    supervisor.summary.started_after = started_after
+    return supervisor
 
 
 def _run(supervisor: Supervisor, watch: Watch, as_json: bool) -> int:
@@ -327,6 +346,7 @@ def _run(supervisor: Supervisor, watch: Watch, as_json: bool) -> int:
         stopped = 0  # a service manager's stop is an end in good order
     finally:
         supervisor.tell(as_json)
+    supervisor.ended()
     return stopped or (_LOST_RECORDS if supervisor.summary.dropped else 0)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from edge_runtime.record import Flag, Record, alarm_words, flag_names
+from edge_runtime.supervision.start_marker import StartedAfter
 
 _RECENT = 1024  # latencies kept for the median: enough to be steady, and a run may last years
 TIERS = {1: "gate", 2: "recurrent unit alone", 3: "fallback"}
@@ -20,6 +21,7 @@ class Summary:
 
     kinds: alarms by the kind of fault that was named last, without those that had none.
     transitions: changes of tier, as `1→2`. timing: what was wrong with the times of readings.
+    started_after: what the run before this one came to, None where nobody keeps that.
     """
 
     records: int = 0
@@ -33,6 +35,7 @@ class Summary:
     bad_cells: int = 0
     bad_rows: int = 0
     timing: Mapping[str, int] = field(default_factory=dict)
+    started_after: StartedAfter | None = None
     last: Record | None = None
     slowest: float = 0.0
     _kind: str | None = None  # of the alarm that is on, or of the last one
@@ -62,7 +65,9 @@ class Summary:
         alarm = f"ALARM {alarm_words(self.last)}".rstrip() if self.last.alarm else "no alarm"
         so_far = f"{self.alarms} alarm{'' if self.alarms == 1 else 's'} so far"
         where = " on the CPU, not the accelerator" if Flag.CPU in self.last.flags else ""
-        return f"sample {self.last.index}, tier {self.last.tier}{where}, {alarm}, {so_far}"
+        told = f"sample {self.last.index}, tier {self.last.tier}{where}, {alarm}, {so_far}"
+        before = self.started_after
+        return f"{told}, started after {before.value}" if before and before.bad else told
 
     def to_json(self) -> str:
         """The whole summary as one JSON object; latencies in milliseconds, null without records."""
@@ -76,7 +81,8 @@ class Summary:
         kinds = (f"{kind} {count}" for kind, count in self._named().items())
         median, slowest = self.fields()["latency_median_ms"], self.slowest * 1e3
         latency = "-" if median is None else f"median {median:.2f} ms, slowest {slowest:.2f} ms"
-        lines = {
+        before = {"last run": self.started_after.value} if self.started_after else {}
+        lines = before | {
             "records": str(self.records),
             "by tier": ", ".join(tiers) or "-",
             "changes": ", ".join(changes) or "-",
@@ -111,6 +117,7 @@ class Summary:
             "dropped": self.dropped,
             "latency_median_ms": median,
             "latency_max_ms": self.slowest * 1e3 if self._latencies else None,
+            "started_after": self.started_after.value if self.started_after else None,
         }
 
 

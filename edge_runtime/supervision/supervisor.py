@@ -17,7 +17,7 @@ from edge_runtime.sources.sample_clock import SampleClock
 from edge_runtime.sources.source import Reading, Source
 from edge_runtime.supervision.exchange import Exchange, NoExchange, ShadowDetector
 from edge_runtime.supervision.injection import Injections
-from edge_runtime.supervision.notify import Notifier
+from edge_runtime.supervision.listener import Listener
 from edge_runtime.supervision.policy import Phase
 from edge_runtime.supervision.summary import Console, Summary
 from edge_runtime.supervision.worker_care import WorkerCare
@@ -61,12 +61,12 @@ Observe = Callable[[Record, Callable[[], RunState]], None]
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The outside world of a run: monotonic clock, sleep, terminal, service manager, onlooker."""
+    """The outside world of a run: clock, sleep, terminal, who hears of it, who sees records."""
 
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     console: Console
-    notifier: Notifier
+    listener: Listener
     observe: Observe = lambda record, state: None
 
 
@@ -118,7 +118,7 @@ class Supervisor:
         """
         try:
             self._model.await_first()
-            self._world.notifier.ready(f"model {self._model.phase.value}")
+            self._world.listener.ready(f"model {self._model.phase.value}")
             self._timing = self._fresh_timing()  # loading took its time
             while True:
                 self._take(self._source.read(self._timing.timeout(self._world.clock())))
@@ -127,7 +127,7 @@ class Supervisor:
         except SinkClosedError:
             pass  # nobody is left to read; that is how `| head` says thank you
         finally:
-            self._world.notifier.stopping()
+            self._world.listener.stopping()
             self._exchange.stop()
             self._model.stop()
             self._source.close()
@@ -138,6 +138,10 @@ class Supervisor:
         """Write the summary to the console, for people or as one JSON line."""
         summary = self.summary
         self._world.console.finish(summary.to_json() if as_json else summary.to_text())
+
+    def ended(self) -> None:
+        """Tell that the run ended in good order; not to be called after an error."""
+        self._world.listener.ended()
 
     def _fresh_timing(self) -> SampleClock:
         return SampleClock(self._settings.period, self._source.live, self._world.clock())
@@ -193,7 +197,7 @@ class Supervisor:
         self.summary.add(record, self._world.clock() - arrived)
         self._world.observe(record, self._state)
         self._index, self._time = sample.index + 1, sample.time
-        self._world.notifier.beat(self.summary.status)
+        self._world.listener.beat(sample.index, self.summary.status)
         self._world.console.progress(self.summary.status)
         self._model.recover()  # after the record is out: ending a process can take a second
         self._make_way(record)
