@@ -34,7 +34,8 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo train convert audit validate run test test-wide test-arm fuzz lint wheel benchmark \
+.PHONY: help demo train convert audit validate run test test-wide test-arm test-service test-vm \
+        fuzz lint wheel benchmark \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
         benchmark-tiers benchmark-calibration benchmark-verdicts faults soak clean environment
 
@@ -73,8 +74,16 @@ test-wide: $(READY) ## half a minute: models of shapes from all over, to int8
 	$(PY) -m pytest -m wide $(ARGS)
 
 test-arm: $(READY) ## two minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
-	$(PY) tests/arm/arm_userland.py
+	$(PY) -m tests.arm.arm_userland
 	$(PY) -m pytest -m arm $(ARGS)
+
+test-service: $(READY) ## two minutes, root: the service under a real systemd (docs/service.md)
+	$(PY) -m tests.service.systemd_tree
+	$(PY) -m pytest -m service $(ARGS)
+
+test-vm: $(READY) ## minutes: a hung supervisor, a hardware reset, a whole emulated machine (docs/service.md)
+	$(PY) -m tests.vm.machine_tree
+	$(PY) -m pytest -m vm $(ARGS)
 
 fuzz: $(READY) ## twenty minutes: 100,000 harmed bundles, as many messages a source; FUZZ=N for fewer
 	FUZZ=$(FUZZ) $(PY) -m pytest -m fuzz -s $(ARGS)

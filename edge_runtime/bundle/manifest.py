@@ -5,22 +5,15 @@ All arrays are in standardised units (channel centre 0, scale 1) unless said oth
 """
 
 import dataclasses
-import functools
-import re
-import types
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge_runtime.bundle.manifest_rules import LARGEST, check_manifest
+from edge_runtime.bundle.manifest_rules import check_manifest
 from edge_runtime.errors import GruardError
+from edge_runtime.plain import build, shown
 
 SCHEMA = 2
-LARGEST_INTEGER = 10**15  # counts of samples; exact in a double
-# Control characters, and halves of characters that no output can encode.
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-SHOWN, FEW = 100, 5  # characters of a text, and names, that go into a message
 Vector = tuple[float, ...]
 Matrix = tuple[Vector, ...]
 
@@ -249,7 +242,7 @@ def from_dict(data: Any, source: str) -> Manifest:
             f"{source}: schema {shown(schema)} is unknown, this runtime reads schema {SCHEMA}; "
             "convert again with the matching version or update the runtime"
         )
-    manifest = _build(Manifest, data, source)
+    manifest = build(Manifest, data, source)
     assert isinstance(manifest, Manifest)
     check_manifest(manifest, source)
     return manifest
@@ -257,87 +250,6 @@ def from_dict(data: Any, source: str) -> Manifest:
 
 def threshold_from_dict(data: Any, where: str) -> Threshold:
     """The threshold in `data` (parsed JSON, at `where`). Raises GruardError as `from_dict` does."""
-    threshold = _build(Threshold, data, where)
+    threshold = build(Threshold, data, where)
     assert isinstance(threshold, Threshold)
     return threshold
-
-
-def _build(kind: Any, value: Any, where: str) -> Any:
-    """`value` as an instance of the annotation `kind`, checked all the way down."""
-    if dataclasses.is_dataclass(kind):
-        return _build_dataclass(kind, value, where)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise GruardError(f"{where}: a list is expected")
-        if arguments[0] is float and all(type(v) is float and abs(v) <= LARGEST for v in value):
-            return tuple(value)  # nearly all of a manifest is this
-        return tuple(_build(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-    if origin is not None and _is_subclass(origin, Mapping):
-        if not isinstance(value, dict):
-            raise GruardError(f"{where}: an object is expected")
-        return {
-            _text(k, where): _build(arguments[1], v, f"{where}.{shown(k, str)}")
-            for k, v in value.items()
-        }
-    if isinstance(kind, types.UnionType):
-        if value is None:
-            return None
-        return _build(next(a for a in arguments if a is not type(None)), value, where)
-    return _build_scalar(kind, value, where)
-
-
-def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise GruardError(f"{where}: an object is expected")
-    hints = _hints(kind)
-    missing, unknown = sorted(hints.keys() - value.keys()), sorted(value.keys() - hints.keys())
-    if missing or unknown:
-        raise GruardError(
-            f"{where}: fields missing: {', '.join(missing) or 'none'}; "
-            f"unknown: {', '.join(shown(name, str) for name in unknown[:FEW]) or 'none'}"
-        )
-    return kind(
-        **{name: _build(hint, value[name], f"{where}: {name}") for name, hint in hints.items()}
-    )
-
-
-@functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
-
-
-def _build_scalar(kind: Any, value: Any, where: str) -> Any:
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not abs(value) <= LARGEST:  # also false for NaN
-            raise GruardError(f"{where}: {shown(value)} is not a finite float32 number")
-        return float(value)
-    if kind is int and type(value) is int and not abs(value) <= LARGEST_INTEGER:
-        raise GruardError(f"{where}: {shown(value)} is too large a number")
-    if kind is str and type(value) is str:
-        return _text(value, where)
-    if kind in (int, bool) and type(value) is kind:
-        return value
-    raise GruardError(f"{where}: {shown(value)} is not of type {kind.__name__}")
-
-
-def _text(value: str, where: str) -> str:
-    """`value`, which goes into records, terminals and journals, and so must be printable there."""
-    if UNPRINTABLE.search(value):
-        raise GruardError(f"{where}: {shown(value)} has control characters; rename it")
-    return value
-
-
-def shown(value: Any, form: Callable[[Any], str] = ascii) -> str:
-    """The beginning of `value` as messages show it: one line, whatever it is."""
-    if isinstance(value, (list, dict)):
-        return f"a list of {len(value)}" if isinstance(value, list) else "an object"
-    if type(value) is int and abs(value) > LARGEST_INTEGER:
-        return "an integer of more than 15 digits"  # Python may refuse to write it out
-    text = form(value[:SHOWN] if isinstance(value, str) else value)
-    return UNPRINTABLE.sub("?", text)
-
-
-def _is_subclass(origin: Any, parent: type) -> bool:
-    """Whether a typing origin is a class below `parent`."""
-    return isinstance(origin, type) and issubclass(origin, parent)

@@ -15,8 +15,8 @@ from edge_runtime.errors import GruardError
 if TYPE_CHECKING:  # the manifest calls these rules
     from edge_runtime.bundle.manifest import Diagnosis, Manifest
 
-# The device computes in float32: beyond these a number is infinite there, a divisor zero.
-LARGEST, SMALLEST_DIVISOR = 3.4e38, 1e-30
+# The device computes in float32: below this a divisor is zero there.
+SMALLEST_DIVISOR = 1e-30
 Length = tuple[str, Sequence[Any], int]
 _CLEAN_DIVISORS = ("deviation", "explained_high", "move_mean", "jump_mean", "persistence")
 

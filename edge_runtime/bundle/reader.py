@@ -18,9 +18,10 @@ from edge_runtime.bundle.archive import read_arrays
 from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
 from edge_runtime.bundle.graph_rules import GATE_INPUTS, GRU_INPUTS, graph_faults
 from edge_runtime.bundle.json_text import parse_json
-from edge_runtime.bundle.manifest import Forecast, Manifest, from_dict, shown
+from edge_runtime.bundle.manifest import Forecast, Manifest, from_dict
 from edge_runtime.bundle.signature import SIGNATURE, SIGNATURE_BYTES, check_signature
 from edge_runtime.errors import GruardError
+from edge_runtime.plain import shown
 from edge_runtime.record import Float32
 
 MEMBERS = ("model.tflite", "golden.npz", "calibration.npz", "report.html", "report.json")

@@ -13,6 +13,8 @@ from edge_runtime.commands.journal import journal
 from edge_runtime.commands.listing import list_bundles
 from edge_runtime.commands.replay import replay
 from edge_runtime.commands.run import INTERRUPTED, run
+from edge_runtime.commands.service import service
+from edge_runtime.commands.status import status, top
 from edge_runtime.errors import GruardError
 
 
@@ -29,7 +31,8 @@ def gruard() -> None:
 
 
 COMMANDS = (
-    run, replay, journal, inspect, selftest, calibrate, install, list_bundles, use, rollback
+    run, status, top, replay, journal, inspect, selftest, calibrate,
+    install, list_bundles, use, rollback, service,
 )  # fmt: skip
 for command in COMMANDS:
     gruard.add_command(command)

@@ -16,8 +16,11 @@ import click
 from edge_runtime.commands.options import (
     kernel_chain,
     kernel_option,
+    state_option,
     store_option,
     trusted_key_option,
+    watchdog_option,
+    watchdog_timeout_option,
 )
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
@@ -27,7 +30,9 @@ if TYPE_CHECKING:  # imported where they are used, so that --help answers at onc
     from edge_runtime.sinks.sink import Sink
     from edge_runtime.sources.complaints import Complaints
     from edge_runtime.sources.source import Source
+    from edge_runtime.status.watch import Watch
     from edge_runtime.supervision.injection import Injections
+    from edge_runtime.supervision.keeping import Keeping
     from edge_runtime.supervision.summary import Console
     from edge_runtime.supervision.supervisor import Settings, Supervisor
     from edge_runtime.supervision.worker_process import WorkerProcess
@@ -96,7 +101,23 @@ INTERRUPTED = 130
     metavar="N",
     help="Healthy minutes after which a bundle on trial is kept.  [default: 10]",
 )
+@click.option(
+    "--status",
+    "status_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep the state of the run in FILE, for gruard status and gruard top; best in /run.  "
+    "[default: $RUNTIME_DIRECTORY/status.json where systemd gives one]",
+)
+@click.option(
+    "--metrics",
+    metavar="[ADDRESS:]PORT",
+    help="Serve metrics for Prometheus over HTTP; to this machine alone without ADDRESS.",
+)
 @click.option("--force", is_flag=True, help="Overwrite sink files.")
+@state_option
+@watchdog_option
+@watchdog_timeout_option
 @click.option("--allow-failed", is_flag=True, help="Run a bundle whose validation failed.")
 @kernel_option
 @trusted_key_option
@@ -112,7 +133,12 @@ def run(
     deadline: float | None,
     inject: str,
     healthy_minutes: float,
+    status_file: Path | None,
+    metrics: str | None,
     force: bool,
+    state: Path | None,
+    watchdog: Path | None,
+    watchdog_timeout: int,
     allow_failed: bool,
     kernel: Kernel | None,
     trusted_keys: tuple[Path, ...],
@@ -135,11 +161,14 @@ def run(
     The same with updates while it runs:
       read-sensors | gruard run --store /var/lib/gruard --source - >> records.jsonl
     """
+    import os
+
     from edge_runtime.bundle.reader import read_bundle
     from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
     from edge_runtime.sources.complaints import Complaints
     from edge_runtime.sources.open_source import open_source
     from edge_runtime.supervision.injection import parse_injections
+    from edge_runtime.supervision.keeping import Keeping, default_state
     from edge_runtime.supervision.summary import Console
     from edge_runtime.supervision.worker_process import WorkerProcess, worker_command
 
@@ -158,7 +187,10 @@ def run(
     channels = loaded.manifest.channel_names
     injections = parse_injections(inject, channels)
     settings = _settings(loaded.manifest, rate, deadline)
+    keeping = Keeping(state or default_state(os.environ), watchdog, watchdog_timeout)
+    keeping.check(os.environ, settings.interval or settings.period)
     complaints = Complaints(console.log)
+    watch = _watch(loaded, settings, status_file, metrics, console)
     with ExitStack() as undo:
         readings = open_source(source, channels, loaded.manifest.period, complaints)
         undo.callback(readings.close)
@@ -171,9 +203,19 @@ def run(
         switch = _switch(store, loaded, read, process_of, settings, healthy, console)
     process = process_of(loaded)
     supervisor = _supervisor(
-        loaded, process, readings, complaints, records, injections, settings, console, switch
+        loaded,
+        process,
+        readings,
+        complaints,
+        records,
+        injections,
+        settings,
+        console,
+        keeping,
+        watch,
+        switch,
     )
-    code = _run(supervisor, as_json)
+    code = _run(supervisor, watch, as_json)
     if switch:
         switch.spare()
     sys.exit(code)
@@ -226,6 +268,38 @@ def _settings(manifest: Manifest, rate: float | None, deadline: float | None) ->
     return Settings(len(manifest.channel_names), manifest.period, patience, interval)
 
 
+def _watch(
+    bundle: Bundle,
+    settings: Settings,
+    status_file: Path | None,
+    metrics: str | None,
+    console: Console,
+) -> Watch:
+    import os
+
+    from edge_runtime.status.status_file import StatusFile, service_file
+    from edge_runtime.status.watch import Outlet, Watch
+
+    outlets: list[Outlet] = []
+    if file := status_file or service_file(os.environ):
+        outlets.append(StatusFile(file, console.log))
+    if metrics is not None:
+        from edge_runtime.status.metrics_server import MetricsServer
+
+        outlets.append(MetricsServer(metrics, console.log))
+    manifest = bundle.manifest
+    slowest = max(settings.interval or manifest.period or 0.0, settings.deadline)
+    return Watch(
+        manifest.name,
+        manifest.version,
+        bundle.model_hash,
+        manifest.channel_names,
+        slowest,
+        outlets,
+        console.log,
+    )
+
+
 def _supervisor(
     bundle: Bundle,
     process: WorkerProcess,
@@ -235,16 +309,18 @@ def _supervisor(
     injections: Injections,
     settings: Settings,
     console: Console,
+    keeping: Keeping,
+    watch: Watch,
     switch: ModelSwitch | None,
 ) -> Supervisor:
     import os
 
     from edge_runtime.detector.fallback import Fallback
-    from edge_runtime.supervision.notify import Notifier
     from edge_runtime.supervision.supervisor import Supervisor, Surroundings
 
     clock = time.monotonic
-    return Supervisor(
+    listener, started_after = keeping.begin(os.environ, clock, console.log)
+    supervisor = Supervisor(
         source,
         complaints,
         sink,
@@ -252,18 +328,21 @@ def _supervisor(
         Fallback(bundle.manifest, bundle.model_hash),
         injections,
         settings,
-        Surroundings(clock, time.sleep, console, Notifier(os.environ, clock)),
+        Surroundings(clock, time.sleep, console, listener, watch.observe),
         switch,
     )
+    supervisor.summary.started_after = started_after
+    return supervisor
 
 
-def _run(supervisor: Supervisor, as_json: bool) -> int:
+def _run(supervisor: Supervisor, watch: Watch, as_json: bool) -> int:
     """Run to the end or to a signal, tell the summary, and return the exit code."""
     import signal
 
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        supervisor.run()
+        with watch:
+            supervisor.run()
         stopped = 0
     except KeyboardInterrupt:
         stopped = INTERRUPTED
@@ -271,6 +350,7 @@ def _run(supervisor: Supervisor, as_json: bool) -> int:
         stopped = 0  # a service manager's stop is an end in good order
     finally:
         supervisor.tell(as_json)
+    supervisor.ended()
     return stopped or (_LOST_RECORDS if supervisor.summary.dropped else 0)
 
 

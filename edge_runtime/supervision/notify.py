@@ -5,10 +5,12 @@ import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from edge_runtime.supervision.listener import Listener
+
 _STATUS_EVERY = 1.0  # seconds, where no watchdog asks for more
 
 
-class Notifier:
+class Notifier(Listener):
     """Tells the service manager that we are ready, alive and stopping.
 
     environment: NOTIFY_SOCKET names the socket (`@` for an abstract one), WATCHDOG_USEC the
@@ -30,7 +32,7 @@ class Notifier:
         """Samples are answered from now on."""
         self._send(f"READY=1\nSTATUS={status}")
 
-    def beat(self, status: Callable[[], str]) -> None:
+    def beat(self, index: int, status: Callable[[], str]) -> None:
         """One sample was answered completely; call only then. Sends twice per time-out."""
         now = self._clock()
         if not self._address or now < self._next:

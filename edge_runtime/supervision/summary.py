@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from edge_runtime.record import Flag, Record, alarm_words, flag_names
+from edge_runtime.supervision.start_marker import StartedAfter
 
 _RECENT = 1024  # latencies kept for the median: enough to be steady, and a run may last years
-_TIERS = {1: "gate", 2: "recurrent unit alone", 3: "fallback"}
+TIERS = {1: "gate", 2: "recurrent unit alone", 3: "fallback"}
 _PROGRESS_EVERY = 1.0  # seconds
 
 
@@ -19,11 +20,14 @@ class Summary:
     """Counts of one run. Latencies are seconds from a sample's arrival to its record's end.
 
     kinds: alarms by the kind of fault that was named last, without those that had none.
-    timing: what was wrong with the times of readings. outages: times that the source was away.
+    transitions: changes of tier, as `1→2`. timing: what was wrong with the times of readings.
+    outages: times that the source was away.
+    started_after: what the run before this one came to, None where nobody keeps that.
     """
 
     records: int = 0
     tiers: Counter[int] = field(default_factory=Counter)
+    transitions: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
     alarms: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
@@ -33,6 +37,7 @@ class Summary:
     bad_rows: int = 0
     outages: int = 0
     timing: Mapping[str, int] = field(default_factory=dict)
+    started_after: StartedAfter | None = None
     last: Record | None = None
     slowest: float = 0.0
     _kind: str | None = None  # of the alarm that is on, or of the last one
@@ -42,6 +47,8 @@ class Summary:
         """Count one record."""
         self.records += 1
         self.tiers[record.tier] += 1
+        if self.last and self.last.tier != record.tier:
+            self.transitions[f"{self.last.tier}→{record.tier}"] += 1
         self.flags.update(flag_names(record.flags))
         if record.alarm and not (self.last and self.last.alarm):
             self.alarms += 1
@@ -60,22 +67,27 @@ class Summary:
         alarm = f"ALARM {alarm_words(self.last)}".rstrip() if self.last.alarm else "no alarm"
         so_far = f"{self.alarms} alarm{'' if self.alarms == 1 else 's'} so far"
         where = " on the CPU, not the accelerator" if Flag.CPU in self.last.flags else ""
-        return f"sample {self.last.index}, tier {self.last.tier}{where}, {alarm}, {so_far}"
+        told = f"sample {self.last.index}, tier {self.last.tier}{where}, {alarm}, {so_far}"
+        before = self.started_after
+        return f"{told}, started after {before.value}" if before and before.bad else told
 
     def to_json(self) -> str:
         """The whole summary as one JSON object; latencies in milliseconds, null without records."""
-        return json.dumps(self._fields())
+        return json.dumps(self.fields())
 
     def to_text(self) -> str:
         """The whole summary for people."""
-        tiers = (f"{_TIERS[tier]} {count}" for tier, count in sorted(self.tiers.items()))
+        tiers = (f"{TIERS[tier]} {count}" for tier, count in sorted(self.tiers.items()))
+        changes = (f"{change} {count}" for change, count in sorted(self.transitions.items()))
         flags = (f"{name} {count}" for name, count in self.flags.most_common())
         kinds = (f"{kind} {count}" for kind, count in self._named().items())
-        median, slowest = self._fields()["latency_median_ms"], self.slowest * 1e3
+        median, slowest = self.fields()["latency_median_ms"], self.slowest * 1e3
         latency = "-" if median is None else f"median {median:.2f} ms, slowest {slowest:.2f} ms"
-        lines = {
+        before = {"last run": self.started_after.value} if self.started_after else {}
+        lines = before | {
             "records": str(self.records),
             "by tier": ", ".join(tiers) or "-",
+            "changes": ", ".join(changes) or "-",
             "flags": ", ".join(flags) or "-",
             "alarms": str(self.alarms),
             "kinds": ", ".join(kinds) or "-",
@@ -91,11 +103,13 @@ class Summary:
     def _named(self) -> dict[str, int]:
         return {kind: count for kind, count in self.kinds.most_common() if count > 0}
 
-    def _fields(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
+        """The whole summary in plain JSON types."""
         median = statistics.median(self._latencies) * 1e3 if self._latencies else None
         return {
             "records": self.records,
-            "tiers": {str(tier): self.tiers[tier] for tier in _TIERS},
+            "tiers": {str(tier): self.tiers[tier] for tier in TIERS},
+            "transitions": dict(self.transitions),
             "flags": dict(self.flags),
             "alarms": self.alarms,
             "kinds": self._named(),
@@ -107,6 +121,7 @@ class Summary:
             "dropped": self.dropped,
             "latency_median_ms": median,
             "latency_max_ms": self.slowest * 1e3 if self._latencies else None,
+            "started_after": self.started_after.value if self.started_after else None,
         }
 
 

@@ -17,7 +17,7 @@ from edge_runtime.sources.sample_clock import SampleClock
 from edge_runtime.sources.source import Reading, Source
 from edge_runtime.supervision.exchange import Exchange, NoExchange, ShadowDetector
 from edge_runtime.supervision.injection import Injections
-from edge_runtime.supervision.notify import Notifier
+from edge_runtime.supervision.listener import Listener
 from edge_runtime.supervision.policy import Phase
 from edge_runtime.supervision.summary import Console, Summary
 from edge_runtime.supervision.worker_care import WorkerCare
@@ -44,13 +44,30 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class RunState:
+    """Where a run is after a record. kernel: the arithmetic of the model, empty before its HELLO.
+
+    The summary is the run's own and goes on changing.
+    """
+
+    summary: Summary
+    phase: Phase
+    kernel: str
+
+
+Observe = Callable[[Record, Callable[[], RunState]], None]
+"""Sees every record once it is out, and may ask for the state. Must neither wait nor raise."""
+
+
+@dataclass(frozen=True)
 class Surroundings:
-    """The outside world of a run: monotonic clock, sleep, terminal and service manager."""
+    """The outside world of a run: clock, sleep, terminal, who hears of it, who sees records."""
 
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     console: Console
-    notifier: Notifier
+    listener: Listener
+    observe: Observe = lambda record, state: None
 
 
 def answer_deadline(period: float | None) -> float:
@@ -101,7 +118,7 @@ class Supervisor:
         """
         try:
             self._model.await_first()
-            self._world.notifier.ready(f"model {self._model.phase.value}")
+            self._world.listener.ready(f"model {self._model.phase.value}")
             self._timing = self._fresh_timing()  # loading took its time
             while True:
                 self._take(self._source.read(self._timing.timeout(self._world.clock())))
@@ -110,7 +127,7 @@ class Supervisor:
         except SinkClosedError:
             pass  # nobody is left to read; that is how `| head` says thank you
         finally:
-            self._world.notifier.stopping()
+            self._world.listener.stopping()
             self._exchange.stop()
             self._model.stop()
             self._source.close()
@@ -121,6 +138,10 @@ class Supervisor:
         """Write the summary to the console, for people or as one JSON line."""
         summary = self.summary
         self._world.console.finish(summary.to_json() if as_json else summary.to_text())
+
+    def ended(self) -> None:
+        """Tell that the run ended in good order; not to be called after an error."""
+        self._world.listener.ended()
 
     def _fresh_timing(self) -> SampleClock:
         return SampleClock(self._settings.period, self._source.live, self._world.clock())
@@ -174,8 +195,9 @@ class Supervisor:
             record, self._irregular = _flagged(record, Flag.TIMING), False
         self._sink.write(record)
         self.summary.add(record, self._world.clock() - arrived)
+        self._world.observe(record, self._state)
         self._index, self._time = sample.index + 1, sample.time
-        self._world.notifier.beat(self.summary.status)
+        self._world.listener.beat(sample.index, self.summary.status)
         self._world.console.progress(self.summary.status)
         self._model.recover()  # after the record is out: ending a process can take a second
         self._make_way(record)
@@ -219,6 +241,10 @@ class Supervisor:
         if kind := self._injections.process_fault(index):
             reached = "" if self._model.inject(kind) else " in vain: no model is running"
             self._log(f"sample {index}: injected {kind}{reached}")
+
+    def _state(self) -> RunState:
+        self._count_losses()
+        return RunState(self.summary, self._model.phase, self._model.kernel)
 
     def _count_losses(self) -> None:
         self.summary.restarts += self._model.restarts

@@ -18,7 +18,7 @@ class WorkerCare:
 
     deadline: seconds for one answer; clock: monotonic seconds; log: takes one line per event.
     may_start: asked before every start of a process; while it says no, none is started.
-    late: whether the last `ask` ran into the deadline.
+    late: whether the last `ask` ran into the deadline. kernel: what the model ran on last.
     failure: what became of the last process that broke, None while none did.
     understudy: who answers without this model, for the log.
     A process with a second command has an accelerator, which its first failure puts out of use for
@@ -34,7 +34,7 @@ class WorkerCare:
         log: Callable[[str], None],
         may_start: Callable[[], bool] = lambda: True,
     ) -> None:
-        self.late = False
+        self.late, self.kernel = False, ""
         self.failure: str | None = None
         self.understudy = "the fallback"
         self._process = process
@@ -151,6 +151,7 @@ class WorkerCare:
             self._fail(str(gone))
             return
         if hello is not None:
+            self.kernel = hello.kernel
             self._policy.ready(fresh)
             if not fresh:
                 self.reset()  # so that its records are flagged until its state has settled

@@ -30,7 +30,10 @@ class FakeFallback:
 
 plan = sys.argv.pop(1)
 manifest = SimpleNamespace(
-    period=float(os.environ.get("FAKE_PERIOD", "1")), channel_names=("a", "b")
+    name="fake",
+    version=1,
+    period=float(os.environ.get("FAKE_PERIOD", "1")),
+    channel_names=("a", "b"),
 )
 bundle.read_bundle = lambda path, allow_failed=False, trusted_keys=(): SimpleNamespace(
     path=path, manifest=manifest, model_hash=faulty_worker.MODEL

@@ -22,6 +22,7 @@ from edge_runtime.supervision.notify import Notifier
 from edge_runtime.supervision.policy import AGREEING
 from edge_runtime.supervision.summary import Console
 from edge_runtime.supervision.supervisor import (
+    Observe,
     Settings,
     ShadowDetector,
     Supervisor,
@@ -141,6 +142,7 @@ class Run:
         interval: float | None = None,
         fallback: ShadowDetector | None = None,
         exchange: Exchange | None = None,
+        observe: Observe = lambda record, state: None,
     ) -> None:
         times = [float(row) for row in range(rows)] if times is None else times
         values = [0.0] * len(times) if values is None else values
@@ -162,6 +164,7 @@ class Run:
                 self.clock.sleep,
                 Console(self.stderr, self.clock),
                 Notifier({}, self.clock),
+                observe,
             ),
             exchange,
         )

@@ -199,7 +199,10 @@ def test_usage_errors_exit_with_2() -> None:
     assert real_gruard("run", "x", "--source", "-", "--rate", "0").returncode == 2
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["run", "--help"], ["status", "--help"], ["top", "--help"], ["--version"]],
+)
 def test_help_answers(arguments: list[str]) -> None:
     done = real_gruard(*arguments)
     assert done.returncode == 0 and "gruard" in done.stdout

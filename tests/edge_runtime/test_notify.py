@@ -36,7 +36,7 @@ def test_a_whole_run(manager: tuple[str, socket.socket]) -> None:
     notifier.ready("loaded")
     for second in range(5):
         now[0] = 50.0 + second
-        notifier.beat(lambda second=second: f"sample {second}")
+        notifier.beat(second, lambda second=second: f"sample {second}")
     notifier.stopping()
     assert heard(channel) == [
         "READY=1\nSTATUS=loaded",
@@ -56,21 +56,21 @@ def test_no_watchdog_is_fed_that_is_not_ours(
     manager: tuple[str, socket.socket], watchdog: dict[str, str]
 ) -> None:
     name, channel = manager
-    Notifier({"NOTIFY_SOCKET": name, **watchdog}, lambda: 0.0).beat(lambda: "alive")
+    Notifier({"NOTIFY_SOCKET": name, **watchdog}, lambda: 0.0).beat(0, lambda: "alive")
     assert heard(channel) == ["STATUS=alive"]
 
 
 def test_our_own_watchdog_pid_is_fed(manager: tuple[str, socket.socket]) -> None:
     name, channel = manager
     environment = {"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "9", "WATCHDOG_PID": str(os.getpid())}
-    Notifier(environment, lambda: 0.0).beat(lambda: "alive")
+    Notifier(environment, lambda: 0.0).beat(0, lambda: "alive")
     assert heard(channel) == ["WATCHDOG=1\nSTATUS=alive"]
 
 
 def test_without_a_manager_nothing_is_done() -> None:
     notifier = Notifier({}, lambda: 0.0)
     notifier.ready("x")
-    notifier.beat(lambda: pytest.fail("no status is needed"))
+    notifier.beat(0, lambda: pytest.fail("no status is needed"))
     notifier.stopping()
 
 

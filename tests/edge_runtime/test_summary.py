@@ -44,6 +44,16 @@ def test_the_status_names_tier_and_alarm() -> None:
     assert summary_of([0]).status() == "sample 0, tier 1, no alarm, 0 alarms so far"
 
 
+def test_changes_of_tier_are_counted() -> None:
+    summary = Summary()
+    for index, tier in enumerate((3, 3, 1, 2, 1, 2)):
+        record = faulty_worker.model_record(Sample(index, None, np.zeros(1, np.float32)))
+        summary.add(replace(record, tier=tier), 0.0)
+    assert json.loads(summary.to_json())["transitions"] == {"3→1": 1, "1→2": 2, "2→1": 1}
+    assert "changes      1→2 2, 2→1 1, 3→1 1" in summary.to_text()
+    assert "changes      -" in Summary().to_text()
+
+
 def named(index: int, alarm: bool, kind: str | None = None) -> Record:
     record = faulty_worker.model_record(Sample(index, None, np.zeros(1, np.float32)), Flag(0))
     blamed, sensor = ("flow", "heat") if alarm else (), None if kind is None else kind != "machine"

@@ -1,0 +1,184 @@
+"""A snapshot of a run: frozen, plain, and the same on both sides of the status file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from edge_runtime.errors import GruardError
+from edge_runtime.plain import LARGEST, build
+
+if TYPE_CHECKING:  # a reader of snapshots does without numpy
+    from edge_runtime.record import Record
+    from edge_runtime.supervision.summary import Summary
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Process:
+    """The process that runs, and when it said so.
+
+    ticks: its start in clock ticks since boot, which tells it from a later process with the same
+    pid; None where there is no /proc. started: epoch seconds; uptime: seconds.
+    told: the monotonic clock at this snapshot. patience: seconds until the next one is overdue.
+    ended: in good order; this snapshot is its last word.
+    """
+
+    pid: int
+    ticks: int | None
+    started: float
+    uptime: float
+    told: float
+    patience: float
+    ended: bool
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is run. kernel: empty until the model was loaded; phase: of the inference process."""
+
+    name: str
+    version: int
+    hash: str
+    kernel: str
+    phase: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The last record; fields as there. about: the alarm in words, empty without one."""
+
+    index: int
+    time: float | None
+    tier: int
+    flags: tuple[str, ...]
+    valid: bool
+    score: float | None
+    threshold: float | None
+    alarm: bool
+    blamed: tuple[str, ...]
+    kind: str | None
+    probability: float | None
+    sensor: bool | None
+    about: str
+
+    @staticmethod
+    def of(record: Record) -> Answer:
+        """What of a record is news."""
+        from edge_runtime.record import alarm_words, flag_names
+
+        return Answer(
+            record.index,
+            _finite(record.time),
+            record.tier,
+            tuple(flag_names(record.flags)),
+            record.valid,
+            _finite(record.score),
+            _finite(record.threshold),
+            record.alarm,
+            record.blamed,
+            record.kind,
+            _finite(record.probability),
+            record.sensor,
+            alarm_words(record) if record.alarm else "",
+        )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The summary of a run so far, by the names it has there."""
+
+    records: int
+    tiers: Mapping[str, int]
+    transitions: Mapping[str, int]
+    flags: Mapping[str, int]
+    alarms: int
+    kinds: Mapping[str, int]
+    restarts: int
+    dropped: int
+    bad_cells: int
+    bad_rows: int
+    timing: Mapping[str, int]
+    latency_median_ms: float | None
+    latency_max_ms: float | None
+
+    @staticmethod
+    def of(summary: Summary) -> Counts:
+        """The counts at this moment; the summary goes on."""
+        told = summary.fields()
+        return Counts(**{field.name: told[field.name] for field in fields(Counts)})
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel: its state in the last record, and in how many records it was so."""
+
+    name: str
+    masked: bool
+    imputed: bool
+    blamed: bool
+    masked_records: int
+    imputed_records: int
+
+
+@dataclass(frozen=True)
+class Health:
+    """The board. temperature: °C of its hottest sensor; throttled: the firmware's bits."""
+
+    temperature: float | None
+    throttled: int | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything there is to know about a run at one moment.
+
+    answer: None before the first record. trail: the latest points of the score, oldest first, each
+    the highest share of its threshold in a second, None for a second of gaps.
+    rate: records per second since the snapshot before, None in the first.
+    health: None where the board tells nothing.
+    """
+
+    schema: int
+    process: Process
+    model: Model
+    answer: Answer | None
+    counts: Counts
+    channels: tuple[Channel, ...]
+    trail: tuple[float | None, ...]
+    rate: float | None
+    health: Health | None
+
+    def to_json(self) -> str:
+        """One line of strict JSON."""
+        # `vars` and not `asdict`, which copies everything and takes eight times as long.
+        return json.dumps(self, default=vars, separators=(",", ":"), allow_nan=False)
+
+
+def from_json(text: str, where: str) -> Snapshot:
+    """The snapshot in `text`, which came from `where`; inverse to `to_json`.
+
+    Raises GruardError when it is anything else, however damaged.
+    """
+    try:
+        data: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict) or "schema" not in data:
+        raise GruardError(f"{where}: not a status file of gruard")
+    if data["schema"] != SCHEMA:
+        raise GruardError(
+            f"{where}: written by another version of gruard (schema {data['schema']!r}, "
+            f"this one reads {SCHEMA})"
+        )
+    snapshot = build(Snapshot, data, where)
+    assert isinstance(snapshot, Snapshot)
+    return snapshot
+
+
+def _finite(value: float | None) -> float | None:
+    # Strict JSON has no infinity, and a status file must stay readable whatever a score is.
+    return value if value is not None and abs(value) <= LARGEST else None

@@ -1,0 +1,106 @@
+"""The status file: one snapshot, always whole, at a place that readers know."""
+
+import errno
+import os
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from edge_runtime.errors import GruardError
+from edge_runtime.status.snapshot import Snapshot, from_json
+
+NAME = "status.json"
+DEFAULT = Path("/run/gruard") / NAME
+"""Where a service with `RuntimeDirectory=gruard` has it."""
+FAREWELL = 1.0
+"""Seconds that the file may take at the end."""
+_LARGEST_FILE = 1 << 20  # bytes
+
+
+def service_file(environment: Mapping[str, str]) -> Path | None:
+    """The place systemd sets aside with RuntimeDirectory=; None where it sets aside none."""
+    first = environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    return Path(first) / NAME if first else None
+
+
+def write_status(path: Path, snapshot: Snapshot) -> None:
+    """Replace the file in one step, so that a reader sees the old one or the new one, whole.
+
+    Nothing is synced to the disk: it belongs on a tmpfs, which has none, and after a power cut
+    there is no run to tell of. The pid in the scratch file's name keeps two runs apart.
+    Raises OSError.
+    """
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    try:
+        with os.fdopen(os.open(scratch, flags, 0o644), "w", encoding="utf-8") as stream:
+            stream.write(snapshot.to_json() + "\n")
+        scratch.replace(path)
+    except OSError:
+        with suppress(OSError):
+            scratch.unlink()
+        raise
+
+
+def read_status(path: Path) -> Snapshot | None:
+    """The snapshot in the file at `path`, None when there is no such file.
+
+    Raises GruardError when it cannot be read or is no status file.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_LARGEST_FILE + 1)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        raise GruardError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(data) > _LARGEST_FILE:
+        raise GruardError(f"{path}: not a status file of gruard")
+    return from_json(data.decode(errors="replace"), str(path))
+
+
+class StatusFile:
+    """Writes snapshots in a thread of its own, because a disk may hang as well as be full.
+
+    log takes one line when the file cannot be written any more, and one when it can again.
+    Raises GruardError when the folder is missing or `path` is a file of something else.
+    """
+
+    def __init__(self, path: Path, log: Callable[[str], None]) -> None:
+        if not path.parent.is_dir():
+            raise GruardError(f"{path}: there is no folder {path.parent}; make it first")
+        read_status(path)  # a slip of the keyboard must not cost a recording
+        self._path, self._log = path, log
+        self._failing = False
+        self._queue: queue.Queue[Snapshot | None] = queue.Queue(1)
+        self._thread = threading.Thread(target=self._serve, name="status", daemon=True)
+        self._thread.start()
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Hand over a snapshot without waiting; a hanging disk gets a later one."""
+        with suppress(queue.Full):
+            self._queue.put_nowait(snapshot)
+
+    def close(self) -> None:
+        """Write what waits, for a second at most."""
+        with suppress(queue.Full):
+            self._queue.put(None, timeout=FAREWELL)
+        self._thread.join(FAREWELL)
+
+    def _serve(self) -> None:
+        while (snapshot := self._queue.get()) is not None:
+            try:
+                write_status(self._path, snapshot)
+            except OSError as error:
+                self._tell(error)
+            else:
+                self._tell(None)
+
+    def _tell(self, error: OSError | None) -> None:
+        if error and not self._failing:
+            self._log(f"{self._path}: the status cannot be written ({error.strerror})")
+        elif self._failing and not error:
+            self._log(f"{self._path}: the status is written again")
+        self._failing = error is not None

@@ -1,0 +1,41 @@
+"""Log lines about changes of tier: every one is counted, a few a minute are told."""
+
+from collections import deque
+from collections.abc import Callable
+
+from edge_runtime.record import Record, flag_names
+from edge_runtime.supervision.summary import TIERS
+
+LINES, WINDOW = 6, 60.0
+"""So many lines within so many seconds: a detector that flutters must not fill the journal."""
+
+
+class TierLog:
+    """Tells who vouches from now on. log takes one line; clock gives monotonic seconds."""
+
+    def __init__(self, log: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self._log, self._clock = log, clock
+        self._tier: int | None = None
+        self._told: deque[float] = deque([float("-inf")] * LINES, maxlen=LINES)
+        self._untold = 0
+
+    def note(self, record: Record) -> None:
+        """Look at one record; call for each of them."""
+        before, self._tier = self._tier, record.tier
+        changed = before is not None and before != record.tier
+        if not changed and not self._untold:
+            return
+        now = self._clock()
+        if now - self._told[0] < WINDOW:
+            self._untold += changed
+            return
+        self._told.append(now)
+        self._log(self._line(record, before if changed else None))
+        self._untold = 0
+
+    def _line(self, record: Record, before: int | None) -> str:
+        tier = record.tier if before is None else f"{before}→{record.tier}"
+        why = ", ".join(flag_names(record.flags))
+        others = f"; {self._untold} changes before were not told" if self._untold else ""
+        line = f"sample {record.index}: tier {tier}, {TIERS[record.tier]}"
+        return line + (f" ({why})" if why else "") + others

@@ -1,0 +1,125 @@
+"""What a snapshot means now: is the run alive, is there an alarm, does a model vouch for it?"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edge_runtime.status.snapshot import Answer, Process, Snapshot
+from edge_runtime.supervision.policy import Phase
+
+State = Literal[
+    "healthy", "alarm", "fallback", "waiting", "missing", "ended", "gone", "stopped", "hung"
+]
+Life = Literal["running", "stopped", "gone"]
+HEALTHY, ALARM, NO_MODEL = 0, 1, 3
+"""Exit codes. 2 is a problem of usage, as everywhere."""
+VOUCHERS = {1: "the gate", 2: "the recurrent unit alone", 3: "the fallback"}
+_STATE_FIELD, _START_FIELD = 2, 21  # of /proc/PID/stat, counted from 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A state, what it is in words, and the exit code it makes.
+
+    age: seconds since the run last told anything, None without a file.
+    """
+
+    state: State
+    text: str
+    code: int
+    age: float | None
+
+
+def start_ticks(pid: int, proc: Path = Path("/proc")) -> int | None:
+    """When a process was started, in clock ticks since boot; None when nobody can tell."""
+    fields = _stat(pid, proc)
+    return int(fields[_START_FIELD]) if fields else None
+
+
+def life(process: Process, proc: Path = Path("/proc")) -> Life:
+    """What has become of a process; a later one with the same pid is not it."""
+    fields = _stat(process.pid, proc)
+    if not fields:
+        return "running" if _exists(process.pid) else "gone"
+    if process.ticks not in (None, int(fields[_START_FIELD])) or fields[_STATE_FIELD] in "ZXx":
+        return "gone"
+    return "stopped" if fields[_STATE_FIELD] in "Tt" else "running"
+
+
+def judge(snapshot: Snapshot | None, now: float, alive: Life) -> Verdict:
+    """The verdict at monotonic time `now` on a run whose process is `alive`.
+
+    A run that is dead or silent comes before its alarm, for that is an old one; an alarm comes
+    before a missing model, for the fallback's alarms count.
+    """
+    if snapshot is None:
+        return Verdict("missing", "there is no status file: nothing runs here", NO_MODEL, None)
+    process = snapshot.process
+    age = now - process.told
+    if trouble := _lifeless(process, age, alive):
+        return Verdict(*trouble, NO_MODEL, age)
+    if snapshot.answer is None:
+        return Verdict("waiting", "waiting for the first sample", NO_MODEL, age)
+    return _answered(snapshot, snapshot.answer, age)
+
+
+def judge_now(snapshot: Snapshot | None, now: float) -> Verdict:
+    """`judge`, with a look at the process itself."""
+    return judge(snapshot, now, life(snapshot.process) if snapshot else "gone")
+
+
+def _lifeless(process: Process, age: float, alive: Life) -> tuple[State, str] | None:
+    if process.ended:
+        return "ended", f"the run has ended in good order, after {process.uptime:.0f} s"
+    if alive == "gone":
+        return "gone", f"process {process.pid} is gone without a word: killed, or crashed"
+    if alive == "stopped":
+        return "stopped", f"process {process.pid} is stopped by a signal and answers nothing"
+    if not 0 <= age <= process.patience:
+        return "hung", f"process {process.pid} is there, but has answered nothing for {age:.0f} s"
+    return None
+
+
+def _answered(snapshot: Snapshot, answer: Answer, age: float) -> Verdict:
+    because = "" if answer.valid else _why_no_model(snapshot, answer)
+    if answer.alarm:
+        about = f"ALARM {answer.about}".rstrip()
+        return Verdict("alarm", about + (f"; {because}" if because else ""), ALARM, age)
+    if because:
+        return Verdict("fallback", f"no alarm, but no healthy model: {because}", NO_MODEL, age)
+    return Verdict("healthy", "healthy, no alarm", HEALTHY, age)
+
+
+def _why_no_model(snapshot: Snapshot, answer: Answer) -> str:
+    if snapshot.model.phase == Phase.GIVEN_UP.value:
+        return "the inference process was given up"
+    if "GAP" in answer.flags:
+        return "the source is silent"
+    if snapshot.model.phase != Phase.SERVING.value:
+        return f"the inference process is {snapshot.model.phase}"
+    if "LATE" in answer.flags:
+        return "the model was late"
+    if "WARMUP" in answer.flags:
+        return "the model is settling"
+    return "the model is not trusted"
+
+
+def _stat(pid: int, proc: Path) -> list[str]:
+    """The fields of /proc/PID/stat; empty when it is hidden or gone."""
+    try:
+        text = (proc / str(pid) / "stat").read_text(errors="replace")
+    except OSError:
+        return []
+    name_end = text.rindex(")")  # a name may have blanks and brackets
+    return ["", "", *text[name_end + 1 :].split()]
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True

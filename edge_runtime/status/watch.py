@@ -1,0 +1,180 @@
+"""Watches a run from inside its loop, and publishes a snapshot once a second.
+
+A few microseconds a record: everything that takes longer happens once a second, and whatever may
+hang happens in a thread of an outlet.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Protocol
+
+from edge_runtime.record import Record
+from edge_runtime.status.board import Board, changes
+from edge_runtime.status.snapshot import (
+    SCHEMA,
+    Answer,
+    Channel,
+    Counts,
+    Health,
+    Model,
+    Process,
+    Snapshot,
+)
+from edge_runtime.status.tier_log import TierLog
+from edge_runtime.status.trail import Trail
+from edge_runtime.status.verdict import start_ticks
+from edge_runtime.supervision.policy import Phase
+from edge_runtime.supervision.summary import Summary
+from edge_runtime.supervision.supervisor import RunState
+
+EVERY = 1.0
+"""Seconds between two snapshots, at least."""
+LOADING_PATIENCE = 60.0
+"""Seconds until a run without a first record is suspect; loading may take 20 of them."""
+PATIENCE, PATIENCE_PERIODS = 10.0, 3.0
+"""Seconds until a silent run is suspect, but at least so many of its periods."""
+
+
+class Outlet(Protocol):
+    """Takes snapshots without waiting or raising."""
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Take the latest one."""
+
+    def close(self) -> None:
+        """No more will come."""
+
+
+class HealthSource(Protocol):
+    """The board, as far as it is needed here."""
+
+    def latest(self) -> Health | None:
+        """The last look at it."""
+
+    def close(self) -> None:
+        """Look no more."""
+
+
+class Watch:
+    """What a supervisor calls after every record; a context that publishes the last word too.
+
+    name, version, hash: of the bundle. slowest: seconds between samples, and for an answer, at
+    their longest. clock: monotonic seconds; wall: epoch seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        model_hash: str,
+        channels: Sequence[str],
+        slowest: float,
+        outlets: Sequence[Outlet],
+        log: Callable[[str], None],
+        board: HealthSource | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._name, self._version, self._hash = name, version, model_hash
+        self._channels, self._outlets = tuple(channels), tuple(outlets)
+        self._patience = max(PATIENCE, PATIENCE_PERIODS * slowest)
+        self._log, self._clock = log, clock
+        self._board = Board() if board is None else board
+        self._health: Health | None = None
+        self._tiers, self._trail = TierLog(log, clock), Trail()
+        self._masked: Counter[str] = Counter()
+        self._imputed: Counter[str] = Counter()
+        self._state: Callable[[], RunState] = lambda: RunState(Summary(), Phase.LOADING, "")
+        self._pid, self._ticks = os.getpid(), start_ticks(os.getpid())
+        self._started, self._begun = wall(), clock()
+        self._next = float("-inf")
+        self._before: tuple[float, int] | None = None  # time and records of the last snapshot
+
+    def __enter__(self) -> Watch:
+        self._publish(self._clock(), ended=False)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._publish(self._clock(), ended=not isinstance(error, Exception))  # a signal is an order
+        for outlet in self._outlets:
+            outlet.close()
+        self._board.close()
+
+    def observe(self, record: Record, state: Callable[[], RunState]) -> None:
+        """Look at one record that is out; ask for the state only when a snapshot is due."""
+        self._tiers.note(record)
+        self._trail.add(record.score, record.threshold)
+        if record.masked:
+            self._masked.update(record.masked)
+        if record.imputed:
+            self._imputed.update(record.imputed)
+        now = self._clock()
+        if now >= self._next:
+            self._state, self._next = state, now + EVERY
+            self._publish(now, ended=False)
+
+    def _publish(self, now: float, ended: bool) -> None:
+        self._look_at_board()
+        if not self._outlets:
+            return
+        snapshot = self._snapshot(now, ended)
+        for outlet in self._outlets:
+            outlet.publish(snapshot)
+
+    def _look_at_board(self) -> None:
+        health = self._board.latest()
+        for line in changes(self._health, health):
+            self._log(line)
+        self._health = health or self._health
+
+    def _snapshot(self, now: float, ended: bool) -> Snapshot:
+        state = self._state()
+        last, counts = state.summary.last, Counts.of(state.summary)
+        return Snapshot(
+            SCHEMA,
+            self._process(now, ended, begun=last is not None),
+            Model(self._name, self._version, self._hash, state.kernel, state.phase.value),
+            None if last is None else Answer.of(last),
+            counts,
+            self._channel_states(last),
+            self._trail.point() if last else (),
+            self._rate(now, counts.records),
+            self._board.latest(),
+        )
+
+    def _process(self, now: float, ended: bool, begun: bool) -> Process:
+        patience = self._patience if begun else max(self._patience, LOADING_PATIENCE)
+        uptime = now - self._begun
+        return Process(self._pid, self._ticks, self._started, uptime, now, patience, ended)
+
+    def _channel_states(self, last: Record | None) -> tuple[Channel, ...]:
+        masked, imputed, blamed = (
+            (set(last.masked), set(last.imputed), set(last.blamed)) if last else [set[str]()] * 3
+        )
+        return tuple(
+            Channel(
+                name,
+                name in masked,
+                name in imputed,
+                name in blamed,
+                self._masked[name],
+                self._imputed[name],
+            )
+            for name in self._channels
+        )
+
+    def _rate(self, now: float, records: int) -> float | None:
+        before, self._before = self._before, (now, records) if records else None
+        if before is None or now <= before[0]:
+            return None
+        return (records - before[1]) / (now - before[0])

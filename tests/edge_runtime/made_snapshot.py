@@ -1,0 +1,137 @@
+"""Snapshots for tests: a telling one to change with `replace`, and any at all."""
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from edge_runtime.plain import UNPRINTABLE
+from edge_runtime.status.snapshot import (
+    SCHEMA,
+    Answer,
+    Channel,
+    Counts,
+    Health,
+    Model,
+    Process,
+    Snapshot,
+)
+
+TOLD = 1000.0  # monotonic
+COUNTS = Counts(
+    records=4200,
+    tiers={"1": 3900, "2": 100, "3": 200},
+    transitions={"3→1": 2, "1→2": 1, "2→1": 1, "1→3": 1},
+    flags={"WARMUP": 150, "FALLBACK": 200, "IMPUTED": 77},
+    alarms=3,
+    kinds={"level": 2, "machine": 1},
+    restarts=1,
+    dropped=0,
+    bad_cells=5,
+    bad_rows=1,
+    timing={"duplicate": 4},
+    latency_median_ms=2.345,
+    latency_max_ms=51.7,
+)
+CALM = Answer(
+    4199, 83.98, 1, (), True, 4.5, 16.8, False, (), None, None, None, ""
+)  # fmt: skip
+ALARM = replace(
+    CALM, flags=("IMPUTED",), score=40.25, alarm=True, blamed=("flow", "heat"), kind="level",
+    probability=0.874, sensor=True, about="level on flow,heat (0.87, sensor)",
+)  # fmt: skip
+FALLBACK = replace(
+    CALM, tier=3, flags=("FALLBACK",), valid=False, score=0.5, threshold=1.0
+)  # fmt: skip
+GOOD = Channel("speed", False, False, False, 0, 0)
+CHANNELS = (
+    GOOD,
+    Channel("flow", False, True, True, 0, 77),
+    Channel("heat", True, True, True, 21, 21),
+)
+SNAPSHOT = Snapshot(
+    SCHEMA,
+    Process(812, 99, 1.7e9, 11_530.0, TOLD, 10.0, False),
+    Model("pump", 3, "55f037e9877e", "tflite-builtin", "serving"),
+    CALM,
+    COUNTS,
+    (GOOD, replace(GOOD, name="flow", imputed_records=77), replace(GOOD, name="heat")),
+    tuple(0.1 + (n % 5) / 10 for n in range(40)),
+    50.04,
+    None,
+)
+ALARMING = replace(
+    SNAPSHOT,
+    answer=ALARM,
+    channels=CHANNELS,
+    trail=(*SNAPSHOT.trail[:30], None, None, 0.4, 0.9, 1.2, 1.9, 2.4, 2.4),
+    health=Health(54.27, 0x50005),
+)
+
+_float = st.floats(-3e38, 3e38)
+_count = st.integers(0, 10**12)
+
+
+def _text(max_size: int | None = None) -> st.SearchStrategy[str]:
+    """What a bundle lets through: names without control characters."""
+    return st.text(st.characters(codec="utf-8"), max_size=max_size).filter(
+        lambda text: not UNPRINTABLE.search(text)
+    )
+
+
+_counts = st.dictionaries(_text(max_size=8), _count, max_size=4)
+_names = st.lists(_text(max_size=12), max_size=4).map(tuple)
+
+
+def _maybe(strategy: st.SearchStrategy) -> st.SearchStrategy:
+    return st.none() | strategy
+
+
+snapshots = st.builds(
+    Snapshot,
+    st.just(SCHEMA),
+    st.builds(
+        Process, _count, _maybe(_count), _float, st.floats(0, 1e9), _float, _float, st.booleans()
+    ),
+    st.builds(Model, _text(), _count, _text(), _text(), _text()),
+    _maybe(
+        st.builds(
+            Answer,
+            _count,
+            _maybe(_float),
+            st.integers(0, 9),
+            _names,
+            st.booleans(),
+            _maybe(_float),
+            _maybe(_float),
+            st.booleans(),
+            _names,
+            _maybe(_text()),
+            _maybe(_float),
+            _maybe(st.booleans()),
+            _text(),
+        )
+    ),
+    st.builds(
+        Counts,
+        _count,
+        _counts,
+        _counts,
+        _counts,
+        _count,
+        _counts,
+        _count,
+        _count,
+        _count,
+        _count,
+        _counts,
+        _maybe(_float),
+        _maybe(_float),
+    ),
+    st.lists(
+        st.builds(Channel, _text(), st.booleans(), st.booleans(), st.booleans(), _count, _count),
+        max_size=20,
+    ).map(tuple),
+    st.lists(_maybe(_float), max_size=130).map(tuple),
+    _maybe(_float),
+    _maybe(st.builds(Health, _maybe(_float), _maybe(_count))),
+)

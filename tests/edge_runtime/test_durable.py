@@ -1,0 +1,27 @@
+"""Replacing a file: whole or not at all, and nothing left behind."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.durable import replace_text
+
+
+def test_the_new_text_and_mode_are_there(tmp_path: Path) -> None:
+    file = tmp_path / "unit"
+    file.write_text("old")
+    replace_text(file, "new μ\n", 0o600)
+    assert file.read_text(encoding="utf-8") == "new μ\n"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_failure_leaves_the_old_one_and_no_scratch(tmp_path: Path) -> None:
+    file = tmp_path / "unit"
+    file.mkdir()
+    with pytest.raises(OSError):
+        replace_text(file, "new")
+    assert list(tmp_path.iterdir()) == [file]
+    with pytest.raises(OSError):
+        replace_text(tmp_path / "no" / "unit", "new")

@@ -1,0 +1,192 @@
+"""What the live view shows, as text, and that it never is wider or higher than the terminal."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+from made_snapshot import ALARMING, CHANNELS, SNAPSHOT, TOLD, snapshots
+
+from edge_runtime.status.cells import fit, padded, printable, width
+from edge_runtime.status.chart import chart
+from edge_runtime.status.screen import Line, screen
+from edge_runtime.status.snapshot import Health, Snapshot
+from edge_runtime.status.text import board_words, duration, to_text
+from edge_runtime.status.verdict import judge
+
+FILE = "/run/gruard/status.json"
+CALM_SCREEN = """\
+pump version 3, 55f037e9877e on tflite-builtin, pid 812, for 3 h 12 min
+healthy, no alarm
+sample       4199: score 4.5, threshold 16.8; tier 1, the gate
+twice
+limit __________________________________________________________________________
+
+0                                       ▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█
+model        serving, 1 restart
+records      4200, 50 per second, answers take 2.35 ms, at most 51.70
+by tier      the gate 3900, the fallback 200, the recurrent unit alone 100
+changes      3→1 2, 1→2 1, 1→3 1, 2→1 1
+flags        FALLBACK 200, WARMUP 150, IMPUTED 77
+alarms       3: level 2, machine 1
+input        5 cells and 1 rows unreadable, times duplicate 4
+not written  0
+channel              now                   masked   imputed
+speed                good                  0.00 %    0.00 %
+flow                 good                  0.00 %    1.83 %
+heat                 good                  0.00 %    0.00 %
+
+
+
+
+q quits   /run/gruard/status.json, written 0 s ago"""
+ALARM_SCREEN = """\
+pump version 3, 55f037e9877e on tflite-builtin, pid 812, for 3 h 12 min
+ALARM level on flow,heat (0.87, sensor)
+sample       4199: score 40.25, threshold 16.8; tier 1, the gate
+twice                                                                        ▆██
+limit ______________________________________________________________________▃███
+                                                                           ▆████
+0                                         ▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█  ▆█████
+model        serving, 1 restart
+records      4200, 50 per second, answers take 2.35 ms, at most 51.70
+by tier      the gate 3900, the fallback 200, the recurrent unit alone 100
+changes      3→1 2, 1→2 1, 1→3 1, 2→1 1
+flags        FALLBACK 200, WARMUP 150, IMPUTED 77
+alarms       3: level 2, machine 1
+input        5 cells and 1 rows unreadable, times duplicate 4
+not written  0
+board        54.3 °C, under-voltage now, throttling now
+channel              now                   masked   imputed
+speed                good                  0.00 %    0.00 %
+flow                 BLAMED imputed        0.00 %    1.83 %
+heat                 BLAMED masked         0.50 %    0.50 %
+
+
+
+q quits   /run/gruard/status.json, written 0 s ago"""
+SMALL_SCREEN = """\
+pump version 3, 55f037e9877e on tflite-builtin,…
+ALARM level on flow,heat (0.87, sensor)
+sample       4199: score 40.25, threshold 16.8;…
+twice                                        ▆██
+limit ______________________________________▃███
+                                           ▆████
+0         ▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█  ▆█████
+model        serving, 1 restart
+records      4200, 50 per second, answers take …
+by tier      the gate 3900, the fallback 200, t…
+changes      3→1 2, 1→2 1, 1→3 1, 2→1 1
+flags        FALLBACK 200, WARMUP 150, IMPUTED …
+alarms       3: level 2, machine 1
+input        5 cells and 1 rows unreadable, tim…
+not written  0
+board        54.3 °C, under-voltage now, thrott…
+channel              now                   mask…
+c1                   BLAMED imputed        0.00…
+c2                   BLAMED masked         0.50…
+c4                   BLAMED imputed        0.00…
+17 more, 10 of them in trouble
+q quits   /run/gruard/status.json, written 0 s …"""
+STATUS = """\
+ALARM level on flow,heat (0.87, sensor)
+  run          pump version 3, 55f037e9877e on tflite-builtin, pid 812, for 3 h 12 min
+  sample       4199: score 40.25, threshold 16.8; tier 1, the gate
+  model        serving, 1 restart
+  records      4200, 50 per second, answers take 2.35 ms, at most 51.70
+  by tier      the gate 3900, the fallback 200, the recurrent unit alone 100
+  changes      3→1 2, 1→2 1, 1→3 1, 2→1 1
+  flags        FALLBACK 200, WARMUP 150, IMPUTED 77
+  alarms       3: level 2, machine 1
+  input        5 cells and 1 rows unreadable, times duplicate 4
+  not written  0
+  board        54.3 °C, under-voltage now, throttling now
+  channels     flow BLAMED imputed, heat BLAMED masked"""
+
+
+def shown(snapshot: Snapshot | None, columns: int = 80, rows: int = 24) -> str:
+    verdict = judge(snapshot, TOLD + 0.5, "running")
+    lines = screen(snapshot, verdict, FILE, columns, rows)
+    return "\n".join(line.text.rstrip() for line in lines)
+
+
+def test_a_healthy_run() -> None:
+    assert shown(SNAPSHOT) == CALM_SCREEN
+
+
+def test_an_alarm() -> None:
+    assert shown(ALARMING) == ALARM_SCREEN
+
+
+def test_a_small_terminal() -> None:
+    many = tuple(replace(CHANNELS[n % 3], name=f"c{n}") for n in range(20))
+    assert shown(replace(ALARMING, channels=many), 48, 22) == SMALL_SCREEN
+
+
+def test_no_file_yet() -> None:
+    first, *_, last = shown(None).splitlines()
+    assert first == "there is no status file: nothing runs here"
+    assert last == f"q quits   {FILE}"
+
+
+def test_status_in_words() -> None:
+    assert "\n".join(to_text(ALARMING, judge(ALARMING, TOLD, "running"))) == STATUS
+    assert to_text(None, judge(None, TOLD, "gone")) == [
+        "there is no status file: nothing runs here"
+    ]
+    calm = to_text(SNAPSHOT, judge(SNAPSHOT, TOLD, "running"))
+    assert calm[-1] == "  channels     all 3 as they should be"
+
+
+def test_styles_tell_what_matters() -> None:
+    verdict = judge(ALARMING, TOLD, "running")
+    styles = {
+        line.text.split(" ")[0]: line.style for line in screen(ALARMING, verdict, FILE, 80, 24)
+    }
+    assert styles["ALARM"] == styles["flow"] == styles["twice"] == "bad"
+    assert (styles["speed"], styles["0"]) == ("plain", "good")
+    imputed = replace(ALARMING, channels=(replace(CHANNELS[1], blamed=False),))
+    assert Line(shown(imputed).splitlines()[17], "warn") in screen(imputed, verdict, FILE, 80, 24)
+
+
+@given(snapshot=snapshots, columns=st.integers(0, 130), rows=st.integers(1, 50))
+def test_it_fits_any_terminal(snapshot: Snapshot, columns: int, rows: int) -> None:
+    lines = screen(snapshot, judge(snapshot, 0.0, "running"), FILE, columns, rows)
+    assert len(lines) == rows
+    for line in lines:
+        assert width(line.text) <= columns and line.text.isprintable()
+    to_text(snapshot, judge(snapshot, 0.0, "running"))
+
+
+@given(text=st.text(), cells=st.integers(0, 30))
+def test_padding_is_exact_and_steers_no_terminal(text: str, cells: int) -> None:
+    assert width(padded(text, cells)) == cells
+    assert printable(text).isprintable() and "\x1b" not in printable(text)
+    assert len(printable(text)) == len(text)
+
+
+def test_letters_of_east_asia_take_two_cells() -> None:
+    assert width("圧力") == 4 and fit("圧力計", 5) == "圧力…" and padded("圧力", 3) == "圧…"
+    assert printable("a\x1b[2Jb\u0301\u202e") == "a?[2Jb??"
+
+
+def test_the_chart() -> None:
+    assert chart((None, -1.0, 0.25, 0.5, 1.0, 1.5, 2.0, 99.0), rows=4, columns=9) == [
+        "       ██",
+        "______███",
+        "     ████",
+        "  ▁▄█████",
+    ]  # fmt: skip
+
+
+@given(points=st.lists(st.none() | st.floats(-1e6, 1e6), max_size=150), columns=st.integers(1, 99))
+def test_a_chart_is_as_wide_as_asked(points: list[float | None], columns: int) -> None:
+    for rows in (2, 4, 8):
+        drawn = chart(points, rows, columns)
+        assert [len(line) for line in drawn] == [columns] * rows
+
+
+def test_durations_and_boards_in_words() -> None:
+    told = [duration(s) for s in (0.9, 59, 61, 7260, 200_000)]
+    assert told == ["0 s", "59 s", "1 min 1 s", "2 h 1 min", "2 d 7 h"]
+    assert board_words(Health(54.27, 0)) == "54.3 °C, power supply good"
+    assert board_words(Health(None, 0x50001)) == "under-voltage now, throttling since boot"

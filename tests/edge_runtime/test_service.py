@@ -1,0 +1,325 @@
+"""`gruard service` without systemd: what is refused, what is written, what is left alone.
+
+The unit under a real systemd is in tests/service.
+"""
+
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from edge_runtime.commands.main import gruard
+from edge_runtime.errors import GruardError
+from edge_runtime.service import installation
+from edge_runtime.service.order import devices_in, groups_of
+from edge_runtime.service.unit import MARK, Service, unit_text
+
+BUNDLE = "/var/lib/gruard/tiny-1.gruard"
+READER = ("--reader", "/usr/bin/python3 -u /opt/reader.py")
+STREAM = (BUNDLE, "--source", "-")
+
+
+@pytest.fixture
+def image(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A device's file system as a folder, the bundle in its place."""
+    root = tmp_path / "image"
+    shutil.copytree(tiny_bundle, root / BUNDLE[1:])
+    for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
+        folder.chmod(0o755)
+    return root
+
+
+def service(*words: str) -> Result:
+    return CliRunner().invoke(gruard, ["service", *words])
+
+
+def install(image: Path, *options: str, words: tuple[str, ...] = STREAM) -> Result:
+    return service("install", "--root", str(image), *options, "--", *words)
+
+
+def refused(result: Result) -> str:
+    assert isinstance(result.exception, GruardError), result.output
+    assert result.stdout == ""
+    return str(result.exception)
+
+
+def unit(image: Path, *options: str, words: tuple[str, ...] = STREAM) -> str:
+    options = (*options, *READER) if "-" in words else options
+    made = install(image, "--dry-run", *options, words=words)
+    assert made.exit_code == 0, made.exception
+    return made.stdout
+
+
+def lines(text: str, key: str) -> list[str]:
+    return re.findall(rf"^{key}=(.*)$", text, re.MULTILINE)
+
+
+def test_a_whole_life_in_an_image(image: Path) -> None:
+    made = install(image, *READER, "--python", "/opt/gruard/bin/python")
+    file = image / "etc/systemd/system/gruard-tiny.service"
+    assert made.exit_code == 0 and made.stdout.splitlines() == [
+        f"written: {file}",
+        "systemd does not run here; on the device: systemctl enable --now gruard-tiny.service",
+    ]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    assert service("show", "--root", str(image), "tiny").stdout == file.read_text()
+    gone = service("uninstall", "--root", str(image), "tiny")
+    assert gone.exit_code == 0 and "/var/lib/gruard/tiny" in gone.stdout
+    assert not file.exists() and (image / BUNDLE[1:]).is_dir()
+
+
+def test_a_dry_run_writes_nothing(image: Path) -> None:
+    assert unit(image).startswith(MARK)
+    assert not (image / "etc").exists()
+
+
+def test_the_reader_runs_beside_gruard_which_stays_the_main_process(image: Path) -> None:
+    (line,) = lines(
+        unit(image, "--python", "/opt/py", words=(*STREAM, "--deadline", "3")), "ExecStart"
+    )
+    assert line == (
+        f':/bin/bash -c "exec /opt/py -m edge_runtime run {BUNDLE} --source - --deadline 3 '
+        '< <(exec /usr/bin/python3 -u /opt/reader.py)"'
+    )
+
+
+def test_a_source_of_its_own_needs_no_shell(image: Path) -> None:
+    made = unit(image, "--python", "/opt/py", words=(BUNDLE, "--source", "serial:/dev/ttyUSB0"))
+    assert lines(made, "ExecStart") == [
+        f":/opt/py -m edge_runtime run {BUNDLE} --source serial:/dev/ttyUSB0"
+    ]
+    assert lines(made, "DeviceAllow") == ["/dev/ttyUSB0 rw"]
+    assert "PrivateDevices" not in made and lines(made, "DevicePolicy") == ["closed"]
+
+
+def test_what_is_not_needed_is_closed(image: Path) -> None:
+    made = unit(image)
+    for key in ("PrivateDevices", "PrivateNetwork", "PrivateUsers", "ProtectHome", "DynamicUser"):
+        assert lines(made, key) == ["yes"]
+    assert lines(made, "RestrictAddressFamilies") == ["AF_UNIX"]
+    assert lines(made, "MemoryDenyWriteExecute") == ["yes"]
+    open_one = unit(image, "--network", "--group", "i2c", "--device", "/dev/i2c-1")
+    assert lines(open_one, "RestrictAddressFamilies") == ["AF_UNIX AF_INET AF_INET6"]
+    assert lines(open_one, "SupplementaryGroups") == ["i2c"]
+    assert lines(open_one, "DeviceAllow") == ["/dev/i2c-1 rw"]
+    assert "PrivateNetwork" not in open_one and "IPAddressDeny" not in open_one
+
+
+def test_another_arithmetic_may_make_code(image: Path) -> None:
+    assert "DenyWriteExecute" in unit(image, words=(*STREAM, "--kernel", "tflite-builtin"))
+    for option, value in (("--kernel", "tflite-xnnpack"), ("--delegate", "libedgetpu.so.1")):
+        assert "DenyWriteExecute" not in unit(image, words=(*STREAM, option, value))
+
+
+def test_start_limit(image: Path) -> None:
+    patient, strict = unit(image), unit(image, "--on-start-limit", "reboot")
+    assert lines(patient, "StartLimitIntervalSec") == ["0"]
+    assert "StartLimitAction" not in patient
+    assert lines(strict, "StartLimitAction") == ["reboot"]
+    assert lines(strict, "StartLimitBurst") == ["4"]
+    assert lines(strict, "RestartPreventExitStatus") == ["2"]
+
+
+def test_the_watchdog_waits_for_slow_sensors() -> None:
+    def seconds(**fields: object) -> list[str]:
+        made = Service("x", "/py", ("b",), **fields)  # type: ignore[arg-type]
+        return lines(unit_text(made), "WatchdogSec")
+
+    assert seconds(period=0.02) == seconds(period=None) == ["30"]
+    assert seconds(period=60.5) == ["182"]
+    assert seconds(period=60.5, watchdog=5) == ["5"]
+
+
+def test_a_recording_is_played_once(image: Path) -> None:
+    (image / "data.csv").write_text("a\n1\n")
+    recording = unit(image, words=(BUNDLE, "--source", "/data.csv"))
+    assert lines(recording, "Restart") == ["on-failure"]
+    assert lines(unit(image), "Restart") == ["always"]
+
+
+def test_the_keys_of_the_environment_are_insisted_on(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRUARD_TRUSTED_KEYS", "/etc/gruard/ours.pub")
+    assert "no such file" in refused(install(image, *READER))
+    (image / "etc" / "gruard").mkdir(parents=True)
+    (image / "etc" / "gruard" / "ours.pub").write_text("no key\n")
+    monkeypatch.setattr("edge_runtime.service.planning.read_bundle", _unsigned)
+    assert "--trusted-key /etc/gruard/ours.pub" in unit(image)
+
+
+def _unsigned(path: Path, allow_failed: bool, keys: object) -> object:
+    from edge_runtime.bundle.reader import read_bundle
+
+    return read_bundle(path, allow_failed)
+
+
+def below_home(image: Path) -> str:
+    home = image / "home" / "pi"
+    home.mkdir(parents=True)
+    home.chmod(0o700)
+    shutil.move(image / BUNDLE[1:], home)
+    return "/home/pi/tiny-1.gruard"
+
+
+def test_of_a_home_only_what_is_needed_is_shown(image: Path) -> None:
+    bundle = below_home(image)
+    made = unit(image, words=(bundle, "--source", "-"))
+    assert lines(made, "ProtectHome") == ["tmpfs"]
+    assert lines(made, "BindReadOnlyPaths") == [bundle]
+    (image / "home/pi/tiny-1.thresholds.json").write_text("{}")
+    assert len(lines(unit(image, words=(bundle, "--source", "-")), "BindReadOnlyPaths")) == 2
+
+
+WRONG: "dict[str, tuple[tuple[str, ...], tuple[str, ...]]]" = {
+    "give the whole path": ((), ("tiny-1.gruard", "--source", "-")),
+    "no such bundle": (READER, ("/no.gruard", "--source", "-")),
+    "no such file": ((), (BUNDLE, "--source", "/no.csv")),
+    "data.csv: a service starts in no folder": ((), (BUNDLE, "--source", "data.csv")),
+    "lib.so: a service starts": (READER, (*STREAM, "--delegate", "./lib.so")),
+    "/m.tflite: no such file": (
+        READER, (*STREAM, "--delegate", "lib.so", "--delegate-model", "/m.tflite")
+    ),
+    "a service has no stdin": ((), STREAM),
+    "--reader is for": (READER, (BUNDLE, "--source", "serial:/dev/ttyS0")),
+    "python3: a service starts": (("--reader", "python3 x.py"), STREAM),
+    "may write below /var/lib/gruard/tiny only": (READER, (*STREAM, "--sink", "/tmp/out")),
+    "/var/lib/gruard/tiny/../x: this service": (
+        READER, (*STREAM, "--sink", "/var/lib/gruard/tiny/../x")
+    ),
+    "a restart would find it": (READER, (*STREAM, "--sink", "/var/lib/gruard/tiny/out")),
+    "leave them away": (READER, (*STREAM, "--watchdog", "/dev/watchdog")),
+    "--watchdog, --state, --status": (READER, (*STREAM, "--state", "/var/lib/gruard/tiny")),
+    "--status: systemd watches": (READER, (*STREAM, "--status", "/run/x.json")),
+    "/var/journal: this service may": (READER, (*STREAM, "--journal", "/var/journal")),
+    "mqtt:// and --metrics": (READER, (*STREAM, "--sink", "mqtt://host/topic")),
+    "need the network": (READER, (*STREAM, "--metrics", "9100")),
+    "a service needs a BUNDLE": (READER, ("--source", "-")),
+    "--name Pump": (("--name", "Pump", *READER), STREAM),
+    "--name a/b": (("--name", "a/b", *READER), STREAM),
+    "--memory lots": (("--memory", "lots", *READER), STREAM),
+    "--device ttyUSB0": (("--device", "ttyUSB0", *READER), STREAM),
+    "--group a b": (("--group", "a b", *READER), STREAM),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_what_could_not_run_is_refused(image: Path, message: str) -> None:
+    options, words = WRONG[message]
+    assert message in refused(install(image, *options, words=words))
+    assert not (image / "etc").exists()
+
+
+def test_a_sink_in_its_own_folder_is_allowed(image: Path) -> None:
+    assert unit(image, words=(*STREAM, "--sink", "/var/lib/gruard/tiny/out.jsonl", "--force"))
+    assert unit(image, words=(*STREAM, "--journal", "/var/lib/gruard/tiny/journal"))
+
+
+def test_a_broker_is_allowed_with_the_network(image: Path) -> None:
+    assert unit(image, "--network", words=(*STREAM, "--sink", "mqtt://host/topic"))
+
+
+def test_a_wrong_argument_of_run_is_a_usage_error(image: Path) -> None:
+    result = install(image, *READER, words=(*STREAM, "--no-such-option"))
+    assert result.exit_code == 2 and "No such option" in result.output
+    assert install(image, "--reader", "a 'b", words=STREAM).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda bundle: (bundle / "manifest.json").chmod(0o640), "chmod -R a+rX"),
+        (lambda bundle: bundle.chmod(0o750), "chmod -R a+rX"),
+        (lambda bundle: bundle.parent.chmod(0o750), "cannot pass /var/lib/gruard"),
+        (lambda bundle: (bundle / "model.tflite").write_bytes(b"junk"), "tiny-1.gruard"),
+    ],
+)
+def test_a_bundle_that_the_service_could_not_use(
+    image: Path, harm: Callable[[Path], object], message: str
+) -> None:
+    harm(image / BUNDLE[1:])
+    assert message in refused(install(image, *READER))
+
+
+def test_another_unit_is_replaced_on_demand_only(image: Path) -> None:
+    file = image / "etc/systemd/system/gruard-tiny.service"
+    assert install(image, *READER).exit_code == 0
+    assert install(image, *READER).exit_code == 0  # the same again
+    before = file.read_text()
+    assert "--force replaces it" in refused(install(image, *READER, "--network"))
+    assert file.read_text() == before
+    assert install(image, *READER, "--network", "--force").exit_code == 0
+    assert file.read_text() != before
+
+
+def test_a_unit_of_somebody_else_is_left_alone(image: Path) -> None:
+    file = image / "etc/systemd/system/gruard-tiny.service"
+    file.parent.mkdir(parents=True)
+    file.write_text("[Service]\nExecStart=/bin/true\n")
+    for result in (
+        install(image, *READER, "--force"),
+        service("uninstall", "--root", str(image), "tiny"),
+        service("show", "--root", str(image), "tiny"),
+    ):
+        assert "was not written by gruard" in refused(result)
+    assert file.read_text() == "[Service]\nExecStart=/bin/true\n"
+
+
+def test_what_is_not_there_cannot_be_removed(image: Path) -> None:
+    assert "there is no service pump" in refused(service("uninstall", "--root", str(image), "pump"))
+    assert "--name ../x" in refused(service("uninstall", "--root", str(image), "../x"))
+
+
+def test_a_unit_that_cannot_be_written(image: Path) -> None:
+    (image / "etc").write_text("a file in the folder's place")
+    assert "cannot be written" in refused(install(image, *READER))
+
+
+def test_a_python_without_gruard_is_refused(tiny_bundle: Path) -> None:
+    result = service(
+        "install", "--dry-run", "--python", "/bin/false", *READER, "--", str(tiny_bundle),
+        "--source", "-",
+    )  # fmt: skip
+    told = refused(result)
+    assert "gruard is not installed for it" in told or "the service cannot" in told
+
+
+def test_devices_are_found_within_words() -> None:
+    words = [
+        "serial:/dev/ttyUSB0,115200",
+        "--x=/dev/i2c-1:0x48",
+        "/dev/ttyUSB0",
+        "/data/dev/x",
+        "-",
+    ]
+    assert devices_in(words) == ("/dev/ttyUSB0", "/dev/i2c-1")
+
+
+def test_groups_are_those_that_may_open_the_device(tmp_path: Path) -> None:
+    device = tmp_path / "tty"
+    device.touch(mode=0o660)
+    device.chmod(0o660)
+    if os.geteuid() == 0:
+        os.chown(device, 0, 1)
+        assert groups_of([str(device), str(tmp_path / "gone")]) == (device.group(),)
+    device.chmod(0o666)
+    assert groups_of([str(device)]) == ()
+
+
+def test_systemctl_tells_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "systemctl"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    program.write_text("#!/bin/sh\necho Unit x not found. >&2\nexit 5\n")
+    program.chmod(0o755)
+    with pytest.raises(GruardError, match=r"systemctl start x: Unit x not found\."):
+        installation.systemctl(["start", "x"])
+    program.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(GruardError, match="cannot be run"):
+        installation.systemctl(["start", "x"])

@@ -1,0 +1,67 @@
+"""A snapshot survives its file bit by bit, and nothing else passes for one."""
+
+import json
+from dataclasses import replace
+
+import faulty_worker
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_snapshot import ALARMING, SNAPSHOT, snapshots
+
+from edge_runtime.errors import GruardError
+from edge_runtime.record import Sample
+from edge_runtime.status.snapshot import Answer, Counts, Snapshot, from_json
+from edge_runtime.supervision.summary import Summary
+
+
+@given(snapshot=snapshots)
+def test_round_trip(snapshot: Snapshot) -> None:
+    text = snapshot.to_json()
+    assert "\n" not in text
+    assert from_json(text, "here") == snapshot
+
+
+@given(cut=st.integers(0, len(ALARMING.to_json()) - 1))
+def test_no_part_of_a_snapshot_passes_for_one(cut: int) -> None:
+    with pytest.raises(GruardError, match=r"^here: not a status file"):
+        from_json(ALARMING.to_json()[:cut], "here")
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{}", "[" * 100_000, '{"index": 1}', "NaN"])
+def test_other_files_are_no_snapshots(text: str) -> None:
+    with pytest.raises(GruardError, match="not a status file"):
+        from_json(text, "here")
+
+
+def test_another_schema_is_named() -> None:
+    with pytest.raises(GruardError, match=r"another version of gruard .schema 9"):
+        from_json(replace(SNAPSHOT, schema=9).to_json(), "here")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("trail", [1, "x"]), ("rate", "fast"), ("counts", {}), ("model", None)]
+)
+def test_a_wrong_field_is_named(field: str, value: object) -> None:
+    with pytest.raises(GruardError, match=f"here: {field}"):
+        from_json(json.dumps(json.loads(SNAPSHOT.to_json()) | {field: value}), "here")
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -float("inf"), 1e39])
+def test_an_impossible_score_leaves_strict_json(odd: float) -> None:
+    record = faulty_worker.model_record(Sample(0, odd, np.zeros(1, np.float32)))
+    answer = Answer.of(replace(record, score=odd, threshold=odd, probability=odd))
+    assert (answer.time, answer.score, answer.threshold) == (None, None, None)
+    snapshot = replace(SNAPSHOT, answer=answer)
+    assert from_json(snapshot.to_json(), "here") == snapshot
+
+
+def test_counts_are_those_of_the_summary() -> None:
+    summary = Summary()
+    summary.add(faulty_worker.model_record(Sample(0, None, np.zeros(1, np.float32))), 0.002)
+    counts = Counts.of(summary)
+    assert counts.records == 1 and counts.tiers == {"1": 1, "2": 0, "3": 0}
+    assert counts.latency_median_ms == counts.latency_max_ms == 2.0
+    summary.add(faulty_worker.model_record(Sample(1, None, np.zeros(1, np.float32))), 0.002)
+    assert counts.records == 1  # a snapshot does not go on

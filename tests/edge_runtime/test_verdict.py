@@ -1,0 +1,92 @@
+"""Every way a run can be, and what it is called."""
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from made_snapshot import ALARM, CALM, FALLBACK, SNAPSHOT, TOLD
+
+from edge_runtime.status.snapshot import Answer, Snapshot
+from edge_runtime.status.verdict import Life, judge, judge_now, life, start_ticks
+
+
+def run(answer: Answer | None = CALM, phase: str = "serving", ended: bool = False) -> Snapshot:
+    process = replace(SNAPSHOT.process, ended=ended)
+    return replace(
+        SNAPSHOT, answer=answer, model=replace(SNAPSHOT.model, phase=phase), process=process
+    )
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "state", "code", "words"),
+    [
+        (run(), "healthy", 0, "healthy, no alarm"),
+        (run(replace(CALM, tier=2)), "healthy", 0, "healthy"),
+        (run(ALARM), "alarm", 1, "ALARM level on flow,heat (0.87, sensor)"),
+        (run(replace(ALARM, about="")), "alarm", 1, "ALARM"),
+        (run(replace(FALLBACK, alarm=True), "given up"), "alarm", 1, "ALARM; the inference"),
+        (run(FALLBACK, "given up"), "fallback", 3, "the inference process was given up"),
+        (run(FALLBACK, "loading"), "fallback", 3, "the inference process is loading"),
+        (run(FALLBACK), "fallback", 3, "the model is not trusted"),
+        (run(replace(FALLBACK, flags=("FALLBACK", "LATE"))), "fallback", 3, "was late"),
+        (run(replace(FALLBACK, flags=("WARMUP",))), "fallback", 3, "is settling"),
+        (run(replace(FALLBACK, flags=("GAP",)), "loading"), "fallback", 3, "source is silent"),
+        (run(None, "loading"), "waiting", 3, "waiting for the first sample"),
+        (run(ended=True), "ended", 3, "ended in good order"),
+        (None, "missing", 3, "there is no status file"),
+    ],
+)
+def test_a_living_run(snapshot: Snapshot | None, state: str, code: int, words: str) -> None:
+    verdict = judge(snapshot, TOLD + 1, "running")
+    assert (verdict.state, verdict.code) == (state, code)
+    assert words in verdict.text
+    assert verdict.age == (1.0 if snapshot else None)
+
+
+@pytest.mark.parametrize(
+    ("alive", "age", "state", "words"),
+    [
+        ("gone", 1.0, "gone", "process 812 is gone"),
+        ("stopped", 1.0, "stopped", "process 812 is stopped"),
+        ("running", 10.1, "hung", "answered nothing for 10 s"),
+        ("running", -5.0, "hung", "answered nothing"),  # of before the last start of the machine
+    ],
+)
+def test_a_lifeless_run_comes_before_its_alarm(
+    alive: Life, age: float, state: str, words: str
+) -> None:
+    verdict = judge(run(ALARM), TOLD + age, alive)
+    assert (verdict.state, verdict.code) == (state, 3) and words in verdict.text
+    assert judge(run(ALARM), TOLD + 10.0, "running").state == "alarm"
+
+
+def test_this_process_is_alive_and_itself_alone() -> None:
+    me = replace(SNAPSHOT.process, pid=os.getpid(), ticks=start_ticks(os.getpid()))
+    assert life(me) == "running" and life(replace(me, ticks=None)) == "running"
+    assert life(replace(me, ticks=1)) == "gone"  # a later process got its pid
+    assert judge_now(replace(SNAPSHOT, process=me), TOLD).state == "healthy"
+
+
+def test_a_process_that_has_ended() -> None:
+    with subprocess.Popen(["true"]) as child:
+        process = replace(SNAPSHOT.process, pid=child.pid, ticks=start_ticks(child.pid))
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert life(process) == "gone"  # a zombie
+    assert life(process) == "gone"
+
+
+@pytest.mark.parametrize("letter", ["R", "S", "D", "T", "t", "Z", "X"])
+def test_the_state_of_a_process_whose_name_is_odd(tmp_path: Path, letter: str) -> None:
+    (tmp_path / "812").mkdir()
+    (tmp_path / "812" / "stat").write_text(f"812 (a) Z (b) {letter} {' 0' * 18} 99 0 0\n")
+    expected = {"T": "stopped", "t": "stopped", "Z": "gone", "X": "gone"}.get(letter, "running")
+    assert start_ticks(812, tmp_path) == 99
+    assert life(SNAPSHOT.process, tmp_path) == expected
+
+
+def test_where_proc_hides_others_a_signal_tells(tmp_path: Path) -> None:
+    assert start_ticks(1, tmp_path) is None
+    assert life(replace(SNAPSHOT.process, pid=os.getpid()), tmp_path) == "running"
+    assert life(replace(SNAPSHOT.process, pid=1), tmp_path) == "running"

@@ -1,0 +1,157 @@
+"""The unit of `gruard service install` under a real systemd: started, watched, harmed, rebooted."""
+
+import json
+import re
+
+import pytest
+from booted import Booted, until
+from tiny_service import (
+    BUNDLE,
+    READER,
+    UNIT,
+    WATCHDOG,
+    install,
+    kill_main,
+    records,
+    restarts,
+    sample,
+    status,
+    worker,
+)
+
+from edge_runtime.service.quoting import command_line
+
+pytestmark = pytest.mark.service
+
+
+@pytest.fixture(scope="module")
+def installed(systemd: Booted) -> Booted:
+    """The service of the tiny bundle, running."""
+    assert "started: systemctl status" in install(systemd)
+    return systemd
+
+
+def test_it_starts_is_ready_and_tells_where_it_is(installed: Booted) -> None:
+    assert installed.property(UNIT, "ActiveState") == "active"
+    until(lambda: sample(installed) >= 1, "the second sample")
+    assert "no alarm" in status(installed)
+    journal = installed.journal(UNIT)
+    assert "model loaded" in journal and "first start with the state folder" in journal
+    assert records(installed)[0]["flags"] == ["WARMUP", "FALLBACK"]  # so says the model
+    assert installed("systemctl", "is-enabled", UNIT) == "enabled\n"
+    status_file = "/run/gruard/tiny/status.json"
+    told = installed.run("python3", "-m", "edge_runtime", "status", "--json", status_file)
+    assert '"name": "tiny"' in told.stdout or '"name":"tiny"' in told.stdout, told.stderr
+
+
+def test_it_is_locked_in(installed: Booted) -> None:
+    main = installed.property(UNIT, "MainPID")
+    for pid in (main, worker(installed)):
+        facts = dict(
+            line.split(":\t", 1) for line in installed("cat", f"/proc/{pid}/status").splitlines()
+        )
+        assert facts["NoNewPrivs"] == "1" and facts["Seccomp"] == "2"
+        assert int(facts["CapBnd"], 16) == int(facts["CapAmb"], 16) == 0
+        assert all(int(uid) >= 61184 for uid in facts["Uid"].split())  # a dynamic user
+        seen = installed("ls", f"/proc/{pid}/root/dev").split()
+        assert "null" in seen and "kmsg" not in seen and "mem" not in seen
+
+
+def test_systemd_finds_little_that_is_exposed(installed: Booted) -> None:
+    told = installed("systemd-analyze", "security", "--no-pager", UNIT)
+    exposure = re.search(r"Overall exposure level for \S+: ([0-9.]+)", told)
+    assert exposure
+    print("\nsystemd-analyze security:", exposure[0])
+    assert float(exposure[1]) <= 0.5, told
+
+
+def test_completed_samples_keep_it_alive(installed: Booted) -> None:
+    first = sample(installed)
+    until(lambda: sample(installed) > first + 2 * int(WATCHDOG), "two watchdog periods")
+    assert restarts(installed) == 0
+
+
+def test_a_hanging_worker_is_the_supervisors_affair(installed: Booted) -> None:
+    main = installed.property(UNIT, "MainPID")
+    installed("bash", "-c", f"kill -STOP {worker(installed)}")
+    until(lambda: any("LATE" in record["flags"] for record in records(installed)), "the fallback")
+    assert restarts(installed) == 0 and installed.property(UNIT, "MainPID") == main
+
+
+def test_a_hanging_supervisor_is_restarted_by_the_watchdog(installed: Booted) -> None:
+    installed("systemctl", "kill", "--kill-whom=main", "--signal=STOP", UNIT)
+    until(lambda: restarts(installed) == 1, "the watchdog")
+    until(lambda: "started after crash" in status(installed), "the second life")
+    journal = installed.journal(UNIT)
+    assert "Watchdog timeout" in journal and "started after: crash" in journal
+
+
+def test_a_stop_is_a_good_end(installed: Booted) -> None:
+    installed("systemctl", "stop", UNIT)
+    assert installed.property(UNIT, "Result") == "success"
+    assert installed.property(UNIT, "ExecMainStatus") == "0"
+    installed("systemctl", "start", UNIT)
+    assert "started after: clean stop" in installed.journal(UNIT)
+
+
+def test_without_a_start_limit_it_always_comes_back(installed: Booted) -> None:
+    for _ in range(6):
+        kill_main(installed)
+    until(lambda: installed.property(UNIT, "ActiveState") == "active", "the last life")
+
+
+def test_words_arrive_as_they_were(systemd: Booted) -> None:
+    words = [
+        "two words", 'a "quote"', "it's", "100%", "%n %%", "$HOME ${x} $$", "back\\slash \\n",
+        "new\nline", "\ttab", ";", "\\;", "#", "", "μ…", "-", "--", "@:+!|", "\x01\x7f", "{}",
+    ]  # fmt: skip
+    dump = "import json, sys; print(json.dumps(sys.argv[1:]))"
+    line = command_line(["/usr/bin/python3", "-c", dump, *words])
+    unit = f"[Service]\nType=oneshot\nExecStart={line}\n"
+    systemd.write("/run/systemd/system/words.service", unit)
+    systemd("systemctl", "daemon-reload")
+    systemd("systemctl", "start", "words.service")
+    told = systemd.journal("words.service").splitlines()
+    assert json.loads(next(entry for entry in told if entry.startswith("["))) == words
+
+
+def test_a_bundle_at_home_is_all_that_is_seen_of_the_home(systemd: Booted) -> None:
+    systemd("bash", "-c", f"chmod 700 /root; cp -r {BUNDLE} /root; touch /root/secret")
+    options = ("--name", "home", "--device", "/dev/tty", *READER)
+    systemd.gruard("service", "install", *options, "--", "/root/tiny-1.gruard", "--source", "-")
+    main = systemd.property("gruard-home", "MainPID")
+    assert systemd("ls", f"/proc/{main}/root/root") == "tiny-1.gruard\n"
+    assert systemd.property("gruard-home", "ActiveState") == "active"
+    systemd.gruard("service", "uninstall", "home")
+
+
+@pytest.mark.parametrize(("named", "outcome"), [("sensor", "opened"), ("another", "refused")])
+def test_the_named_device_can_be_opened_and_no_other(
+    systemd: Booted, named: str, outcome: str
+) -> None:
+    """The device has the numbers of /dev/kmsg: anybody may open that for writing."""
+    make = "mknod -m 660 /dev/sensor c 1 11; mknod -m 660 /dev/another c 10 200"
+    systemd("bash", "-c", f"rm -f /dev/sensor /dev/another; {make}; chgrp dialout /dev/sensor")
+    attempt = "(: > /dev/sensor) && echo opened >&2 || echo refused >&2"
+    systemd.write("/opt/try.sh", f"{attempt}\nexec python3 -u /opt/reader.py\n")
+    options = ("--name", named, "--group", "dialout", "--device", f"/dev/{named}")
+    reader = ("--reader", "/bin/bash /opt/try.sh")
+    systemd.gruard("service", "install", *options, *reader, "--", BUNDLE, "--source", "-")
+    assert outcome in systemd.journal(f"gruard-{named}").splitlines()
+    systemd.gruard("service", "uninstall", named)
+
+
+def test_a_strange_unit_is_left_alone(systemd: Booted) -> None:
+    file = "/etc/systemd/system/gruard-other.service"
+    systemd("cp", "/lib/systemd/system/systemd-journald.service", file)
+    refused = systemd.run("python3", "-m", "edge_runtime", "service", "uninstall", "other")
+    assert refused.returncode == 2 and "was not written by gruard" in refused.stderr
+    systemd("test", "-e", file)
+
+
+def test_uninstall_stops_and_removes_it_and_keeps_its_state(installed: Booted) -> None:
+    installed.gruard("service", "uninstall", "tiny")
+    assert installed.property(UNIT, "LoadState") == "not-found"
+    assert installed.run("test", "-e", f"/etc/systemd/system/{UNIT}").returncode == 1
+    installed("test", "-e", "/var/lib/gruard/tiny/last-run.json")
+    assert UNIT not in installed("ls", "/etc/systemd/system/multi-user.target.wants")
