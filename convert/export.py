@@ -112,6 +112,11 @@ def corners(samples: Sequence[Mapping[str, Float32]]) -> list[dict[str, Float32]
             if name in sample
         }
         made.append({**sample, **mixed})
+    if "guarded" in samples[0]:
+        # A reading that is trusted unasked. Where no row has one, the scale of mask - guarded would
+        # be one at which the interpreter ends its process.
+        ones = np.ones_like(samples[0]["mask"])
+        made.append({**samples[0], "mask": ones, "guarded": np.zeros_like(ones)})
     return [{k: v.astype(np.float32) for k, v in corner.items()} for corner in made]
 
 

@@ -12,6 +12,8 @@ from convert.exported import REPRESENTATIVE, representative
 from convert.rollout import roll
 from convert.tensor_errors import TensorError, tensor_errors
 from convert.twins import float_twin
+from edge_runtime.bundle.flatbuffer import read_graph
+from edge_runtime.bundle.graph_rules import graph_faults
 from train.cell_config import CellConfig
 from train.run_folder import Run
 
@@ -87,3 +89,12 @@ def test_another_seed_gives_other_faults(good_run: Run, conversion: Conversion) 
     same = representative(good_run, conversion.float_model)
     for x, y in zip(a, same, strict=True):
         assert all(np.array_equal(x[name], y[name]) for name in x)
+
+
+def test_a_reading_trusted_unasked_is_in_the_ranges_though_no_row_has_one(
+    good_run: Run, samples: Samples
+) -> None:
+    """Without it the scale of mask - guarded would be 1e-8, and such a SUB ends the process."""
+    guarded = [{**sample, "guarded": sample["mask"]} for sample in samples]
+    model = export_int8(good_run.weights, CellConfig(**good_run.config.sizes), guarded)
+    assert graph_faults(read_graph(model, "model")) == []
