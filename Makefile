@@ -85,7 +85,7 @@ test-vm: $(READY) ## minutes: a hung supervisor, a hardware reset, a whole emula
 	$(PY) -m tests.vm.machine_tree
 	$(PY) -m pytest -m vm $(ARGS)
 
-fuzz: $(READY) ## nine minutes: 100,000 harmed bundles, read and run; FUZZ=N for fewer
+fuzz: $(READY) ## twenty minutes: 100,000 harmed bundles, as many messages a source; FUZZ=N for fewer
 	FUZZ=$(FUZZ) $(PY) -m pytest -m fuzz -s $(ARGS)
 
 lint: $(READY) ## lint and types only

@@ -1,15 +1,21 @@
-"""Where an MQTT broker is, and how to be let in: `mqtt://HOST:PORT/TOPIC?NAME=VALUE`."""
+"""Where an MQTT broker is, how to be let in, and what to say when that fails.
+
+An address is `mqtt://HOST:PORT/TOPIC?NAME=VALUE`, `mqtts://` with TLS.
+"""
 
 import os
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from edge_runtime.errors import GruardError
 
 USER, PASSWORD = "GRUARD_MQTT_USER", "GRUARD_MQTT_PASSWORD"
+MISSING = "MQTT needs the package paho-mqtt; install it with pip install 'gruard[mqtt]'"
+_NOT_LET_IN = ("Bad user name or password", "Not authorized")
+_EVERYBODY = 0o007
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -27,16 +33,20 @@ class MqttAddress:
     port: int
     topic: str
     tls: ssl.SSLContext | None
-    login: tuple[str, str | None] | None
+    login: tuple[str, str | None] | None = field(repr=False)
     parameters: Mapping[str, str]
 
 
 def parse_mqtt_address(
-    target: str, environment: Mapping[str, str] = os.environ, known: Sequence[str] = ()
+    target: str,
+    environment: Mapping[str, str] = os.environ,
+    known: Sequence[str] = (),
+    subscribing: bool = False,
 ) -> MqttAddress:
     """Take `target` apart, and read the files that it names.
 
     known: names of parameters beside `ca` and `password-file`.
+    subscribing: the topic may end in /+, for all topics below it.
     Raises GruardError for whatever is wrong in it; the text never shows a password.
     """
     if "@" in target:
@@ -54,11 +64,32 @@ def parse_mqtt_address(
         name,
         host,
         _PORTS[parts.scheme] if port is None else port,
-        _topic(parts.path, "#" in target, name),
+        _topic(parts.path, "#" in target, name, subscribing),
         _tls(ca) if encrypted else None,
         _login(password_file, environment),
         parameters,
     )
+
+
+def why_refused(reason: str) -> str:
+    """Why a broker does not let us in, from paho's name for it, and what to do."""
+    if reason in _NOT_LET_IN:
+        return (
+            f"the broker does not take the user name or password; set {USER} and {PASSWORD}, or "
+            "use ?password-file=FILE"
+        )
+    return f"the broker refuses the connection ({reason})"
+
+
+def why_unreachable(error: BaseException | None) -> str:
+    """Why a connection failed, for people."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"the broker's certificate is not trusted ({error.verify_message}); name the "
+            "authority that signed it with ?ca=FILE"
+        )
+    text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return f"no connection ({text})"
 
 
 def _broker(netloc: str, name: str) -> tuple[str, int | None]:
@@ -73,11 +104,14 @@ def _broker(netloc: str, name: str) -> tuple[str, int | None]:
     return host, port
 
 
-def _topic(path: str, fragment: bool, name: str) -> str:
+def _topic(path: str, fragment: bool, name: str, subscribing: bool) -> str:
     topic = unquote(path.removeprefix("/"))
     if not topic:
         raise GruardError(f"{name}: no topic is named; write mqtt://HOST/TOPIC")
-    if fragment or any(sign in topic for sign in "+#\0"):
+    fixed = topic.removesuffix("/+") if subscribing else topic
+    if fragment or not fixed or any(sign in fixed for sign in "+#\0"):
+        if subscribing:
+            raise GruardError(f"{name}: write TOPIC, or TOPIC/+ for a channel a topic")
         raise GruardError(f"{name}: a topic to publish to has no wildcards (+ or #)")
     return topic
 
@@ -118,11 +152,15 @@ def _login(
 
 def _login_from(file: str) -> tuple[str, str]:
     try:
-        text = Path(file).read_text(encoding="utf-8").strip()
+        with Path(file).open(encoding="utf-8") as stream:
+            exposed = os.fstat(stream.fileno()).st_mode & _EVERYBODY
+            text = stream.read().strip()
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text in UTF-8"
         raise GruardError(f"{file}: cannot be read ({reason})") from None
     user, colon, password = text.partition(":")
     if not user or not colon or "\n" in text:
         raise GruardError(f"{file}: must hold one line USER:PASSWORD")
+    if exposed:
+        raise GruardError(f"{file}: everybody on this machine may read it; chmod o= {file}")
     return user, password

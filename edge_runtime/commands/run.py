@@ -28,7 +28,11 @@ INTERRUPTED = 130
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @store_option
 @click.option(
-    "--source", required=True, metavar="FILE|-", help="CSV or JSON lines: a file, or - for stdin."
+    "--source",
+    required=True,
+    metavar="FILE|-|KIND:PLACE",
+    help="CSV or JSON lines: a file, or - for stdin; or serial:, mqtt:, mqtts:, iio:, modbus:, "
+    "python:, as docs/sources.md has them.",
 )
 @click.option(
     "--sink",

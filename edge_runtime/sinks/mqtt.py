@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import ssl
 import sys
 import threading
 from collections.abc import Callable
@@ -13,20 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import GruardError
-from edge_runtime.mqtt_address import PASSWORD, USER, MqttAddress
+from edge_runtime.mqtt_address import MISSING, MqttAddress, why_refused, why_unreachable
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessageInfo
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
-MISSING = "MQTT needs the package paho-mqtt; install it with pip install 'gruard[mqtt]'"
 WINDOW = 50
 """Messages under way at a time: at 0.2 s to the broker and back, 250 a second."""
 _KEEPALIVE = 20  # seconds; a silent connection is given up after some 30
 _LONGEST_PAUSE = 30  # seconds between attempts to connect
 _LEAVE = 1.0  # seconds for taking leave
-_NOT_LET_IN = ("Bad user name or password", "Not authorized")
 
 
 class Mqtt:
@@ -124,7 +121,7 @@ class Mqtt:
         more: Properties | None,
     ) -> None:
         if reason.is_failure:
-            self._tell(str(reason), _refusal(str(reason)))
+            self._tell(str(reason), f"{why_refused(str(reason))}; records wait")
             return
         greeting = self._say("online").mid
         with self._lock:
@@ -135,7 +132,7 @@ class Mqtt:
         self._wake()
 
     def _on_connect_fail(self, client: Client, data: object) -> None:
-        reason = _reason(sys.exc_info()[1])
+        reason = why_unreachable(sys.exc_info()[1])
         self._tell(reason, f"{reason}; records wait")
 
     def _on_disconnect(
@@ -173,23 +170,3 @@ def _client_id(topic: str) -> str:
     except (OSError, UnicodeError):
         machine = platform.node()
     return "gruard-" + hashlib.sha256(f"{machine}\n{topic}".encode()).hexdigest()[:16]
-
-
-def _refusal(reason: str) -> str:
-    if reason in _NOT_LET_IN:
-        return (
-            f"the broker does not take the user name or password; set {USER} and {PASSWORD}, or "
-            "use ?password-file=FILE; records wait"
-        )
-    return f"the broker refuses the connection ({reason}); records wait"
-
-
-def _reason(error: BaseException | None) -> str:
-    """Why a connection failed, for people."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"the broker's certificate is not trusted ({error.verify_message}); name the "
-            "authority that signed it with ?ca=FILE"
-        )
-    text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-    return f"no connection ({text})"

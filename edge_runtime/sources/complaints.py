@@ -1,17 +1,22 @@
 """What was wrong with the input: counted always, told in the log once a minute at most."""
 
+import threading
 import time
 from collections.abc import Callable
+from typing import Literal
 
 _EVERY = 60.0  # seconds
 _LONGEST = 60  # characters of a quotation
 
+_Topic = Literal["input", "outage"]
+
 
 class Complaints:
-    """Counts of unreadable cells and rows.
+    """Counts of unreadable cells and rows, and of outages of the source.
 
     A sensor that talks garbage does so at every sample; its log line has the first of a minute and
-    how many came since the last one. log takes one line, clock gives monotonic seconds.
+    how many came since the last one. log takes one line, clock gives monotonic seconds. Sources may
+    complain from a thread of their own.
     """
 
     def __init__(
@@ -19,32 +24,66 @@ class Complaints:
         log: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.cells = self.rows = 0
+        self.cells = self.rows = self.outages = 0
         self._log, self._clock = log, clock
-        self._next = float("-inf")
-        self._untold = 0
+        self._next = {"input": float("-inf"), "outage": float("-inf")}
+        self._untold = {"input": 0, "outage": 0}
+        self._lock = threading.Lock()
 
     def cell(self, where: str, text: str) -> None:
         """A single value could not be read and counts as missing."""
-        self.cells += 1
-        self._complain(f"{where}: {quoted(text)} cannot be read and counts as missing")
+        with self._lock:
+            self.cells += 1
+            self._complain("input", f"{where}: {quoted(text)} cannot be read and counts as missing")
+
+    def silent_cell(self, where: str, why: str) -> None:
+        """A sensor gave no value when it was asked; counts as an unreadable cell."""
+        with self._lock:
+            self.cells += 1
+            self._complain("input", f"{where}: {_shortened(why)}; the reading counts as missing")
 
     def row(self, where: str, text: str, why: str) -> None:
         """A whole row, packet or message could not be read."""
-        self.rows += 1
-        self._complain(f"{where}: {quoted(text)} {why}")
+        with self._lock:
+            self.rows += 1
+            self._complain("input", f"{where}: {quoted(text)} {why}")
 
-    def _complain(self, sentence: str) -> None:
-        self._untold += 1
+    def overrun(self, where: str) -> None:
+        """A reading was lost, because they come faster than they are answered."""
+        with self._lock:
+            self.rows += 1
+            self._complain("input", f"{where}: readings are not answered in time, one was dropped")
+
+    def outage(self, where: str, why: str, first: bool) -> bool:
+        """The source is away; `first` when it was not before. Says whether it was told."""
+        with self._lock:
+            self.outages += first
+            return self._complain("outage", f"{where}: {_shortened(why)}; trying again")
+
+    def back(self, where: str) -> None:
+        """The source of a told outage is back."""
+        with self._lock:
+            self._log(f"{where}: is back")
+
+    def _complain(self, topic: _Topic, sentence: str) -> bool:
+        self._untold[topic] += 1
         now = self._clock()
-        if now < self._next:
-            return
-        others = f" ({self._untold} such in all since the last line)" if self._untold > 1 else ""
+        if now < self._next[topic]:
+            return False
+        untold = self._untold[topic]
+        others = f" ({untold} such in all since the last line)" if untold > 1 else ""
         self._log(sentence + others)
-        self._next, self._untold = now + _EVERY, 0
+        self._next[topic], self._untold[topic] = now + _EVERY, 0
+        return True
 
 
 def quoted(text: str) -> str:
     """`text` in quotes, without control characters, and shortened."""
     shown = repr(text[: _LONGEST + 1])
     return shown if len(text) <= _LONGEST else f"{repr(text[:_LONGEST])[:-1]}…{shown[-1]}"
+
+
+def _shortened(why: str) -> str:
+    """A reason that others worded, as one short line."""
+    line = "".join(letter if letter.isprintable() else " " for letter in why)
+    return line if len(line) <= 4 * _LONGEST else f"{line[: 4 * _LONGEST]}…"

@@ -5,7 +5,6 @@ row of missing readings, and both are complained about. Only an unusable header 
 """
 
 import sys
-import time
 from collections.abc import Sequence
 
 from edge_runtime.errors import GruardError
@@ -13,7 +12,7 @@ from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.csvfile import open_tolerantly
 from edge_runtime.sources.decoders import decoder_for
 from edge_runtime.sources.lines import FileLines, Lines, StreamLines
-from edge_runtime.sources.source import Reading
+from edge_runtime.sources.source import Reading, TimeLimit
 
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -41,11 +40,10 @@ class LineSource:
 
     def read(self, timeout: float | None) -> Reading | None:
         """The reading of the next line that is not blank; see Source."""
-        until = None if timeout is None else time.monotonic() + timeout
+        limit = TimeLimit(timeout)
         line, self._waiting = self._waiting, None
         while line is None or not line.strip():
-            left = None if until is None else max(until - time.monotonic(), 0.0)
-            line = self._lines.next(left)
+            line = self._lines.next(limit.left())
             if line is None:
                 return None
         return self._decoder.decode(line)

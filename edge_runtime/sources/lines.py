@@ -3,13 +3,13 @@
 import gzip
 import os
 import select
-import time
 import zlib
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol, TextIO
 
 from edge_runtime.errors import GruardError
+from edge_runtime.sources.source import TimeLimit
 
 LONGEST = 1 << 20
 """Bytes of a line; a stream without line breaks must not eat the memory."""
@@ -59,25 +59,30 @@ class StreamLines:
     """Lines from a file descriptor: a pipe, a terminal, a serial port.
 
     A line is there when its line break is; a line that is too long comes in pieces. close_fd is
-    called by `close`.
+    called by `close`. open_end: what follows the last line break is a line too, when all has ended.
     """
 
     live = True
 
-    def __init__(self, fd: int, name: str, close_fd: Callable[[], None] = lambda: None) -> None:
-        self._fd, self._name, self._close = fd, name, close_fd
+    def __init__(
+        self,
+        fd: int,
+        name: str,
+        close_fd: Callable[[], None] = lambda: None,
+        open_end: bool = True,
+    ) -> None:
+        self._fd, self._name, self._close, self._open_end = fd, name, close_fd, open_end
         self._rest = b""
         self._whole: deque[bytes] = deque()
         self._ended = False
 
     def next(self, timeout: float | None) -> str | None:
         """The next line. Raises GruardError when the device is gone."""
-        until = None if timeout is None else time.monotonic() + timeout
+        limit = TimeLimit(timeout)
         while not self._whole:
             if self._ended:
                 raise EOFError
-            left = None if until is None else max(until - time.monotonic(), 0.0)
-            if not select.select([self._fd], [], [], left)[0]:
+            if not select.select([self._fd], [], [], limit.left())[0]:
                 return None
             self._take(self._read())
         # A broken byte spoils its cell, not the run.
@@ -99,6 +104,6 @@ class StreamLines:
         self._ended = not data
         *whole, self._rest = (self._rest + data).split(b"\n")
         self._whole.extend(whole)
-        if self._rest and (self._ended or len(self._rest) > LONGEST):
+        if self._rest and (len(self._rest) > LONGEST or (self._ended and self._open_end)):
             self._whole.append(self._rest)
             self._rest = b""

@@ -2,14 +2,25 @@
 
 from collections.abc import Sequence
 
+from edge_runtime.address import parse_address
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.source import Source
+
+KINDS = {
+    "serial": ("baud", "columns"),
+    "mqtt": ("password-file",),
+    "mqtts": ("ca", "password-file"),
+    "iio": ("columns", "buffer", "root"),
+    "modbus": ("registers",),
+    "python": (),
+}
+"""The kinds of sources that are no files, with their options."""
 
 
 def open_source(
     target: str, channels: Sequence[str], period: float | None, complaints: Complaints
 ) -> Source:
-    """The source that `target` names: a file, or - for stdin.
+    """The source that `target` names: a file, - for stdin, or an address of one of the kinds.
 
     Raises GruardError when it cannot be opened, lacks a channel, or is a recording whose samples
     are not `period` seconds apart.
@@ -17,6 +28,28 @@ def open_source(
     from edge_runtime.sources.line_source import open_lines
     from edge_runtime.sources.sample_period import check_file_period
 
-    if target != "-":
-        check_file_period(target, period)
-    return open_lines(target, channels, complaints)
+    address = parse_address(target, KINDS)
+    if address is None:
+        if target != "-":
+            check_file_period(target, period)
+        return open_lines(target, channels, complaints)
+    if address.kind == "serial":
+        from edge_runtime.sources.serial_port import open_serial
+
+        return open_serial(address, channels, complaints)
+    if address.kind in ("mqtt", "mqtts"):
+        from edge_runtime.sources.mqtt import open_mqtt
+
+        return open_mqtt(target, channels, period, complaints)
+    if address.kind == "iio":
+        from edge_runtime.sources.iio import open_iio
+
+        return open_iio(address, channels, period, complaints)
+    if address.kind == "modbus":
+        from edge_runtime.sources.modbus import open_modbus
+
+        return open_modbus(address, channels, period, complaints)
+    assert address.kind == "python"
+    from edge_runtime.sources.own_sensor import open_own_sensor
+
+    return open_own_sensor(address, channels, period, complaints)

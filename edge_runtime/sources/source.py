@@ -3,9 +3,12 @@
 An own sensor needs a class with `live`, `read` and `close`, and nothing from here but `Reading`.
 """
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from edge_runtime.errors import GruardError
 from edge_runtime.record import Float32
 
 
@@ -21,6 +24,10 @@ class Reading:
     values: Float32
 
 
+class SourceLostError(Exception):
+    """The source is away and may come back; the message says why, for the log."""
+
+
 class Source(Protocol):
     """Readings in the bundle's channel order.
 
@@ -33,7 +40,30 @@ class Source(Protocol):
         """The next reading, or None when none has come within `timeout` seconds (None: for ever).
 
         Raises EOFError when there will be no more, and GruardError when the source broke for good.
+        A source in `Reconnecting` raises SourceLostError when it may come back.
         """
 
     def close(self) -> None:
         """Give everything back."""
+
+
+class TimeLimit:
+    """What is left of the `timeout` of a `read`."""
+
+    def __init__(self, timeout: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._until = None if timeout is None else clock() + timeout
+
+    def left(self) -> float | None:
+        """Seconds, not below 0; None for ever."""
+        return None if self._until is None else max(self._until - self._clock(), 0.0)
+
+
+def needed_period(period: float | None, name: str) -> float:
+    """The model's period, for a source that paces itself. Raises GruardError when unknown."""
+    if period is None:
+        raise GruardError(
+            f"{name}: is asked at the model's sample period, which this bundle does not know; "
+            "train on a recording with a time column"
+        )
+    return period

@@ -21,6 +21,7 @@ class Summary:
 
     kinds: alarms by the kind of fault that was named last, without those that had none.
     transitions: changes of tier, as `1→2`. timing: what was wrong with the times of readings.
+    outages: times that the source was away.
     started_after: what the run before this one came to, None where nobody keeps that.
     """
 
@@ -34,6 +35,7 @@ class Summary:
     dropped: int = 0
     bad_cells: int = 0
     bad_rows: int = 0
+    outages: int = 0
     timing: Mapping[str, int] = field(default_factory=dict)
     started_after: StartedAfter | None = None
     last: Record | None = None
@@ -91,6 +93,7 @@ class Summary:
             "kinds": ", ".join(kinds) or "-",
             "restarts": str(self.restarts),
             "bad input": f"{self.bad_cells} cells, {self.bad_rows} rows",
+            "outages": str(self.outages),
             "timing": ", ".join(f"{what} {count}" for what, count in self.timing.items()) or "-",
             "not written": str(self.dropped),
             "answer": latency,
@@ -113,6 +116,7 @@ class Summary:
             "restarts": self.restarts,
             "bad_cells": self.bad_cells,
             "bad_rows": self.bad_rows,
+            "outages": self.outages,
             "timing": dict(self.timing),
             "dropped": self.dropped,
             "latency_median_ms": median,

@@ -251,6 +251,7 @@ class Supervisor:
         self.summary.dropped = self._sink.dropped
         self.summary.bad_cells = self._complaints.cells
         self.summary.bad_rows = self._complaints.rows
+        self.summary.outages = self._complaints.outages
         self.summary.timing = dict(self._timing.troubles)
 
 

@@ -1,9 +1,10 @@
 """The command `gruard` with a fake model, for tests: `fake_gruard.py PLAN run BUNDLE …`.
 
 Everything is real but the bundle, the fallback's arithmetic and the worker, which is
-`faulty_worker.py` with PLAN.
+`faulty_worker.py` with PLAN. FAKE_PERIOD in the environment is the bundle's sample period.
 """
 
+import os
 import sys
 from types import SimpleNamespace
 
@@ -28,7 +29,12 @@ class FakeFallback:
 
 
 plan = sys.argv.pop(1)
-manifest = SimpleNamespace(name="fake", version=1, period=1.0, channel_names=("a", "b"))
+manifest = SimpleNamespace(
+    name="fake",
+    version=1,
+    period=float(os.environ.get("FAKE_PERIOD", "1")),
+    channel_names=("a", "b"),
+)
 bundle.read_bundle = lambda path, allow_failed=False, trusted_keys=(): SimpleNamespace(
     path=path, manifest=manifest, model_hash=faulty_worker.MODEL
 )

@@ -11,7 +11,9 @@ import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import paho.mqtt.publish
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
@@ -70,11 +72,39 @@ class Broker:
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 
+    def publish(
+        self, topic: str, payload: str | bytes, retain: bool = False, **access: Any
+    ) -> None:
+        """Send one message. access: how to be let in, as paho's `single` has it."""
+        paho.mqtt.publish.single(
+            topic, payload, retain=retain, hostname="127.0.0.1", port=self.port, **access
+        )
+
     def _end(self, number: signal.Signals) -> None:
         if self._process:
             self._process.send_signal(number)
             self._process.wait(PATIENCE)
         self._process = None
+
+
+def password_file(folder: Path, user: str, password: str) -> Path:
+    """The broker's file of users with one in it."""
+    path = folder / "users"
+    subprocess.run(["mosquitto_passwd", "-b", "-c", path, user, password], check=True)
+    path.chmod(0o600)
+    return path
+
+
+def own_certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that nobody signed but itself, and its key."""
+    certificate, key = folder / "broker.pem", folder / "broker.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext",
+         "subjectAltName=IP:127.0.0.1", "-out", certificate, "-keyout", key],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return certificate, key
 
 
 class Listener:

@@ -12,7 +12,13 @@ import edge_runtime
 ROOM = Path(edge_runtime.__file__).parent
 FORBIDDEN = ("tensorflow", "keras", "train", "convert", "firmware_harness", "tests")
 # Packages that are imported where they are used alone; a device without them has all the rest.
-EXTRAS = {"bundle/signature.py": "cryptography", "sinks/mqtt.py": "paho"}
+EXTRAS = {
+    "bundle/signature.py": "cryptography",
+    "sinks/mqtt.py": "paho",
+    "sources/modbus.py": "pymodbus",
+    "sources/mqtt.py": "paho",
+    "sources/serial_port.py": "serial",
+}
 SOURCES = sorted(ROOM.rglob("*.py"))
 
 ALONE = f"""

@@ -1,0 +1,263 @@
+"""MQTT: `mqtt://host/topic`, a JSON object a message, or `mqtt://host/topic/+`, a channel a topic.
+
+Messages that the broker had kept (retained) are old, and are left out.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_runtime.errors import GruardError
+from edge_runtime.mqtt_address import (
+    MISSING,
+    MqttAddress,
+    parse_mqtt_address,
+    why_refused,
+    why_unreachable,
+)
+from edge_runtime.sources import csvcell
+from edge_runtime.sources.complaints import Complaints
+from edge_runtime.sources.decoders import JsonDecoder, nothing
+from edge_runtime.sources.polled import Polled
+from edge_runtime.sources.reconnecting import Reconnecting
+from edge_runtime.sources.source import (
+    Reading,
+    Source,
+    SourceLostError,
+    TimeLimit,
+    needed_period,
+)
+from edge_runtime.sources.threaded import Threaded
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+
+FRESH_PERIODS = 2.0
+"""A channel's last value counts for so many periods, so that a little jitter makes no hole."""
+_KEEP_ALIVE = 15  # seconds after which a broker that says nothing is asked whether it is there
+_ANSWER = 5.0  # seconds that a broker may take to let us in
+_MOST_WAITING = 1000  # messages taken at once when a sample is due
+_LISTENING = 1.0  # seconds at once, for a wait without end
+_LONGEST = 1 << 16  # bytes of a message; no sample is longer
+
+
+class Messages:
+    """One subscription: topic and payload of each message, as they come.
+
+    Raises SourceLostError when the broker cannot be reached or does not let us in.
+    """
+
+    def __init__(self, address: MqttAddress) -> None:
+        self._topic = address.topic
+        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._refusal = ""
+        self._subscribed = False
+        self._client = _new_client(address)
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = self._on_message
+        try:
+            self._connect(address)
+            self._await_subscription()
+        except BaseException:
+            self.close()
+            raise
+
+    def next(self, timeout: float) -> tuple[str, bytes] | None:
+        """The next message, None when none came within `timeout` seconds."""
+        limit = TimeLimit(timeout)
+        while not self._waiting:
+            self._work(limit.left() or 0.0)
+            if not self._waiting and not limit.left():
+                return None
+        return self._waiting.popleft()
+
+    def close(self) -> None:
+        """Take leave of the broker."""
+        self._client.disconnect()
+        if open_socket := self._client.socket():
+            open_socket.close()
+        # Without these its last descriptors would wait for the garbage collector.
+        self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
+
+    def _connect(self, address: MqttAddress) -> None:
+        try:
+            self._client.connect(address.host, address.port, _KEEP_ALIVE)
+        except (OSError, ValueError) as error:
+            raise SourceLostError(why_unreachable(error)) from None
+
+    def _await_subscription(self) -> None:
+        limit = TimeLimit(_ANSWER)
+        while not self._subscribed:
+            if not limit.left():
+                raise SourceLostError("the broker does not answer")
+            self._work(limit.left() or 0.0)
+
+    def _work(self, seconds: float) -> None:
+        try:
+            status = self._client.loop(min(seconds, _LISTENING))
+        except Exception:  # paho raises whatever a malformed packet makes it stumble over
+            raise SourceLostError("the broker sent something that is no MQTT") from None
+        if self._refusal:
+            raise SourceLostError(self._refusal)
+        if status != 0:
+            raise SourceLostError("the connection to the broker was lost")
+
+    def _on_connect(
+        self,
+        client: Client,
+        _data: object,
+        _flags: ConnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            self._refusal = why_refused(str(reason))
+        else:
+            client.subscribe(self._topic)
+
+    def _on_subscribe(
+        self,
+        _client: Client,
+        _data: object,
+        _id: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        self._subscribed = True
+        if reasons[0].is_failure:
+            self._refusal = f"the broker refuses the topic ({reasons[0]})"
+
+    def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        if not message.retain:
+            self._waiting.append((message.topic, bytes(message.payload)))
+
+
+NextMessage = Callable[[float], "tuple[str, bytes] | None"]
+
+
+class JsonSamples:
+    """A sample a message: a JSON object of all channels, perhaps with its time."""
+
+    live = True
+
+    def __init__(
+        self,
+        next_message: NextMessage,
+        close: Callable[[], None],
+        name: str,
+        channels: Sequence[str],
+        complaints: Complaints,
+    ) -> None:
+        self._next, self.close = next_message, close
+        self._name, self._complaints, self._width = name, complaints, len(channels)
+        self._decoder = JsonDecoder(name, channels, complaints)
+
+    def read(self, timeout: float | None) -> Reading | None:
+        """The reading of the next message; what is no JSON object is a row of nothing."""
+        message = self._next(math.inf if timeout is None else timeout)
+        if message is None:
+            return None
+        text = _text(message[1])
+        if text is None:
+            self._complaints.row(self._name, "", f"a message has more than {_LONGEST} bytes")
+            return nothing(self._width)
+        return self._decoder.decode(text)
+
+
+class TopicSamples:
+    """A channel a topic: the last value of each, if it is fresh, makes the sample of a period."""
+
+    def __init__(
+        self,
+        next_message: NextMessage,
+        topic: str,
+        channels: Sequence[str],
+        period: float,
+        complaints: Complaints,
+        name: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._next, self._clock, self._period = next_message, clock, period
+        self._channels = {topic.removesuffix("+") + channel: channel for channel in channels}
+        self._last = dict.fromkeys(channels, (-math.inf, math.nan))  # when, what
+        self._name, self._complaints = name, complaints
+
+    def collect(self, seconds: float) -> None:
+        """Take the messages of so many seconds, and those that wait then."""
+        limit = TimeLimit(seconds, self._clock)
+        waiting = _MOST_WAITING
+        while waiting and (message := self._next(limit.left() or 0.0)):
+            self._note(*message)
+            waiting -= not limit.left()
+
+    def measure(self) -> Reading | None:
+        """The sample of this moment, None when no channel has a fresh value."""
+        oldest = self._clock() - FRESH_PERIODS * self._period
+        fresh = [value if when >= oldest else None for when, value in self._last.values()]
+        if all(value is None for value in fresh):
+            return None
+        values = [math.nan if value is None else value for value in fresh]
+        with np.errstate(over="ignore"):  # beyond float32 means infinite, which the mask handles
+            return Reading(time.time(), np.array(values, np.float32))
+
+    def _note(self, topic: str, payload: bytes) -> None:
+        channel = self._channels.get(topic)
+        if channel is None:
+            return
+        text = (_text(payload) or "").strip()
+        try:
+            value = csvcell.number(text)
+        except ValueError:
+            self._complaints.cell(f"{self._name}, {channel}", text)
+            value = math.nan
+        self._last[channel] = (self._clock(), value)
+
+
+def open_mqtt(
+    target: str, channels: Sequence[str], period: float | None, complaints: Complaints
+) -> Threaded:
+    """The samples that are published under the topic of an MQTT address."""
+    broker = parse_mqtt_address(target, subscribing=True)
+    _new_client(broker)  # a missing package is told at once
+    by_topic = broker.topic.endswith("/+")
+    if by_topic:
+        needed_period(period, broker.name)
+
+    def connected() -> Source:
+        messages = Messages(broker)
+        if not by_topic:
+            return JsonSamples(messages.next, messages.close, broker.name, channels, complaints)
+        pace = needed_period(period, broker.name)
+        samples = TopicSamples(messages.next, broker.topic, channels, pace, complaints, broker.name)
+        return Polled(samples.measure, pace, messages.close, wait=samples.collect)
+
+    return Threaded(Reconnecting(broker.name, connected, complaints), broker.name, complaints)
+
+
+def _new_client(address: MqttAddress) -> Client:
+    try:
+        from paho.mqtt.client import Client
+        from paho.mqtt.enums import CallbackAPIVersion
+    except ImportError:
+        raise GruardError(MISSING) from None
+    client = Client(CallbackAPIVersion.VERSION2, reconnect_on_failure=False)
+    client.disable_logger()  # what it would say is told by us
+    if address.tls is not None:
+        client.tls_set_context(address.tls)
+    if address.login is not None:
+        client.username_pw_set(*address.login)
+    return client
+
+
+def _text(payload: bytes) -> str | None:
+    """A message as text, whose broken bytes spoil what they are in; None when it is too long."""
+    return payload.decode("utf-8", errors="replace") if len(payload) <= _LONGEST else None

@@ -1,0 +1,118 @@
+"""A sensor of the user's own: `python:my_sensor.py`, a file that defines `open_sensor`.
+
+The file runs in the supervisor's process with all its rights, and is therefore named explicitly,
+never found by a search. What goes wrong in it is an outage, not the end of the run.
+"""
+
+import importlib.util
+import math
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_runtime.address import Address
+from edge_runtime.errors import GruardError
+from edge_runtime.sources.complaints import Complaints
+from edge_runtime.sources.decoders import nothing
+from edge_runtime.sources.reconnecting import Reconnecting
+from edge_runtime.sources.source import Reading, Source, SourceLostError
+from edge_runtime.sources.threaded import Threaded
+
+FUNCTION = "open_sensor"
+_WRITABLE_BY_OTHERS = 0o002
+
+
+class OwnSensor:
+    """A source of the user's, whose errors and readings are looked at before they go on."""
+
+    live = True
+
+    def __init__(
+        self, source: Source, name: str, channels: Sequence[str], complaints: Complaints
+    ) -> None:
+        self._source, self._name, self._complaints = source, name, complaints
+        self._width = len(channels)
+
+    def read(self, timeout: float | None) -> Reading | None:
+        """Its next reading. Raises EOFError when it ends, SourceLostError for any other error."""
+        try:
+            found = self._source.read(timeout)
+        except EOFError:
+            raise
+        except Exception as error:
+            raise SourceLostError(_told(error)) from error
+        return None if found is None else self._checked(found)
+
+    def close(self) -> None:
+        """Close it; an error in that changes nothing any more."""
+        try:
+            self._source.close()
+        except Exception as error:
+            self._complaints.row(self._name, _told(error), "came from its close")
+
+    def _checked(self, found: Any) -> Reading:
+        try:
+            with np.errstate(over="ignore"):  # beyond float32 means infinite
+                values = np.array(found.values, np.float32)
+            time = None if found.time is None else float(found.time)
+            if values.shape != (self._width,) or not math.isfinite(time or 0.0):
+                raise ValueError
+        except (AttributeError, TypeError, ValueError, OverflowError):
+            wanted = f"is no Reading of {self._width} values in the bundle's order"
+            self._complaints.row(self._name, _shown(found), wanted)
+            return nothing(self._width)
+        return Reading(time, values)
+
+
+def open_own_sensor(
+    address: Address, channels: Sequence[str], period: float | None, complaints: Complaints
+) -> Threaded:
+    """What `open_sensor(channels, period)` of the file gives, opened again after an error."""
+    name = str(address)
+    open_sensor = _loaded(Path(address.place))
+
+    def connect() -> OwnSensor:
+        try:
+            source = open_sensor(tuple(channels), period)
+        except Exception as error:
+            raise SourceLostError(_told(error)) from error
+        return OwnSensor(source, name, channels, complaints)
+
+    return Threaded(Reconnecting(name, connect, complaints), name, complaints)
+
+
+def _loaded(path: Path) -> Callable[..., Source]:
+    """The file's function. Raises GruardError when the file is not one to run."""
+    if path.suffix != ".py" or not path.is_file():
+        raise GruardError(f"{path}: no such file; name a Python file, python:./my_sensor.py")
+    if path.stat().st_mode & _WRITABLE_BY_OTHERS:
+        raise GruardError(f"{path}: everybody may change this program; chmod o-w {path}")
+    spec = importlib.util.spec_from_file_location(f"own_sensor_{path.stem}", path)
+    assert spec and spec.loader  # as the name ends in .py
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise GruardError(f"{path}: cannot be loaded: {_told(error)}") from error
+    function = getattr(module, FUNCTION, None)
+    if not callable(function):
+        raise GruardError(f"{path}: defines no {FUNCTION}(channels, period); see examples/")
+    found: Callable[..., Source] = function
+    return found
+
+
+def _shown(found: Any) -> str:
+    try:
+        return repr(found)
+    except Exception:  # theirs too
+        return type(found).__name__
+
+
+def _told(error: Exception) -> str:
+    """An error and the line it comes from."""
+    where = traceback.extract_tb(error.__traceback__)
+    line = f", line {where[-1].lineno} of {Path(where[-1].filename).name}" if where else ""
+    return f"{type(error).__name__}: {error}{line}"

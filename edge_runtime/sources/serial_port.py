@@ -1,0 +1,117 @@
+"""A serial port: `serial:/dev/ttyUSB0?baud=115200&columns=a,b,c`.
+
+Lines of CSV or JSON. A port may be opened in the middle of a line, so the first one after that is
+left out, unless it says itself that it is whole: a header, or a JSON object.
+"""
+
+import errno
+import os
+import re
+from collections.abc import Sequence
+
+from edge_runtime.address import Address
+from edge_runtime.errors import GruardError
+from edge_runtime.sources.complaints import Complaints
+from edge_runtime.sources.decoders import CsvDecoder, Decoder, decoder_for
+from edge_runtime.sources.lines import Lines, StreamLines
+from edge_runtime.sources.reconnecting import Reconnecting
+from edge_runtime.sources.source import Reading, SourceLostError, TimeLimit
+
+_BAUD = 115200
+_MISSING = "serial ports need the package pyserial; install it with pip install 'gruard[serial]'"
+
+
+class LineFormat:
+    """How the lines of a port are read; what is not known at first, the lines say.
+
+    columns: the header of a device that prints none. Raises GruardError when it lacks a channel.
+    """
+
+    def __init__(
+        self, name: str, channels: Sequence[str], complaints: Complaints, columns: str | None
+    ) -> None:
+        self._name, self._channels, self._complaints = name, channels, complaints
+        self._header = columns
+        self._decoder: Decoder | None = None
+        if columns is not None:
+            self._decoder = CsvDecoder(columns, name, channels, complaints)
+
+    def decode(self, line: str) -> Reading | None:
+        """The reading of a line; None when it is blank, a header, or before the header."""
+        if not line.strip() or line.strip() == self._header:
+            return None  # a device that was reset sends its header again
+        if self._decoder is None:
+            return self._learn(line.strip())
+        return self._decoder.decode(line)
+
+    def is_whole(self, line: str) -> bool:
+        """Whether a line that may have lost its beginning says that it has not."""
+        cells = {cell.strip(' "\r') for cell in re.split("[,;\t]", line)}
+        return line.startswith("{") or cells.issuperset(self._channels)
+
+    def _learn(self, line: str) -> Reading | None:
+        try:
+            decoder, is_reading = decoder_for(line, self._name, self._channels, self._complaints)
+        except GruardError:
+            self._complaints.row(
+                self._name, line, "does not name the channels; give their order with ?columns="
+            )
+            return None
+        self._decoder = decoder
+        self._header = None if is_reading else line
+        return decoder.decode(line) if is_reading else None
+
+
+class SerialReadings:
+    """The readings of one connection to a port."""
+
+    live = True
+
+    def __init__(self, lines: Lines, line_format: LineFormat) -> None:
+        self._lines, self._format = lines, line_format
+        self._first = True
+
+    def read(self, timeout: float | None) -> Reading | None:
+        """The next reading. Raises SourceLostError when the device is gone."""
+        limit = TimeLimit(timeout)
+        while (line := self._next(limit.left())) is not None:
+            first, self._first = self._first, False
+            if first and not self._format.is_whole(line):
+                continue
+            if (reading := self._format.decode(line)) is not None:
+                return reading
+        return None
+
+    def close(self) -> None:
+        """Close the port."""
+        self._lines.close()
+
+    def _next(self, timeout: float | None) -> str | None:
+        try:
+            return self._lines.next(timeout)
+        except (EOFError, GruardError):
+            raise SourceLostError("the device is gone") from None
+
+
+def open_serial(address: Address, channels: Sequence[str], complaints: Complaints) -> Reconnecting:
+    """The readings of a serial port, which may be unplugged and come back."""
+    try:
+        import serial
+    except ImportError:
+        raise GruardError(_MISSING) from None
+    name, baud = str(address), address.count("baud", _BAUD)
+    line_format = LineFormat(name, channels, complaints, address.options.get("columns"))
+
+    def connect() -> SerialReadings:
+        try:
+            port = serial.Serial(address.place, baud, timeout=0, exclusive=True)
+        except ValueError:
+            raise GruardError(f"{name}: the port cannot do {baud} baud") from None
+        except OSError as error:
+            hint = "; is the user in the group dialout?" if error.errno == errno.EACCES else ""
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise SourceLostError(f"{why}{hint}") from None
+        lines = StreamLines(port.fileno(), name, port.close, open_end=False)
+        return SerialReadings(lines, line_format)
+
+    return Reconnecting(name, connect, complaints)
