@@ -52,7 +52,7 @@ def write(sink: Sink, *records: Record) -> None:
 
 
 def write_through(sink: Sink, journal: Path, first: int, end: int) -> None:
-    """Records `first` to `end`, no faster than the journal takes them: as a machine's would come."""
+    """Records `first` to `end`, no faster than the journal takes them, as a machine gives them."""
     for start in range(first, end, 2000):
         stop = min(start + 2000, end)
         write(sink, *map(record, range(start, stop)))
