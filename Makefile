@@ -73,7 +73,7 @@ test: $(READY) lint ## lint, types and all tests
 test-wide: $(READY) ## half a minute: models of shapes from all over, to int8
 	$(PY) -m pytest -m wide $(ARGS)
 
-test-arm: $(READY) ## two minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
+test-arm: $(READY) ## three minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
 	$(PY) -m tests.arm.arm_userland
 	$(PY) -m pytest -m arm $(ARGS)
 

@@ -1,20 +1,13 @@
 """`gruard run`: watch one source with one bundle, or with the one that the store names."""
 
-from __future__ import annotations
-
 import sys
-import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from edge_runtime.commands.options import (
-    kernel_chain,
     kernel_option,
     state_option,
     store_option,
@@ -23,20 +16,8 @@ from edge_runtime.commands.options import (
     watchdog_timeout_option,
 )
 
-if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
-    from edge_runtime.bundle.manifest import Manifest
-    from edge_runtime.bundle.reader import Bundle
-    from edge_runtime.detector.delegate import Kernel
-    from edge_runtime.sinks.sink import Sink
-    from edge_runtime.sources.complaints import Complaints
-    from edge_runtime.sources.source import Source
-    from edge_runtime.status.watch import Watch
-    from edge_runtime.supervision.injection import Injections
-    from edge_runtime.supervision.keeping import Keeping
-    from edge_runtime.supervision.summary import Console
-    from edge_runtime.supervision.supervisor import Settings, Supervisor
-    from edge_runtime.supervision.worker_process import WorkerProcess
-    from edge_runtime.updates.switch import ModelSwitch
+if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
+    from edge_runtime.commands.assembly import Assembled
 
 _LOST_RECORDS = 1
 INTERRUPTED = 130
@@ -122,28 +103,7 @@ INTERRUPTED = 130
 @kernel_option
 @trusted_key_option
 @click.option("--json", "as_json", is_flag=True, help="Summary as one JSON line on stderr.")
-def run(
-    bundle: Path | None,
-    store: Path,
-    source: str,
-    sinks: tuple[str, ...],
-    journal: Path | None,
-    journal_size: int,
-    rate: float | None,
-    deadline: float | None,
-    inject: str,
-    healthy_minutes: float,
-    status_file: Path | None,
-    metrics: str | None,
-    force: bool,
-    state: Path | None,
-    watchdog: Path | None,
-    watchdog_timeout: int,
-    allow_failed: bool,
-    kernel: Kernel | None,
-    trusted_keys: tuple[Path, ...],
-    as_json: bool,
-) -> None:
+def run(as_json: bool, **words: Any) -> None:
     """Answer every sample of a source with one JSON record.
 
     Without BUNDLE the one that gruard install put into the store answers. Another one that is
@@ -161,63 +121,14 @@ def run(
     The same with updates while it runs:
       read-sensors | gruard run --store /var/lib/gruard --source - >> records.jsonl
     """
-    import os
+    from edge_runtime.commands.assembly import RunOptions, assemble
 
-    from edge_runtime.bundle.reader import read_bundle
-    from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
-    from edge_runtime.sources.complaints import Complaints
-    from edge_runtime.sources.open_source import open_source
-    from edge_runtime.supervision.injection import parse_injections
-    from edge_runtime.supervision.keeping import Keeping, default_state
-    from edge_runtime.supervision.summary import Console
-    from edge_runtime.supervision.worker_process import WorkerProcess, worker_command
-
-    clock = time.monotonic
-    console = Console(sys.stderr, clock)
-    read = partial(read_bundle, allow_failed=allow_failed, trusted_keys=trusted_keys)
-
-    def process_of(loaded: Bundle) -> WorkerProcess:
-        chain = kernel_chain(kernel)
-        words = [worker_command(loaded.path, allow_failed, each, trusted_keys) for each in chain]
-        return WorkerProcess(*words, clock=clock)
-
-    if bundle and _named("store"):
+    if words["bundle"] and _named("store"):
         raise click.UsageError("name a BUNDLE or a --store, not both")
-    loaded = read(bundle) if bundle else _chosen(store, read, console)
-    channels = loaded.manifest.channel_names
-    injections = parse_injections(inject, channels)
-    settings = _settings(loaded.manifest, rate, deadline)
-    keeping = Keeping(state or default_state(os.environ), watchdog, watchdog_timeout)
-    keeping.check(os.environ, settings.interval or settings.period)
-    complaints = Complaints(console.log)
-    watch = _watch(loaded, settings, status_file, metrics, console)
-    with ExitStack() as undo:
-        readings = open_source(source, channels, loaded.manifest.period, complaints)
-        undo.callback(readings.close)
-        place = None if journal is None else JournalPlace(journal, journal_size * 1_000_000)
-        records = open_sinks(sinks, force, console.log, readings.live, place)
-        undo.pop_all()  # from here on both are the supervisor's
-    switch = None
-    if bundle is None:
-        healthy = 60 * healthy_minutes
-        switch = _switch(store, loaded, read, process_of, settings, healthy, console)
-    process = process_of(loaded)
-    supervisor = _supervisor(
-        loaded,
-        process,
-        readings,
-        complaints,
-        records,
-        injections,
-        settings,
-        console,
-        keeping,
-        watch,
-        switch,
-    )
-    code = _run(supervisor, watch, as_json)
-    if switch:
-        switch.spare()
+    assembled = assemble(RunOptions(**words))
+    code = _run(assembled, as_json)
+    if assembled.switch:
+        assembled.switch.spare()
     sys.exit(code)
 
 
@@ -227,121 +138,14 @@ def _named(option: str) -> bool:
     return source is click.core.ParameterSource.COMMANDLINE
 
 
-def _chosen(store: Path, read: Callable[[Path], Bundle], console: Console) -> Bundle:
-    from edge_runtime.updates.choice import choose
-    from edge_runtime.updates.store import Store
-
-    return choose(Store(store), read, console.log)
-
-
-def _switch(
-    store: Path,
-    loaded: Bundle,
-    read: Callable[[Path], Bundle],
-    process_of: Callable[[Bundle], WorkerProcess],
-    settings: Settings,
-    healthy: float,
-    console: Console,
-) -> ModelSwitch:
-    """What puts another bundle of the store in the place of `loaded`."""
-    from edge_runtime.detector.fallback import Fallback
-    from edge_runtime.supervision.exchange import Serving
-    from edge_runtime.supervision.worker_care import WorkerCare
-    from edge_runtime.updates.store import Store
-    from edge_runtime.updates.switch import ModelSwitch, Workshop
-
-    clock = time.monotonic
-
-    def serve(bundle: Bundle, may_start: Callable[[], bool]) -> Serving:
-        process = process_of(bundle)
-        model = WorkerCare(process, settings.deadline, clock, console.log, may_start)
-        return Serving(model, Fallback(bundle.manifest, bundle.model_hash))
-
-    return ModelSwitch(Store(store), loaded, Workshop(read, serve), healthy, clock, console.log)
-
-
-def _settings(manifest: Manifest, rate: float | None, deadline: float | None) -> Settings:
-    from edge_runtime.supervision.supervisor import Settings, answer_deadline
-
-    interval = 1 / rate if rate else None
-    patience = answer_deadline(interval or manifest.period) if deadline is None else deadline
-    return Settings(len(manifest.channel_names), manifest.period, patience, interval)
-
-
-def _watch(
-    bundle: Bundle,
-    settings: Settings,
-    status_file: Path | None,
-    metrics: str | None,
-    console: Console,
-) -> Watch:
-    import os
-
-    from edge_runtime.status.status_file import StatusFile, service_file
-    from edge_runtime.status.watch import Outlet, Watch
-
-    outlets: list[Outlet] = []
-    if file := status_file or service_file(os.environ):
-        outlets.append(StatusFile(file, console.log))
-    if metrics is not None:
-        from edge_runtime.status.metrics_server import MetricsServer
-
-        outlets.append(MetricsServer(metrics, console.log))
-    manifest = bundle.manifest
-    slowest = max(settings.interval or manifest.period or 0.0, settings.deadline)
-    return Watch(
-        manifest.name,
-        manifest.version,
-        bundle.model_hash,
-        manifest.channel_names,
-        slowest,
-        outlets,
-        console.log,
-    )
-
-
-def _supervisor(
-    bundle: Bundle,
-    process: WorkerProcess,
-    source: Source,
-    complaints: Complaints,
-    sink: Sink,
-    injections: Injections,
-    settings: Settings,
-    console: Console,
-    keeping: Keeping,
-    watch: Watch,
-    switch: ModelSwitch | None,
-) -> Supervisor:
-    import os
-
-    from edge_runtime.detector.fallback import Fallback
-    from edge_runtime.supervision.supervisor import Supervisor, Surroundings
-
-    clock = time.monotonic
-    listener, started_after = keeping.begin(os.environ, clock, console.log)
-    supervisor = Supervisor(
-        source,
-        complaints,
-        sink,
-        process,
-        Fallback(bundle.manifest, bundle.model_hash),
-        injections,
-        settings,
-        Surroundings(clock, time.sleep, console, listener, watch.observe),
-        switch,
-    )
-    supervisor.summary.started_after = started_after
-    return supervisor
-
-
-def _run(supervisor: Supervisor, watch: Watch, as_json: bool) -> int:
+def _run(assembled: "Assembled", as_json: bool) -> int:
     """Run to the end or to a signal, tell the summary, and return the exit code."""
     import signal
 
     signal.signal(signal.SIGTERM, _terminate)
+    supervisor = assembled.supervisor
     try:
-        with watch:
+        with assembled.watch:
             supervisor.run()
         stopped = 0
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ from edge_runtime.errors import GruardError
 def status(file: Path | None, as_json: bool) -> None:
     """Say how a run is that was started with --status FILE.
 
-    Without FILE that of the service: $RUNTIME_DIRECTORY/status.json, or /run/gruard/status.json.
+    Without FILE that of the service: $RUNTIME_DIRECTORY/status.json, or the one below /run/gruard.
 
     \b
     Exit code
@@ -73,6 +73,6 @@ def top(file: Path | None) -> None:
 
 
 def _place(file: Path | None) -> Path:
-    from edge_runtime.status.status_file import DEFAULT, service_file
+    from edge_runtime.status.status_file import place_of_service, service_file
 
-    return file or service_file(os.environ) or DEFAULT
+    return file or service_file(os.environ) or place_of_service()

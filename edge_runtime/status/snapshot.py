@@ -104,6 +104,7 @@ class Counts:
     timing: Mapping[str, int]
     latency_median_ms: float | None
     latency_max_ms: float | None
+    started_after: str | None
 
     @staticmethod
     def of(summary: Summary) -> Counts:

@@ -12,8 +12,8 @@ from edge_runtime.errors import GruardError
 from edge_runtime.status.snapshot import Snapshot, from_json
 
 NAME = "status.json"
-DEFAULT = Path("/run/gruard") / NAME
-"""Where a service with `RuntimeDirectory=gruard` has it."""
+SERVICES = Path("/run/gruard")
+"""Where services have it: each in a folder of its own, or a lone one in this folder itself."""
 FAREWELL = 1.0
 """Seconds that the file may take at the end."""
 _LARGEST_FILE = 1 << 20  # bytes
@@ -23,6 +23,17 @@ def service_file(environment: Mapping[str, str]) -> Path | None:
     """The place systemd sets aside with RuntimeDirectory=; None where it sets aside none."""
     first = environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
     return Path(first) / NAME if first else None
+
+
+def place_of_service(services: Path = SERVICES) -> Path:
+    """The file of the one service that runs here; the usual place where there is none.
+
+    Raises GruardError where there are several.
+    """
+    found = sorted(file for file in (*services.glob(NAME), *services.glob(f"*/{NAME}")))
+    if len(found) > 1:
+        raise GruardError(f"several services run here, name one: {', '.join(map(str, found))}")
+    return found[0] if found else services / NAME
 
 
 def write_status(path: Path, snapshot: Snapshot) -> None:

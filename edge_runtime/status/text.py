@@ -34,6 +34,8 @@ def facts(snapshot: Snapshot) -> dict[str, str]:
         "input": _input(counts),
         "not written": str(counts.dropped),
     }
+    if counts.started_after is not None:
+        known["last run"] = counts.started_after
     return known | ({"board": board_words(snapshot.health)} if snapshot.health else {})
 
 

@@ -7,6 +7,7 @@ entry in the host's binfmt table.
 """
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -52,21 +53,33 @@ ARMS = {
 
 def run(arm: Arm, words: Sequence[str], **options: object) -> "subprocess.CompletedProcess[str]":
     """Python for `arm` with `words` as its arguments, the checkout on its path."""
-    libraries = arm.tree / "usr" / "lib" / arm.triplet
+    return subprocess.run(
+        [str(_python(arm)), *words],
+        env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
+        capture_output=True, text=True, check=False, **options,
+    )  # type: ignore[call-overload, no-any-return]  # fmt: skip
+
+
+def _python(arm: Arm) -> Path:
+    """A script that is Python for `arm`; also what that Python takes for its own program.
+
+    So it can start itself anew, as gruard does for a first load: the host runs the script.
+    """
+    libraries, script = arm.tree / "usr" / "lib" / arm.triplet, arm.tree / "gruard-python"
     guest = {
         # Where Debian's post-installation scripts, which never run here, would put links.
         "LD_LIBRARY_PATH": f"{libraries / 'blas'}:{libraries / 'lapack'}",
+        "PYTHONHOME": str(arm.tree / "usr"),
         "PYTHONPATH": f"{arm.tree / 'wheels'}:{ROOT}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
     told = [word for name, value in guest.items() for word in ("-E", f"{name}={value}")]
-    python = str(arm.tree / "usr" / "bin" / "python3.11")
-    return subprocess.run(
-        [arm.qemu, "-L", str(arm.tree), *told, python, *words],
-        env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
-        capture_output=True, text=True, check=False, **options,
-    )  # type: ignore[call-overload, no-any-return]  # fmt: skip
+    program = str(arm.tree / "usr" / "bin" / "python3.11")
+    command = [arm.qemu, "-0", str(script), "-L", str(arm.tree), *told, program]
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    script.chmod(0o755)
+    return script
 
 
 def ready(arm: Arm) -> None:

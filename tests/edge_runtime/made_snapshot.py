@@ -31,6 +31,7 @@ COUNTS = Counts(
     timing={"duplicate": 4},
     latency_median_ms=2.345,
     latency_max_ms=51.7,
+    started_after=None,
 )
 CALM = Answer(
     4199, 83.98, 1, (), True, 4.5, 16.8, False, (), None, None, None, ""
@@ -126,6 +127,7 @@ snapshots = st.builds(
         _counts,
         _maybe(_float),
         _maybe(_float),
+        _maybe(_text()),
     ),
     st.lists(
         st.builds(Channel, _text(), st.booleans(), st.booleans(), st.booleans(), _count, _count),

@@ -211,6 +211,7 @@ def test_a_run_that_ends_in_good_order_costs_no_attempt(
     assert facts(store)["trial"]["attempts"] == 3
     live = run()
     live.step()
+    live.step()  # so that the sample before is over and done with
     live.process.send_signal(signal.SIGTERM)  # systemctl stop
     assert live.process.wait(PATIENCE) == 0
     assert facts(store)["trial"]["attempts"] == 3

@@ -14,7 +14,13 @@ from made_snapshot import SNAPSHOT
 from edge_runtime.errors import GruardError
 from edge_runtime.status import status_file
 from edge_runtime.status.snapshot import Snapshot
-from edge_runtime.status.status_file import StatusFile, read_status, service_file, write_status
+from edge_runtime.status.status_file import (
+    StatusFile,
+    place_of_service,
+    read_status,
+    service_file,
+    write_status,
+)
 
 PATIENCE = 60
 ROOT = str(Path(__file__).parents[2])
@@ -155,3 +161,13 @@ def test_the_place_systemd_sets_aside() -> None:
     assert service_file({}) is None
     assert service_file({"RUNTIME_DIRECTORY": ""}) is None
     assert service_file({"RUNTIME_DIRECTORY": "/run/a:/run/b"}) == Path("/run/a/status.json")
+
+
+def test_the_one_service_of_a_machine_is_found(tmp_path: Path) -> None:
+    assert place_of_service(tmp_path) == tmp_path / "status.json"
+    (tmp_path / "pump").mkdir()
+    (tmp_path / "pump" / "status.json").touch()
+    assert place_of_service(tmp_path) == tmp_path / "pump" / "status.json"
+    (tmp_path / "status.json").touch()
+    with pytest.raises(GruardError, match=r"several services run here, name one: .*pump"):
+        place_of_service(tmp_path)

@@ -1,0 +1,169 @@
+"""From the options of `gruard run` to its parts, put together and not yet started."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from edge_runtime.bundle.reader import Bundle, read_bundle
+from edge_runtime.commands.options import kernel_chain
+from edge_runtime.detector.delegate import Kernel
+from edge_runtime.detector.fallback import Fallback
+from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
+from edge_runtime.sources.complaints import Complaints
+from edge_runtime.sources.open_source import open_source
+from edge_runtime.status.status_file import StatusFile, service_file
+from edge_runtime.status.watch import Outlet, Watch
+from edge_runtime.supervision.exchange import Serving
+from edge_runtime.supervision.injection import parse_injections
+from edge_runtime.supervision.keeping import Keeping, default_state
+from edge_runtime.supervision.summary import Console
+from edge_runtime.supervision.supervisor import (
+    Settings,
+    Supervisor,
+    Surroundings,
+    answer_deadline,
+)
+from edge_runtime.supervision.worker_care import WorkerCare
+from edge_runtime.supervision.worker_process import WorkerProcess, worker_command
+from edge_runtime.updates.choice import choose
+from edge_runtime.updates.store import Store
+from edge_runtime.updates.switch import ModelSwitch, Workshop
+
+CLOCK = time.monotonic
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the user asked for, as `gruard run --help` explains it. bundle: None is the store's."""
+
+    bundle: Path | None
+    store: Path
+    source: str
+    sinks: tuple[str, ...]
+    journal: Path | None
+    journal_size: int
+    rate: float | None
+    deadline: float | None
+    inject: str
+    healthy_minutes: float
+    status_file: Path | None
+    metrics: str | None
+    force: bool
+    state: Path | None
+    watchdog: Path | None
+    watchdog_timeout: int
+    allow_failed: bool
+    kernel: Kernel | None
+    trusted_keys: tuple[Path, ...]
+
+    def read(self, path: Path) -> Bundle:
+        """The bundle at `path`, if it may be run."""
+        return read_bundle(path, self.allow_failed, self.trusted_keys)
+
+    def process(self, bundle: Bundle) -> WorkerProcess:
+        """The inference process for `bundle`, not yet started."""
+        word = partial(worker_command, bundle.path, self.allow_failed)
+        commands = [word(kernel, self.trusted_keys) for kernel in kernel_chain(self.kernel)]
+        return WorkerProcess(*commands, clock=CLOCK)
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A run that is ready to start. switch: None where no other bundle can take over."""
+
+    supervisor: Supervisor
+    watch: Watch
+    switch: ModelSwitch | None
+
+
+def assemble(options: RunOptions) -> Assembled:
+    """Everything that the run needs, opened. Raises GruardError when something cannot be had."""
+    console = Console(sys.stderr, CLOCK)
+    store = Store(options.store)
+    if options.bundle:
+        bundle = options.read(options.bundle)
+    else:
+        bundle = choose(store, options.read, console.log)
+    manifest = bundle.manifest
+    injections = parse_injections(options.inject, manifest.channel_names)
+    settings = _settings(bundle, options)
+    keeping = Keeping(
+        options.state or default_state(os.environ), options.watchdog, options.watchdog_timeout
+    )
+    keeping.check(os.environ, settings.interval or settings.period)
+    complaints = Complaints(console.log)
+    watch = _watch(bundle, settings, options, console)
+    with ExitStack() as undo:
+        source = open_source(options.source, manifest.channel_names, manifest.period, complaints)
+        undo.callback(source.close)
+        sink = open_sinks(options.sinks, options.force, console.log, source.live, _journal(options))
+        undo.pop_all()  # from here on both are the supervisor's
+    switch = None if options.bundle else _switch(store, bundle, settings, options, console)
+    listener, started_after = keeping.begin(os.environ, CLOCK, console.log)
+    supervisor = Supervisor(
+        source,
+        complaints,
+        sink,
+        options.process(bundle),
+        Fallback(manifest, bundle.model_hash),
+        injections,
+        settings,
+        Surroundings(CLOCK, time.sleep, console, listener, watch.observe),
+        switch,
+    )
+    supervisor.summary.started_after = started_after
+    return Assembled(supervisor, watch, switch)
+
+
+def _settings(bundle: Bundle, options: RunOptions) -> Settings:
+    period = bundle.manifest.period
+    interval = 1 / options.rate if options.rate else None
+    patience = options.deadline or answer_deadline(interval or period)
+    return Settings(len(bundle.manifest.channel_names), period, patience, interval)
+
+
+def _journal(options: RunOptions) -> JournalPlace | None:
+    if options.journal is None:
+        return None
+    return JournalPlace(options.journal, options.journal_size * 1_000_000)
+
+
+def _watch(bundle: Bundle, settings: Settings, options: RunOptions, console: Console) -> Watch:
+    outlets: list[Outlet] = []
+    if file := options.status_file or service_file(os.environ):
+        outlets.append(StatusFile(file, console.log))
+    if options.metrics is not None:
+        from edge_runtime.status.metrics_server import MetricsServer
+
+        outlets.append(MetricsServer(options.metrics, console.log))
+    manifest = bundle.manifest
+    slowest = max(settings.interval or manifest.period or 0.0, settings.deadline)
+    return Watch(
+        manifest.name,
+        manifest.version,
+        bundle.model_hash,
+        manifest.channel_names,
+        slowest,
+        outlets,
+        console.log,
+    )
+
+
+def _switch(
+    store: Store, bundle: Bundle, settings: Settings, options: RunOptions, console: Console
+) -> ModelSwitch:
+    """What puts another bundle of the store in the place of `bundle`."""
+
+    def serve(other: Bundle, may_start: Callable[[], bool]) -> Serving:
+        process = options.process(other)
+        model = WorkerCare(process, settings.deadline, CLOCK, console.log, may_start)
+        return Serving(model, Fallback(other.manifest, other.model_hash))
+
+    workshop = Workshop(options.read, serve)
+    healthy = 60 * options.healthy_minutes
+    return ModelSwitch(store, bundle, workshop, healthy, CLOCK, console.log)
