@@ -23,7 +23,7 @@ Operands = Sequence[GraphTensor]
 class Usage:
     """How one operator is used. `misfit` says what is expected of its operands, if they fail."""
 
-    version: int
+    versions: tuple[int, ...]
     fewest: int  # inputs
     most: int
     misfit: Callable[[Operands, GraphTensor], str]
@@ -43,9 +43,10 @@ def operator_faults(graph: GraphSummary) -> list[str]:
 
 def _misuse(graph: GraphSummary, operator: GraphOperator) -> str:
     usage = USAGES[operator.name]
-    if operator.version != usage.version:
+    if operator.version not in usage.versions:
+        allowed = " or ".join(map(str, usage.versions))
         return (
-            f"version {operator.version} instead of {usage.version}; "
+            f"version {operator.version} instead of {allowed}; "
             "convert with the TensorFlow of constraints.txt"
         )
     if not usage.fewest <= len(operator.inputs) <= usage.most or len(operator.outputs) != 1:
@@ -83,6 +84,13 @@ def _sum(inputs: Operands, output: GraphTensor) -> str:
         return misfit
     finest = max(tensor.scales[0] for tensor in inputs) / LARGEST_GAIN
     return f"a sum of a scale above {finest:g}" if output.scales[0] <= finest else ""
+
+
+def _product(inputs: Operands, output: GraphTensor) -> str:
+    if misfit := _elementwise(inputs, output):
+        return misfit
+    finest = inputs[0].scales[0] * inputs[1].scales[0] / LARGEST_GAIN
+    return f"a product of a scale above {finest:g}" if output.scales[0] <= finest else ""
 
 
 def _table(name: str) -> Callable[[Operands, GraphTensor], str]:
@@ -143,15 +151,16 @@ def _one_scale(tensors: Operands) -> str:
 
 
 USAGES = {
-    "ADD": Usage(2, 2, 2, _sum),
-    "SUB": Usage(2, 2, 2, _sum),
-    "MUL": Usage(2, 2, 2, _elementwise),
-    "FULLY_CONNECTED": Usage(4, 3, 3, _fully_connected, activations=("NONE", "RELU")),
-    "CONCATENATION": Usage(2, 2, 16, _concatenation, axis=1),
-    "LOGISTIC": Usage(2, 1, 1, _table("LOGISTIC")),
-    "TANH": Usage(2, 1, 1, _table("TANH")),
-    "RELU": Usage(2, 1, 1, _elementwise),
-    "QUANTIZE": Usage(1, 1, 1, _elementwise),
-    "SLICE": Usage(2, 3, 3, _slice),
+    "ADD": Usage((2,), 2, 2, _sum),
+    "SUB": Usage((2,), 2, 2, _sum),
+    # Version 3 is a product of which one unit is more than one of the result's.
+    "MUL": Usage((2, 3), 2, 2, _product),
+    "FULLY_CONNECTED": Usage((4,), 3, 3, _fully_connected, activations=("NONE", "RELU")),
+    "CONCATENATION": Usage((2,), 2, 16, _concatenation, axis=1),
+    "LOGISTIC": Usage((2,), 1, 1, _table("LOGISTIC")),
+    "TANH": Usage((2,), 1, 1, _table("TANH")),
+    "RELU": Usage((2,), 1, 1, _elementwise),
+    "QUANTIZE": Usage((1,), 1, 1, _elementwise),
+    "SLICE": Usage((2,), 3, 3, _slice),
 }
 """How each of the allowed operators is used."""

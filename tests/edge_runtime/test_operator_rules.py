@@ -65,6 +65,19 @@ def test_the_form_of_each_operator_is_gruards(step: GraphSummary, name: str) -> 
         assert expected in told(with_operator(graph, number, **change), number), change
 
 
+def test_a_product_far_finer_than_its_operands_is_refused(step: GraphSummary) -> None:
+    graph, number, operator = of(step, "MUL")
+    first, second = (graph.tensors[index].scales[0] for index in operator.inputs)
+    for scale, fine in (
+        (first * second / LARGEST_GAIN, False),
+        (1.01 * first * second / LARGEST_GAIN, True),
+    ):
+        changed = with_tensor(graph, operator.outputs[0], scales=(scale,))
+        found = [f for f in operator_faults(changed) if "a product of a scale above" in f]
+        assert bool(found) != fine
+    assert operator_faults(with_operator(graph, number, version=3)) == []
+
+
 @pytest.mark.parametrize("name", ["ADD", "SUB", "MUL", "LOGISTIC", "TANH", "RELU", "QUANTIZE"])
 def test_elementwise_operands_have_one_shape(step: GraphSummary, name: str) -> None:
     graph, number, operator = of(step, name)
