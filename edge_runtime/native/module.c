@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include "gruard.h"
+#include "parts.h"
 
 typedef struct {
     PyObject_HEAD
@@ -15,6 +16,7 @@ typedef struct {
 static const char *const REASONS[] = {
     "sound", "not aligned", "not a blob of this version", "truncated", "damaged",
     "a count, offset or operator that no bundle has", "too little memory",
+    "laid out for another kernel",
 };
 
 static void core_free(Core *core) {
@@ -165,6 +167,7 @@ static PyType_Spec core_spec = {
 static int fill(PyObject *module) {
     PyObject *type = PyType_FromSpec(&core_spec);
     if (!type || PyModule_AddObject(module, "Core", type)) return -1;
+    if (PyModule_AddIntConstant(module, "LAYOUT", (long)gruard_layout)) return -1;
     return PyModule_AddIntConstant(module, "RECORD_SIZE", sizeof(gruard_record));
 }
 
