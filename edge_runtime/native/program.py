@@ -5,7 +5,7 @@ The struct of an operator is `gruard_operator` of the core's parts.h.
 
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,13 +23,17 @@ _LARGEST = 1 << 31
 
 @dataclass(frozen=True)
 class Program:
-    """What the core runs. places: of each tensor in the arena, in bytes."""
+    """What the core runs.
 
-    operators: tuple[bytes, ...]
-    places: Mapping[int, int]
-    arena: int
-    integers: tuple[int, ...]  # biases
-    constants: bytes  # weights, tables, rows
+    layout: number of the weights' layout. places: of each tensor in the arena, in bytes.
+    """
+
+    layout: int
+    operators: tuple[bytes, ...] = ()
+    places: Mapping[int, int] = field(default_factory=dict)
+    arena: int = 0
+    integers: tuple[int, ...] = ()  # biases
+    constants: bytes = b""  # weights, tables, rows
 
 
 def build_program(
@@ -45,9 +49,7 @@ def build_program(
 class _Builder:
     """One pass over the operators in their order."""
 
-    def __init__(
-        self, graph: GraphSummary, constants: Mapping[int, bytes], layout: Layout
-    ) -> None:
+    def __init__(self, graph: GraphSummary, constants: Mapping[int, bytes], layout: Layout) -> None:
         self._graph, self._constants, self._layout = graph, constants, layout
         self._owner = {t.index: t.index for t in graph.tensors}
         self._offset = dict.fromkeys(self._owner, 0)
@@ -68,6 +70,7 @@ class _Builder:
         for operator in self._graph.operators:
             self._translate(operator)
         return Program(
+            self._layout.number,
             tuple(self._operators),
             {t.index: self._at(t.index) for t in self._graph.tensors if self._lives(t)},
             self._arena,
