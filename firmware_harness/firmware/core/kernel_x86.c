@@ -1,4 +1,4 @@
-/* FULLY_CONNECTED on x86-64, sixteen outputs at a time.
+/* The arithmetic on x86-64, sixteen values at a time.
  *
  * Weights lie in blocks of 16 outputs: for each 4 inputs 64 bytes, 4 for each output. Inputs are
  * taken as code + 128, which is at least 0 as VNNI wants it; the bias knows. Widths are padded
@@ -34,6 +34,60 @@ static inline __attribute__((always_inline)) void narrow_block(
             gruard_scale_product(sums[i] + bias[i], multiplier, shift) + zero, lowest);
 }
 
+#define V4 __attribute__((target("arch=x86-64-v4")))
+
+/* gruard_high of sixteen values: products of the even and of the odd lanes, 64 bits each. */
+V4 static inline __m512i high16(__m512i value, __m512i multiplier) {
+    const __m512i half = _mm512_set1_epi64(1 << 30);
+    const __m512i even = _mm512_add_epi64(_mm512_mul_epi32(value, multiplier), half);
+    const __m512i odd = _mm512_add_epi64(
+        _mm512_mul_epi32(_mm512_srli_epi64(value, 32), multiplier), half);
+    return _mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 31), _mm512_slli_epi64(odd, 1));
+}
+
+/* gruard_halve_away of sixteen values. */
+V4 static inline __m512i halve16(__m512i value, int32_t shift) {
+    if (!shift) return value;
+    const __m512i half = _mm512_set1_epi32(1 << (shift - 1));
+    const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(value, _mm512_srai_epi32(value, 31)), half);
+    return _mm512_sra_epi32(sum, _mm_cvtsi32_si128(shift));
+}
+
+/* gruard_scale of sixteen values. */
+V4 static inline __m512i scale16(__m512i value, int32_t multiplier, int32_t shift) {
+    const __m512i factor = _mm512_set1_epi32(multiplier);
+    if (shift > 0) return high16(_mm512_sll_epi32(value, _mm_cvtsi32_si128(shift)), factor);
+    return halve16(high16(value, factor), -shift);
+}
+
+/* gruard_scale_product of sixteen values, whose ties go upward. */
+V4 static inline __m512i product16(__m512i value, const gruard_operator *o) {
+#ifdef GRUARD_TFLM
+    return scale16(value, o->multiplier, o->shift);
+#else
+    if (o->shift >= 0) return scale16(value, o->multiplier, o->shift);
+    const __m512i high = high16(value, _mm512_set1_epi32(o->multiplier));
+    const __m512i half = _mm512_set1_epi32(1 << (-o->shift - 1));
+    return _mm512_sra_epi32(_mm512_add_epi32(high, half), _mm_cvtsi32_si128(-o->shift));
+#endif
+}
+
+V4 static inline __m512i codes16(const int8_t *codes, __mmask16 lanes, int32_t zero) {
+    const __m512i wide = _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(lanes, codes));
+    return _mm512_sub_epi32(wide, _mm512_set1_epi32(zero));
+}
+
+V4 static inline void store16(int8_t *codes, __mmask16 lanes, __m512i values, int32_t zero,
+                              int32_t lowest) {
+    const __m512i whole = _mm512_add_epi32(values, _mm512_set1_epi32(zero));
+    const __m512i kept = _mm512_max_epi32(whole, _mm512_set1_epi32(lowest));
+    _mm_mask_storeu_epi8(codes, lanes, _mm512_cvtsepi32_epi8(kept));
+}
+
+V4 static inline __mmask16 lanes_of(uint32_t left) {
+    return (__mmask16)(left < LANES ? (1u << left) - 1u : 0xFFFFu);
+}
+
 static inline int32_t group_at(const uint8_t *input, uint32_t group) {
     int32_t four;
     memcpy(&four, input + group * GROUP, GROUP);
@@ -44,7 +98,6 @@ __attribute__((target("arch=x86-64-v4,avx512vnni"))) static void with_vnni(
     const uint8_t *input, uint32_t groups, const int8_t *weights, const gruard_integer *bias,
     int8_t *output, const gruard_operator *o) {
     for (uint32_t row = 0; row < o->count; row += LANES) {
-        int32_t sums[LANES] __attribute__((aligned(64)));
         __m512i even = _mm512_setzero_si512(), odd = even; /* two chains: one would wait */
         for (uint32_t g = 0; g < groups; g++, weights += LANES * GROUP) {
             const __m512i four = _mm512_set1_epi32(group_at(input, g));
@@ -52,8 +105,10 @@ __attribute__((target("arch=x86-64-v4,avx512vnni"))) static void with_vnni(
             if (g % 2) odd = _mm512_dpbusd_epi32(odd, four, block);
             else even = _mm512_dpbusd_epi32(even, four, block);
         }
-        _mm512_store_si512(sums, _mm512_add_epi32(even, odd));
-        narrow_block(sums, bias + row, o->count - row, o, output + row);
+        const __mmask16 lanes = lanes_of(o->count - row);
+        const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(even, odd),
+                                             _mm512_maskz_loadu_epi32(lanes, bias + row));
+        store16(output + row, lanes, product16(sum, o), o->out_zero, o->lowest);
     }
 }
 
@@ -110,4 +165,59 @@ void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gr
     for (uint32_t i = 0; i < o->inputs; i++) padded[i] = (uint8_t)(input[i] + 128);
     memset(padded + o->inputs, 0, groups * GROUP - o->inputs);
     chosen(padded, groups, weights, bias, output, o);
+}
+
+V4 static void add_v4(const gruard_operator *o, int8_t *arena, int32_t sign) {
+    const __m512i first = _mm512_set1_epi32(o->left_multiplier);
+    const __m512i second = _mm512_set1_epi32(o->right_multiplier);
+    for (uint32_t i = 0; i < o->count; i += LANES) {
+        const __mmask16 lanes = lanes_of(o->count - i);
+        const __m512i left = codes16(arena + o->left + i, lanes, o->left_zero);
+        const __m512i right = codes16(arena + o->right + i, lanes, o->right_zero);
+        const __m512i a = halve16(high16(_mm512_slli_epi32(left, 20), first), -o->left_shift);
+        const __m512i b = halve16(high16(_mm512_slli_epi32(right, 20), second), -o->right_shift);
+        const __m512i sum = sign > 0 ? _mm512_add_epi32(a, b) : _mm512_sub_epi32(a, b);
+        store16(arena + o->out + i, lanes, scale16(sum, o->multiplier, o->shift), o->out_zero,
+                -128);
+    }
+}
+
+V4 static void multiply_v4(const gruard_operator *o, int8_t *arena) {
+    for (uint32_t i = 0; i < o->count; i += LANES) {
+        const __mmask16 lanes = lanes_of(o->count - i);
+        const __m512i left = codes16(arena + o->left + i, lanes, o->left_zero);
+        const __m512i right = codes16(arena + o->right + i, lanes, o->right_zero);
+        const __m512i product = _mm512_mullo_epi32(left, right);
+        store16(arena + o->out + i, lanes, scale16(product, o->multiplier, o->shift), o->out_zero,
+                -128);
+    }
+}
+
+/* Older processors leave it to the compiler, at the width of their unit. */
+#define WIDE __attribute__((target_clones("arch=x86-64-v3", "default")))
+
+WIDE static void add_narrower(const gruard_operator *operator, int8_t *arena, int32_t sign) {
+    const gruard_operator o = *operator; /* no store to the arena can change it */
+    const int8_t *restrict left = arena + o.left, *restrict right = arena + o.right;
+    int8_t *restrict out = arena + o.out;
+    for (uint32_t i = 0; i < o.count; i++)
+        out[i] = gruard_narrow(gruard_add_codes(left[i], right[i], sign, &o), -128);
+}
+
+WIDE static void multiply_narrower(const gruard_operator *operator, int8_t *arena) {
+    const gruard_operator o = *operator;
+    const int8_t *restrict left = arena + o.left, *restrict right = arena + o.right;
+    int8_t *restrict out = arena + o.out;
+    for (uint32_t i = 0; i < o.count; i++)
+        out[i] = gruard_narrow(gruard_multiply_codes(left[i], right[i], &o), -128);
+}
+
+void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign) {
+    if (__builtin_cpu_supports("x86-64-v4")) add_v4(o, arena, sign);
+    else add_narrower(o, arena, sign);
+}
+
+void gruard_multiply(const gruard_operator *o, int8_t *arena) {
+    if (__builtin_cpu_supports("x86-64-v4")) multiply_v4(o, arena);
+    else multiply_narrower(o, arena);
 }
