@@ -8,6 +8,12 @@
 
 #include <stdint.h>
 
+/* a + b, modulo 2^32: sums of a sound program never leave 32 bits, and those of a blob that means
+ * harm are defined, too. */
+static inline int32_t gruard_plus(int32_t a, int32_t b) {
+    return (int32_t)((uint32_t)a + (uint32_t)b);
+}
+
 /* Saturating rounding doubling high multiply; multiplier > 0, so that nothing saturates. */
 static inline int32_t gruard_high(int32_t value, int32_t multiplier) {
     /* Only the low 32 bits are kept, so that the shift may be a logical one. */
@@ -16,12 +22,12 @@ static inline int32_t gruard_high(int32_t value, int32_t multiplier) {
 
 /* value / 2^shift, ties away from zero. */
 static inline int32_t gruard_halve_away(int32_t value, int32_t shift) {
-    return shift ? (value + (value >> 31) + (1 << (shift - 1))) >> shift : value;
+    return shift ? gruard_plus(value, (value >> 31) + (1 << (shift - 1))) >> shift : value;
 }
 
 /* value / 2^shift, ties upward. */
 static inline int32_t gruard_halve_up(int32_t value, int32_t shift) {
-    return shift ? (value + (1 << (shift - 1))) >> shift : value;
+    return shift ? gruard_plus(value, 1 << (shift - 1)) >> shift : value;
 }
 
 /* value * multiplier * 2^(shift - 31). Where shift > 0 the blob vouches for value * 2^shift. */

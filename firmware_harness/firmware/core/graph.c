@@ -5,7 +5,8 @@
 #include "parts.h"
 
 /* A host runs each loop at the width of its own vector unit. */
-#if defined(GRUARD_HOST) && defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__)
+#if defined(GRUARD_HOST) && defined(__x86_64__) && defined(__gnu_linux__) && \
+    !defined(__clang__) && __GNUC__ >= 12
 #define GRUARD_WIDE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define GRUARD_WIDE
@@ -21,7 +22,8 @@ GRUARD_WIDE static void add(const gruard_operator *operator, int8_t *arena, int3
         const int32_t b = gruard_high((right[i] - o.right_zero) * (1 << 20), o.right_multiplier);
         const int32_t sum = gruard_halve_away(a, -o.left_shift) +
                             sign * gruard_halve_away(b, -o.right_shift);
-        out[i] = gruard_narrow(gruard_scale(sum, o.multiplier, o.shift) + o.out_zero, -128);
+        out[i] = gruard_narrow(
+            gruard_plus(gruard_scale(sum, o.multiplier, o.shift), o.out_zero), -128);
     }
 }
 
@@ -32,7 +34,7 @@ GRUARD_WIDE static void multiply(const gruard_operator *operator, int8_t *arena)
     for (uint32_t i = 0; i < o.count; i++) {
         const int32_t product = (left[i] - o.left_zero) * (right[i] - o.right_zero);
         const int32_t scaled = gruard_scale(product, o.multiplier, o.shift);
-        out[i] = gruard_narrow(scaled + o.out_zero, -128);
+        out[i] = gruard_narrow(gruard_plus(scaled, o.out_zero), -128);
     }
 }
 

@@ -18,6 +18,12 @@ uint32_t gruard_weight_bytes(uint32_t inputs, uint32_t outputs) {
     return (inputs + GROUP - 1) / GROUP * GROUP * ((outputs + LANES - 1) / LANES * LANES);
 }
 
+static inline int8_t finish(int32_t sum, int32_t bias, int32_t multiplier, int32_t shift,
+                            int32_t zero, int32_t lowest) {
+    const int32_t scaled = gruard_scale_product(gruard_plus(sum, bias), multiplier, shift);
+    return gruard_narrow(gruard_plus(scaled, zero), lowest);
+}
+
 static inline __attribute__((always_inline)) void narrow_block(
     const int32_t *restrict sums, const gruard_integer *restrict bias, uint32_t count,
     const gruard_operator *o, int8_t *restrict output) {
@@ -25,13 +31,11 @@ static inline __attribute__((always_inline)) void narrow_block(
     const int32_t lowest = o->lowest;
     if (count >= LANES) {
         for (uint32_t i = 0; i < LANES; i++) /* a fixed number, at the width of the unit */
-            output[i] = gruard_narrow(
-                gruard_scale_product(sums[i] + bias[i], multiplier, shift) + zero, lowest);
+            output[i] = finish(sums[i], bias[i], multiplier, shift, zero, lowest);
         return;
     }
     for (uint32_t i = 0; i < count; i++)
-        output[i] = gruard_narrow(
-            gruard_scale_product(sums[i] + bias[i], multiplier, shift) + zero, lowest);
+        output[i] = finish(sums[i], bias[i], multiplier, shift, zero, lowest);
 }
 
 static inline int32_t group_at(const uint8_t *input, uint32_t group) {
@@ -40,7 +44,7 @@ static inline int32_t group_at(const uint8_t *input, uint32_t group) {
     return four;
 }
 
-__attribute__((target("arch=x86-64-v4,avx512vnni"))) static void with_vnni(
+__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))) static void with_vnni(
     const uint8_t *input, uint32_t groups, const int8_t *weights, const gruard_integer *bias,
     int8_t *output, const gruard_operator *o) {
     for (uint32_t row = 0; row < o->count; row += LANES) {
@@ -57,7 +61,7 @@ __attribute__((target("arch=x86-64-v4,avx512vnni"))) static void with_vnni(
     }
 }
 
-__attribute__((target("arch=x86-64-v3"))) static void with_avx2(
+__attribute__((target("avx2"))) static void with_avx2(
     const uint8_t *input, uint32_t groups, const int8_t *weights, const gruard_integer *bias,
     int8_t *output, const gruard_operator *o) {
     for (uint32_t row = 0; row < o->count; row += LANES) {
@@ -95,15 +99,18 @@ static void with_sse2(const uint8_t *input, uint32_t groups, const int8_t *weigh
 typedef void (*kernel)(const uint8_t *, uint32_t, const int8_t *, const gruard_integer *, int8_t *,
                        const gruard_operator *);
 
+static kernel chosen; /* every thread that finds it unset would choose the same */
+
 static kernel fastest(void) {
-    if (__builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512vnni"))
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512vnni"))
         return with_vnni;
-    return __builtin_cpu_supports("x86-64-v3") ? with_avx2 : with_sse2;
+    return __builtin_cpu_supports("avx2") ? with_avx2 : with_sse2;
 }
 
 void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gruard_integer *bias,
                             int8_t *output, const gruard_operator *o) {
-    static kernel chosen; /* every thread that finds it unset would choose the same */
     if (!chosen) chosen = fastest();
     uint8_t padded[WIDEST + GROUP];
     const uint32_t groups = (o->inputs + GROUP - 1) / GROUP;
