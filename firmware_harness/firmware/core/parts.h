@@ -42,7 +42,8 @@ typedef struct GRUARD_ALIAS gruard_operator {
 } gruard_operator;
 
 /* A host runs these loops at the width of its vector unit, whichever it has. */
-#if defined(GRUARD_HOST) && defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__)
+#if defined(GRUARD_HOST) && defined(__x86_64__) && defined(__gnu_linux__) && \
+    !defined(__clang__) && __GNUC__ >= 12
 #define GRUARD_WIDE __attribute__((target_clones("arch=x86-64-v3", "default")))
 #else
 #define GRUARD_WIDE
