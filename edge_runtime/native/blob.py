@@ -17,6 +17,7 @@ from edge_runtime.detector import fallback
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.detector.step import Model, build_model
 from edge_runtime.errors import GruardError
+from edge_runtime.native.layout import ROWS, Layout
 from edge_runtime.native.program import Program, build_program, ends
 from edge_runtime.record import Float32
 
@@ -48,17 +49,32 @@ class Outline:
         raise NotImplementedError("the outline of a graph is never run")
 
 
-def pack(bundle: Bundle, threshold: Threshold) -> bytes:
-    """The blob of `bundle`, whose alarm has `threshold`.
+def program_of(bundle: Bundle, layout: Layout = ROWS) -> Program:
+    """The int8 graph of `bundle` for a kernel that wants `layout`; empty for a linear model.
 
     Raises GruardError when the core cannot run it, with the reason.
     """
-    model = build_model(bundle.manifest, Outline(bundle), bundle.model_hash)
+    if bundle.graph is NO_GRAPH:
+        return Program(layout.number)
     try:
-        _check(bundle.manifest)
-        program = _program(bundle)
+        program = build_program(bundle.graph, read_constants(bundle.model), layout)
+        if len(program.operators) > _MOST_OPERATORS:
+            raise GruardError(f"{len(program.operators)} operators, too many for the C core")
     except GruardError as error:
         raise GruardError(f"{bundle.path}: {error}") from None
+    return program
+
+
+def pack(bundle: Bundle, threshold: Threshold, program: Program) -> bytes:
+    """The blob of `bundle` and its `program`, whose alarm has `threshold`.
+
+    Raises GruardError when the core cannot run it, with the reason.
+    """
+    try:
+        _check(bundle.manifest)
+    except GruardError as error:
+        raise GruardError(f"{bundle.path}: {error}") from None
+    model = build_model(bundle.manifest, Outline(bundle), bundle.model_hash)
     body = b"".join(
         [
             _counts(model, program),
@@ -102,27 +118,18 @@ def _check(manifest: Manifest) -> None:
         raise GruardError(f"a highway over more than {_MOST_ORDER} samples, too long for the core")
 
 
-def _program(bundle: Bundle) -> Program:
-    if bundle.graph is NO_GRAPH:
-        return Program((), {}, 0, (), b"")
-    program = build_program(bundle.graph, read_constants(bundle.model))
-    if len(program.operators) > _MOST_OPERATORS:
-        raise GruardError(f"{len(program.operators)} operators, too many for the C core")
-    return program
-
-
 def _counts(model: Model, program: Program) -> bytes:
     manifest, tiers, alarm = model.manifest, model.manifest.tiers, model.manifest.alarm
     units = sum(model.graph.state_sizes)
     return struct.pack(
-        "<26I",
+        "<27I",
         len(manifest.channels), len(model.highway), len(model.graph.state_sizes),
         len(program.operators), program.arena, bool(len(model.cross)), model.graph.gated,
         model.diagnosis is not None, not model.rules.none, alarm.m, alarm.n, alarm.clear_after,
         tiers.closed_limit, tiers.lost_limit, tiers.contradiction_limit, tiers.free_run_limit,
         tiers.resync_channel, tiers.resync_all, tiers.warmup, tiers.frozen_limit, tiers.agree,
         most_saturated(units, tiers.saturated_limit), tiers.window, tiers.hour,
-        len(program.integers), len(program.constants),
+        len(program.integers), len(program.constants), program.layout,
     )  # fmt: skip
 
 

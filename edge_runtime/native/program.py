@@ -5,7 +5,7 @@ The struct of an operator is `gruard_operator` of the core's parts.h.
 
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from edge_runtime.bundle.flatbuffer import GraphOperator, GraphSummary, GraphTen
 from edge_runtime.errors import GruardError
 from edge_runtime.native import multiplier as factors
 from edge_runtime.native.arena import ALIGNMENT, Life, place
+from edge_runtime.native.layout import ROWS, Layout
 from edge_runtime.native.multiplier import NOTHING, Multiplier
 
 KINDS = ("FULLY_CONNECTED", "ADD", "SUB", "MUL", "TABLE", "COPY", "CONSTANT")
@@ -22,28 +23,34 @@ _LARGEST = 1 << 31
 
 @dataclass(frozen=True)
 class Program:
-    """What the core runs. places: of each tensor in the arena, in bytes."""
+    """What the core runs.
 
-    operators: tuple[bytes, ...]
-    places: Mapping[int, int]
-    arena: int
-    integers: tuple[int, ...]  # biases
-    constants: bytes  # weights, tables, rows
+    layout: number of the weights' layout. places: of each tensor in the arena, in bytes.
+    """
+
+    layout: int
+    operators: tuple[bytes, ...] = ()
+    places: Mapping[int, int] = field(default_factory=dict)
+    arena: int = 0
+    integers: tuple[int, ...] = ()  # biases
+    constants: bytes = b""  # weights, tables, rows
 
 
-def build_program(graph: GraphSummary, constants: Mapping[int, bytes]) -> Program:
-    """The program of `graph`; constants: the bytes of each constant tensor.
+def build_program(
+    graph: GraphSummary, constants: Mapping[int, bytes], layout: Layout = ROWS
+) -> Program:
+    """The program of `graph`; constants: the bytes of each constant tensor; layout: of weights.
 
     Raises GruardError when an operator's integers could overflow, which the core does not allow.
     """
-    return _Builder(graph, constants).program()
+    return _Builder(graph, constants, layout).program()
 
 
 class _Builder:
     """One pass over the operators in their order."""
 
-    def __init__(self, graph: GraphSummary, constants: Mapping[int, bytes]) -> None:
-        self._graph, self._constants = graph, constants
+    def __init__(self, graph: GraphSummary, constants: Mapping[int, bytes], layout: Layout) -> None:
+        self._graph, self._constants, self._layout = graph, constants, layout
         self._owner = {t.index: t.index for t in graph.tensors}
         self._offset = dict.fromkeys(self._owner, 0)
         for operator in graph.operators:
@@ -63,6 +70,7 @@ class _Builder:
         for operator in self._graph.operators:
             self._translate(operator)
         return Program(
+            self._layout.number,
             tuple(self._operators),
             {t.index: self._at(t.index) for t in self._graph.tensors if self._lives(t)},
             self._arena,
@@ -147,15 +155,15 @@ class _Builder:
         bias = np.zeros(len(matrix), np.int64)
         if len(tensors) > 2:
             bias += np.frombuffer(self._constants[tensors[2].index], "<i4")
-        bias -= row.zero_points[0] * wide.sum(axis=1)
+        bias -= (row.zero_points[0] + self._layout.offset) * wide.sum(axis=1)
         factor = factors.product_factor(row, weights, output)
-        largest = int((np.abs(wide).sum(axis=1) * 128 + np.abs(bias)).max())
+        largest = int((np.abs(wide).sum(axis=1) * 255 + np.abs(bias)).max())
         self._check(operator.name, output, largest << max(factor.shift, 0))
         at, zero_point = len(self._integers), output.zero_points[0]
         self._integers += bias.tolist()
         self._add(
             "FULLY_CONNECTED", len(matrix), self._at(output.index), self._at(row.index),
-            inputs=matrix.shape[1], constant=self._keep(matrix.tobytes()), bias=at,
+            inputs=matrix.shape[1], constant=self._keep(self._layout.arrange(matrix)), bias=at,
             zeros=(0, 0, zero_point), scaling=(NOTHING, NOTHING, factor),
             lowest=zero_point if operator.activation == "RELU" else -128,
         )  # fmt: skip

@@ -13,7 +13,7 @@ enum {
     H_MAGIC, H_VERSION, H_SIZE, H_CRC, H_CHANNELS, H_ORDER, H_LAYERS, H_OPERATORS, H_ARENA,
     H_CROSS, H_GATED, H_DIAGNOSIS, H_RULES, H_ALARM_M, H_ALARM_N, H_CLEAR_AFTER, H_CLOSED, H_LOST,
     H_CONTRADICTION, H_FREE_RUN, H_RESYNC_CHANNEL, H_RESYNC_ALL, H_WARMUP, H_FROZEN, H_AGREE,
-    H_SATURATED, H_WINDOW, H_HOUR, H_INTEGERS, H_BYTES, H_HASH, H_HASH_2, H_WORDS
+    H_SATURATED, H_WINDOW, H_HOUR, H_INTEGERS, H_BYTES, H_LAYOUT, H_HASH, H_HASH_2, H_WORDS
 };
 enum { MOST_ORDER = 64, MOST_OPERATORS = 1024, WIDEST = 8192, MOST_STATES = 16384,
        MOST_ARENA = 1 << 20, MOST_BYTES = 1 << 26, MOST_COUNT = 1 << 24,
@@ -63,6 +63,7 @@ static gruard_error read_counts(gruard_model *m, const gruard_word *header) {
     m->byte_count = header[H_BYTES];
     m->window = header[H_WINDOW];
     m->hour = header[H_HOUR];
+    m->layout = header[H_LAYOUT];
     m->hash = (const uint8_t *)(header + H_HASH);
     const uint32_t most = m->has_diagnosis ? DIAGNOSED_CHANNELS : GRUARD_MOST_CHANNELS;
     if (!within(m->channels, 1, most) || !within(m->order, 1, MOST_ORDER) ||
@@ -84,7 +85,8 @@ static gruard_error read_counts(gruard_model *m, const gruard_word *header) {
     m->frozen_limit = (int32_t)header[H_FROZEN];
     m->agree = (int32_t)header[H_AGREE];
     m->saturated_most = (int32_t)header[H_SATURATED];
-    return GRUARD_OK;
+    /* A linear model has no weights. */
+    return m->operators && m->layout != gruard_layout ? GRUARD_OTHER_LAYOUT : GRUARD_OK;
 }
 
 static void read_score(gruard_model *m, cursor *c) {
@@ -194,8 +196,8 @@ static int shift_is_sound(int32_t shift) { return shift >= -31 && shift <= 30; }
 
 static int scaling_is_sound(const gruard_operator *o) {
     return o->multiplier >= 0 && shift_is_sound(o->shift) && o->left_multiplier >= 0 &&
-           shift_is_sound(o->left_shift) && o->right_multiplier >= 0 &&
-           shift_is_sound(o->right_shift);
+           o->right_multiplier >= 0 && within((uint32_t)-o->left_shift, 0, 31) &&
+           within((uint32_t)-o->right_shift, 0, 31);
 }
 
 static int zeros_are_sound(const gruard_operator *o) {
@@ -211,7 +213,7 @@ static int operator_is_sound(const gruard_model *m, const gruard_operator *o) {
     switch (o->kind) {
     case GRUARD_FULLY_CONNECTED:
         return within(o->inputs, 1, WIDEST) && inside(o->left, o->inputs, m->arena) &&
-               inside(o->constant, o->inputs * o->count, m->byte_count) &&
+               inside(o->constant, gruard_weight_bytes(o->inputs, o->count), m->byte_count) &&
                inside(o->bias, o->count, m->integer_count) &&
                (o->left + o->inputs <= o->out || o->out + o->count <= o->left);
     case GRUARD_ADD: case GRUARD_SUB: case GRUARD_MUL:

@@ -225,9 +225,9 @@ static void advance(gruard_detector *d, int *moved, int *input_moved, int32_t *s
 }
 
 /* Nothing is raised while warming up, and nothing cleared in tier 2. */
-static void update_alarm(gruard_detector *d, float score, int tier) {
+static void update_alarm(gruard_detector *d, int tier) {
     const uint8_t before = d->alarm.active;
-    gruard_update_alarm(&d->alarm, score, d->threshold, d->clear, d->model);
+    gruard_update_alarm(&d->alarm, d->score, d->threshold, d->clear, d->model);
     if (d->tiers.warmup > 0) d->alarm.active &= before;
     else if (tier == 2) d->alarm.active |= before;
 }
@@ -249,19 +249,19 @@ static void tell_channels(const gruard_detector *d, gruard_record *record) {
     }
 }
 
-static void tell(gruard_detector *d, float score, float fallback, gruard_record *record) {
+static void tell(gruard_detector *d, gruard_record *record) {
     record->valid = record->tier != 3;
     tell_channels(d, record);
     for (uint32_t word = 0; word < GRUARD_WORDS; word++)
         if (record->imputed[word]) record->flags |= GRUARD_IMPUTED;
     if (record->tier == 3) {
         record->flags |= GRUARD_FALLBACK;
-        record->score = fallback;
+        record->score = d->fallback_score;
         record->alarm = d->fallback_alarm.active;
         if (record->alarm) gruard_blame_fallback(d, record->blamed);
         return;
     }
-    record->score = score;
+    record->score = d->score;
     record->alarm = d->alarm.active;
     if (!record->alarm) return;
     if (d->model->has_diagnosis) gruard_tell_diagnosis(d, record);
@@ -279,17 +279,17 @@ void gruard_step(gruard_detector *d, const float *values, gruard_record *record)
     record->index = d->tiers.index;
     gruard_check_validity(d, values);
     gruard_standardise(m, values, d->usable, d->reading);
-    const float fallback = gruard_fallback(d);
+    gruard_fallback(d);
     if (!d->started) start_recurrent(d);
     record->tier = (uint8_t)gruard_tier(&d->tiers, m);
     record->flags = phase_flags(d);
     advance(d, &moved, &input_moved, &saturated);
-    const float score = gruard_score(d);
-    update_alarm(d, score, record->tier);
+    gruard_score(d);
+    update_alarm(d, record->tier);
     const int reset = gruard_observe(d, moved, input_moved, saturated);
     gruard_agree(&d->tiers, d->alarm.active == d->fallback_alarm.active, m);
     if (m->has_diagnosis) gruard_advance_diagnosis(d, values);
-    tell(d, score, fallback, record);
+    tell(d, record);
     if (!reset) return;
     record->flags |= GRUARD_RESET;
     d->started = 0;

@@ -28,7 +28,7 @@ static void update_views(gruard_detector *d, uint32_t i, float views[6]) {
     views[5] = d->view_missing[i];
 }
 
-float gruard_fallback(gruard_detector *d) {
+void gruard_fallback(gruard_detector *d) {
     const gruard_model *m = d->model;
     float score = 0;
     for (uint32_t i = 0; i < m->channels; i++) {
@@ -41,8 +41,8 @@ float gruard_fallback(gruard_detector *d) {
         score = gruard_at_least(score, d->shares[i]);
     }
     d->views_started = 1;
+    d->fallback_score = score;
     gruard_update_alarm(&d->fallback_alarm, score, m->fallback_threshold, m->fallback_clear, m);
-    return score;
 }
 
 void gruard_blame_fallback(const gruard_detector *d, int16_t *blamed) {

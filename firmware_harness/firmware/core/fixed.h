@@ -10,7 +10,8 @@
 
 /* Saturating rounding doubling high multiply; multiplier > 0, so that nothing saturates. */
 static inline int32_t gruard_high(int32_t value, int32_t multiplier) {
-    return (int32_t)(((int64_t)value * multiplier + (1 << 30)) >> 31);
+    /* Only the low 32 bits are kept, so that the shift may be a logical one. */
+    return (int32_t)(uint32_t)((uint64_t)((int64_t)value * multiplier + (1 << 30)) >> 31);
 }
 
 /* value / 2^shift, ties away from zero. */

@@ -41,7 +41,8 @@ typedef enum {
     GRUARD_TRUNCATED = 3,   /* not as long as its header says, or as its parts need */
     GRUARD_DAMAGED = 4,     /* checksum */
     GRUARD_IMPOSSIBLE = 5,  /* a count, an offset or an operator that no bundle has */
-    GRUARD_NO_MEMORY = 6    /* less than gruard_memory() bytes for the state */
+    GRUARD_NO_MEMORY = 6,   /* less than gruard_memory() bytes for the state */
+    GRUARD_OTHER_LAYOUT = 7 /* its weights are laid out for another kernel */
 } gruard_error;
 
 /* Flags of a record, the numbers of edge_runtime.record.Flag. */
@@ -72,7 +73,7 @@ struct gruard_operator;
 /* A checked blob: where its parts are. Vectors are [channels] unless said otherwise; the names and
  * formulas are those of edge_runtime. */
 typedef struct {
-    uint32_t channels, order, layers, operators, arena;
+    uint32_t channels, order, layers, operators, arena, layout;
     uint32_t has_cross, gated, has_diagnosis, has_rules;
     uint32_t alarm_m, alarm_n, clear_after;
     int32_t closed_limit, lost_limit, contradiction_limit, free_run_limit, resync_channel;
@@ -150,6 +151,7 @@ typedef struct {
     float *usable;                   /* validity mask */
     float *reading;                  /* standardised */
     float *forecast, *used, *doubt, *error;
+    float score, fallback_score;
     float *shares;                   /* of the channels in the fallback's score */
     float *scratch;                  /* [2][channels] or, with a diagnosis, [5][channels] */
     int8_t *arena;

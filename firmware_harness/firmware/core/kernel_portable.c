@@ -2,6 +2,10 @@
 #include "fixed.h"
 #include "parts.h"
 
+const uint32_t gruard_layout = GRUARD_ROWS;
+
+uint32_t gruard_weight_bytes(uint32_t inputs, uint32_t outputs) { return inputs * outputs; }
+
 void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gruard_integer *bias,
                             int8_t *output, const gruard_operator *o) {
     for (uint32_t row = 0; row < o->count; row++, weights += o->inputs) {

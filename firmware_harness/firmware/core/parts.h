@@ -12,6 +12,8 @@ enum {
 /* Outputs, then an update and a candidate for each layer. */
 enum { GRUARD_LOGIT, GRUARD_GATE_NEXT, GRUARD_CORRECTION, GRUARD_UPDATE };
 
+enum { GRUARD_ROWS, GRUARD_LANES, GRUARD_PAIRS };
+
 #define GRUARD_ABSENT 0xFFFFFFFFu
 
 /* One input or output of the graph. */
@@ -40,8 +42,12 @@ typedef struct GRUARD_ALIAS gruard_operator {
 } gruard_operator;
 
 void gruard_run_graph(const gruard_model *model, int8_t *arena);
+/* What a kernel brings: how it wants weights laid out, the bytes that they take, and the product.
+ * Layouts: edge_runtime.native.layout. */
+extern const uint32_t gruard_layout;
+uint32_t gruard_weight_bytes(uint32_t inputs, uint32_t outputs);
 void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gruard_integer *bias,
-                            int8_t *output, const gruard_operator *operator);
+                            int8_t *output, const gruard_operator *o);
 
 void gruard_check_validity(gruard_detector *d, const float *values);
 void gruard_standardise(const gruard_model *m, const float *values, const float *mask, float *out);
@@ -50,13 +56,13 @@ int gruard_present(float value);
 void gruard_update_alarm(gruard_alarm *alarm, float score, float threshold, float clear,
                          const gruard_model *m);
 
-/* The fallback's score of the step at hand; its alarm and its shares move on. */
-float gruard_fallback(gruard_detector *d);
+/* The fallback's score and alarm of the step at hand. */
+void gruard_fallback(gruard_detector *d);
 void gruard_blame_fallback(const gruard_detector *d, int16_t *blamed);
 
 void gruard_start_score(gruard_detector *d, int keep_level);
-/* Smoothed score of the step at hand. */
-float gruard_score(gruard_detector *d);
+/* The model's score of the step at hand. */
+void gruard_score(gruard_detector *d);
 void gruard_blame_score(gruard_detector *d, int16_t *blamed);
 /* Indices of the largest `shares`, at most three, each above 0 (or `from_zero`) and at least half
  * the largest; -1 where there is none. */

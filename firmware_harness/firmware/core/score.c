@@ -25,7 +25,7 @@ static float smoothed(float before, float now, float attack, float decay) {
     return before + (now > before ? attack : decay) * (now - before);
 }
 
-float gruard_score(gruard_detector *d) {
+void gruard_score(gruard_detector *d) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
     const int warming = d->tiers.warmup > 0;
@@ -63,7 +63,7 @@ float gruard_score(gruard_detector *d) {
         score = heard && !(part > score) ? score : part;
         heard = 1;
     }
-    return score;
+    d->score = score;
 }
 
 void gruard_largest(const float *shares, uint32_t count, int from_zero, int16_t *chosen) {
