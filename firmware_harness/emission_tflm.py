@@ -17,7 +17,8 @@ _HEADER = """\
 #ifdef __cplusplus
 extern "C" {{
 #endif
-enum {{ GRUARD_MODEL_BYTES = {size}, GRUARD_MODEL_ARENA_BYTES = {arena} }};
+/* The activations are what lies in the arena beside the interpreter's own structures. */
+enum {{ GRUARD_MODEL_BYTES = {size}, GRUARD_MODEL_ACTIVATION_BYTES = {arena} }};
 extern const unsigned char gruard_model[GRUARD_MODEL_BYTES];
 #ifdef __cplusplus
 }}
@@ -60,7 +61,7 @@ def operators(bundle: Bundle) -> list[str]:
 
 
 def _tried(bundle: Bundle) -> tuple[int, str]:
-    """Bytes of the arena, 0 where nobody tried, and what was found, in words."""
+    """Bytes of activations, 0 where nobody tried, and what was found, in words."""
     from convert.audit.micro import NoTrial, micro_trial
 
     trial = micro_trial(bundle.model)

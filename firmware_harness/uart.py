@@ -30,6 +30,7 @@ from firmware_harness.protocol import (
 
 PATIENCE = 30.0  # seconds of silence; a board that lives speaks several times a second
 ATTEMPTS = 5  # at one sample
+HEAD = 32  # bytes of a record before its masks
 # Time follows the instructions, 32 ns each, so that a busy host is no reason for a reset.
 INSTRUCTIONS = ("-icount", "shift=5,sleep=on")
 NANOSECONDS = 32
@@ -155,13 +156,13 @@ def answer(line: Line, sequence: int, row: Float32) -> Array:
 
 def unpack_record(body: bytes, channels: int) -> Array:
     """A record whose masks were shortened to what the channels need; ValueError if it is none."""
-    head, mask = RECORD.fields["masked"][1], 4 * ((channels + 31) // 32)
-    if len(body) != head + 2 * mask:
+    mask = 4 * ((channels + 31) // 32)
+    if len(body) != HEAD + 2 * mask:
         raise ValueError(f"a record of {len(body)} bytes")
     room = RECORD["masked"].itemsize
-    parts = (body[head : head + mask], body[head + mask :])
-    whole = body[:head] + b"".join(part.ljust(room, b"\0") for part in parts)
-    return np.frombuffer(whole, RECORD)[0]  # type: ignore[no-any-return]
+    parts = (body[HEAD : HEAD + mask], body[HEAD + mask :])
+    whole = body[:HEAD] + b"".join(part.ljust(room, b"\0") for part in parts)
+    return np.frombuffer(whole, RECORD)[0]
 
 
 def _answer_to(message: Message, sequence: int) -> Message | None:
