@@ -2,6 +2,11 @@
 
 Linux promises nothing about what was written until it is synced: a file's bytes by syncing the
 file, its name, or another name for it, by syncing the folder.
+
+Root installs, and a service that is another user runs. So modes are what they are said to be,
+whatever root's umask: the service has to read what it did not write. What it does write needs no
+more than a store's folder of its own, for a file is replaced and never written in place. And since
+that user might be an intruder by now, no link in the store is followed at the end of a path.
 """
 
 from __future__ import annotations
@@ -26,16 +31,20 @@ class Disk:
     """
 
     def make_folder(self, folder: Path) -> None:
-        """Make one folder; it may be there already."""
+        """Make one folder, readable by all; it may be there already."""
         with _told(folder):
+            made = not folder.exists()
             folder.mkdir(exist_ok=True)
+            if made:
+                folder.chmod(0o755)
 
     def write(self, file: Path, data: bytes, mode: int = 0o644) -> None:
-        """Write a whole file, not yet durably."""
+        """Write a whole file, in place of one that was left over, not yet durably."""
         with _told(file):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(file, flags, mode)
-            with os.fdopen(descriptor, "wb") as stream:
+            file.unlink(missing_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with os.fdopen(os.open(file, flags, mode), "wb") as stream:
+                os.fchmod(stream.fileno(), mode)
                 stream.write(data)
 
     def sync(self, path: Path) -> None:
@@ -99,6 +108,8 @@ def remove_folder(disk: Disk, folder: Path) -> None:
 
     The folder may have gone already.
     """
+    if folder.is_symlink():
+        disk.remove(folder)
     if not folder.is_dir():
         return
     disk.protect(folder, writable=True)
@@ -114,7 +125,7 @@ def locked(file: Path, busy: str | None = None) -> Iterator[None]:
     busy: the text of the GruardError when somebody else holds it; None waits for them.
     """
     with _told(file):
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = _opened_lock(file)
     try:
         _lock(descriptor, fcntl.LOCK_EX, busy)
         yield
@@ -150,6 +161,16 @@ def is_held(file: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _opened_lock(file: Path) -> int:
+    """A descriptor of a lock, whoever made it: reading is enough to hold it."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(FileExistsError):
+        made = os.open(file, flags | os.O_CREAT | os.O_EXCL, 0o644)
+        os.fchmod(made, 0o644)
+        return made
+    return os.open(file, flags)
 
 
 def _lock(descriptor: int, kind: int, busy: str | None) -> None:

@@ -6,6 +6,7 @@ renamed, and it loses its name before it is removed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ SHORT = 12
 
 _READ_ONLY = 0o444
 _LOCK = "manifest.json"
+_HIDDEN = re.compile(rf"\.{DIGEST.pattern}\.(new|old)")
 _SHORTEST = 4
 
 
@@ -154,7 +156,8 @@ class Slots:
     def _sweep(self) -> None:
         """Remove what a power cut left half made or half removed."""
         for folder in sorted(self._folder.glob(".*")):
-            remove_folder(self._disk, folder)
+            if _HIDDEN.fullmatch(folder.name):
+                remove_folder(self._disk, folder)
 
     def _hidden(self, digest: str, what: str) -> Path:
         return self._folder / f".{digest}.{what}"

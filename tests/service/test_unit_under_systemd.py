@@ -143,6 +143,35 @@ def test_the_named_device_can_be_opened_and_no_other(
     systemd.gruard("service", "uninstall", named)
 
 
+def test_a_sinks_file_goes_on_after_a_power_cut(systemd: Booted) -> None:
+    sink, unit = "/var/lib/gruard/kept/out.jsonl", "gruard-kept"
+    words = (BUNDLE, "--source", "-", "--sink", sink)
+    systemd.gruard("service", "install", "--name", "kept", *READER, "--", *words)
+    until(lambda: len(systemd("cat", sink).splitlines()) > 1, "two records")
+    systemd("systemctl", "kill", "--signal=KILL", unit)  # all of it
+    systemd("systemctl", "stop", unit)
+    before = systemd("cat", sink)
+    systemd("truncate", "--size=-9", sink)
+    systemd("systemctl", "start", unit)
+    until(lambda: len(systemd("cat", sink)) > len(before), "more records")
+    systemd.gruard("service", "uninstall", "kept")
+    found = [json.loads(line)["index"] for line in systemd("cat", sink).splitlines()]
+    whole = len(before.splitlines()) - 1
+    assert found == [*range(whole), *range(len(found) - whole)] and len(found) > whole
+
+
+def test_a_password_is_roots_to_read_and_arrives(systemd: Booted) -> None:
+    systemd("mkdir", "-p", "/etc/gruard")
+    systemd.write("/etc/gruard/secret.env", "GRUARD_MQTT_USER=pump\nGRUARD_MQTT_PASSWORD='a b'\n")
+    systemd("chmod", "600", "/etc/gruard/secret.env")
+    words = (*READER, "--", BUNDLE, "--source", "-")
+    systemd.gruard("service", "install", "--name", "secret", *words)
+    main = systemd.property("gruard-secret", "MainPID")
+    environment = systemd("cat", f"/proc/{main}/environ").split("\0")
+    assert {"GRUARD_MQTT_USER=pump", "GRUARD_MQTT_PASSWORD=a b"} <= set(environment)
+    systemd.gruard("service", "uninstall", "secret")
+
+
 def test_a_strange_unit_is_left_alone(systemd: Booted) -> None:
     file = "/etc/systemd/system/gruard-other.service"
     systemd("cp", "/lib/systemd/system/systemd-journald.service", file)
