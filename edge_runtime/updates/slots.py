@@ -101,6 +101,8 @@ class Slots:
 
     def add(self, bundle: Bundle) -> None:
         """Copy `bundle`, unless its slot is whole already. Afterwards it lasts."""
+        if self._folder.is_symlink():
+            raise GruardError(f"{self._folder}: is a link, which gruard never makes; remove it")
         self._sweep()
         if self._has(bundle):
             return

@@ -259,6 +259,11 @@ def test_no_link_of_an_intruder_leads_root_out_of_the_store(
     assert store.pointers().on_trial(digest)
     assert (outside / ".ssh" / "key").read_text() == "precious"
     assert outside.stat().st_mode & 0o777 == 0o700
+    (store.root / "slots").rename(store.root / "moved")
+    (store.root / "slots").symlink_to(outside)
+    with pytest.raises(GruardError, match="is a link"):
+        store.install(read_bundle(bundles[2]))
+    assert [path.name for path in outside.iterdir()] == [".ssh"]
     lock = store.root / "pointers.lock"
     lock.unlink()
     lock.symlink_to(outside / "made")
