@@ -160,16 +160,23 @@ def test_a_sinks_file_goes_on_after_a_power_cut(systemd: Booted) -> None:
     assert found == [*range(whole), *range(len(found) - whole)] and len(found) > whole
 
 
-def test_a_password_is_roots_to_read_and_arrives(systemd: Booted) -> None:
+def test_a_broker_is_reached_with_a_password_that_is_roots_to_read(systemd: Booted) -> None:
+    """The broker is one packet long: it says what the sandbox let through."""
     systemd("mkdir", "-p", "/etc/gruard")
-    systemd.write("/etc/gruard/secret.env", "GRUARD_MQTT_USER=pump\nGRUARD_MQTT_PASSWORD='a b'\n")
-    systemd("chmod", "600", "/etc/gruard/secret.env")
-    words = (*READER, "--", BUNDLE, "--source", "-")
-    systemd.gruard("service", "install", "--name", "secret", *words)
-    main = systemd.property("gruard-secret", "MainPID")
-    environment = systemd("cat", f"/proc/{main}/environ").split("\0")
-    assert {"GRUARD_MQTT_USER=pump", "GRUARD_MQTT_PASSWORD=a b"} <= set(environment)
-    systemd.gruard("service", "uninstall", "secret")
+    systemd.write("/etc/gruard/loud.env", "GRUARD_MQTT_USER=pump\nGRUARD_MQTT_PASSWORD='a b'\n")
+    systemd("chmod", "600", "/etc/gruard/loud.env")
+    listen = "import socket; s = socket.create_server(('127.0.0.1', 1883)); "
+    listen += "print(s.accept()[0].recv(999), flush=True)"
+    systemd("systemd-run", "--unit=broker", "/usr/bin/python3", "-c", listen)
+    words = (BUNDLE, "--source", "-", "--sink", "mqtt://127.0.0.1/plant/pump")
+    kept = ("--journal", "/var/lib/gruard/loud/journal")
+    options = ("--name", "loud", "--network", *READER)
+    systemd.gruard("service", "install", *options, "--", *words, *kept)
+    until(lambda: "MQTT" in systemd.journal("broker"), "the greeting")
+    told = systemd.journal("broker")
+    assert "plant/pump/status" in told and "\\x04pump" in told and "\\x03a b" in told
+    assert '"index":0' in systemd.gruard("journal", "/var/lib/gruard/loud/journal")
+    systemd.gruard("service", "uninstall", "loud")
 
 
 def test_a_strange_unit_is_left_alone(systemd: Booted) -> None:
