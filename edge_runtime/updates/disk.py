@@ -1,7 +1,4 @@
-"""Writing so that a power cut leaves the old or the new, never half of one.
-
-Linux promises nothing about what was written until it is synced: a file's bytes by syncing the
-file, its name, or another name for it, by syncing the folder.
+"""All that the store does to a disk, so that a power cut leaves the old or the new.
 
 Root installs, and a service that is another user runs. So modes are what they are said to be,
 whatever root's umask: the service has to read what it did not write. What it does write needs no
@@ -18,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from edge_runtime.durable import sync, write_new
 from edge_runtime.errors import GruardError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -41,20 +39,12 @@ class Disk:
     def write(self, file: Path, data: bytes, mode: int = 0o644) -> None:
         """Write a whole file, in place of one that was left over, not yet durably."""
         with _told(file):
-            file.unlink(missing_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            with os.fdopen(os.open(file, flags, mode), "wb") as stream:
-                os.fchmod(stream.fileno(), mode)
-                stream.write(data)
+            write_new(file, data, mode)
 
     def sync(self, path: Path) -> None:
         """Make the bytes of a file, or the names in a folder, durable."""
         with _told(path):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync(path)
 
     def rename(self, old: Path, new: Path) -> None:
         """Give a file another name, in place of what had it, or a folder a name that is free."""

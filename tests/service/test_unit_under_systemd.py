@@ -143,7 +143,7 @@ def test_the_named_device_can_be_opened_and_no_other(
     systemd.gruard("service", "uninstall", named)
 
 
-def test_a_sinks_file_goes_on_after_a_power_cut(systemd: Booted) -> None:
+def test_a_sinks_file_goes_on_behind_half_a_record(systemd: Booted) -> None:
     sink, unit = "/var/lib/gruard/kept/out.jsonl", "gruard-kept"
     words = (BUNDLE, "--source", "-", "--sink", sink)
     systemd.gruard("service", "install", "--name", "kept", *READER, "--", *words)
