@@ -14,6 +14,7 @@ from test_sinks import files_below
 
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.bundle.signature import SIGNATURE
+from edge_runtime.commands.options import default_store
 from edge_runtime.errors import GruardError
 from edge_runtime.updates.choice import choose
 from edge_runtime.updates.disk import locked
@@ -369,3 +370,13 @@ def test_where_the_store_is_when_nobody_says(tmp_path: Path) -> None:
     }
     for wanted, environment in homes.items():
         assert gruard("list", **environment).stdout.startswith(f"{wanted}: empty")
+
+
+def test_a_user_without_a_home_may_run_a_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    for name in ("HOME", "XDG_STATE_HOME", "STATE_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert default_store() == Path("/var/lib/gruard")
