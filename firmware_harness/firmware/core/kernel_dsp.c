@@ -24,53 +24,52 @@ uint32_t gruard_weight_bytes(uint32_t inputs, uint32_t outputs) {
 }
 
 /* t and s of three pairs of rows: x has two inputs a word, `weights` three words for each two. */
-__attribute__((naked, noinline)) static void sum_six(const uint32_t *x, const uint32_t *weights,
-                                                     int32_t *sums, uint32_t eights) {
-    __asm volatile(
-        "push {r2, r4-r11, lr}\n"
-        "mov r12, r3\n"
-        "movs r2, #0\n movs r3, #0\n movs r4, #0\n movs r5, #0\n movs r6, #0\n movs r7, #0\n"
-        "1:\n"
-        ".rept 2\n"
-        "ldmia r0!, {r8, lr}\n"
-        "ldmia r1!, {r9, r10, r11}\n"
-        "smlad r2, r9, r8, r2\n sxtb16 r9, r9\n smlad r3, r9, r8, r3\n"
-        "smlad r4, r10, r8, r4\n sxtb16 r10, r10\n smlad r5, r10, r8, r5\n"
-        "smlad r6, r11, r8, r6\n sxtb16 r11, r11\n smlad r7, r11, r8, r7\n"
-        "ldmia r1!, {r9, r10, r11}\n"
-        "smlad r2, r9, lr, r2\n sxtb16 r9, r9\n smlad r3, r9, lr, r3\n"
-        "smlad r4, r10, lr, r4\n sxtb16 r10, r10\n smlad r5, r10, lr, r5\n"
-        "smlad r6, r11, lr, r6\n sxtb16 r11, r11\n smlad r7, r11, lr, r7\n"
-        ".endr\n"
-        "subs r12, r12, #1\n"
-        "bne 1b\n"
-        "pop {r12}\n"
-        "stmia r12, {r2-r7}\n"
-        "pop {r4-r11, pc}\n");
-}
-
+void gruard_sum_six(const uint32_t *x, const uint32_t *weights, int32_t *sums, uint32_t eights);
 /* The same of two pairs. */
-__attribute__((naked, noinline)) static void sum_four(const uint32_t *x, const uint32_t *weights,
-                                                      int32_t *sums, uint32_t eights) {
-    __asm volatile(
-        "push {r2, r4-r10, lr}\n"
-        "mov r12, r3\n"
-        "movs r2, #0\n movs r3, #0\n movs r4, #0\n movs r5, #0\n"
-        "1:\n"
-        ".rept 2\n"
-        "ldmia r0!, {r6, r7}\n"
-        "ldmia r1!, {r8, r9, r10, lr}\n"
-        "smlad r2, r8, r6, r2\n sxtb16 r8, r8\n smlad r3, r8, r6, r3\n"
-        "smlad r4, r9, r6, r4\n sxtb16 r9, r9\n smlad r5, r9, r6, r5\n"
-        "smlad r2, r10, r7, r2\n sxtb16 r10, r10\n smlad r3, r10, r7, r3\n"
-        "smlad r4, lr, r7, r4\n sxtb16 lr, lr\n smlad r5, lr, r7, r5\n"
-        ".endr\n"
-        "subs r12, r12, #1\n"
-        "bne 1b\n"
-        "pop {r12}\n"
-        "stmia r12, {r2-r5}\n"
-        "pop {r4-r10, pc}\n");
-}
+void gruard_sum_four(const uint32_t *x, const uint32_t *weights, int32_t *sums, uint32_t eights);
+
+#define BEGIN(name)                                                                   \
+    ".syntax unified\n.section .text." name ", \"ax\"\n.align 2\n.global " name "\n" \
+    ".thumb\n.thumb_func\n.type " name ", %function\n" name ":\n"
+/* One word of weights with one of inputs: t, then s. */
+#define PAIR(t, s, word, x)                                                           \
+    "smlad " t ", " word ", " x ", " t "\nsxtb16 " word ", " word "\n"                 \
+    "smlad " s ", " word ", " x ", " s "\n"
+
+__asm(BEGIN("gruard_sum_six")
+      "push {r2, r4-r11, lr}\n"
+      "mov r12, r3\n"
+      "movs r2, #0\nmovs r3, #0\nmovs r4, #0\nmovs r5, #0\nmovs r6, #0\nmovs r7, #0\n"
+      "1:\n"
+      ".rept 2\n"
+      "ldmia r0!, {r8, lr}\n"
+      "ldmia r1!, {r9, r10, r11}\n"
+      PAIR("r2", "r3", "r9", "r8") PAIR("r4", "r5", "r10", "r8") PAIR("r6", "r7", "r11", "r8")
+      "ldmia r1!, {r9, r10, r11}\n"
+      PAIR("r2", "r3", "r9", "lr") PAIR("r4", "r5", "r10", "lr") PAIR("r6", "r7", "r11", "lr")
+      ".endr\n"
+      "subs r12, r12, #1\n"
+      "bne 1b\n"
+      "pop {r12}\n"
+      "stmia r12, {r2-r7}\n"
+      "pop {r4-r11, pc}\n");
+
+__asm(BEGIN("gruard_sum_four")
+      "push {r2, r4-r10, lr}\n"
+      "mov r12, r3\n"
+      "movs r2, #0\nmovs r3, #0\nmovs r4, #0\nmovs r5, #0\n"
+      "1:\n"
+      ".rept 2\n"
+      "ldmia r0!, {r6, r7}\n"
+      "ldmia r1!, {r8, r9, r10, lr}\n"
+      PAIR("r2", "r3", "r8", "r6") PAIR("r4", "r5", "r9", "r6")
+      PAIR("r2", "r3", "r10", "r7") PAIR("r4", "r5", "lr", "r7")
+      ".endr\n"
+      "subs r12, r12, #1\n"
+      "bne 1b\n"
+      "pop {r12}\n"
+      "stmia r12, {r2-r5}\n"
+      "pop {r4-r10, pc}\n");
 
 /* Codes as pairs of 16-bit lanes. */
 static void widen(const int8_t *input, uint32_t inputs, uint32_t *x) {
@@ -78,7 +77,8 @@ static void widen(const int8_t *input, uint32_t inputs, uint32_t *x) {
     for (; i + 4 <= inputs; i += 4) {
         uint32_t four;
         __builtin_memcpy(&four, input + i, 4);
-        const uint32_t even = (uint32_t)__sxtb16(four), odd = (uint32_t)__sxtb16(__ror(four, 8));
+        const uint32_t even = (uint32_t)__sxtb16(four);
+        const uint32_t odd = (uint32_t)__sxtb16(four >> 8 | four << 24);
         *x++ = (even & 0xFFFFu) | (odd << 16);
         *x++ = (even >> 16) | (odd & 0xFFFF0000u);
     }
@@ -107,7 +107,11 @@ void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gr
     const uint32_t eights = padded_inputs(o->inputs) / STEP;
     const uint32_t *packed = (const uint32_t *)(const void *)weights;
     const int32_t multiplier = o->multiplier, right = -o->shift, lowest = o->lowest;
+#ifdef GRUARD_TFLM
+    const int plain = 0;
+#else
     const int plain = right > 0 && right <= SAFE_SHIFT;
+#endif
     /* The half that rounds and the zero point, before the shift. */
     const int32_t more = plain ? (int32_t)((1u << (right - 1)) + ((uint32_t)o->out_zero << right))
                                : 0;
@@ -115,21 +119,17 @@ void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gr
     for (uint32_t row = 0; row < o->count;) {
         int32_t sums[GROUP];
         const uint32_t left = o->count - row, rows = left > REST ? GROUP : REST;
-        if (rows == GROUP) sum_six(x, packed, sums, eights);
-        else sum_four(x, packed, sums, eights);
+        if (rows == GROUP) gruard_sum_six(x, packed, sums, eights);
+        else gruard_sum_four(x, packed, sums, eights);
         packed += rows * eights * (STEP / 4);
         for (uint32_t k = 0; k < rows && row < o->count; k++, row++) {
             /* An even row's sum still has the odd one's in it. */
             const int32_t sum = gruard_plus(k % 2 ? sums[k] : (sums[k] - sums[k + 1]) >> 8,
                                             bias[row]);
-            int32_t code;
-#ifndef GRUARD_TFLM
-            if (plain) code = (high_of_double((int32_t)((uint32_t)sum << 1), multiplier) + more) >> right;
-            else
-#endif
-                code = gruard_plus(gruard_scale_product(sum, multiplier, o->shift), o->out_zero);
-            code = code < lowest ? lowest : code;
-            output[row] = saturated(code);
+            const int32_t code = plain
+                ? (high_of_double((int32_t)((uint32_t)sum << 1), multiplier) + more) >> right
+                : gruard_plus(gruard_scale_product(sum, multiplier, o->shift), o->out_zero);
+            output[row] = saturated(code < lowest ? lowest : code);
         }
     }
 }

@@ -4,6 +4,16 @@
 
 #include "gruard.h"
 
+/* Ends of the parts of a step, for whoever measures them. */
+enum { GRUARD_READ, GRUARD_FORECASTED, GRUARD_FED, GRUARD_RUN, GRUARD_BLENDED, GRUARD_SCORED,
+       GRUARD_DIAGNOSED, GRUARD_TOLD };
+#ifdef GRUARD_COST
+void cost_mark(uint32_t part);
+#define GRUARD_MARK(part) cost_mark(part)
+#else
+#define GRUARD_MARK(part) ((void)0)
+#endif
+
 /* Inputs of the graph in the order of the blob; the states follow, one a layer. */
 enum {
     GRUARD_INNOVATION, GRUARD_FORECAST, GRUARD_EVIDENCE, GRUARD_MAGNITUDE, GRUARD_DIFFERENCE,
