@@ -51,7 +51,8 @@ static void finish(const int32_t *sums, const gruard_integer *bias, uint32_t cou
 }
 
 /* Four rows' sums with one input. */
-static inline void sum_four(const int8_t *x, uint32_t inputs, const int8_t *weights, int32_t *sums) {
+static inline void sum_four(const int8_t *x, uint32_t inputs, const int8_t *weights,
+                            int32_t *sums) {
     const uint32_t tail = inputs % LANES;
     const int8_t *a = weights, *b = a + inputs, *c = b + inputs, *d = c + inputs;
     int32_t sum_a = 0, sum_b = 0, sum_c = 0, sum_d = 0;
