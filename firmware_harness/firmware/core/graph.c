@@ -12,19 +12,40 @@
 #define GRUARD_WIDE
 #endif
 
-/* TFLite shifts both addends by 20 bits to the left, scales them, and adds. */
+/* TFLite shifts both addends by 20 bits to the left, scales them, and adds. The vector code of its
+ * ADD takes whole groups of 16 and rounds an addend once, what is left over and SUB twice. TensorFlow
+ * Lite Micro has no vector code. */
+enum { LEFT_SHIFT = 20, VECTOR = 16 };
+
+static inline int32_t rounded_once(int32_t value, int32_t multiplier, int32_t shift) {
+    return gruard_high(value * (1 << (LEFT_SHIFT + shift)), multiplier);
+}
+
+static inline int32_t rounded_twice(int32_t value, int32_t multiplier, int32_t shift) {
+    return gruard_halve_away(gruard_high(value * (1 << LEFT_SHIFT), multiplier), -shift);
+}
+
+static inline int8_t narrow_sum(int32_t sum, const gruard_operator *o) {
+    return gruard_narrow(gruard_plus(gruard_scale(sum, o->multiplier, o->shift), o->out_zero), -128);
+}
+
 GRUARD_WIDE static void add(const gruard_operator *operator, int8_t *arena, int32_t sign) {
     const gruard_operator o = *operator; /* a store to the arena can't change it now */
     const int8_t *restrict left = arena + o.left, *restrict right = arena + o.right;
     int8_t *restrict out = arena + o.out;
-    for (uint32_t i = 0; i < o.count; i++) {
-        const int32_t a = gruard_high((left[i] - o.left_zero) * (1 << 20), o.left_multiplier);
-        const int32_t b = gruard_high((right[i] - o.right_zero) * (1 << 20), o.right_multiplier);
-        const int32_t sum = gruard_halve_away(a, -o.left_shift) +
-                            sign * gruard_halve_away(b, -o.right_shift);
-        out[i] = gruard_narrow(
-            gruard_plus(gruard_scale(sum, o.multiplier, o.shift), o.out_zero), -128);
-    }
+#ifdef GRUARD_TFLM
+    const uint32_t whole = 0;
+#else
+    const uint32_t whole = sign > 0 ? o.count / VECTOR * VECTOR : 0;
+#endif
+    for (uint32_t i = 0; i < whole; i++)
+        out[i] = narrow_sum(
+            rounded_once(left[i] - o.left_zero, o.left_multiplier, o.left_shift) +
+            rounded_once(right[i] - o.right_zero, o.right_multiplier, o.right_shift), &o);
+    for (uint32_t i = whole; i < o.count; i++)
+        out[i] = narrow_sum(
+            rounded_twice(left[i] - o.left_zero, o.left_multiplier, o.left_shift) + sign *
+            rounded_twice(right[i] - o.right_zero, o.right_multiplier, o.right_shift), &o);
 }
 
 GRUARD_WIDE static void multiply(const gruard_operator *operator, int8_t *arena) {
