@@ -21,7 +21,7 @@ def test_what_lives_at_the_same_time_lies_apart(lives: dict[int, Life]) -> None:
     assert set(placed) == set(lives)
     spans = [(life, placed[key], placed[key] + life.size) for key, life in lives.items()]
     for number, (one, start, end) in enumerate(spans):
-        assert 0 <= start and end <= size and start % ALIGNMENT == 0
+        assert start >= 0 and end <= size and start % ALIGNMENT == 0
         for other, other_start, other_end in spans[:number]:
             together = one.first <= other.last and other.first <= one.last
             assert not together or end <= other_start or other_end <= start

@@ -141,7 +141,7 @@ def test_weights_that_could_overflow_32_bits_are_refused(
         ]
         model = one_operator("FULLY_CONNECTED", rows, Row(4, out if refused else 1e-3))
         if refused:
-            with pytest.raises(GruardError, match="FULLY_CONNECTED .* could overflow 32 bits"):
+            with pytest.raises(GruardError, match=r"FULLY_CONNECTED .* could overflow 32 bits"):
                 portable.program(model)
         else:
             portable.program(model)
