@@ -7,7 +7,8 @@ from contextlib import suppress
 from edge_runtime.detector.delegate_failures import explained
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision import wire
-from edge_runtime.supervision.policy import BACK_OFF, LOAD_LIMIT, Phase, WorkerPolicy
+from edge_runtime.supervision.catch_up import CatchUp
+from edge_runtime.supervision.policy import BACK_OFF, LOAD_LIMIT, Phase, Terms, WorkerPolicy
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess
 
 _TOO_SLOW = f"did not load within {LOAD_LIMIT:g} s"
@@ -16,11 +17,12 @@ _TOO_SLOW = f"did not load within {LOAD_LIMIT:g} s"
 class WorkerCare:
     """A worker that comes back by itself, as often as the policy allows.
 
-    deadline: seconds for one answer; clock: monotonic seconds; log: takes one line per event.
+    clock: monotonic seconds; log: takes one line per event.
     may_start: asked before every start of a process; while it says no, none is started.
     late: whether the last `ask` ran into the deadline. kernel: what the model ran on last.
     failure: what became of the last process that broke, None while none did.
     understudy: who answers without this model, for the log.
+    A process that begins anew first catches up with the last samples.
     A process with a second command has an accelerator, which its first failure puts out of use for
     good: from then on the CPU runs the model, with flagged records.
     No method raises for a broken worker. `ask` only remembers that it broke; `recover` acts.
@@ -29,7 +31,7 @@ class WorkerCare:
     def __init__(
         self,
         process: WorkerProcess,
-        deadline: float,
+        terms: Terms,
         clock: Callable[[], float],
         log: Callable[[str], None],
         may_start: Callable[[], bool] = lambda: True,
@@ -38,7 +40,8 @@ class WorkerCare:
         self.failure: str | None = None
         self.understudy = "the fallback"
         self._process = process
-        self._deadline = deadline
+        self._deadline = terms.deadline
+        self._past = CatchUp(process, terms, clock)
         self._clock = clock
         self._log = log
         self._may_start = may_start
@@ -55,6 +58,11 @@ class WorkerCare:
     def restarts(self) -> int:
         """How often the worker was restarted so far."""
         return self._policy.restarts
+
+    @property
+    def caught_up(self) -> int:
+        """How many samples were computed once more after restarts."""
+        return self._past.samples
 
     def await_first(self) -> None:
         """Start the first worker and give it time to load, so that it can answer sample 0.
@@ -73,12 +81,19 @@ class WorkerCare:
         if self._policy.load_overdue(self._clock()):
             self._fail(_TOO_SLOW)
 
-    def ask(self, sample: Sample) -> Record | None:
-        """The model's answer, None when there is no model or it did not answer in time."""
+    def ask(self, sample: Sample, shadow: Record) -> Record | None:
+        """The model's answer, None when there is no model or it did not answer in time.
+
+        shadow: the fallback's record of the same sample.
+        """
         self.late = False
+        self._past.keep(sample, shadow.alarm)
         if not self._policy.asking:
             return None
         try:
+            if self._behind():
+                self._past.give(sample, shadow.alarm)
+                return None
             record = self._process.ask(sample, self._deadline)
         except WorkerGoneError as gone:
             self._trouble = str(gone)
@@ -94,8 +109,8 @@ class WorkerCare:
 
     def takes_over(self, answer: Record, shadow: Record) -> bool:
         """Judge an answer of a worker on probation against the fallback's."""
-        settled = not answer.flags & (Flag.WARMUP | Flag.FALLBACK)
-        if not self._policy.shadowed(self._clock(), settled, answer.alarm == shadow.alarm):
+        agrees = answer.alarm == shadow.alarm
+        if not self._policy.shadowed(self._clock(), _settled(answer), agrees):
             return False
         self._log(f"sample {answer.index}: the model answers again")
         return True
@@ -116,8 +131,14 @@ class WorkerCare:
 
     def reset(self) -> None:
         """Let the model start afresh, with flagged warm-up records."""
+        self._past.forget()
         if self._policy.asking:
             self._send(wire.Reset())
+
+    def succeed(self, other: "WorkerCare") -> None:
+        """Answer in the place of `other`, from the state that its last samples lead to."""
+        self._past.inherit(other._past)
+        self._begin()
 
     def stop(self) -> None:
         """End the worker in good order; no more of it is needed."""
@@ -153,12 +174,27 @@ class WorkerCare:
         if hello is not None:
             self.kernel = hello.kernel
             self._policy.ready(fresh)
-            if not fresh:
-                self.reset()  # so that its records are flagged until its state has settled
             self._log(f"model loaded in {hello.load_seconds:.1f} s on {hello.kernel}")
+            if not fresh:
+                self._begin()
+
+    def _begin(self) -> None:
+        with suppress(WorkerGoneError):  # as in `_send`
+            self._past.begin()
+
+    def _behind(self) -> bool:
+        """Whether the process has still to catch up; counts what it has answered meanwhile."""
+        if not self._past.behind:
+            return False
+        for answer, alarm in self._past.answers():
+            self._policy.counted(_settled(answer), answer.alarm == alarm)
+        if not self._past.behind:
+            self._log(f"the model has caught up with the last {self._past.given} samples")
+        return self._past.behind
 
     def _fail(self, reason: str) -> None:
         self.failure = reason
+        self._past.failed()
         self._process.kill()
         self._policy.failed(self._clock())
         if self._process.fall_back():
@@ -170,6 +206,10 @@ class WorkerCare:
         else:
             then = f"{self.understudy} answers until it is back"
         self._log(f"the inference process {reason}; {then}")
+
+
+def _settled(answer: Record) -> bool:
+    return not answer.flags & (Flag.WARMUP | Flag.FALLBACK)
 
 
 def _on_cpu(record: Record) -> Record:

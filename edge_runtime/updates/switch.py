@@ -3,7 +3,7 @@
 The store's pointers are looked at once a second, after a record is out. A model that is to take
 over is loaded in a process of its own while the old one goes on answering. A model on trial is
 judged by its records, kept when it is healthy, and gone back from when it is not. The recurrent
-state stays behind: the new model begins with flagged warm-up records.
+state stays behind: the new model computes its own from the last samples.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class ModelSwitch:
         self._sound = model.failure is None
         if self._pointers.on_trial(self._running.slot):
             self._judge(record, model, now)
-        return self._handed_over(record.index)
+        return self._handed_over(record.index, model)
 
     def stop(self) -> None:
         """End the candidate, and let go of the slots."""
@@ -178,7 +178,7 @@ class ModelSwitch:
             if self._record(lambda pointers: pointers.proven(slot)):
                 self._log(f"sample {record.index}: {name} has proven itself and is current now")
 
-    def _handed_over(self, index: int) -> Serving | None:
+    def _handed_over(self, index: int, old: WorkerCare) -> Serving | None:
         candidate = self._candidate
         if candidate is None or candidate.serving is None:
             return None
@@ -192,7 +192,7 @@ class ModelSwitch:
         if model.phase is not Phase.SERVING:
             return None
         model.understudy = "the fallback"
-        model.reset()  # so that its records are flagged until its state has settled
+        model.succeed(old)
         self._running.hold.release()
         self._running, self._candidate = candidate, None
         self._probation = Probation(self._healthy)
