@@ -26,6 +26,7 @@ class CatchUp:
         self._kept: deque[tuple[Sample, bool]] = deque(maxlen=terms.memory)
         self._owed: dict[int, bool] = {}  # what the process has yet to answer, by index
         self._given = 0
+        self._outrun = False
         self._heard = 0.0  # when it last answered one of them
 
     @property
@@ -49,7 +50,7 @@ class CatchUp:
     def begin(self) -> None:
         """Give the process all that is remembered. Raises WorkerGoneError."""
         self._process.send(wire.Reset())  # its records are flagged until its state has settled
-        self._given, self._heard = 0, self._clock()
+        self._given, self._outrun, self._heard = 0, False, self._clock()
         for sample, alarm in self._kept:
             self.give(sample, alarm)
 
@@ -62,11 +63,14 @@ class CatchUp:
     def answers(self) -> list[tuple[Record, bool]]:
         """What the process has answered meanwhile, each with the fallback's alarm at that sample.
 
-        Where samples wait, all that it owes. Raises WorkerGoneError when it has come to a stop.
+        Where samples wait, all that it owes. Others do so, for a deadline each, once the process
+        has fallen so far behind that they come faster than it computes: it would never be through.
+        Raises WorkerGoneError when it has come to a stop.
         """
+        self._outrun |= len(self._owed) > 2 * self._terms.memory
+        end = self._clock() + (self._terms.deadline if self._outrun else 0.0)
         answers: list[tuple[Record, bool]] = []
-        timeout = self._terms.patience if self._terms.waits else 0.0
-        while self._owed and (records := self._process.hear(timeout)):
+        while self._owed and (records := self._process.hear(self._timeout(end))):
             answers += ((record, self._owed.pop(record.index)) for record in records)
             self._heard = self._clock()
         if self._owed and self._stands_still():
@@ -83,6 +87,9 @@ class CatchUp:
     def forget(self) -> None:
         """Remember nothing of what was so far."""
         self._kept.clear()
+
+    def _timeout(self, end: float) -> float:
+        return self._terms.patience if self._terms.waits else max(end - self._clock(), 0.0)
 
     def _stands_still(self) -> bool:
         return self._terms.waits or self._clock() - self._heard >= self._terms.patience

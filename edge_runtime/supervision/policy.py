@@ -30,7 +30,8 @@ class Terms:
     """What is asked of a worker.
 
     deadline: seconds for the answer to one sample. warmup: samples until a state has settled, by
-    the bundle. waits: whether samples wait while it catches up, because no clock drives them.
+    the bundle. waits: whether samples wait while a worker that begins anew loads and catches up,
+    because no clock drives them.
     """
 
     deadline: float

@@ -39,8 +39,7 @@ class WorkerCare:
         self.late, self.kernel = False, ""
         self.failure: str | None = None
         self.understudy = "the fallback"
-        self._process = process
-        self._deadline = terms.deadline
+        self._process, self._terms = process, terms
         self._past = CatchUp(process, terms, clock)
         self._clock = clock
         self._log = log
@@ -74,10 +73,13 @@ class WorkerCare:
             self._start_and_wait()
 
     def tend(self, fresh: bool) -> None:
-        """Do what is due before a sample, without waiting; `fresh` before the very first one."""
+        """Do what is due before a sample; `fresh` before the very first one.
+
+        Does not wait, unless samples wait for a process that begins anew.
+        """
         if self._policy.start_due(self._clock()):
             self._start()
-        self._welcome(fresh)
+        self._welcome(fresh, LOAD_LIMIT if self._terms.waits and not fresh else 0.0)
         if self._policy.load_overdue(self._clock()):
             self._fail(_TOO_SLOW)
 
@@ -94,7 +96,7 @@ class WorkerCare:
             if self._behind():
                 self._past.give(sample, shadow.alarm)
                 return None
-            record = self._process.ask(sample, self._deadline)
+            record = self._process.ask(sample, self._terms.deadline)
         except WorkerGoneError as gone:
             self._trouble = str(gone)
             return None
@@ -104,7 +106,9 @@ class WorkerCare:
         self.late = True
         if self._policy.missed():
             stage = self._process.stage
-            self._trouble = f"does not answer within {self._deadline:g} s (not come to {stage})"
+            self._trouble = (
+                f"does not answer within {self._terms.deadline:g} s (not come to {stage})"
+            )
         return None
 
     def takes_over(self, answer: Record, shadow: Record) -> bool:
@@ -163,7 +167,7 @@ class WorkerCare:
         except WorkerGoneError as gone:
             self._fail(str(gone))
 
-    def _welcome(self, fresh: bool, timeout: float = 0.0) -> None:
+    def _welcome(self, fresh: bool, timeout: float) -> None:
         if self.phase is not Phase.LOADING:
             return
         try:

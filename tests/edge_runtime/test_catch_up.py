@@ -142,6 +142,24 @@ def test_a_live_run_never_waits_and_is_marked_until_the_process_is_through() -> 
     assert f"caught up with the last {BACK + 5} samples" in run.log
 
 
+def test_a_stream_that_outruns_the_process_waits_for_it_a_deadline_each_time() -> None:
+    """Or a file that is piped in would never see the model again."""
+    process = FakeProcess()
+    die, caught = killed_at(process, AT), AT + 2 + BACK
+
+    def before(row: int) -> None:
+        die(row)
+        if row == AT + 1:
+            os.kill(process.pids[1], signal.SIGSTOP)
+        if row == caught:
+            os.kill(process.pids[1], signal.SIGCONT)
+
+    run = Run(process, caught + 5, before=before, live=True)
+    records = run()
+    assert back_at(records) == [caught] and fallback_indices(records) == list(range(AT, caught))
+    assert set(process.heard[: BACK + 1]) == {0.0} and set(process.heard[BACK + 1 :]) == {PATIENT}
+
+
 def test_a_file_with_a_rate_is_like_a_live_run() -> None:
     process = FakeProcess()
     process.patient = True

@@ -147,7 +147,7 @@ def test_restart_budget_is_spent_per_ten_minutes() -> None:
     clock, process = Clock(), WatchedProcess("abort@*")
 
     def pass_time(row: int) -> None:
-        clock.now += 300.0  # so far apart that only two restarts fall into any ten minutes
+        clock.now += 400.0  # so far apart that only two restarts fall into any ten minutes
         process.wait_until_loaded()
 
     run = Run(process, rows=10, before=pass_time, clock=clock)
