@@ -17,40 +17,38 @@ from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProce
 class CatchUp:
     """Remembers the last samples, each with the fallback's alarm, and gives them to `process`.
 
-    samples: how many a process has caught up with, over all times. clock: monotonic seconds.
+    clock: monotonic seconds. given: how many samples this process was given; 0 before `begin`.
+    behind: whether it is still at work on them. samples: with how many any process caught up.
     """
 
     def __init__(self, process: WorkerProcess, terms: Terms, clock: Callable[[], float]) -> None:
-        self.samples = 0
+        self.behind = False
+        self.samples = self.given = 0
         self._process, self._terms, self._clock = process, terms, clock
         self._kept: deque[tuple[Sample, bool]] = deque(maxlen=terms.memory)
         self._owed: dict[int, bool] = {}  # what the process has yet to answer, by index
-        self._given = 0
         self._outrun = False
         self._heard = 0.0  # when it last answered one of them
-
-    @property
-    def behind(self) -> bool:
-        """Whether the process is still at work on samples that are over."""
-        return bool(self._owed)
-
-    @property
-    def given(self) -> int:
-        """How many samples the process was given since `begin`."""
-        return self._given
 
     def keep(self, sample: Sample, alarm: bool) -> None:
         """Remember one sample, and whether the fallback alarmed at it."""
         self._kept.append((sample, alarm))
 
-    def inherit(self, other: "CatchUp") -> None:
-        """Remember what `other` does: the samples are the same for every model."""
-        self._kept.extend(other._kept)
+    def follow(self, other: "CatchUp") -> None:
+        """Give the process what `other` remembers, after that only the last; WorkerGoneError."""
+        if self.given:
+            self.keep(*other._kept[-1])
+            self.give(*other._kept[-1])
+        else:
+            self._kept = deque(other._kept, self._terms.memory)
+            self.begin()
 
     def begin(self) -> None:
-        """Give the process all that is remembered. Raises WorkerGoneError."""
+        """Give a new process all that is remembered. Raises WorkerGoneError."""
+        self._owed.clear()
+        self.given, self._outrun, self._heard = 0, False, self._clock()
+        self.behind = bool(self._kept)
         self._process.send(wire.Reset())  # its records are flagged until its state has settled
-        self._given, self._outrun, self._heard = 0, False, self._clock()
         for sample, alarm in self._kept:
             self.give(sample, alarm)
 
@@ -58,7 +56,7 @@ class CatchUp:
         """Give it one sample more, that nobody waits for. Raises WorkerGoneError."""
         self._process.tell(sample)
         self._owed[sample.index] = alarm
-        self._given += 1
+        self.given += 1
 
     def answers(self) -> list[tuple[Record, bool]]:
         """What the process has answered meanwhile, each with the fallback's alarm at that sample.
@@ -75,14 +73,15 @@ class CatchUp:
             self._heard = self._clock()
         if self._owed and self._stands_still():
             raise WorkerGoneError(f"did not catch up: stands still at sample {min(self._owed)}")
-        self.samples += 0 if self._owed else self._given
+        self.behind = len(self._owed) > 1  # the answer to the last one comes before the next one's
+        self.samples += 0 if self.behind else self.given
         return answers
 
     def failed(self) -> None:
         """The process broke; if at one of these samples, it must not break the next one, too."""
-        if self._owed:
+        if self.behind:
             self.forget()
-        self._owed.clear()
+        self.behind, self.given = False, 0
 
     def forget(self) -> None:
         """Remember nothing of what was so far."""

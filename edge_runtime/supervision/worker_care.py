@@ -139,10 +139,18 @@ class WorkerCare:
         if self._policy.asking:
             self._send(wire.Reset())
 
-    def succeed(self, other: "WorkerCare") -> None:
-        """Answer in the place of `other`, from the state that its last samples lead to."""
-        self._past.inherit(other._past)
-        self._begin()
+    def follow(self, other: "WorkerCare") -> bool:
+        """Compute what `other` answers, too; whether the next sample can be answered instead of it.
+
+        To be called after every sample, once the model is loaded.
+        """
+        try:
+            through = self._past.given > 0 and not self._behind()
+            self._past.follow(other._past)
+        except WorkerGoneError as gone:
+            self._fail(str(gone))
+            return False
+        return through
 
     def stop(self) -> None:
         """End the worker in good order; no more of it is needed."""
@@ -180,11 +188,8 @@ class WorkerCare:
             self._policy.ready(fresh)
             self._log(f"model loaded in {hello.load_seconds:.1f} s on {hello.kernel}")
             if not fresh:
-                self._begin()
-
-    def _begin(self) -> None:
-        with suppress(WorkerGoneError):  # as in `_send`
-            self._past.begin()
+                with suppress(WorkerGoneError):  # as in `_send`
+                    self._past.begin()
 
     def _behind(self) -> bool:
         """Whether the process has still to catch up; counts what it has answered meanwhile."""
