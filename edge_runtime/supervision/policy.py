@@ -20,6 +20,8 @@ AGREEING = 100
 """So many settled shadow answers in a row must agree with the fallback on the alarm ..."""
 SHADOW_LIMIT = 200
 """... unless there have been so many: a lasting disagreement is what the model is there for."""
+SHORTEST_PATIENCE = 1.0
+"""Seconds without an answer before a worker that catches up may be given up."""
 RETURNS = 3
 """The model may come back so often within RETURN_WINDOW seconds."""
 RETURN_WINDOW = 3600.0
@@ -45,8 +47,8 @@ class Terms:
 
     @property
     def patience(self) -> float:
-        """Seconds that it may take from one of these to the next."""
-        return MISSES * self.deadline
+        """Seconds that it may take from one of these to the next; no record waits for them."""
+        return max(MISSES * self.deadline, SHORTEST_PATIENCE)
 
 
 class Phase(enum.Enum):
