@@ -49,7 +49,8 @@ def replay(
 
     The columns are index, score, threshold, flag (1 = alarm), tier, valid, flags, masked, imputed,
     blamed (names joined by spaces), kind, probability, sensor (1: a sensor's fault, 0: the
-    machine's) and time. Unlike gruard run, an unreadable cell is an error.
+    machine's) and time. Unlike gruard run, an unreadable cell is an error. Where the C core was
+    built, it runs the model, with the bits of the reference.
 
     Example: gruard replay pump-1.gruard yesterday.csv --out records.csv
     """
@@ -58,13 +59,14 @@ def replay(
     from edge_runtime.sources.csvfile import channel_order, read_table
     from edge_runtime.sources.sample_period import check_file_period
     from edge_runtime.supervision.summary import Summary
-    from edge_runtime.supervision.trial import load_safely
+    from edge_runtime.supervision.trial import open_fastest, open_safely
 
     loaded = read_bundle(bundle, allow_failed, trusted_keys)
     check_file_period(data, loaded.manifest.period)
     table = read_table(data)
     order = channel_order(table.channels, loaded.manifest.channel_names, data)
-    detector, summary = load_safely(loaded, kernel), Summary()
+    detector = open_safely(loaded, kernel) if kernel else open_fastest(loaded)
+    summary = Summary()
     values = table.values[:, order]
     detector.self_test()
     with _output(out, force) as stream:

@@ -15,7 +15,7 @@ from typing import Any
 from edge_runtime.bundle.json_text import parse_json
 from edge_runtime.bundle.manifest import Threshold, threshold_from_dict
 from edge_runtime.bundle.reader import Bundle
-from edge_runtime.detector.kernels import INT8_KERNELS
+from edge_runtime.detector.kernels import INT8_KERNELS, threshold_kernel
 from edge_runtime.errors import GruardError
 
 SCHEMA = 1
@@ -32,6 +32,7 @@ def threshold_of(bundle: Bundle, kernel: str) -> Threshold:
 
     Raises GruardError when there is none, or when the file beside the bundle cannot be used.
     """
+    kernel = threshold_kernel(kernel, bundle.manifest.linear)
     known = {**bundle.manifest.thresholds, **local_thresholds(bundle)}
     if kernel not in known:
         how = f"--kernel {kernel}" if kernel in INT8_KERNELS else "and the same --delegate"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_runtime.bundle.reader import read_bundle
-from edge_runtime.detector.kernels import KERNEL_ID
+from edge_runtime.detector.kernels import CORE_KERNEL_ID, KERNEL_ID
 from edge_runtime.errors import GruardError
 from edge_runtime.service.order import (
     Order,
@@ -46,7 +46,8 @@ def planned(asked: Service, order: Order) -> Service:
         endless=is_endless(order),
         homes=homes_in(order, bundle, asked.reader),
         devices=devices_in((*asked.devices, *order.words)),
-        generates_code=order.kernel not in (None, KERNEL_ID) or order.delegate is not None,
+        generates_code=order.kernel not in (None, KERNEL_ID, CORE_KERNEL_ID)
+        or order.delegate is not None,
     )
     return made if order.root != Path("/") else _on_this_machine(made)
 
