@@ -164,6 +164,13 @@ static PyObject *core_traces(Core *core, PyObject *unused) {
         PyBool_FromLong(d->fallback_alarm.active));
 }
 
+static PyObject *core_run_graph(Core *core, PyObject *count) {
+    const long steps = PyLong_AsLong(count);
+    if (steps == -1 && PyErr_Occurred()) return NULL;
+    for (long i = 0; i < steps; i++) gruard_run_graph(&core->model, core->detector.arena);
+    Py_RETURN_NONE;
+}
+
 static PyObject *core_distrusted(Core *core, PyObject *unused) {
     (void)unused;
     return PyBool_FromLong(core->detector.tiers.distrusted);
@@ -185,6 +192,8 @@ static PyMethodDef core_methods[] = {
     {"traces", (PyCFunction)core_traces, METH_NOARGS,
      "Of the last step mask, forecast, gate, states, parts and arena as bytes, score of model and "
      "fallback, and the fallback's alarm."},
+    {"run_graph", (PyCFunction)core_run_graph, METH_O,
+     "run_graph(count): the int8 graph alone, so many times, to be measured."},
     {"distrusted", (PyCFunction)core_distrusted, METH_NOARGS, "Whether tier 3 answers for good."},
     {"memory", (PyCFunction)core_memory, METH_NOARGS, "Bytes of the detector's state."},
     {NULL, NULL, 0, NULL},
