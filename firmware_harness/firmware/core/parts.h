@@ -73,6 +73,8 @@ void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gr
 /* sign: -1 subtracts. */
 void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign);
 void gruard_multiply(const gruard_operator *o, int8_t *arena);
+/* table: 256 results, that of code -128 first. */
+void gruard_look_up(const int8_t *codes, int8_t *out, uint32_t count, const int8_t *table);
 
 void gruard_check_validity(gruard_detector *d, const float *values);
 void gruard_standardise(const gruard_model *m, const float *values, const float *mask, float *out);
