@@ -109,7 +109,7 @@ $(CORE): setup.py edge_runtime/native/module.c $(wildcard firmware_harness/firmw
 
 benchmark: $(READY) ## training speed, start-up, memory and step time on this machine
 	$(PY) -m benchmarks.train
-	$(PY) -m benchmarks.device $(DEMO_BUNDLE)
+	$(PY) -m benchmarks.runtime $(DEMO_BUNDLE)
 
 benchmark-accuracy: $(READY) $(if $(PYTHON),,.venv/.benchmark) ## hours: gruard beside simpler detectors
 	$(PY) -m benchmarks.accuracy $(ARGS)
