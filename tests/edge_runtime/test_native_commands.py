@@ -1,4 +1,4 @@
-"""`--kernel core-c` in every command: the records of the reference, and an error where it is absent."""
+"""`--kernel core-c` in every command: the records of the reference, or an error that says why."""
 
 import json
 import os
