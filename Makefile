@@ -80,7 +80,7 @@ test-arm: $(READY) ## three minutes: the same bits on emulated aarch64 and armv7
 	$(PY) -m tests.arm.arm_userland
 	$(PY) -m pytest -m arm $(ARGS)
 
-test-service: $(READY) ## two minutes, root: the service under a real systemd (docs/service.md)
+test-service: $(READY) ## three minutes, root: the service under a real systemd (docs/service.md)
 	$(PY) -m tests.service.systemd_tree
 	$(PY) -m pytest -m service $(ARGS)
 

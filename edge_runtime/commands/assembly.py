@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.commands.options import kernel_chain
 from edge_runtime.detector.delegate import Kernel
 from edge_runtime.detector.fallback import Fallback
+from edge_runtime.sinks.json_lines import Existing
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.open_source import open_source
@@ -54,12 +55,20 @@ class RunOptions:
     status_file: Path | None
     metrics: str | None
     force: bool
+    append: bool
     state: Path | None
     watchdog: Path | None
     watchdog_timeout: int
     allow_failed: bool
     kernel: Kernel | None
     trusted_keys: tuple[Path, ...]
+
+    @property
+    def existing(self) -> Existing:
+        """What becomes of sink files that are there already."""
+        if self.force:
+            return Existing.OVERWRITTEN
+        return Existing.CONTINUED if self.append else Existing.REFUSED
 
     def read(self, path: Path) -> Bundle:
         """The bundle at `path`, if it may be run."""
@@ -101,9 +110,13 @@ def assemble(options: RunOptions) -> Assembled:
     with ExitStack() as undo:
         source = open_source(options.source, manifest.channel_names, manifest.period, complaints)
         undo.callback(source.close)
-        sink = open_sinks(options.sinks, options.force, console.log, source.live, _journal(options))
+        sink = open_sinks(
+            options.sinks, options.existing, console.log, source.live, _journal(options)
+        )
         undo.pop_all()  # from here on both are the supervisor's
-    switch = None if options.bundle else _switch(store, bundle, settings, options, console)
+    switch = (
+        None if options.bundle else _switch(store, bundle, settings, options, source.live, console)
+    )
     listener, started_after = keeping.begin(os.environ, CLOCK, console.log)
     supervisor = Supervisor(
         source,
@@ -124,7 +137,8 @@ def _settings(bundle: Bundle, options: RunOptions) -> Settings:
     period = bundle.manifest.period
     interval = 1 / options.rate if options.rate else None
     patience = options.deadline or answer_deadline(interval or period)
-    return Settings(len(bundle.manifest.channel_names), period, patience, interval)
+    channels, warmup = len(bundle.manifest.channel_names), bundle.manifest.tiers.warmup
+    return Settings(channels, warmup, period, patience, interval)
 
 
 def _journal(options: RunOptions) -> JournalPlace | None:
@@ -155,13 +169,19 @@ def _watch(bundle: Bundle, settings: Settings, options: RunOptions, console: Con
 
 
 def _switch(
-    store: Store, bundle: Bundle, settings: Settings, options: RunOptions, console: Console
+    store: Store,
+    bundle: Bundle,
+    settings: Settings,
+    options: RunOptions,
+    live: bool,
+    console: Console,
 ) -> ModelSwitch:
     """What puts another bundle of the store in the place of `bundle`."""
 
     def serve(other: Bundle, may_start: Callable[[], bool]) -> Serving:
         process = options.process(other)
-        model = WorkerCare(process, settings.deadline, CLOCK, console.log, may_start)
+        terms = replace(settings, warmup=other.manifest.tiers.warmup).terms(live)
+        model = WorkerCare(process, terms, CLOCK, console.log, may_start)
         return Serving(model, Fallback(other.manifest, other.model_hash))
 
     workshop = Workshop(options.read, serve)

@@ -19,7 +19,7 @@ from edge_runtime.diagnosis.diagnosis import KINDS
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import not_above, pack, program_of
 from edge_runtime.native.layout import layout_of
-from edge_runtime.record import Flag, Float32, Record, Sample
+from edge_runtime.record import Float32, Record, Sample, flags_of
 
 THRESHOLD_OF_FALLBACK = 1.0
 _WORDS = 8
@@ -82,7 +82,8 @@ class NativeDetector:
             raise GruardError(f"{bundle.path}: {error}; run it on {KERNEL_ID}") from None
         self._names, self._hash = manifest.channel_names, bundle.model_hash
         self._threshold, self._graph = threshold.value, bundle.graph
-        self._flags: dict[int, Flag] = {}
+        # Without a record, and the network without the detector: what there is to be measured.
+        self.bare_step, self.run_graph = self._core.step, self._core.run_graph
         self._test = SelfTest(bundle, self.replay, self._blob, exact=True)
 
     def step(self, sample: Sample, reach: Callable[[str], None] = unwatched) -> Record:
@@ -117,15 +118,12 @@ class NativeDetector:
 
     def _record(self, sample: Sample, found: tuple[Any, ...]) -> Record:
         score, flags, tier, alarm, kind, sensor, probability, blamed, masked, imputed = found
-        known = self._flags.get(flags)
-        if known is None:
-            known = self._flags[flags] = Flag(flags)
         diagnosed = kind != NONE
         return Record(
             sample.index,
             sample.time,
             tier,
-            known,
+            flags_of(flags),
             tier != 3,
             score,
             THRESHOLD_OF_FALLBACK if tier == 3 else self._threshold,

@@ -116,13 +116,15 @@ static PyObject *blamed_of(const gruard_record *record) {
     return tuple;
 }
 
-static PyObject *core_step(Core *core, PyObject *values) {
+typedef void (*stepper)(gruard_detector *, const float *, gruard_record *);
+
+static PyObject *one_step(Core *core, PyObject *values, stepper step) {
     Py_buffer in;
     const uint32_t channels = core->model.channels;
     const Py_ssize_t count = units_of(values, &in, PyBUF_SIMPLE, channels * sizeof(float), 4);
     if (count < 0) return NULL;
     gruard_record record;
-    if (count == 1) gruard_step(&core->detector, in.buf, &record);
+    if (count == 1) step(&core->detector, in.buf, &record);
     PyBuffer_Release(&in);
     if (count != 1) {
         PyErr_SetString(PyExc_ValueError, "one row is expected");
@@ -133,6 +135,14 @@ static PyObject *core_step(Core *core, PyObject *values) {
         record.alarm, (char)record.kind, record.sensor ? Py_True : Py_False,
         (double)record.probability, blamed_of(&record), indices(record.masked, channels),
         indices(record.imputed, channels));
+}
+
+static PyObject *core_step(Core *core, PyObject *values) {
+    return one_step(core, values, gruard_step);
+}
+
+static PyObject *core_step_fallback(Core *core, PyObject *values) {
+    return one_step(core, values, gruard_step_fallback);
 }
 
 static PyObject *core_reset(Core *core, PyObject *unused) {
@@ -164,6 +174,13 @@ static PyObject *core_traces(Core *core, PyObject *unused) {
         PyBool_FromLong(d->fallback_alarm.active));
 }
 
+static PyObject *core_run_graph(Core *core, PyObject *count) {
+    const long steps = PyLong_AsLong(count);
+    if (steps == -1 && PyErr_Occurred()) return NULL;
+    for (long i = 0; i < steps; i++) gruard_run_graph(&core->model, core->detector.arena);
+    Py_RETURN_NONE;
+}
+
 static PyObject *core_distrusted(Core *core, PyObject *unused) {
     (void)unused;
     return PyBool_FromLong(core->detector.tiers.distrusted);
@@ -179,12 +196,16 @@ static PyMethodDef core_methods[] = {
      "run(rows, records): float32 rows in, one record each out, both as buffers."},
     {"step", (PyCFunction)core_step, METH_O,
      "step(row): score, flags, tier, alarm, kind, sensor, probability, blamed, masked, imputed."},
+    {"step_fallback", (PyCFunction)core_step_fallback, METH_O,
+     "step_fallback(row): as step, by the fallback alone."},
     {"reset", (PyCFunction)core_reset, METH_NOARGS, "Forget the recurrent state."},
     {"set_threshold", (PyCFunction)core_set_threshold, METH_VARARGS,
      "set_threshold(value, clear) of the model's alarm."},
     {"traces", (PyCFunction)core_traces, METH_NOARGS,
      "Of the last step mask, forecast, gate, states, parts and arena as bytes, score of model and "
      "fallback, and the fallback's alarm."},
+    {"run_graph", (PyCFunction)core_run_graph, METH_O,
+     "run_graph(count): the int8 graph alone, so many times, to be measured."},
     {"distrusted", (PyCFunction)core_distrusted, METH_NOARGS, "Whether tier 3 answers for good."},
     {"memory", (PyCFunction)core_memory, METH_NOARGS, "Bytes of the detector's state."},
     {NULL, NULL, 0, NULL},

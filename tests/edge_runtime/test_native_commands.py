@@ -1,4 +1,4 @@
-"""`--kernel core-c` in every command: the records of the reference, or an error that says why."""
+"""`--kernel core-c` in every command: the reference's records, or an error where it is absent."""
 
 import json
 import os

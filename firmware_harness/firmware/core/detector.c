@@ -59,7 +59,7 @@ static size_t place_all(gruard_detector *d, const gruard_model *m, float *memory
     d->doubt = place(&l, n);
     d->error = place(&l, n);
     d->shares = place(&l, n);
-    d->scratch = place(&l, (m->has_diagnosis ? 5 : 2) * n);
+    d->scratch = place(&l, (m->has_diagnosis ? 5 : 3) * n);
     if (m->has_diagnosis) place_diagnosis(d, &l, n);
     d->arena = (int8_t *)place(&l, (m->arena + 3) / 4);
     return l.next;
@@ -123,62 +123,98 @@ static void start_recurrent(gruard_detector *d) {
 static void forecast(gruard_detector *d) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
+    float *crossed = d->scratch;
+    if (m->has_cross) gruard_matvec(m->cross, n, m->order * n, d->history, crossed);
     for (uint32_t i = 0; i < n; i++) {
         float total = m->innovation_scale[i] * d->correction[i];
         for (uint32_t lag = 0; lag < m->order; lag++)
             total += m->highway[lag * n + i] * d->history[lag * n + i];
-        if (m->has_cross)
-            total += gruard_dot(m->cross + i * m->order * n, d->history, m->order * n);
+        if (m->has_cross) total += crossed[i];
         d->forecast[i] = gruard_clip(total, 8.0f);
     }
 }
 
-static void feed(gruard_detector *d, uint32_t input, uint32_t channel, float value) {
-    const gruard_end *end = (const gruard_end *)d->model->inputs + input;
-    if (end->place != GRUARD_ABSENT)
-        d->arena[end->place + channel] = gruard_quantise(value, end->scale, end->zero_point);
+GRUARD_WIDE static void quantise(const float *restrict values, gruard_end end,
+                                 int8_t *restrict codes) {
+    for (uint32_t i = 0; i < end.count; i++)
+        codes[i] = gruard_quantise(values[i], end.scale, end.zero_point);
+}
+
+static void feed(gruard_detector *d, uint32_t input, const float *values) {
+    const gruard_end end = ((const gruard_end *)d->model->inputs)[input];
+    if (end.place != GRUARD_ABSENT) quantise(values, end, d->arena + end.place);
 }
 
 static void feed_graph(gruard_detector *d) {
     const gruard_model *m = d->model;
-    for (uint32_t i = 0; i < m->channels; i++) {
-        const float scale = m->innovation_scale[i], used = d->used[i];
-        const float apart = d->reading[i] - d->forecast[i];
-        const float evidence = used * gruard_clip(apart / scale, 8.0f) / 8.0f;
-        const float moved = gruard_clip((d->reading[i] - d->value[i]) / scale, 8.0f);
-        const float open = (float)gruard_held_open(&d->tiers, i);
-        feed(d, GRUARD_INNOVATION, i, used * gruard_clip(apart, 2.0f));
-        feed(d, GRUARD_FORECAST, i, gruard_clip(d->forecast[i], 3.0f));
-        feed(d, GRUARD_EVIDENCE, i, evidence);
-        feed(d, GRUARD_MAGNITUDE, i, gruard_abs(evidence));
-        feed(d, GRUARD_DIFFERENCE, i, used * d->mask[i] * moved / 8.0f);
-        feed(d, GRUARD_MASK, i, used);
-        feed(d, GRUARD_GUARDED, i, used * m->gated_channels[i] * (1.0f - open));
-        feed(d, GRUARD_GATE, i, d->gate[i]);
-    }
+    const uint32_t n = m->channels;
     const float *hidden = d->hidden;
+    float *one = d->scratch, *other = one + n;
+    for (uint32_t i = 0; i < n; i++) {
+        const float apart = d->reading[i] - d->forecast[i];
+        one[i] = d->used[i] * gruard_clip(apart, 2.0f);
+        other[i] = d->used[i] * gruard_clip(apart / m->innovation_scale[i], 8.0f) / 8.0f;
+    }
+    feed(d, GRUARD_INNOVATION, one);
+    feed(d, GRUARD_EVIDENCE, other);
+    for (uint32_t i = 0; i < n; i++) {
+        const float moved = (d->reading[i] - d->value[i]) / m->innovation_scale[i];
+        one[i] = gruard_abs(other[i]);
+        other[i] = d->used[i] * d->mask[i] * gruard_clip(moved, 8.0f) / 8.0f;
+    }
+    feed(d, GRUARD_MAGNITUDE, one);
+    feed(d, GRUARD_DIFFERENCE, other);
+    for (uint32_t i = 0; i < n; i++) {
+        const float open = (float)gruard_held_open(&d->tiers, i);
+        one[i] = gruard_clip(d->forecast[i], 3.0f);
+        other[i] = d->used[i] * m->gated_channels[i] * (1.0f - open);
+    }
+    feed(d, GRUARD_FORECAST, one);
+    feed(d, GRUARD_GUARDED, other);
+    feed(d, GRUARD_MASK, d->used);
+    feed(d, GRUARD_GATE, d->gate);
     for (uint32_t layer = 0; layer < m->layers; hidden += m->units[layer], layer++)
-        for (uint32_t i = 0; i < m->units[layer]; i++)
-            feed(d, GRUARD_STATE + layer, i, hidden[i]);
+        feed(d, GRUARD_STATE + layer, hidden);
 }
 
-static float fetch(const gruard_detector *d, uint32_t output, uint32_t channel) {
-    const gruard_end *end = (const gruard_end *)d->model->outputs + output;
-    return gruard_dequantise(d->arena[end->place + channel], end->scale, end->zero_point);
+static void fetch(const gruard_detector *d, uint32_t output, float *values) {
+    const gruard_end end = ((const gruard_end *)d->model->outputs)[output];
+    const int8_t *codes = d->arena + end.place;
+    for (uint32_t i = 0; i < end.count; i++)
+        values[i] = gruard_dequantise(codes[i], end.scale, end.zero_point);
 }
 
 /* Gate, doubt and correction; without a gate every usable reading is trusted. */
 static void fetch_gate(gruard_detector *d) {
     const gruard_model *m = d->model;
     const gruard_end *logit = (const gruard_end *)m->outputs + GRUARD_LOGIT;
-    for (uint32_t i = 0; i < m->channels; i++) {
-        d->gate[i] = m->gated ? fetch(d, GRUARD_GATE_NEXT, i) : d->used[i];
+    if (m->layers) fetch(d, GRUARD_CORRECTION, d->correction);
+    if (m->gated) fetch(d, GRUARD_GATE_NEXT, d->gate);
+    else memcpy(d->gate, d->used, m->channels * sizeof(float));
+    for (uint32_t i = 0; i < m->channels; i++)
         d->doubt[i] = m->gated ? m->softplus[d->arena[logit->place + i] + 128] : 0.0f;
-        if (m->layers) d->correction[i] = fetch(d, GRUARD_CORRECTION, i);
-    }
 }
 
-/* h <- n + z (h - n) in every layer. Tells whether any unit moved, and how many are at the edge of
+/* h <- n + z (h - n). Tells whether any unit moved; counts those that leave (low, high). */
+GRUARD_WIDE static int blend_layer(float *restrict hidden, const int8_t *restrict arena,
+                                   gruard_end update, gruard_end candidate, float low, float high,
+                                   int32_t *outside) {
+    const int8_t *z = arena + update.place, *n = arena + candidate.place;
+    int moved = 0;
+    int32_t edge = 0;
+    for (uint32_t i = 0; i < update.count; i++) {
+        const float target = gruard_dequantise(n[i], candidate.scale, candidate.zero_point);
+        const float keep = gruard_dequantise(z[i], update.scale, update.zero_point);
+        const float after = target + keep * (hidden[i] - target);
+        moved |= after != hidden[i];
+        edge += (after <= low) | (after >= high);
+        hidden[i] = after;
+    }
+    *outside += edge;
+    return moved;
+}
+
+/* Every layer's state moves on. Tells whether any unit moved, and how many are at the edge of
  * their int8 range. */
 static int blend(gruard_detector *d, int32_t *saturated) {
     const gruard_model *m = d->model;
@@ -186,14 +222,9 @@ static int blend(gruard_detector *d, int32_t *saturated) {
     int moved = !m->layers;
     *saturated = 0;
     for (uint32_t layer = 0; layer < m->layers; hidden += m->units[layer], layer++) {
-        for (uint32_t i = 0; i < m->units[layer]; i++) {
-            const float update = fetch(d, GRUARD_UPDATE + 2 * layer, i);
-            const float candidate = fetch(d, GRUARD_UPDATE + 2 * layer + 1, i);
-            const float after = candidate + update * (hidden[i] - candidate);
-            moved |= after != hidden[i];
-            *saturated += after <= m->state_low[layer] || after >= m->state_high[layer];
-            hidden[i] = after;
-        }
+        const gruard_end *ends = (const gruard_end *)m->outputs + GRUARD_UPDATE + 2 * layer;
+        moved |= blend_layer(hidden, d->arena, ends[0], ends[1], m->state_low[layer],
+                             m->state_high[layer], saturated);
     }
     return moved;
 }
@@ -206,9 +237,12 @@ static void advance(gruard_detector *d, int *moved, int *input_moved, int32_t *s
     forecast(d);
     for (uint32_t i = 0; i < n; i++) /* a free run ignores every gated reading */
         d->used[i] = free_run ? d->usable[i] * (1.0f - m->gated_channels[i]) : d->usable[i];
+    GRUARD_MARK(GRUARD_FORECASTED);
     if (m->operators) {
         feed_graph(d);
+        GRUARD_MARK(GRUARD_FED);
         gruard_run_graph(m, d->arena);
+        GRUARD_MARK(GRUARD_RUN);
     }
     fetch_gate(d);
     *moved = blend(d, saturated);
@@ -249,16 +283,20 @@ static void tell_channels(const gruard_detector *d, gruard_record *record) {
     }
 }
 
+static void tell_fallback(const gruard_detector *d, gruard_record *record) {
+    record->flags |= GRUARD_FALLBACK;
+    record->score = d->fallback_score;
+    record->alarm = d->fallback_alarm.active;
+    if (record->alarm) gruard_blame_fallback(d, record->blamed);
+}
+
 static void tell(gruard_detector *d, gruard_record *record) {
     record->valid = record->tier != 3;
     tell_channels(d, record);
     for (uint32_t word = 0; word < GRUARD_WORDS; word++)
         if (record->imputed[word]) record->flags |= GRUARD_IMPUTED;
     if (record->tier == 3) {
-        record->flags |= GRUARD_FALLBACK;
-        record->score = d->fallback_score;
-        record->alarm = d->fallback_alarm.active;
-        if (record->alarm) gruard_blame_fallback(d, record->blamed);
+        tell_fallback(d, record);
         return;
     }
     record->score = d->score;
@@ -269,27 +307,46 @@ static void tell(gruard_detector *d, gruard_record *record) {
     if (record->blamed[0] < 0) gruard_blame_score(d, record->blamed);
 }
 
-void gruard_step(gruard_detector *d, const float *values, gruard_record *record) {
-    const gruard_model *m = d->model;
-    int moved, input_moved;
-    int32_t saturated;
+/* An empty record, and what every detector does first. */
+static void begin(gruard_detector *d, const float *values, gruard_record *record) {
     memset(record, 0, sizeof *record);
     memset(record->blamed, 0xFF, sizeof record->blamed);
     record->kind = -1;
     record->index = d->tiers.index;
     gruard_check_validity(d, values);
-    gruard_standardise(m, values, d->usable, d->reading);
+    gruard_standardise(d->model, values, d->usable, d->reading);
     gruard_fallback(d);
+}
+
+void gruard_step_fallback(gruard_detector *d, const float *values, gruard_record *record) {
+    begin(d, values, record);
+    record->tier = 3;
+    for (uint32_t i = 0; i < d->model->channels; i++)
+        if (!(d->usable[i] > 0)) record->masked[i / 32] |= 1u << (i % 32);
+    tell_fallback(d, record);
+    d->tiers.index++;
+}
+
+void gruard_step(gruard_detector *d, const float *values, gruard_record *record) {
+    const gruard_model *m = d->model;
+    int moved, input_moved;
+    int32_t saturated;
+    begin(d, values, record);
     if (!d->started) start_recurrent(d);
     record->tier = (uint8_t)gruard_tier(&d->tiers, m);
     record->flags = phase_flags(d);
+    GRUARD_MARK(GRUARD_READ);
     advance(d, &moved, &input_moved, &saturated);
+    GRUARD_MARK(GRUARD_BLENDED);
     gruard_score(d);
     update_alarm(d, record->tier);
     const int reset = gruard_observe(d, moved, input_moved, saturated);
     gruard_agree(&d->tiers, d->alarm.active == d->fallback_alarm.active, m);
+    GRUARD_MARK(GRUARD_SCORED);
     if (m->has_diagnosis) gruard_advance_diagnosis(d, values);
+    GRUARD_MARK(GRUARD_DIAGNOSED);
     tell(d, record);
+    GRUARD_MARK(GRUARD_TOLD);
     if (!reset) return;
     record->flags |= GRUARD_RESET;
     d->started = 0;
