@@ -73,10 +73,10 @@ run: $(READY) ## watch SOURCE=file.csv or - with BUNDLE=..., supervised
 test: $(READY) $(CORE) lint ## lint, types and all tests
 	$(PY) -m pytest $(ARGS)
 
-test-wide: $(READY) ## half a minute: models of shapes from all over, to int8
+test-wide: $(READY) $(CORE) ## four minutes: models of shapes from all over, to int8, and on the C core
 	$(PY) -m pytest -m wide $(ARGS)
 
-test-arm: $(READY) ## three minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
+test-arm: $(READY) $(CORE) ## some minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
 	$(PY) -m tests.arm.arm_userland
 	$(PY) -m pytest -m arm $(ARGS)
 

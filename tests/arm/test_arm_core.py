@@ -19,7 +19,10 @@ from tests.edge_runtime.native_models import HASTY, changed, faulty_rows, linear
 pytestmark = pytest.mark.arm
 
 ROWS = 3000
-COMPILERS = {"aarch64": "gcc-aarch64-linux-gnu", "armv7": "gcc-arm-linux-gnueabihf"}
+COMPILERS = {
+    "aarch64": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+    "armv7": "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross",
+}
 
 
 @pytest.fixture(scope="module", params=ARMS.values(), ids=lambda arm: arm.name)
