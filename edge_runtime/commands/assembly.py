@@ -13,13 +13,15 @@ from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.commands.options import kernel_chain
 from edge_runtime.detector.delegate import Kernel
 from edge_runtime.detector.fallback import Fallback
+from edge_runtime.detector.kernels import CORE_KERNEL_ID
+from edge_runtime.native.fallback import NativeFallback
 from edge_runtime.sinks.json_lines import Existing
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.open_source import open_source
 from edge_runtime.status.status_file import StatusFile, service_file
 from edge_runtime.status.watch import Outlet, Watch
-from edge_runtime.supervision.exchange import Serving
+from edge_runtime.supervision.exchange import Serving, ShadowDetector
 from edge_runtime.supervision.injection import parse_injections
 from edge_runtime.supervision.keeping import Keeping, default_state
 from edge_runtime.supervision.summary import Console
@@ -74,6 +76,12 @@ class RunOptions:
         """The bundle at `path`, if it may be run."""
         return read_bundle(path, self.allow_failed, self.trusted_keys)
 
+    def fallback(self, bundle: Bundle) -> ShadowDetector:
+        """The fallback for `bundle`; by the C core where that runs the model, too."""
+        if self.kernel == CORE_KERNEL_ID:
+            return NativeFallback(bundle)
+        return Fallback(bundle.manifest, bundle.model_hash)
+
     def process(self, bundle: Bundle) -> WorkerProcess:
         """The inference process for `bundle`, not yet started."""
         word = partial(worker_command, bundle.path, self.allow_failed)
@@ -123,7 +131,7 @@ def assemble(options: RunOptions) -> Assembled:
         complaints,
         sink,
         options.process(bundle),
-        Fallback(manifest, bundle.model_hash),
+        options.fallback(bundle),
         injections,
         settings,
         Surroundings(CLOCK, time.sleep, console, listener, watch.observe),
@@ -182,7 +190,7 @@ def _switch(
         process = options.process(other)
         terms = replace(settings, warmup=other.manifest.tiers.warmup).terms(live)
         model = WorkerCare(process, terms, CLOCK, console.log, may_start)
-        return Serving(model, Fallback(other.manifest, other.model_hash))
+        return Serving(model, options.fallback(other))
 
     workshop = Workshop(options.read, serve)
     healthy = 60 * options.healthy_minutes
