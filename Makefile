@@ -38,7 +38,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo train convert audit validate run test test-wide test-arm test-service test-vm engine \
-        fuzz lint wheel benchmark \
+        fuzz fuzz-core lint wheel benchmark \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
         benchmark-tiers benchmark-calibration benchmark-verdicts faults soak clean environment
 
@@ -73,10 +73,10 @@ run: $(READY) ## watch SOURCE=file.csv or - with BUNDLE=..., supervised
 test: $(READY) $(CORE) lint ## lint, types and all tests
 	$(PY) -m pytest $(ARGS)
 
-test-wide: $(READY) ## half a minute: models of shapes from all over, to int8
+test-wide: $(READY) $(CORE) ## four minutes: models of shapes from all over, to int8, and on the C core
 	$(PY) -m pytest -m wide $(ARGS)
 
-test-arm: $(READY) ## three minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
+test-arm: $(READY) $(CORE) ## some minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
 	$(PY) -m tests.arm.arm_userland
 	$(PY) -m pytest -m arm $(ARGS)
 
@@ -90,6 +90,9 @@ test-vm: $(READY) ## minutes: a hung supervisor, a hardware reset, a whole emula
 
 fuzz: $(READY) ## twenty minutes: 100,000 harmed bundles, as many messages a source; FUZZ=N for fewer
 	FUZZ=$(FUZZ) $(PY) -m pytest -m fuzz -s $(ARGS)
+
+fuzz-core: $(READY) ## minutes: libFuzzer on the C core, a million packed bundles; FUZZ=N for more
+	FUZZ=$(FUZZ) $(PY) -m pytest -m fuzz tests/fuzz/test_core_fuzz.py -s $(ARGS)
 
 lint: $(READY) ## lint and types only
 	$(PY) -m ruff check .
