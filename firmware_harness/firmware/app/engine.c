@@ -105,12 +105,15 @@ void engine_step(const float *values, gruard_record *record) {
     const uint64_t before = detector.tiers.index;
     gruard_step(&detector, values, record);
     steps += detector.tiers.index - before;
+    state.healthy = record->valid ? state.healthy + 1 : 0;
     if (restarted && record->valid) {
         record->flags |= RESTARTED;
         restarted = 0;
     }
     seal = seal_now();
 }
+
+int engine_proven(void) { return state.healthy >= model.window; }
 
 uint64_t engine_steps(void) { return steps; }
 

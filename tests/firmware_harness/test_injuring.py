@@ -1,0 +1,115 @@
+"""The watchdog and the checks on an emulated board: whatever breaks, it is back and says so."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_model
+from harness_command import harness
+
+from edge_runtime.record import Flag
+from firmware_harness import uart
+from firmware_harness.boards import ALL, M4
+from firmware_harness.building import Built, build
+from firmware_harness.injuring import exhaust, injure
+from firmware_harness.packing import packed
+from firmware_harness.protocol import Injection, Kind, Message, Service
+
+ROWS = tiny_model.machine_rows(600, seed=6)
+FAST = (Injection.HANG, Injection.STACK, Injection.WEIGHTS, Injection.STATE, Injection.SKIP)
+
+
+@pytest.mark.parametrize("injection", FAST, ids=lambda injection: injection.name.lower())
+def test_a_broken_board_comes_back_marked(m4: Built, injection: Injection) -> None:
+    injury = injure(m4, ROWS, injection)
+    assert injury.faults == ()
+    assert injury.back is not None and injury.fallback >= 200
+    if injection is Injection.HANG:
+        # Twice 200 ms of the watchdog at 32 ns an instruction, and the start.
+        assert injury.where == "hang" and injury.instructions is not None
+        assert 400e6 <= 32 * injury.instructions < 1000e6, "back within a second"
+
+
+@pytest.mark.firmware
+@pytest.mark.parametrize("injection", list(Injection), ids=lambda injection: injection.name.lower())
+def test_every_board_comes_back_from_everything(any_board: Built, injection: Injection) -> None:
+    assert injure(any_board, ROWS, injection).faults == ()
+
+
+@pytest.mark.firmware
+def test_the_way_from_a_hang_to_a_marked_word_is_always_as_long(any_board: Built) -> None:
+    found = {injure(any_board, ROWS, Injection.HANG).instructions for _ in range(3)}
+    assert None not in found
+    # The counter's tick is a little longer than an instruction.
+    assert max(found) - min(found) <= 4  # type: ignore[operator,type-var]
+
+
+def test_after_three_resets_the_fallback_stays(m4: Built) -> None:
+    resort = exhaust(m4, ROWS)
+    assert resort.faults == ()
+    assert resort.services[-1] == Service.SPARE
+
+
+@pytest.fixture(scope="module")
+def damaged(
+    tiny_bundle: Path, cross_tools: None, tmp_path_factory: pytest.TempPathFactory
+) -> Built:
+    """A board whose bundle was damaged before it was switched on."""
+    found = packed(tiny_bundle)
+    blob = bytearray(found.blob)
+    blob[len(blob) // 2] ^= 16
+    folder = tmp_path_factory.mktemp("damaged") / "build"
+    return build(replace(found, blob=bytes(blob)), M4, folder)
+
+
+def test_a_bundle_that_is_damaged_for_good_leaves_the_fallback(damaged: Built) -> None:
+    with uart.running(damaged) as (line, status):
+        assert (status.service, status.refusal, status.resets) == (Service.SPARE, 4, 0)
+        records = uart.replay(line, ROWS[:40])
+    assert (records["tier"] == 3).all() and not records["valid"].any()
+    assert (records["flags"] & Flag.FALLBACK).all()
+    np.testing.assert_array_equal(records["index"], np.arange(40))
+
+
+def test_the_spare_says_what_the_fallback_of_the_model_says(damaged: Built, m4: Built) -> None:
+    with uart.running(damaged) as (line, _):
+        spare = uart.replay(line, ROWS[:60])
+    with uart.running(m4) as (line, _):
+        warming = uart.replay(line, ROWS[:60])
+    for name in ("score", "tier", "alarm", "blamed", "masked"):
+        np.testing.assert_array_equal(spare[name], warming[name])
+
+
+def test_a_failed_self_test_leaves_the_fallback(tiny_bundle: Path, tmp_path: Path) -> None:
+    found = packed(tiny_bundle)
+    built = build(replace(found, checksum=found.checksum ^ 1), M4, tmp_path / "build")
+    with uart.running(built) as (line, status):
+        assert (status.service, status.selftest) == (Service.SPARE, 2)
+        assert (uart.replay(line, ROWS[:10])["tier"] == 3).all()
+
+
+def test_health_makes_up_for_former_resets(m4: Built) -> None:
+    window = m4.packed.bundle.manifest.tiers.window
+    with uart.running(m4) as (line, _):
+        uart.replay(line, ROWS[:3])
+        line.send(Message(Kind.ASK_INJECT, 0, Injection.HANG.to_bytes(4, "little")))
+        resets = []
+        for index in range(3, 2 * window + 400):
+            uart.answer(line, index, ROWS[index % len(ROWS)])
+            if index % 50 == 0:
+                line.send(Message(Kind.ASK_STATUS, 0))
+        line.send(Message(Kind.ASK_INJECT, 0, Injection.HANG.to_bytes(4, "little")))
+        for index in range(2 * window + 400, 2 * window + 403):
+            uart.answer(line, index, ROWS[index % len(ROWS)])
+        resets.append(line.status().resets)
+    assert resets == [1]
+
+
+@pytest.mark.firmware
+def test_the_command_tells_all_of_it(tiny_bundle: Path, cross_tools: None) -> None:
+    done = harness("watchdog", tiny_bundle, "--json")
+    facts = json.loads(done.stdout)
+    assert done.returncode == 0 and facts["passed"], done.stderr
+    assert {injury["board"] for injury in facts["injuries"]} == set(ALL)
