@@ -89,7 +89,7 @@ def host_core(packed: Packed) -> Engine:
         core.set_threshold(*map(not_above, threshold))
         traces = []
         for place, row in enumerate(np.ascontiguousarray(rows, np.float32)):
-            core.run(row[np.newaxis], records[place : place + 1])
+            core.run(row.copy(), records[place : place + 1])
             mask, forecast, gate, state, parts, _, _, *fallback = core.traces()
             inside = b"".join((mask, forecast, gate, state, parts))
             traces.append(np.append(np.frombuffer(inside, np.float32), np.float32(fallback)))

@@ -43,10 +43,10 @@ class Injury:
     """What came of one fault.
 
     cause, where: as the board told them. instructions: from the fault to the first marked word, as
-    the board's counter has it; None where the fault was noticed later, or the board was not reset. unmarked: samples that
-    were answered by the model after the fault. fallback: samples that the fallback answered; back:
-    samples until the model answered again, None if it never did. faults: what is not as it has to
-    be.
+    the board's counter has it; None where the fault was noticed later, or the board was not reset.
+    unmarked: samples that were answered by the model after the fault. fallback: samples that the
+    fallback answered; back: samples until the model answered again, None if it never did. faults:
+    what is not as it has to be.
     """
 
     board: str

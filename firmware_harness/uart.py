@@ -29,7 +29,7 @@ from firmware_harness.protocol import (
 )
 
 PATIENCE = 30.0  # seconds of silence; a board that lives speaks several times a second
-ATTEMPTS = 5  # at one sample
+ATTEMPTS = 20  # at one sample
 HEAD = 32  # bytes of a record before its masks
 NANOSECONDS = 32  # of an instruction
 STORED_AT_ONCE = 256
