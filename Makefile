@@ -34,7 +34,8 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo train convert audit validate run test test-wide test-arm test-service test-vm \
+.PHONY: help demo train convert audit validate run firmware \
+        test test-wide test-arm test-service test-vm test-firmware \
         fuzz lint wheel benchmark \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
         benchmark-tiers benchmark-calibration benchmark-verdicts faults soak clean environment
@@ -67,6 +68,15 @@ validate: $(READY) ## judge BUNDLE=... again, int8 against float
 run: $(READY) ## watch SOURCE=file.csv or - with BUNDLE=..., supervised
 	$(PY) -m edge_runtime run $(BUNDLE) --source "$(or $(SOURCE),$(WATCH)/demo.csv)" --sink $(SINK) $(ARGS)
 
+# On a microcontroller, emulated: built for both boards, compared everywhere, broken on purpose.
+BOARDS    := mps2-an386 mps3-an547
+STEPS     ?= 100000
+firmware: $(READY) $(DEMO_BUNDLE)/manifest.json ## ten minutes: the demonstration's bundle on two microcontrollers, emulated
+	@$(PY) setup.py --quiet build_ext --inplace
+	@for board in $(BOARDS); do $(PY) -m firmware_harness build $(DEMO_BUNDLE) --board $$board || exit; done
+	$(PY) -m firmware_harness compare $(DEMO_BUNDLE) $(WATCH)/demo.csv --steps $(STEPS) $(ARGS)
+	$(PY) -m firmware_harness watchdog $(DEMO_BUNDLE) $(WATCH)/demo.csv $(ARGS)
+
 test: $(READY) lint ## lint, types and all tests
 	$(PY) -m pytest $(ARGS)
 
@@ -84,6 +94,9 @@ test-service: $(READY) ## two minutes, root: the service under a real systemd (d
 test-vm: $(READY) ## minutes: a hung supervisor, a hardware reset, a whole emulated machine (docs/service.md)
 	$(PY) -m tests.vm.machine_tree
 	$(PY) -m pytest -m vm $(ARGS)
+
+test-firmware: $(READY) ## minutes: two emulated microcontrollers, broken in every way
+	$(PY) -m pytest -m firmware $(ARGS)
 
 fuzz: $(READY) ## twenty minutes: 100,000 harmed bundles, as many messages a source; FUZZ=N for fewer
 	FUZZ=$(FUZZ) $(PY) -m pytest -m fuzz -s $(ARGS)

@@ -1,6 +1,6 @@
 """Faults on a running board: what the watchdog and the checks make of each, sample by sample."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -91,7 +91,7 @@ def injure(built: Built, rows: Float32, injection: Injection) -> Injury:
         unmarked,
         sum(marked),
         back,
-        tuple(_faults(built, injection, status, unmarked, records if back else None)),
+        tuple(faults_of(built, injection, status, unmarked, records if back else None)),
     )
 
 
@@ -189,13 +189,14 @@ def _place(built: Built, pc: int) -> str:
     return call("arm-none-eabi-addr2line", words, built.folder).splitlines()[0]
 
 
-def _faults(
+def faults_of(
     built: Built,
     injection: Injection,
     status: Status,
     unmarked: int,
-    records: list[Array] | None,
+    records: Sequence[Array] | None,
 ) -> Iterator[str]:
+    """What is not as it has to be; records: of all samples until the model was back, if it was."""
     if status.cause != CAUSES[injection]:
         yield f"the cause is {Cause(status.cause).name}"
     if (status.resets, status.repairs) != ((0, 1) if injection is Injection.STATE else (1, 0)):

@@ -39,7 +39,7 @@ Answer = TypeVar("Answer")
 class Line:
     """One end of the UART. heard: how many messages of each kind have come."""
 
-    def __init__(self, plug: socket.socket, board: str, patience: float = PATIENCE) -> None:
+    def __init__(self, plug: socket.socket, board: str, patience: float) -> None:
         self._plug, self._board, self._patience = plug, board, patience
         self._buffer = b""
         self.heard: Counter[int] = Counter()
@@ -113,9 +113,7 @@ class Line:
 
 
 @contextmanager
-def running(
-    built: Built, patience: float = PATIENCE, wait: bool = False
-) -> Iterator[tuple[Line, Status]]:
+def running(built: Built, wait: bool = False) -> Iterator[tuple[Line, Status]]:
     """A board that has just been switched on, its line and its first words; killed at the end.
 
     Its time follows its instructions, so that a busy host is no reason for a reset. wait: while the
@@ -141,7 +139,7 @@ def running(
                 stderr=complaints,
             )
         try:
-            line = Line(ours, built.board.name, patience)
+            line = Line(ours, built.board.name, PATIENCE)
             yield line, line.until(_status_of)
         finally:
             process.kill()

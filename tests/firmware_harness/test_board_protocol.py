@@ -147,4 +147,4 @@ def test_a_board_that_babbles_is_stopped() -> None:
     gap = stuffed(b"\x83" + bytes(4) + struct.pack("<I", zlib.crc32(b"\x83" + bytes(4)))) + b"\0"
     theirs.sendall(gap * 250 + b"\x05nonsense\0")
     with pytest.raises(GruardError, match="no answer among 200 messages"):
-        uart.Line(ours, "board").status()
+        uart.Line(ours, "board", patience=10).status()

@@ -1,6 +1,7 @@
 """The watchdog and the checks on an emulated board: whatever breaks, it is back and says so."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,16 @@ import pytest
 import tiny_model
 from harness_command import harness
 
+from edge_runtime.errors import GruardError
+from edge_runtime.native.engine import RECORD
 from edge_runtime.record import Flag
-from firmware_harness import uart
-from firmware_harness.boards import ALL, M4
+from firmware_harness import emulator, uart
+from firmware_harness.boards import ALL, M4, Board
 from firmware_harness.building import Built, build
-from firmware_harness.injuring import exhaust, injure
+from firmware_harness.core_records import Array
+from firmware_harness.injuring import exhaust, faults_of, injure
 from firmware_harness.packing import packed
-from firmware_harness.protocol import Injection, Kind, Message, Service
+from firmware_harness.protocol import Injection, Kind, Message, Service, Status
 
 ROWS = tiny_model.machine_rows(600, seed=6)
 FAST = (Injection.HANG, Injection.STACK, Injection.WEIGHTS, Injection.STATE, Injection.SKIP)
@@ -115,3 +119,38 @@ def test_the_command_tells_all_of_it(tiny_bundle: Path, cross_tools: None) -> No
     facts = json.loads(done.stdout)
     assert done.returncode == 0 and facts["passed"], done.stderr
     assert {injury["board"] for injury in facts["injuries"]} == set(ALL)
+
+
+def test_a_hang_that_no_watchdog_ends_is_ended_by_the_harness(
+    m4: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_watchdog(board: Board, image: Path, words: Sequence[str]) -> list[str]:
+        return emulator.command(board, image, [*words, "-action", "watchdog=none"])
+
+    monkeypatch.setattr(uart, "command", without_watchdog)
+    monkeypatch.setattr(uart, "PATIENCE", 2.0)
+    with pytest.raises(GruardError, match="mps2-an386: silent for 2 s; it was stopped"):
+        injure(m4, ROWS, Injection.HANG)
+
+
+def test_every_expectation_can_fail(m4: Built) -> None:
+    sound = Status(
+        service=0, refusal=0, cause=1, pc=0, lr=0, fault_status=0, stage=4, resets=1, next=9,
+        channels=3, selftest=1, repairs=0, malformed=0, walks=0, ticks_to_reset=1, ticks_to_word=1,
+    )  # fmt: skip
+    records = np.zeros(500, RECORD)
+    records["tier"][:-1] = 3
+    records["flags"][-1] = Flag.RESTARTED
+
+    def found(status: Status = sound, unmarked: int = 0, seen: Array | None = records) -> list[str]:
+        return list(faults_of(m4, Injection.HANG, status, unmarked, seen))
+
+    assert found() == []
+    assert "cause" in found(replace(sound, cause=2))[0]
+    assert "2 resets" in found(replace(sound, resets=2))[0]
+    assert "unmarked" in found(unmarked=1)[0]
+    assert "never came back" in found(seen=None)[0]
+    assert "before it had agreed" in found(seen=records[-3:])[0]
+    assert "self-test" in found(replace(sound, selftest=0))[0]
+    records["flags"] = 0
+    assert "not marked" in found()[0]
