@@ -113,7 +113,9 @@ void engine_step(const float *values, gruard_record *record) {
     seal = seal_now();
 }
 
-int engine_proven(void) { return state.healthy >= model.window; }
+int engine_proven(void) {
+    return state.service == SERVICE_MODEL && state.healthy && state.healthy >= model.window;
+}
 
 uint64_t engine_steps(void) { return steps; }
 
