@@ -30,11 +30,14 @@ DEMO_BUNDLE := $(DEMO_RUN)/bundle/watch-1.gruard
 # What goes wrong in the demonstration: a sensor drops out, then the inference process hangs.
 DEMO_FAULTS := nan:az@260+40,hang@780
 
+# The native engine in this checkout; where there is no C compiler the file stays empty.
+CORE      := build/engine
+
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo train convert audit validate run firmware \
+.PHONY: help demo train convert audit validate run engine firmware \
         test test-wide test-arm test-service test-vm test-firmware \
         fuzz lint wheel benchmark \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
@@ -71,13 +74,12 @@ run: $(READY) ## watch SOURCE=file.csv or - with BUNDLE=..., supervised
 # On a microcontroller, emulated: built for both boards, compared everywhere, broken on purpose.
 BOARDS    := mps2-an386 mps3-an547
 STEPS     ?= 100000
-firmware: $(READY) $(DEMO_BUNDLE)/manifest.json ## ten minutes: the demonstration's bundle on two microcontrollers, emulated
-	@$(PY) setup.py --quiet build_ext --inplace
+firmware: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json ## ten minutes: the demonstration's bundle on two microcontrollers, emulated
 	@for board in $(BOARDS); do $(PY) -m firmware_harness build $(DEMO_BUNDLE) --board $$board || exit; done
 	$(PY) -m firmware_harness compare $(DEMO_BUNDLE) $(WATCH)/demo.csv --steps $(STEPS) $(ARGS)
 	$(PY) -m firmware_harness watchdog $(DEMO_BUNDLE) $(WATCH)/demo.csv $(ARGS)
 
-test: $(READY) lint ## lint, types and all tests
+test: $(READY) $(CORE) lint ## lint, types and all tests
 	$(PY) -m pytest $(ARGS)
 
 test-wide: $(READY) ## half a minute: models of shapes from all over, to int8
@@ -87,7 +89,7 @@ test-arm: $(READY) ## three minutes: the same bits on emulated aarch64 and armv7
 	$(PY) -m tests.arm.arm_userland
 	$(PY) -m pytest -m arm $(ARGS)
 
-test-service: $(READY) ## two minutes, root: the service under a real systemd (docs/service.md)
+test-service: $(READY) ## three minutes, root: the service under a real systemd (docs/service.md)
 	$(PY) -m tests.service.systemd_tree
 	$(PY) -m pytest -m service $(ARGS)
 
@@ -106,9 +108,16 @@ lint: $(READY) ## lint and types only
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-wheel: $(READY) ## the device wheel, into dist/
-	$(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
-	@ls dist/gruard-*.whl
+wheel: $(READY) ## the device wheel, into dist/, and the source that brings the native engine
+	GRUARD_PURE=1 $(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	$(PY) -c 'from setuptools.build_meta import build_sdist; build_sdist("dist")' >/dev/null
+	@ls dist/gruard-*.whl dist/gruard-*.tar.gz
+
+engine: $(READY) $(CORE) ## build the native engine (kernel core-c) again after a change of its C
+
+$(CORE): setup.py edge_runtime/native/module.c $(wildcard firmware_harness/firmware/core/*)
+	$(PY) setup.py -q build_ext --inplace
+	@touch $@
 
 benchmark: $(READY) ## training speed, start-up, memory and step time on this machine
 	$(PY) -m benchmarks.train

@@ -19,7 +19,10 @@ def default_store() -> Path:
     service = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     if service:
         return Path(service)
-    home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    try:
+        home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    except RuntimeError:  # a user without a home, as in a container or an early boot
+        home = "/var/lib"
     return Path(home) / "gruard"
 
 

@@ -153,7 +153,7 @@ def _constants(model: Model, threshold: Threshold) -> bytes:
         model.watched,
         model.gated,
         model.highway,
-        model.cross,
+        model.cross.T,  # matrices by columns, for rows side by side
         model.innovation_scale,
     )
 
@@ -169,8 +169,8 @@ def _score(model: Model) -> bytes:
         score.absent,
         score.channel_mean,
         score.typical,
-        score.distance_root,
-        score.level_root,
+        score.distance_root.T,
+        score.level_root.T,
         score.log_table,
         model.manifest.tables.softplus if model.graph.gated else (),
     )
@@ -191,7 +191,7 @@ def _diagnosis(model: Model) -> bytes:
     return _floats(
         contribution.smoothing,
         contribution.center,
-        contribution.precision,
+        contribution.precision.T,
         contribution.block,
         contribution.deviation,
         symptoms.explained_mean,

@@ -80,6 +80,8 @@ class NativeDetector:
         self._names, self._hash = manifest.channel_names, bundle.model_hash
         self._threshold, self._graph = threshold.value, bundle.graph
         self._flags: dict[int, Flag] = {}
+        # Without a record, and the network without the detector: what there is to be measured.
+        self.bare_step, self.run_graph = self._core.step, self._core.run_graph
         self._test = SelfTest(bundle, self._play, self._blob, exact=True)
 
     def step(self, sample: Sample, reach: Callable[[str], None] = unwatched) -> Record:

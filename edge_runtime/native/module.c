@@ -58,9 +58,10 @@ static PyObject *core_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
 }
 
 /* A contiguous buffer of a multiple of `unit` bytes; how many units it has, or -1. */
-static Py_ssize_t units_of(PyObject *object, Py_buffer *view, int flags, size_t unit) {
+static Py_ssize_t units_of(PyObject *object, Py_buffer *view, int flags, size_t unit,
+                           size_t alignment) {
     if (PyObject_GetBuffer(object, view, flags)) return -1;
-    if (view->len % (Py_ssize_t)unit == 0 && (uintptr_t)view->buf % 8 == 0)
+    if (view->len % (Py_ssize_t)unit == 0 && (uintptr_t)view->buf % alignment == 0)
         return view->len / (Py_ssize_t)unit;
     PyErr_SetString(PyExc_ValueError, "a buffer of another size or alignment is expected");
     PyBuffer_Release(view);
@@ -72,9 +73,9 @@ static PyObject *core_run(Core *core, PyObject *args) {
     if (!PyArg_ParseTuple(args, "OO", &rows, &records)) return NULL;
     Py_buffer in, out;
     const uint32_t channels = core->model.channels;
-    const Py_ssize_t count = units_of(rows, &in, PyBUF_SIMPLE, channels * sizeof(float));
+    const Py_ssize_t count = units_of(rows, &in, PyBUF_SIMPLE, channels * sizeof(float), 4);
     if (count < 0) return NULL;
-    const Py_ssize_t room = units_of(records, &out, PyBUF_WRITABLE, sizeof(gruard_record));
+    const Py_ssize_t room = units_of(records, &out, PyBUF_WRITABLE, sizeof(gruard_record), 8);
     if (room < 0) {
         PyBuffer_Release(&in);
         return NULL;
@@ -118,7 +119,7 @@ static PyObject *blamed_of(const gruard_record *record) {
 static PyObject *core_step(Core *core, PyObject *values) {
     Py_buffer in;
     const uint32_t channels = core->model.channels;
-    const Py_ssize_t count = units_of(values, &in, PyBUF_SIMPLE, channels * sizeof(float));
+    const Py_ssize_t count = units_of(values, &in, PyBUF_SIMPLE, channels * sizeof(float), 4);
     if (count < 0) return NULL;
     gruard_record record;
     if (count == 1) gruard_step(&core->detector, in.buf, &record);
@@ -163,6 +164,13 @@ static PyObject *core_traces(Core *core, PyObject *unused) {
         PyBool_FromLong(d->fallback_alarm.active));
 }
 
+static PyObject *core_run_graph(Core *core, PyObject *count) {
+    const long steps = PyLong_AsLong(count);
+    if (steps == -1 && PyErr_Occurred()) return NULL;
+    for (long i = 0; i < steps; i++) gruard_run_graph(&core->model, core->detector.arena);
+    Py_RETURN_NONE;
+}
+
 static PyObject *core_distrusted(Core *core, PyObject *unused) {
     (void)unused;
     return PyBool_FromLong(core->detector.tiers.distrusted);
@@ -184,6 +192,8 @@ static PyMethodDef core_methods[] = {
     {"traces", (PyCFunction)core_traces, METH_NOARGS,
      "Of the last step mask, forecast, gate, states, parts and arena as bytes, score of model and "
      "fallback, and the fallback's alarm."},
+    {"run_graph", (PyCFunction)core_run_graph, METH_O,
+     "run_graph(count): the int8 graph alone, so many times, to be measured."},
     {"distrusted", (PyCFunction)core_distrusted, METH_NOARGS, "Whether tier 3 answers for good."},
     {"memory", (PyCFunction)core_memory, METH_NOARGS, "Bytes of the detector's state."},
     {NULL, NULL, 0, NULL},
