@@ -81,7 +81,7 @@ def emit(
     from firmware_harness.emission_tflm import emit_tflm
     from firmware_harness.packing import packed
 
-    found = packed(bundle, allow_failed)
+    found = packed(bundle, board, allow_failed)
     if form == "tflm":
         click.echo(emit_tflm(found, out, force))
     else:
@@ -104,7 +104,7 @@ def build(bundle: Path, board: Board, out: Path | None, release: bool, allow_fai
     from firmware_harness.building import sizes
     from firmware_harness.packing import packed
 
-    found = packed(bundle, allow_failed)
+    found = packed(bundle, board, allow_failed)
     folder = out or BUILDS / f"{found.bundle.manifest.name}-{board.name}"
     built = compile_firmware(found, board, folder, release)
     size = sizes(built)
@@ -149,7 +149,7 @@ def run(
     from firmware_harness.recording import read_recording
 
     refuse_to_overwrite(out, force)
-    found = packed(bundle, allow_failed)
+    found = packed(bundle, board, allow_failed)
     recording = read_recording(data, found.bundle.manifest)
     threshold = (found.threshold.value, found.threshold.clear)
     with _built(found, board) as built:
@@ -196,16 +196,17 @@ def compare(
     Exit code 0: nothing differs, 1: something does, 2: bad input, or a tool is missing.
     """
     from firmware_harness import answers, comparing
-    from firmware_harness.packing import packed
+    from firmware_harness.packing import packed, packed_for
     from firmware_harness.recording import read_recording, spoilt
 
-    found = packed(bundle, allow_failed)
+    found = packed(bundle, None, allow_failed)
     golden_rows, golden_threshold, golden = answers.golden(found)
     manifest = found.bundle.manifest
     rows = read_recording(data, manifest).rows if data else golden_rows
     reference, float_graph = answers.reference(found), answers.float_graph(found, run)
     with ExitStack() as stack:
-        builds = [stack.enter_context(_built(found, board)) for board in ALL.values()]
+        packs = [(packed_for(board, found.bundle), board) for board in ALL.values()]
+        builds = [stack.enter_context(_built(*pack)) for pack in packs]
         ways = {
             **({comparing.FLOAT: float_graph} if float_graph else {}),
             "core here": answers.host_core(found),
@@ -249,16 +250,16 @@ def watchdog(
     missing.
     """
     from firmware_harness import answers, injuring
-    from firmware_harness.packing import packed
+    from firmware_harness.packing import packed, packed_for
     from firmware_harness.protocol import Injection
     from firmware_harness.recording import read_recording
 
-    found = packed(bundle, allow_failed)
+    found = packed(bundle, None, allow_failed)
     rows = read_recording(data, found.bundle.manifest).rows if data else answers.golden(found)[0]
     injuries: list[injuring.Injury] = []
     resorts: list[injuring.LastResort] = []
     for each in [board] if board else ALL.values():
-        with _built(found, each) as built:
+        with _built(packed_for(each, found.bundle), each) as built:
             for injection in Injection:
                 injuries.append(injuring.injure(built, rows, injection))
                 if not as_json:

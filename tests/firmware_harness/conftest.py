@@ -22,7 +22,7 @@ def cross_tools() -> None:
 @pytest.fixture(scope="session")
 def m4(tiny_bundle: Path, cross_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The tiny bundle on the Cortex-M4F, a test build."""
-    return build(packed(tiny_bundle), M4, tmp_path_factory.mktemp("m4") / "build")
+    return build(packed(tiny_bundle, M4), M4, tmp_path_factory.mktemp("m4") / "build")
 
 
 @pytest.fixture(scope="session", params=sorted(ALL))
@@ -34,4 +34,4 @@ def any_board(
 ) -> Built:
     """The tiny bundle on each of the boards, a test build."""
     board = ALL[request.param]
-    return build(packed(tiny_bundle), board, tmp_path_factory.mktemp(board.name) / "build")
+    return build(packed(tiny_bundle, board), board, tmp_path_factory.mktemp(board.name) / "build")

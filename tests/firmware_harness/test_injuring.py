@@ -61,7 +61,7 @@ def damaged(
     tiny_bundle: Path, cross_tools: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Built:
     """A board whose bundle was damaged before it was switched on."""
-    found = packed(tiny_bundle)
+    found = packed(tiny_bundle, M4)
     blob = bytearray(found.blob)
     blob[len(blob) // 2] ^= 16
     folder = tmp_path_factory.mktemp("damaged") / "build"
@@ -89,7 +89,7 @@ def test_the_spare_says_what_the_fallback_of_the_model_says(damaged: Built, m4: 
 
 
 def test_a_failed_self_test_leaves_the_fallback(tiny_bundle: Path, tmp_path: Path) -> None:
-    found = packed(tiny_bundle)
+    found = packed(tiny_bundle, M4)
     built = build(replace(found, checksum=found.checksum ^ 1), M4, tmp_path / "build")
     with uart.running(built) as (line, status):
         assert (status.service, status.selftest) == (Service.SPARE, 2)
