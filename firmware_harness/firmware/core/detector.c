@@ -236,9 +236,12 @@ static void advance(gruard_detector *d, int *moved, int *input_moved, int32_t *s
     forecast(d);
     for (uint32_t i = 0; i < n; i++) /* a free run ignores every gated reading */
         d->used[i] = free_run ? d->usable[i] * (1.0f - m->gated_channels[i]) : d->usable[i];
+    GRUARD_MARK(GRUARD_FORECASTED);
     if (m->operators) {
         feed_graph(d);
+        GRUARD_MARK(GRUARD_FED);
         gruard_run_graph(m, d->arena);
+        GRUARD_MARK(GRUARD_RUN);
     }
     fetch_gate(d);
     *moved = blend(d, saturated);
@@ -313,13 +316,18 @@ void gruard_step(gruard_detector *d, const float *values, gruard_record *record)
     if (!d->started) start_recurrent(d);
     record->tier = (uint8_t)gruard_tier(&d->tiers, m);
     record->flags = phase_flags(d);
+    GRUARD_MARK(GRUARD_READ);
     advance(d, &moved, &input_moved, &saturated);
+    GRUARD_MARK(GRUARD_BLENDED);
     gruard_score(d);
     update_alarm(d, record->tier);
     const int reset = gruard_observe(d, moved, input_moved, saturated);
     gruard_agree(&d->tiers, d->alarm.active == d->fallback_alarm.active, m);
+    GRUARD_MARK(GRUARD_SCORED);
     if (m->has_diagnosis) gruard_advance_diagnosis(d, values);
+    GRUARD_MARK(GRUARD_DIAGNOSED);
     tell(d, record);
+    GRUARD_MARK(GRUARD_TOLD);
     if (!reset) return;
     record->flags |= GRUARD_RESET;
     d->started = 0;
