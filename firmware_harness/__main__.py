@@ -155,7 +155,8 @@ def run(
     with _built(found, board) as built:
         began = perf_counter()
         if transport == "uart":
-            with uart.running(built) as (line, _):
+            with uart.running(built) as (line, status):
+                uart.refuse_without_model(status)
                 records = uart.replay(line, recording.rows)
         else:
             records = semihosting.replay(built, recording.rows, threshold).records

@@ -22,11 +22,13 @@ from firmware_harness.protocol import (
     FrameError,
     Kind,
     Message,
+    Service,
     Status,
     frame,
     read_frame,
     read_status,
 )
+from firmware_harness.refusals import REFUSALS
 
 PATIENCE = 30.0  # seconds of silence; a board that lives speaks several times a second
 ATTEMPTS = 20  # at one sample
@@ -144,6 +146,14 @@ def running(built: Built, wait: bool = False) -> Iterator[tuple[Line, Status]]:
         finally:
             process.kill()
             process.wait()
+
+
+def refuse_without_model(status: Status) -> None:
+    """GruardError when the board has refused its bundle."""
+    if status.service == Service.MODEL:
+        return
+    why = REFUSALS.get(status.refusal, "it does not compute what was validated")
+    raise GruardError(f"the board refuses the bundle: {why}")
 
 
 def replay(line: Line, rows: Float32) -> Array:

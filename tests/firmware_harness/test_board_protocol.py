@@ -88,6 +88,16 @@ def test_a_board_without_samples_says_so_and_lives(line: uart.Line) -> None:
     assert uart.answer(line, 0, ROWS[0])["index"] == 0
 
 
+def test_a_line_that_never_rests_starves_nobody(line: uart.Line) -> None:
+    for _ in range(20):
+        line.send_raw(b"\x55" * 500)
+        line.until(lambda message: message if message.kind == Kind.TELL_GAP else None)
+    line.send_raw(b"\0")
+    assert told_error(line) is FrameError.TOO_LONG
+    assert line.status().resets == 0
+    assert uart.answer(line, 0, ROWS[0])["index"] == 0
+
+
 def test_noise_is_survived(line: uart.Line) -> None:
     rng = np.random.default_rng(1)
     for index in range(60):

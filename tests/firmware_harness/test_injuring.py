@@ -71,6 +71,8 @@ def damaged(
 def test_a_bundle_that_is_damaged_for_good_leaves_the_fallback(damaged: Built) -> None:
     with uart.running(damaged) as (line, status):
         assert (status.service, status.refusal, status.resets) == (Service.SPARE, 4, 0)
+        with pytest.raises(GruardError, match="the board refuses the bundle: damaged"):
+            uart.refuse_without_model(status)
         records = uart.replay(line, ROWS[:40])
     assert (records["tier"] == 3).all() and not records["valid"].any()
     assert (records["flags"] & Flag.FALLBACK).all()
@@ -93,6 +95,8 @@ def test_a_failed_self_test_leaves_the_fallback(tiny_bundle: Path, tmp_path: Pat
     built = build(replace(found, checksum=found.checksum ^ 1), M4, tmp_path / "build")
     with uart.running(built) as (line, status):
         assert (status.service, status.selftest) == (Service.SPARE, 2)
+        with pytest.raises(GruardError, match="does not compute what was validated"):
+            uart.refuse_without_model(status)
         assert (uart.replay(line, ROWS[:10])["tier"] == 3).all()
 
 
