@@ -76,8 +76,8 @@ BOARDS    := mps2-an386 mps3-an547
 STEPS     ?= 100000
 firmware: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json ## ten minutes: the demonstration's bundle on two microcontrollers, emulated
 	@for board in $(BOARDS); do $(PY) -m firmware_harness build $(DEMO_BUNDLE) --board $$board || exit; done
-	$(PY) -m firmware_harness compare $(DEMO_BUNDLE) $(WATCH)/demo.csv --steps $(STEPS) $(ARGS)
-	$(PY) -m firmware_harness watchdog $(DEMO_BUNDLE) $(WATCH)/demo.csv $(ARGS)
+	$(PY) -m firmware_harness compare $(DEMO_BUNDLE) $(call PEOPLE,09) --steps $(STEPS) $(ARGS)
+	$(PY) -m firmware_harness watchdog $(DEMO_BUNDLE) $(call PEOPLE,09) $(ARGS)
 
 test: $(READY) $(CORE) lint ## lint, types and all tests
 	$(PY) -m pytest $(ARGS)

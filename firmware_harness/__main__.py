@@ -175,7 +175,7 @@ def run(
 @click.argument("data", type=PATH, required=False)
 @click.option(
     "--steps", type=click.IntRange(1), default=100_000, show_default=True,
-    help="How long the recording is made, with a fault every 400 rows.",
+    help="How long the recording is made, with a fault every 1,000 rows.",
 )  # fmt: skip
 @click.option("--run", type=PATH, help="Run folder of the float graph.  [default: two folders up]")
 @allow_failed_option

@@ -1,11 +1,13 @@
 """Step by step, quantity by quantity: where does an answer differ from that of the int8 file?"""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from edge_runtime.supervision.summary import TIERS
 from firmware_harness.answers import Answers
 
 FLOAT = "float"
@@ -22,10 +24,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """differences: by way and quantity; every way but the float graph is judged."""
+    """tiers: how many steps each answered. differences: by way and quantity; every way but the float
+    graph is judged."""
 
     title: str
     steps: int
+    tiers: Mapping[int, int]
     differences: Mapping[str, Mapping[str, Difference]]
 
     @property
@@ -44,7 +48,8 @@ class Comparison:
             way: {name: asdict(difference) for name, difference in quantities.items()}
             for way, quantities in self.differences.items()
         }
-        return {"title": self.title, "steps": self.steps, "differences": found}
+        told = {"title": self.title, "steps": self.steps, "tiers": dict(self.tiers)}
+        return {**told, "differences": found}
 
 
 def compare(title: str, wanted: Answers, found: Mapping[str, Answers]) -> Comparison:
@@ -53,6 +58,7 @@ def compare(title: str, wanted: Answers, found: Mapping[str, Answers]) -> Compar
     return Comparison(
         title,
         steps,
+        Counter(wanted["tier"].tolist()),
         {
             way: {name: difference(wanted[name], answers[name]) for name in wanted}
             for way, answers in found.items()
@@ -75,7 +81,10 @@ def difference(wanted: Any, found: Any) -> Difference:
 def text(comparison: Comparison) -> str:
     """A table: a line for each quantity, a column for each way."""
     ways = list(comparison.differences)
-    lines = [f"{comparison.title}: {comparison.steps:,} steps, differing from int8 TFLite"]
+    tiers = ", ".join(f"{TIERS[t]} {comparison.tiers[t]:,}" for t in sorted(comparison.tiers))
+    lines = [
+        f"{comparison.title}: {comparison.steps:,} steps ({tiers}), differing from int8 TFLite"
+    ]
     lines.append("".join([f"  {'':12}", *(f"{way:>24}" for way in ways)]))
     for name in next(iter(comparison.differences.values())):
         cells = (_cell(comparison.differences[way][name]) for way in ways)

@@ -14,7 +14,7 @@ from edge_runtime.sources.sample_period import check_file_period
 from edge_runtime.supervision.injection import Injections, SensorFault
 
 # Each stretch of rows has a fault in one channel, or a drop-out of all.
-_STRETCH, _LONGEST = 400, 150
+_STRETCH, _LONGEST = 1000, 150
 _KINDS: tuple[Literal["nan", "stuck", "level"], ...] = ("nan", "stuck", "level")
 _NOISE = 0.05  # of a channel's scale, so that no two repetitions are alike
 
