@@ -24,8 +24,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """tiers: how many steps each answered. differences: by way and quantity; every way but the float
-    graph is judged."""
+    """tiers: how many steps each answered. differences: by way and quantity.
+
+    Every way but the float graph is judged.
+    """
 
     title: str
     steps: int
