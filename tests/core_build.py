@@ -28,14 +28,17 @@ def compiled(
     flags: Sequence[str],
     main: Sequence[Path] = (HOST / "driver.c",),
     kernel: str = "portable",
+    without: Sequence[str] = (),
 ) -> Path:
     """The core with `main` as the program (or library) `out`; skips without the compiler.
 
-    package: Debian's, which has the compiler. kernel: `kernel_*.c`, none where `main` brings it.
+    package: Debian's, which has the compiler. kernel: of `kernel_*.c`, none where `main` brings it;
+    without: other files of the core that it brings.
     """
     if not shutil.which(compiler):
         pytest.skip(f"{compiler} is missing: apt-get install {package}")
-    parts = sorted(file for file in CORE.glob("*.c") if not file.name.startswith("kernel_"))
+    parts = [f for f in sorted(CORE.glob("*.c")) if f.stem not in without]
+    parts = [file for file in parts if not file.name.startswith("kernel_")]
     kernels = [CORE / f"kernel_{kernel}.c"] if kernel else []
     command = [compiler, *FLAGS, *flags, *map(str, (*main, *parts, *kernels)), "-o", str(out)]
     done = subprocess.run([*command, "-lm"], capture_output=True, text=True, check=False)

@@ -11,7 +11,7 @@ from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.delegate import Kernel
 from edge_runtime.detector.detector import Detector, StepDetector
 from edge_runtime.detector.golden import CODES, NONE, Array
-from edge_runtime.detector.kernels import CORE_KERNEL_ID
+from edge_runtime.detector.kernels import CORE_KERNEL_ID, KERNEL_ID
 from edge_runtime.detector.self_test import SelfTest
 from edge_runtime.detector.step import unwatched
 from edge_runtime.detector.thresholds import threshold_of
@@ -19,7 +19,7 @@ from edge_runtime.diagnosis.diagnosis import KINDS
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import not_above, pack, program_of
 from edge_runtime.native.layout import layout_of
-from edge_runtime.record import Flag, Float32, Record, Sample
+from edge_runtime.record import Float32, Record, Sample, flags_of
 
 THRESHOLD_OF_FALLBACK = 1.0
 _WORDS = 8
@@ -76,13 +76,15 @@ class NativeDetector:
         )
         program = program_of(bundle, layout_of(module.LAYOUT))
         self._blob, self._places = pack(bundle, threshold, program), program.places
-        self._make, self._core = module.Core, module.Core(self._blob)
+        try:
+            self._make, self._core = module.Core, module.Core(self._blob)
+        except ValueError as error:
+            raise GruardError(f"{bundle.path}: {error}; run it on {KERNEL_ID}") from None
         self._names, self._hash = manifest.channel_names, bundle.model_hash
         self._threshold, self._graph = threshold.value, bundle.graph
-        self._flags: dict[int, Flag] = {}
         # Without a record, and the network without the detector: what there is to be measured.
         self.bare_step, self.run_graph = self._core.step, self._core.run_graph
-        self._test = SelfTest(bundle, self._play, self._blob, exact=True)
+        self._test = SelfTest(bundle, self.replay, self._blob, exact=True)
 
     def step(self, sample: Sample, reach: Callable[[str], None] = unwatched) -> Record:
         """The record for `sample`; the state moves on. Raises GruardError as Detector does."""
@@ -107,17 +109,21 @@ class NativeDetector:
         """Replay the golden vectors; GruardError when a single bit of any answer differs."""
         self._test.run()
 
+    def replay(self, rows: Float32, threshold: Array) -> Iterator[dict[str, Array]]:
+        """As `edge_runtime.detector.golden.replay`, by a core of its own over the same blob."""
+        core = self._make(self._blob)
+        core.set_threshold(*map(not_above, threshold.tolist()))
+        for row in np.ascontiguousarray(rows, np.float32):
+            yield self._answers(core.step(row), core.traces())
+
     def _record(self, sample: Sample, found: tuple[Any, ...]) -> Record:
         score, flags, tier, alarm, kind, sensor, probability, blamed, masked, imputed = found
-        known = self._flags.get(flags)
-        if known is None:
-            known = self._flags[flags] = Flag(flags)
         diagnosed = kind != NONE
         return Record(
             sample.index,
             sample.time,
             tier,
-            known,
+            flags_of(flags),
             tier != 3,
             score,
             THRESHOLD_OF_FALLBACK if tier == 3 else self._threshold,
@@ -133,13 +139,6 @@ class NativeDetector:
 
     def _named(self, indices: tuple[int, ...]) -> tuple[str, ...]:
         return tuple(self._names[i] for i in indices) if indices else ()
-
-    def _play(self, rows: Float32, threshold: Array) -> Iterator[dict[str, Array]]:
-        """As `edge_runtime.detector.golden.replay`, by a core of its own over the same blob."""
-        core = self._make(self._blob)
-        core.set_threshold(*map(not_above, threshold.tolist()))
-        for row in np.ascontiguousarray(rows, np.float32):
-            yield self._answers(core.step(row), core.traces())
 
     def _answers(self, found: tuple[Any, ...], traces: tuple[Any, ...]) -> dict[str, Array]:
         _, flags, tier, alarm, kind, _, probability, blamed, _, _ = found

@@ -194,10 +194,12 @@ static gruard_error check_ends(gruard_model *m) {
 
 static int shift_is_sound(int32_t shift) { return shift >= -31 && shift <= 30; }
 
+static int addend_is_sound(int32_t shift) { return shift >= -20 && shift <= 0; }
+
 static int scaling_is_sound(const gruard_operator *o) {
     return o->multiplier >= 0 && shift_is_sound(o->shift) && o->left_multiplier >= 0 &&
-           o->right_multiplier >= 0 && o->left_shift >= -31 && o->left_shift <= 0 &&
-           o->right_shift >= -31 && o->right_shift <= 0;
+           o->right_multiplier >= 0 && addend_is_sound(o->left_shift) &&
+           addend_is_sound(o->right_shift);
 }
 
 static int zeros_are_sound(const gruard_operator *o) {

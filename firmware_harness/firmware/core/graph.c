@@ -22,7 +22,9 @@ void gruard_run_graph(const gruard_model *model, int8_t *arena) {
         case GRUARD_ADD: gruard_add(o, arena, 1); break;
         case GRUARD_SUB: gruard_add(o, arena, -1); break;
         case GRUARD_MUL: gruard_multiply(o, arena); break;
-        case GRUARD_TABLE: gruard_look_up(arena + o->left, arena + o->out, o->count, constant); break;
+        case GRUARD_TABLE:
+            gruard_look_up(arena + o->left, arena + o->out, o->count, constant);
+            break;
         case GRUARD_COPY: copy(arena + o->left, arena + o->out, o->count); break;
         default: copy(constant, arena + o->out, o->count); break;
         }
