@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import numpy as np
@@ -31,6 +31,7 @@ from firmware_harness.protocol import (
 from firmware_harness.refusals import REFUSALS
 
 PATIENCE = 30.0  # seconds of silence; a board that lives speaks several times a second
+SECONDS_TO_END = 1  # of an emulator that has closed its line
 ATTEMPTS = 20  # at one sample
 HEAD = 32  # bytes of a record before its masks
 NANOSECONDS = 32  # of an instruction
@@ -81,13 +82,17 @@ class Line:
             self.heard[message.kind] += 1
             return message
 
-    def until(self, wanted: Callable[[Message], Answer | None], limit: int = 200) -> Answer:
-        """What `wanted` makes of the first message that it wants, of at most `limit`."""
-        for _ in range(limit):
+    def until(self, wanted: Callable[[Message], Answer | None]) -> Answer:
+        """What `wanted` makes of the first message that it wants.
+
+        Raises GruardError when the board says nothing, or nothing of the kind, for too long.
+        """
+        end = time.monotonic() + self._patience
+        while time.monotonic() < end:
             answer = wanted(self.receive())
             if answer is not None:
                 return answer
-        raise GruardError(f"{self._board}: no answer among {limit} messages; it was stopped")
+        raise GruardError(f"{self._board}: no answer within {self._patience:g} s; it was stopped")
 
     def ask(self, kind: Kind, body: bytes, answer: Kind) -> bytes:
         """Body of the board's `answer` to a question without a sample."""
@@ -111,7 +116,7 @@ class Line:
         return data
 
     def _dead(self) -> GruardError:
-        return GruardError(f"{self._board}: silent for {self._patience:.0f} s; it was stopped")
+        return GruardError(f"{self._board}: silent for {self._patience:g} s; it was stopped")
 
 
 @contextmanager
@@ -123,14 +128,8 @@ def running(built: Built, wait: bool = False) -> Iterator[tuple[Line, Status]]:
     """
     ours, theirs = socket.socketpair()
     pace = f"shift={NANOSECONDS.bit_length() - 1},sleep={'on' if wait else 'off'}"
-    words = [
-        "-icount",
-        pace,
-        "-chardev",
-        f"socket,id=uart,fd={theirs.fileno()}",
-        "-serial",
-        "chardev:uart",
-    ]
+    plug = f"socket,id=uart,fd={theirs.fileno()}"
+    words = ["-icount", pace, "-chardev", plug, "-serial", "chardev:uart"]
     with ours, tempfile.TemporaryFile() as complaints:
         with theirs:
             process = subprocess.Popen(
@@ -143,6 +142,14 @@ def running(built: Built, wait: bool = False) -> Iterator[tuple[Line, Status]]:
         try:
             line = Line(ours, built.board.name, PATIENCE)
             yield line, line.until(_status_of)
+        except GruardError as error:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(SECONDS_TO_END)
+            if process.returncode is None:
+                raise
+            complaints.seek(0)
+            *_, last = ["", *complaints.read().decode("utf-8", "replace").strip().splitlines()]
+            raise GruardError(f"{error} ({last or 'without a word'})") from None
         finally:
             process.kill()
             process.wait()

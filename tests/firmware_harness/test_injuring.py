@@ -135,6 +135,15 @@ def test_a_hang_that_no_watchdog_ends_is_ended_by_the_harness(
         injure(m4, ROWS, Injection.HANG)
 
 
+def test_an_emulator_that_ends_says_why(m4: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    def misled(board: Board, image: Path, words: Sequence[str]) -> list[str]:
+        return emulator.command(board, Path("nowhere.elf"), words)
+
+    monkeypatch.setattr(uart, "command", misled)
+    with pytest.raises(GruardError, match=r"the emulator has ended \(.*nowhere\.elf"):
+        injure(m4, ROWS, Injection.HANG)
+
+
 def test_every_expectation_can_fail(m4: Built) -> None:
     sound = Status(
         service=0, refusal=0, cause=1, pc=0, lr=0, fault_status=0, stage=4, resets=1, next=9,
