@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_model
-from harm import edit_manifest
 
+from benchmarks.faults.apparatus.harm import edit_manifest
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector import step as stepping
 from edge_runtime.detector.detector import WATCH_EVERY, Detector
