@@ -9,7 +9,17 @@ from pathlib import Path
 import click
 
 from benchmarks.accuracy_report import with_tables
-from benchmarks.faults import bits, in_band, processes, timing
+from benchmarks.faults import (
+    accelerator,
+    bits,
+    in_band,
+    memory,
+    network,
+    power,
+    processes,
+    timing,
+    updates,
+)
 from benchmarks.faults.fault import Fault, NotHeldError
 from benchmarks.faults.lab import Lab, open_lab
 from benchmarks.faults.random_faults import campaign, tally_text
@@ -20,7 +30,12 @@ GROUPS = {
     "Readings": in_band.FAULTS,
     "Times and text": timing.FAULTS,
     "Processes and the operating system": processes.FAULTS,
-    "Flipped bits": bits.FAULTS,
+    "Accelerator": accelerator.FAULTS,
+    "Updates": updates.FAULTS,
+    "Network": network.FAULTS,
+    "Power cuts": power.FAULTS,
+    "Flipped bits in files": bits.FAULTS,
+    "Flipped bits in memory": memory.FAULTS,
 }
 
 
@@ -43,7 +58,7 @@ def strike(lab: Lab, group: str, fault: Fault) -> Row:
         return Row(group, fault, True, fault.strike(lab))
     except NotHeldError as seen:
         return Row(group, fault, False, str(seen))
-    except (OSError, ValueError, AssertionError) as error:
+    except Exception as error:
         return Row(group, fault, False, f"{type(error).__name__}: {error}")
 
 

@@ -3,12 +3,14 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,14 +52,37 @@ class Lab:
         return next(scored)
 
     @contextlib.contextmanager
-    def run(self, *options: str, bundle: Path | None = None) -> Iterator["Run"]:
-        """A supervised run on stdin, ended and checked at the end of the block."""
-        run = Run(self, (str(bundle or self.path), "--source", "-", *options))
+    def run(
+        self,
+        *options: str,
+        bundle: Path | None = None,
+        store: Path | None = None,
+        **environment: str,
+    ) -> Iterator["Run"]:
+        """A supervised run on stdin, ended and checked at the end of the block.
+
+        Of the lab's own bundle, of another one, or from a store.
+        """
+        watched = ("--store", str(store)) if store else (str(bundle or self.path),)
+        run = Run(self, (*watched, "--source", "-", *options), environment)
         try:
             yield run
         finally:
             run.end()
         check_promises(run.records)
+
+    def copy(self, name: str) -> Path:
+        """A copy of the bundle to harm, in a folder of its own."""
+        folder = Path(tempfile.mkdtemp(prefix="copy-", dir=self.scratch))
+        return Path(shutil.copytree(self.path, folder / f"{name}.gruard"))
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Another command of gruard's, to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "edge_runtime", *words],
+            cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, timeout=LIMIT, check=False,
+        )  # fmt: skip
 
     def replay(self, rows: np.ndarray) -> list[Json]:
         """Records of `rows` in a run without other faults."""
@@ -78,6 +103,7 @@ class Run:
 
     lab: Lab
     words: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
     records: list[Json] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
@@ -87,7 +113,7 @@ class Run:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "edge_runtime", "run", *self.words, "--deadline", "0.2"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | dict(self.environment),
         )  # fmt: skip
         assert self.process.stdout and self.process.stderr
         pairs = ((self.process.stdout, self._record), (self.process.stderr, self._line))

@@ -17,7 +17,7 @@ START = 200
 FEW = 60
 
 
-def _fallback_after(records: list[Json], index: int, within: int = 4) -> int:
+def fallback_after(records: list[Json], index: int, within: int = 4) -> int:
     """Samples from `index` to the first record of the fallback."""
     delays = (r["index"] - index for r in records[index:] if "FALLBACK" in r["flags"])
     delay = next(delays, None)
@@ -26,7 +26,7 @@ def _fallback_after(records: list[Json], index: int, within: int = 4) -> int:
     return delay
 
 
-def _until_back(run: Run, limit: int = 4000) -> int:
+def until_back(run: Run, limit: int = 4000) -> int:
     """Feed until the model answers again; how many samples that took."""
     rows = run.lab.rows
     for count in range(limit):
@@ -43,8 +43,8 @@ def _signal(number: signal.Signals) -> Callable[[Lab], Happened]:
             run.feed(lab.rows[:START])
             run.kill_worker(number)
             run.feed(lab.rows[START : START + FEW], pace=0.002)
-            delay = _fallback_after(run.records, START)
-            back = _until_back(run)
+            delay = fallback_after(run.records, START)
+            back = until_back(run)
         return f"fallback after {delay} samples, the model back after {back + FEW}"
 
     return strike
@@ -133,9 +133,9 @@ def _no_descriptors(lab: Lab) -> Happened:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (4, hard))
         run.kill_worker()
         run.feed(lab.rows[START : START + FEW], pace=0.002)
-        delay = _fallback_after(run.records, START)
+        delay = fallback_after(run.records, START)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
-        back = _until_back(run)
+        back = until_back(run)
     return f"fallback after {delay} samples; descriptors given back, the model is back {back} later"
 
 
