@@ -104,6 +104,14 @@ def read_graph(data: bytes, source: str) -> GraphSummary:
         raise GruardError(f"{source}: damaged .tflite file ({error}); convert again") from None
 
 
+def read_constants(data: bytes) -> dict[int, bytes]:
+    """The bytes of every constant tensor of a file that `read_graph` has read, by its index."""
+    model = Table(source := Source(data), source.number(0, "I"))
+    buffers, tensors = model.tables(4), model.tables(2)[0].tables(0)
+    contents = (buffers[tensor.scalar(2, "I")].raw(0) for tensor in tensors)
+    return {index: content for index, content in enumerate(contents) if content}
+
+
 class _Reader:
     """One pass over the file, which notes on its way what is not gruard's."""
 

@@ -114,6 +114,11 @@ class Table:
         """The vector of bytes, nothing when there are more than `at_most`."""
         return bytes(self.vector(field, "B", at_most))
 
+    def raw(self, field: int) -> bytes:
+        """All bytes of the vector, however many they are."""
+        target, count = self._target(field), self.length(field)
+        return self._source.data[target + 4 : target + 4 + count]
+
     def tables(self, field: int) -> list["Table"]:
         """The tables of the vector."""
         offsets, start = self.vector(field, "I"), self._target(field) + 4

@@ -1,0 +1,225 @@
+"""A bundle packed for the C core: header, constants and program, as the core's blob.c reads them.
+
+Everything that needs names, JSON or double precision is decided here, so that the core has only
+32-bit words to read. What the core could not do bit for bit is refused here, with the reason.
+"""
+
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edge_runtime.bundle.flatbuffer import NO_GRAPH, read_constants
+from edge_runtime.bundle.manifest import Manifest, Threshold
+from edge_runtime.bundle.reader import Bundle
+from edge_runtime.detector import fallback
+from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
+from edge_runtime.detector.step import Model, build_model
+from edge_runtime.errors import GruardError
+from edge_runtime.native.layout import ROWS, Layout
+from edge_runtime.native.program import Program, build_program, ends
+from edge_runtime.record import Float32
+
+MAGIC, VERSION = 0x42755247, 1
+_HEAD = 4  # words before those that the checksum covers
+_MOST_WINDOW = 32  # scores of the debounce, one bit each
+_MOST_COUNT = 1 << 24  # up to here float32 counts without gaps
+_MOST_PERIOD = 1 << 31
+_MOST_ORDER, _MOST_OPERATORS = 64, 1024
+INPUTS = (
+    "innovation", "forecast", "evidence", "magnitude", "difference", "mask", "guarded", "gate",
+)  # fmt: skip
+OUTPUTS = ("logit", "gate_next", "correction")
+
+
+class Outline:
+    """The graph's shape alone, for `build_model`; the core runs it."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        graph = bundle.graph
+        layers = sum(name.startswith("state_") for name in graph.inputs)
+        self.kernel_id = HOST_KERNEL_ID if bundle.manifest.linear else KERNEL_ID
+        self.gated = "logit" in graph.outputs
+        self.state_sizes = tuple(
+            graph.tensors[graph.inputs[f"state_{i}"]].shape[1] for i in range(layers)
+        )
+
+    def __call__(self, inputs: Mapping[str, Float32]) -> dict[str, Float32]:
+        raise NotImplementedError("the outline of a graph is never run")
+
+
+def pack(bundle: Bundle, threshold: Threshold, layout: Layout = ROWS) -> bytes:
+    """The blob of `bundle`, whose alarm has `threshold`, for a kernel that wants `layout`.
+
+    Raises GruardError when the core cannot run it, with the reason.
+    """
+    model = build_model(bundle.manifest, Outline(bundle), bundle.model_hash)
+    try:
+        _check(bundle.manifest)
+        program = _program(bundle, layout)
+    except GruardError as error:
+        raise GruardError(f"{bundle.path}: {error}") from None
+    body = b"".join(
+        [
+            _counts(model, program, layout),
+            bytes.fromhex(bundle.model_hash) + bytes(2),
+            _constants(model, threshold),
+            _score(model),
+            _limits(model),
+            _diagnosis(model),
+            _graph(bundle, model, program),
+        ]
+    )
+    size = 4 * _HEAD + len(body)
+    return struct.pack("<4I", MAGIC, VERSION, size, zlib.crc32(body)) + body
+
+
+def not_above(value: float) -> np.float32:
+    """The largest float32 that is at most `value`: a float32 exceeds both or neither."""
+    rounded = np.float32(value)
+    return np.nextafter(rounded, np.float32(-np.inf)) if float(rounded) > value else rounded
+
+
+def _check(manifest: Manifest) -> None:
+    tiers, alarm = manifest.tiers, manifest.alarm
+    if alarm.n > _MOST_WINDOW:
+        raise GruardError(f"alarm.n is {alarm.n}, the C core debounces over at most {_MOST_WINDOW}")
+    counts = {
+        name: getattr(tiers, name)
+        for name in (
+            "closed_limit", "lost_limit", "contradiction_limit", "free_run_limit",
+            "resync_channel", "resync_all", "warmup", "frozen_limit", "agree",
+        )
+    }  # fmt: skip
+    counts["clear_after"] = alarm.clear_after
+    for name, count in counts.items():
+        if not 0 <= count <= _MOST_COUNT:
+            raise GruardError(f"{name} is {count}, the C core counts from 0 to {_MOST_COUNT}")
+    for name in ("window", "hour"):
+        if not 0 <= getattr(tiers, name) < _MOST_PERIOD:
+            raise GruardError(f"tiers.{name} is beyond the C core's 31 bits")
+    if len(manifest.forecast.highway) > _MOST_ORDER:
+        raise GruardError(f"a highway over more than {_MOST_ORDER} samples, too long for the core")
+
+
+def _program(bundle: Bundle, layout: Layout) -> Program:
+    if bundle.graph is NO_GRAPH:
+        return Program((), {}, 0, (), b"")
+    program = build_program(bundle.graph, read_constants(bundle.model), layout)
+    if len(program.operators) > _MOST_OPERATORS:
+        raise GruardError(f"{len(program.operators)} operators, too many for the C core")
+    return program
+
+
+def _counts(model: Model, program: Program, layout: Layout) -> bytes:
+    manifest, tiers, alarm = model.manifest, model.manifest.tiers, model.manifest.alarm
+    units = sum(model.graph.state_sizes)
+    return struct.pack(
+        "<27I",
+        len(manifest.channels), len(model.highway), len(model.graph.state_sizes),
+        len(program.operators), program.arena, bool(len(model.cross)), model.graph.gated,
+        model.diagnosis is not None, not model.rules.none, alarm.m, alarm.n, alarm.clear_after,
+        tiers.closed_limit, tiers.lost_limit, tiers.contradiction_limit, tiers.free_run_limit,
+        tiers.resync_channel, tiers.resync_all, tiers.warmup, tiers.frozen_limit, tiers.agree,
+        most_saturated(units, tiers.saturated_limit), tiers.window, tiers.hour,
+        len(program.integers), len(program.constants), layout.number,
+    )  # fmt: skip
+
+
+def most_saturated(units: int, limit: float) -> int:
+    """How many of `units` may be at the edge of their range: a share of at most `limit`."""
+    return max((n for n in range(units + 1) if not units or n / units <= limit), default=0)
+
+
+def _constants(model: Model, threshold: Threshold) -> bytes:
+    constants, rules = model.manifest.fallback, model.rules
+    return _floats(
+        [not_above(threshold.value), not_above(threshold.clear)],
+        [not_above(fallback.THRESHOLD), not_above(fallback.CLEAR)],
+        [constants.smoothing, constants.slack],
+        model.scaler.center,
+        model.scaler.scale,
+        rules.low,
+        rules.high,
+        rules.max_step,
+        rules.stuck_after,
+        model.watched,
+        model.gated,
+        model.highway,
+        model.cross,
+        model.innovation_scale,
+    )
+
+
+def _score(model: Model) -> bytes:
+    score = model.score
+    return _floats(
+        [score.attack, score.decay],
+        score.weights,
+        score.part_mean,
+        score.part_std,
+        score.residual_scale,
+        score.absent,
+        score.channel_mean,
+        score.typical,
+        score.distance_root,
+        score.level_root,
+        score.log_table,
+        model.manifest.tables.softplus if model.graph.gated else (),
+    )
+
+
+def _limits(model: Model) -> bytes:
+    constants = model.manifest.fallback
+    limits = np.array([getattr(constants, view) for view in fallback.VIEWS], np.float32)
+    ceiling = fallback.CUSUM_CEILING * limits[fallback.VIEWS.index("cusum")]
+    low = [edge for edge, _ in model.state_limits]
+    return _floats(limits, ceiling, low, [edge for _, edge in model.state_limits])
+
+
+def _diagnosis(model: Model) -> bytes:
+    if model.diagnosis is None:
+        return b""
+    symptoms, contribution = model.diagnosis.symptoms, model.diagnosis.symptoms.contribution
+    return _floats(
+        contribution.smoothing,
+        contribution.center,
+        contribution.precision,
+        contribution.block,
+        contribution.deviation,
+        symptoms.explained_mean,
+        symptoms.explained_high,
+        symptoms.move_mean,
+        symptoms.jump_mean,
+        symptoms.persistence,
+        symptoms.longest_repeat,
+        symptoms.blameable,
+        model.diagnosis.center,
+        model.diagnosis.scale,
+        model.diagnosis.machine,
+        model.diagnosis.kinds,
+        [symptoms.distance_mean],
+    )
+
+
+def _graph(bundle: Bundle, model: Model, program: Program) -> bytes:
+    layers = range(len(model.graph.state_sizes))
+    inputs = (*INPUTS, *(f"state_{i}" for i in layers))
+    pairs = ((f"update_{i}", f"candidate_{i}") for i in layers)
+    outputs = (*OUTPUTS, *(name for pair in pairs for name in pair))
+    graph = bundle.graph
+    constants = program.constants + bytes(-len(program.constants) % 4)
+    return b"".join(
+        [
+            ends(inputs, graph.inputs, graph, program),
+            ends(outputs, graph.outputs, graph, program),
+            *program.operators,
+            struct.pack(f"<{len(program.integers)}i", *program.integers),
+            constants,
+        ]
+    )
+
+
+def _floats(*parts: Sequence[float | np.float32] | Float32) -> bytes:
+    return b"".join(np.asarray(part, "<f4").tobytes() for part in parts)

@@ -1,0 +1,181 @@
+/* The C core as the Python module edge_runtime.native._core. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "gruard.h"
+#include "parts.h"
+
+typedef struct {
+    PyObject_HEAD
+    Py_buffer blob;
+    gruard_model model;
+    gruard_detector detector;
+    void *memory;
+} Core;
+
+static const char *const REASONS[] = {
+    "sound", "not aligned", "not a blob of this version", "truncated", "damaged",
+    "a count, offset or operator that no bundle has", "too little memory",
+    "laid out for another kernel",
+};
+
+static void core_free(Core *core) {
+    PyTypeObject *type = Py_TYPE(core);
+    PyMem_Free(core->memory);
+    if (core->blob.obj) PyBuffer_Release(&core->blob);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(core);
+    Py_DECREF(type);
+}
+
+static int open_core(Core *core) {
+    gruard_error error = gruard_open(&core->model, core->blob.buf, (size_t)core->blob.len);
+    if (error) {
+        PyErr_Format(PyExc_ValueError, "the blob is refused: %s", REASONS[error]);
+        return -1;
+    }
+    const size_t size = gruard_memory(&core->model);
+    core->memory = PyMem_Malloc(size);
+    if (!core->memory) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return gruard_start(&core->detector, &core->model, core->memory, size) ? -1 : 0;
+}
+
+static PyObject *core_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    PyObject *blob;
+    (void)kwargs;
+    if (!PyArg_ParseTuple(args, "O", &blob)) return NULL;
+    allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Core *core = (Core *)make(type, 0);
+    if (!core) return NULL;
+    if (PyObject_GetBuffer(blob, &core->blob, PyBUF_SIMPLE) || open_core(core)) {
+        Py_DECREF(core);
+        return NULL;
+    }
+    return (PyObject *)core;
+}
+
+/* A contiguous buffer of a multiple of `unit` bytes; how many units it has, or -1. */
+static Py_ssize_t units_of(PyObject *object, Py_buffer *view, int flags, size_t unit) {
+    if (PyObject_GetBuffer(object, view, flags)) return -1;
+    if (view->len % (Py_ssize_t)unit == 0 && (uintptr_t)view->buf % 8 == 0)
+        return view->len / (Py_ssize_t)unit;
+    PyErr_SetString(PyExc_ValueError, "a buffer of another size or alignment is expected");
+    PyBuffer_Release(view);
+    return -1;
+}
+
+static PyObject *core_run(Core *core, PyObject *args) {
+    PyObject *rows, *records;
+    if (!PyArg_ParseTuple(args, "OO", &rows, &records)) return NULL;
+    Py_buffer in, out;
+    const uint32_t channels = core->model.channels;
+    const Py_ssize_t count = units_of(rows, &in, PyBUF_SIMPLE, channels * sizeof(float));
+    if (count < 0) return NULL;
+    const Py_ssize_t room = units_of(records, &out, PyBUF_WRITABLE, sizeof(gruard_record));
+    if (room < 0) {
+        PyBuffer_Release(&in);
+        return NULL;
+    }
+    if (room >= count) {
+        const float *values = in.buf;
+        gruard_record *record = out.buf;
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t i = 0; i < count; i++)
+            gruard_step(&core->detector, values + i * channels, record + i);
+        Py_END_ALLOW_THREADS
+    } else {
+        PyErr_SetString(PyExc_ValueError, "fewer records than rows");
+    }
+    PyBuffer_Release(&in);
+    PyBuffer_Release(&out);
+    if (PyErr_Occurred()) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *core_reset(Core *core, PyObject *unused) {
+    (void)unused;
+    gruard_reset(&core->detector);
+    Py_RETURN_NONE;
+}
+
+static PyObject *core_set_threshold(Core *core, PyObject *args) {
+    float threshold, clear;
+    if (!PyArg_ParseTuple(args, "ff", &threshold, &clear)) return NULL;
+    gruard_set_threshold(&core->detector, threshold, clear);
+    Py_RETURN_NONE;
+}
+
+static PyObject *bytes_of(const void *data, size_t size) {
+    return PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
+}
+
+/* What the last step found inside, as bytes: see edge_runtime.native.engine. */
+static PyObject *core_traces(Core *core, PyObject *unused) {
+    const gruard_detector *d = &core->detector;
+    const size_t n = core->model.channels * sizeof(float);
+    (void)unused;
+    return Py_BuildValue(
+        "(NNNNNN)", bytes_of(d->mask, n), bytes_of(d->forecast, n), bytes_of(d->gate, n),
+        bytes_of(d->hidden, core->model.states * sizeof(float)), bytes_of(d->parts, 16),
+        bytes_of(d->arena, core->model.arena));
+}
+
+static PyObject *core_distrusted(Core *core, PyObject *unused) {
+    (void)unused;
+    return PyBool_FromLong(core->detector.tiers.distrusted);
+}
+
+static PyObject *core_fallback(Core *core, PyObject *unused) {
+    (void)unused;
+    return PyBool_FromLong(core->detector.fallback_alarm.active);
+}
+
+static PyObject *core_memory(Core *core, PyObject *unused) {
+    (void)unused;
+    return PyLong_FromSize_t(gruard_memory(&core->model));
+}
+
+static PyMethodDef core_methods[] = {
+    {"run", (PyCFunction)core_run, METH_VARARGS,
+     "run(rows, records): float32 rows in, one record each out, both as buffers."},
+    {"reset", (PyCFunction)core_reset, METH_NOARGS, "Forget the recurrent state."},
+    {"set_threshold", (PyCFunction)core_set_threshold, METH_VARARGS,
+     "set_threshold(value, clear) of the model's alarm."},
+    {"traces", (PyCFunction)core_traces, METH_NOARGS,
+     "mask, forecast, gate, states, parts and arena of the last step, as bytes."},
+    {"distrusted", (PyCFunction)core_distrusted, METH_NOARGS, "Whether tier 3 answers for good."},
+    {"fallback_alarm", (PyCFunction)core_fallback, METH_NOARGS, "Whether the fallback's is on."},
+    {"memory", (PyCFunction)core_memory, METH_NOARGS, "Bytes of the detector's state."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot core_slots[] = {
+    {Py_tp_new, (void *)core_new},
+    {Py_tp_dealloc, (void *)core_free},
+    {Py_tp_methods, core_methods},
+    {Py_tp_doc, "Core(blob): the detector of a packed bundle."},
+    {0, NULL},
+};
+
+static PyType_Spec core_spec = {
+    "edge_runtime.native._core.Core", sizeof(Core), 0, Py_TPFLAGS_DEFAULT, core_slots,
+};
+
+static int fill(PyObject *module) {
+    PyObject *type = PyType_FromSpec(&core_spec);
+    if (!type || PyModule_AddObject(module, "Core", type)) return -1;
+    if (PyModule_AddIntConstant(module, "LAYOUT", (long)gruard_layout)) return -1;
+    return PyModule_AddIntConstant(module, "RECORD_SIZE", sizeof(gruard_record));
+}
+
+static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, (void *)fill}, {0, NULL}};
+
+static struct PyModuleDef module_def = {
+    PyModuleDef_HEAD_INIT, "_core", "gruard's C core on this processor.", 0, NULL, module_slots,
+    NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&module_def); }

@@ -1,0 +1,118 @@
+"""How TFLite turns real factors into integers, in the very order of its float arithmetic.
+
+Formulas: tensorflow/lite/kernels (`fully_connected`, `add`, `sub`, `mul`, `quantize`,
+`activations`) and `QuantizeMultiplier` of kernels/internal/quantization_util of TensorFlow 2.14.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_runtime.bundle.flatbuffer import GraphTensor
+
+LEFT_SHIFT = 20  # bits by which both addends are shifted to the left
+_CODES = range(-128, 128)
+
+
+@dataclass(frozen=True)
+class Multiplier:
+    """`value * 2^(shift - 31)`: value in [2^30, 2^31), or 0."""
+
+    value: int
+    shift: int
+
+
+NOTHING = Multiplier(0, 0)
+
+
+def multiplier(factor: float) -> Multiplier:
+    """The integer form of a factor >= 0."""
+    if factor == 0:
+        return NOTHING
+    fraction, shift = math.frexp(factor)
+    value = math.floor(fraction * (1 << 31) + 0.5)
+    if value == 1 << 31:
+        value, shift = value // 2, shift + 1
+    return NOTHING if shift < -31 else Multiplier(value, shift)
+
+
+def product_factor(row: GraphTensor, weights: GraphTensor, output: GraphTensor) -> Multiplier:
+    """Of FULLY_CONNECTED: input times weights, in units of the output."""
+    product = float(_scale(row) * _scale(weights))
+    return multiplier(product / float(_scale(output)))
+
+
+def sum_factors(
+    left: GraphTensor, right: GraphTensor, output: GraphTensor
+) -> tuple[Multiplier, Multiplier, Multiplier]:
+    """Of ADD and SUB: left, right, and the sum."""
+    largest = 2 * float(max(_scale(left), _scale(right)))
+    total = largest / ((1 << LEFT_SHIFT) * float(_scale(output)))
+    return (
+        multiplier(float(_scale(left)) / largest),
+        multiplier(float(_scale(right)) / largest),
+        multiplier(total),
+    )
+
+
+def elementwise_factor(left: GraphTensor, right: GraphTensor, output: GraphTensor) -> Multiplier:
+    """Of MUL, all in float32."""
+    return multiplier(float(_scale(left) * _scale(right) / _scale(output)))
+
+
+def function_table(name: str, source: GraphTensor, output: GraphTensor) -> bytes:
+    """The 256 int8 results of a unary operator, lowest code first."""
+    results = {
+        "LOGISTIC": lambda: _transformed(_logistic, source, output),
+        "TANH": lambda: _transformed(np.tanh, source, output),
+        "RELU": lambda: _rescaled(float(_scale(source) / _scale(output)), source, output, True),
+        "QUANTIZE": lambda: _rescaled(
+            float(_scale(source)) / float(_scale(output)), source, output, False
+        ),
+    }[name]()
+    return np.array(results, np.int8).tobytes()
+
+
+def _transformed(
+    function: Callable[[np.float32], np.float32], source: GraphTensor, output: GraphTensor
+) -> list[int]:
+    inverse = np.float32(1) / _scale(output)
+    results = []
+    for code in _CODES:
+        value = function(_scale(source) * np.float32(code - source.zero_points[0]))
+        scaled = float(np.float32(value) * inverse)
+        rounded = math.floor(abs(scaled) + 0.5) * (1 if scaled >= 0 else -1)
+        results.append(_narrow(rounded + output.zero_points[0], -128))
+    return results
+
+
+def _logistic(value: np.float32) -> np.float32:
+    # Correctly rounded, whatever the library's float32 exp does.
+    return np.float32(1) / (np.float32(1) + np.float32(math.exp(-float(value))))
+
+
+def _rescaled(factor: float, source: GraphTensor, output: GraphTensor, positive: bool) -> list[int]:
+    scale, zero_point = multiplier(factor), output.zero_points[0]
+    lowest = zero_point if positive else -128
+    return [
+        _narrow(scaled(code - source.zero_points[0], scale) + zero_point, lowest) for code in _CODES
+    ]
+
+
+def scaled(value: int, factor: Multiplier) -> int:
+    """`MultiplyByQuantizedMultiplier` with two roundings, the last with ties away from zero."""
+    left, right = max(factor.shift, 0), max(-factor.shift, 0)
+    high = ((value << left) * factor.value + (1 << 30)) >> 31
+    if right == 0:
+        return high
+    return (high + (-1 if high < 0 else 0) + (1 << (right - 1))) >> right
+
+
+def _narrow(code: int, lowest: int) -> int:
+    return max(lowest, min(127, code))
+
+
+def _scale(tensor: GraphTensor) -> np.float32:
+    return np.float32(tensor.scales[0])

@@ -1,0 +1,248 @@
+/* The reader of packed bundles, which trusts nothing.
+ *
+ * A blob is a row of 32-bit little-endian words: a header, then parts whose lengths follow from it,
+ * in the order in which `read_parts` takes them. edge_runtime.native.blob writes it.
+ */
+#include <string.h>
+
+#include "parts.h"
+
+enum { MAGIC = 0x42755247, VERSION = 1 }; /* "GRuB" */
+/* Words of the header, up to the widths of the layers. */
+enum {
+    H_MAGIC, H_VERSION, H_SIZE, H_CRC, H_CHANNELS, H_ORDER, H_LAYERS, H_OPERATORS, H_ARENA,
+    H_CROSS, H_GATED, H_DIAGNOSIS, H_RULES, H_ALARM_M, H_ALARM_N, H_CLEAR_AFTER, H_CLOSED, H_LOST,
+    H_CONTRADICTION, H_FREE_RUN, H_RESYNC_CHANNEL, H_RESYNC_ALL, H_WARMUP, H_FROZEN, H_AGREE,
+    H_SATURATED, H_WINDOW, H_HOUR, H_INTEGERS, H_BYTES, H_LAYOUT, H_HASH, H_HASH_2, H_WORDS
+};
+enum { MOST_ORDER = 64, MOST_OPERATORS = 1024, WIDEST = 8192, MOST_STATES = 16384,
+       MOST_ARENA = 1 << 20, MOST_BYTES = 1 << 26, MOST_COUNT = 1 << 24,
+       DIAGNOSED_CHANNELS = 32, FEATURES = 25, MACHINE_WEIGHTS = 9, KIND_WEIGHTS = 7 * 41 };
+
+/* What is left of the blob, in words. */
+typedef struct {
+    const gruard_word *next;
+    size_t left;
+    int short_of;
+} cursor;
+
+static const void *take(cursor *c, size_t words) {
+    if (words > c->left) {
+        c->short_of = 1;
+        return NULL;
+    }
+    const void *part = c->next;
+    c->next += words;
+    c->left -= words;
+    return part;
+}
+
+static float take_number(cursor *c) {
+    const gruard_float *number = take(c, 1);
+    return number ? *number : 0.0f;
+}
+
+static int within(uint32_t value, uint32_t low, uint32_t high) {
+    return value >= low && value <= high;
+}
+
+static gruard_error read_counts(gruard_model *m, const gruard_word *header) {
+    m->channels = header[H_CHANNELS];
+    m->order = header[H_ORDER];
+    m->layers = header[H_LAYERS];
+    m->operators = header[H_OPERATORS];
+    m->arena = header[H_ARENA];
+    m->has_cross = header[H_CROSS];
+    m->gated = header[H_GATED];
+    m->has_diagnosis = header[H_DIAGNOSIS];
+    m->has_rules = header[H_RULES];
+    m->alarm_m = header[H_ALARM_M];
+    m->alarm_n = header[H_ALARM_N];
+    m->clear_after = header[H_CLEAR_AFTER];
+    m->integer_count = header[H_INTEGERS];
+    m->byte_count = header[H_BYTES];
+    m->window = header[H_WINDOW];
+    m->hour = header[H_HOUR];
+    m->layout = header[H_LAYOUT];
+    m->hash = (const uint8_t *)(header + H_HASH);
+    const uint32_t most = m->has_diagnosis ? DIAGNOSED_CHANNELS : GRUARD_MOST_CHANNELS;
+    if (!within(m->channels, 1, most) || !within(m->order, 1, MOST_ORDER) ||
+        m->layers > GRUARD_MOST_LAYERS || m->operators > MOST_OPERATORS ||
+        m->arena > MOST_ARENA || m->has_cross > 1 || m->gated > 1 || m->has_diagnosis > 1 ||
+        m->has_rules > 1 || !within(m->alarm_n, 1, 32) || !within(m->alarm_m, 1, m->alarm_n) ||
+        !within(m->clear_after, 1, MOST_COUNT) || m->integer_count > MOST_BYTES / 4 ||
+        m->byte_count > MOST_BYTES)
+        return GRUARD_IMPOSSIBLE;
+    for (uint32_t i = H_CLOSED; i <= H_SATURATED; i++)
+        if (header[i] > MOST_COUNT) return GRUARD_IMPOSSIBLE;
+    m->closed_limit = (int32_t)header[H_CLOSED];
+    m->lost_limit = (int32_t)header[H_LOST];
+    m->contradiction_limit = (int32_t)header[H_CONTRADICTION];
+    m->free_run_limit = (int32_t)header[H_FREE_RUN];
+    m->resync_channel = (int32_t)header[H_RESYNC_CHANNEL];
+    m->resync_all = (int32_t)header[H_RESYNC_ALL];
+    m->warmup = (int32_t)header[H_WARMUP];
+    m->frozen_limit = (int32_t)header[H_FROZEN];
+    m->agree = (int32_t)header[H_AGREE];
+    m->saturated_most = (int32_t)header[H_SATURATED];
+    /* A linear model has no weights. */
+    return m->operators && m->layout != gruard_layout ? GRUARD_OTHER_LAYOUT : GRUARD_OK;
+}
+
+static void read_score(gruard_model *m, cursor *c) {
+    const size_t n = m->channels;
+    m->attack = take_number(c);
+    m->decay = take_number(c);
+    m->weights = take(c, 4);
+    m->part_mean = take(c, 4);
+    m->part_std = take(c, 4);
+    m->residual_scale = take(c, n);
+    m->absent = take(c, n);
+    m->channel_mean = take(c, 3 * n);
+    m->typical = take(c, 3);
+    m->distance_root = take(c, n * n);
+    m->level_root = take(c, n * n);
+    m->log_table = take(c, 257);
+    m->softplus = m->gated ? take(c, 256) : NULL;
+}
+
+static void read_diagnosis(gruard_model *m, cursor *c) {
+    const size_t n = m->channels;
+    m->view_smoothing = take(c, 2);
+    m->view_center = take(c, 3 * n);
+    m->precision = take(c, 9 * n * n);
+    m->block = take(c, 9 * n);
+    m->deviation = take(c, n);
+    m->explained_mean = take(c, n);
+    m->explained_high = take(c, n);
+    m->move_mean = take(c, n);
+    m->jump_mean = take(c, n);
+    m->persistence = take(c, n);
+    m->longest_repeat = take(c, n);
+    m->blameable = take(c, n);
+    m->feature_center = take(c, FEATURES);
+    m->feature_scale = take(c, FEATURES);
+    m->machine = take(c, MACHINE_WEIGHTS);
+    m->kinds = take(c, KIND_WEIGHTS);
+    m->distance_mean = take_number(c);
+}
+
+static void read_parts(gruard_model *m, cursor *c) {
+    const size_t n = m->channels;
+    m->threshold = take_number(c);
+    m->clear = take_number(c);
+    m->fallback_threshold = take_number(c);
+    m->fallback_clear = take_number(c);
+    m->smoothing = take_number(c);
+    m->slack = take_number(c);
+    m->center = take(c, n);
+    m->scale = take(c, n);
+    m->low = take(c, n);
+    m->high = take(c, n);
+    m->max_step = take(c, n);
+    m->stuck_after = take(c, n);
+    m->watched = take(c, n);
+    m->gated_channels = take(c, n);
+    m->highway = take(c, m->order * n);
+    m->cross = m->has_cross ? take(c, m->order * n * n) : NULL;
+    m->innovation_scale = take(c, n);
+    read_score(m, c);
+    m->limits = take(c, 6 * n);
+    m->cusum_ceiling = take(c, n);
+    m->state_low = take(c, m->layers);
+    m->state_high = take(c, m->layers);
+    if (m->has_diagnosis) read_diagnosis(m, c);
+    m->inputs = take(c, 4 * (GRUARD_STATE + m->layers));
+    m->outputs = take(c, 4 * (GRUARD_UPDATE + 2 * m->layers));
+    m->program = take(c, m->operators * (sizeof(gruard_operator) / 4));
+    m->integers = take(c, m->integer_count);
+    m->bytes = take(c, (m->byte_count + 3) / 4);
+}
+
+/* Whether [start, start + length) lies in [0, size); all below 2^31. */
+static int inside(uint32_t start, uint32_t length, uint32_t size) {
+    return start <= size && length <= size - start;
+}
+
+static int end_is_sound(const gruard_model *m, const gruard_end *end, int needed, uint32_t count) {
+    if (end->place == GRUARD_ABSENT) return !needed;
+    return end->count == count && inside(end->place, count, m->arena);
+}
+
+static gruard_error check_ends(gruard_model *m) {
+    const gruard_end *in = (const gruard_end *)m->inputs, *out = (const gruard_end *)m->outputs;
+    const uint32_t n = m->channels;
+    m->states = 0;
+    for (uint32_t i = 0; i < GRUARD_STATE; i++)
+        if (!end_is_sound(m, &in[i], 0, n)) return GRUARD_IMPOSSIBLE;
+    if (!end_is_sound(m, &out[GRUARD_LOGIT], (int)m->gated, n) ||
+        !end_is_sound(m, &out[GRUARD_GATE_NEXT], (int)m->gated, n) ||
+        !end_is_sound(m, &out[GRUARD_CORRECTION], m->layers > 0, n))
+        return GRUARD_IMPOSSIBLE;
+    for (uint32_t layer = 0; layer < m->layers; layer++) {
+        const uint32_t units = in[GRUARD_STATE + layer].count;
+        if (!within(units, 1, WIDEST) || m->states + units > MOST_STATES ||
+            !end_is_sound(m, &in[GRUARD_STATE + layer], 1, units) ||
+            !end_is_sound(m, &out[GRUARD_UPDATE + 2 * layer], 1, units) ||
+            !end_is_sound(m, &out[GRUARD_UPDATE + 2 * layer + 1], 1, units))
+            return GRUARD_IMPOSSIBLE;
+        m->units[layer] = units;
+        m->states += units;
+    }
+    return GRUARD_OK;
+}
+
+static int shift_is_sound(int32_t shift) { return shift >= -31 && shift <= 30; }
+
+static int scaling_is_sound(const gruard_operator *o) {
+    return o->multiplier >= 0 && shift_is_sound(o->shift) && o->left_multiplier >= 0 &&
+           o->right_multiplier >= 0 && within((uint32_t)-o->left_shift, 0, 31) &&
+           within((uint32_t)-o->right_shift, 0, 31);
+}
+
+static int zeros_are_sound(const gruard_operator *o) {
+    return o->left_zero >= -128 && o->left_zero <= 127 && o->right_zero >= -128 &&
+           o->right_zero <= 127 && o->out_zero >= -128 && o->out_zero <= 127 &&
+           o->lowest >= -128 && o->lowest <= 127;
+}
+
+static int operator_is_sound(const gruard_model *m, const gruard_operator *o) {
+    if (o->kind >= GRUARD_KINDS || !within(o->count, 1, WIDEST) ||
+        !inside(o->out, o->count, m->arena) || !scaling_is_sound(o) || !zeros_are_sound(o))
+        return 0;
+    switch (o->kind) {
+    case GRUARD_FULLY_CONNECTED:
+        return within(o->inputs, 1, WIDEST) && inside(o->left, o->inputs, m->arena) &&
+               inside(o->constant, gruard_weight_bytes(o->inputs, o->count), m->byte_count) &&
+               inside(o->bias, o->count, m->integer_count) &&
+               (o->left + o->inputs <= o->out || o->out + o->count <= o->left);
+    case GRUARD_ADD: case GRUARD_SUB: case GRUARD_MUL:
+        return inside(o->left, o->count, m->arena) && inside(o->right, o->count, m->arena);
+    case GRUARD_TABLE:
+        return inside(o->left, o->count, m->arena) && inside(o->constant, 256, m->byte_count);
+    case GRUARD_COPY:
+        return inside(o->left, o->count, m->arena);
+    default:
+        return inside(o->constant, o->count, m->byte_count);
+    }
+}
+
+gruard_error gruard_open(gruard_model *m, const void *blob, size_t size) {
+    memset(m, 0, sizeof *m);
+    if ((uintptr_t)blob % 4) return GRUARD_UNALIGNED;
+    cursor c = {blob, size / 4, 0};
+    const gruard_word *header = take(&c, H_WORDS);
+    if (!header) return GRUARD_TRUNCATED;
+    if (header[H_MAGIC] != MAGIC || header[H_VERSION] != VERSION) return GRUARD_FOREIGN;
+    if (header[H_SIZE] != size || size % 4) return GRUARD_TRUNCATED;
+    if (header[H_CRC] != gruard_crc(0, header + H_CHANNELS, size - 4 * H_CHANNELS))
+        return GRUARD_DAMAGED;
+    gruard_error error = read_counts(m, header);
+    if (error) return error;
+    read_parts(m, &c);
+    if (c.short_of || c.left) return GRUARD_TRUNCATED;
+    error = check_ends(m);
+    for (uint32_t i = 0; !error && i < m->operators; i++)
+        if (!operator_is_sound(m, &m->program[i])) error = GRUARD_IMPOSSIBLE;
+    return error;
+}

@@ -1,0 +1,297 @@
+/* One step of the whole detector: edge_runtime.detector.step. */
+#include "numerics.h"
+#include "parts.h"
+
+/* Where the vectors lie: `next` words into the caller's memory, or only counted. */
+typedef struct {
+    float *memory;
+    size_t next;
+} layout;
+
+static float *place(layout *l, size_t words) {
+    float *vector = l->memory ? l->memory + l->next : NULL;
+    l->next += words;
+    return vector;
+}
+
+static void place_diagnosis(gruard_detector *d, layout *l, size_t n) {
+    d->x = place(l, n);
+    d->averages = place(l, 2 * n);
+    d->fault = place(l, n);
+    d->repeats = place(l, n);
+    d->known = place(l, n);
+    d->sums = place(l, 16 * n);
+    d->peaks = place(l, 4 * n);
+    d->weighted = place(l, 3 * n);
+    d->reconstruction = place(l, 3 * n);
+    d->explained = place(l, n);
+    d->own_fault = place(l, n);
+    d->other_fault = place(l, n);
+    d->other_explained = place(l, n);
+}
+
+static size_t place_all(gruard_detector *d, const gruard_model *m, float *memory) {
+    layout l = {memory, 0};
+    const size_t n = m->channels;
+    d->last = place(&l, n);
+    d->since = place(&l, n);
+    d->same = place(&l, n);
+    d->history = place(&l, m->order * n);
+    d->hidden = place(&l, m->states);
+    d->gate = place(&l, n);
+    d->correction = place(&l, n);
+    d->value = place(&l, n);
+    d->mask = place(&l, n);
+    d->terms = place(&l, 3 * n);
+    d->view_level = place(&l, n);
+    d->view_last = place(&l, n);
+    d->view_up = place(&l, n);
+    d->view_down = place(&l, n);
+    d->view_same = place(&l, n);
+    d->view_missing = place(&l, n);
+    d->tiers.closed = place(&l, n);
+    d->tiers.contradicted = place(&l, n);
+    d->tiers.forced = place(&l, n);
+    d->usable = place(&l, n);
+    d->reading = place(&l, n);
+    d->forecast = place(&l, n);
+    d->used = place(&l, n);
+    d->doubt = place(&l, n);
+    d->error = place(&l, n);
+    d->shares = place(&l, n);
+    d->scratch = place(&l, (m->has_diagnosis ? 5 : 2) * n);
+    if (m->has_diagnosis) place_diagnosis(d, &l, n);
+    d->arena = (int8_t *)place(&l, (m->arena + 3) / 4);
+    return l.next;
+}
+
+size_t gruard_memory(const gruard_model *model) {
+    gruard_detector unused;
+    return sizeof(float) * place_all(&unused, model, NULL);
+}
+
+gruard_error gruard_start(gruard_detector *d, const gruard_model *m, void *memory, size_t size) {
+    if ((uintptr_t)memory % 4) return GRUARD_UNALIGNED;
+    const size_t needed = gruard_memory(m);
+    if (size < needed) return GRUARD_NO_MEMORY;
+    memset(d, 0, sizeof *d);
+    memset(memory, 0, needed);
+    place_all(d, m, memory);
+    d->model = m;
+    d->threshold = m->threshold;
+    d->clear = m->clear;
+    for (uint32_t i = 0; i < m->channels; i++) {
+        d->last[i] = __builtin_nanf("");
+        d->since[i] = 1.0f;
+    }
+    gruard_start_score(d, 0);
+    gruard_start_tiers(&d->tiers, m);
+    return GRUARD_OK;
+}
+
+void gruard_reset(gruard_detector *d) {
+    d->started = 0;
+    gruard_start_score(d, 0);
+    gruard_restart_tiers(&d->tiers, d->model);
+    if (d->model->has_diagnosis) gruard_start_diagnosis(d);
+}
+
+void gruard_distrust(gruard_detector *d) {
+    d->started = 0;
+    gruard_distrust_tiers(&d->tiers, d->model);
+}
+
+void gruard_set_threshold(gruard_detector *d, float threshold, float clear) {
+    d->threshold = threshold;
+    d->clear = clear;
+}
+
+/* A recurrent state that believes the machine has always stood where it stands. */
+static void start_recurrent(gruard_detector *d) {
+    const gruard_model *m = d->model;
+    const size_t bytes = m->channels * sizeof(float);
+    for (uint32_t lag = 0; lag < m->order; lag++)
+        memcpy(d->history + lag * m->channels, d->reading, bytes);
+    memset(d->hidden, 0, m->states * sizeof(float));
+    memset(d->correction, 0, bytes);
+    memset(d->mask, 0, bytes);
+    memcpy(d->value, d->reading, bytes);
+    for (uint32_t i = 0; i < m->channels; i++) d->gate[i] = 1.0f;
+    d->started = 1;
+}
+
+static void forecast(gruard_detector *d) {
+    const gruard_model *m = d->model;
+    const uint32_t n = m->channels;
+    for (uint32_t i = 0; i < n; i++) {
+        float total = m->innovation_scale[i] * d->correction[i];
+        for (uint32_t lag = 0; lag < m->order; lag++)
+            total += m->highway[lag * n + i] * d->history[lag * n + i];
+        if (m->has_cross)
+            total += gruard_dot(m->cross + i * m->order * n, d->history, m->order * n);
+        d->forecast[i] = gruard_clip(total, 8.0f);
+    }
+}
+
+static void feed(gruard_detector *d, uint32_t input, uint32_t channel, float value) {
+    const gruard_end *end = (const gruard_end *)d->model->inputs + input;
+    if (end->place != GRUARD_ABSENT)
+        d->arena[end->place + channel] = gruard_quantise(value, end->scale, end->zero_point);
+}
+
+static void feed_graph(gruard_detector *d) {
+    const gruard_model *m = d->model;
+    for (uint32_t i = 0; i < m->channels; i++) {
+        const float scale = m->innovation_scale[i], used = d->used[i];
+        const float apart = d->reading[i] - d->forecast[i];
+        const float evidence = used * gruard_clip(apart / scale, 8.0f) / 8.0f;
+        const float moved = gruard_clip((d->reading[i] - d->value[i]) / scale, 8.0f);
+        const float open = (float)gruard_held_open(&d->tiers, i);
+        feed(d, GRUARD_INNOVATION, i, used * gruard_clip(apart, 2.0f));
+        feed(d, GRUARD_FORECAST, i, gruard_clip(d->forecast[i], 3.0f));
+        feed(d, GRUARD_EVIDENCE, i, evidence);
+        feed(d, GRUARD_MAGNITUDE, i, gruard_abs(evidence));
+        feed(d, GRUARD_DIFFERENCE, i, used * d->mask[i] * moved / 8.0f);
+        feed(d, GRUARD_MASK, i, used);
+        feed(d, GRUARD_GUARDED, i, used * m->gated_channels[i] * (1.0f - open));
+        feed(d, GRUARD_GATE, i, d->gate[i]);
+    }
+    const float *hidden = d->hidden;
+    for (uint32_t layer = 0; layer < m->layers; hidden += m->units[layer], layer++)
+        for (uint32_t i = 0; i < m->units[layer]; i++)
+            feed(d, GRUARD_STATE + layer, i, hidden[i]);
+}
+
+static float fetch(const gruard_detector *d, uint32_t output, uint32_t channel) {
+    const gruard_end *end = (const gruard_end *)d->model->outputs + output;
+    return gruard_dequantise(d->arena[end->place + channel], end->scale, end->zero_point);
+}
+
+/* Gate, doubt and correction; without a gate every usable reading is trusted. */
+static void fetch_gate(gruard_detector *d) {
+    const gruard_model *m = d->model;
+    const gruard_end *logit = (const gruard_end *)m->outputs + GRUARD_LOGIT;
+    for (uint32_t i = 0; i < m->channels; i++) {
+        d->gate[i] = m->gated ? fetch(d, GRUARD_GATE_NEXT, i) : d->used[i];
+        d->doubt[i] = m->gated ? m->softplus[d->arena[logit->place + i] + 128] : 0.0f;
+        if (m->layers) d->correction[i] = fetch(d, GRUARD_CORRECTION, i);
+    }
+}
+
+/* h <- n + z (h - n) in every layer. Tells whether any unit moved, and how many are at the edge of
+ * their int8 range. */
+static int blend(gruard_detector *d, int32_t *saturated) {
+    const gruard_model *m = d->model;
+    float *hidden = d->hidden;
+    int moved = !m->layers;
+    *saturated = 0;
+    for (uint32_t layer = 0; layer < m->layers; hidden += m->units[layer], layer++) {
+        for (uint32_t i = 0; i < m->units[layer]; i++) {
+            const float update = fetch(d, GRUARD_UPDATE + 2 * layer, i);
+            const float candidate = fetch(d, GRUARD_UPDATE + 2 * layer + 1, i);
+            const float after = candidate + update * (hidden[i] - candidate);
+            moved |= after != hidden[i];
+            *saturated += after <= m->state_low[layer] || after >= m->state_high[layer];
+            hidden[i] = after;
+        }
+    }
+    return moved;
+}
+
+/* Run the graph once and move the recurrent state on. */
+static void advance(gruard_detector *d, int *moved, int *input_moved, int32_t *saturated) {
+    const gruard_model *m = d->model;
+    const uint32_t n = m->channels;
+    const int free_run = d->tiers.phase == GRUARD_PHASE_FREE_RUN;
+    forecast(d);
+    for (uint32_t i = 0; i < n; i++) /* a free run ignores every gated reading */
+        d->used[i] = free_run ? d->usable[i] * (1.0f - m->gated_channels[i]) : d->usable[i];
+    if (m->operators) {
+        feed_graph(d);
+        gruard_run_graph(m, d->arena);
+    }
+    fetch_gate(d);
+    *moved = blend(d, saturated);
+    *input_moved = 0;
+    memmove(d->history + n, d->history, (m->order - 1) * n * sizeof(float));
+    for (uint32_t i = 0; i < n; i++) {
+        const float apart = d->reading[i] - d->forecast[i];
+        d->history[i] = d->forecast[i] + d->gate[i] * (d->used[i] * gruard_clip(apart, 4.0f));
+        d->error[i] = d->usable[i] * apart;
+        *input_moved |= d->value[i] != d->reading[i];
+        d->value[i] = d->reading[i];
+        d->mask[i] = d->usable[i];
+    }
+}
+
+/* Nothing is raised while warming up, and nothing cleared in tier 2. */
+static void update_alarm(gruard_detector *d, int tier) {
+    const uint8_t before = d->alarm.active;
+    gruard_update_alarm(&d->alarm, d->score, d->threshold, d->clear, d->model);
+    if (d->tiers.warmup > 0) d->alarm.active &= before;
+    else if (tier == 2) d->alarm.active |= before;
+}
+
+static uint16_t phase_flags(const gruard_detector *d) {
+    const gruard_tiers *t = &d->tiers;
+    uint16_t flags = t->warmup > 0 ? GRUARD_WARMUP : 0;
+    if (t->phase == GRUARD_PHASE_FREE_RUN) flags |= GRUARD_FREE_RUN;
+    for (uint32_t i = 0; i < d->model->channels; i++)
+        if (gruard_held_open(t, i)) flags |= GRUARD_RESYNC;
+    return flags;
+}
+
+static void tell_channels(const gruard_detector *d, gruard_record *record) {
+    for (uint32_t i = 0; i < d->model->channels; i++) {
+        const uint32_t bit = 1u << (i % 32);
+        if (!(d->mask[i] > 0)) record->masked[i / 32] |= bit;
+        if (d->gate[i] < 0.5f && d->model->watched[i] > 0) record->imputed[i / 32] |= bit;
+    }
+}
+
+static void tell(gruard_detector *d, gruard_record *record) {
+    record->valid = record->tier != 3;
+    tell_channels(d, record);
+    for (uint32_t word = 0; word < GRUARD_WORDS; word++)
+        if (record->imputed[word]) record->flags |= GRUARD_IMPUTED;
+    if (record->tier == 3) {
+        record->flags |= GRUARD_FALLBACK;
+        record->score = d->fallback_score;
+        record->alarm = d->fallback_alarm.active;
+        if (record->alarm) gruard_blame_fallback(d, record->blamed);
+        return;
+    }
+    record->score = d->score;
+    record->alarm = d->alarm.active;
+    if (!record->alarm) return;
+    if (d->model->has_diagnosis) gruard_tell_diagnosis(d, record);
+    /* Where no channel stands out by itself, those behind the score are better than none. */
+    if (record->blamed[0] < 0) gruard_blame_score(d, record->blamed);
+}
+
+void gruard_step(gruard_detector *d, const float *values, gruard_record *record) {
+    const gruard_model *m = d->model;
+    int moved, input_moved;
+    int32_t saturated;
+    memset(record, 0, sizeof *record);
+    memset(record->blamed, 0xFF, sizeof record->blamed);
+    record->kind = -1;
+    record->index = d->tiers.index;
+    gruard_check_validity(d, values);
+    gruard_standardise(m, values, d->usable, d->reading);
+    gruard_fallback(d);
+    if (!d->started) start_recurrent(d);
+    record->tier = (uint8_t)gruard_tier(&d->tiers, m);
+    record->flags = phase_flags(d);
+    advance(d, &moved, &input_moved, &saturated);
+    gruard_score(d);
+    update_alarm(d, record->tier);
+    const int reset = gruard_observe(d, moved, input_moved, saturated);
+    gruard_agree(&d->tiers, d->alarm.active == d->fallback_alarm.active, m);
+    if (m->has_diagnosis) gruard_advance_diagnosis(d, values);
+    tell(d, record);
+    if (!reset) return;
+    record->flags |= GRUARD_RESET;
+    d->started = 0;
+    gruard_start_score(d, 1);
+}

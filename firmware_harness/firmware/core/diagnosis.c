@@ -1,0 +1,391 @@
+/* Which channels an alarm is about and what kind of fault they show: edge_runtime.diagnosis.
+ *
+ * Three views of each channel, z = (x - fast, fast - slow, slow) less their clean means; O is the
+ * inverse of the clean covariance of all views. Vectors of views are ordered by view first.
+ */
+#include "numerics.h"
+#include "parts.h"
+
+enum { VIEWS = 3, SENSOR_KINDS = 7, MACHINE = 7, FEATURES = 25, REST_AND_SILENT = 8, SHAPES = 20,
+       LONGEST_MEAN = 64, HALVINGS = 8 };
+/* Rows of the decaying sums; the first nine are what a sample adds while its age is 0. */
+enum { COUNT, FAULT, FAULT2, EXPECTED, EXPECTED2, EXPECTED_FAULT, MOVE, JUMP, SPREAD, AGE,
+       AGE_FAULT, AGE2, EXPLAINED, OTHER_FAULT, OTHER_EXPLAINED, MISSING };
+enum { PEAK_FAULT, PEAK_OUT, PEAK_BACK, PEAK_OTHER }; /* rows of the peaks */
+
+static const float TINY = 1e-3f, TENTH = 0.1f, LARGEST = 1e30f;
+
+void gruard_start_diagnosis(gruard_detector *d) {
+    const size_t n = d->model->channels;
+    memset(d->x, 0, n * sizeof(float));
+    memset(d->averages, 0, 2 * n * sizeof(float));
+    memset(d->fault, 0, n * sizeof(float));
+    memset(d->repeats, 0, n * sizeof(float));
+    memset(d->known, 0, n * sizeof(float));
+    memset(d->sums, 0, 16 * n * sizeof(float));
+    memset(d->peaks, 0, 4 * n * sizeof(float));
+    memset(d->chances, 0, sizeof d->chances);
+    d->seen = d->age = d->distance = 0;
+    d->followed = 0;
+}
+
+/* ---- contributions ---- */
+
+/* r and f of every channel from O z; where they lie is the caller's business. */
+static void explain(gruard_detector *d, float *explained, float *fault) {
+    const gruard_model *m = d->model;
+    const uint32_t n = m->channels;
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t v = 0; v < VIEWS; v++) {
+            const gruard_float *block = m->block + v * VIEWS * n + i;
+            float total = block[0] * d->weighted[i];
+            for (uint32_t w = 1; w < VIEWS; w++) total += block[w * n] * d->weighted[w * n + i];
+            d->reconstruction[v * n + i] = total;
+        }
+        const float *v = d->reconstruction + i;
+        explained[i] = d->weighted[i] * v[0] + d->weighted[n + i] * v[n] +
+                       d->weighted[2 * n + i] * v[2 * n];
+        fault[i] = (v[0] + v[n] + v[2 * n]) / m->deviation[i];
+    }
+}
+
+/* Everything about one sample; returns its squared Mahalanobis distance. */
+static float contributions(gruard_detector *d) {
+    const gruard_model *m = d->model;
+    const uint32_t n = m->channels;
+    float *views = d->scratch, total = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const float fast = d->averages[i], slow = d->averages[n + i];
+        views[i] = d->x[i] - fast - m->view_center[i];
+        views[n + i] = fast - slow - m->view_center[n + i];
+        views[2 * n + i] = slow - m->view_center[2 * n + i];
+    }
+    for (uint32_t r = 0; r < VIEWS * n; r++) {
+        d->weighted[r] = gruard_dot(m->precision + r * VIEWS * n, views, VIEWS * n);
+        total = r ? total + views[r] * d->weighted[r] : views[r] * d->weighted[r];
+    }
+    explain(d, d->explained, d->own_fault);
+    return total;
+}
+
+/* What is left of all channels once `channel` has been replaced by its reconstruction. */
+static void leave_out(gruard_detector *d, uint32_t channel) {
+    const gruard_model *m = d->model;
+    const uint32_t n = m->channels;
+    float fault[VIEWS];
+    for (uint32_t v = 0; v < VIEWS; v++) fault[v] = d->reconstruction[v * n + channel];
+    for (uint32_t r = 0; r < VIEWS * n; r++) {
+        const gruard_float *row = m->precision + r * VIEWS * n + channel;
+        d->weighted[r] -= row[0] * fault[0] + row[n] * fault[1] + row[2 * n] * fault[2];
+    }
+    explain(d, d->other_explained, d->other_fault);
+}
+
+/* ---- symptoms ---- */
+
+static float suspicion(const gruard_detector *d, uint32_t i) {
+    const gruard_model *m = d->model;
+    const uint32_t n = m->channels;
+    const float explained = d->sums[EXPLAINED * n + i] - d->seen * m->explained_mean[i];
+    const float stuck = gruard_at_least(d->repeats[i] - m->longest_repeat[i], 0.0f);
+    const float absent = 100.0f * (d->sums[MISSING * n + i] + stuck);
+    return (gruard_at_least(explained, 0.0f) + absent) * m->blameable[i];
+}
+
+static uint32_t most_suspicious(const gruard_detector *d, const float *more) {
+    uint32_t best = 0;
+    float most = 0;
+    for (uint32_t i = 0; i < d->model->channels; i++) {
+        float now = suspicion(d, i);
+        if (more) now += more[i] * d->model->blameable[i];
+        if (i == 0 || now > most) {
+            most = now;
+            best = i;
+        }
+    }
+    return best;
+}
+
+/* The sums of channel `i` as they stand before this sample: older, and forgotten as far as the
+ * fault at hand dwarfs what they are about. */
+static void age_sums(gruard_detector *d, uint32_t i, float keep, float square) {
+    const uint32_t n = d->model->channels;
+    float *of = d->sums + i;
+    of[AGE2 * n] += 2.0f * of[AGE * n] + of[COUNT * n];
+    of[AGE * n] += of[COUNT * n];
+    of[AGE_FAULT * n] += of[FAULT * n];
+    for (uint32_t row = 0; row < 16; row++) of[row * n] *= keep;
+    const float known = 16.0f * (d->peaks[i] + 1.0f);
+    const float relevance = gruard_at_most(known / gruard_at_least(square, 1.0f), 1.0f);
+    for (uint32_t row = 0; row < EXPLAINED; row++) of[row * n] *= relevance;
+}
+
+static void add_news(gruard_detector *d, uint32_t i, float present, float move, float jump,
+                     float square) {
+    const gruard_model *m = d->model;
+    const uint32_t n = m->channels;
+    float *of = d->sums + i;
+    const float fault = d->own_fault[i];
+    const float weight = present * (square / (square + 4.0f + 0.0625f * d->peaks[i]));
+    const float expected = d->x[i] / m->deviation[i] - fault;
+    const float count = of[COUNT * n];
+    const float off = (fault - of[FAULT * n] / gruard_at_least(count, 0.5f)) *
+                      (float)(count > 0.5f);
+    const float moved = 4.0f * (move * move / m->move_mean[i]);
+    of[COUNT * n] += weight;
+    of[FAULT * n] += fault * weight;
+    of[FAULT2 * n] += square * weight;
+    of[EXPECTED * n] += expected * weight;
+    of[EXPECTED2 * n] += expected * expected * weight;
+    of[EXPECTED_FAULT * n] += expected * fault * weight;
+    of[MOVE * n] += gruard_log(1.0f + moved, m->log_table) * weight;
+    of[JUMP * n] += gruard_log(1.0f + jump, m->log_table) * weight;
+    of[SPREAD * n] += gruard_log(1.0f + off * off, m->log_table) * weight;
+}
+
+static void raise(float *peak, float keep, float latest) {
+    *peak = gruard_at_least(keep * *peak, latest);
+}
+
+/* Channel `i` after this sample. weight: how far the sample stood out at all. */
+static void observe_channel(gruard_detector *d, uint32_t i, float present, float move, float keep,
+                            float weight) {
+    const gruard_model *m = d->model;
+    const uint32_t n = m->channels;
+    const float fault = d->own_fault[i], square = fault * fault, before = d->fault[i];
+    float jump = fault - before;
+    jump = jump * jump / m->jump_mean[i] * d->known[i];
+    age_sums(d, i, keep, square);
+    add_news(d, i, present, move, jump, square);
+    const float other = weight > 0 ? d->other_fault[i] : 0.0f;
+    if (weight > 0) {
+        d->sums[EXPLAINED * n + i] += weight * d->explained[i];
+        d->sums[OTHER_FAULT * n + i] += weight * other;
+        d->sums[OTHER_EXPLAINED * n + i] += weight * d->other_explained[i];
+    }
+    d->sums[MISSING * n + i] += 1.0f - present;
+    const float out = jump * (float)(square > before * before);
+    raise(&d->peaks[PEAK_FAULT * n + i], keep, square * present);
+    raise(&d->peaks[PEAK_OUT * n + i], keep, out * present);
+    raise(&d->peaks[PEAK_BACK * n + i], keep, (jump - out) * present);
+    raise(&d->peaks[PEAK_OTHER * n + i], keep, weight * (other * other) * present);
+    d->fault[i] = fault;
+    if (present > 0) {
+        const int longest = d->repeats[i] > m->longest_repeat[i];
+        d->repeats[i] = move == 0 ? d->repeats[i] + 1.0f : keep * d->repeats[i] * (float)longest;
+        d->known[i] = 1.0f;
+    }
+}
+
+/* The readings, held where one is missing; `moves` is how far each came. */
+static void take_readings(gruard_detector *d, const float *present, float *moves) {
+    const gruard_model *m = d->model;
+    const uint32_t n = m->channels;
+    for (uint32_t i = 0; i < n; i++) {
+        const float now = present[i] > 0 ? gruard_clip(moves[i], 16.0f) : d->x[i];
+        if (!(d->known[i] > 0)) { /* as if it had always stood there; its repeats start here */
+            d->x[i] = d->averages[i] = d->averages[n + i] = now;
+            if (present[i] > 0) d->repeats[i] = -1.0f;
+        }
+        moves[i] = now - d->x[i];
+        d->x[i] = now;
+        for (uint32_t a = 0; a < 2; a++)
+            d->averages[a * n + i] += m->view_smoothing[a] * (now - d->averages[a * n + i]);
+    }
+}
+
+static float noticed(const gruard_detector *d) {
+    float most = d->explained[0] / d->model->explained_high[0];
+    for (uint32_t i = 1; i < d->model->channels; i++)
+        most = gruard_at_least(most, d->explained[i] / d->model->explained_high[i]);
+    most = gruard_at_least(most - 0.5f, 0.0f);
+    return most / (most + 0.5f);
+}
+
+/* ---- verdict ---- */
+
+/* What channel `i` explains beyond clean rows once `top` is left out; 0 at `top`. */
+static float left_over(const gruard_detector *d, uint32_t i, uint32_t top) {
+    const gruard_model *m = d->model;
+    const float left = d->sums[OTHER_EXPLAINED * m->channels + i] - d->seen * m->explained_mean[i];
+    return i == top ? 0.0f : left * m->blameable[i];
+}
+
+static void rest_features(const gruard_detector *d, uint32_t top, float *found) {
+    const gruard_model *m = d->model;
+    const uint32_t n = m->channels;
+    const float seen = d->seen + TINY;
+    float level = 0, most = 0, peak = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const float other = i == top ? 0.0f : m->blameable[i];
+        const float fault = d->sums[OTHER_FAULT * n + i];
+        const float square = other * (fault * fault / seen / m->persistence[i]);
+        const float left = left_over(d, i, top), highest = other * d->peaks[PEAK_OTHER * n + i];
+        level = i ? gruard_at_least(level, square) : square;
+        most = i ? gruard_at_least(most, left) : left;
+        peak = i ? gruard_at_least(peak, highest) : highest;
+    }
+    most = gruard_at_least(most, 0.0f);
+    const float rest = gruard_at_least(d->distance - d->sums[EXPLAINED * n + top], 0.0f);
+    found[0] = rest / seen / m->distance_mean;
+    found[1] = level;
+    found[2] = most;
+    found[3] = most / seen;
+    found[4] = peak;
+}
+
+static void silent_features(const gruard_detector *d, uint32_t top, float *found) {
+    const gruard_model *m = d->model;
+    const float age = d->age + TINY, *missing = d->sums + MISSING * m->channels;
+    float least = 0;
+    for (uint32_t i = 0; i < m->channels; i++) {
+        const float now = missing[i] + (1.0f - m->blameable[i]) * LARGEST;
+        least = i ? gruard_at_most(least, now) : now;
+    }
+    found[0] = missing[top] / age;
+    found[1] = gruard_at_most(least / age, 1.0f);
+    found[2] = d->repeats[top] / (m->longest_repeat[top] + 1.0f);
+}
+
+/* Energies of the fault: its mean, a straight line, the rest; its jumps; how it mirrors what was
+ * expected. */
+static void shape_features(const gruard_detector *d, uint32_t top, float *found) {
+    const uint32_t n = d->model->channels;
+    float of[16];
+    for (uint32_t row = 0; row < 16; row++) of[row] = d->sums[row * n + top];
+    const float count = of[COUNT] + TINY;
+    const float level = of[FAULT] * of[FAULT] / count;
+    const float around = gruard_at_least(of[FAULT2] - level, 0.0f);
+    const float ages = gruard_at_least(of[AGE2] - of[AGE] * of[AGE] / count, TINY);
+    const float along = of[AGE_FAULT] - of[AGE] * of[FAULT] / count;
+    const float ramp = of[COUNT] > 1.5f ? gruard_at_most(along * along / ages, around) : 0.0f;
+    const float rough = around - ramp, energy = of[FAULT2] + TENTH;
+    const float expected = gruard_at_least(
+        of[EXPECTED2] - of[EXPECTED] * of[EXPECTED] / count, TENTH);
+    const float common = of[EXPECTED_FAULT] - of[EXPECTED] * of[FAULT] / count;
+    const float weight = of[COUNT] + TENTH;
+    const float shape[] = {
+        of[COUNT], d->seen / (d->age + TINY), level, ramp, rough, level / energy, ramp / energy,
+        rough / energy, of[JUMP] / weight, d->peaks[PEAK_FAULT * n + top],
+        d->peaks[PEAK_OUT * n + top], d->peaks[PEAK_BACK * n + top], of[SPREAD] / weight,
+        of[MOVE] / weight, of[COUNT] / (d->seen + TENTH), gruard_clip(common / expected, 2.0f),
+        gruard_at_most(common * common / expected / (around + TENTH), 1.0f),
+    };
+    memcpy(found, shape, sizeof shape);
+}
+
+/* Of the most suspicious channel, standardised. */
+static void features(const gruard_detector *d, float *found) {
+    /* Counts and squares span many decades: of these the classifiers see log(1 + value). */
+    static const uint8_t logged[] = {0, 1, 2, 3, 4, 7, 8, 10, 11, 12, 17, 18, 19};
+    const gruard_model *m = d->model;
+    const uint32_t top = most_suspicious(d, NULL);
+    rest_features(d, top, found);
+    silent_features(d, top, found + 5);
+    shape_features(d, top, found + REST_AND_SILENT);
+    for (uint32_t i = 0; i < sizeof logged; i++)
+        found[logged[i]] = gruard_log(1.0f + gruard_at_most(found[logged[i]], LARGEST),
+                                      m->log_table);
+    for (uint32_t i = 0; i < FEATURES; i++)
+        found[i] = gruard_clip((found[i] - m->feature_center[i]) / m->feature_scale[i], 4.0f);
+}
+
+/* exp of a value <= 0 without a library. */
+static float exponential(float value) {
+    const float small = gruard_at_least(value, -40.0f) / 256.0f;
+    float power = 1.0f + small + small * small / 2.0f;
+    for (uint32_t i = 0; i < HALVINGS; i++) power = power * power;
+    return power;
+}
+
+static float kind_logit(const gruard_float *weights, const float *scaled) {
+    float total = weights[0];
+    for (uint32_t i = 0; i < SHAPES; i++) total += weights[1 + i] * scaled[i];
+    for (uint32_t i = 0; i < SHAPES; i++)
+        total += weights[1 + SHAPES + i] * (scaled[i] * scaled[i]);
+    return total;
+}
+
+/* Probabilities of the kinds, summing to one. */
+static void chances_now(const gruard_detector *d, float *now) {
+    const gruard_model *m = d->model;
+    float found[FEATURES], highest = 0;
+    features(d, found);
+    for (uint32_t k = 0; k < SENSOR_KINDS; k++) {
+        now[k] = kind_logit(m->kinds + k * (1 + 2 * SHAPES), found + FEATURES - SHAPES);
+        highest = k ? gruard_at_least(highest, now[k]) : now[k];
+    }
+    for (uint32_t k = 0; k < SENSOR_KINDS; k++) now[k] = exponential(now[k] - highest);
+    const float logit = m->machine[0] + gruard_dot(m->machine + 1, found, REST_AND_SILENT);
+    const float odds = exponential(-gruard_abs(logit));
+    const float machine = (logit > 0 ? 1.0f : odds) / (1.0f + odds);
+    const float total = gruard_sum(now, SENSOR_KINDS);
+    for (uint32_t k = 0; k < SENSOR_KINDS; k++) now[k] = now[k] / total * (1.0f - machine);
+    now[MACHINE] = machine;
+}
+
+static void follow(gruard_detector *d) {
+    if (!d->alarm.active) {
+        memset(d->chances, 0, sizeof d->chances);
+        d->followed = 0;
+        return;
+    }
+    float now[SENSOR_KINDS + 1];
+    chances_now(d, now);
+    if (d->followed < LONGEST_MEAN) d->followed++;
+    for (uint32_t k = 0; k <= MACHINE; k++)
+        d->chances[k] += (now[k] - d->chances[k]) / (float)d->followed;
+}
+
+void gruard_advance_diagnosis(gruard_detector *d, const float *values) {
+    const gruard_model *m = d->model;
+    const uint32_t n = m->channels;
+    /* Beyond the views in `scratch`: whether there was a reading, and how far it moved. */
+    float *present = d->scratch + VIEWS * n, *moves = present + n;
+    for (uint32_t i = 0; i < n; i++) present[i] = (float)gruard_present(values[i]);
+    gruard_standardise(m, values, present, moves);
+    take_readings(d, present, moves);
+    const float distance = contributions(d), weight = noticed(d);
+    const float keep = d->alarm.active ? 127.0f / 128.0f : 15.0f / 16.0f;
+    if (weight > 0) leave_out(d, most_suspicious(d, d->explained));
+    for (uint32_t i = 0; i < n; i++) observe_channel(d, i, present[i], moves[i], keep, weight);
+    d->seen = keep * d->seen + weight;
+    d->age = keep * d->age + 1.0f;
+    d->distance = keep * d->distance + weight * distance;
+    follow(d);
+}
+
+/* The most suspicious channel, then those that still stand out without it. */
+static void blame(const gruard_detector *d, int16_t *blamed) {
+    const gruard_model *m = d->model;
+    const uint32_t n = m->channels, first = most_suspicious(d, NULL);
+    if (!(suspicion(d, first) > 0)) return;
+    float *rest = d->scratch, most = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        rest[i] = gruard_at_least(left_over(d, i, first), 0.0f);
+        most = i ? gruard_at_least(most, rest[i]) : rest[i];
+    }
+    blamed[0] = (int16_t)first;
+    uint32_t told = 1;
+    int32_t before = -1;
+    for (uint32_t rank = 1; rank < GRUARD_BLAMED && rank <= n; rank++) {
+        int32_t best = -1;
+        for (uint32_t i = 0; i < n; i++)
+            if ((int32_t)i != before && (best < 0 || rest[i] > rest[best])) best = (int32_t)i;
+        if (best < 0) break;
+        const float high = d->seen * m->explained_high[best];
+        if (rest[best] > gruard_at_least(0.25f * most, high)) blamed[told++] = (int16_t)best;
+        before = best;
+    }
+}
+
+void gruard_tell_diagnosis(gruard_detector *d, gruard_record *record) {
+    const float machine = d->chances[MACHINE];
+    uint32_t best = 0;
+    for (uint32_t k = 1; k < SENSOR_KINDS; k++)
+        if (d->chances[k] > d->chances[best]) best = k;
+    record->sensor = machine < 0.5f;
+    record->kind = (int8_t)(record->sensor ? best : MACHINE);
+    record->probability = d->chances[record->kind];
+    blame(d, record->blamed);
+}

@@ -1,0 +1,50 @@
+/* Tier 3, the statistical detector that shadows every sample: edge_runtime.detector.fallback. */
+#include "numerics.h"
+#include "parts.h"
+
+/* Six views of channel `i`; they are what `limits` are the limits of. */
+static void update_views(gruard_detector *d, uint32_t i, float views[6]) {
+    const gruard_model *m = d->model;
+    const float value = d->reading[i], usable = d->usable[i], ceiling = m->cusum_ceiling[i];
+    const float moved = d->views_started ? usable * (value - d->view_last[i]) : 0.0f;
+    const float lean = m->slack * usable;
+    d->view_level[i] += m->smoothing * usable * (value - d->view_level[i]);
+    d->view_up[i] = gruard_at_most(
+        gruard_at_least(d->view_up[i] + usable * value - lean, 0.0f), ceiling);
+    d->view_down[i] = gruard_at_most(
+        gruard_at_least(d->view_down[i] - usable * value - lean, 0.0f), ceiling);
+    if (usable > 0) {
+        d->view_same[i] = moved == 0 && d->views_started ? d->view_same[i] + 1.0f : 0.0f;
+        d->view_missing[i] = 0;
+        d->view_last[i] = value;
+    } else {
+        d->view_missing[i] += 1.0f;
+    }
+    views[0] = gruard_abs(value) * usable;
+    views[1] = gruard_abs(d->view_level[i]);
+    views[2] = gruard_abs(moved);
+    views[3] = gruard_at_least(d->view_up[i], d->view_down[i]);
+    views[4] = d->view_same[i];
+    views[5] = d->view_missing[i];
+}
+
+void gruard_fallback(gruard_detector *d) {
+    const gruard_model *m = d->model;
+    float score = 0;
+    for (uint32_t i = 0; i < m->channels; i++) {
+        float views[6];
+        update_views(d, i, views);
+        float share = views[0] / m->limits[i];
+        for (uint32_t v = 1; v < 6; v++)
+            share = gruard_at_least(share, views[v] / m->limits[v * m->channels + i]);
+        d->shares[i] = share * m->watched[i];
+        score = gruard_at_least(score, d->shares[i]);
+    }
+    d->views_started = 1;
+    d->fallback_score = score;
+    gruard_update_alarm(&d->fallback_alarm, score, m->fallback_threshold, m->fallback_clear, m);
+}
+
+void gruard_blame_fallback(const gruard_detector *d, int16_t *blamed) {
+    gruard_largest(d->shares, d->model->channels, 1, blamed);
+}

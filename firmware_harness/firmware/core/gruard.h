@@ -1,0 +1,192 @@
+/* gruard's core: a detector that runs a packed bundle, sample by sample, without heap or libc.
+ *
+ * Give it a packed bundle (a "blob": 4-byte aligned, little-endian, see blob.c) and memory for the
+ * state; every record is then the record that gruard's Python runtime gives, bit for bit.
+ *
+ *     gruard_model model;
+ *     gruard_detector detector;
+ *     if (gruard_open(&model, blob, blob_size)) refuse();
+ *     static float memory[...];                      // gruard_memory(&model) bytes
+ *     if (gruard_start(&detector, &model, memory, sizeof memory)) refuse();
+ *     for (;;) { read(values); gruard_step(&detector, values, &record); ... }
+ *
+ * Nothing is global, so several detectors may run side by side.
+ */
+#ifndef GRUARD_H
+#define GRUARD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* A blob holds integers and floats side by side. */
+#if defined(__GNUC__)
+#define GRUARD_ALIAS __attribute__((may_alias))
+#else
+#define GRUARD_ALIAS
+#endif
+typedef float GRUARD_ALIAS gruard_float;
+typedef uint32_t GRUARD_ALIAS gruard_word;
+typedef int32_t GRUARD_ALIAS gruard_integer;
+
+#define GRUARD_MOST_CHANNELS 256
+#define GRUARD_MOST_LAYERS 16
+#define GRUARD_BLAMED 3
+#define GRUARD_WORDS (GRUARD_MOST_CHANNELS / 32)
+
+/* Why a blob or its memory was refused; 0 is success. */
+typedef enum {
+    GRUARD_OK = 0,
+    GRUARD_UNALIGNED = 1,   /* blob or memory is not at a multiple of 4 bytes */
+    GRUARD_FOREIGN = 2,     /* not a blob, or of another version */
+    GRUARD_TRUNCATED = 3,   /* not as long as its header says, or as its parts need */
+    GRUARD_DAMAGED = 4,     /* checksum */
+    GRUARD_IMPOSSIBLE = 5,  /* a count, an offset or an operator that no bundle has */
+    GRUARD_NO_MEMORY = 6,   /* less than gruard_memory() bytes for the state */
+    GRUARD_OTHER_LAYOUT = 7 /* its weights are laid out for another kernel */
+} gruard_error;
+
+/* Flags of a record, the numbers of edge_runtime.record.Flag. */
+enum {
+    GRUARD_IMPUTED = 1, GRUARD_FREE_RUN = 2, GRUARD_RESYNC = 4, GRUARD_WARMUP = 8,
+    GRUARD_RESET = 16, GRUARD_FALLBACK = 32
+};
+
+/* The answer for one sample. */
+typedef struct {
+    uint64_t index;                 /* of the sample, from 0 */
+    float score;                    /* of the detector that answered: the fallback's in tier 3 */
+    float probability;              /* of `kind`; 0 without one */
+    uint16_t flags;
+    uint8_t tier;                   /* 1 gate, 2 recurrent unit alone, 3 statistical fallback */
+    uint8_t valid;                  /* a healthy, settled model stands behind it */
+    uint8_t alarm;
+    int8_t kind;                    /* of fault, as in edge_runtime.diagnosis; -1: none known */
+    uint8_t sensor;                 /* a sensor is at fault rather than the machine */
+    uint8_t reserved;
+    int16_t blamed[GRUARD_BLAMED];  /* channels behind the alarm, worst first; -1: none */
+    uint32_t masked[GRUARD_WORDS];  /* a bit for each channel whose reading was unusable */
+    uint32_t imputed[GRUARD_WORDS]; /* a bit for each channel that the forecast replaced */
+} gruard_record;
+
+struct gruard_operator;
+
+/* A checked blob: where its parts are. Vectors are [channels] unless said otherwise; the names and
+ * formulas are those of edge_runtime. */
+typedef struct {
+    uint32_t channels, order, layers, operators, arena, layout;
+    uint32_t has_cross, gated, has_diagnosis, has_rules;
+    uint32_t alarm_m, alarm_n, clear_after;
+    int32_t closed_limit, lost_limit, contradiction_limit, free_run_limit, resync_channel;
+    int32_t resync_all, warmup, frozen_limit, agree, saturated_most;
+    uint32_t window, hour;
+    uint32_t units[GRUARD_MOST_LAYERS], states; /* width of each layer, and their sum */
+    const uint8_t *hash;                        /* first 6 bytes of the model's SHA-256 */
+    float threshold, clear;                     /* of the model's score */
+    float fallback_threshold, fallback_clear, smoothing, slack;
+    const gruard_float *center, *scale, *low, *high, *max_step, *stuck_after, *watched, *gated_channels;
+    const gruard_float *highway;          /* [order][channels] */
+    const gruard_float *cross;            /* [channels][order * channels] */
+    const gruard_float *innovation_scale;
+    float attack, decay;
+    const gruard_float *weights, *part_mean, *part_std;     /* [4] */
+    const gruard_float *residual_scale, *absent;
+    const gruard_float *channel_mean;     /* [3][channels] */
+    const gruard_float *typical;          /* [3] */
+    const gruard_float *distance_root, *level_root;         /* [channels][channels] */
+    const gruard_float *log_table;        /* [257] */
+    const gruard_float *softplus;         /* [256], with a gate */
+    const gruard_float *limits;           /* [6][channels], the fallback's views */
+    const gruard_float *cusum_ceiling;
+    const gruard_float *state_low, *state_high;             /* [layers] */
+    /* The diagnosis; not set without one. */
+    const gruard_float *view_smoothing;   /* [2] */
+    const gruard_float *view_center;      /* [3][channels] */
+    const gruard_float *precision;        /* [3 * channels][3 * channels] */
+    const gruard_float *block;            /* [3][3][channels] */
+    const gruard_float *deviation, *explained_mean, *explained_high, *move_mean, *jump_mean;
+    const gruard_float *persistence, *longest_repeat, *blameable;
+    const gruard_float *feature_center, *feature_scale, *machine, *kinds;
+    float distance_mean;
+    /* The int8 graph. */
+    const gruard_word *inputs;        /* where each input lies in the arena, and its scale: blob.h */
+    const gruard_word *outputs;
+    const struct gruard_operator *program;
+    const gruard_integer *integers;       /* biases */
+    const int8_t *bytes;           /* weights, tables, constants */
+    uint32_t integer_count, byte_count;
+} gruard_model;
+
+/* Counters of the tiers. */
+typedef struct {
+    uint8_t phase, blind, distrusted, resync_count, reset_count, return_count;
+    int32_t left, lost, warmup, frozen, agreed;
+    uint64_t index, resyncs[3], resets[1], returns[3];
+    float *closed, *contradicted, *forced; /* [channels] */
+} gruard_tiers;
+
+/* The last scores as bits (1: above the threshold), the newest lowest. */
+typedef struct {
+    uint32_t above;
+    uint32_t calm;
+    uint8_t active;
+} gruard_alarm;
+
+/* Everything that is carried from sample to sample, and what the last step found. The vectors lie
+ * in the caller's memory. */
+typedef struct {
+    const gruard_model *model;
+    float threshold, clear;
+    uint8_t started;                 /* there is a recurrent state */
+    gruard_tiers tiers;
+    gruard_alarm alarm, fallback_alarm;
+    float *last, *since, *same;      /* validity */
+    float *history;                  /* [order][channels], trusted inputs, newest first */
+    float *hidden;                   /* [states] */
+    float *gate, *correction, *value, *mask;
+    float parts[4];
+    float *terms;                    /* [3][channels] */
+    uint8_t views_started;
+    float *view_level, *view_last, *view_up, *view_down, *view_same, *view_missing;
+    /* Of the step at hand. */
+    float *usable;                   /* validity mask */
+    float *reading;                  /* standardised */
+    float *forecast, *used, *doubt, *error;
+    float score, fallback_score;
+    float *shares;                   /* of the channels in the fallback's score */
+    float *scratch;                  /* [2][channels] or, with a diagnosis, [5][channels] */
+    int8_t *arena;
+    /* The diagnosis. */
+    float seen, age, distance;
+    float chances[8];
+    uint32_t followed;
+    float *x, *averages, *fault, *repeats, *known, *sums, *peaks;
+    float *weighted, *reconstruction, *explained, *own_fault, *other_fault, *other_explained;
+} gruard_detector;
+
+/* Check `size` bytes at `blob` and say where its parts are. Reads nothing outside them, whatever
+ * they are. The blob must stay where it is. */
+gruard_error gruard_open(gruard_model *model, const void *blob, size_t size);
+
+/* Bytes of memory that a detector of `model` needs, a multiple of 4. */
+size_t gruard_memory(const gruard_model *model);
+
+/* Start a detector in `size` bytes of `memory` (4-byte aligned). */
+gruard_error gruard_start(gruard_detector *detector, const gruard_model *model, void *memory,
+                          size_t size);
+
+/* The record for raw readings [channels], NaN where missing; the state moves on. */
+void gruard_step(gruard_detector *detector, const float *values, gruard_record *record);
+
+/* Forget the recurrent state; the records until it has settled are flagged. */
+void gruard_reset(gruard_detector *detector);
+
+/* Distrust the model: tier 3 answers until it has agreed with the fallback for long enough. */
+void gruard_distrust(gruard_detector *detector);
+
+/* Another threshold than the blob's, and the level below which the alarm is cleared. */
+void gruard_set_threshold(gruard_detector *detector, float threshold, float clear);
+
+/* CRC-32 (IEEE 802.3) of `size` bytes that follow those of `crc`; begin with 0. */
+uint32_t gruard_crc(uint32_t crc, const void *data, size_t size);
+
+#endif

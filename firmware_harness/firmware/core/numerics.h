@@ -1,0 +1,82 @@
+/* Float32 arithmetic in one fixed order: the C side of edge_runtime.numerics.
+ *
+ * Sums run first to last, every product is rounded before it is added (compile with
+ * -ffp-contract=off), and the only transcendental function is a table.
+ */
+#ifndef GRUARD_NUMERICS_H
+#define GRUARD_NUMERICS_H
+
+#include <float.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "gruard.h"
+
+#if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
+#error "float32 must be computed in float32: use SSE or an FPU of single precision"
+#endif
+#if defined(__FAST_MATH__)
+#error "-ffast-math changes the bits"
+#endif
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "blobs are little-endian"
+#endif
+
+static inline float gruard_at_least(float value, float low) { return value > low ? value : low; }
+static inline float gruard_at_most(float value, float high) { return value < high ? value : high; }
+
+static inline float gruard_clip(float value, float bound) {
+    return gruard_at_most(gruard_at_least(value, -bound), bound);
+}
+
+static inline float gruard_abs(float value) { return __builtin_fabsf(value); }
+
+/* Correctly rounded; an instruction wherever there is an FPU (compile with -fno-math-errno). */
+static inline float gruard_root(float value) { return __builtin_sqrtf(value); }
+
+/* Round half to even; |value| < 2^22. */
+static inline float gruard_rint(float value) {
+    const float magic = 12582912.0f; /* 1.5 * 2^23: the sum has no bits below one */
+    return (value + magic) - magic;
+}
+
+/* int8 code of `value`: round half to even, clip to -128 … 127; NaN is -128. */
+static inline int8_t gruard_quantise(float value, float scale, float zero_point) {
+    float code = value / scale;
+    if (!(code > -1000.0f)) return -128;
+    if (code > 1000.0f) return 127;
+    code = gruard_rint(code) + zero_point;
+    return (int8_t)gruard_at_most(gruard_at_least(code, -128.0f), 127.0f);
+}
+
+static inline float gruard_dequantise(int8_t code, float scale, float zero_point) {
+    return ((float)code - zero_point) * scale;
+}
+
+/* Row of a matrix times vector, summed first to last; count > 0. */
+static inline float gruard_dot(const gruard_float *row, const float *vector, uint32_t count) {
+    float total = row[0] * vector[0];
+    for (uint32_t i = 1; i < count; i++) total += row[i] * vector[i];
+    return total;
+}
+
+static inline float gruard_sum(const gruard_float *values, uint32_t count) {
+    float total = values[0];
+    for (uint32_t i = 1; i < count; i++) total += values[i];
+    return total;
+}
+
+/* Natural logarithm of a finite value >= 1, linear between the 257 nodes of `table`. */
+static inline float gruard_log(float value, const gruard_float *table) {
+    const float ln2 = 0.69314718055994530942f, unit = 1.0f / 32768.0f; /* 2^-15 */
+    int32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const int32_t exponent = (bits >> 23) - 127;
+    const uint32_t index = ((uint32_t)bits >> 15) & 255u;
+    const float fraction = (float)(bits & 32767) * unit;
+    const float low = table[index];
+    const float within = low + fraction * (table[index + 1] - low);
+    return (float)exponent * ln2 + within;
+}
+
+#endif

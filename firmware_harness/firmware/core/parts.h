@@ -1,0 +1,85 @@
+/* What the files of the core have of one another; not for users of the core. */
+#ifndef GRUARD_PARTS_H
+#define GRUARD_PARTS_H
+
+#include "gruard.h"
+
+/* Inputs of the graph in the order of the blob; the states follow, one a layer. */
+enum {
+    GRUARD_INNOVATION, GRUARD_FORECAST, GRUARD_EVIDENCE, GRUARD_MAGNITUDE, GRUARD_DIFFERENCE,
+    GRUARD_MASK, GRUARD_GUARDED, GRUARD_GATE, GRUARD_STATE
+};
+/* Outputs, then an update and a candidate for each layer. */
+enum { GRUARD_LOGIT, GRUARD_GATE_NEXT, GRUARD_CORRECTION, GRUARD_UPDATE };
+
+enum { GRUARD_ROWS, GRUARD_LANES, GRUARD_PAIRS };
+
+#define GRUARD_ABSENT 0xFFFFFFFFu
+
+/* One input or output of the graph. */
+typedef struct GRUARD_ALIAS gruard_end {
+    uint32_t place;      /* in the arena, GRUARD_ABSENT where the graph has none */
+    uint32_t count;
+    float scale, zero_point;
+} gruard_end;
+
+/* Operators of the graph. */
+enum {
+    GRUARD_FULLY_CONNECTED, GRUARD_ADD, GRUARD_SUB, GRUARD_MUL, GRUARD_TABLE, GRUARD_COPY,
+    GRUARD_CONSTANT, GRUARD_KINDS
+};
+
+/* One operator: int8 values at `left` (and `right`) become `count` values at `out`, all bytes of
+ * the arena. `constant`: where its weights, its table or its values begin in the blob's bytes. */
+typedef struct GRUARD_ALIAS gruard_operator {
+    uint32_t kind, count, out, left, right;
+    uint32_t inputs;     /* of each output of FULLY_CONNECTED */
+    uint32_t constant, bias;
+    int32_t left_zero, right_zero, out_zero;
+    int32_t left_multiplier, right_multiplier, multiplier;
+    int32_t left_shift, right_shift, shift; /* negative: to the right */
+    int32_t lowest;      /* of the result, a fused RELU's zero */
+} gruard_operator;
+
+void gruard_run_graph(const gruard_model *model, int8_t *arena);
+/* What a kernel brings: how it wants weights laid out, the bytes that they take, and the product.
+ * Layouts: edge_runtime.native.layout. */
+extern const uint32_t gruard_layout;
+uint32_t gruard_weight_bytes(uint32_t inputs, uint32_t outputs);
+void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gruard_integer *bias,
+                            int8_t *output, const gruard_operator *o);
+
+void gruard_check_validity(gruard_detector *d, const float *values);
+void gruard_standardise(const gruard_model *m, const float *values, const float *mask, float *out);
+int gruard_present(float value);
+
+void gruard_update_alarm(gruard_alarm *alarm, float score, float threshold, float clear,
+                         const gruard_model *m);
+
+/* The fallback's score and alarm of the step at hand. */
+void gruard_fallback(gruard_detector *d);
+void gruard_blame_fallback(const gruard_detector *d, int16_t *blamed);
+
+void gruard_start_score(gruard_detector *d, int keep_level);
+/* The model's score of the step at hand. */
+void gruard_score(gruard_detector *d);
+void gruard_blame_score(gruard_detector *d, int16_t *blamed);
+/* Indices of the largest `shares`, at most three, each above 0 (or `from_zero`) and at least half
+ * the largest; -1 where there is none. */
+void gruard_largest(const float *shares, uint32_t count, int from_zero, int16_t *chosen);
+
+void gruard_start_tiers(gruard_tiers *t, const gruard_model *m);
+void gruard_restart_tiers(gruard_tiers *t, const gruard_model *m);
+int gruard_tier(const gruard_tiers *t, const gruard_model *m);
+int gruard_held_open(const gruard_tiers *t, uint32_t channel);
+/* 1 where the recurrent state must be reset now. moved: the state; input_moved: the readings. */
+int gruard_observe(gruard_detector *d, int moved, int input_moved, int32_t saturated);
+void gruard_agree(gruard_tiers *t, int same_verdict, const gruard_model *m);
+void gruard_distrust_tiers(gruard_tiers *t, const gruard_model *m);
+enum { GRUARD_PHASE_GATE, GRUARD_PHASE_FREE_RUN, GRUARD_PHASE_RESYNC };
+
+void gruard_start_diagnosis(gruard_detector *d);
+void gruard_advance_diagnosis(gruard_detector *d, const float *values);
+void gruard_tell_diagnosis(gruard_detector *d, gruard_record *record);
+
+#endif

@@ -1,0 +1,99 @@
+/* The anomaly score and who is behind it: edge_runtime.detector.score. */
+#include "numerics.h"
+#include "parts.h"
+
+enum { RESIDUAL, DISTANCE, LEVEL, GATE, PARTS };
+
+void gruard_start_score(gruard_detector *d, int keep_level) {
+    const gruard_model *m = d->model;
+    const uint32_t n = m->channels;
+    for (uint32_t p = 0; p < PARTS; p++)
+        if (!keep_level || p != LEVEL) d->parts[p] = m->part_mean[p];
+    memcpy(d->terms, m->channel_mean, (keep_level ? 2 : 3) * n * sizeof(float));
+}
+
+static float distance(const gruard_float *root, const float *vector, uint32_t n) {
+    float total = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const float along = gruard_dot(root + i * n, vector, n);
+        total = i ? total + along * along : along * along;
+    }
+    return gruard_root(total);
+}
+
+static float smoothed(float before, float now, float attack, float decay) {
+    return before + (now > before ? attack : decay) * (now - before);
+}
+
+void gruard_score(gruard_detector *d) {
+    const gruard_model *m = d->model;
+    const uint32_t n = m->channels;
+    const int warming = d->tiers.warmup > 0;
+    /* While it warms up only the level, which needs no forecast, is believed. */
+    const float attack = warming ? 0.0f : m->attack, decay = warming ? 0.0f : m->decay;
+    float *e = d->scratch, *x = d->scratch + n;
+    float residual = 0, evidence = 0, count = 0, parts[PARTS];
+    for (uint32_t i = 0; i < n; i++) {
+        const float usable = d->mask[i] * m->watched[i];
+        e[i] = (d->mask[i] > 0 ? gruard_clip(d->error[i], 50.0f) : m->absent[i]) * m->watched[i];
+        x[i] = gruard_clip(d->reading[i], 50.0f) * usable;
+        const float ratio = e[i] / m->residual_scale[i];
+        const float term = gruard_log(1.0f + 0.25f * (ratio * ratio), m->log_table);
+        const float doubt = d->doubt[i] * usable, level = x[i] * x[i];
+        residual = i ? residual + term : term;
+        evidence = i ? evidence + doubt : doubt;
+        count += m->watched[i];
+        d->terms[i] = smoothed(d->terms[i], term, attack, decay);
+        d->terms[n + i] = smoothed(d->terms[n + i], doubt, attack, decay);
+        d->terms[2 * n + i] = smoothed(d->terms[2 * n + i], level, m->attack, m->decay);
+    }
+    count = gruard_at_least(count, 1.0f);
+    parts[RESIDUAL] = residual / count;
+    parts[DISTANCE] = distance(m->distance_root, e, n);
+    parts[LEVEL] = distance(m->level_root, x, n);
+    parts[GATE] = evidence / count;
+    float score = 0;
+    int heard = 0;
+    for (uint32_t p = 0; p < PARTS; p++) {
+        const int believed = p == LEVEL;
+        d->parts[p] = smoothed(d->parts[p], parts[p], believed ? m->attack : attack,
+                               believed ? m->decay : decay);
+        if (!(m->weights[p] > 0)) continue;
+        const float part = m->weights[p] * ((d->parts[p] - m->part_mean[p]) / m->part_std[p]);
+        score = heard && !(part > score) ? score : part;
+        heard = 1;
+    }
+    d->score = score;
+}
+
+void gruard_largest(const float *shares, uint32_t count, int from_zero, int16_t *chosen) {
+    for (uint32_t rank = 0; rank < GRUARD_BLAMED; rank++) {
+        int32_t best = -1;
+        for (uint32_t i = 0; i < count; i++) {
+            int taken = 0;
+            for (uint32_t r = 0; r < rank; r++) taken |= chosen[r] == (int32_t)i;
+            if (!taken && (best < 0 || shares[i] > shares[best])) best = (int32_t)i;
+        }
+        chosen[rank] = -1;
+        if (best < 0 || (!from_zero && !(shares[best] > 0))) continue;
+        if (rank && !(chosen[0] >= 0 && shares[best] >= shares[chosen[0]] / 2.0f)) continue;
+        chosen[rank] = (int16_t)best;
+    }
+}
+
+void gruard_blame_score(gruard_detector *d, int16_t *blamed) {
+    const gruard_model *m = d->model;
+    const uint32_t n = m->channels;
+    float *shares = d->scratch;
+    for (uint32_t i = 0; i < n; i++) {
+        float logs[3];
+        for (uint32_t t = 0; t < 3; t++) {
+            const float excess = d->terms[t * n + i] - m->channel_mean[t * n + i];
+            logs[t] = gruard_log(1.0f + gruard_at_least(excess, 0.0f) / m->typical[t],
+                                 m->log_table);
+        }
+        shares[i] = (m->weights[RESIDUAL] * logs[0] + m->weights[GATE] * logs[1] +
+                     m->weights[LEVEL] * logs[2]) * m->watched[i];
+    }
+    gruard_largest(shares, n, 0, blamed);
+}

@@ -1,0 +1,181 @@
+/* Tiers 1 and 2, what may go wrong and the bounded way back: edge_runtime.detector.tiers. */
+#include "numerics.h"
+#include "parts.h"
+
+enum { RESYNCS_BEFORE_RESET = 2, RETURNS_PER_HOUR = 3 };
+
+static void settle(gruard_tiers *t, const gruard_model *m) {
+    const size_t bytes = m->channels * sizeof(float);
+    memset(t->closed, 0, bytes);
+    memset(t->contradicted, 0, bytes);
+    memset(t->forced, 0, bytes);
+    t->phase = GRUARD_PHASE_GATE;
+    t->left = t->lost = 0;
+    t->blind = 0;
+}
+
+void gruard_start_tiers(gruard_tiers *t, const gruard_model *m) {
+    settle(t, m);
+    t->warmup = m->warmup; /* the state has to settle first */
+    t->frozen = t->agreed = 0;
+    t->distrusted = t->resync_count = t->reset_count = t->return_count = 0;
+    t->index = 0;
+}
+
+void gruard_restart_tiers(gruard_tiers *t, const gruard_model *m) {
+    settle(t, m);
+    t->frozen = 0;
+    t->warmup = m->warmup;
+}
+
+void gruard_distrust_tiers(gruard_tiers *t, const gruard_model *m) {
+    settle(t, m);
+    t->distrusted = 1;
+    t->agreed = t->frozen = 0;
+    t->warmup = m->warmup;
+}
+
+static int any_forced(const gruard_tiers *t, const gruard_model *m) {
+    for (uint32_t i = 0; i < m->channels; i++)
+        if (t->forced[i] > 0) return 1;
+    return 0;
+}
+
+int gruard_tier(const gruard_tiers *t, const gruard_model *m) {
+    if (t->distrusted || t->warmup > 0 || t->blind) return 3;
+    return t->phase != GRUARD_PHASE_GATE || any_forced(t, m) ? 2 : 1;
+}
+
+int gruard_held_open(const gruard_tiers *t, uint32_t channel) {
+    return t->phase == GRUARD_PHASE_RESYNC || t->forced[channel] > 0;
+}
+
+/* Keep the events of the last `window` samples; how many they are. */
+static uint8_t recent(uint64_t *events, uint8_t count, uint64_t now, uint32_t window) {
+    uint8_t kept = 0;
+    for (uint8_t i = 0; i < count; i++)
+        if (now - events[i] < window) events[kept++] = events[i];
+    return kept;
+}
+
+static int lose(gruard_tiers *t, const gruard_model *m) {
+    uint64_t events[3];
+    memcpy(events, t->resyncs, sizeof events);
+    const uint8_t count = recent(events, t->resync_count, t->index, m->window);
+    if (count < RESYNCS_BEFORE_RESET) {
+        settle(t, m);
+        memcpy(t->resyncs, events, sizeof events);
+        t->resync_count = count;
+        t->phase = GRUARD_PHASE_FREE_RUN;
+        t->left = m->free_run_limit;
+        return 0;
+    }
+    uint64_t resets[1] = {t->resets[0]};
+    if (recent(resets, t->reset_count, t->index, m->window)) {
+        gruard_distrust_tiers(t, m);
+        return 1;
+    }
+    settle(t, m);
+    t->resync_count = 0;
+    t->resets[0] = t->index;
+    t->reset_count = 1;
+    t->warmup = m->warmup;
+    return 1;
+}
+
+static int must_reopen(const gruard_tiers *t, const gruard_model *m, uint32_t i) {
+    return t->closed[i] >= (float)m->closed_limit ||
+           t->contradicted[i] >= (float)m->contradiction_limit;
+}
+
+static int gate_phase(gruard_detector *d, int mostly_masked) {
+    gruard_tiers *t = &d->tiers;
+    const gruard_model *m = d->model;
+    uint32_t shut_count = 0, gated_count = 0;
+    int reopened = 0;
+    for (uint32_t i = 0; i < m->channels; i++) {
+        const int known = m->gated_channels[i] > 0 && d->mask[i] > 0;
+        const int shut = known && d->gate[i] < 0.5f;
+        const float innovation = gruard_at_most(
+            gruard_abs(d->reading[i] - d->forecast[i]) / m->innovation_scale[i], 8.0f);
+        const int wrong = shut ? innovation < 0.5f : known && innovation >= 8.0f;
+        gated_count += m->gated_channels[i] > 0;
+        shut_count += (uint32_t)shut;
+        t->closed[i] = shut ? t->closed[i] + 1.0f : gruard_at_least(t->closed[i] - 2.0f, 0.0f);
+        /* While we hold a gate open ourselves, being open is no verdict of its own. */
+        t->contradicted[i] = wrong && t->forced[i] == 0 ? t->contradicted[i] + 1.0f : 0.0f;
+        reopened |= must_reopen(t, m, i);
+    }
+    const int half = gated_count && 2 * shut_count >= gated_count;
+    const int32_t lost = half ? t->lost + 1 : 0;
+    if (mostly_masked || lost >= m->lost_limit) return lose(t, m);
+    t->lost = lost;
+    for (uint32_t i = 0; reopened && i < m->channels; i++) {
+        if (!must_reopen(t, m, i)) continue;
+        t->closed[i] = t->contradicted[i] = 0;
+        t->forced[i] = (float)m->resync_channel;
+    }
+    return 0;
+}
+
+static void free_run_phase(gruard_tiers *t, const gruard_model *m, int mostly_masked) {
+    t->left = t->left > 1 ? t->left - 1 : 0;
+    if (mostly_masked) {
+        t->blind = t->left == 0;
+    } else if (t->left == 0) {
+        t->phase = GRUARD_PHASE_RESYNC;
+        t->left = m->resync_all;
+        t->blind = 0;
+    }
+}
+
+static void resync_phase(gruard_tiers *t, const gruard_model *m, int mostly_masked) {
+    if (mostly_masked) { /* nothing to synchronise with: the free run goes on, beyond its bound */
+        t->blind = 1;
+        return;
+    }
+    t->left--;
+    t->blind = 0;
+    if (t->left > 0) return;
+    settle(t, m);
+    if (t->resync_count < 3) t->resyncs[t->resync_count++] = t->index;
+}
+
+int gruard_observe(gruard_detector *d, int moved, int input_moved, int32_t saturated) {
+    gruard_tiers *t = &d->tiers;
+    const gruard_model *m = d->model;
+    uint32_t watched = 0, masked = 0;
+    t->index++;
+    if (t->warmup > 0) t->warmup--;
+    for (uint32_t i = 0; i < m->channels; i++) {
+        t->forced[i] = gruard_at_least(t->forced[i] - 1.0f, 0.0f);
+        watched += m->watched[i] > 0;
+        masked += m->watched[i] > 0 && !(d->mask[i] > 0);
+    }
+    const int32_t frozen = input_moved && !moved ? t->frozen + 1 : 0;
+    if (saturated > m->saturated_most || frozen >= m->frozen_limit) {
+        gruard_distrust_tiers(t, m);
+        return 1;
+    }
+    t->frozen = frozen;
+    const int mostly_masked = 2 * masked > watched;
+    if (t->phase == GRUARD_PHASE_GATE) return gate_phase(d, mostly_masked);
+    if (t->phase == GRUARD_PHASE_FREE_RUN) free_run_phase(t, m, mostly_masked);
+    else resync_phase(t, m, mostly_masked);
+    return 0;
+}
+
+void gruard_agree(gruard_tiers *t, int same_verdict, const gruard_model *m) {
+    if (!t->distrusted || t->warmup > 0) return;
+    t->agreed = same_verdict ? t->agreed + (t->agreed < m->agree) : 0;
+    uint64_t events[3];
+    memcpy(events, t->returns, sizeof events);
+    uint8_t count = recent(events, t->return_count, t->index, m->hour);
+    if (t->agreed < m->agree || count >= RETURNS_PER_HOUR) return;
+    events[count++] = t->index;
+    memcpy(t->returns, events, sizeof events);
+    t->return_count = count;
+    t->distrusted = 0;
+    t->agreed = 0;
+    t->resync_count = t->reset_count = 0;
+}
