@@ -12,6 +12,8 @@ from benchmarks.accuracy_report import with_tables
 from benchmarks.faults import (
     accelerator,
     bits,
+    carried,
+    disks,
     in_band,
     memory,
     network,
@@ -30,12 +32,13 @@ GROUPS = {
     "Readings": in_band.FAULTS,
     "Times and text": timing.FAULTS,
     "Processes and the operating system": processes.FAULTS,
+    "Disks and sinks": disks.FAULTS,
     "Accelerator": accelerator.FAULTS,
     "Updates": updates.FAULTS,
     "Network": network.FAULTS,
     "Power cuts": power.FAULTS,
     "Flipped bits in files": bits.FAULTS,
-    "Flipped bits in memory": memory.FAULTS,
+    "Flipped bits in memory": (*memory.FAULTS, *carried.FAULTS),
 }
 
 

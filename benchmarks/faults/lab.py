@@ -23,6 +23,8 @@ from edge_runtime.bundle.reader import Bundle, read_bundle
 
 LIMIT = 60.0
 """Seconds that anything may take before the row counts as failed."""
+DEADLINE = "0.4"
+"""Seconds for an answer: more than a busy machine needs, less than makes the source seem silent."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -109,9 +111,8 @@ class Run:
 
     def __post_init__(self) -> None:
         self._changed = threading.Condition()
-        self._sent = 0
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edge_runtime", "run", *self.words, "--deadline", "0.2"],
+            [sys.executable, "-m", "edge_runtime", "run", *self.words, "--deadline", DEADLINE],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
             env=os.environ | {"PYTHONPATH": str(ROOT)} | dict(self.environment),
         )  # fmt: skip
@@ -144,10 +145,10 @@ class Run:
     ) -> None:
         """Send rows, each when the one before was answered, `pace` seconds apart at least."""
         for i, row in enumerate(rows):
-            moment = self._sent * self.lab.period if times is None else times[i]
             known = len(self.records)
+            # The time of the sample that is due: a busy machine may have had gap records before.
+            moment = known * self.lab.period if times is None else times[i]
             self.send(",".join([repr(moment), *map(_cell, row)]))
-            self._sent += 1
             if times is None:
                 self.await_records(known + 1)
             time.sleep(pace)

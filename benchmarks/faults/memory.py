@@ -1,5 +1,8 @@
-"""Flipped bits in the memory of the running inference process."""
+"""Flipped bits in the memory of the running inference process: weights, constants, its heap."""
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +20,15 @@ def _weights(lab: Lab) -> Happened:
     expect(bool(model), "a linear bundle has no weights to flip")
     with lab.run() as run:
         run.feed(lab.rows[:START])
-        places = _places(run, model)
-        expect(bool(places), "the model is not found in memory")
-        for place in places:
-            _flip_in_memory(run, place + len(model) // 2)
-        count = _until_told(run, "weights changed in memory")
+        found = places(run, model)
+        expect(bool(found), "the model is not found in memory")
+        for place in found:
+            flip_in_memory(run, place + len(model) // 2)
+        count = until_told(run, "weights changed in memory")
     return f"noticed after {count} samples, the process replaced"
 
 
-def _until_told(run: Run, words: str) -> int:
+def until_told(run: Run, words: str) -> int:
     rows = run.lab.rows
     for count in range(SAMPLES):
         if run.said(words):
@@ -35,7 +38,7 @@ def _until_told(run: Run, words: str) -> int:
     return SAMPLES
 
 
-def _places(run: Run, pattern: bytes) -> list[int]:
+def places(run: Run, pattern: bytes) -> list[int]:
     """Addresses of `pattern` in the inference process."""
     found = []
     maps = Path(f"/proc/{run.worker}/maps").read_text().splitlines()
@@ -57,12 +60,27 @@ def _places(run: Run, pattern: bytes) -> list[int]:
     return found
 
 
-def _flip_in_memory(run: Run, address: int) -> None:
-    with Path(f"/proc/{run.worker}/mem").open("r+b", buffering=0) as memory:
-        memory.seek(address)
-        byte = memory.read(1)[0]
-        memory.seek(address)
-        memory.write(bytes([byte ^ 1]))
+def flip_in_memory(run: Run, address: int, bit: int = 0) -> None:
+    """Flip one bit. OSError when the process has just ended."""
+    with memory_of(run) as memory:
+        flip(memory, address, bit)
+
+
+@contextlib.contextmanager
+def memory_of(run: Run) -> Iterator[int]:
+    """A descriptor of the memory of the inference process."""
+    memory = os.open(f"/proc/{run.worker}/mem", os.O_RDWR)
+    try:
+        yield memory
+    finally:
+        os.close(memory)
+
+
+def flip(memory: int, address: int, bit: int) -> None:
+    byte = os.pread(memory, 1, address)
+    if not byte:
+        raise ProcessLookupError
+    os.pwrite(memory, bytes([byte[0] ^ 1 << bit]), address)
 
 
 def _constants(lab: Lab) -> Happened:
@@ -70,11 +88,11 @@ def _constants(lab: Lab) -> Happened:
     scale = np.array(lab.bundle.manifest.forecast.innovation_scale, np.float32)
     with lab.run() as run:
         run.feed(lab.rows[:START])
-        places = _places(run, scale.tobytes())
-        expect(bool(places), "the constants are not found in memory")
-        for place in places:
-            _flip_in_memory(run, place + 2)
-        count = _until_told(run, "self-test failed")
+        found = places(run, scale.tobytes())
+        expect(bool(found), "the constants are not found in memory")
+        for place in found:
+            flip_in_memory(run, place + 2)
+        count = until_told(run, "self-test failed")
     return f"noticed by the golden vectors after {count} samples, the process replaced"
 
 
@@ -97,7 +115,7 @@ def _flip_somewhere(run: Run, rng: np.random.Generator) -> None:
         maps = Path(f"/proc/{run.worker}/maps").read_text().splitlines()
         heap = next(line for line in maps if line.endswith("[heap]"))
         low, high = (int(part, 16) for part in heap.split()[0].split("-"))
-        _flip_in_memory(run, int(rng.integers(low, high)))
+        flip_in_memory(run, int(rng.integers(low, high)))
     except (OSError, StopIteration):
         return  # it has just ended
 

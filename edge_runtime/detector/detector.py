@@ -17,6 +17,7 @@ from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.golden import differences, read_golden, too_far_apart
 from edge_runtime.detector.interpreter import Int8Graph, NoGraph, StepGraph
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
+from edge_runtime.detector.soundness import is_possible
 from edge_runtime.detector.thresholds import threshold_of
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Record, Sample
@@ -53,9 +54,11 @@ class Detector:
     def step(self, sample: Sample, reach: Callable[[str], None] = stepping.unwatched) -> Record:
         """The record for `sample`; the state moves on. `reach` as for `stepping.step`.
 
-        A part of the self-test goes on with the samples, so that memory which fails while the model
-        is in service is noticed. Raises GruardError when it is.
+        The state is looked at, and a part of the self-test goes on with the samples, so that memory
+        which fails while the model is in service is noticed. Raises GruardError when it is.
         """
+        if not is_possible(self.state):
+            raise GruardError(f"{self._bundle.path}: its state changed in memory")
         shadow = self._fallback.step(sample)
         distrusted = self.state.tiers.distrusted
         record, self.state, _ = stepping.step(self.model, sample, self.state, shadow, reach)

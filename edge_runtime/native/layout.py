@@ -49,5 +49,7 @@ _LAYOUTS = {layout.number: layout for layout in (ROWS, X86)}
 def layout_of(number: int) -> Layout:
     """The layout with the core's `number`. Raises GruardError when there is none."""
     if number not in _LAYOUTS:
-        raise GruardError(f"layout {number} of the C core is unknown; build it again, or run on {KERNEL_ID}")
+        raise GruardError(
+            f"layout {number} of the C core is unknown; build it again, or run on {KERNEL_ID}"
+        )
     return _LAYOUTS[number]

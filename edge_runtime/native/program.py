@@ -45,9 +45,7 @@ def build_program(
 class _Builder:
     """One pass over the operators in their order."""
 
-    def __init__(
-        self, graph: GraphSummary, constants: Mapping[int, bytes], layout: Layout
-    ) -> None:
+    def __init__(self, graph: GraphSummary, constants: Mapping[int, bytes], layout: Layout) -> None:
         self._graph, self._constants, self._layout = graph, constants, layout
         self._owner = {t.index: t.index for t in graph.tensors}
         self._offset = dict.fromkeys(self._owner, 0)

@@ -1,6 +1,7 @@
 """The detector: the pure step with a memory, and a self-test that trusts no interpreter."""
 
 import ctypes
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,27 @@ def test_a_constant_that_changes_in_memory_is_noticed(tiny_bundle: Path) -> None
     detector.model.innovation_scale[1] *= np.float32(1.001)
     with pytest.raises(GruardError, match="self-test failed at step"):
         run(detector, rows[110:], start=110)
+
+
+BOUNDED = ("hidden", "gate", "history", "value")
+NO_NUMBER = (np.nan, np.inf, -np.inf)
+
+
+@pytest.mark.parametrize(
+    ("part", "number"),
+    [*product((*BOUNDED, "correction", "parts", "terms"), NO_NUMBER), *product(BOUNDED, (1e30,))],
+)
+def test_a_state_that_changes_in_memory_is_noticed_before_it_is_used(
+    tiny_bundle: Path, part: str, number: float
+) -> None:
+    detector, rows = Detector(read_bundle(tiny_bundle)), tiny_model.machine_rows(150, seed=7)
+    run(detector, rows[:-1])
+    state = detector.state
+    assert state.recurrent
+    of_part = {**vars(state.score), **vars(state.recurrent), "hidden": state.recurrent.hidden[0]}
+    of_part[part].flat[-1] = number
+    with pytest.raises(GruardError, match="its state changed in memory"):
+        run(detector, rows[-1:])
 
 
 def test_a_sound_model_is_watched_for_ever(tiny_bundle: Path) -> None:
