@@ -30,11 +30,14 @@ DEMO_BUNDLE := $(DEMO_RUN)/bundle/watch-1.gruard
 # What goes wrong in the demonstration: a sensor drops out, then the inference process hangs.
 DEMO_FAULTS := nan:az@260+40,hang@780
 
+# The native engine in this checkout; where there is no C compiler the file stays empty.
+CORE      := build/engine
+
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo train convert audit validate run test test-wide test-arm test-service test-vm \
+.PHONY: help demo train convert audit validate run test test-wide test-arm test-service test-vm engine \
         fuzz lint wheel benchmark \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
         benchmark-tiers benchmark-calibration benchmark-verdicts faults soak clean environment
@@ -67,7 +70,7 @@ validate: $(READY) ## judge BUNDLE=... again, int8 against float
 run: $(READY) ## watch SOURCE=file.csv or - with BUNDLE=..., supervised
 	$(PY) -m edge_runtime run $(BUNDLE) --source "$(or $(SOURCE),$(WATCH)/demo.csv)" --sink $(SINK) $(ARGS)
 
-test: $(READY) lint ## lint, types and all tests
+test: $(READY) $(CORE) lint ## lint, types and all tests
 	$(PY) -m pytest $(ARGS)
 
 test-wide: $(READY) ## half a minute: models of shapes from all over, to int8
@@ -77,7 +80,7 @@ test-arm: $(READY) ## three minutes: the same bits on emulated aarch64 and armv7
 	$(PY) -m tests.arm.arm_userland
 	$(PY) -m pytest -m arm $(ARGS)
 
-test-service: $(READY) ## two minutes, root: the service under a real systemd (docs/service.md)
+test-service: $(READY) ## three minutes, root: the service under a real systemd (docs/service.md)
 	$(PY) -m tests.service.systemd_tree
 	$(PY) -m pytest -m service $(ARGS)
 
@@ -93,9 +96,16 @@ lint: $(READY) ## lint and types only
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-wheel: $(READY) ## the device wheel, into dist/
-	$(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
-	@ls dist/gruard-*.whl
+wheel: $(READY) ## the device wheel, into dist/, and the source that brings the native engine
+	GRUARD_PURE=1 $(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	$(PY) -c 'from setuptools.build_meta import build_sdist; build_sdist("dist")' >/dev/null
+	@ls dist/gruard-*.whl dist/gruard-*.tar.gz
+
+engine: $(READY) $(CORE) ## build the native engine (kernel core-c) again after a change of its C
+
+$(CORE): setup.py edge_runtime/native/module.c $(wildcard firmware_harness/firmware/core/*)
+	$(PY) setup.py -q build_ext --inplace
+	@touch $@
 
 benchmark: $(READY) ## training speed, start-up, memory and step time on this machine
 	$(PY) -m benchmarks.train

@@ -14,6 +14,7 @@ from convert.report.facts import report_json
 from convert.report.page import report_html
 from edge_runtime.bundle.manifest import to_dict
 from edge_runtime.bundle.reader import CHECKSUM, checksum, read_bundle
+from edge_runtime.durable import sync, write_new
 from edge_runtime.errors import GruardError
 from train.run_folder import json_bytes, npz_bytes
 
@@ -33,12 +34,13 @@ def write_bundle(conversion: Conversion, folder: Path, force: bool) -> Path:
     refuse_existing(target, force)
     with _scratch(folder, target.name) as scratch:
         for member, data in _members(conversion).items():
-            _write_durably(scratch / member, data)
+            write_new(scratch / member, data)
+            sync(scratch / member)
         read_bundle(scratch, allow_failed=True)
         if target.exists():
             shutil.rmtree(target)
         scratch.replace(target)
-        _sync_folder(folder)
+        sync(folder)
     return target
 
 
@@ -78,18 +80,3 @@ def _scratch(folder: Path, name: str) -> Iterator[Path]:
         raise GruardError(f"{folder / name}: cannot be written ({error.strerror})") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _write_durably(file: Path, data: bytes) -> None:
-    with file.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

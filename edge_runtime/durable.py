@@ -1,4 +1,8 @@
-"""Replacing a small file so that a power loss at any moment leaves the old or the new one whole."""
+"""Writing so that a power loss at any moment leaves the old file or the new one, whole.
+
+Linux promises nothing about what was written until it is synced: a file's bytes by syncing the
+file, its name, or another name for it, by syncing the folder. Everything here may raise OSError.
+"""
 
 import os
 from contextlib import suppress
@@ -6,25 +10,34 @@ from pathlib import Path
 
 
 def replace_text(file: Path, text: str, mode: int = 0o644) -> None:
-    """Give `file` the content `text`, on the disk when this returns. Raises OSError."""
+    """Give `file` the content `text`, on the disk when this returns."""
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with scratch.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fchmod(stream.fileno(), mode)
-            os.fsync(stream.fileno())
+        write_new(scratch, text.encode(), mode)
+        sync(scratch)
         scratch.replace(file)
-        sync_folder(file.parent)
+        sync(file.parent)
     finally:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """Let the names in `folder` reach the disk: new, replaced and removed ones."""
-    fd = os.open(folder, os.O_RDONLY)
+def write_new(file: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write a whole file, not yet synced, in the place of one that was left over.
+
+    The mode is as told, whatever the umask; no link that lies there is followed.
+    """
+    file.unlink(missing_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        os.fchmod(descriptor, mode)
+        stream.write(data)
+
+
+def sync(path: Path) -> None:
+    """Let the bytes of a file, or the names in a folder, outlast a power loss."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        os.fsync(descriptor)
     finally:
-        os.close(fd)
+        os.close(descriptor)

@@ -1,6 +1,7 @@
 """The device wheel: alone in a fresh environment with its declared dependencies."""
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -28,7 +29,8 @@ def run(*command: str | Path, **options) -> subprocess.CompletedProcess[str]:  #
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder]
-    run(sys.executable, "-m", "pip", "wheel", *options, ".", cwd=ROOT)
+    pure = {**os.environ, "GRUARD_PURE": "1"}
+    run(sys.executable, "-m", "pip", "wheel", *options, ".", cwd=ROOT, env=pure)
     return folder / f"gruard-{__version__}-py3-none-any.whl"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.calibration.calibration import Calibration, calibrate
-from edge_runtime.detector.detector import Detector
+from edge_runtime.detector.detector import StepDetector
 from edge_runtime.detector.standardise import channel_scaler
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Float32, Sample
@@ -61,7 +61,7 @@ def rows_of_bundle(bundle: Bundle) -> Rows:
     return Rows(recordings, "the bundle's own clean samples")
 
 
-def scores(detector: Detector, rows: Rows) -> Iterator[float | None]:
+def scores(detector: StepDetector, rows: Rows) -> Iterator[float | None]:
     """The detector's score of every row, None while it has not settled; a reset a recording."""
     index = 0
     for recording in rows.recordings:

@@ -13,6 +13,7 @@ from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.commands.options import kernel_chain
 from edge_runtime.detector.delegate import Kernel
 from edge_runtime.detector.fallback import Fallback
+from edge_runtime.sinks.json_lines import Existing
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.open_source import open_source
@@ -54,12 +55,20 @@ class RunOptions:
     status_file: Path | None
     metrics: str | None
     force: bool
+    append: bool
     state: Path | None
     watchdog: Path | None
     watchdog_timeout: int
     allow_failed: bool
     kernel: Kernel | None
     trusted_keys: tuple[Path, ...]
+
+    @property
+    def existing(self) -> Existing:
+        """What becomes of sink files that are there already."""
+        if self.force:
+            return Existing.OVERWRITTEN
+        return Existing.CONTINUED if self.append else Existing.REFUSED
 
     def read(self, path: Path) -> Bundle:
         """The bundle at `path`, if it may be run."""
@@ -101,7 +110,9 @@ def assemble(options: RunOptions) -> Assembled:
     with ExitStack() as undo:
         source = open_source(options.source, manifest.channel_names, manifest.period, complaints)
         undo.callback(source.close)
-        sink = open_sinks(options.sinks, options.force, console.log, source.live, _journal(options))
+        sink = open_sinks(
+            options.sinks, options.existing, console.log, source.live, _journal(options)
+        )
         undo.pop_all()  # from here on both are the supervisor's
     switch = None if options.bundle else _switch(store, bundle, settings, options, console)
     listener, started_after = keeping.begin(os.environ, CLOCK, console.log)

@@ -61,17 +61,18 @@ def calibrate(
         rows_of_file,
         scores,
     )
+    from edge_runtime.detector.kernels import threshold_kernel
     from edge_runtime.detector.thresholds import store_threshold
     from edge_runtime.errors import GruardError
-    from edge_runtime.supervision.trial import load_safely
+    from edge_runtime.supervision.trial import open_safely
     from edge_runtime.updates.store import Store
 
     if not bundle.exists() and Store(store).slots.has_any():
         bundle = Store(store).slots.find(str(bundle)).path
     loaded = read_bundle(bundle, allow_failed=True, trusted_keys=trusted_keys)
-    detector = load_safely(loaded, kernel, calibrated=False)
+    detector = open_safely(loaded, kernel, calibrated=False)
     detector.self_test()
-    kernel = detector.graph.kernel_id
+    kernel = threshold_kernel(detector.kernel_id, loaded.manifest.linear)
     own = loaded.manifest.thresholds.get(kernel)
     if data is None and own is not None:
         raise GruardError(

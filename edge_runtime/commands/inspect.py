@@ -51,12 +51,12 @@ def selftest(
     Exit code 0: it computes what was validated. 2: it does not, and the error says what differs.
     """
     from edge_runtime.bundle.reader import read_bundle
-    from edge_runtime.supervision.trial import load_safely
+    from edge_runtime.supervision.trial import open_safely
 
     loaded = read_bundle(bundle, allow_failed=True, trusted_keys=trusted_keys)
-    detector = load_safely(loaded, kernel)
+    detector = open_safely(loaded, kernel)
     detector.self_test()
-    ran = detector.graph.kernel_id
+    ran = detector.kernel_id
     outcome = {"passed": True, "kernel": ran, "model": loaded.model_hash}
     if as_json:
         click.echo(json.dumps(outcome))

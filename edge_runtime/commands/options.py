@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edge_runtime.detector.delegate import Delegate, Kernel
-from edge_runtime.detector.kernels import INT8_KERNELS
+from edge_runtime.detector.kernels import CORE_KERNEL_ID, INT8_KERNELS
 from edge_runtime.supervision.kernel_watchdog import LONGEST_TIMEOUT
 from edge_runtime.updates.pointers import ATTEMPTS
 
@@ -19,7 +19,10 @@ def default_store() -> Path:
     service = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     if service:
         return Path(service)
-    home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    try:
+        home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    except RuntimeError:  # a user without a home, as in a container or an early boot
+        home = "/var/lib"
     return Path(home) / "gruard"
 
 
@@ -84,8 +87,9 @@ def kernel_option(command: Callable[..., None]) -> Callable[..., None]:
 
     @click.option(
         "--kernel",
-        type=click.Choice(INT8_KERNELS),
-        help="Arithmetic to run the model on.  [default: tflite-builtin, the reference]",
+        type=click.Choice((*INT8_KERNELS, CORE_KERNEL_ID)),
+        help="What runs the model; core-c is the firmware's C core, with the bits of "
+        "tflite-builtin.  [default: tflite-builtin, the reference]",
     )
     @click.option(
         "--delegate",

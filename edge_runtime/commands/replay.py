@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import csv
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,12 +14,6 @@ from edge_runtime.commands.progress import with_progress
 
 if TYPE_CHECKING:
     from edge_runtime.detector.delegate import Kernel
-    from edge_runtime.record import Record
-
-COLUMNS = (
-    "index", "score", "threshold", "flag", "tier", "valid", "flags", "masked", "imputed",
-    "blamed", "kind", "probability", "sensor", "time",
-)  # fmt: skip
 
 
 @click.command()
@@ -49,25 +39,28 @@ def replay(
 
     The columns are index, score, threshold, flag (1 = alarm), tier, valid, flags, masked, imputed,
     blamed (names joined by spaces), kind, probability, sensor (1: a sensor's fault, 0: the
-    machine's) and time. Unlike gruard run, an unreadable cell is an error.
+    machine's) and time. Unlike gruard run, an unreadable cell is an error. Where the C core was
+    built, it runs the model, with the bits of the reference.
 
     Example: gruard replay pump-1.gruard yesterday.csv --out records.csv
     """
     from edge_runtime.bundle.reader import read_bundle
     from edge_runtime.record import Sample
+    from edge_runtime.record_csv import COLUMNS, cells, output
     from edge_runtime.sources.csvfile import channel_order, read_table
     from edge_runtime.sources.sample_period import check_file_period
     from edge_runtime.supervision.summary import Summary
-    from edge_runtime.supervision.trial import load_safely
+    from edge_runtime.supervision.trial import open_fastest, open_safely
 
     loaded = read_bundle(bundle, allow_failed, trusted_keys)
     check_file_period(data, loaded.manifest.period)
     table = read_table(data)
     order = channel_order(table.channels, loaded.manifest.channel_names, data)
-    detector, summary = load_safely(loaded, kernel), Summary()
+    detector = open_safely(loaded, kernel) if kernel else open_fastest(loaded)
+    summary = Summary()
     values = table.values[:, order]
     detector.self_test()
-    with _output(out, force) as stream:
+    with output(out, force) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         for index in with_progress(range(len(values)), len(values)):
@@ -75,55 +68,5 @@ def replay(
             time = None if table.times is None else float(table.times[index])
             record = detector.step(Sample(index, time, values[index]))
             summary.add(record, perf_counter() - arrived)
-            writer.writerow(_cells(record))
+            writer.writerow(cells(record))
     click.echo(summary.to_json() if as_json else summary.to_text(), err=True)
-
-
-def _cells(record: Record) -> list[object]:
-    from edge_runtime.record import flag_names
-
-    return [
-        record.index,
-        _number(record.score),
-        _number(record.threshold),
-        int(record.alarm),
-        record.tier,
-        int(record.valid),
-        " ".join(flag_names(record.flags)),
-        " ".join(record.masked),
-        " ".join(record.imputed),
-        " ".join(record.blamed),
-        record.kind or "",
-        _number(record.probability),
-        "" if record.sensor is None else int(record.sensor),
-        "" if record.time is None else repr(record.time),
-    ]
-
-
-def _number(value: float | None) -> str:
-    # Nine significant digits identify every float32.
-    return "" if value is None else f"{value:.9g}"
-
-
-@contextmanager
-def _output(target: str, force: bool) -> Iterator[TextIO]:
-    """Stdout, or a file that appears whole or not at all."""
-    from edge_runtime.errors import GruardError
-
-    if target == "-":
-        yield sys.stdout
-        return
-    path = Path(target)
-    if path.exists() and not force:
-        raise GruardError(f"{path}: is already there; choose another --out or add --force")
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with scratch.open("w", encoding="utf-8", newline="") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.replace(path)
-    except OSError as error:
-        raise GruardError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        scratch.unlink(missing_ok=True)

@@ -95,7 +95,8 @@ INTERRUPTED = 130
     metavar="[ADDRESS:]PORT",
     help="Serve metrics for Prometheus over HTTP; to this machine alone without ADDRESS.",
 )
-@click.option("--force", is_flag=True, help="Overwrite sink files.")
+@click.option("--force", is_flag=True, help="Overwrite sink files that are there.")
+@click.option("--append", is_flag=True, help="Go on at the end of sink files that are there.")
 @state_option
 @watchdog_option
 @watchdog_timeout_option
@@ -125,6 +126,8 @@ def run(as_json: bool, **words: Any) -> None:
 
     if words["bundle"] and _named("store"):
         raise click.UsageError("name a BUNDLE or a --store, not both")
+    if words["force"] and words["append"]:
+        raise click.UsageError("--force overwrites what --append keeps; leave one out")
     assembled = assemble(RunOptions(**words))
     code = _run(assembled, as_json)
     if assembled.switch:

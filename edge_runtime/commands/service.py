@@ -93,7 +93,7 @@ def install(
     """Write a hardened unit that runs gruard run WORDS, and start it where systemd runs.
 
     Put -- before WORDS, and whole paths into them. The records go to the journal; the service may
-    write nothing but its own folder, /var/lib/gruard/NAME.
+    write nothing but its own folder, /var/lib/gruard/NAME, where a sink's file and a store may be.
 
     \b
     Exit code 0: written; 2: a problem you can mend.
@@ -166,24 +166,27 @@ def _split(command: str | None) -> tuple[str, ...]:
 def _order(words: tuple[str, ...], root: Path) -> Order:
     """What `gruard run` itself makes of the words; its usage errors are ours."""
     from edge_runtime.commands.run import run
-    from edge_runtime.errors import GruardError
     from edge_runtime.service.order import Order
 
     context = run.make_context("gruard run", list(words))
     told = context.params
-    if told["bundle"] is None:
-        raise GruardError("a service needs a BUNDLE; a store is not kept by one yet")
+    # A store that is not among the words is the installer's own, not the service's.
+    named = context.get_parameter_source("store") is ParameterSource.COMMANDLINE
+    if told["bundle"] and named:
+        raise click.UsageError("name a BUNDLE or a --store, not both")
     if context.get_parameter_source("trusted_keys") is ParameterSource.ENVIRONMENT:
         # A service does not inherit this environment, and must insist on the keys all the same.
         keys = (("--trusted-key", str(key)) for key in told["trusted_keys"])
-        words = (*words, *(word for pair in keys for word in pair))
+        words = (*(word for pair in keys for word in pair), *words)
     return Order(
         words=words,
         bundle=told["bundle"],
+        store=told["store"] if named else None,
         source=told["source"],
         sinks=told["sinks"],
         keys=told["trusted_keys"],
         overwrite=told["force"],
+        append=told["append"],
         allow_failed=told["allow_failed"],
         kernel=told["kernel"],
         delegate=told["delegate"],

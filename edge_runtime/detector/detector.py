@@ -1,9 +1,9 @@
 """The detector on the device: a bundle, a state, and one record per sample."""
 
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -14,16 +14,29 @@ from edge_runtime.detector import step as stepping
 from edge_runtime.detector import tiers
 from edge_runtime.detector.delegate import Kernel
 from edge_runtime.detector.fallback import Fallback
-from edge_runtime.detector.golden import differences, read_golden, too_far_apart
+from edge_runtime.detector.golden import replay
 from edge_runtime.detector.interpreter import Int8Graph, NoGraph, StepGraph
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
+from edge_runtime.detector.self_test import SelfTest
 from edge_runtime.detector.soundness import is_possible
 from edge_runtime.detector.thresholds import threshold_of
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Record, Sample
 
-PART = 4  # steps of the self-test with each sample that the model is distrusted for
-WATCH_EVERY = 16  # samples from one look at a trusted model to the next
+
+class StepDetector(Protocol):
+    """What a stream of samples needs of a detector, whatever computes it."""
+
+    kernel_id: str
+
+    def step(self, sample: Sample, reach: Callable[[str], None] = stepping.unwatched) -> Record:
+        """The record of one sample; `reach` is told of each stage of the work."""
+
+    def reset(self) -> None:
+        """Forget the recurrent state; the records until it has settled are flagged."""
+
+    def self_test(self) -> None:
+        """Raises GruardError where this machine does not compute what was validated."""
 
 
 class Detector:
@@ -36,20 +49,20 @@ class Detector:
     def __init__(
         self, bundle: Bundle, kernel: Kernel | None = None, calibrated: bool = True
     ) -> None:
-        self._bundle = bundle
         self.graph = open_graph(bundle.manifest, bundle.model, bundle.graph, kernel or KERNEL_ID)
-        kernel_id = self.graph.kernel_id
+        self.kernel_id = self.graph.kernel_id
         threshold = (
-            threshold_of(bundle, kernel_id)
+            threshold_of(bundle, self.kernel_id)
             if calibrated
             else next(iter(bundle.manifest.thresholds.values()))
         )
-        manifest = replace(bundle.manifest, thresholds={kernel_id: threshold})
+        manifest = replace(bundle.manifest, thresholds={self.kernel_id: threshold})
         self.model = stepping.build_model(manifest, self.graph, bundle.model_hash)
         self.state = stepping.initial_state(self.model)
-        self._fallback = Fallback(bundle.manifest, bundle.model_hash)
-        self._test: Iterator[str] | None = None
-        self._steps, self._checksum = 0, zlib.crc32(bundle.model)
+        self._fallback, self._path = Fallback(bundle.manifest, bundle.model_hash), bundle.path
+        exact = self.kernel_id in (KERNEL_ID, HOST_KERNEL_ID)
+        # The interpreter reads the weights where they lie, in this very object.
+        self._test = SelfTest(bundle, partial(replay, self.model), bundle.model, exact)
 
     def step(self, sample: Sample, reach: Callable[[str], None] = stepping.unwatched) -> Record:
         """The record for `sample`; the state moves on. `reach` as for `stepping.step`.
@@ -58,23 +71,22 @@ class Detector:
         which fails while the model is in service is noticed. Raises GruardError when it is.
         """
         if not is_possible(self.state):
-            raise GruardError(f"{self._bundle.path}: its state changed in memory")
+            raise GruardError(f"{self._path}: its state changed in memory")
         shadow = self._fallback.step(sample)
         distrusted = self.state.tiers.distrusted
         record, self.state, _ = stepping.step(self.model, sample, self.state, shadow, reach)
-        self._steps += 1
-        if distrusted:
-            self._test_a_part(PART, finish=not self.state.tiers.distrusted)
-        elif self._steps % WATCH_EVERY == 0:
-            self._check_weights()
-            self._test_a_part(1)
+        self._test.go_on(distrusted, self.state.tiers.distrusted)
         return record
 
     def reset(self) -> None:
-        """Forget the recurrent state; the records until it has settled are flagged."""
+        """Forget the recurrent state; the records until it has settled are flagged.
+
+        What the readings themselves have shown so far is kept.
+        """
         fresh = stepping.initial_state(self.model)
         self.state = replace(
             fresh,
+            validity=self.state.validity,
             alarm=self.state.alarm,
             tiers=tiers.restart(self.state.tiers, self.model.manifest.tiers),
         )
@@ -84,42 +96,7 @@ class Detector:
 
         A kernel that is not the reference may be apart by a small tolerance.
         """
-        for difference in self._differences():
-            self._refuse(difference)
-
-    def _check_weights(self) -> None:
-        # The interpreter reads them where they lie, in this very object.
-        if zlib.crc32(self._bundle.model) != self._checksum:
-            raise GruardError(f"{self._bundle.path}: its weights changed in memory")
-
-    def _test_a_part(self, steps: int, finish: bool = False) -> None:
-        """A few steps of the self-test: all of them at once would miss the sample's deadline."""
-        if self._test is None:
-            self._test = self._differences()
-        tested = 0
-        for difference in self._test if finish else islice(self._test, steps):
-            self._refuse(difference)
-            tested += 1
-        if finish or tested < steps:
-            self._test = None
-
-    def _differences(self) -> Iterator[str]:
-        arrays = self._bundle.arrays("golden.npz")
-        try:
-            golden = read_golden(arrays, self.model)
-        except ValueError as error:
-            raise GruardError(
-                f"{self._bundle.path}: golden vectors do not fit the model: {error}"
-            ) from None
-        exact = self.graph.kernel_id in (KERNEL_ID, HOST_KERNEL_ID)
-        return (differences if exact else too_far_apart)(self.model, golden)
-
-    def _refuse(self, difference: str) -> None:
-        if difference:
-            raise GruardError(
-                f"{self._bundle.path}: self-test failed at {difference}; this machine does not "
-                "compute what was validated"
-            )
+        self._test.run()
 
 
 def open_graph(

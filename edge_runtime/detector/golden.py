@@ -12,7 +12,7 @@ Only floats of opposite zeros count as equal: which one a maximum of both gives 
 choice.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,13 +27,15 @@ from edge_runtime.diagnosis.diagnosis import KINDS, LIMIT
 from edge_runtime.record import Float32, Record, Sample
 
 Array = npt.NDArray[Any]
+Play = Callable[[Float32, Array], Iterator[dict[str, Array]]]
+"""Replays raw rows [n, channels] with a threshold [value, clear]: what each step gives, by name."""
 
 ROWS, THRESHOLD, CODES = "rows", "threshold", "codes/"
 # Fewer prove too little, more would make a start too slow.
 FEWEST_STEPS, MOST_STEPS = 256, 4096
 # What is compared on a kernel that is not the reference, and how far it may be apart.
 COMPARED, TOLERANCE = ("forecast", "gate", "state"), 0.05
-_NONE = -1
+NONE = -1
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,17 @@ def replay(model: Model, rows: Float32, threshold: Array) -> Iterator[dict[str, 
         yield _answers(model, record, shadow, state, traces)
 
 
-def read_golden(arrays: Mapping[str, Array], model: Model) -> Golden:
+def read_golden(arrays: Mapping[str, Array], play: Play, channels: int) -> Golden:
     """The golden vectors in `arrays`, which may be anything; ValueError where they do not fit."""
     missing = sorted({ROWS, THRESHOLD} - set(arrays))
     if missing:
         raise ValueError(f"{missing[0]} is missing")
     rows, threshold = arrays[ROWS], arrays[THRESHOLD]
-    channels = len(model.manifest.channels)
     _expect(ROWS, rows, np.dtype(np.float32), (len(rows) if rows.ndim else 0, channels))
     if not FEWEST_STEPS <= len(rows) <= MOST_STEPS:
         raise ValueError(f"{len(rows)} steps, {FEWEST_STEPS} to {MOST_STEPS} are expected")
     _expect(THRESHOLD, threshold, np.dtype(np.float64), (2,))
-    first = next(replay(model, rows, threshold))
+    first = next(play(rows, threshold))
     answers = {name: arrays[name] for name in arrays if name not in (ROWS, THRESHOLD)}
     different = sorted(set(answers) ^ set(first))
     if different:
@@ -81,21 +82,21 @@ def read_golden(arrays: Mapping[str, Array], model: Model) -> Golden:
     return Golden(rows, threshold, answers)
 
 
-def differences(model: Model, golden: Golden) -> Iterator[str]:
+def differences(play: Play, golden: Golden) -> Iterator[str]:
     """Step by step, where it differs from `golden`; an empty string where nothing does."""
-    for number, found in enumerate(replay(model, golden.rows, golden.threshold)):
+    for number, found in enumerate(play(golden.rows, golden.threshold)):
         names = [n for n, v in found.items() if not np.array_equal(v, golden.answers[n][number])]
         yield f"step {number} in {', '.join(names)}" if names else ""
 
 
-def too_far_apart(model: Model, golden: Golden) -> Iterator[str]:
+def too_far_apart(play: Play, golden: Golden) -> Iterator[str]:
     """The same for a kernel that is not the reference and gives other bits.
 
     Its validation has shown how it detects; this shows that the file and the machine are sound. The
     last step says what is further from `golden` than `TOLERANCE`, RMS over all steps.
     """
     errors: dict[str, list[Array]] = {name: [] for name in COMPARED}
-    for number, found in enumerate(replay(model, golden.rows, golden.threshold)):
+    for number, found in enumerate(play(golden.rows, golden.threshold)):
         for name, apart in errors.items():
             apart.append(found[name] - golden.answers[name][number])
         if number < len(golden.rows) - 1:
@@ -119,7 +120,7 @@ def _answers(
     """
     names = model.manifest.channel_names
     blamed = [names.index(name) for name in record.blamed]
-    kind = _NONE if record.kind is None else KINDS.index(record.kind)
+    kind = NONE if record.kind is None else KINDS.index(record.kind)
     codes = model.graph.codes(traces.inputs) if isinstance(model.graph, Int8Graph) else {}
     return {
         "mask": traces.mask > 0,
@@ -133,7 +134,7 @@ def _answers(
         "tier": np.asarray(record.tier, np.int8),
         "flags": np.asarray(int(record.flags), np.int16),
         "alarm": np.asarray(record.alarm),
-        "blamed": np.array([*blamed, *[_NONE] * LIMIT][:LIMIT], np.int16),
+        "blamed": np.array([*blamed, *[NONE] * LIMIT][:LIMIT], np.int16),
         "kind": np.asarray(kind, np.int8),
         "probability": np.asarray(record.probability or 0, np.float32),
     }

@@ -17,6 +17,7 @@ from edge_runtime.errors import GruardError
 KERNEL_ID = "tflite-builtin"
 XNNPACK_KERNEL_ID = "tflite-xnnpack"
 HOST_KERNEL_ID = "host-float32"  # linear models need no interpreter
+CORE_KERNEL_ID = "core-c"  # the firmware's C core: the reference's bits, or the host's
 
 # Where each arithmetic is found, the lightest package first; tflite-runtime has no int8 XNNPACK.
 _TENSORFLOW = "tensorflow.lite.python.interpreter"
@@ -25,6 +26,13 @@ _MODULES = {
     XNNPACK_KERNEL_ID: ("ai_edge_litert.interpreter", _TENSORFLOW),
 }
 INT8_KERNELS = tuple(_MODULES)
+
+
+def threshold_kernel(kernel: str, linear: bool) -> str:
+    """The kernel whose threshold holds for `kernel`: equal bits make equal scores."""
+    if kernel != CORE_KERNEL_ID:
+        return kernel
+    return HOST_KERNEL_ID if linear else KERNEL_ID
 
 
 def available_kernels() -> tuple[str, ...]:

@@ -6,7 +6,6 @@ bundle itself stays what was signed, hashed and proven. It belongs to one manife
 
 import contextlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any
 from edge_runtime.bundle.json_text import parse_json
 from edge_runtime.bundle.manifest import Threshold, threshold_from_dict
 from edge_runtime.bundle.reader import Bundle
-from edge_runtime.detector.kernels import INT8_KERNELS
+from edge_runtime.detector.kernels import INT8_KERNELS, threshold_kernel
+from edge_runtime.durable import replace_text
 from edge_runtime.errors import GruardError
 
 SCHEMA = 1
@@ -32,6 +32,7 @@ def threshold_of(bundle: Bundle, kernel: str) -> Threshold:
 
     Raises GruardError when there is none, or when the file beside the bundle cannot be used.
     """
+    kernel = threshold_kernel(kernel, bundle.manifest.linear)
     known = {**bundle.manifest.thresholds, **local_thresholds(bundle)}
     if kernel not in known:
         how = f"--kernel {kernel}" if kernel in INT8_KERNELS else "and the same --delegate"
@@ -92,15 +93,8 @@ def store_threshold(bundle: Bundle, kernel: str, threshold: Threshold) -> Path:
     known[kernel] = threshold
     thresholds = {name: asdict(value) for name, value in known.items()}
     data = {"schema": SCHEMA, "manifest": bundle.digest, "thresholds": thresholds}
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with scratch.open("w", encoding="utf-8") as stream:
-            stream.write(json.dumps(data, sort_keys=True) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.replace(file)
+        replace_text(file, json.dumps(data, sort_keys=True) + "\n")
     except OSError as error:
         raise GruardError(f"{file}: cannot be written ({error.strerror})") from None
-    finally:
-        scratch.unlink(missing_ok=True)
     return file

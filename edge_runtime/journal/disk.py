@@ -4,6 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from edge_runtime.durable import sync
 from edge_runtime.errors import GruardError
 
 
@@ -55,11 +56,7 @@ class Disk:
 
     def sync_names(self) -> None:
         """Wait until files that were made, moved and deleted stay so after a power cut."""
-        folder = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(self.folder)
 
 
 def claim_folder(folder: Path) -> int:

@@ -49,20 +49,35 @@ class Outline:
         raise NotImplementedError("the outline of a graph is never run")
 
 
-def pack(bundle: Bundle, threshold: Threshold, layout: Layout = ROWS) -> bytes:
-    """The blob of `bundle`, whose alarm has `threshold`, for a kernel that wants `layout`.
+def program_of(bundle: Bundle, layout: Layout = ROWS) -> Program:
+    """The int8 graph of `bundle` for a kernel that wants `layout`; empty for a linear model.
 
     Raises GruardError when the core cannot run it, with the reason.
     """
-    model = build_model(bundle.manifest, Outline(bundle), bundle.model_hash)
+    if bundle.graph is NO_GRAPH:
+        return Program(layout.number)
     try:
-        _check(bundle.manifest)
-        program = _program(bundle, layout)
+        program = build_program(bundle.graph, read_constants(bundle.model), layout)
+        if len(program.operators) > _MOST_OPERATORS:
+            raise GruardError(f"{len(program.operators)} operators, too many for the C core")
     except GruardError as error:
         raise GruardError(f"{bundle.path}: {error}") from None
+    return program
+
+
+def pack(bundle: Bundle, threshold: Threshold, program: Program) -> bytes:
+    """The blob of `bundle` and its `program`, whose alarm has `threshold`.
+
+    Raises GruardError when the core cannot run it, with the reason.
+    """
+    try:
+        _check(bundle.manifest)
+    except GruardError as error:
+        raise GruardError(f"{bundle.path}: {error}") from None
+    model = build_model(bundle.manifest, Outline(bundle), bundle.model_hash)
     body = b"".join(
         [
-            _counts(model, program, layout),
+            _counts(model, program),
             bytes.fromhex(bundle.model_hash) + bytes(2),
             _constants(model, threshold),
             _score(model),
@@ -103,16 +118,7 @@ def _check(manifest: Manifest) -> None:
         raise GruardError(f"a highway over more than {_MOST_ORDER} samples, too long for the core")
 
 
-def _program(bundle: Bundle, layout: Layout) -> Program:
-    if bundle.graph is NO_GRAPH:
-        return Program((), {}, 0, (), b"")
-    program = build_program(bundle.graph, read_constants(bundle.model), layout)
-    if len(program.operators) > _MOST_OPERATORS:
-        raise GruardError(f"{len(program.operators)} operators, too many for the C core")
-    return program
-
-
-def _counts(model: Model, program: Program, layout: Layout) -> bytes:
+def _counts(model: Model, program: Program) -> bytes:
     manifest, tiers, alarm = model.manifest, model.manifest.tiers, model.manifest.alarm
     units = sum(model.graph.state_sizes)
     return struct.pack(
@@ -123,7 +129,7 @@ def _counts(model: Model, program: Program, layout: Layout) -> bytes:
         tiers.closed_limit, tiers.lost_limit, tiers.contradiction_limit, tiers.free_run_limit,
         tiers.resync_channel, tiers.resync_all, tiers.warmup, tiers.frozen_limit, tiers.agree,
         most_saturated(units, tiers.saturated_limit), tiers.window, tiers.hour,
-        len(program.integers), len(program.constants), layout.number,
+        len(program.integers), len(program.constants), program.layout,
     )  # fmt: skip
 
 
@@ -147,7 +153,7 @@ def _constants(model: Model, threshold: Threshold) -> bytes:
         model.watched,
         model.gated,
         model.highway,
-        model.cross,
+        model.cross.T,  # matrices by columns, for rows side by side
         model.innovation_scale,
     )
 
@@ -163,8 +169,8 @@ def _score(model: Model) -> bytes:
         score.absent,
         score.channel_mean,
         score.typical,
-        score.distance_root,
-        score.level_root,
+        score.distance_root.T,
+        score.level_root.T,
         score.log_table,
         model.manifest.tables.softplus if model.graph.gated else (),
     )
@@ -185,7 +191,7 @@ def _diagnosis(model: Model) -> bytes:
     return _floats(
         contribution.smoothing,
         contribution.center,
-        contribution.precision,
+        contribution.precision.T,
         contribution.block,
         contribution.deviation,
         symptoms.explained_mean,

@@ -10,6 +10,7 @@ from edge_runtime.errors import GruardError
 from edge_runtime.numerics import Int8
 
 LANES, GROUP = 16, 4
+MOST_PAIRED = 512  # inputs; with more the sums of packed rows could leave 32 bits
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,36 @@ def _lanes(weights: Int8) -> bytes:
     return blocks.transpose(0, 2, 1, 3).tobytes()
 
 
+def _pairs(weights: Int8) -> bytes:
+    """Groups of 6 rows, the last of 4 or 6; in a group, for each 2 inputs, a word of each 2 rows.
+
+    The two 16-bit lanes of a word belong to the two inputs; a lane is 256 times the weight of the
+    even row plus that of the odd one.
+    """
+    outputs, inputs = weights.shape
+    if inputs > MOST_PAIRED or weights.min(initial=0) < -127:
+        raise GruardError(
+            f"a product of {inputs} inputs, or with a weight of -128, does not fit into packed rows"
+        )
+    packed = bytearray()
+    for first in range(0, outputs, 6):
+        rows = weights[first : first + 6]
+        group = np.zeros((6 if len(rows) > 4 else 4, _up(inputs, 8)), np.int16)
+        group[: len(rows), :inputs] = rows
+        lanes = 256 * group[0::2] + group[1::2]
+        words = lanes.reshape(len(lanes), -1, 2)  # pair of rows, pair of inputs, lane
+        packed += words.transpose(1, 0, 2).astype("<i2").tobytes()
+    return bytes(packed)
+
+
 def _up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
 
 
 ROWS = Layout(0, 0, _rows)
 X86 = Layout(1, 128, _lanes)
-_LAYOUTS = {layout.number: layout for layout in (ROWS, X86)}
+DSP = Layout(2, 0, _pairs)  # Cortex-M4, M7, M33
+_LAYOUTS = {layout.number: layout for layout in (ROWS, X86, DSP)}
 
 
 def layout_of(number: int) -> Layout:

@@ -58,9 +58,10 @@ static PyObject *core_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
 }
 
 /* A contiguous buffer of a multiple of `unit` bytes; how many units it has, or -1. */
-static Py_ssize_t units_of(PyObject *object, Py_buffer *view, int flags, size_t unit) {
+static Py_ssize_t units_of(PyObject *object, Py_buffer *view, int flags, size_t unit,
+                           size_t alignment) {
     if (PyObject_GetBuffer(object, view, flags)) return -1;
-    if (view->len % (Py_ssize_t)unit == 0 && (uintptr_t)view->buf % 8 == 0)
+    if (view->len % (Py_ssize_t)unit == 0 && (uintptr_t)view->buf % alignment == 0)
         return view->len / (Py_ssize_t)unit;
     PyErr_SetString(PyExc_ValueError, "a buffer of another size or alignment is expected");
     PyBuffer_Release(view);
@@ -72,9 +73,9 @@ static PyObject *core_run(Core *core, PyObject *args) {
     if (!PyArg_ParseTuple(args, "OO", &rows, &records)) return NULL;
     Py_buffer in, out;
     const uint32_t channels = core->model.channels;
-    const Py_ssize_t count = units_of(rows, &in, PyBUF_SIMPLE, channels * sizeof(float));
+    const Py_ssize_t count = units_of(rows, &in, PyBUF_SIMPLE, channels * sizeof(float), 4);
     if (count < 0) return NULL;
-    const Py_ssize_t room = units_of(records, &out, PyBUF_WRITABLE, sizeof(gruard_record));
+    const Py_ssize_t room = units_of(records, &out, PyBUF_WRITABLE, sizeof(gruard_record), 8);
     if (room < 0) {
         PyBuffer_Release(&in);
         return NULL;
@@ -93,6 +94,45 @@ static PyObject *core_run(Core *core, PyObject *args) {
     PyBuffer_Release(&out);
     if (PyErr_Occurred()) return NULL;
     Py_RETURN_NONE;
+}
+
+/* The indices of the bits that are set. */
+static PyObject *indices(const uint32_t *words, uint32_t channels) {
+    Py_ssize_t count = 0;
+    for (uint32_t i = 0; i < channels; i++) count += words[i / 32] >> (i % 32) & 1;
+    PyObject *tuple = PyTuple_New(count);
+    for (uint32_t i = channels; tuple && i-- > 0;)
+        if (words[i / 32] >> (i % 32) & 1)
+            PyTuple_SetItem(tuple, --count, PyLong_FromUnsignedLong(i));
+    return tuple;
+}
+
+static PyObject *blamed_of(const gruard_record *record) {
+    Py_ssize_t count = 0;
+    while (count < GRUARD_BLAMED && record->blamed[count] >= 0) count++;
+    PyObject *tuple = PyTuple_New(count);
+    for (Py_ssize_t i = 0; tuple && i < count; i++)
+        PyTuple_SetItem(tuple, i, PyLong_FromLong(record->blamed[i]));
+    return tuple;
+}
+
+static PyObject *core_step(Core *core, PyObject *values) {
+    Py_buffer in;
+    const uint32_t channels = core->model.channels;
+    const Py_ssize_t count = units_of(values, &in, PyBUF_SIMPLE, channels * sizeof(float), 4);
+    if (count < 0) return NULL;
+    gruard_record record;
+    if (count == 1) gruard_step(&core->detector, in.buf, &record);
+    PyBuffer_Release(&in);
+    if (count != 1) {
+        PyErr_SetString(PyExc_ValueError, "one row is expected");
+        return NULL;
+    }
+    return Py_BuildValue(
+        "(dIBBbOdNNN)", (double)record.score, (unsigned int)record.flags, record.tier,
+        record.alarm, (char)record.kind, record.sensor ? Py_True : Py_False,
+        (double)record.probability, blamed_of(&record), indices(record.masked, channels),
+        indices(record.imputed, channels));
 }
 
 static PyObject *core_reset(Core *core, PyObject *unused) {
@@ -118,19 +158,22 @@ static PyObject *core_traces(Core *core, PyObject *unused) {
     const size_t n = core->model.channels * sizeof(float);
     (void)unused;
     return Py_BuildValue(
-        "(NNNNNN)", bytes_of(d->mask, n), bytes_of(d->forecast, n), bytes_of(d->gate, n),
+        "(NNNNNNffN)", bytes_of(d->mask, n), bytes_of(d->forecast, n), bytes_of(d->gate, n),
         bytes_of(d->hidden, core->model.states * sizeof(float)), bytes_of(d->parts, 16),
-        bytes_of(d->arena, core->model.arena));
+        bytes_of(d->arena, core->model.arena), d->score, d->fallback_score,
+        PyBool_FromLong(d->fallback_alarm.active));
+}
+
+static PyObject *core_run_graph(Core *core, PyObject *count) {
+    const long steps = PyLong_AsLong(count);
+    if (steps == -1 && PyErr_Occurred()) return NULL;
+    for (long i = 0; i < steps; i++) gruard_run_graph(&core->model, core->detector.arena);
+    Py_RETURN_NONE;
 }
 
 static PyObject *core_distrusted(Core *core, PyObject *unused) {
     (void)unused;
     return PyBool_FromLong(core->detector.tiers.distrusted);
-}
-
-static PyObject *core_fallback(Core *core, PyObject *unused) {
-    (void)unused;
-    return PyBool_FromLong(core->detector.fallback_alarm.active);
 }
 
 static PyObject *core_memory(Core *core, PyObject *unused) {
@@ -141,13 +184,17 @@ static PyObject *core_memory(Core *core, PyObject *unused) {
 static PyMethodDef core_methods[] = {
     {"run", (PyCFunction)core_run, METH_VARARGS,
      "run(rows, records): float32 rows in, one record each out, both as buffers."},
+    {"step", (PyCFunction)core_step, METH_O,
+     "step(row): score, flags, tier, alarm, kind, sensor, probability, blamed, masked, imputed."},
     {"reset", (PyCFunction)core_reset, METH_NOARGS, "Forget the recurrent state."},
     {"set_threshold", (PyCFunction)core_set_threshold, METH_VARARGS,
      "set_threshold(value, clear) of the model's alarm."},
     {"traces", (PyCFunction)core_traces, METH_NOARGS,
-     "mask, forecast, gate, states, parts and arena of the last step, as bytes."},
+     "Of the last step mask, forecast, gate, states, parts and arena as bytes, score of model and "
+     "fallback, and the fallback's alarm."},
+    {"run_graph", (PyCFunction)core_run_graph, METH_O,
+     "run_graph(count): the int8 graph alone, so many times, to be measured."},
     {"distrusted", (PyCFunction)core_distrusted, METH_NOARGS, "Whether tier 3 answers for good."},
-    {"fallback_alarm", (PyCFunction)core_fallback, METH_NOARGS, "Whether the fallback's is on."},
     {"memory", (PyCFunction)core_memory, METH_NOARGS, "Bytes of the detector's state."},
     {NULL, NULL, 0, NULL},
 };

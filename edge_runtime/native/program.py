@@ -5,16 +5,17 @@ The struct of an operator is `gruard_operator` of the core's parts.h.
 
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from edge_runtime.bundle.flatbuffer import GraphOperator, GraphSummary, GraphTensor
 from edge_runtime.errors import GruardError
 from edge_runtime.native import multiplier as factors
-from edge_runtime.native.arena import ALIGNMENT, Life, place
+from edge_runtime.native.arena import ALIGNMENT
 from edge_runtime.native.layout import ROWS, Layout
 from edge_runtime.native.multiplier import NOTHING, Multiplier
+from edge_runtime.native.places import Places
 
 KINDS = ("FULLY_CONNECTED", "ADD", "SUB", "MUL", "TABLE", "COPY", "CONSTANT")
 _OPERATOR = struct.Struct("<8I10i")
@@ -23,13 +24,17 @@ _LARGEST = 1 << 31
 
 @dataclass(frozen=True)
 class Program:
-    """What the core runs. places: of each tensor in the arena, in bytes."""
+    """What the core runs.
 
-    operators: tuple[bytes, ...]
-    places: Mapping[int, int]
-    arena: int
-    integers: tuple[int, ...]  # biases
-    constants: bytes  # weights, tables, rows
+    layout: number of the weights' layout. places: of each tensor in the arena, in bytes.
+    """
+
+    layout: int
+    operators: tuple[bytes, ...] = ()
+    places: Mapping[int, int] = field(default_factory=dict)
+    arena: int = 0
+    integers: tuple[int, ...] = ()  # biases
+    constants: bytes = b""  # weights, tables, rows
 
 
 def build_program(
@@ -47,14 +52,8 @@ class _Builder:
 
     def __init__(self, graph: GraphSummary, constants: Mapping[int, bytes], layout: Layout) -> None:
         self._graph, self._constants, self._layout = graph, constants, layout
-        self._owner = {t.index: t.index for t in graph.tensors}
-        self._offset = dict.fromkeys(self._owner, 0)
-        for operator in graph.operators:
-            if operator.name == "SLICE":  # a part of what it is cut from, not a copy
-                whole, part = operator.inputs[0], operator.outputs[0]
-                self._owner[part] = self._owner[whole]
-                self._offset[part] = self._offset[whole] + self._begin(operator)
-        self._places, self._arena = self._placed()
+        loaded = self._loaded()
+        self._places = Places(graph, loaded, set(constants) - loaded)
         self._bytes, self._integers = bytearray(), list[int]()
         self._operators: list[bytes] = []
 
@@ -62,19 +61,17 @@ class _Builder:
         for index in sorted(self._loaded()):
             tensor = self._graph.tensors[index]
             at = self._keep(self._constants[index])
-            self._add("CONSTANT", tensor.shape[1], self._at(index), constant=at)
+            self._add("CONSTANT", tensor.shape[1], self._places.at(index), constant=at)
         for operator in self._graph.operators:
             self._translate(operator)
         return Program(
+            self._layout.number,
             tuple(self._operators),
-            {t.index: self._at(t.index) for t in self._graph.tensors if self._lives(t)},
-            self._arena,
+            self._places.all(),
+            self._places.size,
             tuple(self._integers),
             bytes(self._bytes),
         )
-
-    def _begin(self, operator: GraphOperator) -> int:
-        return self._graph.tensors[operator.inputs[1]].integers[1]
 
     def _loaded(self) -> set[int]:
         """Constant rows that are operands, such as the zeros behind a short input."""
@@ -85,35 +82,6 @@ class _Builder:
             else:
                 used |= set(operator.inputs) & set(self._constants)
         return used
-
-    def _lives(self, tensor: GraphTensor) -> bool:
-        return tensor.index not in self._constants or tensor.index in self._loaded()
-
-    def _placed(self) -> tuple[dict[int, int], int]:
-        """The place of each value, and how large the arena is."""
-        lives: dict[int, Life] = {}
-        from_start = {*self._graph.inputs.values(), *self._loaded()}
-        for index in filter(self._owns, self._owner):
-            first = 0 if index in from_start else self._written(index)
-            parts = [part for part, owner in self._owner.items() if owner == index]
-            last = max(first, *map(self._last_use, parts))
-            lives[index] = Life(self._graph.tensors[index].shape[1], first, last)
-        return place(lives)
-
-    def _owns(self, index: int) -> bool:
-        return self._owner[index] == index and self._lives(self._graph.tensors[index])
-
-    def _last_use(self, index: int) -> int:
-        """The operator that reads it last; the host reads the graph's outputs after all of them."""
-        if index in self._graph.outputs.values():
-            return len(self._graph.operators)
-        return max((i for i, o in enumerate(self._graph.operators) if index in o.inputs), default=0)
-
-    def _written(self, index: int) -> int:
-        return next((i for i, o in enumerate(self._graph.operators) if index in o.outputs), 0)
-
-    def _at(self, index: int) -> int:
-        return self._places[self._owner[index]] + self._offset[index]
 
     def _keep(self, values: bytes) -> int:
         """Where `values` begin among the constants; equal ones are kept once."""
@@ -157,7 +125,8 @@ class _Builder:
         at, zero_point = len(self._integers), output.zero_points[0]
         self._integers += bias.tolist()
         self._add(
-            "FULLY_CONNECTED", len(matrix), self._at(output.index), self._at(row.index),
+            "FULLY_CONNECTED", len(matrix),
+            self._places.at(output.index), self._places.at(row.index),
             inputs=matrix.shape[1], constant=self._keep(self._layout.arrange(matrix)), bias=at,
             zeros=(0, 0, zero_point), scaling=(NOTHING, NOTHING, factor),
             lowest=zero_point if operator.activation == "RELU" else -128,
@@ -183,20 +152,22 @@ class _Builder:
     ) -> None:
         zeros = tuple(tensor.zero_points[0] for tensor in (left, right, output))
         self._add(
-            name, output.shape[1], self._at(output.index), self._at(left.index),
-            right=self._at(right.index), zeros=zeros, scaling=scaling,
+            name, output.shape[1], self._places.at(output.index), self._places.at(left.index),
+            right=self._places.at(right.index), zeros=zeros, scaling=scaling,
         )  # fmt: skip
 
     def _concatenation(self, tensors: list[GraphTensor], output: GraphTensor) -> None:
-        at = self._at(output.index)
+        at = self._places.at(output.index)
         for tensor in tensors:
-            self._add("COPY", tensor.shape[1], at, self._at(tensor.index))
+            found = self._places.at(tensor.index)
+            if found != at:
+                self._add("COPY", tensor.shape[1], at, found)
             at += tensor.shape[1]
 
     def _function(self, name: str, source: GraphTensor, output: GraphTensor) -> None:
         table = self._keep(factors.function_table(name, source, output))
-        place = self._at(output.index)
-        self._add("TABLE", output.shape[1], place, self._at(source.index), constant=table)
+        place = self._places.at(output.index)
+        self._add("TABLE", output.shape[1], place, self._places.at(source.index), constant=table)
 
     def _check(self, name: str, output: GraphTensor, largest: int) -> None:
         if largest >= _LARGEST:

@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edge_runtime.durable import replace_text, sync_folder
+from edge_runtime.durable import replace_text, sync
 from edge_runtime.errors import GruardError
 from edge_runtime.service.unit import MARK, unit_name
 
@@ -52,7 +52,7 @@ def remove_unit(root: Path, name: str) -> Path:
     file = unit_file(root, name)
     try:
         file.unlink()
-        sync_folder(file.parent)
+        sync(file.parent)
     except OSError as error:
         raise GruardError(f"{file}: cannot be removed ({error.strerror}); try sudo") from None
     return file

@@ -28,17 +28,20 @@ _HOMES = ("/home", "/root", "/run/user")
 class Order:
     """What `gruard run` would be told, as far as a service cares.
 
-    words: all of it, as typed. overwrite: --force. delegate, compiled: an accelerator's library and
-    model. networked: something of it needs the network. keeps_itself: --watchdog, --state or
-    --status is among it. root: the folder that is the device's / (an image), or /.
+    words: all of it, as typed. bundle: None is the one that the store names; store: None where
+    there is a bundle. overwrite: --force. append: --append. delegate, compiled: an accelerator's
+    library and model. networked: something of it needs the network. keeps_itself: --watchdog,
+    --state or --status is among it. root: the folder that is the device's / (an image), or /.
     """
 
     words: tuple[str, ...]
-    bundle: Path
+    bundle: Path | None
+    store: Path | None
     source: str
     sinks: tuple[str, ...]
     keys: tuple[Path, ...]
     overwrite: bool
+    append: bool
     allow_failed: bool
     kernel: str | None
     delegate: str | None
@@ -52,8 +55,14 @@ class Order:
     def files(self) -> tuple[Path, ...]:
         """What has to be there and readable."""
         library = [self.delegate] if self.delegate and "/" in self.delegate else []
-        named = (*library, self.compiled, *_plain_files([self.source]))
-        return (self.bundle, *self.keys, *(Path(path) for path in named if path))
+        named = (self.bundle, *self.keys, *library, self.compiled, *_plain_files([self.source]))
+        return tuple(Path(path) for path in named if path)
+
+    @property
+    def service_words(self) -> tuple[str, ...]:
+        """The words, so that a restart goes on with a sink's file and does not refuse it."""
+        goes_on = self.append or not _plain_files(self.sinks)
+        return self.words if goes_on else ("--append", *self.words)
 
     def here(self, path: Path | str) -> Path:
         """Where a path of the device lies on this machine."""
@@ -71,9 +80,9 @@ def checked_name(name: str) -> str:
 
 def check_paths(order: Order) -> None:
     """Raise GruardError unless every path is absolute and readable by a user of no privileges."""
-    for path in order.files:
+    for path in (*order.files, *([order.store] if order.store else [])):
         _require_absolute(str(path))
-    if not order.here(order.bundle).exists():
+    if order.bundle and not order.here(order.bundle).exists():
         raise GruardError(f"{order.bundle}: no such bundle")
     for path in order.files:
         _require_readable(order, path)
@@ -96,13 +105,13 @@ def check_streams(order: Order, name: str, reader: Sequence[str]) -> None:
         _require_absolute(reader[0])
     if order.journal is not None:
         _require_own(str(order.journal), name)
+    if order.store is not None and order.store != Path(STATE, name):
+        _require_own(str(order.store), name)
     for path in _plain_files(order.sinks):
         _require_own(path, name)
-        if not order.overwrite:
+        if order.overwrite:
             raise GruardError(
-                f"{path}: a restart would find it there and refuse it; keep the records with "
-                f"--journal {STATE}/{name}/journal or in systemd's journal (no --sink), or pass "
-                "--force to start it afresh every time"
+                f"{path}: --force would empty it at every restart; leave it away: a service appends"
             )
 
 
@@ -142,7 +151,7 @@ def homes_in(order: Order, bundle: Bundle, reader: Sequence[str]) -> tuple[str, 
     paths = [*(ours if order.root == Path("/") else []), *map(str, order.files)]
     paths += [word for word in reader if word.startswith("/")]
     needed = [path for path in dict.fromkeys(paths) if path.startswith(tuple(_below(_HOMES)))]
-    if str(order.bundle) in needed and local_file(bundle.path).exists():
+    if order.bundle and str(order.bundle) in needed and local_file(bundle.path).exists():
         needed.append(str(local_file(order.bundle)))
     for path in needed:
         if ":" in path:

@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_runtime.bundle.reader import read_bundle
-from edge_runtime.detector.kernels import KERNEL_ID
+from edge_runtime.detector.kernels import CORE_KERNEL_ID, KERNEL_ID
 from edge_runtime.errors import GruardError
 from edge_runtime.service.order import (
+    STATE,
     Order,
     check_network,
     check_paths,
@@ -20,6 +21,7 @@ from edge_runtime.service.order import (
     is_endless,
 )
 from edge_runtime.service.unit import Service
+from edge_runtime.updates.store import Store
 
 _SIZE = re.compile(r"[1-9][0-9]*[KMGT]?")
 _GROUP = re.compile(r"[a-z_][a-z0-9_-]*")
@@ -33,7 +35,7 @@ def planned(asked: Service, order: Order) -> Service:
     _check_words(asked)
     check_paths(order)
     bundle = read_bundle(
-        order.here(order.bundle), order.allow_failed, [order.here(key) for key in order.keys]
+        _bundle_of(order), order.allow_failed, [order.here(key) for key in order.keys]
     )
     name = checked_name(asked.name or bundle.manifest.name.lower())
     check_streams(order, name, asked.reader)
@@ -41,14 +43,34 @@ def planned(asked: Service, order: Order) -> Service:
     made = replace(
         asked,
         name=name,
-        words=order.words,
+        words=order.service_words,
         period=bundle.manifest.period,
         endless=is_endless(order),
         homes=homes_in(order, bundle, asked.reader),
         devices=devices_in((*asked.devices, *order.words)),
-        generates_code=order.kernel not in (None, KERNEL_ID) or order.delegate is not None,
+        generates_code=order.kernel not in (None, KERNEL_ID, CORE_KERNEL_ID)
+        or order.delegate is not None,
     )
     return made if order.root != Path("/") else _on_this_machine(made)
+
+
+def _bundle_of(order: Order) -> Path:
+    """Where the bundle lies that the service begins with; in a store, the current one."""
+    if order.bundle is not None:
+        return order.here(order.bundle)
+    if order.store is None:
+        raise GruardError(
+            f"a service needs a BUNDLE, or --store {STATE}/NAME with a bundle that was installed "
+            "there"
+        )
+    store = Store(order.here(order.store))
+    current = store.pointers().current
+    if current is None:
+        raise GruardError(
+            f"{order.store}: no bundle is installed there; gruard install BUNDLE --store "
+            f"{order.store}"
+        )
+    return store.slots.path(current)
 
 
 def _on_this_machine(made: Service) -> Service:

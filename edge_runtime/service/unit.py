@@ -11,6 +11,8 @@ MARK = "# Written by gruard service install; gruard service uninstall removes it
 """The first line of every unit of ours, and of none that is not."""
 BURST, INTERVAL = 4, 600
 """With a start limit: a start and three restarts within ten minutes, and then the action."""
+ENVIRONMENT = "/etc/gruard"
+"""Where NAME.env may lie, the environment of a service."""
 LOADING = 20
 """Seconds the model may take to load, see `supervision.policy`."""
 
@@ -95,6 +97,8 @@ def _unit(service: Service) -> Iterator[str]:
 def _life(service: Service) -> Iterator[str]:
     yield "Type=notify"
     yield "NotifyAccess=main"
+    yield "# Passwords, say; read by systemd, so that it may be closed to everybody but root."
+    yield f"EnvironmentFile=-{ENVIRONMENT}/{service.name}.env"
     yield f"ExecStart={command_line(_command(service))}"
     yield f"TimeoutStartSec={LOADING + 70}"
     yield f"WatchdogSec={service.patience}"

@@ -1,5 +1,6 @@
 """A sink of JSON lines, to stdout or to a file, written through at once."""
 
+import enum
 import os
 import stat
 from contextlib import suppress
@@ -10,6 +11,18 @@ from edge_runtime.record import Record
 from edge_runtime.sinks.sink import SinkClosedError
 
 _STDOUT = 1
+_BEGINNING = b'{"index":'
+"""How every record begins."""
+_LONGEST = 1 << 16
+"""Bytes that no record reaches."""
+
+
+class Existing(enum.Enum):
+    """What becomes of a sink's file that is there already, as flags of open(2)."""
+
+    REFUSED = os.O_EXCL
+    OVERWRITTEN = os.O_TRUNC
+    CONTINUED = 0
 
 
 class JsonLines:
@@ -52,20 +65,24 @@ class JsonLines:
                 os.ftruncate(self._fd, os.lseek(self._fd, -written, os.SEEK_CUR))
 
 
-def open_json_lines(target: str, force: bool = False) -> JsonLines:
+def open_json_lines(target: str, existing: Existing = Existing.REFUSED) -> JsonLines:
     """A sink for `-` (stdout) or a file path.
 
-    Raises GruardError when the file exists and `force` is not set, or when it cannot be made.
+    Raises GruardError when the file exists and is to be refused, or when it cannot be made.
     """
     if target == "-":
         return JsonLines(_STDOUT, reader_may_leave=True)
     # O_APPEND: a file that logrotate cut short goes on at its new end, without a hole.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-    flags |= os.O_TRUNC if force else os.O_EXCL
     try:
-        return JsonLines(os.open(target, flags, 0o666))
+        fd = os.open(target, flags | existing.value, 0o666)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            _end_last_line(fd, target)
+        return JsonLines(fd)
     except FileExistsError:
-        raise GruardError(f"{target} exists; name another --sink or pass --force") from None
+        raise GruardError(
+            f"{target} exists; name another --sink, or pass --append or --force"
+        ) from None
     except OSError as error:
         folder = Path(target).parent
         if not folder.is_dir():
@@ -73,3 +90,21 @@ def open_json_lines(target: str, force: bool = False) -> JsonLines:
         raise GruardError(
             f"{target} cannot be written ({error.strerror}); name another --sink"
         ) from None
+
+
+def _end_last_line(fd: int, file: str) -> None:
+    """Have the file at its end, or at the end of a line, so that the next record is a line too.
+
+    Half a record, which a power cut left, is taken back; what else is there was somebody's.
+    """
+    with Path(file).open("rb") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, end - _LONGEST))
+        tail = stream.read()
+    torn = tail[tail.rfind(b"\n") + 1 :]
+    begun = torn.rstrip(b"\0")  # some file systems give back zeros for what they did not write
+    is_record = begun.startswith(_BEGINNING) or _BEGINNING.startswith(begun)
+    if is_record and len(torn) < _LONGEST:
+        os.ftruncate(fd, end - len(torn))
+    else:
+        os.write(fd, b"\n")

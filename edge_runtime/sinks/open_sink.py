@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import GruardError
+from edge_runtime.sinks.json_lines import Existing, open_json_lines
 from edge_runtime.sinks.queued import Queued
 from edge_runtime.sinks.several import Several
 from edge_runtime.sinks.sink import Sink
@@ -46,10 +47,15 @@ class _Network:
 
 
 def open_sinks(
-    targets: Sequence[str], force: bool, log: Log, live: bool, journal: JournalPlace | None = None
+    targets: Sequence[str],
+    existing: Existing,
+    log: Log,
+    live: bool,
+    journal: JournalPlace | None = None,
 ) -> Sink:
     """The sinks that `targets` name, as one: files, - for stdout, or mqtt:// addresses.
 
+    existing: what becomes of files that are there already.
     log: where to tell of a receiver that is away or does not keep up.
     live: records come in their own time, so that no sink may hold them up; it loses some then.
     journal: where records for a network wait, and all others are kept too.
@@ -71,7 +77,7 @@ def open_sinks(
                 undo.callback(opened[-1].close)
         for target in targets:
             if target not in addresses:
-                opened.append(_open_lines(target, force, log, live))
+                opened.append(_open_lines(target, existing, log, live))
                 undo.callback(opened[-1].close)
         undo.pop_all()
     return opened[0] if len(opened) == 1 else Several(opened)
@@ -88,10 +94,8 @@ def _is_address(target: str) -> bool:
     return match is not None
 
 
-def _open_lines(target: str, force: bool, log: Log, live: bool) -> Sink:
-    from edge_runtime.sinks.json_lines import open_json_lines
-
-    sink = open_json_lines(target, force)
+def _open_lines(target: str, existing: Existing, log: Log, live: bool) -> Sink:
+    sink = open_json_lines(target, existing)
     return Queued(sink, log) if live else sink
 
 

@@ -106,12 +106,12 @@ def _break_down(kind: wire.Fault) -> NoReturn:
 
 def _load(options: argparse.Namespace) -> tuple[Stepper, str]:
     from edge_runtime.bundle.reader import read_bundle
-    from edge_runtime.detector.detector import Detector
+    from edge_runtime.native.engine import open_detector
 
     bundle = read_bundle(options.bundle, options.allow_failed, options.trusted_key)
-    detector = Detector(bundle, chosen_kernel(options))
+    detector = open_detector(bundle, chosen_kernel(options))
     detector.self_test()
-    return detector, detector.graph.kernel_id
+    return detector, detector.kernel_id
 
 
 def _parser() -> argparse.ArgumentParser:

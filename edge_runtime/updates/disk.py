@@ -1,7 +1,9 @@
-"""Writing so that a power cut leaves the old or the new, never half of one.
+"""All that the store does to a disk, so that a power cut leaves the old or the new.
 
-Linux promises nothing about what was written until it is synced: a file's bytes by syncing the
-file, its name, or another name for it, by syncing the folder.
+Root installs, and a service that is another user runs. So modes are what they are said to be,
+whatever root's umask: the service has to read what it did not write. What it does write needs no
+more than a store's folder of its own, for a file is replaced and never written in place. And since
+that user might be an intruder by now, no link in the store is followed at the end of a path.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from edge_runtime.durable import sync, write_new
 from edge_runtime.errors import GruardError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -26,26 +29,22 @@ class Disk:
     """
 
     def make_folder(self, folder: Path) -> None:
-        """Make one folder; it may be there already."""
+        """Make one folder, readable by all; it may be there already."""
         with _told(folder):
+            made = not folder.exists()
             folder.mkdir(exist_ok=True)
+            if made:
+                folder.chmod(0o755)
 
     def write(self, file: Path, data: bytes, mode: int = 0o644) -> None:
-        """Write a whole file, not yet durably."""
+        """Write a whole file, in place of one that was left over, not yet durably."""
         with _told(file):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(file, flags, mode)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(data)
+            write_new(file, data, mode)
 
     def sync(self, path: Path) -> None:
         """Make the bytes of a file, or the names in a folder, durable."""
         with _told(path):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync(path)
 
     def rename(self, old: Path, new: Path) -> None:
         """Give a file another name, in place of what had it, or a folder a name that is free."""
@@ -99,6 +98,8 @@ def remove_folder(disk: Disk, folder: Path) -> None:
 
     The folder may have gone already.
     """
+    if folder.is_symlink():
+        disk.remove(folder)
     if not folder.is_dir():
         return
     disk.protect(folder, writable=True)
@@ -114,7 +115,7 @@ def locked(file: Path, busy: str | None = None) -> Iterator[None]:
     busy: the text of the GruardError when somebody else holds it; None waits for them.
     """
     with _told(file):
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = _opened_lock(file)
     try:
         _lock(descriptor, fcntl.LOCK_EX, busy)
         yield
@@ -150,6 +151,16 @@ def is_held(file: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _opened_lock(file: Path) -> int:
+    """A descriptor of a lock, whoever made it: reading is enough to hold it."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(FileExistsError):
+        made = os.open(file, flags | os.O_CREAT | os.O_EXCL, 0o644)
+        os.fchmod(made, 0o644)
+        return made
+    return os.open(file, flags)
 
 
 def _lock(descriptor: int, kind: int, busy: str | None) -> None:

@@ -6,6 +6,7 @@ renamed, and it loses its name before it is removed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ SHORT = 12
 
 _READ_ONLY = 0o444
 _LOCK = "manifest.json"
+_HIDDEN = re.compile(rf"\.{DIGEST.pattern}\.(new|old)")
 _SHORTEST = 4
 
 
@@ -99,6 +101,8 @@ class Slots:
 
     def add(self, bundle: Bundle) -> None:
         """Copy `bundle`, unless its slot is whole already. Afterwards it lasts."""
+        if self._folder.is_symlink():
+            raise GruardError(f"{self._folder}: is a link, which gruard never makes; remove it")
         self._sweep()
         if self._has(bundle):
             return
@@ -154,7 +158,8 @@ class Slots:
     def _sweep(self) -> None:
         """Remove what a power cut left half made or half removed."""
         for folder in sorted(self._folder.glob(".*")):
-            remove_folder(self._disk, folder)
+            if _HIDDEN.fullmatch(folder.name):
+                remove_folder(self._disk, folder)
 
     def _hidden(self, digest: str, what: str) -> Path:
         return self._folder / f".{digest}.{what}"

@@ -81,6 +81,10 @@ def test_file_to_file_and_never_over_it(rows: str, tmp_path: Path) -> None:
     again = gruard(*arguments)
     assert again.returncode == 2 and "--force" in again.stderr
     assert gruard(*arguments, "--force").returncode == 0
+    assert gruard(*arguments, "--append").returncode == 0
+    assert indices(sink.read_text()) == [*range(20), *range(20)]
+    both = gruard(*arguments, "--append", "--force")
+    assert both.returncode == 2 and "leave one out" in both.stderr
 
 
 def test_json_summary_is_the_last_line_of_stderr(rows: str) -> None:

@@ -11,8 +11,9 @@ import tiny_model
 from benchmarks.faults.apparatus.harm import edit_manifest
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector import step as stepping
-from edge_runtime.detector.detector import WATCH_EVERY, Detector
+from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.fallback import Fallback
+from edge_runtime.detector.self_test import WATCH_EVERY
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Record, Sample
 

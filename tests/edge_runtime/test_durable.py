@@ -1,11 +1,12 @@
 """Replacing a file: whole or not at all, and nothing left behind."""
 
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from edge_runtime.durable import replace_text
+from edge_runtime.durable import replace_text, write_new
 
 
 def test_the_new_text_and_mode_are_there(tmp_path: Path) -> None:
@@ -25,3 +26,17 @@ def test_a_failure_leaves_the_old_one_and_no_scratch(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
     with pytest.raises(OSError):
         replace_text(tmp_path / "no" / "unit", "new")
+
+
+def test_the_mode_is_as_told_and_a_link_is_not_followed(tmp_path: Path) -> None:
+    file, other = tmp_path / "file", tmp_path / "other"
+    other.write_text("precious")
+    file.symlink_to(other)
+    before = os.umask(0o077)
+    try:
+        write_new(file, b"new")
+    finally:
+        os.umask(before)
+    assert file.read_bytes() == b"new" and not file.is_symlink()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    assert other.read_text() == "precious"

@@ -10,9 +10,10 @@ import tiny_model
 
 from benchmarks.faults.apparatus.harm import edit_manifest, replace_member
 from edge_runtime.bundle.reader import read_bundle
-from edge_runtime.detector.detector import PART, Detector
+from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.golden import FEWEST_STEPS, MOST_STEPS
 from edge_runtime.detector.kernels import XNNPACK_KERNEL_ID, available_kernels
+from edge_runtime.detector.self_test import PART
 from edge_runtime.detector.thresholds import store_threshold, threshold_of
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Sample

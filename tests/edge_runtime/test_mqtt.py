@@ -15,6 +15,7 @@ from test_sinks import record
 from benchmarks.faults.apparatus.mosquitto import Broker, Listener
 from edge_runtime.journal.backlog import LENGTH
 from edge_runtime.record import Record
+from edge_runtime.sinks.json_lines import Existing
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
 from edge_runtime.sinks.sink import Sink
 
@@ -39,7 +40,7 @@ def listener(broker: Broker) -> Iterator[Listener]:
 
 def sink_to(target: str, log: Log, journal: Path | None = None) -> Sink:
     place = None if journal is None else JournalPlace(journal, ROOMY)
-    return open_sinks([target], False, log, True, place)
+    return open_sinks([target], Existing.REFUSED, log, True, place)
 
 
 def indices(payloads: list[bytes]) -> list[int]:

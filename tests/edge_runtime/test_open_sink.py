@@ -10,7 +10,7 @@ from test_sinks import record
 
 from edge_runtime.errors import GruardError
 from edge_runtime.mqtt_address import parse_mqtt_address
-from edge_runtime.sinks.json_lines import open_json_lines
+from edge_runtime.sinks.json_lines import Existing, open_json_lines
 from edge_runtime.sinks.open_sink import open_sinks
 
 
@@ -41,12 +41,12 @@ from edge_runtime.sinks.open_sink import open_sinks
 )
 def test_a_wrong_address_is_explained(target: str, text: str) -> None:
     with pytest.raises(GruardError, match=text):
-        open_sinks([target], False, print, True)
+        open_sinks([target], Existing.REFUSED, print, True)
 
 
 def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
     with pytest.raises(GruardError, match="must not hold a user name") as refusal:
-        open_sinks(["mqtt://pump:secret@host/a"], False, print, True)
+        open_sinks(["mqtt://pump:secret@host/a"], Existing.REFUSED, print, True)
     assert "secret" not in str(refusal.value)
 
 
@@ -67,20 +67,23 @@ def test_an_address_is_taken_apart() -> None:
 
 def test_one_address_twice_is_refused() -> None:
     with pytest.raises(GruardError, match="twice"):
-        open_sinks(["mqtt://localhost/a", "mqtt://localhost/a?what=all"], False, print, True)
+        open_sinks(
+            ["mqtt://localhost/a", "mqtt://localhost/a?what=all"], Existing.REFUSED, print, True
+        )
 
 
 def test_nothing_is_left_behind_when_a_later_sink_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(GruardError):
-        open_sinks([str(tmp_path / "out.jsonl"), "mqtt://host"], False, print, True)
+        open_sinks([str(tmp_path / "out.jsonl"), "mqtt://host"], Existing.REFUSED, print, True)
     assert not list(tmp_path.iterdir())
 
 
 def test_without_the_package_the_extra_is_named() -> None:
     code = (
         "import sys; sys.modules['paho'] = None\n"
+        "from edge_runtime.sinks.json_lines import Existing\n"
         "from edge_runtime.sinks.open_sink import open_sinks\n"
-        "open_sinks(['mqtt://localhost/a'], False, print, True)"
+        "open_sinks(['mqtt://localhost/a'], Existing.REFUSED, print, True)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -13,15 +13,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.commands.main import gruard
 from edge_runtime.errors import GruardError
 from edge_runtime.service import installation
 from edge_runtime.service.order import devices_in, groups_of
 from edge_runtime.service.unit import MARK, Service, unit_text
+from edge_runtime.updates.store import Store
 
 BUNDLE = "/var/lib/gruard/tiny-1.gruard"
 READER = ("--reader", "/usr/bin/python3 -u /opt/reader.py")
+OWN = "/var/lib/gruard/tiny"
 STREAM = (BUNDLE, "--source", "-")
+FROM_STORE = ("--store", OWN, "--source", "-")
 
 
 @pytest.fixture
@@ -193,14 +197,16 @@ WRONG: "dict[str, tuple[tuple[str, ...], tuple[str, ...]]]" = {
     "/var/lib/gruard/tiny/../x: this service": (
         READER, (*STREAM, "--sink", "/var/lib/gruard/tiny/../x")
     ),
-    "a restart would find it": (READER, (*STREAM, "--sink", "/var/lib/gruard/tiny/out")),
+    "--force would empty it": (READER, (*STREAM, "--sink", f"{OWN}/out", "--force")),
     "leave them away": (READER, (*STREAM, "--watchdog", "/dev/watchdog")),
     "--watchdog, --state, --status": (READER, (*STREAM, "--state", "/var/lib/gruard/tiny")),
     "--status: systemd watches": (READER, (*STREAM, "--status", "/run/x.json")),
     "/var/journal: this service may": (READER, (*STREAM, "--journal", "/var/journal")),
     "mqtt:// and --metrics": (READER, (*STREAM, "--sink", "mqtt://host/topic")),
     "need the network": (READER, (*STREAM, "--metrics", "9100")),
-    "a service needs a BUNDLE": (READER, ("--source", "-")),
+    "a service needs a BUNDLE, or --store": (READER, ("--source", "-")),
+    "no bundle is installed there": (READER, ("--store", OWN, "--source", "-")),
+    "store: a service starts in no folder": (READER, ("--store", "store", "--source", "-")),
     "--name Pump": (("--name", "Pump", *READER), STREAM),
     "--name a/b": (("--name", "a/b", *READER), STREAM),
     "--memory lots": (("--memory", "lots", *READER), STREAM),
@@ -216,9 +222,46 @@ def test_what_could_not_run_is_refused(image: Path, message: str) -> None:
     assert not (image / "etc").exists()
 
 
-def test_a_sink_in_its_own_folder_is_allowed(image: Path) -> None:
-    assert unit(image, words=(*STREAM, "--sink", "/var/lib/gruard/tiny/out.jsonl", "--force"))
-    assert unit(image, words=(*STREAM, "--journal", "/var/lib/gruard/tiny/journal"))
+def test_a_sink_in_its_own_folder_goes_on_after_a_restart(image: Path) -> None:
+    sink = (*STREAM, "--sink", f"{OWN}/out.jsonl")
+    for words in (sink, (*sink, "--append")):
+        (line,) = lines(unit(image, words=words), "ExecStart")
+        assert line.count("--append") == 1
+    assert "--append" not in unit(image, words=(*STREAM, "--journal", f"{OWN}/journal"))
+
+
+def installed_in(store: Path, tiny_bundle: Path) -> None:
+    Store(store).install(read_bundle(tiny_bundle))
+
+
+@pytest.mark.parametrize("store", [OWN, f"{OWN}/bundles"])
+def test_a_store_in_its_own_folder(image: Path, tiny_bundle: Path, store: str) -> None:
+    words = ("--store", store, "--source", "-")
+    installed_in(image / store[1:], tiny_bundle)
+    made = unit(image, "--python", "/opt/py", words=words)
+    assert f"/opt/py -m edge_runtime run --store {store} --source - <" in made
+    assert "Description=gruard watches tiny" in made  # after the store's current bundle
+
+
+def test_a_store_elsewhere_is_refused(image: Path, tiny_bundle: Path) -> None:
+    installed_in(image / OWN[1:], tiny_bundle)
+    told = refused(install(image, "--name", "pump", *READER, words=FROM_STORE))
+    assert "may write below /var/lib/gruard/pump only" in told
+    both = install(image, *READER, words=(BUNDLE, *FROM_STORE))
+    assert both.exit_code == 2 and "not both" in both.output
+
+
+def test_a_store_of_the_installers_environment_is_not_the_services(
+    image: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed_in(image / OWN[1:], tiny_bundle)
+    monkeypatch.setenv("GRUARD_STORE", OWN)
+    assert "a service needs a BUNDLE" in refused(install(image, *READER, words=("--source", "-")))
+    assert "--store" not in unit(image)
+
+
+def test_passwords_are_for_systemd_to_read(image: Path) -> None:
+    assert lines(unit(image), "EnvironmentFile") == ["-/etc/gruard/tiny.env"]
 
 
 def test_a_broker_is_allowed_with_the_network(image: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Record, Sample
-from edge_runtime.sinks.json_lines import JsonLines, open_json_lines
+from edge_runtime.sinks.json_lines import Existing, JsonLines, open_json_lines
 from edge_runtime.sinks.sink import SinkClosedError
 
 
@@ -52,10 +52,43 @@ def test_an_existing_file_is_kept_unless_forced(tmp_path: Path) -> None:
     with pytest.raises(GruardError, match="--force"):
         open_json_lines(str(path))
     assert path.read_text() == "precious\n"
-    sink = open_json_lines(str(path), force=True)
+    sink = open_json_lines(str(path), Existing.OVERWRITTEN)
     sink.write(record(0))
     sink.close()
     assert len(path.read_text().splitlines()) == 1
+
+
+LINE = record(7).to_json() + "\n"
+
+
+@pytest.mark.parametrize(
+    ("found", "kept"),
+    [
+        ("", ""),
+        (LINE, LINE),
+        (LINE + LINE[:-1], LINE),  # torn by a power cut
+        (LINE + LINE[:4], LINE),
+        (LINE[:30], ""),
+        (LINE + LINE[:30] + "\0" * 50, LINE),
+        (LINE + "\0" * 50, LINE),
+        ("somebody's own words", "somebody's own words\n"),
+        (LINE * 400 + LINE[:30], LINE * 400),
+        ("\0" * 200_000, "\0" * 200_000 + "\n"),  # no record was so long
+    ],
+)
+def test_a_file_goes_on_with_a_line_of_its_own(tmp_path: Path, found: str, kept: str) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text(found)
+    sink = open_json_lines(str(path), Existing.CONTINUED)
+    sink.write(record(0))
+    sink.close()
+    assert path.read_text() == kept + record(0).to_json() + "\n"
+
+
+def test_a_file_that_is_not_there_is_begun(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    open_json_lines(str(path), Existing.CONTINUED).close()
+    assert path.read_text() == ""
 
 
 @pytest.mark.parametrize(("name", "text"), [("no/out", "create it first"), ("", "--sink")])
@@ -63,11 +96,12 @@ def test_a_place_that_cannot_be_written_is_the_users_to_mend(
     tmp_path: Path, name: str, text: str
 ) -> None:
     with pytest.raises(GruardError, match=text):
-        open_json_lines(str(tmp_path / name), force=True)
+        open_json_lines(str(tmp_path / name), Existing.OVERWRITTEN)
 
 
-def test_a_full_device_drops_and_counts() -> None:
-    sink = open_json_lines("/dev/full", force=True)
+@pytest.mark.parametrize("existing", [Existing.OVERWRITTEN, Existing.CONTINUED])
+def test_a_full_device_drops_and_counts(existing: Existing) -> None:
+    sink = open_json_lines("/dev/full", existing)
     for index in range(3):
         sink.write(record(index))
     sink.close()

@@ -14,6 +14,7 @@ from test_sinks import files_below
 from benchmarks.faults.apparatus.harm import edit_manifest
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.bundle.signature import SIGNATURE
+from edge_runtime.commands.options import default_store
 from edge_runtime.errors import GruardError
 from edge_runtime.updates.choice import choose
 from edge_runtime.updates.disk import locked
@@ -206,6 +207,72 @@ def test_a_full_disk_leaves_the_pointers(store: Store, bundles: list[Path]) -> N
     assert store.pointers() == before and not list(store.root.glob(".*"))
 
 
+def test_what_root_installs_another_user_runs(store: Store, bundles: list[Path]) -> None:
+    """As a service does, whose folder it is: root's umask lets nobody else read."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become somebody else")
+    before = os.umask(0o077)
+    try:
+        store.install(read_bundle(bundles[0]))
+        store.root.chmod(0o755)
+        os.chown(store.root, 65534, 65534)
+        store.install(read_bundle(bundles[1]))
+    finally:
+        os.umask(before)
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from edge_runtime.bundle.reader import read_bundle\n"
+        "from edge_runtime.updates.store import Store\n"
+        "os.chdir(sys.argv[1])\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "store = Store(Path('.'))\n"
+        "trial = store.pointers().trial.slot\n"
+        "store.slots.hold(read_bundle(store.slots.path(trial)).digest)\n"
+        "store.change(lambda p: p.attempted(trial))\n"
+        "store.change(lambda p: p.proven(trial))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(store.root)],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert not done.returncode, done.stderr
+    assert (store.root / "pointers.json").stat().st_uid == 65534
+    assert store.pointers().current == read_bundle(bundles[1]).digest
+    store.install(read_bundle(bundles[2]))  # and root goes on
+
+
+def test_no_link_of_an_intruder_leads_root_out_of_the_store(
+    store: Store, bundles: list[Path], tmp_path: Path
+) -> None:
+    """The service's user may put anything into its folder before root installs there."""
+    store.install(read_bundle(bundles[0]))
+    outside = tmp_path / "outside"
+    (outside / ".ssh").mkdir(parents=True)
+    (outside / ".ssh" / "key").write_text("precious")
+    outside.chmod(0o700)
+    digest = read_bundle(bundles[1]).digest
+    (store.root / ".pointers.json").symlink_to(outside / ".ssh" / "key")
+    (store.root / "slots" / f".{digest}.new").symlink_to(outside)
+    (store.root / "slots" / ".ssh").symlink_to(outside / ".ssh")
+    store.install(read_bundle(bundles[1]))
+    assert store.pointers().on_trial(digest)
+    assert (outside / ".ssh" / "key").read_text() == "precious"
+    assert outside.stat().st_mode & 0o777 == 0o700
+    (store.root / "slots").rename(store.root / "moved")
+    (store.root / "slots").symlink_to(outside)
+    with pytest.raises(GruardError, match="is a link"):
+        store.install(read_bundle(bundles[2]))
+    assert [path.name for path in outside.iterdir()] == [".ssh"]
+    lock = store.root / "pointers.lock"
+    lock.unlink()
+    lock.symlink_to(outside / "made")
+    with pytest.raises(GruardError, match=r"pointers\.lock"):
+        store.change(lambda pointers: pointers)
+    assert not (outside / "made").exists()
+
+
 @pytest.mark.parametrize("place", ["/proc/gruard", "/dev/null/gruard"])
 def test_a_place_that_cannot_be_written_is_told(bundles: list[Path], place: str) -> None:
     line = refused(gruard("install", bundles[0], "--store", place))
@@ -303,3 +370,13 @@ def test_where_the_store_is_when_nobody_says(tmp_path: Path) -> None:
     }
     for wanted, environment in homes.items():
         assert gruard("list", **environment).stdout.startswith(f"{wanted}: empty")
+
+
+def test_a_user_without_a_home_may_run_a_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    for name in ("HOME", "XDG_STATE_HOME", "STATE_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert default_store() == Path("/var/lib/gruard")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import device_files
+import paho
 import pytest
 import systemd_tree
 from booted import Booted
@@ -12,9 +13,10 @@ from booted import Booted
 
 @pytest.fixture(scope="session")
 def files(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is added to the Debian tree: this checkout's runtime, its bundle, a reader."""
+    """What is added to the Debian tree: this checkout's runtime, MQTT, its bundle, a reader."""
     folder = tmp_path_factory.mktemp("files")
     device_files.install(folder / "opt")
+    shutil.copytree(paho.__path__[0], folder / "opt" / "paho")
     shutil.copytree(tiny_bundle, folder / "var" / "lib" / "gruard" / tiny_bundle.name)
     packages = folder / "usr" / "lib" / "python3" / "dist-packages"
     packages.mkdir(parents=True)

@@ -143,6 +143,42 @@ def test_the_named_device_can_be_opened_and_no_other(
     systemd.gruard("service", "uninstall", named)
 
 
+def test_a_sinks_file_goes_on_behind_half_a_record(systemd: Booted) -> None:
+    sink, unit = "/var/lib/gruard/kept/out.jsonl", "gruard-kept"
+    words = (BUNDLE, "--source", "-", "--sink", sink)
+    systemd.gruard("service", "install", "--name", "kept", *READER, "--", *words)
+    until(lambda: len(systemd("cat", sink).splitlines()) > 1, "two records")
+    systemd("systemctl", "kill", "--signal=KILL", unit)  # all of it
+    systemd("systemctl", "stop", unit)
+    before = systemd("cat", sink)
+    systemd("truncate", "--size=-9", sink)
+    systemd("systemctl", "start", unit)
+    until(lambda: len(systemd("cat", sink)) > len(before), "more records")
+    systemd.gruard("service", "uninstall", "kept")
+    found = [json.loads(line)["index"] for line in systemd("cat", sink).splitlines()]
+    whole = len(before.splitlines()) - 1
+    assert found == [*range(whole), *range(len(found) - whole)] and len(found) > whole
+
+
+def test_a_broker_is_reached_with_a_password_that_is_roots_to_read(systemd: Booted) -> None:
+    """The broker is one packet long: it says what the sandbox let through."""
+    systemd("mkdir", "-p", "/etc/gruard")
+    systemd.write("/etc/gruard/loud.env", "GRUARD_MQTT_USER=pump\nGRUARD_MQTT_PASSWORD='a b'\n")
+    systemd("chmod", "600", "/etc/gruard/loud.env")
+    listen = "import socket; s = socket.create_server(('127.0.0.1', 1883)); "
+    listen += "print(s.accept()[0].recv(999), flush=True)"
+    systemd("systemd-run", "--unit=broker", "/usr/bin/python3", "-c", listen)
+    words = (BUNDLE, "--source", "-", "--sink", "mqtt://127.0.0.1/plant/pump")
+    kept = ("--journal", "/var/lib/gruard/loud/journal")
+    options = ("--name", "loud", "--network", *READER)
+    systemd.gruard("service", "install", *options, "--", *words, *kept)
+    until(lambda: "MQTT" in systemd.journal("broker"), "the greeting")
+    told = systemd.journal("broker")
+    assert "plant/pump/status" in told and "\\x04pump" in told and "\\x03a b" in told
+    assert '"index":0' in systemd.gruard("journal", "/var/lib/gruard/loud/journal")
+    systemd.gruard("service", "uninstall", "loud")
+
+
 def test_a_strange_unit_is_left_alone(systemd: Booted) -> None:
     file = "/etc/systemd/system/gruard-other.service"
     systemd("cp", "/lib/systemd/system/systemd-journald.service", file)

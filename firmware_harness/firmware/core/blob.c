@@ -196,14 +196,19 @@ static int shift_is_sound(int32_t shift) { return shift >= -31 && shift <= 30; }
 
 static int scaling_is_sound(const gruard_operator *o) {
     return o->multiplier >= 0 && shift_is_sound(o->shift) && o->left_multiplier >= 0 &&
-           o->right_multiplier >= 0 && within((uint32_t)-o->left_shift, 0, 31) &&
-           within((uint32_t)-o->right_shift, 0, 31);
+           o->right_multiplier >= 0 && o->left_shift >= -31 && o->left_shift <= 0 &&
+           o->right_shift >= -31 && o->right_shift <= 0;
 }
 
 static int zeros_are_sound(const gruard_operator *o) {
     return o->left_zero >= -128 && o->left_zero <= 127 && o->right_zero >= -128 &&
            o->right_zero <= 127 && o->out_zero >= -128 && o->out_zero <= 127 &&
            o->lowest >= -128 && o->lowest <= 127;
+}
+
+/* Whether a result shares no byte with an operand, as the loops over both are told. */
+static int apart(uint32_t operand, uint32_t length, const gruard_operator *o) {
+    return operand + length <= o->out || o->out + o->count <= operand;
 }
 
 static int operator_is_sound(const gruard_model *m, const gruard_operator *o) {
@@ -215,9 +220,10 @@ static int operator_is_sound(const gruard_model *m, const gruard_operator *o) {
         return within(o->inputs, 1, WIDEST) && inside(o->left, o->inputs, m->arena) &&
                inside(o->constant, gruard_weight_bytes(o->inputs, o->count), m->byte_count) &&
                inside(o->bias, o->count, m->integer_count) &&
-               (o->left + o->inputs <= o->out || o->out + o->count <= o->left);
+               apart(o->left, o->inputs, o);
     case GRUARD_ADD: case GRUARD_SUB: case GRUARD_MUL:
-        return inside(o->left, o->count, m->arena) && inside(o->right, o->count, m->arena);
+        return inside(o->left, o->count, m->arena) && inside(o->right, o->count, m->arena) &&
+               apart(o->left, o->count, o) && apart(o->right, o->count, o);
     case GRUARD_TABLE:
         return inside(o->left, o->count, m->arena) && inside(o->constant, 256, m->byte_count);
     case GRUARD_COPY:

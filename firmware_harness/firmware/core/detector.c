@@ -59,7 +59,7 @@ static size_t place_all(gruard_detector *d, const gruard_model *m, float *memory
     d->doubt = place(&l, n);
     d->error = place(&l, n);
     d->shares = place(&l, n);
-    d->scratch = place(&l, (m->has_diagnosis ? 5 : 2) * n);
+    d->scratch = place(&l, (m->has_diagnosis ? 5 : 3) * n);
     if (m->has_diagnosis) place_diagnosis(d, &l, n);
     d->arena = (int8_t *)place(&l, (m->arena + 3) / 4);
     return l.next;
@@ -123,78 +123,108 @@ static void start_recurrent(gruard_detector *d) {
 static void forecast(gruard_detector *d) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
+    float *crossed = d->scratch;
+    if (m->has_cross) gruard_matvec(m->cross, n, m->order * n, d->history, crossed);
     for (uint32_t i = 0; i < n; i++) {
         float total = m->innovation_scale[i] * d->correction[i];
         for (uint32_t lag = 0; lag < m->order; lag++)
             total += m->highway[lag * n + i] * d->history[lag * n + i];
-        if (m->has_cross)
-            total += gruard_dot(m->cross + i * m->order * n, d->history, m->order * n);
+        if (m->has_cross) total += crossed[i];
         d->forecast[i] = gruard_clip(total, 8.0f);
     }
 }
 
-static void feed(gruard_detector *d, uint32_t input, uint32_t channel, float value) {
-    const gruard_end *end = (const gruard_end *)d->model->inputs + input;
-    if (end->place != GRUARD_ABSENT)
-        d->arena[end->place + channel] = gruard_quantise(value, end->scale, end->zero_point);
+GRUARD_WIDE static void quantise(const float *restrict values, gruard_end end,
+                                 int8_t *restrict codes) {
+    for (uint32_t i = 0; i < end.count; i++)
+        codes[i] = gruard_quantise(values[i], end.scale, end.zero_point);
+}
+
+static void feed(gruard_detector *d, uint32_t input, const float *values) {
+    const gruard_end end = ((const gruard_end *)d->model->inputs)[input];
+    if (end.place != GRUARD_ABSENT) quantise(values, end, d->arena + end.place);
 }
 
 static void feed_graph(gruard_detector *d) {
     const gruard_model *m = d->model;
-    for (uint32_t i = 0; i < m->channels; i++) {
-        const float scale = m->innovation_scale[i], used = d->used[i];
-        const float apart = d->reading[i] - d->forecast[i];
-        const float evidence = used * gruard_clip(apart / scale, 8.0f) / 8.0f;
-        const float moved = gruard_clip((d->reading[i] - d->value[i]) / scale, 8.0f);
-        const float open = (float)gruard_held_open(&d->tiers, i);
-        feed(d, GRUARD_INNOVATION, i, used * gruard_clip(apart, 2.0f));
-        feed(d, GRUARD_FORECAST, i, gruard_clip(d->forecast[i], 3.0f));
-        feed(d, GRUARD_EVIDENCE, i, evidence);
-        feed(d, GRUARD_MAGNITUDE, i, gruard_abs(evidence));
-        feed(d, GRUARD_DIFFERENCE, i, used * d->mask[i] * moved / 8.0f);
-        feed(d, GRUARD_MASK, i, used);
-        feed(d, GRUARD_GUARDED, i, used * m->gated_channels[i] * (1.0f - open));
-        feed(d, GRUARD_GATE, i, d->gate[i]);
-    }
+    const uint32_t n = m->channels;
     const float *hidden = d->hidden;
+    float *one = d->scratch, *other = one + n;
+    for (uint32_t i = 0; i < n; i++) {
+        const float apart = d->reading[i] - d->forecast[i];
+        one[i] = d->used[i] * gruard_clip(apart, 2.0f);
+        other[i] = d->used[i] * gruard_clip(apart / m->innovation_scale[i], 8.0f) / 8.0f;
+    }
+    feed(d, GRUARD_INNOVATION, one);
+    feed(d, GRUARD_EVIDENCE, other);
+    for (uint32_t i = 0; i < n; i++) {
+        const float moved = (d->reading[i] - d->value[i]) / m->innovation_scale[i];
+        one[i] = gruard_abs(other[i]);
+        other[i] = d->used[i] * d->mask[i] * gruard_clip(moved, 8.0f) / 8.0f;
+    }
+    feed(d, GRUARD_MAGNITUDE, one);
+    feed(d, GRUARD_DIFFERENCE, other);
+    for (uint32_t i = 0; i < n; i++) {
+        const float open = (float)gruard_held_open(&d->tiers, i);
+        one[i] = gruard_clip(d->forecast[i], 3.0f);
+        other[i] = d->used[i] * m->gated_channels[i] * (1.0f - open);
+    }
+    feed(d, GRUARD_FORECAST, one);
+    feed(d, GRUARD_GUARDED, other);
+    feed(d, GRUARD_MASK, d->used);
+    feed(d, GRUARD_GATE, d->gate);
     for (uint32_t layer = 0; layer < m->layers; hidden += m->units[layer], layer++)
-        for (uint32_t i = 0; i < m->units[layer]; i++)
-            feed(d, GRUARD_STATE + layer, i, hidden[i]);
+        feed(d, GRUARD_STATE + layer, hidden);
 }
 
-static float fetch(const gruard_detector *d, uint32_t output, uint32_t channel) {
-    const gruard_end *end = (const gruard_end *)d->model->outputs + output;
-    return gruard_dequantise(d->arena[end->place + channel], end->scale, end->zero_point);
+static void fetch(const gruard_detector *d, uint32_t output, float *values) {
+    const gruard_end end = ((const gruard_end *)d->model->outputs)[output];
+    const int8_t *codes = d->arena + end.place;
+    for (uint32_t i = 0; i < end.count; i++)
+        values[i] = gruard_dequantise(codes[i], end.scale, end.zero_point);
 }
 
 /* Gate, doubt and correction; without a gate every usable reading is trusted. */
 static void fetch_gate(gruard_detector *d) {
     const gruard_model *m = d->model;
     const gruard_end *logit = (const gruard_end *)m->outputs + GRUARD_LOGIT;
-    for (uint32_t i = 0; i < m->channels; i++) {
-        d->gate[i] = m->gated ? fetch(d, GRUARD_GATE_NEXT, i) : d->used[i];
+    if (m->layers) fetch(d, GRUARD_CORRECTION, d->correction);
+    if (m->gated) fetch(d, GRUARD_GATE_NEXT, d->gate);
+    else memcpy(d->gate, d->used, m->channels * sizeof(float));
+    for (uint32_t i = 0; i < m->channels; i++)
         d->doubt[i] = m->gated ? m->softplus[d->arena[logit->place + i] + 128] : 0.0f;
-        if (m->layers) d->correction[i] = fetch(d, GRUARD_CORRECTION, i);
-    }
 }
 
-/* h <- n + z (h - n) in every layer. Tells whether any unit moved, and how many are at the edge of
+/* h <- n + z (h - n); whether any unit moved. */
+GRUARD_WIDE static int blend_layer(float *restrict hidden, const int8_t *restrict arena,
+                                   gruard_end update, gruard_end candidate) {
+    const int8_t *z = arena + update.place, *n = arena + candidate.place;
+    int moved = 0;
+    for (uint32_t i = 0; i < update.count; i++) {
+        const float target = gruard_dequantise(n[i], candidate.scale, candidate.zero_point);
+        const float keep = gruard_dequantise(z[i], update.scale, update.zero_point);
+        const float after = target + keep * (hidden[i] - target);
+        moved |= after != hidden[i];
+        hidden[i] = after;
+    }
+    return moved;
+}
+
+/* Every layer's state moves on. Tells whether any unit moved, and how many are at the edge of
  * their int8 range. */
 static int blend(gruard_detector *d, int32_t *saturated) {
     const gruard_model *m = d->model;
     float *hidden = d->hidden;
     int moved = !m->layers;
-    *saturated = 0;
+    int32_t edge = 0;
     for (uint32_t layer = 0; layer < m->layers; hidden += m->units[layer], layer++) {
-        for (uint32_t i = 0; i < m->units[layer]; i++) {
-            const float update = fetch(d, GRUARD_UPDATE + 2 * layer, i);
-            const float candidate = fetch(d, GRUARD_UPDATE + 2 * layer + 1, i);
-            const float after = candidate + update * (hidden[i] - candidate);
-            moved |= after != hidden[i];
-            *saturated += after <= m->state_low[layer] || after >= m->state_high[layer];
-            hidden[i] = after;
-        }
+        const gruard_end *ends = (const gruard_end *)m->outputs + GRUARD_UPDATE + 2 * layer;
+        const float low = m->state_low[layer], high = m->state_high[layer];
+        moved |= blend_layer(hidden, d->arena, ends[0], ends[1]);
+        for (uint32_t i = 0; i < m->units[layer]; i++)
+            edge += (hidden[i] <= low) | (hidden[i] >= high);
     }
+    *saturated = edge;
     return moved;
 }
 

@@ -60,10 +60,9 @@ static float contributions(gruard_detector *d) {
         views[n + i] = fast - slow - m->view_center[n + i];
         views[2 * n + i] = slow - m->view_center[2 * n + i];
     }
-    for (uint32_t r = 0; r < VIEWS * n; r++) {
-        d->weighted[r] = gruard_dot(m->precision + r * VIEWS * n, views, VIEWS * n);
+    gruard_matvec(m->precision, VIEWS * n, VIEWS * n, views, d->weighted);
+    for (uint32_t r = 0; r < VIEWS * n; r++)
         total = r ? total + views[r] * d->weighted[r] : views[r] * d->weighted[r];
-    }
     explain(d, d->explained, d->own_fault);
     return total;
 }
@@ -72,12 +71,13 @@ static float contributions(gruard_detector *d) {
 static void leave_out(gruard_detector *d, uint32_t channel) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
+    const uint32_t apart = VIEWS * n * n; /* from one view's column to the next one's */
+    const gruard_float *column = m->precision + VIEWS * n * channel;
     float fault[VIEWS];
     for (uint32_t v = 0; v < VIEWS; v++) fault[v] = d->reconstruction[v * n + channel];
-    for (uint32_t r = 0; r < VIEWS * n; r++) {
-        const gruard_float *row = m->precision + r * VIEWS * n + channel;
-        d->weighted[r] -= row[0] * fault[0] + row[n] * fault[1] + row[2 * n] * fault[2];
-    }
+    for (uint32_t r = 0; r < VIEWS * n; r++)
+        d->weighted[r] -= column[r] * fault[0] + column[apart + r] * fault[1] +
+                          column[2 * apart + r] * fault[2];
     explain(d, d->other_explained, d->other_fault);
 }
 

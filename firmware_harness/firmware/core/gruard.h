@@ -85,14 +85,14 @@ typedef struct {
     float fallback_threshold, fallback_clear, smoothing, slack;
     const gruard_float *center, *scale, *low, *high, *max_step, *stuck_after, *watched, *gated_channels;
     const gruard_float *highway;          /* [order][channels] */
-    const gruard_float *cross;            /* [channels][order * channels] */
+    const gruard_float *cross;            /* [order * channels][channels], by columns */
     const gruard_float *innovation_scale;
     float attack, decay;
     const gruard_float *weights, *part_mean, *part_std;     /* [4] */
     const gruard_float *residual_scale, *absent;
     const gruard_float *channel_mean;     /* [3][channels] */
     const gruard_float *typical;          /* [3] */
-    const gruard_float *distance_root, *level_root;         /* [channels][channels] */
+    const gruard_float *distance_root, *level_root;         /* [channels][channels], by columns */
     const gruard_float *log_table;        /* [257] */
     const gruard_float *softplus;         /* [256], with a gate */
     const gruard_float *limits;           /* [6][channels], the fallback's views */
@@ -101,7 +101,7 @@ typedef struct {
     /* The diagnosis; not set without one. */
     const gruard_float *view_smoothing;   /* [2] */
     const gruard_float *view_center;      /* [3][channels] */
-    const gruard_float *precision;        /* [3 * channels][3 * channels] */
+    const gruard_float *precision;        /* [3 * channels][3 * channels], by columns */
     const gruard_float *block;            /* [3][3][channels] */
     const gruard_float *deviation, *explained_mean, *explained_high, *move_mean, *jump_mean;
     const gruard_float *persistence, *longest_repeat, *blameable;
@@ -153,7 +153,7 @@ typedef struct {
     float *forecast, *used, *doubt, *error;
     float score, fallback_score;
     float *shares;                   /* of the channels in the fallback's score */
-    float *scratch;                  /* [2][channels] or, with a diagnosis, [5][channels] */
+    float *scratch;                  /* [3][channels] or, with a diagnosis, [5][channels] */
     int8_t *arena;
     /* The diagnosis. */
     float seen, age, distance;

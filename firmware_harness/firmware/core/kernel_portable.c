@@ -1,4 +1,4 @@
-/* FULLY_CONNECTED in portable C: weights [outputs][inputs], one row after the other. */
+/* The arithmetic in portable C: weights [outputs][inputs], one row after the other. */
 #include "fixed.h"
 #include "parts.h"
 
@@ -9,9 +9,22 @@ uint32_t gruard_weight_bytes(uint32_t inputs, uint32_t outputs) { return inputs 
 void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gruard_integer *bias,
                             int8_t *output, const gruard_operator *o) {
     for (uint32_t row = 0; row < o->count; row++, weights += o->inputs) {
-        int32_t sum = bias[row]; /* the input's zero point is in it */
+        int32_t sum = 0;
         for (uint32_t i = 0; i < o->inputs; i++) sum += (int32_t)input[i] * weights[i];
+        sum = gruard_plus(sum, bias[row]); /* the input's zero point is in it */
         sum = gruard_scale_product(sum, o->multiplier, o->shift);
-        output[row] = gruard_narrow(sum + o->out_zero, o->lowest);
+        output[row] = gruard_narrow(gruard_plus(sum, o->out_zero), o->lowest);
     }
+}
+
+void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign) {
+    const int8_t *left = arena + o->left, *right = arena + o->right;
+    for (uint32_t i = 0; i < o->count; i++)
+        arena[o->out + i] = gruard_narrow(gruard_add_codes(left[i], right[i], sign, o), -128);
+}
+
+void gruard_multiply(const gruard_operator *o, int8_t *arena) {
+    const int8_t *left = arena + o->left, *right = arena + o->right;
+    for (uint32_t i = 0; i < o->count; i++)
+        arena[o->out + i] = gruard_narrow(gruard_multiply_codes(left[i], right[i], o), -128);
 }

@@ -1,4 +1,4 @@
-/* FULLY_CONNECTED on x86-64, sixteen outputs at a time.
+/* The arithmetic on x86-64, sixteen values at a time.
  *
  * Weights lie in blocks of 16 outputs: for each 4 inputs 64 bytes, 4 for each output. Inputs are
  * taken as code + 128, which is at least 0 as VNNI wants it; the bias knows. Widths are padded
@@ -18,6 +18,12 @@ uint32_t gruard_weight_bytes(uint32_t inputs, uint32_t outputs) {
     return (inputs + GROUP - 1) / GROUP * GROUP * ((outputs + LANES - 1) / LANES * LANES);
 }
 
+static inline int8_t finish(int32_t sum, int32_t bias, int32_t multiplier, int32_t shift,
+                            int32_t zero, int32_t lowest) {
+    const int32_t scaled = gruard_scale_product(gruard_plus(sum, bias), multiplier, shift);
+    return gruard_narrow(gruard_plus(scaled, zero), lowest);
+}
+
 static inline __attribute__((always_inline)) void narrow_block(
     const int32_t *restrict sums, const gruard_integer *restrict bias, uint32_t count,
     const gruard_operator *o, int8_t *restrict output) {
@@ -25,13 +31,66 @@ static inline __attribute__((always_inline)) void narrow_block(
     const int32_t lowest = o->lowest;
     if (count >= LANES) {
         for (uint32_t i = 0; i < LANES; i++) /* a fixed number, at the width of the unit */
-            output[i] = gruard_narrow(
-                gruard_scale_product(sums[i] + bias[i], multiplier, shift) + zero, lowest);
+            output[i] = finish(sums[i], bias[i], multiplier, shift, zero, lowest);
         return;
     }
     for (uint32_t i = 0; i < count; i++)
-        output[i] = gruard_narrow(
-            gruard_scale_product(sums[i] + bias[i], multiplier, shift) + zero, lowest);
+        output[i] = finish(sums[i], bias[i], multiplier, shift, zero, lowest);
+}
+
+#define VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+
+/* gruard_high of sixteen values: products of the even and of the odd lanes, 64 bits each. */
+VNNI static inline __m512i high16(__m512i value, __m512i multiplier) {
+    const __m512i half = _mm512_set1_epi64(1 << 30);
+    const __m512i even = _mm512_add_epi64(_mm512_mul_epi32(value, multiplier), half);
+    const __m512i odd = _mm512_add_epi64(
+        _mm512_mul_epi32(_mm512_srli_epi64(value, 32), multiplier), half);
+    return _mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 31), _mm512_slli_epi64(odd, 1));
+}
+
+/* gruard_halve_away of sixteen values. */
+VNNI static inline __m512i halve16(__m512i value, int32_t shift) {
+    if (!shift) return value;
+    const __m512i half = _mm512_set1_epi32(1 << (shift - 1));
+    const __m512i sign = _mm512_srai_epi32(value, 31);
+    const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(value, sign), half);
+    return _mm512_sra_epi32(sum, _mm_cvtsi32_si128(shift));
+}
+
+/* gruard_scale of sixteen values. */
+VNNI static inline __m512i scale16(__m512i value, int32_t multiplier, int32_t shift) {
+    const __m512i factor = _mm512_set1_epi32(multiplier);
+    if (shift > 0) return high16(_mm512_sll_epi32(value, _mm_cvtsi32_si128(shift)), factor);
+    return halve16(high16(value, factor), -shift);
+}
+
+/* gruard_scale_product of sixteen values, whose ties go upward. */
+VNNI static inline __m512i product16(__m512i value, const gruard_operator *o) {
+#ifdef GRUARD_TFLM
+    return scale16(value, o->multiplier, o->shift);
+#else
+    if (o->shift >= 0) return scale16(value, o->multiplier, o->shift);
+    const __m512i high = high16(value, _mm512_set1_epi32(o->multiplier));
+    const __m512i half = _mm512_set1_epi32(1 << (-o->shift - 1));
+    return _mm512_sra_epi32(_mm512_add_epi32(high, half), _mm_cvtsi32_si128(-o->shift));
+#endif
+}
+
+VNNI static inline __m512i codes16(const int8_t *codes, __mmask16 lanes, int32_t zero) {
+    const __m512i wide = _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(lanes, codes));
+    return _mm512_sub_epi32(wide, _mm512_set1_epi32(zero));
+}
+
+VNNI static inline void store16(int8_t *codes, __mmask16 lanes, __m512i values, int32_t zero,
+                              int32_t lowest) {
+    const __m512i whole = _mm512_add_epi32(values, _mm512_set1_epi32(zero));
+    const __m512i kept = _mm512_max_epi32(whole, _mm512_set1_epi32(lowest));
+    _mm_mask_storeu_epi8(codes, lanes, _mm512_cvtsepi32_epi8(kept));
+}
+
+VNNI static inline __mmask16 lanes_of(uint32_t left) {
+    return (__mmask16)(left < LANES ? (1u << left) - 1u : 0xFFFFu);
 }
 
 static inline int32_t group_at(const uint8_t *input, uint32_t group) {
@@ -40,11 +99,10 @@ static inline int32_t group_at(const uint8_t *input, uint32_t group) {
     return four;
 }
 
-__attribute__((target("arch=x86-64-v4,avx512vnni"))) static void with_vnni(
+VNNI static void with_vnni(
     const uint8_t *input, uint32_t groups, const int8_t *weights, const gruard_integer *bias,
     int8_t *output, const gruard_operator *o) {
     for (uint32_t row = 0; row < o->count; row += LANES) {
-        int32_t sums[LANES] __attribute__((aligned(64)));
         __m512i even = _mm512_setzero_si512(), odd = even; /* two chains: one would wait */
         for (uint32_t g = 0; g < groups; g++, weights += LANES * GROUP) {
             const __m512i four = _mm512_set1_epi32(group_at(input, g));
@@ -52,12 +110,14 @@ __attribute__((target("arch=x86-64-v4,avx512vnni"))) static void with_vnni(
             if (g % 2) odd = _mm512_dpbusd_epi32(odd, four, block);
             else even = _mm512_dpbusd_epi32(even, four, block);
         }
-        _mm512_store_si512(sums, _mm512_add_epi32(even, odd));
-        narrow_block(sums, bias + row, o->count - row, o, output + row);
+        const __mmask16 lanes = lanes_of(o->count - row);
+        const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(even, odd),
+                                             _mm512_maskz_loadu_epi32(lanes, bias + row));
+        store16(output + row, lanes, product16(sum, o), o->out_zero, o->lowest);
     }
 }
 
-__attribute__((target("arch=x86-64-v3"))) static void with_avx2(
+__attribute__((target("avx2"))) static void with_avx2(
     const uint8_t *input, uint32_t groups, const int8_t *weights, const gruard_integer *bias,
     int8_t *output, const gruard_operator *o) {
     for (uint32_t row = 0; row < o->count; row += LANES) {
@@ -92,22 +152,80 @@ static void with_sse2(const uint8_t *input, uint32_t groups, const int8_t *weigh
     }
 }
 
-typedef void (*kernel)(const uint8_t *, uint32_t, const int8_t *, const gruard_integer *, int8_t *,
-                       const gruard_operator *);
+/* Which of the three; every thread that finds it unset would choose the same. */
+static enum { UNSET, SSE2, AVX2, AVX512 } level;
 
-static kernel fastest(void) {
-    if (__builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512vnni"))
-        return with_vnni;
-    return __builtin_cpu_supports("x86-64-v3") ? with_avx2 : with_sse2;
+static int best_level(void) {
+    if (level) return (int)level;
+    const int wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                     __builtin_cpu_supports("avx512vnni");
+    level = wide ? AVX512 : __builtin_cpu_supports("avx2") ? AVX2 : SSE2;
+    return (int)level;
 }
 
 void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gruard_integer *bias,
                             int8_t *output, const gruard_operator *o) {
-    static kernel chosen; /* every thread that finds it unset would choose the same */
-    if (!chosen) chosen = fastest();
     uint8_t padded[WIDEST + GROUP];
     const uint32_t groups = (o->inputs + GROUP - 1) / GROUP;
     for (uint32_t i = 0; i < o->inputs; i++) padded[i] = (uint8_t)(input[i] + 128);
     memset(padded + o->inputs, 0, groups * GROUP - o->inputs);
-    chosen(padded, groups, weights, bias, output, o);
+    switch (best_level()) {
+    case AVX512: with_vnni(padded, groups, weights, bias, output, o); break;
+    case AVX2: with_avx2(padded, groups, weights, bias, output, o); break;
+    default: with_sse2(padded, groups, weights, bias, output, o); break;
+    }
+}
+
+VNNI static void add_vnni(const gruard_operator *o, int8_t *arena, int32_t sign) {
+    const __m512i first = _mm512_set1_epi32(o->left_multiplier);
+    const __m512i second = _mm512_set1_epi32(o->right_multiplier);
+    for (uint32_t i = 0; i < o->count; i += LANES) {
+        const __mmask16 lanes = lanes_of(o->count - i);
+        const __m512i left = codes16(arena + o->left + i, lanes, o->left_zero);
+        const __m512i right = codes16(arena + o->right + i, lanes, o->right_zero);
+        const __m512i a = halve16(high16(_mm512_slli_epi32(left, 20), first), -o->left_shift);
+        const __m512i b = halve16(high16(_mm512_slli_epi32(right, 20), second), -o->right_shift);
+        const __m512i sum = sign > 0 ? _mm512_add_epi32(a, b) : _mm512_sub_epi32(a, b);
+        store16(arena + o->out + i, lanes, scale16(sum, o->multiplier, o->shift), o->out_zero,
+                -128);
+    }
+}
+
+VNNI static void multiply_vnni(const gruard_operator *o, int8_t *arena) {
+    for (uint32_t i = 0; i < o->count; i += LANES) {
+        const __mmask16 lanes = lanes_of(o->count - i);
+        const __m512i left = codes16(arena + o->left + i, lanes, o->left_zero);
+        const __m512i right = codes16(arena + o->right + i, lanes, o->right_zero);
+        const __m512i product = _mm512_mullo_epi32(left, right);
+        store16(arena + o->out + i, lanes, scale16(product, o->multiplier, o->shift), o->out_zero,
+                -128);
+    }
+}
+
+/* Older processors leave it to the compiler, at the width of their unit. */
+GRUARD_WIDE static void add_narrower(const gruard_operator *operator, int8_t *arena, int32_t sign) {
+    const gruard_operator o = *operator; /* no store to the arena can change it */
+    const int8_t *restrict left = arena + o.left, *restrict right = arena + o.right;
+    int8_t *restrict out = arena + o.out;
+    for (uint32_t i = 0; i < o.count; i++)
+        out[i] = gruard_narrow(gruard_add_codes(left[i], right[i], sign, &o), -128);
+}
+
+GRUARD_WIDE static void multiply_narrower(const gruard_operator *operator, int8_t *arena) {
+    const gruard_operator o = *operator;
+    const int8_t *restrict left = arena + o.left, *restrict right = arena + o.right;
+    int8_t *restrict out = arena + o.out;
+    for (uint32_t i = 0; i < o.count; i++)
+        out[i] = gruard_narrow(gruard_multiply_codes(left[i], right[i], &o), -128);
+}
+
+void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign) {
+    if (best_level() == AVX512) add_vnni(o, arena, sign);
+    else add_narrower(o, arena, sign);
+}
+
+void gruard_multiply(const gruard_operator *o, int8_t *arena) {
+    if (best_level() == AVX512) multiply_vnni(o, arena);
+    else multiply_narrower(o, arena);
 }

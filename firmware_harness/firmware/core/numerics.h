@@ -43,9 +43,8 @@ static inline float gruard_rint(float value) {
 /* int8 code of `value`: round half to even, clip to -128 … 127; NaN is -128. */
 static inline int8_t gruard_quantise(float value, float scale, float zero_point) {
     float code = value / scale;
-    if (!(code > -1000.0f)) return -128;
-    if (code > 1000.0f) return 127;
-    code = gruard_rint(code) + zero_point;
+    code = code > -1000.0f ? code : -1000.0f; /* of NaN, too */
+    code = gruard_rint(gruard_at_most(code, 1000.0f)) + zero_point;
     return (int8_t)gruard_at_most(gruard_at_least(code, -128.0f), 127.0f);
 }
 
@@ -53,10 +52,10 @@ static inline float gruard_dequantise(int8_t code, float scale, float zero_point
     return ((float)code - zero_point) * scale;
 }
 
-/* Row of a matrix times vector, summed first to last; count > 0. */
-static inline float gruard_dot(const gruard_float *row, const float *vector, uint32_t count) {
-    float total = row[0] * vector[0];
-    for (uint32_t i = 1; i < count; i++) total += row[i] * vector[i];
+/* Sum of products, first to last; count > 0. */
+static inline float gruard_dot(const gruard_float *one, const float *other, uint32_t count) {
+    float total = one[0] * other[0];
+    for (uint32_t i = 1; i < count; i++) total += one[i] * other[i];
     return total;
 }
 

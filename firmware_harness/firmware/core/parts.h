@@ -41,13 +41,28 @@ typedef struct GRUARD_ALIAS gruard_operator {
     int32_t lowest;      /* of the result, a fused RELU's zero */
 } gruard_operator;
 
+/* A host runs these loops at the width of its vector unit, whichever it has. */
+#if defined(GRUARD_HOST) && defined(__x86_64__) && defined(__gnu_linux__) && \
+    !defined(__clang__) && __GNUC__ >= 12
+#define GRUARD_WIDE __attribute__((target_clones("arch=x86-64-v3", "default")))
+#else
+#define GRUARD_WIDE
+#endif
+
+/* result [rows] of a matrix that lies column after column, times vector [columns]. */
+void gruard_matvec(const gruard_float *matrix, uint32_t rows, uint32_t columns,
+                   const float *vector, float *result);
+
 void gruard_run_graph(const gruard_model *model, int8_t *arena);
-/* What a kernel brings: how it wants weights laid out, the bytes that they take, and the product.
+/* What a kernel brings: how it wants weights laid out, how many bytes they take, the arithmetic.
  * Layouts: edge_runtime.native.layout. */
 extern const uint32_t gruard_layout;
 uint32_t gruard_weight_bytes(uint32_t inputs, uint32_t outputs);
 void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gruard_integer *bias,
                             int8_t *output, const gruard_operator *o);
+/* sign: -1 subtracts. */
+void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign);
+void gruard_multiply(const gruard_operator *o, int8_t *arena);
 
 void gruard_check_validity(gruard_detector *d, const float *values);
 void gruard_standardise(const gruard_model *m, const float *values, const float *mask, float *out);

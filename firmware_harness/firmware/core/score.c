@@ -12,12 +12,12 @@ void gruard_start_score(gruard_detector *d, int keep_level) {
     memcpy(d->terms, m->channel_mean, (keep_level ? 2 : 3) * n * sizeof(float));
 }
 
-static float distance(const gruard_float *root, const float *vector, uint32_t n) {
+/* Length of root [n][n] times vector; `along` is room for n floats. */
+static float distance(const gruard_float *root, const float *vector, uint32_t n, float *along) {
     float total = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        const float along = gruard_dot(root + i * n, vector, n);
-        total = i ? total + along * along : along * along;
-    }
+    gruard_matvec(root, n, n, vector, along);
+    for (uint32_t i = 0; i < n; i++)
+        total = i ? total + along[i] * along[i] : along[i] * along[i];
     return gruard_root(total);
 }
 
@@ -31,7 +31,7 @@ void gruard_score(gruard_detector *d) {
     const int warming = d->tiers.warmup > 0;
     /* While it warms up only the level, which needs no forecast, is believed. */
     const float attack = warming ? 0.0f : m->attack, decay = warming ? 0.0f : m->decay;
-    float *e = d->scratch, *x = d->scratch + n;
+    float *e = d->scratch, *x = e + n, *along = x + n;
     float residual = 0, evidence = 0, count = 0, parts[PARTS];
     for (uint32_t i = 0; i < n; i++) {
         const float usable = d->mask[i] * m->watched[i];
@@ -49,8 +49,8 @@ void gruard_score(gruard_detector *d) {
     }
     count = gruard_at_least(count, 1.0f);
     parts[RESIDUAL] = residual / count;
-    parts[DISTANCE] = distance(m->distance_root, e, n);
-    parts[LEVEL] = distance(m->level_root, x, n);
+    parts[DISTANCE] = distance(m->distance_root, e, n, along);
+    parts[LEVEL] = distance(m->level_root, x, n, along);
     parts[GATE] = evidence / count;
     float score = 0;
     int heard = 0;

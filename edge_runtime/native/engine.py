@@ -1,0 +1,169 @@
+"""The C core as a detector: the records of `edge_runtime.detector.detector.Detector`, sooner."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.bundle.reader import Bundle
+from edge_runtime.detector.delegate import Kernel
+from edge_runtime.detector.detector import Detector, StepDetector
+from edge_runtime.detector.golden import CODES, NONE, Array
+from edge_runtime.detector.kernels import CORE_KERNEL_ID
+from edge_runtime.detector.self_test import SelfTest
+from edge_runtime.detector.step import unwatched
+from edge_runtime.detector.thresholds import threshold_of
+from edge_runtime.diagnosis.diagnosis import KINDS
+from edge_runtime.errors import GruardError
+from edge_runtime.native.blob import not_above, pack, program_of
+from edge_runtime.native.layout import layout_of
+from edge_runtime.record import Flag, Float32, Record, Sample
+
+THRESHOLD_OF_FALLBACK = 1.0
+_WORDS = 8
+# `gruard_record` of the core.
+RECORD = np.dtype(
+    [
+        ("index", "<u8"), ("score", "<f4"), ("probability", "<f4"), ("flags", "<u2"),
+        ("tier", "u1"), ("valid", "u1"), ("alarm", "u1"), ("kind", "i1"), ("sensor", "u1"),
+        ("reserved", "u1"), ("blamed", "<i2", 3), ("masked", "<u4", _WORDS),
+        ("imputed", "<u4", _WORDS),
+    ],
+    align=True,
+)  # fmt: skip
+
+
+def core_module() -> Any:
+    """The compiled core. Raises GruardError when it was not built here."""
+    try:
+        return importlib.import_module("edge_runtime.native._core")
+    except ImportError:
+        raise GruardError(
+            f"kernel {CORE_KERNEL_ID} was not built on this machine; install gruard from its "
+            "source with a C compiler there (on Debian: apt install gcc python3-dev)"
+        ) from None
+
+
+def open_detector(
+    bundle: Bundle, kernel: Kernel | None = None, calibrated: bool = True
+) -> StepDetector:
+    """The detector of `bundle` on any kernel; arguments and errors as for Detector.
+
+    A damaged model may end the process, except on the core.
+    """
+    if kernel == CORE_KERNEL_ID:
+        return NativeDetector(bundle, calibrated)
+    return Detector(bundle, kernel, calibrated)
+
+
+class NativeDetector:
+    """`step(sample)` by the C core.
+
+    calibrated: as for Detector. Raises GruardError when the core was not built here or can't run
+    the bundle.
+    """
+
+    kernel_id = CORE_KERNEL_ID
+
+    def __init__(self, bundle: Bundle, calibrated: bool = True) -> None:
+        module, manifest = core_module(), bundle.manifest
+        threshold = (
+            threshold_of(bundle, CORE_KERNEL_ID)
+            if calibrated
+            else next(iter(manifest.thresholds.values()))
+        )
+        program = program_of(bundle, layout_of(module.LAYOUT))
+        self._blob, self._places = pack(bundle, threshold, program), program.places
+        self._make, self._core = module.Core, module.Core(self._blob)
+        self._names, self._hash = manifest.channel_names, bundle.model_hash
+        self._threshold, self._graph = threshold.value, bundle.graph
+        self._flags: dict[int, Flag] = {}
+        # Without a record, and the network without the detector: what there is to be measured.
+        self.bare_step, self.run_graph = self._core.step, self._core.run_graph
+        self._test = SelfTest(bundle, self._play, self._blob, exact=True)
+
+    def step(self, sample: Sample, reach: Callable[[str], None] = unwatched) -> Record:
+        """The record for `sample`; the state moves on. Raises GruardError as Detector does."""
+        distrusted = self._core.distrusted()
+        found = self._core.step(np.ascontiguousarray(sample.values, np.float32))
+        for stage in ("mask", "invoke", "check"):
+            reach(stage)
+        self._test.go_on(distrusted, self._core.distrusted())
+        return self._record(sample, found)
+
+    def run(self, rows: Float32) -> npt.NDArray[np.void]:
+        """The records of raw `rows` [n, channels] as an array of `RECORD`, in one call."""
+        records = np.zeros(len(rows), RECORD)
+        self._core.run(np.ascontiguousarray(rows, np.float32), records)
+        return records
+
+    def reset(self) -> None:
+        """Forget the recurrent state; the records until it has settled are flagged."""
+        self._core.reset()
+
+    def self_test(self) -> None:
+        """Replay the golden vectors; GruardError when a single bit of any answer differs."""
+        self._test.run()
+
+    def _record(self, sample: Sample, found: tuple[Any, ...]) -> Record:
+        score, flags, tier, alarm, kind, sensor, probability, blamed, masked, imputed = found
+        known = self._flags.get(flags)
+        if known is None:
+            known = self._flags[flags] = Flag(flags)
+        diagnosed = kind != NONE
+        return Record(
+            sample.index,
+            sample.time,
+            tier,
+            known,
+            tier != 3,
+            score,
+            THRESHOLD_OF_FALLBACK if tier == 3 else self._threshold,
+            alarm != 0,
+            self._named(masked),
+            self._named(imputed),
+            self._named(blamed),
+            self._hash,
+            KINDS[kind] if diagnosed else None,
+            probability if diagnosed else None,
+            sensor if diagnosed else None,
+        )
+
+    def _named(self, indices: tuple[int, ...]) -> tuple[str, ...]:
+        return tuple(self._names[i] for i in indices) if indices else ()
+
+    def _play(self, rows: Float32, threshold: Array) -> Iterator[dict[str, Array]]:
+        """As `edge_runtime.detector.golden.replay`, by a core of its own over the same blob."""
+        core = self._make(self._blob)
+        core.set_threshold(*map(not_above, threshold.tolist()))
+        for row in np.ascontiguousarray(rows, np.float32):
+            yield self._answers(core.step(row), core.traces())
+
+    def _answers(self, found: tuple[Any, ...], traces: tuple[Any, ...]) -> dict[str, Array]:
+        _, flags, tier, alarm, kind, _, probability, blamed, _, _ = found
+        mask, forecast, gate, state, parts, arena, score, fallback, fallback_alarm = traces
+        values = np.frombuffer(arena, np.int8)
+        outputs = self._graph.outputs.items()
+        codes = {
+            f"{CODES}{name}": values[at : at + self._graph.tensors[index].shape[1]]
+            for name, index in outputs
+            for at in (self._places[index],)
+        }
+        return {
+            "mask": np.frombuffer(mask, np.float32) > 0,
+            "forecast": np.frombuffer(forecast, np.float32),
+            **codes,
+            "gate": np.frombuffer(gate, np.float32),
+            "state": np.frombuffer(state, np.float32),
+            "parts": np.frombuffer(parts, np.float32),
+            "score": np.asarray(score, np.float32),
+            "fallback": np.array([fallback, fallback_alarm], np.float32),
+            "tier": np.asarray(tier, np.int8),
+            "flags": np.asarray(flags, np.int16),
+            "alarm": np.asarray(bool(alarm)),
+            "blamed": np.array([*blamed, *[NONE] * 3][:3], np.int16),
+            "kind": np.asarray(kind, np.int8),
+            "probability": np.asarray(probability, np.float32),
+        }

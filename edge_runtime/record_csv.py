@@ -1,0 +1,71 @@
+"""Records as the rows of a CSV file, which appears whole or not at all."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from edge_runtime.errors import GruardError
+from edge_runtime.record import Record, flag_names
+
+COLUMNS = (
+    "index", "score", "threshold", "flag", "tier", "valid", "flags", "masked", "imputed",
+    "blamed", "kind", "probability", "sensor", "time",
+)  # fmt: skip
+
+
+def cells(record: Record) -> list[object]:
+    """One row, in the order of `COLUMNS`; names are joined by spaces, what is unknown is empty."""
+    return [
+        record.index,
+        _number(record.score),
+        _number(record.threshold),
+        int(record.alarm),
+        record.tier,
+        int(record.valid),
+        " ".join(flag_names(record.flags)),
+        " ".join(record.masked),
+        " ".join(record.imputed),
+        " ".join(record.blamed),
+        record.kind or "",
+        _number(record.probability),
+        "" if record.sensor is None else int(record.sensor),
+        "" if record.time is None else repr(record.time),
+    ]
+
+
+def _number(value: float | None) -> str:
+    # Nine significant digits identify every float32.
+    return "" if value is None else f"{value:.9g}"
+
+
+def refuse_to_overwrite(target: str, force: bool) -> None:
+    """GruardError where the file `target` is already there, unless `force` is given."""
+    if target != "-" and Path(target).exists() and not force:
+        raise GruardError(f"{target}: is already there; choose another --out or add --force")
+
+
+@contextmanager
+def output(target: str, force: bool) -> Iterator[TextIO]:
+    """Stdout for `-`, or a file that appears whole or not at all.
+
+    Raises GruardError when it is already there and `force` is not given, or cannot be written.
+    """
+    if target == "-":
+        yield sys.stdout
+        return
+    path = Path(target)
+    refuse_to_overwrite(target, force)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with scratch.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        raise GruardError(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -1,0 +1,99 @@
+"""From a packed bundle to an image for a board."""
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from firmware_harness import tables
+from firmware_harness.boards import APP, ARITHMETIC, BOARDS, CORE, Board
+from firmware_harness.folders import replaced
+from firmware_harness.packing import Packed
+from firmware_harness.toolchain import call
+
+FIRMWARE, REPLAY, FACTS = "firmware.elf", "replay.elf", "build.json"
+FLAGS = (
+    "-std=c11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fno-common",
+    "-ffunction-sections", "-fdata-sections", "-specs=nano.specs", "-specs=nosys.specs",
+    *ARITHMETIC,
+)  # fmt: skip
+LINK = ("-nostartfiles", "-Wl,--gc-sections", "-Wl,--fatal-warnings", "-Wl,--no-warn-rwx-segments")
+
+
+@dataclass(frozen=True)
+class Built:
+    """firmware: the image that answers over the UART. replay: the one that runs whole recordings
+    by semihosting; a release has none."""
+
+    packed: Packed
+    board: Board
+    folder: Path
+    release: bool
+
+    @property
+    def firmware(self) -> Path:
+        return self.folder / FIRMWARE
+
+    @property
+    def replay(self) -> Path:
+        return self.folder / REPLAY
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of the firmware: code and constants, and memory without the detectors' own."""
+
+    flash: int
+    memory: int
+
+
+def build(packed: Packed, board: Board, folder: Path, release: bool = False) -> Built:
+    """Compile into `folder`, which is replaced as a whole if it is a former build.
+
+    Raises GruardError when it is anything else, or a tool is missing or fails.
+    """
+    with replaced(folder, FACTS, force=True) as scratch:
+        _compile(packed, board, scratch, release)
+        facts = {"board": board.name, "bundle": packed.bundle.digest, "release": release}
+        (scratch / FACTS).write_text(json.dumps(facts) + "\n")
+    return Built(packed, board, folder, release)
+
+
+def sizes(built: Built) -> Sizes:
+    """What the firmware takes, as the linker left it."""
+    text, data, bss = map(
+        int, call("arm-none-eabi-size", [built.firmware], built.folder).splitlines()[1].split()[:3]
+    )
+    return Sizes(text + data, data + bss)
+
+
+def generated(packed: Packed) -> str:
+    """The tables of app/built.h."""
+    rows = packed.golden
+    return "".join(
+        [
+            '/* Made from a bundle by firmware_harness. */\n#include "built.h"\n\n',
+            tables.words("gruard_blob", packed.blob),
+            f"const uint32_t gruard_blob_size = {len(packed.blob)};\n",
+            tables.words("gruard_spare", packed.spare),
+            f"const uint32_t gruard_spare_size = {len(packed.spare)};\n",
+            tables.words("gruard_golden", struct.pack(f"<{rows.size}f", *rows.ravel())),
+            f"const uint32_t gruard_golden_rows = {len(rows)};\n",
+            f"const uint32_t gruard_golden_checksum = 0x{packed.checksum:08x};\n",
+        ]
+    )
+
+
+def _compile(packed: Packed, board: Board, folder: Path, release: bool) -> None:
+    place = BOARDS / board.name
+    (folder / "built.c").write_text(generated(packed))
+    includes = [f"-I{path}" for path in (CORE, BOARDS, place, APP)]
+    flags = [*FLAGS, *board.flags, *includes, *([] if release else ["-DGRUARD_TEST"])]
+    apps = [path for path in sorted(APP.glob("*.c")) if path.name != "replay.c"]
+    shared = [*board.core_sources, *sorted(BOARDS.glob("*.c")), folder / "built.c"]
+    call("arm-none-eabi-gcc", [*flags, "-c", *shared, *apps, APP / "replay.c"], folder)
+    link = [*flags, *LINK, f"-L{BOARDS}", "-T", str(place / "memory.ld")]
+    images = {FIRMWARE: apps} if release else {FIRMWARE: apps, REPLAY: [APP / "replay.c"]}
+    for image, sources in images.items():
+        objects = [f"{path.stem}.o" for path in (*shared, *sources)]
+        call("arm-none-eabi-gcc", [*link, *objects, "-o", image], folder)

@@ -1,0 +1,44 @@
+/* What survives a reset lies in memory that nothing clears. */
+#include "black_box.h"
+
+#include "protocol.h"
+
+#define MAGIC 0x47525542u
+#define MAGIC_TOO 0xB8ADAABDu
+
+__attribute__((section(".noinit"))) volatile black_box box;
+
+static void note(uint32_t cause, uint32_t pc, uint32_t lr, uint32_t fault_status) {
+    if (box.cause) return; /* the first trouble is the one to be told */
+    box.cause = cause;
+    box.pc = pc;
+    box.lr = lr;
+    box.fault_status = fault_status;
+}
+
+int box_open(void) {
+    const int afresh = box.magic != MAGIC || box.magic_too != MAGIC_TOO;
+    if (afresh) {
+        for (uint32_t i = 0; i < sizeof box / 4; i++) ((volatile uint32_t *)&box)[i] = 0;
+        box.magic = MAGIC;
+        box.magic_too = MAGIC_TOO;
+        return 1;
+    }
+    note(CAUSE_SILENT, 0, 0, 0);
+    box.resets++;
+    return 0;
+}
+
+void box_give_up(uint32_t cause) {
+    note(cause, (uint32_t)__builtin_return_address(0), 0, 0);
+    app_expire();
+    board_reset();
+}
+
+void app_note(board_trouble trouble, uint32_t pc, uint32_t lr, uint32_t fault_status) {
+    static const uint8_t causes[] = {CAUSE_HANG, CAUSE_FAULT, CAUSE_STACK};
+    note(causes[trouble], pc, lr, fault_status);
+    app_expire();
+}
+
+void app_expire(void) { box.ended_at = board_ticks(); }

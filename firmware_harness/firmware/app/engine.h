@@ -1,0 +1,39 @@
+/* The detector in service: guarded, tested, and replaced by a spare when it cannot be trusted. */
+#ifndef ENGINE_H
+#define ENGINE_H
+
+#include "gruard.h"
+#include "protocol.h"
+#include "selftest.h"
+
+typedef struct {
+    uint32_t service;  /* SERVICE_… */
+    gruard_error refusal;
+    uint32_t channels;
+    selftest_result selftest;
+    uint32_t repairs, walks;
+} engine_state;
+
+/* afresh: the power came, and nothing is known against the model: the self-test is done here and
+ * now. Otherwise the model is distrusted until the self-test, a row a step, and the fallback agree
+ * with it. spare: the model gets no further chance. */
+void engine_start(int afresh, int spare);
+const engine_state *engine_look(void);
+
+/* The record for raw readings [channels]; only where there is a detector. */
+void engine_step(const float *values, gruard_record *record);
+/* Steps that were completed, by the core's own count. */
+uint64_t engine_steps(void);
+
+/* What there is time for between two samples: a piece of the bundle's checksum, a row of the
+ * self-test. 0 where the bundle is no longer what it was. */
+int engine_idle(void);
+
+/* What gruard_open() says of a blob. */
+gruard_error engine_try(const void *blob, size_t size);
+
+#ifdef GRUARD_TEST
+void engine_flip_state(void);
+#endif
+
+#endif

@@ -1,0 +1,182 @@
+/* The firmware: samples come over the UART, records go back, a watchdog guards the loop.
+ *
+ * A turn waits for a sample, steps, answers, and uses what time is left for checks; when no sample
+ * comes it says so. Only a turn whose stages were all passed in their order, and whose step the core
+ * has counted, feeds the watchdog.
+ */
+#include <string.h>
+
+#include "black_box.h"
+#include "board.h"
+#include "engine.h"
+#include "inject.h"
+#include "link.h"
+#include "protocol.h"
+
+/* The watchdog resets after twice its time. */
+enum { START_MS = 1000, WATCHDOG_MS = 200, PATIENCE_MS = 150, MOST_RESETS = 3, STORE_BYTES = 65536 };
+
+static uint32_t malformed;
+static black_box last; /* what the box held at the start */
+static uint32_t started_at;
+#ifdef GRUARD_TEST
+static uint32_t injection, skipping;
+#else
+enum { skipping = 0 };
+#endif
+static gruard_record answer;
+static int answered; /* there is an answer, to the sample before box.next */
+
+static void tell_status(void) {
+    const engine_state *engine = engine_look();
+    const status told = {
+        .service = engine->service, .refusal = engine->refusal, .cause = last.cause, .pc = last.pc,
+        .lr = last.lr, .fault_status = last.fault_status, .stage = last.stage,
+        .resets = last.resets,
+        .next = box.next, .channels = engine->channels, .selftest = engine->selftest,
+        .repairs = engine->repairs, .malformed = malformed, .walks = engine->walks,
+        .ticks_to_reset = last.injected_at ? last.ended_at - last.injected_at : 0,
+        .ticks_to_word = started_at,
+    };
+    link_send(TELL_STATUS, box.next, &told, sizeof told);
+}
+
+static void tell_error(uint32_t error) {
+    const uint32_t told[2] = {error, malformed};
+    link_send(TELL_ERROR, box.next, told, sizeof told);
+}
+
+/* Without the words of the masks that no channel needs. */
+static void tell_record(uint32_t sequence) {
+    static uint8_t body[sizeof answer];
+    const size_t head = offsetof(gruard_record, masked);
+    const size_t mask = 4 * ((engine_look()->channels + 31) / 32);
+    memcpy(body, &answer, head);
+    memcpy(body + head, answer.masked, mask);
+    memcpy(body + head + mask, answer.imputed, mask);
+    link_send(TELL_RECORD, sequence, body, head + 2 * mask);
+}
+
+/* A turn that came to its end without having done its work: the watchdog is to have it. */
+__attribute__((noreturn)) static void starve(void) {
+    box.cause = CAUSE_SEQUENCE;
+    for (;;);
+}
+
+static void step(const message *asked) {
+    static float values[GRUARD_MOST_CHANNELS];
+    const uint64_t before = engine_steps();
+    memcpy(values, asked->body, asked->size);
+    box.stage = STAGE_STEPPING;
+    if (!skipping) engine_step(values, &answer);
+    if (engine_steps() != before + 1) starve();
+    answer.index = asked->sequence;
+}
+
+/* 1: that was the turn's sample. */
+static int take_sample(const message *asked) {
+    const engine_state *engine = engine_look();
+    if (asked->size != 4 * engine->channels) {
+        tell_error(engine->channels ? ERROR_LENGTH : ERROR_NO_DETECTOR);
+    } else if (asked->sequence + 1 == box.next && answered) {
+        tell_record(asked->sequence); /* asked again: our answer was lost */
+    } else if (asked->sequence != box.next) {
+        tell_error(ERROR_SEQUENCE);
+    } else {
+        step(asked);
+        box.stage = STAGE_ANSWERING;
+        box.next++;
+        answered = 1;
+        tell_record(asked->sequence);
+        return 1;
+    }
+    return 0;
+}
+
+#ifdef GRUARD_TEST
+static uint32_t store[STORE_BYTES / 4];
+
+static uint32_t word_of(const message *asked) {
+    uint32_t word = 0;
+    memcpy(&word, asked->body, asked->size < sizeof word ? asked->size : sizeof word);
+    return word;
+}
+
+/* 1: it was one of the messages of test builds. */
+static int take_test(const message *asked) {
+    const uint32_t word = word_of(asked);
+    if (asked->kind == ASK_INJECT && asked->size == 4) {
+        injection = word;
+    } else if (asked->kind == ASK_STORE && asked->size > 4 && word < STORE_BYTES &&
+               asked->size - 4 <= STORE_BYTES - word) {
+        memcpy((uint8_t *)store + word, asked->body + 4, asked->size - 4);
+        tell_status();
+    } else if (asked->kind == ASK_TRY && asked->size == 4) {
+        const uint32_t told = word > STORE_BYTES ? GRUARD_NO_MEMORY : engine_try(store, word);
+        link_send(TELL_TRIED, box.next, &told, sizeof told);
+    } else {
+        return 0;
+    }
+    return 1;
+}
+
+static void inject_now(void) {
+    const uint32_t wanted = injection;
+    injection = 0;
+    if (wanted == INJECT_SKIP) skipping = 1;
+    if (wanted) inject(wanted);
+}
+#else
+static int take_test(const message *asked) {
+    (void)asked;
+    return 0;
+}
+static void inject_now(void) {}
+#endif
+
+static int take(const message *asked) {
+    if (asked->kind == ASK_SAMPLE) return take_sample(asked);
+    if (asked->kind == ASK_STATUS && asked->size == 0) tell_status();
+    else if (asked->kind == ASK_STATUS) tell_error(ERROR_LENGTH);
+    else if (!take_test(asked)) tell_error(ERROR_KIND);
+    return 0;
+}
+
+/* Until a sample was answered, or for as long as we are patient. */
+static void wait_and_answer(void) {
+    const uint32_t since = board_ticks();
+    box.stage = STAGE_WAITING;
+    while (board_ticks() - since < PATIENCE_MS * BOARD_TICKS_PER_MS) {
+        message asked;
+        const int found = link_receive(&asked);
+        if (found < 0) {
+            malformed++;
+            tell_error((uint32_t)-found);
+        } else if (found > 0 && take(&asked)) {
+            return;
+        }
+    }
+    box.stage = STAGE_ANSWERING;
+    link_send(TELL_GAP, box.next, "", 0);
+}
+
+int main(void) {
+    board_start();
+    const int afresh = box_open();
+    last = box;
+    box.cause = CAUSE_POWER;
+    box.injected_at = 0;
+    board_arm_watchdog(START_MS);
+    engine_start(afresh, last.resets >= MOST_RESETS);
+    started_at = board_ticks();
+    tell_status();
+    board_arm_watchdog(WATCHDOG_MS);
+    for (;;) {
+        wait_and_answer();
+        if (box.stage != STAGE_ANSWERING) starve();
+        box.stage = STAGE_IDLE;
+        if (!engine_idle()) box_give_up(CAUSE_WEIGHTS);
+        board_feed_watchdog();
+        inject_now();
+    }
+}

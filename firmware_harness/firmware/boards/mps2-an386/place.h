@@ -1,0 +1,5 @@
+/* Arm MPS2 with FPGA image AN386: Cortex-M4 with FPU. */
+#define UART 0x40004000u
+#define WATCHDOG 0x40008000u
+#define WATCHDOG_HZ 25000000u
+#define FPGAIO 0x40028000u

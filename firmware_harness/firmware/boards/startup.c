@@ -1,0 +1,104 @@
+/* From reset to main(), and from a fault to the application's note.
+ *
+ * main() runs on a stack of its own (PSP) with a guard below it; handlers run on another (MSP), so
+ * that an overflow of the one can still be told by the other.
+ */
+#include "board.h"
+
+#define WORD(address) (*(volatile uint32_t *)(address))
+#define CPACR WORD(0xE000ED88u)
+#define CFSR WORD(0xE000ED28u)
+#define HFSR WORD(0xE000ED2Cu)
+#define MMFAR WORD(0xE000ED34u)
+#define AIRCR WORD(0xE000ED0Cu)
+#define FPDSCR WORD(0xE000EF3Cu)
+#define MPU_CTRL WORD(0xE000ED94u)
+#define MPU_RNR WORD(0xE000ED98u)
+#define MPU_RBAR WORD(0xE000ED9Cu)
+#define MPU_RASR WORD(0xE000EDA0u)
+
+/* AHP, DN, FZ and rounding mode: IEEE 754 with denormals, to nearest even. */
+#define FLOAT_MODES 0x07C00000u
+/* Stacking or an access hit the guard; the limit of the stack was passed. */
+enum { MEMORY_FAULTS = 0xFFu, STACKING_FAULT = 1u << 4, ADDRESS_VALID = 1u << 7,
+       STACK_LIMIT_PASSED = 1u << 20 };
+
+extern uint32_t board_data_source[], board_data_start[], board_data_end[];
+extern uint32_t board_bss_start[], board_bss_end[], board_handler_stack_top[];
+
+static void prepare_floats(void) {
+    CPACR |= 0xFu << 20;
+    __asm volatile("dsb\n isb" ::: "memory");
+    FPDSCR &= ~FLOAT_MODES;
+    uint32_t modes;
+    __asm volatile("vmrs %0, fpscr" : "=r"(modes));
+    __asm volatile("vmsr fpscr, %0" ::"r"(modes & ~FLOAT_MODES));
+}
+
+static void guard_stack(void) {
+#if __ARM_ARCH >= 8
+    __asm volatile("msr psplim, %0" ::"r"(board_stack_low));
+#else
+    MPU_RNR = 7;
+    MPU_RBAR = (uint32_t)board_guard;
+    MPU_RASR = (1u << 28) | (9u << 1) | 1u; /* no access, never executed, 2^(9+1) bytes */
+    MPU_CTRL = 5;                           /* all else as without an MPU */
+    __asm volatile("dsb\n isb" ::: "memory");
+#endif
+}
+
+__attribute__((used)) static void begin(void) {
+    prepare_floats();
+    for (uint32_t *from = board_data_source, *to = board_data_start; to < board_data_end;)
+        *to++ = *from++;
+    for (uint32_t *to = board_bss_start; to < board_bss_end;) *to++ = 0;
+    guard_stack();
+    main();
+    board_reset();
+}
+
+/* Threads on their own stack, from the first instruction on. */
+__attribute__((naked, used)) void board_enter(void) {
+    __asm volatile("ldr r0, =board_stack_top\n"
+                   "msr psp, r0\n"
+                   "movs r0, #2\n"
+                   "msr control, r0\n"
+                   "isb\n"
+                   "b begin\n");
+}
+
+void board_reset(void) {
+    __asm volatile("dsb" ::: "memory");
+    AIRCR = 0x05FA0004u;
+    for (;;);
+}
+
+/* frame: what the processor stacked, r0-r3, r12, lr, pc, psr. */
+__attribute__((used)) static void watchdog_expired(const uint32_t *frame) {
+    app_note(BOARD_WATCHDOG, frame[6], frame[5], 0);
+    for (;;) app_expire();
+}
+
+__attribute__((used)) static void fault(const uint32_t *frame) {
+    const uint32_t status = CFSR;
+    const uint32_t in_guard = MMFAR - (uint32_t)board_guard;
+    const int on_guard = (status & MEMORY_FAULTS) &&
+                         ((status & STACKING_FAULT) ||
+                          ((status & ADDRESS_VALID) &&
+                           in_guard < (uint32_t)board_stack_low - (uint32_t)board_guard));
+    app_note(on_guard || (status & STACK_LIMIT_PASSED) ? BOARD_STACK : BOARD_FAULT, frame[6],
+             frame[5], status | (HFSR & 0x80000000u));
+    board_reset();
+}
+
+__attribute__((naked, used)) static void on_watchdog(void) {
+    __asm volatile("tst lr, #4\n ite eq\n mrseq r0, msp\n mrsne r0, psp\n b watchdog_expired\n");
+}
+
+__attribute__((naked, used)) static void on_fault(void) {
+    __asm volatile("tst lr, #4\n ite eq\n mrseq r0, msp\n mrsne r0, psp\n b fault\n");
+}
+
+__attribute__((section(".vectors"), used)) static void (*const vectors[16 + 96])(void) = {
+    (void (*)(void))board_handler_stack_top, board_enter, on_watchdog, [3 ... 111] = on_fault,
+};

@@ -1,0 +1,32 @@
+/* Matrix times vector in the fixed order of edge_runtime.numerics.ordered_matvec.
+ *
+ * A sum in one order has to wait for each of its additions, so several rows go side by side; for
+ * that the matrices of a blob lie column after column.
+ */
+#include "parts.h"
+
+#ifdef GRUARD_HOST
+enum { SIDE_BY_SIDE = 16 };
+#else
+enum { SIDE_BY_SIDE = 4 };
+#endif
+
+GRUARD_WIDE void gruard_matvec(const gruard_float *matrix, uint32_t rows, uint32_t columns,
+                               const float *vector, float *result) {
+    uint32_t row = 0;
+    for (; row + SIDE_BY_SIDE <= rows; row += SIDE_BY_SIDE) {
+        float sums[SIDE_BY_SIDE];
+        const gruard_float *column = matrix + row;
+        for (uint32_t k = 0; k < SIDE_BY_SIDE; k++) sums[k] = column[k] * vector[0];
+        for (uint32_t i = 1; i < columns; i++) {
+            column += rows;
+            for (uint32_t k = 0; k < SIDE_BY_SIDE; k++) sums[k] += column[k] * vector[i];
+        }
+        for (uint32_t k = 0; k < SIDE_BY_SIDE; k++) result[row + k] = sums[k];
+    }
+    for (; row < rows; row++) {
+        float sum = matrix[row] * vector[0];
+        for (uint32_t i = 1; i < columns; i++) sum += matrix[i * rows + row] * vector[i];
+        result[row] = sum;
+    }
+}

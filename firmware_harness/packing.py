@@ -1,0 +1,66 @@
+"""What a bundle gives to a firmware: its blob, its spare, and vectors for the self-test."""
+
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from edge_runtime.bundle.flatbuffer import NO_GRAPH
+from edge_runtime.bundle.manifest import Forecast, Threshold
+from edge_runtime.bundle.reader import Bundle, read_bundle
+from edge_runtime.detector.golden import ROWS
+from edge_runtime.detector.kernels import CORE_KERNEL_ID, HOST_KERNEL_ID
+from edge_runtime.detector.thresholds import threshold_of
+from edge_runtime.native.blob import pack, program_of
+from edge_runtime.native.layout import ROWS as AS_ROWS
+from edge_runtime.record import Float32
+
+GOLDEN_ROWS = 32
+# What the vectors must leave behind, in the order in which selftest.c looks at it.
+LEFT_BEHIND = ("forecast", "gate", "state", "parts")
+
+
+@dataclass(frozen=True)
+class Packed:
+    """blob, spare: for gruard_open(). golden: raw rows. checksum: of what they leave behind."""
+
+    bundle: Bundle
+    threshold: Threshold
+    blob: bytes
+    spare: bytes
+    golden: Float32
+    checksum: int
+
+
+def packed(path: Path, allow_failed: bool = False) -> Packed:
+    """The bundle at `path`, packed; GruardError when it, or the core, refuses."""
+    bundle = read_bundle(path, allow_failed)
+    threshold = threshold_of(bundle, CORE_KERNEL_ID)
+    arrays = bundle.arrays("golden.npz")
+    left = [np.asarray(arrays[name][GOLDEN_ROWS - 1], np.float32) for name in LEFT_BEHIND]
+    return Packed(
+        bundle,
+        threshold,
+        pack(bundle, threshold, program_of(bundle, AS_ROWS)),
+        _spare(bundle, threshold),
+        arrays[ROWS][:GOLDEN_ROWS],
+        # Only floats of opposite zeros count as equal: adding zero makes them so.
+        zlib.crc32(b"".join((part + np.float32(0)).tobytes() for part in left)),
+    )
+
+
+def _spare(bundle: Bundle, threshold: Threshold) -> bytes:
+    """The fallback of the same machine, around the smallest model that the core takes."""
+    manifest = replace(
+        bundle.manifest,
+        inputs={},
+        outputs={},
+        diagnosis=None,
+        forecast=Forecast(
+            bundle.manifest.forecast.highway[:1], (), bundle.manifest.forecast.innovation_scale
+        ),
+        thresholds={HOST_KERNEL_ID: threshold},
+    )
+    alone = replace(bundle, manifest=manifest, model=b"", graph=NO_GRAPH)
+    return pack(alone, threshold, program_of(alone, AS_ROWS))

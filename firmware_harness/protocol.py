@@ -1,0 +1,151 @@
+"""The host's half of app/protocol.h and app/link.c: messages, and the frames that carry them."""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+
+LONGEST_RUN = 254
+_HEAD, _CHECKSUM = struct.Struct("<BI"), struct.Struct("<I")
+
+
+class Kind(IntEnum):
+    """What a message is: asked by the host, told by the board."""
+
+    ASK_STATUS = 0x01
+    ASK_SAMPLE = 0x02
+    ASK_INJECT = 0x10
+    ASK_STORE = 0x11
+    ASK_TRY = 0x12
+    TELL_STATUS = 0x81
+    TELL_RECORD = 0x82
+    TELL_GAP = 0x83
+    TELL_ERROR = 0x84
+    TELL_TRIED = 0x92
+
+
+class FrameError(IntEnum):
+    """What the board found wrong with a frame."""
+
+    TOO_LONG = 1
+    STUFFING = 2
+    CHECKSUM = 3
+    KIND = 4
+    LENGTH = 5
+    SEQUENCE = 6
+    NO_DETECTOR = 7
+
+
+class Service(IntEnum):
+    """Who answers."""
+
+    MODEL = 0
+    DISTRUSTED = 1
+    SPARE = 2
+    NONE = 3
+
+
+class Cause(IntEnum):
+    """Why the board was reset."""
+
+    POWER = 0
+    HANG = 1
+    FAULT = 2
+    STACK = 3
+    WEIGHTS = 4
+    SEQUENCE = 5
+    SILENT = 6
+
+
+class Injection(IntEnum):
+    """Faults of test builds."""
+
+    HANG = 1
+    SLEEP = 2
+    FAULT = 3
+    STACK = 4
+    WEIGHTS = 5
+    STATE = 6
+    SKIP = 7
+
+
+@dataclass(frozen=True)
+class Message:
+    """sequence: the sample's."""
+
+    kind: int
+    sequence: int
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the board says of itself; see `status` in app/protocol.h."""
+
+    service: int
+    refusal: int
+    cause: int
+    pc: int
+    lr: int
+    fault_status: int
+    stage: int
+    resets: int
+    next: int
+    channels: int
+    selftest: int
+    repairs: int
+    malformed: int
+    walks: int
+    ticks_to_reset: int
+    ticks_to_word: int
+
+
+def read_status(body: bytes) -> Status:
+    """The status in a message's body; ValueError when it is none."""
+    if len(body) != 64:
+        raise ValueError(f"a status of {len(body)} bytes")
+    return Status(*struct.unpack("<16I", body))
+
+
+def frame(message: Message) -> bytes:
+    """`message` as the bytes that go over the line, zero at the end."""
+    data = _HEAD.pack(message.kind, message.sequence) + message.body
+    return stuffed(data + _CHECKSUM.pack(zlib.crc32(data))) + b"\0"
+
+
+def read_frame(data: bytes) -> Message:
+    """The message in a frame without its zero; ValueError when it is damaged."""
+    whole = unstuffed(data)
+    if len(whole) < _HEAD.size + _CHECKSUM.size:
+        raise ValueError("a frame is too short")
+    covered = whole[: -_CHECKSUM.size]
+    if _CHECKSUM.unpack(whole[len(covered) :])[0] != zlib.crc32(covered):
+        raise ValueError("a frame is damaged")
+    kind, sequence = _HEAD.unpack(covered[: _HEAD.size])
+    return Message(kind, sequence, covered[_HEAD.size :])
+
+
+def stuffed(data: bytes) -> bytes:
+    """`data` without zeros: consistent overhead byte stuffing (Cheshire and Baker, 1997)."""
+    out = bytearray()
+    for piece in data.split(b"\0"):
+        while len(piece) >= LONGEST_RUN:
+            out += bytes([LONGEST_RUN + 1]) + piece[:LONGEST_RUN]
+            piece = piece[LONGEST_RUN:]
+        out += bytes([len(piece) + 1]) + piece
+    return bytes(out)
+
+
+def unstuffed(data: bytes) -> bytes:
+    """What `stuffed` was given; ValueError when it gives no such thing."""
+    out, at = bytearray(), 0
+    while at < len(data):
+        run = data[at] - 1
+        piece = data[at + 1 : at + 1 + run]
+        if run < 0 or len(piece) < run:
+            raise ValueError("a frame is not stuffed")
+        out += piece
+        at += 1 + run
+        if run < LONGEST_RUN and at < len(data):
+            out.append(0)
+    return bytes(out)

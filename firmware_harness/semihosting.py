@@ -1,0 +1,67 @@
+"""A recording through an emulated board, by files: fast, without watchdog and UART."""
+
+import struct
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_runtime.errors import GruardError
+from edge_runtime.native.blob import not_above
+from edge_runtime.native.engine import RECORD
+from edge_runtime.record import Float32
+from firmware_harness.building import Built
+from firmware_harness.core_records import Array
+from firmware_harness.emulator import run_to_end
+from firmware_harness.refusals import REFUSALS
+
+SLOWEST = 100  # steps per second
+PATIENCE = 60.0  # seconds beside the steps
+REFUSED = 64  # and above: the core's error, see app/replay.c
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """records: [rows] of `native.engine.RECORD`. traces: [rows, …] each, None if unasked."""
+
+    records: Array
+    traces: dict[str, Float32] | None
+
+
+def replay(
+    built: Built, rows: Float32, threshold: tuple[float, float], traces: bool = False
+) -> Replayed:
+    """Records of raw `rows` [n, channels] from a fresh state.
+
+    threshold: value and clear of the alarm. traces: also what each step found inside.
+    Raises GruardError when the board refuses the bundle, or does not come to an end.
+    """
+    with tempfile.TemporaryDirectory(prefix="gruard-") as name:
+        folder = Path(name)
+        head = struct.pack("<ffI", *map(not_above, threshold), traces)
+        (folder / "rows.bin").write_bytes(head + np.asarray(rows, "<f4").tobytes())
+        limit = PATIENCE + len(rows) / SLOWEST
+        arguments = ["-serial", "none", "-semihosting-config", "enable=on,target=native"]
+        code = run_to_end(built.board, built.replay.resolve(), arguments, folder, limit)
+        if code:
+            raise GruardError(f"{built.board.name}: {_reason(code)}")
+        records = np.fromfile(folder / "records.bin", RECORD)
+        inside = np.fromfile(folder / "traces.bin", "<f4") if traces else None
+    if len(records) != len(rows):
+        raise GruardError(f"{built.board.name}: {len(records)} records for {len(rows)} rows")
+    return Replayed(records, None if inside is None else _split(built, inside, len(rows)))
+
+
+def _split(built: Built, inside: Float32, rows: int) -> dict[str, Float32]:
+    channels = len(built.packed.bundle.manifest.channels)
+    table = inside.reshape(rows, -1)
+    places = np.cumsum([channels, channels, channels, table.shape[1] - 3 * channels - 4])
+    names = ("mask", "forecast", "gate", "state", "parts")
+    return dict(zip(names, np.split(table, places, axis=1), strict=True))
+
+
+def _reason(code: int) -> str:
+    if code - REFUSED in REFUSALS:
+        return f"the bundle is refused: {REFUSALS[code - REFUSED]}"
+    return f"the replay ended with code {code}"

@@ -1,0 +1,48 @@
+"""The tools of the trade: compilers and emulator, each of which may be missing or fail."""
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_runtime.errors import GruardError
+
+PACKAGES = {
+    "arm-none-eabi-gcc": "gcc-arm-none-eabi",
+    "arm-none-eabi-size": "binutils-arm-none-eabi",
+    "arm-none-eabi-nm": "binutils-arm-none-eabi",
+    "qemu-system-arm": "qemu-system-arm",
+}
+TIME_LIMIT = 300  # seconds
+
+
+def need(tool: str) -> str:
+    """Path of `tool`; GruardError naming Debian's package when it is not installed."""
+    path = shutil.which(tool)
+    if path is None:
+        raise GruardError(f"{tool} is not installed; apt install {PACKAGES[tool]}")
+    return path
+
+
+def call(tool: str, arguments: Sequence[str | Path], folder: Path) -> str:
+    """What `tool` prints when it is run in `folder`; GruardError with its complaint otherwise."""
+    command = [need(tool), *map(str, arguments)]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=TIME_LIMIT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise GruardError(f"{tool}: not finished within {TIME_LIMIT} s") from None
+    if done.returncode:
+        raise GruardError(f"{tool}: {_complaint(done.stderr)}")
+    return done.stdout
+
+
+def _complaint(text: str) -> str:
+    """The first line that says what is wrong, else the last one."""
+    lines = text.strip().splitlines() or ["failed without a word"]
+    if any("will not fit in region" in line or "overflowed by" in line for line in lines):
+        return "the firmware is too large for the board's memory; take a smaller model"
+    if any("stdint.h: No such file" in line or "string.h: No such file" in line for line in lines):
+        return "the C library is not installed; apt install libnewlib-arm-none-eabi"
+    return next((line for line in lines if "error" in line), lines[-1])

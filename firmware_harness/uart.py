@@ -1,0 +1,183 @@
+"""A running board at the other end of a UART, emulated. Every wait has a limit."""
+
+import select
+import socket
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+
+from edge_runtime.errors import GruardError
+from edge_runtime.native.engine import RECORD
+from edge_runtime.record import Float32
+from firmware_harness.building import Built
+from firmware_harness.core_records import Array
+from firmware_harness.emulator import command
+from firmware_harness.protocol import (
+    FrameError,
+    Kind,
+    Message,
+    Status,
+    frame,
+    read_frame,
+    read_status,
+)
+
+PATIENCE = 30.0  # seconds of silence; a board that lives speaks several times a second
+ATTEMPTS = 5  # at one sample
+HEAD = 32  # bytes of a record before its masks
+# Time follows the instructions, 32 ns each, so that a busy host is no reason for a reset.
+INSTRUCTIONS = ("-icount", "shift=5,sleep=on")
+NANOSECONDS = 32
+Answer = TypeVar("Answer")
+
+
+class Line:
+    """One end of the UART. heard: how many messages of each kind have come."""
+
+    def __init__(self, plug: socket.socket, board: str, patience: float = PATIENCE) -> None:
+        self._plug, self._board, self._patience = plug, board, patience
+        self._buffer = b""
+        self.heard: Counter[int] = Counter()
+        self.damaged = 0
+
+    def send(self, message: Message) -> None:
+        """Put `message` on the line."""
+        self.send_raw(frame(message))
+
+    def send_raw(self, data: bytes) -> None:
+        """Put any bytes on the line. Raises GruardError when nobody takes them."""
+        self._plug.settimeout(self._patience)
+        try:
+            self._plug.sendall(data)
+        except TimeoutError:
+            raise self._dead() from None
+        except OSError:
+            raise GruardError(f"{self._board}: the emulator has ended") from None
+
+    def receive(self) -> Message:
+        """The next message; damaged frames are counted and left out.
+
+        Raises GruardError when the board stays silent, or the emulator ends.
+        """
+        until = time.monotonic() + self._patience
+        while True:
+            data, zero, rest = self._buffer.partition(b"\0")
+            if not zero:
+                self._buffer += self._read(until)
+                continue
+            self._buffer = rest
+            try:
+                message = read_frame(data)
+            except ValueError:
+                self.damaged += 1
+                continue
+            self.heard[message.kind] += 1
+            return message
+
+    def until(self, wanted: Callable[[Message], Answer | None], limit: int = 200) -> Answer:
+        """What `wanted` makes of the first message that it wants, of at most `limit`."""
+        for _ in range(limit):
+            answer = wanted(self.receive())
+            if answer is not None:
+                return answer
+        raise GruardError(f"{self._board}: no answer among {limit} messages; it was stopped")
+
+    def ask(self, kind: Kind, body: bytes, answer: Kind) -> bytes:
+        """Body of the board's `answer` to a question without a sample."""
+        self.send(Message(kind, 0, body))
+        return self.until(lambda told: told.body if told.kind == answer else None)
+
+    def status(self) -> Status:
+        """What the board says of itself."""
+        return read_status(self.ask(Kind.ASK_STATUS, b"", Kind.TELL_STATUS))
+
+    def _read(self, until: float) -> bytes:
+        ready, _, _ = select.select([self._plug], [], [], max(0.0, until - time.monotonic()))
+        if not ready:
+            raise self._dead()
+        try:
+            data = self._plug.recv(1 << 16)
+        except OSError:
+            data = b""
+        if not data:
+            raise GruardError(f"{self._board}: the emulator has ended")
+        return data
+
+    def _dead(self) -> GruardError:
+        return GruardError(f"{self._board}: silent for {self._patience:.0f} s; it was stopped")
+
+
+@contextmanager
+def running(built: Built, patience: float = PATIENCE) -> Iterator[tuple[Line, Status]]:
+    """A board that has just been switched on, its line and its first words; killed at the end."""
+    ours, theirs = socket.socketpair()
+    words = ["-chardev", f"socket,id=uart,fd={theirs.fileno()}", "-serial", "chardev:uart"]
+    with ours, tempfile.TemporaryFile() as complaints:
+        with theirs:
+            process = subprocess.Popen(
+                command(built.board, built.firmware, [*words, *INSTRUCTIONS]),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=complaints,
+            )
+        try:
+            line = Line(ours, built.board.name, patience)
+            yield line, line.until(_status_of)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def replay(line: Line, rows: Float32) -> Array:
+    """Records of raw `rows` [n, channels], one after the other, whatever the board does meanwhile.
+
+    Raises GruardError when a sample is not answered in the end.
+    """
+    return np.array([answer(line, index, row) for index, row in enumerate(rows)], RECORD)
+
+
+def answer(line: Line, sequence: int, row: Float32) -> Array:
+    """The record of one sample; it is asked again when it was lost or the board restarted."""
+    body = np.asarray(row, "<f4").tobytes()
+    for _ in range(ATTEMPTS):
+        line.send(Message(Kind.ASK_SAMPLE, sequence, body))
+        told = line.until(lambda message: _answer_to(message, sequence))
+        if told.kind == Kind.TELL_RECORD:
+            return unpack_record(told.body, row.size)
+    raise GruardError(f"sample {sequence} is not answered after {ATTEMPTS} attempts")
+
+
+def unpack_record(body: bytes, channels: int) -> Array:
+    """A record whose masks were shortened to what the channels need; ValueError if it is none."""
+    mask = 4 * ((channels + 31) // 32)
+    if len(body) != HEAD + 2 * mask:
+        raise ValueError(f"a record of {len(body)} bytes")
+    room = RECORD["masked"].itemsize
+    parts = (body[HEAD : HEAD + mask], body[HEAD + mask :])
+    whole = body[:HEAD] + b"".join(part.ljust(room, b"\0") for part in parts)
+    return np.frombuffer(whole, RECORD)[0]
+
+
+def _answer_to(message: Message, sequence: int) -> Message | None:
+    """`message` where it says something about the sample; None where it does not."""
+    if message.kind == Kind.TELL_RECORD and message.sequence == sequence:
+        return message
+    if message.kind == Kind.TELL_STATUS:  # it was restarted
+        return message
+    if message.kind == Kind.TELL_ERROR:
+        error = int.from_bytes(message.body[:4], "little")
+        if error in (FrameError.LENGTH, FrameError.NO_DETECTOR):
+            raise GruardError(f"sample {sequence} is refused: {FrameError(error).name}")
+        return message
+    return None
+
+
+def _status_of(message: Message) -> Status | None:
+    return read_status(message.body) if message.kind == Kind.TELL_STATUS else None

@@ -1,0 +1,108 @@
+"""The commands that the docs show are commands of gruard and make, with options that they have."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from edge_runtime.commands.main import gruard
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_FENCED = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_REDIRECTIONS = {">", ">>", "<"}
+_ENDS = {"|", "||", "&&", ";", "&"}
+
+
+def commands(page: str) -> Iterator[list[str]]:
+    """The words after `gruard` in each line of a code block that runs it, pipelines apart."""
+    for block in _FENCED.findall(page):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield from commands_in(line)
+
+
+def commands_in(line: str) -> Iterator[list[str]]:
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    try:
+        words = list(lexer)
+    except ValueError:
+        return  # output, not a command
+    command: list[str] = []
+    for word in [*words, ";"]:
+        if word not in _ENDS:
+            command.append(word)
+            continue
+        end = next((i for i, word in enumerate(command) if word in _REDIRECTIONS), None)
+        name, *rest = command[command[:1] == ["sudo"] : end] or [""]
+        if Path(name).name == "gruard":
+            yield rest
+        command = []
+
+
+def check(words: list[str]) -> None:
+    """Raise click.UsageError unless gruard takes the words."""
+    command: click.Command = gruard
+    names: list[str] = []
+    while isinstance(command, click.Group):
+        if words[:1] in (["--version"], ["--help"]):
+            return
+        known = command.commands
+        if not words or words[0] not in known:
+            raise click.UsageError(f"gruard {' '.join(names)} has no {words[:1]}")
+        command = known[words[0]]
+        names.append(words.pop(0))
+    context = command.make_context(" ".join(names), list(words))
+    if names == ["service", "install"]:  # what follows -- is for gruard run
+        check(["run", *context.params["words"]])
+
+
+def faults(page: str) -> list[str]:
+    found = []
+    for words in commands(page):
+        try:
+            check(list(words))
+        except click.ClickException as error:
+            found.append(f"gruard {' '.join(words)}: {error.format_message()}")
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_are_as_gruard_has_them(page: Path) -> None:
+    assert faults(page.read_text(encoding="utf-8")) == []
+
+
+def test_the_operations_page_shows_a_whole_life() -> None:
+    shown = [words[:2] for words in commands((ROOT / "docs/operations.md").read_text())]
+    names = {words[0] for words in shown}
+    assert {"inspect", "selftest", "replay", "run", "install", "status", "top", "journal"} <= names
+    assert {"list", "rollback"} <= names
+    assert ["service", "install"] in shown and ["service", "uninstall"] in shown
+
+
+def test_targets_are_as_make_has_them() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        for block in _FENCED.findall(page.read_text(encoding="utf-8")):
+            shown = re.findall(r"^(?:sudo )?make ([a-z-]+)", block, re.MULTILINE)
+            assert set(shown) <= targets, page.name
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "gruard fly",
+        "sudo gruard install x.gruard --shop /x",
+        "a | /opt/bin/gruard run x --source - --rate many",
+        "gruard service install -- x.gruard --source - --watch-dog",
+        "gruard service install -- x.gruard",
+        "gruard inspect x \\\n  --jason",
+        "gruard inspect x y",
+        "gruard",
+    ],
+)
+def test_a_wrong_line_is_found(line: str) -> None:
+    assert faults(f"```\n{line}\n```\n")
