@@ -20,6 +20,8 @@ from edge_runtime.record import Sample
 
 CALM = 100  # samples from one flip in the state to the next
 CLOSE = 0.01  # of the threshold: an answer is the undisturbed one again
+_REPLACED = "the fallback answers until it is back"
+_LANDMARKS = ("state_0", "candidate_0")  # tensors large enough to be unmistakable
 
 
 class _Twin:
@@ -64,10 +66,6 @@ class _Twin:
         expect(len(found) == 1, f"the arena is found {len(found)} times in memory")
         begin = found[0] + low - address[first]
         return range(begin, begin + high - low)
-
-
-_REPLACED = "the fallback answers until it is back"
-_LANDMARKS = ("state_0", "candidate_0")  # tensors large enough to be unmistakable
 
 
 def _feed(run: Run, count: int) -> list[Json]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.device import rows_of
+from benchmarks.faults.apparatus.harm import edit_manifest
 from benchmarks.faults.fault import Json, check_promises, expect
 from edge_runtime.bundle.reader import Bundle, read_bundle
 
@@ -77,6 +78,12 @@ class Lab:
         """A copy of the bundle to harm, in a folder of its own."""
         folder = Path(tempfile.mkdtemp(prefix="copy-", dir=self.scratch))
         return Path(shutil.copytree(self.path, folder / f"{name}.gruard"))
+
+    def version(self, number: int) -> Path:
+        """A copy of the bundle as another version of it."""
+        copy = self.copy(f"version-{number}")
+        edit_manifest(copy, lambda manifest: manifest.update(version=number))
+        return copy
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Another command of gruard's, to its end."""

@@ -29,6 +29,7 @@ def _weights(lab: Lab) -> Happened:
 
 
 def until_told(run: Run, words: str) -> int:
+    """Feed until the log has said `words`; how many samples that took."""
     rows = run.lab.rows
     for count in range(SAMPLES):
         if run.said(words):
@@ -77,6 +78,7 @@ def memory_of(run: Run) -> Iterator[int]:
 
 
 def flip(memory: int, address: int, bit: int) -> None:
+    """The same, with the descriptor of `memory_of`."""
     byte = os.pread(memory, 1, address)
     if not byte:
         raise ProcessLookupError

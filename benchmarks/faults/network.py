@@ -37,10 +37,8 @@ class Network:
 
     def await_index(self, index: int) -> None:
         """Wait until the listener has the record of that index."""
-        last = f'"index": {index},'.encode(), f'"index":{index},'.encode()
-        self.listener.wait_for(
-            lambda: any(part in text for _, text, _ in self.listener.messages[-9:] for part in last)
-        )
+        part, messages = f'"index":{index},'.encode(), self.listener.messages
+        self.listener.wait_for(lambda: any(part in text for _, text, _ in messages[-9:]))
 
 
 @contextlib.contextmanager

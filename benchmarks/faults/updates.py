@@ -2,11 +2,12 @@
 
 import json
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.faults.apparatus.harm import edit_manifest, replace_member
+from benchmarks.faults.apparatus.harm import replace_member
 from benchmarks.faults.fault import Fault, Happened, Json, expect
 from benchmarks.faults.lab import LIMIT, Lab, Run
 from edge_runtime.bundle.reader import read_bundle
@@ -19,15 +20,8 @@ MANY = 10_000  # samples, by when anything has long happened
 GONE_BACK = "going back"
 
 
-def _version(lab: Lab, version: int) -> Path:
-    """The lab's bundle under another version."""
-    copy = lab.copy(f"other-{version}")
-    edit_manifest(copy, lambda manifest: manifest.update(version=version))
-    return copy
-
-
 def _newer(lab: Lab) -> Path:
-    return _version(lab, lab.bundle.manifest.version + 1)
+    return lab.version(lab.bundle.manifest.version + 1)
 
 
 def _store(lab: Lab, *bundles: Path) -> Path:
@@ -42,6 +36,15 @@ def _install(lab: Lab, store: Path, bundle: Path, *options: str) -> None:
     words = ("install", str(bundle), "--store", str(store), "--allow-failed", *options)
     done = lab.command(*words)
     expect(done.returncode == 0, f"install: {done.stderr.strip()[-200:]}")
+
+
+def _install_meanwhile(run: Run, store: Path, bundle: Path) -> None:
+    """The same while samples go on, or the source would fall silent."""
+    with ThreadPoolExecutor(1) as other:
+        done = other.submit(_install, run.lab, store, bundle)
+        while not done.done():
+            run.feed(run.lab.rows[len(run.records) % len(run.lab.rows)][np.newaxis], pace=0.01)
+        done.result()
 
 
 def _list(lab: Lab, store: Path) -> Json:
@@ -75,7 +78,7 @@ def _does_not_load(lab: Lab) -> Happened:
     store = _store(lab, lab.path)
     with lab.run("--allow-failed", store=store) as run:
         run.feed(lab.rows[:START])
-        _install(lab, store, bad)
+        _install_meanwhile(run, store, bad)
         _feed_until(run, GONE_BACK)
         run.feed(lab.rows[:FEW])
     fallback = [r["index"] for r in run.records if r["tier"] == 3 and "WARMUP" not in r["flags"]]
@@ -100,8 +103,8 @@ def _crashes(lab: Lab) -> Happened:
     store = _store(lab, lab.path)
     with lab.run("--allow-failed", store=store) as run:
         run.feed(lab.rows[:START])
-        _install(lab, store, newer)
         ended = {run.worker}
+        _install_meanwhile(run, store, newer)
         _feed_until(run, "answers from here on")
         while not run.said(GONE_BACK):
             worker = run.worker
@@ -141,7 +144,7 @@ def _takes_all_along(lab: Lab) -> Happened:
 
 
 def _downgraded(lab: Lab) -> Happened:
-    older = _version(lab, lab.bundle.manifest.version)
+    older = lab.path
     store = _store(lab, _newer(lab))
     before = (store / "pointers.json").read_bytes()
     done = lab.command("install", str(older), "--store", str(store), "--allow-failed")
