@@ -195,18 +195,22 @@ static void fetch_gate(gruard_detector *d) {
         d->doubt[i] = m->gated ? m->softplus[d->arena[logit->place + i] + 128] : 0.0f;
 }
 
-/* h <- n + z (h - n); whether any unit moved. */
+/* h <- n + z (h - n). Tells whether any unit moved; counts those that leave (low, high). */
 GRUARD_WIDE static int blend_layer(float *restrict hidden, const int8_t *restrict arena,
-                                   gruard_end update, gruard_end candidate) {
+                                   gruard_end update, gruard_end candidate, float low, float high,
+                                   int32_t *outside) {
     const int8_t *z = arena + update.place, *n = arena + candidate.place;
     int moved = 0;
+    int32_t edge = 0;
     for (uint32_t i = 0; i < update.count; i++) {
         const float target = gruard_dequantise(n[i], candidate.scale, candidate.zero_point);
         const float keep = gruard_dequantise(z[i], update.scale, update.zero_point);
         const float after = target + keep * (hidden[i] - target);
         moved |= after != hidden[i];
+        edge += (after <= low) | (after >= high);
         hidden[i] = after;
     }
+    *outside += edge;
     return moved;
 }
 
@@ -216,15 +220,12 @@ static int blend(gruard_detector *d, int32_t *saturated) {
     const gruard_model *m = d->model;
     float *hidden = d->hidden;
     int moved = !m->layers;
-    int32_t edge = 0;
+    *saturated = 0;
     for (uint32_t layer = 0; layer < m->layers; hidden += m->units[layer], layer++) {
         const gruard_end *ends = (const gruard_end *)m->outputs + GRUARD_UPDATE + 2 * layer;
-        const float low = m->state_low[layer], high = m->state_high[layer];
-        moved |= blend_layer(hidden, d->arena, ends[0], ends[1]);
-        for (uint32_t i = 0; i < m->units[layer]; i++)
-            edge += (hidden[i] <= low) | (hidden[i] >= high);
+        moved |= blend_layer(hidden, d->arena, ends[0], ends[1], m->state_low[layer],
+                             m->state_high[layer], saturated);
     }
-    *saturated = edge;
     return moved;
 }
 
@@ -236,9 +237,12 @@ static void advance(gruard_detector *d, int *moved, int *input_moved, int32_t *s
     forecast(d);
     for (uint32_t i = 0; i < n; i++) /* a free run ignores every gated reading */
         d->used[i] = free_run ? d->usable[i] * (1.0f - m->gated_channels[i]) : d->usable[i];
+    GRUARD_MARK(GRUARD_FORECASTED);
     if (m->operators) {
         feed_graph(d);
+        GRUARD_MARK(GRUARD_FED);
         gruard_run_graph(m, d->arena);
+        GRUARD_MARK(GRUARD_RUN);
     }
     fetch_gate(d);
     *moved = blend(d, saturated);
@@ -313,13 +317,18 @@ void gruard_step(gruard_detector *d, const float *values, gruard_record *record)
     if (!d->started) start_recurrent(d);
     record->tier = (uint8_t)gruard_tier(&d->tiers, m);
     record->flags = phase_flags(d);
+    GRUARD_MARK(GRUARD_READ);
     advance(d, &moved, &input_moved, &saturated);
+    GRUARD_MARK(GRUARD_BLENDED);
     gruard_score(d);
     update_alarm(d, record->tier);
     const int reset = gruard_observe(d, moved, input_moved, saturated);
     gruard_agree(&d->tiers, d->alarm.active == d->fallback_alarm.active, m);
+    GRUARD_MARK(GRUARD_SCORED);
     if (m->has_diagnosis) gruard_advance_diagnosis(d, values);
+    GRUARD_MARK(GRUARD_DIAGNOSED);
     tell(d, record);
+    GRUARD_MARK(GRUARD_TOLD);
     if (!reset) return;
     record->flags |= GRUARD_RESET;
     d->started = 0;

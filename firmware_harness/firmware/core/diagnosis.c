@@ -10,8 +10,8 @@ enum { VIEWS = 3, SENSOR_KINDS = 7, MACHINE = 7, FEATURES = 25, REST_AND_SILENT 
        LONGEST_MEAN = 64, HALVINGS = 8 };
 /* Rows of the decaying sums; the first nine are what a sample adds while its age is 0. */
 enum { COUNT, FAULT, FAULT2, EXPECTED, EXPECTED2, EXPECTED_FAULT, MOVE, JUMP, SPREAD, AGE,
-       AGE_FAULT, AGE2, EXPLAINED, OTHER_FAULT, OTHER_EXPLAINED, MISSING };
-enum { PEAK_FAULT, PEAK_OUT, PEAK_BACK, PEAK_OTHER }; /* rows of the peaks */
+       AGE_FAULT, AGE2, EXPLAINED, OTHER_FAULT, OTHER_EXPLAINED, MISSING, SUMS };
+enum { PEAK_FAULT, PEAK_OUT, PEAK_BACK, PEAK_OTHER, PEAKS }; /* rows of the peaks */
 
 static const float TINY = 1e-3f, TENTH = 0.1f, LARGEST = 1e30f;
 
@@ -22,8 +22,8 @@ void gruard_start_diagnosis(gruard_detector *d) {
     memset(d->fault, 0, n * sizeof(float));
     memset(d->repeats, 0, n * sizeof(float));
     memset(d->known, 0, n * sizeof(float));
-    memset(d->sums, 0, 16 * n * sizeof(float));
-    memset(d->peaks, 0, 4 * n * sizeof(float));
+    memset(d->sums, 0, SUMS * n * sizeof(float));
+    memset(d->peaks, 0, PEAKS * n * sizeof(float));
     memset(d->chances, 0, sizeof d->chances);
     d->seen = d->age = d->distance = 0;
     d->followed = 0;
@@ -85,10 +85,9 @@ static void leave_out(gruard_detector *d, uint32_t channel) {
 
 static float suspicion(const gruard_detector *d, uint32_t i) {
     const gruard_model *m = d->model;
-    const uint32_t n = m->channels;
-    const float explained = d->sums[EXPLAINED * n + i] - d->seen * m->explained_mean[i];
+    const float explained = d->sums[i * SUMS + EXPLAINED] - d->seen * m->explained_mean[i];
     const float stuck = gruard_at_least(d->repeats[i] - m->longest_repeat[i], 0.0f);
-    const float absent = 100.0f * (d->sums[MISSING * n + i] + stuck);
+    const float absent = 100.0f * (d->sums[i * SUMS + MISSING] + stuck);
     return (gruard_at_least(explained, 0.0f) + absent) * m->blameable[i];
 }
 
@@ -109,38 +108,37 @@ static uint32_t most_suspicious(const gruard_detector *d, const float *more) {
 /* The sums of channel `i` as they stand before this sample: older, and forgotten as far as the
  * fault at hand dwarfs what they are about. */
 static void age_sums(gruard_detector *d, uint32_t i, float keep, float square) {
-    const uint32_t n = d->model->channels;
-    float *of = d->sums + i;
-    of[AGE2 * n] += 2.0f * of[AGE * n] + of[COUNT * n];
-    of[AGE * n] += of[COUNT * n];
-    of[AGE_FAULT * n] += of[FAULT * n];
-    for (uint32_t row = 0; row < 16; row++) of[row * n] *= keep;
-    const float known = 16.0f * (d->peaks[i] + 1.0f);
+    float *of = d->sums + i * SUMS;
+    const float known = 16.0f * (d->peaks[i * PEAKS + PEAK_FAULT] + 1.0f);
     const float relevance = gruard_at_most(known / gruard_at_least(square, 1.0f), 1.0f);
-    for (uint32_t row = 0; row < EXPLAINED; row++) of[row * n] *= relevance;
+    of[AGE2] += 2.0f * of[AGE] + of[COUNT];
+    of[AGE] += of[COUNT];
+    of[AGE_FAULT] += of[FAULT];
+    for (uint32_t row = 0; row < EXPLAINED; row++) of[row] = of[row] * keep * relevance;
+    for (uint32_t row = EXPLAINED; row < SUMS; row++) of[row] *= keep;
 }
 
 static void add_news(gruard_detector *d, uint32_t i, float present, float move, float jump,
                      float square) {
     const gruard_model *m = d->model;
-    const uint32_t n = m->channels;
-    float *of = d->sums + i;
+    float *of = d->sums + i * SUMS;
     const float fault = d->own_fault[i];
-    const float weight = present * (square / (square + 4.0f + 0.0625f * d->peaks[i]));
+    const float peak = d->peaks[i * PEAKS + PEAK_FAULT];
+    const float weight = present * (square / (square + 4.0f + 0.0625f * peak));
     const float expected = d->x[i] / m->deviation[i] - fault;
-    const float count = of[COUNT * n];
-    const float off = (fault - of[FAULT * n] / gruard_at_least(count, 0.5f)) *
+    const float count = of[COUNT];
+    const float off = (fault - of[FAULT] / gruard_at_least(count, 0.5f)) *
                       (float)(count > 0.5f);
     const float moved = 4.0f * (move * move / m->move_mean[i]);
-    of[COUNT * n] += weight;
-    of[FAULT * n] += fault * weight;
-    of[FAULT2 * n] += square * weight;
-    of[EXPECTED * n] += expected * weight;
-    of[EXPECTED2 * n] += expected * expected * weight;
-    of[EXPECTED_FAULT * n] += expected * fault * weight;
-    of[MOVE * n] += gruard_log(1.0f + moved, m->log_table) * weight;
-    of[JUMP * n] += gruard_log(1.0f + jump, m->log_table) * weight;
-    of[SPREAD * n] += gruard_log(1.0f + off * off, m->log_table) * weight;
+    of[COUNT] += weight;
+    of[FAULT] += fault * weight;
+    of[FAULT2] += square * weight;
+    of[EXPECTED] += expected * weight;
+    of[EXPECTED2] += expected * expected * weight;
+    of[EXPECTED_FAULT] += expected * fault * weight;
+    of[MOVE] += gruard_log(1.0f + moved, m->log_table) * weight;
+    of[JUMP] += gruard_log(1.0f + jump, m->log_table) * weight;
+    of[SPREAD] += gruard_log(1.0f + off * off, m->log_table) * weight;
 }
 
 static void raise(float *peak, float keep, float latest) {
@@ -151,24 +149,24 @@ static void raise(float *peak, float keep, float latest) {
 static void observe_channel(gruard_detector *d, uint32_t i, float present, float move, float keep,
                             float weight) {
     const gruard_model *m = d->model;
-    const uint32_t n = m->channels;
     const float fault = d->own_fault[i], square = fault * fault, before = d->fault[i];
+    float *sums = d->sums + i * SUMS, *peaks = d->peaks + i * PEAKS;
     float jump = fault - before;
     jump = jump * jump / m->jump_mean[i] * d->known[i];
     age_sums(d, i, keep, square);
     add_news(d, i, present, move, jump, square);
     const float other = weight > 0 ? d->other_fault[i] : 0.0f;
     if (weight > 0) {
-        d->sums[EXPLAINED * n + i] += weight * d->explained[i];
-        d->sums[OTHER_FAULT * n + i] += weight * other;
-        d->sums[OTHER_EXPLAINED * n + i] += weight * d->other_explained[i];
+        sums[EXPLAINED] += weight * d->explained[i];
+        sums[OTHER_FAULT] += weight * other;
+        sums[OTHER_EXPLAINED] += weight * d->other_explained[i];
     }
-    d->sums[MISSING * n + i] += 1.0f - present;
+    sums[MISSING] += 1.0f - present;
     const float out = jump * (float)(square > before * before);
-    raise(&d->peaks[PEAK_FAULT * n + i], keep, square * present);
-    raise(&d->peaks[PEAK_OUT * n + i], keep, out * present);
-    raise(&d->peaks[PEAK_BACK * n + i], keep, (jump - out) * present);
-    raise(&d->peaks[PEAK_OTHER * n + i], keep, weight * (other * other) * present);
+    raise(&peaks[PEAK_FAULT], keep, square * present);
+    raise(&peaks[PEAK_OUT], keep, out * present);
+    raise(&peaks[PEAK_BACK], keep, (jump - out) * present);
+    raise(&peaks[PEAK_OTHER], keep, weight * (other * other) * present);
     d->fault[i] = fault;
     if (present > 0) {
         const int longest = d->repeats[i] > m->longest_repeat[i];
@@ -207,7 +205,7 @@ static float noticed(const gruard_detector *d) {
 /* What channel `i` explains beyond clean rows once `top` is left out; 0 at `top`. */
 static float left_over(const gruard_detector *d, uint32_t i, uint32_t top) {
     const gruard_model *m = d->model;
-    const float left = d->sums[OTHER_EXPLAINED * m->channels + i] - d->seen * m->explained_mean[i];
+    const float left = d->sums[i * SUMS + OTHER_EXPLAINED] - d->seen * m->explained_mean[i];
     return i == top ? 0.0f : left * m->blameable[i];
 }
 
@@ -218,15 +216,16 @@ static void rest_features(const gruard_detector *d, uint32_t top, float *found) 
     float level = 0, most = 0, peak = 0;
     for (uint32_t i = 0; i < n; i++) {
         const float other = i == top ? 0.0f : m->blameable[i];
-        const float fault = d->sums[OTHER_FAULT * n + i];
+        const float fault = d->sums[i * SUMS + OTHER_FAULT];
         const float square = other * (fault * fault / seen / m->persistence[i]);
-        const float left = left_over(d, i, top), highest = other * d->peaks[PEAK_OTHER * n + i];
+        const float left = left_over(d, i, top);
+        const float highest = other * d->peaks[i * PEAKS + PEAK_OTHER];
         level = i ? gruard_at_least(level, square) : square;
         most = i ? gruard_at_least(most, left) : left;
         peak = i ? gruard_at_least(peak, highest) : highest;
     }
     most = gruard_at_least(most, 0.0f);
-    const float rest = gruard_at_least(d->distance - d->sums[EXPLAINED * n + top], 0.0f);
+    const float rest = gruard_at_least(d->distance - d->sums[top * SUMS + EXPLAINED], 0.0f);
     found[0] = rest / seen / m->distance_mean;
     found[1] = level;
     found[2] = most;
@@ -236,13 +235,14 @@ static void rest_features(const gruard_detector *d, uint32_t top, float *found) 
 
 static void silent_features(const gruard_detector *d, uint32_t top, float *found) {
     const gruard_model *m = d->model;
-    const float age = d->age + TINY, *missing = d->sums + MISSING * m->channels;
+    const float age = d->age + TINY;
     float least = 0;
     for (uint32_t i = 0; i < m->channels; i++) {
-        const float now = missing[i] + (1.0f - m->blameable[i]) * LARGEST;
+        const float missing = d->sums[i * SUMS + MISSING];
+        const float now = missing + (1.0f - m->blameable[i]) * LARGEST;
         least = i ? gruard_at_most(least, now) : now;
     }
-    found[0] = missing[top] / age;
+    found[0] = d->sums[top * SUMS + MISSING] / age;
     found[1] = gruard_at_most(least / age, 1.0f);
     found[2] = d->repeats[top] / (m->longest_repeat[top] + 1.0f);
 }
@@ -250,9 +250,7 @@ static void silent_features(const gruard_detector *d, uint32_t top, float *found
 /* Energies of the fault: its mean, a straight line, the rest; its jumps; how it mirrors what was
  * expected. */
 static void shape_features(const gruard_detector *d, uint32_t top, float *found) {
-    const uint32_t n = d->model->channels;
-    float of[16];
-    for (uint32_t row = 0; row < 16; row++) of[row] = d->sums[row * n + top];
+    const float *of = d->sums + top * SUMS, *peaks = d->peaks + top * PEAKS;
     const float count = of[COUNT] + TINY;
     const float level = of[FAULT] * of[FAULT] / count;
     const float around = gruard_at_least(of[FAULT2] - level, 0.0f);
@@ -266,8 +264,8 @@ static void shape_features(const gruard_detector *d, uint32_t top, float *found)
     const float weight = of[COUNT] + TENTH;
     const float shape[] = {
         of[COUNT], d->seen / (d->age + TINY), level, ramp, rough, level / energy, ramp / energy,
-        rough / energy, of[JUMP] / weight, d->peaks[PEAK_FAULT * n + top],
-        d->peaks[PEAK_OUT * n + top], d->peaks[PEAK_BACK * n + top], of[SPREAD] / weight,
+        rough / energy, of[JUMP] / weight, peaks[PEAK_FAULT],
+        peaks[PEAK_OUT], peaks[PEAK_BACK], of[SPREAD] / weight,
         of[MOVE] / weight, of[COUNT] / (d->seen + TENTH), gruard_clip(common / expected, 2.0f),
         gruard_at_most(common * common / expected / (around + TENTH), 1.0f),
     };

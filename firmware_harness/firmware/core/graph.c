@@ -1,12 +1,13 @@
 /* The int8 graph of a step, operator after operator, as TFLite's built-in kernels compute it. */
-#include <string.h>
-
 #include "parts.h"
 
-static void look_up(const gruard_operator *o, int8_t *arena, const int8_t *table) {
-    const int8_t *left = arena + o->left;
-    int8_t *out = arena + o->out;
-    for (uint32_t i = 0; i < o->count; i++) out[i] = table[left[i] + 128];
+static void copy(const int8_t *from, int8_t *to, uint32_t count) {
+    for (; count >= 4; count -= 4, from += 4, to += 4) {
+        uint32_t word; /* a small C library's memcpy takes one byte at a time */
+        __builtin_memcpy(&word, from, 4);
+        __builtin_memcpy(to, &word, 4);
+    }
+    while (count--) *to++ = *from++;
 }
 
 void gruard_run_graph(const gruard_model *model, int8_t *arena) {
@@ -21,9 +22,11 @@ void gruard_run_graph(const gruard_model *model, int8_t *arena) {
         case GRUARD_ADD: gruard_add(o, arena, 1); break;
         case GRUARD_SUB: gruard_add(o, arena, -1); break;
         case GRUARD_MUL: gruard_multiply(o, arena); break;
-        case GRUARD_TABLE: look_up(o, arena, constant); break;
-        case GRUARD_COPY: memmove(arena + o->out, arena + o->left, o->count); break;
-        default: memcpy(arena + o->out, constant, o->count); break;
+        case GRUARD_TABLE:
+            gruard_look_up(arena + o->left, arena + o->out, o->count, constant);
+            break;
+        case GRUARD_COPY: copy(arena + o->left, arena + o->out, o->count); break;
+        default: copy(constant, arena + o->out, o->count); break;
         }
     }
 }

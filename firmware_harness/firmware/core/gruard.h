@@ -83,7 +83,8 @@ typedef struct {
     const uint8_t *hash;                        /* first 6 bytes of the model's SHA-256 */
     float threshold, clear;                     /* of the model's score */
     float fallback_threshold, fallback_clear, smoothing, slack;
-    const gruard_float *center, *scale, *low, *high, *max_step, *stuck_after, *watched, *gated_channels;
+    const gruard_float *center, *scale, *low, *high, *max_step, *stuck_after;
+    const gruard_float *watched, *gated_channels;
     const gruard_float *highway;          /* [order][channels] */
     const gruard_float *cross;            /* [order * channels][channels], by columns */
     const gruard_float *innovation_scale;
@@ -107,9 +108,8 @@ typedef struct {
     const gruard_float *persistence, *longest_repeat, *blameable;
     const gruard_float *feature_center, *feature_scale, *machine, *kinds;
     float distance_mean;
-    /* The int8 graph. */
-    const gruard_word *inputs;        /* where each input lies in the arena, and its scale: blob.h */
-    const gruard_word *outputs;
+    /* The int8 graph; where each input and output lies in the arena, and its scale. */
+    const gruard_word *inputs, *outputs;
     const struct gruard_operator *program;
     const gruard_integer *integers;       /* biases */
     const int8_t *bytes;           /* weights, tables, constants */

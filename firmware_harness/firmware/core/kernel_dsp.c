@@ -11,7 +11,7 @@
 #include "fixed.h"
 #include "parts.h"
 
-enum { GROUP = 6, REST = 4, STEP = 8, WIDEST = 512, SAFE_SHIFT = 22 };
+enum { GROUP = 6, REST = 4, STEP = 8, WIDEST = 512, SAFE_SHIFT = 22, AT_ONCE = 6 };
 
 const uint32_t gruard_layout = GRUARD_PAIRS;
 
@@ -23,54 +23,56 @@ uint32_t gruard_weight_bytes(uint32_t inputs, uint32_t outputs) {
     return padded_inputs(inputs) * (rows + (rest == 0 ? 0 : rest <= REST ? REST : GROUP));
 }
 
-/* t and s of three pairs of rows: x has two inputs a word, `weights` three words for each two. */
-__attribute__((naked, noinline)) static void sum_six(const uint32_t *x, const uint32_t *weights,
-                                                     int32_t *sums, uint32_t eights) {
-    __asm volatile(
-        "push {r2, r4-r11, lr}\n"
-        "mov r12, r3\n"
-        "movs r2, #0\n movs r3, #0\n movs r4, #0\n movs r5, #0\n movs r6, #0\n movs r7, #0\n"
-        "1:\n"
-        ".rept 2\n"
-        "ldmia r0!, {r8, lr}\n"
-        "ldmia r1!, {r9, r10, r11}\n"
-        "smlad r2, r9, r8, r2\n sxtb16 r9, r9\n smlad r3, r9, r8, r3\n"
-        "smlad r4, r10, r8, r4\n sxtb16 r10, r10\n smlad r5, r10, r8, r5\n"
-        "smlad r6, r11, r8, r6\n sxtb16 r11, r11\n smlad r7, r11, r8, r7\n"
-        "ldmia r1!, {r9, r10, r11}\n"
-        "smlad r2, r9, lr, r2\n sxtb16 r9, r9\n smlad r3, r9, lr, r3\n"
-        "smlad r4, r10, lr, r4\n sxtb16 r10, r10\n smlad r5, r10, lr, r5\n"
-        "smlad r6, r11, lr, r6\n sxtb16 r11, r11\n smlad r7, r11, lr, r7\n"
-        ".endr\n"
-        "subs r12, r12, #1\n"
-        "bne 1b\n"
-        "pop {r12}\n"
-        "stmia r12, {r2-r7}\n"
-        "pop {r4-r11, pc}\n");
-}
-
+/* Sums of three pairs of rows: x has two inputs a word, `weights` three words for each two. */
+void gruard_sum_six(const uint32_t *x, const uint32_t *weights, int32_t *sums, uint32_t eights);
 /* The same of two pairs. */
-__attribute__((naked, noinline)) static void sum_four(const uint32_t *x, const uint32_t *weights,
-                                                      int32_t *sums, uint32_t eights) {
-    __asm volatile(
-        "push {r2, r4-r10, lr}\n"
-        "mov r12, r3\n"
-        "movs r2, #0\n movs r3, #0\n movs r4, #0\n movs r5, #0\n"
-        "1:\n"
-        ".rept 2\n"
-        "ldmia r0!, {r6, r7}\n"
-        "ldmia r1!, {r8, r9, r10, lr}\n"
-        "smlad r2, r8, r6, r2\n sxtb16 r8, r8\n smlad r3, r8, r6, r3\n"
-        "smlad r4, r9, r6, r4\n sxtb16 r9, r9\n smlad r5, r9, r6, r5\n"
-        "smlad r2, r10, r7, r2\n sxtb16 r10, r10\n smlad r3, r10, r7, r3\n"
-        "smlad r4, lr, r7, r4\n sxtb16 lr, lr\n smlad r5, lr, r7, r5\n"
-        ".endr\n"
-        "subs r12, r12, #1\n"
-        "bne 1b\n"
-        "pop {r12}\n"
-        "stmia r12, {r2-r5}\n"
-        "pop {r4-r10, pc}\n");
-}
+void gruard_sum_four(const uint32_t *x, const uint32_t *weights, int32_t *sums, uint32_t eights);
+
+#define BEGIN(name)                                                                   \
+    ".syntax unified\n.section .text." name ", \"ax\"\n.align 2\n.global " name "\n" \
+    ".thumb\n.thumb_func\n.type " name ", %function\n" name ":\n"
+/* One word of weights with one of inputs: t, then s. */
+#define PAIR(t, s, word, x)                                                           \
+    "smlad " t ", " word ", " x ", " t "\nsxtb16 " word ", " word "\n"                 \
+    "smlad " s ", " word ", " x ", " s "\n"
+
+__asm(BEGIN("gruard_sum_six")
+      "push {r2, r4-r11, lr}\n"
+      "mov r12, r3\n"
+      "movs r2, #0\nmovs r3, #0\nmovs r4, #0\nmovs r5, #0\nmovs r6, #0\nmovs r7, #0\n"
+      "1:\n"
+      ".rept 2\n"
+      "ldmia r0!, {r8, lr}\n"
+      "ldmia r1!, {r9, r10, r11}\n"
+      PAIR("r2", "r3", "r9", "r8") PAIR("r4", "r5", "r10", "r8") PAIR("r6", "r7", "r11", "r8")
+      "ldmia r1!, {r9, r10, r11}\n"
+      PAIR("r2", "r3", "r9", "lr") PAIR("r4", "r5", "r10", "lr") PAIR("r6", "r7", "r11", "lr")
+      ".endr\n"
+      "subs r12, r12, #1\n"
+      "bne 1b\n"
+      "pop {r12}\n"
+      "sub r2, r2, r3\nsub r4, r4, r5\nsub r6, r6, r7\n"
+      "asr r2, r2, #8\nasr r4, r4, #8\nasr r6, r6, #8\n"
+      "stmia r12, {r2-r7}\n"
+      "pop {r4-r11, pc}\n");
+
+__asm(BEGIN("gruard_sum_four")
+      "push {r2, r4-r10, lr}\n"
+      "mov r12, r3\n"
+      "movs r2, #0\nmovs r3, #0\nmovs r4, #0\nmovs r5, #0\n"
+      "1:\n"
+      ".rept 2\n"
+      "ldmia r0!, {r6, r7}\n"
+      "ldmia r1!, {r8, r9, r10, lr}\n"
+      PAIR("r2", "r3", "r8", "r6") PAIR("r4", "r5", "r9", "r6")
+      PAIR("r2", "r3", "r10", "r7") PAIR("r4", "r5", "lr", "r7")
+      ".endr\n"
+      "subs r12, r12, #1\n"
+      "bne 1b\n"
+      "pop {r12}\n"
+      "sub r2, r2, r3\nsub r4, r4, r5\nasr r2, r2, #8\nasr r4, r4, #8\n"
+      "stmia r12, {r2-r5}\n"
+      "pop {r4-r10, pc}\n");
 
 /* Codes as pairs of 16-bit lanes. */
 static void widen(const int8_t *input, uint32_t inputs, uint32_t *x) {
@@ -78,9 +80,11 @@ static void widen(const int8_t *input, uint32_t inputs, uint32_t *x) {
     for (; i + 4 <= inputs; i += 4) {
         uint32_t four;
         __builtin_memcpy(&four, input + i, 4);
-        const uint32_t even = (uint32_t)__sxtb16(four), odd = (uint32_t)__sxtb16(__ror(four, 8));
-        *x++ = (even & 0xFFFFu) | (odd << 16);
-        *x++ = (even >> 16) | (odd & 0xFFFF0000u);
+        const uint32_t even = (uint32_t)__sxtb16(four);
+        const uint32_t odd = (uint32_t)__sxtb16(four >> 8 | four << 24);
+        __asm("pkhbt %0, %1, %2, lsl #16" : "=r"(x[0]) : "r"(even), "r"(odd));
+        __asm("pkhtb %0, %1, %2, asr #16" : "=r"(x[1]) : "r"(odd), "r"(even));
+        x += 2;
     }
     if (i < inputs) {
         int16_t rest[4] = {0};
@@ -101,63 +105,77 @@ static inline int32_t high_of_double(int32_t doubled, int32_t multiplier) {
 
 static inline int8_t saturated(int32_t value) { return (int8_t)__ssat(value, 8); }
 
+/* From the sums of `count` rows to their codes. */
+static void finish(const int32_t *sums, const gruard_integer *bias, int8_t *output, uint32_t count,
+                   const gruard_operator *o) {
+    const int32_t multiplier = o->multiplier, right = -o->shift, lowest = o->lowest;
+    int8_t *const end = output + count;
+#ifdef GRUARD_TFLM
+    const int plain = 0; /* it has another way with ties */
+#else
+    const int plain = right > 0 && right <= SAFE_SHIFT;
+#endif
+    if (!plain) { /* no converter makes a result that is finer than the sum */
+        while (output < end) {
+            const int32_t sum = gruard_plus(*sums++, *bias++);
+            const int32_t scaled = gruard_scale_product(sum, multiplier, o->shift);
+            *output++ = gruard_narrow(gruard_plus(scaled, o->out_zero), lowest);
+        }
+        return;
+    }
+    /* The half that rounds and the zero point, before the shift. */
+    const int32_t more = (int32_t)((1u << (right - 1)) + ((uint32_t)o->out_zero << right));
+    for (int8_t *out = output; out < end; out++) {
+        const uint32_t sum = (uint32_t)*sums++ + (uint32_t)*bias++;
+        *out = saturated((high_of_double((int32_t)(sum << 1), multiplier) + more) >> right);
+    }
+    for (; lowest > -128 && output < end; output++)
+        if (*output < lowest) *output = (int8_t)lowest;
+}
+
 void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gruard_integer *bias,
                             int8_t *output, const gruard_operator *o) {
     uint32_t x[WIDEST / 2];
+    int32_t sums[AT_ONCE * GROUP];
     const uint32_t eights = padded_inputs(o->inputs) / STEP;
     const uint32_t *packed = (const uint32_t *)(const void *)weights;
-    const int32_t multiplier = o->multiplier, right = -o->shift, lowest = o->lowest;
-    const int plain = right > 0 && right <= SAFE_SHIFT;
-    /* The half that rounds and the zero point, before the shift. */
-    const int32_t more = plain ? (int32_t)((1u << (right - 1)) + ((uint32_t)o->out_zero << right))
-                               : 0;
     widen(input, o->inputs, x);
-    for (uint32_t row = 0; row < o->count;) {
-        int32_t sums[GROUP];
-        const uint32_t left = o->count - row, rows = left > REST ? GROUP : REST;
-        if (rows == GROUP) sum_six(x, packed, sums, eights);
-        else sum_four(x, packed, sums, eights);
-        packed += rows * eights * (STEP / 4);
-        for (uint32_t k = 0; k < rows && row < o->count; k++, row++) {
-            /* An even row's sum still has the odd one's in it. */
-            const int32_t sum = gruard_plus(k % 2 ? sums[k] : (sums[k] - sums[k + 1]) >> 8,
-                                            bias[row]);
-            int32_t code;
-#ifndef GRUARD_TFLM
-            if (plain) code = (high_of_double((int32_t)((uint32_t)sum << 1), multiplier) + more) >> right;
-            else
-#endif
-                code = gruard_plus(gruard_scale_product(sum, multiplier, o->shift), o->out_zero);
-            code = code < lowest ? lowest : code;
-            output[row] = saturated(code);
+    for (uint32_t row = 0; row < o->count; row += AT_ONCE * GROUP) {
+        const uint32_t left = o->count - row;
+        const uint32_t rows = left < AT_ONCE * GROUP ? left : AT_ONCE * GROUP;
+        for (uint32_t done = 0; done < rows; done += GROUP) {
+            const int six = rows - done > REST;
+            if (six) gruard_sum_six(x, packed, sums + done, eights);
+            else gruard_sum_four(x, packed, sums + done, eights);
+            packed += (six ? GROUP : REST) * eights * (STEP / 4);
         }
+        finish(sums, bias + row, output + row, rows, o);
     }
 }
 
-/* An addend of ADD, scaled. exact: it is the one with the larger scale, whose factor is 1/2. */
-static inline int32_t addend(int32_t code, int32_t base, int32_t multiplier, int32_t right,
-                             int exact) {
-    if (exact) return base + code * (1 << 19);
-    const int32_t high = high_of_double(base + code * (1 << 21), multiplier);
-    return right ? (high + (high >> 31) + (1 << (right - 1))) >> right : high;
-}
+/* Of ADD's two addends the one with the larger scale has the factor 1/2, which needs no product.
+ * All sums are twice what TFLite's are, so that SMMULR rounds as its multiplication does. */
+enum { BOTH, LESS_OTHER, LESS_EXACT };
 
-static inline __attribute__((always_inline)) void add_all(const gruard_operator *o, int8_t *arena,
-                                                          int32_t sign, int left_exact,
-                                                          int right_exact) {
-    const int8_t *left = arena + o->left, *right = arena + o->right;
-    int8_t *out = arena + o->out, *const end = out + o->count;
-    const int32_t left_base = -o->left_zero * (1 << (left_exact ? 19 : 21));
-    const int32_t right_base = -o->right_zero * (1 << (right_exact ? 19 : 21));
-    const int32_t left_factor = o->left_multiplier, right_factor = o->right_multiplier;
-    const int32_t left_shift = -o->left_shift, right_shift = -o->right_shift;
-    const int32_t factor = o->multiplier, shift = -o->shift;
-    const int32_t more = (int32_t)((1u << (shift - 1)) + ((uint32_t)o->out_zero << shift));
+static inline __attribute__((always_inline)) void add_all(const int8_t *exact, int32_t exact_zero,
+                                                          const int8_t *other, int32_t other_zero,
+                                                          int32_t other_factor, int32_t other_right,
+                                                          const gruard_operator *o, int8_t *out,
+                                                          int signs) {
+    int8_t *const end = out + o->count;
+    const int32_t exact_base = exact_zero * (signs == LESS_EXACT ? 1 << 20 : -(1 << 20));
+    const int32_t other_base = -other_zero * (1 << 21);
+    const int32_t half = other_right ? 1 << (other_right - 1) : 0;
+    const int32_t factor = o->multiplier, right = -o->shift;
+    const int32_t more = (int32_t)((1u << (right - 1)) + ((uint32_t)o->out_zero << right));
     while (out < end) {
-        const int32_t a = addend(*left++, left_base, left_factor, left_shift, left_exact);
-        const int32_t b = addend(*right++, right_base, right_factor, right_shift, right_exact);
-        const int32_t high = high_of_double((a + sign * b) * 2, factor);
-        *out++ = saturated((high + (high >> 31) + more) >> shift);
+        int32_t high = high_of_double(other_base + *other++ * (1 << 21), other_factor);
+        if (other_right) high = (high + (high >> 31) + half) >> other_right;
+        const int32_t code = *exact++ * (1 << 20);
+        const int32_t base = signs == LESS_EXACT ? exact_base - code : exact_base + code;
+        const int32_t sum = signs == LESS_OTHER ? base - high * 2 : base + high * 2;
+        high = high_of_double(sum, factor);
+        *out++ = saturated((high + (high >> 31) + more) >> right);
     }
 }
 
@@ -166,16 +184,26 @@ static int is_half(int32_t multiplier, int32_t shift) {
 }
 
 void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign) {
-    if (o->shift >= 0 || -o->shift > SAFE_SHIFT) { /* not what a converter makes */
+    const int8_t *left = arena + o->left, *right = arena + o->right;
+    int8_t *out = arena + o->out;
+    const int usual = o->shift < 0 && -o->shift <= SAFE_SHIFT;
+    if (usual && is_half(o->left_multiplier, o->left_shift)) {
+        if (sign > 0)
+            add_all(left, o->left_zero, right, o->right_zero, o->right_multiplier, -o->right_shift,
+                    o, out, BOTH);
+        else
+            add_all(left, o->left_zero, right, o->right_zero, o->right_multiplier, -o->right_shift,
+                    o, out, LESS_OTHER);
+    } else if (usual && is_half(o->right_multiplier, o->right_shift)) {
+        if (sign > 0)
+            add_all(right, o->right_zero, left, o->left_zero, o->left_multiplier, -o->left_shift,
+                    o, out, BOTH);
+        else
+            add_all(right, o->right_zero, left, o->left_zero, o->left_multiplier, -o->left_shift,
+                    o, out, LESS_EXACT);
+    } else { /* not what a converter makes */
         for (uint32_t i = 0; i < o->count; i++)
-            arena[o->out + i] = gruard_narrow(
-                gruard_add_codes(arena[o->left + i], arena[o->right + i], sign, o), -128);
-    } else if (is_half(o->left_multiplier, o->left_shift)) {
-        add_all(o, arena, sign, 1, 0);
-    } else if (is_half(o->right_multiplier, o->right_shift)) {
-        add_all(o, arena, sign, 0, 1);
-    } else {
-        add_all(o, arena, sign, 0, 0);
+            out[i] = gruard_narrow(gruard_add_codes(left[i], right[i], sign, o), -128);
     }
 }
 
@@ -194,4 +222,9 @@ void gruard_multiply(const gruard_operator *o, int8_t *arena) {
         const int32_t high = high_of_double(doubled, factor);
         *out++ = saturated((high + (high >> 31) + more) >> shift);
     }
+}
+
+void gruard_look_up(const int8_t *codes, int8_t *out, uint32_t count, const int8_t *table) {
+    const int8_t *const middle = table + 128;
+    for (int8_t *const end = out + count; out < end;) *out++ = middle[*codes++];
 }

@@ -28,3 +28,8 @@ void gruard_multiply(const gruard_operator *o, int8_t *arena) {
     for (uint32_t i = 0; i < o->count; i++)
         arena[o->out + i] = gruard_narrow(gruard_multiply_codes(left[i], right[i], o), -128);
 }
+
+void gruard_look_up(const int8_t *codes, int8_t *out, uint32_t count, const int8_t *table) {
+    const int8_t *const middle = table + 128;
+    for (int8_t *const end = out + count; out < end;) *out++ = middle[*codes++];
+}

@@ -229,3 +229,8 @@ void gruard_multiply(const gruard_operator *o, int8_t *arena) {
     if (best_level() == AVX512) multiply_vnni(o, arena);
     else multiply_narrower(o, arena);
 }
+
+void gruard_look_up(const int8_t *codes, int8_t *out, uint32_t count, const int8_t *table) {
+    const int8_t *const middle = table + 128;
+    for (int8_t *const end = out + count; out < end;) *out++ = middle[*codes++];
+}

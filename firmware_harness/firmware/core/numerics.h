@@ -40,12 +40,13 @@ static inline float gruard_rint(float value) {
     return (value + magic) - magic;
 }
 
-/* int8 code of `value`: round half to even, clip to -128 … 127; NaN is -128. */
+/* int8 code of `value`: round half to even, clip to -128 … 127; NaN is -128. The zero point is a
+ * whole number, so that clipping before rounding comes to the same. */
 static inline int8_t gruard_quantise(float value, float scale, float zero_point) {
     float code = value / scale;
-    code = code > -1000.0f ? code : -1000.0f; /* of NaN, too */
-    code = gruard_rint(gruard_at_most(code, 1000.0f)) + zero_point;
-    return (int8_t)gruard_at_most(gruard_at_least(code, -128.0f), 127.0f);
+    code = gruard_at_least(code, -128.0f - zero_point);
+    code = gruard_at_most(code, 127.0f - zero_point);
+    return (int8_t)(int32_t)(gruard_rint(code) + zero_point);
 }
 
 static inline float gruard_dequantise(int8_t code, float scale, float zero_point) {

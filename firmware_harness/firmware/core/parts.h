@@ -4,6 +4,16 @@
 
 #include "gruard.h"
 
+/* Ends of the parts of a step, for whoever measures them. */
+enum { GRUARD_READ, GRUARD_FORECASTED, GRUARD_FED, GRUARD_RUN, GRUARD_BLENDED, GRUARD_SCORED,
+       GRUARD_DIAGNOSED, GRUARD_TOLD };
+#ifdef GRUARD_COST
+void cost_mark(uint32_t part);
+#define GRUARD_MARK(part) cost_mark(part)
+#else
+#define GRUARD_MARK(part) ((void)0)
+#endif
+
 /* Inputs of the graph in the order of the blob; the states follow, one a layer. */
 enum {
     GRUARD_INNOVATION, GRUARD_FORECAST, GRUARD_EVIDENCE, GRUARD_MAGNITUDE, GRUARD_DIFFERENCE,
@@ -63,6 +73,8 @@ void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gr
 /* sign: -1 subtracts. */
 void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign);
 void gruard_multiply(const gruard_operator *o, int8_t *arena);
+/* table: 256 results, that of code -128 first. */
+void gruard_look_up(const int8_t *codes, int8_t *out, uint32_t count, const int8_t *table);
 
 void gruard_check_validity(gruard_detector *d, const float *values);
 void gruard_standardise(const gruard_model *m, const float *values, const float *mask, float *out);
