@@ -54,7 +54,7 @@ class Tally:
 
 
 def campaign(lab: Lab, count: int, seed: int = 0) -> Tally:
-    """Inject `count` faults, in as many runs as that takes."""
+    """Inject `count` faults, in as many runs as that takes; Ctrl-C ends with what was done."""
     rng, tally = np.random.default_rng(seed), Tally()
     for done in range(0, count, BY_RUN):
         click.echo(f"random faults: {done} of {count}", err=True)
@@ -62,6 +62,8 @@ def campaign(lab: Lab, count: int, seed: int = 0) -> Tally:
             _one_run(lab, rng, min(BY_RUN, count - done), tally)
         except NotHeldError as seen:
             tally.broken.append(str(seen))
+        except KeyboardInterrupt:
+            break
     return tally
 
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from benchmarks import soak
 from benchmarks.accuracy_report import markers
 from benchmarks.faults import __main__ as command
+from benchmarks.faults import random_faults
 from benchmarks.faults.fault import Fault, NotHeldError, check_promises, expect
 from benchmarks.faults.lab import Lab, Run, open_lab
 from benchmarks.faults.random_faults import CHANGED, DESTROYED, campaign, tally_text
@@ -187,6 +188,18 @@ def test_a_page_without_its_markers_is_refused_before_anything_is_broken(
     monkeypatch.setattr(command, "open_lab", lambda *_: pytest.fail("it began"))
     code, text = run_command(tiny_bundle, page, "")
     assert code != 0 and text == "# Another page\n"
+
+
+def test_random_faults_that_are_interrupted_count_as_far_as_they_went(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_run(lab: Lab, rng: Any, count: int, tally: Any) -> None:
+        if tally.injected:
+            raise KeyboardInterrupt
+        tally.injected["gone"] += count
+
+    monkeypatch.setattr(random_faults, "_one_run", one_run)
+    assert campaign(lab, 1000).injected["gone"] == random_faults.BY_RUN
 
 
 def test_a_soak_writes_its_part_of_the_page(
