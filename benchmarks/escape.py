@@ -1,23 +1,26 @@
-"""Does a detector find back by itself? The same gate with its tiers, without them, and held open.
+"""Does a detector find back by itself? Two gates with their tiers and without, and no gate.
 
     python -m benchmarks.escape [--machines 3] [--out docs]      (make benchmark-escape)
 
 Each simulated pump's gated detector goes, as int8, through healthy rows that
 
 - jump to another stretch of the recording, as when the machine is restarted,
-- jump by 4 scales in every watched channel and stay there: another operating point,
+- jump by 2 scales in every watched channel and stay there: another operating point,
 - jump by 4 scales in one watched channel for 100 rows: a fault, during which the forecasts of all
   other channels are looked at.
 
-*Error* is the forecast's, in units of the innovation's clean scale, clipped at 5, RMS over the
-channels. A detector is back when its mean over 10 rows is below 1.5 times the usual one. Without
-tiers nothing but the gate decides; held open, it lets everything through.
+A detector is *back* when what its network is fed is what the machine does again: readings and
+trusted inputs are apart by less than a quarter of a channel's scale, RMS over the channels, mean
+over 10 rows. *Error* is the forecast's, in units of the innovation's clean scale, clipped at 5. The
+*strict* gate is no trained one: it shuts wherever the innovation is beyond 4 scales, as a simple
+rule would, and so shows what the tiers are for. Without tiers nothing but the gate decides; held
+open, it lets everything through.
 """
 
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -31,23 +34,57 @@ from benchmarks.accuracy_report import markdown
 from benchmarks.gruard_detector import GruardDetector, silent
 from benchmarks.series import DATA, SIMULATOR_SEEDS, WATCH, Series, catalogue
 from edge_runtime.detector import step as stepping
+from edge_runtime.detector.interpreter import StepGraph
 from edge_runtime.detector.standardise import standardise
-from edge_runtime.detector.step import Model
+from edge_runtime.detector.step import EVIDENCE_CLIP, Model
 from edge_runtime.detector.tiers import Phase
 from edge_runtime.detector.validity import check_validity, initial_validity
 from edge_runtime.record import Float32
 
-WAYS = ("with tiers", "without tiers", "held open")
 BEFORE, AFTER, FAULT = 500, 1500, 100  # rows
 STARTS = 8  # stretches of the recording that each way is tried on
-SHIFT = 4.0  # channel scales
-MEAN, USUAL, CLIP = 10, 1.5, 5.0
+SHIFT, FAULTY = 2.0, 4.0  # channel scales
+STRICT = np.float32(4)  # innovation scales
+MEAN, NEAR, CLIP = 10, 0.25, 5.0
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a detector runs. gate: `trained`, `strict` or `open`."""
+
+    name: str
+    gate: str
+    tiers: bool
+
+
+WAYS = (
+    Way("trained gate, tiers", "trained", True),
+    Way("trained gate alone", "trained", False),
+    Way("strict gate, tiers", "strict", True),
+    Way("strict gate alone", "strict", False),
+    Way("held open", "open", False),
+)
+
+
+class StrictGate:
+    """The network of `graph` with a gate that shuts beyond `STRICT` scales and knows no doubt."""
+
+    def __init__(self, graph: StepGraph) -> None:
+        self._graph, self.kernel_id, self.gated = graph, graph.kernel_id, True
+        self.state_sizes = graph.state_sizes
+
+    def __call__(self, inputs: Mapping[str, Float32]) -> dict[str, Float32]:
+        outputs = self._graph(inputs)
+        shut = (inputs["guarded"] > 0) & (inputs["magnitude"] * EVIDENCE_CLIP > STRICT)
+        return outputs | {"gate_next": inputs["mask"] * ~shut}
 
 
 @dataclass(frozen=True)
 class Escape:
-    """One way on one machine. restart, shift: samples until it is back, one entry a try, None for
-    not within `AFTER`. healthy: error of the other channels during a fault, in usual ones.
+    """One way, by its name, on one machine.
+
+    restart, shift: samples until it is back, one entry a try, None for not within `AFTER`. healthy:
+    error of the other channels during a fault, in usual ones.
     """
 
     series: str
@@ -57,22 +94,24 @@ class Escape:
     healthy: float
 
 
-def forecasts(model: Model, rows: Float32, way: str) -> tuple[Float32, Float32]:
-    """Standardised readings and their forecasts [n, channels] of raw `rows`, in one of `WAYS`."""
-    if way == "with tiers":
-        from convert.rollout import roll
-
-        rolled = roll(replace(model, diagnosis=None), rows)
-        return rolled.value, rolled.forecast
-    if way == "held open":
+def followed(model: Model, rows: Float32, way: Way) -> tuple[Float32, Float32, Float32]:
+    """Standardised readings, forecasts and trusted inputs [n, channels] of raw `rows`."""
+    if way.gate == "strict":
+        model = replace(model, graph=StrictGate(model.graph))
+    if way.gate == "open":
         model = replace(model, gated=np.zeros_like(model.gated))
-    return _gate_alone(model, rows)
+    if not way.tiers:
+        return _gate_alone(model, rows)
+    from convert.rollout import roll
+
+    rolled = roll(replace(model, diagnosis=None), rows)
+    return rolled.value, rolled.forecast, rolled.trusted
 
 
-def _gate_alone(model: Model, rows: Float32) -> tuple[Float32, Float32]:
+def _gate_alone(model: Model, rows: Float32) -> tuple[Float32, Float32, Float32]:
     validity, state = initial_validity(rows.shape[1]), None
     nothing = np.zeros(rows.shape[1], np.float32)
-    values, found = [], []
+    traces = []
     for row in rows:
         mask, validity = check_validity(row, model.rules, validity)
         value = standardise(row, mask, model.scaler)
@@ -80,50 +119,70 @@ def _gate_alone(model: Model, rows: Float32) -> tuple[Float32, Float32]:
         trace, state = stepping.advance(
             model, value, mask.astype(np.float32), state, nothing, Phase.GATE
         )
-        values.append(trace.value)
-        found.append(trace.forecast)
-    return np.array(values), np.array(found)
+        traces.append((trace.value, trace.forecast, trace.trusted))
+    value, forecast, trusted = (np.array(each) for each in zip(*traces, strict=True))
+    return value, forecast, trusted
 
 
-def errors(model: Model, rows: Float32, way: str, channels: npt.NDArray[np.intp]) -> Float32:
+def errors(model: Model, rows: Float32, way: Way, channels: npt.NDArray[np.intp]) -> Float32:
     """[n]: the error of the forecasts of `channels`, row by row."""
-    value, forecast = forecasts(model, rows, way)
-    apart = ((value - forecast) / model.innovation_scale)[:, channels]
-    error: Float32 = np.sqrt((np.minimum(np.abs(apart), CLIP) ** 2).mean(axis=1))
-    return error
+    value, forecast, _ = followed(model, rows, way)
+    apart = np.minimum(np.abs((value - forecast) / model.innovation_scale), CLIP)
+    return _rms(apart[:, channels])
 
 
-def back_after(error: Float32, usual: float) -> int | None:
-    """Rows until the mean over `MEAN` of them is below `USUAL` times the usual error."""
-    means = np.convolve(error, np.ones(MEAN) / MEAN, "valid")
-    calm = np.flatnonzero(means < USUAL * usual)
+def distances(model: Model, rows: Float32, way: Way, channels: npt.NDArray[np.intp]) -> Float32:
+    """[n]: how far trusted inputs are from the readings, in channel scales."""
+    value, _, trusted = followed(model, rows, way)
+    return _rms((value - trusted)[:, channels])
+
+
+def _rms(values: Float32) -> Float32:
+    root: Float32 = np.sqrt((values**2).mean(axis=1))
+    return root
+
+
+def back_after(distance: Float32) -> int | None:
+    """Rows until the mean over `MEAN` of them is below `NEAR`."""
+    calm = np.flatnonzero(_means(distance) < NEAR)
     return int(calm[0]) if len(calm) else None
 
 
-def escape(model: Model, series: Series, way: str) -> Escape:
-    """Every scenario in one of `WAYS`."""
-    healthy = series.train[-1].values
-    watched = np.flatnonzero(series.scored)
-    scale = model.scaler.scale
+def _means(error: Float32) -> Float32:
+    means: Float32 = np.convolve(error, np.ones(MEAN) / MEAN, "valid")
+    return means
+
+
+def escape(model: Model, series: Series, way: Way) -> Escape:
+    """Every scenario in one way."""
+    healthy, watched = series.train[-1].values, np.flatnonzero(series.scored)
     length = BEFORE + AFTER
     begins = np.linspace(0, len(healthy) - 2 * length, STARTS).astype(int)
-    calm = errors(model, healthy[:length], way, watched)[100:]
-    usual = float(np.sqrt((calm**2).mean()))
+
+    def back(rows: Float32) -> int | None:
+        return back_after(distances(model, rows, way, watched)[BEFORE:])
+
     restart, shift, others = [], [], []
     for number, begin in enumerate(begins):
-        rows = healthy[begin : begin + length].copy()
-        jumped = np.concatenate([rows[:BEFORE], healthy[begin + length :][:AFTER]])
-        restart.append(back_after(errors(model, jumped, way, watched)[BEFORE:], usual))
-        moved = rows.copy()
-        moved[BEFORE:, watched] += np.float32(SHIFT) * scale[watched]
-        shift.append(back_after(errors(model, moved, way, watched)[BEFORE:], usual))
+        rows = healthy[begin : begin + length]
+        restart.append(back(np.concatenate([rows[:BEFORE], healthy[begin + length :][:AFTER]])))
+        shift.append(back(shifted(model, rows, watched, SHIFT, AFTER)))
         victim = watched[number % len(watched)]
-        rows[BEFORE : BEFORE + FAULT, victim] += np.float32(SHIFT) * scale[victim]
         rest = watched[watched != victim]
-        error = errors(model, rows[: BEFORE + FAULT], way, rest)[BEFORE:]
-        before = errors(model, healthy[begin : begin + BEFORE + FAULT], way, rest)[BEFORE:]
-        others.append(float(np.sqrt((error**2).mean() / (before**2).mean())))
-    return Escape(series.name, way, tuple(restart), tuple(shift), float(np.median(others)))
+        faulty = shifted(model, rows[: BEFORE + FAULT], watched[watched == victim], FAULTY, FAULT)
+        pair = (faulty, rows[: BEFORE + FAULT])
+        during, before = (errors(model, each, way, rest)[BEFORE:] for each in pair)
+        others.append(float(np.sqrt((during**2).mean() / (before**2).mean())))
+    return Escape(series.name, way.name, tuple(restart), tuple(shift), float(np.median(others)))
+
+
+def shifted(
+    model: Model, rows: Float32, channels: npt.NDArray[np.intp], scales: float, count: int
+) -> Float32:
+    """`rows` whose `channels` are off by so many scales in `count` rows from `BEFORE` on."""
+    moved = rows.copy()
+    moved[BEFORE : BEFORE + count, channels] += np.float32(scales) * model.scaler.scale[channels]
+    return moved
 
 
 def table(found: Sequence[Escape]) -> str:
@@ -134,12 +193,14 @@ def table(found: Sequence[Escape]) -> str:
     )  # fmt: skip
     lines = []
     for way in WAYS:
-        mine = [each for each in found if each.way == way]
+        mine = [each for each in found if each.way == way.name]
         restart = [samples for each in mine for samples in each.restart]
         shift = [samples for each in mine for samples in each.shift]
         never = sum(samples is None for samples in shift) / max(len(shift), 1)
         healthy = np.mean([each.healthy for each in mine])
-        lines.append((way, *_shown(restart), *_shown(shift), f"{never:.0%}", f"×{healthy:.2f}"))
+        lines.append(
+            (way.name, *_shown(restart), *_shown(shift), f"{never:.0%}", f"×{healthy:.2f}")
+        )
     return markdown(head, lines)
 
 
@@ -158,20 +219,18 @@ def picture(model: Model, series: Series, file: Path) -> None:
 
     healthy, watched = series.train[-1].values, np.flatnonzero(series.scored)
     figure, axes = plt.subplots(2, 1, figsize=(9, 6), layout="constrained")
-    rows = healthy[: BEFORE + 400].copy()
-    rows[BEFORE:, watched] += np.float32(SHIFT) * model.scaler.scale[watched]
-    fault = healthy[: BEFORE + 400].copy()
-    victim, rest = watched[0], watched[1:]
-    fault[BEFORE : BEFORE + FAULT, victim] += np.float32(SHIFT) * model.scaler.scale[victim]
-    titles = ("every channel, another operating point from row 0", "healthy channels, a fault")
-    for axis, data, channels, title in zip(
-        axes, (rows, fault), (watched, rest), titles, strict=True
-    ):
+    rest = watched[1:]
+    rows = shifted(model, healthy[: BEFORE + 400], watched, SHIFT, AFTER)
+    fault = shifted(model, healthy[: BEFORE + 400], watched[:1], FAULTY, FAULT)
+    panels = (
+        (distances, rows, watched, "another operating point: fed, off the readings [scales]"),
+        (errors, fault, rest, "healthy channels beside a fault: forecast error"),
+    )
+    for axis, (measure, data, channels, title) in zip(axes, panels, strict=True):
         for way in WAYS:
-            error = errors(model, data, way, channels)
-            means = np.convolve(error, np.ones(MEAN) / MEAN, "valid")[BEFORE - 100 :]
-            axis.plot(np.arange(len(means)) - 100, means, label=way)
-        axis.set(title=title, ylabel="forecast error", xlabel="samples")
+            means = _means(measure(model, data, way, channels))[BEFORE - 100 :]
+            axis.plot(np.arange(len(means)) - 100, means, label=way.name)
+        axis.set(title=title, xlabel="samples")
         axis.legend()
     figure.savefig(file, dpi=110, metadata={"Software": ""})
     plt.close(figure)
@@ -201,7 +260,7 @@ def main(machines: int, steps: int | None, out: Path | None, as_json: bool) -> N
         model = shipped_model(made.manifest, made.model)
         for way in WAYS:
             found.append(escape(model, series, way))
-            click.echo(f"{series.name}, {way}", err=True)
+            click.echo(f"{series.name}, {way.name}", err=True)
         if out and seed == SIMULATOR_SEEDS[0]:
             picture(model, series, out / "escape.png")
     click.echo(json.dumps([asdict(each) for each in found]) if as_json else table(found))
