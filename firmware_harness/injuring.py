@@ -6,6 +6,7 @@ from itertools import count
 
 import numpy as np
 
+from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Float32
 from firmware_harness import uart
 from firmware_harness.building import Built
@@ -156,6 +157,9 @@ def _until_trusted(line: uart.Line, samples: Samples) -> None:
         healthy = healthy + 1 if _ask(line, samples)["tier"] == 1 else 0
         if healthy == HEALTHY:
             return
+    raise GruardError(
+        f"the model does not answer {HEALTHY} samples of the recording in a row; take a healthy one"
+    )
 
 
 def _until_back(line: uart.Line, samples: Samples) -> Iterator[Array]:
