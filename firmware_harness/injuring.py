@@ -80,7 +80,7 @@ def injure(built: Built, rows: Float32, injection: Injection) -> Injury:
         _ask(line, samples)
         records = list(_until_back(line, samples))
         status = line.status()
-    marked = [record["tier"] == 3 for record in records]
+    marked = [bool(record["tier"] == 3) for record in records]
     unmarked = marked.index(True) if True in marked else len(marked)
     back = len(records) - 1 if marked and not marked[-1] and True in marked else None
     return Injury(
