@@ -39,7 +39,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 .DELETE_ON_ERROR:
 .PHONY: help demo train convert audit validate run engine firmware \
         test test-wide test-arm test-service test-vm test-firmware \
-        fuzz lint wheel benchmark \
+        fuzz fuzz-core lint wheel benchmark benchmark-step benchmark-escape \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
         benchmark-tiers benchmark-calibration benchmark-verdicts faults soak clean environment
 
@@ -82,10 +82,10 @@ firmware: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json ## ten minutes: the demo
 test: $(READY) $(CORE) lint ## lint, types and all tests
 	$(PY) -m pytest $(ARGS)
 
-test-wide: $(READY) ## half a minute: models of shapes from all over, to int8
+test-wide: $(READY) $(CORE) ## four minutes: models of shapes from all over, to int8, and on the C core
 	$(PY) -m pytest -m wide $(ARGS)
 
-test-arm: $(READY) ## three minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
+test-arm: $(READY) $(CORE) ## some minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
 	$(PY) -m tests.arm.arm_userland
 	$(PY) -m pytest -m arm $(ARGS)
 
@@ -102,6 +102,9 @@ test-firmware: $(READY) ## minutes: two emulated microcontrollers, broken in eve
 
 fuzz: $(READY) ## twenty minutes: 100,000 harmed bundles, as many messages a source; FUZZ=N for fewer
 	FUZZ=$(FUZZ) $(PY) -m pytest -m fuzz -s $(ARGS)
+
+fuzz-core: $(READY) ## minutes: libFuzzer on the C core, a million packed bundles; FUZZ=N for more
+	FUZZ=$(FUZZ) $(PY) -m pytest -m fuzz tests/fuzz/test_core_fuzz.py -s $(ARGS)
 
 lint: $(READY) ## lint and types only
 	$(PY) -m ruff check .
@@ -121,7 +124,7 @@ $(CORE): setup.py edge_runtime/native/module.c $(wildcard firmware_harness/firmw
 
 benchmark: $(READY) ## training speed, start-up, memory and step time on this machine
 	$(PY) -m benchmarks.train
-	$(PY) -m benchmarks.device $(DEMO_BUNDLE)
+	$(PY) -m benchmarks.runtime $(DEMO_BUNDLE)
 
 benchmark-accuracy: $(READY) $(if $(PYTHON),,.venv/.benchmark) ## hours: gruard beside simpler detectors
 	$(PY) -m benchmarks.accuracy $(ARGS)
@@ -141,6 +144,12 @@ benchmark-modes: $(READY) ## minutes: is it quiet when a healthy machine changes
 benchmark-tiers: $(READY) ## minutes: how long may a gate stay shut?
 	$(PY) -m benchmarks.tiers $(ARGS)
 
+benchmark-escape: $(READY) ## minutes: does a detector find back by itself?
+	$(PY) -m benchmarks.escape --out docs $(ARGS)
+
+benchmark-step: $(READY) $(CORE) $(if $(PYTHON),,.venv/.benchmark) ## minutes: a step, engine beside engine
+	$(PY) -m benchmarks.step $(ARGS)
+
 benchmark-calibration: $(READY) ## two minutes: does a threshold keep its promise?
 	$(PY) -m benchmarks.calibration --out docs $(ARGS)
 
@@ -150,8 +159,8 @@ benchmark-verdicts: $(READY) $(WATCH)/README.txt ## six minutes: does int8 pass 
 faults: $(READY) $(DEMO_BUNDLE)/manifest.json ## twenty minutes: break everything, and write docs/reliability.md
 	$(PY) -m benchmarks.faults $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)
 
-soak: $(READY) $(DEMO_BUNDLE)/manifest.json ## ten minutes (ARGS='--minutes 600' for more): does anything grow?
-	$(PY) -m benchmarks.soak $(DEMO_BUNDLE) $(ARGS)
+soak: $(READY) $(DEMO_BUNDLE)/manifest.json ## ten minutes (ARGS='--minutes 600' for more): does anything grow? into docs/reliability.md
+	$(PY) -m benchmarks.soak $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)
 
 clean: ## remove what make made, but neither .venv nor data nor your runs
 	rm -rf demo dist build runs/watch .mypy_cache .ruff_cache .hypothesis *.egg-info

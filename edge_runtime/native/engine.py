@@ -15,13 +15,12 @@ from edge_runtime.detector.kernels import CORE_KERNEL_ID, KERNEL_ID
 from edge_runtime.detector.self_test import SelfTest
 from edge_runtime.detector.step import unwatched
 from edge_runtime.detector.thresholds import threshold_of
-from edge_runtime.diagnosis.diagnosis import KINDS
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import not_above, pack, program_of
 from edge_runtime.native.layout import layout_of
-from edge_runtime.record import Float32, Record, Sample, flags_of
+from edge_runtime.native.records import Records
+from edge_runtime.record import Float32, Record, Sample
 
-THRESHOLD_OF_FALLBACK = 1.0
 _WORDS = 8
 # `gruard_record` of the core.
 RECORD = np.dtype(
@@ -80,8 +79,7 @@ class NativeDetector:
             self._make, self._core = module.Core, module.Core(self._blob)
         except ValueError as error:
             raise GruardError(f"{bundle.path}: {error}; run it on {KERNEL_ID}") from None
-        self._names, self._hash = manifest.channel_names, bundle.model_hash
-        self._threshold, self._graph = threshold.value, bundle.graph
+        self._records, self._graph = Records(bundle, threshold.value), bundle.graph
         # Without a record, and the network without the detector: what there is to be measured.
         self.bare_step, self.run_graph = self._core.step, self._core.run_graph
         self._test = SelfTest(bundle, self.replay, self._blob, exact=True)
@@ -93,7 +91,7 @@ class NativeDetector:
         for stage in ("mask", "invoke", "check"):
             reach(stage)
         self._test.go_on(distrusted, self._core.distrusted())
-        return self._record(sample, found)
+        return self._records.record(sample, found)
 
     def run(self, rows: Float32) -> npt.NDArray[np.void]:
         """The records of raw `rows` [n, channels] as an array of `RECORD`, in one call."""
@@ -115,30 +113,6 @@ class NativeDetector:
         core.set_threshold(*map(not_above, threshold.tolist()))
         for row in np.ascontiguousarray(rows, np.float32):
             yield self._answers(core.step(row), core.traces())
-
-    def _record(self, sample: Sample, found: tuple[Any, ...]) -> Record:
-        score, flags, tier, alarm, kind, sensor, probability, blamed, masked, imputed = found
-        diagnosed = kind != NONE
-        return Record(
-            sample.index,
-            sample.time,
-            tier,
-            flags_of(flags),
-            tier != 3,
-            score,
-            THRESHOLD_OF_FALLBACK if tier == 3 else self._threshold,
-            alarm != 0,
-            self._named(masked),
-            self._named(imputed),
-            self._named(blamed),
-            self._hash,
-            KINDS[kind] if diagnosed else None,
-            probability if diagnosed else None,
-            sensor if diagnosed else None,
-        )
-
-    def _named(self, indices: tuple[int, ...]) -> tuple[str, ...]:
-        return tuple(self._names[i] for i in indices) if indices else ()
 
     def _answers(self, found: tuple[Any, ...], traces: tuple[Any, ...]) -> dict[str, Array]:
         _, flags, tier, alarm, kind, _, probability, blamed, _, _ = found

@@ -175,10 +175,8 @@ class _Builder:
     def _function(self, name: str, source: GraphTensor, output: GraphTensor) -> None:
         if name in ("RELU", "QUANTIZE"):
             self._check_narrow(name, output, _reach(source) * source.scales[0])
-        count, places = (
-            output.shape[1],
-            (self._places.at(output.index), self._places.at(source.index)),
-        )
+        count = output.shape[1]
+        places = self._places.at(output.index), self._places.at(source.index)
         whole = count // factors.VECTOR * factors.VECTOR
         tables = [factors.function_table(name, source, output, vector=v) for v in (True, False)]
         if tables[0] == tables[1]:

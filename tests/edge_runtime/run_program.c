@@ -6,11 +6,10 @@
 
 /* 0 SSE2, 1 AVX2, 2 VNNI; whether this processor has it. */
 int choose(int number) {
-    static const kernel kernels[] = {with_sse2, with_avx2, with_vnni};
-    const kernel fast = fastest();
-    const int best = fast == with_vnni ? 2 : fast == with_avx2;
-    chosen = kernels[number <= best ? number : 0];
-    return number <= best;
+    level = UNSET;
+    const int wanted = SSE2 + number, possible = wanted <= best_level();
+    level = possible ? wanted : SSE2;
+    return possible;
 }
 #else
 #include "kernel_portable.c"

@@ -144,6 +144,22 @@ def test_a_forged_header_is_refused(
     assert refusal(driver, mended(blob), tmp_path) == REASONS[reason]
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(2, np.nan), (2, 0.0), (2, -1.0), (3, np.nan), (3, 1e30), (3, 0.5), (3, 128.0), (3, -129.0)],
+)
+def test_a_scale_or_zero_point_that_no_codes_have_is_refused(
+    driver: Path, tiny_bundle: Path, tmp_path: Path, field: int, value: float
+) -> None:
+    """Found by libFuzzer: a zero point of NaN was made an integer."""
+    bundle = read_bundle(tiny_bundle)
+    blob = bytearray(blob_of(bundle))
+    ends = blob.index(program_of(bundle).operators[0]) - 16 * (8 + 1 + 3 + 2)  # one GRU layer
+    assert struct.unpack_from("<I", blob, ends + 4)[0] == len(bundle.manifest.channels)
+    struct.pack_into("<f", blob, ends + 4 * field, value)
+    assert refusal(driver, mended(blob), tmp_path) == REASONS["impossible"]
+
+
 def test_a_blob_for_another_kernel_is_refused(
     driver: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:

@@ -164,9 +164,15 @@ static int inside(uint32_t start, uint32_t length, uint32_t size) {
     return start <= size && length <= size - start;
 }
 
+/* Whether codes and numbers can be made of one another: false for NaN, too. */
+static int end_has_scale(const gruard_end *end) {
+    return end->scale > 0 && end->zero_point >= -128 && end->zero_point <= 127 &&
+           end->zero_point == (float)(int32_t)end->zero_point;
+}
+
 static int end_is_sound(const gruard_model *m, const gruard_end *end, int needed, uint32_t count) {
     if (end->place == GRUARD_ABSENT) return !needed;
-    return end->count == count && inside(end->place, count, m->arena);
+    return end->count == count && inside(end->place, count, m->arena) && end_has_scale(end);
 }
 
 static gruard_error check_ends(gruard_model *m) {
