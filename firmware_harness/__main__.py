@@ -53,7 +53,7 @@ def cli() -> None:
     python -m firmware_harness build pump-1.gruard --board mps2-an386
     python -m firmware_harness run pump-1.gruard day.csv --board mps2-an386 --out records.csv
     python -m firmware_harness compare pump-1.gruard day.csv        bit for bit, everywhere?
-    python -m firmware_harness watchdog pump-1.gruard               broken on purpose
+    python -m firmware_harness watchdog pump-1.gruard day.csv       broken on purpose
     """
 
 
@@ -233,30 +233,30 @@ def compare(
 
 @cli.command()
 @click.argument("bundle", type=PATH)
-@click.argument("data", type=PATH, required=False)
+@click.argument("data", type=PATH)
 @board_option(required=False)
 @allow_failed_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 def watchdog(
-    bundle: Path, data: Path | None, board: Board | None, allow_failed: bool, as_json: bool
+    bundle: Path, data: Path, board: Board | None, allow_failed: bool, as_json: bool
 ) -> None:
-    """Break emulated boards with BUNDLE while they watch DATA, and see them come back.
+    """Break emulated boards with BUNDLE while they watch the healthy recording DATA.
 
     An endless loop, a sleep that nothing ends, a HardFault, a stack overflow, a flipped bit in the
     weights and in the state, a step left out; then more resets than are allowed. After each every
-    sample has to have its record, marked until the model has proven itself. Without DATA the rows
-    of the golden vectors are watched. Both boards unless one is named.
+    sample has to have its record, marked until the model has proven itself. Both boards unless one
+    is named.
 
     Exit code 0: every board came back as it has to, 1: one did not, 2: bad input, or a tool is
     missing.
     """
-    from firmware_harness import answers, injuring
+    from firmware_harness import injuring
     from firmware_harness.packing import packed, packed_for
     from firmware_harness.protocol import Injection
     from firmware_harness.recording import read_recording
 
     found = packed(bundle, None, allow_failed)
-    rows = read_recording(data, found.bundle.manifest).rows if data else answers.golden(found)[0]
+    rows = read_recording(data, found.bundle.manifest).rows
     injuries: list[injuring.Injury] = []
     resorts: list[injuring.LastResort] = []
     for each in [board] if board else ALL.values():

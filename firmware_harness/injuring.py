@@ -6,6 +6,7 @@ from itertools import count
 
 import numpy as np
 
+from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Float32
 from firmware_harness import uart
 from firmware_harness.building import Built
@@ -79,7 +80,7 @@ def injure(built: Built, rows: Float32, injection: Injection) -> Injury:
         _ask(line, samples)
         records = list(_until_back(line, samples))
         status = line.status()
-    marked = [record["tier"] == 3 for record in records]
+    marked = [bool(record["tier"] == 3) for record in records]
     unmarked = marked.index(True) if True in marked else len(marked)
     back = len(records) - 1 if marked and not marked[-1] and True in marked else None
     return Injury(
@@ -156,6 +157,9 @@ def _until_trusted(line: uart.Line, samples: Samples) -> None:
         healthy = healthy + 1 if _ask(line, samples)["tier"] == 1 else 0
         if healthy == HEALTHY:
             return
+    raise GruardError(
+        f"the model does not answer {HEALTHY} samples of the recording in a row; take a healthy one"
+    )
 
 
 def _until_back(line: uart.Line, samples: Samples) -> Iterator[Array]:

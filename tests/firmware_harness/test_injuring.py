@@ -116,8 +116,11 @@ def test_health_makes_up_for_former_resets(any_board: Built) -> None:
 
 
 @pytest.mark.firmware
-def test_the_command_tells_all_of_it(tiny_bundle: Path, cross_tools: None) -> None:
-    done = harness("watchdog", tiny_bundle, "--json")
+def test_the_command_tells_all_of_it(tiny_bundle: Path, cross_tools: None, tmp_path: Path) -> None:
+    file = tmp_path / "healthy.csv"
+    head = ",".join(tiny_model.CHANNELS)
+    np.savetxt(file, ROWS, "%.9g", ",", header=head, comments="")
+    done = harness("watchdog", tiny_bundle, file, "--json")
     facts = json.loads(done.stdout)
     assert done.returncode == 0 and facts["passed"], done.stderr
     assert {injury["board"] for injury in facts["injuries"]} == set(ALL)
@@ -133,6 +136,12 @@ def test_a_hang_that_no_watchdog_ends_is_ended_by_the_harness(
     monkeypatch.setattr(uart, "PATIENCE", 2.0)
     with pytest.raises(GruardError, match="mps2-an386: silent for 2 s; it was stopped"):
         injure(m4, ROWS, Injection.HANG)
+
+
+@pytest.mark.firmware
+def test_a_recording_on_which_no_model_settles_is_refused(m4: Built) -> None:
+    with pytest.raises(GruardError, match="take a healthy one"):
+        injure(m4, np.full((1, 3), np.nan, np.float32), Injection.HANG)
 
 
 def test_an_emulator_that_ends_says_why(m4: Built, monkeypatch: pytest.MonkeyPatch) -> None:
