@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from edge_runtime.commands.options import kernel_chain
 from edge_runtime.detector.delegate import Kernel
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.kernels import CORE_KERNEL_ID
+from edge_runtime.errors import GruardError
 from edge_runtime.native.fallback import NativeFallback
 from edge_runtime.sinks.json_lines import Existing
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
@@ -77,9 +78,13 @@ class RunOptions:
         return read_bundle(path, self.allow_failed, self.trusted_keys)
 
     def fallback(self, bundle: Bundle) -> ShadowDetector:
-        """The fallback for `bundle`; by the C core where that runs the model, too."""
+        """The fallback for `bundle`; by the C core where that runs the model, too.
+
+        Where it can't, the worker's error says why, and there still is a fallback.
+        """
         if self.kernel == CORE_KERNEL_ID:
-            return NativeFallback(bundle)
+            with suppress(GruardError):
+                return NativeFallback(bundle)
         return Fallback(bundle.manifest, bundle.model_hash)
 
     def process(self, bundle: Bundle) -> WorkerProcess:
