@@ -37,8 +37,9 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo train convert audit validate run test test-wide test-arm test-service test-vm engine \
-        fuzz fuzz-core lint wheel benchmark \
+.PHONY: help demo train convert audit validate run engine firmware \
+        test test-wide test-arm test-service test-vm test-firmware \
+        fuzz fuzz-core lint wheel benchmark benchmark-step benchmark-escape \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
         benchmark-tiers benchmark-calibration benchmark-verdicts faults soak clean environment
 
@@ -70,6 +71,14 @@ validate: $(READY) ## judge BUNDLE=... again, int8 against float
 run: $(READY) ## watch SOURCE=file.csv or - with BUNDLE=..., supervised
 	$(PY) -m edge_runtime run $(BUNDLE) --source "$(or $(SOURCE),$(WATCH)/demo.csv)" --sink $(SINK) $(ARGS)
 
+# On a microcontroller, emulated: built for both boards, compared everywhere, broken on purpose.
+BOARDS    := mps2-an386 mps3-an547
+STEPS     ?= 100000
+firmware: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json ## ten minutes: the demonstration's bundle on two microcontrollers, emulated
+	@for board in $(BOARDS); do $(PY) -m firmware_harness build $(DEMO_BUNDLE) --board $$board || exit; done
+	$(PY) -m firmware_harness compare $(DEMO_BUNDLE) $(call PEOPLE,09) --steps $(STEPS) $(ARGS)
+	$(PY) -m firmware_harness watchdog $(DEMO_BUNDLE) $(call PEOPLE,09) $(ARGS)
+
 test: $(READY) $(CORE) lint ## lint, types and all tests
 	$(PY) -m pytest $(ARGS)
 
@@ -87,6 +96,9 @@ test-service: $(READY) ## three minutes, root: the service under a real systemd 
 test-vm: $(READY) ## minutes: a hung supervisor, a hardware reset, a whole emulated machine (docs/service.md)
 	$(PY) -m tests.vm.machine_tree
 	$(PY) -m pytest -m vm $(ARGS)
+
+test-firmware: $(READY) ## minutes: two emulated microcontrollers, broken in every way
+	$(PY) -m pytest -m firmware $(ARGS)
 
 fuzz: $(READY) ## twenty minutes: 100,000 harmed bundles, as many messages a source; FUZZ=N for fewer
 	FUZZ=$(FUZZ) $(PY) -m pytest -m fuzz -s $(ARGS)
@@ -112,7 +124,7 @@ $(CORE): setup.py edge_runtime/native/module.c $(wildcard firmware_harness/firmw
 
 benchmark: $(READY) ## training speed, start-up, memory and step time on this machine
 	$(PY) -m benchmarks.train
-	$(PY) -m benchmarks.device $(DEMO_BUNDLE)
+	$(PY) -m benchmarks.runtime $(DEMO_BUNDLE)
 
 benchmark-accuracy: $(READY) $(if $(PYTHON),,.venv/.benchmark) ## hours: gruard beside simpler detectors
 	$(PY) -m benchmarks.accuracy $(ARGS)
@@ -132,6 +144,12 @@ benchmark-modes: $(READY) ## minutes: is it quiet when a healthy machine changes
 benchmark-tiers: $(READY) ## minutes: how long may a gate stay shut?
 	$(PY) -m benchmarks.tiers $(ARGS)
 
+benchmark-escape: $(READY) ## minutes: does a detector find back by itself?
+	$(PY) -m benchmarks.escape --out docs $(ARGS)
+
+benchmark-step: $(READY) $(CORE) $(if $(PYTHON),,.venv/.benchmark) ## minutes: a step, engine beside engine
+	$(PY) -m benchmarks.step $(ARGS)
+
 benchmark-calibration: $(READY) ## two minutes: does a threshold keep its promise?
 	$(PY) -m benchmarks.calibration --out docs $(ARGS)
 
@@ -141,8 +159,8 @@ benchmark-verdicts: $(READY) $(WATCH)/README.txt ## six minutes: does int8 pass 
 faults: $(READY) $(DEMO_BUNDLE)/manifest.json ## twenty minutes: break everything, and write docs/reliability.md
 	$(PY) -m benchmarks.faults $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)
 
-soak: $(READY) $(DEMO_BUNDLE)/manifest.json ## ten minutes (ARGS='--minutes 600' for more): does anything grow?
-	$(PY) -m benchmarks.soak $(DEMO_BUNDLE) $(ARGS)
+soak: $(READY) $(DEMO_BUNDLE)/manifest.json ## ten minutes (ARGS='--minutes 600' for more): does anything grow? into docs/reliability.md
+	$(PY) -m benchmarks.soak $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)
 
 clean: ## remove what make made, but neither .venv nor data nor your runs
 	rm -rf demo dist build runs/watch .mypy_cache .ruff_cache .hypothesis *.egg-info

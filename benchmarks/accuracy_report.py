@@ -11,7 +11,13 @@ from typing import Any
 from benchmarks.series import group_of
 from train.run_folder import json_bytes, write_atomically
 
-BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
+
+def markers(name: str) -> tuple[str, str]:
+    """What encloses a part of a page that a command writes."""
+    return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+
+
+BEGIN, END = markers("table")
 TITLES = {
     "asd": "application servers (ASD)",
     "tep": "chemical plant, simulated (TEP)",
@@ -105,12 +111,13 @@ def write_report(results: Sequence[Result], machine: str, out: Path, more: str =
     draw(results, out / "accuracy.png")
 
 
-def with_tables(text: str, content: str) -> str:
+def with_tables(text: str, content: str, name: str = "table") -> str:
     """`text` with `content` between the markers. ValueError when they are not there once each."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"the page needs {BEGIN} and, after it, {END}, once each")
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{content}\n\n{END}{rest.split(END)[1]}"
+    begin, end = markers(name)
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"the page needs {begin} and, after it, {end}, once each")
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n\n{content}\n\n{end}{rest.split(end)[1]}"
 
 
 def tables(results: Sequence[Result], machine: str) -> str:

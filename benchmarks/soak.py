@@ -18,10 +18,13 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks.faults.fault import check_promises
+from benchmarks.accuracy_report import with_tables
+from benchmarks.faults.fault import NotHeldError, check_promises
 from benchmarks.faults.lab import Lab, Run, open_lab
 from benchmarks.machine import machine
+from train.run_folder import write_atomically
 
+PART = "soak"  # of docs/reliability.md
 LOOK_EVERY = 5.0  # seconds
 KILL_EVERY = 600.0
 KEPT = 1000  # records that are checked at a time, then thrown away
@@ -57,8 +60,9 @@ class Soak:
 
 def soak(lab: Lab, minutes: float, rate: float) -> Soak:
     """Feed the lab's rows for so long; NotHeldError when a promise breaks."""
-    found, began = Soak(), time.monotonic()
+    found = Soak()
     with lab.run() as run:
+        began = time.monotonic()
         next_look, next_kill = began, began + KILL_EVERY
         while (now := time.monotonic()) < began + 60 * minutes:
             index = found.records + len(run.records)
@@ -107,31 +111,50 @@ def _cell(value: float) -> str:
     return "" if np.isnan(value) else repr(float(value))
 
 
+def facts(found: Soak) -> dict[str, str]:
+    """What there is to tell, each with its unit."""
+    first, last = found.looks[0], found.looks[-1]
+    return {
+        "minutes": f"{last.seconds / 60:.0f}",
+        "records": f"{found.records:,}, none missing, none unmarked",
+        "inference processes killed": f"{found.restarts}",
+        "files open, first and last": f"{first.files} and {last.files}",
+        "memory of the supervisor, first and last": f"{first.supervisor:.1f} and "
+        f"{last.supervisor:.1f} MB",
+        "memory of the worker, first and last": f"{first.worker:.1f} and {last.worker:.1f} MB",
+        "the supervisor grows by": f"{found.growth('supervisor'):.2f} MB an hour",
+        "the worker grows by": f"{found.growth('worker'):.2f} MB an hour",
+    }
+
+
+def table(found: Soak) -> str:
+    """The facts as Markdown."""
+    rows = [f"| {name} | {value} |" for name, value in facts(found).items()]
+    return "\n".join(["| | |", "|---|---|", *rows, "", f"On {machine()}."])
+
+
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--minutes", default=10.0, show_default=True, help="How long.")
 @click.option("--rate", default=50.0, show_default=True, help="Samples per second.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def main(bundle: Path, minutes: float, rate: float, as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every look.")
+@click.option("--out", type=click.Path(path_type=Path), help="Page whose table is replaced.")
+def main(bundle: Path, minutes: float, rate: float, as_json: bool, out: Path | None) -> None:
     """Watch a supervised run of BUNDLE for a while. Exit code 1: a promise was broken."""
+    if out is not None:
+        with_tables(out.read_text(), "", PART)  # before the long work: can the page take it?
     with tempfile.TemporaryDirectory() as scratch:
-        found = soak(open_lab(bundle, Path(scratch)), minutes, rate)
-    first, last = found.looks[0], found.looks[-1]
-    facts = {
-        "machine": machine(),
-        "records": found.records,
-        "restarts": found.restarts,
-        "files, first and last": [first.files, last.files],
-        "supervisor, MB first and last": [first.supervisor, last.supervisor],
-        "worker, MB first and last": [first.worker, last.worker],
-        "supervisor grows, MB/h": round(found.growth("supervisor"), 2),
-        "worker grows, MB/h": round(found.growth("worker"), 2),
-    }
+        try:
+            found = soak(open_lab(bundle, Path(scratch)), minutes, rate)
+        except NotHeldError as broken:
+            raise click.ClickException(f"a promise was broken: {broken}") from None
     if as_json:
-        click.echo(json.dumps(facts | {"looks": [asdict(look) for look in found.looks]}))
+        looks = [asdict(look) for look in found.looks]
+        click.echo(json.dumps({"machine": machine(), **facts(found), "looks": looks}))
     else:
-        for name, value in facts.items():
-            click.echo(f"{name}: {value}")
+        click.echo(table(found))
+    if out is not None:
+        write_atomically(out, with_tables(out.read_text(), table(found), PART).encode())
 
 
 if __name__ == "__main__":

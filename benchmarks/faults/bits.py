@@ -1,40 +1,26 @@
-"""Flipped bits: in files at rest, and in the memory of the running inference process."""
+"""Flipped bits in files at rest, also while the bundle is running."""
 
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.faults.apparatus.harm import flip_bit
 from benchmarks.faults.fault import Fault, Happened, expect
-from benchmarks.faults.lab import LIMIT, Lab, Run
+from benchmarks.faults.lab import Lab
 
 START = 200
-SAMPLES = 9000
-
-
-def _flip(file: Path, position: int) -> None:
-    data = bytearray(file.read_bytes())
-    data[position % len(data)] ^= 1
-    file.write_bytes(data)
 
 
 def _at_rest(member: str) -> Callable[[Lab], Happened]:
     """A flipped bit in a member is refused at the start, wherever it is."""
 
     def strike(lab: Lab) -> Happened:
-        import subprocess
-        import sys
-
-        copy = lab.scratch / "flipped.gruard"
-        for position in np.random.default_rng(0).integers(0, 1 << 30, 5):
-            shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(lab.path, copy)
-            _flip(copy / member, int(position))
-            done = subprocess.run(
-                [sys.executable, "-m", "edge_runtime", "selftest", str(copy)],
-                capture_output=True, text=True, timeout=LIMIT, check=False,
-            )  # fmt: skip
+        copy = lab.copy("flipped")
+        whole = (copy / member).read_bytes()
+        for position in np.random.default_rng(0).integers(0, len(whole), 5):
+            (copy / member).write_bytes(whole)
+            flip_bit(copy / member, int(position))
+            done = lab.command("selftest", str(copy))
             expect(done.returncode == 2, f"exit code {done.returncode} at byte {position}")
             expect("Traceback" not in done.stderr, done.stderr[-200:])
         return "refused five times out of five, each in one line"
@@ -44,107 +30,14 @@ def _at_rest(member: str) -> Callable[[Lab], Happened]:
 
 def _under_way(lab: Lab) -> Happened:
     """The bundle on the disk is damaged while it runs; then the inference process dies."""
-    copy = lab.scratch / "damaged.gruard"
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(lab.path, copy)
+    copy = lab.copy("damaged")
     with lab.run(bundle=copy) as run:
         run.feed(lab.rows[:START])
-        _flip(copy / "golden.npz", 4711)
+        flip_bit(copy / "golden.npz", 4711)
         run.kill_worker()
         run.feed(lab.rows[START : START + 100], pace=0.005)
         run.await_log("golden.npz: does not match")
     return "the restart is refused, the fallback answers, the log says why"
-
-
-def _weights(lab: Lab) -> Happened:
-    """One bit of a weight, where the interpreter reads it."""
-    model = lab.bundle.model
-    expect(bool(model), "a linear bundle has no weights to flip")
-    with lab.run() as run:
-        run.feed(lab.rows[:START])
-        places = _places(run, model)
-        expect(bool(places), "the model is not found in memory")
-        for place in places:
-            _flip_in_memory(run, place + len(model) // 2)
-        count = _until_told(run, "weights changed in memory")
-    return f"noticed after {count} samples, the process replaced"
-
-
-def _until_told(run: Run, words: str) -> int:
-    rows = run.lab.rows
-    for count in range(SAMPLES):
-        if run.said(words):
-            return count
-        run.feed(rows[count % len(rows)][np.newaxis])
-    expect(False, f"not noticed within {SAMPLES} samples")
-    return SAMPLES
-
-
-def _places(run: Run, pattern: bytes) -> list[int]:
-    """Addresses of `pattern` in the inference process."""
-    found = []
-    maps = Path(f"/proc/{run.worker}/maps").read_text().splitlines()
-    with Path(f"/proc/{run.worker}/mem").open("rb", buffering=0) as memory:
-        for line in maps:
-            span, rights = line.split()[:2]
-            if "w" not in rights or "[v" in line:
-                continue
-            low, high = (int(part, 16) for part in span.split("-"))
-            try:
-                memory.seek(low)
-                data = memory.read(high - low)
-            except (OSError, ValueError):
-                continue
-            at = data.find(pattern)
-            while at >= 0:
-                found.append(low + at)
-                at = data.find(pattern, at + 1)
-    return found
-
-
-def _flip_in_memory(run: Run, address: int) -> None:
-    with Path(f"/proc/{run.worker}/mem").open("r+b", buffering=0) as memory:
-        memory.seek(address)
-        byte = memory.read(1)[0]
-        memory.seek(address)
-        memory.write(bytes([byte ^ 1]))
-
-
-def _constants(lab: Lab) -> Happened:
-    """The low mantissa bits of the innovation scales, in every copy in memory."""
-    scale = np.array(lab.bundle.manifest.forecast.innovation_scale, np.float32)
-    with lab.run() as run:
-        run.feed(lab.rows[:START])
-        places = _places(run, scale.tobytes())
-        expect(bool(places), "the constants are not found in memory")
-        for place in places:
-            _flip_in_memory(run, place + 2)
-        count = _until_told(run, "self-test failed")
-    return f"noticed by the golden vectors after {count} samples, the process replaced"
-
-
-def _noise(lab: Lab) -> Happened:
-    """Bits anywhere in the heap of the inference process: 300 of them, one every three samples."""
-    rng = np.random.default_rng(0)
-    with lab.run() as run:
-        run.feed(lab.rows[:START])
-        for i in range(300):
-            if run.worker is not None and not run.said("the fallback stays"):
-                _flip_somewhere(run, rng)
-            run.feed(lab.rows[START + i : START + i + 1])
-            run.feed(lab.rows[START + i : START + i + 1], pace=0.002)
-    restarts = run.said("model loaded") - 1
-    return f"no record is missing or unmarked; {restarts} restarts"
-
-
-def _flip_somewhere(run: Run, rng: np.random.Generator) -> None:
-    try:
-        maps = Path(f"/proc/{run.worker}/maps").read_text().splitlines()
-        heap = next(line for line in maps if line.endswith("[heap]"))
-        low, high = (int(part, 16) for part in heap.split()[0].split("-"))
-        _flip_in_memory(run, int(rng.integers(low, high)))
-    except (OSError, StopIteration):
-        return  # it has just ended
 
 
 FAULTS = (
@@ -156,9 +49,4 @@ FAULTS = (
           _at_rest("golden.npz")),
     Fault("bundle damaged under way", "a bit at rest, then a crash",
           "fallback, and the log says why", _under_way),
-    Fault("weights in memory", "a bit of a weight in use", "noticed, process replaced", _weights),
-    Fault("constants in memory", "a bit of a constant in use", "noticed, process replaced",
-          _constants),
-    Fault("heap in memory", "300 bits anywhere in the heap", "no record missing or unmarked",
-          _noise),
 )  # fmt: skip

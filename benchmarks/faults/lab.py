@@ -3,24 +3,29 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.device import rows_of
+from benchmarks.clean_rows import rows_of
+from benchmarks.faults.apparatus.harm import edit_manifest
 from benchmarks.faults.fault import Json, check_promises, expect
 from edge_runtime.bundle.reader import Bundle, read_bundle
 
 LIMIT = 60.0
 """Seconds that anything may take before the row counts as failed."""
+DEADLINE = "0.4"
+"""Seconds for an answer: more than a busy machine needs, less than makes the source seem silent."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -50,14 +55,43 @@ class Lab:
         return next(scored)
 
     @contextlib.contextmanager
-    def run(self, *options: str, bundle: Path | None = None) -> Iterator["Run"]:
-        """A supervised run on stdin, ended and checked at the end of the block."""
-        run = Run(self, (str(bundle or self.path), "--source", "-", *options))
+    def run(
+        self,
+        *options: str,
+        bundle: Path | None = None,
+        store: Path | None = None,
+        **environment: str,
+    ) -> Iterator["Run"]:
+        """A supervised run on stdin, ended and checked at the end of the block.
+
+        Of the lab's own bundle, of another one, or from a store.
+        """
+        watched = ("--store", str(store)) if store else (str(bundle or self.path),)
+        run = Run(self, (*watched, "--source", "-", *options), environment)
         try:
             yield run
         finally:
             run.end()
         check_promises(run.records)
+
+    def copy(self, name: str) -> Path:
+        """A copy of the bundle to harm, in a folder of its own."""
+        folder = Path(tempfile.mkdtemp(prefix="copy-", dir=self.scratch))
+        return Path(shutil.copytree(self.path, folder / f"{name}.gruard"))
+
+    def version(self, number: int) -> Path:
+        """A copy of the bundle as another version of it."""
+        copy = self.copy(f"version-{number}")
+        edit_manifest(copy, lambda manifest: manifest.update(version=number))
+        return copy
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Another command of gruard's, to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "edge_runtime", *words],
+            cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, timeout=LIMIT, check=False,
+        )  # fmt: skip
 
     def replay(self, rows: np.ndarray) -> list[Json]:
         """Records of `rows` in a run without other faults."""
@@ -78,16 +112,16 @@ class Run:
 
     lab: Lab
     words: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
     records: list[Json] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._changed = threading.Condition()
-        self._sent = 0
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edge_runtime", "run", *self.words, "--deadline", "0.2"],
+            [sys.executable, "-m", "edge_runtime", "run", *self.words, "--deadline", DEADLINE],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | dict(self.environment),
         )  # fmt: skip
         assert self.process.stdout and self.process.stderr
         pairs = ((self.process.stdout, self._record), (self.process.stderr, self._line))
@@ -118,10 +152,10 @@ class Run:
     ) -> None:
         """Send rows, each when the one before was answered, `pace` seconds apart at least."""
         for i, row in enumerate(rows):
-            moment = self._sent * self.lab.period if times is None else times[i]
             known = len(self.records)
+            # The time of the sample that is due: a busy machine may have had gap records before.
+            moment = known * self.lab.period if times is None else times[i]
             self.send(",".join([repr(moment), *map(_cell, row)]))
-            self._sent += 1
             if times is None:
                 self.await_records(known + 1)
             time.sleep(pace)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import click
 import numpy as np
 
-from benchmarks.faults.fault import Json, check_promises
+from benchmarks.faults.fault import Json, NotHeldError, check_promises
 from benchmarks.faults.lab import Lab, Run
 
 SPACING, LONGEST = 80, 12
@@ -45,14 +45,25 @@ class Tally:
     missing: int = 0
     records: int = 0
     processes: int = 0
+    broken: list[str] = field(default_factory=list)  # promises, each of a whole run
+
+    @property
+    def held(self) -> bool:
+        """Whether every record was there, and marked where it had to be."""
+        return not (self.unmarked or self.missing or self.broken)
 
 
 def campaign(lab: Lab, count: int, seed: int = 0) -> Tally:
-    """Inject `count` faults, in as many runs as that takes."""
+    """Inject `count` faults, in as many runs as that takes; Ctrl-C ends with what was done."""
     rng, tally = np.random.default_rng(seed), Tally()
     for done in range(0, count, BY_RUN):
         click.echo(f"random faults: {done} of {count}", err=True)
-        _one_run(lab, rng, min(BY_RUN, count - done), tally)
+        try:
+            _one_run(lab, rng, min(BY_RUN, count - done), tally)
+        except NotHeldError as seen:
+            tally.broken.append(str(seen))
+        except KeyboardInterrupt:
+            break
     return tally
 
 
@@ -202,4 +213,7 @@ def tally_text(tally: Tally) -> str:
         f"{total:,} injections ({tally.processes} of them into the inference process), "
         f"{tally.records:,} records: {tally.missing} missing, {tally.unmarked} unmarked.",
     ]
+    if tally.broken:
+        runs = "; ".join(tally.broken)
+        lines += ["", f"**NOT HELD** in {len(tally.broken)} more runs, which are left out: {runs}"]
     return "\n".join(lines)

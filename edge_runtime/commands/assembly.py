@@ -80,7 +80,7 @@ class RunOptions:
     def fallback(self, bundle: Bundle) -> ShadowDetector:
         """The fallback for `bundle`; by the C core where that runs the model, too.
 
-        Where it can't, the worker's error says why, and there still is a fallback.
+        Where it can't, the worker will say so: the fallback is there for such days.
         """
         if self.kernel == CORE_KERNEL_ID:
             with suppress(GruardError):

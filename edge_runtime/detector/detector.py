@@ -18,7 +18,9 @@ from edge_runtime.detector.golden import replay
 from edge_runtime.detector.interpreter import Int8Graph, NoGraph, StepGraph
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.detector.self_test import SelfTest
+from edge_runtime.detector.soundness import is_possible
 from edge_runtime.detector.thresholds import threshold_of
+from edge_runtime.errors import GruardError
 from edge_runtime.record import Record, Sample
 
 
@@ -57,7 +59,7 @@ class Detector:
         manifest = replace(bundle.manifest, thresholds={self.kernel_id: threshold})
         self.model = stepping.build_model(manifest, self.graph, bundle.model_hash)
         self.state = stepping.initial_state(self.model)
-        self._fallback = Fallback(bundle.manifest, bundle.model_hash)
+        self._fallback, self._path = Fallback(bundle.manifest, bundle.model_hash), bundle.path
         exact = self.kernel_id in (KERNEL_ID, HOST_KERNEL_ID)
         # The interpreter reads the weights where they lie, in this very object.
         self._test = SelfTest(bundle, partial(replay, self.model), bundle.model, exact)
@@ -65,9 +67,11 @@ class Detector:
     def step(self, sample: Sample, reach: Callable[[str], None] = stepping.unwatched) -> Record:
         """The record for `sample`; the state moves on. `reach` as for `stepping.step`.
 
-        A part of the self-test goes on with the samples, so that memory which fails while the model
-        is in service is noticed. Raises GruardError when it is.
+        The state is looked at, and a part of the self-test goes on with the samples, so that memory
+        which fails while the model is in service is noticed. Raises GruardError when it is.
         """
+        if not is_possible(self.state):
+            raise GruardError(f"{self._path}: its state changed in memory")
         shadow = self._fallback.step(sample)
         distrusted = self.state.tiers.distrusted
         record, self.state, _ = stepping.step(self.model, sample, self.state, shadow, reach)

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import made_delegate
 import pytest
+
+from benchmarks.faults.apparatus import made_delegate
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harm import edit_manifest, flip_bit, replace_member, truncate, write_manifest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.faults.apparatus.harm import (
+    edit_manifest,
+    flip_bit,
+    replace_member,
+    truncate,
+    write_manifest,
+)
 from edge_runtime.bundle.reader import CHECKSUM, MEMBERS, SIZE_LIMITS, read_bundle
 from edge_runtime.errors import GruardError
 

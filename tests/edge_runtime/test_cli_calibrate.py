@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_model
-from harm import replace_member
 
+from benchmarks.faults.apparatus.harm import replace_member
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.calibration.recalibrate import calibration_from, rows_of_bundle, scores
 from edge_runtime.detector.detector import Detector

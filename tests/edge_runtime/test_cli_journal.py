@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from mosquitto import Broker, Listener
 from test_cli_run import PATIENCE, ROOT, ask, gruard, indices, plain_error, rows, start
 from test_sinks import files_below
+
+from benchmarks.faults.apparatus.mosquitto import Broker, Listener
 
 __all__ = ["rows"]  # a fixture
 

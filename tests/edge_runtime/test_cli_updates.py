@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 import tiny_model
-from harm import edit_manifest, replace_member
 from live_run import is_answer
 
+from benchmarks.faults.apparatus.harm import edit_manifest, replace_member
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.thresholds import threshold_of
 from edge_runtime.updates.store import Store

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import made_delegate
+import compiled_model
 import numpy as np
 import pytest
 import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.faults.apparatus import made_delegate
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.detector.delegate import (
     LARGEST_COMPILED,
@@ -53,7 +54,7 @@ def made(delegate_library: Path) -> Delegate:
 @pytest.fixture
 def compiled(bundle: Bundle, made: Delegate, tmp_path: Path) -> Delegate:
     file = tmp_path / "model_edgetpu.tflite"
-    file.write_bytes(made_delegate.compiled(bundle.model))
+    file.write_bytes(compiled_model.compiled(bundle.model))
     return replace(made, compiled=file)
 
 
@@ -106,7 +107,7 @@ def test_a_compiled_model_runs_on_the_delegate_alone_and_names_the_kernel(
     bundle: Bundle, compiled: Delegate
 ) -> None:
     graph = graph_on(bundle, compiled)
-    assert graph.kernel_id == delegate_kernel_id(compiled, made_delegate.compiled(bundle.model))
+    assert graph.kernel_id == delegate_kernel_id(compiled, compiled_model.compiled(bundle.model))
     assert graph.kernel_id != delegate_kernel_id(compiled, bundle.model)
     assert codes(graph, bundle) == codes(graph_on(bundle, KERNEL_ID), bundle)
 

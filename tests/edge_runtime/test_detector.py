@@ -1,12 +1,13 @@
 """The detector: the pure step with a memory, and a self-test that trusts no interpreter."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_model
-from harm import edit_manifest, flip_in_memory
 
+from benchmarks.faults.apparatus.harm import edit_manifest, flip_in_memory
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector import step as stepping
 from edge_runtime.detector.detector import Detector
@@ -89,6 +90,27 @@ def test_a_constant_that_changes_in_memory_is_noticed(tiny_bundle: Path) -> None
     detector.model.innovation_scale[1] *= np.float32(1.001)
     with pytest.raises(GruardError, match="self-test failed at step"):
         run(detector, rows[110:], start=110)
+
+
+BOUNDED = ("hidden", "gate", "history", "value")
+NO_NUMBER = (np.nan, np.inf, -np.inf)
+
+
+@pytest.mark.parametrize(
+    ("part", "number"),
+    [*product((*BOUNDED, "correction", "parts", "terms"), NO_NUMBER), *product(BOUNDED, (1e30,))],
+)
+def test_a_state_that_changes_in_memory_is_noticed_before_it_is_used(
+    tiny_bundle: Path, part: str, number: float
+) -> None:
+    detector, rows = Detector(read_bundle(tiny_bundle)), tiny_model.machine_rows(150, seed=7)
+    run(detector, rows[:-1])
+    state = detector.state
+    assert state.recurrent
+    of_part = {**vars(state.score), **vars(state.recurrent), "hidden": state.recurrent.hidden[0]}
+    of_part[part].flat[-1] = number
+    with pytest.raises(GruardError, match="its state changed in memory"):
+        run(detector, rows[-1:])
 
 
 def test_a_sound_model_is_watched_for_ever(tiny_bundle: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_model
-from harm import edit_manifest, flip_bit, replace_member, truncate
 from no_interpreter import BLOCKED
 
+from benchmarks.faults.apparatus.harm import edit_manifest, flip_bit, replace_member, truncate
 from edge_runtime.bundle.flatbuffer import NO_GRAPH
 from edge_runtime.bundle.manifest import Forecast
 from edge_runtime.bundle.reader import CHECKSUM, LINEAR_MEMBERS, MEMBERS, linear_hash, read_bundle

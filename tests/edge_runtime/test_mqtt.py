@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mosquitto import Broker, Listener
 from test_journal import Log
 from test_sinks import record
 
+from benchmarks.faults.apparatus.mosquitto import Broker, Listener
 from edge_runtime.journal.backlog import LENGTH
 from edge_runtime.record import Record
 from edge_runtime.sinks.json_lines import Existing

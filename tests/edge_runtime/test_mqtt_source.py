@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from live_run import LiveRun, is_alarm, is_answer, is_gap, live_run
-from mosquitto import Broker, own_certificate, password_file
 
+from benchmarks.faults.apparatus.mosquitto import Broker, own_certificate, password_file
 from edge_runtime.errors import GruardError
 from edge_runtime.mqtt_address import MqttAddress, parse_mqtt_address
 from edge_runtime.sources import mqtt

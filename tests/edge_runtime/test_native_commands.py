@@ -10,8 +10,8 @@ import native_core  # noqa: F401
 import numpy as np
 import pytest
 import tiny_model
-from harm import flip_in_memory, replace_member
 
+from benchmarks.faults.apparatus.harm import flip_in_memory, replace_member
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.detector.self_test import WATCH_EVERY

@@ -1,19 +1,16 @@
 """The power goes after every single operation of the store: the old or the new, never a mixture."""
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from made_bundle import write_made_bundle
-from power_cut import AFTERMATHS, PowerCutDisk, PowerCutError, UnsyncedDisk
 
+from benchmarks.faults.apparatus.cut_update import check_every_cut, seen
+from benchmarks.faults.apparatus.power_cut import AFTERMATHS, PowerCutDisk, UnsyncedDisk
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.updates.disk import Disk, replace_durably
 from edge_runtime.updates.pointers import Pointers, Trial
 from edge_runtime.updates.store import Store
-
-Action = Callable[[Store], Pointers]
 
 
 @pytest.fixture(scope="module")
@@ -43,48 +40,6 @@ def full(bundles: list[Path], tmp_path: Path) -> Path:
 def bare(tmp_path: Path) -> Path:
     (tmp_path / "bare").mkdir()
     return tmp_path / "bare"
-
-
-def seen(store: Store) -> Pointers:
-    """What a reader finds; everything that is pointed to must be whole."""
-    pointers = store.pointers()
-    for slot in pointers.kept:
-        assert store.slots.read(slot).bundle, store.slots.read(slot).fault
-    for path in store.root.glob("slots/[!.]*"):
-        if path.is_dir():
-            assert not store.slots.read(path.name).fault  # no name without all of its bundle
-    return pointers
-
-
-def check_every_cut(before: Path, act: Action, scratch: Path) -> list[str]:
-    """Cut the power after every operation of `act`; returns the operations.
-
-    `before` is the store before. Whatever the disk forgets, the pointers are the old or the new
-    ones, and doing it again comes to the new ones.
-    """
-    old = seen(Store(before))
-    whole = Path(shutil.copytree(before, scratch / "whole"))
-    disk = PowerCutDisk(whole)
-    new = act(Store(whole, disk))
-    assert seen(Store(whole)) == new != old
-    # All is durable once the command has ended: the most forgetful disk has it.
-    assert seen(Store(disk.image("lost", "empty", scratch / "ended"))) == new
-    outcomes = set()
-    for cut in range(disk.done):
-        working = Path(shutil.copytree(before, scratch / "cut"))
-        broken = PowerCutDisk(working, cut)
-        with pytest.raises(PowerCutError):
-            act(Store(working, broken))
-        for aftermath in AFTERMATHS:
-            found = Store(broken.image(*aftermath, scratch / "found"), UnsyncedDisk())
-            pointers = seen(found)
-            assert pointers in (old, new), (cut, disk.names[:cut], aftermath)
-            outcomes.add(pointers)
-            assert act(found) == seen(found) == new
-            assert not list(found.root.glob("slots/.*"))  # nor is rubbish left behind
-        shutil.rmtree(working)
-    assert outcomes == {old, new}
-    return disk.names
 
 
 def test_the_first_installation(bare: Path, bundles: list[Path], tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from harm import edit_manifest, flip_bit
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.faults.apparatus.harm import edit_manifest, flip_bit
 from convert.signing import generate_keys, sign_bundle
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.bundle.signature import SIGNATURE, SIGNATURE_BYTES, check_signature

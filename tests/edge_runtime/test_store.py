@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harm import edit_manifest
 from made_bundle import write_made_bundle
 from test_sinks import files_below
 
+from benchmarks.faults.apparatus.harm import edit_manifest
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.bundle.signature import SIGNATURE
 from edge_runtime.commands.options import default_store

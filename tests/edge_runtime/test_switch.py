@@ -6,9 +6,9 @@ from pathlib import Path
 import faulty_worker
 import pytest
 from made_bundle import write_made_bundle
-from power_cut import UnsyncedDisk
 from supervised_run import PATIENT, Clock, FakeFallback, Run, WatchedProcess, assert_gone
 
+from benchmarks.faults.apparatus.power_cut import UnsyncedDisk
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Record

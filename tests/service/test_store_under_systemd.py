@@ -11,7 +11,7 @@ import tiny_model
 from booted import Booted, until
 from tiny_service import UNIT, kill_main, records, restarts
 
-from tests.edge_runtime.harm import edit_manifest, replace_member
+from benchmarks.faults.apparatus.harm import edit_manifest, replace_member
 
 pytestmark = pytest.mark.service
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge_runtime.journal.disk import Disk
+
 
 class PowerCutError(BaseException):
     """Not an Exception: no program tidies up after the power has gone."""
@@ -37,8 +39,8 @@ class Inode:
 
 
 @dataclass
-class PowerCutDisk:
-    """Stands in for edge_runtime.journal.disk.Disk. lies: a method that only says it did it."""
+class PowerCutDisk(Disk):
+    """The journal's disk. lies: a method that only says it did it."""
 
     left: float = math.inf
     names: dict[str, Inode] = field(default_factory=dict)

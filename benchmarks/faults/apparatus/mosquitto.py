@@ -5,19 +5,19 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from signal import SIGKILL, SIGTERM, Signals
 from typing import Any
 
 import paho.mqtt.publish
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
-PATIENCE = 60.0  # seconds; only a failing test ever waits for them
+PATIENCE = 60.0  # seconds; only what fails ever waits for them
 
 
 def free_port() -> int:
@@ -31,14 +31,15 @@ class Broker:
 
     def __init__(self, folder: Path, options: str = "allow_anonymous true\n") -> None:
         program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
-        assert program, "this test needs mosquitto: apt-get install mosquitto"
+        if program is None:
+            raise OSError("mosquitto is missing: apt-get install mosquitto")
         self.port = free_port()
         self._program, self._configuration = program, folder / "mosquitto.conf"
         self._configuration.write_text(
             f"listener {self.port} 127.0.0.1\nuser root\nmax_queued_messages 0\n{options}"
         )
         self._process: subprocess.Popen[str] | None = None
-        atexit.register(self.kill)  # also when the test fails
+        atexit.register(self.kill)  # whatever becomes of its user
         self.start()
 
     def address(self, rest: str = "plant/pump", scheme: str = "mqtt") -> str:
@@ -61,16 +62,16 @@ class Broker:
         threading.Thread(target=listen, daemon=True).start()
         assert running.wait(PATIENCE), f"mosquitto did not start: {said}"
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         assert self._process
         self._process.send_signal(number)
 
     def stop(self) -> None:
         """End it in good order: it remembers its sessions, if its options say so."""
-        self._end(signal.SIGTERM)
+        self._end(SIGTERM)
 
     def kill(self) -> None:
-        self._end(signal.SIGKILL)
+        self._end(SIGKILL)
 
     def publish(
         self, topic: str, payload: str | bytes, retain: bool = False, **access: Any
@@ -80,7 +81,7 @@ class Broker:
             topic, payload, retain=retain, hostname="127.0.0.1", port=self.port, **access
         )
 
-    def _end(self, number: signal.Signals) -> None:
+    def _end(self, number: Signals) -> None:
         if self._process:
             self._process.send_signal(number)
             self._process.wait(PATIENCE)
@@ -151,5 +152,5 @@ class Listener:
 
     def _received(self, client: Client, data: object, message: MQTTMessage) -> None:
         with self._changed:
-            self.messages.append((message.topic, message.payload, message.retain))
+            self.messages.append((message.topic, bytes(message.payload), message.retain))
             self._changed.notify_all()

@@ -1,25 +1,4 @@
-"""`made_delegate.c` as a library, and a model as if compiled for it: for tests of accelerators."""
-
-import shutil
-import subprocess
-from pathlib import Path
-
-import pytest
-
-SOURCE = Path(__file__).with_suffix(".c")
-KERNEL = "made"
-FLAGS = ("-std=c11", "-D_DEFAULT_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
-
-
-def build(folder: Path) -> Path:
-    """The library below `folder`. Fails without a C compiler, and says what to install."""
-    if not shutil.which("gcc"):
-        pytest.fail("gcc is missing: apt-get install gcc libc6-dev")
-    library = folder / f"lib{KERNEL}.so.1"
-    command = ["gcc", *FLAGS, str(SOURCE), "-o", str(library), "-lm"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return library
+"""A model as if compiled for a Coral."""
 
 
 def compiled(model: bytes) -> bytes:

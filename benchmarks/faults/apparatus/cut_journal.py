@@ -1,0 +1,79 @@
+"""The power goes at every operation of the journal, and every byte that may be lost is lost."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks.faults.apparatus.forgetful_disk import PowerCutDisk, PowerCutError
+from benchmarks.faults.fault import expect
+from edge_runtime.journal.cursor import Cursor
+from edge_runtime.journal.frames import OVERHEAD, Entry
+from edge_runtime.journal.segments import SEGMENTS, Segments, entries_after
+
+READER = "mqtt://broker:1883/pump"
+FRAMES = 3  # in a segment
+CAPACITY = SEGMENTS * FRAMES * (OVERHEAD + 4)
+ENTRIES = 40 * FRAMES  # so that the oldest segments give way
+
+
+def entry(sequence: int) -> Entry:
+    return Entry(sequence, b"%04d" % sequence)
+
+
+@dataclass
+class Story:
+    """What a run did before the power went."""
+
+    appended: int = 0
+    synced: int = 0
+    sent: int = 0
+    kept: int = 0  # the cursor's last word that was waited for
+    oldest: int = 1
+
+
+def live(disk: PowerCutDisk, story: Story, entries: int, sync_every: int = 4) -> None:
+    """A run: entries one by one, synced now and then, sent at once, the cursor kept now and then.
+
+    What is sent may not be on the disk yet: that is how alarms are in time.
+    """
+    segments, cursor = Segments(disk, CAPACITY), Cursor(disk, READER)
+    for sequence in range(story.appended + 1, story.appended + 1 + entries):
+        story.appended = sequence  # from here on it may be found
+        segments.append(entry(sequence))
+        story.oldest = segments.oldest
+        if sequence % sync_every == 0:
+            segments.sync()
+            story.synced = sequence
+        if sequence % 5 == 0:
+            story.sent = sequence
+            cursor.keep(sequence)
+            story.kept = sequence
+    segments.close()
+    story.synced = story.appended
+
+
+def check(disk: PowerCutDisk, story: Story) -> None:
+    """What is found is what was appended, without a hole, and nothing synced is missing."""
+    found = list(entries_after(disk, 0))
+    expect(found == [entry(e.sequence) for e in found], "an entry is not what was appended")
+    numbers = [e.sequence for e in found]
+    if numbers:
+        expect(numbers == list(range(numbers[0], numbers[-1] + 1)), f"a hole in {numbers}")
+        expect(story.synced <= numbers[-1] <= story.appended, f"{numbers[-1]} is the last")
+        # One segment may just have been dropped.
+        expect(numbers[0] <= story.oldest + FRAMES, f"{numbers[0]} is the first")
+    expect(bool(numbers) or not story.synced, "what was synced is missing")
+    position = Cursor(disk, READER).found or 0
+    expect(story.kept <= position <= story.sent, f"the cursor is at {position}")
+
+
+def cuts(entries: int, lies: str = "") -> Iterator[tuple[PowerCutDisk, Story]]:
+    """The disk and the story of a run cut short after each of its operations."""
+    whole = PowerCutDisk()
+    live(whole, Story(), entries)
+    for left in range(whole.done):
+        disk, story = PowerCutDisk(left, lies=lies), Story()
+        with contextlib.suppress(PowerCutError):
+            live(disk, story, entries)
+            expect(False, "the power never went")
+        yield disk, story

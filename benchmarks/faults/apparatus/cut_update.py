@@ -1,0 +1,69 @@
+"""The power goes after every single operation of the store: the old or the new, never a mixture."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.faults.apparatus.power_cut import (
+    AFTERMATHS,
+    PowerCutDisk,
+    PowerCutError,
+    UnsyncedDisk,
+)
+from benchmarks.faults.fault import expect
+from edge_runtime.updates.pointers import Pointers
+from edge_runtime.updates.store import Store
+
+Action = Callable[[Store], Pointers]
+
+
+def seen(store: Store) -> Pointers:
+    """What a reader finds; everything that is pointed to must be whole."""
+    pointers = store.pointers()
+    for slot in pointers.kept:
+        stored = store.slots.read(slot)
+        expect(stored.bundle is not None, stored.fault)
+    for path in store.root.glob("slots/[!.]*"):
+        if path.is_dir():  # no name without all of its bundle
+            fault = store.slots.read(path.name).fault
+            expect(not fault, fault)
+    return pointers
+
+
+def check_every_cut(before: Path, act: Action, scratch: Path) -> list[str]:
+    """Cut the power after every operation of `act`; returns the operations.
+
+    `before` is the store before. Whatever the disk forgets, the pointers are the old or the new
+    ones, and doing it again comes to the new ones. Raises NotHeldError otherwise.
+    """
+    old = seen(Store(before))
+    whole = Path(shutil.copytree(before, scratch / "whole"))
+    disk = PowerCutDisk(whole)
+    new = act(Store(whole, disk))
+    expect(seen(Store(whole)) == new != old, "nothing has changed")
+    ended = seen(Store(disk.image("lost", "empty", scratch / "ended")))
+    expect(ended == new, "the command has ended, and not all of it is durable")
+    outcomes = set()
+    for cut in range(disk.done):
+        working = Path(shutil.copytree(before, scratch / "cut"))
+        broken = PowerCutDisk(working, cut)
+        _cut_short(act, Store(working, broken))
+        for aftermath in AFTERMATHS:
+            found = Store(broken.image(*aftermath, scratch / "found"), UnsyncedDisk())
+            pointers = seen(found)
+            where = f"cut {cut}, after {disk.names[:cut][-3:]}, {aftermath}"
+            expect(pointers in (old, new), f"{where}: neither old nor new")
+            outcomes.add(pointers)
+            expect(act(found) == seen(found) == new, f"{where}: doing it again does not help")
+            expect(not list(found.root.glob("slots/.*")), f"{where}: rubbish is left behind")
+        shutil.rmtree(working)
+    expect(outcomes == {old, new}, "the cuts do not reach both the old and the new")
+    return disk.names
+
+
+def _cut_short(act: Action, store: Store) -> None:
+    try:
+        act(store)
+    except PowerCutError:
+        return
+    expect(False, "the power never went")
