@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,14 @@ def core_module() -> Any:
         ) from None
 
 
+def core_over(bundle: Bundle, blob: bytes) -> Any:
+    """A core over `blob`, the packed `bundle`. Raises GruardError when it is refused."""
+    try:
+        return core_module().Core(blob)
+    except ValueError as error:
+        raise GruardError(f"{bundle.path}: {error}; run it on {KERNEL_ID}") from None
+
+
 def open_detector(
     bundle: Bundle, kernel: Kernel | None = None, calibrated: bool = True
 ) -> StepDetector:
@@ -75,10 +84,8 @@ class NativeDetector:
         )
         program = program_of(bundle, layout_of(module.LAYOUT))
         self._blob, self._places = pack(bundle, threshold, program), program.places
-        try:
-            self._make, self._core = module.Core, module.Core(self._blob)
-        except ValueError as error:
-            raise GruardError(f"{bundle.path}: {error}; run it on {KERNEL_ID}") from None
+        self._make = partial(core_over, bundle)
+        self._core = self._make(self._blob)
         self._records, self._graph = Records(bundle, threshold.value), bundle.graph
         # Without a record, and the network without the detector: what there is to be measured.
         self.bare_step, self.run_graph = self._core.step, self._core.run_graph

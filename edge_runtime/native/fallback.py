@@ -4,7 +4,7 @@ import numpy as np
 
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.native.blob import pack, program_of
-from edge_runtime.native.engine import core_module
+from edge_runtime.native.engine import core_module, core_over
 from edge_runtime.native.layout import layout_of
 from edge_runtime.native.records import Records
 from edge_runtime.record import Record, Sample
@@ -14,11 +14,9 @@ class NativeFallback:
     """`step` answers every sample, marked tier 3. Raises GruardError as NativeDetector does."""
 
     def __init__(self, bundle: Bundle) -> None:
-        module = core_module()
         threshold = next(iter(bundle.manifest.thresholds.values()))
-        self._core = module.Core(
-            pack(bundle, threshold, program_of(bundle, layout_of(module.LAYOUT)))
-        )
+        program = program_of(bundle, layout_of(core_module().LAYOUT))
+        self._core = core_over(bundle, pack(bundle, threshold, program))
         self._records = Records(bundle, threshold.value)
 
     def step(self, sample: Sample) -> Record:
