@@ -39,7 +39,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 .DELETE_ON_ERROR:
 .PHONY: help demo train convert audit validate run engine firmware \
         test test-wide test-arm test-service test-vm test-firmware \
-        fuzz fuzz-core lint wheel benchmark benchmark-step benchmark-escape \
+        fuzz fuzz-core lint wheel benchmark benchmark-step benchmark-escape benchmark-board \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
         benchmark-tiers benchmark-calibration benchmark-verdicts faults soak clean environment
 
@@ -149,6 +149,9 @@ benchmark-escape: $(READY) ## minutes: does a detector find back by itself?
 
 benchmark-step: $(READY) $(CORE) $(if $(PYTHON),,.venv/.benchmark) ## minutes: a step, engine beside engine
 	$(PY) -m benchmarks.step $(ARGS)
+
+benchmark-board: $(READY) ## minutes: what a step costs on two emulated boards
+	$(PY) -m benchmarks.board_cost --out docs $(ARGS)
 
 benchmark-calibration: $(READY) ## two minutes: does a threshold keep its promise?
 	$(PY) -m benchmarks.calibration --out docs $(ARGS)

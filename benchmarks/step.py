@@ -62,8 +62,8 @@ def network_macs(bundle: Bundle) -> int:
     return sum(int(np.prod(tensors[o.inputs[1]].shape)) for o in products)
 
 
-def made_bundle(units: int, scratch: Path) -> Bundle:
-    """A gated bundle with `units` recurrent units, judged or not."""
+def made_bundle(units: int, scratch: Path, model: str = "gated") -> Bundle:
+    """A bundle with `units` recurrent units, judged or not. model: `gated` or `gru`."""
     from convert.bundle_writer import write_bundle
     from convert.convert_run import convert_run
     from train.cell_config import CellConfig
@@ -72,10 +72,10 @@ def made_bundle(units: int, scratch: Path) -> Bundle:
 
     nowhere = Path(os.devnull)  # the simulator needs no file
     series = catalogue(nowhere, nowhere, True, silent)["simulator/0"]()
-    folder = scratch / str(units)
+    folder = scratch / f"{model}-{units}"
     folder.mkdir()
     data = write_series(series, folder / "data")
-    request = Request(data=(data,), out=folder / "run", name=f"pump{units}", model="gated")
+    request = Request(data=(data,), out=folder / "run", name=f"pump{units}", model=model)
     sizes = CellConfig(channels=0, gru_units=units)
     run = train_run(request, sizes, Budget(steps=TRAINING_STEPS), silent, silent)
     conversion = convert_run(run, 1, 1.0, silent)

@@ -54,6 +54,7 @@ def cli() -> None:
     python -m firmware_harness run pump-1.gruard day.csv --board mps2-an386 --out records.csv
     python -m firmware_harness compare pump-1.gruard day.csv        bit for bit, everywhere?
     python -m firmware_harness watchdog pump-1.gruard day.csv       broken on purpose
+    python -m firmware_harness cost pump-1.gruard                   instructions and memory
     """
 
 
@@ -275,6 +276,35 @@ def watchdog(
     else:
         click.echo("passed" if passed else "FAILED")
     sys.exit(0 if passed else 1)
+
+
+@cli.command()
+@click.argument("bundle", type=PATH)
+@allow_failed_option
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
+def cost(bundle: Path, allow_failed: bool, as_json: bool) -> None:
+    """Count the instructions of a step of BUNDLE, by kernel, part and operator, and its memory.
+
+    QEMU counts them over the bundle's own golden recording; they repeat exactly. They are no
+    cycles: nothing emulated knows how long a flash or a memory lets the processor wait.
+
+    Example: python -m firmware_harness cost pump-1.gruard
+    """
+    from edge_runtime.bundle.reader import read_bundle
+    from edge_runtime.detector.golden import ROWS
+    from firmware_harness.cost import SUBJECTS, cost_text, macs, measure
+
+    loaded = read_bundle(bundle, allow_failed)
+    rows = loaded.arrays("golden.npz")[ROWS]
+    found = {}
+    for subject in SUBJECTS:
+        _say(subject.name)
+        found[subject.name] = measure(loaded, subject, rows)
+    if as_json:
+        counts = {name: asdict(each) for name, each in found.items()}
+        click.echo(json.dumps({"macs": macs(loaded), "kernels": counts}))
+    else:
+        click.echo(cost_text(found, macs(loaded)))
 
 
 def _asked(way: str, run: "Engine", rows: "Float32", threshold: "Threshold") -> "Answers":

@@ -13,7 +13,7 @@ from firmware_harness.toolchain import call
 
 FIRMWARE, REPLAY, FACTS = "firmware.elf", "replay.elf", "build.json"
 FLAGS = (
-    "-std=c11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fno-common",
+    "-std=c11", "-Os", "-g", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fno-common",
     "-ffunction-sections", "-fdata-sections", "-specs=nano.specs", "-specs=nosys.specs",
     *ARITHMETIC,
 )  # fmt: skip

@@ -5,6 +5,7 @@ the flash's waiting states and on the memory, which nothing here emulates.
 """
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +17,27 @@ from edge_runtime.detector.kernels import CORE_KERNEL_ID
 from edge_runtime.detector.thresholds import threshold_of
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import pack, program_of
-from edge_runtime.native.layout import DSP, ROWS, Layout
 from edge_runtime.native.program import KINDS, Program
 from edge_runtime.record import Float32
 from firmware_harness import tables
-from firmware_harness.boards import BOARDS, CORE, FIRMWARE, M4, M55, Board
+from firmware_harness.boards import (
+    BOARDS,
+    CORE,
+    DSP,
+    FIRMWARE,
+    M4,
+    M55,
+    MVE,
+    PORTABLE,
+    Board,
+    Kernel,
+)
 from firmware_harness.building import FLAGS, LINK
 from firmware_harness.emulator import run_to_end
 from firmware_harness.toolchain import call
 
 SHIFT = 10  # an instruction takes 2^10 ns of the emulated time, so that the clock counts finely
-CLOCK_NS = {"mps2-an386": 40.0, "mps3-an547": 31.25}
+CLOCK_NS = {"mps2-an386": 40.0, "mps3-an547": 31.25}  # of SysTick, the processor's own
 PARTS = ("read", "forecast", "feed", "network", "blend", "score", "diagnosis", "record")
 Codes = npt.NDArray[np.uint32]
 _LIMIT = 300.0
@@ -34,20 +45,19 @@ _IMAGE = "cost.elf"
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """One arithmetic of the core, by its file, on a board that has the instructions."""
+class Subject:
+    """A kernel on a board that has the instructions for it."""
 
     name: str
     board: Board
-    source: str
-    layout: Layout
+    kernel: Kernel
 
 
-KERNELS = (
-    Kernel("Cortex-M4, portable C", M4, "kernel_portable.c", ROWS),
-    Kernel("Cortex-M4, SMLAD", M4, "kernel_dsp.c", DSP),
-    Kernel("Cortex-M55, portable C", M55, "kernel_portable.c", ROWS),
-    Kernel("Cortex-M55, MVE", M55, "kernel_mve.c", ROWS),
+SUBJECTS = (
+    Subject("Cortex-M4, portable C", M4, PORTABLE),
+    Subject("Cortex-M4, SMLAD", M4, DSP),
+    Subject("Cortex-M55, portable C", M55, PORTABLE),
+    Subject("Cortex-M55, MVE", M55, MVE),
 )
 
 
@@ -68,59 +78,59 @@ class Cost:
     memory: int
 
 
-def measure(bundle: Bundle, kernel: Kernel, rows: Float32) -> Cost:
-    """Run raw `rows` through the detector of `bundle` on the kernel's board and count.
+def measure(bundle: Bundle, subject: Subject, rows: Float32) -> Cost:
+    """Run raw `rows` through the detector of `bundle` and count.
 
     Raises GruardError when a tool is missing or fails.
     """
     with tempfile.TemporaryDirectory(prefix="gruard-") as name:
         folder = Path(name)
-        program = program_of(bundle, kernel.layout)
+        program = program_of(bundle, subject.kernel.layout)
         blob = pack(bundle, threshold_of(bundle, CORE_KERNEL_ID), program)
-        _compile(blob, kernel, folder)
+        _compile(blob, subject, folder)
         (folder / "rows.bin").write_bytes(np.asarray(rows, "<f4").tobytes())
         arguments = [
             "-serial", "none", "-semihosting-config", "enable=on,target=native",
             "-icount", f"shift={SHIFT}",
         ]  # fmt: skip
-        code = run_to_end(kernel.board, folder / _IMAGE, arguments, folder, _LIMIT)
+        code = run_to_end(subject.board, folder / _IMAGE, arguments, folder, _LIMIT)
         if code:
-            raise GruardError(f"{kernel.board.name}: measuring ended with code {code}")
+            raise GruardError(f"{subject.board.name}: measuring ended with code {code}")
         numbers = np.fromfile(folder / "costs.bin", "<u4")
-        return _cost(program, kernel, numbers, len(rows), _text(kernel, folder))
+        return _cost(program, subject, numbers, len(rows), _text(subject, folder))
 
 
-def _compile(blob: bytes, kernel: Kernel, folder: Path) -> None:
+def _compile(blob: bytes, subject: Subject, folder: Path) -> None:
     made = "#include <stdint.h>\nextern const uint32_t gruard_blob_size;\n"
     made += tables.words("gruard_blob", blob)
     (folder / "built.c").write_text(f"{made}const uint32_t gruard_blob_size = {len(blob)};\n")
-    board, cost = kernel.board, FIRMWARE / "cost"
+    board, cost = subject.board, FIRMWARE / "cost"
     includes = [f"-I{path}" for path in (CORE, BOARDS, BOARDS / board.name, cost)]
-    sources = [*_core(kernel), *sorted(BOARDS.glob("*.c")), folder / "built.c", cost / "cost.c"]
+    sources = [
+        *subject.kernel.core_sources,
+        *sorted(BOARDS.glob("*.c")),
+        folder / "built.c",
+        cost / "cost.c",
+    ]
     place = ["-T", str(BOARDS / board.name / "memory.ld"), f"-L{BOARDS}"]
     flags = [*FLAGS, *board.flags, *includes, "-DGRUARD_COST", *LINK, *place]
     call("arm-none-eabi-gcc", [*flags, *sources, "-o", _IMAGE], folder)
 
 
-def _core(kernel: Kernel) -> list[Path]:
-    files = sorted(CORE.glob("*.c"))
-    return [f for f in files if not f.name.startswith("kernel_") or f.name == kernel.source]
-
-
-def _text(kernel: Kernel, folder: Path) -> int:
+def _text(subject: Subject, folder: Path) -> int:
     """Bytes of the core's own code and constants, each file compiled alone, without the marks."""
-    flags = [*FLAGS, *kernel.board.flags, f"-I{CORE}", "-c"]
-    call("arm-none-eabi-gcc", [*flags, *_core(kernel)], folder)
-    objects = [f"{source.stem}.o" for source in _core(kernel)]
+    flags = [*FLAGS, *subject.board.flags, f"-I{CORE}", "-c"]
+    call("arm-none-eabi-gcc", [*flags, *subject.kernel.core_sources], folder)
+    objects = [f"{source.stem}.o" for source in subject.kernel.core_sources]
     lines = call("arm-none-eabi-size", objects, folder).splitlines()[1:]
     return sum(int(line.split()[0]) + int(line.split()[1]) for line in lines)
 
 
-def _cost(program: Program, kernel: Kernel, numbers: Codes, rows: int, text: int) -> Cost:
+def _cost(program: Program, subject: Subject, numbers: Codes, rows: int, text: int) -> Cost:
     empty, parts = int(numbers[0]), int(numbers[1])
     table = numbers[2 : 2 + rows * (1 + parts)].reshape(rows, 1 + parts).astype(np.int64)
     operators = numbers[2 + table.size : -2]
-    tick = CLOCK_NS[kernel.board.name] / (1 << SHIFT)
+    tick = CLOCK_NS[subject.board.name] / (1 << SHIFT)
 
     def instructions(ticks: float) -> int:
         return round((ticks - empty) * tick)
@@ -141,3 +151,32 @@ def _cost(program: Program, kernel: Kernel, numbers: Codes, rows: int, text: int
         stack=int(numbers[-2]),
         memory=int(numbers[-1]),
     )
+
+
+def macs(bundle: Bundle) -> int:
+    """Multiply-accumulates of the network's products in a step."""
+    graph = bundle.graph
+    products = (o.inputs[1] for o in graph.operators if o.name == "FULLY_CONNECTED")
+    return sum(int(np.prod(graph.tensors[index].shape)) for index in products)
+
+
+def cost_text(found: Mapping[str, Cost], network_macs: int) -> str:
+    """What `measure` found for each kernel, as text."""
+    lines = [f"{network_macs:,} multiply-accumulates a step", ""]
+    for name, cost in found.items():
+        network = cost.parts["network"]
+        each = f", {network / network_macs:.2f} a multiply-accumulate" if network_macs else ""
+        lines += [
+            name,
+            f"  step       {cost.step:,} instructions, {cost.largest:,} at most",
+            f"  network    {network:,}{each}",
+            f"  parts      {_listed(cost.parts)}",
+            f"  operators  {_listed(cost.operators)}",
+            f"  memory     {cost.text:,} bytes of code, {cost.memory:,} of state, "
+            f"{cost.stack:,} of stack",
+        ]
+    return "\n".join(lines)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())

@@ -1,0 +1,118 @@
+"""Instructions and memory of a step on two emulated boards, by width of the network and kernel.
+
+    python -m benchmarks.board_cost [--units 16 --units 32 …] [--out docs]   (make benchmark-board)
+
+The networks are gruard's own, gated and not, trained for a moment on the simulated pump (8
+channels); what they have learned does not change the counts. TensorFlow Lite Micro's arena is that
+of its own interpreter here, for the same network.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from benchmarks.accuracy_report import markdown, markers
+from benchmarks.step import made_bundle
+from convert.audit.micro import NoTrial, micro_trial
+from edge_runtime.bundle.reader import Bundle
+from edge_runtime.detector.golden import ROWS
+from firmware_harness.cost import SUBJECTS, Cost, Subject, macs, measure
+
+UNITS = (16, 32, 64, 128)
+MODELS = {"gated": "gate and GRU", "gru": "GRU alone"}
+GOLDEN = 300  # rows of the golden recording
+HEAD = (
+    "network", "multiply-accumulates", "kernel", "instructions: network",
+    "a multiply-accumulate", "whole step", "over the network", "code, bytes", "state, bytes",
+    "stack, bytes", "TFLM's arena, bytes",
+)  # fmt: skip
+
+
+def micro_arena(bundle: Bundle) -> str:
+    """Bytes of TensorFlow Lite Micro's arena for the network alone, where it can be tried."""
+    trial = micro_trial(bundle.model)
+    return "–" if isinstance(trial, NoTrial) else f"{trial.arena:,}"
+
+
+def costs(bundle: Bundle) -> dict[str, Cost]:
+    """What `bundle` costs, by the kernel's name."""
+    rows = bundle.arrays("golden.npz")[ROWS][:GOLDEN]
+
+    def of(subject: Subject) -> Cost:
+        click.echo(f"{bundle.path.name}: {subject.name}", err=True)
+        return measure(bundle, subject, rows)
+
+    return {subject.name: of(subject) for subject in SUBJECTS}
+
+
+def lines(label: str, bundle: Bundle, found: dict[str, Cost]) -> list[list[str]]:
+    """A line of the table for each kernel."""
+    products, arena = macs(bundle), micro_arena(bundle)
+    return [
+        [label, f"{products:,}", name, *_cells(cost, products), arena]
+        for name, cost in found.items()
+    ]
+
+
+def _cells(cost: Cost, products: int) -> list[str]:
+    network = cost.parts["network"]
+    return [
+        f"{network:,}",
+        f"{network / products:.2f}",
+        f"{cost.step:,}",
+        f"×{cost.step / network:.2f}",
+        f"{cost.text:,}",
+        f"{cost.memory:,}",
+        f"{cost.stack:,}",
+    ]
+
+
+def picture(units: Sequence[int], found: Sequence[dict[str, Cost]], file: Path) -> None:
+    """Instructions of the gated network over its width, a line for each kernel."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for name in found[0]:
+        axis.plot(units, [cost[name].parts["network"] for cost in found], "o-", label=name)
+    axis.set(xlabel="recurrent units", ylabel="instructions of the network", xscale="log")
+    axis.set(yscale="log", xticks=units, xticklabels=units)
+    axis.minorticks_off()
+    axis.legend()
+    figure.savefig(file, dpi=110, metadata={"Software": ""})
+    plt.close(figure)
+
+
+def fill(page: Path, table: str) -> None:
+    """Put `table` between the marks of `page`."""
+    begin, end = markers("cost")
+    text = page.read_text(encoding="utf-8")
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    page.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--units", multiple=True, default=UNITS, show_default=True, type=int)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of firmware.md, to fill in.")
+def main(units: tuple[int, ...], out: Path | None) -> None:
+    """Count the instructions of a step on both boards."""
+    body, gated = list[list[str]](), list[dict[str, Cost]]()
+    with tempfile.TemporaryDirectory() as folder:
+        for model, label in MODELS.items():
+            for count in units:
+                bundle = made_bundle(count, Path(folder), model)
+                found = costs(bundle)
+                body += lines(f"{label}, H = {count}", bundle, found)
+                if model == "gated":
+                    gated.append(found)
+    table = markdown(HEAD, body)
+    click.echo(table)
+    if out:
+        fill(out / "firmware.md", table)
+        picture(units, gated, out / "board-cost.png")
+
+
+if __name__ == "__main__":
+    main()
