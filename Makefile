@@ -37,8 +37,9 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo train convert audit validate run test test-wide test-arm test-service test-vm engine \
-        fuzz lint wheel benchmark \
+.PHONY: help demo train convert audit validate run engine firmware \
+        test test-wide test-arm test-service test-vm test-firmware \
+        fuzz fuzz-core lint wheel benchmark benchmark-step benchmark-escape \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
         benchmark-tiers benchmark-calibration benchmark-verdicts faults soak clean environment
 
@@ -70,13 +71,21 @@ validate: $(READY) ## judge BUNDLE=... again, int8 against float
 run: $(READY) ## watch SOURCE=file.csv or - with BUNDLE=..., supervised
 	$(PY) -m edge_runtime run $(BUNDLE) --source "$(or $(SOURCE),$(WATCH)/demo.csv)" --sink $(SINK) $(ARGS)
 
+# On a microcontroller, emulated: built for both boards, compared everywhere, broken on purpose.
+BOARDS    := mps2-an386 mps3-an547
+STEPS     ?= 100000
+firmware: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json ## ten minutes: the demonstration's bundle on two microcontrollers, emulated
+	@for board in $(BOARDS); do $(PY) -m firmware_harness build $(DEMO_BUNDLE) --board $$board || exit; done
+	$(PY) -m firmware_harness compare $(DEMO_BUNDLE) $(call PEOPLE,09) --steps $(STEPS) $(ARGS)
+	$(PY) -m firmware_harness watchdog $(DEMO_BUNDLE) $(call PEOPLE,09) $(ARGS)
+
 test: $(READY) $(CORE) lint ## lint, types and all tests
 	$(PY) -m pytest $(ARGS)
 
-test-wide: $(READY) ## half a minute: models of shapes from all over, to int8
+test-wide: $(READY) $(CORE) ## four minutes: models of shapes from all over, to int8, and on the C core
 	$(PY) -m pytest -m wide $(ARGS)
 
-test-arm: $(READY) ## three minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
+test-arm: $(READY) $(CORE) ## some minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
 	$(PY) -m tests.arm.arm_userland
 	$(PY) -m pytest -m arm $(ARGS)
 
@@ -88,8 +97,14 @@ test-vm: $(READY) ## minutes: a hung supervisor, a hardware reset, a whole emula
 	$(PY) -m tests.vm.machine_tree
 	$(PY) -m pytest -m vm $(ARGS)
 
+test-firmware: $(READY) ## minutes: two emulated microcontrollers, broken in every way
+	$(PY) -m pytest -m firmware $(ARGS)
+
 fuzz: $(READY) ## twenty minutes: 100,000 harmed bundles, as many messages a source; FUZZ=N for fewer
 	FUZZ=$(FUZZ) $(PY) -m pytest -m fuzz -s $(ARGS)
+
+fuzz-core: $(READY) ## minutes: libFuzzer on the C core, a million packed bundles; FUZZ=N for more
+	FUZZ=$(FUZZ) $(PY) -m pytest -m fuzz tests/fuzz/test_core_fuzz.py -s $(ARGS)
 
 lint: $(READY) ## lint and types only
 	$(PY) -m ruff check .
@@ -109,7 +124,7 @@ $(CORE): setup.py edge_runtime/native/module.c $(wildcard firmware_harness/firmw
 
 benchmark: $(READY) ## training speed, start-up, memory and step time on this machine
 	$(PY) -m benchmarks.train
-	$(PY) -m benchmarks.device $(DEMO_BUNDLE)
+	$(PY) -m benchmarks.runtime $(DEMO_BUNDLE)
 
 benchmark-accuracy: $(READY) $(if $(PYTHON),,.venv/.benchmark) ## hours: gruard beside simpler detectors
 	$(PY) -m benchmarks.accuracy $(ARGS)
@@ -128,6 +143,12 @@ benchmark-modes: $(READY) ## minutes: is it quiet when a healthy machine changes
 
 benchmark-tiers: $(READY) ## minutes: how long may a gate stay shut?
 	$(PY) -m benchmarks.tiers $(ARGS)
+
+benchmark-escape: $(READY) ## minutes: does a detector find back by itself?
+	$(PY) -m benchmarks.escape --out docs $(ARGS)
+
+benchmark-step: $(READY) $(CORE) $(if $(PYTHON),,.venv/.benchmark) ## minutes: a step, engine beside engine
+	$(PY) -m benchmarks.step $(ARGS)
 
 benchmark-calibration: $(READY) ## two minutes: does a threshold keep its promise?
 	$(PY) -m benchmarks.calibration --out docs $(ARGS)

@@ -25,7 +25,7 @@ import click
 import numpy as np
 
 from benchmarks.accuracy_report import markdown
-from benchmarks.device import rows_of
+from benchmarks.clean_rows import rows_of
 from benchmarks.gruard_detector import silent, write_series
 from benchmarks.machine import machine
 from benchmarks.series import catalogue

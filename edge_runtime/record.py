@@ -1,6 +1,7 @@
 """What goes in and what comes out of the device: one sample, one record."""
 
 import enum
+import functools
 import json
 from dataclasses import dataclass
 
@@ -107,7 +108,20 @@ def alarm_words(record: Record) -> str:
 
 def flag_names(flags: Flag) -> list[str]:
     """Names of the set flags, lowest bit first."""
-    return [flag.name for flag in Flag if flag in flags and flag.name]
+    return list(_flag_names(int(flags)))
+
+
+@functools.cache  # every record has some of a few combinations, and looking them up is slow
+def _flag_names(bits: int) -> tuple[str, ...]:
+    return tuple(flag.name for flag in Flag if bits & flag and flag.name)
+
+
+@functools.cache
+def flags_of(bits: int) -> Flag:
+    """The flags whose bits are set. Raises ValueError for a bit that is none of them."""
+    if not 0 <= bits < 2 * max(Flag):
+        raise ValueError(f"flags {bits}")
+    return Flag(bits)
 
 
 def _rounded(value: float | None) -> float | None:

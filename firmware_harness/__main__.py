@@ -2,9 +2,11 @@
 
 import csv
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, NoReturn
@@ -15,6 +17,9 @@ from firmware_harness.boards import ALL, Board
 from train.command import run_command
 
 if TYPE_CHECKING:
+    from edge_runtime.bundle.manifest import Threshold
+    from edge_runtime.record import Float32
+    from firmware_harness.answers import Answers, Engine
     from firmware_harness.building import Built
     from firmware_harness.packing import Packed
 
@@ -47,6 +52,8 @@ def cli() -> None:
     python -m firmware_harness emit pump-1.gruard --out pump-c      C for your own firmware
     python -m firmware_harness build pump-1.gruard --board mps2-an386
     python -m firmware_harness run pump-1.gruard day.csv --board mps2-an386 --out records.csv
+    python -m firmware_harness compare pump-1.gruard day.csv        bit for bit, everywhere?
+    python -m firmware_harness watchdog pump-1.gruard day.csv       broken on purpose
     """
 
 
@@ -74,7 +81,7 @@ def emit(
     from firmware_harness.emission_tflm import emit_tflm
     from firmware_harness.packing import packed
 
-    found = packed(bundle, allow_failed)
+    found = packed(bundle, board, allow_failed)
     if form == "tflm":
         click.echo(emit_tflm(found, out, force))
     else:
@@ -97,7 +104,7 @@ def build(bundle: Path, board: Board, out: Path | None, release: bool, allow_fai
     from firmware_harness.building import sizes
     from firmware_harness.packing import packed
 
-    found = packed(bundle, allow_failed)
+    found = packed(bundle, board, allow_failed)
     folder = out or BUILDS / f"{found.bundle.manifest.name}-{board.name}"
     built = compile_firmware(found, board, folder, release)
     size = sizes(built)
@@ -142,13 +149,14 @@ def run(
     from firmware_harness.recording import read_recording
 
     refuse_to_overwrite(out, force)
-    found = packed(bundle, allow_failed)
+    found = packed(bundle, board, allow_failed)
     recording = read_recording(data, found.bundle.manifest)
     threshold = (found.threshold.value, found.threshold.clear)
     with _built(found, board) as built:
         began = perf_counter()
         if transport == "uart":
-            with uart.running(built) as (line, _):
+            with uart.running(built) as (line, status):
+                uart.refuse_without_model(status)
                 records = uart.replay(line, recording.rows)
         else:
             records = semihosting.replay(built, recording.rows, threshold).records
@@ -160,6 +168,122 @@ def run(
     facts = {"board": board.name, "steps": len(records), "per_second": round(len(records) / took)}
     told = f"{len(records)} steps on {board.name}, {facts['per_second']} a second"
     click.echo(json.dumps(facts) if as_json else told, err=True)
+
+
+@cli.command()
+@click.argument("bundle", type=PATH)
+@click.argument("data", type=PATH, required=False)
+@click.option(
+    "--steps", type=click.IntRange(1), default=100_000, show_default=True,
+    help="How long the recording is made, with a fault every 1,000 rows.",
+)  # fmt: skip
+@click.option("--run", type=PATH, help="Run folder of the float graph.  [default: two folders up]")
+@allow_failed_option
+@click.option("--json", "as_json", is_flag=True, help="Print the differences as JSON.")
+def compare(
+    bundle: Path,
+    data: Path | None,
+    steps: int,
+    run: Path | None,
+    allow_failed: bool,
+    as_json: bool,
+) -> None:
+    """Compare every way to run BUNDLE, step by step, on the recording DATA with faults.
+
+    The ways: the float graph (where the run folder is there), the int8 file in TFLite, the C core
+    on this machine, on the Cortex-M4F and on the Cortex-M55. First on the golden vectors, then on
+    DATA, or on their rows again. From the int8 file on nothing may differ.
+
+    Exit code 0: nothing differs, 1: something does, 2: bad input, or a tool is missing.
+    """
+    from firmware_harness import answers, comparing
+    from firmware_harness.packing import packed, packed_for
+    from firmware_harness.recording import read_recording, spoilt
+
+    found = packed(bundle, None, allow_failed)
+    golden_rows, golden_threshold, golden = answers.golden(found)
+    manifest = found.bundle.manifest
+    rows = read_recording(data, manifest).rows if data else golden_rows
+    reference, float_graph = answers.reference(found), answers.float_graph(found, run)
+    with ExitStack() as stack:
+        packs = [(packed_for(board, found.bundle), board) for board in ALL.values()]
+        builds = [stack.enter_context(_built(*pack)) for pack in packs]
+        ways = {
+            **({comparing.FLOAT: float_graph} if float_graph else {}),
+            "core here": answers.host_core(found),
+            **{f"core on {built.board.processor}": answers.board(built) for built in builds},
+        }
+        _say("the golden vectors")
+        by_golden = {"int8 TFLite": reference, **ways}
+        said = {way: run(golden_rows, golden_threshold) for way, run in by_golden.items()}
+        tables = [comparing.compare("golden vectors", golden, said)]
+        long, threshold = spoilt(rows, steps, manifest), found.threshold
+        wanted = _asked("int8 TFLite", reference, long, threshold)
+        said = {way: _asked(way, run, long, threshold) for way, run in ways.items()}
+        tables.append(comparing.compare("recording with faults", wanted, said))
+    passed = all(table.passed for table in tables)
+    if as_json:
+        facts = [table.to_dict() for table in tables]
+        click.echo(json.dumps({"passed": passed, "comparisons": facts}))
+    else:
+        click.echo("\n\n".join(map(comparing.text, tables)))
+        click.echo("\nequal" if passed else "\nDIFFERENT")
+    sys.exit(0 if passed else 1)
+
+
+@cli.command()
+@click.argument("bundle", type=PATH)
+@click.argument("data", type=PATH)
+@board_option(required=False)
+@allow_failed_option
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+def watchdog(
+    bundle: Path, data: Path, board: Board | None, allow_failed: bool, as_json: bool
+) -> None:
+    """Break emulated boards with BUNDLE while they watch the healthy recording DATA.
+
+    An endless loop, a sleep that nothing ends, a HardFault, a stack overflow, a flipped bit in the
+    weights and in the state, a step left out; then more resets than are allowed. After each every
+    sample has to have its record, marked until the model has proven itself. Both boards unless one
+    is named.
+
+    Exit code 0: every board came back as it has to, 1: one did not, 2: bad input, or a tool is
+    missing.
+    """
+    from firmware_harness import injuring
+    from firmware_harness.packing import packed, packed_for
+    from firmware_harness.protocol import Injection
+    from firmware_harness.recording import read_recording
+
+    found = packed(bundle, None, allow_failed)
+    rows = read_recording(data, found.bundle.manifest).rows
+    injuries: list[injuring.Injury] = []
+    resorts: list[injuring.LastResort] = []
+    for each in [board] if board else ALL.values():
+        with _built(packed_for(each, found.bundle), each) as built:
+            for injection in Injection:
+                injuries.append(injuring.injure(built, rows, injection))
+                if not as_json:
+                    click.echo(injuring.injury_text(injuries[-1]))
+            resorts.append(injuring.exhaust(built, rows))
+            if not as_json:
+                click.echo(injuring.resort_text(resorts[-1]))
+    passed = not any([*(one.faults for one in injuries), *(one.faults for one in resorts)])
+    if as_json:
+        told = {"injuries": [*map(asdict, injuries)], "last_resorts": [*map(asdict, resorts)]}
+        click.echo(json.dumps({"passed": passed, **told}))
+    else:
+        click.echo("passed" if passed else "FAILED")
+    sys.exit(0 if passed else 1)
+
+
+def _asked(way: str, run: "Engine", rows: "Float32", threshold: "Threshold") -> "Answers":
+    _say(f"{len(rows):,} steps: {way}")
+    return run(rows, (threshold.value, threshold.clear))
+
+
+def _say(sentence: str) -> None:
+    click.echo(f"… {sentence}", err=True)
 
 
 @contextmanager

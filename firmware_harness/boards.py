@@ -1,41 +1,65 @@
-"""The boards: emulated by QEMU under the same names."""
+"""The boards, emulated by QEMU under the same names, and the core's kernels that they run."""
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from edge_runtime.native.layout import DSP as PAIRED
+from edge_runtime.native.layout import ROWS, Layout
 
 FIRMWARE = Path(__file__).parent / "firmware"
 CORE, BOARDS, APP = FIRMWARE / "core", FIRMWARE / "boards", FIRMWARE / "app"
 
 
 @dataclass(frozen=True)
+class Kernel:
+    """One arithmetic of the core. source: its file. layout: of the weights, as it reads them."""
+
+    source: str
+    layout: Layout
+
+    @property
+    def core_sources(self) -> list[Path]:
+        """The core's C files, with this kernel alone."""
+        return [
+            path
+            for path in sorted(CORE.glob("*.c"))
+            if not path.name.startswith("kernel_") or path.name == self.source
+        ]
+
+
+PORTABLE = Kernel("kernel_portable.c", ROWS)
+DSP = Kernel("kernel_dsp.c", PAIRED)
+MVE = Kernel("kernel_mve.c", ROWS)
+
+
+@dataclass(frozen=True)
 class Board:
-    """name: of QEMU's machine, too. flags: for the compiler. kernel: file of the core."""
+    """name: of QEMU's machine, too. flags: for the compiler. tick: of its counter, nanoseconds.
+
+    kernels: the fastest first; a bundle takes the first that can run it.
+    """
 
     name: str
     processor: str
     flags: tuple[str, ...]
-    kernel: str = "kernel_portable.c"
-
-    @property
-    def core_sources(self) -> list[Path]:
-        """The core's C files, of the kernels the board's own alone."""
-        return [
-            path
-            for path in sorted(CORE.glob("*.c"))
-            if not path.name.startswith("kernel_") or path.name == self.kernel
-        ]
+    tick: float
+    kernels: tuple[Kernel, ...]
 
 
 M4 = Board(
     "mps2-an386",
     "Cortex-M4F",
     ("-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"),
+    40.0,
+    (DSP, PORTABLE),
 )
 # The vector unit's floats lose their denormals, so no float may get there.
 M55 = Board(
     "mps3-an547",
     "Cortex-M55",
     ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard", "-fno-tree-vectorize"),
+    50.0,
+    (MVE, PORTABLE),
 )
 ALL = {board.name: board for board in (M4, M55)}
 # One order of operations for all: no fused multiply-add, nothing reassociated.

@@ -90,7 +90,7 @@ def _compile(packed: Packed, board: Board, folder: Path, release: bool) -> None:
     includes = [f"-I{path}" for path in (CORE, BOARDS, place, APP)]
     flags = [*FLAGS, *board.flags, *includes, *([] if release else ["-DGRUARD_TEST"])]
     apps = [path for path in sorted(APP.glob("*.c")) if path.name != "replay.c"]
-    shared = [*board.core_sources, *sorted(BOARDS.glob("*.c")), folder / "built.c"]
+    shared = [*packed.kernel.core_sources, *sorted(BOARDS.glob("*.c")), folder / "built.c"]
     call("arm-none-eabi-gcc", [*flags, "-c", *shared, *apps, APP / "replay.c"], folder)
     link = [*flags, *LINK, f"-L{BOARDS}", "-T", str(place / "memory.ld")]
     images = {FIRMWARE: apps} if release else {FIRMWARE: apps, REPLAY: [APP / "replay.c"]}

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.detector.fallback import THRESHOLD
 from edge_runtime.diagnosis.diagnosis import KINDS
-from edge_runtime.native.engine import THRESHOLD_OF_FALLBACK
 from edge_runtime.record import Flag, Record
 from firmware_harness.packing import Packed
 
@@ -29,7 +29,7 @@ def to_records(found: Array, packed: Packed, times: Array | None) -> Iterator[Re
             flags=Flag(int(one["flags"])),
             valid=bool(one["valid"]),
             score=float(one["score"]),
-            threshold=THRESHOLD_OF_FALLBACK if one["tier"] == 3 else packed.threshold.value,
+            threshold=THRESHOLD if one["tier"] == 3 else packed.threshold.value,
             alarm=bool(one["alarm"]),
             masked=_named(names, one["masked"]),
             imputed=_named(names, one["imputed"]),

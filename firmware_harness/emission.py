@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edge_runtime.errors import GruardError
 from firmware_harness import tables
-from firmware_harness.boards import ARITHMETIC, CORE, M4, Board
+from firmware_harness.boards import ARITHMETIC, CORE, Board
 from firmware_harness.folders import replaced
 from firmware_harness.packing import Packed
 
@@ -62,12 +62,12 @@ target_compile_options(gruard PRIVATE -std=c11 {exact})
 
 
 def emit(packed: Packed, folder: Path, board: Board | None, force: bool = False) -> None:
-    """The bundle and the core as sources in `folder`; board: whose flags the Makefile has.
+    """The bundle and the core as sources in `folder`; board: that `packed` is for, if any.
 
     Raises GruardError when the folder may not be replaced or cannot be written.
     """
     with replaced(folder, FACTS, force) as scratch:
-        sources = (board or M4).core_sources
+        sources = packed.kernel.core_sources
         (scratch / "core").mkdir()
         for path in (*sources, *sorted(CORE.glob("*.h"))):
             shutil.copyfile(path, scratch / "core" / path.name)

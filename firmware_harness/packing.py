@@ -12,9 +12,11 @@ from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.detector.golden import ROWS
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, HOST_KERNEL_ID
 from edge_runtime.detector.thresholds import threshold_of
+from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import pack, program_of
-from edge_runtime.native.layout import ROWS as AS_ROWS
+from edge_runtime.native.program import Program
 from edge_runtime.record import Float32
+from firmware_harness.boards import PORTABLE, Board, Kernel
 
 GOLDEN_ROWS = 32
 # What the vectors must leave behind, in the order in which selftest.c looks at it.
@@ -23,34 +25,56 @@ LEFT_BEHIND = ("forecast", "gate", "state", "parts")
 
 @dataclass(frozen=True)
 class Packed:
-    """blob, spare: for gruard_open(). golden: raw rows. checksum: of what they leave behind."""
+    """kernel: that blob is for. blob, spare: for gruard_open(). golden: raw rows. checksum: of what
+    they leave behind."""
 
     bundle: Bundle
     threshold: Threshold
+    kernel: Kernel
     blob: bytes
     spare: bytes
     golden: Float32
     checksum: int
 
 
-def packed(path: Path, allow_failed: bool = False) -> Packed:
-    """The bundle at `path`, packed; GruardError when it, or the core, refuses."""
-    bundle = read_bundle(path, allow_failed)
+def packed(path: Path, board: Board | None = None, allow_failed: bool = False) -> Packed:
+    """The bundle at `path`, packed for the best kernel of `board`, or for any processor.
+
+    Raises GruardError when the bundle is refused, or the core cannot run it.
+    """
+    return packed_for(board, read_bundle(path, allow_failed))
+
+
+def packed_for(board: Board | None, bundle: Bundle) -> Packed:
+    """The same of a bundle that was read."""
+    kernel, program = _suited(board.kernels if board else (PORTABLE,), bundle)
     threshold = threshold_of(bundle, CORE_KERNEL_ID)
     arrays = bundle.arrays("golden.npz")
     left = [np.asarray(arrays[name][GOLDEN_ROWS - 1], np.float32) for name in LEFT_BEHIND]
     return Packed(
         bundle,
         threshold,
-        pack(bundle, threshold, program_of(bundle, AS_ROWS)),
-        _spare(bundle, threshold),
+        kernel,
+        pack(bundle, threshold, program),
+        _spare(bundle, threshold, kernel),
         arrays[ROWS][:GOLDEN_ROWS],
         # Only floats of opposite zeros count as equal: adding zero makes them so.
         zlib.crc32(b"".join((part + np.float32(0)).tobytes() for part in left)),
     )
 
 
-def _spare(bundle: Bundle, threshold: Threshold) -> bytes:
+def _suited(kernels: tuple[Kernel, ...], bundle: Bundle) -> tuple[Kernel, Program]:
+    """The first kernel that can run the bundle; the last one's reason where none can."""
+    *faster, last = kernels
+    for kernel in faster:
+        try:
+            return kernel, program_of(bundle, kernel.layout)
+        except GruardError:
+            continue
+    return last, program_of(bundle, last.layout)
+
+
+def _spare(bundle: Bundle, threshold: Threshold, kernel: Kernel) -> bytes:
     """The fallback of the same machine, around the smallest model that the core takes."""
     manifest = replace(
         bundle.manifest,
@@ -63,4 +87,4 @@ def _spare(bundle: Bundle, threshold: Threshold) -> bytes:
         thresholds={HOST_KERNEL_ID: threshold},
     )
     alone = replace(bundle, manifest=manifest, model=b"", graph=NO_GRAPH)
-    return pack(alone, threshold, program_of(alone, AS_ROWS))
+    return pack(alone, threshold, program_of(alone, kernel.layout))

@@ -1,7 +1,8 @@
-"""A recording's rows as the board takes them."""
+"""A recording's rows as the board takes them, and the same made long and full of faults."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,12 @@ from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.record import Float32
 from edge_runtime.sources.csvfile import channel_order, read_table
 from edge_runtime.sources.sample_period import check_file_period
+from edge_runtime.supervision.injection import Injections, SensorFault
+
+# Each stretch of rows has a fault in one channel, or a drop-out of all.
+_STRETCH, _LONGEST = 1000, 150
+_KINDS: tuple[Literal["nan", "stuck", "level"], ...] = ("nan", "stuck", "level")
+_NOISE = 0.05  # of a channel's scale, so that no two repetitions are alike
 
 
 @dataclass(frozen=True)
@@ -26,3 +33,28 @@ def read_recording(path: Path, manifest: Manifest) -> Recording:
     table = read_table(path)
     order = channel_order(table.channels, manifest.channel_names, path)
     return Recording(table.values[:, order], table.times)
+
+
+def spoilt(rows: Float32, steps: int, manifest: Manifest, seed: int = 0) -> Float32:
+    """`rows` over and over, `steps` of them, with noise and one fault after the other."""
+    rng = np.random.default_rng(seed)
+    scale = np.array([channel.scale for channel in manifest.channels])
+    long = np.resize(rows, (steps, rows.shape[1]))
+    long = (long + _NOISE * scale * rng.standard_normal(long.shape)).astype(np.float32)
+    for start in range(0, steps, _STRETCH):
+        stretch = long[start : start + _STRETCH]
+        injections = Injections([], _faults(rng, scale))
+        stretch[:] = [injections.spoil(place, row) for place, row in enumerate(stretch)]
+    return long
+
+
+def _faults(rng: np.random.Generator, scale: npt.NDArray[np.float64]) -> list[SensorFault]:
+    start, count = int(rng.integers(_STRETCH)), int(rng.integers(1, _LONGEST))
+    kind = _KINDS[rng.integers(len(_KINDS))]
+    everywhere = kind == "nan" and rng.random() < 0.5
+    channels = range(len(scale)) if everywhere else [int(rng.integers(len(scale)))]
+    amount = float(rng.normal(0, 6))
+    return [
+        SensorFault(kind, channel, start, count, amount * scale[channel], "")
+        for channel in channels
+    ]

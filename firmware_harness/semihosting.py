@@ -50,14 +50,17 @@ def replay(
         inside = np.fromfile(folder / "traces.bin", "<f4") if traces else None
     if len(records) != len(rows):
         raise GruardError(f"{built.board.name}: {len(records)} records for {len(rows)} rows")
-    return Replayed(records, None if inside is None else _split(built, inside, len(rows)))
+    if inside is None:
+        return Replayed(records, None)
+    channels = rows.shape[1]
+    return Replayed(records, split_traces(inside.reshape(len(rows), -1), channels))
 
 
-def _split(built: Built, inside: Float32, rows: int) -> dict[str, Float32]:
-    channels = len(built.packed.bundle.manifest.channels)
-    table = inside.reshape(rows, -1)
-    places = np.cumsum([channels, channels, channels, table.shape[1] - 3 * channels - 4])
-    names = ("mask", "forecast", "gate", "state", "parts")
+def split_traces(table: Float32, channels: int) -> dict[str, Float32]:
+    """Traces [rows, …], as app/replay.c writes them, by name."""
+    states = table.shape[1] - 3 * channels - 6
+    places = np.cumsum([channels, channels, channels, states, 4])
+    names = ("mask", "forecast", "gate", "state", "parts", "fallback")
     return dict(zip(names, np.split(table, places, axis=1), strict=True))
 
 

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import numpy as np
@@ -22,25 +22,27 @@ from firmware_harness.protocol import (
     FrameError,
     Kind,
     Message,
+    Service,
     Status,
     frame,
     read_frame,
     read_status,
 )
+from firmware_harness.refusals import REFUSALS
 
 PATIENCE = 30.0  # seconds of silence; a board that lives speaks several times a second
-ATTEMPTS = 5  # at one sample
+SECONDS_TO_END = 1  # of an emulator that has closed its line
+ATTEMPTS = 20  # at one sample
 HEAD = 32  # bytes of a record before its masks
-# Time follows the instructions, 32 ns each, so that a busy host is no reason for a reset.
-INSTRUCTIONS = ("-icount", "shift=5,sleep=on")
-NANOSECONDS = 32
+NANOSECONDS = 32  # of an instruction
+STORED_AT_ONCE = 256
 Answer = TypeVar("Answer")
 
 
 class Line:
     """One end of the UART. heard: how many messages of each kind have come."""
 
-    def __init__(self, plug: socket.socket, board: str, patience: float = PATIENCE) -> None:
+    def __init__(self, plug: socket.socket, board: str, patience: float) -> None:
         self._plug, self._board, self._patience = plug, board, patience
         self._buffer = b""
         self.heard: Counter[int] = Counter()
@@ -80,13 +82,17 @@ class Line:
             self.heard[message.kind] += 1
             return message
 
-    def until(self, wanted: Callable[[Message], Answer | None], limit: int = 200) -> Answer:
-        """What `wanted` makes of the first message that it wants, of at most `limit`."""
-        for _ in range(limit):
+    def until(self, wanted: Callable[[Message], Answer | None]) -> Answer:
+        """What `wanted` makes of the first message that it wants.
+
+        Raises GruardError when the board says nothing, or nothing of the kind, for too long.
+        """
+        end = time.monotonic() + self._patience
+        while time.monotonic() < end:
             answer = wanted(self.receive())
             if answer is not None:
                 return answer
-        raise GruardError(f"{self._board}: no answer among {limit} messages; it was stopped")
+        raise GruardError(f"{self._board}: no answer within {self._patience:g} s; it was stopped")
 
     def ask(self, kind: Kind, body: bytes, answer: Kind) -> bytes:
         """Body of the board's `answer` to a question without a sample."""
@@ -110,29 +116,51 @@ class Line:
         return data
 
     def _dead(self) -> GruardError:
-        return GruardError(f"{self._board}: silent for {self._patience:.0f} s; it was stopped")
+        return GruardError(f"{self._board}: silent for {self._patience:g} s; it was stopped")
 
 
 @contextmanager
-def running(built: Built, patience: float = PATIENCE) -> Iterator[tuple[Line, Status]]:
-    """A board that has just been switched on, its line and its first words; killed at the end."""
+def running(built: Built, wait: bool = False) -> Iterator[tuple[Line, Status]]:
+    """A board that has just been switched on, its line and its first words; killed at the end.
+
+    Its time follows its instructions, so that a busy host is no reason for a reset. wait: while the
+    processor sleeps, time is the host's, instead of leaping to whatever comes next.
+    """
     ours, theirs = socket.socketpair()
-    words = ["-chardev", f"socket,id=uart,fd={theirs.fileno()}", "-serial", "chardev:uart"]
+    pace = f"shift={NANOSECONDS.bit_length() - 1},sleep={'on' if wait else 'off'}"
+    plug = f"socket,id=uart,fd={theirs.fileno()}"
+    words = ["-icount", pace, "-chardev", plug, "-serial", "chardev:uart"]
     with ours, tempfile.TemporaryFile() as complaints:
         with theirs:
             process = subprocess.Popen(
-                command(built.board, built.firmware, [*words, *INSTRUCTIONS]),
+                command(built.board, built.firmware, words),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=complaints,
             )
         try:
-            line = Line(ours, built.board.name, patience)
+            line = Line(ours, built.board.name, PATIENCE)
             yield line, line.until(_status_of)
+        except GruardError as error:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(SECONDS_TO_END)
+            if process.returncode is None:
+                raise
+            complaints.seek(0)
+            *_, last = ["", *complaints.read().decode("utf-8", "replace").strip().splitlines()]
+            raise GruardError(f"{error} ({last or 'without a word'})") from None
         finally:
             process.kill()
             process.wait()
+
+
+def refuse_without_model(status: Status) -> None:
+    """GruardError when the board has refused its bundle."""
+    if status.service == Service.MODEL:
+        return
+    why = REFUSALS.get(status.refusal, "it does not compute what was validated")
+    raise GruardError(f"the board refuses the bundle: {why}")
 
 
 def replay(line: Line, rows: Float32) -> Array:
@@ -152,6 +180,15 @@ def answer(line: Line, sequence: int, row: Float32) -> Array:
         if told.kind == Kind.TELL_RECORD:
             return unpack_record(told.body, row.size)
     raise GruardError(f"sample {sequence} is not answered after {ATTEMPTS} attempts")
+
+
+def try_blob(line: Line, blob: bytes) -> int:
+    """What the reader on the board says of `blob`: 0 or a gruard_error; test builds only."""
+    for place in range(0, len(blob), STORED_AT_ONCE):
+        piece = place.to_bytes(4, "little") + blob[place : place + STORED_AT_ONCE]
+        line.ask(Kind.ASK_STORE, piece, Kind.TELL_STATUS)
+    told = line.ask(Kind.ASK_TRY, len(blob).to_bytes(4, "little"), Kind.TELL_TRIED)
+    return int.from_bytes(told, "little")
 
 
 def unpack_record(body: bytes, channels: int) -> Array:

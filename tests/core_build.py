@@ -1,5 +1,6 @@
 """The C core built for a test, by any compiler and for any processor, and blobs for it to read."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -18,7 +19,12 @@ FLAGS = (
     "-std=gnu99", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-fno-math-errno",
     f"-I{CORE}",
 )  # fmt: skip
-SANITISED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITISED = (
+    "-O1",
+    "-g",
+    "-fsanitize=address,undefined,float-cast-overflow",
+    "-fno-sanitize-recover=all",
+)
 
 
 def compiled(
@@ -28,21 +34,33 @@ def compiled(
     flags: Sequence[str],
     main: Sequence[Path] = (HOST / "driver.c",),
     kernel: str = "portable",
+    without: Sequence[str] = (),
 ) -> Path:
     """The core with `main` as the program (or library) `out`; skips without the compiler.
 
-    package: Debian's, which has the compiler. kernel: `kernel_*.c`, none where `main` brings it.
+    package: Debian's, which has the compiler. kernel: of `kernel_*.c`, none where `main` brings it;
+    without: other files of the core that it brings.
     """
-    if not shutil.which(compiler):
-        pytest.skip(f"{compiler} is missing: apt-get install {package}")
-    parts = sorted(file for file in CORE.glob("*.c") if not file.name.startswith("kernel_"))
+    if not _works(compiler, flags):
+        pytest.skip(f"{compiler}, its headers or its libraries are missing: apt install {package}")
+    parts = [f for f in sorted(CORE.glob("*.c")) if f.stem not in without]
+    parts = [file for file in parts if not file.name.startswith("kernel_")]
     kernels = [CORE / f"kernel_{kernel}.c"] if kernel else []
     command = [compiler, *FLAGS, *flags, *map(str, (*main, *parts, *kernels)), "-o", str(out)]
     done = subprocess.run([*command, "-lm"], capture_output=True, text=True, check=False)
-    if "cannot find" in done.stderr or "No such file" in done.stderr:
-        pytest.skip(f"headers or libraries are missing: apt-get install {package}\n{done.stderr}")
     assert done.returncode == 0, done.stderr
     return out
+
+
+def _works(compiler: str, flags: Sequence[str]) -> bool:
+    """Whether a program of two lines can be built, so that no fault of the core looks like this."""
+    if not shutil.which(compiler):
+        return False
+    source = "#include <math.h>\nint LLVMFuzzerTestOneInput(void) { return 0; }\n"
+    if not any("fuzzer" in flag for flag in flags):
+        source += "int main(void) { return 0; }\n"
+    command = [compiler, *flags, "-x", "c", "-", "-o", os.devnull, "-lm"]
+    return not subprocess.run(command, input=source.encode(), capture_output=True).returncode
 
 
 def blob_of(bundle: Bundle, layout: Layout = ROWS) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.device import rows_of
+from benchmarks.clean_rows import rows_of
 from benchmarks.faults.apparatus.harm import edit_manifest
 from benchmarks.faults.fault import Json, check_promises, expect
 from edge_runtime.bundle.reader import Bundle, read_bundle

@@ -4,8 +4,8 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +13,16 @@ from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.commands.options import kernel_chain
 from edge_runtime.detector.delegate import Kernel
 from edge_runtime.detector.fallback import Fallback
+from edge_runtime.detector.kernels import CORE_KERNEL_ID
+from edge_runtime.errors import GruardError
+from edge_runtime.native.fallback import NativeFallback
 from edge_runtime.sinks.json_lines import Existing
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.open_source import open_source
 from edge_runtime.status.status_file import StatusFile, service_file
 from edge_runtime.status.watch import Outlet, Watch
-from edge_runtime.supervision.exchange import Serving
+from edge_runtime.supervision.exchange import Serving, ShadowDetector
 from edge_runtime.supervision.injection import parse_injections
 from edge_runtime.supervision.keeping import Keeping, default_state
 from edge_runtime.supervision.summary import Console
@@ -74,6 +77,16 @@ class RunOptions:
         """The bundle at `path`, if it may be run."""
         return read_bundle(path, self.allow_failed, self.trusted_keys)
 
+    def fallback(self, bundle: Bundle) -> ShadowDetector:
+        """The fallback for `bundle`; by the C core where that runs the model, too.
+
+        Where it can't, the worker will say so: the fallback is there for such days.
+        """
+        if self.kernel == CORE_KERNEL_ID:
+            with suppress(GruardError):
+                return NativeFallback(bundle)
+        return Fallback(bundle.manifest, bundle.model_hash)
+
     def process(self, bundle: Bundle) -> WorkerProcess:
         """The inference process for `bundle`, not yet started."""
         word = partial(worker_command, bundle.path, self.allow_failed)
@@ -114,14 +127,16 @@ def assemble(options: RunOptions) -> Assembled:
             options.sinks, options.existing, console.log, source.live, _journal(options)
         )
         undo.pop_all()  # from here on both are the supervisor's
-    switch = None if options.bundle else _switch(store, bundle, settings, options, console)
+    switch = (
+        None if options.bundle else _switch(store, bundle, settings, options, source.live, console)
+    )
     listener, started_after = keeping.begin(os.environ, CLOCK, console.log)
     supervisor = Supervisor(
         source,
         complaints,
         sink,
         options.process(bundle),
-        Fallback(manifest, bundle.model_hash),
+        options.fallback(bundle),
         injections,
         settings,
         Surroundings(CLOCK, time.sleep, console, listener, watch.observe),
@@ -135,7 +150,8 @@ def _settings(bundle: Bundle, options: RunOptions) -> Settings:
     period = bundle.manifest.period
     interval = 1 / options.rate if options.rate else None
     patience = options.deadline or answer_deadline(interval or period)
-    return Settings(len(bundle.manifest.channel_names), period, patience, interval)
+    channels, warmup = len(bundle.manifest.channel_names), bundle.manifest.tiers.warmup
+    return Settings(channels, warmup, period, patience, interval)
 
 
 def _journal(options: RunOptions) -> JournalPlace | None:
@@ -166,14 +182,20 @@ def _watch(bundle: Bundle, settings: Settings, options: RunOptions, console: Con
 
 
 def _switch(
-    store: Store, bundle: Bundle, settings: Settings, options: RunOptions, console: Console
+    store: Store,
+    bundle: Bundle,
+    settings: Settings,
+    options: RunOptions,
+    live: bool,
+    console: Console,
 ) -> ModelSwitch:
     """What puts another bundle of the store in the place of `bundle`."""
 
     def serve(other: Bundle, may_start: Callable[[], bool]) -> Serving:
         process = options.process(other)
-        model = WorkerCare(process, settings.deadline, CLOCK, console.log, may_start)
-        return Serving(model, Fallback(other.manifest, other.model_hash))
+        terms = replace(settings, warmup=other.manifest.tiers.warmup).terms(live)
+        model = WorkerCare(process, terms, CLOCK, console.log, may_start)
+        return Serving(model, options.fallback(other))
 
     workshop = Workshop(options.read, serve)
     healthy = 60 * options.healthy_minutes

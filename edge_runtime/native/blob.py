@@ -92,7 +92,8 @@ def pack(bundle: Bundle, threshold: Threshold, program: Program) -> bytes:
 
 def not_above(value: float) -> np.float32:
     """The largest float32 that is at most `value`: a float32 exceeds both or neither."""
-    rounded = np.float32(value)
+    with np.errstate(over="ignore"):  # beyond float32 it is infinite
+        rounded = np.float32(value)
     return np.nextafter(rounded, np.float32(-np.inf)) if float(rounded) > value else rounded
 
 

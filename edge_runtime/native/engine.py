@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,16 @@ from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.delegate import Kernel
 from edge_runtime.detector.detector import Detector, StepDetector
 from edge_runtime.detector.golden import CODES, NONE, Array
-from edge_runtime.detector.kernels import CORE_KERNEL_ID
+from edge_runtime.detector.kernels import CORE_KERNEL_ID, KERNEL_ID
 from edge_runtime.detector.self_test import SelfTest
 from edge_runtime.detector.step import unwatched
 from edge_runtime.detector.thresholds import threshold_of
-from edge_runtime.diagnosis.diagnosis import KINDS
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import not_above, pack, program_of
 from edge_runtime.native.layout import layout_of
-from edge_runtime.record import Flag, Float32, Record, Sample
+from edge_runtime.native.records import Records
+from edge_runtime.record import Float32, Record, Sample
 
-THRESHOLD_OF_FALLBACK = 1.0
 _WORDS = 8
 # `gruard_record` of the core.
 RECORD = np.dtype(
@@ -44,6 +44,14 @@ def core_module() -> Any:
             f"kernel {CORE_KERNEL_ID} was not built on this machine; install gruard from its "
             "source with a C compiler there (on Debian: apt install gcc python3-dev)"
         ) from None
+
+
+def core_over(bundle: Bundle, blob: bytes) -> Any:
+    """A core over `blob`, the packed `bundle`. Raises GruardError when it is refused."""
+    try:
+        return core_module().Core(blob)
+    except ValueError as error:
+        raise GruardError(f"{bundle.path}: {error}; run it on {KERNEL_ID}") from None
 
 
 def open_detector(
@@ -76,13 +84,12 @@ class NativeDetector:
         )
         program = program_of(bundle, layout_of(module.LAYOUT))
         self._blob, self._places = pack(bundle, threshold, program), program.places
-        self._make, self._core = module.Core, module.Core(self._blob)
-        self._names, self._hash = manifest.channel_names, bundle.model_hash
-        self._threshold, self._graph = threshold.value, bundle.graph
-        self._flags: dict[int, Flag] = {}
+        self._make = partial(core_over, bundle)
+        self._core = self._make(self._blob)
+        self._records, self._graph = Records(bundle, threshold.value), bundle.graph
         # Without a record, and the network without the detector: what there is to be measured.
         self.bare_step, self.run_graph = self._core.step, self._core.run_graph
-        self._test = SelfTest(bundle, self._play, self._blob, exact=True)
+        self._test = SelfTest(bundle, self.replay, self._blob, exact=True)
 
     def step(self, sample: Sample, reach: Callable[[str], None] = unwatched) -> Record:
         """The record for `sample`; the state moves on. Raises GruardError as Detector does."""
@@ -91,7 +98,7 @@ class NativeDetector:
         for stage in ("mask", "invoke", "check"):
             reach(stage)
         self._test.go_on(distrusted, self._core.distrusted())
-        return self._record(sample, found)
+        return self._records.record(sample, found)
 
     def run(self, rows: Float32) -> npt.NDArray[np.void]:
         """The records of raw `rows` [n, channels] as an array of `RECORD`, in one call."""
@@ -107,34 +114,7 @@ class NativeDetector:
         """Replay the golden vectors; GruardError when a single bit of any answer differs."""
         self._test.run()
 
-    def _record(self, sample: Sample, found: tuple[Any, ...]) -> Record:
-        score, flags, tier, alarm, kind, sensor, probability, blamed, masked, imputed = found
-        known = self._flags.get(flags)
-        if known is None:
-            known = self._flags[flags] = Flag(flags)
-        diagnosed = kind != NONE
-        return Record(
-            sample.index,
-            sample.time,
-            tier,
-            known,
-            tier != 3,
-            score,
-            THRESHOLD_OF_FALLBACK if tier == 3 else self._threshold,
-            alarm != 0,
-            self._named(masked),
-            self._named(imputed),
-            self._named(blamed),
-            self._hash,
-            KINDS[kind] if diagnosed else None,
-            probability if diagnosed else None,
-            sensor if diagnosed else None,
-        )
-
-    def _named(self, indices: tuple[int, ...]) -> tuple[str, ...]:
-        return tuple(self._names[i] for i in indices) if indices else ()
-
-    def _play(self, rows: Float32, threshold: Array) -> Iterator[dict[str, Array]]:
+    def replay(self, rows: Float32, threshold: Array) -> Iterator[dict[str, Array]]:
         """As `edge_runtime.detector.golden.replay`, by a core of its own over the same blob."""
         core = self._make(self._blob)
         core.set_threshold(*map(not_above, threshold.tolist()))

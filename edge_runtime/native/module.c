@@ -116,13 +116,15 @@ static PyObject *blamed_of(const gruard_record *record) {
     return tuple;
 }
 
-static PyObject *core_step(Core *core, PyObject *values) {
+typedef void (*stepper)(gruard_detector *, const float *, gruard_record *);
+
+static PyObject *one_step(Core *core, PyObject *values, stepper step) {
     Py_buffer in;
     const uint32_t channels = core->model.channels;
     const Py_ssize_t count = units_of(values, &in, PyBUF_SIMPLE, channels * sizeof(float), 4);
     if (count < 0) return NULL;
     gruard_record record;
-    if (count == 1) gruard_step(&core->detector, in.buf, &record);
+    if (count == 1) step(&core->detector, in.buf, &record);
     PyBuffer_Release(&in);
     if (count != 1) {
         PyErr_SetString(PyExc_ValueError, "one row is expected");
@@ -133,6 +135,14 @@ static PyObject *core_step(Core *core, PyObject *values) {
         record.alarm, (char)record.kind, record.sensor ? Py_True : Py_False,
         (double)record.probability, blamed_of(&record), indices(record.masked, channels),
         indices(record.imputed, channels));
+}
+
+static PyObject *core_step(Core *core, PyObject *values) {
+    return one_step(core, values, gruard_step);
+}
+
+static PyObject *core_step_fallback(Core *core, PyObject *values) {
+    return one_step(core, values, gruard_step_fallback);
 }
 
 static PyObject *core_reset(Core *core, PyObject *unused) {
@@ -186,6 +196,8 @@ static PyMethodDef core_methods[] = {
      "run(rows, records): float32 rows in, one record each out, both as buffers."},
     {"step", (PyCFunction)core_step, METH_O,
      "step(row): score, flags, tier, alarm, kind, sensor, probability, blamed, masked, imputed."},
+    {"step_fallback", (PyCFunction)core_step_fallback, METH_O,
+     "step_fallback(row): as step, by the fallback alone."},
     {"reset", (PyCFunction)core_reset, METH_NOARGS, "Forget the recurrent state."},
     {"set_threshold", (PyCFunction)core_set_threshold, METH_VARARGS,
      "set_threshold(value, clear) of the model's alarm."},

@@ -13,6 +13,7 @@ import numpy as np
 from edge_runtime.bundle.flatbuffer import GraphTensor
 
 LEFT_SHIFT = 20  # bits by which both addends are shifted to the left
+VECTOR = 16  # TFLite's vector code takes whole groups of so many; what is left is rounded otherwise
 _CODES = range(-128, 128)
 
 
@@ -62,14 +63,19 @@ def elementwise_factor(left: GraphTensor, right: GraphTensor, output: GraphTenso
     return multiplier(float(_scale(left) * _scale(right) / _scale(output)))
 
 
-def function_table(name: str, source: GraphTensor, output: GraphTensor) -> bytes:
-    """The 256 int8 results of a unary operator, lowest code first."""
+def function_table(name: str, source: GraphTensor, output: GraphTensor, vector: bool) -> bytes:
+    """The 256 int8 results of a unary operator, lowest code first.
+
+    vector: within a whole group, where QUANTIZE rounds ties upward.
+    """
     results = {
         "LOGISTIC": lambda: _transformed(_logistic, source, output),
         "TANH": lambda: _transformed(np.tanh, source, output),
-        "RELU": lambda: _rescaled(float(_scale(source) / _scale(output)), source, output, True),
+        "RELU": lambda: _rescaled(
+            float(_scale(source) / _scale(output)), source, output, relu=True
+        ),
         "QUANTIZE": lambda: _rescaled(
-            float(_scale(source)) / float(_scale(output)), source, output, False
+            float(_scale(source)) / float(_scale(output)), source, output, upward=vector
         ),
     }[name]()
     return np.array(results, np.int8).tobytes()
@@ -89,25 +95,34 @@ def _transformed(
 
 
 def _logistic(value: np.float32) -> np.float32:
-    # Correctly rounded, whatever the library's float32 exp does.
-    return np.float32(1) / (np.float32(1) + np.float32(math.exp(-float(value))))
+    # Correctly rounded, whatever the library's float32 exp does; beyond 88 the result is 0 anyway.
+    power = np.float32(math.exp(-float(value)) if value > -88 else np.inf)
+    return np.float32(1) / (np.float32(1) + power)
 
 
-def _rescaled(factor: float, source: GraphTensor, output: GraphTensor, positive: bool) -> list[int]:
+def _rescaled(
+    factor: float,
+    source: GraphTensor,
+    output: GraphTensor,
+    relu: bool = False,
+    upward: bool = False,
+) -> list[int]:
     scale, zero_point = multiplier(factor), output.zero_points[0]
-    lowest = zero_point if positive else -128
-    return [
-        _narrow(scaled(code - source.zero_points[0], scale) + zero_point, lowest) for code in _CODES
-    ]
+    lowest = zero_point if relu else -128
+    values = (scaled(code - source.zero_points[0], scale, upward) for code in _CODES)
+    return [_narrow(value + zero_point, lowest) for value in values]
 
 
-def scaled(value: int, factor: Multiplier) -> int:
-    """`MultiplyByQuantizedMultiplier` with two roundings, the last with ties away from zero."""
+def scaled(value: int, factor: Multiplier, upward: bool) -> int:
+    """`MultiplyByQuantizedMultiplier` with two roundings, the last with ties away from zero.
+
+    upward: ties go upward, as in the vector code.
+    """
     left, right = max(factor.shift, 0), max(-factor.shift, 0)
     high = ((value << left) * factor.value + (1 << 30)) >> 31
     if right == 0:
         return high
-    return (high + (-1 if high < 0 else 0) + (1 << (right - 1))) >> right
+    return (high - (high < 0 and not upward) + (1 << (right - 1))) >> right
 
 
 def _narrow(code: int, lowest: int) -> int:

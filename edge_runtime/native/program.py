@@ -6,10 +6,12 @@ The struct of an operator is `gruard_operator` of the core's parts.h.
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 
 from edge_runtime.bundle.flatbuffer import GraphOperator, GraphSummary, GraphTensor
+from edge_runtime.detector.kernels import KERNEL_ID
 from edge_runtime.errors import GruardError
 from edge_runtime.native import multiplier as factors
 from edge_runtime.native.arena import ALIGNMENT
@@ -19,7 +21,7 @@ from edge_runtime.native.places import Places
 
 KINDS = ("FULLY_CONNECTED", "ADD", "SUB", "MUL", "TABLE", "COPY", "CONSTANT")
 _OPERATOR = struct.Struct("<8I10i")
-_LARGEST = 1 << 31
+_LARGEST, _LARGEST_RESULT = 1 << 31, 1 << 15
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,9 @@ class _Builder:
         bias -= (row.zero_points[0] + self._layout.offset) * wide.sum(axis=1)
         factor = factors.product_factor(row, weights, output)
         largest = int((np.abs(wide).sum(axis=1) * 255 + np.abs(bias)).max())
-        self._check(operator.name, output, largest << max(factor.shift, 0))
+        rounding = 1 << max(-factor.shift, 8)  # of the last shift, or the zero point
+        if (largest << max(factor.shift, 0)) + rounding >= _LARGEST:
+            self._refuse(operator.name, output, "could overflow 32 bits in the C core")
         at, zero_point = len(self._integers), output.zero_points[0]
         self._integers += bias.tolist()
         self._add(
@@ -134,12 +138,16 @@ class _Builder:
 
     def _sum(self, name: str, left: GraphTensor, right: GraphTensor, output: GraphTensor) -> None:
         scaling = factors.sum_factors(left, right, output)
-        self._check(name, output, (255 << factors.LEFT_SHIFT) << max(scaling[2].shift, 0))
+        if min(part.shift for part in scaling[:2]) < -factors.LEFT_SHIFT:
+            self._refuse(name, output, "has an addend too small for the C core")
+        largest = _reach(left) * left.scales[0] + _reach(right) * right.scales[0]
+        self._check_narrow(name, output, largest)
         self._two(name, left, right, output, scaling)
 
     def _elementwise(self, left: GraphTensor, right: GraphTensor, output: GraphTensor) -> None:
         factor = factors.elementwise_factor(left, right, output)
-        self._check("MUL", output, 255 * 255 << max(factor.shift, 0))
+        largest = _reach(left) * left.scales[0] * _reach(right) * right.scales[0]
+        self._check_narrow("MUL", output, largest)
         self._two("MUL", left, right, output, (NOTHING, NOTHING, factor))
 
     def _two(
@@ -165,16 +173,29 @@ class _Builder:
             at += tensor.shape[1]
 
     def _function(self, name: str, source: GraphTensor, output: GraphTensor) -> None:
-        table = self._keep(factors.function_table(name, source, output))
-        place = self._places.at(output.index)
-        self._add("TABLE", output.shape[1], place, self._places.at(source.index), constant=table)
+        if name in ("RELU", "QUANTIZE"):
+            self._check_narrow(name, output, _reach(source) * source.scales[0])
+        count = output.shape[1]
+        places = self._places.at(output.index), self._places.at(source.index)
+        whole = count // factors.VECTOR * factors.VECTOR
+        tables = [factors.function_table(name, source, output, vector=v) for v in (True, False)]
+        if tables[0] == tables[1]:
+            whole = 0
+        for table, start, stop in zip(tables, (0, whole), (whole, count), strict=True):
+            if start < stop:
+                out, left = (place + start for place in places)
+                self._add("TABLE", stop - start, out, left, constant=self._keep(table))
 
-    def _check(self, name: str, output: GraphTensor, largest: int) -> None:
-        if largest >= _LARGEST:
-            raise GruardError(
-                f"{name} to tensor {output.index} ({output.name[:60]}) could overflow 32 bits in "
-                "the C core; run this bundle on tflite-builtin"
-            )
+    def _check_narrow(self, name: str, output: GraphTensor, largest: float) -> None:
+        """TFLite's vector code has 16 bits for a result, and beyond them another sign."""
+        if largest / output.scales[0] + abs(output.zero_points[0]) + 1 >= _LARGEST_RESULT:
+            self._refuse(name, output, "could leave 16 bits, where TFLite's own answer is wrong")
+
+    def _refuse(self, name: str, output: GraphTensor, reason: str) -> NoReturn:
+        raise GruardError(
+            f"{name} to tensor {output.index} ({output.name[:60]}) {reason}; "
+            f"run this bundle on {KERNEL_ID}"
+        )
 
     def _add(
         self,
@@ -198,6 +219,11 @@ class _Builder:
                 *zeros, *values, *shifts, lowest,
             )
         )  # fmt: skip
+
+
+def _reach(tensor: GraphTensor) -> int:
+    """How far a code may be from the zero point."""
+    return max(127 - tensor.zero_points[0], 128 + tensor.zero_points[0])
 
 
 def ends(

@@ -6,6 +6,7 @@ No process, no clock: events and the time come in, the phase comes out.
 import enum
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 MISSES = 3
 """So many unanswered samples among the last MISS_WINDOW and the worker is given up."""
@@ -19,9 +20,35 @@ AGREEING = 100
 """So many settled shadow answers in a row must agree with the fallback on the alarm ..."""
 SHADOW_LIMIT = 200
 """... unless there have been so many: a lasting disagreement is what the model is there for."""
+SHORTEST_PATIENCE = 1.0
+"""Seconds without an answer before a worker that catches up may be given up."""
 RETURNS = 3
 """The model may come back so often within RETURN_WINDOW seconds."""
 RETURN_WINDOW = 3600.0
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is asked of a worker.
+
+    deadline: seconds for the answer to one sample. warmup: samples until a state has settled, by
+    the bundle. waits: whether samples wait while a worker that begins anew loads and catches up,
+    because no clock drives them.
+    """
+
+    deadline: float
+    warmup: int
+    waits: bool
+
+    @property
+    def memory(self) -> int:
+        """Samples that a process which begins anew is given: enough to settle and to prove it."""
+        return self.warmup + AGREEING
+
+    @property
+    def patience(self) -> float:
+        """Seconds that it may take from one of these to the next; no record waits for them."""
+        return max(MISSES * self.deadline, SHORTEST_PATIENCE)
 
 
 class Phase(enum.Enum):
@@ -82,14 +109,18 @@ class WorkerPolicy:
         self._missed.append(True)
         return sum(self._missed) >= MISSES
 
+    def counted(self, settled: bool, agrees: bool) -> None:
+        """Count a shadow answer, be it to a sample that is over; see `shadowed`."""
+        if settled:
+            self._settled += 1
+            self._agreeing = self._agreeing + 1 if agrees else 0
+
     def shadowed(self, now: float, settled: bool, agrees: bool) -> bool:
         """Judge a shadow answer; True when the model takes over again, with this very answer.
 
         settled: the model is out of its warm-up; agrees: its alarm equals the fallback's.
         """
-        if settled:
-            self._settled += 1
-            self._agreeing = self._agreeing + 1 if agrees else 0
+        self.counted(settled, agrees)
         proven = self._agreeing >= AGREEING or self._settled >= SHADOW_LIMIT
         if not proven or _within(self._returned, now, RETURN_WINDOW) >= RETURNS:
             return False

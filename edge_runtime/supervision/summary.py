@@ -20,6 +20,7 @@ class Summary:
     """Counts of one run. Latencies are seconds from a sample's arrival to its record's end.
 
     kinds: alarms by the kind of fault that was named last, without those that had none.
+    caught_up: samples that were computed once more by a process that began anew.
     transitions: changes of tier, as `1→2`. timing: what was wrong with the times of readings.
     outages: times that the source was away.
     started_after: what the run before this one came to, None where nobody keeps that.
@@ -32,6 +33,7 @@ class Summary:
     alarms: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     restarts: int = 0
+    caught_up: int = 0
     dropped: int = 0
     bad_cells: int = 0
     bad_rows: int = 0
@@ -92,6 +94,7 @@ class Summary:
             "alarms": str(self.alarms),
             "kinds": ", ".join(kinds) or "-",
             "restarts": str(self.restarts),
+            "caught up": f"{self.caught_up} samples",
             "bad input": f"{self.bad_cells} cells, {self.bad_rows} rows",
             "outages": str(self.outages),
             "timing": ", ".join(f"{what} {count}" for what, count in self.timing.items()) or "-",
@@ -114,6 +117,7 @@ class Summary:
             "alarms": self.alarms,
             "kinds": self._named(),
             "restarts": self.restarts,
+            "caught_up": self.caught_up,
             "bad_cells": self.bad_cells,
             "bad_rows": self.bad_rows,
             "outages": self.outages,

@@ -18,7 +18,7 @@ from edge_runtime.sources.source import Reading, Source
 from edge_runtime.supervision.exchange import Exchange, NoExchange, ShadowDetector
 from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.listener import Listener
-from edge_runtime.supervision.policy import Phase
+from edge_runtime.supervision.policy import Phase, Terms
 from edge_runtime.supervision.summary import Console, Summary
 from edge_runtime.supervision.worker_care import WorkerCare
 from edge_runtime.supervision.worker_process import WorkerProcess
@@ -29,18 +29,23 @@ LONGEST_GAP = 1000
 
 @dataclass(frozen=True)
 class Settings:
-    """How a run is timed, all in seconds, and how wide a sample is.
+    """How a run is timed, all in seconds, and what the bundle says about its samples.
 
-    channels: how many the bundle has.
+    channels: how many it has. warmup: samples until the model's state has settled.
     period: between samples, by the source's clock; None when unknown.
     deadline: for the model's answer to one sample.
     interval: pace the source to one reading per interval; None takes them as they come.
     """
 
     channels: int
+    warmup: int
     period: float | None
     deadline: float
     interval: float | None = None
+
+    def terms(self, live: bool) -> Terms:
+        """What is asked of a worker, for a source that is `live` or not."""
+        return Terms(self.deadline, self.warmup, waits=not live and self.interval is None)
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,13 @@ class Supervisor:
         self._log = surroundings.console.log
         self._exchange = exchange or NoExchange()
         self._model = WorkerCare(
-            worker, settings.deadline, surroundings.clock, self._log, self._exchange.may_start
+            worker,
+            settings.terms(source.live),
+            surroundings.clock,
+            self._log,
+            self._exchange.may_start,
         )
+        self._restarts = self._caught_up = 0  # of the models that answered before this one
         self._timing = self._fresh_timing()
         self._index = 0
         self._irregular = False  # whether the next record has to tell of the source's times
@@ -206,13 +216,14 @@ class Supervisor:
         """Let another model answer from the next sample on, if there is one."""
         other = self._exchange.after(record, self._model)
         if other is not None:
-            self.summary.restarts += self._model.restarts
+            self._restarts += self._model.restarts
+            self._caught_up += self._model.caught_up
             self._model.stop()
             self._model, self._fallback = other.model, other.fallback
 
     def _choose(self, sample: Sample, shadow: Record) -> Record:
         serving = self._model.phase is Phase.SERVING
-        answer = self._model.ask(sample)
+        answer = self._model.ask(sample, shadow)
         if answer is None:
             return _flagged(shadow, Flag.LATE) if serving and self._model.late else shadow
         if serving:
@@ -223,7 +234,7 @@ class Supervisor:
 
     def _gap_record(self, sample: Sample, shadow: Record) -> Record:
         """Nothing was measured, so nothing is judged: an alarm neither rises nor clears."""
-        self._model.ask(sample)  # only to let the model's time pass as the machine's did
+        self._model.ask(sample, shadow)  # only to let the model's time pass as the machine's did
         last = self.summary.last
         return dataclasses.replace(
             _flagged(shadow, Flag.FALLBACK | Flag.GAP),
@@ -247,7 +258,8 @@ class Supervisor:
         return RunState(self.summary, self._model.phase, self._model.kernel)
 
     def _count_losses(self) -> None:
-        self.summary.restarts += self._model.restarts
+        self.summary.restarts = self._restarts + self._model.restarts
+        self.summary.caught_up = self._caught_up + self._model.caught_up
         self.summary.dropped = self._sink.dropped
         self.summary.bad_cells = self._complaints.cells
         self.summary.bad_rows = self._complaints.rows

@@ -7,7 +7,8 @@ from contextlib import suppress
 from edge_runtime.detector.delegate_failures import explained
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision import wire
-from edge_runtime.supervision.policy import BACK_OFF, LOAD_LIMIT, Phase, WorkerPolicy
+from edge_runtime.supervision.catch_up import CatchUp
+from edge_runtime.supervision.policy import BACK_OFF, LOAD_LIMIT, Phase, Terms, WorkerPolicy
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess
 
 _TOO_SLOW = f"did not load within {LOAD_LIMIT:g} s"
@@ -16,11 +17,12 @@ _TOO_SLOW = f"did not load within {LOAD_LIMIT:g} s"
 class WorkerCare:
     """A worker that comes back by itself, as often as the policy allows.
 
-    deadline: seconds for one answer; clock: monotonic seconds; log: takes one line per event.
+    clock: monotonic seconds; log: takes one line per event.
     may_start: asked before every start of a process; while it says no, none is started.
     late: whether the last `ask` ran into the deadline. kernel: what the model ran on last.
     failure: what became of the last process that broke, None while none did.
     understudy: who answers without this model, for the log.
+    A process that begins anew first catches up with the last samples.
     A process with a second command has an accelerator, which its first failure puts out of use for
     good: from then on the CPU runs the model, with flagged records.
     No method raises for a broken worker. `ask` only remembers that it broke; `recover` acts.
@@ -29,7 +31,7 @@ class WorkerCare:
     def __init__(
         self,
         process: WorkerProcess,
-        deadline: float,
+        terms: Terms,
         clock: Callable[[], float],
         log: Callable[[str], None],
         may_start: Callable[[], bool] = lambda: True,
@@ -37,8 +39,8 @@ class WorkerCare:
         self.late, self.kernel = False, ""
         self.failure: str | None = None
         self.understudy = "the fallback"
-        self._process = process
-        self._deadline = deadline
+        self._process, self._terms = process, terms
+        self._past = CatchUp(process, terms, clock)
         self._clock = clock
         self._log = log
         self._may_start = may_start
@@ -56,6 +58,11 @@ class WorkerCare:
         """How often the worker was restarted so far."""
         return self._policy.restarts
 
+    @property
+    def caught_up(self) -> int:
+        """How many samples were computed once more after restarts."""
+        return self._past.samples
+
     def await_first(self) -> None:
         """Start the first worker and give it time to load, so that it can answer sample 0.
 
@@ -66,20 +73,30 @@ class WorkerCare:
             self._start_and_wait()
 
     def tend(self, fresh: bool) -> None:
-        """Do what is due before a sample, without waiting; `fresh` before the very first one."""
+        """Do what is due before a sample; `fresh` before the very first one.
+
+        Does not wait, unless samples wait for a process that begins anew.
+        """
         if self._policy.start_due(self._clock()):
             self._start()
-        self._welcome(fresh)
+        self._welcome(fresh, LOAD_LIMIT if self._terms.waits and not fresh else 0.0)
         if self._policy.load_overdue(self._clock()):
             self._fail(_TOO_SLOW)
 
-    def ask(self, sample: Sample) -> Record | None:
-        """The model's answer, None when there is no model or it did not answer in time."""
+    def ask(self, sample: Sample, shadow: Record) -> Record | None:
+        """The model's answer, None when there is no model or it did not answer in time.
+
+        shadow: the fallback's record of the same sample.
+        """
         self.late = False
+        self._past.keep(sample, shadow.alarm)
         if not self._policy.asking:
             return None
         try:
-            record = self._process.ask(sample, self._deadline)
+            if self._behind():
+                self._past.give(sample, shadow.alarm)
+                return None
+            record = self._process.ask(sample, self._terms.deadline)
         except WorkerGoneError as gone:
             self._trouble = str(gone)
             return None
@@ -89,13 +106,15 @@ class WorkerCare:
         self.late = True
         if self._policy.missed():
             stage = self._process.stage
-            self._trouble = f"does not answer within {self._deadline:g} s (not come to {stage})"
+            self._trouble = (
+                f"does not answer within {self._terms.deadline:g} s (not come to {stage})"
+            )
         return None
 
     def takes_over(self, answer: Record, shadow: Record) -> bool:
         """Judge an answer of a worker on probation against the fallback's."""
-        settled = not answer.flags & (Flag.WARMUP | Flag.FALLBACK)
-        if not self._policy.shadowed(self._clock(), settled, answer.alarm == shadow.alarm):
+        agrees = answer.alarm == shadow.alarm
+        if not self._policy.shadowed(self._clock(), _settled(answer), agrees):
             return False
         self._log(f"sample {answer.index}: the model answers again")
         return True
@@ -116,8 +135,22 @@ class WorkerCare:
 
     def reset(self) -> None:
         """Let the model start afresh, with flagged warm-up records."""
+        self._past.forget()
         if self._policy.asking:
             self._send(wire.Reset())
+
+    def follow(self, other: "WorkerCare") -> bool:
+        """Compute what `other` answers, too; whether the next sample can be answered instead of it.
+
+        To be called after every sample, once the model is loaded.
+        """
+        try:
+            through = self._past.given > 0 and not self._behind()
+            self._past.follow(other._past)
+        except WorkerGoneError as gone:
+            self._fail(str(gone))
+            return False
+        return through
 
     def stop(self) -> None:
         """End the worker in good order; no more of it is needed."""
@@ -142,7 +175,7 @@ class WorkerCare:
         except WorkerGoneError as gone:
             self._fail(str(gone))
 
-    def _welcome(self, fresh: bool, timeout: float = 0.0) -> None:
+    def _welcome(self, fresh: bool, timeout: float) -> None:
         if self.phase is not Phase.LOADING:
             return
         try:
@@ -153,12 +186,24 @@ class WorkerCare:
         if hello is not None:
             self.kernel = hello.kernel
             self._policy.ready(fresh)
-            if not fresh:
-                self.reset()  # so that its records are flagged until its state has settled
             self._log(f"model loaded in {hello.load_seconds:.1f} s on {hello.kernel}")
+            if not fresh:
+                with suppress(WorkerGoneError):  # as in `_send`
+                    self._past.begin()
+
+    def _behind(self) -> bool:
+        """Whether the process has still to catch up; counts what it has answered meanwhile."""
+        if not self._past.behind:
+            return False
+        for answer, alarm in self._past.answers():
+            self._policy.counted(_settled(answer), answer.alarm == alarm)
+        if not self._past.behind:
+            self._log(f"the model has caught up with the last {self._past.given} samples")
+        return self._past.behind
 
     def _fail(self, reason: str) -> None:
         self.failure = reason
+        self._past.failed()
         self._process.kill()
         self._policy.failed(self._clock())
         if self._process.fall_back():
@@ -170,6 +215,10 @@ class WorkerCare:
         else:
             then = f"{self.understudy} answers until it is back"
         self._log(f"the inference process {reason}; {then}")
+
+
+def _settled(answer: Record) -> bool:
+    return not answer.flags & (Flag.WARMUP | Flag.FALLBACK)
 
 
 def _on_cpu(record: Record) -> Record:

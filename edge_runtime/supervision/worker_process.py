@@ -133,18 +133,26 @@ class WorkerProcess:
         An answer that comes after that is thrown away by a later call. A second answer to one
         sample is as wrong as none: WorkerGoneError.
         """
-        self._queue(sample)
-        self._owed.append(sample.index)
+        self.tell(sample)
         end = self._clock() + timeout
         while (left := end - self._clock()) > 0 and self._wait(left):
-            for message in self._receive():
-                if not isinstance(message, Record) or message.index not in self._owed:
-                    raise WorkerGoneError(f"sent an answer nobody asked for: {message}")
-                while self._owed.popleft() != message.index:
-                    pass  # what was asked before will not be answered any more
-                if message.index == sample.index:
-                    return message
+            for record in self._answers():
+                if record.index == sample.index:
+                    return record
         return None
+
+    def tell(self, sample: Sample) -> None:
+        """Ask for the record of `sample`, and leave it to `hear`."""
+        self._queue(sample)
+        self._owed.append(sample.index)
+        self._flush()
+
+    def hear(self, timeout: float) -> list[Record]:
+        """The records that have come, oldest first, at most `timeout` seconds from now."""
+        while self._wait(timeout):
+            if records := list(self._answers()):
+                return records
+        return []
 
     def send(self, message: wire.Reset | wire.Inject) -> None:
         """Send a request that has no answer."""
@@ -202,6 +210,14 @@ class WorkerProcess:
                 yield message
         except wire.WireError as error:
             raise WorkerGoneError(f"talks garbage: {error}") from error
+
+    def _answers(self) -> Iterator[Record]:
+        for message in self._receive():
+            if not isinstance(message, Record) or message.index not in self._owed:
+                raise WorkerGoneError(f"sent an answer nobody asked for: {message}")
+            while self._owed.popleft() != message.index:
+                pass  # what was asked before will not be answered any more
+            yield message
 
     def _queue(self, message: wire.Message) -> None:
         if self._process is None:

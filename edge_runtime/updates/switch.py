@@ -1,9 +1,9 @@
 """The hot switch: the model that the store names takes over between two samples.
 
 The store's pointers are looked at once a second, after a record is out. A model that is to take
-over is loaded in a process of its own while the old one goes on answering. A model on trial is
-judged by its records, kept when it is healthy, and gone back from when it is not. The recurrent
-state stays behind: the new model begins with flagged warm-up records.
+over is loaded in a process of its own while the old one goes on answering, and computes its state
+from the last samples, because the old one's stays behind. A model on trial is judged by its
+records, kept when it is healthy, and gone back from when it is not.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class ModelSwitch:
         self._sound = model.failure is None
         if self._pointers.on_trial(self._running.slot):
             self._judge(record, model, now)
-        return self._handed_over(record.index)
+        return self._handed_over(record.index, model)
 
     def stop(self) -> None:
         """End the candidate, and let go of the slots."""
@@ -178,7 +178,7 @@ class ModelSwitch:
             if self._record(lambda pointers: pointers.proven(slot)):
                 self._log(f"sample {record.index}: {name} has proven itself and is current now")
 
-    def _handed_over(self, index: int) -> Serving | None:
+    def _handed_over(self, index: int, old: WorkerCare) -> Serving | None:
         candidate = self._candidate
         if candidate is None or candidate.serving is None:
             return None
@@ -187,12 +187,11 @@ class ModelSwitch:
         if _lost(candidate, model):
             self._drop_candidate()
             self._give_up(
-                candidate.slot, label(candidate.bundle), _why("could not be loaded", model)
+                candidate.slot, label(candidate.bundle), _why("could not take over", model)
             )
-        if model.phase is not Phase.SERVING:
+        if model.phase is not Phase.SERVING or not model.follow(old):
             return None
         model.understudy = "the fallback"
-        model.reset()  # so that its records are flagged until its state has settled
         self._running.hold.release()
         self._running, self._candidate = candidate, None
         self._probation = Probation(self._healthy)

@@ -2,8 +2,8 @@
 
     python arithmetic_probe.py QUESTIONS.npz ANSWERS.npz
 
-Questions are `roots` (float32) and, for each case N, `model/N` (a .tflite of one product, as bytes)
-with `codes/N` (int8 [count, inputs]).
+Questions are `roots` (float32) and, for each case N, `model/N` (a .tflite of one operator, as
+bytes) with `codes/N` (int8 [count, inputs, width]).
 """
 
 import sys
@@ -25,20 +25,21 @@ def answers(questions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         kind, _, case = name.partition("/")
         if kind == "model":
             codes = questions[f"codes/{case}"]
-            found[f"product/{case}"] = _products(module, model.tobytes(), codes)
+            found[f"answer/{case}"] = _answers(module, model.tobytes(), codes)
     return found
 
 
-def _products(module: object, model: bytes, codes: np.ndarray) -> np.ndarray:
+def _answers(module: object, model: bytes, codes: np.ndarray) -> np.ndarray:
     resolver = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES  # type: ignore[attr-defined]
     interpreter = module.Interpreter(  # type: ignore[attr-defined]
         model_content=model, experimental_op_resolver_type=resolver
     )
     interpreter.allocate_tensors()
-    (source,), (sink,) = interpreter.get_input_details(), interpreter.get_output_details()
+    sources, (sink,) = interpreter.get_input_details(), interpreter.get_output_details()
     rows = []
-    for row in codes:
-        interpreter.set_tensor(source["index"], row[None])
+    for operands in codes:
+        for source, row in zip(sources, operands, strict=True):
+            interpreter.set_tensor(source["index"], row[None])
         interpreter.invoke()
         rows.append(interpreter.get_tensor(sink["index"])[0])
     return np.array(rows)

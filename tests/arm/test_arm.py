@@ -13,6 +13,7 @@ from one_product import one_product
 from benchmarks.faults.apparatus.harm import replace_member
 from edge_runtime.bundle.graph_rules import FEWEST_INPUTS, FEWEST_OUTPUTS
 from edge_runtime.bundle.reader import read_bundle
+from tests.edge_runtime.one_operator import Row, one_operator
 
 pytestmark = pytest.mark.arm
 
@@ -20,6 +21,37 @@ LARGE = [(FEWEST_OUTPUTS, FEWEST_INPUTS), (4, 9), (5, 8), (7, 13), (8, 64), (24,
 SMALL = [(FEWEST_OUTPUTS - 1, FEWEST_INPUTS), (FEWEST_OUTPUTS, FEWEST_INPUTS - 1), (1, 1)]
 CASES = {f"{outputs}x{inputs}": (outputs, inputs) for outputs, inputs in LARGE + SMALL}
 ROWS, PROBED = 300, 200
+WIDTHS = (7, 16, 37)  # of a row: vector code takes groups of 16, other code what is left
+
+
+def operators() -> dict[str, tuple[bytes, np.ndarray]]:
+    """A file and codes for each of the other operators; many of their sums are exact halves."""
+    rng, made = np.random.default_rng(1), {}
+    for width in WIDTHS:
+        for name, scales in {
+            "ADD": (0.054083362221717834, 0.06407926976680756, 0.0010547781130298972),
+            "ADD-halves": (2**-7, 2**-6, 2**-5),
+            "SUB": (0.054083362221717834, 0.06407926976680756, 0.0010547781130298972),
+            "SUB-halves": (2**-7, 2**-6, 2**-5),
+            "MUL-halves": (2**-7, 2**-6, 2**-5),
+            "MUL": (0.013, 0.027, 0.004),
+            "QUANTIZE": (2**-8, 2**-5),
+            "RELU": (2**-8, 2**-5),
+            "LOGISTIC": (0.05, 2**-8),
+            "TANH": (0.03, 2**-7),
+        }.items():
+            *operands, out = scales
+            zero = -128 if name == "LOGISTIC" else 0
+            rows = [Row(width, scale, 0) for scale in operands]
+            model = one_operator(name.split("-")[0], rows, Row(width, out, zero))
+            codes = rng.integers(-128, 128, (PROBED, len(operands), width), dtype=np.int8)
+            if name in ("ADD", "SUB"):  # an exact half in the first of two roundings
+                codes[0, 0], codes[0, 1] = 32, -27 if name == "ADD" else 27
+            made[f"{name}-{width}"] = model, codes
+    return made
+
+
+OPERATORS = operators()
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +101,15 @@ def test_a_recording_with_faults_gives_the_same_records(
     assert len(here.read_text().splitlines()) == 1 + ROWS
 
 
+@pytest.mark.parametrize("case", OPERATORS)
+def test_other_operators_round_alike_at_any_width(
+    probed: tuple[dict[str, np.ndarray], dict[str, np.ndarray]], case: str
+) -> None:
+    here, there = (answers[f"answer/{case}"] for answers in probed)
+    assert len(np.unique(here)) >= 10
+    assert here.tobytes() == there.tobytes()
+
+
 def write_faulty_rows(path: Path) -> None:
     """A recording of the tiny machine in which readings are missing, stuck, shifted and spiking."""
     rows = tiny_model.machine_rows(ROWS, seed=9)
@@ -91,7 +132,9 @@ def questions() -> dict[str, np.ndarray]:
         weights = rng.integers(-8, 9, (outputs, inputs), dtype=np.int8)
         bias = rng.integers(-40, 41, outputs, dtype=np.int32)
         asked[f"model/{case}"] = np.frombuffer(one_product(weights, bias), np.uint8)
-        asked[f"codes/{case}"] = rng.integers(-20, 21, (PROBED, inputs), dtype=np.int8)
+        asked[f"codes/{case}"] = rng.integers(-20, 21, (PROBED, 1, inputs), dtype=np.int8)
+    for case, (model, codes) in OPERATORS.items():
+        asked |= {f"model/{case}": np.frombuffer(model, np.uint8), f"codes/{case}": codes}
     return asked
 
 
@@ -122,6 +165,6 @@ def test_host_arithmetic_is_the_same(
 def test_products_round_alike_from_the_size_that_the_rules_ask_for(
     probed: tuple[dict[str, np.ndarray], dict[str, np.ndarray]], case: str
 ) -> None:
-    here, there = (answers[f"product/{case}"] for answers in probed)
+    here, there = (answers[f"answer/{case}"] for answers in probed)
     assert len(np.unique(here)) >= 10
     assert (here.tobytes() == there.tobytes()) == (CASES[case] in LARGE)

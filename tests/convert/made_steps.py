@@ -1,4 +1,4 @@
-"""Weights and inputs of a step of any size, without a training."""
+"""Steps of all sizes that train accepts, with weights and inputs, without a training."""
 
 import numpy as np
 
@@ -37,3 +37,30 @@ def inputs_of(config: CellConfig, count: int = 120) -> list[Inputs]:
         sample["gate"] = rng.random(config.channels)
         samples.append({name: value.astype(np.float32) for name, value in sample.items()})
     return samples
+
+
+def spread(count: int) -> list[CellConfig]:
+    """Shapes from all over what train accepts: 1–64 channels, 1–3 layers of 8–128 units."""
+    rng = np.random.default_rng(11)
+    corners = [
+        CellConfig(channels=64, gru_layers=3, gru_units=128, gate_layers=3, head_layers=3),
+        CellConfig(channels=64, gru_layers=1, gru_units=8, gate_layers=1, head_layers=0),
+        CellConfig(channels=1, gru_layers=3, gru_units=128, gate_layers=3, head_layers=3),
+    ]
+    drawn = [
+        CellConfig(
+            channels=int(rng.integers(1, 65)),
+            gru_layers=int(rng.integers(1, 4)),
+            gru_units=int(rng.choice([8, 16, 24, 32, 48, 64, 96, 128])),
+            gate_layers=int(rng.integers(1, 4)),
+            gate_units=int(rng.choice([8, 16, 32, 64])),
+            head_layers=int(rng.integers(0, 4)),
+        )
+        for _ in range(count - len(corners))
+    ]
+    return corners + drawn
+
+
+def name_of(config: CellConfig) -> str:
+    gru = f"{config.gru_layers}x{config.gru_units}"
+    return f"{config.channels}ch-gru{gru}-gate{config.gate_layers}-head{config.head_layers}"

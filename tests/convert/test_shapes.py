@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from made_steps import inputs_of, weights_of
+from made_steps import inputs_of, name_of, spread, weights_of
 
 from convert.export import export_float, export_int8, input_widths
 from convert.tensor_errors import tensor_errors
@@ -18,33 +18,6 @@ SMALL = [
     CellConfig(channels=1, gru_units=8),
     CellConfig(channels=5, gru_layers=3, gru_units=8, gate_layers=3, head_layers=2),
 ]
-
-
-def spread(count: int) -> list[CellConfig]:
-    """Shapes from all over what train accepts: 1–64 channels, 1–3 layers of 8–128 units."""
-    rng = np.random.default_rng(11)
-    corners = [
-        CellConfig(channels=64, gru_layers=3, gru_units=128, gate_layers=3, head_layers=3),
-        CellConfig(channels=64, gru_layers=1, gru_units=8, gate_layers=1, head_layers=0),
-        CellConfig(channels=1, gru_layers=3, gru_units=128, gate_layers=3, head_layers=3),
-    ]
-    drawn = [
-        CellConfig(
-            channels=int(rng.integers(1, 65)),
-            gru_layers=int(rng.integers(1, 4)),
-            gru_units=int(rng.choice([8, 16, 24, 32, 48, 64, 96, 128])),
-            gate_layers=int(rng.integers(1, 4)),
-            gate_units=int(rng.choice([8, 16, 32, 64])),
-            head_layers=int(rng.integers(0, 4)),
-        )
-        for _ in range(count - len(corners))
-    ]
-    return corners + drawn
-
-
-def name_of(config: CellConfig) -> str:
-    gru = f"{config.gru_layers}x{config.gru_units}"
-    return f"{config.channels}ch-gru{gru}-gate{config.gate_layers}-head{config.head_layers}"
 
 
 def check(config: CellConfig) -> None:

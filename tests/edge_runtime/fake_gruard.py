@@ -34,6 +34,7 @@ manifest = SimpleNamespace(
     version=1,
     period=float(os.environ.get("FAKE_PERIOD", "1")),
     channel_names=("a", "b"),
+    tiers=SimpleNamespace(warmup=faulty_worker.WARMUP),
 )
 bundle.read_bundle = lambda path, allow_failed=False, trusted_keys=(): SimpleNamespace(
     path=path, manifest=manifest, model_hash=faulty_worker.MODEL

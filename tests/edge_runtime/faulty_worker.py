@@ -2,7 +2,9 @@
 
 Run as a program: `faulty_worker.py PLAN --request-fd N …`. PLAN is comma-separated:
 `hang@5` breaks at sample 5, `raise@*` at every sample, `load:exit` while loading, `ill@*` answers
-that it distrusts itself. `NAME:PLAN` gives the model of the records another name.
+that it distrusts itself. A fault is the sample's and breaks every process that it is given to;
+`first-raise@5` breaks only one that was not told to start afresh. `NAME:PLAN` gives the model of
+the records another name.
 """
 
 import os
@@ -55,13 +57,15 @@ class FakeDetector:
     ) -> None:
         self.plan, self.request_fd, self.reply_fd = plan, request_fd, reply_fd
         self.model = model
-        self.warmup_left = 0
+        self.warmup_left, self.fresh = 0, True
 
     def reset(self) -> None:
-        self.warmup_left = WARMUP
+        self.warmup_left, self.fresh = WARMUP, False
 
     def step(self, sample: Sample, reach: Callable[[str], None]) -> Record:
         fault = self.plan.get(str(sample.index)) or self.plan.get("*")
+        if fault and fault.startswith("first-"):
+            fault = fault.removeprefix("first-") if self.fresh else None
         reach("mask")
         if fault:
             self.suffer(fault, sample)

@@ -74,9 +74,10 @@ class LiveRun:
 
     def stop(self) -> dict[str, Any]:
         """End it in good order: its summary, after checks that every run has to pass."""
+        self.logged("model loaded")  # before that SIGTERM just ends it
         self.process.terminate()
         self.process.communicate(timeout=PATIENCE)
-        assert self.process.returncode == 0
+        assert self.process.returncode == 0, (self.process.returncode, self.log)
         lines = self.log.splitlines()
         assert "Traceback" not in self.log, self.log
         assert [record["index"] for record in self.records] == [*range(len(self.records))]

@@ -67,10 +67,8 @@ class ListSink:
 class ListSource:
     """Readings one by one; `before(row)` runs before each, to move the clock or to wait."""
 
-    live = False
-
-    def __init__(self, readings: list[Reading], before: Callable[[int], None]) -> None:
-        self.readings, self.before, self.row = readings, before, 0
+    def __init__(self, readings: list[Reading], before: Callable[[int], None], live: bool) -> None:
+        self.readings, self.before, self.live, self.row = readings, before, live, 0
 
     def read(self, timeout: float | None) -> Reading | None:
         if self.row == len(self.readings):
@@ -143,6 +141,8 @@ class Run:
         fallback: ShadowDetector | None = None,
         exchange: Exchange | None = None,
         observe: Observe = lambda record, state: None,
+        live: bool = False,
+        warmup: int = faulty_worker.WARMUP,
     ) -> None:
         times = [float(row) for row in range(rows)] if times is None else times
         values = [0.0] * len(times) if values is None else values
@@ -152,13 +152,13 @@ class Run:
         self.process, self.clock = process, clock or Clock()
         self.sink, self.stderr = ListSink(room), io.StringIO()
         self.supervisor = Supervisor(
-            ListSource(readings, before),
+            ListSource(readings, before, live),
             Complaints(),
             self.sink,
             process,
             fallback or FakeFallback(),
             injections or Injections([], []),
-            Settings(1, 1.0, deadline, interval),
+            Settings(1, warmup, 1.0, deadline, interval),
             Surroundings(
                 self.clock,
                 self.clock.sleep,
@@ -210,7 +210,7 @@ class ScriptedProcess:
 
     def __init__(self, outcomes: Iterator[str], accelerated: bool = False) -> None:
         self.outcomes, self.pid, self.accelerated = outcomes, None, accelerated
-        self.stage = "invoke"
+        self.stage, self.told = "invoke", []
 
     def fall_back(self) -> bool:
         moved, self.accelerated = self.accelerated, False
@@ -219,6 +219,7 @@ class ScriptedProcess:
     def start(self) -> None:
         assert self.pid is None
         self.pid = 1
+        self.told = []
         if next(self.outcomes) == "gone":
             self.pid = None
             raise WorkerGoneError("could not be started")
@@ -234,6 +235,16 @@ class ScriptedProcess:
         if outcome == "gone":
             raise WorkerGoneError("ended")
         return None if outcome == "late" else faulty_worker.model_record(sample)
+
+    def tell(self, sample: Sample) -> None:
+        self.told.append(sample)
+
+    def hear(self, timeout: float) -> list[Record]:
+        outcome = next(self.outcomes)
+        if outcome == "gone":
+            raise WorkerGoneError("ended")
+        told, self.told = self.told, []
+        return [] if outcome == "late" else [faulty_worker.model_record(s) for s in told]
 
     def send(self, message: wire.Reset | wire.Inject) -> None:
         if next(self.outcomes) == "gone":

@@ -1,6 +1,5 @@
 """The detector: the pure step with a memory, and a self-test that trusts no interpreter."""
 
-import ctypes
 from itertools import product
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 import tiny_model
 
-from benchmarks.faults.apparatus.harm import edit_manifest
+from benchmarks.faults.apparatus.harm import edit_manifest, flip_in_memory
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector import step as stepping
 from edge_runtime.detector.detector import Detector
@@ -81,13 +80,6 @@ def test_a_weight_that_changes_in_memory_is_noticed(tiny_bundle: Path) -> None:
     flip_in_memory(bundle.model, len(bundle.model) // 2)
     with pytest.raises(GruardError, match="its weights changed in memory"):
         run(detector, rows[150:], start=150)
-
-
-def flip_in_memory(data: bytes, position: int) -> None:
-    """Flip a bit of an object that Python calls immutable, as a cosmic ray would."""
-    header = bytes.__basicsize__ - 1  # CPython's, the contents follow
-    byte = ctypes.c_ubyte.from_address(id(data) + header + position)
-    byte.value ^= 1
 
 
 def test_a_constant_that_changes_in_memory_is_noticed(tiny_bundle: Path) -> None:

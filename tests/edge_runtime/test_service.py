@@ -116,7 +116,9 @@ def test_what_is_not_needed_is_closed(image: Path) -> None:
 
 
 def test_another_arithmetic_may_make_code(image: Path) -> None:
-    assert "DenyWriteExecute" in unit(image, words=(*STREAM, "--kernel", "tflite-builtin"))
+    for kernel in ("tflite-builtin", "core-c"):
+        made = unit(image, words=(*STREAM, "--kernel", kernel))
+        assert "DenyWriteExecute" in made and f"--kernel {kernel}" in made
     for option, value in (("--kernel", "tflite-xnnpack"), ("--delegate", "libedgetpu.so.1")):
         assert "DenyWriteExecute" not in unit(image, words=(*STREAM, option, value))
 

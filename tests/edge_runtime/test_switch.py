@@ -13,7 +13,7 @@ from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Record
 from edge_runtime.supervision.exchange import Serving
-from edge_runtime.supervision.policy import BACK_OFF
+from edge_runtime.supervision.policy import BACK_OFF, Terms
 from edge_runtime.supervision.worker_care import WorkerCare
 from edge_runtime.updates.pointers import Pointers
 from edge_runtime.updates.store import Store
@@ -75,7 +75,8 @@ class StoredRun:
         return process
 
     def serve(self, bundle: Bundle, may_start: Callable[[], bool]) -> Serving:
-        model = WorkerCare(self.process(bundle), PATIENT, self.clock, self.lines.append, may_start)
+        terms = Terms(PATIENT, faulty_worker.WARMUP, waits=True)
+        model = WorkerCare(self.process(bundle), terms, self.clock, self.lines.append, may_start)
         return Serving(model, FakeFallback())
 
     def before(self, row: int) -> None:
@@ -122,8 +123,9 @@ def test_a_new_bundle_takes_over_and_proves_itself(
     records = run()
     (old, before), (new, after) = answered_by(records)
     assert (old, new) == ("v1", "v2") and 20 <= before <= 24 and before + after == 120
-    warm = [record.index for record in records if Flag.WARMUP in record.flags]
-    assert warm == list(range(before, before + faulty_worker.WARMUP))
+    assert before > faulty_worker.WARMUP
+    assert not any(Flag.WARMUP in record.flags for record in records)
+    assert f"the model has caught up with the last {before - 1} samples" in run.log
     assert store.pointers() == Pointers(bundles[2].digest, previous=bundles[1].digest)
     assert f"sample {before}: made-2 answers from here on" in run.log
     assert "made-2 has proven itself" in run.log
@@ -150,15 +152,27 @@ def test_a_bundle_that_keeps_crashing_is_gone_back_from(
     store: Store, bundles: dict[int, Bundle]
 ) -> None:
     events = {20: lambda: store.install(bundles[2])}
-    run = StoredRun(store, {1: "none@0", 2: "abort@*"}, events, rows=60)
+    plan = ",".join(f"abort@{row}" for row in range(40, 60))
+    run = StoredRun(store, {1: "none@0", 2: plan}, events, rows=80)
     runs = answered_by(run())
-    assert [who for who, _ in runs] == ["v1", "", "v1"]
+    assert [who for who, _ in runs] == ["v1", "v2", "", "v1"]
     assert len(run.processes[2][0].pids) == 3
     pointers = store.pointers()
     assert pointers.current == bundles[1].digest and pointers.rejected
     assert "used up its attempts" in pointers.rejected.reason
     assert "SIGABRT" in pointers.rejected.reason
     assert run.run.supervisor.summary.restarts == 2
+
+
+def test_a_bundle_that_the_last_samples_break_never_answers(
+    store: Store, bundles: dict[int, Bundle]
+) -> None:
+    events = {20: lambda: store.install(bundles[2])}
+    run = StoredRun(store, {1: "none@0", 2: "abort@18"}, events, rows=60)
+    assert answered_by(run()) == [("v1", 60)]
+    assert len(run.processes[2][0].pids) == 3
+    rejected = store.pointers().rejected
+    assert rejected and "could not take over" in rejected.reason and "SIGABRT" in rejected.reason
 
 
 def test_one_crash_is_forgiven(store: Store, bundles: dict[int, Bundle]) -> None:

@@ -128,7 +128,7 @@ def test_an_image_that_does_not_end_is_killed(m4: Built, tmp_path: Path) -> None
 def test_a_damaged_bundle_is_refused_by_the_replay(
     tiny_bundle: Path, tmp_path: Path, cross_tools: None
 ) -> None:
-    found = packed(tiny_bundle)
+    found = packed(tiny_bundle, M4)
     harmed = bytearray(found.blob)
     harmed[len(harmed) // 2] ^= 1
     built = build(replace(found, blob=bytes(harmed)), M4, tmp_path / "build")

@@ -1,5 +1,6 @@
 """Real harm to real files: one flipped bit, a cut, an edit that covers its tracks."""
 
+import ctypes
 import hashlib
 import json
 from collections.abc import Callable
@@ -41,3 +42,10 @@ def replace_member(bundle: Path, member: str, data: bytes) -> None:
     (bundle / member).write_bytes(data)
     digest = hashlib.sha256(data).hexdigest()
     edit_manifest(bundle, lambda manifest: manifest["members"].update({member: digest}))
+
+
+def flip_in_memory(data: bytes, position: int) -> None:
+    """Flip a bit of an object that Python calls immutable, as a cosmic ray would."""
+    header = bytes.__basicsize__ - 1  # CPython's, the contents follow
+    byte = ctypes.c_ubyte.from_address(id(data) + header + position)
+    byte.value ^= 1

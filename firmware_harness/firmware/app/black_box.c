@@ -30,7 +30,7 @@ int box_open(void) {
 }
 
 void box_give_up(uint32_t cause) {
-    note(cause, (uint32_t)__builtin_return_address(0), 0, 0);
+    note(cause, 0, 0, 0);
     app_expire();
     board_reset();
 }

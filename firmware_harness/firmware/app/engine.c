@@ -89,27 +89,31 @@ static void repair(void) {
     selftest_start(&model, selftest_memory, memory_size);
 }
 
-/* The fallback answers as long as the spare is in service, or the self-test has not passed; then
- * the core itself decides when model and fallback have agreed for long enough. */
+/* The fallback answers as long as the self-test has not passed; then the core itself decides when
+ * model and fallback have agreed for long enough. */
 static void settle_trust(void) {
-    if (state.service == SERVICE_SPARE ||
-        (state.service == SERVICE_DISTRUSTED && state.selftest != SELFTEST_PASSED))
-        gruard_distrust(&detector);
-    else if (state.service == SERVICE_DISTRUSTED && !detector.tiers.distrusted)
-        state.service = SERVICE_MODEL;
+    if (state.service != SERVICE_DISTRUSTED) return;
+    if (state.selftest != SELFTEST_PASSED) gruard_distrust(&detector);
+    else if (!detector.tiers.distrusted) state.service = SERVICE_MODEL;
 }
 
 void engine_step(const float *values, gruard_record *record) {
     if (seal != seal_now()) repair();
     settle_trust();
     const uint64_t before = detector.tiers.index;
-    gruard_step(&detector, values, record);
+    if (state.service == SERVICE_SPARE) gruard_step_fallback(&detector, values, record);
+    else gruard_step(&detector, values, record);
     steps += detector.tiers.index - before;
+    state.healthy = record->valid ? state.healthy + 1 : 0;
     if (restarted && record->valid) {
         record->flags |= RESTARTED;
         restarted = 0;
     }
     seal = seal_now();
+}
+
+int engine_proven(void) {
+    return state.service == SERVICE_MODEL && state.healthy && state.healthy >= model.window;
 }
 
 uint64_t engine_steps(void) { return steps; }

@@ -12,6 +12,7 @@ typedef struct {
     uint32_t channels;
     selftest_result selftest;
     uint32_t repairs, walks;
+    uint32_t healthy; /* samples in a row that the model has answered */
 } engine_state;
 
 /* afresh: the power came, and nothing is known against the model: the self-test is done here and
@@ -22,6 +23,8 @@ const engine_state *engine_look(void);
 
 /* The record for raw readings [channels]; only where there is a detector. */
 void engine_step(const float *values, gruard_record *record);
+/* Whether the model has answered for so long that former resets no longer count. */
+int engine_proven(void);
 /* Steps that were completed, by the core's own count. */
 uint64_t engine_steps(void);
 

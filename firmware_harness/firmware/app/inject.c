@@ -30,6 +30,7 @@ static void flip_weight(void) {
 }
 
 void inject(uint32_t injection) {
+    box.ended_at = 0;
     box.injected_at = board_ticks() | 1u;
     switch (injection) {
     case INJECT_HANG: hang(); break;

@@ -46,19 +46,17 @@ static int read_frame(size_t stuffed, message *found) {
 
 int link_receive(message *found) {
     uint8_t byte;
-    while (board_receive(&byte)) {
-        if (byte) {
-            if (arrived < sizeof incoming) incoming[arrived++] = byte;
-            else overflowed = 1;
-            continue;
-        }
-        const size_t stuffed = arrived;
-        const uint8_t too_long = overflowed;
-        arrived = overflowed = 0;
-        if (too_long) return -ERROR_TOO_LONG;
-        if (stuffed) return read_frame(stuffed, found); /* zeros between frames mean nothing */
+    if (!board_receive(&byte)) return 0;
+    if (byte) {
+        if (arrived < sizeof incoming) incoming[arrived++] = byte;
+        else overflowed = 1;
+        return 0;
     }
-    return 0;
+    const size_t stuffed = arrived;
+    const uint8_t too_long = overflowed;
+    arrived = overflowed = 0;
+    if (too_long) return -ERROR_TOO_LONG;
+    return stuffed ? read_frame(stuffed, found) : 0; /* zeros between frames mean nothing */
 }
 
 static void send_stuffed(const uint8_t *bytes, size_t size) {

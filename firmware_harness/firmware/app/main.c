@@ -2,7 +2,8 @@
  *
  * A turn waits for a sample, steps, answers, and uses what time is left for checks; when no sample
  * comes it says so. Only a turn whose stages were all passed in their order, and whose step the core
- * has counted, feeds the watchdog.
+ * has counted, feeds the watchdog. After a reset the fallback answers until the model has proven
+ * itself; after the third, for good: until the power goes, or a spell of health before it.
  */
 #include <string.h>
 
@@ -35,7 +36,7 @@ static void tell_status(void) {
         .resets = last.resets,
         .next = box.next, .channels = engine->channels, .selftest = engine->selftest,
         .repairs = engine->repairs, .malformed = malformed, .walks = engine->walks,
-        .ticks_to_reset = last.injected_at ? last.ended_at - last.injected_at : 0,
+        .ticks_to_reset = last.injected_at && last.ended_at ? last.ended_at - last.injected_at : 0,
         .ticks_to_word = started_at,
     };
     link_send(TELL_STATUS, box.next, &told, sizeof told);
@@ -80,12 +81,12 @@ static int take_sample(const message *asked) {
         tell_error(engine->channels ? ERROR_LENGTH : ERROR_NO_DETECTOR);
     } else if (asked->sequence + 1 == box.next && answered) {
         tell_record(asked->sequence); /* asked again: our answer was lost */
-    } else if (asked->sequence != box.next) {
+    } else if (asked->sequence != box.next && asked->sequence + 1 != box.next) {
         tell_error(ERROR_SEQUENCE);
-    } else {
+    } else { /* also the one before, whose answer a reset may have cut off */
         step(asked);
         box.stage = STAGE_ANSWERING;
-        box.next++;
+        box.next = asked->sequence + 1;
         answered = 1;
         tell_record(asked->sequence);
         return 1;
@@ -176,6 +177,7 @@ int main(void) {
         if (box.stage != STAGE_ANSWERING) starve();
         box.stage = STAGE_IDLE;
         if (!engine_idle()) box_give_up(CAUSE_WEIGHTS);
+        if (engine_proven()) box.resets = 0;
         board_feed_watchdog();
         inject_now();
     }

@@ -1,8 +1,9 @@
 /* A recording through the detector as fast as it goes, by files of the debugger (semihosting).
  *
  * rows.bin: a head (struct head), then float32 [rows][channels]. records.bin: a gruard_record for
- * each row. traces.bin, where they are asked for: mask, forecast and gate [channels], states and
- * parts [4], float32, for each row. The exit code is 0, or 64 and a gruard_error.
+ * each row. traces.bin, where they are asked for: mask, forecast and gate [channels], states, parts
+ * [4], and the fallback's score and alarm, float32, for each row. The exit code is 0, or 64 and a
+ * gruard_error.
  */
 #include "board.h"
 #include "built.h"
@@ -12,6 +13,8 @@
 enum { OPEN = 1, CLOSE = 2, WRITE = 5, READ = 6, EXIT = 0x20 };
 enum { READ_BINARY = 1, WRITE_BINARY = 5, AT_ONCE = 64, REFUSED = 64, BROKEN_FILE = 63 };
 #define STOPPED 0x20026u
+
+enum { PARTS = 4, FALLBACK = 2 };
 
 typedef struct {
     float threshold, clear; /* of the model's alarm */
@@ -79,7 +82,7 @@ int main(void) {
     head wanted;
     if (read_file(in, &wanted, sizeof wanted) != sizeof wanted) leave(BROKEN_FILE);
     start(&wanted);
-    const size_t n = model.channels, traced = 3 * n + model.states + 4;
+    const size_t n = model.channels, traced = 3 * n + model.states + PARTS + FALLBACK;
     const uint32_t inside = wanted.traces ? open_file("traces.bin", WRITE_BINARY) : 0;
     float *rows = take(AT_ONCE * n * sizeof(float));
     float *traces = take(wanted.traces ? AT_ONCE * traced * sizeof(float) : 0);
@@ -93,7 +96,10 @@ int main(void) {
             trace = append(trace, detector.forecast, n);
             trace = append(trace, detector.gate, n);
             trace = append(trace, detector.hidden, model.states);
-            trace = append(trace, detector.parts, 4);
+            trace = append(trace, detector.parts, PARTS);
+            const float fallback[FALLBACK] = {detector.fallback_score,
+                                              detector.fallback_alarm.active};
+            trace = append(trace, fallback, FALLBACK);
         }
         write_file(out, records, count * sizeof(gruard_record));
         if (wanted.traces) write_file(inside, traces, count * traced * sizeof(float));

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "place.h"
+
 void board_start(void);
 
 /* 1 where a byte has come, which is then in `byte`. */
@@ -18,7 +20,6 @@ __attribute__((noreturn)) void board_reset(void);
 
 /* Ticks since the last reset, BOARD_TICKS_PER_MS of them a millisecond; wraps around. */
 uint32_t board_ticks(void);
-#define BOARD_TICKS_PER_MS 25000u
 
 /* The memory that nobody else has: from the linker script. */
 extern uint32_t board_free_start[], board_free_end[];

@@ -164,9 +164,15 @@ static int inside(uint32_t start, uint32_t length, uint32_t size) {
     return start <= size && length <= size - start;
 }
 
+/* Whether codes and numbers can be made of one another: false for NaN, too. */
+static int end_has_scale(const gruard_end *end) {
+    return end->scale > 0 && end->zero_point >= -128 && end->zero_point <= 127 &&
+           end->zero_point == (float)(int32_t)end->zero_point;
+}
+
 static int end_is_sound(const gruard_model *m, const gruard_end *end, int needed, uint32_t count) {
     if (end->place == GRUARD_ABSENT) return !needed;
-    return end->count == count && inside(end->place, count, m->arena);
+    return end->count == count && inside(end->place, count, m->arena) && end_has_scale(end);
 }
 
 static gruard_error check_ends(gruard_model *m) {
@@ -194,10 +200,12 @@ static gruard_error check_ends(gruard_model *m) {
 
 static int shift_is_sound(int32_t shift) { return shift >= -31 && shift <= 30; }
 
+static int addend_is_sound(int32_t shift) { return shift >= -20 && shift <= 0; }
+
 static int scaling_is_sound(const gruard_operator *o) {
     return o->multiplier >= 0 && shift_is_sound(o->shift) && o->left_multiplier >= 0 &&
-           o->right_multiplier >= 0 && o->left_shift >= -31 && o->left_shift <= 0 &&
-           o->right_shift >= -31 && o->right_shift <= 0;
+           o->right_multiplier >= 0 && addend_is_sound(o->left_shift) &&
+           addend_is_sound(o->right_shift);
 }
 
 static int zeros_are_sound(const gruard_operator *o) {

@@ -283,16 +283,20 @@ static void tell_channels(const gruard_detector *d, gruard_record *record) {
     }
 }
 
+static void tell_fallback(const gruard_detector *d, gruard_record *record) {
+    record->flags |= GRUARD_FALLBACK;
+    record->score = d->fallback_score;
+    record->alarm = d->fallback_alarm.active;
+    if (record->alarm) gruard_blame_fallback(d, record->blamed);
+}
+
 static void tell(gruard_detector *d, gruard_record *record) {
     record->valid = record->tier != 3;
     tell_channels(d, record);
     for (uint32_t word = 0; word < GRUARD_WORDS; word++)
         if (record->imputed[word]) record->flags |= GRUARD_IMPUTED;
     if (record->tier == 3) {
-        record->flags |= GRUARD_FALLBACK;
-        record->score = d->fallback_score;
-        record->alarm = d->fallback_alarm.active;
-        if (record->alarm) gruard_blame_fallback(d, record->blamed);
+        tell_fallback(d, record);
         return;
     }
     record->score = d->score;
@@ -303,17 +307,31 @@ static void tell(gruard_detector *d, gruard_record *record) {
     if (record->blamed[0] < 0) gruard_blame_score(d, record->blamed);
 }
 
-void gruard_step(gruard_detector *d, const float *values, gruard_record *record) {
-    const gruard_model *m = d->model;
-    int moved, input_moved;
-    int32_t saturated;
+/* An empty record, and what every detector does first. */
+static void begin(gruard_detector *d, const float *values, gruard_record *record) {
     memset(record, 0, sizeof *record);
     memset(record->blamed, 0xFF, sizeof record->blamed);
     record->kind = -1;
     record->index = d->tiers.index;
     gruard_check_validity(d, values);
-    gruard_standardise(m, values, d->usable, d->reading);
+    gruard_standardise(d->model, values, d->usable, d->reading);
     gruard_fallback(d);
+}
+
+void gruard_step_fallback(gruard_detector *d, const float *values, gruard_record *record) {
+    begin(d, values, record);
+    record->tier = 3;
+    for (uint32_t i = 0; i < d->model->channels; i++)
+        if (!(d->usable[i] > 0)) record->masked[i / 32] |= 1u << (i % 32);
+    tell_fallback(d, record);
+    d->tiers.index++;
+}
+
+void gruard_step(gruard_detector *d, const float *values, gruard_record *record) {
+    const gruard_model *m = d->model;
+    int moved, input_moved;
+    int32_t saturated;
+    begin(d, values, record);
     if (!d->started) start_recurrent(d);
     record->tier = (uint8_t)gruard_tier(&d->tiers, m);
     record->flags = phase_flags(d);

@@ -47,13 +47,40 @@ static inline int32_t gruard_scale_product(int32_t value, int32_t multiplier, in
 #endif
 }
 
-/* left + sign * right as TFLite adds: both shifted to the left by 20 bits, scaled, and added. */
-static inline int32_t gruard_add_codes(int32_t left, int32_t right, int32_t sign,
+/* TFLite shifts both addends by 20 bits to the left, scales them, and adds. The vector code of its
+ * ADD takes whole groups of 16 and rounds an addend once; what is left over, and SUB, twice. */
+enum { GRUARD_ADD_SHIFT = 20, GRUARD_ADD_GROUP = 16 };
+
+/* How many of `count` sums the vector code makes. TensorFlow Lite Micro has none. */
+static inline uint32_t gruard_rounded_once(uint32_t count, int32_t sign) {
+#ifdef GRUARD_TFLM
+    (void)count, (void)sign;
+    return 0;
+#else
+    return sign > 0 ? count / GRUARD_ADD_GROUP * GRUARD_ADD_GROUP : 0;
+#endif
+}
+
+static inline int32_t gruard_addend_once(int32_t value, int32_t multiplier, int32_t shift) {
+    return gruard_high(value * (1 << (GRUARD_ADD_SHIFT + shift)), multiplier);
+}
+
+static inline int32_t gruard_addend_twice(int32_t value, int32_t multiplier, int32_t shift) {
+    return gruard_halve_away(gruard_high(value * (1 << GRUARD_ADD_SHIFT), multiplier), -shift);
+}
+
+static inline int32_t gruard_add_once(int32_t left, int32_t right, const gruard_operator *o) {
+    const int32_t sum =
+        gruard_addend_once(left - o->left_zero, o->left_multiplier, o->left_shift) +
+        gruard_addend_once(right - o->right_zero, o->right_multiplier, o->right_shift);
+    return gruard_plus(gruard_scale(sum, o->multiplier, o->shift), o->out_zero);
+}
+
+static inline int32_t gruard_add_twice(int32_t left, int32_t right, int32_t sign,
                                        const gruard_operator *o) {
-    const int32_t a = gruard_high((left - o->left_zero) * (1 << 20), o->left_multiplier);
-    const int32_t b = gruard_high((right - o->right_zero) * (1 << 20), o->right_multiplier);
-    const int32_t sum = gruard_halve_away(a, -o->left_shift) +
-                        sign * gruard_halve_away(b, -o->right_shift);
+    const int32_t sum =
+        gruard_addend_twice(left - o->left_zero, o->left_multiplier, o->left_shift) + sign *
+        gruard_addend_twice(right - o->right_zero, o->right_multiplier, o->right_shift);
     return gruard_plus(gruard_scale(sum, o->multiplier, o->shift), o->out_zero);
 }
 

@@ -177,6 +177,10 @@ gruard_error gruard_start(gruard_detector *detector, const gruard_model *model, 
 /* The record for raw readings [channels], NaN where missing; the state moves on. */
 void gruard_step(gruard_detector *detector, const float *values, gruard_record *record);
 
+/* The same by the fallback alone: tier 3, whatever the model would say. For whoever has no model to
+ * trust, or watches over the process that has it. */
+void gruard_step_fallback(gruard_detector *detector, const float *values, gruard_record *record);
+
 /* Forget the recurrent state; the records until it has settled are flagged. */
 void gruard_reset(gruard_detector *detector);
 

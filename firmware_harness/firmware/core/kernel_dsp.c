@@ -5,6 +5,9 @@
  * groups of six, the last of them in a group of four or six; inputs are padded to a multiple of
  * eight. See edge_runtime.native.layout.
  */
+#if defined(__OPTIMIZE_SIZE__) && !defined(__clang__)
+#pragma GCC optimize("O2") /* most of a step's time is spent here, and little of the size */
+#endif
 #include <arm_acle.h>
 #include <string.h>
 
@@ -153,27 +156,31 @@ void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gr
     }
 }
 
-/* Of ADD's two addends the one with the larger scale has the factor 1/2, which needs no product.
- * All sums are twice what TFLite's are, so that SMMULR rounds as its multiplication does. */
-enum { BOTH, LESS_OTHER, LESS_EXACT };
+/* The addends of ADD. The one with the larger scale has the factor 1/2, which needs no product, so
+ * there are `exact` and `other`. */
+typedef struct {
+    const int8_t *exact, *other;
+    int32_t exact_zero, other_zero, other_factor, other_shift;
+} addends;
 
-static inline __attribute__((always_inline)) void add_all(const int8_t *exact, int32_t exact_zero,
-                                                          const int8_t *other, int32_t other_zero,
-                                                          int32_t other_factor, int32_t other_right,
-                                                          const gruard_operator *o, int8_t *out,
-                                                          int signs) {
-    int8_t *const end = out + o->count;
-    const int32_t exact_base = exact_zero * (signs == LESS_EXACT ? 1 << 20 : -(1 << 20));
-    const int32_t other_base = -other_zero * (1 << 21);
-    const int32_t half = other_right ? 1 << (other_right - 1) : 0;
+/* What is added, and how often the other addend is rounded. */
+enum { BOTH_ONCE, BOTH, LESS_OTHER, LESS_EXACT };
+
+/* All sums are twice what TFLite's are, so that SMMULR rounds as its multiplication does. */
+static inline __attribute__((always_inline)) void add_all(addends a, const gruard_operator *o,
+                                                          int8_t *out, int8_t *end, int how) {
+    const int32_t exact_base = a.exact_zero * (how == LESS_EXACT ? 1 << 20 : -(1 << 20));
+    const int32_t up = GRUARD_ADD_SHIFT + 1 + (how == BOTH_ONCE ? a.other_shift : 0);
+    const int32_t down = how == BOTH_ONCE ? 0 : -a.other_shift, half = down ? 1 << (down - 1) : 0;
+    const int32_t other_base = -a.other_zero * (1 << up);
     const int32_t factor = o->multiplier, right = -o->shift;
     const int32_t more = (int32_t)((1u << (right - 1)) + ((uint32_t)o->out_zero << right));
     while (out < end) {
-        int32_t high = high_of_double(other_base + *other++ * (1 << 21), other_factor);
-        if (other_right) high = (high + (high >> 31) + half) >> other_right;
-        const int32_t code = *exact++ * (1 << 20);
-        const int32_t base = signs == LESS_EXACT ? exact_base - code : exact_base + code;
-        const int32_t sum = signs == LESS_OTHER ? base - high * 2 : base + high * 2;
+        int32_t high = high_of_double(other_base + *a.other++ * (1 << up), a.other_factor);
+        if (down) high = (high + (high >> 31) + half) >> down;
+        const int32_t code = *a.exact++ * (1 << 20);
+        const int32_t base = how == LESS_EXACT ? exact_base - code : exact_base + code;
+        const int32_t sum = how == LESS_OTHER ? base - high * 2 : base + high * 2;
         high = high_of_double(sum, factor);
         *out++ = saturated((high + (high >> 31) + more) >> right);
     }
@@ -183,28 +190,37 @@ static int is_half(int32_t multiplier, int32_t shift) {
     return multiplier == 1 << 30 && shift == 0;
 }
 
-void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign) {
+/* What no converter makes. */
+static void add_rare(const gruard_operator *o, int8_t *arena, int32_t sign, uint32_t once) {
     const int8_t *left = arena + o->left, *right = arena + o->right;
     int8_t *out = arena + o->out;
-    const int usual = o->shift < 0 && -o->shift <= SAFE_SHIFT;
-    if (usual && is_half(o->left_multiplier, o->left_shift)) {
-        if (sign > 0)
-            add_all(left, o->left_zero, right, o->right_zero, o->right_multiplier, -o->right_shift,
-                    o, out, BOTH);
-        else
-            add_all(left, o->left_zero, right, o->right_zero, o->right_multiplier, -o->right_shift,
-                    o, out, LESS_OTHER);
-    } else if (usual && is_half(o->right_multiplier, o->right_shift)) {
-        if (sign > 0)
-            add_all(right, o->right_zero, left, o->left_zero, o->left_multiplier, -o->left_shift,
-                    o, out, BOTH);
-        else
-            add_all(right, o->right_zero, left, o->left_zero, o->left_multiplier, -o->left_shift,
-                    o, out, LESS_EXACT);
-    } else { /* not what a converter makes */
-        for (uint32_t i = 0; i < o->count; i++)
-            out[i] = gruard_narrow(gruard_add_codes(left[i], right[i], sign, o), -128);
+    for (uint32_t i = 0; i < o->count; i++)
+        out[i] = gruard_narrow(i < once ? gruard_add_once(left[i], right[i], o)
+                                        : gruard_add_twice(left[i], right[i], sign, o), -128);
+}
+
+void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign) {
+    const uint32_t once = gruard_rounded_once(o->count, sign);
+    const int left = is_half(o->left_multiplier, o->left_shift);
+    const int right = is_half(o->right_multiplier, o->right_shift);
+    if ((!left && !right) || o->shift >= 0 || -o->shift > SAFE_SHIFT) {
+        add_rare(o, arena, sign, once);
+        return;
     }
+    addends a = {arena + o->left, arena + o->right, o->left_zero, o->right_zero,
+                 o->right_multiplier, o->right_shift};
+    if (!left)
+        a = (addends){arena + o->right, arena + o->left, o->right_zero, o->left_zero,
+                      o->left_multiplier, o->left_shift};
+    int8_t *const out = arena + o->out, *const end = out + o->count;
+    if (sign < 0) {
+        if (left) add_all(a, o, out, end, LESS_OTHER);
+        else add_all(a, o, out, end, LESS_EXACT);
+        return;
+    }
+    add_all(a, o, out, out + once, BOTH_ONCE);
+    a.exact += once, a.other += once;
+    add_all(a, o, out + once, end, BOTH);
 }
 
 void gruard_multiply(const gruard_operator *o, int8_t *arena) {

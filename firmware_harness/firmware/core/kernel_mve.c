@@ -1,4 +1,7 @@
 /* The arithmetic on a Cortex-M55, whose vectors (MVE) have 16 lanes of 8 bits or 4 of 32. */
+#if defined(__OPTIMIZE_SIZE__) && !defined(__clang__)
+#pragma GCC optimize("O2") /* most of a step's time is spent here, and little of the size */
+#endif
 #include <arm_mve.h>
 #include <string.h>
 
@@ -98,39 +101,40 @@ void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gr
     }
 }
 
-/* An addend, scaled; `exact`: the one with the larger scale, whose factor is 1/2. */
+/* An addend, scaled. exact: the one with the larger scale, whose factor is 1/2. once: rounded by
+ * the product alone. */
 static inline int32x4_t addend(const int8_t *codes, int32_t zero, int32_t multiplier,
-                               int32_t shift, int exact, mve_pred16_t lanes) {
+                               int32_t shift, int exact, int once, mve_pred16_t lanes) {
     const int32x4_t value = vsubq_n_s32(vldrbq_z_s32(codes, lanes), zero);
-    if (exact) return vshlq_n_s32(value, 19);
-    const int32x4_t high = vqrdmulhq_n_s32(vshlq_n_s32(value, 20), multiplier);
+    if (exact) return vshlq_n_s32(value, GRUARD_ADD_SHIFT - 1);
+    if (once)
+        return vqrdmulhq_n_s32(vshlq_s32(value, vdupq_n_s32(GRUARD_ADD_SHIFT + shift)), multiplier);
+    const int32x4_t high = vqrdmulhq_n_s32(vshlq_n_s32(value, GRUARD_ADD_SHIFT), multiplier);
     return shift ? halve_away(high, vdupq_n_s32(shift)) : high;
 }
 
+/* Sums from `first` on, up to `end`. */
 static inline __attribute__((always_inline)) void add_all(const gruard_operator *operator,
-                                                          int8_t *arena, int32_t sign,
-                                                          int left_exact, int right_exact) {
+                                                          int8_t *arena, int32_t sign, int exact,
+                                                          uint32_t first, uint32_t end, int once) {
     const gruard_operator o = *operator; /* no store to the arena can change it */
-    for (uint32_t i = 0; i < o.count; i += WORDS) {
-        const mve_pred16_t lanes = vctp32q(o.count - i);
+    for (uint32_t i = first; i < end; i += WORDS) {
+        const mve_pred16_t lanes = vctp32q(end - i);
         const int32x4_t a = addend(arena + o.left + i, o.left_zero, o.left_multiplier,
-                                   o.left_shift, left_exact, lanes);
+                                   o.left_shift, exact, once, lanes);
         const int32x4_t b = addend(arena + o.right + i, o.right_zero, o.right_multiplier,
-                                   o.right_shift, right_exact, lanes);
+                                   o.right_shift, 0, once, lanes);
         const int32x4_t sum = sign > 0 ? vaddq_s32(a, b) : vsubq_s32(a, b);
         store(arena + o.out + i, scaled(sum, o.multiplier, o.shift), o.out_zero, -128, lanes);
     }
 }
 
-static int is_half(int32_t multiplier, int32_t shift) {
-    return multiplier == 1 << 30 && shift == 0;
-}
-
 void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign) {
-    const int left = is_half(o->left_multiplier, o->left_shift);
-    if (left && sign > 0) add_all(o, arena, 1, 1, 0);
-    else if (left) add_all(o, arena, -1, 1, 0);
-    else add_all(o, arena, sign, 0, 0);
+    const uint32_t once = gruard_rounded_once(o->count, sign);
+    const int exact = o->left_multiplier == 1 << 30 && o->left_shift == 0;
+    if (exact) add_all(o, arena, 1, 1, 0, once, 1);
+    else add_all(o, arena, 1, 0, 0, once, 1);
+    add_all(o, arena, sign, 0, once, o->count, 0);
 }
 
 void gruard_multiply(const gruard_operator *operator, int8_t *arena) {

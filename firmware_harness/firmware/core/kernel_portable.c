@@ -19,8 +19,12 @@ void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gr
 
 void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign) {
     const int8_t *left = arena + o->left, *right = arena + o->right;
-    for (uint32_t i = 0; i < o->count; i++)
-        arena[o->out + i] = gruard_narrow(gruard_add_codes(left[i], right[i], sign, o), -128);
+    int8_t *out = arena + o->out;
+    const uint32_t once = gruard_rounded_once(o->count, sign);
+    for (uint32_t i = 0; i < once; i++)
+        out[i] = gruard_narrow(gruard_add_once(left[i], right[i], o), -128);
+    for (uint32_t i = once; i < o->count; i++)
+        out[i] = gruard_narrow(gruard_add_twice(left[i], right[i], sign, o), -128);
 }
 
 void gruard_multiply(const gruard_operator *o, int8_t *arena) {

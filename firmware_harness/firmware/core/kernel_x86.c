@@ -177,15 +177,21 @@ void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gr
     }
 }
 
+VNNI static inline __m512i addend16(__m512i value, int32_t multiplier, int32_t shift, int once) {
+    const __m512i factor = _mm512_set1_epi32(multiplier);
+    const __m128i up = _mm_cvtsi32_si128(GRUARD_ADD_SHIFT + (once ? shift : 0));
+    const __m512i high = high16(_mm512_sll_epi32(value, up), factor);
+    return once ? high : halve16(high, -shift);
+}
+
 VNNI static void add_vnni(const gruard_operator *o, int8_t *arena, int32_t sign) {
-    const __m512i first = _mm512_set1_epi32(o->left_multiplier);
-    const __m512i second = _mm512_set1_epi32(o->right_multiplier);
+    const uint32_t once = gruard_rounded_once(o->count, sign);
     for (uint32_t i = 0; i < o->count; i += LANES) {
         const __mmask16 lanes = lanes_of(o->count - i);
         const __m512i left = codes16(arena + o->left + i, lanes, o->left_zero);
         const __m512i right = codes16(arena + o->right + i, lanes, o->right_zero);
-        const __m512i a = halve16(high16(_mm512_slli_epi32(left, 20), first), -o->left_shift);
-        const __m512i b = halve16(high16(_mm512_slli_epi32(right, 20), second), -o->right_shift);
+        const __m512i a = addend16(left, o->left_multiplier, o->left_shift, i < once);
+        const __m512i b = addend16(right, o->right_multiplier, o->right_shift, i < once);
         const __m512i sum = sign > 0 ? _mm512_add_epi32(a, b) : _mm512_sub_epi32(a, b);
         store16(arena + o->out + i, lanes, scale16(sum, o->multiplier, o->shift), o->out_zero,
                 -128);
@@ -208,8 +214,11 @@ GRUARD_WIDE static void add_narrower(const gruard_operator *operator, int8_t *ar
     const gruard_operator o = *operator; /* no store to the arena can change it */
     const int8_t *restrict left = arena + o.left, *restrict right = arena + o.right;
     int8_t *restrict out = arena + o.out;
-    for (uint32_t i = 0; i < o.count; i++)
-        out[i] = gruard_narrow(gruard_add_codes(left[i], right[i], sign, &o), -128);
+    const uint32_t once = gruard_rounded_once(o.count, sign);
+    for (uint32_t i = 0; i < once; i++)
+        out[i] = gruard_narrow(gruard_add_once(left[i], right[i], &o), -128);
+    for (uint32_t i = once; i < o.count; i++)
+        out[i] = gruard_narrow(gruard_add_twice(left[i], right[i], sign, &o), -128);
 }
 
 GRUARD_WIDE static void multiply_narrower(const gruard_operator *operator, int8_t *arena) {

@@ -4,12 +4,27 @@
 
 enum { RESIDUAL, DISTANCE, LEVEL, GATE, PARTS };
 
+/* The largest of the smoothed parts, each standardised and times its weight. */
+static float total(const gruard_detector *d) {
+    const gruard_model *m = d->model;
+    float score = 0;
+    int heard = 0;
+    for (uint32_t p = 0; p < PARTS; p++) {
+        if (!(m->weights[p] > 0)) continue;
+        const float part = m->weights[p] * ((d->parts[p] - m->part_mean[p]) / m->part_std[p]);
+        score = heard && !(part > score) ? score : part;
+        heard = 1;
+    }
+    return score;
+}
+
 void gruard_start_score(gruard_detector *d, int keep_level) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
     for (uint32_t p = 0; p < PARTS; p++)
         if (!keep_level || p != LEVEL) d->parts[p] = m->part_mean[p];
     memcpy(d->terms, m->channel_mean, (keep_level ? 2 : 3) * n * sizeof(float));
+    d->score = total(d);
 }
 
 /* Length of root [n][n] times vector; `along` is room for n floats. */
@@ -52,18 +67,12 @@ void gruard_score(gruard_detector *d) {
     parts[DISTANCE] = distance(m->distance_root, e, n, along);
     parts[LEVEL] = distance(m->level_root, x, n, along);
     parts[GATE] = evidence / count;
-    float score = 0;
-    int heard = 0;
     for (uint32_t p = 0; p < PARTS; p++) {
         const int believed = p == LEVEL;
         d->parts[p] = smoothed(d->parts[p], parts[p], believed ? m->attack : attack,
                                believed ? m->decay : decay);
-        if (!(m->weights[p] > 0)) continue;
-        const float part = m->weights[p] * ((d->parts[p] - m->part_mean[p]) / m->part_std[p]);
-        score = heard && !(part > score) ? score : part;
-        heard = 1;
     }
-    d->score = score;
+    d->score = total(d);
 }
 
 void gruard_largest(const float *shares, uint32_t count, int from_zero, int16_t *chosen) {

@@ -37,13 +37,9 @@ static int run(gruard_detector *detector, uint32_t channels) {
     return fflush(stdout) ? refuse("stdout is closed", 0) : 0;
 }
 
-int main(int count, char **words) {
+static int watch(const void *blob, size_t size) {
     gruard_model model;
     gruard_detector detector;
-    size_t size;
-    if (count != 2) return refuse("driver BLOB < ROWS > RECORDS", count);
-    void *blob = contents(words[1], &size);
-    if (!blob) return refuse("the blob can't be read", 0);
     const gruard_error error = gruard_open(&model, blob, size);
     if (error) return refuse("the blob is refused", (int)error);
     void *memory = malloc(gruard_memory(&model));
@@ -51,6 +47,15 @@ int main(int count, char **words) {
         return refuse("out of memory", 0);
     const int code = run(&detector, model.channels);
     free(memory);
+    return code;
+}
+
+int main(int count, char **words) {
+    size_t size;
+    if (count != 2) return refuse("driver BLOB < ROWS > RECORDS", count);
+    void *blob = contents(words[1], &size);
+    if (!blob) return refuse("the blob can't be read", 0);
+    const int code = watch(blob, size);
     free(blob);
     return code;
 }

@@ -1,0 +1,100 @@
+"""Step by step, quantity by quantity: where does an answer differ from that of the int8 file?"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from edge_runtime.supervision.summary import TIERS
+from firmware_harness.answers import Answers
+
+FLOAT = "float"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """steps: how many differ. first: the first of them, None without. largest: absolute."""
+
+    steps: int
+    first: int | None
+    largest: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """tiers: how many steps each answered. differences: by way and quantity.
+
+    Every way but the float graph is judged.
+    """
+
+    title: str
+    steps: int
+    tiers: Mapping[int, int]
+    differences: Mapping[str, Mapping[str, Difference]]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing differs from the int8 file on."""
+        return not any(
+            difference.steps
+            for way, found in self.differences.items()
+            if way != FLOAT
+            for difference in found.values()
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        found = {
+            way: {name: asdict(difference) for name, difference in quantities.items()}
+            for way, quantities in self.differences.items()
+        }
+        told = {"title": self.title, "steps": self.steps, "tiers": dict(self.tiers)}
+        return {**told, "differences": found}
+
+
+def compare(title: str, wanted: Answers, found: Mapping[str, Answers]) -> Comparison:
+    """Each way's answers against those that are `wanted`."""
+    steps = len(wanted["tier"])
+    return Comparison(
+        title,
+        steps,
+        Counter(wanted["tier"].tolist()),
+        {
+            way: {name: difference(wanted[name], answers[name]) for name in wanted}
+            for way, answers in found.items()
+        },
+    )
+
+
+def difference(wanted: Any, found: Any) -> Difference:
+    """Between arrays [steps, …]. Only floats of opposite zeros count as equal."""
+    wanted, found = (np.asarray(array).reshape(len(array), -1) for array in (wanted, found))
+    if wanted.shape != found.shape:
+        raise ValueError(f"{found.shape} where {wanted.shape} is wanted")
+    apart = (wanted != found).any(axis=1)
+    if not apart.any():
+        return Difference(0, None, 0.0)
+    distance = np.abs(wanted[apart].astype(np.float64) - found[apart].astype(np.float64))
+    return Difference(int(apart.sum()), int(np.argmax(apart)), float(distance.max()))
+
+
+def text(comparison: Comparison) -> str:
+    """A table: a line for each quantity, a column for each way."""
+    ways = list(comparison.differences)
+    tiers = ", ".join(f"{TIERS[t]} {comparison.tiers[t]:,}" for t in sorted(comparison.tiers))
+    lines = [
+        f"{comparison.title}: {comparison.steps:,} steps ({tiers}), differing from int8 TFLite"
+    ]
+    lines.append("".join([f"  {'':12}", *(f"{way:>24}" for way in ways)]))
+    for name in next(iter(comparison.differences.values())):
+        cells = (_cell(comparison.differences[way][name]) for way in ways)
+        lines.append("".join([f"  {name:12}", *(f"{cell:>24}" for cell in cells)]))
+    return "\n".join(lines)
+
+
+def _cell(found: Difference) -> str:
+    if not found.steps:
+        return "0"
+    return f"{found.steps:,} from {found.first:,}, ≤ {found.largest:.2g}"

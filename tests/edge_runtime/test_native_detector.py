@@ -1,0 +1,227 @@
+"""The C core gives what the reference gives: every quantity of every step, every record, each bit.
+
+`core-c` is compared with the detector in Python, over machines of every kind and recordings with
+every fault. Nothing is rounded and nothing is tolerated.
+"""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import native_core
+import native_models as models
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from native_models import HASTY, MadeBundle, both, changed, differences, faulty_rows
+
+from edge_runtime.bundle import manifest as m
+from edge_runtime.bundle.reader import Bundle, read_bundle
+from edge_runtime.native.engine import RECORD, NativeDetector
+from edge_runtime.record import Flag, Record, Sample
+from tests.convert.made_steps import name_of, spread
+
+if TYPE_CHECKING:
+    from train.cell_config import CellConfig
+
+LEVELS = (3.0, 2.0)
+ROWS = 900
+LINEAR: dict[str, Callable[[], MadeBundle]] = {
+    "one channel": lambda: models.linear(1),
+    "one channel, rules and diagnosis": lambda: models.linear(1, 1, rules=True, diagnosis=True),
+    "two channels, one of them exogenous": lambda: models.linear(2, 2, rules=True),
+    "five channels, everything": lambda: models.linear(5, 5, rules=True, diagnosis=True),
+    "seven channels, nine lags": lambda: models.linear(7, 7, order=9, diagnosis=True),
+    "as many channels as a diagnosis may have": lambda: models.linear(32, 32, diagnosis=True),
+    "a word of channels and one": lambda: models.linear(33, 33, rules=True),
+    "as many channels as there may be": lambda: models.linear(256, 256, order=1, rules=True),
+}
+RECURRENT = {
+    "a gate alone": {"channels": 3, "gru_layers": 0, "gate_units": 8},
+    "a GRU alone": {"channels": 3, "gate_layers": 0, "gru_units": 8},
+    "one channel": {"channels": 1, "gru_units": 8},
+    "forty channels": {"channels": 40, "gru_units": 16, "gate_layers": 2},
+    "three layers of each": {
+        "channels": 5, "gru_layers": 3, "gru_units": 24, "gate_layers": 3, "gate_units": 16,
+        "head_layers": 2,
+    },
+}  # fmt: skip
+
+
+def check(bundle: Bundle, rows: np.ndarray, resets: tuple[int, ...] = (400,)) -> list[Record]:
+    assert differences(bundle, rows, LEVELS) == []
+    reference, core = both(bundle, rows, resets)
+    assert core == reference
+    return core
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_a_linear_machine(name: str) -> None:
+    bundle = LINEAR[name]()
+    check(bundle, faulty_rows(bundle, ROWS, seed=len(name)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("more", [{}, {"rules": True, "diagnosis": True}], ids=["plain", "all"])
+def test_a_network(name: str, more: dict[str, bool]) -> None:
+    bundle = made(RECURRENT[name], **({} if name == "forty channels" else more))
+    check(bundle, faulty_rows(bundle, ROWS, seed=len(name)))
+
+
+def made(sizes: dict[str, int], **more: bool) -> MadeBundle:
+    from train.cell_config import CellConfig
+
+    return models.recurrent(CellConfig(**sizes), **more)
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("config", spread(24), ids=name_of)
+def test_networks_from_all_over(config: "CellConfig") -> None:
+    bundle = models.recurrent(config, rules=True, diagnosis=config.channels <= 32)
+    check(bundle, faulty_rows(bundle, 500, seed=1))
+
+
+@pytest.mark.parametrize("kind", ["tiny_bundle", "linear_bundle"])
+@pytest.mark.parametrize("tiers", [None, HASTY], ids=["as shipped", "hasty"])
+def test_a_converted_bundle(
+    kind: str, tiers: m.Tiers | None, request: pytest.FixtureRequest
+) -> None:
+    bundle = read_bundle(request.getfixturevalue(kind))
+    bundle = changed(bundle, tiers=tiers) if tiers else bundle
+    check(bundle, faulty_rows(bundle, 1500, seed=3))
+
+
+def test_the_machines_above_meet_everything() -> None:
+    """Or the comparisons would say nothing."""
+    records: list[Record] = []
+    for name in ("one channel, rules and diagnosis", "five channels, everything"):
+        bundle = LINEAR[name]()
+        records += check(bundle, faulty_rows(bundle, ROWS, seed=len(name)))
+    assert {record.tier for record in records} == {1, 2, 3}
+    met = Flag(0)
+    for record in records:
+        met |= record.flags
+    expected = Flag.IMPUTED | Flag.FREE_RUN | Flag.RESYNC | Flag.WARMUP | Flag.RESET | Flag.FALLBACK
+    assert met == expected
+    distrusted = [r.tier == 3 and not r.flags & (Flag.WARMUP | Flag.FREE_RUN) for r in records]
+    assert any(d and records[i + 1].tier == 1 for i, d in enumerate(distrusted[:-1]))  # and back
+    assert {"machine", "stuck", "dropout", None} <= {record.kind for record in records}
+    assert {len(record.blamed) for record in records} == {0, 1, 2, 3}
+    assert any(record.alarm for record in records if record.tier == 3)
+
+
+@pytest.mark.parametrize("levels", [(0.0, -1.0), (np.inf, np.inf), (1e300, -1e300), (np.nan, 1.0)])
+def test_other_thresholds(levels: tuple[float, float]) -> None:
+    bundle = LINEAR["five channels, everything"]()
+    assert differences(bundle, faulty_rows(bundle, 400, seed=1), levels) == []
+
+
+def test_a_threshold_between_two_floats() -> None:
+    """The reference compares in double precision; a score that is just above is above there."""
+    bundle = LINEAR["one channel"]()
+    rows = faulty_rows(bundle, 400, seed=1)
+    scores = [record.score for record in both(bundle, rows)[0] if record.tier == 1]
+    score = float(np.float32(sorted(filter(None, scores))[len(scores) // 2]))
+    for value in (score, np.nextafter(score, np.inf), np.nextafter(score, -np.inf)):
+        assert differences(bundle, rows, (float(value), float(value) / 2)) == []
+
+
+def test_a_state_that_saturates_or_freezes(tiny_bundle: Path) -> None:
+    bundle = read_bundle(tiny_bundle)
+    rows = faulty_rows(bundle, 500, seed=2)
+    for tiers in (replace(HASTY, saturated_limit=0.0), replace(HASTY, frozen_limit=0)):
+        records = check(changed(bundle, tiers=tiers), rows)
+        assert any(Flag.RESET in record.flags for record in records)
+
+
+COUNTS = st.integers(0, 20)
+TIERS = st.builds(
+    m.Tiers, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS,
+    st.sampled_from([0.0, 0.2, 1.0]), COUNTS,
+)  # fmt: skip
+ALARMS = st.integers(1, 32).flatmap(
+    lambda n: st.builds(m.Alarm, st.integers(1, n), st.just(n), st.integers(1, 20))
+)
+VALUES = st.one_of(
+    st.sampled_from([float(value) for value in models.ODD]),
+    st.floats(width=32),
+    st.floats(-5, 5, width=32),
+)
+
+
+@given(
+    size=st.integers(1, 6), seed=st.integers(0, 3), tiers=TIERS, alarm=ALARMS, data=st.data(),
+    rules=st.booleans(), diagnosis=st.booleans(),
+)  # fmt: skip
+@settings(max_examples=60)
+def test_any_rows_on_any_linear_machine(
+    size: int, seed: int, tiers: m.Tiers, alarm: m.Alarm, data: st.DataObject, rules: bool,
+    diagnosis: bool,
+) -> None:  # fmt: skip
+    bundle = models.linear(size, seed, rules=rules, diagnosis=diagnosis)
+    check_any(changed(bundle, tiers=tiers, alarm=alarm), data)
+
+
+@given(tiers=TIERS, alarm=ALARMS, data=st.data())
+@settings(max_examples=30)
+def test_any_rows_on_a_network(
+    tiny_bundle: Path, tiers: m.Tiers, alarm: m.Alarm, data: st.DataObject
+) -> None:
+    check_any(changed(read_bundle(tiny_bundle), tiers=tiers, alarm=alarm), data)
+
+
+def check_any(bundle: MadeBundle, data: st.DataObject) -> None:
+    """Usual rows, in which rows or single cells are of any value."""
+    rows = faulty_rows(bundle, 150, seed=data.draw(st.integers(0, 5)))
+    shape = (data.draw(st.integers(1, 40)), rows.shape[1])
+    odd = data.draw(arrays.arrays(np.float32, shape, elements=VALUES))
+    at = data.draw(st.integers(0, len(rows) - len(odd)))
+    held = data.draw(st.booleans())
+    rows[at : at + len(odd)] = odd[0] if held else odd
+    assert differences(bundle, rows, LEVELS) == []
+
+
+def test_run_gives_the_records_of_step() -> None:
+    bundle = LINEAR["five channels, everything"]()
+    rows = faulty_rows(bundle, ROWS, seed=5)
+    stepped = NativeDetector(bundle)
+    records = [stepped.step(Sample(i, None, row)) for i, row in enumerate(rows)]
+    found = NativeDetector(bundle).run(rows)
+    names = bundle.manifest.channel_names
+    assert RECORD.itemsize == native_core.core.RECORD_SIZE
+    for record, one in zip(records, found, strict=True):
+        for field in ("index", "tier", "score", "flags", "alarm", "valid"):
+            assert getattr(record, field) == one[field]
+        assert record.blamed == tuple(names[i] for i in one["blamed"] if i >= 0)
+        for field in ("masked", "imputed"):
+            word = int(one[field][0])
+            listed = tuple(name for i, name in enumerate(names) if word >> i & 1)
+            assert getattr(record, field) == listed
+        assert record.kind is None if one["kind"] < 0 else record.probability == one["probability"]
+
+
+def test_another_constant_is_noticed() -> None:
+    """The comparison itself: one bit of the blob changed, the checksum mended."""
+    bundle = LINEAR["five channels, everything"]()
+    rows = faulty_rows(bundle, 300, seed=5)
+    detector = NativeDetector(bundle)
+    answers = list(detector.replay(rows, np.array(LEVELS)))
+    blob = bytearray(detector._blob)
+    noticed = 0
+    for at in range(4 * 40, len(blob) - 200, 4 * 31):
+        harmed = bytearray(blob)
+        harmed[at + 2] ^= 1 << 6  # a mantissa's highest bit but one
+        harmed[12:16] = zlib.crc32(harmed[16:]).to_bytes(4, "little")
+        detector._blob = bytes(harmed)
+        others = detector.replay(rows, np.array(LEVELS))
+        noticed += any(
+            not np.array_equal(a[name], b[name])
+            for a, b in zip(answers, others, strict=True)
+            for name in a
+        )
+    assert noticed > 10

@@ -1,0 +1,42 @@
+"""The core's fallback answers as the reference's does, over everything that it looks at."""
+
+from pathlib import Path
+
+import numpy as np
+import tiny_model
+
+from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.detector.fallback import Fallback
+from edge_runtime.native.fallback import NativeFallback
+from edge_runtime.record import Record, Sample
+
+
+def broken_rows() -> np.ndarray:
+    """A recording in which each view of each channel has something to say, and nothing at last."""
+    rows = tiny_model.machine_rows(900, seed=11)
+    rows[100:140, 1] = np.nan
+    rows[200:260, 2] += 400
+    rows[300:360, 1] = rows[300, 1]
+    rows[400] = np.inf
+    rows[500:560] = np.nan
+    rows[600:700, 1] += np.linspace(0, 30, 100)
+    return rows
+
+
+def answers(fallback: Fallback | NativeFallback, rows: np.ndarray) -> list[Record]:
+    return [fallback.step(Sample(10 + i, 0.5 * i, row)) for i, row in enumerate(rows)]
+
+
+def test_records_are_those_of_the_reference(tiny_bundle: Path) -> None:
+    bundle, rows = read_bundle(tiny_bundle), broken_rows()
+    expected = answers(Fallback(bundle.manifest, bundle.model_hash), rows)
+    assert answers(NativeFallback(bundle), rows) == expected
+    assert {True, False} == {record.alarm for record in expected}
+    assert {name for record in expected for name in record.blamed} >= {"flow", "heat"}
+    assert any(len(record.masked) == len(bundle.manifest.channels) for record in expected)
+
+
+def test_a_linear_bundle_has_one_too(linear_bundle: Path) -> None:
+    bundle, rows = read_bundle(linear_bundle), broken_rows()
+    expected = answers(Fallback(bundle.manifest, bundle.model_hash), rows)
+    assert answers(NativeFallback(bundle), rows) == expected

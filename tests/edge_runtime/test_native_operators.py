@@ -1,0 +1,261 @@
+"""Each operator of the core, one at a time, against the interpreter: all codes, any scale.
+
+And the kernels of FULLY_CONNECTED against one another: portable C, SSE2, AVX2 and VNNI.
+"""
+
+import platform
+import re
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from one_operator import KERNELS_OF_X86, X86_FLAGS, CoreRunner, Row, interpreted, one_operator
+
+from edge_runtime.bundle.graph_rules import FEWEST_INPUTS, FEWEST_OUTPUTS
+from edge_runtime.bundle.operator_rules import LARGEST_GAIN
+from edge_runtime.errors import GruardError
+from edge_runtime.native.layout import ROWS, X86
+
+CODES = np.arange(-128, 128, dtype=np.int8)
+WIDTH = 8192  # so that eight rows hold every pair of codes
+LEFT = np.repeat(CODES, 256).reshape(-1, WIDTH)
+RIGHT = np.tile(CODES, 256).reshape(-1, WIDTH)
+
+ZEROS = st.integers(-128, 127)
+SCALES = st.one_of(
+    st.sampled_from([1 / 256, 1 / 128, 1.0, 0.75, 2.0**-20, 3.0]),
+    st.floats(-6, 2).map(lambda power: float(np.float32(10.0**power))),
+)
+
+
+@pytest.fixture(scope="session")
+def portable(tmp_path_factory: pytest.TempPathFactory) -> CoreRunner:
+    return CoreRunner(tmp_path_factory.mktemp("portable"))
+
+
+@pytest.fixture(scope="session")
+def x86(tmp_path_factory: pytest.TempPathFactory) -> CoreRunner:
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("not an x86-64")
+    return CoreRunner(tmp_path_factory.mktemp("x86"), X86_FLAGS, X86)
+
+
+def check_alike(runner: CoreRunner, model: bytes, codes: list[list[np.ndarray]]) -> None:
+    try:
+        found = runner(model, codes)
+    except GruardError as error:
+        assert re.search("could overflow 32 bits|could leave 16 bits|too small", str(error))
+        assume(False)
+    np.testing.assert_array_equal(found, interpreted(model, codes))
+
+
+@st.composite
+def two_rows(draw: st.DrawFn, name: str, width: int) -> bytes:
+    a, b, out = (draw(SCALES) for _ in range(3))
+    unit = a * b if name == "MUL" else max(a, b)
+    assume(unit / LARGEST_GAIN < out)  # TFLite itself ends the process beyond
+    if draw(st.booleans()):  # a result of a usual scale
+        out = float(np.float32(unit * 2 ** draw(st.floats(-6, 8))))
+    rows = [Row(width, a, draw(ZEROS)), Row(width, b, draw(ZEROS))]
+    return one_operator(name, rows, Row(width, out, draw(ZEROS)))
+
+
+@given(data=st.data())
+@pytest.mark.parametrize("name", ["ADD", "SUB", "MUL"])
+@settings(max_examples=30)
+def test_all_pairs_of_codes(portable: CoreRunner, name: str, data: st.DataObject) -> None:
+    model = data.draw(two_rows(name, WIDTH))
+    check_alike(portable, model, [[left, right] for left, right in zip(LEFT, RIGHT, strict=True)])
+
+
+@given(data=st.data(), width=st.integers(1, 40))
+@pytest.mark.parametrize("name", ["ADD", "SUB", "MUL"])
+@settings(max_examples=30)
+def test_rows_of_any_width(
+    portable: CoreRunner, name: str, data: st.DataObject, width: int
+) -> None:
+    model = data.draw(two_rows(name, width))
+    rng = np.random.default_rng(width)
+    codes = rng.integers(-128, 128, (200, 2, width), dtype=np.int8)
+    check_alike(portable, model, [[left, right] for left, right in codes])
+
+
+@pytest.mark.parametrize("width", [1, 15, 16, 17, 33])
+def test_add_rounds_an_addend_otherwise_in_whole_groups_of_16(
+    portable: CoreRunner, width: int
+) -> None:
+    """Found by the tests above: an exact half in the first of the two roundings."""
+    rows = [Row(width, 0.054083362221717834), Row(width, 0.06407926976680756)]
+    model = one_operator("ADD", rows, Row(width, 0.0010547781130298972))
+    codes = [
+        [np.full(width, a, np.int8), np.full(width, -a * 27 // 32, np.int8)] for a in (32, -32)
+    ]
+    whole = width // 16 * 16
+    expected = np.array([[0] * whole + [1] * (width - whole)])
+    np.testing.assert_array_equal(interpreted(model, codes), np.vstack([expected, -expected]))
+    check_alike(portable, model, codes)
+
+
+@pytest.mark.parametrize("width", [1, 15, 16, 17, 33])
+def test_quantize_rounds_a_half_otherwise_in_whole_groups_of_16(
+    portable: CoreRunner, width: int
+) -> None:
+    model = one_operator("QUANTIZE", [Row(width, 1 / 256)], Row(width, 1.0))
+    codes = [[np.full(width, -128, np.int8)]]
+    whole = width // 16 * 16
+    assert interpreted(model, codes)[0].tolist() == [0] * whole + [-1] * (width - whole)
+    check_alike(portable, model, codes)
+
+
+@pytest.mark.parametrize(
+    ("name", "a", "b", "out", "sign"),
+    [("ADD", 1.0, 1 / 256, 1 / 256, -1), ("MUL", 0.5, 0.5, 0.1, 1)],
+)
+def test_where_the_interpreter_flips_a_sign_the_core_refuses(
+    portable: CoreRunner, name: str, a: float, b: float, out: float, sign: int
+) -> None:
+    model = one_operator(name, [Row(16, a), Row(16, b)], Row(16, out, 10))
+    lowest = np.full(16, -128, np.int8)
+    assert (interpreted(model, [[lowest, lowest]]) == (-128 if sign > 0 else 127)).all()
+    with pytest.raises(GruardError, match=f"{name} to tensor 2 .* could leave 16 bits"):
+        portable.program(model)
+
+
+def test_an_addend_that_counts_for_nothing_is_refused(portable: CoreRunner) -> None:
+    model = one_operator("SUB", [Row(16, 1.0), Row(16, 1e-7)], Row(16, 1.0))
+    with pytest.raises(GruardError, match="addend too small for the C core"):
+        portable.program(model)
+
+
+@pytest.mark.parametrize(("bias", "out"), [(2**31 - 40_000, 1.0), (2**24, 1e-9)])
+def test_weights_that_could_overflow_32_bits_are_refused(
+    portable: CoreRunner, bias: int, out: float
+) -> None:
+    weights = np.full((4, 8), 127, np.int8)
+    for start, refused in ((0, False), (bias, True)):
+        rows = [
+            Row(8, 1e-3),
+            Row(0, 1e-3, values=weights),
+            Row(0, 1e-6, values=np.full(4, start, np.int32)),
+        ]
+        model = one_operator("FULLY_CONNECTED", rows, Row(4, out if refused else 1e-3))
+        if refused:
+            with pytest.raises(GruardError, match=r"FULLY_CONNECTED .* could overflow 32 bits"):
+                portable.program(model)
+        else:
+            portable.program(model)
+
+
+@given(scale=SCALES, zero=ZEROS)
+@pytest.mark.parametrize(
+    ("name", "out", "zero_out"), [("LOGISTIC", 1 / 256, -128), ("TANH", 1 / 128, 0)]
+)
+@settings(max_examples=150)
+def test_curves(
+    portable: CoreRunner, name: str, out: float, zero_out: int, scale: float, zero: int
+) -> None:
+    model = one_operator(name, [Row(256, scale, zero)], Row(256, out, zero_out))
+    check_alike(portable, model, [[CODES]])
+
+
+@given(scale=SCALES, zero=ZEROS, out=SCALES, zero_out=ZEROS)
+@pytest.mark.parametrize("name", ["RELU", "QUANTIZE"])
+@settings(max_examples=150)
+def test_rescaling(
+    portable: CoreRunner, name: str, scale: float, zero: int, out: float, zero_out: int
+) -> None:
+    model = one_operator(name, [Row(256, scale, zero)], Row(256, out, zero_out))
+    check_alike(portable, model, [[CODES]])
+
+
+@given(st.lists(st.integers(1, 40), min_size=2, max_size=16), SCALES, ZEROS)
+@settings(max_examples=40)
+def test_concatenation(portable: CoreRunner, sizes: list[int], scale: float, zero: int) -> None:
+    rng = np.random.default_rng(len(sizes))
+    rows = [Row(size, scale, zero) for size in sizes]
+    model = one_operator("CONCATENATION", rows, Row(sum(sizes), scale, zero))
+    check_alike(portable, model, [[rng.integers(-128, 128, n, dtype=np.int8) for n in sizes]])
+
+
+@given(st.integers(1, 100), st.data())
+@settings(max_examples=40)
+def test_slice(portable: CoreRunner, size: int, data: st.DataObject) -> None:
+    begin = data.draw(st.integers(0, size - 1))
+    width = data.draw(st.integers(1, size - begin))
+    where = [Row(2, 1.0, values=np.array(pair, np.int32)) for pair in ([0, begin], [1, width])]
+    model = one_operator("SLICE", [Row(size, 0.5), *where], Row(width, 0.5))
+    codes = np.random.default_rng(size).integers(-128, 128, size, dtype=np.int8)
+    check_alike(portable, model, [[codes]])
+
+
+@st.composite
+def products(draw: st.DrawFn) -> tuple[bytes, list[list[np.ndarray]]]:
+    """A FULLY_CONNECTED of any size and scale, and rows for it: random ones and extreme ones."""
+    inputs = draw(st.integers(FEWEST_INPUTS, 70) | st.sampled_from([128, 129, 400]))
+    outputs = draw(st.integers(FEWEST_OUTPUTS, 40) | st.sampled_from([128, 130]))
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 30)))
+    most = draw(st.sampled_from([3, 40, 127]))
+    weights = rng.integers(-most, most + 1, (outputs, inputs)).astype(np.int8)
+    bias = rng.integers(-(10**4), 10**4, outputs).astype(np.int32)
+    row, weight = (float(np.float32(draw(st.floats(0.001, 0.1)))) for _ in range(2))
+    # From a coarse output, mostly one code, to a fine one, mostly at the edges.
+    spread = row * weight * most * np.sqrt(inputs) * 40
+    out = float(np.float32(spread / 100 * 2 ** draw(st.floats(-8, 4))))
+    if draw(st.booleans()):  # powers of two: exact halves abound
+        row, weight, out = (float(2 ** np.round(np.log2(value))) for value in (row, weight, out))
+    made = one_operator(
+        "FULLY_CONNECTED",
+        [
+            Row(inputs, row, draw(ZEROS)),
+            Row(0, weight, values=weights),
+            Row(0, row * weight, values=bias),
+        ],
+        Row(outputs, out, draw(ZEROS)),
+        relu=draw(st.booleans()),
+    )
+    codes = rng.integers(-128, 128, (12, inputs), dtype=np.int8)
+    codes[0], codes[1] = -128, 127
+    return made, [[row] for row in codes]
+
+
+@given(products())
+@settings(max_examples=200)
+def test_fully_connected(portable: CoreRunner, case: tuple[bytes, list[list[np.ndarray]]]) -> None:
+    check_alike(portable, *case)
+
+
+@given(products())
+@pytest.mark.parametrize("kernel", KERNELS_OF_X86)
+@settings(max_examples=100)
+def test_every_kernel_gives_one_answer(
+    x86: CoreRunner, portable: CoreRunner, kernel: str, case: tuple[bytes, list[list[np.ndarray]]]
+) -> None:
+    if not x86.library.choose(KERNELS_OF_X86.index(kernel)):
+        pytest.skip(f"this processor has no {kernel}")
+    np.testing.assert_array_equal(x86(*case), portable(*case))
+
+
+def test_a_wide_product_in_every_kernel(x86: CoreRunner, portable: CoreRunner) -> None:
+    """As many inputs as there may be, all at the edges: no sum may overflow on its way."""
+    inputs, outputs = 8192, 20
+    weights = np.full((outputs, inputs), -127, np.int8)
+    weights[1::2] = 127
+    bias = np.zeros(outputs, np.int32)
+    rows = [Row(inputs, 0.1, -128), Row(0, 0.1, values=weights), Row(0, 0.01, values=bias)]
+    model = one_operator("FULLY_CONNECTED", rows, Row(outputs, 0.01 * 2**21, 3))
+    codes = [[np.full(inputs, code, np.int8)] for code in (-128, 127, 0)]
+    expected = interpreted(model, codes)
+    assert len(np.unique(expected)) > 3
+    np.testing.assert_array_equal(portable(model, codes), expected)
+    for number, kernel in enumerate(KERNELS_OF_X86):
+        if x86.library.choose(number):
+            np.testing.assert_array_equal(x86(model, codes), expected, err_msg=kernel)
+
+
+def test_layouts_hold_the_same_weights() -> None:
+    weights = np.arange(5 * 7, dtype=np.int8).reshape(5, 7)
+    assert ROWS.arrange(weights) == weights.tobytes()
+    lanes = np.frombuffer(X86.arrange(weights), np.int8).reshape(2, 16, 4)  # one block of outputs
+    assert lanes[1, 4].tolist() == [32, 33, 34, 0]  # output 4, inputs 4 to 6 and a zero
+    assert not lanes[:, 5:].any()
