@@ -10,10 +10,11 @@ of its own interpreter here, for the same network.
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import click
 
-from benchmarks.accuracy_report import markdown, markers
+from benchmarks.accuracy_report import markdown, with_tables
 from benchmarks.step import made_bundle
 from convert.audit.micro import NoTrial, micro_trial
 from edge_runtime.bundle.reader import Bundle
@@ -21,7 +22,7 @@ from edge_runtime.detector.golden import ROWS
 from firmware_harness.cost import SUBJECTS, Cost, Subject, macs, measure
 
 UNITS = (16, 32, 64, 128)
-MODELS = {"gated": "gate and GRU", "gru": "GRU alone"}
+MODELS: dict[Literal["gated", "gru"], str] = {"gated": "gate and GRU", "gru": "GRU alone"}
 GOLDEN = 300  # rows of the golden recording
 HEAD = (
     "network", "multiply-accumulates", "kernel", "instructions: network",
@@ -84,15 +85,6 @@ def picture(units: Sequence[int], found: Sequence[dict[str, Cost]], file: Path) 
     plt.close(figure)
 
 
-def fill(page: Path, table: str) -> None:
-    """Put `table` between the marks of `page`."""
-    begin, end = markers("cost")
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(begin)
-    _, _, after = rest.partition(end)
-    page.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")
-
-
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--units", multiple=True, default=UNITS, show_default=True, type=int)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of firmware.md, to fill in.")
@@ -110,7 +102,8 @@ def main(units: tuple[int, ...], out: Path | None) -> None:
     table = markdown(HEAD, body)
     click.echo(table)
     if out:
-        fill(out / "firmware.md", table)
+        page = out / "firmware.md"
+        page.write_text(with_tables(page.read_text(encoding="utf-8"), table, "cost"), "utf-8")
         picture(units, gated, out / "board-cost.png")
 
 

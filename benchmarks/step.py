@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -62,7 +62,7 @@ def network_macs(bundle: Bundle) -> int:
     return sum(int(np.prod(tensors[o.inputs[1]].shape)) for o in products)
 
 
-def made_bundle(units: int, scratch: Path, model: str = "gated") -> Bundle:
+def made_bundle(units: int, scratch: Path, model: Literal["gated", "gru"] = "gated") -> Bundle:
     """A bundle with `units` recurrent units, judged or not. model: `gated` or `gru`."""
     from convert.bundle_writer import write_bundle
     from convert.convert_run import convert_run

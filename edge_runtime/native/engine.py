@@ -86,6 +86,7 @@ class NativeDetector:
         self._blob, self._places = pack(bundle, threshold, program), program.places
         self._make = partial(core_over, bundle)
         self._core = self._make(self._blob)
+        self._path = bundle.path
         self._records, self._graph = Records(bundle, threshold.value), bundle.graph
         # Without a record, and the network without the detector: what there is to be measured.
         self.bare_step, self.run_graph = self._core.step, self._core.run_graph
@@ -93,6 +94,8 @@ class NativeDetector:
 
     def step(self, sample: Sample, reach: Callable[[str], None] = unwatched) -> Record:
         """The record for `sample`; the state moves on. Raises GruardError as Detector does."""
+        if not self._core.possible():
+            raise GruardError(f"{self._path}: its state changed in memory")
         distrusted = self._core.distrusted()
         found = self._core.step(np.ascontiguousarray(sample.values, np.float32))
         for stage in ("mask", "invoke", "check"):

@@ -174,6 +174,11 @@ static PyObject *core_traces(Core *core, PyObject *unused) {
         PyBool_FromLong(d->fallback_alarm.active));
 }
 
+static PyObject *core_possible(Core *core, PyObject *unused) {
+    (void)unused;
+    return PyBool_FromLong(gruard_state_is_possible(&core->detector));
+}
+
 static PyObject *core_run_graph(Core *core, PyObject *count) {
     const long steps = PyLong_AsLong(count);
     if (steps == -1 && PyErr_Occurred()) return NULL;
@@ -204,6 +209,8 @@ static PyMethodDef core_methods[] = {
     {"traces", (PyCFunction)core_traces, METH_NOARGS,
      "Of the last step mask, forecast, gate, states, parts and arena as bytes, score of model and "
      "fallback, and the fallback's alarm."},
+    {"possible", (PyCFunction)core_possible, METH_NOARGS,
+     "Whether a step can have left the state as it is."},
     {"run_graph", (PyCFunction)core_run_graph, METH_O,
      "run_graph(count): the int8 graph alone, so many times, to be measured."},
     {"distrusted", (PyCFunction)core_distrusted, METH_NOARGS, "Whether tier 3 answers for good."},

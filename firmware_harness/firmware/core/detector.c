@@ -101,6 +101,22 @@ void gruard_distrust(gruard_detector *d) {
     gruard_distrust_tiers(&d->tiers, d->model);
 }
 
+static int within(const float *values, size_t count, float bound) {
+    int yes = 1;
+    for (size_t i = 0; i < count; i++) yes &= gruard_abs(values[i]) <= bound; /* not so for NaN */
+    return yes;
+}
+
+int gruard_state_is_possible(const gruard_detector *d) {
+    const gruard_model *m = d->model;
+    const size_t n = m->channels;
+    if (!within(d->parts, 4, FLT_MAX) || !within(d->terms, 3 * n, FLT_MAX)) return 0;
+    if (!d->started) return 1;
+    return within(d->hidden, m->states, 1.0f) && within(d->gate, n, 1.0f) &&
+           within(d->mask, n, 1.0f) && within(d->history, m->order * n, 100.0f) &&
+           within(d->value, n, 100.0f) && within(d->correction, n, FLT_MAX);
+}
+
 void gruard_set_threshold(gruard_detector *d, float threshold, float clear) {
     d->threshold = threshold;
     d->clear = clear;

@@ -187,6 +187,10 @@ void gruard_reset(gruard_detector *detector);
 /* Distrust the model: tier 3 answers until it has agreed with the fallback for long enough. */
 void gruard_distrust(gruard_detector *detector);
 
+/* Whether a step can have left the state as it is: every number is one, and within its bounds. If
+ * not, memory has failed. */
+int gruard_state_is_possible(const gruard_detector *detector);
+
 /* Another threshold than the blob's, and the level below which the alarm is cleared. */
 void gruard_set_threshold(gruard_detector *detector, float threshold, float clear);
 
