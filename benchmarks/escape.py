@@ -185,14 +185,14 @@ def shifted(
     return moved
 
 
-def table(found: Sequence[Escape]) -> str:
-    """A line for each way, over all machines and tries."""
+def table(found: Sequence[Escape], ways: Sequence[Way] = WAYS) -> str:
+    """A line for each of `ways`, over all machines and tries."""
     head = (
         "", "restart: back in", "at most", "operating point: back in", "at most", "never",
         "other channels' error during a fault",
     )  # fmt: skip
     lines = []
-    for way in WAYS:
+    for way in ways:
         mine = [each for each in found if each.way == way.name]
         restart = [samples for each in mine for samples in each.restart]
         shift = [samples for each in mine for samples in each.shift]

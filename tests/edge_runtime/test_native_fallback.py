@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import native_core  # noqa: F401
 import numpy as np
 import tiny_model
 

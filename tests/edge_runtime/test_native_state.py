@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+import native_core  # noqa: F401
 import tiny_model
 
 from edge_runtime.bundle.reader import read_bundle

@@ -1,0 +1,55 @@
+"""Counted instructions: they add up, repeat, and a board's own kernel takes fewer of them."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from edge_runtime.bundle.reader import Bundle, read_bundle
+from firmware_harness.__main__ import cli
+from firmware_harness.cost import SUBJECTS, Cost, cost_text, macs, measure
+
+BY_NAME = {subject.name: subject for subject in SUBJECTS}
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle: Path, cross_tools: None) -> Bundle:
+    return read_bundle(tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def found(bundle: Bundle) -> dict[str, Cost]:
+    rows = bundle.arrays("golden.npz")["rows"][:40]
+    return {name: measure(bundle, subject, rows) for name, subject in BY_NAME.items()}
+
+
+def test_the_parts_make_the_step(found: dict[str, Cost]) -> None:
+    for cost in found.values():
+        assert sum(cost.parts.values()) == pytest.approx(cost.step, rel=0.05)
+        operators = sum(cost.operators.values())
+        assert operators == pytest.approx(cost.parts["network"], rel=0.25)
+        assert cost.largest >= cost.step and cost.stack > 0 and cost.memory > 0
+
+
+def test_a_boards_own_kernel_takes_fewer(found: dict[str, Cost]) -> None:
+    for board, own in (("Cortex-M4", "SMLAD"), ("Cortex-M55", "MVE")):
+        portable, fast = found[f"{board}, portable C"], found[f"{board}, {own}"]
+        assert fast.parts["network"] < 0.7 * portable.parts["network"]
+
+
+def test_counts_repeat_exactly(bundle: Bundle, found: dict[str, Cost]) -> None:
+    rows = bundle.arrays("golden.npz")["rows"][:40]
+    name = "Cortex-M4, SMLAD"
+    assert measure(bundle, BY_NAME[name], rows) == found[name]
+
+
+def test_the_text_names_every_figure(bundle: Bundle, found: dict[str, Cost]) -> None:
+    text = cost_text(found, macs(bundle))
+    for name, cost in found.items():
+        assert name in text and f"{cost.step:,} instructions" in text
+        assert f"{cost.memory:,} of state" in text
+
+
+def test_a_bundle_that_is_none_is_an_error() -> None:
+    result = CliRunner().invoke(cli, ["cost", "nowhere.gruard"])
+    assert result.exit_code != 0
