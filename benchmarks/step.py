@@ -35,6 +35,7 @@ from edge_runtime.detector.interpreter import load_interpreter
 from edge_runtime.detector.kernels import KERNEL_ID, available_kernels
 from edge_runtime.native.engine import NativeDetector
 from edge_runtime.record import Sample
+from firmware_harness.cost import macs
 
 LIMIT_SOURCE = Path(__file__).with_name("int8_limit.c")
 WINDOW = 64
@@ -53,13 +54,6 @@ class Engine:
     name: str
     what: str
     run: Steps
-
-
-def network_macs(bundle: Bundle) -> int:
-    """Multiply-accumulates of a step's products."""
-    tensors = bundle.graph.tensors
-    products = [o for o in bundle.graph.operators if o.name == "FULLY_CONNECTED"]
-    return sum(int(np.prod(tensors[o.inputs[1]].shape)) for o in products)
 
 
 def made_bundle(units: int, scratch: Path, model: Literal["gated", "gru"] = "gated") -> Bundle:
@@ -297,8 +291,8 @@ def study(units: int, scratch: Path, macs_per_second: float) -> Size:
         *network_engines(bundle),
         *other_engines(units, rows.shape[1], folder),
     ]
-    macs = network_macs(bundle)
-    return Size(units, macs, 1e6 * macs / macs_per_second, measured(engines))
+    products = macs(bundle)
+    return Size(units, products, 1e6 * products / macs_per_second, measured(engines))
 
 
 def report(sizes: list[Size], macs_per_second: float) -> str:
