@@ -2,6 +2,7 @@
 
 import json
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,3 +98,13 @@ def _compile(packed: Packed, board: Board, folder: Path, release: bool) -> None:
     for image, sources in images.items():
         objects = [f"{path.stem}.o" for path in (*shared, *sources)]
         call("arm-none-eabi-gcc", [*link, *objects, "-o", image], folder)
+        _seal(folder / image)
+
+
+def _seal(image: Path) -> None:
+    """Put the checksum of the program into `image`, for the walk over it."""
+    folder, program, checksum = image.parent, "program.bin", "checksum.bin"
+    call("arm-none-eabi-objcopy", ["-O", "binary", "-j", ".text", image.name, program], folder)
+    (folder / checksum).write_bytes(struct.pack("<I", zlib.crc32((folder / program).read_bytes())))
+    update = ["--update-section", f".checksum={checksum}", image.name]
+    call("arm-none-eabi-objcopy", update, folder)

@@ -20,7 +20,7 @@ CAUSES = {
     Injection.FAULT: Cause.FAULT,
     Injection.STACK: Cause.STACK,
     Injection.WEIGHTS: Cause.WEIGHTS,
-    Injection.STATE: Cause.POWER,  # mended without a reset
+    Injection.STATE: Cause.STATE,
     Injection.SKIP: Cause.SEQUENCE,
 }
 WORDS = {
@@ -120,8 +120,6 @@ def injury_text(injury: Injury) -> str:
     """One line."""
     told = injury.cause.name.lower() + (f" in {injury.where}" if injury.where else "")
     took = "" if injury.instructions is None else f"{injury.instructions:,} instructions, "
-    if injury.injection is Injection.STATE:
-        told = "mended without a reset"
     back = "never back" if injury.back is None else f"model back after {injury.back} samples"
     faults = f"; NOT AS IT HAS TO BE: {', '.join(injury.faults)}" if injury.faults else ""
     return (
@@ -203,8 +201,8 @@ def faults_of(
     """What is not as it has to be; records: of all samples until the model was back, if it was."""
     if status.cause != CAUSES[injection]:
         yield f"the cause is {Cause(status.cause).name}"
-    if (status.resets, status.repairs) != ((0, 1) if injection is Injection.STATE else (1, 0)):
-        yield f"{status.resets} resets and {status.repairs} repairs"
+    if status.resets != 1:
+        yield f"{status.resets} resets"
     most = len(built.packed.blob) // PIECE + 1 if injection in NOTICED_LATER else 0
     if unmarked > most:
         yield f"{unmarked} samples were answered unmarked"

@@ -7,6 +7,7 @@ from enum import IntEnum
 
 LONGEST_RUN = 254
 _HEAD, _CHECKSUM = struct.Struct("<BI"), struct.Struct("<I")
+_STATUS = struct.Struct("<15I")
 
 
 class Kind(IntEnum):
@@ -55,6 +56,8 @@ class Cause(IntEnum):
     WEIGHTS = 4
     SEQUENCE = 5
     SILENT = 6
+    STATE = 7
+    CODE = 8
 
 
 class Injection(IntEnum):
@@ -93,7 +96,6 @@ class Status:
     next: int
     channels: int
     selftest: int
-    repairs: int
     malformed: int
     walks: int
     ticks_to_reset: int
@@ -102,9 +104,9 @@ class Status:
 
 def read_status(body: bytes) -> Status:
     """The status in a message's body; ValueError when it is none."""
-    if len(body) != 64:
+    if len(body) != _STATUS.size:
         raise ValueError(f"a status of {len(body)} bytes")
-    return Status(*struct.unpack("<16I", body))
+    return Status(*_STATUS.unpack(body))
 
 
 def frame(message: Message) -> bytes:

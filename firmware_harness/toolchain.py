@@ -10,9 +10,11 @@ from edge_runtime.errors import GruardError
 PACKAGES = {
     "arm-none-eabi-gcc": "gcc-arm-none-eabi",
     "arm-none-eabi-size": "binutils-arm-none-eabi",
+    "arm-none-eabi-objcopy": "binutils-arm-none-eabi",
     "arm-none-eabi-nm": "binutils-arm-none-eabi",
     "arm-none-eabi-addr2line": "binutils-arm-none-eabi",
     "qemu-system-arm": "qemu-system-arm",
+    "qemu-img": "qemu-utils",
 }
 TIME_LIMIT = 300  # seconds
 

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
@@ -32,11 +32,18 @@ from firmware_harness.refusals import REFUSALS
 
 PATIENCE = 30.0  # seconds of silence; a board that lives speaks several times a second
 SECONDS_TO_END = 1  # of an emulator that has closed its line
-ATTEMPTS = 20  # at one sample
 HEAD = 32  # bytes of a record before its masks
 NANOSECONDS = 32  # of an instruction
 STORED_AT_ONCE = 256
 Answer = TypeVar("Answer")
+
+
+class RefusedError(GruardError):
+    """The board does not take the sample."""
+
+
+class EndedError(GruardError):
+    """The emulator is no more."""
 
 
 class Line:
@@ -47,6 +54,12 @@ class Line:
         self._buffer = b""
         self.heard: Counter[int] = Counter()
         self.damaged = 0
+
+    def forget(self) -> None:
+        """Leave out what has arrived so far."""
+        while select.select([self._plug], [], [], 0)[0] and self._plug.recv(1 << 16):
+            continue
+        self._buffer = b""
 
     def send(self, message: Message) -> None:
         """Put `message` on the line."""
@@ -60,7 +73,7 @@ class Line:
         except TimeoutError:
             raise self._dead() from None
         except OSError:
-            raise GruardError(f"{self._board}: the emulator has ended") from None
+            raise EndedError(f"{self._board}: the emulator has ended") from None
 
     def receive(self) -> Message:
         """The next message; damaged frames are counted and left out.
@@ -112,7 +125,7 @@ class Line:
         except OSError:
             data = b""
         if not data:
-            raise GruardError(f"{self._board}: the emulator has ended")
+            raise EndedError(f"{self._board}: the emulator has ended")
         return data
 
     def _dead(self) -> GruardError:
@@ -120,21 +133,24 @@ class Line:
 
 
 @contextmanager
-def running(built: Built, wait: bool = False) -> Iterator[tuple[Line, Status]]:
+def running(
+    built: Built, wait: bool = False, words: Sequence[str] = (), plugs: Sequence[int] = ()
+) -> Iterator[tuple[Line, Status]]:
     """A board that has just been switched on, its line and its first words; killed at the end.
 
     Its time follows its instructions, so that a busy host is no reason for a reset. wait: while the
-    processor sleeps, time is the host's, instead of leaping to whatever comes next.
+    processor sleeps, time is the host's, instead of leaping to whatever comes next. words: more for
+    the emulator, which is given the file descriptors `plugs`.
     """
     ours, theirs = socket.socketpair()
     pace = f"shift={NANOSECONDS.bit_length() - 1},sleep={'on' if wait else 'off'}"
     plug = f"socket,id=uart,fd={theirs.fileno()}"
-    words = ["-icount", pace, "-chardev", plug, "-serial", "chardev:uart"]
+    words = ["-icount", pace, "-chardev", plug, "-serial", "chardev:uart", *words]
     with ours, tempfile.TemporaryFile() as complaints:
         with theirs:
             process = subprocess.Popen(
                 command(built.board, built.firmware, words),
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *plugs],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=complaints,
@@ -174,12 +190,13 @@ def replay(line: Line, rows: Float32) -> Array:
 def answer(line: Line, sequence: int, row: Float32) -> Array:
     """The record of one sample; it is asked again when it was lost or the board restarted."""
     body = np.asarray(row, "<f4").tobytes()
-    for _ in range(ATTEMPTS):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         line.send(Message(Kind.ASK_SAMPLE, sequence, body))
         told = line.until(lambda message: _answer_to(message, sequence))
         if told.kind == Kind.TELL_RECORD:
             return unpack_record(told.body, row.size)
-    raise GruardError(f"sample {sequence} is not answered after {ATTEMPTS} attempts")
+    raise GruardError(f"sample {sequence} is not answered within {PATIENCE:g} s")
 
 
 def try_blob(line: Line, blob: bytes) -> int:
@@ -208,10 +225,12 @@ def _answer_to(message: Message, sequence: int) -> Message | None:
         return message
     if message.kind == Kind.TELL_STATUS:  # it was restarted
         return message
+    if message.kind == Kind.TELL_GAP and message.sequence == sequence + 1:  # its answer was lost
+        return message
     if message.kind == Kind.TELL_ERROR:
         error = int.from_bytes(message.body[:4], "little")
         if error in (FrameError.LENGTH, FrameError.NO_DETECTOR):
-            raise GruardError(f"sample {sequence} is refused: {FrameError(error).name}")
+            raise RefusedError(f"sample {sequence} is refused: {FrameError(error).name}")
         return message
     return None
 

@@ -156,7 +156,7 @@ def test_an_emulator_that_ends_says_why(m4: Built, monkeypatch: pytest.MonkeyPat
 def test_every_expectation_can_fail(m4: Built) -> None:
     sound = Status(
         service=0, refusal=0, cause=1, pc=0, lr=0, fault_status=0, stage=4, resets=1, next=9,
-        channels=3, selftest=1, repairs=0, malformed=0, walks=0, ticks_to_reset=1, ticks_to_word=1,
+        channels=3, selftest=1, malformed=0, walks=0, ticks_to_reset=1, ticks_to_word=1,
     )  # fmt: skip
     records = np.zeros(500, RECORD)
     records["tier"][:-1] = 3

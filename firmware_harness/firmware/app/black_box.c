@@ -20,6 +20,7 @@ int box_open(void) {
     const int afresh = box.magic != MAGIC || box.magic_too != MAGIC_TOO;
     if (afresh) {
         for (uint32_t i = 0; i < sizeof box / 4; i++) ((volatile uint32_t *)&box)[i] = 0;
+        box_set_next(0);
         box.magic = MAGIC;
         box.magic_too = MAGIC_TOO;
         return 1;
@@ -27,6 +28,15 @@ int box_open(void) {
     note(CAUSE_SILENT, 0, 0, 0);
     box.resets++;
     return 0;
+}
+
+void box_set_next(uint32_t next) {
+    box.next = next;
+    box.next_too = ~next;
+}
+
+void box_heal_next(uint32_t asked) {
+    if (box.next != ~box.next_too) box_set_next(asked);
 }
 
 void box_give_up(uint32_t cause) {

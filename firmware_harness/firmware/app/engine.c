@@ -1,51 +1,55 @@
-/* The detector in service. Its state is sealed with a checksum after each step and looked at before
- * the next; its bundle is walked piece by piece in between.
+/* The detector in service, twice: two models, two states, and every sample goes through both. What
+ * does not end alike twice is not told. What both have in common, the bundle and the program, is
+ * walked piece by piece in between, and as a whole before an alarm begins or ends.
  */
 #include "engine.h"
 
 #include <string.h>
 
+#include "board.h"
 #include "built.h"
 #include "memory.h"
 
 enum { PIECE = 1024, CHECKSUM_WORD = 3, COVERED_FROM = 16, RESTARTED = 256 };
 
+typedef struct {
+    gruard_model model;
+    gruard_detector detector;
+    void *memory;
+} copy;
+
+/* What is walked. */
+typedef struct {
+    const uint8_t *from;
+    uint32_t size, wanted, cause;
+} stretch;
+
 static engine_state state;
-static gruard_model model;
-static gruard_detector detector;
-static void *memory;
+static copy copies[2];
 static size_t memory_size;
 static const uint32_t *blob;
-static void *selftest_memory;
-static uint32_t walked, walked_checksum, seal, restarted;
-static uint64_t steps;
+static uint32_t walking, walked, walked_checksum, restarted, alarmed;
 
-static uint32_t sealed(uint32_t sum, const void *data, size_t size) {
-    const uint32_t *words = data;
-    for (size_t i = 0; i < size / 4; i++) sum = ((sum << 5) | (sum >> 27)) + words[i];
-    return sum;
-}
-
-static uint32_t seal_now(void) {
-    uint32_t sum = sealed(1, &model, sizeof model);
-    sum = sealed(sum, &detector, sizeof detector);
-    return sealed(sum, memory, memory_size);
+static gruard_error open_copy(copy *to, uint32_t size) {
+    gruard_error error = gruard_open(&to->model, blob, size);
+    if (error) return error;
+    memory_size = gruard_memory(&to->model);
+    to->memory = memory_take(memory_size);
+    if (!to->memory) return GRUARD_NO_MEMORY;
+    memset(to->memory, 0, memory_size); /* also what is written before it is read: they are compared */
+    return gruard_start(&to->detector, &to->model, to->memory, memory_size);
 }
 
 static gruard_error open_blob(const uint32_t *wanted, uint32_t size) {
-    gruard_error error = gruard_open(&model, wanted, size);
-    if (error) return error;
     blob = wanted;
-    memory_size = gruard_memory(&model);
-    memory = memory_take(memory_size);
-    if (!memory) return GRUARD_NO_MEMORY;
-    return gruard_start(&detector, &model, memory, memory_size);
+    const gruard_error error = open_copy(&copies[0], size);
+    return error ? error : open_copy(&copies[1], size);
 }
 
 static gruard_error open_selftest(void) {
-    selftest_memory = memory_take(memory_size);
-    if (!selftest_memory) return GRUARD_NO_MEMORY;
-    return selftest_start(&model, selftest_memory, memory_size);
+    void *memory = memory_take(memory_size);
+    if (!memory) return GRUARD_NO_MEMORY;
+    return selftest_start(&copies[0].model, memory, memory_size);
 }
 
 static void take_spare(void) {
@@ -60,79 +64,116 @@ static void test(int to_the_end) {
     } while (to_the_end && state.selftest == SELFTEST_GOING_ON);
 }
 
+static stretch program(void) {
+    const uint8_t *from = (const uint8_t *)board_code_start;
+    const uint32_t size = (uint32_t)((const uint8_t *)board_code_end - from);
+    return (stretch){from, size, board_code_checksum, CAUSE_CODE};
+}
+
+static stretch bundle(void) {
+    const uint8_t *from = (const uint8_t *)blob + COVERED_FROM;
+    return (stretch){from, blob[2] - COVERED_FROM, blob[CHECKSUM_WORD], CAUSE_WEIGHTS};
+}
+
+static int program_is_sound(void) {
+    const stretch whole = program();
+    return gruard_crc(0, whole.from, whole.size) == whole.wanted;
+}
+
 void engine_start(int afresh, int spare) {
     memset(&state, 0, sizeof state);
-    state.refusal = spare ? GRUARD_OK : open_blob(gruard_blob, gruard_blob_size);
+    if (!spare && !program_is_sound()) state.refusal = GRUARD_DAMAGED;
+    else if (!spare) state.refusal = open_blob(gruard_blob, gruard_blob_size);
     if (!spare && !state.refusal) state.refusal = open_selftest();
     if (!spare && !state.refusal && afresh) test(1);
     if (spare || state.refusal || state.selftest == SELFTEST_FAILED) take_spare();
     else state.service = afresh ? SERVICE_MODEL : SERVICE_DISTRUSTED;
-    state.channels = state.service == SERVICE_NONE ? 0 : model.channels;
+    state.channels = state.service == SERVICE_NONE ? 0 : copies[0].model.channels;
     restarted = !afresh;
-    seal = seal_now();
 }
 
 const engine_state *engine_look(void) { return &state; }
-
-/* The state, or what describes it, is not what the last step left: start it anew, distrusted. */
-static void repair(void) {
-    const int spare = state.service == SERVICE_SPARE;
-    gruard_open(&model, spare ? gruard_spare : gruard_blob,
-                spare ? gruard_spare_size : gruard_blob_size);
-    gruard_start(&detector, &model, memory, memory_size);
-    state.repairs++;
-    restarted = 1;
-    if (spare) return;
-    state.service = SERVICE_DISTRUSTED;
-    gruard_distrust(&detector);
-    state.selftest = SELFTEST_GOING_ON;
-    selftest_start(&model, selftest_memory, memory_size);
-}
 
 /* The fallback answers as long as the self-test has not passed; then the core itself decides when
  * model and fallback have agreed for long enough. */
 static void settle_trust(void) {
     if (state.service != SERVICE_DISTRUSTED) return;
-    if (state.selftest != SELFTEST_PASSED) gruard_distrust(&detector);
-    else if (!detector.tiers.distrusted) state.service = SERVICE_MODEL;
+    if (state.selftest == SELFTEST_PASSED) {
+        if (!copies[0].detector.tiers.distrusted) state.service = SERVICE_MODEL;
+        return;
+    }
+    for (copy *each = copies; each < copies + 2; each++) gruard_distrust(&each->detector);
 }
 
-void engine_step(const float *values, gruard_record *record) {
-    if (seal != seal_now()) repair();
+static void step(copy *with, const float *values, gruard_record *record) {
+    if (state.service == SERVICE_SPARE) gruard_step_fallback(&with->detector, values, record);
+    else gruard_step(&with->detector, values, record);
+}
+
+static int alike(const void *one, const void *other, size_t size) {
+    const uint32_t *a = one, *b = other;
+    for (size_t i = 0; i < size / 4; i++)
+        if (a[i] != b[i]) return 0;
+    return 1;
+}
+
+/* What must be the same of both copies at any time between two samples. */
+static int copies_are_alike(void) {
+    return copies[0].model.channels == state.channels &&
+           copies[0].detector.tiers.index == copies[1].detector.tiers.index &&
+           alike(&copies[0].model, &copies[1].model, sizeof copies[0].model) &&
+           alike(copies[0].memory, copies[1].memory, memory_size);
+}
+
+/* A piece of what is walked; CAUSE_POWER, or what is no longer what it was. */
+static uint32_t walk(void) {
+    const stretch whole = walking ? program() : bundle();
+    const uint32_t piece = whole.size - walked < PIECE ? whole.size - walked : PIECE;
+    walked_checksum = gruard_crc(walked_checksum, whole.from + walked, piece);
+    walked += piece;
+    if (walked < whole.size) return CAUSE_POWER;
+    const int same = walked_checksum == whole.wanted;
+    walked = walked_checksum = 0;
+    if (walking) state.walks++;
+    /* The spare has nobody to hand over to, and is marked anyway. */
+    walking = !walking && state.service != SERVICE_SPARE;
+    return same ? CAUSE_POWER : whole.cause;
+}
+
+static uint32_t walk_all(void) {
+    const uint32_t end = state.walks + 1;
+    uint32_t cause = CAUSE_POWER;
+    walking = walked = walked_checksum = 0;
+    while (!cause && state.walks != end && state.service != SERVICE_SPARE) cause = walk();
+    return cause;
+}
+
+uint32_t engine_step(const float *values, gruard_record *record) {
+    static gruard_record again;
     settle_trust();
-    const uint64_t before = detector.tiers.index;
-    if (state.service == SERVICE_SPARE) gruard_step_fallback(&detector, values, record);
-    else gruard_step(&detector, values, record);
-    steps += detector.tiers.index - before;
+    step(&copies[0], values, record);
+    step(&copies[1], values, &again);
+    if (!alike(record, &again, sizeof again) || !copies_are_alike()) return CAUSE_STATE;
     state.healthy = record->valid ? state.healthy + 1 : 0;
     if (restarted && record->valid) {
         record->flags |= RESTARTED;
         restarted = 0;
     }
-    seal = seal_now();
+    const uint32_t before = alarmed;
+    alarmed = record->alarm;
+    return alarmed == before ? CAUSE_POWER : walk_all();
 }
 
 int engine_proven(void) {
-    return state.service == SERVICE_MODEL && state.healthy && state.healthy >= model.window;
+    return state.service == SERVICE_MODEL && state.healthy &&
+           state.healthy >= copies[0].model.window;
 }
 
-uint64_t engine_steps(void) { return steps; }
+uint64_t engine_steps(void) { return copies[0].detector.tiers.index; }
 
-static int walk(void) {
-    const uint32_t size = blob[2]; /* as the reader has found it to be */
-    if (walked < COVERED_FROM) walked = COVERED_FROM;
-    const uint32_t piece = size - walked < PIECE ? size - walked : PIECE;
-    walked_checksum = gruard_crc(walked_checksum, (const uint8_t *)blob + walked, piece);
-    walked += piece;
-    if (walked < size) return 1;
-    const int same = walked_checksum == blob[CHECKSUM_WORD];
-    walked = walked_checksum = 0;
-    state.walks++;
-    return same;
-}
-
-int engine_idle(void) {
-    if (state.service == SERVICE_NONE) return 1;
+uint32_t engine_idle(void) {
+    if (state.service == SERVICE_NONE) return CAUSE_POWER;
+    if (!copies_are_alike()) return CAUSE_STATE;
     if (state.service != SERVICE_SPARE && state.selftest == SELFTEST_GOING_ON) test(0);
     return walk();
 }
@@ -143,5 +184,5 @@ gruard_error engine_try(const void *tried, size_t size) {
 }
 
 #ifdef GRUARD_TEST
-void engine_flip_state(void) { *(volatile uint32_t *)memory ^= 1u << 30; }
+void engine_flip_state(void) { copies[0].detector.tiers.index ^= 1u << 20; }
 #endif

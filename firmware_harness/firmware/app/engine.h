@@ -1,4 +1,4 @@
-/* The detector in service: guarded, tested, and replaced by a spare when it cannot be trusted. */
+/* The detector in service: doubled, tested, and replaced by a spare when it cannot be trusted. */
 #ifndef ENGINE_H
 #define ENGINE_H
 
@@ -11,7 +11,7 @@ typedef struct {
     gruard_error refusal;
     uint32_t channels;
     selftest_result selftest;
-    uint32_t repairs, walks;
+    uint32_t walks;
     uint32_t healthy; /* samples in a row that the model has answered */
 } engine_state;
 
@@ -21,16 +21,17 @@ typedef struct {
 void engine_start(int afresh, int spare);
 const engine_state *engine_look(void);
 
-/* The record for raw readings [channels]; only where there is a detector. */
-void engine_step(const float *values, gruard_record *record);
+/* The record for raw readings [channels]; only where there is a detector. CAUSE_POWER, or why it must
+ * not be told. */
+uint32_t engine_step(const float *values, gruard_record *record);
 /* Whether the model has answered for so long that former resets no longer count. */
 int engine_proven(void);
 /* Steps that were completed, by the core's own count. */
 uint64_t engine_steps(void);
 
-/* What there is time for between two samples: a piece of the bundle's checksum, a row of the
- * self-test. 0 where the bundle is no longer what it was. */
-int engine_idle(void);
+/* What there is time for between two samples: a piece of a checksum, a row of the self-test.
+ * CAUSE_POWER, or what is no longer what it was. */
+uint32_t engine_idle(void);
 
 /* What gruard_open() says of a blob. */
 gruard_error engine_try(const void *blob, size_t size);

@@ -35,7 +35,7 @@ static void tell_status(void) {
         .lr = last.lr, .fault_status = last.fault_status, .stage = last.stage,
         .resets = last.resets,
         .next = box.next, .channels = engine->channels, .selftest = engine->selftest,
-        .repairs = engine->repairs, .malformed = malformed, .walks = engine->walks,
+        .malformed = malformed, .walks = engine->walks,
         .ticks_to_reset = last.injected_at && last.ended_at ? last.ended_at - last.injected_at : 0,
         .ticks_to_word = started_at,
     };
@@ -64,12 +64,16 @@ __attribute__((noreturn)) static void starve(void) {
     for (;;);
 }
 
+static void give_up_for(uint32_t cause) {
+    if (cause) box_give_up(cause);
+}
+
 static void step(const message *asked) {
     static float values[GRUARD_MOST_CHANNELS];
     const uint64_t before = engine_steps();
     memcpy(values, asked->body, asked->size);
     box.stage = STAGE_STEPPING;
-    if (!skipping) engine_step(values, &answer);
+    if (!skipping) give_up_for(engine_step(values, &answer));
     if (engine_steps() != before + 1) starve();
     answer.index = asked->sequence;
 }
@@ -77,6 +81,7 @@ static void step(const message *asked) {
 /* 1: that was the turn's sample. */
 static int take_sample(const message *asked) {
     const engine_state *engine = engine_look();
+    box_heal_next(asked->sequence);
     if (asked->size != 4 * engine->channels) {
         tell_error(engine->channels ? ERROR_LENGTH : ERROR_NO_DETECTOR);
     } else if (asked->sequence + 1 == box.next && answered) {
@@ -86,7 +91,7 @@ static int take_sample(const message *asked) {
     } else { /* also the one before, whose answer a reset may have cut off */
         step(asked);
         box.stage = STAGE_ANSWERING;
-        box.next = asked->sequence + 1;
+        box_set_next(asked->sequence + 1);
         answered = 1;
         tell_record(asked->sequence);
         return 1;
@@ -161,6 +166,18 @@ static void wait_and_answer(void) {
     link_send(TELL_GAP, box.next, "", 0);
 }
 
+/* A function of its own, so that nothing is kept in a register from turn to turn: what is damaged
+ * there is gone with the turn. */
+__attribute__((noinline)) static void turn(void) {
+    wait_and_answer();
+    if (box.stage != STAGE_ANSWERING) starve();
+    box.stage = STAGE_IDLE;
+    give_up_for(engine_idle());
+    if (engine_proven()) box.resets = 0;
+    board_feed_watchdog();
+    inject_now();
+}
+
 int main(void) {
     board_start();
     const int afresh = box_open();
@@ -172,13 +189,5 @@ int main(void) {
     started_at = board_ticks();
     tell_status();
     board_arm_watchdog(WATCHDOG_MS);
-    for (;;) {
-        wait_and_answer();
-        if (box.stage != STAGE_ANSWERING) starve();
-        box.stage = STAGE_IDLE;
-        if (!engine_idle()) box_give_up(CAUSE_WEIGHTS);
-        if (engine_proven()) box.resets = 0;
-        board_feed_watchdog();
-        inject_now();
-    }
+    for (;;) turn();
 }

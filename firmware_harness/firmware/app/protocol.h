@@ -44,7 +44,9 @@ enum {
     CAUSE_STACK = 3,    /* stack overflow */
     CAUSE_WEIGHTS = 4,  /* the bundle changed in memory */
     CAUSE_SEQUENCE = 5, /* a turn was over without its step */
-    CAUSE_SILENT = 6    /* a reset without a word: the pin, or a watchdog that nothing saw */
+    CAUSE_SILENT = 6,   /* a reset without a word: the pin, or a watchdog that nothing saw */
+    CAUSE_STATE = 7,    /* the two copies of the detector do not end a step alike */
+    CAUSE_CODE = 8      /* the program changed in memory */
 };
 
 /* Faults of test builds. */
@@ -64,9 +66,8 @@ typedef struct {
     uint32_t next;          /* sample that is asked for */
     uint32_t channels;
     uint32_t selftest;      /* 0 going on, 1 passed, 2 failed */
-    uint32_t repairs;       /* of a damaged state, since the start */
     uint32_t malformed;     /* frames, since the start */
-    uint32_t walks;         /* of the bundle's checksum, since the start */
+    uint32_t walks;         /* of bundle and program by their checksums, since the start */
     uint32_t ticks_to_reset, ticks_to_word; /* from the injection, from the reset to this status */
 } status;
 

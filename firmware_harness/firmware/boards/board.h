@@ -21,6 +21,10 @@ __attribute__((noreturn)) void board_reset(void);
 /* Ticks since the last reset, BOARD_TICKS_PER_MS of them a millisecond; wraps around. */
 uint32_t board_ticks(void);
 
+/* The program, without the tables of built.c, and its CRC-32, which is put in after linking. */
+extern uint32_t board_code_start[], board_code_end[];
+extern volatile const uint32_t board_code_checksum;
+
 /* The memory that nobody else has: from the linker script. */
 extern uint32_t board_free_start[], board_free_end[];
 /* The application's stack; below it are GUARD_BYTES that nobody may touch. */

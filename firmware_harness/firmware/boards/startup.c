@@ -1,7 +1,8 @@
 /* From reset to main(), and from a fault to the application's note.
  *
  * main() runs on a stack of its own (PSP) with a guard below it; handlers run on another (MSP), so
- * that an overflow of the one can still be told by the other.
+ * that an overflow of the one can still be told by the other. Nothing is executed but the program: a
+ * jump to anywhere else is a fault at once.
  */
 #include "board.h"
 
@@ -16,6 +17,14 @@
 #define MPU_RNR WORD(0xE000ED98u)
 #define MPU_RBAR WORD(0xE000ED9Cu)
 #define MPU_RASR WORD(0xE000EDA0u)
+#define MPU_RLAR WORD(0xE000EDA0u)
+#define MPU_MAIR0 WORD(0xE000EDC0u)
+
+/* Where the architecture has what. */
+#define DATA 0x20000000u
+#define PERIPHERALS 0x40000000u
+#define EXTERNAL 0x60000000u
+#define DEVICES 0xA0000000u
 
 /* AHP, DN, FZ and rounding mode: IEEE 754 with denormals, to nearest even. */
 #define FLOAT_MODES 0x07C00000u
@@ -26,6 +35,8 @@ enum { MEMORY_FAULTS = 0xFFu, STACKING_FAULT = 1u << 4, ADDRESS_VALID = 1u << 7,
 extern uint32_t board_data_source[], board_data_start[], board_data_end[];
 extern uint32_t board_bss_start[], board_bss_end[], board_handler_stack_top[];
 
+__attribute__((section(".checksum"), used)) volatile const uint32_t board_code_checksum = 0;
+
 static void prepare_floats(void) {
     CPACR |= 0xFu << 20;
     __asm volatile("dsb\n isb" ::: "memory");
@@ -35,24 +46,51 @@ static void prepare_floats(void) {
     __asm volatile("vmsr fpscr, %0" ::"r"(modes & ~FLOAT_MODES));
 }
 
-static void guard_stack(void) {
 #if __ARM_ARCH >= 8
-    __asm volatile("msr psplim, %0" ::"r"(board_stack_low));
-#else
-    MPU_RNR = 7;
-    MPU_RBAR = (uint32_t)board_guard;
-    MPU_RASR = (1u << 28) | (9u << 1) | 1u; /* no access, never executed, 2^(9+1) bytes */
-    MPU_CTRL = 5;                           /* all else as without an MPU */
-    __asm volatile("dsb\n isb" ::: "memory");
-#endif
+/* Regions that do not overlap, in multiples of 32 bytes; what is in none is as without an MPU. */
+static void never_executed(uint32_t number, uint32_t begin, uint32_t end) {
+    MPU_RNR = number;
+    MPU_RBAR = begin | (1u << 1) | 1u; /* read and written, not executed */
+    MPU_RLAR = ((end - 1) & ~31u) | 1u;
 }
+
+static void guard_memory(void) {
+    const uint32_t program_end = ((uint32_t)board_code_end + 31u) & ~31u;
+    __asm volatile("msr psplim, %0" ::"r"(board_stack_low));
+    MPU_MAIR0 = 0x44; /* normal memory, not cached */
+    never_executed(0, 0, (uint32_t)board_code_start);
+    never_executed(1, program_end, DATA);
+    never_executed(2, DATA, PERIPHERALS);
+    never_executed(3, EXTERNAL, DEVICES);
+    MPU_CTRL = 5;
+    __asm volatile("dsb\n isb" ::: "memory");
+}
+#else
+/* Of overlapping regions the highest number counts; what is in none is as without an MPU. */
+static void region(uint32_t number, uint32_t begin, uint32_t size_log2, uint32_t rights) {
+    MPU_RNR = number;
+    MPU_RBAR = begin;
+    MPU_RASR = rights | ((size_log2 - 1u) << 1) | 1u;
+}
+
+static void guard_memory(void) {
+    enum { NEVER_EXECUTED = 1 << 28, USED = 3 << 24 | 3 << 16, UNTOUCHED = 0 };
+    region(0, 0, 29, USED | NEVER_EXECUTED);
+    region(1, (uint32_t)board_code_start, PROGRAM_LOG2, USED);
+    region(2, DATA, 29, USED | NEVER_EXECUTED);
+    region(3, EXTERNAL, 30, USED | NEVER_EXECUTED);
+    region(7, (uint32_t)board_guard, 10, UNTOUCHED | NEVER_EXECUTED);
+    MPU_CTRL = 5;
+    __asm volatile("dsb\n isb" ::: "memory");
+}
+#endif
 
 __attribute__((used)) static void begin(void) {
     prepare_floats();
     for (uint32_t *from = board_data_source, *to = board_data_start; to < board_data_end;)
         *to++ = *from++;
     for (uint32_t *to = board_bss_start; to < board_bss_end;) *to++ = 0;
-    guard_stack();
+    guard_memory();
     main();
     board_reset();
 }
