@@ -148,7 +148,7 @@ benchmark-escape: $(READY) ## minutes: does a detector find back by itself?
 	$(PY) -m benchmarks.escape --out docs $(ARGS)
 
 benchmark-step: $(READY) $(CORE) $(if $(PYTHON),,.venv/.benchmark) ## minutes: a step, engine beside engine
-	$(PY) -m benchmarks.step $(ARGS)
+	$(PY) -m benchmarks.step --out docs/engine.md $(ARGS)
 
 benchmark-board: $(READY) ## minutes: what a step costs on two emulated boards
 	$(PY) -m benchmarks.board_cost --out docs $(ARGS)

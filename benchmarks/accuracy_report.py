@@ -8,14 +8,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from benchmarks.pages import fill_page, markdown, markers
 from benchmarks.series import group_of
 from train.run_folder import json_bytes, write_atomically
-
-
-def markers(name: str) -> tuple[str, str]:
-    """What encloses a part of a page that a command writes."""
-    return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-
 
 BEGIN, END = markers("table")
 TITLES = {
@@ -104,20 +99,10 @@ def write_report(results: Sequence[Result], machine: str, out: Path, more: str =
     rows = [vars(result) for result in results]
     write_atomically(out / "accuracy.json", json_bytes({"machine": machine, "results": rows}))
     page = out / "accuracy.md"
-    text = page.read_text(encoding="utf-8") if page.is_file() else f"# Accuracy\n\n{BEGIN}\n{END}\n"
-    write_atomically(
-        page, with_tables(text, f"{tables(results, machine)}\n\n{more}".rstrip()).encode()
-    )
+    if not page.is_file():
+        page.write_text(f"# Accuracy\n\n{BEGIN}\n{END}\n", encoding="utf-8")
+    fill_page(page, f"{tables(results, machine)}\n\n{more}".rstrip())
     draw(results, out / "accuracy.png")
-
-
-def with_tables(text: str, content: str, name: str = "table") -> str:
-    """`text` with `content` between the markers. ValueError when they are not there once each."""
-    begin, end = markers(name)
-    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise ValueError(f"the page needs {begin} and, after it, {end}, once each")
-    before, rest = text.split(begin)
-    return f"{before}{begin}\n\n{content}\n\n{end}{rest.split(end)[1]}"
 
 
 def tables(results: Sequence[Result], machine: str) -> str:
@@ -207,12 +192,6 @@ def _per_series(results: Sequence[Result], groups: Sequence[str]) -> str:
             found = [cell(chosen, row, column).text(column.form) for row in rows]
             lines.append([series, column.heading, *found])
     return markdown(["series", "figure", *rows], lines)
-
-
-def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, all columns but the first flush right."""
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *lines))
 
 
 def _seed_means(chosen: Sequence[Result], column: Column) -> list[float]:

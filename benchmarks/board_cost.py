@@ -14,7 +14,7 @@ from typing import Literal
 
 import click
 
-from benchmarks.accuracy_report import markdown, with_tables
+from benchmarks.pages import fill_page, markdown
 from benchmarks.step import made_bundle
 from convert.audit.micro import NoTrial, micro_trial
 from edge_runtime.bundle.reader import Bundle
@@ -102,8 +102,7 @@ def main(units: tuple[int, ...], out: Path | None) -> None:
     table = markdown(HEAD, body)
     click.echo(table)
     if out:
-        page = out / "firmware.md"
-        page.write_text(with_tables(page.read_text(encoding="utf-8"), table, "cost"), "utf-8")
+        fill_page(out / "firmware.md", table, "cost")
         picture(units, gated, out / "board-cost.png")
 
 

@@ -17,12 +17,11 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.accuracy_report import markdown, with_tables
 from benchmarks.clustered_scores import PROCESSES, Process, simulate
+from benchmarks.pages import fill_page, markdown
 from benchmarks.threshold_rules import ALARM, RULES, WISH
 from edge_runtime.calibration.calibration import debounce
 from edge_runtime.calibration.tail import peaks
-from train.run_folder import write_atomically
 
 HOURS = (1, 6, 24, 72)
 DAY = 86400
@@ -74,9 +73,7 @@ def main(recordings: int, days: int, out: Path | None, as_json: bool) -> None:
             found.append(kept)
     click.echo(json.dumps([asdict(kept) for kept in found]) if as_json else tables(found))
     if out:
-        page = out / "calibration.md"
-        text = page.read_text(encoding="utf-8")
-        write_atomically(page, with_tables(text, tables(found)).encode())
+        fill_page(out / "calibration.md", tables(found))
         draw(found, out / "calibration.png")
 
 

@@ -7,7 +7,8 @@ into held-out clean rows, by which `auto` chooses, and in the main figure of lab
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.accuracy_report import EMPTY, Result, markdown, ranking
+from benchmarks.accuracy_report import EMPTY, Result, ranking
+from benchmarks.pages import markdown
 from benchmarks.series import group_of
 
 AUTO, LINEAR, GATED = "gruard-auto", "gruard-linear", "gruard-gated"

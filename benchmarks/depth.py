@@ -8,8 +8,9 @@ docs/depth.md says what is measured; this command writes its tables.
 import math
 from collections.abc import Sequence
 
-from benchmarks.accuracy_report import EMPTY, Column, Result, cell, markdown, ranking
+from benchmarks.accuracy_report import EMPTY, Column, Result, cell, ranking
 from benchmarks.depth_subject import DEPTHS, FAILED, DepthSubject
+from benchmarks.pages import markdown
 from benchmarks.series import group_of
 from benchmarks.study_command import Comparison, comparison_command
 

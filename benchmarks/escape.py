@@ -30,8 +30,8 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.accuracy_report import markdown
 from benchmarks.gruard_detector import GruardDetector, silent
+from benchmarks.pages import markdown
 from benchmarks.series import DATA, SIMULATOR_SEEDS, WATCH, Series, catalogue
 from edge_runtime.detector import step as stepping
 from edge_runtime.detector.interpreter import StepGraph

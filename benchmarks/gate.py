@@ -8,9 +8,10 @@ this command writes its tables.
 
 from collections.abc import Sequence
 
-from benchmarks.accuracy_report import TITLES, Column, Result, markdown, ranking
+from benchmarks.accuracy_report import TITLES, Column, Result, ranking
 from benchmarks.gate_subject import GateSubject
 from benchmarks.gate_variants import HEARD, HEARD_MEANING, ORACLE, ORACLE_MEANING, VARIANTS
+from benchmarks.pages import markdown
 from benchmarks.series import group_of
 from benchmarks.study_command import Comparison, comparison_command
 from benchmarks.study_report import groups_of, table

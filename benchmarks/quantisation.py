@@ -17,8 +17,8 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.accuracy_report import markdown, with_tables
-from train.run_folder import Run, read_run, write_atomically
+from benchmarks.pages import fill_page, markdown
+from train.run_folder import Run, read_run
 
 if TYPE_CHECKING:
     from train.cell_config import CellConfig
@@ -68,9 +68,7 @@ def main(run: Path, out: Path | None, as_json: bool) -> None:
     found = measure(read_run(run))
     click.echo(json.dumps([asdict(each) for each in found]) if as_json else table(found))
     if out:
-        page = out / "quantisation.md"
-        text = with_tables(page.read_text(encoding="utf-8"), table(found))
-        write_atomically(page, text.encode())
+        fill_page(out / "quantisation.md", table(found))
 
 
 def measure(run: Run) -> list[Quality]:

@@ -1,6 +1,6 @@
 """What watching costs: time of a step, alone and supervised, processor time, memory, start-up.
 
-    python -m benchmarks.runtime BUNDLE [--out FILE.md] [--long SAMPLES] [--json]
+    python -m benchmarks.runtime BUNDLE [--out docs/device.md] [--long SAMPLES] [--json]
 
 Everything is measured in one run, engine after engine in turn, and medians are told. The bare
 interpreter step sets the graph's inputs, invokes it and reads its outputs, and nothing else. A
@@ -24,9 +24,9 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.accuracy_report import markdown
 from benchmarks.clean_rows import rows_of
 from benchmarks.machine import machine
+from benchmarks.pages import fill_page, markdown, page_option
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.detector.interpreter import load_interpreter
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, KERNEL_ID
@@ -249,7 +249,7 @@ def _at(rate: int) -> Callable[[Supervised], float]:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--long", "samples", default=0, help="Also watch the memory over so many samples.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the table here, too.")
+@page_option("runtime")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main(bundle: Path, samples: int, out: Path | None, as_json: bool) -> None:
     """Speed, processor time, memory and start-up of BUNDLE on this machine."""
@@ -262,7 +262,7 @@ def main(bundle: Path, samples: int, out: Path | None, as_json: bool) -> None:
         long = growth(bundle, loaded, CORE_KERNEL_ID, samples, scratch) if samples else None
     text = report(steps, found, long)
     if out:
-        out.write_text(text + "\n", encoding="utf-8")
+        fill_page(out, text, "runtime")
     facts: dict[str, Any] = {"machine": machine(), "microseconds": steps}
     facts |= {"supervised": {kernel: asdict(value) for kernel, value in found.items()}}
     facts |= {"memory": asdict(long)} if long else {}

@@ -18,11 +18,10 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks.accuracy_report import with_tables
 from benchmarks.faults.fault import NotHeldError, check_promises
 from benchmarks.faults.lab import Lab, Run, open_lab
 from benchmarks.machine import machine
-from train.run_folder import write_atomically
+from benchmarks.pages import fill_page, page_option
 
 PART = "soak"  # of docs/reliability.md
 LOOK_EVERY = 5.0  # seconds
@@ -138,11 +137,9 @@ def table(found: Soak) -> str:
 @click.option("--minutes", default=10.0, show_default=True, help="How long.")
 @click.option("--rate", default=50.0, show_default=True, help="Samples per second.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every look.")
-@click.option("--out", type=click.Path(path_type=Path), help="Page whose table is replaced.")
+@page_option(PART)
 def main(bundle: Path, minutes: float, rate: float, as_json: bool, out: Path | None) -> None:
     """Watch a supervised run of BUNDLE for a while. Exit code 1: a promise was broken."""
-    if out is not None:
-        with_tables(out.read_text(), "", PART)  # before the long work: can the page take it?
     with tempfile.TemporaryDirectory() as scratch:
         try:
             found = soak(open_lab(bundle, Path(scratch)), minutes, rate)
@@ -154,7 +151,7 @@ def main(bundle: Path, minutes: float, rate: float, as_json: bool, out: Path | N
     else:
         click.echo(table(found))
     if out is not None:
-        write_atomically(out, with_tables(out.read_text(), table(found), PART).encode())
+        fill_page(out, table(found), PART)
 
 
 if __name__ == "__main__":

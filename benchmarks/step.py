@@ -1,6 +1,6 @@
 """What one step costs on this machine, by whatever can run it; microseconds a sample, one core.
 
-    python -m benchmarks.step [--units 32 --units 64 --units 128] [--json]
+    python -m benchmarks.step [--units 32 --units 64 --units 128] [--out docs/engine.md] [--json]
 
 Everything is measured side by side: each engine in turn, round after round, and the median of the
 rounds is told. The networks are gruard's own, trained for a moment on the simulated pump (8
@@ -24,10 +24,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import click
 import numpy as np
 
-from benchmarks.accuracy_report import markdown
 from benchmarks.clean_rows import rows_of
 from benchmarks.gruard_detector import silent, write_series
 from benchmarks.machine import machine
+from benchmarks.pages import fill_page, markdown, page_option
 from benchmarks.series import catalogue
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.detector.detector import Detector
@@ -328,7 +328,7 @@ RATIOS: dict[str, Callable[[Size], float]] = {
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--units", multiple=True, default=(32, 64, 128), show_default=True, type=int)
-@click.option("--out", type=click.Path(path_type=Path), help="Write the tables here, too.")
+@page_option("step")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main(units: tuple[int, ...], out: Path | None, as_json: bool) -> None:
     """Microseconds a step, by every engine that is installed here."""
@@ -337,7 +337,7 @@ def main(units: tuple[int, ...], out: Path | None, as_json: bool) -> None:
         sizes = [study(count, Path(scratch), speed) for count in units]
     text = report(sizes, speed)
     if out:
-        out.write_text(text + "\n", encoding="utf-8")
+        fill_page(out, text, "step")
     if as_json:
         times = [{"units": s.units, **{" ".join(k): v for k, v in s.times.items()}} for s in sizes]
         text = json.dumps({"machine": machine(), "macs_per_second": speed, "sizes": times})

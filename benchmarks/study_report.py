@@ -4,16 +4,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.accuracy_report import (
-    EMPTY,
-    TITLES,
-    Column,
-    Result,
-    cell,
-    markdown,
-    with_tables,
-)
+from benchmarks.accuracy_report import EMPTY, TITLES, Column, Result, cell
 from benchmarks.machine import machine
+from benchmarks.pages import fill_page, markdown
 from benchmarks.series import group_of
 from train.run_folder import json_bytes, write_atomically
 
@@ -27,8 +20,7 @@ def write_page(page: Path, tables: str, results: Sequence[Result], steps: int) -
     """
     seeds = sorted({result.seed for result in results})
     head = f"Measured on: {machine()}. At most {steps} training steps; seeds: {len(seeds)}."
-    text = with_tables(page.read_text(encoding="utf-8"), f"{head}\n\n{tables}")
-    write_atomically(page, text.encode())
+    fill_page(page, f"{head}\n\n{tables}")
     stored = {
         "machine": machine(),
         "steps": steps,

@@ -21,9 +21,9 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.accuracy_report import markdown
 from benchmarks.detection_metrics import auc_pr, vus_pr
 from benchmarks.gruard_detector import GruardDetector, silent
+from benchmarks.pages import markdown
 from benchmarks.series import DATA, SIMULATOR_SEEDS, WATCH, Series, catalogue
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.record import Flag, Record

@@ -8,8 +8,9 @@ command writes its tables.
 
 from collections.abc import Sequence
 
-from benchmarks.accuracy_report import EMPTY, Column, Result, markdown
+from benchmarks.accuracy_report import EMPTY, Column, Result
 from benchmarks.depth import verdict
+from benchmarks.pages import markdown
 from benchmarks.study_command import Comparison, comparison_command
 from benchmarks.verdict_subject import ON, VerdictSubject
 

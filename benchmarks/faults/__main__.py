@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from benchmarks.accuracy_report import with_tables
 from benchmarks.faults import (
     accelerator,
     bits,
@@ -27,7 +26,7 @@ from benchmarks.faults.fault import Fault, NotHeldError
 from benchmarks.faults.lab import Lab, open_lab
 from benchmarks.faults.random_faults import Tally, campaign, tally_text
 from benchmarks.machine import machine
-from train.run_folder import write_atomically
+from benchmarks.pages import fill_page, page_option
 
 GROUPS = {
     "Readings": in_band.FAULTS,
@@ -106,11 +105,9 @@ def _strike_all(lab: Lab, only: str) -> Iterator[Row]:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--only", default="", help="Faults of the table whose name has this text.")
 @click.option("--random", "count", default=10_000, show_default=True, help="Random injections.")
-@click.option("--out", type=click.Path(path_type=Path), help="Page whose tables are replaced.")
+@page_option()
 def main(bundle: Path, only: str, count: int, out: Path | None) -> None:
     """Inject every fault into a supervised run of BUNDLE. Exit code 1: a row does not hold."""
-    if out is not None:
-        with_tables(out.read_text(), "")  # before the long work: can the page take it?
     with tempfile.TemporaryDirectory() as scratch:
         lab = open_lab(bundle, Path(scratch))
         rows = list(_strike_all(lab, only))
@@ -118,7 +115,7 @@ def main(bundle: Path, only: str, count: int, out: Path | None) -> None:
     text = page(rows, tally)
     click.echo(text)
     if out is not None:
-        write_atomically(out, with_tables(out.read_text(), text).encode())
+        fill_page(out, text)
     sys.exit(not (all(row.held for row in rows) and tally.held))
 
 

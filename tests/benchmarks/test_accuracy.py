@@ -17,17 +17,15 @@ from fake_detectors import EVENT, ROWS, Broken, Dying, Fake, Waiting, tiny_serie
 from benchmarks import series as sources
 from benchmarks.accuracy import main
 from benchmarks.accuracy_report import (
-    BEGIN,
-    END,
     VUS,
     Result,
     cell,
     read_results,
     tables,
-    with_tables,
     write_report,
 )
 from benchmarks.judge import Detector, Outcome, judge
+from benchmarks.pages import with_tables
 from benchmarks.tasks import Task, plan, read_result, run_tasks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,16 +191,6 @@ def test_a_cell_is_a_mean_over_series_with_its_spread_over_seeds() -> None:
     assert cell(results, "absent", VUS).text(".3f") == "–"
     # A seed that has seen one series only would move the mean without being any better.
     assert cell([*results, result("ours", "asd/1", 2, 1.0)], "ours", VUS) == ours
-
-
-def test_the_tables_stand_between_the_markers() -> None:
-    page = f"# Title\n\nBefore.\n\n{BEGIN}\nold\n{END}\n\nAfter.\n"
-    new = with_tables(page, "new")
-    assert new == f"# Title\n\nBefore.\n\n{BEGIN}\n\nnew\n\n{END}\n\nAfter.\n"
-    assert with_tables(new, "new") == new
-    for wrong in ("no markers", f"{END}{BEGIN}", page + BEGIN):
-        with pytest.raises(ValueError, match="once each"):
-            with_tables(wrong, "new")
 
 
 def test_every_row_column_and_series_is_in_the_tables() -> None:

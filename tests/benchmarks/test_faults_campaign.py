@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import soak
-from benchmarks.accuracy_report import markers
 from benchmarks.faults import __main__ as command
 from benchmarks.faults import random_faults
 from benchmarks.faults.fault import Fault, NotHeldError, check_promises, expect
 from benchmarks.faults.lab import Lab, Run, open_lab
 from benchmarks.faults.random_faults import CHANGED, DESTROYED, campaign, tally_text
+from benchmarks.pages import markers
 
 ROWS = {
     "Readings": ("NaN",),

@@ -1,0 +1,50 @@
+"""Tables as Markdown, and the pages of docs/ that hold them between two markers."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import click
+
+from train.run_folder import write_atomically
+
+
+def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, all columns but the first flush right."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *lines))
+
+
+def markers(name: str) -> tuple[str, str]:
+    """What encloses a part of a page that a command writes."""
+    return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+
+
+def with_tables(text: str, content: str, name: str = "table") -> str:
+    """`text` with `content` between the markers. ValueError when they are not there once each."""
+    begin, end = markers(name)
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"the page needs {begin} and, after it, {end}, once each")
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n\n{content}\n\n{end}{rest.split(end)[1]}"
+
+
+def fill_page(page: Path, content: str, name: str = "table") -> None:
+    """Replace the part `name` of `page` by `content`."""
+    write_atomically(page, with_tables(page.read_text(encoding="utf-8"), content, name).encode())
+
+
+def page_option(name: str = "table") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """--out, a page that is known to have the part `name` before the long work begins."""
+
+    def checked(context: click.Context, option: click.Parameter, page: Path | None) -> Path | None:
+        try:
+            if page is not None:
+                with_tables(page.read_text(encoding="utf-8"), "", name)
+        except (OSError, ValueError) as error:
+            raise click.BadParameter(f"{page}: {error}") from None
+        return page
+
+    return click.option(
+        "--out", type=click.Path(path_type=Path), callback=checked,
+        help=f"Page of docs/ whose part {name!r} is replaced.",
+    )  # fmt: skip
