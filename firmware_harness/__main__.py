@@ -54,6 +54,7 @@ def cli() -> None:
     python -m firmware_harness run pump-1.gruard day.csv --board mps2-an386 --out records.csv
     python -m firmware_harness compare pump-1.gruard day.csv        bit for bit, everywhere?
     python -m firmware_harness watchdog pump-1.gruard day.csv       broken on purpose
+    python -m firmware_harness faults pump-1.gruard day.csv         bit by bit
     python -m firmware_harness cost pump-1.gruard                   instructions and memory
     """
 
@@ -275,6 +276,52 @@ def watchdog(
         click.echo(json.dumps({"passed": passed, **told}))
     else:
         click.echo("passed" if passed else "FAILED")
+    sys.exit(0 if passed else 1)
+
+
+@cli.command()
+@click.argument("bundle", type=PATH)
+@click.argument("data", type=PATH)
+@board_option(required=False)
+@click.option(
+    "--flips", "count", type=click.IntRange(4), default=2000, show_default=True,
+    help="How many in all; some three a second and board.",
+)  # fmt: skip
+@click.option("--seed", default=0, show_default=True, help="Of what is drawn.")
+@allow_failed_option
+@click.option("--json", "as_json", is_flag=True, help="Print every flip as JSON.")
+def faults(
+    bundle: Path,
+    data: Path,
+    board: Board | None,
+    count: int,
+    seed: int,
+    allow_failed: bool,
+    as_json: bool,
+) -> None:
+    """Flip single bits of emulated boards with BUNDLE, in weights, state, code and stack.
+
+    The boards watch DATA, a recording with alarms; each flip comes at some moment of it, half of
+    them in the middle of a step. From there on every record is compared with what it should be:
+    the flip was noticed, harmless, or silent, or the board said no more. Both boards unless one is
+    named.
+
+    Exit code 0: no board fell silent, and none told another alarm without a word, 1: one did,
+    2: bad input, or a tool is missing.
+    """
+    from edge_runtime.bundle.reader import read_bundle
+    from firmware_harness import flipping, flips
+    from firmware_harness.recording import read_recording
+
+    loaded = read_bundle(bundle, allow_failed)
+    rows = read_recording(data, loaded.manifest).rows
+    boards = [board] if board else list(ALL.values())
+    found = flipping.on_boards(boards, loaded, rows, count, seed, _say)
+    passed = flips.passed(found)
+    if as_json:
+        click.echo(json.dumps({"passed": passed, "flips": [asdict(flip) for flip in found]}))
+    else:
+        click.echo(f"{flips.table(found)}\n\n{'passed' if passed else 'FAILED'}")
     sys.exit(0 if passed else 1)
 
 

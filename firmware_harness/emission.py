@@ -2,15 +2,16 @@
 
 import json
 import shutil
+import struct
 from pathlib import Path
 
-from edge_runtime.errors import GruardError
 from firmware_harness import tables
 from firmware_harness.boards import ARITHMETIC, CORE, Board
 from firmware_harness.folders import replaced
 from firmware_harness.packing import Packed
 
 FACTS = "gruard.json"
+VECTORS, DIAGNOSED_VECTORS = 29, 67  # of a word for each channel
 _HEADER = """\
 /* {name}, version {version}, model {hash}: for gruard_open() of core/gruard.h. */
 #ifndef GRUARD_BLOB_H
@@ -18,12 +19,15 @@ _HEADER = """\
 
 #include <stdint.h>
 
-enum {{ GRUARD_BLOB_BYTES = {size}, GRUARD_BLOB_CHANNELS = {channels} }};
+enum {{
+    GRUARD_BLOB_BYTES = {size},
+    GRUARD_BLOB_CHANNELS = {channels},
+    GRUARD_BLOB_MEMORY = {memory} /* bytes, for gruard_start() */
+}};
 extern const uint32_t gruard_blob[GRUARD_BLOB_BYTES / 4];
+/* In the order of the values that gruard_step() takes; UTF-8. */
+extern const char *const gruard_channels[GRUARD_BLOB_CHANNELS];
 
-/* Channels, in the order of the values that gruard_step() takes:
-{names}
- */
 #endif
 """
 _MAKEFILE = """\
@@ -76,7 +80,8 @@ def emit(packed: Packed, folder: Path, board: Board | None, force: bool = False)
         texts = {
             "gruard_blob.h": _header(packed),
             "gruard_blob.c": '#include "gruard_blob.h"\n\n'
-            + tables.words("gruard_blob", packed.blob),
+            + tables.words("gruard_blob", packed.blob)
+            + tables.texts("gruard_channels", packed.bundle.manifest.channel_names),
             "Makefile": _MAKEFILE.format(
                 cpu=" ".join(flag for flag in _flags(board) if not flag.startswith("-f")),
                 exact=exact,
@@ -102,14 +107,24 @@ def _flags(board: Board | None) -> tuple[str, ...]:
 
 def _header(packed: Packed) -> str:
     manifest = packed.bundle.manifest
-    names = [f" *   {i} {c.name}" for i, c in enumerate(manifest.channels)]
-    if any("*/" in name for name in names):
-        raise GruardError(f"{packed.bundle.path}: a channel's name ends a comment in C; rename it")
     return _HEADER.format(
         name=manifest.name,
         version=manifest.version,
         hash=packed.bundle.model_hash,
         size=len(packed.blob),
-        channels=len(names),
-        names="\n".join(names),
+        channels=len(manifest.channels),
+        memory=memory_bytes(packed),
     )
+
+
+def memory_bytes(packed: Packed) -> int:
+    """What gruard_memory() of the core says: see its `place_all`."""
+    channels, order, _, _, arena, _, _, diagnosis = struct.unpack_from("<8I", packed.blob, 16)
+    graph = packed.bundle.graph
+    widths = [
+        graph.tensors[tensor].shape[1]
+        for name, tensor in graph.inputs.items()
+        if name.startswith("state_")
+    ]
+    each = order + (DIAGNOSED_VECTORS if diagnosis else VECTORS)
+    return 4 * (channels * each + sum(widths) + -(-arena // 4))

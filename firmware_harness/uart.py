@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 
@@ -49,8 +49,11 @@ class EndedError(GruardError):
 class Line:
     """One end of the UART. heard: how many messages of each kind have come."""
 
-    def __init__(self, plug: socket.socket, board: str, patience: float) -> None:
+    def __init__(
+        self, plug: socket.socket, board: str, patience: float, complaints: IO[bytes]
+    ) -> None:
         self._plug, self._board, self._patience = plug, board, patience
+        self._complaints = complaints
         self._buffer = b""
         self.heard: Counter[int] = Counter()
         self.damaged = 0
@@ -116,6 +119,12 @@ class Line:
         """What the board says of itself."""
         return read_status(self.ask(Kind.ASK_STATUS, b"", Kind.TELL_STATUS))
 
+    def last_words(self) -> str:
+        """What the emulator complained of: why it ended, if that is told."""
+        self._complaints.seek(0)
+        lines = self._complaints.read().decode("utf-8", "replace").strip().splitlines()
+        return next((line for line in lines if "fatal" in line), (lines or ["without a word"])[-1])
+
     def _read(self, until: float) -> bytes:
         ready, _, _ = select.select([self._plug], [], [], max(0.0, until - time.monotonic()))
         if not ready:
@@ -155,17 +164,15 @@ def running(
                 stdout=subprocess.DEVNULL,
                 stderr=complaints,
             )
+        line = Line(ours, built.board.name, PATIENCE, complaints)
         try:
-            line = Line(ours, built.board.name, PATIENCE)
             yield line, line.until(_status_of)
         except GruardError as error:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(SECONDS_TO_END)
             if process.returncode is None:
                 raise
-            complaints.seek(0)
-            *_, last = ["", *complaints.read().decode("utf-8", "replace").strip().splitlines()]
-            raise GruardError(f"{error} ({last or 'without a word'})") from None
+            raise GruardError(f"{error} ({line.last_words()})") from None
         finally:
             process.kill()
             process.wait()

@@ -5,6 +5,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from io import BytesIO
 from threading import Thread
 
 import numpy as np
@@ -144,7 +145,7 @@ def test_the_reader_on_the_board_refuses_what_is_wrong_with_a_blob(
 
 def test_a_silent_board_and_a_dead_emulator_are_told() -> None:
     ours, theirs = socket.socketpair()
-    line = uart.Line(ours, "board", patience=0.1)
+    line = uart.Line(ours, "board", patience=0.1, complaints=BytesIO())
     with pytest.raises(GruardError, match=r"board: silent for 0\.1 s"):
         line.receive()
     theirs.close()
@@ -166,6 +167,6 @@ def test_a_board_that_babbles_is_stopped() -> None:
     babbler = Thread(target=babble)
     babbler.start()
     with pytest.raises(GruardError, match=r"no answer within 0\.5 s"):
-        uart.Line(ours, "board", patience=0.5).status()
+        uart.Line(ours, "board", patience=0.5, complaints=BytesIO()).status()
     ours.close()
     babbler.join()

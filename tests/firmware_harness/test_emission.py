@@ -5,17 +5,20 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import tiny_model
 from harness_command import harness, refused
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.detector import Detector
 from edge_runtime.native.engine import RECORD
 from edge_runtime.record import Sample
-from firmware_harness import emission
+from firmware_harness import emission, tables
 from firmware_harness.core_records import to_records
 from firmware_harness.packing import packed
 
@@ -32,11 +35,20 @@ int main(void) {
     float values[GRUARD_BLOB_CHANNELS];
     if (gruard_open(&model, gruard_blob, GRUARD_BLOB_BYTES)) return 1;
     const size_t size = gruard_memory(&model);
+    if (size != GRUARD_BLOB_MEMORY) return 3;
     if (gruard_start(&detector, &model, malloc(size), size)) return 2;
     while (fread(values, sizeof values, 1, stdin) == 1) {
         gruard_step(&detector, values, &record);
         fwrite(&record, sizeof record, 1, stdout);
     }
+    return 0;
+}
+"""
+SHOW_NAMES = """
+#include <stdio.h>
+const char *const names[];
+int main(void) {
+    for (int i = 0; i < COUNT; i++) printf("%s%c", names[i], 0);
     return 0;
 }
 """
@@ -89,6 +101,29 @@ def test_what_a_user_builds_gives_the_records_of_the_runtime(
     wanted = [detector.step(Sample(i, None, row)) for i, row in enumerate(rows())]
     assert list(found) == wanted
     assert {record.tier for record in wanted} > {1, 3} and any(r.alarm for r in wanted)
+
+
+def test_a_linear_bundle_needs_as_much_memory_as_the_header_says(
+    linear_bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "sources"
+    assert harness("emit", linear_bundle, "--out", out).returncode == 0
+    main = compiled(tmp_path, MAIN, out, made("make", out, tmp_path / "made"))
+    ran = subprocess.run([main], input=rows()[:, :1].tobytes(), capture_output=True, check=False)
+    assert ran.returncode == 0
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))))
+@settings(max_examples=20, deadline=None)
+def test_any_name_survives_the_compiler(names: list[str]) -> None:
+    names = [*names, 'a "quoted" \\ name', "what??/", "µ°", "\n0"]
+    with TemporaryDirectory() as folder:
+        source = tables.texts("names", names) + SHOW_NAMES.replace("COUNT", str(len(names)))
+        file, program = Path(folder, "names.c"), Path(folder, "names")
+        file.write_text(source)
+        subprocess.run(["cc", "-std=c11", "-Wall", "-Werror", file, "-o", program], check=True)
+        told = subprocess.run([program], capture_output=True, check=True).stdout
+    assert told.decode().split("\0")[:-1] == names
 
 
 def test_the_board_sets_the_flags(tiny_bundle: Path, tmp_path: Path) -> None:

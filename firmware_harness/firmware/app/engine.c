@@ -36,7 +36,6 @@ static gruard_error open_copy(copy *to, uint32_t size) {
     memory_size = gruard_memory(&to->model);
     to->memory = memory_take(memory_size);
     if (!to->memory) return GRUARD_NO_MEMORY;
-    memset(to->memory, 0, memory_size); /* also what is written before it is read: they are compared */
     return gruard_start(&to->detector, &to->model, to->memory, memory_size);
 }
 

@@ -1,0 +1,119 @@
+"""The example of examples/firmware, built as docs/firmware.md says, with a sensor at its UART."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_model
+from harness_command import harness
+
+from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.detector.detector import Detector
+from edge_runtime.record import Float32, Record, Sample
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "firmware"
+ROWS = np.round(tiny_model.machine_rows(160, seed=5), 3)
+
+
+@pytest.fixture(scope="module")
+def image(tiny_bundle: Path, cross_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("example") / "firmware"
+    shutil.copytree(EXAMPLE, folder)
+    words = ("--board", "mps2-an386", "--out", folder / "detector")
+    assert harness("emit", tiny_bundle, *words).returncode == 0
+    made = subprocess.run(["make", "-C", folder], capture_output=True, text=True, check=False)
+    assert made.returncode == 0 and "warning" not in made.stderr, made.stderr
+    return folder / "example.elf"
+
+
+class Sensor:
+    """What is at the other end of the UART."""
+
+    def __init__(self, board: "subprocess.Popen[bytes]") -> None:
+        self._board = board
+
+    def ask(self, line: str) -> str:
+        """The board's answer to a line."""
+        assert self._board.stdin and self._board.stdout
+        self._board.stdin.write(line.encode() + b"\n")
+        self._board.stdin.flush()
+        return self.wait()
+
+    def wait(self) -> str:
+        assert self._board.stdout
+        return self._board.stdout.readline().decode().strip()
+
+
+@contextmanager
+def running(image: Path, instruction: int = 0) -> Iterator[Sensor]:
+    """instruction: time of one, 2^this nanoseconds: so that a line is not late because we are."""
+    words = ["-M", "mps2-an386", "-display", "none", "-monitor", "none", "-serial", "stdio"]
+    pace = ["-icount", f"shift={instruction},sleep=off"]
+    board = subprocess.Popen(
+        ["qemu-system-arm", *words, *pace, "-kernel", image],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        yield Sensor(board)
+    finally:
+        board.kill()
+        board.communicate()
+
+
+def line(row: Float32) -> str:
+    return ",".join("" if np.isnan(value) else f"{value * 1000:.0f}" for value in row)
+
+
+def told(answer: str) -> tuple[int, int, bool, bool, float]:
+    words = answer.partition(":")[0].split()
+    assert words[1::2] == ["tier", "valid", "alarm", "score"]
+    index, tier, valid, alarm = map(int, words[:7:2])
+    return index, tier, bool(valid), bool(alarm), float(words[8])
+
+
+def wanted(record: Record) -> tuple[int, int, bool, bool, float]:
+    score = pytest.approx(record.score, abs=0.0006)
+    return record.index, record.tier, record.valid, record.alarm, score
+
+
+def test_every_sample_is_answered_as_by_the_runtime(tiny_bundle: Path, image: Path) -> None:
+    rows = ROWS.copy()
+    rows[90:95, 1] = np.nan
+    rows[120:, 2] += 400
+    detector = Detector(read_bundle(tiny_bundle))
+    records = [detector.step(Sample(i, None, row)) for i, row in enumerate(rows)]
+    with running(image) as sensor:
+        answers = [sensor.ask(line(row)) for row in rows]
+    assert [told(answer) for answer in answers] == [wanted(record) for record in records]
+    alarms = [i for i, record in enumerate(records) if record.alarm]
+    assert alarms and any(record.tier == 1 for record in records)
+    named = records[alarms[-1]].blamed[0]
+    assert answers[alarms[-1]].endswith(f": {named}")
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "1,2", "1,2,3,4", "1,x,3", "1,2,3 ", "1,-,3", "1.5,2,3", "1,2,99999999", "7" * 300]
+)
+def test_a_line_that_cannot_be_read_is_a_sample_without_readings(
+    tiny_bundle: Path, image: Path, bad: str
+) -> None:
+    rows = ROWS[:6].copy()
+    rows[3] = np.nan
+    detector = Detector(read_bundle(tiny_bundle))
+    records = [detector.step(Sample(i, None, row)) for i, row in enumerate(rows)]
+    with running(image) as sensor:
+        answers = [sensor.ask(bad if i == 3 else line(row)) for i, row in enumerate(ROWS[:6])]
+    assert [told(answer) for answer in answers] == [wanted(record) for record in records]
+
+
+def test_a_sensor_that_falls_silent_is_answered_all_the_same(image: Path) -> None:
+    with running(image, instruction=5) as sensor:
+        answers = [sensor.ask(line(ROWS[0])), *(sensor.wait() for _ in range(3))]
+        again = sensor.ask(line(ROWS[1]))
+    assert [told(answer)[:3] for answer in answers] == [(i, 3, False) for i in range(4)]
+    assert told(again)[0] >= 4
