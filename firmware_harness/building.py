@@ -63,7 +63,7 @@ def build(packed: Packed, board: Board, folder: Path, release: bool = False) -> 
 def sizes(built: Built) -> Sizes:
     """What the firmware takes, as the linker left it."""
     text, data, bss = map(
-        int, call("arm-none-eabi-size", [built.firmware], built.folder).splitlines()[1].split()[:3]
+        int, call("arm-none-eabi-size", [FIRMWARE], built.folder).splitlines()[1].split()[:3]
     )
     return Sizes(text + data, data + bss)
 

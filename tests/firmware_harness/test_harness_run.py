@@ -95,6 +95,14 @@ def test_a_release_has_no_way_in_for_faults(
     assert harness("build", tiny_bundle, *words).returncode == 0, "a former build is replaced"
 
 
+def test_without_a_folder_it_is_built_below_build(
+    tiny_bundle: Path, tmp_path: Path, cross_tools: None
+) -> None:
+    done = harness("build", tiny_bundle, "--board", "mps2-an386", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "build/firmware/tiny-mps2-an386/firmware.elf").is_file()
+
+
 def test_a_folder_of_somebody_else_is_left_alone(
     tiny_bundle: Path, tmp_path: Path, cross_tools: None
 ) -> None:
