@@ -98,7 +98,8 @@ def test_a_release_has_no_way_in_for_faults(
 def test_without_a_folder_it_is_built_below_build(
     tiny_bundle: Path, tmp_path: Path, cross_tools: None
 ) -> None:
-    done = harness("build", tiny_bundle, "--board", "mps2-an386", cwd=tmp_path)
+    known = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = harness("build", tiny_bundle, "--board", "mps2-an386", cwd=tmp_path, env=known)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "build/firmware/tiny-mps2-an386/firmware.elf").is_file()
 
