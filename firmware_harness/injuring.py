@@ -9,7 +9,7 @@ import numpy as np
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Float32
 from firmware_harness import uart
-from firmware_harness.building import Built
+from firmware_harness.building import Built, sizes
 from firmware_harness.core_records import Array
 from firmware_harness.protocol import Cause, Injection, Kind, Message, Service, Status
 from firmware_harness.toolchain import call
@@ -32,7 +32,7 @@ WORDS = {
     Injection.STATE: "a bit of the state",
     Injection.SKIP: "a step left out",
 }
-# Noticed when the walk over the bundle comes by, a kilobyte a turn.
+# Noticed when the walk over bundle and program comes by, a kilobyte a turn.
 NOTICED_LATER = frozenset({Injection.WEIGHTS})
 PIECE = 1024
 MOST_RESETS = 3
@@ -203,7 +203,7 @@ def faults_of(
         yield f"the cause is {Cause(status.cause).name}"
     if status.resets != 1:
         yield f"{status.resets} resets"
-    most = len(built.packed.blob) // PIECE + 1 if injection in NOTICED_LATER else 0
+    most = sizes(built).flash // PIECE + 1 if injection in NOTICED_LATER else 0
     if unmarked > most:
         yield f"{unmarked} samples were answered unmarked"
     if records is None:

@@ -9,9 +9,8 @@
 #include "cost.h"
 #include "gruard.h"
 #include "parts.h"
+#include "semihosting.h"
 
-enum { OPEN = 1, WRITE = 5, READ = 6, EXIT = 0x20, READ_BINARY = 1, WRITE_BINARY = 5 };
-#define STOPPED 0x20026u
 #define SYSTICK_CONTROL (*(volatile uint32_t *)0xE000E010u)
 #define SYSTICK_RELOAD (*(volatile uint32_t *)0xE000E014u)
 #define SYSTICK_VALUE (*(volatile uint32_t *)0xE000E018u)
@@ -23,36 +22,8 @@ static gruard_model model;
 static gruard_detector detector;
 static uint32_t marks[COST_PARTS], before;
 
-static int32_t call(uint32_t operation, volatile void *arguments) {
-    register uint32_t r0 __asm("r0") = operation;
-    register volatile void *r1 __asm("r1") = arguments;
-    __asm volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
-    return (int32_t)r0;
-}
-
-__attribute__((noreturn)) static void leave(uint32_t code) {
-    volatile uint32_t arguments[2] = {STOPPED, code};
-    for (;;) call(EXIT, arguments);
-}
-
-static uint32_t open_file(const char *name, uint32_t mode) {
-    uint32_t length = 0;
-    while (name[length]) length++;
-    volatile uint32_t arguments[3] = {(uint32_t)name, mode, length};
-    const int32_t handle = call(OPEN, arguments);
-    if (handle < 0) leave(63);
-    return (uint32_t)handle;
-}
-
-static size_t read_file(uint32_t handle, void *data, size_t size) {
-    volatile uint32_t arguments[3] = {handle, (uint32_t)data, size};
-    return size - (size_t)call(READ, arguments);
-}
-
 static void tell(uint32_t handle, uint32_t number) {
-    volatile uint32_t kept = number;
-    volatile uint32_t arguments[3] = {handle, (uint32_t)&kept, sizeof kept};
-    if (call(WRITE, arguments)) leave(63);
+    host_write(handle, &number, sizeof number);
 }
 
 static uint32_t since(uint32_t then) { return (then - SYSTICK_VALUE) & 0xFFFFFFu; }
@@ -85,13 +56,13 @@ static void measure_operators(uint32_t out) {
 }
 
 int main(void) {
-    const uint32_t in = open_file("rows.bin", READ_BINARY);
-    const uint32_t out = open_file("costs.bin", WRITE_BINARY);
-    if (gruard_open(&model, gruard_blob, gruard_blob_size)) leave(1);
+    const uint32_t in = host_open("rows.bin", HOST_TO_READ);
+    const uint32_t out = host_open("costs.bin", HOST_TO_WRITE);
+    if (gruard_open(&model, gruard_blob, gruard_blob_size)) host_leave(1);
     const size_t size = gruard_memory(&model);
     uint8_t *memory = (uint8_t *)board_free_start;
-    if (size + model.channels * 4 > (size_t)((uint8_t *)board_free_end - memory)) leave(2);
-    if (gruard_start(&detector, &model, memory, size)) leave(3);
+    if (size + model.channels * 4 > (size_t)((uint8_t *)board_free_end - memory)) host_leave(2);
+    if (gruard_start(&detector, &model, memory, size)) host_leave(3);
     float *row = (float *)(memory + size);
     SYSTICK_RELOAD = 0xFFFFFFu;
     SYSTICK_VALUE = 0;
@@ -100,7 +71,7 @@ int main(void) {
     tell(out, since(before));
     tell(out, COST_PARTS);
     uint32_t stack = 0;
-    while (read_file(in, row, model.channels * 4) == model.channels * 4) {
+    while (host_read(in, row, model.channels * 4) == model.channels * 4) {
         gruard_record record;
         for (uint32_t part = 0; part < COST_PARTS; part++) marks[part] = 0;
         paint_stack();
@@ -114,12 +85,12 @@ int main(void) {
     measure_operators(out);
     tell(out, stack);
     tell(out, size);
-    leave(0);
+    host_leave(0);
 }
 
 void app_note(board_trouble trouble, uint32_t pc, uint32_t lr, uint32_t status) {
     (void)trouble, (void)pc, (void)lr, (void)status;
-    leave(62);
+    host_leave(62);
 }
 
 void app_expire(void) {}
