@@ -28,7 +28,7 @@ from firmware_harness.flips import Flip, Part, Verdict, judged
 from firmware_harness.injuring import PIECE
 from firmware_harness.live import Live, live
 from firmware_harness.packing import packed_for
-from firmware_harness.protocol import Cause, Kind, Message
+from firmware_harness.protocol import Kind, Message, cause_name
 from firmware_harness.toolchain import call
 
 PLACES = 12  # of a recording, half of them shortly before an alarm begins or ends
@@ -289,6 +289,6 @@ def fate(machine: Live, ground: Ground, first: int) -> tuple[Verdict, str, int, 
         return Verdict.LOCKED, "", 0, 0, 0
     except GruardError:
         return Verdict.QUIET, "", 0, 0, 0
-    told = Cause(status.cause).name.lower() if status.cause else ""
+    told = cause_name(status.cause) if status.cause else ""
     samples, wrong, alarms = counts
     return verdict, told, samples, wrong, alarms

@@ -52,7 +52,7 @@ class Injury:
 
     board: str
     injection: Injection
-    cause: Cause
+    cause: str
     where: str
     instructions: int | None
     unmarked: int
@@ -86,7 +86,7 @@ def injure(built: Built, rows: Float32, injection: Injection) -> Injury:
     return Injury(
         built.board.name,
         injection,
-        Cause(status.cause),
+        cause_name(status.cause),
         _place(built, status.pc),
         None if injection in NOTICED_LATER else _instructions(built, status),
         unmarked,
@@ -118,7 +118,7 @@ def exhaust(built: Built, rows: Float32) -> LastResort:
 
 def injury_text(injury: Injury) -> str:
     """One line."""
-    told = injury.cause.name.lower() + (f" in {injury.where}" if injury.where else "")
+    told = injury.cause + (f" in {injury.where}" if injury.where else "")
     took = "" if injury.instructions is None else f"{injury.instructions:,} instructions, "
     back = "never back" if injury.back is None else f"model back after {injury.back} samples"
     faults = f"; NOT AS IT HAS TO BE: {', '.join(injury.faults)}" if injury.faults else ""
@@ -200,7 +200,7 @@ def faults_of(
 ) -> Iterator[str]:
     """What is not as it has to be; records: of all samples until the model was back, if it was."""
     if status.cause != CAUSES[injection]:
-        yield f"the cause is {Cause(status.cause).name}"
+        yield f"the cause is told as: {cause_name(status.cause)}"
     if status.resets != 1:
         yield f"{status.resets} resets"
     most = sizes(built).flash // PIECE + 1 if injection in NOTICED_LATER else 0

@@ -60,6 +60,11 @@ class Cause(IntEnum):
     CODE = 8
 
 
+def cause_name(cause: int) -> str:
+    """A cause in words; the black box that it comes from may itself have been damaged."""
+    return Cause(cause).name.lower() if cause in set(Cause) else "none that is known"
+
+
 class Injection(IntEnum):
     """Faults of test builds."""
 

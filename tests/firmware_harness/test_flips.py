@@ -18,6 +18,7 @@ from firmware_harness.building import Built
 from firmware_harness.core_records import Array
 from firmware_harness.flips import Flip, Part, Verdict, judged, passed, table
 from firmware_harness.live import Live, live
+from firmware_harness.protocol import cause_name
 
 ONE = Flip("board", Part.STATE, 0, 0, False, Verdict.NOTICED, "state", 3, 0, 0)
 
@@ -197,3 +198,9 @@ def test_the_command_flips_on_both_boards(
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "passed"
     assert "| all |  | 80 |" in done.stdout
+
+
+def test_a_cause_that_was_damaged_itself_is_told_as_such() -> None:
+    assert [cause_name(cause) for cause in (2, 99, 3951220079)] == [
+        "fault", "none that is known", "none that is known",
+    ]  # fmt: skip
