@@ -11,7 +11,15 @@ from edge_runtime.record import Flag, Float32
 from firmware_harness import uart
 from firmware_harness.building import Built, sizes
 from firmware_harness.core_records import Array
-from firmware_harness.protocol import Cause, Injection, Kind, Message, Service, Status
+from firmware_harness.protocol import (
+    Cause,
+    Injection,
+    Kind,
+    Message,
+    Service,
+    Status,
+    cause_name,
+)
 from firmware_harness.toolchain import call
 
 CAUSES = {
