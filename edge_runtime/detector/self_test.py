@@ -29,6 +29,7 @@ class SelfTest:
         self._checksum = zlib.crc32(weights)
         self._rest: Iterator[str] | None = None
         self._samples = 0
+        self._proven = False  # by a whole self-test since the model was distrusted
 
     def run(self) -> None:
         """All of it."""
@@ -38,11 +39,13 @@ class SelfTest:
     def go_on(self, distrusted: bool, still: bool) -> None:
         """After a sample, before which the model was `distrusted`, and after which it `still` is.
 
-        All of it is done by the time that the model is trusted again.
+        All of it is done once by the time that the model is trusted again.
         """
         self._samples += 1
-        if distrusted:
-            self._test_a_part(PART, finish=not still)
+        if still and not distrusted:
+            self._proven, self._rest = False, None
+        if distrusted and not self._proven:
+            self._proven = self._test_a_part(PART, finish=not still)
         elif self._samples % WATCH_EVERY == 0:
             self._check_weights()
             self._test_a_part(1)
@@ -51,16 +54,21 @@ class SelfTest:
         if zlib.crc32(self._weights) != self._checksum:
             raise GruardError(f"{self._bundle.path}: its weights changed in memory")
 
-    def _test_a_part(self, steps: int, finish: bool = False) -> None:
-        """A few steps of the self-test: all of them at once would miss the sample's deadline."""
+    def _test_a_part(self, steps: int, finish: bool = False) -> bool:
+        """A few steps of the self-test: all of them at once would miss the sample's deadline.
+
+        True when it has come to its end.
+        """
         if self._rest is None:
             self._rest = self._differences()
         tested = 0
         for difference in self._rest if finish else islice(self._rest, steps):
             self._refuse(difference)
             tested += 1
-        if finish or tested < steps:
+        ended = finish or tested < steps
+        if ended:
             self._rest = None
+        return ended
 
     def _differences(self) -> Iterator[str]:
         arrays = self._bundle.arrays("golden.npz")

@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import zlib
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,8 +108,8 @@ class RowParser:
         except ValueError:
             column = next(i for i in self._channel_columns if not csvcell.is_number(fields[i]))
             raise self._bad_cell(column, fields[column], line_number, _WANTED_NUMBER) from None
-        with np.errstate(over="ignore"):  # beyond float32 means infinite, which the mask handles
-            values = np.array(numbers, dtype=np.float32)
+        # Beyond float32 means infinite, which the mask handles; numpy's conversion would complain.
+        values = np.frombuffer(array("f", numbers), np.float32)
         time = self._special(self._time, fields, line_number, csvcell.seconds, _WANTED_TIME)
         label = self._special(self._label, fields, line_number, csvcell.label, _WANTED_LABEL)
         return Row(time, values, label)

@@ -180,6 +180,8 @@ class Supervisor:
 
     def _bridge_gap(self, missing: int) -> None:
         """Answer for the samples the source left out, so that no index is silent."""
+        if missing <= 0:
+            return
         nothing = np.full(self._settings.channels, np.nan, np.float32)
         for _ in range(min(missing, LONGEST_GAP)):
             self._answer(Sample(self._index, self._next_time(), nothing), gap=True)
@@ -199,6 +201,7 @@ class Supervisor:
         arrived = self._world.clock()
         self._model.tend(fresh=sample.index == 0)
         self._inject(sample.index)
+        self._model.tell(sample)  # works on it while the fallback does
         shadow = self._fallback.step(sample)
         record = self._gap_record(sample, shadow) if gap else self._choose(sample, shadow)
         if self._irregular:

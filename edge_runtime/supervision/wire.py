@@ -5,21 +5,27 @@ pipes are never stdin and stdout, because libraries print there.
 """
 
 import enum
+import functools
 import json
 import math
 import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from edge_runtime.record import Flag, Record, Sample, flag_names
+from edge_runtime.record import Record, Sample, flags_of
 
 _HEADER = struct.Struct("<BI")
 _SAMPLE = struct.Struct("<qd")
+# Index, flags, tier, valid, alarm, sensor, which numbers there are, and the numbers.
+_RECORD = struct.Struct("<qHB??bB4d")
+_ABSENT = -1  # of `sensor`
 _CHUNK = 65536
+_DIFFERENT = 256
+"""Combinations of names that are remembered."""
 MAX_PAYLOAD = 1 << 20
 """Bytes; a longer frame is garbage, and is refused before memory is set aside for it."""
 
@@ -79,6 +85,9 @@ class _Kind(enum.IntEnum):
     FAILURE = 18
 
 
+_KINDS = {int(kind): kind for kind in _Kind}
+
+
 def encode(message: Message) -> bytes:
     """The frame of one message. Raises WireError when it is longer than MAX_PAYLOAD."""
     kind, payload = _parts(message)
@@ -121,7 +130,7 @@ class FrameBuffer:
         """Every complete message so far, oldest first. Raises WireError at the first bad frame."""
         while len(self._bytes) >= _HEADER.size:
             kind, length = _HEADER.unpack_from(self._bytes)
-            if kind not in _Kind.__members__.values():
+            if kind not in _KINDS:
                 raise WireError(f"unknown kind of frame {kind}")
             if length > MAX_PAYLOAD:
                 raise WireError(f"a frame of {length} bytes is longer than {MAX_PAYLOAD}")
@@ -130,7 +139,7 @@ class FrameBuffer:
                 return
             payload = bytes(self._bytes[_HEADER.size : end])
             del self._bytes[:end]
-            yield _decode(_Kind(kind), payload)
+            yield _decode(_KINDS[kind], payload)
 
 
 def receive(fd: int) -> Iterator[Message]:
@@ -160,7 +169,7 @@ def _message(kind: _Kind, payload: bytes) -> Message:
         case _Kind.SAMPLE:
             return _sample(payload)
         case _Kind.RECORD:
-            return _record(json.loads(payload))
+            return _record(payload)
         case _Kind.RESET:
             return Reset()
         case _Kind.INJECT:
@@ -182,12 +191,38 @@ def _sample(payload: bytes) -> Sample:
 
 def _record_to_bytes(record: Record) -> bytes:
     # Not Record.to_json: that rounds for human readers, and here every bit must survive.
-    return json.dumps(vars(record) | {"flags": flag_names(record.flags)}).encode()
+    numbers = (record.time, record.score, record.threshold, record.probability)
+    present = sum(1 << i for i, number in enumerate(numbers) if number is not None)
+    sensor = _ABSENT if record.sensor is None else record.sensor
+    head = _RECORD.pack(
+        record.index, record.flags, record.tier, record.valid, record.alarm, sensor, present,
+        *(0.0 if number is None else number for number in numbers),
+    )  # fmt: skip
+    words = (record.masked, record.imputed, record.blamed, record.model, record.kind)
+    return head + _words_to_bytes(words)
 
 
-def _record(fields: dict[str, Any]) -> Record:
-    flags = Flag(0)
-    for name in fields["flags"]:
-        flags |= Flag[name]
-    names = {key: tuple(fields[key]) for key in ("masked", "imputed", "blamed")}
-    return Record(**(fields | names | {"flags": flags}))
+def _record(payload: bytes) -> Record:
+    index, bits, tier, valid, alarm, sensor, present, *found = _RECORD.unpack_from(payload)
+    numbers = (number if present & 1 << i else None for i, number in enumerate(found))
+    time, score, threshold, probability = numbers
+    masked, imputed, blamed, model, kind = _words(payload[_RECORD.size :])
+    known = None if sensor == _ABSENT else bool(sensor)
+    return Record(
+        index, time, tier, flags_of(bits), valid, score, threshold, alarm, masked, imputed, blamed,
+        model, kind, probability, known,
+    )  # fmt: skip
+
+
+_Words = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], str, str | None]
+
+
+@functools.lru_cache(_DIFFERENT)  # one record after the other has the same names
+def _words_to_bytes(words: _Words) -> bytes:
+    return json.dumps(words).encode()
+
+
+@functools.lru_cache(_DIFFERENT)
+def _words(data: bytes) -> _Words:
+    masked, imputed, blamed, model, kind = json.loads(data)
+    return tuple(masked), tuple(imputed), tuple(blamed), model, kind

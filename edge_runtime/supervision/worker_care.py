@@ -19,13 +19,15 @@ class WorkerCare:
 
     clock: monotonic seconds; log: takes one line per event.
     may_start: asked before every start of a process; while it says no, none is started.
-    late: whether the last `ask` ran into the deadline. kernel: what the model ran on last.
+    late: whether the last `ask` ran into the deadline, which counts from there. kernel: what the
+    model ran on last.
     failure: what became of the last process that broke, None while none did.
     understudy: who answers without this model, for the log.
     A process that begins anew first catches up with the last samples.
     A process with a second command has an accelerator, which its first failure puts out of use for
     good: from then on the CPU runs the model, with flagged records.
-    No method raises for a broken worker. `ask` only remembers that it broke; `recover` acts.
+    No method raises for a broken worker. `tell` and `ask` only remember that it broke; `recover`
+    acts.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class WorkerCare:
         self._policy = WorkerPolicy()
         self._trouble: str | None = None
         self._on_cpu = False  # in place of an accelerator
+        self._told = False  # the process has the sample at hand
 
     @property
     def phase(self) -> Phase:
@@ -83,20 +86,31 @@ class WorkerCare:
         if self._policy.load_overdue(self._clock()):
             self._fail(_TOO_SLOW)
 
+    def tell(self, sample: Sample) -> None:
+        """Let the model begin with `sample`, while others do their part before `ask`."""
+        self.late = self._told = False
+        if not self._policy.asking:
+            return
+        try:
+            if not self._behind():
+                self._process.tell(sample)
+                self._told = True
+        except WorkerGoneError as gone:
+            self._trouble = str(gone)
+
     def ask(self, sample: Sample, shadow: Record) -> Record | None:
         """The model's answer, None when there is no model or it did not answer in time.
 
-        shadow: the fallback's record of the same sample.
+        sample: the last that was told. shadow: the fallback's record of it.
         """
-        self.late = False
         self._past.keep(sample, shadow.alarm)
-        if not self._policy.asking:
+        if not self._policy.asking or self._trouble is not None:
             return None
         try:
-            if self._behind():
+            if not self._told:
                 self._past.give(sample, shadow.alarm)
                 return None
-            record = self._process.ask(sample, self._terms.deadline)
+            record = self._process.answer(sample, self._terms.deadline)
         except WorkerGoneError as gone:
             self._trouble = str(gone)
             return None

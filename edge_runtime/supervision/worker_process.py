@@ -62,6 +62,7 @@ class WorkerProcess:
         self._request_fd = self._reply_fd = -1
         self._frames = wire.FrameBuffer()
         self._unsent = bytearray()
+        self._readable = False
         self._owed: deque[int] = deque()  # samples that were not answered yet
         self._progress: Progress | None = None
         self._leaving = False  # it said why it cannot go on, and ends by itself
@@ -127,13 +128,13 @@ class WorkerProcess:
                 self.hello = message
         return self.hello
 
-    def ask(self, sample: Sample, timeout: float) -> Record | None:
-        """The record of `sample`, or None when it did not come within `timeout` seconds.
+    def answer(self, sample: Sample, timeout: float) -> Record | None:
+        """The record of `sample`, the last that was told; None when it does not come within
+        `timeout` seconds.
 
         An answer that comes after that is thrown away by a later call. A second answer to one
         sample is as wrong as none: WorkerGoneError.
         """
-        self.tell(sample)
         end = self._clock() + timeout
         while (left := end - self._clock()) > 0 and self._wait(left):
             for record in self._answers():
@@ -142,7 +143,7 @@ class WorkerProcess:
         return None
 
     def tell(self, sample: Sample) -> None:
-        """Ask for the record of `sample`, and leave it to `hear`."""
+        """Ask for the record of `sample`, and leave it to `answer` or `hear`."""
         self._queue(sample)
         self._owed.append(sample.index)
         self._flush()
@@ -187,17 +188,19 @@ class WorkerProcess:
         self._close_pipes()
 
     def _wait(self, timeout: float) -> bool:
-        """Send what is queued until a reply can be read; False when the time is over."""
+        """Send what is queued, or see that `_receive` has something; False when time is over."""
         if self._process is None:
             raise WorkerGoneError("is not running")
         self._flush()
         writing = [self._request_fd] if self._unsent else []
         readable, writable, _ = select.select([self._reply_fd], writing, [], max(timeout, 0.0))
+        self._readable = bool(readable)
         return bool(readable or writable)
 
     def _receive(self) -> Iterator[wire.Message]:
-        if not select.select([self._reply_fd], [], [], 0)[0]:
+        if not self._readable:
             return
+        self._readable = False
         data = os.read(self._reply_fd, _CHUNK)
         if not data:
             raise WorkerGoneError(self._obituary())

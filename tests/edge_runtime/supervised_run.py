@@ -230,8 +230,9 @@ class ScriptedProcess:
             raise WorkerGoneError("ended")
         return None if outcome == "late" else wire.Hello("scripted", 0.0)
 
-    def ask(self, sample: Sample, timeout: float) -> Record | None:
+    def answer(self, sample: Sample, timeout: float) -> Record | None:
         outcome = next(self.outcomes)
+        self.told = [each for each in self.told if each.index != sample.index]
         if outcome == "gone":
             raise WorkerGoneError("ended")
         return None if outcome == "late" else faulty_worker.model_record(sample)

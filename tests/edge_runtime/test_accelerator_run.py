@@ -55,9 +55,9 @@ class RealProcess(RememberingProcess):
     def accelerated(self) -> bool:
         return bool(self._fallbacks)
 
-    def ask(self, sample: Sample, timeout: float) -> Record | None:
+    def answer(self, sample: Sample, timeout: float) -> Record | None:
         hopeless = self.accelerated and self.unplugged.exists()
-        return super().ask(sample, HASTY if hopeless else timeout)
+        return super().answer(sample, HASTY if hopeless else timeout)
 
 
 class HangingProcess(RealProcess):

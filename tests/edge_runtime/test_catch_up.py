@@ -207,8 +207,10 @@ def test_a_sample_that_breaks_every_process_breaks_two() -> None:
 
 def test_a_sample_that_hangs_every_process_hangs_two() -> None:
     class Hanging(FakeProcess):
-        def ask(self, sample: Sample, timeout: float) -> Record | None:
-            return super().ask(sample, HASTY if len(self.pids) == 1 and hung(sample) else timeout)
+        def answer(self, sample: Sample, timeout: float) -> Record | None:
+            return super().answer(
+                sample, HASTY if len(self.pids) == 1 and hung(sample) else timeout
+            )
 
         def hear(self, timeout: float) -> list[Record]:
             return super().hear(HASTY if len(self.pids) == 2 else timeout)

@@ -1,6 +1,6 @@
 """The self-test: a replay that covers every tier and fault, and notices a single bit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +11,9 @@ import tiny_model
 from benchmarks.faults.apparatus.harm import edit_manifest, replace_member
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.detector import Detector
-from edge_runtime.detector.golden import FEWEST_STEPS, MOST_STEPS
+from edge_runtime.detector.golden import FEWEST_STEPS, MOST_STEPS, replay
 from edge_runtime.detector.kernels import XNNPACK_KERNEL_ID, available_kernels
-from edge_runtime.detector.self_test import PART
+from edge_runtime.detector.self_test import PART, WATCH_EVERY, SelfTest
 from edge_runtime.detector.thresholds import store_threshold, threshold_of
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Sample
@@ -211,3 +211,27 @@ def test_a_distrusted_model_is_tested_in_parts_before_it_is_trusted_again(
         for index in range(60, 400):
             detector.step(Sample(index, None, rows[index]))
     assert index - 60 >= last // PART - 1 and detector.state.tiers.distrusted
+
+
+def test_a_model_that_stays_distrusted_is_tested_whole_once_each_time(copy: Path) -> None:
+    """All of it over and over would cost four steps beside each, for as long as it lasts."""
+    bundle = read_bundle(copy)
+    detector, steps = Detector(bundle), len(golden_of(copy)["rows"])
+    played = []
+
+    def play(rows: np.ndarray, threshold: np.ndarray) -> Iterator[Arrays]:
+        for found in replay(detector.model, rows, threshold):
+            played.append(found)
+            yield found
+
+    test = SelfTest(bundle, play, bundle.model, exact=True)
+    for _ in range(2):
+        played.clear()
+        test.go_on(distrusted=False, still=True)
+        for _ in range(steps // PART + 1):
+            test.go_on(distrusted=True, still=True)
+        assert 0 <= len(played) - steps <= 1, "and the watch has come by"
+        for _ in range(steps):
+            test.go_on(distrusted=True, still=True)
+        assert len(played) - steps <= 2 * steps // WATCH_EVERY
+        test.go_on(distrusted=True, still=False)

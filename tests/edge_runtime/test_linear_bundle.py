@@ -296,7 +296,8 @@ def test_the_worker_process_answers_as_the_detector_does(
         assert hello is not None and hello.kernel == HOST_KERNEL_ID
         for index, row in enumerate(tiny_model.machine_rows(20, seed=7)):
             sample = Sample(index, None, row)
-            answer, expected = process.ask(sample, PATIENT), detector.step(sample)
+            process.tell(sample)
+            answer, expected = process.answer(sample, PATIENT), detector.step(sample)
             assert answer is not None and answer.to_json() == expected.to_json()
     finally:
         process.kill()

@@ -204,7 +204,8 @@ def test_the_worker_answers_on_the_core_stage_by_stage(tiny_bundle: Path) -> Non
         assert hello is not None and hello.kernel == CORE_KERNEL_ID
         for index, row in enumerate(tiny_model.machine_rows(20, seed=7)):
             sample = Sample(index, None, row)
-            answer, expected = process.ask(sample, PATIENT), reference.step(sample)
+            process.tell(sample)
+            answer, expected = process.answer(sample, PATIENT), reference.step(sample)
             assert answer is not None and answer.to_json() == expected.to_json()
     except WorkerGoneError as gone:  # a stage left out ends it
         pytest.fail(str(gone))

@@ -40,6 +40,13 @@ MESSAGES = [
 ]
 
 
+HEAD = bytes(47)  # of a record, before its words
+
+
+def framed(record: bytes) -> bytes:
+    return struct.pack("<BI", 17, len(record)) + record
+
+
 def decoded(data: bytes, piece: int = 1 << 16) -> list[wire.Message]:
     frames = wire.FrameBuffer()
     messages: list[wire.Message] = []
@@ -66,7 +73,14 @@ def test_a_sample_keeps_every_bit(index: int, time: float | None, values: list[f
     assert found.values.dtype == np.float32 and found.values.tobytes() == sample.values.tobytes()
 
 
-@pytest.mark.parametrize("record", [RECORD, NAMED])
+def test_the_head_of_a_record_is_as_long_as_these_tests_have_it() -> None:
+    (found,) = decoded(framed(HEAD + b'[[],[],[],"",null]'))
+    assert isinstance(found, Record) and found.sensor is False and found.score is None
+
+
+@pytest.mark.parametrize(
+    "record", [RECORD, NAMED, replace(NAMED, time=None, sensor=False, score=0.0)]
+)
 def test_a_record_keeps_every_bit_of_its_numbers(record: Record) -> None:
     (found,) = decoded(wire.encode(record))
     assert found == record and isinstance(found, Record) and isinstance(found.flags, Flag)
@@ -79,8 +93,11 @@ def test_a_record_keeps_every_bit_of_its_numbers(record: Record) -> None:
         struct.pack("<BI", 99, 0),
         struct.pack("<BI", 17, wire.MAX_PAYLOAD + 1),
         struct.pack("<BI", 17, 2) + b"{}",
-        struct.pack("<BI", 17, 3) + b"\xff{}",
-        struct.pack("<BI", 17, 2) + b"[]",
+        framed(HEAD),
+        framed(HEAD + b"[]"),
+        framed(HEAD + b"\xff"),
+        framed(HEAD + b"[1,[],[],1,null]"),
+        framed(HEAD[:8] + b"\xff\xff" + HEAD[10:] + b'[[],[],[],"",null]'),
         struct.pack("<BI", 16, 2) + b"[]",
         struct.pack("<BI", 1, 3) + b"abc",
         struct.pack("<BI", 1, 17) + bytes(17),

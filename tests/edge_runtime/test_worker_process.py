@@ -10,7 +10,7 @@ import faulty_worker
 import numpy as np
 import pytest
 
-from edge_runtime.record import Sample
+from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess, worker_command
 
@@ -48,13 +48,18 @@ def test_the_worker_exits_with_3_when_it_cannot_load(tmp_path: Path) -> None:
     assert done.returncode == 3 and isinstance(message, wire.Failure)
 
 
+def asked(process: WorkerProcess, sample: Sample, timeout: float) -> Record | None:
+    process.tell(sample)
+    return process.answer(sample, timeout)
+
+
 def test_the_way_it_ended_is_told() -> None:
     for plan, text in (("abort@0", "SIGABRT"), ("load:exit", "exit code 7")):
         process = fake(plan)
         process.start()
         with pytest.raises(WorkerGoneError, match=text):
             process.poll_ready(PATIENT)
-            process.ask(sample(0), PATIENT)
+            asked(process, sample(0), PATIENT)
         process.kill()
 
 
@@ -85,7 +90,7 @@ def test_a_sample_larger_than_the_pipe_gets_through() -> None:
     process.start()
     assert process.poll_ready(PATIENT) == wire.Hello("fake-kernel", 0.1)
     for index in range(3):
-        answer = process.ask(sample(index, width=100_000), PATIENT)
+        answer = asked(process, sample(index, width=100_000), PATIENT)
         assert answer and answer.index == index
     process.stop()
 
@@ -96,7 +101,7 @@ def test_a_worker_that_does_not_read_cannot_hang_its_supervisor() -> None:
     process.poll_ready(PATIENT)
     with pytest.raises(WorkerGoneError, match="does not read"):
         for index in range(10):
-            assert process.ask(sample(index, width=100_000), 0.01) is None
+            assert asked(process, sample(index, width=100_000), 0.01) is None
     process.kill()
 
 
