@@ -111,9 +111,15 @@ class Line:
         raise GruardError(f"{self._board}: no answer within {self._patience:g} s; it was stopped")
 
     def ask(self, kind: Kind, body: bytes, answer: Kind) -> bytes:
-        """Body of the board's `answer` to a question without a sample."""
-        self.send(Message(kind, 0, body))
-        return self.until(lambda told: told.body if told.kind == answer else None)
+        """Body of the board's `answer` to a question without a sample; asked again when it was
+        damaged on its way. Raises GruardError as `until`."""
+        end = time.monotonic() + self._patience
+        while time.monotonic() < end:
+            self.send(Message(kind, 0, body))
+            told = self.until(lambda told: told if told.kind in (answer, Kind.TELL_ERROR) else None)
+            if told.kind == answer:
+                return told.body
+        raise GruardError(f"{self._board}: no answer within {self._patience:g} s")
 
     def status(self) -> Status:
         """What the board says of itself."""

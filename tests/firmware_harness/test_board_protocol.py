@@ -13,6 +13,7 @@ import pytest
 import tiny_model
 
 from edge_runtime.errors import GruardError
+from edge_runtime.record import Flag
 from firmware_harness import uart
 from firmware_harness.building import Built
 from firmware_harness.protocol import FrameError, Kind, Message, frame, stuffed
@@ -82,6 +83,19 @@ def test_a_sample_that_is_asked_again_gets_the_same_record(line: uart.Line) -> N
     again = uart.answer(line, 0, ROWS[1])
     assert first == again
     assert uart.answer(line, 1, ROWS[1])["index"] == 1
+
+
+def test_a_host_that_insists_on_another_sample_gets_it_marked(line: uart.Line) -> None:
+    """As when the number of the next sample was damaged: neither end would ever give in."""
+    warm = tiny_model.machine_rows(150, seed=8)
+    assert [uart.answer(line, i, row)["tier"] for i, row in enumerate(warm)][-1] == 1
+    jumped = uart.answer(line, 500, ROWS[0])
+    assert jumped["index"] == 500 and jumped["tier"] == 3
+    assert line.heard[Kind.TELL_ERROR] >= 8 and line.status().resets == 0
+    records = [uart.answer(line, 501 + i, row) for i, row in enumerate(warm)]
+    assert records[0]["tier"] == 3 and records[-1]["tier"] == 1, "and the model is trusted again"
+    back = next(record for record in records if record["valid"])
+    assert back["flags"] & Flag.RESTARTED
 
 
 def test_a_board_without_samples_says_so_and_lives(line: uart.Line) -> None:

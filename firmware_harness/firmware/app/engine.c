@@ -163,6 +163,13 @@ uint32_t engine_step(const float *values, gruard_record *record) {
     return alarmed == before ? CAUSE_POWER : walk_all();
 }
 
+void engine_distrust(void) {
+    restarted = 1;
+    if (state.service != SERVICE_MODEL) return;
+    state.service = SERVICE_DISTRUSTED;
+    for (copy *each = copies; each < copies + 2; each++) gruard_distrust(&each->detector);
+}
+
 int engine_proven(void) {
     return state.service == SERVICE_MODEL && state.healthy &&
            state.healthy >= copies[0].model.window;

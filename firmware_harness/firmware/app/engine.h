@@ -24,6 +24,8 @@ const engine_state *engine_look(void);
 /* The record for raw readings [channels]; only where there is a detector. CAUSE_POWER, or why it must
  * not be told. */
 uint32_t engine_step(const float *values, gruard_record *record);
+/* The samples have lost their order: the model is distrusted as after a reset, and marked. */
+void engine_distrust(void);
 /* Whether the model has answered for so long that former resets no longer count. */
 int engine_proven(void);
 /* Steps that were completed, by the core's own count. */

@@ -66,7 +66,8 @@ static void guard_memory(void) {
     __asm volatile("dsb\n isb" ::: "memory");
 }
 #else
-/* Of overlapping regions the highest number counts; what is in none is as without an MPU. */
+/* Of overlapping regions the highest number counts; what is in none is as without an MPU. A region
+ * is 2^size_log2 bytes, and begins at a multiple of that. */
 static void region(uint32_t number, uint32_t begin, uint32_t size_log2, uint32_t rights) {
     MPU_RNR = number;
     MPU_RBAR = begin;
@@ -74,9 +75,12 @@ static void region(uint32_t number, uint32_t begin, uint32_t size_log2, uint32_t
 }
 
 static void guard_memory(void) {
+    const uint32_t program = (uint32_t)board_code_end - (uint32_t)board_code_start;
+    uint32_t program_log2 = 5;
+    while (1u << program_log2 < program) program_log2++;
     enum { NEVER_EXECUTED = 1 << 28, USED = 3 << 24 | 3 << 16, UNTOUCHED = 0 };
     region(0, 0, 29, USED | NEVER_EXECUTED);
-    region(1, (uint32_t)board_code_start, PROGRAM_LOG2, USED);
+    region(1, (uint32_t)board_code_start, program_log2, USED);
     region(2, DATA, 29, USED | NEVER_EXECUTED);
     region(3, EXTERNAL, 30, USED | NEVER_EXECUTED);
     region(7, (uint32_t)board_guard, 10, UNTOUCHED | NEVER_EXECUTED);

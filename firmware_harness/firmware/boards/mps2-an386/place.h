@@ -6,7 +6,6 @@
 #define WATCHDOG 0x40008000u
 #define WATCHDOG_HZ 25000000u
 #define FPGAIO 0x40028000u
-#define PROGRAM_LOG2 22u /* of the bytes at the beginning of FLASH that may hold the program */
 #define BOARD_TICKS_PER_MS 25000u
 
 #endif
