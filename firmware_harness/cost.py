@@ -36,7 +36,10 @@ from firmware_harness.building import FLAGS, LINK
 from firmware_harness.emulator import run_to_end
 from firmware_harness.toolchain import call
 
-SHIFT = 10  # an instruction takes 2^10 ns of the emulated time, so that the clock counts finely
+# An instruction takes 2^8 ns of the emulated time: the clock ticks some seven times, and comes round
+# again after two million instructions.
+SHIFT, ROUND = 8, 1 << 24
+MOST_A_MAC = 20  # instructions for a multiply-accumulate, all beside it included
 CLOCK_NS = {"mps2-an386": 40.0, "mps3-an547": 31.25}  # of SysTick, the processor's own
 PARTS = ("read", "forecast", "feed", "network", "blend", "score", "diagnosis", "record")
 Codes = npt.NDArray[np.uint32]
@@ -81,8 +84,14 @@ class Cost:
 def measure(bundle: Bundle, subject: Subject, rows: Float32) -> Cost:
     """Run raw `rows` through the detector of `bundle` and count.
 
-    Raises GruardError when a tool is missing or fails.
+    Raises GruardError when a tool is missing or fails, or the network is too large for the clock.
     """
+    limit = int(ROUND * CLOCK_NS[subject.board.name] / (1 << SHIFT)) // MOST_A_MAC
+    if macs(bundle) > limit:
+        raise GruardError(
+            f"{bundle.path}: a step of {macs(bundle):,} multiply-accumulates cannot be counted on "
+            f"{subject.board.name}, whose clock comes round; at most {limit:,}"
+        )
     with tempfile.TemporaryDirectory(prefix="gruard-") as name:
         folder = Path(name)
         program = program_of(bundle, subject.kernel.layout)

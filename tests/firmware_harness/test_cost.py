@@ -6,6 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from edge_runtime.bundle.reader import Bundle, read_bundle
+from edge_runtime.errors import GruardError
+from firmware_harness import cost
 from firmware_harness.__main__ import cli
 from firmware_harness.cost import SUBJECTS, Cost, cost_text, macs, measure
 
@@ -53,3 +55,11 @@ def test_the_text_names_every_figure(bundle: Bundle, found: dict[str, Cost]) -> 
 def test_a_bundle_that_is_none_is_an_error() -> None:
     result = CliRunner().invoke(cli, ["cost", "nowhere.gruard"])
     assert result.exit_code != 0
+
+
+def test_a_step_that_outlasts_the_clock_is_refused(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "ROUND", 1 << 10)
+    with pytest.raises(GruardError, match="whose clock comes round; at most"):
+        measure(bundle, SUBJECTS[0], bundle.arrays("golden.npz")["rows"][:1])
