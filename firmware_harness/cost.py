@@ -36,8 +36,8 @@ from firmware_harness.building import FLAGS, LINK
 from firmware_harness.emulator import run_to_end
 from firmware_harness.toolchain import call
 
-# An instruction takes 2^8 ns of the emulated time: the clock ticks some seven times, and comes round
-# again after two million instructions.
+# An instruction takes 2^8 ns of the emulated time: the clock ticks some seven times, and comes
+# round again after two million instructions.
 SHIFT, ROUND = 8, 1 << 24
 MOST_A_MAC = 20  # instructions for a multiply-accumulate, all beside it included
 CLOCK_NS = {"mps2-an386": 40.0, "mps3-an547": 31.25}  # of SysTick, the processor's own

@@ -7,7 +7,6 @@ from click.testing import CliRunner
 
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.errors import GruardError
-from firmware_harness import cost
 from firmware_harness.__main__ import cli
 from firmware_harness.cost import SUBJECTS, Cost, cost_text, macs, measure
 
@@ -60,6 +59,6 @@ def test_a_bundle_that_is_none_is_an_error() -> None:
 def test_a_step_that_outlasts_the_clock_is_refused(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cost, "ROUND", 1 << 10)
+    monkeypatch.setattr("firmware_harness.cost.ROUND", 1 << 10)
     with pytest.raises(GruardError, match="whose clock comes round; at most"):
         measure(bundle, SUBJECTS[0], bundle.arrays("golden.npz")["rows"][:1])
