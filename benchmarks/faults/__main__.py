@@ -1,5 +1,6 @@
 """`python -m benchmarks.faults BUNDLE`: the whole campaign, row by row, and its page."""
 
+import signal
 import sys
 import tempfile
 import time
@@ -108,6 +109,8 @@ def _strike_all(lab: Lab, only: str) -> Iterator[Row]:
 @page_option()
 def main(bundle: Path, only: str, count: int, out: Path | None) -> None:
     """Inject every fault into a supervised run of BUNDLE. Exit code 1: a row does not hold."""
+    # A shell has programs in the background ignore Ctrl-C, and what they start ignores it, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as scratch:
         lab = open_lab(bundle, Path(scratch))
         rows = list(_strike_all(lab, only))
