@@ -4,16 +4,14 @@ The interpreter checks part of this and ends the process on another part. What i
 train's models become on the workstation, measured over models of shapes from all over.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edge_runtime.bundle.flatbuffer import GraphOperator, GraphSummary, GraphTensor
 from edge_runtime.bundle.tensor_rules import is_row, shown
 
-# Of a result, in units of its scale: TFLite's vector code has 16 bits for it, and beyond them
-# another sign. (For a sum of which an addend's unit is 2^19 of its own it ends the process.)
-LARGEST_RESULT = 2**15
+# One unit of an addend in units of the sum or difference. TFLite ends the process from 2^19 on.
+LARGEST_GAIN = 2.0**18
 # Relative; both are rounded to float32. TFLite itself tolerates a fiftieth of the output's scale.
 BIAS_SCALE_ERROR = 1e-6
 _TABLE_SCALES = {"LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0)}  # all of their range
@@ -82,23 +80,17 @@ def _elementwise(inputs: Operands, output: GraphTensor) -> str:
 
 
 def _sum(inputs: Operands, output: GraphTensor) -> str:
-    """A sum or a difference; of one operand: the same in another scale."""
-    return _elementwise(inputs, output) or _narrow(sum(map(_reach, inputs)), output)
+    if misfit := _elementwise(inputs, output):
+        return misfit
+    finest = max(tensor.scales[0] for tensor in inputs) / LARGEST_GAIN
+    return f"a sum of a scale above {finest:g}" if output.scales[0] <= finest else ""
 
 
 def _product(inputs: Operands, output: GraphTensor) -> str:
-    return _elementwise(inputs, output) or _narrow(math.prod(map(_reach, inputs)), output)
-
-
-def _narrow(largest: float, output: GraphTensor) -> str:
-    finest = largest / (LARGEST_RESULT - 1 - abs(output.zero_points[0]))
-    return f"a result of a scale above {finest:g}" if output.scales[0] <= finest else ""
-
-
-def _reach(tensor: GraphTensor) -> float:
-    """The largest value that it can hold, of either sign."""
-    zero = tensor.zero_points[0]
-    return max(127 - zero, 128 + zero) * tensor.scales[0]
+    if misfit := _elementwise(inputs, output):
+        return misfit
+    finest = inputs[0].scales[0] * inputs[1].scales[0] / LARGEST_GAIN
+    return f"a product of a scale above {finest:g}" if output.scales[0] <= finest else ""
 
 
 def _table(name: str) -> Callable[[Operands, GraphTensor], str]:
@@ -167,8 +159,8 @@ USAGES = {
     "CONCATENATION": Usage((2,), 2, 16, _concatenation, axis=1),
     "LOGISTIC": Usage((2,), 1, 1, _table("LOGISTIC")),
     "TANH": Usage((2,), 1, 1, _table("TANH")),
-    "RELU": Usage((2,), 1, 1, _sum),
-    "QUANTIZE": Usage((1,), 1, 1, _sum),
+    "RELU": Usage((2,), 1, 1, _elementwise),
+    "QUANTIZE": Usage((1,), 1, 1, _elementwise),
     "SLICE": Usage((2,), 3, 3, _slice),
 }
 """How each of the allowed operators is used."""

@@ -21,7 +21,7 @@ from edge_runtime.native.places import Places
 
 KINDS = ("FULLY_CONNECTED", "ADD", "SUB", "MUL", "TABLE", "COPY", "CONSTANT")
 _OPERATOR = struct.Struct("<8I10i")
-_LARGEST = 1 << 31
+_LARGEST, _LARGEST_RESULT = 1 << 31, 1 << 15
 
 
 @dataclass(frozen=True)
@@ -140,10 +140,14 @@ class _Builder:
         scaling = factors.sum_factors(left, right, output)
         if min(part.shift for part in scaling[:2]) < -factors.LEFT_SHIFT:
             self._refuse(name, output, "has an addend too small for the C core")
+        largest = _reach(left) * left.scales[0] + _reach(right) * right.scales[0]
+        self._check_narrow(name, output, largest)
         self._two(name, left, right, output, scaling)
 
     def _elementwise(self, left: GraphTensor, right: GraphTensor, output: GraphTensor) -> None:
         factor = factors.elementwise_factor(left, right, output)
+        largest = _reach(left) * left.scales[0] * _reach(right) * right.scales[0]
+        self._check_narrow("MUL", output, largest)
         self._two("MUL", left, right, output, (NOTHING, NOTHING, factor))
 
     def _two(
@@ -169,6 +173,8 @@ class _Builder:
             at += tensor.shape[1]
 
     def _function(self, name: str, source: GraphTensor, output: GraphTensor) -> None:
+        if name in ("RELU", "QUANTIZE"):
+            self._check_narrow(name, output, _reach(source) * source.scales[0])
         count = output.shape[1]
         places = self._places.at(output.index), self._places.at(source.index)
         whole = count // factors.VECTOR * factors.VECTOR
@@ -179,6 +185,11 @@ class _Builder:
             if start < stop:
                 out, left = (place + start for place in places)
                 self._add("TABLE", stop - start, out, left, constant=self._keep(table))
+
+    def _check_narrow(self, name: str, output: GraphTensor, largest: float) -> None:
+        """TFLite's vector code has 16 bits for a result, and beyond them another sign."""
+        if largest / output.scales[0] + abs(output.zero_points[0]) + 1 >= _LARGEST_RESULT:
+            self._refuse(name, output, "could leave 16 bits, where TFLite's own answer is wrong")
 
     def _refuse(self, name: str, output: GraphTensor, reason: str) -> NoReturn:
         raise GruardError(
@@ -208,6 +219,11 @@ class _Builder:
                 *zeros, *values, *shifts, lowest,
             )
         )  # fmt: skip
+
+
+def _reach(tensor: GraphTensor) -> int:
+    """How far a code may be from the zero point."""
+    return max(127 - tensor.zero_points[0], 128 + tensor.zero_points[0])
 
 
 def ends(
