@@ -89,7 +89,7 @@ def test_an_update_that_is_healthy_is_kept(installed: Booted) -> None:
 
 def test_an_update_that_fails_its_self_test_is_gone_back_from(installed: Booted) -> None:
     install_bundle(installed, "/opt/tiny-3.gruard")
-    told(installed, "tiny-3: could not be loaded")
+    told(installed, "tiny-3: could not take over")
     until(lambda: stored(installed)["rejected"] is not None, "the end of the trial")
     assert version(installed, "current") == 2 and version(installed, "trial") is None
     assert restarts(installed) == 0 and no_record_is_missing(installed)
