@@ -30,9 +30,10 @@ def main(bundle: Path, data: Path, count: int, out: Path | None) -> None:
         click.echo(progress, err=True)
 
     found = flipping.on_boards(list(ALL.values()), loaded, rows, count, 0, say)
-    click.echo(flips.table(found))
+    table = flips.table(found)
+    click.echo(table)
     if out:
-        fill_page(out, flips.table(found), "flips")
+        fill_page(out, table, "flips")
     sys.exit(not flips.passed(found))
 
 

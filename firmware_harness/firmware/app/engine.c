@@ -93,15 +93,16 @@ void engine_start(int afresh, int spare) {
 
 const engine_state *engine_look(void) { return &state; }
 
+static void distrust_copies(void) {
+    for (copy *each = copies; each < copies + 2; each++) gruard_distrust(&each->detector);
+}
+
 /* The fallback answers as long as the self-test has not passed; then the core itself decides when
  * model and fallback have agreed for long enough. */
 static void settle_trust(void) {
     if (state.service != SERVICE_DISTRUSTED) return;
-    if (state.selftest == SELFTEST_PASSED) {
-        if (!copies[0].detector.tiers.distrusted) state.service = SERVICE_MODEL;
-        return;
-    }
-    for (copy *each = copies; each < copies + 2; each++) gruard_distrust(&each->detector);
+    if (state.selftest != SELFTEST_PASSED) distrust_copies();
+    else if (!copies[0].detector.tiers.distrusted) state.service = SERVICE_MODEL;
 }
 
 static void step(copy *with, const float *values, gruard_record *record) {
@@ -167,7 +168,7 @@ void engine_distrust(void) {
     restarted = 1;
     if (state.service != SERVICE_MODEL) return;
     state.service = SERVICE_DISTRUSTED;
-    for (copy *each = copies; each < copies + 2; each++) gruard_distrust(&each->detector);
+    distrust_copies();
 }
 
 int engine_proven(void) {
