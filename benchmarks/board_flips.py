@@ -31,7 +31,7 @@ def main(bundle: Path, data: Path, count: int, out: Path | None) -> None:
 
     found = flipping.on_boards(list(ALL.values()), loaded, rows, count, 0, say)
     table = flips.table(found)
-    click.echo(table)
+    click.echo("\n".join([table, "", *flips.unnoticed(found)]))
     if out:
         fill_page(out, table, "flips")
     sys.exit(not flips.passed(found))

@@ -321,7 +321,8 @@ def faults(
     if as_json:
         click.echo(json.dumps({"passed": passed, "flips": [asdict(flip) for flip in found]}))
     else:
-        click.echo(f"{flips.table(found)}\n\n{'passed' if passed else 'FAILED'}")
+        last = "passed" if passed else "FAILED"
+        click.echo("\n".join([flips.table(found), "", *flips.unnoticed(found), last]))
     sys.exit(0 if passed else 1)
 
 

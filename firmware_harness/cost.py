@@ -66,7 +66,8 @@ SUBJECTS = (
 
 @dataclass(frozen=True)
 class Cost:
-    """Instructions of a step: the usual (median) and the largest one, by part and by operator.
+    """Instructions of a step: the usual one (median of those without an alarm), by part and by
+    operator, and the largest one. An alarm's kind and channels take more.
 
     text: code and constants without the bundle's tables, bytes. stack: most of a step. memory: of
     the detector's state.
@@ -137,7 +138,10 @@ def _text(subject: Subject, folder: Path) -> int:
 
 def _cost(program: Program, subject: Subject, numbers: Codes, rows: int, text: int) -> Cost:
     empty, parts = int(numbers[0]), int(numbers[1])
-    table = numbers[2 : 2 + rows * (1 + parts)].reshape(rows, 1 + parts).astype(np.int64)
+    table = numbers[2 : 2 + rows * (2 + parts)].reshape(rows, 2 + parts).astype(np.int64)
+    steps = table[:, 1:]
+    alarms = table[:, 0] > 0
+    usual = np.median(steps if alarms.all() else steps[~alarms], axis=0)
     operators = numbers[2 + table.size : -2]
     tick = CLOCK_NS[subject.board.name] / (1 << SHIFT)
 
@@ -150,11 +154,9 @@ def _cost(program: Program, subject: Subject, numbers: Codes, rows: int, text: i
     for operator, ticks in zip(program.operators, operators, strict=True):
         by_kind[KINDS[operator[0]]] += instructions(float(ticks))
     return Cost(
-        step=instructions(float(np.median(table[:, 0]))) - marks,
-        largest=instructions(float(table[:, 0].max())) - marks,
-        parts={
-            name: instructions(float(np.median(table[:, 1 + i]))) for i, name in enumerate(PARTS)
-        },
+        step=instructions(float(usual[0])) - marks,
+        largest=instructions(float(steps[:, 0].max())) - marks,
+        parts={name: instructions(float(usual[1 + i])) for i, name in enumerate(PARTS)},
         operators={kind: count for kind, count in by_kind.items() if count},
         text=text,
         stack=int(numbers[-2]),

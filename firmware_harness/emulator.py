@@ -1,4 +1,4 @@
-"""QEMU, which is killed when it hangs."""
+"""QEMU, which is killed when it hangs, and when the harness is."""
 
 import subprocess
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from firmware_harness.toolchain import need
 
 
 def command(board: Board, image: Path, arguments: Sequence[str]) -> list[str]:
-    """QEMU's command line for `image` on `board`."""
+    """QEMU's command line for `image` on `board`; it ends with the thread that starts it."""
     return [
-        need("qemu-system-arm"), "-M", board.name, "-display", "none", "-monitor", "none",
-        "-kernel", str(image), *arguments,
+        need("setpriv"), "--pdeathsig", "KILL", need("qemu-system-arm"), "-M", board.name,
+        "-display", "none", "-monitor", "none", "-kernel", str(image), *arguments,
     ]  # fmt: skip
 
 

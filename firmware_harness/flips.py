@@ -79,6 +79,16 @@ def passed(flips: Iterable[Flip]) -> bool:
     )
 
 
+def unnoticed(flips: Iterable[Flip]) -> list[str]:
+    """A line for each flip that was silent, or made its board quiet, for whoever looks into it."""
+    return [
+        f"{flip.board}: bit {flip.bit} of {flip.address:#x}, {flip.part}: {flip.verdict}; "
+        f"{flip.wrong} other records, {flip.wrong_alarms} other alarms"
+        for flip in flips
+        if flip.verdict in (Verdict.SILENT, Verdict.QUIET)
+    ]
+
+
 HEAD = (
     "board", "bits of", "flips", *(verdict.value for verdict in Verdict),
     "noticed, of those that mattered", "noticed after", "other record before", "other alarm before",

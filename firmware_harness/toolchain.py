@@ -15,6 +15,7 @@ PACKAGES = {
     "arm-none-eabi-addr2line": "binutils-arm-none-eabi",
     "qemu-system-arm": "qemu-system-arm",
     "qemu-img": "qemu-utils",
+    "setpriv": "util-linux",
 }
 TIME_LIMIT = 300  # seconds
 

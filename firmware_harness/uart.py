@@ -69,14 +69,20 @@ class Line:
         self.send_raw(frame(message))
 
     def send_raw(self, data: bytes) -> None:
-        """Put any bytes on the line. Raises GruardError when nobody takes them."""
-        self._plug.settimeout(self._patience)
-        try:
-            self._plug.sendall(data)
-        except TimeoutError:
-            raise self._dead() from None
-        except OSError:
-            raise EndedError(f"{self._board}: the emulator has ended") from None
+        """Put any bytes on the line. Raises GruardError when nobody takes them.
+
+        What comes meanwhile is kept: a board takes nothing as long as it cannot be rid of its own.
+        """
+        until = time.monotonic() + self._patience
+        while data:
+            left = until - time.monotonic()
+            talks, listens, _ = select.select([self._plug], [self._plug], [], max(0.0, left))
+            if left <= 0:
+                raise GruardError(f"{self._board}: takes nothing; it was stopped")
+            if talks:
+                self._buffer += self._read(until)
+            if listens:
+                data = data[self._write(data) :]
 
     def receive(self) -> Message:
         """The next message; damaged frames are counted and left out.
@@ -130,6 +136,14 @@ class Line:
         self._complaints.seek(0)
         lines = self._complaints.read().decode("utf-8", "replace").strip().splitlines()
         return next((line for line in lines if "fatal" in line), (lines or ["without a word"])[-1])
+
+    def _write(self, data: bytes) -> int:
+        try:
+            return self._plug.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            raise EndedError(f"{self._board}: the emulator has ended") from None
 
     def _read(self, until: float) -> bytes:
         ready, _, _ = select.select([self._plug], [], [], max(0.0, until - time.monotonic()))

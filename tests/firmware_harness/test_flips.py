@@ -16,7 +16,7 @@ from edge_runtime.record import Float32
 from firmware_harness import flipping, uart
 from firmware_harness.building import Built
 from firmware_harness.core_records import Array
-from firmware_harness.flips import Flip, Part, Verdict, judged, passed, table
+from firmware_harness.flips import Flip, Part, Verdict, judged, passed, table, unnoticed
 from firmware_harness.live import Live, live
 from firmware_harness.protocol import cause_name
 
@@ -75,6 +75,13 @@ def test_a_reset_and_a_refusal_are_notices() -> None:
 )
 def test_what_must_not_be(flip: Flip, fine: bool) -> None:
     assert passed([ONE, flip]) is fine
+
+
+def test_what_was_not_noticed_is_told_one_by_one() -> None:
+    silent = replace(ONE, address=0x2000_0010, bit=5, verdict=Verdict.SILENT, wrong=7)
+    told = "board: bit 5 of 0x20000010, state: silent; 7 other records, 0 other alarms"
+    assert unnoticed([ONE, silent, replace(ONE, verdict=Verdict.LOCKED)]) == [told]
+    assert len(unnoticed([replace(ONE, verdict=Verdict.QUIET)])) == 1
 
 
 def test_the_table_by_hand() -> None:

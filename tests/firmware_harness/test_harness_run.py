@@ -1,7 +1,11 @@
 """`build` and `run`: a recording through emulated boards gives the very file of gruard replay."""
 
 import csv
+import multiprocessing
 import os
+import select
+import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +22,7 @@ from firmware_harness.boards import ALL, M4
 from firmware_harness.building import Built, build
 from firmware_harness.emulator import run_to_end
 from firmware_harness.packing import packed
+from firmware_harness.uart import running
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +127,13 @@ def test_a_missing_tool_is_named_with_its_package(tiny_bundle: Path, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
-def test_a_missing_emulator_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
+def test_a_missing_emulator_is_named_with_its_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    setpriv = shutil.which("setpriv")
+    assert setpriv
+    (tmp_path / "setpriv").symlink_to(setpriv)
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(GruardError, match="apt install qemu-system-arm"):
         run_to_end(M4, Path("image"), [], Path(), 1)
 
@@ -132,6 +142,24 @@ def test_an_image_that_does_not_end_is_killed(m4: Built, tmp_path: Path) -> None
     # The firmware waits for its UART, which is connected to nothing, for ever.
     with pytest.raises(GruardError, match=r"firmware\.elf on mps2-an386: not finished within 1 s"):
         run_to_end(M4, m4.firmware, ["-serial", "none"], tmp_path, 1)
+
+
+def killed_while_a_board_runs(built: Built, plug: int) -> None:
+    with running(built, plugs=[plug]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_board_does_not_outlive_a_harness_that_is_killed(m4: Built) -> None:
+    ours, theirs = os.pipe()
+    fork = multiprocessing.get_context("fork")
+    killed = fork.Process(target=killed_while_a_board_runs, args=(m4, theirs))
+    killed.start()
+    killed.join(60)
+    os.close(theirs)
+    assert killed.exitcode == -signal.SIGKILL
+    ended, _, _ = select.select([ours], [], [], 10)
+    assert ended and os.read(ours, 1) == b"", "the emulator still holds its end"
+    os.close(ours)
 
 
 def test_a_damaged_bundle_is_refused_by_the_replay(

@@ -10,7 +10,8 @@
 #include "built.h"
 #include "memory.h"
 
-enum { PIECE = 1024, CHECKSUM_WORD = 3, COVERED_FROM = 16, RESTARTED = 256 };
+enum { PIECE = 1024, CHECKSUM_WORD = 3, COVERED_FROM = 16, RESTARTED = 256,
+       RETURNING = 0x5A3C96E1 /* a flipped bit makes no such word */ };
 
 typedef struct {
     gruard_model model;
@@ -28,7 +29,8 @@ static engine_state state;
 static copy copies[2];
 static size_t memory_size;
 static const uint32_t *blob;
-static uint32_t walking, walked, walked_checksum, restarted, alarmed;
+static uint32_t walking, walked, walked_checksum, alarmed;
+static uint32_t restarted; /* RETURNING until the first record of the model after a restart */
 
 static gruard_error open_copy(copy *to, uint32_t size) {
     gruard_error error = gruard_open(&to->model, blob, size);
@@ -88,7 +90,7 @@ void engine_start(int afresh, int spare) {
     if (spare || state.refusal || state.selftest == SELFTEST_FAILED) take_spare();
     else state.service = afresh ? SERVICE_MODEL : SERVICE_DISTRUSTED;
     state.channels = state.service == SERVICE_NONE ? 0 : copies[0].model.channels;
-    restarted = !afresh;
+    restarted = afresh ? 0 : RETURNING;
 }
 
 const engine_state *engine_look(void) { return &state; }
@@ -155,7 +157,7 @@ uint32_t engine_step(const float *values, gruard_record *record) {
     step(&copies[1], values, &again);
     if (!alike(record, &again, sizeof again) || !copies_are_alike()) return CAUSE_STATE;
     state.healthy = record->valid ? state.healthy + 1 : 0;
-    if (restarted && record->valid) {
+    if (restarted == RETURNING && record->valid) {
         record->flags |= RESTARTED;
         restarted = 0;
     }
@@ -165,7 +167,7 @@ uint32_t engine_step(const float *values, gruard_record *record) {
 }
 
 void engine_distrust(void) {
-    restarted = 1;
+    restarted = RETURNING;
     if (state.service != SERVICE_MODEL) return;
     state.service = SERVICE_DISTRUSTED;
     distrust_copies();

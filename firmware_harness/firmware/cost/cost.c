@@ -2,8 +2,9 @@
  *
  * Runs under -icount, where SysTick counts time that is made of instructions. rows.bin: float32
  * [rows][channels]. costs.bin, uint32: ticks between two looks at the clock, `COST_PARTS`, for each
- * row the ticks of the step and of its parts, then those of the operators of the last step's graph,
- * the bytes of stack that a step took at most, and those of the detector's state.
+ * row whether it is an alarm, the ticks of the step and of its parts, then those of the operators of
+ * the last step's graph, the bytes of stack that a step took at most, and those of the detector's
+ * state.
  */
 #include "board.h"
 #include "cost.h"
@@ -77,7 +78,9 @@ int main(void) {
         paint_stack();
         const uint32_t then = before = SYSTICK_VALUE;
         gruard_step(&detector, row, &record);
-        tell(out, since(then));
+        const uint32_t step = since(then);
+        tell(out, record.alarm);
+        tell(out, step);
         const uint32_t used = stack_used();
         stack = used > stack ? used : stack;
         for (uint32_t part = 0; part < COST_PARTS; part++) tell(out, marks[part]);
