@@ -74,7 +74,7 @@ class Record:
 
     def to_json(self) -> str:
         """One JSON object without a line break; flags as a list of names."""
-        return json.dumps(
+        return _to_json(
             {
                 "index": self.index,
                 "time": self.time,
@@ -91,8 +91,7 @@ class Record:
                 "probability": _rounded(self.probability),
                 "sensor": self.sensor,
                 "model": self.model,
-            },
-            separators=(",", ":"),
+            }
         )
 
 
@@ -109,6 +108,9 @@ def alarm_words(record: Record) -> str:
 def flag_names(flags: Flag) -> list[str]:
     """Names of the set flags, lowest bit first."""
     return list(_flag_names(int(flags)))
+
+
+_to_json = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps makes one a call
 
 
 @functools.cache  # every record has some of a few combinations, and looking them up is slow

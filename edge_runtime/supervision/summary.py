@@ -51,7 +51,8 @@ class Summary:
         self.tiers[record.tier] += 1
         if self.last and self.last.tier != record.tier:
             self.transitions[f"{self.last.tier}→{record.tier}"] += 1
-        self.flags.update(flag_names(record.flags))
+        for name in flag_names(record.flags):
+            self.flags[name] += 1
         if record.alarm and not (self.last and self.last.alarm):
             self.alarms += 1
             self._kind = None
