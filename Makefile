@@ -74,13 +74,13 @@ run: $(READY) ## watch SOURCE=file.csv or - with BUNDLE=..., supervised
 # On a microcontroller, emulated: built for both boards, compared everywhere, broken on purpose.
 BOARDS    := mps2-an386 mps3-an547
 STEPS     ?= 100000
-firmware: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json ## ten minutes: the demonstration's bundle on two microcontrollers, emulated
+firmware: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json ## four minutes: the demonstration's bundle on two microcontrollers, emulated
 	@for board in $(BOARDS); do $(PY) -m firmware_harness build $(DEMO_BUNDLE) --board $$board || exit; done
 	$(PY) -m firmware_harness compare $(DEMO_BUNDLE) $(call PEOPLE,09) --steps $(STEPS) $(ARGS)
 	$(PY) -m firmware_harness watchdog $(DEMO_BUNDLE) $(call PEOPLE,09) $(ARGS)
 	$(PY) -m firmware_harness cost $(DEMO_BUNDLE) $(ARGS)
 
-firmware-faults: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json ## ten minutes: 2,000 flipped bits on the emulated boards, into docs/firmware.md
+firmware-faults: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json ## a quarter of an hour: 2,000 flipped bits on the emulated boards, into docs/firmware.md
 	$(PY) -m benchmarks.board_flips $(DEMO_BUNDLE) $(WATCH)/demo.csv --out docs/firmware.md $(ARGS)
 
 test: $(READY) $(CORE) lint ## lint, types and all tests
