@@ -164,6 +164,7 @@ static int take(const message *asked) {
 /* Until a sample was answered, or for as long as we are patient. */
 static void wait_and_answer(void) {
     const uint32_t since = board_ticks();
+    if (box.stage != STAGE_IDLE) starve(); /* a wild jump left the last turn before its end */
     box.stage = STAGE_WAITING;
     while (board_ticks() - since < PATIENCE_MS * BOARD_TICKS_PER_MS) {
         message asked;
@@ -201,6 +202,7 @@ int main(void) {
     engine_start(afresh, last.resets >= MOST_RESETS);
     started_at = board_ticks();
     tell_status();
+    box.stage = STAGE_IDLE;
     board_arm_watchdog(WATCHDOG_MS);
     for (;;) turn();
 }
