@@ -7,34 +7,22 @@ Every channel is an attribute file of the device, `in_X_raw` or `in_X_input`; a 
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edge_runtime.address import Address
 from edge_runtime.errors import GruardError
-from edge_runtime.sources.complaints import Complaints, quoted
+from edge_runtime.sources.complaints import Complaints
+from edge_runtime.sources.iio_buffer import open_buffer
+from edge_runtime.sources.iio_scaling import read_number, scaling
 from edge_runtime.sources.polled import Polled
 from edge_runtime.sources.reconnecting import Reconnecting
 from edge_runtime.sources.source import Reading, Source, SourceLostError, needed_period
 from edge_runtime.sources.threaded import Threaded
 
-_LONGEST = 64  # characters of a number
 _ROOT = "/sys/bus/iio/devices"
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """From a raw number to the channel's unit."""
-
-    scale: float = 1.0
-    offset: float = 0.0
-
-    def __call__(self, raw: float) -> float:
-        """(raw + offset)·scale."""
-        return (raw + self.offset) * self.scale
 
 
 def open_iio(
@@ -47,8 +35,6 @@ def open_iio(
     def connect() -> Source:
         device = find_device(Path(address.options.get("root", _ROOT)), address.place)
         if buffer:
-            from edge_runtime.sources.iio_buffer import open_buffer
-
             return open_buffer(device, Path(buffer), wanted)
         return polled_device(device, wanted, needed_period(period, name), complaints)
 
@@ -83,19 +69,6 @@ def find_device(root: Path, place: str) -> Path:
         how_many = "no" if not found else "more than one"
         raise SourceLostError(f"{how_many} such device in {root}; there are: {there or 'none'}")
     return found[0]
-
-
-def scaling(device: Path, attribute: str) -> Scaling:
-    """The scale and the offset of an attribute, its own or those of its type.
-
-    Raises SourceLostError for an attribute that is there and holds no number.
-    """
-    if attribute.endswith("_input"):
-        return Scaling()
-    return Scaling(
-        _first_number(device, attribute, "scale", 1.0),
-        _first_number(device, attribute, "offset", 0.0),
-    )
 
 
 def polled_device(
@@ -133,36 +106,6 @@ def check_attributes(device: Path, wanted: Sequence[str]) -> None:
             f"{device}: has no {', '.join(missing)}; there are {', '.join(there) or 'none'}; "
             "name them with ?columns=CHANNEL:ATTRIBUTE,…"
         )
-
-
-def read_number(path: Path) -> float:
-    """The finite number in an attribute file. Raises OSError or ValueError."""
-    with path.open("rb") as file:
-        text = file.read(_LONGEST).decode("ascii", errors="replace").strip()
-    is_whole = len(text) < _LONGEST and re.fullmatch(r"[-+0-9.eE]+", text)
-    number = float(text) if is_whole else math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"{quoted(text)} is not a number")
-    return number
-
-
-def _first_number(device: Path, attribute: str, what: str, default: float) -> float:
-    for stem in _stems(attribute):
-        path = device / f"{stem}_{what}"
-        if path.exists():
-            try:
-                return read_number(path)
-            except (OSError, ValueError) as error:
-                raise SourceLostError(f"{path}: cannot be read ({error})") from None
-    return default
-
-
-def _stems(attribute: str) -> Iterator[str]:
-    """in_accel_x_raw → in_accel_x, in_accel; in_voltage0_raw → in_voltage0, in_voltage."""
-    stem = attribute.rpartition("_")[0]
-    yield stem
-    yield re.sub(r"\d+", "", stem)
-    yield re.sub(r"\d+", "", stem.rpartition("_")[0])
 
 
 def _name(device: Path) -> str:

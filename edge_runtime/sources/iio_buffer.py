@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.errors import GruardError
-from edge_runtime.sources.iio import Scaling, read_number, scaling
+from edge_runtime.sources.iio_scaling import Scaling, read_number, scaling
 from edge_runtime.sources.source import Reading, SourceLostError, TimeLimit
 
 _TYPE = re.compile(r"(le|be):([su])(\d{1,2})/(8|16|32|64)(?:X(\d{1,2}))?(?:>>(\d{1,2}))?", re.I)

@@ -24,8 +24,9 @@ from edge_runtime.mqtt_address import MqttAddress
 from edge_runtime.sources import modbus
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.decoders import CsvDecoder, JsonDecoder
-from edge_runtime.sources.iio import Scaling, attributes, read_number
+from edge_runtime.sources.iio import attributes
 from edge_runtime.sources.iio_buffer import BufferReadings, layout_of, parse_type
+from edge_runtime.sources.iio_scaling import Scaling, read_number
 from edge_runtime.sources.lines import StreamLines
 from edge_runtime.sources.modbus import Device, Register, parse_registers
 from edge_runtime.sources.mqtt import JsonSamples, Messages, TopicSamples
