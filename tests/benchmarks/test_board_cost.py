@@ -17,7 +17,7 @@ def test_a_line_by_hand(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(board_cost, "micro_arena", lambda bundle: "2,048")
     (line,) = board_cost.lines("GRU, H = 8", read_bundle(tiny_bundle), {"portable": ONE})
     assert line[:4] == ["GRU, H = 8", "500", "portable", "1,000"]
-    assert line[4:] == ["2.00", "1,500", "×1.50", "16,000", "2,000", "400", "2,048"]
+    assert line[4:] == ["2.00", "1,500", "×1.50", "1,600", "16,000", "2,000", "400", "2,048"]
 
 
 def test_the_page_is_filled(
