@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.errors import GruardError
+from edge_runtime.native.engine import NativeDetector
 from firmware_harness.__main__ import cli
 from firmware_harness.cost import SUBJECTS, Cost, cost_text, macs, measure
 
@@ -42,6 +44,17 @@ def test_counts_repeat_exactly(bundle: Bundle, found: dict[str, Cost]) -> None:
     rows = bundle.arrays("golden.npz")["rows"][:40]
     name = "Cortex-M4, SMLAD"
     assert measure(bundle, BY_NAME[name], rows) == found[name]
+
+
+def test_the_usual_step_is_one_without_an_alarm(bundle: Bundle) -> None:
+    rows = bundle.arrays("golden.npz")["rows"]
+    alarms = NativeDetector(bundle).run(rows)["alarm"] > 0
+    first = int(np.argmax(alarms))
+    assert alarms[first:].all() and first < len(rows) / 2, "most of the recording is one alarm"
+    subject = BY_NAME["Cortex-M4, SMLAD"]
+    quiet, mostly = measure(bundle, subject, rows[:first]), measure(bundle, subject, rows)
+    assert (mostly.step, mostly.parts) == (quiet.step, quiet.parts)
+    assert mostly.largest > quiet.largest
 
 
 def test_the_text_names_every_figure(bundle: Bundle, found: dict[str, Cost]) -> None:
