@@ -70,7 +70,7 @@ class Detector:
         The state is looked at, and a part of the self-test goes on with the samples, so that memory
         which fails while the model is in service is noticed. Raises GruardError when it is.
         """
-        if not is_possible(self.state):
+        if not is_possible(self.state, self.model.gate_limit):
             raise GruardError(f"{self._path}: its state changed in memory")
         shadow = self._fallback.step(sample)
         distrusted = self.state.tiers.distrusted

@@ -17,16 +17,17 @@ _ONE = np.float32(1)
 _LARGEST = np.finfo(np.float32).max
 
 
-def is_possible(state: State) -> bool:
-    """Whether a step can have left `state`."""
+def is_possible(state: State, gate_limit: np.float32) -> bool:
+    """Whether a step can have left `state`. gate_limit: of the model."""
     sums = [state.score.parts, state.score.terms.ravel()]
     if state.recurrent is None:
         return _within(sums, _LARGEST)
     carried = state.recurrent
-    units = [*carried.hidden, carried.gate, carried.mask]
+    units = [*carried.hidden, carried.mask]
     readings = [carried.history.ravel(), carried.value]
     return (
         _within(units, _ONE)
+        and _within([carried.gate], gate_limit)
         and _within(readings, VALUE_CLIP)
         and _within([*sums, carried.correction], _LARGEST)
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge_runtime import numerics
-from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.bundle.manifest import Manifest, Tensor
 from edge_runtime.detector import score, tiers
 from edge_runtime.detector.alarm import AlarmState, update_alarm
 from edge_runtime.detector.diagnosing import (
@@ -61,6 +61,7 @@ class Model:
     innovation_scale: Float32
     watched: Float32  # 0 where exogenous
     gated: Float32  # 0 where there is no gate or it never closes (exogenous)
+    gate_limit: np.float32  # of its magnitude: the int8 range of a gate can end a little beyond 1
     score: score.ScoreConstants
     state_limits: tuple[tuple[np.float32, np.float32], ...]  # range of each int8 state input
     diagnosis: DiagnosisConstants | None
@@ -129,10 +130,19 @@ def build_model(source: Manifest, graph: StepGraph, model_hash: str) -> Model:
         innovation_scale=np.array(source.forecast.innovation_scale, np.float32),
         watched=watched,
         gated=watched * np.float32(graph.gated),
+        gate_limit=_gate_limit(source.outputs.get("gate_next")),
         score=score.score_constants(source),
         state_limits=limits,
         diagnosis=diagnosis_constants(source),
     )
+
+
+def _gate_limit(codes: Tensor | None) -> np.float32:
+    if codes is None:
+        return _ONE
+    scale, zero_point = np.float32(codes.scale), np.float32(codes.zero_point)
+    ends = numerics.dequantise(np.array([-128, 127], np.int8), scale, zero_point)
+    return np.float32(max(_ONE, *np.abs(ends)))
 
 
 def initial_state(model: Model) -> State:

@@ -107,12 +107,21 @@ static int within(const float *values, size_t count, float bound) {
     return yes;
 }
 
+/* The int8 range of a gate can end a little beyond 1. */
+static float gate_limit(const gruard_model *m) {
+    const gruard_end *codes = (const gruard_end *)m->outputs + GRUARD_GATE_NEXT;
+    if (!m->gated) return 1.0f;
+    const float low = gruard_dequantise(-128, codes->scale, codes->zero_point);
+    const float high = gruard_dequantise(127, codes->scale, codes->zero_point);
+    return gruard_at_least(gruard_at_least(gruard_abs(low), gruard_abs(high)), 1.0f);
+}
+
 int gruard_state_is_possible(const gruard_detector *d) {
     const gruard_model *m = d->model;
     const size_t n = m->channels;
     if (!within(d->parts, 4, FLT_MAX) || !within(d->terms, 3 * n, FLT_MAX)) return 0;
     if (!d->started) return 1;
-    return within(d->hidden, m->states, 1.0f) && within(d->gate, n, 1.0f) &&
+    return within(d->hidden, m->states, 1.0f) && within(d->gate, n, gate_limit(m)) &&
            within(d->mask, n, 1.0f) && within(d->history, m->order * n, 100.0f) &&
            within(d->value, n, 100.0f) && within(d->correction, n, FLT_MAX);
 }
