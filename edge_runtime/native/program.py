@@ -140,14 +140,12 @@ class _Builder:
         scaling = factors.sum_factors(left, right, output)
         if min(part.shift for part in scaling[:2]) < -factors.LEFT_SHIFT:
             self._refuse(name, output, "has an addend too small for the C core")
-        largest = _reach(left) * left.scales[0] + _reach(right) * right.scales[0]
-        self._check_narrow(name, output, largest)
+        self._check_narrow(name, output, _reach(left) + _reach(right))
         self._two(name, left, right, output, scaling)
 
     def _elementwise(self, left: GraphTensor, right: GraphTensor, output: GraphTensor) -> None:
         factor = factors.elementwise_factor(left, right, output)
-        largest = _reach(left) * left.scales[0] * _reach(right) * right.scales[0]
-        self._check_narrow("MUL", output, largest)
+        self._check_narrow("MUL", output, _reach(left) * _reach(right))
         self._two("MUL", left, right, output, (NOTHING, NOTHING, factor))
 
     def _two(
@@ -174,7 +172,7 @@ class _Builder:
 
     def _function(self, name: str, source: GraphTensor, output: GraphTensor) -> None:
         if name in ("RELU", "QUANTIZE"):
-            self._check_narrow(name, output, _reach(source) * source.scales[0])
+            self._check_narrow(name, output, _reach(source))
         count = output.shape[1]
         places = self._places.at(output.index), self._places.at(source.index)
         whole = count // factors.VECTOR * factors.VECTOR
@@ -221,9 +219,10 @@ class _Builder:
         )  # fmt: skip
 
 
-def _reach(tensor: GraphTensor) -> int:
-    """How far a code may be from the zero point."""
-    return max(127 - tensor.zero_points[0], 128 + tensor.zero_points[0])
+def _reach(tensor: GraphTensor) -> float:
+    """The largest value that it can hold, of either sign."""
+    zero_point = tensor.zero_points[0]
+    return max(127 - zero_point, 128 + zero_point) * tensor.scales[0]
 
 
 def ends(
