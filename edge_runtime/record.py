@@ -21,9 +21,9 @@ class Flag(enum.IntFlag):
     RESET = 16  # the recurrent state was reset at this sample
     FALLBACK = 32  # tier 3: the statistical detector answered
     LATE = 64  # the model's answer missed its deadline
-    GAP = 128  # the source delivered no sample for this index
+    GAP = 128  # the source delivered no reading for this slot
     RESTARTED = 256  # first model-backed record after the inference process was restarted
-    TIMING = 512  # a reading before this sample was left out, or the source's clock stepped
+    TIMING = 512  # the time is not to be believed, or a reading before this one was left out
     CPU = 1024  # the accelerator that was asked for is out of use: the model ran on the CPU
 
 
@@ -54,6 +54,7 @@ class Record:
     linear), empty when no model was usable.
     kind, probability, sensor: the most probable kind of fault, its probability, and whether a
     sensor is at fault rather than the machine; all None unless the model's alarm was diagnosed.
+    slots: how many slots of the sample clock a gap stands for; 1 but in a long one.
     """
 
     index: int
@@ -71,9 +72,11 @@ class Record:
     kind: str | None = None
     probability: float | None = None
     sensor: bool | None = None
+    slots: int = 1
 
     def to_json(self) -> str:
         """One JSON object without a line break; flags as a list of names."""
+        several = {"slots": self.slots} if self.slots > 1 else {}
         return _to_json(
             {
                 "index": self.index,
@@ -91,6 +94,7 @@ class Record:
                 "probability": _rounded(self.probability),
                 "sensor": self.sensor,
                 "model": self.model,
+                **several,
             }
         )
 

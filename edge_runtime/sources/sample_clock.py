@@ -1,140 +1,434 @@
-"""Which sample a reading is: missing, duplicate, late, out of order, too fast, a stepped clock.
+"""The sample clock: which slot each reading belongs to.
 
-A pure state machine: the source's times and the times of arrival come in, a placement comes out.
-Every sample of the machine gets one index, whether its reading came or not.
+    slot k has the nominal time  phase + k * period  and gets exactly one answer:
+    a reading, or nothing (a gap) when no reading came for it.
+
+A pure state machine: readings with the source's times and the times of their arrival come in, slots
+come out, in order and without holes.
+
+A reading that fits the open slot within half a period takes it at once. One that does not waits,
+because only the readings after it tell whether a sample is missing, whether this one is a surplus,
+or whether its time is just wrong. Write p(j) for the position of the j-th waiting reading, in
+periods after the open slot, and o(j) = p(j) - j for its offset if all of them take slots in a row.
+Then
+
+    the first is ahead,  p(0) > 1/2:   min o is how many slots are empty before it;
+    the first is behind, p(0) < -1/2:  max o is how many readings are too many, from it on.
+
+So a time that is wrong for a moment moves nothing, because a later reading contradicts it. For a
+live source the wait ends after at most 1.5 periods, and 2 periods after the last answer: its time
+goes on by the monotonic clock, whatever the source says.
 """
 
-from collections import Counter
-from dataclasses import dataclass
+import math
+from collections import Counter, deque
+from dataclasses import dataclass, replace
 from typing import Literal
 
-Trouble = Literal["duplicate", "out of order", "late", "too fast", "clock stepped"]
+from edge_runtime.record import Float32
+from edge_runtime.sources.source import Reading
 
-TOLERANCE = 0.05
-"""A source may be so much faster than the period before readings are left out."""
-PATIENCE_PERIODS, PATIENCE_SECONDS = 2.0, 0.5
-"""A live source is silent after so many periods, and not before so many seconds."""
+Event = Literal[
+    "late", "early", "missing", "duplicate", "out of order", "clock stepped", "paced by arrival"
+]
+
+NEAR = 0.5
+"""Periods within which a reading belongs to a slot beyond doubt."""
+JITTER = 1.0
+"""Periods that a time may be off before its record says so."""
+EVIDENCE, ADVANCE = 4, 1.5
+"""So many readings, whose times advance by so many periods, tell missing samples from jitter."""
+MOST_WAITING = 64
+"""Readings that wait at most, when their times tell nothing: bounds the memory."""
+GRACE, GRACE_SECONDS = 1.5, 0.5
+"""A live slot is empty so many periods after it was due, and not before so many seconds when
+nothing waits: a busy small host stalls that long."""
+LONGEST_WAIT = 2.0
+"""Periods between two answers of a live source while a reading waits."""
 FIRST_PATIENCE = 5.0
 """Seconds that a live source may take for its first reading."""
 STEP_PERIODS, STEP_SECONDS = 3.0, 2.0
-"""The source's clock stepped when it ran ahead of ours by so much between two readings."""
-BACKWARDS = 3
-"""So many readings in a row from before the last one: not out of order, the clock was put back."""
-KNOWN_PACE = 10
-"""Readings after which it is known whether a source comes in real time."""
+"""A time is beyond belief when it is off by more than both: more than any jitter or host."""
+STEADY = 3
+"""So many readings in a row that are off by the same: the source's clock was set."""
+LEAD = 2.0
+"""Periods until the next reading is expected, at most: readings may come in clumps."""
+PHASE_RATE, PHASE_LIMIT, FIRST_PHASE = 1 / 64, 1e-3, 16
+"""The phase follows a reading's offset by this share, and by at most so many periods a sample,
+twice the drift of a poor quartz. The first readings count in full, as an average."""
+ARRIVAL_RATE = 1 / 16
+"""The time at which a reading is expected follows arrivals by this share."""
+PACE_PERIODS = 2.0
+"""The source's times must advance so far before they tell whether it comes in real time."""
+PACE_STEP = 1.5
+"""No reading counts more periods of that: one step of a clock must not decide."""
+PACE_WINDOW = 32
+"""Readings by which it is judged."""
+MOST_GAPS, GAPS_A_READING = 32, 4
+"""Gaps in a row that are answered one by one, and how many more each reading allows; the rest of a
+longer outage is one answer, so that jumping times cannot flood the sinks."""
+UNDECIDED = 0.75
+"""A lone reading that is further ahead, when the wait is over, has a missing sample before it."""
+HOUR = 3600.0
+"""A recording in local time jumps by this when summer time begins; nothing is missing then."""
 
 
 @dataclass(frozen=True)
-class Placement:
-    """What to do about a reading.
+class Slot:
+    """One answer that is due.
 
-    missing: samples that were left out before it and need a gap record each.
-    accepted: whether the reading is a sample; a duplicate, for example, is none.
-    trouble: what was wrong with its time, None when nothing was.
+    time: seconds as the source tells them; for a gap, where it would have been; None when unknown.
+    values: the reading's, None for a gap. slots: how many slots a gap stands for.
+    irregular: something is wrong with the times here; the record has to say so.
     """
 
-    missing: int = 0
-    accepted: bool = True
-    trouble: Trouble | None = None
+    time: float | None
+    values: Float32 | None
+    slots: int = 1
+    irregular: bool = False
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A reading that came at `arrival`; `time` is None where it is not to be believed."""
+
+    reading: Reading
+    time: float | None
+    arrival: float
+    repeated: bool  # it has the time of the one before
 
 
 class SampleClock:
-    """Places readings. All times are in seconds; `now` is monotonic.
+    """Turns readings into slots. All times are in seconds; `now` is monotonic.
 
-    period: between samples, None when unknown: then nothing is ever missing. live: as of a Source.
+    period: between samples, None when unknown: then every reading is a slot and none is empty.
+    live: as of a Source. events: what was wrong with the times, counted:
+
+    missing            slots without a reading
+    late               readings more than half a period after their slot; they serve a later one, or
+                       are left out, when that slot was answered without them
+    early              readings more than half a period before their slot, or too many for the time
+    duplicate          readings left out that had the time of the one before
+    out of order       readings with an earlier time than one before them
+    clock stepped      the source's clock was set, and is followed
+    paced by arrival   readings whose time could not be used; they took the slot that was due
     """
 
     def __init__(self, period: float | None, live: bool, now: float) -> None:
-        self.troubles: Counter[str] = Counter()
-        self._period, self._live = period, live
-        self._time: float | None = None  # of the last accepted reading that had one
-        self._timed_at = now  # when that one came
-        self._answered = 0  # samples since then
-        self._surplus = 0.0  # samples that came earlier than the period allows
-        self._behind: list[float] = []  # times of the latest readings, if from before `_time`
-        self._timed, self._advanced, self._elapsed = 0, 0.0, 0.0  # readings; their clock; ours
-        self._silent_from = now + FIRST_PATIENCE
-        self._slot = self._silent_from - (period or 0.0)  # when the last sample was due
+        self.events: Counter[Event] = Counter()
+        self._period, self._live = period or 0.0, live
+        self._known = period is not None
+        self._waiting: deque[_Waiting] = deque()
+        self._time: float | None = None  # of the open slot, by the source's clock
+        self._due = now + FIRST_PATIENCE  # when the open slot's reading is expected, by ours
+        self._answered = now  # when the last slot was
+        self._emptied = -math.inf  # time of the last gap, by the source's clock
+        self._phased = 0  # readings that have shaped the phase
+        self._newest: float | None = None  # time of the last reading, believed or not
+        self._stray, self._strays = math.nan, 0  # how far times are off, how many in a row by that
+        self._irregular = False  # the next answer has to say so
+        self._credit = MOST_GAPS
+        self._pace = _Pace(live, self._period)
 
-    def place(self, time: float | None, now: float) -> Placement:
-        """Place the reading that came at `now`; call once per reading, in order of arrival."""
-        if self._period is None:
-            return Placement()
-        self._slot = now
-        self._silent_from = now + max(PATIENCE_PERIODS * self._period, PATIENCE_SECONDS)
-        placement = self._by_time(time, now, self._period)
-        if placement.trouble:
-            self.troubles[placement.trouble] += 1
-        return placement
+    def place(self, reading: Reading, now: float) -> list[Slot]:
+        """The slots that are decided now that `reading` has come."""
+        if not self._known:
+            return [Slot(reading.time, reading.values)]
+        self._credit = min(self._credit + GAPS_A_READING, MOST_GAPS)
+        self._enqueue(reading, now)
+        slots: list[Slot] = []
+        while self._waiting and self._decide(slots, now):
+            pass
+        return slots
 
-    def silent(self, now: float) -> int:
-        """How many samples of a live source are overdue; each is to be answered by a gap record."""
-        if self._period is None or not self._live or now < self._silent_from:
-            return 0
-        overdue = max(int((now - self._slot) / self._period), 1)
-        self._slot += overdue * self._period
-        self._silent_from = self._slot + self._period
-        self._answered += overdue
-        return overdue
+    def overdue(self, now: float) -> list[Slot]:
+        """The slots of a live source that cannot wait longer; call when there is no reading."""
+        slots: list[Slot] = []
+        while self._known and self._live and now >= self._deadline():
+            if self._waiting:
+                self._settle(slots, now, ended=False)
+            else:
+                self._leave_empty(slots, int((now - self._deadline()) / self._period) + 1, now)
+        return slots
+
+    def finish(self, now: float) -> list[Slot]:
+        """The slots of the readings that still wait when the source has ended."""
+        slots: list[Slot] = []
+        while self._waiting:
+            self._settle(slots, now, ended=True)
+        return slots
 
     def timeout(self, now: float) -> float | None:
-        """Seconds until the source counts as silent; None when it never does."""
-        if self._period is None or not self._live:
+        """Seconds until a slot is overdue; None when none ever is."""
+        if not self._known or not self._live:
             return None
-        return max(self._silent_from - now, 0.0)
+        return max(self._deadline() - now, 0.0)
 
-    def _by_time(self, time: float | None, now: float, period: float) -> Placement:
-        if time is None:
-            self._answered += 1
-            return Placement()
-        if self._time is None:
-            return self._accept(time, now)
-        ahead, elapsed = time - self._time, now - self._timed_at
-        if ahead == 0:
-            return Placement(accepted=False, trouble="duplicate")
-        if ahead < 0:
-            return self._backwards(time, now, period)
-        # What came early, because of a jitter or of a source that is too fast, is not missing now.
-        missing = round(ahead / period - 1 - self._answered - self._surplus)
-        if missing < 0 and self._answered:
-            return Placement(accepted=False, trouble="late")
-        if missing > 0 and self._stepped(ahead - elapsed, period):
-            return self._accept(time, now, trouble="clock stepped")
-        if self._too_fast(ahead / period):
-            return Placement(accepted=False, trouble="too fast")
-        self._advanced, self._elapsed = self._advanced + ahead, self._elapsed + elapsed
-        return self._accept(time, now, max(missing, 0))
+    def _deadline(self) -> float:
+        if not self._waiting:
+            return self._due + max(GRACE * self._period, GRACE_SECONDS)
+        return min(self._due + GRACE * self._period, self._answered + LONGEST_WAIT * self._period)
 
-    def _accept(
-        self, time: float, now: float, missing: int = 0, trouble: Trouble | None = None
-    ) -> Placement:
-        self._behind.clear()
-        self._time, self._timed_at, self._answered = time, now, 0
-        self._timed += 1
-        return Placement(missing, trouble=trouble)
+    # A reading comes: what is its time worth?
 
-    def _too_fast(self, periods: float) -> bool:
-        """Whether a whole sample more has come than the time allows, `periods` since the last.
+    def _enqueue(self, reading: Reading, now: float) -> None:
+        time = self._usable(reading.time)
+        before, self._newest = self._newest, self._newest if time is None else time
+        if time is not None:
+            if self._time is None:
+                self._time, self._due = time, now
+            self._pace.see(time, now)
+            if not self._is_plausible(time, now):
+                time = None
+        entry = _Waiting(reading, time, now, before is not None and reading.time == before)
+        self._waiting.append(entry)
+        if time is not None and before is not None and time < before:
+            self.events["out of order"] += 1
+            self._sort()
 
-        Times that jitter even out; a source that is too fast is thinned to the period.
-        """
-        surplus = max(self._surplus + 1 - periods - TOLERANCE, 0.0)
-        if surplus >= 1:
+    def _usable(self, time: float | None) -> float | None:
+        # Beyond this, periods cannot be counted any more.
+        usable = time is not None and abs(time) < 1e15 * self._period
+        return time if usable else None
+
+    def _is_plausible(self, time: float, now: float) -> bool:
+        """Whether `time` goes with its arrival, for a source that comes in real time."""
+        assert self._time is not None
+        position = (time - self._time) / self._period
+        offset = position - len(self._waiting)
+        contradiction = position - (now - self._due) / self._period
+        beyond = max(STEP_PERIODS, STEP_SECONDS / self._period)
+        wrong = contradiction > beyond or (contradiction < -beyond and offset < 0)
+        if not self._pace.real_time or abs(offset) <= JITTER or not wrong or self._is_late(time):
             return True
-        self._surplus = surplus
+        if self._is_steady(offset):
+            self._follow(offset)
+            return True
         return False
 
-    def _stepped(self, ran_ahead: float, period: float) -> bool:
-        """Whether the clock of a source that keeps real time ran ahead of ours, in seconds."""
-        real_time = self._timed > KNOWN_PACE and self._elapsed > 0.5 * self._advanced
-        much = ran_ahead > max(STEP_PERIODS * period, STEP_SECONDS)
-        return self._live and real_time and much
+    def _is_steady(self, offset: float) -> bool:
+        """Whether the last readings were all off by `offset` periods: they agree on a new clock."""
+        same = abs(offset - self._stray) <= NEAR
+        self._stray, self._strays = offset, self._strays + 1 if same else 1
+        return self._strays >= STEADY
 
-    def _backwards(self, time: float, now: float, period: float) -> Placement:
-        """A reading from before the last one: out of order, unless others go on from there."""
-        follows = self._behind and 0 < time - self._behind[-1] < STEP_PERIODS * period
-        self._behind = [*self._behind, time] if follows else [time]
-        left_out = len(self._behind) - 1
-        if left_out + 1 < BACKWARDS:
-            return Placement(accepted=False, trouble="out of order")
-        return self._accept(time, now, left_out, "clock stepped")
+    def _follow(self, offset: float) -> None:
+        """The source's clock was set: go on by the new one."""
+        assert self._time is not None
+        self._time += offset * self._period
+        self._emptied = -math.inf
+        self._waiting = deque(replace(entry, time=None) for entry in self._waiting)
+        self._stray, self._strays = math.nan, 0
+        self.events["clock stepped"] += 1
+        self._irregular = True
+
+    def _sort(self) -> None:
+        """Put the last reading in front of those that overtook it, but not of a wrong time."""
+        last = self._waiting.pop()
+        overtaking: list[_Waiting] = []
+        while self._waiting and _overtook(self._waiting[-1], last, STEP_PERIODS * self._period):
+            overtaking.append(self._waiting.pop())
+        self._waiting.extend([last, *reversed(overtaking)])
+
+    # The first reading that waits: does it take the open slot?
+
+    def _decide(self, slots: list[Slot], now: float) -> bool:
+        """Do what is beyond doubt about the first that waits; False when it has to wait."""
+        first = self._position(self._waiting[0])
+        if first is None:
+            self._take_untimed(slots, now)
+            return True
+        if abs(first) <= NEAR:
+            self._take(slots, now)
+            return True
+        offsets = self._offsets()
+        late = self._is_late(self._waiting[0].time)
+        if late and self._is_surplus():
+            self._leave_out()
+        elif min(offsets) <= NEAR if first > 0 else max(offsets) >= -NEAR:
+            self._take(slots, now)  # a later reading says that nothing is missing, or too much
+        elif len(offsets) >= EVIDENCE and self._advance() >= ADVANCE:
+            self._believe(slots, offsets, now)
+        elif len(self._waiting) >= MOST_WAITING:
+            self._settle(slots, now, ended=False)
+        else:
+            return False
+        return True
+
+    def _believe(self, slots: list[Slot], offsets: list[float], now: float) -> None:
+        """Enough readings agree: samples are missing, or too many, or the clock was set."""
+        if offsets[0] > 0:
+            missing = math.floor(min(offsets) + NEAR)
+            if not self._pace.real_time and abs(missing * self._period - HOUR) < 2 * self._period:
+                self._move(missing)
+            else:
+                self._leave_empty(slots, missing, now)
+        elif max(offsets) < -STEP_PERIODS and self._came_in_time():
+            self._move(max(offsets))
+        else:
+            self._leave_out()
+
+    def _came_in_time(self) -> bool:
+        """Whether those that wait are no backlog, measured before and delivered at once."""
+        elapsed = self._waiting[-1].arrival - self._waiting[0].arrival
+        return not self._pace.real_time or elapsed > 0.5 * self._advance() * self._period
+
+    def _move(self, periods: float) -> None:
+        """As `_follow`, with readings that wait by the new clock already."""
+        waiting = self._waiting
+        self._waiting = deque()
+        self._follow(periods)
+        self._waiting = waiting
+
+    def _settle(self, slots: list[Slot], now: float, ended: bool) -> None:
+        """The first that waits cannot wait longer: take the likeliest."""
+        first = self._position(self._waiting[0])
+        if first is None or abs(first) <= NEAR:
+            self._decide(slots, now)
+        elif first > 0:
+            ahead = min(self._offsets())
+            if ahead <= UNDECIDED:
+                self._take(slots, now)
+            else:  # a live source's time goes on slot by slot
+                slow = self._pace.real_time and not ended
+                self._leave_empty(slots, 1 if slow else math.floor(ahead + NEAR), now)
+        elif self._is_surplus():
+            self._leave_out()
+        else:
+            self._take(slots, now)
+
+    def _is_surplus(self) -> bool:
+        """Whether the next one can serve the open slot, or all are too many for the time."""
+        if len(self._waiting) >= MOST_WAITING and self._advance() > NEAR:
+            return True
+        following = self._position(self._waiting[1]) if len(self._waiting) > 1 else None
+        return following is not None and following >= -NEAR
+
+    def _is_late(self, time: float | None) -> bool:
+        """Whether the slot of a reading with `time` was answered without it."""
+        return time is not None and time <= self._emptied + NEAR * self._period
+
+    def _position(self, entry: _Waiting) -> float | None:
+        """Periods after the open slot, None without a time that is believed."""
+        if entry.time is None or self._time is None:
+            return None
+        return (entry.time - self._time) / self._period
+
+    def _offsets(self) -> list[float]:
+        positions = map(self._position, self._waiting)
+        return [p - j for j, p in enumerate(positions) if p is not None]
+
+    def _advance(self) -> float:
+        """Periods by which the times of those that wait advance."""
+        positions = [p for p in map(self._position, self._waiting) if p is not None]
+        return max(positions) - min(positions)
+
+    # The open slot is answered, or a reading left out.
+
+    def _take_untimed(self, slots: list[Slot], now: float) -> None:
+        """A reading without a time is a sample; one with a wrong time, when a sample is due."""
+        entry = self._waiting[0]
+        due = now >= self._due - JITTER * self._period
+        if entry.reading.time is None or due or not self._pace.real_time:
+            self._take(slots, now)
+        else:
+            self._leave_out()
+
+    def _take(self, slots: list[Slot], now: float) -> None:
+        """The first that waits takes the open slot."""
+        entry = self._waiting.popleft()
+        position = self._position(entry)
+        stamped = entry.reading.time is not None
+        odd = stamped and (position is None or abs(position) > JITTER)
+        self._count_taken(entry, position, odd)
+        slots.append(
+            Slot(entry.reading.time, entry.reading.values, irregular=odd or self._irregular)
+        )
+        self._irregular = False
+        if position is not None:
+            self._follow_phase(position)
+        late = (entry.arrival - self._due) / self._period
+        self._due += ARRIVAL_RATE * _clip(late, JITTER) * self._period
+        self._next_slot(1, now)
+
+    def _count_taken(self, entry: _Waiting, position: float | None, odd: bool) -> None:
+        if self._is_late(entry.time):
+            self.events["late"] += 1
+        elif odd:
+            self.events["paced by arrival"] += 1
+        elif position is not None and abs(position) > NEAR:
+            self.events["late" if position > 0 else "early"] += 1
+
+    def _follow_phase(self, position: float) -> None:
+        assert self._time is not None
+        if abs(position) > JITTER:
+            if self._is_steady(position):
+                self._move(position)
+            return
+        self._stray, self._strays = math.nan, 0
+        self._phased += 1
+        if self._phased <= FIRST_PHASE:
+            self._time += position / self._phased * self._period
+        else:
+            self._time += _clip(PHASE_RATE * position, PHASE_LIMIT) * self._period
+
+    def _leave_out(self) -> None:
+        """The first that waits is one too many."""
+        entry = self._waiting.popleft()
+        if entry.repeated:
+            self.events["duplicate"] += 1
+        elif self._is_late(entry.time):
+            self.events["late"] += 1
+        else:
+            self.events["early"] += 1
+        self._irregular = True
+
+    def _leave_empty(self, slots: list[Slot], count: int, now: float) -> None:
+        """Nothing came for `count` slots."""
+        single = min(count, self._credit)
+        rest = count - single
+        for number in [1] * single + [rest] * (rest > 0):
+            slots.append(Slot(self._time, None, number, self._irregular))
+            self._irregular = False
+            self._emptied = -math.inf if self._time is None else self._time
+            self._next_slot(number, now)
+        self._credit -= single
+        self.events["missing"] += count
+
+    def _next_slot(self, count: int, now: float) -> None:
+        if self._time is not None:
+            self._time += count * self._period
+        self._due = min(self._due + count * self._period, now + LEAD * self._period)
+        self._answered = now
+
+
+class _Pace:
+    """Whether a live source comes in real time, or is a recording that is piped in."""
+
+    def __init__(self, live: bool, period: float) -> None:
+        self.real_time = live
+        self._live, self._period = live, period
+        self._seen: deque[tuple[float, float]] = deque(maxlen=PACE_WINDOW)
+        self._last: tuple[float, float] | None = None
+
+    def see(self, time: float, now: float) -> None:
+        """A reading with `time` came."""
+        if self._last is not None and self._live:
+            most = PACE_STEP * self._period
+            advance, elapsed = time - self._last[0], now - self._last[1]
+            self._seen.append((_clip(max(advance, 0.0), most), _clip(elapsed, most)))
+            advanced, passed = (sum(column) for column in zip(*self._seen, strict=True))
+            if advanced >= PACE_PERIODS * self._period:
+                self.real_time = passed > 0.5 * advanced
+        self._last = time, now
+
+
+def _overtook(one: _Waiting, other: _Waiting, limit: float) -> bool:
+    """Whether `one` came before `other` with a later time, by less than `limit`."""
+    if one.time is None or other.time is None:
+        return False
+    return 0 < one.time - other.time < limit
+
+
+def _clip(value: float, limit: float) -> float:
+    return min(max(value, -limit), limit)

@@ -5,6 +5,7 @@ gone or on probation, the fallback's record is written instead, and says so.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,8 +14,8 @@ import numpy as np
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.sinks.sink import Sink, SinkClosedError
 from edge_runtime.sources.complaints import Complaints
-from edge_runtime.sources.sample_clock import SampleClock
-from edge_runtime.sources.source import Reading, Source
+from edge_runtime.sources.sample_clock import SampleClock, Slot
+from edge_runtime.sources.source import Source
 from edge_runtime.supervision.exchange import Exchange, NoExchange, ShadowDetector
 from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.listener import Listener
@@ -23,8 +24,8 @@ from edge_runtime.supervision.summary import Console, Summary
 from edge_runtime.supervision.worker_care import WorkerCare
 from edge_runtime.supervision.worker_process import WorkerProcess
 
-LONGEST_GAP = 1000
-"""Gap records written for one gap of the source; a longer one is told in the log."""
+STEP_LINES = 60.0
+"""Seconds between two log lines about steps of the source's clock."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class Supervisor:
         self._source, self._complaints, self._sink = source, complaints, sink
         self._fallback, self._injections = fallback, injections
         self._settings, self._world = settings, surroundings
+        self._nothing = np.full(settings.channels, np.nan, np.float32)
         self._log = surroundings.console.log
         self._exchange = exchange or NoExchange()
         self._model = WorkerCare(
@@ -115,10 +117,9 @@ class Supervisor:
         self._restarts = self._caught_up = 0  # of the models that answered before this one
         self._timing = self._fresh_timing()
         self._index = 0
-        self._irregular = False  # whether the next record has to tell of the source's times
-        self._time: float | None = None
         self._started: float | None = None  # when a paced source gave its first reading
         self._readings = 0
+        self._steps, self._step_line = 0, -math.inf  # of the source's clock: told, and when
 
     def run(self) -> None:
         """Answer every sample until the source ends or the sink's reader leaves.
@@ -130,10 +131,7 @@ class Supervisor:
             self._model.await_first()
             self._world.listener.ready(f"model {self._model.phase.value}")
             self._timing = self._fresh_timing()  # loading took its time
-            while True:
-                self._take(self._source.read(self._timing.timeout(self._world.clock())))
-        except EOFError:
-            pass  # the source has ended
+            self._follow_source()
         except SinkClosedError:
             pass  # nobody is left to read; that is how `| head` says thank you
         finally:
@@ -156,21 +154,38 @@ class Supervisor:
     def _fresh_timing(self) -> SampleClock:
         return SampleClock(self._settings.period, self._source.live, self._world.clock())
 
-    def _take(self, reading: Reading | None) -> None:
-        """Answer for one reading, or for the samples that a silent source owes."""
-        now = self._world.clock()
-        if reading is None:
-            self._bridge_gap(self._timing.silent(now))
-            return
-        self._pace(now)
-        place = self._timing.place(reading.time, now)
-        self._irregular |= place.trouble is not None
-        if place.trouble == "clock stepped":
-            self._log(f"sample {self._index}: the source's clock stepped to {reading.time:.6g} s")
-        if place.accepted:
-            self._bridge_gap(place.missing)
-            values = self._injections.spoil(self._index, reading.values)
-            self._answer(Sample(self._index, reading.time, values))
+    def _follow_source(self) -> None:
+        """Answer its readings, and its silences, until it ends."""
+        while True:
+            try:
+                reading = self._source.read(self._timing.timeout(self._world.clock()))
+            except EOFError:
+                return self._fill(self._timing.finish(self._world.clock()))
+            now = self._world.clock()
+            if reading is None:
+                self._fill(self._timing.overdue(now))
+            else:
+                self._pace(now)
+                self._fill(self._timing.place(reading, now))
+
+    def _fill(self, slots: list[Slot]) -> None:
+        """Answer for `slots`, with a reading or without."""
+        self._tell_steps()
+        for slot in slots:
+            flags = Flag.TIMING if slot.irregular else Flag(0)
+            if slot.values is None:
+                sample = Sample(self._index, slot.time, self._nothing)
+                self._answer(sample, flags | Flag.GAP, slot.slots)
+            else:
+                values = self._injections.spoil(self._index, slot.values)
+                self._answer(Sample(self._index, slot.time, values), flags, slot.slots)
+
+    def _tell_steps(self) -> None:
+        steps, now = self._timing.events["clock stepped"] - self._steps, self._world.clock()
+        if steps and now - self._step_line >= STEP_LINES:
+            times = "" if steps == 1 else f" {steps} times"
+            self._log(f"sample {self._index}: the source's clock was set{times}; followed")
+            self._steps, self._step_line = self._steps + steps, now
 
     def _pace(self, now: float) -> None:
         if self._settings.interval is not None:
@@ -178,38 +193,21 @@ class Supervisor:
             self._world.sleep(max(0.0, start + self._readings * self._settings.interval - now))
             self._readings += 1
 
-    def _bridge_gap(self, missing: int) -> None:
-        """Answer for the samples the source left out, so that no index is silent."""
-        if missing <= 0:
-            return
-        nothing = np.full(self._settings.channels, np.nan, np.float32)
-        for _ in range(min(missing, LONGEST_GAP)):
-            self._answer(Sample(self._index, self._next_time(), nothing), gap=True)
-        if missing > LONGEST_GAP:
-            self._log(
-                f"sample {self._index}: {missing} samples were missing before it; "
-                f"{LONGEST_GAP} gap records were written and the model starts afresh"
-            )
-            self._model.reset()
-
-    def _next_time(self) -> float | None:
-        if self._time is None or self._settings.period is None:
-            return None
-        return self._time + self._settings.period
-
-    def _answer(self, sample: Sample, gap: bool = False) -> None:
+    def _answer(self, sample: Sample, flags: Flag, slots: int) -> None:
+        """Write the record of `sample`, which stands for so many `slots`, with `flags` added."""
         arrived = self._world.clock()
         self._model.tend(fresh=sample.index == 0)
         self._inject(sample.index)
         self._model.tell(sample)  # works on it while the fallback does
         shadow = self._fallback.step(sample)
-        record = self._gap_record(sample, shadow) if gap else self._choose(sample, shadow)
-        if self._irregular:
-            record, self._irregular = _flagged(record, Flag.TIMING), False
+        record = self._choose(sample, shadow)
+        if Flag.GAP in flags and record.tier == 3:
+            record = self._unjudged(record)
+        record = dataclasses.replace(record, flags=record.flags | flags, slots=slots)
         self._sink.write(record)
         self.summary.add(record, self._world.clock() - arrived)
         self._world.observe(record, self._state)
-        self._index, self._time = sample.index + 1, sample.time
+        self._index = sample.index + 1
         self._world.listener.beat(sample.index, self.summary.status)
         self._world.console.progress(self.summary.status)
         self._model.recover()  # after the record is out: ending a process can take a second
@@ -235,14 +233,11 @@ class Supervisor:
             return _flagged(answer, Flag.RESTARTED)
         return shadow
 
-    def _gap_record(self, sample: Sample, shadow: Record) -> Record:
-        """Nothing was measured, so nothing is judged: an alarm neither rises nor clears."""
-        self._model.ask(sample, shadow)  # only to let the model's time pass as the machine's did
+    def _unjudged(self, record: Record) -> Record:
+        """Nothing was measured and no model bridges it: an alarm neither rises nor clears."""
         last = self.summary.last
         return dataclasses.replace(
-            _flagged(shadow, Flag.FALLBACK | Flag.GAP),
-            tier=3,
-            valid=False,
+            record,
             score=None,
             threshold=None,
             alarm=last.alarm if last else False,
@@ -267,7 +262,7 @@ class Supervisor:
         self.summary.bad_cells = self._complaints.cells
         self.summary.bad_rows = self._complaints.rows
         self.summary.outages = self._complaints.outages
-        self.summary.timing = dict(self._timing.troubles)
+        self.summary.timing = {str(what): count for what, count in self._timing.events.items()}
 
 
 def _flagged(record: Record, flags: Flag) -> Record:
