@@ -164,10 +164,10 @@ benchmark-verdicts: $(READY) $(WATCH)/README.txt ## six minutes: does int8 pass 
 	$(PY) -m benchmarks.verdicts $(ARGS)
 
 faults: $(READY) $(DEMO_BUNDLE)/manifest.json ## twenty minutes: break everything, and write docs/reliability.md
-	$(PY) -m benchmarks.faults $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)
+	$(PY) -m tests.campaign $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)
 
 soak: $(READY) $(DEMO_BUNDLE)/manifest.json ## ten minutes (ARGS='--minutes 600' for more): does anything grow? into docs/reliability.md
-	$(PY) -m benchmarks.soak $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)
+	$(PY) -m tests.campaign.soak $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)
 
 clean: ## remove what make made, but neither .venv nor data nor your runs
 	rm -rf demo dist build runs/watch .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -10,9 +10,9 @@ import tiny_model
 from arm_userland import Arm, run
 from one_product import one_product
 
-from benchmarks.faults.apparatus.harm import replace_member
 from edge_runtime.bundle.graph_rules import FEWEST_INPUTS, FEWEST_OUTPUTS
 from edge_runtime.bundle.reader import read_bundle
+from tests.apparatus.harm import replace_member
 from tests.edge_runtime.one_operator import Row, one_operator
 
 pytestmark = pytest.mark.arm

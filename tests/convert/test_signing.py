@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from benchmarks.faults.apparatus.harm import edit_manifest
 from convert.__main__ import cli
 from convert.signing import generate_keys, sign_bundle
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.bundle.signature import SIGNATURE
 from edge_runtime.errors import GruardError
+from tests.apparatus.harm import edit_manifest
 
 
 def convert(*words: object) -> Result:

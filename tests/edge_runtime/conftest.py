@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults.apparatus import made_delegate
+from tests.apparatus import made_delegate
 
 
 @pytest.fixture(scope="session")

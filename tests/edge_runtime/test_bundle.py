@@ -13,15 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.faults.apparatus.harm import (
+from edge_runtime.bundle.reader import CHECKSUM, MEMBERS, SIZE_LIMITS, read_bundle
+from edge_runtime.errors import GruardError
+from tests.apparatus.harm import (
     edit_manifest,
     flip_bit,
     replace_member,
     truncate,
     write_manifest,
 )
-from edge_runtime.bundle.reader import CHECKSUM, MEMBERS, SIZE_LIMITS, read_bundle
-from edge_runtime.errors import GruardError
 
 FILES = ("manifest.json", CHECKSUM, *MEMBERS)
 DESCRIPTORS = Path("/proc/self/fd")

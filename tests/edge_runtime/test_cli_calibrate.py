@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import tiny_model
 
-from benchmarks.faults.apparatus.harm import replace_member
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.calibration.recalibrate import calibration_from, rows_of_bundle, scores
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.kernels import KERNEL_ID, XNNPACK_KERNEL_ID, available_kernels
 from edge_runtime.detector.thresholds import local_file, threshold_of
 from edge_runtime.errors import GruardError
+from tests.apparatus.harm import replace_member
 
 NAMES = ("set_point", "flow", "heat")
 Ended = subprocess.CompletedProcess[str]

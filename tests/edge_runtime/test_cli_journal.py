@@ -11,7 +11,7 @@ import pytest
 from test_cli_run import PATIENCE, ROOT, ask, gruard, indices, plain_error, rows, start
 from test_sinks import files_below
 
-from benchmarks.faults.apparatus.mosquitto import Broker, Listener
+from tests.apparatus.mosquitto import Broker, Listener
 
 __all__ = ["rows"]  # a fixture
 

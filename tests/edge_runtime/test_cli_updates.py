@@ -18,10 +18,10 @@ import pytest
 import tiny_model
 from live_run import is_answer
 
-from benchmarks.faults.apparatus.harm import edit_manifest, replace_member
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.thresholds import threshold_of
 from edge_runtime.updates.store import Store
+from tests.apparatus.harm import edit_manifest, replace_member
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 90.0  # seconds; only a failing test ever waits for them

@@ -16,7 +16,6 @@ import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.faults.apparatus import made_delegate
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.detector.delegate import (
     LARGEST_COMPILED,
@@ -37,6 +36,7 @@ from edge_runtime.supervision.kernel_arguments import (
     kernel_words,
 )
 from edge_runtime.supervision.trial import load_safely
+from tests.apparatus import made_delegate
 
 MADE = made_delegate.KERNEL
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import tiny_model
 
-from benchmarks.faults.apparatus.harm import edit_manifest, flip_in_memory
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector import step as stepping
 from edge_runtime.detector.detector import Detector
@@ -15,6 +14,7 @@ from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.self_test import WATCH_EVERY
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Record, Sample
+from tests.apparatus.harm import edit_manifest, flip_in_memory
 
 
 def run(detector: Detector, rows: np.ndarray, start: int = 0) -> list[Record]:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tiny_model
 
-from benchmarks.faults.apparatus.harm import edit_manifest, replace_member
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.golden import FEWEST_STEPS, MOST_STEPS, replay
@@ -17,6 +16,7 @@ from edge_runtime.detector.self_test import PART, WATCH_EVERY, SelfTest
 from edge_runtime.detector.thresholds import store_threshold, threshold_of
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Sample
+from tests.apparatus.harm import edit_manifest, replace_member
 
 Arrays = dict[str, np.ndarray]
 

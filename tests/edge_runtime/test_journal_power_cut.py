@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.faults.apparatus.cut_journal import (
+from edge_runtime.journal.cursor import Cursor, furthest_cursor
+from edge_runtime.journal.segments import Segments, entries_after
+from tests.apparatus.cut_journal import (
     CAPACITY,
     ENTRIES,
     FRAMES,
@@ -15,10 +17,8 @@ from benchmarks.faults.apparatus.cut_journal import (
     entry,
     live,
 )
-from benchmarks.faults.apparatus.forgetful_disk import PowerCutDisk, PowerCutError
-from benchmarks.faults.fault import NotHeldError
-from edge_runtime.journal.cursor import Cursor, furthest_cursor
-from edge_runtime.journal.segments import Segments, entries_after
+from tests.apparatus.forgetful_disk import PowerCutDisk, PowerCutError
+from tests.campaign.fault import NotHeldError
 
 
 def test_what_is_found_after_a_power_cut_is_a_part_from_the_start_with_all_that_was_synced() -> (

@@ -11,7 +11,6 @@ import pytest
 import tiny_model
 from no_interpreter import BLOCKED
 
-from benchmarks.faults.apparatus.harm import edit_manifest, flip_bit, replace_member, truncate
 from edge_runtime.bundle.flatbuffer import NO_GRAPH
 from edge_runtime.bundle.manifest import Forecast
 from edge_runtime.bundle.reader import CHECKSUM, LINEAR_MEMBERS, MEMBERS, linear_hash, read_bundle
@@ -23,6 +22,7 @@ from edge_runtime.detector.tiers import Phase
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision.worker_process import WorkerProcess, worker_command
+from tests.apparatus.harm import edit_manifest, flip_bit, replace_member, truncate
 
 ROOT = Path(__file__).parents[2]
 FLOW = 1

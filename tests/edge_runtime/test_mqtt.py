@@ -12,12 +12,12 @@ import pytest
 from test_journal import Log
 from test_sinks import record
 
-from benchmarks.faults.apparatus.mosquitto import Broker, Listener
 from edge_runtime.journal.backlog import LENGTH
 from edge_runtime.record import Record
 from edge_runtime.sinks.json_lines import Existing
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
 from edge_runtime.sinks.sink import Sink
+from tests.apparatus.mosquitto import Broker, Listener
 
 TOPIC = "plant/pump"
 ROOMY = 10_000_000

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from live_run import LiveRun, is_alarm, is_answer, is_gap, live_run
 
-from benchmarks.faults.apparatus.mosquitto import Broker, own_certificate, password_file
 from edge_runtime.errors import GruardError
 from edge_runtime.mqtt_address import MqttAddress, parse_mqtt_address
 from edge_runtime.sources import mqtt
@@ -20,6 +19,7 @@ from edge_runtime.sources.mqtt import JsonSamples, TopicSamples
 from edge_runtime.sources.open_source import open_source
 from edge_runtime.sources.polled import Polled
 from edge_runtime.sources.source import SourceLostError
+from tests.apparatus.mosquitto import Broker, own_certificate, password_file
 
 SECRET = "hunter2-Geheim"
 NORMAL, STRANGE = {"a": 1, "b": 2}, {"a": 500, "b": 2}

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import tiny_model
 
-from benchmarks.faults.apparatus.harm import flip_in_memory, replace_member
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.detector.self_test import WATCH_EVERY
@@ -21,6 +20,7 @@ from edge_runtime.native.engine import NativeDetector, open_detector
 from edge_runtime.record import Sample
 from edge_runtime.supervision.trial import open_fastest
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess, worker_command
+from tests.apparatus.harm import flip_in_memory, replace_member
 
 ROOT = Path(__file__).parents[2]
 PATIENT = 60.0  # seconds; only a failing test ever waits for them

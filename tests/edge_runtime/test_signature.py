@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.faults.apparatus.harm import edit_manifest, flip_bit
 from convert.signing import generate_keys, sign_bundle
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.bundle.signature import SIGNATURE, SIGNATURE_BYTES, check_signature
 from edge_runtime.errors import GruardError
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess, worker_command
+from tests.apparatus.harm import edit_manifest, flip_bit
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = "set_point,flow,heat\n" + "50,20,300\n" * 5

@@ -11,7 +11,6 @@ import pytest
 from made_bundle import write_made_bundle
 from test_sinks import files_below
 
-from benchmarks.faults.apparatus.harm import edit_manifest
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.bundle.signature import SIGNATURE
 from edge_runtime.commands.options import default_store
@@ -20,6 +19,7 @@ from edge_runtime.updates.choice import choose
 from edge_runtime.updates.disk import locked
 from edge_runtime.updates.pointers import Pointers, Trial
 from edge_runtime.updates.store import Store
+from tests.apparatus.harm import edit_manifest
 
 ROOT = Path(__file__).parents[2]
 Ended = subprocess.CompletedProcess[str]

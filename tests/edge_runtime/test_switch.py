@@ -8,7 +8,6 @@ import pytest
 from made_bundle import write_made_bundle
 from supervised_run import PATIENT, Clock, FakeFallback, Run, WatchedProcess, assert_gone
 
-from benchmarks.faults.apparatus.power_cut import UnsyncedDisk
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Record
@@ -18,6 +17,7 @@ from edge_runtime.supervision.worker_care import WorkerCare
 from edge_runtime.updates.pointers import Pointers
 from edge_runtime.updates.store import Store
 from edge_runtime.updates.switch import ModelSwitch, Workshop
+from tests.apparatus.power_cut import UnsyncedDisk
 
 HEALTHY = 30.0  # seconds; the clock goes on by one each row
 

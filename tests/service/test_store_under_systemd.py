@@ -11,7 +11,7 @@ import tiny_model
 from booted import Booted, until
 from tiny_service import UNIT, kill_main, records, restarts
 
-from benchmarks.faults.apparatus.harm import edit_manifest, replace_member
+from tests.apparatus.harm import edit_manifest, replace_member
 
 pytestmark = pytest.mark.service
 

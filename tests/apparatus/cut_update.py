@@ -4,15 +4,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.faults.apparatus.power_cut import (
+from edge_runtime.updates.pointers import Pointers
+from edge_runtime.updates.store import Store
+from tests.apparatus.power_cut import (
     AFTERMATHS,
     PowerCutDisk,
     PowerCutError,
     UnsyncedDisk,
 )
-from benchmarks.faults.fault import expect
-from edge_runtime.updates.pointers import Pointers
-from edge_runtime.updates.store import Store
+from tests.campaign.fault import expect
 
 Action = Callable[[Store], Pointers]
 

@@ -7,8 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.faults.fault import Fault, Happened, expect
-from benchmarks.faults.lab import LIMIT, ROOT, Lab
+from tests.campaign.fault import Fault, Happened, expect
+from tests.campaign.lab import LIMIT, ROOT, Lab
 
 START = 200
 FEW = 60

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.faults.apparatus import made_delegate
-from benchmarks.faults.fault import Fault, Happened, expect
-from benchmarks.faults.lab import Lab, Run
-from benchmarks.faults.processes import fallback_after, until_back
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.kernels import KERNEL_ID
 from edge_runtime.detector.thresholds import store_threshold
+from tests.apparatus import made_delegate
+from tests.campaign.fault import Fault, Happened, expect
+from tests.campaign.lab import Lab, Run
+from tests.campaign.processes import fallback_after, until_back
 
 START = 200
 FEW = 60

@@ -1,4 +1,11 @@
-"""`python -m benchmarks.faults BUNDLE`: the whole campaign, row by row, and its page."""
+"""The fault campaign: inject real faults into the real processes and check what each leads to.
+
+    python -m tests.campaign BUNDLE      (make faults)
+
+`lab` runs a supervised detector and feeds it; `tests/apparatus` holds what breaks its surroundings;
+the other files hold the faults by where they strike. Every fault names what has to happen and
+within which bound; the table of what happened is docs/reliability.md.
+"""
 
 import signal
 import sys
@@ -10,7 +17,9 @@ from pathlib import Path
 
 import click
 
-from benchmarks.faults import (
+from benchmarks.machine import machine
+from benchmarks.pages import fill_page, page_option
+from tests.campaign import (
     accelerator,
     bits,
     carried,
@@ -23,11 +32,9 @@ from benchmarks.faults import (
     timing,
     updates,
 )
-from benchmarks.faults.fault import Fault, NotHeldError
-from benchmarks.faults.lab import Lab, open_lab
-from benchmarks.faults.random_faults import Tally, campaign, tally_text
-from benchmarks.machine import machine
-from benchmarks.pages import fill_page, page_option
+from tests.campaign.fault import Fault, NotHeldError
+from tests.campaign.lab import Lab, open_lab
+from tests.campaign.random_faults import Tally, campaign, tally_text
 
 GROUPS = {
     "Readings": in_band.FAULTS,

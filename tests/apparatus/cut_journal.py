@@ -4,11 +4,11 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.faults.apparatus.forgetful_disk import PowerCutDisk, PowerCutError
-from benchmarks.faults.fault import expect
 from edge_runtime.journal.cursor import Cursor
 from edge_runtime.journal.frames import OVERHEAD, Entry
 from edge_runtime.journal.segments import SEGMENTS, Segments, entries_after
+from tests.apparatus.forgetful_disk import PowerCutDisk, PowerCutError
+from tests.campaign.fault import expect
 
 READER = "mqtt://broker:1883/pump"
 FRAMES = 3  # in a segment

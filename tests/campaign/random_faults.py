@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import click
 import numpy as np
 
-from benchmarks.faults.fault import Json, NotHeldError, check_promises
-from benchmarks.faults.lab import Lab, Run
+from tests.campaign.fault import Json, NotHeldError, check_promises
+from tests.campaign.lab import Lab, Run
 
 SPACING, LONGEST = 80, 12
 WARM = 200  # samples before the first injection of a run

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.clean_rows import rows_of
-from benchmarks.faults.apparatus.harm import edit_manifest
-from benchmarks.faults.fault import Json, check_promises, expect
 from edge_runtime.bundle.reader import Bundle, read_bundle
+from tests.apparatus.harm import edit_manifest
+from tests.campaign.fault import Json, check_promises, expect
 
 LIMIT = 60.0
 """Seconds that anything may take before the row counts as failed."""

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import soak
-from benchmarks.faults import __main__ as command
-from benchmarks.faults import random_faults
-from benchmarks.faults.fault import Fault, NotHeldError, check_promises, expect
-from benchmarks.faults.lab import Lab, Run, open_lab
-from benchmarks.faults.random_faults import CHANGED, DESTROYED, campaign, tally_text
 from benchmarks.pages import markers
+from tests.campaign import __main__ as command
+from tests.campaign import random_faults, soak
+from tests.campaign.fault import Fault, NotHeldError, check_promises, expect
+from tests.campaign.lab import Lab, Run, open_lab
+from tests.campaign.random_faults import CHANGED, DESTROYED, campaign, tally_text
 
 ROWS = {
     "Readings": ("NaN",),

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.faults.fault import Fault, Happened, Json, expect
-from benchmarks.faults.lab import Lab, Run
-from benchmarks.faults.memory import START, flip, flip_in_memory, memory_of, places, until_told
-from benchmarks.faults.processes import until_back
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.interpreter import Int8Graph
 from edge_runtime.record import Sample
+from tests.campaign.fault import Fault, Happened, Json, expect
+from tests.campaign.lab import Lab, Run
+from tests.campaign.memory import START, flip, flip_in_memory, memory_of, places, until_told
+from tests.campaign.processes import until_back
 
 CALM = 100  # samples from one flip in the state to the next
 CLOSE = 0.01  # of the threshold: an answer is the undisturbed one again

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchmarks.faults.lab import Lab
+    from tests.campaign.lab import Lab
 
 Json = dict[str, Any]
 Happened = str

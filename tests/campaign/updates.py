@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.faults.apparatus.harm import replace_member
-from benchmarks.faults.fault import Fault, Happened, Json, expect
-from benchmarks.faults.lab import LIMIT, Lab, Run
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.thresholds import local_file
 from edge_runtime.updates.pointers import ATTEMPTS
+from tests.apparatus.harm import replace_member
+from tests.campaign.fault import Fault, Happened, Json, expect
+from tests.campaign.lab import LIMIT, Lab, Run
 
 START = 200
 FEW = 60

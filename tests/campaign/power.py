@@ -6,13 +6,13 @@ Here the disk is made: it forgets what Linux does not promise to keep, each way 
 import tempfile
 from pathlib import Path
 
-from benchmarks.faults.apparatus import cut_journal
-from benchmarks.faults.apparatus.cut_update import Action, check_every_cut
-from benchmarks.faults.apparatus.power_cut import AFTERMATHS, UnsyncedDisk
-from benchmarks.faults.fault import Fault, Happened
-from benchmarks.faults.lab import Lab
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.updates.store import Store
+from tests.apparatus import cut_journal
+from tests.apparatus.cut_update import Action, check_every_cut
+from tests.apparatus.power_cut import AFTERMATHS, UnsyncedDisk
+from tests.campaign.fault import Fault, Happened
+from tests.campaign.lab import Lab
 
 
 def _journal(lab: Lab) -> Happened:

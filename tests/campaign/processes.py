@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.faults.fault import Fault, Happened, Json, expect
-from benchmarks.faults.lab import LIMIT, Lab, Run
+from tests.campaign.fault import Fault, Happened, Json, expect
+from tests.campaign.lab import LIMIT, Lab, Run
 
 START = 200
 FEW = 60

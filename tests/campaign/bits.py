@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.faults.apparatus.harm import flip_bit
-from benchmarks.faults.fault import Fault, Happened, expect
-from benchmarks.faults.lab import Lab
+from tests.apparatus.harm import flip_bit
+from tests.campaign.fault import Fault, Happened, expect
+from tests.campaign.lab import Lab
 
 START = 200
 

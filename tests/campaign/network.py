@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.faults.apparatus.mosquitto import Broker, Listener
-from benchmarks.faults.fault import Fault, Happened, Json, expect
-from benchmarks.faults.lab import Lab, Run
+from tests.apparatus.mosquitto import Broker, Listener
+from tests.campaign.fault import Fault, Happened, Json, expect
+from tests.campaign.lab import Lab, Run
 
 START = 200
 AWAY = 400  # samples while the broker is away; more than wait in memory would be no other case

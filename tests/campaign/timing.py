@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.faults.fault import Fault, Happened, Json, expect
-from benchmarks.faults.lab import Lab, Run
+from tests.campaign.fault import Fault, Happened, Json, expect
+from tests.campaign.lab import Lab, Run
 
 START = 200
 HOUR = 3600.0

@@ -1,6 +1,6 @@
 """A long run, watched from outside: does anything grow, go missing, or go unmarked?
 
-    python -m benchmarks.soak BUNDLE [--minutes 10] [--rate 50]      (make soak)
+    python -m tests.campaign.soak BUNDLE [--minutes 10] [--rate 50]      (make soak)
 
 The bundle's own clean rows are fed to a supervised run at a rate, in real time. Once a minute a
 reading is destroyed, and after every ten minutes the inference process is killed. Memory is the
@@ -18,10 +18,10 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks.faults.fault import NotHeldError, check_promises
-from benchmarks.faults.lab import Lab, Run, open_lab
 from benchmarks.machine import machine
 from benchmarks.pages import fill_page, page_option
+from tests.campaign.fault import NotHeldError, check_promises
+from tests.campaign.lab import Lab, Run, open_lab
 
 PART = "soak"  # of docs/reliability.md
 LOOK_EVERY = 5.0  # seconds

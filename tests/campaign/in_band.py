@@ -5,8 +5,8 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.faults.fault import Fault, Happened, Json, expect, first_marked
-from benchmarks.faults.lab import Lab
+from tests.campaign.fault import Fault, Happened, Json, expect, first_marked
+from tests.campaign.lab import Lab
 
 START, LENGTH, AFTER = 300, 100, 200
 Spoil = Callable[[np.ndarray, Lab], None]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.faults.fault import Fault, Happened, expect
-from benchmarks.faults.lab import Lab, Run
+from tests.campaign.fault import Fault, Happened, expect
+from tests.campaign.lab import Lab, Run
 
 START = 200
 SAMPLES = 9000
