@@ -11,8 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -32,7 +31,7 @@ from tests.campaign import (
     timing,
     updates,
 )
-from tests.campaign.fault import Fault, NotHeldError
+from tests.campaign.fault import Fault, NotHeldError, Part, Row
 from tests.campaign.lab import Lab, open_lab
 from tests.campaign.random_faults import Tally, campaign, tally_text
 
@@ -50,83 +49,89 @@ GROUPS = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """What came of one fault."""
-
-    group: str
-    fault: Fault
-    held: bool
-    happened: str
+PARTS: tuple[Part, ...] = ()
 
 
-def strike(lab: Lab, group: str, fault: Fault) -> Row:
+def strike(lab: Lab, fault: Fault) -> Row:
     """Inject one fault; whatever goes wrong is a row that does not hold."""
+    told = fault.name, fault.injected, fault.must
     try:
-        return Row(group, fault, True, fault.strike(lab))
+        return Row(*told, fault.strike(lab))
     except NotHeldError as seen:
-        return Row(group, fault, False, str(seen))
+        return Row(*told, str(seen), held=False)
     except Exception as error:
-        return Row(group, fault, False, f"{type(error).__name__}: {error}")
+        return Row(*told, f"{type(error).__name__}: {error}", held=False)
 
 
-def table(rows: list[Row]) -> str:
-    """The rows as Markdown, one table for each group."""
-    parts = []
-    for group in dict.fromkeys(row.group for row in rows):
-        lines = [
-            f"### {group}",
-            "",
-            "| fault | injected | must | happened | |",
-            "|---|---|---|---|---|",
-        ]
-        for row in rows:
-            if row.group == group:
-                cells = (row.fault.name, row.fault.injected, row.fault.must, row.happened)
-                held = "held" if row.held else "**NOT HELD**"
-                lines.append(f"| {' | '.join(c.replace('|', '/') for c in cells)} | {held} |")
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+def table(title: str, rows: Sequence[Row]) -> str:
+    """One table of the page as Markdown; with the worst cases where the rows name them."""
+    worst = ("worst",) if any(row.worst for row in rows) else ()
+    header = ("fault", "injected", "must", "happened", *worst, "")
+    lines = [f"### {title}", "", _line(header), "|---" * len(header) + "|"]
+    for row in rows:
+        cells = (row.name, row.injected, row.must, row.happened, *((row.worst,) if worst else ()))
+        held = "held" if row.held else "**NOT HELD**"
+        lines.append(_line((*(cell.replace("|", "/") for cell in cells), held)))
+    return "\n".join(lines)
 
 
-def page(rows: list[Row], tally: Tally) -> str:
-    """All that the campaign has to tell, as Markdown."""
-    good = sum(row.held for row in rows)
-    told = f"{good} of {len(rows)} held, on {machine()}."
-    return "\n\n".join((table(rows), told, "### Random faults", tally_text(tally)))
+def page(tables: Mapping[str, Sequence[Row]], tally: Tally) -> str:
+    """The whole campaign as Markdown."""
+    rows = [row for group in tables.values() for row in group]
+    told = f"{sum(row.held for row in rows)} of {len(rows)} held, on {machine()}."
+    parts = (table(title, group) for title, group in tables.items())
+    return "\n\n".join((*parts, told, "### Random faults", tally_text(tally)))
 
 
-def _strike_all(lab: Lab, only: str) -> Iterator[Row]:
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _all_rows(lab: Lab, only: str, seed: int, scale: float) -> Iterator[tuple[str, Row]]:
+    """Every row of the campaign with the title of its table, one after the other."""
     for group, faults in GROUPS.items():
         for fault in faults:
-            if only not in fault.name:
-                continue
-            started = time.monotonic()
-            row = strike(lab, group, fault)
-            took = time.monotonic() - started
-            held = "held    " if row.held else "NOT HELD"
-            click.echo(f"{held} {fault.name:<32} {row.happened}  ({took:.0f} s)", err=True)
-            yield row
+            if only in fault.name:
+                yield group, strike(lab, fault)
+    for part in PARTS:
+        if only in part.title:
+            for row in part.run(lab, seed, scale):
+                yield part.title, row
+
+
+def _tables(lab: Lab, only: str, seed: int, scale: float) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    started = time.monotonic()
+    for title, row in _all_rows(lab, only, seed, scale):
+        found.setdefault(title, []).append(row)
+        took, started = time.monotonic() - started, time.monotonic()
+        held = "held    " if row.held else "NOT HELD"
+        worst = f"; worst: {row.worst}" if row.worst else ""
+        click.echo(f"{held} {row.name:<32} {row.happened}{worst}  ({took:.0f} s)", err=True)
+    return found
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--only", default="", help="Faults of the table whose name has this text.")
+@click.option("--only", default="", help="Faults whose name, and parts whose title, has this text.")
 @click.option("--random", "count", default=10_000, show_default=True, help="Random injections.")
+@click.option("--seed", default=0, show_default=True, help="Of the random numbers of each part.")
+@click.option("--scale", default=1.0, show_default=True, help="Share of each part's injections.")
 @page_option()
-def main(bundle: Path, only: str, count: int, out: Path | None) -> None:
+def main(bundle: Path, only: str, count: int, seed: int, scale: float, out: Path | None) -> None:
     """Inject every fault into a supervised run of BUNDLE. Exit code 1: a row does not hold."""
     # A shell has programs in the background ignore Ctrl-C, and what they start ignores it, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as scratch:
         lab = open_lab(bundle, Path(scratch))
-        rows = list(_strike_all(lab, only))
+        tables = _tables(lab, only, seed, scale)
         tally = campaign(lab, count)
-    text = page(rows, tally)
+    text = page(tables, tally)
     click.echo(text)
     if out is not None:
         fill_page(out, text)
-    sys.exit(not (all(row.held for row in rows) and tally.held))
+    held = all(row.held for rows in tables.values() for row in rows)
+    sys.exit(not (held and tally.held))
 
 
 if __name__ == "__main__":

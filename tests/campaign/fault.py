@@ -1,6 +1,11 @@
-"""One row of the campaign, and the promises that hold whatever is injected."""
+"""What the campaign consists of, and the promises that hold whatever is injected.
 
-from collections.abc import Callable, Sequence
+A `Fault` is one fault with one outcome. A `Part` injects many of a kind, and sums them up in rows
+that name the worst case; to add one, write `run(lab, seed, scale) -> rows` and list it in
+`tests/campaign/__main__.py`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +29,35 @@ class Fault:
     injected: str
     must: str
     strike: Callable[["Lab"], Happened]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of docs/reliability.md.
+
+    happened: what was seen, with counts. worst: the worst single case, empty where `happened` is
+    one case. held: whether all that had to happen did.
+    """
+
+    name: str
+    injected: str
+    must: str
+    happened: str
+    worst: str = ""
+    held: bool = True
+
+
+@dataclass(frozen=True)
+class Part:
+    """A kind of fault that is injected many times over.
+
+    title: of its table. run: inject with random numbers from `seed`; scale 1.0 is the full
+    campaign, the tests take a small fraction. A broken promise is a row that is not held, with how
+    to repeat it; `run` does not raise for it.
+    """
+
+    title: str
+    run: Callable[["Lab", int, float], Iterable[Row]]
 
 
 def expect(held: bool, seen: str) -> None:

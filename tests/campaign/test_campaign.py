@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from benchmarks.pages import markers
 from tests.campaign import __main__ as command
 from tests.campaign import random_faults, soak
-from tests.campaign.fault import Fault, NotHeldError, check_promises, expect
+from tests.campaign.fault import Fault, NotHeldError, Part, Row, check_promises, expect
 from tests.campaign.lab import Lab, Run, open_lab
 from tests.campaign.random_faults import CHANGED, DESTROYED, campaign, tally_text
 
@@ -45,6 +45,12 @@ def page(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.fixture(autouse=True)
+def no_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part has a test file of its own."""
+    monkeypatch.setattr(command, "PARTS", ())
+
+
 def faults(group: str) -> dict[str, Fault]:
     return {fault.name: fault for fault in command.GROUPS[group]}
 
@@ -57,7 +63,7 @@ def test_every_group_is_tried_and_no_name_is_there_twice() -> None:
 
 @pytest.mark.parametrize(("group", "name"), [(g, name) for g in ROWS for name in ROWS[g]])
 def test_a_row_holds(lab: Lab, group: str, name: str) -> None:
-    row = command.strike(lab, group, faults(group)[name])
+    row = command.strike(lab, faults(group)[name])
     assert row.held, row.happened
 
 
@@ -88,7 +94,7 @@ def tampered(lab: Lab, kind: type[Lab]) -> Lab:
 
 
 def test_a_record_that_is_missing_breaks_a_row(lab: Lab) -> None:
-    row = command.strike(tampered(lab, TamperedLab), "Readings", faults("Readings")["NaN"])
+    row = command.strike(tampered(lab, TamperedLab), faults("Readings")["NaN"])
     assert not row.held and "indices are not 0" in row.happened
 
 
@@ -136,6 +142,22 @@ def test_the_page_keeps_all_but_its_tables(tiny_bundle: Path, page: Path) -> Non
     assert text.startswith(before) and text.endswith(after)
     assert "| missing samples | 7 samples left out | 7 gap records | 7 gap records | held |" in text
     assert "1 of 1 held" in text and "\nold\n" not in text
+
+
+def test_a_part_has_a_table_with_its_worst_cases(
+    tiny_bundle: Path, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(lab: Lab, seed: int, scale: float) -> list[Row]:
+        assert (seed, scale) == (0, 1.0)
+        bad = Row("bad", "b", "c", "3 of 4", "2 records late", held=False)
+        return [Row("good", "x", "y", "4 of 4", "none late"), bad]
+
+    monkeypatch.setattr(command, "GROUPS", {})
+    monkeypatch.setattr(command, "PARTS", (Part("Clocks", run),))
+    code, text = run_command(tiny_bundle, page, "")
+    assert code == 1 and "### Clocks" in text and "| happened | worst |  |" in text
+    assert "| good | x | y | 4 of 4 | none late | held |" in text
+    assert "| bad | b | c | 3 of 4 | 2 records late | **NOT HELD** |" in text
 
 
 def broken(lab: Lab) -> str:
