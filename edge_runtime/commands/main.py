@@ -1,6 +1,10 @@
 """The command `gruard`: one group, each command in a module of its own."""
 
 import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -38,6 +42,11 @@ for command in COMMANDS:
     gruard.add_command(command)
 
 
+INTERNAL = 70
+"""Exit code after an error in gruard itself, EX_SOFTWARE of sysexits.h."""
+_MENDABLE = 2
+
+
 def main() -> None:
     """Run the command line; a problem the user can mend is one line on stderr and exit code 2."""
     try:
@@ -48,5 +57,39 @@ def main() -> None:
     except click.Abort:  # how click passes Ctrl-C on
         sys.exit(INTERRUPTED)
     except GruardError as error:
-        click.echo(f"gruard: {error}", err=True)
-        sys.exit(error.exit_code)
+        _end(str(error), error.exit_code)
+    except Exception as error:
+        if told := _mendable(error):
+            _end(told, _MENDABLE)
+        told = f"{type(error).__name__}: {error} ({_place(error)})"
+        _end(f"internal error: {told}; please report this line", INTERNAL)
+
+
+def _mendable(error: Exception) -> str:
+    """What to do about a machine that gives no more; empty for any other error."""
+    match error:
+        case MemoryError():
+            return "out of memory; end other programs or give gruard more, and start it again"
+        case OSError(filename=None):
+            return f"the system refused a call ({error.strerror}); is there room for the output?"
+        case OSError():
+            return f"{error.filename}: {error.strerror}; see to that and run the command again"
+        case RuntimeError() if "start new thread" in str(error):
+            return "no further thread can be started; raise TasksMax= or ulimit -u"
+        case _:
+            return ""
+
+
+def _end(text: str, code: int) -> NoReturn:
+    """Say why in one line, where that is still possible, and leave."""
+    with suppress(OSError, MemoryError):
+        click.echo(f"gruard: {text}", err=True)
+    sys.exit(code)
+
+
+def _place(error: Exception) -> str:
+    """File and line in gruard that an error came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    root = Path(__file__).parents[1]
+    ours = [frame for frame in frames if root in Path(frame.filename).parents]
+    return ", ".join(f"{Path(frame.filename).name} line {frame.lineno}" for frame in ours[-2:])

@@ -1,0 +1,381 @@
+"""Fail the n-th call of every kind, for every n: in a supervised run, and in commands on a store.
+
+Each case is one command in a fresh folder, with one failing call anywhere in its processes
+(`tests/apparatus/failing_calls`). What it leaves behind is judged by `broken_promises`.
+"""
+
+import errno
+import itertools
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_runtime.errors import GruardError
+from edge_runtime.journal.disk import Disk
+from edge_runtime.journal.segments import entries_after
+from edge_runtime.status.status_file import read_status
+from edge_runtime.supervision.start_marker import MARKER
+from edge_runtime.updates.store import Store
+from tests.apparatus.failing_calls import KINDS, NONE, SHORT, Calls, Failing, Trap, build
+from tests.campaign.fault import Json, NotHeldError, Part, Row, check_promises, expect
+from tests.campaign.lab import ROOT, Lab
+
+LIMIT = 120.0
+"""Seconds after which a case counts as a hang: three restarts that do not load take 66."""
+FAREWELL = 20.0
+"""Seconds in which a process that lost its supervisor while it was loading ends by itself."""
+ROWS = 30
+NEXT = "next.gruard"
+"""A bundle beside the store, newer than those in it."""
+ALLOCATIONS = 400
+"""Allocations that the full campaign fails, of the tens of thousands in one run."""
+ERRORS = {
+    "open": (errno.EMFILE, errno.EIO, errno.ENOSPC),
+    "write": (errno.ENOSPC, errno.EIO, SHORT),
+    "sync": (errno.EIO, errno.ENOSPC),
+    "rename": (errno.EIO, errno.ENOSPC),
+    "change": (errno.EIO, errno.EROFS),
+    "read": (errno.EIO, SHORT),
+    "map": (errno.ENOMEM,),
+    "fork": (errno.EAGAIN, errno.ENOMEM),
+    "allocate": (errno.ENOMEM,),
+}
+LASTING = {"open": errno.EMFILE, "write": errno.ENOSPC, "sync": errno.EIO, "fork": errno.EAGAIN}
+"""Kinds that also fail from the n-th call on for good, as on a disk that stays full."""
+ENDS = {0: "all done", 1: "losses counted", 2: "clean error", 70: "internal error"}
+"""What exit codes mean. An internal error is one clean line too, but only a failed allocation may
+end in it: C libraries turn it into errors of their own."""
+
+
+UNTOUCHED = Calls({}, 0, "")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind. code: None when it had to be killed after LIMIT.
+
+    left_over: whether a process of it was still there.
+    """
+
+    code: int | None
+    stdout: str
+    stderr: str
+    folder: Path
+    left_over: bool = False
+    calls: Calls = UNTOUCHED
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A command under test.
+
+    words: its arguments, given the folder it works in. check: raises NotHeldError or GruardError
+    for a folder that it must not leave behind. live: the rows come through stdin.
+    """
+
+    name: str
+    words: Callable[[Path], Sequence[str]]
+    check: Callable[[Outcome], None]
+    live: bool = False
+
+
+def _run_words(folder: Path, source: str) -> Sequence[str]:
+    places = {
+        "--store": folder / "store", "--source": source, "--sink": folder / "records.jsonl",
+        "--journal": folder / "journal", "--status": folder / "status.json",
+        "--state": folder / "state", "--kernel": "core-c",
+    }  # fmt: skip
+    words = (str(word) for pair in places.items() for word in pair)
+    return ("run", *words, "--allow-failed", "--json")
+
+
+def _store_words(command: str, *words: str) -> Callable[[Path], Sequence[str]]:
+    return lambda folder: (command, *words, "--store", str(folder / "store"), "--allow-failed")
+
+
+def check_store(outcome: Outcome) -> None:
+    """The pointers name whole slots."""
+    store = Store(outcome.folder / "store")
+    kept = store.pointers().kept
+    expect(bool(kept), "the store has no bundle any more")
+    for digest in kept:
+        fault = store.slots.read(digest).fault
+        expect(not fault, f"a slot that is pointed to is damaged: {fault}")
+
+
+def check_run(outcome: Outcome) -> None:
+    """Every row has its record, or a count or an error that says it has none."""
+    check_store(outcome)
+    records = records_of(outcome.folder / "records.jsonl")
+    indices = [record["index"] for record in records]
+    expect(indices == sorted(set(indices)), f"indices twice or out of order: {indices}")
+    check_promises([record | {"index": i} for i, record in enumerate(records)])
+    in_journal = _journal_indices(outcome.folder / "journal")
+    _check_side_files(outcome.folder)
+    lost = ROWS - len(indices)
+    if outcome.code in (2, 70):
+        return
+    summary = _summary(outcome)
+    if summary is None:
+        expect(_stderr_failed(outcome.calls), "no summary, although stderr could be written")
+        expect(outcome.code == 1 or not lost, f"{lost} records are missing, exit code 0")
+        return
+    expect(summary["records"] == ROWS, f"{summary['records']} records for {ROWS} rows")
+    missing = lost + ROWS - len(in_journal)
+    told = summary["dropped"]
+    expect(max(lost, ROWS - len(in_journal)) <= told <= missing, f"{missing} lost, {told} counted")
+    expect(outcome.code == (1 if told else 0), f"exit code {outcome.code}, {told} not written")
+
+
+def records_of(file: Path) -> list[Json]:
+    """The records in a sink's file. Raises NotHeldError for half a line or anything not JSON."""
+    text = file.read_bytes() if file.exists() else b""
+    expect(not text or text.endswith(b"\n"), f"the last line is cut: {text[-60:]!r}")
+    return [strict_json(line) for line in text.splitlines()]
+
+
+def strict_json(line: bytes) -> Json:
+    """One object of strict JSON. Raises NotHeldError for anything else, NaN included."""
+
+    def refuse(word: str) -> None:
+        raise ValueError(word)
+
+    try:
+        found = json.loads(line, parse_constant=refuse)
+    except ValueError as error:
+        raise NotHeldError(f"not strict JSON ({error}): {line[:80]!r}") from None
+    expect(isinstance(found, dict), f"not an object: {line[:80]!r}")
+    return dict(found)
+
+
+def _journal_indices(folder: Path) -> list[int]:
+    entries = list(entries_after(Disk(folder), 0))
+    numbers = [entry.sequence for entry in entries]
+    expect(numbers == sorted(set(numbers)), f"the journal's numbers: {numbers}")
+    return [strict_json(entry.message)["index"] for entry in entries]
+
+
+def _check_side_files(folder: Path) -> None:
+    read_status(folder / "status.json")
+    marker = folder / "state" / MARKER
+    if marker.exists():
+        strict_json(marker.read_bytes())
+
+
+def _summary(outcome: Outcome) -> Json | None:
+    lines = [line for line in outcome.stderr.splitlines() if line.startswith("{")]
+    return strict_json(lines[-1].encode()) if lines else None
+
+
+def _stderr_failed(calls: Calls) -> bool:
+    return calls.what in ("write fd 2", "malloc ") or calls.failed > 1
+
+
+def check_list(outcome: Outcome) -> None:
+    """Reading changes nothing, and what it prints is true."""
+    check_store(outcome)
+    if outcome.code == 0:
+        facts = strict_json(outcome.stdout.encode())
+        current = Store(outcome.folder / "store").pointers().current
+        expect(facts["current"] == current, "another current bundle than in the store")
+
+
+SCENARIOS = (
+    Scenario("recording", lambda f: _run_words(f, str(f / "rows.csv")), check_run),
+    Scenario("live", lambda f: _run_words(f, "-"), check_run, live=True),
+    Scenario("install", lambda f: _store_words("install", str(f / NEXT))(f), check_store),
+    Scenario("rollback", _store_words("rollback"), check_store),
+    Scenario("list", lambda f: ("list", "--json", "--store", str(f / "store")), check_list),
+)
+
+
+def broken_promises(outcome: Outcome, check: Callable[[Outcome], None]) -> list[str]:
+    """What `outcome` breaks, in words; empty when all held."""
+    found = []
+    if outcome.code is None:
+        found.append(f"hangs for {LIMIT:.0f} s")
+    elif outcome.code not in ENDS or (outcome.code == 70 and "alloc" not in outcome.calls.what):
+        found.append(f"exit code {outcome.code}")
+    for word in ("Traceback", "Exception ignored", "Fatal Python error"):
+        if word in outcome.stderr:
+            found.append(f"{word}: {outcome.stderr.strip().splitlines()[-1][:150]}")
+    if outcome.code in (2, 70) and "gruard: " not in outcome.stderr and outcome.calls.failed < 2:
+        found.append("exit code 2 without a word")
+    if outcome.left_over:
+        found.append("a process is left")
+    try:
+        check(outcome)
+    except (NotHeldError, GruardError) as error:
+        found.append(str(error))
+    return found
+
+
+class Bench:
+    """Makes the folders, starts the commands, and keeps what they share."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._scratch = Path(tempfile.mkdtemp(prefix="calls-", dir=lab.scratch))
+        self._library = build(self._scratch)
+        self._template = self._scratch / "template"
+        self._rows = _text(lab)
+        _fill(lab, self._template, self._rows)
+
+    def strike(self, scenario: Scenario, failing: Failing) -> Outcome:
+        """The outcome of one command with one failing call."""
+        folder = Path(tempfile.mkdtemp(prefix="case-", dir=self._scratch))
+        root = Path(shutil.copytree(self._template, folder / "root"))
+        trap = Trap(self._library, failing, root, folder / "shared")
+        words = [sys.executable, "-m", "edge_runtime", *scenario.words(root)]
+        process = subprocess.Popen(
+            words, cwd=ROOT, env=trap.environment, start_new_session=True, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        code: int | None = None
+        try:
+            out, err = process.communicate(self._rows if scenario.live else "", timeout=LIMIT)
+            code = process.returncode
+            left_over = not _gone(process.pid)
+        except subprocess.TimeoutExpired:
+            left_over = False
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+        return Outcome(code, out, err, root, left_over, trap.calls())
+
+    def discard(self, outcome: Outcome) -> None:
+        """Remove the folder of a case."""
+        shutil.rmtree(outcome.folder.parent, ignore_errors=True)
+
+
+def _gone(group: int) -> bool:
+    """Whether no process of a group is left, FAREWELL seconds after its leader at the latest."""
+    end = time.monotonic() + FAREWELL
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.01)
+    os.killpg(group, signal.SIGKILL)
+    return False
+
+
+def _text(lab: Lab) -> str:
+    lines = [",".join(("time", *lab.channels))]
+    for i, row in enumerate(np.resize(lab.rows, (ROWS, len(lab.channels)))):
+        lines.append(",".join([repr(i * lab.period), *(repr(float(value)) for value in row)]))
+    return "\n".join(lines) + "\n"
+
+
+def _fill(lab: Lab, folder: Path, rows: str) -> None:
+    """Two bundles in a store, the second on trial, a third next to it, and a source."""
+    folder.mkdir()
+    for name in ("journal", "state"):
+        (folder / name).mkdir()
+    (folder / "rows.csv").write_text(rows)
+    version = lab.bundle.manifest.version
+    for number in (version, version + 1):
+        words = ("--store", str(folder / "store"), "--allow-failed")
+        done = lab.command("install", str(lab.version(number)), *words)
+        assert done.returncode == 0, done.stderr
+    shutil.copytree(lab.version(version + 2), folder / NEXT)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One command with one failing call, and what it broke."""
+
+    failing: Failing
+    what: str
+    end: str
+    written: int
+    broken: tuple[str, ...]
+
+    def __str__(self) -> str:
+        called = f" ({self.what.strip()})" if self.what else ""
+        return f"{self.failing}{called}: {'; '.join(self.broken) or self.end}"
+
+
+def run(lab: Lab, seed: int, scale: float) -> Iterator[Row]:
+    """Every scenario, kind by kind."""
+    bench = Bench(lab)
+    for number, scenario in enumerate(SCENARIOS):
+        rng = np.random.default_rng((seed, number))
+        counted = bench.strike(scenario, NONE)
+        broken = broken_promises(counted, scenario.check)
+        assert counted.code == 0 and not broken, (broken, counted.stderr)
+        for kind in KINDS:
+            plan = plan_of(kind, counted.calls.counts[kind], scale, rng)
+            if plan:
+                yield _row(bench, scenario, kind, counted.calls.counts[kind], plan)
+
+
+def plan_of(kind: str, count: int, scale: float, rng: np.random.Generator) -> list[Failing]:
+    """Which calls of a kind to fail, of `count`; at scale 1 each one, but for allocations."""
+    share = min(1.0, scale * (min(1.0, ALLOCATIONS / count) if kind == "allocate" else 1.0))
+    places = _spread(count, share, rng)
+    errors = itertools.cycle(ERRORS[kind])
+    once = [Failing(kind, at, error) for at, error in zip(places, errors, strict=False)]
+    if kind not in LASTING:
+        return once
+    lasting = _spread(count, share / 4, rng)
+    return once + [Failing(kind, at, LASTING[kind], lasting=True) for at in lasting]
+
+
+def _spread(count: int, share: float, rng: np.random.Generator) -> list[int]:
+    """Numbers from 1 to `count`, evenly apart, that many of them."""
+    wanted = math.ceil(count * share)
+    if not wanted:
+        return []
+    places = (np.arange(wanted) + rng.random()) * count / wanted
+    return [1 + int(place) for place in places]
+
+
+def _row(bench: Bench, scenario: Scenario, kind: str, count: int, plan: Sequence[Failing]) -> Row:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        cases = list(pool.map(lambda failing: _case(bench, scenario, failing), plan))
+    reached = [case for case in cases if case.what]
+    ends = Counter(case.end for case in reached)
+    bad = [case for case in cases if case.broken]
+    worst = max(cases, key=lambda case: (len(case.broken), -case.written, case.end != ENDS[0]))
+    seen = ", ".join(f"{number} {end}" for end, number in ends.most_common()) or "none reached"
+    return Row(
+        f"{scenario.name}: {kind}",
+        f"{len(plan)} of {count} calls, one or all from it on, {_errors(plan)}",
+        MUST,
+        f"{seen}; {len(bad)} broke a promise: {' / '.join(map(str, bad))}" if bad else seen,
+        str(worst),
+        held=not bad,
+    )
+
+
+def _case(bench: Bench, scenario: Scenario, failing: Failing) -> Case:
+    outcome = bench.strike(scenario, failing)
+    broken = tuple(broken_promises(outcome, scenario.check))
+    file = outcome.folder / "records.jsonl"
+    written = file.read_bytes().count(b"\n") if file.exists() else 0
+    bench.discard(outcome)
+    end = "hang" if outcome.code is None else ENDS.get(outcome.code, f"exit code {outcome.code}")
+    what = outcome.calls.what if outcome.calls.failed else ""
+    return Case(failing, what, f"{end}, {written} records" if written else end, written, broken)
+
+
+def _errors(plan: Iterable[Failing]) -> str:
+    names = (errno.errorcode.get(failing.error, "short") for failing in plan)
+    return ", ".join(dict.fromkeys(names))
+
+
+MUST = "all done, a counted loss, or one clean line; store and files whole; no hang"
+PART = Part("Every call fails once", run)
