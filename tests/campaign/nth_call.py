@@ -6,15 +6,10 @@ Each case is one command in a fresh folder, with one failing call anywhere in it
 
 import errno
 import itertools
-import json
 import math
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,13 +25,17 @@ from edge_runtime.status.status_file import read_status
 from edge_runtime.supervision.start_marker import MARKER
 from edge_runtime.updates.store import Store
 from tests.apparatus.failing_calls import KINDS, NONE, SHORT, Calls, Failing, Trap, build
-from tests.campaign.fault import Json, NotHeldError, Part, Row, check_promises, expect
-from tests.campaign.lab import ROOT, Lab
+from tests.campaign.command import (
+    Ended,
+    check_manners,
+    records_of,
+    run_command,
+    strict_json,
+    summary_of,
+)
+from tests.campaign.fault import NotHeldError, Part, Row, check_promises, expect
+from tests.campaign.lab import Lab
 
-LIMIT = 120.0
-"""Seconds after which a case counts as a hang: three restarts that do not load take 66."""
-FAREWELL = 20.0
-"""Seconds in which a process that lost its supervisor while it was loading ends by itself."""
 ROWS = 30
 NEXT = "next.gruard"
 """A bundle beside the store, newer than those in it."""
@@ -55,27 +54,18 @@ ERRORS = {
 }
 LASTING = {"open": errno.EMFILE, "write": errno.ENOSPC, "sync": errno.EIO, "fork": errno.EAGAIN}
 """Kinds that also fail from the n-th call on for good, as on a disk that stays full."""
-ENDS = {0: "all done", 1: "losses counted", 2: "clean error", 70: "internal error"}
+ENDS = {None: "hang", 0: "all done", 1: "losses counted", 2: "clean error", 70: "internal error"}
 """What exit codes mean. An internal error is one clean line too, but only a failed allocation may
 end in it: C libraries turn it into errors of their own."""
 
 
-UNTOUCHED = Calls({}, 0, "")
-
-
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left behind. code: None when it had to be killed after LIMIT.
+    """How a command ended, the folder it worked in, and which call failed."""
 
-    left_over: whether a process of it was still there.
-    """
-
-    code: int | None
-    stdout: str
-    stderr: str
+    ended: Ended
     folder: Path
-    left_over: bool = False
-    calls: Calls = UNTOUCHED
+    calls: Calls
 
 
 @dataclass(frozen=True)
@@ -119,46 +109,32 @@ def check_store(outcome: Outcome) -> None:
 def check_run(outcome: Outcome) -> None:
     """Every row has its record, or a count or an error that says it has none."""
     check_store(outcome)
-    records = records_of(outcome.folder / "records.jsonl")
+    records = records_of(written(outcome.folder))
     indices = [record["index"] for record in records]
     expect(indices == sorted(set(indices)), f"indices twice or out of order: {indices}")
     check_promises([record | {"index": i} for i, record in enumerate(records)])
     in_journal = _journal_indices(outcome.folder / "journal")
     _check_side_files(outcome.folder)
     lost = ROWS - len(indices)
-    if outcome.code in (2, 70):
+    code = outcome.ended.code
+    if code in (2, 70):
         return
-    summary = _summary(outcome)
+    summary = summary_of(outcome.ended)
     if summary is None:
         expect(_stderr_failed(outcome.calls), "no summary, although stderr could be written")
-        expect(outcome.code == 1 or not lost, f"{lost} records are missing, exit code 0")
+        expect(code == 1 or not lost, f"{lost} records are missing, exit code 0")
         return
     expect(summary["records"] == ROWS, f"{summary['records']} records for {ROWS} rows")
     missing = lost + ROWS - len(in_journal)
     told = summary["dropped"]
     expect(max(lost, ROWS - len(in_journal)) <= told <= missing, f"{missing} lost, {told} counted")
-    expect(outcome.code == (1 if told else 0), f"exit code {outcome.code}, {told} not written")
+    expect(code == (1 if told else 0), f"exit code {code}, {told} not written")
 
 
-def records_of(file: Path) -> list[Json]:
-    """The records in a sink's file. Raises NotHeldError for half a line or anything not JSON."""
-    text = file.read_bytes() if file.exists() else b""
-    expect(not text or text.endswith(b"\n"), f"the last line is cut: {text[-60:]!r}")
-    return [strict_json(line) for line in text.splitlines()]
-
-
-def strict_json(line: bytes) -> Json:
-    """One object of strict JSON. Raises NotHeldError for anything else, NaN included."""
-
-    def refuse(word: str) -> None:
-        raise ValueError(word)
-
-    try:
-        found = json.loads(line, parse_constant=refuse)
-    except ValueError as error:
-        raise NotHeldError(f"not strict JSON ({error}): {line[:80]!r}") from None
-    expect(isinstance(found, dict), f"not an object: {line[:80]!r}")
-    return dict(found)
+def written(folder: Path) -> bytes:
+    """What the sink's file holds."""
+    file = folder / "records.jsonl"
+    return file.read_bytes() if file.exists() else b""
 
 
 def _journal_indices(folder: Path) -> list[int]:
@@ -175,11 +151,6 @@ def _check_side_files(folder: Path) -> None:
         strict_json(marker.read_bytes())
 
 
-def _summary(outcome: Outcome) -> Json | None:
-    lines = [line for line in outcome.stderr.splitlines() if line.startswith("{")]
-    return strict_json(lines[-1].encode()) if lines else None
-
-
 def _stderr_failed(calls: Calls) -> bool:
     return calls.what in ("write fd 2", "malloc ") or calls.failed > 1
 
@@ -187,8 +158,8 @@ def _stderr_failed(calls: Calls) -> bool:
 def check_list(outcome: Outcome) -> None:
     """Reading changes nothing, and what it prints is true."""
     check_store(outcome)
-    if outcome.code == 0:
-        facts = strict_json(outcome.stdout.encode())
+    if outcome.ended.code == 0:
+        facts = strict_json(outcome.ended.stdout)
         current = Store(outcome.folder / "store").pointers().current
         expect(facts["current"] == current, "another current bundle than in the store")
 
@@ -205,18 +176,12 @@ SCENARIOS = (
 def broken_promises(outcome: Outcome, check: Callable[[Outcome], None]) -> list[str]:
     """What `outcome` breaks, in words; empty when all held."""
     found = []
-    if outcome.code is None:
-        found.append(f"hangs for {LIMIT:.0f} s")
-    elif outcome.code not in ENDS or (outcome.code == 70 and "alloc" not in outcome.calls.what):
-        found.append(f"exit code {outcome.code}")
-    for word in ("Traceback", "Exception ignored", "Fatal Python error"):
-        if word in outcome.stderr:
-            found.append(f"{word}: {outcome.stderr.strip().splitlines()[-1][:150]}")
-    if outcome.code in (2, 70) and "gruard: " not in outcome.stderr and outcome.calls.failed < 2:
-        found.append("exit code 2 without a word")
-    if outcome.left_over:
-        found.append("a process is left")
+    ended, calls = outcome.ended, outcome.calls
+    internal = (70,) if "alloc" in calls.what else ()
+    if ended.code in (2, 70) and "gruard: " not in ended.stderr and calls.failed < 2:
+        found.append(f"exit code {ended.code} without a word")
     try:
+        check_manners(ended, (0, 1, 2, *internal))
         check(outcome)
     except (NotHeldError, GruardError) as error:
         found.append(str(error))
@@ -238,38 +203,13 @@ class Bench:
         folder = Path(tempfile.mkdtemp(prefix="case-", dir=self._scratch))
         root = Path(shutil.copytree(self._template, folder / "root"))
         trap = Trap(self._library, failing, root, folder / "shared")
-        words = [sys.executable, "-m", "edge_runtime", *scenario.words(root)]
-        process = subprocess.Popen(
-            words, cwd=ROOT, env=trap.environment, start_new_session=True, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        code: int | None = None
-        try:
-            out, err = process.communicate(self._rows if scenario.live else "", timeout=LIMIT)
-            code = process.returncode
-            left_over = not _gone(process.pid)
-        except subprocess.TimeoutExpired:
-            left_over = False
-            os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
-        return Outcome(code, out, err, root, left_over, trap.calls())
+        rows = self._rows.encode() if scenario.live else b""
+        ended = run_command(scenario.words(root), trap.environment, rows)
+        return Outcome(ended, root, trap.calls())
 
     def discard(self, outcome: Outcome) -> None:
         """Remove the folder of a case."""
         shutil.rmtree(outcome.folder.parent, ignore_errors=True)
-
-
-def _gone(group: int) -> bool:
-    """Whether no process of a group is left, FAREWELL seconds after its leader at the latest."""
-    end = time.monotonic() + FAREWELL
-    while time.monotonic() < end:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.01)
-    os.killpg(group, signal.SIGKILL)
-    return False
 
 
 def _text(lab: Lab) -> str:
@@ -315,7 +255,7 @@ def run(lab: Lab, seed: int, scale: float) -> Iterator[Row]:
         rng = np.random.default_rng((seed, number))
         counted = bench.strike(scenario, NONE)
         broken = broken_promises(counted, scenario.check)
-        assert counted.code == 0 and not broken, (broken, counted.stderr)
+        assert counted.ended.code == 0 and not broken, (broken, counted.ended.stderr)
         for kind in KINDS:
             plan = plan_of(kind, counted.calls.counts[kind], scale, rng)
             if plan:
@@ -364,12 +304,11 @@ def _row(bench: Bench, scenario: Scenario, kind: str, count: int, plan: Sequence
 def _case(bench: Bench, scenario: Scenario, failing: Failing) -> Case:
     outcome = bench.strike(scenario, failing)
     broken = tuple(broken_promises(outcome, scenario.check))
-    file = outcome.folder / "records.jsonl"
-    written = file.read_bytes().count(b"\n") if file.exists() else 0
+    count, code = written(outcome.folder).count(b"\n"), outcome.ended.code
     bench.discard(outcome)
-    end = "hang" if outcome.code is None else ENDS.get(outcome.code, f"exit code {outcome.code}")
+    end = ENDS.get(code, f"exit code {code}")
     what = outcome.calls.what if outcome.calls.failed else ""
-    return Case(failing, what, f"{end}, {written} records" if written else end, written, broken)
+    return Case(failing, what, f"{end}, {count} records" if count else end, count, broken)
 
 
 def _errors(plan: Iterable[Failing]) -> str:

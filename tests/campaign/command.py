@@ -1,0 +1,136 @@
+"""One command of gruard's, run to its end: what it said, what it cost, and whether it left any."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from tests.campaign.fault import Json, NotHeldError, expect
+from tests.campaign.lab import ROOT
+
+LIMIT = 120.0
+"""Seconds after which a command counts as a hang: three restarts that do not load take 66."""
+FAREWELL = 20.0
+"""Seconds in which a process that lost its supervisor while it was loading ends by itself."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended.
+
+    code: exit code, minus the signal, or None when it had to be killed after its limit.
+    left_over: whether a process of it was still there FAREWELL seconds later.
+    cpu: seconds of all its processes. peak: bytes of resident memory, of the largest of them.
+    """
+
+    code: int | None
+    stdout: bytes
+    stderr: str
+    left_over: bool = False
+    cpu: float = 0.0
+    peak: int = 0
+
+
+def run_command(
+    words: Sequence[str],
+    environment: Mapping[str, str] = os.environ,
+    stdin: bytes = b"",
+    limit: float = LIMIT,
+) -> Ended:
+    """Run `gruard WORDS`, with `stdin` through a pipe."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edge_runtime", *words],
+            cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)}, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=out, stderr=err,
+        )  # fmt: skip
+        assert process.stdin
+        feeder = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
+        feeder.start()
+        in_time = _ends(process.pid, limit)
+        if not in_time:
+            os.killpg(process.pid, signal.SIGKILL)
+        _, status, used = os.wait4(process.pid, 0)
+        code = process.returncode = os.waitstatus_to_exitcode(status)
+        left_over = not _gone(process.pid)
+        feeder.join()
+        out.seek(0)
+        err.seek(0)
+        said = out.read(), err.read().decode(errors="replace")
+    cpu = used.ru_utime + used.ru_stime
+    return Ended(code if in_time else None, *said, left_over, cpu, used.ru_maxrss * 1024)
+
+
+def _feed(pipe: IO[bytes], data: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError), pipe:
+        pipe.write(data)
+
+
+def _ends(pid: int, limit: float) -> bool:
+    handle = os.pidfd_open(pid)
+    try:
+        return bool(select.select([handle], [], [], limit)[0])
+    finally:
+        os.close(handle)
+
+
+def _gone(group: int) -> bool:
+    """Whether no process of a group is left, FAREWELL seconds after its leader at the latest."""
+    end = time.monotonic() + FAREWELL
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.01)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+    return False
+
+
+def check_manners(ended: Ended, codes: Sequence[int] = (0, 1, 2)) -> None:
+    """It ended, with a known exit code, without a traceback, and left no process behind."""
+    expect(ended.code is not None, "it hangs")
+    expect(ended.code in codes, f"exit code {ended.code}: {_last_line(ended.stderr)}")
+    for word in ("Traceback", "Exception ignored", "Fatal Python error"):
+        expect(word not in ended.stderr, f"{word}: {_last_line(ended.stderr)}")
+    expect(not ended.left_over, "a process is left")
+
+
+def summary_of(ended: Ended) -> Json | None:
+    """The summary that `--json` wrote to stderr, None when there is none."""
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("{")]
+    return strict_json(lines[-1].encode()) if lines else None
+
+
+def records_of(text: bytes) -> list[Json]:
+    """The records in what a sink wrote. Raises NotHeldError for half a line, or no strict JSON."""
+    expect(not text or text.endswith(b"\n"), f"the last line is cut: {text[-60:]!r}")
+    return [strict_json(line) for line in text.splitlines()]
+
+
+def strict_json(line: bytes) -> Json:
+    """One object of strict JSON. Raises NotHeldError for anything else, NaN included."""
+
+    def refuse(word: str) -> None:
+        raise ValueError(word)
+
+    try:
+        found = json.loads(line, parse_constant=refuse)
+    except ValueError as error:
+        raise NotHeldError(f"not strict JSON ({error}): {line[:80]!r}") from None
+    expect(isinstance(found, dict), f"not an object: {line[:80]!r}")
+    return dict(found)
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1][:150]
