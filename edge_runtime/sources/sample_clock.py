@@ -263,15 +263,16 @@ class SampleClock:
                 self._move(missing)
             else:
                 self._leave_empty(slots, missing, now)
-        elif max(offsets) < -STEP_PERIODS and self._came_in_time():
+        elif max(offsets) < -STEP_PERIODS and not self._is_backlog():
             self._move(max(offsets))
         else:
             self._leave_out()
 
-    def _came_in_time(self) -> bool:
-        """Whether those that wait are no backlog, measured before and delivered at once."""
+    def _is_backlog(self) -> bool:
+        """Whether those that wait were measured in an outage, and delivered at once after it."""
         elapsed = self._waiting[-1].arrival - self._waiting[0].arrival
-        return not self._pace.real_time or elapsed > 0.5 * self._advance() * self._period
+        at_once = self._live and elapsed < 0.5 * self._advance() * self._period
+        return at_once and self._is_late(self._waiting[0].time)
 
     def _move(self, periods: float) -> None:
         """As `_follow`, with readings that wait by the new clock already."""

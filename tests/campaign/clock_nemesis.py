@@ -1,0 +1,289 @@
+"""A clock nemesis: the whole supervisor under clocks, wires and hosts that lie.
+
+The supervisor, the sample clock, the parser, the detector and its tiers are the real ones, and the
+lines go through a real pipe or file; the time is injected, so that hours pass in seconds, and the
+detector runs in this process. Whatever the times are, while readings arrive a record comes at
+least every two periods, every slot has exactly one, and nothing falls back because of them.
+"""
+
+import io
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_runtime.detector.detector import StepDetector
+from edge_runtime.detector.fallback import Fallback
+from edge_runtime.native.engine import open_detector
+from edge_runtime.record import Flag, Record, Sample
+from edge_runtime.sources.complaints import Complaints
+from edge_runtime.sources.line_source import LineSource
+from edge_runtime.sources.lines import FileLines, StreamLines
+from edge_runtime.sources.sample_clock import LONGEST_WAIT, MOST_GAPS
+from edge_runtime.sources.source import Reading
+from edge_runtime.supervision import wire
+from edge_runtime.supervision.injection import Injections
+from edge_runtime.supervision.notify import Notifier
+from edge_runtime.supervision.summary import Console
+from edge_runtime.supervision.supervisor import Settings, Supervisor, Surroundings
+from tests.apparatus.lying_clocks import LIES, Stream
+from tests.campaign.fault import NotHeldError, Part, Row, expect
+from tests.campaign.lab import Lab
+
+RUNS = 300
+"""Of each kind, live; a third as many as recordings."""
+READINGS = 300
+SLACK = 0.02
+"""Periods that a record may be later than promised, for the rounding of times."""
+SPARE_SLOTS = 8
+"""By so many the slots may differ from the periods that went by: at both ends, and while a clock is
+set. A stream of wrong rate is thinned or filled, and adds up as well."""
+IN_TIER_1 = {"loss": 0.9, "loss in bursts": 0.5, "host stalls": 0.0, "everything": 0.5}
+"""Share of a run's records, after warm-up, that the gate vouches for; 0.99 for other kinds."""
+
+
+class InjectedTime:
+    """A clock that a stream's arrivals move."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Let the time pass."""
+        self.now += seconds
+
+
+class PipedSource:
+    """A stream's lines through a real pipe, each written when it arrives by the injected time."""
+
+    live = True
+
+    def __init__(
+        self, lines: Sequence[bytes], stream: Stream, lab: Lab, clock: InjectedTime
+    ) -> None:
+        reads, self._writes = os.pipe()
+        os.write(self._writes, _header(lab))
+        text = StreamLines(reads, "nemesis", lambda: os.close(reads))
+        self._source = LineSource(text, "nemesis", lab.channels, Complaints())
+        self._coming = iter(zip(lines, (arrival for _, arrival in stream), strict=True))
+        self._next = next(self._coming, None)
+        self._clock = clock
+
+    def read(self, timeout: float | None) -> Reading | None:
+        """As of a Source; waiting moves the clock."""
+        if self._next is None:
+            raise EOFError
+        line, arrival = self._next
+        left = arrival - self._clock.now
+        if timeout is not None and left > timeout:
+            self._clock.now += timeout + 1e-9
+            return None
+        self._clock.now = max(self._clock.now, arrival)
+        os.write(self._writes, line)
+        self._next = next(self._coming, None)
+        return self._source.read(None)
+
+    def close(self) -> None:
+        """Close both ends."""
+        self._source.close()
+        os.close(self._writes)
+
+
+class DirectProcess:
+    """The detector in this process, behind the methods of a `WorkerProcess`."""
+
+    pid = None
+    stage = "read"
+
+    def __init__(self, detector: StepDetector, digest: str) -> None:
+        self._detector, self._digest = detector, digest
+        self._records: list[Record] = []
+
+    def fall_back(self) -> bool:
+        """There is nothing else to run."""
+        return False
+
+    def start(self) -> None:
+        """Forget the run before."""
+        self._records = []
+
+    def poll_ready(self, timeout: float = 0.0) -> wire.Hello:
+        """It is loaded already."""
+        return wire.Hello(self._detector.kernel_id, 0.0)
+
+    def tell(self, sample: Sample) -> None:
+        """Answer at once, for `answer` to take."""
+        self._records.append(self._detector.step(sample))
+
+    def answer(self, sample: Sample, timeout: float) -> Record:
+        """The record of the sample that was told last."""
+        return self._records.pop()
+
+    def stop(self) -> None:
+        """Nothing is running."""
+
+    kill = stop
+
+
+class ListedSink:
+    """Keeps records, with the injected time at which each came and as the line that it is."""
+
+    dropped = 0
+
+    def __init__(self, clock: InjectedTime) -> None:
+        self.records: list[Record] = []
+        self.at: list[float] = []
+        self._clock = clock
+
+    def write(self, record: Record) -> None:
+        """Take a record."""
+        json.loads(record.to_json(), parse_constant=_refuse)
+        self.records.append(record)
+        self.at.append(self._clock.now)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _refuse(word: str) -> float:
+    raise NotHeldError(f"{word} is not JSON")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one stream. at: when each record came; timing: the summary's counts."""
+
+    stream: Stream
+    records: list[Record]
+    at: list[float]
+    timing: dict[str, int]
+
+
+Run = Callable[[Stream, bool], Outcome]
+
+
+def runner(lab: Lab) -> Run:
+    """Answers streams with the lab's bundle, live or as recordings."""
+    bundle = lab.bundle
+
+    def run(stream: Stream, live: bool) -> Outcome:
+        clock, lines = InjectedTime(), _lines(lab, stream)
+        source = (
+            PipedSource(lines, stream, lab, clock)
+            if live
+            else LineSource(
+                FileLines(io.StringIO((_header(lab) + b"".join(lines)).decode()), "nemesis"),
+                "nemesis", lab.channels, Complaints(),
+            )
+        )  # fmt: skip
+        sink = ListedSink(clock)
+        supervisor = Supervisor(
+            source, Complaints(), sink,
+            DirectProcess(open_detector(bundle, "core-c"), bundle.digest),
+            Fallback(bundle.manifest, bundle.model_hash), Injections([], []),
+            Settings(len(lab.channels), bundle.manifest.tiers.warmup, lab.period, 1.0),
+            Surroundings(
+                clock, clock.sleep, Console(io.StringIO(), clock), Notifier({}, clock)
+            ),
+        )  # fmt: skip
+        supervisor.run()
+        return Outcome(stream, sink.records, sink.at, dict(supervisor.summary.timing))
+
+    return run
+
+
+def _header(lab: Lab) -> bytes:
+    return ",".join(("time", *lab.channels)).encode() + b"\n"
+
+
+def _lines(lab: Lab, stream: Stream) -> list[bytes]:
+    """A CSV line of each reading; its values are the clean rows of the machine in turn."""
+    rows = itertools.cycle([",".join(map(repr, row)) for row in lab.rows.tolist()])
+    return [
+        f"{'' if time is None else repr(time)},{row}\n".encode()
+        for (time, _), row in zip(stream, rows, strict=False)
+    ]
+
+
+def check(outcome: Outcome, period: float, live: bool, share: float) -> None:
+    """Raise NotHeldError for a broken promise.
+
+    share: of the records after warm-up that have to come from tier 1.
+    """
+    records = outcome.records
+    indices = [record.index for record in records]
+    expect(indices == list(range(len(records))), "indices are not 0 … n")
+    answered = [record for record in records if Flag.GAP not in record.flags]
+    named = sum(outcome.timing.get(n, 0) for n in ("early", "late", "duplicate", "out of order"))
+    left_out = len(outcome.stream) - len(answered)
+    expect(0 <= left_out <= named, f"{left_out} readings without a record, {named} named")
+    reset = next((r.index for r in records if Flag.RESET in r.flags), None)
+    expect(reset is None, f"RESET at record {reset}")
+    settled = [r for r in records if Flag.WARMUP not in r.flags]
+    found = sum(record.tier == 1 for record in settled) / max(len(settled), 1)
+    expect(found >= share, f"{found:.1%} in tier 1")
+    if live:
+        _check_pace(outcome, period)
+
+
+def _check_pace(outcome: Outcome, period: float) -> None:
+    arrivals = [arrival for _, arrival in outcome.stream]
+    slots = sum(record.slots for record in outcome.records)
+    passed = (arrivals[-1] - arrivals[0]) / period + 1
+    expect(abs(slots - passed) <= SPARE_SLOTS, f"{slots} slots in {passed:.0f} periods")
+    longest = longest_silence(outcome, period)
+    expect(longest <= LONGEST_WAIT + SLACK, f"no record for {longest:.2f} periods")
+
+
+def longest_silence(outcome: Outcome, period: float) -> float:
+    """Periods between two records in which readings came without a pause of over a period."""
+    arrivals = np.array([arrival for _, arrival in outcome.stream])
+    longest = 0.0
+    for before, after in itertools.pairwise(outcome.at):
+        came = arrivals[(arrivals > before) & (arrivals <= after)]
+        pause = max(np.diff([before, *came, after]), default=0.0)
+        if pause <= (1 + SLACK) * period:
+            longest = max(longest, (after - before) / period)
+    return longest
+
+
+def part(lab: Lab, seed: int, scale: float) -> Iterator[Row]:
+    """A row for each kind of lie."""
+    run = runner(lab)
+    for number, (name, lie) in enumerate(LIES.items()):
+        runs, failed, gaps, timing = max(int(scale * RUNS), 1), [], 0, {}
+        worst_share, worst_silence, records = 1.0, 0.0, 0
+        for nth in range(runs):
+            rng = np.random.default_rng([seed, number, nth])
+            stream = lie(rng, READINGS, lab.period)
+            for live in (True, False) if nth % 3 == 0 else (True,):
+                outcome = run(stream, live)
+                try:
+                    check(outcome, lab.period, live, IN_TIER_1.get(name, 0.99))
+                except NotHeldError as seen:
+                    failed.append(f"run {nth}{'' if live else ', recorded'}: {seen}")
+                settled = [r for r in outcome.records if Flag.WARMUP not in r.flags]
+                share = sum(r.tier == 1 for r in settled) / max(len(settled), 1)
+                worst_share = min(worst_share, share)
+                if live:
+                    worst_silence = max(worst_silence, longest_silence(outcome, lab.period))
+                records += len(outcome.records)
+                gaps += sum(Flag.GAP in record.flags for record in outcome.records)
+        seen = f"{records:,} records, {gaps:,} of them gaps" if not failed else "; ".join(failed[:3])
+        yield Row(
+            name,
+            f"{runs} live runs, a third of them as recordings too; {lie.__doc__ or name}",
+            "a record a slot, at least every 2 periods while readings come; tier 1; no reset",
+            seen,
+            f"{worst_share:.1%} in tier 1, {worst_silence:.2f} periods between records",
+            held=not failed,
+        )
+
+
+PART = Part("A clock nemesis", part)
