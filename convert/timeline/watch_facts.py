@@ -170,7 +170,7 @@ def state_of(record: Record | None) -> State:
     """Who stood behind `record`; None is a sample without a record."""
     if record is None:
         return State.SILENT
-    if Flag.GAP in record.flags:
+    if Flag.GAP in record.flags and record.tier == 3:  # else the model bridges it
         return State.GAP
     if Flag.WARMUP in record.flags:  # first: the fallback may answer while the model settles
         return State.WARMUP

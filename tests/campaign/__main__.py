@@ -22,6 +22,7 @@ from tests.campaign import (
     accelerator,
     bits,
     carried,
+    clock_nemesis,
     disks,
     in_band,
     memory,
@@ -49,7 +50,7 @@ GROUPS = {
 }
 
 
-PARTS: tuple[Part, ...] = ()
+PARTS: tuple[Part, ...] = (clock_nemesis.PART,)
 
 
 def strike(lab: Lab, fault: Fault) -> Row:
