@@ -41,7 +41,7 @@ export OPENBLAS_NUM_THREADS ?= 1
         test test-wide test-arm test-service test-vm test-firmware \
         fuzz fuzz-core lint wheel benchmark benchmark-step benchmark-escape benchmark-board \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
-        benchmark-tiers benchmark-calibration benchmark-verdicts faults soak clean environment
+        benchmark-clock benchmark-tiers benchmark-calibration benchmark-verdicts faults soak clean environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -146,6 +146,16 @@ benchmark-diagnosis: $(READY) ## minutes: are the right channel and kind of faul
 
 benchmark-modes: $(READY) ## minutes: is it quiet when a healthy machine changes its load?
 	$(PY) -m benchmarks.modes $(ARGS)
+
+CLOCK     := data/clock
+benchmark-clock: $(READY) $(CORE) ## half an hour: what do a bad clock and a bad wire cost? into docs/clock.md
+	$(PY) -m train simulate --out $(CLOCK)/learn
+	$(PY) -m train simulate --out $(CLOCK)/watch --seed 500
+	@for model in linear gated; do \
+	  $(PY) -m train fit $(CLOCK)/learn/healthy.csv --out runs/clock-$$model --model $$model || exit; \
+	  $(PY) -m convert runs/clock-$$model || exit; done
+	$(PY) -m benchmarks.clock runs/clock-*/bundle/*.gruard --out docs/clock.md \
+	    --healthy $(CLOCK)/watch/healthy.csv --faulty $(CLOCK)/watch/faults.csv $(ARGS)
 
 benchmark-tiers: $(READY) ## minutes: how long may a gate stay shut?
 	$(PY) -m benchmarks.tiers $(ARGS)
