@@ -3,8 +3,9 @@
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def write_timeline(records: Path, data: Path, out: Path, bundle: Path | None = N
 def read_watch_run(records: Path, data: Path, bundle: Path | None = None) -> Watch:
     """Records and recording, aligned: every index that is not a gap has one row of the data."""
     found = read_records(records)
-    table = read_table(data)
+    table = _answered_rows(found, read_table(data))
     channels, units = table.channels, ("",) * len(table.channels)
     if bundle is not None:
         # A picture trusts nothing to the model, so a bundle that failed its validation will do.
@@ -162,6 +163,23 @@ def _check_names(
             f"{path}: names channels that {data} has not: {', '.join(strangers)}; "
             "give the CSV file that was watched"
         )
+
+
+def _answered_rows(found: list[Record], table: Table) -> Table:
+    """`table` without the rows that the sample clock left out, told by their times."""
+    if table.times is None or not any(Flag.TIMING in record.flags for record in found):
+        return table
+    gaps = len({record.index for record in found if Flag.GAP in record.flags})
+    if max(record.index for record in found) + 1 - gaps >= len(table.times):
+        return table
+    answered = Counter(record.time for record in found if Flag.GAP not in record.flags)
+    kept = []
+    for row, time in enumerate(table.times.tolist()):
+        if answered[time] > 0:
+            answered[time] -= 1
+            kept.append(row)
+    labels = None if table.labels is None else table.labels[kept]
+    return replace(table, times=table.times[kept], values=table.values[kept], labels=labels)
 
 
 def _by_index(

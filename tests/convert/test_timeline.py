@@ -144,6 +144,21 @@ def test_gap_records_have_no_row_and_keep_their_place(tmp_path: Path) -> None:
     assert watch.labels is not None and watch.labels.tolist() == [False, True, True, True, False]
 
 
+def test_rows_that_the_sample_clock_left_out_have_no_place(tmp_path: Path) -> None:
+    times = [0.0, 0.1, 0.2]
+    records = lines(3, at_2=lambda fields: fields.update(flags=["TIMING"]))
+    (tmp_path / "r.jsonl").write_text(
+        "\n".join(
+            json.dumps({**json.loads(line), "time": time})
+            for line, time in zip(records, times, strict=True)
+        )
+    )
+    (tmp_path / "d.csv").write_text("time,a,label\n0.0,1,0\n0.1,2,1\n0.1,9,0\n0.2,3,0\n")
+    watch = read_watch_run(tmp_path / "r.jsonl", tmp_path / "d.csv")
+    assert watch.values[:, 0].tolist() == [1, 2, 3]
+    assert watch.labels is not None and watch.labels.tolist() == [False, True, False]
+
+
 def test_lost_and_doubled_records_are_told(tmp_path: Path) -> None:
     records = lines(10)
     records[4] = records[3]
