@@ -9,30 +9,34 @@ import gzip
 import io
 import zlib
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import GruardError
+from edge_runtime.files import open_regular
 from edge_runtime.record import Float32
 from edge_runtime.sources import csvcell
+from edge_runtime.sources.complaints import quoted
+from edge_runtime.sources.lines import LONGEST
 
 TIME_NAMES = frozenset({"time", "timestamp", "t", "date", "datetime"})
 LABEL_NAMES = frozenset({"label", "anomaly", "is_anomaly"})
 DELIMITERS = ",;\t"
 _OPEN_ERRORS: dict[type[OSError], str] = {
     FileNotFoundError: "no such file; check the path",
-    IsADirectoryError: "is a directory; name a CSV file in it",
     PermissionError: "permission denied; make the file readable",
 }
 _WANTED_NUMBER = "a number; leave the cell empty for a missing value"
 _WANTED_TIME = "a time; use seconds or ISO 8601, in every row"
 _WANTED_LABEL = "a label; use 0 for normal and 1 for anomalous"
+_MOST_NAMED = 20  # columns that an error names
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class RowParser:
 
     The time column is recognised as first column by its name (`TIME_NAMES`), the label column
     anywhere (`LABEL_NAMES`), both regardless of case, unless they are named explicitly.
+    time_index, channel_indices: the positions of these columns in a line.
     Raises GruardError for a header that cannot be used.
     """
 
@@ -79,18 +84,18 @@ class RowParser:
         self.columns = [field.strip() for field in fields]
         if fault := _header_fault(self.columns):
             raise self._bad_header(fault)
-        self._time = self._find(time_column) if time_column else self._guess_time()
+        self.time_index = self._find(time_column) if time_column else self._guess_time()
         self._label = self._find(label_column) if label_column else self._guess_label()
-        self.time_column = None if self._time is None else self.columns[self._time]
+        self.time_column = None if self.time_index is None else self.columns[self.time_index]
         self.label_column = None if self._label is None else self.columns[self._label]
         if self.time_column and self.time_column == self.label_column:
             raise self._bad_header(
                 f"column '{self.time_column}' cannot hold both the time and the label; "
                 "name two different columns"
             )
-        special = {self._time, self._label}
-        self._channel_columns = [i for i in range(len(self.columns)) if i not in special]
-        self.channels = tuple(self.columns[i] for i in self._channel_columns)
+        special = {self.time_index, self._label}
+        self.channel_indices = [i for i in range(len(self.columns)) if i not in special]
+        self.channels = tuple(self.columns[i] for i in self.channel_indices)
         if not self.channels:
             raise self._bad_header(
                 "no channel is left beside the time and label columns; add a sensor's column"
@@ -104,20 +109,20 @@ class RowParser:
                 f"header, got {len(fields)}; leave a cell empty for a missing value"
             )
         try:
-            numbers = [csvcell.number(fields[i]) for i in self._channel_columns]
+            numbers = [csvcell.number(fields[i]) for i in self.channel_indices]
         except ValueError:
-            column = next(i for i in self._channel_columns if not csvcell.is_number(fields[i]))
+            column = next(i for i in self.channel_indices if not csvcell.is_number(fields[i]))
             raise self._bad_cell(column, fields[column], line_number, _WANTED_NUMBER) from None
         # Beyond float32 means infinite, which the mask handles; numpy's conversion would complain.
         values = np.frombuffer(array("f", numbers), np.float32)
-        time = self._special(self._time, fields, line_number, csvcell.seconds, _WANTED_TIME)
+        time = self._special(self.time_index, fields, line_number, csvcell.seconds, _WANTED_TIME)
         label = self._special(self._label, fields, line_number, csvcell.label, _WANTED_LABEL)
         return Row(time, values, label)
 
     def _find(self, name: str) -> int:
         if name not in self.columns:
             raise self._bad_header(
-                f"there is no column '{name}'; the columns are {', '.join(self.columns)}"
+                f"there is no column '{name}'; the columns are {_listed(self.columns)}"
             )
         return self.columns.index(name)
 
@@ -127,7 +132,7 @@ class RowParser:
     def _guess_label(self) -> int | None:
         found = [i for i, name in enumerate(self.columns) if name.lower() in LABEL_NAMES]
         if len(found) > 1:
-            names = ", ".join(self.columns[i] for i in found)
+            names = _listed([self.columns[i] for i in found])
             raise self._bad_header(f"{names} all look like the label; name the label column")
         return found[0] if found else None
 
@@ -152,7 +157,7 @@ class RowParser:
     def _bad_cell(self, column: int, text: str, line_number: int, wanted: str) -> GruardError:
         return GruardError(
             f"{self.path} line {line_number}, column '{self.columns[column]}': "
-            f"'{text.strip()}' is not {wanted}"
+            f"{quoted(text.strip())} is not {wanted}"
         )
 
 
@@ -163,23 +168,28 @@ def channel_order(
 
     Order never matters and extra channels are left out; a missing channel raises GruardError.
     """
-    missing = [name for name in wanted if name not in available]
+    places = {name: place for place, name in enumerate(available)}
+    missing = [name for name in wanted if name not in places]
     if missing:
-        extra = [name for name in available if name not in wanted]
-        hint = f"; unexpected: {', '.join(extra)}" if extra else ""
+        known = set(wanted)
+        extra = [name for name in available if name not in known]
+        hint = f"; unexpected: {_listed(extra)}" if extra else ""
         raise GruardError(
-            f"{path}: missing channels: {', '.join(missing)}{hint}; "
+            f"{path}: missing channels: {_listed(missing)}{hint}; "
             "rename or add the columns so that every wanted channel is there"
         )
-    return np.array([list(available).index(name) for name in wanted], dtype=np.intp)
+    return np.array([places[name] for name in wanted], dtype=np.intp)
 
 
 @contextmanager
-def open_text(path: str | Path) -> Iterator[TextIO]:
-    """Open a `.csv` or `.csv.gz` file for `read_rows`; every way it can fail is a GruardError."""
-    with io.TextIOWrapper(_open_binary(path), encoding="utf-8-sig", newline="") as text:
+def open_text(path: str | Path) -> Iterator[Iterator[str]]:
+    """Open a `.csv` or `.csv.gz` file and give its lines, for `read_rows`.
+
+    Every way it can fail is a GruardError, also a line of more than `LONGEST` characters.
+    """
+    with io.TextIOWrapper(open_binary(path), encoding="utf-8-sig", newline="") as text:
         try:
-            yield text
+            yield _bounded_lines(text, path)
         except UnicodeDecodeError:
             raise GruardError(f"{path}: is not UTF-8 text; save the file as UTF-8") from None
         except (gzip.BadGzipFile, EOFError, zlib.error):
@@ -188,9 +198,33 @@ def open_text(path: str | Path) -> Iterator[TextIO]:
             ) from None
 
 
-def open_tolerantly(path: str | Path) -> TextIO:
-    """Open the same for a run, in which a broken byte spoils its cell alone."""
-    return io.TextIOWrapper(_open_binary(path), "utf-8-sig", errors="replace", newline="")
+def open_binary(path: str | Path) -> BinaryIO:
+    """Open the bytes of a `.csv` or `.csv.gz` file. Raises GruardError, also for what is no file.
+
+    What is compressed is decompressed as it is read, so that a small file that holds gigabytes
+    does not fill the memory.
+    """
+    try:
+        raw = open_regular(path, "name a CSV file")
+    except OSError as error:
+        default = f"cannot be opened ({error.strerror}); check the path"
+        raise GruardError(f"{path}: {_OPEN_ERRORS.get(type(error), default)}") from None
+    if not str(path).endswith(".gz"):
+        return raw
+    unzipped: Any = gzip.GzipFile(fileobj=raw)
+    unzipped.myfileobj = raw  # which is closed with it then
+    return cast(BinaryIO, unzipped)
+
+
+def _bounded_lines(text: TextIO, path: str | Path) -> Iterator[str]:
+    number = 0
+    while line := text.readline(LONGEST + 1):
+        number += 1
+        if len(line) > LONGEST:
+            raise GruardError(
+                f"{path} line {number}: has more than {LONGEST} characters; is it a CSV file?"
+            )
+        yield line
 
 
 def read_rows(
@@ -204,15 +238,24 @@ def read_rows(
     Blank lines at the end are ignored; a blank line before a row raises GruardError.
     """
     stream = iter(lines)
-    header = next(stream, None)
-    if header is None:
+    parser, delimiter = read_header(next(stream, ""), path, time_column, label_column)
+    return parser, _parsed(stream, delimiter, parser)
+
+
+def read_header(
+    header: str,
+    path: str | Path,
+    time_column: str | None = None,
+    label_column: str | None = None,
+) -> tuple[RowParser, str]:
+    """Return the parser of the rows below a header line, and the delimiter."""
+    if not header:
         raise GruardError(f"{path}: is empty; the first line must name the columns")
     try:
         delimiter = max(DELIMITERS, key=lambda mark: len(_split(header, mark)))
-        parser = RowParser(_split(header, delimiter), path, time_column, label_column)
+        return RowParser(_split(header, delimiter), path, time_column, label_column), delimiter
     except csv.Error as error:
         raise GruardError(f"{path} line 1: is not CSV ({error}); repair the header") from None
-    return parser, _parsed(stream, delimiter, parser)
 
 
 def read_table(
@@ -227,16 +270,6 @@ def read_table(
     times = np.array([row.time for row in rows], dtype=np.float64) if parser.time_column else None
     labels = _labels(rows, path) if parser.label_column else None
     return Table(Path(path), parser.channels, times, np.stack([row.values for row in rows]), labels)
-
-
-def _open_binary(path: str | Path) -> BinaryIO:
-    try:
-        if str(path).endswith(".gz"):
-            return cast(BinaryIO, gzip.open(path))
-        return Path(path).open("rb")
-    except OSError as error:
-        default = f"cannot be opened ({error.strerror}); check the path"
-        raise GruardError(f"{path}: {_OPEN_ERRORS.get(type(error), default)}") from None
 
 
 def _parsed(stream: Iterator[str], delimiter: str, parser: RowParser) -> Iterator[Row]:
@@ -269,7 +302,7 @@ def _split(line: str, delimiter: str) -> list[str]:
 
 
 def _header_fault(columns: list[str]) -> str | None:
-    twice = sorted({column for column in columns if columns.count(column) > 1})
+    twice = sorted(column for column, count in Counter(columns).items() if count > 1)
     if not any(columns):
         return "is blank; the first line must name the columns"
     if all(csvcell.is_number(column) for column in columns):
@@ -277,5 +310,11 @@ def _header_fault(columns: list[str]) -> str | None:
     if "" in columns:
         return f"column {columns.index('') + 1} has no name; name it"
     if twice:
-        return f"more than one column is named {', '.join(twice)}; rename all but one"
+        return f"more than one column is named {_listed(twice)}; rename all but one"
     return None
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names for an error, and how many more there are when they are many."""
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,10 +1,15 @@
-"""From one line of text to one reading: CSV under a header, or a JSON object a line."""
+"""From one line of text to one reading: CSV under a header, or a JSON object a line.
+
+Work and memory are in proportion to the line, and only the bundle's channels and the time are
+looked at: a column that nobody wants costs its splitting, and can be anything.
+"""
 
 import csv
 import json
 import math
+from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -12,78 +17,92 @@ from edge_runtime.errors import GruardError
 from edge_runtime.record import Float32
 from edge_runtime.sources import csvcell
 from edge_runtime.sources.complaints import Complaints
-from edge_runtime.sources.csvfile import DELIMITERS, TIME_NAMES, channel_order, read_rows
+from edge_runtime.sources.csvfile import TIME_NAMES, channel_order, read_header
+from edge_runtime.sources.lines import LONGEST, CutLine
 from edge_runtime.sources.source import Reading
 
 
-class Decoder(Protocol):
+class Decoder(ABC):
     """Reads lines; what it cannot read it complains about, and counts as missing."""
 
+    def __init__(self, name: str, channels: Sequence[str], complaints: Complaints) -> None:
+        self._name, self._channels, self._complaints = name, tuple(channels), complaints
+
     def decode(self, line: str) -> Reading:
-        """The reading of one line that is not blank."""
+        """Return the reading of one line that is not blank; a row of nothing if it is too long."""
+        if isinstance(line, CutLine):
+            return self._refuse(line, f"begins a line of more than {LONGEST} bytes")
+        return self._decode(line)
+
+    @abstractmethod
+    def _decode(self, line: str) -> Reading: ...
+
+    def _refuse(self, line: str, why: str) -> Reading:
+        self._complaints.row(self._name, line, why)
+        return nothing(len(self._channels))
+
+    def _bad_cell(self, column: str, text: str) -> None:
+        self._complaints.cell(f"{self._name}, {column}", text)
+
+    def _seconds(self, column: str, text: str) -> float | None:
+        """A finite time, None where the text is none."""
+        try:
+            return csvcell.seconds(text.strip())
+        except (ValueError, OverflowError):
+            self._bad_cell(column, text)
+            return None
 
 
-class CsvDecoder:
+class CsvDecoder(Decoder):
     """Lines of cells under a header line. Raises GruardError when the header is unusable."""
 
     def __init__(
         self, header: str, name: str, channels: Sequence[str], complaints: Complaints
     ) -> None:
-        self._name, self._complaints = name, complaints
-        self._parser, _ = read_rows([header] if header else [], name)
-        self._delimiter = max(DELIMITERS, key=lambda mark: len(_split(header, mark)))
-        self._order = channel_order(self._parser.channels, channels, name)
+        super().__init__(name, channels, complaints)
+        if isinstance(header, CutLine):
+            raise GruardError(f"{name} line 1: has more than {LONGEST} bytes; is it CSV?")
+        parser, self._delimiter = read_header(header, name)
+        self._width = len(parser.columns)
+        self._time_index, self._time_column = parser.time_index, parser.time_column or ""
+        order = channel_order(parser.channels, channels, name)
+        self._places = [parser.channel_indices[place] for place in order]
 
-    def decode(self, line: str) -> Reading:
-        """The reading of one line; a row with too many or too few cells is a row of nothing."""
+    def _decode(self, line: str) -> Reading:
+        """A row with too many or too few cells is a row of nothing."""
         fields = _split(line, self._delimiter)
-        if len(fields) != len(self._parser.columns):
-            wanted = len(self._parser.columns)
-            self._complaints.row(self._name, line, f"has {len(fields)} cells instead of {wanted}")
-            return nothing(len(self._order))
+        if len(fields) != self._width:
+            return self._refuse(line, f"has {len(fields)} cells instead of {self._width}")
+        cells = [fields[place] for place in self._places]
         try:
-            row = self._parser.parse(fields, 0)
-        except GruardError:
-            fields, time_is_bad = self._mended(fields)
-            row = self._parser.parse(fields, 0)
-            return Reading(None if time_is_bad else row.time, row.values[self._order])
-        return Reading(row.time, row.values[self._order])
+            numbers = [csvcell.number(cell) for cell in cells]
+        except ValueError:
+            numbers = [self._number(*pair) for pair in zip(self._channels, cells, strict=True)]
+        time = None
+        if self._time_index is not None:
+            time = self._seconds(self._time_column, fields[self._time_index])
+        # Beyond float32 means infinite, which the mask handles; numpy's conversion would complain.
+        return Reading(time, np.frombuffer(array("f", numbers), np.float32))
 
-    def _mended(self, fields: list[str]) -> tuple[list[str], bool]:
-        """The fields with every unreadable one neutral, and whether the time was among them."""
-        neutral = ["0" if c == self._parser.time_column else "" for c in self._parser.columns]
-        mended = list(neutral)
-        time_is_bad = False
-        for index, field in enumerate(fields):
-            probe = [*neutral[:index], field, *neutral[index + 1 :]]
-            column = self._parser.columns[index]
-            try:
-                self._parser.parse(probe, 0)  # the one parser decides what is readable
-                mended[index] = field
-            except GruardError:
-                self._complaints.cell(f"{self._name}, {column}", field)
-                time_is_bad |= column == self._parser.time_column
-        return mended, time_is_bad
+    def _number(self, channel: str, cell: str) -> float:
+        try:
+            return csvcell.number(cell)
+        except ValueError:
+            self._bad_cell(channel, cell)
+            return math.nan
 
 
-class JsonDecoder:
+class JsonDecoder(Decoder):
     """One JSON object a line: channel names to numbers; null or no entry is a missing reading.
 
     The time is under `time` or another of the names that a CSV file may use: seconds or ISO 8601.
     """
 
-    def __init__(self, name: str, channels: Sequence[str], complaints: Complaints) -> None:
-        self._name, self._channels, self._complaints = name, channels, complaints
-
-    def decode(self, line: str) -> Reading:
-        """The reading of one line; what is not an object is a row of nothing."""
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            self._complaints.row(self._name, line, "is not a JSON object")
-            return nothing(len(self._channels))
+    def _decode(self, line: str) -> Reading:
+        """What is not an object is a row of nothing."""
+        found = json_object(line)
+        if found is None:
+            return self._refuse(line, "is not a JSON object")
         values = [self._number(channel, found.get(channel)) for channel in self._channels]
         with np.errstate(over="ignore"):  # beyond float32 means infinite, which the mask handles
             return Reading(self._time(found), np.array(values, np.float32))
@@ -91,25 +110,19 @@ class JsonDecoder:
     def _number(self, channel: str, value: object) -> float:
         if value is None:
             return math.nan
+        if isinstance(value, (float, bool)):  # a switch, true or false, is 1 or 0
+            return float(value)
         try:
-            if isinstance(value, str):
-                return csvcell.number(value)
-            if isinstance(value, (int, float)):  # a switch, true or false, is 1 or 0
-                return float(value)
-        except (ValueError, OverflowError):
-            pass
-        self._complaints.cell(f"{self._name}, {channel}", str(value))
-        return math.nan
+            return csvcell.number(_text(value))
+        except ValueError:
+            self._bad_cell(channel, _text(value))
+            return math.nan
 
     def _time(self, found: dict[str, object]) -> float | None:
         name = next((key for key in found if key.lower() in TIME_NAMES), None)
         if name is None or name in self._channels or found[name] is None:
             return None
-        try:
-            return csvcell.seconds(str(found[name]).strip())
-        except (ValueError, OverflowError):
-            self._complaints.cell(f"{self._name}, {name}", str(found[name]))
-            return None
+        return self._seconds(name, _text(found[name]))
 
 
 def decoder_for(
@@ -124,6 +137,16 @@ def decoder_for(
     return CsvDecoder(first, name, channels, complaints), False
 
 
+def json_object(line: str) -> dict[str, object] | None:
+    """The object in a line of JSON, its numbers all float; None when there is none."""
+    try:
+        # Python's integers take the square of their digits to read.
+        found = json.loads(line, parse_int=float)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def nothing(channels: int) -> Reading:
     """A reading of which nothing is known."""
     values: Float32 = np.full(channels, np.nan, np.float32)
@@ -135,3 +158,10 @@ def _split(line: str, delimiter: str) -> list[str]:
         return next(csv.reader([line], delimiter=delimiter), [])
     except csv.Error:
         return []
+
+
+def _text(value: object) -> str:
+    """A JSON value as a cell; what holds others is named, as writing it out may fail."""
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "an object"
+    return str(value)

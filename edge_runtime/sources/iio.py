@@ -16,7 +16,7 @@ from edge_runtime.address import Address
 from edge_runtime.errors import GruardError
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.iio_buffer import open_buffer
-from edge_runtime.sources.iio_scaling import read_number, scaling
+from edge_runtime.sources.iio_scaling import read_attribute, read_number, scaling
 from edge_runtime.sources.polled import Polled
 from edge_runtime.sources.reconnecting import Reconnecting
 from edge_runtime.sources.source import Reading, Source, SourceLostError, needed_period
@@ -110,7 +110,7 @@ def check_attributes(device: Path, wanted: Sequence[str]) -> None:
 
 def _name(device: Path) -> str:
     try:
-        return (device / "name").read_text().strip()
+        return read_attribute(device / "name")
     except (OSError, ValueError):
         return ""
 

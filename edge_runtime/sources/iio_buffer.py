@@ -8,7 +8,6 @@ trigger is for the device's set-up.
 
 import os
 import re
-import select
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.errors import GruardError
-from edge_runtime.sources.iio_scaling import Scaling, read_number, scaling
+from edge_runtime.files import kind_of
+from edge_runtime.readiness import readable
+from edge_runtime.sources.iio_scaling import Scaling, read_attribute, read_number, scaling
 from edge_runtime.sources.source import Reading, SourceLostError, TimeLimit
 
 _TYPE = re.compile(r"(le|be):([su])(\d{1,2})/(8|16|32|64)(?:X(\d{1,2}))?(?:>>(\d{1,2}))?", re.I)
@@ -69,20 +70,20 @@ class BufferReadings:
         close_fd: Callable[[], None],
     ) -> None:
         self._fd, self._layout, self._channels, self._close = fd, layout, channels, close_fd
-        self._bytes = b""
+        self._bytes = bytearray()
 
     def read(self, timeout: float | None) -> Reading | None:
         """The next scan. Raises SourceLostError when there will be no more."""
         limit = TimeLimit(timeout)
         while len(self._bytes) < self._layout.size:
-            if not select.select([self._fd], [], [], limit.left())[0]:
+            if not readable(self._fd, limit.left()):
                 return None
             data = os.read(self._fd, _CHUNK)  # an OSError is an outage
             if not data:
                 raise SourceLostError("the buffer has ended")
             self._bytes += data
-        scan = self._bytes[: self._layout.size]
-        self._bytes = self._bytes[self._layout.size :]
+        scan = bytes(self._bytes[: self._layout.size])
+        del self._bytes[: self._layout.size]
         return self._reading(scan)
 
     def close(self) -> None:
@@ -112,9 +113,12 @@ def open_buffer(device: Path, buffer: Path, wanted: Mapping[str, str]) -> Buffer
         )
     channels = [(name, scaling(device, f"{name}_raw")) for name in names]
     fd = os.open(buffer, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if stat.S_ISREG(os.fstat(fd).st_mode):
+    mode = os.fstat(fd).st_mode
+    if not (stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)):
         os.close(fd)
-        raise GruardError(f"{buffer}: is a file; name the device's buffer, /dev/iio:device0")
+        raise GruardError(
+            f"{buffer}: is {kind_of(mode)}; name the device's buffer, /dev/iio:device0"
+        )
     return BufferReadings(fd, layout, channels, lambda: os.close(fd))
 
 
@@ -126,7 +130,7 @@ def read_layout(device: Path) -> Layout:
         try:
             if read_number(switch):
                 index = read_number(stem.with_name(f"{stem.name}_index"))
-                kind = stem.with_name(f"{stem.name}_type").read_text(errors="replace")
+                kind = read_attribute(stem.with_name(f"{stem.name}_type"))
                 found.append((index, stem.name, parse_type(kind)))
         except (OSError, ValueError) as error:
             raise GruardError(f"{stem}: cannot be read ({error})") from None

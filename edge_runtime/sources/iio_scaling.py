@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_runtime.errors import GruardError
+from edge_runtime.files import open_regular
 from edge_runtime.sources.complaints import quoted
 from edge_runtime.sources.source import SourceLostError
 
-_LONGEST = 64  # characters of a number
+_LONGEST = 64  # bytes of a name, a type or a number
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,24 @@ def scaling(device: Path, attribute: str) -> Scaling:
 
 def read_number(path: Path) -> float:
     """The finite number in an attribute file. Raises OSError or ValueError."""
-    with path.open("rb") as file:
-        text = file.read(_LONGEST).decode("ascii", errors="replace").strip()
+    text = read_attribute(path)
     is_whole = len(text) < _LONGEST and re.fullmatch(r"[-+0-9.eE]+", text)
     number = float(text) if is_whole else math.nan
     if not math.isfinite(number):
         raise ValueError(f"{quoted(text)} is not a number")
     return number
+
+
+def read_attribute(path: Path) -> str:
+    """Return the first bytes of an attribute file as text.
+
+    Raises OSError, or ValueError when it is no file: one that blocks would hold up all sensors.
+    """
+    try:
+        with open_regular(path, "an attribute of IIO is one") as file:
+            return file.read(_LONGEST).decode("ascii", errors="replace").strip()
+    except GruardError as error:
+        raise ValueError(str(error)) from None
 
 
 def _first_number(device: Path, attribute: str, what: str, default: float) -> float:

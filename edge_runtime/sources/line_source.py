@@ -4,16 +4,21 @@ A run never stops over a bad line: an unreadable cell is a missing reading, an u
 row of missing readings, and both are complained about. Only an unusable header is refused.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
 from edge_runtime.errors import GruardError
+from edge_runtime.files import is_pipe
 from edge_runtime.sources.complaints import Complaints
-from edge_runtime.sources.csvfile import open_tolerantly
+from edge_runtime.sources.csvfile import open_binary
 from edge_runtime.sources.decoders import decoder_for
 from edge_runtime.sources.lines import FileLines, Lines, StreamLines
+from edge_runtime.sources.sample_period import check_file_period
 from edge_runtime.sources.source import Reading, TimeLimit
 
+MOST_SKIPPED = 1000
+"""Lines without a reading that one `read` skips, a millisecond of work."""
 _BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -39,14 +44,17 @@ class LineSource:
         self._waiting = first if is_reading else None
 
     def read(self, timeout: float | None) -> Reading | None:
-        """The reading of the next line that is not blank; see Source."""
+        """Return the reading of the next line that is not blank; see Source."""
         limit = TimeLimit(timeout)
-        line, self._waiting = self._waiting, None
-        while line is None or not line.strip():
-            line = self._lines.next(limit.left())
+        for _ in range(MOST_SKIPPED):
+            line, self._waiting = self._waiting, None
+            if line is None:
+                line = self._lines.next(limit.left())
             if line is None:
                 return None
-        return self._decoder.decode(line)
+            if line.strip():
+                return self._decoder.decode(line)
+        return None
 
     def close(self) -> None:
         """Close the lines."""
@@ -54,23 +62,42 @@ class LineSource:
 
     def _first_line(self) -> str:
         try:
-            return (self._lines.next(None) or "").removeprefix(_BYTE_ORDER_MARK)
+            while (line := self._lines.next(None)) is None:
+                pass
         except EOFError:
             return ""
+        return line.removeprefix(_BYTE_ORDER_MARK) if line.startswith(_BYTE_ORDER_MARK) else line
 
 
-def open_lines(target: str, channels: Sequence[str], complaints: Complaints) -> LineSource:
-    """A file of CSV or JSON lines, `.gz` too, or stdin for `-`.
+def open_lines(
+    target: str, channels: Sequence[str], period: float | None, complaints: Complaints
+) -> LineSource:
+    """Lines of CSV or JSON: of a file, `.gz` too, of stdin for `-`, or of a named pipe.
 
-    Raises GruardError when it cannot be opened or its header is unusable.
+    A pipe is live, as stdin is, and ends with its last writer.
+    Raises GruardError when the target cannot be opened, its header is unusable, or it is a
+    recording whose samples are not `period` seconds apart.
     """
+    lines: Lines
     if target == "-":
         if sys.stdin is None:
             raise GruardError("stdin is closed; pipe CSV or JSON lines into --source -")
-        return LineSource(StreamLines(sys.stdin.fileno(), "stdin"), "stdin", channels, complaints)
-    lines = FileLines(open_tolerantly(target), target)
+        target, lines = "stdin", StreamLines(sys.stdin.fileno(), "stdin")
+    elif is_pipe(target):
+        lines = _open_pipe(target)
+    else:
+        check_file_period(target, period)
+        lines = FileLines(open_binary(target), target)
     try:
         return LineSource(lines, target, channels, complaints)
     except BaseException:
         lines.close()
         raise
+
+
+def _open_pipe(path: str) -> StreamLines:
+    try:  # without O_NONBLOCK this would wait for a writer
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise GruardError(f"{path}: cannot be opened ({error.strerror})") from None
+    return StreamLines(descriptor, path, lambda: os.close(descriptor))

@@ -26,13 +26,10 @@ def open_source(
     are not `period` seconds apart.
     """
     from edge_runtime.sources.line_source import open_lines
-    from edge_runtime.sources.sample_period import check_file_period
 
     address = parse_address(target, KINDS)
     if address is None:
-        if target != "-":
-            check_file_period(target, period)
-        return open_lines(target, channels, complaints)
+        return open_lines(target, channels, period, complaints)
     if address.kind == "serial":
         from edge_runtime.sources.serial_port import open_serial
 

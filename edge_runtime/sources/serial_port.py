@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from edge_runtime.address import Address
 from edge_runtime.errors import GruardError
 from edge_runtime.sources.complaints import Complaints
-from edge_runtime.sources.decoders import CsvDecoder, Decoder, decoder_for
-from edge_runtime.sources.lines import Lines, StreamLines
+from edge_runtime.sources.decoders import CsvDecoder, Decoder, decoder_for, json_object
+from edge_runtime.sources.line_source import MOST_SKIPPED
+from edge_runtime.sources.lines import CutLine, Lines, StreamLines
 from edge_runtime.sources.reconnecting import Reconnecting
 from edge_runtime.sources.source import Reading, SourceLostError, TimeLimit
 
@@ -41,7 +42,7 @@ class LineFormat:
         if not line.strip() or line.strip() == self._header:
             return None  # a device that was reset sends its header again
         if self._decoder is None:
-            return self._learn(line.strip())
+            return self._learn(line)
         return self._decoder.decode(line)
 
     def is_whole(self, line: str) -> bool:
@@ -50,12 +51,16 @@ class LineFormat:
         return line.startswith("{") or cells.issuperset(self._channels)
 
     def _learn(self, line: str) -> Reading | None:
+        line = line if isinstance(line, CutLine) else line.strip()
         try:
             decoder, is_reading = decoder_for(line, self._name, self._channels, self._complaints)
         except GruardError:
             self._complaints.row(
                 self._name, line, "does not name the channels; give their order with ?columns="
             )
+            return None
+        if is_reading and json_object(line) is None:
+            self._complaints.row(self._name, line, "is not a JSON object")
             return None
         self._decoder = decoder
         self._header = None if is_reading else line
@@ -72,9 +77,11 @@ class SerialReadings:
         self._first = True
 
     def read(self, timeout: float | None) -> Reading | None:
-        """The next reading. Raises SourceLostError when the device is gone."""
+        """Return the next reading; see Source. Raises SourceLostError when the device is gone."""
         limit = TimeLimit(timeout)
-        while (line := self._next(limit.left())) is not None:
+        for _ in range(MOST_SKIPPED):
+            if (line := self._next(limit.left())) is None:
+                return None
             first, self._first = self._first, False
             if first and not self._format.is_whole(line):
                 continue

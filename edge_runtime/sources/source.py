@@ -16,7 +16,7 @@ from edge_runtime.record import Float32
 class Reading:
     """One row of a source.
 
-    time: seconds as the source tells them, None where it does not or not readably.
+    time: finite seconds as the source tells them, None where it does not or not readably.
     values: float32 [channels] in the bundle's order, raw units; NaN where missing or unreadable.
     """
 
@@ -37,8 +37,10 @@ class Source(Protocol):
     live: bool
 
     def read(self, timeout: float | None) -> Reading | None:
-        """The next reading, or None when none has come within `timeout` seconds (None: for ever).
+        """Return the next reading, or None when none has come within `timeout` seconds.
 
+        None for `timeout` waits for ever. The call may return None earlier, after bounded work on
+        input without a reading in it: blank lines, a line that does not end.
         Raises EOFError when there will be no more, and GruardError when the source broke for good.
         A source in `Reconnecting` raises SourceLostError when it may come back.
         """

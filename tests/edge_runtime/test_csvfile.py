@@ -1,6 +1,7 @@
 """The one CSV reader: every number survives, every mistake is named with its place."""
 
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -181,7 +182,7 @@ def test_unopenable_files(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(GruardError, match="no such file; check the path"):
         read_table(path)
     path.mkdir()
-    with pytest.raises(GruardError, match="is a directory; name a CSV file"):
+    with pytest.raises(GruardError, match="is a directory, not a file; name a CSV file"):
         read_table(path)
 
 
@@ -189,7 +190,8 @@ def test_a_forbidden_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)  # root may read everything, so no real mode helps
+    write(tmp_path, "a,b\n", "a.csv")
+    monkeypatch.setattr(os, "open", refuse)  # root may read everything, so no real mode helps
     with pytest.raises(GruardError, match="permission denied; make the file readable"):
         read_table(tmp_path / "a.csv")
 

@@ -1,0 +1,87 @@
+"""Open what a user names, without ever waiting for it: a file, and not a pipe, device or folder."""
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+from edge_runtime.errors import GruardError
+
+_KINDS = (
+    (stat.S_ISREG, "a file"),
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a disk"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def kind_of(mode: int) -> str:
+    """Return what a file of this `st_mode` is, in words."""
+    return next((name for matches, name in _KINDS if matches(mode)), "no file")
+
+
+def is_pipe(path: str | Path) -> bool:
+    """Return whether `path` names a pipe; False where nothing is there."""
+    try:
+        return stat.S_ISFIFO(Path(path).stat().st_mode)
+    except OSError:
+        return False
+
+
+def open_regular(path: str | Path, advice: str) -> BinaryIO:
+    """Open the regular file `path` for reading.
+
+    The kind is looked at before the file is opened: to open a pipe waits for its writer, and to
+    open a watchdog device starts it. `advice` ends the error for anything that is no file.
+    Raises GruardError for another kind of file, OSError when the file cannot be opened.
+    """
+    _refuse_special(path, Path(path).stat().st_mode, advice)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:  # it may have been exchanged meanwhile
+        _refuse_special(path, os.fstat(descriptor).st_mode, advice)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def _refuse_special(path: str | Path, mode: int, advice: str) -> None:
+    if not stat.S_ISREG(mode):
+        raise GruardError(f"{path}: is {kind_of(mode)}, not a file; {advice}")
+
+
+def refuse_one_file_twice(named: Iterable[tuple[str, str | int]]) -> None:
+    """Raise GruardError when two of the (option, target) pairs are one file or pipe.
+
+    A target is a path, or the number of an open descriptor (0 stdin, 1 stdout). Links and other
+    names of a file count as the file, and so does a descriptor that a shell redirected to it.
+    """
+    seen: dict[tuple[object, ...], tuple[str, str | int]] = {}
+    for option, target in named:
+        identity = _identity(target)
+        if identity is not None and identity in seen:
+            other, first = seen[identity]
+            raise GruardError(
+                f"{other} {_shown(first)} and {option} {_shown(target)} are one file; "
+                f"name another {option}"
+            )
+        if identity is not None:
+            seen[identity] = (option, target)
+
+
+def _identity(target: str | int) -> tuple[object, ...] | None:
+    """What two names of one file share; None for a device, which may have several uses."""
+    try:
+        status = os.fstat(target) if isinstance(target, int) else Path(target).stat()
+    except OSError:
+        return ("not there", target if isinstance(target, int) else os.path.realpath(target))
+    if stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode):
+        return (status.st_dev, status.st_ino)
+    return ("descriptor", target) if isinstance(target, int) else None
+
+
+def _shown(target: str | int) -> str:
+    return "-" if isinstance(target, int) else target

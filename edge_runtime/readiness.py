@@ -1,0 +1,26 @@
+"""Wait for a file descriptor. poll(2), as select(2) fails for descriptors from 1,024 on."""
+
+import math
+import select
+
+_LONGEST_WAIT = 3600.0
+"""Seconds; poll takes milliseconds in 32 bits, which is 24 days."""
+
+
+def readable(descriptor: int, timeout: float | None) -> bool:
+    """Wait until `descriptor` can be read or has ended, at most `timeout` seconds.
+
+    None waits for ever. Returns False when the time is over.
+    """
+    return ready(descriptor, timeout, select.POLLIN)
+
+
+def ready(descriptor: int, timeout: float | None, events: int) -> bool:
+    """Wait for any of the poll `events`, or for an error or an end; see `readable`."""
+    poll = select.poll()
+    poll.register(descriptor, events)
+    seconds = _LONGEST_WAIT if timeout is None else min(max(timeout, 0.0), _LONGEST_WAIT)
+    while True:
+        found = poll.poll(math.ceil(seconds * 1000))
+        if found or timeout is not None:
+            return bool(found)
