@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import click
 
+from edge_runtime.commands import ranges
 from edge_runtime.errors import GruardError
 from train.command import run_command
 
@@ -47,7 +48,7 @@ def cli() -> None:
     "--version",
     default=1,
     show_default=True,
-    type=click.IntRange(1),
+    type=ranges.VERSION,
     help="Version of the bundle; devices refuse an older one.",
 )
 @click.option(
@@ -55,7 +56,7 @@ def cli() -> None:
     "wish",
     default=1.0,
     show_default=True,
-    type=click.FloatRange(min=0, min_open=True),
+    type=ranges.FALSE_ALARMS_PER_DAY,
     help="Wished number of false alarms.",
 )
 @click.option(

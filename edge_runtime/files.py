@@ -8,11 +8,12 @@ from typing import BinaryIO
 
 from edge_runtime.errors import GruardError
 
+PIPE, DEVICE = "a named pipe", "a device"
 _KINDS = (
     (stat.S_ISREG, "a file"),
     (stat.S_ISDIR, "a directory"),
-    (stat.S_ISFIFO, "a named pipe"),
-    (stat.S_ISCHR, "a device"),
+    (stat.S_ISFIFO, PIPE),
+    (stat.S_ISCHR, DEVICE),
     (stat.S_ISBLK, "a disk"),
     (stat.S_ISSOCK, "a socket"),
 )
@@ -23,12 +24,12 @@ def kind_of(mode: int) -> str:
     return next((name for matches, name in _KINDS if matches(mode)), "no file")
 
 
-def is_pipe(path: str | Path) -> bool:
-    """Return whether `path` names a pipe; False where nothing is there."""
+def kind_at(path: str | Path) -> str:
+    """Return what `path` names, in the words of `kind_of`; empty where nothing can be seen."""
     try:
-        return stat.S_ISFIFO(Path(path).stat().st_mode)
+        return kind_of(Path(path).stat().st_mode)
     except OSError:
-        return False
+        return ""
 
 
 def open_regular(path: str | Path, advice: str) -> BinaryIO:

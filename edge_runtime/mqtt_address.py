@@ -7,15 +7,17 @@ import os
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from edge_runtime.errors import GruardError
+from edge_runtime.files import open_regular
 
 USER, PASSWORD = "GRUARD_MQTT_USER", "GRUARD_MQTT_PASSWORD"
 MISSING = "MQTT needs the package paho-mqtt; install it with pip install 'gruard[mqtt]'"
 _NOT_LET_IN = ("Bad user name or password", "Not authorized")
 _EVERYBODY = 0o007
+_LONGEST_LOGIN = 1 << 17
+"""Bytes; the protocol allows 64 KiB for each of the two."""
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -131,6 +133,8 @@ def _parameters(query: str, name: str, known: Sequence[str]) -> dict[str, str]:
 
 def _tls(ca: str | None) -> ssl.SSLContext:
     try:
+        if ca is not None:
+            open_regular(ca, "ca= names the PEM file to trust").close()
         return ssl.create_default_context(cafile=ca)
     except FileNotFoundError:
         raise GruardError(f"{ca}: no such file; ca= names the PEM file to trust") from None
@@ -152,9 +156,9 @@ def _login(
 
 def _login_from(file: str) -> tuple[str, str]:
     try:
-        with Path(file).open(encoding="utf-8") as stream:
+        with open_regular(file, "it must hold one line USER:PASSWORD") as stream:
             exposed = os.fstat(stream.fileno()).st_mode & _EVERYBODY
-            text = stream.read().strip()
+            text = stream.read(_LONGEST_LOGIN).decode().strip()
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text in UTF-8"
         raise GruardError(f"{file}: cannot be read ({reason})") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from edge_runtime.errors import GruardError
+from edge_runtime.files import kind_at
 from edge_runtime.record import Record, flag_names
 
 COLUMNS = (
@@ -58,6 +59,8 @@ def output(target: str, force: bool) -> Iterator[TextIO]:
         return
     path = Path(target)
     refuse_to_overwrite(target, force)
+    if path.exists() and not path.is_file():  # it would be replaced by a file
+        raise GruardError(f"{target}: is {kind_at(path)}, not a file; name another --out")
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with scratch.open("w", encoding="utf-8", newline="") as stream:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from edge_runtime.commands import ranges
 from firmware_harness.boards import ALL, Board
 from train.command import run_command
 
@@ -176,7 +177,7 @@ def run(
 @click.argument("bundle", type=PATH)
 @click.argument("data", type=PATH, required=False)
 @click.option(
-    "--steps", type=click.IntRange(1), default=100_000, show_default=True,
+    "--steps", type=click.IntRange(1, 10**9), default=100_000, show_default=True,
     help="How long the recording is made, with a fault every 1,000 rows.",
 )  # fmt: skip
 @click.option("--run", type=PATH, help="Run folder of the float graph.  [default: two folders up]")
@@ -284,10 +285,10 @@ def watchdog(
 @click.argument("data", type=PATH)
 @board_option(required=False)
 @click.option(
-    "--flips", "count", type=click.IntRange(4), default=2000, show_default=True,
+    "--flips", "count", type=click.IntRange(4, 10**6), default=2000, show_default=True,
     help="How many in all; some three a second and board.",
 )  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="Of what is drawn.")
+@click.option("--seed", default=0, show_default=True, type=ranges.SEED, help="Of what is drawn.")
 @allow_failed_option
 @click.option("--json", "as_json", is_flag=True, help="Print every flip as JSON.")
 def faults(

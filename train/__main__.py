@@ -5,6 +5,7 @@ from typing import NoReturn
 
 import click
 
+from edge_runtime.commands import ranges
 from train.command import run_command
 
 FILE = click.Path(path_type=Path)
@@ -41,7 +42,7 @@ def cli() -> None:
 )
 @click.option(
     "--period",
-    type=click.FloatRange(min=0, min_open=True),
+    type=ranges.PERIOD,
     help="Seconds between samples.  [default: from the time column]",
 )
 @click.option(
@@ -81,10 +82,10 @@ def cli() -> None:
     "--steps",
     default=1000,
     show_default=True,
-    type=click.IntRange(1),
+    type=ranges.STEPS,
     help="Most training steps; it stops early when nothing improves.",
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--seed", default=0, show_default=True, type=ranges.SEED)
 @click.option("--force", is_flag=True, help="Replace a training that is already there.")
 def fit(data: tuple[Path, ...], out: Path, name: str | None, **options) -> None:  # type: ignore[no-untyped-def]
     """Train on DATA: CSV files (also .csv.gz) or folders of them; each file is one recording.
@@ -122,17 +123,17 @@ def fit(data: tuple[Path, ...], out: Path, name: str | None, **options) -> None:
     "--rows",
     default=12000,
     show_default=True,
-    type=click.IntRange(1000),
+    type=click.IntRange(1000, ranges.ROWS),
     help="Samples of the healthy recording, ten a second.",
 )
 @click.option(
     "--fault-rows",
     default=40000,
     show_default=True,
-    type=click.IntRange(4000),
+    type=click.IntRange(4000, ranges.ROWS),
     help="Samples of the recording with faults.",
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--seed", default=0, show_default=True, type=ranges.SEED)
 def simulate(out: Path, rows: int, fault_rows: int, seed: int) -> None:
     """Simulate a machine: healthy.csv to train on, faults.csv with labelled faults, channels.yaml.
 

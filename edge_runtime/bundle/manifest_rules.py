@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edge_runtime.diagnosis.contribution import MOST_CHANNELS, VIEWS
 from edge_runtime.diagnosis.diagnosis import FEATURES, KIND_WEIGHTS, MACHINE_WEIGHTS, SENSOR_KINDS
 from edge_runtime.errors import GruardError
+from edge_runtime.period import LONGEST_PERIOD, SHORTEST_PERIOD
 
 if TYPE_CHECKING:  # the manifest calls these rules
     from edge_runtime.bundle.manifest import Diagnosis, Manifest
@@ -88,6 +89,11 @@ def _check_constants(manifest: Manifest, source: str) -> None:
     for name, values in divisors.items():
         if min(values, default=1.0) < SMALLEST_DIVISOR:
             raise GruardError(f"{source}: {name}: must be above 0, not {min(values)}")
+    if manifest.period is not None and not SHORTEST_PERIOD <= manifest.period <= LONGEST_PERIOD:
+        raise GruardError(
+            f"{source}: period: {SHORTEST_PERIOD:g} to {LONGEST_PERIOD:g} s are expected, "
+            f"not {manifest.period:g}"
+        )
     if not 1 <= alarm.m <= alarm.n or alarm.clear_after < 1:
         raise GruardError(f"{source}: alarm: 1 <= m <= n and clear_after >= 1 are expected")
     if min(score.weights) < 0 or max(score.weights) <= 0:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_runtime.commands import ranges
 from edge_runtime.commands.options import kernel_option, store_option, trusted_key_option
 from edge_runtime.commands.progress import with_progress
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--false-alarms-per-day",
     "wish",
-    type=click.FloatRange(min=0, min_open=True),
+    type=ranges.FALSE_ALARMS_PER_DAY,
     help="Wished number of false alarms.  [default: as the bundle was converted for]",
 )
 @kernel_option

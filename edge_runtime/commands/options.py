@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from edge_runtime.commands import ranges
 from edge_runtime.detector.delegate import Delegate, Kernel
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, INT8_KERNELS
 from edge_runtime.supervision.kernel_watchdog import LONGEST_TIMEOUT
@@ -37,7 +38,7 @@ store_option = click.option(
 )
 attempts_option = click.option(
     "--attempts",
-    type=click.IntRange(min=1),
+    type=ranges.ATTEMPTS,
     default=ATTEMPTS,
     metavar="N",
     help=f"Loads that the trial may take until it has proven itself.  [default: {ATTEMPTS}]",

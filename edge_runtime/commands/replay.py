@@ -45,6 +45,7 @@ def replay(
     Example: gruard replay pump-1.gruard yesterday.csv --out records.csv
     """
     from edge_runtime.bundle.reader import read_bundle
+    from edge_runtime.files import refuse_one_file_twice
     from edge_runtime.record import Sample
     from edge_runtime.record_csv import COLUMNS, cells, output
     from edge_runtime.sources.csvfile import channel_order, read_table
@@ -52,6 +53,8 @@ def replay(
     from edge_runtime.supervision.summary import Summary
     from edge_runtime.supervision.trial import open_fastest, open_safely
 
+    if out != "-":
+        refuse_one_file_twice([("DATA", str(data)), ("--out", out)])
     loaded = read_bundle(bundle, allow_failed, trusted_keys)
     check_file_period(data, loaded.manifest.period)
     table = read_table(data)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from edge_runtime.commands import ranges
 from edge_runtime.commands.options import (
     kernel_option,
     state_option,
@@ -50,7 +51,7 @@ INTERRUPTED = 130
 )
 @click.option(
     "--journal-size",
-    type=click.IntRange(min=1),
+    type=ranges.JOURNAL_MEGABYTES,
     default=256,
     show_default=True,
     metavar="MB",
@@ -58,13 +59,13 @@ INTERRUPTED = 130
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=ranges.RATE,
     metavar="HZ",
     help="Play the source at so many samples per second; default: as they come.",
 )
 @click.option(
     "--deadline",
-    type=click.FloatRange(min=0, min_open=True),
+    type=ranges.DEADLINE,
     metavar="S",
     help="Seconds the model may take for a sample; default: one period, within 0.05 and 1.",
 )
@@ -77,7 +78,7 @@ INTERRUPTED = 130
 )
 @click.option(
     "--healthy-minutes",
-    type=click.FloatRange(min=0),
+    type=ranges.HEALTHY_MINUTES,
     default=10.0,
     metavar="N",
     help="Healthy minutes after which a bundle on trial is kept.  [default: 10]",
@@ -112,7 +113,8 @@ def run(as_json: bool, **words: Any) -> None:
 
     The model runs in a process of its own; if it hangs or crashes, a statistical fallback answers
     and says so (tier 3, flag FALLBACK) until the model is back. The summary goes to stderr.
-    Exit code: 0, 1 if records could not be written, 2 for a problem you can mend, 130 after Ctrl-C.
+    Exit code: 0, also after SIGTERM or SIGHUP, 1 if records could not be written, 2 for a problem
+    you can mend, 130 after Ctrl-C.
 
     \b
     A recording, with a crash to see what happens:
@@ -123,16 +125,30 @@ def run(as_json: bool, **words: Any) -> None:
       read-sensors | gruard run --store /var/lib/gruard --source - >> records.jsonl
     """
     from edge_runtime.commands.assembly import RunOptions, assemble
+    from edge_runtime.files import refuse_one_file_twice
 
     if words["bundle"] and _named("store"):
         raise click.UsageError("name a BUNDLE or a --store, not both")
     if words["force"] and words["append"]:
         raise click.UsageError("--force overwrites what --append keeps; leave one out")
+    refuse_one_file_twice(_files(**words))
     assembled = assemble(RunOptions(**words))
     code = _run(assembled, as_json)
     if assembled.switch:
         assembled.switch.spare()
     sys.exit(code)
+
+
+def _files(
+    source: str, sinks: tuple[str, ...], status_file: Path | None, **_: Any
+) -> "list[tuple[str, str | int]]":
+    """The files that the run reads and writes, with the options that name them."""
+    sink_files: list[str | int] = [
+        1 if sink == "-" else sink for sink in sinks if "://" not in sink
+    ]
+    named: list[tuple[str, str | int]] = [("--source", 0 if source == "-" else source)]
+    named += [("--sink", file) for file in sink_files]
+    return named + ([("--status", str(status_file))] if status_file else [])
 
 
 def _named(option: str) -> bool:
@@ -143,9 +159,7 @@ def _named(option: str) -> bool:
 
 def _run(assembled: "Assembled", as_json: bool) -> int:
     """Run to the end or to a signal, tell the summary, and return the exit code."""
-    import signal
-
-    signal.signal(signal.SIGTERM, _terminate)
+    _end_in_good_order()
     supervisor = assembled.supervisor
     try:
         with assembled.watch:
@@ -162,8 +176,24 @@ def _run(assembled: "Assembled", as_json: bool) -> int:
 
 
 class _Terminated(BaseException):
-    """SIGTERM arrived."""
+    """A signal asked for the end."""
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise _Terminated
+def _end_in_good_order() -> None:
+    """Raise _Terminated at the first SIGTERM or SIGHUP, and ignore those after it.
+
+    A terminal that is closed sends SIGHUP, often twice: the second must not break off the end. A
+    process that nohup started ignores it already, and goes on doing so.
+    """
+    import signal
+
+    numbers = [signal.SIGTERM, signal.SIGHUP]
+    numbers = [each for each in numbers if signal.getsignal(each) is not signal.SIG_IGN]
+
+    def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise _Terminated
+
+    for each in numbers:
+        signal.signal(each, terminate)

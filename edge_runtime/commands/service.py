@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from edge_runtime.commands import ranges
+
 if TYPE_CHECKING:
     from edge_runtime.service.order import Order
     from edge_runtime.service.unit import Service
@@ -55,7 +57,7 @@ def service() -> None:
 )
 @click.option(
     "--watchdog-sec",
-    type=click.IntRange(min=1),
+    type=ranges.WATCHDOG_SECONDS,
     metavar="S",
     help="Seconds without an answered sample until a restart.  [default: 30, or 3 periods]",
 )

@@ -1,12 +1,14 @@
 """A sink of JSON lines, to stdout or to a file, written through at once."""
 
 import enum
+import errno
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
 
 from edge_runtime.errors import GruardError
+from edge_runtime.files import kind_of
 from edge_runtime.record import Record
 from edge_runtime.sinks.sink import SinkClosedError
 
@@ -15,6 +17,7 @@ _BEGINNING = b'{"index":'
 """How every record begins."""
 _LONGEST = 1 << 16
 """Bytes that no record reaches."""
+_WRITABLE = (stat.S_ISREG, stat.S_ISFIFO, stat.S_ISCHR)
 
 
 class Existing(enum.Enum):
@@ -66,30 +69,49 @@ class JsonLines:
 
 
 def open_json_lines(target: str, existing: Existing = Existing.REFUSED) -> JsonLines:
-    """A sink for `-` (stdout) or a file path.
+    """A sink for `-` (stdout), a file path, or a named pipe that somebody reads.
 
-    Raises GruardError when the file exists and is to be refused, or when it cannot be made.
+    Raises GruardError when the file exists and is to be refused, when it cannot be made, or when
+    it is a folder, a socket, a disk, or a pipe without a reader. Opening never waits.
     """
     if target == "-":
         return JsonLines(_STDOUT, reader_may_leave=True)
+    mode = _mode(target)
+    if mode is not None and not any(matches(mode) for matches in _WRITABLE):
+        raise GruardError(f"{target}: is {kind_of(mode)}, not a file; name another --sink")
     # O_APPEND: a file that logrotate cut short goes on at its new end, without a hole.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    if mode is None or not stat.S_ISFIFO(mode):
+        flags |= existing.value  # a pipe has nothing that could be overwritten
     try:
-        fd = os.open(target, flags | existing.value, 0o666)
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            _end_last_line(fd, target)
-        return JsonLines(fd)
+        fd = os.open(target, flags, 0o666)
     except FileExistsError:
         raise GruardError(
             f"{target} exists; name another --sink, or pass --append or --force"
         ) from None
     except OSError as error:
-        folder = Path(target).parent
-        if not folder.is_dir():
-            raise GruardError(f"{target}: folder {folder} is not there; create it first") from None
-        raise GruardError(
-            f"{target} cannot be written ({error.strerror}); name another --sink"
-        ) from None
+        raise GruardError(_why_not(target, error)) from None
+    os.set_blocking(fd, True)  # a slow reader is waited for, or queued for, as any sink
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        _end_last_line(fd, target)
+    return JsonLines(fd)
+
+
+def _mode(target: str) -> int | None:
+    """What kind of file there is, None when there is none that can be seen."""
+    try:
+        return Path(target).stat().st_mode
+    except OSError:
+        return None
+
+
+def _why_not(target: str, error: OSError) -> str:
+    folder = Path(target).parent
+    if error.errno == errno.ENXIO:
+        return f"{target}: is a named pipe that nobody reads; start its reader first"
+    if not folder.is_dir():
+        return f"{target}: folder {folder} is not there; create it first"
+    return f"{target} cannot be written ({error.strerror}); name another --sink"
 
 
 def _end_last_line(fd: int, file: str) -> None:

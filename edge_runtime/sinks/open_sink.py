@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import GruardError
+from edge_runtime.files import refuse_one_file_twice
 from edge_runtime.sinks.json_lines import Existing, open_json_lines
 from edge_runtime.sinks.queued import Queued
 from edge_runtime.sinks.several import Several
@@ -62,6 +63,8 @@ def open_sinks(
     Raises GruardError when one cannot be opened; then none stays open.
     """
     addresses = [target for target in targets if _is_address(target)]
+    files = [target for target in targets if target not in addresses]
+    refuse_one_file_twice(("--sink", 1 if file == "-" else file) for file in files)
     networks = [_open_network(address, log) for address in addresses]
     if len({network.name for network in networks}) < len(networks):
         raise GruardError("one --sink address is given twice; leave one out")
@@ -75,10 +78,9 @@ def open_sinks(
             for network in networks:
                 opened.append(_without_journal(run, network, log, patience))
                 undo.callback(opened[-1].close)
-        for target in targets:
-            if target not in addresses:
-                opened.append(_open_lines(target, existing, log, live))
-                undo.callback(opened[-1].close)
+        for target in files:
+            opened.append(_open_lines(target, existing, log, live))
+            undo.callback(opened[-1].close)
         undo.pop_all()
     return opened[0] if len(opened) == 1 else Several(opened)
 

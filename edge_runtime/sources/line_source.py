@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from edge_runtime.errors import GruardError
-from edge_runtime.files import is_pipe
+from edge_runtime.files import DEVICE, PIPE, kind_at
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.csvfile import open_binary
 from edge_runtime.sources.decoders import decoder_for
@@ -83,8 +83,12 @@ def open_lines(
         if sys.stdin is None:
             raise GruardError("stdin is closed; pipe CSV or JSON lines into --source -")
         target, lines = "stdin", StreamLines(sys.stdin.fileno(), "stdin")
-    elif is_pipe(target):
+    elif (kind := kind_at(target)) == PIPE:
         lines = _open_pipe(target)
+    elif kind == DEVICE:
+        raise GruardError(
+            f"{target}: is a device, not a file; write serial:{target} for a serial port"
+        )
     else:
         check_file_period(target, period)
         lines = FileLines(open_binary(target), target)

@@ -20,10 +20,10 @@ FORMS = (
     "hang@INDEX, crash@INDEX, nan:CHANNEL@START+COUNT, stuck:CHANNEL@START+COUNT, "
     "level:CHANNEL@START+COUNT*AMOUNT"
 )
-_PROCESS = re.compile(r"(?P<kind>hang|crash)@(?P<index>\d+)", re.ASCII)
+_PROCESS = re.compile(r"(?P<kind>hang|crash)@(?P<index>\d{1,15})", re.ASCII)
 _SENSOR = re.compile(
-    r"(?P<kind>nan|stuck|level):(?P<channel>.+)@(?P<start>\d+)\+(?P<count>\d+)"
-    r"(?:\*(?P<amount>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?))?",
+    r"(?P<kind>nan|stuck|level):(?P<channel>.+)@(?P<start>\d{1,15})\+(?P<count>\d{1,15})"
+    r"(?:\*(?P<amount>[-+]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30})(?:e[-+]?\d{1,2})?))?",
     re.ASCII,
 )
 

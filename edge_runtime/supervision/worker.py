@@ -62,6 +62,7 @@ def become_worker() -> None:
     faulthandler.enable()  # a SIGABRT shows where it hung
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C and systemd's SIGTERM reach the whole
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # group; the supervisor stops us in good order
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # and so does the SIGHUP of a closed terminal
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no core dumps on an SD card
     # A hung worker cannot notice that its pipe closed, so the kernel has to end it.
     if sys.platform == "linux":

@@ -139,7 +139,8 @@ def wait_for_end(pidfd: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGKILL, -9)]
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGKILL, -9)],
 )
 @pytest.mark.parametrize("plan", ["none@0", "hang@1"])
 def test_no_signal_leaves_a_worker_behind(number: signal.Signals, code: int, plan: str) -> None:
@@ -160,6 +161,31 @@ def test_no_signal_leaves_a_worker_behind(number: signal.Signals, code: int, pla
         assert (b"records " in stderr) == (number != signal.SIGKILL)
 
 
+def test_a_closed_terminal_ends_the_run_and_one_under_nohup_goes_on() -> None:
+    """The whole group gets SIGHUP, the run twice, as from a terminal and its shell."""
+    for ignored in (False, True):
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+        try:
+            process = subprocess.Popen(
+                command("run", "x.gruard", "--source", "-"), stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT,
+                start_new_session=True,
+            )  # fmt: skip
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        with process:
+            ask(process, b"a,b\n")
+            ask(process, b"1,2\n")
+            os.killpg(process.pid, signal.SIGHUP)
+            process.send_signal(signal.SIGHUP)
+            if ignored:
+                assert json.loads(ask(process, b"1,2\n"))["tier"] == 1
+            _, stderr = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 0 and b"Traceback" not in stderr
+            assert b"records      2" in stderr if ignored else b"records      1" in stderr
+            assert b"restarts     0" in stderr
+
+
 def plain_error(done: "subprocess.CompletedProcess[str]") -> str:
     """The one line a user sees, after checking that it is one."""
     assert done.returncode == 2 and done.stdout == ""
@@ -178,6 +204,18 @@ def test_a_missing_channel_is_refused_before_anything_is_written(tmp_path: Path)
 def test_a_wrong_injection_is_refused(rows: str) -> None:
     done = gruard("run", "x", "--source", rows, "--inject", "nan:c@1+1")
     assert "the channels are a, b" in plain_error(done)
+
+
+def test_a_named_pipe_is_a_live_source(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with start("run", "x.gruard", "--source", str(path)) as process:
+        with path.open("wb", buffering=0) as pipe:  # waits for the reader
+            pipe.write(b"a,b\n1,2\n")
+            assert process.stdout and select.select([process.stdout], [], [], PATIENCE)[0]
+            assert json.loads(process.stdout.readline())["tier"] == 1
+        _, stderr = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0 and b"records      1" in stderr
 
 
 def test_a_missing_source_is_refused() -> None:

@@ -1,6 +1,7 @@
 """What may be written after --sink: everything else is refused, and the text says what there is."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -34,9 +35,11 @@ from edge_runtime.sinks.open_sink import open_sinks
         ("mqtt://host/a?what=all&what=all", "parameter what needs one value"),
         ("mqtt://host/a?what=some", "neither alarms nor all"),
         ("mqtts://host/a?ca=/no/ca.pem", "/no/ca.pem: no such file"),
-        ("mqtts://host/a?ca=/dev/null", "/dev/null: not a certificate"),
+        ("mqtts://host/a?ca=/dev/null", "/dev/null: is a device, not a file; ca= names the PEM"),
+        ("mqtts://host/a?ca=/etc/passwd", "/etc/passwd: not a certificate"),
         ("mqtt://host/a?password-file=/no/file", "/no/file: cannot be read"),
-        ("mqtt://host/a?password-file=/dev/null", "must hold one line USER:PASSWORD"),
+        ("mqtt://host/a?password-file=/dev/zero", "is a device, not a file; it must hold one"),
+        ("mqtt://host/a?password-file=/etc/passwd", "must hold one line USER:PASSWORD"),
     ],
 )
 def test_a_wrong_address_is_explained(target: str, text: str) -> None:
@@ -70,6 +73,63 @@ def test_one_address_twice_is_refused() -> None:
         open_sinks(
             ["mqtt://localhost/a", "mqtt://localhost/a?what=all"], Existing.REFUSED, print, True
         )
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        ("a.jsonl", "./a.jsonl"),
+        ("-", "-"),
+        ("there.jsonl", "hard.jsonl"),
+        ("there.jsonl", "soft.jsonl"),
+        ("pipe", "sub/../pipe"),
+    ],
+)
+def test_one_file_twice_is_refused(
+    targets: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("sub").mkdir()
+    Path("there.jsonl").write_text("kept\n")
+    Path("hard.jsonl").hardlink_to("there.jsonl")
+    Path("soft.jsonl").symlink_to("there.jsonl")
+    os.mkfifo("pipe")
+    with pytest.raises(GruardError, match="are one file; name another --sink"):
+        open_sinks(targets, Existing.OVERWRITTEN, print, True)
+    assert Path("there.jsonl").read_text() == "kept\n"
+
+
+def test_a_device_may_be_named_twice() -> None:
+    open_sinks(["/dev/null", "/dev/null"], Existing.CONTINUED, print, False).close()
+
+
+def test_a_pipe_without_a_reader_is_refused_at_once_and_with_one_is_written(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    for existing in Existing:
+        with pytest.raises(GruardError, match="is a named pipe that nobody reads; start its read"):
+            open_json_lines(str(path), existing)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    sink = open_json_lines(str(path))
+    sink.write(record(0))
+    assert os.read(reader, 4096).decode() == record(0).to_json() + "\n"
+    assert os.get_blocking(sink._fd)  # a slow reader is waited for, it costs no record
+    os.close(reader)
+    sink.write(record(1))
+    assert sink.dropped == 1
+    sink.close()
+
+
+@pytest.mark.parametrize("existing", Existing)
+def test_what_is_no_file_is_refused(tmp_path: Path, existing: Existing) -> None:
+    with pytest.raises(GruardError, match="is a directory, not a file; name another --sink"):
+        open_json_lines(str(tmp_path), existing)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "socket"))
+        with pytest.raises(GruardError, match="is a socket, not a file; name another --sink"):
+            open_json_lines(str(tmp_path / "socket"), existing)
 
 
 def test_nothing_is_left_behind_when_a_later_sink_is_wrong(tmp_path: Path) -> None:
