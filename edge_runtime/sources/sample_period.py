@@ -19,6 +19,10 @@ SLOWEST, FASTEST = 1.6, 0.6
 1.43; a source of half the rate makes 2, one of twice the rate 0.5."""
 ROWS_LOOKED_AT, BYTES_LOOKED_AT = 4000, 1 << 22
 """A minute of coarse times has enough of both; more rows would only take longer."""
+_FEW = 0.01
+"""Share of repeated times above which they are coarse, or the clock is broken."""
+_STOOD_STILL = 0.05
+"""A clock that repeats a time for so long a part of the rows stood still."""
 _STEP_PERIODS, _STEP_SECONDS = 1000.0, 90.0
 """Between two rows: no loss and no coarse time, but a clock that was set or a stop."""
 
@@ -41,7 +45,7 @@ def check_file_period(path: str | Path, period: float | None) -> None:
     rate = _mismatch(found, period)
     if rate is not None:
         raise GruardError(
-            f"{path}: one sample every {rate:g} s, but the model was trained on one every "
+            f"{path}: one sample every {rate:.4g} s, but the model was trained on one every "
             f"{period:g} s; resample the recording or train on this rate"
         )
 
@@ -66,17 +70,26 @@ def _times(header: str, text: Iterator[str], path: str | Path) -> Iterator[float
 def _mismatch(times: npt.NDArray[np.float64], period: float) -> float | None:
     """The seconds from row to row when they clearly differ from `period`, else None."""
     with np.errstate(over="ignore"):
-        distances = np.diff(times)
+        distances = np.clip(np.diff(times), -1e300, 1e300)
     usual = distances[np.abs(distances) <= max(_STEP_PERIODS * period, _STEP_SECONDS)]
-    if not usual.size:
-        return float(np.median(distances))
+    if usual.size < distances.size / 2:
+        usual = distances  # no steps of a clock, then, but the rate
     low, median, high = map(float, np.quantile(usual, (0.25, 0.5, 0.75)))
     mean = float(np.mean(usual))
     if any(abs(rate - period) <= TOLERANCE * period for rate in (median, mean)):
         return None
-    if median > 0 and high - low <= 2 * TOLERANCE * median:
+    repeated = np.mean(usual <= 0)
+    if repeated < _FEW and high - low <= 2 * TOLERANCE * median:
         return median
+    if mean <= 0 or _longest_run(usual <= 0) > _STOOD_STILL * usual.size:
+        return None  # the clock stood still or ran backwards, and tells no rate
     # The first and the last time of a short recording may be off by a coarse clock's step.
     edge = float(np.max(usual)) / usual.size
     fits = mean + edge >= FASTEST * period and mean - edge <= SLOWEST * period
     return None if fits else mean
+
+
+def _longest_run(true: npt.NDArray[np.bool_]) -> int:
+    """The length of the longest run of True."""
+    ends = np.flatnonzero(np.diff(np.concatenate(([False], true, [False])).astype(np.int8)))
+    return int(np.max(ends[1::2] - ends[::2], initial=0))
