@@ -85,11 +85,12 @@ class Mqtt:
 
     def _new_client(self) -> Client:
         try:
-            from paho.mqtt.client import Client
             from paho.mqtt.enums import CallbackAPIVersion
+
+            from edge_runtime.mqtt_client import BoundedClient
         except ImportError:
             raise GruardError(MISSING) from None
-        client = Client(CallbackAPIVersion.VERSION2, _client_id(self._address.topic))
+        client = BoundedClient(CallbackAPIVersion.VERSION2, _client_id(self._address.topic))
         if self._address.tls is not None:
             client.tls_set_context(self._address.tls)
         if self._address.login is not None:

@@ -6,6 +6,7 @@ Messages that the broker had kept (retained) are old, and are left out.
 from __future__ import annotations
 
 import math
+import select
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from edge_runtime.mqtt_address import (
     why_refused,
     why_unreachable,
 )
+from edge_runtime.readiness import ready
 from edge_runtime.sources import csvcell
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.decoders import JsonDecoder, nothing
@@ -46,33 +48,52 @@ _KEEP_ALIVE = 15  # seconds after which a broker that says nothing is asked whet
 _ANSWER = 5.0  # seconds that a broker may take to let us in
 _MOST_WAITING = 1000  # messages taken at once when a sample is due
 _LISTENING = 1.0  # seconds at once, for a wait without end
-_LONGEST = 1 << 16  # bytes of a message; no sample is longer
+_LONGEST = 1 << 16  # bytes of a message; 256 channels with names and numbers need some 10,000
+_TOO_LONG = f"is a message of more than {_LONGEST} bytes"
+_OTHER_VERSION = "Unsupported protocol version"  # as paho calls it
+
+
+Message = tuple[str, "bytes | None"]
+"""Topic and payload; no payload of a message that was too long to be read."""
+NextMessage = Callable[[float], "Message | None"]
 
 
 class Messages:
     """One subscription: topic and payload of each message, as they come.
 
-    Raises SourceLostError when the broker cannot be reached or does not let us in.
+    MQTT 5, or 3.1.1 with a broker that knows no other. Raises SourceLostError when the broker
+    cannot be reached or does not let us in.
     """
 
     def __init__(self, address: MqttAddress) -> None:
         self._topic = address.topic
-        self._waiting: deque[tuple[str, bytes]] = deque()
+        try:
+            self._open(address, newest=True)
+        except _NotSpokenError:
+            self._open(address, newest=False)
+
+    def _open(self, address: MqttAddress, newest: bool) -> None:
+        self._waiting: deque[Message] = deque()
         self._refusal = ""
-        self._subscribed = False
-        self._client = _new_client(address)
+        self._greeted = self._subscribed = False
+        self._client = _new_client(address, newest, self._on_skipped)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
         try:
-            self._connect(address)
+            self._connect(address, newest)
             self._await_subscription()
+        except SourceLostError as error:
+            self.close()
+            if newest and self._speaks_another and not self._greeted:
+                raise _NotSpokenError(str(error)) from None
+            raise
         except BaseException:
             self.close()
             raise
 
-    def next(self, timeout: float) -> tuple[str, bytes] | None:
-        """The next message, None when none came within `timeout` seconds."""
+    def next(self, timeout: float) -> Message | None:
+        """Return the next message, None when none came within `timeout` seconds."""
         limit = TimeLimit(timeout)
         while not self._waiting:
             self._work(limit.left() or 0.0)
@@ -88,11 +109,15 @@ class Messages:
         # Without these its last descriptors would wait for the garbage collector.
         self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
 
-    def _connect(self, address: MqttAddress) -> None:
+    def _connect(self, address: MqttAddress, newest: bool) -> None:
+        self._speaks_another = False
         try:
-            self._client.connect(address.host, address.port, _KEEP_ALIVE)
+            self._client.connect(
+                address.host, address.port, _KEEP_ALIVE, properties=_largest() if newest else None
+            )
         except (OSError, ValueError) as error:
             raise SourceLostError(why_unreachable(error)) from None
+        self._speaks_another = True  # unless it greets us
 
     def _await_subscription(self) -> None:
         limit = TimeLimit(_ANSWER)
@@ -103,13 +128,27 @@ class Messages:
 
     def _work(self, seconds: float) -> None:
         try:
-            status = self._client.loop(min(seconds, _LISTENING))
+            status = self._turn(min(seconds, _LISTENING))
         except Exception:  # paho raises whatever a malformed packet makes it stumble over
             raise SourceLostError("the broker sent something that is no MQTT") from None
         if self._refusal:
             raise SourceLostError(self._refusal)
         if status != 0:
             raise SourceLostError("the connection to the broker was lost")
+
+    def _turn(self, seconds: float) -> int:
+        """Take at most one packet; paho's own `loop` waits with select."""
+        client, connection = self._client, self._client.socket()
+        if connection is None:
+            return client.loop_misc()
+        decrypted = getattr(connection, "pending", lambda: 0)()  # which poll does not see
+        wanted = select.POLLIN | (select.POLLOUT if client.want_write() else 0)
+        ready(connection.fileno(), 0.0 if decrypted else seconds, wanted)
+        return (
+            client.loop_read()
+            or (client.want_write() and client.loop_write())
+            or client.loop_misc()
+        )
 
     def _on_connect(
         self,
@@ -120,8 +159,10 @@ class Messages:
         _properties: Properties | None,
     ) -> None:
         if reason.is_failure:
+            self._greeted = str(reason) != _OTHER_VERSION
             self._refusal = why_refused(str(reason))
         else:
+            self._greeted = True
             client.subscribe(self._topic)
 
     def _on_subscribe(
@@ -140,8 +181,12 @@ class Messages:
         if not message.retain:
             self._waiting.append((message.topic, bytes(message.payload)))
 
+    def _on_skipped(self) -> None:
+        self._waiting.append(("", None))
 
-NextMessage = Callable[[float], "tuple[str, bytes] | None"]
+
+class _NotSpokenError(SourceLostError):
+    """The broker ended the first conversation, maybe because it does not know MQTT 5."""
 
 
 class JsonSamples:
@@ -162,13 +207,13 @@ class JsonSamples:
         self._decoder = JsonDecoder(name, channels, complaints)
 
     def read(self, timeout: float | None) -> Reading | None:
-        """The reading of the next message; what is no JSON object is a row of nothing."""
+        """Return the reading of the next message; what is no JSON object is a row of nothing."""
         message = self._next(math.inf if timeout is None else timeout)
         if message is None:
             return None
         text = _text(message[1])
         if text is None:
-            self._complaints.row(self._name, "", f"a message has more than {_LONGEST} bytes")
+            self._complaints.row(self._name, "", _TOO_LONG)
             return nothing(self._width)
         return self._decoder.decode(text)
 
@@ -209,15 +254,17 @@ class TopicSamples:
         with np.errstate(over="ignore"):  # beyond float32 means infinite, which the mask handles
             return Reading(time.time(), np.array(values, np.float32))
 
-    def _note(self, topic: str, payload: bytes) -> None:
+    def _note(self, topic: str, payload: bytes | None) -> None:
         channel = self._channels.get(topic)
+        text = _text(payload)
+        if text is None:
+            self._complaints.row(self._name, topic, _TOO_LONG)
         if channel is None:
             return
-        text = (_text(payload) or "").strip()
         try:
-            value = csvcell.number(text)
+            value = csvcell.number(text.strip()) if text else math.nan
         except ValueError:
-            self._complaints.cell(f"{self._name}, {channel}", text)
+            self._complaints.cell(f"{self._name}, {channel}", text or "")
             value = math.nan
         self._last[channel] = (self._clock(), value)
 
@@ -243,13 +290,22 @@ def open_mqtt(
     return Threaded(Reconnecting(broker.name, connected, complaints), broker.name, complaints)
 
 
-def _new_client(address: MqttAddress) -> Client:
+def _new_client(
+    address: MqttAddress, newest: bool = True, on_skipped: Callable[[], None] = lambda: None
+) -> Client:
     try:
-        from paho.mqtt.client import Client
-        from paho.mqtt.enums import CallbackAPIVersion
+        from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+        from edge_runtime.mqtt_client import BoundedClient
     except ImportError:
         raise GruardError(MISSING) from None
-    client = Client(CallbackAPIVersion.VERSION2, reconnect_on_failure=False)
+    protocol = MQTTProtocolVersion.MQTTv5 if newest else MQTTProtocolVersion.MQTTv311
+    client = BoundedClient(
+        CallbackAPIVersion.VERSION2,
+        protocol=protocol,
+        reconnect_on_failure=False,
+        on_skipped=on_skipped,
+    )
     client.disable_logger()  # what it would say is told by us
     if address.tls is not None:
         client.tls_set_context(address.tls)
@@ -258,6 +314,20 @@ def _new_client(address: MqttAddress) -> Client:
     return client
 
 
-def _text(payload: bytes) -> str | None:
+def _largest() -> Properties:
+    """What tells a broker of MQTT 5 that longer messages are not wanted."""
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+
+    from edge_runtime.mqtt_client import LONGEST_PACKET
+
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.MaximumPacketSize = LONGEST_PACKET
+    return properties
+
+
+def _text(payload: bytes | None) -> str | None:
     """A message as text, whose broken bytes spoil what they are in; None when it is too long."""
-    return payload.decode("utf-8", errors="replace") if len(payload) <= _LONGEST else None
+    if payload is None or len(payload) > _LONGEST:
+        return None
+    return payload.decode("utf-8", errors="replace")

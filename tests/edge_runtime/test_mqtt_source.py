@@ -1,9 +1,14 @@
 """MQTT with a real broker: samples, outages, credentials, TLS; and messages of all kinds."""
 
 import json
+import os
+import resource
 import socket
 import sys
-from collections.abc import Iterator
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +209,141 @@ def test_a_broker_that_never_answers_is_lost(monkeypatch: pytest.MonkeyPatch) ->
         broker = settings(f"mqtt://127.0.0.1:{server.getsockname()[1]}/t")
         with pytest.raises(SourceLostError, match="does not answer"):
             mqtt.Messages(broker)
+
+
+@contextmanager
+def speaking(*conversations: Callable[[socket.socket], None]) -> Iterator[MqttAddress]:
+    """A broker of bytes: what it says in each connection after the CONNECT."""
+
+    def serve() -> None:
+        for say in conversations:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                asked.append(connection.recv(300))
+                say(connection)
+
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield settings(f"mqtt://127.0.0.1:{server.getsockname()[1]}/t")
+        thread.join(60)
+        assert not thread.is_alive()
+    versions = [packet[packet.index(b"MQTT") + 4] for packet in asked]
+    assert versions == [5, 4][: len(conversations)] or versions == [5]
+
+
+GREETING_5, SUBSCRIBED_5 = b"\x20\x03\x00\x00\x00", b"\x90\x04\x00\x01\x00\x00"
+GREETING_4, SUBSCRIBED_4 = b"\x20\x02\x00\x00", b"\x90\x03\x00\x01\x00"
+
+
+def greet(connection: socket.socket, newest: bool = True) -> None:
+    connection.sendall(GREETING_5 if newest else GREETING_4)
+    connection.recv(300)  # SUBSCRIBE
+    connection.sendall(SUBSCRIBED_5 if newest else SUBSCRIBED_4)
+
+
+def length(number: int) -> bytes:
+    """A length as MQTT has it: seven bits a byte, the low ones first."""
+    low, high = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + length(high) if high else bytes([low])
+
+
+def heard(messages: mqtt.Messages, count: int) -> list[tuple[str, bytes | None]]:
+    found = [messages.next(60.0) for _ in range(count)]
+    return [message for message in found if message]
+
+
+@pytest.mark.parametrize("newest", [True, False])
+def test_a_message_of_a_hundred_megabytes_is_skipped_without_a_place_in_memory(
+    newest: bool,
+) -> None:
+    def say(connection: socket.socket) -> None:
+        greet(connection, newest)
+        small = b"\x00\x01t" + b"\x00" * newest + b"7"
+        piece, pieces = bytes(1 << 20), 100
+        for kind in (b"\x30", b"\x31"):  # the second one was kept, and is nobody's
+            connection.sendall(kind + length(pieces << 20))
+            for _ in range(pieces):
+                connection.sendall(piece)
+            connection.sendall(b"\x30" + length(len(small)) + small)
+        connection.recv(1)
+
+    def refuse(connection: socket.socket) -> None:
+        connection.sendall(b"\x20\x02\x00\x01")  # "unacceptable protocol version"
+
+    with speaking(*([say] if newest else [refuse, say])) as address:
+        messages = mqtt.Messages(address)
+        tracemalloc.start()
+        found = heard(messages, 3)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        messages.close()
+    assert found == [("", None), ("t", b"7"), ("t", b"7")] and peak < 2 << 20
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"\x90" + length(200 << 20),  # no message: nothing says where the next packet begins
+        b"\x32" + length(200 << 20),  # a message to be confirmed, which nobody asked for
+        b"\x30\xff\xff\xff\xff\x01",
+        b"\x30\xff\xff",
+        b"\x00\x00",
+    ],
+)
+def test_another_long_packet_is_a_lost_connection(packet: bytes) -> None:
+    def say(connection: socket.socket) -> None:
+        greet(connection)
+        connection.sendall(packet)
+
+    with speaking(say) as address:
+        messages = mqtt.Messages(address)
+        with pytest.raises(SourceLostError, match="lost"):
+            messages.next(60.0)
+        messages.close()
+
+
+def test_a_broker_that_hangs_up_on_mqtt_5_is_asked_in_3_1_1() -> None:
+    def say(connection: socket.socket) -> None:
+        greet(connection, newest=False)
+        connection.sendall(b"\x30\x04\x00\x01t1")
+        connection.recv(1)
+
+    with speaking(lambda connection: None, say) as address:
+        messages = mqtt.Messages(address)
+        assert messages.next(60.0) == ("t", b"1")
+        messages.close()
+
+
+def test_a_broker_beyond_1024_descriptors_is_heard() -> None:
+    def say(connection: socket.socket) -> None:
+        greet(connection)
+        connection.sendall(b"\x30\x05\x00\x01t\x001")
+        connection.recv(1)
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 4096), before[1]))
+    many = [os.open("/dev/null", os.O_RDONLY)]
+    try:
+        while many[-1] < 1100:
+            many.append(os.open("/dev/null", os.O_RDONLY))
+        with speaking(say) as address:
+            messages = mqtt.Messages(address)
+            assert messages.next(60.0) == ("t", b"1")
+            messages.close()
+    finally:
+        for each in many:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_real_broker_keeps_a_long_message_to_itself(broker: Broker) -> None:
+    messages = mqtt.Messages(settings(f"mqtt://127.0.0.1:{broker.port}/pump"))
+    broker.publish("pump", "9" * (1 << 20))
+    broker.publish("pump", "7")
+    assert messages.next(60.0) == ("pump", b"7")
+    messages.close()
 
 
 class Messages:

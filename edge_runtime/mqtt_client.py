@@ -1,0 +1,90 @@
+"""A client of paho-mqtt that holds no packet above a limit; import it where MQTT is used.
+
+The protocol allows packets of 256 MB, and paho asks the socket for a whole packet at once. MQTT 5
+tells the broker the limit; with MQTT 3.1.1 a longer message can only be skipped while it is read.
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Any
+
+from paho.mqtt.client import Client
+
+LONGEST_PACKET = 1 << 17
+"""Bytes: 64 KiB for a message, as much for its topic."""
+_CHUNK = 1 << 16
+_AT_ONCE = 16  # chunks of a message that is skipped, before the loop has its turn
+_PUBLISH, _RETAINED = 0x30, 0x01
+_LONGEST_HEADER = 5
+
+
+class BoundedClient(Client):
+    """Skips messages of more than `LONGEST_PACKET` bytes; another such packet is a lost connection.
+
+    on_skipped is called after each skipped message, but not for one that the broker had kept.
+    """
+
+    def __init__(
+        self, *arguments: Any, on_skipped: Callable[[], None] = lambda: None, **options: Any
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self._on_skipped = on_skipped
+        self._begin()
+
+    def reconnect(self) -> Any:
+        """Connect, also for the first time; what was read of a packet before is forgotten."""
+        self._begin()
+        return super().reconnect()
+
+    def _begin(self) -> None:
+        self._header = bytearray()  # of the next packet, as far as it was read
+        self._given = b""  # a whole header that paho has not taken yet
+        self._body = self._skip = 0  # bytes that paho has to read, or that nobody wants
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        """What paho reads packets with: the header byte by byte, then the body."""
+        chunks = _AT_ONCE
+        while not self._given and not self._body:
+            if not self._skip:
+                self._read_header()
+            elif chunks:
+                self._skip_some()
+                chunks -= 1
+            else:
+                raise BlockingIOError
+        if self._given:
+            data, self._given = self._given[:bufsize], self._given[bufsize:]
+            return data
+        data = self._more(min(bufsize, self._body, _CHUNK))
+        self._body -= len(data)
+        return data
+
+    def _read_header(self) -> None:
+        self._header += self._more(1)
+        if len(self._header) == 1 or self._header[-1] & 0x80:
+            if len(self._header) > _LONGEST_HEADER - 1:
+                raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+            return
+        length = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(self._header[1:]))
+        if length <= LONGEST_PACKET:
+            self._given, self._body = bytes(self._header), length
+            self._header.clear()
+        elif self._header[0] & ~_RETAINED == _PUBLISH:
+            self._skip = length
+        else:
+            raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
+
+    def _skip_some(self) -> None:
+        self._skip -= len(self._more(min(self._skip, _CHUNK)))
+        if not self._skip:
+            retained = self._header[0] & _RETAINED
+            self._header.clear()
+            if not retained:
+                self._on_skipped()
+
+    def _more(self, size: int) -> bytes:
+        data: bytes = super()._sock_recv(size)
+        if not data:
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        return data
