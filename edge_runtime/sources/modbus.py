@@ -3,7 +3,6 @@
 Every channel is asked for on its own, so that one the device refuses is one missing reading.
 """
 
-import logging
 import math
 import re
 import socket
@@ -11,16 +10,16 @@ import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from edge_runtime.address import Address, Endpoint, endpoint
 from edge_runtime.errors import GruardError
+from edge_runtime.readiness import readable
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.polled import Polled
 from edge_runtime.sources.reconnecting import Reconnecting
-from edge_runtime.sources.source import Reading, SourceLostError, needed_period
+from edge_runtime.sources.source import Reading, SourceLostError, TimeLimit, needed_period
 from edge_runtime.sources.threaded import Threaded
 
 _PORT = 502
@@ -28,7 +27,10 @@ _PATIENCE = 1.0  # seconds for a connection or an answer
 _FORMATS = {"int16": ">h", "uint16": ">H", "int32": ">i", "uint32": ">I", "float32": ">f"}
 # Register 40001 of a data sheet is holding register 0 on the wire; both ways to write it are read.
 _REFERENCES = {"holding": (40001, 400001), "input": (30001, 300001)}
-_MISSING = "Modbus needs the package pymodbus; install it with pip install 'gruard[modbus]'"
+_FUNCTIONS = {"holding": 3, "input": 4}
+_REFUSED = 0x80  # added to the function by a device that refuses
+_SHORTEST, _LONGEST = 2, 254
+"""Bytes of an answer after its length: the unit and at least a function, at most what fits."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,51 @@ class Register:
         return float(struct.unpack(_FORMATS[self.type], data)[0]) * self.scale
 
 
+class Connection:
+    """Questions to one device and their answers, as the Modbus messaging guide has them (V1.0b)."""
+
+    def __init__(self, place: Endpoint) -> None:
+        self._socket = socket.create_connection((place.host, place.port), timeout=_PATIENCE)
+        self._number = 0
+
+    def ask(self, unit: int, function: int, address: int, count: int) -> bytes:
+        """Return the answer, from its function code on.
+
+        Raises NoAnswerError when none that makes sense comes within `_PATIENCE`; the connection is
+        of no more use then. Raises SourceLostError when the device hung up.
+        """
+        self._number = self._number + 1 & 0xFFFF
+        question = struct.pack(">HHHBBHH", self._number, 0, 6, unit, function, address, count)
+        self._socket.sendall(question)
+        limit = TimeLimit(_PATIENCE)
+        number, protocol, length = struct.unpack(">HHH", self._take(6, limit))
+        if protocol or not _SHORTEST <= length <= _LONGEST:
+            raise NoAnswerError("was answered in another protocol")
+        answer = self._take(length, limit)
+        if number != self._number or answer[0] != unit or answer[1] & ~_REFUSED != function:
+            raise NoAnswerError("was answered with nonsense")
+        return answer[1:]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def _take(self, size: int, limit: TimeLimit) -> bytes:
+        data = b""
+        while len(data) < size:
+            if not readable(self._socket.fileno(), limit.left()):
+                raise NoAnswerError("was not answered")
+            piece = self._socket.recv(size - len(data))
+            if not piece:
+                raise SourceLostError("the connection was closed")
+            data += piece
+        return data
+
+
+class NoAnswerError(Exception):
+    """A question without a sensible answer; the message says what came instead."""
+
+
 class Device:
     """One connection to a unit; measures all registers, one after the other."""
 
@@ -65,14 +112,9 @@ class Device:
         name: str,
         complaints: Complaints,
     ) -> None:
-        from pymodbus.client import ModbusTcpClient
-
         self._place, self._unit, self._registers = place, unit, registers
         self._name, self._complaints = name, complaints
-        self._client: Any = ModbusTcpClient(
-            place.host, port=place.port, timeout=_PATIENCE, retries=0
-        )
-        self._connect()
+        self._connection = Connection(place)
 
     def measure(self) -> Reading:
         """One reading. Raises SourceLostError when the device answers for nothing at all."""
@@ -86,38 +128,28 @@ class Device:
 
     def close(self) -> None:
         """Close the connection."""
-        self._client.close()
-
-    def _connect(self) -> None:
-        # pymodbus would connect by itself, but tell nobody why it cannot.
-        self._client.socket = socket.create_connection(
-            (self._place.host, self._place.port), timeout=_PATIENCE
-        )
+        self._connection.close()
 
     def _ask(self, register: Register) -> float | None:
         """The value, NaN when the device refuses it, None when nothing sensible was answered."""
-        from pymodbus.exceptions import ConnectionException, ModbusException
-
-        read = getattr(self._client, f"read_{register.kind}_registers")
+        function = _FUNCTIONS[register.kind]
         try:
-            answer = read(register.address, count=register.words, device_id=self._unit)
-        except ConnectionException:
-            raise SourceLostError("the connection was closed") from None
-        except ModbusException:
+            answer = self._connection.ask(self._unit, function, register.address, register.words)
+        except NoAnswerError as error:
             # A late answer must not be taken for that to the next question.
-            self._client.close()
-            self._connect()
-            self._complain(register, "was not answered")
+            self._connection.close()
+            self._connection = Connection(self._place)
+            self._complain(register, str(error))
             return None
-        if answer.isError():
-            code = getattr(answer, "exception_code", "?")
+        if answer[0] & _REFUSED:
+            code = answer[1] if len(answer) > 1 else "?"
             self._complain(register, f"was refused, exception {code}")
             return math.nan
-        words = getattr(answer, "registers", [])
-        if len(words) != register.words:
-            self._complain(register, f"was answered with {len(words)} words")
+        words = answer[2:]
+        if answer[1:2] != bytes([2 * register.words]) or len(words) != 2 * register.words:
+            self._complain(register, f"was answered with {len(words)} bytes")
             return math.nan
-        return register.value(words)
+        return register.value(struct.unpack(f">{register.words}H", words))
 
     def _complain(self, register: Register, what: str) -> None:
         where = f"{self._name}, {register.channel}"
@@ -128,16 +160,11 @@ def open_modbus(
     address: Address, channels: Sequence[str], period: float | None, complaints: Complaints
 ) -> Threaded:
     """The registers of one unit, asked at the model's period."""
-    try:
-        import pymodbus  # noqa: F401
-    except ImportError:
-        raise GruardError(_MISSING) from None
     name, place = str(address), endpoint(address, _PORT)
     if not (re.fullmatch(r"[0-9]{1,3}", place.rest) and int(place.rest) < 256):
         raise GruardError(f"{name}: the unit is missing; write modbus://HOST:PORT/UNIT, 1 to 247")
     unit, pace = int(place.rest), needed_period(period, name)
     registers = parse_registers(address, channels)
-    logging.getLogger("pymodbus.logging").disabled = True  # what it would say is told by us
 
     def connect() -> Polled:
         device = Device(place, unit, registers, name, complaints)

@@ -8,6 +8,7 @@ import importlib.util
 import math
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +58,24 @@ class OwnSensor:
         try:
             with np.errstate(over="ignore"):  # beyond float32 means infinite
                 values = np.array(found.values, np.float32)
-            time = None if found.time is None else float(found.time)
-            if values.shape != (self._width,) or not math.isfinite(time or 0.0):
+            time = found.time
+            if values.shape != (self._width,):
                 raise ValueError
         except (AttributeError, TypeError, ValueError, OverflowError):
             wanted = f"is no Reading of {self._width} values in the bundle's order"
             self._complaints.row(self._name, _shown(found), wanted)
             return nothing(self._width)
-        return Reading(time, values)
+        return Reading(self._seconds(time), values)
+
+    def _seconds(self, time: Any) -> float | None:
+        """A finite time; None where it is none, which spoils no value."""
+        if time is None:
+            return None
+        with suppress(TypeError, ValueError, OverflowError):
+            if math.isfinite(seconds := float(time)):
+                return seconds
+        self._complaints.cell(f"{self._name}, time", _shown(time))
+        return None
 
 
 def open_own_sensor(

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from live_run import is_alarm, is_answer, is_gap, live_run
 
 from edge_runtime.address import Address, Endpoint, parse_address
 from edge_runtime.errors import GruardError
+from edge_runtime.sources import modbus
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.modbus import Device, Register, parse_registers
 from edge_runtime.sources.open_source import KINDS, open_source
@@ -112,15 +113,29 @@ def test_a_server_may_come_after_the_run(server: Server, tmp_path: Path) -> None
 def answering(answer: Callable[[bytes], bytes | None]) -> Iterator[int]:
     """The port of a server that replies `answer(request)`; hangs up for b"", is silent for None."""
 
+    def reply(request: bytes, connection: socket.socket) -> None:
+        found = answer(request)
+        if found == b"":
+            connection.shutdown(socket.SHUT_RDWR)
+        connection.sendall(found or b"")
+
+    with talking(reply) as port:
+        yield port
+
+
+@contextmanager
+def talking(reply: Callable[[bytes, socket.socket], None]) -> Iterator[int]:
+    """The port of a server that calls `reply(request, connection)` for each request."""
+
     def serve() -> None:
         while True:
             try:
                 connection, _ = server.accept()
             except OSError:
                 return
-            with connection:
-                while (request := connection.recv(300)) and (reply := answer(request)) != b"":
-                    connection.sendall(reply or b"")
+            with connection, suppress(OSError):
+                while request := connection.recv(300):
+                    reply(request, connection)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=serve)
@@ -215,10 +230,51 @@ def test_addresses_that_are_refused(text: str, words: str) -> None:
         open_source(text, ("a",), 1.0, Complaints())
 
 
-def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pymodbus", None)
-    with pytest.raises(GruardError, match=r"pip install 'gruard\[modbus\]'"):
-        open_source("modbus://h/1?registers=a:input:1:int16", ("a",), 1.0, Complaints())
+def test_a_device_that_drips_and_never_ends_an_answer_is_given_up_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The patience is for the whole answer, not for each of its bytes."""
+    monkeypatch.setattr(modbus, "_PATIENCE", 0.2)
+    dripping = threading.Event()
+
+    def answer(request: bytes, connection: socket.socket) -> None:
+        connection.sendall(request[:4] + b"\x00\xfe")
+        while not dripping.wait(0.01):
+            connection.sendall(b"\x01")
+
+    with talking(answer) as port:
+        connection = modbus.Connection(Endpoint("127.0.0.1", port, ""))
+        with pytest.raises(modbus.NoAnswerError, match="was not answered"):
+            connection.ask(1, 3, 0, 1)
+        connection.close()
+        dripping.set()
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 20])
+def test_an_answer_may_come_in_pieces(pieces: int) -> None:
+    def answer(request: bytes, connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        whole = framed(request, b"\x03\x02\x00\x07")
+        for start in range(0, len(whole), -(-len(whole) // pieces)):
+            connection.sendall(whole[start : start + -(-len(whole) // pieces)])
+
+    with talking(answer) as port:
+        found = device(port, "a:holding:0:int16", "a", complaints=Complaints())
+        assert found.measure().values.tolist() == [7.0]
+        found.close()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [(1, 1, 5), (1, 0, 0xFFFF), (1, 0, 1), (9, 0, 5)],  # number, protocol, length
+)
+def test_an_answer_that_is_none_is_not_read_on(header: tuple[int, int, int]) -> None:
+    flood = struct.pack(">HHH", *header) + b"\x01\x03\x02\x00\x07" + bytes(100_000)
+    with answering(lambda _: flood) as port:
+        connection = modbus.Connection(Endpoint("127.0.0.1", port, ""))
+        with pytest.raises(modbus.NoAnswerError):
+            connection.ask(1, 3, 0, 1)
+        connection.close()
 
 
 @pytest.mark.parametrize("scale", ["9" * 400, "1e999", "nan", "1_0"])

@@ -9,6 +9,7 @@ STUMBLING = (
     b"%zz",
     b"%00", b"#", b"+", b"-", b"_", b".", b"0x", b">>", b"X9", b"{", b"}", b"[", b"]", b"[" * 3000,
     b'{"a":' * 3000, b"null", b"true", b"nan", b"NaN", b"-Infinity", b"1e999", b"-1e-999",
+    b"1e308", b"5e-324", b":60", b"0001-", b"9999-", b"+14:00", b"T24:00",
     b"9" * 400, b"9" * 5000, b"1_0", "٣".encode(), "½".encode(), "🙂".encode(), b"\x1b[2J",
 )  # fmt: skip
 

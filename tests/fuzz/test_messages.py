@@ -23,15 +23,18 @@ from edge_runtime.errors import GruardError
 from edge_runtime.mqtt_address import MqttAddress
 from edge_runtime.sources import modbus
 from edge_runtime.sources.complaints import Complaints
+from edge_runtime.sources.csvfile import open_binary
 from edge_runtime.sources.decoders import CsvDecoder, JsonDecoder
 from edge_runtime.sources.iio import attributes
 from edge_runtime.sources.iio_buffer import BufferReadings, layout_of, parse_type
 from edge_runtime.sources.iio_scaling import Scaling, read_number
-from edge_runtime.sources.lines import StreamLines
+from edge_runtime.sources.line_source import LineSource
+from edge_runtime.sources.lines import FileLines, StreamLines
 from edge_runtime.sources.modbus import Device, Register, parse_registers
 from edge_runtime.sources.mqtt import JsonSamples, Messages, TopicSamples
 from edge_runtime.sources.open_source import KINDS
 from edge_runtime.sources.own_sensor import OwnSensor
+from edge_runtime.sources.sample_period import check_file_period
 from edge_runtime.sources.serial_port import LineFormat, SerialReadings
 from edge_runtime.sources.source import Reading, SourceLostError
 
@@ -77,6 +80,67 @@ def address() -> Iterator[tuple[Sequence[bytes], Take]]:
 def csv_line() -> Iterator[tuple[Sequence[bytes], Take]]:
     decoder = CsvDecoder("time,a,b", "it", CHANNELS, heard())
     yield CSV, lambda message: sound(decoder.decode(message.decode(errors="replace")))
+
+
+@contextmanager
+def recording() -> Iterator[tuple[Sequence[bytes], Take]]:
+    """A whole file, and the look at its period before."""
+    descriptor = os.memfd_create("rows.csv")
+    path = f"/proc/self/fd/{descriptor}"
+
+    def take(message: bytes) -> None:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, message, 0)
+        with suppress(GruardError):
+            check_file_period(path, 1.0)
+        try:
+            source = LineSource(FileLines(open_binary(path), path), path, CHANNELS, heard())
+        except GruardError:
+            return
+        with suppress(EOFError):
+            while True:
+                sound(source.read(0.0))
+        source.close()
+
+    header = b"time,a,b\n"
+    yield (
+        [
+            start + b"\n".join(CSV) + b"\n"
+            for start in (header, header * 2, b"\xef\xbb\xbf" + header)
+        ],
+        take,
+    )
+    os.close(descriptor)
+
+
+@contextmanager
+def moment() -> Iterator[tuple[Sequence[bytes], Take]]:
+    """A time alone, as a cell and as a JSON number or text."""
+    csv, json = heard(), heard()
+    decoders = CsvDecoder("time,a,b", "it", CHANNELS, csv), JsonDecoder("it", CHANNELS, json)
+
+    def take(message: bytes) -> None:
+        text = message.decode(errors="replace")
+        line = f'{{"a": 1, "time": {text}}}'
+        for decoder, told, given in zip(decoders, (csv, json), (f"{text},1,2", line), strict=True):
+            before = told.cells + told.rows
+            reading = decoder.decode(given)
+            sound(reading)
+            assert told.cells + told.rows - before <= 3
+
+    yield (
+        (
+            b"1e308",
+            b"-1e308",
+            b"5e-324",
+            b'"2016-12-31T23:59:60Z"',
+            b'"0001-01-01T00:00:00+14:00"',
+            b'"9999-12-31T23:59:59.999999-14:00"',
+            b"2024-10-27T02:30:00",
+            b"null",
+        ),
+        take,
+    )
 
 
 @contextmanager
@@ -316,8 +380,9 @@ def serving(answer: Callable[[socket.socket], None]) -> Iterator[int]:
 
 
 PARSERS: tuple[Parser, ...] = (
-    address, csv_line, json_line, serial_bytes, mqtt_json, mqtt_topics, iio_attribute, iio_type,
-    iio_scan, iio_columns, modbus_registers, modbus_answer, mqtt_packet, own_reading,
+    address, csv_line, recording, moment, json_line, serial_bytes, mqtt_json, mqtt_topics,
+    iio_attribute, iio_type, iio_scan, iio_columns, modbus_registers, modbus_answer, mqtt_packet,
+    own_reading,
 )  # fmt: skip
 
 
