@@ -206,6 +206,27 @@ def test_a_wrong_injection_is_refused(rows: str) -> None:
     assert "the channels are a, b" in plain_error(done)
 
 
+@pytest.mark.parametrize("flood", ["yes ''", "cat /dev/zero"])
+def test_a_flood_without_readings_is_silence(flood: str) -> None:
+    """Blank lines, or a line without end: the records go on."""
+    with subprocess.Popen(
+        ["sh", "-c", f"echo a,b; echo 1,2; exec {flood}"], stdout=subprocess.PIPE
+    ) as source:
+        done = subprocess.Popen(
+            command("run", "x.gruard", "--source", "-"), stdin=source.stdout,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=ENVIRONMENT | {"FAKE_PERIOD": "0.1"},
+        )  # fmt: skip
+        with done:
+            assert done.stdout
+            found = [json.loads(done.stdout.readline()) for _ in range(12)]
+            done.terminate()
+            stderr = done.communicate(timeout=PATIENCE)[1]
+        source.kill()
+    assert [record["index"] for record in found] == list(range(12)) and done.returncode == 0
+    assert len(stderr.splitlines()) < 30  # the log is not flooded
+
+
 def test_a_named_pipe_is_a_live_source(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
