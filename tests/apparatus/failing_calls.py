@@ -4,7 +4,6 @@ import errno
 import os
 import struct
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,10 +71,3 @@ class Trap:
         *counts, failed, what = _SHARED.unpack(self._shared.read_bytes())
         text = what.partition(b"\0")[0].decode(errors="replace")
         return Calls(dict(zip(KINDS, counts, strict=True)), failed, text)
-
-
-def every(counts: dict[str, int], kind: str, errors: tuple[int, ...]) -> Iterator[Failing]:
-    """Each call of a kind with each error."""
-    for at in range(1, counts[kind] + 1):
-        for error in errors:
-            yield Failing(kind, at, error)

@@ -20,13 +20,17 @@ from benchmarks.machine import machine
 from benchmarks.pages import fill_page, page_option
 from tests.campaign import (
     accelerator,
+    bit_rot,
     bits,
     carried,
     clock_nemesis,
     disks,
+    fuzzing,
+    histories,
     in_band,
     memory,
     network,
+    nth_call,
     power,
     processes,
     timing,
@@ -48,9 +52,13 @@ GROUPS = {
     "Flipped bits in files": bits.FAULTS,
     "Flipped bits in memory": (*memory.FAULTS, *carried.FAULTS),
 }
-
-
-PARTS: tuple[Part, ...] = (clock_nemesis.PART,)
+PARTS: tuple[Part, ...] = (
+    clock_nemesis.PART,
+    fuzzing.PART,
+    nth_call.PART,
+    histories.PART,
+    bit_rot.PART,
+)
 
 
 def strike(lab: Lab, fault: Fault) -> Row:

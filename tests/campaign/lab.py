@@ -49,6 +49,11 @@ class Lab:
         return self.bundle.manifest.period or 1.0
 
     @property
+    def exogenous(self) -> tuple[str, ...]:
+        """Channels that are not scored."""
+        return tuple(c.name for c in self.bundle.manifest.channels if c.exogenous)
+
+    @property
     def victim(self) -> int:
         """A channel that is scored."""
         scored = (i for i, c in enumerate(self.bundle.manifest.channels) if not c.exogenous)

@@ -34,11 +34,6 @@ PAGE = "# Reliability\n\nBefore.\n\n{}\nold\n{}\n\n{}\nolder\n{}\n\nAfter.\n".fo
 
 
 @pytest.fixture
-def lab(tiny_bundle: Path, tmp_path: Path) -> Lab:
-    return open_lab(tiny_bundle, tmp_path)
-
-
-@pytest.fixture
 def page(tmp_path: Path) -> Path:
     file = tmp_path / "page.md"
     file.write_text(PAGE)

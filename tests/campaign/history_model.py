@@ -1,0 +1,231 @@
+"""What may be observed of a store, its runs and their journal while commands come and are killed.
+
+A `History` is what was done and what was seen, with times; `broken_promises` compares the two. It
+knows the store only by the pure state machine of its pointers.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from edge_runtime.errors import GruardError
+from edge_runtime.updates.pointers import ATTEMPTS, Pointers
+from tests.campaign.fault import Json, NotHeldError, check_promises
+
+DEEPEST = 5
+"""Events that may lie between two looks at the pointers."""
+SLACK = 0.05
+"""Seconds between an event and the look that sees it."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command. code: None when it was killed, which leaves open whether it had an effect.
+
+    kind: install, use, rollback, list or run. slot: digest it names, empty where it names none.
+    """
+
+    kind: str
+    slot: str
+    begun: float
+    ended: float
+    code: int | None
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """The pointers at a time, seen whenever they changed; fault: what could not be read."""
+
+    time: float
+    pointers: Pointers
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One run with its records. killed: it was ended by SIGKILL."""
+
+    begun: float
+    ended: float
+    killed: bool
+    records: Sequence[Json]
+
+
+@dataclass(frozen=True)
+class JournalRead:
+    """What one reader of the journal found: numbers and messages, in its order."""
+
+    begun: float
+    ended: float
+    entries: Sequence[tuple[int, bytes]]
+
+
+@dataclass(frozen=True)
+class History:
+    """models: the model's hash of each slot. floors: lowest accepted versions, as time goes on."""
+
+    models: dict[str, str]
+    commands: Sequence[Command]
+    looks: Sequence[Look]
+    runs: Sequence[Watched]
+    reads: Sequence[JournalRead]
+    floors: Sequence[int] = ()
+
+
+def broken_promises(history: History) -> list[str]:
+    """Every promise that `history` breaks, in words."""
+    return [
+        *_unreadable(history),
+        *_unexplained(history),
+        *_without_effect(history),
+        *_wrong_codes(history),
+        *_bad_runs(history),
+        *_bad_reads(history),
+        *_fallen_floor(history),
+    ]
+
+
+def _unreadable(history: History) -> Iterator[str]:
+    for look in history.looks:
+        if look.fault:
+            yield f"at {look.time:.3f} s: {look.fault}"
+
+
+def _unexplained(history: History) -> Iterator[str]:
+    for before, after in pairwise(history.looks):
+        if _steps_between(history, before, after) is None:
+            yield (
+                f"at {after.time:.3f} s: no command leads from {_told(before.pointers)} "
+                f"to {_told(after.pointers)}"
+            )
+
+
+def _steps_between(history: History, before: Look, after: Look) -> int | None:
+    """How few events lead from one look to the next, None when none of the commands do."""
+    active = [
+        command
+        for command in history.commands
+        if command.begun <= after.time + SLACK and command.ended >= before.time - SLACK
+    ]
+    wanted, found = _bare(after.pointers), {_bare(before.pointers)}
+    for steps in range(DEEPEST + 1):
+        if wanted in found:
+            return steps
+        found = {_bare(later) for known in found for later in _next(known, active)}
+    return None
+
+
+def _next(pointers: Pointers, active: Sequence[Command]) -> Iterator[Pointers]:
+    """What any of the commands may make of the pointers in one event."""
+    for command in active:
+        if command.kind in ("install", "use") and command.code in (0, None):
+            yield pointers.chosen(command.slot, ATTEMPTS)
+        elif command.kind == "rollback" and command.code in (0, None):
+            try:
+                yield pointers.gone_back()
+            except GruardError:
+                continue
+        elif command.kind == "run" and pointers.trial:
+            slot = pointers.trial.slot
+            if pointers.trial.attempts:
+                yield pointers.attempted(slot)
+            yield pointers.spared(slot)
+            yield pointers.proven(slot)
+            yield pointers.failed(slot, "")
+
+
+def _bare(pointers: Pointers) -> Pointers:
+    """Without the words of a reason."""
+    rejected = pointers.rejected
+    return replace(pointers, rejected=rejected and replace(rejected, reason=""))
+
+
+def _without_effect(history: History) -> Iterator[str]:
+    """A choice that was reported as done is seen, unless others came on top of it at once."""
+    for command in history.commands:
+        if command.code != 0 or command.kind not in ("install", "use"):
+            continue
+        seen = list(_during(history.looks, command.begun, command.ended + SLACK))
+        hidden = any((_steps_between(history, a, b) or 0) > 1 for a, b in pairwise(seen))
+        chosen = any(
+            look.pointers.on_trial(command.slot) or look.pointers.current == command.slot
+            for look in seen
+        )
+        if not chosen and not hidden:
+            yield f"{command.kind} at {command.begun:.3f} s said it was done, and nothing changed"
+
+
+def _during(looks: Sequence[Look], begun: float, ended: float) -> Iterator[Look]:
+    """The looks in a span of time, and the last one before it."""
+    for look, following in zip(looks, [*looks[1:], None], strict=True):
+        over = following is not None and following.time < begun
+        if look.time <= ended and not over:
+            yield look
+
+
+def _wrong_codes(history: History) -> Iterator[str]:
+    for command in history.commands:
+        if command.code not in (0, 2, None):
+            yield f"{command.kind} ended with exit code {command.code}: {command.said[-200:]}"
+        if command.code == 2 and "gruard: " not in command.said:
+            yield f"{command.kind} refused without a word"
+        if "Traceback" in command.said:
+            yield f"{command.kind} ended with a traceback: {command.said[-200:]}"
+
+
+def _bad_runs(history: History) -> Iterator[str]:
+    for run in history.runs:
+        try:
+            check_promises(run.records)
+        except NotHeldError as error:
+            yield f"run at {run.begun:.3f} s: {error}"
+        if not run.killed and not run.records:
+            yield f"run at {run.begun:.3f} s: no record"
+        allowed = set(_may_answer(history, run))
+        used = {str(r["model"]) for r in run.records if r["tier"] < 3}
+        for model in used - allowed:
+            yield f"run at {run.begun:.3f} s: model {model} answered, which nobody had chosen"
+
+
+def _may_answer(history: History, run: Watched) -> Iterator[str]:
+    """Models of slots that were current or on trial, or chosen by a command, during a run."""
+    for look in _during(history.looks, run.begun - SLACK, run.ended + SLACK):
+        pointers = look.pointers
+        for slot in (pointers.current, pointers.trial.slot if pointers.trial else None):
+            if slot:
+                yield history.models[slot]
+    for command in history.commands:
+        if command.slot and command.begun <= run.ended and command.ended >= run.begun:
+            yield history.models[command.slot]
+
+
+def _bad_reads(history: History) -> Iterator[str]:
+    """Each reader finds numbers without holes, and at least what an earlier one had found."""
+    for read in history.reads:
+        numbers = [number for number, _ in read.entries]
+        if numbers and numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+            yield f"journal at {read.begun:.3f} s: holes or disorder in {_shortened(numbers)}"
+    for earlier in history.reads:
+        for later in history.reads:
+            known = len(earlier.entries)
+            if earlier.ended <= later.begun and later.entries[:known] != earlier.entries:
+                yield f"journal at {later.begun:.3f} s: lacks what was there before"
+
+
+def _fallen_floor(history: History) -> Iterator[str]:
+    for before, after in pairwise(history.floors):
+        if after < before:
+            yield f"the lowest accepted version fell from {before} to {after}"
+
+
+def _told(pointers: Pointers) -> str:
+    trial = pointers.trial and f"{pointers.trial.slot[:4]}({pointers.trial.attempts})"
+    rejected = pointers.rejected and pointers.rejected.slot[:4]
+    slots = [slot and slot[:4] for slot in (pointers.current, pointers.previous)]
+    return f"[current {slots[0]}, previous {slots[1]}, trial {trial}, rejected {rejected}]"
+
+
+def _shortened(numbers: Sequence[int]) -> str:
+    wrong = next(i for i, number in enumerate(numbers) if number != numbers[0] + i)
+    return f"… {', '.join(map(str, numbers[max(0, wrong - 2) : wrong + 2]))} …"
