@@ -187,7 +187,7 @@ def runner(lab: Lab) -> Run:
         sink = ListedSink(clock)
         supervisor = Supervisor(
             source, Complaints(), sink,
-            DirectProcess(open_detector(bundle, "core-c"), bundle.digest),
+            DirectProcess(open_detector(bundle, "core-c"), bundle.digest),  # type: ignore[arg-type]
             Fallback(bundle.manifest, bundle.model_hash), Injections([], []),
             Settings(len(lab.channels), bundle.manifest.tiers.warmup, lab.period, 1.0),
             Surroundings(
