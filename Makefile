@@ -175,7 +175,7 @@ benchmark-calibration: $(READY) ## two minutes: does a threshold keep its promis
 benchmark-verdicts: $(READY) $(WATCH)/README.txt ## six minutes: does int8 pass on other machines too?
 	$(PY) -m benchmarks.verdicts $(ARGS)
 
-faults: $(READY) $(DEMO_BUNDLE)/manifest.json ## twenty minutes: break everything, and write docs/reliability.md
+faults: $(READY) $(DEMO_BUNDLE)/manifest.json ## hours: break everything, and write docs/reliability.md
 	$(PY) -m tests.campaign $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)
 
 soak: $(READY) $(DEMO_BUNDLE)/manifest.json ## ten minutes (ARGS='--minutes 600' for more): does anything grow? into docs/reliability.md
