@@ -180,7 +180,7 @@ def runner(lab: Lab) -> Run:
             PipedSource(lines, stream, lab, clock)
             if live
             else LineSource(
-                FileLines(io.StringIO((_header(lab) + b"".join(lines)).decode()), "nemesis"),
+                FileLines(io.BytesIO(_header(lab) + b"".join(lines)), "nemesis"),
                 "nemesis", lab.channels, Complaints(),
             )
         )  # fmt: skip
