@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edge_runtime.durable import sync
 from edge_runtime.errors import GruardError
+from edge_runtime.regular_file import open_regular
 
 
 class Disk:
@@ -25,8 +26,7 @@ class Disk:
 
     def open(self, name: str) -> int:
         """A descriptor that writes at the end of a file, which is made when it is not there."""
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        return os.open(self.folder / name, flags, 0o644)
+        return open_regular(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def cut(self, file: int, size: int) -> None:
         """Forget what lies behind the first `size` bytes."""

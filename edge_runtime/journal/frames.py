@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 MAGIC = b"\xabGJ1"  # its first byte is in no ASCII text, so that no message is taken for a frame
+LARGEST = 1 << 62
+"""No number of ours is above; one that is was never written by us, and the next would not fit."""
 _HEAD = struct.Struct("<IQ")
 _CHECKSUM = struct.Struct("<I")
 OVERHEAD = len(MAGIC) + _HEAD.size + _CHECKSUM.size
@@ -49,6 +51,8 @@ def _entry_at(data: bytes, at: int) -> Entry | None:
         return None
     head = data[at + len(MAGIC) : start - _CHECKSUM.size]
     length, sequence = _HEAD.unpack(head)
+    if sequence > LARGEST:
+        return None
     (checksum,) = _CHECKSUM.unpack_from(data, start - _CHECKSUM.size)
     message = data[start : start + length]
     if len(message) < length or zlib.crc32(message, zlib.crc32(head)) != checksum:

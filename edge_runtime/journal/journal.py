@@ -13,6 +13,8 @@ from edge_runtime.journal.disk import Disk, claim_folder
 from edge_runtime.journal.frames import Entry
 from edge_runtime.journal.reader import Reader
 from edge_runtime.journal.segments import Segments
+from edge_runtime.limited_log import LimitedLog
+from edge_runtime.threads import BEAT, WatchedThread
 
 SYNC_EVERY = 1.0
 """Seconds of messages that a power cut may cost."""
@@ -41,7 +43,8 @@ class Journal:
         length: int = LENGTH,
         patience: float = 0.0,
     ) -> None:
-        self._disk, self._log, self._clock = disk, log, clock
+        self._disk, self._clock = disk, clock
+        self._log = LimitedLog(log, clock)
         self._segments = Segments(disk, capacity)
         # What was sent shortly before a power cut may be on no disk, but its number is taken.
         start = max(self._segments.newest, furthest_cursor(disk))
@@ -54,8 +57,8 @@ class Journal:
         self._readers: dict[str, Reader] = {}
         self._wake, self._closing = threading.Event(), threading.Event()
         self._backlog.wake_on_append(self._wake.set)
-        self._thread = threading.Thread(target=self._serve, name="journal", daemon=True)
-        self._thread.start()
+        self.thread = WatchedThread("journal", self._serve)
+        self.thread.start()
 
     @property
     def dropped(self) -> int:
@@ -83,14 +86,16 @@ class Journal:
         try:
             cursor.keep(reader.position)  # or a power cut would make it new again
         except OSError as error:
-            self._log(f"journal: cannot keep what {name} has taken ({error.strerror})")
+            self._log.trouble(
+                name, f"journal: cannot keep what {name} has taken ({error.strerror})"
+            )
         return reader, cursor
 
     def close(self) -> None:
         """Write what is in memory only, sync and close."""
         self._closing.set()
         self._wake.set()
-        self._thread.join(FAREWELL)
+        self.thread.join(FAREWELL)
         self._lost += self._backlog.newest - self._written
         self.on_close.close()
 
@@ -101,12 +106,13 @@ class Journal:
             else:
                 self._wake.wait(self._until_sync())
             self._wake.clear()
+            self.thread.beat()
             self._write_out()
         self._write_out(last=True)
 
-    def _until_sync(self) -> float | None:
+    def _until_sync(self) -> float:
         if not self._segments.dirty:
-            return None
+            return BEAT
         return max(0.0, self._synced_at + SYNC_EVERY - self._clock())
 
     def _write_out(self, last: bool = False) -> None:
@@ -116,17 +122,18 @@ class Journal:
                     self._write(entry)
                 self._take_note()
                 self._sync_when_due()
+                self.thread.beat()
             self._sync_when_due()
             if last:
                 self._segments.close()
         except OSError as error:
             self._take_note()
-            if not self._failing:
-                self._log(
-                    f"journal: cannot write to {self._disk.folder} ({error.strerror}); "
-                    "records wait in memory"
-                )
             self._failing = True
+            self._log.trouble(
+                "write",
+                f"journal: cannot write to {self._disk.folder} ({error.strerror}); "
+                "records wait in memory",
+            )
 
     def _write(self, entry: Entry) -> None:
         oldest = self._segments.oldest
@@ -144,9 +151,10 @@ class Journal:
         if self._segments.dirty and due:
             self._segments.sync()
             self._synced_at = self._clock()
-            if self._failing:
-                self._log(f"journal: writes again; {self._lost} records are missing in it")
             self._failing = False
+            self._log.over(
+                f"journal: writes again; {self._lost} records are missing in it", "write"
+            )
 
     def _tell_of_dropped(self, oldest: int) -> None:
         """Say whose messages gave way when the oldest segment was dropped."""
@@ -156,7 +164,10 @@ class Journal:
             kept = min(self._segments.oldest, self._backlog.oldest)
             missed = kept - 1 - max(reader.position, oldest - 1)
             if missed > 0:
-                self._log(f"journal: full; {missed} records that {name} did not take are dropped")
+                self._log.trouble(
+                    f"{name} misses",
+                    f"journal: full; {missed} records that {name} did not take are dropped",
+                )
 
 
 def open_journal(

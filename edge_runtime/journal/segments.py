@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from edge_runtime.journal.disk import Disk
-from edge_runtime.journal.frames import OVERHEAD, Entry, decode, encode
+from edge_runtime.journal.frames import LARGEST, OVERHEAD, Entry, decode, encode
 
 SEGMENTS = 32
 """Parts that a journal's size is divided into; the oldest part is dropped as a whole."""
@@ -134,7 +134,7 @@ def entries_after(disk: Disk, after: int) -> Iterator[Entry]:
 def _segments(disk: Disk) -> dict[int, int]:
     """First numbers and sizes of all segments; other files may lie beside them."""
     found = ((_NAME.fullmatch(name), size) for name, size in disk.sizes().items())
-    return {int(match[1]): size for match, size in found if match}
+    return {int(match[1]): size for match, size in found if match and int(match[1]) <= LARGEST}
 
 
 def _name(first: int) -> str:

@@ -35,6 +35,8 @@ class JsonLines:
     reader_may_leave: a broken pipe ends the run quietly; otherwise it counts as a drop.
     """
 
+    skipped, threads = 0, ()
+
     def __init__(self, fd: int, reader_may_leave: bool = False) -> None:
         self.dropped = 0
         self._fd = fd

@@ -1,12 +1,21 @@
 """What is sent over a network: a record's JSON, and which run it is of."""
 
-import json
-from collections.abc import Callable
+from __future__ import annotations
 
-from edge_runtime.record import Record
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:  # `gruard journal` does without numpy
+    from edge_runtime.record import Record
 
 Wanted = Callable[[bytes], bool]
-"""Whether a message is to be sent; asked of each message once, in order."""
+"""Whether a message is to be sent; asked of each message once, in order.
+
+Raises ValueError for one that `fields_of` does not understand.
+"""
+
+_FIELDS = {"run": str, "index": int, "tier": int, "valid": bool, "alarm": bool}
 
 
 def message(run: str, record: Record) -> bytes:
@@ -16,8 +25,26 @@ def message(run: str, record: Record) -> bytes:
     return f'{{"run":"{run}",{record.to_json()[1:]}'.encode()
 
 
+def fields_of(message: bytes) -> Mapping[str, Any]:
+    """The fields of a message, which may be of another version as long as it has those of every.
+
+    Raises ValueError when it is none: damaged, not strict JSON, or of something else.
+    """
+    try:
+        fields = json.loads(message, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(fields, dict):
+        raise ValueError("no JSON object")
+    for name, kind in _FIELDS.items():
+        if type(fields.get(name)) is not kind:
+            raise ValueError(f"no field {name} of type {kind.__name__}")
+    return fields
+
+
 def everything(message: bytes) -> bool:
-    """Wants all messages."""
+    """Wants all messages that are understood."""
+    fields_of(message)
     return True
 
 
@@ -31,7 +58,11 @@ class Changes:
 
     def __call__(self, message: bytes) -> bool:
         """Whether something changed."""
-        fields = json.loads(message)
+        fields = fields_of(message)
         state = tuple(fields[name] for name in ("run", "alarm", "tier", "valid"))
         changed, self._last = state != self._last, state
         return changed
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of strict JSON")

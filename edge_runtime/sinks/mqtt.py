@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import GruardError
+from edge_runtime.limited_log import LimitedLog
 from edge_runtime.mqtt_address import MISSING, MqttAddress, why_refused, why_unreachable
+from edge_runtime.threads import WatchedThread
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessageInfo
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
 WINDOW = 50
 """Messages under way at a time: at 0.2 s to the broker and back, 250 a second."""
 _KEEPALIVE = 20  # seconds; a silent connection is given up after some 30
-_LONGEST_PAUSE = 30  # seconds between attempts to connect
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between attempts to connect; they double
+_LISTENING = 1.0  # seconds at once
 _LEAVE = 1.0  # seconds for taking leave
+_TROUBLES = ("refused", "unreachable", "lost")  # topics of the log
 
 
 class Mqtt:
@@ -35,22 +39,25 @@ class Mqtt:
     """
 
     def __init__(self, address: MqttAddress, log: Callable[[str], None]) -> None:
-        self._address, self._log = address, log
+        self._address, self._first_log = address, log
+        self._log = LimitedLog(log, time.monotonic)
         self._lock = threading.Lock()  # never held while paho is called: its callbacks take it
         self._under_way: dict[int, int] = {}  # numbers of messages by paho's numbers
         self._early: set[int] = set()  # confirmed before `send` knew paho's number
         self._greetings: set[int] = set()
         self._resent: set[int] = set()  # under way when the connection broke
         self._connected, self._left = threading.Event(), threading.Event()
-        self._trouble: str | None = None
+        self._stopping = threading.Event()
+        self._met = False  # whether there was a connection before
         self._wake: Callable[[], None] = lambda: None
         self._client = self._new_client()
+        self.thread = WatchedThread(f"{address.name}, connection", self._serve)
 
     def start(self, wake: Callable[[], None]) -> None:
-        """Connect in a thread of paho's, again and again."""
+        """Connect in a thread of its own, again and again."""
         self._wake = wake
         self._client.connect_async(self._address.host, self._address.port, _KEEPALIVE)
-        self._client.loop_start()
+        self.thread.start()
 
     def room(self) -> int:
         """None before all from an earlier connection is confirmed, or the order would be lost."""
@@ -82,6 +89,37 @@ class Mqtt:
         self._client.disconnect()
         if self._connected.is_set():
             self._left.wait(_LEAVE)
+        self._stopping.set()
+        self.thread.join(_LEAVE)
+
+    def _serve(self) -> None:
+        """What paho's own thread does, but that one dies unseen of a packet that is malformed."""
+        pause = _SHORTEST_PAUSE
+        while not self._stopping.is_set():
+            self.thread.beat()
+            if self._served_once():
+                pause = _SHORTEST_PAUSE
+            self._stopping.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _served_once(self) -> bool:
+        """Connect, and stay as long as the broker does; whether it let us in."""
+        self._left.clear()
+        try:
+            self._client.reconnect()
+        except (OSError, ValueError) as error:
+            self._tell("unreachable", why_unreachable(error))
+            return False
+        let_in = False
+        try:
+            while not self._stopping.is_set() and self._client.loop(_LISTENING) == 0:
+                self.thread.beat()
+                let_in = let_in or self._connected.is_set()
+        except Exception:  # paho raises whatever a malformed packet makes it stumble over
+            self._tell("lost", "the broker sent something that is no MQTT")
+        finally:
+            self._connected.clear()
+        return let_in
 
     def _new_client(self) -> Client:
         try:
@@ -96,22 +134,20 @@ class Mqtt:
         if self._address.login is not None:
             client.username_pw_set(*self._address.login)
         client.max_inflight_messages_set(2 * WINDOW)  # the window is kept here; none waits in paho
-        client.reconnect_delay_set(1, _LONGEST_PAUSE)
         client.will_set(f"{self._address.topic}/status", "offline", qos=1, retain=True)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
-        client.on_connect_fail, client.on_publish = self._on_connect_fail, self._on_publish
+        client.on_publish = self._on_publish
+        # With it paho leaves all writing to our thread; without, `publish` writes from any.
+        client.on_socket_register_write = lambda client, data, connection: None
         return client
 
     def _say(self, status: str) -> MQTTMessageInfo:
         return self._client.publish(f"{self._address.topic}/status", status, qos=1, retain=True)
 
-    def _tell(self, trouble: str | None, text: str) -> None:
-        """Log `text`, once for as long as the trouble lasts."""
-        if trouble != self._trouble:
-            self._log(f"{self._address.name}: {text}")
-        self._trouble = trouble
+    def _tell(self, trouble: str, reason: str) -> None:
+        self._log.trouble(trouble, f"{self._address.name}: {reason}; records wait")
 
-    # What paho calls, in its own thread.
+    # What paho calls, in our thread.
 
     def _on_connect(
         self,
@@ -122,19 +158,18 @@ class Mqtt:
         more: Properties | None,
     ) -> None:
         if reason.is_failure:
-            self._tell(str(reason), f"{why_refused(str(reason))}; records wait")
+            self._tell("refused", why_refused(str(reason)))
             return
         greeting = self._say("online").mid
         with self._lock:
             self._greetings.add(greeting)
             self._resent = set(self._under_way)
             self._connected.set()
-        self._tell("none", "connected")
+        sentence = f"{self._address.name}: connected"
+        if not self._log.over(sentence, *_TROUBLES) and not self._met:
+            self._first_log(sentence)
+        self._met = True
         self._wake()
-
-    def _on_connect_fail(self, client: Client, data: object) -> None:
-        reason = why_unreachable(sys.exc_info()[1])
-        self._tell(reason, f"{reason}; records wait")
 
     def _on_disconnect(
         self,
@@ -148,7 +183,7 @@ class Mqtt:
         self._connected.clear()
         self._left.set()
         if was_connected and reason.is_failure:
-            self._tell("lost", "the connection broke; records wait")
+            self._tell("lost", "the connection broke")
 
     def _on_publish(
         self, client: Client, data: object, number: int, reason: ReasonCode, more: Properties

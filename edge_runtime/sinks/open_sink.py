@@ -98,7 +98,7 @@ def _is_address(target: str) -> bool:
 
 def _open_lines(target: str, existing: Existing, log: Log, live: bool) -> Sink:
     sink = open_json_lines(target, existing)
-    return Queued(sink, log) if live else sink
+    return Queued(sink, log, name=f"sink {target}") if live else sink
 
 
 def _open_network(target: str, log: Log) -> _Network:

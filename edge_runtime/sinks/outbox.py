@@ -7,6 +7,7 @@ from edge_runtime.journal.journal import Journal
 from edge_runtime.record import Record
 from edge_runtime.sinks.message import Wanted, message
 from edge_runtime.sinks.posting import Posting
+from edge_runtime.threads import WatchedThread
 
 
 class Outbox:
@@ -22,6 +23,16 @@ class Outbox:
     def dropped(self) -> int:
         """Records that the receiver did not confirm; exact after `close`."""
         return self._posting.dropped
+
+    @property
+    def skipped(self) -> int:
+        """Records that no carrier could take."""
+        return self._posting.skipped
+
+    @property
+    def threads(self) -> Sequence[WatchedThread]:
+        """Who sends, and who keeps the connection."""
+        return self._posting.threads
 
     def write(self, record: Record) -> None:
         """Put one record where it waits."""
@@ -47,6 +58,17 @@ class JournalSink:
     def dropped(self) -> int:
         """Records missing on the disk, and those that gave way unsent; exact after `close`."""
         return self._journal.dropped + sum(posting.dropped for posting in self._postings)
+
+    @property
+    def skipped(self) -> int:
+        """Entries that were not understood, or that no carrier could take."""
+        return sum(posting.skipped for posting in self._postings)
+
+    @property
+    def threads(self) -> Sequence[WatchedThread]:
+        """Who writes, who sends, and who keeps the connections."""
+        sending = (thread for posting in self._postings for thread in posting.threads)
+        return self._journal.thread, *sending
 
     def write(self, record: Record) -> None:
         """Put one record into the journal."""

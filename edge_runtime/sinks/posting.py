@@ -2,17 +2,22 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from edge_runtime.journal.cursor import Cursor
+from edge_runtime.journal.frames import Entry
 from edge_runtime.journal.reader import Reader
+from edge_runtime.limited_log import LimitedLog
 from edge_runtime.sinks.message import Wanted, everything
+from edge_runtime.threads import BEAT, WatchedThread
 
 FAREWELL = 5.0
 """Seconds at the end for what still waits."""
 _KEEP_EVERY = 10.0  # seconds between two cursors: what a crash may cause to be sent twice
 _LOOK_AGAIN = 1.0  # seconds, while something is under way
+_ATTEMPTS = 3  # of sending a message; one that breaks its carrier must not hold up the others
 
 
 class Carrier(Protocol):
@@ -20,6 +25,8 @@ class Carrier(Protocol):
 
     A message under way is sent again by the carrier until the receiver has confirmed it.
     """
+
+    thread: WatchedThread
 
     def start(self, wake: Callable[[], None]) -> None:
         """Begin to look for the receiver. `wake` is called whenever `room` or `oldest` change."""
@@ -41,7 +48,9 @@ class Posting:
     """Sends what `reader` finds until it is closed.
 
     cursor: where to keep on disk what was confirmed; None without a journal.
-    log: takes one line when messages were lost, and when they wait at the end.
+    log: takes one line when messages were lost or skipped, and when they wait at the end.
+    skipped: messages that could not be understood, or that no carrier could take; they count as
+    delivered, so that the next run does not meet them again.
     """
 
     def __init__(
@@ -54,18 +63,28 @@ class Posting:
         wanted: Wanted = everything,
     ) -> None:
         self.name = name
-        self._reader, self._carrier, self._log = reader, carrier, log
+        self.skipped = 0
+        self._reader, self._carrier = reader, carrier
+        self._log = LimitedLog(log, time.monotonic)
+        self._last_word = log
         self._cursor, self._wanted = cursor, wanted
+        self._taken: deque[Entry] = deque()  # wanted, and not yet with the carrier
+        self._attempts = 0  # of the first of them
         self._told = 0  # lost messages that were told of
         self._kept_at = time.monotonic()
-        self._cursor_fails = False
         self._wake = threading.Event()
         self._closing, self._given_up = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="posting", daemon=True)
+        self._thread = WatchedThread(f"{name}, sending", self._serve)
 
     def start(self) -> None:
         """Begin to send."""
+        self._carrier.start(self.wake)
         self._thread.start()
+
+    @property
+    def threads(self) -> tuple[WatchedThread, ...]:
+        """Who sends, and who keeps the connection."""
+        return self._thread, self._carrier.thread
 
     @property
     def dropped(self) -> int:
@@ -87,13 +106,13 @@ class Posting:
         self._carrier.stop()
         self._thread.join(_LOOK_AGAIN)
         if self._cursor is not None and (waits := self._unconfirmed()):
-            self._log(f"{self.name}: the last {waits} records wait in the journal")
+            self._last_word(f"{self.name}: the last {waits} records wait in the journal")
 
     def _serve(self) -> None:
-        self._carrier.start(self.wake)
         while not self._finished():
+            self._thread.beat()
             if not self._send_some():
-                self._wake.wait(None if self._settled() else _LOOK_AGAIN)
+                self._wake.wait(BEAT if self._settled() else _LOOK_AGAIN)
             self._wake.clear()
             self._keep_when_due()
         self._keep()
@@ -111,17 +130,41 @@ class Posting:
 
     def _confirmed(self) -> int:
         oldest = self._carrier.oldest()
-        return self._reader.position if oldest is None else oldest - 1
+        if oldest is None:
+            oldest = self._taken[0].sequence if self._taken else self._reader.position + 1
+        return oldest - 1
 
     def _send_some(self) -> bool:
+        """Whether there was anything to do. After an exception it can be called again."""
+        taken = self._take() if not self._taken else 0
+        while self._taken and self._carrier.room() > 0:
+            entry = self._taken[0]
+            self._attempts += 1
+            if self._attempts > _ATTEMPTS:
+                self._skip(entry, "it cannot be sent")
+            else:
+                self._carrier.send(entry.message, entry.sequence)
+            self._taken.popleft()
+            self._attempts = 0
+        return taken > 0
+
+    def _take(self) -> int:
+        """Read the next messages; how many there were."""
         entries = self._reader.read(self._carrier.room())
-        if self._reader.lost > self._told:
-            self._log(f"{self.name}: back; {self._reader.lost - self._told} records were dropped")
+        if lost := self._reader.lost - self._told:
+            self._log.trouble("lost", f"{self.name}: back; {lost} records were dropped")
             self._told = self._reader.lost
         for entry in entries:
-            if self._wanted(entry.message):
-                self._carrier.send(entry.message, entry.sequence)
-        return bool(entries)
+            try:
+                if self._wanted(entry.message):
+                    self._taken.append(entry)
+            except ValueError as error:
+                self._skip(entry, f"it is no record of this version: {error}")
+        return len(entries)
+
+    def _skip(self, entry: Entry, why: str) -> None:
+        self.skipped += 1
+        self._log.trouble("skipped", f"{self.name}: entry {entry.sequence} is skipped; {why}")
 
     def _keep_when_due(self) -> None:
         if time.monotonic() - self._kept_at >= _KEEP_EVERY:
@@ -133,8 +176,9 @@ class Posting:
             return
         try:
             self._cursor.keep(self._confirmed())
-            self._cursor_fails = False
         except OSError as error:
-            if not self._cursor_fails:
-                self._log(f"journal: cannot keep what {self.name} has taken ({error.strerror})")
-            self._cursor_fails = True
+            self._log.trouble(
+                "cursor", f"journal: cannot keep what {self.name} has taken ({error.strerror})"
+            )
+        else:
+            self._log.over(f"journal: keeps what {self.name} has taken again", "cursor")

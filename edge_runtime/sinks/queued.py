@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from edge_runtime.record import Record
 from edge_runtime.sinks.sink import Sink, SinkClosedError
+from edge_runtime.threads import BEAT, WatchedThread
 
 LENGTH = 10_000
 """Records that wait for a slow sink; some 10 MB."""
@@ -20,13 +21,22 @@ class Queued:
     log takes one line when drops begin and one when they end.
     """
 
-    def __init__(self, sink: Sink, log: Callable[[str], None], length: int = LENGTH) -> None:
+    skipped = 0
+
+    def __init__(
+        self, sink: Sink, log: Callable[[str], None], length: int = LENGTH, name: str = "sink"
+    ) -> None:
         self._sink, self._log = sink, log
         self._lost = self._losing = 0
         self._closed = threading.Event()
         self._queue: queue.Queue[Record | None] = queue.Queue(length)
-        self._thread = threading.Thread(target=self._serve, name="sink", daemon=True)
+        self._thread = WatchedThread(name, self._serve)
         self._thread.start()
+
+    @property
+    def threads(self) -> tuple[WatchedThread, ...]:
+        """Who writes."""
+        return (self._thread,)
 
     @property
     def dropped(self) -> int:
@@ -58,17 +68,26 @@ class Queued:
         """Write what waits, for some seconds at most, and close the sink."""
         with suppress(queue.Full):
             self._queue.put(None, timeout=FAREWELL)
-        self._thread.join(FAREWELL)
-        if self._thread.is_alive():
+        if not self._thread.join(FAREWELL):
             # It hangs with one in its hands, and is left to the end of the process.
             self._lost += 1 + sum(record is not None for record in self._queue.queue)
         else:
             self._sink.close()
 
     def _serve(self) -> None:
-        while (record := self._queue.get()) is not None:
+        while True:
+            self._thread.beat()
+            try:
+                record = self._queue.get(timeout=BEAT)
+            except queue.Empty:
+                continue
+            if record is None:
+                return
             try:
                 self._sink.write(record)
             except SinkClosedError:
                 self._closed.set()
                 return
+            except BaseException:
+                self._lost += 1
+                raise

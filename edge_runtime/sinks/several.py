@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from edge_runtime.record import Record
 from edge_runtime.sinks.sink import Sink
+from edge_runtime.threads import WatchedThread
 
 
 class Several:
@@ -16,6 +17,16 @@ class Several:
     def dropped(self) -> int:
         """Records that were not written, over all sinks."""
         return sum(sink.dropped for sink in self._sinks)
+
+    @property
+    def skipped(self) -> int:
+        """Entries that were not understood, over all sinks."""
+        return sum(sink.skipped for sink in self._sinks)
+
+    @property
+    def threads(self) -> Sequence[WatchedThread]:
+        """Those of all sinks."""
+        return [thread for sink in self._sinks for thread in sink.threads]
 
     def write(self, record: Record) -> None:
         """Write the record to each."""

@@ -1,8 +1,10 @@
 """What a sink is: it takes records, and never holds up or ends a run."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from edge_runtime.record import Record
+from edge_runtime.threads import WatchedThread
 
 
 class SinkClosedError(Exception):
@@ -10,11 +12,22 @@ class SinkClosedError(Exception):
 
 
 class Sink(Protocol):
-    """Takes records; a record it could not write is counted, never raised."""
+    """Takes records; a record it could not write is counted, never raised.
+
+    skipped: entries of its journal that it could not understand so far.
+    """
 
     @property
     def dropped(self) -> int:
         """Records that were not written so far."""
+
+    @property
+    def skipped(self) -> int:
+        """See above."""
+
+    @property
+    def threads(self) -> Sequence[WatchedThread]:
+        """Those that serve it, for whoever watches over threads."""
 
     def write(self, record: Record) -> None:
         """Write one record through. Raises SinkClosedError when its reader is gone for good."""

@@ -3,12 +3,10 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal
 
-_EVERY = 60.0  # seconds
+from edge_runtime.limited_log import LimitedLog
+
 _LONGEST = 60  # characters of a quotation
-
-_Topic = Literal["input", "outage"]
 
 
 class Complaints:
@@ -17,6 +15,7 @@ class Complaints:
     A sensor that talks garbage does so at every sample; its log line has the first of a minute and
     how many came since the last one. log takes one line, clock gives monotonic seconds. Sources may
     complain from a thread of their own.
+    away: which source is away and why, while it is; else None.
     """
 
     def __init__(
@@ -25,56 +24,50 @@ class Complaints:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.cells = self.rows = self.outages = 0
-        self._log, self._clock = log, clock
-        self._next = {"input": float("-inf"), "outage": float("-inf")}
-        self._untold = {"input": 0, "outage": 0}
+        self.away: str | None = None
+        self._log = LimitedLog(log, clock)
         self._lock = threading.Lock()
 
     def cell(self, where: str, text: str) -> None:
         """A single value could not be read and counts as missing."""
         with self._lock:
             self.cells += 1
-            self._complain("input", f"{where}: {quoted(text)} cannot be read and counts as missing")
+            self._log.trouble(
+                "input", f"{where}: {quoted(text)} cannot be read and counts as missing"
+            )
 
     def silent_cell(self, where: str, why: str) -> None:
         """A sensor gave no value when it was asked; counts as an unreadable cell."""
         with self._lock:
             self.cells += 1
-            self._complain("input", f"{where}: {_shortened(why)}; the reading counts as missing")
+            self._log.trouble("input", f"{where}: {_shortened(why)}; the reading counts as missing")
 
     def row(self, where: str, text: str, why: str) -> None:
         """A whole row, packet or message could not be read."""
         with self._lock:
             self.rows += 1
-            self._complain("input", f"{where}: {quoted(text)} {why}")
+            self._log.trouble("input", f"{where}: {quoted(text)} {why}")
 
     def overrun(self, where: str) -> None:
         """A reading was lost, because they come faster than they are answered."""
         with self._lock:
             self.rows += 1
-            self._complain("input", f"{where}: readings are not answered in time, one was dropped")
+            self._log.trouble(
+                "input", f"{where}: readings are not answered in time, one was dropped"
+            )
 
-    def outage(self, where: str, why: str, first: bool) -> bool:
-        """The source is away; `first` when it was not before. Says whether it was told."""
+    def outage(self, where: str, why: str, first: bool) -> None:
+        """The source is away; `first` when it was not before."""
         with self._lock:
             self.outages += first
-            return self._complain("outage", f"{where}: {_shortened(why)}; trying again")
+            self.away = f"{where}: {_shortened(why)}"
+            self._log.trouble("outage", f"{self.away}; trying again")
 
     def back(self, where: str) -> None:
-        """The source of a told outage is back."""
+        """The source that was away is back."""
         with self._lock:
-            self._log(f"{where}: is back")
-
-    def _complain(self, topic: _Topic, sentence: str) -> bool:
-        self._untold[topic] += 1
-        now = self._clock()
-        if now < self._next[topic]:
-            return False
-        untold = self._untold[topic]
-        others = f" ({untold} such in all since the last line)" if untold > 1 else ""
-        self._log(sentence + others)
-        self._next[topic], self._untold[topic] = now + _EVERY, 0
-        return True
+            self.away = None
+            self._log.over(f"{where}: is back", "outage")
 
 
 def quoted(text: str) -> str:

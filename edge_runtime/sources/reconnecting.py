@@ -36,7 +36,7 @@ class Reconnecting:
         self._name, self._connect, self._complaints = name, connect, complaints
         self._clock, self._sleep = clock, sleep
         self._source: Source | None = None
-        self._away = self._told = self._served = False
+        self._away = self._served = False
         self._delay, self._due = SHORTEST, clock()
 
     def read(self, timeout: float | None) -> Reading | None:
@@ -73,15 +73,15 @@ class Reconnecting:
 
     def _lose(self, error: Exception) -> None:
         self.close()
-        self._told |= self._complaints.outage(self._name, _reason(error), first=not self._away)
+        self._complaints.outage(self._name, _reason(error), first=not self._away)
         self._away = True
         self._due = self._clock() + self._delay
         self._delay = min(2 * self._delay, LONGEST)
 
     def _found(self) -> None:
-        if self._told:
+        if self._away:
             self._complaints.back(self._name)
-        self._away = self._told = False
+        self._away = False
         self._served = True
         self._delay = SHORTEST
 

@@ -3,8 +3,10 @@
 import queue
 import threading
 
+from edge_runtime.errors import GruardError
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.source import Reading, Source
+from edge_runtime.threads import WatchedThread
 
 LENGTH = 1000
 """Readings that wait to be answered; when they are more, the oldest is dropped."""
@@ -13,7 +15,11 @@ _FAREWELL = 5.0  # seconds that the source may take to notice it
 
 
 class Threaded:
-    """The readings of `source`, which may take longer than the timeout it is given."""
+    """The readings of `source`, which may take longer than the timeout it is given.
+
+    An EOFError or GruardError of the source ends it; after any other exception it is closed and,
+    as the thread's back-off has it, read again.
+    """
 
     live = True
 
@@ -23,8 +29,13 @@ class Threaded:
         self._source, self._name, self._complaints = source, name, complaints
         self._queue: queue.Queue[Reading | BaseException] = queue.Queue(length)
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="source", daemon=True)
+        self._thread = WatchedThread(f"source {name}", self._serve)
         self._thread.start()
+
+    @property
+    def threads(self) -> tuple[WatchedThread, ...]:
+        """Who reads."""
+        return (self._thread,)
 
     def read(self, timeout: float | None) -> Reading | None:
         """The oldest reading that waits; raises what ended the source. See Source."""
@@ -44,10 +55,11 @@ class Threaded:
     def _serve(self) -> None:
         try:
             while not self._closing.is_set():
+                self._thread.beat()
                 reading = self._source.read(_LISTENING)
                 if reading is not None:
                     self._put(reading)
-        except BaseException as end:  # the reader raises it, where somebody sees it
+        except (EOFError, GruardError) as end:  # the reader raises it, where somebody sees it
             self._put(end)
         finally:
             self._source.close()

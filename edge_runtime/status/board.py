@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_runtime.status.snapshot import Health
+from edge_runtime.threads import BEAT, WatchedThread
 
 EVERY = 60.0
 """Seconds between two looks."""
@@ -58,8 +59,8 @@ class Board:
         self._root, self._clock = root, clock
         self._seen: tuple[float, Health | None] = (float("-inf"), None)
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="board", daemon=True)
-        self._thread.start()
+        self.thread = WatchedThread("board", self._look)
+        self.thread.start()
 
     def latest(self) -> Health | None:
         """The last look, if it is not too old."""
@@ -69,14 +70,17 @@ class Board:
     def close(self) -> None:
         """Look no more. A read that hangs is left to the end of the process."""
         self._closing.set()
+        self.thread.join(0.0)
 
     def _look(self) -> None:
         health = read_health(self._root)
         tells = health is not None
         while tells:
             self._seen = self._clock(), health
-            if self._closing.wait(EVERY):
-                return
+            for _ in range(round(EVERY / BEAT)):
+                self.thread.beat()
+                if self._closing.wait(BEAT):
+                    return
             health = read_health(self._root)
 
 

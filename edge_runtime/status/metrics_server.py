@@ -1,26 +1,27 @@
-"""Serves the metrics over HTTP from threads of its own, whoever asks and however."""
+"""Serves the metrics over HTTP from one thread of its own, whoever asks and however."""
 
-import io
+import selectors
 import socket
-import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
-from socketserver import TCPServer, ThreadingMixIn
-from typing import Any
 
 from edge_runtime.errors import GruardError
 from edge_runtime.status.metrics import CONTENT_TYPE, exposition
 from edge_runtime.status.snapshot import Snapshot
 from edge_runtime.status.verdict import ALARM, HEALTHY, judge
+from edge_runtime.threads import BEAT, WatchedThread
 
 LOOPBACK = "127.0.0.1"
-CONNECTIONS = 4
-"""At a time; whoever comes then is turned away."""
+CONNECTIONS = 32
+"""At a time; whoever comes then takes the place of the one that has been there the longest."""
 LIMIT = 2.0
-"""Seconds for a whole request, however slowly its bytes trickle in."""
-_POLL = 0.1  # seconds that closing may take
+"""Seconds for a whole request and its answer, however slowly the bytes trickle."""
+_LONGEST = 16_384  # bytes of a request
+_AT_ONCE = 65_536  # bytes taken or given in one turn
+_REST = 0.1  # seconds before the next try to accept, when descriptors ran out
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -34,9 +35,21 @@ def parse_address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]") or LOOPBACK, int(port)
 
 
+@dataclass(eq=False)
+class _Client:
+    """One connection. until: when it is closed, finished or not. answer: None while it asks."""
+
+    connection: socket.socket
+    until: float
+    asked: bytearray = field(default_factory=bytearray)
+    answer: memoryview | None = None
+
+
 class MetricsServer:
     """GET /metrics for Prometheus, GET /healthz for whoever restarts things; nothing else.
 
+    A client that is slow holds up nobody: none is waited for, each has its time, and a new one
+    takes the place of the oldest.
     log takes one line that says where. Raises GruardError when the address cannot be had.
     """
 
@@ -49,18 +62,19 @@ class MetricsServer:
         host, port = parse_address(address)
         self._clock = clock
         self._latest: Snapshot | None = None
-        self._server = _listen(host, port, self._page)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(_POLL,), name="metrics", daemon=True
-        )
-        self._thread.start()
+        self._listener = _listen(host, port)
+        self._wake, self._woken = socket.socketpair()
+        self._clients: dict[socket.socket, _Client] = {}  # the oldest first
+        self._closing = False
+        self.thread = WatchedThread("metrics server", self._serve)
+        self.thread.start()
         shown = f"[{host}]" if ":" in host else host
         log(f"metrics at http://{shown}:{self.port}/metrics")
 
     @property
     def port(self) -> int:
         """The port in use, also where 0 asked for any."""
-        return int(self._server.server_address[1])
+        return int(self._listener.getsockname()[1])
 
     def publish(self, snapshot: Snapshot) -> None:
         """Serve this one from now on."""
@@ -68,8 +82,87 @@ class MetricsServer:
 
     def close(self) -> None:
         """Listen no more."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._closing = True
+        self._wake.close()
+        self.thread.join(LIMIT)
+        self._woken.close()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            try:
+                selector.register(self._listener, selectors.EVENT_READ)
+                selector.register(self._woken, selectors.EVENT_READ)
+                while not self._closing:
+                    self.thread.beat()
+                    for key, _ in selector.select(self._patience()):
+                        self._attend(selector, key.fileobj)
+                    self._drop_late(selector)
+            finally:
+                for client in list(self._clients.values()):
+                    self._drop(selector, client)
+
+    def _patience(self) -> float:
+        """Seconds until the oldest client's time is over."""
+        oldest = next(iter(self._clients.values()), None)
+        return BEAT if oldest is None else min(max(oldest.until - time.monotonic(), 0.0), BEAT)
+
+    def _attend(self, selector: selectors.BaseSelector, ready: object) -> None:
+        if ready is self._listener:
+            self._accept(selector)
+        elif isinstance(ready, socket.socket) and (client := self._clients.get(ready)):
+            try:
+                done = self._hear(selector, client) if client.answer is None else _tell(client)
+            except BlockingIOError:
+                return
+            except OSError:
+                done = True  # a client that breaks off is no news
+            if done:
+                self._drop(selector, client)
+
+    def _accept(self, selector: selectors.BaseSelector) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError:  # no descriptor is left: perhaps the oldest client has one to spare
+            self._drop_oldest(selector)
+            time.sleep(_REST)
+            return
+        if len(self._clients) >= CONNECTIONS:
+            self._drop_oldest(selector)
+        connection.setblocking(False)
+        self._clients[connection] = _Client(connection, time.monotonic() + LIMIT)
+        selector.register(connection, selectors.EVENT_READ)
+
+    def _hear(self, selector: selectors.BaseSelector, client: _Client) -> bool:
+        """Take what came; whether there is nothing more to do for the client."""
+        data = client.connection.recv(_AT_ONCE)
+        client.asked += data
+        if data and not _is_whole(client.asked) and len(client.asked) <= _LONGEST:
+            return False
+        if not client.asked.strip():
+            return True
+        client.answer = memoryview(_answer(bytes(client.asked), self._page))
+        selector.modify(client.connection, selectors.EVENT_WRITE)
+        return _tell(client)
+
+    def _drop_late(self, selector: selectors.BaseSelector) -> None:
+        now = time.monotonic()
+        for client in [client for client in self._clients.values() if client.until <= now]:
+            self._drop(selector, client)
+
+    def _drop_oldest(self, selector: selectors.BaseSelector) -> None:
+        if oldest := next(iter(self._clients.values()), None):
+            self._drop(selector, oldest)
+
+    def _drop(self, selector: selectors.BaseSelector, client: _Client) -> None:
+        del self._clients[client.connection]
+        selector.unregister(client.connection)
+        with suppress(OSError):
+            client.connection.shutdown(socket.SHUT_WR)
+            client.connection.recv(_AT_ONCE)  # or what is left unread resets the answer on its way
+        client.connection.close()
 
     def _page(self, path: str) -> tuple[HTTPStatus, str]:
         snapshot, now = self._latest, self._clock()
@@ -92,82 +185,41 @@ def _health(snapshot: Snapshot | None, now: float) -> tuple[HTTPStatus, str]:
     return HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, verdict.text + "\n"
 
 
-def _listen(host: str, port: int, page: Page) -> "_Server":
+def _listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return _Server(family, address, page)
+        listener = socket.create_server(address, family=family, backlog=CONNECTIONS)
     except OSError as error:
         raise GruardError(f"--metrics {host}:{port}: {error.strerror or error}") from None
+    listener.setblocking(False)
+    return listener
 
 
-class _Server(ThreadingMixIn, TCPServer):
-    """A thread a connection, a few at a time, and silence about whatever goes wrong in one."""
-
-    # Not http.server.HTTPServer: that looks its own name up in the DNS, which may take long.
-    daemon_threads = allow_reuse_address = True
-
-    def __init__(self, family: int, address: Any, page: Page) -> None:
-        self.address_family = family
-        self.page = page
-        self._room = threading.BoundedSemaphore(CONNECTIONS)
-        super().__init__(address, _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._room.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except BaseException:  # no thread could be started
-            self._room.release()
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._room.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that breaks off is no news."""
+def _is_whole(asked: bytearray) -> bool:
+    """Whether a request is all there: up to the empty line behind its headers."""
+    return b"\r\n\r\n" in asked or b"\n\n" in asked
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """One request and one answer per connection (HTTP/1.0)."""
-
-    server: _Server
-    server_version, sys_version = "gruard", ""
-    timeout = LIMIT
-
-    def setup(self) -> None:
-        super().setup()
-        self.rfile = io.BufferedReader(_Hasty(self.connection, time.monotonic() + LIMIT))
-
-    def do_GET(self) -> None:
-        code, text = self.server.page(self.path.partition("?")[0])
-        body = text.encode(errors="replace")
-        self.send_response(code)
-        self.send_header("Content-Type", CONTENT_TYPE)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Scrapes are no news."""
+def _answer(asked: bytes, page: Page) -> bytes:
+    """What is sent for a request, whole or not (HTTP/1.0: one a connection)."""
+    words = asked.partition(b"\n")[0].decode("latin-1").split()
+    if len(words) != 3 or not words[2].startswith("HTTP/") or not _is_whole(bytearray(asked)):
+        code, text = HTTPStatus.BAD_REQUEST, "this is no HTTP request\n"
+    elif words[0] != "GET":
+        code, text = HTTPStatus.NOT_IMPLEMENTED, "only GET is here\n"
+    else:
+        code, text = page(words[1].partition("?")[0])
+    body = text.encode(errors="replace")
+    head = (
+        f"HTTP/1.0 {code.value} {code.phrase}\r\nServer: gruard\r\n"
+        f"Content-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
-class _Hasty(io.RawIOBase):
-    """Reads a socket until a moment, after which it is too late."""
-
-    def __init__(self, connection: socket.socket, until: float) -> None:
-        self._connection, self._until = connection, until
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        left = self._until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._connection.settimeout(left)
-        return self._connection.recv_into(buffer)
+def _tell(client: _Client) -> bool:
+    """Send what the client takes; whether that was all."""
+    assert client.answer is not None
+    sent = client.connection.send(client.answer[:_AT_ONCE])
+    client.answer = client.answer[sent:]
+    return not client.answer

@@ -3,13 +3,16 @@
 import errno
 import os
 import queue
-import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from edge_runtime.errors import GruardError
+from edge_runtime.limited_log import LimitedLog
+from edge_runtime.regular_file import read_regular
 from edge_runtime.status.snapshot import Snapshot, from_json
+from edge_runtime.threads import BEAT, WatchedThread
 
 NAME = "status.json"
 SERVICES = Path("/run/gruard")
@@ -61,8 +64,7 @@ def read_status(path: Path) -> Snapshot | None:
     Raises GruardError when it cannot be read or is no status file.
     """
     try:
-        with path.open("rb") as stream:
-            data = stream.read(_LARGEST_FILE + 1)
+        data = read_regular(path, _LARGEST_FILE + 1)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return None
@@ -83,11 +85,10 @@ class StatusFile:
         if not path.parent.is_dir():
             raise GruardError(f"{path}: there is no folder {path.parent}; make it first")
         read_status(path)  # a slip of the keyboard must not cost a recording
-        self._path, self._log = path, log
-        self._failing = False
+        self._path, self._log = path, LimitedLog(log, time.monotonic)
         self._queue: queue.Queue[Snapshot | None] = queue.Queue(1)
-        self._thread = threading.Thread(target=self._serve, name="status", daemon=True)
-        self._thread.start()
+        self.thread = WatchedThread("status file", self._serve)
+        self.thread.start()
 
     def publish(self, snapshot: Snapshot) -> None:
         """Hand over a snapshot without waiting; a hanging disk gets a later one."""
@@ -98,10 +99,17 @@ class StatusFile:
         """Write what waits, for a second at most."""
         with suppress(queue.Full):
             self._queue.put(None, timeout=FAREWELL)
-        self._thread.join(FAREWELL)
+        self.thread.join(FAREWELL)
 
     def _serve(self) -> None:
-        while (snapshot := self._queue.get()) is not None:
+        while True:
+            self.thread.beat()
+            try:
+                snapshot = self._queue.get(timeout=BEAT)
+            except queue.Empty:
+                continue
+            if snapshot is None:
+                return
             try:
                 write_status(self._path, snapshot)
             except OSError as error:
@@ -110,8 +118,9 @@ class StatusFile:
                 self._tell(None)
 
     def _tell(self, error: OSError | None) -> None:
-        if error and not self._failing:
-            self._log(f"{self._path}: the status cannot be written ({error.strerror})")
-        elif self._failing and not error:
-            self._log(f"{self._path}: the status is written again")
-        self._failing = error is not None
+        if error:
+            self._log.trouble(
+                "write", f"{self._path}: the status cannot be written ({error.strerror})"
+            )
+        else:
+            self._log.over(f"{self._path}: the status is written again", "write")

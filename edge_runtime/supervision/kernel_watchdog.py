@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edge_runtime.errors import GruardError
+from edge_runtime.limited_log import LimitedLog
 from edge_runtime.supervision.listener import Listener
 
 LONGEST_TIMEOUT = 14
@@ -60,7 +61,7 @@ class KernelWatchdog(Listener):
         self._fd = -1
         self._interval = min(_SHORTEST_FEED, timeout / _FEEDS_PER_TIMEOUT)
         self._next = float("-inf")
-        self._complained = False
+        self._troubles = LimitedLog(log, clock)
 
     def ready(self, status: str) -> None:
         """Arm it. Not earlier: loading takes longer than a watchdog waits.
@@ -93,9 +94,7 @@ class KernelWatchdog(Listener):
         try:
             os.write(self._fd, _KEEP_ALIVE)
         except OSError as error:
-            if not self._complained:
-                self._log(f"{self._device}: cannot be fed ({error.strerror})")
-            self._complained = True
+            self._troubles.trouble("feed", f"{self._device}: cannot be fed ({error.strerror})")
 
     def ended(self) -> None:
         """Disarm it, unless the kernel was built or told never to let go (nowayout)."""

@@ -10,6 +10,8 @@ from typing import Any
 
 from edge_runtime.durable import replace_text
 from edge_runtime.errors import GruardError
+from edge_runtime.limited_log import LimitedLog
+from edge_runtime.regular_file import read_regular, require_regular
 from edge_runtime.supervision.listener import Listener
 
 MARKER = "last-run.json"
@@ -72,7 +74,7 @@ class StartMarker(Listener):
     """Reads the last run's marker when made, and from then on keeps this run's.
 
     folder: the state folder; GruardError when it is missing. clock: monotonic seconds.
-    log: takes one line per event. A write that fails is told once and never ends a run.
+    log: takes one line per event. A write that fails is logged, and never ends a run.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class StartMarker(Listener):
         self._file, self._clock, self._log = folder / MARKER, clock, log
         self._boot_id = _read_boot_id(boot_id_file)
         self._sample: int | None = None
-        self._complained = False
+        self._troubles = LimitedLog(log, clock)
         self._next = clock()
         self.started_after = self._judge(watchdog_reset)
         self._write(clean=False)
@@ -119,23 +121,27 @@ class StartMarker(Listener):
         try:
             write_mark(self._file, Mark(self._boot_id, os.getpid(), self._sample, clean))
         except OSError as error:
-            if not self._complained:
-                self._log(f"{self._file}: cannot be written ({error.strerror})")
-            self._complained = True
+            self._troubles.trouble(
+                "write",
+                f"{self._file}: cannot be written ({error.strerror}); the next start will not "
+                "know how this run ended",
+            )
+        else:
+            self._troubles.over(f"{self._file}: is written again", "write")
 
 
 def read_mark(file: Path) -> Mark | None:
     """The mark in `file`, None where there is none that can be relied on."""
     try:
-        with file.open("rb") as stream:
-            data = json.loads(stream.read(_LARGEST))
+        data = json.loads(read_regular(file, _LARGEST))
     except (OSError, ValueError, RecursionError):
         return None
     return Mark(**data) if _is_mark(data) else None
 
 
 def write_mark(file: Path, mark: Mark) -> None:
-    """Replace the marker, durably. Raises OSError."""
+    """Replace the marker, durably. Raises OSError, also if something else lies in its place."""
+    require_regular(file)
     replace_text(file, json.dumps(asdict(mark)) + "\n")
 
 

@@ -27,13 +27,15 @@ def free_port() -> int:
 
 
 class Broker:
-    """Debian's mosquitto. options: more lines of its configuration."""
+    """Debian's mosquitto. options: more lines of its configuration. port: 0 is any free one."""
 
-    def __init__(self, folder: Path, options: str = "allow_anonymous true\n") -> None:
+    def __init__(
+        self, folder: Path, options: str = "allow_anonymous true\n", port: int = 0
+    ) -> None:
         program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
         if program is None:
             raise OSError("mosquitto is missing: apt-get install mosquitto")
-        self.port = free_port()
+        self.port = port or free_port()
         self._program, self._configuration = program, folder / "mosquitto.conf"
         self._configuration.write_text(
             f"listener {self.port} 127.0.0.1\nuser root\nmax_queued_messages 0\n{options}"

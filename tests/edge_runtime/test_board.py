@@ -66,16 +66,14 @@ def test_the_thread_looks_at_once_and_is_not_believed_for_ever(tmp_path: Path) -
     now = 0.0
     looking = Board(board(tmp_path, "0"), lambda: now)
     while looking.latest() is None:  # until its thread has run
-        assert looking._thread.is_alive()
+        assert not looking.thread.ended
     assert looking.latest() == Health(None, 0)
     now = 1000.0  # a read has hung since
     assert looking.latest() is None
     looking.close()
-    looking._thread.join(PATIENCE)
-    assert not looking._thread.is_alive()
+    assert looking.thread.join(PATIENCE) and looking.thread.ended
 
 
 def test_without_anything_to_see_the_thread_ends(tmp_path: Path) -> None:
     looking = Board(tmp_path)
-    looking._thread.join(PATIENCE)
-    assert not looking._thread.is_alive() and looking.latest() is None
+    assert looking.thread.join(PATIENCE) and looking.latest() is None

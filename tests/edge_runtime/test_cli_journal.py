@@ -11,6 +11,9 @@ import pytest
 from test_cli_run import PATIENCE, ROOT, ask, gruard, indices, plain_error, rows, start
 from test_sinks import files_below
 
+from edge_runtime.journal.disk import Disk
+from edge_runtime.journal.frames import Entry
+from edge_runtime.journal.segments import Segments
 from tests.apparatus.mosquitto import Broker, Listener
 
 __all__ = ["rows"]  # a fixture
@@ -49,6 +52,17 @@ def test_damage_is_told_and_skipped(rows: str, tmp_path: Path) -> None:
     segment.write_bytes(bytes(data))
     printed = kept(journal)
     assert len(indices(printed.stdout)) == 19 and "19 records, 1 missing" in printed.stderr
+
+
+def test_entries_of_others_are_counted_and_not_printed(rows: str, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    gruard("run", "x.gruard", "--source", rows, "--journal", str(journal))
+    foreign = Segments(Disk(journal), 1_000_000)
+    foreign.append(Entry(foreign.newest + 1, b"\x1b[2J not a record"))
+    foreign.close()
+    printed = kept(journal)
+    assert printed.returncode == 0 and indices(printed.stdout) == list(range(20))
+    assert "20 records, 0 missing between them, 1 skipped as no records" in printed.stderr
 
 
 def test_no_journal_is_a_plain_error(tmp_path: Path) -> None:

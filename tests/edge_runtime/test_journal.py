@@ -1,5 +1,6 @@
 """The journal on a real disk: damage, size, a full and a failing disk, and who reads it."""
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from edge_runtime.errors import GruardError
 from edge_runtime.journal.backlog import Backlog
 from edge_runtime.journal.cursor import Cursor
 from edge_runtime.journal.disk import Disk
-from edge_runtime.journal.frames import OVERHEAD, Entry, decode, encode
+from edge_runtime.journal.frames import LARGEST, OVERHEAD, Entry, decode, encode
 from edge_runtime.journal.journal import Journal, open_journal
 from edge_runtime.journal.reader import Reader
 from edge_runtime.journal.segments import SEGMENTS, Segments, entries_after
@@ -141,6 +142,35 @@ def test_strange_files_in_the_folder_are_left_alone(tmp_path: Path) -> None:
     segments.close()
     assert numbers(Disk(tmp_path)) == [1]
     assert (tmp_path / "7.journal").read_text() == "precious"
+
+
+@pytest.mark.parametrize("sequence", [LARGEST + 1, 2**64 - 1])
+def test_a_number_that_leaves_no_room_for_the_next_is_foreign(
+    tmp_path: Path, sequence: int
+) -> None:
+    """An intact entry of somebody else's: today's run and later ones go on behind ours."""
+    (tmp_path / f"{1:020}.journal").write_bytes(encode(entry(1)) + encode(Entry(sequence, b"x")))
+    (tmp_path / f"{10**20 - 1}.journal").write_bytes(encode(Entry(sequence, b"y")))
+    (tmp_path / f"{'a' * 16}.cursor").write_bytes(encode(Entry(sequence, b"z")))
+    for number in (2, 3):
+        journal = journal_in(tmp_path)
+        journal.append(entry(number).message)
+        journal.close()
+        assert journal.dropped == 0
+    assert numbers(Disk(tmp_path)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("make", "kind"), [(os.mkfifo, "a FIFO"), (Path.mkdir, "a folder")])
+def test_something_else_where_a_segment_belongs_is_not_waited_for(
+    tmp_path: Path, make: Callable[[Path], None], kind: str
+) -> None:
+    make(tmp_path / f"{1:020}.journal")
+    log = Log()
+    journal = journal_in(tmp_path, log)
+    journal.append(b"alarm")
+    log.wait_for(f"cannot write to {tmp_path} (is {kind}, not a regular file)")
+    journal.close()
+    assert journal.dropped == 1
 
 
 # Cursors.

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from test_journal import Log
 from test_sinks import record
 
 from edge_runtime.journal.backlog import LENGTH
+from edge_runtime.journal.disk import Disk
+from edge_runtime.journal.frames import Entry
+from edge_runtime.journal.segments import Segments
 from edge_runtime.record import Record
 from edge_runtime.sinks.json_lines import Existing
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
@@ -152,6 +156,55 @@ def test_a_run_sends_what_the_run_before_could_not(tmp_path: Path) -> None:
     sink.close()
     listener.wait_for(lambda: len(listener.on(TOPIC)) >= 21)
     assert indices(listener.on(TOPIC)) == [*range(20), 77]
+    listener.stop()
+    broker.kill()
+
+
+def test_an_entry_of_another_program_stops_delivery_in_no_run(
+    broker: Broker, listener: Listener, tmp_path: Path
+) -> None:
+    """One intact but foreign entry, and every later run used to deliver nothing, exit code 0."""
+    log, journal, target = Log(), tmp_path / "journal", broker.address("plant/pump")
+    sink = sink_to(target, log, journal)
+    listener.wait_for(lambda: bool(listener.messages))
+    write(sink, record(0))
+    listener.wait_for(lambda: len(listener.on(TOPIC)) == 1)
+    sink.close()
+    foreign = Segments(Disk(journal), ROOMY)
+    foreign.append(Entry(foreign.newest + 1, b'{"somebody":"else"}'))
+    foreign.close()
+    for index in (1, 2):
+        sink = sink_to(target, log, journal)
+        write(sink, record(index))
+        listener.wait_for(lambda index=index: len(listener.on(TOPIC)) == index + 1)
+        sink.close()
+        assert sink.skipped == (index == 1) and sink.dropped == 0
+    assert indices(listener.on(TOPIC)) == [0, 1, 2]
+    assert sum("is skipped" in line for line in log.lines) == 1
+
+
+def test_a_broker_that_talks_nonsense_is_left_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What made paho's own thread end, and with it all delivery: a packet that is malformed."""
+    monkeypatch.setattr("edge_runtime.sinks.mqtt._SHORTEST_PAUSE", 0.01)
+    log = Log()
+    nonsense = [b"\x20\x02\x00", b"\x30\x03\xff\xff\xff", b"\xf0\xff\xff\xff\xff\xff", b"\x40\x00"]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        sink = sink_to(f"mqtt://127.0.0.1:{port}/{TOPIC}", log)
+        sink.write(record(0))
+        for answer in nonsense:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(b"\x20\x02\x00\x00" + answer)
+    broker = Broker(tmp_path, port=port)
+    listener = Listener(port)
+    listener.wait_for(lambda: len(listener.on(TOPIC)) == 1)
+    connection_thread = sink.threads[-1]
+    assert connection_thread.alive and connection_thread.restarts == 0
+    sink.close()
     listener.stop()
     broker.kill()
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -158,7 +159,39 @@ def test_a_folder_in_the_markers_place_ends_nothing(tmp_path: Path) -> None:
     life.now = WRITE_EVERY
     marker.beat(1, str)
     marker.ended()
-    assert sum("cannot be written" in line for line in life.log) == 1  # told once
+    told = [line for line in life.log if "cannot be written" in line]
+    assert len(told) == 2 and "is a folder, not a regular file" in told[0]  # once a minute
+
+
+def test_a_disk_that_became_read_only_is_told_once_a_minute_and_so_is_its_return(
+    tmp_path: Path,
+) -> None:
+    life = Life(tmp_path)
+    marker = life.start()
+    (tmp_path / MARKER).unlink()
+    (tmp_path / MARKER).mkdir()
+    for _ in range(3):
+        marker.ended()
+    (tmp_path / MARKER).rmdir()
+    marker.ended()
+    told = [line.partition(": ")[2] for line in life.log[1:]]
+    assert len(told) == 2 and "cannot be written" in told[0] and told[1] == "is written again"
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [(os.mkfifo, "a FIFO"), (lambda path: path.symlink_to("/dev/zero"), "a device")],
+)
+def test_a_special_file_in_the_markers_place_is_neither_waited_for_nor_replaced(
+    tmp_path: Path, make: Callable[[Path], None], kind: str
+) -> None:
+    make(tmp_path / MARKER)
+    life = Life(tmp_path)
+    marker = life.start()
+    marker.ended()
+    assert marker.started_after is StartedAfter.UNKNOWN
+    assert any(f"cannot be written (is {kind}, not a regular file)" in line for line in life.log)
+    assert not (tmp_path / MARKER).is_file()
 
 
 def test_an_unreadable_boot_id_makes_it_unknown(tmp_path: Path) -> None:
