@@ -6,7 +6,7 @@ their states to the status file, the metrics and the summary.
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from edge_runtime.limited_log import LimitedLog
@@ -38,6 +38,20 @@ class ThreadState:
     restarts: int
     silent: float
     error: str | None
+
+
+def failed_words(states: Sequence[ThreadState]) -> str:
+    """Which threads hang, are not there, or had to be restarted, in words; empty if none."""
+    return ", ".join(words for state in states if (words := _words(state)))
+
+
+def _words(state: ThreadState) -> str:
+    restarts = f"{state.restarts} restart{'s' if state.restarts > 1 else ''} ({state.error})"
+    now = f"hangs for {state.silent:.0f} s" if state.hung else ""
+    now = now or ("" if state.alive or state.ended else f"is not there ({state.error})")
+    told = [now] if now else []
+    told += [restarts] if state.restarts else []
+    return f"{state.name}: {', '.join(told)}" if told else ""
 
 
 class WatchedThread:

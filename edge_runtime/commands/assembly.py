@@ -20,6 +20,7 @@ from edge_runtime.sinks.json_lines import Existing
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.open_source import open_source
+from edge_runtime.status.board import Board
 from edge_runtime.status.status_file import StatusFile, service_file
 from edge_runtime.status.watch import Outlet, Watch
 from edge_runtime.supervision.exchange import Serving, ShadowDetector
@@ -34,6 +35,7 @@ from edge_runtime.supervision.supervisor import (
 )
 from edge_runtime.supervision.worker_care import WorkerCare
 from edge_runtime.supervision.worker_process import WorkerProcess, worker_command
+from edge_runtime.threads import Threads
 from edge_runtime.updates.choice import choose
 from edge_runtime.updates.store import Store
 from edge_runtime.updates.switch import ModelSwitch, Workshop
@@ -119,7 +121,8 @@ def assemble(options: RunOptions) -> Assembled:
     )
     keeping.check(os.environ, settings.interval or settings.period)
     complaints = Complaints(console.log)
-    watch = _watch(bundle, settings, options, console)
+    threads = Threads(console.log, CLOCK)
+    watch = _watch(bundle, settings, options, console, threads)
     with ExitStack() as undo:
         source = open_source(options.source, manifest.channel_names, manifest.period, complaints)
         undo.callback(source.close)
@@ -127,6 +130,7 @@ def assemble(options: RunOptions) -> Assembled:
             options.sinks, options.existing, console.log, source.live, _journal(options)
         )
         undo.pop_all()  # from here on both are the supervisor's
+    threads.watch((*getattr(source, "threads", ()), *sink.threads))
     switch = (
         None if options.bundle else _switch(store, bundle, settings, options, source.live, console)
     )
@@ -139,10 +143,12 @@ def assemble(options: RunOptions) -> Assembled:
         options.fallback(bundle),
         injections,
         settings,
-        Surroundings(CLOCK, time.sleep, console, listener, watch.observe),
+        Surroundings(CLOCK, time.sleep, console, listener, watch.observe, watch.turn),
         switch,
     )
     supervisor.summary.started_after = started_after
+    supervisor.summary.skipped = lambda: sink.skipped
+    supervisor.summary.threads = threads.states
     return Assembled(supervisor, watch, switch)
 
 
@@ -160,14 +166,22 @@ def _journal(options: RunOptions) -> JournalPlace | None:
     return JournalPlace(options.journal, options.journal_size * 1_000_000)
 
 
-def _watch(bundle: Bundle, settings: Settings, options: RunOptions, console: Console) -> Watch:
+def _watch(
+    bundle: Bundle, settings: Settings, options: RunOptions, console: Console, threads: Threads
+) -> Watch:
     outlets: list[Outlet] = []
-    if file := options.status_file or service_file(os.environ):
-        outlets.append(StatusFile(file, console.log))
+    if path := options.status_file or service_file(os.environ):
+        file = StatusFile(path, console.log)
+        threads.watch([file.thread])
+        outlets.append(file)
     if options.metrics is not None:
         from edge_runtime.status.metrics_server import MetricsServer
 
-        outlets.append(MetricsServer(options.metrics, console.log))
+        server = MetricsServer(options.metrics, console.log)
+        threads.watch([server.thread])
+        outlets.append(server)
+    board = Board()
+    threads.watch([board.thread])
     manifest = bundle.manifest
     slowest = max(settings.interval or manifest.period or 0.0, settings.deadline)
     return Watch(
@@ -178,6 +192,8 @@ def _watch(bundle: Bundle, settings: Settings, options: RunOptions, console: Con
         slowest,
         outlets,
         console.log,
+        board,
+        threads,
     )
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from edge_runtime.sources.sample_clock import Event
 from edge_runtime.status.board import CONDITIONS
 from edge_runtime.status.snapshot import Answer, Counts, Health, Snapshot
 from edge_runtime.supervision.policy import Phase
@@ -34,6 +35,7 @@ def _metrics(snapshot: Snapshot, now: float) -> list[Metric]:
         *_counted(snapshot.counts),
         *(_answered(snapshot.answer) if snapshot.answer else ()),
         *_channels(snapshot),
+        *_threads(snapshot),
         *(_board(snapshot.health) if snapshot.health else ()),
     ]
 
@@ -58,6 +60,7 @@ def _counted(counts: Counts) -> list[Metric]:
         for change, count in counts.transitions.items()
     ]
     median, slowest = counts.latency_median_ms, counts.latency_max_ms
+    timing = {str(event): 0 for event in get_args(Event)} | dict(counts.timing)
     return [
         _counter("records", "Records by the tier that vouches.", _each("tier", counts.tiers)),
         _counter("tier_changes", "Changes of tier.", changes),
@@ -67,9 +70,11 @@ def _counted(counts: Counts) -> list[Metric]:
         _gauge("alarms_by_kind", "Alarms by the kind named last.", _each("kind", counts.kinds)),
         _counter("restarts", "Restarts of the inference process.", [({}, counts.restarts)]),
         _counter("dropped_records", "Records no sink took.", [({}, counts.dropped)]),
+        _counter("skipped_entries", "Journal entries that are no records.", [({}, counts.skipped)]),
+        _counter("outages", "Times that the source was away.", [({}, counts.outages)]),
         _counter("bad_cells", "Unreadable cells.", [({}, counts.bad_cells)]),
         _counter("bad_rows", "Unreadable rows.", [({}, counts.bad_rows)]),
-        _counter("timing", "Readings with bad times.", _each("trouble", counts.timing)),
+        _counter("timing", "What befell the times of readings.", _each("trouble", timing)),
         _value("answer_median_seconds", "Usual time to a record.", median and median / 1e3),
         _value("answer_slowest_seconds", "Longest time to a record.", slowest and slowest / 1e3),
     ]
@@ -94,6 +99,32 @@ def _channels(snapshot: Snapshot) -> list[Metric]:
         _counter("channel_masked", "Records without the reading.", _each("channel", masked)),
         _counter("channel_imputed", "Records that distrust it.", _each("channel", imputed)),
         _gauge("channel_blamed", "Whether the alarm is about it.", _each("channel", blamed)),
+    ]
+
+
+def _threads(snapshot: Snapshot) -> list[Metric]:
+    threads = [({"thread": thread.name}, thread) for thread in snapshot.threads]
+    return [
+        _gauge(
+            "thread_alive",
+            "Whether it is at work, or has nothing more to do.",
+            [(name, thread.alive or thread.ended) for name, thread in threads],
+        ),
+        _gauge(
+            "thread_hung",
+            "Whether it has not shown itself for a minute.",
+            [(name, thread.hung) for name, thread in threads],
+        ),
+        _gauge(
+            "thread_silent_seconds",
+            "Since it last showed itself.",
+            [(name, thread.silent) for name, thread in threads],
+        ),
+        _counter(
+            "thread_restarts",
+            "Restarts after an exception.",
+            [(name, thread.restarts) for name, thread in threads],
+        ),
     ]
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from edge_runtime.errors import GruardError
 from edge_runtime.plain import LARGEST, build
+from edge_runtime.threads import ThreadState
 
 if TYPE_CHECKING:  # a reader of snapshots does without numpy
     from edge_runtime.record import Record
     from edge_runtime.supervision.summary import Summary
 
-SCHEMA = 1
+SCHEMA = 2
+"""Files of schema 1 are read too; what they do not tell is unknown."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,30 @@ class Process:
 
 @dataclass(frozen=True)
 class Model:
-    """What is run. kernel: empty until the model was loaded; phase: of the inference process."""
+    """What is run. kernel: empty until the model was loaded; phase: of the worker.
+
+    waiting: why there is no worker, and when the next one starts; empty while there is one.
+    since: epoch seconds at which the phase began, None when unknown.
+    """
 
     name: str
     version: int
     hash: str
     kernel: str
     phase: str
+    waiting: str
+    since: float | None
+
+
+@dataclass(frozen=True)
+class Input:
+    """Where readings come from. silent_since: epoch seconds of the last one, None while they come.
+
+    away: which source cannot be read and why, None when it can or nobody knows.
+    """
+
+    silent_since: float | None
+    away: str | None
 
 
 @dataclass(frozen=True)
@@ -99,8 +118,10 @@ class Counts:
     kinds: Mapping[str, int]
     restarts: int
     dropped: int
+    skipped: int
     bad_cells: int
     bad_rows: int
+    outages: int
     timing: Mapping[str, int]
     latency_median_ms: float | None
     latency_max_ms: float | None
@@ -140,18 +161,21 @@ class Snapshot:
     answer: None before the first record. trail: the latest points of the score, oldest first, each
     the highest share of its threshold in a second, None for a second of gaps.
     rate: records per second since the snapshot before, None in the first.
+    threads: of the supervisor's process, but for the loop itself.
     health: None where the board tells nothing.
     """
 
     schema: int
     process: Process
     model: Model
+    input: Input
     answer: Answer | None
     counts: Counts
     channels: tuple[Channel, ...]
     trail: tuple[float | None, ...]
     rate: float | None
     health: Health | None
+    threads: tuple[ThreadState, ...]
 
     def to_json(self) -> str:
         """One line of strict JSON."""
@@ -170,6 +194,8 @@ def from_json(text: str, where: str) -> Snapshot:
         data = None
     if not isinstance(data, dict) or "schema" not in data:
         raise GruardError(f"{where}: not a status file of gruard")
+    if data["schema"] == 1:
+        data = _from_first(data)
     if data["schema"] != SCHEMA:
         raise GruardError(
             f"{where}: written by another version of gruard (schema {data['schema']!r}, "
@@ -178,6 +204,20 @@ def from_json(text: str, where: str) -> Snapshot:
     snapshot = build(Snapshot, data, where)
     assert isinstance(snapshot, Snapshot)
     return snapshot
+
+
+def _from_first(data: dict[str, Any]) -> dict[str, Any]:
+    """A snapshot of schema 1 as one of this; damage in it is left for `build` to find."""
+    added: dict[str, Any] = {
+        "model": {"waiting": "", "since": None},
+        "counts": {"skipped": 0, "outages": 0},
+    }
+    told = {
+        name: value | added[name] if name in added and isinstance(value, dict) else value
+        for name, value in data.items()
+    }
+    unknown = {"input": {"silent_since": None, "away": None}, "threads": []}
+    return told | unknown | {"schema": SCHEMA}
 
 
 def _finite(value: float | None) -> float | None:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from edge_runtime.status.board import now_and_since_boot
 from edge_runtime.status.snapshot import Channel, Counts, Health, Snapshot
-from edge_runtime.status.verdict import VOUCHERS, Verdict
+from edge_runtime.status.verdict import VOUCHERS, Verdict, phase_words, since
+from edge_runtime.threads import failed_words
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _TIERS = {str(tier): voucher for tier, voucher in VOUCHERS.items()}
@@ -25,15 +26,18 @@ def facts(snapshot: Snapshot) -> dict[str, str]:
     counts = snapshot.counts
     known = {
         "sample": sample_words(snapshot),
-        "model": f"{snapshot.model.phase}, {_restarts(counts.restarts)}",
+        "model": _model(snapshot),
         "records": f"{counts.records}{_rate(snapshot.rate)}{_latency(counts)}",
         "by tier": listed({_TIERS.get(tier, tier): n for tier, n in counts.tiers.items() if n}),
         "changes": listed(counts.transitions),
         "flags": listed(counts.flags),
         "alarms": f"{counts.alarms}{_kinds(counts.kinds)}",
         "input": _input(counts),
-        "not written": str(counts.dropped),
+        "not written": _not_written(counts),
+        "threads": failed_words(snapshot.threads) or f"all {len(snapshot.threads)} at work",
     }
+    if snapshot.input.silent_since is not None or counts.outages:
+        known["source"] = _source(snapshot)
     if counts.started_after is not None:
         known["last run"] = counts.started_after
     return known | ({"board": board_words(snapshot.health)} if snapshot.health else {})
@@ -105,6 +109,26 @@ def listed(counts: Mapping[str, int]) -> str:
 
 def _restarts(count: int) -> str:
     return "never restarted" if count == 0 else f"{count} restart{'s' if count > 1 else ''}"
+
+
+def _model(snapshot: Snapshot) -> str:
+    waiting = f", {snapshot.model.waiting}" if snapshot.model.waiting else ""
+    return f"{phase_words(snapshot)}{waiting}, {_restarts(snapshot.counts.restarts)}"
+
+
+def _source(snapshot: Snapshot) -> str:
+    found = snapshot.input
+    now = (
+        "is read" if found.silent_since is None else f"silent{since(snapshot, found.silent_since)}"
+    )
+    away = f" ({found.away})" if found.away else ""
+    count = snapshot.counts.outages
+    return f"{now}{away}, {count} outage{'' if count == 1 else 's'}"
+
+
+def _not_written(counts: Counts) -> str:
+    skipped = f", {counts.skipped} journal entries skipped" if counts.skipped else ""
+    return f"{counts.dropped}{skipped}"
 
 
 def _rate(rate: float | None) -> str:

@@ -1,6 +1,7 @@
 """What a snapshot means now: is the run alive, is there an alarm, does a model vouch for it?"""
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -60,7 +61,7 @@ def judge(snapshot: Snapshot | None, now: float, alive: Life) -> Verdict:
     if trouble := _lifeless(process, age, alive):
         return Verdict(*trouble, NO_MODEL, age)
     if snapshot.answer is None:
-        return Verdict("waiting", "waiting for the first sample", NO_MODEL, age)
+        return Verdict("waiting", _why_waiting(snapshot), NO_MODEL, age)
     return _answered(snapshot, snapshot.answer, age)
 
 
@@ -81,8 +82,44 @@ def _lifeless(process: Process, age: float, alive: Life) -> tuple[State, str] | 
     return None
 
 
+def since(snapshot: Snapshot, moment: float | None) -> str:
+    """` since 07:32`, with the date if it was another day than the snapshot's; local time."""
+    if moment is None:
+        return ""
+    try:
+        begun = time.localtime(moment)
+        today = time.localtime(snapshot.process.started + snapshot.process.uptime)
+    except (OverflowError, ValueError, OSError):  # no such year
+        return ""
+    same_day = begun[:3] == today[:3]
+    return time.strftime(" since %H:%M" if same_day else " since %Y-%m-%d %H:%M", begun)
+
+
+def phase_words(snapshot: Snapshot) -> str:
+    """What the worker is doing, and since when."""
+    return f"{snapshot.model.phase}{since(snapshot, snapshot.model.since)}"
+
+
+def _why_waiting(snapshot: Snapshot) -> str:
+    """Nothing was answered yet: what is waited for, and what is due next."""
+    model, away = snapshot.model, snapshot.input.away
+    if model.phase == Phase.LOADING.value:
+        return f"the model is loading{since(snapshot, model.since)}"
+    text = f"waiting for the first sample{since(snapshot, snapshot.process.started)}"
+    if away is not None:
+        text += f"; {away}"
+    return text + (f"; the {model.waiting}" if model.waiting else "")
+
+
+def _silence(snapshot: Snapshot) -> str:
+    away = snapshot.input.away
+    told = f"the source is silent{since(snapshot, snapshot.input.silent_since)}"
+    return told if away is None else f"{told}: {away}"
+
+
 def _answered(snapshot: Snapshot, answer: Answer, age: float) -> Verdict:
-    because = "" if answer.valid else _why_no_model(snapshot, answer)
+    silent = snapshot.input.silent_since is not None
+    because = _why_no_model(snapshot, answer) if silent or not answer.valid else ""
     if answer.alarm:
         about = f"ALARM {answer.about}".rstrip()
         return Verdict("alarm", about + (f"; {because}" if because else ""), ALARM, age)
@@ -94,10 +131,12 @@ def _answered(snapshot: Snapshot, answer: Answer, age: float) -> Verdict:
 def _why_no_model(snapshot: Snapshot, answer: Answer) -> str:
     if snapshot.model.phase == Phase.GIVEN_UP.value:
         return "the inference process was given up"
-    if "GAP" in answer.flags:
-        return "the source is silent"
+    if snapshot.input.silent_since is not None or "GAP" in answer.flags:
+        return _silence(snapshot)
+    if snapshot.model.waiting:
+        return f"the {snapshot.model.waiting}"
     if snapshot.model.phase != Phase.SERVING.value:
-        return f"the inference process is {snapshot.model.phase}"
+        return f"the worker is {phase_words(snapshot)}"
     if "LATE" in answer.flags:
         return "the model was late"
     if "WARMUP" in answer.flags:

@@ -13,14 +13,15 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol
 
-from edge_runtime.record import Record
-from edge_runtime.status.board import Board, changes
+from edge_runtime.record import Flag, Record
+from edge_runtime.status.board import changes
 from edge_runtime.status.snapshot import (
     SCHEMA,
     Answer,
     Channel,
     Counts,
     Health,
+    Input,
     Model,
     Process,
     Snapshot,
@@ -31,6 +32,7 @@ from edge_runtime.status.verdict import start_ticks
 from edge_runtime.supervision.policy import Phase
 from edge_runtime.supervision.summary import Summary
 from edge_runtime.supervision.supervisor import RunState
+from edge_runtime.threads import Threads
 
 EVERY = 1.0
 """Seconds between two snapshots, at least."""
@@ -64,7 +66,7 @@ class Watch:
     """What a supervisor calls after every record; a context that publishes the last word too.
 
     name, version, hash: of the bundle. slowest: seconds between samples, and for an answer, at
-    their longest. clock: monotonic seconds; wall: epoch seconds.
+    their longest. clock: monotonic seconds; wall: epoch seconds. threads: those of the run.
     """
 
     def __init__(
@@ -76,15 +78,16 @@ class Watch:
         slowest: float,
         outlets: Sequence[Outlet],
         log: Callable[[str], None],
-        board: HealthSource | None = None,
+        board: HealthSource,
+        threads: Threads,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._name, self._version, self._hash = name, version, model_hash
         self._channels, self._outlets = tuple(channels), tuple(outlets)
         self._patience = max(PATIENCE, PATIENCE_PERIODS * slowest)
-        self._log, self._clock = log, clock
-        self._board = Board() if board is None else board
+        self._log, self._clock, self._wall = log, clock, wall
+        self._board, self._threads = board, threads
         self._health: Health | None = None
         self._tiers, self._trail = TierLog(log, clock), Trail()
         self._masked: Counter[str] = Counter()
@@ -92,6 +95,8 @@ class Watch:
         self._state: Callable[[], RunState] = lambda: RunState(Summary(), Phase.LOADING, "")
         self._pid, self._ticks = os.getpid(), start_ticks(os.getpid())
         self._started, self._begun = wall(), clock()
+        self._heard = self._begun  # when the last reading was answered
+        self._phase, self._phase_begun = Phase.LOADING, self._begun
         self._next = float("-inf")
         self._before: tuple[float, int] | None = None  # time and records of the last snapshot
 
@@ -118,9 +123,16 @@ class Watch:
             self._masked.update(record.masked)
         if record.imputed:
             self._imputed.update(record.imputed)
+        if Flag.GAP not in record.flags:
+            self._heard = self._clock()
+        self.turn(state)
+
+    def turn(self, state: Callable[[], RunState]) -> None:
+        """Do what is due once a second; call once per turn of the loop, also without a record."""
         now = self._clock()
         if now >= self._next:
             self._state, self._next = state, now + EVERY
+            self._threads.look()
             self._publish(now, ended=False)
 
     def _publish(self, now: float, ended: bool) -> None:
@@ -140,17 +152,38 @@ class Watch:
     def _snapshot(self, now: float, ended: bool) -> Snapshot:
         state = self._state()
         last, counts = state.summary.last, Counts.of(state.summary)
+        if state.phase is not self._phase:
+            self._phase, self._phase_begun = state.phase, now
         return Snapshot(
             SCHEMA,
             self._process(now, ended, begun=last is not None),
-            Model(self._name, self._version, self._hash, state.kernel, state.phase.value),
+            Model(
+                self._name,
+                self._version,
+                self._hash,
+                state.kernel,
+                state.phase.value,
+                state.waiting,
+                self._epoch(self._phase_begun, now),
+            ),
+            Input(self._silent_since(now, last), state.away),
             None if last is None else Answer.of(last),
             counts,
             self._channel_states(last),
             self._trail.point() if last else (),
             self._rate(now, counts.records),
             self._board.latest(),
+            self._threads.states(),
         )
+
+    def _silent_since(self, now: float, last: Record | None) -> float | None:
+        missing = last is None or (Flag.GAP in last.flags and not last.valid)
+        silent = missing or now - self._heard > self._patience
+        return self._epoch(self._heard, now) if silent else None
+
+    def _epoch(self, moment: float, now: float) -> float:
+        """Epoch seconds of a monotonic moment, by the wall clock as it is now."""
+        return self._wall() - (now - moment)
 
     def _process(self, now: float, ended: bool, begun: bool) -> Process:
         patience = self._patience if begun else max(self._patience, LOADING_PATIENCE)

@@ -3,12 +3,13 @@
 import json
 import statistics
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from edge_runtime.record import Flag, Record, alarm_words, flag_names
 from edge_runtime.supervision.start_marker import StartedAfter
+from edge_runtime.threads import ThreadState, failed_words
 
 _RECENT = 1024  # latencies kept for the median: enough to be steady, and a run may last years
 TIERS = {1: "gate", 2: "recurrent unit alone", 3: "fallback"}
@@ -24,6 +25,7 @@ class Summary:
     transitions: changes of tier, as `1→2`. timing: what was wrong with the times of readings.
     outages: times that the source was away.
     started_after: what the run before this one came to, None where nobody keeps that.
+    skipped, threads: ask for the journal entries that were skipped, and for the threads' states.
     """
 
     records: int = 0
@@ -40,6 +42,8 @@ class Summary:
     outages: int = 0
     timing: Mapping[str, int] = field(default_factory=dict)
     started_after: StartedAfter | None = None
+    skipped: Callable[[], int] = int
+    threads: Callable[[], Sequence[ThreadState]] = tuple
     last: Record | None = None
     slowest: float = 0.0
     _kind: str | None = None  # of the alarm that is on, or of the last one
@@ -87,6 +91,8 @@ class Summary:
         median, slowest = self.fields()["latency_median_ms"], self.slowest * 1e3
         latency = "-" if median is None else f"median {median:.2f} ms, slowest {slowest:.2f} ms"
         before = {"last run": self.started_after.value} if self.started_after else {}
+        skipped = f", {self.skipped()} journal entries skipped" if self.skipped() else ""
+        failed = {"threads": words} if (words := failed_words(self.threads())) else {}
         lines = before | {
             "records": str(self.records),
             "by tier": ", ".join(tiers) or "-",
@@ -99,9 +105,10 @@ class Summary:
             "bad input": f"{self.bad_cells} cells, {self.bad_rows} rows",
             "outages": str(self.outages),
             "timing": ", ".join(f"{what} {count}" for what, count in self.timing.items()) or "-",
-            "not written": str(self.dropped),
+            "not written": f"{self.dropped}{skipped}",
             "answer": latency,
         }
+        lines |= failed
         return "\n".join(f"  {name:<12} {value}" for name, value in lines.items())
 
     def _named(self) -> dict[str, int]:
@@ -124,6 +131,8 @@ class Summary:
             "outages": self.outages,
             "timing": dict(self.timing),
             "dropped": self.dropped,
+            "skipped": self.skipped(),
+            "threads": [vars(state) for state in self.threads()],
             "latency_median_ms": median,
             "latency_max_ms": self.slowest * 1e3 if self._latencies else None,
             "started_after": self.started_after.value if self.started_after else None,

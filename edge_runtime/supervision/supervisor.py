@@ -53,16 +53,24 @@ class Settings:
 class RunState:
     """Where a run is after a record. kernel: the arithmetic of the model, empty before its HELLO.
 
+    waiting: why there is no worker, and when the next one starts; empty while there is one.
+    away: which source is away and why, None while it is not.
     The summary is the run's own and goes on changing.
     """
 
     summary: Summary
     phase: Phase
     kernel: str
+    waiting: str = ""
+    away: str | None = None
 
 
 Observe = Callable[[Record, Callable[[], RunState]], None]
 """Sees every record once it is out, and may ask for the state. Must neither wait nor raise."""
+Turn = Callable[[Callable[[], RunState]], None]
+"""Called once per turn of the loop, at least once a second, also when nothing came. The same."""
+TURN_EVERY = 1.0
+"""Seconds that a source may be waited for before the loop turns."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,7 @@ class Surroundings:
     console: Console
     listener: Listener
     observe: Observe = lambda record, state: None
+    turn: Turn = lambda state: None
 
 
 def answer_deadline(period: float | None) -> float:
@@ -158,7 +167,7 @@ class Supervisor:
         """Answer its readings, and its silences, until it ends."""
         while True:
             try:
-                reading = self._source.read(self._timing.timeout(self._world.clock()))
+                reading = self._source.read(self._patience())
             except EOFError:
                 return self._fill(self._timing.finish(self._world.clock()))
             now = self._world.clock()
@@ -167,6 +176,12 @@ class Supervisor:
             else:
                 self._pace(now)
                 self._fill(self._timing.place(reading, now))
+            self._world.turn(self._state)
+
+    def _patience(self) -> float:
+        """Seconds to wait for a reading in one turn of the loop."""
+        timeout = self._timing.timeout(self._world.clock())
+        return TURN_EVERY if timeout is None else min(timeout, TURN_EVERY)
 
     def _fill(self, slots: list[Slot]) -> None:
         """Answer for `slots`, with a reading or without."""
@@ -253,7 +268,8 @@ class Supervisor:
 
     def _state(self) -> RunState:
         self._count_losses()
-        return RunState(self.summary, self._model.phase, self._model.kernel)
+        model = self._model
+        return RunState(self.summary, model.phase, model.kernel, away=self._complaints.away)
 
     def _count_losses(self) -> None:
         self.summary.restarts = self._restarts + self._model.restarts

@@ -11,10 +11,12 @@ from edge_runtime.status.snapshot import (
     Channel,
     Counts,
     Health,
+    Input,
     Model,
     Process,
     Snapshot,
 )
+from edge_runtime.threads import ThreadState
 
 TOLD = 1000.0  # monotonic
 COUNTS = Counts(
@@ -26,8 +28,10 @@ COUNTS = Counts(
     kinds={"level": 2, "machine": 1},
     restarts=1,
     dropped=0,
+    skipped=0,
     bad_cells=5,
     bad_rows=1,
+    outages=0,
     timing={"duplicate": 4},
     latency_median_ms=2.345,
     latency_max_ms=51.7,
@@ -52,13 +56,18 @@ CHANNELS = (
 SNAPSHOT = Snapshot(
     SCHEMA,
     Process(812, 99, 1.7e9, 11_530.0, TOLD, 10.0, False),
-    Model("pump", 3, "55f037e9877e", "tflite-builtin", "serving"),
+    Model("pump", 3, "55f037e9877e", "tflite-builtin", "serving", "", 1.7e9 + 3.0),
+    Input(None, None),
     CALM,
     COUNTS,
     (GOOD, replace(GOOD, name="flow", imputed_records=77), replace(GOOD, name="heat")),
     tuple(0.1 + (n % 5) / 10 for n in range(40)),
     50.04,
     None,
+    (
+        ThreadState("status file", True, False, False, 0, 0.5, None),
+        ThreadState("journal", True, False, False, 0, 1.25, None),
+    ),
 )
 ALARMING = replace(
     SNAPSHOT,
@@ -93,7 +102,8 @@ snapshots = st.builds(
     st.builds(
         Process, _count, _maybe(_count), _float, st.floats(0, 1e9), _float, _float, st.booleans()
     ),
-    st.builds(Model, _text(), _count, _text(), _text(), _text()),
+    st.builds(Model, _text(), _count, _text(), _text(), _text(), _text(), _maybe(_float)),
+    st.builds(Input, _maybe(_float), _maybe(_text())),
     _maybe(
         st.builds(
             Answer,
@@ -124,6 +134,8 @@ snapshots = st.builds(
         _count,
         _count,
         _count,
+        _count,
+        _count,
         _counts,
         _maybe(_float),
         _maybe(_float),
@@ -136,4 +148,17 @@ snapshots = st.builds(
     st.lists(_maybe(_float), max_size=130).map(tuple),
     _maybe(_float),
     _maybe(st.builds(Health, _maybe(_float), _maybe(_count))),
+    st.lists(
+        st.builds(
+            ThreadState,
+            _text(),
+            st.booleans(),
+            st.booleans(),
+            st.booleans(),
+            _count,
+            st.floats(0, 1e9),
+            _maybe(_text()),
+        ),
+        max_size=8,
+    ).map(tuple),
 )

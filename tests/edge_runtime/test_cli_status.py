@@ -54,6 +54,12 @@ def run_one_row(path: Path, row: bytes, plan: str = "none@0") -> "subprocess.Pop
     return process
 
 
+@pytest.fixture(autouse=True)
+def samples_are_an_hour_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no gap comes between two looks at a run, however slow this machine is."""
+    monkeypatch.setitem(ENVIRONMENT, "FAKE_PERIOD", "3600")
+
+
 @pytest.mark.parametrize(
     ("row", "plan", "code", "state"),
     [

@@ -80,12 +80,18 @@ def test_values() -> None:
     assert value(page, "restarts_total") == 1 and value(page, "dropped_records_total") == 0
     assert value(page, "bad_cells_total") == 5 and value(page, "bad_rows_total") == 1
     assert value(page, "timing_total", trouble="duplicate") == 4
+    assert value(page, "timing_total", trouble="paced by arrival") == 0
     assert value(page, "answer_median_seconds") == pytest.approx(0.002345)
     assert value(page, "tier") == value(page, "alarm") == value(page, "valid") == 1
     assert (value(page, "score"), value(page, "threshold")) == (40.25, 16.8)
     assert value(page, "channel_masked_total", channel="heat") == 21
     assert value(page, "channel_blamed", channel="flow") == 1
     assert value(page, "board_temperature_celsius") == 54.27
+    assert value(page, "thread_alive", thread="journal") == 1
+    assert value(page, "thread_hung", thread="journal") == 0
+    assert value(page, "thread_silent_seconds", thread="journal") == 1.25
+    assert value(page, "thread_restarts_total", thread="status file") == 0
+    assert value(page, "skipped_entries_total") == value(page, "outages_total") == 0
     assert value(page, "board_condition", **{"is": "under-voltage"}) == 1
     assert value(page, "board_condition_since_boot", **{"is": "heat limit"}) == 0
 
@@ -111,6 +117,7 @@ def test_any_snapshot_makes_a_correct_page(snapshot: Snapshot) -> None:
         snapshot,
         counts=replace(snapshot.counts, transitions={"1→2": 3}),
         channels=tuple(channels.values()),
+        threads=tuple({thread.name: thread for thread in snapshot.threads}.values()),
     )
     assert parse(exposition(sound, 0.0))
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_snapshot import ALARMING, CHANNELS, SNAPSHOT, TOLD, snapshots
@@ -9,10 +10,12 @@ from made_snapshot import ALARMING, CHANNELS, SNAPSHOT, TOLD, snapshots
 from edge_runtime.status.cells import fit, padded, printable, width
 from edge_runtime.status.chart import chart
 from edge_runtime.status.screen import Line, screen
-from edge_runtime.status.snapshot import Health, Snapshot
-from edge_runtime.status.text import board_words, duration, to_text
+from edge_runtime.status.snapshot import Health, Input, Snapshot
+from edge_runtime.status.text import board_words, duration, facts, to_text
 from edge_runtime.status.verdict import judge
+from edge_runtime.threads import ThreadState
 
+pytestmark = pytest.mark.usefixtures("utc")
 FILE = "/run/gruard/status.json"
 CALM_SCREEN = """\
 pump version 3, 55f037e9877e on tflite-builtin, pid 812, for 3 h 12 min
@@ -22,7 +25,7 @@ twice
 limit __________________________________________________________________________
 
 0                                       ▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█
-model        serving, 1 restart
+model        serving since 2023-11-14 22:13, 1 restart
 records      4200, 50 per second, answers take 2.35 ms, at most 51.70
 by tier      the gate 3900, the fallback 200, the recurrent unit alone 100
 changes      3→1 2, 1→2 1, 1→3 1, 2→1 1
@@ -30,11 +33,11 @@ flags        FALLBACK 200, WARMUP 150, IMPUTED 77
 alarms       3: level 2, machine 1
 input        5 cells and 1 rows unreadable, times duplicate 4
 not written  0
+threads      all 2 at work
 channel              now                   masked   imputed
 speed                good                  0.00 %    0.00 %
 flow                 good                  0.00 %    1.83 %
 heat                 good                  0.00 %    0.00 %
-
 
 
 
@@ -47,7 +50,7 @@ twice                                                                        ▆
 limit ______________________________________________________________________▃███
                                                                            ▆████
 0                                         ▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█  ▆█████
-model        serving, 1 restart
+model        serving since 2023-11-14 22:13, 1 restart
 records      4200, 50 per second, answers take 2.35 ms, at most 51.70
 by tier      the gate 3900, the fallback 200, the recurrent unit alone 100
 changes      3→1 2, 1→2 1, 1→3 1, 2→1 1
@@ -55,12 +58,12 @@ flags        FALLBACK 200, WARMUP 150, IMPUTED 77
 alarms       3: level 2, machine 1
 input        5 cells and 1 rows unreadable, times duplicate 4
 not written  0
+threads      all 2 at work
 board        54.3 °C, under-voltage now, throttling now
 channel              now                   masked   imputed
 speed                good                  0.00 %    0.00 %
 flow                 BLAMED imputed        0.00 %    1.83 %
 heat                 BLAMED masked         0.50 %    0.50 %
-
 
 
 q quits   /run/gruard/status.json, written 0 s ago"""
@@ -72,7 +75,7 @@ twice                                        ▆██
 limit ______________________________________▃███
                                            ▆████
 0         ▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█  ▆█████
-model        serving, 1 restart
+model        serving since 2023-11-14 22:13, 1 …
 records      4200, 50 per second, answers take …
 by tier      the gate 3900, the fallback 200, t…
 changes      3→1 2, 1→2 1, 1→3 1, 2→1 1
@@ -80,18 +83,18 @@ flags        FALLBACK 200, WARMUP 150, IMPUTED …
 alarms       3: level 2, machine 1
 input        5 cells and 1 rows unreadable, tim…
 not written  0
+threads      all 2 at work
 board        54.3 °C, under-voltage now, thrott…
 channel              now                   mask…
 c1                   BLAMED imputed        0.00…
 c2                   BLAMED masked         0.50…
-c4                   BLAMED imputed        0.00…
-17 more, 10 of them in trouble
+18 more, 11 of them in trouble
 q quits   /run/gruard/status.json, written 0 s …"""
 STATUS = """\
 ALARM level on flow,heat (0.87, sensor)
   run          pump version 3, 55f037e9877e on tflite-builtin, pid 812, for 3 h 12 min
   sample       4199: score 40.25, threshold 16.8; tier 1, the gate
-  model        serving, 1 restart
+  model        serving since 2023-11-14 22:13, 1 restart
   records      4200, 50 per second, answers take 2.35 ms, at most 51.70
   by tier      the gate 3900, the fallback 200, the recurrent unit alone 100
   changes      3→1 2, 1→2 1, 1→3 1, 2→1 1
@@ -99,6 +102,7 @@ ALARM level on flow,heat (0.87, sensor)
   alarms       3: level 2, machine 1
   input        5 cells and 1 rows unreadable, times duplicate 4
   not written  0
+  threads      all 2 at work
   board        54.3 °C, under-voltage now, throttling now
   channels     flow BLAMED imputed, heat BLAMED masked"""
 
@@ -137,6 +141,30 @@ def test_status_in_words() -> None:
     assert calm[-1] == "  channels     all 3 as they should be"
 
 
+def test_what_went_wrong_is_in_words() -> None:
+    threads = (
+        ThreadState("journal", True, False, True, 1, 75.0, "OSError: [Errno 5] I/O error"),
+        ThreadState("board", False, True, False, 0, 0.0, None),
+        ThreadState("metrics server", False, False, False, 0, 0.0, "can't start new thread"),
+    )
+    counts = replace(SNAPSHOT.counts, outages=2, skipped=3, dropped=7)
+    away = Input(SNAPSHOT.process.started + SNAPSHOT.process.uptime, "serial:/dev/ttyUSB0: is away")
+    model = replace(SNAPSHOT.model, phase="waiting to restart", waiting="did not load; in 30 s")
+    wrong = replace(SNAPSHOT, threads=threads, counts=counts, input=away, model=model)
+    known = facts(wrong)
+    assert known["threads"] == (
+        "journal: hangs for 75 s, 1 restart (OSError: [Errno 5] I/O error), "
+        "metrics server: is not there (can't start new thread)"
+    )
+    assert known["source"] == "silent since 01:25 (serial:/dev/ttyUSB0: is away), 2 outages"
+    assert known["not written"] == "7, 3 journal entries skipped"
+    assert known["model"] == (
+        "waiting to restart since 2023-11-14 22:13, did not load; in 30 s, 1 restart"
+    )
+    back = replace(wrong, input=Input(None, None), counts=replace(counts, outages=1))
+    assert facts(back)["source"] == "is read, 1 outage"
+
+
 def test_styles_tell_what_matters() -> None:
     verdict = judge(ALARMING, TOLD, "running")
     styles = {
@@ -145,7 +173,7 @@ def test_styles_tell_what_matters() -> None:
     assert styles["ALARM"] == styles["flow"] == styles["twice"] == "bad"
     assert (styles["speed"], styles["0"]) == ("plain", "good")
     imputed = replace(ALARMING, channels=(replace(CHANNELS[1], blamed=False),))
-    assert Line(shown(imputed).splitlines()[17], "warn") in screen(imputed, verdict, FILE, 80, 24)
+    assert Line(shown(imputed).splitlines()[18], "warn") in screen(imputed, verdict, FILE, 80, 24)
 
 
 @given(snapshot=snapshots, columns=st.integers(0, 130), rows=st.integers(1, 50))

@@ -12,7 +12,7 @@ from made_snapshot import ALARMING, SNAPSHOT, snapshots
 
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Sample
-from edge_runtime.status.snapshot import Answer, Counts, Snapshot, from_json
+from edge_runtime.status.snapshot import Answer, Counts, Input, Snapshot, from_json
 from edge_runtime.supervision.summary import Summary
 
 
@@ -33,6 +33,35 @@ def test_no_part_of_a_snapshot_passes_for_one(cut: int) -> None:
 def test_other_files_are_no_snapshots(text: str) -> None:
     with pytest.raises(GruardError, match="not a status file"):
         from_json(text, "here")
+
+
+def first_schema(snapshot: Snapshot) -> dict[str, object]:
+    """What gruard wrote before schema 2."""
+    data = json.loads(snapshot.to_json()) | {"schema": 1}
+    for part, name in (("model", "waiting"), ("model", "since"), ("counts", "skipped"),
+                       ("counts", "outages")):  # fmt: skip
+        del data[part][name]
+    del data["input"], data["threads"]
+    return data
+
+
+@given(snapshot=snapshots)
+def test_a_file_of_the_first_schema_is_read_and_what_it_does_not_tell_is_unknown(
+    snapshot: Snapshot,
+) -> None:
+    read = from_json(json.dumps(first_schema(snapshot)), "here")
+    counts = replace(snapshot.counts, skipped=0, outages=0)
+    model = replace(snapshot.model, waiting="", since=None)
+    assert read == replace(
+        snapshot, model=model, counts=counts, input=Input(None, None), threads=()
+    )
+
+
+@pytest.mark.parametrize("part", ["model", "counts", "process"])
+@pytest.mark.parametrize("value", [None, [], {}, 7])
+def test_damage_in_a_file_of_the_first_schema_is_named(part: str, value: object) -> None:
+    with pytest.raises(GruardError, match=f"here: {part}"):
+        from_json(json.dumps(first_schema(SNAPSHOT) | {part: value}), "here")
 
 
 def test_another_schema_is_named() -> None:

@@ -9,12 +9,13 @@ import pytest
 from supervised_run import Clock, Run, WatchedProcess
 
 from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.status.snapshot import Channel, Health, Snapshot
+from edge_runtime.status.snapshot import Channel, Health, Input, Snapshot
 from edge_runtime.status.trail import LENGTH, Trail
 from edge_runtime.status.watch import LOADING_PATIENCE, Watch
 from edge_runtime.supervision.policy import Phase
 from edge_runtime.supervision.summary import Summary
 from edge_runtime.supervision.supervisor import RunState
+from edge_runtime.threads import Threads, WatchedThread
 
 
 class Ear:
@@ -50,9 +51,11 @@ class Watched:
         self.ears = [Ear() for _ in range(outlets)]
         self.summary = Summary()
         self.asked = 0
+        self.threads = Threads(self.log.append, self.clock)
+        self.state_now = RunState(self.summary, Phase.SERVING, "fake-kernel")
         self.watch = Watch(
             "pump", 3, "0123456789ab", ("a", "b"), slowest, self.ears, self.log.append,
-            self.board, self.clock, lambda: 1.7e9,
+            self.board, self.threads, self.clock, lambda: 1.7e9 + self.clock.now,
         )  # fmt: skip
 
     def see(self, seconds: float = 0.1, **changes: object) -> None:
@@ -64,7 +67,7 @@ class Watched:
 
     def state(self) -> RunState:
         self.asked += 1
-        return RunState(self.summary, Phase.SERVING, "fake-kernel")
+        return self.state_now
 
     @property
     def last(self) -> Snapshot:
@@ -113,6 +116,44 @@ def test_a_signal_is_an_end_in_good_order_and_an_error_is_not(
     with pytest.raises(error), watched.watch:
         raise error
     assert watched.last.process.ended == ended
+
+
+def test_turns_without_records_tell_that_and_since_when_it_waits() -> None:
+    """Before the first sample, and when the source of an unknown period falls silent."""
+    watched = Watched()
+    start = 1.7e9 + watched.clock.now
+    away = "serial:/dev/ttyUSB0: No such file or directory"
+    watched.state_now = replace(watched.state_now, phase=Phase.LOADING, away=away)
+    for _ in range(100):
+        watched.clock.now += 1.0
+        watched.watch.turn(watched.state)
+    assert watched.last.input == Input(start, away) and watched.last.answer is None
+    assert watched.last.model.since == start and watched.last.process.told == watched.clock.now
+    watched.state_now = replace(watched.state_now, phase=Phase.SERVING, away=None)
+    watched.see(1.0)
+    assert watched.last.input == Input(None, None)
+    assert watched.last.model.since == 1.7e9 + watched.clock.now
+    heard = 1.7e9 + watched.clock.now
+    for _ in range(60):
+        watched.clock.now += 1.0
+        watched.watch.turn(watched.state)
+    assert watched.last.input.silent_since == heard
+    watched.see(1.0, flags=Flag.GAP, tier=3)
+    assert watched.last.input.silent_since == heard
+    watched.see(1.0)
+    assert watched.last.input.silent_since is None
+
+
+def test_threads_are_looked_at_and_shown() -> None:
+    watched = Watched()
+    broken = WatchedThread("broken", lambda: None)
+    broken.error, broken.ended = "OSError: full", True
+    watched.threads.watch([broken])
+    for _ in range(30):
+        watched.see()
+    (state,) = watched.last.threads
+    assert (state.name, state.error, state.ended) == ("broken", "OSError: full", True)
+    assert watched.log == ["thread broken failed (OSError: full); it runs again"]
 
 
 def test_channels() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from made_snapshot import ALARM, CALM, FALLBACK, SNAPSHOT, TOLD
 
-from edge_runtime.status.snapshot import Answer, Snapshot
+from edge_runtime.status.snapshot import Answer, Input, Snapshot
 from edge_runtime.status.verdict import Life, judge, judge_now, life, start_ticks
 
 
@@ -17,6 +17,20 @@ def run(answer: Answer | None = CALM, phase: str = "serving", ended: bool = Fals
     return replace(
         SNAPSHOT, answer=answer, model=replace(SNAPSHOT.model, phase=phase), process=process
     )
+
+
+def waiting(
+    answer: Answer | None, away: str | None = None, silent: bool = False, worker: str = ""
+) -> Snapshot:
+    phase = "waiting to restart" if worker else "serving"
+    made = run(answer, phase)
+    since = SNAPSHOT.process.started + SNAPSHOT.process.uptime - 60 if silent else None
+    return replace(made, input=Input(since, away), model=replace(made.model, waiting=worker))
+
+
+pytestmark = pytest.mark.usefixtures("utc")
+STARTED = LOADED = "2023-11-14 22:13"
+SILENT = "01:24"
 
 
 @pytest.mark.parametrize(
@@ -28,12 +42,37 @@ def run(answer: Answer | None = CALM, phase: str = "serving", ended: bool = Fals
         (run(replace(ALARM, about="")), "alarm", 1, "ALARM"),
         (run(replace(FALLBACK, alarm=True), "given up"), "alarm", 1, "ALARM; the inference"),
         (run(FALLBACK, "given up"), "fallback", 3, "the inference process was given up"),
-        (run(FALLBACK, "loading"), "fallback", 3, "the inference process is loading"),
+        (run(FALLBACK, "loading"), "fallback", 3, f"the worker is loading since {LOADED}"),
         (run(FALLBACK), "fallback", 3, "the model is not trusted"),
         (run(replace(FALLBACK, flags=("FALLBACK", "LATE"))), "fallback", 3, "was late"),
         (run(replace(FALLBACK, flags=("WARMUP",))), "fallback", 3, "is settling"),
         (run(replace(FALLBACK, flags=("GAP",)), "loading"), "fallback", 3, "source is silent"),
-        (run(None, "loading"), "waiting", 3, "waiting for the first sample"),
+        (run(None, "loading"), "waiting", 3, f"the model is loading since {LOADED}"),
+        (run(None), "waiting", 3, f"waiting for the first sample since {STARTED}"),
+        (
+            waiting(None, away="serial:/dev/ttyUSB0: no such device"),
+            "waiting",
+            3,
+            f"waiting for the first sample since {STARTED}; serial:/dev/ttyUSB0: no such device",
+        ),
+        (
+            waiting(None, worker="worker did not load; next attempt in 30 s"),
+            "waiting",
+            3,
+            f"first sample since {STARTED}; the worker did not load; next attempt in 30 s",
+        ),
+        (
+            waiting(FALLBACK, worker="worker did not load; next attempt in 30 s"),
+            "fallback",
+            3,
+            "no healthy model: the worker did not load; next attempt in 30 s",
+        ),
+        (
+            waiting(CALM, silent=True, away="serial:/dev/ttyUSB0: is away"),
+            "fallback",
+            3,
+            f"the source is silent since {SILENT}: serial:/dev/ttyUSB0: is away",
+        ),
         (run(ended=True), "ended", 3, "ended in good order"),
         (None, "missing", 3, "there is no status file"),
     ],
