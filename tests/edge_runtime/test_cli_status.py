@@ -54,12 +54,13 @@ def run_one_row(path: Path, row: bytes, plan: str = "none@0") -> "subprocess.Pop
     return process
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def samples_are_an_hour_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that no gap comes between two looks at a run, however slow this machine is."""
     monkeypatch.setitem(ENVIRONMENT, "FAKE_PERIOD", "3600")
 
 
+@pytest.mark.usefixtures("samples_are_an_hour_apart")
 @pytest.mark.parametrize(
     ("row", "plan", "code", "state"),
     [
@@ -79,6 +80,64 @@ def test_a_living_run_and_its_end(
     last = read_status(path)
     assert last is not None and last.process.pid == process.pid and last.counts.records == 1
     assert (last.model.name, last.model.version) == ("fake", 1)
+
+
+@pytest.mark.usefixtures("samples_are_an_hour_apart")
+def test_a_run_without_a_sample_says_what_it_waits_for_and_goes_on_saying_so(
+    tmp_path: Path,
+) -> None:
+    path, sensor = tmp_path / "status.json", tmp_path / "sensor.py"
+    sensor.write_text("def open_sensor(channels, period):\n    raise OSError('no such bus')\n")
+    with start("run", "x", "--source", f"python:{sensor}", "--status", str(path)) as process:
+        first = until(path, lambda told: told.model.phase == "serving")
+        until(path, lambda told: told.process.told > first.process.told)  # it turns by itself
+        done = real_gruard("status", str(path))
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+    line = done.stdout.splitlines()[0]
+    assert done.returncode == 3 and line.startswith("waiting for the first sample since ")
+    assert "OSError: no such bus" in line
+
+
+def test_every_thread_of_a_run_shows_in_status_metrics_and_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's list of threads is the judge: none may be there that nobody watches."""
+    monkeypatch.setitem(
+        ENVIRONMENT, "OPENBLAS_NUM_THREADS", "1"
+    )  # numpy's own are no threads of ours
+    path, sensor = tmp_path / "status.json", tmp_path / "sensor.py"
+    sensor.write_text(
+        "import time\nfrom edge_runtime.sources.source import Reading\n"
+        "class Sensor:\n    live = True\n"
+        "    def read(self, timeout):\n        time.sleep(0.01)\n"
+        "        return Reading(None, [1.0, 2.0])\n"
+        "    def close(self):\n        pass\n"
+        "def open_sensor(channels, period):\n    return Sensor()\n"
+    )
+    arguments = ("--status", str(path), "--metrics", "0", "--journal", str(tmp_path / "journal"))
+    sinks = ("--sink", "mqtt://127.0.0.1:1/plant/pump", "--sink", str(tmp_path / "out.jsonl"))
+    source = ("--source", f"python:{sensor}")
+    with start("run", "x", *source, *sinks, *arguments, "--json") as process:
+        assert process.stderr
+        address = process.stderr.readline().decode().split()[-1]
+        told = until(path, lambda told: told.answer is not None)
+        names = {thread.name.partition(" ")[0] for thread in told.threads if thread.alive}
+        tasks = Path(f"/proc/{process.pid}/task").iterdir()
+        in_kernel = [(task / "comm").read_text().strip() for task in tasks]
+        with urlopen(address, timeout=PATIENCE) as page:
+            served = page.read().decode()
+        process.terminate()
+        _, stderr = process.communicate(timeout=PATIENCE)
+    assert names >= {"status", "metrics", "journal", "source", "sink"}
+    assert sum("plant/pump, " in thread.name for thread in told.threads) == 2
+    alive = sum(thread.alive for thread in told.threads)
+    assert len(in_kernel) == alive + 1, (in_kernel, told.threads)  # and the loop itself
+    for thread in told.threads:
+        assert f'gruard_thread_alive{{thread="{thread.name}"}} 1\n' in served
+    summary = json.loads(stderr.splitlines()[-1])
+    assert [thread["name"] for thread in summary["threads"]] == [t.name for t in told.threads]
+    assert all(thread["restarts"] == 0 for thread in summary["threads"])
 
 
 def test_a_stopped_and_a_killed_run_are_told(tmp_path: Path) -> None:

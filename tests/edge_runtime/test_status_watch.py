@@ -138,7 +138,7 @@ def test_turns_without_records_tell_that_and_since_when_it_waits() -> None:
         watched.clock.now += 1.0
         watched.watch.turn(watched.state)
     assert watched.last.input.silent_since == heard
-    watched.see(1.0, flags=Flag.GAP, tier=3)
+    watched.see(1.0, flags=Flag.GAP, tier=3, valid=False)
     assert watched.last.input.silent_since == heard
     watched.see(1.0)
     assert watched.last.input.silent_since is None
