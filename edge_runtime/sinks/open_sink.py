@@ -16,7 +16,7 @@ from edge_runtime.files import refuse_one_file_twice
 from edge_runtime.sinks.json_lines import Existing, open_json_lines
 from edge_runtime.sinks.queued import Queued
 from edge_runtime.sinks.several import Several
-from edge_runtime.sinks.sink import Sink
+from edge_runtime.sinks.sink import WatchedSink
 
 if TYPE_CHECKING:
     from edge_runtime.sinks.message import Wanted
@@ -53,7 +53,7 @@ def open_sinks(
     log: Log,
     live: bool,
     journal: JournalPlace | None = None,
-) -> Sink:
+) -> WatchedSink:
     """The sinks that `targets` name, as one: files, - for stdout, or mqtt:// addresses.
 
     existing: what becomes of files that are there already.
@@ -69,7 +69,7 @@ def open_sinks(
     if len({network.name for network in networks}) < len(networks):
         raise GruardError("one --sink address is given twice; leave one out")
     run, patience = secrets.token_hex(6), 0.0 if live else _PATIENCE
-    opened: list[Sink] = []
+    opened: list[WatchedSink] = []
     with ExitStack() as undo:
         if journal is not None:
             opened.append(_with_journal(run, networks, journal, log, patience))
@@ -96,7 +96,7 @@ def _is_address(target: str) -> bool:
     return match is not None
 
 
-def _open_lines(target: str, existing: Existing, log: Log, live: bool) -> Sink:
+def _open_lines(target: str, existing: Existing, log: Log, live: bool) -> WatchedSink:
     sink = open_json_lines(target, existing)
     return Queued(sink, log, name=f"sink {target}") if live else sink
 
@@ -114,7 +114,7 @@ def _open_network(target: str, log: Log) -> _Network:
     return _Network(address.name, Mqtt(address, log), wanted)
 
 
-def _without_journal(run: str, network: _Network, log: Log, patience: float) -> Sink:
+def _without_journal(run: str, network: _Network, log: Log, patience: float) -> WatchedSink:
     from edge_runtime.journal.backlog import Backlog
     from edge_runtime.journal.reader import Reader
     from edge_runtime.sinks.outbox import Outbox
@@ -127,7 +127,7 @@ def _without_journal(run: str, network: _Network, log: Log, patience: float) -> 
 
 def _with_journal(
     run: str, networks: Sequence[_Network], place: JournalPlace, log: Log, patience: float
-) -> Sink:
+) -> WatchedSink:
     from edge_runtime.journal.journal import open_journal
     from edge_runtime.sinks.outbox import JournalSink
     from edge_runtime.sinks.posting import Posting

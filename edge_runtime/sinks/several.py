@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from edge_runtime.record import Record
-from edge_runtime.sinks.sink import Sink
+from edge_runtime.sinks.sink import WatchedSink
 from edge_runtime.threads import WatchedThread
 
 
 class Several:
     """Gives every record to each of the sinks; the first whose reader leaves ends the run."""
 
-    def __init__(self, sinks: Sequence[Sink]) -> None:
+    def __init__(self, sinks: Sequence[WatchedSink]) -> None:
         self._sinks = tuple(sinks)
 
     @property

@@ -12,25 +12,26 @@ class SinkClosedError(Exception):
 
 
 class Sink(Protocol):
-    """Takes records; a record it could not write is counted, never raised.
-
-    skipped: entries of its journal that it could not understand so far.
-    """
+    """Takes records; a record it could not write is counted, never raised."""
 
     @property
     def dropped(self) -> int:
         """Records that were not written so far."""
-
-    @property
-    def skipped(self) -> int:
-        """See above."""
-
-    @property
-    def threads(self) -> Sequence[WatchedThread]:
-        """Those that serve it, for whoever watches over threads."""
 
     def write(self, record: Record) -> None:
         """Write one record through. Raises SinkClosedError when its reader is gone for good."""
 
     def close(self) -> None:
         """Give everything back."""
+
+
+class WatchedSink(Sink, Protocol):
+    """A sink of a run, with what its status tells."""
+
+    @property
+    def skipped(self) -> int:
+        """Entries of its journal that it could not understand so far."""
+
+    @property
+    def threads(self) -> Sequence[WatchedThread]:
+        """Those that serve it."""

@@ -23,6 +23,7 @@ from test_cli_run import ENVIRONMENT, PATIENCE, ROWS, ask, gruard, plain_error, 
 
 from edge_runtime.status.snapshot import Snapshot
 from edge_runtime.status.status_file import read_status, write_status
+from tests.apparatus.mosquitto import Broker
 
 
 def until(path: Path, told: Callable[[Snapshot], bool]) -> Snapshot:
@@ -116,7 +117,8 @@ def test_every_thread_of_a_run_shows_in_status_metrics_and_summary(
         "def open_sensor(channels, period):\n    return Sensor()\n"
     )
     arguments = ("--status", str(path), "--metrics", "0", "--journal", str(tmp_path / "journal"))
-    sinks = ("--sink", "mqtt://127.0.0.1:1/plant/pump", "--sink", str(tmp_path / "out.jsonl"))
+    broker = Broker(tmp_path)
+    sinks = ("--sink", broker.address(), "--sink", str(tmp_path / "out.jsonl"))
     source = ("--source", f"python:{sensor}")
     with start("run", "x", *source, *sinks, *arguments, "--json") as process:
         assert process.stderr
@@ -129,6 +131,7 @@ def test_every_thread_of_a_run_shows_in_status_metrics_and_summary(
             served = page.read().decode()
         process.terminate()
         _, stderr = process.communicate(timeout=PATIENCE)
+    broker.kill()
     assert names >= {"status", "metrics", "journal", "source", "sink"}
     assert sum("plant/pump, " in thread.name for thread in told.threads) == 2
     alive = sum(thread.alive for thread in told.threads)
