@@ -26,6 +26,7 @@ from edge_runtime.status.watch import Outlet, Watch
 from edge_runtime.supervision.exchange import Serving, ShadowDetector
 from edge_runtime.supervision.injection import parse_injections
 from edge_runtime.supervision.keeping import Keeping, default_state
+from edge_runtime.supervision.start_delay import StartDelay
 from edge_runtime.supervision.summary import Console
 from edge_runtime.supervision.supervisor import (
     Settings,
@@ -98,16 +99,33 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Assembled:
-    """A run that is ready to start. switch: None where no other bundle can take over."""
+    """A run that is ready to start. switch: None where no other bundle can take over.
+
+    delay: what later starts of the service owe.
+    """
 
     supervisor: Supervisor
     watch: Watch
     switch: ModelSwitch | None
+    delay: StartDelay
 
 
 def assemble(options: RunOptions) -> Assembled:
-    """Everything that the run needs, opened. Raises GruardError when something cannot be had."""
+    """Everything that the run needs, opened. Raises GruardError when something cannot be had.
+
+    A service whose last starts did not last waits first.
+    """
     console = Console(sys.stderr, CLOCK)
+    keeping = Keeping(
+        options.state or default_state(os.environ), options.watchdog, options.watchdog_timeout
+    )
+    with keeping.delay(os.environ, CLOCK, time.sleep, console.log) as delay:
+        return _assemble(options, console, keeping, delay)
+
+
+def _assemble(
+    options: RunOptions, console: Console, keeping: Keeping, delay: StartDelay
+) -> Assembled:
     store = Store(options.store)
     if options.bundle:
         bundle = options.read(options.bundle)
@@ -116,9 +134,6 @@ def assemble(options: RunOptions) -> Assembled:
     manifest = bundle.manifest
     injections = parse_injections(options.inject, manifest.channel_names)
     settings = _settings(bundle, options)
-    keeping = Keeping(
-        options.state or default_state(os.environ), options.watchdog, options.watchdog_timeout
-    )
     keeping.check(os.environ, settings.interval or settings.period)
     complaints = Complaints(console.log)
     threads = Threads(console.log, CLOCK)
@@ -134,7 +149,7 @@ def assemble(options: RunOptions) -> Assembled:
     switch = (
         None if options.bundle else _switch(store, bundle, settings, options, source.live, console)
     )
-    listener, started_after = keeping.begin(os.environ, CLOCK, console.log)
+    listener, started_after = keeping.begin(os.environ, CLOCK, console.log, delay)
     supervisor = Supervisor(
         source,
         complaints,
@@ -149,7 +164,7 @@ def assemble(options: RunOptions) -> Assembled:
     supervisor.summary.started_after = started_after
     supervisor.summary.skipped = lambda: sink.skipped
     supervisor.summary.threads = threads.states
-    return Assembled(supervisor, watch, switch)
+    return Assembled(supervisor, watch, switch, delay)
 
 
 def _settings(bundle: Bundle, options: RunOptions) -> Settings:

@@ -132,8 +132,12 @@ def run(as_json: bool, **words: Any) -> None:
     if words["force"] and words["append"]:
         raise click.UsageError("--force overwrites what --append keeps; leave one out")
     refuse_one_file_twice(_files(**words))
-    assembled = assemble(RunOptions(**words))
-    code = _run(assembled, as_json)
+    _end_in_good_order()
+    try:
+        assembled = assemble(RunOptions(**words))
+        code = _run(assembled, as_json)
+    except _Terminated:
+        sys.exit(0)  # nothing was answered yet
     if assembled.switch:
         assembled.switch.spare()
     sys.exit(code)
@@ -159,7 +163,6 @@ def _named(option: str) -> bool:
 
 def _run(assembled: "Assembled", as_json: bool) -> int:
     """Run to the end or to a signal, tell the summary, and return the exit code."""
-    _end_in_good_order()
     supervisor = assembled.supervisor
     try:
         with assembled.watch:
@@ -167,8 +170,10 @@ def _run(assembled: "Assembled", as_json: bool) -> int:
         stopped = 0
     except KeyboardInterrupt:
         stopped = INTERRUPTED
+        assembled.delay.clear()
     except _Terminated:
         stopped = 0  # a service manager's stop is an end in good order
+        assembled.delay.clear()
     finally:
         supervisor.tell(as_json)
     supervisor.ended()

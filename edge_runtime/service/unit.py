@@ -105,7 +105,8 @@ def _life(service: Service) -> Iterator[str]:
     yield "TimeoutAbortSec=5"
     yield "TimeoutStopSec=15"
     yield f"Restart={'always' if service.endless else 'on-failure'}"
-    yield "RestartSec=2"
+    yield "# After starts that did not last, gruard itself waits longer each time."
+    yield "RestartSec=1"
     if service.reboot:
         yield "# A problem in the command line or the bundle is not mended by a reboot."
         yield "RestartPreventExitStatus=2"

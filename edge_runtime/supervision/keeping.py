@@ -13,6 +13,7 @@ from edge_runtime.supervision.kernel_watchdog import (
 )
 from edge_runtime.supervision.listener import Listener, Listeners
 from edge_runtime.supervision.notify import Notifier
+from edge_runtime.supervision.start_delay import StartDelay
 from edge_runtime.supervision.start_marker import StartedAfter, StartMarker
 
 
@@ -36,14 +37,30 @@ class Keeping:
             require_unwatched(environment)
             require_usable(self.watchdog, interval, self.timeout)
 
+    def delay(
+        self,
+        environment: Mapping[str, str],
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        log: Callable[[str], None],
+    ) -> StartDelay:
+        """What a service waits for after starts that did not last.
+
+        Nothing where no service manager restarts it, or where no state is kept.
+        """
+        restarted = environment.get("NOTIFY_SOCKET") and self.state and self.state.is_dir()
+        folder = self.state if restarted else None
+        return StartDelay(folder, Notifier(environment, clock), clock, sleep, log)
+
     def begin(
         self,
         environment: Mapping[str, str],
         clock: Callable[[], float],
         log: Callable[[str], None],
+        delay: Listener,
     ) -> tuple[Listener, StartedAfter | None]:
         """Who is to hear of this run, and what the run before it came to, where that is kept."""
-        listeners: list[Listener] = [Notifier(environment, clock)]
+        listeners: list[Listener] = [Notifier(environment, clock), delay]
         before = None
         if self.state is not None:
             marker = StartMarker(self.state, was_watchdog_reset(), clock, log)

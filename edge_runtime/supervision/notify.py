@@ -40,6 +40,10 @@ class Notifier(Listener):
         self._next = now + self._interval
         self._send(("WATCHDOG=1\n" if self._watchdog else "") + f"STATUS={status()}")
 
+    def delay(self, status: str, seconds: float) -> None:
+        """The start takes longer: ask for so many more seconds, and say why."""
+        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}\nSTATUS={status}")
+
     def stopping(self) -> None:
         """The run is ending in good order."""
         self._send("STOPPING=1")

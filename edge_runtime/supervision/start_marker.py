@@ -19,8 +19,9 @@ MARKER = "last-run.json"
 WRITE_EVERY = 60.0
 """Seconds between writes: every one of them wears an SD card."""
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
 _LARGEST = 4096  # bytes; what is longer is cut and so not readable
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,12 @@ class StartMarker(Listener):
         watchdog_reset: bool,
         clock: Callable[[], float],
         log: Callable[[str], None],
-        boot_id_file: Path = _BOOT_ID,
+        boot_id_file: Path = BOOT_ID,
     ) -> None:
         if not folder.is_dir():
             raise GruardError(f"{folder}: no such folder for the state; create it first")
         self._file, self._clock, self._log = folder / MARKER, clock, log
-        self._boot_id = _read_boot_id(boot_id_file)
+        self._boot_id = read_boot_id(boot_id_file)
         self._sample: int | None = None
         self._troubles = LimitedLog(log, clock)
         self._next = clock()
@@ -156,7 +157,8 @@ def _is_mark(data: Any) -> bool:
     )
 
 
-def _read_boot_id(file: Path) -> str:
+def read_boot_id(file: Path) -> str:
+    """The kernel's random name of this boot, empty when it cannot be read."""
     try:
         return file.read_text(encoding="ascii").strip()
     except (OSError, ValueError):

@@ -96,10 +96,15 @@ def test_a_stop_is_a_good_end(installed: Booted) -> None:
     assert "started after: clean stop" in installed.journal(UNIT)
 
 
-def test_without_a_start_limit_it_always_comes_back(installed: Booted) -> None:
-    for _ in range(6):
+def test_it_always_comes_back_and_waits_longer_each_time(installed: Booted) -> None:
+    for _ in range(3):
         kill_main(installed)
-    until(lambda: installed.property(UNIT, "ActiveState") == "active", "the last life")
+    until(lambda: "waits" in status(installed), "the wait of the fourth life")
+    assert "the last 3 starts did not last 10 minutes" in status(installed)
+    assert installed.property(UNIT, "ActiveState") == "activating"
+    installed("systemctl", "restart", UNIT)  # whoever mended it need not wait
+    until(lambda: sample(installed) >= 1, "the fifth life")
+    assert "this one waits 30 s" in installed.journal(UNIT)
 
 
 def test_words_arrive_as_they_were(systemd: Booted) -> None:
