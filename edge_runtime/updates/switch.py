@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.errors import GruardError
+from edge_runtime.limited_log import LimitedLog
 from edge_runtime.record import Record
 from edge_runtime.supervision.exchange import Serving
 from edge_runtime.supervision.policy import Phase
@@ -73,6 +74,7 @@ class ModelSwitch:
     ) -> None:
         self._store, self._workshop = store, workshop
         self._healthy, self._clock, self._log = healthy, clock, log
+        self._troubles = LimitedLog(log, clock)
         self._running = _Contender(running, store.slots.hold(running.digest))
         self._candidate: _Contender | None = None
         self._passed_over: set[str] = set()  # slots that cannot take over as things are
@@ -117,7 +119,7 @@ class ModelSwitch:
         try:
             self._pointers = self._store.pointers()
         except GruardError as error:
-            self._log(f"{error}; {label(self._running.bundle)} goes on")
+            self._troubles.trouble("read", f"{error}; {label(self._running.bundle)} goes on")
             return
         self._aim()
 
@@ -213,7 +215,7 @@ class ModelSwitch:
         except ValueError:
             return False
         except GruardError as error:
-            self._log(str(error))
+            self._troubles.trouble("write", str(error))
             return False
         return True
 

@@ -260,6 +260,25 @@ def test_an_attempt_that_cannot_be_counted_is_not_made(
     assert store.pointers().trial.attempts == 3
 
 
+def test_a_verdict_that_cannot_be_kept_is_told_once_a_minute(
+    store: Store, bundles: dict[int, Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def become_read_only() -> None:
+        def refuse(*_: object) -> None:
+            raise GruardError("pointers.json: cannot be written (Read-only file system)")
+
+        monkeypatch.setattr(store.disk, "write", refuse)
+
+    store.install(bundles[2])
+    trial = read_bundle(store.slots.path(bundles[2].digest))
+    plans, events = {1: "none@0", 2: "none@0"}, {1: become_read_only}
+    run = StoredRun(store, plans, events, rows=200, begin=trial, healthy=5.0)
+    assert answered_by(run()) == [("v2", 200)]
+    told = [line for line in run.lines if "Read-only file system" in line]
+    assert 2 <= len(told) <= 4 and "such in all since the last line" in told[1]
+    assert store.pointers().trial is not None
+
+
 def test_a_store_that_vanishes_or_rots_stops_nothing(
     store: Store, bundles: dict[int, Bundle]
 ) -> None:
