@@ -80,15 +80,16 @@ class RunOptions:
         """The bundle at `path`, if it may be run."""
         return read_bundle(path, self.allow_failed, self.trusted_keys)
 
-    def fallback(self, bundle: Bundle) -> ShadowDetector:
+    def fallback(self, bundle: Bundle, log: Callable[[str], None]) -> ShadowDetector:
         """The fallback for `bundle`; by the C core where that runs the model, too.
 
         Where it can't, the worker will say so: the fallback is there for such days.
         """
+        log: takes a line when its memory had to be repaired.
         if self.kernel == CORE_KERNEL_ID:
             with suppress(GruardError):
-                return NativeFallback(bundle)
-        return Fallback(bundle.manifest, bundle.model_hash)
+                return NativeFallback(bundle, log)
+        return Fallback(bundle.manifest, bundle.model_hash, log)
 
     def process(self, bundle: Bundle) -> WorkerProcess:
         """The inference process for `bundle`, not yet started."""
@@ -155,7 +156,7 @@ def _assemble(
         complaints,
         sink,
         options.process(bundle),
-        options.fallback(bundle),
+        options.fallback(bundle, console.log),
         injections,
         settings,
         Surroundings(CLOCK, time.sleep, console, listener, watch.observe, watch.turn),
@@ -226,7 +227,7 @@ def _switch(
         process = options.process(other)
         terms = replace(settings, warmup=other.manifest.tiers.warmup).terms(live)
         model = WorkerCare(process, terms, CLOCK, console.log, may_start)
-        return Serving(model, options.fallback(other))
+        return Serving(model, options.fallback(other, console.log))
 
     workshop = Workshop(options.read, serve)
     healthy = 60 * options.healthy_minutes

@@ -59,7 +59,8 @@ class Detector:
         manifest = replace(bundle.manifest, thresholds={self.kernel_id: threshold})
         self.model = stepping.build_model(manifest, self.graph, bundle.model_hash)
         self.state = stepping.initial_state(self.model)
-        self._fallback, self._path = Fallback(bundle.manifest, bundle.model_hash), bundle.path
+        self._path = bundle.path
+        self._fallback = Fallback(bundle.manifest, bundle.model_hash, self._refuse_damage)
         exact = self.kernel_id in (KERNEL_ID, HOST_KERNEL_ID)
         # The interpreter reads the weights where they lie, in this very object.
         self._test = SelfTest(bundle, partial(replay, self.model), bundle.model, exact)
@@ -77,6 +78,10 @@ class Detector:
         record, self.state, _ = stepping.step(self.model, sample, self.state, shadow, reach)
         self._test.go_on(distrusted, self.state.tiers.distrusted)
         return record
+
+    def _refuse_damage(self, line: str) -> None:
+        # One bit has flipped here: the process that it happened in is replaced as a whole.
+        raise GruardError(f"{self._path}: {line}")
 
     def reset(self) -> None:
         """Forget the recurrent state; the records until it has settled are flagged.

@@ -6,15 +6,23 @@ leans to one side (CUSUM, Page 1954), how long it shows one and the same value, 
 missing. The score is the largest of them all, so its threshold is 1.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edge_runtime.bundle import manifest
 from edge_runtime.detector.alarm import AlarmState, update_alarm
-from edge_runtime.detector.standardise import Scaler, channel_scaler, standardise
+from edge_runtime.detector.guarded_memory import (
+    DamageLog,
+    GuardedMemory,
+    MemoryLostError,
+    ignore_damage,
+)
+from edge_runtime.detector.standardise import VALUE_CLIP, Scaler, channel_scaler, standardise
 from edge_runtime.detector.validity import (
     Bools,
+    ValidityRules,
     ValidityState,
     check_validity,
     initial_validity,
@@ -78,37 +86,153 @@ def update_views(
     return views, ViewState(level, last, up, down, views[4], views[5], True)
 
 
-class Fallback:
-    """The shadow detector as an object; `step` answers every sample, marked tier 3."""
+@dataclass(frozen=True)
+class _Constants:
+    """What the fallback computes with, all of it in one block of memory."""
 
-    def __init__(self, source: manifest.Manifest, model_hash: str) -> None:
-        constants = source.fallback
+    block: Float32
+    limits: Float32
+    cusum_ceiling: Float32
+    scored: Float32
+    scaler: Scaler
+    rules: ValidityRules
+    rates: Float32  # smoothing and slack
+
+    @staticmethod
+    def of(source: manifest.Manifest) -> "_Constants":
+        """The constants of a manifest."""
+        found = source.fallback
+        limits = np.array([getattr(found, view) for view in VIEWS], np.float32)
+        scaler = channel_scaler(source.channels)
+        rules = validity_rules(source.channels, source.period)
+        scored = np.array([not c.exogenous for c in source.channels], np.float32)
+        vectors = [
+            CUSUM_CEILING * limits[VIEWS.index("cusum")], scored, scaler.center, scaler.scale,
+            rules.low, rules.high, rules.max_step, rules.stuck_after,
+        ]  # fmt: skip
+        rates = np.array([found.smoothing, found.slack], np.float32)
+        block = np.concatenate([limits.ravel(), *vectors, rates])
+        rows = block[: -len(rates)].reshape(-1, len(source.channels))
+        views, (ceiling, scored, center, scale, *bounds) = rows[: len(VIEWS)], rows[len(VIEWS) :]
+        return _Constants(
+            block, views, ceiling, scored, Scaler(center, scale),
+            ValidityRules(*bounds, none=rules.none), block[-len(rates) :],
+        )  # fmt: skip
+
+
+class _State:
+    """What is carried from sample to sample but for the alarm, all of it in one block of memory."""
+
+    def __init__(self, channels: int) -> None:
+        self.validity: ValidityState = initial_validity(channels)
+        self.views = initial_views(channels)
+        self.block = np.concatenate([*_vectors(self.validity), *_vectors(self.views)])
+        self.view_block = self.block[-channels * len(_names(self.views)) :]
+        rows = iter(self.block.reshape(-1, channels))
+        self._validity_rows = dict(zip(_names(self.validity), rows, strict=False))
+        self._view_rows = dict(zip(_names(self.views), rows, strict=True))
+        self.take(self.validity, self.views)
+
+    def take(self, validity: ValidityState, views: ViewState) -> None:
+        """The next state."""
+        np.concatenate([*_vectors(validity), *_vectors(views)], out=self.block)
+        self.validity = replace(validity, **self._validity_rows)
+        self.views = replace(views, **self._view_rows)
+
+
+def _names(state: ValidityState | ViewState) -> list[str]:
+    return [name for name, value in vars(state).items() if isinstance(value, np.ndarray)]
+
+
+def _vectors(state: ValidityState | ViewState) -> list[Float32]:
+    return [value for value in vars(state).values() if isinstance(value, np.ndarray)]
+
+
+class Fallback:
+    """The shadow detector as an object; `step` answers every sample, marked tier 3.
+
+    Before each step its constants and its state are compared with their copies, and repaired.
+    on_damage: takes one line when that was needed. repaired: how often it was.
+    """
+
+    def __init__(
+        self,
+        source: manifest.Manifest,
+        model_hash: str,
+        on_damage: Callable[[str], None] = ignore_damage,
+    ) -> None:
+        self._source = source
         self._names = source.channel_names
         self._alarm = source.alarm
         self._model_hash = model_hash
-        self._scaler: Scaler = channel_scaler(source.channels)
-        self._rules = validity_rules(source.channels, source.period)
-        self._constants = constants
-        self._limits = np.array([getattr(constants, view) for view in VIEWS], np.float32)
-        self._cusum_ceiling = CUSUM_CEILING * self._limits[VIEWS.index("cusum")]
-        self._scored = np.array([not c.exogenous for c in source.channels], np.float32)
-        self._validity: ValidityState = initial_validity(len(self._names))
-        self._views = initial_views(len(self._names))
-        self._alarm_state = AlarmState()
+        self._damage = DamageLog(on_damage)
+        self._read_constants()
+        self._start()
+
+    @property
+    def repaired(self) -> int:
+        """How often its memory had changed and was repaired."""
+        return self._damage.count
 
     def step(self, sample: Sample) -> Record:
         """The fallback's record for `sample`: tier 3, flag FALLBACK, never valid."""
-        mask, self._validity = check_validity(sample.values, self._rules, self._validity)
-        value = standardise(sample.values, mask, self._scaler)
-        views, self._views = update_views(
-            value,
-            mask,
-            self._constants.smoothing,
-            self._constants.slack,
-            self._cusum_ceiling,
-            self._views,
+        self._look_after_memory()
+        shares = self._move_on(sample)
+        if not self._is_possible():
+            self._damage.note("a step of the fallback", "it starts afresh")
+            self._start()
+            shares = self._move_on(sample)
+        self._guarded_state.renew()
+        return self._record(sample, shares)
+
+    def _read_constants(self) -> None:
+        self._constants = _Constants.of(self._source)
+        self._guarded_constants = GuardedMemory(self._constants.block.data)
+
+    def _start(self) -> None:
+        """Begin with the state before the first sample."""
+        self._state = _State(len(self._names))
+        self._guarded_state = GuardedMemory(self._state.block.data)
+        self._alarm_state = AlarmState()
+
+    def _look_after_memory(self) -> None:
+        try:
+            if self._guarded_constants.restore():
+                self._damage.note("constants of the fallback", "restored from their copy")
+        except MemoryLostError:
+            self._read_constants()
+            self._damage.note("constants of the fallback and their copy", "read from the bundle")
+        try:
+            if self._guarded_state.restore():
+                self._damage.note("state of the fallback", "restored from its copy")
+        except MemoryLostError:
+            self._start()
+            self._damage.note("state of the fallback and its copy", "it starts afresh")
+
+    def _move_on(self, sample: Sample) -> Float32:
+        """Move the state on; the share of its limits that each scored channel uses up."""
+        constants, state = self._constants, self._state
+        mask, validity = check_validity(sample.values, constants.rules, state.validity)
+        self._mask = mask
+        value = standardise(sample.values, mask, constants.scaler)
+        smoothing, slack = constants.rates
+        views, following = update_views(
+            value, mask, smoothing, slack, constants.cusum_ceiling, state.views
         )
-        shares = (views / self._limits).max(axis=0) * self._scored
+        state.take(validity, following)
+        shares: Float32 = (views / constants.limits).max(axis=0) * constants.scored
+        return shares
+
+    def _is_possible(self) -> bool:
+        """Whether a step can have left the views; a level that is not a number never is one again.
+
+        By sums of squares, which tell it in a microsecond.
+        """
+        level, all_views = self._state.views.level, self._state.view_block
+        bound = len(level) * float(2 * VALUE_CLIP) ** 2
+        return float(level @ level) <= bound and float(all_views @ all_views) < np.inf
+
+    def _record(self, sample: Sample, shares: Float32) -> Record:
         score = float(shares.max())
         self._alarm_state = update_alarm(
             score,
@@ -128,7 +252,7 @@ class Fallback:
             score=score,
             threshold=THRESHOLD,
             alarm=self._alarm_state.active,
-            masked=tuple(n for n, ok in zip(self._names, mask, strict=True) if not ok),
+            masked=tuple(n for n, ok in zip(self._names, self._mask, strict=True) if not ok),
             imputed=(),
             blamed=self._blamed(shares) if self._alarm_state.active else (),
             model=self._model_hash,

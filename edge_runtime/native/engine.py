@@ -46,7 +46,7 @@ def core_module() -> Any:
         ) from None
 
 
-def core_over(bundle: Bundle, blob: bytes) -> Any:
+def core_over(bundle: Bundle, blob: bytes | bytearray) -> Any:
     """A core over `blob`, the packed `bundle`. Raises GruardError when it is refused."""
     try:
         return core_module().Core(blob)

@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include "gruard.h"
+#include "numerics.h"
 #include "parts.h"
 
 typedef struct {
@@ -179,6 +180,30 @@ static PyObject *core_possible(Core *core, PyObject *unused) {
     return PyBool_FromLong(gruard_state_is_possible(&core->detector));
 }
 
+/* The model's places, the detector and its memory, as they are in use: writable, and to be let go of
+ * before the core is. */
+static PyObject *core_live(Core *core, PyObject *unused) {
+    (void)unused;
+    return Py_BuildValue(
+        "(NNN)",
+        PyMemoryView_FromMemory((char *)&core->model, sizeof core->model, PyBUF_WRITE),
+        PyMemoryView_FromMemory((char *)&core->detector, sizeof core->detector, PyBUF_WRITE),
+        PyMemoryView_FromMemory(core->memory, (Py_ssize_t)gruard_memory(&core->model),
+                                PyBUF_WRITE));
+}
+
+/* As Fallback._is_possible of edge_runtime.detector.fallback. */
+static PyObject *core_fallback_possible(Core *core, PyObject *unused) {
+    const gruard_detector *d = &core->detector;
+    int possible = 1;
+    (void)unused;
+    for (uint32_t i = 0; i < core->model.channels; i++) /* a comparison with NaN is false */
+        possible &= gruard_abs(d->view_level[i]) <= 200.0f && gruard_abs(d->view_last[i]) <= FLT_MAX &&
+                    gruard_abs(d->view_up[i]) <= FLT_MAX && gruard_abs(d->view_down[i]) <= FLT_MAX &&
+                    d->view_same[i] <= FLT_MAX && d->view_missing[i] <= FLT_MAX;
+    return PyBool_FromLong(possible);
+}
+
 static PyObject *core_run_graph(Core *core, PyObject *count) {
     const long steps = PyLong_AsLong(count);
     if (steps == -1 && PyErr_Occurred()) return NULL;
@@ -211,6 +236,10 @@ static PyMethodDef core_methods[] = {
      "fallback, and the fallback's alarm."},
     {"possible", (PyCFunction)core_possible, METH_NOARGS,
      "Whether a step can have left the state as it is."},
+    {"live", (PyCFunction)core_live, METH_NOARGS,
+     "Places of the model, detector and memory as writable buffers; none may outlive the core."},
+    {"fallback_possible", (PyCFunction)core_fallback_possible, METH_NOARGS,
+     "Whether step_fallback can have left the state as it is."},
     {"run_graph", (PyCFunction)core_run_graph, METH_O,
      "run_graph(count): the int8 graph alone, so many times, to be measured."},
     {"distrusted", (PyCFunction)core_distrusted, METH_NOARGS, "Whether tier 3 answers for good."},

@@ -8,7 +8,13 @@ from edge_runtime.supervision.worker_care import WorkerCare
 
 
 class ShadowDetector(Protocol):
-    """The part of the fallback that the supervisor needs: cheap, and never failing."""
+    """The part of the fallback that the supervisor needs: cheap, and never failing.
+
+    repaired: how often its memory had changed and was repaired.
+    """
+
+    @property
+    def repaired(self) -> int: ...
 
     def step(self, sample: Sample) -> Record:
         """The tier 3 record of one sample."""

@@ -22,6 +22,7 @@ class Summary:
 
     kinds: alarms by the kind of fault that was named last, without those that had none.
     caught_up: samples that were computed once more by a process that began anew.
+    repaired: times that memory of the fallback had changed and was repaired.
     transitions: changes of tier, as `1→2`. timing: what was wrong with the times of readings.
     outages: times that the source was away.
     started_after: what the run before this one came to, None where nobody keeps that.
@@ -36,6 +37,7 @@ class Summary:
     kinds: Counter[str] = field(default_factory=Counter)
     restarts: int = 0
     caught_up: int = 0
+    repaired: int = 0
     dropped: int = 0
     bad_cells: int = 0
     bad_rows: int = 0
@@ -102,6 +104,7 @@ class Summary:
             "kinds": ", ".join(kinds) or "-",
             "restarts": str(self.restarts),
             "caught up": f"{self.caught_up} samples",
+            **({"memory": f"{self.repaired} repairs"} if self.repaired else {}),
             "bad input": f"{self.bad_cells} cells, {self.bad_rows} rows",
             "outages": str(self.outages),
             "timing": ", ".join(f"{what} {count}" for what, count in self.timing.items()) or "-",
@@ -126,6 +129,7 @@ class Summary:
             "kinds": self._named(),
             "restarts": self.restarts,
             "caught_up": self.caught_up,
+            "repaired": self.repaired,
             "bad_cells": self.bad_cells,
             "bad_rows": self.bad_rows,
             "outages": self.outages,

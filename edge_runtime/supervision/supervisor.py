@@ -123,7 +123,8 @@ class Supervisor:
             self._log,
             self._exchange.may_start,
         )
-        self._restarts = self._caught_up = 0  # of the models that answered before this one
+        # Of the models that answered before this one, and of their fallbacks.
+        self._restarts = self._caught_up = self._repaired = 0
         self._timing = self._fresh_timing()
         self._index = 0
         self._started: float | None = None  # when a paced source gave its first reading
@@ -237,6 +238,7 @@ class Supervisor:
             self._model.stop()
             self._model, self._fallback = other.model, other.fallback
 
+            self._repaired += self._fallback.repaired
     def _choose(self, sample: Sample, shadow: Record) -> Record:
         serving = self._model.phase is Phase.SERVING
         answer = self._model.ask(sample, shadow)
@@ -278,6 +280,7 @@ class Supervisor:
         self.summary.bad_cells = self._complaints.cells
         self.summary.bad_rows = self._complaints.rows
         self.summary.outages = self._complaints.outages
+        self.summary.repaired = self._repaired + self._fallback.repaired
         self.summary.timing = {str(what): count for what, count in self._timing.events.items()}
 
 
