@@ -3,6 +3,7 @@
 import enum
 import functools
 import json
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ class Flag(enum.IntFlag):
     """What a record's reader must know before trusting it."""
 
     IMPUTED = 1  # at least one reading was replaced by the forecast
-    FREE_RUN = 2  # tier 2: the recurrent unit runs on its own forecasts
+    FREE_RUN = 2  # tier 2: the model runs on its own forecasts
     RESYNC = 4  # tier 2: a gate is held open to find the signal again
     WARMUP = 8  # the recurrent state was reset and is still settling
     RESET = 16  # the recurrent state was reset at this sample
@@ -45,7 +46,8 @@ class Sample:
 class Record:
     """The answer for one sample.
 
-    tier: who vouches for it, 1 gate, 2 recurrent unit alone, 3 statistical fallback.
+    tier: who vouches for it, 1 the model, 2 the model alone, on its own forecasts, 3 the
+    statistical fallback.
     valid: a healthy, settled model stands behind it; False wherever tier 3 or a warm-up answered.
     score, threshold: of the detector that answered; None for a gap.
     masked: channels whose reading was unusable; imputed: channels replaced by the forecast.
@@ -75,15 +77,18 @@ class Record:
     slots: int = 1
 
     def to_json(self) -> str:
-        """One JSON object without a line break; flags as a list of names."""
+        """One object of strict JSON without a line break; flags as a list of names.
+
+        A number that is not finite is null, and a record without a score is not valid.
+        """
         several = {"slots": self.slots} if self.slots > 1 else {}
         return _to_json(
             {
                 "index": self.index,
-                "time": self.time,
+                "time": finite(self.time),
                 "tier": self.tier,
                 "flags": flag_names(self.flags),
-                "valid": self.valid,
+                "valid": self.valid and finite(self.score) is not None,
                 "score": _rounded(self.score),
                 "threshold": _rounded(self.threshold),
                 "alarm": self.alarm,
@@ -97,6 +102,11 @@ class Record:
                 **several,
             }
         )
+
+
+def finite(value: float | None) -> float | None:
+    """`value`, or None where it is infinite or not a number: strict JSON has neither."""
+    return None if value is None or not math.isfinite(value) else value
 
 
 def alarm_words(record: Record) -> str:
@@ -132,4 +142,4 @@ def flags_of(bits: int) -> Flag:
 
 def _rounded(value: float | None) -> float | None:
     # Nine significant digits identify every float32, and keep a line readable.
-    return None if value is None else float(f"{value:.9g}")
+    return None if value is None or not math.isfinite(value) else float(f"{value:.9g}")

@@ -9,7 +9,7 @@ from typing import TextIO
 
 from edge_runtime.errors import GruardError
 from edge_runtime.files import kind_at
-from edge_runtime.record import Record, flag_names
+from edge_runtime.record import Record, finite, flag_names
 
 COLUMNS = (
     "index", "score", "threshold", "flag", "tier", "valid", "flags", "masked", "imputed",
@@ -18,14 +18,18 @@ COLUMNS = (
 
 
 def cells(record: Record) -> list[object]:
-    """One row, in the order of `COLUMNS`; names are joined by spaces, what is unknown is empty."""
+    """One row, in the order of `COLUMNS`; names are joined by spaces, what is unknown is empty.
+
+    Numbers that are not finite are unknown, as in `Record.to_json`.
+    """
+    time = finite(record.time)
     return [
         record.index,
         _number(record.score),
         _number(record.threshold),
         int(record.alarm),
         record.tier,
-        int(record.valid),
+        int(record.valid and finite(record.score) is not None),
         " ".join(flag_names(record.flags)),
         " ".join(record.masked),
         " ".join(record.imputed),
@@ -33,13 +37,14 @@ def cells(record: Record) -> list[object]:
         record.kind or "",
         _number(record.probability),
         "" if record.sensor is None else int(record.sensor),
-        "" if record.time is None else repr(record.time),
+        "" if time is None else repr(time),
     ]
 
 
 def _number(value: float | None) -> str:
     # Nine significant digits identify every float32.
-    return "" if value is None else f"{value:.9g}"
+    known = finite(value)
+    return "" if known is None else f"{known:.9g}"
 
 
 def refuse_to_overwrite(target: str, force: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.supervision.summary import TIERS
+from edge_runtime.supervision.policy import TIERS
 from firmware_harness.answers import Answers
 
 FLOAT = "float"

@@ -23,6 +23,7 @@ from edge_runtime.sources.open_source import open_source
 from edge_runtime.status.board import Board
 from edge_runtime.status.status_file import StatusFile, service_file
 from edge_runtime.status.watch import Outlet, Watch
+from edge_runtime.supervision.answer_check import BundleIdentity
 from edge_runtime.supervision.exchange import Serving, ShadowDetector
 from edge_runtime.supervision.injection import parse_injections
 from edge_runtime.supervision.keeping import Keeping, default_state
@@ -68,6 +69,7 @@ class RunOptions:
     allow_failed: bool
     kernel: Kernel | None
     trusted_keys: tuple[Path, ...]
+    debug: bool
 
     @property
     def existing(self) -> Existing:
@@ -83,9 +85,9 @@ class RunOptions:
     def fallback(self, bundle: Bundle, log: Callable[[str], None]) -> ShadowDetector:
         """The fallback for `bundle`; by the C core where that runs the model, too.
 
+        log: takes a line when its memory had to be repaired.
         Where it can't, the worker will say so: the fallback is there for such days.
         """
-        log: takes a line when its memory had to be repaired.
         if self.kernel == CORE_KERNEL_ID:
             with suppress(GruardError):
                 return NativeFallback(bundle, log)
@@ -94,8 +96,10 @@ class RunOptions:
     def process(self, bundle: Bundle) -> WorkerProcess:
         """The inference process for `bundle`, not yet started."""
         word = partial(worker_command, bundle.path, self.allow_failed)
-        commands = [word(kernel, self.trusted_keys) for kernel in kernel_chain(self.kernel)]
-        return WorkerProcess(*commands, clock=CLOCK)
+        kernels = kernel_chain(self.kernel)
+        commands = [word(kernel, self.trusted_keys, self.debug) for kernel in kernels]
+        identity = BundleIdentity.of(bundle)
+        return WorkerProcess(*commands, identity=identity, clock=CLOCK, debug=self.debug)
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,12 @@ INTERRUPTED = 130
 @click.option("--allow-failed", is_flag=True, help="Run a bundle whose validation failed.")
 @kernel_option
 @trusted_key_option
+@click.option(
+    "--debug",
+    is_flag=True,
+    envvar="GRUARD_DEBUG",
+    help="Let a worker that hangs or crashes print its stack to stderr.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Summary as one JSON line on stderr.")
 def run(as_json: bool, **words: Any) -> None:
     """Answer every sample of a source with one JSON record.

@@ -49,7 +49,7 @@ def _run(snapshot: Snapshot, now: float) -> list[Metric]:
         _gauge("info", "What is run; always 1.", [(about | {"kernel": model.kernel}, 1.0)]),
         _value("start_time_seconds", "Start of the run, epoch seconds.", process.started),
         _value("last_answer_age_seconds", "Time since the last snapshot.", now - process.told),
-        _gauge("worker_phase", "1 for what the inference process is doing.", phases),
+        _gauge("worker_phase", "1 for what the worker is doing.", phases),
         _value("samples_per_second", "Pace, over a second or so.", rate),
     ]
 
@@ -68,7 +68,7 @@ def _counted(counts: Counts) -> list[Metric]:
         _counter("alarms", "Alarms that rose.", [({}, counts.alarms)]),
         # No counter: an alarm moves to another kind when the diagnosis learns more.
         _gauge("alarms_by_kind", "Alarms by the kind named last.", _each("kind", counts.kinds)),
-        _counter("restarts", "Restarts of the inference process.", [({}, counts.restarts)]),
+        _counter("restarts", "Restarts of the worker.", [({}, counts.restarts)]),
         _counter("dropped_records", "Records no sink took.", [({}, counts.dropped)]),
         _counter("skipped_entries", "Journal entries that are no records.", [({}, counts.skipped)]),
         _counter("outages", "Times that the source was away.", [({}, counts.outages)]),
@@ -82,7 +82,7 @@ def _counted(counts: Counts) -> list[Metric]:
 
 def _answered(answer: Answer) -> list[Metric]:
     return [
-        _value("tier", "Who vouches now: 1 gate, 2 recurrent unit, 3 fallback.", answer.tier),
+        _value("tier", "Who answers now: 1 model, 2 model alone, 3 fallback.", answer.tier),
         _value("valid", "Whether a healthy model vouches.", answer.valid),
         _value("alarm", "Whether an alarm is on.", answer.alarm),
         _value("score", "Of the last record; higher is stranger.", answer.score),

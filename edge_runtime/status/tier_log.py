@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 
 from edge_runtime.record import Record, flag_names
-from edge_runtime.supervision.summary import TIERS
+from edge_runtime.supervision.policy import TIERS
 
 LINES, WINDOW = 6, 60.0
 """So many lines within so many seconds: a detector that flutters must not fill the journal."""

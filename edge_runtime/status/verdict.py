@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge_runtime.status.snapshot import Answer, Process, Snapshot
-from edge_runtime.supervision.policy import Phase
+from edge_runtime.supervision.policy import TIERS, Phase
 
 State = Literal[
     "healthy", "alarm", "fallback", "waiting", "missing", "ended", "gone", "stopped", "hung"
@@ -15,7 +15,7 @@ State = Literal[
 Life = Literal["running", "stopped", "gone"]
 HEALTHY, ALARM, NO_MODEL = 0, 1, 3
 """Exit codes. 2 is a problem of usage, as everywhere."""
-VOUCHERS = {1: "the gate", 2: "the recurrent unit alone", 3: "the fallback"}
+VOUCHERS = {tier: f"the {name}" for tier, name in TIERS.items()}
 _STATE_FIELD, _START_FIELD = 2, 21  # of /proc/PID/stat, counted from 0
 
 
@@ -129,8 +129,6 @@ def _answered(snapshot: Snapshot, answer: Answer, age: float) -> Verdict:
 
 
 def _why_no_model(snapshot: Snapshot, answer: Answer) -> str:
-    if snapshot.model.phase == Phase.GIVEN_UP.value:
-        return "the inference process was given up"
     if snapshot.input.silent_since is not None or "GAP" in answer.flags:
         return _silence(snapshot)
     if snapshot.model.waiting:

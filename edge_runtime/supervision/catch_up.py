@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
+from edge_runtime.supervision.hang_watch import Work
 from edge_runtime.supervision.policy import Terms
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess
 
@@ -68,7 +69,7 @@ class CatchUp:
         self._outrun |= len(self._owed) > 2 * self._terms.memory
         end = self._clock() + (self._terms.deadline if self._outrun else 0.0)
         answers: list[tuple[Record, bool]] = []
-        while self._owed and (records := self._process.hear(self._timeout(end))):
+        while self._owed and (records := self._process.hear(self._limit(end))):
             answers += ((record, self._owed.pop(record.index)) for record in records)
             self._heard = self._clock()
         if self._owed and self._stands_still():
@@ -87,8 +88,10 @@ class CatchUp:
         """Remember nothing of what was so far."""
         self._kept.clear()
 
-    def _timeout(self, end: float) -> float:
-        return self._terms.patience if self._terms.waits else max(end - self._clock(), 0.0)
+    def _limit(self, end: float) -> float | Work:
+        if self._terms.waits:
+            return self._terms.answer_limit
+        return max(end - self._clock(), 0.0)
 
     def _stands_still(self) -> bool:
         return self._terms.waits or self._clock() - self._heard >= self._terms.patience

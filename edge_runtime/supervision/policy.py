@@ -8,12 +8,17 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from edge_runtime.supervision.hang_watch import Work
+
+TIERS = {1: "model", 2: "model alone", 3: "fallback"}
+"""Who answers, in words that fit every bundle: a linear one has neither gate nor recurrent unit."""
 MISSES = 3
-"""So many unanswered samples among the last MISS_WINDOW and the worker is given up."""
+"""Restart the worker after so many missed deadlines within MISS_WINDOW samples."""
 MISS_WINDOW = 10
-BACK_OFF = (0.0, 1.0, 5.0)
-"""Seconds before the first, second and third restart; there is no fourth within RESTART_WINDOW."""
-RESTART_WINDOW = 600.0
+BACK_OFF = (0.0, 1.0, 5.0, 30.0, 300.0, 3600.0)
+"""Seconds before the first, second, ... restart in a row; the last one is repeated for ever."""
+HEALTHY_SERVICE = 600.0
+"""Seconds of service after which the next failure counts as the first again."""
 LOAD_LIMIT = 20.0
 """Seconds a worker may take to its HELLO."""
 AGREEING = 100
@@ -21,7 +26,12 @@ AGREEING = 100
 SHADOW_LIMIT = 200
 """... unless there have been so many: a lasting disagreement is what the model is there for."""
 SHORTEST_PATIENCE = 1.0
-"""Seconds without an answer before a worker that catches up may be given up."""
+"""Seconds without an answer before a worker that catches up is ended."""
+HANG_CPU, HANG_DEADLINES = 5.0, 10
+"""A worker that nobody waits for hangs after so many seconds of CPU time on one answer, and at
+least so many deadlines."""
+HANG_IDLE = 30.0
+"""Seconds without any CPU time after which it hangs, too."""
 RETURNS = 3
 """The model may come back so often within RETURN_WINDOW seconds."""
 RETURN_WINDOW = 3600.0
@@ -32,13 +42,14 @@ class Terms:
     """What is asked of a worker.
 
     deadline: seconds for the answer to one sample. warmup: samples until a state has settled, by
-    the bundle. waits: whether samples wait while a worker that begins anew loads and catches up,
-    because no clock drives them.
+    the bundle. waits: whether samples wait for the worker, because no clock drives them.
+    period: seconds of the recording that a sample stands for, where samples wait.
     """
 
     deadline: float
     warmup: int
     waits: bool
+    period: float = 1.0
 
     @property
     def memory(self) -> int:
@@ -50,6 +61,18 @@ class Terms:
         """Seconds that it may take from one of these to the next; no record waits for them."""
         return max(MISSES * self.deadline, SHORTEST_PATIENCE)
 
+    @property
+    def answer_limit(self) -> float | Work:
+        """How long to wait for the answer to one sample."""
+        if not self.waits:
+            return self.deadline
+        return Work(max(HANG_CPU, HANG_DEADLINES * self.deadline), HANG_IDLE)
+
+    @property
+    def load_limit(self) -> float | Work:
+        """How long to wait for the HELLO, where anything waits for it."""
+        return Work(LOAD_LIMIT, HANG_IDLE) if self.waits else LOAD_LIMIT
+
 
 class Phase(enum.Enum):
     """What the worker is good for at the moment."""
@@ -58,18 +81,20 @@ class Phase(enum.Enum):
     LOADING = "loading"
     SHADOWING = "proving itself"  # asked, but the fallback answers
     SERVING = "serving"
-    GIVEN_UP = "given up"  # too many restarts: the fallback stays
 
 
 class WorkerPolicy:
-    """The life of the worker as its supervisor sees it; all times are monotonic seconds."""
+    """The life of the worker as its supervisor sees it; all times are monotonic seconds.
+
+    failures: how often in a row it failed without HEALTHY_SERVICE between.
+    due: when the next start is due; None before the first one.
+    """
 
     def __init__(self) -> None:
         self.phase = Phase.WAITING
-        self.restarts = 0
-        self._due: float | None = None  # of the next restart; None before the first start
-        self._started = 0.0
-        self._restarted: deque[float] = deque(maxlen=len(BACK_OFF))
+        self.restarts = self.failures = 0
+        self.due: float | None = None
+        self._serving_since = 0.0
         self._returned: deque[float] = deque(maxlen=RETURNS)
         self._missed: deque[bool] = deque(maxlen=MISS_WINDOW)
         self._settled = self._agreeing = 0
@@ -81,24 +106,21 @@ class WorkerPolicy:
 
     def start_due(self, now: float) -> bool:
         """Whether a worker is to be started now."""
-        return self.phase is Phase.WAITING and (self._due is None or now >= self._due)
+        return self.phase is Phase.WAITING and (self.due is None or now >= self.due)
 
-    def started(self, now: float) -> None:
+    def started(self) -> None:
         """A start was tried; every one after the first is a restart, whether it succeeds or not."""
-        if self._due is not None:
-            self._restarted.append(now)
-            self.restarts += 1
-        self.phase, self._started = Phase.LOADING, now
+        self.restarts += self.due is not None
+        self.phase = Phase.LOADING
         self._missed.clear()
         self._settled = self._agreeing = 0
 
-    def load_overdue(self, now: float) -> bool:
-        """Whether the worker has been loading for too long."""
-        return self.phase is Phase.LOADING and now - self._started > LOAD_LIMIT
-
-    def ready(self, fresh: bool) -> None:
+    def ready(self, now: float, fresh: bool) -> None:
         """The HELLO came. `fresh`: no sample was answered yet, so there is nothing to prove."""
-        self.phase = Phase.SERVING if fresh else Phase.SHADOWING
+        if fresh:
+            self._serve(now)
+        else:
+            self.phase = Phase.SHADOWING
 
     def answered(self) -> None:
         """The worker answered a sample in time."""
@@ -125,16 +147,18 @@ class WorkerPolicy:
         if not proven or _within(self._returned, now, RETURN_WINDOW) >= RETURNS:
             return False
         self._returned.append(now)
-        self.phase = Phase.SERVING
+        self._serve(now)
         return True
 
     def failed(self, now: float) -> None:
-        """The worker was ended: restart it after a back-off, or never again."""
-        recent = _within(self._restarted, now, RESTART_WINDOW)
-        if recent >= len(BACK_OFF):
-            self.phase = Phase.GIVEN_UP
-        else:
-            self.phase, self._due = Phase.WAITING, now + BACK_OFF[recent]
+        """The worker was ended: restart it after a back-off that grows while it keeps failing."""
+        if self.phase is Phase.SERVING and now - self._serving_since >= HEALTHY_SERVICE:
+            self.failures = 0
+        self.phase, self.due = Phase.WAITING, now + BACK_OFF[min(self.failures, len(BACK_OFF) - 1)]
+        self.failures += 1
+
+    def _serve(self, now: float) -> None:
+        self.phase, self._serving_since = Phase.SERVING, now
 
 
 def _within(times: Iterable[float], now: float, window: float) -> int:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from edge_runtime.record import Flag, Record, alarm_words, flag_names
+from edge_runtime.record import Flag, Record, alarm_words, finite, flag_names
+from edge_runtime.supervision.policy import TIERS
 from edge_runtime.supervision.start_marker import StartedAfter
 from edge_runtime.threads import ThreadState, failed_words
 
 _RECENT = 1024  # latencies kept for the median: enough to be steady, and a run may last years
-TIERS = {1: "gate", 2: "recurrent unit alone", 3: "fallback"}
 _PROGRESS_EVERY = 1.0  # seconds
 
 
@@ -137,8 +137,8 @@ class Summary:
             "dropped": self.dropped,
             "skipped": self.skipped(),
             "threads": [vars(state) for state in self.threads()],
-            "latency_median_ms": median,
-            "latency_max_ms": self.slowest * 1e3 if self._latencies else None,
+            "latency_median_ms": finite(median),
+            "latency_max_ms": finite(self.slowest * 1e3) if self._latencies else None,
             "started_after": self.started_after.value if self.started_after else None,
         }
 

@@ -46,7 +46,8 @@ class Settings:
 
     def terms(self, live: bool) -> Terms:
         """What is asked of a worker, for a source that is `live` or not."""
-        return Terms(self.deadline, self.warmup, waits=not live and self.interval is None)
+        waits = not live and self.interval is None
+        return Terms(self.deadline, self.warmup, waits, self.period or 1.0)
 
 
 @dataclass(frozen=True)
@@ -235,10 +236,10 @@ class Supervisor:
         if other is not None:
             self._restarts += self._model.restarts
             self._caught_up += self._model.caught_up
+            self._repaired += self._fallback.repaired
             self._model.stop()
             self._model, self._fallback = other.model, other.fallback
 
-            self._repaired += self._fallback.repaired
     def _choose(self, sample: Sample, shadow: Record) -> Record:
         serving = self._model.phase is Phase.SERVING
         answer = self._model.ask(sample, shadow)
@@ -271,16 +272,17 @@ class Supervisor:
     def _state(self) -> RunState:
         self._count_losses()
         model = self._model
-        return RunState(self.summary, model.phase, model.kernel, away=self._complaints.away)
+        phase, kernel, waiting = model.phase, model.kernel, model.waiting
+        return RunState(self.summary, phase, kernel, waiting, self._complaints.away)
 
     def _count_losses(self) -> None:
         self.summary.restarts = self._restarts + self._model.restarts
         self.summary.caught_up = self._caught_up + self._model.caught_up
+        self.summary.repaired = self._repaired + self._fallback.repaired
         self.summary.dropped = self._sink.dropped
         self.summary.bad_cells = self._complaints.cells
         self.summary.bad_rows = self._complaints.rows
         self.summary.outages = self._complaints.outages
-        self.summary.repaired = self._repaired + self._fallback.repaired
         self.summary.timing = {str(what): count for what, count in self._timing.events.items()}
 
 

@@ -1,7 +1,8 @@
-"""What the supervisor and its worker say to each other: length-prefixed frames over two pipes.
+"""What the supervisor and its worker say to each other: frames with a checksum over two pipes.
 
-A frame is one byte of kind, four bytes of payload length (little-endian), and the payload. The
-pipes are never stdin and stdout, because libraries print there.
+A frame is one byte of kind, four bytes of payload length, four bytes of CRC-32 over kind, length
+and payload (little-endian), and the payload. The pipes are never stdin and stdout, because
+libraries print there.
 """
 
 import enum
@@ -10,15 +11,18 @@ import json
 import math
 import os
 import struct
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Literal
 
 import numpy as np
 
 from edge_runtime.record import Record, Sample, flags_of
 
-_HEADER = struct.Struct("<BI")
+_HEAD = struct.Struct("<BI")
+_CHECKSUM = struct.Struct("<I")
+_BEFORE_PAYLOAD = _HEAD.size + _CHECKSUM.size
 _SAMPLE = struct.Struct("<qd")
 # Index, flags, tier, valid, alarm, sensor, which numbers there are, and the numbers.
 _RECORD = struct.Struct("<qHB??bB4d")
@@ -58,11 +62,14 @@ class Stop:
 class Hello:
     """Reply: the model is loaded and its self-test passed.
 
-    kernel: the arithmetic that runs the model; load_seconds: from process start to this reply.
+    kernel: the arithmetic that runs the model. load_seconds: from process start to this reply.
+    digest, model: SHA-256 of the loaded bundle's manifest, and the model's hash in records.
     """
 
     kernel: str
     load_seconds: float
+    digest: str
+    model: str
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,12 @@ def encode(message: Message) -> bytes:
     kind, payload = _parts(message)
     if len(payload) > MAX_PAYLOAD:
         raise WireError(f"a {kind.name} of {len(payload)} bytes is longer than {MAX_PAYLOAD}")
-    return _HEADER.pack(kind, len(payload)) + payload
+    head = _HEAD.pack(kind, len(payload))
+    return head + _CHECKSUM.pack(_checksum(head, payload)) + payload
+
+
+def _checksum(head: bytes, payload: bytes) -> int:
+    return zlib.crc32(payload, zlib.crc32(head))
 
 
 def _parts(message: Message) -> tuple[_Kind, bytes]:
@@ -110,8 +122,8 @@ def _parts(message: Message) -> tuple[_Kind, bytes]:
             return _Kind.INJECT, kind.encode()
         case Stop():
             return _Kind.STOP, b""
-        case Hello(kernel, load_seconds):
-            return _Kind.HELLO, json.dumps([kernel, load_seconds]).encode()
+        case Hello():
+            return _Kind.HELLO, json.dumps(list(astuple(message))).encode()
         case Failure(text):
             return _Kind.FAILURE, text.encode(errors="replace")
 
@@ -128,16 +140,22 @@ class FrameBuffer:
 
     def messages(self) -> Iterator[Message]:
         """Every complete message so far, oldest first. Raises WireError at the first bad frame."""
-        while len(self._bytes) >= _HEADER.size:
-            kind, length = _HEADER.unpack_from(self._bytes)
+        while len(self._bytes) >= _BEFORE_PAYLOAD:
+            kind, length = _HEAD.unpack_from(self._bytes)
             if kind not in _KINDS:
                 raise WireError(f"unknown kind of frame {kind}")
             if length > MAX_PAYLOAD:
                 raise WireError(f"a frame of {length} bytes is longer than {MAX_PAYLOAD}")
-            end = _HEADER.size + length
+            end = _BEFORE_PAYLOAD + length
             if len(self._bytes) < end:
                 return
-            payload = bytes(self._bytes[_HEADER.size : end])
+            head, payload = (
+                bytes(self._bytes[: _HEAD.size]),
+                bytes(self._bytes[_BEFORE_PAYLOAD:end]),
+            )
+            (expected,) = _CHECKSUM.unpack_from(self._bytes, _HEAD.size)
+            if _checksum(head, payload) != expected:
+                raise WireError(f"a {_KINDS[kind].name} frame whose checksum does not match")
             del self._bytes[:end]
             yield _decode(_KINDS[kind], payload)
 
@@ -160,7 +178,7 @@ def send(fd: int, message: Message) -> None:
 def _decode(kind: _Kind, payload: bytes) -> Message:
     try:
         return _message(kind, payload)
-    except (ValueError, KeyError, TypeError, struct.error) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
         raise WireError(f"a garbled {kind.name} frame: {error}") from error
 
 
@@ -177,10 +195,22 @@ def _message(kind: _Kind, payload: bytes) -> Message:
         case _Kind.STOP:
             return Stop()
         case _Kind.HELLO:
-            kernel, load_seconds = json.loads(payload)
-            return Hello(str(kernel), float(load_seconds))
+            return _hello(*json.loads(payload))
         case _Kind.FAILURE:
             return Failure(payload.decode())
+
+
+def _hello(kernel: object, load_seconds: object, digest: object, model: object) -> Hello:
+    seconds = load_seconds if isinstance(load_seconds, float) else math.nan
+    if not math.isfinite(seconds):
+        raise ValueError("load_seconds is no finite number")
+    return Hello(_text(kernel), seconds, _text(digest), _text(model))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is expected")
+    return value
 
 
 def _sample(payload: bytes) -> Sample:
@@ -225,4 +255,11 @@ def _words_to_bytes(words: _Words) -> bytes:
 @functools.lru_cache(_DIFFERENT)
 def _words(data: bytes) -> _Words:
     masked, imputed, blamed, model, kind = json.loads(data)
-    return tuple(masked), tuple(imputed), tuple(blamed), model, kind
+    named = None if kind is None else _text(kind)
+    return _texts(masked), _texts(imputed), _texts(blamed), _text(model), named
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError("a list of names is expected")
+    return tuple(map(_text, values))

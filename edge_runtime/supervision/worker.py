@@ -14,13 +14,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
 from edge_runtime.supervision.checkpoints import Checkpoints
 from edge_runtime.supervision.kernel_arguments import add_kernel_arguments, chosen_kernel
+
+if TYPE_CHECKING:  # imported in `_load`, so that an import that fails is reported, too
+    from edge_runtime.bundle.reader import Bundle
+    from edge_runtime.detector.detector import StepDetector
 
 EXIT_FAILED = 3
 """The worker could not load or run the model; its last reply said why."""
@@ -42,11 +46,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Load the bundle, prove it by its golden vectors, then answer until the pipe closes."""
     started = time.monotonic()
     options = _parser().parse_args(arguments)
-    become_worker()
+    become_worker(options.debug)
     try:
-        detector, kernel = _load(options)
+        detector, bundle = _load(options)
         checkpoints = Checkpoints(options.progress_fd)
-        wire.send(options.reply_fd, wire.Hello(kernel, time.monotonic() - started))
+        seconds = time.monotonic() - started
+        hello = wire.Hello(detector.kernel_id, seconds, bundle.digest, bundle.model_hash)
+        wire.send(options.reply_fd, hello)
         return serve(detector, options.request_fd, options.reply_fd, checkpoints)
     except BrokenPipeError:
         return 0  # the supervisor is gone, so nobody needs an answer
@@ -57,9 +63,13 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_FAILED
 
 
-def become_worker() -> None:
-    """Set this process up so that only its supervisor decides when it ends."""
-    faulthandler.enable()  # a SIGABRT shows where it hung
+def become_worker(debug: bool = False) -> None:
+    """Set this process up so that only its supervisor decides when it ends.
+
+    debug: print the stack to stderr when a signal such as SIGABRT ends it.
+    """
+    if debug:
+        faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C and systemd's SIGTERM reach the whole
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # group; the supervisor stops us in good order
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # and so does the SIGHUP of a closed terminal
@@ -105,20 +115,21 @@ def _break_down(kind: wire.Fault) -> NoReturn:
         pass
 
 
-def _load(options: argparse.Namespace) -> tuple[Stepper, str]:
+def _load(options: argparse.Namespace) -> "tuple[StepDetector, Bundle]":
     from edge_runtime.bundle.reader import read_bundle
     from edge_runtime.native.engine import open_detector
 
     bundle = read_bundle(options.bundle, options.allow_failed, options.trusted_key)
     detector = open_detector(bundle, chosen_kernel(options))
     detector.self_test()
-    return detector, detector.kernel_id
+    return detector, bundle
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="edge_runtime.supervision.worker", description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--allow-failed", action="store_true")
+    parser.add_argument("--debug", action="store_true")
     parser.add_argument("--trusted-key", type=Path, action="append", default=[])
     add_kernel_arguments(parser)
     parser.add_argument("--request-fd", type=int, required=True)

@@ -8,16 +8,17 @@ from edge_runtime.detector.delegate_failures import explained
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision import wire
 from edge_runtime.supervision.catch_up import CatchUp
-from edge_runtime.supervision.policy import BACK_OFF, LOAD_LIMIT, Phase, Terms, WorkerPolicy
+from edge_runtime.supervision.hang_watch import Work
+from edge_runtime.supervision.policy import LOAD_LIMIT, Phase, Terms, WorkerPolicy
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess
-
-_TOO_SLOW = f"did not load within {LOAD_LIMIT:g} s"
 
 
 class WorkerCare:
-    """A worker that comes back by itself, as often as the policy allows.
+    """A worker that comes back by itself, at the rate that the policy allows.
 
-    clock: monotonic seconds; log: takes one line per event.
+    clock: monotonic seconds. Where samples wait for the worker, the time of back-offs is that of
+    the recording, so that the same samples always give the same records.
+    log: takes one line per event.
     may_start: asked before every start of a process; while it says no, none is started.
     late: whether the last `ask` ran into the deadline, which counts from there. kernel: what the
     model ran on last.
@@ -50,6 +51,8 @@ class WorkerCare:
         self._trouble: str | None = None
         self._on_cpu = False  # in place of an accelerator
         self._told = False  # the process has the sample at hand
+        self._samples = 0
+        self._loading_since = 0.0
 
     @property
     def phase(self) -> Phase:
@@ -60,6 +63,19 @@ class WorkerCare:
     def restarts(self) -> int:
         """How often the worker was restarted so far."""
         return self._policy.restarts
+
+    @property
+    def failures(self) -> int:
+        """How often in a row the worker failed."""
+        return self._policy.failures
+
+    @property
+    def waiting(self) -> str:
+        """Why there is no worker, and when the next one starts; empty while there is one."""
+        if self.phase is not Phase.WAITING or self.failure is None or self._policy.due is None:
+            return ""
+        left = max(self._policy.due - self._now(), 0.0)
+        return f"worker {self.failure}; next attempt in {duration(left)}"
 
     @property
     def caught_up(self) -> int:
@@ -78,13 +94,17 @@ class WorkerCare:
     def tend(self, fresh: bool) -> None:
         """Do what is due before a sample; `fresh` before the very first one.
 
-        Does not wait, unless samples wait for a process that begins anew.
+        To be called once for every sample. Does not wait, unless samples wait for a process that
+        begins anew.
         """
-        if self._policy.start_due(self._clock()):
+        self._samples += 1
+        if self._policy.start_due(self._now()):
             self._start()
-        self._welcome(fresh, LOAD_LIMIT if self._terms.waits and not fresh else 0.0)
-        if self._policy.load_overdue(self._clock()):
-            self._fail(_TOO_SLOW)
+        waits = self._terms.waits and not fresh
+        self._welcome(fresh, self._terms.load_limit if waits else 0.0)
+        overdue = self._clock() - self._loading_since > LOAD_LIMIT
+        if self.phase is Phase.LOADING and (waits or overdue):
+            self._fail(self._too_slow())
 
     def tell(self, sample: Sample) -> None:
         """Let the model begin with `sample`, while others do their part before `ask`."""
@@ -110,7 +130,7 @@ class WorkerCare:
             if not self._told:
                 self._past.give(sample, shadow.alarm)
                 return None
-            record = self._process.answer(sample, self._terms.deadline)
+            record = self._process.answer(sample, self._terms.answer_limit)
         except WorkerGoneError as gone:
             self._trouble = str(gone)
             return None
@@ -118,17 +138,16 @@ class WorkerCare:
             self._policy.answered()
             return _on_cpu(record) if self._on_cpu else record
         self.late = True
-        if self._policy.missed():
-            stage = self._process.stage
+        if self._terms.waits or self._policy.missed():
             self._trouble = (
-                f"does not answer within {self._terms.deadline:g} s (not come to {stage})"
+                f"stuck before stage '{self._process.stage}' for {_words(self._terms.answer_limit)}"
             )
         return None
 
     def takes_over(self, answer: Record, shadow: Record) -> bool:
         """Judge an answer of a worker on probation against the fallback's."""
         agrees = answer.alarm == shadow.alarm
-        if not self._policy.shadowed(self._clock(), _settled(answer), agrees):
+        if not self._policy.shadowed(self._now(), _settled(answer), agrees):
             return False
         self._log(f"sample {answer.index}: the model answers again")
         return True
@@ -138,7 +157,7 @@ class WorkerCare:
         if self._trouble is not None:
             self._fail(self._trouble)
             self._trouble = None
-            if self._policy.start_due(self._clock()):
+            if self._policy.start_due(self._now()):
                 self._start()
 
     def inject(self, kind: wire.Fault) -> bool:
@@ -176,20 +195,21 @@ class WorkerCare:
 
     def _start_and_wait(self) -> None:
         self._start()
-        self._welcome(fresh=True, timeout=LOAD_LIMIT)
+        self._welcome(fresh=True, timeout=self._terms.load_limit)
         if self.phase is Phase.LOADING:
-            self._fail(_TOO_SLOW)
+            self._fail(self._too_slow())
 
     def _start(self) -> None:
         if not self._may_start():
             return
-        self._policy.started(self._clock())
+        self._policy.started()
+        self._loading_since = self._clock()
         try:
             self._process.start()
         except WorkerGoneError as gone:
             self._fail(str(gone))
 
-    def _welcome(self, fresh: bool, timeout: float) -> None:
+    def _welcome(self, fresh: bool, timeout: float | Work) -> None:
         if self.phase is not Phase.LOADING:
             return
         try:
@@ -199,7 +219,7 @@ class WorkerCare:
             return
         if hello is not None:
             self.kernel = hello.kernel
-            self._policy.ready(fresh)
+            self._policy.ready(self._now(), fresh)
             self._log(f"model loaded in {hello.load_seconds:.1f} s on {hello.kernel}")
             if not fresh:
                 with suppress(WorkerGoneError):  # as in `_send`
@@ -215,20 +235,28 @@ class WorkerCare:
             self._log(f"the model has caught up with the last {self._past.given} samples")
         return self._past.behind
 
+    def _now(self) -> float:
+        """The time of the policy, in seconds."""
+        return self._samples * self._terms.period if self._terms.waits else self._clock()
+
+    def _too_slow(self) -> str:
+        return f"did not load within {_words(self._terms.load_limit)}"
+
     def _fail(self, reason: str) -> None:
         self.failure = reason
         self._past.failed()
         self._process.kill()
-        self._policy.failed(self._clock())
+        self._policy.failed(self._now())
         if self._process.fall_back():
             self._on_cpu = True
             reason = explained(reason)
             then = "from here on the CPU runs the model, without the accelerator"
-        elif self.phase is Phase.GIVEN_UP:
-            then = f"restarted {len(BACK_OFF)} times already: {self.understudy} stays"
         else:
-            then = f"{self.understudy} answers until it is back"
-        self._log(f"the inference process {reason}; {then}")
+            assert self._policy.due is not None
+            wait = self._policy.due - self._now()
+            when = f" in {duration(wait)}" if wait > 0 else ""
+            then = f"{self.understudy} answers until it restarts{when}"
+        self._log(f"worker {reason}; {then}")
 
 
 def _settled(answer: Record) -> bool:
@@ -237,3 +265,14 @@ def _settled(answer: Record) -> bool:
 
 def _on_cpu(record: Record) -> Record:
     return dataclasses.replace(record, flags=record.flags | Flag.CPU)
+
+
+def _words(limit: float | Work) -> str:
+    return str(limit) if isinstance(limit, Work) else duration(limit)
+
+
+def duration(seconds: float) -> str:
+    """For people: `50 ms`, `5 s`, `5 min`."""
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < 60 else f"{seconds / 60:.3g} min"

@@ -1,5 +1,6 @@
 """The supervisor's handle on its inference process: start, ask with a deadline, end for certain."""
 
+import math
 import os
 import select
 import signal
@@ -13,17 +14,21 @@ from pathlib import Path
 
 import edge_runtime
 from edge_runtime.detector.delegate import Kernel
+from edge_runtime.plain import UNPRINTABLE
 from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
+from edge_runtime.supervision.answer_check import BundleIdentity
 from edge_runtime.supervision.checkpoints import Progress
+from edge_runtime.supervision.hang_watch import HangWatch, Work, cpu_seconds
 from edge_runtime.supervision.kernel_arguments import kernel_words
 
 GRACE = 0.5
-"""Seconds a worker has to end by itself, or to print its stacks, before SIGKILL."""
+"""Seconds a worker has to end by itself, or to print its stack, before SIGKILL."""
 
 _STDERR = 2
 _CHUNK = 65536
 _BACKLOG = 1 << 20  # bytes of requests a worker may leave unread
+_LAST_WORDS = 400  # characters of a worker's reason for its end that go into the log
 
 
 class WorkerGoneError(Exception):
@@ -35,11 +40,13 @@ def worker_command(
     allow_failed: bool = False,
     kernel: Kernel | None = None,
     trusted_keys: Sequence[Path] = (),
+    debug: bool = False,
 ) -> tuple[str, ...]:
     """The command line of the real worker for a bundle."""
     command = [sys.executable, "-m", "edge_runtime.supervision.worker", "--bundle", str(bundle)]
     command += kernel_words(kernel)
     command += ["--allow-failed"] if allow_failed else []
+    command += ["--debug"] if debug else []
     command += [word for key in trusted_keys for word in ("--trusted-key", str(key))]
     return tuple(command)
 
@@ -49,21 +56,31 @@ class WorkerProcess:
 
     commands: what to run, the first until `fall_back` moves on to the next;
     `--request-fd N --reply-fd M --progress-fd L` are appended.
+    identity: the bundle that it has to load; every answer is checked against it.
     clock: monotonic seconds; measures the deadline while replies to older samples arrive.
-    Every method that talks raises WorkerGoneError when there is nobody to talk to.
+    debug: let a worker that has to be ended print its stack first.
+    A timeout is in seconds, or `Work`, which waits for as long as the worker makes progress.
+    Every method that talks raises WorkerGoneError when there is nobody to talk to, or when what
+    the worker says cannot be true.
     """
 
     def __init__(
-        self, *commands: Sequence[str], clock: Callable[[], float] = time.monotonic
+        self,
+        *commands: Sequence[str],
+        identity: BundleIdentity,
+        clock: Callable[[], float] = time.monotonic,
+        debug: bool = False,
     ) -> None:
         self._command, *self._fallbacks = (tuple(command) for command in commands)
-        self._clock = clock
+        self._identity, self._clock, self._debug = identity, clock, debug
         self._process: subprocess.Popen[bytes] | None = None
         self._request_fd = self._reply_fd = -1
         self._frames = wire.FrameBuffer()
         self._unsent = bytearray()
         self._readable = False
-        self._owed: deque[int] = deque()  # samples that were not answered yet
+        self._owed: deque[tuple[int, float | None]] = (
+            deque()
+        )  # index and time of unanswered samples
         self._progress: Progress | None = None
         self._leaving = False  # it said why it cannot go on, and ends by itself
         self.hello: wire.Hello | None = None
@@ -119,24 +136,28 @@ class WorkerProcess:
             env=child_environment(),
         )
 
-    def poll_ready(self, timeout: float = 0.0) -> wire.Hello | None:
-        """The HELLO if it has arrived within `timeout` seconds, else None."""
-        while self.hello is None and self._wait(timeout):
+    def poll_ready(self, timeout: float | Work = 0.0) -> wire.Hello | None:
+        """The HELLO if it has arrived within `timeout`, else None."""
+        if self.hello is not None:
+            return self.hello
+        for _ in self._looks(timeout):
             for message in self._receive():
-                if not isinstance(message, wire.Hello):
-                    raise WorkerGoneError(f"sent {type(message).__name__} before its HELLO")
+                if not isinstance(message, wire.Hello) or self.hello is not None:
+                    raise WorkerGoneError(f"sent {type(message).__name__} instead of its HELLO")
+                if fault := self._identity.fault_of_hello(message):
+                    raise WorkerGoneError(fault)
                 self.hello = message
+            if self.hello is not None:
+                break
         return self.hello
 
-    def answer(self, sample: Sample, timeout: float) -> Record | None:
-        """The record of `sample`, the last that was told; None when it does not come within
-        `timeout` seconds.
+    def answer(self, sample: Sample, timeout: float | Work) -> Record | None:
+        """The record of `sample`, the last that was told; None when it does not come in time.
 
         An answer that comes after that is thrown away by a later call. A second answer to one
         sample is as wrong as none: WorkerGoneError.
         """
-        end = self._clock() + timeout
-        while (left := end - self._clock()) > 0 and self._wait(left):
+        for _ in self._looks(timeout):
             for record in self._answers():
                 if record.index == sample.index:
                     return record
@@ -145,12 +166,12 @@ class WorkerProcess:
     def tell(self, sample: Sample) -> None:
         """Ask for the record of `sample`, and leave it to `answer` or `hear`."""
         self._queue(sample)
-        self._owed.append(sample.index)
+        self._owed.append((sample.index, _known(sample.time)))
         self._flush()
 
-    def hear(self, timeout: float) -> list[Record]:
-        """The records that have come, oldest first, at most `timeout` seconds from now."""
-        while self._wait(timeout):
+    def hear(self, timeout: float | Work) -> list[Record]:
+        """The records that have come, oldest first; waits for one at most `timeout`."""
+        for _ in self._looks(timeout):
             if records := list(self._answers()):
                 return records
         return []
@@ -174,28 +195,52 @@ class WorkerProcess:
         self.kill()
 
     def kill(self) -> None:
-        """End the worker now: SIGABRT to see where it hangs, then SIGKILL; it is reaped."""
+        """End the worker now by SIGKILL; with `debug` it prints its stack before."""
         if self._process is None:
             return
-        if self._leaving:  # stacks would tell nothing
+        if self._leaving:  # its stack would tell nothing
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(GRACE)
-        for number in (signal.SIGABRT, signal.SIGKILL):
+        for number in (signal.SIGABRT, signal.SIGKILL) if self._debug else (signal.SIGKILL,):
             self._process.send_signal(number)  # does nothing once it has ended
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(GRACE)
         self._process = None
         self._close_pipes()
 
+    def _limit(self, timeout: float | Work) -> Callable[[], float]:
+        """Tells how many seconds are left; none or less when time is over."""
+        if isinstance(timeout, Work):
+            pid = self._process.pid if self._process else 0
+            return HangWatch(pid, timeout, self._clock, cpu_seconds).left
+        end = self._clock() + timeout
+        return lambda: end - self._clock()
+
+    def _looks(self, timeout: float | Work) -> Iterator[None]:
+        """One item whenever `_receive` may have something, until time is over.
+
+        Looks at least once. Bytes that come without making a message do not prolong the time.
+        """
+        left = self._limit(timeout)
+        seconds = left()
+        while True:
+            if self._wait(seconds):
+                yield
+            if (seconds := left()) <= 0:
+                return
+
     def _wait(self, timeout: float) -> bool:
-        """Send what is queued, or see that `_receive` has something; False when time is over."""
+        """Send what is queued, or see that `_receive` has something; False after `timeout`."""
         if self._process is None:
             raise WorkerGoneError("is not running")
         self._flush()
-        writing = [self._request_fd] if self._unsent else []
-        readable, writable, _ = select.select([self._reply_fd], writing, [], max(timeout, 0.0))
-        self._readable = bool(readable)
-        return bool(readable or writable)
+        ready = select.poll()  # unlike select, it takes descriptors of any number
+        ready.register(self._reply_fd, select.POLLIN)
+        if self._unsent:
+            ready.register(self._request_fd, select.POLLOUT)
+        events = dict(ready.poll(1000 * max(timeout, 0.0)))
+        self._readable = self._reply_fd in events
+        return bool(events)
 
     def _receive(self) -> Iterator[wire.Message]:
         if not self._readable:
@@ -209,18 +254,28 @@ class WorkerProcess:
             for message in self._frames.messages():
                 if isinstance(message, wire.Failure):
                     self._leaving = True
-                    raise WorkerGoneError(message.text)
+                    raise WorkerGoneError(f"failed: {_one_line(message.text)}")
                 yield message
         except wire.WireError as error:
             raise WorkerGoneError(f"talks garbage: {error}") from error
 
     def _answers(self) -> Iterator[Record]:
         for message in self._receive():
-            if not isinstance(message, Record) or message.index not in self._owed:
-                raise WorkerGoneError(f"sent an answer nobody asked for: {message}")
-            while self._owed.popleft() != message.index:
-                pass  # what was asked before will not be answered any more
+            if not isinstance(message, Record):
+                raise WorkerGoneError(f"sent a {type(message).__name__} instead of an answer")
+            time = self._settle(message.index)
+            if fault := self._identity.fault_of_record(message, time):
+                raise WorkerGoneError(f"sent an answer to sample {message.index} that {fault}")
             yield message
+
+    def _settle(self, index: int) -> float | None:
+        """The time of the sample that is answered; those before it will not be any more."""
+        if not any(owed == index for owed, _ in self._owed):
+            raise WorkerGoneError(f"sent an answer nobody asked for: sample {index}")
+        while True:
+            owed, time = self._owed.popleft()
+            if owed == index:
+                return time
 
     def _queue(self, message: wire.Message) -> None:
         if self._process is None:
@@ -257,6 +312,15 @@ class WorkerProcess:
         if self._progress is not None:
             self._progress.close()
             self._progress = None
+
+
+def _known(time: float | None) -> float | None:
+    """The time of a sample as the wire carries it."""
+    return None if time is None or math.isnan(time) else time
+
+
+def _one_line(text: str) -> str:
+    return UNPRINTABLE.sub(" ", text)[:_LAST_WORDS]
 
 
 def child_environment() -> dict[str, str]:

@@ -28,6 +28,8 @@ from edge_runtime.updates.store import Stamp, Store
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the store."""
+HOPELESS = 4
+"""A model that failed so often in a row is passed over: another one is there to answer."""
 
 
 @dataclass(frozen=True)
@@ -227,8 +229,9 @@ class ModelSwitch:
 
 
 def _lost(contender: _Contender, model: WorkerCare) -> bool:
-    """Whether no further start of the model will come."""
-    return model.phase is Phase.GIVEN_UP or (contender.refused and model.phase is Phase.WAITING)
+    """Whether the model is not worth, or not allowed, another start."""
+    waiting = model.phase is Phase.WAITING
+    return waiting and (contender.refused or model.failures >= HOPELESS)
 
 
 def _why(what: str, model: WorkerCare) -> str:

@@ -18,7 +18,9 @@ from edge_runtime.supervision import worker_process
 
 
 class FakeFallback:
-    def __init__(self, manifest: object, model_hash: str) -> None:
+    repaired = 0
+
+    def __init__(self, manifest: object, model_hash: str, on_damage: object) -> None:
         self.model_hash = model_hash
 
     def step(self, sample: Sample) -> Record:
@@ -37,7 +39,10 @@ manifest = SimpleNamespace(
     tiers=SimpleNamespace(warmup=faulty_worker.WARMUP),
 )
 bundle.read_bundle = lambda path, allow_failed=False, trusted_keys=(): SimpleNamespace(
-    path=path, manifest=manifest, model_hash=faulty_worker.MODEL
+    path=path,
+    manifest=manifest,
+    model_hash=faulty_worker.MODEL,
+    digest=faulty_worker.DIGEST,
 )
 fallback.Fallback = FakeFallback
 worker_process.worker_command = lambda path, *_: (

@@ -2,9 +2,10 @@
 
 Run as a program: `faulty_worker.py PLAN --request-fd N …`. PLAN is comma-separated:
 `hang@5` breaks at sample 5, `raise@*` at every sample, `load:exit` while loading, `ill@*` answers
-that it distrusts itself. A fault is the sample's and breaks every process that it is given to;
-`first-raise@5` breaks only one that was not told to start afresh. `NAME:PLAN` gives the model of
-the records another name.
+that it distrusts itself, `tier-18@5` and the other LIES answer what cannot be true, `flip@5` has
+one bit flipped on the way, and `load:other` has loaded another bundle. A fault is the sample's and
+breaks every process that it is given to; `first-raise@5` breaks only one that was not told to
+start afresh. `NAME:PLAN` gives the model of the records another name.
 """
 
 import os
@@ -17,12 +18,32 @@ import numpy as np
 
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision import wire
+from edge_runtime.supervision.answer_check import BundleIdentity
 from edge_runtime.supervision.checkpoints import Checkpoints
 from edge_runtime.supervision.worker import EXIT_FAILED, become_worker, serve
 
 MODEL = "0123456789ab"
+DIGEST = "d" * 64
 WARMUP = 5
 NO_FLAGS = Flag(0)
+# Records that no model can give, by the name of the fault.
+LIES: dict[str, dict[str, object]] = {
+    "tier-18": {"tier": 18},
+    "tier-0": {"tier": 0},
+    "valid-fallback": {"flags": Flag.FALLBACK},
+    "tier-3-unmarked": {"tier": 3, "valid": False},
+    "late-flag": {"flags": Flag.LATE},
+    "score-inf": {"score": float("inf")},
+    "score-nan": {"score": float("nan")},
+    "no-score": {"score": None},
+    "threshold-inf": {"threshold": -float("inf")},
+    "probability-2": {"kind": "level", "probability": 2.0, "sensor": True},
+    "half-a-diagnosis": {"probability": 0.5},
+    "unknown-kind": {"kind": "gremlin", "probability": 0.5, "sensor": True},
+    "stranger": {"blamed": ("stranger",)},
+    "other-model": {"model": "ba9876543210"},
+    "other-time": {"time": 1e6},
+}
 
 
 def alarming(sample: Sample) -> bool:
@@ -79,6 +100,12 @@ class FakeDetector:
         flags = Flag.WARMUP if self.warmup_left else NO_FLAGS
         self.warmup_left = max(0, self.warmup_left - 1)
         record = replace(model_record(sample, flags), model=self.model)
+        if fault in LIES:
+            return replace(record, **LIES[fault])  # type: ignore[arg-type]
+        if fault == "flip":
+            frame = bytearray(wire.encode(record))
+            frame[len(frame) // 2] ^= 4
+            os.write(self.reply_fd, frame)
         if fault == "ill":
             return replace(record, tier=3, valid=False, flags=flags | Flag.FALLBACK)
         return record
@@ -105,11 +132,22 @@ class FakeDetector:
             wire.send(self.reply_fd, model_record(sample))
 
 
+def named(plan: str) -> tuple[str, str]:
+    """The name of the model in `plan`, and the rest of it."""
+    if not plan.startswith("v"):
+        return MODEL, plan
+    model, _, rest = plan.partition(":")
+    return model, rest
+
+
+def identity_of(plan: str) -> BundleIdentity:
+    """What the supervisor of a worker with this plan knows of its bundle."""
+    return BundleIdentity(DIGEST, named(plan)[0], frozenset("a"))
+
+
 def main() -> int:
     plan_text, _, request_fd, _, reply_fd, _, progress_fd = sys.argv[1:]
-    model = MODEL
-    if plan_text.startswith("v"):
-        model, _, plan_text = plan_text.partition(":")
+    model, plan_text = named(plan_text)
     plan = {at: fault for fault, _, at in (p.partition("@") for p in plan_text.split(","))}
     loading = plan_text.removeprefix("load:")
     become_worker()
@@ -120,7 +158,8 @@ def main() -> int:
         return EXIT_FAILED
     if loading == "mute":
         signal.pause()
-    wire.send(int(reply_fd), wire.Hello("fake-kernel", 0.1))
+    digest = "e" * 64 if loading == "other" else DIGEST
+    wire.send(int(reply_fd), wire.Hello("fake-kernel", 0.1, digest, model))
     detector = FakeDetector(plan, int(request_fd), int(reply_fd), model)
     return serve(detector, int(request_fd), int(reply_fd), Checkpoints(int(progress_fd)))
 

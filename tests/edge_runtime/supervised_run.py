@@ -16,6 +16,7 @@ from edge_runtime.sinks.sink import SinkClosedError
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.source import Reading
 from edge_runtime.supervision import wire
+from edge_runtime.supervision.answer_check import BundleIdentity
 from edge_runtime.supervision.exchange import Exchange
 from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.notify import Notifier
@@ -82,6 +83,8 @@ class ListSource:
 
 
 class FakeFallback:
+    repaired = 0
+
     def step(self, sample: Sample) -> Record:
         alarm = faulty_worker.alarming(sample)
         blamed = ("a",) if alarm else ()
@@ -93,8 +96,8 @@ class FakeFallback:
 class RememberingProcess(WorkerProcess):
     """Remembers every process it ever started."""
 
-    def __init__(self, *commands: tuple[str, ...]) -> None:
-        super().__init__(*commands)
+    def __init__(self, *commands: tuple[str, ...], identity: BundleIdentity) -> None:
+        super().__init__(*commands, identity=identity)
         self.pids: list[int] = []
 
     def start(self) -> None:
@@ -116,7 +119,10 @@ class WatchedProcess(RememberingProcess):
     """Runs fake workers, each with its plan."""
 
     def __init__(self, *plans: str) -> None:
-        super().__init__(*((sys.executable, faulty_worker.__file__, plan) for plan in plans))
+        super().__init__(
+            *((sys.executable, faulty_worker.__file__, plan) for plan in plans),
+            identity=faulty_worker.identity_of(plans[0]),
+        )
         self.plan = plans[0]
 
 
@@ -205,6 +211,9 @@ def fallback_indices(records: list[Record]) -> list[int]:
     return [record.index for record in records if record.tier == 3]
 
 
+HELLO = wire.Hello("scripted", 0.0, faulty_worker.DIGEST, faulty_worker.MODEL)
+
+
 class ScriptedProcess:
     """A worker made of drawn outcomes, for properties over many runs."""
 
@@ -228,7 +237,7 @@ class ScriptedProcess:
         outcome = next(self.outcomes)
         if outcome == "gone":
             raise WorkerGoneError("ended")
-        return None if outcome == "late" else wire.Hello("scripted", 0.0)
+        return None if outcome == "late" else HELLO
 
     def answer(self, sample: Sample, timeout: float) -> Record | None:
         outcome = next(self.outcomes)

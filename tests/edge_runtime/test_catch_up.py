@@ -28,6 +28,7 @@ from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.record import Flag, Record, Sample
+from edge_runtime.supervision.answer_check import BundleIdentity
 from edge_runtime.supervision.policy import AGREEING, MISSES, RETURN_WINDOW, RETURNS
 from edge_runtime.supervision.worker_process import worker_command
 
@@ -115,7 +116,8 @@ def test_a_fourth_return_within_an_hour_has_to_wait_all_the_same() -> None:
         if row == kills[-1] + 10:
             clock.now += RETURN_WINDOW
 
-    run = Run(process, kills[-1] + 20, before=before, clock=clock)
+    process.patient = True
+    run = Run(process, kills[-1] + 20, before=before, clock=clock, live=True)
     records = run()
     assert back_at(records) == [*(row + 1 for row in kills[:-1]), kills[-1] + 10]
     assert run.supervisor.summary.caught_up == len(kills) * BACK
@@ -227,9 +229,9 @@ def test_a_sample_that_hangs_every_process_hangs_two() -> None:
     run = Run(process, AT + BACK + 20, before=before, clock=clock)
     records = run()
     late = [record.index for record in records if Flag.LATE in record.flags]
-    assert late == [AT, AT + 1, AT + 2]
+    assert late == [AT]
     assert "did not catch up: stands still at sample" in run.log
-    assert back_at(records) == [AT + 4 + BACK - 1] and len(process.pids) == 3
+    assert back_at(records) == [AT + 2 + BACK - 1] and len(process.pids) == 3
 
 
 def test_nothing_from_before_a_long_gap_is_given() -> None:
@@ -249,7 +251,9 @@ class RealRun(Run):
     """The small model over its machine's rows, killed at one of them."""
 
     def __init__(self, bundle: Bundle, rows: int, kill: int) -> None:
-        process = RememberingProcess(worker_command(bundle.path))
+        process = RememberingProcess(
+            worker_command(bundle.path), identity=BundleIdentity.of(bundle)
+        )
         super().__init__(
             process,
             values=list(ROWS[:rows]),

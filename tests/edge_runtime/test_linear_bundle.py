@@ -21,6 +21,7 @@ from edge_runtime.detector.kernels import HOST_KERNEL_ID
 from edge_runtime.detector.tiers import Phase
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Record, Sample
+from edge_runtime.supervision.answer_check import BundleIdentity
 from edge_runtime.supervision.worker_process import WorkerProcess, worker_command
 from tests.apparatus.harm import edit_manifest, flip_bit, replace_member, truncate
 
@@ -289,7 +290,9 @@ def test_run_answers_with_the_model_under_its_supervisor(
 def test_the_worker_process_answers_as_the_detector_does(
     linear_bundle: Path, detector: Detector
 ) -> None:
-    process = WorkerProcess(worker_command(linear_bundle))
+    process = WorkerProcess(
+        worker_command(linear_bundle), identity=BundleIdentity.of(read_bundle(linear_bundle))
+    )
     process.start()
     try:
         hello = process.poll_ready(PATIENT)

@@ -18,6 +18,7 @@ from edge_runtime.detector.thresholds import threshold_of
 from edge_runtime.errors import GruardError
 from edge_runtime.native.engine import NativeDetector, open_detector
 from edge_runtime.record import Sample
+from edge_runtime.supervision.answer_check import BundleIdentity
 from edge_runtime.supervision.trial import open_fastest
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess, worker_command
 from tests.apparatus.harm import flip_in_memory, replace_member
@@ -197,7 +198,10 @@ def test_a_run_without_the_engine_says_so_and_the_fallback_answers(
 def test_the_worker_answers_on_the_core_stage_by_stage(tiny_bundle: Path) -> None:
     bundle = read_bundle(tiny_bundle)
     reference = open_detector(bundle)
-    process = WorkerProcess(worker_command(tiny_bundle, kernel=CORE_KERNEL_ID))
+    process = WorkerProcess(
+        worker_command(tiny_bundle, kernel=CORE_KERNEL_ID),
+        identity=BundleIdentity.of(read_bundle(tiny_bundle)),
+    )
     process.start()
     try:
         hello = process.poll_ready(PATIENT)

@@ -5,28 +5,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.supervision import policy
-from edge_runtime.supervision.policy import Phase, WorkerPolicy
+from edge_runtime.supervision.policy import BACK_OFF, Phase, WorkerPolicy
 
 
 def serving(fresh: bool = True) -> WorkerPolicy:
     worker = WorkerPolicy()
-    worker.started(0.0)
-    worker.ready(fresh)
+    worker.started()
+    worker.ready(0.0, fresh)
     return worker
 
 
 def restart(worker: WorkerPolicy, now: float) -> None:
     worker.failed(now)
-    worker.started(now + policy.BACK_OFF[-1])
-    worker.ready(fresh=False)
+    worker.started()
+    worker.ready(now, fresh=False)
 
 
 def test_the_first_start_is_due_at_once_and_is_no_restart() -> None:
     worker = WorkerPolicy()
     assert worker.start_due(-5.0) and not worker.asking
-    worker.started(-5.0)
+    worker.started()
     assert worker.phase is Phase.LOADING and worker.restarts == 0
-    worker.ready(fresh=True)
+    worker.ready(-5.0, fresh=True)
     assert worker.phase is Phase.SERVING and worker.asking
 
 
@@ -54,35 +54,26 @@ def test_misses_of_the_old_worker_are_not_the_new_ones() -> None:
     assert not worker.missed()
 
 
-def test_restarts_back_off_and_end() -> None:
+def test_restarts_back_off_and_never_end() -> None:
     worker = serving()
     now = 100.0
-    for wait in policy.BACK_OFF:
+    for wait in (*policy.BACK_OFF, *[policy.BACK_OFF[-1]] * 3):
         worker.failed(now)
         assert worker.start_due(now + wait)
         assert wait == 0 or not worker.start_due(now + wait - 0.01)
         now += wait
-        worker.started(now)
-    worker.failed(now)
-    assert worker.phase is Phase.GIVEN_UP
-    assert not worker.start_due(now + 1e9) and worker.restarts == 3
+        worker.started()
+    assert worker.restarts == worker.failures == len(policy.BACK_OFF) + 3
 
 
-def test_old_restarts_are_forgiven() -> None:
+@pytest.mark.parametrize(("served", "failures"), [(0.0, 4), (policy.HEALTHY_SERVICE, 1)])
+def test_healthy_service_resets_the_back_off(served: float, failures: int) -> None:
     worker = serving()
-    for now in (0.0, 10.0, 20.0, 1000.0):
+    for now in (0.0, 10.0, 20.0):
         restart(worker, now)
-    assert worker.restarts == 4
-
-
-def test_loading_has_a_limit() -> None:
-    worker = WorkerPolicy()
-    assert not worker.load_overdue(1e9)
-    worker.started(5.0)
-    assert not worker.load_overdue(5.0 + policy.LOAD_LIMIT)
-    assert worker.load_overdue(5.1 + policy.LOAD_LIMIT)
-    worker.ready(fresh=True)
-    assert not worker.load_overdue(1e9)
+    worker.ready(100.0, fresh=True)
+    worker.failed(100.0 + served)
+    assert worker.failures == failures
 
 
 def test_a_restarted_worker_proves_itself_by_settled_agreement() -> None:
@@ -128,12 +119,10 @@ def play(events: list[tuple[str, float]]) -> tuple[list[float], list[float]]:
     for event, wait in events:
         now += wait
         before, phase = worker.restarts, worker.phase
-        if phase is Phase.GIVEN_UP:
-            assert not worker.asking and not worker.start_due(now)
-        elif event == "start" and worker.start_due(now):
-            worker.started(now)
+        if event == "start" and worker.start_due(now):
+            worker.started()
         elif event == "ready" and phase is Phase.LOADING:
-            worker.ready(fresh=False)
+            worker.ready(now, fresh=False)
         elif event == "failed" and phase is not Phase.WAITING:
             worker.failed(now)
         elif phase is Phase.SHADOWING:
@@ -154,11 +143,11 @@ def most_within(times: list[float], window: float) -> int:
 @given(st.lists(st.tuples(st.sampled_from(EVENTS), st.sampled_from([0.0, 1.0, 6.0, 250.0]))))
 def test_budgets_hold_whatever_happens(events: list[tuple[str, float]]) -> None:
     restarts, returns = play(events)
-    assert most_within(restarts, policy.RESTART_WINDOW) <= 3
+    assert most_within(restarts, policy.HEALTHY_SERVICE) <= len(policy.BACK_OFF)
     assert most_within(returns, policy.RETURN_WINDOW) <= policy.RETURNS
 
 
 def test_the_budget_check_bites(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policy, "RESTART_WINDOW", 1.0)
-    restarts, _ = play([("start", 0.0), ("failed", 2.0), ("start", 6.0)] * 5)
-    assert most_within(restarts, 600.0) > 3
+    monkeypatch.setattr(policy, "BACK_OFF", (0.0,))
+    restarts, _ = play([("start", 0.0), ("failed", 2.0), ("start", 6.0)] * 10)
+    assert most_within(restarts, 600.0) > len(BACK_OFF)

@@ -72,7 +72,7 @@ def test_values() -> None:
     assert value(page, "last_answer_age_seconds") == 2.5
     assert value(page, "start_time_seconds") == 1.7e9
     assert value(page, "worker_phase", phase="serving") == 1
-    assert value(page, "worker_phase", phase="given up") == 0
+    assert value(page, "worker_phase", phase="waiting to restart") == 0
     assert value(page, "records_total", tier="2") == 100
     assert value(page, "tier_changes_total", **{"from": "3", "to": "1"}) == 2
     assert value(page, "flags_total", flag="WARMUP") == 150

@@ -20,14 +20,14 @@ FILE = "/run/gruard/status.json"
 CALM_SCREEN = """\
 pump version 3, 55f037e9877e on tflite-builtin, pid 812, for 3 h 12 min
 healthy, no alarm
-sample       4199: score 4.5, threshold 16.8; tier 1, the gate
+sample       4199: score 4.5, threshold 16.8; tier 1, the model
 twice
 limit __________________________________________________________________________
 
 0                                       ▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█
 model        serving since 2023-11-14 22:13, 1 restart
 records      4200, 50 per second, answers take 2.35 ms, at most 51.70
-by tier      the gate 3900, the fallback 200, the recurrent unit alone 100
+by tier      the model 3900, the fallback 200, the model alone 100
 changes      3→1 2, 1→2 1, 1→3 1, 2→1 1
 flags        FALLBACK 200, WARMUP 150, IMPUTED 77
 alarms       3: level 2, machine 1
@@ -45,14 +45,14 @@ q quits   /run/gruard/status.json, written 0 s ago"""
 ALARM_SCREEN = """\
 pump version 3, 55f037e9877e on tflite-builtin, pid 812, for 3 h 12 min
 ALARM level on flow,heat (0.87, sensor)
-sample       4199: score 40.25, threshold 16.8; tier 1, the gate
+sample       4199: score 40.25, threshold 16.8; tier 1, the model
 twice                                                                        ▆██
 limit ______________________________________________________________________▃███
                                                                            ▆████
 0                                         ▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█  ▆█████
 model        serving since 2023-11-14 22:13, 1 restart
 records      4200, 50 per second, answers take 2.35 ms, at most 51.70
-by tier      the gate 3900, the fallback 200, the recurrent unit alone 100
+by tier      the model 3900, the fallback 200, the model alone 100
 changes      3→1 2, 1→2 1, 1→3 1, 2→1 1
 flags        FALLBACK 200, WARMUP 150, IMPUTED 77
 alarms       3: level 2, machine 1
@@ -77,7 +77,7 @@ limit ______________________________________▃███
 0         ▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█▂▃▅▆█  ▆█████
 model        serving since 2023-11-14 22:13, 1 …
 records      4200, 50 per second, answers take …
-by tier      the gate 3900, the fallback 200, t…
+by tier      the model 3900, the fallback 200, …
 changes      3→1 2, 1→2 1, 1→3 1, 2→1 1
 flags        FALLBACK 200, WARMUP 150, IMPUTED …
 alarms       3: level 2, machine 1
@@ -93,10 +93,10 @@ q quits   /run/gruard/status.json, written 0 s …"""
 STATUS = """\
 ALARM level on flow,heat (0.87, sensor)
   run          pump version 3, 55f037e9877e on tflite-builtin, pid 812, for 3 h 12 min
-  sample       4199: score 40.25, threshold 16.8; tier 1, the gate
+  sample       4199: score 40.25, threshold 16.8; tier 1, the model
   model        serving since 2023-11-14 22:13, 1 restart
   records      4200, 50 per second, answers take 2.35 ms, at most 51.70
-  by tier      the gate 3900, the fallback 200, the recurrent unit alone 100
+  by tier      the model 3900, the fallback 200, the model alone 100
   changes      3→1 2, 1→2 1, 1→3 1, 2→1 1
   flags        FALLBACK 200, WARMUP 150, IMPUTED 77
   alarms       3: level 2, machine 1

@@ -16,6 +16,7 @@ from convert.signing import generate_keys, sign_bundle
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.bundle.signature import SIGNATURE, SIGNATURE_BYTES, check_signature
 from edge_runtime.errors import GruardError
+from edge_runtime.supervision.answer_check import BundleIdentity
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess, worker_command
 from tests.apparatus.harm import edit_manifest, flip_bit
 
@@ -136,7 +137,8 @@ def test_without_the_package_the_error_names_it(
 def test_the_inference_process_checks_for_itself(
     signed: Path, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    process = WorkerProcess(worker_command(signed, trusted_keys=[stranger(tmp_path)[1], keys[1]]))
+    command = worker_command(signed, trusted_keys=[stranger(tmp_path)[1], keys[1]])
+    process = WorkerProcess(command, identity=BundleIdentity.of(read_bundle(signed)))
     process.start()
     assert process.poll_ready(60) is not None
     process.stop()

@@ -212,7 +212,7 @@ def test_changes_of_tier_reach_the_log() -> None:
     watched = Watched(outlets=0)
     watched.see(tier=3, flags=Flag.FALLBACK)
     watched.see()
-    assert watched.log == ["sample 1: tier 3→1, gate"]
+    assert watched.log == ["sample 1: tier 3→1, model"]
 
 
 def test_a_supervisor_shows_every_record_once_it_is_out() -> None:

@@ -21,8 +21,8 @@ def test_changes_are_told_with_their_reason() -> None:
     for index, tier in enumerate((3, 1, 1, 2)):
         log.note(record(index, tier, flags[index]))
     assert lines == [
-        "sample 1: tier 3→1, gate",
-        "sample 3: tier 1→2, recurrent unit alone (IMPUTED, FREE_RUN)",
+        "sample 1: tier 3→1, model",
+        "sample 3: tier 1→2, model alone (IMPUTED, FREE_RUN)",
     ]
 
 
@@ -35,7 +35,7 @@ def test_a_flutter_is_counted_and_told_later() -> None:
     now = WINDOW
     log.note(record(101, 1))  # no change; but there is something to tell
     untold = 100 - LINES
-    assert lines[LINES:] == [f"sample 101: tier 1, gate; {untold} changes before were not told"]
+    assert lines[LINES:] == [f"sample 101: tier 1, model; {untold} changes before were not told"]
     log.note(record(102, 1))
     assert len(lines) == LINES + 1
 

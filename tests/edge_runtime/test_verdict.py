@@ -11,11 +11,18 @@ from made_snapshot import ALARM, CALM, FALLBACK, SNAPSHOT, TOLD
 from edge_runtime.status.snapshot import Answer, Input, Snapshot
 from edge_runtime.status.verdict import Life, judge, judge_now, life, start_ticks
 
+WAITING = "worker was ended by SIGABRT; next attempt in 5 min"
 
-def run(answer: Answer | None = CALM, phase: str = "serving", ended: bool = False) -> Snapshot:
+
+def run(
+    answer: Answer | None = CALM, phase: str = "serving", ended: bool = False, waiting: str = ""
+) -> Snapshot:
     process = replace(SNAPSHOT.process, ended=ended)
     return replace(
-        SNAPSHOT, answer=answer, model=replace(SNAPSHOT.model, phase=phase), process=process
+        SNAPSHOT,
+        answer=answer,
+        model=replace(SNAPSHOT.model, phase=phase, waiting=waiting),
+        process=process,
     )
 
 
@@ -40,8 +47,8 @@ SILENT = "01:24"
         (run(replace(CALM, tier=2)), "healthy", 0, "healthy"),
         (run(ALARM), "alarm", 1, "ALARM level on flow,heat (0.87, sensor)"),
         (run(replace(ALARM, about="")), "alarm", 1, "ALARM"),
-        (run(replace(FALLBACK, alarm=True), "given up"), "alarm", 1, "ALARM; the inference"),
-        (run(FALLBACK, "given up"), "fallback", 3, "the inference process was given up"),
+        (run(replace(FALLBACK, alarm=True), waiting=WAITING), "alarm", 1, f"ALARM; the {WAITING}"),
+        (run(FALLBACK, "waiting to restart", waiting=WAITING), "fallback", 3, f"the {WAITING}"),
         (run(FALLBACK, "loading"), "fallback", 3, f"the worker is loading since {LOADED}"),
         (run(FALLBACK), "fallback", 3, "the model is not trusted"),
         (run(replace(FALLBACK, flags=("FALLBACK", "LATE"))), "fallback", 3, "was late"),

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import zlib
 from contextlib import suppress
 from dataclasses import replace
 
@@ -33,7 +34,7 @@ MESSAGES = [
     wire.Inject("hang"),
     wire.Inject("crash"),
     wire.Stop(),
-    wire.Hello("tflite-builtin", 0.25),
+    wire.Hello("tflite-builtin", 0.25, "5e" * 32, "0f"),
     wire.Failure("no µ-threshold"),
     RECORD,
     NAMED,
@@ -43,8 +44,9 @@ MESSAGES = [
 HEAD = bytes(47)  # of a record, before its words
 
 
-def framed(record: bytes) -> bytes:
-    return struct.pack("<BI", 17, len(record)) + record
+def framed(payload: bytes, kind: int = 17) -> bytes:
+    head = struct.pack("<BI", kind, len(payload))
+    return head + struct.pack("<I", zlib.crc32(head + payload)) + payload
 
 
 def decoded(data: bytes, piece: int = 1 << 16) -> list[wire.Message]:
@@ -90,19 +92,25 @@ def test_a_record_keeps_every_bit_of_its_numbers(record: Record) -> None:
     "data",
     [
         b"\xff" * 16,
-        struct.pack("<BI", 99, 0),
-        struct.pack("<BI", 17, wire.MAX_PAYLOAD + 1),
-        struct.pack("<BI", 17, 2) + b"{}",
+        framed(b"", 99),
+        struct.pack("<BII", 17, wire.MAX_PAYLOAD + 1, 0),
+        framed(b"{}"),
         framed(HEAD),
         framed(HEAD + b"[]"),
         framed(HEAD + b"\xff"),
         framed(HEAD + b"[1,[],[],1,null]"),
+        framed(HEAD + b'["a",[],[],"",null]'),
+        framed(HEAD + b'[[1],[],[],"",null]'),
+        framed(HEAD + b'[[],[],[],"",7]'),
+        framed(HEAD + b"[" * 100_000),
         framed(HEAD[:8] + b"\xff\xff" + HEAD[10:] + b'[[],[],[],"",null]'),
-        struct.pack("<BI", 16, 2) + b"[]",
-        struct.pack("<BI", 1, 3) + b"abc",
-        struct.pack("<BI", 1, 17) + bytes(17),
-        struct.pack("<BI", 3, 4) + b"nuke",
-        struct.pack("<BI", 18, 1) + b"\xff",
+        framed(b"[]", 16),
+        framed(b'["k",NaN,"d","m"]', 16),
+        framed(b'["k",0.5,["d"],"m"]', 16),
+        framed(b"abc", 1),
+        framed(bytes(17), 1),
+        framed(b"nuke", 3),
+        framed(b"\xff", 18),
     ],
 )
 def test_garbage_is_refused(data: bytes) -> None:
@@ -118,7 +126,7 @@ def test_random_bytes_raise_nothing_but_wire_errors(data: bytes) -> None:
 
 def test_messages_before_the_garbage_are_delivered() -> None:
     frames = wire.FrameBuffer()
-    frames.feed(wire.encode(wire.Reset()) + b"\xff" * 8)
+    frames.feed(wire.encode(wire.Reset()) + b"\xff" * 16)
     messages = frames.messages()
     assert next(messages) == wire.Reset()
     with pytest.raises(wire.WireError):

@@ -12,13 +12,19 @@ import pytest
 
 from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
+from edge_runtime.supervision.answer_check import BundleIdentity
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess, worker_command
 
 PATIENT = 30.0
+HELLO = wire.Hello("fake-kernel", 0.1, faulty_worker.DIGEST, faulty_worker.MODEL)
+
+
+NOBODY = BundleIdentity("", "", frozenset())
 
 
 def fake(plan: str) -> WorkerProcess:
-    return WorkerProcess((sys.executable, faulty_worker.__file__, plan))
+    command = (sys.executable, faulty_worker.__file__, plan)
+    return WorkerProcess(command, identity=faulty_worker.identity_of(plan))
 
 
 def sample(index: int, width: int = 1) -> Sample:
@@ -26,7 +32,9 @@ def sample(index: int, width: int = 1) -> Sample:
 
 
 def test_an_unusable_bundle_is_the_workers_last_word(tmp_path: Path) -> None:
-    process = WorkerProcess(worker_command(tmp_path / "none.gruard", allow_failed=True))
+    process = WorkerProcess(
+        worker_command(tmp_path / "none.gruard", allow_failed=True), identity=NOBODY
+    )
     process.start()
     with pytest.raises(WorkerGoneError, match="no such bundle"):
         process.poll_ready(PATIENT)
@@ -76,7 +84,9 @@ def test_a_worker_that_said_why_ends_without_being_aborted(
 
 def test_each_command_has_its_turn_and_the_last_one_stays() -> None:
     program = (sys.executable, faulty_worker.__file__)
-    process = WorkerProcess((*program, "load:exit"), (*program, "none@0"))
+    process = WorkerProcess(
+        (*program, "load:exit"), (*program, "none@0"), identity=faulty_worker.identity_of("")
+    )
     assert process.fall_back()
     for _ in range(2):
         process.start()
@@ -88,7 +98,7 @@ def test_each_command_has_its_turn_and_the_last_one_stays() -> None:
 def test_a_sample_larger_than_the_pipe_gets_through() -> None:
     process = fake("none@0")
     process.start()
-    assert process.poll_ready(PATIENT) == wire.Hello("fake-kernel", 0.1)
+    assert process.poll_ready(PATIENT) == HELLO
     for index in range(3):
         answer = asked(process, sample(index, width=100_000), PATIENT)
         assert answer and answer.index == index
@@ -124,7 +134,7 @@ def test_no_file_descriptor_is_leaked() -> None:
         process = fake(plan)
         process.start()
         process.stop()
-    missing = WorkerProcess(("/no/such/program",))
+    missing = WorkerProcess(("/no/such/program",), identity=NOBODY)
     with pytest.raises(WorkerGoneError, match="could not be started"):
         missing.start()
     assert open_files() == before
@@ -133,7 +143,7 @@ def test_no_file_descriptor_is_leaked() -> None:
 @pytest.mark.parametrize("left", range(8))
 def test_without_file_descriptors_a_start_fails_and_loses_none(left: int) -> None:
     """With so few left that some step of the start must fail, whichever it is."""
-    process = WorkerProcess((sys.executable, faulty_worker.__file__, "none@0"))
+    process = fake("none@0")
     before, limits = open_files(), resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free() + left, limits[1]))
     try:
