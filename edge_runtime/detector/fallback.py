@@ -113,10 +113,12 @@ class _Constants:
         rates = np.array([found.smoothing, found.slack], np.float32)
         block = np.concatenate([limits.ravel(), *vectors, rates])
         rows = block[: -len(rates)].reshape(-1, len(source.channels))
-        views, (ceiling, scored, center, scale, *bounds) = rows[: len(VIEWS)], rows[len(VIEWS) :]
+        views, (ceiling, scored, center, scale, low, high, step, stuck) = (
+            rows[: len(VIEWS)], rows[len(VIEWS) :],
+        )  # fmt: skip
         return _Constants(
             block, views, ceiling, scored, Scaler(center, scale),
-            ValidityRules(*bounds, none=rules.none), block[-len(rates) :],
+            ValidityRules(low, high, step, stuck, rules.none), block[-len(rates) :],
         )  # fmt: skip
 
 

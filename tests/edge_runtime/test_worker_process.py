@@ -2,6 +2,7 @@
 
 import os
 import resource
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -160,3 +161,62 @@ def lowest_free() -> int:
     fd = os.open("/dev/null", os.O_RDONLY)
     os.close(fd)
     return fd
+
+
+def test_descriptors_beyond_1024_do_not_matter() -> None:
+    """`select` takes none of them, so a supervisor with many connections lost its worker."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 2048), limits[1]))
+    many = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    process = fake("none@0")
+    try:
+        process.start()
+        assert process._reply_fd > 1024
+        assert process.poll_ready(PATIENT) == HELLO
+        answer = asked(process, sample(0), PATIENT)
+        assert answer and answer.index == 0
+    finally:
+        process.stop()
+        for fd in many:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_stream_of_bytes_that_is_no_message_does_not_prolong_a_deadline() -> None:
+    """A worker that sends a long frame byte by byte is as silent as one that sends nothing."""
+    process = fake("none@0")
+    process.start()
+    process.poll_ready(PATIENT)
+    ours, theirs = os.pipe()
+    process._reply_fd, real = ours, process._reply_fd
+    now, drip = [0.0], iter(range(10_000))
+
+    def clock() -> float:
+        next(drip)  # fails rather than waits for ever
+        os.write(theirs, b"\x11")  # the kind of a record; its length never comes to an end
+        now[0] += 0.1
+        return now[0]
+
+    process._clock = clock
+    process._frames.feed(struct.pack("<BII", 17, wire.MAX_PAYLOAD, 0))
+    process.tell(sample(0))
+    assert process.answer(sample(0), 1.0) is None and 1.0 < now[0] < 2.0
+    for fd in (real, theirs):
+        os.close(fd)
+    process.kill()
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_the_stack_of_a_worker_that_hangs_is_printed_for_debugging_only(
+    debug: bool, tmp_path: Path
+) -> None:
+    command = worker_command(tmp_path / "none.gruard", debug=debug)
+    assert ("--debug" in command) == debug
+    code = (
+        "import os, signal; from edge_runtime.supervision.worker import become_worker; "
+        f"become_worker({debug}); os.kill(os.getpid(), signal.SIGABRT)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert done.returncode == -6 and ("most recent call first" in done.stderr) == debug
