@@ -20,7 +20,7 @@ from tests.campaign.processes import until_back
 
 CALM = 100  # samples from one flip in the state to the next
 CLOSE = 0.01  # of the threshold: an answer is the undisturbed one again
-_REPLACED = "the fallback answers until it is back"
+_REPLACED = "the fallback answers until it restarts"
 _LANDMARKS = ("state_0", "candidate_0")  # tensors large enough to be unmistakable
 
 

@@ -104,7 +104,7 @@ def _noise(lab: Lab) -> Happened:
     with lab.run() as run:
         run.feed(lab.rows[:START])
         for i in range(300):
-            if run.worker is not None and not run.said("the fallback stays"):
+            if run.worker is not None:
                 _flip_somewhere(run, rng)
             run.feed(lab.rows[START + i : START + i + 1])
             run.feed(lab.rows[START + i : START + i + 1], pace=0.002)
