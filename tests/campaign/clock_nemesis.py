@@ -117,7 +117,7 @@ class DirectProcess:
 
     def poll_ready(self, timeout: float = 0.0) -> wire.Hello:
         """It is loaded already."""
-        return wire.Hello(self._detector.kernel_id, 0.0)
+        return wire.Hello(self._detector.kernel_id, 0.0, self._digest, "")
 
     def tell(self, sample: Sample) -> None:
         """Answer at once, for `answer` to take."""
