@@ -327,10 +327,13 @@ class SampleClock:
     # The open slot is answered, or a reading left out.
 
     def _take_untimed(self, slots: list[Slot], now: float) -> None:
-        """A reading without a time is a sample; one with a wrong time, when a sample is due."""
-        entry = self._waiting[0]
+        """A reading without a time that is believed is a sample when one is due.
+
+        A source that never tells a time may be a recording, so all that it gives are samples.
+        """
+        timeless = self._time is None
         due = now >= self._due - JITTER * self._period
-        if entry.reading.time is None or due or not self._pace.real_time:
+        if timeless or due or not self._pace.real_time:
             self._take(slots, now)
         else:
             self._leave_out()
@@ -348,8 +351,10 @@ class SampleClock:
         self._irregular = False
         if position is not None:
             self._follow_phase(position)
-        late = (entry.arrival - self._due) / self._period
-        self._due += ARRIVAL_RATE * _clip(late, JITTER) * self._period
+        late = ARRIVAL_RATE * _clip((entry.arrival - self._due) / self._period, JITTER)
+        if position is None and self._time is not None:
+            late = _clip(late, PHASE_LIMIT)  # whatever comes so fast must not hurry the slots
+        self._due += late * self._period
         self._next_slot(1, now)
 
     def _count_taken(self, entry: _Waiting, position: float | None, odd: bool) -> None:

@@ -166,12 +166,6 @@ class WorkerCare:
             self._send(wire.Inject(kind))
         return self._policy.asking
 
-    def reset(self) -> None:
-        """Let the model start afresh, with flagged warm-up records."""
-        self._past.forget()
-        if self._policy.asking:
-            self._send(wire.Reset())
-
     def follow(self, other: "WorkerCare") -> bool:
         """Compute what `other` answers, too; whether the next sample can be answered instead of it.
 

@@ -329,6 +329,13 @@ def test_a_late_clump_serves_what_is_open_and_no_slot_twice() -> None:
     assert played.events["late"] >= 3
 
 
+def test_a_flood_of_rows_without_a_time_is_paced_by_arrival() -> None:
+    """Rubbish between readings, say: it must not make more records than there are slots."""
+    times = [float(i // 50) if i % 50 == 0 else None for i in range(2000)]
+    played = Played(times, [i / 50 for i in range(2000)])
+    assert abs(sum(slot.slots for slot in played.slots) - 40) <= 3
+
+
 moves = st.sampled_from(["jitter", "loss", "frozen", "step", "back", "odd", "good", "good"])
 
 
