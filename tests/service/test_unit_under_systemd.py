@@ -12,6 +12,7 @@ from tiny_service import (
     WATCHDOG,
     install,
     kill_main,
+    not_lasted,
     records,
     restarts,
     sample,
@@ -97,7 +98,8 @@ def test_a_stop_is_a_good_end(installed: Booted) -> None:
 
 
 def test_it_always_comes_back_and_waits_longer_each_time(installed: Booted) -> None:
-    for _ in range(3):
+    for failed in (1, 2, 3):
+        until(lambda failed=failed: not_lasted(installed) == failed, "the start to be counted")
         kill_main(installed)
     until(lambda: "waits" in status(installed), "the wait of the fourth life")
     assert "the last 3 starts did not last 10 minutes" in status(installed)

@@ -36,6 +36,11 @@ def restarts(system: Booted) -> int:
     return int(system.property(UNIT, "NRestarts"))
 
 
+def not_lasted(system: Booted) -> int:
+    """Starts in a row that have not lasted, the running one among them."""
+    return json.loads(system("cat", "/var/lib/gruard/tiny/restarts.json"))["failed"]
+
+
 def worker(system: Booted) -> str:
     """The process id of the inference process, beside which the reader script runs."""
     main = system.property(UNIT, "MainPID")
