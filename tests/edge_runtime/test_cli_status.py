@@ -181,8 +181,19 @@ def test_what_is_no_status_file_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "day.csv"
     other.write_text(ROWS)
     assert "not a status file" in plain_error(real_gruard("status", str(other)))
-    refused = gruard("run", "x", "--source", str(other), "--status", str(other))
+    refused = gruard("run", "x", "--source", "-", "--status", str(other))
     assert "not a status file" in plain_error(refused) and other.read_text() == ROWS
+
+
+def test_a_special_file_in_the_place_of_the_status_is_refused_without_waiting(
+    tmp_path: Path,
+) -> None:
+    fifo = tmp_path / "status.json"
+    os.mkfifo(fifo)
+    said = "is a FIFO, not a regular file"
+    assert said in plain_error(real_gruard("status", str(fifo)))
+    assert said in plain_error(gruard("run", "x", "--source", "-", "--status", str(fifo)))
+    assert fifo.is_fifo()
 
 
 def test_a_run_serves_metrics() -> None:
