@@ -5,6 +5,7 @@ A `WatchedThread` runs its body again after an exception, with back-off, and cou
 their states to the status file, the metrics and the summary.
 """
 
+import _thread
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -48,7 +49,9 @@ def failed_words(states: Sequence[ThreadState]) -> str:
 def _words(state: ThreadState) -> str:
     restarts = f"{state.restarts} restart{'s' if state.restarts > 1 else ''} ({state.error})"
     now = f"hangs for {state.silent:.0f} s" if state.hung else ""
-    now = now or ("" if state.alive or state.ended else f"is not there ({state.error})")
+    now = now or (
+        "" if state.alive or state.ended else f"is not there ({state.error or 'it never began'})"
+    )
     told = [now] if now else []
     told += [restarts] if state.restarts else []
     return f"{state.name}: {', '.join(told)}" if told else ""
@@ -68,7 +71,9 @@ class WatchedThread:
         self.ended = self._running = False
         self._body = body
         self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._ident = 0  # of the thread, while there is one
+        self._gone = threading.Event()
+        self._gone.set()
 
     @property
     def alive(self) -> bool:
@@ -77,13 +82,13 @@ class WatchedThread:
 
     def start(self) -> None:
         """Start the thread; `revive` tries again later where the system has none to give."""
-        thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._gone.clear()
         try:
-            thread.start()
+            # Thread.start() would wait for ever for a thread that finds no memory to begin with.
+            self._ident = _thread.start_new_thread(self._live, ())
         except RuntimeError as error:
+            self._gone.set()
             self.error = str(error)
-        else:
-            self._thread = thread
 
     def beat(self) -> None:
         """Show that the body goes on; called by the body."""
@@ -101,12 +106,16 @@ class WatchedThread:
         The owner has told the body to end. A body that waits for its back-off runs once more.
         """
         self._closing.set()
-        if self._thread is not None:
-            self._thread.join(timeout)
-        return not self._is_there()
+        return self._gone.wait(timeout)
 
     def _is_there(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        return not self._gone.is_set()
+
+    def _live(self) -> None:
+        try:
+            self._run()
+        finally:
+            self._gone.set()
 
     def _run(self) -> None:
         failures, last = 0, False

@@ -97,11 +97,16 @@ def _gone(group: int) -> bool:
     return False
 
 
-def check_manners(ended: Ended, codes: Sequence[int] = (0, 1, 2)) -> None:
-    """It ended, with a known exit code, without a traceback, and left no process behind."""
+FRIGHTENING = ("Traceback", "Exception ignored", "Fatal Python error")
+
+
+def check_manners(
+    ended: Ended, codes: Sequence[int] = (0, 1, 2), words: Sequence[str] = FRIGHTENING
+) -> None:
+    """It ended, with a known exit code, without any of `words`, and left no process behind."""
     expect(ended.code is not None, "it hangs")
     expect(ended.code in codes, f"exit code {ended.code}: {_last_line(ended.stderr)}")
-    for word in ("Traceback", "Exception ignored", "Fatal Python error"):
+    for word in words:
         expect(word not in ended.stderr, f"{word}: {_last_line(ended.stderr)}")
     expect(not ended.left_over, "a process is left")
 

@@ -1,5 +1,6 @@
 """Threads that fail, hang and vanish for real: each goes on, is told of, and shows."""
 
+import _thread
 import ctypes
 import queue
 import re
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import edge_runtime
 from edge_runtime import threads as module
 from edge_runtime.limited_log import EVERY, LimitedLog
-from edge_runtime.threads import PATIENCE, Threads, WatchedThread
+from edge_runtime.threads import PATIENCE, Threads, WatchedThread, failed_words
 
 LIMIT = 60.0  # seconds; only a failing test ever waits for them
 
@@ -112,11 +113,8 @@ def test_failures_in_a_row_are_told_once_a_minute(watched: Watched) -> None:
 
 
 def test_a_thread_that_is_killed_from_outside_runs_again(watched: Watched) -> None:
-    victim = watched.body.thread._thread
-    assert victim is not None and victim.ident is not None
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(victim.ident), ctypes.py_object(SystemExit)
-    )
+    victim = ctypes.c_ulong(watched.body.thread._ident)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(victim, ctypes.py_object(SystemExit))
     watched.body.orders.put(lambda: None)  # it is hit between two of its lines
     until(lambda: watched.body.thread.restarts == 1)
     watched.body.do(lambda: None)
@@ -128,8 +126,7 @@ def test_a_thread_that_is_gone_is_revived(watched: Watched) -> None:
     body = watched.body
     body.thread._body = lambda: None
     body.orders.put(None)
-    assert body.thread._thread is not None
-    body.thread._thread.join(LIMIT)
+    assert body.thread._gone.wait(LIMIT)
     body.thread.ended, body.thread._body = False, body  # as if the interpreter had let it go
     watched.look()
     body.do(lambda: None)
@@ -138,14 +135,14 @@ def test_a_thread_that_is_gone_is_revived(watched: Watched) -> None:
 
 
 def test_no_thread_at_all_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: threading.Thread) -> None:
+    def refuse(body: Callable[[], None], arguments: tuple[()]) -> int:
         raise RuntimeError("can't start new thread")
 
     body, log = Body(), list[str]()
     threads = Threads(log.append, lambda: 0.0)
     threads.watch([body.thread])
     with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", refuse)  # as at the limit of TasksMax=
+        patched.setattr(_thread, "start_new_thread", refuse)  # as at the limit of TasksMax=
         body.thread.start()
         threads.look()
     assert not threads.states()[0].alive and "can't start new thread" in log[0]
@@ -154,6 +151,21 @@ def test_no_thread_at_all_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> Non
     assert threads.states()[0].alive
     body.orders.put(None)
     assert body.thread.join(LIMIT)
+
+
+def test_a_thread_that_never_begins_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It found no memory for its first line; `threading.Thread.start` would wait for ever."""
+    body = Body()
+    threads = Threads(lambda line: None, lambda: 0.0)
+    threads.watch([body.thread])
+    with monkeypatch.context() as patched:
+        patched.setattr(_thread, "start_new_thread", lambda body, arguments: 1)
+        body.thread.start()
+    threads.look()
+    assert failed_words(threads.states()) == "pump: is not there (it never began)"
+    assert not body.thread.join(0.0)
 
 
 def test_a_thread_that_hangs_is_told_of_and_so_is_its_return(watched: Watched) -> None:
@@ -200,7 +212,9 @@ def test_closing_does_not_wait_for_a_back_off(monkeypatch: pytest.MonkeyPatch) -
 
 def test_every_thread_of_the_device_is_a_watched_one() -> None:
     room = Path(edge_runtime.__file__).parent
-    starts = re.compile(r"threading\.Thread\(|loop_start\(|Executor\(|Timer\(|ThreadingMixIn")
+    starts = re.compile(
+        r"threading\.Thread\(|start_new_thread\(|loop_start\(|Executor\(|Timer\(|ThreadingMixIn"
+    )
     found = [file.name for file in room.rglob("*.py") if starts.search(file.read_text())]
     assert found == ["threads.py"]
 
@@ -226,7 +240,7 @@ def test_lines_are_bounded_in_rate_and_nothing_is_lost_in_count(
             log.trouble(deed, deed)
     for topic in "ab":
         lines = [(when, line) for when, line in told if line.split(" (")[0] == topic]
-        assert all(b - a >= EVERY for (a, _), (b, _) in pairwise(lines))
+        assert all(b - a >= EVERY - 1e-6 for (a, _), (b, _) in pairwise(lines))
         counts = [re.search(r"\((\d+) such", line) for _, line in lines]
         reported = sum(int(count[1]) if count else 1 for count in counts)
         occurred = [deed for _, deed in steps if deed == topic]
