@@ -74,15 +74,18 @@ def main(run: Path, out: Path | None, as_json: bool) -> None:
 def measure(run: Run) -> list[Quality]:
     """All ways on the rows with faults of the validation."""
     from convert.export import export_float
+    from convert.exported import representative
     from train.cell_config import CellConfig
 
     config = CellConfig(**run.config.sizes)
     float_model = export_float(run.weights, config)
     seen = _faulty(run, float_model)
     reference = outputs_of(float_model, seen)
+    # By `Way.faults`.
+    samples = {True: representative(run, float_model), False: _clean(run, float_model)}
     found = []
     for way in WAYS:
-        model = quantised(run, config, float_model, way)
+        model = quantised(run, config, samples[way.faults], way)
         pairs = zip(outputs_of(model, seen), reference, strict=True)
         errors = [values - true for values, true in pairs]
         found.append(
@@ -96,14 +99,12 @@ def measure(run: Run) -> list[Quality]:
     return found
 
 
-def quantised(run: Run, config: "CellConfig", float_model: bytes, way: Way) -> bytes:
-    """The step of `run` quantised in one `way`."""
+def quantised(run: Run, config: "CellConfig", samples: Samples, way: Way) -> bytes:
+    """The step of `run` quantised in one `way`, by the ranges of the graph inputs `samples`."""
     import tensorflow as tf
 
     from convert.export import converted, corners, input_widths, step_converter
-    from convert.exported import representative
 
-    samples: Samples = representative(run, float_model) if way.faults else _clean(run, float_model)
     inputs = [{name: sample[name] for name in input_widths(config)} for sample in samples]
     inputs += corners(inputs) if way.corners else []
     batches = [{k: v[np.newaxis] for k, v in sample.items()} for sample in inputs]

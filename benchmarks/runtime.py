@@ -37,6 +37,7 @@ ENGINES = (KERNEL_ID, CORE_KERNEL_ID)
 RATES = (100, 1000)  # Hz
 ROUNDS, EACH = 9, 400  # of the in-process steps
 FEW, MANY = 1000, 11000  # samples of two supervised runs; their difference is what is timed
+TURNS = 3  # of each supervised run
 PACED_SECONDS = 10
 STARTS = 5
 LOOK_EVERY = 1.0  # seconds, while a long run goes on
@@ -98,9 +99,9 @@ def in_process(bundle: Bundle, rows: Float32) -> dict[str, float]:
 def supervised(path: Path, bundle: Bundle, kernel: str, scratch: Path) -> Supervised:
     """One engine behind `gruard run`."""
     few, many = (_recording(bundle, count, scratch) for count in (FEW, MANY))
-    runs = [(_wall(path, kernel, few), _wall(path, kernel, many)) for _ in range(3)]
+    runs = [(_wall(path, kernel, few), _wall(path, kernel, many)) for _ in range(TURNS)]
     per_sample = statistics.median((long - short) / (MANY - FEW) for short, long in runs)
-    idle = statistics.median(_processor(path, kernel, few, 0) for _ in range(3))
+    idle = statistics.median(_processor(path, kernel, few, 0) for _ in range(TURNS))
     share = {rate: _share(path, bundle, kernel, rate, scratch, idle) for rate in RATES}
     starts, peaks, proportional = zip(
         *(_one_start(path, kernel, few) for _ in range(STARTS)), strict=True

@@ -1,6 +1,7 @@
 """The limit of a shut gate: what a short one forgets, and how soon a detector is back."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ from click.testing import CliRunner
 
 from benchmarks import tiers
 from benchmarks.gruard_detector import GruardDetector, silent
-from benchmarks.series import catalogue
-from benchmarks.tiers import BEFORE, CALM, SHIFTED, Patience, recovered, table
+from benchmarks.series import Series, catalogue
+from benchmarks.tiers import CALM, Patience, recovered, table
 from convert.rollout import Rollout, roll
 from edge_runtime.detector.step import Model
 from edge_runtime.record import Flag, Record
@@ -50,16 +51,27 @@ def test_limits_that_are_none(limits: str) -> None:
     assert result.exit_code == 2 and "limit" in result.output
 
 
+def short(series: Series) -> Series:
+    """The beginning of the recordings, with one fault in the labelled one."""
+    (clean,), (test,) = series.train, series.tests
+    clean = replace(clean, values=clean.values[:2000])
+    test = replace(test, values=test.values[:1200], labels=test.labels[:1200])
+    assert test.labels.any()
+    return replace(series, train=(clean,), tests=(test,))
+
+
 def test_the_limit_reaches_the_runtime_and_the_shift_ends(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    pump = catalogue(Path("nowhere"), Path("nowhere"), True, silent)["simulator/0"]()
+    for name, rows in {"BEFORE": 100, "SHIFTED": 150, "AFTER": 250}.items():
+        monkeypatch.setattr(tiers, name, rows)
+    pump = short(catalogue(Path("nowhere"), Path("nowhere"), True, silent)["simulator/0"]())
     made = GruardDetector("linear").make(pump, 0, tmp_path)
     rolled: list[tuple[int, np.ndarray]] = []
 
     def spy(model: Model, rows: np.ndarray) -> Rollout:
         rolled.append((model.manifest.tiers.closed_limit, rows))
-        return roll(model, rows[-len(pump.tests[0].labels) :])
+        return roll(model, rows)
 
     monkeypatch.setattr("convert.rollout.roll", spy)
     judged = tiers.judged(pump, made.manifest, made.model, 77)
@@ -70,8 +82,8 @@ def test_the_limit_reaches_the_runtime_and_the_shift_ends(
     healthy = pump.train[-1].values[-len(rolled[1][1]) :]
     for (_, rows), channels in zip(rolled[1:], [*watched[:, np.newaxis], watched], strict=True):
         moved = rows != healthy
-        assert moved[BEFORE : BEFORE + SHIFTED, channels].all()
-        assert np.count_nonzero(moved) == SHIFTED * len(channels)
+        assert moved[100:250, channels].all()
+        assert np.count_nonzero(moved) == 150 * len(channels)
 
 
 def test_the_command_prints_json(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,14 +27,14 @@ def test_the_report_by_hand() -> None:
 def test_a_small_run_measures_everything(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = {"ROUNDS": 1, "EACH": 20, "FEW": 50, "MANY": 150, "PACED_SECONDS": 1, "STARTS": 1}
-    for name, value in {**small, "RATES": (50,), "LOOK_EVERY": 0.1}.items():
+    small = {"ROUNDS": 1, "EACH": 20, "FEW": 50, "MANY": 150, "TURNS": 1, "PACED_SECONDS": 1}
+    for name, value in {**small, "STARTS": 1, "RATES": (50,), "LOOK_EVERY": 0.1}.items():
         monkeypatch.setattr(runtime, name, value)
     out = tmp_path / "cost.md"
     out.write_text("\n".join(markers("runtime")))
-    arguments = [str(tiny_bundle), "--long", "8000", "--out", str(out)]
+    arguments = [str(tiny_bundle), "--long", "3000", "--out", str(out)]
     result = CliRunner().invoke(runtime.main, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     lines = out.read_text().splitlines()
     assert sum(line.startswith("|") for line in lines) == 9
-    assert "8,000 supervised samples" in lines[-3]
+    assert "3,000 supervised samples" in lines[-3]
