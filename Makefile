@@ -38,7 +38,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo train convert audit validate run engine firmware firmware-faults \
-        test test-wide test-arm test-service test-vm test-firmware \
+        test test-wide test-arm arm-trees test-service test-vm test-firmware \
         fuzz fuzz-core lint wheel benchmark benchmark-step benchmark-escape benchmark-board \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
         benchmark-clock benchmark-tiers benchmark-calibration benchmark-verdicts faults soak clean environment
@@ -91,9 +91,12 @@ test: $(READY) $(CORE) lint ## lint, types and all tests
 test-wide: $(READY) $(CORE) ## two minutes: models of shapes from all over, to int8, and on the C core
 	$(PY) -m pytest -m wide $(ARGS)
 
-test-arm: $(READY) $(CORE) ## some minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
+test-arm: $(READY) $(CORE) arm-trees ## some minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
+	$(PY) -m pytest -m arm $(PARALLEL) tests/arm $(ARGS)
+
+# Debian for both Arms, below build/arm, unless it is there.
+arm-trees: $(READY)
 	$(PY) -m tests.arm.arm_userland
-	$(PY) -m pytest -m arm $(ARGS)
 
 test-service: $(READY) ## three minutes, root: the service under a real systemd (docs/service.md)
 	$(PY) -m tests.service.systemd_tree

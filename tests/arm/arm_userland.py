@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def ready(arm: Arm) -> None:
 
 if __name__ == "__main__":
     try:
-        for each in ARMS.values():
-            ready(each)
+        with ThreadPoolExecutor() as pool:  # it is downloading that takes the time
+            list(pool.map(ready, ARMS.values()))
     except RuntimeError as error:
         sys.exit(str(error))
