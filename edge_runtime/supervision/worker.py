@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
@@ -59,7 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         # This is the end of the process: whatever it was, the supervisor must learn of it.
         told = str(error) if isinstance(error, GruardError) else f"{type(error).__name__}: {error}"
-        wire.send(options.reply_fd, wire.Failure(told))
+        with suppress(OSError):  # where not even that can be said, its end says enough
+            wire.send(options.reply_fd, wire.Failure(told))
         return EXIT_FAILED
 
 

@@ -246,7 +246,10 @@ class WorkerProcess:
         if not self._readable:
             return
         self._readable = False
-        data = os.read(self._reply_fd, _CHUNK)
+        try:
+            data = os.read(self._reply_fd, _CHUNK)
+        except OSError as error:
+            raise WorkerGoneError(f"cannot be read: {error.strerror}") from error
         if not data:
             raise WorkerGoneError(self._obituary())
         self._frames.feed(data)
@@ -290,7 +293,7 @@ class WorkerProcess:
                 del self._unsent[: os.write(self._request_fd, self._unsent)]
         except BlockingIOError:
             return  # the pipe is full; the rest goes when the worker has read some
-        except BrokenPipeError:
+        except OSError:  # it is gone, or the system refuses
             # Its last words may still be in the pipe, and reading them tells more.
             self._unsent.clear()
 
