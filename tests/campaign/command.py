@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
@@ -97,17 +98,23 @@ def _gone(group: int) -> bool:
     return False
 
 
+MOST_REPEATED = 5
+"""Times that a command may say the same line; every message has a bounded rate."""
 FRIGHTENING = ("Traceback", "Exception ignored", "Fatal Python error")
 
 
 def check_manners(
     ended: Ended, codes: Sequence[int] = (0, 1, 2), words: Sequence[str] = FRIGHTENING
 ) -> None:
-    """It ended, with a known exit code, without any of `words`, and left no process behind."""
+    """It ended, with a known exit code, without any of `words` and without saying the same over and
+    over, and left no process behind.
+    """
     expect(ended.code is not None, "it hangs")
     expect(ended.code in codes, f"exit code {ended.code}: {_last_line(ended.stderr)}")
     for word in words:
         expect(word not in ended.stderr, f"{word}: {_last_line(ended.stderr)}")
+    for line, times in Counter(ended.stderr.splitlines()).most_common(1):
+        expect(times <= MOST_REPEATED, f"says {times} times: {line[:150]}")
     expect(not ended.left_over, "a process is left")
 
 

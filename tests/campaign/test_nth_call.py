@@ -178,6 +178,7 @@ def lost_journal(outcome: Outcome) -> Outcome:
         (ended(left_over=True), "a process is left"),
         (ended(stderr="Traceback (most recent call last)\nKeyError: 1\n"), "Traceback: KeyError"),
         (ended(stderr="gruard: hello\n"), "no summary"),
+        (ended(stderr=6 * "gruard: no room\n"), "says 6 times: gruard: no room"),
         (ended(stderr='{"records": 29, "dropped": 0}\n'), "29 records for 30 rows"),
         (ended(stderr='{"records": 30, "dropped": 1}\n'), "0 lost, 1 counted"),
         (records(lambda rows: rows.pop(7)), "1 lost, 0 counted"),
