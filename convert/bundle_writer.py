@@ -12,7 +12,7 @@ from pathlib import Path
 from convert.convert_run import Conversion
 from convert.report.facts import report_json
 from convert.report.page import report_html
-from edge_runtime.bundle.manifest import to_dict
+from edge_runtime.bundle.manifest import PROOF, to_dict
 from edge_runtime.bundle.reader import CHECKSUM, checksum, read_bundle
 from edge_runtime.durable import sync, write_new
 from edge_runtime.errors import GruardError
@@ -63,7 +63,9 @@ def _members(conversion: Conversion) -> dict[str, bytes]:
         "report.html": report_html(conversion.manifest, conversion.proof).encode(),
     }
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
-    manifest = to_dict(replace(conversion.manifest, members=hashes))
+    needed = {name: digest for name, digest in hashes.items() if name not in PROOF}
+    proof = {name: digest for name, digest in hashes.items() if name in PROOF}
+    manifest = to_dict(replace(conversion.manifest, members=needed, proof=proof))
     text = (json.dumps(manifest, sort_keys=True) + "\n").encode()
     members["manifest.json"] = text
     members[CHECKSUM] = checksum(hashlib.sha256(text).hexdigest())

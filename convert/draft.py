@@ -92,6 +92,7 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
             config.data_sha256, run.weights_sha256, config.seed, config.selection, {}
         ),
         members={},
+        proof={},
     )
 
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.bundle.reader import CHECKSUM, checksum, read_bundle, read_member
 from edge_runtime.bundle.signature import MISSING, SIGNATURE, read_key_file
 from edge_runtime.errors import GruardError
 
@@ -40,14 +40,14 @@ def sign_bundle(bundle: Path, key_file: Path) -> Path:
     A former signature is replaced. Raises GruardError for a bundle that a device would refuse and
     for a file that is not a private Ed25519 key.
     """
-    read_bundle(bundle)
-    key, manifest = _read_private_key(key_file), (bundle / "manifest.json").read_bytes()
-    target = bundle / SIGNATURE
-    scratch = target.with_name(f".{SIGNATURE}.new")
-    scratch.unlink(missing_ok=True)
-    _write_new(scratch, key.sign(manifest), _PUBLIC)
-    scratch.replace(target)
-    return target
+    digest = read_bundle(bundle).digest
+    key, manifest = _read_private_key(key_file), read_member(bundle, "manifest.json")
+    signature = key.sign(manifest)
+    # The former signature's checksum goes first: at no moment does one contradict the other.
+    _replace(bundle / CHECKSUM, checksum(digest))
+    _replace(bundle / SIGNATURE, signature)
+    _replace(bundle / CHECKSUM, checksum(digest, signature))
+    return bundle / SIGNATURE
 
 
 def _read_private_key(file: Path) -> Ed25519PrivateKey:
@@ -60,6 +60,13 @@ def _read_private_key(file: Path) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise GruardError(f"{file}: not an Ed25519 key; make one with python -m convert keygen")
     return key
+
+
+def _replace(target: Path, data: bytes) -> None:
+    scratch = target.with_name(f".{target.name}.new")
+    scratch.unlink(missing_ok=True)
+    _write_new(scratch, data, _PUBLIC)
+    scratch.replace(target)
 
 
 def _write_new(file: Path, data: bytes, mode: int) -> None:

@@ -8,3 +8,11 @@ class GruardError(Exception):
     """
 
     exit_code = 2
+
+
+class DamagedError(GruardError):
+    """Bytes are missing, or are not those that were written; another copy may be whole."""
+
+
+class NotAllowedError(GruardError):
+    """A person has to allow it first: a signature, a failed validation, a file's permissions."""

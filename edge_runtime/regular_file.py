@@ -29,9 +29,9 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o644) -> int
     return file
 
 
-def read_regular(path: Path, most: int) -> bytes:
+def read_regular(path: Path, most: int, flags: int = os.O_RDONLY) -> bytes:
     """The first `most` bytes of the regular file at `path`. Raises OSError."""
-    with os.fdopen(open_regular(path), "rb", buffering=0) as stream:
+    with os.fdopen(open_regular(path, flags), "rb", buffering=0) as stream:
         return stream.read(most) or b""
 
 

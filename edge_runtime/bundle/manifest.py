@@ -9,11 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge_runtime.bundle.manifest_rules import check_manifest
+from edge_runtime.bundle.manifest_rules import check_fallback, check_manifest
 from edge_runtime.errors import GruardError
 from edge_runtime.plain import build, shown
 
-SCHEMA = 2
+SCHEMA = 3
+"""Layout of the manifest. A runtime also reads schema 2, which did not tell proof from members."""
+
+PROOF = ("calibration.npz", "report.html", "report.json")
+"""Files of a bundle that no run needs."""
+
 Vector = tuple[float, ...]
 Matrix = tuple[Vector, ...]
 
@@ -190,7 +195,11 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Contents of manifest.json. `members` maps each other file to its SHA-256."""
+    """Contents of manifest.json.
+
+    members: SHA-256 of each other file that is needed to run. proof: the same of those that are
+    not, by which a reader judges the bundle: damage there only warns.
+    """
 
     schema: int
     name: str
@@ -209,6 +218,7 @@ class Manifest:
     validation: Validation
     provenance: Provenance
     members: Mapping[str, str]
+    proof: Mapping[str, str]
     diagnosis: Diagnosis | None = None  # a bundle may have none: alarms then have no kind
 
     @property
@@ -237,6 +247,8 @@ def from_dict(data: Any, source: str) -> Manifest:
     if not isinstance(data, dict):
         raise GruardError(f"{source}: not a manifest (a JSON object is expected)")
     schema = data.get("schema")
+    if type(schema) is int and schema == 2:
+        data, schema = _from_schema_2(data), SCHEMA
     if type(schema) is not int or schema != SCHEMA:
         raise GruardError(
             f"{source}: schema {shown(schema)} is unknown, this runtime reads schema {SCHEMA}; "
@@ -246,6 +258,50 @@ def from_dict(data: Any, source: str) -> Manifest:
     assert isinstance(manifest, Manifest)
     check_manifest(manifest, source)
     return manifest
+
+
+def _from_schema_2(data: dict[str, Any]) -> dict[str, Any]:
+    """The same as schema 3, as far as it is sound; `build` refuses the rest."""
+    hashes = data.get("members")
+    if not isinstance(hashes, dict):
+        return {**data, "schema": SCHEMA, "proof": {}}
+    proof = {name: digest for name, digest in hashes.items() if name in PROOF}
+    members = {name: digest for name, digest in hashes.items() if name not in PROOF}
+    return {**data, "schema": SCHEMA, "members": members, "proof": proof}
+
+
+@dataclass(frozen=True)
+class FallbackConstants:
+    """What the fallback needs of a manifest; kept apart from the bundle, it outlives damage there.
+
+    It has these fields in common with `Manifest`.
+    """
+
+    name: str
+    version: int
+    period: float | None
+    channels: tuple[Channel, ...]
+    alarm: Alarm
+    fallback: Fallback
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Channel names in the model's order."""
+        return tuple(channel.name for channel in self.channels)
+
+
+def fallback_constants(source: Manifest) -> FallbackConstants:
+    """The part of a manifest that the fallback needs."""
+    names = (field.name for field in dataclasses.fields(FallbackConstants))
+    return FallbackConstants(**{name: getattr(source, name) for name in names})
+
+
+def fallback_from_dict(data: Any, where: str) -> FallbackConstants:
+    """The constants in `data` (parsed JSON, at `where`). Raises GruardError as `from_dict` does."""
+    constants = build(FallbackConstants, data, where)
+    assert isinstance(constants, FallbackConstants)
+    check_fallback(constants, where)
+    return constants
 
 
 def threshold_from_dict(data: Any, where: str) -> Threshold:

@@ -5,7 +5,7 @@ A manifest that passes can be turned into arrays and stepped without a further c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.diagnosis.contribution import MOST_CHANNELS, VIEWS
@@ -14,25 +14,48 @@ from edge_runtime.errors import GruardError
 from edge_runtime.period import LONGEST_PERIOD, SHORTEST_PERIOD
 
 if TYPE_CHECKING:  # the manifest calls these rules
-    from edge_runtime.bundle.manifest import Diagnosis, Manifest
+    from edge_runtime.bundle.manifest import Diagnosis, FallbackConstants, Manifest
 
 # The device computes in float32: below this a divisor is zero there.
 SMALLEST_DIVISOR = 1e-30
 Length = tuple[str, Sequence[Any], int]
+_LIMITS = ("range", "level", "change", "cusum", "same", "missing")
 _CLEAN_DIVISORS = ("deviation", "explained_high", "move_mean", "jump_mean", "persistence")
 
 
 def check_manifest(manifest: Manifest, source: str) -> None:
     """Raises GruardError naming the field of the manifest in `source` that breaks a rule."""
+    check_fallback(manifest, source)
     _check_lengths(manifest, source)
     _check_constants(manifest, source)
 
 
-def _check_lengths(manifest: Manifest, source: str) -> None:
-    count = len(manifest.channels)
-    if not 1 <= count <= 256 or len(set(manifest.channel_names)) != count:
+def check_fallback(constants: Manifest | FallbackConstants, source: str) -> None:
+    """The same for what the fallback needs."""
+    count = len(constants.channels)
+    if not 1 <= count <= 256 or len(set(constants.channel_names)) != count:
         raise GruardError(f"{source}: channels: 1 to 256 different names are expected")
-    score, fallback = manifest.score, manifest.fallback
+    fallback, alarm = constants.fallback, constants.alarm
+    limits = [(f"fallback.{name}", getattr(fallback, name), count) for name in _LIMITS]
+    _check_each_length(limits, source)
+    divisors: dict[str, Sequence[float]] = {
+        "channels: scale": [channel.scale for channel in constants.channels],
+        **{name: values for name, values, _ in limits},
+    }
+    _check_divisors(divisors, source)
+    period = constants.period
+    if period is not None and not SHORTEST_PERIOD <= period <= LONGEST_PERIOD:
+        raise GruardError(
+            f"{source}: period: {SHORTEST_PERIOD:g} to {LONGEST_PERIOD:g} s are expected, "
+            f"not {period:g}"
+        )
+    if not 1 <= alarm.m <= alarm.n or alarm.clear_after < 1:
+        raise GruardError(f"{source}: alarm: 1 <= m <= n and clear_after >= 1 are expected")
+    _check_smoothings({"fallback.smoothing": fallback.smoothing}, source)
+
+
+def _check_lengths(manifest: Manifest, source: str) -> None:
+    count, score = len(manifest.channels), manifest.score
     vectors: list[Length] = [
         ("forecast.innovation_scale", manifest.forecast.innovation_scale, count),
         ("score.residual_scale", score.residual_scale, count),
@@ -45,12 +68,6 @@ def _check_lengths(manifest: Manifest, source: str) -> None:
         ("score.weights", score.weights, 4),
         ("score.part_mean", score.part_mean, 4),
         ("score.part_std", score.part_std, 4),
-        ("fallback.range", fallback.range, count),
-        ("fallback.level", fallback.level, count),
-        ("fallback.change", fallback.change, count),
-        ("fallback.cusum", fallback.cusum, count),
-        ("fallback.same", fallback.same, count),
-        ("fallback.missing", fallback.missing, count),
         ("tables.softplus", manifest.tables.softplus, 256),
         ("tables.log", manifest.tables.log, 257),
     ]
@@ -64,19 +81,15 @@ def _check_lengths(manifest: Manifest, source: str) -> None:
         vectors += [("forecast.cross", manifest.forecast.cross, count)]
         lagged = count * len(manifest.forecast.highway)
         vectors += [("a row of forecast.cross", row, lagged) for row in manifest.forecast.cross]
-    for name, vector, wanted in vectors:
-        if len(vector) != wanted:
-            raise GruardError(f"{source}: {name}: {wanted} entries expected, {len(vector)} found")
+    _check_each_length(vectors, source)
     if not manifest.forecast.highway:
         raise GruardError(f"{source}: forecast.highway: at least one lag is expected")
 
 
 def _check_constants(manifest: Manifest, source: str) -> None:
-    score, fallback, alarm = manifest.score, manifest.fallback, manifest.alarm
+    score = manifest.score
     tensors = {**manifest.inputs, **manifest.outputs}
     divisors: dict[str, Sequence[float]] = {
-        "period": [1.0 if manifest.period is None else manifest.period],
-        "channels: scale": [channel.scale for channel in manifest.channels],
         "tensors: scale": [tensor.scale for tensor in tensors.values()],
         "forecast.innovation_scale": manifest.forecast.innovation_scale,
         "score.part_std": score.part_std,
@@ -84,28 +97,29 @@ def _check_constants(manifest: Manifest, source: str) -> None:
     }
     if manifest.diagnosis is not None:
         divisors |= _diagnosis_divisors(manifest.diagnosis)
-    limits = ("range", "level", "change", "cusum", "same", "missing")
-    divisors |= {f"fallback.{name}": getattr(fallback, name) for name in limits}
-    for name, values in divisors.items():
-        if min(values, default=1.0) < SMALLEST_DIVISOR:
-            raise GruardError(f"{source}: {name}: must be above 0, not {min(values)}")
-    if manifest.period is not None and not SHORTEST_PERIOD <= manifest.period <= LONGEST_PERIOD:
-        raise GruardError(
-            f"{source}: period: {SHORTEST_PERIOD:g} to {LONGEST_PERIOD:g} s are expected, "
-            f"not {manifest.period:g}"
-        )
-    if not 1 <= alarm.m <= alarm.n or alarm.clear_after < 1:
-        raise GruardError(f"{source}: alarm: 1 <= m <= n and clear_after >= 1 are expected")
+    _check_divisors(divisors, source)
     if min(score.weights) < 0 or max(score.weights) <= 0:
         raise GruardError(f"{source}: score.weights: none below 0 and one above 0 are expected")
-    smoothings = {
-        "score.attack": score.attack,
-        "score.decay": score.decay,
-        "fallback.smoothing": fallback.smoothing,
-    }
+    smoothings = {"score.attack": score.attack, "score.decay": score.decay}
     if manifest.diagnosis is not None:
         shares = enumerate(manifest.diagnosis.smoothing)
         smoothings |= {f"diagnosis.smoothing[{i}]": share for i, share in shares}
+    _check_smoothings(smoothings, source)
+
+
+def _check_each_length(vectors: Iterable[Length], source: str) -> None:
+    for name, vector, wanted in vectors:
+        if len(vector) != wanted:
+            raise GruardError(f"{source}: {name}: {wanted} entries expected, {len(vector)} found")
+
+
+def _check_divisors(divisors: Mapping[str, Sequence[float]], source: str) -> None:
+    for name, values in divisors.items():
+        if min(values, default=1.0) < SMALLEST_DIVISOR:
+            raise GruardError(f"{source}: {name}: must be above 0, not {min(values)}")
+
+
+def _check_smoothings(smoothings: Mapping[str, float], source: str) -> None:
     for name, smoothing in smoothings.items():
         if not 0 < smoothing <= 1:
             raise GruardError(f"{source}: {name}: must be above 0 and at most 1")

@@ -4,10 +4,11 @@ Running the model for the first time is the business of a process of its own
 (`edge_runtime.supervision.worker`), because a damaged graph may abort the interpreter.
 """
 
+import errno
 import hashlib
 import json
 import os
-import stat
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,15 +19,18 @@ from edge_runtime.bundle.archive import read_arrays
 from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
 from edge_runtime.bundle.graph_rules import GATE_INPUTS, GRU_INPUTS, graph_faults
 from edge_runtime.bundle.json_text import parse_json
-from edge_runtime.bundle.manifest import Forecast, Manifest, from_dict
+from edge_runtime.bundle.manifest import PROOF, Forecast, Manifest, from_dict
 from edge_runtime.bundle.signature import SIGNATURE, SIGNATURE_BYTES, check_signature
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import DamagedError, GruardError, NotAllowedError
 from edge_runtime.plain import shown
 from edge_runtime.record import Float32
+from edge_runtime.regular_file import read_regular
 
-MEMBERS = ("model.tflite", "golden.npz", "calibration.npz", "report.html", "report.json")
+NEEDED = ("model.tflite", "golden.npz")
+LINEAR_NEEDED = NEEDED[1:]  # a linear model is all in the manifest
+MEMBERS, LINEAR_MEMBERS = (*NEEDED, *PROOF), (*LINEAR_NEEDED, *PROOF)
 CHECKSUM = "manifest.sha256"
-LINEAR_MEMBERS = MEMBERS[1:]  # a linear model is all in the manifest
+_SUMS = re.compile(rb"([0-9a-f]{64})  manifest\.json\n(?:([0-9a-f]{64})  manifest\.sig\n)?")
 # The largest believable files: a bundle is tens of kilobytes of model plus its proof.
 SIZE_LIMITS = {
     "manifest.json": 4 << 20,
@@ -46,8 +50,8 @@ UNPACKED_LIMITS = {"golden.npz": 32 << 20, "calibration.npz": 1 << 30}
 class Bundle:
     """A bundle whose members match its manifest and whose graph is allowed.
 
-    model: the .tflite file, empty for a linear model. digest: SHA-256 of manifest.json, and so of
-    everything.
+    Its proof may be damaged: see `proof_faults`. model: the .tflite file, empty for a linear model.
+    digest: SHA-256 of manifest.json, and so of everything.
     """
 
     path: Path
@@ -88,45 +92,73 @@ class Bundle:
 
 
 def read_bundle(
-    path: Path, allow_failed: bool = False, trusted_keys: Sequence[Path] = ()
+    path: Path, allow_failed: bool = False, trusted_keys: Sequence[Path] = (), whole: bool = True
 ) -> Bundle:
     """The checked bundle at `path`.
 
     trusted_keys: public keys (PEM files), by one of which it must be signed; none asks for none.
-    Raises GruardError when a member is missing, too large, edited, of an unknown schema, when the
-    graph is not an int8 gruard step, or when its validation failed and `allow_failed` is False.
+    whole: False checks only what is needed to run, and leaves the rest to `proof_faults`.
+    Raises DamagedError when a file is missing, cut or edited, NotAllowedError when it is not signed
+    by a trusted key or failed its validation and `allow_failed` is False, and GruardError when it
+    is no bundle, of an unknown schema, or its graph is not an int8 gruard step.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise GruardError(f"{path}: no such bundle; give the folder NAME-VERSION.gruard")
-    manifest, digest = _read_manifest(path, trusted_keys)
+    _check_folder(path)
+    manifest, digest = read_manifest(path, trusted_keys)
     model = b""
-    for member in LINEAR_MEMBERS if manifest.linear else MEMBERS:
+    for member in _needed(manifest):
         data = read_member(path, member)
         _check_hash(path, member, data, manifest)
         if member == "model.tflite":
             model = data
     sound = manifest.validation.passed and not manifest.validation.forced
     if not sound and not allow_failed:
-        raise GruardError(
+        raise NotAllowedError(
             f"{path}: this bundle failed its validation and was written with --force; "
             "run it only knowingly, with --allow-failed"
         )
+    if whole and (faults := _proof_faults(path, manifest)):
+        raise DamagedError(faults[0])
     if manifest.linear:
         if manifest.outputs or "model.tflite" in manifest.members:
             raise GruardError(f"{path}: manifest inputs are not the model's; convert again")
         return Bundle(path, manifest, model, NO_GRAPH, digest)
     graph = read_graph(model, str(path / "model.tflite"))
-    faults = graph_faults(graph)
-    if faults:
-        raise GruardError(f"{path / 'model.tflite'}: {faults[0]}")
+    if unknown := graph_faults(graph):
+        raise GruardError(f"{path / 'model.tflite'}: {unknown[0]}")
     _check_tensors(path, manifest, graph)
     return Bundle(path, manifest, model, graph, digest)
 
 
-def checksum(digest: str) -> bytes:
-    """Contents of manifest.sha256, as `sha256sum` writes and checks them."""
-    return f"{digest}  manifest.json\n".encode()
+def proof_faults(bundle: Bundle) -> list[str]:
+    """One sentence for each file of `bundle` that is damaged although no run needs it."""
+    return _proof_faults(bundle.path, bundle.manifest)
+
+
+def _proof_faults(path: Path, manifest: Manifest) -> list[str]:
+    found = []
+    for member in PROOF:
+        try:
+            _check_hash(path, member, read_member(path, member), manifest)
+        except GruardError as error:
+            found.append(str(error))
+    if _signature_sum(path):
+        try:
+            _read_signature(path)
+        except GruardError as error:
+            found.append(str(error))
+    return found
+
+
+def checksum(digest: str, signature: bytes = b"") -> bytes:
+    """Contents of manifest.sha256, as `sha256sum` writes and checks them.
+
+    signature: contents of manifest.sig, empty where there is none.
+    """
+    lines = f"{digest}  manifest.json\n"
+    if signature:
+        lines += f"{hashlib.sha256(signature).hexdigest()}  {SIGNATURE}\n"
+    return lines.encode()
 
 
 def linear_hash(forecast: Forecast) -> str:
@@ -134,18 +166,22 @@ def linear_hash(forecast: Forecast) -> str:
     return hashlib.sha256(json.dumps(asdict(forecast), sort_keys=True).encode()).hexdigest()
 
 
-def _read_manifest(path: Path, trusted_keys: Sequence[Path]) -> tuple[Manifest, str]:
-    """The manifest and its SHA-256."""
+def read_manifest(path: Path, trusted_keys: Sequence[Path] = ()) -> tuple[Manifest, str]:
+    """The manifest of the bundle at `path`, whatever its other files are, and its SHA-256.
+
+    Raises as `read_bundle` does.
+    """
     file = path / "manifest.json"
     text = read_member(path, "manifest.json")
-    if trusted_keys:
-        check_signature(text, _read_signature(path), trusted_keys, path)
-    digest = hashlib.sha256(text).hexdigest()
-    if read_member(path, CHECKSUM) != checksum(digest):
-        raise GruardError(
+    digest, sums = hashlib.sha256(text).hexdigest(), _SUMS.fullmatch(read_member(path, CHECKSUM))
+    # Before the signature, which cannot tell damage from another key.
+    if sums is None or sums[1].decode() != digest:
+        raise DamagedError(
             f"{file}: does not match {CHECKSUM} (found {digest[:12]}…): truncated or edited; "
             "copy the bundle again"
         )
+    if trusted_keys:
+        check_signature(text, _read_signature(path), trusted_keys, path)
     try:
         data = parse_json(text)
     except ValueError as error:
@@ -153,45 +189,70 @@ def _read_manifest(path: Path, trusted_keys: Sequence[Path]) -> tuple[Manifest, 
     return from_dict(data, str(file)), digest
 
 
-def _read_signature(path: Path) -> bytes:
-    if not (path / SIGNATURE).exists():
+def _check_folder(path: Path) -> None:
+    if not path.is_dir():
+        what = "is not a folder" if path.exists() else "no such bundle"
+        raise GruardError(f"{path}: {what}; give the folder NAME-VERSION.gruard")
+    if not any((path / member).exists() for member in SIZE_LIMITS):
         raise GruardError(
+            f"{path}: is no bundle: it has none of its files; give the folder NAME-VERSION.gruard"
+        )
+
+
+def _needed(manifest: Manifest) -> tuple[str, ...]:
+    """Members that are needed to run."""
+    return LINEAR_NEEDED if manifest.linear else NEEDED
+
+
+def _read_signature(path: Path) -> bytes:
+    """The signature, which may be by anybody; DamagedError when it is not the one of signing."""
+    expected = _signature_sum(path)
+    if not expected and not (path / SIGNATURE).exists():
+        raise NotAllowedError(
             f"{path}: is not signed, and only signed bundles are trusted here; sign it on the "
             "workstation with python -m convert sign"
         )
     signature = read_member(path, SIGNATURE)
+    if expected and hashlib.sha256(signature).hexdigest() != expected:
+        raise DamagedError(
+            f"{path / SIGNATURE}: does not match {CHECKSUM}: truncated or edited; "
+            "copy the bundle again"
+        )
     if len(signature) != SIGNATURE_BYTES:
-        raise GruardError(f"{path / SIGNATURE}: has not {SIGNATURE_BYTES} bytes; copy it again")
+        raise DamagedError(f"{path / SIGNATURE}: has not {SIGNATURE_BYTES} bytes; copy it again")
     return signature
+
+
+def _signature_sum(path: Path) -> str:
+    """The SHA-256 that signing left in manifest.sha256; empty where it left none."""
+    sums = _SUMS.fullmatch(read_member(path, CHECKSUM))
+    return (sums[2] or b"").decode() if sums else ""
 
 
 def read_member(path: Path, member: str) -> bytes:
     """Bytes of one file of the bundle at `path`, unchecked; never follows a link.
 
-    Raises GruardError when it is no regular file below its size limit.
+    Raises DamagedError when it is no regular file below its size limit, and NotAllowedError when
+    this user may not read it.
     """
-    file = path / member
-    limit = SIZE_LIMITS[member]
+    file, limit = path / member, SIZE_LIMITS[member]
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-                raise GruardError(f"{file}: not a regular file below {limit} bytes")
-            with os.fdopen(descriptor, "rb", closefd=False) as stream:
-                return stream.read(limit + 1)
-        finally:
-            os.close(descriptor)
+        data = read_regular(file, limit + 1, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError as error:
-        raise GruardError(
+        kind = NotAllowedError if error.errno in (errno.EACCES, errno.EPERM) else DamagedError
+        raise kind(
             f"{file}: cannot be read ({error.strerror}); copy the whole bundle folder again"
         ) from None
+    if len(data) > limit:
+        raise DamagedError(f"{file}: is larger than {limit} bytes; copy the bundle again")
+    return data
 
 
 def _check_hash(path: Path, member: str, data: bytes, manifest: Manifest) -> None:
+    hashes = manifest.proof if member in PROOF else manifest.members
     found = hashlib.sha256(data).hexdigest()
-    if manifest.members.get(member) != found:
-        raise GruardError(
+    if hashes.get(member) != found:
+        raise DamagedError(
             f"{path / member}: does not match the manifest's SHA-256 (found {found[:12]}…): "
             "truncated or edited; copy the bundle again"
         )

@@ -17,6 +17,7 @@ from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.kernels import INT8_KERNELS, threshold_kernel
 from edge_runtime.durable import replace_text
 from edge_runtime.errors import GruardError
+from edge_runtime.regular_file import read_regular
 
 SCHEMA = 1
 LARGEST_FILE = 1 << 20  # bytes
@@ -50,12 +51,14 @@ def local_thresholds(bundle: Bundle) -> Mapping[str, Threshold]:
     """
     file = local_file(bundle.path)
     try:
-        with file.open("rb") as stream:
-            text = stream.read(LARGEST_FILE + 1)
+        text = read_regular(file, LARGEST_FILE + 1)
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise GruardError(f"{file}: cannot be read ({error.strerror})") from None
+        raise GruardError(
+            f"{file}: cannot be read ({error.strerror}); remove it, or run gruard calibrate "
+            f"{bundle.path} again"
+        ) from None
     data = _parsed(text)
     if data is None or data["manifest"] != bundle.digest:
         what = "not thresholds of this version" if data is None else "made for another bundle"

@@ -3,11 +3,30 @@
 import ctypes
 import hashlib
 import json
+import os
+import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.bundle.manifest import PROOF
 from edge_runtime.bundle.reader import CHECKSUM, checksum
+
+SPECIAL_FILES = ("a folder", "a FIFO", "a socket", "a device")
+
+
+def make_special(path: Path, kind: str) -> None:
+    """Make one of SPECIAL_FILES at `path`; a device needs root."""
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "a FIFO":
+        os.mkfifo(path)
+    elif kind == "a socket":
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(os.path.relpath(path))  # such an address is short
+    else:
+        os.mknod(path, stat.S_IFCHR | 0o644, os.makedev(1, 5))  # /dev/zero, which has no end
 
 
 def flip_bit(file: Path, position: int, bit: int = 0) -> None:
@@ -41,7 +60,8 @@ def replace_member(bundle: Path, member: str, data: bytes) -> None:
     """Another member with a matching hash: what an attacker, or a careless script, would do."""
     (bundle / member).write_bytes(data)
     digest = hashlib.sha256(data).hexdigest()
-    edit_manifest(bundle, lambda manifest: manifest["members"].update({member: digest}))
+    section = "proof" if member in PROOF else "members"
+    edit_manifest(bundle, lambda manifest: manifest[section].update({member: digest}))
 
 
 def flip_in_memory(data: bytes, position: int) -> None:

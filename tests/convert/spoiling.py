@@ -11,6 +11,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
 from convert.revalidate import revalidate
+from edge_runtime.bundle.manifest import PROOF
 from edge_runtime.bundle.reader import CHECKSUM, checksum, read_bundle
 from edge_runtime.detector.detector import Detector
 from edge_runtime.errors import GruardError
@@ -30,7 +31,8 @@ def replaced_member(bundle: Path, member: str, data: bytes) -> None:
     """Another member with the hash that belongs to it."""
     (bundle / member).write_bytes(data)
     digest = hashlib.sha256(data).hexdigest()
-    edited_manifest(bundle, lambda manifest: manifest["members"].update({member: digest}))
+    section = "proof" if member in PROOF else "members"
+    edited_manifest(bundle, lambda manifest: manifest[section].update({member: digest}))
 
 
 def with_quantisation(

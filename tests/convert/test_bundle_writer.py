@@ -11,7 +11,7 @@ import pytest
 
 from convert.bundle_writer import bundle_path, write_bundle
 from convert.convert_run import Conversion
-from edge_runtime.bundle.manifest import Validation
+from edge_runtime.bundle.manifest import PROOF, Validation
 from edge_runtime.bundle.reader import CHECKSUM, MEMBERS, read_bundle
 from edge_runtime.errors import GruardError
 
@@ -44,8 +44,10 @@ def test_a_bundle_holds_every_member_and_its_hash(conversion: Conversion, tmp_pa
     assert bundle.model == conversion.model
     for member in MEMBERS:
         digest = hashlib.sha256((written / member).read_bytes()).hexdigest()
-        assert bundle.manifest.members[member] == digest
-    assert replace(bundle.manifest, members={}) == conversion.manifest
+        section = bundle.manifest.proof if member in PROOF else bundle.manifest.members
+        assert section[member] == digest
+    assert {*bundle.manifest.members, *bundle.manifest.proof} == {*MEMBERS}
+    assert replace(bundle.manifest, members={}, proof={}) == conversion.manifest
 
 
 def test_two_writings_give_the_same_bytes(conversion: Conversion, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from made_manifest import made_manifest
 
-from edge_runtime.bundle.manifest import to_dict
+from edge_runtime.bundle.manifest import PROOF, to_dict
 from edge_runtime.bundle.reader import CHECKSUM, LINEAR_MEMBERS, checksum
 
 
@@ -18,8 +18,9 @@ def write_made_bundle(
     path.mkdir(parents=True)
     members = {member: f"{member} of {name}-{version}".encode() * 9 for member in LINEAR_MEMBERS}
     hashes = {member: hashlib.sha256(data).hexdigest() for member, data in members.items()}
+    proof = {member: hashes.pop(member) for member in PROOF}
     manifest = made_manifest(
-        name=name, version=version, inputs={}, outputs={}, members=hashes, **changes
+        name=name, version=version, inputs={}, outputs={}, members=hashes, proof=proof, **changes
     )
     text = (json.dumps(to_dict(manifest), sort_keys=True) + "\n").encode()
     files = {**members, "manifest.json": text}

@@ -81,5 +81,6 @@ def made_manifest(**changes: object) -> m.Manifest:
         "validation": m.Validation(passed=True, forced=False),
         "provenance": m.Provenance("0" * 64, "1" * 64, 0, {"linear": 0.5}, {"numpy": "1"}),
         "members": {"model.tflite": "2" * 64},
+        "proof": {"report.html": "3" * 64},
     }
     return m.Manifest(**(whole | changes))  # type: ignore[arg-type]

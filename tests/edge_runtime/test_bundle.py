@@ -1,6 +1,7 @@
 """A bundle is read whole and sound, or refused with the way to mend it."""
 
 import io
+import json
 import os
 import pickle
 import subprocess
@@ -13,11 +14,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.bundle.reader import CHECKSUM, MEMBERS, SIZE_LIMITS, read_bundle
-from edge_runtime.errors import GruardError
+from edge_runtime.bundle.manifest import PROOF
+from edge_runtime.bundle.reader import (
+    CHECKSUM,
+    MEMBERS,
+    NEEDED,
+    SIZE_LIMITS,
+    proof_faults,
+    read_bundle,
+)
+from edge_runtime.errors import DamagedError, GruardError
 from tests.apparatus.harm import (
+    SPECIAL_FILES,
     edit_manifest,
     flip_bit,
+    make_special,
     replace_member,
     truncate,
     write_manifest,
@@ -136,24 +147,65 @@ def test_a_link_is_not_followed(bundle_copy: Path, tmp_path: Path, member: str) 
 @pytest.mark.parametrize("member", FILES)
 def test_a_file_beyond_its_size_limit_is_not_read(bundle_copy: Path, member: str) -> None:
     os.truncate(bundle_copy / member, SIZE_LIMITS[member] + 1)  # sparse: takes no space
-    assert f"{member}: not a regular file below {SIZE_LIMITS[member]}" in refused(bundle_copy)
+    assert f"{member}: is larger than {SIZE_LIMITS[member]} bytes" in refused(bundle_copy)
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("kind", SPECIAL_FILES)
 @pytest.mark.parametrize("member", FILES)
-def test_a_pipe_or_folder_in_place_of_a_member_neither_blocks_nor_leaks(
-    bundle_copy: Path, member: str, make: Callable[[Path], None]
+def test_a_special_file_in_place_of_a_member_neither_blocks_nor_leaks(
+    bundle_copy: Path, member: str, kind: str
 ) -> None:
     (bundle_copy / member).unlink()
-    make(bundle_copy / member)
+    make_special(bundle_copy / member, kind)
     before = len(list(DESCRIPTORS.iterdir()))
-    assert f"{member}: not a regular file" in refused(bundle_copy)
+    message = refused(bundle_copy)
+    assert f"{member}: cannot be read (is {kind}, not a regular file); copy" in message
     assert len(list(DESCRIPTORS.iterdir())) == before
 
 
-def test_a_path_that_is_no_folder_says_what_to_give(bundle_copy: Path) -> None:
-    for path in (bundle_copy / "manifest.json", bundle_copy / "nowhere"):
+def test_a_path_that_is_no_bundle_says_what_to_give(bundle_copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for path in (bundle_copy / "manifest.json", bundle_copy / "nowhere", tmp_path / "empty"):
         assert "give the folder NAME-VERSION.gruard" in refused(path)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SPECIAL_FILES if kind != "a folder"])
+def test_a_special_file_in_place_of_a_bundle_is_refused(tmp_path: Path, kind: str) -> None:
+    make_special(tmp_path / "x.gruard", kind)
+    assert "is not a folder; give the folder" in refused(tmp_path / "x.gruard")
+
+
+# What is needed to run, and what is not.
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_damage_that_no_run_meets_only_warns(bundle_copy: Path, member: str) -> None:
+    flip_bit(bundle_copy / member, 40)
+    fault = refused(bundle_copy)  # whoever wants all of it says so
+    if member in NEEDED:
+        with pytest.raises(DamagedError, match="does not match"):
+            read_bundle(bundle_copy, whole=False)
+    else:
+        assert proof_faults(read_bundle(bundle_copy, whole=False)) == [fault]
+
+
+def test_the_manifest_says_which_files_are_needed(tiny_bundle: Path) -> None:
+    manifest = json.loads((tiny_bundle / "manifest.json").read_text())
+    assert {*manifest["members"]} == {*NEEDED} and {*manifest["proof"]} == {*PROOF}
+    assert proof_faults(read_bundle(tiny_bundle)) == []
+
+
+def test_a_bundle_of_the_former_schema_is_read_as_the_same(bundle_copy: Path) -> None:
+    before = read_bundle(bundle_copy)
+
+    def former(manifest: dict) -> None:
+        manifest["members"] |= manifest.pop("proof")
+        manifest["schema"] = 2
+
+    edit_manifest(bundle_copy, former)
+    assert read_bundle(bundle_copy).manifest == before.manifest
+    edit_manifest(bundle_copy, lambda manifest: manifest.update(members=[]))
+    assert "members: an object is expected" in refused(bundle_copy)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,8 @@ def test_all_of_the_model_is_in_the_manifest(linear_bundle: Path) -> None:
         CHECKSUM,
         *LINEAR_MEMBERS,
     }
-    assert set(bundle.manifest.members) == set(LINEAR_MEMBERS) == set(MEMBERS) - {"model.tflite"}
+    assert {*bundle.manifest.members, *bundle.manifest.proof} == {*LINEAR_MEMBERS}
+    assert {*LINEAR_MEMBERS} == {*MEMBERS} - {"model.tflite"}
     assert list(bundle.manifest.thresholds) == [HOST_KERNEL_ID]
     assert not any(name.startswith("codes/") for name in bundle.arrays("golden.npz"))
     assert np.abs(np.array(bundle.manifest.forecast.cross)).max() > 0.05

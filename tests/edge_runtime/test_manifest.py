@@ -31,7 +31,7 @@ def objects(value: Any, path: Path = ()) -> list[Path]:
         return [p for i, v in enumerate(value[:1]) for p in objects(v, (*path, i))]
     if not isinstance(value, dict):
         return []
-    named = ("inputs", "outputs", "thresholds", "selection", "tools", "members")
+    named = ("inputs", "outputs", "thresholds", "selection", "tools", "members", "proof")
     free = path[-1:] in [(name,) for name in named]
     below = [p for key, v in value.items() for p in objects(v, (*path, key))]
     return below if free else [path, *below]
@@ -87,7 +87,7 @@ def test_every_number_must_be_finite(path: Path) -> None:
             assert named in refused(with_value(path, wrong))
 
 
-@pytest.mark.parametrize("schema", [0, 1, 3, "2", None, 2.5])
+@pytest.mark.parametrize("schema", [0, 1, 4, "3", None, 3.5])
 def test_an_unknown_schema_says_what_to_do(schema: object) -> None:
     message = refused(with_value(("schema",), schema))
     assert f"schema {schema!r} is unknown" in message and "convert again" in message

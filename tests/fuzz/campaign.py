@@ -47,7 +47,8 @@ class Target:
         """Another `member`, with all hashes made good."""
         text = data
         if member != "manifest.json":
-            old = json.loads(self.manifest)["members"][member]
+            manifest = json.loads(self.manifest)
+            old = (manifest["members"] | manifest["proof"])[member]
             self._write(member, data)
             text = self.manifest.replace(old.encode(), hashlib.sha256(data).hexdigest().encode())
         self._write("manifest.json", text)
