@@ -17,6 +17,7 @@ from pathlib import Path
 
 from edge_runtime.durable import sync, write_new
 from edge_runtime.errors import GruardError
+from edge_runtime.regular_file import open_regular
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
@@ -128,7 +129,7 @@ class Hold:
 
     def __init__(self, file: Path) -> None:
         with _told(file):
-            self._descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = open_regular(file, os.O_RDONLY | os.O_NOFOLLOW)
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
     def release(self) -> None:
@@ -141,7 +142,7 @@ class Hold:
 def is_held(file: Path) -> bool:
     """Whether a process holds `file`, see Hold."""
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_regular(file, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
         return False  # what cannot be opened is nobody's
     try:
@@ -155,12 +156,11 @@ def is_held(file: Path) -> bool:
 
 def _opened_lock(file: Path) -> int:
     """A descriptor of a lock, whoever made it: reading is enough to hold it."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     with suppress(FileExistsError):
-        made = os.open(file, flags | os.O_CREAT | os.O_EXCL, 0o644)
+        made = os.open(file, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         os.fchmod(made, 0o644)
         return made
-    return os.open(file, flags)
+    return open_regular(file, os.O_RDONLY | os.O_NOFOLLOW)
 
 
 def _lock(descriptor: int, kind: int, busy: str | None) -> None:
@@ -188,4 +188,6 @@ def _remedy(number: int | None) -> str:
         return "the disk is read-only: mount it writable, or name another --store"
     if number in _FORBIDDEN:
         return "run the command as the owner of the store, or name another --store"
+    if number in (errno.EINVAL, errno.EISDIR):
+        return "remove it, or name another --store"
     return "name another --store"

@@ -1,7 +1,7 @@
 """Which slot runs, which one is on trial and which one to go back to: a pure state machine.
 
-No disk and no clock: every event gives the next value. All of it is one file in the store, so that
-one rename moves all pointers at once.
+No disk and no clock: every event gives the next value. All pointers are in one file of the store
+(`copies`), so that one rename moves them all at once.
 
     chosen ─→ trial ─ proven ─→ current ─ another one proven ─→ previous
                 └─ failed ─→ rejected, and current stays what it was
@@ -9,14 +9,13 @@ one rename moves all pointers at once.
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edge_runtime.errors import GruardError
 
-SCHEMA = 1
 ATTEMPTS = 3
 """Loads a trial may take until it has proven itself."""
 
@@ -96,6 +95,17 @@ class Pointers:
             return self
         return replace(self, trial=None, rejected=Rejected(slot, reason))
 
+    def replaced(self, slot: str, reason: str) -> Pointers:
+        """`slot` takes the place of a current one that cannot be used any more."""
+        if self.current is None or slot == self.current:
+            return self
+        return Pointers(
+            slot,
+            previous=None if self.previous == slot else self.previous,
+            trial=None if self.on_trial(slot) else self.trial,
+            rejected=Rejected(self.current, reason),
+        )
+
     def gone_back(self) -> Pointers:
         """The user wants the trial ended or, without one, the previous slot.
 
@@ -110,27 +120,23 @@ class Pointers:
         return Pointers(self.previous, self.current, rejected=rejected)
 
 
-def to_bytes(pointers: Pointers) -> bytes:
-    """The file's contents."""
-    return (json.dumps({"schema": SCHEMA, **asdict(pointers)}) + "\n").encode()
+def to_facts(pointers: Pointers) -> dict[str, Any]:
+    """The pointers as plain JSON types."""
+    return asdict(pointers)
 
 
-def from_bytes(data: bytes) -> Pointers:
-    """The pointers in a file. Raises ValueError when it is not one of ours."""
+def from_facts(facts: Mapping[str, Any]) -> Pointers:
+    """Inverse to `to_facts`. Raises ValueError when they are no pointers of ours."""
     try:
-        fields = json.loads(data.decode("utf-8"))
-    except RecursionError:
-        raise ValueError("too deep") from None
-    if not isinstance(fields, dict) or fields.pop("schema", None) != SCHEMA:
-        raise ValueError("another schema")
-    try:
-        trial, rejected = fields.pop("trial"), fields.pop("rejected")
+        trial, rejected = facts["trial"], facts["rejected"]
         pointers = Pointers(
-            **fields,
-            trial=None if trial is None else Trial(**trial),
-            rejected=None if rejected is None else Rejected(**rejected),
+            **{
+                **facts,
+                "trial": None if trial is None else Trial(**trial),
+                "rejected": None if rejected is None else Rejected(**rejected),
+            }
         )
-    except (TypeError, KeyError, AttributeError):
+    except (TypeError, KeyError):
         raise ValueError("other fields") from None
     _check(pointers)
     return pointers

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.bundle.reader import Bundle, read_bundle, read_member
+from edge_runtime.bundle.reader import CHECKSUM, Bundle, proof_faults, read_bundle, read_member
 from edge_runtime.bundle.signature import SIGNATURE
 from edge_runtime.errors import GruardError
 from edge_runtime.updates.disk import (
@@ -36,7 +36,11 @@ _SHORTEST = 4
 
 @dataclass(frozen=True)
 class Slot:
-    """One slot as it was found. bundle: None when it cannot be read; fault: why, else empty."""
+    """One slot as it was found.
+
+    bundle: None when it cannot be run. fault: what is damaged, be it in a file that no run needs;
+    else empty.
+    """
 
     path: Path
     digest: str
@@ -55,15 +59,15 @@ def label(bundle: Bundle) -> str:
 
 
 class Slots:
-    """All slots in one folder. Errors are GruardErrors that name the file and what to do."""
+    """All slots in `folder`. Errors are GruardErrors that name the file and what to do."""
 
     def __init__(self, folder: Path, disk: Disk) -> None:
-        self._folder = folder
+        self.folder = folder
         self._disk = disk
 
     def path(self, digest: str) -> Path:
         """Where the slot of this digest is, or would be."""
-        return self._folder / digest
+        return self.folder / digest
 
     def __iter__(self) -> Iterator[Slot]:
         """Every slot, by digest; each is read and checked."""
@@ -78,12 +82,12 @@ class Slots:
         """The slot of this digest; one that is damaged or missing says so in `fault`."""
         path = self.path(digest)
         try:
-            bundle = read_bundle(path, allow_failed=True)
+            bundle = read_bundle(path, allow_failed=True, whole=False)
         except GruardError as error:
             return Slot(path, digest, None, str(error))
         if bundle.digest != digest:
             return Slot(path, digest, None, f"{path}: is another bundle than its name says")
-        return Slot(path, digest, bundle)
+        return Slot(path, digest, bundle, next(iter(proof_faults(bundle)), ""))
 
     def find(self, name: str) -> Slot:
         """The slot called NAME-VERSION, or by the first digits of its digest.
@@ -95,18 +99,18 @@ class Slots:
             return found[0]
         if not found:
             known = ", ".join(sorted(slot.label for slot in self if slot.label)) or "none"
-            raise GruardError(f"{name}: not in the store {self._folder.parent}; there: {known}")
+            raise GruardError(f"{name}: not in the store {self.folder.parent}; there: {known}")
         digests = ", ".join(slot.digest[:SHORT] for slot in found)
         raise GruardError(f"{name}: several bundles are called so; name one by digest: {digests}")
 
     def add(self, bundle: Bundle) -> None:
         """Copy `bundle`, unless its slot is whole already. Afterwards it lasts."""
-        if self._folder.is_symlink():
-            raise GruardError(f"{self._folder}: is a link, which gruard never makes; remove it")
+        if self.folder.is_symlink():
+            raise GruardError(f"{self.folder}: is a link, which gruard never makes; remove it")
         self._sweep()
         if self._has(bundle):
             return
-        make_folders(self._disk, self._folder)
+        make_folders(self._disk, self.folder)
         scratch = self._hidden(bundle.digest, "new")
         try:
             self._fill(scratch, bundle)
@@ -116,7 +120,7 @@ class Slots:
             with suppress(GruardError):
                 remove_folder(self._disk, scratch)
             raise
-        self._disk.sync(self._folder)
+        self._disk.sync(self.folder)
 
     def remove_others(self, kept: Collection[str]) -> None:
         """Remove all slots but `kept` and those that a process holds."""
@@ -129,12 +133,12 @@ class Slots:
         return Hold(self.path(digest) / _LOCK)
 
     def _has(self, bundle: Bundle) -> bool:
-        found = self.read(bundle.digest).bundle
-        if found is None or found.files != bundle.files:
+        slot = self.read(bundle.digest)
+        if slot.bundle is None or slot.fault or slot.bundle.files != bundle.files:
             return False
-        # The digest says that all is equal but the signature, which signs it.
-        files = [SIGNATURE] if SIGNATURE in bundle.files else []
-        return all(read_member(found.path, f) == read_member(bundle.path, f) for f in files)
+        # The digest says that all is equal but the signature, which signs it, and its checksum.
+        files = [SIGNATURE, CHECKSUM] if SIGNATURE in bundle.files else []
+        return all(read_member(slot.path, f) == read_member(bundle.path, f) for f in files)
 
     def _fill(self, scratch: Path, bundle: Bundle) -> None:
         self._disk.make_folder(scratch)
@@ -152,20 +156,20 @@ class Slots:
             return
         hidden = self._hidden(digest, "old")
         self._disk.rename(self.path(digest), hidden)
-        self._disk.sync(self._folder)  # only what has lost its name for good may lose its files
+        self._disk.sync(self.folder)  # only what has lost its name for good may lose its files
         remove_folder(self._disk, hidden)
 
     def _sweep(self) -> None:
         """Remove what a power cut left half made or half removed."""
-        for folder in sorted(self._folder.glob(".*")):
+        for folder in sorted(self.folder.glob(".*")):
             if _HIDDEN.fullmatch(folder.name):
                 remove_folder(self._disk, folder)
 
     def _hidden(self, digest: str, what: str) -> Path:
-        return self._folder / f".{digest}.{what}"
+        return self.folder / f".{digest}.{what}"
 
     def _digests(self) -> list[str]:
-        found = (path.name for path in self._folder.glob("*") if path.is_dir())
+        found = (path.name for path in self.folder.glob("*") if path.is_dir())
         return sorted(name for name in found if DIGEST.fullmatch(name))
 
 

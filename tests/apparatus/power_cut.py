@@ -11,11 +11,16 @@ import itertools
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Union
 
 from edge_runtime.updates.disk import Disk
 
 AFTERMATHS = tuple(itertools.product(("lost", "kept"), ("empty", "half", "whole")))
 """What becomes of unsynced names, and of unsynced bytes."""
+
+
+Found = Union[bytes, "frozenset[tuple[str, Found]]"]
+"""A file's bytes, or a folder's names with what each is."""
 
 
 class PowerCutError(BaseException):
@@ -97,8 +102,12 @@ class PowerCutDisk(UnsyncedDisk):
         """The store as it may be found when the power is back."""
         if target.exists():
             shutil.rmtree(target)
-        _written(self.tree, names, contents, target)
+        _write(_found(self.tree, names, contents), target)
         return target
+
+    def found(self, names: str, contents: str) -> Found:
+        """The same, not written: equal ones need to be looked at only once."""
+        return _found(self.tree, names, contents)
 
     def _count(self, name: str) -> None:
         if self.done >= self.left:
@@ -127,11 +136,17 @@ def _scanned(path: Path) -> File | Folder:
     return Folder(dict(found), found)
 
 
-def _written(entry: File | Folder, names: str, contents: str, target: Path) -> None:
+def _found(entry: File | Folder, names: str, contents: str) -> Found:
     if isinstance(entry, File):
-        target.write_bytes(entry.found(contents))
+        return entry.found(contents)
+    known = entry.synced if names == "lost" else entry.entries
+    return frozenset((name, _found(child, names, contents)) for name, child in known.items())
+
+
+def _write(found: Found, target: Path) -> None:
+    if isinstance(found, bytes):
+        target.write_bytes(found)
         return
     target.mkdir()
-    known = entry.synced if names == "lost" else entry.entries
-    for name, child in known.items():
-        _written(child, names, contents, target / name)
+    for name, child in found:
+        _write(child, target / name)

@@ -14,8 +14,8 @@ from test_sinks import files_below
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.bundle.signature import SIGNATURE
 from edge_runtime.commands.options import default_store
-from edge_runtime.errors import GruardError
-from edge_runtime.updates.choice import choose
+from edge_runtime.errors import GruardError, NotAllowedError
+from edge_runtime.updates.choice import Admission, choose
 from edge_runtime.updates.disk import locked
 from edge_runtime.updates.pointers import Pointers, Trial
 from edge_runtime.updates.store import Store
@@ -149,8 +149,11 @@ def test_rollback_to_the_previous_one(store: Store, bundles: list[Path]) -> None
     assert gruard("rollback", *where).stdout == "gone back from made-1; current: made-2\n"
     first = store.slots.path(read_bundle(bundles[0]).digest)
     (first / "report.json").write_bytes(b"rot")
+    assert "damaged, but runs: " in gruard("list", *where).stdout
+    assert gruard("rollback", *where).returncode == gruard("rollback", *where).returncode == 0
+    (first / "golden.npz").write_bytes(b"rot")
     assert "does not match" in refused(gruard("rollback", *where))
-    assert "DAMAGED" in gruard("list", *where).stdout
+    assert "DAMAGED: " in gruard("list", *where).stdout
 
 
 def test_a_name_must_be_clear(store: Store, bundles: list[Path], tmp_path: Path) -> None:
@@ -297,14 +300,102 @@ def test_a_store_of_somebody_else_is_told(store: Store, bundles: list[Path]) -> 
     assert "as the owner of the store" in done.stderr, done.stderr
 
 
-def test_damaged_pointers_are_told(store: Store, bundles: list[Path]) -> None:
+def test_damaged_pointers_are_told_and_mended(store: Store, bundles: list[Path]) -> None:
     store.install(read_bundle(bundles[0]))
-    file = store.root / "pointers.json"
+    store.install(read_bundle(bundles[1]))
+    file, before = store.root / "pointers.json", store.pointers()
     file.write_bytes(b"\0" * 100)
-    for words in (["list"], ["rollback"], ["use", "made-1"], ["run", "--source", "-"]):
-        assert "pointers.json: damaged" in refused(gruard(*words, "--store", store.root))
-    file.unlink()  # as the message says
+    listed = gruard("list", "--store", store.root)
+    assert listed.returncode == 0 and "trial" in listed.stdout
+    (line,) = listed.stderr.splitlines()
+    assert "pointers.json: damaged" in line and "replaced with the next change" in line
+    assert file.read_bytes() == b"\0" * 100 and store.pointers() == before
     assert gruard("use", "made-1", "--store", store.root).returncode == 0
+    assert gruard("list", "--store", store.root).stderr == ""
+
+
+def damage(store: Store, digest: str, member: str = "golden.npz") -> None:
+    (store.slots.path(digest) / member).write_bytes(b"rot")
+
+
+@pytest.fixture
+def proven(store: Store, bundles: list[Path]) -> Store:
+    """A store with the versions 1, 2 and 3, each of which was current once."""
+    for path in bundles:
+        bundle = read_bundle(path)
+        store.install(bundle)
+        store.change(lambda p, slot=bundle.digest: p.proven(slot))
+    return store
+
+
+def test_pointers_that_are_lost_are_rebuilt_from_what_was_current(
+    proven: Store, tmp_path: Path
+) -> None:
+    proven.install(read_bundle(write_made_bundle(tmp_path, 9)))  # on trial, and so not chosen
+    before = proven.pointers()
+    for harm in (lambda file: file.write_bytes(b"\0"), Path.unlink):
+        for file in proven.root.glob("pointers*.json"):
+            harm(file)
+        log: list[str] = []
+        store = Store(proven.root, log=log.append)
+        assert store.pointers() == store.pointers() == Pointers(before.current)
+        assert "its copy are" in log[-1] and log[-1].endswith("; made-3 is current")
+        assert len(log) == len(set(log))
+    damage(proven, before.current)
+    assert Store(proven.root).pointers() == Pointers(before.previous)
+    for name in ("pointers", "fallback", "lowest"):  # nothing tells which was current
+        for ending in (".json", ".copy.json"):
+            (proven.root / f"{name}{ending}").write_bytes(b"")
+    assert proven.slots.read(Store(proven.root).pointers().current).label == "made-9"
+    assert proven.change(lambda pointers: pointers).current
+    assert Store(proven.root, log=pytest.fail).pointers().current
+
+
+def test_a_damaged_slot_does_not_lift_the_downgrade_protection(
+    proven: Store, bundles: list[Path]
+) -> None:
+    damage(proven, proven.pointers().current)
+    damage(proven, proven.pointers().previous, "manifest.json")
+    with pytest.raises(GruardError, match="made-1: is older than made-3, which is or was current"):
+        proven.install(read_bundle(bundles[0]))
+    for file in proven.root.glob("lowest*.json"):
+        assert proven.lowest("made") == 3
+        file.write_bytes(b"")
+    assert proven.lowest("made") == 1  # what is left of the slots is all that tells it
+
+
+def test_the_lowest_version_only_grows(proven: Store, bundles: list[Path]) -> None:
+    assert proven.lowest("made") == 3 and proven.lowest("other") == 0
+    proven.change(lambda pointers: pointers.gone_back())
+    assert proven.slots.read(proven.pointers().current).label == "made-2"
+    assert proven.lowest("made") == 3
+    with pytest.raises(GruardError, match="--allow-downgrade"):
+        proven.install(read_bundle(bundles[1]))
+
+
+def test_a_downgrade_on_purpose_is_told_and_remembered(proven: Store, bundles: list[Path]) -> None:
+    proven.change(lambda pointers: pointers.gone_back())
+    done = gruard("install", bundles[1], "--allow-downgrade", "--store", proven.root)
+    assert done.returncode == 0
+    assert "made: version 2 and those above it are accepted from now on" in done.stderr
+    assert proven.lowest("made") == 2
+    assert gruard("install", bundles[1], "--store", proven.root).stderr == ""
+
+
+def test_the_stamp_notices_pointers_and_slots(proven: Store) -> None:
+    stamps = [proven.stamp()]
+    assert proven.stamp() == stamps[0]
+    proven.change(lambda pointers: pointers.gone_back())
+    stamps.append(proven.stamp())
+    damaged = proven.pointers().current
+    bundle = read_bundle(proven.slots.path(damaged))
+    damage(proven, damaged)
+    saved = [each for each in proven.slots if each.digest == damaged]
+    assert saved[0].bundle is None
+    moved = proven.root / "elsewhere"
+    proven.slots.path(damaged).rename(moved)
+    stamps.append(proven.stamp())
+    assert len(set(stamps)) == 3 and bundle.digest == damaged
 
 
 # What a run begins with.
@@ -312,7 +403,8 @@ def test_damaged_pointers_are_told(store: Store, bundles: list[Path]) -> None:
 
 def chosen(store: Store) -> tuple[str, list[str]]:
     log: list[str] = []
-    return choose(store, read_bundle, log.append).digest, log
+    start = choose(store, Admission(), log.append)
+    return start.bundle.digest if start.bundle else start.reason, log
 
 
 def test_the_trial_comes_first_while_it_has_attempts(store: Store, bundles: list[Path]) -> None:
@@ -332,24 +424,22 @@ def test_a_trial_that_cannot_be_read_is_gone_back_from(store: Store, bundles: li
     store.install(first)
     store.install(second)
     (store.slots.path(second.digest) / "model.tflite").write_bytes(b"")
-    (store.slots.path(second.digest) / "report.json").write_bytes(b"rot")
+    (store.slots.path(second.digest) / "golden.npz").write_bytes(b"rot")
     digest, (line,) = chosen(store)
-    assert digest == first.digest and "report.json: does not match" in line
-    assert "report.json" in store.pointers().rejected.reason
+    assert digest == first.digest and "golden.npz: does not match" in line
+    assert "golden.npz" in store.pointers().rejected.reason
 
 
 def test_an_error_of_the_surroundings_is_not_put_on_the_trial(
-    store: Store, bundles: list[Path]
+    store: Store, bundles: list[Path], tmp_path: Path
 ) -> None:
     store.install(read_bundle(bundles[0]))
     store.install(read_bundle(bundles[1]))
     before = store.pointers()
-
-    def no_key(path: Path) -> None:
-        raise GruardError("plant.pub: cannot be read")
-
-    with pytest.raises(GruardError, match=r"plant\.pub"):
-        choose(store, no_key, print)
+    for bundle in store.slots:
+        (bundle.path / SIGNATURE).write_bytes(b"s" * 64)
+    with pytest.raises(NotAllowedError, match=r"plant\.pub"):
+        choose(store, Admission(trusted_keys=(tmp_path / "plant.pub",)), print)
     assert store.pointers() == before
 
 
