@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from edge_runtime.bundle.reader import Bundle, read_bundle
+from edge_runtime.bundle.reader import Bundle
 from edge_runtime.commands.options import kernel_chain
 from edge_runtime.detector.delegate import Kernel
-from edge_runtime.detector.fallback import Fallback
+from edge_runtime.detector.fallback import Fallback, ScorelessFallback
 from edge_runtime.detector.kernels import CORE_KERNEL_ID
 from edge_runtime.errors import GruardError
 from edge_runtime.native.fallback import NativeFallback
@@ -20,11 +20,13 @@ from edge_runtime.sinks.json_lines import Existing
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.open_source import open_source
+from edge_runtime.sources.source import Source
+from edge_runtime.sources.unnamed import open_unnamed
 from edge_runtime.status.board import Board
 from edge_runtime.status.status_file import StatusFile, service_file
 from edge_runtime.status.watch import Outlet, Watch
 from edge_runtime.supervision.answer_check import BundleIdentity
-from edge_runtime.supervision.exchange import Serving, ShadowDetector
+from edge_runtime.supervision.exchange import NoModel, Serving, ShadowDetector
 from edge_runtime.supervision.injection import parse_injections
 from edge_runtime.supervision.keeping import Keeping, default_state
 from edge_runtime.supervision.start_delay import StartDelay
@@ -38,11 +40,13 @@ from edge_runtime.supervision.supervisor import (
 from edge_runtime.supervision.worker_care import WorkerCare
 from edge_runtime.supervision.worker_process import WorkerProcess, worker_command
 from edge_runtime.threads import Threads
-from edge_runtime.updates.choice import choose
+from edge_runtime.updates.choice import Admission, Start, choose, start_from
 from edge_runtime.updates.store import Store
-from edge_runtime.updates.switch import ModelSwitch, Workshop
+from edge_runtime.updates.switch import FallbackOnly, ModelSwitch, Workshop
 
 CLOCK = time.monotonic
+UNKNOWN_WARMUP = 100
+"""Samples kept for a model that may take over from the fallback; most bundles need no more."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,10 @@ class RunOptions:
             return Existing.OVERWRITTEN
         return Existing.CONTINUED if self.append else Existing.REFUSED
 
-    def read(self, path: Path) -> Bundle:
-        """The bundle at `path`, if it may be run."""
-        return read_bundle(path, self.allow_failed, self.trusted_keys)
+    @property
+    def admission(self) -> Admission:
+        """Which bundles may be run."""
+        return Admission(self.allow_failed, self.trusted_keys)
 
     def fallback(self, bundle: Bundle, log: Callable[[str], None]) -> ShadowDetector:
         """The fallback for `bundle`; by the C core where that runs the model, too.
@@ -93,13 +98,32 @@ class RunOptions:
                 return NativeFallback(bundle, log)
         return Fallback(bundle.manifest, bundle.model_hash, log)
 
-    def process(self, bundle: Bundle) -> WorkerProcess:
-        """The inference process for `bundle`, not yet started."""
+    def process(self, bundle: Bundle | None) -> WorkerProcess:
+        """The inference process for `bundle`, not yet started; without one it must never be."""
+        if bundle is None:
+            nothing = BundleIdentity("", "", frozenset())
+            return WorkerProcess((sys.executable, "-c", ""), identity=nothing, clock=CLOCK)
         word = partial(worker_command, bundle.path, self.allow_failed)
         kernels = kernel_chain(self.kernel)
         commands = [word(kernel, self.trusted_keys, self.debug) for kernel in kernels]
         identity = BundleIdentity.of(bundle)
         return WorkerProcess(*commands, identity=identity, clock=CLOCK, debug=self.debug)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a run watches: by its bundle, else by what of one is left, else by its source.
+
+    version and model: 0 and empty where there is no bundle.
+    """
+
+    name: str
+    version: int
+    model: str
+    channels: tuple[str, ...]
+    period: float | None
+    warmup: int
+    fallback: ShadowDetector
 
 
 @dataclass(frozen=True)
@@ -131,40 +155,37 @@ def assemble(options: RunOptions) -> Assembled:
 def _assemble(
     options: RunOptions, console: Console, keeping: Keeping, delay: StartDelay
 ) -> Assembled:
-    store = Store(options.store)
-    if options.bundle:
-        bundle = options.read(options.bundle)
-    else:
-        bundle = choose(store, options.read, console.log)
-    manifest = bundle.manifest
-    injections = parse_injections(options.inject, manifest.channel_names)
-    settings = _settings(bundle, options)
-    keeping.check(os.environ, settings.interval or settings.period)
+    store = Store(options.store, log=console.log)
+    start = _start(store, options, console)
     complaints = Complaints(console.log)
     threads = Threads(console.log, CLOCK)
-    watch = _watch(bundle, settings, options, console, threads)
     with ExitStack() as undo:
-        source = open_source(options.source, manifest.channel_names, manifest.period, complaints)
+        source, watched = _open_source(start, options, complaints, console)
         undo.callback(source.close)
+        injections = parse_injections(options.inject, watched.channels)
+        settings = _settings(watched, options)
+        keeping.check(os.environ, settings.interval or settings.period)
+        watch = _watch(watched, start.reason, settings, options, console, threads)
         sink = open_sinks(
             options.sinks, options.existing, console.log, source.live, _journal(options)
         )
         undo.pop_all()  # from here on both are the supervisor's
     threads.watch((*getattr(source, "threads", ()), *sink.threads))
-    switch = (
-        None if options.bundle else _switch(store, bundle, settings, options, source.live, console)
-    )
+    switch = None
+    if not options.bundle:
+        running = start.bundle or FallbackOnly(watched.channels, watched.period)
+        switch = _switch(store, running, settings, options, source.live, console, watch)
     listener, started_after = keeping.begin(os.environ, CLOCK, console.log, delay)
     supervisor = Supervisor(
         source,
         complaints,
         sink,
-        options.process(bundle),
-        options.fallback(bundle, console.log),
+        options.process(start.bundle),
+        watched.fallback,
         injections,
         settings,
         Surroundings(CLOCK, time.sleep, console, listener, watch.observe, watch.turn),
-        switch,
+        switch or (None if start.bundle else NoModel()),
     )
     supervisor.summary.started_after = started_after
     supervisor.summary.skipped = lambda: sink.skipped
@@ -172,12 +193,56 @@ def _assemble(
     return Assembled(supervisor, watch, switch, delay)
 
 
-def _settings(bundle: Bundle, options: RunOptions) -> Settings:
-    period = bundle.manifest.period
+def _start(store: Store, options: RunOptions, console: Console) -> Start:
+    """What the run begins with; what the store needs without its slots is written by then."""
+    if options.bundle:
+        return start_from(options.bundle, options.admission, console.log)
+    start = choose(store, options.admission, console.log)
+    if start.bundle and start.bundle.digest == store.pointers().current:
+        try:
+            store.remember(start.bundle)
+        except GruardError as error:
+            console.log(str(error))
+    return start
+
+
+def _open_source(
+    start: Start, options: RunOptions, complaints: Complaints, console: Console
+) -> tuple[Source, Watched]:
+    bundle, constants = start.bundle, start.constants
+    if bundle is None and constants is None:
+        source, channels = open_unnamed(options.source, complaints)
+        fallback = ScorelessFallback(channels)
+        return source, Watched("none", 0, "", channels, None, UNKNOWN_WARMUP, fallback)
+    if bundle is not None:
+        manifest, warmup = bundle.manifest, bundle.manifest.tiers.warmup
+        watched = Watched(
+            manifest.name,
+            manifest.version,
+            bundle.model_hash,
+            manifest.channel_names,
+            manifest.period,
+            warmup,
+            options.fallback(bundle, console.log),
+        )
+    else:
+        assert constants is not None
+        watched = Watched(
+            constants.name,
+            0,
+            "",
+            constants.channel_names,
+            constants.period,
+            UNKNOWN_WARMUP,
+            Fallback(constants, "", console.log),
+        )
+    return open_source(options.source, watched.channels, watched.period, complaints), watched
+
+
+def _settings(watched: Watched, options: RunOptions) -> Settings:
     interval = 1 / options.rate if options.rate else None
-    patience = options.deadline or answer_deadline(interval or period)
-    channels, warmup = len(bundle.manifest.channel_names), bundle.manifest.tiers.warmup
-    return Settings(channels, warmup, period, patience, interval)
+    patience = options.deadline or answer_deadline(interval or watched.period)
+    return Settings(len(watched.channels), watched.warmup, watched.period, patience, interval)
 
 
 def _journal(options: RunOptions) -> JournalPlace | None:
@@ -187,7 +252,12 @@ def _journal(options: RunOptions) -> JournalPlace | None:
 
 
 def _watch(
-    bundle: Bundle, settings: Settings, options: RunOptions, console: Console, threads: Threads
+    watched: Watched,
+    reason: str,
+    settings: Settings,
+    options: RunOptions,
+    console: Console,
+    threads: Threads,
 ) -> Watch:
     outlets: list[Outlet] = []
     if path := options.status_file or service_file(os.environ):
@@ -202,30 +272,32 @@ def _watch(
         outlets.append(server)
     board = Board()
     threads.watch([board.thread])
-    manifest = bundle.manifest
-    slowest = max(settings.interval or manifest.period or 0.0, settings.deadline)
-    return Watch(
-        manifest.name,
-        manifest.version,
-        bundle.model_hash,
-        manifest.channel_names,
+    slowest = max(settings.interval or watched.period or 0.0, settings.deadline)
+    watch = Watch(
+        watched.name,
+        watched.version,
+        watched.model,
+        watched.channels,
         slowest,
         outlets,
         console.log,
         board,
         threads,
     )
+    watch.no_bundle = reason
+    return watch
 
 
 def _switch(
     store: Store,
-    bundle: Bundle,
+    running: Bundle | FallbackOnly,
     settings: Settings,
     options: RunOptions,
     live: bool,
     console: Console,
+    watch: Watch,
 ) -> ModelSwitch:
-    """What puts another bundle of the store in the place of `bundle`."""
+    """What puts another bundle of the store in the place of `running`."""
 
     def serve(other: Bundle, may_start: Callable[[], bool]) -> Serving:
         process = options.process(other)
@@ -233,6 +305,9 @@ def _switch(
         model = WorkerCare(process, terms, CLOCK, console.log, may_start)
         return Serving(model, options.fallback(other, console.log))
 
-    workshop = Workshop(options.read, serve)
+    def announce(other: Bundle) -> None:
+        watch.answered_by(other.manifest.name, other.manifest.version, other.model_hash)
+
+    workshop = Workshop(options.admission.read, serve, announce)
     healthy = 60 * options.healthy_minutes
-    return ModelSwitch(store, bundle, workshop, healthy, CLOCK, console.log)
+    return ModelSwitch(store, running, workshop, healthy, CLOCK, console.log)

@@ -70,7 +70,7 @@ def calibrate(
 
     if not bundle.exists() and Store(store).slots.has_any():
         bundle = Store(store).slots.find(str(bundle)).path
-    loaded = read_bundle(bundle, allow_failed=True, trusted_keys=trusted_keys)
+    loaded = read_bundle(bundle, True, trusted_keys, whole=False)
     detector = open_safely(loaded, kernel, calibrated=False)
     detector.self_test()
     kernel = threshold_kernel(detector.kernel_id, loaded.manifest.linear)

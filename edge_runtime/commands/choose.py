@@ -12,6 +12,7 @@ from edge_runtime.commands.options import (
     downgrade_option,
     store_option,
     trusted_key_option,
+    warn,
 )
 
 
@@ -42,8 +43,8 @@ def use(
     from edge_runtime.bundle.reader import read_bundle
     from edge_runtime.updates.store import Store
 
-    opened = Store(store)
-    bundle = read_bundle(opened.slots.find(name).path, allow_failed, trusted_keys)
+    opened = Store(store, log=warn)
+    bundle = read_bundle(opened.slots.find(name).path, allow_failed, trusted_keys, whole=False)
     click.echo(outcome(bundle, opened.use(bundle, attempts, downgrade), store))
 
 
@@ -64,12 +65,13 @@ def rollback(store: Path, allow_failed: bool, trusted_keys: tuple[Path, ...]) ->
     from edge_runtime.updates.pointers import Pointers
     from edge_runtime.updates.store import Store
 
-    opened = Store(store)
+    opened = Store(store, log=warn)
 
     def gone_back(pointers: Pointers) -> Pointers:
         after = pointers.gone_back()
         if after.current and after.current != pointers.current:  # it must be fit to run
-            read_bundle(opened.slots.path(after.current), allow_failed, trusted_keys)
+            slot = opened.slots.path(after.current)
+            read_bundle(slot, allow_failed, trusted_keys, whole=False)
         return after
 
     after = opened.change(gone_back)

@@ -12,6 +12,7 @@ from edge_runtime.commands.options import (
     downgrade_option,
     store_option,
     trusted_key_option,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def install(
     after ten healthy minutes; if it fails, gruard goes back to the current one by itself. The first
     bundle of a store is current at once. Bundles that nothing points to any more are removed.
 
+    A version below the highest that was ever current is refused without --allow-downgrade, which
+    accepts it from then on.
+
     A power cut at any moment leaves the old state or the new one; then run the command again.
 
     \b
@@ -50,7 +54,7 @@ def install(
     from edge_runtime.updates.store import Store
 
     loaded = read_bundle(bundle, allow_failed, trusted_keys)
-    pointers = Store(store).install(loaded, attempts, downgrade)
+    pointers = Store(store, log=warn).install(loaded, attempts, downgrade)
     click.echo(outcome(loaded, pointers, store))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_runtime.commands.options import store_option
+from edge_runtime.commands.options import store_option, warn
 
 if TYPE_CHECKING:
     from edge_runtime.updates.pointers import Pointers
@@ -30,7 +30,7 @@ def list_bundles(store: Path, as_json: bool) -> None:
     """
     from edge_runtime.updates.store import Store
 
-    opened = Store(store)
+    opened = Store(store, log=warn)
     pointers = opened.pointers()
     slots = sorted(opened.slots, key=lambda slot: ROLES.index(_role(slot, pointers)))
     if as_json:
@@ -54,7 +54,8 @@ def _role(slot: Slot, pointers: Pointers) -> str:
 def _line(slot: Slot, pointers: Pointers) -> str:
     from edge_runtime.updates.slots import SHORT
 
-    notes = f"  DAMAGED: {slot.fault}" if slot.fault else ""
+    damaged = "DAMAGED" if slot.bundle is None else "damaged, but runs"
+    notes = f"  {damaged}: {slot.fault}" if slot.fault else ""
     if pointers.trial and pointers.on_trial(slot.digest):
         notes = f"  attempts left: {pointers.trial.attempts}{notes}"
     return f"{_role(slot, pointers):<9} {slot.digest[:SHORT]}  {slot.label or '-'}{notes}"

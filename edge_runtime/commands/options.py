@@ -47,16 +47,39 @@ downgrade_option = click.option(
     "--allow-downgrade",
     "downgrade",
     is_flag=True,
-    help="Allow a version below that of the current bundle of the same name.",
+    help="Accept a version below the highest that was ever current, from now on.",
 )
+TRUSTED_KEYS = "GRUARD_TRUSTED_KEYS"
+
+
+def _named_keys(
+    context: click.Context, parameter: click.Parameter, keys: tuple[str, ...]
+) -> tuple[Path, ...]:
+    """The key files, each with a name; an empty list is a slip, and must not trust everybody."""
+    if any(not key.strip() for key in keys) or (not keys and TRUSTED_KEYS in os.environ):
+        raise click.BadParameter(
+            f"a trusted key has no name; name a key file, or unset {TRUSTED_KEYS} to take bundles "
+            "of anybody",
+            context,
+            parameter,
+        )
+    return tuple(map(Path, keys))
+
+
+def warn(line: str) -> None:
+    """Print one line for the user on stderr; the command goes on."""
+    click.echo(f"gruard: {line}", err=True)
+
+
 trusted_key_option = click.option(
     "--trusted-key",
     "trusted_keys",
     multiple=True,
-    type=click.Path(path_type=Path),
-    envvar="GRUARD_TRUSTED_KEYS",
+    type=click.Path(),
+    envvar=TRUSTED_KEYS,
+    callback=_named_keys,
     metavar="FILE.pub",
-    help="Take bundles signed by this key alone; may be repeated. GRUARD_TRUSTED_KEYS, a list "
+    help=f"Only take bundles signed by this key; may be repeated. {TRUSTED_KEYS}, a list "
     "separated by colons, asks for the same in every command.",
 )
 state_option = click.option(

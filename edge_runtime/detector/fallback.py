@@ -6,7 +6,7 @@ leans to one side (CUSUM, Page 1954), how long it shows one and the same value, 
 missing. The score is the largest of them all, so its threshold is 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -86,6 +86,10 @@ def update_views(
     return views, ViewState(level, last, up, down, views[4], views[5], True)
 
 
+Source = manifest.Manifest | manifest.FallbackConstants
+"""What the constants of the fallback come from."""
+
+
 @dataclass(frozen=True)
 class _Constants:
     """What the fallback computes with, all of it in one block of memory."""
@@ -99,7 +103,7 @@ class _Constants:
     rates: Float32  # smoothing and slack
 
     @staticmethod
-    def of(source: manifest.Manifest) -> "_Constants":
+    def of(source: Source) -> "_Constants":
         """The constants of a manifest."""
         found = source.fallback
         limits = np.array([getattr(found, view) for view in VIEWS], np.float32)
@@ -159,7 +163,7 @@ class Fallback:
 
     def __init__(
         self,
-        source: manifest.Manifest,
+        source: Source,
         model_hash: str,
         on_damage: Callable[[str], None] = ignore_damage,
     ) -> None:
@@ -263,3 +267,30 @@ class Fallback:
     def _blamed(self, shares: Float32) -> tuple[str, ...]:
         order = np.argsort(-shares, kind="stable")[:3]
         return tuple(self._names[i] for i in order if shares[i] >= shares[order[0]] / 2)
+
+
+class ScorelessFallback:
+    """Answers where even the fallback's constants are lost: tier 3, no score, never an alarm."""
+
+    repaired = 0  # it has no memory that could change
+
+    def __init__(self, channels: Sequence[str]) -> None:
+        self._names = tuple(channels)
+
+    def step(self, sample: Sample) -> Record:
+        """The record for `sample`; masked are the readings that are missing or not finite."""
+        usable = np.isfinite(sample.values)
+        return Record(
+            index=sample.index,
+            time=sample.time,
+            tier=3,
+            flags=Flag.FALLBACK,
+            valid=False,
+            score=None,
+            threshold=None,
+            alarm=False,
+            masked=tuple(n for n, ok in zip(self._names, usable, strict=True) if not ok),
+            imputed=(),
+            blamed=(),
+            model="",
+        )

@@ -44,12 +44,14 @@ def _run(snapshot: Snapshot, now: float) -> list[Metric]:
     model, process = snapshot.model, snapshot.process
     about = {"bundle": model.name, "version": str(model.version), "model": model.hash}
     phases = [({"phase": phase.value}, phase.value == model.phase) for phase in Phase]
+    missing = [] if model.hash else [({"reason": model.waiting}, 1.0)]
     rate = snapshot.rate
     return [
         _gauge("info", "What is run; always 1.", [(about | {"kernel": model.kernel}, 1.0)]),
         _value("start_time_seconds", "Start of the run, epoch seconds.", process.started),
         _value("last_answer_age_seconds", "Time since the last snapshot.", now - process.told),
         _gauge("worker_phase", "1 for what the worker is doing.", phases),
+        _gauge("no_bundle", "1 while only the fallback answers, and why.", missing),
         _value("samples_per_second", "Pace, over a second or so.", rate),
     ]
 

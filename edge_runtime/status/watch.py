@@ -67,6 +67,7 @@ class Watch:
 
     name, version, hash: of the bundle. slowest: seconds between samples, and for an answer, at
     their longest. clock: monotonic seconds; wall: epoch seconds. threads: those of the run.
+    no_bundle: why no bundle runs and only the fallback answers; empty while one does.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Watch:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._name, self._version, self._hash = name, version, model_hash
+        self.no_bundle = ""
         self._channels, self._outlets = tuple(channels), tuple(outlets)
         self._patience = max(PATIENCE, PATIENCE_PERIODS * slowest)
         self._log, self._clock, self._wall = log, clock, wall
@@ -114,6 +116,14 @@ class Watch:
         for outlet in self._outlets:
             outlet.close()
         self._board.close()
+
+    def answered_by(self, name: str, version: int, model_hash: str) -> None:
+        """Take note that another bundle answers from now on."""
+        self._name, self._version, self._hash = name, version, model_hash
+        self.no_bundle = ""
+
+    def _no_bundle(self) -> str:
+        return self.no_bundle and f"model has no usable bundle: {self.no_bundle}"
 
     def observe(self, record: Record, state: Callable[[], RunState]) -> None:
         """Look at one record that is out; ask for the state only when a snapshot is due."""
@@ -163,7 +173,7 @@ class Watch:
                 self._hash,
                 state.kernel,
                 state.phase.value,
-                state.waiting,
+                state.waiting or self._no_bundle(),
                 self._epoch(self._phase_begun, now),
             ),
             Input(self._silent_since(now, last), state.away),

@@ -53,3 +53,11 @@ class NoExchange:
 
     def stop(self) -> None:
         """Nothing was prepared."""
+
+
+class NoModel(NoExchange):
+    """No model for the whole run: the fallback answers."""
+
+    def may_start(self) -> bool:
+        """Never."""
+        return False

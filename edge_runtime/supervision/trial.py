@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> int:
     """Load a bundle and run it for some steps; the exit code."""
     try:
         options = _parser().parse_args(arguments)
-        bundle = read_bundle(options.bundle, allow_failed=True)
+        bundle = read_bundle(options.bundle, allow_failed=True, whole=False)
         if bundle.digest != options.digest:
             raise GruardError(f"{bundle.path}: was changed while it was read; try again")
         detector = open_detector(bundle, chosen_kernel(options), calibrated=False)

@@ -121,7 +121,7 @@ def _load(options: argparse.Namespace) -> "tuple[StepDetector, Bundle]":
     from edge_runtime.bundle.reader import read_bundle
     from edge_runtime.native.engine import open_detector
 
-    bundle = read_bundle(options.bundle, options.allow_failed, options.trusted_key)
+    bundle = read_bundle(options.bundle, options.allow_failed, options.trusted_key, whole=False)
     detector = open_detector(bundle, chosen_kernel(options))
     detector.self_test()
     return detector, bundle

@@ -30,6 +30,12 @@ LOOK_EVERY = 1.0
 """Seconds between two looks at the store."""
 HOPELESS = 4
 """A model that failed so often in a row is passed over: another one is there to answer."""
+RETRY = 60.0
+"""Seconds between two attempts to begin with a model, while there is none."""
+
+
+def _announce_nothing(bundle: Bundle) -> None:
+    """Default of `Workshop.announce`; does nothing."""
 
 
 @dataclass(frozen=True)
@@ -37,38 +43,67 @@ class Workshop:
     """How to make a model ready.
 
     read: the checked bundle in a slot, or GruardError. serve: a model and a fallback for it, not
-    yet started; its model asks the given function before each start.
+    yet started; its model asks the given function before each start. announce: is given the bundle
+    that answers from the next sample on.
     """
 
     read: Callable[[Path], Bundle]
     serve: Callable[[Bundle, Callable[[], bool]], Serving]
+    announce: Callable[[Bundle], None] = _announce_nothing
+
+
+@dataclass(frozen=True)
+class FallbackOnly:
+    """No bundle runs: the fallback answers for these channels, `period` seconds apart."""
+
+    channels: tuple[str, ...]
+    period: float | None
 
 
 @dataclass
 class _Contender:
-    """A bundle with its slot held; serving: None for the one that the supervisor made."""
+    """A bundle with its slot held, or the fallback alone, without a slot.
 
-    bundle: Bundle
-    hold: Hold
+    serving: None for the one that the supervisor made.
+    """
+
+    bundle: Bundle | FallbackOnly
+    hold: Hold | None
     serving: Serving | None = None
-    refused: bool = False  # its trial allows no further start
+    refused: bool = False  # its trial allows no further start, or there is no model to start
     loads: int = 0  # attempts of its trial that this run took
 
     @property
     def slot(self) -> str:
-        return self.bundle.digest
+        return "" if isinstance(self.bundle, FallbackOnly) else self.bundle.digest
+
+    @property
+    def name(self) -> str:
+        return "the fallback" if isinstance(self.bundle, FallbackOnly) else label(self.bundle)
+
+    @property
+    def samples(self) -> FallbackOnly:
+        """The channels and the period of what it answers."""
+        if isinstance(self.bundle, FallbackOnly):
+            return self.bundle
+        return FallbackOnly(self.bundle.manifest.channel_names, self.bundle.manifest.period)
+
+    def release(self) -> None:
+        if self.hold is not None:
+            self.hold.release()
 
 
 class ModelSwitch:
     """The Exchange of a run from the store (`edge_runtime.supervision.exchange`).
 
     running: the bundle that the run begins with. healthy: seconds until a trial is over.
+    While only the fallback runs, what the store names is tried again every RETRY seconds.
     """
 
     def __init__(
         self,
         store: Store,
-        running: Bundle,
+        running: Bundle | FallbackOnly,
         workshop: Workshop,
         healthy: float,
         clock: Callable[[], float],
@@ -77,12 +112,14 @@ class ModelSwitch:
         self._store, self._workshop = store, workshop
         self._healthy, self._clock, self._log = healthy, clock, log
         self._troubles = LimitedLog(log, clock)
-        self._running = _Contender(running, store.slots.hold(running.digest))
+        hold = None if isinstance(running, FallbackOnly) else store.slots.hold(running.digest)
+        self._running = _Contender(running, hold, refused=hold is None)
         self._candidate: _Contender | None = None
         self._passed_over: set[str] = set()  # slots that cannot take over as things are
+        self._unreadable: dict[str, str] = {}  # slots, and why, as the log was told
         self._pointers = store.pointers()
         self._stamp: Stamp | None = None
-        self._next_look = clock()
+        self._next_look = self._next_retry = clock()
         self._probation = Probation(healthy)
         self._sound = False
 
@@ -95,7 +132,7 @@ class ModelSwitch:
         now = self._clock()
         if now >= self._next_look:
             self._next_look = now + LOOK_EVERY
-            self._look()
+            self._look(now)
         self._sound = model.failure is None
         if self._pointers.on_trial(self._running.slot):
             self._judge(record, model, now)
@@ -104,7 +141,7 @@ class ModelSwitch:
     def stop(self) -> None:
         """End the candidate, and let go of the slots."""
         self._drop_candidate()
-        self._running.hold.release()
+        self._running.release()
 
     def spare(self) -> None:
         """Give an attempt back: the run ended in good order, and the trial is still open."""
@@ -112,16 +149,17 @@ class ModelSwitch:
         if self._sound and running.loads and self._pointers.on_trial(running.slot):
             self._record(lambda pointers: pointers.spared(running.slot))
 
-    def _look(self) -> None:
+    def _look(self, now: float) -> None:
         stamp = self._store.stamp()
-        if stamp == self._stamp:
+        retry = not self._running.slot and not self._candidate and now >= self._next_retry
+        if stamp == self._stamp and not retry:
             return
-        self._stamp = stamp
+        self._stamp, self._next_retry = stamp, now + RETRY
         self._passed_over.clear()  # somebody wants something: whatever was wrong may be mended
         try:
             self._pointers = self._store.pointers()
         except GruardError as error:
-            self._troubles.trouble("read", f"{error}; {label(self._running.bundle)} goes on")
+            self._troubles.trouble("read", f"{error}; {self._running.name} goes on")
             return
         self._aim()
 
@@ -146,9 +184,10 @@ class ModelSwitch:
             bundle = self._workshop.read(self._store.slots.path(slot))
             hold = self._store.slots.hold(slot)
         except GruardError as error:
-            self._give_up(slot, slot[:SHORT], str(error))
+            told, self._unreadable[slot] = self._unreadable.get(slot), str(error)
+            self._give_up(slot, slot[:SHORT], str(error), quiet=told == str(error))
             return
-        if difference := _difference(self._running.bundle, bundle):
+        if difference := _difference(self._running, _Contender(bundle, hold)):
             self._log(f"{label(bundle)}: {difference}; restart needed: it waits for the next start")
             hold.release()
             self._passed_over.add(slot)
@@ -156,8 +195,8 @@ class ModelSwitch:
             return
         contender = _Contender(bundle, hold)
         contender.serving = self._workshop.serve(bundle, partial(self._may_load, contender))
-        contender.serving.model.understudy = label(self._running.bundle)
-        self._log(f"{label(bundle)}: is being loaded; {label(self._running.bundle)} goes on")
+        contender.serving.model.understudy = self._running.name
+        self._log(f"{label(bundle)}: is being loaded; {self._running.name} goes on")
         self._candidate = contender
 
     def _may_load(self, contender: _Contender) -> bool:
@@ -169,7 +208,7 @@ class ModelSwitch:
         return not contender.refused
 
     def _judge(self, record: Record, model: WorkerCare, now: float) -> None:
-        slot, name = self._running.slot, label(self._running.bundle)
+        slot, name = self._running.slot, self._running.name
         if _lost(self._running, model):
             self._give_up(slot, name, _why("used up its attempts", model))
             return
@@ -190,22 +229,26 @@ class ModelSwitch:
         model.tend(fresh=True)
         if _lost(candidate, model):
             self._drop_candidate()
-            self._give_up(
-                candidate.slot, label(candidate.bundle), _why("could not take over", model)
-            )
+            self._give_up(candidate.slot, candidate.name, _why("could not take over", model))
         if model.phase is not Phase.SERVING or not model.follow(old):
             return None
         model.understudy = "the fallback"
-        self._running.hold.release()
+        self._running.release()
         self._running, self._candidate = candidate, None
         self._probation = Probation(self._healthy)
-        self._log(f"sample {index + 1}: {label(candidate.bundle)} answers from here on")
+        self._log(f"sample {index + 1}: {candidate.name} answers from here on")
+        if isinstance(candidate.bundle, Bundle):
+            self._workshop.announce(candidate.bundle)
         return candidate.serving
 
-    def _give_up(self, slot: str, name: str, reason: str) -> None:
-        """Go back from a trial; any other model that cannot be had is passed over in this run."""
+    def _give_up(self, slot: str, name: str, reason: str, quiet: bool = False) -> None:
+        """Go back from a trial; any other model that cannot be had is passed over in this run.
+
+        quiet: the log knows already.
+        """
         on_trial = self._pointers.on_trial(slot)
-        self._log(f"{name}: {reason}; {'going back' if on_trial else 'passed over'}")
+        if on_trial or not quiet:
+            self._log(f"{name}: {reason}; {'going back' if on_trial else 'passed over'}")
         if not (on_trial and self._record(lambda pointers: pointers.failed(slot, reason))):
             self._passed_over.add(slot)
         self._aim()
@@ -225,7 +268,7 @@ class ModelSwitch:
         candidate, self._candidate = self._candidate, None
         if candidate and candidate.serving:
             candidate.serving.model.stop()
-            candidate.hold.release()
+            candidate.release()
 
 
 def _lost(contender: _Contender, model: WorkerCare) -> bool:
@@ -238,11 +281,10 @@ def _why(what: str, model: WorkerCare) -> str:
     return f"{what}: {model.failure}" if model.failure else what
 
 
-def _difference(running: Bundle, other: Bundle) -> str:
+def _difference(running: _Contender, other: _Contender) -> str:
     """Why `other` cannot answer the samples that are being read for `running`; empty if it can."""
-    old, new = running.manifest, other.manifest
-    if old.channel_names != new.channel_names:
-        return f"its channels are not those of {label(running)}"
-    if old.period != new.period:
-        return f"its sample period is not that of {label(running)}"
+    if running.samples.channels != other.samples.channels:
+        return f"its channels are not those of {running.name}"
+    if running.samples.period != other.samples.period:
+        return f"its sample period is not that of {running.name}"
     return ""

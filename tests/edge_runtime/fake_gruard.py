@@ -38,12 +38,13 @@ manifest = SimpleNamespace(
     channel_names=("a", "b"),
     tiers=SimpleNamespace(warmup=faulty_worker.WARMUP),
 )
-bundle.read_bundle = lambda path, allow_failed=False, trusted_keys=(): SimpleNamespace(
+bundle.read_bundle = lambda path, *_, **__: SimpleNamespace(
     path=path,
     manifest=manifest,
     model_hash=faulty_worker.MODEL,
     digest=faulty_worker.DIGEST,
 )
+bundle.proof_faults = lambda bundle: []
 fallback.Fallback = FakeFallback
 worker_process.worker_command = lambda path, *_: (
     sys.executable,

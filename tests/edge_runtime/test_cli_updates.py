@@ -21,7 +21,7 @@ from live_run import is_answer
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.thresholds import threshold_of
 from edge_runtime.updates.store import Store
-from tests.apparatus.harm import edit_manifest, replace_member
+from tests.apparatus.harm import edit_manifest, flip_bit, replace_member
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 90.0  # seconds; only a failing test ever waits for them
@@ -247,9 +247,43 @@ def test_the_running_slot_is_never_removed(
     gruard("install", first, "--store", store)
     live = run()
     live.step()
-    (store / "pointers.json").unlink()  # nothing points to it any more
-    gruard("install", second, "--store", store)
-    assert {bundle["version"] for bundle in facts(store)["bundles"]} == {1, 2}
+    live.process.send_signal(signal.SIGSTOP)  # so that it does not take up what follows
+    opened = Store(store)
+    for version in (2, 3, 4):
+        edit_manifest(second, lambda data, number=version: data.update(version=number))
+        opened.install(read_bundle(second))
+        opened.change(lambda pointers: pointers.proven(pointers.trial.slot))
+    gruard("install", second, "--store", store)  # of the others, nothing points to 1 and 2
+    assert {bundle["version"] for bundle in facts(store)["bundles"]} == {1, 3, 4}
     live.kill()
     gruard("install", second, "--store", store)
-    assert {bundle["version"] for bundle in facts(store)["bundles"]} == {2}
+    assert {bundle["version"] for bundle in facts(store)["bundles"]} == {3, 4}
+
+
+def test_a_store_without_a_usable_bundle_answers_and_is_mended_while_it_runs(
+    tmp_path: Path, run: Callable[..., LiveRun]
+) -> None:
+    formats = Path(__file__).parents[1] / "data/formats/1"
+    store = Path(shutil.copytree(formats / "store", tmp_path / "store"))
+    opened = Store(store)
+    opened.change(lambda pointers: pointers.failed(pointers.trial.slot, "for the test"))
+    current = opened.slots.path(opened.pointers().current)
+    good = Path(shutil.copytree(current, tmp_path / "straight-2.gruard"))
+    opened.remember(read_bundle(good))
+    for slot in list(opened.slots):
+        (slot.path / "golden.npz").chmod(0o644)
+        flip_bit(slot.path / "golden.npz", 99)
+    status = tmp_path / "status.json"
+    live = run("--status", str(status))
+    first = live.step()
+    assert (first["tier"], first["model"], first["valid"]) == (3, "", False)
+    assert first["flags"] == ["FALLBACK"] and first["score"] is not None
+    assert "current" in gruard("install", good, "--store", store)
+    live.until(lambda record: record["valid"])
+    live.end()
+    models = [record["model"] for record in live.records]
+    assert set(models) == {"", model_of(good)} and "Traceback" not in live.log
+    assert "only the fallback answers, by the limits of straight-2" in live.log
+    assert "straight-2 answers from here on" in live.log
+    told = json.loads(status.read_text())["model"]
+    assert (told["version"], told["hash"], told["waiting"]) == (2, models[-1], "")

@@ -21,7 +21,7 @@ from edge_runtime.journal.journal import open_journal
 from edge_runtime.journal.segments import entries_after
 from edge_runtime.status.status_file import read_status
 from edge_runtime.supervision.start_marker import StartedAfter, read_mark, started_after
-from edge_runtime.updates.choice import choose
+from edge_runtime.updates.choice import Admission, choose
 from edge_runtime.updates.store import Store
 from tests.apparatus.harm import edit_manifest
 
@@ -71,7 +71,8 @@ def test_a_store_goes_on_where_it_was(stored: Path) -> None:
     assert labels == ["straight-1", "straight-2"]
     assert pointers.trial and store.slots.read(pointers.trial.slot).label == "straight-3"
     assert pointers.trial.attempts == 2
-    assert choose(store, read_bundle, log.append).manifest.version == 3 and log == []
+    begun = choose(store, Admission(), log.append).bundle
+    assert begun and begun.manifest.version == 3 and log == []
     assert store.change(lambda found: found.proven(found.trial.slot)).previous == pointers.current
 
 

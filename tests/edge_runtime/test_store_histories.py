@@ -13,11 +13,11 @@ from pathlib import Path
 
 from made_bundle import write_made_bundle
 
-from benchmarks.faults.apparatus.power_cut import UnsyncedDisk
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.updates.pointers import Pointers
 from edge_runtime.updates.store import Store
+from tests.apparatus.power_cut import UnsyncedDisk
 
 WRITERS, KILLS, LOOKS = 3, 25, 4
 

@@ -1,5 +1,6 @@
 """The hot switch under a supervisor with scripted workers, a fake clock and a real store."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from edge_runtime.supervision.exchange import Serving
 from edge_runtime.supervision.policy import BACK_OFF, Terms
 from edge_runtime.supervision.worker_care import WorkerCare
 from edge_runtime.updates.pointers import Pointers
+from edge_runtime.updates.slots import label
 from edge_runtime.updates.store import Store
-from edge_runtime.updates.switch import ModelSwitch, Workshop
+from edge_runtime.updates.switch import FallbackOnly, ModelSwitch, Workshop
 from tests.apparatus.power_cut import UnsyncedDisk
 
 HEALTHY = 30.0  # seconds; the clock goes on by one each row
@@ -34,8 +36,9 @@ class StoredRun:
         plans: dict[int, str],
         events: dict[int, Callable[[], object]] | None = None,
         rows: int = 120,
-        begin: Bundle | None = None,
+        begin: Bundle | FallbackOnly | None = None,
         healthy: float = HEALTHY,
+        announced: list[str] | None = None,
     ) -> None:
         self.store, self.plans, self.events = store, plans, events or {}
         self.clock = Clock()
@@ -45,12 +48,13 @@ class StoredRun:
         assert pointers.current
         first = begin or read_bundle(store.slots.path(pointers.current))
         self.lines: list[str] = []
-        self.switch = ModelSwitch(
-            store, first, Workshop(read_bundle, self.serve), healthy, self.clock, self.lines.append
+        tell = ([] if announced is None else announced).append
+        workshop = Workshop(self.read, self.serve, lambda bundle: tell(label(bundle)))
+        self.switch = ModelSwitch(store, first, workshop, healthy, self.clock, self.lines.append)
+        process = (
+            WatchedProcess("none@0") if isinstance(first, FallbackOnly) else self.process(first)
         )
-        self.run = Run(
-            self.process(first), rows, before=self.before, clock=self.clock, exchange=self.switch
-        )
+        self.run = Run(process, rows, before=self.before, clock=self.clock, exchange=self.switch)
 
     def __call__(self) -> list[Record]:
         self.run.supervisor.run()
@@ -59,6 +63,9 @@ class StoredRun:
         for process in (p for ps in self.processes.values() for p in ps):
             assert_gone(process)
         return records
+
+    def read(self, path: Path) -> Bundle:
+        return read_bundle(path, whole=False)
 
     def process(self, bundle: Bundle) -> WatchedProcess:
         version = bundle.manifest.version
@@ -282,11 +289,60 @@ def test_a_verdict_that_cannot_be_kept_is_told_once_a_minute(
 def test_a_store_that_vanishes_or_rots_stops_nothing(
     store: Store, bundles: dict[int, Bundle]
 ) -> None:
-    pointers = store.root / "pointers.json"
-    events = {20: lambda: pointers.write_bytes(b"\0" * 40), 40: pointers.unlink}
+    log: list[str] = []
+    store = Store(store.root, store.disk, log.append)
+
+    def rot() -> None:
+        for name in ("pointers.json", "pointers.copy.json"):
+            (store.root / name).write_bytes(b"\0" * 40)
+
+    events = {20: rot, 40: lambda: shutil.rmtree(store.root)}
     run = StoredRun(store, {1: "none@0"}, events, rows=60)
     assert answered_by(run()) == [("v1", 60)]
-    assert run.log.count("damaged") == 1
+    rebuilt = "pointers.json and its copy are damaged; made-1 is current"
+    assert sum(rebuilt in line for line in log) == 1 and len(log) == 3  # the files, and the end
+
+
+# While no bundle is usable.
+
+
+def test_the_fallback_answers_until_the_current_bundle_is_mended(
+    store: Store, bundles: dict[int, Bundle]
+) -> None:
+    damaged = store.slots.path(bundles[1].digest) / "golden.npz"
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"rot")
+    announced: list[str] = []
+    manifest = bundles[1].manifest
+    begin = FallbackOnly(manifest.channel_names, manifest.period)
+    events = {70: lambda: store.install(bundles[1])}
+    run = StoredRun(store, {1: "none@0"}, events, rows=120, begin=begin, announced=announced)
+    (nobody, before), (model, _) = answered_by(run())
+    assert (nobody, model) == ("", "v1") and 70 <= before <= 74
+    assert announced == ["made-1"] and store.pointers() == Pointers(bundles[1].digest)
+    # It is tried every minute; the same reason is told once.
+    assert run.log.count("golden.npz: does not match") == 1
+    assert f"sample {before}: made-1 answers from here on" in run.log
+
+
+def test_a_new_bundle_goes_on_trial_in_place_of_the_fallback(
+    store: Store, bundles: dict[int, Bundle]
+) -> None:
+    shutil.rmtree(store.slots.path(bundles[1].digest))
+    begin = FallbackOnly(bundles[1].manifest.channel_names, bundles[1].manifest.period)
+    events = {20: lambda: store.install(bundles[2])}
+    run = StoredRun(store, {2: "none@0"}, events, rows=120, begin=begin)
+    assert [who for who, _ in answered_by(run())] == ["", "v2"]
+    assert store.pointers().current == bundles[2].digest and "has proven itself" in run.log
+
+
+def test_other_channels_than_the_fallback_s_need_a_restart(
+    store: Store, bundles: dict[int, Bundle]
+) -> None:
+    begin = FallbackOnly(("other",), None)
+    run = StoredRun(store, {1: "none@0"}, rows=40, begin=begin)
+    assert answered_by(run()) == [("", 40)]
+    assert "its channels are not those of the fallback; restart needed" in run.log
 
 
 def test_a_current_model_that_breaks_is_restarted_without_counting(
