@@ -109,6 +109,21 @@ def test_it_always_comes_back_and_waits_longer_each_time(installed: Booted) -> N
     assert "this one waits 30 s" in installed.journal(UNIT)
 
 
+def test_a_start_may_take_as_long_as_it_asks_for(systemd: Booted) -> None:
+    """What an hour of waiting rests on: three time-outs of the start, each put off in time."""
+    words = "import os, time; from edge_runtime.supervision.notify import Notifier; "
+    words += "it = Notifier(os.environ, time.monotonic); "
+    words += "[(it.delay('waits', 6), time.sleep(2)) for _ in range(9)]; it.ready('up'); "
+    words += "time.sleep(1000)"
+    line = command_line(["/usr/bin/python3", "-c", words])
+    unit = f"[Service]\nType=notify\nTimeoutStartSec=6\nExecStart={line}\n"
+    systemd.write("/run/systemd/system/slow.service", unit)
+    systemd("systemctl", "daemon-reload")
+    systemd("systemctl", "start", "slow.service")
+    assert systemd.property("slow", "StatusText") == "up"
+    systemd("systemctl", "stop", "slow.service")
+
+
 def test_words_arrive_as_they_were(systemd: Booted) -> None:
     words = [
         "two words", 'a "quote"', "it's", "100%", "%n %%", "$HOME ${x} $$", "back\\slash \\n",
