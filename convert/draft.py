@@ -129,6 +129,7 @@ def tier_bounds(period: float | None, warmup: int) -> m.Tiers:
         frozen_limit=32,
         saturated_limit=1.0,
         agree=100,
+        bridge=m.BRIDGE,
     )
 
 

@@ -1,8 +1,8 @@
 """The recording of a bundle's golden vectors, and what the shipping model makes of it.
 
-Clean rows until the model has settled and a little longer, then one fault of every kind, then clean
-rows again until the recurrent unit has found back. The last kind is a blackout, which no gate can
-bridge: the recurrent unit runs alone and is re-synchronised, so all three tiers are in it.
+Clean rows until the model has settled and a little longer, then one fault of every kind, then an
+outage that is longer than the state can bridge and a free run may last, then clean rows again until
+the recurrent unit has found back. So all three tiers are in it.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ SETTLED = 24  # clean rows between the warm-up and the first fault
 SLOT = 24  # rows for each kind of fault
 LENGTHS = (6, 12)  # of a fault that is not a spike
 SIZES = (4.0, 12.0)  # of a fault, in channel scales
+BLIND = 4  # rows of an outage beyond the bound of its free run
 SLACK = 16  # clean rows after the last re-synchronisation
 # Of the settled scores: low enough that alarms come and go, whatever the real threshold is.
 ALARM_QUANTILE, CLEAR_QUANTILE = 0.7, 0.6
@@ -47,8 +48,9 @@ def golden_rows(manifest: Manifest, recordings: Sequence[Float32], seed: int) ->
     """Raw rows [n, channels] with one fault of every kind; the same for the same arguments."""
     rng, tiers = np.random.default_rng(seed), manifest.tiers
     settled = tiers.warmup + SETTLED
-    after = tiers.free_run_limit + tiers.resync_all + SLACK
-    length = settled + SLOT * len(ALL) + after
+    faulty = settled + SLOT * len(ALL)
+    outage = tiers.bridge + tiers.free_run_limit + BLIND
+    length = faulty + outage + tiers.resync_all + SLACK
     rows = repeated(recordings, min(max(length, FEWEST_STEPS), MOST_STEPS)).copy()
     value = standard_rows([rows], manifest.channels, manifest.period).values[0]
     scaler = channel_scaler(manifest.channels)
@@ -63,6 +65,7 @@ def golden_rows(manifest: Manifest, recordings: Sequence[Float32], seed: int) ->
         # Elsewhere the reading stays what it was, to the bit.
         rows[slot] = np.where(found.values != value[slot], raw, rows[slot])
         rows[slot][found.mask == 0] = np.nan
+    rows[faulty : faulty + outage] = np.nan
     return rows
 
 

@@ -17,6 +17,8 @@ from edge_runtime.detector.score import (
     without_forecasts,
 )
 from edge_runtime.detector.step import Model, Traces, initial_state, saturated_share, step
+from edge_runtime.detector.tiers import is_settling
+from edge_runtime.detector.validity import is_measured
 from edge_runtime.record import Flag, Record, Sample
 
 Float32 = npt.NDArray[np.float32]
@@ -30,7 +32,9 @@ class Rollout:
     value, mask, forecast, gate, trusted, doubt: [n, channels]. hidden: [n, all units]. raw_parts,
     raw_terms: score parts [n, 4] and per-channel terms [n, 3, channels]; parts, terms: the same
     smoothed. score: [n].
-    settled: [n], False during warm-up and while the model is distrusted. saturated: [n], share of
+    measured: [n], False where no watched channel had a reading, so that nothing was judged.
+    settling: [n], True where the forecasts were not believed. settled: [n], True where they were,
+    something was measured and the model is trusted. saturated: [n], share of
     the state at the edge of its range.
     """
 
@@ -48,6 +52,8 @@ class Rollout:
     parts: Float32
     terms: Float32
     score: Float32
+    measured: npt.NDArray[np.bool_]
+    settling: npt.NDArray[np.bool_]
     settled: npt.NDArray[np.bool_]
     saturated: Float32
 
@@ -58,15 +64,16 @@ def roll(model: Model, rows: Float32) -> Rollout:
     The score is the model's own also where the fallback answers the record.
     """
     state, fallback = initial_state(model), Fallback(model.manifest, model.model_hash)
-    records, traces, parts, terms, settled = [], [], [], [], []
+    records, traces, parts, terms, settling = [], [], [], [], []
+    measured = np.array([is_measured(values, model.watched) for values in rows], bool)
     for index, values in enumerate(rows):
         sample = Sample(index, None, values)
+        settling.append(is_settling(state.tiers))
         record, state, trace = step(model, sample, state, fallback.step(sample))
         records.append(record)
         traces.append(trace)
         parts.append(state.score.parts)
         terms.append(state.score.terms)
-        settled.append(record.tier != 3)
     return Rollout(
         records=tuple(records),
         traces=tuple(traces),
@@ -82,7 +89,9 @@ def roll(model: Model, rows: Float32) -> Rollout:
         parts=np.array(parts),
         terms=np.array(terms),
         score=np.array([total_score(smoothed, model.score) for smoothed in parts]),
-        settled=np.array(settled),
+        measured=measured,
+        settling=np.array(settling, bool),
+        settled=measured & ~np.array(settling, bool) & [record.tier != 3 for record in records],
         saturated=np.array([saturated_share(model, t.hidden) for t in traces]),
     )
 
@@ -94,10 +103,11 @@ def rescored(rollout: Rollout, constants: ScoreConstants) -> Rollout:
     """
     state = initial_score(constants)
     parts, terms = [], []
-    raw = zip(rollout.raw_parts, rollout.raw_terms, rollout.records, strict=True)
-    for new_parts, new_terms, record in raw:
-        warming = Flag.WARMUP in record.flags
-        state = update_score(new_parts, new_terms, state, constants, warming)
+    for row, record in enumerate(rollout.records):
+        if rollout.measured[row]:
+            new_parts, new_terms = rollout.raw_parts[row], rollout.raw_terms[row]
+            settling = bool(rollout.settling[row])
+            state = update_score(new_parts, new_terms, state, constants, settling)
         parts.append(state.parts)
         terms.append(state.terms)
         if Flag.RESET in record.flags:

@@ -52,7 +52,8 @@ def faulty_twin(
 ) -> FaultyRecording:
     """Raw clean `recordings`, end to end up to `length` rows, with a fault every 150 rows.
 
-    A row counts as faulty where a reading is at least two innovation scales off or missing.
+    A row counts as faulty where a reading is at least two innovation scales off or missing, but
+    not where all are: nothing was measured there, and nothing is judged.
     """
     scaler = channel_scaler(channels)
     clean = repeated(recordings, length)
@@ -72,6 +73,8 @@ def faulty_twin(
     raw[(mask * injection.mask) == 0] = np.nan
     visible = np.abs(injection.values - value) >= 2 * innovation_scale
     faulty = ((injection.labels > 0) & (visible | (injection.mask == 0))).any(axis=1)
+    watched = np.array([not c.exogenous for c in channels])
+    faulty &= np.isfinite(raw[:, watched]).any(axis=1)
     return FaultyRecording(raw, faulty, injection.events, seams_of(recordings, len(raw)))
 
 

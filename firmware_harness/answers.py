@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.fallback import Fallback
-from edge_runtime.detector.golden import NONE, ROWS, THRESHOLD
+from edge_runtime.detector.golden import NONE
 from edge_runtime.detector.step import Model, initial_state, step
 from edge_runtime.diagnosis.diagnosis import KINDS, LIMIT
 from edge_runtime.errors import GruardError
@@ -24,7 +24,7 @@ from edge_runtime.record import Float32, Sample
 from firmware_harness import semihosting
 from firmware_harness.building import Built
 from firmware_harness.core_records import Array, bits
-from firmware_harness.packing import Packed
+from firmware_harness.packing import Packed, golden_of
 
 Answers = dict[str, Array]
 Threshold = tuple[float, float]  # value, clear
@@ -39,10 +39,11 @@ _AT_ONCE = 1000
 
 def golden(packed: Packed) -> tuple[Float32, Threshold, Answers]:
     """Rows, threshold and answers of the golden vectors."""
-    arrays = packed.bundle.arrays("golden.npz")
-    value, clear = arrays[THRESHOLD].tolist()
-    known = {name: arrays[name] for name in NAMES if name in arrays and name != "score"}
-    return arrays[ROWS], (value, clear), known
+    found = golden_of(packed.bundle)
+    value, clear = found.threshold.tolist()
+    known = {name: found.answers[name] for name in NAMES if name in found.answers}
+    known.pop("score")
+    return found.rows, (value, clear), known
 
 
 def reference(packed: Packed) -> Engine:

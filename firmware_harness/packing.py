@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.bundle.flatbuffer import NO_GRAPH
-from edge_runtime.bundle.manifest import Forecast, Threshold
+from edge_runtime.bundle.manifest import SCHEMA, Forecast, Threshold
 from edge_runtime.bundle.reader import Bundle, read_bundle
-from edge_runtime.detector.golden import ROWS
+from edge_runtime.detector.golden import ROWS, THRESHOLD, Golden, before_missing
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, HOST_KERNEL_ID
 from edge_runtime.detector.thresholds import threshold_of
 from edge_runtime.errors import GruardError
@@ -49,18 +49,32 @@ def packed_for(board: Board | None, bundle: Bundle) -> Packed:
     """The same of a bundle that was read."""
     kernel, program = _suited(board.kernels if board else (PORTABLE,), bundle)
     threshold = threshold_of(bundle, CORE_KERNEL_ID)
-    arrays = bundle.arrays("golden.npz")
-    left = [np.asarray(arrays[name][GOLDEN_ROWS - 1], np.float32) for name in LEFT_BEHIND]
+    golden = golden_of(bundle)
+    left = [np.asarray(golden.answers[name][GOLDEN_ROWS - 1], np.float32) for name in LEFT_BEHIND]
     return Packed(
         bundle,
         threshold,
         kernel,
         pack(bundle, threshold, program),
         _spare(bundle, threshold, kernel),
-        arrays[ROWS][:GOLDEN_ROWS],
+        golden.rows[:GOLDEN_ROWS],
         # Only floats of opposite zeros count as equal: adding zero makes them so.
         zlib.crc32(b"".join((part + np.float32(0)).tobytes() for part in left)),
     )
+
+
+def golden_of(bundle: Bundle) -> Golden:
+    """The golden vectors of `bundle`, those of an older schema as far as they still hold.
+
+    Raises GruardError when they end before a self-test would prove anything.
+    """
+    arrays = bundle.arrays("golden.npz")
+    answers = {name: arrays[name] for name in arrays if name not in (ROWS, THRESHOLD)}
+    golden = Golden(arrays[ROWS], arrays[THRESHOLD], answers)
+    try:
+        return before_missing(golden) if bundle.manifest.schema < SCHEMA else golden
+    except ValueError as error:
+        raise GruardError(f"{bundle.path}: golden vectors do not fit the model: {error}") from None
 
 
 def _suited(kernels: tuple[Kernel, ...], bundle: Bundle) -> tuple[Kernel, Program]:

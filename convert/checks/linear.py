@@ -7,7 +7,6 @@ import numpy as np
 from convert.checks.check import Check
 from convert.rollout import Rollout
 from edge_runtime.detector.step import FORECAST_CLIP, Model
-from edge_runtime.record import Flag
 
 
 def formula_checks(model: Model, rollouts: Sequence[Rollout]) -> list[Check]:
@@ -22,10 +21,7 @@ def formula_checks(model: Model, rollouts: Sequence[Rollout]) -> list[Check]:
             flat = lags.transpose(0, 2, 1).reshape(len(lags), -1)
             expected += flat @ model.cross.T.astype(np.float64)
         expected = np.clip(expected, -FORECAST_CLIP, FORECAST_CLIP)
-        # After a reset the lags are made up until readings have taken their place.
-        reset = np.array([bool(record.flags & Flag.RESET) for record in rollout.records[:-1]])
-        whole = ~np.lib.stride_tricks.sliding_window_view(reset, order).any(axis=1)
-        errors = np.abs(rollout.forecast[order:] - expected)[whole]
+        errors = np.abs(rollout.forecast[order:] - expected)
         worst = float(np.maximum(worst, errors.max(initial=0.0)))  # keeps a NaN
         largest = float(np.maximum(largest, np.abs(rollout.forecast).max()))
     return [

@@ -14,7 +14,11 @@ from edge_runtime.errors import GruardError
 from edge_runtime.plain import build, shown
 
 SCHEMA = 3
-"""Layout of the manifest. A runtime also reads schema 2, which did not tell proof from members."""
+"""Layout of the manifest. `OLDER` is read as well."""
+OLDER = 2
+"""It did not tell proof from members; its tiers have no `bridge`, its golden vectors know none."""
+BRIDGE = 4
+"""Rows that any state can bridge; measured in docs/gate.md."""
 
 PROOF = ("calibration.npz", "report.html", "report.json")
 """Files of a bundle that no run needs."""
@@ -104,6 +108,7 @@ class Tiers:
     frozen_limit: int
     saturated_limit: float  # share of the state at the edge of its range that is still healthy
     agree: int
+    bridge: int  # rows in a row with most readings missing that the state can bridge
 
 
 @dataclass(frozen=True)
@@ -199,6 +204,7 @@ class Manifest:
 
     members: SHA-256 of each other file that is needed to run. proof: the same of those that are
     not, by which a reader judges the bundle: damage there only warns.
+    schema: that of the file, also where it is the older one.
     """
 
     schema: int
@@ -247,27 +253,27 @@ def from_dict(data: Any, source: str) -> Manifest:
     if not isinstance(data, dict):
         raise GruardError(f"{source}: not a manifest (a JSON object is expected)")
     schema = data.get("schema")
-    if type(schema) is int and schema == 2:
-        data, schema = _from_schema_2(data), SCHEMA
-    if type(schema) is not int or schema != SCHEMA:
+    if type(schema) is not int or not OLDER <= schema <= SCHEMA:
         raise GruardError(
-            f"{source}: schema {shown(schema)} is unknown, this runtime reads schema {SCHEMA}; "
-            "convert again with the matching version or update the runtime"
+            f"{source}: schema {shown(schema)} is unknown, this runtime reads schema {OLDER} and "
+            f"{SCHEMA}; convert again with the matching version or update the runtime"
         )
-    manifest = build(Manifest, data, source)
+    manifest = build(Manifest, _from_older(data) if schema == OLDER else data, source)
     assert isinstance(manifest, Manifest)
     check_manifest(manifest, source)
     return manifest
 
 
-def _from_schema_2(data: dict[str, Any]) -> dict[str, Any]:
-    """The same as schema 3, as far as it is sound; `build` refuses the rest."""
-    hashes = data.get("members")
+def _from_older(data: dict[str, Any]) -> dict[str, Any]:
+    """`data` in today's layout, as far as it is sound; `build` refuses the rest."""
+    tiers, hashes = data.get("tiers"), data.get("members")
+    if isinstance(tiers, dict):
+        data = {**data, "tiers": {**tiers, "bridge": BRIDGE}}
     if not isinstance(hashes, dict):
-        return {**data, "schema": SCHEMA, "proof": {}}
+        return {**data, "proof": {}}
     proof = {name: digest for name, digest in hashes.items() if name in PROOF}
     members = {name: digest for name, digest in hashes.items() if name not in PROOF}
-    return {**data, "schema": SCHEMA, "members": members, "proof": proof}
+    return {**data, "members": members, "proof": proof}
 
 
 @dataclass(frozen=True)

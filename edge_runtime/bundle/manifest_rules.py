@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # the manifest calls these rules
 
 # The device computes in float32: below this a divisor is zero there.
 SMALLEST_DIVISOR = 1e-30
+# Nobody would notice that a machine is no longer measured.
+LONGEST_BRIDGE = 1000
 Length = tuple[str, Sequence[Any], int]
 _LIMITS = ("range", "level", "change", "cusum", "same", "missing")
 _CLEAN_DIVISORS = ("deviation", "explained_high", "move_mean", "jump_mean", "persistence")
@@ -98,6 +100,8 @@ def _check_constants(manifest: Manifest, source: str) -> None:
     if manifest.diagnosis is not None:
         divisors |= _diagnosis_divisors(manifest.diagnosis)
     _check_divisors(divisors, source)
+    if not 0 <= manifest.tiers.bridge <= LONGEST_BRIDGE:
+        raise GruardError(f"{source}: tiers.bridge: 0 to {LONGEST_BRIDGE} samples are expected")
     if min(score.weights) < 0 or max(score.weights) <= 0:
         raise GruardError(f"{source}: score.weights: none below 0 and one above 0 are expected")
     smoothings = {"score.attack": score.attack, "score.decay": score.decay}

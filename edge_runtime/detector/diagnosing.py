@@ -6,7 +6,7 @@ import numpy as np
 
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.detector.standardise import Scaler, standardise
-from edge_runtime.detector.validity import BEYOND_BELIEF
+from edge_runtime.detector.validity import is_present
 from edge_runtime.diagnosis.contribution import ContributionConstants
 from edge_runtime.diagnosis.diagnosis import (
     Diagnosis,
@@ -86,7 +86,7 @@ def advance_diagnosis(
 
     A stuck reading, or one beyond its limits, is a symptom, so only missing ones are left out.
     """
-    present = np.abs(values) < BEYOND_BELIEF  # False for NaN, too
+    present = is_present(values)
     reading = standardise(values, present, scaler)
     symptoms = observe(
         reading, present.astype(np.float32), alarm, state.symptoms, constants.symptoms

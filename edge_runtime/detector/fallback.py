@@ -3,7 +3,11 @@
 Six plain views of each channel, each divided by the largest value clean rows ever showed (with a
 margin): how far it is (range), how far on average (level), how fast it moves (change), how long it
 leans to one side (CUSUM, Page 1954), how long it shows one and the same value, how long it is
-missing. The score is the largest of them all, so its threshold is 1.
+missing while others come. The score is the largest of them all, so its threshold is 1.
+
+A row without any reading is not judged: views, score and alarm stay what they were. Only where all
+have been missing for longer than a limit on missing readings there is an alarm, until the first
+reading.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,6 +30,7 @@ from edge_runtime.detector.validity import (
     ValidityState,
     check_validity,
     initial_validity,
+    is_measured,
     validity_rules,
 )
 from edge_runtime.record import Flag, Float32, Record, Sample
@@ -35,6 +40,8 @@ CLEAR = 0.9
 _ZERO = np.float32(0)
 CUSUM_CEILING = np.float32(1.1)  # times its limit
 VIEWS = ("range", "level", "change", "cusum", "same", "missing")
+_MISSING = VIEWS.index("missing")
+_MOST_SILENT = np.float32(1 << 24)  # beyond it float32 has gaps; a count stops there
 
 
 @dataclass(frozen=True)
@@ -126,31 +133,43 @@ class _Constants:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Shares:
+    """Of its limits, how much each scored channel uses up, and rows in a row without a reading."""
+
+    used: Float32
+    silent: Float32  # the same number for every channel
+
+
 class _State:
     """What is carried from sample to sample but for the alarm, all of it in one block of memory."""
 
     def __init__(self, channels: int) -> None:
+        zero = np.zeros(channels, np.float32)
         self.validity: ValidityState = initial_validity(channels)
+        self.shares = _Shares(zero, zero)
         self.views = initial_views(channels)
-        self.block = np.concatenate([*_vectors(self.validity), *_vectors(self.views)])
+        parts = (self.validity, self.shares, self.views)
+        self.block = np.concatenate([vector for part in parts for vector in _vectors(part)])
         self.view_block = self.block[-channels * len(_names(self.views)) :]
         rows = iter(self.block.reshape(-1, channels))
-        self._validity_rows = dict(zip(_names(self.validity), rows, strict=False))
-        self._view_rows = dict(zip(_names(self.views), rows, strict=True))
-        self.take(self.validity, self.views)
+        self._rows = [{name: next(rows) for name in _names(part)} for part in parts]
+        self.take(*parts)
 
-    def take(self, validity: ValidityState, views: ViewState) -> None:
+    def take(self, validity: ValidityState, shares: _Shares, views: ViewState) -> None:
         """The next state."""
-        np.concatenate([*_vectors(validity), *_vectors(views)], out=self.block)
-        self.validity = replace(validity, **self._validity_rows)
-        self.views = replace(views, **self._view_rows)
+        parts = (validity, shares, views)
+        np.concatenate([vector for part in parts for vector in _vectors(part)], out=self.block)
+        self.validity = replace(validity, **self._rows[0])
+        self.shares = replace(shares, **self._rows[1])
+        self.views = replace(views, **self._rows[2])
 
 
-def _names(state: ValidityState | ViewState) -> list[str]:
+def _names(state: ValidityState | _Shares | ViewState) -> list[str]:
     return [name for name, value in vars(state).items() if isinstance(value, np.ndarray)]
 
 
-def _vectors(state: ValidityState | ViewState) -> list[Float32]:
+def _vectors(state: ValidityState | _Shares | ViewState) -> list[Float32]:
     return [value for value in vars(state).values() if isinstance(value, np.ndarray)]
 
 
@@ -183,13 +202,13 @@ class Fallback:
     def step(self, sample: Sample) -> Record:
         """The fallback's record for `sample`: tier 3, flag FALLBACK, never valid."""
         self._look_after_memory()
-        shares = self._move_on(sample)
+        self._move_on(sample)
         if not self._is_possible():
             self._damage.note("a step of the fallback", "it starts afresh")
             self._start()
-            shares = self._move_on(sample)
+            self._move_on(sample)
         self._guarded_state.renew()
-        return self._record(sample, shares)
+        return self._record(sample)
 
     def _read_constants(self) -> None:
         self._constants = _Constants.of(self._source)
@@ -215,19 +234,34 @@ class Fallback:
             self._start()
             self._damage.note("state of the fallback and its copy", "it starts afresh")
 
-    def _move_on(self, sample: Sample) -> Float32:
-        """Move the state on; the share of its limits that each scored channel uses up."""
+    def _move_on(self, sample: Sample) -> None:
         constants, state = self._constants, self._state
         mask, validity = check_validity(sample.values, constants.rules, state.validity)
         self._mask = mask
+        if not is_measured(sample.values, constants.scored):
+            state.take(validity, self._silent_shares(), state.views)
+            return
         value = standardise(sample.values, mask, constants.scaler)
         smoothing, slack = constants.rates
         views, following = update_views(
             value, mask, smoothing, slack, constants.cusum_ceiling, state.views
         )
-        state.take(validity, following)
-        shares: Float32 = (views / constants.limits).max(axis=0) * constants.scored
-        return shares
+        used = (views / constants.limits).max(axis=0) * constants.scored
+        state.take(validity, _Shares(used, np.zeros_like(used)), following)
+
+    def _silent_shares(self) -> _Shares:
+        """The shares after one more row without any reading."""
+        before = self._state.shares
+        silent = np.minimum(before.silent + 1, _MOST_SILENT)
+        used = silent / self._constants.limits[_MISSING] * self._constants.scored
+        return _Shares(
+            np.where(used > THRESHOLD, np.maximum(used, before.used), before.used), silent
+        )
+
+    def _is_silent(self) -> bool:
+        """Whether all have been missing for longer than a limit on missing readings."""
+        silent = self._state.shares.silent / self._constants.limits[_MISSING]
+        return bool((silent * self._constants.scored > THRESHOLD).any())
 
     def _is_possible(self) -> bool:
         """Whether a step can have left the views; a level that is not a number never is one again.
@@ -238,17 +272,20 @@ class Fallback:
         bound = len(level) * float(2 * VALUE_CLIP) ** 2
         return float(level @ level) <= bound and float(all_views @ all_views) < np.inf
 
-    def _record(self, sample: Sample, shares: Float32) -> Record:
+    def _record(self, sample: Sample) -> Record:
+        shares = self._state.shares.used.copy()
         score = float(shares.max())
-        self._alarm_state = update_alarm(
-            score,
-            THRESHOLD,
-            CLEAR,
-            self._alarm.m,
-            self._alarm.n,
-            self._alarm.clear_after,
-            self._alarm_state,
-        )
+        if not self._state.shares.silent.any():
+            self._alarm_state = update_alarm(
+                score,
+                THRESHOLD,
+                CLEAR,
+                self._alarm.m,
+                self._alarm.n,
+                self._alarm.clear_after,
+                self._alarm_state,
+            )
+        alarm = self._alarm_state.active or self._is_silent()
         return Record(
             index=sample.index,
             time=sample.time,
@@ -257,10 +294,10 @@ class Fallback:
             valid=False,
             score=score,
             threshold=THRESHOLD,
-            alarm=self._alarm_state.active,
+            alarm=alarm,
             masked=tuple(n for n, ok in zip(self._names, self._mask, strict=True) if not ok),
             imputed=(),
-            blamed=self._blamed(shares) if self._alarm_state.active else (),
+            blamed=self._blamed(shares) if alarm else (),
             model=self._model_hash,
         )
 

@@ -33,6 +33,7 @@ Play = Callable[[Float32, Array], Iterator[dict[str, Array]]]
 ROWS, THRESHOLD, CODES = "rows", "threshold", "codes/"
 # Fewer prove too little, more would make a start too slow.
 FEWEST_STEPS, MOST_STEPS = 256, 4096
+FEWEST_BEFORE = 64  # of a bundle of an older schema
 # What is compared on a kernel that is not the reference, and how far it may be apart.
 COMPARED, TOLERANCE = ("forecast", "gate", "state"), 0.05
 NONE = -1
@@ -80,6 +81,23 @@ def read_golden(arrays: Mapping[str, Array], play: Play, channels: int) -> Golde
     for name, found in first.items():
         _expect(name, answers[name], found.dtype, (len(rows), *found.shape))
     return Golden(rows, threshold, answers)
+
+
+def before_missing(golden: Golden) -> Golden:
+    """The steps before the first row with a missing reading.
+
+    Golden vectors of a bundle of an older schema hold answers to missing readings that are no
+    longer given. ValueError when fewer than `FEWEST_BEFORE` steps are left.
+    """
+    missing = np.flatnonzero(np.isnan(golden.rows).any(axis=1))
+    count = int(missing[0]) if len(missing) else len(golden.rows)
+    if count < FEWEST_BEFORE:
+        raise ValueError(
+            f"only {count} steps of an older gruard come before a missing reading; "
+            "convert its run again"
+        )
+    answers = {name: found[:count] for name, found in golden.answers.items()}
+    return replace(golden, rows=golden.rows[:count], answers=answers)
 
 
 def differences(play: Play, golden: Golden) -> Iterator[str]:

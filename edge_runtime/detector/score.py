@@ -127,15 +127,15 @@ def update_score(
     terms: Float32,
     state: ScoreState,
     constants: ScoreConstants,
-    warming: bool = False,
+    settling: bool = False,
 ) -> ScoreState:
     """The state after a step with unsmoothed `parts` and `terms`.
 
-    warming: the forecast has not settled, so that only the level, which needs none, is believed.
+    settling: the forecast has not settled, so that only the level, which needs none, is believed.
     """
     rate = np.where(parts > state.parts, constants.attack, constants.decay)
     term_rate = np.where(terms > state.terms, constants.attack, constants.decay)
-    if warming:
+    if settling:
         rate, term_rate = rate * _LEVEL_PART, term_rate * _LEVEL_TERM
     smoothed = state.parts + rate * (parts - state.parts)
     smoothed_terms = state.terms + term_rate * (terms - state.terms)

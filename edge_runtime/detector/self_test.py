@@ -8,8 +8,15 @@ import zlib
 from collections.abc import Iterator
 from itertools import islice
 
+from edge_runtime.bundle.manifest import SCHEMA
 from edge_runtime.bundle.reader import Bundle
-from edge_runtime.detector.golden import Play, differences, read_golden, too_far_apart
+from edge_runtime.detector.golden import (
+    Play,
+    before_missing,
+    differences,
+    read_golden,
+    too_far_apart,
+)
 from edge_runtime.errors import GruardError
 
 PART = 4  # steps of the self-test with each sample that the model is distrusted for
@@ -74,6 +81,8 @@ class SelfTest:
         arrays = self._bundle.arrays("golden.npz")
         try:
             golden = read_golden(arrays, self._play, len(self._bundle.manifest.channels))
+            if self._bundle.manifest.schema < SCHEMA:
+                golden = before_missing(golden)
         except ValueError as error:
             raise GruardError(
                 f"{self._bundle.path}: golden vectors do not fit the model: {error}"

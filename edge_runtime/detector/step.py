@@ -3,6 +3,9 @@
 All arithmetic is float32 on the host but the graph itself, which is int8; the same code runs on the
 device, in calibration and in validation, so what is measured is what ships.
 
+A row without a reading of any watched channel moves the forecast on and is not judged: score, alarm
+and diagnosis stay what they were. Where a few readings are there, the missing ones count as errors.
+
 Notation, all in standardised units: x reading, m mask, mu forecast, e = x - mu innovation,
 s its clean scale, g gate, u = mu + g e trusted input, h recurrent state.
 """
@@ -31,6 +34,7 @@ from edge_runtime.detector.validity import (
     ValidityState,
     check_validity,
     initial_validity,
+    is_measured,
     validity_rules,
 )
 from edge_runtime.diagnosis.diagnosis import DiagnosisConstants
@@ -175,6 +179,7 @@ def step(
     warming up or distrusted. reach: told after each stage, mask, invoke and check.
     """
     mask, validity = check_validity(sample.values, model.rules, state.validity)
+    measured = is_measured(sample.values, model.watched)
     reach("mask")
     value = standardise(sample.values, mask, model.scaler)
     recurrent = state.recurrent or start_recurrent(model, value)
@@ -183,20 +188,23 @@ def step(
         model, value, mask.astype(np.float32), recurrent, tiers.held_open(plan), plan.phase
     )
     reach("invoke")
-    score_state = score.update_score(
-        traces.parts, traces.terms, state.score, model.score, warming=plan.warmup > 0
-    )
+    score_state = state.score
+    if measured:
+        score_state = score.update_score(
+            traces.parts, traces.terms, score_state, model.score, tiers.is_settling(plan)
+        )
     total = score.total_score(score_state.parts, model.score)
-    alarm = _update_alarm(model, float(total), state)
+    alarm = _update_alarm(model, float(total), state) if measured else state.alarm
     seen = _observe(model, traces, recurrent, following)
     tier_state, reset = tiers.observe(plan, seen, model.manifest.tiers)
     tier_state = tiers.agree(tier_state, alarm.active == fallback.alarm, model.manifest.tiers)
     reach("check")
     diagnosis, found = state.diagnosis, None
     if model.diagnosis is not None and diagnosis is not None:
-        diagnosis = advance_diagnosis(
-            sample.values, alarm.active, model.scaler, diagnosis, model.diagnosis
-        )
+        if measured:
+            diagnosis = advance_diagnosis(
+                sample.values, alarm.active, model.scaler, diagnosis, model.diagnosis
+            )
         found = diagnosis_of(diagnosis, model.diagnosis) if alarm.active else None
     outcome = Outcome(float(total), alarm.active, score_state, found)
     record = step_record(model, sample, traces, outcome, plan, fallback)

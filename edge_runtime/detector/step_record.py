@@ -35,7 +35,8 @@ def step_record(
     """The record; in tier 3 score, alarm and blame are those of the `fallback`'s record."""
     names = model.manifest.channel_names
     tier = tiers.tier_of(plan)
-    imputed = _named(names, (traces.gate < tiers.CLOSED_BELOW) & (model.watched > 0))
+    shut = (traces.gate < tiers.CLOSED_BELOW) & (model.watched > 0)
+    imputed = _named(names, shut | (traces.mask == 0))
     record = Record(
         index=sample.index,
         time=sample.time,

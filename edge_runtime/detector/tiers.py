@@ -1,12 +1,18 @@
 """Tiers 1 and 2: what the runtime may observe going wrong, and the bounded way back.
 
 Tier 1 trusts the gate. When the gate can no longer be right (a channel closed for too long, half of
-them closed, a verdict that contradicts the evidence, most readings missing), tier 2 lets the
-recurrent unit run on its own forecasts for a bounded time and then holds the gate open until the
-state has found the signal again. If that does not help, the state is reset; if that does not help
-either, or the state is visibly broken, the model is distrusted and tier 3 answers.
+them closed, a verdict that contradicts the evidence), tier 2 lets the recurrent unit run on its own
+forecasts for a bounded time and then holds the gate open until the state has found the signal
+again. If that does not help, the state is reset; if that does not help either, or the state is
+visibly broken, the model is distrusted and tier 3 answers.
 
 Without these bounds a gate that has closed on a new operating point never opens again.
+
+A row with most of its readings missing says nothing about the gate. The state bridges up to
+`bridge` of them in a row with its own forecasts: tier and counters stay as they are. Only a longer
+run is an outage. It is answered by a free run, by tier 3 once that has reached its bound, and ends
+with a re-synchronisation, which does not count as a failure of the model. Until it has ended the
+forecasts are not believed.
 """
 
 import enum
@@ -41,8 +47,10 @@ class TierState:
     forced: Float32  # samples for which a single channel's gate is still held open
     phase: Phase = Phase.GATE
     left: int = 0  # samples left of the phase
+    gap: int = 0  # samples in a row with most readings missing
+    outage: bool = False  # missing readings began the phase, not a failure of the gate
     lost: int = 0  # samples in a row with half the channels closed
-    blind: bool = False  # without readings beyond the bound of a free run
+    blind: bool = False  # an outage is beyond the bound of its free run
     warmup: int = 0  # samples until the state has settled
     frozen: int = 0
     distrusted: bool = False
@@ -89,11 +97,20 @@ def tier_of(state: TierState) -> int:
     return 1
 
 
+def is_settling(state: TierState) -> bool:
+    """Whether the forecasts are not to be believed: in the warm-up, and from an outage on until
+    the state has found the signal again."""
+    return state.warmup > 0 or state.outage
+
+
 def observe(state: TierState, seen: Observation, bounds: Tiers) -> tuple[TierState, bool]:
     """The state for the next sample, and whether the recurrent state must be reset now."""
+    gap = state.gap + 1 if _share(1 - seen.mask, seen.watched) > 0.5 else 0
+    state = replace(state, index=state.index + 1, gap=gap)
+    if gap:
+        return (state if gap <= bounds.bridge else _outage(state, bounds)), False
     state = replace(
         state,
-        index=state.index + 1,
         warmup=max(state.warmup - 1, 0),
         forced=np.maximum(state.forced - 1, np.float32(0)),
     )
@@ -101,23 +118,19 @@ def observe(state: TierState, seen: Observation, bounds: Tiers) -> tuple[TierSta
     if seen.saturated > bounds.saturated_limit or frozen >= bounds.frozen_limit:
         return distrust(state, bounds), True
     state = replace(state, frozen=frozen)
-    mostly_masked = _share(1 - seen.mask, seen.watched) > 0.5
     if state.phase is Phase.GATE:
-        return _gate_phase(state, seen, bounds, mostly_masked)
+        return _gate_phase(state, seen, bounds)
     if state.phase is Phase.FREE_RUN:
-        return _free_run_phase(state, bounds, mostly_masked), False
-    if mostly_masked:
-        # Nothing to synchronise with: the free run goes on, beyond its bound.
-        return replace(state, blind=True), False
-    left = state.left - 1
-    if left > 0:
-        return replace(state, left=left, blind=False), False
-    return replace(_settled(state), resyncs=(*state.resyncs, state.index)), False
+        return _free_run_phase(state, bounds), False
+    return _resync_phase(state), False
 
 
 def agree(state: TierState, same_verdict: bool, bounds: Tiers) -> TierState:
-    """While distrusted: count samples on which model and fallback say the same, and return."""
-    if not state.distrusted or state.warmup > 0:
+    """While distrusted: count samples on which model and fallback say the same, and return.
+
+    A row with most readings missing counts neither way.
+    """
+    if not state.distrusted or state.warmup > 0 or state.gap:
         return state
     agreed = state.agreed + 1 if same_verdict else 0
     recent = _recent(state.returns, state.index, bounds.hour)
@@ -138,9 +151,7 @@ def restart(state: TierState, bounds: Tiers) -> TierState:
     return replace(_settled(state), frozen=0, warmup=bounds.warmup)
 
 
-def _gate_phase(
-    state: TierState, seen: Observation, bounds: Tiers, mostly_masked: bool
-) -> tuple[TierState, bool]:
+def _gate_phase(state: TierState, seen: Observation, bounds: Tiers) -> tuple[TierState, bool]:
     shut = seen.gated * seen.mask * (seen.gate < CLOSED_BELOW)
     closed = np.where(shut > 0, state.closed + 1, np.maximum(state.closed - 2, 0))
     wrong = shut * (seen.innovation < TINY_INNOVATION) + seen.gated * seen.mask * (1 - shut) * (
@@ -149,7 +160,7 @@ def _gate_phase(
     # While we hold a gate open ourselves, being open is no verdict of its own.
     contradicted = np.where((wrong > 0) & (state.forced == 0), state.contradicted + 1, 0)
     lost = state.lost + 1 if _share(shut, seen.gated) >= 0.5 else 0
-    if mostly_masked or lost >= bounds.lost_limit:
+    if lost >= bounds.lost_limit:
         return _lose(state, bounds)
     reopen = (closed >= bounds.closed_limit) | (contradicted >= bounds.contradiction_limit)
     return replace(
@@ -176,20 +187,38 @@ def _lose(state: TierState, bounds: Tiers) -> tuple[TierState, bool]:
     return fresh, True
 
 
-def _free_run_phase(state: TierState, bounds: Tiers, mostly_masked: bool) -> TierState:
+def _outage(state: TierState, bounds: Tiers) -> TierState:
+    """A sample beyond what the state can bridge."""
+    if state.phase is Phase.GATE:
+        left = bounds.free_run_limit
+        return replace(_settled(state), phase=Phase.FREE_RUN, left=left, outage=True)
+    if state.phase is Phase.RESYNC:
+        # Nothing to synchronise with: the free run goes on, beyond its bound.
+        return replace(state, phase=Phase.FREE_RUN, left=0, blind=True)
     left = max(state.left - 1, 0)
-    if mostly_masked:
-        return replace(state, left=left, blind=left == 0)
-    if left > 0:
+    return replace(state, left=left, blind=left == 0)
+
+
+def _free_run_phase(state: TierState, bounds: Tiers) -> TierState:
+    left = max(state.left - 1, 0)
+    if left > 0 and not state.outage:  # an outage is over with the first reading
         return replace(state, left=left)
     return replace(state, phase=Phase.RESYNC, left=bounds.resync_all, blind=False)
+
+
+def _resync_phase(state: TierState) -> TierState:
+    left = state.left - 1
+    if left > 0:
+        return replace(state, left=left)
+    resyncs = state.resyncs if state.outage else (*state.resyncs, state.index)
+    return replace(_settled(state), resyncs=resyncs)
 
 
 def _settled(state: TierState) -> TierState:
     zero = np.zeros_like(state.closed)
     return replace(
         state, closed=zero, contradicted=zero, forced=zero, phase=Phase.GATE, left=0, lost=0,
-        blind=False,
+        outage=False, blind=False,
     )  # fmt: skip
 
 

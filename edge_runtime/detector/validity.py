@@ -14,13 +14,26 @@ Bools = npt.NDArray[np.bool_]
 BEYOND_BELIEF = np.float32(1e30)
 
 
+def is_present(values: Float32) -> Bools:
+    """Where there is a reading at all, plausible or not."""
+    return np.abs(values) < BEYOND_BELIEF  # False for NaN, too
+
+
+def is_measured(values: Float32, watched: Float32) -> bool:
+    """Whether any of the `watched` channels has a reading; True where none is watched.
+
+    Where nothing was measured nothing is judged: see `edge_runtime.detector.step`.
+    """
+    return bool((is_present(values) & (watched > 0)).any()) or not watched.any()
+
+
 @dataclass(frozen=True)
 class ValidityState:
     """Last usable reading per channel (NaN before the first) and how long it has not changed."""
 
     last: Float32
     since: Float32  # samples since `last`
-    same: Float32  # samples in a row with one and the same value
+    same: Float32  # readings in a row with one and the same value
 
 
 @dataclass(frozen=True)
@@ -70,16 +83,17 @@ def check_validity(
 
     A reading is unusable when it is missing, not finite, out of range, further from the last
     usable reading than the rate limit allows for the time passed, or one and the same value for
-    longer than the stuck rule allows. After a jump the rate rule gives way as time passes, so a
-    true new level is believed again.
+    longer than the stuck rule allows, missing ones left out. After a jump the rate rule gives way
+    as time passes, so a true new level is believed again.
     """
-    finite: Bools = np.abs(values) < BEYOND_BELIEF  # False for NaN, too
+    finite = is_present(values)
     if rules.none:
         return finite, state
     jump = np.abs(values - state.last)
     plausible = ~(jump > rules.max_step * state.since)  # NaN before the first reading: plausible
     in_range = (values >= rules.low) & (values <= rules.high)
-    same = np.where(finite & (values == state.last), state.same + 1, np.float32(0))
+    repeats = np.where(values == state.last, state.same + 1, np.float32(0))
+    same = np.where(finite, repeats, state.same)
     mask: Bools = finite & in_range & plausible & (same < rules.stuck_after)
     remembered = finite & in_range & plausible
     return mask, ValidityState(

@@ -172,7 +172,7 @@ static PyObject *core_traces(Core *core, PyObject *unused) {
         "(NNNNNNffN)", bytes_of(d->mask, n), bytes_of(d->forecast, n), bytes_of(d->gate, n),
         bytes_of(d->hidden, core->model.states * sizeof(float)), bytes_of(d->parts, 16),
         bytes_of(d->arena, core->model.arena), d->score, d->fallback_score,
-        PyBool_FromLong(d->fallback_alarm.active));
+        PyBool_FromLong(d->fallback_alarmed));
 }
 
 static PyObject *core_possible(Core *core, PyObject *unused) {

@@ -56,6 +56,8 @@ def rollout(seed: int = 0, warmup: int = 0, **arrays: np.ndarray) -> Rollout:
         "saturated": np.zeros(ROWS, np.float32),
     }
     made |= arrays
+    made["settling"] = np.arange(len(made["raw_parts"])) < warmup
+    made["measured"] = np.ones(len(made["raw_parts"]), bool)
     flags = [Flag.WARMUP if i < warmup else Flag(0) for i in range(len(made["raw_parts"]))]
     records = tuple(SimpleNamespace(flags=flag) for flag in flags)
     return Rollout(records=records, traces=(), **made)  # type: ignore[arg-type]

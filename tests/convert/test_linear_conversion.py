@@ -121,17 +121,15 @@ def test_one_wrong_forecast_in_any_rollout_fails(model: Model, rolled: Rollout) 
     assert OFF in failed(formula_checks(model, [rolled, spoiled]))
 
 
-def test_a_reset_in_mid_stream_is_no_fault_of_the_formula(model: Model) -> None:
+def test_an_outage_in_mid_stream_is_no_fault_of_the_formula(model: Model) -> None:
     rows = tiny_model.machine_rows(400, seed=8)
     for start in range(50, 350, 60):
-        rows[start : start + 5, 1:] = np.nan  # lost again and again
+        rows[start : start + 30, 1:] = np.nan  # lost again and again
     rollout = roll(model, rows)
-    resets = [i for i, record in enumerate(rollout.records) if Flag.RESET in record.flags]
-    assert resets and resets[-1] < 390
+    flags = [record.flags for record in rollout.records]
+    assert any(Flag.FREE_RUN in flag for flag in flags)
+    assert not any(Flag.RESET in flag for flag in flags)  # nothing that a linear model could lose
     assert failed(formula_checks(model, [rollout])) == set()
-    forecast = rollout.forecast.copy()
-    forecast[resets[0] + 1 + tiny_model.ORDER] += 0.002  # its lags have been read again
-    assert failed(formula_checks(model, [replace(rollout, forecast=forecast)])) == {OFF}
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ BOUNDS = m.Tiers(
     frozen_limit=32,
     saturated_limit=0.2,
     agree=100,
+    bridge=8,
 )
 
 

@@ -31,6 +31,7 @@ THRESHOLD = m.Threshold(5.0, 4.0, 1.0, "by hand", 1.0, 1.0, 0, 3.0, False, 2.0, 
 HASTY = m.Tiers(
     closed_limit=12, lost_limit=6, contradiction_limit=4, free_run_limit=5, resync_channel=3,
     resync_all=6, window=120, hour=300, warmup=15, frozen_limit=10, saturated_limit=0.2, agree=12,
+    bridge=4,
 )  # fmt: skip
 ODD = np.array(
     [np.nan, np.inf, -np.inf, 1e-45, -1e-40, 0.0, -0.0, 1e30, -9.9e29, 3.4e38, 1e-6, 7.0, -250.0],

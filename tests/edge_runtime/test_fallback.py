@@ -97,6 +97,45 @@ def test_nothing_but_missing_readings_is_answered_and_ends_in_an_alarm() -> None
     assert [record.index for record in records] == list(range(ROWS))
     assert records[0].masked == NAMES
     assert records[-1].alarm and records[-1].blamed == ("flow", "heat")
+    first = next(i for i, record in enumerate(records) if record.alarm)
+    assert first == 48  # the limit on missing readings
+
+
+def test_the_alarm_of_a_silent_machine_ends_with_its_first_reading() -> None:
+    rows = np.concatenate([CLEAN, np.full((80, 3), np.nan, np.float32), CLEAN])
+    records = run(rows)
+    assert records[ROWS + 79].alarm
+    assert not any(record.alarm for record in records[ROWS + 80 :])
+
+
+def lose(rows: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
+    """A copy in which random rows have no reading."""
+    lost = rows.copy()
+    lost[np.random.default_rng(seed).random(len(rows)) < share] = np.nan
+    return lost
+
+
+@pytest.mark.parametrize("exogenous_too", [True, False])
+def test_a_row_without_readings_changes_neither_score_nor_alarm(exogenous_too: bool) -> None:
+    rows = np.concatenate([faulty("range", 1), CLEAN])
+    gaps = np.concatenate([np.insert(rows, i, np.nan, axis=0)[i : i + 2] for i in range(len(rows))])
+    if not exogenous_too:
+        gaps[::2, 0] = 0
+    records, calm = run(gaps), run(rows)
+    for before, lost, expected in zip(records[1::2], records[2::2], calm, strict=False):
+        assert (lost.score, lost.alarm, lost.blamed) == (before.score, before.alarm, before.blamed)
+        assert (before.score, before.alarm) == (expected.score, expected.alarm)
+    assert {record.alarm for record in calm} == {True, False}
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6])
+def test_random_loss_raises_nothing(share: float) -> None:
+    assert not any(record.alarm for record in run(lose(np.concatenate([CLEAN] * 5), share)))
+
+
+def test_a_channel_that_stays_missing_while_others_come_still_raises_an_alarm() -> None:
+    records = run(lose(np.concatenate([faulty("missing", 1), faulty("missing", 1)[20:]]), 0.3))
+    assert records[-1].alarm and records[-1].blamed == ("flow",)
 
 
 def test_channel_rules_apply_here_too() -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import tiny_model
 
+from edge_runtime.bundle.manifest import BRIDGE, OLDER
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.detector import Detector
-from edge_runtime.detector.golden import FEWEST_STEPS, MOST_STEPS, replay
+from edge_runtime.detector.golden import FEWEST_BEFORE, FEWEST_STEPS, MOST_STEPS, replay
 from edge_runtime.detector.kernels import XNNPACK_KERNEL_ID, available_kernels
 from edge_runtime.detector.self_test import PART, WATCH_EVERY, SelfTest
 from edge_runtime.detector.thresholds import store_threshold, threshold_of
@@ -109,6 +110,48 @@ def test_the_next_float_of_a_constant_fails_the_self_test(copy: Path, name: str)
     if found.manifest.linear and name == "innovation_scale":
         return  # nothing that a linear model answers depends on it
     assert "self-test failed at step" in refused(copy)
+
+
+def made_older(bundle: Path) -> None:
+    """As a gruard before the bridge made it: other answers from the first missing reading on."""
+
+    def change(manifest: dict) -> None:
+        manifest["schema"] = OLDER
+        del manifest["tiers"]["bridge"]
+
+    golden = golden_of(bundle)
+    first = first_missing(golden)
+    flags = golden["flags"].copy()
+    flags[first:] ^= int(Flag.FREE_RUN)
+    rewrite_golden(bundle, {**golden, "flags": flags})
+    edit_manifest(bundle, change)
+
+
+def first_missing(golden: Arrays) -> int:
+    return int(np.flatnonzero(np.isnan(golden["rows"]).any(axis=1))[0])
+
+
+def test_an_older_bundle_is_read_and_tested_as_far_as_its_answers_hold(copy: Path) -> None:
+    made_older(copy)
+    found = read_bundle(copy)
+    assert (found.manifest.schema, found.manifest.tiers.bridge) == (OLDER, BRIDGE)
+    Detector(found).self_test()
+    golden = golden_of(copy)
+    step = first_missing(golden) - 1
+    gate = with_last_bit_flipped(golden["gate"], step)
+    rewrite_golden(copy, {**golden, "gate": gate})
+    assert f"self-test failed at step {step} in gate" in refused(copy)
+
+
+def test_an_older_bundle_of_which_too_little_holds_is_refused(copy: Path) -> None:
+    made_older(copy)
+    golden = golden_of(copy)
+    rows = golden["rows"].copy()
+    rows[FEWEST_BEFORE - 1, 0] = np.nan
+    rewrite_golden(copy, {**golden, "rows": rows})
+    assert "63 steps of an older gruard" in refused(copy) and "convert its run again" in refused(
+        copy
+    )
 
 
 def test_a_threshold_set_on_the_device_changes_nothing(copy: Path) -> None:

@@ -96,9 +96,10 @@ def test_a_converted_bundle(
     check(bundle, faulty_rows(bundle, 1500, seed=3))
 
 
-def test_the_machines_above_meet_everything() -> None:
+def test_the_machines_above_meet_everything(tiny_bundle: Path) -> None:
     """Or the comparisons would say nothing."""
-    records: list[Record] = []
+    network = changed(read_bundle(tiny_bundle), tiers=HASTY)
+    records = check(network, faulty_rows(network, 1500, seed=3))
     for name in ("one channel, rules and diagnosis", "five channels, everything"):
         bundle = LINEAR[name]()
         records += check(bundle, faulty_rows(bundle, ROWS, seed=len(name)))
@@ -142,7 +143,7 @@ def test_a_state_that_saturates_or_freezes(tiny_bundle: Path) -> None:
 COUNTS = st.integers(0, 20)
 TIERS = st.builds(
     m.Tiers, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS,
-    st.sampled_from([0.0, 0.2, 1.0]), COUNTS,
+    st.sampled_from([0.0, 0.2, 1.0]), COUNTS, COUNTS,
 )  # fmt: skip
 ALARMS = st.integers(1, 32).flatmap(
     lambda n: st.builds(m.Alarm, st.integers(1, n), st.just(n), st.integers(1, 20))
@@ -173,6 +174,46 @@ def test_any_rows_on_a_network(
     tiny_bundle: Path, tiers: m.Tiers, alarm: m.Alarm, data: st.DataObject
 ) -> None:
     check_any(changed(read_bundle(tiny_bundle), tiers=tiers, alarm=alarm), data)
+
+
+PATTERNS = st.lists(
+    st.tuples(st.integers(0, 8), st.integers(0, 6), st.sampled_from(["all", "watched", "some"])),
+    min_size=1, max_size=30,
+)  # fmt: skip
+
+
+@given(size=st.integers(1, 5), tiers=TIERS, pattern=PATTERNS, share=st.floats(0, 0.9))
+@settings(max_examples=25)
+def test_any_loss_on_a_linear_machine(
+    size: int, tiers: m.Tiers, pattern: list[tuple[int, int, str]], share: float
+) -> None:
+    bundle = changed(models.linear(size, size, rules=True, diagnosis=True), tiers=tiers)
+    assert differences(bundle, lossy(bundle, pattern, share), LEVELS) == []
+
+
+@given(tiers=st.none() | TIERS, pattern=PATTERNS, share=st.floats(0, 0.9))
+@settings(max_examples=15)
+def test_any_loss_on_a_network(
+    tiny_bundle: Path, tiers: m.Tiers | None, pattern: list[tuple[int, int, str]], share: float
+) -> None:
+    bundle = read_bundle(tiny_bundle)
+    bundle = changed(bundle, tiers=tiers) if tiers else bundle
+    assert differences(bundle, lossy(bundle, pattern, share), LEVELS) == []
+
+
+def lossy(bundle: Bundle, pattern: list[tuple[int, int, str]], share: float) -> np.ndarray:
+    """Usual rows in which runs of rows, and a share of them at random, lack readings."""
+    rows, rng = faulty_rows(bundle, 250, seed=len(pattern)), np.random.default_rng(len(pattern))
+    channels = bundle.manifest.channels
+    watched = [i for i, channel in enumerate(channels) if not channel.exogenous]
+    at = 40
+    for missing, there, which in pattern:
+        some = rng.choice(len(channels), len(channels) // 2 + 1, replace=False)
+        lost = {"all": range(len(channels)), "watched": watched, "some": some}[which]
+        rows[at : at + missing, list(lost)] = np.nan
+        at += missing + there
+    rows[150:][rng.random(len(rows) - 150) < share] = np.nan
+    return rows
 
 
 def check_any(bundle: MadeBundle, data: st.DataObject) -> None:

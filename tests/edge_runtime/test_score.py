@@ -163,7 +163,7 @@ def test_while_warming_up_only_the_level_moves(
     parts: np.ndarray, before: np.ndarray, terms: np.ndarray, terms_before: np.ndarray
 ) -> None:
     state = ScoreState(before, terms_before)
-    warming = update_score(parts, terms, state, CONSTANTS, warming=True)
+    warming = update_score(parts, terms, state, CONSTANTS, settling=True)
     settled = update_score(parts, terms, state, CONSTANTS)
     for part, name in enumerate(PARTS):
         expected = settled if name == "level" else state

@@ -152,7 +152,7 @@ def test_no_forecast_is_believed_and_nothing_decided_while_warming_up(model: Mod
     smoothed = warmed = initial_score(model.score)
     for trace in traces:
         smoothed = update_score(trace.parts, trace.terms, smoothed, model.score)
-        warmed = update_score(trace.parts, trace.terms, warmed, model.score, warming=True)
+        warmed = update_score(trace.parts, trace.terms, warmed, model.score, settling=True)
     threshold = model.manifest.thresholds["tflite-builtin"].value
     assert total_score(smoothed.parts, model.score) > threshold  # it would have been an alarm
     assert not state.alarm.active and records[-1].alarm
@@ -168,7 +168,7 @@ def test_a_warm_up_in_mid_stream_keeps_the_score_but_for_the_level(model: Model)
     for i in range(model.manifest.tiers.warmup):
         before, sample = warming.score, Sample(i, None, rows[i])
         _, warming, trace = step(model, sample, warming, fallback.step(sample))
-        expected = update_score(trace.parts, trace.terms, before, model.score, warming=True)
+        expected = update_score(trace.parts, trace.terms, before, model.score, settling=True)
         assert flat(warming.score) == flat(expected)
     sample = Sample(0, None, rows[warming.tiers.index % 100])
     _, after, trace = step(model, sample, warming, fallback.step(sample))
@@ -305,6 +305,55 @@ def test_a_new_operating_point_is_believed_in_bounded_time(model: Model) -> None
     assert any(Flag.FREE_RUN in record.flags for record in records[100:140])
     assert any(Flag.RESYNC in record.flags for record in records[100:170])
     assert np.mean([trace.gate[FLOW] for trace in traces[300:]]) > 0.9
+
+
+def test_a_row_without_readings_is_imputed_and_not_judged(model: Model) -> None:
+    rows = tiny_model.machine_rows(200, seed=9)
+    rows[100:114, FLOW] += 20
+    lost = [90, 91, 92, 93, 108, 110, 111, 150]
+    rows[lost] = np.nan
+    records, traces, _ = run(model, rows)
+    for i in lost:
+        now, before = records[i], records[i - 1]
+        assert now.valid and now.tier == before.tier == 1
+        assert now.masked == now.imputed == tiny_model.CHANNELS and Flag.IMPUTED in now.flags
+        for name in ("score", "alarm", "blamed", "kind", "probability", "sensor"):
+            assert getattr(now, name) == getattr(before, name), name
+        np.testing.assert_array_equal(traces[i].trusted, traces[i].forecast)
+    assert {records[i].alarm for i in lost} == {True, False}
+    assert not any(flag in record.flags for record in records for flag in (Flag.RESYNC, Flag.RESET))
+
+
+def test_a_known_exogenous_reading_alone_is_no_reading_to_judge(model: Model) -> None:
+    rows = tiny_model.machine_rows(100, seed=9)
+    rows[90, 1:] = np.nan
+    records, _, _ = run(model, rows)
+    assert records[90].score == records[89].score and records[90].masked == ("flow", "heat")
+
+
+@pytest.mark.parametrize("odd", [[np.nan, 1e6], [-1e6, np.nan], [1e6, 1e6]])
+def test_what_was_measured_is_judged(model: Model, odd: list[float]) -> None:
+    """A reading that is refused, or one that is left: the missing ones count as errors."""
+    rows = tiny_model.machine_rows(100, seed=9)
+    rows[90:93, 1:] = odd
+    records, _, _ = run(model, rows)
+    scores = [record.score or 0.0 for record in records[89:93]]
+    assert records[92].tier == 1 and scores == sorted(scores) and scores[0] < scores[-1]
+
+
+def test_an_outage_is_waited_out_and_raises_nothing(model: Model) -> None:
+    rows = tiny_model.machine_rows(300, seed=9)
+    rows[100:140] = np.nan
+    records, _, state = run(model, rows)
+    bounds = model.manifest.tiers
+    blind = 100 + bounds.bridge + 1 + bounds.free_run_limit
+    tier = [record.tier for record in records]
+    assert tier[100 : 100 + bounds.bridge + 1] == [1] * (bounds.bridge + 1)
+    assert tier[100 + bounds.bridge + 1 : blind] == [2] * bounds.free_run_limit
+    assert tier[blind:141] == [3] * (141 - blind)
+    assert tier[141 : 141 + bounds.resync_all] == [2] * bounds.resync_all
+    assert tier[141 + bounds.resync_all :] == [1] * (300 - 141 - bounds.resync_all)
+    assert not any(record.alarm for record in records) and state.tiers.resyncs == ()
 
 
 def test_the_alarm_stays_latched_in_tier_two(model: Model) -> None:

@@ -30,6 +30,7 @@ SHORT = Tiers(
     frozen_limit=4,
     saturated_limit=0.5,
     agree=3,
+    bridge=3,
 )
 
 
@@ -53,6 +54,7 @@ def seen(
 
 CALM, ONE, HALF = seen(), seen(closed=[1]), seen(closed=[0, 1])
 BLACKOUT = seen(masked=range(CHANNELS))
+BROKEN, FROZEN = seen(saturated=0.21), seen(moved=False)
 
 
 @dataclass(frozen=True)
@@ -164,15 +166,96 @@ def test_exogenous_channels_count_for_nothing() -> None:
     assert {m.tier for m in run([odd] * 40)[0]} == {1}
 
 
-def test_most_readings_missing_is_a_free_run_at_once_and_blind_after_its_bound() -> None:
-    masked = seen(masked=[0, 1, 2])
-    moments, _ = run([masked] * 60 + [CALM] * 40)
-    assert [m.tier for m in moments[:18]] == [1] + [2] * 16 + [3]
-    assert {m.tier for m in moments[18:60]} == {3}
+MOSTLY = seen(masked=[0, 1, 2])
+
+
+def counters(state: TierState) -> tuple[object, ...]:
+    """Everything but how many samples there were."""
+    rest = {k: v for k, v in vars(state).items() if k not in ("index", "gap")}
+    return tuple(v.tolist() if isinstance(v, np.ndarray) else v for v in rest.values())
+
+
+@pytest.mark.parametrize("missing", [MOSTLY, BLACKOUT], ids=["most", "all"])
+@pytest.mark.parametrize(
+    "before",
+    [[ONE] * 30, [HALF] * 15, [HALF] * 20, [HALF] * 40, [seen(huge=[2])] * 10, [FROZEN] * 20],
+    ids=["closed", "half closed", "free run", "re-synchronising", "held open", "frozen"],
+)
+def test_what_the_state_can_bridge_changes_no_counter(
+    before: list[Observation], missing: Observation
+) -> None:
+    _, state = run(before)
+    moments, after = run([missing] * BOUNDS.bridge, state=state)
+    assert {m.tier for m in moments} == {tier_of(state)} == {tier_of(after)}
+    assert counters(after) == counters(state)
+
+
+def test_one_row_more_is_an_outage_and_blind_after_the_bound_of_its_free_run() -> None:
+    moments, _ = run([MOSTLY] * 60 + [CALM] * 40)
+    assert BOUNDS.bridge == 8
+    assert [m.tier for m in moments[:26]] == [1] * 9 + [2] * 16 + [3]
+    assert {m.tier for m in moments[26:61]} == {3}
     # The first reading ends the blindness; from the next sample on the gate is held open.
-    assert phases(moments) == [(Phase.GATE, 1), (Phase.FREE_RUN, 60), (Phase.RESYNC, 24),
+    assert phases(moments) == [(Phase.GATE, 9), (Phase.FREE_RUN, 52), (Phase.RESYNC, 24),
                                (Phase.GATE, 15)]  # fmt: skip
     assert {m.tier for m in moments[61:85]} == {2} and moments[-1].tier == 1
+
+
+def test_the_first_reading_ends_the_free_run_of_an_outage() -> None:
+    moments, _ = run([BLACKOUT] * 10 + [CALM] * 40)
+    assert phases(moments) == [(Phase.GATE, 9), (Phase.FREE_RUN, 2), (Phase.RESYNC, 24),
+                               (Phase.GATE, 15)]  # fmt: skip
+
+
+def test_the_forecasts_are_not_believed_from_an_outage_on_until_it_has_ended() -> None:
+    moments, state = run([CALM] * 5 + [BLACKOUT] * 10 + [CALM] * 40)
+    settling = [tiers.is_settling(m.plan) for m in moments]
+    assert settling == [False] * 14 + [True] * 26 + [False] * 15
+    assert not tiers.is_settling(state)
+    assert not any(tiers.is_settling(m.plan) for m in run([HALF] * 60)[0])
+
+
+def test_an_outage_is_no_failure_of_the_model() -> None:
+    moments, state = run(([BLACKOUT] * 20 + [CALM] * 30) * 12)
+    assert state.resyncs == () and not any(m.reset for m in moments)
+    moments, state = run([HALF] * 16 + [CALM] * 16 + [BLACKOUT] * 20 + [CALM] * 60)
+    assert len(state.resyncs) == 1  # the gate had failed before
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(1, 5), st.booleans()), max_size=40))
+def test_gaps_that_can_be_bridged_never_leave_tier_1(gaps: list[tuple[int, int, bool]]) -> None:
+    rows = [
+        row
+        for missing, there, most in gaps
+        for row in [MOSTLY if most else BLACKOUT] * missing + [CALM] * there
+    ]
+    moments, state = run(rows)
+    assert {m.tier for m in moments} <= {1} and not any(m.reset for m in moments)
+    assert counters(state) == counters(tiers.initial_tiers(CHANNELS, 0))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3])
+def test_random_loss_never_resets(share: float) -> None:
+    lost = np.random.default_rng(1).random(4000) < share
+    bounds = replace(BOUNDS, bridge=4)
+    moments, state = run([BLACKOUT if row else CALM for row in lost], bounds)
+    assert not any(m.reset for m in moments) and not state.distrusted and state.resyncs == ()
+    assert np.mean([m.tier == 1 for m in moments]) >= (0.9 if share == 0.3 else 0.99)
+
+
+def test_a_gap_is_neither_agreement_nor_disagreement() -> None:
+    _, state = run([CALM] * 150, state=distrusted(), verdicts=[True] * 150)
+    assert state.distrusted and state.agreed > 0
+    for verdict in (True, False):
+        _, after = run([MOSTLY] * 30, state=state, verdicts=[verdict] * 30)
+        assert after.agreed == 0 or after.agreed == state.agreed
+    _, after = run([MOSTLY] * BOUNDS.bridge, state=state, verdicts=[False] * BOUNDS.bridge)
+    assert after.agreed == state.agreed
+
+
+def test_the_warm_up_waits_for_readings() -> None:
+    _, state = run([BLACKOUT] * 5 + [CALM] * 3, state=tiers.initial_tiers(CHANNELS, 100))
+    assert state.warmup == 97
 
 
 UNGATED = np.zeros(CHANNELS, np.float32)
@@ -206,7 +289,8 @@ def test_half_missing_is_not_most() -> None:
 def test_a_resynchronisation_without_readings_waits_and_is_marked() -> None:
     lost = [HALF] * 16 + [CALM] * 16
     moments, _ = run(lost + [CALM] * 10 + [BLACKOUT] * 50 + [CALM] * 30)
-    assert [m.tier for m in moments[32:]] == [2] * 11 + [3] * 50 + [2] * 13 + [1] * 16
+    # It begins anew once there is something to synchronise with.
+    assert [m.tier for m in moments[32:]] == [2] * 19 + [3] * 42 + [2] * 24 + [1] * 5
 
 
 def test_lost_again_after_two_resynchronisations_resets_and_then_distrusts() -> None:
@@ -229,10 +313,6 @@ def test_losses_that_are_far_apart_never_reset() -> None:
     moments, _ = run(([HALF] * 16 + [CALM] * 640) * 6)
     assert not any(m.reset for m in moments)
     assert sum(phase is Phase.FREE_RUN for phase, _ in phases(moments)) == 6
-
-
-BROKEN = seen(saturated=0.21)
-FROZEN = seen(moved=False)
 
 
 def test_a_saturated_state_is_distrusted_and_reset_at_once() -> None:
@@ -323,16 +403,16 @@ def test_no_phase_exceeds_its_bound_whatever_is_observed(
     samples = [observation for observation, count in script for _ in range(count)]
     start = tiers.initial_tiers(CHANNELS, SHORT.warmup)
     moments, last = run(samples, SHORT, start, itertools.cycle(pattern))
-    free = forced = sync = blind_looking = 0
+    free = forced = sync = missing = 0
     for moment, sample in zip(moments, samples, strict=True):
         plan, vouched = moment.plan, moment.tier < 3
-        free = free + 1 if plan.phase is Phase.FREE_RUN and vouched else 0
-        sync = sync + 1 if plan.phase is Phase.RESYNC and vouched else 0
+        missing = missing + 1 if (1 - sample.mask[:4]).sum() > 2 else 0
+        if not 0 < missing <= SHORT.bridge:
+            free = free + 1 if plan.phase is Phase.FREE_RUN and vouched else 0
+            sync = sync + 1 if plan.phase is Phase.RESYNC and vouched else 0
         assert free <= SHORT.free_run_limit and sync <= SHORT.resync_all
         # Nobody vouches for long for what the model only dreams up.
-        masked = (1 - sample.mask[:4]).sum() > 2
-        blind_looking = blind_looking + 1 if masked and vouched else 0
-        assert blind_looking <= SHORT.free_run_limit + 1
+        assert not vouched or missing <= SHORT.bridge + 1 + SHORT.free_run_limit
         forced = plan.forced.max()
         assert forced <= SHORT.resync_channel and plan.warmup <= SHORT.warmup
         assert plan.closed.max() < SHORT.closed_limit and plan.lost < SHORT.lost_limit

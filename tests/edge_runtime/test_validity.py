@@ -65,6 +65,11 @@ def test_a_value_is_stuck_after_as_many_samples_without_any_change() -> None:
     assert usable([5.0] * 6, stuck_after=3) == [True] * 3 + [False] * 3
 
 
+def test_a_missing_reading_neither_ends_nor_prolongs_being_stuck() -> None:
+    found = usable([5, 5, NAN, 5, NAN, NAN, 5, 5], stuck_after=3)
+    assert found == [True, True, False, True, False, False, False, False]
+
+
 def test_the_smallest_change_ends_being_stuck() -> None:
     moved = float(np.nextafter(np.float32(5), np.float32(6)))
     assert usable([5, 5, 5, moved, moved], stuck_after=2) == [True, True, False, True, True]

@@ -66,7 +66,7 @@ int main(void) {
             trace = append(trace, detector.hidden, model.states);
             trace = append(trace, detector.parts, PARTS);
             const float fallback[FALLBACK] = {detector.fallback_score,
-                                              detector.fallback_alarm.active};
+                                              detector.fallback_alarmed};
             trace = append(trace, fallback, FALLBACK);
         }
         host_write(out, records, count * sizeof(gruard_record));

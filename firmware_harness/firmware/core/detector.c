@@ -304,14 +304,15 @@ static void tell_channels(const gruard_detector *d, gruard_record *record) {
     for (uint32_t i = 0; i < d->model->channels; i++) {
         const uint32_t bit = 1u << (i % 32);
         if (!(d->mask[i] > 0)) record->masked[i / 32] |= bit;
-        if (d->gate[i] < 0.5f && d->model->watched[i] > 0) record->imputed[i / 32] |= bit;
+        if (!(d->mask[i] > 0) || (d->gate[i] < 0.5f && d->model->watched[i] > 0))
+            record->imputed[i / 32] |= bit;
     }
 }
 
 static void tell_fallback(const gruard_detector *d, gruard_record *record) {
     record->flags |= GRUARD_FALLBACK;
     record->score = d->fallback_score;
-    record->alarm = d->fallback_alarm.active;
+    record->alarm = d->fallback_alarmed;
     if (record->alarm) gruard_blame_fallback(d, record->blamed);
 }
 
@@ -364,11 +365,11 @@ void gruard_step(gruard_detector *d, const float *values, gruard_record *record)
     advance(d, &moved, &input_moved, &saturated);
     GRUARD_MARK(GRUARD_BLENDED);
     gruard_score(d);
-    update_alarm(d, record->tier);
+    if (d->measured) update_alarm(d, record->tier);
     const int reset = gruard_observe(d, moved, input_moved, saturated);
-    gruard_agree(&d->tiers, d->alarm.active == d->fallback_alarm.active, m);
+    gruard_agree(&d->tiers, d->alarm.active == d->fallback_alarmed, m);
     GRUARD_MARK(GRUARD_SCORED);
-    if (m->has_diagnosis) gruard_advance_diagnosis(d, values);
+    if (m->has_diagnosis && d->measured) gruard_advance_diagnosis(d, values);
     GRUARD_MARK(GRUARD_DIAGNOSED);
     tell(d, record);
     GRUARD_MARK(GRUARD_TOLD);

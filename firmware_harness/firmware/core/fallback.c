@@ -2,6 +2,8 @@
 #include "numerics.h"
 #include "parts.h"
 
+enum { MISSING = 5, MOST_SILENT = 1 << 24 }; /* the last view; more samples are no longer counted */
+
 /* Six views of channel `i`; they are what `limits` are the limits of. */
 static void update_views(gruard_detector *d, uint32_t i, float views[6]) {
     const gruard_model *m = d->model;
@@ -28,7 +30,8 @@ static void update_views(gruard_detector *d, uint32_t i, float views[6]) {
     views[5] = d->view_missing[i];
 }
 
-void gruard_fallback(gruard_detector *d) {
+/* Views, shares and alarm of a row with readings. */
+static void judge(gruard_detector *d) {
     const gruard_model *m = d->model;
     float score = 0;
     for (uint32_t i = 0; i < m->channels; i++) {
@@ -41,8 +44,34 @@ void gruard_fallback(gruard_detector *d) {
         score = gruard_at_least(score, d->shares[i]);
     }
     d->views_started = 1;
-    d->fallback_score = score;
+    d->silent = 0;
     gruard_update_alarm(&d->fallback_alarm, score, m->fallback_threshold, m->fallback_clear, m);
+}
+
+/* A row without any reading changes nothing, until all have been missing for longer than a limit.
+ * Returns whether they have. */
+static int wait_for_readings(gruard_detector *d) {
+    const gruard_model *m = d->model;
+    const gruard_float *limits = m->limits + MISSING * m->channels;
+    int passed = 0;
+    if (d->silent < MOST_SILENT) d->silent++;
+    for (uint32_t i = 0; i < m->channels; i++) {
+        const float share = (float)d->silent / limits[i] * m->watched[i];
+        if (!(share > m->fallback_threshold)) continue;
+        d->shares[i] = gruard_at_least(d->shares[i], share);
+        passed = 1;
+    }
+    return passed;
+}
+
+void gruard_fallback(gruard_detector *d) {
+    int silent_for_long = 0;
+    if (d->measured) judge(d);
+    else silent_for_long = wait_for_readings(d);
+    d->fallback_score = 0;
+    for (uint32_t i = 0; i < d->model->channels; i++)
+        d->fallback_score = gruard_at_least(d->fallback_score, d->shares[i]);
+    d->fallback_alarmed = d->fallback_alarm.active || silent_for_long;
 }
 
 void gruard_blame_fallback(const gruard_detector *d, int16_t *blamed) {

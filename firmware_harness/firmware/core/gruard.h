@@ -77,7 +77,7 @@ typedef struct {
     uint32_t has_cross, gated, has_diagnosis, has_rules;
     uint32_t alarm_m, alarm_n, clear_after;
     int32_t closed_limit, lost_limit, contradiction_limit, free_run_limit, resync_channel;
-    int32_t resync_all, warmup, frozen_limit, agree, saturated_most;
+    int32_t resync_all, warmup, frozen_limit, agree, bridge, saturated_most;
     uint32_t window, hour;
     uint32_t units[GRUARD_MOST_LAYERS], states; /* width of each layer, and their sum */
     const uint8_t *hash;                        /* first 6 bytes of the model's SHA-256 */
@@ -118,8 +118,8 @@ typedef struct {
 
 /* Counters of the tiers. */
 typedef struct {
-    uint8_t phase, blind, distrusted, resync_count, reset_count, return_count;
-    int32_t left, lost, warmup, frozen, agreed;
+    uint8_t phase, outage, blind, distrusted, resync_count, reset_count, return_count;
+    int32_t left, gap, lost, warmup, frozen, agreed;
     uint64_t index, resyncs[3], resets[1], returns[3];
     float *closed, *contradicted, *forced; /* [channels] */
 } gruard_tiers;
@@ -146,13 +146,16 @@ typedef struct {
     float parts[4];
     float *terms;                    /* [3][channels] */
     uint8_t views_started;
+    int32_t silent;                  /* samples in a row without any reading */
     float *view_level, *view_last, *view_up, *view_down, *view_same, *view_missing;
     /* Of the step at hand. */
+    uint8_t measured;                /* 0 where no watched channel had a reading */
+    uint8_t fallback_alarmed;
     float *usable;                   /* validity mask */
     float *reading;                  /* standardised */
     float *forecast, *used, *doubt, *error;
     float score, fallback_score;
-    float *shares;                   /* of the channels in the fallback's score */
+    float *shares;                   /* of the channels in the fallback's score, kept in a gap */
     float *scratch;                  /* [3][channels] or, with a diagnosis, [5][channels] */
     int8_t *arena;
     /* The diagnosis. */

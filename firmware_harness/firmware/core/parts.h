@@ -83,7 +83,7 @@ int gruard_present(float value);
 void gruard_update_alarm(gruard_alarm *alarm, float score, float threshold, float clear,
                          const gruard_model *m);
 
-/* The fallback's score and alarm of the step at hand. */
+/* The fallback's score and alarm of the step at hand; after gruard_check_validity. */
 void gruard_fallback(gruard_detector *d);
 void gruard_blame_fallback(const gruard_detector *d, int16_t *blamed);
 

@@ -42,10 +42,14 @@ static float smoothed(float before, float now, float attack, float decay) {
 
 void gruard_score(gruard_detector *d) {
     const gruard_model *m = d->model;
+    if (!d->measured) { /* nothing is judged */
+        d->score = total(d);
+        return;
+    }
     const uint32_t n = m->channels;
-    const int warming = d->tiers.warmup > 0;
-    /* While it warms up only the level, which needs no forecast, is believed. */
-    const float attack = warming ? 0.0f : m->attack, decay = warming ? 0.0f : m->decay;
+    const int settling = d->tiers.warmup > 0 || d->tiers.outage;
+    /* Until the forecast has settled only the level, which needs none, is believed. */
+    const float attack = settling ? 0.0f : m->attack, decay = settling ? 0.0f : m->decay;
     float *e = d->scratch, *x = e + n, *along = x + n;
     float residual = 0, evidence = 0, count = 0, parts[PARTS];
     for (uint32_t i = 0; i < n; i++) {

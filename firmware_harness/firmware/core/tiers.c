@@ -11,13 +11,13 @@ static void settle(gruard_tiers *t, const gruard_model *m) {
     memset(t->forced, 0, bytes);
     t->phase = GRUARD_PHASE_GATE;
     t->left = t->lost = 0;
-    t->blind = 0;
+    t->blind = t->outage = 0;
 }
 
 void gruard_start_tiers(gruard_tiers *t, const gruard_model *m) {
     settle(t, m);
     t->warmup = m->warmup; /* the state has to settle first */
-    t->frozen = t->agreed = 0;
+    t->gap = t->frozen = t->agreed = 0;
     t->distrusted = t->resync_count = t->reset_count = t->return_count = 0;
     t->index = 0;
 }
@@ -88,7 +88,7 @@ static int must_reopen(const gruard_tiers *t, const gruard_model *m, uint32_t i)
            t->contradicted[i] >= (float)m->contradiction_limit;
 }
 
-static int gate_phase(gruard_detector *d, int mostly_masked) {
+static int gate_phase(gruard_detector *d) {
     gruard_tiers *t = &d->tiers;
     const gruard_model *m = d->model;
     uint32_t shut_count = 0, gated_count = 0;
@@ -108,7 +108,7 @@ static int gate_phase(gruard_detector *d, int mostly_masked) {
     }
     const int half = gated_count && 2 * shut_count >= gated_count;
     const int32_t lost = half ? t->lost + 1 : 0;
-    if (mostly_masked || lost >= m->lost_limit) return lose(t, m);
+    if (lost >= m->lost_limit) return lose(t, m);
     t->lost = lost;
     for (uint32_t i = 0; reopened && i < m->channels; i++) {
         if (!must_reopen(t, m, i)) continue;
@@ -118,55 +118,70 @@ static int gate_phase(gruard_detector *d, int mostly_masked) {
     return 0;
 }
 
-static void free_run_phase(gruard_tiers *t, const gruard_model *m, int mostly_masked) {
-    t->left = t->left > 1 ? t->left - 1 : 0;
-    if (mostly_masked) {
-        t->blind = t->left == 0;
-    } else if (t->left == 0) {
-        t->phase = GRUARD_PHASE_RESYNC;
-        t->left = m->resync_all;
-        t->blind = 0;
-    }
-}
-
-static void resync_phase(gruard_tiers *t, const gruard_model *m, int mostly_masked) {
-    if (mostly_masked) { /* nothing to synchronise with: the free run goes on, beyond its bound */
-        t->blind = 1;
+/* A sample beyond what the state can bridge. */
+static void outage(gruard_tiers *t, const gruard_model *m) {
+    if (t->phase == GRUARD_PHASE_GATE) {
+        settle(t, m);
+        t->phase = GRUARD_PHASE_FREE_RUN;
+        t->left = m->free_run_limit;
+        t->outage = 1;
         return;
     }
-    t->left--;
+    /* Nothing to synchronise with: the free run goes on, beyond its bound. */
+    if (t->phase == GRUARD_PHASE_RESYNC) t->left = 0;
+    t->phase = GRUARD_PHASE_FREE_RUN;
+    t->left = t->left > 1 ? t->left - 1 : 0;
+    t->blind = t->left == 0;
+}
+
+static void free_run_phase(gruard_tiers *t, const gruard_model *m) {
+    t->left = t->left > 1 ? t->left - 1 : 0;
+    if (t->left > 0 && !t->outage) return; /* an outage is over with the first reading */
+    t->phase = GRUARD_PHASE_RESYNC;
+    t->left = m->resync_all;
     t->blind = 0;
+}
+
+static void resync_phase(gruard_tiers *t, const gruard_model *m) {
+    const int failed = !t->outage;
+    t->left--;
     if (t->left > 0) return;
     settle(t, m);
-    if (t->resync_count < 3) t->resyncs[t->resync_count++] = t->index;
+    if (failed && t->resync_count < 3) t->resyncs[t->resync_count++] = t->index;
 }
 
 int gruard_observe(gruard_detector *d, int moved, int input_moved, int32_t saturated) {
     gruard_tiers *t = &d->tiers;
     const gruard_model *m = d->model;
     uint32_t watched = 0, masked = 0;
-    t->index++;
-    if (t->warmup > 0) t->warmup--;
     for (uint32_t i = 0; i < m->channels; i++) {
-        t->forced[i] = gruard_at_least(t->forced[i] - 1.0f, 0.0f);
         watched += m->watched[i] > 0;
         masked += m->watched[i] > 0 && !(d->mask[i] > 0);
     }
+    t->index++;
+    if (2 * masked > watched) {
+        t->gap += t->gap <= m->bridge; /* more would tell nothing */
+        if (t->gap > m->bridge) outage(t, m);
+        return 0;
+    }
+    t->gap = 0;
+    if (t->warmup > 0) t->warmup--;
+    for (uint32_t i = 0; i < m->channels; i++)
+        t->forced[i] = gruard_at_least(t->forced[i] - 1.0f, 0.0f);
     const int32_t frozen = input_moved && !moved ? t->frozen + 1 : 0;
     if (saturated > m->saturated_most || frozen >= m->frozen_limit) {
         gruard_distrust_tiers(t, m);
         return 1;
     }
     t->frozen = frozen;
-    const int mostly_masked = 2 * masked > watched;
-    if (t->phase == GRUARD_PHASE_GATE) return gate_phase(d, mostly_masked);
-    if (t->phase == GRUARD_PHASE_FREE_RUN) free_run_phase(t, m, mostly_masked);
-    else resync_phase(t, m, mostly_masked);
+    if (t->phase == GRUARD_PHASE_GATE) return gate_phase(d);
+    if (t->phase == GRUARD_PHASE_FREE_RUN) free_run_phase(t, m);
+    else resync_phase(t, m);
     return 0;
 }
 
 void gruard_agree(gruard_tiers *t, int same_verdict, const gruard_model *m) {
-    if (!t->distrusted || t->warmup > 0) return;
+    if (!t->distrusted || t->warmup > 0 || t->gap) return;
     t->agreed = same_verdict ? t->agreed + (t->agreed < m->agree) : 0;
     uint64_t events[3];
     memcpy(events, t->returns, sizeof events);
