@@ -41,7 +41,7 @@ export OPENBLAS_NUM_THREADS ?= 1
         test test-wide test-arm arm-trees test-service test-vm test-firmware \
         fuzz fuzz-core lint wheel benchmark benchmark-step benchmark-escape benchmark-board \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
-        benchmark-clock benchmark-tiers benchmark-calibration benchmark-verdicts faults soak clean environment
+        benchmark-clock benchmark-tiers benchmark-gaps benchmark-calibration benchmark-verdicts faults soak clean environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -162,6 +162,9 @@ benchmark-clock: $(READY) $(CORE) ## half an hour: what do a bad clock and a bad
 
 benchmark-tiers: $(READY) ## minutes: how long may a gate stay shut?
 	$(PY) -m benchmarks.tiers $(ARGS)
+
+benchmark-gaps: $(READY) $(CORE) ## half an hour: how many missing rows can the state bridge?
+	$(PY) -m benchmarks.gaps --out docs/gate.md $(ARGS)
 
 benchmark-escape: $(READY) ## minutes: does a detector find back by itself?
 	$(PY) -m benchmarks.escape --out docs $(ARGS)
