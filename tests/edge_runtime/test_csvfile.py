@@ -167,7 +167,7 @@ def test_gzip_and_byte_order_mark(tmp_path: Path) -> None:
     [
         ("a.csv", b"a,b\n\xff,1\n", "not UTF-8"),
         ("plain.csv.gz", b"a,b\n1,2\n", "not a complete gzip"),
-        ("cut.csv.gz", gzip.compress(b"a,b\n1,2\n")[:-10], "not a complete gzip"),
+        ("cut.csv.gz", gzip.compress(b"a,b\n1,2\n", mtime=0)[:-10], "not a complete gzip"),
     ],
 )
 def test_unreadable_content(tmp_path: Path, name: str, content: bytes, part: str) -> None:
