@@ -83,16 +83,15 @@ firmware: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json ## four minutes: the dem
 firmware-faults: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json ## a quarter of an hour: 2,000 flipped bits on the emulated boards, into docs/firmware.md
 	$(PY) -m benchmarks.board_flips $(DEMO_BUNDLE) $(WATCH)/demo.csv --out docs/firmware.md $(ARGS)
 
-# A process a core, each with whole files; ARGS='-n 0 --pdb FILE' for one process.
-PARALLEL  := -n auto --dist loadfile --no-loadscope-reorder
+# A process a core, which takes whole files; ARGS='-n 0 --pdb FILE' for one process.
 test: $(READY) $(CORE) lint ## lint, types and all tests
-	$(PY) -m pytest $(PARALLEL) $(ARGS)
+	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-wide: $(READY) $(CORE) ## two minutes: models of shapes from all over, to int8, and on the C core
 	$(PY) -m pytest -m wide $(ARGS)
 
 test-arm: $(READY) $(CORE) arm-trees ## some minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
-	$(PY) -m pytest -m arm $(PARALLEL) tests/arm $(ARGS)
+	$(PY) -m pytest -m arm -n auto --dist worksteal tests/arm $(ARGS)
 
 # Debian for both Arms, below build/arm, unless it is there.
 arm-trees: $(READY)

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,18 +18,28 @@ import pytest
 from convert.bundle_writer import write_bundle
 from convert.convert_run import Conversion
 from edge_runtime.bundle.reader import CHECKSUM, MEMBERS, checksum, read_bundle
+from edge_runtime.detector.kernels import available_kernels
 from edge_runtime.errors import GruardError
-from train.run_folder import Run, npz_bytes, read_arrays
+from train.run_folder import Run, npz_bytes, read_arrays, read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 Ended = subprocess.CompletedProcess[str]
 Call = Callable[..., tuple[int, str, str]]
 
+# A file may not grow beyond the limit: what a full disk does, for one process only.
 STARVED = """
-import resource, runpy, sys
+import pickle, resource, runpy, sys
+from pathlib import Path
+{before}
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop()),) * 2)
 sys.argv[0] = 'convert'
 runpy.run_module('convert', run_name='__main__')
+"""
+# The command gets the conversion from a file, and does everything that comes after it.
+CONVERTED = """
+from convert import convert_run as module
+found = pickle.loads(Path(sys.argv.pop(1)).read_bytes())
+module.convert_run = lambda *_: found
 """
 
 
@@ -78,52 +88,54 @@ def convert(*arguments: object) -> Ended:
     )
 
 
-@dataclass(frozen=True)
-class Commands:
-    """Whole commands in their own processes, and the folders they worked on."""
+def starved(limit: int, before: str, *arguments: object) -> Ended:
+    """The command in a process whose files cannot grow beyond `limit` bytes."""
+    command = [sys.executable, "-c", STARVED.format(before=before), *map(str, arguments)]
+    command.append(str(limit))
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
-    good: Path
-    bad: Path
-    starved_out: Path
-    results: dict[str, Ended]
+
+@dataclass(frozen=True)
+class Command:
+    """The whole command in a process of its own, and the run that it converted."""
+
+    run: Path
+    ended: Ended
 
 
 @pytest.fixture(scope="module")
-def commands(good_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Commands:
-    """A good run converted, one that fails its validation, with and without --force, and more."""
-    folder = tmp_path_factory.mktemp("commands")
-    good, bad, forced = (folder / name for name in ("good", "bad", "forced"))
-    for copy in (good, bad):
-        shutil.copytree(good_run.path, copy)
-    weights = read_arrays(bad / "weights.npz", "")
+def command(good_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    run = Path(shutil.copytree(good_run.path, tmp_path_factory.mktemp("command") / "run"))
+    return Command(run, convert(run, "--json"))
+
+
+@pytest.fixture(scope="module")
+def bad_run(good_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that fails its validation."""
+    path = Path(shutil.copytree(good_run.path, tmp_path_factory.mktemp("bad") / "run"))
+    weights = read_arrays(path / "weights.npz", "")
     weights["correction_kernel"] *= np.float32(60)
-    (bad / "weights.npz").write_bytes(npz_bytes(weights))
-    starved = [sys.executable, "-c", STARVED, str(good), "--out", str(folder / "starved")]
+    (path / "weights.npz").write_bytes(npz_bytes(weights))
+    return read_run(path)
 
-    def starve(limit: int) -> Ended:
-        command = [*starved, str(limit)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
-    jobs: dict[str, Callable[[], Ended]] = {
-        "good": lambda: convert(good, "--json"),
-        "bad": lambda: convert("bundle", bad),
-        "forced": lambda: convert(bad, "--force", "--json", "--out", forced, "--version", 7),
-        "starved": lambda: starve(200_000),
-        "cramped": lambda: starve(40_000),
-    }
-    with ThreadPoolExecutor(2) as pool:
-        pending = {name: pool.submit(job) for name, job in jobs.items()}
-        results = {name: job.result() for name, job in pending.items()}
-    return Commands(good, bad, folder / "starved", results)
+@pytest.fixture(scope="module")
+def failed_conversion(bad_run: Run) -> Conversion:
+    """The conversion of `bad_run`, version 7, judged on the kernel that decides."""
+    from convert import convert_run as module
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "available_kernels", lambda: available_kernels()[:1])
+        return module.convert_run(bad_run, 7, 1.0, lambda sentence: None)
 
 
 @pytest.mark.slow
-def test_a_good_run_becomes_a_bundle_and_exit_code_0(commands: Commands) -> None:
-    ended = commands.results["good"]
+def test_a_good_run_becomes_a_bundle_and_exit_code_0(command: Command) -> None:
+    ended = command.ended
     assert ended.returncode == 0, ended.stdout + ended.stderr
     facts = json.loads(ended.stdout)
     assert facts["passed"] is True and all(check["passed"] for check in facts["checks"])
-    assert facts["bundle"] == str(commands.good / "bundle" / "tiny-1.gruard")
+    assert facts["bundle"] == str(command.run / "bundle" / "tiny-1.gruard")
     assert facts["threshold"].startswith("wish: 1 false alarms a day")
     assert read_bundle(Path(facts["bundle"])).manifest.validation.passed
     assert all(line.startswith("… ") for line in ended.stderr.splitlines())
@@ -131,34 +143,42 @@ def test_a_good_run_becomes_a_bundle_and_exit_code_0(commands: Commands) -> None
 
 @pytest.mark.slow
 def test_another_process_converts_to_the_same_bytes(
-    commands: Commands, conversion: Conversion, tmp_path: Path
+    command: Command, conversion: Conversion, tmp_path: Path
 ) -> None:
     here = write_bundle(conversion, tmp_path, force=False)
-    there = commands.good / "bundle" / "tiny-1.gruard"
+    there = command.run / "bundle" / "tiny-1.gruard"
     for member in (*MEMBERS, "manifest.json"):
         assert (here / member).read_bytes() == (there / member).read_bytes(), member
 
 
 @pytest.mark.slow
-def test_a_failed_validation_is_exit_code_1_and_no_bundle(commands: Commands) -> None:
-    ended = commands.results["bad"]
-    assert ended.returncode == 1 and "Traceback" not in ended.stderr
-    assert "FAIL  one step: forecast, RMS" in ended.stdout
-    last = ended.stdout.splitlines()[-1]
+def test_a_failed_validation_is_exit_code_1_and_no_bundle(
+    bad_run: Run, failed_conversion: Conversion, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convert.convert_run.convert_run", lambda *_: failed_conversion)
+    code, out, err = call("bundle", bad_run.path)
+    assert (code, err) == (1, "")
+    assert "FAIL  one step: forecast, RMS" in out
+    last = out.splitlines()[-1]
     assert last == "FAILED its validation: no bundle was written (--force writes it, marked)"
-    assert not (commands.bad / "bundle").exists()
+    assert not (bad_run.path / "bundle").exists()
 
 
 @pytest.mark.slow
 def test_a_failed_bundle_is_written_on_demand_and_refused_by_the_device(
-    commands: Commands,
+    bad_run: Run,
+    failed_conversion: Conversion,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    ended = commands.results["forced"]
-    assert ended.returncode == 1
-    facts = json.loads(ended.stdout)
+    monkeypatch.setattr("convert.convert_run.convert_run", lambda *_: failed_conversion)
+    code, out, _ = call(bad_run.path, "--force", "--json", "--out", tmp_path, "--version", 7)
+    assert code == 1
+    facts = json.loads(out)
     assert facts["passed"] is False
     written = Path(facts["bundle"])
-    assert written.name == "tiny-7.gruard"
+    assert written == tmp_path / "tiny-7.gruard"
     with pytest.raises(GruardError, match="failed its validation"):
         read_bundle(written)
     device = [sys.executable, "-m", "edge_runtime", "replay", str(written), "x.csv"]
@@ -169,26 +189,28 @@ def test_a_failed_bundle_is_written_on_demand_and_refused_by_the_device(
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_line_and_leaves_nothing(commands: Commands) -> None:
-    ended = commands.results["starved"]
-    assert ended.returncode == 2 and "Traceback" not in ended.stderr
-    (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("… ")]
-    target = commands.starved_out / "tiny-1.gruard"
-    assert line == f"convert: {target}: cannot be written (File too large)"
-    assert list(commands.starved_out.iterdir()) == []
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    run_copy: Path, conversion: Conversion, tmp_path: Path
+) -> None:
+    stored, out = tmp_path / "conversion", tmp_path / "out"
+    stored.write_bytes(pickle.dumps(conversion))
+    ended = starved(200_000, CONVERTED, stored, run_copy, "--out", out)
+    assert ended.returncode == 2
+    assert ended.stderr == f"convert: {out / 'tiny-1.gruard'}: cannot be written (File too large)\n"
+    assert list(out.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_no_room_for_temporary_files_is_one_line(commands: Commands) -> None:
-    ended = commands.results["cramped"]
+def test_no_room_for_temporary_files_is_one_line(run_copy: Path) -> None:
+    ended = starved(40_000, "", run_copy)
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
     (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("… ")]
     assert line.startswith("convert: TensorFlow could not write its temporary files to /")
 
 
 @pytest.mark.slow
-def test_a_bundle_is_judged_again_from_the_disk(commands: Commands, call: Call) -> None:
-    bundle = commands.good / "bundle" / "tiny-1.gruard"
+def test_a_bundle_is_judged_again_from_the_disk(command: Command, call: Call) -> None:
+    bundle = command.run / "bundle" / "tiny-1.gruard"
     code, out, _ = call("validate", bundle)
     assert code == 0 and out.splitlines()[-1] == "passed"
     assert "pass  golden vectors: differing" in out
@@ -196,9 +218,10 @@ def test_a_bundle_is_judged_again_from_the_disk(commands: Commands, call: Call) 
 
 @pytest.mark.slow
 def test_a_golden_vector_that_differs_fails_the_judgement(
-    commands: Commands, call: Call, tmp_path: Path
+    command: Command, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    source = commands.good / "bundle" / "tiny-1.gruard"
+    monkeypatch.setattr("convert.revalidate.available_kernels", lambda: ())
+    source = command.run / "bundle" / "tiny-1.gruard"
     bundle = Path(shutil.copytree(source, tmp_path / source.name))
     golden = read_arrays(bundle / "golden.npz", "")
     golden["codes/gate_next"][3, 1] ^= 1
@@ -209,7 +232,7 @@ def test_a_golden_vector_that_differs_fails_the_judgement(
     text = json.dumps(manifest).encode()
     (bundle / "manifest.json").write_bytes(text)
     (bundle / CHECKSUM).write_bytes(checksum(hashlib.sha256(text).hexdigest()))
-    code, out, _ = call("validate", bundle, "--run", commands.good, "--json")
+    code, out, _ = call("validate", bundle, "--run", command.run, "--json")
     assert code == 1
     facts = json.loads(out)
     failing = [check["name"] for check in facts["checks"] if not check["passed"]]

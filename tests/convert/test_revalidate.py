@@ -67,8 +67,9 @@ def test_a_recording_alone_shows_the_golden_bits_and_false_alarms(
 
 
 def test_labelled_rows_are_judged_beside_injected_faults(
-    good_bundle: Path, good_run: Run, tmp_path: Path
+    good_bundle: Path, good_run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(module, "available_kernels", lambda: ())
     rows, labels = with_faults(tiny_model.machine_rows(3000, seed=42))
     file = write_csv(tmp_path / "labelled.csv", rows, labels)
     judged = revalidate(good_bundle, good_run.path, file)
