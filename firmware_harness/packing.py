@@ -70,7 +70,7 @@ def golden_of(bundle: Bundle) -> Golden:
     """
     arrays = bundle.arrays("golden.npz")
     answers = {name: arrays[name] for name in arrays if name not in (ROWS, THRESHOLD)}
-    golden = Golden(arrays[ROWS], arrays[THRESHOLD], answers)
+    golden = Golden(arrays[ROWS], np.asarray(arrays[THRESHOLD], np.float64), answers)
     try:
         return before_missing(golden) if bundle.manifest.schema < SCHEMA else golden
     except ValueError as error:

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -159,13 +159,14 @@ def _assemble(
     start = _start(store, options, console)
     complaints = Complaints(console.log)
     threads = Threads(console.log, CLOCK)
+    outlets = _outlets(options, console, threads)
     with ExitStack() as undo:
         source, watched = _open_source(start, options, complaints, console)
         undo.callback(source.close)
         injections = parse_injections(options.inject, watched.channels)
         settings = _settings(watched, options)
         keeping.check(os.environ, settings.interval or settings.period)
-        watch = _watch(watched, start.reason, settings, options, console, threads)
+        watch = _watch(watched, start.reason, settings, outlets, console, threads)
         sink = open_sinks(
             options.sinks, options.existing, console.log, source.live, _journal(options)
         )
@@ -251,14 +252,8 @@ def _journal(options: RunOptions) -> JournalPlace | None:
     return JournalPlace(options.journal, options.journal_size * 1_000_000)
 
 
-def _watch(
-    watched: Watched,
-    reason: str,
-    settings: Settings,
-    options: RunOptions,
-    console: Console,
-    threads: Threads,
-) -> Watch:
+def _outlets(options: RunOptions, console: Console, threads: Threads) -> list[Outlet]:
+    """Where the state of the run is shown; before the source, which may wait for its first line."""
     outlets: list[Outlet] = []
     if path := options.status_file or service_file(os.environ):
         file = StatusFile(path, console.log)
@@ -270,6 +265,17 @@ def _watch(
         server = MetricsServer(options.metrics, console.log)
         threads.watch([server.thread])
         outlets.append(server)
+    return outlets
+
+
+def _watch(
+    watched: Watched,
+    reason: str,
+    settings: Settings,
+    outlets: Sequence[Outlet],
+    console: Console,
+    threads: Threads,
+) -> Watch:
     board = Board()
     threads.watch([board.thread])
     slowest = max(settings.interval or watched.period or 0.0, settings.deadline)

@@ -234,16 +234,6 @@ def test_a_sample_that_hangs_every_process_hangs_two() -> None:
     assert back_at(records) == [AT + 2 + BACK - 1] and len(process.pids) == 3
 
 
-def test_nothing_from_before_a_long_gap_is_given() -> None:
-    process = FakeProcess()
-    times = [*map(float, range(AT)), *(1e9 + row for row in range(BACK))]
-    run = Run(process, times=times, before=killed_at(process, AT + 10))
-    records = run()
-    first = next(record.index for record in records if record.time == 1e9)
-    assert run.supervisor.summary.caught_up == 11
-    assert records[-1].index - first == BACK - 1 == back_at(records)[0] - first
-
-
 # With a real model: the state.
 
 
