@@ -20,6 +20,9 @@ SERVICES = Path("/run/gruard")
 FAREWELL = 1.0
 """Seconds that the file may take at the end."""
 _LARGEST_FILE = 1 << 20  # bytes
+_MARKS = (b'"process":{', b'"ticks":', b'"patience":', b'"counts":{', b'"trail":[')
+_ENOUGH = 2
+"""Marks that tell a damaged status file from any other file."""
 
 
 def service_file(environment: Mapping[str, str]) -> Path | None:
@@ -74,6 +77,15 @@ def read_status(path: Path) -> Snapshot | None:
     return from_json(data.decode(errors="replace"), str(path))
 
 
+def _was_status(path: Path) -> bool:
+    """Whether the file at `path` is blank, or is what damage left of a status file."""
+    try:
+        data = read_regular(path, _LARGEST_FILE)
+    except OSError:
+        return False
+    return not data.strip(b"\0 \r\n") or sum(mark in data for mark in _MARKS) >= _ENOUGH
+
+
 class StatusFile:
     """Writes snapshots in a thread of its own, because a disk may hang as well as be full.
 
@@ -84,7 +96,12 @@ class StatusFile:
     def __init__(self, path: Path, log: Callable[[str], None]) -> None:
         if not path.parent.is_dir():
             raise GruardError(f"{path}: there is no folder {path.parent}; make it first")
-        read_status(path)  # a slip of the keyboard must not cost a recording
+        try:
+            read_status(path)
+        except GruardError as error:
+            if not _was_status(path):  # a slip of the keyboard must not cost a recording
+                raise
+            log(f"{error}; it is replaced")
         self._path, self._log = path, LimitedLog(log, time.monotonic)
         self._queue: queue.Queue[Snapshot | None] = queue.Queue(1)
         self.thread = WatchedThread("status file", self._serve)

@@ -5,6 +5,7 @@ import select
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,6 +104,29 @@ def test_a_recording_is_not_overwritten_by_a_slip(tmp_path: Path) -> None:
     with pytest.raises(GruardError, match="there is no folder"):
         StatusFile(tmp_path / "no" / "status.json", print)
     assert recording.read_text() == "a,b\n1,2\n"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: bytes(len(data)),
+        lambda data: data[: len(data) // 2],
+        lambda data: data.replace(b"process", b"prozess"),
+        lambda data: data.replace(b"}", b"]", 1),
+    ],
+)
+def test_what_damage_left_of_a_status_file_is_replaced(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / "status.json"
+    write_status(path, SNAPSHOT)
+    path.write_bytes(damage(path.read_bytes()))
+    log: list[str] = []
+    file = StatusFile(path, log.append)
+    file.publish(SNAPSHOT)
+    file.close()
+    assert read_status(path) == SNAPSHOT and "it is replaced" in log[0]
 
 
 def test_a_disk_that_fails_is_told_once_and_so_is_its_return(
