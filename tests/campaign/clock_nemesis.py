@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_runtime.detector.detector import StepDetector
-from edge_runtime.detector.fallback import Fallback
 from edge_runtime.native.engine import open_detector
+from edge_runtime.native.fallback import NativeFallback
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.line_source import LineSource
@@ -35,7 +35,7 @@ from tests.campaign.lab import Lab
 
 RUNS = 300
 """Of each kind, live; a third as many as recordings."""
-READINGS = 300
+READINGS = 200
 SLACK = 0.02
 """Periods that a record may be later than promised, for the rounding of times."""
 SPARE_SLOTS = 8
@@ -188,7 +188,7 @@ def runner(lab: Lab) -> Run:
         supervisor = Supervisor(
             source, Complaints(), sink,
             DirectProcess(open_detector(bundle, "core-c"), bundle.digest),  # type: ignore[arg-type]
-            Fallback(bundle.manifest, bundle.model_hash), Injections([], []),
+            NativeFallback(bundle), Injections([], []),
             Settings(len(lab.channels), bundle.manifest.tiers.warmup, lab.period, 1.0),
             Surroundings(
                 clock, clock.sleep, Console(io.StringIO(), clock), Notifier({}, clock)
