@@ -40,12 +40,13 @@ def check_fallback(constants: Manifest | FallbackConstants, source: str) -> None
     fallback, alarm = constants.fallback, constants.alarm
     limits = [(f"fallback.{name}", getattr(fallback, name), count) for name in _LIMITS]
     _check_each_length(limits, source)
+    period = constants.period
     divisors: dict[str, Sequence[float]] = {
+        "period": [1.0 if period is None else period],
         "channels: scale": [channel.scale for channel in constants.channels],
         **{name: values for name, values, _ in limits},
     }
     _check_divisors(divisors, source)
-    period = constants.period
     if period is not None and not SHORTEST_PERIOD <= period <= LONGEST_PERIOD:
         raise GruardError(
             f"{source}: period: {SHORTEST_PERIOD:g} to {LONGEST_PERIOD:g} s are expected, "

@@ -111,7 +111,7 @@ def test_what_is_not_a_public_key_is_named(
     assert "is a private key" in refused(signed, keys[0])
     assert "nowhere.pub: cannot be read" in refused(signed, tmp_path / "nowhere.pub")
     for text in (
-        b"",
+        b"{}",
         b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
         b"\xff" * 99,
     ):
