@@ -210,7 +210,8 @@ class ModelSwitch:
     def _judge(self, record: Record, model: WorkerCare, now: float) -> None:
         slot, name = self._running.slot, self._running.name
         if _lost(self._running, model):
-            self._give_up(slot, name, _why("used up its attempts", model))
+            if slot not in self._passed_over:  # else the store could not be told last time
+                self._give_up(slot, name, _why("used up its attempts", model))
             return
         self._probation = self._probation.judged(record, now)
         if self._probation.verdict is Verdict.UNHEALTHY:

@@ -267,6 +267,20 @@ def test_an_attempt_that_cannot_be_counted_is_not_made(
     assert store.pointers().trial.attempts == 3
 
 
+def test_a_trial_that_is_lost_and_cannot_be_ended_is_told_once(
+    store: Store, bundles: dict[int, Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise GruardError("pointers.json: cannot be written (No space left on device)")
+
+    store.install(bundles[2])
+    trial = read_bundle(store.slots.path(bundles[2].digest))
+    run = StoredRun(store, {1: "none@0", 2: "load:fail"}, rows=40, begin=trial)
+    monkeypatch.setattr(store.disk, "write", refuse)
+    assert [who for who, _ in answered_by(run())] == ["", "v1"]
+    assert run.log.count("used up its attempts") == 1
+
+
 def test_a_verdict_that_cannot_be_kept_is_told_once_a_minute(
     store: Store, bundles: dict[int, Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
