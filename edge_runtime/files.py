@@ -1,5 +1,6 @@
 """Open what a user names, without ever waiting for it: a file, and not a pipe, device or folder."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterable
@@ -32,26 +33,57 @@ def kind_at(path: str | Path) -> str:
         return ""
 
 
-def open_regular(path: str | Path, advice: str) -> BinaryIO:
-    """Open the regular file `path` for reading.
+class NotAFileError(OSError):
+    """Something else than a regular file lies there; strerror names its kind."""
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
+    """Open the regular file `path` as os.open does, never inherited; return its descriptor.
 
     The kind is looked at before the file is opened: to open a pipe waits for its writer, and to
-    open a watchdog device starts it. `advice` ends the error for anything that is no file.
-    Raises GruardError for another kind of file, OSError when the file cannot be opened.
+    open a watchdog device starts it. Raises OSError, NotAFileError for another kind of file.
     """
-    _refuse_special(path, Path(path).stat().st_mode, advice)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    require_regular(path)
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, mode)
     try:  # it may have been exchanged meanwhile
-        _refuse_special(path, os.fstat(descriptor).st_mode, advice)
-    except BaseException:
+        _require(os.fstat(descriptor).st_mode, path)
+    except OSError:
         os.close(descriptor)
         raise
-    return os.fdopen(descriptor, "rb")
+    return descriptor
 
 
-def _refuse_special(path: str | Path, mode: int, advice: str) -> None:
+def read_regular(path: Path, most: int, flags: int = os.O_RDONLY) -> bytes:
+    """Return the first `most` bytes of the regular file `path`. Raises OSError."""
+    with os.fdopen(open_regular(path, flags), "rb", buffering=0) as stream:
+        return stream.read(most) or b""
+
+
+def open_input(path: str | Path, advice: str) -> BinaryIO:
+    """Open the regular file `path` that a user names, for reading.
+
+    `advice` ends the error for anything that is no file. Raises GruardError for another kind of
+    file, OSError when the file cannot be opened.
+    """
+    try:
+        return os.fdopen(open_regular(Path(path)), "rb")
+    except NotAFileError as error:
+        raise GruardError(f"{path}: {error.strerror}; {advice}") from None
+
+
+def require_regular(path: Path) -> None:
+    """Raise NotAFileError if another kind of file lies at `path`; nothing there is fine."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    _require(mode, path)
+
+
+def _require(mode: int, path: Path) -> None:
     if not stat.S_ISREG(mode):
-        raise GruardError(f"{path}: is {kind_of(mode)}, not a file; {advice}")
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise NotAFileError(number, f"is {kind_of(mode)}, not a file", str(path))
 
 
 def refuse_one_file_twice(named: Iterable[tuple[str, str | int]]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from edge_runtime.errors import GruardError
-from edge_runtime.files import open_regular
+from edge_runtime.files import open_input
 
 USER, PASSWORD = "GRUARD_MQTT_USER", "GRUARD_MQTT_PASSWORD"
 MISSING = "MQTT needs the package paho-mqtt; install it with pip install 'gruard[mqtt]'"
@@ -134,7 +134,7 @@ def _parameters(query: str, name: str, known: Sequence[str]) -> dict[str, str]:
 def _tls(ca: str | None) -> ssl.SSLContext:
     try:
         if ca is not None:
-            open_regular(ca, "ca= names the PEM file to trust").close()
+            open_input(ca, "ca= names the PEM file to trust").close()
         return ssl.create_default_context(cafile=ca)
     except FileNotFoundError:
         raise GruardError(f"{ca}: no such file; ca= names the PEM file to trust") from None
@@ -156,7 +156,7 @@ def _login(
 
 def _login_from(file: str) -> tuple[str, str]:
     try:
-        with open_regular(file, "it must hold one line USER:PASSWORD") as stream:
+        with open_input(file, "it must hold one line USER:PASSWORD") as stream:
             exposed = os.fstat(stream.fileno()).st_mode & _EVERYBODY
             text = stream.read(_LONGEST_LOGIN).decode().strip()
     except (OSError, UnicodeError) as error:

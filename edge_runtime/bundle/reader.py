@@ -22,9 +22,9 @@ from edge_runtime.bundle.json_text import parse_json
 from edge_runtime.bundle.manifest import PROOF, Forecast, Manifest, from_dict
 from edge_runtime.bundle.signature import SIGNATURE, SIGNATURE_BYTES, check_signature
 from edge_runtime.errors import DamagedError, GruardError, NotAllowedError
+from edge_runtime.files import read_regular
 from edge_runtime.plain import shown
 from edge_runtime.record import Float32
-from edge_runtime.regular_file import read_regular
 
 NEEDED = ("model.tflite", "golden.npz")
 LINEAR_NEEDED = NEEDED[1:]  # a linear model is all in the manifest

@@ -17,7 +17,7 @@ from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.kernels import INT8_KERNELS, threshold_kernel
 from edge_runtime.durable import replace_text
 from edge_runtime.errors import GruardError
-from edge_runtime.regular_file import read_regular
+from edge_runtime.files import read_regular
 
 SCHEMA = 1
 LARGEST_FILE = 1 << 20  # bytes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edge_runtime.durable import sync
 from edge_runtime.errors import GruardError
-from edge_runtime.regular_file import open_regular
+from edge_runtime.files import open_regular
 
 
 class Disk:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import GruardError
-from edge_runtime.files import open_regular
+from edge_runtime.files import open_input
 from edge_runtime.record import Float32
 from edge_runtime.sources import csvcell
 from edge_runtime.sources.complaints import quoted
@@ -205,7 +205,7 @@ def open_binary(path: str | Path) -> BinaryIO:
     does not fill the memory.
     """
     try:
-        raw = open_regular(path, "name a CSV file")
+        raw = open_input(path, "name a CSV file")
     except OSError as error:
         default = f"cannot be opened ({error.strerror}); check the path"
         raise GruardError(f"{path}: {_OPEN_ERRORS.get(type(error), default)}") from None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.errors import GruardError
-from edge_runtime.files import open_regular
+from edge_runtime.files import open_input
 from edge_runtime.sources.complaints import quoted
 from edge_runtime.sources.source import SourceLostError
 
@@ -55,7 +55,7 @@ def read_attribute(path: Path) -> str:
     Raises OSError, or ValueError when it is no file: one that blocks would hold up all sensors.
     """
     try:
-        with open_regular(path, "an attribute of IIO is one") as file:
+        with open_input(path, "an attribute of IIO is one") as file:
             return file.read(_LONGEST).decode("ascii", errors="replace").strip()
     except GruardError as error:
         raise ValueError(str(error)) from None

@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge_runtime.errors import GruardError
+from edge_runtime.files import read_regular
 from edge_runtime.limited_log import LimitedLog
-from edge_runtime.regular_file import read_regular
 from edge_runtime.status.snapshot import Snapshot, from_json
 from edge_runtime.threads import BEAT, WatchedThread
 

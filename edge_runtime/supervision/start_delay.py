@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 
 from edge_runtime.durable import replace_text
+from edge_runtime.files import read_regular, require_regular
 from edge_runtime.limited_log import LimitedLog
-from edge_runtime.regular_file import read_regular, require_regular
 from edge_runtime.supervision.listener import Listener
 from edge_runtime.supervision.notify import Notifier
 from edge_runtime.supervision.start_marker import BOOT_ID, read_boot_id

@@ -10,8 +10,8 @@ from typing import Any
 
 from edge_runtime.durable import replace_text
 from edge_runtime.errors import GruardError
+from edge_runtime.files import read_regular, require_regular
 from edge_runtime.limited_log import LimitedLog
-from edge_runtime.regular_file import read_regular, require_regular
 from edge_runtime.supervision.listener import Listener
 
 MARKER = "last-run.json"

@@ -18,8 +18,8 @@ from typing import Any
 
 from edge_runtime.bundle.json_text import parse_json
 from edge_runtime.errors import NotAllowedError
+from edge_runtime.files import read_regular
 from edge_runtime.plain import shown
-from edge_runtime.regular_file import read_regular
 from edge_runtime.updates.disk import Disk, replace_durably
 
 SCHEMA = 2

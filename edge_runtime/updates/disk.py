@@ -17,7 +17,7 @@ from pathlib import Path
 
 from edge_runtime.durable import sync, write_new
 from edge_runtime.errors import GruardError
-from edge_runtime.regular_file import open_regular
+from edge_runtime.files import open_regular
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)

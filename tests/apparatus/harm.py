@@ -13,14 +13,14 @@ from typing import Any
 from edge_runtime.bundle.manifest import PROOF
 from edge_runtime.bundle.reader import CHECKSUM, checksum
 
-SPECIAL_FILES = ("a folder", "a FIFO", "a socket", "a device")
+SPECIAL_FILES = ("a directory", "a named pipe", "a socket", "a device")
 
 
 def make_special(path: Path, kind: str) -> None:
     """Make one of SPECIAL_FILES at `path`; a device needs root."""
-    if kind == "a folder":
+    if kind == "a directory":
         path.mkdir()
-    elif kind == "a FIFO":
+    elif kind == "a named pipe":
         os.mkfifo(path)
     elif kind == "a socket":
         with socket.socket(socket.AF_UNIX) as bound:

@@ -190,7 +190,7 @@ def test_a_special_file_in_the_place_of_the_status_is_refused_without_waiting(
 ) -> None:
     fifo = tmp_path / "status.json"
     os.mkfifo(fifo)
-    said = "is a FIFO, not a regular file"
+    said = "is a named pipe, not a file"
     assert said in plain_error(real_gruard("status", str(fifo)))
     assert said in plain_error(gruard("run", "x", "--source", "-", "--status", str(fifo)))
     assert fifo.is_fifo()

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from edge_runtime.commands.main import gruard
 from edge_runtime.errors import GruardError
-from edge_runtime.files import open_regular, refuse_one_file_twice
+from edge_runtime.files import open_input, refuse_one_file_twice
 from edge_runtime.record_csv import output
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.open_source import open_source
@@ -54,7 +54,7 @@ def test_a_source_that_is_no_file_is_refused(tmp_path: Path, name: str, words: s
 def test_nothing_but_a_file_is_opened(tmp_path: Path, name: str) -> None:
     path = special(tmp_path, name)
     with pytest.raises(GruardError, match=rf"{path}: is a .*, not a file; do better"):
-        open_regular(path, "do better")
+        open_input(path, "do better")
     with (
         pytest.raises(GruardError, match="not a file; name another --out"),
         output(str(path), True),
@@ -76,7 +76,7 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(
     monkeypatch.setattr(os, "open", exchange)
     before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(GruardError, match="is a named pipe, not a file"):
-        open_regular(rows, "")
+        open_input(rows, "")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 

@@ -160,7 +160,9 @@ def test_a_number_that_leaves_no_room_for_the_next_is_foreign(
     assert numbers(Disk(tmp_path)) == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("make", "kind"), [(os.mkfifo, "a FIFO"), (Path.mkdir, "a folder")])
+@pytest.mark.parametrize(
+    ("make", "kind"), [(os.mkfifo, "a named pipe"), (Path.mkdir, "a directory")]
+)
 def test_something_else_where_a_segment_belongs_is_not_waited_for(
     tmp_path: Path, make: Callable[[Path], None], kind: str
 ) -> None:
@@ -168,7 +170,7 @@ def test_something_else_where_a_segment_belongs_is_not_waited_for(
     log = Log()
     journal = journal_in(tmp_path, log)
     journal.append(b"alarm")
-    log.wait_for(f"cannot write to {tmp_path} (is {kind}, not a regular file)")
+    log.wait_for(f"cannot write to {tmp_path} (is {kind}, not a file)")
     journal.close()
     assert journal.dropped == 1
 

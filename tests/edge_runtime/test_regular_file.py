@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.regular_file import open_regular, read_regular
+from edge_runtime.files import open_regular, read_regular
 
 
 def fifo(path: Path) -> None:
@@ -28,10 +28,10 @@ def unix_socket(path: Path) -> None:
 
 
 SPECIAL = [
-    (fifo, "is a FIFO, not a regular file"),
-    (device, "is a device, not a regular file"),
-    (folder, "is a folder, not a regular file"),
-    (unix_socket, "is a socket, not a regular file"),
+    (fifo, "is a named pipe, not a file"),
+    (device, "is a device, not a file"),
+    (folder, "is a directory, not a file"),
+    (unix_socket, "is a socket, not a file"),
 ]
 
 

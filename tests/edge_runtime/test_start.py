@@ -258,8 +258,8 @@ def test_a_blank_key_file_and_a_folder_are_no_keys(tmp_path: Path) -> None:
     (signed / "manifest.sig").write_bytes(b"s" * 64)
     for key, words in (
         (blank, "is blank"),
-        (folder, "is a folder"),
-        (tmp_path / "fifo.pub", "is a FIFO"),
+        (folder, "is a directory"),
+        (tmp_path / "fifo.pub", "is a named pipe"),
     ):
         text = told(asked("inspect", signed, "--trusted-key", key))
         assert words in text and str(key) in text
@@ -268,7 +268,7 @@ def test_a_blank_key_file_and_a_folder_are_no_keys(tmp_path: Path) -> None:
 # Special files.
 
 
-@pytest.mark.parametrize("kind", ["a FIFO", "a socket", "a device", "a folder"])
+@pytest.mark.parametrize("kind", ["a named pipe", "a socket", "a device", "a directory"])
 def test_special_files_of_a_store_neither_block_nor_stop(store: Store, kind: str) -> None:
     for name in ("pointers.json", "fallback.json", "lowest.json"):
         (store.root / name).unlink()
@@ -281,7 +281,7 @@ def test_special_files_of_a_store_neither_block_nor_stop(store: Store, kind: str
     assert f"pointers.lock: cannot be written (is {kind}" in text and "remove it" in text
 
 
-@pytest.mark.parametrize("kind", ["a FIFO", "a socket", "a device", "a folder"])
+@pytest.mark.parametrize("kind", ["a named pipe", "a socket", "a device", "a directory"])
 def test_a_special_file_in_place_of_thresholds_is_refused(tmp_path: Path, kind: str) -> None:
     bundle = Path(shutil.copytree(FORMATS / "straight-1.gruard", tmp_path / "x.gruard"))
     make_special(tmp_path / "x.thresholds.json", kind)

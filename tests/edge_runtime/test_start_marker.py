@@ -160,7 +160,7 @@ def test_a_folder_in_the_markers_place_ends_nothing(tmp_path: Path) -> None:
     marker.beat(1, str)
     marker.ended()
     told = [line for line in life.log if "cannot be written" in line]
-    assert len(told) == 2 and "is a folder, not a regular file" in told[0]  # once a minute
+    assert len(told) == 2 and "is a directory, not a file" in told[0]  # once a minute
 
 
 def test_a_disk_that_became_read_only_is_told_once_a_minute_and_so_is_its_return(
@@ -180,7 +180,7 @@ def test_a_disk_that_became_read_only_is_told_once_a_minute_and_so_is_its_return
 
 @pytest.mark.parametrize(
     ("make", "kind"),
-    [(os.mkfifo, "a FIFO"), (lambda path: path.symlink_to("/dev/zero"), "a device")],
+    [(os.mkfifo, "a named pipe"), (lambda path: path.symlink_to("/dev/zero"), "a device")],
 )
 def test_a_special_file_in_the_markers_place_is_neither_waited_for_nor_replaced(
     tmp_path: Path, make: Callable[[Path], None], kind: str
@@ -190,7 +190,7 @@ def test_a_special_file_in_the_markers_place_is_neither_waited_for_nor_replaced(
     marker = life.start()
     marker.ended()
     assert marker.started_after is StartedAfter.UNKNOWN
-    assert any(f"cannot be written (is {kind}, not a regular file)" in line for line in life.log)
+    assert any(f"cannot be written (is {kind}, not a file)" in line for line in life.log)
     assert not (tmp_path / MARKER).is_file()
 
 
