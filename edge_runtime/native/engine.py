@@ -22,6 +22,8 @@ from edge_runtime.native.layout import layout_of
 from edge_runtime.native.records import Records
 from edge_runtime.record import Float32, Record, Sample
 
+INTERFACE = 2
+"""Of the compiled core that this code calls; the same in module.c."""
 _WORDS = 8
 # `gruard_record` of the core.
 RECORD = np.dtype(
@@ -36,14 +38,20 @@ RECORD = np.dtype(
 
 
 def core_module() -> Any:
-    """The compiled core. Raises GruardError when it was not built here."""
+    """The compiled core. Raises GruardError when it was not built here, or before an update."""
     try:
-        return importlib.import_module("edge_runtime.native._core")
+        module = importlib.import_module("edge_runtime.native._core")
     except ImportError:
         raise GruardError(
             f"kernel {CORE_KERNEL_ID} was not built on this machine; install gruard from its "
             "source with a C compiler there (on Debian: apt install gcc python3-dev)"
         ) from None
+    if getattr(module, "INTERFACE", None) != INTERFACE:
+        raise GruardError(
+            f"{module.__file__}: was built for another version of gruard; build it again with "
+            "`make engine`, or install gruard from its source again"
+        )
+    return module
 
 
 def core_over(bundle: Bundle, blob: bytes | bytearray) -> Any:

@@ -259,9 +259,14 @@ static PyType_Spec core_spec = {
     "edge_runtime.native._core.Core", sizeof(Core), 0, Py_TPFLAGS_DEFAULT, core_slots,
 };
 
+/* Raised with every change of what Python calls here, so that an engine of an older build is told
+ * apart: edge_runtime.native.engine.INTERFACE. */
+enum { INTERFACE = 2 };
+
 static int fill(PyObject *module) {
     PyObject *type = PyType_FromSpec(&core_spec);
     if (!type || PyModule_AddObject(module, "Core", type)) return -1;
+    if (PyModule_AddIntConstant(module, "INTERFACE", INTERFACE)) return -1;
     if (PyModule_AddIntConstant(module, "LAYOUT", (long)gruard_layout)) return -1;
     return PyModule_AddIntConstant(module, "RECORD_SIZE", sizeof(gruard_record));
 }

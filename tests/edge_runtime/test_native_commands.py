@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import native_core  # noqa: F401
@@ -16,7 +17,7 @@ from edge_runtime.detector.kernels import CORE_KERNEL_ID, HOST_KERNEL_ID, KERNEL
 from edge_runtime.detector.self_test import WATCH_EVERY
 from edge_runtime.detector.thresholds import threshold_of
 from edge_runtime.errors import GruardError
-from edge_runtime.native.engine import NativeDetector, open_detector
+from edge_runtime.native.engine import INTERFACE, NativeDetector, core_module, open_detector
 from edge_runtime.record import Sample
 from edge_runtime.supervision.answer_check import BundleIdentity
 from edge_runtime.supervision.trial import open_fastest
@@ -241,3 +242,13 @@ def test_a_sound_core_is_watched_for_ever(tiny_bundle: Path) -> None:
     for i, row in enumerate(tiny_model.machine_rows(2 * steps * WATCH_EVERY, seed=7)):
         record = detector.step(Sample(i, None, row))
     assert record.tier == 1
+
+
+def test_an_engine_of_an_older_build_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "edge_runtime.native._core"
+    assert core_module().INTERFACE == INTERFACE
+    older = types.ModuleType(name)
+    older.__file__ = "_core.so"
+    monkeypatch.setitem(sys.modules, name, older)
+    with pytest.raises(GruardError, match=r"_core\.so: was built for another version of gruard"):
+        core_module()
