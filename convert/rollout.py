@@ -17,7 +17,7 @@ from edge_runtime.detector.score import (
     without_forecasts,
 )
 from edge_runtime.detector.step import Model, Traces, initial_state, saturated_share, step
-from edge_runtime.detector.tiers import is_settling
+from edge_runtime.detector.tiers import is_mostly_masked, is_settling
 from edge_runtime.detector.validity import is_measured
 from edge_runtime.record import Flag, Record, Sample
 
@@ -68,8 +68,9 @@ def roll(model: Model, rows: Float32) -> Rollout:
     measured = np.array([is_measured(values, model.watched) for values in rows], bool)
     for index, values in enumerate(rows):
         sample = Sample(index, None, values)
-        settling.append(is_settling(state.tiers))
+        plan = state.tiers
         record, state, trace = step(model, sample, state, fallback.step(sample))
+        settling.append(is_settling(plan, is_mostly_masked(trace.mask, model.watched)))
         records.append(record)
         traces.append(trace)
         parts.append(state.score.parts)

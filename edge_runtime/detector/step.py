@@ -190,8 +190,9 @@ def step(
     reach("invoke")
     score_state = state.score
     if measured:
+        settling = tiers.is_settling(plan, tiers.is_mostly_masked(traces.mask, model.watched))
         score_state = score.update_score(
-            traces.parts, traces.terms, score_state, model.score, tiers.is_settling(plan)
+            traces.parts, traces.terms, score_state, model.score, settling
         )
     total = score.total_score(score_state.parts, model.score)
     alarm = _update_alarm(model, float(total), state) if measured else state.alarm

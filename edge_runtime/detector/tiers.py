@@ -11,8 +11,7 @@ Without these bounds a gate that has closed on a new operating point never opens
 A row with most of its readings missing says nothing about the gate. The state bridges up to
 `bridge` of them in a row with its own forecasts: tier and counters stay as they are. Only a longer
 run is an outage. It is answered by a free run, by tier 3 once that has reached its bound, and ends
-with a re-synchronisation, which does not count as a failure of the model. Until it has ended the
-forecasts are not believed.
+with a re-synchronisation, which does not count as a failure of the model.
 """
 
 import enum
@@ -97,15 +96,23 @@ def tier_of(state: TierState) -> int:
     return 1
 
 
-def is_settling(state: TierState) -> bool:
-    """Whether the forecasts are not to be believed: in the warm-up, and from an outage on until
-    the state has found the signal again."""
-    return state.warmup > 0 or state.outage
+def is_mostly_masked(mask: Float32, watched: Float32) -> bool:
+    """Whether more than half of the watched channels have no usable reading."""
+    return _share(1 - mask, watched) > 0.5
+
+
+def is_settling(state: TierState, mostly_masked: bool) -> bool:
+    """Whether the forecast of a row is not believed.
+
+    So it is in the warm-up, in the first row after a gap, whose forecast goes over several samples,
+    and from an outage on until the state has found the signal again.
+    """
+    return state.warmup > 0 or state.outage or (state.gap > 0 and not mostly_masked)
 
 
 def observe(state: TierState, seen: Observation, bounds: Tiers) -> tuple[TierState, bool]:
     """The state for the next sample, and whether the recurrent state must be reset now."""
-    gap = state.gap + 1 if _share(1 - seen.mask, seen.watched) > 0.5 else 0
+    gap = state.gap + 1 if is_mostly_masked(seen.mask, seen.watched) else 0
     state = replace(state, index=state.index + 1, gap=gap)
     if gap:
         return (state if gap <= bounds.bridge else _outage(state, bounds)), False

@@ -117,6 +117,7 @@ def made_older(bundle: Path) -> None:
 
     def change(manifest: dict) -> None:
         manifest["schema"] = OLDER
+        manifest["members"] |= manifest.pop("proof")
         del manifest["tiers"]["bridge"]
 
     golden = golden_of(bundle)

@@ -209,10 +209,16 @@ def test_the_first_reading_ends_the_free_run_of_an_outage() -> None:
 
 def test_the_forecasts_are_not_believed_from_an_outage_on_until_it_has_ended() -> None:
     moments, state = run([CALM] * 5 + [BLACKOUT] * 10 + [CALM] * 40)
-    settling = [tiers.is_settling(m.plan) for m in moments]
+    settling = [tiers.is_settling(m.plan, 5 <= i < 15) for i, m in enumerate(moments)]
     assert settling == [False] * 14 + [True] * 26 + [False] * 15
-    assert not tiers.is_settling(state)
-    assert not any(tiers.is_settling(m.plan) for m in run([HALF] * 60)[0])
+    assert not tiers.is_settling(state, False)
+    assert not any(tiers.is_settling(m.plan, False) for m in run([HALF] * 60)[0])
+
+
+def test_the_forecast_of_the_first_row_after_a_gap_is_not_believed() -> None:
+    moments, _ = run([CALM] * 3 + [BLACKOUT] * 2 + [CALM] * 3)
+    settling = [tiers.is_settling(m.plan, 3 <= i < 5) for i, m in enumerate(moments)]
+    assert settling == [False] * 5 + [True] + [False] * 2
 
 
 def test_an_outage_is_no_failure_of_the_model() -> None:

@@ -47,7 +47,7 @@ void gruard_score(gruard_detector *d) {
         return;
     }
     const uint32_t n = m->channels;
-    const int settling = d->tiers.warmup > 0 || d->tiers.outage;
+    const int settling = gruard_settling(d);
     /* Until the forecast has settled only the level, which needs none, is believed. */
     const float attack = settling ? 0.0f : m->attack, decay = settling ? 0.0f : m->decay;
     float *e = d->scratch, *x = e + n, *along = x + n;

@@ -150,16 +150,26 @@ static void resync_phase(gruard_tiers *t, const gruard_model *m) {
     if (failed && t->resync_count < 3) t->resyncs[t->resync_count++] = t->index;
 }
 
-int gruard_observe(gruard_detector *d, int moved, int input_moved, int32_t saturated) {
-    gruard_tiers *t = &d->tiers;
+int gruard_mostly_masked(const gruard_detector *d) {
     const gruard_model *m = d->model;
     uint32_t watched = 0, masked = 0;
     for (uint32_t i = 0; i < m->channels; i++) {
         watched += m->watched[i] > 0;
         masked += m->watched[i] > 0 && !(d->mask[i] > 0);
     }
+    return 2 * masked > watched;
+}
+
+int gruard_settling(const gruard_detector *d) {
+    const gruard_tiers *t = &d->tiers;
+    return t->warmup > 0 || t->outage || (t->gap > 0 && !gruard_mostly_masked(d));
+}
+
+int gruard_observe(gruard_detector *d, int moved, int input_moved, int32_t saturated) {
+    gruard_tiers *t = &d->tiers;
+    const gruard_model *m = d->model;
     t->index++;
-    if (2 * masked > watched) {
+    if (gruard_mostly_masked(d)) {
         t->gap += t->gap <= m->bridge; /* more would tell nothing */
         if (t->gap > m->bridge) outage(t, m);
         return 0;
