@@ -328,7 +328,7 @@ def test_audit_refuses_a_foreign_model(call: Call, tmp_path: Path) -> None:
 
 def test_audit_of_what_is_no_model(call: Call, tmp_path: Path, tiny_bundle: Path) -> None:
     assert "cannot be read (No such file" in refused(call("audit", tmp_path / "no.tflite"))
-    assert "cannot be read" in refused(call("audit", tmp_path))
+    assert "is no bundle" in refused(call("audit", tmp_path))
     file = tmp_path / "x.tflite"
     file.write_bytes(b"hello, this is text")
     assert "not a .tflite file" in refused(call("audit", file))
