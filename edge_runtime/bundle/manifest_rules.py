@@ -27,6 +27,8 @@ _CLEAN_DIVISORS = ("deviation", "explained_high", "move_mean", "jump_mean", "per
 
 def check_manifest(manifest: Manifest, source: str) -> None:
     """Raises GruardError naming the field of the manifest in `source` that breaks a rule."""
+    if manifest.diagnosis is not None and len(manifest.channels) > MOST_CHANNELS:
+        raise GruardError(f"{source}: diagnosis: at most {MOST_CHANNELS} channels are expected")
     check_fallback(manifest, source)
     _check_lengths(manifest, source)
     _check_constants(manifest, source)
@@ -77,8 +79,6 @@ def _check_lengths(manifest: Manifest, source: str) -> None:
     rows = [*manifest.forecast.highway, *score.distance_root, *score.level_root]
     vectors += [("a matrix row", row, count) for row in rows]
     if manifest.diagnosis is not None:
-        if count > MOST_CHANNELS:
-            raise GruardError(f"{source}: diagnosis: at most {MOST_CHANNELS} channels are expected")
         vectors += _diagnosis_lengths(manifest.diagnosis, count)
     if manifest.forecast.cross:
         vectors += [("forecast.cross", manifest.forecast.cross, count)]
