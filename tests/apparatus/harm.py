@@ -23,8 +23,10 @@ def make_special(path: Path, kind: str) -> None:
     elif kind == "a named pipe":
         os.mkfifo(path)
     elif kind == "a socket":
-        with socket.socket(socket.AF_UNIX) as bound:
-            bound.bind(os.path.relpath(path))  # such an address is short
+        folder = os.open(path.parent, os.O_RDONLY)
+        with socket.socket(socket.AF_UNIX) as bound:  # whose address has at most 107 bytes
+            bound.bind(f"/proc/self/fd/{folder}/{path.name}")
+        os.close(folder)
     else:
         os.mknod(path, stat.S_IFCHR | 0o644, os.makedev(1, 5))  # /dev/zero, which has no end
 
