@@ -91,7 +91,7 @@ test-wide: $(READY) $(CORE) ## two minutes: models of shapes from all over, to i
 	$(PY) -m pytest -m wide $(ARGS)
 
 test-arm: $(READY) $(CORE) arm-trees ## some minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
-	$(PY) -m pytest -m arm -n auto --dist worksteal tests/arm $(ARGS)
+	$(PY) -m pytest -m arm -n 0 tests/arm $(ARGS)
 
 # Debian for both Arms, below build/arm, unless it is there.
 arm-trees: $(READY)

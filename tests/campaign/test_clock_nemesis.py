@@ -35,7 +35,7 @@ def test_arrivals_never_fall() -> None:
 
 def test_the_checks_bite(lab: Lab) -> None:
     rng = np.random.default_rng(0)
-    good = runner(lab)(LIES["small jitter"](rng, 60, lab.period), True)
+    good = runner(lab)(LIES["drift"](rng, 60, lab.period), True)
     check(good, lab.period, True, 0.99)
     spoilt = {
         "indices": replace(good, records=good.records[1:]),
