@@ -25,6 +25,8 @@ from collections import Counter, deque
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from edge_runtime.record import Float32
 from edge_runtime.sources.source import Reading
 
@@ -96,6 +98,7 @@ class _Waiting:
     time: float | None
     arrival: float
     repeated: bool  # it has the time of the one before
+    copied: bool  # and its values
 
 
 class SampleClock:
@@ -125,6 +128,7 @@ class SampleClock:
         self._emptied = -math.inf  # time of the last gap, by the source's clock
         self._phased = 0  # readings that have shaped the phase
         self._newest: float | None = None  # time of the last reading, believed or not
+        self._values = np.zeros(0, np.float32)  # of the last reading
         self._stray, self._strays = math.nan, 0  # how far times are off, how many in a row by that
         self._irregular = False  # the next answer has to say so
         self._credit = MOST_GAPS
@@ -180,8 +184,10 @@ class SampleClock:
             self._pace.see(time, now)
             if not self._is_plausible(time, now):
                 time = None
-        entry = _Waiting(reading, time, now, before is not None and reading.time == before)
-        self._waiting.append(entry)
+        repeated = before is not None and reading.time == before
+        copied = repeated and np.array_equal(reading.values, self._values, equal_nan=True)
+        self._values = reading.values
+        self._waiting.append(_Waiting(reading, time, now, repeated, copied))
         if time is not None and before is not None and time < before:
             self.events["out of order"] += 1
             self._sort()
@@ -293,7 +299,7 @@ class SampleClock:
             else:  # a live source's time goes on slot by slot
                 slow = self._pace.real_time and not ended
                 self._leave_empty(slots, 1 if slow else math.floor(ahead + NEAR), now)
-        elif self._is_surplus():
+        elif self._is_surplus() or (ended and self._waiting[0].copied):
             self._leave_out()
         else:
             self._take(slots, now)
