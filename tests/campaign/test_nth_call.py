@@ -168,6 +168,7 @@ def lost_journal(outcome: Outcome) -> Outcome:
     return outcome
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize(
     ("spoil", "seen"),
     [
