@@ -54,7 +54,7 @@ RECURRENT = {
 
 
 def check(bundle: Bundle, rows: np.ndarray, records: int = RECORDS) -> list[Record]:
-    """Every quantity of all `rows` is the same; the first `records`, which are the same as well."""
+    """Compare every quantity of all `rows`, and the first `records`, which are returned."""
     assert differences(bundle, rows, LEVELS) == []
     reference, core = both(bundle, rows[:records], resets=(400,))
     assert core == reference

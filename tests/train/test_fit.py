@@ -104,14 +104,9 @@ def test_the_weights_are_finite_and_complete(uninterrupted: Trained) -> None:
     assert weights["correction_kernel"].any()  # it started from zero
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
-    uninterrupted: Trained, tmp_path: Path
-) -> None:
-    again = train(tmp_path / "again.npz")
-    assert npz_bytes(again.weights) == npz_bytes(uninterrupted.result.weights)
-    assert again.history == uninterrupted.result.history
+def test_another_seed_gives_another_training(uninterrupted: Trained, tmp_path: Path) -> None:
     other = train(tmp_path / "other.npz", replace(BUDGET, steps=1, seed=4))
-    assert other.history[0] != again.history[0]
+    assert other.history[0] != uninterrupted.result.history[0]
 
 
 def drawn(labelled: Labelled) -> list[dict[str, np.ndarray]]:
@@ -170,7 +165,9 @@ def test_half_a_model_learns_its_half(tmp_path: Path, sizes: dict[str, int], low
     assert {name for name in result.weights if name.endswith("_kernel")} == kernels
 
 
-def test_a_killed_training_resumes_to_the_same_bits(uninterrupted: Trained, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bits_even_to_a_killed_training(
+    uninterrupted: Trained, tmp_path: Path
+) -> None:
     checkpoint = tmp_path / "checkpoint.npz"
     child = subprocess.Popen(
         [sys.executable, __file__, str(checkpoint)],
