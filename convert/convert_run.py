@@ -17,7 +17,7 @@ from convert.material import material_of_run
 from convert.proof import Proof
 from convert.tensor_errors import TensorError, tensor_errors
 from convert.twins import float_twin, graph_of, shipped_model
-from convert.validate import Verdict, joined, validate
+from convert.validate import ROLLOUT_STEPS, Verdict, joined, validate
 from edge_runtime.bundle.manifest import Manifest, Validation
 from edge_runtime.calibration.calibration import Calibration
 from edge_runtime.detector.kernels import available_kernels
@@ -62,7 +62,8 @@ def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conv
     trained = trained_model(run)
     say("validating the model" if config.linear else "validating int8 against float")
     shipped = shipped_model(manifest, files.model)
-    verdict = _judged(validate(shipped, reference, trained, material), known.calibration)
+    judged = validate(shipped, reference, trained, material, ROLLOUT_STEPS)
+    verdict = _judged(judged, known.calibration)
     calibrations, others = {verdict.kernel: known.calibration}, []
     for kernel in () if config.linear else available_kernels()[1:]:
         say(f"calibrating and validating on {kernel}")
@@ -70,7 +71,8 @@ def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conv
         candidate = replace(manifest, thresholds={kernel: found.threshold})
         other = shipped_model(candidate, files.model, kernel)
         twin = float_twin(candidate, files.float_model, kernel)
-        others.append(_judged(validate(other, twin, trained, material), found))
+        judged = validate(other, twin, trained, material, ROLLOUT_STEPS)
+        others.append(_judged(judged, found))
         if others[-1].passed:
             calibrations[kernel] = found
     thresholds = {kernel: found.threshold for kernel, found in calibrations.items()}

@@ -6,11 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.metrics import intervals
-from convert.streams import LONGEST, FaultyRecording
+from convert.streams import FaultyRecording
 
 Float32 = npt.NDArray[np.float32]
 LEAD = 200  # rows before an anomaly, for the model to settle in
 TAIL = 50
+LONGEST = 4000
 
 
 def labelled_stream(

@@ -20,6 +20,7 @@ from train.split import clean_parts
 Float32 = npt.NDArray[np.float32]
 
 FEWEST_JUDGED = 2000  # rows of a run
+FAULTY_ROWS = 4000  # of the stream with injected faults
 FEWEST_ROWS = 400  # of a recording that is to judge a model
 MARGIN = 128  # rows around an anomaly that do not count as clean
 MOST_CLEAN = 8000
@@ -38,7 +39,7 @@ def material_of_run(run: Run) -> Material:
     """What the conversion of `run` is judged on."""
     clean = judged_rows(run)
     scale, seed = run.weights["innovation_scale"], run.config.seed + 1
-    twin = faulty_twin(clean, run.config.channels, run.config.period, scale, seed)
+    twin = faulty_twin(clean, run.config.channels, run.config.period, scale, seed, FAULTY_ROWS)
     labels = run.labels["test"]
     return Material(clean, twin, labelled_stream(run.rows["test"], labels) if labels else None)
 
@@ -82,7 +83,7 @@ def material_of_file(file: Path, manifest: Manifest) -> Material:
         )
     scale = np.array(manifest.forecast.innovation_scale, np.float32)
     seed = manifest.provenance.seed + 1
-    twin = faulty_twin(clean, manifest.channels, manifest.period, scale, seed)
+    twin = faulty_twin(clean, manifest.channels, manifest.period, scale, seed, FAULTY_ROWS)
     marked = [r for r in dataset.recordings if r.labels is not None]
     labels = [r.labels for r in marked if r.labels is not None]
     return Material(clean, twin, labelled_stream([r.values[:, order] for r in marked], labels))

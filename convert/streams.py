@@ -13,7 +13,6 @@ from train.prepare import standard_rows
 from train.run_folder import Run
 
 Float32 = npt.NDArray[np.float32]
-LONGEST = 4000
 SPACING = 150
 # From hardly visible to gross, in channel scales: enough alarms to compare, and misses as well.
 FAULT_SIZES = (2.0, 24.0)
@@ -48,7 +47,7 @@ def faulty_twin(
     period: float | None,
     innovation_scale: Float32,
     seed: int,
-    length: int = LONGEST,
+    length: int,
 ) -> FaultyRecording:
     """Raw clean `recordings`, end to end up to `length` rows, with a fault every 150 rows.
 

@@ -85,7 +85,7 @@ def validate(
     reference: Model,
     trained: Trained,
     material: Material,
-    steps: int = ROLLOUT_STEPS,
+    steps: int,
 ) -> Verdict:
     """Compare the int8 model `quantised` with the float model `reference` on `material`.
 
@@ -168,7 +168,7 @@ def _free_rollout(quantised: Model, reference: Model, content: Float32, steps: i
     return state_errors(states_along(quantised, rows), states_along(reference, rows))
 
 
-def linear_verdict(model: Model, material: Material, steps: int = ROLLOUT_STEPS) -> Verdict:
+def linear_verdict(model: Model, material: Material, steps: int) -> Verdict:
     """A linear model has no int8 form; its float32 steps are compared with the plain formula."""
     faulty = roll(model, material.faulty.rows)
     long = roll(model, repeated(material.clean, steps))

@@ -7,7 +7,7 @@ import fcntl
 import os
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,8 +86,21 @@ def good_run(tiny_run: "Run", once: Once) -> "Run":
 
 
 @pytest.fixture(scope="session")
-def conversion(good_run: "Run", once: Once) -> "Conversion":
-    """The small run, converted and judged in full length. Treat it as read-only."""
+def short_proofs() -> Iterator[None]:
+    """Judge on streams long enough for every check; `make test-wide` judges on the full ones."""
+    from convert import convert_run, material, revalidate
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(material, "FEWEST_JUDGED", 900)
+        patch.setattr(material, "FAULTY_ROWS", 1600)
+        for module in (convert_run, revalidate):
+            patch.setattr(module, "ROLLOUT_STEPS", tiny_model.SHORT_ROLLOUT)
+        yield
+
+
+@pytest.fixture(scope="session")
+def conversion(good_run: "Run", once: Once, short_proofs: None) -> "Conversion":
+    """The small run, converted and judged. Treat it as read-only."""
     from convert.convert_run import convert_run
 
     def make(folder: Path) -> None:
@@ -114,7 +127,7 @@ def linear_run(once: Once) -> "Run":
 
 
 @pytest.fixture(scope="session")
-def linear_bundle(linear_run: "Run", once: Once) -> Path:
+def linear_bundle(linear_run: "Run", once: Once, short_proofs: None) -> Path:
     """The finished bundle of `linear_run`. Read-only; to harm one take `linear_copy`."""
     made = once("linear-bundle", lambda to: tiny_model.write_linear_bundle(linear_run.path, to))
     return next(made.iterdir())

@@ -25,6 +25,7 @@ CHANNELS = ("set_point", "flow", "heat")
 UNITS, ORDER = 8, 3
 ROWS = {"train": 500, "validate": 100, "calibrate": 400, "test": 200}
 GATE_SLOPE, GATE_BIAS = 12.0, 6.0
+SHORT_ROLLOUT = 1200  # steps of a free rollout, where 4,000 would only take time
 
 
 def machine_rows(count: int, seed: int) -> Float32:
@@ -168,7 +169,7 @@ def write_bundle(run_path: Path, folder: Path) -> Path:
 
 
 def write_linear_bundle(run_path: Path, folder: Path) -> Path:
-    """The linear run as a finished bundle below `folder`, converted and judged in full."""
+    """The linear run as a finished bundle below `folder`, converted and judged."""
     from convert.bundle_writer import write_bundle as write
     from convert.convert_run import convert_run
     from train.run_folder import read_run

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from train.run_folder import Run
 
 
+@pytest.fixture(scope="session", autouse=True)
+def judged_briefly(short_proofs: None) -> None:
+    """Every conversion and judgement in the processes of these tests."""
+
+
 @pytest.fixture(scope="session")
 def good_bundle(conversion: "Conversion", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of `conversion`. Treat it as read-only."""

@@ -19,6 +19,12 @@ from edge_runtime.errors import GruardError
 from train.run_folder import Run
 
 
+def coarse_ranges(patch: pytest.MonkeyPatch) -> None:
+    """Quantise on 500 of 1,000 rows instead of 3,000 of 6,000: in a fifth of the time."""
+    patch.setattr("convert.exported.REPRESENTATIVE_ROWS", 1000)
+    patch.setattr("convert.exported.REPRESENTATIVE", 500)
+
+
 def edited_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Let `change` edit the parsed manifest in place."""
     data = json.loads((bundle / "manifest.json").read_text())

@@ -9,15 +9,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from spoiling import coarse_ranges
 
 from convert.bundle_writer import write_bundle
 from convert.convert_run import Conversion
-from edge_runtime.bundle.reader import CHECKSUM, MEMBERS, checksum, read_bundle
+from edge_runtime.bundle.reader import CHECKSUM, MEMBERS, NEEDED, checksum, read_bundle
 from edge_runtime.detector.kernels import available_kernels
 from edge_runtime.errors import GruardError
 from train.run_folder import Run, npz_bytes, read_arrays, read_run
@@ -40,6 +41,12 @@ CONVERTED = """
 from convert import convert_run as module
 found = pickle.loads(Path(sys.argv.pop(1)).read_bytes())
 module.convert_run = lambda *_: found
+"""
+WRITE = """
+import pickle, sys
+from pathlib import Path
+from convert.bundle_writer import write_bundle
+write_bundle(pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2]), force=False)
 """
 
 
@@ -125,6 +132,7 @@ def failed_conversion(bad_run: Run) -> Conversion:
     from convert import convert_run as module
 
     with pytest.MonkeyPatch.context() as patch:
+        coarse_ranges(patch)
         patch.setattr(module, "available_kernels", lambda: available_kernels()[:1])
         return module.convert_run(bad_run, 7, 1.0, lambda sentence: None)
 
@@ -142,13 +150,34 @@ def test_a_good_run_becomes_a_bundle_and_exit_code_0(command: Command) -> None:
 
 
 @pytest.mark.slow
-def test_another_process_converts_to_the_same_bytes(
+def test_another_process_converts_to_the_same_model(
     command: Command, conversion: Conversion, tmp_path: Path
 ) -> None:
-    here = write_bundle(conversion, tmp_path, force=False)
-    there = command.run / "bundle" / "tiny-1.gruard"
+    """Its proof is of the full length, and so another one."""
+    there, here = (
+        read_bundle(path)
+        for path in (
+            command.run / "bundle" / "tiny-1.gruard",
+            write_bundle(conversion, tmp_path, force=False),
+        )
+    )
+    assert replace(there.manifest, proof={}) == replace(here.manifest, proof={})
+    assert there.manifest.members.keys() == set(NEEDED)
+    assert there.manifest.proof["calibration.npz"] == here.manifest.proof["calibration.npz"]
+
+
+@pytest.mark.slow
+def test_another_process_writes_the_same_bytes(conversion: Conversion, tmp_path: Path) -> None:
+    stored = tmp_path / "conversion"
+    stored.write_bytes(pickle.dumps(conversion))
+    subprocess.run(
+        [sys.executable, "-c", WRITE, stored, tmp_path / "there"],
+        cwd=ROOT, env={**os.environ, **ELSEWHERE}, check=True,
+    )  # fmt: skip
+    here = write_bundle(conversion, tmp_path / "here", force=False)
     for member in (*MEMBERS, "manifest.json"):
-        assert (here / member).read_bytes() == (there / member).read_bytes(), member
+        written = tmp_path / "there" / here.name / member
+        assert (here / member).read_bytes() == written.read_bytes(), member
 
 
 @pytest.mark.slow

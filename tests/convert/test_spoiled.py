@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from spoiling import (
     checks_that_fail,
+    coarse_ranges,
     edited_manifest,
     replaced_member,
     self_test_fails,
@@ -57,7 +58,9 @@ def other_weights(run: Run, change: Callable[[dict[str, np.ndarray]], None]) -> 
     weights = {name: array.copy() for name, array in run.weights.items()}
     change(weights)
     spoiled = replace(run, weights=weights)
-    return exported(spoiled, CellConfig(**run.config.sizes), lambda sentence: None).model
+    with pytest.MonkeyPatch.context() as patch:
+        coarse_ranges(patch)
+        return exported(spoiled, CellConfig(**run.config.sizes), lambda sentence: None).model
 
 
 # Quantisation that is no longer that of the codes.
@@ -246,6 +249,7 @@ def test_calibration_rows_with_the_anomaly_in_them_fail_the_conversion(
     good_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nothing but the verdict on the kernel that decides.
+    coarse_ranges(monkeypatch)
     monkeypatch.setattr("convert.convert_run.available_kernels", lambda: available_kernels()[:1])
     monkeypatch.setattr("convert.convert_run.diagnosis_of_run", lambda *_: (None, None))
     rows = [recording.copy() for recording in good_run.rows["calibrate"]]

