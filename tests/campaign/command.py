@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from tests.campaign.fault import Json, NotHeldError, expect
@@ -20,6 +21,8 @@ from tests.campaign.lab import ROOT
 
 LIMIT = 120.0
 """Seconds after which a command counts as a hang: three restarts that do not load take 66."""
+LOOK_EVERY = 0.05
+"""Seconds between two looks at the memory."""
 FAREWELL = 20.0
 """Seconds in which a process that lost its supervisor while it was loading ends by itself."""
 
@@ -57,7 +60,7 @@ def run_command(
         assert process.stdin
         feeder = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
         feeder.start()
-        in_time = _ends(process.pid, limit)
+        in_time, peak = _watched(process.pid, limit)
         if not in_time:
             os.killpg(process.pid, signal.SIGKILL)
         _, status, used = os.wait4(process.pid, 0)
@@ -68,7 +71,7 @@ def run_command(
         err.seek(0)
         said = out.read(), err.read().decode(errors="replace")
     cpu = used.ru_utime + used.ru_stime
-    return Ended(code if in_time else None, *said, left_over, cpu, used.ru_maxrss * 1024)
+    return Ended(code if in_time else None, *said, left_over, cpu, peak)
 
 
 def _feed(pipe: IO[bytes], data: bytes) -> None:
@@ -76,12 +79,31 @@ def _feed(pipe: IO[bytes], data: bytes) -> None:
         pipe.write(data)
 
 
-def _ends(pid: int, limit: float) -> bool:
-    handle = os.pidfd_open(pid)
+def _watched(pid: int, limit: float) -> tuple[bool, int]:
+    """Whether a process ends within `limit` seconds, and its peak of memory or of a child's.
+
+    What wait4 says of memory would include this process's own, of which it was forked.
+    """
+    handle, peak, end = os.pidfd_open(pid), 0, time.monotonic() + limit
     try:
-        return bool(select.select([handle], [], [], limit)[0])
+        while not (ended := bool(select.select([handle], [], [], LOOK_EVERY)[0])):
+            peak = max(peak, _high_water(pid))
+            if time.monotonic() > end:
+                break
     finally:
         os.close(handle)
+    return ended, peak
+
+
+def _high_water(pid: int) -> int:
+    """The most bytes that a process or one of its children has had resident."""
+    most = 0
+    with contextlib.suppress(OSError, IndexError):
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in (pid, *children):
+            status = Path(f"/proc/{each}/status").read_text()
+            most = max(most, int(status.split("VmHWM:")[1].split()[0]) * 1024)
+    return most
 
 
 def _gone(group: int) -> bool:
