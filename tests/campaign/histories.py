@@ -47,7 +47,8 @@ RUNS, ROWS, RATE = 2, 150, 100
 """Runs of a history one after the other, the rows that each is given, and rows a second."""
 KILLED = 0.4
 """Share of the commands that are killed."""
-VERSIONS = 4
+BUNDLES = 4
+"""Bundles to choose from, half of them of a lower version, which may be refused later."""
 LIMIT = 60.0
 """Seconds after which a command hangs."""
 LOOK_EVERY = 0.002
@@ -92,42 +93,52 @@ class Stage:
         return self.folder / "journal"
 
 
-def _gruard(words: Sequence[str], out: str, err: str) -> None:
-    """A command of gruard's, in a process that the server forked."""
+def _gruard(words: Sequence[str], folder: Path) -> None:
+    """A command of gruard's, in a process that the server forked; its exit code goes to a file."""
     from edge_runtime.commands.main import main
 
-    for path, fd in ((out, 1), (err, 2)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), fd)
+    for name, fd in (("out", 1), ("err", 2)):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), fd)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
     sys.argv = ["gruard", *words]
-    main()
+    try:
+        main()
+    except SystemExit as end:
+        sys.stdout.flush()
+        (folder / "code").write_text(str(end.code or 0))
 
 
 def command(stage: Stage, kind: str, slot: str, words: Sequence[str], after: float | None) -> str:
     """Run a command, kill it `after` seconds unless it has ended; what it said on stdout."""
     context = multiprocessing.get_context("forkserver")
     folder = Path(tempfile.mkdtemp(dir=stage.folder))
-    out, err = folder / "out", folder / "err"
     begun = time.monotonic()
-    process = context.Process(target=_gruard, args=((kind, *words), str(out), str(err)))
+    process = context.Process(target=_gruard, args=((kind, *words), folder))
     process.start()
     process.join(LIMIT if after is None else after)
-    killed = process.is_alive()
     process.kill()
     process.join()
-    code = None if killed and after is not None else process.exitcode
-    if killed and after is None:
-        code = -1  # it hangs
-    said = err.read_text() if err.exists() else ""
-    stage.commands.append(Command(kind, slot, begun, time.monotonic(), code, said))
-    return out.read_text() if out.exists() else ""
+    out, said, code = (_text_of(folder / name) for name in ("out", "err", "code"))
+    unfinished = None if after is not None else -1  # it hung, or something else ended it
+    ended = time.monotonic()
+    stage.commands.append(
+        Command(kind, slot, begun, ended, int(code) if code else unfinished, said)
+    )
+    return out
+
+
+def _text_of(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
 
 
 def make_bundles(lab: Lab) -> Bundles:
-    """VERSIONS versions of the lab's bundle, whose models differ in bytes that nothing reads."""
+    """Bundles of two versions, and a last one of a third.
+
+    Their models differ in bytes that nothing reads.
+    """
     paths, models = {}, {}
-    for number in range(VERSIONS + 1):
-        path = lab.version(lab.bundle.manifest.version + number)
+    for number in range(BUNDLES + 1):
+        path = lab.version(lab.bundle.manifest.version + number // 2)
         model = (path / "model.tflite").read_bytes()
         replace_member(path, "model.tflite", model + bytes(4 * (number + 1)))
         bundle = read_bundle(path, allow_failed=True)
@@ -146,8 +157,12 @@ def play(lab: Lab, bundles: Bundles, seed: int) -> History:
     seeds = stage.rng.spawn(ACTORS + 1)
     parts: list[Callable[[], None]] = [partial(_run, lab, stage, seeds[0])]
     parts += [partial(_choose, stage, bundles, usual, rng) for rng in seeds[1:]]
-    with ThreadPoolExecutor(len(parts) + 2) as pool:
-        observers = [pool.submit(_look, stage, over), pool.submit(_read, stage, over)]
+    with ThreadPoolExecutor(len(parts) + 3) as pool:
+        observers = [
+            pool.submit(_look, stage, over),
+            pool.submit(_watch_floor, stage, lab.bundle.manifest.name, over),
+            pool.submit(_read, stage, over),
+        ]
         try:
             for done in [pool.submit(part) for part in parts]:
                 done.result()
@@ -178,8 +193,7 @@ def _choose(stage: Stage, bundles: Bundles, slots: Sequence[str], rng: np.random
             case "install":
                 _install(stage, bundles, slot, after)
             case "use":
-                words = (slot, *place, "--allow-failed", "--allow-downgrade")
-                command(stage, "use", slot, words, after)
+                command(stage, "use", slot, (slot, *place, "--allow-failed"), after)
             case "rollback":
                 command(stage, "rollback", "", (*place, "--allow-failed"), after)
             case "list":
@@ -227,6 +241,13 @@ def _look(stage: Stage, over: threading.Event) -> None:
             if fault and store.pointers() != found:
                 fault = ""  # it was taken away as soon as nothing pointed to it
         stage.looks.append(Look(now, found, fault))
+
+
+def _watch_floor(stage: Stage, name: str, over: threading.Event) -> None:
+    """Ask for the lowest accepted version again and again."""
+    store = Store(stage.store)
+    while not over.wait(0.05):
+        stage.floors.append(store.lowest(name))
 
 
 def _read(stage: Stage, over: threading.Event) -> None:
