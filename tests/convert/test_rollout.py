@@ -72,7 +72,8 @@ def test_rows_settle_after_the_warm_up(detector: Detector, rolled: Rollout) -> N
     warmup = detector.model.manifest.tiers.warmup
     assert not rolled.settled[:warmup].any() and rolled.settled[warmup : warmup + 20].all()
     tiers = np.array([record.tier for record in rolled.records])
-    np.testing.assert_array_equal(rolled.settled, tiers != 3)
+    np.testing.assert_array_equal(rolled.settled, (tiers == 1) & rolled.measured)
+    assert not rolled.settled[110:115].any() and rolled.settled[-1]
 
 
 def test_every_array_has_one_row_per_sample(rolled: Rollout) -> None:

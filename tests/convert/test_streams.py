@@ -29,6 +29,8 @@ def test_labels_are_exactly_the_visible_cells(tiny_run: Run, seed: int) -> None:
     lost = np.isnan(made.rows) & known
     near_the_edge = (np.abs(away - 2) < 1e-3).any(axis=1)
     visible = ((away >= 2) | lost).any(axis=1)
+    watched = [not channel.exogenous for channel in channels]
+    visible &= np.isfinite(made.rows[:, watched]).any(axis=1)
     agree = visible == made.faulty
     # A cell that the channel's own rules had masked shows nothing, whatever was put into it.
     hidden = (~known).any(axis=1)

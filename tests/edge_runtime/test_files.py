@@ -68,10 +68,10 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(
     """The kind is looked at before the file is opened, and once more after that."""
     really = os.open
 
-    def exchange(path: Path, flags: int) -> int:
+    def exchange(path: Path, flags: int, mode: int) -> int:
         rows.unlink()
         os.mkfifo(rows)
-        return really(path, flags)
+        return really(path, flags, mode)
 
     monkeypatch.setattr(os, "open", exchange)
     before = len(list(Path("/proc/self/fd").iterdir()))

@@ -238,7 +238,10 @@ def test_a_blackout_is_answered_by_the_fallback_and_passes(detector: Detector) -
     rows = tiny_model.machine_rows(300, seed=9)
     rows[100:140, 1:] = np.nan
     tiers = [record.tier for record in run(detector, rows)]
-    assert set(tiers[120:140]) == {3} and tiers[-1] == 1
+    bridged = 100 + detector.model.manifest.tiers.bridge + 1
+    free = bridged + detector.model.manifest.tiers.free_run_limit
+    assert set(tiers[100:bridged]) == {1} and set(tiers[bridged:free]) == {2}
+    assert set(tiers[free:140]) == {3} and tiers[-1] == 1
 
 
 def test_reset_settles_anew(detector: Detector) -> None:
