@@ -168,7 +168,6 @@ def lost_journal(outcome: Outcome) -> Outcome:
     return outcome
 
 
-@pytest.mark.fuzz
 @pytest.mark.parametrize(
     ("spoil", "seen"),
     [
