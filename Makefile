@@ -38,7 +38,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo train convert audit validate run engine firmware firmware-faults \
-        test test-wide test-arm arm-trees test-service test-vm test-firmware \
+        test test-long test-arm arm-trees test-service test-vm test-firmware \
         fuzz fuzz-core lint wheel benchmark benchmark-step benchmark-escape benchmark-board \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
         benchmark-clock benchmark-tiers benchmark-gaps benchmark-calibration benchmark-verdicts faults soak clean environment
@@ -87,8 +87,8 @@ firmware-faults: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json ## a quarter of a
 test: $(READY) $(CORE) lint ## lint, types and all tests
 	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-wide: $(READY) $(CORE) ## two minutes: models of shapes from all over, to int8, and on the C core
-	$(PY) -m pytest -m wide $(ARGS)
+test-long: $(READY) $(CORE) ## a quarter of an hour: conversions in full length and of all shapes, trainings, studies
+	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder -m long $(ARGS)
 
 test-arm: $(READY) $(CORE) arm-trees ## some minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
 	$(PY) -m pytest -m arm -n 0 tests/arm $(ARGS)

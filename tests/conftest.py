@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 # No test asserts how long it takes: the machine may be busy.
-settings.register_profile("gruard", deadline=None)
+settings.register_profile("gruard", deadline=None, max_examples=50)
 settings.load_profile("gruard")
 
 
@@ -87,14 +87,9 @@ def good_run(tiny_run: "Run", once: Once) -> "Run":
 
 @pytest.fixture(scope="session")
 def short_proofs() -> Iterator[None]:
-    """Judge on streams long enough for every check; `make test-wide` judges on the full ones."""
-    from convert import convert_run, material, revalidate
-
+    """Judge on streams long enough for every check; `make test-long` judges on the full ones."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(material, "FEWEST_JUDGED", 900)
-        patch.setattr(material, "FAULTY_ROWS", 1600)
-        for module in (convert_run, revalidate):
-            patch.setattr(module, "ROLLOUT_STEPS", tiny_model.SHORT_ROLLOUT)
+        tiny_model.judge_briefly(patch.setattr)
         yield
 
 

@@ -186,7 +186,7 @@ def material() -> Material:
     return Material(rows(400), rows(150, 2), rows(300, 3), Rows((), ()), EXOGENOUS)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_usual_variants_train_as_the_product_does(tmp_path: Path) -> None:
     from train.cell_config import CellConfig
 

@@ -19,6 +19,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modes, "WATCHED_ROWS", ROWS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
 def test_known_modes_raise_no_alarm(case: modes.Case) -> None:
     found = measure(case, 0, LINEAR, ROWS)

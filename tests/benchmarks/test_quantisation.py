@@ -6,7 +6,7 @@ from benchmarks.quantisation import WAYS, measure, table
 from train.run_folder import Run
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_way_is_measured_and_ranges_without_faults_are_the_worst(tiny_run: Run) -> None:
     found = {each.name: each for each in measure(tiny_run)}
     assert list(found) == [way.name for way in WAYS]

@@ -48,7 +48,7 @@ def test_the_linear_detector_finds_what_it_found(name: str, tmp_path: Path) -> N
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_detector_that_learned_from_other_rows_is_noticed(tmp_path: Path) -> None:
     """Time-shuffled clean rows leave every level and correlation, but no dynamics to learn."""
     series = _series("simulator/0")

@@ -24,6 +24,7 @@ def test_the_report_by_hand() -> None:
     assert "1,000,000 supervised samples" in text and "75.0 MB" in text and "75.1 MB" in text
 
 
+@pytest.mark.long
 def test_a_small_run_measures_everything(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,6 +82,7 @@ def test_ranges_of_clean_rows_alone_would_clip_in_a_fault(
     assert clipped > max(0.01, 5 * saturated(shipped))
 
 
+@pytest.mark.long
 def test_another_seed_gives_other_faults(good_run: Run, conversion: Conversion) -> None:
     other = replace(good_run, config=replace(good_run.config, seed=good_run.config.seed + 1))
     a, b = (representative(run, conversion.float_model) for run in (good_run, other))

@@ -38,6 +38,7 @@ def with_faults(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows, labels
 
 
+@pytest.mark.long
 def test_the_bundle_from_the_disk_gets_the_verdicts_of_its_conversion(
     good_bundle: Path, good_run: Run, conversion: Conversion
 ) -> None:
@@ -81,6 +82,7 @@ def test_labelled_rows_are_judged_beside_injected_faults(
     assert "labelled: alarm kappa" in {check.name for check in judged.verdict.checks}
 
 
+@pytest.mark.long
 def test_a_long_rollout_is_as_long_as_it_says(
     good_bundle: Path, good_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

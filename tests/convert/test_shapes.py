@@ -57,7 +57,7 @@ def test_small_shapes_convert(config: CellConfig) -> None:
     check(config)
 
 
-@pytest.mark.wide
+@pytest.mark.long
 @pytest.mark.parametrize("config", spread(24), ids=name_of)
 def test_shapes_from_all_over_convert(config: CellConfig) -> None:
     check(config)

@@ -235,6 +235,7 @@ def test_the_threshold_of_the_float_model_fails_the_validation(
     assert checks_that_fail(bundle, good_run) == {THRESHOLD}
 
 
+@pytest.mark.long
 def test_the_threshold_of_another_kernel_fails_the_validation(
     bundle: Path, good_run: Run, conversion: Conversion
 ) -> None:
@@ -245,6 +246,7 @@ def test_the_threshold_of_another_kernel_fails_the_validation(
     assert checks_that_fail(bundle, good_run) == {THRESHOLD}
 
 
+@pytest.mark.long
 def test_calibration_rows_with_the_anomaly_in_them_fail_the_conversion(
     good_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,8 @@
 """The verdict: a good conversion passes, and for every check there is a harm that fails it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -166,8 +166,17 @@ MANIFESTS: list[tuple[str, Callable[[Manifest], Manifest], set[str]]] = [
 DRIFT = {GROWTH}
 
 
+def some_long(cases: Sequence[tuple[Any, set[str]]], *usual: str) -> list[Any]:
+    """The cases as parameters; all but the `usual` ones take long, one after the other."""
+    named = [(case, getattr(case[0], "__name__", case[0])) for case in cases]
+    return [
+        pytest.param(*case, id=name, marks=[] if name in usual else pytest.mark.long)
+        for case, name in named
+    ]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("harm", "bitten"), WEIGHTS, ids=[h.__name__ for h, _ in WEIGHTS])
+@pytest.mark.parametrize(("harm", "bitten"), some_long(WEIGHTS, "zeroed_gate", "noisy_correction"))
 def test_spoiled_weights_fail(
     tiny_run: Run,
     conversion: Conversion,
@@ -183,7 +192,7 @@ def test_spoiled_weights_fail(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("output", "bitten"), SCALES, ids=[name for name, _ in SCALES])
+@pytest.mark.parametrize(("output", "bitten"), some_long(SCALES, "candidate_0"))
 def test_a_shifted_scale_of_any_output_fails(
     conversion: Conversion, trial: "Trial", output: str, bitten: set[str]
 ) -> None:

@@ -104,6 +104,7 @@ def test_clean_samples_of_another_shape_are_refused(
         rows_of_bundle(read_bundle(bundle_copy))
 
 
+@pytest.mark.long
 def test_a_kernel_that_the_bundle_does_not_know_is_calibrated_from_the_bundle(
     bundle_copy: Path,
 ) -> None:

@@ -69,7 +69,13 @@ def test_a_linear_machine(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECURRENT)
-@pytest.mark.parametrize("more", [{}, {"rules": True, "diagnosis": True}], ids=["plain", "all"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({}, id="plain", marks=pytest.mark.long),
+        pytest.param({"rules": True, "diagnosis": True}, id="all"),
+    ],
+)
 def test_a_network(name: str, more: dict[str, bool]) -> None:
     bundle = made(RECURRENT[name], **({} if name == "forty channels" else more))
     check(bundle, faulty_rows(bundle, ROWS, seed=len(name)))
@@ -81,7 +87,7 @@ def made(sizes: dict[str, int], **more: bool) -> MadeBundle:
     return models.recurrent(CellConfig(**sizes), **more)
 
 
-@pytest.mark.wide
+@pytest.mark.long
 @pytest.mark.parametrize("config", spread(24), ids=name_of)
 def test_networks_from_all_over(config: "CellConfig") -> None:
     bundle = models.recurrent(config, rules=True, diagnosis=config.channels <= 32)
@@ -161,7 +167,7 @@ VALUES = st.one_of(
     size=st.integers(1, 6), seed=st.integers(0, 3), tiers=TIERS, alarm=ALARMS, data=st.data(),
     rules=st.booleans(), diagnosis=st.booleans(),
 )  # fmt: skip
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_any_rows_on_any_linear_machine(
     size: int, seed: int, tiers: m.Tiers, alarm: m.Alarm, data: st.DataObject, rules: bool,
     diagnosis: bool,
@@ -171,7 +177,7 @@ def test_any_rows_on_any_linear_machine(
 
 
 @given(tiers=TIERS, alarm=ALARMS, data=st.data())
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_any_rows_on_a_network(
     tiny_bundle: Path, tiers: m.Tiers, alarm: m.Alarm, data: st.DataObject
 ) -> None:

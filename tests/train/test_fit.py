@@ -104,6 +104,7 @@ def test_the_weights_are_finite_and_complete(uninterrupted: Trained) -> None:
     assert weights["correction_kernel"].any()  # it started from zero
 
 
+@pytest.mark.long
 def test_another_seed_gives_another_training(uninterrupted: Trained, tmp_path: Path) -> None:
     other = train(tmp_path / "other.npz", replace(BUDGET, steps=1, seed=4))
     assert other.history[0] != uninterrupted.result.history[0]
@@ -128,6 +129,7 @@ def test_labels_come_on_top_of_the_same_pairs() -> None:
     assert {len(batch["labelled"]) for batch in drawn(many)} == {LABELLED_SHARE * BUDGET.windows}
 
 
+@pytest.mark.long
 def test_a_labelled_event_makes_a_similar_one_stand_out(
     uninterrupted: Trained, tmp_path: Path
 ) -> None:
