@@ -84,7 +84,7 @@ firmware-faults: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json ## a quarter of a
 	$(PY) -m benchmarks.board_flips $(DEMO_BUNDLE) $(WATCH)/demo.csv --out docs/firmware.md $(ARGS)
 
 # A process a core, which takes whole files; ARGS='-n 0 --pdb FILE' for one process.
-test: $(READY) $(CORE) lint ## lint, types and all tests
+test: $(READY) $(CORE) lint ## lint, types and tests
 	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-long: $(READY) $(CORE) ## a quarter of an hour: conversions in full length and of all shapes, trainings, studies

@@ -75,7 +75,7 @@ class WorkerCare:
         if self.phase is not Phase.WAITING or self.failure is None or self._policy.due is None:
             return ""
         left = max(self._policy.due - self._now(), 0.0)
-        return f"worker {self.failure}; next attempt in {duration(left)}"
+        return f"worker {self.failure}; next attempt in {rounded(left)}"
 
     @property
     def caught_up(self) -> int:
@@ -248,7 +248,7 @@ class WorkerCare:
         else:
             assert self._policy.due is not None
             wait = self._policy.due - self._now()
-            when = f" in {duration(wait)}" if wait > 0 else ""
+            when = f" in {rounded(wait)}" if wait > 0 else ""
             then = f"{self.understudy} answers until it restarts{when}"
         self._log(f"worker {reason}; {then}")
 
@@ -262,11 +262,11 @@ def _on_cpu(record: Record) -> Record:
 
 
 def _words(limit: float | Work) -> str:
-    return str(limit) if isinstance(limit, Work) else duration(limit)
+    return str(limit) if isinstance(limit, Work) else rounded(limit)
 
 
-def duration(seconds: float) -> str:
+def rounded(seconds: float) -> str:
     """For people: `50 ms`, `5 s`, `5 min`."""
-    if seconds < 1:
+    if seconds < 0.9995:
         return f"{1000 * seconds:.3g} ms"
     return f"{seconds:.3g} s" if seconds < 60 else f"{seconds / 60:.3g} min"
