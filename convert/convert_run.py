@@ -115,8 +115,8 @@ def _tensors(files: Exported, verdict: Verdict) -> tuple[TensorError, ...]:
     if not files.model:
         return ()
     assert verdict.evidence is not None  # this verdict has just been reached
-    seen = verdict.evidence.faulty.quantised.traces[::TENSORS_EVERY]
-    return tensor_errors(files.model, files.float_model, [trace.inputs for trace in seen])
+    seen = verdict.evidence.faulty.quantised.inputs[::TENSORS_EVERY]
+    return tensor_errors(files.model, files.float_model, list(seen))
 
 
 def _clean_samples(run: Run) -> dict[str, Float32]:

@@ -65,9 +65,9 @@ def representative(run: Run, float_model: bytes) -> list[Mapping[str, Float32]]:
 def rolled_out(run: Run, float_model: bytes, rows: Float32) -> list[Mapping[str, Float32]]:
     """Graph inputs of a free rollout of the float model over raw `rows`, spread over all of it."""
     model = float_twin(_float_draft(run, float_model), float_model)
-    traces = roll(model, rows).traces
-    picked = np.unique(np.linspace(0, len(traces) - 1, REPRESENTATIVE).astype(int))
-    return [traces[int(i)].inputs for i in picked]
+    inputs = roll(model, rows).inputs
+    picked = np.unique(np.linspace(0, len(inputs) - 1, REPRESENTATIVE).astype(int))
+    return [inputs[int(i)] for i in picked]
 
 
 def _float_draft(run: Run, float_model: bytes) -> Manifest:

@@ -1,45 +1,56 @@
-"""Recordings through the runtime's own step, with everything inside it kept."""
+"""Recordings through the runtime's own step, with everything inside it kept.
 
-from collections.abc import Sequence
+Where the C core is built it does the step, around the model's own graph; elsewhere numpy does, and
+both give the same bits.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from convert.block_score import parts_of_rows
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.score import (
     ScoreConstants,
     initial_score,
-    score_parts,
     total_score,
     update_score,
     without_forecasts,
 )
-from edge_runtime.detector.step import Model, Traces, initial_state, saturated_share, step
+from edge_runtime.detector.step import Model, initial_state, step
 from edge_runtime.detector.tiers import is_mostly_masked, is_settling
 from edge_runtime.detector.validity import is_measured
+from edge_runtime.errors import GruardError
+from edge_runtime.native.records import Records
+from edge_runtime.native.rolling import roll_on_core
 from edge_runtime.record import Flag, Record, Sample
 
 Float32 = npt.NDArray[np.float32]
 _NO_STATE = np.zeros(0, np.float32)
+_AS_FOUND = (
+    "value", "mask", "forecast", "gate", "trusted", "doubt", "hidden", "parts", "terms", "score",
+    "measured", "settling",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """One recording's records and traces; every array has one row per sample.
+    """One recording's records and what is inside each step; every array has one row per sample.
 
-    value, mask, forecast, gate, trusted, doubt: [n, channels]. hidden: [n, all units]. raw_parts,
-    raw_terms: score parts [n, 4] and per-channel terms [n, 3, channels]; parts, terms: the same
-    smoothed. score: [n].
+    inputs: of the graph, by name. value, mask, forecast, gate, trusted, doubt: [n, channels].
+    hidden: [n, all units]. raw_parts, raw_terms: score parts [n, 4] and per-channel terms [n, 3,
+    channels]; parts, terms: the same smoothed. score: [n].
     measured: [n], False where no watched channel had a reading, so that nothing was judged.
     settling: [n], True where the forecasts were not believed. settled: [n], True where they were,
-    something was measured and the model is trusted. saturated: [n], share of
-    the state at the edge of its range.
+    something was measured and the model is trusted. saturated: [n], share of the state at the edge
+    of its range.
     """
 
     records: tuple[Record, ...]
-    traces: tuple[Traces, ...]
+    inputs: tuple[Mapping[str, Float32], ...]
     value: Float32
     mask: Float32
     forecast: Float32
@@ -55,7 +66,7 @@ class Rollout:
     measured: npt.NDArray[np.bool_]
     settling: npt.NDArray[np.bool_]
     settled: npt.NDArray[np.bool_]
-    saturated: Float32
+    saturated: npt.NDArray[np.float64]
 
 
 def roll(model: Model, rows: Float32) -> Rollout:
@@ -63,9 +74,33 @@ def roll(model: Model, rows: Float32) -> Rollout:
 
     The score is the model's own also where the fallback answers the record.
     """
+    try:
+        return _on_core(model, rows)
+    except GruardError:  # not built here, or more than it can do
+        return stepwise(model, rows)
+
+
+def _on_core(model: Model, rows: Float32) -> Rollout:
+    manifest, found = model.manifest, roll_on_core(model, rows)
+    threshold = manifest.thresholds[model.graph.kernel_id].value
+    inputs = zip(*found.inputs.values(), strict=True)
+    records = Records(manifest.channel_names, model.model_hash, threshold)
+    errors = found.mask * (found.value - found.forecast)
+    parts, terms = parts_of_rows(errors, found.value, found.doubt, found.mask, model.score)
+    return _rollout(
+        model,
+        tuple(records.of_rows(rows, found.records)),
+        inputs=tuple(dict(zip(found.inputs, row, strict=True)) for row in inputs),
+        raw_parts=parts,
+        raw_terms=terms,
+        **{name: getattr(found, name) for name in _AS_FOUND},
+    )
+
+
+def stepwise(model: Model, rows: Float32) -> Rollout:
+    """`roll` by the step in Python, which is the reference."""
     state, fallback = initial_state(model), Fallback(model.manifest, model.model_hash)
     records, traces, parts, terms, settling = [], [], [], [], []
-    measured = np.array([is_measured(values, model.watched) for values in rows], bool)
     for index, values in enumerate(rows):
         sample = Sample(index, None, values)
         plan = state.tiers
@@ -75,9 +110,10 @@ def roll(model: Model, rows: Float32) -> Rollout:
         traces.append(trace)
         parts.append(state.score.parts)
         terms.append(state.score.terms)
-    return Rollout(
-        records=tuple(records),
-        traces=tuple(traces),
+    return _rollout(
+        model,
+        tuple(records),
+        inputs=tuple(trace.inputs for trace in traces),
         value=np.array([t.value for t in traces]),
         mask=np.array([t.mask for t in traces]),
         forecast=np.array([t.forecast for t in traces]),
@@ -90,11 +126,30 @@ def roll(model: Model, rows: Float32) -> Rollout:
         parts=np.array(parts),
         terms=np.array(terms),
         score=np.array([total_score(smoothed, model.score) for smoothed in parts]),
-        measured=measured,
+        measured=np.array([is_measured(values, model.watched) for values in rows], bool),
         settling=np.array(settling, bool),
-        settled=measured & ~np.array(settling, bool) & [record.tier != 3 for record in records],
-        saturated=np.array([saturated_share(model, t.hidden) for t in traces]),
     )
+
+
+def _rollout(model: Model, records: tuple[Record, ...], **inside: Any) -> Rollout:
+    """With what follows from the rest."""
+    trusted = np.array([record.tier != 3 for record in records], bool)
+    return Rollout(
+        records=records,
+        settled=inside["measured"] & ~inside["settling"] & trusted,
+        saturated=_saturated(model, inside["hidden"]),
+        **inside,
+    )
+
+
+def _saturated(model: Model, hidden: Float32) -> npt.NDArray[np.float64]:
+    """Share of the state's units at the edge of their int8 range: [n]."""
+    layers = np.split(hidden, np.cumsum(model.graph.state_sizes)[:-1], axis=1)
+    edges = [
+        ((layer <= low) | (layer >= high)).sum(axis=1)
+        for layer, (low, high) in zip(layers, model.state_limits, strict=False)
+    ]
+    return sum(edges, np.zeros(len(hidden))) / max(hidden.shape[1], 1)
 
 
 def rescored(rollout: Rollout, constants: ScoreConstants) -> Rollout:
@@ -120,13 +175,8 @@ def rescored(rollout: Rollout, constants: ScoreConstants) -> Rollout:
 def remeasured(rollout: Rollout, constants: ScoreConstants) -> Rollout:
     """The same rollout with unsmoothed parts and terms by other scales and covariances."""
     errors = rollout.mask * (rollout.value - rollout.forecast)
-    steps = zip(errors, rollout.value, rollout.doubt, rollout.mask, strict=True)
-    measured = [score_parts(*step, constants) for step in steps]
-    return replace(
-        rollout,
-        raw_parts=np.array([parts for parts, _ in measured]),
-        raw_terms=np.array([terms for _, terms in measured]),
-    )
+    parts, terms = parts_of_rows(errors, rollout.value, rollout.doubt, rollout.mask, constants)
+    return replace(rollout, raw_parts=parts, raw_terms=terms)
 
 
 def stretch(rollout: Rollout, start: int, stop: int) -> Rollout:

@@ -204,4 +204,4 @@ def _representative(run: "Run", float_model: bytes) -> list[dict[str, Float32]]:
     spread = run.weights["innovation_scale"]
     stream = faulty_twin(run.rows["train"], run.config.channels, PERIOD, spread, 2, length=500)
     model = build_model(draft, FloatGraph(float_model, graph), "")
-    return [trace.inputs for trace in roll(model, stream.rows).traces[::4]]
+    return list(roll(model, stream.rows).inputs[::4])

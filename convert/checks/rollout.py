@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from convert.checks.check import Check
 from convert.metrics import intervals
-from edge_runtime.detector.fallback import Fallback
-from edge_runtime.detector.step import Model, initial_state, step
-from edge_runtime.record import Sample
+from convert.rollout import roll
+from edge_runtime.detector.step import Model
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -53,13 +52,7 @@ class Bursts:
 
 def states_along(model: Model, rows: Float32) -> Float32:
     """The recurrent state [n, all units] after each of the raw `rows`, from a fresh start."""
-    state, fallback = initial_state(model), Fallback(model.manifest, model.model_hash)
-    states = np.empty((len(rows), sum(model.graph.state_sizes)), np.float32)
-    for index, values in enumerate(rows):
-        sample = Sample(index, None, values)
-        _, state, traces = step(model, sample, state, fallback.step(sample))
-        states[index] = np.concatenate(traces.hidden) if traces.hidden else 0
-    return states
+    return roll(model, rows).hidden
 
 
 def state_errors(a: Float32, b: Float32) -> Float64:

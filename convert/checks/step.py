@@ -48,9 +48,9 @@ def one_step_checks(quantised: Model, reference: Model, *seen: Rollout) -> list[
 
 def _spread(rollout: Rollout) -> list[Mapping[str, Float32]]:
     """Graph inputs of steps that lie evenly in the rollout."""
-    count = len(rollout.traces)
+    count = len(rollout.inputs)
     picked = np.linspace(0, count - 1, min(ONE_STEP_SAMPLES, count))
-    return [rollout.traces[int(i)].inputs for i in picked]
+    return [rollout.inputs[int(i)] for i in picked]
 
 
 def _next_states(inputs: Mapping[str, Float32], outputs: Mapping[str, Float32]) -> Float32:

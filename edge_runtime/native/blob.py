@@ -75,15 +75,40 @@ def pack(bundle: Bundle, threshold: Threshold, program: Program) -> bytes:
     except GruardError as error:
         raise GruardError(f"{bundle.path}: {error}") from None
     model = build_model(bundle.manifest, Outline(bundle), bundle.model_hash)
+    return _blob(model, threshold, program, _graph(bundle, model, program))
+
+
+def pack_without_graph(model: Model) -> bytes:
+    """The blob of a `model` whose graph the host runs, under the threshold of its kernel.
+
+    Raises GruardError when the core cannot run it, with the reason.
+    """
+    _check(model.manifest)
+    channels, states = len(model.manifest.channels), model.graph.state_sizes
+    layers = range(len(states))
+    widths = dict.fromkeys((*INPUTS, *OUTPUTS), channels)
+    for i in layers:
+        widths |= dict.fromkeys((f"state_{i}", f"update_{i}", f"candidate_{i}"), states[i])
+    program = Program(ROWS.number, arena=max(widths.values()))  # nothing is ever put there
+    ends = (
+        struct.pack("<IIff", 0, widths[name], 1.0, 0.0)
+        for names in _names(layers)
+        for name in names
+    )
+    threshold = model.manifest.thresholds[model.graph.kernel_id]
+    return _blob(model, threshold, program, b"".join(ends))
+
+
+def _blob(model: Model, threshold: Threshold, program: Program, graph: bytes) -> bytes:
     body = b"".join(
         [
             _counts(model, program),
-            bytes.fromhex(bundle.model_hash) + bytes(2),
+            bytes.fromhex(model.model_hash).ljust(8, b"\0"),
             _constants(model, threshold),
             _score(model),
             _limits(model),
             _diagnosis(model),
-            _graph(bundle, model, program),
+            graph,
         ]
     )
     size = 4 * _HEAD + len(body)
@@ -212,10 +237,7 @@ def _diagnosis(model: Model) -> bytes:
 
 
 def _graph(bundle: Bundle, model: Model, program: Program) -> bytes:
-    layers = range(len(model.graph.state_sizes))
-    inputs = (*INPUTS, *(f"state_{i}" for i in layers))
-    pairs = ((f"update_{i}", f"candidate_{i}") for i in layers)
-    outputs = (*OUTPUTS, *(name for pair in pairs for name in pair))
+    inputs, outputs = _names(range(len(model.graph.state_sizes)))
     graph = bundle.graph
     constants = program.constants + bytes(-len(program.constants) % 4)
     return b"".join(
@@ -227,6 +249,13 @@ def _graph(bundle: Bundle, model: Model, program: Program) -> bytes:
             constants,
         ]
     )
+
+
+def _names(layers: range) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Inputs and outputs of a graph, in the core's order."""
+    pairs = ((f"update_{i}", f"candidate_{i}") for i in layers)
+    inputs = (*INPUTS, *(f"state_{i}" for i in layers))
+    return inputs, (*OUTPUTS, *(name for pair in pairs for name in pair))
 
 
 def _floats(*parts: Sequence[float | np.float32] | Float32) -> bytes:

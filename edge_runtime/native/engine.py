@@ -19,22 +19,11 @@ from edge_runtime.detector.thresholds import threshold_of
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import not_above, pack, program_of
 from edge_runtime.native.layout import layout_of
-from edge_runtime.native.records import Records
+from edge_runtime.native.records import RECORD, Records
 from edge_runtime.record import Float32, Record, Sample
 
-INTERFACE = 2
+INTERFACE = 3
 """Of the compiled core that this code calls; the same in module.c."""
-_WORDS = 8
-# `gruard_record` of the core.
-RECORD = np.dtype(
-    [
-        ("index", "<u8"), ("score", "<f4"), ("probability", "<f4"), ("flags", "<u2"),
-        ("tier", "u1"), ("valid", "u1"), ("alarm", "u1"), ("kind", "i1"), ("sensor", "u1"),
-        ("reserved", "u1"), ("blamed", "<i2", 3), ("masked", "<u4", _WORDS),
-        ("imputed", "<u4", _WORDS),
-    ],
-    align=True,
-)  # fmt: skip
 
 
 def core_module() -> Any:
@@ -95,7 +84,8 @@ class NativeDetector:
         self._make = partial(core_over, bundle)
         self._core = self._make(self._blob)
         self._path = bundle.path
-        self._records, self._graph = Records(bundle, threshold.value), bundle.graph
+        self._graph = bundle.graph
+        self._records = Records(manifest.channel_names, bundle.model_hash, threshold.value)
         # Without a record, and the network without the detector: what there is to be measured.
         self.bare_step, self.run_graph = self._core.step, self._core.run_graph
         self._test = SelfTest(bundle, self.replay, self._blob, exact=True)

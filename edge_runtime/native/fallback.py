@@ -33,7 +33,7 @@ class NativeFallback:
         self._damage = DamageLog(on_damage)
         self._start()
         threshold = next(iter(bundle.manifest.thresholds.values()))
-        self._records = Records(bundle, threshold.value)
+        self._records = Records(bundle.manifest.channel_names, bundle.model_hash, threshold.value)
 
     @property
     def repaired(self) -> int:

@@ -97,6 +97,86 @@ static PyObject *core_run(Core *core, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* A graph in Python: what it is fed with and gives lies in buffers that it knows. */
+typedef struct {
+    gruard_graph graph;
+    PyObject *call;
+    int failed;
+} python_graph;
+
+static void call_python(gruard_graph *graph) {
+    python_graph *self = (python_graph *)graph; /* its first member */
+    PyObject *nothing = self->call == Py_None ? NULL : PyObject_CallObject(self->call, NULL);
+    if (!nothing && self->call != Py_None) self->failed = 1;
+    Py_XDECREF(nothing);
+}
+
+static float *put(float *out, const float *values, size_t count) {
+    memcpy(out, values, count * sizeof(float));
+    return out + count;
+}
+
+/* What the last step found, in the order of edge_runtime.native.rolling. */
+static void put_traces(const gruard_detector *d, float *out) {
+    const size_t n = d->model->channels;
+    const float told[3] = {d->score, (float)d->measured, (float)d->graph->settling};
+    out = put(out, d->reading, n);
+    out = put(out, d->usable, n);
+    out = put(out, d->forecast, n);
+    out = put(out, d->gate, n);
+    out = put(out, d->history, n);
+    out = put(out, d->doubt, n);
+    out = put(out, d->terms, 3 * n);
+    out = put(out, d->parts, 4);
+    out = put(out, told, 3);
+    out = put(out, d->hidden, d->model->states);
+    put(out, d->graph->inputs, GRUARD_STATE * n + d->model->states);
+}
+
+static size_t trace_width(const gruard_model *m) {
+    return (9 + GRUARD_STATE) * m->channels + 7 + 2 * m->states;
+}
+
+static size_t output_width(const gruard_model *m) { return 3 * m->channels + 2 * m->states; }
+
+static int roll(Core *core, PyObject *call, Py_buffer *view) {
+    const gruard_model *m = &core->model;
+    const size_t sizes[5] = {
+        m->channels * sizeof(float), sizeof(gruard_record), trace_width(m) * sizeof(float),
+        (GRUARD_STATE * m->channels + m->states) * sizeof(float), output_width(m) * sizeof(float),
+    };
+    const Py_ssize_t count = view[0].len / (Py_ssize_t)sizes[0];
+    for (int i = 0; i < 5; i++)
+        if (view[i].len != (Py_ssize_t)sizes[i] * (i < 3 ? count : 1)) {
+            PyErr_SetString(PyExc_ValueError, "a buffer of another size is expected");
+            return -1;
+        }
+    python_graph graph = {{view[3].buf, view[4].buf, call_python, 0}, call, 0};
+    core->detector.graph = &graph.graph;
+    for (Py_ssize_t i = 0; i < count && !graph.failed; i++) {
+        gruard_step(&core->detector, (float *)view[0].buf + i * m->channels,
+                    (gruard_record *)view[1].buf + i);
+        put_traces(&core->detector, (float *)view[2].buf + i * trace_width(m));
+    }
+    core->detector.graph = NULL;
+    return graph.failed ? -1 : 0;
+}
+
+static PyObject *core_roll(Core *core, PyObject *args) {
+    PyObject *objects[6];
+    Py_buffer views[5];
+    int held = 0, failed = 0;
+    if (!PyArg_ParseTuple(args, "OOOOOO", &objects[0], &objects[1], &objects[2], &objects[3],
+                          &objects[4], &objects[5]))
+        return NULL;
+    for (; held < 5 && !failed; held += !failed)
+        failed = PyObject_GetBuffer(objects[held], &views[held], held ? PyBUF_WRITABLE : PyBUF_SIMPLE);
+    if (!failed) failed = roll(core, objects[5], views);
+    while (held) PyBuffer_Release(&views[--held]);
+    if (failed) return NULL;
+    Py_RETURN_NONE;
+}
+
 /* The indices of the bits that are set. */
 static PyObject *indices(const uint32_t *words, uint32_t channels) {
     Py_ssize_t count = 0;
@@ -224,6 +304,9 @@ static PyObject *core_memory(Core *core, PyObject *unused) {
 static PyMethodDef core_methods[] = {
     {"run", (PyCFunction)core_run, METH_VARARGS,
      "run(rows, records): float32 rows in, one record each out, both as buffers."},
+    {"roll", (PyCFunction)core_roll, METH_VARARGS,
+     "roll(rows, records, traces, inputs, outputs, graph): as run, with the traces of each step; "
+     "graph() is called between inputs and outputs in the place of the blob's."},
     {"step", (PyCFunction)core_step, METH_O,
      "step(row): score, flags, tier, alarm, kind, sensor, probability, blamed, masked, imputed."},
     {"step_fallback", (PyCFunction)core_step_fallback, METH_O,
@@ -261,7 +344,7 @@ static PyType_Spec core_spec = {
 
 /* Raised with every change of what Python calls here, so that an engine of an older build is told
  * apart: edge_runtime.native.engine.INTERFACE. */
-enum { INTERFACE = 2 };
+enum { INTERFACE = 3 };
 
 static int fill(PyObject *module) {
     PyObject *type = PyType_FromSpec(&core_spec);

@@ -164,7 +164,7 @@ def test_a_gru_alone_trusts_every_reading_and_corrects_the_forecast(half: Half) 
     for record in rollout.records:  # only what was not read is replaced
         assert record.imputed == tuple(n for n in record.masked if n != "set_point")
     assert rollout.records[303].imputed == ("flow",) and rollout.mask[203, FLOW] == 1
-    corrections = np.array([trace.outputs["correction"] for trace in rollout.traces])
+    corrections = np.array([half.models[0].graph(each)["correction"] for each in rollout.inputs])
     model = half.models[0]
     lags = [rollout.trusted[50 - 1 - k].astype(float) for k in range(len(model.highway))]
     expected = model.cross.astype(float) @ np.concatenate(lags)

@@ -32,14 +32,13 @@ def faulty_inputs(good_run: Run, conversion: Conversion) -> list[Mapping[str, np
     """Graph inputs of the float model over the rows with faults of the validation: other faults."""
     assert conversion.verdict.evidence is not None
     rollout = conversion.verdict.evidence.faulty.reference
-    return [trace.inputs for trace in rollout.traces[::3]]
+    return list(rollout.inputs[::3])
 
 
 def clean_only(run: Run, conversion: Conversion) -> Samples:
     """What ranges would be taken from without faults: the same rollout over clean rows alone."""
     twin = float_twin(conversion.manifest, conversion.float_model)
-    traces = roll(twin, run.rows["train"][0][:2000]).traces
-    return [trace.inputs for trace in traces]
+    return list(roll(twin, run.rows["train"][0][:2000]).inputs)
 
 
 def test_representative_inputs_have_faults_and_states_in_them(samples: Samples) -> None:

@@ -6,13 +6,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convert.block_score import parts_of_rows
+from convert.convert_run import Conversion
 from convert.pair import roll_pair
-from convert.rollout import Rollout, joined, remeasured, rescored, roll, roll_all, stretch
+from convert.rollout import (
+    Rollout,
+    joined,
+    remeasured,
+    rescored,
+    roll,
+    roll_all,
+    stepwise,
+    stretch,
+)
+from convert.twins import float_twin, shipped_model
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.fallback import Fallback
-from edge_runtime.detector.score import PARTS
+from edge_runtime.detector.kernels import available_kernels
+from edge_runtime.detector.score import PARTS, score_parts
 from edge_runtime.detector.step import build_model, initial_state, step
+from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Sample
 from train.run_folder import Run
 
@@ -35,6 +49,82 @@ def rows(tiny_run: Run) -> np.ndarray:
 @pytest.fixture(scope="module")
 def rolled(detector: Detector, rows: np.ndarray) -> Rollout:
     return roll(detector.model, rows)
+
+
+def same(core: Rollout, reference: Rollout) -> None:
+    """Every field to the last bit, and of the same type."""
+    for name in (field.name for field in fields(Rollout)):
+        a, b = getattr(core, name), getattr(reference, name)
+        if name == "records":
+            assert a == b
+        elif name == "inputs":
+            assert all(x.keys() == y.keys() for x, y in zip(a, b, strict=True))
+            for x, y in zip(a, b, strict=True):
+                for key in x:
+                    np.testing.assert_array_equal(x[key], y[key], strict=True)
+        else:
+            np.testing.assert_array_equal(a, b, strict=True, err_msg=name)
+
+
+def spoiled(rows: np.ndarray) -> np.ndarray:
+    """Every tier, a gap to bridge, an outage, a stuck channel, values of any size."""
+    rows = np.concatenate([rows] * 6)[:900].copy()
+    rows[210:213] = np.nan
+    rows[300:360] = np.nan
+    rows[420:470, 2] = rows[420, 2]
+    rows[520:600, 1] += 60
+    rows[640:644] = [[1e30, -1e30, np.inf], [0, 0, 0], [-0.0, 1e-40, -np.inf], [5e8, np.nan, 1]]
+    return rows
+
+
+@pytest.mark.parametrize("kind", ["gated", "linear", "float twin", "another kernel"])
+def test_the_core_gives_every_bit_of_the_reference(
+    kind: str, rows: np.ndarray, conversion: Conversion, linear_bundle: Path
+) -> None:
+    kernels = available_kernels()
+    if kind == "linear":
+        model = Detector(read_bundle(linear_bundle)).model
+    elif kind == "float twin":
+        model = float_twin(conversion.manifest, conversion.float_model)
+    else:
+        kernel = kernels[-1] if kind == "another kernel" else kernels[0]
+        known = next(iter(conversion.manifest.thresholds.values()))
+        manifest = replace(conversion.manifest, thresholds={kernel: known})
+        model = shipped_model(manifest, conversion.model, kernel)
+    reference = stepwise(model, spoiled(rows))
+    assert {record.tier for record in reference.records} == {1, 2, 3}
+    same(roll(model, spoiled(rows)), reference)
+
+
+def test_a_graph_that_fails_ends_the_rolling(detector: Detector, rows: np.ndarray) -> None:
+    class Broken:
+        kernel_id, gated, state_sizes = "tflite-builtin", True, (8,)
+
+        def __call__(self, inputs: object) -> dict[str, np.ndarray]:
+            raise ZeroDivisionError("the third step")
+
+    with pytest.raises(ZeroDivisionError, match="the third step"):
+        roll(replace(detector.model, graph=Broken()), rows)
+
+
+def test_without_the_core_numpy_rolls(
+    detector: Detector, rows: np.ndarray, rolled: Rollout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent() -> None:
+        raise GruardError("was not built on this machine")
+
+    monkeypatch.setattr("edge_runtime.native.rolling.core_module", absent)
+    same(rolled, roll(detector.model, rows))
+
+
+def test_the_score_of_rows_is_that_of_each_step(detector: Detector, rolled: Rollout) -> None:
+    constants = detector.model.score
+    errors = rolled.mask * (rolled.value - rolled.forecast)
+    found = parts_of_rows(errors, rolled.value, rolled.doubt, rolled.mask, constants)
+    steps = zip(errors, rolled.value, rolled.doubt, rolled.mask, strict=True)
+    single = [score_parts(*step, constants) for step in steps]
+    for i in range(2):
+        np.testing.assert_array_equal(found[i], np.array([each[i] for each in single]))
 
 
 def test_the_records_are_those_of_the_device(
@@ -77,7 +167,7 @@ def test_rows_settle_after_the_warm_up(detector: Detector, rolled: Rollout) -> N
 
 
 def test_every_array_has_one_row_per_sample(rolled: Rollout) -> None:
-    for name in ("records", "traces", "value", "parts", "terms", "score", "settled", "saturated"):
+    for name in ("records", "inputs", "value", "parts", "terms", "score", "settled", "saturated"):
         assert len(getattr(rolled, name)) == ROWS, name
     assert rolled.parts.shape == (ROWS, 4) and rolled.terms.shape == (ROWS, 3, 3)
     assert ((rolled.saturated >= 0) & (rolled.saturated <= 1)).all()
@@ -118,7 +208,7 @@ def test_rescoring_is_rolling_anew_under_the_new_constants(
         assert not np.array_equal(getattr(anew, name), getattr(old, name)), name
     for name in ("value", "forecast", "trusted", "settled"):
         np.testing.assert_array_equal(getattr(quickly, name), getattr(old, name))
-    assert quickly.records is old.records and quickly.traces is old.traces
+    assert quickly.records is old.records and quickly.inputs is old.inputs
 
 
 def test_rescoring_with_the_same_constants_changes_nothing(

@@ -186,7 +186,7 @@ def test_spoiled_weights_fail(
 ) -> None:
     weights = {name: array.copy() for name, array in tiny_run.weights.items()}
     harm(weights)
-    samples = [trace.inputs for trace in trial.float_faulty.traces[::5]]
+    samples = list(trial.float_faulty.inputs[::5])
     model = export_int8(weights, CellConfig(**tiny_run.config.sizes), samples)
     assert bitten <= failed(judged(trial, other_graph(conversion, model, {})))
 

@@ -19,8 +19,9 @@ from native_models import HASTY, changed, faulty_rows, linear
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import pack, program_of
-from edge_runtime.native.engine import RECORD, NativeDetector
+from edge_runtime.native.engine import NativeDetector
 from edge_runtime.native.layout import ROWS, X86, Layout
+from edge_runtime.native.records import RECORD
 from tests.core_build import HOST, SANITISED, blob_of, compiled
 
 HEADER = 4 * 33

@@ -167,6 +167,15 @@ GRUARD_WIDE static void quantise(const float *restrict values, gruard_end end,
 
 static void feed(gruard_detector *d, uint32_t input, const float *values) {
     const gruard_end end = ((const gruard_end *)d->model->inputs)[input];
+#ifdef GRUARD_HOST
+    if (d->graph) {
+        const size_t at = input < GRUARD_STATE ? 0 : (size_t)(values - d->hidden);
+        const uint32_t vectors = input < GRUARD_STATE ? input : GRUARD_STATE, n = d->model->channels;
+        memcpy(d->graph->inputs + vectors * n + at, values,
+               (input < GRUARD_STATE ? n : end.count) * sizeof(float));
+        return;
+    }
+#endif
     if (end.place != GRUARD_ABSENT) quantise(values, end, d->arena + end.place);
 }
 
@@ -254,6 +263,51 @@ static int blend(gruard_detector *d, int32_t *saturated) {
     return moved;
 }
 
+#ifdef GRUARD_HOST
+/* As fetch_gate and blend, of the host's graph. */
+static int take_from_host(gruard_detector *d, int32_t *saturated) {
+    const gruard_model *m = d->model;
+    const uint32_t n = m->channels;
+    const float *output = d->graph->outputs + 3 * n;
+    float *hidden = d->hidden;
+    int moved = !m->layers;
+    *saturated = 0;
+    memcpy(d->gate, m->gated ? d->graph->outputs : d->used, n * sizeof(float));
+    memset(d->doubt, 0, n * sizeof(float));
+    if (m->gated) memcpy(d->doubt, d->graph->outputs + n, n * sizeof(float));
+    if (m->layers) memcpy(d->correction, d->graph->outputs + 2 * n, n * sizeof(float));
+    for (uint32_t layer = 0; layer < m->layers; hidden += m->units[layer], layer++) {
+        const uint32_t units = m->units[layer];
+        const float *update = output, *candidate = output + units;
+        for (uint32_t i = 0; i < units; i++) {
+            const float after = candidate[i] + update[i] * (hidden[i] - candidate[i]);
+            moved |= after != hidden[i];
+            *saturated += (after <= m->state_low[layer]) | (after >= m->state_high[layer]);
+            hidden[i] = after;
+        }
+        output += 2 * units;
+    }
+    return moved;
+}
+
+static int run_host_graph(gruard_detector *d, int32_t *saturated) {
+    feed_graph(d);
+    d->graph->run(d->graph);
+    return take_from_host(d, saturated);
+}
+#endif
+
+static int run_own_graph(gruard_detector *d, int32_t *saturated) {
+    if (d->model->operators) {
+        feed_graph(d);
+        GRUARD_MARK(GRUARD_FED);
+        gruard_run_graph(d->model, d->arena);
+        GRUARD_MARK(GRUARD_RUN);
+    }
+    fetch_gate(d);
+    return blend(d, saturated);
+}
+
 /* Run the graph once and move the recurrent state on. */
 static void advance(gruard_detector *d, int *moved, int *input_moved, int32_t *saturated) {
     const gruard_model *m = d->model;
@@ -263,14 +317,11 @@ static void advance(gruard_detector *d, int *moved, int *input_moved, int32_t *s
     for (uint32_t i = 0; i < n; i++) /* a free run ignores every gated reading */
         d->used[i] = free_run ? d->usable[i] * (1.0f - m->gated_channels[i]) : d->usable[i];
     GRUARD_MARK(GRUARD_FORECASTED);
-    if (m->operators) {
-        feed_graph(d);
-        GRUARD_MARK(GRUARD_FED);
-        gruard_run_graph(m, d->arena);
-        GRUARD_MARK(GRUARD_RUN);
-    }
-    fetch_gate(d);
-    *moved = blend(d, saturated);
+#ifdef GRUARD_HOST
+    *moved = (d->graph ? run_host_graph : run_own_graph)(d, saturated);
+#else
+    *moved = run_own_graph(d, saturated);
+#endif
     *input_moved = 0;
     memmove(d->history + n, d->history, (m->order - 1) * n * sizeof(float));
     for (uint32_t i = 0; i < n; i++) {
@@ -281,6 +332,9 @@ static void advance(gruard_detector *d, int *moved, int *input_moved, int32_t *s
         d->value[i] = d->reading[i];
         d->mask[i] = d->usable[i];
     }
+#ifdef GRUARD_HOST
+    if (d->graph) d->graph->settling = gruard_settling(d);
+#endif
 }
 
 /* Nothing is raised while warming up, and nothing cleared in tier 2. */

@@ -131,6 +131,18 @@ typedef struct {
     uint8_t active;
 } gruard_alarm;
 
+#ifdef GRUARD_HOST
+/* A graph that the host runs in the place of the blob's, in float32, for comparisons with it.
+ * inputs: [8][channels], then the states, as the graph was fed in the last step. outputs: gate, doubt
+ * and correction, [channels] each, then update and candidate of each layer. */
+typedef struct gruard_graph {
+    float *inputs;
+    const float *outputs;
+    void (*run)(struct gruard_graph *graph);
+    int settling;                    /* the forecast of the last step was not believed */
+} gruard_graph;
+#endif
+
 /* Everything that is carried from sample to sample, and what the last step found. The vectors lie
  * in the caller's memory. */
 typedef struct {
@@ -164,6 +176,9 @@ typedef struct {
     uint32_t followed;
     float *x, *averages, *fault, *repeats, *known, *sums, *peaks;
     float *weighted, *reconstruction, *explained, *own_fault, *other_fault, *other_explained;
+#ifdef GRUARD_HOST
+    gruard_graph *graph;             /* NULL: the blob's own */
+#endif
 } gruard_detector;
 
 /* Check `size` bytes at `blob` and say where its parts are. Reads nothing outside them, whatever
