@@ -33,18 +33,22 @@ def fill_page(page: Path, content: str, name: str = "table") -> None:
     write_atomically(page, with_tables(page.read_text(encoding="utf-8"), content, name).encode())
 
 
-def page_option(name: str = "table") -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """--out, a page that is known to have the part `name` before the long work begins."""
+def page_option(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """--out, a page that is known to have the parts `names` before the long work begins."""
+    parts = names or ("table",)
 
     def checked(context: click.Context, option: click.Parameter, page: Path | None) -> Path | None:
+        if page is None:
+            return None
         try:
-            if page is not None:
-                with_tables(page.read_text(encoding="utf-8"), "", name)
+            text = page.read_text(encoding="utf-8")
+            for name in parts:
+                with_tables(text, "", name)
         except (OSError, ValueError) as error:
             raise click.BadParameter(f"{page}: {error}") from None
         return page
 
     return click.option(
         "--out", type=click.Path(path_type=Path), callback=checked,
-        help=f"Page of docs/ whose part {name!r} is replaced.",
+        help=f"Page of docs/ whose parts are replaced: {', '.join(parts)}.",
     )  # fmt: skip

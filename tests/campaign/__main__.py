@@ -52,6 +52,8 @@ GROUPS = {
     "Flipped bits in files": bits.FAULTS,
     "Flipped bits in memory": (*memory.FAULTS, *carried.FAULTS),
 }
+SINGLE = "table"
+"""The page's part for GROUPS and random faults; each of PARTS has one under its title."""
 PARTS: tuple[Part, ...] = (
     clock_nemesis.PART,
     fuzzing.PART,
@@ -84,12 +86,25 @@ def table(title: str, rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def page(tables: Mapping[str, Sequence[Row]], tally: Tally) -> str:
-    """The whole campaign as Markdown."""
-    rows = [row for group in tables.values() for row in group]
-    told = f"{sum(row.held for row in rows)} of {len(rows)} held, on {machine()}."
-    parts = (table(title, group) for title, group in tables.items())
-    return "\n\n".join((*parts, told, "### Random faults", tally_text(tally)))
+def told(rows: Sequence[Row]) -> str:
+    """How many rows hold, and where."""
+    return f"{sum(row.held for row in rows)} of {len(rows)} held, on {machine()}."
+
+
+def page(tables: Mapping[str, Sequence[Row]], tally: Tally) -> dict[str, str]:
+    """The campaign as Markdown, by part of the page; those alone of which anything was run."""
+    single = {title: rows for title, rows in tables.items() if title in GROUPS}
+    parts = {
+        title: f"{table(title, rows)}\n\n{told(rows)}"
+        for title, rows in tables.items()
+        if title not in GROUPS
+    }
+    if not single and not tally.injected:
+        return parts
+    every = [row for rows in single.values() for row in rows]
+    groups = [table(title, rows) for title, rows in single.items()]
+    chance = ["### Random faults", tally_text(tally)]
+    return {SINGLE: "\n\n".join((*groups, told(every), *chance)), **parts}
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -126,19 +141,22 @@ def _tables(lab: Lab, only: str, seed: int, scale: float) -> dict[str, list[Row]
 @click.option("--random", "count", default=10_000, show_default=True, help="Random injections.")
 @click.option("--seed", default=0, show_default=True, help="Of the random numbers of each part.")
 @click.option("--scale", default=1.0, show_default=True, help="Share of each part's injections.")
-@page_option()
+@page_option(SINGLE, *(part.title for part in PARTS))
 def main(bundle: Path, only: str, count: int, seed: int, scale: float, out: Path | None) -> None:
-    """Inject every fault into a supervised run of BUNDLE. Exit code 1: a row does not hold."""
+    """Inject every fault into a supervised run of BUNDLE. Exit code 1: a row does not hold.
+
+    A part of the page of which nothing was run stays as it is.
+    """
     # A shell has programs in the background ignore Ctrl-C, and what they start ignores it, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as scratch:
         lab = open_lab(bundle, Path(scratch))
         tables = _tables(lab, only, seed, scale)
         tally = campaign(lab, count)
-    text = page(tables, tally)
-    click.echo(text)
-    if out is not None:
-        fill_page(out, text)
+    for part, text in page(tables, tally).items():
+        click.echo(text)
+        if out is not None:
+            fill_page(out, text, part)
     held = all(row.held for rows in tables.values() for row in rows)
     sys.exit(not (held and tally.held))
 

@@ -30,7 +30,8 @@ ROWS = {
 }
 PAGE = "# Reliability\n\nBefore.\n\n{}\nold\n{}\n\n{}\nolder\n{}\n\nAfter.\n".format(
     *markers("table"), *markers("soak")
-)
+) + "".join("{}\n{}\n".format(*markers(part.title)) for part in command.PARTS)
+CLOCKS = command.PARTS[0].title
 
 
 @pytest.fixture
@@ -148,9 +149,11 @@ def test_a_part_has_a_table_with_its_worst_cases(
         return [Row("good", "x", "y", "4 of 4", "none late"), bad]
 
     monkeypatch.setattr(command, "GROUPS", {})
-    monkeypatch.setattr(command, "PARTS", (Part("Clocks", run),))
-    code, text = run_command(tiny_bundle, page, "")
-    assert code == 1 and "### Clocks" in text and "| happened | worst |  |" in text
+    monkeypatch.setattr(command, "PARTS", (Part(CLOCKS, run),))
+    code, text = run_command(tiny_bundle, page, CLOCKS)
+    assert "\nold\n" in text  # nothing of the other part was run
+    assert code == 1 and f"### {CLOCKS}" in text and "1 of 2 held" in text
+    assert "| happened | worst |  |" in text
     assert "| good | x | y | 4 of 4 | none late | held |" in text
     assert "| bad | b | c | 3 of 4 | 2 records late | **NOT HELD** |" in text
 
