@@ -60,7 +60,7 @@ def rollout(seed: int = 0, warmup: int = 0, **arrays: np.ndarray) -> Rollout:
     made["measured"] = np.ones(len(made["raw_parts"]), bool)
     flags = [Flag.WARMUP if i < warmup else Flag(0) for i in range(len(made["raw_parts"]))]
     records = tuple(SimpleNamespace(flags=flag) for flag in flags)
-    return Rollout(records=records, traces=(), **made)  # type: ignore[arg-type]
+    return Rollout(records=records, inputs=(), **made)  # type: ignore[arg-type]
 
 
 def test_the_draft_copies_the_run_and_the_graph(

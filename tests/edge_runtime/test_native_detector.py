@@ -69,7 +69,15 @@ def test_a_linear_machine(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=pytest.mark.long if name in ("one channel", "forty channels") else ()
+        )
+        for name in RECURRENT
+    ],
+)
 @pytest.mark.parametrize(
     "more",
     [

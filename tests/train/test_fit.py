@@ -149,8 +149,10 @@ def standing_out(weights: dict[str, np.ndarray]) -> float:
 
 @pytest.mark.parametrize(
     ("sizes", "lower"),
-    [({"gru_layers": 0}, "gate"), ({"gate_layers": 0}, "forecast")],
-    ids=["gate alone", "GRU alone"],
+    [
+        pytest.param({"gru_layers": 0}, "gate", id="gate alone"),
+        pytest.param({"gate_layers": 0}, "forecast", id="GRU alone", marks=pytest.mark.long),
+    ],
 )
 def test_half_a_model_learns_its_half(tmp_path: Path, sizes: dict[str, int], lower: str) -> None:
     config = replace(CONFIG, **sizes)

@@ -86,6 +86,7 @@ def test_without_a_gate_nothing_learns_from_them(
     assert found == NO_LABELS and "labelled" not in said[-1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("model", "lessons"), [("gated", 2), ("gru", 0)])
 def test_the_run_says_how_many_stretches_taught_its_gate(
     file: Path, model: Model, lessons: int
