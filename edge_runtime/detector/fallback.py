@@ -108,6 +108,7 @@ class _Constants:
     scaler: Scaler
     rules: ValidityRules
     rates: Float32  # smoothing and slack
+    alarm: Float32  # m, n and clear_after, which are whole numbers
 
     @staticmethod
     def of(source: Source) -> "_Constants":
@@ -122,14 +123,16 @@ class _Constants:
             rules.low, rules.high, rules.max_step, rules.stuck_after,
         ]  # fmt: skip
         rates = np.array([found.smoothing, found.slack], np.float32)
-        block = np.concatenate([limits.ravel(), *vectors, rates])
-        rows = block[: -len(rates)].reshape(-1, len(source.channels))
+        alarm = np.array([source.alarm.m, source.alarm.n, source.alarm.clear_after], np.float32)
+        block = np.concatenate([limits.ravel(), *vectors, rates, alarm])
+        by_channel, rates, alarm = np.split(block, [-len(rates) - len(alarm), -len(alarm)])
+        rows = by_channel.reshape(-1, len(source.channels))
         views, (ceiling, scored, center, scale, low, high, step, stuck) = (
             rows[: len(VIEWS)], rows[len(VIEWS) :],
         )  # fmt: skip
         return _Constants(
             block, views, ceiling, scored, Scaler(center, scale),
-            ValidityRules(low, high, step, stuck, rules.none), block[-len(rates) :],
+            ValidityRules(low, high, step, stuck, rules.none), rates, alarm,
         )  # fmt: skip
 
 
@@ -188,7 +191,6 @@ class Fallback:
     ) -> None:
         self._source = source
         self._names = source.channel_names
-        self._alarm = source.alarm
         self._model_hash = model_hash
         self._damage = DamageLog(on_damage)
         self._read_constants()
@@ -276,14 +278,9 @@ class Fallback:
         shares = self._state.shares.used.copy()
         score = float(shares.max())
         if not self._state.shares.silent.any():
+            m, n, clear_after = map(int, self._constants.alarm)
             self._alarm_state = update_alarm(
-                score,
-                THRESHOLD,
-                CLEAR,
-                self._alarm.m,
-                self._alarm.n,
-                self._alarm.clear_after,
-                self._alarm_state,
+                score, THRESHOLD, CLEAR, m, n, clear_after, self._alarm_state
             )
         alarm = self._alarm_state.active or self._is_silent()
         return Record(

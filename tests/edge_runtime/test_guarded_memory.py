@@ -1,6 +1,7 @@
 """Real bits flipped in the live memory of both fallbacks: no record shows it, and the log does."""
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import native_core  # noqa: F401
@@ -95,6 +96,33 @@ def test_without_the_guard_a_flipped_exponent_bit_hides_a_gross_fault(
     for start in range(0, len(limits), 4):
         flip(limits, 8 * start + 30)
     assert any(harmed != healthy for harmed, healthy in pair.records(100))
+
+
+def test_every_bit_of_the_alarm_s_m_of_n_is_restored(bundle: Bundle) -> None:
+    """With a flipped high bit of m none of 380 records raised an alarm under a gross fault."""
+    pair = Pair(bundle, lambda log: Fallback(bundle.manifest, bundle.model_hash, log))
+    fallback, alarm = pair.harmed, bundle.manifest.alarm
+    assert isinstance(fallback, Fallback)
+    memory = fallback._constants.alarm.data.cast("B")
+    assert fallback._constants.alarm.tolist() == [alarm.m, alarm.n, alarm.clear_after]
+    pair.rows[20:] = FAULT
+    for bit in range(8 * len(memory)):
+        flip(memory, bit)
+        pair.agree(1)
+    assert pair.harmed.repaired == 3 * 32
+    assert all(record.alarm for record, _ in pair.records(10))
+
+
+def test_a_step_reads_no_number_of_the_alarm_outside_the_guarded_block(bundle: Bundle) -> None:
+    manifest = deepcopy(bundle.manifest)
+    pair = Pair(bundle, lambda log: Fallback(bundle.manifest, bundle.model_hash, log))
+    pair.harmed = Fallback(manifest, bundle.model_hash)
+    pair.rows[20:] = FAULT
+    pair.agree(10)
+    for name in ("m", "n", "clear_after"):
+        object.__setattr__(manifest.alarm, name, getattr(manifest.alarm, name) | 1 << 30)
+    pair.agree(90)
+    assert all(record.alarm for record, _ in pair.records(10))
 
 
 def test_every_bit_of_the_state_is_restored(pair: Pair) -> None:
