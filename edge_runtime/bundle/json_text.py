@@ -1,6 +1,8 @@
 """JSON from anybody: bounded before it is parsed, and with one meaning."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 # A manifest of 256 channels has 200,000 numbers; "[],[],…" takes thirty times its size in memory.
@@ -23,6 +25,11 @@ def parse_json(text: bytes) -> Any:
         )
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def json_checksum(data: Mapping[str, Any]) -> str:
+    """SHA-256 of what `data` says, for a file that carries it beside the other fields."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def _integer(digits: str) -> int:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.bundle.json_text import parse_json
+from edge_runtime.bundle.json_text import json_checksum, parse_json
 from edge_runtime.bundle.manifest import Threshold, threshold_from_dict
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.kernels import INT8_KERNELS, threshold_kernel
@@ -19,8 +19,9 @@ from edge_runtime.durable import replace_text
 from edge_runtime.errors import GruardError
 from edge_runtime.files import read_regular
 
-SCHEMA = 1
-LARGEST_FILE = 1 << 20  # bytes
+SCHEMA = 2
+"""Layout of the file. Schema 1 had no checksum."""
+LARGEST_FILE = 1 << 16  # bytes, for a hundred kernels; it has to fit into a word of a command line
 
 
 def local_file(bundle: Path) -> Path:
@@ -59,27 +60,46 @@ def local_thresholds(bundle: Bundle) -> Mapping[str, Threshold]:
             f"{file}: cannot be read ({error.strerror}); remove it, or run gruard calibrate "
             f"{bundle.path} again"
         ) from None
-    data = _parsed(text)
-    if data is None or data["manifest"] != bundle.digest:
-        what = "not thresholds of this version" if data is None else "made for another bundle"
-        raise GruardError(f"{file}: {what}; delete it, or run gruard calibrate {bundle.path} again")
+    return _parsed(text, bundle, str(file))
+
+
+def to_word(bundle: Bundle, thresholds: Mapping[str, Threshold]) -> str:
+    """What the file would say of `thresholds`, in one line."""
+    known = {kernel: asdict(threshold) for kernel, threshold in thresholds.items()}
+    data = {"schema": SCHEMA, "manifest": bundle.digest, "thresholds": known}
+    return json.dumps({**data, "checksum": json_checksum(data)}, sort_keys=True)
+
+
+def _parsed(text: bytes, bundle: Bundle, source: str) -> dict[str, Threshold]:
+    """The thresholds in `text`, which are for `bundle`. Raises GruardError."""
+    try:
+        found = _checked(text, bundle)
+    except ValueError as error:
+        raise GruardError(
+            f"{source}: {error}; delete it, or run gruard calibrate {bundle.path} again"
+        ) from None
     return {
-        kernel: threshold_from_dict(threshold, f"{file}: {kernel}")
-        for kernel, threshold in data["thresholds"].items()
+        kernel: threshold_from_dict(threshold, f"{source}: {kernel}")
+        for kernel, threshold in found.items()
     }
 
 
-def _parsed(text: bytes) -> dict[str, Any] | None:
-    """The file's object, None where it is not one of ours."""
-    if len(text) > LARGEST_FILE:
-        return None
-    try:
-        data = parse_json(text)
-    except ValueError:
-        return None
+def _checked(text: bytes, bundle: Bundle) -> dict[str, Any]:
+    """The thresholds as plain JSON types. Raises ValueError with what is wrong."""
+    data = None
+    if len(text) <= LARGEST_FILE:
+        with contextlib.suppress(ValueError):
+            data = parse_json(text)
     fields = {"schema", "manifest", "thresholds"}
-    fits = isinstance(data, dict) and set(data) == fields and data["schema"] == SCHEMA
-    return data if fits and isinstance(data["thresholds"], dict) else None
+    if not isinstance(data, dict) or data.get("schema") not in (1, SCHEMA):
+        raise ValueError("not thresholds of this version")
+    if data["schema"] == SCHEMA and data.pop("checksum", None) != json_checksum(data):
+        raise ValueError("damaged (its checksum is that of other contents)")
+    if set(data) != fields or not isinstance(data["thresholds"], dict):
+        raise ValueError("not thresholds of this version")
+    if data["manifest"] != bundle.digest:
+        raise ValueError("made for another bundle")
+    return data["thresholds"]
 
 
 def store_threshold(bundle: Bundle, kernel: str, threshold: Threshold) -> Path:
@@ -94,10 +114,8 @@ def store_threshold(bundle: Bundle, kernel: str, threshold: Threshold) -> Path:
     with contextlib.suppress(GruardError):
         known |= local_thresholds(bundle)
     known[kernel] = threshold
-    thresholds = {name: asdict(value) for name, value in known.items()}
-    data = {"schema": SCHEMA, "manifest": bundle.digest, "thresholds": thresholds}
     try:
-        replace_text(file, json.dumps(data, sort_keys=True) + "\n")
+        replace_text(file, to_word(bundle, known) + "\n")
     except OSError as error:
         raise GruardError(f"{file}: cannot be written ({error.strerror})") from None
     return file

@@ -8,7 +8,6 @@ first, so that a power cut in between leaves the new facts. A reader needs no lo
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.bundle.json_text import parse_json
+from edge_runtime.bundle.json_text import json_checksum, parse_json
 from edge_runtime.errors import NotAllowedError
 from edge_runtime.files import read_regular
 from edge_runtime.plain import shown
@@ -86,7 +85,7 @@ class Copies:
     def write(self, generation: int, facts: Facts) -> None:
         """Replace both, durably, one after the other. Raises GruardError."""
         whole = {"schema": SCHEMA, "generation": generation, **facts}
-        data = json.dumps({**whole, "checksum": _checksum(whole)}, sort_keys=True) + "\n"
+        data = json.dumps({**whole, "checksum": json_checksum(whole)}, sort_keys=True) + "\n"
         for file in self.files:
             replace_durably(self._disk, file, data.encode())
 
@@ -102,7 +101,7 @@ def _parsed(data: bytes) -> tuple[int, Facts]:
     if facts.get("schema") == 1 and "checksum" not in facts:
         return 0, {name: fact for name, fact in facts.items() if name != "schema"}
     # Every later schema keeps this checksum, or a flipped bit could pass for a later schema.
-    if facts.pop("checksum", None) != _checksum(facts):
+    if facts.pop("checksum", None) != json_checksum(facts):
         raise ValueError("damaged (its checksum is that of other contents)")
     if (schema := facts.pop("schema", None)) != SCHEMA:
         raise _LaterError(f"written by a later gruard (schema {shown(schema)}); update gruard")
@@ -110,7 +109,3 @@ def _parsed(data: bytes) -> tuple[int, Facts]:
     if type(generation) is not int or generation < 1:
         raise ValueError("damaged (no generation)")
     return generation, facts
-
-
-def _checksum(facts: Facts) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -87,11 +87,24 @@ def test_a_damaged_file_is_an_error_or_the_same_thresholds(
     except GruardError as error:
         assert str(file) in str(error)
     else:
-        assert all(isinstance(threshold, Threshold) for threshold in found.values())
+        assert found == {KERNEL_ID: higher}
+
+
+def test_every_flipped_bit_of_a_value_is_an_error(bundle: Bundle, higher: Threshold) -> None:
+    """One that made a 1 of 18.6 a 9 gave another threshold, tier 1, and nothing in the log."""
+    file = store_threshold(bundle, KERNEL_ID, higher)
+    text = file.read_bytes()
+    start = text.index(b'"value": ') + len('"value": ')
+    for bit in range(8 * start, 8 * text.index(b",", start)):
+        harmed = bytearray(text)
+        harmed[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(harmed)
+        with pytest.raises(GruardError, match=r"damaged|not thresholds"):
+            local_thresholds(bundle)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "null", "{}", "[" * 100_000, '{"schema": 2}', '{"a": 1}' * 200_000]
+    "text", ["", "[]", "null", "{}", "[" * 100_000, '{"schema": 3}', '{"a": 1}' * 200_000]
 )
 def test_what_is_no_such_file_names_itself_and_the_fix(bundle: Bundle, text: str) -> None:
     file = local_file(bundle.path)
@@ -108,7 +121,8 @@ def test_a_threshold_that_is_no_number_is_refused(
     file = store_threshold(bundle, KERNEL_ID, higher)
     data = json.loads(file.read_text())
     data["thresholds"][KERNEL_ID]["value"] = value
-    file.write_text(json.dumps(data))
+    del data["checksum"]
+    file.write_text(json.dumps(data | {"schema": 1}))
     with pytest.raises(GruardError, match="tflite-builtin: value"):
         threshold_of(bundle, KERNEL_ID)
 
