@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from edge_runtime.bundle.archive import read_arrays
 from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
 from edge_runtime.bundle.graph_rules import GATE_INPUTS, GRU_INPUTS, graph_faults
 from edge_runtime.bundle.json_text import parse_json
-from edge_runtime.bundle.manifest import PROOF, Forecast, Manifest, from_dict
+from edge_runtime.bundle.manifest import PROOF, Forecast, Manifest, Threshold, from_dict
 from edge_runtime.bundle.signature import SIGNATURE, SIGNATURE_BYTES, check_signature
 from edge_runtime.errors import DamagedError, GruardError, NotAllowedError
 from edge_runtime.files import read_regular
@@ -52,6 +52,8 @@ class Bundle:
 
     Its proof may be damaged: see `proof_faults`. model: the .tflite file, empty for a linear model.
     digest: SHA-256 of manifest.json, and so of everything.
+    local: thresholds of this machine by kernel, which somebody else read for this process; None
+    where they are read from the file beside the bundle.
     """
 
     path: Path
@@ -59,6 +61,7 @@ class Bundle:
     model: bytes
     graph: GraphSummary
     digest: str
+    local: Mapping[str, Threshold] | None = None
 
     @property
     def model_hash(self) -> str:

@@ -14,6 +14,7 @@ from edge_runtime.commands.options import kernel_chain
 from edge_runtime.detector.delegate import Kernel
 from edge_runtime.detector.fallback import Fallback, ScorelessFallback
 from edge_runtime.detector.kernels import CORE_KERNEL_ID
+from edge_runtime.detector.thresholds import local_file, local_thresholds, to_word
 from edge_runtime.errors import GruardError
 from edge_runtime.native.fallback import NativeFallback
 from edge_runtime.sinks.json_lines import Existing
@@ -98,16 +99,35 @@ class RunOptions:
                 return NativeFallback(bundle, log)
         return Fallback(bundle.manifest, bundle.model_hash, log)
 
-    def process(self, bundle: Bundle | None) -> WorkerProcess:
-        """The inference process for `bundle`, not yet started; without one it must never be."""
+    def process(self, bundle: Bundle | None, log: Callable[[str], None]) -> WorkerProcess:
+        """The inference process for `bundle`, not yet started; without one it must never be.
+
+        log: takes a line when thresholds of this machine hold, for every start of the process.
+        """
         if bundle is None:
             nothing = BundleIdentity("", "", frozenset())
             return WorkerProcess((sys.executable, "-c", ""), identity=nothing, clock=CLOCK)
         word = partial(worker_command, bundle.path, self.allow_failed)
         kernels = kernel_chain(self.kernel)
-        commands = [word(kernel, self.trusted_keys, self.debug) for kernel in kernels]
+        thresholds = _own_thresholds(bundle, log)
+        commands = [word(kernel, self.trusted_keys, self.debug, thresholds) for kernel in kernels]
         identity = BundleIdentity.of(bundle)
         return WorkerProcess(*commands, identity=identity, clock=CLOCK, debug=self.debug)
+
+
+def _own_thresholds(bundle: Bundle, log: Callable[[str], None]) -> str | None:
+    """The thresholds of this machine as the workers of the run get them, read once.
+
+    None where they cannot be read: each worker tries, and says why it does not run.
+    """
+    try:
+        found = local_thresholds(bundle)
+    except GruardError:
+        return None
+    if found:
+        known = ", ".join(f"{each.value:.3f} on {kernel}" for kernel, each in found.items())
+        log(f"{local_file(bundle.path)}: threshold {known}; holds until this run ends")
+    return to_word(bundle, found)
 
 
 @dataclass(frozen=True)
@@ -181,7 +201,7 @@ def _assemble(
         source,
         complaints,
         sink,
-        options.process(start.bundle),
+        options.process(start.bundle, console.log),
         watched.fallback,
         injections,
         settings,
@@ -306,7 +326,7 @@ def _switch(
     """What puts another bundle of the store in the place of `running`."""
 
     def serve(other: Bundle, may_start: Callable[[], bool]) -> Serving:
-        process = options.process(other)
+        process = options.process(other, console.log)
         terms = replace(settings, warmup=other.manifest.tiers.warmup).terms(live)
         model = WorkerCare(process, terms, CLOCK, console.log, may_start)
         return Serving(model, options.fallback(other, console.log))

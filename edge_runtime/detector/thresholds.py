@@ -2,12 +2,13 @@
 
 What `gruard calibrate` finds lies beside the bundle, in NAME-VERSION.thresholds.json, so that the
 bundle itself stays what was signed, hashed and proven. It belongs to one manifest and says so.
+A run reads it once, when it makes a model ready, and hands it to each worker that it starts.
 """
 
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ def local_thresholds(bundle: Bundle) -> Mapping[str, Threshold]:
 
     Raises GruardError when the file is damaged or was made for another bundle.
     """
+    if bundle.local is not None:
+        return bundle.local
     file = local_file(bundle.path)
     try:
         text = read_regular(file, LARGEST_FILE + 1)
@@ -68,6 +71,11 @@ def to_word(bundle: Bundle, thresholds: Mapping[str, Threshold]) -> str:
     known = {kernel: asdict(threshold) for kernel, threshold in thresholds.items()}
     data = {"schema": SCHEMA, "manifest": bundle.digest, "thresholds": known}
     return json.dumps({**data, "checksum": json_checksum(data)}, sort_keys=True)
+
+
+def with_word(bundle: Bundle, word: str) -> Bundle:
+    """`bundle` with the local thresholds that `to_word` put into `word`. Raises GruardError."""
+    return replace(bundle, local=_parsed(word.encode(), bundle, "thresholds of the run"))
 
 
 def _parsed(text: bytes, bundle: Bundle, source: str) -> dict[str, Threshold]:

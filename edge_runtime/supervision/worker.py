@@ -119,9 +119,12 @@ def _break_down(kind: wire.Fault) -> NoReturn:
 
 def _load(options: argparse.Namespace) -> "tuple[StepDetector, Bundle]":
     from edge_runtime.bundle.reader import read_bundle
+    from edge_runtime.detector.thresholds import with_word
     from edge_runtime.native.engine import open_detector
 
     bundle = read_bundle(options.bundle, options.allow_failed, options.trusted_key, whole=False)
+    if options.thresholds is not None:
+        bundle = with_word(bundle, options.thresholds)
     detector = open_detector(bundle, chosen_kernel(options))
     detector.self_test()
     return detector, bundle
@@ -133,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--allow-failed", action="store_true")
     parser.add_argument("--debug", action="store_true")
     parser.add_argument("--trusted-key", type=Path, action="append", default=[])
+    parser.add_argument("--thresholds")
     add_kernel_arguments(parser)
     parser.add_argument("--request-fd", type=int, required=True)
     parser.add_argument("--reply-fd", type=int, required=True)

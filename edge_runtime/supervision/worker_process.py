@@ -41,13 +41,19 @@ def worker_command(
     kernel: Kernel | None = None,
     trusted_keys: Sequence[Path] = (),
     debug: bool = False,
+    thresholds: str | None = None,
 ) -> tuple[str, ...]:
-    """The command line of the real worker for a bundle."""
+    """The command line of the real worker for a bundle.
+
+    thresholds: this machine's own, as `edge_runtime.detector.thresholds.to_word` writes them; None
+    lets the worker read them.
+    """
     command = [sys.executable, "-m", "edge_runtime.supervision.worker", "--bundle", str(bundle)]
     command += kernel_words(kernel)
     command += ["--allow-failed"] if allow_failed else []
     command += ["--debug"] if debug else []
     command += [word for key in trusted_keys for word in ("--trusted-key", str(key))]
+    command += [] if thresholds is None else ["--thresholds", thresholds]
     return tuple(command)
 
 

@@ -43,6 +43,7 @@ bundle.read_bundle = lambda path, *_, **__: SimpleNamespace(
     manifest=manifest,
     model_hash=faulty_worker.MODEL,
     digest=faulty_worker.DIGEST,
+    local={},
 )
 bundle.proof_faults = lambda bundle: []
 fallback.Fallback = FakeFallback

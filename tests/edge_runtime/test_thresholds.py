@@ -5,11 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tiny_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from supervised_run import PATIENT
 
 from edge_runtime.bundle.manifest import Threshold
 from edge_runtime.bundle.reader import Bundle, read_bundle
+from edge_runtime.commands.assembly import RunOptions
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.kernels import KERNEL_ID, XNNPACK_KERNEL_ID
 from edge_runtime.detector.thresholds import (
@@ -19,6 +22,8 @@ from edge_runtime.detector.thresholds import (
     threshold_of,
 )
 from edge_runtime.errors import GruardError
+from edge_runtime.record import Sample
+from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess
 
 
 @pytest.fixture
@@ -143,3 +148,71 @@ def test_a_full_disk_keeps_the_old_file_whole(bundle: Bundle, higher: Threshold)
         signal.signal(signal.SIGXFSZ, ignored)
     assert file.read_bytes() == before
     assert {path.name for path in file.parent.iterdir()} == {bundle.path.name, file.name}
+
+
+def options(bundle: Bundle) -> RunOptions:
+    """Those of `gruard run BUNDLE --source -`."""
+    return RunOptions(
+        bundle=bundle.path, store=bundle.path, source="-", sinks=("-",), journal=None,
+        journal_size=1, rate=None, deadline=None, inject="", healthy_minutes=10.0,
+        status_file=None, metrics=None, force=False, append=False, state=None, watchdog=None,
+        watchdog_timeout=10, allow_failed=False, kernel=None, trusted_keys=(), debug=False,
+    )  # fmt: skip
+
+
+def threshold_of_answer(process: WorkerProcess) -> float | None:
+    """What a worker that is started now answers with."""
+    process.start()
+    try:
+        assert process.poll_ready(PATIENT) is not None
+        for index, row in enumerate(tiny_model.machine_rows(400, seed=7)):
+            process.tell(sample := Sample(index, None, row))
+            answer = process.answer(sample, PATIENT)
+            assert answer is not None
+            if answer.tier == 1:
+                return answer.threshold
+        raise AssertionError("the model never answered")
+    finally:
+        process.kill()
+
+
+@pytest.fixture
+def linear(linear_copy: Path) -> Bundle:
+    return read_bundle(linear_copy)
+
+
+@pytest.mark.parametrize("text", ["", "rot"])
+def test_every_worker_of_a_run_has_the_thresholds_of_its_start(linear: Bundle, text: str) -> None:
+    """A restarted worker took up what was calibrated, or had rotted, since the run began."""
+    ((kernel, own),) = linear.manifest.thresholds.items()
+    lines: list[str] = []
+    process = options(linear).process(linear, lines.append)
+    assert threshold_of_answer(process) == pytest.approx(own.value) and lines == []
+    file = store_threshold(linear, kernel, replace(own, value=1000 * own.value))
+    if text:
+        file.write_text(text)
+    assert threshold_of_answer(process) == pytest.approx(own.value)
+
+
+def test_thresholds_of_this_machine_hold_from_the_next_start_and_the_log_says_so(
+    linear: Bundle,
+) -> None:
+    ((kernel, own),) = linear.manifest.thresholds.items()
+    file = store_threshold(linear, kernel, replace(own, value=4.5, clear=4.0))
+    lines: list[str] = []
+    process = options(linear).process(linear, lines.append)
+    assert lines == [f"{file}: threshold 4.500 on {kernel}; holds until this run ends"]
+    file.unlink()
+    assert threshold_of_answer(process) == 4.5
+
+
+def test_damaged_thresholds_leave_the_fallback_until_they_are_mended(linear: Bundle) -> None:
+    ((kernel, own),) = linear.manifest.thresholds.items()
+    local_file(linear.path).write_text("rot")
+    process = options(linear).process(linear, print)
+    process.start()
+    with pytest.raises(WorkerGoneError, match="not thresholds of this version; delete it"):
+        process.poll_ready(PATIENT)
+    process.kill()
+    store_threshold(linear, kernel, replace(own, value=4.5, clear=4.0))
+    assert threshold_of_answer(process) == 4.5
