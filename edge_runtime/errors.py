@@ -14,5 +14,9 @@ class DamagedError(GruardError):
     """Bytes are missing, or are not those that were written; another copy may be whole."""
 
 
+class BusyError(GruardError):
+    """Another process holds a lock; the same may succeed later."""
+
+
 class NotAllowedError(GruardError):
     """A person has to allow it first: a signature, a failed validation, a file's permissions."""

@@ -11,14 +11,19 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge_runtime.durable import sync, write_new
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import BusyError, GruardError
 from edge_runtime.files import open_regular
 
+PATIENCE = 5.0
+"""Seconds that a command waits for a lock."""
+_BETWEEN = 0.02  # seconds between two attempts to get it
+_A_LOOK = 0.2  # seconds; `is_held` has it for a moment
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
 
@@ -110,15 +115,15 @@ def remove_folder(disk: Disk, folder: Path) -> None:
 
 
 @contextmanager
-def locked(file: Path, busy: str | None = None) -> Iterator[None]:
+def locked(file: Path, patience: float) -> Iterator[None]:
     """Hold the lock `file` for a while; the kernel gives it back whatever becomes of the holder.
 
-    busy: the text of the GruardError when somebody else holds it; None waits for them.
+    Raises BusyError when another process holds it for longer than `patience` seconds.
     """
     with _told(file):
         descriptor = _opened_lock(file)
     try:
-        _lock(descriptor, fcntl.LOCK_EX, busy)
+        _lock(descriptor, file, fcntl.LOCK_EX, patience)
         yield
     finally:
         os.close(descriptor)
@@ -130,7 +135,11 @@ class Hold:
     def __init__(self, file: Path) -> None:
         with _told(file):
             self._descriptor = open_regular(file, os.O_RDONLY | os.O_NOFOLLOW)
-        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        try:
+            _lock(self._descriptor, file, fcntl.LOCK_SH, _A_LOOK)
+        except BusyError:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Let go; once more does no harm."""
@@ -163,11 +172,18 @@ def _opened_lock(file: Path) -> int:
     return open_regular(file, os.O_RDONLY | os.O_NOFOLLOW)
 
 
-def _lock(descriptor: int, kind: int, busy: str | None) -> None:
-    try:
-        fcntl.flock(descriptor, kind | (fcntl.LOCK_NB if busy else 0))
-    except BlockingIOError:
-        raise GruardError(busy) from None
+def _lock(descriptor: int, file: Path, kind: int, patience: float) -> None:
+    end = time.monotonic() + patience
+    while True:
+        with _told(file), suppress(BlockingIOError):
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            return
+        if time.monotonic() >= end:
+            raise BusyError(
+                f"{file}: is locked, since another gruard command is at work there; try again when "
+                f"it has ended, or end it if it hangs (fuser {file} names it)"
+            )
+        time.sleep(_BETWEEN)
 
 
 @contextmanager

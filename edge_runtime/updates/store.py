@@ -20,7 +20,7 @@ from pathlib import Path
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.updates.copies import Copies, Found
-from edge_runtime.updates.disk import Disk, locked, make_folders
+from edge_runtime.updates.disk import PATIENCE, Disk, locked, make_folders
 from edge_runtime.updates.pointers import ATTEMPTS, Pointers, from_facts, to_facts
 from edge_runtime.updates.remembered import Remembered
 from edge_runtime.updates.slots import Slot, Slots, label
@@ -73,10 +73,14 @@ class Store:
         versions = [b.manifest.version for b in bundles if b.manifest.name == name]
         return max([*versions, (known or {}).get(name, 0)])
 
-    def change(self, event: Callable[[Pointers], Pointers]) -> Pointers:
-        """Let `event` move the pointers, durably; what they are then."""
+    def change(self, event: Callable[[Pointers], Pointers], waits: bool = True) -> Pointers:
+        """Let `event` move the pointers, durably; what they are then.
+
+        Raises BusyError when another process writes: after some seconds if it `waits`, else at
+        once.
+        """
         make_folders(self.disk, self.root)
-        with self._locked():
+        with self._locked(waits):
             return self._moved(event)
 
     def remember(self, bundle: Bundle) -> None:
@@ -97,8 +101,7 @@ class Store:
         Running it again does no harm.
         """
         make_folders(self.disk, self.root)
-        busy = f"{self.root}: another gruard install is at work there; try again after it"
-        with locked(self.root / "install.lock", busy):
+        with locked(self.root / "install.lock", patience=0.0):
             self._check_version(bundle, downgrade)
             self.slots.add(bundle)
             with self._locked():
@@ -187,8 +190,8 @@ class Store:
                 f"(--allow-downgrade); it was version {lowest}"
             )
 
-    def _locked(self) -> AbstractContextManager[None]:
-        return locked(self.root / "pointers.lock")
+    def _locked(self, waits: bool = True) -> AbstractContextManager[None]:
+        return locked(self.root / "pointers.lock", PATIENCE if waits else 0.0)
 
     def _tell(self, line: str) -> None:
         if line not in self._told:

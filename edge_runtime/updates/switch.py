@@ -4,17 +4,21 @@ The store's pointers are looked at once a second, after a record is out. A model
 over is loaded in a process of its own while the old one goes on answering, and computes its state
 from the last samples, because the old one's stays behind. A model on trial is judged by its
 records, kept when it is healthy, and gone back from when it is not.
+
+Nothing here waits for the store's lock. An outcome that cannot be written holds in this run, and is
+written later.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from edge_runtime.bundle.reader import Bundle
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import BusyError, GruardError
 from edge_runtime.limited_log import LimitedLog
 from edge_runtime.record import Record
 from edge_runtime.supervision.exchange import Serving
@@ -32,6 +36,12 @@ HOPELESS = 4
 """A model that failed so often in a row is passed over: another one is there to answer."""
 RETRY = 60.0
 """Seconds between two attempts to begin with a model, while there is none."""
+WRITE_AGAIN = 10.0
+"""Seconds between two attempts to write an outcome to a disk that refuses; each reads a bundle."""
+SHORTLY = 1.0
+"""Seconds that a command may keep the store locked before the log says so."""
+
+Event = Callable[[Pointers], Pointers]
 
 
 def _announce_nothing(bundle: Bundle) -> None:
@@ -72,6 +82,7 @@ class _Contender:
     serving: Serving | None = None
     refused: bool = False  # its trial allows no further start, or there is no model to start
     loads: int = 0  # attempts of its trial that this run took
+    held_up: bool = False  # its next attempt cannot be counted while the store is locked
 
     @property
     def slot(self) -> str:
@@ -91,6 +102,14 @@ class _Contender:
     def release(self) -> None:
         if self.hold is not None:
             self.hold.release()
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a trial. told: what the log says once it is written, empty for nothing."""
+
+    event: Event
+    told: str = ""
 
 
 class ModelSwitch:
@@ -117,9 +136,11 @@ class ModelSwitch:
         self._candidate: _Contender | None = None
         self._passed_over: set[str] = set()  # slots that cannot take over as things are
         self._unreadable: dict[str, str] = {}  # slots, and why, as the log was told
-        self._pointers = store.pointers()
+        self._pointers = store.pointers()  # with the outcomes that are not written yet
+        self._outcomes: list[_Outcome] = []
+        self._busy_since: float | None = None
         self._stamp: Stamp | None = None
-        self._next_look = self._next_retry = clock()
+        self._next_look = self._next_retry = self._next_write = clock()
         self._probation = Probation(healthy)
         self._sound = False
 
@@ -132,6 +153,8 @@ class ModelSwitch:
         now = self._clock()
         if now >= self._next_look:
             self._next_look = now + LOOK_EVERY
+            if now >= self._next_write:
+                self._write_outcomes()
             self._look(now)
         self._sound = model.failure is None
         if self._pointers.on_trial(self._running.slot):
@@ -147,7 +170,8 @@ class ModelSwitch:
         """Give an attempt back: the run ended in good order, and the trial is still open."""
         running = self._running
         if self._sound and running.loads and self._pointers.on_trial(running.slot):
-            self._record(lambda pointers: pointers.spared(running.slot))
+            self._outcomes.append(_Outcome(lambda pointers: pointers.spared(running.slot)))
+        self._write_outcomes(waits=True)
 
     def _look(self, now: float) -> None:
         stamp = self._store.stamp()
@@ -157,7 +181,7 @@ class ModelSwitch:
         self._stamp, self._next_retry = stamp, now + RETRY
         self._passed_over.clear()  # somebody wants something: whatever was wrong may be mended
         try:
-            self._pointers = self._store.pointers()
+            self._pointers = self._with_outcomes(self._store.pointers())
         except GruardError as error:
             self._troubles.trouble("read", f"{error}; {self._running.name} goes on")
             return
@@ -183,6 +207,9 @@ class ModelSwitch:
         try:
             bundle = self._workshop.read(self._store.slots.path(slot))
             hold = self._store.slots.hold(slot)
+        except BusyError:
+            self._stamp = None  # the next look tries again
+            return
         except GruardError as error:
             told, self._unreadable[slot] = self._unreadable.get(slot), str(error)
             self._give_up(slot, slot[:SHORT], str(error), quiet=told == str(error))
@@ -200,27 +227,36 @@ class ModelSwitch:
         self._candidate = contender
 
     def _may_load(self, contender: _Contender) -> bool:
-        """Whether the model may be loaded once more; an attempt of a trial is durably counted."""
+        """Whether the model may be loaded now; an attempt of a trial is durably counted."""
         if self._pointers.on_trial(contender.slot) and not contender.refused:
-            counted = self._record(lambda pointers: pointers.attempted(contender.slot))
-            contender.refused = not counted
-            contender.loads += counted
+            contender.held_up = False
+            try:
+                self._record(lambda pointers: pointers.attempted(contender.slot))
+            except BusyError:
+                contender.held_up = True  # asked again with the next sample
+                return False
+            except (GruardError, ValueError):
+                contender.refused = True
+            else:
+                contender.loads += 1
         return not contender.refused
 
     def _judge(self, record: Record, model: WorkerCare, now: float) -> None:
         slot, name = self._running.slot, self._running.name
         if _lost(self._running, model):
-            if slot not in self._passed_over:  # else the store could not be told last time
-                self._give_up(slot, name, _why("used up its attempts", model))
+            self._give_up(slot, name, _why("used up its attempts", model))
+            return
+        if self._running.held_up:  # not by its own fault
+            self._probation = replace(self._probation, last=now)
             return
         self._probation = self._probation.judged(record, now)
         if self._probation.verdict is Verdict.UNHEALTHY:
             minutes = self._probation.unhealthy / 60
             self._give_up(slot, name, f"was not healthy for {minutes:.1f} minutes")
         elif self._probation.verdict is Verdict.HEALTHY:
-            self._probation = Probation(self._healthy)  # where it cannot be recorded, once more
-            if self._record(lambda pointers: pointers.proven(slot)):
-                self._log(f"sample {record.index}: {name} has proven itself and is current now")
+            self._probation = Probation(self._healthy)
+            told = f"sample {record.index}: {name} has proven itself and is current now"
+            self._settle(_Outcome(lambda pointers: pointers.proven(slot), told))
 
     def _handed_over(self, index: int, old: WorkerCare) -> Serving | None:
         candidate = self._candidate
@@ -250,20 +286,53 @@ class ModelSwitch:
         on_trial = self._pointers.on_trial(slot)
         if on_trial or not quiet:
             self._log(f"{name}: {reason}; {'going back' if on_trial else 'passed over'}")
-        if not (on_trial and self._record(lambda pointers: pointers.failed(slot, reason))):
+        if on_trial:
+            self._settle(_Outcome(lambda pointers: pointers.failed(slot, reason)))
+        else:
             self._passed_over.add(slot)
         self._aim()
 
-    def _record(self, event: Callable[[Pointers], Pointers]) -> bool:
-        """Move the pointers durably; False, and a line in the log, when that is impossible."""
+    def _settle(self, outcome: _Outcome) -> None:
+        """Let an outcome hold from now on, and write it as soon as that is possible."""
+        self._pointers = outcome.event(self._pointers)
+        self._outcomes.append(outcome)
+        self._write_outcomes()
+
+    def _write_outcomes(self, waits: bool = False) -> None:
+        if self._outcomes:
+            with suppress(GruardError):  # a later look tries again
+                self._record(lambda pointers: pointers, waits)
+
+    def _with_outcomes(self, pointers: Pointers) -> Pointers:
+        for outcome in self._outcomes:
+            pointers = outcome.event(pointers)
+        return pointers
+
+    def _record(self, event: Event, waits: bool = False) -> None:
+        """Move the pointers durably, by the outcomes that are not written yet, and by `event`.
+
+        Raises what `Store.change` and `event` do; the log has a line then, unless a command has the
+        store locked for a moment only.
+        """
         try:
-            self._pointers = self._store.change(event)
-        except ValueError:
-            return False
+            self._pointers = self._store.change(
+                lambda found: event(self._with_outcomes(found)), waits
+            )
+        except BusyError as error:
+            now = self._clock()
+            self._busy_since = now if self._busy_since is None else self._busy_since
+            if now - self._busy_since >= SHORTLY:
+                self._troubles.trouble("write", f"{error}; until then this run tries again")
+            raise
         except GruardError as error:
             self._troubles.trouble("write", str(error))
-            return False
-        return True
+            self._next_write = self._clock() + WRITE_AGAIN
+            raise
+        self._busy_since = None
+        self._troubles.over(f"{self._store.root}: can be written again", "write")
+        outcomes, self._outcomes = self._outcomes, []
+        for line in (outcome.told for outcome in outcomes if outcome.told):
+            self._log(line)
 
     def _drop_candidate(self) -> None:
         candidate, self._candidate = self._candidate, None

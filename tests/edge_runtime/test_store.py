@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from made_bundle import write_made_bundle
 from test_sinks import files_below
 
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.bundle.signature import SIGNATURE
+from edge_runtime.commands.main import gruard as command_line
 from edge_runtime.commands.options import default_store
 from edge_runtime.errors import GruardError, NotAllowedError
 from edge_runtime.updates.choice import Admission, choose
@@ -20,6 +22,7 @@ from edge_runtime.updates.disk import locked
 from edge_runtime.updates.pointers import Pointers, Trial
 from edge_runtime.updates.store import Store
 from tests.apparatus.harm import edit_manifest
+from tests.apparatus.lock_holder import LockHolder
 
 ROOT = Path(__file__).parents[2]
 Ended = subprocess.CompletedProcess[str]
@@ -91,12 +94,39 @@ def test_what_nobody_needs_is_removed_but_not_what_runs(
 
 def test_a_second_install_is_excluded(store: Store, bundles: list[Path]) -> None:
     store.install(read_bundle(bundles[0]))
-    with locked(store.root / "install.lock"):
-        assert "another gruard install" in refused(
+    with locked(store.root / "install.lock", patience=0.0):
+        assert "install.lock: is locked, since another gruard command" in refused(
             gruard("install", bundles[1], "--store", store.root)
         )
         assert gruard("list", "--store", store.root).returncode == 0  # a reader needs no lock
     assert gruard("install", bundles[1], "--store", store.root).returncode == 0
+
+
+@pytest.mark.parametrize("words", [("rollback",), ("use", "made-1"), ("install", "made-2.gruard")])
+def test_a_command_does_not_wait_for_ever_for_one_that_hangs(
+    store: Store, bundles: list[Path], words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.install(read_bundle(bundles[0]))
+    monkeypatch.setattr("edge_runtime.updates.store.PATIENCE", 0.1)
+    monkeypatch.chdir(bundles[0].parent)
+    with LockHolder(store.root / "pointers.lock"):
+        done = CliRunner().invoke(command_line, [*words, "--store", str(store.root)])
+    assert isinstance(done.exception, GruardError) and done.exception.exit_code == 2
+    text = str(done.exception)
+    assert "pointers.lock: is locked, since another gruard command is at work there" in text
+    assert "try again when it has ended" in text
+
+
+def test_a_command_waits_for_one_that_ends(store: Store, bundles: list[Path]) -> None:
+    bundle = read_bundle(bundles[0])
+    holder = LockHolder(store.root / "pointers.lock")
+    store.root.mkdir()
+    with holder:
+        command = [sys.executable, "-m", "edge_runtime", "install", str(bundle.path), "--store"]
+        process = subprocess.Popen([*command, str(store.root)], cwd=ROOT)
+        while not store.slots.has_any():  # then it wants the lock
+            assert process.poll() is None
+    assert process.wait(60) == 0 and store.pointers() == Pointers(bundle.digest)
 
 
 def test_no_downgrade_by_accident(store: Store, bundles: list[Path]) -> None:

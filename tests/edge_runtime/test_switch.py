@@ -1,13 +1,13 @@
 """The hot switch under a supervisor with scripted workers, a fake clock and a real store."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import faulty_worker
 import pytest
 from made_bundle import write_made_bundle
-from supervised_run import PATIENT, Clock, FakeFallback, Run, WatchedProcess, assert_gone
+from supervised_run import BACK, PATIENT, Clock, FakeFallback, Run, WatchedProcess, assert_gone
 
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.errors import GruardError
@@ -19,6 +19,7 @@ from edge_runtime.updates.pointers import Pointers
 from edge_runtime.updates.slots import label
 from edge_runtime.updates.store import Store
 from edge_runtime.updates.switch import FallbackOnly, ModelSwitch, Workshop
+from tests.apparatus.lock_holder import LockHolder
 from tests.apparatus.power_cut import UnsyncedDisk
 
 HEALTHY = 30.0  # seconds; the clock goes on by one each row
@@ -298,6 +299,107 @@ def test_a_verdict_that_cannot_be_kept_is_told_once_a_minute(
     told = [line for line in run.lines if "Read-only file system" in line]
     assert 2 <= len(told) <= 4 and "such in all since the last line" in told[1]
     assert store.pointers().trial is not None
+
+
+# While another process has the store locked.
+
+
+@pytest.fixture
+def holder(store: Store) -> Iterator[LockHolder]:
+    holder = LockHolder(store.root / "pointers.lock")
+    yield holder
+    holder.release()
+
+
+def test_a_proof_is_written_once_the_lock_is_free(
+    store: Store, bundles: dict[int, Bundle], holder: LockHolder
+) -> None:
+    store.install(bundles[2])
+    trial = read_bundle(store.slots.path(bundles[2].digest))
+    seen: list[Pointers] = []
+    events = {1: holder.hold, 59: lambda: seen.append(store.pointers()), 60: holder.release}
+    run = StoredRun(store, {1: "none@0", 2: "none@0"}, events, 80, trial, healthy=5.0)
+    assert answered_by(run()) == [("v2", 80)]
+    assert seen[0].trial and store.pointers() == Pointers(trial.digest, bundles[1].digest)
+    assert run.log.count("pointers.lock: is locked") == 1
+    assert run.log.count("made-2 has proven itself") == 1
+    assert run.log.index("can be written again") < run.log.index("made-2 has proven itself")
+
+
+def test_a_failure_is_written_once_the_lock_is_free(
+    store: Store, bundles: dict[int, Bundle], holder: LockHolder
+) -> None:
+    store.install(bundles[2])
+    trial = read_bundle(store.slots.path(bundles[2].digest))
+    seen: list[Pointers] = []
+    events = {1: holder.hold, 99: lambda: seen.append(store.pointers()), 100: holder.release}
+    run = StoredRun(store, {1: "none@0", 2: "ill@*"}, events, 120, trial)
+    assert [who for who, _ in answered_by(run())] == ["", "v1"]
+    assert seen[0].trial and not store.pointers().trial
+    rejected = store.pointers().rejected
+    assert rejected and "was not healthy for 1.0 minutes" in rejected.reason
+    assert run.log.count("going back") == 1
+
+
+def test_the_time_of_a_lock_does_not_count_against_the_trial(
+    store: Store, bundles: dict[int, Bundle], holder: LockHolder
+) -> None:
+    store.install(bundles[2])
+    trial = read_bundle(store.slots.path(bundles[2].digest))
+    holder.hold()
+    run = StoredRun(store, {1: "none@0", 2: "none@0"}, {150: holder.release}, 180, trial)
+    assert [who for who, _ in answered_by(run())] == ["", "v2"]
+    assert store.pointers().rejected is None
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["from the start", "while it runs"])
+def test_an_attempt_is_made_once_the_lock_is_free(
+    store: Store, bundles: dict[int, Bundle], holder: LockHolder, begun: bool
+) -> None:
+    def install() -> None:
+        store.install(bundles[2])
+        holder.hold()
+
+    events = {40: holder.release} | ({} if begun else {20: install})
+    begin = None
+    if begun:
+        install()
+        begin = read_bundle(store.slots.path(bundles[2].digest))
+    run = StoredRun(store, {1: "none@0", 2: "none@0"}, events, 300, begin, healthy=120.0)
+    (who, before), (model, _) = answered_by(run())
+    assert (who, model) == ("" if begun else "v1", "v2")
+    assert 40 <= before < 50 + begun * BACK
+    assert [left for left in run.left_at_load if left[0] == 2] == [(2, 2)]
+    assert store.pointers().current == bundles[2].digest
+
+
+def test_an_outcome_that_waits_is_written_at_the_end(
+    store: Store, bundles: dict[int, Bundle], holder: LockHolder
+) -> None:
+    store.install(bundles[2])
+    trial = read_bundle(store.slots.path(bundles[2].digest))
+    run = StoredRun(store, {2: "none@0"}, {1: holder.hold}, 20, trial, healthy=5.0)
+    run()
+    assert store.pointers().trial
+    holder.release()
+    run.switch.spare()
+    assert store.pointers() == Pointers(trial.digest, bundles[1].digest)
+
+
+def test_a_lock_that_is_held_for_a_moment_is_not_told(
+    store: Store, bundles: dict[int, Bundle], holder: LockHolder
+) -> None:
+    store.install(bundles[2])
+    trial = read_bundle(store.slots.path(bundles[2].digest))
+    run = StoredRun(store, {2: "none@0"}, begin=trial)
+    with holder:
+        assert not run.switch.may_start()
+        run.clock.now += 0.9
+        assert not run.switch.may_start() and run.lines == []
+        run.clock.now += 0.1
+        assert not run.switch.may_start() and "is locked" in run.lines[0]
+    assert run.switch.may_start() and "can be written again" in run.lines[1]
+    run.switch.stop()
 
 
 def test_a_store_that_vanishes_or_rots_stops_nothing(
