@@ -11,10 +11,12 @@ import faulty_worker
 import numpy as np
 import pytest
 
+from edge_runtime.bundle.reader import proof_faults, read_bundle
 from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
 from edge_runtime.supervision.answer_check import BundleIdentity
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess, worker_command
+from tests.apparatus.harm import flip_bit
 
 PATIENT = 30.0
 HELLO = wire.Hello("fake-kernel", 0.1, faulty_worker.DIGEST, faulty_worker.MODEL)
@@ -220,3 +222,16 @@ def test_the_stack_of_a_worker_that_hangs_is_printed_for_debugging_only(
         [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True
     )
     assert done.returncode == -6 and ("most recent call first" in done.stderr) == debug
+
+
+def test_damage_in_a_file_that_no_run_needs_leaves_the_model(linear_copy: Path) -> None:
+    """The supervisor warned of it at its start; a worker that refused it would end the model."""
+    flip_bit(linear_copy / "report.html", 100)
+    bundle = read_bundle(linear_copy, whole=False)
+    assert proof_faults(bundle)
+    process = WorkerProcess(worker_command(linear_copy), identity=BundleIdentity.of(bundle))
+    process.start()
+    try:
+        assert process.poll_ready(PATIENT) is not None
+    finally:
+        process.kill()
