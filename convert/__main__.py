@@ -148,6 +148,7 @@ def audit(model: Path, as_json: bool) -> None:
     from convert.audit.text import audit_text
     from edge_runtime.bundle.flatbuffer import read_graph
     from edge_runtime.bundle.reader import read_bundle
+    from edge_runtime.files import open_input
 
     if model.is_dir() and read_bundle(model, allow_failed=True).manifest.linear:
         note = "linear: nothing is quantised, everything is host arithmetic"
@@ -155,7 +156,8 @@ def audit(model: Path, as_json: bool) -> None:
         return
     file = model / "model.tflite" if model.is_dir() else model
     try:
-        data = file.read_bytes()
+        with open_input(file, "name a bundle or a .tflite file") as stream:
+            data = stream.read()
     except OSError as error:
         raise GruardError(f"{file}: cannot be read ({error.strerror})") from None
     graph = read_graph(data, str(file))

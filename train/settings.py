@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from edge_runtime.errors import GruardError
+from edge_runtime.files import open_input
 
 SUFFIXES = (".yaml", ".yml", ".toml")
 
@@ -91,7 +92,8 @@ def _parse(path: Path) -> Any:
     if path.suffix not in SUFFIXES:
         raise GruardError(f"{path}: settings are YAML or TOML; name it {' or '.join(SUFFIXES)}")
     try:
-        text = path.read_text(encoding="utf-8")
+        with open_input(path, "give a UTF-8 text file") as stream:
+            text = stream.read().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise GruardError(f"{path}: cannot be read ({error}); give a UTF-8 text file") from None
     return _parse_toml(text, path) if path.suffix == ".toml" else _parse_yaml(text, path)

@@ -16,6 +16,7 @@ from convert.timeline.picture import draw
 from convert.timeline.watch_facts import Bools, Facts, Float64, Watch, watch_facts
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.errors import GruardError
+from edge_runtime.files import open_input
 from edge_runtime.record import Flag, Record
 from edge_runtime.sources.csvfile import Table, channel_order, read_table
 from train.run_folder import write_atomically
@@ -109,7 +110,8 @@ def read_records(path: Path) -> list[Record]:
     Unknown fields are ignored; GruardError names the line that is no record.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with open_input(path, "give the file of gruard's --sink") as stream:
+            text = stream.read().decode()
     except OSError as error:
         raise GruardError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except UnicodeDecodeError:

@@ -16,6 +16,7 @@ from edge_runtime.bundle.flatbuffer import GraphSummary, read_graph
 from edge_runtime.detector.delegate_failures import explained
 from edge_runtime.detector.kernels import keep_small_numbers
 from edge_runtime.errors import GruardError
+from edge_runtime.files import read_regular
 
 LARGEST_COMPILED = 16 << 20  # bytes, as for a bundle's model
 _ENTRY_POINTS = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
@@ -72,8 +73,7 @@ def read_compiled(file: Path, graph: GraphSummary) -> tuple[bytes, GraphSummary]
     Raises GruardError when it cannot be read or was not compiled from the model of `graph`.
     """
     try:
-        with file.open("rb") as stream:
-            model = stream.read(LARGEST_COMPILED + 1)
+        model = read_regular(file, LARGEST_COMPILED + 1)
     except OSError as error:
         raise GruardError(f"{file}: cannot be read ({error.strerror})") from None
     if len(model) > LARGEST_COMPILED:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edge_runtime.durable import replace_text, sync
 from edge_runtime.errors import GruardError
+from edge_runtime.files import open_input
 from edge_runtime.service.unit import MARK, unit_name
 
 UNITS = Path("etc/systemd/system")
@@ -23,7 +24,8 @@ def read_unit(root: Path, name: str) -> str:
     """The installed unit. Raises GruardError unless there is one, and it is ours."""
     file = unit_file(root, name)
     try:
-        text = file.read_text(encoding="utf-8")
+        with open_input(file, "remove it") as stream:
+            text = stream.read().decode()
     except FileNotFoundError:
         raise GruardError(f"{file}: there is no service {name}") from None
     except (OSError, ValueError) as error:

@@ -1,12 +1,15 @@
 """The audit: facts counted by hand, and verdicts that say no more than was found out."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from click.testing import CliRunner
 from made_steps import inputs_of, weights_of
 
+from convert.__main__ import cli
 from convert.audit import micro as micro_target
 from convert.audit.micro import NoTrial, Trial, micro_trial
 from convert.audit.operators import ALIGNMENT, arena_bytes, audit
@@ -135,3 +138,12 @@ def test_a_child_that_hangs_is_given_up(model: bytes, monkeypatch: pytest.Monkey
     monkeypatch.setattr(micro_target, "TIME_LIMIT", 0.01)
     found = micro_trial(model)
     assert found == NoTrial(False, "does not answer within 0.01 s")
+
+
+def test_a_named_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    os.mkfifo(path)
+    done = CliRunner().invoke(cli, ["audit", str(path)])
+    assert str(done.exception) == (
+        f"{path}: is a named pipe, not a file; name a bundle or a .tflite file"
+    )

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,13 @@ def test_records_without_a_diagnosis_are_read_and_wrong_ones_refused(tmp_path: P
     assert [record.kind for record in read_records(path)] == [None, "level", None]
     path.write_text(*lines(1, at_0=lambda fields: fields.update(sensor=1)))
     with pytest.raises(GruardError, match="sensor: 1 is not what a record holds"):
+        read_records(path)
+
+
+def test_a_named_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    os.mkfifo(path)
+    with pytest.raises(GruardError, match=f"{path}: is a named pipe, not a file; give the file of"):
         read_records(path)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import ctypes.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -101,6 +102,15 @@ def test_a_delegate_that_takes_nothing_leaves_the_reference_its_name(
     detector.self_test()  # to the bit
     assert detector.graph.kernel_id == KERNEL_ID
     assert codes(detector.graph, bundle) == codes(graph_on(bundle, KERNEL_ID), bundle)
+
+
+def test_a_named_pipe_in_place_of_a_compiled_model_is_refused_without_waiting(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    file = tmp_path / "model_edgetpu.tflite"
+    os.mkfifo(file)
+    with pytest.raises(GruardError, match=f"{file}: cannot be read .is a named pipe, not a file"):
+        read_compiled(file, bundle.graph)
 
 
 def test_a_compiled_model_runs_on_the_delegate_alone_and_names_the_kernel(

@@ -59,6 +59,14 @@ def unit(image: Path, *options: str, words: tuple[str, ...] = STREAM) -> str:
     return made.stdout
 
 
+def test_a_named_pipe_in_place_of_a_unit_is_refused_without_waiting(tmp_path: Path) -> None:
+    file = tmp_path / "etc/systemd/system/gruard-tiny.service"
+    file.parent.mkdir(parents=True)
+    os.mkfifo(file)
+    done = service("show", "--root", str(tmp_path), "tiny")
+    assert refused(done) == f"{file}: is a named pipe, not a file; remove it"
+
+
 def lines(text: str, key: str) -> list[str]:
     return re.findall(rf"^{key}=(.*)$", text, re.MULTILINE)
 

@@ -1,5 +1,6 @@
 """The settings file: read exactly as described, every deviation named with file and key."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -121,3 +122,10 @@ def test_settings_are_found_beside_the_data(tmp_path: Path) -> None:
     write(tmp_path, TOML, "pump.toml")
     with pytest.raises(GruardError, match=r"both pump\.yaml and pump\.toml are there; keep one"):
         find_settings(data)
+
+
+def test_a_named_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "channels.yaml"
+    os.mkfifo(path)
+    with pytest.raises(GruardError, match=f"{path}: is a named pipe, not a file; give a UTF-8"):
+        load_settings(path, CHANNELS)
