@@ -73,6 +73,8 @@ UNDECIDED = 0.75
 """A lone reading that is further ahead, when the wait is over, has a missing sample before it."""
 HOUR = 3600.0
 """A recording in local time jumps by this when summer time begins; nothing is missing then."""
+LONGEST_OUTAGE = 100 * 86400.0
+"""Times that jump further are of a clock that started in 1970 or 2000 and was set then."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ class SampleClock:
         self._values = np.zeros(0, np.float32)  # of the last reading
         self._stray, self._strays = math.nan, 0  # how far times are off, how many in a row by that
         self._irregular = False  # the next answer has to say so
+        self._step = 0.0  # most periods by which a reading was ahead of its slot: a coarse clock's
         self._credit = MOST_GAPS
         self._pace = _Pace(live, self._period)
 
@@ -265,7 +268,7 @@ class SampleClock:
         """Enough readings agree: samples are missing, or too many, or the clock was set."""
         if offsets[0] > 0:
             missing = math.floor(min(offsets) + NEAR)
-            if not self._pace.real_time and abs(missing * self._period - HOUR) < 2 * self._period:
+            if self._is_set_forward(missing * self._period):
                 self._move(missing)
             else:
                 self._leave_empty(slots, missing, now)
@@ -273,6 +276,11 @@ class SampleClock:
             self._move(max(offsets))
         else:
             self._leave_out()
+
+    def _is_set_forward(self, seconds: float) -> bool:
+        """Whether times that are ahead by so much are a clock that was set, rather than an outage."""
+        summer = not self._pace.real_time and abs(seconds - HOUR) < 2 * self._period
+        return summer or seconds > LONGEST_OUTAGE
 
     def _is_backlog(self) -> bool:
         """Whether those that wait were measured in an outage, and delivered at once after it."""
@@ -294,7 +302,7 @@ class SampleClock:
             self._decide(slots, now)
         elif first > 0:
             ahead = min(self._offsets())
-            if ahead <= UNDECIDED:
+            if ahead <= (max(UNDECIDED, self._step) if ended else UNDECIDED):
                 self._take(slots, now)
             else:  # a live source's time goes on slot by slot
                 slow = self._pace.real_time and not ended
@@ -355,6 +363,8 @@ class SampleClock:
             Slot(entry.reading.time, entry.reading.values, irregular=odd or self._irregular)
         )
         self._irregular = False
+        if odd and position is not None and position < MOST_WAITING:
+            self._step = max(self._step, position)
         if position is not None:
             self._follow_phase(position)
         late = ARRIVAL_RATE * _clip((entry.arrival - self._due) / self._period, JITTER)

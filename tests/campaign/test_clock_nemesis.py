@@ -36,7 +36,7 @@ def test_arrivals_never_fall() -> None:
 def test_the_checks_bite(lab: Lab) -> None:
     rng = np.random.default_rng(0)
     good = runner(lab)(LIES["drift"](rng, 60, lab.period), True)
-    check(good, lab.period, True, 0.99)
+    check(good, lab, True)
     spoilt = {
         "indices": replace(good, records=good.records[1:]),
         "without a record": replace(good, records=good.records[:-2], at=good.at[:-2]),
@@ -49,7 +49,7 @@ def test_the_checks_bite(lab: Lab) -> None:
     }
     for words, outcome in spoilt.items():
         with pytest.raises(NotHeldError, match=words):
-            check(outcome, lab.period, True, 0.99)
+            check(outcome, lab, True)
     assert longest_silence(good, lab.period) <= 2
 
 

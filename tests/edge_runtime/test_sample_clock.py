@@ -195,7 +195,19 @@ def test_coarse_stamps_lose_nothing(resolution: float, live: bool) -> None:
     assert played.rows == whole(1000)
 
 
-@pytest.mark.parametrize("step", [HOUR + 50, -HOUR, YEAR, -YEAR])
+@pytest.mark.parametrize("last", range(140, 160))
+def test_coarse_stamps_that_end_anywhere_have_no_outage_at_the_end(last: int) -> None:
+    times = [7.0 * (i // 7) for i in range(last)]
+    assert Played(times).rows == whole(last)
+
+
+@pytest.mark.parametrize("step", [YEAR, 56 * YEAR])
+def test_a_recordings_clock_that_began_in_1970_is_followed(step: float) -> None:
+    played = Played([*steady(50), *steady(50, 50 + step)])
+    assert played.rows == whole(100) and played.events == {"clock stepped": 1}
+
+
+@pytest.mark.parametrize("step", [HOUR + 50, -HOUR, 90 * 86400.0, -YEAR])
 def test_a_step_of_a_recordings_clock_is_followed(step: float) -> None:
     """Forward it cannot be told from an outage; one record stands for the most of it."""
     played = Played([*steady(50), *steady(50, 50 + step)])
