@@ -278,7 +278,7 @@ class SampleClock:
             self._leave_out()
 
     def _is_set_forward(self, seconds: float) -> bool:
-        """Whether times that are ahead by so much are a clock that was set, rather than an outage."""
+        """Whether times that are ahead by so much are a clock that was set, and no outage."""
         summer = not self._pace.real_time and abs(seconds - HOUR) < 2 * self._period
         return summer or seconds > LONGEST_OUTAGE
 
