@@ -6,10 +6,14 @@ tells the broker the limit; with MQTT 3.1.1 a longer message can only be skipped
 
 import errno
 import os
+import select
+import socket
 from collections.abc import Callable
 from typing import Any
 
 from paho.mqtt.client import Client
+
+from edge_runtime.readiness import all_ready
 
 LONGEST_PACKET = 1 << 17
 """Bytes: 64 KiB for a message, as much for its topic."""
@@ -17,6 +21,7 @@ _CHUNK = 1 << 16
 _AT_ONCE = 16  # chunks of a message that is skipped, before the loop has its turn
 _PUBLISH, _RETAINED = 0x30, 0x01
 _LONGEST_HEADER = 5
+_WAKES = 1 << 12  # bytes that woke us, taken at once
 
 
 class BoundedClient(Client):
@@ -36,6 +41,24 @@ class BoundedClient(Client):
         """Connect, also for the first time; what was read of a packet before is forgotten."""
         self._begin()
         return super().reconnect()
+
+    def turn(self, seconds: float, woken: socket.socket | None = None) -> int:
+        """Wait for the broker, at most `seconds`, and read and write what there is.
+
+        paho's own `loop` does this with select. woken: a socket whose bytes end the wait too; they
+        are taken. Returns 0 as long as the connection is there.
+        """
+        connection = self.socket()
+        if connection is None:
+            return self.loop_misc()
+        decrypted = getattr(connection, "pending", lambda: 0)()  # which poll does not see
+        wanted = {connection.fileno(): select.POLLIN | self.want_write() * select.POLLOUT}
+        if woken is not None:
+            wanted[woken.fileno()] = select.POLLIN
+        found = all_ready(wanted, 0.0 if decrypted else seconds)
+        if woken is not None and woken.fileno() in found:
+            woken.recv(_WAKES)
+        return self.loop_read() or (self.want_write() and self.loop_write()) or self.loop_misc()
 
     def _begin(self) -> None:
         self._header = bytearray()  # of the next packet, as far as it was read

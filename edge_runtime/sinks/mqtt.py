@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessageInfo
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
+
+    from edge_runtime.mqtt_client import BoundedClient
 
 WINDOW = 50
 """Messages under way at a time: at 0.2 s to the broker and back, 250 a second."""
@@ -49,6 +52,9 @@ class Mqtt:
         self._connected, self._left = threading.Event(), threading.Event()
         self._stopping = threading.Event()
         self._met = False  # whether there was a connection before
+        self._refused = False  # whether the broker said why it ends this connection
+        self._waker, self._woken = socket.socketpair()
+        self._waker.setblocking(False)
         self._wake: Callable[[], None] = lambda: None
         self._client = self._new_client()
         self.thread = WatchedThread(f"{address.name}, connection", self._serve)
@@ -69,6 +75,7 @@ class Mqtt:
     def send(self, message: bytes, sequence: int) -> None:
         """Publish one message."""
         number = self._client.publish(self._address.topic, message, qos=1).mid
+        self._go_on()
         with self._lock:
             if number in self._early:
                 self._early.remove(number)
@@ -84,13 +91,23 @@ class Mqtt:
         """Say offline and disconnect; a broker that does not answer is left alone."""
         if self._connected.is_set():
             said = self._say("offline")
+            self._go_on()
             with suppress(RuntimeError, ValueError):
                 said.wait_for_publish(_LEAVE)
         self._client.disconnect()
+        self._go_on()
         if self._connected.is_set():
             self._left.wait(_LEAVE)
         self._stopping.set()
-        self.thread.join(_LEAVE)
+        self._go_on()
+        if self.thread.join(_LEAVE):
+            self._waker.close()
+            self._woken.close()
+
+    def _go_on(self) -> None:
+        """Let our thread see at once what there is to write."""
+        with suppress(OSError):  # it is awake already, or has ended
+            self._waker.send(b"\0")
 
     def _serve(self) -> None:
         """What paho's own thread does, but that one dies unseen of a packet that is malformed."""
@@ -105,6 +122,7 @@ class Mqtt:
     def _served_once(self) -> bool:
         """Connect, and stay as long as the broker does; whether it let us in."""
         self._left.clear()
+        self._refused = False
         try:
             self._client.reconnect()
         except (OSError, ValueError) as error:
@@ -112,7 +130,7 @@ class Mqtt:
             return False
         let_in = False
         try:
-            while not self._stopping.is_set() and self._client.loop(_LISTENING) == 0:
+            while not self._stopping.is_set() and self._client.turn(_LISTENING, self._woken) == 0:
                 self.thread.beat()
                 let_in = let_in or self._connected.is_set()
         except Exception:  # paho raises whatever a malformed packet makes it stumble over
@@ -121,7 +139,7 @@ class Mqtt:
             self._connected.clear()
         return let_in
 
-    def _new_client(self) -> Client:
+    def _new_client(self) -> BoundedClient:
         try:
             from paho.mqtt.enums import CallbackAPIVersion
 
@@ -158,6 +176,7 @@ class Mqtt:
         more: Properties | None,
     ) -> None:
         if reason.is_failure:
+            self._refused = True
             self._tell("refused", why_refused(str(reason)))
             return
         greeting = self._say("online").mid
@@ -182,8 +201,9 @@ class Mqtt:
         was_connected = self._connected.is_set()
         self._connected.clear()
         self._left.set()
-        if was_connected and reason.is_failure:
-            self._tell("lost", "the connection broke")
+        if reason.is_failure and not self._refused:
+            when = "broke" if was_connected else "ended before the broker let us in"
+            self._tell("lost", f"the connection {when}")
 
     def _on_publish(
         self, client: Client, data: object, number: int, reason: ReasonCode, more: Properties

@@ -6,7 +6,6 @@ Messages that the broker had kept (retained) are old, and are left out.
 from __future__ import annotations
 
 import math
-import select
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,7 +21,6 @@ from edge_runtime.mqtt_address import (
     why_refused,
     why_unreachable,
 )
-from edge_runtime.readiness import ready
 from edge_runtime.sources import csvcell
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.decoders import JsonDecoder, nothing
@@ -41,6 +39,8 @@ if TYPE_CHECKING:
     from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
+
+    from edge_runtime.mqtt_client import BoundedClient
 
 FRESH_PERIODS = 2.0
 """A channel's last value counts for so many periods, so that a little jitter makes no hole."""
@@ -128,27 +128,13 @@ class Messages:
 
     def _work(self, seconds: float) -> None:
         try:
-            status = self._turn(min(seconds, _LISTENING))
+            status = self._client.turn(min(seconds, _LISTENING))
         except Exception:  # paho raises whatever a malformed packet makes it stumble over
             raise SourceLostError("the broker sent something that is no MQTT") from None
         if self._refusal:
             raise SourceLostError(self._refusal)
         if status != 0:
             raise SourceLostError("the connection to the broker was lost")
-
-    def _turn(self, seconds: float) -> int:
-        """Take at most one packet; paho's own `loop` waits with select."""
-        client, connection = self._client, self._client.socket()
-        if connection is None:
-            return client.loop_misc()
-        decrypted = getattr(connection, "pending", lambda: 0)()  # which poll does not see
-        wanted = select.POLLIN | (select.POLLOUT if client.want_write() else 0)
-        ready(connection.fileno(), 0.0 if decrypted else seconds, wanted)
-        return (
-            client.loop_read()
-            or (client.want_write() and client.loop_write())
-            or client.loop_misc()
-        )
 
     def _on_connect(
         self,
@@ -292,7 +278,7 @@ def open_mqtt(
 
 def _new_client(
     address: MqttAddress, newest: bool = True, on_skipped: Callable[[], None] = lambda: None
-) -> Client:
+) -> BoundedClient:
     try:
         from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 

@@ -4,8 +4,9 @@ import json
 import signal
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from edge_runtime.journal.backlog import LENGTH
 from edge_runtime.journal.disk import Disk
 from edge_runtime.journal.frames import Entry
 from edge_runtime.journal.segments import Segments
+from edge_runtime.mqtt_address import parse_mqtt_address
 from edge_runtime.record import Record
 from edge_runtime.sinks.json_lines import Existing
+from edge_runtime.sinks.mqtt import Mqtt
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
 from edge_runtime.sinks.sink import Sink
+from tests.apparatus.descriptors import beyond_1024
 from tests.apparatus.mosquitto import Broker, Listener
 
 TOPIC = "plant/pump"
@@ -207,6 +211,73 @@ def test_a_broker_that_talks_nonsense_is_left_and_tried_again(
     sink.close()
     listener.stop()
     broker.kill()
+
+
+def test_a_broker_that_hangs_up_before_it_answers_is_told_of() -> None:
+    log = Log()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"mqtt://127.0.0.1:{listening.getsockname()[1]}/{TOPIC}"
+        sink = sink_to(address, log)
+        listening.accept()[0].close()
+        log.wait_for(f"{address}: the connection ended before the broker let us in; records wait")
+    sink.close()
+
+
+def test_a_broker_beyond_1024_descriptors_gets_every_record(
+    broker: Broker, listener: Listener
+) -> None:
+    """With select it lost them all, and no line said so."""
+    log = Log()
+    with beyond_1024():
+        sink = sink_to(broker.address("plant/pump?what=all"), log)
+        write(sink, *map(record, range(20)))
+        listener.wait_for(lambda: len(listener.on(TOPIC)) == 20)
+        sink.close()
+    assert indices(listener.on(TOPIC)) == list(range(20)) and sink.dropped == 0
+    assert log.lines == [f"{broker.address()}: connected"]
+
+
+def test_a_message_does_not_wait_for_the_connection_to_look_round(
+    broker: Broker, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_runtime.sinks.mqtt._LISTENING", 1000.0)
+    monkeypatch.setattr("edge_runtime.sinks.mqtt._KEEPALIVE", 3600)  # or the broker would wake it
+    carrier, changed = Mqtt(parse_mqtt_address(broker.address()), Log()), threading.Event()
+
+    def until(happened: Callable[[], bool]) -> None:
+        while not happened():
+            assert changed.wait(60.0)
+            changed.clear()
+
+    carrier.start(changed.set)
+    until(lambda: carrier.room() > 0)
+    for number in range(20):
+        carrier.send(b"%d" % number, number)
+        until(lambda: carrier.oldest() is None)
+    carrier.stop()
+    listener.wait_for(lambda: listener.on(f"{TOPIC}/status") == [b"online", b"offline"])
+    assert listener.on(TOPIC) == [b"%d" % number for number in range(20)]
+
+
+def test_a_message_of_200_kilobytes_to_the_sink_costs_neither_connection_nor_records() -> None:
+    def until(connection: socket.socket, words: bytes) -> None:
+        heard = b""
+        while words not in heard:
+            heard += connection.recv(4096)
+
+    log = Log()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        sink = sink_to(f"mqtt://127.0.0.1:{listening.getsockname()[1]}/{TOPIC}", log)
+        connection, _ = listening.accept()
+        with connection:
+            connection.sendall(b"\x20\x02\x00\x00" + b"\x30\x80\x80\x0d" + bytes(13 << 14))
+            sink.write(record(0))
+            until(connection, b'"index":0,')
+            confirmed = b"".join(b"\x40\x02\x00" + bytes([number]) for number in (1, 2))
+            connection.sendall(confirmed)
+            sink.close()
+    assert sink.dropped == 0
+    assert [line.rpartition(": ")[2] for line in log.lines] == ["connected"]
 
 
 def test_without_a_journal_drops_are_counted_and_told_when_it_is_back(

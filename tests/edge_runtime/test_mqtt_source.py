@@ -1,8 +1,6 @@
 """MQTT with a real broker: samples, outages, credentials, TLS; and messages of all kinds."""
 
 import json
-import os
-import resource
 import socket
 import sys
 import threading
@@ -24,6 +22,7 @@ from edge_runtime.sources.mqtt import JsonSamples, TopicSamples
 from edge_runtime.sources.open_source import open_source
 from edge_runtime.sources.polled import Polled
 from edge_runtime.sources.source import SourceLostError
+from tests.apparatus.descriptors import beyond_1024
 from tests.apparatus.mosquitto import Broker, own_certificate, password_file
 
 SECRET = "hunter2-Geheim"
@@ -322,20 +321,10 @@ def test_a_broker_beyond_1024_descriptors_is_heard() -> None:
         connection.sendall(b"\x30\x05\x00\x01t\x001")
         connection.recv(1)
 
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 4096), before[1]))
-    many = [os.open("/dev/null", os.O_RDONLY)]
-    try:
-        while many[-1] < 1100:
-            many.append(os.open("/dev/null", os.O_RDONLY))
-        with speaking(say) as address:
-            messages = mqtt.Messages(address)
-            assert messages.next(60.0) == ("t", b"1")
-            messages.close()
-    finally:
-        for each in many:
-            os.close(each)
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    with beyond_1024(), speaking(say) as address:
+        messages = mqtt.Messages(address)
+        assert messages.next(60.0) == ("t", b"1")
+        messages.close()
 
 
 def test_a_real_broker_keeps_a_long_message_to_itself(broker: Broker) -> None:
