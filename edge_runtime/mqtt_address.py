@@ -5,7 +5,7 @@ An address is `mqtt://HOST:PORT/TOPIC?NAME=VALUE`, `mqtts://` with TLS.
 
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -19,21 +19,33 @@ _EVERYBODY = 0o007
 _LONGEST_LOGIN = 1 << 17
 """Bytes; the protocol allows 64 KiB for each of the two."""
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
-class MqttAddress:
-    """A topic at a broker. name: what to call it in messages; it has no secrets.
+class Place:
+    """A topic at a broker. name: what to call it in messages; it has no secrets."""
+
+    name: str
+    host: str
+    port: int
+    topic: str
+
+    @property
+    def broker(self) -> tuple[str, int]:
+        """Host and port; the same for all names of this machine."""
+        return "localhost" if self.host in _THIS_MACHINE else self.host, self.port
+
+
+@dataclass(frozen=True)
+class MqttAddress(Place):
+    """A place, and how to be let in.
 
     tls: how to prove who the broker is, None for a connection in the clear.
     login: user name and password, None for a broker that lets everybody in.
     parameters: those that the caller knows, as they were given.
     """
 
-    name: str
-    host: str
-    port: int
-    topic: str
     tls: ssl.SSLContext | None
     login: tuple[str, str | None] | None = field(repr=False)
     parameters: Mapping[str, str]
@@ -51,26 +63,42 @@ def parse_mqtt_address(
     subscribing: the topic may end in /+, for all topics below it.
     Raises GruardError for whatever is wrong in it; the text never shows a password.
     """
-    if "@" in target:
-        raise GruardError(
-            "an MQTT address must not hold a user name or password, for every user of this machine "
-            f"can read it; set {USER} and {PASSWORD}, or use ?password-file=FILE"
-        )
+    place = _place(target, subscribing)
     parts = urlsplit(target)
-    name = f"{parts.scheme}://{parts.netloc}{parts.path}"
-    host, port = _broker(parts.netloc, name)
     encrypted = parts.scheme == "mqtts"
-    parameters = _parameters(parts.query, name, (*known, "password-file", *["ca"] * encrypted))
+    parameters = _parameters(
+        parts.query, place.name, (*known, "password-file", *["ca"] * encrypted)
+    )
     ca, password_file = parameters.pop("ca", None), parameters.pop("password-file", None)
     return MqttAddress(
-        name,
-        host,
-        _PORTS[parts.scheme] if port is None else port,
-        _topic(parts.path, "#" in target, name, subscribing),
-        _tls(ca) if encrypted else None,
-        _login(password_file, environment),
-        parameters,
+        **vars(place),
+        tls=_tls(ca) if encrypted else None,
+        login=_login(password_file, environment),
+        parameters=parameters,
     )
+
+
+def status_topic(topic: str) -> str:
+    """Where a sink that publishes to `topic` says whether it is there."""
+    return f"{topic}/status"
+
+
+def refuse_own_messages(source: str, sinks: Iterable[str]) -> None:
+    """Raise GruardError when `source` would read what one of the `sinks` publishes, for ever.
+
+    Targets that are no MQTT addresses are left alone.
+    """
+    networks = tuple(f"{scheme}://" for scheme in _PORTS)
+    if not source.startswith(networks):
+        return
+    asked = _place(source, subscribing=True)
+    for sink in (_place(sink) for sink in sinks if sink.startswith(networks)):
+        for topic in (sink.topic, status_topic(sink.topic)):
+            if asked.broker == sink.broker and _matches(asked.topic, topic):
+                raise GruardError(
+                    f"--source {asked.name} would read what --sink {sink.name} publishes to "
+                    f"{topic}; give the sink another topic"
+                )
 
 
 def why_refused(reason: str) -> str:
@@ -92,6 +120,30 @@ def why_unreachable(error: BaseException | None) -> str:
         )
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     return f"no connection ({text})"
+
+
+def _place(target: str, subscribing: bool = False) -> Place:
+    if "@" in target:
+        raise GruardError(
+            "an MQTT address must not hold a user name or password, for every user of this machine "
+            f"can read it; set {USER} and {PASSWORD}, or use ?password-file=FILE"
+        )
+    parts = urlsplit(target)
+    name = f"{parts.scheme}://{parts.netloc}{parts.path}"
+    host, port = _broker(parts.netloc, name)
+    topic = _topic(parts.path, "#" in target, name, subscribing)
+    return Place(name, host, _PORTS[parts.scheme] if port is None else port, topic)
+
+
+def _matches(asked: str, topic: str) -> bool:
+    """Whether a subscription to `asked` gets what is published to `topic`."""
+    levels = topic.split("/")
+    for place, level in enumerate(wanted := asked.split("/")):
+        if level == "#":
+            return True
+        if place == len(levels) or level not in ("+", levels[place]):
+            return False
+    return len(levels) == len(wanted)
 
 
 def _broker(netloc: str, name: str) -> tuple[str, int | None]:

@@ -14,6 +14,7 @@ import edge_runtime
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.thresholds import local_file
 from edge_runtime.errors import GruardError
+from edge_runtime.mqtt_address import refuse_own_messages
 
 STATE = "/var/lib/gruard"
 """Below it each service has a folder of its own, the only one it may write to."""
@@ -101,6 +102,7 @@ def check_streams(order: Order, name: str, reader: Sequence[str]) -> None:
         )
     if reader and order.source != "-":
         raise GruardError("--reader is for gruard run --source -")
+    refuse_own_messages(order.source, order.sinks)
     if reader:
         _require_absolute(reader[0])
     if order.journal is not None:

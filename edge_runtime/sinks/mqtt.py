@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 
 from edge_runtime.errors import GruardError
 from edge_runtime.limited_log import LimitedLog
-from edge_runtime.mqtt_address import MISSING, MqttAddress, why_refused, why_unreachable
+from edge_runtime.mqtt_address import (
+    MISSING,
+    MqttAddress,
+    status_topic,
+    why_refused,
+    why_unreachable,
+)
 from edge_runtime.threads import WatchedThread
 
 if TYPE_CHECKING:
@@ -152,7 +158,7 @@ class Mqtt:
         if self._address.login is not None:
             client.username_pw_set(*self._address.login)
         client.max_inflight_messages_set(2 * WINDOW)  # the window is kept here; none waits in paho
-        client.will_set(f"{self._address.topic}/status", "offline", qos=1, retain=True)
+        client.will_set(status_topic(self._address.topic), "offline", qos=1, retain=True)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_publish = self._on_publish
         # With it paho leaves all writing to our thread; without, `publish` writes from any.
@@ -160,7 +166,7 @@ class Mqtt:
         return client
 
     def _say(self, status: str) -> MQTTMessageInfo:
-        return self._client.publish(f"{self._address.topic}/status", status, qos=1, retain=True)
+        return self._client.publish(status_topic(self._address.topic), status, qos=1, retain=True)
 
     def _tell(self, trouble: str, reason: str) -> None:
         self._log.trouble(trouble, f"{self._address.name}: {reason}; records wait")

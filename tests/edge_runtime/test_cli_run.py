@@ -201,6 +201,11 @@ def test_a_missing_channel_is_refused_before_anything_is_written(tmp_path: Path)
     assert not sink.exists()
 
 
+def test_a_run_that_would_read_its_own_records_is_refused() -> None:
+    done = gruard("run", "x", "--source", "mqtt://h/t/+", "--sink", "-", "--sink", "mqtt://h/t")
+    assert "--source mqtt://h/t/+ would read what --sink mqtt://h/t publishes" in plain_error(done)
+
+
 def test_a_wrong_injection_is_refused(rows: str) -> None:
     done = gruard("run", "x", "--source", rows, "--inject", "nan:c@1+1")
     assert "the channels are a, b" in plain_error(done)

@@ -15,7 +15,7 @@ import pytest
 from live_run import LiveRun, is_alarm, is_answer, is_gap, live_run
 
 from edge_runtime.errors import GruardError
-from edge_runtime.mqtt_address import MqttAddress, parse_mqtt_address
+from edge_runtime.mqtt_address import MqttAddress, parse_mqtt_address, refuse_own_messages
 from edge_runtime.sources import mqtt
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.mqtt import JsonSamples, TopicSamples
@@ -179,6 +179,49 @@ def test_ports_have_defaults() -> None:
 def test_addresses_that_are_refused(text: str, words: str) -> None:
     with pytest.raises(GruardError, match=words):
         open_source(text, ("a", "b"), 1.0, Complaints())
+
+
+@pytest.mark.parametrize(
+    ("source", "sink", "published"),
+    [
+        ("mqtt://h/t", "mqtt://h/t", "t"),
+        ("mqtt://h/t", "mqtt://h/t?what=all", "t"),
+        ("mqtt://h/a/t?password-file=/x", "mqtt://H:1883/a%2Ft", "a/t"),
+        ("mqtt://h/t/+", "mqtt://h/t/pump", "t/pump"),
+        ("mqtt://h/t/+", "mqtt://h/t", "t/status"),
+        ("mqtt://h/t/status", "mqtt://h/t", "t/status"),
+        ("mqtts://h/t", "mqtts://h:8883/t?ca=/x", "t"),
+        ("mqtt://localhost/t", "mqtt://[::1]/t", "t"),
+        ("mqtt://127.0.0.1/t", "mqtt://localhost/t", "t"),
+    ],
+)
+def test_a_run_that_would_read_its_own_records_is_refused(
+    source: str, sink: str, published: str
+) -> None:
+    with pytest.raises(GruardError) as caught:
+        refuse_own_messages(source, ["-", "mqtt://elsewhere/t", sink])
+    source, sink = source.partition("?")[0], sink.partition("?")[0]
+    assert caught.value.exit_code == 2 and str(caught.value) == (
+        f"--source {source} would read what --sink {sink} publishes to {published}; "
+        "give the sink another topic"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "sink"),
+    [
+        ("mqtt://h/t", "mqtt://h/u"),
+        ("mqtt://h/t", "mqtt://h/t/records"),
+        ("mqtt://h/t", "mqtt://other/t"),
+        ("mqtt://h/t", "mqtt://h:1884/t"),
+        ("mqtt://h/t/+", "mqtt://h/t/a/b"),
+        ("mqtt://h/t/+", "mqtt://h/u/a"),
+        ("mqtt:t", "mqtt://h/t"),
+        ("t", "t"),
+    ],
+)
+def test_what_a_run_publishes_elsewhere_is_its_own_affair(source: str, sink: str) -> None:
+    refuse_own_messages(source, [sink])
 
 
 def test_a_password_needs_a_user() -> None:

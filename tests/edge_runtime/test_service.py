@@ -213,6 +213,9 @@ WRONG: "dict[str, tuple[tuple[str, ...], tuple[str, ...]]]" = {
     "--status: systemd watches": (READER, (*STREAM, "--status", "/run/x.json")),
     "/var/journal: this service may": (READER, (*STREAM, "--journal", "/var/journal")),
     "mqtt:// and --metrics": (READER, (*STREAM, "--sink", "mqtt://host/topic")),
+    "would read what --sink": (
+        (), (BUNDLE, "--source", "mqtt://h/t", "--sink", "mqtt://h/t")
+    ),
     "need the network": (READER, (*STREAM, "--metrics", "9100")),
     "a service needs a BUNDLE, or --store": (READER, ("--source", "-")),
     "no bundle is installed there": (READER, ("--store", OWN, "--source", "-")),
