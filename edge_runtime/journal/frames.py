@@ -13,6 +13,13 @@ from dataclasses import dataclass
 MAGIC = b"\xabGJ1"  # its first byte is in no ASCII text, so that no message is taken for a frame
 LARGEST = 1 << 62
 """No number of ours is above; one that is was never written by us, and the next would not fit."""
+LONGEST = 1 << 20
+"""Bytes of a message; a record of 256 channels takes a tenth, even with long names."""
+_IN_VAIN = 16
+"""How many times its size may be checksummed in vain, before the rest of a file counts as damage.
+
+Broken records cost about their own size; heads that overlap on purpose would cost the square.
+"""
 _HEAD = struct.Struct("<IQ")
 _CHECKSUM = struct.Struct("<I")
 OVERHEAD = len(MAGIC) + _HEAD.size + _CHECKSUM.size
@@ -35,26 +42,32 @@ def encode(entry: Entry) -> bytes:
 
 def decode(data: bytes) -> Iterator[tuple[Entry, int]]:
     """Every intact entry in `data`, with the offset behind it; all else there is skipped."""
-    at = 0
-    while (at := data.find(MAGIC, at)) >= 0:
-        entry = _entry_at(data, at)
+    at, patience = 0, _IN_VAIN * len(data)
+    while patience >= 0 and (at := data.find(MAGIC, at)) >= 0:
+        length = _claimed_length(data, at)
+        entry = None if length is None else _entry_at(data, at, length)
         if entry is None:
             at += 1
+            patience -= length or 0
         else:
             at += OVERHEAD + len(entry.message)
             yield entry, at
 
 
-def _entry_at(data: bytes, at: int) -> Entry | None:
+def _claimed_length(data: bytes, at: int) -> int | None:
+    """Bytes of the message behind the head at `at`; None when there can be none so long."""
+    rest = len(data) - at - OVERHEAD
+    if rest < 0:
+        return None
+    length, sequence = _HEAD.unpack_from(data, at + len(MAGIC))
+    return length if length <= min(rest, LONGEST) and sequence <= LARGEST else None
+
+
+def _entry_at(data: bytes, at: int, length: int) -> Entry | None:
     start = at + OVERHEAD
-    if start > len(data):
-        return None
     head = data[at + len(MAGIC) : start - _CHECKSUM.size]
-    length, sequence = _HEAD.unpack(head)
-    if sequence > LARGEST:
-        return None
     (checksum,) = _CHECKSUM.unpack_from(data, start - _CHECKSUM.size)
     message = data[start : start + length]
-    if len(message) < length or zlib.crc32(message, zlib.crc32(head)) != checksum:
+    if zlib.crc32(message, zlib.crc32(head)) != checksum:
         return None
-    return Entry(sequence, message)
+    return Entry(_HEAD.unpack(head)[1], message)

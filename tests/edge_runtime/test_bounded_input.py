@@ -6,16 +6,20 @@ import io
 import json
 import os
 import resource
+import struct
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from work import MOST, growth
 
 from edge_runtime.errors import GruardError
+from edge_runtime.journal import frames
 from edge_runtime.sources import csvcell
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.csvfile import channel_order, open_text, read_rows
@@ -149,6 +153,38 @@ def test_four_times_the_input_is_four_times_the_work(name: str) -> None:
 def test_the_measure_finds_what_is_quadratic() -> None:
     names = [str(number) for number in range(8000)]
     assert growth(lambda n: lambda: [names[:n].count(name) for name in names[:n]], 500) > MOST
+
+
+@pytest.mark.parametrize("claim", [0.5, 1.0, 2.0])
+def test_a_journal_of_heads_that_claim_much_is_checksummed_a_few_times_over(
+    claim: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each head claims so much of the file that is left: half of it cost the square."""
+    summed = list[int]()
+
+    def crc32(data: bytes, value: int = 0) -> int:
+        summed.append(len(data))
+        return zlib.crc32(data, value)
+
+    monkeypatch.setattr(frames, "zlib", SimpleNamespace(crc32=crc32))
+    whole = frames.encode(frames.Entry(7, b"whole"))
+    work = []
+    for size in (1 << 18, 1 << 20):
+        heads = [
+            frames.MAGIC + struct.pack("<IQI", int(claim * (size - at)), 1, 0)
+            for at in range(0, size, frames.OVERHEAD)
+        ]
+        summed.clear()
+        assert [entry.sequence for entry, _ in frames.decode(whole + b"".join(heads))] == [7]
+        work.append(sum(summed))
+    assert work[1] < MOST * work[0] and work[1] < 20 * (1 << 20)
+
+
+def test_a_journal_believes_no_message_that_no_run_writes() -> None:
+    longest, longer = bytes(frames.LONGEST), bytes(frames.LONGEST + 1)
+    entries = [frames.Entry(number, message) for number, message in enumerate([longest, longer], 1)]
+    data = b"".join(frames.encode(entry) for entry in entries)
+    assert [entry for entry, _ in frames.decode(data)] == entries[:1]
 
 
 def test_deep_json_is_a_bad_cell_and_not_an_error() -> None:
