@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
+from edge_runtime.readiness import all_ready
 from edge_runtime.status.screen import Line, Style
 
 _CODES: dict[Style, str] = {
@@ -43,7 +44,7 @@ class Terminal:
     def wait(self, seconds: float) -> bool:
         """Wait for a key or a new size; True when the viewer wants to leave."""
         woken = self._resized.fileno()
-        ready = select.select([self._keys, woken], [], [], seconds)[0]
+        ready = all_ready({self._keys: select.POLLIN, woken: select.POLLIN}, seconds)
         if woken in ready:
             self._resized.recv(64)
         if self._keys not in ready:

@@ -219,6 +219,13 @@ def test_every_thread_of_the_device_is_a_watched_one() -> None:
     assert found == ["threads.py"]
 
 
+def test_nobody_waits_with_select_which_fails_beyond_1024_descriptors() -> None:
+    """paho's own loop does, too."""
+    room = Path(edge_runtime.__file__).parent
+    waits = re.compile(r"select\.select\(|from select import|\.loop(_forever)?\(")
+    assert [file.name for file in room.rglob("*.py") if waits.search(file.read_text())] == []
+
+
 # The log.
 
 
