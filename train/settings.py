@@ -6,7 +6,6 @@ channels:
 """
 
 import importlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ import yaml
 
 from edge_runtime.errors import GruardError
 from edge_runtime.files import open_input
+from edge_runtime.period import LONGEST_PERIOD, SHORTEST_PERIOD
+from edge_runtime.plain import LARGEST, LARGEST_INTEGER, shown
 
 SUFFIXES = (".yaml", ".yml", ".toml")
 
@@ -75,7 +76,7 @@ def load_settings(path: Path | None, channels: Sequence[str]) -> Settings:
     _known_keys(content, ("period", "channels"), f"{path}")
     period = content.get("period")
     if period is not None:
-        period = _positive(period, f"{path}: period")
+        period = _period(period, f"{path}: period")
     given = _mapping(content.get("channels", {}), "channels", f"{path}")
     _known_keys(given, channels, f"{path}: channels")
     settings = {name: _channel(given.get(name, {}), f"{path}: {name}") for name in channels}
@@ -96,12 +97,27 @@ def _parse(path: Path) -> Any:
             text = stream.read().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise GruardError(f"{path}: cannot be read ({error}); give a UTF-8 text file") from None
-    return _parse_toml(text, path) if path.suffix == ".toml" else _parse_yaml(text, path)
+    try:
+        return _parse_toml(text, path) if path.suffix == ".toml" else _parse_yaml(text, path)
+    except RecursionError:
+        raise GruardError(f"{path}: is nested too deeply; settings have three levels") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Says where a number or a date is that Python does not take."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{_shown(node.value)} is no value", node.start_mark
+            ) from None
 
 
 def _parse_yaml(text: str, path: Path) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
         raise GruardError(f"{path}: is not YAML ({problem}); repair it") from None
@@ -132,46 +148,63 @@ def _channel(content: Any, where: str) -> ChannelSettings:
     return settings
 
 
+def _shown(value: Any) -> str:
+    return shown(value, repr)
+
+
 def _mapping(value: Any, what: str, where: str) -> dict[Any, Any]:
     if not isinstance(value, dict):
-        raise GruardError(f"{where}: {what} must hold 'key: value' entries, not {value!r}")
+        raise GruardError(f"{where}: {what} must hold 'key: value' entries, not {_shown(value)}")
     return value
 
 
 def _known_keys(content: Mapping[Any, Any], valid: Sequence[str], where: str) -> None:
     for key in content:
         if key not in valid:
-            raise GruardError(f"{where}: unknown key {key!r}; the keys are {', '.join(valid)}")
+            raise GruardError(
+                f"{where}: unknown key {_shown(key)}; the keys are {', '.join(valid)}"
+            )
 
 
 def _number(value: Any, where: str) -> float:
     # In Python a bool is an int; in a settings file it is a mistake.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise GruardError(f"{where} must be a finite number, not {value!r}")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not abs(value) <= LARGEST:  # also false for NaN
+        raise GruardError(f"{where} must be a finite number, not {_shown(value)}")
     return float(value)
 
 
 def _positive(value: Any, where: str) -> float:
     if _number(value, where) <= 0:
-        raise GruardError(f"{where} must be greater than 0, not {value!r}")
+        raise GruardError(f"{where} must be greater than 0, not {_shown(value)}")
+    return float(value)
+
+
+def _period(value: Any, where: str) -> float:
+    if not SHORTEST_PERIOD <= _positive(value, where) <= LONGEST_PERIOD:
+        raise GruardError(
+            f"{where} must be {SHORTEST_PERIOD:g} to {LONGEST_PERIOD:g} s, not {_shown(value)}"
+        )
     return float(value)
 
 
 def _count(value: Any, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise GruardError(f"{where} must be a whole number of samples, at least 1, not {value!r}")
+    if type(value) is not int or not 1 <= value <= LARGEST_INTEGER:
+        raise GruardError(
+            f"{where} must be a whole number of samples, at least 1, not {_shown(value)}"
+        )
     return value
 
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise GruardError(f"{where} must be text, not {value!r}; put it in quotes")
+        raise GruardError(f"{where} must be text, not {_shown(value)}; put it in quotes")
     return value
 
 
 def _truth(value: Any, where: str) -> bool:
     if not isinstance(value, bool):
-        raise GruardError(f"{where} must be true or false, not {value!r}")
+        raise GruardError(f"{where} must be true or false, not {_shown(value)}")
     return value
 
 

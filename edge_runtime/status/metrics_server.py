@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from edge_runtime.errors import GruardError
+from edge_runtime.plain import shown
 from edge_runtime.status.metrics import CONTENT_TYPE, exposition
 from edge_runtime.status.snapshot import Snapshot
 from edge_runtime.status.verdict import ALARM, HEALTHY, judge
@@ -30,8 +31,11 @@ def parse_address(text: str) -> tuple[str, int]:
     Raises GruardError.
     """
     host, _, port = text.rpartition(":")
-    if not (port.isascii() and port.isdecimal() and int(port) < 1 << 16):
-        raise GruardError(f"--metrics {text}: give a port or ADDRESS:PORT, such as 127.0.0.1:9107")
+    digits = port.isascii() and port.isdecimal() and len(port) < 10
+    if not digits or int(port) >= 1 << 16:
+        raise GruardError(
+            f"--metrics {shown(text, str)}: give a port or ADDRESS:PORT, such as 127.0.0.1:9107"
+        )
     return host.removeprefix("[").removesuffix("]") or LOOPBACK, int(port)
 
 
@@ -189,8 +193,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.create_server(address, family=family, backlog=CONNECTIONS)
-    except OSError as error:
-        raise GruardError(f"--metrics {host}:{port}: {error.strerror or error}") from None
+    except (OSError, UnicodeError) as error:  # a name that is too long cannot be encoded
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise GruardError(f"--metrics {shown(host, str)}:{port}: {reason}") from None
     listener.setblocking(False)
     return listener
 

@@ -74,8 +74,9 @@ class Injections:
         if not active:
             return values
         spoilt = values.copy()
-        for fault in active:
-            spoilt[fault.channel] = self._reading(fault, float(spoilt[fault.channel]))
+        with np.errstate(over="ignore"):  # beyond float32 means infinite, which the mask handles
+            for fault in active:
+                spoilt[fault.channel] = self._reading(fault, float(spoilt[fault.channel]))
         return spoilt
 
     def _reading(self, fault: SensorFault, true: float) -> float:

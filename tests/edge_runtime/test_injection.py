@@ -36,6 +36,12 @@ def test_level_in_raw_units() -> None:
     assert [row[1] for row in rows] == [10, 11, 9.5, 10.5, 14]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_level_beyond_float32_is_infinite_and_no_warning() -> None:
+    rows = spoilt(parse_injections("level:temp@3+2*1e90,level:flow@in@3+2*-1e90", CHANNELS), 5)
+    assert rows[3:] == [[np.inf, -np.inf]] * 2
+
+
 def test_stuck_holds_its_first_reading() -> None:
     rows = spoilt(parse_injections("stuck:temp@3+3", CHANNELS))
     assert [row[0] for row in rows] == [0, 1, 2, 3, 3, 3, 6, 7]

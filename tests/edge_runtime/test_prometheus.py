@@ -268,11 +268,13 @@ def test_addresses() -> None:
     assert parse_address(":9107") == ("127.0.0.1", 9107)  # never the whole world by a slip
     assert parse_address("0.0.0.0:9107") == ("0.0.0.0", 9107)
     assert parse_address("[::1]:9107") == ("::1", 9107)
-    for text in ("", "a", "a:b", "127.0.0.1", "1:99999", "1:-1", "1:٣"):
+    for text in ("", "a", "a:b", "127.0.0.1", "1:99999", "1:-1", "1:٣", "9" * 5000):
         with pytest.raises(GruardError, match="give a port"):
             parse_address(text)
     with pytest.raises(GruardError, match=r"--metrics no.such.host.invalid:1: "):
         MetricsServer("no.such.host.invalid:1", print)
+    with pytest.raises(GruardError, match=r"--metrics hhh.*:1: .*label"):
+        MetricsServer("h" * 5000 + ":1", print)
 
 
 methods = st.sampled_from([b"GET", b"POST", b"get", b"", b"\x16\x03\x01", b"G" * 70_000])

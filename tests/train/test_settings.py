@@ -58,7 +58,7 @@ def test_without_a_file_every_channel_has_the_defaults() -> None:
     ("text", "parts"),
     [
         ("", ("the file must hold", "None")),
-        ("[1, 2]", ("the file must hold", "[1, 2]")),
+        ("[1, 2]", ("the file must hold", "a list of 2")),
         ("periods: 1", ("unknown key 'periods'", "period, channels")),
         ("period: fast", ("period must be a finite number", "'fast'")),
         ("period: 0", ("period must be greater than 0",)),
@@ -75,6 +75,15 @@ def test_without_a_file_every_channel_has_the_defaults() -> None:
         ("channels: {flow: {exogenous: 1}}", ("flow.exogenous must be true or false",)),
         ("channels: {flow: {low: 3, high: 3}}", ("flow: low (3) must be smaller than high (3)",)),
         ("channels: {flow", ("is not YAML",)),
+        ("channels: {flow: {low: 1%s}}" % ("0" * 400), ("flow.low must be a finite number",)),
+        ("channels: {flow: {low: 1.0e+300}}", ("flow.low must be a finite number",)),
+        ("channels:\n  flow: {low: %s}" % ("9" * 5000), ("is not YAML", "line 2, column 15")),
+        ("period: 2024-13-45", ("is not YAML ('2024-13-45' is no value", "line 1, column 9")),
+        ("channels: %s" % ("[" * 5000), ("is nested too deeply",)),
+        ("period: 1.0e-320", ("period must be 1e-06 to 1e+06 s",)),
+        ("period: 1.0e+30", ("period must be 1e-06 to 1e+06 s",)),
+        ("channels: {flow: {stuck_after: 1%s}}" % ("0" * 30), ("flow.stuck_after must be a",)),
+        ("? %s\n: 1" % ("9" * 4000), ("unknown key an integer of more than 15 digits",)),
     ],
 )
 def test_deviations_are_named(tmp_path: Path, text: str, parts: tuple[str, ...]) -> None:
@@ -82,6 +91,7 @@ def test_deviations_are_named(tmp_path: Path, text: str, parts: tuple[str, ...])
         load_settings(write(tmp_path, text), CHANNELS)
     message = str(caught.value)
     assert "\n" not in message
+    assert len(message) < 400
     for part in ("channels.yaml", *parts):
         assert part in message
 
