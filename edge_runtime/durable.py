@@ -23,15 +23,20 @@ def replace_text(file: Path, text: str, mode: int = 0o644) -> None:
 
 
 def write_new(file: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a whole file, not yet synced, in the place of one that was left over.
-
-    The mode is as told, whatever the umask; no link that lies there is followed.
-    """
-    file.unlink(missing_ok=True)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    """Write a whole file, not yet synced; see `open_new`. The umask does not change the mode."""
+    descriptor = open_new(file, mode)
     with os.fdopen(descriptor, "wb") as stream:
         os.fchmod(descriptor, mode)
         stream.write(data)
+
+
+def open_new(file: Path, mode: int = 0o666) -> int:
+    """A descriptor to write a file in the place of one that was left over.
+
+    No link that lies there is followed, and nobody else has the file open.
+    """
+    file.unlink(missing_ok=True)
+    return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
 
 
 def sync(path: Path) -> None:

@@ -3,10 +3,11 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from edge_runtime.durable import open_new
 from edge_runtime.errors import GruardError
 from edge_runtime.files import kind_at
 from edge_runtime.record import Record, finite, flag_names
@@ -68,7 +69,7 @@ def output(target: str, force: bool) -> Iterator[TextIO]:
         raise GruardError(f"{target}: is {kind_at(path)}, not a file; name another --out")
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with scratch.open("w", encoding="utf-8", newline="") as stream:
+        with os.fdopen(open_new(scratch), "w", encoding="utf-8", newline="") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -76,4 +77,5 @@ def output(target: str, force: bool) -> Iterator[TextIO]:
     except OSError as error:
         raise GruardError(f"{path}: cannot be written ({error.strerror})") from None
     finally:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)

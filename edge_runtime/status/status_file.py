@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from edge_runtime.durable import open_new
 from edge_runtime.errors import GruardError
 from edge_runtime.files import read_regular
 from edge_runtime.limited_log import LimitedLog
@@ -50,9 +51,8 @@ def write_status(path: Path, snapshot: Snapshot) -> None:
     Raises OSError.
     """
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     try:
-        with os.fdopen(os.open(scratch, flags, 0o644), "w", encoding="utf-8") as stream:
+        with os.fdopen(open_new(scratch, 0o644), "w", encoding="utf-8") as stream:
             stream.write(snapshot.to_json() + "\n")
         scratch.replace(path)
     except OSError:

@@ -62,6 +62,16 @@ def test_nothing_but_a_file_is_opened(tmp_path: Path, name: str) -> None:
         pass
 
 
+def test_a_scratch_file_of_somebody_else_is_not_written_through(tmp_path: Path) -> None:
+    victim, out = tmp_path / "victim", tmp_path / "out.csv"
+    victim.write_text("precious")
+    (tmp_path / f".out.csv.{os.getpid()}").symlink_to(victim)
+    with output(str(out), False) as stream:
+        stream.write("row\r\n")
+    assert victim.read_text() == "precious" and out.read_bytes() == b"row\r\n"
+    assert sorted(tmp_path.iterdir()) == [out, victim]
+
+
 def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(
     rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
