@@ -18,7 +18,7 @@ from edge_runtime.threads import BEAT, WatchedThread
 NAME = "status.json"
 SERVICES = Path("/run/gruard")
 """Where services have it: each in a folder of its own, or a lone one in this folder itself."""
-FAREWELL = 1.0
+FAREWELL = 5.0
 """Seconds that the file may take at the end."""
 _LARGEST_FILE = 1 << 20  # bytes
 _MARKS = (b'"process":{', b'"ticks":', b'"patience":', b'"counts":{', b'"trail":[')
@@ -113,7 +113,7 @@ class StatusFile:
             self._queue.put_nowait(snapshot)
 
     def close(self) -> None:
-        """Write what waits, for a second at most."""
+        """Write what waits, for some seconds at most."""
         with suppress(queue.Full):
             self._queue.put(None, timeout=FAREWELL)
         self.thread.join(FAREWELL)
