@@ -153,6 +153,7 @@ benchmark-modes: $(READY) ## minutes: is it quiet when a healthy machine changes
 
 CLOCK     := data/clock
 benchmark-clock: $(READY) $(CORE) ## half an hour: what do a bad clock and a bad wire cost? into docs/clock.md
+	@rm -rf $(CLOCK) runs/clock-linear runs/clock-gated
 	$(PY) -m train simulate --out $(CLOCK)/learn
 	$(PY) -m train simulate --out $(CLOCK)/watch --seed 500
 	$(PY) -m train fit $(CLOCK)/learn/healthy.csv --out runs/clock-linear --model linear
