@@ -4,6 +4,7 @@ Formulas: tensorflow/lite/kernels (`fully_connected`, `add`, `sub`, `mul`, `quan
 `activations`) and `QuantizeMultiplier` of kernels/internal/quantization_util of TensorFlow 2.14.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ def elementwise_factor(left: GraphTensor, right: GraphTensor, output: GraphTenso
     return multiplier(float(_scale(left) * _scale(right) / _scale(output)))
 
 
+@functools.lru_cache(maxsize=64)  # a process packs one bundle for its model and its fallback
 def function_table(name: str, source: GraphTensor, output: GraphTensor, vector: bool) -> bytes:
     """The 256 int8 results of a unary operator, lowest code first.
 

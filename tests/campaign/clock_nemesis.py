@@ -35,7 +35,7 @@ from tests.campaign.lab import Lab
 
 RUNS = 300
 """Of each kind, live; a third as many as recordings."""
-READINGS = 200
+READINGS = 120
 """Of each stream, after those of the warm-up."""
 SLACK = 0.02
 """Periods that a record may be later than promised, for the rounding of times."""
