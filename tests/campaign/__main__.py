@@ -99,7 +99,7 @@ def page(tables: Mapping[str, Sequence[Row]], tally: Tally) -> dict[str, str]:
         for title, rows in tables.items()
         if title not in GROUPS
     }
-    if not single and not tally.injected:
+    if not (single or tally.injected or tally.broken):
         return parts
     every = [row for rows in single.values() for row in rows]
     groups = [table(title, rows) for title, rows in single.items()]
