@@ -186,13 +186,17 @@ def clean_json(machine: Machine) -> bytes:
     return json.dumps({"time": float(time), **known}).encode() + b"\n"
 
 
-def mixed(machine: Machine, seed: int, count: int) -> bytes:
-    """A stream of short stretches of every kind, in an order of the seed's."""
+def mixed(machine: Machine, seed: int, count: int, text: bool = False) -> bytes:
+    """A stream of short stretches of every kind, in an order of the seed's.
+
+    text: without bytes that are no UTF-8, for which a whole file is refused.
+    """
     rng = np.random.default_rng(seed)
+    kinds = [kind for kind in KINDS if not (text and kind == "binary")]
     parts = [machine.header]
     while count > 0:
         length = int(rng.integers(1, 60))
-        kind = KINDS[str(rng.choice([*KINDS]))]
+        kind = KINDS[str(rng.choice(kinds))]
         parts += kind(machine, rng, length)
         count -= length
     whole = b"".join(parts)

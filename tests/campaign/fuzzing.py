@@ -95,7 +95,7 @@ def _mixed_row(lab: Lab, name: str, live: bool, seeds: Sequence[int]) -> Row:
     machine = machine_of(lab)
 
     def one(seed: int) -> Case:
-        return case(lab, f"seed {seed}", mixed(machine, seed, LINES), live)
+        return case(lab, f"seed {seed}", mixed(machine, seed, LINES, text=not live), live)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         cases = list(pool.map(one, seeds))
@@ -103,14 +103,18 @@ def _mixed_row(lab: Lab, name: str, live: bool, seeds: Sequence[int]) -> Row:
     worst = max(cases, key=lambda each: (bool(each.broken), each.records / max(each.lines, 1)))
     total = sum(each.records for each in cases)
     peak = max(each.ended.peak for each in cases)
-    seen = f"{total:,} records, none missing, all strict JSON; at most {peak / 1e6:.0f} MB"
+    answered = sum(each.records > 0 for each in cases)
+    seen = (
+        f"{answered} answered: {total:,} records, none missing, all strict JSON; "
+        f"at most {peak / 1e6:.0f} MB"
+    )
     return Row(
         name,
         f"{len(seeds)} streams of {LINES} lines: {', '.join(KINDS)}",
         "ends; one record a slot, strict JSON; records and memory bounded",
         "; ".join(map(str, bad)) or seen,
         str(worst),
-        held=not bad,
+        held=not bad and 2 * answered > len(cases),  # what is refused shows nothing of the rest
     )
 
 

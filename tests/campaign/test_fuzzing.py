@@ -61,6 +61,16 @@ def test_the_judge_bites(ended: Ended, seen: str) -> None:
         judge(ended, 4)
 
 
+@pytest.mark.parametrize(("refused", "held"), [(1, True), (2, False)])
+def test_streams_that_are_refused_prove_nothing(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, refused: int, held: bool
+) -> None:
+    ends = iter([replace(good(0), code=2, stderr="gruard: no")] * refused + [good()] * 3)
+    monkeypatch.setattr(fuzzing, "answer", lambda *_: next(ends))
+    row = fuzzing._mixed_row(lab, "recordings", False, range(3))
+    assert row.held is held and f"{3 - refused} answered" in row.happened
+
+
 @pytest.mark.parametrize(("power", "held"), [(1, True), (2, False)])
 def test_a_quadratic_parser_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, power: int, held: bool
