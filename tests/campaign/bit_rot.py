@@ -29,8 +29,8 @@ from tests.campaign.command import Ended, check_manners, records_of, run_command
 from tests.campaign.fault import NotHeldError, Part, Row, check_promises, expect
 from tests.campaign.lab import Lab
 
-ROWS = 40
-"""Enough for the warm-up, so that a model has answered the last ones."""
+SETTLED = 15
+"""Rows after the warm-up, which a model answers."""
 FLIPS = 40
 """Flipped bits for each file in the full campaign, evenly apart."""
 
@@ -57,6 +57,11 @@ class Template:
     folder: Path
     current: Bundle
     previous: Bundle
+
+    @property
+    def rows(self) -> int:
+        """Of the recording that is run."""
+        return self.current.manifest.tiers.warmup + SETTLED
 
 
 def make_template(lab: Lab) -> Template:
@@ -174,7 +179,8 @@ def who_answered(ended: Ended, template: Template) -> str:
     """Which model, or only the fallback. Raises NotHeldError where a row has no honest record."""
     check_manners(ended, (0, 1))
     records = records_of(ended.stdout)
-    expect(len(records) == ROWS, f"{len(records)} records for {ROWS} rows")
+    rows = template.rows
+    expect(len(records) == rows, f"{len(records)} records for {rows} rows")
     check_promises(records)
     names = {template.current.model_hash: "current", template.previous.model_hash: "previous"}
     used = {record["model"] for record in records if record["tier"] < 3}
@@ -247,7 +253,7 @@ def _kinds(cases: Sequence[Case]) -> str:
 
 def _write_rows(lab: Lab, file: Path) -> None:
     lines = [",".join(("time", *lab.channels))]
-    for i, row in enumerate(lab.rows[:ROWS]):
+    for i, row in enumerate(lab.rows[: lab.bundle.manifest.tiers.warmup + SETTLED]):
         lines.append(",".join([repr(i * lab.period), *(repr(float(value)) for value in row)]))
     file.write_text("\n".join(lines) + "\n")
 

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from tests.campaign import bit_rot
-from tests.campaign.bit_rot import ROWS, Template, damages, who_answered
+from tests.campaign.bit_rot import Template, damages, who_answered
 from tests.campaign.command import Ended
 from tests.campaign.fault import NotHeldError
 from tests.campaign.lab import Lab
 
+MANIFEST = SimpleNamespace(tiers=SimpleNamespace(warmup=25))
 TEMPLATE = Template(
     Path(),
-    cast(Any, SimpleNamespace(model_hash="new", digest="n")),
+    cast(Any, SimpleNamespace(model_hash="new", digest="n", manifest=MANIFEST)),
     cast(Any, SimpleNamespace(model_hash="old", digest="o")),
 )
 
@@ -26,6 +27,7 @@ def test_something_answers_whatever_is_damaged(lab: Lab) -> None:
     rows = list(bit_rot.run(lab, seed=5, scale=0.006))
     broken = [f"{row.name}: {row.happened}" for row in rows if not row.held]
     assert len(rows) > 4 and not broken
+    assert any("current" in row.happened for row in rows)  # or nobody would look for a model
 
 
 def test_every_kind_of_file_is_damaged(lab: Lab) -> None:
@@ -53,7 +55,9 @@ def lines(model: str, **changes: Any) -> bytes:
         "tier": 3 if fallback else 1, "flags": ["FALLBACK"] if fallback else [],
         "valid": not fallback, "score": 1.0, "model": model, "masked": [], **changes,
     }  # fmt: skip
-    return b"".join(json.dumps({"index": i, **record}).encode() + b"\n" for i in range(ROWS))
+    return b"".join(
+        json.dumps({"index": i, **record}).encode() + b"\n" for i in range(TEMPLATE.rows)
+    )
 
 
 def test_who_answered_is_told() -> None:
