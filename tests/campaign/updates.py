@@ -164,11 +164,13 @@ def _wrong_threshold(lab: Lab) -> Happened:
         run.feed(lab.rows[:START])
         file.write_text(json.dumps(text))
         run.kill_worker()
-        run.feed(lab.rows[START : START + FEW], pace=0.005)
-        run.await_log("made for another bundle")
-        run.feed(lab.rows[:FEW])
-    expect(all(r["tier"] == 3 for r in run.records[START + 1 :]), "a model answers with it")
-    return "not used: the fallback answers, the log names the file and what to do"
+        run.feed(lab.rows[START:], pace=0.005)
+        run.await_log("the model answers again")
+    known = {record["threshold"] for record in run.records if record["tier"] == 1}
+    expect(len(known) == 1, f"thresholds {sorted(known)}")
+    done = lab.command("selftest", str(copy))
+    expect(done.returncode == 2 and "made for another bundle" in done.stderr, done.stderr[-200:])
+    return "the run keeps those of its start; the next start refuses them, and says why"
 
 
 FAULTS = (
@@ -180,6 +182,6 @@ FAULTS = (
           "gone back after 3 starts", _takes_all_along),
     Fault("downgraded bundle", "an older version is installed",
           "refused without --allow-downgrade", _downgraded),
-    Fault("wrong threshold", "thresholds of another bundle", "refused, and the log says why",
+    Fault("wrong threshold", "thresholds of another bundle", "never used, and it is said why",
           _wrong_threshold),
 )  # fmt: skip
