@@ -3,11 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime import numerics
-from edge_runtime.detector.score import SCORE_CLIP, ScoreConstants
+from edge_runtime.detector.score import ScoreConstants, own_terms, scored_count
 
 Float32 = npt.NDArray[np.float32]
-_QUARTER, _ONE = np.float32(0.25), np.float32(1)
 
 
 def parts_of_rows(
@@ -17,14 +15,8 @@ def parts_of_rows(
 
     All arguments [n, channels]. Returns parts [n, 4] and per-channel terms [n, 3, channels].
     """
-    usable = mask * constants.scored
-    count = np.maximum(numerics.ordered_sum(constants.scored), _ONE)
-    e = np.where(mask > 0, numerics.clip(innovation, SCORE_CLIP), constants.absent)
-    e = e * constants.scored
-    x = numerics.clip(value, SCORE_CLIP) * usable
-    ratio = e / constants.residual_scale
-    residual = numerics.table_log(_ONE + _QUARTER * (ratio * ratio), constants.log_table)
-    evidence = doubt * usable
+    e, x, residual, evidence = own_terms(innovation, value, doubt, mask, constants)
+    count = scored_count(constants)
     parts = [
         _sums(residual) / count,
         _lengths(_times(constants.distance_root, e)),

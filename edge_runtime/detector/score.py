@@ -100,14 +100,8 @@ def score_parts(
 
     innovation, value: standardised, finite where `mask` is 1. doubt: log(1 + e^-logit).
     """
-    usable = mask * constants.scored
-    count = np.maximum(numerics.ordered_sum(constants.scored), _ONE)
-    e = np.where(mask > 0, numerics.clip(innovation, SCORE_CLIP), constants.absent)
-    e = e * constants.scored
-    x = numerics.clip(value, SCORE_CLIP) * usable
-    ratio = e / constants.residual_scale
-    residual = numerics.table_log(_ONE + _QUARTER * (ratio * ratio), constants.log_table)
-    evidence = doubt * usable
+    e, x, residual, evidence = own_terms(innovation, value, doubt, mask, constants)
+    count = scored_count(constants)
     distance = numerics.ordered_matvec(constants.distance_root, e)
     level = numerics.ordered_matvec(constants.level_root, x)
     parts = np.array(
@@ -120,6 +114,24 @@ def score_parts(
         np.float32,
     )
     return parts, np.stack([residual, evidence, x * x])
+
+
+def own_terms(
+    innovation: Float32, value: Float32, doubt: Float32, mask: Float32, constants: ScoreConstants
+) -> tuple[Float32, Float32, Float32, Float32]:
+    """Error e, reading x, residual and evidence of each channel by itself; of one row or many."""
+    usable = mask * constants.scored
+    e = np.where(mask > 0, numerics.clip(innovation, SCORE_CLIP), constants.absent)
+    e = e * constants.scored
+    x = numerics.clip(value, SCORE_CLIP) * usable
+    ratio = e / constants.residual_scale
+    residual = numerics.table_log(_ONE + _QUARTER * (ratio * ratio), constants.log_table)
+    return e, x, residual, doubt * usable
+
+
+def scored_count(constants: ScoreConstants) -> np.float32:
+    """How many channels are scored, at least 1."""
+    return max(numerics.ordered_sum(constants.scored), _ONE)
 
 
 def update_score(

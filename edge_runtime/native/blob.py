@@ -92,7 +92,7 @@ def pack_without_graph(model: Model) -> bytes:
     program = Program(ROWS.number, arena=max(widths.values()))  # nothing is ever put there
     ends = (
         struct.pack("<IIff", 0, widths[name], 1.0, 0.0)
-        for names in _names(layers)
+        for names in graph_names(layers)
         for name in names
     )
     threshold = model.manifest.thresholds[model.graph.kernel_id]
@@ -237,7 +237,7 @@ def _diagnosis(model: Model) -> bytes:
 
 
 def _graph(bundle: Bundle, model: Model, program: Program) -> bytes:
-    inputs, outputs = _names(range(len(model.graph.state_sizes)))
+    inputs, outputs = graph_names(range(len(model.graph.state_sizes)))
     graph = bundle.graph
     constants = program.constants + bytes(-len(program.constants) % 4)
     return b"".join(
@@ -251,7 +251,7 @@ def _graph(bundle: Bundle, model: Model, program: Program) -> bytes:
     )
 
 
-def _names(layers: range) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def graph_names(layers: range) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Inputs and outputs of a graph, in the core's order."""
     pairs = ((f"update_{i}", f"candidate_{i}") for i in layers)
     inputs = (*INPUTS, *(f"state_{i}" for i in layers))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.detector.step import Model
-from edge_runtime.native.blob import INPUTS, pack_without_graph
+from edge_runtime.native.blob import INPUTS, graph_names, pack_without_graph
 from edge_runtime.native.engine import core_module
 from edge_runtime.native.records import RECORD
 from edge_runtime.record import Float32
@@ -47,7 +47,7 @@ def roll_on_core(model: Model, rows: Float32) -> Rolled:
     """
     channels, states = len(model.manifest.channels), model.graph.state_sizes
     units, count = sum(states), len(rows)
-    named = (*INPUTS, *(f"state_{i}" for i in range(len(states))))
+    named, _ = graph_names(range(len(states)))
     sizes = [*[channels] * len(INPUTS), *states]
     widths = [*[channels] * 6, 3 * channels, 4, 3, units, *sizes]
     records, traces = np.zeros(count, RECORD), np.zeros((count, sum(widths)), np.float32)
