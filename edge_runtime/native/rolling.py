@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.detector.step import Model
+from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import INPUTS, graph_names, pack_without_graph
 from edge_runtime.native.engine import core_module
 from edge_runtime.native.records import RECORD
@@ -53,7 +54,10 @@ def roll_on_core(model: Model, rows: Float32) -> Rolled:
     records, traces = np.zeros(count, RECORD), np.zeros((count, sum(widths)), np.float32)
     inputs = np.zeros(sum(sizes), np.float32)
     outputs = np.zeros(3 * channels + 2 * units, np.float32)
-    core = core_module().Core(pack_without_graph(model))
+    try:
+        core = core_module().Core(pack_without_graph(model))
+    except ValueError as error:
+        raise GruardError(str(error)) from None
     call = _caller(model, dict(zip(named, _split(inputs, sizes), strict=True)), outputs)
     core.roll(np.ascontiguousarray(rows, np.float32), records, traces, inputs, outputs, call)
     value, mask, forecast, gate, trusted, doubt, terms, parts, told, hidden, *fed = _split(
