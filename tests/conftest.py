@@ -7,6 +7,7 @@ import fcntl
 import os
 import pickle
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from convert.convert_run import Conversion
     from train.run_folder import Run
 
+
+# A shell has programs in the background ignore Ctrl-C, and what they start ignores it, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test asserts how long it takes: the machine may be busy.
 settings.register_profile("gruard", deadline=None, max_examples=50)

@@ -191,11 +191,18 @@ def _bad_runs(history: History) -> Iterator[str]:
         except NotHeldError as error:
             yield f"run at {run.begun:.3f} s: {error}"
         if not run.killed and not run.records:
-            yield f"run at {run.begun:.3f} s: no record"
+            yield f"run at {run.begun:.3f} s: no record; {_words_of(history, run)}"
         allowed = set(_may_answer(history, run))
         used = {str(r["model"]) for r in run.records if r["tier"] < 3}
         for model in used - allowed:
             yield f"run at {run.begun:.3f} s: model {model} answered, which nobody had chosen"
+
+
+def _words_of(history: History, run: Watched) -> str:
+    """The end of what the command of a run said."""
+    commands = [each for each in history.commands if each.kind == "run"]
+    said = (each.said for each in commands if run.begun <= each.begun <= run.ended)
+    return next(said, "")[-200:]
 
 
 def _may_answer(history: History, run: Watched) -> Iterator[str]:
