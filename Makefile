@@ -86,6 +86,8 @@ firmware-faults: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json ## a quarter of a
 # Processes that take whole files, one more than cores: some tests wait for the clock, for a broker
 # or for another process. ARGS='-n 0 --pdb FILE' for one process.
 JOBS      := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# The tests start a thousand processes; none of them need compile what another has compiled.
+test test-long: export PYTHONDONTWRITEBYTECODE =
 test: $(READY) $(CORE) lint ## lint, types and tests
 	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 

@@ -48,6 +48,7 @@ def test_the_wheel_holds_the_runtime_alone(wheel: Path) -> None:
     assert names == {"click", "numpy", "tflite-runtime", "ai-edge-litert"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_wheel_runs_where_nothing_else_is_installed(
     wheel: Path, tiny_bundle: Path, tmp_path: Path

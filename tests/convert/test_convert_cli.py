@@ -153,6 +153,7 @@ def test_a_good_run_becomes_a_bundle_and_exit_code_0(command: Command) -> None:
     assert all(line.startswith("… ") for line in ended.stderr.splitlines())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_another_process_converts_to_the_same_bytes(
     command: Command, conversion: Conversion, tmp_path: Path
@@ -226,6 +227,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     assert list(out.iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_no_room_for_temporary_files_is_one_line(run_copy: Path) -> None:
     ended = starved(40_000, "", run_copy)
@@ -234,6 +236,7 @@ def test_no_room_for_temporary_files_is_one_line(run_copy: Path) -> None:
     assert line.startswith("convert: TensorFlow could not write its temporary files to /")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_bundle_is_judged_again_from_the_disk(command: Command, call: Call) -> None:
     bundle = command.run / "bundle" / "tiny-1.gruard"

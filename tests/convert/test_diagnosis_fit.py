@@ -63,6 +63,7 @@ def test_a_fit_to_shuffled_kinds_fails_these_checks(unseen: list[Example]) -> No
     assert (chances.argmax(axis=1) == truth).mean() < 0.5
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_constants() -> None:
     one, two = (fit_diagnosis([made_rows(700, 1)], CHANNELS, 3, 180) for _ in range(2))
     assert one is not None and two is not None

@@ -52,6 +52,7 @@ def test_the_bundle_from_the_disk_gets_the_verdicts_of_its_conversion(
     assert [v.checks[:-1] for v in judged.others] == [v.checks for v in known]
 
 
+@pytest.mark.long
 def test_a_recording_alone_shows_the_golden_bits_and_false_alarms(
     good_bundle: Path, tmp_path: Path
 ) -> None:

@@ -176,7 +176,7 @@ VALUES = st.one_of(
     size=st.integers(1, 6), seed=st.integers(0, 3), tiers=TIERS, alarm=ALARMS, data=st.data(),
     rules=st.booleans(), diagnosis=st.booleans(),
 )  # fmt: skip
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_any_rows_on_any_linear_machine(
     size: int, seed: int, tiers: m.Tiers, alarm: m.Alarm, data: st.DataObject, rules: bool,
     diagnosis: bool,
@@ -186,7 +186,7 @@ def test_any_rows_on_any_linear_machine(
 
 
 @given(tiers=TIERS, alarm=ALARMS, data=st.data())
-@settings(max_examples=20)
+@settings(max_examples=10)
 def test_any_rows_on_a_network(
     tiny_bundle: Path, tiers: m.Tiers, alarm: m.Alarm, data: st.DataObject
 ) -> None:
@@ -200,7 +200,7 @@ PATTERNS = st.lists(
 
 
 @given(size=st.integers(1, 5), tiers=TIERS, pattern=PATTERNS, share=st.floats(0, 0.9))
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_any_loss_on_a_linear_machine(
     size: int, tiers: m.Tiers, pattern: list[tuple[int, int, str]], share: float
 ) -> None:
@@ -209,7 +209,7 @@ def test_any_loss_on_a_linear_machine(
 
 
 @given(tiers=st.none() | TIERS, pattern=PATTERNS, share=st.floats(0, 0.9))
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_any_loss_on_a_network(
     tiny_bundle: Path, tiers: m.Tiers | None, pattern: list[tuple[int, int, str]], share: float
 ) -> None:

@@ -85,5 +85,6 @@ def test_a_long_recording_has_every_fault(tiny_bundle: Path) -> None:
     np.testing.assert_array_equal(long, spoilt(rows, 20_000, manifest))
 
 
+@pytest.mark.firmware
 def test_another_run_folder_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
     refused(harness("compare", tiny_bundle, "--run", tmp_path), str(tmp_path))

@@ -26,6 +26,7 @@ def found(bundle: Bundle) -> dict[str, Cost]:
     return {name: measure(bundle, subject, rows) for name, subject in BY_NAME.items()}
 
 
+@pytest.mark.firmware
 def test_the_parts_make_the_step(found: dict[str, Cost]) -> None:
     for cost in found.values():
         assert sum(cost.parts.values()) == pytest.approx(cost.step, rel=0.05)
@@ -34,18 +35,21 @@ def test_the_parts_make_the_step(found: dict[str, Cost]) -> None:
         assert cost.largest >= cost.step and cost.stack > 0 and cost.memory > 0
 
 
+@pytest.mark.firmware
 def test_a_boards_own_kernel_takes_fewer(found: dict[str, Cost]) -> None:
     for board, own in (("Cortex-M4", "SMLAD"), ("Cortex-M55", "MVE")):
         portable, fast = found[f"{board}, portable C"], found[f"{board}, {own}"]
         assert fast.parts["network"] < 0.7 * portable.parts["network"]
 
 
+@pytest.mark.firmware
 def test_counts_repeat_exactly(bundle: Bundle, found: dict[str, Cost]) -> None:
     rows = bundle.arrays("golden.npz")["rows"][:40]
     name = "Cortex-M4, SMLAD"
     assert measure(bundle, BY_NAME[name], rows) == found[name]
 
 
+@pytest.mark.firmware
 def test_the_usual_step_is_one_without_an_alarm(bundle: Bundle) -> None:
     rows = bundle.arrays("golden.npz")["rows"]
     alarms = NativeDetector(bundle).run(rows)["alarm"] > 0
@@ -58,6 +62,7 @@ def test_the_usual_step_is_one_without_an_alarm(bundle: Bundle) -> None:
     assert mostly.largest > quiet.largest
 
 
+@pytest.mark.firmware
 def test_the_text_names_every_figure(bundle: Bundle, found: dict[str, Cost]) -> None:
     text = cost_text(found, macs(bundle))
     for name, cost in found.items():

@@ -46,8 +46,9 @@ def replayed(bundle: Path, recording: Path, out: Path) -> bytes:
     return out.read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["tiny_bundle", "linear_bundle"])
-@pytest.mark.parametrize("board", sorted(ALL))
+@pytest.mark.parametrize(
+    ("board", "kind"), [*zip(sorted(ALL), ["tiny_bundle", "linear_bundle"], strict=True)]
+)
 def test_a_board_gives_the_file_of_replay(
     kind: str,
     board: str,
@@ -86,6 +87,7 @@ def test_the_traces_are_those_of_the_golden_vectors(any_board: Built) -> None:
     np.testing.assert_array_equal(found.records["tier"], golden["tier"])
 
 
+@pytest.mark.firmware
 def test_a_release_has_no_way_in_for_faults(
     tiny_bundle: Path, tmp_path: Path, cross_tools: None
 ) -> None:
@@ -100,6 +102,7 @@ def test_a_release_has_no_way_in_for_faults(
     assert harness("build", tiny_bundle, *words).returncode == 0, "a former build is replaced"
 
 
+@pytest.mark.firmware
 def test_without_a_folder_it_is_built_below_build(
     tiny_bundle: Path, tmp_path: Path, cross_tools: None
 ) -> None:

@@ -51,6 +51,7 @@ def test_the_way_from_a_hang_to_a_marked_word_is_always_as_long(any_board: Built
     assert max(found) - min(found) <= 4  # type: ignore[operator,type-var]
 
 
+@pytest.mark.firmware
 def test_after_three_resets_the_fallback_stays(m4: Built) -> None:
     resort = exhaust(m4, ROWS)
     assert resort.faults == ()
@@ -91,6 +92,7 @@ def test_the_spare_says_what_the_fallback_of_the_model_says(damaged: Built, m4: 
         np.testing.assert_array_equal(spare[name], warming[name])
 
 
+@pytest.mark.firmware
 def test_a_failed_self_test_leaves_the_fallback(tiny_bundle: Path, tmp_path: Path) -> None:
     found = packed(tiny_bundle, M4)
     built = build(replace(found, checksum=found.checksum ^ 1), M4, tmp_path / "build")

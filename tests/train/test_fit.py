@@ -169,6 +169,7 @@ def test_half_a_model_learns_its_half(tmp_path: Path, sizes: dict[str, int], low
     assert {name for name in result.weights if name.endswith("_kernel")} == kernels
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_bits_even_to_a_killed_training(
     uninterrupted: Trained, tmp_path: Path
 ) -> None:

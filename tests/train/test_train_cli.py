@@ -242,7 +242,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interrupte
     cells = [[*row, "still" if i == 0 else 4.5] for i, row in enumerate(good_cells())]
     out = folder / "run"
     command = [sys.executable, "-m", "train", "fit", str(write_csv(folder / "a.csv", cells))]
-    command += ["--out", str(out), "--steps", "600", "--gru-units", "4", "--gate-units", "4"]
+    command += ["--out", str(out), "--steps", "150", "--gru-units", "4", "--gate-units", "4"]
     command += ["--model", "gated"]
     child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
     assert child.stderr
