@@ -64,8 +64,9 @@ PACE_PERIODS = 2.0
 """The source's times must advance so far before they tell whether it comes in real time."""
 PACE_STEP = 1.5
 """No reading counts more periods of that: one step of a clock must not decide."""
-PACE_WINDOW = 32
-"""Readings by which it is judged."""
+PACE_WINDOW = 64
+"""Readings by which it is judged. A pause counts as many periods at most: what a host that stood
+still reads at once after it came in real time all the same."""
 MOST_GAPS, GAPS_A_READING = 32, 4
 """Gaps in a row that are answered one by one, and how many more each reading allows; the rest of a
 longer outage is one answer, so that jumping times cannot flood the sinks."""
@@ -267,15 +268,18 @@ class SampleClock:
     def _believe(self, slots: list[Slot], offsets: list[float], now: float) -> None:
         """Enough readings agree: samples are missing, or too many, or the clock was set."""
         if offsets[0] > 0:
-            missing = math.floor(min(offsets) + NEAR)
-            if self._is_set_forward(missing * self._period):
-                self._move(missing)
-            else:
-                self._leave_empty(slots, missing, now)
+            self._go_ahead(slots, math.floor(min(offsets) + NEAR), now)
         elif max(offsets) < -STEP_PERIODS and not self._is_backlog():
             self._move(max(offsets))
         else:
             self._leave_out()
+
+    def _go_ahead(self, slots: list[Slot], missing: int, now: float) -> None:
+        """On to the first that waits: nothing came for so many slots, or the clock was set."""
+        if self._is_set_forward(missing * self._period):
+            self._move(missing)
+        else:
+            self._leave_empty(slots, missing, now)
 
     def _is_set_forward(self, seconds: float) -> bool:
         """Whether times that are ahead by so much are a clock that was set, and no outage."""
@@ -306,7 +310,7 @@ class SampleClock:
                 self._take(slots, now)
             else:  # a live source's time goes on slot by slot
                 slow = self._pace.real_time and not ended
-                self._leave_empty(slots, 1 if slow else math.floor(ahead + NEAR), now)
+                self._go_ahead(slots, 1 if slow else math.floor(ahead + NEAR), now)
         elif self._is_surplus() or (ended and self._waiting[0].copied):
             self._leave_out()
         else:
@@ -438,7 +442,8 @@ class _Pace:
         if self._last is not None and self._live:
             most = PACE_STEP * self._period
             advance, elapsed = time - self._last[0], now - self._last[1]
-            self._seen.append((_clip(max(advance, 0.0), most), _clip(elapsed, most)))
+            longest = PACE_WINDOW * self._period
+            self._seen.append((_clip(max(advance, 0.0), most), _clip(elapsed, longest)))
             advanced, passed = (sum(column) for column in zip(*self._seen, strict=True))
             if advanced >= PACE_PERIODS * self._period:
                 self.real_time = passed > 0.5 * advanced

@@ -326,6 +326,23 @@ def test_a_clock_without_battery_is_set_after_the_start_and_again_later() -> Non
     assert played.rows == whole(94) and played.events["clock stepped"] == 3
 
 
+@pytest.mark.parametrize("step", [HOUR, 20.0])
+def test_a_clock_that_is_set_just_after_the_host_stood_still_makes_no_gap(step: float) -> None:
+    """All that came meanwhile is read at once, as a recording is."""
+    held_up = [30 if 3 <= i < 30 else 39 if 30 <= i < 39 else i for i in range(120)]
+    times = [0.02 * i + step * (i >= 44) for i in range(120)]
+    played = Played(times, [0.02 * i for i in held_up], period=0.02)
+    assert 118 <= sum(slot.slots for slot in played.slots) <= 122
+    assert played.events["clock stepped"] == 1
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_clock_that_is_set_with_the_last_readings_makes_no_outage(live: bool) -> None:
+    times = [*steady(70), *steady(2, 1.8e9)]
+    played = Played(times, steady(72, step=1e-3) if live else None)
+    assert played.rows == whole(72) and played.gaps == 0
+
+
 def test_a_recording_that_is_piped_in_keeps_its_gaps() -> None:
     times = [*steady(100), *steady(10, HOUR - 100)]
     played = Played(times, steady(110, step=1e-3))
