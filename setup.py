@@ -12,7 +12,7 @@ from setuptools import Extension, setup
 CORE = Path("firmware_harness/firmware/core")
 SOURCES = (
     "blob.c", "crc.c", "detector.c", "validity.c", "alarm.c", "fallback.c", "score.c", "tiers.c",
-    "diagnosis.c", "graph.c", "matrix.c",
+    "diagnosis.c", "change.c", "graph.c", "matrix.c",
 )  # fmt: skip
 KERNEL = "kernel_x86.c" if platform.machine() in ("x86_64", "AMD64") else "kernel_portable.c"
 

@@ -17,7 +17,7 @@ from convert.draft import (
     with_state_limit,
 )
 from convert.rollout import Rollout, rescored, roll_all
-from convert.streams import clean_test_rows
+from convert.streams import clean_rows, clean_test_rows
 from convert.twins import graph_of, shipped_model
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.calibration.calibration import Calibration, calibrate
@@ -70,11 +70,6 @@ def calibrated_on(kernel: str, run: Run, model: bytes, known: Calibrated) -> Cal
     shipped = shipped_model(draft, model, kernel)
     wish = known.calibration.threshold.wished_per_day
     return _calibration(shipped, roll_all(shipped, run.rows["calibrate"]), run, wish)
-
-
-def clean_rows(run: Run) -> list[Float32]:
-    """All rows a linear model is fitted and cross-fitted on."""
-    return [*run.rows["train"], *run.rows["validate"], *run.rows["calibrate"]]
 
 
 def _calibration(

@@ -14,6 +14,8 @@ from scipy.signal import lfilter
 
 from convert.decimals import matrix, vector
 from convert.rollout import Rollout, rescored
+from convert.settling import change_section
+from convert.streams import clean_rows
 from edge_runtime import numerics
 from edge_runtime.bundle import manifest as m
 from edge_runtime.bundle.flatbuffer import GraphSummary
@@ -93,6 +95,7 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
         ),
         members={},
         proof={},
+        change=change_section(clean_rows(run), config.channels),
     )
 
 

@@ -125,7 +125,7 @@ def stepwise(model: Model, rows: Float32) -> Rollout:
         raw_terms=np.array([t.terms for t in traces]),
         parts=np.array(parts),
         terms=np.array(terms),
-        score=np.array([total_score(smoothed, model.score) for smoothed in parts]),
+        score=np.array([t.score for t in traces]),
         measured=np.array([is_measured(values, model.watched) for values in rows], bool),
         settling=np.array(settling, bool),
     )

@@ -90,3 +90,8 @@ def seams_of(recordings: Sequence[Float32], length: int) -> tuple[int, ...]:
     """Where in `repeated` of the same arguments another recording begins, but for the first."""
     lengths = list(map(len, recordings)) * -(-length // sum(map(len, recordings)))
     return tuple(int(start) for start in np.cumsum(lengths) if start < length)
+
+
+def clean_rows(run: Run) -> list[Float32]:
+    """All rows a linear model is fitted and cross-fitted on."""
+    return [*run.rows["train"], *run.rows["validate"], *run.rows["calibrate"]]

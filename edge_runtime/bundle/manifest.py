@@ -84,6 +84,15 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Change:
+    """How a change that lasts is told once and then lived with; see `detector.change`."""
+
+    after: int  # samples of alarm in a row after which it is reported; 0: never
+    rate: float  # at which the usual height of each part of the score follows it
+    follow: Vector  # rate at which a channel's centre follows it once the machine has changed
+
+
+@dataclass(frozen=True)
 class Alarm:
     """Debounce and hysteresis: on after `m` of `n`, off after `clear_after` calm samples."""
 
@@ -226,6 +235,7 @@ class Manifest:
     members: Mapping[str, str]
     proof: Mapping[str, str]
     diagnosis: Diagnosis | None = None  # a bundle may have none: alarms then have no kind
+    change: Change | None = None  # a bundle may have none: an alarm then lasts as its cause does
 
     @property
     def channel_names(self) -> tuple[str, ...]:

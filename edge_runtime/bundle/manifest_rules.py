@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the manifest calls these rules
 SMALLEST_DIVISOR = 1e-30
 # Nobody would notice that a machine is no longer measured.
 LONGEST_BRIDGE = 1000
+LONGEST_CHANGE = 1 << 20
 Length = tuple[str, Sequence[Any], int]
 _LIMITS = ("range", "level", "change", "cusum", "same", "missing")
 _CLEAN_DIVISORS = ("deviation", "explained_high", "move_mean", "jump_mean", "persistence")
@@ -80,6 +81,8 @@ def _check_lengths(manifest: Manifest, source: str) -> None:
     vectors += [("a matrix row", row, count) for row in rows]
     if manifest.diagnosis is not None:
         vectors += _diagnosis_lengths(manifest.diagnosis, count)
+    if manifest.change is not None:
+        vectors.append(("change.follow", manifest.change.follow, count))
     if manifest.forecast.cross:
         vectors += [("forecast.cross", manifest.forecast.cross, count)]
         lagged = count * len(manifest.forecast.highway)
@@ -105,6 +108,13 @@ def _check_constants(manifest: Manifest, source: str) -> None:
         raise GruardError(f"{source}: tiers.bridge: 0 to {LONGEST_BRIDGE} samples are expected")
     if min(score.weights) < 0 or max(score.weights) <= 0:
         raise GruardError(f"{source}: score.weights: none below 0 and one above 0 are expected")
+    if (section := manifest.change) is not None and (
+        not 0 <= section.after <= LONGEST_CHANGE
+        or not all(0 <= rate <= 1 for rate in (section.rate, *section.follow))
+    ):
+        raise GruardError(
+            f"{source}: change: after from 0 to {LONGEST_CHANGE}, rates from 0 to 1 are expected"
+        )
     smoothings = {"score.attack": score.attack, "score.decay": score.decay}
     if manifest.diagnosis is not None:
         shares = enumerate(manifest.diagnosis.smoothing)

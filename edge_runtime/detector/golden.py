@@ -21,7 +21,6 @@ import numpy.typing as npt
 
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.interpreter import Int8Graph
-from edge_runtime.detector.score import total_score
 from edge_runtime.detector.step import Model, State, Traces, initial_state, step
 from edge_runtime.diagnosis.diagnosis import KINDS, LIMIT
 from edge_runtime.record import Float32, Record, Sample
@@ -147,7 +146,7 @@ def _answers(
         "gate": traces.gate,
         "state": np.concatenate([*traces.hidden, np.zeros(0, np.float32)]),
         "parts": state.score.parts,
-        "score": np.asarray(total_score(state.score.parts, model.score)),
+        "score": np.asarray(traces.score),
         "fallback": np.array([shadow.score or 0, shadow.alarm], np.float32),
         "tier": np.asarray(record.tier, np.int8),
         "flags": np.asarray(int(record.flags), np.int16),

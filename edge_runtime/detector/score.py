@@ -145,13 +145,22 @@ def update_score(
 
     settling: the forecast has not settled, so that only the level, which needs none, is believed.
     """
-    rate = np.where(parts > state.parts, constants.attack, constants.decay)
     term_rate = np.where(terms > state.terms, constants.attack, constants.decay)
     if settling:
-        rate, term_rate = rate * _LEVEL_PART, term_rate * _LEVEL_TERM
-    smoothed = state.parts + rate * (parts - state.parts)
+        term_rate = term_rate * _LEVEL_TERM
     smoothed_terms = state.terms + term_rate * (terms - state.terms)
-    return ScoreState(smoothed, smoothed_terms)
+    return ScoreState(smoothed_parts(parts, state.parts, constants, settling), smoothed_terms)
+
+
+def smoothed_parts(
+    parts: Float32, before: Float32, constants: ScoreConstants, settling: bool
+) -> Float32:
+    """Smoothed parts [4] after a step with unsmoothed `parts`; `settling` as in `update_score`."""
+    rate = np.where(parts > before, constants.attack, constants.decay)
+    if settling:
+        rate = rate * _LEVEL_PART
+    smoothed: Float32 = before + rate * (parts - before)
+    return smoothed
 
 
 def without_forecasts(state: ScoreState, constants: ScoreConstants) -> ScoreState:
@@ -165,9 +174,18 @@ def without_forecasts(state: ScoreState, constants: ScoreConstants) -> ScoreStat
 
 def total_score(smoothed: Float32, constants: ScoreConstants) -> np.float32:
     """The score of smoothed parts [4]."""
-    weighted = constants.weights * ((smoothed - constants.part_mean) / constants.part_std)
-    # A part that does not count must not cap the score from below either.
-    return np.float32(max(weighted[constants.weights > 0]))
+    return largest(heights(smoothed, constants), constants)
+
+
+def heights(smoothed: Float32, constants: ScoreConstants) -> Float32:
+    """Smoothed parts [4], each standardised and times its weight."""
+    weighted: Float32 = constants.weights * ((smoothed - constants.part_mean) / constants.part_std)
+    return weighted
+
+
+def largest(values: Float32, constants: ScoreConstants) -> np.float32:
+    """The largest of [4]; a part that does not count does not cap it from below either."""
+    return np.float32(max(values[constants.weights > 0]))
 
 
 def blame(state: ScoreState, constants: ScoreConstants, limit: int = 3) -> list[int]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from edge_runtime import numerics
 from edge_runtime.bundle.manifest import Manifest, Tensor
-from edge_runtime.detector import score, tiers
+from edge_runtime.detector import change, score, tiers
 from edge_runtime.detector.alarm import AlarmState, update_alarm
 from edge_runtime.detector.diagnosing import (
     DiagnosisState,
@@ -27,7 +27,7 @@ from edge_runtime.detector.diagnosing import (
     initial_diagnosis,
 )
 from edge_runtime.detector.interpreter import StepGraph
-from edge_runtime.detector.standardise import Scaler, channel_scaler, standardise
+from edge_runtime.detector.standardise import VALUE_CLIP, Scaler, channel_scaler, standardise
 from edge_runtime.detector.step_record import Outcome, step_record
 from edge_runtime.detector.validity import (
     ValidityRules,
@@ -49,6 +49,7 @@ FORECAST_CLIP = np.float32(8)
 GRAPH_FORECAST_CLIP = np.float32(3)
 GRAPH_INNOVATION_CLIP = np.float32(2)
 _ONE = np.float32(1)
+_UNTOLD = np.float32(0)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Model:
     gated: Float32  # 0 where there is no gate or it never closes (exogenous)
     gate_limit: np.float32  # of its magnitude: the int8 range of a gate can end a little beyond 1
     score: score.ScoreConstants
+    change: change.ChangeConstants
     state_limits: tuple[tuple[np.float32, np.float32], ...]  # range of each int8 state input
     diagnosis: DiagnosisConstants | None
 
@@ -90,6 +92,7 @@ class State:
     validity: ValidityState
     recurrent: Recurrent | None
     score: score.ScoreState
+    change: change.ChangeState
     alarm: AlarmState
     tiers: tiers.TierState
     diagnosis: DiagnosisState | None  # None where the bundle has no diagnosis
@@ -97,7 +100,10 @@ class State:
 
 @dataclass(frozen=True)
 class Traces:
-    """The inside of one step, for calibration and validation; vectors [channels]."""
+    """The inside of one step, for calibration and validation; vectors [channels].
+
+    value: as seen from where the machine stands. score: the model's own, also in tier 3.
+    """
 
     value: Float32
     mask: Float32
@@ -110,6 +116,7 @@ class Traces:
     hidden: tuple[Float32, ...]
     inputs: dict[str, Float32]
     outputs: dict[str, Float32]
+    score: np.float32 = _UNTOLD  # told by `step`
 
 
 def build_model(source: Manifest, graph: StepGraph, model_hash: str) -> Model:
@@ -136,6 +143,7 @@ def build_model(source: Manifest, graph: StepGraph, model_hash: str) -> Model:
         gated=watched * np.float32(graph.gated),
         gate_limit=_gate_limit(source.outputs.get("gate_next")),
         score=score.score_constants(source),
+        change=change.change_constants(source),
         state_limits=limits,
         diagnosis=diagnosis_constants(source),
     )
@@ -156,6 +164,7 @@ def initial_state(model: Model) -> State:
         validity=initial_validity(channels),
         recurrent=None,
         score=score.initial_score(model.score),
+        change=change.initial_change(channels),
         alarm=AlarmState(),
         tiers=tiers.initial_tiers(channels, model.manifest.tiers.warmup),
         diagnosis=None if model.diagnosis is None else initial_diagnosis(channels),
@@ -181,21 +190,20 @@ def step(
     mask, validity = check_validity(sample.values, model.rules, state.validity)
     measured = is_measured(sample.values, model.watched)
     reach("mask")
-    value = standardise(sample.values, mask, model.scaler)
+    absolute = standardise(sample.values, mask, model.scaler)
+    value = change.from_here(absolute, mask.astype(np.float32), state.change)
     recurrent = state.recurrent or start_recurrent(model, value)
     plan = state.tiers
     traces, following = advance(
         model, value, mask.astype(np.float32), recurrent, tiers.held_open(plan), plan.phase
     )
     reach("invoke")
-    score_state = state.score
+    settling = tiers.is_settling(plan, tiers.is_mostly_masked(traces.mask, model.watched))
+    score_state, change_state = state.score, state.change
     if measured:
-        settling = tiers.is_settling(plan, tiers.is_mostly_masked(traces.mask, model.watched))
-        score_state = score.update_score(
-            traces.parts, traces.terms, score_state, model.score, settling
-        )
-    total = score.total_score(score_state.parts, model.score)
-    alarm = _update_alarm(model, float(total), state) if measured else state.alarm
+        score_state, change_state = _measure(model, traces, absolute, state, settling)
+    judged = change.judge(score_state, change_state, model.score)
+    alarm = _update_alarm(model, float(judged.here), state) if measured else state.alarm
     seen = _observe(model, traces, recurrent, following)
     tier_state, reset = tiers.observe(plan, seen, model.manifest.tiers)
     tier_state = tiers.agree(tier_state, alarm.active == fallback.alarm, model.manifest.tiers)
@@ -207,14 +215,54 @@ def step(
                 sample.values, alarm.active, model.scaler, diagnosis, model.diagnosis
             )
         found = diagnosis_of(diagnosis, model.diagnosis) if alarm.active else None
-    outcome = Outcome(float(total), alarm.active, score_state, found)
+    outcome = Outcome(float(judged.score), alarm.active, score_state, found)
     record = step_record(model, sample, traces, outcome, plan, fallback)
+    moved = change.Moved(change_state, score_state, alarm, None)
+    if measured:
+        levels = _levels(model)
+        moved = change.move(
+            absolute, traces.mask, judged, levels, moved, settling, model.score, model.change
+        )
+    score_state, after = moved.score, following
+    if moved.shift is not None:
+        after = shifted(after, moved.shift)
+    if state.change.changed or moved.change.changed:
+        record = replace(record, flags=record.flags | Flag.CHANGED)
     if reset:
         record = replace(record, flags=record.flags | Flag.RESET)
-    after = None if reset else following
-    if reset:
         score_state = score.without_forecasts(score_state, model.score)
-    return record, State(validity, after, score_state, alarm, tier_state, diagnosis), traces
+        moved = change.without_forecasts(moved, model.score)
+    following_state = State(
+        validity, None if reset else after, score_state, moved.change, moved.alarm, tier_state,
+        diagnosis,
+    )  # fmt: skip
+    return record, following_state, replace(traces, score=judged.score)
+
+
+def _measure(
+    model: Model, traces: Traces, absolute: Float32, state: State, settling: bool
+) -> tuple[score.ScoreState, change.ChangeState]:
+    """The smoothed parts after a measured row, from here and as from the recording."""
+    parts, before = traces.parts, state.change
+    if before.changed:
+        innovation = traces.mask * (traces.value - traces.forecast) + traces.mask * before.pulled
+        recorded, _ = score.score_parts(
+            innovation, absolute, traces.doubt, traces.mask, model.score
+        )
+        before = change.measure_recorded(before, recorded, model.score, settling)
+        parts = change.nearest(parts, recorded)
+    return score.update_score(parts, traces.terms, state.score, model.score, settling), before
+
+
+def shifted(recurrent: Recurrent, shift: Float32) -> Recurrent:
+    """The same history from a centre that has moved by `shift` [channels]."""
+    return replace(
+        recurrent,
+        history=numerics.clip(recurrent.history - shift, VALUE_CLIP),
+        value=np.where(
+            recurrent.mask > 0, numerics.clip(recurrent.value - shift, VALUE_CLIP), np.float32(0)
+        ),
+    )
 
 
 def start_recurrent(model: Model, value: Float32) -> Recurrent:
@@ -308,15 +356,18 @@ def graph_inputs(
 
 def _update_alarm(model: Model, total: float, state: State) -> AlarmState:
     """The next alarm state: nothing is raised while warming up, nothing cleared in tier 2."""
-    rule = model.manifest.alarm
-    threshold = model.manifest.thresholds[model.graph.kernel_id]
-    following = update_alarm(
-        total, threshold.value, threshold.clear, rule.m, rule.n, rule.clear_after, state.alarm
-    )
+    rule, (threshold, clear) = model.manifest.alarm, _levels(model)
+    following = update_alarm(total, threshold, clear, rule.m, rule.n, rule.clear_after, state.alarm)
     if state.tiers.warmup > 0:
         return replace(following, active=following.active and state.alarm.active)
     latched = tiers.tier_of(state.tiers) == 2 and state.alarm.active
     return replace(following, active=following.active or latched)
+
+
+def _levels(model: Model) -> tuple[float, float]:
+    """Threshold and clear level."""
+    threshold = model.manifest.thresholds[model.graph.kernel_id]
+    return threshold.value, threshold.clear
 
 
 def saturated_share(model: Model, hidden: tuple[Float32, ...]) -> float:

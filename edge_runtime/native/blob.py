@@ -21,7 +21,7 @@ from edge_runtime.native.layout import ROWS, Layout
 from edge_runtime.native.program import Program, build_program, ends
 from edge_runtime.record import Float32
 
-MAGIC, VERSION = 0x42755247, 2
+MAGIC, VERSION = 0x42755247, 3
 _HEAD = 4  # words before those that the checksum covers
 _MOST_WINDOW = 32  # scores of the debounce, one bit each
 _MOST_COUNT = 1 << 24  # up to here float32 counts without gaps
@@ -148,13 +148,13 @@ def _counts(model: Model, program: Program) -> bytes:
     manifest, tiers, alarm = model.manifest, model.manifest.tiers, model.manifest.alarm
     units = sum(model.graph.state_sizes)
     return struct.pack(
-        "<28I",
+        "<29I",
         len(manifest.channels), len(model.highway), len(model.graph.state_sizes),
         len(program.operators), program.arena, bool(len(model.cross)), model.graph.gated,
         model.diagnosis is not None, not model.rules.none, alarm.m, alarm.n, alarm.clear_after,
         tiers.closed_limit, tiers.lost_limit, tiers.contradiction_limit, tiers.free_run_limit,
         tiers.resync_channel, tiers.resync_all, tiers.warmup, tiers.frozen_limit, tiers.agree,
-        tiers.bridge,
+        tiers.bridge, model.change.after,
         most_saturated(units, tiers.saturated_limit), tiers.window, tiers.hour,
         len(program.integers), len(program.constants), program.layout,
     )  # fmt: skip
@@ -198,6 +198,9 @@ def _score(model: Model) -> bytes:
         score.typical,
         score.distance_root.T,
         score.level_root.T,
+        [model.change.rate],
+        model.change.follow,
+        model.change.pull.T,
         score.log_table,
         model.manifest.tables.softplus if model.graph.gated else (),
     )

@@ -218,6 +218,51 @@ def test_any_loss_on_a_network(
     assert differences(bundle, lossy(bundle, pattern, share), LEVELS) == []
 
 
+CHANGES = st.builds(
+    m.Change,
+    after=st.integers(1, 12),
+    rate=st.floats(0, 0.25, width=32),
+    follow=st.lists(st.sampled_from([0.0, 0.02, 0.5, 1.0]), min_size=6, max_size=6),
+)
+
+
+def with_change(bundle: Bundle, change: m.Change) -> MadeBundle:
+    follow = change.follow[: len(bundle.manifest.channels)]
+    return changed(bundle, change=replace(change, follow=tuple(follow)))
+
+
+@given(size=st.integers(1, 6), change=CHANGES, tiers=TIERS, data=st.data(), rules=st.booleans())
+@settings(max_examples=15)
+def test_any_lasting_change_of_a_linear_machine(
+    size: int, change: m.Change, tiers: m.Tiers, data: st.DataObject, rules: bool
+) -> None:
+    bundle = models.linear(size, size, rules=rules, diagnosis=rules)
+    check_any(with_change(changed(bundle, tiers=tiers), change), data)
+
+
+@given(change=CHANGES, data=st.data())
+@settings(max_examples=5)
+def test_any_lasting_change_of_a_network(
+    tiny_bundle: Path, change: m.Change, data: st.DataObject
+) -> None:
+    check_any(with_change(read_bundle(tiny_bundle), change), data)
+
+
+@pytest.mark.parametrize("name", ["one channel", "five channels, everything"])
+def test_a_machine_that_moves_and_comes_back(name: str) -> None:
+    bundle = LINEAR[name]()
+    count = len(bundle.manifest.channels)
+    section = m.Change(8, 0.01, (0.05,) * count)
+    bundle = changed(bundle, change=section, tiers=replace(bundle.manifest.tiers, warmup=10))
+    rows = faulty_rows(bundle, 700, seed=2)
+    scale = np.array([channel.scale for channel in bundle.manifest.channels])
+    rows[150:400] += np.float32(12) * scale.astype(np.float32)
+    assert differences(bundle, rows, LEVELS) == []
+    flagged = [Flag.CHANGED in record.flags for record in check(bundle, rows, 700)]
+    edges = np.flatnonzero(np.diff(np.array(flagged, int)))
+    assert len(edges) >= 2 and not flagged[0] and not flagged[-1]
+
+
 def lossy(bundle: Bundle, pattern: list[tuple[int, int, str]], share: float) -> np.ndarray:
     """Usual rows in which runs of rows, and a share of them at random, lack readings."""
     rows, rng = faulty_rows(bundle, 250, seed=len(pattern)), np.random.default_rng(len(pattern))

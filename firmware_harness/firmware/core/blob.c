@@ -7,13 +7,13 @@
 
 #include "parts.h"
 
-enum { MAGIC = 0x42755247, VERSION = 2 }; /* "GRuB" */
+enum { MAGIC = 0x42755247, VERSION = 3 }; /* "GRuB" */
 /* Words of the header, up to the widths of the layers. */
 enum {
     H_MAGIC, H_VERSION, H_SIZE, H_CRC, H_CHANNELS, H_ORDER, H_LAYERS, H_OPERATORS, H_ARENA,
     H_CROSS, H_GATED, H_DIAGNOSIS, H_RULES, H_ALARM_M, H_ALARM_N, H_CLEAR_AFTER, H_CLOSED, H_LOST,
     H_CONTRADICTION, H_FREE_RUN, H_RESYNC_CHANNEL, H_RESYNC_ALL, H_WARMUP, H_FROZEN, H_AGREE,
-    H_BRIDGE, H_SATURATED, H_WINDOW, H_HOUR, H_INTEGERS, H_BYTES, H_LAYOUT, H_HASH, H_HASH_2, H_WORDS
+    H_BRIDGE, H_CHANGE, H_SATURATED, H_WINDOW, H_HOUR, H_INTEGERS, H_BYTES, H_LAYOUT, H_HASH, H_HASH_2, H_WORDS
 };
 enum { MOST_ORDER = 64, MOST_OPERATORS = 1024, WIDEST = 8192, MOST_STATES = 16384,
        MOST_ARENA = 1 << 20, MOST_BYTES = 1 << 26, MOST_COUNT = 1 << 24,
@@ -85,6 +85,7 @@ static gruard_error read_counts(gruard_model *m, const gruard_word *header) {
     m->frozen_limit = (int32_t)header[H_FROZEN];
     m->agree = (int32_t)header[H_AGREE];
     m->bridge = (int32_t)header[H_BRIDGE];
+    m->change_after = header[H_CHANGE];
     m->saturated_most = (int32_t)header[H_SATURATED];
     /* A linear model has no weights. */
     return m->operators && m->layout != gruard_layout ? GRUARD_OTHER_LAYOUT : GRUARD_OK;
@@ -103,6 +104,9 @@ static void read_score(gruard_model *m, cursor *c) {
     m->typical = take(c, 3);
     m->distance_root = take(c, n * n);
     m->level_root = take(c, n * n);
+    m->baseline_rate = take_number(c);
+    m->follow = take(c, n);
+    m->pull = take(c, n * n);
     m->log_table = take(c, 257);
     m->softplus = m->gated ? take(c, 256) : NULL;
 }
@@ -256,6 +260,7 @@ gruard_error gruard_open(gruard_model *m, const void *blob, size_t size) {
     if (error) return error;
     read_parts(m, &c);
     if (c.short_of || c.left) return GRUARD_TRUNCATED;
+    for (uint32_t i = 0; i < m->channels; i++) m->follows |= m->follow[i] > 0;
     error = check_ends(m);
     for (uint32_t i = 0; !error && i < m->operators; i++)
         if (!operator_is_sound(m, &m->program[i])) error = GRUARD_IMPOSSIBLE;

@@ -43,6 +43,9 @@ static size_t place_all(gruard_detector *d, const gruard_model *m, float *memory
     d->value = place(&l, n);
     d->mask = place(&l, n);
     d->terms = place(&l, 3 * n);
+    d->centre = place(&l, n);
+    d->standing = place(&l, n);
+    d->pulled = place(&l, n);
     d->view_level = place(&l, n);
     d->view_last = place(&l, n);
     d->view_up = place(&l, n);
@@ -53,6 +56,7 @@ static size_t place_all(gruard_detector *d, const gruard_model *m, float *memory
     d->tiers.contradicted = place(&l, n);
     d->tiers.forced = place(&l, n);
     d->usable = place(&l, n);
+    d->absolute = place(&l, n);
     d->reading = place(&l, n);
     d->forecast = place(&l, n);
     d->used = place(&l, n);
@@ -119,7 +123,11 @@ static float gate_limit(const gruard_model *m) {
 int gruard_state_is_possible(const gruard_detector *d) {
     const gruard_model *m = d->model;
     const size_t n = m->channels;
-    if (!within(d->parts, 4, FLT_MAX) || !within(d->terms, 3 * n, FLT_MAX)) return 0;
+    if (!within(d->parts, 4, FLT_MAX) || !within(d->terms, 3 * n, FLT_MAX) ||
+        !within(d->baselines, 4, FLT_MAX) || !within(d->recorded, 4, FLT_MAX) ||
+        !within(d->recorded_baselines, 4, FLT_MAX) || !within(d->pulled, n, FLT_MAX) ||
+        !within(d->centre, n, 100.0f) || !within(d->standing, n, 100.0f))
+        return 0;
     if (!d->started) return 1;
     return within(d->hidden, m->states, 1.0f) && within(d->gate, n, gate_limit(m)) &&
            within(d->mask, n, 1.0f) && within(d->history, m->order * n, 100.0f) &&
@@ -340,7 +348,7 @@ static void advance(gruard_detector *d, int *moved, int *input_moved, int32_t *s
 /* Nothing is raised while warming up, and nothing cleared in tier 2. */
 static void update_alarm(gruard_detector *d, int tier) {
     const uint8_t before = d->alarm.active;
-    gruard_update_alarm(&d->alarm, d->score, d->threshold, d->clear, d->model);
+    gruard_update_alarm(&d->alarm, d->here, d->threshold, d->clear, d->model);
     if (d->tiers.warmup > 0) d->alarm.active &= before;
     else if (tier == 2) d->alarm.active |= before;
 }
@@ -396,6 +404,7 @@ static void begin(gruard_detector *d, const float *values, gruard_record *record
     gruard_check_validity(d, values);
     gruard_standardise(d->model, values, d->usable, d->reading);
     gruard_fallback(d);
+    gruard_take_stand(d);
 }
 
 void gruard_step_fallback(gruard_detector *d, const float *values, gruard_record *record) {
@@ -411,6 +420,7 @@ void gruard_step(gruard_detector *d, const float *values, gruard_record *record)
     const gruard_model *m = d->model;
     int moved, input_moved;
     int32_t saturated;
+    const int changed = d->changed;
     begin(d, values, record);
     if (!d->started) start_recurrent(d);
     record->tier = (uint8_t)gruard_tier(&d->tiers, m);
@@ -420,12 +430,15 @@ void gruard_step(gruard_detector *d, const float *values, gruard_record *record)
     GRUARD_MARK(GRUARD_BLENDED);
     gruard_score(d);
     if (d->measured) update_alarm(d, record->tier);
+    const int settling = gruard_settling(d);
     const int reset = gruard_observe(d, moved, input_moved, saturated);
     gruard_agree(&d->tiers, d->alarm.active == d->fallback_alarmed, m);
     GRUARD_MARK(GRUARD_SCORED);
     if (m->has_diagnosis && d->measured) gruard_advance_diagnosis(d, values);
     GRUARD_MARK(GRUARD_DIAGNOSED);
     tell(d, record);
+    if (d->measured) gruard_change(d, settling);
+    if (changed || d->changed) record->flags |= GRUARD_CHANGED;
     GRUARD_MARK(GRUARD_TOLD);
     if (!reset) return;
     record->flags |= GRUARD_RESET;

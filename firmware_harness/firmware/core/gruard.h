@@ -48,7 +48,7 @@ typedef enum {
 /* Flags of a record, the numbers of edge_runtime.record.Flag. */
 enum {
     GRUARD_IMPUTED = 1, GRUARD_FREE_RUN = 2, GRUARD_RESYNC = 4, GRUARD_WARMUP = 8,
-    GRUARD_RESET = 16, GRUARD_FALLBACK = 32
+    GRUARD_RESET = 16, GRUARD_FALLBACK = 32, GRUARD_CHANGED = 2048
 };
 
 /* The answer for one sample. */
@@ -94,6 +94,10 @@ typedef struct {
     const gruard_float *channel_mean;     /* [3][channels] */
     const gruard_float *typical;          /* [3] */
     const gruard_float *distance_root, *level_root;         /* [channels][channels], by columns */
+    uint32_t change_after, follows;
+    float baseline_rate;
+    const gruard_float *follow;
+    const gruard_float *pull;             /* [channels][channels], by columns */
     const gruard_float *log_table;        /* [257] */
     const gruard_float *softplus;         /* [256], with a gate */
     const gruard_float *limits;           /* [6][channels], the fallback's views */
@@ -157,6 +161,11 @@ typedef struct {
     float *gate, *correction, *value, *mask;
     float parts[4];
     float *terms;                    /* [3][channels] */
+    /* Where the machine stands, if it has changed. */
+    uint8_t changed;
+    uint32_t steady, home;
+    float baselines[4], recorded[4], recorded_baselines[4];
+    float *centre, *standing, *pulled;
     uint8_t views_started;
     int32_t silent;                  /* samples in a row without any reading */
     float *view_level, *view_last, *view_up, *view_down, *view_same, *view_missing;
@@ -164,9 +173,10 @@ typedef struct {
     uint8_t measured;                /* 0 where no watched channel had a reading */
     uint8_t fallback_alarmed;
     float *usable;                   /* validity mask */
-    float *reading;                  /* standardised */
+    float *absolute, *reading;       /* standardised; as seen from where the machine stands */
     float *forecast, *used, *doubt, *error;
     float score, fallback_score;
+    float here;                      /* the score that the alarm hears */
     float *shares;                   /* of the channels in the fallback's score, kept in a gap */
     float *scratch;                  /* [3][channels] or, with a diagnosis, [5][channels] */
     int8_t *arena;

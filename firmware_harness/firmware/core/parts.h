@@ -87,6 +87,9 @@ void gruard_update_alarm(gruard_alarm *alarm, float score, float threshold, floa
 void gruard_fallback(gruard_detector *d);
 void gruard_blame_fallback(const gruard_detector *d, int16_t *blamed);
 
+enum { GRUARD_RESIDUAL, GRUARD_DISTANCE, GRUARD_LEVEL, GRUARD_EVIDENCE_PART, GRUARD_PARTS };
+/* One of the smoothed parts, standardised and times its weight. */
+float gruard_height(const gruard_model *m, const float *parts, uint32_t part);
 void gruard_start_score(gruard_detector *d, int keep_level);
 /* The model's score of the step at hand. */
 void gruard_score(gruard_detector *d);
@@ -94,6 +97,11 @@ void gruard_blame_score(gruard_detector *d, int16_t *blamed);
 /* Indices of the largest `shares`, at most three, each above 0 (or `from_zero`) and at least half
  * the largest; -1 where there is none. */
 void gruard_largest(const float *shares, uint32_t count, int from_zero, int16_t *chosen);
+
+/* The readings as seen from where the machine stands. */
+void gruard_take_stand(gruard_detector *d);
+/* What follows from a measured row whose alarm is known. */
+void gruard_change(gruard_detector *d, int settling);
 
 void gruard_start_tiers(gruard_tiers *t, const gruard_model *m);
 void gruard_restart_tiers(gruard_tiers *t, const gruard_model *m);

@@ -2,29 +2,35 @@
 #include "numerics.h"
 #include "parts.h"
 
-enum { RESIDUAL, DISTANCE, LEVEL, GATE, PARTS };
+float gruard_height(const gruard_model *m, const float *parts, uint32_t p) {
+    return m->weights[p] * ((parts[p] - m->part_mean[p]) / m->part_std[p]);
+}
 
-/* The largest of the smoothed parts, each standardised and times its weight. */
-static float total(const gruard_detector *d) {
-    const gruard_model *m = d->model;
+/* The largest height of the parts over their baselines. */
+static float total(const gruard_model *m, const float *parts, const float *baselines) {
     float score = 0;
     int heard = 0;
-    for (uint32_t p = 0; p < PARTS; p++) {
+    for (uint32_t p = 0; p < GRUARD_PARTS; p++) {
         if (!(m->weights[p] > 0)) continue;
-        const float part = m->weights[p] * ((d->parts[p] - m->part_mean[p]) / m->part_std[p]);
+        const float part = gruard_height(m, parts, p) - baselines[p];
         score = heard && !(part > score) ? score : part;
         heard = 1;
     }
     return score;
 }
 
+static void judge(gruard_detector *d) {
+    d->here = total(d->model, d->parts, d->baselines);
+    d->score = d->changed ? total(d->model, d->recorded, d->recorded_baselines) : d->here;
+}
+
 void gruard_start_score(gruard_detector *d, int keep_level) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
-    for (uint32_t p = 0; p < PARTS; p++)
-        if (!keep_level || p != LEVEL) d->parts[p] = m->part_mean[p];
+    for (uint32_t p = 0; p < GRUARD_PARTS; p++)
+        if (!keep_level || p != GRUARD_LEVEL) d->parts[p] = d->recorded[p] = m->part_mean[p];
     memcpy(d->terms, m->channel_mean, (keep_level ? 2 : 3) * n * sizeof(float));
-    d->score = total(d);
+    judge(d);
 }
 
 /* Length of root [n][n] times vector; `along` is room for n floats. */
@@ -40,43 +46,61 @@ static float smoothed(float before, float now, float attack, float decay) {
     return before + (now > before ? attack : decay) * (now - before);
 }
 
-void gruard_score(gruard_detector *d) {
+/* Until the forecast has settled only the level, which needs none, is believed. */
+static float rate_of(uint32_t part, float rate, int settling) {
+    return settling && part != GRUARD_LEVEL ? 0.0f : rate;
+}
+
+/* Unsmoothed parts of the row at hand, from here or as from the recording; from here the terms of
+ * the channels move on. */
+static void measure(gruard_detector *d, int recorded, int settling, float *parts) {
     const gruard_model *m = d->model;
-    if (!d->measured) { /* nothing is judged */
-        d->score = total(d);
-        return;
-    }
     const uint32_t n = m->channels;
-    const int settling = gruard_settling(d);
-    /* Until the forecast has settled only the level, which needs none, is believed. */
     const float attack = settling ? 0.0f : m->attack, decay = settling ? 0.0f : m->decay;
     float *e = d->scratch, *x = e + n, *along = x + n;
-    float residual = 0, evidence = 0, count = 0, parts[PARTS];
+    float residual = 0, evidence = 0, count = 0;
     for (uint32_t i = 0; i < n; i++) {
         const float usable = d->mask[i] * m->watched[i];
-        e[i] = (d->mask[i] > 0 ? gruard_clip(d->error[i], 50.0f) : m->absent[i]) * m->watched[i];
-        x[i] = gruard_clip(d->reading[i], 50.0f) * usable;
+        const float error = recorded ? d->error[i] + d->mask[i] * d->pulled[i] : d->error[i];
+        e[i] = (d->mask[i] > 0 ? gruard_clip(error, 50.0f) : m->absent[i]) * m->watched[i];
+        x[i] = gruard_clip(recorded ? d->absolute[i] : d->reading[i], 50.0f) * usable;
         const float ratio = e[i] / m->residual_scale[i];
         const float term = gruard_log(1.0f + 0.25f * (ratio * ratio), m->log_table);
         const float doubt = d->doubt[i] * usable, level = x[i] * x[i];
         residual = i ? residual + term : term;
         evidence = i ? evidence + doubt : doubt;
         count += m->watched[i];
+        if (recorded) continue;
         d->terms[i] = smoothed(d->terms[i], term, attack, decay);
         d->terms[n + i] = smoothed(d->terms[n + i], doubt, attack, decay);
         d->terms[2 * n + i] = smoothed(d->terms[2 * n + i], level, m->attack, m->decay);
     }
     count = gruard_at_least(count, 1.0f);
-    parts[RESIDUAL] = residual / count;
-    parts[DISTANCE] = distance(m->distance_root, e, n, along);
-    parts[LEVEL] = distance(m->level_root, x, n, along);
-    parts[GATE] = evidence / count;
-    for (uint32_t p = 0; p < PARTS; p++) {
-        const int believed = p == LEVEL;
-        d->parts[p] = smoothed(d->parts[p], parts[p], believed ? m->attack : attack,
-                               believed ? m->decay : decay);
+    parts[GRUARD_RESIDUAL] = residual / count;
+    parts[GRUARD_DISTANCE] = distance(m->distance_root, e, n, along);
+    parts[GRUARD_LEVEL] = distance(m->level_root, x, n, along);
+    parts[GRUARD_EVIDENCE_PART] = evidence / count;
+}
+
+static void smooth(const gruard_model *m, int settling, const float *now, float *parts) {
+    for (uint32_t p = 0; p < GRUARD_PARTS; p++)
+        parts[p] = smoothed(parts[p], now[p], rate_of(p, m->attack, settling),
+                            rate_of(p, m->decay, settling));
+}
+
+void gruard_score(gruard_detector *d) {
+    if (d->measured) { /* or nothing is judged */
+        const int settling = gruard_settling(d);
+        float parts[GRUARD_PARTS], recorded[GRUARD_PARTS];
+        measure(d, 0, settling, parts);
+        if (d->changed) { /* where the machine was recorded is never strange */
+            measure(d, 1, settling, recorded);
+            smooth(d->model, settling, recorded, d->recorded);
+            parts[GRUARD_LEVEL] = gruard_at_most(parts[GRUARD_LEVEL], recorded[GRUARD_LEVEL]);
+        }
+        smooth(d->model, settling, parts, d->parts);
     }
-    d->score = total(d);
+    judge(d);
 }
 
 void gruard_largest(const float *shares, uint32_t count, int from_zero, int16_t *chosen) {
@@ -105,8 +129,8 @@ void gruard_blame_score(gruard_detector *d, int16_t *blamed) {
             logs[t] = gruard_log(1.0f + gruard_at_least(excess, 0.0f) / m->typical[t],
                                  m->log_table);
         }
-        shares[i] = (m->weights[RESIDUAL] * logs[0] + m->weights[GATE] * logs[1] +
-                     m->weights[LEVEL] * logs[2]) * m->watched[i];
+        shares[i] = (m->weights[GRUARD_RESIDUAL] * logs[0] + m->weights[GRUARD_EVIDENCE_PART] * logs[1] +
+                     m->weights[GRUARD_LEVEL] * logs[2]) * m->watched[i];
     }
     gruard_largest(shares, n, 0, blamed);
 }

@@ -1,0 +1,58 @@
+"""What a recording leaves open: how long a change must last, and which channels had not settled.
+
+Seven minutes of a machine do not show where it will stand in an hour. Whether a channel was still
+on its way is told by the means m of eight blocks in time order: by the share of its variance that
+lies between them, and by how much further apart they are half a recording on than from one to the
+next,
+
+    W = var(m) / (var(m) + mean variance within)
+    G = mean (m_{k+4} - m_k)^2 / mean (m_{k+1} - m_k)^2
+
+A channel has not settled where W G > 0.2. Such channels are judged by their level all the same,
+until what follows shows that they go on moving: a slow daily cycle looks like a drift in the first
+hours (docs/changes.md).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from convert.decimals import vector
+from edge_runtime.bundle.manifest import Change, Channel
+
+Float32 = npt.NDArray[np.float32]
+
+BLOCKS, SUSPECT = 8, 0.2
+SHARE, SHORTEST, LONGEST = 12, 30, 240  # a change lasts a twelfth of the recording, within bounds
+BASELINE, FOLLOW = 3.0, 20.0  # rates, over the rows of the recording
+
+
+def change_section(clean: Sequence[Float32], channels: Sequence[Channel]) -> Change:
+    """The manifest's section after healthy rows [n, channels] in raw units, in time order."""
+    rows = np.concatenate(clean)
+    after = int(np.clip(len(rows) // SHARE, SHORTEST, LONGEST))
+    watched = np.array([not channel.exogenous for channel in channels])
+    follow = np.where(unsettled(rows) & watched, min(FOLLOW / len(rows), 1.0), 0.0)
+    return Change(after, min(BASELINE / len(rows), 1.0), vector(follow))
+
+
+def unsettled(rows: Float32) -> npt.NDArray[np.bool_]:
+    """Bool [channels]: whether the level of `rows` [n, channels] was still moving at the end."""
+    blocks = np.array_split(np.ma.masked_invalid(rows.astype(np.float64)), BLOCKS)
+    means = np.ma.array([block.mean(axis=0) for block in blocks])
+    within = np.ma.array([block.var(axis=0) for block in blocks]).mean(axis=0)
+    between = means.var(axis=0, ddof=1)
+    share = between / np.maximum(between + within, _tiny(rows))
+    half = BLOCKS // 2
+    apart = ((means[half:] - means[:-half]) ** 2).mean(axis=0)
+    steps = (np.diff(means, axis=0) ** 2).mean(axis=0)
+    growth = apart / np.maximum(steps, _tiny(rows))
+    found: npt.NDArray[np.bool_] = np.ma.filled(share * growth > SUSPECT, False)
+    return found
+
+
+def _tiny(rows: Float32) -> npt.NDArray[np.float64]:
+    """Below this a variance [channels] is rounding."""
+    largest = np.nan_to_num(np.abs(rows.astype(np.float64))).max(axis=0)
+    return np.maximum((1e-6 * largest) ** 2, 1e-30)

@@ -1,0 +1,276 @@
+"""A change that lasts: told once, then lived with.
+
+A machine that was recorded for minutes will stand elsewhere in an hour, and one that was repaired
+stands elsewhere for good. An alarm that is on for days says nothing, and hides the next fault. So
+after `after` samples of alarm in a row the change counts as reported: the alarm ends, every record
+is flagged CHANGED, and from then on the machine is judged from where it stands now,
+
+    centre   c, taken from a quick average of the readings (0: where the machine was recorded)
+    reading  x - c, and with it the forecast, the gate and the recurrent unit
+
+so that a further fault is an alarm of its own. The score of the record stays that of the machine as
+it was recorded: its readings are x, and its innovations e + (I - F) c, with F what the linear part
+of the forecast makes of readings that stay at c. When it has been calm for as long, the machine is
+back: c is 0 again and the flag ends. To stand where it was recorded is never strange, so the level
+is the smaller of both distances.
+
+Two things follow slowly, for what a short recording cannot show. Each part of the score has a
+baseline b that it has to exceed,
+
+    z = weight (part - mean) / std,   b <- max(0, b + r clip(z - b, 6)),   score = max_p (z_p - b_p)
+
+with a fifth of r upwards during an alarm. And once the machine has changed, the centre of a channel
+that was still on its way when the recording ended follows it, c <- c + f clip(x - c, 3).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edge_runtime import numerics
+from edge_runtime.bundle import manifest
+from edge_runtime.detector.alarm import AlarmState
+from edge_runtime.detector.score import (
+    PARTS,
+    ScoreConstants,
+    ScoreState,
+    heights,
+    largest,
+    smoothed_parts,
+)
+from edge_runtime.detector.standardise import VALUE_CLIP
+from edge_runtime.detector.validity import Bools
+from edge_runtime.record import Float32
+
+STANDING_RATE = np.float32(0.1)
+BASELINE_CLIP = np.float32(6)
+ALARMED_SHARE = np.float32(0.2)  # of the baselines' rate, upwards in an alarm
+FOLLOW_CLIP = np.float32(3)
+_LEVEL = PARTS.index("level")
+_FORECAST_PARTS = np.array([part in ("residual", "distance") for part in PARTS])
+_TWO, _ZERO = np.float32(2), np.float32(0)
+
+
+@dataclass(frozen=True)
+class ChangeConstants:
+    """after: samples, 0 where a lasting change stays an alarm. rate: of the baselines.
+
+    follow: [channels], rate of each centre. pull: I - F [channels, channels].
+    """
+
+    after: int
+    rate: np.float32
+    follow: Float32
+    follows: bool
+    pull: Float32
+    watched: Float32
+
+
+@dataclass(frozen=True)
+class ChangeState:
+    """centre, standing, pulled: [channels]; standing: the average of the readings, pulled: (I-F) c.
+
+    baselines: [4], of the score that the alarm hears. recorded: [4], smoothed parts of the machine
+    as it was recorded, with baselines of their own; both are kept only while it has changed.
+    steady, home: samples in a row in alarm, and calm where the machine was recorded.
+    """
+
+    changed: bool
+    centre: Float32
+    standing: Float32
+    pulled: Float32
+    baselines: Float32
+    recorded: Float32
+    recorded_baselines: Float32
+    steady: int
+    home: int
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The score of the record, as from the recording, and the one that the alarm hears."""
+
+    score: np.float32
+    here: np.float32
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a step leaves behind. shift: [channels], how far the centre has moved, or None."""
+
+    change: ChangeState
+    score: ScoreState
+    alarm: AlarmState
+    shift: Float32 | None
+
+
+def change_constants(source: manifest.Manifest) -> ChangeConstants:
+    """The manifest's section, or what changes nothing where it has none."""
+    count, section = len(source.channels), source.change
+    if section is None:
+        none = np.zeros(count, np.float32)
+        section = manifest.Change(0, 0.0, tuple(none))
+    follow = np.array(section.follow, np.float32)
+    return ChangeConstants(
+        after=section.after,
+        rate=np.float32(section.rate),
+        follow=follow,
+        follows=bool(follow.any()),
+        pull=_pull(source.forecast, count),
+        watched=np.array([not c.exogenous for c in source.channels], np.float32),
+    )
+
+
+def _pull(source: manifest.Forecast, count: int) -> Float32:
+    """I - F, with F = the sum of the forecast's coefficients over the lags."""
+    own = np.array(source.highway, np.float64).sum(axis=0)
+    total = np.diag(own)
+    if source.cross:
+        total = total + np.array(source.cross, np.float64).reshape(count, -1, count).sum(axis=1)
+    return (np.eye(count) - total).astype(np.float32)
+
+
+def initial_change(channels: int) -> ChangeState:
+    """The state of a machine that stands where it was recorded."""
+    none, parts = np.zeros(channels, np.float32), np.zeros(len(PARTS), np.float32)
+    return ChangeState(False, none, none, none, parts, parts, parts, 0, 0)
+
+
+def from_here(absolute: Float32, mask: Float32, state: ChangeState) -> Float32:
+    """Readings [channels] as seen from where the machine stands now; 0 where unusable."""
+    if not state.changed:
+        return absolute
+    seen: Float32 = np.where(mask > 0, numerics.clip(absolute - state.centre, VALUE_CLIP), _ZERO)
+    return seen
+
+
+def nearest(parts: Float32, recorded: Float32) -> Float32:
+    """Parts [4] whose level is the smaller of that from here and that from the recording."""
+    level = np.minimum(parts[_LEVEL], recorded[_LEVEL])
+    return np.where(np.arange(len(PARTS)) == _LEVEL, level, parts)
+
+
+def judge(score: ScoreState, state: ChangeState, constants: ScoreConstants) -> Judgement:
+    """Both scores of smoothed parts."""
+    here = largest(heights(score.parts, constants) - state.baselines, constants)
+    if not state.changed:
+        return Judgement(here, here)
+    recorded = heights(state.recorded, constants) - state.recorded_baselines
+    return Judgement(largest(recorded, constants), here)
+
+
+def measure_recorded(
+    state: ChangeState, recorded: Float32, constants: ScoreConstants, settling: bool
+) -> ChangeState:
+    """With unsmoothed parts [4] of a row as from the recording."""
+    if not state.changed:
+        return state
+    smooth = smoothed_parts(recorded, state.recorded, constants, settling)
+    return replace(state, recorded=smooth)
+
+
+def move(
+    absolute: Float32,
+    mask: Float32,
+    judged: Judgement,
+    levels: tuple[float, float],
+    moved: Moved,
+    settling: bool,
+    score: ScoreConstants,
+    constants: ChangeConstants,
+) -> Moved:
+    """What follows from a measured row: baselines, counters, and perhaps another centre.
+
+    absolute: its readings from the recording, 0 where mask is. levels: threshold and clear level.
+    moved: the state so far, with the alarm of this row.
+    """
+    state, alarm = moved.change, moved.alarm
+    usable = mask > 0
+    standing = state.standing + STANDING_RATE * (absolute - state.standing)
+    state = replace(state, standing=np.where(usable, standing, state.standing))
+    if settling:
+        return replace(moved, change=state)
+    state = replace(
+        state,
+        baselines=_followed(
+            heights(moved.score.parts, score), state.baselines, alarm.active, constants
+        ),
+        steady=state.steady + 1 if alarm.active else 0,
+    )
+    if state.changed:
+        z = heights(state.recorded, score)
+        state = replace(
+            state,
+            recorded_baselines=_followed(z, state.recorded_baselines, alarm.active, constants),
+            home=state.home + 1 if float(judged.score) <= levels[1] else 0,
+        )
+    moved = replace(moved, change=state)
+    if constants.after and state.steady >= constants.after:
+        return _settle(moved, levels[0], score, constants)
+    if state.changed and state.home >= constants.after:
+        return _return(moved)
+    if state.changed and constants.follows:
+        return _follow(moved, absolute, usable, constants)
+    return moved
+
+
+def without_forecasts(moved: Moved, constants: ScoreConstants) -> Moved:
+    """The state after a reset: of the parts only the level is still believed."""
+    kept = np.arange(len(PARTS)) == _LEVEL
+    recorded = np.where(kept, moved.change.recorded, constants.part_mean)
+    return replace(moved, change=replace(moved.change, recorded=recorded))
+
+
+def _followed(z: Float32, before: Float32, alarm: bool, constants: ChangeConstants) -> Float32:
+    gap = numerics.clip(z - before, BASELINE_CLIP)
+    slow = (gap > 0) & alarm
+    rate = np.where(slow, ALARMED_SHARE * constants.rate, constants.rate)
+    return np.maximum(before + rate * gap, _ZERO)
+
+
+def _settle(
+    moved: Moved, threshold: float, score: ScoreConstants, constants: ChangeConstants
+) -> Moved:
+    """The change is reported: from now on the machine is judged from where it stands."""
+    state, parts = moved.change, moved.score.parts
+    if not state.changed:
+        state = replace(state, recorded=parts, recorded_baselines=state.baselines)
+    z = heights(parts, score)
+    beyond = _FORECAST_PARTS & ((_TWO * (z - state.baselines)).astype(np.float64) > threshold)
+    calm = np.where(np.arange(len(PARTS)) == _LEVEL, score.part_mean, parts)
+    centre = np.where(constants.watched > 0, state.standing, state.centre)
+    state = replace(
+        state,
+        changed=True,
+        centre=centre,
+        pulled=numerics.ordered_matvec(constants.pull, centre),
+        baselines=np.where(beyond, z, state.baselines),
+        steady=0,
+        home=0,
+    )
+    shift = centre - moved.change.centre
+    return Moved(state, replace(moved.score, parts=calm), AlarmState(), shift)
+
+
+def _return(moved: Moved) -> Moved:
+    """The machine is where it was recorded."""
+    state = moved.change
+    none = np.zeros_like(state.centre)
+    back = replace(
+        state, changed=False, centre=none, pulled=none, baselines=state.recorded_baselines,
+        steady=0, home=0,
+    )  # fmt: skip
+    score = replace(moved.score, parts=state.recorded)
+    return Moved(back, score, moved.alarm, none - state.centre)
+
+
+def _follow(moved: Moved, absolute: Float32, usable: Bools, constants: ChangeConstants) -> Moved:
+    state = moved.change
+    apart = numerics.clip(absolute - state.centre, FOLLOW_CLIP)
+    centre = state.centre + constants.follow * np.where(usable, apart, _ZERO)
+    pulled = numerics.ordered_matvec(constants.pull, centre)
+    return replace(
+        moved,
+        change=replace(state, centre=centre, pulled=pulled),
+        shift=centre - state.centre,
+    )

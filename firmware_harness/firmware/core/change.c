@@ -1,0 +1,85 @@
+/* A change that lasts, told once and then lived with: edge_runtime.detector.change. */
+#include "numerics.h"
+#include "parts.h"
+
+void gruard_take_stand(gruard_detector *d) {
+    const uint32_t n = d->model->channels;
+    memcpy(d->absolute, d->reading, n * sizeof(float));
+    if (!d->changed) return;
+    for (uint32_t i = 0; i < n; i++)
+        d->reading[i] = d->usable[i] > 0 ? gruard_clip(d->reading[i] - d->centre[i], 100.0f) : 0.0f;
+}
+
+/* The same history from another centre. */
+static void move_centre(gruard_detector *d, uint32_t i, float to) {
+    const gruard_model *m = d->model;
+    const float shift = to - d->centre[i];
+    for (uint32_t lag = 0; lag < m->order; lag++) {
+        float *trusted = d->history + lag * m->channels + i;
+        *trusted = gruard_clip(*trusted - shift, 100.0f);
+    }
+    d->value[i] = d->mask[i] > 0 ? gruard_clip(d->value[i] - shift, 100.0f) : 0.0f;
+    d->centre[i] = to;
+}
+
+static void follow_baselines(const gruard_detector *d, const float *parts, float *baselines) {
+    for (uint32_t p = 0; p < GRUARD_PARTS; p++) {
+        const float gap = gruard_clip(gruard_height(d->model, parts, p) - baselines[p], 6.0f);
+        const float rate = d->model->baseline_rate;
+        const float used = gap > 0 && d->alarm.active ? 0.2f * rate : rate;
+        baselines[p] = gruard_at_least(baselines[p] + used * gap, 0.0f);
+    }
+}
+
+/* From now on the machine is judged from where it stands. */
+static void settle(gruard_detector *d) {
+    const gruard_model *m = d->model;
+    if (!d->changed) {
+        memcpy(d->recorded, d->parts, sizeof d->recorded);
+        memcpy(d->recorded_baselines, d->baselines, sizeof d->baselines);
+    }
+    for (uint32_t p = GRUARD_RESIDUAL; p <= GRUARD_DISTANCE; p++) {
+        const float height = gruard_height(m, d->parts, p);
+        if (2.0f * (height - d->baselines[p]) > d->threshold) d->baselines[p] = height;
+    }
+    d->parts[GRUARD_LEVEL] = m->part_mean[GRUARD_LEVEL];
+    for (uint32_t i = 0; i < m->channels; i++)
+        move_centre(d, i, m->watched[i] > 0 ? d->standing[i] : d->centre[i]);
+    gruard_matvec(m->pull, m->channels, m->channels, d->centre, d->pulled);
+    memset(&d->alarm, 0, sizeof d->alarm);
+    d->changed = 1;
+    d->steady = d->home = 0;
+}
+
+static void come_back(gruard_detector *d) {
+    for (uint32_t i = 0; i < d->model->channels; i++) move_centre(d, i, 0.0f);
+    memcpy(d->parts, d->recorded, sizeof d->parts);
+    memcpy(d->baselines, d->recorded_baselines, sizeof d->baselines);
+    d->changed = 0;
+    d->steady = d->home = 0;
+}
+
+static void follow(gruard_detector *d) {
+    const gruard_model *m = d->model;
+    for (uint32_t i = 0; i < m->channels; i++) {
+        const float apart = gruard_clip(d->absolute[i] - d->centre[i], 3.0f);
+        move_centre(d, i, d->centre[i] + m->follow[i] * (d->usable[i] > 0 ? apart : 0.0f));
+    }
+    gruard_matvec(m->pull, m->channels, m->channels, d->centre, d->pulled);
+}
+
+void gruard_change(gruard_detector *d, int settling) {
+    const gruard_model *m = d->model;
+    for (uint32_t i = 0; i < m->channels; i++)
+        if (d->usable[i] > 0) d->standing[i] += 0.1f * (d->absolute[i] - d->standing[i]);
+    if (settling) return;
+    follow_baselines(d, d->parts, d->baselines);
+    d->steady = d->alarm.active ? d->steady + 1 : 0;
+    if (d->changed) {
+        follow_baselines(d, d->recorded, d->recorded_baselines);
+        d->home = d->score <= d->clear ? d->home + 1 : 0;
+    }
+    if (m->change_after && d->steady >= m->change_after) settle(d);
+    else if (d->changed && d->home >= m->change_after) come_back(d);
+    else if (d->changed && m->follows) follow(d);
+}
