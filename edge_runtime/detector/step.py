@@ -232,6 +232,7 @@ def step(
         record = replace(record, flags=record.flags | Flag.RESET)
         score_state = score.without_forecasts(score_state, model.score)
         moved = change.without_forecasts(moved, model.score)
+        judged = change.judge(score_state, moved.change, model.score)
     following_state = State(
         validity, None if reset else after, score_state, moved.change, moved.alarm, tier_state,
         diagnosis,
