@@ -6,6 +6,7 @@ import numpy as np
 
 from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
 from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.detector.change import change_constants
 from edge_runtime.detector.detector import open_graph
 from edge_runtime.detector.interpreter import FloatGraph, NoGraph
 from edge_runtime.detector.kernels import KERNEL_ID
@@ -23,6 +24,15 @@ def shipped_model(manifest: Manifest, model: bytes, kernel: str = KERNEL_ID) -> 
     with quiet_stderr():  # XNNPACK announces itself
         graph = open_graph(manifest, model, graph_of(model), kernel)
     return build_model(manifest, graph, "")
+
+
+def unchanging(model: Model) -> Model:
+    """`model` without the rule of lasting changes.
+
+    So both arithmetics are compared on every row of a fault, and not on those before it counts as
+    reported, which may be a sample earlier in one of them.
+    """
+    return replace(model, change=change_constants(replace(model.manifest, change=None)))
 
 
 def float_twin(manifest: Manifest, float_model: bytes, kernel: str = KERNEL_ID) -> Model:

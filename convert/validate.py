@@ -30,6 +30,7 @@ from convert.material import Material
 from convert.pair import Pair, roll_pair
 from convert.rollout import roll, stretch
 from convert.streams import FaultyRecording, repeated
+from convert.twins import unchanging
 from edge_runtime.detector.step import Model
 
 Float32 = npt.NDArray[np.float32]
@@ -93,6 +94,7 @@ def validate(
     """
     if quantised.manifest.linear:
         return linear_verdict(quantised, material, steps)
+    quantised, reference = unchanging(quantised), unchanging(reference)
     clean = tuple(roll_pair(quantised, reference, rows) for rows in material.clean)
     faulty = roll_pair(quantised, reference, material.faulty.rows, material.faulty.seams)
     content = repeated(material.clean, min(steps // 2, sum(map(len, material.clean))))
@@ -170,6 +172,7 @@ def _free_rollout(quantised: Model, reference: Model, content: Float32, steps: i
 
 def linear_verdict(model: Model, material: Material, steps: int) -> Verdict:
     """A linear model has no int8 form; its float32 steps are compared with the plain formula."""
+    model = unchanging(model)
     faulty = roll(model, material.faulty.rows)
     long = roll(model, repeated(material.clean, steps))
     return Verdict(

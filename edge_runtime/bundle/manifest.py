@@ -13,10 +13,12 @@ from edge_runtime.bundle.manifest_rules import check_fallback, check_manifest
 from edge_runtime.errors import GruardError
 from edge_runtime.plain import build, shown
 
-SCHEMA = 3
-"""Layout of the manifest. `OLDER` is read as well."""
+SCHEMA = 4
+"""Layout of the manifest. Those from `OLDER` on are read as well."""
 OLDER = 2
 """It did not tell proof from members; its tiers have no `bridge`, its golden vectors know none."""
+WITH_CHANGES = 4
+"""Since then it says what becomes of a change that lasts."""
 BRIDGE = 4
 """Rows that any state can bridge; measured in docs/gate.md."""
 
@@ -265,17 +267,21 @@ def from_dict(data: Any, source: str) -> Manifest:
     schema = data.get("schema")
     if type(schema) is not int or not OLDER <= schema <= SCHEMA:
         raise GruardError(
-            f"{source}: schema {shown(schema)} is unknown, this runtime reads schema {OLDER} and "
+            f"{source}: schema {shown(schema)} is unknown, this runtime reads schema {OLDER} to "
             f"{SCHEMA}; convert again with the matching version or update the runtime"
         )
-    manifest = build(Manifest, _from_older(data) if schema == OLDER else data, source)
+    manifest = build(Manifest, _from_older(data, schema), source)
     assert isinstance(manifest, Manifest)
     check_manifest(manifest, source)
     return manifest
 
 
-def _from_older(data: dict[str, Any]) -> dict[str, Any]:
+def _from_older(data: dict[str, Any], schema: int) -> dict[str, Any]:
     """`data` in today's layout, as far as it is sound; `build` refuses the rest."""
+    if schema < WITH_CHANGES:
+        data = {"change": None, **data}
+    if schema > OLDER:
+        return data
     tiers, hashes = data.get("tiers"), data.get("members")
     if isinstance(tiers, dict):
         data = {**data, "tiers": {**tiers, "bridge": BRIDGE}}

@@ -14,10 +14,10 @@ of the forecast makes of readings that stay at c. When it has been calm for as l
 back: c is 0 again and the flag ends. To stand where it was recorded is never strange, so the level
 is the smaller of both distances.
 
-Two things follow slowly, for what a short recording cannot show. Each part of the score has a
-baseline b that it has to exceed,
+Two things follow slowly, for what a short recording cannot show. To be heard by the alarm, each
+part of the score has to exceed a baseline b,
 
-    z = weight (part - mean) / std,   b <- max(0, b + r clip(z - b, 6)),   score = max_p (z_p - b_p)
+    z = weight (part - mean) / std,   b <- max(0, b + r clip(z - b, 6)),   heard = max_p (z_p - b_p)
 
 with a fifth of r upwards during an alarm. And once the machine has changed, the centre of a channel
 that was still on its way when the recording ended follows it, c <- c + f clip(x - c, 3).
@@ -37,6 +37,7 @@ from edge_runtime.detector.score import (
     heights,
     largest,
     smoothed_parts,
+    total_score,
 )
 from edge_runtime.detector.standardise import VALUE_CLIP
 from edge_runtime.detector.validity import Bools
@@ -70,8 +71,8 @@ class ChangeConstants:
 class ChangeState:
     """centre, standing, pulled: [channels]; standing: the average of the readings, pulled: (I-F) c.
 
-    baselines: [4], of the score that the alarm hears. recorded: [4], smoothed parts of the machine
-    as it was recorded, with baselines of their own; both are kept only while it has changed.
+    baselines: [4], of what the alarm hears. recorded: [4], smoothed parts of the machine as it was
+    recorded, kept only while it has changed.
     steady, home: samples in a row in alarm, and calm where the machine was recorded.
     """
 
@@ -81,7 +82,6 @@ class ChangeState:
     pulled: Float32
     baselines: Float32
     recorded: Float32
-    recorded_baselines: Float32
     steady: int
     home: int
 
@@ -127,13 +127,14 @@ def _pull(source: manifest.Forecast, count: int) -> Float32:
     total = np.diag(own)
     if source.cross:
         total = total + np.array(source.cross, np.float64).reshape(count, -1, count).sum(axis=1)
-    return (np.eye(count) - total).astype(np.float32)
+    pull: Float32 = (np.eye(count) - total).astype(np.float32)
+    return pull
 
 
 def initial_change(channels: int) -> ChangeState:
     """The state of a machine that stands where it was recorded."""
     none, parts = np.zeros(channels, np.float32), np.zeros(len(PARTS), np.float32)
-    return ChangeState(False, none, none, none, parts, parts, parts, 0, 0)
+    return ChangeState(False, none, none, none, parts, parts, 0, 0)
 
 
 def from_here(absolute: Float32, mask: Float32, state: ChangeState) -> Float32:
@@ -147,16 +148,15 @@ def from_here(absolute: Float32, mask: Float32, state: ChangeState) -> Float32:
 def nearest(parts: Float32, recorded: Float32) -> Float32:
     """Parts [4] whose level is the smaller of that from here and that from the recording."""
     level = np.minimum(parts[_LEVEL], recorded[_LEVEL])
-    return np.where(np.arange(len(PARTS)) == _LEVEL, level, parts)
+    found: Float32 = np.where(np.arange(len(PARTS)) == _LEVEL, level, parts)
+    return found
 
 
 def judge(score: ScoreState, state: ChangeState, constants: ScoreConstants) -> Judgement:
     """Both scores of smoothed parts."""
     here = largest(heights(score.parts, constants) - state.baselines, constants)
-    if not state.changed:
-        return Judgement(here, here)
-    recorded = heights(state.recorded, constants) - state.recorded_baselines
-    return Judgement(largest(recorded, constants), here)
+    parts = state.recorded if state.changed else score.parts
+    return Judgement(total_score(parts, constants), here)
 
 
 def measure_recorded(
@@ -198,12 +198,7 @@ def move(
         steady=state.steady + 1 if alarm.active else 0,
     )
     if state.changed:
-        z = heights(state.recorded, score)
-        state = replace(
-            state,
-            recorded_baselines=_followed(z, state.recorded_baselines, alarm.active, constants),
-            home=state.home + 1 if float(judged.score) <= levels[1] else 0,
-        )
+        state = replace(state, home=state.home + 1 if float(judged.score) <= levels[1] else 0)
     moved = replace(moved, change=state)
     if constants.after and state.steady >= constants.after:
         return _settle(moved, levels[0], score, constants)
@@ -234,7 +229,7 @@ def _settle(
     """The change is reported: from now on the machine is judged from where it stands."""
     state, parts = moved.change, moved.score.parts
     if not state.changed:
-        state = replace(state, recorded=parts, recorded_baselines=state.baselines)
+        state = replace(state, recorded=parts)
     z = heights(parts, score)
     beyond = _FORECAST_PARTS & ((_TWO * (z - state.baselines)).astype(np.float64) > threshold)
     calm = np.where(np.arange(len(PARTS)) == _LEVEL, score.part_mean, parts)
@@ -257,7 +252,7 @@ def _return(moved: Moved) -> Moved:
     state = moved.change
     none = np.zeros_like(state.centre)
     back = replace(
-        state, changed=False, centre=none, pulled=none, baselines=state.recorded_baselines,
+        state, changed=False, centre=none, pulled=none, baselines=np.zeros_like(state.baselines),
         steady=0, home=0,
     )  # fmt: skip
     score = replace(moved.score, parts=state.recorded)

@@ -21,7 +21,7 @@ def is_possible(state: State, gate_limit: np.float32) -> bool:
     """Whether a step can have left `state`. gate_limit: of the model."""
     moved = state.change
     sums = [state.score.parts, state.score.terms.ravel(), moved.baselines, moved.recorded]
-    sums += [moved.recorded_baselines, moved.pulled]
+    sums.append(moved.pulled)
     if not _within([moved.centre, moved.standing], VALUE_CLIP):
         return False
     if state.recurrent is None:

@@ -237,7 +237,9 @@ def step(
         validity, None if reset else after, score_state, moved.change, moved.alarm, tier_state,
         diagnosis,
     )  # fmt: skip
-    return record, following_state, replace(traces, score=judged.score)
+    # What the following forecasts build on is seen from where the machine stands by then.
+    traces = replace(traces, score=judged.score, trusted=after.history[0])
+    return record, following_state, traces
 
 
 def _measure(

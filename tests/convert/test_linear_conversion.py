@@ -16,7 +16,7 @@ from convert.checks.check import Check
 from convert.checks.linear import formula_checks
 from convert.convert_run import Conversion, convert_run
 from convert.rollout import Rollout, roll, roll_all
-from convert.twins import float_twin, shipped_model
+from convert.twins import float_twin, shipped_model, unchanging
 from edge_runtime.bundle.manifest import Forecast, Manifest
 from edge_runtime.bundle.reader import CHECKSUM, LINEAR_MEMBERS, checksum, read_bundle
 from edge_runtime.detector.interpreter import NoGraph
@@ -38,7 +38,7 @@ def manifest(linear_bundle: Path) -> Manifest:
 
 @pytest.fixture(scope="module")
 def model(manifest: Manifest) -> Model:
-    return shipped_model(manifest, b"")
+    return unchanging(shipped_model(manifest, b""))
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,8 @@ HARMS = [spoiled_cross, dropped_cross, turned_cross, spoiled_own, turned_own]
 def test_another_highway_than_that_of_the_steps_fails(  # type: ignore[no-untyped-def]
     manifest: Manifest, rolled: Rollout, rows: np.ndarray, harm
 ) -> None:
-    spoiled = shipped_model(replace(manifest, forecast=harm(manifest.forecast)), b"")
+    harmed = replace(manifest, forecast=harm(manifest.forecast))
+    spoiled = unchanging(shipped_model(harmed, b""))
     assert failed(formula_checks(spoiled, [rolled])) == {OFF}
     assert failed(formula_checks(spoiled, [roll(spoiled, rows)])) == set()
 

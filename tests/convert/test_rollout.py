@@ -19,7 +19,7 @@ from convert.rollout import (
     stepwise,
     stretch,
 )
-from convert.twins import float_twin, shipped_model
+from convert.twins import float_twin, shipped_model, unchanging
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.fallback import Fallback
@@ -187,7 +187,7 @@ def test_rescoring_is_rolling_anew_under_the_new_constants(
     tiny_bundle: Path, linear_bundle: Path, tiny_run: Run, kind: str, level: float
 ) -> None:
     bundle = tiny_bundle if kind == "gate and GRU" else linear_bundle
-    model = Detector(read_bundle(bundle)).model
+    model = unchanging(Detector(read_bundle(bundle)).model)
     rows = np.concatenate([tiny_run.rows["test"][0], tiny_run.rows["validate"][0]])
     rows[60:75] = np.nan
     rows[150:160, 1] = 45.0
@@ -201,7 +201,8 @@ def test_rescoring_is_rolling_anew_under_the_new_constants(
         part_std=tuple(1.2 * x + 0.01 for x in score.part_std),
         residual_mean=tuple(0.5 * x for x in score.residual_mean),
     )
-    other = build_model(replace(model.manifest, score=changed), model.graph, model.model_hash)
+    still = replace(model.manifest, score=changed, change=None)
+    other = build_model(still, model.graph, model.model_hash)
     anew, quickly = roll(other, rows), rescored(old, other.score)
     for name in ("parts", "terms", "score"):
         np.testing.assert_array_equal(getattr(quickly, name), getattr(anew, name), err_msg=name)
@@ -245,7 +246,8 @@ def test_measuring_anew_is_rolling_anew_under_other_shapes(
         distance_root=tuple(tuple(2 * x for x in row) for row in score.distance_root),
         level_root=wider,
     )
-    other = build_model(replace(model.manifest, score=changed), model.graph, model.model_hash)
+    still = replace(model.manifest, score=changed, change=None)
+    other = build_model(still, model.graph, model.model_hash)
     anew, quickly = roll(other, rows), remeasured(rolled, other.score)
     for name in ("raw_parts", "raw_terms"):
         np.testing.assert_array_equal(getattr(quickly, name), getattr(anew, name), err_msg=name)

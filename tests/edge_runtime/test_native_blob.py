@@ -130,11 +130,11 @@ def test_every_byte_counts() -> None:
 @pytest.mark.parametrize(
     ("word", "value", "reason"),
     [
-        (0, 1, "foreign"), (1, 3, "foreign"), (4, 0, "impossible"), (4, 257, "impossible"),
+        (0, 1, "foreign"), (1, 4, "foreign"), (4, 0, "impossible"), (4, 257, "impossible"),
         (5, 65, "impossible"), (6, 17, "impossible"), (7, 2000, "impossible"),
         (8, 1 << 30, "impossible"), (13, 6, "impossible"), (14, 33, "impossible"),
-        (16, 1 << 25, "impossible"), (29, 1 << 28, "impossible"), (30, 1 << 27, "impossible"),
-        (4, 2, "truncated"), (30, 5, "truncated"),
+        (16, 1 << 25, "impossible"), (30, 1 << 28, "impossible"), (31, 1 << 27, "impossible"),
+        (4, 2, "truncated"), (31, 5, "truncated"),
     ],
 )  # fmt: skip
 def test_a_forged_header_is_refused(

@@ -144,7 +144,7 @@ def runtime_model(model: AnomalyGatedGRU, linear: Linear) -> Model:
     graph = WeightsGraph(model, linear)
     highway, gated = model.highway, model.gated * np.float32(graph.gated)
     constants = (highway.own, highway.cross, model.innovation_scale, model.gated, gated)
-    return Model(None, graph, "", None, None, *constants, np.float32(1), score, (), None)  # type: ignore[arg-type]
+    return Model(None, graph, "", None, None, *constants, np.float32(1), score, None, (), None)  # type: ignore[arg-type]
 
 
 def as_steps(

@@ -22,9 +22,10 @@ static void move_centre(gruard_detector *d, uint32_t i, float to) {
     d->centre[i] = to;
 }
 
-static void follow_baselines(const gruard_detector *d, const float *parts, float *baselines) {
+static void follow_baselines(gruard_detector *d) {
+    float *baselines = d->baselines;
     for (uint32_t p = 0; p < GRUARD_PARTS; p++) {
-        const float gap = gruard_clip(gruard_height(d->model, parts, p) - baselines[p], 6.0f);
+        const float gap = gruard_clip(gruard_height(d->model, d->parts, p) - baselines[p], 6.0f);
         const float rate = d->model->baseline_rate;
         const float used = gap > 0 && d->alarm.active ? 0.2f * rate : rate;
         baselines[p] = gruard_at_least(baselines[p] + used * gap, 0.0f);
@@ -34,10 +35,7 @@ static void follow_baselines(const gruard_detector *d, const float *parts, float
 /* From now on the machine is judged from where it stands. */
 static void settle(gruard_detector *d) {
     const gruard_model *m = d->model;
-    if (!d->changed) {
-        memcpy(d->recorded, d->parts, sizeof d->recorded);
-        memcpy(d->recorded_baselines, d->baselines, sizeof d->baselines);
-    }
+    if (!d->changed) memcpy(d->recorded, d->parts, sizeof d->recorded);
     for (uint32_t p = GRUARD_RESIDUAL; p <= GRUARD_DISTANCE; p++) {
         const float height = gruard_height(m, d->parts, p);
         if (2.0f * (height - d->baselines[p]) > d->threshold) d->baselines[p] = height;
@@ -54,7 +52,7 @@ static void settle(gruard_detector *d) {
 static void come_back(gruard_detector *d) {
     for (uint32_t i = 0; i < d->model->channels; i++) move_centre(d, i, 0.0f);
     memcpy(d->parts, d->recorded, sizeof d->parts);
-    memcpy(d->baselines, d->recorded_baselines, sizeof d->baselines);
+    memset(d->baselines, 0, sizeof d->baselines);
     d->changed = 0;
     d->steady = d->home = 0;
 }
@@ -73,12 +71,9 @@ void gruard_change(gruard_detector *d, int settling) {
     for (uint32_t i = 0; i < m->channels; i++)
         if (d->usable[i] > 0) d->standing[i] += 0.1f * (d->absolute[i] - d->standing[i]);
     if (settling) return;
-    follow_baselines(d, d->parts, d->baselines);
+    follow_baselines(d);
     d->steady = d->alarm.active ? d->steady + 1 : 0;
-    if (d->changed) {
-        follow_baselines(d, d->recorded, d->recorded_baselines);
-        d->home = d->score <= d->clear ? d->home + 1 : 0;
-    }
+    if (d->changed) d->home = d->score <= d->clear ? d->home + 1 : 0;
     if (m->change_after && d->steady >= m->change_after) settle(d);
     else if (d->changed && d->home >= m->change_after) come_back(d);
     else if (d->changed && m->follows) follow(d);

@@ -125,7 +125,7 @@ int gruard_state_is_possible(const gruard_detector *d) {
     const size_t n = m->channels;
     if (!within(d->parts, 4, FLT_MAX) || !within(d->terms, 3 * n, FLT_MAX) ||
         !within(d->baselines, 4, FLT_MAX) || !within(d->recorded, 4, FLT_MAX) ||
-        !within(d->recorded_baselines, 4, FLT_MAX) || !within(d->pulled, n, FLT_MAX) ||
+        !within(d->pulled, n, FLT_MAX) ||
         !within(d->centre, n, 100.0f) || !within(d->standing, n, 100.0f))
         return 0;
     if (!d->started) return 1;

@@ -164,7 +164,7 @@ typedef struct {
     /* Where the machine stands, if it has changed. */
     uint8_t changed;
     uint32_t steady, home;
-    float baselines[4], recorded[4], recorded_baselines[4];
+    float baselines[4], recorded[4];
     float *centre, *standing, *pulled;
     uint8_t views_started;
     int32_t silent;                  /* samples in a row without any reading */

@@ -6,13 +6,13 @@ float gruard_height(const gruard_model *m, const float *parts, uint32_t p) {
     return m->weights[p] * ((parts[p] - m->part_mean[p]) / m->part_std[p]);
 }
 
-/* The largest height of the parts over their baselines. */
+/* The largest height of the parts, over their baselines if there are any. */
 static float total(const gruard_model *m, const float *parts, const float *baselines) {
     float score = 0;
     int heard = 0;
     for (uint32_t p = 0; p < GRUARD_PARTS; p++) {
         if (!(m->weights[p] > 0)) continue;
-        const float part = gruard_height(m, parts, p) - baselines[p];
+        const float part = gruard_height(m, parts, p) - (baselines ? baselines[p] : 0.0f);
         score = heard && !(part > score) ? score : part;
         heard = 1;
     }
@@ -21,7 +21,7 @@ static float total(const gruard_model *m, const float *parts, const float *basel
 
 static void judge(gruard_detector *d) {
     d->here = total(d->model, d->parts, d->baselines);
-    d->score = d->changed ? total(d->model, d->recorded, d->recorded_baselines) : d->here;
+    d->score = total(d->model, d->changed ? d->recorded : d->parts, NULL);
 }
 
 void gruard_start_score(gruard_detector *d, int keep_level) {
