@@ -11,7 +11,7 @@ from firmware_harness.folders import replaced
 from firmware_harness.packing import Packed
 
 FACTS = "gruard.json"
-VECTORS, DIAGNOSED_VECTORS = 29, 67  # of a word for each channel
+VECTORS, DIAGNOSED_VECTORS = 33, 71  # of a word for each channel
 _HEADER = """\
 /* {name}, version {version}, model {hash}: for gruard_open() of core/gruard.h. */
 #ifndef GRUARD_BLOB_H
