@@ -95,7 +95,8 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
         ),
         members={},
         proof={},
-        change=change_section(clean_rows(run), config.channels),
+        # A network that has lost its way holds its alarm, and would be centred on a passing moment.
+        change=None if graph.inputs else change_section(clean_rows(run), config.channels),
     )
 
 
