@@ -18,7 +18,7 @@ from convert.draft import (
 )
 from convert.rollout import Rollout, rescored, roll_all
 from convert.streams import clean_rows, clean_test_rows
-from convert.twins import graph_of, shipped_model, unchanging
+from convert.twins import graph_of, shipped_model
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.calibration.calibration import Calibration, calibrate
 from edge_runtime.detector.step import Model
@@ -69,7 +69,7 @@ def calibrated_on(kernel: str, run: Run, model: bytes, known: Calibrated) -> Cal
     draft = replace(known.manifest, thresholds={kernel: no_threshold()})
     shipped = shipped_model(draft, model, kernel)
     wish = known.calibration.threshold.wished_per_day
-    return _calibration(shipped, roll_all(unchanging(shipped), run.rows["calibrate"]), run, wish)
+    return _calibration(shipped, roll_all(shipped, run.rows["calibrate"]), run, wish)
 
 
 def _calibration(

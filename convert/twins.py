@@ -27,11 +27,7 @@ def shipped_model(manifest: Manifest, model: bytes, kernel: str = KERNEL_ID) -> 
 
 
 def unchanging(model: Model) -> Model:
-    """`model` without the rule of lasting changes.
-
-    So both arithmetics are compared on every row of a fault, and not on those before it counts as
-    reported, which may be a sample earlier in one of them.
-    """
+    """`model` without the rule of lasting changes: its forecasts follow one formula throughout."""
     return replace(model, change=change_constants(replace(model.manifest, change=None)))
 
 

@@ -60,10 +60,10 @@ def trial(tiny_run: "Run", conversion: "Conversion") -> Trial:
     from convert.checks.rollout import states_along
     from convert.rollout import roll
     from convert.streams import faulty_twin
-    from convert.twins import float_twin, shipped_model, unchanging
+    from convert.twins import float_twin, shipped_model
 
-    quantised = unchanging(shipped_model(conversion.manifest, conversion.model))
-    reference = unchanging(float_twin(conversion.manifest, conversion.float_model))
+    quantised = shipped_model(conversion.manifest, conversion.model)
+    reference = float_twin(conversion.manifest, conversion.float_model)
     clean = tiny_run.rows["calibrate"][0]
     config, scale = tiny_run.config, tiny_run.weights["innovation_scale"]
     stream = faulty_twin([clean], config.channels, config.period, scale, seed=5, length=1600)

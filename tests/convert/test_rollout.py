@@ -246,8 +246,7 @@ def test_measuring_anew_is_rolling_anew_under_other_shapes(
         distance_root=tuple(tuple(2 * x for x in row) for row in score.distance_root),
         level_root=wider,
     )
-    still = replace(model.manifest, score=changed, change=None)
-    other = build_model(still, model.graph, model.model_hash)
+    other = build_model(replace(model.manifest, score=changed), model.graph, model.model_hash)
     anew, quickly = roll(other, rows), remeasured(rolled, other.score)
     for name in ("raw_parts", "raw_terms"):
         np.testing.assert_array_equal(getattr(quickly, name), getattr(anew, name), err_msg=name)

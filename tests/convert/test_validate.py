@@ -19,7 +19,7 @@ from convert.detection import detect
 from convert.export import export_int8
 from convert.pair import Pair
 from convert.rollout import roll
-from convert.twins import shipped_model, unchanging
+from convert.twins import shipped_model
 from convert.validate import Verdict
 from edge_runtime import numerics
 from edge_runtime.bundle.flatbuffer import read_graph
@@ -39,7 +39,6 @@ Weights = dict[str, np.ndarray]
 
 def judged(trial: "Trial", model: Model, states: np.ndarray | None = None) -> Checks:
     """All checks of a validation, on short streams; states: of `model` along the long rows."""
-    model = unchanging(model)
     states = states_along(model, trial.long) if states is None else states
     clean = Pair(roll(model, trial.clean), trial.float_clean)
     faulty = Pair(roll(model, trial.stream.rows), trial.float_faulty)

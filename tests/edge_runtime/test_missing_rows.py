@@ -62,7 +62,7 @@ def test_random_loss_leaves_a_healthy_day_as_it_was(bundle: Bundle, share: float
     assert not (found["flags"] & Flag.RESET).any()
     assert (found["tier"] == 1).mean() >= LEAST_IN_TIER_1[share]
     # Its threshold, from 400 rows, is exceeded now and then.
-    assert alarms(found) <= alarms(calm) + max(int(10 * share), 1)
+    assert alarms(found) <= alarms(calm) + int(10 * share)
 
 
 def test_faults_are_found_as_before_with_2_per_cent_lost(bundle: Bundle) -> None:
@@ -70,4 +70,4 @@ def test_faults_are_found_as_before_with_2_per_cent_lost(bundle: Bundle) -> None
     calm, found = answered(bundle, rows), answered(bundle, lossy(rows, 0.02))
     labels = faulty[len(rows) - len(calm) :]
     before, after = (average_precision(r["score"].astype(float), labels) for r in (calm, found))
-    assert before > 0.25 and after > before - 0.02
+    assert before > 0.3 and after > before - 0.01

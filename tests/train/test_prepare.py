@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convert.twins import unchanging
 from edge_runtime.bundle.manifest import Channel
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.detector import Detector
@@ -39,12 +38,12 @@ def test_training_sees_row_by_row_what_the_runtime_sees(tiny_run: Run, tiny_bund
     prepared = standard_rows(recordings, channels, period)
     assert 0 < prepared.masks[0].mean() < 1
     bundle = read_bundle(tiny_bundle)
-    model = unchanging(Detector(bundle).model)  # readings as from where they were recorded
+    detector = Detector(bundle)
     for rows, values, masks in zip(recordings, prepared.values, prepared.masks, strict=True):
-        state, fallback = initial_state(model), Fallback(bundle.manifest, "")
+        state, fallback = initial_state(detector.model), Fallback(bundle.manifest, "")
         for index, row in enumerate(rows):
             sample = Sample(index, None, row)
-            _, state, traces = step(model, sample, state, fallback.step(sample))
+            _, state, traces = step(detector.model, sample, state, fallback.step(sample))
             np.testing.assert_array_equal(values[index], traces.value)
             np.testing.assert_array_equal(masks[index], traces.mask)
 
