@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks.gruard_detector import GruardDetector
 from benchmarks.judge import Outcome
 from benchmarks.series import Series, TestRecording
+from convert.metrics import intervals
 from train.recording import Recording
 from train.simulate import LEVELS, PERIOD, simulate
 
@@ -119,7 +120,7 @@ def quiet_of(case: Case, seed: int, load: np.ndarray, outcome: Outcome) -> Quiet
         case=case.name,
         seed=seed,
         changes=len(changes),
-        alarms=int(np.count_nonzero(np.diff(alarms.astype(int), prepend=0) == 1)),
+        alarms=len(intervals(alarms)),
         share=100 * float(alarms.mean()),
         transition=float(np.quantile(scores[after], 0.999)),
         steady=float(np.quantile(scores[~after], 0.999)),

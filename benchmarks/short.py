@@ -24,6 +24,7 @@ import numpy.typing as npt
 from benchmarks.gruard_detector import GruardDetector
 from benchmarks.pages import fill_page, markdown, page_option
 from benchmarks.series import DATA, WATCH, Series, catalogue
+from convert.metrics import intervals
 from convert.rollout import roll
 from convert.twins import shipped_model
 from edge_runtime.detector.step import Model
@@ -49,7 +50,6 @@ class Result:
     """One recording learned from. rule: whether that of lasting changes is on.
 
     rows: learned; following: watched, all of them healthy.
-
     alarmed: share of the healthy rows in alarm. onsets: alarms that began in them. changed: share
     of them flagged CHANGED. announced: by kind of fault. chance: whether an alarm begins in the
     same rows without one. failed: why there is no detector, empty where there is one.
@@ -162,7 +162,7 @@ def _judged(
     alarms, changed = watched(model, following)
     announced = {kind: _begins(watched(model, rows)[0]) for kind, rows in faulty.items()}
     return Result(
-        name, rule, count, len(following), float(alarms.mean()), int(starts(alarms).sum()),
+        name, rule, count, len(following), float(alarms.mean()), len(starts(alarms)),
         float(changed.mean()), announced, _begins(alarms),
     )  # fmt: skip
 
@@ -184,13 +184,13 @@ def watched(model: Model, rows: Float32) -> tuple[Bools, Bools]:
     return np.array(alarms, bool), np.array([Flag.CHANGED in r.flags for r in records], bool)
 
 
-def starts(alarms: Bools) -> Bools:
-    """Where alarms begin."""
-    return alarms & ~np.concatenate([[False], alarms[:-1]])
+def starts(alarms: Bools) -> list[int]:
+    """Rows at which alarms begin."""
+    return [start for start, _ in intervals(alarms)]
 
 
 def _begins(alarms: Bools) -> bool:
-    return bool(starts(alarms)[FAULT_START : FAULT_START + FAULT_ROWS].any())
+    return any(0 <= start - FAULT_START < FAULT_ROWS for start in starts(alarms))
 
 
 def with_fault(

@@ -1,9 +1,8 @@
 """What a recording leaves open: how long a change must last, and which channels had not settled.
 
-Seven minutes of a machine do not show where it will stand in an hour. Whether a channel was still
-on its way is told by the means m of eight blocks in time order: by the share of its variance that
-lies between them, and by how much further apart they are half a recording on than from one to the
-next,
+Seven minutes of a machine do not show where it will stand in an hour. A channel was still moving
+when the recording ended if, of eight blocks in time order with means m, much of the variance lies
+between blocks, and blocks half a recording apart differ more than neighbours,
 
     W = var(m) / (var(m) + mean variance within)
     G = mean (m_{k+4} - m_k)^2 / mean (m_{k+1} - m_k)^2

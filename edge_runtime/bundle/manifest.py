@@ -87,7 +87,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Change:
-    """How a change that lasts is told once and then lived with; see `detector.change`."""
+    """When a lasting change is reported, and what follows it; see `detector.change`."""
 
     after: int  # samples of alarm in a row after which it is reported; 0: never
     rate: float  # at which the usual height of each part of the score follows it

@@ -1,4 +1,4 @@
-"""A change that lasts: told once, then lived with.
+"""Lasting changes: each is reported once, and from then on the machine is judged from there.
 
 A machine that was recorded for minutes will stand elsewhere in an hour, and one that was repaired
 stands elsewhere for good. An alarm that is on for days says nothing, and hides the next fault. So
@@ -38,6 +38,7 @@ from edge_runtime.detector.score import (
     largest,
     smoothed_parts,
     total_score,
+    with_level,
 )
 from edge_runtime.detector.standardise import VALUE_CLIP
 from edge_runtime.detector.validity import Bools
@@ -47,7 +48,6 @@ STANDING_RATE = np.float32(0.1)
 BASELINE_CLIP = np.float32(6)
 ALARMED_SHARE = np.float32(0.2)  # of the baselines' rate, upwards in an alarm
 FOLLOW_CLIP = np.float32(3)
-_LEVEL = PARTS.index("level")
 _FORECAST_PARTS = np.array([part in ("residual", "distance") for part in PARTS])
 _TWO, _ZERO = np.float32(2), np.float32(0)
 
@@ -147,9 +147,7 @@ def from_here(absolute: Float32, mask: Float32, state: ChangeState) -> Float32:
 
 def nearest(parts: Float32, recorded: Float32) -> Float32:
     """Parts [4] whose level is the smaller of that from here and that from the recording."""
-    level = np.minimum(parts[_LEVEL], recorded[_LEVEL])
-    found: Float32 = np.where(np.arange(len(PARTS)) == _LEVEL, level, parts)
-    return found
+    return with_level(np.minimum(parts, recorded), parts)
 
 
 def judge(score: ScoreState, state: ChangeState, constants: ScoreConstants) -> Judgement:
@@ -211,8 +209,7 @@ def move(
 
 def without_forecasts(moved: Moved, constants: ScoreConstants) -> Moved:
     """The state after a reset: of the parts only the level is still believed."""
-    kept = np.arange(len(PARTS)) == _LEVEL
-    recorded = np.where(kept, moved.change.recorded, constants.part_mean)
+    recorded = with_level(moved.change.recorded, constants.part_mean)
     return replace(moved, change=replace(moved.change, recorded=recorded))
 
 
@@ -232,7 +229,6 @@ def _settle(
         state = replace(state, recorded=parts)
     z = heights(parts, score)
     beyond = _FORECAST_PARTS & ((_TWO * (z - state.baselines)).astype(np.float64) > threshold)
-    calm = np.where(np.arange(len(PARTS)) == _LEVEL, score.part_mean, parts)
     centre = np.where(constants.watched > 0, state.standing, state.centre)
     state = replace(
         state,
@@ -244,7 +240,9 @@ def _settle(
         home=0,
     )
     shift = centre - moved.change.centre
-    return Moved(state, replace(moved.score, parts=calm), AlarmState(), shift)
+    return Moved(
+        state, replace(moved.score, parts=with_level(score.part_mean, parts)), AlarmState(), shift
+    )
 
 
 def _return(moved: Moved) -> Moved:

@@ -167,9 +167,15 @@ def without_forecasts(state: ScoreState, constants: ScoreConstants) -> ScoreStat
     """The state after a reset: what was said by forecasts that are no longer believed is gone."""
     calm = initial_score(constants)
     return ScoreState(
-        np.where(_LEVEL_PART > 0, state.parts, calm.parts),
+        with_level(state.parts, calm.parts),
         np.where(_LEVEL_TERM > 0, state.terms, calm.terms),
     )
+
+
+def with_level(level: Float32, parts: Float32) -> Float32:
+    """`parts` [4] with the level of `level` [4], which needs no forecast."""
+    found: Float32 = np.where(_LEVEL_PART > 0, level, parts)
+    return found
 
 
 def total_score(smoothed: Float32, constants: ScoreConstants) -> np.float32:

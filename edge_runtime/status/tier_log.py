@@ -1,4 +1,4 @@
-"""Log lines about who vouches, and for which machine: all are counted, a few a minute are told."""
+"""Log lines about tiers and lasting changes: all are counted, at most a few a minute are logged."""
 
 from collections import deque
 from collections.abc import Callable

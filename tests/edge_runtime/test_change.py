@@ -1,4 +1,4 @@
-"""A change that lasts is told once; the next fault is seen, and the way back is no alarm."""
+"""A lasting change is reported once; the next fault is seen, and coming back raises no alarm."""
 
 import json
 from dataclasses import replace
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from native_models import changed, linear
 
+from convert.metrics import intervals
 from edge_runtime.bundle import manifest as m
 from edge_runtime.bundle.manifest import from_dict, to_dict
 from edge_runtime.detector.change import (
@@ -63,23 +64,18 @@ def answers(section: m.Change | None, shifts: dict[int, float]) -> list[Record]:
     return [detector.step(Sample(i, None, row)) for i, row in enumerate(rows_of(bundle, shifts))]
 
 
-def spans(flags: list[bool]) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], np.array(flags, int), [0]])))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
-
-
 def test_without_the_rule_an_alarm_lasts_as_its_cause_does() -> None:
     records = answers(None, {MOVED: 12.0, BACK: -12.0})
-    (alarm,) = spans([record.alarm for record in records])
+    (alarm,) = intervals(np.array([record.alarm for record in records]))
     assert MOVED <= alarm[0] <= MOVED + 5 and BACK <= alarm[1] <= BACK + 40
     assert not any(Flag.CHANGED in record.flags for record in records)
 
 
 def test_a_change_that_lasts_is_one_alarm_and_then_a_flag_until_the_machine_is_back() -> None:
     records = answers(NOWHERE, {MOVED: 12.0, BACK: -12.0})
-    (alarm,) = spans([record.alarm for record in records])
+    (alarm,) = intervals(np.array([record.alarm for record in records]))
     assert MOVED <= alarm[0] <= MOVED + 5 and alarm[1] - alarm[0] == AFTER
-    (flagged,) = spans([Flag.CHANGED in record.flags for record in records])
+    (flagged,) = intervals(np.array([Flag.CHANGED in record.flags for record in records]))
     assert flagged[0] == alarm[1] - 1  # the last record of the alarm says so, too
     assert BACK + AFTER <= flagged[1] <= BACK + 60
     away = records[MOVED + 60 : BACK]
@@ -89,7 +85,7 @@ def test_a_change_that_lasts_is_one_alarm_and_then_a_flag_until_the_machine_is_b
 
 def test_a_second_fault_is_an_alarm_of_its_own() -> None:
     records = answers(NOWHERE, {MOVED: 12.0, LATER: 9.0})
-    first, second = spans([record.alarm for record in records])
+    first, second = intervals(np.array([record.alarm for record in records]))
     assert LATER <= second[0] <= LATER + 5 and second[1] - second[0] == AFTER
     blamed = records[second[0]].blamed
     assert blamed[0] == records[first[0]].blamed[0]
@@ -108,8 +104,8 @@ def test_a_channel_that_goes_on_moving_is_followed_once_the_machine_has_changed(
     creep = {MOVED + i: 0.15 for i in range(400)}
     still = answers(NOWHERE, creep)
     followed = answers(m.Change(AFTER, 0.0, (0.2, 0.0, 0.0)), creep)
-    assert len(spans([r.alarm for r in still])) > 1
-    assert len(spans([r.alarm for r in followed])) == 1
+    assert len(intervals(np.array([r.alarm for r in still]))) > 1
+    assert len(intervals(np.array([r.alarm for r in followed]))) == 1
 
 
 def test_a_baseline_follows_what_is_usual_and_slowly_during_an_alarm() -> None:

@@ -1,4 +1,4 @@
-/* A change that lasts, told once and then lived with: edge_runtime.detector.change. */
+/* Lasting changes: edge_runtime.detector.change. */
 #include "numerics.h"
 #include "parts.h"
 

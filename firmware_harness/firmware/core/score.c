@@ -129,7 +129,8 @@ void gruard_blame_score(gruard_detector *d, int16_t *blamed) {
             logs[t] = gruard_log(1.0f + gruard_at_least(excess, 0.0f) / m->typical[t],
                                  m->log_table);
         }
-        shares[i] = (m->weights[GRUARD_RESIDUAL] * logs[0] + m->weights[GRUARD_EVIDENCE_PART] * logs[1] +
+        shares[i] = (m->weights[GRUARD_RESIDUAL] * logs[0] +
+                     m->weights[GRUARD_EVIDENCE_PART] * logs[1] +
                      m->weights[GRUARD_LEVEL] * logs[2]) * m->watched[i];
     }
     gruard_largest(shares, n, 0, blamed);
