@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from edge_runtime.bundle.manifest_rules import PARTS
 from edge_runtime.detector.score import ScoreConstants
 from train.cell import AnomalyGatedGRU
 from train.quiet import quiet_stderr
-from train.selection import SETTLING, clean_constants, smoothed_parts, total_scores
+from train.selection import SETTLING, Scored, clean_constants, smoothed_parts, total_scores
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -59,15 +60,21 @@ def score_constants(
     evidence: bool,
 ) -> ScoreConstants:
     """The score's constants from one clean stream, each [n, channels]; evidence: doubt counts."""
-    found = clean_constants((values - forecast) * mask, values, doubt, mask, exogenous)
-    return replace(found, weights=np.array([1, 1, 1, evidence], np.float32))
+    found = clean_constants(_settled(forecast, doubt, values, mask), exogenous)
+    weights = np.where([part == "gate" for part in PARTS], evidence, found.weights)
+    return replace(found, weights=weights.astype(np.float32))
 
 
 def score_rows(
     forecast: Float32, doubt: Float32, values: Float32, mask: Float32, constants: ScoreConstants
 ) -> Float64:
     """The score [n] of one stream [n, channels]; while it settles it has its first value."""
-    scores = total_scores(
-        smoothed_parts((values - forecast) * mask, values, doubt, mask, constants), constants
-    )
+    rows = _settled(forecast, doubt, values, mask)
+    scores = total_scores(smoothed_parts(rows, constants)[0], constants)
     return np.concatenate([np.full(SETTLING, scores[0]), scores])
+
+
+def _settled(forecast: Float32, doubt: Float32, values: Float32, mask: Float32) -> Scored:
+    """One stream as several, without the rows in which it settles."""
+    every = ((values - forecast) * mask, values, doubt, mask)
+    return Scored(*(array[np.newaxis, SETTLING:] for array in every))

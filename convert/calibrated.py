@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from convert.cross_fitting import in_folds, measured
+from convert.cleaning import kept_rows
+from convert.cross_fitting import in_folds, marked, measured
 from convert.draft import (
     draft_manifest,
     forecast_constants,
+    is_white,
     no_threshold,
     with_fallback_limits,
-    with_score_centres,
-    with_smoothing,
+    with_lines,
+    with_memories,
     with_state_limit,
 )
 from convert.rollout import Rollout, rescored, roll_all
@@ -21,9 +23,12 @@ from convert.streams import clean_rows, clean_test_rows
 from convert.twins import graph_of, shipped_model
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.calibration.calibration import Calibration, calibrate
+from edge_runtime.detector.score import score_constants
 from edge_runtime.detector.step import Model
+from train.batches import Rows
 from train.folds import cut_folds
 from train.linear import fold_weights
+from train.prepare import standard_rows
 from train.run_folder import Run
 
 Float32 = npt.NDArray[np.float32]
@@ -42,22 +47,21 @@ class Calibrated:
 
 def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> Calibrated:
     """Every constant of the manifest, and the threshold of the reference kernel."""
-    draft = draft_manifest(run, graph_of(model), version)
-    if draft.linear:
-        draft, clean = measured(draft, _rolled_by_folds(run, draft), _lengths(clean_rows(run)))
-        unseen = clean
-    else:
-        rows = _share(run.rows["train"] + run.rows["validate"], MOST_SHAPE_ROWS)
-        rows += run.rows["calibrate"]
-        rollouts = roll_all(shipped_model(draft, model), rows)
-        draft, clean = measured(draft, in_folds(rollouts), _lengths(rows))
-        unseen = clean[-len(run.rows["calibrate"]) :]
+    draft, rows = draft_manifest(run, graph_of(model), version), _rows(run, not model)
+    # A first look, by the highway alone, tells how the score shall remember and what is dirty.
+    first, clean = _measured(run, model, draft, rows)
+    white = is_white(clean)
+    # Where errors are white the ceilings of the score stand in for cleaning.
+    kept = None if white else _kept(first, clean)
+    draft = with_lines(draft, _standard(rows, draft), white)
+    draft, clean = _measured(run, model, draft, rows, white, kept)
     # What is usual must be told from all rows: a few hundred later ones may be all calm or all
     # strange. Only the threshold insists on rows that the network never saw.
-    manifest = with_score_centres(with_smoothing(draft, clean), clean)
+    manifest = with_memories(draft, clean, white)
     manifest = with_fallback_limits(manifest, clean)
     manifest = with_state_limit(manifest, clean)
     shipped = shipped_model(manifest, model)
+    unseen = clean if draft.linear else clean[-len(run.rows["calibrate"]) :]
     unseen = [rescored(rollout, shipped.score) for rollout in unseen]
     calibration = _calibration(shipped, unseen, run, wished_per_day)
     thresholds = {shipped.graph.kernel_id: calibration.threshold}
@@ -85,18 +89,63 @@ def _calibration(
     )
 
 
-def _rolled_by_folds(run: Run, draft: Manifest) -> list[list[Rollout]]:
-    """All clean rows of a linear run, each fold rolled with the forecast that never saw it."""
+def _rows(run: Run, linear: bool) -> list[Float32]:
+    """The recordings that shapes and centres are measured on."""
+    if linear:
+        return clean_rows(run)
+    rows = _share(run.rows["train"] + run.rows["validate"], MOST_SHAPE_ROWS)
+    return rows + run.rows["calibrate"]
+
+
+def _standard(rows: Sequence[Float32], draft: Manifest) -> Rows:
+    return standard_rows(rows, draft.channels, draft.period)
+
+
+def _measured(
+    run: Run,
+    model: bytes,
+    draft: Manifest,
+    rows: Sequence[Float32],
+    white: bool | None = None,
+    kept: Sequence[npt.NDArray[np.bool_]] | None = None,
+) -> tuple[Manifest, list[Rollout]]:
+    """`draft` with its shapes, and `rows` rolled and scored as rows to come will be.
+
+    white: None for the highway alone. kept: which of the rows the shapes are measured on.
+    """
+    if draft.linear:
+        folds = _rolled_by_folds(run, draft, rows, white)
+    else:
+        folds = in_folds(roll_all(shipped_model(draft, model), rows))
+    lengths = list(map(len, rows))
+    return measured(draft, folds if kept is None else marked(folds, kept), lengths)
+
+
+def _kept(draft: Manifest, clean: Sequence[Rollout]) -> list[npt.NDArray[np.bool_]]:
+    constants = score_constants(with_memories(draft, clean, white=False))
+    scored = np.array([not channel.exogenous for channel in draft.channels])
+    return kept_rows([rescored(rollout, constants) for rollout in clean], scored)
+
+
+def _rolled_by_folds(
+    run: Run, draft: Manifest, rows: Sequence[Float32], white: bool | None
+) -> list[list[Rollout]]:
+    """All clean rows of a linear run, each fold rolled with the forecasts that never saw it."""
+    standard = _standard(rows, draft)
+    values, masks = cut_folds(standard.values), cut_folds(standard.masks)
     folds = []
-    for number, pieces in enumerate(cut_folds(clean_rows(run))):
+    for number, pieces in enumerate(cut_folds(rows)):
         weights = {**run.weights, **fold_weights(run.weights, number)}
         fold = replace(draft, forecast=forecast_constants(weights))
+        if white is not None:
+            fold = with_lines(fold, Rows(_but(values, number), _but(masks, number)), white)
         folds.append(roll_all(shipped_model(fold, b""), pieces))
     return folds
 
 
-def _lengths(recordings: Sequence[Float32]) -> list[int]:
-    return [len(rows) for rows in recordings]
+def _but(folds: Sequence[Sequence[Float32]], number: int) -> tuple[Float32, ...]:
+    """The pieces of all other folds."""
+    return tuple(piece for i, fold in enumerate(folds) if i != number for piece in fold)
 
 
 def _share(recordings: Sequence[Float32], most: int) -> list[Float32]:

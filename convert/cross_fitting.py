@@ -7,6 +7,10 @@ shapes of the other folds.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
 
 from convert.draft import with_score_shapes
 from convert.rollout import Rollout, joined, remeasured, stretch
@@ -15,12 +19,22 @@ from edge_runtime.detector.score import score_constants
 from train.folds import fold_spans
 
 Folds = Sequence[Sequence[Rollout]]
+Bools = npt.NDArray[np.bool_]
 
 
 def in_folds(rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
     """Whole recordings cut into folds, for a forecaster that is the same for all."""
     spans = fold_spans([len(r.score) for r in rollouts])
     return [[stretch(rollouts[r], start, stop) for r, start, stop in fold] for fold in spans]
+
+
+def marked(folds: Folds, kept: Sequence[Bools]) -> list[list[Rollout]]:
+    """`folds` with the rows that are kept: of each recording, [its length]."""
+    spans = fold_spans(list(map(len, kept)))
+    return [
+        [replace(r, kept=kept[i][a:b]) for r, (i, a, b) in zip(fold, places, strict=True)]
+        for fold, places in zip(folds, spans, strict=True)
+    ]
 
 
 def measured(

@@ -13,26 +13,36 @@ import numpy.typing as npt
 from scipy.signal import lfilter
 
 from convert.decimals import matrix, vector
-from convert.rollout import Rollout, rescored
+from convert.rollout import Rollout, errors_in, rescored
 from convert.settling import change_section
 from convert.streams import clean_rows
 from edge_runtime import numerics
 from edge_runtime.bundle import manifest as m
 from edge_runtime.bundle.flatbuffer import GraphSummary
+from edge_runtime.bundle.manifest_rules import PARTS
 from edge_runtime.detector.fallback import VIEWS, initial_views, update_views
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
-from edge_runtime.detector.score import PARTS, score_constants
+from edge_runtime.detector.score import score_constants
 from edge_runtime.errors import GruardError
+from train.batches import Rows
+from train.highway import Kind, fit_ahead, fit_own
 from train.run_folder import Run
 from train.score_shapes import absent_error, centre_of, inverse_root, residual_scale
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
+UNLIMITED = 1e30
 # Forecast errors of most machines come in clusters: smoothing for longer would blur an alarm and
-# gain nothing. Where they are white, a long memory finds what no single reading shows.
-QUICK, PATIENT = (0.2, 0.1), (0.03, 0.03)  # attack, decay
-WHITE = 1.5  # deviation of smoothed clean parts, over what white noise would leave
+# gain nothing. Where they are white, a long memory finds what no single reading shows, as long as
+# a single outlier cannot fill it.
+QUICK = ((0.2, 0.1, UNLIMITED),)  # attack, decay, ceiling in deviations over the median
+PATIENT = ((0.2, 0.2, 5.0), (0.03, 0.03, 3.0), (0.01, 0.01, 3.0))
+WHITE = 1.5  # deviation of clean parts smoothed at WHITE_RATE, over what white noise would leave
+WHITE_RATE = 0.03
+FEWEST_MEMORIES = 10.0  # of a memory's length in the clean rows, to know what is usual for it
+# What creeps in shows in a forecast from afar, and sooner where errors come in clusters.
+QUICK_HORIZON, PATIENT_HORIZON = (4, 0.7), (16, 0.85)  # samples, weight
 # A gate that learned from made-up faults alone doubts new habits of a healthy machine as readily as
 # faults: on real servers its evidence ranked them alike (docs/gate.md). From this many labelled
 # stretches on it has seen what its owner calls a fault, and is heard.
@@ -42,7 +52,6 @@ LONE_LEVEL = 1.5
 FALLBACK_SMOOTHING, FALLBACK_SLACK = 0.1, 1.0
 FALLBACK_MARGIN = 1.5  # over the largest value clean rows ever showed
 FEWEST_SAME, FEWEST_MISSING = 32, 48
-UNLIMITED = 1e30
 WARMUP, SHORTEST_WARMUP = 100, 16
 # A lone gate that stays shut costs the state nothing, and a fault that lasts longer than this is
 # learned away: an alarm would end because the model has got used to it (docs/gate.md).
@@ -70,17 +79,15 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
         outputs=_tensors(graph, graph.outputs),
         forecast=forecast_constants(run.weights),
         score=m.Score(
-            *QUICK,
-            (1.0, 1.0, level, float(config.taught >= FEWEST_LESSONS)),
-            (0.0,) * 4,
-            (1.0,) * 4,
-            ones,
-            zeros,
-            zeros,
-            zeros,
-            zeros,
-            identity,
-            identity,
+            weights=(1.0, 0.0, 1.0, level, 0.0, float(config.taught >= FEWEST_LESSONS)),
+            memories=tuple(_memory(*each) for each in QUICK),
+            error_scale=(ones,) * 3,
+            absent=(zeros,) * 3,
+            residual_mean=zeros,
+            evidence_mean=zeros,
+            level_mean=zeros,
+            distance_root=identity,
+            level_root=identity,
         ),
         alarm=m.Alarm(m=2, n=3, clear_after=10),
         tiers=tier_bounds(config.period, _warmup(run, graph)),
@@ -106,7 +113,30 @@ def forecast_constants(weights: Mapping[str, Float32]) -> m.Forecast:
         matrix(weights["highway"]),
         matrix(weights["cross"]),
         vector(weights["innovation_scale"]),
+        own=(),
+        ahead=(),
+        horizon=0,
     )
+
+
+def _memory(attack: float, decay: float, *_: float) -> m.Memory:
+    """One that has seen nothing yet."""
+    count = len(PARTS)
+    return m.Memory(attack, decay, (UNLIMITED,) * count, (0.0,) * count, (1.0,) * count)
+
+
+def with_lines(draft: m.Manifest, rows: Rows, white: bool) -> m.Manifest:
+    """With the forecasts beside the highway, fitted on standardised clean `rows`."""
+    order, cross = len(draft.forecast.highway), bool(draft.forecast.cross)
+    horizon, weight = PATIENT_HORIZON if white else QUICK_HORIZON
+    own = matrix(fit_own(rows.values, rows.masks, order)) if cross else ()
+    kind: Kind = "full" if cross else "channel"
+    ahead = matrix(fit_ahead(rows.values, rows.masks, order, horizon, kind))
+    weights = dict(zip(PARTS, draft.score.weights, strict=True))
+    weights |= {"own": float(bool(own)), "ahead": weight if ahead else 0.0}
+    forecast = replace(draft.forecast, own=own, ahead=ahead, horizon=horizon if ahead else 0)
+    score = replace(draft.score, weights=tuple(weights.values()))
+    return replace(draft, forecast=forecast, score=score)
 
 
 def _warmup(run: Run, graph: GraphSummary) -> int:
@@ -138,66 +168,84 @@ def tier_bounds(period: float | None, warmup: int) -> m.Tiers:
 
 
 def with_score_shapes(draft: m.Manifest, seen: Sequence[Rollout]) -> m.Manifest:
-    """Residual scales and covariances from rollouts over clean rows."""
+    """Scales of errors and covariances from the rows of rollouts that were kept."""
     # The first forecasts of a rollout rest on readings that were never taken.
     skip = len(draft.forecast.highway)
-    errors = np.concatenate([((r.value - r.forecast) * r.mask)[skip:] for r in seen])
-    values = np.concatenate([(r.value * r.mask)[skip:] for r in seen])
-    masks = np.concatenate([r.mask[skip:] for r in seen])
-    scale = residual_scale(errors, masks)
+    used = [r.kept & (np.arange(len(r.kept)) >= skip) for r in seen]
+    errors = np.concatenate([errors_in(r)[rows] for r, rows in zip(seen, used, strict=True)])
+    values = np.concatenate([(r.value * r.mask)[u] for r, u in zip(seen, used, strict=True)])
+    masks = np.concatenate([r.mask[rows] for r, rows in zip(seen, used, strict=True)])
+    forecast = draft.forecast
+    there = np.array([True, bool(forecast.own), bool(forecast.ahead)])[:, np.newaxis]
+    scales = np.array([residual_scale(errors[:, i], masks) for i in range(len(there))])
+    absent = np.array([absent_error(scale, masks) for scale in scales])
     score = replace(
         draft.score,
-        residual_scale=vector(scale),
-        absent=vector(absent_error(scale, masks)),
-        distance_root=matrix(inverse_root(errors)),
+        error_scale=matrix(np.where(there, scales, 1)),
+        absent=matrix(np.where(there, absent, 0)),
+        distance_root=matrix(inverse_root(errors[:, 0])),
         level_root=matrix(inverse_root(values)),
     )
     return replace(draft, score=score)
 
 
-def with_smoothing(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manifest:
-    """How long the score remembers.
-
-    Patient where residual and distance average out as white noise does.
-    """
+def is_white(clean: Sequence[Rollout]) -> bool:
+    """Whether residual and distance average out as white noise does, so that patience pays."""
     ratios = [_clustering(clean, PARTS.index(part)) for part in ("residual", "distance")]
-    attack, decay = PATIENT if np.mean(ratios) <= WHITE else QUICK
-    return replace(draft, score=replace(draft.score, attack=attack, decay=decay))
+    return bool(np.mean(ratios) <= WHITE)
 
 
 def _clustering(clean: Sequence[Rollout], part: int) -> float:
     """Deviation of a patiently smoothed clean part over what white noise would leave."""
-    rate = PATIENT[0]
+    rate = WHITE_RATE
     raw = [r.raw_parts[r.settled, part] for r in clean]
     joined = np.concatenate(raw).astype(np.float64)
     smooth = np.concatenate([_smoothed(r - joined.mean(), rate) for r in raw])
     return float(smooth.std() / max(float(joined.std()), 1e-9) / np.sqrt(rate / (2 - rate)))
 
 
-def with_score_centres(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manifest:
-    """Centre and deviation of the smoothed parts on settled rows.
+def with_memories(draft: m.Manifest, clean: Sequence[Rollout], white: bool) -> m.Manifest:
+    """With how the score remembers, and what is usual for each memory on settled rows.
 
     Raises GruardError when no row has settled.
     """
-    parts = np.concatenate([r.raw_parts[r.settled] for r in clean]).astype(np.float64)
-    if not len(parts):
+    raw = np.concatenate([r.raw_parts[r.settled] for r in clean]).astype(np.float64)
+    if not len(raw):
         raise GruardError(
             "the clean rows end before the model has settled; record the healthy machine for longer"
         )
+    middle, spread = centre_of(raw)
+    memories = [
+        replace(
+            _memory(attack, decay),
+            ceiling=vector(np.minimum(middle + ceiling * spread, UNLIMITED)),
+            # The smoothed parts start from the mean of the unsmoothed ones, as on the device.
+            mean=vector(np.minimum(raw, middle + ceiling * spread).mean(axis=0)),
+        )
+        for attack, decay, ceiling in (PATIENT if white else QUICK)
+        if attack * len(raw) >= FEWEST_MEMORIES
+    ]
+    draft = replace(draft, score=replace(draft.score, memories=tuple(memories)))
+    return _with_usual(draft, clean)
+
+
+def _with_usual(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manifest:
     terms = np.concatenate([r.raw_terms[r.settled] for r in clean]).astype(np.float64)
-    # The smoothed parts start from the mean of the unsmoothed ones, as on the device.
-    draft = _centred(draft, parts.mean(axis=0), np.ones(len(PARTS)), terms.mean(axis=0))
+    draft = _with_usual_terms(draft, terms.mean(axis=0))
     smooth = [rescored(r, score_constants(draft)) for r in clean]
     parts = np.concatenate([r.parts[r.settled] for r in smooth]).astype(np.float64)
     terms = np.concatenate([r.terms[r.settled] for r in smooth]).astype(np.float64)
-    return _centred(draft, *centre_of(parts), terms.mean(axis=0))
+    memories = []
+    for i, memory in enumerate(draft.score.memories):
+        mean, std = centre_of(parts[:, i])
+        memories.append(replace(memory, mean=vector(mean), std=vector(std)))
+    draft = replace(draft, score=replace(draft.score, memories=tuple(memories)))
+    return _with_usual_terms(draft, terms.mean(axis=0))
 
 
-def _centred(draft: m.Manifest, mean: Float64, std: Float64, terms: Float64) -> m.Manifest:
+def _with_usual_terms(draft: m.Manifest, terms: Float64) -> m.Manifest:
     score = replace(
         draft.score,
-        part_mean=vector(mean),
-        part_std=vector(std),
         residual_mean=vector(terms[0]),
         evidence_mean=vector(terms[1]),
         level_mean=vector(terms[2]),

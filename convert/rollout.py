@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convert.block_score import parts_of_rows
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.score import (
     ScoreConstants,
@@ -20,19 +19,20 @@ from edge_runtime.detector.score import (
     update_score,
     without_forecasts,
 )
-from edge_runtime.detector.step import Model, initial_state, step
+from edge_runtime.detector.step import Model, errors_of, initial_state, step
 from edge_runtime.detector.tiers import is_mostly_masked, is_settling
 from edge_runtime.detector.validity import is_measured
 from edge_runtime.errors import GruardError
 from edge_runtime.native.records import Records
 from edge_runtime.native.rolling import roll_on_core
 from edge_runtime.record import Flag, Record, Sample
+from train.block_score import parts_of_rows
 
 Float32 = npt.NDArray[np.float32]
 _NO_STATE = np.zeros(0, np.float32)
 _AS_FOUND = (
-    "value", "mask", "forecast", "gate", "trusted", "doubt", "hidden", "parts", "terms", "score",
-    "measured", "settling",
+    "value", "mask", "forecast", "own", "ahead", "gate", "trusted", "doubt", "hidden", "parts",
+    "terms", "score", "measured", "settling",
 )  # fmt: skip
 
 
@@ -40,13 +40,15 @@ _AS_FOUND = (
 class Rollout:
     """One recording's records and what is inside each step; every array has one row per sample.
 
-    inputs: of the graph, by name. value, mask, forecast, gate, trusted, doubt: [n, channels].
-    hidden: [n, all units]. raw_parts, raw_terms: score parts [n, 4] and per-channel terms [n, 3,
-    channels]; parts, terms: the same smoothed. score: [n].
+    inputs: of the graph, by name. value, mask, forecast, own, ahead, gate, trusted, doubt:
+    [n, channels]. hidden: [n, all units]. raw_parts, raw_terms: unsmoothed score parts [n, 6] and
+    per-channel terms [n, 3, channels]. parts, terms: smoothed, [n, memories, 6] and as before.
+    score: [n].
     measured: [n], False where no watched channel had a reading, so that nothing was judged.
     settling: [n], True where the forecasts were not believed. settled: [n], True where they were,
-    something was measured and the model is trusted. saturated: [n], share of the state at the edge
-    of its range.
+    something was measured and the model is trusted. kept: [n], False where the machine was not
+    itself, as far as can be told without labels (`convert.cleaning`). saturated: [n], share of the
+    state at the edge of its range.
     """
 
     records: tuple[Record, ...]
@@ -54,6 +56,8 @@ class Rollout:
     value: Float32
     mask: Float32
     forecast: Float32
+    own: Float32
+    ahead: Float32
     gate: Float32
     trusted: Float32
     doubt: Float32
@@ -66,6 +70,7 @@ class Rollout:
     measured: npt.NDArray[np.bool_]
     settling: npt.NDArray[np.bool_]
     settled: npt.NDArray[np.bool_]
+    kept: npt.NDArray[np.bool_]
     saturated: npt.NDArray[np.float64]
 
 
@@ -85,7 +90,7 @@ def _on_core(model: Model, rows: Float32) -> Rollout:
     threshold = manifest.thresholds[model.graph.kernel_id].value
     inputs = zip(*found.inputs.values(), strict=True)
     records = Records(manifest.channel_names, model.model_hash, threshold)
-    errors = found.mask * (found.value - found.forecast)
+    errors = errors_of(found.value, found.mask, found.forecast, found.own, found.ahead)
     parts, terms = parts_of_rows(errors, found.value, found.doubt, found.mask, model.score)
     return _rollout(
         model,
@@ -117,6 +122,8 @@ def stepwise(model: Model, rows: Float32) -> Rollout:
         value=np.array([t.value for t in traces]),
         mask=np.array([t.mask for t in traces]),
         forecast=np.array([t.forecast for t in traces]),
+        own=np.array([t.own for t in traces]),
+        ahead=np.array([t.ahead for t in traces]),
         gate=np.array([t.gate for t in traces]),
         trusted=np.array([t.trusted for t in traces]),
         doubt=np.array([t.doubt for t in traces]),
@@ -136,6 +143,7 @@ def _rollout(model: Model, records: tuple[Record, ...], **inside: Any) -> Rollou
     trusted = np.array([record.tier != 3 for record in records], bool)
     return Rollout(
         records=records,
+        kept=np.ones(len(records), bool),
         settled=inside["measured"] & ~inside["settling"] & trusted,
         saturated=_saturated(model, inside["hidden"]),
         **inside,
@@ -174,9 +182,15 @@ def rescored(rollout: Rollout, constants: ScoreConstants) -> Rollout:
 
 def remeasured(rollout: Rollout, constants: ScoreConstants) -> Rollout:
     """The same rollout with unsmoothed parts and terms by other scales and covariances."""
-    errors = rollout.mask * (rollout.value - rollout.forecast)
-    parts, terms = parts_of_rows(errors, rollout.value, rollout.doubt, rollout.mask, constants)
+    parts, terms = parts_of_rows(
+        errors_in(rollout), rollout.value, rollout.doubt, rollout.mask, constants
+    )
     return replace(rollout, raw_parts=parts, raw_terms=terms)
+
+
+def errors_in(rollout: Rollout) -> Float32:
+    """Errors [n, 3, channels] of all forecasts, 0 where a reading was unusable."""
+    return errors_of(rollout.value, rollout.mask, rollout.forecast, rollout.own, rollout.ahead)
 
 
 def stretch(rollout: Rollout, start: int, stop: int) -> Rollout:

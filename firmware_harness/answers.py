@@ -95,8 +95,8 @@ def host_core(packed: Packed) -> Engine:
             mask, forecast, gate, state, parts, _, _, *fallback = core.traces()
             inside = b"".join((mask, forecast, gate, state, parts))
             traces.append(np.append(np.frombuffer(inside, np.float32), np.float32(fallback)))
-        channels = len(packed.bundle.manifest.channels)
-        return _of_core(records, semihosting.split_traces(np.array(traces), channels))
+        found = semihosting.split_traces(np.array(traces), packed.bundle.manifest)
+        return _of_core(records, found)
 
     return run
 
@@ -136,7 +136,7 @@ def _steps(model: Model, rows: Float32) -> Iterator[Answers]:
             "forecast": traces.forecast,
             "gate": traces.gate,
             "state": np.concatenate([*traces.hidden, np.zeros(0, np.float32)]),
-            "parts": state.score.parts,
+            "parts": state.score.parts.ravel(),
             "fallback": np.array([shadow.score, shadow.alarm], np.float32),
             "score": np.array(record.score, np.float32),
             "tier": np.array(record.tier),

@@ -5,13 +5,14 @@ import shutil
 import struct
 from pathlib import Path
 
+from edge_runtime.detector.lines import lines_of
 from firmware_harness import tables
 from firmware_harness.boards import ARITHMETIC, CORE, Board
 from firmware_harness.folders import replaced
 from firmware_harness.packing import Packed
 
 FACTS = "gruard.json"
-VECTORS, DIAGNOSED_VECTORS = 33, 71  # of a word for each channel
+VECTORS, DIAGNOSED_VECTORS = 36, 74  # of a word for each channel
 _HEADER = """\
 /* {name}, version {version}, model {hash}: for gruard_open() of core/gruard.h. */
 #ifndef GRUARD_BLOB_H
@@ -119,12 +120,13 @@ def _header(packed: Packed) -> str:
 
 def memory_bytes(packed: Packed) -> int:
     """What gruard_memory() of the core says: see its `place_all`."""
-    channels, order, _, _, arena, _, _, diagnosis = struct.unpack_from("<8I", packed.blob, 16)
+    channels, _, _, _, arena, _, _, diagnosis = struct.unpack_from("<8I", packed.blob, 16)
     graph = packed.bundle.graph
     widths = [
         graph.tensors[tensor].shape[1]
         for name, tensor in graph.inputs.items()
         if name.startswith("state_")
     ]
-    each = order + (DIAGNOSED_VECTORS if diagnosis else VECTORS)
+    depth = lines_of(packed.bundle.manifest.forecast).depth
+    each = depth + (DIAGNOSED_VECTORS if diagnosis else VECTORS)
     return 4 * (channels * each + sum(widths) + -(-arena // 4))

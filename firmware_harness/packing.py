@@ -96,7 +96,12 @@ def _spare(bundle: Bundle, threshold: Threshold, kernel: Kernel) -> bytes:
         outputs={},
         diagnosis=None,
         forecast=Forecast(
-            bundle.manifest.forecast.highway[:1], (), bundle.manifest.forecast.innovation_scale
+            bundle.manifest.forecast.highway[:1],
+            (),
+            bundle.manifest.forecast.innovation_scale,
+            own=(),
+            ahead=(),
+            horizon=0,
         ),
         thresholds={HOST_KERNEL_ID: threshold},
     )

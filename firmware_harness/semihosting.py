@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.bundle.manifest_rules import PARTS
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import not_above
 from edge_runtime.native.records import RECORD
@@ -52,14 +54,15 @@ def replay(
         raise GruardError(f"{built.board.name}: {len(records)} records for {len(rows)} rows")
     if inside is None:
         return Replayed(records, None)
-    channels = rows.shape[1]
-    return Replayed(records, split_traces(inside.reshape(len(rows), -1), channels))
+    table = inside.reshape(len(rows), -1)
+    return Replayed(records, split_traces(table, built.packed.bundle.manifest))
 
 
-def split_traces(table: Float32, channels: int) -> dict[str, Float32]:
+def split_traces(table: Float32, manifest: Manifest) -> dict[str, Float32]:
     """Traces [rows, …], as app/replay.c writes them, by name."""
-    states = table.shape[1] - 3 * channels - 6
-    places = np.cumsum([channels, channels, channels, states, 4])
+    channels, parts = len(manifest.channels), len(PARTS) * len(manifest.score.memories)
+    states = table.shape[1] - 3 * channels - parts - 2
+    places = np.cumsum([channels, channels, channels, states, parts])
     names = ("mask", "forecast", "gate", "state", "parts", "fallback")
     return dict(zip(names, np.split(table, places, axis=1), strict=True))
 

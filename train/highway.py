@@ -71,6 +71,33 @@ def fit_highway(
     return Highway(own.astype(np.float32), cross.astype(np.float32))
 
 
+def fit_own(rows: Sequence[Float32], masks: Sequence[Float32], order: int) -> Float32:
+    """Coefficients [order, channels] of each channel's own past; arguments as of `fit_highway`."""
+    return fit_highway(rows, masks, order, "channel").own
+
+
+def fit_ahead(
+    rows: Sequence[Float32], masks: Sequence[Float32], order: int, horizon: int, kind: Kind = "full"
+) -> Float32:
+    """[channels, order * channels]: the forecast of a row from the `order` rows that end `horizon`
+    before it, newest first; [0, 0] with too few rows to tell.
+
+    full: one ridge regression; otherwise, or with one channel, each channel by itself. Direct
+    rather than by repeating the forecast of one step, which would repeat its errors too.
+    """
+    channels = rows[0].shape[1]
+    past, present = _complete(rows, masks, order, horizon)
+    if len(past) < FEWEST_COMPLETE:
+        return np.zeros((0, 0), np.float32)
+    if kind == "full" and channels > 1:
+        return _solve(past, present, FULL_RIDGE).T.astype(np.float32)
+    ahead = np.zeros((channels, order * channels), np.float32)
+    for channel in range(channels):
+        own = past[:, channel::channels]
+        ahead[channel, channel::channels] = _solve(own, present[:, channel], RIDGE)
+    return ahead
+
+
 def innovation_scale(
     rows: Sequence[Float32], masks: Sequence[Float32], highway: Highway
 ) -> Float32:
@@ -109,21 +136,24 @@ def _lagged(
 
 
 def _complete(
-    rows: Sequence[Float32], masks: Sequence[Float32], order: int
+    rows: Sequence[Float32], masks: Sequence[Float32], order: int, horizon: int = 1
 ) -> tuple[Float64, Float64]:
     """Lags [n, order * channels] and targets [n, channels] of stretches complete in all channels.
 
-    At most `MOST_COMPLETE` of them, evenly spread: more would only take time.
+    The newest lag is `horizon` rows before the target. At most `MOST_COMPLETE` of them, evenly
+    spread: more would only take time.
     """
     channels = rows[0].shape[1]
     past, present = [np.zeros((0, order * channels))], [np.zeros((0, channels))]
     step = -(-sum(map(len, rows)) // MOST_COMPLETE)
+    reach = order + horizon - 1
     for values, mask in zip(rows, masks, strict=True):
-        if len(values) <= order:
+        if len(values) <= reach:
             continue
-        complete = np.lib.stride_tricks.sliding_window_view(mask.all(axis=1), order + 1)
-        ends = order + np.flatnonzero(complete.all(axis=1))[::step]
-        lags = values[ends[:, np.newaxis] - 1 - np.arange(order)].astype(np.float64)
+        whole = mask.all(axis=1)
+        complete = np.lib.stride_tricks.sliding_window_view(whole[:-horizon], order).all(axis=1)
+        ends = reach + np.flatnonzero(complete & whole[reach:])[::step]
+        lags = values[ends[:, np.newaxis] - horizon - np.arange(order)].astype(np.float64)
         past.append(lags.reshape(len(ends), order * channels))
         present.append(values[ends].astype(np.float64))
     return np.concatenate(past), np.concatenate(present)

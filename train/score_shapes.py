@@ -35,7 +35,7 @@ def absent_error(scale: Float32, mask: Float32) -> Float32:
 
 
 def centre_of(parts: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Median and upper deviation [4] of smoothed clean score parts [n, 4].
+    """Median and upper deviation [parts] of clean score parts [n, parts].
 
     The deviation is the 84 % quantile less the median, at least 0.001: that of normally distributed
     values, but deaf to the few strange stretches that every clean recording has.

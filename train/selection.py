@@ -8,20 +8,18 @@ smaller one by a margin, so that a network is never shipped for a difference tha
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from edge_runtime import numerics
-from edge_runtime.detector.score import (
-    ScoreConstants,
-    ScoreState,
-    score_parts,
-    total_score,
-    update_score,
-)
+from edge_runtime.bundle.manifest_rules import ERRORS, PARTS
+from edge_runtime.detector.score import ScoreConstants, heights
+from edge_runtime.detector.score import smoothed_parts as smoothed
 from train.batches import Rows
+from train.block_score import parts_of_rows
 from train.cell import AnomalyGatedGRU
 from train.cell_config import CellConfig
 from train.disturbance import disturb, habits
@@ -43,6 +41,7 @@ SPACING = 120  # rows per fault
 SIZES = (0.5, 8.0)  # channel scales
 SETTLING = 32
 ATTACK, DECAY = 0.2, 0.1
+COMPARED = ("residual", "distance", "level")  # parts of the score
 
 
 @dataclass(frozen=True)
@@ -139,13 +138,14 @@ def _with_disturbances(
 
 def _precision(candidate: Candidate, streams: Streams, exogenous: Bools) -> float:
     out = forecasts(candidate, streams.values, streams.masks, exogenous)
-    innovations = (streams.values - out["forecast"]) * streams.masks
-    every = list(zip(innovations, streams.values, out["doubt"], streams.masks, strict=True))
-    constants = clean_constants(*every[0], exogenous)
-    scores = np.concatenate(
-        [total_scores(smoothed_parts(*stream, constants), constants) for stream in every]
-    )
-    return average_precision(scores, streams.faulty[:, SETTLING:].ravel())
+    rows = Scored(
+        (streams.values - out["forecast"]) * streams.masks, streams.values, out["doubt"],
+        streams.masks,
+    )  # fmt: skip
+    rows = Scored(*(array[:, SETTLING:] for array in rows))
+    constants = clean_constants(rows, exogenous)
+    scores = total_scores(smoothed_parts(rows, constants), constants)
+    return average_precision(scores.ravel(), streams.faulty[:, SETTLING:].ravel())
 
 
 def forecasts(
@@ -163,51 +163,65 @@ def forecasts(
     return {"forecast": forecast, "doubt": np.broadcast_to(doubt, forecast.shape)}
 
 
-def clean_constants(
-    innovation: Float32, value: Float32, doubt: Float32, mask: Float32, exogenous: Bools
-) -> ScoreConstants:
-    """The score's constants from the clean stream [n, channels], settled.
+class Scored(NamedTuple):
+    """What a score is made of, each [streams, n, channels]."""
 
-    The gate's doubt has no weight: made-up faults would judge it by what it was taught.
+    innovation: Float32
+    value: Float32
+    doubt: Float32
+    mask: Float32
+
+
+def clean_constants(rows: Scored, exogenous: Bools) -> ScoreConstants:
+    """The score's constants from the first stream, which is clean.
+
+    What is compared is the forecast: those beside it are the same for all candidates, and made-up
+    faults would judge the gate's doubt by what it was taught.
     """
-    width, clean = innovation.shape[1], innovation[SETTLING:]
-    scale = residual_scale(clean, mask[SETTLING:])
+    innovation, value, _, mask = (array[0] for array in rows)
+    width, kinds = innovation.shape[1], len(ERRORS)
+    scale = residual_scale(innovation, mask)
+    ones, zeros = np.ones((kinds, width), np.float32), np.zeros((kinds, width), np.float32)
+    heard = np.array([[kind == "residual"] for kind in ERRORS], np.float32)
     neutral = ScoreConstants(
-        attack=np.float32(ATTACK),
-        decay=np.float32(DECAY),
-        weights=np.array([1, 1, 1, 0], np.float32),
-        part_mean=np.zeros(4, np.float32),
-        part_std=np.ones(4, np.float32),
-        residual_scale=scale,
-        absent=absent_error(scale, mask[SETTLING:]),
+        weights=np.array([part in COMPARED for part in PARTS], np.float32),
+        attack=np.array([[ATTACK]], np.float32),
+        decay=np.array([[DECAY]], np.float32),
+        ceiling=np.full((1, len(PARTS)), np.inf, np.float32),
+        mean=np.zeros((1, len(PARTS)), np.float32),
+        std=np.ones((1, len(PARTS)), np.float32),
+        error_scale=np.where(heard > 0, scale, ones),
+        absent=np.where(heard > 0, absent_error(scale, mask), zeros),
+        heard=heard,
         channel_mean=np.zeros((3, width), np.float32),
         typical=np.ones((3, 1), np.float32),
-        distance_root=inverse_root(clean),
-        level_root=inverse_root(value[SETTLING:]),
+        distance_root=inverse_root(innovation),
+        level_root=inverse_root(value),
         log_table=numerics.log_table(),
         scored=(~exogenous).astype(np.float32),
     )
-    smooth = smoothed_parts(innovation, value, doubt, mask, neutral)
-    centre, deviation = (array.astype(np.float32) for array in centre_of(smooth))
-    return replace(neutral, part_mean=centre, part_std=deviation)
+    centre, deviation = centre_of(smoothed_parts(Scored(*(a[:1] for a in rows)), neutral)[0])
+    return replace(
+        neutral, mean=centre[np.newaxis].astype(np.float32),
+        std=deviation[np.newaxis].astype(np.float32),
+    )  # fmt: skip
 
 
-def smoothed_parts(
-    innovation: Float32, value: Float32, doubt: Float32, mask: Float32, constants: ScoreConstants
-) -> Float32:
-    """Smoothed score parts [n - SETTLING, 4] of one stream."""
-    rows = [
-        score_parts(innovation[i], value[i], doubt[i], mask[i], constants)
-        for i in range(SETTLING, len(value))
-    ]
-    state = ScoreState(rows[0][0], rows[0][1])
-    smooth = []
-    for parts, terms in rows:
-        state = update_score(parts, terms, state, constants)
-        smooth.append(state.parts)
-    return np.array(smooth)
+def smoothed_parts(rows: Scored, constants: ScoreConstants) -> Float32:
+    """Smoothed score parts [streams, n, 6]; all streams go side by side."""
+    raw = []
+    for innovation, value, doubt, mask in zip(*rows, strict=True):
+        errors = np.stack([innovation, *[np.zeros_like(innovation)] * (len(ERRORS) - 1)], axis=1)
+        raw.append(parts_of_rows(errors, value, doubt, mask, constants)[0])
+    parts = np.array(raw)[:, :, np.newaxis]
+    before, smooth = parts[:, 0], []
+    for row in parts.transpose(1, 0, 2, 3):
+        before = smoothed(row, before, constants, settling=False)
+        smooth.append(before[:, 0])
+    return np.array(smooth).transpose(1, 0, 2)
 
 
 def total_scores(smooth: Float32, constants: ScoreConstants) -> Float64:
-    """The score [n] of smoothed parts [n, 4]."""
-    return np.array([total_score(parts, constants) for parts in smooth], np.float64)
+    """The score [...] of smoothed parts [..., 6]."""
+    found: Float64 = heights(smooth, constants)[..., constants.weights > 0].max(axis=-1)
+    return found.astype(np.float64)

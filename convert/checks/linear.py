@@ -1,30 +1,50 @@
 """A linear model: its float32 steps against the plain formula."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from convert.checks.check import Check
 from convert.rollout import Rollout
-from edge_runtime.detector.step import FORECAST_CLIP, Model
+from edge_runtime.detector.lines import FORECAST_CLIP, Lines
+from edge_runtime.detector.step import Model
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 
 
 def formula_checks(model: Model, rollouts: Sequence[Rollout]) -> list[Check]:
-    """The runtime's forecasts against the regression in float64, over the same trusted readings."""
+    """Forecasts of the runtime against float64 regressions over the same trusted readings."""
     worst, largest = 0.0, 0.0
     for rollout in rollouts:
-        trusted = rollout.trusted.astype(np.float64)
-        order = len(model.highway)
-        lags = np.lib.stride_tricks.sliding_window_view(trusted[:-1], order, axis=0)[..., ::-1]
-        expected = np.einsum("nck,kc->nc", lags, model.highway.astype(np.float64))
-        if len(model.cross):
-            flat = lags.transpose(0, 2, 1).reshape(len(lags), -1)
-            expected += flat @ model.cross.T.astype(np.float64)
-        expected = np.clip(expected, -FORECAST_CLIP, FORECAST_CLIP)
-        errors = np.abs(rollout.forecast[order:] - expected)
-        worst = float(np.maximum(worst, errors.max(initial=0.0)))  # keeps a NaN
+        for found, matrix, horizon in _regressions(model.lines, rollout):
+            expected = _expected(rollout.trusted, matrix, len(model.lines.highway), horizon)
+            errors = np.abs(found[len(found) - len(expected) :] - expected)
+            worst = float(np.maximum(worst, errors.max(initial=0.0)))  # keeps a NaN
         largest = float(np.maximum(largest, np.abs(rollout.forecast).max()))
     return [
         Check("linear: forecast off the formula, max", worst, 0, 1e-3, "channel scales"),
         Check("linear: forecast, max", largest, 0, float(FORECAST_CLIP), "channel scales"),
     ]
+
+
+def _regressions(lines: Lines, rollout: Rollout) -> Iterator[tuple[Float32, Float64, int]]:
+    """Each forecast that there is, its coefficients [order * channels, channels] and horizon."""
+    own, cross, ahead = (m.astype(np.float64) for m in (lines.own, lines.cross, lines.ahead))
+    highway = np.concatenate([np.diag(row) for row in lines.highway.astype(np.float64)])
+    yield rollout.forecast, highway + (cross.T if len(cross) else 0), 1
+    if len(own):
+        yield rollout.own, np.concatenate([np.diag(row) for row in own]), 1
+    if len(ahead):
+        yield rollout.ahead, ahead.T, lines.horizon
+
+
+def _expected(trusted: Float32, matrix: Float64, order: int, horizon: int) -> Float64:
+    """The forecasts that rest on readings that were taken, the last ones of the recording."""
+    past = trusted[: max(len(trusted) - horizon, 0)].astype(np.float64)
+    if len(past) < order:
+        return np.zeros((0, trusted.shape[1]))
+    lags = np.lib.stride_tricks.sliding_window_view(past, order, axis=0)[..., ::-1]
+    flat = lags.transpose(0, 2, 1).reshape(len(lags), -1)
+    return np.clip(flat @ matrix, -FORECAST_CLIP, FORECAST_CLIP)

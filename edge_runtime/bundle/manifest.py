@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_runtime.bundle.manifest_rules import check_fallback, check_manifest
+from edge_runtime.bundle.older import with_memories
 from edge_runtime.errors import GruardError
 from edge_runtime.plain import build, shown
 
-SCHEMA = 4
+SCHEMA = 5
 """Layout of the manifest. Those from `OLDER` on are read as well."""
 OLDER = 2
 """It did not tell proof from members; its tiers have no `bridge`, its golden vectors know none."""
 WITH_CHANGES = 4
 """Since then it says what becomes of a change that lasts."""
+WITH_MEMORIES = 5
+"""Since then the score has two more forecasts, and may remember in several ways."""
 BRIDGE = 4
 """Rows that any state can bridge; measured in docs/gate.md."""
 
@@ -56,29 +59,47 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The linear highway, newest lag first.
+    """The linear highway, newest lag first, and what the score compares beside it.
 
     highway: [order][channels], what a channel's own past says. cross: [channels][order * channels],
-    what the past of all channels adds (lag by lag), or empty where they add nothing.
+    what the past of all channels adds (lag by lag), or empty where they add nothing. own:
+    [order][channels], the forecast by a channel's own past alone, or empty where the highway is
+    just that. ahead: [channels][order * channels], the forecast from `horizon` samples before, or
+    empty where there is none; the horizon is then 0.
     """
 
     highway: Matrix
     cross: Matrix
     innovation_scale: Vector
+    own: Matrix
+    ahead: Matrix
+    horizon: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One way of remembering the parts of the score, [6] each; see `edge_runtime.detector.score`.
+
+    ceiling: beyond it an unsmoothed part counts no more. mean, std: of the smoothed ones on clean
+    rows.
+    """
+
+    attack: float  # smoothing of a rising part
+    decay: float  # smoothing of a falling part
+    ceiling: Vector
+    mean: Vector
+    std: Vector
 
 
 @dataclass(frozen=True)
 class Score:
     """Constants of the anomaly score; see `edge_runtime.detector.score` for the formulas."""
 
-    attack: float  # smoothing of a rising part
-    decay: float  # smoothing of a falling part
-    weights: Vector  # residual, distance, level, gate
-    part_mean: Vector
-    part_std: Vector
-    residual_scale: Vector
-    absent: Vector  # the error that an unusable reading counts as, in channel scales
-    residual_mean: Vector  # clean mean of the residual term, per channel
+    weights: Vector  # residual, own, distance, level, ahead, gate
+    memories: tuple[Memory, ...]
+    error_scale: Matrix  # [3][channels], of the errors of highway, own and ahead
+    absent: Matrix  # [3][channels], the error that an unusable reading counts as
+    residual_mean: Vector  # clean mean of the term of all errors, per channel
     evidence_mean: Vector  # clean mean of the gate's evidence, per channel
     level_mean: Vector  # clean mean of the level term, per channel
     distance_root: Matrix  # W with WᵀW the inverse of the shrunk residual covariance
@@ -278,6 +299,8 @@ def from_dict(data: Any, source: str) -> Manifest:
 
 def _from_older(data: dict[str, Any], schema: int) -> dict[str, Any]:
     """`data` in today's layout, as far as it is sound; `build` refuses the rest."""
+    if schema < WITH_MEMORIES:
+        data = with_memories(data)
     if schema < WITH_CHANGES:
         data = {"change": None, **data}
     if schema > OLDER:

@@ -21,6 +21,12 @@ SMALLEST_DIVISOR = 1e-30
 # Nobody would notice that a machine is no longer measured.
 LONGEST_BRIDGE = 1000
 LONGEST_CHANGE = 1 << 20
+LONGEST_HORIZON = 64
+MOST_MEMORIES = 4
+PARTS = ("residual", "own", "distance", "level", "ahead", "gate")
+"""Parts of the score."""
+ERRORS = ("residual", "own", "ahead")
+"""Those that are made of the errors of a forecast, in the order of `detector.lines.FORECASTS`."""
 Length = tuple[str, Sequence[Any], int]
 _LIMITS = ("range", "level", "change", "cusum", "same", "missing")
 _CLEAN_DIVISORS = ("deviation", "explained_high", "move_mean", "jump_mean", "persistence")
@@ -64,31 +70,38 @@ def _check_lengths(manifest: Manifest, source: str) -> None:
     count, score = len(manifest.channels), manifest.score
     vectors: list[Length] = [
         ("forecast.innovation_scale", manifest.forecast.innovation_scale, count),
-        ("score.residual_scale", score.residual_scale, count),
-        ("score.absent", score.absent, count),
+        ("score.error_scale", score.error_scale, len(ERRORS)),
+        ("score.absent", score.absent, len(ERRORS)),
         ("score.residual_mean", score.residual_mean, count),
         ("score.evidence_mean", score.evidence_mean, count),
         ("score.level_mean", score.level_mean, count),
         ("score.distance_root", score.distance_root, count),
         ("score.level_root", score.level_root, count),
-        ("score.weights", score.weights, 4),
-        ("score.part_mean", score.part_mean, 4),
-        ("score.part_std", score.part_std, 4),
+        ("score.weights", score.weights, len(PARTS)),
         ("tables.softplus", manifest.tables.softplus, 256),
         ("tables.log", manifest.tables.log, 257),
     ]
     rows = [*manifest.forecast.highway, *score.distance_root, *score.level_root]
+    rows += [*manifest.forecast.own, *score.error_scale, *score.absent]
     vectors += [("a matrix row", row, count) for row in rows]
+    vectors += [
+        (f"score.memories.{name}", getattr(memory, name), len(PARTS))
+        for memory in score.memories
+        for name in ("ceiling", "mean", "std")
+    ]
     if manifest.diagnosis is not None:
         vectors += _diagnosis_lengths(manifest.diagnosis, count)
     if manifest.change is not None:
         vectors.append(("change.follow", manifest.change.follow, count))
-    if manifest.forecast.cross:
-        vectors += [("forecast.cross", manifest.forecast.cross, count)]
-        lagged = count * len(manifest.forecast.highway)
-        vectors += [("a row of forecast.cross", row, lagged) for row in manifest.forecast.cross]
+    lags = len(manifest.forecast.highway)
+    if manifest.forecast.own:
+        vectors.append(("forecast.own", manifest.forecast.own, lags))
+    for name in ("cross", "ahead"):
+        if matrix := getattr(manifest.forecast, name):
+            vectors.append((f"forecast.{name}", matrix, count))
+            vectors += [(f"a row of forecast.{name}", row, count * lags) for row in matrix]
     _check_each_length(vectors, source)
-    if not manifest.forecast.highway:
+    if not lags:
         raise GruardError(f"{source}: forecast.highway: at least one lag is expected")
 
 
@@ -98,8 +111,8 @@ def _check_constants(manifest: Manifest, source: str) -> None:
     divisors: dict[str, Sequence[float]] = {
         "tensors: scale": [tensor.scale for tensor in tensors.values()],
         "forecast.innovation_scale": manifest.forecast.innovation_scale,
-        "score.part_std": score.part_std,
-        "score.residual_scale": score.residual_scale,
+        "score.memories: std": [value for memory in score.memories for value in memory.std],
+        "score.error_scale": [value for row in score.error_scale for value in row],
     }
     if manifest.diagnosis is not None:
         divisors |= _diagnosis_divisors(manifest.diagnosis)
@@ -108,6 +121,7 @@ def _check_constants(manifest: Manifest, source: str) -> None:
         raise GruardError(f"{source}: tiers.bridge: 0 to {LONGEST_BRIDGE} samples are expected")
     if min(score.weights) < 0 or max(score.weights) <= 0:
         raise GruardError(f"{source}: score.weights: none below 0 and one above 0 are expected")
+    _check_forecast(manifest, source)
     if (section := manifest.change) is not None and (
         not 0 <= section.after <= LONGEST_CHANGE
         or not all(0 <= rate <= 1 for rate in (section.rate, *section.follow))
@@ -115,11 +129,31 @@ def _check_constants(manifest: Manifest, source: str) -> None:
         raise GruardError(
             f"{source}: change: after from 0 to {LONGEST_CHANGE}, rates from 0 to 1 are expected"
         )
-    smoothings = {"score.attack": score.attack, "score.decay": score.decay}
+    smoothings = {
+        f"score.memories[{i}].{name}": getattr(memory, name)
+        for i, memory in enumerate(score.memories)
+        for name in ("attack", "decay")
+    }
     if manifest.diagnosis is not None:
         shares = enumerate(manifest.diagnosis.smoothing)
         smoothings |= {f"diagnosis.smoothing[{i}]": share for i, share in shares}
     _check_smoothings(smoothings, source)
+
+
+def _check_forecast(manifest: Manifest, source: str) -> None:
+    """Every part that counts has its forecast, and every forecast a horizon."""
+    forecast, weights = manifest.forecast, dict(zip(PARTS, manifest.score.weights, strict=True))
+    fewest, most = (1, LONGEST_HORIZON) if forecast.ahead else (0, 0)
+    if not fewest <= forecast.horizon <= most:
+        raise GruardError(
+            f"{source}: forecast.horizon: 1 to {LONGEST_HORIZON} samples with a forecast from "
+            "there, 0 without, are expected"
+        )
+    for name in ("own", "ahead"):
+        if weights[name] > 0 and not getattr(forecast, name):
+            raise GruardError(f"{source}: score.weights: {name} counts without a forecast.{name}")
+    if not 1 <= len(manifest.score.memories) <= MOST_MEMORIES:
+        raise GruardError(f"{source}: score.memories: 1 to {MOST_MEMORIES} are expected")
 
 
 def _check_each_length(vectors: Iterable[Length], source: str) -> None:

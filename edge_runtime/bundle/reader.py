@@ -165,8 +165,14 @@ def checksum(digest: str, signature: bytes = b"") -> bytes:
 
 
 def linear_hash(forecast: Forecast) -> str:
-    """SHA-256 of a model that is all in the manifest: of its forecast's constants, as JSON."""
-    return hashlib.sha256(json.dumps(asdict(forecast), sort_keys=True).encode()).hexdigest()
+    """SHA-256 of a model that is all in the manifest: of its forecast's constants, as JSON.
+
+    Without what it does not have, so that an older bundle keeps the hash that it had.
+    """
+    constants = asdict(forecast)
+    if not forecast.own and not forecast.ahead:
+        constants = {name: constants[name] for name in ("highway", "cross", "innovation_scale")}
+    return hashlib.sha256(json.dumps(constants, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(path: Path, trusted_keys: Sequence[Path] = ()) -> tuple[Manifest, str]:

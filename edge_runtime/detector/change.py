@@ -9,8 +9,8 @@ is flagged CHANGED, and from then on the machine is judged from where it stands 
     reading  x - c, and with it the forecast, the gate and the recurrent unit
 
 so that a further fault is an alarm of its own. The score of the record stays that of the machine as
-it was recorded: its readings are x, and its innovations e + (I - F) c, with F what the linear part
-of the forecast makes of readings that stay at c. When it has been calm for as long, the machine is
+it was recorded: its readings are x, and each of its errors is larger by c - F(c), with F what the
+linear forecast makes of readings that stay at c. When it has been calm for as long, the machine is
 back: c is 0 again and the flag ends. To stand where it was recorded is never strange, so the level
 is the smaller of both distances.
 
@@ -29,9 +29,10 @@ import numpy as np
 
 from edge_runtime import numerics
 from edge_runtime.bundle import manifest
+from edge_runtime.bundle.manifest_rules import ERRORS, PARTS
 from edge_runtime.detector.alarm import AlarmState
+from edge_runtime.detector.lines import Lines, at_rest, lines_of
 from edge_runtime.detector.score import (
-    PARTS,
     ScoreConstants,
     ScoreState,
     heights,
@@ -48,7 +49,7 @@ STANDING_RATE = np.float32(0.1)
 BASELINE_CLIP = np.float32(6)
 ALARMED_SHARE = np.float32(0.2)  # of the baselines' rate, upwards in an alarm
 FOLLOW_CLIP = np.float32(3)
-_FORECAST_PARTS = np.array([part in ("residual", "distance") for part in PARTS])
+_FORECAST_PARTS = np.array([part not in ("level", "gate") for part in PARTS])
 _TWO, _ZERO = np.float32(2), np.float32(0)
 
 
@@ -56,14 +57,14 @@ _TWO, _ZERO = np.float32(2), np.float32(0)
 class ChangeConstants:
     """after: samples, 0 where a lasting change stays an alarm. rate: of the baselines.
 
-    follow: [channels], rate of each centre. pull: I - F [channels, channels].
+    follow: [channels], rate of each centre.
     """
 
     after: int
     rate: np.float32
     follow: Float32
     follows: bool
-    pull: Float32
+    lines: Lines
     watched: Float32
 
 
@@ -116,25 +117,16 @@ def change_constants(source: manifest.Manifest) -> ChangeConstants:
         rate=np.float32(section.rate),
         follow=follow,
         follows=bool(follow.any()),
-        pull=_pull(source.forecast, count),
+        lines=lines_of(source.forecast),
         watched=np.array([not c.exogenous for c in source.channels], np.float32),
     )
 
 
-def _pull(source: manifest.Forecast, count: int) -> Float32:
-    """I - F, with F = the sum of the forecast's coefficients over the lags."""
-    own = np.array(source.highway, np.float64).sum(axis=0)
-    total = np.diag(own)
-    if source.cross:
-        total = total + np.array(source.cross, np.float64).reshape(count, -1, count).sum(axis=1)
-    pull: Float32 = (np.eye(count) - total).astype(np.float32)
-    return pull
-
-
-def initial_change(channels: int) -> ChangeState:
+def initial_change(channels: int, memories: int) -> ChangeState:
     """The state of a machine that stands where it was recorded."""
-    none, parts = np.zeros(channels, np.float32), np.zeros(len(PARTS), np.float32)
-    return ChangeState(False, none, none, none, parts, parts, 0, 0)
+    none, parts = np.zeros(channels, np.float32), np.zeros((memories, len(PARTS)), np.float32)
+    pulled = np.zeros((len(ERRORS), channels), np.float32)
+    return ChangeState(False, none, none, pulled, parts, parts, 0, 0)
 
 
 def from_here(absolute: Float32, mask: Float32, state: ChangeState) -> Float32:
@@ -146,7 +138,7 @@ def from_here(absolute: Float32, mask: Float32, state: ChangeState) -> Float32:
 
 
 def nearest(parts: Float32, recorded: Float32) -> Float32:
-    """Parts [4] whose level is the smaller of that from here and that from the recording."""
+    """Parts [6] whose level is the smaller of that from here and that from the recording."""
     return with_level(np.minimum(parts, recorded), parts)
 
 
@@ -160,7 +152,7 @@ def judge(score: ScoreState, state: ChangeState, constants: ScoreConstants) -> J
 def measure_recorded(
     state: ChangeState, recorded: Float32, constants: ScoreConstants, settling: bool
 ) -> ChangeState:
-    """With unsmoothed parts [4] of a row as from the recording."""
+    """With unsmoothed parts [6] of a row as from the recording."""
     if not state.changed:
         return state
     smooth = smoothed_parts(recorded, state.recorded, constants, settling)
@@ -209,7 +201,7 @@ def move(
 
 def without_forecasts(moved: Moved, constants: ScoreConstants) -> Moved:
     """The state after a reset: of the parts only the level is still believed."""
-    recorded = with_level(moved.change.recorded, constants.part_mean)
+    recorded = with_level(moved.change.recorded, constants.mean)
     return replace(moved, change=replace(moved.change, recorded=recorded))
 
 
@@ -234,14 +226,14 @@ def _settle(
         state,
         changed=True,
         centre=centre,
-        pulled=numerics.ordered_matvec(constants.pull, centre),
+        pulled=at_rest(constants.lines, centre),
         baselines=np.where(beyond, z, state.baselines),
         steady=0,
         home=0,
     )
     shift = centre - moved.change.centre
     return Moved(
-        state, replace(moved.score, parts=with_level(score.part_mean, parts)), AlarmState(), shift
+        state, replace(moved.score, parts=with_level(score.mean, parts)), AlarmState(), shift
     )
 
 
@@ -250,7 +242,8 @@ def _return(moved: Moved) -> Moved:
     state = moved.change
     none = np.zeros_like(state.centre)
     back = replace(
-        state, changed=False, centre=none, pulled=none, baselines=np.zeros_like(state.baselines),
+        state, changed=False, centre=none, pulled=np.zeros_like(state.pulled),
+        baselines=np.zeros_like(state.baselines),
         steady=0, home=0,
     )  # fmt: skip
     score = replace(moved.score, parts=state.recorded)
@@ -261,7 +254,7 @@ def _follow(moved: Moved, absolute: Float32, usable: Bools, constants: ChangeCon
     state = moved.change
     apart = numerics.clip(absolute - state.centre, FOLLOW_CLIP)
     centre = state.centre + constants.follow * np.where(usable, apart, _ZERO)
-    pulled = numerics.ordered_matvec(constants.pull, centre)
+    pulled = at_rest(constants.lines, centre)
     return replace(
         moved,
         change=replace(state, centre=centre, pulled=pulled),

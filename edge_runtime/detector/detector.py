@@ -93,7 +93,7 @@ class Detector:
             fresh,
             validity=self.state.validity,
             alarm=self.state.alarm,
-            change=replace(self.state.change, recorded=self.model.score.part_mean),
+            change=replace(self.state.change, recorded=self.model.score.mean),
             tiers=tiers.restart(self.state.tiers, self.model.manifest.tiers),
         )
 

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.bundle.manifest_rules import PARTS
+from edge_runtime.bundle.older import FORMER_PARTS
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.interpreter import Int8Graph
 from edge_runtime.detector.step import Model, State, Traces, initial_state, step
@@ -74,12 +76,23 @@ def read_golden(arrays: Mapping[str, Array], play: Play, channels: int) -> Golde
     _expect(THRESHOLD, threshold, np.dtype(np.float64), (2,))
     first = next(play(rows, threshold))
     answers = {name: arrays[name] for name in arrays if name not in (ROWS, THRESHOLD)}
+    if "parts" in answers:
+        answers["parts"] = _all_parts(answers["parts"])
     different = sorted(set(answers) ^ set(first))
     if different:
         raise ValueError(f"{different[0]} is {'missing' if different[0] in first else 'unknown'}")
     for name, found in first.items():
         _expect(name, answers[name], found.dtype, (len(rows), *found.shape))
     return Golden(rows, threshold, answers)
+
+
+def _all_parts(parts: Array) -> Array:
+    """Before schema 5 the score had four parts and one memory: the others stay 0."""
+    if parts.ndim != 2 or parts.shape[1] != len(FORMER_PARTS):
+        return parts
+    whole = np.zeros((len(parts), len(PARTS)), parts.dtype)
+    whole[:, [PARTS.index(part) for part in FORMER_PARTS]] = parts
+    return whole
 
 
 def before_missing(golden: Golden) -> Golden:
@@ -145,7 +158,7 @@ def _answers(
         **{f"{CODES}{name}": found for name, found in codes.items()},
         "gate": traces.gate,
         "state": np.concatenate([*traces.hidden, np.zeros(0, np.float32)]),
-        "parts": state.score.parts,
+        "parts": state.score.parts.ravel(),
         "score": np.asarray(traces.score),
         "fallback": np.array([shadow.score or 0, shadow.alarm], np.float32),
         "tier": np.asarray(record.tier, np.int8),

@@ -1,22 +1,30 @@
-"""The anomaly score: four smoothed views of one step, each standardised on clean rows.
+"""The anomaly score: six views of one step, each smoothed and standardised on clean rows.
 
-With innovation e, its clean covariance C, the standardised reading x, its clean covariance P and
-the gate's logits l, all over the scored (not exogenous) channels:
+With the errors e, f and h of the forecast, of each channel's own and of that from afar
+(`detector.lines`), the clean covariance C of e, the standardised reading x, its clean covariance P
+and the gate's logits l, all over the scored (not exogenous) channels:
 
     residual  r = mean_i log(1 + (e_i / q_i)^2 / 4)      heavy-tailed: no channel drowns the others
+    own       the same of f                              what the others' past explained away
     distance  d = sqrt(e' (C + aI)^-1 e)                 Mahalanobis, for lost correlation
     level     v = sqrt(x' (P + aI)^-1 x)                 for faults a forecaster learns away
+    ahead     the residual of h                          for what creeps in
     gate      k = mean_i log(1 + exp(-l_i))              the gate's own evidence
 
 A reading that is missing or fails its rules counts as a large error a_i, the larger the rarer
 that was in clean rows: a sensor that has gone must not make the machine look healthier. Its x and
 its gate's evidence count as 0.
 
-Each is smoothed exponentially (s <- s + a (part - s), with one constant while it rises and one
-while it falls) and standardised with centre and deviation of clean rows. The score is the largest
-of the four, each times its weight: many small errors, one lost correlation, a strange place and a
-closed gate are different alarms, and none may dilute another. Higher is stranger. A gate that no
-labels have taught has the weight 0: it protects the state, and is not heard.
+Each is smoothed exponentially (s <- s + a (min(part, ceiling) - s), with one constant while it
+rises and one while it falls) by one or several memories, and standardised with centre and deviation
+of clean rows. The score is the largest of all, each times its weight: many small errors, one lost
+correlation, a strange place and a closed gate are different alarms, and none may dilute another.
+Higher is stranger. A gate that no labels have taught has the weight 0: it protects the state, and
+is not heard.
+
+Where clean errors are white, a long memory finds what no single reading shows; the ceilings keep a
+single outlier from filling it. Where they come in clusters one short memory is all, without a
+ceiling: there it would hide how large a fault is (docs/accuracy.md).
 """
 
 from dataclasses import dataclass
@@ -25,30 +33,36 @@ import numpy as np
 
 from edge_runtime import numerics
 from edge_runtime.bundle import manifest
+from edge_runtime.bundle.manifest_rules import PARTS
 from edge_runtime.record import Float32
 
-PARTS = ("residual", "distance", "level", "gate")
 # Beyond this many channel scales one reading is as wrong as another; it bounds every sum below.
 SCORE_CLIP = np.float32(50)
 _LEVEL_PART = np.array([part == "level" for part in PARTS], np.float32)
 _LEVEL_TERM = np.array([[0], [0], [1]], np.float32)
+_TERM_WEIGHTS = tuple(PARTS.index(part) for part in ("residual", "gate", "level"))
 _QUARTER = np.float32(0.25)
-_ONE = np.float32(1)
+_ONE, _ZERO = np.float32(1), np.float32(0)
 _TINY = np.float32(1e-6)
 
 
 @dataclass(frozen=True)
 class ScoreConstants:
-    """The manifest's score section as float32 arrays, ready for stepping."""
+    """The manifest's score section as float32 arrays, ready for stepping.
 
-    attack: np.float32
-    decay: np.float32
+    attack, decay: [memories, 1]. ceiling, mean, std: [memories, 6].
+    """
+
     weights: Float32
-    part_mean: Float32
-    part_std: Float32
-    residual_scale: Float32
-    absent: Float32  # the error that an unusable reading counts as
-    channel_mean: Float32  # [3, channels]: residual, evidence, level
+    attack: Float32
+    decay: Float32
+    ceiling: Float32
+    mean: Float32
+    std: Float32
+    error_scale: Float32  # [3, channels]: residual, own, ahead
+    absent: Float32  # [3, channels], the error that an unusable reading counts as
+    heard: Float32  # [3, 1]: 1 where there is such a forecast
+    channel_mean: Float32  # [3, channels]: errors, evidence, level
     typical: Float32  # [3, 1]: mean of channel_mean over the scored channels
     distance_root: Float32
     level_root: Float32
@@ -58,7 +72,7 @@ class ScoreConstants:
 
 @dataclass(frozen=True)
 class ScoreState:
-    """Smoothed parts [4] and smoothed per-channel terms [3, channels]."""
+    """Smoothed parts [memories, 6] and smoothed per-channel terms [3, channels]."""
 
     parts: Float32
     terms: Float32
@@ -66,19 +80,22 @@ class ScoreState:
 
 def score_constants(source: manifest.Manifest) -> ScoreConstants:
     """Arrays of the manifest's score section."""
-    score = source.score
+    score, memories = source.score, source.score.memories
     means = np.array((score.residual_mean, score.evidence_mean, score.level_mean), np.float32)
     scored = np.array([not c.exogenous for c in source.channels], np.float32)
     count = np.maximum(numerics.ordered_sum(scored), _ONE)
     typical = [max(numerics.ordered_sum(row * scored) / count, _TINY) for row in means]
+    heard = [True, bool(source.forecast.own), bool(source.forecast.ahead)]
     return ScoreConstants(
-        attack=np.float32(score.attack),
-        decay=np.float32(score.decay),
         weights=np.array(score.weights, np.float32),
-        part_mean=np.array(score.part_mean, np.float32),
-        part_std=np.array(score.part_std, np.float32),
-        residual_scale=np.array(score.residual_scale, np.float32),
+        attack=np.array([[memory.attack] for memory in memories], np.float32),
+        decay=np.array([[memory.decay] for memory in memories], np.float32),
+        ceiling=np.array([memory.ceiling for memory in memories], np.float32),
+        mean=np.array([memory.mean for memory in memories], np.float32),
+        std=np.array([memory.std for memory in memories], np.float32),
+        error_scale=np.array(score.error_scale, np.float32),
         absent=np.array(score.absent, np.float32),
+        heard=np.array(heard, np.float32)[:, np.newaxis],
         channel_mean=means,
         typical=np.array(typical, np.float32)[:, np.newaxis],
         distance_root=np.array(score.distance_root, np.float32),
@@ -90,43 +107,58 @@ def score_constants(source: manifest.Manifest) -> ScoreConstants:
 
 def initial_score(constants: ScoreConstants) -> ScoreState:
     """The state of a machine that has been behaving normally."""
-    return ScoreState(constants.part_mean.copy(), constants.channel_mean.copy())
+    return ScoreState(constants.mean.copy(), constants.channel_mean.copy())
 
 
 def score_parts(
-    innovation: Float32, value: Float32, doubt: Float32, mask: Float32, constants: ScoreConstants
+    errors: Float32, value: Float32, doubt: Float32, mask: Float32, constants: ScoreConstants
 ) -> tuple[Float32, Float32]:
-    """Unsmoothed parts [4] and per-channel terms [3, channels] of one step.
+    """Unsmoothed parts [6] and per-channel terms [3, channels] of one step.
 
-    innovation, value: standardised, finite where `mask` is 1. doubt: log(1 + e^-logit).
+    errors: [3, channels], of `detector.lines.FORECASTS`; they and value [channels] standardised,
+    finite where `mask` is 1. doubt: log(1 + e^-logit).
     """
-    e, x, residual, evidence = own_terms(innovation, value, doubt, mask, constants)
+    e, x, terms, evidence = own_terms(errors, value, doubt, mask, constants)
     count = scored_count(constants)
+    residual, own, ahead = (numerics.ordered_sum(row) / count for row in terms)
     distance = numerics.ordered_matvec(constants.distance_root, e)
     level = numerics.ordered_matvec(constants.level_root, x)
     parts = np.array(
         [
-            numerics.ordered_sum(residual) / count,
+            residual,
+            own,
             numerics.root(numerics.ordered_sum(distance * distance)),
             numerics.root(numerics.ordered_sum(level * level)),
+            ahead,
             numerics.ordered_sum(evidence) / count,
         ],
         np.float32,
     )
-    return parts, np.stack([residual, evidence, x * x])
+    return parts, np.stack([of_all_errors(terms), evidence, x * x])
 
 
 def own_terms(
-    innovation: Float32, value: Float32, doubt: Float32, mask: Float32, constants: ScoreConstants
+    errors: Float32, value: Float32, doubt: Float32, mask: Float32, constants: ScoreConstants
 ) -> tuple[Float32, Float32, Float32, Float32]:
-    """Error e, reading x, residual and evidence of each channel by itself; of one row or many."""
+    """Error e, reading x, terms of all errors and evidence of each channel by itself.
+
+    errors: [..., 3, channels], the rest [..., channels]: one row or many. Returns the terms as
+    errors are, the rest as value.
+    """
     usable = mask * constants.scored
-    e = np.where(mask > 0, numerics.clip(innovation, SCORE_CLIP), constants.absent)
-    e = e * constants.scored
+    here = (mask > 0)[..., np.newaxis, :]
+    every = np.where(here, numerics.clip(errors, SCORE_CLIP), constants.absent)
+    every = every * (constants.scored * constants.heard)
     x = numerics.clip(value, SCORE_CLIP) * usable
-    ratio = e / constants.residual_scale
-    residual = numerics.table_log(_ONE + _QUARTER * (ratio * ratio), constants.log_table)
-    return e, x, residual, doubt * usable
+    ratio = every / constants.error_scale
+    terms = numerics.table_log(_ONE + _QUARTER * (ratio * ratio), constants.log_table)
+    return every[..., 0, :], x, terms, doubt * usable
+
+
+def of_all_errors(terms: Float32) -> Float32:
+    """What each channel's errors [..., 3, channels] say together: [..., channels]."""
+    total: Float32 = terms[..., 0, :] + terms[..., 1, :] + terms[..., 2, :]
+    return total
 
 
 def scored_count(constants: ScoreConstants) -> np.float32:
@@ -145,7 +177,7 @@ def update_score(
 
     settling: the forecast has not settled, so that only the level, which needs none, is believed.
     """
-    term_rate = np.where(terms > state.terms, constants.attack, constants.decay)
+    term_rate = np.where(terms > state.terms, constants.attack[0], constants.decay[0])
     if settling:
         term_rate = term_rate * _LEVEL_TERM
     smoothed_terms = state.terms + term_rate * (terms - state.terms)
@@ -155,7 +187,8 @@ def update_score(
 def smoothed_parts(
     parts: Float32, before: Float32, constants: ScoreConstants, settling: bool
 ) -> Float32:
-    """Smoothed parts [4] after a step with unsmoothed `parts`; `settling` as in `update_score`."""
+    """Smoothed parts after a step with unsmoothed `parts` [6]; `settling` as in `update_score`."""
+    parts = np.minimum(parts, constants.ceiling)
     rate = np.where(parts > before, constants.attack, constants.decay)
     if settling:
         rate = rate * _LEVEL_PART
@@ -173,37 +206,37 @@ def without_forecasts(state: ScoreState, constants: ScoreConstants) -> ScoreStat
 
 
 def with_level(level: Float32, parts: Float32) -> Float32:
-    """`parts` [4] with the level of `level` [4], which needs no forecast."""
+    """`parts` [..., 6] with the level of `level`, which needs no forecast."""
     found: Float32 = np.where(_LEVEL_PART > 0, level, parts)
     return found
 
 
 def total_score(smoothed: Float32, constants: ScoreConstants) -> np.float32:
-    """The score of smoothed parts [4]."""
+    """The score of smoothed parts [memories, 6]."""
     return largest(heights(smoothed, constants), constants)
 
 
 def heights(smoothed: Float32, constants: ScoreConstants) -> Float32:
-    """Smoothed parts [4], each standardised and times its weight."""
-    weighted: Float32 = constants.weights * ((smoothed - constants.part_mean) / constants.part_std)
+    """Smoothed parts [memories, 6], each standardised and times its weight."""
+    weighted: Float32 = constants.weights * ((smoothed - constants.mean) / constants.std)
     return weighted
 
 
 def largest(values: Float32, constants: ScoreConstants) -> np.float32:
-    """The largest of [4]; a part that does not count does not cap it from below either."""
-    return np.float32(max(values[constants.weights > 0]))
+    """The largest of [memories, 6]; a part that does not count does not cap it from below."""
+    return np.float32(max(values[:, constants.weights > 0].ravel()))
 
 
 def blame(state: ScoreState, constants: ScoreConstants, limit: int = 3) -> list[int]:
     """Channels behind the score, worst first: at most `limit`, each at least half the worst.
 
-    A channel's share is the weighted sum over residual, evidence and squared level of
+    A channel's share is the weighted sum over errors, evidence and squared level of
     log(1 + excess), the excess over its clean mean in units of the mean over all channels.
     """
-    excess = np.maximum(state.terms - constants.channel_mean, np.float32(0))
+    excess = np.maximum(state.terms - constants.channel_mean, _ZERO)
     logs = numerics.table_log(_ONE + excess / constants.typical, constants.log_table)
-    residual, level, gate = (constants.weights[i] for i in (0, 2, 3))
-    shares = (residual * logs[0] + gate * logs[1] + level * logs[2]) * constants.scored
+    errors, gate, level = (constants.weights[i] for i in _TERM_WEIGHTS)
+    shares = (errors * logs[0] + gate * logs[1] + level * logs[2]) * constants.scored
     order = np.argsort(-shares, kind="stable")[:limit]
     worst = shares[order[0]]
     return [int(i) for i in order if shares[i] > 0 and shares[i] >= worst / 2]

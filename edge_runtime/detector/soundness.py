@@ -21,7 +21,10 @@ def is_possible(state: State, gate_limit: np.float32) -> bool:
     """Whether a step can have left `state`. gate_limit: of the model."""
     moved = state.change
     sums = [
-        state.score.parts, state.score.terms.ravel(), moved.baselines, moved.recorded, moved.pulled,
+        each.ravel()
+        for each in (
+            state.score.parts, state.score.terms, moved.baselines, moved.recorded, moved.pulled
+        )
     ]  # fmt: skip
     if not _within([moved.centre, moved.standing], VALUE_CLIP):
         return False

@@ -27,6 +27,7 @@ from edge_runtime.detector.diagnosing import (
     initial_diagnosis,
 )
 from edge_runtime.detector.interpreter import StepGraph
+from edge_runtime.detector.lines import Lines, lines_of, one_ahead, others
 from edge_runtime.detector.standardise import VALUE_CLIP, Scaler, channel_scaler, standardise
 from edge_runtime.detector.step_record import Outcome, step_record
 from edge_runtime.detector.validity import (
@@ -42,7 +43,6 @@ from edge_runtime.record import Flag, Float32, Record, Sample
 
 INNOVATION_CLIP = np.float32(4)
 EVIDENCE_CLIP = np.float32(8)
-FORECAST_CLIP = np.float32(8)
 # The graph sees forecast and innovation within tighter bounds, in training too: an int8 scale wide
 # enough for every outlier would be too coarse for the rest. Larger innovations still show in the
 # evidence, larger levels in the highway, which is float.
@@ -61,8 +61,7 @@ class Model:
     model_hash: str
     scaler: Scaler
     rules: ValidityRules
-    highway: Float32  # [order, channels], newest lag first
-    cross: Float32  # [channels, order * channels], or empty where channels stand alone
+    lines: Lines
     innovation_scale: Float32
     watched: Float32  # 0 where exogenous
     gated: Float32  # 0 where there is no gate or it never closes (exogenous)
@@ -75,7 +74,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Recurrent:
-    """What the forecast depends on: trusted inputs [order, channels], states, gate, correction."""
+    """What forecasts depend on: trusted inputs [depth, channels], states, gate, correction."""
 
     history: Float32
     hidden: tuple[Float32, ...]
@@ -108,10 +107,12 @@ class Traces:
     value: Float32
     mask: Float32
     forecast: Float32
+    own: Float32  # the forecast of each channel by its own past
+    ahead: Float32  # the forecast from afar
     gate: Float32
     trusted: Float32  # what the forecasts that follow build on
     doubt: Float32
-    parts: Float32  # unsmoothed [4]
+    parts: Float32  # unsmoothed [6]
     terms: Float32  # unsmoothed [3, channels]
     hidden: tuple[Float32, ...]
     inputs: dict[str, Float32]
@@ -136,8 +137,7 @@ def build_model(source: Manifest, graph: StepGraph, model_hash: str) -> Model:
         model_hash=model_hash,
         scaler=channel_scaler(source.channels),
         rules=validity_rules(source.channels, source.period),
-        highway=np.array(source.forecast.highway, np.float32),
-        cross=np.array(source.forecast.cross, np.float32),
+        lines=lines_of(source.forecast),
         innovation_scale=np.array(source.forecast.innovation_scale, np.float32),
         watched=watched,
         gated=watched * np.float32(graph.gated),
@@ -164,7 +164,7 @@ def initial_state(model: Model) -> State:
         validity=initial_validity(channels),
         recurrent=None,
         score=score.initial_score(model.score),
-        change=change.initial_change(channels),
+        change=change.initial_change(channels, len(model.score.mean)),
         alarm=AlarmState(),
         tiers=tiers.initial_tiers(channels, model.manifest.tiers.warmup),
         diagnosis=None if model.diagnosis is None else initial_diagnosis(channels),
@@ -248,10 +248,9 @@ def _measure(
     """The smoothed parts after a measured row, from here and as from the recording."""
     parts, before = traces.parts, state.change
     if before.changed:
-        innovation = traces.mask * (traces.value - traces.forecast) + traces.mask * before.pulled
-        recorded, _ = score.score_parts(
-            innovation, absolute, traces.doubt, traces.mask, model.score
-        )
+        errors = errors_of(traces.value, traces.mask, traces.forecast, traces.own, traces.ahead)
+        errors = errors + traces.mask * before.pulled
+        recorded, _ = score.score_parts(errors, absolute, traces.doubt, traces.mask, model.score)
         before = change.measure_recorded(before, recorded, model.score, settling)
         parts = change.nearest(parts, recorded)
     return score.update_score(parts, traces.terms, state.score, model.score, settling), before
@@ -272,7 +271,7 @@ def start_recurrent(model: Model, value: Float32) -> Recurrent:
     """A recurrent state that believes the machine has always stood at `value`."""
     channels = len(value)
     return Recurrent(
-        history=np.repeat(value[np.newaxis], len(model.highway), axis=0),
+        history=np.repeat(value[np.newaxis], model.lines.depth, axis=0),
         hidden=tuple(np.zeros(size, np.float32) for size in model.graph.state_sizes),
         gate=np.ones(channels, np.float32),
         correction=np.zeros(channels, np.float32),
@@ -283,12 +282,15 @@ def start_recurrent(model: Model, value: Float32) -> Recurrent:
 
 def forecast(model: Model, recurrent: Recurrent) -> Float32:
     """mu [channels]: the linear highway over the trusted inputs plus the GRU's correction."""
-    total = model.innovation_scale * recurrent.correction
-    for lag, coefficients in enumerate(model.highway):
-        total = total + coefficients * recurrent.history[lag]
-    if len(model.cross):
-        total = total + numerics.ordered_matvec(model.cross, recurrent.history.ravel())
-    return numerics.clip(total, FORECAST_CLIP)
+    correction = model.innovation_scale * recurrent.correction
+    return one_ahead(model.lines, recurrent.history, correction)
+
+
+def errors_of(
+    value: Float32, mask: Float32, forecast: Float32, own: Float32, ahead: Float32
+) -> Float32:
+    """Errors [..., 3, channels] of the three forecasts of readings [..., channels]."""
+    return np.stack([mask * (value - each) for each in (forecast, own, ahead)], axis=-2)
 
 
 def advance(
@@ -301,6 +303,7 @@ def advance(
 ) -> tuple[Traces, Recurrent]:
     """Run the graph once and blend the state; no decision is taken here."""
     mu = forecast(model, recurrent)
+    own, ahead = others(model.lines, recurrent.history)
     # A free run ignores every gated reading, exogenous ones stay known.
     used = mask * (_ONE - model.gated) if phase is tiers.Phase.FREE_RUN else mask
     inputs = graph_inputs(model, value, mask, used, mu, recurrent, held_open)
@@ -323,9 +326,11 @@ def advance(
         value=value,
         mask=mask,
     )
-    innovation = mask * (value - mu)
-    parts, terms = score.score_parts(innovation, value, doubt, mask, model.score)
-    traces = Traces(value, mask, mu, gate, trusted, doubt, parts, terms, hidden, inputs, outputs)
+    errors = errors_of(value, mask, mu, own, ahead)
+    parts, terms = score.score_parts(errors, value, doubt, mask, model.score)
+    traces = Traces(
+        value, mask, mu, own, ahead, gate, trusted, doubt, parts, terms, hidden, inputs, outputs
+    )
     return traces, following
 
 

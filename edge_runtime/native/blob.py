@@ -21,7 +21,7 @@ from edge_runtime.native.layout import ROWS, Layout
 from edge_runtime.native.program import Program, build_program, ends
 from edge_runtime.record import Float32
 
-MAGIC, VERSION = 0x42755247, 3
+MAGIC, VERSION = 0x42755247, 4
 _HEAD = 4  # words before those that the checksum covers
 _MOST_WINDOW = 32  # scores of the debounce, one bit each
 _MOST_COUNT = 1 << 24  # up to here float32 counts without gaps
@@ -148,15 +148,16 @@ def _counts(model: Model, program: Program) -> bytes:
     manifest, tiers, alarm = model.manifest, model.manifest.tiers, model.manifest.alarm
     units = sum(model.graph.state_sizes)
     return struct.pack(
-        "<29I",
-        len(manifest.channels), len(model.highway), len(model.graph.state_sizes),
-        len(program.operators), program.arena, bool(len(model.cross)), model.graph.gated,
+        "<32I",
+        len(manifest.channels), len(model.lines.highway), len(model.graph.state_sizes),
+        len(program.operators), program.arena, bool(len(model.lines.cross)), model.graph.gated,
         model.diagnosis is not None, not model.rules.none, alarm.m, alarm.n, alarm.clear_after,
         tiers.closed_limit, tiers.lost_limit, tiers.contradiction_limit, tiers.free_run_limit,
         tiers.resync_channel, tiers.resync_all, tiers.warmup, tiers.frozen_limit, tiers.agree,
         tiers.bridge, model.change.after,
         most_saturated(units, tiers.saturated_limit), tiers.window, tiers.hour,
         len(program.integers), len(program.constants), program.layout,
+        bool(len(model.lines.own)), model.lines.horizon, len(model.score.mean),
     )  # fmt: skip
 
 
@@ -179,20 +180,24 @@ def _constants(model: Model, threshold: Threshold) -> bytes:
         rules.stuck_after,
         model.watched,
         model.gated,
-        model.highway,
-        model.cross.T,  # matrices by columns, for rows side by side
+        model.lines.highway,
+        model.lines.cross.T,  # matrices by columns, for rows side by side
         model.innovation_scale,
+        model.lines.own,
+        model.lines.ahead.T,
     )
 
 
 def _score(model: Model) -> bytes:
     score = model.score
     return _floats(
-        [score.attack, score.decay],
         score.weights,
-        score.part_mean,
-        score.part_std,
-        score.residual_scale,
+        score.attack,
+        score.decay,
+        score.ceiling,
+        score.mean,
+        score.std,
+        score.error_scale,
         score.absent,
         score.channel_mean,
         score.typical,
@@ -200,7 +205,6 @@ def _score(model: Model) -> bytes:
         score.level_root.T,
         [model.change.rate],
         model.change.follow,
-        model.change.pull.T,
         score.log_table,
         model.manifest.tables.softplus if model.graph.gated else (),
     )

@@ -22,7 +22,7 @@ from edge_runtime.native.layout import layout_of
 from edge_runtime.native.records import RECORD, Records
 from edge_runtime.record import Float32, Record, Sample
 
-INTERFACE = 3
+INTERFACE = 4
 """Of the compiled core that this code calls; the same in module.c."""
 
 

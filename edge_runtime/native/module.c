@@ -123,18 +123,20 @@ static void put_traces(const gruard_detector *d, float *out) {
     out = put(out, d->reading, n);
     out = put(out, d->usable, n);
     out = put(out, d->forecast, n);
+    out = put(out, d->own, n);
+    out = put(out, d->ahead, n);
     out = put(out, d->gate, n);
     out = put(out, d->history, n);
     out = put(out, d->doubt, n);
     out = put(out, d->terms, 3 * n);
-    out = put(out, d->parts, 4);
+    out = put(out, d->parts, d->model->memories * GRUARD_PARTS);
     out = put(out, told, 3);
     out = put(out, d->hidden, d->model->states);
     put(out, d->graph->inputs, GRUARD_STATE * n + d->model->states);
 }
 
 static size_t trace_width(const gruard_model *m) {
-    return (9 + GRUARD_STATE) * m->channels + 7 + 2 * m->states;
+    return (11 + GRUARD_STATE) * m->channels + m->memories * GRUARD_PARTS + 3 + 2 * m->states;
 }
 
 static size_t output_width(const gruard_model *m) { return 3 * m->channels + 2 * m->states; }
@@ -250,7 +252,7 @@ static PyObject *core_traces(Core *core, PyObject *unused) {
     (void)unused;
     return Py_BuildValue(
         "(NNNNNNffN)", bytes_of(d->mask, n), bytes_of(d->forecast, n), bytes_of(d->gate, n),
-        bytes_of(d->hidden, core->model.states * sizeof(float)), bytes_of(d->parts, 16),
+        bytes_of(d->hidden, core->model.states * sizeof(float)), bytes_of(d->parts, core->model.memories * GRUARD_PARTS * sizeof(float)),
         bytes_of(d->arena, core->model.arena), d->score, d->fallback_score,
         PyBool_FromLong(d->fallback_alarmed));
 }
@@ -344,7 +346,7 @@ static PyType_Spec core_spec = {
 
 /* Raised with every change of what Python calls here, so that an engine of an older build is told
  * apart: edge_runtime.native.engine.INTERFACE. */
-enum { INTERFACE = 3 };
+enum { INTERFACE = 4 };
 
 static int fill(PyObject *module) {
     PyObject *type = PyType_FromSpec(&core_spec);

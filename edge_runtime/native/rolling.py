@@ -19,15 +19,17 @@ from edge_runtime.record import Float32
 class Rolled:
     """What the core found in n rows; every array is [n, …].
 
-    records: of `records.RECORD`. value, mask, forecast, gate, trusted, doubt: [n, channels]. terms,
-    parts: smoothed, [n, 3, channels] and [n, 4]. score, measured, settling: [n]. hidden: [n, all
-    units]. inputs: of the graph, by name.
+    records: of `records.RECORD`. value, mask, forecast, own, ahead, gate, trusted, doubt:
+    [n, channels]. terms, parts: smoothed, [n, 3, channels] and [n, memories, 6]. score, measured,
+    settling: [n]. hidden: [n, all units]. inputs: of the graph, by name.
     """
 
     records: npt.NDArray[np.void]
     value: Float32
     mask: Float32
     forecast: Float32
+    own: Float32
+    ahead: Float32
     gate: Float32
     trusted: Float32
     doubt: Float32
@@ -50,7 +52,8 @@ def roll_on_core(model: Model, rows: Float32) -> Rolled:
     units, count = sum(states), len(rows)
     named, _ = graph_names(range(len(states)))
     sizes = [*[channels] * len(INPUTS), *states]
-    widths = [*[channels] * 6, 3 * channels, 4, 3, units, *sizes]
+    parts_shape = model.score.mean.shape
+    widths = [*[channels] * 8, 3 * channels, int(np.prod(parts_shape)), 3, units, *sizes]
     records, traces = np.zeros(count, RECORD), np.zeros((count, sum(widths)), np.float32)
     inputs = np.zeros(sum(sizes), np.float32)
     outputs = np.zeros(3 * channels + 2 * units, np.float32)
@@ -60,13 +63,13 @@ def roll_on_core(model: Model, rows: Float32) -> Rolled:
         raise GruardError(str(error)) from None
     call = _caller(model, dict(zip(named, _split(inputs, sizes), strict=True)), outputs)
     core.roll(np.ascontiguousarray(rows, np.float32), records, traces, inputs, outputs, call)
-    value, mask, forecast, gate, trusted, doubt, terms, parts, told, hidden, *fed = _split(
-        traces, widths
+    value, mask, forecast, own, ahead, gate, trusted, doubt, terms, parts, told, hidden, *fed = (
+        _split(traces, widths)
     )
     return Rolled(
-        records, value, mask, forecast, gate, trusted, doubt,
+        records, value, mask, forecast, own, ahead, gate, trusted, doubt,
         terms=terms.reshape(count, 3, channels),
-        parts=parts,
+        parts=parts.reshape(count, *parts_shape),
         score=told[:, 0],
         measured=told[:, 1] > 0,
         settling=told[:, 2] > 0,

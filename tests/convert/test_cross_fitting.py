@@ -6,9 +6,10 @@ import pytest
 from convert.convert_run import Conversion
 from convert.cross_fitting import in_folds, measured
 from convert.draft import with_score_shapes
-from convert.rollout import Rollout, remeasured, roll_all, stretch
+from convert.rollout import Rollout, errors_in, remeasured, roll_all, stretch
 from convert.twins import shipped_model
-from edge_runtime.detector.score import PARTS, score_constants, score_parts
+from edge_runtime.bundle.manifest_rules import PARTS
+from edge_runtime.detector.score import score_constants, score_parts
 from edge_runtime.detector.step import Model
 from train.folds import FOLDS, fold_spans
 from train.run_folder import Run
@@ -53,10 +54,8 @@ def test_each_fold_is_measured_with_the_shapes_of_the_others(
         recording, start, stop = fold_spans(lengths(rollouts))[number][0]
         whole = rollouts[recording]
         for row in (start, (start + stop) // 2, stop - 1):
-            error = whole.mask[row] * (whole.value[row] - whole.forecast[row])
-            parts, terms = score_parts(
-                error, whole.value[row], whole.doubt[row], whole.mask[row], constants
-            )
+            values = (whole.value[row], whole.doubt[row], whole.mask[row])
+            parts, terms = score_parts(errors_in(whole)[row], *values, constants)
             np.testing.assert_array_equal(back[recording].raw_parts[row], parts)
             np.testing.assert_array_equal(back[recording].raw_terms[row], terms)
 

@@ -12,14 +12,16 @@ from hypothesis.extra import numpy as hnp
 from convert import draft
 from convert.rollout import Rollout, rescored
 from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
-from edge_runtime.bundle.manifest import Manifest
-from edge_runtime.detector.score import PARTS, score_constants
+from edge_runtime.bundle.manifest import Manifest, Memory
+from edge_runtime.bundle.manifest_rules import PARTS
+from edge_runtime.detector.score import score_constants
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag
 from train.run_folder import Run
 from train.score_shapes import SHRINKAGE
 
-LEVEL = PARTS.index("level")
+LEVEL, RESIDUAL, DISTANCE = (PARTS.index(part) for part in ("level", "residual", "distance"))
+COUNT = len(PARTS)
 ROWS = 200
 
 
@@ -47,15 +49,17 @@ def rollout(seed: int = 0, warmup: int = 0, **arrays: np.ndarray) -> Rollout:
         "trusted": np.zeros((ROWS, 3), np.float32),
         "doubt": np.zeros((ROWS, 3), np.float32),
         "hidden": np.zeros((ROWS, 8), np.float32),
-        "raw_parts": rng.random((ROWS, 4)).astype(np.float32),
+        "raw_parts": rng.random((ROWS, COUNT)).astype(np.float32),
         "raw_terms": rng.random((ROWS, 3, 3)).astype(np.float32),
-        "parts": np.zeros((0, 4), np.float32),
+        "parts": np.zeros((0, 1, COUNT), np.float32),
         "terms": np.zeros((0, 3, 3), np.float32),
         "score": np.zeros(ROWS, np.float32),
         "settled": np.ones(ROWS, bool),
+        "kept": np.ones(ROWS, bool),
         "saturated": np.zeros(ROWS, np.float32),
     }
     made |= arrays
+    made = {"own": np.zeros_like(made["value"]), "ahead": np.zeros_like(made["value"]), **made}
     made["settling"] = np.arange(len(made["raw_parts"])) < warmup
     made["measured"] = np.ones(len(made["raw_parts"]), bool)
     flags = [Flag.WARMUP if i < warmup else Flag(0) for i in range(len(made["raw_parts"]))]
@@ -138,8 +142,9 @@ def test_a_linear_draft_has_no_tensors_and_the_hosts_kernel(
     assert straight.linear and straight.inputs == straight.outputs == {}
     assert list(straight.thresholds) == ["host-float32"]
     assert list(neutral.thresholds) == ["tflite-builtin"] and not neutral.linear
-    assert straight.score.weights == (1.0, 1.0, 1.0, 0.0)
-    assert (straight.score.attack, straight.score.decay) == draft.QUICK == (0.2, 0.1)
+    assert straight.score.weights == (1.0, 0.0, 1.0, 1.0, 0.0, 0.0)
+    (memory,) = straight.score.memories
+    assert (memory.attack, memory.decay, memory.ceiling[0]) == draft.QUICK[0] == (0.2, 0.1, 1e30)
     assert set(straight.tables.softplus) == {0.0} and straight.tables.log == neutral.tables.log
     assert straight.tiers.warmup == 2 * len(linear_run.weights["highway"]) == 6
 
@@ -190,8 +195,8 @@ def test_one_channel_alone_counts_where_it_stands_for_more(
         run = replace(tiny_run, config=replace(tiny_run.config, channels=made))
         return draft.draft_manifest(run, graph, 1).score.weights
 
-    assert weights(False, False, True) == (1, 1, 1, 0)
-    assert weights(False, True, True) == (1, 1, 1.5, 0)
+    assert weights(False, False, True) == (1, 0, 1, 1, 0, 0)
+    assert weights(False, True, True) == (1, 0, 1, 1.5, 0, 0)
 
 
 def test_residual_scales_are_the_99_percent_quantiles_of_usable_errors(neutral: Manifest) -> None:
@@ -199,19 +204,21 @@ def test_residual_scales_are_the_99_percent_quantiles_of_usable_errors(neutral: 
     zeros = np.zeros_like(errors)
     mask = np.ones_like(errors)
     mask[50:, 1] = 0
-    seen = rollout(value=errors, forecast=zeros, mask=mask)
+    seen = rollout(value=errors, forecast=zeros, mask=mask, kept=np.ones(len(errors), bool))
     found = draft.with_score_shapes(neutral, [seen]).score
     # Without the first three rows, whose lags were never read: 0.99 of the way from 0.03 to 1;
     # from 0.06 to the last usable 0.98; never below 0.05.
     assert len(neutral.forecast.highway) == 3
     expected = (0.03 + 0.99 * 0.97, 0.06 + 0.99 * 0.92, 0.05)
-    assert found.residual_scale == pytest.approx(expected, rel=1e-6)
+    assert found.error_scale[0] == pytest.approx(expected, rel=1e-6)
+    assert found.error_scale[1:] == ((1.0,) * 3,) * 2  # there are no such forecasts
     # 51 of the 98 readings of the second channel are unusable: one more is no surprise.
     common = (0.01 * 98 / 51) ** 0.5
     absent = [4 * expected[0], 4 * expected[1] * common, 4 * expected[2]]
-    assert found.absent == pytest.approx(absent, rel=1e-5)
+    assert found.absent[0] == pytest.approx(absent, rel=1e-5)
+    assert found.absent[1:] == ((0.0,) * 3,) * 2
     nothing = rollout(mask=np.zeros((ROWS, 3), np.float32))
-    assert draft.with_score_shapes(neutral, [nothing]).score.residual_scale == (1.0, 1.0, 1.0)
+    assert draft.with_score_shapes(neutral, [nothing]).score.error_scale[0] == (1.0, 1.0, 1.0)
 
 
 def test_roots_whiten_errors_and_values(neutral: Manifest) -> None:
@@ -219,8 +226,11 @@ def test_roots_whiten_errors_and_values(neutral: Manifest) -> None:
     mixing = np.array([[2.0, 0, 0], [1.0, 0.5, 0], [0.3, 0.2, 0.1]])
     errors = (rng.normal(size=(4000, 3)) @ mixing.T).astype(np.float32)
     values = rng.normal(size=(4000, 3)).astype(np.float32) * np.float32(3)
-    pieces = [rollout(value=values[k], forecast=values[k] - errors[k], mask=np.ones((2000, 3)))
-              for k in (slice(0, 2000), slice(2000, 4000))]  # fmt: skip
+    all_, kept = np.ones((2000, 3)), np.ones(2000, bool)
+    pieces = [
+        rollout(value=values[k], forecast=values[k] - errors[k], mask=all_, kept=kept)
+        for k in (slice(0, 2000), slice(2000, 4000))
+    ]
     score = draft.with_score_shapes(neutral, pieces).score
     settled = np.arange(4000) % 2000 >= 3  # the first lags of each piece were never read
     for root, used in ((score.distance_root, errors), (score.level_root, values)):
@@ -244,60 +254,94 @@ def test_masked_errors_do_not_shape_the_covariance(neutral: Manifest) -> None:
     assert found[0] == found[1]
 
 
+def test_rows_that_are_not_kept_shape_nothing(neutral: Manifest) -> None:
+    seen, wild = rollout(), rollout().value.copy()
+    wild[50:90] = 1e3
+    kept = np.ones(ROWS, bool)
+    kept[50:90] = False
+    first, second = (
+        draft.with_score_shapes(neutral, [replace(seen, value=value, kept=kept)])
+        for value in (seen.value, wild)
+    )
+    assert first == second != draft.with_score_shapes(neutral, [seen])
+
+
 def test_scores_are_centred_on_smoothed_settled_rows(neutral: Manifest) -> None:
-    parts = np.array([[99, 99, 4, 99], [1, 2, 3, 4], [3, 2, 5, 8]], np.float32)
+    parts = np.array([[99] * COUNT, [1, 0, 2, 3, 0, 4], [3, 0, 2, 5, 0, 8]], np.float32)
+    parts[0, LEVEL] = 4
     terms = np.stack([np.full((3, 3), i, np.float32) for i in (99, 2, 4)])
     terms[1:, 1] += 10
     terms[1:, 2, 0] += 20
     terms[0, 2] = [23, 3, 3]  # the level counts in the warm-up too, and is at its mean
     settled = np.array([False, True, True])
     seen = rollout(warmup=1, raw_parts=parts, raw_terms=terms, settled=settled)
-    score = draft.with_score_centres(neutral, [seen]).score
+    # Two rows are too few to know any memory: here one is enough.
+    score = draft.with_memories(neutral, [seen] * 50, white=False).score
+    (memory,) = score.memories
     # From the mean of the raw ones, falling by a tenth and rising by a fifth of the way:
     # 2 -> 1.9 -> 2.12; 2 -> 2 -> 2; 4 -> 3.9 -> 4.12; 6 -> 5.8 -> 6.24.
-    assert (neutral.score.attack, neutral.score.decay) == (0.2, 0.1)
-    assert score.part_mean == pytest.approx((2.01, 2, 4.01, 6.02))
-    # Of two values, 0.8413 of the way from the smaller to the larger, less the middle.
-    share = 0.8413 - 0.5
-    expected = (0.22 * share, 1e-3, 0.22 * share, 0.44 * share)
-    assert score.part_std == pytest.approx(expected, rel=1e-4)
+    assert memory.mean == pytest.approx((2.01, 0, 2, 4.01, 0, 6.02))
+    # Half of the values are the smaller, half the larger one.
+    expected = (0.11, 1e-3, 1e-3, 0.11, 1e-3, 0.22)
+    assert memory.std == pytest.approx(expected, rel=1e-4)
     assert score.residual_mean == pytest.approx((3.01,) * 3)
     assert score.evidence_mean == pytest.approx((13.01,) * 3)
     assert score.level_mean == pytest.approx((23.01, 3.01, 3.01))
 
 
+def usual(draft_: Manifest, seen: list[Rollout], white: bool = False) -> tuple[Memory, ...]:
+    return draft.with_memories(draft_, seen, white).score.memories
+
+
 def test_what_was_distrusted_is_smoothed_but_not_counted(neutral: Manifest) -> None:
     settled = np.ones(ROWS, bool)
     settled[50:80] = False
-    parts = np.random.default_rng(0).random((ROWS, 4)).astype(np.float32)
+    parts = np.random.default_rng(0).random((ROWS, COUNT)).astype(np.float32)
     wild = parts.copy()
     wild[50:80] += 5
-    calm, after = (
-        draft.with_score_centres(neutral, [rollout(raw_parts=p, settled=settled)]).score
-        for p in (parts, wild)
+    (calm,), (after,) = (
+        usual(neutral, [rollout(raw_parts=p, settled=settled)]) for p in (parts, wild)
     )
-    assert (np.array(after.part_mean) > calm.part_mean).all()  # it fades into what follows
+    assert (np.array(after.mean) > calm.mean).all()  # it fades into what follows
     settled[80:] = False
-    calm, after = (
-        draft.with_score_centres(neutral, [rollout(raw_parts=p, settled=settled)]).score
-        for p in (parts, wild)
-    )
+    calm, after = (usual(neutral, [rollout(raw_parts=p, settled=settled)]) for p in (parts, wild))
     assert calm == after
 
 
-@pytest.mark.parametrize("rates", [(0.2, 0.1), (0.1, 0.1), (0.9, 0.2)])
+@pytest.mark.parametrize("patient", [False, True])
 def test_centred_scores_are_standard_on_the_rows_they_are_centred_on(
-    neutral: Manifest, rates: tuple[float, float]
+    neutral: Manifest, patient: bool
 ) -> None:
-    score = replace(neutral.score, attack=rates[0], decay=rates[1])
-    seen = [rollout(seed=i, warmup=20, settled=np.arange(ROWS) >= 20) for i in range(3)]
-    found = draft.with_score_centres(replace(neutral, score=score), seen)
+    seen = [rollout(seed=i, warmup=20, settled=np.arange(ROWS) >= 20) for i in range(12)]
+    found = draft.with_memories(neutral, seen, patient)
     constants = score_constants(found)
+    assert len(constants.mean) == (3 if patient else 1)
     rows = np.concatenate([rescored(r, constants).parts[r.settled] for r in seen]).astype(float)
-    standard = (rows - constants.part_mean) / constants.part_std
+    standard = (rows - constants.mean) / constants.std
     # The device starts from these means, the rollouts from those of the unsmoothed parts.
-    np.testing.assert_allclose(np.median(standard, axis=0), 0, atol=0.1)
-    np.testing.assert_allclose((standard < 1).mean(axis=0), 0.8413, atol=0.03)
+    np.testing.assert_allclose(np.median(standard, axis=0), 0, atol=0.15)
+    np.testing.assert_allclose((standard < 1).mean(axis=0), 0.8413, atol=0.05)
+
+
+def test_a_memory_that_a_short_recording_cannot_fill_is_left_out(neutral: Manifest) -> None:
+    def attacks(count: int) -> list[float]:
+        found = usual(neutral, [rollout(seed=i) for i in range(count)], white=True)
+        return [memory.attack for memory in found]
+
+    assert [attacks(count) for count in (1, 2, 4, 5)] == [
+        [0.2], [0.2, 0.03], [0.2, 0.03], [0.2, 0.03, 0.01],
+    ]  # fmt: skip
+
+
+def test_ceilings_are_so_many_deviations_over_the_median_of_a_part(neutral: Manifest) -> None:
+    seen = [rollout(seed=i) for i in range(12)]
+    parts = np.concatenate([r.raw_parts for r in seen]).astype(float)
+    middle, above = np.quantile(parts, (0.5, 0.8413), axis=0)
+    for memory, (attack, decay, ceiling) in zip(
+        usual(neutral, seen, white=True), draft.PATIENT, strict=True
+    ):
+        assert (memory.attack, memory.decay) == (attack, decay)
+        np.testing.assert_allclose(memory.ceiling, middle + ceiling * (above - middle), rtol=1e-5)
 
 
 def test_a_strange_stretch_in_clean_rows_does_not_numb_the_score(neutral: Manifest) -> None:
@@ -305,76 +349,67 @@ def test_a_strange_stretch_in_clean_rows_does_not_numb_the_score(neutral: Manife
     parts = calm[0].raw_parts.copy()
     parts[100:110] += 50
     strange = [replace(calm[0], raw_parts=parts), *calm[1:]]
-    before, after = (
-        np.array(draft.with_score_centres(neutral, seen).score.part_std) for seen in (calm, strange)
-    )
+    before, after = (np.array(usual(neutral, seen)[0].std) for seen in (calm, strange))
     assert (after < 1.3 * before).all()
     smooth = rescored(strange[0], score_constants(neutral)).parts
     assert (smooth.std(axis=0) > 10 * before).all()
 
 
-def white(seed: int, rows: int = 1500) -> np.ndarray:
+def noise(seed: int, rows: int = 1500) -> np.ndarray:
     """Parts that know nothing of the step before."""
-    return np.random.default_rng(seed).random((rows, 4))
+    return np.random.default_rng(seed).random((rows, COUNT))
 
 
 def clustered(seed: int, rows: int = 1500) -> np.ndarray:
     """Parts that stay high or low for some ten steps."""
-    noise, parts = white(seed, rows) - 0.5, np.zeros((rows, 4))
+    steps, parts = noise(seed, rows) - 0.5, np.zeros((rows, COUNT))
     for i in range(1, rows):
-        parts[i] = 0.9 * parts[i - 1] + noise[i]
+        parts[i] = 0.9 * parts[i - 1] + steps[i]
     return parts + 3
 
 
-def smoothing(draft_: Manifest, *pieces: np.ndarray, settled: np.ndarray | None = None) -> Manifest:
-    """The manifest with the smoothing that such unsmoothed parts ask for."""
-    rollouts = []
-    for parts in pieces:
-        count = len(parts)
-        rollouts.append(
+def white(*pieces: np.ndarray, settled: np.ndarray | None = None) -> bool:
+    """Whether such unsmoothed parts are taken for white."""
+    return draft.is_white(
+        [
             rollout(
                 raw_parts=parts.astype(np.float32),
-                raw_terms=np.zeros((count, 3, 3), np.float32),
-                settled=np.ones(count, bool) if settled is None else settled,
+                raw_terms=np.zeros((len(parts), 3, 3), np.float32),
+                settled=np.ones(len(parts), bool) if settled is None else settled,
             )
-        )
-    return draft.with_smoothing(draft_, rollouts)
+            for parts in pieces
+        ]
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_white_parts_are_smoothed_patiently(neutral: Manifest, seed: int) -> None:
-    score = smoothing(neutral, white(seed), white(seed + 10)).score
-    assert (score.attack, score.decay) == draft.PATIENT == (0.03, 0.03)
-    assert replace(score, attack=0.2, decay=0.1) == neutral.score
+def test_noise_is_white_and_clusters_are_not(seed: int) -> None:
+    assert white(noise(seed), noise(seed + 10))
+    assert not white(clustered(seed), clustered(seed + 10))
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_clustered_parts_are_smoothed_quickly(neutral: Manifest, seed: int) -> None:
-    assert smoothing(neutral, clustered(seed), clustered(seed + 10)) == neutral
+def test_only_residual_and_distance_decide_whether_errors_are_white() -> None:
+    others = [i for i in range(COUNT) if i not in (RESIDUAL, DISTANCE)]
+    mixed, other = noise(1), clustered(1)
+    mixed[:, others], other[:, others] = clustered(2)[:, others], noise(2)[:, others]
+    assert white(mixed) and not white(other)
 
 
-def test_only_residual_and_distance_decide_about_the_smoothing(neutral: Manifest) -> None:
-    mixed, other = white(1), clustered(1)
-    mixed[:, [LEVEL, 3]], other[:, [LEVEL, 3]] = clustered(2)[:, [0, 1]], white(2)[:, [0, 1]]
-    assert smoothing(neutral, mixed).score.attack == draft.PATIENT[0]
-    assert smoothing(neutral, other) == neutral
-
-
-def test_unsettled_rows_do_not_decide_about_the_smoothing(neutral: Manifest) -> None:
-    parts, settled = white(3), np.ones(1500, bool)
+def test_unsettled_rows_do_not_decide_whether_errors_are_white() -> None:
+    parts, settled = noise(3), np.ones(1500, bool)
     parts[:300] = 100 * clustered(3, 300)
-    assert smoothing(neutral, parts) == neutral
+    assert not white(parts)
     settled[:300] = False
-    assert smoothing(neutral, parts, settled=settled).score.attack == draft.PATIENT[0]
+    assert white(parts, settled=settled)
 
 
-def test_parts_that_never_move_are_no_reason_to_be_quick(neutral: Manifest) -> None:
-    assert smoothing(neutral, np.ones((500, 4))).score.attack == draft.PATIENT[0]
+def test_parts_that_never_move_are_white() -> None:
+    assert white(np.ones((500, COUNT)))
 
 
 def test_without_a_settled_row_nothing_can_be_centred(neutral: Manifest) -> None:
     with pytest.raises(GruardError, match="record the healthy machine for longer"):
-        draft.with_score_centres(neutral, [rollout(settled=np.zeros(ROWS, bool))])
+        draft.with_memories(neutral, [rollout(settled=np.zeros(ROWS, bool))], white=False)
 
 
 def test_fallback_limits_are_one_and_a_half_times_the_largest_clean_view(

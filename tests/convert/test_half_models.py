@@ -20,10 +20,10 @@ from convert.rollout import Rollout, roll
 from convert.twins import float_twin, shipped_model
 from edge_runtime.bundle.flatbuffer import read_graph
 from edge_runtime.bundle.graph_rules import signature
+from edge_runtime.bundle.manifest_rules import PARTS
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.interpreter import Int8Graph
-from edge_runtime.detector.score import PARTS
 from edge_runtime.detector.step import Model, build_model
 from edge_runtime.record import Sample
 from train.cell_config import CellConfig
@@ -148,9 +148,9 @@ def test_a_gate_alone_keeps_a_fault_out_and_corrects_nothing(half: Half) -> None
     # The forecast goes on from what is trusted, not from the faulty reading.
     assert (np.abs(rollout.trusted[during, FLOW] - rollout.value[during, FLOW]) > 1).all()
     model = half.models[0]
-    lags = [rollout.trusted[50 - 1 - k].astype(float) for k in range(len(model.highway))]
-    expected = model.cross.astype(float) @ np.concatenate(lags)
-    expected += sum(a * x for a, x in zip(model.highway.astype(float), lags, strict=True))
+    lags = [rollout.trusted[50 - 1 - k].astype(float) for k in range(len(model.lines.highway))]
+    expected = model.lines.cross.astype(float) @ np.concatenate(lags)
+    expected += sum(a * x for a, x in zip(model.lines.highway.astype(float), lags, strict=True))
     np.testing.assert_allclose(rollout.forecast[50], expected, rtol=1e-5, atol=1e-5)
     assert rollout.doubt[during, FLOW].min() > rollout.doubt[calm, FLOW].mean()
 
@@ -159,16 +159,16 @@ def test_a_gate_alone_keeps_a_fault_out_and_corrects_nothing(half: Half) -> None
 def test_a_gru_alone_trusts_every_reading_and_corrects_the_forecast(half: Half) -> None:
     rollout = half.rollouts[0]
     np.testing.assert_array_equal(rollout.gate, rollout.mask)
-    assert not rollout.doubt.any() and not rollout.parts[:, PARTS.index("gate")].any()
+    assert not rollout.doubt.any() and not rollout.parts[..., PARTS.index("gate")].any()
     assert rollout.hidden.any()
     for record in rollout.records:  # only what was not read is replaced
         assert record.imputed == tuple(n for n in record.masked if n != "set_point")
     assert rollout.records[303].imputed == ("flow",) and rollout.mask[203, FLOW] == 1
     corrections = np.array([half.models[0].graph(each)["correction"] for each in rollout.inputs])
     model = half.models[0]
-    lags = [rollout.trusted[50 - 1 - k].astype(float) for k in range(len(model.highway))]
-    expected = model.cross.astype(float) @ np.concatenate(lags)
-    expected += sum(a * x for a, x in zip(model.highway.astype(float), lags, strict=True))
+    lags = [rollout.trusted[50 - 1 - k].astype(float) for k in range(len(model.lines.highway))]
+    expected = model.lines.cross.astype(float) @ np.concatenate(lags)
+    expected += sum(a * x for a, x in zip(model.lines.highway.astype(float), lags, strict=True))
     expected += model.innovation_scale * corrections[49]
     np.testing.assert_allclose(rollout.forecast[50], expected, rtol=1e-5, atol=1e-5)
     assert np.abs(corrections).max() > 0.05

@@ -20,7 +20,8 @@ from convert.twins import float_twin, shipped_model, unchanging
 from edge_runtime.bundle.manifest import Forecast, Manifest
 from edge_runtime.bundle.reader import CHECKSUM, LINEAR_MEMBERS, checksum, read_bundle
 from edge_runtime.detector.interpreter import NoGraph
-from edge_runtime.detector.step import FORECAST_CLIP, Model
+from edge_runtime.detector.lines import FORECAST_CLIP
+from edge_runtime.detector.step import Model
 from edge_runtime.record import Flag
 from train.folds import cut_folds
 from train.run_folder import Run, npz_bytes, read_run
@@ -62,8 +63,8 @@ def failed(checks: list[Check]) -> set[str]:
 def test_the_shipped_model_and_its_twin_are_one(manifest: Manifest, model: Model) -> None:
     assert isinstance(model.graph, NoGraph)
     twin = float_twin(manifest, b"")
-    np.testing.assert_array_equal(twin.highway, model.highway)
-    np.testing.assert_array_equal(twin.cross, model.cross)
+    np.testing.assert_array_equal(twin.lines.highway, model.lines.highway)
+    np.testing.assert_array_equal(twin.lines.cross, model.lines.cross)
 
 
 def test_the_steps_are_the_formula(model: Model, rolled: Rollout) -> None:
@@ -175,7 +176,7 @@ def test_scores_are_centred_by_models_that_never_saw_their_rows(
     harmed = replace(linear_run, weights={**weights, **spoiled})
     found = calibrated(harmed, b"", 1, 1.0).manifest
     assert found.forecast == manifest.forecast and found.score != manifest.score
-    assert max(found.score.residual_scale) > max(manifest.score.residual_scale)
+    assert max(found.score.error_scale[0]) > max(manifest.score.error_scale[0])
     # What ships does not decide about it at all.
     other = replace(linear_run, weights={**weights, "highway": 0.9 * weights["highway"]})
     again = calibrated(other, b"", 1, 1.0).manifest

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.block_score import parts_of_rows
 from convert.convert_run import Conversion
 from convert.pair import roll_pair
 from convert.rollout import (
     Rollout,
+    errors_in,
     joined,
     remeasured,
     rescored,
@@ -20,14 +20,17 @@ from convert.rollout import (
     stretch,
 )
 from convert.twins import float_twin, shipped_model, unchanging
+from edge_runtime.bundle.manifest import Memory
+from edge_runtime.bundle.manifest_rules import PARTS
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.kernels import available_kernels
-from edge_runtime.detector.score import PARTS, score_parts
+from edge_runtime.detector.score import score_parts
 from edge_runtime.detector.step import build_model, initial_state, step
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Sample
+from train.block_score import parts_of_rows
 from train.run_folder import Run
 
 ROWS = 150
@@ -119,7 +122,7 @@ def test_without_the_core_numpy_rolls(
 
 def test_the_score_of_rows_is_that_of_each_step(detector: Detector, rolled: Rollout) -> None:
     constants = detector.model.score
-    errors = rolled.mask * (rolled.value - rolled.forecast)
+    errors = errors_in(rolled)
     found = parts_of_rows(errors, rolled.value, rolled.doubt, rolled.mask, constants)
     steps = zip(errors, rolled.value, rolled.doubt, rolled.mask, strict=True)
     single = [score_parts(*step, constants) for step in steps]
@@ -143,7 +146,7 @@ def test_the_traces_are_those_of_each_step(
     for index, row in enumerate(rows):
         sample = Sample(index, None, row)
         _, state, traces = step(model, sample, state, fallback.step(sample))
-        for name in ("value", "mask", "forecast", "gate", "trusted", "doubt"):
+        for name in ("value", "mask", "forecast", "own", "ahead", "gate", "trusted", "doubt"):
             np.testing.assert_array_equal(getattr(rolled, name)[index], getattr(traces, name))
         np.testing.assert_array_equal(rolled.hidden[index], np.concatenate(traces.hidden))
         np.testing.assert_array_equal(rolled.parts[index], state.score.parts)
@@ -169,7 +172,9 @@ def test_rows_settle_after_the_warm_up(detector: Detector, rolled: Rollout) -> N
 def test_every_array_has_one_row_per_sample(rolled: Rollout) -> None:
     for name in ("records", "inputs", "value", "parts", "terms", "score", "settled", "saturated"):
         assert len(getattr(rolled, name)) == ROWS, name
-    assert rolled.parts.shape == (ROWS, 4) and rolled.terms.shape == (ROWS, 3, 3)
+    memories = len(rolled.parts[0])
+    assert rolled.parts.shape == (ROWS, memories, len(PARTS)) and memories in (1, 2, 3)
+    assert rolled.terms.shape == (ROWS, 3, 3)
     assert ((rolled.saturated >= 0) & (rolled.saturated <= 1)).all()
 
 
@@ -194,11 +199,17 @@ def test_rescoring_is_rolling_anew_under_the_new_constants(
     old, score = roll(model, rows), model.manifest.score
     changed = replace(
         score,
-        attack=0.4,
-        decay=0.02,
-        weights=(0.8, 1.3, level, 0.6),
-        part_mean=tuple(0.9 * x + 0.01 for x in score.part_mean),
-        part_std=tuple(1.2 * x + 0.01 for x in score.part_std),
+        weights=(0.8, 0.7, 1.3, level, 0.9, 0.6),
+        memories=tuple(
+            Memory(
+                0.4 * memory.attack,
+                0.02,
+                tuple(0.8 * x for x in memory.ceiling),
+                tuple(0.9 * x + 0.01 for x in memory.mean),
+                tuple(1.2 * x + 0.01 for x in memory.std),
+            )
+            for memory in score.memories
+        ),
         residual_mean=tuple(0.5 * x for x in score.residual_mean),
     )
     still = replace(model.manifest, score=changed, change=None)
@@ -225,12 +236,12 @@ def test_the_warm_up_leaves_all_but_the_level_at_its_centre(
 ) -> None:
     warming = np.array([Flag.WARMUP in record.flags for record in rolled.records])
     forecasts = [i for i, name in enumerate(PARTS) if name != "level"]
-    centre = detector.model.score.part_mean
+    centre = detector.model.score.mean
     assert warming.any()
     for parts in rolled.parts[warming]:
-        np.testing.assert_array_equal(parts[forecasts], centre[forecasts])
-    assert (rolled.parts != centre)[:, PARTS.index("level")].all()
-    assert (rolled.parts[~warming] != centre).any(axis=1).all()
+        np.testing.assert_array_equal(parts[:, forecasts], centre[:, forecasts])
+    assert (rolled.parts != centre)[:, :, PARTS.index("level")].all()
+    assert (rolled.parts[~warming] != centre).any(axis=(1, 2)).all()
 
 
 def test_measuring_anew_is_rolling_anew_under_other_shapes(
@@ -241,8 +252,8 @@ def test_measuring_anew_is_rolling_anew_under_other_shapes(
     wider = tuple(tuple(0.5 * x for x in row) for row in score.level_root)
     changed = replace(
         score,
-        residual_scale=tuple(1.5 * x for x in score.residual_scale),
-        absent=tuple(3 * x for x in score.absent),
+        error_scale=tuple(tuple(1.5 * x for x in row) for row in score.error_scale),
+        absent=tuple(tuple(3 * x for x in row) for row in score.absent),
         distance_root=tuple(tuple(2 * x for x in row) for row in score.distance_root),
         level_root=wider,
     )

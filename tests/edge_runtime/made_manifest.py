@@ -5,6 +5,8 @@ from edge_runtime.bundle import manifest as m
 
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 CROSS = ((0.0, 0.25, 0.0), (0.5, 0.0, 0.0), (0.0, -0.125, 0.0))
+OWN = ((0.5, 0.75, 0.25),)
+AHEAD = ((0.5, 0.0, 0.0), (0.25, 0.5, 0.0), (0.0, -0.25, 0.75))
 NAMES = ("demand", "flow", "heat")
 BOUNDS = m.Tiers(
     closed_limit=48,
@@ -43,15 +45,12 @@ def made_manifest(**changes: object) -> m.Manifest:
         "channels": (channel(NAMES[0], exogenous=True), channel(NAMES[1]), channel(NAMES[2])),
         "inputs": {"mask": tensor},
         "outputs": {"logit": tensor},
-        "forecast": m.Forecast(((1.0, 1.0, 1.0),), CROSS, ones),
+        "forecast": m.Forecast(((1.0, 1.0, 1.0),), CROSS, ones, OWN, AHEAD, horizon=2),
         "score": m.Score(
-            attack=0.2,
-            decay=0.1,
-            weights=(1.0, 1.0, 0.5, 0.5),
-            part_mean=(0.0,) * 4,
-            part_std=(1.0,) * 4,
-            residual_scale=ones,
-            absent=ones,
+            weights=(1.0, 1.0, 1.0, 0.5, 0.5, 0.5),
+            memories=(m.Memory(0.2, 0.1, (1e30,) * 6, (0.0,) * 6, (1.0,) * 6),),
+            error_scale=(ones,) * 3,
+            absent=(ones,) * 3,
             residual_mean=zeros,
             evidence_mean=zeros,
             level_mean=zeros,

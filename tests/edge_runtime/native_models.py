@@ -148,16 +148,14 @@ def _constants(
     def positive(low: float = 0.2, high: float = 2.0, size: int = n) -> tuple[float, ...]:
         return tuple(map(float, rng.uniform(low, high, size).astype(np.float32)))
 
-    highway = rng.uniform(-0.3, 0.9 / order, (order, n))
-    cross = rng.normal(0, 0.2 / np.sqrt(n * order), (n, order * n)) if rng.random() < 0.5 else ()
     changes: dict[str, object] = {
         "channels": tuple(_channel(rng, i, n, rules) for i in range(n)),
-        "forecast": m.Forecast(_matrix(highway), _matrix(cross), positive(0.05, 0.4)),
+        "forecast": _forecast(rng, n, order, positive(0.05, 0.4)),
         "score": m.Score(
-            attack=0.3, decay=0.1, weights=(1.0, 0.8, 0.5, 0.6), part_mean=positive(size=4),
-            part_std=positive(size=4), residual_scale=positive(0.05, 0.5),
-            absent=positive(1.0, 5.0), residual_mean=positive(), evidence_mean=positive(),
-            level_mean=positive(), distance_root=_matrix(_root(rng, n)),
+            weights=(1.0, 0.9, 0.8, 0.5, 0.7, 0.6), memories=_memories(rng),
+            error_scale=tuple(positive(0.05, 0.5) for _ in range(3)),
+            absent=tuple(positive(1.0, 5.0) for _ in range(3)), residual_mean=positive(),
+            evidence_mean=positive(), level_mean=positive(), distance_root=_matrix(_root(rng, n)),
             level_root=_matrix(_root(rng, n)),
         ),
         "fallback": m.Fallback(
@@ -171,6 +169,26 @@ def _constants(
     if diagnosis:
         changes["diagnosis"] = _diagnosis(rng, n)
     return changes
+
+
+def _forecast(rng: np.random.Generator, n: int, order: int, scale: tuple[float, ...]) -> m.Forecast:
+    """Each of the three beside the highway is there or not."""
+    highway = rng.uniform(-0.3, 0.9 / order, (order, n))
+    cross, own, ahead = (
+        _matrix(rng.normal(0, 0.2 / np.sqrt(n * order), shape)) if rng.random() < 0.5 else ()
+        for shape in ((n, order * n), (order, n), (n, order * n))
+    )
+    horizon = int(rng.integers(1, 8)) if ahead else 0
+    return m.Forecast(_matrix(highway), cross, scale, own, ahead, horizon)
+
+
+def _memories(rng: np.random.Generator) -> tuple[m.Memory, ...]:
+    def six(low: float, high: float) -> tuple[float, ...]:
+        return tuple(map(float, rng.uniform(low, high, 6).astype(np.float32)))
+
+    every = ((0.3, 0.1, (1e30,) * 6), (0.05, 0.05, six(1, 3)), (0.02, 0.01, six(0.5, 2)))
+    count = int(rng.integers(1, 4))
+    return tuple(m.Memory(*each, six(0.2, 2), six(0.2, 2)) for each in every[:count])
 
 
 def _channel(rng: np.random.Generator, i: int, n: int, rules: bool) -> m.Channel:

@@ -35,14 +35,18 @@ def bundle_with(section: m.Change | None):  # type: ignore[no-untyped-def]
     last = ((0.5,) * CHANNELS, *((0.0,) * CHANNELS for _ in range(order - 1)))
     eye = tuple(tuple(float(i == j) for j in range(CHANNELS)) for i in range(CHANNELS))
     score = replace(
-        manifest.score, attack=0.3, decay=0.2, weights=(1.0, 1.0, 1.0, 0.0),
-        part_mean=(0.0, 1.0, 1.5, 0.0), part_std=(1.0,) * 4, distance_root=eye, level_root=eye,
-        residual_scale=(3.0,) * CHANNELS, absent=(0.0,) * CHANNELS,
+        manifest.score, weights=(1.0, 0.0, 1.0, 1.0, 0.0, 0.0), distance_root=eye, level_root=eye,
+        memories=(
+            m.Memory(0.3, 0.2, (1e30,) * 6, (0.0, 0.0, 1.0, 1.5, 0.0, 0.0), (1.0,) * 6),
+        ),
+        error_scale=((3.0,) * CHANNELS,) * 3, absent=((0.0,) * CHANNELS,) * 3,
     )  # fmt: skip
     channels = tuple(replace(c, exogenous=False) for c in manifest.channels)
     return changed(
         bundle, channels=channels, change=section, score=score,
-        forecast=replace(manifest.forecast, highway=last, cross=()),
+        forecast=replace(
+            manifest.forecast, highway=last, cross=(), own=(), ahead=(), horizon=0
+        ),
         tiers=replace(manifest.tiers, warmup=20), alarm=m.Alarm(2, 3, 5),
     )  # fmt: skip
 
@@ -113,7 +117,7 @@ def test_a_baseline_follows_what_is_usual_and_slowly_during_an_alarm() -> None:
     rate = 0.05
     bundle = bundle_with(m.Change(0, rate, (0.0,) * CHANNELS))
     detector, constants = Detector(bundle), score_constants(bundle.manifest)
-    expected = np.zeros(4)
+    expected = np.zeros((1, 6))
     for i, row in enumerate(rows_of(bundle, {MOVED: 12.0, BACK: -12.0})):
         settling = i < bundle.manifest.tiers.warmup
         record = detector.step(Sample(i, None, row))
@@ -131,7 +135,7 @@ def test_a_manifest_without_the_section_changes_nothing() -> None:
     constants = change_constants(bundle.manifest)
     assert constants.after == 0 and constants.rate == 0 and not constants.follows
     scores = score_constants(bundle.manifest)
-    judged = judge(initial_score(scores), initial_change(CHANNELS), scores)
+    judged = judge(initial_score(scores), initial_change(CHANNELS, 1), scores)
     assert judged.score == judged.here
 
 

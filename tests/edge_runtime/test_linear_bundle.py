@@ -1,6 +1,7 @@
 """A purely linear bundle: all of the model is in the manifest, and no interpreter is needed."""
 
 import csv
+import hashlib
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import tiny_model
 from no_interpreter import BLOCKED
 
 from edge_runtime.bundle.flatbuffer import NO_GRAPH
-from edge_runtime.bundle.manifest import Forecast
+from edge_runtime.bundle.manifest import Forecast, Matrix
 from edge_runtime.bundle.reader import CHECKSUM, LINEAR_MEMBERS, MEMBERS, linear_hash, read_bundle
 from edge_runtime.detector import step as stepping
 from edge_runtime.detector.detector import Detector
@@ -91,8 +92,15 @@ def test_the_model_hash_is_that_of_the_forecast(linear_bundle: Path, linear_copy
 
 
 def test_the_hash_depends_on_numbers_alone() -> None:
-    one, other = (Forecast(((1.0,),), cross, (1.0,)) for cross in ((), ((0.0,),)))
-    assert linear_hash(one) == linear_hash(Forecast(((1.0,),), (), (1.0,))) != linear_hash(other)
+    def hash_of(cross: Matrix = (), own: Matrix = (), ahead: Matrix = ()) -> str:
+        return linear_hash(Forecast(((1.0,),), cross, (1.0,), own, ahead, len(ahead)))
+
+    nothing: Matrix = ((0.0,),)
+    every = [hash_of(), hash_of(cross=nothing), hash_of(own=nothing), hash_of(ahead=nothing)]
+    assert len(set(every)) == 4 and hash_of() == every[0]
+    # What a bundle without the two was known by.
+    text = '{"cross": [], "highway": [[1.0]], "innovation_scale": [1.0]}'
+    assert every[0] == hashlib.sha256(text.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("member", LINEAR_MEMBERS)
@@ -176,11 +184,11 @@ def test_the_forecast_is_the_regression_over_the_trusted_readings(detector: Dete
         fallback = Fallback(model.manifest, "").step(sample)
         _, state, traces = stepping.step(model, sample, state, fallback)
         seen.append(traces)
-    order, cross = len(model.highway), model.cross.astype(float)
+    order, cross = len(model.lines.highway), model.lines.cross.astype(float)
     for now in range(order, len(rows)):
         lags = [seen[now - 1 - k].trusted.astype(float) for k in range(order)]
         expected = cross @ np.concatenate(lags)
-        expected += sum(a * x for a, x in zip(model.highway.astype(float), lags, strict=True))
+        expected += sum(a * x for a, x in zip(model.lines.highway.astype(float), lags, strict=True))
         np.testing.assert_allclose(seen[now].forecast, expected, rtol=1e-5, atol=2e-6)
     for trace in seen:
         np.testing.assert_array_equal(trace.gate, trace.mask)

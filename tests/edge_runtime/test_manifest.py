@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from made_manifest import made_manifest
 
 from edge_runtime.bundle.manifest import from_dict, to_dict
+from edge_runtime.bundle.manifest_rules import PARTS
 from edge_runtime.errors import GruardError
 
 GOOD = json.loads(json.dumps(to_dict(made_manifest())))
@@ -87,7 +88,7 @@ def test_every_number_must_be_finite(path: Path) -> None:
             assert named in refused(with_value(path, wrong))
 
 
-@pytest.mark.parametrize("schema", [0, 1, 5, "3", None, 3.5])
+@pytest.mark.parametrize("schema", [0, 1, 6, "3", None, 3.5])
 def test_an_unknown_schema_says_what_to_do(schema: object) -> None:
     message = refused(with_value(("schema",), schema))
     assert f"schema {schema!r} is unknown" in message and "convert again" in message
@@ -102,7 +103,8 @@ def test_a_manifest_is_an_object(data: object) -> None:
     "path",
     [
         ("forecast", "innovation_scale"),
-        *(("score", name) for name in GOOD["score"] if isinstance(GOOD["score"][name], list)),
+        *(("score", name) for name in GOOD["score"] if name != "memories"),
+        *(("score", "memories", 0, name) for name in ("ceiling", "mean", "std")),
         *(("fallback", name) for name in GOOD["fallback"] if name not in ("smoothing", "slack")),
         ("tables", "softplus"),
         ("tables", "log"),
@@ -113,32 +115,86 @@ def test_every_vector_has_the_length_of_its_channels(path: Path) -> None:
     right = at(GOOD, path)
     for wrong in (right[:-1], [*right, right[0]]):
         message = refused(with_value(path, wrong))
-        assert ".".join(map(str, path)) in message and f"{len(right)} entries" in message
+        named = ".".join(part for part in path if isinstance(part, str))
+        assert named in message and f"{len(right)} entries" in message
 
 
 def test_the_rows_of_matrices_are_counted_too() -> None:
     for path in (("forecast", "highway", 0), ("score", "distance_root", 1)):
         assert "3 entries expected, 2 found" in refused(with_value(path, [1.0, 2.0]))
-    without_lags = with_value(("forecast", "cross"), [])
-    without_lags["forecast"]["highway"] = []
+    without_lags = with_value(("forecast", "highway"), [])
+    without_lags["forecast"] |= {"cross": [], "own": [], "ahead": [], "horizon": 0}
+    without_lags["score"]["weights"] = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0]
     assert "forecast.highway: at least one lag" in refused(without_lags)
 
 
-def test_the_cross_highway_is_a_row_of_all_lags_per_channel_or_nothing_at_all() -> None:
-    path = ("forecast", "cross")
-    assert from_dict(with_value(path, []), "manifest.json").forecast.cross == ()
+@pytest.mark.parametrize("name", ["cross", "ahead"])
+def test_a_forecast_of_all_channels_is_a_row_of_all_lags_per_channel_or_nothing_at_all(
+    name: str,
+) -> None:
+    path = ("forecast", name)
+    without = with_value(path, [])
+    without["forecast"]["horizon"] = 2 if name == "cross" else 0
+    without["score"]["weights"][PARTS.index("ahead")] = float(name == "cross")
+    assert getattr(from_dict(without, "manifest.json").forecast, name) == ()
     right = at(GOOD, path)
     assert len(right) == 3 and {len(row) for row in right} == {3}  # one lag
     for wrong in (right[:-1], [*right, right[0]]):
-        assert "forecast.cross: 3 entries expected" in refused(with_value(path, wrong))
+        assert f"forecast.{name}: 3 entries expected" in refused(with_value(path, wrong))
     for width in (2, 6):
         wrong = [right[0], right[1], [0.0] * width]
         message = refused(with_value(path, wrong))
-        assert f"a row of forecast.cross: 3 entries expected, {width} found" in message
+        assert f"a row of forecast.{name}: 3 entries expected, {width} found" in message
     two_lags = with_value(("forecast", "highway"), [[1.0] * 3] * 2)
-    assert "a row of forecast.cross: 6 entries expected, 3 found" in refused(two_lags)
-    two_lags["forecast"]["cross"] = [[0.5] * 6] * 3
-    assert from_dict(two_lags, "manifest.json").forecast.cross == ((0.5,) * 6,) * 3
+    two_lags["forecast"]["own"] = [[1.0] * 3] * 2
+    other = "ahead" if name == "cross" else "cross"
+    two_lags["forecast"][other] = [[0.5] * 6] * 3
+    assert f"a row of forecast.{name}: 6 entries expected, 3 found" in refused(two_lags)
+    two_lags["forecast"][name] = [[0.5] * 6] * 3
+    assert getattr(from_dict(two_lags, "manifest.json").forecast, name) == ((0.5,) * 6,) * 3
+
+
+@pytest.mark.parametrize("horizon", [0, -1, 65])
+def test_a_forecast_from_afar_says_from_how_far(horizon: int) -> None:
+    assert "forecast.horizon" in refused(with_value(("forecast", "horizon"), horizon))
+
+
+@pytest.mark.parametrize("name", ["own", "ahead"])
+def test_a_part_that_counts_has_its_forecast(name: str) -> None:
+    without = with_value(("forecast", name), [])
+    if name == "ahead":
+        without["forecast"]["horizon"] = 0
+    assert f"{name} counts without a forecast.{name}" in refused(without)
+    without["score"]["weights"][PARTS.index(name)] = 0.0
+    assert getattr(from_dict(without, "manifest.json").forecast, name) == ()
+
+
+def test_a_score_of_an_older_schema_has_one_memory_and_four_parts() -> None:
+    older = json.loads(json.dumps(to_dict(made_manifest())))
+    older["schema"] = 4
+    for name in ("own", "ahead", "horizon"):
+        del older["forecast"][name]
+    score = older["score"]
+    for name in ("memories", "error_scale"):
+        del score[name]
+    score |= {
+        "attack": 0.3, "decay": 0.05, "weights": [1.0, 0.9, 0.8, 0.7],
+        "part_mean": [1.0, 2.0, 3.0, 4.0], "part_std": [5.0, 6.0, 7.0, 8.0],
+        "residual_scale": [1.0, 2.0, 3.0], "absent": [4.0, 5.0, 6.0],
+    }  # fmt: skip
+    read = from_dict(older, "manifest.json")
+    (memory,) = read.score.memories
+    assert (memory.attack, memory.decay) == (0.3, 0.05) and min(memory.ceiling) == 1e30
+    assert read.score.weights == (1.0, 0.0, 0.9, 0.8, 0.0, 0.7)
+    assert memory.mean == (1.0, 0.0, 2.0, 3.0, 0.0, 4.0)
+    assert memory.std == (5.0, 1.0, 6.0, 7.0, 1.0, 8.0)
+    assert read.score.error_scale == ((1.0, 2.0, 3.0), (1.0,) * 3, (1.0,) * 3)
+    assert read.score.absent == ((4.0, 5.0, 6.0), (0.0,) * 3, (0.0,) * 3)
+    assert (read.forecast.own, read.forecast.ahead, read.forecast.horizon) == ((), (), 0)
+    for name in ("weights", "part_mean", "residual_scale", "attack"):
+        broken = json.loads(json.dumps(older))
+        del broken["score"][name]
+        assert refused(broken)
 
 
 def test_a_manifest_without_graph_inputs_is_linear() -> None:
@@ -164,8 +220,8 @@ def test_channels_have_different_names(path: Path, value: object) -> None:
         ("channels", 1, "scale"),
         ("inputs", "mask", "scale"),
         ("forecast", "innovation_scale", 2),
-        ("score", "part_std", 0),
-        ("score", "residual_scale", 1),
+        ("score", "memories", 0, "std", 0),
+        ("score", "error_scale", 2, 1),
         ("fallback", "cusum", 2),
     ],
     ids=str,
@@ -182,11 +238,13 @@ def test_no_divisor_may_be_zero_or_vanish_in_float32(path: Path, divisor: float)
         (("alarm", "m"), 4),  # of 3: could never ring
         (("alarm", "n"), 0),
         (("alarm", "clear_after"), 0),
-        (("score", "weights"), (0.0, 0.0, 0.0, 0.0)),  # no part counts: there is no largest
-        (("score", "weights"), (1.0, 1.0, -1.0, 1.0)),
-        (("score", "attack"), 0.0),
-        (("score", "decay"), -0.1),
-        (("score", "decay"), 1.01),
+        (("score", "weights"), (0.0,) * 6),  # no part counts: there is no largest
+        (("score", "weights"), (1.0, 1.0, -1.0, 1.0, 1.0, 1.0)),
+        (("score", "memories", 0, "attack"), 0.0),
+        (("score", "memories", 0, "decay"), -0.1),
+        (("score", "memories", 0, "decay"), 1.01),
+        (("score", "memories"), ()),
+        (("score", "memories"), 5 * made_manifest().score.memories),
         (("fallback", "smoothing"), 1.5),
     ],
     ids=str,

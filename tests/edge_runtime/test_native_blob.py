@@ -24,7 +24,7 @@ from edge_runtime.native.layout import ROWS, X86, Layout
 from edge_runtime.native.records import RECORD
 from tests.core_build import HOST, SANITISED, blob_of, compiled
 
-HEADER = 4 * 33
+HEADER = 4 * 36
 REASONS = {"not aligned": 1, "foreign": 2, "truncated": 3, "damaged": 4, "impossible": 5}
 MUTANTS = 8000
 
@@ -130,11 +130,12 @@ def test_every_byte_counts() -> None:
 @pytest.mark.parametrize(
     ("word", "value", "reason"),
     [
-        (0, 1, "foreign"), (1, 4, "foreign"), (4, 0, "impossible"), (4, 257, "impossible"),
+        (0, 1, "foreign"), (1, 5, "foreign"), (4, 0, "impossible"), (4, 257, "impossible"),
         (5, 65, "impossible"), (6, 17, "impossible"), (7, 2000, "impossible"),
         (8, 1 << 30, "impossible"), (13, 6, "impossible"), (14, 33, "impossible"),
         (16, 1 << 25, "impossible"), (30, 1 << 28, "impossible"), (31, 1 << 27, "impossible"),
-        (4, 2, "truncated"), (31, 5, "truncated"),
+        (33, 2, "impossible"), (34, 65, "impossible"), (35, 0, "impossible"),
+        (35, 5, "impossible"), (4, 2, "truncated"), (31, 5, "truncated"), (34, 0, "truncated"),
     ],
 )  # fmt: skip
 def test_a_forged_header_is_refused(

@@ -245,16 +245,22 @@ def test_a_free_run_ignores_every_gated_reading(model: Model, settled: State) ->
     assert flat(replace(after_calm, value=wild)) == flat(after_wild)
 
 
+def _by(model: Model, highway: np.ndarray, cross: np.ndarray) -> Model:
+    return replace(model, lines=replace(model.lines, highway=highway, cross=cross))
+
+
 def test_the_forecast_is_the_highway_and_the_correction(model: Model, settled: State) -> None:
     recurrent = settled.recurrent
     assert recurrent is not None
-    expected = (model.highway * recurrent.history).sum(axis=0)
-    for lag, readings in enumerate(recurrent.history):
-        expected += model.cross[:, 3 * lag : 3 * lag + 3] @ readings
+    lines = model.lines
+    history = recurrent.history[: len(lines.highway)]
+    expected = (lines.highway * history).sum(axis=0)
+    for lag, readings in enumerate(history):
+        expected += lines.cross[:, 3 * lag : 3 * lag + 3] @ readings
     expected += model.innovation_scale * recurrent.correction
     np.testing.assert_allclose(forecast(model, recurrent), expected, rtol=1e-5, atol=1e-6)
-    assert (recurrent.correction != 0).any() and np.abs(model.cross).max() > 0.05
-    alone = replace(model, cross=np.zeros((0, 0), np.float32))
+    assert (recurrent.correction != 0).any() and np.abs(lines.cross).max() > 0.05
+    alone = _by(model, lines.highway, np.zeros((0, 0), np.float32))
     assert np.abs(forecast(alone, recurrent) - forecast(model, recurrent)).max() > 1e-3
 
 
@@ -299,7 +305,7 @@ def test_a_new_operating_point_is_believed_in_bounded_time(model: Model) -> None
     parts, channels = tiny_model.machine_parts(), tiny_model.machine_channels()
     standard = standard_rows([parts["train"]], channels, tiny_model.PERIOD)
     alone = fit_highway(standard.values, standard.masks, tiny_model.ORDER, "channel")
-    records, traces, _ = run(replace(model, highway=alone.own, cross=alone.cross), rows)
+    records, traces, _ = run(_by(model, alone.own, alone.cross), rows)
     assert traces[115].gate[FLOW] < 0.5
     assert {record.tier for record in records[100:200]} == {1, 2}
     assert any(Flag.FREE_RUN in record.flags for record in records[100:140])

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.detector.step import FORECAST_CLIP, Recurrent, forecast
+from edge_runtime.detector.lines import FORECAST_CLIP
+from edge_runtime.detector.step import Recurrent, forecast
 from train.highway import (
     FEWEST_COMPLETE,
     LARGEST_ROOT,

@@ -2,7 +2,7 @@
  *
  * rows.bin: a head (struct head), then float32 [rows][channels]. records.bin: a gruard_record for
  * each row. traces.bin, where they are asked for: mask, forecast and gate [channels], states, parts
- * [4], and the fallback's score and alarm, float32, for each row. The exit code is 0, or 64 and a
+ * of all memories, and the fallback's score and alarm, float32, for each row. The exit code is 0, or 64 and a
  * gruard_error.
  */
 #include "board.h"
@@ -13,7 +13,7 @@
 
 enum { AT_ONCE = 64, REFUSED = 64 };
 
-enum { PARTS = 4, FALLBACK = 2 };
+enum { FALLBACK = 2 };
 
 typedef struct {
     float threshold, clear; /* of the model's alarm */
@@ -50,7 +50,8 @@ int main(void) {
     head wanted;
     if (host_read(in, &wanted, sizeof wanted) != sizeof wanted) host_leave(HOST_BROKEN);
     start(&wanted);
-    const size_t n = model.channels, traced = 3 * n + model.states + PARTS + FALLBACK;
+    const size_t n = model.channels, parts = model.memories * GRUARD_PARTS;
+    const size_t traced = 3 * n + model.states + parts + FALLBACK;
     const uint32_t inside = wanted.traces ? host_open("traces.bin", HOST_TO_WRITE) : 0;
     float *rows = take(AT_ONCE * n * sizeof(float));
     float *traces = take(wanted.traces ? AT_ONCE * traced * sizeof(float) : 0);
@@ -64,7 +65,7 @@ int main(void) {
             trace = append(trace, detector.forecast, n);
             trace = append(trace, detector.gate, n);
             trace = append(trace, detector.hidden, model.states);
-            trace = append(trace, detector.parts, PARTS);
+            trace = append(trace, detector.parts, parts);
             const float fallback[FALLBACK] = {detector.fallback_score,
                                               detector.fallback_alarmed};
             trace = append(trace, fallback, FALLBACK);

@@ -7,14 +7,14 @@
 
 #include "parts.h"
 
-enum { MAGIC = 0x42755247, VERSION = 3 }; /* "GRuB" */
+enum { MAGIC = 0x42755247, VERSION = 4 }; /* "GRuB" */
 /* Words of the header, up to the widths of the layers. */
 enum {
     H_MAGIC, H_VERSION, H_SIZE, H_CRC, H_CHANNELS, H_ORDER, H_LAYERS, H_OPERATORS, H_ARENA,
     H_CROSS, H_GATED, H_DIAGNOSIS, H_RULES, H_ALARM_M, H_ALARM_N, H_CLEAR_AFTER, H_CLOSED, H_LOST,
     H_CONTRADICTION, H_FREE_RUN, H_RESYNC_CHANNEL, H_RESYNC_ALL, H_WARMUP, H_FROZEN, H_AGREE,
-    H_BRIDGE, H_CHANGE, H_SATURATED, H_WINDOW, H_HOUR, H_INTEGERS, H_BYTES, H_LAYOUT, H_HASH,
-    H_HASH_2, H_WORDS
+    H_BRIDGE, H_CHANGE, H_SATURATED, H_WINDOW, H_HOUR, H_INTEGERS, H_BYTES, H_LAYOUT, H_OWN,
+    H_HORIZON, H_MEMORIES, H_HASH, H_HASH_2, H_WORDS
 };
 enum { MOST_ORDER = 64, MOST_OPERATORS = 1024, WIDEST = 8192, MOST_STATES = 16384,
        MOST_ARENA = 1 << 20, MOST_BYTES = 1 << 26, MOST_COUNT = 1 << 24,
@@ -65,12 +65,16 @@ static gruard_error read_counts(gruard_model *m, const gruard_word *header) {
     m->window = header[H_WINDOW];
     m->hour = header[H_HOUR];
     m->layout = header[H_LAYOUT];
+    m->has_own = header[H_OWN];
+    m->horizon = header[H_HORIZON];
+    m->memories = header[H_MEMORIES];
     m->hash = (const uint8_t *)(header + H_HASH);
     const uint32_t most = m->has_diagnosis ? DIAGNOSED_CHANNELS : GRUARD_MOST_CHANNELS;
     if (!within(m->channels, 1, most) || !within(m->order, 1, MOST_ORDER) ||
         m->layers > GRUARD_MOST_LAYERS || m->operators > MOST_OPERATORS ||
         m->arena > MOST_ARENA || m->has_cross > 1 || m->gated > 1 || m->has_diagnosis > 1 ||
-        m->has_rules > 1 || !within(m->alarm_n, 1, 32) || !within(m->alarm_m, 1, m->alarm_n) ||
+        m->has_rules > 1 || m->has_own > 1 || m->horizon > MOST_ORDER ||
+        !within(m->memories, 1, GRUARD_MOST_MEMORIES) || !within(m->alarm_n, 1, 32) || !within(m->alarm_m, 1, m->alarm_n) ||
         !within(m->clear_after, 1, MOST_COUNT) || m->integer_count > MOST_BYTES / 4 ||
         m->byte_count > MOST_BYTES)
         return GRUARD_IMPOSSIBLE;
@@ -88,26 +92,27 @@ static gruard_error read_counts(gruard_model *m, const gruard_word *header) {
     m->bridge = (int32_t)header[H_BRIDGE];
     m->change_after = header[H_CHANGE];
     m->saturated_most = (int32_t)header[H_SATURATED];
+    m->depth = m->order + (m->horizon ? m->horizon - 1 : 0);
     /* A linear model has no weights. */
     return m->operators && m->layout != gruard_layout ? GRUARD_OTHER_LAYOUT : GRUARD_OK;
 }
 
 static void read_score(gruard_model *m, cursor *c) {
-    const size_t n = m->channels;
-    m->attack = take_number(c);
-    m->decay = take_number(c);
-    m->weights = take(c, 4);
-    m->part_mean = take(c, 4);
-    m->part_std = take(c, 4);
-    m->residual_scale = take(c, n);
-    m->absent = take(c, n);
+    const size_t n = m->channels, all = m->memories * GRUARD_PARTS;
+    m->weights = take(c, GRUARD_PARTS);
+    m->attack = take(c, m->memories);
+    m->decay = take(c, m->memories);
+    m->ceiling = take(c, all);
+    m->part_mean = take(c, all);
+    m->part_std = take(c, all);
+    m->error_scale = take(c, 3 * n);
+    m->absent = take(c, 3 * n);
     m->channel_mean = take(c, 3 * n);
     m->typical = take(c, 3);
     m->distance_root = take(c, n * n);
     m->level_root = take(c, n * n);
     m->baseline_rate = take_number(c);
     m->follow = take(c, n);
-    m->pull = take(c, n * n);
     m->log_table = take(c, 257);
     m->softplus = m->gated ? take(c, 256) : NULL;
 }
@@ -152,6 +157,8 @@ static void read_parts(gruard_model *m, cursor *c) {
     m->highway = take(c, m->order * n);
     m->cross = m->has_cross ? take(c, m->order * n * n) : NULL;
     m->innovation_scale = take(c, n);
+    m->own = m->has_own ? take(c, m->order * n) : NULL;
+    m->ahead = m->horizon ? take(c, m->order * n * n) : NULL;
     read_score(m, c);
     m->limits = take(c, 6 * n);
     m->cusum_ceiling = take(c, n);

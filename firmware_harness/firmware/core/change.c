@@ -14,7 +14,7 @@ void gruard_take_stand(gruard_detector *d) {
 static void move_centre(gruard_detector *d, uint32_t i, float to) {
     const gruard_model *m = d->model;
     const float shift = to - d->centre[i];
-    for (uint32_t lag = 0; lag < m->order; lag++) {
+    for (uint32_t lag = 0; lag < m->depth; lag++) {
         float *trusted = d->history + lag * m->channels + i;
         *trusted = gruard_clip(*trusted - shift, 100.0f);
     }
@@ -22,9 +22,39 @@ static void move_centre(gruard_detector *d, uint32_t i, float to) {
     d->centre[i] = to;
 }
 
+/* out [channels] += a matrix times the centre again and again, lag by lag; `along`: room. */
+static void add_by_lags(const gruard_detector *d, const gruard_float *matrix, float *along,
+                        float *out) {
+    const uint32_t n = d->model->channels;
+    for (uint32_t lag = 0; lag < d->model->order; lag++) {
+        gruard_matvec(matrix + lag * n * n, n, n, d->centre, along);
+        for (uint32_t i = 0; i < n; i++) out[i] += along[i];
+    }
+}
+
+/* By how much each error is larger as from the recording: edge_runtime.detector.lines.at_rest. */
+static void pull(gruard_detector *d) {
+    const gruard_model *m = d->model;
+    const uint32_t n = m->channels;
+    float *along = d->scratch, *crossed = along + n, *ahead = crossed + n;
+    memset(crossed, 0, 2 * n * sizeof(float));
+    if (m->has_cross) add_by_lags(d, m->cross, along, crossed);
+    if (m->horizon) add_by_lags(d, m->ahead, along, ahead);
+    for (uint32_t i = 0; i < n; i++) {
+        const float centre = d->centre[i];
+        float highway = 0, own = 0;
+        for (uint32_t lag = 0; lag < m->order; lag++) highway += m->highway[lag * n + i] * centre;
+        for (uint32_t lag = 0; m->has_own && lag < m->order; lag++)
+            own += m->own[lag * n + i] * centre;
+        d->pulled[i] = centre - (highway + crossed[i]);
+        d->pulled[n + i] = centre - own;
+        d->pulled[2 * n + i] = centre - ahead[i];
+    }
+}
+
 static void follow_baselines(gruard_detector *d) {
     float *baselines = d->baselines;
-    for (uint32_t p = 0; p < GRUARD_PARTS; p++) {
+    for (uint32_t p = 0; p < d->model->memories * GRUARD_PARTS; p++) {
         const float gap = gruard_clip(gruard_height(d->model, d->parts, p) - baselines[p], 6.0f);
         const float rate = d->model->baseline_rate;
         const float used = gap > 0 && d->alarm.active ? 0.2f * rate : rate;
@@ -36,14 +66,16 @@ static void follow_baselines(gruard_detector *d) {
 static void settle(gruard_detector *d) {
     const gruard_model *m = d->model;
     if (!d->changed) memcpy(d->recorded, d->parts, sizeof d->recorded);
-    for (uint32_t p = GRUARD_RESIDUAL; p <= GRUARD_DISTANCE; p++) {
+    for (uint32_t p = 0; p < m->memories * GRUARD_PARTS; p++) {
+        const uint32_t part = p % GRUARD_PARTS;
+        if (part == GRUARD_LEVEL) d->parts[p] = m->part_mean[p];
+        if (part == GRUARD_LEVEL || part == GRUARD_EVIDENCE_PART) continue;
         const float height = gruard_height(m, d->parts, p);
         if (2.0f * (height - d->baselines[p]) > d->threshold) d->baselines[p] = height;
     }
-    d->parts[GRUARD_LEVEL] = m->part_mean[GRUARD_LEVEL];
     for (uint32_t i = 0; i < m->channels; i++)
         move_centre(d, i, m->watched[i] > 0 ? d->standing[i] : d->centre[i]);
-    gruard_matvec(m->pull, m->channels, m->channels, d->centre, d->pulled);
+    pull(d);
     memset(&d->alarm, 0, sizeof d->alarm);
     d->changed = 1;
     d->steady = d->home = 0;
@@ -63,7 +95,7 @@ static void follow(gruard_detector *d) {
         const float apart = gruard_clip(d->absolute[i] - d->centre[i], 3.0f);
         move_centre(d, i, d->centre[i] + m->follow[i] * (d->usable[i] > 0 ? apart : 0.0f));
     }
-    gruard_matvec(m->pull, m->channels, m->channels, d->centre, d->pulled);
+    pull(d);
 }
 
 void gruard_change(gruard_detector *d, int settling) {

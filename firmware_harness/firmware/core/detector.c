@@ -36,7 +36,7 @@ static size_t place_all(gruard_detector *d, const gruard_model *m, float *memory
     d->last = place(&l, n);
     d->since = place(&l, n);
     d->same = place(&l, n);
-    d->history = place(&l, m->order * n);
+    d->history = place(&l, m->depth * n);
     d->hidden = place(&l, m->states);
     d->gate = place(&l, n);
     d->correction = place(&l, n);
@@ -45,7 +45,7 @@ static size_t place_all(gruard_detector *d, const gruard_model *m, float *memory
     d->terms = place(&l, 3 * n);
     d->centre = place(&l, n);
     d->standing = place(&l, n);
-    d->pulled = place(&l, n);
+    d->pulled = place(&l, 3 * n);
     d->view_level = place(&l, n);
     d->view_last = place(&l, n);
     d->view_up = place(&l, n);
@@ -59,9 +59,10 @@ static size_t place_all(gruard_detector *d, const gruard_model *m, float *memory
     d->absolute = place(&l, n);
     d->reading = place(&l, n);
     d->forecast = place(&l, n);
+    d->own = place(&l, n);
+    d->ahead = place(&l, n);
     d->used = place(&l, n);
     d->doubt = place(&l, n);
-    d->error = place(&l, n);
     d->shares = place(&l, n);
     d->scratch = place(&l, (m->has_diagnosis ? 5 : 3) * n);
     if (m->has_diagnosis) place_diagnosis(d, &l, n);
@@ -122,15 +123,15 @@ static float gate_limit(const gruard_model *m) {
 
 int gruard_state_is_possible(const gruard_detector *d) {
     const gruard_model *m = d->model;
-    const size_t n = m->channels;
-    if (!within(d->parts, 4, FLT_MAX) || !within(d->terms, 3 * n, FLT_MAX) ||
-        !within(d->baselines, 4, FLT_MAX) || !within(d->recorded, 4, FLT_MAX) ||
-        !within(d->pulled, n, FLT_MAX) ||
+    const size_t n = m->channels, all = m->memories * GRUARD_PARTS;
+    if (!within(d->parts, all, FLT_MAX) || !within(d->terms, 3 * n, FLT_MAX) ||
+        !within(d->baselines, all, FLT_MAX) || !within(d->recorded, all, FLT_MAX) ||
+        !within(d->pulled, 3 * n, FLT_MAX) ||
         !within(d->centre, n, 100.0f) || !within(d->standing, n, 100.0f))
         return 0;
     if (!d->started) return 1;
     return within(d->hidden, m->states, 1.0f) && within(d->gate, n, gate_limit(m)) &&
-           within(d->mask, n, 1.0f) && within(d->history, m->order * n, 100.0f) &&
+           within(d->mask, n, 1.0f) && within(d->history, m->depth * n, 100.0f) &&
            within(d->value, n, 100.0f) && within(d->correction, n, FLT_MAX);
 }
 
@@ -143,7 +144,7 @@ void gruard_set_threshold(gruard_detector *d, float threshold, float clear) {
 static void start_recurrent(gruard_detector *d) {
     const gruard_model *m = d->model;
     const size_t bytes = m->channels * sizeof(float);
-    for (uint32_t lag = 0; lag < m->order; lag++)
+    for (uint32_t lag = 0; lag < m->depth; lag++)
         memcpy(d->history + lag * m->channels, d->reading, bytes);
     memset(d->hidden, 0, m->states * sizeof(float));
     memset(d->correction, 0, bytes);
@@ -165,6 +166,21 @@ static void forecast(gruard_detector *d) {
         if (m->has_cross) total += crossed[i];
         d->forecast[i] = gruard_clip(total, 8.0f);
     }
+}
+
+/* By each channel's own past, and from afar: edge_runtime.detector.lines. */
+static void forecast_otherwise(gruard_detector *d) {
+    const gruard_model *m = d->model;
+    const uint32_t n = m->channels;
+    for (uint32_t i = 0; m->has_own && i < n; i++) {
+        float total = 0;
+        for (uint32_t lag = 0; lag < m->order; lag++)
+            total += m->own[lag * n + i] * d->history[lag * n + i];
+        d->own[i] = gruard_clip(total, 8.0f);
+    }
+    if (!m->horizon) return;
+    gruard_matvec(m->ahead, n, m->order * n, d->history + (m->horizon - 1) * n, d->ahead);
+    for (uint32_t i = 0; i < n; i++) d->ahead[i] = gruard_clip(d->ahead[i], 8.0f);
 }
 
 GRUARD_WIDE static void quantise(const float *restrict values, gruard_end end,
@@ -322,6 +338,7 @@ static void advance(gruard_detector *d, int *moved, int *input_moved, int32_t *s
     const uint32_t n = m->channels;
     const int free_run = d->tiers.phase == GRUARD_PHASE_FREE_RUN;
     forecast(d);
+    forecast_otherwise(d);
     for (uint32_t i = 0; i < n; i++) /* a free run ignores every gated reading */
         d->used[i] = free_run ? d->usable[i] * (1.0f - m->gated_channels[i]) : d->usable[i];
     GRUARD_MARK(GRUARD_FORECASTED);
@@ -331,11 +348,10 @@ static void advance(gruard_detector *d, int *moved, int *input_moved, int32_t *s
     *moved = run_own_graph(d, saturated);
 #endif
     *input_moved = 0;
-    memmove(d->history + n, d->history, (m->order - 1) * n * sizeof(float));
+    memmove(d->history + n, d->history, (m->depth - 1) * n * sizeof(float));
     for (uint32_t i = 0; i < n; i++) {
         const float apart = d->reading[i] - d->forecast[i];
         d->history[i] = d->forecast[i] + d->gate[i] * (d->used[i] * gruard_clip(apart, 4.0f));
-        d->error[i] = d->usable[i] * apart;
         *input_moved |= d->value[i] != d->reading[i];
         d->value[i] = d->reading[i];
         d->mask[i] = d->usable[i];

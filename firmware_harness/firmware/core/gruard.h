@@ -31,6 +31,8 @@ typedef int32_t GRUARD_ALIAS gruard_integer;
 #define GRUARD_MOST_CHANNELS 256
 #define GRUARD_MOST_LAYERS 16
 #define GRUARD_BLAMED 3
+#define GRUARD_PARTS 6          /* of the score */
+#define GRUARD_MOST_MEMORIES 4
 #define GRUARD_WORDS (GRUARD_MOST_CHANNELS / 32)
 
 /* Why a blob or its memory was refused; 0 is success. */
@@ -74,7 +76,8 @@ struct gruard_operator;
  * formulas are those of edge_runtime. */
 typedef struct {
     uint32_t channels, order, layers, operators, arena, layout;
-    uint32_t has_cross, gated, has_diagnosis, has_rules;
+    uint32_t has_cross, gated, has_diagnosis, has_rules, has_own, horizon, memories;
+    uint32_t depth;                             /* readings that the forecasts go back */
     uint32_t alarm_m, alarm_n, clear_after;
     int32_t closed_limit, lost_limit, contradiction_limit, free_run_limit, resync_channel;
     int32_t resync_all, warmup, frozen_limit, agree, bridge, saturated_most;
@@ -88,16 +91,18 @@ typedef struct {
     const gruard_float *highway;          /* [order][channels] */
     const gruard_float *cross;            /* [order * channels][channels], by columns */
     const gruard_float *innovation_scale;
-    float attack, decay;
-    const gruard_float *weights, *part_mean, *part_std;     /* [4] */
-    const gruard_float *residual_scale, *absent;
+    const gruard_float *own;              /* [order][channels], if there is one */
+    const gruard_float *ahead;            /* as cross, with a horizon */
+    const gruard_float *weights;          /* [GRUARD_PARTS] */
+    const gruard_float *attack, *decay;   /* [memories] */
+    const gruard_float *ceiling, *part_mean, *part_std;     /* [memories][GRUARD_PARTS] */
+    const gruard_float *error_scale, *absent;               /* [3][channels] */
     const gruard_float *channel_mean;     /* [3][channels] */
     const gruard_float *typical;          /* [3] */
     const gruard_float *distance_root, *level_root;         /* [channels][channels], by columns */
     uint32_t change_after, follows;
     float baseline_rate;
     const gruard_float *follow;
-    const gruard_float *pull;             /* [channels][channels], by columns */
     const gruard_float *log_table;        /* [257] */
     const gruard_float *softplus;         /* [256], with a gate */
     const gruard_float *limits;           /* [6][channels], the fallback's views */
@@ -156,16 +161,18 @@ typedef struct {
     gruard_tiers tiers;
     gruard_alarm alarm, fallback_alarm;
     float *last, *since, *same;      /* validity */
-    float *history;                  /* [order][channels], trusted inputs, newest first */
+    float *history;                  /* [depth][channels], trusted inputs, newest first */
     float *hidden;                   /* [states] */
     float *gate, *correction, *value, *mask;
-    float parts[4];
+    float parts[GRUARD_MOST_MEMORIES * GRUARD_PARTS]; /* [memories][GRUARD_PARTS] */
     float *terms;                    /* [3][channels] */
     /* Where the machine stands, if it has changed. */
     uint8_t changed;
     uint32_t steady, home;
-    float baselines[4], recorded[4];
-    float *centre, *standing, *pulled;
+    float baselines[GRUARD_MOST_MEMORIES * GRUARD_PARTS];
+    float recorded[GRUARD_MOST_MEMORIES * GRUARD_PARTS];
+    float *centre, *standing;
+    float *pulled;                   /* [3][channels] */
     uint8_t views_started;
     int32_t silent;                  /* samples in a row without any reading */
     float *view_level, *view_last, *view_up, *view_down, *view_same, *view_missing;
@@ -174,7 +181,7 @@ typedef struct {
     uint8_t fallback_alarmed;
     float *usable;                   /* validity mask */
     float *absolute, *reading;       /* standardised; as seen from where the machine stands */
-    float *forecast, *used, *doubt, *error;
+    float *forecast, *own, *ahead, *used, *doubt;
     float score, fallback_score;
     float here;                      /* the score that the alarm hears */
     float *shares;                   /* of the channels in the fallback's score, kept in a gap */

@@ -87,9 +87,10 @@ void gruard_update_alarm(gruard_alarm *alarm, float score, float threshold, floa
 void gruard_fallback(gruard_detector *d);
 void gruard_blame_fallback(const gruard_detector *d, int16_t *blamed);
 
-enum { GRUARD_RESIDUAL, GRUARD_DISTANCE, GRUARD_LEVEL, GRUARD_EVIDENCE_PART, GRUARD_PARTS };
-/* One of the smoothed parts, standardised and times its weight. */
-float gruard_height(const gruard_model *m, const float *parts, uint32_t part);
+enum { GRUARD_RESIDUAL, GRUARD_OWN, GRUARD_DISTANCE, GRUARD_LEVEL, GRUARD_AHEAD,
+       GRUARD_EVIDENCE_PART };
+/* The smoothed part at `place` of all memories', standardised and times its weight. */
+float gruard_height(const gruard_model *m, const float *parts, uint32_t place);
 void gruard_start_score(gruard_detector *d, int keep_level);
 /* The model's score of the step at hand. */
 void gruard_score(gruard_detector *d);

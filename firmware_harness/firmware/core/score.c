@@ -2,16 +2,19 @@
 #include "numerics.h"
 #include "parts.h"
 
-float gruard_height(const gruard_model *m, const float *parts, uint32_t p) {
-    return m->weights[p] * ((parts[p] - m->part_mean[p]) / m->part_std[p]);
+static uint32_t places(const gruard_model *m) { return m->memories * GRUARD_PARTS; }
+
+float gruard_height(const gruard_model *m, const float *parts, uint32_t place) {
+    return m->weights[place % GRUARD_PARTS] *
+           ((parts[place] - m->part_mean[place]) / m->part_std[place]);
 }
 
 /* The largest height of the parts, over their baselines if there are any. */
 static float total(const gruard_model *m, const float *parts, const float *baselines) {
     float score = 0;
     int heard = 0;
-    for (uint32_t p = 0; p < GRUARD_PARTS; p++) {
-        if (!(m->weights[p] > 0)) continue;
+    for (uint32_t p = 0; p < places(m); p++) {
+        if (!(m->weights[p % GRUARD_PARTS] > 0)) continue;
         const float part = gruard_height(m, parts, p) - (baselines ? baselines[p] : 0.0f);
         score = heard && !(part > score) ? score : part;
         heard = 1;
@@ -27,8 +30,8 @@ static void judge(gruard_detector *d) {
 void gruard_start_score(gruard_detector *d, int keep_level) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
-    for (uint32_t p = 0; p < GRUARD_PARTS; p++)
-        if (!keep_level || p != GRUARD_LEVEL) d->parts[p] = d->recorded[p] = m->part_mean[p];
+    for (uint32_t p = 0; p < places(m); p++)
+        if (!keep_level || p % GRUARD_PARTS != GRUARD_LEVEL) d->parts[p] = d->recorded[p] = m->part_mean[p];
     memcpy(d->terms, m->channel_mean, (keep_level ? 2 : 3) * n * sizeof(float));
     judge(d);
 }
@@ -51,41 +54,63 @@ static float rate_of(uint32_t part, float rate, int settling) {
     return settling && part != GRUARD_LEVEL ? 0.0f : rate;
 }
 
+/* How far channel i is from forecast f, here or as from the recording. */
+static float error_of(const gruard_detector *d, uint32_t f, uint32_t i, int recorded) {
+    const gruard_model *m = d->model;
+    const float *forecast = f == 0 ? d->forecast : f == 1 ? d->own : d->ahead;
+    const uint32_t place = f * m->channels + i;
+    if (!(d->mask[i] > 0)) return m->absent[place] * m->watched[i];
+    float error = d->mask[i] * (d->reading[i] - forecast[i]);
+    if (recorded) error += d->mask[i] * d->pulled[place];
+    return gruard_clip(error, 50.0f) * m->watched[i];
+}
+
 /* Unsmoothed parts of the row at hand, from here or as from the recording; from here the terms of
  * the channels move on. */
 static void measure(gruard_detector *d, int recorded, int settling, float *parts) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
-    const float attack = settling ? 0.0f : m->attack, decay = settling ? 0.0f : m->decay;
+    const uint32_t heard[3] = {1, m->has_own, m->horizon};
+    const float attack = settling ? 0.0f : m->attack[0], decay = settling ? 0.0f : m->decay[0];
     float *e = d->scratch, *x = e + n, *along = x + n;
-    float residual = 0, evidence = 0, count = 0;
+    float sums[3] = {0, 0, 0}, evidence = 0, count = 0;
     for (uint32_t i = 0; i < n; i++) {
         const float usable = d->mask[i] * m->watched[i];
-        const float error = recorded ? d->error[i] + d->mask[i] * d->pulled[i] : d->error[i];
-        e[i] = (d->mask[i] > 0 ? gruard_clip(error, 50.0f) : m->absent[i]) * m->watched[i];
+        float errors = 0;
+        for (uint32_t f = 0; f < 3; f++) {
+            if (!heard[f]) continue;
+            const float error = error_of(d, f, i, recorded);
+            const float ratio = error / m->error_scale[f * n + i];
+            const float term = gruard_log(1.0f + 0.25f * (ratio * ratio), m->log_table);
+            if (f == 0) e[i] = error;
+            sums[f] = i ? sums[f] + term : term;
+            errors = f ? errors + term : term;
+        }
         x[i] = gruard_clip(recorded ? d->absolute[i] : d->reading[i], 50.0f) * usable;
-        const float ratio = e[i] / m->residual_scale[i];
-        const float term = gruard_log(1.0f + 0.25f * (ratio * ratio), m->log_table);
         const float doubt = d->doubt[i] * usable, level = x[i] * x[i];
-        residual = i ? residual + term : term;
         evidence = i ? evidence + doubt : doubt;
         count += m->watched[i];
         if (recorded) continue;
-        d->terms[i] = smoothed(d->terms[i], term, attack, decay);
+        d->terms[i] = smoothed(d->terms[i], errors, attack, decay);
         d->terms[n + i] = smoothed(d->terms[n + i], doubt, attack, decay);
-        d->terms[2 * n + i] = smoothed(d->terms[2 * n + i], level, m->attack, m->decay);
+        d->terms[2 * n + i] = smoothed(d->terms[2 * n + i], level, m->attack[0], m->decay[0]);
     }
     count = gruard_at_least(count, 1.0f);
-    parts[GRUARD_RESIDUAL] = residual / count;
+    parts[GRUARD_RESIDUAL] = sums[0] / count;
+    parts[GRUARD_OWN] = sums[1] / count;
+    parts[GRUARD_AHEAD] = sums[2] / count;
     parts[GRUARD_DISTANCE] = distance(m->distance_root, e, n, along);
     parts[GRUARD_LEVEL] = distance(m->level_root, x, n, along);
     parts[GRUARD_EVIDENCE_PART] = evidence / count;
 }
 
 static void smooth(const gruard_model *m, int settling, const float *now, float *parts) {
-    for (uint32_t p = 0; p < GRUARD_PARTS; p++)
-        parts[p] = smoothed(parts[p], now[p], rate_of(p, m->attack, settling),
-                            rate_of(p, m->decay, settling));
+    for (uint32_t place = 0; place < places(m); place++) {
+        const uint32_t part = place % GRUARD_PARTS, memory = place / GRUARD_PARTS;
+        parts[place] = smoothed(parts[place], gruard_at_most(now[part], m->ceiling[place]),
+                                rate_of(part, m->attack[memory], settling),
+                                rate_of(part, m->decay[memory], settling));
+    }
 }
 
 void gruard_score(gruard_detector *d) {

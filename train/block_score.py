@@ -3,27 +3,32 @@
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.detector.score import ScoreConstants, own_terms, scored_count
+from edge_runtime.detector.score import (
+    ScoreConstants,
+    of_all_errors,
+    own_terms,
+    scored_count,
+)
 
 Float32 = npt.NDArray[np.float32]
 
 
 def parts_of_rows(
-    innovation: Float32, value: Float32, doubt: Float32, mask: Float32, constants: ScoreConstants
+    errors: Float32, value: Float32, doubt: Float32, mask: Float32, constants: ScoreConstants
 ) -> tuple[Float32, Float32]:
     """`edge_runtime.detector.score.score_parts` of every row, bit for bit.
 
-    All arguments [n, channels]. Returns parts [n, 4] and per-channel terms [n, 3, channels].
+    errors: [n, 3, channels], the rest [n, channels]. Returns parts [n, 6] and per-channel terms
+    [n, 3, channels].
     """
-    e, x, residual, evidence = own_terms(innovation, value, doubt, mask, constants)
+    e, x, terms, evidence = own_terms(errors, value, doubt, mask, constants)
     count = scored_count(constants)
-    parts = [
-        _sums(residual) / count,
-        _lengths(_times(constants.distance_root, e)),
-        _lengths(_times(constants.level_root, x)),
-        _sums(evidence) / count,
-    ]
-    return np.stack(parts, axis=1), np.stack([residual, evidence, x * x], axis=1)
+    residual, own, ahead = (_sums(terms[:, i]) / count for i in range(3))
+    distance = _lengths(_times(constants.distance_root, e))
+    level = _lengths(_times(constants.level_root, x))
+    parts = [residual, own, distance, level, ahead, _sums(evidence) / count]
+    told = np.stack([of_all_errors(terms), evidence, x * x], axis=1)
+    return np.stack(parts, axis=1), told
 
 
 def _sums(values: Float32) -> Float32:
