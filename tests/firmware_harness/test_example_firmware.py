@@ -1,7 +1,10 @@
 """The example of examples/firmware, built as docs/firmware.md says, with a sensor at its UART."""
 
+import os
+import selectors
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +17,14 @@ from harness_command import harness
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.detector import Detector
 from edge_runtime.record import Float32, Record, Sample
+from firmware_harness.boards import M4
+from firmware_harness.packing import packed
+from tests.apparatus.harm import flip_bit
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "firmware"
 ROWS = np.round(tiny_model.machine_rows(160, seed=5), 3)
+HANG = 60.0
+"""Seconds without a line after which the board counts as hung; a step takes milliseconds."""
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +42,37 @@ class Sensor:
     """What is at the other end of the UART."""
 
     def __init__(self, board: "subprocess.Popen[bytes]") -> None:
-        self._board = board
+        assert board.stdin and board.stdout
+        self._to, self._from = board.stdin, board.stdout
+        self._bytes = b""
 
     def ask(self, line: str) -> str:
-        """The board's answer to a line."""
-        assert self._board.stdin and self._board.stdout
-        self._board.stdin.write(line.encode() + b"\n")
-        self._board.stdin.flush()
+        """The board's answer to a line. Fails the test, with its words, when it is no record."""
+        self._to.write(line.encode() + b"\n")
+        self._to.flush()
         return self.wait()
 
     def wait(self) -> str:
-        assert self._board.stdout
-        return self._board.stdout.readline().decode().strip()
+        """The board's next record. Fails the test, with its words, when there is none."""
+        said = self.words()
+        if said.split()[1:2] != ["tier"]:
+            pytest.fail(f"the board says {said!r}")
+        return said
+
+    def words(self) -> str:
+        """The board's next line. Fails the test, with what it says instead, when there is none."""
+        end = time.monotonic() + HANG
+        while b"\n" not in self._bytes:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._from, selectors.EVENT_READ)
+                ready = selector.select(max(0.0, end - time.monotonic()))
+            piece = os.read(self._from.fileno(), 4096) if ready else b""
+            if not piece:
+                why = "the board is gone" if ready else f"no line within {HANG:.0f} s"
+                pytest.fail(f"{why}; it says {self._bytes!r}")
+            self._bytes += piece
+        answer, _, self._bytes = self._bytes.partition(b"\n")
+        return answer.decode().strip()
 
 
 @contextmanager
@@ -117,3 +144,16 @@ def test_a_sensor_that_falls_silent_is_answered_all_the_same(image: Path) -> Non
         again = sensor.ask(line(ROWS[1]))
     assert [told(answer)[:3] for answer in answers] == [(i, 3, False) for i in range(4)]
     assert told(again)[0] >= 4
+
+
+def test_a_damaged_bundle_is_refused_and_the_board_says_so(
+    tiny_bundle: Path, image: Path, tmp_path: Path
+) -> None:
+    built = image.read_bytes()
+    blob = packed(tiny_bundle, M4).blob
+    assert built.count(blob) == 1
+    spoiled = tmp_path / "spoiled.elf"
+    spoiled.write_bytes(built)
+    flip_bit(spoiled, built.index(blob) + len(blob) // 2, 0)
+    with running(spoiled) as sensor:
+        assert sensor.words() == "the bundle is refused"
