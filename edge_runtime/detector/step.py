@@ -48,6 +48,8 @@ EVIDENCE_CLIP = np.float32(8)
 # evidence, larger levels in the highway, which is float.
 GRAPH_FORECAST_CLIP = np.float32(3)
 GRAPH_INNOVATION_CLIP = np.float32(2)
+INPUT_STEP = np.float32(0.5)
+"""Channel scales from its forecast at which an exogenous channel has moved during a gap."""
 _ONE = np.float32(1)
 _UNTOLD = np.float32(0)
 
@@ -194,11 +196,13 @@ def step(
     value = change.from_here(absolute, mask.astype(np.float32), state.change)
     recurrent = state.recurrent or start_recurrent(model, value)
     plan = state.tiers
+    mostly_masked = tiers.is_mostly_masked(mask.astype(np.float32), model.watched)
     traces, following = advance(
-        model, value, mask.astype(np.float32), recurrent, tiers.held_open(plan), plan.phase
-    )
+        model, value, mask.astype(np.float32), recurrent, tiers.held_open(plan), plan.phase,
+        after_gap=tiers.ends_gap(plan, mostly_masked),
+    )  # fmt: skip
     reach("invoke")
-    settling = tiers.is_settling(plan, tiers.is_mostly_masked(traces.mask, model.watched))
+    settling = tiers.is_settling(plan, mostly_masked)
     score_state, change_state = state.score, state.change
     if measured:
         score_state, change_state = _measure(model, traces, absolute, state, settling)
@@ -300,10 +304,17 @@ def advance(
     recurrent: Recurrent,
     held_open: Float32,
     phase: tiers.Phase,
+    after_gap: bool = False,
 ) -> tuple[Traces, Recurrent]:
-    """Run the graph once and blend the state; no decision is taken here."""
+    """Run the graph once and blend the state; no decision is taken here.
+
+    after_gap: the rows before had no readings. Where an input has moved meanwhile, the gate is held
+    open: it would keep out the machine's answer, and the forecast would never find back.
+    """
     mu = forecast(model, recurrent)
     own, ahead = others(model.lines, recurrent.history)
+    if after_gap and bool(((np.abs(value - mu) >= INPUT_STEP) & (mask > model.watched)).any()):
+        held_open = np.ones_like(held_open)
     # A free run ignores every gated reading, exogenous ones stay known.
     used = mask * (_ONE - model.gated) if phase is tiers.Phase.FREE_RUN else mask
     inputs = graph_inputs(model, value, mask, used, mu, recurrent, held_open)

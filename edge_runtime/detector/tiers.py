@@ -9,9 +9,11 @@ visibly broken, the model is distrusted and tier 3 answers.
 Without these bounds a gate that has closed on a new operating point never opens again.
 
 A row with most of its readings missing says nothing about the gate. The state bridges up to
-`bridge` of them in a row with its own forecasts: tier and counters stay as they are. Only a longer
-run is an outage. It is answered by a free run, by tier 3 once that has reached its bound, and ends
-with a re-synchronisation, which does not count as a failure of the model.
+`bridge` of them in a row with its own forecasts: tier and counters stay as they are. Where an input
+moved meanwhile, the next forecast lacks what the machine made of it; there the gate is held open
+for one row, in tier 1. Only a longer run is an outage. It is answered by a free run, by tier 3 once
+that has reached its bound, and ends with a re-synchronisation, which does not count as a failure of
+the model.
 """
 
 import enum
@@ -101,13 +103,18 @@ def is_mostly_masked(mask: Float32, watched: Float32) -> bool:
     return _share(1 - mask, watched) > 0.5
 
 
+def ends_gap(state: TierState, mostly_masked: bool) -> bool:
+    """Whether a row is the first with readings after missing ones."""
+    return state.gap > 0 and not mostly_masked
+
+
 def is_settling(state: TierState, mostly_masked: bool) -> bool:
     """Whether the forecast of a row is not believed.
 
     So it is in the warm-up, in the first row after a gap, whose forecast goes over several samples,
     and from an outage on until the state has found the signal again.
     """
-    return state.warmup > 0 or state.outage or (state.gap > 0 and not mostly_masked)
+    return state.warmup > 0 or state.outage or ends_gap(state, mostly_masked)
 
 
 def observe(state: TierState, seen: Observation, bounds: Tiers) -> tuple[TierState, bool]:

@@ -113,6 +113,17 @@ def test_a_converted_bundle(
     check(bundle, faulty_rows(bundle, ROWS, seed=3))
 
 
+def test_inputs_that_move_in_gaps(tiny_bundle: Path) -> None:
+    bundle = read_bundle(tiny_bundle)
+    rows = faulty_rows(bundle, ROWS, seed=4)
+    exogenous = next(i for i, c in enumerate(bundle.manifest.channels) if c.exogenous)
+    scale = bundle.manifest.channels[exogenous].scale
+    moves = np.random.default_rng(4).normal(0, scale, len(rows[::7])).cumsum()
+    rows[:, exogenous] += np.repeat(moves, 7)[: len(rows)]
+    rows[6::7] = np.nan
+    check(bundle, rows)
+
+
 def test_the_machines_above_meet_everything(tiny_bundle: Path) -> None:
     """Or the comparisons would say nothing."""
     network = changed(read_bundle(tiny_bundle), tiers=HASTY)

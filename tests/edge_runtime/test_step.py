@@ -184,9 +184,10 @@ def one_advance(
     mask: np.ndarray = EVERYTHING,
     held_open: np.ndarray = NOTHING,
     phase: Phase = Phase.GATE,
+    after_gap: bool = False,
 ) -> tuple[Traces, Recurrent]:
     assert state.recurrent is not None
-    return advance(model, value * mask, mask, state.recurrent, held_open, phase)
+    return advance(model, value * mask, mask, state.recurrent, held_open, phase, after_gap)
 
 
 def outlier(model: Model, state: State, size: float = 3.5) -> np.ndarray:
@@ -215,6 +216,28 @@ def test_only_the_channel_held_open_is_open(model: Model, settled: State) -> Non
     held_open = np.array([0, 1, 0], np.float32)
     trace, _ = one_advance(model, settled, outlier(model, settled), held_open=held_open)
     assert trace.gate[1] > 0.98 and trace.gate[2] < 0.05
+
+
+def test_an_input_that_moved_during_a_gap_holds_the_gate_open(model: Model, settled: State) -> None:
+    value, expected = outlier(model, settled), outlier(model, settled, 0)
+    trace, _ = one_advance(model, settled, value, after_gap=True)
+    assert (trace.gate > 0.98).all()
+    unmoved = np.where(model.watched > 0, value, expected)
+    trace, _ = one_advance(model, settled, unmoved, after_gap=True)
+    assert (trace.gate[FLOW:] < 0.05).all()
+    unknown = np.array([0, 1, 1], np.float32)
+    trace, _ = one_advance(model, settled, value, unknown, after_gap=True)
+    assert (trace.gate[FLOW:] < 0.05).all()
+
+
+def test_a_step_of_an_input_in_a_gap_shuts_no_gate(model: Model) -> None:
+    rows = CLEAN[:100].copy()
+    rows[80:, 0] += 3 * model.scaler.scale[0]
+    rows[80:, FLOW] += 6 * model.scaler.scale[FLOW]
+    rows[79] = np.nan
+    records, traces, _ = run(model, rows)
+    assert (traces[80].gate > 0.98).all()
+    assert (records[80].tier, records[80].flags, records[80].imputed) == (1, Flag(0), ())
 
 
 def test_exogenous_channels_are_always_trusted(model: Model, settled: State) -> None:

@@ -203,11 +203,22 @@ static void feed(gruard_detector *d, uint32_t input, const float *values) {
     if (end.place != GRUARD_ABSENT) quantise(values, end, d->arena + end.place);
 }
 
+/* An input has moved while there were no readings: the gate would keep the machine's answer out. */
+static int input_stepped(const gruard_detector *d) {
+    const gruard_model *m = d->model;
+    if (!gruard_ends_gap(d, d->usable)) return 0;
+    for (uint32_t i = 0; i < m->channels; i++)
+        if (d->usable[i] > m->watched[i] && gruard_abs(d->reading[i] - d->forecast[i]) >= 0.5f)
+            return 1;
+    return 0;
+}
+
 static void feed_graph(gruard_detector *d) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
     const float *hidden = d->hidden;
     float *one = d->scratch, *other = one + n;
+    const int stepped = input_stepped(d);
     for (uint32_t i = 0; i < n; i++) {
         const float apart = d->reading[i] - d->forecast[i];
         one[i] = d->used[i] * gruard_clip(apart, 2.0f);
@@ -223,7 +234,7 @@ static void feed_graph(gruard_detector *d) {
     feed(d, GRUARD_MAGNITUDE, one);
     feed(d, GRUARD_DIFFERENCE, other);
     for (uint32_t i = 0; i < n; i++) {
-        const float open = (float)gruard_held_open(&d->tiers, i);
+        const float open = (float)(stepped || gruard_held_open(&d->tiers, i));
         one[i] = gruard_clip(d->forecast[i], 3.0f);
         other[i] = d->used[i] * m->gated_channels[i] * (1.0f - open);
     }

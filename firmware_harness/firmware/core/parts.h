@@ -110,7 +110,7 @@ int gruard_tier(const gruard_tiers *t, const gruard_model *m);
 int gruard_held_open(const gruard_tiers *t, uint32_t channel);
 /* Of the row at hand, before it is observed: whether most readings are missing, and whether its
  * forecast is not believed. */
-int gruard_mostly_masked(const gruard_detector *d);
+int gruard_ends_gap(const gruard_detector *d, const float *mask);
 int gruard_settling(const gruard_detector *d);
 /* 1 where the recurrent state must be reset now. moved: the state; input_moved: the readings. */
 int gruard_observe(gruard_detector *d, int moved, int input_moved, int32_t saturated);

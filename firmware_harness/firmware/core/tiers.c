@@ -150,26 +150,30 @@ static void resync_phase(gruard_tiers *t, const gruard_model *m) {
     if (failed && t->resync_count < 3) t->resyncs[t->resync_count++] = t->index;
 }
 
-int gruard_mostly_masked(const gruard_detector *d) {
-    const gruard_model *m = d->model;
+static int mostly_masked(const gruard_model *m, const float *mask) {
     uint32_t watched = 0, masked = 0;
     for (uint32_t i = 0; i < m->channels; i++) {
         watched += m->watched[i] > 0;
-        masked += m->watched[i] > 0 && !(d->mask[i] > 0);
+        masked += m->watched[i] > 0 && !(mask[i] > 0);
     }
     return 2 * masked > watched;
 }
 
+/* Whether a row with this mask is the first with readings after missing ones. */
+int gruard_ends_gap(const gruard_detector *d, const float *mask) {
+    return d->tiers.gap > 0 && !mostly_masked(d->model, mask);
+}
+
 int gruard_settling(const gruard_detector *d) {
     const gruard_tiers *t = &d->tiers;
-    return t->warmup > 0 || t->outage || (t->gap > 0 && !gruard_mostly_masked(d));
+    return t->warmup > 0 || t->outage || gruard_ends_gap(d, d->mask);
 }
 
 int gruard_observe(gruard_detector *d, int moved, int input_moved, int32_t saturated) {
     gruard_tiers *t = &d->tiers;
     const gruard_model *m = d->model;
     t->index++;
-    if (gruard_mostly_masked(d)) {
+    if (mostly_masked(m, d->mask)) {
         t->gap += t->gap <= m->bridge; /* more would tell nothing */
         if (t->gap > m->bridge) outage(t, m);
         return 0;
