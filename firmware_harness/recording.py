@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.record import Float32
-from edge_runtime.sources.csvfile import channel_order, read_table
+from edge_runtime.sources.csvfile import read_table
 from edge_runtime.sources.sample_period import check_file_period
 from edge_runtime.supervision.injection import Injections, SensorFault
 
@@ -30,9 +30,8 @@ class Recording:
 def read_recording(path: Path, manifest: Manifest) -> Recording:
     """The CSV file at `path`; GruardError as `gruard replay` has it."""
     check_file_period(path, manifest.period)
-    table = read_table(path)
-    order = channel_order(table.channels, manifest.channel_names, path)
-    return Recording(table.values[:, order], table.times)
+    table = read_table(path, channels=manifest.channel_names)
+    return Recording(table.values, table.times)
 
 
 def spoilt(rows: Float32, steps: int, manifest: Manifest, seed: int = 0) -> Float32:

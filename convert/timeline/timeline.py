@@ -18,7 +18,7 @@ from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.files import open_input
 from edge_runtime.record import Flag, Record
-from edge_runtime.sources.csvfile import Table, channel_order, read_table
+from edge_runtime.sources.csvfile import Table, read_table
 from train.run_folder import write_atomically
 
 _NUMBER = (int, float)
@@ -79,19 +79,17 @@ def write_timeline(records: Path, data: Path, out: Path, bundle: Path | None = N
 def read_watch_run(records: Path, data: Path, bundle: Path | None = None) -> Watch:
     """Records and recording, aligned: every index that is not a gap has one row of the data."""
     found = read_records(records)
-    table = _answered_rows(found, read_table(data))
-    channels, units = table.channels, ("",) * len(table.channels)
-    if bundle is not None:
-        # A picture trusts nothing to the model, so a bundle that failed its validation will do.
-        manifest = read_bundle(bundle, allow_failed=True).manifest
-        channels = manifest.channel_names
-        units = tuple(channel.unit for channel in manifest.channels)
-    values = table.values[:, channel_order(table.channels, channels, data)]
+    # A picture trusts nothing to the model, so a bundle that failed its validation will do.
+    manifest = read_bundle(bundle, allow_failed=True).manifest if bundle else None
+    wanted = manifest.channel_names if manifest else None
+    table = _answered_rows(found, read_table(data, channels=wanted))
+    channels = table.channels
+    units = tuple(c.unit for c in manifest.channels) if manifest else ("",) * len(channels)
     _check_names(found, channels, records, data)
     slots, doubled = _by_index(found, table, records)
     present = np.array([r is None or Flag.GAP not in r.flags for r in slots])
     aligned = np.full((len(slots), len(channels)), np.nan, np.float32)
-    aligned[present] = values
+    aligned[present] = table.values
     return Watch(
         name=data.name,
         channels=channels,

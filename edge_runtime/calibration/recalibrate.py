@@ -12,7 +12,7 @@ from edge_runtime.detector.detector import StepDetector
 from edge_runtime.detector.standardise import channel_scaler
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Float32, Sample
-from edge_runtime.sources.csvfile import channel_order, read_table
+from edge_runtime.sources.csvfile import read_table
 from edge_runtime.sources.sample_period import check_file_period
 
 HELD_OUT = 0.3  # the share of scores, the latest, that the threshold is checked on
@@ -35,15 +35,14 @@ def rows_of_file(file: Path, bundle: Bundle) -> Rows:
     Raises GruardError for other channels, another sample period, and rows labelled anomalous.
     """
     check_file_period(file, bundle.manifest.period)
-    table = read_table(file)
+    table = read_table(file, channels=bundle.manifest.channel_names)
     if table.labels is not None and (table.labels > 0).any():
         first = int(np.flatnonzero(table.labels > 0)[0])
         raise GruardError(
             f"{file}: row {first + 1} is labelled anomalous; calibrate on a recording of the "
             "healthy machine alone"
         )
-    order = channel_order(table.channels, bundle.manifest.channel_names, file)
-    return Rows([table.values[:, order]], str(file))
+    return Rows([table.values], str(file))
 
 
 def rows_of_bundle(bundle: Bundle) -> Rows:

@@ -48,7 +48,7 @@ def replay(
     from edge_runtime.files import refuse_one_file_twice
     from edge_runtime.record import Sample
     from edge_runtime.record_csv import COLUMNS, cells, output
-    from edge_runtime.sources.csvfile import channel_order, read_table
+    from edge_runtime.sources.csvfile import read_table
     from edge_runtime.sources.sample_period import check_file_period
     from edge_runtime.supervision.summary import Summary
     from edge_runtime.supervision.trial import open_fastest, open_safely
@@ -57,11 +57,10 @@ def replay(
         refuse_one_file_twice([("DATA", str(data)), ("--out", out)])
     loaded = read_bundle(bundle, allow_failed, trusted_keys)
     check_file_period(data, loaded.manifest.period)
-    table = read_table(data)
-    order = channel_order(table.channels, loaded.manifest.channel_names, data)
+    table = read_table(data, channels=loaded.manifest.channel_names)
     detector = open_safely(loaded, kernel) if kernel else open_fastest(loaded)
     summary = Summary()
-    values = table.values[:, order]
+    values = table.values
     detector.self_test()
     with output(out, force) as stream:
         writer = csv.writer(stream, lineterminator="\n")

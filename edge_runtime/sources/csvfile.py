@@ -101,6 +101,15 @@ class RowParser:
                 "no channel is left beside the time and label columns; add a sensor's column"
             )
 
+    def keep(self, channels: Sequence[str]) -> None:
+        """Give only `channels`, in this order, and read no other column.
+
+        Raises GruardError when one is missing.
+        """
+        order = channel_order(self.channels, channels, self.path)
+        self.channel_indices = [self.channel_indices[i] for i in order]
+        self.channels = tuple(channels)
+
     def parse(self, fields: Sequence[str], line_number: int) -> Row:
         """One line's fields as a `Row`; GruardError names the line and column it cannot read."""
         if len(fields) != len(self.columns):
@@ -259,11 +268,19 @@ def read_header(
 
 
 def read_table(
-    path: str | Path, time_column: str | None = None, label_column: str | None = None
+    path: str | Path,
+    time_column: str | None = None,
+    label_column: str | None = None,
+    channels: Sequence[str] | None = None,
 ) -> Table:
-    """Read a whole file. GruardError when it has no rows, or a row has an empty label."""
+    """Read a whole file; with `channels` only these, in this order, whatever other columns hold.
+
+    GruardError when it has no rows, a row has an empty label, or a channel is missing.
+    """
     with open_text(path) as text:
         parser, stream = read_rows(text, path, time_column, label_column)
+        if channels is not None:
+            parser.keep(channels)
         rows = list(stream)
     if not rows:
         raise GruardError(f"{path}: has a header but no rows; add one row per sample")

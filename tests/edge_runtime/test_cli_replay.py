@@ -74,7 +74,7 @@ def test_the_order_of_columns_and_extra_ones_do_not_matter(
     tiny_bundle: Path, recording: Path, values: np.ndarray, tmp_path: Path
 ) -> None:
     names = [*reversed(tiny_model.CHANNELS), "else"]
-    rows = [[i, *map(float, row[::-1]), 1] for i, row in enumerate(values)]
+    rows = [[i, *map(float, row[::-1]), "P-0017"] for i, row in enumerate(values)]
     shuffled = write_csv(tmp_path / "shuffled.csv", ["time", *names], rows)
     plain, other = (gruard("replay", tiny_bundle, file) for file in (recording, shuffled))
     assert plain.returncode == other.returncode == 0
