@@ -91,7 +91,7 @@ class Summary:
         flags = (f"{name} {count}" for name, count in self.flags.most_common())
         kinds = (f"{kind} {count}" for kind, count in self._named().items())
         median, slowest = self.fields()["latency_median_ms"], self.slowest * 1e3
-        latency = "-" if median is None else f"median {median:.2f} ms, slowest {slowest:.2f} ms"
+        latency = "-" if median is None else f"median {_ms(median)}, slowest {_ms(slowest)}"
         before = {"last run": self.started_after.value} if self.started_after else {}
         skipped = f", {self.skipped()} journal entries skipped" if self.skipped() else ""
         failed = {"threads": words} if (words := failed_words(self.threads())) else {}
@@ -141,6 +141,11 @@ class Summary:
             "latency_max_ms": finite(self.slowest * 1e3) if self._latencies else None,
             "started_after": self.started_after.value if self.started_after else None,
         }
+
+
+def _ms(value: float) -> str:
+    """Three digits: a replay takes microseconds a sample, a restart seconds."""
+    return f"{value:.3g} ms" if value < 100 else f"{value:.0f} ms"
 
 
 class Console:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import faulty_worker
 import numpy as np
+import pytest
 
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision.summary import Console, Summary
@@ -37,6 +38,15 @@ def test_an_empty_run_has_no_latency() -> None:
     assert fields["latency_median_ms"] is None and fields["latency_max_ms"] is None
     assert "records      0" in Summary().to_text()
     assert Summary().status() == "waiting for the first sample"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(2.134e-6, "0.00213 ms"), (0.00357, "3.57 ms"), (12.3456, "12346 ms")]
+)
+def test_latencies_of_microseconds_and_of_seconds_are_told(seconds: float, told: str) -> None:
+    summary = Summary()
+    summary.add(faulty_worker.model_record(Sample(0, None, np.zeros(1, np.float32))), seconds)
+    assert f"answer       median {told}, slowest {told}" in summary.to_text()
 
 
 def test_the_status_names_tier_and_alarm() -> None:
