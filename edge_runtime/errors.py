@@ -14,6 +14,10 @@ class DamagedError(GruardError):
     """Bytes are missing, or are not those that were written; another copy may be whole."""
 
 
+class RemovedError(DamagedError):
+    """A slot was removed while it was being opened; the pointers name another one by now."""
+
+
 class BusyError(GruardError):
     """Another process holds a lock; the same may succeed later."""
 

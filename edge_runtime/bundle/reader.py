@@ -145,11 +145,11 @@ def _proof_faults(path: Path, manifest: Manifest) -> list[str]:
             _check_hash(path, member, read_member(path, member), manifest)
         except GruardError as error:
             found.append(str(error))
-    if _signature_sum(path):
-        try:
+    try:
+        if _signature_sum(path):
             _read_signature(path)
-        except GruardError as error:
-            found.append(str(error))
+    except GruardError as error:
+        found.append(str(error))
     return found
 
 

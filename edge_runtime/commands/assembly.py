@@ -196,6 +196,8 @@ def _assemble(
     if not options.bundle:
         running = start.bundle or FallbackOnly(watched.channels, watched.period)
         switch = _switch(store, running, settings, options, source.live, console, watch)
+    if start.hold:
+        start.hold.release()  # the switch has its own
     listener, started_after = keeping.begin(os.environ, CLOCK, console.log, delay)
     supervisor = Supervisor(
         source,

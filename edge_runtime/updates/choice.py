@@ -17,11 +17,20 @@ from pathlib import Path
 
 from edge_runtime.bundle.manifest import FallbackConstants, fallback_constants
 from edge_runtime.bundle.reader import Bundle, proof_faults, read_bundle, read_manifest
-from edge_runtime.errors import DamagedError, GruardError, NotAllowedError
+from edge_runtime.errors import (
+    BusyError,
+    DamagedError,
+    GruardError,
+    NotAllowedError,
+    RemovedError,
+)
+from edge_runtime.updates.disk import Hold
 from edge_runtime.updates.pointers import Pointers, Trial
 from edge_runtime.updates.slots import SHORT, label
 from edge_runtime.updates.store import Store
 
+CHOICES = 5
+"""Times that a run chooses anew, when commands remove what it has chosen."""
 _USED_UP = "used up its attempts: gruard ended each time before it had proven itself"
 
 Log = Callable[[str], None]
@@ -48,21 +57,30 @@ class Start:
     """What a run begins with.
 
     bundle: None when only the fallback answers. constants: of the fallback then, None when they are
-    lost too. reason: why there is no bundle, else empty.
+    lost too. reason: why there is no bundle, else empty. hold: of the bundle's slot in a store.
     """
 
     bundle: Bundle | None
     constants: FallbackConstants | None = None
     reason: str = ""
+    hold: Hold | None = None
 
 
 def choose(store: Store, admission: Admission, log: Log) -> Start:
-    """What to begin with; no attempt of a trial is taken yet.
+    """What to begin with, its slot held; no attempt of a trial is taken yet.
 
     log: takes one line for each slot that is passed over, with the reason.
     Raises NotAllowedError when a person has to decide, and GruardError when nothing was ever
     installed.
     """
+    for _ in range(CHOICES - 1):
+        with suppress(RemovedError, BusyError):
+            return _choose(store, admission, log)
+    return _choose(store, admission, log)
+
+
+def _choose(store: Store, admission: Admission, log: Log) -> Start:
+    """The same; RemovedError or BusyError when a command removes the chosen slot meanwhile."""
     pointers = store.pointers()
     if pointers == Pointers() and not store.slots.has_any() and not store.remembered.fallback():
         raise GruardError(
@@ -73,7 +91,7 @@ def choose(store: Store, admission: Admission, log: Log) -> Start:
         return _without_trial(store, pointers, admission, log)
     refusal = _refusal(store, pointers.trial, admission)
     if isinstance(refusal, Bundle):
-        return _started(refusal, log)
+        return _held(store, refusal, log)
     # First, since an error that both have comes from the surroundings: a key that is missing, say.
     start = _without_trial(store, pointers, admission, log)
     slot, reason = pointers.trial.slot, str(refusal)
@@ -127,7 +145,7 @@ def _without_trial(store: Store, pointers: Pointers, admission: Admission, log: 
             log(f"{fault}; {label(bundle)} answers instead")
         if faults:
             _replace(store, pointers, slot, faults[0], log)
-        return _started(bundle, log)
+        return _held(store, bundle, log)
     reason, *others = faults or [f"{store.root}: no bundle is left there"]
     for fault in others:
         log(fault)
@@ -171,10 +189,16 @@ def _constants_of_slots(
     return None
 
 
-def _started(bundle: Bundle, log: Log) -> Start:
+def _held(store: Store, bundle: Bundle, log: Log) -> Start:
+    """A start from a slot that nobody removes from now on."""
+    hold = store.slots.hold(bundle.digest)
+    return _started(bundle, log, hold)
+
+
+def _started(bundle: Bundle, log: Log, hold: Hold | None = None) -> Start:
     for fault in proof_faults(bundle):
         log(f"{fault}; no run needs this file, so the model runs")
-    return Start(bundle)
+    return Start(bundle, hold=hold)
 
 
 def _fallback_only(constants: FallbackConstants | None, reason: str, log: Log) -> Start:

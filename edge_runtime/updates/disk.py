@@ -17,13 +17,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge_runtime.durable import sync, write_new
-from edge_runtime.errors import BusyError, GruardError
+from edge_runtime.errors import BusyError, GruardError, RemovedError
 from edge_runtime.files import open_regular
 
 PATIENCE = 5.0
 """Seconds that a command waits for a lock."""
 _BETWEEN = 0.02  # seconds between two attempts to get it
-_A_LOOK = 0.2  # seconds; `is_held` has it for a moment
+_A_LOOK = 0.2  # seconds; `unheld` has it for a moment
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
 
@@ -130,14 +130,22 @@ def locked(file: Path, patience: float) -> Iterator[None]:
 
 
 class Hold:
-    """Marks a slot as in use until it is released or the process ends; several may hold one."""
+    """Marks a slot as in use until it is released or the process ends; several may hold one.
+
+    file: in the slot. Raises RemovedError when the slot has gone, and BusyError while it goes.
+    """
 
     def __init__(self, file: Path) -> None:
         with _told(file):
-            self._descriptor = open_regular(file, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                self._descriptor = open_regular(file, os.O_RDONLY | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                raise _removed(file) from None
         try:
             _lock(self._descriptor, file, fcntl.LOCK_SH, _A_LOOK)
-        except BusyError:
+            if not _is_at(self._descriptor, file):
+                raise _removed(file)
+        except GruardError:
             self.release()
             raise
 
@@ -148,19 +156,37 @@ class Hold:
             self._descriptor = -1
 
 
-def is_held(file: Path) -> bool:
-    """Whether a process holds `file`, see Hold."""
-    try:
+@contextmanager
+def unheld(file: Path) -> Iterator[bool]:
+    """Whether no process holds `file`, see Hold; if so, none can while the block lasts."""
+    descriptor = -1
+    with suppress(OSError):  # what cannot be opened is nobody's
         descriptor = open_regular(file, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
-        return False  # what cannot be opened is nobody's
+    try:
+        yield descriptor < 0 or _is_free(descriptor)
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _is_free(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+        return False
+    return True
+
+
+def _is_at(descriptor: int, file: Path) -> bool:
+    """Whether an open file still has its name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), file.lstat())
+    except OSError:
+        return False
+
+
+def _removed(file: Path) -> RemovedError:
+    return RemovedError(f"{file.parent}: was removed meanwhile; install the bundle again")
 
 
 def _opened_lock(file: Path) -> int:

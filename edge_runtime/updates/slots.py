@@ -18,9 +18,9 @@ from edge_runtime.errors import GruardError
 from edge_runtime.updates.disk import (
     Disk,
     Hold,
-    is_held,
     make_folders,
     remove_folder,
+    unheld,
     write_durably,
 )
 from edge_runtime.updates.pointers import DIGEST
@@ -125,8 +125,11 @@ class Slots:
     def remove_others(self, kept: Collection[str]) -> None:
         """Remove all slots but `kept` and those that a process holds."""
         for digest in self._digests():
-            if digest not in kept and not is_held(self.path(digest) / _LOCK):
-                self._discard(digest)
+            if digest in kept:
+                continue
+            with unheld(self.path(digest) / _LOCK) as free:
+                if free:
+                    self._discard(digest)
 
     def hold(self, digest: str) -> Hold:
         """Keep the slot from being removed while this process uses it."""

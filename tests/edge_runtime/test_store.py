@@ -4,19 +4,21 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from made_bundle import write_made_bundle
 from test_sinks import files_below
 
-from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.bundle.reader import Bundle, proof_faults, read_bundle
 from edge_runtime.bundle.signature import SIGNATURE
 from edge_runtime.commands.main import gruard as command_line
 from edge_runtime.commands.options import default_store
-from edge_runtime.errors import GruardError, NotAllowedError
+from edge_runtime.errors import BusyError, GruardError, NotAllowedError, RemovedError
+from edge_runtime.updates import disk
 from edge_runtime.updates.choice import Admission, choose
 from edge_runtime.updates.disk import locked
 from edge_runtime.updates.pointers import Pointers, Trial
@@ -90,6 +92,79 @@ def test_what_nobody_needs_is_removed_but_not_what_runs(
     store.install(fourth)
     assert {slot.digest for slot in store.slots} == {*digests[1:], fourth.digest}
     assert thresholds.exists()  # days of recording went into it
+
+
+class Meanwhile(Admission):
+    """Admission during whose first reading of a bundle something else happens."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        super().__init__()
+        self.events = [happens]
+
+    def read(self, path: Path) -> Bundle:
+        bundle = super().read(path)
+        if self.events:
+            self.events.pop()()
+        return bundle
+
+
+def prove(store: Store, *paths: Path) -> None:
+    """Each becomes current, one after the other."""
+    for path in paths:
+        bundle = read_bundle(path)
+        store.install(bundle)
+        store.change(lambda p, slot=bundle.digest: p.proven(slot))
+
+
+def test_a_run_that_begins_holds_its_slot_and_chooses_anew_when_it_has_gone(
+    store: Store, bundles: list[Path], tmp_path: Path
+) -> None:
+    first, *others = [*bundles, *(write_made_bundle(tmp_path, each) for each in range(4, 8))]
+    prove(store, first)
+    start = choose(store, Meanwhile(lambda: prove(store, *others[:3])), lambda line: None)
+    assert not store.slots.path(read_bundle(first).digest).exists()
+    assert start.bundle and start.bundle.manifest.version == 4 and start.hold
+    prove(store, *others[3:])
+    assert start.bundle.path.exists()
+    start.hold.release()
+    store.install(read_bundle(write_made_bundle(tmp_path, 8)))
+    assert not start.bundle.path.exists()
+
+
+def test_a_slot_that_goes_while_it_is_held_says_so(
+    store: Store, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prove(store, *bundles[:2])
+    digest = store.pointers().current
+    assert digest
+
+    def lock(*arguments: Any) -> None:
+        store.slots.path(digest).rename(store.root / "gone")
+        real_lock(*arguments)
+
+    real_lock = disk._lock
+    with monkeypatch.context() as patched, pytest.raises(RemovedError, match="meanwhile; install"):
+        patched.setattr(disk, "_lock", lock)
+        store.slots.hold(digest)
+    with pytest.raises(RemovedError, match="meanwhile; install"):
+        store.slots.hold(digest)
+
+
+def test_a_slot_cannot_be_held_while_it_is_being_removed(store: Store, bundles: list[Path]) -> None:
+    prove(store, bundles[0])
+    digest = store.pointers().current
+    assert digest
+    with disk.unheld(store.slots.path(digest) / "manifest.json") as free, pytest.raises(BusyError):
+        assert free
+        store.slots.hold(digest)
+    store.slots.hold(digest).release()
+
+
+def test_a_proof_that_has_gone_is_a_fault_and_no_error(bundles: list[Path]) -> None:
+    bundle = read_bundle(bundles[0])
+    for file in bundle.path.iterdir():
+        file.unlink()
+    assert "manifest.sha256: cannot be read" in proof_faults(bundle)[-1]
 
 
 def test_a_second_install_is_excluded(store: Store, bundles: list[Path]) -> None:
