@@ -82,7 +82,8 @@ def table(title: str, rows: Sequence[Row]) -> str:
     for row in rows:
         cells = (row.name, row.injected, row.must, row.happened, *((row.worst,) if worst else ()))
         held = "held" if row.held else "**NOT HELD**"
-        lines.append(_line((*(cell.replace("|", "/") for cell in cells), held)))
+        one_line = (" ".join(cell.replace("|", "/").split()) for cell in cells)
+        lines.append(_line((*one_line, held)))
     return "\n".join(lines)
 
 

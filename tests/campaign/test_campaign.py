@@ -14,7 +14,14 @@ from tests.campaign import __main__ as command
 from tests.campaign import random_faults, soak
 from tests.campaign.fault import Fault, NotHeldError, Part, Row, check_promises, expect
 from tests.campaign.lab import Lab, Run, open_lab
-from tests.campaign.random_faults import CHANGED, DESTROYED, campaign, tally_text
+from tests.campaign.random_faults import (
+    CHANGED,
+    DESTROYED,
+    Tally,
+    campaign,
+    has_stalled,
+    tally_text,
+)
 
 ROWS = {
     "Readings": ("NaN",),
@@ -123,6 +130,23 @@ def test_random_faults_are_marked_and_none_is_missing(lab: Lab) -> None:
     assert sum(tally.injected.values()) == 48 and set(tally.injected) == {*DESTROYED, *CHANGED}
     assert all(tally.noticed[kind] == tally.injected[kind] for kind in DESTROYED)
     assert "49 injections (1 of them into the inference process)" in tally_text(tally)
+
+
+def test_a_run_that_was_fed_too_late_is_left_out_and_told() -> None:
+    gap = GOOD | {"flags": ["GAP"]}
+    assert not has_stalled([GOOD] * 8 + [gap] * 2, samples=10, left_out=2)
+    assert has_stalled([GOOD] * 8 + [gap] * 4, samples=10, left_out=2)
+    with pytest.raises(NotHeldError, match="2 records too many, and 1 gaps"):
+        has_stalled([GOOD] * 9 + [gap] * 3, samples=10, left_out=2)
+    assert not Tally(stalled=1).held and Tally(stalled=1, records=10).held
+    assert "1 more runs are left out" in tally_text(Tally(stalled=1))
+
+
+def test_a_cell_is_one_line_of_the_table() -> None:
+    row = Row("name", "injected", "must", "says:\na | b\n", "worst\n", held=False)
+    assert command.table("Title", [row]).splitlines()[-1] == (
+        "| name | injected | must | says: a / b | worst | **NOT HELD** |"
+    )
 
 
 def run_command(bundle: Path, page: Path, only: str, count: int = 0) -> tuple[int, str]:
