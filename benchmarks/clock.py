@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from benchmarks.detection_metrics import auc_pr
 from benchmarks.pages import fill_page, markdown, page_option
+from edge_runtime.alarm_course import alarm_stretches
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.sources.csvfile import Table, read_table
@@ -131,7 +132,7 @@ def _ratio(record: dict[str, Any]) -> float:
 def new_alarms(undisturbed: Answers, disturbed: Answers) -> int:
     """Alarms that begin where the undisturbed run has none within `NEAR` records."""
     on = undisturbed.slot[undisturbed.alarm]
-    begins = disturbed.slot[np.diff(disturbed.alarm.astype(int), prepend=0) == 1]
+    begins = disturbed.slot[[start for start, _ in alarm_stretches(disturbed.alarm)]]
     return sum(not (np.abs(on - begin) <= NEAR).any() for begin in begins)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.metrics import intervals
+from edge_runtime.alarm_course import alarm_stretches
 
 Float64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -122,17 +123,22 @@ class AlarmFigures:
 def alarm_figures(labels: npt.ArrayLike, alarms: npt.ArrayLike) -> AlarmFigures:
     """Found events, their delays and the false alarms of one recording.
 
-    A false alarm is a maximal stretch of alarm rows outside events. The stretch with which an alarm
-    outlasts its event is forgiven when it ends within `TAIL_ROWS` rows.
+    A false alarm is one alarm (`edge_runtime.alarm_course`) of the rows outside events. The one
+    with which an alarm outlasts its event is forgiven when it ends within `TAIL_ROWS` rows.
     """
     truth, alarm = np.asarray(labels) != 0, np.asarray(alarms, bool)
     events = intervals(truth)
     outside = alarm & ~truth
     ends = {stop for _, stop in events if alarm[stop - 1]}
-    false = [(a, b) for a, b in intervals(outside) if a not in ends or b - a > TAIL_ROWS]
+    stretches = alarm_stretches(outside)
+    false = [(a, b) for a, b in stretches if a not in ends or b - a > TAIL_ROWS]
     delays = tuple(int(np.argmax(alarm[a:b])) for a, b in events if alarm[a:b].any())
     return AlarmFigures(
-        len(events), delays, len(false), int((~truth).sum()), sum(b - a for a, b in false)
+        len(events),
+        delays,
+        len(false),
+        int((~truth).sum()),
+        sum(int(outside[a:b].sum()) for a, b in false),
     )
 
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
+from edge_runtime.alarm_course import alarm_stretches
+
 if TYPE_CHECKING:
     from edge_runtime.bundle.manifest import Manifest
     from edge_runtime.record import Record
@@ -186,9 +188,10 @@ def text(found: Result) -> str:
 def _cases(
     events: "Sequence[SimulatedFault]", records: "Sequence[Record]"
 ) -> Iterator[tuple[Case, Case]]:
+    begins = {start for start, _ in alarm_stretches([record.alarm for record in records])}
     for event in events:
         rising = range(event.start, min(event.stop + AFTERWARDS, len(records)))
-        rise = next((i for i in rising if _on(records[i]) and not records[i - 1].alarm), None)
+        rise = next((i for i in rising if i in begins and _on(records[i])), None)
         if rise is None:
             missed = Case(event.kind, None, False)
             yield missed, missed

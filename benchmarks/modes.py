@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.gruard_detector import GruardDetector
 from benchmarks.judge import Outcome
 from benchmarks.series import Series, TestRecording
-from convert.metrics import intervals
+from edge_runtime.alarm_course import alarm_stretches
 from train.recording import Recording
 from train.simulate import LEVELS, PERIOD, simulate
 
@@ -120,7 +120,7 @@ def quiet_of(case: Case, seed: int, load: np.ndarray, outcome: Outcome) -> Quiet
         case=case.name,
         seed=seed,
         changes=len(changes),
-        alarms=len(intervals(alarms)),
+        alarms=len(alarm_stretches(alarms)),
         share=100 * float(alarms.mean()),
         transition=float(np.quantile(scores[after], 0.999)),
         steady=float(np.quantile(scores[~after], 0.999)),

@@ -24,9 +24,9 @@ import numpy.typing as npt
 from benchmarks.gruard_detector import GruardDetector
 from benchmarks.pages import fill_page, markdown, page_option
 from benchmarks.series import DATA, WATCH, Series, catalogue
-from convert.metrics import intervals
 from convert.rollout import roll
 from convert.twins import shipped_model
+from edge_runtime.alarm_course import alarm_stretches
 from edge_runtime.detector.step import Model
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Float32
@@ -186,7 +186,7 @@ def watched(model: Model, rows: Float32) -> tuple[Bools, Bools]:
 
 def starts(alarms: Bools) -> list[int]:
     """Rows at which alarms begin."""
-    return [start for start, _ in intervals(alarms)]
+    return [start for start, _ in alarm_stretches(alarms)]
 
 
 def _begins(alarms: Bools) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.metrics import first_hits, intervals
+from edge_runtime.alarm_course import alarm_stretches
 from edge_runtime.record import Flag, Float32, Record, flag_names
 
 Bools = npt.NDArray[np.bool_]
@@ -75,7 +76,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Alarm:
-    """One alarm from its first to its last record.
+    """One alarm from its first to its last record, with its pauses.
 
     blamed: channels, the most often blamed first. peak: highest score/threshold, NaN when every
     record of it is a gap. labelled: whether it touches a labelled stretch; None without labels.
@@ -210,9 +211,10 @@ def replaced(watch: Watch) -> Bools:
 
 def alarms_of(watch: Watch) -> tuple[Alarm, ...]:
     """Every alarm in the order of time."""
-    score, found = ratios(watch.records), []
-    for start, stop in intervals(alarm_on(watch.records)):
-        records = [record for record in watch.records[start:stop] if record]
+    score, alarmed, found = ratios(watch.records), alarm_on(watch.records), []
+    right = None if watch.labels is None else watch.labels & alarmed
+    for start, stop in alarm_stretches(alarmed):
+        records = [record for record in watch.records[start:stop] if record and record.alarm]
         blamed = Counter(name for record in records for name in record.blamed)
         scores = score[start:stop][np.isfinite(score[start:stop])]
         found.append(
@@ -222,7 +224,7 @@ def alarms_of(watch: Watch) -> tuple[Alarm, ...]:
                 blamed=tuple(name for name, _ in blamed.most_common()),
                 peak=float(scores.max()) if len(scores) else float("nan"),
                 tiers=tuple(sorted({record.tier for record in records})),
-                labelled=None if watch.labels is None else bool(watch.labels[start:stop].any()),
+                labelled=None if right is None else bool(right[start:stop].any()),
                 kind=next((r.kind for r in reversed(records) if r.kind), None),
             )
         )

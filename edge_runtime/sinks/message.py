@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from edge_runtime.alarm_course import AlarmCourse
+
 if TYPE_CHECKING:  # `gruard journal` does without numpy
     from edge_runtime.record import Record
 
@@ -49,19 +51,29 @@ def everything(message: bytes) -> bool:
 
 
 class Changes:
-    """Wants the first message of a run, and those with another alarm, tier or validity than the
-    one before.
+    """Wants the first message of a run, those with another tier or validity than the one before,
+    and those where an alarm begins or is over.
+
+    An alarm that clears is over once it can no longer come back (`edge_runtime.alarm_course`).
+    Where the receiver was last sent a message without alarm meanwhile, it is sent the return too.
     """
 
     def __init__(self) -> None:
         self._last: tuple[object, ...] | None = None
+        self._course, self._told = AlarmCourse(), False
 
     def __call__(self, message: bytes) -> bool:
         """Whether something changed."""
         fields = fields_of(message)
-        state = tuple(fields[name] for name in ("run", "alarm", "tier", "valid"))
-        changed, self._last = state != self._last, state
-        return changed
+        run, alarm = fields["run"], fields["alarm"]
+        fresh = self._last is None or self._last[0] != run
+        self._course = (AlarmCourse() if fresh else self._course).after(alarm)
+        state = run, self._course.going_on, fields["tier"], fields["valid"]
+        wanted = state != self._last or (alarm and not self._told)
+        self._last = state
+        if wanted:
+            self._told = alarm
+        return wanted
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from edge_runtime.alarm_course import AlarmCourse
 from edge_runtime.record import Flag, Record, alarm_words, finite, flag_names
 from edge_runtime.supervision.policy import TIERS
 from edge_runtime.supervision.start_marker import StartedAfter
@@ -48,6 +49,7 @@ class Summary:
     threads: Callable[[], Sequence[ThreadState]] = tuple
     last: Record | None = None
     slowest: float = 0.0
+    _alarm: AlarmCourse = field(default_factory=AlarmCourse)
     _kind: str | None = None  # of the alarm that is on, or of the last one
     _latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
@@ -59,7 +61,8 @@ class Summary:
             self.transitions[f"{self.last.tier}→{record.tier}"] += 1
         for name in flag_names(record.flags):
             self.flags[name] += 1
-        if record.alarm and not (self.last and self.last.alarm):
+        begun, self._alarm = self._alarm.going_on, self._alarm.after(record.alarm)
+        if self._alarm.going_on and not begun:
             self.alarms += 1
             self._kind = None
         if record.kind is not None and record.kind != self._kind:

@@ -34,7 +34,7 @@ def test_a_mode_that_was_never_seen_does() -> None:
 def test_alarms_and_transitions_by_hand() -> None:
     load = np.repeat([20.0, 50.0, 50.5], 100)  # the last step is noise
     scores, alarms = np.ones(300), np.zeros(300, bool)
-    scores[100:160], alarms[110:140], alarms[150] = 5, True, True
+    scores[100:160], alarms[110:140], alarms[190] = 5, True, True
     outcome = Outcome([scores], [alarms], 0, 0, 0.0)
     assert quiet_of(CASES[0], 3, load, outcome) == Quiet(
         CASES[0].name, 3, 1, 2, pytest.approx(100 * 31 / 300), 5.0, 1.0

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from benchmarks import short
 from benchmarks.short import FAULT_START, KINDS, Result, rig, starts, table, with_fault
+from edge_runtime.alarm_course import PAUSE
 
 pytestmark = pytest.mark.slow
 
@@ -19,8 +20,8 @@ def result(rule: bool, alarmed: float, **found: object) -> Result:
 
 
 def test_an_alarm_that_is_on_does_not_begin() -> None:
-    alarms = np.array([1, 1, 0, 0, 1, 1, 0, 1], bool)
-    assert starts(alarms) == [0, 4, 7]
+    alarms = np.repeat([True, False, True, False, True], [2, PAUSE + 1, 1, PAUSE, 1])
+    assert starts(alarms) == [0, PAUSE + 3]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,6 +8,7 @@ import pytest
 
 from convert.timeline.layout import notes_of
 from convert.timeline.watch_facts import Alarm, Event, State, Watch, replaced, watch_facts
+from edge_runtime.alarm_course import PAUSE
 from edge_runtime.record import Flag, Record
 
 CALM = Flag(0)
@@ -97,16 +98,17 @@ def test_an_alarm_without_a_score_has_no_peak() -> None:
 
 
 def test_events_delays_and_false_alarms_by_hand() -> None:
-    #           0123456789012
-    labels = "0011100011000"
-    alarmed = "0000110100010"
+    quiet = "0" * (PAUSE + 1)
+    labels = "0011100" + quiet + "011000" + quiet + "00"
+    alarmed = "0000110" + quiet + "100010" + quiet + "10"
     records = [record(i, blamed=["a"] if mark == "1" else []) for i, mark in enumerate(alarmed)]
     facts = watch_facts(watch(records, labels, period=0.5))
-    assert facts.events == (Event(2, 5, 2), Event(8, 10, None))
+    assert facts.events == (Event(2, 5, 2), Event(PAUSE + 9, PAUSE + 11, None))
     assert [alarm.labelled for alarm in facts.alarms] == [True, False, False]
+    assert [alarm.start for alarm in facts.alarms] == [4, PAUSE + 8, 2 * PAUSE + 15]
     assert facts.false_alarms == 2
     assert facts.median_delay == 2
-    assert facts.alarmed_normal == pytest.approx(3 / 8)
+    assert facts.alarmed_normal == pytest.approx(4 / (2 * PAUSE + 12))
 
 
 def test_an_alarm_that_is_on_already_finds_an_event_at_once_but_costs_normal_time() -> None:

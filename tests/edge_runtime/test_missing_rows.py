@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny_model
 
+from edge_runtime.alarm_course import alarm_stretches
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.detector.standardise import channel_scaler
 from edge_runtime.native.engine import NativeDetector
@@ -37,7 +38,7 @@ def lossy(rows: np.ndarray, share: float, seed: int = 1) -> np.ndarray:
 
 def alarms(records: np.ndarray) -> int:
     """How many alarms begin."""
-    return int((np.diff(records["alarm"].astype(int), prepend=0) == 1).sum())
+    return len(alarm_stretches(records["alarm"]))
 
 
 def of_faults(bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:

@@ -100,7 +100,8 @@ def test_by_default_only_changes_are_sent(broker: Broker, listener: Listener) ->
         sink.write(replace(record(index), **state))
     sink.close()
     listener.wait_for(lambda: len(listener.messages) >= 8)
-    assert indices(listener.on(TOPIC)) == [0, 20, 25, 40, 44, 50]
+    # The alarm of 20 may come back, and has at 44; it is over after a pause of 40 records.
+    assert indices(listener.on(TOPIC)) == [0, 20, 40, 44, 50, 90]
     assert sink.dropped == 0
 
 

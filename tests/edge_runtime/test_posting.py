@@ -15,9 +15,9 @@ from edge_runtime.sinks.posting import Posting
 from edge_runtime.threads import WatchedThread
 
 
-def of(index: int, alarm: bool = False, run: str = "a") -> bytes:
+def of(index: int, alarm: bool = False, run: str = "a", tier: int = 1) -> bytes:
     """A message with the fields that every version has."""
-    fields = {"run": run, "index": index, "tier": 1, "valid": True, "alarm": alarm, "new": [1]}
+    fields = {"run": run, "index": index, "tier": tier, "valid": True, "alarm": alarm, "new": [1]}
     return json.dumps(fields).encode()
 
 
@@ -141,7 +141,7 @@ def test_an_entry_that_ends_the_thread_each_time_is_skipped_at_last(
     posting = Posting("a", reader, carrier, log, cursor, Changes())
     posting.start()
     for index in range(5):
-        journal.append(of(index, alarm=index % 2 == 0))
+        journal.append(of(index, tier=1 + index % 2))
     posting.wake()
     carrier.wait_for_sent(4)
     carrier.confirm(1, 2, 4, 5)

@@ -8,6 +8,7 @@ import faulty_worker
 import numpy as np
 import pytest
 
+from edge_runtime.alarm_course import PAUSE
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision.summary import Console, Summary
 
@@ -21,9 +22,10 @@ def summary_of(values: list[float]) -> Summary:
     return summary
 
 
-def test_alarms_are_rising_edges() -> None:
-    assert summary_of([0, 500, 500, 0, 500]).alarms == 2
+def test_alarms_are_counted_with_their_pauses() -> None:
     assert summary_of([500, 500]).alarms == 1
+    assert summary_of([0, 500, *[0] * PAUSE, 500]).alarms == 1
+    assert summary_of([0, 500, *[0] * (PAUSE + 1), 500]).alarms == 2
 
 
 def test_counts_and_latencies() -> None:
@@ -89,7 +91,8 @@ def test_an_alarm_counts_for_the_kind_it_was_given_last() -> None:
     for kinds in told:
         for kind in kinds:
             summary.add(named(summary.records, True, kind), 0.0)
-        summary.add(named(summary.records, False), 0.0)
+        for _ in range(PAUSE + 1):
+            summary.add(named(summary.records, False), 0.0)
     assert summary.alarms == 4
     assert json.loads(summary.to_json())["kinds"] == {"level": 2, "noise": 1}
     assert "kinds        level 2, noise 1" in summary.to_text()
