@@ -81,7 +81,7 @@ def realised(process: Process, days: int) -> Callable[[float], float]:
     """Alarms a day at a threshold, counted on `days` simulated days."""
     smooth = [debounce(scores, ALARM) for scores in simulate(process, DAY, days, seed=0)]
     levels = np.linspace(np.quantile(smooth[0], 0.9), max(s.max() for s in smooth), GRID)
-    counts = [sum(len(peaks(scores, level)) for scores in smooth) for level in levels]
+    counts = [sum(len(peaks(scores, level, ALARM)) for scores in smooth) for level in levels]
     logs = np.log(np.maximum(np.array(counts) / days, NEVER))
 
     def rate(threshold: float) -> float:

@@ -35,7 +35,7 @@ def fitted_shape(scores: Float64) -> float:
     smooth = debounce(scores, ALARM)
     days = len(smooth) / SECONDS_PER_DAY
     level = float(np.quantile(smooth, LEVEL_QUANTILE))
-    excesses = peaks(smooth, level) - level
+    excesses = peaks(smooth, level, ALARM) - level
     scale, shape = _moments(excesses)
     rng, levels = np.random.default_rng(1), []
     for _ in range(RESAMPLES):

@@ -61,7 +61,7 @@ def alone_checks(model: Model, clean: Sequence[Rollout]) -> list[Check]:
     threshold = model.manifest.thresholds[model.graph.kernel_id]
     scores = [r.score[r.settled].astype(np.float64) for r in clean]
     smooth = [debounce(s, model.manifest.alarm) for s in scores]
-    alarms = sum(len(peaks(s, threshold.value)) for s in smooth)
+    alarms = sum(len(peaks(s, threshold.value, model.manifest.alarm)) for s in smooth)
     days = sum(map(len, smooth)) * (model.manifest.period or 1.0) / SECONDS_PER_DAY
     rate = float(chi2.ppf(1 - CONFIDENCE, 2 * alarms) / (2 * days)) if alarms else 0.0
     checks = [

@@ -68,14 +68,14 @@ def calibrate(
             "record the healthy machine for longer"
         )
     clean_days = sum(map(len, smooth)) / days
-    tail, found = _tail(smooth, clean_days, wished_per_day)
+    tail, found = _tail(smooth, clean_days, wished_per_day, alarm)
     if tail is None:
         value, clear, method = _small_sample(np.concatenate(smooth))
     else:
         value, clear = tail.upper(wished_per_day), tail.upper(CLEAR_RATE * wished_per_day)
         method = f"exponential tail over {tail.count} peaks, upper {UPPER_LIMIT:.0%} limit"
     unseen = [debounce(np.asarray(scores, float), alarm) for scores in held_out]
-    alarms = sum(len(peaks(scores, value)) for scores in unseen)
+    alarms = sum(len(peaks(scores, value, alarm)) for scores in unseen)
     unseen_days = sum(map(len, unseen)) / days
     bound = rate_bound(alarms, unseen_days)
     assured = bound <= wished_per_day
@@ -123,10 +123,12 @@ def debounce(scores: Float64, alarm: Alarm) -> Float64:
     return np.array(np.partition(windows, place, axis=1)[:, place])
 
 
-def _tail(smooth: Sequence[Float64], days: float, wish: float) -> tuple[Tail | None, Float64]:
+def _tail(
+    smooth: Sequence[Float64], days: float, wish: float, alarm: Alarm
+) -> tuple[Tail | None, Float64]:
     """The tail, None where there is too little of it, and its peaks."""
     level = float(np.quantile(np.concatenate(smooth), LEVEL_QUANTILE))
-    found = np.concatenate([peaks(scores, level) for scores in smooth])
+    found = np.concatenate([peaks(scores, level, alarm) for scores in smooth])
     if len(found) < FEWEST_PEAKS or wish * days < SHORTEST_SHARE:
         return None, found
     return fit_tail(found, level, days), found

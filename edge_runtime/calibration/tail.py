@@ -1,11 +1,11 @@
 """The far tail of clean scores: how high do they reach once a day?
 
-Peaks over a high level, one for each cluster, come at some rate, and their excesses are taken as
-exponential: the generalised Pareto distribution (Pickands 1975) with its shape held at 0. A free or
-shrunk shape was measured and costs more than it brings with hours or days of scores
-(docs/calibration.md). How far off rate and mean excess may be together is found by drawing both
-from what n peaks leave open: the true rate over the measured one, and the measured mean over the
-true one, are gamma variables of shape n and mean 1, the second exactly.
+Peaks over a high level, one for each alarm that it would give, come at some rate, and their
+excesses are taken as exponential: the generalised Pareto distribution (Pickands 1975) with its
+shape held at 0. A free or shrunk shape was measured and costs more than it brings with hours or
+days of scores (docs/calibration.md). How far off rate and mean excess may be together is found by
+drawing both from what n peaks leave open: the true rate over the measured one, and the measured
+mean over the true one, are gamma variables of shape n and mean 1, the second exactly.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.alarm_course import PAUSE, alarm_stretches
+from edge_runtime.bundle.manifest import Alarm
+
 Float64 = npt.NDArray[np.float64]
 
 LEVEL_QUANTILE = 0.95
-CLUSTER_GAP = 30  # samples between two peaks that count as two events
 UPPER_LIMIT = 0.75
 DRAWS = 4000
 SEED = 1
@@ -45,13 +47,15 @@ class Tail:
         return self.level + float(np.quantile(levels, UPPER_LIMIT))
 
 
-def peaks(scores: Float64, level: float) -> Float64:
-    """The largest of `scores` [n] in each cluster above `level`."""
-    above = np.flatnonzero(scores > level)
-    if not len(above):
+def peaks(scores: Float64, level: float, alarm: Alarm) -> Float64:
+    """The largest debounced score of each alarm that a threshold at `level` would give.
+
+    scores: [n], debounced. The alarm stays on for `clear_after` samples after the last of them.
+    """
+    stretches = alarm_stretches(scores > level, PAUSE + alarm.clear_after - 1)
+    if not stretches:
         return np.zeros(0)
-    far = np.diff(above, prepend=above[0] - CLUSTER_GAP - 1) > CLUSTER_GAP
-    return np.maximum.reduceat(scores[above], np.flatnonzero(far))
+    return np.maximum.reduceat(scores, [start for start, _ in stretches])
 
 
 def fit_tail(found: Float64, level: float, days: float) -> Tail:

@@ -5,36 +5,43 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.calibration.tail import CLUSTER_GAP, UPPER_LIMIT, Tail, fit_tail, peaks
+from edge_runtime.alarm_course import AlarmCourse
+from edge_runtime.bundle.manifest import Alarm
+from edge_runtime.calibration.tail import UPPER_LIMIT, Tail, fit_tail, peaks
+from edge_runtime.detector.alarm import AlarmState, update_alarm
+
+ALARM = Alarm(m=1, n=1, clear_after=10)
+FAR = 50  # samples from one peak to the next of the same alarm, at most
 
 
-def test_a_cluster_is_one_peak() -> None:
+def test_an_alarm_is_one_peak() -> None:
     scores = np.zeros(300)
-    scores[[10, 12, 12 + CLUSTER_GAP]] = [2, 5, 3]
-    scores[[13 + 2 * CLUSTER_GAP, 200]] = [4, 1]
-    assert peaks(scores, 0.5).tolist() == [5, 4, 1]
-    assert peaks(scores, 1.5).tolist() == [5, 4]
-    assert peaks(scores, 5.0).tolist() == []
+    scores[[10, 12, 12 + FAR]] = [2, 5, 3]
+    scores[[13 + 2 * FAR, 200]] = [4, 1]
+    assert peaks(scores, 0.5, ALARM).tolist() == [5, 4, 1]
+    assert peaks(scores, 1.5, ALARM).tolist() == [5, 4]
+    assert peaks(scores, 5.0, ALARM).tolist() == []
 
 
 @given(
     scores=st.lists(st.integers(-3, 3), max_size=200),
     level=st.integers(-3, 3),
-    spread=st.integers(1, 40),
+    spread=st.integers(1, 60),
 )
-def test_peaks_are_the_largest_of_stretches_without_a_gap(
+def test_there_are_as_many_peaks_as_alarms_on_the_device(
     scores: list[int], level: int, spread: int
 ) -> None:
     stretched = np.full(len(scores) * spread, -9.0)
     stretched[::spread] = scores
-    clusters: list[list[int]] = []
-    last = -10 * CLUSTER_GAP
-    for index in np.flatnonzero(stretched > level):
-        if index - last > CLUSTER_GAP:
-            clusters.append([])
-        clusters[-1].append(int(stretched[index]))
-        last = int(index)
-    assert peaks(stretched, level).tolist() == [max(cluster) for cluster in clusters]
+    state, course, tops = AlarmState(), AlarmCourse(), list[float]()
+    for score in stretched.tolist():
+        state = update_alarm(score, level, level, ALARM.m, ALARM.n, ALARM.clear_after, state)
+        begun, course = course.going_on, course.after(state.active)
+        if course.going_on and not begun:
+            tops.append(score)
+        elif course.going_on:
+            tops[-1] = max(tops[-1], score)
+    assert peaks(stretched, level, ALARM).tolist() == tops
 
 
 def test_a_tail_by_hand() -> None:
