@@ -14,6 +14,9 @@ linear forecast makes of readings that stay at c. When it has been calm for as l
 back: c is 0 again and the flag ends. To stand where it was recorded is never strange, so the level
 is the smaller of both distances.
 
+The owner may accept a change: the machine runs like this now. The flag ends, and the score of the
+record is that from here, what the alarm hears. The next change that lasts is reported again.
+
 Two things follow slowly, for what a short recording cannot show. To be heard by the alarm, each
 part of the score has to exceed a baseline b,
 
@@ -31,6 +34,7 @@ from edge_runtime import numerics
 from edge_runtime.bundle import manifest
 from edge_runtime.bundle.manifest_rules import ERRORS, PARTS
 from edge_runtime.detector.alarm import AlarmState
+from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
 from edge_runtime.detector.lines import Lines, at_rest, lines_of
 from edge_runtime.detector.score import (
     ScoreConstants,
@@ -70,14 +74,16 @@ class ChangeConstants:
 
 @dataclass(frozen=True)
 class ChangeState:
-    """centre, standing, pulled: [channels]; standing: the average of the readings, pulled: (I-F) c.
+    """count: changes that were reported so far.
 
+    centre, standing, pulled: [channels]; standing: the average of the readings, pulled: (I-F) c.
     baselines: [4], of what the alarm hears. recorded: [4], smoothed parts of the machine as it was
     recorded, kept only while it has changed.
     steady, home: samples in a row in alarm, and calm where the machine was recorded.
     """
 
-    changed: bool
+    phase: ChangePhase
+    count: int
     centre: Float32
     standing: Float32
     pulled: Float32
@@ -86,13 +92,24 @@ class ChangeState:
     steady: int
     home: int
 
+    @property
+    def changed(self) -> bool:
+        """Whether the machine stands elsewhere than where it was recorded."""
+        return self.phase is not ChangePhase.AS_RECORDED
+
+    @property
+    def flagged(self) -> bool:
+        """Whether somebody still has to look at that."""
+        return self.phase is ChangePhase.CHANGED
+
 
 @dataclass(frozen=True)
 class Judgement:
-    """The score of the record, as from the recording, and the one that the alarm hears."""
+    """The score as from the recording, the one that the alarm hears, and which the record tells."""
 
     score: np.float32
     here: np.float32
+    told: np.float32
 
 
 @dataclass(frozen=True)
@@ -126,7 +143,35 @@ def initial_change(channels: int, memories: int) -> ChangeState:
     """The state of a machine that stands where it was recorded."""
     none, parts = np.zeros(channels, np.float32), np.zeros((memories, len(PARTS)), np.float32)
     pulled = np.zeros((len(ERRORS), channels), np.float32)
-    return ChangeState(False, none, none, pulled, parts, parts, 0, 0)
+    return ChangeState(ChangePhase.AS_RECORDED, 0, none, none, pulled, parts, parts, 0, 0)
+
+
+def lasting(state: ChangeState) -> LastingChange:
+    """What a detector that begins anew needs of `state`."""
+    centre, baselines = state.centre.tolist(), state.baselines.ravel().tolist()
+    return LastingChange(int(state.phase), state.count, tuple(centre), tuple(baselines))
+
+
+def resumed(known: LastingChange, score: ScoreConstants, constants: ChangeConstants) -> ChangeState:
+    """The state of a detector that begins anew where `known` left off; it is sound."""
+    centre = np.array(known.centre, np.float32)
+    return ChangeState(
+        ChangePhase(known.phase),
+        known.count,
+        centre,
+        standing=centre,
+        pulled=at_rest(constants.lines, centre),
+        baselines=np.array(known.baselines, np.float32).reshape(score.mean.shape),
+        recorded=score.mean,
+        steady=0,
+        home=0,
+    )
+
+
+def accepted(state: ChangeState, yes: bool) -> ChangeState:
+    """With the owner's word on the change, if there is one."""
+    phase = ChangePhase.ACCEPTED if yes else ChangePhase.CHANGED
+    return replace(state, phase=phase) if state.changed else state
 
 
 def from_here(absolute: Float32, mask: Float32, state: ChangeState) -> Float32:
@@ -146,7 +191,8 @@ def judge(score: ScoreState, state: ChangeState, constants: ScoreConstants) -> J
     """Both scores of smoothed parts."""
     here = largest(heights(score.parts, constants) - state.baselines, constants)
     parts = state.recorded if state.changed else score.parts
-    return Judgement(total_score(parts, constants), here)
+    recorded = total_score(parts, constants)
+    return Judgement(recorded, here, here if state.phase is ChangePhase.ACCEPTED else recorded)
 
 
 def measure_recorded(
@@ -224,7 +270,8 @@ def _settle(
     centre = np.where(constants.watched > 0, state.standing, state.centre)
     state = replace(
         state,
-        changed=True,
+        phase=ChangePhase.CHANGED,
+        count=state.count + 1,
         centre=centre,
         pulled=at_rest(constants.lines, centre),
         baselines=np.where(beyond, z, state.baselines),
@@ -242,9 +289,8 @@ def _return(moved: Moved) -> Moved:
     state = moved.change
     none = np.zeros_like(state.centre)
     back = replace(
-        state, changed=False, centre=none, pulled=np.zeros_like(state.pulled),
-        baselines=np.zeros_like(state.baselines),
-        steady=0, home=0,
+        state, phase=ChangePhase.AS_RECORDED, centre=none, pulled=np.zeros_like(state.pulled),
+        baselines=np.zeros_like(state.baselines), steady=0, home=0,
     )  # fmt: skip
     score = replace(moved.score, parts=state.recorded)
     return Moved(back, score, moved.alarm, none - state.centre)

@@ -10,15 +10,18 @@ import numpy as np
 from edge_runtime.bundle.flatbuffer import GraphSummary
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.bundle.reader import Bundle
+from edge_runtime.detector import change, tiers
 from edge_runtime.detector import step as stepping
-from edge_runtime.detector import tiers
 from edge_runtime.detector.delegate import Kernel
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.golden import replay
 from edge_runtime.detector.interpreter import Int8Graph, NoGraph, StepGraph
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
+from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
+from edge_runtime.detector.score import PARTS
 from edge_runtime.detector.self_test import SelfTest
 from edge_runtime.detector.soundness import is_possible
+from edge_runtime.detector.standardise import VALUE_CLIP
 from edge_runtime.detector.thresholds import threshold_of
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Record, Sample
@@ -37,6 +40,20 @@ class StepDetector(Protocol):
 
     def self_test(self) -> None:
         """Raises GruardError where this machine does not compute what was validated."""
+
+    @property
+    def change_phase(self) -> ChangePhase | None:
+        """Where the machine stands; None where the bundle reports no lasting changes."""
+
+    @property
+    def lasting_change(self) -> LastingChange:
+        """What a detector that begins anew needs, to go on from where the machine stands."""
+
+    def resume(self, known: LastingChange) -> None:
+        """Go on from there; before the first sample. GruardError for another bundle's."""
+
+    def accept(self, yes: bool) -> None:
+        """Take the machine's change as how it runs now, or take that back; no-op without one."""
 
 
 class Detector:
@@ -97,12 +114,39 @@ class Detector:
             tiers=tiers.restart(self.state.tiers, self.model.manifest.tiers),
         )
 
+    @property
+    def change_phase(self) -> ChangePhase | None:
+        """As of `StepDetector`."""
+        return self.state.change.phase if self.model.change.after else None
+
+    @property
+    def lasting_change(self) -> LastingChange:
+        """As of `StepDetector`."""
+        return change.lasting(self.state.change)
+
+    def resume(self, known: LastingChange) -> None:
+        """As of `StepDetector`."""
+        require_fitting(known, self.model.manifest)
+        resumed = change.resumed(known, self.model.score, self.model.change)
+        self.state = replace(self.state, change=resumed)
+
+    def accept(self, yes: bool) -> None:
+        """As of `StepDetector`."""
+        self.state = replace(self.state, change=change.accepted(self.state.change, yes))
+
     def self_test(self) -> None:
         """Replay the golden vectors; GruardError when a single bit of any answer differs.
 
         A kernel that is not the reference may be apart by a small tolerance.
         """
         self._test.run()
+
+
+def require_fitting(known: LastingChange, source: Manifest) -> None:
+    """Raise GruardError when no detector of `source` can have left `known`."""
+    fault = known.fault(len(source.channels), len(PARTS), float(VALUE_CLIP))
+    if source.change is None or fault:
+        raise GruardError(f"this lasting change {fault or 'is of another bundle'}")
 
 
 def open_graph(

@@ -219,7 +219,7 @@ def step(
                 sample.values, alarm.active, model.scaler, diagnosis, model.diagnosis
             )
         found = diagnosis_of(diagnosis, model.diagnosis) if alarm.active else None
-    outcome = Outcome(float(judged.score), alarm.active, score_state, found)
+    outcome = Outcome(float(judged.told), alarm.active, score_state, found)
     record = step_record(model, sample, traces, outcome, plan, fallback)
     moved = change.Moved(change_state, score_state, alarm, None)
     if measured:
@@ -230,7 +230,7 @@ def step(
     score_state, after = moved.score, following
     if moved.shift is not None:
         after = shifted(after, moved.shift)
-    if state.change.changed or moved.change.changed:
+    if state.change.flagged or moved.change.flagged:
         record = replace(record, flags=record.flags | Flag.CHANGED)
     if reset:
         record = replace(record, flags=record.flags | Flag.RESET)

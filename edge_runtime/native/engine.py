@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.delegate import Kernel
-from edge_runtime.detector.detector import Detector, StepDetector
+from edge_runtime.detector.detector import Detector, StepDetector, require_fitting
 from edge_runtime.detector.golden import CODES, NONE, Array
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, KERNEL_ID
+from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
 from edge_runtime.detector.self_test import SelfTest
 from edge_runtime.detector.step import unwatched
 from edge_runtime.detector.thresholds import threshold_of
@@ -83,7 +84,8 @@ class NativeDetector:
         self._blob, self._places = pack(bundle, threshold, program), program.places
         self._make = partial(core_over, bundle)
         self._core = self._make(self._blob)
-        self._path = bundle.path
+        self._path, self._manifest = bundle.path, manifest
+        self._reports_changes = manifest.change is not None and manifest.change.after > 0
         self._graph = bundle.graph
         self._records = Records(manifest.channel_names, bundle.model_hash, threshold.value)
         # Without a record, and the network without the detector: what there is to be measured.
@@ -110,6 +112,28 @@ class NativeDetector:
     def reset(self) -> None:
         """Forget the recurrent state; the records until it has settled are flagged."""
         self._core.reset()
+
+    @property
+    def change_phase(self) -> ChangePhase | None:
+        """As of `StepDetector`."""
+        return ChangePhase(self._core.changed()) if self._reports_changes else None
+
+    @property
+    def lasting_change(self) -> LastingChange:
+        """As of `StepDetector`."""
+        count, *vectors = self._core.lasting_change()
+        centre, baselines = (tuple(np.frombuffer(v, np.float32).tolist()) for v in vectors)
+        return LastingChange(self._core.changed(), count, centre, baselines)
+
+    def resume(self, known: LastingChange) -> None:
+        """As of `StepDetector`."""
+        require_fitting(known, self._manifest)
+        vectors = (np.array(v, np.float32) for v in (known.centre, known.baselines))
+        self._core.resume(int(known.phase), known.count, *vectors)
+
+    def accept(self, yes: bool) -> None:
+        """As of `StepDetector`."""
+        self._core.accept(yes)
 
     def self_test(self) -> None:
         """Replay the golden vectors; GruardError when a single bit of any answer differs."""

@@ -298,6 +298,49 @@ static PyObject *core_distrusted(Core *core, PyObject *unused) {
     return PyBool_FromLong(core->detector.tiers.distrusted);
 }
 
+static PyObject *core_changed(Core *core, PyObject *unused) {
+    (void)unused;
+    return PyLong_FromUnsignedLong(core->detector.changed);
+}
+
+static size_t heights_of(const gruard_model *m) { return m->memories * GRUARD_PARTS; }
+
+static PyObject *core_lasting_change(Core *core, PyObject *unused) {
+    const gruard_detector *d = &core->detector;
+    (void)unused;
+    return Py_BuildValue("(INN)", (unsigned int)d->changes,
+                         bytes_of(d->centre, core->model.channels * sizeof(float)),
+                         bytes_of(d->baselines, heights_of(&core->model) * sizeof(float)));
+}
+
+static PyObject *core_resume(Core *core, PyObject *args) {
+    PyObject *vectors[2];
+    Py_buffer centre, baselines;
+    unsigned char changed;
+    unsigned int changes;
+    gruard_detector *d = &core->detector;
+    if (!PyArg_ParseTuple(args, "bIOO", &changed, &changes, &vectors[0], &vectors[1])) return NULL;
+    const Py_ssize_t n = units_of(vectors[0], &centre, PyBUF_SIMPLE, sizeof(float), 4);
+    if (n < 0) return NULL;
+    const Py_ssize_t parts = units_of(vectors[1], &baselines, PyBUF_SIMPLE, sizeof(float), 4);
+    if (parts < 0) {
+        PyBuffer_Release(&centre);
+        return NULL;
+    }
+    if (n == (Py_ssize_t)core->model.channels && parts == (Py_ssize_t)heights_of(&core->model))
+        gruard_resume(d, changed, changes, centre.buf, baselines.buf);
+    else PyErr_SetString(PyExc_ValueError, "of another number of channels or parts");
+    PyBuffer_Release(&centre);
+    PyBuffer_Release(&baselines);
+    if (PyErr_Occurred()) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *core_accept(Core *core, PyObject *yes) {
+    gruard_accept(&core->detector, PyObject_IsTrue(yes));
+    Py_RETURN_NONE;
+}
+
 static PyObject *core_memory(Core *core, PyObject *unused) {
     (void)unused;
     return PyLong_FromSize_t(gruard_memory(&core->model));
@@ -328,6 +371,12 @@ static PyMethodDef core_methods[] = {
     {"run_graph", (PyCFunction)core_run_graph, METH_O,
      "run_graph(count): the int8 graph alone, so many times, to be measured."},
     {"distrusted", (PyCFunction)core_distrusted, METH_NOARGS, "Whether tier 3 answers for good."},
+    {"changed", (PyCFunction)core_changed, METH_NOARGS, "Where the machine stands: a ChangePhase."},
+    {"lasting_change", (PyCFunction)core_lasting_change, METH_NOARGS,
+     "How many changes were reported, and centre and baselines as bytes."},
+    {"resume", (PyCFunction)core_resume, METH_VARARGS,
+     "resume(changed, changes, centre, baselines): go on from where another detector left."},
+    {"accept", (PyCFunction)core_accept, METH_O, "accept(yes): the owner's word on a change."},
     {"memory", (PyCFunction)core_memory, METH_NOARGS, "Bytes of the detector's state."},
     {NULL, NULL, 0, NULL},
 };

@@ -2,9 +2,13 @@
 
 import json
 from dataclasses import replace
+from functools import cache
 
+import native_core  # noqa: F401
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from native_models import changed, linear
 
 from convert.metrics import intervals
@@ -18,8 +22,10 @@ from edge_runtime.detector.change import (
     judge,
 )
 from edge_runtime.detector.detector import Detector
+from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
 from edge_runtime.detector.score import heights, initial_score, score_constants
 from edge_runtime.errors import GruardError
+from edge_runtime.native.engine import NativeDetector
 from edge_runtime.record import Flag, Record, Sample
 
 AFTER, CHANNELS = 12, 3
@@ -128,6 +134,134 @@ def test_a_baseline_follows_what_is_usual_and_slowly_during_an_alarm() -> None:
             expected = np.maximum(expected + rate * np.where(gap > 0, slow, 1.0) * gap, 0)
         np.testing.assert_allclose(detector.state.change.baselines, expected, atol=1e-3)
     assert expected.max() > 0
+
+
+def flagged(records: list[Record]) -> list[tuple[int, int]]:
+    return intervals(np.array([Flag.CHANGED in record.flags for record in records]))
+
+
+def answered(bundle, shifts: dict[int, float], accept: dict[int, bool]) -> list[Record]:  # type: ignore[no-untyped-def]
+    """As `answers`, with the owner's word before the rows named in `accept`."""
+    detector, records = Detector(bundle), []
+    for i, row in enumerate(rows_of(bundle, shifts)):
+        if i in accept:
+            detector.accept(accept[i])
+        records.append(detector.step(Sample(i, None, row)))
+    return records
+
+
+def test_an_accepted_change_ends_the_flag_and_the_next_one_is_reported_again() -> None:
+    bundle, yes = bundle_with(NOWHERE), MOVED + 80
+    records = answered(bundle, {MOVED: 12.0, LATER: 9.0}, {yes: True})
+    first, second = flagged(records)
+    assert first[1] == yes and LATER + AFTER <= second[0] <= LATER + AFTER + 5
+    assert second[1] == len(records)
+    calm = records[yes:LATER]
+    assert all(r.score is not None and r.threshold and r.score < r.threshold for r in calm)
+    alarms = intervals(np.array([record.alarm for record in records]))
+    assert alarms == intervals(np.array([r.alarm for r in answered(bundle, {150: 12, 300: 9}, {})]))
+
+
+def test_what_was_accepted_can_be_taken_back() -> None:
+    bundle, yes, no = bundle_with(NOWHERE), MOVED + 80, MOVED + 120
+    records = answered(bundle, {MOVED: 12.0}, {yes: True, no: False})
+    undisturbed = answered(bundle, {MOVED: 12.0}, {})
+    assert [stop for _, stop in flagged(records)] == [yes, len(records)]
+    assert flagged(records)[1][0] == no
+    assert records[no:] == undisturbed[no:] and records[:yes] == undisturbed[:yes]
+
+
+def test_without_a_change_there_is_nothing_to_accept() -> None:
+    bundle = bundle_with(NOWHERE)
+    assert answered(bundle, {}, {200: True, 300: False}) == answered(bundle, {}, {})
+
+
+def test_a_machine_that_is_back_after_it_was_accepted_is_as_it_was_recorded() -> None:
+    bundle = bundle_with(NOWHERE)
+    detector = Detector(bundle)
+    for i, row in enumerate(rows_of(bundle, {MOVED: 12.0, BACK: -12.0})):
+        if i == MOVED + 80:
+            detector.accept(True)
+            assert detector.change_phase is ChangePhase.ACCEPTED
+        assert not detector.step(Sample(i, None, row)).alarm or i < BACK
+    assert detector.change_phase is ChangePhase.AS_RECORDED
+    assert not any(detector.lasting_change.centre)
+
+
+def test_a_detector_that_begins_anew_goes_on_where_the_one_before_left() -> None:
+    bundle, moved = bundle_with(NOWHERE), MOVED + 80
+    rows = rows_of(bundle, {MOVED: 12.0})
+    before, after = Detector(bundle), Detector(bundle)
+    for i, row in enumerate(rows[:moved]):
+        before.step(Sample(i, None, row))
+    after.resume(before.lasting_change)
+    records = [after.step(Sample(i, None, row)) for i, row in enumerate(rows[moved:])]
+    assert not any(record.alarm for record in records if record.tier < 3)
+    assert all(Flag.CHANGED in record.flags for record in records)
+    assert after.lasting_change.count == 1 and any(after.lasting_change.centre)
+
+
+@cache
+def wandering() -> tuple[object, np.ndarray]:
+    bundle = bundle_with(m.Change(AFTER, 0.01, (0.02, 0.0, 0.01)))
+    return bundle, rows_of(bundle, {60: 12.0, 130: 9.0, 200: -21.0, 260: 15.0}, 330)
+
+
+@given(
+    words=st.lists(st.tuples(st.integers(0, 329), st.sampled_from(["yes", "no", "anew", "reset"]))),
+)
+def test_the_core_takes_the_owners_word_and_begins_anew_as_the_reference_does(
+    words: list[tuple[int, str]],
+) -> None:
+    bundle, rows = wandering()
+    pair = [Detector(bundle), NativeDetector(bundle)]  # type: ignore[arg-type, list-item]
+    for i, row in enumerate(rows):
+        for _, word in (each for each in words if each[0] == i):
+            if word == "anew":
+                fresh = [Detector(bundle), NativeDetector(bundle)]  # type: ignore[arg-type]
+                for old, new in zip(pair, fresh, strict=True):
+                    new.resume(old.lasting_change)
+                pair = fresh  # type: ignore[assignment]
+            for each in pair:
+                if word == "reset":
+                    each.reset()
+                elif word != "anew":
+                    each.accept(word == "yes")
+        records = [each.step(Sample(i, None, row)) for each in pair]
+        assert records[0] == records[1]
+        assert pair[0].change_phase is pair[1].change_phase
+    assert pair[0].lasting_change == pair[1].lasting_change
+
+
+SOUND = LastingChange(1, 2, (0.5, -0.5, 0.0), (0.0, 0.0, 1.0, 0.0))
+
+
+@pytest.mark.parametrize("kind", [Detector, NativeDetector])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"phase": 3}, {"phase": -1}, {"count": -1}, {"count": 1 << 32}, {"phase": 0},
+        {"centre": (0.0,) * 4}, {"centre": (101.0, 0.0, 0.0)}, {"centre": (float("nan"), 0.0, 0.0)},
+        {"baselines": (0.0,) * 3}, {"baselines": (-1.0, 0.0, 0.0, 0.0)},
+        {"baselines": (0.0, float("inf"), 0.0, 0.0)}, {"baselines": (float("nan"),) * 4},
+    ],
+)  # fmt: skip
+def test_what_no_detector_can_have_left_is_refused(
+    kind: type[Detector], fields: dict[str, object]
+) -> None:
+    detector = kind(bundle_with(NOWHERE))
+    detector.resume(SOUND)
+    assert detector.lasting_change == SOUND
+    with pytest.raises(GruardError, match="this lasting change"):
+        detector.resume(replace(SOUND, **fields))  # type: ignore[arg-type]
+    assert detector.lasting_change == SOUND
+
+
+def test_a_bundle_without_the_rule_has_no_change_to_go_on_from() -> None:
+    for detector in (Detector(bundle_with(None)), NativeDetector(bundle_with(None))):
+        assert detector.change_phase is None
+        with pytest.raises(GruardError, match="another bundle"):
+            detector.resume(SOUND)
 
 
 def test_a_manifest_without_the_section_changes_nothing() -> None:

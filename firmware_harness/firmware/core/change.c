@@ -77,7 +77,8 @@ static void settle(gruard_detector *d) {
         move_centre(d, i, m->watched[i] > 0 ? d->standing[i] : d->centre[i]);
     pull(d);
     memset(&d->alarm, 0, sizeof d->alarm);
-    d->changed = 1;
+    d->changed = GRUARD_HAS_CHANGED;
+    d->changes++;
     d->steady = d->home = 0;
 }
 
@@ -85,7 +86,7 @@ static void come_back(gruard_detector *d) {
     for (uint32_t i = 0; i < d->model->channels; i++) move_centre(d, i, 0.0f);
     memcpy(d->parts, d->recorded, sizeof d->parts);
     memset(d->baselines, 0, sizeof d->baselines);
-    d->changed = 0;
+    d->changed = GRUARD_AS_RECORDED;
     d->steady = d->home = 0;
 }
 
@@ -109,4 +110,19 @@ void gruard_change(gruard_detector *d, int settling) {
     if (m->change_after && d->steady >= m->change_after) settle(d);
     else if (d->changed && d->home >= m->change_after) come_back(d);
     else if (d->changed && m->follows) follow(d);
+}
+
+void gruard_accept(gruard_detector *d, int yes) {
+    if (d->changed) d->changed = yes ? GRUARD_ACCEPTED : GRUARD_HAS_CHANGED;
+}
+
+void gruard_resume(gruard_detector *d, uint8_t changed, uint32_t changes, const float *centre,
+                   const float *baselines) {
+    const gruard_model *m = d->model;
+    d->changed = changed;
+    d->changes = changes;
+    memcpy(d->centre, centre, m->channels * sizeof(float));
+    memcpy(d->standing, centre, m->channels * sizeof(float));
+    memcpy(d->baselines, baselines, m->memories * GRUARD_PARTS * sizeof(float));
+    pull(d);
 }

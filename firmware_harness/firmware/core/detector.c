@@ -414,7 +414,7 @@ static void tell(gruard_detector *d, gruard_record *record) {
         tell_fallback(d, record);
         return;
     }
-    record->score = d->score;
+    record->score = d->changed == GRUARD_ACCEPTED ? d->here : d->score;
     record->alarm = d->alarm.active;
     if (!record->alarm) return;
     if (d->model->has_diagnosis) gruard_tell_diagnosis(d, record);
@@ -447,7 +447,7 @@ void gruard_step(gruard_detector *d, const float *values, gruard_record *record)
     const gruard_model *m = d->model;
     int moved, input_moved;
     int32_t saturated;
-    const int changed = d->changed;
+    const int flagged = d->changed == GRUARD_HAS_CHANGED;
     begin(d, values, record);
     if (!d->started) start_recurrent(d);
     record->tier = (uint8_t)gruard_tier(&d->tiers, m);
@@ -465,7 +465,7 @@ void gruard_step(gruard_detector *d, const float *values, gruard_record *record)
     GRUARD_MARK(GRUARD_DIAGNOSED);
     tell(d, record);
     if (d->measured) gruard_change(d, settling);
-    if (changed || d->changed) record->flags |= GRUARD_CHANGED;
+    if (flagged || d->changed == GRUARD_HAS_CHANGED) record->flags |= GRUARD_CHANGED;
     GRUARD_MARK(GRUARD_TOLD);
     if (!reset) return;
     record->flags |= GRUARD_RESET;

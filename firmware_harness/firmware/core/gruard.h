@@ -35,6 +35,10 @@ typedef int32_t GRUARD_ALIAS gruard_integer;
 #define GRUARD_MOST_MEMORIES 4
 #define GRUARD_WORDS (GRUARD_MOST_CHANNELS / 32)
 
+/* Where a machine stands: where it was recorded, or elsewhere, as was reported and may have been
+ * accepted since. */
+enum { GRUARD_AS_RECORDED, GRUARD_HAS_CHANGED, GRUARD_ACCEPTED };
+
 /* Why a blob or its memory was refused; 0 is success. */
 typedef enum {
     GRUARD_OK = 0,
@@ -168,6 +172,7 @@ typedef struct {
     float *terms;                    /* [3][channels] */
     /* Where the machine stands, if it has changed. */
     uint8_t changed;
+    uint32_t changes;                /* that were reported so far */
     uint32_t steady, home;
     float baselines[GRUARD_MOST_MEMORIES * GRUARD_PARTS];
     float recorded[GRUARD_MOST_MEMORIES * GRUARD_PARTS];
@@ -221,6 +226,15 @@ void gruard_reset(gruard_detector *detector);
 
 /* Distrust the model: tier 3 answers until it has agreed with the fallback for long enough. */
 void gruard_distrust(gruard_detector *detector);
+
+/* Take the machine's change as how it runs now: GRUARD_CHANGED ends, and the score is that from
+ * where it stands. Or take that back. Nothing happens where it has not changed. */
+void gruard_accept(gruard_detector *detector, int yes);
+
+/* Go on from where a detector of the same model has left the machine: its `changed`, `changes`,
+ * `centre` [channels] and `baselines`. Before the first step. */
+void gruard_resume(gruard_detector *detector, uint8_t changed, uint32_t changes,
+                   const float *centre, const float *baselines);
 
 /* Whether a step can have left the state as it is: every number is one, and within its bounds. If
  * not, memory has failed. */

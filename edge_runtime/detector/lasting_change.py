@@ -1,0 +1,49 @@
+"""A lasting change as the detectors of a run hand it on: what outlives a worker, a run, a reboot.
+
+Readings show within seconds what else a state holds; this takes an alarm of minutes to find out.
+"""
+
+import enum
+from dataclasses import dataclass
+
+LARGEST_BASELINE = 3.4e38
+"""Baselines are float32, and end here."""
+
+
+class ChangePhase(enum.IntEnum):
+    """Where a machine stands; the numbers of `gruard_detector.changed` in the core."""
+
+    AS_RECORDED = 0
+    CHANGED = 1  # and reported
+    ACCEPTED = 2  # by the owner: it runs like this now
+
+
+@dataclass(frozen=True)
+class LastingChange:
+    """phase: int of a ChangePhase. count: changes that were reported, ever since the recording.
+
+    centre: where the machine stands, in standardised units [channels]. baselines: of the score's
+    parts. All are float32 numbers.
+    """
+
+    phase: int
+    count: int
+    centre: tuple[float, ...]
+    baselines: tuple[float, ...]
+
+    def fault(self, channels: int, parts: int, bound: float) -> str | None:
+        """Why no detector of so many channels and parts can have left this, None when one can.
+
+        bound: of the centre, either way.
+        """
+        if self.phase not in list(ChangePhase) or not 0 <= self.count < 1 << 32:
+            return f"has the phase {self.phase} and the count {self.count}"
+        if (len(self.centre), len(self.baselines)) != (channels, parts):
+            return f"has {len(self.centre)} channels and {len(self.baselines)} parts"
+        if not all(abs(place) <= bound for place in self.centre):
+            return "stands beyond all readings"
+        if not all(0 <= each <= LARGEST_BASELINE for each in self.baselines):
+            return "has a baseline that is none"
+        if self.phase == ChangePhase.AS_RECORDED and any(self.centre):
+            return "stands elsewhere without having changed"
+        return None
