@@ -27,6 +27,7 @@ from edge_runtime.status.board import Board
 from edge_runtime.status.status_file import StatusFile, service_file
 from edge_runtime.status.watch import Outlet, Watch
 from edge_runtime.supervision.answer_check import BundleIdentity
+from edge_runtime.supervision.change_keeper import ChangeKeeper
 from edge_runtime.supervision.exchange import NoModel, Serving, ShadowDetector
 from edge_runtime.supervision.injection import parse_injections
 from edge_runtime.supervision.keeping import Keeping, default_state
@@ -199,16 +200,22 @@ def _assemble(
     if start.hold:
         start.hold.release()  # the switch has its own
     listener, started_after = keeping.begin(os.environ, CLOCK, console.log, delay)
+    process = options.process(start.bundle, console.log)
+    # A recording gives the same records each time, whatever was known before.
+    changes = ChangeKeeper(keeping.state if source.live else None, CLOCK, time.time, console.log)
+    if start.bundle:
+        process.change = changes.load(process.bundle, process.fault_of_change)
     supervisor = Supervisor(
         source,
         complaints,
         sink,
-        options.process(start.bundle, console.log),
+        process,
         watched.fallback,
         injections,
         settings,
         Surroundings(CLOCK, time.sleep, console, listener, watch.observe, watch.turn),
         switch or (None if start.bundle else NoModel()),
+        changes,
     )
     supervisor.summary.started_after = started_after
     supervisor.summary.skipped = lambda: sink.skipped

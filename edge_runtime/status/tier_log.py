@@ -1,23 +1,17 @@
-"""Log lines about tiers and lasting changes: all are counted, at most a few a minute are logged."""
+"""Log lines about changes of tier: all are counted, at most a few a minute are logged."""
 
 from collections import deque
 from collections.abc import Callable
 
-from edge_runtime.record import Flag, Record, flag_names
+from edge_runtime.record import Record, flag_names
 from edge_runtime.supervision.policy import TIERS
 
 LINES, WINDOW = 6, 60.0
 """So many lines within so many seconds: a detector that flutters must not fill the journal."""
 
 
-NEWS = {
-    True: "a change that has lasted is reported; alarms are judged from where the machine stands",
-    False: "the machine is where it was recorded again",
-}
-
-
 class TierLog:
-    """Tells who vouches from now on, and when the machine counts as changed.
+    """Logs who vouches from now on.
 
     log takes one line; clock gives monotonic seconds.
     """
@@ -31,7 +25,7 @@ class TierLog:
     def note(self, record: Record) -> None:
         """Look at one record; call for each of them."""
         before, self._last = self._last, record
-        changed = before is not None and _told(before) != _told(record)
+        changed = before is not None and before.tier != record.tier
         if not changed and not self._untold:
             return
         now = self._clock()
@@ -43,15 +37,8 @@ class TierLog:
         self._untold = 0
 
     def _line(self, record: Record, before: Record | None) -> str:
-        same = before is None or before.tier == record.tier
-        tier = record.tier if before is None or same else f"{before.tier}→{record.tier}"
+        tier = record.tier if before is None else f"{before.tier}→{record.tier}"
         why = ", ".join(flag_names(record.flags))
         others = f"; {self._untold} changes before were not told" if self._untold else ""
         line = f"sample {record.index}: tier {tier}, {TIERS[record.tier]}"
-        moved = before is not None and _told(before)[1] != _told(record)[1]
-        news = f"; {NEWS[Flag.CHANGED in record.flags]}" if moved else ""
-        return line + (f" ({why})" if why else "") + news + others
-
-
-def _told(record: Record) -> tuple[int, bool]:
-    return record.tier, Flag.CHANGED in record.flags
+        return line + (f" ({why})" if why else "") + others

@@ -9,6 +9,9 @@ import math
 from dataclasses import dataclass
 
 from edge_runtime.bundle.reader import Bundle
+from edge_runtime.detector.lasting_change import LastingChange
+from edge_runtime.detector.score import PARTS
+from edge_runtime.detector.standardise import VALUE_CLIP
 from edge_runtime.diagnosis.diagnosis import KINDS
 from edge_runtime.record import Flag, Record
 from edge_runtime.supervision.wire import Hello
@@ -46,6 +49,10 @@ class BundleIdentity:
         if hello.model != self.model:
             return f"names model {hello.model[:_SHOWN]}, not {self.model}"
         return None
+
+    def fault_of_change(self, change: LastingChange) -> str | None:
+        """Why no worker of the bundle can have left `change`, None when one can."""
+        return change.fault(len(self.channels), len(PARTS), float(VALUE_CLIP))
 
     def fault_of_record(self, record: Record, time: float | None) -> str | None:
         """Why `record` cannot be the answer to a sample of that `time`, None when it can."""

@@ -6,6 +6,7 @@ gone or on probation, the fallback's record is written instead, and says so.
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from edge_runtime.sinks.sink import Sink, SinkClosedError
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.sample_clock import SampleClock, Slot
 from edge_runtime.sources.source import Source
+from edge_runtime.supervision.change_file import Finding
+from edge_runtime.supervision.change_keeper import ChangeKeeper
 from edge_runtime.supervision.exchange import Exchange, NoExchange, ShadowDetector
 from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.listener import Listener
@@ -56,6 +59,7 @@ class RunState:
 
     waiting: why there is no worker, and when the next one starts; empty while there is one.
     away: which source is away and why, None while it is not.
+    finding: the lasting change that was reported, None without one.
     The summary is the run's own and goes on changing.
     """
 
@@ -64,6 +68,7 @@ class RunState:
     kernel: str
     waiting: str = ""
     away: str | None = None
+    finding: Finding | None = None
 
 
 Observe = Callable[[Record, Callable[[], RunState]], None]
@@ -109,6 +114,7 @@ class Supervisor:
         settings: Settings,
         surroundings: Surroundings,
         exchange: Exchange | None = None,
+        changes: ChangeKeeper | None = None,
     ) -> None:
         self.summary = Summary()
         self._source, self._complaints, self._sink = source, complaints, sink
@@ -117,6 +123,7 @@ class Supervisor:
         self._nothing = np.full(settings.channels, np.nan, np.float32)
         self._log = surroundings.console.log
         self._exchange = exchange or NoExchange()
+        self._changes = changes or ChangeKeeper(None, surroundings.clock, time.time, self._log)
         self._model = WorkerCare(
             worker,
             settings.terms(source.live),
@@ -149,6 +156,7 @@ class Supervisor:
             self._world.listener.stopping()
             self._exchange.stop()
             self._model.stop()
+            self._changes.close()
             self._source.close()
             self._sink.close()
             self._count_losses()
@@ -223,6 +231,7 @@ class Supervisor:
         record = dataclasses.replace(record, flags=record.flags | flags, slots=slots)
         self._sink.write(record)
         self.summary.add(record, self._world.clock() - arrived)
+        self._changes.after(record, self._model)
         self._world.observe(record, self._state)
         self._index = sample.index + 1
         self._world.listener.beat(sample.index, self.summary.status)
@@ -273,7 +282,8 @@ class Supervisor:
         self._count_losses()
         model = self._model
         phase, kernel, waiting = model.phase, model.kernel, model.waiting
-        return RunState(self.summary, phase, kernel, waiting, self._complaints.away)
+        away, finding = self._complaints.away, self._changes.finding
+        return RunState(self.summary, phase, kernel, waiting, away, finding)
 
     def _count_losses(self) -> None:
         self.summary.restarts = self._restarts + self._model.restarts

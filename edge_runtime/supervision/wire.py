@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 
+from edge_runtime.detector.lasting_change import LastingChange
 from edge_runtime.record import Record, Sample, flags_of
 
 _HEAD = struct.Struct("<BI")
@@ -54,6 +55,13 @@ class Inject:
 
 
 @dataclass(frozen=True)
+class Accept:
+    """Request: take the machine's change as how it runs now (`yes`), or take that back."""
+
+    yes: bool
+
+
+@dataclass(frozen=True)
 class Stop:
     """Request: end in good order."""
 
@@ -79,7 +87,8 @@ class Failure:
     text: str
 
 
-Message = Sample | Reset | Inject | Stop | Hello | Record | Failure
+Message = Sample | Reset | Inject | Accept | LastingChange | Stop | Hello | Record | Failure
+"""A LastingChange is a request, go on from there, and a reply, of where the machine stands."""
 
 
 class _Kind(enum.IntEnum):
@@ -87,6 +96,8 @@ class _Kind(enum.IntEnum):
     RESET = 2
     INJECT = 3
     STOP = 4
+    ACCEPT = 5
+    LASTING_CHANGE = 6
     HELLO = 16
     RECORD = 17
     FAILURE = 18
@@ -120,6 +131,10 @@ def _parts(message: Message) -> tuple[_Kind, bytes]:
             return _Kind.RESET, b""
         case Inject(kind):
             return _Kind.INJECT, kind.encode()
+        case Accept(yes):
+            return _Kind.ACCEPT, bytes([yes])
+        case LastingChange():
+            return _Kind.LASTING_CHANGE, json.dumps(list(astuple(message))).encode()
         case Stop():
             return _Kind.STOP, b""
         case Hello():
@@ -192,6 +207,10 @@ def _message(kind: _Kind, payload: bytes) -> Message:
             return Reset()
         case _Kind.INJECT:
             return Inject(_FAULTS[payload.decode()])
+        case _Kind.ACCEPT:
+            return Accept({b"\0": False, b"\1": True}[payload])
+        case _Kind.LASTING_CHANGE:
+            return _lasting_change(*json.loads(payload))
         case _Kind.STOP:
             return Stop()
         case _Kind.HELLO:
@@ -205,6 +224,20 @@ def _hello(kernel: object, load_seconds: object, digest: object, model: object) 
     if not math.isfinite(seconds):
         raise ValueError("load_seconds is no finite number")
     return Hello(_text(kernel), seconds, _text(digest), _text(model))
+
+
+def _lasting_change(
+    phase: object, count: object, centre: object, baselines: object
+) -> LastingChange:
+    if type(phase) is not int or type(count) is not int:
+        raise TypeError("two integers are expected")
+    return LastingChange(phase, count, _numbers(centre), _numbers(baselines))
+
+
+def _numbers(values: object) -> tuple[float, ...]:
+    if not isinstance(values, list) or not all(type(value) is float for value in values):
+        raise TypeError("a list of numbers is expected")
+    return tuple(values)
 
 
 def _text(value: object) -> str:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
+from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
@@ -30,6 +31,9 @@ if TYPE_CHECKING:  # imported in `_load`, so that an import that fails is report
 EXIT_FAILED = 3
 """The worker could not load or run the model; its last reply said why."""
 
+TELL_EVERY = 100
+"""Samples between two words about where the machine stands, where nothing has happened to that."""
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -41,6 +45,40 @@ class Stepper(Protocol):
 
     def reset(self) -> None:
         """Forget the recurrent state."""
+
+    @property
+    def change_phase(self) -> ChangePhase | None:
+        """Where the machine stands; None where nobody finds that out."""
+
+    @property
+    def lasting_change(self) -> LastingChange:
+        """What another process needs, to go on from there."""
+
+    def resume(self, known: LastingChange) -> None:
+        """Go on from there."""
+
+    def accept(self, yes: bool) -> None:
+        """Take the machine's change as how it runs now, or take that back."""
+
+
+class ChangeNews:
+    """When the supervisor is to hear where the machine stands: the same samples each time."""
+
+    def __init__(self, detector: Stepper) -> None:
+        self._detector = detector
+        self._phase = detector.change_phase
+        self._left = TELL_EVERY
+
+    def after_step(self) -> LastingChange | None:
+        """What it is to hear now; to be called after each step."""
+        phase, before = self._detector.change_phase, self._phase
+        if phase is None:
+            return None
+        self._left -= 1
+        if phase is before and self._left:
+            return None
+        self._phase, self._left = phase, TELL_EVERY
+        return self._detector.lasting_change
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -86,6 +124,7 @@ def serve(detector: Stepper, request_fd: int, reply_fd: int, checkpoints: Checkp
 
     Raises BrokenPipeError when the supervisor is gone and WireError on garbage.
     """
+    news = ChangeNews(detector)
     for message in wire.receive(request_fd):
         match message:
             case Sample():
@@ -98,9 +137,15 @@ def serve(detector: Stepper, request_fd: int, reply_fd: int, checkpoints: Checkp
                     reason = f"sample {message.index}: {type(error).__name__}: {error}"
                     wire.send(reply_fd, wire.Failure(reason))
                     return EXIT_FAILED
+                if change := news.after_step():  # before the record, or it may never be read
+                    wire.send(reply_fd, change)
                 wire.send(reply_fd, record)
             case wire.Reset():
                 detector.reset()
+            case LastingChange():
+                detector.resume(message)
+            case wire.Accept(yes):
+                detector.accept(yes)
             case wire.Inject(kind):
                 _break_down(kind)
             case wire.Stop():

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from edge_runtime.detector.delegate_failures import explained
+from edge_runtime.detector.lasting_change import LastingChange
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision import wire
 from edge_runtime.supervision.catch_up import CatchUp
@@ -76,6 +77,21 @@ class WorkerCare:
             return ""
         left = max(self._policy.due - self._now(), 0.0)
         return f"worker {self.failure}; next attempt in {rounded(left)}"
+
+    @property
+    def bundle(self) -> str:
+        """Digest of the bundle that the worker loads."""
+        return self._process.bundle
+
+    @property
+    def change(self) -> LastingChange | None:
+        """Where the machine stands, as a worker told last; None while none has."""
+        return self._process.change
+
+    def accept(self, yes: bool) -> None:
+        """Pass on the owner's word on a lasting change."""
+        with suppress(WorkerGoneError):  # as in `_send`; the next process goes on from there
+            self._process.accept(yes)
 
     @property
     def caught_up(self) -> int:
@@ -215,8 +231,9 @@ class WorkerCare:
             self.kernel = hello.kernel
             self._policy.ready(self._now(), fresh)
             self._log(f"model loaded in {hello.load_seconds:.1f} s on {hello.kernel}")
-            if not fresh:
-                with suppress(WorkerGoneError):  # as in `_send`
+            with suppress(WorkerGoneError):  # as in `_send`
+                self._process.resume()
+                if not fresh:
                     self._past.begin()
 
     def _behind(self) -> bool:

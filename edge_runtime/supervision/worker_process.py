@@ -10,10 +10,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import edge_runtime
 from edge_runtime.detector.delegate import Kernel
+from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
 from edge_runtime.plain import UNPRINTABLE
 from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
@@ -65,6 +67,7 @@ class WorkerProcess:
     identity: the bundle that it has to load; every answer is checked against it.
     clock: monotonic seconds; measures the deadline while replies to older samples arrive.
     debug: let a worker that has to be ended print its stack first.
+    change: where the machine stands, as a worker told last; each that starts goes on from there.
     A timeout is in seconds, or `Work`, which waits for as long as the worker makes progress.
     Every method that talks raises WorkerGoneError when there is nobody to talk to, or when what
     the worker says cannot be true.
@@ -90,6 +93,12 @@ class WorkerProcess:
         self._progress: Progress | None = None
         self._leaving = False  # it said why it cannot go on, and ends by itself
         self.hello: wire.Hello | None = None
+        self.change: LastingChange | None = None
+
+    @property
+    def bundle(self) -> str:
+        """Digest of the bundle that the worker has to load."""
+        return self._identity.digest
 
     @property
     def pid(self) -> int | None:
@@ -101,6 +110,10 @@ class WorkerProcess:
         """The stage of its work that a running worker has not reached; see Checkpoints."""
         assert self._progress is not None, "there is no worker"
         return self._progress.stage()
+
+    def fault_of_change(self, change: LastingChange) -> str | None:
+        """Why no worker of the bundle can have left `change`, None when one can."""
+        return self._identity.fault_of_change(change)
 
     def fall_back(self) -> bool:
         """Run the next command from now on, for good; False when there is none."""
@@ -181,6 +194,22 @@ class WorkerProcess:
             if records := list(self._answers()):
                 return records
         return []
+
+    def resume(self) -> None:
+        """Let a worker that has just said HELLO go on from where the machine stands."""
+        if self.change is not None:
+            self._queue(self.change)
+            self._flush()
+
+    def accept(self, yes: bool) -> None:
+        """Pass on the owner's word on a lasting change, also to workers that start later."""
+        if self.change is None or self.change.phase == ChangePhase.AS_RECORDED:
+            return
+        phase = ChangePhase.ACCEPTED if yes else ChangePhase.CHANGED
+        self.change = replace(self.change, phase=int(phase))
+        if self.hello is not None and self._process is not None:
+            self._queue(wire.Accept(yes))
+            self._flush()
 
     def send(self, message: wire.Reset | wire.Inject) -> None:
         """Send a request that has no answer."""
@@ -270,6 +299,11 @@ class WorkerProcess:
 
     def _answers(self) -> Iterator[Record]:
         for message in self._receive():
+            if isinstance(message, LastingChange):
+                if fault := self._identity.fault_of_change(message):
+                    raise WorkerGoneError(f"told of a lasting change that {fault}")
+                self.change = message
+                continue
             if not isinstance(message, Record):
                 raise WorkerGoneError(f"sent a {type(message).__name__} instead of an answer")
             time = self._settle(message.index)

@@ -3,9 +3,10 @@
 Run as a program: `faulty_worker.py PLAN --request-fd N …`. PLAN is comma-separated:
 `hang@5` breaks at sample 5, `raise@*` at every sample, `load:exit` while loading, `ill@*` answers
 that it distrusts itself, `tier-18@5` and the other LIES answer what cannot be true, `flip@5` has
-one bit flipped on the way, and `load:other` has loaded another bundle. A fault is the sample's and
-breaks every process that it is given to; `first-raise@5` breaks only one that was not told to
-start afresh. `NAME:PLAN` gives the model of the records another name.
+one bit flipped on the way, and `load:other` has loaded another bundle. `change@5` finds that the
+machine has changed for good, `back@9` that it is back, and `far@5` tells of an impossible change.
+A fault is the sample's and breaks every process that it is given to; `first-raise@5` breaks only
+one that was not told to start afresh. `NAME:PLAN` gives the model of the records another name.
 """
 
 import os
@@ -16,6 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision import wire
 from edge_runtime.supervision.answer_check import BundleIdentity
@@ -59,7 +61,7 @@ def model_record(sample: Sample, flags: Flag = NO_FLAGS) -> Record:
         sample.time,
         tier=1,
         flags=flags,
-        valid=not flags,
+        valid=not flags & ~Flag.CHANGED,
         score=float(sample.index),
         threshold=1e9,
         alarm=alarm,
@@ -79,11 +81,25 @@ class FakeDetector:
         self.plan, self.request_fd, self.reply_fd = plan, request_fd, reply_fd
         self.model = model
         self.warmup_left, self.fresh = 0, True
+        self.lasting_change = LastingChange(0, 0, (), (0.0,) * 4)
+
+    @property
+    def change_phase(self) -> ChangePhase:
+        return ChangePhase(self.lasting_change.phase)
+
+    def resume(self, known: LastingChange) -> None:
+        self.lasting_change = known
+
+    def accept(self, yes: bool) -> None:
+        if self.change_phase:
+            self.lasting_change = replace(self.lasting_change, phase=1 + yes)
 
     def reset(self) -> None:
         self.warmup_left, self.fresh = WARMUP, False
 
     def step(self, sample: Sample, reach: Callable[[str], None]) -> Record:
+        if not self.lasting_change.centre:
+            self.lasting_change = replace(self.lasting_change, centre=(0.0,) * len(sample.values))
         fault = self.plan.get(str(sample.index)) or self.plan.get("*")
         if fault and fault.startswith("first-"):
             fault = fault.removeprefix("first-") if self.fresh else None
@@ -98,6 +114,14 @@ class FakeDetector:
             wire.send(self.reply_fd, model_record(sample))
             return model_record(following)
         flags = Flag.WARMUP if self.warmup_left else NO_FLAGS
+        if fault in ("change", "far", "back"):
+            count = self.lasting_change.count + (fault != "back")
+            centre = {"change": 2.0, "far": 1e6, "back": 0.0}[fault]
+            phase = int(fault != "back")
+            place = (centre,) * len(sample.values)
+            self.lasting_change = LastingChange(phase, count, place, (0.5,) * 4)
+        if self.change_phase is ChangePhase.CHANGED:
+            flags |= Flag.CHANGED
         self.warmup_left = max(0, self.warmup_left - 1)
         record = replace(model_record(sample, flags), model=self.model)
         if fault in LIES:

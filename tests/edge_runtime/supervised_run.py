@@ -17,6 +17,7 @@ from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.source import Reading
 from edge_runtime.supervision import wire
 from edge_runtime.supervision.answer_check import BundleIdentity
+from edge_runtime.supervision.change_keeper import ChangeKeeper
 from edge_runtime.supervision.exchange import Exchange
 from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.notify import Notifier
@@ -148,6 +149,7 @@ class Run:
         exchange: Exchange | None = None,
         observe: Observe = lambda record, state: None,
         live: bool = False,
+        changes: ChangeKeeper | None = None,
         warmup: int = faulty_worker.WARMUP,
     ) -> None:
         times = [float(row) for row in range(rows)] if times is None else times
@@ -173,6 +175,7 @@ class Run:
                 observe,
             ),
             exchange,
+            changes,
         )
 
     def __call__(self) -> list[Record]:
@@ -220,6 +223,7 @@ class ScriptedProcess:
     def __init__(self, outcomes: Iterator[str], accelerated: bool = False) -> None:
         self.outcomes, self.pid, self.accelerated = outcomes, None, accelerated
         self.stage, self.told = "invoke", []
+        self.bundle, self.change = faulty_worker.DIGEST, None
 
     def fall_back(self) -> bool:
         moved, self.accelerated = self.accelerated, False
@@ -259,6 +263,12 @@ class ScriptedProcess:
     def send(self, message: wire.Reset | wire.Inject) -> None:
         if next(self.outcomes) == "gone":
             raise WorkerGoneError("ended")
+
+    def resume(self) -> None:
+        pass
+
+    def accept(self, yes: bool) -> None:
+        pass
 
     def stop(self) -> None:
         self.pid = None
