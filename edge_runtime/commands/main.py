@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from edge_runtime import __version__
+from edge_runtime.commands.accept import accept
 from edge_runtime.commands.calibrate import calibrate
 from edge_runtime.commands.choose import rollback, use
 from edge_runtime.commands.inspect import inspect, selftest
@@ -35,7 +36,7 @@ def gruard() -> None:
 
 
 COMMANDS = (
-    run, status, top, replay, journal, inspect, selftest, calibrate,
+    run, status, top, accept, replay, journal, inspect, selftest, calibrate,
     install, list_bundles, use, rollback, service,
 )  # fmt: skip
 for command in COMMANDS:

@@ -34,6 +34,7 @@ def _metrics(snapshot: Snapshot, now: float) -> list[Metric]:
         *_run(snapshot, now),
         *_counted(snapshot.counts),
         *(_answered(snapshot.answer) if snapshot.answer else ()),
+        *_change(snapshot),
         *_channels(snapshot),
         *_threads(snapshot),
         *(_board(snapshot.health) if snapshot.health else ()),
@@ -89,6 +90,17 @@ def _answered(answer: Answer) -> list[Metric]:
         _value("alarm", "Whether an alarm is on.", answer.alarm),
         _value("score", "Of the last record; higher is stranger.", answer.score),
         _value("threshold", "Of the detector that answered.", answer.threshold),
+    ]
+
+
+def _change(snapshot: Snapshot) -> list[Metric]:
+    change = snapshot.change
+    is_open = change is not None and change.accepted is None
+    channels = change.channels if change and is_open else ()
+    return [
+        _value("changed", "Whether a change was reported that nobody has accepted.", is_open),
+        _value("change_time_seconds", "Of its report, epoch.", change.since if change else None),
+        _gauge("channel_changed", "1 for those it is on.", [({"channel": c}, 1) for c in channels]),
     ]
 
 

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from edge_runtime.errors import GruardError
 from edge_runtime.plain import LARGEST, build
+from edge_runtime.supervision.change_file import Finding
 from edge_runtime.threads import ThreadState
 
 if TYPE_CHECKING:  # a reader of snapshots does without numpy
     from edge_runtime.record import Record
     from edge_runtime.supervision.summary import Summary
 
-SCHEMA = 2
-"""Files of schema 1 are read too; what they do not tell is unknown."""
+SCHEMA = 3
+"""Files of schemas 1 and 2 are read too; what they do not tell is unknown."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,8 @@ class Health:
 class Snapshot:
     """Everything there is to know about a run at one moment.
 
-    answer: None before the first record. trail: the latest points of the score, oldest first, each
+    answer: None before the first record. change: the lasting one that was reported, None without.
+    trail: the latest points of the score, oldest first, each
     the highest share of its threshold in a second, None for a second of gaps.
     rate: records per second since the snapshot before, None in the first.
     threads: of the supervisor's process, but for the loop itself.
@@ -170,6 +172,7 @@ class Snapshot:
     model: Model
     input: Input
     answer: Answer | None
+    change: Finding | None
     counts: Counts
     channels: tuple[Channel, ...]
     trail: tuple[float | None, ...]
@@ -196,6 +199,8 @@ def from_json(text: str, where: str) -> Snapshot:
         raise GruardError(f"{where}: not a status file of gruard")
     if data["schema"] == 1:
         data = _from_first(data)
+    if data["schema"] == 2:
+        data |= {"change": None, "schema": SCHEMA}
     if data["schema"] != SCHEMA:
         raise GruardError(
             f"{where}: written by another version of gruard (schema {data['schema']!r}, "
@@ -207,7 +212,7 @@ def from_json(text: str, where: str) -> Snapshot:
 
 
 def _from_first(data: dict[str, Any]) -> dict[str, Any]:
-    """A snapshot of schema 1 as one of this; damage in it is left for `build` to find."""
+    """A snapshot of schema 1 as one of schema 2; damage in it is left for `build` to find."""
     added: dict[str, Any] = {
         "model": {"waiting": "", "since": None},
         "counts": {"skipped": 0, "outages": 0},
@@ -217,7 +222,7 @@ def _from_first(data: dict[str, Any]) -> dict[str, Any]:
         for name, value in data.items()
     }
     unknown = {"input": {"silent_since": None, "away": None}, "threads": []}
-    return told | unknown | {"schema": SCHEMA}
+    return told | unknown | {"schema": 2}
 
 
 def _finite(value: float | None) -> float | None:

@@ -4,7 +4,14 @@ from collections.abc import Mapping
 
 from edge_runtime.status.board import now_and_since_boot
 from edge_runtime.status.snapshot import Channel, Counts, Health, Snapshot
-from edge_runtime.status.verdict import VOUCHERS, Verdict, phase_words, since
+from edge_runtime.status.verdict import (
+    VOUCHERS,
+    Verdict,
+    finding_words,
+    phase_words,
+    since,
+    since_words,
+)
 from edge_runtime.threads import failed_words
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -26,6 +33,7 @@ def facts(snapshot: Snapshot) -> dict[str, str]:
     counts = snapshot.counts
     known = {
         "sample": sample_words(snapshot),
+        **({"change": change_words(snapshot)} if snapshot.change else {}),
         "model": _model(snapshot),
         "records": f"{counts.records}{_rate(snapshot.rate)}{_latency(counts)}",
         "by tier": listed({_TIERS.get(tier, tier): n for tier, n in counts.tiers.items() if n}),
@@ -60,6 +68,19 @@ def sample_words(snapshot: Snapshot) -> str:
     limit = "" if answer.threshold is None else f", threshold {answer.threshold:.4g}"
     voucher = VOUCHERS.get(answer.tier, "nobody")
     return f"{answer.index}: {score}{limit}; tier {answer.tier}, {voucher}"
+
+
+def change_words(snapshot: Snapshot) -> str:
+    """The lasting change that was reported: since when, by which channels, and who said what."""
+    change = snapshot.change
+    if change is None:
+        return "none"
+    now = snapshot.process.started + snapshot.process.uptime
+    words = finding_words(change, now).strip()
+    if change.accepted is None:
+        return words
+    why = f" ({change.reason})" if change.reason else ""
+    return f"{words}, accepted{since_words(change.accepted, now)}{why}"
 
 
 def board_words(health: Health) -> str:

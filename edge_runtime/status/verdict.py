@@ -7,10 +7,20 @@ from pathlib import Path
 from typing import Literal
 
 from edge_runtime.status.snapshot import Answer, Process, Snapshot
+from edge_runtime.supervision.change_file import Finding
 from edge_runtime.supervision.policy import TIERS, Phase
 
 State = Literal[
-    "healthy", "alarm", "fallback", "waiting", "missing", "ended", "gone", "stopped", "hung"
+    "healthy",
+    "changed",
+    "alarm",
+    "fallback",
+    "waiting",
+    "missing",
+    "ended",
+    "gone",
+    "stopped",
+    "hung",
 ]
 Life = Literal["running", "stopped", "gone"]
 HEALTHY, ALARM, NO_MODEL = 0, 1, 3
@@ -84,15 +94,25 @@ def _lifeless(process: Process, age: float, alive: Life) -> tuple[State, str] | 
 
 def since(snapshot: Snapshot, moment: float | None) -> str:
     """` since 07:32`, with the date if it was another day than the snapshot's; local time."""
+    return since_words(moment, snapshot.process.started + snapshot.process.uptime)
+
+
+def since_words(moment: float | None, now: float) -> str:
+    """` since 07:32`, with the date if it was another day than `now`; both epoch seconds."""
     if moment is None:
         return ""
     try:
-        begun = time.localtime(moment)
-        today = time.localtime(snapshot.process.started + snapshot.process.uptime)
+        begun, today = time.localtime(moment), time.localtime(now)
     except (OverflowError, ValueError, OSError):  # no such year
         return ""
     same_day = begun[:3] == today[:3]
     return time.strftime(" since %H:%M" if same_day else " since %Y-%m-%d %H:%M", begun)
+
+
+def finding_words(finding: Finding, now: float) -> str:
+    """` since 07:32 on flow, heat`: of a change, since when and by which channels."""
+    channels = f" on {', '.join(finding.channels)}" if finding.channels else ""
+    return f"{since_words(finding.since, now)}{channels}"
 
 
 def phase_words(snapshot: Snapshot) -> str:
@@ -125,6 +145,11 @@ def _answered(snapshot: Snapshot, answer: Answer, age: float) -> Verdict:
         return Verdict("alarm", about + (f"; {because}" if because else ""), ALARM, age)
     if because:
         return Verdict("fallback", f"no alarm, but no healthy model: {because}", NO_MODEL, age)
+    change = snapshot.change
+    if change is not None and change.accepted is None:
+        now = snapshot.process.started + snapshot.process.uptime
+        told = f"no alarm, but changed{finding_words(change, now)}: look, then gruard accept"
+        return Verdict("changed", told, HEALTHY, age)
     return Verdict("healthy", "healthy, no alarm", HEALTHY, age)
 
 

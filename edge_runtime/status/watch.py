@@ -178,6 +178,7 @@ class Watch:
             ),
             Input(self._silent_since(now, last), state.away),
             None if last is None else Answer.of(last),
+            state.finding,
             counts,
             self._channel_states(last),
             self._trail.point() if last else (),

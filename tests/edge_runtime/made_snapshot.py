@@ -16,6 +16,7 @@ from edge_runtime.status.snapshot import (
     Process,
     Snapshot,
 )
+from edge_runtime.supervision.change_file import Finding
 from edge_runtime.threads import ThreadState
 
 TOLD = 1000.0  # monotonic
@@ -59,6 +60,7 @@ SNAPSHOT = Snapshot(
     Model("pump", 3, "55f037e9877e", "tflite-builtin", "serving", "", 1.7e9 + 3.0),
     Input(None, None),
     CALM,
+    None,
     COUNTS,
     (GOOD, replace(GOOD, name="flow", imputed_records=77), replace(GOOD, name="heat")),
     tuple(0.1 + (n % 5) / 10 for n in range(40)),
@@ -122,6 +124,7 @@ snapshots = st.builds(
             _text(),
         )
     ),
+    _maybe(st.builds(Finding, _float, _names, _count, _maybe(_float), _text())),
     st.builds(
         Counts,
         _count,

@@ -41,8 +41,15 @@ def first_schema(snapshot: Snapshot) -> dict[str, object]:
     for part, name in (("model", "waiting"), ("model", "since"), ("counts", "skipped"),
                        ("counts", "outages")):  # fmt: skip
         del data[part][name]
-    del data["input"], data["threads"]
+    del data["input"], data["threads"], data["change"]
     return data
+
+
+@given(snapshot=snapshots)
+def test_a_file_of_the_second_schema_tells_of_no_change(snapshot: Snapshot) -> None:
+    data = json.loads(snapshot.to_json()) | {"schema": 2}
+    del data["change"]
+    assert from_json(json.dumps(data), "here") == replace(snapshot, change=None)
 
 
 @given(snapshot=snapshots)
@@ -53,7 +60,7 @@ def test_a_file_of_the_first_schema_is_read_and_what_it_does_not_tell_is_unknown
     counts = replace(snapshot.counts, skipped=0, outages=0)
     model = replace(snapshot.model, waiting="", since=None)
     assert read == replace(
-        snapshot, model=model, counts=counts, input=Input(None, None), threads=()
+        snapshot, model=model, counts=counts, input=Input(None, None), threads=(), change=None
     )
 
 
