@@ -12,7 +12,7 @@ from firmware_harness.folders import replaced
 from firmware_harness.packing import Packed
 
 FACTS = "gruard.json"
-VECTORS, DIAGNOSED_VECTORS = 36, 74  # of a word for each channel
+VECTORS, DIAGNOSED_VECTORS = 37, 75  # of a word for each channel
 _HEADER = """\
 /* {name}, version {version}, model {hash}: for gruard_open() of core/gruard.h. */
 #ifndef GRUARD_BLOB_H

@@ -106,7 +106,7 @@ class RunOptions:
         log: takes a line when thresholds of this machine hold, for every start of the process.
         """
         if bundle is None:
-            nothing = BundleIdentity("", "", frozenset())
+            nothing = BundleIdentity("", "", frozenset(), lambda change: "is of no bundle")
             return WorkerProcess((sys.executable, "-c", ""), identity=nothing, clock=CLOCK)
         word = partial(worker_command, bundle.path, self.allow_failed)
         kernels = kernel_chain(self.kernel)

@@ -146,6 +146,13 @@ def initial_change(channels: int, memories: int) -> ChangeState:
     return ChangeState(ChangePhase.AS_RECORDED, 0, none, none, pulled, parts, parts, 0, 0)
 
 
+def fault_of(known: LastingChange, source: manifest.Manifest) -> str | None:
+    """Why no detector of `source` can have left `known`, None when one can."""
+    if source.change is None or not source.change.after:
+        return "is of another bundle"
+    return known.fault(len(source.channels), len(PARTS), float(VALUE_CLIP))
+
+
 def lasting(state: ChangeState) -> LastingChange:
     """What a detector that begins anew needs of `state`."""
     centre, baselines = state.centre.tolist(), state.baselines.ravel().tolist()

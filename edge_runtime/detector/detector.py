@@ -18,10 +18,8 @@ from edge_runtime.detector.golden import replay
 from edge_runtime.detector.interpreter import Int8Graph, NoGraph, StepGraph
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
-from edge_runtime.detector.score import PARTS
 from edge_runtime.detector.self_test import SelfTest
 from edge_runtime.detector.soundness import is_possible
-from edge_runtime.detector.standardise import VALUE_CLIP
 from edge_runtime.detector.thresholds import threshold_of
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Record, Sample
@@ -129,6 +127,7 @@ class Detector:
         require_fitting(known, self.model.manifest)
         resumed = change.resumed(known, self.model.score, self.model.change)
         self.state = replace(self.state, change=resumed)
+        self._fallback.stand_at(known.centre)
 
     def accept(self, yes: bool) -> None:
         """As of `StepDetector`."""
@@ -144,9 +143,8 @@ class Detector:
 
 def require_fitting(known: LastingChange, source: Manifest) -> None:
     """Raise GruardError when no detector of `source` can have left `known`."""
-    fault = known.fault(len(source.channels), len(PARTS), float(VALUE_CLIP))
-    if source.change is None or fault:
-        raise GruardError(f"this lasting change {fault or 'is of another bundle'}")
+    if fault := change.fault_of(known, source):
+        raise GruardError(f"this lasting change {fault}")
 
 
 def open_graph(

@@ -5,6 +5,10 @@ margin): how far it is (range), how far on average (level), how fast it moves (c
 leans to one side (CUSUM, Page 1954), how long it shows one and the same value, how long it is
 missing while others come. The score is the largest of them all, so its threshold is 1.
 
+Where a lasting change was reported, all of it is judged from where the machine stands (`stand_at`).
+Else the fallback would be in alarm for as long as it answers, and blind to anything else. Should
+that place be wrong, the alarm says so.
+
 A row without any reading is not judged: views, score and alarm stay what they were. Only where all
 have been missing for longer than a limit on missing readings there is an alarm, until the first
 reading.
@@ -15,6 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edge_runtime import numerics
 from edge_runtime.bundle import manifest
 from edge_runtime.detector.alarm import AlarmState, update_alarm
 from edge_runtime.detector.guarded_memory import (
@@ -46,7 +51,7 @@ _MOST_SILENT = np.float32(1 << 24)  # beyond it float32 has gaps; a count stops 
 
 @dataclass(frozen=True)
 class ViewState:
-    """Running values of the views, each float32 [channels]."""
+    """Running values of the views, each float32 [channels], as seen from `centre`."""
 
     level: Float32
     last: Float32
@@ -54,13 +59,14 @@ class ViewState:
     down: Float32
     same: Float32
     missing: Float32
+    centre: Float32
     started: bool
 
 
 def initial_views(channels: int) -> ViewState:
     """The state before the first sample."""
     zero = np.zeros(channels, np.float32)
-    return ViewState(zero, zero, zero, zero, zero, zero, False)
+    return ViewState(zero, zero, zero, zero, zero, zero, zero, False)
 
 
 def update_views(
@@ -77,6 +83,7 @@ def update_views(
     The CUSUM stops growing at `cusum_ceiling`, so that it finds back in bounded time when a long
     deviation is over.
     """
+    value = numerics.clip(value - state.centre, VALUE_CLIP)
     usable = mask.astype(np.float32)
     moved = usable * (value - state.last) if state.started else np.zeros_like(value)
     level = state.level + np.float32(smoothing) * usable * (value - state.level)
@@ -90,7 +97,22 @@ def update_views(
         [np.abs(value) * usable, np.abs(level), np.abs(moved), np.maximum(up, down), same, missing]
     ).astype(np.float32)
     last = np.where(mask, value, state.last)
-    return views, ViewState(level, last, up, down, views[4], views[5], True)
+    return views, ViewState(level, last, up, down, views[4], views[5], state.centre, True)
+
+
+def seen_from(centre: Float32, state: ViewState) -> ViewState:
+    """The same views from another centre [channels], in standardised units."""
+    if not state.started:
+        return replace(state, centre=centre)
+    shift = centre - state.centre
+    return replace(
+        state,
+        level=numerics.clip(state.level - shift, VALUE_CLIP),
+        last=numerics.clip(state.last - shift, VALUE_CLIP),
+        up=np.where(shift == 0, state.up, _ZERO),
+        down=np.where(shift == 0, state.down, _ZERO),
+        centre=centre,
+    )
 
 
 Source = manifest.Manifest | manifest.FallbackConstants
@@ -212,6 +234,14 @@ class Fallback:
         self._guarded_state.renew()
         return self._record(sample)
 
+    def stand_at(self, centre: Sequence[float]) -> None:
+        """Judge the machine from there on, in standardised units [channels]."""
+        self._look_after_memory()
+        state = self._state
+        views = seen_from(np.array(centre, np.float32), state.views)
+        state.take(state.validity, state.shares, views)
+        self._guarded_state.renew()
+
     def _read_constants(self) -> None:
         self._constants = _Constants.of(self._source)
         self._guarded_constants = GuardedMemory(self._constants.block.data)
@@ -310,6 +340,9 @@ class ScorelessFallback:
 
     def __init__(self, channels: Sequence[str]) -> None:
         self._names = tuple(channels)
+
+    def stand_at(self, centre: Sequence[float]) -> None:
+        """Nothing is judged, from nowhere."""
 
     def step(self, sample: Sample) -> Record:
         """The record for `sample`; masked are the readings that are missing or not finite."""

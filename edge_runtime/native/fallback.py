@@ -1,6 +1,6 @@
 """The fallback by the C core: the records of `edge_runtime.detector.fallback.Fallback`, faster."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,13 @@ class NativeFallback:
         for state in self._guarded_state:
             state.renew()
         return self._records.record(sample, found)
+
+    def stand_at(self, centre: Sequence[float]) -> None:
+        """As `Fallback.stand_at`."""
+        self._look_after_memory()
+        self._core.stand_at(np.array(centre, np.float32))
+        for state in self._guarded_state:
+            state.renew()
 
     def _pack(self) -> bytes:
         threshold = next(iter(self._bundle.manifest.thresholds.values()))

@@ -336,6 +336,17 @@ static PyObject *core_resume(Core *core, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+static PyObject *core_stand_at(Core *core, PyObject *vector) {
+    Py_buffer centre;
+    const Py_ssize_t n = units_of(vector, &centre, PyBUF_SIMPLE, sizeof(float), 4);
+    if (n < 0) return NULL;
+    if (n == (Py_ssize_t)core->model.channels) gruard_stand_at(&core->detector, centre.buf);
+    else PyErr_SetString(PyExc_ValueError, "of another number of channels");
+    PyBuffer_Release(&centre);
+    if (PyErr_Occurred()) return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyObject *core_accept(Core *core, PyObject *yes) {
     gruard_accept(&core->detector, PyObject_IsTrue(yes));
     Py_RETURN_NONE;
@@ -376,6 +387,8 @@ static PyMethodDef core_methods[] = {
      "How many changes were reported, and centre and baselines as bytes."},
     {"resume", (PyCFunction)core_resume, METH_VARARGS,
      "resume(changed, changes, centre, baselines): go on from where another detector left."},
+    {"stand_at", (PyCFunction)core_stand_at, METH_O,
+     "stand_at(centre): from where the fallback judges the machine."},
     {"accept", (PyCFunction)core_accept, METH_O, "accept(yes): the owner's word on a change."},
     {"memory", (PyCFunction)core_memory, METH_NOARGS, "Bytes of the detector's state."},
     {NULL, NULL, 0, NULL},

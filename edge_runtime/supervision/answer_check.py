@@ -6,12 +6,13 @@ A checksum tells that a frame arrived as it was sent. These checks tell whether 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from edge_runtime.bundle.reader import Bundle
+from edge_runtime.detector.change import fault_of
 from edge_runtime.detector.lasting_change import LastingChange
-from edge_runtime.detector.score import PARTS
-from edge_runtime.detector.standardise import VALUE_CLIP
 from edge_runtime.diagnosis.diagnosis import KINDS
 from edge_runtime.record import Flag, Record
 from edge_runtime.supervision.wire import Hello
@@ -26,17 +27,22 @@ class BundleIdentity:
     """The bundle that the supervisor read, and that its worker has to load.
 
     digest: SHA-256 of the manifest. model: the model's hash in records. channels: their names.
+    fault_of_change: why no worker of the bundle can have left a lasting change, None when one can.
     """
 
     digest: str
     model: str
     channels: frozenset[str]
+    fault_of_change: Callable[[LastingChange], str | None]
 
     @staticmethod
     def of(bundle: Bundle) -> BundleIdentity:
         """The identity of a bundle that was read and checked."""
         return BundleIdentity(
-            bundle.digest, bundle.model_hash, frozenset(bundle.manifest.channel_names)
+            bundle.digest,
+            bundle.model_hash,
+            frozenset(bundle.manifest.channel_names),
+            partial(fault_of, source=bundle.manifest),
         )
 
     def fault_of_hello(self, hello: Hello) -> str | None:
@@ -49,10 +55,6 @@ class BundleIdentity:
         if hello.model != self.model:
             return f"names model {hello.model[:_SHOWN]}, not {self.model}"
         return None
-
-    def fault_of_change(self, change: LastingChange) -> str | None:
-        """Why no worker of the bundle can have left `change`, None when one can."""
-        return change.fault(len(self.channels), len(PARTS), float(VALUE_CLIP))
 
     def fault_of_record(self, record: Record, time: float | None) -> str | None:
         """Why `record` cannot be the answer to a sample of that `time`, None when it can."""

@@ -1,5 +1,6 @@
 """What the supervisor asks between two samples: is another model to answer from now on?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +19,9 @@ class ShadowDetector(Protocol):
 
     def step(self, sample: Sample) -> Record:
         """The tier 3 record of one sample."""
+
+    def stand_at(self, centre: Sequence[float]) -> None:
+        """Judge the machine from there on, in standardised units [channels]."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_runtime.detector.lasting_change import LastingChange
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.sinks.sink import Sink, SinkClosedError
 from edge_runtime.sources.complaints import Complaints
@@ -134,6 +135,7 @@ class Supervisor:
         # Of the models that answered before this one, and of their fallbacks.
         self._restarts = self._caught_up = self._repaired = 0
         self._timing = self._fresh_timing()
+        self._stood_at: LastingChange | None = None  # of the fallback
         self._index = 0
         self._started: float | None = None  # when a paced source gave its first reading
         self._readings = 0
@@ -224,6 +226,7 @@ class Supervisor:
         self._model.tend(fresh=sample.index == 0)
         self._inject(sample.index)
         self._model.tell(sample)  # works on it while the fallback does
+        self._stand()
         shadow = self._fallback.step(sample)
         record = self._choose(sample, shadow)
         if Flag.GAP in flags and record.tier == 3:
@@ -248,6 +251,13 @@ class Supervisor:
             self._repaired += self._fallback.repaired
             self._model.stop()
             self._model, self._fallback = other.model, other.fallback
+
+    def _stand(self) -> None:
+        """Let the fallback judge the machine from where the model found it."""
+        change = self._model.change
+        if change is not None and change is not self._stood_at:
+            self._stood_at = change
+            self._fallback.stand_at(change.centre)
 
     def _choose(self, sample: Sample, shadow: Record) -> Record:
         serving = self._model.phase is Phase.SERVING

@@ -23,6 +23,9 @@ class FakeFallback:
     def __init__(self, manifest: object, model_hash: str, on_damage: object) -> None:
         self.model_hash = model_hash
 
+    def stand_at(self, centre: object) -> None:
+        pass
+
     def step(self, sample: Sample) -> Record:
         alarm = faulty_worker.alarming(sample)
         return Record(
@@ -36,6 +39,8 @@ manifest = SimpleNamespace(
     version=1,
     period=float(os.environ.get("FAKE_PERIOD", "1")),
     channel_names=("a", "b"),
+    channels=("a", "b"),
+    change=SimpleNamespace(after=5),
     tiers=SimpleNamespace(warmup=faulty_worker.WARMUP),
 )
 bundle.read_bundle = lambda path, *_, **__: SimpleNamespace(

@@ -166,7 +166,9 @@ def named(plan: str) -> tuple[str, str]:
 
 def identity_of(plan: str) -> BundleIdentity:
     """What the supervisor of a worker with this plan knows of its bundle."""
-    return BundleIdentity(DIGEST, named(plan)[0], frozenset("a"))
+    return BundleIdentity(
+        DIGEST, named(plan)[0], frozenset("a"), lambda change: change.fault(1, 4, 100.0)
+    )
 
 
 def main() -> int:

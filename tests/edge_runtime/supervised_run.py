@@ -86,6 +86,9 @@ class ListSource:
 class FakeFallback:
     repaired = 0
 
+    def stand_at(self, centre: Sequence[float]) -> None:
+        pass
+
     def step(self, sample: Sample) -> Record:
         alarm = faulty_worker.alarming(sample)
         blamed = ("a",) if alarm else ()

@@ -7,7 +7,7 @@ from functools import cache
 import native_core  # noqa: F401
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from native_models import changed, linear
 
@@ -207,6 +207,7 @@ def wandering() -> tuple[object, np.ndarray]:
     return bundle, rows_of(bundle, {60: 12.0, 130: 9.0, 200: -21.0, 260: 15.0}, 330)
 
 
+@settings(max_examples=15, deadline=None)
 @given(
     words=st.lists(st.tuples(st.integers(0, 329), st.sampled_from(["yes", "no", "anew", "reset"]))),
 )

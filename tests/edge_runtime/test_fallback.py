@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from made_manifest import NAMES, channel, made_manifest
 
 from edge_runtime.detector.fallback import VIEWS, Fallback
+from edge_runtime.detector.standardise import channel_scaler
 from edge_runtime.record import Flag, Record, Sample
 
 MADE = made_manifest()
@@ -157,3 +158,33 @@ def test_every_sample_gets_one_marked_record(rows: list[tuple[float, float, floa
         assert record.score is not None and np.isfinite(record.score)
         assert record.model == "abc" and record.imputed == ()
         assert bool(record.blamed) == record.alarm
+
+
+def stood(rows: np.ndarray, moves: dict[int, float]) -> list[Record]:
+    """Records of `rows`; before those of `moves` the second channel is said to stand there."""
+    fallback, records = Fallback(MADE, "abc"), []
+    for i, row in enumerate(rows):
+        if i in moves:
+            fallback.stand_at((0.0, moves[i], 0.0))
+        records.append(fallback.step(Sample(i, i * 0.5, row)))
+    return records
+
+
+def test_a_machine_that_stands_elsewhere_is_judged_from_there() -> None:
+    scaler = channel_scaler(MADE.channels)
+    away = np.concatenate([CLEAN] * 3)
+    away[ROWS:, 1] += 8 * scaler.scale[1]
+    assert all(record.alarm for record in stood(away, {})[ROWS + 5 :])
+    known = stood(away, {ROWS + 50: 8.0})
+    assert all(record.alarm for record in known[ROWS + 5 : ROWS + 50])
+    assert not any(record.alarm for record in known[ROWS + 70 :])
+    assert not any(record.alarm for record in stood(away[ROWS:], {0: 8.0}))  # from its start on
+    away[2 * ROWS :, 2] = 30
+    further = stood(away, {ROWS + 50: 8.0})
+    assert further[-1].alarm and further[-1].blamed == (NAMES[2],)
+
+
+def test_a_place_where_the_machine_does_not_stand_is_an_alarm() -> None:
+    records = stood(np.concatenate([CLEAN] * 2), {30: 8.0, ROWS: 0.0})
+    assert all(record.alarm for record in records[40:ROWS])
+    assert not any(record.alarm for record in records[ROWS + 20 :])

@@ -5,6 +5,8 @@ from pathlib import Path
 import native_core  # noqa: F401
 import numpy as np
 import tiny_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.fallback import Fallback
@@ -41,3 +43,23 @@ def test_a_linear_bundle_has_one_too(linear_bundle: Path) -> None:
     bundle, rows = read_bundle(linear_bundle), broken_rows()
     expected = answers(Fallback(bundle.manifest, bundle.model_hash), rows)
     assert answers(NativeFallback(bundle), rows) == expected
+
+
+@given(
+    moves=st.lists(
+        st.tuples(st.integers(0, 899), st.tuples(*(st.floats(-100, 100, width=32),) * 3)),
+        max_size=6,
+    )
+)
+@settings(max_examples=20, deadline=None)
+def test_it_stands_where_the_reference_stands(
+    linear_bundle: Path, moves: list[tuple[int, tuple[float, ...]]]
+) -> None:
+    bundle, rows = read_bundle(linear_bundle), broken_rows()
+    pair = Fallback(bundle.manifest, bundle.model_hash), NativeFallback(bundle)
+    for index, row in enumerate(rows):
+        for _, centre in (each for each in moves if each[0] == index):
+            for fallback in pair:
+                fallback.stand_at(centre)
+        reference, core = (fallback.step(Sample(index, None, row)) for fallback in pair)
+        assert reference == core

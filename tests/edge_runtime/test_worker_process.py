@@ -22,7 +22,7 @@ PATIENT = 30.0
 HELLO = wire.Hello("fake-kernel", 0.1, faulty_worker.DIGEST, faulty_worker.MODEL)
 
 
-NOBODY = BundleIdentity("", "", frozenset())
+NOBODY = BundleIdentity("", "", frozenset(), lambda change: None)
 
 
 def fake(plan: str) -> WorkerProcess:

@@ -124,5 +124,6 @@ void gruard_resume(gruard_detector *d, uint8_t changed, uint32_t changes, const 
     memcpy(d->centre, centre, m->channels * sizeof(float));
     memcpy(d->standing, centre, m->channels * sizeof(float));
     memcpy(d->baselines, baselines, m->memories * GRUARD_PARTS * sizeof(float));
+    gruard_stand_at(d, centre);
     pull(d);
 }

@@ -52,6 +52,7 @@ static size_t place_all(gruard_detector *d, const gruard_model *m, float *memory
     d->view_down = place(&l, n);
     d->view_same = place(&l, n);
     d->view_missing = place(&l, n);
+    d->view_centre = place(&l, n);
     d->tiers.closed = place(&l, n);
     d->tiers.contradicted = place(&l, n);
     d->tiers.forced = place(&l, n);

@@ -7,7 +7,8 @@ enum { MISSING = 5, MOST_SILENT = 1 << 24 }; /* the last view; more samples are 
 /* Six views of channel `i`; they are what `limits` are the limits of. */
 static void update_views(gruard_detector *d, uint32_t i, float views[6]) {
     const gruard_model *m = d->model;
-    const float value = d->reading[i], usable = d->usable[i], ceiling = m->cusum_ceiling[i];
+    const float value = gruard_clip(d->reading[i] - d->view_centre[i], 100.0f);
+    const float usable = d->usable[i], ceiling = m->cusum_ceiling[i];
     const float moved = d->views_started ? usable * (value - d->view_last[i]) : 0.0f;
     const float lean = m->slack * usable;
     d->view_level[i] += m->smoothing * usable * (value - d->view_level[i]);
@@ -72,6 +73,17 @@ void gruard_fallback(gruard_detector *d) {
     for (uint32_t i = 0; i < d->model->channels; i++)
         d->fallback_score = gruard_at_least(d->fallback_score, d->shares[i]);
     d->fallback_alarmed = d->fallback_alarm.active || silent_for_long;
+}
+
+void gruard_stand_at(gruard_detector *d, const float *centre) {
+    for (uint32_t i = 0; i < d->model->channels; i++) {
+        const float shift = centre[i] - d->view_centre[i];
+        d->view_centre[i] = centre[i];
+        if (!d->views_started) continue;
+        d->view_level[i] = gruard_clip(d->view_level[i] - shift, 100.0f);
+        d->view_last[i] = gruard_clip(d->view_last[i] - shift, 100.0f);
+        if (shift != 0) d->view_up[i] = d->view_down[i] = 0;
+    }
 }
 
 void gruard_blame_fallback(const gruard_detector *d, int16_t *blamed) {

@@ -180,7 +180,7 @@ typedef struct {
     float *pulled;                   /* [3][channels] */
     uint8_t views_started;
     int32_t silent;                  /* samples in a row without any reading */
-    float *view_level, *view_last, *view_up, *view_down, *view_same, *view_missing;
+    float *view_level, *view_last, *view_up, *view_down, *view_same, *view_missing, *view_centre;
     /* Of the step at hand. */
     uint8_t measured;                /* 0 where no watched channel had a reading */
     uint8_t fallback_alarmed;
@@ -235,6 +235,9 @@ void gruard_accept(gruard_detector *detector, int yes);
  * `centre` [channels] and `baselines`. Before the first step. */
 void gruard_resume(gruard_detector *detector, uint8_t changed, uint32_t changes,
                    const float *centre, const float *baselines);
+
+/* Let the fallback judge the machine from `centre` [channels] on, in standardised units. */
+void gruard_stand_at(gruard_detector *detector, const float *centre);
 
 /* Whether a step can have left the state as it is: every number is one, and within its bounds. If
  * not, memory has failed. */
