@@ -86,8 +86,8 @@ state_option = click.option(
     "--state",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Keep a marker here that tells the next start how this run ended.  [default: the "
-    "service's STATE_DIRECTORY, if any]",
+    help="Keep here what the next start needs to know: how this run ended, and where a machine "
+    "stands that has changed.  [default: the service's STATE_DIRECTORY, if any]",
 )
 watchdog_option = click.option(
     "--watchdog",
