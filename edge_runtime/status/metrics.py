@@ -96,11 +96,11 @@ def _answered(answer: Answer) -> list[Metric]:
 def _change(snapshot: Snapshot) -> list[Metric]:
     change = snapshot.change
     is_open = change is not None and change.accepted is None
-    channels = change.channels if change and is_open else ()
+    channels = dict.fromkeys(change.channels, 1) if change and is_open else {}
     return [
         _value("changed", "Whether a change was reported that nobody has accepted.", is_open),
         _value("change_time_seconds", "Of its report, epoch.", change.since if change else None),
-        _gauge("channel_changed", "1 for those it is on.", [({"channel": c}, 1) for c in channels]),
+        _gauge("channel_changed", "1 for those it is on.", _each("channel", channels)),
     ]
 
 

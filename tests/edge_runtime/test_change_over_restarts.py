@@ -1,6 +1,7 @@
 """Workers and whole runs that are killed, for real: the next one knows where the machine stands."""
 
 import json
+import resource
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -135,11 +136,20 @@ def test_a_file_that_was_harmed_is_one_line_and_a_run_as_ever(state: Path) -> No
     assert log.count("the machine is judged as it was recorded") == 1 and "Traceback" not in log
 
 
-def test_a_disk_that_is_full_ends_no_run(state: Path) -> None:
-    (state / KEPT).mkdir()  # nothing can be written in its place
-    run = Stream(state, "change@3")
-    assert run.flags(6) == [False] * 3 + [True] * 3
-    assert "the next start will not know where the machine stands" in run.stop()
+def test_a_disk_that_is_full_ends_no_run_and_costs_the_file_only(state: Path) -> None:
+    run = Stream(state, "change@3,back@10,change@12")
+    assert run.flags(8) == [False] * 3 + [True] * 5
+    before = (state / KEPT).read_bytes()
+    resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (9, resource.RLIM_INFINITY))
+    assert run.flags(4) == [True] * 2 + [False] * 2
+    assert (state / KEPT).read_bytes() == before and len([*state.iterdir()]) == 2
+    resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    assert run.flags(2) == [True] * 2
+    log = run.stop()
+    assert log.count("the next start will not know where the machine stands") == 1
+    assert "is written again" in log and "Traceback" not in log
+    kept = read_sealed(state / KEPT, KeptChange)
+    assert kept and kept.finding and kept.change.count == 2
 
 
 # The owner's word on a run that lives.

@@ -16,6 +16,7 @@ from edge_runtime.status import metrics_server
 from edge_runtime.status.metrics import exposition
 from edge_runtime.status.metrics_server import CONNECTIONS, MetricsServer, parse_address
 from edge_runtime.status.snapshot import Channel, Snapshot
+from edge_runtime.supervision.change_file import Finding
 
 PATIENCE = 60
 SAMPLE = re.compile(r"([a-z_]+)(?:\{(.*)\})? (-?[0-9.e+-]+)", re.DOTALL)
@@ -94,6 +95,18 @@ def test_values() -> None:
     assert value(page, "skipped_entries_total") == value(page, "outages_total") == 0
     assert value(page, "board_condition", **{"is": "under-voltage"}) == 1
     assert value(page, "board_condition_since_boot", **{"is": "heat limit"}) == 0
+
+
+def test_a_change_is_there_as_long_as_nobody_has_accepted_it() -> None:
+    finding = Finding(1.6e9, ("flow", "heat", "flow"), 1, None, "")
+    page = exposition(replace(SNAPSHOT, change=finding), TOLD)
+    assert value(page, "changed") == value(page, "channel_changed", channel="flow") == 1
+    assert value(page, "change_time_seconds") == 1.6e9
+    accepted = exposition(replace(SNAPSHOT, change=replace(finding, accepted=1.65e9)), TOLD)
+    assert value(accepted, "changed") == 0 and value(accepted, "change_time_seconds") == 1.6e9
+    assert "channel_changed" not in accepted
+    none = exposition(SNAPSHOT, TOLD)
+    assert value(none, "changed") == 0 and "change_time" not in none
 
 
 def test_what_is_not_known_is_left_out() -> None:

@@ -13,6 +13,7 @@ from edge_runtime.status.screen import Line, screen
 from edge_runtime.status.snapshot import Health, Input, Snapshot
 from edge_runtime.status.text import board_words, duration, facts, to_text
 from edge_runtime.status.verdict import judge
+from edge_runtime.supervision.change_file import Finding
 from edge_runtime.threads import ThreadState
 
 pytestmark = pytest.mark.usefixtures("utc")
@@ -163,6 +164,20 @@ def test_what_went_wrong_is_in_words() -> None:
     )
     back = replace(wrong, input=Input(None, None), counts=replace(counts, outages=1))
     assert facts(back)["source"] == "is read, 1 outage"
+
+
+def test_a_change_is_in_words_with_what_the_owner_said() -> None:
+    finding = Finding(1.7e9, ("flow", "heat"), 1, None, "")
+    changed = replace(SNAPSHOT, change=finding)
+    assert "change" not in facts(SNAPSHOT)
+    assert facts(changed)["change"] == "since 2023-11-14 22:13 on flow, heat"
+    noon = SNAPSHOT.process.started + SNAPSHOT.process.uptime - 60
+    accepted = replace(finding, channels=(), accepted=noon, reason="new bearing")
+    assert facts(replace(SNAPSHOT, change=accepted))["change"] == (
+        "since 2023-11-14 22:13, accepted since 01:24 (new bearing)"
+    )
+    screen = shown(changed)
+    assert "changed since 2023-11-14 22:13" in screen and "change       since" in screen
 
 
 def test_styles_tell_what_matters() -> None:

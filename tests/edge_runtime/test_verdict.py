@@ -10,6 +10,7 @@ from made_snapshot import ALARM, CALM, FALLBACK, SNAPSHOT, TOLD
 
 from edge_runtime.status.snapshot import Answer, Input, Snapshot
 from edge_runtime.status.verdict import Life, judge, judge_now, life, start_ticks
+from edge_runtime.supervision.change_file import Finding
 
 WAITING = "worker was ended by SIGABRT; next attempt in 5 min"
 
@@ -36,6 +37,7 @@ def waiting(
 
 
 pytestmark = pytest.mark.usefixtures("utc")
+OPEN = Finding(1.7e9, ("flow",), 1, None, "")
 STARTED = LOADED = "2023-11-14 22:13"
 SILENT = "01:24"
 
@@ -45,6 +47,15 @@ SILENT = "01:24"
     [
         (run(), "healthy", 0, "healthy, no alarm"),
         (run(replace(CALM, tier=2)), "healthy", 0, "healthy"),
+        (
+            replace(run(), change=OPEN),
+            "changed",
+            0,
+            f"changed since {LOADED} on flow",
+        ),
+        (replace(run(), change=replace(OPEN, accepted=1.7e9)), "healthy", 0, "healthy, no alarm"),
+        (replace(run(ALARM), change=OPEN), "alarm", 1, "ALARM level"),
+        (replace(run(FALLBACK), change=OPEN), "fallback", 3, "the model is not trusted"),
         (run(ALARM), "alarm", 1, "ALARM level on flow,heat (0.87, sensor)"),
         (run(replace(ALARM, about="")), "alarm", 1, "ALARM"),
         (run(replace(FALLBACK, alarm=True), waiting=WAITING), "alarm", 1, f"ALARM; the {WAITING}"),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_runtime.detector.lasting_change import LastingChange
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision import wire
 
@@ -33,6 +34,10 @@ MESSAGES = [
     wire.Reset(),
     wire.Inject("hang"),
     wire.Inject("crash"),
+    wire.Accept(True),
+    wire.Accept(False),
+    LastingChange(1, 2, (0.5, -1e-45), (3.4e38, 0.0)),
+    LastingChange(0, 0, (), ()),
     wire.Stop(),
     wire.Hello("tflite-builtin", 0.25, "5e" * 32, "0f"),
     wire.Failure("no µ-threshold"),
@@ -110,6 +115,15 @@ def test_a_record_keeps_every_bit_of_its_numbers(record: Record) -> None:
         framed(b"abc", 1),
         framed(bytes(17), 1),
         framed(b"nuke", 3),
+        framed(b"", 5),
+        framed(b"\2", 5),
+        framed(b"{}", 6),
+        framed(b"[1,2,[0.5]]", 6),
+        framed(b"[1.0,2,[0.5],[]]", 6),
+        framed(b"[true,2,[0.5],[]]", 6),
+        framed(b"[1,2,[1],[]]", 6),
+        framed(b"[1,2,0.5,[]]", 6),
+        framed(b'[1,2,["a"],[]]', 6),
         framed(b"\xff", 18),
     ],
 )
