@@ -22,7 +22,7 @@ from convert.rollout import Rollout, rescored, roll_all
 from convert.streams import clean_rows, clean_test_rows
 from convert.twins import graph_of, shipped_model
 from edge_runtime.bundle.manifest import Manifest
-from edge_runtime.calibration.calibration import Calibration, calibrate
+from edge_runtime.calibration.calibration import Calibration, calibrate, largest_standout
 from edge_runtime.detector.score import score_constants
 from edge_runtime.detector.step import Model
 from train.batches import Rows
@@ -32,6 +32,7 @@ from train.prepare import standard_rows
 from train.run_folder import Run
 
 Float32 = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
 
 # Enough training rows to measure covariances; more would only take time.
 MOST_SHAPE_ROWS = 6000
@@ -39,10 +40,14 @@ MOST_SHAPE_ROWS = 6000
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A manifest with its threshold, and what the threshold was drawn from."""
+    """A manifest with its threshold, and what the threshold was drawn from.
+
+    kept: which rows of each recording, where not all: some stood out from all others.
+    """
 
     manifest: Manifest
     calibration: Calibration
+    kept: Sequence[Bools] | None
 
 
 def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> Calibrated:
@@ -51,21 +56,24 @@ def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> C
     # A first look, by the highway alone, tells how the score shall remember and what is dirty.
     first, clean = _measured(run, model, draft, rows)
     white = is_white(clean)
-    # Where errors are white the ceilings of the score stand in for cleaning.
-    kept = None if white else _kept(first, clean)
+    kept = _kept(first, clean)
     draft = with_lines(draft, _standard(rows, draft), white)
-    draft, clean = _measured(run, model, draft, rows, white, kept)
+    # Where errors are white the ceilings of the score stand in for cleaning.
+    draft, clean = _measured(run, model, draft, rows, white, None if white else kept)
     # What is usual must be told from all rows: a few hundred later ones may be all calm or all
     # strange. Only the threshold insists on rows that the network never saw.
-    manifest = with_memories(draft, clean, white)
+    unseen = clean if draft.linear else clean[-len(run.rows["calibrate"]) :]
+    manifest = with_memories(draft, clean, white, sum(len(r.score) for r in unseen))
     manifest = with_fallback_limits(manifest, clean)
     manifest = with_state_limit(manifest, clean)
     shipped = shipped_model(manifest, model)
-    unseen = clean if draft.linear else clean[-len(run.rows["calibrate"]) :]
     unseen = [rescored(rollout, shipped.score) for rollout in unseen]
-    calibration = _calibration(shipped, unseen, run, wished_per_day)
+    calibration, used = _calibration(shipped, unseen, run, wished_per_day), None
+    if calibration.dirty:
+        used = kept[-len(unseen) :]
+        calibration = _calibration(shipped, unseen, run, wished_per_day, used)
     thresholds = {shipped.graph.kernel_id: calibration.threshold}
-    return Calibrated(replace(manifest, thresholds=thresholds), calibration)
+    return Calibrated(replace(manifest, thresholds=thresholds), calibration, used)
 
 
 def calibrated_on(kernel: str, run: Run, model: bytes, known: Calibrated) -> Calibration:
@@ -73,19 +81,29 @@ def calibrated_on(kernel: str, run: Run, model: bytes, known: Calibrated) -> Cal
     draft = replace(known.manifest, thresholds={kernel: no_threshold()})
     shipped = shipped_model(draft, model, kernel)
     wish = known.calibration.threshold.wished_per_day
-    return _calibration(shipped, roll_all(shipped, run.rows["calibrate"]), run, wish)
+    unseen = roll_all(shipped, run.rows["calibrate"])
+    return _calibration(shipped, unseen, run, wish, known.kept)
 
 
 def _calibration(
-    model: Model, unseen: Sequence[Rollout], run: Run, wished_per_day: float
+    model: Model,
+    unseen: Sequence[Rollout],
+    run: Run,
+    wished_per_day: float,
+    kept: Sequence[Bools] | None = None,
 ) -> Calibration:
     test = roll_all(model, clean_test_rows(run))
+    used = [r.settled for r in unseen]
+    if kept is not None:
+        used = [settled & rows for settled, rows in zip(used, kept, strict=True)]
     return calibrate(
-        [r.score[r.settled] for r in unseen],
+        [r.score[rows] for r, rows in zip(unseen, used, strict=True)],
         [r.score[r.settled] for r in test],
         wished_per_day,
         run.config.period,
         model.manifest.alarm,
+        largest_standout(model.manifest.score),
+        left_out=sum(int(np.count_nonzero(r.settled)) for r in unseen) - sum(map(np.sum, used)),
     )
 
 
@@ -107,7 +125,7 @@ def _measured(
     draft: Manifest,
     rows: Sequence[Float32],
     white: bool | None = None,
-    kept: Sequence[npt.NDArray[np.bool_]] | None = None,
+    kept: Sequence[Bools] | None = None,
 ) -> tuple[Manifest, list[Rollout]]:
     """`draft` with its shapes, and `rows` rolled and scored as rows to come will be.
 
@@ -121,8 +139,8 @@ def _measured(
     return measured(draft, folds if kept is None else marked(folds, kept), lengths)
 
 
-def _kept(draft: Manifest, clean: Sequence[Rollout]) -> list[npt.NDArray[np.bool_]]:
-    constants = score_constants(with_memories(draft, clean, white=False))
+def _kept(draft: Manifest, clean: Sequence[Rollout]) -> list[Bools]:
+    constants = score_constants(with_memories(draft, clean, white=False, unseen=0))
     scored = np.array([not channel.exogenous for channel in draft.channels])
     return kept_rows([rescored(rollout, constants) for rollout in clean], scored)
 

@@ -32,15 +32,14 @@ from train.score_shapes import absent_error, centre_of, inverse_root, residual_s
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
-UNLIMITED = 1e30
 # Forecast errors of most machines come in clusters: smoothing for longer would blur an alarm and
 # gain nothing. Where they are white, a long memory finds what no single reading shows, as long as
 # a single outlier cannot fill it.
-QUICK = ((0.2, 0.1, UNLIMITED),)  # attack, decay, ceiling in deviations over the median
+QUICK = ((0.2, 0.1, m.UNLIMITED),)  # attack, decay, ceiling in deviations over the median
 PATIENT = ((0.2, 0.2, 5.0), (0.03, 0.03, 3.0), (0.01, 0.01, 3.0))
 WHITE = 1.5  # deviation of clean parts smoothed at WHITE_RATE, over what white noise would leave
 WHITE_RATE = 0.03
-FEWEST_MEMORIES = 10.0  # of a memory's length in the clean rows, to know what is usual for it
+FEWEST_MEMORIES = 20.0  # of a memory's length in the rows of the threshold, to know what it may say
 # What creeps in shows in a forecast from afar, and sooner where errors come in clusters.
 QUICK_HORIZON, PATIENT_HORIZON = (4, 0.7), (16, 0.85)  # samples, weight
 # A gate that learned from made-up faults alone doubts new habits of a healthy machine as readily as
@@ -92,7 +91,7 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
         alarm=m.Alarm(m=2, n=3, clear_after=10),
         tiers=tier_bounds(config.period, _warmup(run, graph)),
         fallback=m.Fallback(
-            FALLBACK_SMOOTHING, FALLBACK_SLACK, *((UNLIMITED,) * count for _ in VIEWS)
+            FALLBACK_SMOOTHING, FALLBACK_SLACK, *((m.UNLIMITED,) * count for _ in VIEWS)
         ),
         thresholds={KERNEL_ID if graph.outputs else HOST_KERNEL_ID: no_threshold()},
         tables=m.Tables(vector(softplus), vector(numerics.log_table())),
@@ -122,7 +121,7 @@ def forecast_constants(weights: Mapping[str, Float32]) -> m.Forecast:
 def _memory(attack: float, decay: float, *_: float) -> m.Memory:
     """One that has seen nothing yet."""
     count = len(PARTS)
-    return m.Memory(attack, decay, (UNLIMITED,) * count, (0.0,) * count, (1.0,) * count)
+    return m.Memory(attack, decay, (m.UNLIMITED,) * count, (0.0,) * count, (1.0,) * count)
 
 
 def with_lines(draft: m.Manifest, rows: Rows, white: bool) -> m.Manifest:
@@ -204,10 +203,13 @@ def _clustering(clean: Sequence[Rollout], part: int) -> float:
     return float(smooth.std() / max(float(joined.std()), 1e-9) / np.sqrt(rate / (2 - rate)))
 
 
-def with_memories(draft: m.Manifest, clean: Sequence[Rollout], white: bool) -> m.Manifest:
+def with_memories(
+    draft: m.Manifest, clean: Sequence[Rollout], white: bool, unseen: int
+) -> m.Manifest:
     """With how the score remembers, and what is usual for each memory on settled rows.
 
-    Raises GruardError when no row has settled.
+    unseen: rows that the threshold will rest on; a memory that they cannot fill again and again is
+    left out. Raises GruardError when no row has settled.
     """
     raw = np.concatenate([r.raw_parts[r.settled] for r in clean]).astype(np.float64)
     if not len(raw):
@@ -218,15 +220,21 @@ def with_memories(draft: m.Manifest, clean: Sequence[Rollout], white: bool) -> m
     memories = [
         replace(
             _memory(attack, decay),
-            ceiling=vector(np.minimum(middle + ceiling * spread, UNLIMITED)),
+            ceiling=_ceilings(middle, spread, ceiling),
             # The smoothed parts start from the mean of the unsmoothed ones, as on the device.
             mean=vector(np.minimum(raw, middle + ceiling * spread).mean(axis=0)),
         )
-        for attack, decay, ceiling in (PATIENT if white else QUICK)
-        if attack * len(raw) >= FEWEST_MEMORIES
+        for number, (attack, decay, ceiling) in enumerate(PATIENT if white else QUICK)
+        if number == 0 or decay * unseen >= FEWEST_MEMORIES
     ]
     draft = replace(draft, score=replace(draft.score, memories=tuple(memories)))
     return _with_usual(draft, clean)
+
+
+def _ceilings(middle: Float64, spread: Float64, height: float) -> m.Vector:
+    if height >= m.UNLIMITED:
+        return (m.UNLIMITED,) * len(middle)
+    return vector(middle + height * spread)
 
 
 def _with_usual(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manifest:
@@ -268,7 +276,7 @@ def with_fallback_limits(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manif
     limits = dict(zip(VIEWS, FALLBACK_MARGIN * largest, strict=True))
     # A channel that never moved in the recording may go on doing so.
     constant = largest[VIEWS.index("change")] <= 1e-3
-    limits["same"] = np.where(constant, UNLIMITED, np.maximum(limits["same"], FEWEST_SAME))
+    limits["same"] = np.where(constant, m.UNLIMITED, np.maximum(limits["same"], FEWEST_SAME))
     limits["missing"] = np.maximum(limits["missing"], FEWEST_MISSING)
     fallback = m.Fallback(
         FALLBACK_SMOOTHING, FALLBACK_SLACK, **{name: vector(v) for name, v in limits.items()}

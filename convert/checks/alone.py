@@ -9,7 +9,6 @@ from convert.checks.check import Check
 from convert.rollout import Rollout
 from edge_runtime.bundle.manifest import Threshold
 from edge_runtime.calibration.calibration import (
-    LARGEST_STANDOUT,
     SECONDS_PER_DAY,
     Calibration,
     debounce,
@@ -39,7 +38,7 @@ def standout_check(found: Calibration) -> Check:
         "calibration: strangest row, over the usual",
         found.standout,
         0,
-        LARGEST_STANDOUT,
+        found.limit,
         "times; an anomaly among the clean rows? Label it, or cut it out",
         f"settled row {found.row}",
     )

@@ -20,6 +20,8 @@ OLDER = 2
 """It did not tell proof from members; its tiers have no `bridge`, its golden vectors know none."""
 WITH_CHANGES = 4
 """Since then it says what becomes of a change that lasts."""
+UNLIMITED = 1e30
+"""A bound that nothing reaches."""
 WITH_MEMORIES = 5
 """Since then the score has two more forecasts, and may remember in several ways."""
 BRIDGE = 4

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.bundle.manifest import Alarm, Threshold
+from edge_runtime.bundle.manifest import UNLIMITED, Alarm, Score, Threshold
 from edge_runtime.calibration.poisson import mean_bound, rate_bound
 from edge_runtime.calibration.tail import LEVEL_QUANTILE, UPPER_LIMIT, Tail, fit_tail, peaks
 from edge_runtime.errors import GruardError
@@ -28,6 +28,7 @@ FEWEST_PEAKS = 10
 SHORTEST_SHARE = 0.02  # of the wished interval between two false alarms
 SMALL_SAMPLE_FACTOR = 1.5
 BLOCKS, LARGEST_STANDOUT = 10, 12.0
+CAPPED_STANDOUT = 7.0  # where ceilings bound the score: nothing stands out further than they let it
 CLEAR_RATE = 10.0  # the alarm clears below the threshold that ten times the wish would give
 SECONDS_PER_DAY = 86400.0
 
@@ -38,6 +39,7 @@ class Calibration:
 
     peaks: [n] above the tail's level, also where no tail was fitted (tail is None). standout: how
     far the strangest clean score stands out from the usual ones; row: which it is of the settled.
+    limit: how far it may.
     """
 
     threshold: Threshold
@@ -45,6 +47,18 @@ class Calibration:
     peaks: Float64
     standout: float
     row: int
+    limit: float
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the clean scores hold one that is none."""
+        return self.standout > self.limit
+
+
+def largest_standout(score: Score) -> float:
+    """How far one clean score may stand out from the others, by such a `score`."""
+    capped = any(min(memory.ceiling) < UNLIMITED for memory in score.memories)
+    return CAPPED_STANDOUT if capped else LARGEST_STANDOUT
 
 
 def calibrate(
@@ -53,12 +67,15 @@ def calibrate(
     wished_per_day: float,
     period: float | None,
     alarm: Alarm,
+    limit: float = LARGEST_STANDOUT,
+    left_out: int = 0,
 ) -> Calibration:
     """The threshold for at most `wished_per_day` false alarms.
 
     clean, held_out: settled scores of clean recordings, which must not share rows. period: seconds
-    per sample; unknown counts as 1 s, and the statement says so. Raises GruardError when `clean` is
-    too short for a single debounced score.
+    per sample; unknown counts as 1 s, and the statement says so. limit: see `largest_standout`.
+    left_out: clean rows that are not among the scores because they are like no others. Raises
+    GruardError when `clean` is too short for a single debounced score.
     """
     days = SECONDS_PER_DAY / (period or 1.0)  # in rows
     smooth = [debounce(np.asarray(scores, float), alarm) for scores in clean]
@@ -92,7 +109,7 @@ def calibrate(
         days_needed=0.0 if assured else mean_bound(alarms) / wished_per_day - unseen_days,
         statement="",
     )
-    statement = _statement(threshold, period)
+    statement = _statement(threshold, period, left_out)
     joined = np.concatenate(smooth)
     return Calibration(
         replace(threshold, statement=statement),
@@ -100,6 +117,7 @@ def calibrate(
         found,
         _standout(joined),
         int(joined.argmax()) + alarm.n - 1,
+        limit,
     )
 
 
@@ -144,7 +162,7 @@ def _small_sample(joined: Float64) -> tuple[float, float, str]:
     )
 
 
-def _statement(found: Threshold, period: float | None) -> str:
+def _statement(found: Threshold, period: float | None, left_out: int) -> str:
     verdict = (
         f"assured: at most {found.upper_bound_per_day:.2g} a day with 95 % confidence"
         if found.assured
@@ -152,9 +170,10 @@ def _statement(found: Threshold, period: float | None) -> str:
         "alarm would do"
     )
     unit = "" if period else " (sample period unknown, 1 s assumed)"
+    rows = f" ({left_out} rows like no others left out)" if left_out else ""
     return (
         f"wish: {found.wished_per_day:g} false alarms a day; threshold from "
-        f"{_duration(found.clean_days)} of clean data, checked on "
+        f"{_duration(found.clean_days)} of clean data{rows}, checked on "
         f"{_duration(found.held_out_days)} it never saw: {found.held_out_alarms} alarms; "
         f"{verdict}{unit}"
     )

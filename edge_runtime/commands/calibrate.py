@@ -55,7 +55,6 @@ def calibrate(
     Example: gruard calibrate pump-1.gruard --data last-week.csv --false-alarms-per-day 0.2
     """
     from edge_runtime.bundle.reader import read_bundle
-    from edge_runtime.calibration.calibration import LARGEST_STANDOUT
     from edge_runtime.calibration.recalibrate import (
         calibration_from,
         rows_of_bundle,
@@ -84,7 +83,7 @@ def calibrate(
     found = list(with_progress(scores(detector, rows), len(rows), quiet=as_json))
     known = own or next(iter(loaded.manifest.thresholds.values()))
     made = calibration_from(found, loaded, wish or known.wished_per_day)
-    if made.standout > LARGEST_STANDOUT:
+    if made.dirty:
         raise GruardError(
             f"{rows.source}: one score (the {made.row + 1}th settled one) is {made.standout:.0f} "
             "times as high as the usual ones; is the machine healthy there? Cut that out"

@@ -150,7 +150,8 @@ def fault_of(known: LastingChange, source: manifest.Manifest) -> str | None:
     """Why no detector of `source` can have left `known`, None when one can."""
     if source.change is None or not source.change.after:
         return "is of another bundle"
-    return known.fault(len(source.channels), len(PARTS), float(VALUE_CLIP))
+    heights = len(PARTS) * len(source.score.memories)
+    return known.fault(len(source.channels), heights, float(VALUE_CLIP))
 
 
 def lasting(state: ChangeState) -> LastingChange:

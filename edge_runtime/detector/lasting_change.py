@@ -23,7 +23,7 @@ class LastingChange:
     """phase: int of a ChangePhase. count: changes that were reported, ever since the recording.
 
     centre: where the machine stands, in standardised units [channels]. baselines: of the score's
-    parts. All are float32 numbers.
+    parts, memory after memory. All are float32 numbers.
     """
 
     phase: int
@@ -31,15 +31,15 @@ class LastingChange:
     centre: tuple[float, ...]
     baselines: tuple[float, ...]
 
-    def fault(self, channels: int, parts: int, bound: float) -> str | None:
-        """Why no detector of so many channels and parts can have left this, None when one can.
+    def fault(self, channels: int, heights: int, bound: float) -> str | None:
+        """Why no detector of so many channels and baselines can have left this, None when one can.
 
         bound: of the centre, either way.
         """
         if self.phase not in list(ChangePhase) or not 0 <= self.count < 1 << 32:
             return f"has the phase {self.phase} and the count {self.count}"
-        if (len(self.centre), len(self.baselines)) != (channels, parts):
-            return f"has {len(self.centre)} channels and {len(self.baselines)} parts"
+        if (len(self.centre), len(self.baselines)) != (channels, heights):
+            return f"has {len(self.centre)} channels and {len(self.baselines)} baselines"
         if not all(abs(place) <= bound for place in self.centre):
             return "stands beyond all readings"
         if not all(0 <= each <= LARGEST_BASELINE for each in self.baselines):

@@ -275,8 +275,7 @@ def test_scores_are_centred_on_smoothed_settled_rows(neutral: Manifest) -> None:
     terms[0, 2] = [23, 3, 3]  # the level counts in the warm-up too, and is at its mean
     settled = np.array([False, True, True])
     seen = rollout(warmup=1, raw_parts=parts, raw_terms=terms, settled=settled)
-    # Two rows are too few to know any memory: here one is enough.
-    score = draft.with_memories(neutral, [seen] * 50, white=False).score
+    score = draft.with_memories(neutral, [seen] * 50, white=False, unseen=0).score
     (memory,) = score.memories
     # From the mean of the raw ones, falling by a tenth and rising by a fifth of the way:
     # 2 -> 1.9 -> 2.12; 2 -> 2 -> 2; 4 -> 3.9 -> 4.12; 6 -> 5.8 -> 6.24.
@@ -289,8 +288,10 @@ def test_scores_are_centred_on_smoothed_settled_rows(neutral: Manifest) -> None:
     assert score.level_mean == pytest.approx((23.01, 3.01, 3.01))
 
 
-def usual(draft_: Manifest, seen: list[Rollout], white: bool = False) -> tuple[Memory, ...]:
-    return draft.with_memories(draft_, seen, white).score.memories
+def usual(
+    draft_: Manifest, seen: list[Rollout], white: bool = False, unseen: int = 10_000
+) -> tuple[Memory, ...]:
+    return draft.with_memories(draft_, seen, white, unseen).score.memories
 
 
 def test_what_was_distrusted_is_smoothed_but_not_counted(neutral: Manifest) -> None:
@@ -313,7 +314,7 @@ def test_centred_scores_are_standard_on_the_rows_they_are_centred_on(
     neutral: Manifest, patient: bool
 ) -> None:
     seen = [rollout(seed=i, warmup=20, settled=np.arange(ROWS) >= 20) for i in range(12)]
-    found = draft.with_memories(neutral, seen, patient)
+    found = draft.with_memories(neutral, seen, patient, unseen=10_000)
     constants = score_constants(found)
     assert len(constants.mean) == (3 if patient else 1)
     rows = np.concatenate([rescored(r, constants).parts[r.settled] for r in seen]).astype(float)
@@ -324,12 +325,12 @@ def test_centred_scores_are_standard_on_the_rows_they_are_centred_on(
 
 
 def test_a_memory_that_a_short_recording_cannot_fill_is_left_out(neutral: Manifest) -> None:
-    def attacks(count: int) -> list[float]:
-        found = usual(neutral, [rollout(seed=i) for i in range(count)], white=True)
+    def attacks(unseen: int) -> list[float]:
+        found = usual(neutral, [rollout()], white=True, unseen=unseen)
         return [memory.attack for memory in found]
 
-    assert [attacks(count) for count in (1, 2, 4, 5)] == [
-        [0.2], [0.2, 0.03], [0.2, 0.03], [0.2, 0.03, 0.01],
+    assert [attacks(unseen) for unseen in (10, 666, 667, 1999, 2000)] == [
+        [0.2], [0.2], [0.2, 0.03], [0.2, 0.03], [0.2, 0.03, 0.01],
     ]  # fmt: skip
 
 
@@ -409,7 +410,7 @@ def test_parts_that_never_move_are_white() -> None:
 
 def test_without_a_settled_row_nothing_can_be_centred(neutral: Manifest) -> None:
     with pytest.raises(GruardError, match="record the healthy machine for longer"):
-        draft.with_memories(neutral, [rollout(settled=np.zeros(ROWS, bool))], white=False)
+        draft.with_memories(neutral, [rollout(settled=np.zeros(ROWS, bool))], white=False, unseen=0)
 
 
 def test_fallback_limits_are_one_and_a_half_times_the_largest_clean_view(

@@ -7,7 +7,6 @@ import pickle
 import subprocess
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.bundle.manifest import PROOF
+from edge_runtime.bundle.manifest import PROOF, to_dict
+from edge_runtime.bundle.manifest_rules import PARTS
+from edge_runtime.bundle.older import FORMER_PARTS
 from edge_runtime.bundle.reader import (
     CHECKSUM,
     MEMBERS,
@@ -197,14 +198,31 @@ def test_the_manifest_says_which_files_are_needed(tiny_bundle: Path) -> None:
 
 
 def test_a_bundle_of_the_former_schema_is_read_as_the_same(bundle_copy: Path) -> None:
-    before = read_bundle(bundle_copy)
+    before = read_bundle(bundle_copy).manifest
+    former = json.loads(json.dumps(to_dict(before)))
+    former["members"] |= former.pop("proof")
+    former["schema"] = 2
+    for name in ("own", "ahead", "horizon"):
+        del former["forecast"][name]
+    score = former["score"]
+    former_parts = [PARTS.index(part) for part in FORMER_PARTS]
+    (memory, *_), weights = score.pop("memories"), score["weights"]
+    score |= {
+        "attack": memory["attack"], "decay": memory["decay"],
+        "weights": [weights[i] for i in former_parts], "absent": score["absent"][0],
+        "part_mean": [memory["mean"][i] for i in former_parts],
+        "part_std": [memory["std"][i] for i in former_parts],
+        "residual_scale": score.pop("error_scale")[0],
+    }  # fmt: skip
 
-    def former(manifest: dict) -> None:
-        manifest["members"] |= manifest.pop("proof")
-        manifest["schema"] = 2
+    def put(manifest: dict) -> None:
+        manifest.clear()
+        manifest.update(former)
 
-    edit_manifest(bundle_copy, former)
-    assert read_bundle(bundle_copy).manifest == replace(before.manifest, schema=2)
+    edit_manifest(bundle_copy, put)
+    found = read_bundle(bundle_copy).manifest
+    assert (found.members, found.proof, found.schema) == (before.members, before.proof, 2)
+    assert found.channels == before.channels and found.tiers == before.tiers
     edit_manifest(bundle_copy, lambda manifest: manifest.update(members=[]))
     assert "members: an object is expected" in refused(bundle_copy)
 

@@ -234,7 +234,7 @@ def test_the_core_takes_the_owners_word_and_begins_anew_as_the_reference_does(
     assert pair[0].lasting_change == pair[1].lasting_change
 
 
-SOUND = LastingChange(1, 2, (0.5, -0.5, 0.0), (0.0, 0.0, 1.0, 0.0))
+SOUND = LastingChange(1, 2, (0.5, -0.5, 0.0), (0.0, 0.0, 1.0, 0.0, 0.0, 0.0))
 
 
 @pytest.mark.parametrize("kind", [Detector, NativeDetector])
@@ -243,8 +243,8 @@ SOUND = LastingChange(1, 2, (0.5, -0.5, 0.0), (0.0, 0.0, 1.0, 0.0))
     [
         {"phase": 3}, {"phase": -1}, {"count": -1}, {"count": 1 << 32}, {"phase": 0},
         {"centre": (0.0,) * 4}, {"centre": (101.0, 0.0, 0.0)}, {"centre": (float("nan"), 0.0, 0.0)},
-        {"baselines": (0.0,) * 3}, {"baselines": (-1.0, 0.0, 0.0, 0.0)},
-        {"baselines": (0.0, float("inf"), 0.0, 0.0)}, {"baselines": (float("nan"),) * 4},
+        {"baselines": (0.0,) * 3}, {"baselines": (-1.0, *[0.0] * 5)},
+        {"baselines": (0.0, float("inf"), *[0.0] * 4)}, {"baselines": (float("nan"),) * 6},
     ],
 )  # fmt: skip
 def test_what_no_detector_can_have_left_is_refused(

@@ -141,7 +141,7 @@ def test_an_older_bundle_of_which_too_little_holds_is_refused(older: Path) -> No
     rows[FEWEST_BEFORE - 1, 0] = np.nan
     rewrite_golden(older, {**golden, "rows": rows})
     assert "63 steps of an older gruard" in refused(older) and "convert its run again" in refused(
-        copy
+        older
     )
 
 

@@ -63,7 +63,7 @@ def test_random_loss_leaves_a_healthy_day_as_it_was(bundle: Bundle, share: float
     assert not (found["flags"] & Flag.RESET).any()
     assert (found["tier"] == 1).mean() >= LEAST_IN_TIER_1[share]
     # Its threshold, from 400 rows, is exceeded now and then.
-    assert alarms(found) <= alarms(calm) + int(10 * share)
+    assert alarms(found) <= alarms(calm) + 1 + int(10 * share)
 
 
 def test_faults_are_found_as_before_with_2_per_cent_lost(bundle: Bundle) -> None:
