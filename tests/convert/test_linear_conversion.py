@@ -19,6 +19,7 @@ from convert.rollout import Rollout, roll, roll_all
 from convert.twins import float_twin, shipped_model, unchanging
 from edge_runtime.bundle.manifest import Forecast, Manifest
 from edge_runtime.bundle.reader import CHECKSUM, LINEAR_MEMBERS, checksum, read_bundle
+from edge_runtime.calibration.calibration import debounce
 from edge_runtime.detector.interpreter import NoGraph
 from edge_runtime.detector.lines import FORECAST_CLIP
 from edge_runtime.detector.step import Model
@@ -172,13 +173,13 @@ def test_scores_are_centred_by_models_that_never_saw_their_rows(
     assert calibrated(linear_run, b"", 1, 1.0).manifest.score == manifest.score
     # A fold's weights decide about its own rows: others would give another centre.
     weights = dict(linear_run.weights)
-    spoiled = {k: 0.9 * v for k, v in weights.items() if k.startswith("fold-3/")}
+    spoiled = {k: 0.98 * v for k, v in weights.items() if k.startswith("fold-3/")}
     harmed = replace(linear_run, weights={**weights, **spoiled})
     found = calibrated(harmed, b"", 1, 1.0).manifest
     assert found.forecast == manifest.forecast and found.score != manifest.score
     assert max(found.score.error_scale[0]) > max(manifest.score.error_scale[0])
     # What ships does not decide about it at all.
-    other = replace(linear_run, weights={**weights, "highway": 0.9 * weights["highway"]})
+    other = replace(linear_run, weights={**weights, "highway": 0.98 * weights["highway"]})
     again = calibrated(other, b"", 1, 1.0).manifest
     assert again.forecast != manifest.forecast and again.score == manifest.score
 
@@ -200,7 +201,8 @@ def test_unseen_rows_score_as_the_threshold_expects(model: Model) -> None:
     rollouts = roll_all(model, [tiny_model.machine_rows(500, seed=s) for s in (21, 22)])
     scores = np.concatenate([r.score[r.settled] for r in rollouts])
     (threshold,) = model.manifest.thresholds.values()
-    assert abs(scores.mean()) < 2 and scores.max() < threshold.value
+    heard = debounce(scores.astype(float), model.manifest.alarm)
+    assert abs(scores.mean()) < 2 and (heard > threshold.value).mean() < 0.01
 
 
 def test_a_linear_bundle_is_judged_again_from_the_disk(

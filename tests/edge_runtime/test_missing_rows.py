@@ -71,4 +71,5 @@ def test_faults_are_found_as_before_with_2_per_cent_lost(bundle: Bundle) -> None
     calm, found = answered(bundle, rows), answered(bundle, lossy(rows, 0.02))
     labels = faulty[len(rows) - len(calm) :]
     before, after = (average_precision(r["score"].astype(float), labels) for r in (calm, found))
-    assert before > 0.3 and after > before - 0.01
+    # A lost row has no score of its own: so much of any score must be lost with 2 % of them.
+    assert before > 0.5 and after > 0.97 * before
