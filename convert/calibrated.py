@@ -22,7 +22,7 @@ from convert.rollout import Rollout, rescored, roll_all
 from convert.streams import clean_rows, clean_test_rows
 from convert.twins import graph_of, shipped_model
 from edge_runtime.bundle.manifest import Manifest
-from edge_runtime.calibration.calibration import Calibration, calibrate, largest_standout
+from edge_runtime.calibration.calibration import Calibration, calibrate, margins_of
 from edge_runtime.detector.score import score_constants
 from edge_runtime.detector.step import Model
 from train.batches import Rows
@@ -102,7 +102,7 @@ def _calibration(
         wished_per_day,
         run.config.period,
         model.manifest.alarm,
-        largest_standout(model.manifest.score),
+        margins_of(model.manifest),
         left_out=sum(int(np.count_nonzero(r.settled)) for r in unseen) - sum(map(np.sum, used)),
     )
 

@@ -8,7 +8,7 @@ left out only where two witnesses agree, each in deviations over its median:
     distance  from the row to its nearest neighbour in the other folds of the recording
 
 The reading and its average are compared, both whitened. A state that is rare but comes back has a
-neighbour, and stays.
+neighbour, and stays. One channel alone has no second witness: what is rare there may be how it is.
 """
 
 from collections.abc import Sequence
@@ -38,6 +38,8 @@ def kept_rows(clean: Sequence[Rollout], scored: Bools) -> list[Bools]:
     clean: recordings in one piece each, with scores. scored: [channels].
     """
     lengths = [len(r.score) for r in clean]
+    if np.count_nonzero(scored) < 2:
+        return [np.ones(length, bool) for length in lengths]
     scores = np.concatenate([r.score for r in clean]).astype(np.float64)
     strange = scores > max(STRANGE, float(np.quantile(scores, 1 - MOST)))
     distances = _in_deviations(_distances(clean, scored, lengths))

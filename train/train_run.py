@@ -36,7 +36,7 @@ from train.run_folder import (
 from train.settings import Settings, find_settings, load_settings
 from train.split import Split, clean_parts, split_by_time
 
-MINIMUM_ROWS = 200
+MINIMUM_ROWS = 150
 # The state forgets within some tens of samples; parts this far apart share nothing.
 LARGEST_GAP = 128
 FAR = 5.0  # channel scales between the middle of a held-out part and that of training

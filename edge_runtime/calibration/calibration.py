@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.bundle.manifest import UNLIMITED, Alarm, Score, Threshold
+from edge_runtime.bundle.manifest import UNLIMITED, Alarm, Manifest, Threshold
 from edge_runtime.calibration.poisson import mean_bound, rate_bound
 from edge_runtime.calibration.tail import LEVEL_QUANTILE, UPPER_LIMIT, Tail, fit_tail, peaks
 from edge_runtime.errors import GruardError
@@ -27,6 +27,7 @@ Float64 = npt.NDArray[np.float64]
 FEWEST_PEAKS = 10
 SHORTEST_SHARE = 0.02  # of the wished interval between two false alarms
 SMALL_SAMPLE_FACTOR = 1.5
+ALONE_FACTOR = 1.0  # one channel has few ways to be strange
 BLOCKS, LARGEST_STANDOUT = 10, 12.0
 CAPPED_STANDOUT = 7.0  # where ceilings bound the score: nothing stands out further than they let it
 CLEAR_RATE = 10.0  # the alarm clears below the threshold that ten times the wish would give
@@ -55,10 +56,25 @@ class Calibration:
         return self.standout > self.limit
 
 
-def largest_standout(score: Score) -> float:
-    """How far one clean score may stand out from the others, by such a `score`."""
-    capped = any(min(memory.ceiling) < UNLIMITED for memory in score.memories)
-    return CAPPED_STANDOUT if capped else LARGEST_STANDOUT
+@dataclass(frozen=True)
+class Margins:
+    """What is expected of clean scores. standout: how far one may stand out from the others.
+
+    small_sample: the threshold over the largest of them, where they are too few for a tail.
+    """
+
+    standout: float = LARGEST_STANDOUT
+    small_sample: float = SMALL_SAMPLE_FACTOR
+
+
+def margins_of(source: Manifest) -> Margins:
+    """Those of the detector of `source`."""
+    capped = any(min(memory.ceiling) < UNLIMITED for memory in source.score.memories)
+    alone = sum(not channel.exogenous for channel in source.channels) == 1
+    return Margins(
+        CAPPED_STANDOUT if capped else LARGEST_STANDOUT,
+        ALONE_FACTOR if alone else SMALL_SAMPLE_FACTOR,
+    )
 
 
 def calibrate(
@@ -67,13 +83,13 @@ def calibrate(
     wished_per_day: float,
     period: float | None,
     alarm: Alarm,
-    limit: float = LARGEST_STANDOUT,
+    margins: Margins = Margins(),
     left_out: int = 0,
 ) -> Calibration:
     """The threshold for at most `wished_per_day` false alarms.
 
     clean, held_out: settled scores of clean recordings, which must not share rows. period: seconds
-    per sample; unknown counts as 1 s, and the statement says so. limit: see `largest_standout`.
+    per sample; unknown counts as 1 s, and the statement says so. margins: of the detector.
     left_out: clean rows that are not among the scores because they are like no others. Raises
     GruardError when `clean` is too short for a single debounced score.
     """
@@ -87,7 +103,7 @@ def calibrate(
     clean_days = sum(map(len, smooth)) / days
     tail, found = _tail(smooth, clean_days, wished_per_day, alarm)
     if tail is None:
-        value, clear, method = _small_sample(np.concatenate(smooth))
+        value, clear, method = _small_sample(np.concatenate(smooth), margins.small_sample)
     else:
         value, clear = tail.upper(wished_per_day), tail.upper(CLEAR_RATE * wished_per_day)
         method = f"exponential tail over {tail.count} peaks, upper {UPPER_LIMIT:.0%} limit"
@@ -117,7 +133,7 @@ def calibrate(
         found,
         _standout(joined),
         int(joined.argmax()) + alarm.n - 1,
-        limit,
+        margins.standout,
     )
 
 
@@ -152,13 +168,13 @@ def _tail(
     return fit_tail(found, level, days), found
 
 
-def _small_sample(joined: Float64) -> tuple[float, float, str]:
+def _small_sample(joined: Float64, factor: float) -> tuple[float, float, str]:
     """Threshold, clear level and method from too few scores [n] for a tail."""
     centre, largest = float(np.median(joined)), float(joined.max())
     return (
-        centre + SMALL_SAMPLE_FACTOR * (largest - centre),
+        centre + factor * (largest - centre),
         largest,
-        f"small-sample rule: {SMALL_SAMPLE_FACTOR} times the largest clean score",
+        f"small-sample rule: {factor:g} times the largest clean score",
     )
 
 

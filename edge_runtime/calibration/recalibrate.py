@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.bundle.reader import Bundle
-from edge_runtime.calibration.calibration import Calibration, calibrate, largest_standout
+from edge_runtime.calibration.calibration import Calibration, calibrate, margins_of
 from edge_runtime.detector.detector import StepDetector
 from edge_runtime.detector.standardise import channel_scaler
 from edge_runtime.errors import GruardError
@@ -79,5 +79,5 @@ def calibration_from(
     cut = len(settled) - round(HELD_OUT * len(settled))
     manifest = bundle.manifest
     parts = [settled[:cut]], [settled[cut:]]
-    limit = largest_standout(manifest.score)
-    return calibrate(*parts, wished_per_day, manifest.period, manifest.alarm, limit)
+    margins = margins_of(manifest)
+    return calibrate(*parts, wished_per_day, manifest.period, manifest.alarm, margins)
