@@ -41,7 +41,7 @@ export OPENBLAS_NUM_THREADS ?= 1
         test test-long test-arm arm-trees test-service test-vm test-firmware \
         fuzz fuzz-core lint wheel benchmark benchmark-step benchmark-escape benchmark-board \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
-        benchmark-clock benchmark-tiers benchmark-gaps benchmark-short benchmark-calibration benchmark-verdicts faults soak clean environment
+        benchmark-clock benchmark-tiers benchmark-gaps benchmark-short benchmark-nab benchmark-calibration benchmark-verdicts faults soak clean environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -169,6 +169,9 @@ benchmark-tiers: $(READY) ## minutes: how long may a gate stay shut?
 
 benchmark-gaps: $(READY) $(CORE) ## half an hour: how many missing rows can the state bridge?
 	$(PY) -m benchmarks.gaps --out docs/gate.md $(ARGS)
+
+benchmark-nab: $(READY) $(CORE) ## a minute: single channels, each with its own threshold
+	$(PY) -m benchmarks.nab --out docs/accuracy.md $(ARGS)
 
 benchmark-short: $(READY) $(CORE) ## minutes: what is a detector worth that has seen its machine for minutes?
 	$(PY) -m benchmarks.short --out docs/changes.md $(ARGS)

@@ -1,14 +1,11 @@
 """The linear highway: finds a known process, knows when it knows nothing, never blows up."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.detector.lines import FORECAST_CLIP
-from edge_runtime.detector.step import Recurrent, forecast
+from edge_runtime.detector.lines import FORECAST_CLIP, Lines, one_ahead
 from train.highway import (
     FEWEST_COMPLETE,
     LARGEST_ROOT,
@@ -16,7 +13,9 @@ from train.highway import (
     SMALLEST_SCALE,
     Highway,
     Kind,
+    fit_ahead,
     fit_highway,
+    fit_own,
     innovation_scale,
 )
 
@@ -191,12 +190,12 @@ def test_the_matrix_is_the_forecast_of_the_device(
     highway = Highway(own.astype(np.float32), (0.3 * rng.standard_normal(size)).astype(np.float32))
     history = rng.standard_normal((order, channels)).astype(np.float32)
     zero = np.zeros(channels, np.float32)
-    device = SimpleNamespace(innovation_scale=zero, highway=highway.own, cross=highway.cross)
-    recurrent = Recurrent(history, (), zero, zero, zero, zero)
+    nothing = np.zeros((0, 0), np.float32)
+    lines = Lines(highway.own, highway.cross, nothing, nothing, 0)
     expected = history.ravel() @ highway.matrix()
     assert highway.matrix().shape == (order * channels, channels)
     np.testing.assert_allclose(
-        forecast(device, recurrent),  # type: ignore[arg-type]
+        one_ahead(lines, history, zero),
         np.clip(expected, -FORECAST_CLIP, FORECAST_CLIP), rtol=1e-5, atol=1e-5,
     )  # fmt: skip
 
@@ -332,3 +331,49 @@ def test_no_free_run_across_channels_blows_up(
     assert spectral_radius(highway) <= LARGEST_ROOT + 1e-3
     if scale > 1.2 and order == 1:
         assert spectral_radius(highway) > 0.9  # it was bounded, not forgotten
+
+
+@pytest.mark.parametrize("horizon", [1, 4, 16])
+def test_a_forecast_from_afar_is_what_repeating_the_process_gives(horizon: int) -> None:
+    rows = process((0.9,), rows=15000)
+    found = fit_ahead([rows], [np.ones_like(rows)], 2, horizon, "channel")
+    np.testing.assert_allclose(found, [[0.9**horizon, 0.0]], atol=0.05)
+
+
+def test_a_forecast_from_afar_knows_what_leads_by_so_many_rows() -> None:
+    lead = np.random.default_rng(0).standard_normal(6000)
+    rows = np.stack([lead, np.concatenate([np.zeros(7), lead[:-7]])], axis=1).astype(np.float32)
+    found = fit_ahead([rows], [np.ones_like(rows)], 2, 6)
+    # The second channel is what the first one was seven rows before: the older of the two lags.
+    np.testing.assert_allclose(found[1], [0, 0, 1, 0], atol=0.05)
+    np.testing.assert_allclose(found[0], 0, atol=0.05)
+
+
+def test_the_horizon_of_a_forecast_from_afar_reaches_into_no_other_recording() -> None:
+    rows = process((0.9,), rows=4000)
+    pieces = [rows[:2000], rows[2000:]]
+    alone = fit_ahead([rows[:2000]], [np.ones((2000, 1), np.float32)], 2, 8)
+    silent = [pieces[0], np.full((9, 1), 1e3, np.float32)]
+    masks = [np.ones_like(piece) for piece in silent]
+    np.testing.assert_array_equal(fit_ahead(silent, masks, 2, 8), alone)
+    broken = np.ones_like(rows)
+    broken[1000] = 0
+    wild = rows.copy()
+    wild[1000] = 1e6
+    harmed = fit_ahead([wild], [broken], 2, 8)
+    np.testing.assert_allclose(harmed, fit_ahead([rows], [broken], 2, 8))
+
+
+def test_too_few_complete_rows_give_no_forecast_from_afar() -> None:
+    rows = process((0.9,), rows=FEWEST_COMPLETE + 9)
+    mask = np.ones_like(rows)
+    assert fit_ahead([rows], [mask], 2, 8).shape == (1, 2)
+    assert fit_ahead([rows[:-1]], [mask[:-1]], 2, 8).shape == (0, 0)
+
+
+def test_the_own_forecast_is_the_highway_of_each_channel_alone() -> None:
+    rows = np.concatenate([process((0.8,)), process((1.2, -0.5), seed=1)], axis=1)
+    masks = [np.ones_like(rows)]
+    np.testing.assert_array_equal(
+        fit_own([rows], masks, 2), fit_highway([rows], masks, 2, "channel").own
+    )
