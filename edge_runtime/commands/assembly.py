@@ -14,7 +14,7 @@ from edge_runtime.commands.options import kernel_chain
 from edge_runtime.detector.delegate import Kernel
 from edge_runtime.detector.fallback import Fallback, ScorelessFallback
 from edge_runtime.detector.kernels import CORE_KERNEL_ID
-from edge_runtime.detector.thresholds import local_file, local_thresholds, to_word
+from edge_runtime.detector.thresholds import local_file, local_thresholds, threshold_of, to_word
 from edge_runtime.errors import GruardError
 from edge_runtime.native.fallback import NativeFallback
 from edge_runtime.sinks.json_lines import Existing
@@ -226,7 +226,10 @@ def _assemble(
 def _start(store: Store, options: RunOptions, console: Console) -> Start:
     """What the run begins with; what the store needs without its slots is written by then."""
     if options.bundle:
-        return start_from(options.bundle, options.admission, console.log)
+        start = start_from(options.bundle, options.admission, console.log)
+        if start.bundle:
+            _check_kernel(start.bundle, options.kernel)
+        return start
     start = choose(store, options.admission, console.log)
     if start.bundle and start.bundle.digest == store.pointers().current:
         try:
@@ -234,6 +237,20 @@ def _start(store: Store, options: RunOptions, console: Console) -> Start:
         except GruardError as error:
             console.log(str(error))
     return start
+
+
+def _check_kernel(bundle: Bundle, kernel: Kernel | None) -> None:
+    """Raise GruardError for a kernel that a person named and nobody calibrated `bundle` for.
+
+    A damaged file of thresholds is left to the worker, and a delegate to the CPU that is next.
+    """
+    if not isinstance(kernel, str) or bundle.manifest.linear:
+        return
+    try:
+        local = local_thresholds(bundle)
+    except GruardError:
+        return
+    threshold_of(replace(bundle, local=local), kernel)
 
 
 def _open_source(

@@ -9,6 +9,7 @@ interpreters use unless told otherwise, gives others: it is another kernel with 
 import ctypes
 import importlib
 import importlib.util
+import os
 import sys
 from typing import Any
 
@@ -42,6 +43,7 @@ def available_kernels() -> tuple[str, ...]:
 
 def interpreter_module(kernel: str) -> Any:
     """The package that runs `kernel`. Raises GruardError when none is installed."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets on stderr
     for name in _MODULES[kernel]:
         try:
             module = importlib.import_module(name)

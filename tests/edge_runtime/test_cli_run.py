@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -260,6 +261,15 @@ def real_gruard(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 def test_a_missing_bundle_is_refused() -> None:
     assert "no such bundle" in plain_error(real_gruard("run", "/no.gruard", "--source", "-"))
+
+
+def test_a_kernel_without_a_threshold_is_refused_and_not_started_again_and_again(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / tiny_bundle.name)
+    words = ("run", str(bundle), "--source", "-", "--kernel", "tflite-xnnpack")
+    told = plain_error(real_gruard(*words))
+    assert "no threshold for kernel tflite-xnnpack; calibrate it on this machine" in told
 
 
 def test_usage_errors_exit_with_2() -> None:
