@@ -222,10 +222,11 @@ def _plan(
     drawn = list(damages(size, FLIPS if alone else 0, rng))
     if len({file.parts[:2] for file in files if file.parts[0] == "store"}) > 1:
         drawn = drawn[1:]  # a store without a file is one where nothing was installed yet
-    if alone and files[0].name == "status.json":
-        drawn = [each for each in drawn if each[0] != "noise"]  # it might be anybody's file then
     for told, damage in drawn:
-        yield told, files, damage
+        # A status file of noise might be anybody's, and is refused.
+        harmed = [file for file in files if told != "noise" or file.name != "status.json"]
+        if harmed:
+            yield told, harmed, damage
 
 
 def _row(template: Template, name: str, plan: Sequence[tuple[str, Sequence[Path], Damage]]) -> Row:
