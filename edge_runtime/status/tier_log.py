@@ -36,6 +36,12 @@ class TierLog:
         self._log(self._line(record, before if changed else None))
         self._untold = 0
 
+    def end(self) -> None:
+        """Tell what is still untold: a recording of days may take less than the window."""
+        if self._last is not None and self._untold:
+            self._log(self._line(self._last, None))
+            self._untold = 0
+
     def _line(self, record: Record, before: Record | None) -> str:
         tier = record.tier if before is None else f"{before.tier}→{record.tier}"
         why = ", ".join(flag_names(record.flags))

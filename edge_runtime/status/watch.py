@@ -112,6 +112,7 @@ class Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._tiers.end()
         self._publish(self._clock(), ended=not isinstance(error, Exception))  # a signal is an order
         for outlet in self._outlets:
             outlet.close()

@@ -40,6 +40,20 @@ def test_a_flutter_is_counted_and_told_later() -> None:
     assert len(lines) == LINES + 1
 
 
+def test_what_is_untold_at_the_end_is_told_then() -> None:
+    lines: list[str] = []
+    log = TierLog(lines.append, lambda: 0.0)
+    log.end()
+    for index in range(10):
+        log.note(record(index, 1 + index % 2))
+    log.end()
+    log.end()
+    untold = 9 - LINES
+    assert lines[LINES:] == [
+        f"sample 9: tier 2, model alone; {untold} changes before were not told"
+    ]
+
+
 def test_no_window_has_more_lines_than_allowed() -> None:
     now, told = 0.0, []
     log = TierLog(lambda line: told.append(now), lambda: now)
