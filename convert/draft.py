@@ -167,7 +167,11 @@ def tier_bounds(period: float | None, warmup: int) -> m.Tiers:
 
 
 def with_score_shapes(draft: m.Manifest, seen: Sequence[Rollout]) -> m.Manifest:
-    """Scales of errors and covariances from the rows of rollouts that were kept."""
+    """Scales of errors and covariances from the rows of rollouts that were kept.
+
+    The covariances are those of the scored channels. With the exogenous ones in them, a distance
+    would count as strange whatever follows a set-point.
+    """
     # The first forecasts of a rollout rest on readings that were never taken.
     skip = len(draft.forecast.highway)
     used = [r.kept & (np.arange(len(r.kept)) >= skip) for r in seen]
@@ -175,6 +179,7 @@ def with_score_shapes(draft: m.Manifest, seen: Sequence[Rollout]) -> m.Manifest:
     values = np.concatenate([(r.value * r.mask)[u] for r, u in zip(seen, used, strict=True)])
     masks = np.concatenate([r.mask[rows] for r, rows in zip(seen, used, strict=True)])
     forecast = draft.forecast
+    watched = np.array([not c.exogenous for c in draft.channels], np.float32)
     there = np.array([True, bool(forecast.own), bool(forecast.ahead)])[:, np.newaxis]
     scales = np.array([residual_scale(errors[:, i], masks) for i in range(len(there))])
     absent = np.array([absent_error(scale, masks) for scale in scales])
@@ -182,8 +187,8 @@ def with_score_shapes(draft: m.Manifest, seen: Sequence[Rollout]) -> m.Manifest:
         draft.score,
         error_scale=matrix(np.where(there, scales, 1)),
         absent=matrix(np.where(there, absent, 0)),
-        distance_root=matrix(inverse_root(errors[:, 0])),
-        level_root=matrix(inverse_root(values)),
+        distance_root=matrix(inverse_root(errors[:, 0] * watched)),
+        level_root=matrix(inverse_root(values * watched)),
     )
     return replace(draft, score=score)
 

@@ -180,6 +180,7 @@ def clean_constants(rows: Scored, exogenous: Bools) -> ScoreConstants:
     """
     innovation, value, _, mask = (array[0] for array in rows)
     width, kinds = innovation.shape[1], len(ERRORS)
+    scored = (~exogenous).astype(np.float32)
     scale = residual_scale(innovation, mask)
     ones, zeros = np.ones((kinds, width), np.float32), np.zeros((kinds, width), np.float32)
     heard = np.array([[kind == "residual"] for kind in ERRORS], np.float32)
@@ -195,10 +196,10 @@ def clean_constants(rows: Scored, exogenous: Bools) -> ScoreConstants:
         heard=heard,
         channel_mean=np.zeros((3, width), np.float32),
         typical=np.ones((3, 1), np.float32),
-        distance_root=inverse_root(innovation),
-        level_root=inverse_root(value),
+        distance_root=inverse_root(innovation * scored),
+        level_root=inverse_root(value * scored),
         log_table=numerics.log_table(),
-        scored=(~exogenous).astype(np.float32),
+        scored=scored,
     )
     centre, deviation = centre_of(smoothed_parts(Scored(*(a[:1] for a in rows)), neutral)[0])
     return replace(

@@ -199,6 +199,12 @@ def test_one_channel_alone_counts_where_it_stands_for_more(
     assert weights(False, True, True) == (1, 0, 1, 1.5, 0, 0)
 
 
+def watching(source: Manifest, *scored: int) -> Manifest:
+    """`source` with other channels than the `scored` ones exogenous."""
+    channels = tuple(replace(c, exogenous=i not in scored) for i, c in enumerate(source.channels))
+    return replace(source, channels=channels)
+
+
 def test_residual_scales_are_the_99_percent_quantiles_of_usable_errors(neutral: Manifest) -> None:
     errors = np.linspace(0, 1, 101, dtype=np.float32)[:, np.newaxis] * np.array([1.0, 2.0, 0.001])
     zeros = np.zeros_like(errors)
@@ -231,13 +237,30 @@ def test_roots_whiten_errors_and_values(neutral: Manifest) -> None:
         rollout(value=values[k], forecast=values[k] - errors[k], mask=all_, kept=kept)
         for k in (slice(0, 2000), slice(2000, 4000))
     ]
-    score = draft.with_score_shapes(neutral, pieces).score
+    score = draft.with_score_shapes(watching(neutral, 0, 1, 2), pieces).score
     settled = np.arange(4000) % 2000 >= 3  # the first lags of each piece were never read
     for root, used in ((score.distance_root, errors), (score.level_root, values)):
         whiten, rows = np.array(root), used[settled].astype(float)
         moments = rows.T @ rows / len(rows) + SHRINKAGE * np.eye(3)
         np.testing.assert_allclose(whiten @ moments @ whiten.T, np.eye(3), atol=1e-4)
         assert not np.triu(whiten, 1).any()
+
+
+def test_the_shapes_are_those_of_the_scored_channels_alone(neutral: Manifest) -> None:
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(4000, 3)).astype(np.float32)
+    values[:, 2] = values[:, 0] + 0.1 * values[:, 2]  # an input that the first channel follows
+    seen = rollout(
+        value=values, forecast=0.5 * values, mask=np.ones((4000, 3)), kept=np.ones(4000, bool)
+    )
+    score = draft.with_score_shapes(watching(neutral, 0, 1), [seen]).score
+    for root, used in ((score.distance_root, 0.5 * values), (score.level_root, values)):
+        rows = used[3:, :2].astype(float)
+        moments = rows.T @ rows / len(rows) + SHRINKAGE * np.eye(2)
+        whiten = np.array(root)
+        two = whiten[:2, :2]
+        np.testing.assert_allclose(two @ moments @ two.T, np.eye(2), atol=1e-4)
+        assert not whiten[:2, 2].any() and not whiten[2, :2].any()
 
 
 def test_masked_errors_do_not_shape_the_covariance(neutral: Manifest) -> None:
