@@ -12,7 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from convert.diagnosis.clean_behaviour import Stretch, clean_behaviour, sampled, stretch
+from convert.diagnosis.clean_behaviour import (
+    PERSISTENCE,
+    Stretch,
+    clean_behaviour,
+    sampled,
+    stretch,
+)
 from convert.diagnosis.fault_examples import TURNS, Example, gather
 from convert.diagnosis.logistic import fit_logistic, fit_temperature
 from edge_runtime.bundle.manifest import Channel
@@ -31,6 +37,7 @@ Float64 = npt.NDArray[np.float64]
 
 EVENTS, ROWS_PER_EVENT = 1350, 2  # fewer where they would only meet the same rows again
 FEWEST_ROWS = 600
+SHORTEST = 2 * PERSISTENCE  # rows of a recording; a shorter one does not show what lasts
 # Enough rows to measure covariances, and to find places for faults in; more would only take time.
 MOST_ROWS, MOST_HARMED_ROWS = 24000, 6000
 FEWEST_EXAMPLES = 5  # of each kind; fewer say nothing about its shape
@@ -47,15 +54,16 @@ def fit_diagnosis(
     """All constants, from clean raw `recordings` [n, channels] alone.
 
     events: how many faults to inject, the default unless given. None where the constants cannot be
-    had: for one watched channel, for more than `MOST_CHANNELS`, for few rows, or when some kind of
-    fault was hardly ever found in them.
+    had: for one watched channel, for more than `MOST_CHANNELS`, for few rows in recordings of at
+    least `SHORTEST`, or when some kind of fault was hardly ever found in them.
     """
     exogenous = np.array([c.exogenous for c in channels])
+    recordings = [rows for rows in recordings if len(rows) >= SHORTEST]
     rows = sum(map(len, recordings))
     enough = rows >= FEWEST_ROWS and np.count_nonzero(~exogenous) >= 2
     if not enough or len(channels) > MOST_CHANNELS:
         return None
-    whole = sampled([stretch(rows, channels) for rows in recordings if len(rows)], MOST_ROWS)
+    whole = sampled([stretch(rows, channels) for rows in recordings], MOST_ROWS)
     final, parts = clean_behaviour(whole, exogenous)
     harmed = [(clean, sampled(fold, MOST_HARMED_ROWS // len(parts))) for clean, fold in parts]
     count = min(EVENTS, rows // ROWS_PER_EVENT) if events is None else events

@@ -10,7 +10,7 @@ from made_diagnosis import CHANNELS, made_constants, made_rows
 from convert.diagnosis.clean_behaviour import clean_behaviour, sampled, stretch
 from convert.diagnosis.fault_batch import batch_constants, batch_state, sample_state
 from convert.diagnosis.fault_examples import Example, gather
-from convert.diagnosis.fit import FEWEST_ROWS, fit_classifiers, fit_diagnosis
+from convert.diagnosis.fit import FEWEST_ROWS, SHORTEST, fit_classifiers, fit_diagnosis
 from convert.diagnosis.logistic import (
     balanced,
     calibration_error,
@@ -113,6 +113,13 @@ def test_where_a_fit_makes_no_sense_there_is_none(
     rows: np.ndarray, channels: tuple[Channel, ...]
 ) -> None:
     assert fit_diagnosis([rows], channels, 3) is None
+
+
+def test_many_short_recordings_have_none() -> None:
+    whole = made_rows(1500, 1)
+    pieces = [whole[start : start + SHORTEST - 1] for start in range(0, 1400, 63)]
+    assert fit_diagnosis(pieces, CHANNELS, 3) is None
+    assert fit_diagnosis([*pieces, made_rows(700, 1)], CHANNELS, 3, 180) is not None
 
 
 def test_without_examples_of_every_kind_there_is_none() -> None:
