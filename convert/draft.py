@@ -23,6 +23,7 @@ from edge_runtime.bundle.manifest_rules import PARTS
 from edge_runtime.detector.fallback import VIEWS, initial_views, update_views
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.detector.score import score_constants
+from edge_runtime.detector.standardise import channel_scaler, restored, standardise
 from edge_runtime.errors import GruardError
 from train.batches import Rows
 from train.highway import Kind, fit_ahead, fit_own
@@ -273,7 +274,7 @@ def with_fallback_limits(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manif
     endless = np.full(count, np.inf, np.float32)
     for rollout in clean:
         state = initial_views(count)
-        for value, mask in zip(rollout.value, rollout.mask > 0, strict=True):
+        for value, mask in zip(_without_modes(rollout, draft), rollout.mask > 0, strict=True):
             views, state = update_views(
                 value, mask, FALLBACK_SMOOTHING, FALLBACK_SLACK, endless, state
             )
@@ -287,6 +288,14 @@ def with_fallback_limits(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manif
         FALLBACK_SMOOTHING, FALLBACK_SLACK, **{name: vector(v) for name, v in limits.items()}
     )
     return replace(draft, fallback=fallback)
+
+
+def _without_modes(rollout: Rollout, draft: m.Manifest) -> Float32:
+    """The readings of `rollout` as the fallback sees them, which knows of no operating modes."""
+    scaler, usable = channel_scaler(draft.channels), rollout.mask > 0
+    if scaler.modes is None:
+        return rollout.value
+    return standardise(restored(rollout.value, usable, scaler), usable, scaler)
 
 
 def with_state_limit(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manifest:

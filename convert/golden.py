@@ -13,7 +13,7 @@ import numpy.typing as npt
 from convert.streams import repeated
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.detector.golden import FEWEST_STEPS, MOST_STEPS, ROWS, THRESHOLD, replay
-from edge_runtime.detector.standardise import channel_scaler
+from edge_runtime.detector.standardise import channel_scaler, restored
 from edge_runtime.detector.step import Model
 from train.faults import ALL, inject
 from train.prepare import standard_rows
@@ -52,7 +52,8 @@ def golden_rows(manifest: Manifest, recordings: Sequence[Float32], seed: int) ->
     outage = tiers.bridge + tiers.free_run_limit + BLIND
     length = faulty + outage + tiers.resync_all + SLACK
     rows = repeated(recordings, min(max(length, FEWEST_STEPS), MOST_STEPS)).copy()
-    value = standard_rows([rows], manifest.channels, manifest.period).values[0]
+    standard = standard_rows([rows], manifest.channels, manifest.period)
+    value, mask = standard.values[0], standard.masks[0] > 0
     scaler = channel_scaler(manifest.channels)
     exogenous = np.array([channel.exogenous for channel in manifest.channels])
     for number, kind in enumerate(ALL):
@@ -61,7 +62,7 @@ def golden_rows(manifest: Manifest, recordings: Sequence[Float32], seed: int) ->
             value[slot], rng, kinds=(kind,), events=(1, 1), sizes=SIZES, lengths=LENGTHS,
             exogenous=exogenous, first=SLOT // 4, spaced=True,
         )  # fmt: skip
-        raw = (found.values * scaler.scale + scaler.center).astype(np.float32)
+        raw = restored(found.values, mask[slot], scaler)
         # Elsewhere the reading stays what it was, to the bit.
         rows[slot] = np.where(found.values != value[slot], raw, rows[slot])
         rows[slot][found.mask == 0] = np.nan

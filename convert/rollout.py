@@ -21,7 +21,6 @@ from edge_runtime.detector.score import (
 )
 from edge_runtime.detector.step import Model, errors_of, initial_state, step
 from edge_runtime.detector.tiers import is_mostly_masked, is_settling
-from edge_runtime.detector.validity import is_measured
 from edge_runtime.errors import GruardError
 from edge_runtime.native.records import Records
 from edge_runtime.native.rolling import roll_on_core
@@ -133,7 +132,7 @@ def stepwise(model: Model, rows: Float32) -> Rollout:
         parts=np.array(parts),
         terms=np.array(terms),
         score=np.array([t.score for t in traces]),
-        measured=np.array([is_measured(values, model.watched) for values in rows], bool),
+        measured=np.array([t.measured for t in traces], bool),
         settling=np.array(settling, bool),
     )
 

@@ -19,6 +19,8 @@ import numpy.typing as npt
 
 from convert.decimals import vector
 from edge_runtime.bundle.manifest import Change, Channel
+from edge_runtime.detector.standardise import channel_scaler, in_mode, standardise
+from edge_runtime.detector.validity import is_present
 
 Float32 = npt.NDArray[np.float32]
 
@@ -29,11 +31,20 @@ BASELINE, FOLLOW = 3.0, 20.0  # rates, over the rows of the recording
 
 def change_section(clean: Sequence[Float32], channels: Sequence[Channel]) -> Change:
     """The manifest's section after healthy rows [n, channels] in raw units, in time order."""
-    rows = np.concatenate(clean)
+    rows = np.concatenate([_in_mode(rows, channels) for rows in clean])
     after = int(np.clip(len(rows) // SHARE, SHORTEST, LONGEST))
     watched = np.array([not channel.exogenous for channel in channels])
     follow = np.where(unsettled(rows) & watched, min(FOLLOW / len(rows), 1.0), 0.0)
     return Change(after, min(BASELINE / len(rows), 1.0), vector(follow))
+
+
+def _in_mode(rows: Float32, channels: Sequence[Channel]) -> Float32:
+    """Raw `rows`; where there are operating modes, relative to each row's mode."""
+    scaler, present = channel_scaler(tuple(channels)), is_present(rows)
+    if scaler.modes is None:
+        return rows
+    seen = in_mode(rows, present, scaler)
+    return np.where(seen.mask, standardise(rows, seen.mask, seen.scaler), np.float32(np.nan))
 
 
 def unsettled(rows: Float32) -> npt.NDArray[np.bool_]:

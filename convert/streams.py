@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle.manifest import Channel
-from edge_runtime.detector.standardise import channel_scaler
+from edge_runtime.detector.standardise import channel_scaler, restored
 from train.faults import FaultEvent, inject
 from train.prepare import standard_rows
 from train.run_folder import Run
@@ -68,7 +68,7 @@ def faulty_twin(
         first=min(SPACING, len(clean) // 4),
         spaced=True,
     )
-    raw = (injection.values * scaler.scale + scaler.center).astype(np.float32)
+    raw = restored(injection.values, mask > 0, scaler)
     raw[(mask * injection.mask) == 0] = np.nan
     visible = np.abs(injection.values - value) >= 2 * innovation_scale
     faulty = ((injection.labels > 0) & (visible | (injection.mask == 0))).any(axis=1)

@@ -26,6 +26,7 @@ class Flag(enum.IntFlag):
     RESTARTED = 256  # first model-backed record after the inference process was restarted
     TIMING = 512  # the time is not to be believed, or a reading before this one was left out
     CHANGED = 2048  # a lasting change was reported: the alarm is judged from where it stands now
+    UNKNOWN_MODE = 4096  # the settings are of no mode that was recorded: the model judged nothing
     CPU = 1024  # the accelerator that was asked for is out of use: the model ran on the CPU
 
 

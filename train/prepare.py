@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edge_runtime.bundle.manifest import Channel
-from edge_runtime.detector.standardise import channel_scaler, standardise
+from edge_runtime.detector.standardise import channel_scaler, in_mode, standardise
 from edge_runtime.detector.validity import check_validity, initial_validity, validity_rules
 from edge_runtime.errors import GruardError
 from train.batches import Rows
@@ -60,9 +60,9 @@ def standard_rows(
         for row in recording:
             mask, state = check_validity(row, rules, state)
             usable.append(mask)
-        mask = np.array(usable).reshape(recording.shape)
-        values.append(standardise(recording, mask, scaler))
-        masks.append(mask.astype(np.float32))
+        seen = in_mode(recording, np.array(usable, bool).reshape(recording.shape), scaler)
+        values.append(standardise(recording, seen.mask, seen.scaler))
+        masks.append(seen.mask.astype(np.float32))
     return Rows(tuple(values), tuple(masks))
 
 

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.bundle.manifest import Channel
+from edge_runtime.bundle.manifest import Channel, Place
 from edge_runtime.errors import GruardError
 from train.split import Split
 
@@ -143,10 +143,14 @@ def read_config(path: Path) -> Config:
     file = path / "config.json"
     try:
         data = json.loads(file.read_text())
-        channels = tuple(Channel(**channel) for channel in data.pop("channels"))
+        channels = tuple(_channel(**channel) for channel in data.pop("channels"))
         return Config(channels=channels, **data)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise GruardError(f"{file}: unreadable ({error}); train again") from None
+
+
+def _channel(modes: Sequence[Mapping[str, float]] = (), **rest: Any) -> Channel:
+    return Channel(modes=tuple(Place(**place) for place in modes), **rest)
 
 
 def read_arrays(file: Path, advice: str) -> dict[str, npt.NDArray[Any]]:

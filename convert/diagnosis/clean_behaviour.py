@@ -13,7 +13,7 @@ from scipy.signal import lfilter
 
 from edge_runtime import numerics
 from edge_runtime.bundle.manifest import Channel
-from edge_runtime.detector.standardise import channel_scaler, standardise
+from edge_runtime.detector.standardise import channel_scaler, in_mode, standardise
 from edge_runtime.detector.validity import BEYOND_BELIEF
 from edge_runtime.diagnosis.contribution import VIEWS, ContributionConstants
 from edge_runtime.diagnosis.symptoms import READING_CLIP, SymptomConstants
@@ -42,8 +42,8 @@ class Stretch:
 
 def stretch(rows: Float32, channels: tuple[Channel, ...]) -> Stretch:
     """Raw rows [n, channels] standardised, the last reading held where there is none."""
-    present = np.abs(rows) < BEYOND_BELIEF
-    reading = standardise(rows, present, channel_scaler(channels))
+    seen = in_mode(rows, np.abs(rows) < BEYOND_BELIEF, channel_scaler(channels))
+    present, reading = seen.mask, standardise(rows, seen.mask, seen.scaler)
     latest = np.maximum.accumulate(np.where(present, np.arange(len(rows))[:, np.newaxis], 0))
     held = np.take_along_axis(reading, latest, axis=0)
     return Stretch(np.clip(held, -READING_CLIP, READING_CLIP), present.astype(np.float32))

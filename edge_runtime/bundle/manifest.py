@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_runtime.bundle.manifest_rules import check_fallback, check_manifest
-from edge_runtime.bundle.older import with_memories
+from edge_runtime.bundle.older import with_memories, without_modes
 from edge_runtime.errors import GruardError
 from edge_runtime.plain import build, shown
 
@@ -24,6 +24,8 @@ UNLIMITED = 1e30
 """A bound that nothing reaches."""
 WITH_MEMORIES = 5
 """Since then the score has two more forecasts, and may remember in several ways."""
+WITH_MODES = 5
+"""Since then channels may have operating modes."""
 BRIDGE = 4
 """Rows that any state can bridge; measured in docs/gate.md."""
 
@@ -35,8 +37,23 @@ Matrix = tuple[Vector, ...]
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a channel stands in one operating mode, in raw units; see `detector.modes`.
+
+    Of an exogenous channel: the setting, and how far from it a reading still belongs to the mode.
+    """
+
+    center: float
+    scale: float
+
+
+@dataclass(frozen=True)
 class Channel:
-    """One sensor signal. Limits are in raw units; None switches a rule off."""
+    """One sensor signal. Limits are in raw units; None switches a rule off.
+
+    modes: a place in each operating mode, the same number for every channel; none where there are
+    no modes, or where an exogenous channel tells none apart.
+    """
 
     name: str
     unit: str
@@ -47,6 +64,7 @@ class Channel:
     max_rate: float | None  # raw units per second
     stuck_after: int | None  # samples of one and the same value
     exogenous: bool
+    modes: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -305,6 +323,8 @@ def _from_older(data: dict[str, Any], schema: int) -> dict[str, Any]:
         data = with_memories(data)
     if schema < WITH_CHANGES:
         data = {"change": None, **data}
+    if schema < WITH_MODES:
+        data = without_modes(data)
     if schema > OLDER:
         return data
     tiers, hashes = data.get("tiers"), data.get("members")
@@ -321,7 +341,7 @@ def _from_older(data: dict[str, Any], schema: int) -> dict[str, Any]:
 class FallbackConstants:
     """What the fallback needs of a manifest; kept apart from the bundle, it outlives damage there.
 
-    It has these fields in common with `Manifest`.
+    It has these fields in common with `Manifest`. Operating modes are not among what it uses.
     """
 
     name: str
@@ -345,7 +365,9 @@ def fallback_constants(source: Manifest) -> FallbackConstants:
 
 def fallback_from_dict(data: Any, where: str) -> FallbackConstants:
     """The constants in `data` (parsed JSON, at `where`). Raises GruardError as `from_dict` does."""
-    constants = build(FallbackConstants, data, where)
+    constants = build(
+        FallbackConstants, without_modes(data) if isinstance(data, dict) else data, where
+    )
     assert isinstance(constants, FallbackConstants)
     check_fallback(constants, where)
     return constants

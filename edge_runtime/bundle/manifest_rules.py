@@ -14,7 +14,7 @@ from edge_runtime.errors import GruardError
 from edge_runtime.period import LONGEST_PERIOD, SHORTEST_PERIOD
 
 if TYPE_CHECKING:  # the manifest calls these rules
-    from edge_runtime.bundle.manifest import Diagnosis, FallbackConstants, Manifest
+    from edge_runtime.bundle.manifest import Channel, Diagnosis, FallbackConstants, Manifest
 
 # The device computes in float32: below this a divisor is zero there.
 SMALLEST_DIVISOR = 1e-30
@@ -27,6 +27,7 @@ PARTS = ("residual", "own", "distance", "level", "ahead", "gate")
 """Parts of the score."""
 ERRORS = ("residual", "own", "ahead")
 """Those that are made of the errors of a forecast, in the order of `detector.lines.FORECASTS`."""
+MOST_MODES = 16
 Length = tuple[str, Sequence[Any], int]
 _LIMITS = ("range", "level", "change", "cusum", "same", "missing")
 _CLEAN_DIVISORS = ("deviation", "explained_high", "move_mean", "jump_mean", "persistence")
@@ -46,6 +47,7 @@ def check_fallback(constants: Manifest | FallbackConstants, source: str) -> None
     count = len(constants.channels)
     if not 1 <= count <= 256 or len(set(constants.channel_names)) != count:
         raise GruardError(f"{source}: channels: 1 to 256 different names are expected")
+    _check_modes(constants.channels, source)
     fallback, alarm = constants.fallback, constants.alarm
     limits = [(f"fallback.{name}", getattr(fallback, name), count) for name in _LIMITS]
     _check_each_length(limits, source)
@@ -53,6 +55,7 @@ def check_fallback(constants: Manifest | FallbackConstants, source: str) -> None
     divisors: dict[str, Sequence[float]] = {
         "period": [1.0 if period is None else period],
         "channels: scale": [channel.scale for channel in constants.channels],
+        "channels: modes": [place.scale for c in constants.channels for place in c.modes],
         **{name: values for name, values, _ in limits},
     }
     _check_divisors(divisors, source)
@@ -64,6 +67,20 @@ def check_fallback(constants: Manifest | FallbackConstants, source: str) -> None
     if not 1 <= alarm.m <= alarm.n or alarm.clear_after < 1:
         raise GruardError(f"{source}: alarm: 1 <= m <= n and clear_after >= 1 are expected")
     _check_smoothings({"fallback.smoothing": fallback.smoothing}, source)
+
+
+def _check_modes(channels: tuple[Channel, ...], source: str) -> None:
+    modes = max((len(channel.modes) for channel in channels), default=0)
+    telling = [len(channel.modes) == modes for channel in channels if channel.exogenous]
+    even = all(
+        len(channel.modes) == modes or (channel.exogenous and not channel.modes)
+        for channel in channels
+    )
+    if modes and not (2 <= modes <= MOST_MODES and even and any(telling)):
+        raise GruardError(
+            f"{source}: channels: modes: 2 to {MOST_MODES} are expected, the same number for every "
+            "channel, and an exogenous one that tells them apart"
+        )
 
 
 def _check_lengths(manifest: Manifest, source: str) -> None:

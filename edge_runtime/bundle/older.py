@@ -20,6 +20,15 @@ def with_memories(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+def without_modes(data: dict[str, Any]) -> dict[str, Any]:
+    """`data` with channels that have no `modes`, as before schema 5."""
+    channels = data.get("channels")
+    if not isinstance(channels, list):
+        return data
+    told = [{"modes": [], **c} if isinstance(c, dict) else c for c in channels]
+    return {**data, "channels": told}
+
+
 def _score(score: dict[str, Any]) -> dict[str, Any]:
     missing: list[Any] = []
     scale, absent = score.pop("residual_scale", missing), score.pop("absent", missing)

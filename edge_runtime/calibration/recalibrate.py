@@ -9,7 +9,7 @@ import numpy as np
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.calibration.calibration import Calibration, calibrate, margins_of
 from edge_runtime.detector.detector import StepDetector
-from edge_runtime.detector.standardise import channel_scaler
+from edge_runtime.detector.standardise import channel_scaler, restored
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Float32, Sample
 from edge_runtime.sources.csvfile import read_table
@@ -55,7 +55,7 @@ def rows_of_bundle(bundle: Bundle) -> Rows:
         shape = (*value.shape[:1], len(bundle.manifest.channels))
         if mask is None or value.shape != shape or mask.shape != shape:
             raise GruardError(f"{bundle.path / 'calibration.npz'}: not samples of this model")
-        raw = (value * scaler.scale + scaler.center).astype(np.float32)
+        raw = restored(value, mask > 0, scaler)
         recordings.append(np.where(mask > 0, raw, np.float32(np.nan)))
     return Rows(recordings, "the bundle's own clean samples")
 

@@ -11,6 +11,7 @@ import click
 from edge_runtime.commands.options import kernel_option, trusted_key_option
 
 if TYPE_CHECKING:
+    from edge_runtime.bundle.manifest import Channel
     from edge_runtime.bundle.reader import Bundle
     from edge_runtime.detector.delegate import Kernel
 
@@ -77,6 +78,7 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
         "bytes": len(bundle.model),
         "period": manifest.period,
         "channels": [_channel(c.name, c.unit, c.exogenous) for c in manifest.channels],
+        "modes": _modes(manifest.channels),
         "highway": "full" if manifest.forecast.cross else "per channel",
         "gate": "yes" if "logit" in manifest.outputs else "none",
         "gru units": sizes or "none (linear)",
@@ -87,6 +89,12 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
         "set here": [f"{kernel}: {t.value:.3f}; {t.statement}" for kernel, t in local.items()],
         "tools": [f"{name} {version}" for name, version in manifest.provenance.tools.items()],
     }
+
+
+def _modes(channels: tuple[Channel, ...]) -> str:
+    count = max(len(channel.modes) for channel in channels)
+    telling = ", ".join(c.name for c in channels if c.exogenous and c.modes)
+    return f"{count}, told apart by {telling}" if count else "none"
 
 
 def _channel(name: str, unit: str, exogenous: bool) -> str:

@@ -235,7 +235,13 @@ class Fallback:
         return self._record(sample)
 
     def stand_at(self, centre: Sequence[float]) -> None:
-        """Judge the machine from there on, in standardised units [channels]."""
+        """Judge the machine from there on, in standardised units [channels].
+
+        With operating modes nothing moves: the place is one within a mode, the limits are those of
+        all modes together.
+        """
+        if any(channel.modes for channel in self._source.channels):
+            return
         self._look_after_memory()
         state = self._state
         views = seen_from(np.array(centre, np.float32), state.views)

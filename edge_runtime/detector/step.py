@@ -3,8 +3,9 @@
 All arithmetic is float32 on the host but the graph itself, which is int8; the same code runs on the
 device, in calibration and in validation, so what is measured is what ships.
 
-A row without a reading of any watched channel moves the forecast on and is not judged: score, alarm
-and diagnosis stay what they were. Where a few readings are there, the missing ones count as errors.
+A row without a reading of any watched channel, or in an unknown operating mode, moves the forecast
+on and is not judged: score, alarm and diagnosis stay what they were. Where a few readings are
+there, the missing ones count as errors.
 
 Notation, all in standardised units: x reading, m mask, mu forecast, e = x - mu innovation,
 s its clean scale, g gate, u = mu + g e trusted input, h recurrent state.
@@ -28,7 +29,13 @@ from edge_runtime.detector.diagnosing import (
 )
 from edge_runtime.detector.interpreter import StepGraph
 from edge_runtime.detector.lines import Lines, lines_of, one_ahead, others
-from edge_runtime.detector.standardise import VALUE_CLIP, Scaler, channel_scaler, standardise
+from edge_runtime.detector.standardise import (
+    VALUE_CLIP,
+    Scaler,
+    channel_scaler,
+    in_mode,
+    standardise,
+)
 from edge_runtime.detector.step_record import Outcome, step_record
 from edge_runtime.detector.validity import (
     ValidityRules,
@@ -120,6 +127,7 @@ class Traces:
     inputs: dict[str, Float32]
     outputs: dict[str, Float32]
     score: np.float32 = _UNTOLD  # told by `step`
+    measured: bool = False  # told by `step`
 
 
 def build_model(source: Manifest, graph: StepGraph, model_hash: str) -> Model:
@@ -190,9 +198,11 @@ def step(
     warming up or distrusted. reach: told after each stage, mask, invoke and check.
     """
     mask, validity = check_validity(sample.values, model.rules, state.validity)
-    measured = is_measured(sample.values, model.watched)
+    seen = in_mode(sample.values, mask, model.scaler)
+    mask, known = seen.mask, bool(seen.known)
+    measured = known and is_measured(sample.values, model.watched)
     reach("mask")
-    absolute = standardise(sample.values, mask, model.scaler)
+    absolute = standardise(sample.values, mask, seen.scaler)
     value = change.from_here(absolute, mask.astype(np.float32), state.change)
     recurrent = state.recurrent or start_recurrent(model, value)
     plan = state.tiers
@@ -208,15 +218,15 @@ def step(
         score_state, change_state = _measure(model, traces, absolute, state, settling)
     judged = change.judge(score_state, change_state, model.score)
     alarm = _update_alarm(model, float(judged.here), state) if measured else state.alarm
-    seen = _observe(model, traces, recurrent, following)
-    tier_state, reset = tiers.observe(plan, seen, model.manifest.tiers)
+    observed = _observe(model, traces, recurrent, following)
+    tier_state, reset = tiers.observe(plan, observed, model.manifest.tiers)
     tier_state = tiers.agree(tier_state, alarm.active == fallback.alarm, model.manifest.tiers)
     reach("check")
     diagnosis, found = state.diagnosis, None
     if model.diagnosis is not None and diagnosis is not None:
         if measured:
             diagnosis = advance_diagnosis(
-                sample.values, alarm.active, model.scaler, diagnosis, model.diagnosis
+                sample.values, alarm.active, seen.scaler, diagnosis, model.diagnosis
             )
         found = diagnosis_of(diagnosis, model.diagnosis) if alarm.active else None
     outcome = Outcome(float(judged.told), alarm.active, score_state, found)
@@ -232,6 +242,8 @@ def step(
         after = shifted(after, moved.shift)
     if state.change.flagged or moved.change.flagged:
         record = replace(record, flags=record.flags | Flag.CHANGED)
+    if not known:
+        record = replace(record, flags=record.flags | Flag.UNKNOWN_MODE)
     if reset:
         record = replace(record, flags=record.flags | Flag.RESET)
         score_state = score.without_forecasts(score_state, model.score)
@@ -242,7 +254,7 @@ def step(
         diagnosis,
     )  # fmt: skip
     # What the following forecasts build on is seen from where the machine stands by then.
-    traces = replace(traces, score=judged.score, trusted=after.history[0])
+    traces = replace(traces, score=judged.score, trusted=after.history[0], measured=measured)
     return record, following_state, traces
 
 

@@ -21,7 +21,7 @@ from edge_runtime.native.layout import ROWS, Layout
 from edge_runtime.native.program import Program, build_program, ends
 from edge_runtime.record import Float32
 
-MAGIC, VERSION = 0x42755247, 4
+MAGIC, VERSION = 0x42755247, 5
 _HEAD = 4  # words before those that the checksum covers
 _MOST_WINDOW = 32  # scores of the debounce, one bit each
 _MOST_COUNT = 1 << 24  # up to here float32 counts without gaps
@@ -105,6 +105,8 @@ def _blob(model: Model, threshold: Threshold, program: Program, graph: bytes) ->
             _counts(model, program),
             bytes.fromhex(model.model_hash).ljust(8, b"\0"),
             _constants(model, threshold),
+            _modes(model),
+            _forecast(model),
             _score(model),
             _limits(model),
             _diagnosis(model),
@@ -146,9 +148,9 @@ def _check(manifest: Manifest) -> None:
 
 def _counts(model: Model, program: Program) -> bytes:
     manifest, tiers, alarm = model.manifest, model.manifest.tiers, model.manifest.alarm
-    units = sum(model.graph.state_sizes)
+    units, modes = sum(model.graph.state_sizes), model.scaler.modes
     return struct.pack(
-        "<32I",
+        "<34I",
         len(manifest.channels), len(model.lines.highway), len(model.graph.state_sizes),
         len(program.operators), program.arena, bool(len(model.lines.cross)), model.graph.gated,
         model.diagnosis is not None, not model.rules.none, alarm.m, alarm.n, alarm.clear_after,
@@ -158,6 +160,7 @@ def _counts(model: Model, program: Program) -> bytes:
         most_saturated(units, tiers.saturated_limit), tiers.window, tiers.hour,
         len(program.integers), len(program.constants), program.layout,
         bool(len(model.lines.own)), model.lines.horizon, len(model.score.mean),
+        0 if modes is None else len(modes.center), 0 if modes is None else len(modes.telling),
     )  # fmt: skip
 
 
@@ -180,6 +183,19 @@ def _constants(model: Model, threshold: Threshold) -> bytes:
         rules.stuck_after,
         model.watched,
         model.gated,
+    )
+
+
+def _modes(model: Model) -> bytes:
+    modes = model.scaler.modes
+    if modes is None:
+        return b""
+    places = _floats(modes.setting, modes.reach, modes.center, modes.scale)
+    return modes.telling.astype("<u4").tobytes() + places
+
+
+def _forecast(model: Model) -> bytes:
+    return _floats(
         model.lines.highway,
         model.lines.cross.T,  # matrices by columns, for rows side by side
         model.innovation_scale,

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from convert import draft
 from convert.rollout import Rollout, rescored
 from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
-from edge_runtime.bundle.manifest import Manifest, Memory
+from edge_runtime.bundle.manifest import Manifest, Memory, Place
 from edge_runtime.bundle.manifest_rules import PARTS
 from edge_runtime.detector.score import score_constants
 from edge_runtime.errors import GruardError
@@ -261,6 +261,22 @@ def test_the_shapes_are_those_of_the_scored_channels_alone(neutral: Manifest) ->
         two = whiten[:2, :2]
         np.testing.assert_allclose(two @ moments @ two.T, np.eye(2), atol=1e-4)
         assert not whiten[:2, 2].any() and not whiten[2, :2].any()
+
+
+def test_the_fallback_has_limits_of_all_modes_together(neutral: Manifest) -> None:
+    """It knows of no modes: a reading that is usual in one of them is usual."""
+    modes = {0: (Place(-1.0, 1.0), Place(1.0, 1.0)), 1: (Place(0.0, 0.1), Place(50.0, 0.1)), 2: ()}
+    channels = tuple(
+        replace(c, center=0.0, scale=1.0, exogenous=i != 1, modes=modes[i])
+        for i, c in enumerate(neutral.channels)
+    )
+    setting = np.where(np.arange(ROWS) % 20 < 10, -1.0, 1.0)
+    value = np.stack([setting, np.full(ROWS, 2.0), np.zeros(ROWS)], axis=1).astype(np.float32)
+    seen = rollout(value=value, mask=np.ones((ROWS, 3), np.float32))
+    limits = draft.with_fallback_limits(replace(neutral, channels=channels), [seen]).fallback
+    # Two tenths above 50, with the margin.
+    assert limits.range[1] == pytest.approx(1.5 * 50.2, rel=1e-4)
+    assert limits.change[1] == pytest.approx(1.5 * 50, rel=1e-4)
 
 
 def test_masked_errors_do_not_shape_the_covariance(neutral: Manifest) -> None:

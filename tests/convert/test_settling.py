@@ -1,10 +1,12 @@
 """Which channels a recording left on their way, and what that makes of a lasting change."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from convert.settling import LONGEST, SHORTEST, change_section, unsettled
-from edge_runtime.bundle.manifest import Channel
+from edge_runtime.bundle.manifest import Channel, Place
 
 TIME = np.arange(800)
 
@@ -47,3 +49,15 @@ def test_a_change_lasts_a_twelfth_of_the_recording(count: int, after: int) -> No
     )
     assert section.after == after and section.rate == 3 / count
     assert section.follow == (pytest.approx(20 / count), 0.0)  # an input is not judged
+
+
+def test_a_machine_that_ends_in_another_mode_has_settled() -> None:
+    load = np.where(TIME < 500, 0.0, 1.0)
+    table = rows(load, 30 * load + noise(1))
+    load_channel, reading = channel("load", True), channel("reading")
+    assert change_section([table], [load_channel, reading]).follow[1] > 0
+    modal = (
+        replace(load_channel, modes=(Place(0.0, 0.5), Place(1.0, 0.5))),
+        replace(reading, modes=(Place(0.0, 1.0), Place(30.0, 1.0))),
+    )
+    assert change_section([table], modal).follow == (0.0, 0.0)

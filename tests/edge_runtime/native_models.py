@@ -70,6 +70,38 @@ def linear(
     return MadeBundle(Path("made.gruard"), manifest, b"", NO_GRAPH, "0" * 64)
 
 
+def modal(channels: int, seed: int = 0, diagnosis: bool = False) -> MadeBundle:
+    """A linear bundle with three operating modes, told apart by the exogenous channels.
+
+    Only the first two of them do.
+    """
+    made = linear(channels, seed, rules=True, diagnosis=diagnosis)
+    exogenous = [i for i, c in enumerate(made.manifest.channels) if c.exogenous]
+    silent = exogenous[2:]
+    known = tuple(
+        c if i in silent else replace(c, modes=_places(c))
+        for i, c in enumerate(made.manifest.channels)
+    )
+    return changed(made, channels=known)
+
+
+def _places(channel: m.Channel) -> tuple[m.Place, ...]:
+    center, scale = channel.center, channel.scale
+    return tuple(m.Place(center + 2 * k * scale, scale * (1 + k / 4)) for k in (0, 2, -1))
+
+
+def modal_rows(bundle: Bundle, count: int, seed: int) -> np.ndarray:
+    """`faulty_rows` of a machine that changes its mode, and is in an unknown one now and then."""
+    rows, rng = faulty_rows(bundle, count, seed), np.random.default_rng(seed)
+    stays = np.repeat(np.arange(count), rng.integers(1, 25, count))[:count]
+    mode, strange = rng.integers(0, 3, count)[stays], rng.random(count)[stays] < 0.1
+    for i, channel in enumerate(bundle.manifest.channels):
+        if channel.modes:
+            rows[:, i] += np.array([p.center - channel.center for p in channel.modes])[mode]
+            rows[strange, i] += 3 * channel.scale * channel.exogenous
+    return rows
+
+
 def recurrent(
     config: "CellConfig", seed: int = 0, rules: bool = False, diagnosis: bool = False
 ) -> MadeBundle:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -9,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_manifest import made_manifest
 
-from edge_runtime.bundle.manifest import from_dict, to_dict
+from edge_runtime.bundle.manifest import (
+    Place,
+    fallback_constants,
+    fallback_from_dict,
+    from_dict,
+    to_dict,
+)
 from edge_runtime.bundle.manifest_rules import PARTS
 from edge_runtime.errors import GruardError
 
@@ -94,6 +101,34 @@ def test_an_unknown_schema_says_what_to_do(schema: object) -> None:
     assert f"schema {schema!r} is unknown" in message and "convert again" in message
 
 
+def test_channels_that_an_older_gruard_kept_for_the_fallback_have_no_modes() -> None:
+    known = fallback_constants(made_manifest())
+    older = json.loads(json.dumps(asdict(known)))
+    for channel in older["channels"]:
+        del channel["modes"]
+    assert fallback_from_dict(older, "fallback.json") == known
+
+
+def test_modes_are_as_many_for_every_channel_and_one_tells_them_apart() -> None:
+    place = {"center": 1.0, "scale": 2.0}
+
+    def channels(*counts: int) -> Any:
+        data = copy.deepcopy(GOOD)
+        for channel, count in zip(data["channels"], counts, strict=True):
+            channel["modes"] = [place] * count
+        return data
+
+    manifest = from_dict(channels(2, 2, 2), "manifest.json")
+    assert manifest.channels[1].modes == (Place(1.0, 2.0),) * 2
+    assert from_dict(json.loads(json.dumps(to_dict(manifest))), "manifest.json") == manifest
+    from_dict(channels(16, 16, 16), "manifest.json")
+    for counts in ((0, 2, 2), (2, 2, 0), (1, 1, 1), (3, 2, 2), (17, 17, 17), (2, 0, 0)):
+        assert "channels: modes: 2 to 16" in refused(channels(*counts))
+    two = channels(2, 2, 2)
+    two["channels"][0]["modes"] = [{"center": 1.0, "scale": 0.0}] * 2
+    assert "channels: modes: must be above 0" in refused(two)
+
+
 @pytest.mark.parametrize("data", [None, [], "manifest", 1], ids=repr)
 def test_a_manifest_is_an_object(data: object) -> None:
     assert "JSON object" in refused(data)
@@ -172,6 +207,8 @@ def test_a_part_that_counts_has_its_forecast(name: str) -> None:
 def test_a_score_of_an_older_schema_has_one_memory_and_four_parts() -> None:
     older = json.loads(json.dumps(to_dict(made_manifest())))
     older["schema"] = 4
+    for channel in older["channels"]:
+        del channel["modes"]
     for name in ("own", "ahead", "horizon"):
         del older["forecast"][name]
     score = older["score"]

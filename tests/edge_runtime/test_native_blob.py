@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from native_models import HASTY, changed, faulty_rows, linear
+from native_models import HASTY, changed, faulty_rows, linear, modal
 
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.errors import GruardError
@@ -24,7 +24,7 @@ from edge_runtime.native.layout import ROWS, X86, Layout
 from edge_runtime.native.records import RECORD
 from tests.core_build import HOST, SANITISED, blob_of, compiled
 
-HEADER = 4 * 36
+HEADER = 4 * 38
 REASONS = {"not aligned": 1, "foreign": 2, "truncated": 3, "damaged": 4, "impossible": 5}
 MUTANTS = 8000
 
@@ -130,12 +130,14 @@ def test_every_byte_counts() -> None:
 @pytest.mark.parametrize(
     ("word", "value", "reason"),
     [
-        (0, 1, "foreign"), (1, 5, "foreign"), (4, 0, "impossible"), (4, 257, "impossible"),
+        (0, 1, "foreign"), (1, 6, "foreign"), (4, 0, "impossible"), (4, 257, "impossible"),
         (5, 65, "impossible"), (6, 17, "impossible"), (7, 2000, "impossible"),
         (8, 1 << 30, "impossible"), (13, 6, "impossible"), (14, 33, "impossible"),
         (16, 1 << 25, "impossible"), (30, 1 << 28, "impossible"), (31, 1 << 27, "impossible"),
         (33, 2, "impossible"), (34, 65, "impossible"), (35, 0, "impossible"),
-        (35, 5, "impossible"), (4, 2, "truncated"), (31, 5, "truncated"), (34, 0, "truncated"),
+        (35, 5, "impossible"), (36, 17, "impossible"), (37, 4, "impossible"),
+        (36, 2, "truncated"), (37, 1, "truncated"),
+        (4, 2, "truncated"), (31, 5, "truncated"), (34, 0, "truncated"),
     ],
 )  # fmt: skip
 def test_a_forged_header_is_refused(
@@ -232,3 +234,13 @@ def test_what_the_core_cannot_hold_is_refused_with_the_reason(
     monkeypatch.setattr(engine, "pack", lambda *_: packed[:-4])
     with pytest.raises(GruardError, match=r"the blob is refused: truncated; run it on tflite-"):
         NativeDetector(bundle)
+
+
+def test_a_teller_beyond_the_channels_is_refused(driver: Path, tmp_path: Path) -> None:
+    bundle = modal(5, 5)
+    blob = bytearray(blob_of(bundle))
+    # After the header, four thresholds, two rates and eight vectors.
+    at = HEADER + 8 + 4 * (6 + 8 * 5)
+    assert struct.unpack_from("<I", blob, at) == (1,)  # the only one
+    struct.pack_into("<I", blob, at, 5)
+    assert refusal(driver, mended(blob), tmp_path) == REASONS["impossible"]

@@ -68,6 +68,17 @@ def test_a_linear_machine(name: str) -> None:
     check(bundle, faulty_rows(bundle, ROWS, seed=len(name)))
 
 
+@pytest.mark.parametrize(
+    ("channels", "diagnosis"), [(2, False), (5, True), (10, True), (40, False)]
+)
+def test_a_machine_with_operating_modes(channels: int, diagnosis: bool) -> None:
+    bundle = models.modal(channels, channels, diagnosis)
+    records = check(bundle, models.modal_rows(bundle, ROWS, seed=channels))
+    unknown = np.array([Flag.UNKNOWN_MODE in record.flags for record in records])
+    assert 0.05 < unknown.mean() < 0.8
+    assert {record.tier for record in records} == {1, 2, 3}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",

@@ -7,17 +7,18 @@
 
 #include "parts.h"
 
-enum { MAGIC = 0x42755247, VERSION = 4 }; /* "GRuB" */
+enum { MAGIC = 0x42755247, VERSION = 5 }; /* "GRuB" */
 /* Words of the header, up to the widths of the layers. */
 enum {
     H_MAGIC, H_VERSION, H_SIZE, H_CRC, H_CHANNELS, H_ORDER, H_LAYERS, H_OPERATORS, H_ARENA,
     H_CROSS, H_GATED, H_DIAGNOSIS, H_RULES, H_ALARM_M, H_ALARM_N, H_CLEAR_AFTER, H_CLOSED, H_LOST,
     H_CONTRADICTION, H_FREE_RUN, H_RESYNC_CHANNEL, H_RESYNC_ALL, H_WARMUP, H_FROZEN, H_AGREE,
     H_BRIDGE, H_CHANGE, H_SATURATED, H_WINDOW, H_HOUR, H_INTEGERS, H_BYTES, H_LAYOUT, H_OWN,
-    H_HORIZON, H_MEMORIES, H_HASH, H_HASH_2, H_WORDS
+    H_HORIZON, H_MEMORIES, H_MODES, H_TELLING, H_HASH, H_HASH_2, H_WORDS
 };
 enum { MOST_ORDER = 64, MOST_OPERATORS = 1024, WIDEST = 8192, MOST_STATES = 16384,
        MOST_ARENA = 1 << 20, MOST_BYTES = 1 << 26, MOST_COUNT = 1 << 24,
+       MOST_MODES = 16,
        DIAGNOSED_CHANNELS = 32, FEATURES = 25, MACHINE_WEIGHTS = 9, KIND_WEIGHTS = 7 * 41 };
 
 /* What is left of the blob, in words. */
@@ -68,13 +69,17 @@ static gruard_error read_counts(gruard_model *m, const gruard_word *header) {
     m->has_own = header[H_OWN];
     m->horizon = header[H_HORIZON];
     m->memories = header[H_MEMORIES];
+    m->modes = header[H_MODES];
+    m->telling = header[H_TELLING];
     m->hash = (const uint8_t *)(header + H_HASH);
     const uint32_t most = m->has_diagnosis ? DIAGNOSED_CHANNELS : GRUARD_MOST_CHANNELS;
     if (!within(m->channels, 1, most) || !within(m->order, 1, MOST_ORDER) ||
         m->layers > GRUARD_MOST_LAYERS || m->operators > MOST_OPERATORS ||
         m->arena > MOST_ARENA || m->has_cross > 1 || m->gated > 1 || m->has_diagnosis > 1 ||
         m->has_rules > 1 || m->has_own > 1 || m->horizon > MOST_ORDER ||
-        !within(m->memories, 1, GRUARD_MOST_MEMORIES) || !within(m->alarm_n, 1, 32) || !within(m->alarm_m, 1, m->alarm_n) ||
+        m->modes > MOST_MODES || m->telling > m->channels ||
+        !within(m->memories, 1, GRUARD_MOST_MEMORIES) || !within(m->alarm_n, 1, 32) ||
+        !within(m->alarm_m, 1, m->alarm_n) ||
         !within(m->clear_after, 1, MOST_COUNT) || m->integer_count > MOST_BYTES / 4 ||
         m->byte_count > MOST_BYTES)
         return GRUARD_IMPOSSIBLE;
@@ -154,6 +159,11 @@ static void read_parts(gruard_model *m, cursor *c) {
     m->stuck_after = take(c, n);
     m->watched = take(c, n);
     m->gated_channels = take(c, n);
+    m->teller = take(c, m->telling);
+    m->setting = take(c, m->modes * m->telling);
+    m->reach = take(c, m->modes * m->telling);
+    m->mode_center = take(c, m->modes * n);
+    m->mode_scale = take(c, m->modes * n);
     m->highway = take(c, m->order * n);
     m->cross = m->has_cross ? take(c, m->order * n * n) : NULL;
     m->innovation_scale = take(c, n);
@@ -269,6 +279,8 @@ gruard_error gruard_open(gruard_model *m, const void *blob, size_t size) {
     read_parts(m, &c);
     if (c.short_of || c.left) return GRUARD_TRUNCATED;
     for (uint32_t i = 0; i < m->channels; i++) m->follows |= m->follow[i] > 0;
+    for (uint32_t t = 0; t < m->telling; t++)
+        if (m->teller[t] >= m->channels) return GRUARD_IMPOSSIBLE;
     error = check_ends(m);
     for (uint32_t i = 0; !error && i < m->operators; i++)
         if (!operator_is_sound(m, &m->program[i])) error = GRUARD_IMPOSSIBLE;

@@ -429,10 +429,11 @@ static void begin(gruard_detector *d, const float *values, gruard_record *record
     memset(record->blamed, 0xFF, sizeof record->blamed);
     record->kind = -1;
     record->index = d->tiers.index;
+    d->center = d->model->center;
+    d->scale = d->model->scale;
     gruard_check_validity(d, values);
-    gruard_standardise(d->model, values, d->usable, d->reading);
+    gruard_standardise(d, values, d->usable, d->reading);
     gruard_fallback(d);
-    gruard_take_stand(d);
 }
 
 void gruard_step_fallback(gruard_detector *d, const float *values, gruard_record *record) {
@@ -450,6 +451,11 @@ void gruard_step(gruard_detector *d, const float *values, gruard_record *record)
     int32_t saturated;
     const int flagged = d->changed == GRUARD_HAS_CHANGED;
     begin(d, values, record);
+    if (m->modes) {
+        gruard_find_mode(d, values);
+        gruard_standardise(d, values, d->usable, d->reading);
+    }
+    gruard_take_stand(d);
     if (!d->started) start_recurrent(d);
     record->tier = (uint8_t)gruard_tier(&d->tiers, m);
     record->flags = phase_flags(d);
@@ -467,6 +473,7 @@ void gruard_step(gruard_detector *d, const float *values, gruard_record *record)
     tell(d, record);
     if (d->measured) gruard_change(d, settling);
     if (flagged || d->changed == GRUARD_HAS_CHANGED) record->flags |= GRUARD_CHANGED;
+    if (m->modes && d->unknown_mode) record->flags |= GRUARD_UNKNOWN_MODE;
     GRUARD_MARK(GRUARD_TOLD);
     if (!reset) return;
     record->flags |= GRUARD_RESET;

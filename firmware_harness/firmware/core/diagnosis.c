@@ -341,7 +341,7 @@ void gruard_advance_diagnosis(gruard_detector *d, const float *values) {
     /* Beyond the views in `scratch`: whether there was a reading, and how far it moved. */
     float *present = d->scratch + VIEWS * n, *moves = present + n;
     for (uint32_t i = 0; i < n; i++) present[i] = (float)gruard_present(values[i]);
-    gruard_standardise(m, values, present, moves);
+    gruard_standardise(d, values, present, moves);
     take_readings(d, present, moves);
     const float distance = contributions(d), weight = noticed(d);
     const float keep = d->alarm.active ? 127.0f / 128.0f : 15.0f / 16.0f;

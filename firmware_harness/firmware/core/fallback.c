@@ -76,6 +76,7 @@ void gruard_fallback(gruard_detector *d) {
 }
 
 void gruard_stand_at(gruard_detector *d, const float *centre) {
+    if (d->model->modes) return; /* a place within a mode; the limits are those of all together */
     for (uint32_t i = 0; i < d->model->channels; i++) {
         const float shift = centre[i] - d->view_centre[i];
         d->view_centre[i] = centre[i];

@@ -54,7 +54,8 @@ typedef enum {
 /* Flags of a record, the numbers of edge_runtime.record.Flag. */
 enum {
     GRUARD_IMPUTED = 1, GRUARD_FREE_RUN = 2, GRUARD_RESYNC = 4, GRUARD_WARMUP = 8,
-    GRUARD_RESET = 16, GRUARD_FALLBACK = 32, GRUARD_CHANGED = 2048
+    GRUARD_RESET = 16, GRUARD_FALLBACK = 32, GRUARD_CHANGED = 2048,
+    GRUARD_UNKNOWN_MODE = 4096
 };
 
 /* The answer for one sample. */
@@ -92,6 +93,11 @@ typedef struct {
     float fallback_threshold, fallback_clear, smoothing, slack;
     const gruard_float *center, *scale, *low, *high, *max_step, *stuck_after;
     const gruard_float *watched, *gated_channels;
+    /* Operating modes, if any: indices of the channels that tell them apart, their settings. */
+    uint32_t modes, telling;
+    const gruard_word *teller;            /* [telling] */
+    const gruard_float *setting, *reach;  /* [modes][telling] */
+    const gruard_float *mode_center, *mode_scale; /* [modes][channels] */
     const gruard_float *highway;          /* [order][channels] */
     const gruard_float *cross;            /* [order * channels][channels], by columns */
     const gruard_float *innovation_scale;
@@ -182,7 +188,9 @@ typedef struct {
     int32_t silent;                  /* samples in a row without any reading */
     float *view_level, *view_last, *view_up, *view_down, *view_same, *view_missing, *view_centre;
     /* Of the step at hand. */
-    uint8_t measured;                /* 0 where no watched channel had a reading */
+    uint8_t measured;                /* 0 where no watched channel had a reading in a known mode */
+    uint8_t unknown_mode;
+    const gruard_float *center, *scale; /* of the mode, or of all together */
     uint8_t fallback_alarmed;
     float *usable;                   /* validity mask */
     float *absolute, *reading;       /* standardised; as seen from where the machine stands */

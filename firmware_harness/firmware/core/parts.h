@@ -77,7 +77,12 @@ void gruard_multiply(const gruard_operator *o, int8_t *arena);
 void gruard_look_up(const int8_t *codes, int8_t *out, uint32_t count, const int8_t *table);
 
 void gruard_check_validity(gruard_detector *d, const float *values);
-void gruard_standardise(const gruard_model *m, const float *values, const float *mask, float *out);
+/* By the centre and scale of the step at hand. */
+void gruard_standardise(const gruard_detector *d, const float *values, const float *mask,
+                        float *out);
+/* The centre and scale of the mode that `values` are in; after gruard_check_validity. In an unknown
+ * mode no watched reading is usable. */
+void gruard_find_mode(gruard_detector *d, const float *values);
 int gruard_present(float value);
 
 void gruard_update_alarm(gruard_alarm *alarm, float score, float threshold, float clear,

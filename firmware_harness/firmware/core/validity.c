@@ -1,5 +1,5 @@
-/* Which readings are usable, and what they are in standardised units: the C side of
- * edge_runtime.detector.validity and .standardise. */
+/* Which readings are usable, the mode they are in, and what they are in standardised units: the C
+ * side of edge_runtime.detector.validity, .modes and .standardise. */
 #include "numerics.h"
 #include "parts.h"
 
@@ -29,9 +29,45 @@ void gruard_check_validity(gruard_detector *d, const float *values) {
     d->measured = (uint8_t)(seen || !watched);
 }
 
-void gruard_standardise(const gruard_model *m, const float *values, const float *mask, float *out) {
-    for (uint32_t i = 0; i < m->channels; i++) {
-        const float value = mask[i] > 0 ? values[i] : m->center[i];
-        out[i] = gruard_clip((value - m->center[i]) / m->scale[i], 100.0f);
+void gruard_standardise(const gruard_detector *d, const float *values, const float *mask,
+                        float *out) {
+    for (uint32_t i = 0; i < d->model->channels; i++) {
+        const float value = mask[i] > 0 ? values[i] : d->center[i];
+        out[i] = gruard_clip((value - d->center[i]) / d->scale[i], 100.0f);
     }
+}
+
+/* How far the settings are from those of `mode`, in its reaches; infinitely far where one is not
+ * usable. */
+static float apart_from(const gruard_detector *d, uint32_t mode, const float *values) {
+    const gruard_model *m = d->model;
+    float apart = 0;
+    for (uint32_t t = 0; t < m->telling; t++) {
+        const uint32_t i = m->teller[t], at = mode * m->telling + t;
+        if (!(d->usable[i] > 0)) return __builtin_inff();
+        apart = gruard_at_least(gruard_abs(values[i] - m->setting[at]) / m->reach[at], apart);
+    }
+    return apart;
+}
+
+void gruard_find_mode(gruard_detector *d, const float *values) {
+    const gruard_model *m = d->model;
+    uint32_t nearest = 0;
+    float least = __builtin_inff();
+    d->unknown_mode = 0;
+    for (uint32_t mode = 0; mode < m->modes; mode++) {
+        const float apart = apart_from(d, mode, values);
+        if (!(apart < least)) continue;
+        least = apart;
+        nearest = mode;
+    }
+    if (least <= 1.0f) {
+        d->center = m->mode_center + nearest * m->channels;
+        d->scale = m->mode_scale + nearest * m->channels;
+        return;
+    }
+    d->unknown_mode = 1;
+    d->measured = 0;
+    for (uint32_t i = 0; i < m->channels; i++)
+        if (m->watched[i] > 0) d->usable[i] = 0;
 }
