@@ -32,14 +32,19 @@ class Scaler:
 
 
 def fit_scaler(recordings: Iterable[Recording]) -> Scaler:
-    """Fit on training rows only; readings that are not finite are left out.
+    """The scaler of training rows; see `fit_rows`."""
+    return fit_rows(np.concatenate([recording.values for recording in recordings]))
+
+
+def fit_rows(rows: Float32) -> Scaler:
+    """Fit on `rows` [n, channels]; readings that are not finite are left out.
 
     center is the median. scale is the standard deviation of the central 99 % of the readings, or of
     all of them when even those are constant. A dead channel, spread below 1e-6 of its median (the
     resolution of float32), stays watched: 1 % of the median, at least 1e-6 raw units, counts as
     one standard deviation. Raises ValueError for a channel without any reading.
     """
-    values = np.concatenate([recording.values for recording in recordings]).astype(np.float64)
+    values = rows.astype(np.float64)
     values[~np.isfinite(values)] = np.nan
     if np.isnan(values).all(axis=0).any():
         raise ValueError("a channel has no finite reading")

@@ -21,6 +21,7 @@ from train.model_choice import (
     fit_model,
     resolved,
 )
+from train.modes import with_modes
 from train.prepare import describe_channels, fingerprint, require_readings, standard_rows
 from train.recording import Dataset, Recording, expand, read_recordings, require_rows
 from train.run_folder import (
@@ -80,9 +81,14 @@ def train_run(request: Request, sizes: CellConfig, budget: Budget, say: Say, rep
     model = resolved(request.model, sum(r.rows for r in clean), watched)
     require_readings(split.train)
     # Cross-fitting needs no rows apart, so a linear model is scaled and fitted on all clean ones.
-    channels = describe_channels(clean if model == "linear" else split.train, settings)
+    scaled = clean if model == "linear" else split.train
+    channels = describe_channels(scaled, settings)
+    channels = with_modes(channels, [recording.values for recording in scaled], period)
     _make_folder(request.out)
     say(_describe(split, len(channels), period))
+    if modes := max(len(channel.modes) for channel in channels):
+        told = ", ".join(c.name for c in channels if c.exogenous and c.modes)
+        say(f"{modes} operating modes, told apart by {told}; each has a scaler of its own")
     if model != request.model:
         say(
             f"fewer than {FEWEST_NETWORK_ROWS} clean rows, or one channel to watch: the linear "
