@@ -41,7 +41,7 @@ export OPENBLAS_NUM_THREADS ?= 1
         test test-long test-arm arm-trees test-service test-vm test-firmware \
         fuzz fuzz-core lint wheel benchmark benchmark-step benchmark-escape benchmark-board \
         benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
-        benchmark-clock benchmark-tiers benchmark-gaps benchmark-short benchmark-nab benchmark-calibration benchmark-verdicts faults soak clean environment
+        benchmark-clock benchmark-tiers benchmark-gaps benchmark-short benchmark-nab benchmark-engines benchmark-calibration benchmark-verdicts faults soak clean environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -175,6 +175,9 @@ benchmark-nab: $(READY) $(CORE) ## a minute: single channels, each with its own 
 
 benchmark-short: $(READY) $(CORE) ## minutes: what is a detector worth that has seen its machine for minutes?
 	$(PY) -m benchmarks.short --out docs/changes.md $(ARGS)
+
+benchmark-engines: $(READY) $(CORE) ## half a minute: is the wear of engines in six modes told in time?
+	$(PY) -m benchmarks.engines --out docs/engines.md $(ARGS)
 
 benchmark-escape: $(READY) ## minutes: does a detector find back by itself?
 	$(PY) -m benchmarks.escape --out docs $(ARGS)
