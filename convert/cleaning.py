@@ -8,7 +8,8 @@ left out only where two witnesses agree, each in deviations over its median:
     distance  from the row to its nearest neighbour in the other folds of the recording
 
 The reading and its average are compared, both whitened. A state that is rare but comes back has a
-neighbour, and stays. One channel alone has no second witness: what is rare there may be how it is.
+neighbour, and stays. One channel alone has no second witness, and in a short recording much is like
+nothing else: what is rare there may be how the machine is.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ Float64 = npt.NDArray[np.float64]
 
 STRANGE, LONELY = 4.0, 4.0  # deviations of the score and of the distance
 MOST = 0.05  # of the rows
+FEWEST = 2500  # with fewer rows much is like nothing else
 AROUND, WIDENED = 5, 10  # rows in which the distance may be large; left out on each side
 AVERAGE = 0.3  # smoothing of the readings' average
 BLOCK = 500  # rows that are compared at once
@@ -38,7 +40,7 @@ def kept_rows(clean: Sequence[Rollout], scored: Bools) -> list[Bools]:
     clean: recordings in one piece each, with scores. scored: [channels].
     """
     lengths = [len(r.score) for r in clean]
-    if np.count_nonzero(scored) < 2:
+    if np.count_nonzero(scored) < 2 or sum(lengths) < FEWEST:
         return [np.ones(length, bool) for length in lengths]
     scores = np.concatenate([r.score for r in clean]).astype(np.float64)
     strange = scores > max(STRANGE, float(np.quantile(scores, 1 - MOST)))

@@ -12,7 +12,7 @@ from convert.twins import shipped_model
 from train.run_folder import Run
 
 BOTH = np.array([False, True, True])
-COUNT, CHANNELS = 2000, 3
+COUNT, CHANNELS = 3000, 3
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +82,10 @@ def test_an_input_is_no_witness_and_one_channel_has_none(rolled: Rollout) -> Non
 def test_recordings_are_told_apart(rolled: Rollout) -> None:
     first, second = kept_rows([machine(rolled, {}), machine(rolled, {40: 12.0}, seed=1)], BOTH)
     assert first.all() and (~second).sum() == 10 + 2 * WIDENED and not second[40:50].any()
+
+
+def test_a_short_recording_is_not_cleaned(rolled: Rollout) -> None:
+    made = machine(rolled, {700: 12.0})
+    short = replace(made, value=made.value[:2000], mask=made.mask[:2000], score=made.score[:2000])
+    (kept,) = kept_rows([short], BOTH)
+    assert kept.all()
