@@ -182,7 +182,8 @@ def test_no_alarm_is_told_on_damaged_weights(ready: tuple[Live, flipping.Ground]
     for index in range(place, edge):
         uart.answer(machine.line, index, ground.rows[index])
     machine.stop()
-    machine.flip(ground.at["gruard_blob"] + len(ground.built.packed.blob) // 2, 0)
+    size = len(ground.built.packed.blob)
+    machine.flip(ground.at["gruard_blob"] + 3 * size // 4, 0)  # where the weights are
     machine.go_on()
     assert flipping.fate(machine, ground, edge) == (Verdict.NOTICED, "weights", 0, 0, 0)
 
