@@ -78,7 +78,8 @@ def test_labelled_rows_are_judged_beside_injected_faults(
     injected, labelled = judged.verdict.detections
     assert (injected.stream, labelled.stream) == ("faults", "labelled")
     assert {event.kind for event in labelled.events} == {"labelled"}
-    assert len(labelled.events) == int(np.diff(labels, prepend=0).clip(0).sum())
+    there = int(np.diff(labels, prepend=0).clip(0).sum())
+    assert there - 1 <= len(labelled.events) <= there  # one may begin while the model settles
     assert NO_LABELS not in judged.verdict.not_judged and judged.passed
     assert "labelled: alarm kappa" in {check.name for check in judged.verdict.checks}
 

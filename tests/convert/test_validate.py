@@ -125,7 +125,7 @@ def threshold_times(factor: float) -> Callable[[Manifest], Manifest]:
 
 def deaf_score(manifest: Manifest) -> Manifest:
     """Hears the level only, however loud the errors are."""
-    return replace(manifest, score=replace(manifest.score, weights=(0.0, 0.0, 1.0, 0.0)))
+    return replace(manifest, score=replace(manifest.score, weights=(0.0, 0.0, 0.0, 1.0, 0.0, 0.0)))
 
 
 GATE, FORECAST, WORST = "one step: gate, max", "one step: forecast, RMS", "one step: forecast, max"

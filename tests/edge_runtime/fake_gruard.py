@@ -41,6 +41,7 @@ manifest = SimpleNamespace(
     channel_names=("a", "b"),
     channels=("a", "b"),
     change=SimpleNamespace(after=5),
+    score=SimpleNamespace(memories=(None,)),
     tiers=SimpleNamespace(warmup=faulty_worker.WARMUP),
 )
 bundle.read_bundle = lambda path, *_, **__: SimpleNamespace(

@@ -81,7 +81,7 @@ class FakeDetector:
         self.plan, self.request_fd, self.reply_fd = plan, request_fd, reply_fd
         self.model = model
         self.warmup_left, self.fresh = 0, True
-        self.lasting_change = LastingChange(0, 0, (), (0.0,) * 4)
+        self.lasting_change = LastingChange(0, 0, (), (0.0,) * 6)
 
     @property
     def change_phase(self) -> ChangePhase:
@@ -119,7 +119,7 @@ class FakeDetector:
             centre = {"change": 2.0, "far": 1e6, "back": 0.0}[fault]
             phase = int(fault != "back")
             place = (centre,) * len(sample.values)
-            self.lasting_change = LastingChange(phase, count, place, (0.5,) * 4)
+            self.lasting_change = LastingChange(phase, count, place, (0.5,) * 6)
         if self.change_phase is ChangePhase.CHANGED:
             flags |= Flag.CHANGED
         self.warmup_left = max(0, self.warmup_left - 1)

@@ -301,13 +301,15 @@ def test_with_the_last_samples_remembered_the_state_is_soon_the_lost_one(
     assert apart(records[kill + 200 :], undisturbed[kill + 200 :]) < 1e-3
 
 
-def test_without_the_first_sample_the_state_is_another_one(
+def test_a_state_that_begins_where_the_process_was_killed_is_another_one(
     bundle: Bundle, undisturbed: list[Record]
 ) -> None:
     """Or the comparison of the last bits would prove nothing."""
-    kill = bundle.manifest.tiers.warmup + AGREEING
-    records = RealRun(bundle, kill + 20, kill)()
-    assert records[kill + 1].tier == 1 and records[kill + 2 :] != undisturbed[kill + 2 : kill + 20]
+    kill, warmup = bundle.manifest.tiers.warmup + AGREEING - 1, bundle.manifest.tiers.warmup
+    detector = Detector(bundle)
+    rows = enumerate(ROWS[kill + 1 : kill + 1 + warmup])
+    begun = [detector.step(Sample(kill + 1 + i, float(kill + 1 + i), row)) for i, row in rows]
+    assert apart(begun, undisturbed[kill + 1 : kill + 1 + warmup]) > 0.05
 
 
 def test_without_any_the_fallback_answers_for_long(
