@@ -4,7 +4,7 @@ import enum
 import functools
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -109,6 +109,17 @@ class Record:
 def finite(value: float | None) -> float | None:
     """`value`, or None where it is infinite or not a number: strict JSON has neither."""
     return None if value is None or not math.isfinite(value) else value
+
+
+def unjudged(record: Record, last: Record | None) -> Record:
+    """The record of a gap in tier 3: nothing was measured, so the alarm stays that of `last`."""
+    return replace(
+        record,
+        score=None,
+        threshold=None,
+        alarm=last.alarm if last else False,
+        blamed=last.blamed if last else (),
+    )
 
 
 def alarm_words(record: Record) -> str:

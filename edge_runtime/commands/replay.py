@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -14,6 +16,10 @@ from edge_runtime.commands.progress import with_progress
 
 if TYPE_CHECKING:
     from edge_runtime.detector.delegate import Kernel
+    from edge_runtime.detector.detector import StepDetector
+    from edge_runtime.record import Record
+    from edge_runtime.sources.csvfile import Table
+    from edge_runtime.sources.sample_clock import SampleClock, Slot
 
 
 @click.command()
@@ -35,20 +41,20 @@ def replay(
     trusted_keys: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Give the record of every row of DATA (CSV, also .csv.gz), without a supervisor.
+    """Give the records of DATA (CSV, also .csv.gz) as gruard run does, without a supervisor.
 
     The columns are index, score, threshold, flag (1 = alarm), tier, valid, flags, masked, imputed,
     blamed (names joined by spaces), kind, probability, sensor (1: a sensor's fault, 0: the
-    machine's) and time. Unlike gruard run, an unreadable cell is an error. Where the C core was
-    built, it runs the model, with the bits of the reference.
+    machine's) and time. Missing rows have gap records. Unlike gruard run, an unreadable cell is an
+    error. Where the C core was built, it runs the model, with the bits of the reference.
 
     Example: gruard replay pump-1.gruard yesterday.csv --out records.csv
     """
     from edge_runtime.bundle.reader import read_bundle
     from edge_runtime.files import refuse_one_file_twice
-    from edge_runtime.record import Sample
     from edge_runtime.record_csv import COLUMNS, cells, output
     from edge_runtime.sources.csvfile import read_table
+    from edge_runtime.sources.sample_clock import SampleClock
     from edge_runtime.sources.sample_period import check_file_period
     from edge_runtime.supervision.summary import Summary
     from edge_runtime.supervision.trial import open_fastest, open_safely
@@ -59,16 +65,43 @@ def replay(
     check_file_period(data, loaded.manifest.period)
     table = read_table(data, channels=loaded.manifest.channel_names)
     detector = open_safely(loaded, kernel) if kernel else open_fastest(loaded)
-    summary = Summary()
-    values = table.values
+    summary, clock = Summary(), SampleClock(loaded.manifest.period, live=False, now=0.0)
     detector.self_test()
     with output(out, force) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for index in with_progress(range(len(values)), len(values)):
+        for index, slot in enumerate(with_progress(_slots(clock, table), len(table.values))):
             arrived = perf_counter()
-            time = None if table.times is None else float(table.times[index])
-            record = detector.step(Sample(index, time, values[index]))
+            record = _answer(detector, index, slot, len(table.channels), summary.last)
             summary.add(record, perf_counter() - arrived)
             writer.writerow(cells(record))
+    summary.timing = {str(what): count for what, count in clock.events.items()}
     click.echo(summary.to_json() if as_json else summary.to_text(), err=True)
+
+
+def _slots(clock: SampleClock, table: Table) -> Iterator[Slot]:
+    """The slots of a recording, as `gruard run` answers them."""
+    from edge_runtime.sources.source import Reading
+
+    for row, values in enumerate(table.values):
+        time = None if table.times is None else float(table.times[row])
+        yield from clock.place(Reading(time, values), 0.0)  # a recording has no arrivals
+    yield from clock.finish(0.0)
+
+
+def _answer(
+    detector: StepDetector, index: int, slot: Slot, channels: int, last: Record | None
+) -> Record:
+    """The record of `slot`; last: the one before it."""
+    import numpy as np
+
+    from edge_runtime.record import Flag, Sample, unjudged
+
+    gap = slot.values is None
+    values = np.full(channels, np.nan, np.float32) if slot.values is None else slot.values
+    record = detector.step(Sample(index, slot.time, values))
+    if gap and record.tier == 3:
+        record = unjudged(record, last)
+    flags = record.flags | (Flag.GAP if gap else Flag(0))
+    flags |= Flag.TIMING if slot.irregular else Flag(0)
+    return replace(record, flags=flags, slots=slot.slots)

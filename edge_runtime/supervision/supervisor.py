@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_runtime.detector.lasting_change import LastingChange
-from edge_runtime.record import Flag, Record, Sample
+from edge_runtime.record import Flag, Record, Sample, unjudged
 from edge_runtime.sinks.sink import Sink, SinkClosedError
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.sample_clock import SampleClock, Slot
@@ -230,7 +230,7 @@ class Supervisor:
         shadow = self._fallback.step(sample)
         record = self._choose(sample, shadow)
         if Flag.GAP in flags and record.tier == 3:
-            record = self._unjudged(record)
+            record = unjudged(record, self.summary.last)
         record = dataclasses.replace(record, flags=record.flags | flags, slots=slots)
         self._sink.write(record)
         self.summary.add(record, self._world.clock() - arrived)
@@ -269,17 +269,6 @@ class Supervisor:
         if self._model.takes_over(answer, shadow):
             return _flagged(answer, Flag.RESTARTED)
         return shadow
-
-    def _unjudged(self, record: Record) -> Record:
-        """Nothing was measured and no model bridges it: an alarm neither rises nor clears."""
-        last = self.summary.last
-        return dataclasses.replace(
-            record,
-            score=None,
-            threshold=None,
-            alarm=last.alarm if last else False,
-            blamed=last.blamed if last else (),
-        )
 
     def _inject(self, index: int) -> None:
         for fault in self._injections.starting(index):

@@ -70,6 +70,38 @@ def test_replay_writes_the_records_of_the_detector(
         assert int(cells["tier"]) == record.tier
 
 
+def test_a_recording_with_holes_and_odd_times_gives_the_records_of_a_run(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    values, rng = tiny_model.machine_rows(600, seed=8), np.random.default_rng(8)
+    times = np.arange(600) + rng.normal(0, 0.2, 600)
+    times[300:] += 100  # an outage, beyond what is answered one by one
+    times[400:] -= 3600
+    kept = (rng.random(600) >= 0.1) | (np.arange(600) < 2)
+    rows = [
+        [repr(float(t)), *map(float, v)] for t, v in zip(times[kept], values[kept], strict=True)
+    ]
+    file = write_csv(tmp_path / "holes.csv", ["time", *tiny_model.CHANNELS], rows)
+    out, sink = tmp_path / "replay.csv", tmp_path / "run.jsonl"
+    replayed = gruard("replay", tiny_bundle, file, "--out", out, "--json")
+    ran = gruard("run", tiny_bundle, "--source", file, "--sink", sink, "--json")
+    assert replayed.returncode == ran.returncode == 0, replayed.stderr + ran.stderr
+    with out.open() as csv_file:
+        found = [{**row, "score": row["score"] or "nan"} for row in csv.DictReader(csv_file)]
+    expected = [json.loads(line) for line in sink.read_text().splitlines()]
+    assert [cells["flags"].split() for cells in found] == [r["flags"] for r in expected]
+    for name in ("index", "tier", "flag", "score", "time"):
+        told = [float(cells[name]) for cells in found]
+        record_name = "alarm" if name == "flag" else name
+        np.testing.assert_array_equal(
+            np.float32(told),
+            np.float32([np.nan if (v := r[record_name]) is None else v for r in expected]),
+        )
+    facts, of_run = (json.loads(done.stderr.splitlines()[-1]) for done in (replayed, ran))
+    assert facts["timing"] == of_run["timing"] and facts["timing"]["missing"] > 100
+    assert facts["flags"] == of_run["flags"] and facts["alarms"] == of_run["alarms"]
+
+
 def test_the_order_of_columns_and_extra_ones_do_not_matter(
     tiny_bundle: Path, recording: Path, values: np.ndarray, tmp_path: Path
 ) -> None:
