@@ -45,6 +45,9 @@ class TierLog:
     def _line(self, record: Record, before: Record | None) -> str:
         tier = record.tier if before is None else f"{before.tier}→{record.tier}"
         why = ", ".join(flag_names(record.flags))
-        others = f"; {self._untold} changes before were not told" if self._untold else ""
+        untold = (
+            "1 change before was" if self._untold == 1 else f"{self._untold} changes before were"
+        )
+        others = f"; {untold} not told" if self._untold else ""
         line = f"sample {record.index}: tier {tier}, {TIERS[record.tier]}"
         return line + (f" ({why})" if why else "") + others
