@@ -103,8 +103,12 @@ def _calibration(
         run.config.period,
         model.manifest.alarm,
         margins_of(model.manifest),
-        left_out=sum(int(np.count_nonzero(r.settled)) for r in unseen) - sum(map(np.sum, used)),
+        left_out=_rows_in([r.settled for r in unseen]) - _rows_in(used),
     )
+
+
+def _rows_in(used: Sequence[Bools]) -> int:
+    return sum(int(np.count_nonzero(rows)) for rows in used)
 
 
 def _rows(run: Run, linear: bool) -> list[Float32]:
