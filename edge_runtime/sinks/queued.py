@@ -28,6 +28,7 @@ class Queued:
     ) -> None:
         self._sink, self._log = sink, log
         self._lost = self._losing = 0
+        self._in_hands = 0  # 1 while the sink has a record
         self._closed = threading.Event()
         self._queue: queue.Queue[Record | None] = queue.Queue(length)
         self._thread = WatchedThread(name, self._serve)
@@ -69,8 +70,9 @@ class Queued:
         with suppress(queue.Full):
             self._queue.put(None, timeout=FAREWELL)
         if not self._thread.join(FAREWELL):
-            # It hangs with one in its hands, and is left to the end of the process.
-            self._lost += 1 + sum(record is not None for record in self._queue.queue)
+            # It hangs, or never began, and is left to the end of the process.
+            waiting = sum(record is not None for record in self._queue.queue)
+            self._lost += self._in_hands + waiting
         else:
             self._sink.close()
 
@@ -83,6 +85,7 @@ class Queued:
                 continue
             if record is None:
                 return
+            self._in_hands = 1
             try:
                 self._sink.write(record)
             except SinkClosedError:
@@ -91,3 +94,5 @@ class Queued:
             except BaseException:
                 self._lost += 1
                 raise
+            finally:
+                self._in_hands = 0

@@ -86,6 +86,19 @@ def test_a_sink_that_hangs_for_ever_does_not_hold_up_the_end(
     sink.gate.set()
 
 
+def test_a_thread_that_never_began_has_lost_what_waits_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("edge_runtime.sinks.queued.FAREWELL", 0.01)
+    # The system took it, and it found no memory to begin with.
+    monkeypatch.setattr("_thread.start_new_thread", lambda *begin: 1)
+    queued = Queued(SlowSink(), lambda _: None)
+    for index in range(30):
+        queued.write(numbered(index))
+    queued.close()
+    assert queued.dropped == 30
+
+
 def test_a_reader_that_leaves_ends_the_run() -> None:
     sink = SlowSink()
     sink.leaving = True
