@@ -101,9 +101,10 @@ class DirectProcess:
 
     pid = None
     stage = "read"
+    change = None
 
     def __init__(self, detector: StepDetector, digest: str) -> None:
-        self._detector, self._digest = detector, digest
+        self._detector, self._digest, self.bundle = detector, digest, digest
         self._records: list[Record] = []
 
     def fall_back(self) -> bool:
@@ -117,6 +118,9 @@ class DirectProcess:
     def poll_ready(self, timeout: float = 0.0) -> wire.Hello:
         """It is loaded already."""
         return wire.Hello(self._detector.kernel_id, 0.0, self._digest, "")
+
+    def resume(self) -> None:
+        """The detector is where it was."""
 
     def tell(self, sample: Sample) -> None:
         """Answer at once, for `answer` to take."""

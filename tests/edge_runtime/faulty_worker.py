@@ -167,7 +167,7 @@ def named(plan: str) -> tuple[str, str]:
 def identity_of(plan: str) -> BundleIdentity:
     """What the supervisor of a worker with this plan knows of its bundle."""
     return BundleIdentity(
-        DIGEST, named(plan)[0], frozenset("a"), lambda change: change.fault(1, 4, 100.0)
+        DIGEST, named(plan)[0], frozenset("a"), lambda change: change.fault(1, 6, 100.0)
     )
 
 

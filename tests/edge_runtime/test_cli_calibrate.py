@@ -142,7 +142,7 @@ def test_what_cannot_be_calibrated_is_one_line_and_leaves_nothing(
     marked = write_csv(tmp_path / "marked.csv", tiny_model.machine_rows(300, seed=1), labels)
     assert "row 201 is labelled anomalous" in refused(gruard(*call, marked))
     strange = tiny_model.machine_rows(600, seed=31)
-    strange[300:312, 1] += 60
+    strange[300:360, 1] += 60
     odd = write_csv(tmp_path / "odd.csv", strange)
     assert "times as high as the usual ones; is the machine healthy" in refused(gruard(*call, odd))
     foreign = tmp_path / "foreign.csv"

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime import numerics
+from edge_runtime.bundle.manifest_rules import PARTS
+from edge_runtime.detector.lines import Lines
 from edge_runtime.detector.score import ScoreConstants
 from edge_runtime.detector.step import Model, Recurrent, advance, forecast, start_recurrent
 from edge_runtime.detector.tiers import Phase
@@ -46,6 +48,8 @@ LINEAR = [CellConfig(channels=3, gru_layers=0, gate_layers=0, order=4)]
 EVERY = [*CONFIGS, *GATE_ALONE, *GRU_ALONE, *LINEAR]
 Arrays = np.ndarray
 SERIES = ("forecast", "gate", "logit", "trusted")
+
+NONE = np.zeros((0, 0), np.float32)
 
 
 def series(config: CellConfig) -> tuple[str, ...]:
@@ -134,17 +138,19 @@ def case(config: CellConfig) -> tuple[AnomalyGatedGRU, Arrays, Arrays, dict[str,
 def runtime_model(model: AnomalyGatedGRU, linear: Linear) -> Model:
     """What the runtime's arithmetic needs around the graph; the score is of no interest here."""
     count = model.config.channels
-    one, zero, square = np.ones(count), np.zeros((3, count)), np.eye(count)
+    parts, three = np.ones((1, len(PARTS)), np.float32), np.ones((3, count), np.float32)
+    rate, square, nothing = np.full((1, 1), 0.1, np.float32), np.eye(count, dtype=np.float32), NONE
     score = ScoreConstants(
-        *(np.float32(0.1),) * 2, *(np.ones(4, np.float32),) * 3,
-        *(one.astype(np.float32),) * 2, zero.astype(np.float32), np.ones((3, 1), np.float32),
-        square.astype(np.float32),
-        square.astype(np.float32), numerics.log_table(), one.astype(np.float32),
+        weights=parts[0], attack=rate, decay=rate, ceiling=parts, mean=parts, std=parts,
+        error_scale=three, absent=three, heard=np.ones((3, 1), np.float32), channel_mean=three,
+        typical=np.ones((3, 1), np.float32), distance_root=square, level_root=square,
+        log_table=numerics.log_table(), scored=three[0],
     )  # fmt: skip
     graph = WeightsGraph(model, linear)
-    highway, gated = model.highway, model.gated * np.float32(graph.gated)
-    constants = (highway.own, highway.cross, model.innovation_scale, model.gated, gated)
-    return Model(None, graph, "", None, None, *constants, np.float32(1), score, None, (), None)  # type: ignore[arg-type]
+    lines = Lines(model.highway.own, model.highway.cross, nothing, nothing, 0)
+    gated = model.gated * np.float32(graph.gated)
+    constants = (lines, model.innovation_scale, model.gated, gated, np.float32(1), score)
+    return Model(None, graph, "", None, None, *constants, None, (), None)  # type: ignore[arg-type]
 
 
 def as_steps(
