@@ -38,7 +38,7 @@ Float64 = npt.NDArray[np.float64]
 # a single outlier cannot fill it.
 QUICK = ((0.2, 0.1, m.UNLIMITED),)  # attack, decay, ceiling in deviations over the median
 PATIENT = ((0.2, 0.2, 5.0), (0.03, 0.03, 3.0), (0.01, 0.01, 3.0))
-WHITE = 1.5  # deviation of clean parts smoothed at WHITE_RATE, over what white noise would leave
+WHITE = 1.62  # deviation of clean parts smoothed at WHITE_RATE, over what white noise would leave
 WHITE_RATE = 0.03
 FEWEST_MEMORIES = 20.0  # of a memory's length in the rows of the threshold, to know what it may say
 # What creeps in shows in a forecast from afar, and sooner where errors come in clusters.

@@ -80,10 +80,13 @@ def train_run(request: Request, sizes: CellConfig, budget: Budget, say: Say, rep
     watched = sum(not channel.exogenous for channel in settings.channels.values())
     model = resolved(request.model, sum(r.rows for r in clean), watched)
     require_readings(split.train)
+
+    def described(rows: Sequence[Recording]) -> tuple[Channel, ...]:
+        values = [recording.values for recording in rows]
+        return with_modes(describe_channels(rows, settings), values, period)
+
     # Cross-fitting needs no rows apart, so a linear model is scaled and fitted on all clean ones.
-    scaled = clean if model == "linear" else split.train
-    channels = describe_channels(scaled, settings)
-    channels = with_modes(channels, [recording.values for recording in scaled], period)
+    channels = described(clean if model == "linear" else split.train)
     _make_folder(request.out)
     say(_describe(split, len(channels), period))
     if modes := max(len(channel.modes) for channel in channels):
@@ -101,18 +104,24 @@ def train_run(request: Request, sizes: CellConfig, budget: Budget, say: Say, rep
             (request.out / name).unlink(missing_ok=True)
     save_rows(request.out, split)
 
-    def standard(recordings: Sequence[Recording]) -> Rows:
-        return standard_rows([r.values for r in recordings], channels, period)
+    def material(channels: tuple[Channel, ...]) -> Material:
+        def standard(recordings: Sequence[Recording]) -> Rows:
+            return standard_rows([r.values for r in recordings], channels, period)
 
-    material = Material(
-        train=standard(split.train),
-        validate=standard(split.validate),
-        calibrate=standard(split.calibrate),
-        exogenous=np.array([c.exogenous for c in channels]),
-        labelled=labelled_rows(split.labelled[: request.most_labelled], channels, period),
-    )
-    sizes = replace(sizes, channels=len(channels))
-    fitted = fit_model(model, material, sizes, budget, request.out, say, report)
+        return Material(
+            train=standard(split.train),
+            validate=standard(split.validate),
+            calibrate=standard(split.calibrate),
+            exogenous=np.array([c.exogenous for c in channels]),
+            labelled=labelled_rows(split.labelled[: request.most_labelled], channels, period),
+        )
+
+    sizes, seen = replace(sizes, channels=len(channels)), material(channels)
+    fitted = fit_model(model, seen, sizes, budget, request.out, say, report)
+    if model == "auto" and fitted.sizes.linear:
+        channels = described(clean)  # as if it had been asked for
+        alone = fit_model("linear", material(channels), sizes, budget, request.out, say, report)
+        fitted = replace(alone, precisions=fitted.precisions)
     config = Config(
         name=request.name,
         period=period,
@@ -121,7 +130,7 @@ def train_run(request: Request, sizes: CellConfig, budget: Budget, say: Say, rep
         seed=budget.seed,
         data_sha256=fingerprint(dataset.recordings),
         selection=fitted.precisions,
-        taught=len(material.labelled.labels) if fitted.sizes.gate_layers else 0,
+        taught=len(seen.labelled.labels) if fitted.sizes.gate_layers else 0,
     )
     save_config(request.out, config)
     # The weights come last: their presence says that the run is finished.
