@@ -8,12 +8,13 @@ import errno
 import itertools
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,10 @@ LASTING = {"open": errno.EMFILE, "write": errno.ENOSPC, "sync": errno.EIO, "fork
 """Kinds that also fail from the n-th call on for good, as on a disk that stays full."""
 LASTING_EVERY = 4
 """One call in so many fails for good, too."""
+IGNORED = re.compile(
+    r"^Exception ignored in: .*\nTraceback \(most recent call last\):\n(?: .*\n)+.*\n", re.MULTILINE
+)
+"""An exception in a finaliser, which Python prints itself, with its traceback."""
 ENDS = {None: "hang", 0: "all done", 1: "losses counted", 2: "clean error", 70: "internal error"}
 """What exit codes mean. An internal error is one clean line too, but only a failed allocation may
 end in it: C libraries turn it into errors of their own."""
@@ -184,8 +189,9 @@ def broken_promises(outcome: Outcome, check: Callable[[Outcome], None]) -> list[
     ended, calls = outcome.ended, outcome.calls
     internal = (70,) if "alloc" in calls.what else ()
     memory = "alloc" in calls.what or "mmap" in calls.what
-    # The others are the interpreter's own; where no memory is given ever again, so are all.
-    words = FRIGHTENING[: int(calls.failed < 2)] if memory else FRIGHTENING
+    words = FRIGHTENING[:1] if memory else FRIGHTENING  # the others are the interpreter's own
+    if memory:  # and so is what it prints with them: a library's object that was half made
+        ended = replace(ended, stderr=IGNORED.sub("", ended.stderr))
     if ended.code in (2, 70) and "gruard: " not in ended.stderr and calls.failed < 2:
         found.append(f"exit code {ended.code} without a word")
     try:

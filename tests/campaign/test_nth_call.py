@@ -198,6 +198,27 @@ def test_the_checker_bites(good: Outcome, spoil: Callable[[Outcome], Outcome], s
     assert re.search(seen, broken)
 
 
+HALF_MADE = """\
+Exception ignored in: <function ZipFile.__del__ at 0x7f00>
+Traceback (most recent call last):
+  File "zipfile.py", line 1874, in __del__
+    self.close()
+    ^^^^^^^^^^^^
+AttributeError: 'ZipFile' object has no attribute '_writing'
+"""
+
+
+def test_a_half_made_object_is_no_traceback_of_ours(good: Outcome) -> None:
+    told = good.ended.stderr
+    spoiled = ended(stderr=HALF_MADE + told)(good)
+    no_memory = replace(spoiled, calls=replace(good.calls, what="malloc"))
+    assert broken_promises(no_memory, check_run) == []
+    assert broken_promises(spoiled, check_run)  # where memory was never short it frightens
+    ours = ended(stderr=f"{HALF_MADE}Traceback (most recent call last)\nKeyError: 1\n{told}")(good)
+    (broken,) = broken_promises(replace(ours, calls=no_memory.calls), check_run)
+    assert broken.startswith("Traceback")
+
+
 def test_a_list_that_lies_is_seen(good: Outcome) -> None:
     current = Store(good.folder / "store").pointers().current
     told = {True: current, False: "0" * 64}
