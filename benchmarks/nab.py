@@ -6,7 +6,7 @@ Of each stream the first 15 % (at most 750 rows) are learned and taken as health
 does. The standard score (Lavin and Ahmad, ICMLA 2015) credits the first detection in a window by
 how early it is and charges each detection outside and each window without one; 0 is a detector that
 never says anything, 100 one that says it in the first row of each window and nowhere else. Every
-alarm is one detection, where it begins; how long alarms last is told beside it.
+alarm is one detection, in the row where it begins. How long alarms last is in a column of its own.
 """
 
 import json
@@ -26,12 +26,10 @@ import numpy.typing as npt
 from benchmarks.gruard_detector import GruardDetector
 from benchmarks.pages import fill_page, markdown, page_option
 from benchmarks.series import DATA, Series
+from benchmarks.short import starts, watched
 from convert.metrics import intervals
-from convert.rollout import roll
 from convert.twins import shipped_model
-from edge_runtime.alarm_course import alarm_stretches
 from edge_runtime.errors import GruardError
-from edge_runtime.record import Flag, Float32
 from edge_runtime.sources.csvfile import read_table
 from train.recording import Recording
 
@@ -46,17 +44,15 @@ PART = "nab"
 
 @dataclass(frozen=True)
 class Result:
-    """One stream. raw: its score; perfect, silent: those of the two detectors that bound it.
+    """One stream. raw: its score.
 
-    windows, announced: windows, and those in which one begins. healthy, alarmed: rows outside
+    windows, announced: windows, and those in which an alarm begins. healthy, alarmed: rows outside
     windows, and those of them in alarm. changed: share of all rows flagged CHANGED. onsets: alarms
     that begin outside. failed: why there is no detector, empty where there is one.
     """
 
     stream: str
     raw: float
-    perfect: float
-    silent: float
     windows: int
     announced: int
     healthy: int
@@ -97,30 +93,22 @@ def measure(file: Path) -> Result:
     recording = Recording(file.stem, stream.channels, None, stream.values[:learned], None, PERIOD)
     series = Series(f"nab/{file.stem}", (recording,), (), (), PERIOD)
     try:
-        alarms, changed = _watched(series, stream.values[learned:])
+        with tempfile.TemporaryDirectory() as scratch:
+            made = GruardDetector("linear").make(series, 0, Path(scratch))
+        alarms, changed = watched(shipped_model(made.manifest, made.model), stream.values[learned:])
     except GruardError as error:
         nothing = np.zeros(len(labels), bool)
         return _judged(file.stem, nothing, nothing, labels, str(error))
     return _judged(file.stem, alarms, changed, labels)
 
 
-def _watched(series: Series, rows: Float32) -> tuple[Bools, Bools]:
-    with tempfile.TemporaryDirectory() as scratch:
-        made = GruardDetector("linear").make(series, 0, Path(scratch))
-    records = roll(shipped_model(made.manifest, made.model), rows).records
-    alarms = np.array([record.alarm for record in records], bool)
-    return alarms, np.array([Flag.CHANGED in record.flags for record in records], bool)
-
-
 def _judged(stream: str, alarms: Bools, changed: Bools, labels: Bools, failed: str = "") -> Result:
     windows = intervals(labels)
-    begins = [start for start, _ in alarm_stretches(alarms)]
+    begins = starts(alarms)
     inside = sum(any(a <= start < b for start in begins) for a, b in windows)
     return Result(
         stream,
-        raw=score(_at(begins, len(labels)), windows),
-        perfect=float(len(windows)),
-        silent=-float(len(windows)),
+        raw=score(begins, windows),
         windows=len(windows),
         announced=inside,
         healthy=int((~labels).sum()),
@@ -131,27 +119,18 @@ def _judged(stream: str, alarms: Bools, changed: Bools, labels: Bools, failed: s
     )
 
 
-def _at(places: Sequence[int], count: int) -> Bools:
-    flags = np.zeros(count, bool)
-    flags[list(places)] = True
-    return flags
-
-
-def score(detections: Bools, windows: Sequence[tuple[int, int]]) -> float:
-    """The standard profile's sum over `detections` [n] and windows [start, stop)."""
-    total = 0.0
+def score(detections: Sequence[int], windows: Sequence[tuple[int, int]]) -> float:
+    """The standard profile's sum over rows of detections and windows [start, stop)."""
+    total, outside = 0.0, set(detections)
     for start, stop in windows:
-        found = np.flatnonzero(detections[start:stop])
-        if not len(found):
+        found = [at for at in detections if start <= at < stop]
+        outside -= set(found)
+        if not found:
             total -= 1
             continue
-        left = (stop - start - int(found[0])) / (stop - start)  # 1 in the first row
+        left = (stop - min(found)) / (stop - start)  # 1 in the first row
         total += _sigmoid(-left) / _sigmoid(-1.0)
-    inside = np.zeros(len(detections), bool)
-    for start, stop in windows:
-        inside[start:stop] = True
-    return total + FALSE_WEIGHT * sum(_charge(int(at), windows) for at in
-                                      np.flatnonzero(detections & ~inside))  # fmt: skip
+    return total + FALSE_WEIGHT * sum(_charge(at, windows) for at in outside)
 
 
 def _charge(at: int, windows: Sequence[tuple[int, int]]) -> float:
@@ -172,10 +151,8 @@ def _sigmoid(position: float) -> float:
 
 def standard(results: Sequence[Result]) -> float:
     """The standard score of several streams, 0 to 100 (or below)."""
-    raw, perfect, silent = (
-        sum(getattr(each, name) for each in results) for name in ("raw", "perfect", "silent")
-    )
-    return 100 * (raw - silent) / (perfect - silent)
+    perfect = sum(each.windows for each in results)  # and as much below 0 for silence
+    return 100 * (sum(each.raw for each in results) + perfect) / (2 * perfect)
 
 
 def table(results: Sequence[Result]) -> str:

@@ -26,7 +26,7 @@ from edge_runtime.calibration.calibration import Calibration, calibrate, margins
 from edge_runtime.detector.score import score_constants
 from edge_runtime.detector.step import Model
 from train.batches import Rows
-from train.folds import cut_folds
+from train.folds import all_but, cut_folds
 from train.linear import fold_weights
 from train.prepare import standard_rows
 from train.run_folder import Run
@@ -36,6 +36,19 @@ Bools = npt.NDArray[np.bool_]
 
 # Enough training rows to measure covariances; more would only take time.
 MOST_SHAPE_ROWS = 6000
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What the forecasts beside the highway are fitted on: standardised clean rows, and how far."""
+
+    rows: Rows
+    white: bool
+
+    def without(self, number: int) -> Rows:
+        """The rows of all folds but one."""
+        values, masks = (cut_folds(part) for part in (self.rows.values, self.rows.masks))
+        return Rows(tuple(all_but(values, number)), tuple(all_but(masks, number)))
 
 
 @dataclass(frozen=True)
@@ -54,12 +67,13 @@ def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> C
     """Every constant of the manifest, and the threshold of the reference kernel."""
     draft, rows = draft_manifest(run, graph_of(model), version), _rows(run, not model)
     # A first look, by the highway alone, tells how the score shall remember and what is dirty.
-    first, clean = _measured(run, model, draft, rows)
-    white = is_white(clean)
-    kept = _kept(first, clean)
-    draft = with_lines(draft, _standard(rows, draft), white)
+    look = _measured(run, model, draft, rows)
+    white = is_white(look[1])
+    beside = Beside(standard_rows(rows, draft.channels, draft.period), white)
+    draft = with_lines(draft, beside.rows, white)
     # Where errors are white the ceilings of the score stand in for cleaning.
-    draft, clean = _measured(run, model, draft, rows, white, None if white else kept)
+    kept = None if white else _kept(*look)
+    draft, clean = _measured(run, model, draft, rows, beside, kept)
     # What is usual must be told from all rows: a few hundred later ones may be all calm or all
     # strange. Only the threshold insists on rows that the network never saw.
     unseen = clean if draft.linear else clean[-len(run.rows["calibrate"]) :]
@@ -68,10 +82,11 @@ def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> C
     manifest = with_state_limit(manifest, clean)
     shipped = shipped_model(manifest, model)
     unseen = [rescored(rollout, shipped.score) for rollout in unseen]
-    calibration, used = _calibration(shipped, unseen, run, wished_per_day), None
+    test = roll_all(shipped, clean_test_rows(run))
+    calibration, used = _calibration(shipped, unseen, test, run, wished_per_day), None
     if calibration.dirty:
-        used = kept[-len(unseen) :]
-        calibration = _calibration(shipped, unseen, run, wished_per_day, used)
+        used = (_kept(*look) if kept is None else kept)[-len(unseen) :]
+        calibration = _calibration(shipped, unseen, test, run, wished_per_day, used)
     thresholds = {shipped.graph.kernel_id: calibration.threshold}
     return Calibrated(replace(manifest, thresholds=thresholds), calibration, used)
 
@@ -81,18 +96,18 @@ def calibrated_on(kernel: str, run: Run, model: bytes, known: Calibrated) -> Cal
     draft = replace(known.manifest, thresholds={kernel: no_threshold()})
     shipped = shipped_model(draft, model, kernel)
     wish = known.calibration.threshold.wished_per_day
-    unseen = roll_all(shipped, run.rows["calibrate"])
-    return _calibration(shipped, unseen, run, wish, known.kept)
+    unseen, test = roll_all(shipped, run.rows["calibrate"]), roll_all(shipped, clean_test_rows(run))
+    return _calibration(shipped, unseen, test, run, wish, known.kept)
 
 
 def _calibration(
     model: Model,
     unseen: Sequence[Rollout],
+    test: Sequence[Rollout],
     run: Run,
     wished_per_day: float,
     kept: Sequence[Bools] | None = None,
 ) -> Calibration:
-    test = roll_all(model, clean_test_rows(run))
     used = [r.settled for r in unseen]
     if kept is not None:
         used = [settled & rows for settled, rows in zip(used, kept, strict=True)]
@@ -119,24 +134,20 @@ def _rows(run: Run, linear: bool) -> list[Float32]:
     return rows + run.rows["calibrate"]
 
 
-def _standard(rows: Sequence[Float32], draft: Manifest) -> Rows:
-    return standard_rows(rows, draft.channels, draft.period)
-
-
 def _measured(
     run: Run,
     model: bytes,
     draft: Manifest,
     rows: Sequence[Float32],
-    white: bool | None = None,
+    beside: Beside | None = None,
     kept: Sequence[Bools] | None = None,
 ) -> tuple[Manifest, list[Rollout]]:
     """`draft` with its shapes, and `rows` rolled and scored as rows to come will be.
 
-    white: None for the highway alone. kept: which of the rows the shapes are measured on.
+    beside: None leaves the highway alone. kept: the rows that the shapes are measured on.
     """
     if draft.linear:
-        folds = _rolled_by_folds(run, draft, rows, white)
+        folds = _rolled_by_folds(run, draft, rows, beside)
     else:
         folds = in_folds(roll_all(shipped_model(draft, model), rows))
     lengths = list(map(len, rows))
@@ -150,24 +161,17 @@ def _kept(draft: Manifest, clean: Sequence[Rollout]) -> list[Bools]:
 
 
 def _rolled_by_folds(
-    run: Run, draft: Manifest, rows: Sequence[Float32], white: bool | None
+    run: Run, draft: Manifest, rows: Sequence[Float32], beside: Beside | None
 ) -> list[list[Rollout]]:
     """All clean rows of a linear run, each fold rolled with the forecasts that never saw it."""
-    standard = _standard(rows, draft)
-    values, masks = cut_folds(standard.values), cut_folds(standard.masks)
     folds = []
     for number, pieces in enumerate(cut_folds(rows)):
         weights = {**run.weights, **fold_weights(run.weights, number)}
         fold = replace(draft, forecast=forecast_constants(weights))
-        if white is not None:
-            fold = with_lines(fold, Rows(_but(values, number), _but(masks, number)), white)
+        if beside is not None:
+            fold = with_lines(fold, beside.without(number), beside.white)
         folds.append(roll_all(shipped_model(fold, b""), pieces))
     return folds
-
-
-def _but(folds: Sequence[Sequence[Float32]], number: int) -> tuple[Float32, ...]:
-    """The pieces of all other folds."""
-    return tuple(piece for i, fold in enumerate(folds) if i != number for piece in fold)
 
 
 def _share(recordings: Sequence[Float32], most: int) -> list[Float32]:

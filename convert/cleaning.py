@@ -20,7 +20,7 @@ from scipy.ndimage import binary_dilation, maximum_filter1d
 from scipy.signal import lfilter
 
 from convert.rollout import Rollout
-from train.folds import fold_spans
+from train.folds import all_but, fold_spans
 from train.score_shapes import centre_of, inverse_root
 
 Bools = npt.NDArray[np.bool_]
@@ -62,12 +62,7 @@ def _distances(clean: Sequence[Rollout], scored: Bools, lengths: Sequence[int]) 
     found = [np.zeros(length) for length in lengths]
     spans = fold_spans(lengths)
     for number, fold in enumerate(spans):
-        others = [
-            recordings[r][start:stop]
-            for i, other in enumerate(spans)
-            if i != number
-            for r, start, stop in other
-        ]
+        others = [recordings[r][start:stop] for r, start, stop in all_but(spans, number)]
         for r, start, stop in fold:
             found[r][start:stop] = _nearest(
                 recordings[r][start:stop] @ root.T, np.concatenate(others) @ root.T

@@ -16,7 +16,7 @@ from convert.draft import with_score_shapes
 from convert.rollout import Rollout, joined, remeasured, stretch
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.detector.score import score_constants
-from train.folds import fold_spans
+from train.folds import all_but, fold_spans
 
 Folds = Sequence[Sequence[Rollout]]
 Bools = npt.NDArray[np.bool_]
@@ -47,8 +47,7 @@ def measured(
     """
     whole: list[list[Rollout]] = [[] for _ in lengths]
     for number, (fold, spans) in enumerate(zip(folds, fold_spans(lengths), strict=True)):
-        others = [r for i, other in enumerate(folds) if i != number for r in other]
-        constants = score_constants(with_score_shapes(draft, others))
+        constants = score_constants(with_score_shapes(draft, all_but(folds, number)))
         for rollout, (recording, _, _) in zip(fold, spans, strict=True):
             whole[recording].append(remeasured(rollout, constants))
     every = [rollout for fold in folds for rollout in fold]

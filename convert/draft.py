@@ -19,7 +19,7 @@ from convert.streams import clean_rows
 from edge_runtime import numerics
 from edge_runtime.bundle import manifest as m
 from edge_runtime.bundle.flatbuffer import GraphSummary
-from edge_runtime.bundle.manifest_rules import PARTS
+from edge_runtime.bundle.manifest_rules import PARTS, UNLIMITED
 from edge_runtime.detector.fallback import VIEWS, initial_views, update_views
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.detector.score import score_constants
@@ -36,7 +36,7 @@ Float64 = npt.NDArray[np.float64]
 # Forecast errors of most machines come in clusters: smoothing for longer would blur an alarm and
 # gain nothing. Where they are white, a long memory finds what no single reading shows, as long as
 # a single outlier cannot fill it.
-QUICK = ((0.2, 0.1, m.UNLIMITED),)  # attack, decay, ceiling in deviations over the median
+QUICK = ((0.2, 0.1, UNLIMITED),)  # attack, decay, ceiling in deviations over the median
 PATIENT = ((0.2, 0.2, 5.0), (0.03, 0.03, 3.0), (0.01, 0.01, 3.0))
 WHITE = 1.62  # deviation of clean parts smoothed at WHITE_RATE, over what white noise would leave
 WHITE_RATE = 0.03
@@ -92,7 +92,7 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
         alarm=m.Alarm(m=2, n=3, clear_after=10),
         tiers=tier_bounds(config.period, _warmup(run, graph)),
         fallback=m.Fallback(
-            FALLBACK_SMOOTHING, FALLBACK_SLACK, *((m.UNLIMITED,) * count for _ in VIEWS)
+            FALLBACK_SMOOTHING, FALLBACK_SLACK, *((UNLIMITED,) * count for _ in VIEWS)
         ),
         thresholds={KERNEL_ID if graph.outputs else HOST_KERNEL_ID: no_threshold()},
         tables=m.Tables(vector(softplus), vector(numerics.log_table())),
@@ -122,7 +122,7 @@ def forecast_constants(weights: Mapping[str, Float32]) -> m.Forecast:
 def _memory(attack: float, decay: float, *_: float) -> m.Memory:
     """One that has seen nothing yet."""
     count = len(PARTS)
-    return m.Memory(attack, decay, (m.UNLIMITED,) * count, (0.0,) * count, (1.0,) * count)
+    return m.Memory(attack, decay, (UNLIMITED,) * count, (0.0,) * count, (1.0,) * count)
 
 
 def with_lines(draft: m.Manifest, rows: Rows, white: bool) -> m.Manifest:
@@ -238,8 +238,8 @@ def with_memories(
 
 
 def _ceilings(middle: Float64, spread: Float64, height: float) -> m.Vector:
-    if height >= m.UNLIMITED:
-        return (m.UNLIMITED,) * len(middle)
+    if height >= UNLIMITED:
+        return (UNLIMITED,) * len(middle)
     return vector(middle + height * spread)
 
 
@@ -282,7 +282,7 @@ def with_fallback_limits(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manif
     limits = dict(zip(VIEWS, FALLBACK_MARGIN * largest, strict=True))
     # A channel that never moved in the recording may go on doing so.
     constant = largest[VIEWS.index("change")] <= 1e-3
-    limits["same"] = np.where(constant, m.UNLIMITED, np.maximum(limits["same"], FEWEST_SAME))
+    limits["same"] = np.where(constant, UNLIMITED, np.maximum(limits["same"], FEWEST_SAME))
     limits["missing"] = np.maximum(limits["missing"], FEWEST_MISSING)
     fallback = m.Fallback(
         FALLBACK_SMOOTHING, FALLBACK_SLACK, **{name: vector(v) for name, v in limits.items()}

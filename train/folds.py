@@ -7,11 +7,13 @@ with a model fitted on the others.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 FOLDS = 5
+Piece = TypeVar("Piece")
 
 
 def fold_spans(lengths: Sequence[int], folds: int = FOLDS) -> list[list[tuple[int, int, int]]]:
@@ -30,6 +32,11 @@ def fold_spans(lengths: Sequence[int], folds: int = FOLDS) -> list[list[tuple[in
                 spans[fold].append((recording, start, stop))
         offset += length
     return spans
+
+
+def all_but(folds: Sequence[Sequence[Piece]], number: int) -> list[Piece]:
+    """The pieces of every fold but one."""
+    return [piece for i, fold in enumerate(folds) if i != number for piece in fold]
 
 
 def cut_folds(

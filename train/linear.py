@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from train.batches import Rows
-from train.folds import cut_folds
+from train.folds import all_but, cut_folds
 from train.highway import Float32, Highway, Kind, fit_highway, innovation_scale
 
 
@@ -17,13 +17,7 @@ def fit_linear(rows: Rows, order: int, kind: Kind = "full") -> dict[str, Float32
     arrays = fit_plain(rows, order, kind)
     values, masks = cut_folds(rows.values), cut_folds(rows.masks)
     for fold in range(len(values)):
-        others = [i for i in range(len(values)) if i != fold]
-        fitted = fit_highway(
-            [piece for i in others for piece in values[i]],
-            [piece for i in others for piece in masks[i]],
-            order,
-            kind,
-        )
+        fitted = fit_highway(all_but(values, fold), all_but(masks, fold), order, kind)
         arrays |= {f"fold-{fold}/{k}": array for k, array in highway_arrays(fitted).items()}
     return arrays
 

@@ -21,7 +21,7 @@ from edge_runtime.bundle.manifest_rules import MOST_MODES
 from edge_runtime.detector.standardise import channel_scaler, in_mode
 from edge_runtime.detector.validity import is_present
 from train.batches import Rows
-from train.folds import cut_folds
+from train.folds import all_but, cut_folds
 from train.highway import Highway, fit_highway
 from train.prepare import standard_rows
 from train.scaler import fit_rows
@@ -108,12 +108,10 @@ def squared_errors(
     """
     rows = standard_rows(recordings, channels, period)
     units = _units(recordings, rows, channels)
-    folds = list(zip(*map(cut_folds, (rows.values, rows.masks, units)), strict=True))
+    values, masks, scales = map(cut_folds, (rows.values, rows.masks, units))
     total, count = np.zeros(len(channels)), np.zeros(len(channels))
-    for number, fold in enumerate(folds):
-        others = [other for i, other in enumerate(folds) if i != number]
-        values, masks = ([piece for other in others for piece in other[k]] for k in (0, 1))
-        highway = fit_highway(values, masks, ORDER)
+    for number, fold in enumerate(zip(values, masks, scales, strict=True)):
+        highway = fit_highway(all_but(values, number), all_but(masks, number), ORDER)
         for value, mask, unit in zip(*fold, strict=True):
             usable = mask[ORDER:]
             total += np.square(_errors(highway, value) * unit[ORDER:] * usable).sum(axis=0)

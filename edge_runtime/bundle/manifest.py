@@ -20,12 +20,8 @@ OLDER = 2
 """It did not tell proof from members; its tiers have no `bridge`, its golden vectors know none."""
 WITH_CHANGES = 4
 """Since then it says what becomes of a change that lasts."""
-UNLIMITED = 1e30
-"""A bound that nothing reaches."""
-WITH_MEMORIES = 5
-"""Since then the score has two more forecasts, and may remember in several ways."""
 WITH_MODES = 5
-"""Since then channels may have operating modes."""
+"""Since then channels may have operating modes, and the score more forecasts and memories."""
 BRIDGE = 4
 """Rows that any state can bridge; measured in docs/gate.md."""
 
@@ -319,12 +315,10 @@ def from_dict(data: Any, source: str) -> Manifest:
 
 def _from_older(data: dict[str, Any], schema: int) -> dict[str, Any]:
     """`data` in today's layout, as far as it is sound; `build` refuses the rest."""
-    if schema < WITH_MEMORIES:
-        data = with_memories(data)
+    if schema < WITH_MODES:
+        data = without_modes(with_memories(data))
     if schema < WITH_CHANGES:
         data = {"change": None, **data}
-    if schema < WITH_MODES:
-        data = without_modes(data)
     if schema > OLDER:
         return data
     tiers, hashes = data.get("tiers"), data.get("members")

@@ -23,10 +23,12 @@ LONGEST_BRIDGE = 1000
 LONGEST_CHANGE = 1 << 20
 LONGEST_HORIZON = 64
 MOST_MEMORIES = 4
+UNLIMITED = 1e30
+"""A bound that nothing reaches."""
 PARTS = ("residual", "own", "distance", "level", "ahead", "gate")
 """Parts of the score."""
 ERRORS = ("residual", "own", "ahead")
-"""Those that are made of the errors of a forecast, in the order of `detector.lines.FORECASTS`."""
+"""Those that are made of the errors of a forecast, in this order; see `detector.lines`."""
 MOST_MODES = 16
 Length = tuple[str, Sequence[Any], int]
 _LIMITS = ("range", "level", "change", "cusum", "same", "missing")

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from edge_runtime.bundle.manifest_rules import PARTS
+from edge_runtime.bundle.manifest_rules import PARTS, UNLIMITED
 
 # A score had four parts and one memory; no part was capped, and no forecast stood beside the
 # highway.
-_NONE = 1e30
 FORMER_PARTS = ("residual", "distance", "level", "gate")
 
 
@@ -36,7 +35,7 @@ def _score(score: dict[str, Any]) -> dict[str, Any]:
     memory = {
         "attack": score.pop("attack", None),
         "decay": score.pop("decay", None),
-        "ceiling": [_NONE] * len(PARTS),
+        "ceiling": [UNLIMITED] * len(PARTS),
         "mean": _spread(score.pop("part_mean", None), 0.0),
         "std": _spread(score.pop("part_std", None), 1.0),
     }

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.bundle.manifest import UNLIMITED, Alarm, Manifest, Threshold
+from edge_runtime.bundle.manifest import Alarm, Manifest, Threshold
+from edge_runtime.bundle.manifest_rules import UNLIMITED
 from edge_runtime.calibration.poisson import mean_bound, rate_bound
 from edge_runtime.calibration.tail import LEVEL_QUANTILE, UPPER_LIMIT, Tail, fit_tail, peaks
 from edge_runtime.errors import GruardError

@@ -17,7 +17,7 @@ from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.golden import replay
 from edge_runtime.detector.interpreter import Int8Graph, NoGraph, StepGraph
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
-from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
+from edge_runtime.detector.lasting_change import ChangePhase, Changing, LastingChange
 from edge_runtime.detector.self_test import SelfTest
 from edge_runtime.detector.soundness import is_possible
 from edge_runtime.detector.thresholds import threshold_of
@@ -25,7 +25,7 @@ from edge_runtime.errors import GruardError
 from edge_runtime.record import Record, Sample
 
 
-class StepDetector(Protocol):
+class StepDetector(Changing, Protocol):
     """What a stream of samples needs of a detector, whatever computes it."""
 
     kernel_id: str
@@ -38,20 +38,6 @@ class StepDetector(Protocol):
 
     def self_test(self) -> None:
         """Raises GruardError where this machine does not compute what was validated."""
-
-    @property
-    def change_phase(self) -> ChangePhase | None:
-        """Where the machine stands; None where the bundle reports no lasting changes."""
-
-    @property
-    def lasting_change(self) -> LastingChange:
-        """What a detector that begins anew needs, to go on from where the machine stands."""
-
-    def resume(self, known: LastingChange) -> None:
-        """Go on from there; before the first sample. GruardError for another bundle's."""
-
-    def accept(self, yes: bool) -> None:
-        """Take the machine's change as how it runs now, or take that back; no-op without one."""
 
 
 class Detector:

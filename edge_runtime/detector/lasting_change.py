@@ -5,6 +5,7 @@ Readings show within seconds what else a state holds; this takes an alarm of min
 
 import enum
 from dataclasses import dataclass
+from typing import Protocol
 
 LARGEST_BASELINE = 3.4e38
 """Baselines are float32, and end here."""
@@ -16,6 +17,24 @@ class ChangePhase(enum.IntEnum):
     AS_RECORDED = 0
     CHANGED = 1  # and reported
     ACCEPTED = 2  # by the owner: it runs like this now
+
+
+class Changing(Protocol):
+    """A detector that finds lasting changes, and hands them on."""
+
+    @property
+    def change_phase(self) -> ChangePhase | None:
+        """Where the machine stands; None where the bundle reports no lasting changes."""
+
+    @property
+    def lasting_change(self) -> "LastingChange":
+        """What a detector that begins anew needs, to go on from where the machine stands."""
+
+    def resume(self, known: "LastingChange") -> None:
+        """Go on from there; before the first sample. GruardError for another bundle's."""
+
+    def accept(self, yes: bool) -> None:
+        """Take the machine's change as how it runs now, or take that back; no-op without one."""
 
 
 @dataclass(frozen=True)

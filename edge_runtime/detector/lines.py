@@ -17,7 +17,6 @@ from edge_runtime import numerics
 from edge_runtime.bundle import manifest
 from edge_runtime.record import Float32
 
-FORECASTS = ("highway", "own", "ahead")
 FORECAST_CLIP = np.float32(8)
 
 
@@ -52,9 +51,7 @@ def lines_of(source: manifest.Forecast) -> Lines:
 def one_ahead(lines: Lines, history: Float32, start: Float32) -> Float32:
     """The highway's forecast on top of `start` [channels]; history: [depth, channels]."""
     order = len(lines.highway)
-    total = start
-    for lag, coefficients in enumerate(lines.highway):
-        total = total + coefficients * history[lag]
+    total = _by_itself(lines.highway, history, start)
     if len(lines.cross):
         total = total + numerics.ordered_matvec(lines.cross, history[:order].ravel())
     return numerics.clip(total, FORECAST_CLIP)
@@ -63,9 +60,8 @@ def one_ahead(lines: Lines, history: Float32, start: Float32) -> Float32:
 def others(lines: Lines, history: Float32) -> tuple[Float32, Float32]:
     """Forecasts [channels] by each channel's own past and from afar; 0 where there is none."""
     order = len(lines.highway)
-    own = ahead = np.zeros(history.shape[1], np.float32)
-    for lag, coefficients in enumerate(lines.own):
-        own = own + coefficients * history[lag]
+    ahead = np.zeros(history.shape[1], np.float32)
+    own = _by_itself(lines.own, history, ahead)
     if len(lines.ahead):
         past = history[lines.horizon - 1 : lines.horizon - 1 + order]
         ahead = numerics.ordered_matvec(lines.ahead, past.ravel())
@@ -74,17 +70,21 @@ def others(lines: Lines, history: Float32) -> tuple[Float32, Float32]:
 
 def at_rest(lines: Lines, place: Float32) -> Float32:
     """The error [3, channels] of each forecast for readings that have always stood at `place`."""
-    channels = len(place)
-    nothing = np.zeros(channels, np.float32)
-    highway, own = nothing, nothing
-    for coefficients in lines.highway:
-        highway = highway + coefficients * place
-    for coefficients in lines.own:
-        own = own + coefficients * place
+    nothing = np.zeros(len(place), np.float32)
+    still = np.broadcast_to(place, (len(lines.highway), len(place)))
+    highway, own = (_by_itself(each, still, nothing) for each in (lines.highway, lines.own))
     crossed, ahead = (
         _by_lags(matrix, place) if len(matrix) else nothing for matrix in (lines.cross, lines.ahead)
     )
     return np.stack([place - (highway + crossed), place - own, place - ahead])
+
+
+def _by_itself(coefficients: Float32, history: Float32, start: Float32) -> Float32:
+    """What each channel's own past [order, channels] adds to `start`."""
+    total = start
+    for lag, each in enumerate(coefficients):
+        total = total + each * history[lag]
+    return total
 
 
 def _by_lags(matrix: Float32, place: Float32) -> Float32:

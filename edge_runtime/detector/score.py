@@ -115,8 +115,8 @@ def score_parts(
 ) -> tuple[Float32, Float32]:
     """Unsmoothed parts [6] and per-channel terms [3, channels] of one step.
 
-    errors: [3, channels], of `detector.lines.FORECASTS`; they and value [channels] standardised,
-    finite where `mask` is 1. doubt: log(1 + e^-logit).
+    errors: [3, channels], of the forecasts in `detector.lines`; they and value [channels]
+    standardised, finite where `mask` is 1. doubt: log(1 + e^-logit).
     """
     e, x, terms, evidence = own_terms(errors, value, doubt, mask, constants)
     count = scored_count(constants)

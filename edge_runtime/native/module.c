@@ -129,14 +129,14 @@ static void put_traces(const gruard_detector *d, float *out) {
     out = put(out, d->history, n);
     out = put(out, d->doubt, n);
     out = put(out, d->terms, 3 * n);
-    out = put(out, d->parts, d->model->memories * GRUARD_PARTS);
+    out = put(out, d->parts, gruard_heights(d->model));
     out = put(out, told, 3);
     out = put(out, d->hidden, d->model->states);
     put(out, d->graph->inputs, GRUARD_STATE * n + d->model->states);
 }
 
 static size_t trace_width(const gruard_model *m) {
-    return (11 + GRUARD_STATE) * m->channels + m->memories * GRUARD_PARTS + 3 + 2 * m->states;
+    return (11 + GRUARD_STATE) * m->channels + gruard_heights(m) + 3 + 2 * m->states;
 }
 
 static size_t output_width(const gruard_model *m) { return 3 * m->channels + 2 * m->states; }
@@ -252,7 +252,7 @@ static PyObject *core_traces(Core *core, PyObject *unused) {
     (void)unused;
     return Py_BuildValue(
         "(NNNNNNffN)", bytes_of(d->mask, n), bytes_of(d->forecast, n), bytes_of(d->gate, n),
-        bytes_of(d->hidden, core->model.states * sizeof(float)), bytes_of(d->parts, core->model.memories * GRUARD_PARTS * sizeof(float)),
+        bytes_of(d->hidden, core->model.states * sizeof(float)), bytes_of(d->parts, gruard_heights(&core->model) * sizeof(float)),
         bytes_of(d->arena, core->model.arena), d->score, d->fallback_score,
         PyBool_FromLong(d->fallback_alarmed));
 }
@@ -303,14 +303,12 @@ static PyObject *core_changed(Core *core, PyObject *unused) {
     return PyLong_FromUnsignedLong(core->detector.changed);
 }
 
-static size_t heights_of(const gruard_model *m) { return m->memories * GRUARD_PARTS; }
-
 static PyObject *core_lasting_change(Core *core, PyObject *unused) {
     const gruard_detector *d = &core->detector;
     (void)unused;
     return Py_BuildValue("(INN)", (unsigned int)d->changes,
                          bytes_of(d->centre, core->model.channels * sizeof(float)),
-                         bytes_of(d->baselines, heights_of(&core->model) * sizeof(float)));
+                         bytes_of(d->baselines, gruard_heights(&core->model) * sizeof(float)));
 }
 
 static PyObject *core_resume(Core *core, PyObject *args) {
@@ -327,7 +325,7 @@ static PyObject *core_resume(Core *core, PyObject *args) {
         PyBuffer_Release(&centre);
         return NULL;
     }
-    if (n == (Py_ssize_t)core->model.channels && parts == (Py_ssize_t)heights_of(&core->model))
+    if (n == (Py_ssize_t)core->model.channels && parts == (Py_ssize_t)gruard_heights(&core->model))
         gruard_resume(d, changed, changes, centre.buf, baselines.buf);
     else PyErr_SetString(PyExc_ValueError, "of another number of channels or parts");
     PyBuffer_Release(&centre);

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
+from edge_runtime.detector.lasting_change import Changing, LastingChange
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
@@ -37,7 +37,7 @@ TELL_EVERY = 100
 _PR_SET_PDEATHSIG = 1
 
 
-class Stepper(Protocol):
+class Stepper(Changing, Protocol):
     """The part of a detector that the worker needs once it is loaded."""
 
     def step(self, sample: Sample, reach: Callable[[str], None]) -> Record:
@@ -45,20 +45,6 @@ class Stepper(Protocol):
 
     def reset(self) -> None:
         """Forget the recurrent state."""
-
-    @property
-    def change_phase(self) -> ChangePhase | None:
-        """Where the machine stands; None where nobody finds that out."""
-
-    @property
-    def lasting_change(self) -> LastingChange:
-        """What another process needs, to go on from there."""
-
-    def resume(self, known: LastingChange) -> None:
-        """Go on from there."""
-
-    def accept(self, yes: bool) -> None:
-        """Take the machine's change as how it runs now, or take that back."""
 
 
 class ChangeNews:

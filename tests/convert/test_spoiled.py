@@ -215,10 +215,12 @@ class FromFloat:
 def float_threshold(conversion: Conversion, run: Run) -> FromFloat:
     from convert.calibrated import _calibration
     from convert.rollout import roll_all
+    from convert.streams import clean_test_rows
     from convert.twins import float_twin
 
     twin = float_twin(conversion.manifest, conversion.float_model)
-    found = _calibration(twin, roll_all(twin, run.rows["calibrate"]), run, 1.0).threshold
+    unseen, test = (roll_all(twin, rows) for rows in (run.rows["calibrate"], clean_test_rows(run)))
+    found = _calibration(twin, unseen, test, run, 1.0).threshold
     return FromFloat(found.value, found.clear)
 
 

@@ -50,7 +50,7 @@ int main(void) {
     head wanted;
     if (host_read(in, &wanted, sizeof wanted) != sizeof wanted) host_leave(HOST_BROKEN);
     start(&wanted);
-    const size_t n = model.channels, parts = model.memories * GRUARD_PARTS;
+    const size_t n = model.channels, parts = gruard_heights(&model);
     const size_t traced = 3 * n + model.states + parts + FALLBACK;
     const uint32_t inside = wanted.traces ? host_open("traces.bin", HOST_TO_WRITE) : 0;
     float *rows = take(AT_ONCE * n * sizeof(float));

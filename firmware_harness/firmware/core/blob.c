@@ -103,7 +103,7 @@ static gruard_error read_counts(gruard_model *m, const gruard_word *header) {
 }
 
 static void read_score(gruard_model *m, cursor *c) {
-    const size_t n = m->channels, all = m->memories * GRUARD_PARTS;
+    const size_t n = m->channels, all = gruard_heights(m);
     m->weights = take(c, GRUARD_PARTS);
     m->attack = take(c, m->memories);
     m->decay = take(c, m->memories);

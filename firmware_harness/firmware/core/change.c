@@ -54,7 +54,7 @@ static void pull(gruard_detector *d) {
 
 static void follow_baselines(gruard_detector *d) {
     float *baselines = d->baselines;
-    for (uint32_t p = 0; p < d->model->memories * GRUARD_PARTS; p++) {
+    for (uint32_t p = 0; p < gruard_heights(d->model); p++) {
         const float gap = gruard_clip(gruard_height(d->model, d->parts, p) - baselines[p], 6.0f);
         const float rate = d->model->baseline_rate;
         const float used = gap > 0 && d->alarm.active ? 0.2f * rate : rate;
@@ -66,7 +66,7 @@ static void follow_baselines(gruard_detector *d) {
 static void settle(gruard_detector *d) {
     const gruard_model *m = d->model;
     if (!d->changed) memcpy(d->recorded, d->parts, sizeof d->recorded);
-    for (uint32_t p = 0; p < m->memories * GRUARD_PARTS; p++) {
+    for (uint32_t p = 0; p < gruard_heights(m); p++) {
         const uint32_t part = p % GRUARD_PARTS;
         if (part == GRUARD_LEVEL) d->parts[p] = m->part_mean[p];
         if (part == GRUARD_LEVEL || part == GRUARD_EVIDENCE_PART) continue;
@@ -123,7 +123,7 @@ void gruard_resume(gruard_detector *d, uint8_t changed, uint32_t changes, const 
     d->changes = changes;
     memcpy(d->centre, centre, m->channels * sizeof(float));
     memcpy(d->standing, centre, m->channels * sizeof(float));
-    memcpy(d->baselines, baselines, m->memories * GRUARD_PARTS * sizeof(float));
+    memcpy(d->baselines, baselines, gruard_heights(m) * sizeof(float));
     gruard_stand_at(d, centre);
     pull(d);
 }

@@ -124,7 +124,7 @@ static float gate_limit(const gruard_model *m) {
 
 int gruard_state_is_possible(const gruard_detector *d) {
     const gruard_model *m = d->model;
-    const size_t n = m->channels, all = m->memories * GRUARD_PARTS;
+    const size_t n = m->channels, all = gruard_heights(m);
     if (!within(d->parts, all, FLT_MAX) || !within(d->terms, 3 * n, FLT_MAX) ||
         !within(d->baselines, all, FLT_MAX) || !within(d->recorded, all, FLT_MAX) ||
         !within(d->pulled, 3 * n, FLT_MAX) ||

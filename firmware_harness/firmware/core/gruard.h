@@ -135,6 +135,11 @@ typedef struct {
     uint32_t integer_count, byte_count;
 } gruard_model;
 
+/* How many smoothed parts of the score a detector has: [memories][GRUARD_PARTS]. */
+static inline uint32_t gruard_heights(const gruard_model *model) {
+    return model->memories * GRUARD_PARTS;
+}
+
 /* Counters of the tiers. */
 typedef struct {
     uint8_t phase, outage, blind, distrusted, resync_count, reset_count, return_count;

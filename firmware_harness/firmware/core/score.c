@@ -2,8 +2,6 @@
 #include "numerics.h"
 #include "parts.h"
 
-static uint32_t places(const gruard_model *m) { return m->memories * GRUARD_PARTS; }
-
 float gruard_height(const gruard_model *m, const float *parts, uint32_t place) {
     return m->weights[place % GRUARD_PARTS] *
            ((parts[place] - m->part_mean[place]) / m->part_std[place]);
@@ -13,7 +11,7 @@ float gruard_height(const gruard_model *m, const float *parts, uint32_t place) {
 static float total(const gruard_model *m, const float *parts, const float *baselines) {
     float score = 0;
     int heard = 0;
-    for (uint32_t p = 0; p < places(m); p++) {
+    for (uint32_t p = 0; p < gruard_heights(m); p++) {
         if (!(m->weights[p % GRUARD_PARTS] > 0)) continue;
         const float part = gruard_height(m, parts, p) - (baselines ? baselines[p] : 0.0f);
         score = heard && !(part > score) ? score : part;
@@ -30,7 +28,7 @@ static void judge(gruard_detector *d) {
 void gruard_start_score(gruard_detector *d, int keep_level) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
-    for (uint32_t p = 0; p < places(m); p++)
+    for (uint32_t p = 0; p < gruard_heights(m); p++)
         if (!keep_level || p % GRUARD_PARTS != GRUARD_LEVEL) d->parts[p] = d->recorded[p] = m->part_mean[p];
     memcpy(d->terms, m->channel_mean, (keep_level ? 2 : 3) * n * sizeof(float));
     judge(d);
@@ -105,7 +103,7 @@ static void measure(gruard_detector *d, int recorded, int settling, float *parts
 }
 
 static void smooth(const gruard_model *m, int settling, const float *now, float *parts) {
-    for (uint32_t place = 0; place < places(m); place++) {
+    for (uint32_t place = 0; place < gruard_heights(m); place++) {
         const uint32_t part = place % GRUARD_PARTS, memory = place / GRUARD_PARTS;
         parts[place] = smoothed(parts[place], gruard_at_most(now[part], m->ceiling[place]),
                                 rate_of(part, m->attack[memory], settling),
