@@ -40,7 +40,7 @@ MOST_SHAPE_ROWS = 6000
 
 @dataclass(frozen=True)
 class Beside:
-    """What the forecasts beside the highway are fitted on: standardised clean rows, and how far."""
+    """What the forecasts beside the highway need: standardised clean rows; are errors white?"""
 
     rows: Rows
     white: bool
@@ -66,7 +66,7 @@ class Calibrated:
 def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> Calibrated:
     """Every constant of the manifest, and the threshold of the reference kernel."""
     draft, rows = draft_manifest(run, graph_of(model), version), _rows(run, not model)
-    # A first look, by the highway alone, tells how the score shall remember and what is dirty.
+    # The highway alone shows first whether errors are white, and which rows are dirty.
     look = _measured(run, model, draft, rows)
     white = is_white(look[1])
     beside = Beside(standard_rows(rows, draft.channels, draft.period), white)

@@ -126,7 +126,7 @@ def _memory(attack: float, decay: float, *_: float) -> m.Memory:
 
 
 def with_lines(draft: m.Manifest, rows: Rows, white: bool) -> m.Manifest:
-    """With the forecasts beside the highway, fitted on standardised clean `rows`."""
+    """`draft` with two more forecasts, fitted on standardised clean `rows`."""
     order, cross = len(draft.forecast.highway), bool(draft.forecast.cross)
     horizon, weight = PATIENT_HORIZON if white else QUICK_HORIZON
     own = matrix(fit_own(rows.values, rows.masks, order)) if cross else ()
