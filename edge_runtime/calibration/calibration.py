@@ -5,7 +5,9 @@ Scores of clean rows that the model never saw are debounced as on the device; th
 limit is the threshold, so that little data makes it higher, not lower. With fewer than 10 peaks
 there is no tail to fit, and with clean rows for less than a fiftieth of the wished interval it
 would have to be believed far beyond what was ever seen: then 1.5 times the largest clean score
-(from their median) is used, and the method says so.
+(from their median) is used, and the method says so. What was fitted to few rows errs more on
+others: with fewer than 350 scores the factor grows by 350 over their number, to 3 at most
+(docs/changes.md).
 
 The promise is then checked on further clean rows: only when the exact upper bound on the rate of
 alarms (`calibration.poisson`) is below the wish is it "assured".
@@ -28,6 +30,7 @@ Float64 = npt.NDArray[np.float64]
 FEWEST_PEAKS = 10
 SHORTEST_SHARE = 0.02  # of the wished interval between two false alarms
 SMALL_SAMPLE_FACTOR = 1.5
+ENOUGH_SCORES, LARGEST_RAISE = 350, 2.0
 ALONE_FACTOR = 1.0  # one channel has few ways to be strange
 BLOCKS, LARGEST_STANDOUT = 10, 12.0
 CAPPED_STANDOUT = 7.0  # where ceilings bound the score: nothing stands out further than they let it
@@ -103,11 +106,8 @@ def calibrate(
         )
     clean_days = sum(map(len, smooth)) / days
     tail, found = _tail(smooth, clean_days, wished_per_day, alarm)
-    if tail is None:
-        value, clear, method = _small_sample(np.concatenate(smooth), margins.small_sample)
-    else:
-        value, clear = tail.upper(wished_per_day), tail.upper(CLEAR_RATE * wished_per_day)
-        method = f"exponential tail over {tail.count} peaks, upper {UPPER_LIMIT:.0%} limit"
+    joined = np.concatenate(smooth)
+    value, clear, method = _levels(joined, tail, wished_per_day, margins)
     unseen = [debounce(np.asarray(scores, float), alarm) for scores in held_out]
     alarms = sum(len(peaks(scores, value, alarm)) for scores in unseen)
     unseen_days = sum(map(len, unseen)) / days
@@ -127,7 +127,6 @@ def calibrate(
         statement="",
     )
     statement = _statement(threshold, period, left_out)
-    joined = np.concatenate(smooth)
     return Calibration(
         replace(threshold, statement=statement),
         tail,
@@ -169,13 +168,20 @@ def _tail(
     return fit_tail(found, level, days), found
 
 
-def _small_sample(joined: Float64, factor: float) -> tuple[float, float, str]:
-    """Threshold, clear level and method from too few scores [n] for a tail."""
+def _levels(
+    joined: Float64, tail: Tail | None, wish: float, margins: Margins
+) -> tuple[float, float, str]:
+    """Threshold, clear level and method from debounced scores [n]."""
+    if tail is not None:
+        method = f"exponential tail over {tail.count} peaks, upper {UPPER_LIMIT:.0%} limit"
+        return tail.upper(wish), tail.upper(CLEAR_RATE * wish), method
     centre, largest = float(np.median(joined)), float(joined.max())
+    raised = min(max(ENOUGH_SCORES / len(joined), 1.0), LARGEST_RAISE)
+    factor = raised * margins.small_sample
     return (
         centre + factor * (largest - centre),
-        largest,
-        f"small-sample rule: {factor:g} times the largest clean score",
+        centre + raised * (largest - centre),
+        f"small-sample rule: {factor:.2g} times the largest clean score",
     )
 
 

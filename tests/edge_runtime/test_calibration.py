@@ -114,12 +114,21 @@ def test_rare_false_alarms_stay_below_the_wish_in_the_median(wish: float) -> Non
 
 
 def test_few_peaks_fall_back_to_the_documented_rule() -> None:
-    clean = np.concatenate([np.zeros(90), [1.0, 2.0, 8.0] + [0.5] * 7])
+    clean = np.concatenate([np.zeros(490), [1.0, 2.0, 8.0] + [0.5] * 7])
     found = calibrated(clean, 10.0)
     assert found.value == 1.5 * 8 and found.clear == 8
     assert found.method.startswith("small-sample rule")
     shifted = calibrated(clean + 4, 10.0)
     assert shifted.value == 4 + 1.5 * 8  # from the median, so that an offset means nothing
+
+
+@pytest.mark.parametrize(("rows", "raised"), [(100, 2), (175, 2), (250, 1.4), (350, 1)])
+def test_few_scores_raise_threshold_and_clear_level(rows: int, raised: float) -> None:
+    clean = np.zeros(rows)
+    clean[7] = 8.0
+    found = calibrated(clean + 4, 10.0)
+    assert (found.value, found.clear) == pytest.approx((4 + raised * 12, 4 + raised * 8))
+    assert found.method == f"small-sample rule: {1.5 * raised:.2g} times the largest clean score"
 
 
 def test_a_short_recording_is_not_believed_far_beyond_itself() -> None:
