@@ -102,8 +102,7 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
         ),
         members={},
         proof={},
-        # A network that has lost its way holds its alarm, and would be centred on a passing moment.
-        change=None if graph.inputs else change_section(clean_rows(run), config.channels),
+        change=change_section(clean_rows(run), config.channels, moving=not graph.inputs),
     )
 
 

@@ -107,8 +107,8 @@ def stepwise(model: Model, rows: Float32) -> Rollout:
     records, traces, parts, terms, settling = [], [], [], [], []
     for index, values in enumerate(rows):
         sample = Sample(index, None, values)
-        plan = state.tiers
-        record, state, trace = step(model, sample, state, fallback.step(sample))
+        plan, shadow = state.tiers, fallback.step(sample, state.change.centre)
+        record, state, trace = step(model, sample, state, shadow)
         settling.append(is_settling(plan, is_mostly_masked(trace.mask, model.watched)))
         records.append(record)
         traces.append(trace)

@@ -29,12 +29,15 @@ SHARE, SHORTEST, LONGEST = 12, 30, 240  # a change lasts a twelfth of the record
 BASELINE, FOLLOW = 3.0, 20.0  # rates, over the rows of the recording
 
 
-def change_section(clean: Sequence[Float32], channels: Sequence[Channel]) -> Change:
-    """The manifest's section after healthy rows [n, channels] in raw units, in time order."""
+def change_section(clean: Sequence[Float32], channels: Sequence[Channel], moving: bool) -> Change:
+    """The manifest's section after healthy rows [n, channels] in raw units, in time order.
+
+    moving: whether the detector may be centred on another place, so that it can follow.
+    """
     rows = np.concatenate([_in_mode(rows, channels) for rows in clean])
     after = int(np.clip(len(rows) // SHARE, SHORTEST, LONGEST))
     watched = np.array([not channel.exogenous for channel in channels])
-    follow = np.where(unsettled(rows) & watched, min(FOLLOW / len(rows), 1.0), 0.0)
+    follow = np.where(unsettled(rows) & watched & moving, min(FOLLOW / len(rows), 1.0), 0.0)
     return Change(after, min(BASELINE / len(rows), 1.0), vector(follow))
 
 

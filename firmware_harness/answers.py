@@ -128,7 +128,7 @@ def _steps(model: Model, rows: Float32) -> Iterator[Answers]:
     names = model.manifest.channel_names
     for index, row in enumerate(rows):
         sample = Sample(index, None, row)
-        shadow = fallback.step(sample)
+        shadow = fallback.step(sample, state.change.centre)
         record, state, traces = step(model, sample, state, shadow)
         blamed = [names.index(name) for name in record.blamed]
         yield {

@@ -24,6 +24,10 @@ part of the score has to exceed a baseline b,
 
 with a fifth of r upwards during an alarm. And once the machine has changed, the centre of a channel
 that was still on its way when the recording ended follows it, c <- c + f clip(x - c, 3).
+
+A network is not moved: it has learned what the machine does where it was recorded. There c is for
+the fallback alone, and what counts as reported is how strange the machine is by then: the baseline
+of every part that speaks for the alarm is raised to where that part stands.
 """
 
 from dataclasses import dataclass, replace
@@ -61,7 +65,8 @@ _TWO, _ZERO = np.float32(2), np.float32(0)
 class ChangeConstants:
     """after: samples, 0 where a lasting change stays an alarm. rate: of the baselines.
 
-    follow: [channels], rate of each centre.
+    follow: [channels], rate of each centre. moves: whether the model sees readings from there.
+    held: [6], parts whose baseline is raised when a change is reported.
     """
 
     after: int
@@ -70,6 +75,8 @@ class ChangeConstants:
     follows: bool
     lines: Lines
     watched: Float32
+    moves: bool
+    held: Bools
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,8 @@ def change_constants(source: manifest.Manifest) -> ChangeConstants:
         follows=bool(follow.any()),
         lines=lines_of(source.forecast),
         watched=np.array([not c.exogenous for c in source.channels], np.float32),
+        moves=source.linear,
+        held=_FORECAST_PARTS if source.linear else np.ones(len(PARTS), bool),
     )
 
 
@@ -168,7 +177,7 @@ def resumed(known: LastingChange, score: ScoreConstants, constants: ChangeConsta
         known.count,
         centre,
         standing=centre,
-        pulled=at_rest(constants.lines, centre),
+        pulled=pulled_to(centre, constants),
         baselines=np.array(known.baselines, np.float32).reshape(score.mean.shape),
         recorded=score.mean,
         steady=0,
@@ -182,12 +191,21 @@ def accepted(state: ChangeState, yes: bool) -> ChangeState:
     return replace(state, phase=phase) if state.changed else state
 
 
-def from_here(absolute: Float32, mask: Float32, state: ChangeState) -> Float32:
-    """Readings [channels] as seen from where the machine stands now; 0 where unusable."""
-    if not state.changed:
+def from_here(
+    absolute: Float32, mask: Float32, state: ChangeState, constants: ChangeConstants
+) -> Float32:
+    """Readings [channels] as the model sees them; 0 where unusable."""
+    if not (state.changed and constants.moves):
         return absolute
     seen: Float32 = np.where(mask > 0, numerics.clip(absolute - state.centre, VALUE_CLIP), _ZERO)
     return seen
+
+
+def pulled_to(centre: Float32, constants: ChangeConstants) -> Float32:
+    """By how much each error [3, channels] is larger as from the recording."""
+    if not constants.moves:
+        return np.zeros((len(ERRORS), len(centre)), np.float32)
+    return at_rest(constants.lines, centre)
 
 
 def nearest(parts: Float32, recorded: Float32) -> Float32:
@@ -247,7 +265,7 @@ def move(
     if constants.after and state.steady >= constants.after:
         return _settle(moved, levels[0], score, constants)
     if state.changed and state.home >= constants.after:
-        return _return(moved)
+        return _return(moved, constants)
     if state.changed and constants.follows:
         return _follow(moved, absolute, usable, constants)
     return moved
@@ -274,25 +292,29 @@ def _settle(
     if not state.changed:
         state = replace(state, recorded=parts)
     z = heights(parts, score)
-    beyond = _FORECAST_PARTS & ((_TWO * (z - state.baselines)).astype(np.float64) > threshold)
+    beyond = constants.held & ((_TWO * (z - state.baselines)).astype(np.float64) > threshold)
     centre = np.where(constants.watched > 0, state.standing, state.centre)
     state = replace(
         state,
         phase=ChangePhase.CHANGED,
         count=state.count + 1,
         centre=centre,
-        pulled=at_rest(constants.lines, centre),
+        pulled=pulled_to(centre, constants),
         baselines=np.where(beyond, z, state.baselines),
         steady=0,
         home=0,
     )
-    shift = centre - moved.change.centre
-    return Moved(
-        state, replace(moved.score, parts=with_level(score.mean, parts)), AlarmState(), shift
-    )
+    if constants.moves:
+        parts = with_level(score.mean, parts)
+    shift = _shift(moved.change.centre, centre, constants)
+    return Moved(state, replace(moved.score, parts=parts), AlarmState(), shift)
 
 
-def _return(moved: Moved) -> Moved:
+def _shift(before: Float32, after: Float32, constants: ChangeConstants) -> Float32 | None:
+    return after - before if constants.moves else None
+
+
+def _return(moved: Moved, constants: ChangeConstants) -> Moved:
     """The machine is where it was recorded."""
     state = moved.change
     none = np.zeros_like(state.centre)
@@ -301,16 +323,12 @@ def _return(moved: Moved) -> Moved:
         baselines=np.zeros_like(state.baselines), steady=0, home=0,
     )  # fmt: skip
     score = replace(moved.score, parts=state.recorded)
-    return Moved(back, score, moved.alarm, none - state.centre)
+    return Moved(back, score, moved.alarm, _shift(state.centre, none, constants))
 
 
 def _follow(moved: Moved, absolute: Float32, usable: Bools, constants: ChangeConstants) -> Moved:
     state = moved.change
     apart = numerics.clip(absolute - state.centre, FOLLOW_CLIP)
     centre = state.centre + constants.follow * np.where(usable, apart, _ZERO)
-    pulled = at_rest(constants.lines, centre)
-    return replace(
-        moved,
-        change=replace(state, centre=centre, pulled=pulled),
-        shift=centre - state.centre,
-    )
+    followed = replace(state, centre=centre, pulled=pulled_to(centre, constants))
+    return replace(moved, change=followed, shift=_shift(state.centre, centre, constants))

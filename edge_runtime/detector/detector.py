@@ -74,7 +74,7 @@ class Detector:
         """
         if not is_possible(self.state, self.model.gate_limit):
             raise GruardError(f"{self._path}: its state changed in memory")
-        shadow = self._fallback.step(sample)
+        shadow = self._fallback.step(sample, self.state.change.centre)
         distrusted = self.state.tiers.distrusted
         record, self.state, _ = stepping.step(self.model, sample, self.state, shadow, reach)
         self._test.go_on(distrusted, self.state.tiers.distrusted)
@@ -113,7 +113,6 @@ class Detector:
         require_fitting(known, self.model.manifest)
         resumed = change.resumed(known, self.model.score, self.model.change)
         self.state = replace(self.state, change=resumed)
-        self._fallback.stand_at(known.centre)
 
     def accept(self, yes: bool) -> None:
         """As of `StepDetector`."""

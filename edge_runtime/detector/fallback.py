@@ -223,8 +223,13 @@ class Fallback:
         """How often its memory had changed and was repaired."""
         return self._damage.count
 
-    def step(self, sample: Sample) -> Record:
-        """The fallback's record for `sample`: tier 3, flag FALLBACK, never valid."""
+    def step(self, sample: Sample, centre: Float32 | None = None) -> Record:
+        """The fallback's record for `sample`: tier 3, flag FALLBACK, never valid.
+
+        centre: where the machine stands by now, as of `stand_at`; None: where it stood.
+        """
+        if centre is not None and not np.array_equal(centre, self._state.views.centre):
+            self.stand_at(centre)
         self._look_after_memory()
         self._move_on(sample)
         if not self._is_possible():
@@ -234,7 +239,7 @@ class Fallback:
         self._guarded_state.renew()
         return self._record(sample)
 
-    def stand_at(self, centre: Sequence[float]) -> None:
+    def stand_at(self, centre: Sequence[float] | Float32) -> None:
         """Judge the machine from there on, in standardised units [channels].
 
         With operating modes nothing moves: the place is one within a mode, the limits are those of

@@ -59,7 +59,7 @@ def replay(model: Model, rows: Float32, threshold: Array) -> Iterator[dict[str, 
     state, fallback = initial_state(model), Fallback(model.manifest, model.model_hash)
     for index, values in enumerate(rows):
         sample = Sample(index, None, values)
-        shadow = fallback.step(sample)
+        shadow = fallback.step(sample, state.change.centre)
         record, state, traces = step(model, sample, state, shadow)
         yield _answers(model, record, shadow, state, traces)
 

@@ -203,7 +203,7 @@ def step(
     measured = known and is_measured(sample.values, model.watched)
     reach("mask")
     absolute = standardise(sample.values, mask, seen.scaler)
-    value = change.from_here(absolute, mask.astype(np.float32), state.change)
+    value = change.from_here(absolute, mask.astype(np.float32), state.change, model.change)
     recurrent = state.recurrent or start_recurrent(model, value)
     plan = state.tiers
     mostly_masked = tiers.is_mostly_masked(mask.astype(np.float32), model.watched)

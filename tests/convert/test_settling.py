@@ -45,7 +45,7 @@ def test_a_change_lasts_a_twelfth_of_the_recording(count: int, after: int) -> No
     ramp = np.linspace(0, 9, count)
     table = np.stack([ramp, ramp], axis=1).astype(np.float32)
     section = change_section(
-        [table[: count // 2], table[count // 2 :]], [channel("a"), channel("b", True)]
+        [table[: count // 2], table[count // 2 :]], [channel("a"), channel("b", True)], moving=True
     )
     assert section.after == after and section.rate == 3 / count
     assert section.follow == (pytest.approx(20 / count), 0.0)  # an input is not judged
@@ -55,9 +55,9 @@ def test_a_machine_that_ends_in_another_mode_has_settled() -> None:
     load = np.where(TIME < 500, 0.0, 1.0)
     table = rows(load, 30 * load + noise(1))
     load_channel, reading = channel("load", True), channel("reading")
-    assert change_section([table], [load_channel, reading]).follow[1] > 0
+    assert change_section([table], [load_channel, reading], moving=True).follow[1] > 0
     modal = (
         replace(load_channel, modes=(Place(0.0, 0.5), Place(1.0, 0.5))),
         replace(reading, modes=(Place(0.0, 1.0), Place(30.0, 1.0))),
     )
-    assert change_section([table], modal).follow == (0.0, 0.0)
+    assert change_section([table], modal, moving=True).follow == (0.0, 0.0)

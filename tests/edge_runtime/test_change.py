@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import native_core  # noqa: F401
 import numpy as np
@@ -14,6 +15,7 @@ from native_models import changed, linear
 from convert.metrics import intervals
 from edge_runtime.bundle import manifest as m
 from edge_runtime.bundle.manifest import from_dict, to_dict
+from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.change import (
     ALARMED_SHARE,
     BASELINE_CLIP,
@@ -30,6 +32,7 @@ from edge_runtime.record import Flag, Record, Sample
 
 AFTER, CHANNELS = 12, 3
 NOWHERE = m.Change(AFTER, 0.0, (0.0,) * CHANNELS)
+NETWORK_AFTER = 40  # of the average that the fallback is to stand at
 MOVED, BACK, LATER = 150, 420, 300
 
 
@@ -91,6 +94,52 @@ def test_a_change_that_lasts_is_one_alarm_and_then_a_flag_until_the_machine_is_b
     away = records[MOVED + 60 : BACK]
     assert all(r.score is not None and r.threshold and r.score > r.threshold for r in away)
     assert all(record.valid and record.tier == 1 for record in away)
+
+
+def moved_network(tiny_bundle: Path):  # type: ignore[no-untyped-def]
+    """A network with a low threshold, and rows of a machine that moves and comes back."""
+    bundle = read_bundle(tiny_bundle)
+    kernel, threshold = next(iter(bundle.manifest.thresholds.items()))
+    low = {kernel: replace(threshold, value=12.0, clear=6.0)}
+    channels = bundle.manifest.channels
+    scale = np.array([channel.scale for channel in channels])
+    standard = np.random.default_rng(0).normal(0, 0.1, (700, len(channels)))
+    watched = next(i for i, channel in enumerate(channels) if not channel.exogenous)
+    standard[MOVED:BACK, watched] += 10
+    rows = np.array([channel.center for channel in channels]) + scale * standard
+    return changed(bundle, thresholds=low), rows.astype(np.float32)
+
+
+def test_a_network_tells_a_change_once_and_scores_on(tiny_bundle: Path) -> None:
+    bundle, rows = moved_network(tiny_bundle)
+    plain, told = (
+        [detector.step(Sample(i, None, row)) for i, row in enumerate(rows)]
+        for detector in (
+            Detector(changed(bundle, change=section))
+            for section in (None, m.Change(NETWORK_AFTER, 0.0, (1.0,) * rows.shape[1]))
+        )
+    )
+    both = [(a.score, b.score) for a, b in zip(plain, told, strict=True) if a.tier == b.tier < 3]
+    assert len(both) > 300 and all(a == b for a, b in both)
+    assert sum(record.alarm for record in plain) > 200
+    alarm, *_ = intervals(np.array([record.alarm for record in told]))
+    assert MOVED <= alarm[0] <= MOVED + 5 and alarm[1] - alarm[0] == NETWORK_AFTER
+    assert not any(record.alarm for record in told[alarm[1] : BACK])
+    flagged, *_ = intervals(np.array([Flag.CHANGED in record.flags for record in told]))
+    assert flagged[0] == alarm[1] - 1 and flagged[1] >= BACK + NETWORK_AFTER
+
+
+def test_the_fallback_of_a_network_stands_where_the_machine_does(tiny_bundle: Path) -> None:
+    """Or a network that was distrusted could never agree with it again."""
+    bundle, rows = moved_network(tiny_bundle)
+    section = m.Change(NETWORK_AFTER, 0.0, (0.0,) * rows.shape[1])
+    detectors = Detector(changed(bundle, change=section)), Detector(changed(bundle, change=None))
+    alarms = []
+    for detector in detectors:
+        for index, row in enumerate(rows[:BACK]):
+            detector.step(Sample(index, None, row))
+        alarms.append(detector._fallback.step(Sample(BACK, None, rows[BACK - 1])).alarm)
+    assert alarms == [False, True]
 
 
 def test_a_second_fault_is_an_alarm_of_its_own() -> None:

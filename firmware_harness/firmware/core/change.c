@@ -2,10 +2,13 @@
 #include "numerics.h"
 #include "parts.h"
 
+/* Whether the model sees readings from where the machine stands; a network is not moved. */
+static int moves(const gruard_detector *d) { return d->model->operators == 0; }
+
 void gruard_take_stand(gruard_detector *d) {
     const uint32_t n = d->model->channels;
     memcpy(d->absolute, d->reading, n * sizeof(float));
-    if (!d->changed) return;
+    if (!d->changed || !moves(d)) return;
     for (uint32_t i = 0; i < n; i++)
         d->reading[i] = d->usable[i] > 0 ? gruard_clip(d->reading[i] - d->centre[i], 100.0f) : 0.0f;
 }
@@ -14,12 +17,13 @@ void gruard_take_stand(gruard_detector *d) {
 static void move_centre(gruard_detector *d, uint32_t i, float to) {
     const gruard_model *m = d->model;
     const float shift = to - d->centre[i];
+    d->centre[i] = to;
+    if (!moves(d)) return;
     for (uint32_t lag = 0; lag < m->depth; lag++) {
         float *trusted = d->history + lag * m->channels + i;
         *trusted = gruard_clip(*trusted - shift, 100.0f);
     }
     d->value[i] = d->mask[i] > 0 ? gruard_clip(d->value[i] - shift, 100.0f) : 0.0f;
-    d->centre[i] = to;
 }
 
 /* out [channels] += a matrix times the centre again and again, lag by lag; `along`: room. */
@@ -36,6 +40,7 @@ static void add_by_lags(const gruard_detector *d, const gruard_float *matrix, fl
 static void pull(gruard_detector *d) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
+    if (!moves(d)) return;
     float *along = d->scratch, *crossed = along + n, *ahead = crossed + n;
     memset(crossed, 0, 2 * n * sizeof(float));
     if (m->has_cross) add_by_lags(d, m->cross, along, crossed);
@@ -52,6 +57,12 @@ static void pull(gruard_detector *d) {
     }
 }
 
+/* Forecasts and fallback, once the centre has moved. */
+static void stand(gruard_detector *d) {
+    pull(d);
+    gruard_stand_at(d, d->centre);
+}
+
 static void follow_baselines(gruard_detector *d) {
     float *baselines = d->baselines;
     for (uint32_t p = 0; p < gruard_heights(d->model); p++) {
@@ -62,20 +73,21 @@ static void follow_baselines(gruard_detector *d) {
     }
 }
 
-/* From now on the machine is judged from where it stands. */
+/* From now on the machine is judged from where it stands; by a network, from where it was recorded
+ * and above what was reported. */
 static void settle(gruard_detector *d) {
     const gruard_model *m = d->model;
     if (!d->changed) memcpy(d->recorded, d->parts, sizeof d->recorded);
     for (uint32_t p = 0; p < gruard_heights(m); p++) {
         const uint32_t part = p % GRUARD_PARTS;
-        if (part == GRUARD_LEVEL) d->parts[p] = m->part_mean[p];
-        if (part == GRUARD_LEVEL || part == GRUARD_EVIDENCE_PART) continue;
+        if (moves(d) && part == GRUARD_LEVEL) d->parts[p] = m->part_mean[p];
+        if (moves(d) && (part == GRUARD_LEVEL || part == GRUARD_EVIDENCE_PART)) continue;
         const float height = gruard_height(m, d->parts, p);
         if (2.0f * (height - d->baselines[p]) > d->threshold) d->baselines[p] = height;
     }
     for (uint32_t i = 0; i < m->channels; i++)
         move_centre(d, i, m->watched[i] > 0 ? d->standing[i] : d->centre[i]);
-    pull(d);
+    stand(d);
     memset(&d->alarm, 0, sizeof d->alarm);
     d->changed = GRUARD_HAS_CHANGED;
     d->changes++;
@@ -84,6 +96,7 @@ static void settle(gruard_detector *d) {
 
 static void come_back(gruard_detector *d) {
     for (uint32_t i = 0; i < d->model->channels; i++) move_centre(d, i, 0.0f);
+    stand(d);
     memcpy(d->parts, d->recorded, sizeof d->parts);
     memset(d->baselines, 0, sizeof d->baselines);
     d->changed = GRUARD_AS_RECORDED;
@@ -96,7 +109,7 @@ static void follow(gruard_detector *d) {
         const float apart = gruard_clip(d->absolute[i] - d->centre[i], 3.0f);
         move_centre(d, i, d->centre[i] + m->follow[i] * (d->usable[i] > 0 ? apart : 0.0f));
     }
-    pull(d);
+    stand(d);
 }
 
 void gruard_change(gruard_detector *d, int settling) {
@@ -124,6 +137,5 @@ void gruard_resume(gruard_detector *d, uint8_t changed, uint32_t changes, const 
     memcpy(d->centre, centre, m->channels * sizeof(float));
     memcpy(d->standing, centre, m->channels * sizeof(float));
     memcpy(d->baselines, baselines, gruard_heights(m) * sizeof(float));
-    gruard_stand_at(d, centre);
-    pull(d);
+    stand(d);
 }
