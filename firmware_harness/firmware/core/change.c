@@ -3,7 +3,7 @@
 #include "parts.h"
 
 /* Whether the model sees readings from where the machine stands; a network is not moved. */
-static int moves(const gruard_detector *d) { return d->model->operators == 0; }
+static int moves(const gruard_detector *d) { return !d->model->layers && !d->model->gated; }
 
 void gruard_take_stand(gruard_detector *d) {
     const uint32_t n = d->model->channels;
