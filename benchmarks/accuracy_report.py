@@ -1,4 +1,4 @@
-"""Results as JSON, as Markdown tables between two markers, and as a picture."""
+"""Results as Markdown tables between two markers, and as a picture."""
 
 import json
 import math
@@ -10,7 +10,6 @@ from typing import Any
 
 from benchmarks.pages import fill_page, markdown, markers
 from benchmarks.series import group_of
-from train.run_folder import json_bytes, write_atomically
 
 BEGIN, END = markers("table")
 TITLES = {
@@ -91,13 +90,11 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def write_report(results: Sequence[Result], machine: str, out: Path, more: str = "") -> None:
-    """accuracy.json, accuracy.png, and the tables in accuracy.md (made when it is not there).
+    """accuracy.png, and the tables in accuracy.md (made when it is not there).
 
     more: Markdown to follow the tables.
     """
     out.mkdir(parents=True, exist_ok=True)
-    rows = [vars(result) for result in results]
-    write_atomically(out / "accuracy.json", json_bytes({"machine": machine, "results": rows}))
     page = out / "accuracy.md"
     if not page.is_file():
         page.write_text(f"# Accuracy\n\n{BEGIN}\n{END}\n", encoding="utf-8")
