@@ -39,9 +39,9 @@ export OPENBLAS_NUM_THREADS ?= 1
 .DELETE_ON_ERROR:
 .PHONY: help demo train convert audit validate run engine firmware firmware-faults \
         test test-long test-arm arm-trees test-service test-vm test-firmware \
-        fuzz fuzz-core lint wheel benchmark benchmark-step benchmark-escape benchmark-board \
-        benchmark-accuracy benchmark-gate benchmark-depth benchmark-diagnosis benchmark-modes \
-        benchmark-clock benchmark-tiers benchmark-gaps benchmark-short benchmark-nab benchmark-engines benchmark-calibration benchmark-verdicts faults soak clean environment
+        fuzz fuzz-core lint wheel benchmark benchmark-step benchmark-board \
+        benchmark-accuracy benchmark-diagnosis \
+        benchmark-clock benchmark-gaps benchmark-short benchmark-nab benchmark-engines benchmark-calibration faults soak clean environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,7 +91,7 @@ test test-long: export PYTHONDONTWRITEBYTECODE =
 test: $(READY) $(CORE) lint ## lint, types and tests
 	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-long: $(READY) $(CORE) ## a quarter of an hour: conversions in full length and of all shapes, trainings, studies
+test-long: $(READY) $(CORE) ## a quarter of an hour: conversions in full length and of all shapes, trainings
 	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m long $(ARGS)
 
 test-arm: $(READY) $(CORE) arm-trees ## some minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
@@ -141,17 +141,8 @@ benchmark: $(READY) ## training speed, start-up, memory and step time on this ma
 benchmark-accuracy: $(READY) $(if $(PYTHON),,.venv/.benchmark) ## hours: gruard beside simpler detectors
 	$(PY) -m benchmarks.accuracy $(ARGS)
 
-benchmark-gate: $(READY) ## an hour: the network with and without its gate
-	$(PY) -m benchmarks.gate $(ARGS)
-
-benchmark-depth: $(READY) ## an hour: networks of every depth, up to the int8 verdict
-	$(PY) -m benchmarks.depth $(ARGS)
-
 benchmark-diagnosis: $(READY) ## minutes: are the right channel and kind of fault named?
 	$(PY) -m benchmarks.diagnosis $(ARGS)
-
-benchmark-modes: $(READY) ## minutes: is it quiet when a healthy machine changes its load?
-	$(PY) -m benchmarks.modes $(ARGS)
 
 CLOCK     := data/clock
 benchmark-clock: $(READY) $(CORE) ## half an hour: what do a bad clock and a bad wire cost? into docs/clock.md
@@ -163,9 +154,6 @@ benchmark-clock: $(READY) $(CORE) ## half an hour: what do a bad clock and a bad
 	@for model in linear gated; do $(PY) -m convert runs/clock-$$model || exit; done
 	$(PY) -m benchmarks.clock runs/clock-*/bundle/*.gruard --out docs/clock.md \
 	    --healthy $(CLOCK)/watch/healthy.csv --faulty $(CLOCK)/watch/faults.csv $(ARGS)
-
-benchmark-tiers: $(READY) ## minutes: how long may a gate stay shut?
-	$(PY) -m benchmarks.tiers $(ARGS)
 
 benchmark-gaps: $(READY) $(CORE) ## half an hour: how many missing rows can the state bridge?
 	$(PY) -m benchmarks.gaps --out docs/gate.md $(ARGS)
@@ -179,9 +167,6 @@ benchmark-short: $(READY) $(CORE) ## minutes: what is a detector worth that has 
 benchmark-engines: $(READY) $(CORE) ## half a minute: is the wear of engines in six modes told in time?
 	$(PY) -m benchmarks.engines --out docs/engines.md $(ARGS)
 
-benchmark-escape: $(READY) ## minutes: does a detector find back by itself?
-	$(PY) -m benchmarks.escape --out docs $(ARGS)
-
 benchmark-step: $(READY) $(CORE) $(if $(PYTHON),,.venv/.benchmark) ## minutes: a step, engine beside engine
 	$(PY) -m benchmarks.step --out docs/engine.md $(ARGS)
 
@@ -190,9 +175,6 @@ benchmark-board: $(READY) ## minutes: what a step costs on two emulated boards
 
 benchmark-calibration: $(READY) ## two minutes: does a threshold keep its promise?
 	$(PY) -m benchmarks.calibration --out docs $(ARGS)
-
-benchmark-verdicts: $(READY) $(WATCH)/README.txt ## six minutes: does int8 pass on other machines too?
-	$(PY) -m benchmarks.verdicts $(ARGS)
 
 faults: $(READY) $(DEMO_BUNDLE)/manifest.json ## hours: break everything, and write docs/reliability.md
 	$(PY) -m tests.campaign $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)

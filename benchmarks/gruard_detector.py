@@ -77,8 +77,9 @@ class GruardDetector:
         # What the choice among models rested on, where there was one.
         selection = made.run.config.selection.items()
         facts = {f"injected_{name}": value for name, value in selection}
+        numbers = _numbers_of(made.run, made.manifest)
         outcomes = {
-            name: outcome_of(twin, series, numbers_of(made.run, made.manifest), size, made.seconds)
+            name: _outcome_of(twin, series, numbers, size, made.seconds)
             for name, (twin, size) in twins.items()
         }
         return {name: replace(outcome, facts=facts) for name, outcome in outcomes.items()}
@@ -146,7 +147,7 @@ def write_series(series: Series, folder: Path) -> Path:
     return folder
 
 
-def outcome_of(
+def _outcome_of(
     model: "Model",
     series: Series,
     numbers: tuple[int, int],
@@ -167,7 +168,7 @@ def outcome_of(
     )
 
 
-def numbers_of(run: "Run", manifest: "Manifest") -> tuple[int, int]:
+def _numbers_of(run: "Run", manifest: "Manifest") -> tuple[int, int]:
     """How many numbers lie inside the graph, and how many float ones the host keeps beside it."""
     beside = [
         *(getattr(manifest.forecast, f.name) for f in fields(manifest.forecast)),

@@ -13,8 +13,11 @@ import pytest
 from benchmarks.gruard_detector import GruardDetector
 from benchmarks.judge import judge
 from benchmarks.series import DATA, WATCH, Series, catalogue
+from edge_runtime.alarm_course import alarm_stretches
+from train.simulate import simulate
 
 TOLERANCE = 0.05
+LINEAR = "gruard-linear"
 # Series of `python -m benchmarks.accuracy --quick`: figure and value.
 PINNED = {
     "simulator/0": ("vus_pr", 0.730),
@@ -33,7 +36,7 @@ def _series(name: str) -> Series:
 
 def _figure(series: Series, name: str, folder: Path) -> float:
     folder.mkdir()
-    outcome = GruardDetector("linear").run(series, 0, folder)["gruard-linear"]
+    outcome = GruardDetector("linear").run(series, 0, folder)[LINEAR]
     value = judge(series, outcome)[name]
     assert value is not None
     return value
@@ -57,3 +60,24 @@ def test_a_detector_that_learned_from_other_rows_is_noticed(tmp_path: Path) -> N
     figure, expected = PINNED["simulator/0"]
     spoiled = _figure(replace(series, train=shuffled), figure, tmp_path / "run")
     assert spoiled < expected - TOLERANCE
+
+
+def _alarms(scratch: Path, jump: float) -> int:
+    """Alarms on 6,000 healthy rows; their set-point is off by `jump` % of load from the middle on.
+
+    The load steps between five levels, and both recordings have all of them.
+    """
+    healthy, watched = simulate(6000, 0), simulate(6000, 500)
+    watched.values[3000:, watched.channels.index("set_point")] += jump
+    series = _series("simulator/0")
+    labels = np.zeros(watched.rows, np.int8)
+    test = replace(series.tests[0], values=watched.values, labels=labels)
+    series = replace(series, train=(healthy,), tests=(test,))
+    return len(alarm_stretches(GruardDetector("linear").run(series, 0, scratch)[LINEAR].alarms[0]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("jump", "alarms"), [(0.0, range(1)), (30.0, range(1, 6000))])
+def test_a_known_change_of_load_raises_no_alarm(jump: float, alarms: range, tmp_path: Path) -> None:
+    """The set-point is recorded; an alarm is right once the machine no longer follows it."""
+    assert _alarms(tmp_path, jump) in alarms
