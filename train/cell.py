@@ -257,13 +257,6 @@ class AnomalyGatedGRU(keras.layers.Layer):
         for name, variable in self.kernels.items():
             variable.assign(arrays[name])
 
-    def trust(self, gate: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """How much of each innovation history and GRU are fed: what the gate lets through.
-
-        gate, mask: [batch, channels], gate 0 where mask is 0.
-        """
-        return gate
-
     def call(
         self, values: tf.Tensor, mask: tf.Tensor, state_noise: float = 0.0
     ) -> dict[str, tf.Tensor]:
@@ -317,11 +310,10 @@ class AnomalyGatedGRU(keras.layers.Layer):
             gate, logit = m, tf.zeros_like(m)
             if self.config.gate_layers:
                 gate, logit = out["gate_next"], out["logit"]
-            trust = self.trust(gate, m)
-            out |= gru_step(weights, self.config, inputs, trust, fused_linear)
+            out |= gru_step(weights, self.config, inputs, gate, fused_linear)
             if states:
                 correction = out["correction"]
-            trusted = mu + trust * innovation
+            trusted = mu + gate * innovation
             states = [out[f"state_{i}"] + noise[t] for i in range(len(states))]
             produced = {"forecast": mu, "gate": gate, "logit": logit, "trusted": trusted}
             if states:

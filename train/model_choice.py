@@ -80,7 +80,7 @@ def fit_model(
     weights = _train_network(network, material, budget, out, say, report)
     if model != "auto":
         return Fitted(network, weights, {})
-    chosen, precisions = weighed(weights, sizes, material, budget.seed)
+    chosen, precisions = _weighed(weights, sizes, material, budget.seed)
     found = ", ".join(f"{name} {value:.3f}" for name, value in precisions.items())
     say(
         f"average precision on faults injected into held-out rows: {found}; {chosen.name} is "
@@ -91,7 +91,7 @@ def fit_model(
     return Fitted(chosen.sizes, without_unused(weights, chosen.sizes), precisions)
 
 
-def weighed(
+def _weighed(
     weights: Mapping[str, Float32], sizes: CellConfig, material: Material, seed: int
 ) -> tuple[Candidate, dict[str, float]]:
     """What `auto` takes once the gated network of `sizes` has `weights`, and every precision."""

@@ -44,7 +44,7 @@ MACHINE_KINDS: dict[str, tuple[str, ...]] = {
     "cooling_loss": ("temperature", "oil_temperature"),
 }
 ALL_KINDS = (*SENSOR_KINDS, *MACHINE_KINDS)
-LEVELS = (20.0, 35.0, 50.0, 65.0, 80.0)
+LEVELS = (20.0, 35.0, 50.0, 65.0, 80.0)  # % of load
 DWELL = (60, 400)
 VISIBLE = 0.25
 
@@ -67,12 +67,9 @@ class Simulation:
     events: tuple[SimulatedFault, ...]
 
 
-def simulate(rows: int, seed: int, levels: Sequence[float] = LEVELS) -> Recording:
-    """The healthy machine for `rows` samples, at least 2; the same seed gives the same bytes.
-
-    levels: the loads, in %, between which the set-point changes.
-    """
-    return _recording(_machine(rows, seed, {}, levels))
+def simulate(rows: int, seed: int) -> Recording:
+    """The healthy machine for `rows` samples, at least 2; the same seed gives the same bytes."""
+    return _recording(_machine(rows, seed, {}))
 
 
 def simulate_faults(
@@ -181,14 +178,12 @@ def _sensor_fault(
     return SimulatedFault(kind, offset + event.start, offset + event.stop, names)
 
 
-def _machine(
-    rows: int, seed: int, severity: Mapping[str, Float64], levels: Sequence[float] = LEVELS
-) -> Float32:
+def _machine(rows: int, seed: int, severity: Mapping[str, Float64]) -> Float32:
     # Every random draw is made whatever the severities are, so that the healthy and the faulty
     # machine of one seed differ by the faults alone.
     rng = np.random.default_rng([seed, 0])
     wear, leak, block, heat = (severity.get(kind, np.zeros(rows)) for kind in MACHINE_KINDS)
-    load = _load(rows, levels, rng)
+    load = _load(rows, rng)
     time = np.arange(rows)
     phase = np.cumsum(2 * np.pi / (40 + 4 * np.sin(time / 900))) + rng.uniform(0, 2 * np.pi)
     duty = 6 * np.sin(phase) + 2 * np.sin(2 * phase + 1)
@@ -211,10 +206,10 @@ def _machine(
     return values
 
 
-def _load(rows: int, levels: Sequence[float], rng: np.random.Generator) -> Float64:
+def _load(rows: int, rng: np.random.Generator) -> Float64:
     steps = rows // DWELL[0] + 1
     lengths = rng.integers(*DWELL, size=steps, endpoint=True)
-    loads = rng.choice(levels, size=steps) + np.round(rng.normal(0, 2, steps), 1)
+    loads = rng.choice(LEVELS, size=steps) + np.round(rng.normal(0, 2, steps), 1)
     return np.repeat(loads, lengths)[:rows]
 
 

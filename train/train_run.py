@@ -45,10 +45,7 @@ FAR = 5.0  # channel scales between the middle of a held-out part and that of tr
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. Empty `calibrate` and `test`: split by time.
-
-    most_labelled: how many labelled stretches the gate may learn from, the first ones; None: all.
-    """
+    """What the user asked for. Empty `calibrate` and `test`: split by time."""
 
     data: tuple[Path, ...]
     out: Path
@@ -61,7 +58,6 @@ class Request:
     label_column: str | None = None
     model: Model = "auto"
     force: bool = False
-    most_labelled: int | None = None
 
 
 def train_run(request: Request, sizes: CellConfig, budget: Budget, say: Say, report: Report) -> Run:
@@ -113,7 +109,7 @@ def train_run(request: Request, sizes: CellConfig, budget: Budget, say: Say, rep
             validate=standard(split.validate),
             calibrate=standard(split.calibrate),
             exogenous=np.array([c.exogenous for c in channels]),
-            labelled=labelled_rows(split.labelled[: request.most_labelled], channels, period),
+            labelled=labelled_rows(split.labelled, channels, period),
         )
 
     sizes, seen = replace(sizes, channels=len(channels)), material(channels)

@@ -71,14 +71,6 @@ def test_the_events_of_the_training_part_teach_the_gate(
     assert said[-1] == "labelled stretches that teach the gate: 2, 23 rows anomalous"
 
 
-def test_no_more_are_taken_than_asked_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found, said = taught(file, monkeypatch, model="gated", most_labelled=1)
-    assert [label.sum() for label in found.labels] == [20]
-    assert said[-1] == "labelled stretches that teach the gate: 1, 20 rows anomalous"
-    found, said = taught(file, monkeypatch, model="gated", most_labelled=0)
-    assert found == NO_LABELS and "labelled" not in said[-1]
-
-
 def test_without_a_gate_nothing_learns_from_them(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
