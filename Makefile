@@ -1,4 +1,5 @@
-# gruard: from a recording to a detector on the device. `make` alone lists the targets.
+# gruard: from a recording to a detector on the device. `make` lists the usual targets, `make
+# help-all` all of them.
 #
 # Without PYTHON everything lives in .venv, made from pyproject.toml and constraints.txt.
 # With PYTHON=/path/to/python (conda, an activated environment, …) that interpreter is used as it
@@ -37,14 +38,18 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo train convert audit validate run engine firmware firmware-faults \
+.PHONY: help help-all demo train convert audit validate run engine firmware firmware-faults \
         test test-long test-arm arm-trees test-service test-vm test-firmware \
-        fuzz fuzz-core lint wheel benchmark benchmark-step benchmark-board \
-        benchmark-accuracy benchmark-diagnosis \
-        benchmark-clock benchmark-gaps benchmark-short benchmark-nab benchmark-engines benchmark-calibration faults soak clean environment
+        fuzz fuzz-core lint wheel benchmark benchmark-accuracy benchmark-board \
+        benchmark-calibration benchmark-clock benchmark-diagnosis benchmark-engines \
+        benchmark-gaps benchmark-nab benchmark-short benchmark-step faults soak clean environment
 
-help: ## list the targets
+# What follows `##` is listed by `make help`, what follows `#-` by `make help-all` only.
+help: #- list the usual targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+help-all: ## list every target: long tests, emulated boards, benchmarks
+	@awk -F ':.*#[#-] ' '/^[a-z-]+:.*#[#-] / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: demo/timeline.png ## real data to a supervised detector and its picture, in one go
 	@echo
@@ -62,10 +67,10 @@ endif
 convert: $(READY) ## quantise, calibrate and prove RUN=runs/pump
 	$(PY) -m convert $(RUN) --version $(VERSION) $(ARGS)
 
-audit: $(READY) ## what is in BUNDLE=..., operator by operator, and who can run it
+audit: $(READY) #- what is in BUNDLE=..., operator by operator, and who can run it
 	$(PY) -m convert audit $(BUNDLE) $(ARGS)
 
-validate: $(READY) ## judge BUNDLE=... again, int8 against float
+validate: $(READY) #- judge BUNDLE=... again, int8 against float
 	$(PY) -m convert validate $(BUNDLE) $(ARGS)
 
 run: $(READY) ## watch SOURCE=file.csv or - with BUNDLE=..., supervised
@@ -74,13 +79,13 @@ run: $(READY) ## watch SOURCE=file.csv or - with BUNDLE=..., supervised
 # On a microcontroller, emulated: built for both boards, compared everywhere, broken on purpose.
 BOARDS    := mps2-an386 mps3-an547
 STEPS     ?= 100000
-firmware: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json ## four minutes: the demonstration's bundle on two microcontrollers, emulated
+firmware: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json #- four minutes: the demonstration's bundle on two microcontrollers, emulated
 	@for board in $(BOARDS); do $(PY) -m firmware_harness build $(DEMO_BUNDLE) --board $$board || exit; done
 	$(PY) -m firmware_harness compare $(DEMO_BUNDLE) $(call PEOPLE,09) --steps $(STEPS) $(ARGS)
 	$(PY) -m firmware_harness watchdog $(DEMO_BUNDLE) $(call PEOPLE,09) $(ARGS)
 	$(PY) -m firmware_harness cost $(DEMO_BUNDLE) $(ARGS)
 
-firmware-faults: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json ## a quarter of an hour: 2,000 flipped bits on the emulated boards, into docs/firmware.md
+firmware-faults: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json #- a quarter of an hour: 2,000 flipped bits on the emulated boards, into docs/firmware.md
 	$(PY) -m benchmarks.board_flips $(DEMO_BUNDLE) $(WATCH)/demo.csv --out docs/firmware.md $(ARGS)
 
 # Processes that take whole files, one more than cores: some tests wait for the clock, for a broker
@@ -91,31 +96,31 @@ test test-long: export PYTHONDONTWRITEBYTECODE =
 test: $(READY) $(CORE) lint ## lint, types and tests
 	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-long: $(READY) $(CORE) ## a quarter of an hour: conversions in full length and of all shapes, trainings
+test-long: $(READY) $(CORE) #- a quarter of an hour: conversions in full length and of all shapes, trainings
 	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m long $(ARGS)
 
-test-arm: $(READY) $(CORE) arm-trees ## some minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
+test-arm: $(READY) $(CORE) arm-trees #- some minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
 	$(PY) -m pytest -m arm -n 0 tests/arm $(ARGS)
 
 # Debian for both Arms, below build/arm, unless it is there.
 arm-trees: $(READY)
 	$(PY) -m tests.arm.arm_userland
 
-test-service: $(READY) ## three minutes, root: the service under a real systemd (docs/service.md)
+test-service: $(READY) #- three minutes, root: the service under a real systemd (docs/service.md)
 	$(PY) -m tests.service.systemd_tree
 	$(PY) -m pytest -m service $(ARGS)
 
-test-vm: $(READY) ## minutes: a hung supervisor, a hardware reset, a whole emulated machine (docs/service.md)
+test-vm: $(READY) #- minutes: a hung supervisor, a hardware reset, a whole emulated machine (docs/service.md)
 	$(PY) -m tests.vm.machine_tree
 	$(PY) -m pytest -m vm $(ARGS)
 
-test-firmware: $(READY) ## minutes: two emulated microcontrollers, broken in every way
+test-firmware: $(READY) #- minutes: two emulated microcontrollers, broken in every way
 	$(PY) -m pytest -m firmware $(ARGS)
 
-fuzz: $(READY) ## twenty minutes: 100,000 harmed bundles, as many messages a source; FUZZ=N for fewer
+fuzz: $(READY) #- twenty minutes: 100,000 harmed bundles, as many messages a source; FUZZ=N for fewer
 	FUZZ=$(FUZZ) $(PY) -m pytest -m fuzz -s $(ARGS)
 
-fuzz-core: $(READY) ## minutes: libFuzzer on the C core, a million packed bundles; FUZZ=N for more
+fuzz-core: $(READY) #- minutes: libFuzzer on the C core, a million packed bundles; FUZZ=N for more
 	FUZZ=$(FUZZ) $(PY) -m pytest -m fuzz tests/fuzz/test_core_fuzz.py -s $(ARGS)
 
 lint: $(READY) ## lint and types only
@@ -138,14 +143,14 @@ benchmark: $(READY) ## training speed, start-up, memory and step time on this ma
 	$(PY) -m benchmarks.train
 	$(PY) -m benchmarks.runtime $(DEMO_BUNDLE)
 
-benchmark-accuracy: $(READY) $(if $(PYTHON),,.venv/.benchmark) ## hours: gruard beside simpler detectors
+benchmark-accuracy: $(READY) $(if $(PYTHON),,.venv/.benchmark) #- hours: gruard beside simpler detectors
 	$(PY) -m benchmarks.accuracy $(ARGS)
 
-benchmark-diagnosis: $(READY) ## minutes: are the right channel and kind of fault named?
+benchmark-diagnosis: $(READY) #- minutes: are the right channel and kind of fault named?
 	$(PY) -m benchmarks.diagnosis $(ARGS)
 
 CLOCK     := data/clock
-benchmark-clock: $(READY) $(CORE) ## half an hour: what do a bad clock and a bad wire cost? into docs/clock.md
+benchmark-clock: $(READY) $(CORE) #- half an hour: what do a bad clock and a bad wire cost? into docs/clock.md
 	@rm -rf $(CLOCK) runs/clock-linear runs/clock-gated
 	$(PY) -m train simulate --out $(CLOCK)/learn
 	$(PY) -m train simulate --out $(CLOCK)/watch --seed 500
@@ -155,31 +160,31 @@ benchmark-clock: $(READY) $(CORE) ## half an hour: what do a bad clock and a bad
 	$(PY) -m benchmarks.clock runs/clock-*/bundle/*.gruard --out docs/clock.md \
 	    --healthy $(CLOCK)/watch/healthy.csv --faulty $(CLOCK)/watch/faults.csv $(ARGS)
 
-benchmark-gaps: $(READY) $(CORE) ## half an hour: how many missing rows can the state bridge?
+benchmark-gaps: $(READY) $(CORE) #- half an hour: how many missing rows can the state bridge?
 	$(PY) -m benchmarks.gaps --out docs/gate.md $(ARGS)
 
-benchmark-nab: $(READY) $(CORE) ## a minute: single channels, each with its own threshold
+benchmark-nab: $(READY) $(CORE) #- a minute: single channels, each with its own threshold
 	$(PY) -m benchmarks.nab --out docs/accuracy.md $(ARGS)
 
-benchmark-short: $(READY) $(CORE) ## minutes: what is a detector worth that has seen its machine for minutes?
+benchmark-short: $(READY) $(CORE) #- minutes: what is a detector worth that has seen its machine for minutes?
 	$(PY) -m benchmarks.short --out docs/changes.md $(ARGS)
 
-benchmark-engines: $(READY) $(CORE) ## half a minute: is the wear of engines in six modes told in time?
+benchmark-engines: $(READY) $(CORE) #- half a minute: is the wear of engines in six modes told in time?
 	$(PY) -m benchmarks.engines --out docs/engines.md $(ARGS)
 
-benchmark-step: $(READY) $(CORE) $(if $(PYTHON),,.venv/.benchmark) ## minutes: a step, engine beside engine
+benchmark-step: $(READY) $(CORE) $(if $(PYTHON),,.venv/.benchmark) #- minutes: a step, engine beside engine
 	$(PY) -m benchmarks.step --out docs/engine.md $(ARGS)
 
-benchmark-board: $(READY) ## minutes: what a step costs on two emulated boards
+benchmark-board: $(READY) #- minutes: what a step costs on two emulated boards
 	$(PY) -m benchmarks.board_cost --out docs $(ARGS)
 
-benchmark-calibration: $(READY) ## two minutes: does a threshold keep its promise?
+benchmark-calibration: $(READY) #- two minutes: does a threshold keep its promise?
 	$(PY) -m benchmarks.calibration --out docs $(ARGS)
 
-faults: $(READY) $(DEMO_BUNDLE)/manifest.json ## hours: break everything, and write docs/reliability.md
+faults: $(READY) $(DEMO_BUNDLE)/manifest.json #- hours: break everything, and write docs/reliability.md
 	$(PY) -m tests.campaign $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)
 
-soak: $(READY) $(DEMO_BUNDLE)/manifest.json ## ten minutes (ARGS='--minutes 600' for more): does anything grow? into docs/reliability.md
+soak: $(READY) $(DEMO_BUNDLE)/manifest.json #- ten minutes (ARGS='--minutes 600' for more): does anything grow? into docs/reliability.md
 	$(PY) -m tests.campaign.soak $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)
 
 clean: ## remove what make made, but neither .venv nor data nor your runs

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +13,10 @@ import pytest
 from edge_runtime.commands.main import gruard
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _FENCED = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _REDIRECTIONS = {">", ">>", "<"}
 _ENDS = {"|", "||", "&&", ";", "&"}
 
@@ -89,6 +93,43 @@ def test_targets_are_as_make_has_them() -> None:
         for block in _FENCED.findall(page.read_text(encoding="utf-8")):
             shown = re.findall(r"^(?:sudo )?make ([a-z][a-z-]*)", block, re.MULTILINE)
             assert set(shown) <= targets, page.name
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    headings = _HEADING.findall(page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def dead_links(page: Path) -> list[str]:
+    """Links and pictures of a page that lead to no file or no heading."""
+    found = []
+    for name, anchor in _LINK.findall(page.read_text(encoding="utf-8")):
+        target = page.parent / name if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            found.append(f"{name}#{anchor}")
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert dead_links(page) == []
+
+
+def test_a_dead_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# What it is, here\n[a](page.md#what-it-is-here) [b](no.md) ![c](#there)\n")
+    assert dead_links(page) == ["no.md#", "#there"]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_the_readme_lists_what_make_help_lists() -> None:
+    listed, everything = (
+        subprocess.run(["make", "-s", name], cwd=ROOT, capture_output=True, text=True, check=True)
+        for name in ("help", "help-all")
+    )
+    assert f"```\n{listed.stdout}```" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert set(listed.stdout.splitlines()) < set(everything.stdout.splitlines())
 
 
 @pytest.mark.parametrize(
