@@ -30,6 +30,7 @@ class Process:
 PROCESSES = (
     Process("volatility of 50 s", 50, 0.25),
     Process("volatility of 10 min", 600, 0.2),
+    Process("volatility of 3 h", 10800, 0.2),
 )
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edge_runtime.bundle.manifest import Alarm
 from edge_runtime.calibration.calibration import SECONDS_PER_DAY, calibrate, debounce
-from edge_runtime.calibration.tail import LEVEL_QUANTILE, peaks
+from edge_runtime.calibration.tail import LEVELS, peaks
 
 Float64 = npt.NDArray[np.float64]
 Rule = Callable[[Float64], float]
@@ -34,7 +34,7 @@ def fitted_shape(scores: Float64) -> float:
     """
     smooth = debounce(scores, ALARM)
     days = len(smooth) / SECONDS_PER_DAY
-    level = float(np.quantile(smooth, LEVEL_QUANTILE))
+    level = float(np.quantile(smooth, LEVELS[0]))
     excesses = peaks(smooth, level, ALARM) - level
     scale, shape = _moments(excesses)
     rng, levels = np.random.default_rng(1), []

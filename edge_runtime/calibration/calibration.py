@@ -2,7 +2,10 @@
 
 Scores of clean rows that the model never saw are debounced as on the device; their tail
 (`calibration.tail`) gives the level that is reached as often as wished, and its upper confidence
-limit is the threshold, so that little data makes it higher, not lower. With fewer than 10 peaks
+limit is the threshold, so that little data makes it higher, not lower. A machine that is restless
+for hours at a time has not shown all of that in a day: with w the deviation of the medians of eight
+blocks in time order over the spread of all scores (84 % quantile less median), the threshold is
+1 + 0.8 w times as far from the median (docs/calibration.md). With fewer than 10 peaks
 there is no tail to fit, and with clean rows for less than a fiftieth of the wished interval it
 would have to be believed far beyond what was ever seen: then 1.5 times the largest clean score
 (from their median) is used, and the method says so. What was fitted to few rows errs more on
@@ -22,12 +25,12 @@ import numpy.typing as npt
 from edge_runtime.bundle.manifest import Alarm, Manifest, Threshold
 from edge_runtime.bundle.manifest_rules import UNLIMITED
 from edge_runtime.calibration.poisson import mean_bound, rate_bound
-from edge_runtime.calibration.tail import LEVEL_QUANTILE, UPPER_LIMIT, Tail, fit_tail, peaks
+from edge_runtime.calibration.tail import UPPER_LIMIT, Tail, peaks, tail_of
 from edge_runtime.errors import GruardError
 
 Float64 = npt.NDArray[np.float64]
 
-FEWEST_PEAKS = 10
+WANDER_BLOCKS, WANDER = 8, 0.8
 SHORTEST_SHARE = 0.02  # of the wished interval between two false alarms
 SMALL_SAMPLE_FACTOR = 1.5
 ENOUGH_SCORES, LARGEST_RAISE = 350, 2.0
@@ -105,7 +108,9 @@ def calibrate(
             "record the healthy machine for longer"
         )
     clean_days = sum(map(len, smooth)) / days
-    tail, found = _tail(smooth, clean_days, wished_per_day, alarm)
+    tail, found = tail_of(smooth, clean_days, alarm)
+    if wished_per_day * clean_days < SHORTEST_SHARE:
+        tail = None
     joined = np.concatenate(smooth)
     value, clear, method = _levels(joined, tail, wished_per_day, margins)
     unseen = [debounce(np.asarray(scores, float), alarm) for scores in held_out]
@@ -157,25 +162,18 @@ def debounce(scores: Float64, alarm: Alarm) -> Float64:
     return np.array(np.partition(windows, place, axis=1)[:, place])
 
 
-def _tail(
-    smooth: Sequence[Float64], days: float, wish: float, alarm: Alarm
-) -> tuple[Tail | None, Float64]:
-    """The tail, None where there is too little of it, and its peaks."""
-    level = float(np.quantile(np.concatenate(smooth), LEVEL_QUANTILE))
-    found = np.concatenate([peaks(scores, level, alarm) for scores in smooth])
-    if len(found) < FEWEST_PEAKS or wish * days < SHORTEST_SHARE:
-        return None, found
-    return fit_tail(found, level, days), found
-
-
 def _levels(
     joined: Float64, tail: Tail | None, wish: float, margins: Margins
 ) -> tuple[float, float, str]:
     """Threshold, clear level and method from debounced scores [n]."""
-    if tail is not None:
-        method = f"exponential tail over {tail.count} peaks, upper {UPPER_LIMIT:.0%} limit"
-        return tail.upper(wish), tail.upper(CLEAR_RATE * wish), method
     centre, largest = float(np.median(joined)), float(joined.max())
+    if tail is not None:
+        wider = 1 + WANDER * _wander(joined)
+        value, clear = (
+            centre + wider * (tail.upper(rate) - centre) for rate in (wish, CLEAR_RATE * wish)
+        )
+        method = f"exponential tail over {tail.count} peaks, upper {UPPER_LIMIT:.0%} limit"
+        return value, clear, f"{method}, {wider:.2f} times as wide for what wanders"
     raised = min(max(ENOUGH_SCORES / len(joined), 1.0), LARGEST_RAISE)
     factor = raised * margins.small_sample
     return (
@@ -183,6 +181,13 @@ def _levels(
         centre + raised * (largest - centre),
         f"small-sample rule: {factor:.2g} times the largest clean score",
     )
+
+
+def _wander(joined: Float64) -> float:
+    """How much the usual score [n] differs between blocks in time order, over its spread."""
+    middles = [np.median(block) for block in np.array_split(joined, WANDER_BLOCKS)]
+    spread = float(np.quantile(joined, 0.84) - np.median(joined))
+    return float(np.std(middles, ddof=1)) / spread if spread > 0 else 0.0
 
 
 def _statement(found: Threshold, period: float | None, left_out: int) -> str:

@@ -6,8 +6,13 @@ shape held at 0. A free or shrunk shape was measured and costs more than it brin
 days of scores (docs/calibration.md). How far off rate and mean excess may be together is found by
 drawing both from what n peaks leave open: the true rate over the measured one, and the measured
 mean over the true one, are gamma variables of shape n and mean 1, the second exactly.
+
+A machine that does the same thing now and then (a load that is switched) has peaks that are all
+alike, far above a low level. No exponential begins there, and its tail would be far too heavy: so
+the level is the lowest of three over which the excesses vary as much as an exponential's do.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +23,9 @@ from edge_runtime.bundle.manifest import Alarm
 
 Float64 = npt.NDArray[np.float64]
 
-LEVEL_QUANTILE = 0.95
+LEVELS = (0.95, 0.98, 0.99)  # quantiles of the scores
+FEWEST_PEAKS = 10
+VARYING = 0.75  # deviation over mean of excesses; 1 for an exponential, .2 less by chance in 20
 UPPER_LIMIT = 0.75
 DRAWS = 4000
 SEED = 1
@@ -56,6 +63,26 @@ def peaks(scores: Float64, level: float, alarm: Alarm) -> Float64:
     if not stretches:
         return np.zeros(0)
     return np.maximum.reduceat(scores, [start for start, _ in stretches])
+
+
+def tail_of(scores: Sequence[Float64], days: float, alarm: Alarm) -> tuple[Tail | None, Float64]:
+    """The tail of debounced clean scores, each recording [n], which last `days`; and its peaks.
+
+    None, and the peaks over the lowest level, where there are fewer than `FEWEST_PEAKS` of them.
+    """
+    joined = np.concatenate(scores)
+    tail, found = None, np.zeros(0)
+    for number, quantile in enumerate(LEVELS):
+        level = float(np.quantile(joined, quantile))
+        above = np.concatenate([peaks(each, level, alarm) for each in scores])
+        if number == 0:
+            found = above
+        if len(above) < FEWEST_PEAKS:
+            break
+        tail, found = fit_tail(above, level, days), above
+        if (above - level).std() >= VARYING * tail.scale:
+            break
+    return tail, found
 
 
 def fit_tail(found: Float64, level: float, days: float) -> Tail:

@@ -64,7 +64,26 @@ def test_the_threshold_is_the_upper_limit_of_the_tail() -> None:
     assert found.threshold.value == np.float32(found.tail.upper(0.01))
     assert found.threshold.clear == np.float32(found.tail.upper(0.1))
     assert found.threshold.value > found.tail.reached(0.01)
-    assert found.threshold.method == "exponential tail over 20 peaks, upper 75% limit"
+    assert found.threshold.method == (
+        "exponential tail over 20 peaks, upper 75% limit, 1.00 times as wide for what wanders"
+    )
+
+
+def test_a_machine_that_wanders_has_its_threshold_further_off() -> None:
+    clean = exponential(30 * ROWS_A_DAY, 3)
+    calm = calibrate([clean], [], 0.1, PERIOD, AT_ONCE)
+    # Every eighth of the recording is elsewhere; the tail is the same, but for that.
+    places = np.repeat(np.arange(8.0), len(clean) // 8)
+    found = calibrate([clean + places], [], 0.1, PERIOD, AT_ONCE)
+    assert calm.tail and found.tail
+    for each, scores in ((calm, clean), (found, clean + places)):
+        centre = np.median(scores)
+        middles = [np.median(block) for block in np.array_split(scores, 8)]
+        wander = np.std(middles, ddof=1) / (np.quantile(scores, 0.84) - centre)
+        for level, rate in ((each.threshold.value, 0.1), (each.threshold.clear, 1.0)):
+            off = (1 + 0.8 * wander) * (each.tail.upper(rate) - centre)
+            assert level == pytest.approx(centre + off, rel=1e-6)
+    assert wander > 0.5
 
 
 @given(seed=st.integers(0, 2**16), shares=st.tuples(*(st.floats(0.021, 200),) * 2))

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from edge_runtime.alarm_course import AlarmCourse
 from edge_runtime.bundle.manifest import Alarm
-from edge_runtime.calibration.tail import UPPER_LIMIT, Tail, fit_tail, peaks
+from edge_runtime.calibration.tail import (
+    FEWEST_PEAKS,
+    LEVELS,
+    UPPER_LIMIT,
+    Tail,
+    fit_tail,
+    peaks,
+    tail_of,
+)
 from edge_runtime.detector.alarm import AlarmState, update_alarm
 
 ALARM = Alarm(m=1, n=1, clear_after=10)
@@ -49,6 +57,31 @@ def test_a_tail_by_hand() -> None:
     assert tail == Tail(level=2.0, count=3, days=1.5, scale=3.0)
     assert tail.reached(2.0) == 2.0 and tail.reached(5.0) == 2.0
     assert tail.reached(0.2) == pytest.approx(2 + 3 * np.log(10))
+
+
+def events(heights: np.ndarray) -> np.ndarray:
+    """Scores at 0 but for an event of each height, far apart: ten rows that rise to it."""
+    scores = np.zeros((len(heights), 200))
+    scores[:, 90:100] = heights[:, np.newaxis] * np.linspace(0.1, 1, 10)
+    return scores.ravel()
+
+
+def test_peaks_that_are_all_alike_raise_the_level() -> None:
+    varied = np.random.default_rng(1).exponential(1.0, 40)
+    tail, found = tail_of([events(varied)], 1.0, ALARM)
+    assert tail and tail.level < 0.1 and tail.count == len(found) == 40
+    alike = events(8 + varied)
+    tail, found = tail_of([alike], 1.0, ALARM)
+    assert tail and tail.level == np.quantile(alike, LEVELS[-1]) > 4
+    assert tail == fit_tail(found, tail.level, 1.0)
+
+
+def test_too_few_peaks_make_no_tail() -> None:
+    heights = np.random.default_rng(2).exponential(1.0, FEWEST_PEAKS)
+    tail, found = tail_of([events(heights)], 1.0, ALARM)
+    assert tail and tail.count == len(found) == FEWEST_PEAKS
+    tail, found = tail_of([events(heights[1:])], 1.0, ALARM)
+    assert tail is None and len(found) == FEWEST_PEAKS - 1
 
 
 def test_the_upper_limit_holds_as_often_as_it_says() -> None:
