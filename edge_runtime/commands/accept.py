@@ -56,7 +56,8 @@ def accept(reason: str, undo: bool, state: Path | None, as_json: bool) -> None:
     problem you can mend.
     Example: gruard accept --reason "new bearing"
     """
-    from edge_runtime.supervision.change_file import WORD, Word, write_sealed
+    from edge_runtime.supervision.change_file import WORD, Word
+    from edge_runtime.supervision.sealed_file import write_sealed
 
     folder = state or _folder()
     kept = _kept(folder, undo)
@@ -77,7 +78,8 @@ def accept(reason: str, undo: bool, state: Path | None, as_json: bool) -> None:
 
 def _kept(folder: Path, undo: bool) -> KeptChange:
     """What the run keeps, with a change that is open or, with `undo`, accepted."""
-    from edge_runtime.supervision.change_file import KEPT, WORD, KeptChange, Word, read_sealed
+    from edge_runtime.supervision.change_file import KEPT, WORD, KeptChange, Word
+    from edge_runtime.supervision.sealed_file import read_sealed
 
     kept = read_sealed(folder / KEPT, KeptChange)
     if kept is None or kept.finding is None:

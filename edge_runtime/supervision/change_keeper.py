@@ -13,15 +13,8 @@ from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
 from edge_runtime.errors import GruardError
 from edge_runtime.limited_log import LimitedLog
 from edge_runtime.record import Record
-from edge_runtime.supervision.change_file import (
-    KEPT,
-    WORD,
-    Finding,
-    KeptChange,
-    Word,
-    read_sealed,
-    write_sealed,
-)
+from edge_runtime.supervision.change_file import KEPT, WORD, Finding, KeptChange, Word
+from edge_runtime.supervision.sealed_file import read_sealed, write_sealed
 
 LOOK_EVERY = 1.0
 """Seconds between two looks for the owner's word."""
