@@ -27,6 +27,7 @@ class Flag(enum.IntFlag):
     TIMING = 512  # the time is not to be believed, or a reading before this one was left out
     CHANGED = 2048  # a lasting change was reported: the alarm is judged from where it stands now
     UNKNOWN_MODE = 4096  # the settings are of no mode that was recorded: the model judged nothing
+    RECURRING = 8192  # such an alarm began at this time of day on earlier days; the host sets it
     CPU = 1024  # the accelerator that was asked for is out of use: the model ran on the CPU
 
 
@@ -123,13 +124,17 @@ def unjudged(record: Record, last: Record | None) -> Record:
 
 
 def alarm_words(record: Record) -> str:
-    """What the alarm of `record` is about, e.g. `level on flow (0.87, sensor)`; may be empty."""
-    where = ",".join(record.blamed)
-    if record.kind is None or record.probability is None:
-        return where
-    who = "sensor" if record.sensor else "machine"
-    place = f" on {where}" if where else ""
-    return f"{record.kind}{place} ({record.probability:.2f}, {who})"
+    """What the alarm of `record` is about, e.g. `level on flow (0.87, sensor)`; may be empty.
+
+    An alarm that recurs says so.
+    """
+    words = where = ",".join(record.blamed)
+    if record.kind is not None and record.probability is not None:
+        who = "sensor" if record.sensor else "machine"
+        place = f" on {where}" if where else ""
+        words = f"{record.kind}{place} ({record.probability:.2f}, {who})"
+    recurring = "recurring" if Flag.RECURRING in record.flags else ""
+    return ", ".join(filter(None, (words, recurring)))
 
 
 def flag_names(flags: Flag) -> list[str]:

@@ -23,7 +23,9 @@ def headline(watch: Watch, facts: Facts) -> str:
     length = f" ({_length(watch, 0, facts.samples)})" if watch.seconds is not None else ""
     parts = [f"{facts.samples:,} samples{length} watched"]
     parts.append("one record for each" if facts.one_record_each else "NOT one record for each")
-    parts.append(_count(len(facts.alarms), "alarm"))
+    recurring = sum(alarm.recurring for alarm in facts.alarms)
+    known = f" ({recurring} recurring)" if recurring else ""
+    parts.append(_count(len(facts.alarms), "alarm") + known)
     if facts.events:
         found = sum(event.delay is not None for event in facts.events)
         parts.append(f"{found} of {_count(len(facts.events), 'anomalous stretch')} found")
@@ -122,12 +124,13 @@ def _alarm_table(watch: Watch, alarms: Sequence[Alarm]) -> str:
             alarm.kind or "–",
             "–" if math.isnan(alarm.peak) else f"{alarm.peak:.2f}",
             ", ".join(str(tier) for tier in alarm.tiers),
+            "yes" if alarm.recurring else "no",
             where[alarm.labelled],
         )
         for alarm in alarms[:ROWS]
     )
     peak = "peak score ÷ threshold"
-    heads = ("start", "end", "duration", "blamed", "kind", peak, "tier", "labelled")
+    heads = ("start", "end", "duration", "blamed", "kind", peak, "tier", "recurring", "labelled")
     return _table(heads, rows, len(alarms))
 
 

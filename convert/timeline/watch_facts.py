@@ -80,7 +80,8 @@ class Alarm:
 
     blamed: channels, the most often blamed first. peak: highest score/threshold, NaN when every
     record of it is a gap. labelled: whether it touches a labelled stretch; None without labels.
-    kind: the kind of fault that was named last, None where none was.
+    kind: the kind of fault that was named last, None where none was. recurring: began at this time
+    of day on earlier days, too.
     """
 
     start: int
@@ -90,6 +91,7 @@ class Alarm:
     tiers: tuple[int, ...]
     labelled: bool | None
     kind: str | None = None
+    recurring: bool = False
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,7 @@ def alarms_of(watch: Watch) -> tuple[Alarm, ...]:
                 tiers=tuple(sorted({record.tier for record in records})),
                 labelled=None if right is None else bool(right[start:stop].any()),
                 kind=next((r.kind for r in reversed(records) if r.kind), None),
+                recurring=Flag.RECURRING in records[0].flags,
             )
         )
     return tuple(found)

@@ -31,6 +31,7 @@ from edge_runtime.supervision.change_keeper import ChangeKeeper
 from edge_runtime.supervision.exchange import NoModel, Serving, ShadowDetector
 from edge_runtime.supervision.injection import parse_injections
 from edge_runtime.supervision.keeping import Keeping, default_state
+from edge_runtime.supervision.recurring_keeper import RecurringKeeper
 from edge_runtime.supervision.start_delay import StartDelay
 from edge_runtime.supervision.summary import Console
 from edge_runtime.supervision.supervisor import (
@@ -202,7 +203,9 @@ def _assemble(
     listener, started_after = keeping.begin(os.environ, CLOCK, console.log, delay)
     process = options.process(start.bundle, console.log)
     # A recording gives the same records each time, whatever was known before.
-    changes = ChangeKeeper(keeping.state if source.live else None, CLOCK, time.time, console.log)
+    state, wall = (keeping.state, time.time) if source.live else (None, None)
+    changes = ChangeKeeper(state, CLOCK, time.time, console.log)
+    recurring = RecurringKeeper(state, settings.period, wall, CLOCK, console.log)
     if start.bundle:
         process.change = changes.load(process.bundle, process.fault_of_change)
     supervisor = Supervisor(
@@ -216,6 +219,7 @@ def _assemble(
         Surroundings(CLOCK, time.sleep, console, listener, watch.observe, watch.turn),
         switch or (None if start.bundle else NoModel()),
         changes,
+        recurring,
     )
     supervisor.summary.started_after = started_after
     supervisor.summary.skipped = lambda: sink.skipped

@@ -53,6 +53,7 @@ def replay(
     from edge_runtime.bundle.reader import read_bundle
     from edge_runtime.files import refuse_one_file_twice
     from edge_runtime.record_csv import COLUMNS, cells, output
+    from edge_runtime.recurring_alarms import RecurringAlarms
     from edge_runtime.sources.csvfile import read_table
     from edge_runtime.sources.sample_clock import SampleClock
     from edge_runtime.sources.sample_period import check_file_period
@@ -66,6 +67,7 @@ def replay(
     table = read_table(data, channels=loaded.manifest.channel_names)
     detector = open_safely(loaded, kernel) if kernel else open_fastest(loaded)
     summary, clock = Summary(), SampleClock(loaded.manifest.period, live=False, now=0.0)
+    recurring = RecurringAlarms(loaded.manifest.period)
     detector.self_test()
     with output(out, force) as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -73,6 +75,7 @@ def replay(
         for index, slot in enumerate(with_progress(_slots(clock, table), len(table.values))):
             arrived = perf_counter()
             record = _answer(detector, index, slot, len(table.channels), summary.last)
+            record = recurring.mark(record)
             summary.add(record, perf_counter() - arrived)
             writer.writerow(cells(record))
     summary.timing = {str(what): count for what, count in clock.events.items()}

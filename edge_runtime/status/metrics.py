@@ -69,6 +69,7 @@ def _counted(counts: Counts) -> list[Metric]:
         _counter("tier_changes", "Changes of tier.", changes),
         _counter("flags", "Records by flag.", _each("flag", counts.flags)),
         _counter("alarms", "Alarms; one that pauses counts once.", [({}, counts.alarms)]),
+        _counter("recurring_alarms", "Of them, those that recur.", [({}, counts.recurring)]),
         # No counter: an alarm moves to another kind when the diagnosis learns more.
         _gauge("alarms_by_kind", "Alarms by the kind named last.", _each("kind", counts.kinds)),
         _counter("restarts", "Restarts of the worker.", [({}, counts.restarts)]),

@@ -16,8 +16,8 @@ if TYPE_CHECKING:  # a reader of snapshots does without numpy
     from edge_runtime.record import Record
     from edge_runtime.supervision.summary import Summary
 
-SCHEMA = 3
-"""Files of schemas 1 and 2 are read too; what they do not tell is unknown."""
+SCHEMA = 4
+"""Files of schemas 1 to 3 are read too; what they do not tell is unknown."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,7 @@ class Counts:
     transitions: Mapping[str, int]
     flags: Mapping[str, int]
     alarms: int
+    recurring: int
     kinds: Mapping[str, int]
     restarts: int
     dropped: int
@@ -200,7 +201,9 @@ def from_json(text: str, where: str) -> Snapshot:
     if data["schema"] == 1:
         data = _from_first(data)
     if data["schema"] == 2:
-        data |= {"change": None, "schema": SCHEMA}
+        data |= {"change": None, "schema": 3}
+    if data["schema"] == 3:
+        data = _with(data, {"counts": {"recurring": 0}}) | {"schema": SCHEMA}
     if data["schema"] != SCHEMA:
         raise GruardError(
             f"{where}: written by another version of gruard (schema {data['schema']!r}, "
@@ -217,12 +220,16 @@ def _from_first(data: dict[str, Any]) -> dict[str, Any]:
         "model": {"waiting": "", "since": None},
         "counts": {"skipped": 0, "outages": 0},
     }
-    told = {
+    unknown = {"input": {"silent_since": None, "away": None}, "threads": []}
+    return _with(data, added) | unknown | {"schema": 2}
+
+
+def _with(data: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
+    """`data` with fields added to its parts; one that is no object is left for `build` to find."""
+    return {
         name: value | added[name] if name in added and isinstance(value, dict) else value
         for name, value in data.items()
     }
-    unknown = {"input": {"silent_since": None, "away": None}, "threads": []}
-    return told | unknown | {"schema": 2}
 
 
 def _finite(value: float | None) -> float | None:

@@ -39,7 +39,7 @@ def facts(snapshot: Snapshot) -> dict[str, str]:
         "by tier": listed({_TIERS.get(tier, tier): n for tier, n in counts.tiers.items() if n}),
         "changes": listed(counts.transitions),
         "flags": listed(counts.flags),
-        "alarms": f"{counts.alarms}{_kinds(counts.kinds)}",
+        "alarms": f"{counts.alarms}{_recurring(counts)}{_kinds(counts.kinds)}",
         "input": _input(counts),
         "not written": _not_written(counts),
         "threads": failed_words(snapshot.threads) or f"all {len(snapshot.threads)} at work",
@@ -166,6 +166,10 @@ def _latency(counts: Counts) -> str:
 def _input(counts: Counts) -> str:
     unreadable = f"{counts.bad_cells} cells and {counts.bad_rows} rows unreadable"
     return f"{unreadable}, times {listed(counts.timing) if counts.timing else 'good'}"
+
+
+def _recurring(counts: Counts) -> str:
+    return f" ({counts.recurring} recurring)" if counts.recurring else ""
 
 
 def _kinds(kinds: Mapping[str, int]) -> str:

@@ -17,7 +17,7 @@ from edge_runtime.diagnosis.diagnosis import KINDS
 from edge_runtime.record import Flag, Record
 from edge_runtime.supervision.wire import Hello
 
-_SUPERVISORS = Flag.LATE | Flag.GAP | Flag.RESTARTED | Flag.TIMING | Flag.CPU
+_SUPERVISORS = Flag.LATE | Flag.GAP | Flag.RESTARTED | Flag.TIMING | Flag.CPU | Flag.RECURRING
 """Flags that only the supervisor sets."""
 _SHOWN = 12  # hex digits of a digest in a message
 

@@ -21,6 +21,7 @@ _PROGRESS_EVERY = 1.0  # seconds
 class Summary:
     """Counts of one run. Latencies are seconds from a sample's arrival to its record's end.
 
+    recurring: of the alarms, those that recur (`edge_runtime.recurring_alarms`).
     kinds: alarms by the kind of fault that was named last, without those that had none.
     caught_up: samples that were computed once more by a process that began anew.
     repaired: times that memory of the fallback had changed and was repaired.
@@ -35,6 +36,7 @@ class Summary:
     transitions: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
     alarms: int = 0
+    recurring: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     restarts: int = 0
     caught_up: int = 0
@@ -64,6 +66,7 @@ class Summary:
         begun, self._alarm = self._alarm.going_on, self._alarm.after(record.alarm)
         if self._alarm.going_on and not begun:
             self.alarms += 1
+            self.recurring += Flag.RECURRING in record.flags
             self._kind = None
         if record.kind is not None and record.kind != self._kind:
             self.kinds.update({record.kind: 1} | ({self._kind: -1} if self._kind else {}))
@@ -77,7 +80,7 @@ class Summary:
         if self.last is None:
             return "waiting for the first sample"
         alarm = f"ALARM {alarm_words(self.last)}".rstrip() if self.last.alarm else "no alarm"
-        so_far = f"{self.alarms} alarm{'' if self.alarms == 1 else 's'} so far"
+        so_far = f"{self.alarms} alarm{'' if self.alarms == 1 else 's'}{self._recurring()} so far"
         where = " on the CPU, not the accelerator" if Flag.CPU in self.last.flags else ""
         told = f"sample {self.last.index}, tier {self.last.tier}{where}, {alarm}, {so_far}"
         before = self.started_after
@@ -103,7 +106,7 @@ class Summary:
             "by tier": ", ".join(tiers) or "-",
             "changes": ", ".join(changes) or "-",
             "flags": ", ".join(flags) or "-",
-            "alarms": str(self.alarms),
+            "alarms": f"{self.alarms}{self._recurring()}",
             "kinds": ", ".join(kinds) or "-",
             "restarts": str(self.restarts),
             "caught up": f"{self.caught_up} samples",
@@ -117,6 +120,9 @@ class Summary:
         lines |= failed
         return "\n".join(f"  {name:<12} {value}" for name, value in lines.items())
 
+    def _recurring(self) -> str:
+        return f" ({self.recurring} recurring)" if self.recurring else ""
+
     def _named(self) -> dict[str, int]:
         return {kind: count for kind, count in self.kinds.most_common() if count > 0}
 
@@ -129,6 +135,7 @@ class Summary:
             "transitions": dict(self.transitions),
             "flags": dict(self.flags),
             "alarms": self.alarms,
+            "recurring": self.recurring,
             "kinds": self._named(),
             "restarts": self.restarts,
             "caught_up": self.caught_up,

@@ -24,6 +24,7 @@ from edge_runtime.supervision.exchange import Exchange, NoExchange, ShadowDetect
 from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.listener import Listener
 from edge_runtime.supervision.policy import Phase, Terms
+from edge_runtime.supervision.recurring_keeper import RecurringKeeper
 from edge_runtime.supervision.summary import Console, Summary
 from edge_runtime.supervision.worker_care import WorkerCare
 from edge_runtime.supervision.worker_process import WorkerProcess
@@ -116,6 +117,7 @@ class Supervisor:
         surroundings: Surroundings,
         exchange: Exchange | None = None,
         changes: ChangeKeeper | None = None,
+        recurring: RecurringKeeper | None = None,
     ) -> None:
         self.summary = Summary()
         self._source, self._complaints, self._sink = source, complaints, sink
@@ -125,6 +127,9 @@ class Supervisor:
         self._log = surroundings.console.log
         self._exchange = exchange or NoExchange()
         self._changes = changes or ChangeKeeper(None, surroundings.clock, time.time, self._log)
+        self._recurring = recurring or RecurringKeeper(
+            None, settings.period, None, surroundings.clock, self._log
+        )
         self._model = WorkerCare(
             worker,
             settings.terms(source.live),
@@ -159,6 +164,7 @@ class Supervisor:
             self._exchange.stop()
             self._model.stop()
             self._changes.close()
+            self._recurring.close()
             self._source.close()
             self._sink.close()
             self._count_losses()
@@ -232,9 +238,11 @@ class Supervisor:
         if Flag.GAP in flags and record.tier == 3:
             record = unjudged(record, self.summary.last)
         record = dataclasses.replace(record, flags=record.flags | flags, slots=slots)
+        record = self._recurring.mark(record)
         self._sink.write(record)
         self.summary.add(record, self._world.clock() - arrived)
         self._changes.after(record, self._model)
+        self._recurring.tend()
         self._world.observe(record, self._state)
         self._index = sample.index + 1
         self._world.listener.beat(sample.index, self.summary.status)

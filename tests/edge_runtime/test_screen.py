@@ -31,7 +31,7 @@ records      4200, 50 per second, answers take 2.35 ms, at most 51.70
 by tier      the model 3900, the fallback 200, the model alone 100
 changes      3→1 2, 1→2 1, 1→3 1, 2→1 1
 flags        FALLBACK 200, WARMUP 150, IMPUTED 77
-alarms       3: level 2, machine 1
+alarms       3 (1 recurring): level 2, machine 1
 input        5 cells and 1 rows unreadable, times duplicate 4
 not written  0
 threads      all 2 at work
@@ -56,7 +56,7 @@ records      4200, 50 per second, answers take 2.35 ms, at most 51.70
 by tier      the model 3900, the fallback 200, the model alone 100
 changes      3→1 2, 1→2 1, 1→3 1, 2→1 1
 flags        FALLBACK 200, WARMUP 150, IMPUTED 77
-alarms       3: level 2, machine 1
+alarms       3 (1 recurring): level 2, machine 1
 input        5 cells and 1 rows unreadable, times duplicate 4
 not written  0
 threads      all 2 at work
@@ -81,7 +81,7 @@ records      4200, 50 per second, answers take …
 by tier      the model 3900, the fallback 200, …
 changes      3→1 2, 1→2 1, 1→3 1, 2→1 1
 flags        FALLBACK 200, WARMUP 150, IMPUTED …
-alarms       3: level 2, machine 1
+alarms       3 (1 recurring): level 2, machine 1
 input        5 cells and 1 rows unreadable, tim…
 not written  0
 threads      all 2 at work
@@ -100,7 +100,7 @@ ALARM level on flow,heat (0.87, sensor)
   by tier      the model 3900, the fallback 200, the model alone 100
   changes      3→1 2, 1→2 1, 1→3 1, 2→1 1
   flags        FALLBACK 200, WARMUP 150, IMPUTED 77
-  alarms       3: level 2, machine 1
+  alarms       3 (1 recurring): level 2, machine 1
   input        5 cells and 1 rows unreadable, times duplicate 4
   not written  0
   threads      all 2 at work

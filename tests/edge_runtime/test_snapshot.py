@@ -39,7 +39,7 @@ def first_schema(snapshot: Snapshot) -> dict[str, object]:
     """What gruard wrote before schema 2."""
     data = json.loads(snapshot.to_json()) | {"schema": 1}
     for part, name in (("model", "waiting"), ("model", "since"), ("counts", "skipped"),
-                       ("counts", "outages")):  # fmt: skip
+                       ("counts", "outages"), ("counts", "recurring")):  # fmt: skip
         del data[part][name]
     del data["input"], data["threads"], data["change"]
     return data
@@ -48,8 +48,17 @@ def first_schema(snapshot: Snapshot) -> dict[str, object]:
 @given(snapshot=snapshots)
 def test_a_file_of_the_second_schema_tells_of_no_change(snapshot: Snapshot) -> None:
     data = json.loads(snapshot.to_json()) | {"schema": 2}
-    del data["change"]
-    assert from_json(json.dumps(data), "here") == replace(snapshot, change=None)
+    del data["change"], data["counts"]["recurring"]
+    counts = replace(snapshot.counts, recurring=0)
+    assert from_json(json.dumps(data), "here") == replace(snapshot, change=None, counts=counts)
+
+
+@given(snapshot=snapshots)
+def test_a_file_of_the_third_schema_tells_of_no_recurring_alarm(snapshot: Snapshot) -> None:
+    data = json.loads(snapshot.to_json()) | {"schema": 3}
+    del data["counts"]["recurring"]
+    counts = replace(snapshot.counts, recurring=0)
+    assert from_json(json.dumps(data), "here") == replace(snapshot, counts=counts)
 
 
 @given(snapshot=snapshots)
@@ -57,7 +66,7 @@ def test_a_file_of_the_first_schema_is_read_and_what_it_does_not_tell_is_unknown
     snapshot: Snapshot,
 ) -> None:
     read = from_json(json.dumps(first_schema(snapshot)), "here")
-    counts = replace(snapshot.counts, skipped=0, outages=0)
+    counts = replace(snapshot.counts, skipped=0, outages=0, recurring=0)
     model = replace(snapshot.model, waiting="", since=None)
     assert read == replace(
         snapshot, model=model, counts=counts, input=Input(None, None), threads=(), change=None
