@@ -12,7 +12,8 @@ from supervised_run import BACK, Run, WatchedProcess
 from test_cli_run import PATIENCE, ask, gruard, start
 
 from edge_runtime.record import Flag
-from edge_runtime.supervision.change_file import KEPT, KeptChange, read_sealed
+from edge_runtime.supervision.change_file import KEPT, KeptChange
+from edge_runtime.supervision.sealed_file import read_sealed
 
 ROWS = 3 * BACK
 

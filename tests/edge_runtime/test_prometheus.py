@@ -78,6 +78,7 @@ def test_values() -> None:
     assert value(page, "tier_changes_total", **{"from": "3", "to": "1"}) == 2
     assert value(page, "flags_total", flag="WARMUP") == 150
     assert value(page, "alarms_total") == 3 and value(page, "alarms_by_kind", kind="level") == 2
+    assert value(page, "recurring_alarms_total") == 1
     assert value(page, "restarts_total") == 1 and value(page, "dropped_records_total") == 0
     assert value(page, "bad_cells_total") == 5 and value(page, "bad_rows_total") == 1
     assert value(page, "timing_total", trouble="duplicate") == 4
