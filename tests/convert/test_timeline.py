@@ -86,13 +86,28 @@ def test_an_eventful_run_can_be_seen_and_read(tmp_path: Path) -> None:
     assert "after 0.5 s in the median" in page
     assert "One record per sample: <b>yes</b>" in page
     assert "this one recording only" in page and "per hour" in page
-    assert "<td>105 (10.50 s)<td>124 (12.40 s)<td>2.0 s<td>heat<td>–<td>10.00<td>1<td>yes" in page
+    assert (
+        "<td>105 (10.50 s)<td>124 (12.40 s)<td>2.0 s<td>heat<td>–<td>10.00<td>1<td>no<td>yes"
+        in page
+    )
     assert "the restarted model is back<td>RESTARTED" in page
     assert 'src="data:image/png;base64,iVBOR' in page
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "report.html",
         "timeline.png",
     ]
+
+
+def test_an_alarm_that_recurs_is_listed_with_the_others_and_says_so(tmp_path: Path) -> None:
+    def change(fields: dict[str, Any]) -> None:
+        flags = ["RECURRING"] if fields["index"] > 200 else []
+        fields.update(alarm=True, score=20.0, blamed=["heat"], flags=flags)
+
+    alarms = {f"at_{index}": change for index in (50, 51, 250, 251)}
+    done = write_timeline(*write_run(tmp_path, lines(**alarms)), tmp_path / "out")
+    page = done.report.read_text()
+    assert "2 alarms (1 recurring)" in done.headline
+    assert page.count("<td>1<td>no<td>no labels") == page.count("<td>1<td>yes<td>no labels") == 1
 
 
 def test_a_calm_run_shows_no_colour_of_an_event(tmp_path: Path) -> None:
@@ -130,7 +145,7 @@ def test_many_channels_without_times_or_model_are_drawn(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text("\n".join(records))
     done = write_timeline(tmp_path / "r.jsonl", tmp_path / "d.csv", tmp_path / "out")
     assert "3 samples watched" in done.headline
-    assert "<td>1<td>1<td>1 sample<td>c63<td>–<td>–<td>3<td>no labels" in done.report.read_text()
+    assert "<td>1<td>1<td>1 sample<td>c63<td>–<td>–<td>3<td>no<td>no labels" in done.report.read_text()
 
 
 def test_gap_records_have_no_row_and_keep_their_place(tmp_path: Path) -> None:
