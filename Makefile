@@ -42,7 +42,8 @@ export OPENBLAS_NUM_THREADS ?= 1
         test test-long test-arm arm-trees test-service test-vm test-firmware \
         fuzz fuzz-core lint wheel benchmark benchmark-accuracy benchmark-board \
         benchmark-calibration benchmark-clock benchmark-diagnosis benchmark-engines \
-        benchmark-gaps benchmark-nab benchmark-short benchmark-step faults soak clean environment
+        benchmark-gaps benchmark-nab benchmark-recurring benchmark-short benchmark-step faults \
+        soak clean environment
 
 # What follows `##` is listed by `make help`, what follows `#-` by `make help-all` only.
 help: #- list the usual targets
@@ -168,6 +169,9 @@ benchmark-nab: $(READY) $(CORE) #- a minute: single channels, each with its own 
 
 benchmark-short: $(READY) $(CORE) #- minutes: what is a detector worth that has seen its machine for minutes?
 	$(PY) -m benchmarks.short --out docs/changes.md $(ARGS)
+
+benchmark-recurring: $(READY) $(CORE) #- minutes: how many false alarms come at one time of day?
+	$(PY) -m benchmarks.recurring --out docs/changes.md $(ARGS)
 
 benchmark-engines: $(READY) $(CORE) #- half a minute: is the wear of engines in six modes told in time?
 	$(PY) -m benchmarks.engines --out docs/engines.md $(ARGS)

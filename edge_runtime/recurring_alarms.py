@@ -45,12 +45,18 @@ class AlarmHistory:
         """The history with one alarm more."""
         return AlarmHistory((*self.starts, start)[-CAPACITY:])
 
-    def recurs(self, start: AlarmStart) -> bool:
+    def recurs(
+        self,
+        start: AlarmStart,
+        fewest_days: int = FEWEST_DAYS,
+        window: float = WINDOW,
+        share: float = SHARE,
+    ) -> bool:
         """Whether the alarm that begins at `start` is one that recurs."""
         ages = [start.time - each.time for each in self.starts if each.blamed == start.blamed]
-        earlier = [age for age in ages if DAY - WINDOW <= age <= MOST_DAYS * DAY + WINDOW]
-        days = [round(age / DAY) for age in earlier if abs(math.remainder(age, DAY)) <= WINDOW]
-        return len(set(days)) >= FEWEST_DAYS and len(days) >= SHARE * len(earlier)
+        earlier = [age for age in ages if DAY - window <= age <= MOST_DAYS * DAY + window]
+        days = [round(age / DAY) for age in earlier if abs(math.remainder(age, DAY)) <= window]
+        return len(set(days)) >= fewest_days and len(days) >= share * len(earlier)
 
 
 class RecurringAlarms:

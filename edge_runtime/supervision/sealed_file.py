@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from edge_runtime.bundle.json_text import json_checksum, parse_json
 from edge_runtime.durable import replace_text
@@ -13,14 +13,15 @@ from edge_runtime.errors import GruardError
 from edge_runtime.files import read_regular, require_regular
 from edge_runtime.plain import build
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 SCHEMA = 1
 LARGEST_FILE = 1 << 20
 """Bytes. A change of 256 channels takes 6,000, 256 alarms on three channels each some 30,000."""
 
 _Kind = TypeVar("_Kind")
+
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
 def read_sealed(file: Path, kind: type[_Kind]) -> _Kind | None:
@@ -48,7 +49,7 @@ def read_sealed(file: Path, kind: type[_Kind]) -> _Kind | None:
     return found
 
 
-def write_sealed(file: Path, value: DataclassInstance) -> None:
+def write_sealed(file: Path, value: _Dataclass) -> None:
     """Replace the file by one that says `value`, durably.
 
     Raises OSError, also if something else lies in its place.

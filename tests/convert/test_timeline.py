@@ -145,7 +145,9 @@ def test_many_channels_without_times_or_model_are_drawn(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text("\n".join(records))
     done = write_timeline(tmp_path / "r.jsonl", tmp_path / "d.csv", tmp_path / "out")
     assert "3 samples watched" in done.headline
-    assert "<td>1<td>1<td>1 sample<td>c63<td>–<td>–<td>3<td>no<td>no labels" in done.report.read_text()
+    assert (
+        "<td>1<td>1<td>1 sample<td>c63<td>–<td>–<td>3<td>no<td>no labels" in done.report.read_text()
+    )
 
 
 def test_gap_records_have_no_row_and_keep_their_place(tmp_path: Path) -> None:
