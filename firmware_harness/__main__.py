@@ -141,11 +141,13 @@ def run(
 ) -> None:
     """Give the record of every row of DATA, by BUNDLE on an emulated board.
 
-    The output is that of gruard replay, byte for byte.
+    The output is that of gruard replay, byte for byte. The flag RECURRING is set here, on the host:
+    a board has no time of day.
 
     Exit code 0: every row was answered, 2: bad input, a tool is missing, or the board hangs.
     """
     from edge_runtime.record_csv import COLUMNS, cells, output, refuse_to_overwrite
+    from edge_runtime.recurring_alarms import RecurringAlarms
     from firmware_harness import semihosting, uart
     from firmware_harness.core_records import to_records
     from firmware_harness.packing import packed
@@ -164,10 +166,12 @@ def run(
         else:
             records = semihosting.replay(built, recording.rows, threshold).records
         took = perf_counter() - began
+    answers = to_records(records, found, recording.times)
+    marked = map(RecurringAlarms(found.bundle.manifest.period).mark, answers)
     with output(out, force) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(map(cells, to_records(records, found, recording.times)))
+        writer.writerows(map(cells, marked))
     facts = {"board": board.name, "steps": len(records), "per_second": round(len(records) / took)}
     told = f"{len(records)} steps on {board.name}, {facts['per_second']} a second"
     click.echo(json.dumps(facts) if as_json else told, err=True)

@@ -23,6 +23,7 @@ from firmware_harness.building import Built, build
 from firmware_harness.emulator import run_to_end
 from firmware_harness.packing import packed
 from firmware_harness.uart import running
+from tests.apparatus.harm import edit_manifest
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,24 @@ def test_a_board_gives_the_file_of_replay(
     wanted = replayed(bundle, recording, tmp_path / "replay.csv")
     assert out.read_bytes() == wanted
     assert b"flow" in wanted and (b"IMPUTED" in wanted or kind == "linear_bundle")
+
+
+def test_alarms_that_recur_are_marked_as_replay_marks_them(
+    linear_bundle: Path, tmp_path: Path, cross_tools: None
+) -> None:
+    """By the host, from rows without times: three days of a row each ten minutes."""
+    slow = Path(shutil.copytree(linear_bundle, tmp_path / linear_bundle.name))
+    edit_manifest(slow, lambda data: data.update(period=600.0))
+    rows = tiny_model.machine_rows(480, seed=5)
+    for night in (150, 150 + 144, 150 + 2 * 144):
+        rows[night : night + 6, 2] += 300
+    recording, out = tmp_path / "nights.csv", tmp_path / "board.csv"
+    with recording.open("w", newline="") as stream:
+        csv.writer(stream).writerows([tiny_model.CHANNELS, *rows.tolist()])
+    done = harness("run", slow, recording, "--board", "mps2-an386", "--out", out)
+    assert done.returncode == 0, done.stderr
+    wanted = replayed(slow, recording, tmp_path / "replay.csv")
+    assert out.read_bytes() == wanted and b"RECURRING" in wanted
 
 
 def test_the_uart_gives_the_file_of_replay(
