@@ -34,7 +34,7 @@ WANDER_BLOCKS, WANDER = 8, 0.8
 SHORTEST_SHARE = 0.02  # of the wished interval between two false alarms
 SMALL_SAMPLE_FACTOR = 1.5
 ENOUGH_SCORES, LARGEST_RAISE = 350, 2.0
-ALONE_FACTOR = 1.0  # one channel has few ways to be strange
+ALONE = (1.0, 1.0)  # factor and raise: one channel has few ways to be strange
 BLOCKS, LARGEST_STANDOUT = 10, 12.0
 CAPPED_STANDOUT = 7.0  # where ceilings bound the score: nothing stands out further than they let it
 CLEAR_RATE = 10.0  # the alarm clears below the threshold that ten times the wish would give
@@ -67,21 +67,21 @@ class Calibration:
 class Margins:
     """What is expected of clean scores. standout: how far one may stand out from the others.
 
-    small_sample: the threshold over the largest of them, where they are too few for a tail.
+    small_sample: the threshold over the largest of them, where they are too few for a tail; and how
+    many times that at most, where they are few indeed.
     """
 
     standout: float = LARGEST_STANDOUT
     small_sample: float = SMALL_SAMPLE_FACTOR
+    largest_raise: float = LARGEST_RAISE
 
 
 def margins_of(source: Manifest) -> Margins:
     """Those of the detector of `source`."""
     capped = any(min(memory.ceiling) < UNLIMITED for memory in source.score.memories)
     alone = sum(not channel.exogenous for channel in source.channels) == 1
-    return Margins(
-        CAPPED_STANDOUT if capped else LARGEST_STANDOUT,
-        ALONE_FACTOR if alone else SMALL_SAMPLE_FACTOR,
-    )
+    standout = CAPPED_STANDOUT if capped else LARGEST_STANDOUT
+    return Margins(standout, *(ALONE if alone else ()))
 
 
 def calibrate(
@@ -174,7 +174,7 @@ def _levels(
         )
         method = f"exponential tail over {tail.count} peaks, upper {UPPER_LIMIT:.0%} limit"
         return value, clear, f"{method}, {wider:.2f} times as wide for what wanders"
-    raised = min(max(ENOUGH_SCORES / len(joined), 1.0), LARGEST_RAISE)
+    raised = min(max(ENOUGH_SCORES / len(joined), 1.0), margins.largest_raise)
     factor = raised * margins.small_sample
     return (
         centre + factor * (largest - centre),
