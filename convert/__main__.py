@@ -30,7 +30,7 @@ def cli() -> None:
     """Convert a trained run into an int8 bundle, with its proof.
 
     \b
-    python -m convert runs/pump                     RUN/bundle/pump-1.gruard, or exit code 1
+    python -m convert runs/pump                     RUN/bundle/pump-1.gruard
     python -m convert validate pump-1.gruard        judge a bundle again
     python -m convert audit pump-1.gruard           what is in the graph
     python -m convert keygen plant                  a key pair: plant.key, plant.pub
@@ -68,30 +68,30 @@ def bundle(
 ) -> None:
     """Quantise RUN to int8, calibrate its threshold, validate it and write the bundle.
 
-    Exit code 0: the bundle passed. 1: it failed its validation, and nothing was written unless
-    --force was given. 2: bad input.
+    A network that fails its validation is tried without its gate, then the linear detector of the
+    same rows; the first that passes is written, and the output and the report say why.
+
+    \b
+    Exit code 0: one passed. 1: none did, and nothing was written unless --force was given (the
+    first, marked). 2: bad input.
     """
     from train.run_folder import read_run
 
     trained = read_run(run)
     folder = out or run / "bundle"
     from convert.bundle_writer import bundle_path, refuse_existing, write_bundle
-    from convert.convert_run import convert_run
-    from convert.report.facts import verdict_text
+    from convert.candidates import convert_first_fit
+    from convert.report.facts import choice_facts, choice_text
 
     refuse_existing(bundle_path(folder, trained.config.name, version), force)
-    conversion = convert_run(trained, version, wish, _say)
-    verdict = conversion.verdict
-    written = write_bundle(conversion, folder, force) if verdict.passed or force else None
-    threshold = next(iter(conversion.manifest.thresholds.values()))
+    choice = convert_first_fit(trained, version, wish, _say, force)
+    written = write_bundle(choice.conversion, folder, force) if choice.conversion else None
     if as_json:
-        facts = {**verdict.to_dict(), "bundle": str(written or "")}
-        click.echo(json.dumps({**facts, "threshold": threshold.statement}))
+        click.echo(json.dumps({**choice_facts(choice), "bundle": str(written or "")}))
     else:
-        click.echo(verdict_text(verdict))
-        click.echo(threshold.statement)
-        click.echo(_ending(verdict.passed, written))
-    sys.exit(0 if verdict.passed else 1)
+        click.echo(choice_text(choice))
+        click.echo(_ending(choice.passed, written))
+    sys.exit(0 if choice.passed else 1)
 
 
 @cli.command()
@@ -232,8 +232,11 @@ def _ending(passed: bool, written: Path | None) -> str:
     if written and passed:
         return f"passed: {written}"
     if written:
-        return f"FAILED its validation, written all the same and marked: {written}"
-    return "FAILED its validation: no bundle was written (--force writes it, marked)"
+        return f"FAILED: the first candidate is written all the same, and marked: {written}"
+    return (
+        "FAILED: no bundle was written. Record the healthy machine for longer, or leave out the "
+        "channels named above, and train again; --force writes the first candidate, marked"
+    )
 
 
 def main() -> NoReturn:

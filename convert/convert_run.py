@@ -7,17 +7,16 @@ from importlib import metadata
 import numpy as np
 import numpy.typing as npt
 
-from convert.calibrated import calibrated, calibrated_on
-from convert.checks.alone import standout_check
-from convert.checks.export import trained_model
+from convert.calibrated import Calibrated, calibrated, calibrated_on
+from convert.checks.export import Trained, trained_model
 from convert.diagnosis.section import diagnosis_of_run
 from convert.exported import Exported, exported
 from convert.golden import golden_vectors
-from convert.material import material_of_run
-from convert.proof import Proof
+from convert.material import Material, material_of_run
+from convert.proof import Outcome, Proof
 from convert.tensor_errors import TensorError, tensor_errors
 from convert.twins import float_twin, graph_of, shipped_model
-from convert.validate import ROLLOUT_STEPS, Verdict, joined, validate
+from convert.validate import ROLLOUT_STEPS, Verdict, joined, recording_verdict, validate
 from edge_runtime.bundle.manifest import Manifest, Validation
 from edge_runtime.calibration.calibration import Calibration
 from edge_runtime.detector.kernels import available_kernels
@@ -49,8 +48,25 @@ class Conversion:
         return self.proof.verdict
 
 
+@dataclass(frozen=True)
+class Assessment:
+    """A run converted as far as its verdict on the reference kernel, which decides."""
+
+    run: Run
+    files: Exported
+    known: Calibrated
+    material: Material
+    trained: Trained
+    verdict: Verdict
+
+
 def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conversion:
     """Convert `run`; the verdict says whether the result may ship."""
+    return completed(assessed(run, version, wished_per_day, say), say)
+
+
+def assessed(run: Run, version: int, wished_per_day: float, say: Say) -> Assessment:
+    """Export, calibrate and judge `run`. Raises UnfitError where that cannot be done."""
     from train.cell_config import CellConfig
 
     config = CellConfig(**run.config.sizes)
@@ -62,22 +78,22 @@ def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conv
     trained = trained_model(run)
     say("validating the model" if config.linear else "validating int8 against float")
     shipped = shipped_model(manifest, files.model)
-    judged = validate(shipped, reference, trained, material, ROLLOUT_STEPS)
-    verdict = _judged(judged, known.calibration)
-    calibrations, others = {verdict.kernel: known.calibration}, []
-    for kernel in () if config.linear else available_kernels()[1:]:
-        say(f"calibrating and validating on {kernel}")
-        found = calibrated_on(kernel, run, files.model, known)
-        candidate = replace(manifest, thresholds={kernel: found.threshold})
-        other = shipped_model(candidate, files.model, kernel)
-        twin = float_twin(candidate, files.float_model, kernel)
-        judged = validate(other, twin, trained, material, ROLLOUT_STEPS)
-        others.append(_judged(judged, found))
-        if others[-1].passed:
-            calibrations[kernel] = found
+    found = validate(shipped, reference, trained, material, ROLLOUT_STEPS)
+    verdict = joined([found, recording_verdict(found.kernel, known.calibration, config.linear)])
+    return Assessment(run, files, known, material, trained, verdict)
+
+
+def completed(candidate: Assessment, say: Say, outcomes: tuple[Outcome, ...] = ()) -> Conversion:
+    """The rest of the conversion: further kernels, the diagnosis, golden vectors.
+
+    outcomes: of all candidates that were judged, this one among them.
+    """
+    run, files, verdict = candidate.run, candidate.files, candidate.verdict
+    calibrations, others = _on_other_kernels(candidate, say)
     thresholds = {kernel: found.threshold for kernel, found in calibrations.items()}
     # Last, so that nothing above waits for it: the diagnosis changes neither score nor alarm.
     diagnosis, judgement = diagnosis_of_run(run, say)
+    manifest = candidate.known.manifest
     manifest = replace(
         manifest,
         thresholds=thresholds,
@@ -100,14 +116,29 @@ def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conv
             others=tuple(others),
             tensors=_tensors(files, verdict),
             judgement=judgement,
+            outcomes=outcomes,
         ),
     )
 
 
-def _judged(verdict: Verdict, calibration: Calibration) -> Verdict:
-    """The verdict, and whether its threshold was made from clean rows alone."""
-    clean = Verdict(verdict.kernel, (standout_check(calibration),))
-    return joined([verdict, clean])
+def _on_other_kernels(
+    candidate: Assessment, say: Say
+) -> tuple[dict[str, Calibration], list[Verdict]]:
+    """Thresholds of all kernels that passed, the reference first, and the others' verdicts."""
+    run, files, known = candidate.run, candidate.files, candidate.known
+    calibrations = {candidate.verdict.kernel: known.calibration}
+    others: list[Verdict] = []
+    for kernel in () if known.manifest.linear else available_kernels()[1:]:
+        say(f"calibrating and validating on {kernel}")
+        found = calibrated_on(kernel, run, files.model, known)
+        manifest = replace(known.manifest, thresholds={kernel: found.threshold})
+        shipped = shipped_model(manifest, files.model, kernel)
+        twin = float_twin(manifest, files.float_model, kernel)
+        verdict = validate(shipped, twin, candidate.trained, candidate.material, ROLLOUT_STEPS)
+        others.append(joined([verdict, recording_verdict(kernel, found, linear=False)]))
+        if others[-1].passed:
+            calibrations[kernel] = found
+    return calibrations, others
 
 
 def _tensors(files: Exported, verdict: Verdict) -> tuple[TensorError, ...]:

@@ -24,7 +24,7 @@ from edge_runtime.detector.fallback import VIEWS, initial_views, update_views
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.detector.score import score_constants
 from edge_runtime.detector.standardise import channel_scaler, restored, standardise
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import UnfitError
 from train.batches import Rows
 from train.highway import Kind, fit_ahead, fit_own
 from train.run_folder import Run
@@ -214,11 +214,11 @@ def with_memories(
     """With how the score remembers, and what is usual for each memory on settled rows.
 
     unseen: rows that the threshold will rest on; a memory that they cannot fill again and again is
-    left out. Raises GruardError when no row has settled.
+    left out. Raises UnfitError when no row has settled.
     """
     raw = np.concatenate([r.raw_parts[r.settled] for r in clean]).astype(np.float64)
     if not len(raw):
-        raise GruardError(
+        raise UnfitError(
             "the clean rows end before the model has settled; record the healthy machine for longer"
         )
     middle, spread = centre_of(raw)

@@ -18,7 +18,7 @@ import tensorflow as tf
 from edge_runtime.bundle.flatbuffer import read_graph
 from edge_runtime.bundle.graph_rules import graph_faults, signature
 from edge_runtime.detector.step import GRAPH_FORECAST_CLIP, GRAPH_INNOVATION_CLIP
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import GruardError, UnfitError
 from train.cell import cell_step, split_linear
 from train.cell_config import CellConfig
 from train.quiet import quiet_stderr
@@ -48,7 +48,7 @@ def export_int8(
     """The step as a full-int8 .tflite file, its ranges taken from `representative` inputs.
 
     representative: dicts of named float32 vectors [n], as the runtime feeds them. Raises
-    GruardError when the result holds anything but int8 arithmetic on the allowed operators.
+    UnfitError when the result holds anything but int8 arithmetic on the allowed operators.
     """
     widths = input_widths(config)
     inputs = [{name: sample[name] for name in widths} for sample in representative]
@@ -63,19 +63,19 @@ def export_int8(
     model = converted(converter)
     faults = graph_faults(read_graph(model, "converted model"))
     if faults:
-        raise GruardError("the conversion is not a full-int8 step: " + "; ".join(faults))
+        raise UnfitError("the conversion is not a full-int8 step: " + "; ".join(faults))
     return model
 
 
 def converted(converter: tf.lite.TFLiteConverter) -> bytes:
-    """What the converter makes. Raises GruardError with its reason when it cannot."""
+    """What the converter makes. Raises UnfitError with its reason when it cannot."""
     try:
         with quiet_stderr(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model: bytes = converter.convert()
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise GruardError(f"TensorFlow cannot convert this model: {reason}") from None
+        raise UnfitError(f"TensorFlow cannot convert this model: {reason}") from None
     if not read_graph(model, "converted model").inputs:
         # Where a temporary file cannot be written it goes on, and the names are lost.
         raise GruardError(

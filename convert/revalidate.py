@@ -5,12 +5,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convert.calibrated import calibrated, calibrated_on
-from convert.checks.alone import alone_checks, golden_check, standout_check, threshold_check
+from convert.candidates import candidate_of
+from convert.checks.alone import alone_checks, golden_check, threshold_check
 from convert.checks.export import trained_model
 from convert.material import Material, material_of_file, material_of_run
 from convert.rollout import roll_all
 from convert.twins import float_twin
-from convert.validate import LONG_STEPS, ROLLOUT_STEPS, Verdict, joined, linear_verdict, validate
+from convert.validate import (
+    LONG_STEPS,
+    ROLLOUT_STEPS,
+    Verdict,
+    joined,
+    linear_verdict,
+    recording_verdict,
+    validate,
+)
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.calibration.calibration import Calibration
@@ -86,8 +95,8 @@ def _with_thresholds(bundle: Bundle, run: Run, verdicts: Sequence[Verdict]) -> l
 
 
 def _calibration_verdict(kernel: str, manifest: Manifest, found: Calibration) -> Verdict:
-    held = manifest.thresholds[kernel]
-    return Verdict(kernel, (standout_check(found), threshold_check(held, found.threshold)))
+    held = Verdict(kernel, (threshold_check(manifest.thresholds[kernel], found.threshold),))
+    return joined([recording_verdict(kernel, found, manifest.linear), held])
 
 
 def _judged(
@@ -148,4 +157,4 @@ def _run_of(bundle: Bundle, folder: Path | None, optional: bool) -> Run | None:
                 f"{bundle.path}: was not made from the {what} in {place} (SHA-256 {its[:12]}… in "
                 f"the bundle, {theirs[:12]}… in the run); give its own run folder with --run"
             )
-    return run
+    return candidate_of(run, bundle.manifest)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from convert.checks.alone import standout_check, standout_warning
 from convert.checks.check import Check
 from convert.checks.clean import clean_checks
 from convert.checks.detection import detection_checks
@@ -31,6 +32,7 @@ from convert.pair import Pair, roll_pair
 from convert.rollout import roll, stretch
 from convert.streams import FaultyRecording, repeated
 from convert.twins import unchanging
+from edge_runtime.calibration.calibration import Calibration
 from edge_runtime.detector.step import Model
 
 Float32 = npt.NDArray[np.float32]
@@ -55,19 +57,33 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All checks on one kernel, what they found beside their values, and what was not judged."""
+    """All checks on one kernel, what they found beside their values, and what was not judged.
+
+    warnings: what its owner should know of the recording, although the model may ship.
+    """
 
     kernel: str
     checks: tuple[Check, ...]
     bursts: tuple[Bursts, ...] = ()
     detections: tuple[Detection, ...] = ()
     not_judged: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     evidence: Evidence | None = field(default=None, repr=False)
 
     @property
     def passed(self) -> bool:
         """Whether every check passed."""
-        return all(check.passed for check in self.checks)
+        return not self.failed
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that did not pass."""
+        return tuple(check for check in self.checks if not check.passed)
+
+    @property
+    def without_evidence(self) -> "Verdict":
+        """What is to be told of it, without the rows that it was reached on."""
+        return replace(self, evidence=None)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form, without the evidence."""
@@ -78,6 +94,7 @@ class Verdict:
             "bursts": [asdict(bursts) for bursts in self.bursts],
             "detections": [_detection_dict(detection) for detection in self.detections],
             "not_judged": list(self.not_judged),
+            "warnings": list(self.warnings),
         }
 
 
@@ -120,8 +137,21 @@ def joined(verdicts: Sequence[Verdict]) -> Verdict:
         bursts=tuple(b for v in verdicts for b in v.bursts),
         detections=tuple(d for v in verdicts for d in v.detections),
         not_judged=tuple(n for v in verdicts for n in v.not_judged),
+        warnings=tuple(w for v in verdicts for w in v.warnings),
         evidence=next((v.evidence for v in verdicts if v.evidence), None),
     )
+
+
+def recording_verdict(kernel: str, found: Calibration, linear: bool) -> Verdict:
+    """Do the rows that set the threshold hold an anomaly? Then hardly anything would reach it.
+
+    A smaller model may find the same rows less strange, so that of a network is a check. The
+    linear detector is the smallest: its threshold allows for them, and that is a warning.
+    """
+    check = standout_check(found)
+    if not linear:
+        return Verdict(kernel, (check,))
+    return Verdict(kernel, (), warnings=() if check.passed else (standout_warning(found),))
 
 
 def _clean_verdict(

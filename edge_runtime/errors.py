@@ -18,6 +18,10 @@ class RemovedError(DamagedError):
     """A slot was removed while it was being opened; the pointers name another one by now."""
 
 
+class UnfitError(GruardError):
+    """A model cannot be calibrated or exported; a smaller one may be."""
+
+
 class BusyError(GruardError):
     """Another process holds a lock; the same may succeed later."""
 

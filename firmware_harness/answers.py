@@ -63,6 +63,7 @@ def float_graph(packed: Packed, run: Path | None) -> Engine | None:
     place = run or packed.bundle.path.resolve().parent.parent
     if run is None and not (place / "weights.npz").is_file():
         return None
+    from convert.candidates import candidate_of
     from convert.export import export_float
     from convert.twins import float_twin
     from train.cell_config import CellConfig
@@ -74,6 +75,7 @@ def float_graph(packed: Packed, run: Path | None) -> Engine | None:
         if run is None:
             return None
         raise GruardError(f"{packed.bundle.path}: was not made from the weights in {run}")
+    found = candidate_of(found, packed.bundle.manifest)
     with quiet_stderr():
         model = export_float(found.weights, CellConfig(**found.config.sizes))
         return _by_runtime(float_twin(packed.bundle.manifest, model))

@@ -1,10 +1,11 @@
 """The sizes of a model, known without TensorFlow: a linear detector needs none."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from train.highway import Kind
+from train.highway import Float32, Kind
 
 
 @dataclass(frozen=True)
@@ -31,3 +32,10 @@ class CellConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
         return dataclasses.asdict(self)
+
+
+def without_unused(weights: Mapping[str, Float32], sizes: CellConfig) -> dict[str, Float32]:
+    """The arrays that a model of `sizes` uses; a network without its gate has no use for it."""
+    if sizes.gate_layers:
+        return dict(weights)
+    return {k: v for k, v in weights.items() if not k.startswith(("gate_", "logit_"))}

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from train.batches import Float32, Rows
-from train.cell_config import CellConfig
+from train.cell_config import CellConfig, without_unused
 from train.fit import Budget, Report, fit, write_metrics
 from train.labelled import NO_LABELS, Labelled
 from train.linear import fit_linear, fit_plain
@@ -111,13 +111,6 @@ def joined(*parts: Rows) -> Rows:
     return Rows(
         tuple(v for part in parts for v in part.values), tuple(m for p in parts for m in p.masks)
     )
-
-
-def without_unused(weights: Mapping[str, Float32], sizes: CellConfig) -> dict[str, Float32]:
-    """The arrays that a model of `sizes` uses; a network without its gate has no use for it."""
-    if sizes.gate_layers:
-        return dict(weights)
-    return {k: v for k, v in weights.items() if not k.startswith(("gate_", "logit_"))}
 
 
 def _linear(material: Material, sizes: CellConfig, say: Say) -> dict[str, Float32]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from edge_runtime.detector.validity import check_validity, initial_validity, val
 from edge_runtime.errors import GruardError
 from train.batches import Rows
 from train.recording import Recording
-from train.scaler import fit_scaler
+from train.scaler import fit_rows
 from train.settings import Settings
 
 
@@ -31,21 +32,29 @@ def describe_channels(train: Sequence[Recording], settings: Settings) -> tuple[C
 
     Every channel must have a reading (see `require_readings`).
     """
-    names = train[0].channels
-    scaler = fit_scaler(train)
-    return tuple(
+    channels = tuple(
         Channel(
             name=name,
             unit=settings.channels[name].unit,
-            center=float(scaler.center[i]),
-            scale=float(scaler.scale[i]),
+            center=0.0,
+            scale=1.0,
             low=settings.channels[name].low,
             high=settings.channels[name].high,
             max_rate=settings.channels[name].max_rate,
             stuck_after=settings.channels[name].stuck_after,
             exogenous=settings.channels[name].exogenous,
         )
-        for i, name in enumerate(names)
+        for name in train[0].channels
+    )
+    return scaled(channels, [recording.values for recording in train])
+
+
+def scaled(channels: tuple[Channel, ...], recordings: Sequence[np.ndarray]) -> tuple[Channel, ...]:
+    """`channels` with the scaler fitted on raw `recordings` [n, channels], without modes."""
+    scaler = fit_rows(np.concatenate(recordings))
+    return tuple(
+        replace(channel, center=float(scaler.center[i]), scale=float(scaler.scale[i]), modes=())
+        for i, channel in enumerate(channels)
     )
 
 

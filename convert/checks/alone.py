@@ -44,6 +44,16 @@ def standout_check(found: Calibration) -> Check:
     )
 
 
+def standout_warning(found: Calibration) -> str:
+    """The same of a threshold that allows for such rows."""
+    return (
+        f"the strangest clean row (settled row {found.row}) is {found.standout:.0f} times the "
+        f"usual, more than {found.limit:g}; the threshold is higher because of it, and weaker "
+        "faults give no alarm. If the machine was not healthy there, label those rows or cut them "
+        "out and train again; if it was, record for longer"
+    )
+
+
 def threshold_check(held: Threshold, found: Threshold) -> Check:
     """The threshold in the bundle against the one that its own run gives again on this kernel."""
     off = max(abs(held.value / found.value - 1), abs(held.clear / found.clear - 1))

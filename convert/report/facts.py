@@ -1,29 +1,70 @@
 """The proof for terminals and programs: a table, report.json."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from convert.candidates import Choice
 from convert.checks.check import Check
-from convert.proof import Proof
+from convert.proof import Proof, choice_of
 from convert.validate import Verdict
 from edge_runtime.bundle.flatbuffer import GraphSummary
 from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.calibration.calibration import trial_of
 
 
 def verdict_text(verdict: Verdict) -> str:
     """The verdict as plain text: a line a check, then what lies beside the checks."""
-    checks = verdict.checks
+    lines = [checks_text(verdict.checks)]
+    lines += [f"      {bursts.sentence()}" for bursts in verdict.bursts if bursts.count]
+    lines += [f"      not judged: {what}" for what in verdict.not_judged]
+    lines += [f"      warning: {what}" for what in verdict.warnings]
+    return "\n".join(lines)
+
+
+def checks_text(checks: Sequence[Check]) -> str:
+    """A line a check."""
     width = max(len(check.name) for check in checks)
-    lines = [
+    return "\n".join(
         f"{'pass' if check.passed else 'FAIL'}  {check.name:<{width}}  {check.value:10.4f}  "
         f"in {limits(check):<12}  {of_what(check)}"
         for check in checks
-    ]
-    lines += [f"      {bursts.sentence()}" for bursts in verdict.bursts if bursts.count]
-    lines += [f"      not judged: {what}" for what in verdict.not_judged]
-    return "\n".join(lines)
+    )
+
+
+def choice_text(choice: Choice) -> str:
+    """What failed of each candidate and all of the one that is taken, then why it is taken."""
+    lines = []
+    for outcome in choice.outcomes:
+        lines.append(f"{outcome.name}:")
+        if outcome.passed and outcome.verdict:
+            lines.append(verdict_text(outcome.verdict))
+        else:
+            lines.append(checks_text(outcome.failed) if outcome.failed else outcome.refusal)
+    if choice.conversion:
+        manifest = choice.conversion.manifest
+        lines += [_statement(manifest), *filter(None, [trial_of(manifest)])]
+    return "\n".join([*lines, choice.sentence])
+
+
+def choice_facts(choice: Choice) -> dict[str, Any]:
+    """The same for programs: the verdict that decides is that of what is written, or the first."""
+    made = choice.conversion
+    verdicts = [outcome.verdict for outcome in choice.outcomes if outcome.verdict]
+    verdict = made.verdict if made else verdicts[0]
+    return {
+        **verdict.to_dict(),
+        "candidates": [outcome.to_dict() for outcome in choice.outcomes],
+        "choice": choice.sentence,
+        "threshold": _statement(made.manifest) if made else "",
+        "trial": trial_of(made.manifest) if made else "",
+    }
+
+
+def _statement(manifest: Manifest) -> str:
+    return next(iter(manifest.thresholds.values())).statement
 
 
 def report_json(manifest: Manifest, proof: Proof) -> dict[str, Any]:
@@ -43,6 +84,9 @@ def report_json(manifest: Manifest, proof: Proof) -> dict[str, Any]:
             }
             for kernel, found in proof.calibrations.items()
         },
+        "trial": trial_of(manifest),
+        "candidates": [outcome.to_dict() for outcome in proof.outcomes],
+        "choice": choice_of(proof.outcomes),
         "tensors": [tensor.to_dict() for tensor in proof.tensors],
         "diagnosis": None if judgement is None else asdict(judgement),
         "graph": graph_facts(proof.graph),
@@ -68,12 +112,14 @@ def graph_facts(graph: GraphSummary) -> dict[str, Any]:
     }
 
 
-def model_sentence(manifest: Manifest) -> str:
+def model_sentence(manifest: Manifest, proof: Proof) -> str:
     """What ships, and what else was tried."""
     parts = ["a linear forecast"]
     parts += ["a recurrent correction"] * ("correction" in manifest.outputs)
     parts += ["a gate"] * ("logit" in manifest.outputs)
     shape = f"The model is {', '.join(parts)}"
+    if len(proof.outcomes) > 1:
+        return f"{shape}. {choice_of(proof.outcomes)}."
     tried = manifest.provenance.selection
     if not tried:
         return f"{shape}, as asked for or for want of rows."

@@ -13,7 +13,7 @@ from convert.report.facts import graph_facts, limits, model_sentence, of_what
 from convert.tensor_errors import TensorError, worst_tensor
 from convert.validate import Verdict
 from edge_runtime.bundle.manifest import Manifest
-from edge_runtime.calibration.calibration import Calibration
+from edge_runtime.calibration.calibration import Calibration, trial_of
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem;
@@ -36,12 +36,14 @@ def report_html(manifest: Manifest, proof: Proof) -> str:
     sections = [
         f"<h1>{title}</h1>",
         _headline(manifest, proof.verdict),
-        f"<p>{html.escape(model_sentence(manifest))}</p>",
+        f"<p>{html.escape(model_sentence(manifest, proof))}</p>",
+        *_notes([*filter(None, [trial_of(manifest)]), *proof.verdict.warnings]),
         *_promise(proof.calibrations),
         *_comparison(manifest, proof.verdict),
         *_rollout(proof.verdict),
         *_tensors(proof.tensors),
         *_kernels(proof.others),
+        *_failed(proof),
         *_model(manifest, proof),
     ]
     body = "\n".join(sections)
@@ -189,6 +191,20 @@ def _kernels(others: Sequence[Verdict]) -> list[str]:
         parts += [f"<h2>On {html.escape(verdict.kernel)}: {word}</h2>"]
         parts += [_checks(failed or verdict.checks)]
     return parts
+
+
+def _failed(proof: Proof) -> list[str]:
+    """The candidates that failed, each with the checks that did."""
+    parts = []
+    for outcome in proof.outcomes:
+        if not outcome.passed:
+            parts += [f"<h2>{html.escape(outcome.sentence)}</h2>"]
+            parts += [_checks(outcome.failed)] if outcome.failed else []
+    return parts
+
+
+def _notes(sentences: Iterable[str]) -> list[str]:
+    return [f'<p class="fail">{html.escape(sentence)}.</p>' for sentence in sentences]
 
 
 def _model(manifest: Manifest, proof: Proof) -> list[str]:

@@ -26,7 +26,7 @@ from edge_runtime.bundle.manifest import Alarm, Manifest, Threshold
 from edge_runtime.bundle.manifest_rules import UNLIMITED
 from edge_runtime.calibration.poisson import mean_bound, rate_bound
 from edge_runtime.calibration.tail import UPPER_LIMIT, Tail, peaks, tail_of
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import UnfitError
 
 Float64 = npt.NDArray[np.float64]
 
@@ -39,6 +39,8 @@ BLOCKS, LARGEST_STANDOUT = 10, 12.0
 CAPPED_STANDOUT = 7.0  # where ceilings bound the score: nothing stands out further than they let it
 CLEAR_RATE = 10.0  # the alarm clears below the threshold that ten times the wish would give
 SECONDS_PER_DAY = 86400.0
+# A threshold from fewer clean rows is on trial. That of a network rests on the fifth it never saw.
+FEWEST_ROWS, FEWEST_UNSEEN = 1000, 200
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,15 @@ def margins_of(source: Manifest) -> Margins:
     return Margins(standout, *(ALONE if alone else ()))
 
 
+def trial_of(source: Manifest) -> str:
+    """What to say of a bundle that has seen little of its machine; empty where it has seen more."""
+    threshold = next(iter(source.thresholds.values()))
+    rows = round(threshold.clean_days * SECONDS_PER_DAY / (source.period or 1.0))
+    if rows >= (FEWEST_ROWS if source.linear else FEWEST_UNSEEN):
+        return ""
+    return f"trial: threshold from {rows} clean rows; learn again with more"
+
+
 def calibrate(
     clean: Sequence[npt.ArrayLike],
     held_out: Sequence[npt.ArrayLike],
@@ -98,12 +109,12 @@ def calibrate(
     clean, held_out: settled scores of clean recordings, which must not share rows. period: seconds
     per sample; unknown counts as 1 s, and the statement says so. margins: of the detector.
     left_out: clean rows that are not among the scores because they are like no others. Raises
-    GruardError when `clean` is too short for a single debounced score.
+    UnfitError when `clean` is too short for a single debounced score.
     """
     days = SECONDS_PER_DAY / (period or 1.0)  # in rows
     smooth = [debounce(np.asarray(scores, float), alarm) for scores in clean]
     if not any(map(len, smooth)):
-        raise GruardError(
+        raise UnfitError(
             "no clean sample is left to set a threshold from once the model has settled; "
             "record the healthy machine for longer"
         )

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from edge_runtime.bundle.reader import Bundle
+from edge_runtime.calibration.calibration import trial_of
 from edge_runtime.commands.options import kernel_chain
 from edge_runtime.detector.delegate import Kernel
 from edge_runtime.detector.fallback import Fallback, ScorelessFallback
@@ -104,11 +105,13 @@ class RunOptions:
     def process(self, bundle: Bundle | None, log: Callable[[str], None]) -> WorkerProcess:
         """The inference process for `bundle`, not yet started; without one it must never be.
 
-        log: takes a line when thresholds of this machine hold, for every start of the process.
+        log: takes a line when the bundle is a trial, and one when thresholds of this machine hold.
         """
         if bundle is None:
             nothing = BundleIdentity("", "", frozenset(), lambda change: "is of no bundle")
             return WorkerProcess((sys.executable, "-c", ""), identity=nothing, clock=CLOCK)
+        if trial := trial_of(bundle.manifest):
+            log(f"{bundle.path}: {trial}")
         word = partial(worker_command, bundle.path, self.allow_failed)
         kernels = kernel_chain(self.kernel)
         thresholds = _own_thresholds(bundle, log)

@@ -66,6 +66,7 @@ def selftest(
 
 
 def _facts(bundle: Bundle) -> dict[str, Any]:
+    from edge_runtime.calibration.calibration import trial_of
     from edge_runtime.detector.thresholds import local_thresholds
 
     manifest, local = bundle.manifest, local_thresholds(bundle)
@@ -85,6 +86,7 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
         "diagnosis": "none" if manifest.diagnosis is None else "yes",
         "validation": verdict,
         "promises": [f"{kernel}: {t.statement}" for kernel, t in manifest.thresholds.items()],
+        "trial": trial_of(manifest).removeprefix("trial: ") or "no",
         "threshold": [f"{kernel}: {t.value:.3f}" for kernel, t in manifest.thresholds.items()],
         "set here": [f"{kernel}: {t.value:.3f}; {t.statement}" for kernel, t in local.items()],
         "tools": [f"{name} {version}" for name, version in manifest.provenance.tools.items()],

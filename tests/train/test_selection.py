@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from train.batches import Rows
 from train.cell import AnomalyGatedGRU
-from train.cell_config import CellConfig
+from train.cell_config import CellConfig, without_unused
 from train.highway import fit_highway, innovation_scale
 from train.linear import highway_arrays
-from train.model_choice import FEWEST_NETWORK_ROWS, resolved, without_unused
+from train.model_choice import FEWEST_NETWORK_ROWS, resolved
 from train.selection import (
     MARGIN,
     SETTLING,

@@ -1,0 +1,124 @@
+"""What may ship of a run, the largest model first: the first that passes its verdict does.
+
+A network that fails is no dead end. Its recurrent unit does without the gate, and the linear
+detector needs nothing but the rows of the run; neither costs another training.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from convert.convert_run import Conversion, Say, assessed, completed
+from convert.proof import Outcome, choice_of
+from convert.streams import clean_rows
+from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.errors import UnfitError
+from train.cell_config import CellConfig, without_unused
+from train.linear import fit_linear
+from train.modes import with_modes
+from train.prepare import scaled, standard_rows
+from train.run_folder import Run
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What became of each candidate that was judged, and the conversion that is to be written.
+
+    conversion: None where no candidate passed and none was forced.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    conversion: Conversion | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether one passed: the last that was judged."""
+        return self.outcomes[-1].passed
+
+    @property
+    def sentence(self) -> str:
+        """Why this candidate ships and no larger one, or why none does."""
+        return choice_of(self.outcomes)
+
+
+def convert_first_fit(
+    run: Run, version: int, wished_per_day: float, say: Say, force: bool = False
+) -> Choice:
+    """Judge the candidates of `run` in turn and convert the first that passes.
+
+    force: convert the first that could be judged where none passes. Raises UnfitError when none
+    can even be judged.
+    """
+    outcomes: list[Outcome] = []
+    failed = None
+    for candidate in candidates(run):
+        name = name_of(candidate)
+        if outcomes:
+            say(f"{outcomes[-1].sentence}; now the {name}")
+        try:
+            found = assessed(candidate, version, wished_per_day, say)
+        except UnfitError as error:
+            outcomes.append(Outcome(name, refusal=str(error)))
+            continue
+        outcomes.append(Outcome(name, found.verdict.without_evidence))
+        if found.verdict.passed:
+            return Choice(tuple(outcomes), completed(found, say, tuple(outcomes)))
+        failed = failed or found
+    if failed is None:
+        raise UnfitError(outcomes[-1].refusal)
+    forced = completed(failed, say, tuple(outcomes)) if force else None
+    return Choice(tuple(outcomes), forced)
+
+
+def candidates(run: Run) -> Iterator[Run]:
+    """`run` as trained, without its gate, and as a linear detector, as far as they differ.
+
+    All carry the digest of the weights that were trained.
+    """
+    sizes = _sizes(run)
+    yield run
+    if sizes.gate_layers and sizes.gru_layers:
+        yield ungated(run)
+    if not sizes.linear:
+        yield linear(run)
+
+
+def candidate_of(run: Run, manifest: Manifest) -> Run:
+    """The candidate of `run` that a bundle with `manifest` was converted from."""
+    for candidate in candidates(run):
+        sizes = _sizes(candidate)
+        parts = ("correction", sizes.gru_layers), ("logit", sizes.gate_layers)
+        if all((name in manifest.outputs) == (layers > 0) for name, layers in parts):
+            return candidate
+    raise UnfitError(f"{run.path}: holds no model of the kind that the bundle is")
+
+
+def name_of(run: Run) -> str:
+    """What the model of `run` is called in reports."""
+    sizes = _sizes(run)
+    if sizes.linear:
+        return "linear detector"
+    return "gated network" if sizes.gate_layers else "network without a gate"
+
+
+def ungated(run: Run) -> Run:
+    """The network of `run` without its gate: the same weights, every reading trusted."""
+    sizes = replace(_sizes(run), gate_layers=0)
+    config = replace(run.config, sizes=sizes.to_dict(), taught=0)
+    return replace(run, config=config, weights=without_unused(run.weights, sizes))
+
+
+def linear(run: Run) -> Run:
+    """The linear detector as training fits it: channels scaled anew, on all clean rows."""
+    config, rows = run.config, clean_rows(run)
+    channels = with_modes(scaled(config.channels, rows), rows, config.period)
+    sizes = replace(_sizes(run), gru_layers=0, gate_layers=0)
+    standard = standard_rows(rows, channels, config.period)
+    return replace(
+        run,
+        config=replace(config, channels=channels, sizes=sizes.to_dict(), taught=0),
+        weights=fit_linear(standard, sizes.order, sizes.highway),
+    )
+
+
+def _sizes(run: Run) -> CellConfig:
+    return CellConfig(**run.config.sizes)
