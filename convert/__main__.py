@@ -81,7 +81,7 @@ def bundle(
     folder = out or run / "bundle"
     from convert.bundle_writer import bundle_path, refuse_existing, write_bundle
     from convert.candidates import convert_first_fit
-    from convert.report.facts import choice_facts, choice_text
+    from convert.report.facts import advice, choice_facts, choice_text
 
     refuse_existing(bundle_path(folder, trained.config.name, version), force)
     choice = convert_first_fit(trained, version, wish, _say, force)
@@ -90,7 +90,7 @@ def bundle(
         click.echo(json.dumps({**choice_facts(choice), "bundle": str(written or "")}))
     else:
         click.echo(choice_text(choice))
-        click.echo(_ending(choice.passed, written))
+        click.echo(f"passed: {written}" if choice.passed else _failed(written, advice(choice)))
     sys.exit(0 if choice.passed else 1)
 
 
@@ -228,15 +228,10 @@ def _say(sentence: str) -> None:
     click.echo(f"… {sentence}", err=True)
 
 
-def _ending(passed: bool, written: Path | None) -> str:
-    if written and passed:
-        return f"passed: {written}"
+def _failed(written: Path | None, remedy: str) -> str:
     if written:
-        return f"FAILED: the first candidate is written all the same, and marked: {written}"
-    return (
-        "FAILED: no bundle was written. Record the healthy machine for longer, or leave out the "
-        "channels named above, and train again; --force writes the first candidate, marked"
-    )
+        return f"FAILED, written all the same and marked: {written}"
+    return f"FAILED: no bundle was written; {remedy}"
 
 
 def main() -> NoReturn:

@@ -56,6 +56,7 @@ WARMUP, SHORTEST_WARMUP = 100, 16
 # A lone gate that stays shut costs the state nothing, and a fault that lasts longer than this is
 # learned away: an alarm would end because the model has got used to it (docs/gate.md).
 CLOSED_LIMIT = 1000
+MOST_MISSING = 0.25  # of the clean rows; with more it is not their number that is wanting
 WINDOW_SECONDS, HOUR_SECONDS = 600, 3600
 
 
@@ -218,9 +219,7 @@ def with_memories(
     """
     raw = np.concatenate([r.raw_parts[r.settled] for r in clean]).astype(np.float64)
     if not len(raw):
-        raise UnfitError(
-            "the clean rows end before the model has settled; record the healthy machine for longer"
-        )
+        raise UnfitError(_unsettled(clean))
     middle, spread = centre_of(raw)
     memories = [
         replace(
@@ -234,6 +233,19 @@ def with_memories(
     ]
     draft = replace(draft, score=replace(draft.score, memories=tuple(memories)))
     return _with_usual(draft, clean)
+
+
+def _unsettled(clean: Sequence[Rollout]) -> str:
+    """Why no row of `clean` has settled, and what to do."""
+    missing = 1 - np.concatenate([r.measured for r in clean]).mean()
+    if missing < MOST_MISSING:
+        return (
+            "the clean rows end before the model has settled; record the healthy machine for longer"
+        )
+    return (
+        f"{missing:.0%} of the clean rows have no usable reading of any watched channel, so the "
+        "model never settles; leave the empty rows out, or average the readings over longer periods"
+    )
 
 
 def _ceilings(middle: Float64, spread: Float64, height: float) -> m.Vector:

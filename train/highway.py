@@ -179,7 +179,7 @@ def _stabilise(own: Float64, cross: Float64) -> tuple[Float64, Float64]:
     if len(cross):
         both = np.concatenate([np.diag(row) for row in own]) + cross.T
         radius = _largest_root(both, order)
-        shrink = min(LARGEST_ROOT / radius, 1.0) ** np.arange(1, order + 1)
+        shrink = (LARGEST_ROOT / max(radius, LARGEST_ROOT)) ** np.arange(1, order + 1)
         return own * shrink[:, np.newaxis], cross * np.repeat(shrink, channels)
     radii = [np.abs(np.roots([1.0, *-c])).max(initial=0.0) for c in own.T]
     shrinks = np.minimum(LARGEST_ROOT / np.maximum(radii, LARGEST_ROOT), 1.0)

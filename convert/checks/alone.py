@@ -19,6 +19,7 @@ from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.step import Model
 from edge_runtime.errors import GruardError
 
+SMALLEST = 1e-9  # threshold that others are compared with; that of a constant recording is 0
 THRESHOLD_OFF = 0.1  # %; the last bits of a mean depend on the machine
 
 
@@ -56,7 +57,8 @@ def standout_warning(found: Calibration) -> str:
 
 def threshold_check(held: Threshold, found: Threshold) -> Check:
     """The threshold in the bundle against the one that its own run gives again on this kernel."""
-    off = max(abs(held.value / found.value - 1), abs(held.clear / found.clear - 1))
+    pairs = (held.value, found.value), (held.clear, found.clear)
+    off = max(abs(a - b) / max(abs(b), SMALLEST) for a, b in pairs)
     meaning = f"%; {held.value:.4g} in the bundle, {found.value:.4g} from its run"
     return Check("threshold: off its calibration", 100 * off, 0, THRESHOLD_OFF, meaning)
 

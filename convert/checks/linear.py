@@ -16,17 +16,25 @@ Float64 = npt.NDArray[np.float64]
 
 def formula_checks(model: Model, rollouts: Sequence[Rollout]) -> list[Check]:
     """Forecasts of the runtime against float64 regressions over the same trusted readings."""
-    worst, largest = 0.0, 0.0
+    names = model.manifest.channel_names
+    off, largest = np.zeros(len(names)), np.zeros(len(names))
     for rollout in rollouts:
         for found, matrix, horizon in _regressions(model.lines, rollout):
             expected = _expected(rollout.trusted, matrix, len(model.lines.highway), horizon)
             errors = np.abs(found[len(found) - len(expected) :] - expected)
-            worst = float(np.maximum(worst, errors.max(initial=0.0)))  # keeps a NaN
-        largest = float(np.maximum(largest, np.abs(rollout.forecast).max()))
+            off = np.maximum(off, errors.max(axis=0, initial=0.0))  # keeps a NaN
+        largest = np.maximum(largest, np.abs(rollout.forecast).max(axis=0))
+    most = float(FORECAST_CLIP)
     return [
-        Check("linear: forecast off the formula, max", worst, 0, 1e-3, "channel scales"),
-        Check("linear: forecast, max", largest, 0, float(FORECAST_CLIP), "channel scales"),
+        _check("linear: forecast off the formula, max", off, 1e-3, names),
+        _check("linear: forecast, max", largest, most, names),
     ]
+
+
+def _check(name: str, found: Float64, high: float, names: Sequence[str]) -> Check:
+    """The largest of `found` [channels]; a NaN is larger than all."""
+    worst = int(found.argmax())
+    return Check(name, float(found[worst]), 0, high, "channel scales", names[worst])
 
 
 def _regressions(lines: Lines, rollout: Rollout) -> Iterator[tuple[Float32, Float64, int]]:

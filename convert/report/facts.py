@@ -49,6 +49,15 @@ def choice_text(choice: Choice) -> str:
     return "\n".join([*lines, choice.sentence])
 
 
+def advice(choice: Choice) -> str:
+    """What to do where no candidate passed, so the linear detector failed too."""
+    worst = choice.outcomes[-1].failed[0].worst
+    return (
+        f"train again without the channel '{worst}', on which the linear detector failed; if that "
+        "does not help, convert on another computer; --force writes the first candidate, marked"
+    )
+
+
 def choice_facts(choice: Choice) -> dict[str, Any]:
     """The same for programs: the verdict that decides is that of what is written, or the first."""
     made = choice.conversion
@@ -58,6 +67,7 @@ def choice_facts(choice: Choice) -> dict[str, Any]:
         **verdict.to_dict(),
         "candidates": [outcome.to_dict() for outcome in choice.outcomes],
         "choice": choice.sentence,
+        "advice": "" if choice.passed else advice(choice),
         "threshold": _statement(made.manifest) if made else "",
         "trial": trial_of(made.manifest) if made else "",
     }
