@@ -39,8 +39,9 @@ BLOCKS, LARGEST_STANDOUT = 10, 12.0
 CAPPED_STANDOUT = 7.0  # where ceilings bound the score: nothing stands out further than they let it
 CLEAR_RATE = 10.0  # the alarm clears below the threshold that ten times the wish would give
 SECONDS_PER_DAY = 86400.0
-# A threshold from fewer clean rows is on trial. That of a network rests on the fifth it never saw.
-FEWEST_ROWS, FEWEST_UNSEEN = 1000, 200
+# Scores that set the threshold where about 1,000 clean rows were recorded; a network's rest on the
+# fifth of them that it never saw.
+FEWEST_SCORES, FEWEST_UNSEEN = 900, 180
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def trial_of(source: Manifest) -> str:
     """What to say of a bundle that has seen little of its machine; empty where it has seen more."""
     threshold = next(iter(source.thresholds.values()))
     rows = round(threshold.clean_days * SECONDS_PER_DAY / (source.period or 1.0))
-    if rows >= (FEWEST_ROWS if source.linear else FEWEST_UNSEEN):
+    if rows >= (FEWEST_SCORES if source.linear else FEWEST_UNSEEN):
         return ""
     return f"trial: threshold from {rows} clean rows; learn again with more"
 

@@ -38,9 +38,10 @@ runpy.run_module('convert', run_name='__main__')
 """
 # The command gets the conversion from a file, and does everything that comes after it.
 CONVERTED = """
-from convert import convert_run as module
+from convert import candidates
 found = pickle.loads(Path(sys.argv.pop(1)).read_bytes())
-module.convert_run = lambda *_: found
+choice = candidates.Choice((candidates.Outcome('gated network', found.verdict),), found)
+candidates.convert_first_fit = lambda *_: choice
 """
 # The command judges on short streams.
 BRIEF = """
@@ -130,15 +131,16 @@ def bad_run(good_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return read_run(path)
 
 
-@pytest.fixture(scope="module")
-def failed_conversion(bad_run: Run) -> Conversion:
-    """The conversion of `bad_run`, version 7, judged on the kernel that decides."""
+@pytest.fixture
+def nothing_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The linear detector computes other forecasts than its formula; judged on one kernel."""
     from convert import convert_run as module
+    from convert.checks import linear
 
-    with pytest.MonkeyPatch.context() as patch:
-        coarse_ranges(patch)
-        patch.setattr(module, "available_kernels", lambda: available_kernels()[:1])
-        return module.convert_run(bad_run, 7, 1.0, lambda sentence: None)
+    formula = linear._expected
+    coarse_ranges(monkeypatch)
+    monkeypatch.setattr(module, "available_kernels", lambda: available_kernels()[:1])
+    monkeypatch.setattr(linear, "_expected", lambda *args: formula(*args) + np.array([0, 0, 0.01]))
 
 
 @pytest.mark.slow
@@ -149,6 +151,7 @@ def test_a_good_run_becomes_a_bundle_and_exit_code_0(command: Command) -> None:
     assert facts["passed"] is True and all(check["passed"] for check in facts["checks"])
     assert facts["bundle"] == str(command.run / "bundle" / "tiny-1.gruard")
     assert facts["threshold"].startswith("wish: 1 false alarms a day")
+    assert facts["choice"] == "gated network: passed" and facts["advice"] == facts["trial"] == ""
     assert read_bundle(Path(facts["bundle"])).manifest.validation.passed
     assert all(line.startswith("… ") for line in ended.stderr.splitlines())
 
@@ -179,31 +182,33 @@ def test_the_same_model_is_judged_in_full_length(
 
 
 @pytest.mark.slow
-def test_a_failed_validation_is_exit_code_1_and_no_bundle(
-    bad_run: Run, failed_conversion: Conversion, call: Call, monkeypatch: pytest.MonkeyPatch
+def test_where_no_candidate_passes_it_says_what_to_do(
+    bad_run: Run, nothing_passes: None, call: Call
 ) -> None:
-    monkeypatch.setattr("convert.convert_run.convert_run", lambda *_: failed_conversion)
     code, out, err = call("bundle", bad_run.path)
-    assert (code, err) == (1, "")
-    assert "FAIL  one step: forecast, RMS" in out
-    last = out.splitlines()[-1]
-    assert last == "FAILED its validation: no bundle was written (--force writes it, marked)"
+    assert code == 1 and all(line.startswith("… ") for line in err.splitlines())
+    assert "FAIL  one step: forecast, RMS" in out and "FAIL  linear: forecast off" in out
+    assert out.count("FAIL  ") == out.count("\nFAIL  ") and "\npass  " not in out
+    *_, choice, last = out.splitlines()
+    assert [part.split(":")[0] for part in choice.split("; ")] == [
+        "gated network", "network without a gate", "linear detector",
+    ]  # fmt: skip
+    assert last == (
+        "FAILED: no bundle was written; train again without the channel 'heat', on which the "
+        "linear detector failed; if that does not help, convert on another computer; --force "
+        "writes the first candidate, marked"
+    )
     assert not (bad_run.path / "bundle").exists()
 
 
 @pytest.mark.slow
-def test_a_failed_bundle_is_written_on_demand_and_refused_by_the_device(
-    bad_run: Run,
-    failed_conversion: Conversion,
-    call: Call,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+def test_the_first_candidate_is_written_on_demand_and_refused_by_the_device(
+    bad_run: Run, nothing_passes: None, call: Call, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("convert.convert_run.convert_run", lambda *_: failed_conversion)
     code, out, _ = call(bad_run.path, "--force", "--json", "--out", tmp_path, "--version", 7)
     assert code == 1
     facts = json.loads(out)
-    assert facts["passed"] is False
+    assert facts["passed"] is False and "without the channel 'heat'" in facts["advice"]
     written = Path(facts["bundle"])
     assert written == tmp_path / "tiny-7.gruard"
     with pytest.raises(GruardError, match="failed its validation"):
@@ -211,8 +216,9 @@ def test_a_failed_bundle_is_written_on_demand_and_refused_by_the_device(
     device = [sys.executable, "-m", "edge_runtime", "replay", str(written), "x.csv"]
     asked = subprocess.run(device, cwd=ROOT, capture_output=True, text=True, check=False)
     assert asked.returncode == 2 and "failed its validation" in asked.stderr
-    marks = read_bundle(written, allow_failed=True).manifest.validation
-    assert not marks.passed and marks.forced
+    manifest = read_bundle(written, allow_failed=True).manifest
+    assert not manifest.validation.passed and manifest.validation.forced
+    assert "logit" in manifest.outputs  # the model that was trained
 
 
 @pytest.mark.slow

@@ -1,12 +1,15 @@
 """The knob is false alarms per day: what the threshold promises, and when it promises nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.bundle.manifest import Alarm, Threshold
-from edge_runtime.calibration.calibration import LARGEST_STANDOUT, calibrate, debounce
+from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.calibration.calibration import LARGEST_STANDOUT, calibrate, debounce, trial_of
 from edge_runtime.calibration.tail import Tail, peaks
 from edge_runtime.detector.alarm import AlarmState, update_alarm
 from edge_runtime.errors import GruardError
@@ -222,3 +225,20 @@ def test_recordings_are_debounced_apart() -> None:
     apart = calibrate([ends, starts], [], 1.0, PERIOD, two).threshold
     joined = calibrate([np.concatenate([ends, starts])], [], 1.0, PERIOD, two).threshold
     assert apart.value == 0 and joined.value == 1.5 * 9
+
+
+@pytest.mark.parametrize(("bundle", "enough"), [("linear_bundle", 900), ("tiny_bundle", 180)])
+def test_little_clean_data_makes_a_trial(
+    bundle: str, enough: int, request: pytest.FixtureRequest
+) -> None:
+    manifest = read_bundle(request.getfixturevalue(bundle)).manifest
+    ((kernel, own),) = manifest.thresholds.items()
+
+    def trial(rows: int, period: float | None) -> str:
+        found = replace(own, clean_days=rows * (period or 1.0) / DAY)
+        return trial_of(replace(manifest, period=period, thresholds={kernel: found}))
+
+    for period in (None, 0.02, PERIOD):
+        assert trial(enough, period) == ""
+        told = f"trial: threshold from {enough - 1} clean rows; learn again with more"
+        assert trial(enough - 1, period) == told

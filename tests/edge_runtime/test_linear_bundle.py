@@ -328,10 +328,26 @@ def test_inspect_and_selftest_tell_what_it_is(linear_bundle: Path, tiny_bundle: 
     assert [facts[name] for name in named] == ["full", "none", "none (linear)"]
     assert [other[name] for name in named] == ["full", "yes", [8]]
     assert facts["bytes"] == 0 and facts["validation"] == "passed"
+    assert facts["trial"] == other["trial"] == "no"
     done = gruard("selftest", linear_bundle, "--json")
     outcome = json.loads(done.stdout)
     assert done.returncode == 0 and outcome["kernel"] == HOST_KERNEL_ID
     assert outcome["model"] == facts["model"]
+
+
+def test_a_bundle_that_has_seen_little_says_so(linear_copy: Path, tmp_path: Path) -> None:
+    def seen_little(manifest: dict) -> None:
+        for threshold in manifest["thresholds"].values():
+            threshold["clean_days"] = 899 / 86400
+
+    edit_manifest(linear_copy, seen_little)
+    told = "threshold from 899 clean rows; learn again with more"
+    assert json.loads(gruard("inspect", linear_copy, "--json").stdout)["trial"] == told
+    source, rows = tmp_path / "day.csv", tiny_model.machine_rows(20, seed=3)
+    np.savetxt(source, rows, delimiter=",", header=",".join(tiny_model.CHANNELS), comments="")
+    ended = gruard("run", linear_copy, "--source", source, "--sink", tmp_path / "day.jsonl")
+    assert ended.returncode == 0
+    assert ended.stderr.count(f"{linear_copy}: trial: {told}\n") == 1
 
 
 WITHOUT_INTERPRETER = """
