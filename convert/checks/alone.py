@@ -41,17 +41,17 @@ def standout_check(found: Calibration) -> Check:
         0,
         found.limit,
         "times; an anomaly among the clean rows? Label it, or cut it out",
-        f"settled row {found.row}",
+        f"settled row {found.row} of {found.rows}",
     )
 
 
 def standout_warning(found: Calibration) -> str:
     """The same of a threshold that allows for such rows."""
     return (
-        f"the strangest clean row (settled row {found.row}) is {found.standout:.0f} times the "
-        f"usual, more than {found.limit:g}; the threshold is higher because of it, and weaker "
-        "faults give no alarm. If the machine was not healthy there, label those rows or cut them "
-        "out and train again; if it was, record for longer"
+        f"the strangest clean row (settled row {found.row} of {found.rows}) is "
+        f"{found.standout:.0f} times the usual, more than {found.limit:g}; the threshold is higher "
+        "because of it, and weaker faults give no alarm. If the machine was not healthy there, "
+        "label those rows or cut them out and train again; if it was, record for longer"
     )
 
 

@@ -49,8 +49,8 @@ class Calibration:
     """A threshold, and for the picture what it was drawn from.
 
     peaks: [n] above the tail's level, also where no tail was fitted (tail is None). standout: how
-    far the strangest clean score stands out from the usual ones; row: which it is of the settled.
-    limit: how far it may.
+    far the strangest clean score stands out from the usual ones; row: which it is of the `rows`
+    settled ones. limit: how far it may.
     """
 
     threshold: Threshold
@@ -58,6 +58,7 @@ class Calibration:
     peaks: Float64
     standout: float
     row: int
+    rows: int
     limit: float
 
     @property
@@ -150,6 +151,7 @@ def calibrate(
         found,
         _standout(joined),
         int(joined.argmax()) + alarm.n - 1,
+        len(joined) + alarm.n - 1,
         margins.standout,
     )
 

@@ -15,7 +15,7 @@ from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
 from edge_runtime.bundle.manifest import Manifest, Memory, Place
 from edge_runtime.bundle.manifest_rules import PARTS
 from edge_runtime.detector.score import score_constants
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import UnfitError
 from edge_runtime.record import Flag
 from train.run_folder import Run
 from train.score_shapes import SHRINKAGE
@@ -448,8 +448,15 @@ def test_parts_that_never_move_are_white() -> None:
 
 
 def test_without_a_settled_row_nothing_can_be_centred(neutral: Manifest) -> None:
-    with pytest.raises(GruardError, match="record the healthy machine for longer"):
-        draft.with_memories(neutral, [rollout(settled=np.zeros(ROWS, bool))], white=False, unseen=0)
+    unsettled = rollout(settled=np.zeros(ROWS, bool))
+    with pytest.raises(UnfitError, match="record the healthy machine for longer"):
+        draft.with_memories(neutral, [unsettled], white=False, unseen=0)
+    # Every other row is empty, as where two loggers share a file: more of that would not help.
+    holes = replace(unsettled, measured=np.arange(ROWS) % 2 == 0)
+    with pytest.raises(
+        UnfitError, match=r"50% of the clean rows have no usable .* leave the empty"
+    ):
+        draft.with_memories(neutral, [holes], white=False, unseen=0)
 
 
 def test_fallback_limits_are_one_and_a_half_times_the_largest_clean_view(

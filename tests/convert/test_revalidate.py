@@ -8,6 +8,7 @@ import pytest
 import tiny_model
 
 from convert import revalidate as module
+from convert.checks.alone import threshold_check
 from convert.convert_run import Conversion
 from convert.revalidate import revalidate
 from convert.validate import NO_LABELS
@@ -125,3 +126,13 @@ def test_a_spoiled_state_is_told_as_a_burst() -> None:
     )
     calm = replace(bursts, count=0, largest=0.04)
     assert calm.sentence() == "clean: no step over 0.05, largest error 0.040"
+
+
+def test_the_threshold_of_a_machine_that_never_moved_is_judged_too(
+    conversion: Conversion,
+) -> None:
+    (own, *_) = conversion.manifest.thresholds.values()
+    still = replace(own, value=0.0, clear=0.0)
+    assert threshold_check(still, still).passed
+    assert not threshold_check(replace(still, value=1e-3), still).passed
+    assert not threshold_check(replace(own, clear=1.002 * own.clear), own).passed

@@ -262,8 +262,9 @@ def test_calibration_rows_with_the_anomaly_in_them_fail_the_conversion(
     found = convert_run(spoiled, 1, 1.0, lambda sentence: None)
     (failed,) = [check for check in found.verdict.checks if not check.passed]
     assert failed.name == STANDOUT and "Label it" in failed.meaning
-    row = int(failed.worst.removeprefix("settled row "))
+    row, count = map(int, failed.worst.removeprefix("settled row ").split(" of "))
     assert 200 <= row + found.manifest.tiers.warmup < 230
+    assert count + found.manifest.tiers.warmup == len(good_run.rows["calibrate"][0])
 
 
 # The bundle as a whole.

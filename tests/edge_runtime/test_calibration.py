@@ -12,7 +12,7 @@ from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.calibration.calibration import LARGEST_STANDOUT, calibrate, debounce, trial_of
 from edge_runtime.calibration.tail import Tail, peaks
 from edge_runtime.detector.alarm import AlarmState, update_alarm
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import UnfitError
 
 DAY = 86400
 AT_ONCE = Alarm(m=1, n=1, clear_after=1)
@@ -163,7 +163,7 @@ def test_a_short_recording_is_not_believed_far_beyond_itself() -> None:
 
 def test_no_clean_score_at_all_is_an_error() -> None:
     for clean in (np.zeros(0), np.zeros(2)):
-        with pytest.raises(GruardError, match="record the healthy machine for longer"):
+        with pytest.raises(UnfitError, match="record the healthy machine for longer"):
             calibrate([clean], [], 1.0, 1.0, Alarm(2, 3, 1))
 
 

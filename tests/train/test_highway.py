@@ -140,6 +140,14 @@ def test_no_free_run_blows_up(growth: float, order: int, power: int, seed: int) 
     assert radius(whole(x, order, "channel").own[:, 0]) <= LARGEST_ROOT + 1e-3
 
 
+@pytest.mark.parametrize("kind", ["full", "channel"])
+def test_a_machine_that_never_moves_is_forecast_to_stay(kind: Kind) -> None:
+    still = np.zeros((300, 3), np.float32)
+    found = fit_highway([still], [np.ones_like(still)], 3, kind)
+    assert np.isfinite(found.matrix()).all()
+    np.testing.assert_array_equal(still[:1] @ found.matrix()[:3], np.zeros((1, 3)))
+
+
 def test_an_explosive_process_would_be_outside_without_the_bound() -> None:
     x = (1.05 ** np.arange(100.0))[:, np.newaxis].astype(np.float32)
     past, present = x[:-1, 0], x[1:, 0]
