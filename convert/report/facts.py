@@ -51,7 +51,10 @@ def choice_text(choice: Choice) -> str:
 
 def advice(choice: Choice) -> str:
     """What to do where no candidate passed, so the linear detector failed too."""
-    worst = choice.outcomes[-1].failed[0].worst
+    last = choice.outcomes[-1]
+    if last.refusal:
+        return f"the linear detector: {last.refusal}"
+    worst = last.failed[0].worst
     return (
         f"train again without the channel '{worst}', on which the linear detector failed; if that "
         "does not help, convert on another computer; --force writes the first candidate, marked"

@@ -170,6 +170,8 @@ def test_where_none_passes_nothing_or_the_first_is_made(good: Judged, convert: C
     facts = choice_facts(choice)
     assert facts["passed"] is False and facts["threshold"] == ""
     assert "train again without the channel" in facts["advice"]
+    spoiled["linear"] = UnfitError("the clean rows end; record for longer")
+    assert choice_facts(convert(**spoiled))["advice"].endswith("end; record for longer")
     forced = convert(force=True, **spoiled)
     assert not forced.passed and forced.conversion
     assert forced.conversion.manifest.validation.forced and not forced.conversion.manifest.linear
