@@ -43,6 +43,8 @@ manifest = SimpleNamespace(
     change=SimpleNamespace(after=5),
     score=SimpleNamespace(memories=(None,)),
     tiers=SimpleNamespace(warmup=faulty_worker.WARMUP),
+    thresholds={"fake": SimpleNamespace(clean_days=1000.0)},
+    linear=True,
 )
 bundle.read_bundle = lambda path, *_, **__: SimpleNamespace(
     path=path,
