@@ -1,4 +1,4 @@
-"""The commands that the docs show are commands of gruard and make, with options that they have."""
+"""What the docs show is there: commands of gruard and make, links, files, figures, every page."""
 
 import re
 import shlex
@@ -13,10 +13,26 @@ import pytest
 from edge_runtime.commands.main import gruard
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = ROOT / "docs"
+READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
+FOR_DEVELOPERS = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"]
+ROOMS = (
+    "core",
+    "edge_runtime",
+    "train",
+    "convert",
+    "firmware_harness",
+    "benchmarks",
+    "tests",
+    "examples",
+)
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
+IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 _FENCED = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_SOURCE = re.compile(r"`([A-Za-z0-9_./-]+\.(?:py|c|h|toml))`")
+_FIGURE = re.compile(r"\d{1,3}(?:,\d{3})+|\d+ of \d+")
 _REDIRECTIONS = {">", ">>", "<"}
 _ENDS = {"|", "||", "&&", ";", "&"}
 
@@ -74,7 +90,7 @@ def faults(page: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_commands_are_as_gruard_has_them(page: Path) -> None:
     assert faults(page.read_text(encoding="utf-8")) == []
 
@@ -111,7 +127,7 @@ def dead_links(page: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_links_lead_somewhere(page: Path) -> None:
     assert dead_links(page) == []
 
@@ -122,13 +138,78 @@ def test_a_dead_link_is_found(tmp_path: Path) -> None:
     assert dead_links(page) == ["no.md#", "#there"]
 
 
+def linked(page: Path) -> set[Path]:
+    names = [name for name, _ in _LINK.findall(page.read_text(encoding="utf-8")) if name]
+    return {(page.parent / name).resolve() for name in names}
+
+
+def test_the_map_leads_to_every_page() -> None:
+    pages = set(DOCS.rglob("*.md")) - {DOCS / "README.md"}
+    assert pages - linked(DOCS / "README.md") == set()
+    assert DOCS / "README.md" in linked(ROOT / "README.md")
+
+
+def missing_sources(text: str, files: list[str]) -> list[str]:
+    """Names of source files in `text` that end the path of none of `files`; NAME stands for any."""
+    names = [name for name in _SOURCE.findall(text) if "NAME" not in name]
+    return [name for name in names if not any(f"/{file}".endswith(f"/{name}") for file in files)]
+
+
+@pytest.mark.parametrize("page", FOR_DEVELOPERS, ids=lambda page: page.name)
+def test_the_files_that_are_named_are_there(page: Path) -> None:
+    found = [path for room in ROOMS for path in (ROOT / room).rglob("*.[pch]*")]
+    files = [str(path.relative_to(ROOT)) for path in (*found, *ROOT.glob("*.*"))]
+    assert missing_sources(page.read_text(encoding="utf-8"), files) == []
+
+
+def test_a_file_that_is_not_there_is_found() -> None:
+    text = "`detector/step.py` `ector/step.py` `core/graph.c` `x/NAME.py` `step.py`"
+    assert missing_sources(text, ["edge_runtime/detector/step.py"]) == [
+        "ector/step.py", "core/graph.c"
+    ]  # fmt: skip
+
+
+def test_the_readme_is_one_screen_that_leads_on() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.split()) < 900
+    assert all(page in linked(ROOT / "README.md") for page in (READMES[1], *FOR_DEVELOPERS))
+
+
+def code(page: Path) -> list[str]:
+    """Blocks of code without what is a comment: from # or two spaces on, after the line's start."""
+    blocks = _FENCED.findall(page.read_text(encoding="utf-8"))
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [re.split(r"(?<=\S)(?: +#| {2,})", line)[0] for line in lines]
+
+
+def test_both_readmes_show_the_same() -> None:
+    english, chinese = READMES
+    assert code(english) == code(chinese)
+    assert linked(english) - {chinese} == linked(chinese) - {english}
+    assert chinese in linked(english) and english in linked(chinese)
+
+
+@pytest.mark.parametrize("page", READMES, ids=lambda page: page.name)
+def test_the_figures_of_the_readme_are_in_the_docs(page: Path) -> None:
+    docs = "".join(each.read_text(encoding="utf-8") for each in DOCS.rglob("*.md"))
+    figures = set(_FIGURE.findall(page.read_text(encoding="utf-8")))
+    assert figures and {figure for figure in figures if figure not in docs} == set()
+
+
+def test_the_record_of_the_readme_is_that_of_the_docs() -> None:
+    for page in READMES:
+        record = next(iter(re.findall(r"^\{.*?\}", "\n".join(code(page)), re.M | re.S)))
+        assert record.replace("\n ", "") in (DOCS / "records.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make")
-def test_the_readme_lists_what_make_help_lists() -> None:
+def test_the_readmes_list_what_make_help_lists() -> None:
     listed, everything = (
         subprocess.run(["make", "-s", name], cwd=ROOT, capture_output=True, text=True, check=True)
         for name in ("help", "help-all")
     )
-    assert f"```\n{listed.stdout}```" in (ROOT / "README.md").read_text(encoding="utf-8")
+    for page in READMES:
+        assert f"```\n{listed.stdout}```" in page.read_text(encoding="utf-8")
     assert set(listed.stdout.splitlines()) < set(everything.stdout.splitlines())
 
 
