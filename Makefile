@@ -136,7 +136,7 @@ wheel: $(READY) ## the device wheel, into dist/, and the source that brings the 
 
 engine: $(READY) $(CORE) ## build the native engine (kernel core-c) again after a change of its C
 
-$(CORE): setup.py edge_runtime/native/module.c $(wildcard firmware_harness/firmware/core/*)
+$(CORE): setup.py edge_runtime/native/module.c $(wildcard core/*)
 	$(PY) setup.py -q build_ext --inplace
 	@touch $@
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-CORE = Path("firmware_harness/firmware/core")
+CORE = Path("core")
 SOURCES = (
     "blob.c", "crc.c", "detector.c", "validity.c", "alarm.c", "fallback.c", "score.c", "tiers.c",
     "diagnosis.c", "change.c", "graph.c", "matrix.c",

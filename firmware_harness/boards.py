@@ -6,8 +6,9 @@ from pathlib import Path
 from edge_runtime.native.layout import DSP as PAIRED
 from edge_runtime.native.layout import ROWS, Layout
 
+CORE = Path(__file__).parents[1] / "core"
 FIRMWARE = Path(__file__).parent / "firmware"
-CORE, BOARDS, APP = FIRMWARE / "core", FIRMWARE / "boards", FIRMWARE / "app"
+BOARDS, APP = FIRMWARE / "boards", FIRMWARE / "app"
 
 
 @dataclass(frozen=True)

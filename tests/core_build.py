@@ -12,8 +12,8 @@ from edge_runtime.bundle.reader import Bundle
 from edge_runtime.native.blob import pack, program_of
 from edge_runtime.native.layout import ROWS, Layout
 
-FIRMWARE = Path(__file__).parents[1] / "firmware_harness" / "firmware"
-CORE, HOST = FIRMWARE / "core", FIRMWARE / "host"
+ROOT = Path(__file__).parents[1]
+CORE, HOST = ROOT / "core", ROOT / "firmware_harness" / "firmware" / "host"
 # One order of operations, as setup.py has it; a warning is an error.
 FLAGS = (
     "-std=gnu99", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-fno-math-errno",

@@ -112,7 +112,7 @@ def kernel_option(command: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--kernel",
         type=click.Choice((*INT8_KERNELS, CORE_KERNEL_ID)),
-        help="What runs the model; core-c is the firmware's C core, with the bits of "
+        help="What runs the model; core-c is the C core, with the bits of "
         "tflite-builtin.  [default: tflite-builtin, the reference]",
     )
     @click.option(

@@ -18,7 +18,7 @@ from edge_runtime.errors import GruardError
 KERNEL_ID = "tflite-builtin"
 XNNPACK_KERNEL_ID = "tflite-xnnpack"
 HOST_KERNEL_ID = "host-float32"  # linear models need no interpreter
-CORE_KERNEL_ID = "core-c"  # the firmware's C core: the reference's bits, or the host's
+CORE_KERNEL_ID = "core-c"  # the C core: the reference's bits, or the host's
 
 # Where each arithmetic is found, the lightest package first; tflite-runtime has no int8 XNNPACK.
 _TENSORFLOW = "tensorflow.lite.python.interpreter"

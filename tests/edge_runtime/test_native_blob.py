@@ -22,7 +22,7 @@ from edge_runtime.native.blob import pack, program_of
 from edge_runtime.native.engine import NativeDetector
 from edge_runtime.native.layout import ROWS, X86, Layout
 from edge_runtime.native.records import RECORD
-from tests.core_build import HOST, SANITISED, blob_of, compiled
+from tests.core_build import CORE, HOST, SANITISED, blob_of, compiled
 
 HEADER = 4 * 38
 REASONS = {"not aligned": 1, "foreign": 2, "truncated": 3, "damaged": 4, "impossible": 5}
@@ -199,7 +199,7 @@ def test_thousands_of_forged_blobs_are_refused_or_run(many: Path, bundles: list[
 
 def test_the_sanitisers_would_tell(tmp_path: Path, tiny_bundle: Path) -> None:
     """The same core without one of the reader's checks reads beyond the blob, and is told of."""
-    source = (HOST.parent / "core" / "blob.c").read_text()
+    source = (CORE / "blob.c").read_text()
     check = "inside(o->bias, o->count, m->integer_count) &&"
     assert check in source
     (tmp_path / "blob.c").write_text(source.replace(check, ""))
