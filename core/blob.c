@@ -243,7 +243,7 @@ static int apart(uint32_t operand, uint32_t length, const gruard_operator *o) {
 }
 
 static int operator_is_sound(const gruard_model *m, const gruard_operator *o) {
-    if (o->kind >= GRUARD_KINDS || !within(o->count, 1, WIDEST) ||
+    if (o->kind >= GRUARD_OPERATORS || !within(o->count, 1, WIDEST) ||
         !inside(o->out, o->count, m->arena) || !scaling_is_sound(o) || !zeros_are_sound(o))
         return 0;
     switch (o->kind) {

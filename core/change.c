@@ -80,8 +80,8 @@ static void settle(gruard_detector *d) {
     if (!d->changed) memcpy(d->recorded, d->parts, sizeof d->recorded);
     for (uint32_t p = 0; p < gruard_heights(m); p++) {
         const uint32_t part = p % GRUARD_PARTS;
-        if (moves(d) && part == GRUARD_LEVEL) d->parts[p] = m->part_mean[p];
-        if (moves(d) && (part == GRUARD_LEVEL || part == GRUARD_EVIDENCE_PART)) continue;
+        if (moves(d) && part == GRUARD_PART_LEVEL) d->parts[p] = m->part_mean[p];
+        if (moves(d) && (part == GRUARD_PART_LEVEL || part == GRUARD_PART_GATE)) continue;
         const float height = gruard_height(m, d->parts, p);
         if (2.0f * (height - d->baselines[p]) > d->threshold) d->baselines[p] = height;
     }

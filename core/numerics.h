@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "gruard.h"
+#include "gruard_detector.h"
 
 #if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
 #error "float32 must be computed in float32: use SSE or an FPU of single precision"

@@ -2,7 +2,7 @@
 #ifndef GRUARD_PARTS_H
 #define GRUARD_PARTS_H
 
-#include "gruard.h"
+#include "gruard_detector.h"
 
 /* Ends of the parts of a step, for whoever measures them. */
 enum { GRUARD_READ, GRUARD_FORECASTED, GRUARD_FED, GRUARD_RUN, GRUARD_BLENDED, GRUARD_SCORED,
@@ -36,7 +36,7 @@ typedef struct GRUARD_ALIAS gruard_end {
 /* Operators of the graph. */
 enum {
     GRUARD_FULLY_CONNECTED, GRUARD_ADD, GRUARD_SUB, GRUARD_MUL, GRUARD_TABLE, GRUARD_COPY,
-    GRUARD_CONSTANT, GRUARD_KINDS
+    GRUARD_CONSTANT, GRUARD_OPERATORS
 };
 
 /* One operator: int8 values at `left` (and `right`) become `count` values at `out`, all bytes of
@@ -92,8 +92,8 @@ void gruard_update_alarm(gruard_alarm *alarm, float score, float threshold, floa
 void gruard_fallback(gruard_detector *d);
 void gruard_blame_fallback(const gruard_detector *d, int16_t *blamed);
 
-enum { GRUARD_RESIDUAL, GRUARD_OWN, GRUARD_DISTANCE, GRUARD_LEVEL, GRUARD_AHEAD,
-       GRUARD_EVIDENCE_PART };
+enum { GRUARD_PART_RESIDUAL, GRUARD_PART_OWN, GRUARD_PART_DISTANCE, GRUARD_PART_LEVEL,
+       GRUARD_PART_AHEAD, GRUARD_PART_GATE };
 /* The smoothed part at `place` of all memories', standardised and times its weight. */
 float gruard_height(const gruard_model *m, const float *parts, uint32_t place);
 void gruard_start_score(gruard_detector *d, int keep_level);

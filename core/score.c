@@ -29,7 +29,7 @@ void gruard_start_score(gruard_detector *d, int keep_level) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
     for (uint32_t p = 0; p < gruard_heights(m); p++)
-        if (!keep_level || p % GRUARD_PARTS != GRUARD_LEVEL) d->parts[p] = d->recorded[p] = m->part_mean[p];
+        if (!keep_level || p % GRUARD_PARTS != GRUARD_PART_LEVEL) d->parts[p] = d->recorded[p] = m->part_mean[p];
     memcpy(d->terms, m->channel_mean, (keep_level ? 2 : 3) * n * sizeof(float));
     judge(d);
 }
@@ -49,7 +49,7 @@ static float smoothed(float before, float now, float attack, float decay) {
 
 /* Until the forecast has settled only the level, which needs none, is believed. */
 static float rate_of(uint32_t part, float rate, int settling) {
-    return settling && part != GRUARD_LEVEL ? 0.0f : rate;
+    return settling && part != GRUARD_PART_LEVEL ? 0.0f : rate;
 }
 
 /* How far channel i is from forecast f, here or as from the recording. */
@@ -94,12 +94,12 @@ static void measure(gruard_detector *d, int recorded, int settling, float *parts
         d->terms[2 * n + i] = smoothed(d->terms[2 * n + i], level, m->attack[0], m->decay[0]);
     }
     count = gruard_at_least(count, 1.0f);
-    parts[GRUARD_RESIDUAL] = sums[0] / count;
-    parts[GRUARD_OWN] = sums[1] / count;
-    parts[GRUARD_AHEAD] = sums[2] / count;
-    parts[GRUARD_DISTANCE] = distance(m->distance_root, e, n, along);
-    parts[GRUARD_LEVEL] = distance(m->level_root, x, n, along);
-    parts[GRUARD_EVIDENCE_PART] = evidence / count;
+    parts[GRUARD_PART_RESIDUAL] = sums[0] / count;
+    parts[GRUARD_PART_OWN] = sums[1] / count;
+    parts[GRUARD_PART_AHEAD] = sums[2] / count;
+    parts[GRUARD_PART_DISTANCE] = distance(m->distance_root, e, n, along);
+    parts[GRUARD_PART_LEVEL] = distance(m->level_root, x, n, along);
+    parts[GRUARD_PART_GATE] = evidence / count;
 }
 
 static void smooth(const gruard_model *m, int settling, const float *now, float *parts) {
@@ -119,7 +119,7 @@ void gruard_score(gruard_detector *d) {
         if (d->changed) { /* where the machine was recorded is never strange */
             measure(d, 1, settling, recorded);
             smooth(d->model, settling, recorded, d->recorded);
-            parts[GRUARD_LEVEL] = gruard_at_most(parts[GRUARD_LEVEL], recorded[GRUARD_LEVEL]);
+            parts[GRUARD_PART_LEVEL] = gruard_at_most(parts[GRUARD_PART_LEVEL], recorded[GRUARD_PART_LEVEL]);
         }
         smooth(d->model, settling, parts, d->parts);
     }
@@ -152,9 +152,9 @@ void gruard_blame_score(gruard_detector *d, int16_t *blamed) {
             logs[t] = gruard_log(1.0f + gruard_at_least(excess, 0.0f) / m->typical[t],
                                  m->log_table);
         }
-        shares[i] = (m->weights[GRUARD_RESIDUAL] * logs[0] +
-                     m->weights[GRUARD_EVIDENCE_PART] * logs[1] +
-                     m->weights[GRUARD_LEVEL] * logs[2]) * m->watched[i];
+        shares[i] = (m->weights[GRUARD_PART_RESIDUAL] * logs[0] +
+                     m->weights[GRUARD_PART_GATE] * logs[1] +
+                     m->weights[GRUARD_PART_LEVEL] * logs[2]) * m->watched[i];
     }
     gruard_largest(shares, n, 0, blamed);
 }

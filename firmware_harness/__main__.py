@@ -75,7 +75,7 @@ def emit(
 ) -> None:
     """Write BUNDLE as C sources, with a Makefile and a CMakeLists.txt, for your own firmware.
 
-    Start with core/gruard.h. Nothing but string.h and a C compiler is needed, and neither heap nor
+    Start with gruard.h. Nothing but string.h and a C compiler is needed, and neither heap nor
     files; the answers are those of gruard replay, bit for bit.
 
     Exit code 0: written, 2: bad input, or a bundle that the core cannot run.

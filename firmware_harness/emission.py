@@ -12,9 +12,10 @@ from firmware_harness.folders import replaced
 from firmware_harness.packing import Packed
 
 FACTS = "gruard.json"
+PUBLIC = ("gruard.h", "gruard_detector.h")  # the headers that a firmware includes
 VECTORS, DIAGNOSED_VECTORS = 37, 75  # of a word for each channel
 _HEADER = """\
-/* {name}, version {version}, model {hash}: for gruard_open() of core/gruard.h. */
+/* {name}, version {version}, model {hash}: for gruard_open() of gruard.h. */
 #ifndef GRUARD_BLOB_H
 #define GRUARD_BLOB_H
 
@@ -60,7 +61,7 @@ add_library(gruard STATIC
     gruard_blob.c
     {sources}
 )
-target_include_directories(gruard PUBLIC . core)
+target_include_directories(gruard PUBLIC . PRIVATE core)
 # Without these the answers are not, bit for bit, what was validated.
 target_compile_options(gruard PRIVATE -std=c11 {exact})
 """
@@ -75,7 +76,8 @@ def emit(packed: Packed, folder: Path, board: Board | None, force: bool = False)
         sources = packed.kernel.core_sources
         (scratch / "core").mkdir()
         for path in (*sources, *sorted(CORE.glob("*.h"))):
-            shutil.copyfile(path, scratch / "core" / path.name)
+            place = scratch if path.name in PUBLIC else scratch / "core"
+            shutil.copyfile(path, place / path.name)
         names = [f"core/{path.name}" for path in sources]
         exact = " ".join((*ARITHMETIC, *(flag for flag in _flags(board) if flag.startswith("-f"))))
         texts = {

@@ -1,4 +1,4 @@
-"""Why the core refuses a blob: gruard_error of core/gruard.h."""
+"""Why the core refuses a blob: gruard_error of the core's gruard.h."""
 
 REFUSALS = {
     1: "not aligned",

@@ -2,7 +2,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "gruard.h"
+#include "gruard_detector.h"
 #include "numerics.h"
 #include "parts.h"
 

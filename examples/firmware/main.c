@@ -7,12 +7,13 @@
  * come in time, is a sample without readings, so that the detector's clock goes on and the answer
  * says what it is worth. The watchdog is fed by a completed step and by nothing else.
  *
- * The board's side is board.h; `emit` has made gruard.h and gruard_blob.h.
+ * The board's side is board.h; `emit` has made the gruard*.h.
  */
 #include <string.h>
 
 #include "board.h"
 #include "gruard.h"
+#include "gruard_detector.h" /* only for the sizes of the two structs */
 #include "gruard_blob.h"
 
 enum { PATIENCE_MS = 1000, LONGEST_LINE = 16 * GRUARD_BLOB_CHANNELS, MOST = 1 << 24 };

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "gruard.h"
+#include "gruard_detector.h"
 
 #define EXPECT(yes) do { if (!(yes)) return printf("line %d\n", __LINE__), 1; } while (0)
 

@@ -25,7 +25,7 @@ from firmware_harness.packing import packed
 MAIN = """
 #include <stdio.h>
 #include <stdlib.h>
-#include "gruard.h"
+#include "gruard_detector.h"
 #include "gruard_blob.h"
 
 int main(void) {
@@ -69,7 +69,7 @@ def rows() -> np.ndarray:
 def compiled(out: Path, source: str, include: Path, *libraries: Path) -> Path:
     file = out / "main.c"
     file.write_text(source)
-    command = ["cc", "-Wall", "-Werror", f"-I{include}", f"-I{include}/core", file, *libraries]
+    command = ["cc", "-Wall", "-Werror", f"-I{include}", file, *libraries]
     subprocess.run([*command, "-o", out / "main"], check=True)
     return out / "main"
 

@@ -8,9 +8,10 @@
 
 #include "board.h"
 #include "built.h"
+#include "gruard_detector.h"
 #include "memory.h"
 
-enum { PIECE = 1024, CHECKSUM_WORD = 3, COVERED_FROM = 16, RESTARTED = 256,
+enum { PIECE = 1024, CHECKSUM_WORD = 3, COVERED_FROM = 16,
        RETURNING = 0x5A3C96E1 /* a flipped bit makes no such word */ };
 
 typedef struct {
@@ -158,7 +159,7 @@ uint32_t engine_step(const float *values, gruard_record *record) {
     if (!alike(record, &again, sizeof again) || !copies_are_alike()) return CAUSE_STATE;
     state.healthy = record->valid ? state.healthy + 1 : 0;
     if (restarted == RETURNING && record->valid) {
-        record->flags |= RESTARTED;
+        record->flags |= GRUARD_RESTARTED;
         restarted = 0;
     }
     const uint32_t before = alarmed;

@@ -7,7 +7,7 @@
  */
 #include "board.h"
 #include "built.h"
-#include "gruard.h"
+#include "gruard_detector.h"
 #include "memory.h"
 #include "semihosting.h"
 

@@ -2,6 +2,7 @@
 #include "selftest.h"
 
 #include "built.h"
+#include "gruard_detector.h"
 
 static gruard_detector trial;
 static uint32_t row;

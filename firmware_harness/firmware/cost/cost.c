@@ -8,7 +8,7 @@
  */
 #include "board.h"
 #include "cost.h"
-#include "gruard.h"
+#include "gruard_detector.h"
 #include "parts.h"
 #include "semihosting.h"
 

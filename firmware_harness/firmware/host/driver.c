@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "gruard.h"
+#include "gruard_detector.h"
 
 static int refuse(const char *what, int number) {
     fprintf(stderr, "%s (%d)\n", what, number);

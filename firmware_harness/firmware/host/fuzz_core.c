@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "gruard.h"
+#include "gruard_detector.h"
 
 enum { WORDS = 4, STEPS = 8, MOST_ROW = GRUARD_MOST_CHANNELS };
 
