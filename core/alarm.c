@@ -10,7 +10,8 @@ static uint32_t bits_in(uint32_t word) {
 
 void gruard_update_alarm(gruard_alarm *alarm, float score, float threshold, float clear,
                          const gruard_model *m) {
-    const uint32_t window = m->alarm_n == 32 ? 0xFFFFFFFFu : (1u << m->alarm_n) - 1u;
+    const uint32_t window =
+        m->alarm_n == GRUARD_MOST_WINDOW ? 0xFFFFFFFFu : (1u << m->alarm_n) - 1u;
     alarm->above = ((alarm->above << 1) | (uint32_t)(score > threshold)) & window;
     if (!(score <= clear)) alarm->calm = 0;
     else if (alarm->calm < m->clear_after) alarm->calm++; /* more would tell nothing */

@@ -7,19 +7,8 @@
 
 #include "parts.h"
 
-enum { MAGIC = 0x42755247, VERSION = 5 }; /* "GRuB" */
-/* Words of the header, up to the widths of the layers. */
-enum {
-    H_MAGIC, H_VERSION, H_SIZE, H_CRC, H_CHANNELS, H_ORDER, H_LAYERS, H_OPERATORS, H_ARENA,
-    H_CROSS, H_GATED, H_DIAGNOSIS, H_RULES, H_ALARM_M, H_ALARM_N, H_CLEAR_AFTER, H_CLOSED, H_LOST,
-    H_CONTRADICTION, H_FREE_RUN, H_RESYNC_CHANNEL, H_RESYNC_ALL, H_WARMUP, H_FROZEN, H_AGREE,
-    H_BRIDGE, H_CHANGE, H_SATURATED, H_WINDOW, H_HOUR, H_INTEGERS, H_BYTES, H_LAYOUT, H_OWN,
-    H_HORIZON, H_MEMORIES, H_MODES, H_TELLING, H_HASH, H_HASH_2, H_WORDS
-};
-enum { MOST_ORDER = 64, MOST_OPERATORS = 1024, WIDEST = 8192, MOST_STATES = 16384,
-       MOST_ARENA = 1 << 20, MOST_BYTES = 1 << 26, MOST_COUNT = 1 << 24,
-       MOST_MODES = 16,
-       DIAGNOSED_CHANNELS = 32, FEATURES = 25, MACHINE_WEIGHTS = 9, KIND_WEIGHTS = 7 * 41 };
+/* Limits of the core's own. */
+enum { MOST_STATES = 16384, MOST_ARENA = 1 << 20, MOST_BYTES = 1 << 26 };
 
 /* What is left of the blob, in words. */
 typedef struct {
@@ -49,54 +38,54 @@ static int within(uint32_t value, uint32_t low, uint32_t high) {
 }
 
 static gruard_error read_counts(gruard_model *m, const gruard_word *header) {
-    m->channels = header[H_CHANNELS];
-    m->order = header[H_ORDER];
-    m->layers = header[H_LAYERS];
-    m->operators = header[H_OPERATORS];
-    m->arena = header[H_ARENA];
-    m->has_cross = header[H_CROSS];
-    m->gated = header[H_GATED];
-    m->has_diagnosis = header[H_DIAGNOSIS];
-    m->has_rules = header[H_RULES];
-    m->alarm_m = header[H_ALARM_M];
-    m->alarm_n = header[H_ALARM_N];
-    m->clear_after = header[H_CLEAR_AFTER];
-    m->integer_count = header[H_INTEGERS];
-    m->byte_count = header[H_BYTES];
-    m->window = header[H_WINDOW];
-    m->hour = header[H_HOUR];
-    m->layout = header[H_LAYOUT];
-    m->has_own = header[H_OWN];
-    m->horizon = header[H_HORIZON];
-    m->memories = header[H_MEMORIES];
-    m->modes = header[H_MODES];
-    m->telling = header[H_TELLING];
-    m->hash = (const uint8_t *)(header + H_HASH);
-    const uint32_t most = m->has_diagnosis ? DIAGNOSED_CHANNELS : GRUARD_MOST_CHANNELS;
-    if (!within(m->channels, 1, most) || !within(m->order, 1, MOST_ORDER) ||
-        m->layers > GRUARD_MOST_LAYERS || m->operators > MOST_OPERATORS ||
+    m->channels = header[GRUARD_H_CHANNELS];
+    m->order = header[GRUARD_H_ORDER];
+    m->layers = header[GRUARD_H_LAYERS];
+    m->operators = header[GRUARD_H_OPERATORS];
+    m->arena = header[GRUARD_H_ARENA];
+    m->has_cross = header[GRUARD_H_CROSS];
+    m->gated = header[GRUARD_H_GATED];
+    m->has_diagnosis = header[GRUARD_H_DIAGNOSIS];
+    m->has_rules = header[GRUARD_H_RULES];
+    m->alarm_m = header[GRUARD_H_ALARM_M];
+    m->alarm_n = header[GRUARD_H_ALARM_N];
+    m->clear_after = header[GRUARD_H_CLEAR_AFTER];
+    m->integer_count = header[GRUARD_H_INTEGERS];
+    m->byte_count = header[GRUARD_H_BYTES];
+    m->window = header[GRUARD_H_WINDOW];
+    m->hour = header[GRUARD_H_HOUR];
+    m->layout = header[GRUARD_H_LAYOUT];
+    m->has_own = header[GRUARD_H_OWN];
+    m->horizon = header[GRUARD_H_HORIZON];
+    m->memories = header[GRUARD_H_MEMORIES];
+    m->modes = header[GRUARD_H_MODES];
+    m->telling = header[GRUARD_H_TELLING];
+    m->hash = (const uint8_t *)(header + GRUARD_H_HASH);
+    const uint32_t most = m->has_diagnosis ? GRUARD_DIAGNOSED_CHANNELS : GRUARD_MOST_CHANNELS;
+    if (!within(m->channels, 1, most) || !within(m->order, 1, GRUARD_MOST_ORDER) ||
+        m->layers > GRUARD_MOST_LAYERS || m->operators > GRUARD_MOST_OPERATORS ||
         m->arena > MOST_ARENA || m->has_cross > 1 || m->gated > 1 || m->has_diagnosis > 1 ||
-        m->has_rules > 1 || m->has_own > 1 || m->horizon > MOST_ORDER ||
-        m->modes > MOST_MODES || m->telling > m->channels ||
-        !within(m->memories, 1, GRUARD_MOST_MEMORIES) || !within(m->alarm_n, 1, 32) ||
-        !within(m->alarm_m, 1, m->alarm_n) ||
-        !within(m->clear_after, 1, MOST_COUNT) || m->integer_count > MOST_BYTES / 4 ||
+        m->has_rules > 1 || m->has_own > 1 || m->horizon > GRUARD_LONGEST_HORIZON ||
+        m->modes > GRUARD_MOST_MODES || m->telling > m->channels ||
+        !within(m->memories, 1, GRUARD_MOST_MEMORIES) ||
+        !within(m->alarm_n, 1, GRUARD_MOST_WINDOW) || !within(m->alarm_m, 1, m->alarm_n) ||
+        !within(m->clear_after, 1, GRUARD_MOST_COUNT) || m->integer_count > MOST_BYTES / 4 ||
         m->byte_count > MOST_BYTES)
         return GRUARD_IMPOSSIBLE;
-    for (uint32_t i = H_CLOSED; i <= H_SATURATED; i++)
-        if (header[i] > MOST_COUNT) return GRUARD_IMPOSSIBLE;
-    m->closed_limit = (int32_t)header[H_CLOSED];
-    m->lost_limit = (int32_t)header[H_LOST];
-    m->contradiction_limit = (int32_t)header[H_CONTRADICTION];
-    m->free_run_limit = (int32_t)header[H_FREE_RUN];
-    m->resync_channel = (int32_t)header[H_RESYNC_CHANNEL];
-    m->resync_all = (int32_t)header[H_RESYNC_ALL];
-    m->warmup = (int32_t)header[H_WARMUP];
-    m->frozen_limit = (int32_t)header[H_FROZEN];
-    m->agree = (int32_t)header[H_AGREE];
-    m->bridge = (int32_t)header[H_BRIDGE];
-    m->change_after = header[H_CHANGE];
-    m->saturated_most = (int32_t)header[H_SATURATED];
+    for (uint32_t i = GRUARD_H_CLOSED; i <= GRUARD_H_SATURATED; i++)
+        if (header[i] > GRUARD_MOST_COUNT) return GRUARD_IMPOSSIBLE;
+    m->closed_limit = (int32_t)header[GRUARD_H_CLOSED];
+    m->lost_limit = (int32_t)header[GRUARD_H_LOST];
+    m->contradiction_limit = (int32_t)header[GRUARD_H_CONTRADICTION];
+    m->free_run_limit = (int32_t)header[GRUARD_H_FREE_RUN];
+    m->resync_channel = (int32_t)header[GRUARD_H_RESYNC_CHANNEL];
+    m->resync_all = (int32_t)header[GRUARD_H_RESYNC_ALL];
+    m->warmup = (int32_t)header[GRUARD_H_WARMUP];
+    m->frozen_limit = (int32_t)header[GRUARD_H_FROZEN];
+    m->agree = (int32_t)header[GRUARD_H_AGREE];
+    m->bridge = (int32_t)header[GRUARD_H_BRIDGE];
+    m->change_after = header[GRUARD_H_CHANGE];
+    m->saturated_most = (int32_t)header[GRUARD_H_SATURATED];
     m->depth = m->order + (m->horizon ? m->horizon - 1 : 0);
     /* A linear model has no weights. */
     return m->operators && m->layout != gruard_layout ? GRUARD_OTHER_LAYOUT : GRUARD_OK;
@@ -118,7 +107,7 @@ static void read_score(gruard_model *m, cursor *c) {
     m->level_root = take(c, n * n);
     m->baseline_rate = take_number(c);
     m->follow = take(c, n);
-    m->log_table = take(c, 257);
+    m->log_table = take(c, GRUARD_LOG_TABLE_SIZE + 1);
     m->softplus = m->gated ? take(c, 256) : NULL;
 }
 
@@ -136,10 +125,10 @@ static void read_diagnosis(gruard_model *m, cursor *c) {
     m->persistence = take(c, n);
     m->longest_repeat = take(c, n);
     m->blameable = take(c, n);
-    m->feature_center = take(c, FEATURES);
-    m->feature_scale = take(c, FEATURES);
-    m->machine = take(c, MACHINE_WEIGHTS);
-    m->kinds = take(c, KIND_WEIGHTS);
+    m->feature_center = take(c, GRUARD_FEATURES);
+    m->feature_scale = take(c, GRUARD_FEATURES);
+    m->machine = take(c, GRUARD_MACHINE_WEIGHTS);
+    m->kinds = take(c, GRUARD_MACHINE * GRUARD_KIND_WEIGHTS);
     m->distance_mean = take_number(c);
 }
 
@@ -170,7 +159,7 @@ static void read_parts(gruard_model *m, cursor *c) {
     m->own = m->has_own ? take(c, m->order * n) : NULL;
     m->ahead = m->horizon ? take(c, m->order * n * n) : NULL;
     read_score(m, c);
-    m->limits = take(c, 6 * n);
+    m->limits = take(c, GRUARD_VIEWS * n);
     m->cusum_ceiling = take(c, n);
     m->state_low = take(c, m->layers);
     m->state_high = take(c, m->layers);
@@ -210,7 +199,7 @@ static gruard_error check_ends(gruard_model *m) {
         return GRUARD_IMPOSSIBLE;
     for (uint32_t layer = 0; layer < m->layers; layer++) {
         const uint32_t units = in[GRUARD_STATE + layer].count;
-        if (!within(units, 1, WIDEST) || m->states + units > MOST_STATES ||
+        if (!within(units, 1, GRUARD_WIDEST) || m->states + units > MOST_STATES ||
             !end_is_sound(m, &in[GRUARD_STATE + layer], 1, units) ||
             !end_is_sound(m, &out[GRUARD_UPDATE + 2 * layer], 1, units) ||
             !end_is_sound(m, &out[GRUARD_UPDATE + 2 * layer + 1], 1, units))
@@ -223,7 +212,7 @@ static gruard_error check_ends(gruard_model *m) {
 
 static int shift_is_sound(int32_t shift) { return shift >= -31 && shift <= 30; }
 
-static int addend_is_sound(int32_t shift) { return shift >= -20 && shift <= 0; }
+static int addend_is_sound(int32_t shift) { return shift >= -GRUARD_ADD_SHIFT && shift <= 0; }
 
 static int scaling_is_sound(const gruard_operator *o) {
     return o->multiplier >= 0 && shift_is_sound(o->shift) && o->left_multiplier >= 0 &&
@@ -243,12 +232,12 @@ static int apart(uint32_t operand, uint32_t length, const gruard_operator *o) {
 }
 
 static int operator_is_sound(const gruard_model *m, const gruard_operator *o) {
-    if (o->kind >= GRUARD_OPERATORS || !within(o->count, 1, WIDEST) ||
+    if (o->kind >= GRUARD_OPERATORS || !within(o->count, 1, GRUARD_WIDEST) ||
         !inside(o->out, o->count, m->arena) || !scaling_is_sound(o) || !zeros_are_sound(o))
         return 0;
     switch (o->kind) {
     case GRUARD_FULLY_CONNECTED:
-        return within(o->inputs, 1, WIDEST) && inside(o->left, o->inputs, m->arena) &&
+        return within(o->inputs, 1, GRUARD_WIDEST) && inside(o->left, o->inputs, m->arena) &&
                inside(o->constant, gruard_weight_bytes(o->inputs, o->count), m->byte_count) &&
                inside(o->bias, o->count, m->integer_count) &&
                apart(o->left, o->inputs, o);
@@ -268,11 +257,13 @@ gruard_error gruard_open(gruard_model *m, const void *blob, size_t size) {
     memset(m, 0, sizeof *m);
     if ((uintptr_t)blob % 4) return GRUARD_UNALIGNED;
     cursor c = {blob, size / 4, 0};
-    const gruard_word *header = take(&c, H_WORDS);
+    const gruard_word *header = take(&c, GRUARD_H_WORDS);
     if (!header) return GRUARD_TRUNCATED;
-    if (header[H_MAGIC] != MAGIC || header[H_VERSION] != VERSION) return GRUARD_FOREIGN;
-    if (header[H_SIZE] != size || size % 4) return GRUARD_TRUNCATED;
-    if (header[H_CRC] != gruard_crc(0, header + H_CHANNELS, size - 4 * H_CHANNELS))
+    if (header[GRUARD_H_MAGIC] != GRUARD_MAGIC || header[GRUARD_H_VERSION] != GRUARD_VERSION)
+        return GRUARD_FOREIGN;
+    if (header[GRUARD_H_SIZE] != size || size % 4) return GRUARD_TRUNCATED;
+    if (header[GRUARD_H_CRC] !=
+        gruard_crc(0, header + GRUARD_H_CHANNELS, size - 4 * GRUARD_H_CHANNELS))
         return GRUARD_DAMAGED;
     gruard_error error = read_counts(m, header);
     if (error) return error;

@@ -10,7 +10,8 @@ void gruard_take_stand(gruard_detector *d) {
     memcpy(d->absolute, d->reading, n * sizeof(float));
     if (!d->changed || !moves(d)) return;
     for (uint32_t i = 0; i < n; i++)
-        d->reading[i] = d->usable[i] > 0 ? gruard_clip(d->reading[i] - d->centre[i], 100.0f) : 0.0f;
+        d->reading[i] = d->usable[i] > 0
+                            ? gruard_clip(d->reading[i] - d->centre[i], GRUARD_VALUE_CLIP) : 0.0f;
 }
 
 /* The same history from another centre. */
@@ -21,9 +22,10 @@ static void move_centre(gruard_detector *d, uint32_t i, float to) {
     if (!moves(d)) return;
     for (uint32_t lag = 0; lag < m->depth; lag++) {
         float *trusted = d->history + lag * m->channels + i;
-        *trusted = gruard_clip(*trusted - shift, 100.0f);
+        *trusted = gruard_clip(*trusted - shift, GRUARD_VALUE_CLIP);
     }
-    d->value[i] = d->mask[i] > 0 ? gruard_clip(d->value[i] - shift, 100.0f) : 0.0f;
+    d->value[i] =
+        d->mask[i] > 0 ? gruard_clip(d->value[i] - shift, GRUARD_VALUE_CLIP) : 0.0f;
 }
 
 /* out [channels] += a matrix times the centre again and again, lag by lag; `along`: room. */
@@ -66,9 +68,10 @@ static void stand(gruard_detector *d) {
 static void follow_baselines(gruard_detector *d) {
     float *baselines = d->baselines;
     for (uint32_t p = 0; p < gruard_heights(d->model); p++) {
-        const float gap = gruard_clip(gruard_height(d->model, d->parts, p) - baselines[p], 6.0f);
+        const float height = gruard_height(d->model, d->parts, p);
+        const float gap = gruard_clip(height - baselines[p], GRUARD_BASELINE_CLIP);
         const float rate = d->model->baseline_rate;
-        const float used = gap > 0 && d->alarm.active ? 0.2f * rate : rate;
+        const float used = gap > 0 && d->alarm.active ? GRUARD_ALARMED_SHARE * rate : rate;
         baselines[p] = gruard_at_least(baselines[p] + used * gap, 0.0f);
     }
 }
@@ -106,7 +109,7 @@ static void come_back(gruard_detector *d) {
 static void follow(gruard_detector *d) {
     const gruard_model *m = d->model;
     for (uint32_t i = 0; i < m->channels; i++) {
-        const float apart = gruard_clip(d->absolute[i] - d->centre[i], 3.0f);
+        const float apart = gruard_clip(d->absolute[i] - d->centre[i], GRUARD_FOLLOW_CLIP);
         move_centre(d, i, d->centre[i] + m->follow[i] * (d->usable[i] > 0 ? apart : 0.0f));
     }
     stand(d);
@@ -115,7 +118,8 @@ static void follow(gruard_detector *d) {
 void gruard_change(gruard_detector *d, int settling) {
     const gruard_model *m = d->model;
     for (uint32_t i = 0; i < m->channels; i++)
-        if (d->usable[i] > 0) d->standing[i] += 0.1f * (d->absolute[i] - d->standing[i]);
+        if (d->usable[i] > 0)
+            d->standing[i] += GRUARD_STANDING_RATE * (d->absolute[i] - d->standing[i]);
     if (settling) return;
     follow_baselines(d);
     d->steady = d->alarm.active ? d->steady + 1 : 0;

@@ -20,10 +20,10 @@ static void place_diagnosis(gruard_detector *d, layout *l, size_t n) {
     d->fault = place(l, n);
     d->repeats = place(l, n);
     d->known = place(l, n);
-    d->sums = place(l, 16 * n);
-    d->peaks = place(l, 4 * n);
-    d->weighted = place(l, 3 * n);
-    d->reconstruction = place(l, 3 * n);
+    d->sums = place(l, GRUARD_SUMS * n);
+    d->peaks = place(l, GRUARD_PEAKS * n);
+    d->weighted = place(l, GRUARD_DIAGNOSIS_VIEWS * n);
+    d->reconstruction = place(l, GRUARD_DIAGNOSIS_VIEWS * n);
     d->explained = place(l, n);
     d->own_fault = place(l, n);
     d->other_fault = place(l, n);
@@ -128,12 +128,12 @@ int gruard_state_is_possible(const gruard_detector *d) {
     if (!within(d->parts, all, FLT_MAX) || !within(d->terms, 3 * n, FLT_MAX) ||
         !within(d->baselines, all, FLT_MAX) || !within(d->recorded, all, FLT_MAX) ||
         !within(d->pulled, 3 * n, FLT_MAX) ||
-        !within(d->centre, n, 100.0f) || !within(d->standing, n, 100.0f))
+        !within(d->centre, n, GRUARD_VALUE_CLIP) || !within(d->standing, n, GRUARD_VALUE_CLIP))
         return 0;
     if (!d->started) return 1;
     return within(d->hidden, m->states, 1.0f) && within(d->gate, n, gate_limit(m)) &&
-           within(d->mask, n, 1.0f) && within(d->history, m->depth * n, 100.0f) &&
-           within(d->value, n, 100.0f) && within(d->correction, n, FLT_MAX);
+           within(d->mask, n, 1.0f) && within(d->history, m->depth * n, GRUARD_VALUE_CLIP) &&
+           within(d->value, n, GRUARD_VALUE_CLIP) && within(d->correction, n, FLT_MAX);
 }
 
 void gruard_set_threshold(gruard_detector *d, float threshold, float clear) {
@@ -165,7 +165,7 @@ static void forecast(gruard_detector *d) {
         for (uint32_t lag = 0; lag < m->order; lag++)
             total += m->highway[lag * n + i] * d->history[lag * n + i];
         if (m->has_cross) total += crossed[i];
-        d->forecast[i] = gruard_clip(total, 8.0f);
+        d->forecast[i] = gruard_clip(total, GRUARD_FORECAST_CLIP);
     }
 }
 
@@ -177,11 +177,12 @@ static void forecast_otherwise(gruard_detector *d) {
         float total = 0;
         for (uint32_t lag = 0; lag < m->order; lag++)
             total += m->own[lag * n + i] * d->history[lag * n + i];
-        d->own[i] = gruard_clip(total, 8.0f);
+        d->own[i] = gruard_clip(total, GRUARD_FORECAST_CLIP);
     }
     if (!m->horizon) return;
     gruard_matvec(m->ahead, n, m->order * n, d->history + (m->horizon - 1) * n, d->ahead);
-    for (uint32_t i = 0; i < n; i++) d->ahead[i] = gruard_clip(d->ahead[i], 8.0f);
+    for (uint32_t i = 0; i < n; i++)
+        d->ahead[i] = gruard_clip(d->ahead[i], GRUARD_FORECAST_CLIP);
 }
 
 GRUARD_WIDE static void quantise(const float *restrict values, gruard_end end,
@@ -195,7 +196,8 @@ static void feed(gruard_detector *d, uint32_t input, const float *values) {
 #ifdef GRUARD_HOST
     if (d->graph) {
         const size_t at = input < GRUARD_STATE ? 0 : (size_t)(values - d->hidden);
-        const uint32_t vectors = input < GRUARD_STATE ? input : GRUARD_STATE, n = d->model->channels;
+        const uint32_t vectors = input < GRUARD_STATE ? input : GRUARD_STATE;
+        const uint32_t n = d->model->channels;
         memcpy(d->graph->inputs + vectors * n + at, values,
                (input < GRUARD_STATE ? n : end.count) * sizeof(float));
         return;
@@ -209,7 +211,8 @@ static int input_stepped(const gruard_detector *d) {
     const gruard_model *m = d->model;
     if (!gruard_ends_gap(d, d->usable)) return 0;
     for (uint32_t i = 0; i < m->channels; i++)
-        if (d->usable[i] > m->watched[i] && gruard_abs(d->reading[i] - d->forecast[i]) >= 0.5f)
+        if (d->usable[i] > m->watched[i] &&
+            gruard_abs(d->reading[i] - d->forecast[i]) >= GRUARD_INPUT_STEP)
             return 1;
     return 0;
 }
@@ -222,21 +225,24 @@ static void feed_graph(gruard_detector *d) {
     const int stepped = input_stepped(d);
     for (uint32_t i = 0; i < n; i++) {
         const float apart = d->reading[i] - d->forecast[i];
-        one[i] = d->used[i] * gruard_clip(apart, 2.0f);
-        other[i] = d->used[i] * gruard_clip(apart / m->innovation_scale[i], 8.0f) / 8.0f;
+        one[i] = d->used[i] * gruard_clip(apart, GRUARD_GRAPH_INNOVATION_CLIP);
+        other[i] = d->used[i] *
+                   gruard_clip(apart / m->innovation_scale[i], GRUARD_EVIDENCE_CLIP) /
+                   GRUARD_EVIDENCE_CLIP;
     }
     feed(d, GRUARD_INNOVATION, one);
     feed(d, GRUARD_EVIDENCE, other);
     for (uint32_t i = 0; i < n; i++) {
         const float moved = (d->reading[i] - d->value[i]) / m->innovation_scale[i];
         one[i] = gruard_abs(other[i]);
-        other[i] = d->used[i] * d->mask[i] * gruard_clip(moved, 8.0f) / 8.0f;
+        other[i] = d->used[i] * d->mask[i] * gruard_clip(moved, GRUARD_EVIDENCE_CLIP) /
+                   GRUARD_EVIDENCE_CLIP;
     }
     feed(d, GRUARD_MAGNITUDE, one);
     feed(d, GRUARD_DIFFERENCE, other);
     for (uint32_t i = 0; i < n; i++) {
         const float open = (float)(stepped || gruard_held_open(&d->tiers, i));
-        one[i] = gruard_clip(d->forecast[i], 3.0f);
+        one[i] = gruard_clip(d->forecast[i], GRUARD_GRAPH_FORECAST_CLIP);
         other[i] = d->used[i] * m->gated_channels[i] * (1.0f - open);
     }
     feed(d, GRUARD_FORECAST, one);
@@ -363,7 +369,8 @@ static void advance(gruard_detector *d, int *moved, int *input_moved, int32_t *s
     memmove(d->history + n, d->history, (m->depth - 1) * n * sizeof(float));
     for (uint32_t i = 0; i < n; i++) {
         const float apart = d->reading[i] - d->forecast[i];
-        d->history[i] = d->forecast[i] + d->gate[i] * (d->used[i] * gruard_clip(apart, 4.0f));
+        d->history[i] = d->forecast[i] + d->gate[i] *
+                        (d->used[i] * gruard_clip(apart, GRUARD_INNOVATION_CLIP));
         *input_moved |= d->value[i] != d->reading[i];
         d->value[i] = d->reading[i];
         d->mask[i] = d->usable[i];
@@ -394,7 +401,8 @@ static void tell_channels(const gruard_detector *d, gruard_record *record) {
     for (uint32_t i = 0; i < d->model->channels; i++) {
         const uint32_t bit = 1u << (i % 32);
         if (!(d->mask[i] > 0)) record->masked[i / 32] |= bit;
-        if (!(d->mask[i] > 0) || (d->gate[i] < 0.5f && d->model->watched[i] > 0))
+        if (!(d->mask[i] > 0) ||
+            (d->gate[i] < GRUARD_CLOSED_BELOW && d->model->watched[i] > 0))
             record->imputed[i / 32] |= bit;
     }
 }

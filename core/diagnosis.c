@@ -6,14 +6,13 @@
 #include "numerics.h"
 #include "parts.h"
 
-enum { VIEWS = 3, SENSOR_KINDS = 7, MACHINE = 7, FEATURES = 25, REST_AND_SILENT = 8, SHAPES = 20,
-       LONGEST_MEAN = 64, HALVINGS = 8 };
+enum { VIEWS = GRUARD_DIAGNOSIS_VIEWS, SENSOR_KINDS = GRUARD_MACHINE,
+       REST_AND_SILENT = GRUARD_MACHINE_WEIGHTS - 1, SHAPES = (GRUARD_KIND_WEIGHTS - 1) / 2 };
 /* Rows of the decaying sums; the first nine are what a sample adds while its age is 0. */
 enum { COUNT, FAULT, FAULT2, EXPECTED, EXPECTED2, EXPECTED_FAULT, MOVE, JUMP, SPREAD, AGE,
-       AGE_FAULT, AGE2, EXPLAINED, OTHER_FAULT, OTHER_EXPLAINED, MISSING, SUMS };
-enum { PEAK_FAULT, PEAK_OUT, PEAK_BACK, PEAK_OTHER, PEAKS }; /* rows of the peaks */
-
-static const float TINY = 1e-3f, TENTH = 0.1f, LARGEST = 1e30f;
+       AGE_FAULT, AGE2, EXPLAINED, OTHER_FAULT, OTHER_EXPLAINED, MISSING, SUMS = GRUARD_SUMS };
+/* Rows of the peaks. */
+enum { PEAK_FAULT, PEAK_JUMP_OUT, PEAK_JUMP_BACK, PEAK_OTHER_FAULT, PEAKS = GRUARD_PEAKS };
 
 void gruard_start_diagnosis(gruard_detector *d) {
     const size_t n = d->model->channels;
@@ -87,7 +86,7 @@ static float suspicion(const gruard_detector *d, uint32_t i) {
     const gruard_model *m = d->model;
     const float explained = d->sums[i * SUMS + EXPLAINED] - d->seen * m->explained_mean[i];
     const float stuck = gruard_at_least(d->repeats[i] - m->longest_repeat[i], 0.0f);
-    const float absent = 100.0f * (d->sums[i * SUMS + MISSING] + stuck);
+    const float absent = GRUARD_MISSING_WORTH * (d->sums[i * SUMS + MISSING] + stuck);
     return (gruard_at_least(explained, 0.0f) + absent) * m->blameable[i];
 }
 
@@ -109,7 +108,7 @@ static uint32_t most_suspicious(const gruard_detector *d, const float *more) {
  * fault at hand dwarfs what they are about. */
 static void age_sums(gruard_detector *d, uint32_t i, float keep, float square) {
     float *of = d->sums + i * SUMS;
-    const float known = 16.0f * (d->peaks[i * PEAKS + PEAK_FAULT] + 1.0f);
+    const float known = GRUARD_DWARFED * (d->peaks[i * PEAKS + PEAK_FAULT] + 1.0f);
     const float relevance = gruard_at_most(known / gruard_at_least(square, 1.0f), 1.0f);
     of[AGE2] += 2.0f * of[AGE] + of[COUNT];
     of[AGE] += of[COUNT];
@@ -124,12 +123,13 @@ static void add_news(gruard_detector *d, uint32_t i, float present, float move, 
     float *of = d->sums + i * SUMS;
     const float fault = d->own_fault[i];
     const float peak = d->peaks[i * PEAKS + PEAK_FAULT];
-    const float weight = present * (square / (square + 4.0f + 0.0625f * peak));
+    const float weight =
+        present * (square / (square + GRUARD_CLEAR_FAULT + GRUARD_SMALL_SHARE * peak));
     const float expected = d->x[i] / m->deviation[i] - fault;
     const float count = of[COUNT];
     const float off = (fault - of[FAULT] / gruard_at_least(count, 0.5f)) *
                       (float)(count > 0.5f);
-    const float moved = 4.0f * (move * move / m->move_mean[i]);
+    const float moved = GRUARD_MOVE_GAIN * (move * move / m->move_mean[i]);
     of[COUNT] += weight;
     of[FAULT] += fault * weight;
     of[FAULT2] += square * weight;
@@ -164,9 +164,9 @@ static void observe_channel(gruard_detector *d, uint32_t i, float present, float
     sums[MISSING] += 1.0f - present;
     const float out = jump * (float)(square > before * before);
     raise(&peaks[PEAK_FAULT], keep, square * present);
-    raise(&peaks[PEAK_OUT], keep, out * present);
-    raise(&peaks[PEAK_BACK], keep, (jump - out) * present);
-    raise(&peaks[PEAK_OTHER], keep, weight * (other * other) * present);
+    raise(&peaks[PEAK_JUMP_OUT], keep, out * present);
+    raise(&peaks[PEAK_JUMP_BACK], keep, (jump - out) * present);
+    raise(&peaks[PEAK_OTHER_FAULT], keep, weight * (other * other) * present);
     d->fault[i] = fault;
     if (present > 0) {
         const int longest = d->repeats[i] > m->longest_repeat[i];
@@ -180,7 +180,7 @@ static void take_readings(gruard_detector *d, const float *present, float *moves
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
     for (uint32_t i = 0; i < n; i++) {
-        const float now = present[i] > 0 ? gruard_clip(moves[i], 16.0f) : d->x[i];
+        const float now = present[i] > 0 ? gruard_clip(moves[i], GRUARD_READING_CLIP) : d->x[i];
         if (!(d->known[i] > 0)) { /* as if it had always stood there; its repeats start here */
             d->x[i] = d->averages[i] = d->averages[n + i] = now;
             if (present[i] > 0) d->repeats[i] = -1.0f;
@@ -196,8 +196,8 @@ static float noticed(const gruard_detector *d) {
     float most = d->explained[0] / d->model->explained_high[0];
     for (uint32_t i = 1; i < d->model->channels; i++)
         most = gruard_at_least(most, d->explained[i] / d->model->explained_high[i]);
-    most = gruard_at_least(most - 0.5f, 0.0f);
-    return most / (most + 0.5f);
+    most = gruard_at_least(most - GRUARD_NOTICED, 0.0f);
+    return most / (most + GRUARD_NOTICED);
 }
 
 /* ---- verdict ---- */
@@ -212,14 +212,14 @@ static float left_over(const gruard_detector *d, uint32_t i, uint32_t top) {
 static void rest_features(const gruard_detector *d, uint32_t top, float *found) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
-    const float seen = d->seen + TINY;
+    const float seen = d->seen + GRUARD_TINY;
     float level = 0, most = 0, peak = 0;
     for (uint32_t i = 0; i < n; i++) {
         const float other = i == top ? 0.0f : m->blameable[i];
         const float fault = d->sums[i * SUMS + OTHER_FAULT];
         const float square = other * (fault * fault / seen / m->persistence[i]);
         const float left = left_over(d, i, top);
-        const float highest = other * d->peaks[i * PEAKS + PEAK_OTHER];
+        const float highest = other * d->peaks[i * PEAKS + PEAK_OTHER_FAULT];
         level = i ? gruard_at_least(level, square) : square;
         most = i ? gruard_at_least(most, left) : left;
         peak = i ? gruard_at_least(peak, highest) : highest;
@@ -235,11 +235,11 @@ static void rest_features(const gruard_detector *d, uint32_t top, float *found) 
 
 static void silent_features(const gruard_detector *d, uint32_t top, float *found) {
     const gruard_model *m = d->model;
-    const float age = d->age + TINY;
+    const float age = d->age + GRUARD_TINY;
     float least = 0;
     for (uint32_t i = 0; i < m->channels; i++) {
         const float missing = d->sums[i * SUMS + MISSING];
-        const float now = missing + (1.0f - m->blameable[i]) * LARGEST;
+        const float now = missing + (1.0f - m->blameable[i]) * GRUARD_LARGEST;
         least = i ? gruard_at_most(least, now) : now;
     }
     found[0] = d->sums[top * SUMS + MISSING] / age;
@@ -251,23 +251,25 @@ static void silent_features(const gruard_detector *d, uint32_t top, float *found
  * expected. */
 static void shape_features(const gruard_detector *d, uint32_t top, float *found) {
     const float *of = d->sums + top * SUMS, *peaks = d->peaks + top * PEAKS;
-    const float count = of[COUNT] + TINY;
+    const float count = of[COUNT] + GRUARD_TINY;
     const float level = of[FAULT] * of[FAULT] / count;
     const float around = gruard_at_least(of[FAULT2] - level, 0.0f);
-    const float ages = gruard_at_least(of[AGE2] - of[AGE] * of[AGE] / count, TINY);
+    const float ages = gruard_at_least(of[AGE2] - of[AGE] * of[AGE] / count, GRUARD_TINY);
     const float along = of[AGE_FAULT] - of[AGE] * of[FAULT] / count;
-    const float ramp = of[COUNT] > 1.5f ? gruard_at_most(along * along / ages, around) : 0.0f;
-    const float rough = around - ramp, energy = of[FAULT2] + TENTH;
+    const float ramp =
+        of[COUNT] > GRUARD_FEW ? gruard_at_most(along * along / ages, around) : 0.0f;
+    const float rough = around - ramp, energy = of[FAULT2] + GRUARD_TENTH;
     const float expected = gruard_at_least(
-        of[EXPECTED2] - of[EXPECTED] * of[EXPECTED] / count, TENTH);
+        of[EXPECTED2] - of[EXPECTED] * of[EXPECTED] / count, GRUARD_TENTH);
     const float common = of[EXPECTED_FAULT] - of[EXPECTED] * of[FAULT] / count;
-    const float weight = of[COUNT] + TENTH;
+    const float weight = of[COUNT] + GRUARD_TENTH;
     const float shape[] = {
-        of[COUNT], d->seen / (d->age + TINY), level, ramp, rough, level / energy, ramp / energy,
-        rough / energy, of[JUMP] / weight, peaks[PEAK_FAULT],
-        peaks[PEAK_OUT], peaks[PEAK_BACK], of[SPREAD] / weight,
-        of[MOVE] / weight, of[COUNT] / (d->seen + TENTH), gruard_clip(common / expected, 2.0f),
-        gruard_at_most(common * common / expected / (around + TENTH), 1.0f),
+        of[COUNT], d->seen / (d->age + GRUARD_TINY), level, ramp, rough,
+        level / energy, ramp / energy, rough / energy, of[JUMP] / weight, peaks[PEAK_FAULT],
+        peaks[PEAK_JUMP_OUT], peaks[PEAK_JUMP_BACK], of[SPREAD] / weight,
+        of[MOVE] / weight, of[COUNT] / (d->seen + GRUARD_TENTH),
+        gruard_clip(common / expected, 2.0f),
+        gruard_at_most(common * common / expected / (around + GRUARD_TENTH), 1.0f),
     };
     memcpy(found, shape, sizeof shape);
 }
@@ -282,17 +284,18 @@ static void features(const gruard_detector *d, float *found) {
     silent_features(d, top, found + 5);
     shape_features(d, top, found + REST_AND_SILENT);
     for (uint32_t i = 0; i < sizeof logged; i++)
-        found[logged[i]] = gruard_log(1.0f + gruard_at_most(found[logged[i]], LARGEST),
+        found[logged[i]] = gruard_log(1.0f + gruard_at_most(found[logged[i]], GRUARD_LARGEST),
                                       m->log_table);
-    for (uint32_t i = 0; i < FEATURES; i++)
-        found[i] = gruard_clip((found[i] - m->feature_center[i]) / m->feature_scale[i], 4.0f);
+    for (uint32_t i = 0; i < GRUARD_FEATURES; i++)
+        found[i] = gruard_clip((found[i] - m->feature_center[i]) / m->feature_scale[i],
+                               GRUARD_FEATURE_CLIP);
 }
 
 /* exp of a value <= 0 without a library. */
 static float exponential(float value) {
-    const float small = gruard_at_least(value, -40.0f) / 256.0f;
+    const float small = gruard_at_least(value, -GRUARD_LOGIT_CLIP) / (1 << GRUARD_HALVINGS);
     float power = 1.0f + small + small * small / 2.0f;
-    for (uint32_t i = 0; i < HALVINGS; i++) power = power * power;
+    for (uint32_t i = 0; i < GRUARD_HALVINGS; i++) power = power * power;
     return power;
 }
 
@@ -307,10 +310,10 @@ static float kind_logit(const gruard_float *weights, const float *scaled) {
 /* Probabilities of the kinds, summing to one. */
 static void chances_now(const gruard_detector *d, float *now) {
     const gruard_model *m = d->model;
-    float found[FEATURES], highest = 0;
+    float found[GRUARD_FEATURES], highest = 0;
     features(d, found);
     for (uint32_t k = 0; k < SENSOR_KINDS; k++) {
-        now[k] = kind_logit(m->kinds + k * (1 + 2 * SHAPES), found + FEATURES - SHAPES);
+        now[k] = kind_logit(m->kinds + k * (1 + 2 * SHAPES), found + GRUARD_FEATURES - SHAPES);
         highest = k ? gruard_at_least(highest, now[k]) : now[k];
     }
     for (uint32_t k = 0; k < SENSOR_KINDS; k++) now[k] = exponential(now[k] - highest);
@@ -319,7 +322,7 @@ static void chances_now(const gruard_detector *d, float *now) {
     const float machine = (logit > 0 ? 1.0f : odds) / (1.0f + odds);
     const float total = gruard_sum(now, SENSOR_KINDS);
     for (uint32_t k = 0; k < SENSOR_KINDS; k++) now[k] = now[k] / total * (1.0f - machine);
-    now[MACHINE] = machine;
+    now[GRUARD_MACHINE] = machine;
 }
 
 static void follow(gruard_detector *d) {
@@ -330,8 +333,8 @@ static void follow(gruard_detector *d) {
     }
     float now[SENSOR_KINDS + 1];
     chances_now(d, now);
-    if (d->followed < LONGEST_MEAN) d->followed++;
-    for (uint32_t k = 0; k <= MACHINE; k++)
+    if (d->followed < GRUARD_LONGEST_MEAN) d->followed++;
+    for (uint32_t k = 0; k <= GRUARD_MACHINE; k++)
         d->chances[k] += (now[k] - d->chances[k]) / (float)d->followed;
 }
 
@@ -344,7 +347,7 @@ void gruard_advance_diagnosis(gruard_detector *d, const float *values) {
     gruard_standardise(d, values, present, moves);
     take_readings(d, present, moves);
     const float distance = contributions(d), weight = noticed(d);
-    const float keep = d->alarm.active ? 127.0f / 128.0f : 15.0f / 16.0f;
+    const float keep = d->alarm.active ? GRUARD_KEEP_ALARM : GRUARD_KEEP_CALM;
     if (weight > 0) leave_out(d, most_suspicious(d, d->explained));
     for (uint32_t i = 0; i < n; i++) observe_channel(d, i, present[i], moves[i], keep, weight);
     d->seen = keep * d->seen + weight;
@@ -372,18 +375,19 @@ static void blame(const gruard_detector *d, int16_t *blamed) {
             if ((int32_t)i != before && (best < 0 || rest[i] > rest[best])) best = (int32_t)i;
         if (best < 0) break;
         const float high = d->seen * m->explained_high[best];
-        if (rest[best] > gruard_at_least(0.25f * most, high)) blamed[told++] = (int16_t)best;
+        if (rest[best] > gruard_at_least(GRUARD_SHARED * most, high))
+            blamed[told++] = (int16_t)best;
         before = best;
     }
 }
 
 void gruard_tell_diagnosis(gruard_detector *d, gruard_record *record) {
-    const float machine = d->chances[MACHINE];
+    const float machine = d->chances[GRUARD_MACHINE];
     uint32_t best = 0;
     for (uint32_t k = 1; k < SENSOR_KINDS; k++)
         if (d->chances[k] > d->chances[best]) best = k;
     record->sensor = machine < 0.5f;
-    record->kind = (int8_t)(record->sensor ? best : MACHINE);
+    record->kind = (int8_t)(record->sensor ? best : GRUARD_MACHINE);
     record->probability = d->chances[record->kind];
     blame(d, record->blamed);
 }

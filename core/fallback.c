@@ -2,12 +2,10 @@
 #include "numerics.h"
 #include "parts.h"
 
-enum { MISSING = 5, MOST_SILENT = 1 << 24 }; /* the last view; more samples are no longer counted */
-
-/* Six views of channel `i`; they are what `limits` are the limits of. */
-static void update_views(gruard_detector *d, uint32_t i, float views[6]) {
+/* The views of channel `i`; they are what `limits` are the limits of. */
+static void update_views(gruard_detector *d, uint32_t i, float views[GRUARD_VIEWS]) {
     const gruard_model *m = d->model;
-    const float value = gruard_clip(d->reading[i] - d->view_centre[i], 100.0f);
+    const float value = gruard_clip(d->reading[i] - d->view_centre[i], GRUARD_VALUE_CLIP);
     const float usable = d->usable[i], ceiling = m->cusum_ceiling[i];
     const float moved = d->views_started ? usable * (value - d->view_last[i]) : 0.0f;
     const float lean = m->slack * usable;
@@ -23,12 +21,12 @@ static void update_views(gruard_detector *d, uint32_t i, float views[6]) {
     } else {
         d->view_missing[i] += 1.0f;
     }
-    views[0] = gruard_abs(value) * usable;
-    views[1] = gruard_abs(d->view_level[i]);
-    views[2] = gruard_abs(moved);
-    views[3] = gruard_at_least(d->view_up[i], d->view_down[i]);
-    views[4] = d->view_same[i];
-    views[5] = d->view_missing[i];
+    views[GRUARD_VIEW_RANGE] = gruard_abs(value) * usable;
+    views[GRUARD_VIEW_LEVEL] = gruard_abs(d->view_level[i]);
+    views[GRUARD_VIEW_CHANGE] = gruard_abs(moved);
+    views[GRUARD_VIEW_CUSUM] = gruard_at_least(d->view_up[i], d->view_down[i]);
+    views[GRUARD_VIEW_SAME] = d->view_same[i];
+    views[GRUARD_VIEW_MISSING] = d->view_missing[i];
 }
 
 /* Views, shares and alarm of a row with readings. */
@@ -36,10 +34,10 @@ static void judge(gruard_detector *d) {
     const gruard_model *m = d->model;
     float score = 0;
     for (uint32_t i = 0; i < m->channels; i++) {
-        float views[6];
+        float views[GRUARD_VIEWS];
         update_views(d, i, views);
         float share = views[0] / m->limits[i];
-        for (uint32_t v = 1; v < 6; v++)
+        for (uint32_t v = 1; v < GRUARD_VIEWS; v++)
             share = gruard_at_least(share, views[v] / m->limits[v * m->channels + i]);
         d->shares[i] = share * m->watched[i];
         score = gruard_at_least(score, d->shares[i]);
@@ -53,9 +51,9 @@ static void judge(gruard_detector *d) {
  * Returns whether they have. */
 static int wait_for_readings(gruard_detector *d) {
     const gruard_model *m = d->model;
-    const gruard_float *limits = m->limits + MISSING * m->channels;
+    const gruard_float *limits = m->limits + GRUARD_VIEW_MISSING * m->channels;
     int passed = 0;
-    if (d->silent < MOST_SILENT) d->silent++;
+    if (d->silent < GRUARD_MOST_SILENT) d->silent++; /* more are no longer counted */
     for (uint32_t i = 0; i < m->channels; i++) {
         const float share = (float)d->silent / limits[i] * m->watched[i];
         if (!(share > m->fallback_threshold)) continue;
@@ -81,8 +79,8 @@ void gruard_stand_at(gruard_detector *d, const float *centre) {
         const float shift = centre[i] - d->view_centre[i];
         d->view_centre[i] = centre[i];
         if (!d->views_started) continue;
-        d->view_level[i] = gruard_clip(d->view_level[i] - shift, 100.0f);
-        d->view_last[i] = gruard_clip(d->view_last[i] - shift, 100.0f);
+        d->view_level[i] = gruard_clip(d->view_level[i] - shift, GRUARD_VALUE_CLIP);
+        d->view_last[i] = gruard_clip(d->view_last[i] - shift, GRUARD_VALUE_CLIP);
         if (shift != 0) d->view_up[i] = d->view_down[i] = 0;
     }
 }

@@ -47,9 +47,9 @@ static inline int32_t gruard_scale_product(int32_t value, int32_t multiplier, in
 #endif
 }
 
-/* TFLite shifts both addends by 20 bits to the left, scales them, and adds. The vector code of its
- * ADD takes whole groups of 16 and rounds an addend once; what is left over, and SUB, twice. */
-enum { GRUARD_ADD_SHIFT = 20, GRUARD_ADD_GROUP = 16 };
+/* TFLite shifts both addends to the left (GRUARD_ADD_SHIFT), scales them, and adds. The vector
+ * code of its ADD takes whole groups (GRUARD_ADD_GROUP) and rounds an addend once; what is left
+ * over, and SUB, twice. */
 
 /* How many of `count` sums the vector code makes. TensorFlow Lite Micro has none. */
 static inline uint32_t gruard_rounded_once(uint32_t count, int32_t sign) {

@@ -107,8 +107,8 @@ typedef struct {
 
 #ifdef GRUARD_HOST
 /* A graph that the host runs in the place of the blob's, in float32, for comparisons with it.
- * inputs: [8][channels], then the states, as the graph was fed in the last step. outputs: gate, doubt
- * and correction, [channels] each, then update and candidate of each layer. */
+ * inputs: [8][channels], then the states, as the graph was fed in the last step. outputs: gate,
+ * doubt and correction, [channels] each, then update and candidate of each layer. */
 typedef struct gruard_graph {
     float *inputs;
     const float *outputs;

@@ -10,7 +10,7 @@
 #include "fixed.h"
 #include "parts.h"
 
-enum { LANES = 16, GROUP = 4, WIDEST = 8192 };
+enum { LANES = GRUARD_LANE_OUTPUTS, GROUP = GRUARD_LANE_INPUTS, WIDEST = GRUARD_WIDEST };
 
 const uint32_t gruard_layout = GRUARD_LANES;
 

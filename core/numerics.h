@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "constants.h"
 #include "gruard_detector.h"
 
 #if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
@@ -68,15 +69,16 @@ static inline float gruard_sum(const gruard_float *values, uint32_t count) {
 
 /* Natural logarithm of a finite value >= 1, linear between the 257 nodes of `table`. */
 static inline float gruard_log(float value, const gruard_float *table) {
-    const float ln2 = 0.69314718055994530942f, unit = 1.0f / 32768.0f; /* 2^-15 */
+    const int32_t below = (1 << GRUARD_INDEX_SHIFT) - 1; /* the bits below the index */
+    const float unit = 1.0f / (float)(1 << GRUARD_INDEX_SHIFT);
     int32_t bits;
     memcpy(&bits, &value, sizeof bits);
-    const int32_t exponent = (bits >> 23) - 127;
-    const uint32_t index = ((uint32_t)bits >> 15) & 255u;
-    const float fraction = (float)(bits & 32767) * unit;
+    const int32_t exponent = (bits >> GRUARD_MANTISSA_BITS) - 127;
+    const uint32_t index = ((uint32_t)bits >> GRUARD_INDEX_SHIFT) & (GRUARD_LOG_TABLE_SIZE - 1u);
+    const float fraction = (float)(bits & below) * unit;
     const float low = table[index];
     const float within = low + fraction * (table[index + 1] - low);
-    return (float)exponent * ln2 + within;
+    return (float)exponent * GRUARD_LN2 + within;
 }
 
 #endif

@@ -2,6 +2,7 @@
 #ifndef GRUARD_PARTS_H
 #define GRUARD_PARTS_H
 
+#include "constants.h"
 #include "gruard_detector.h"
 
 /* Ends of the parts of a step, for whoever measures them. */
@@ -14,7 +15,8 @@ void cost_mark(uint32_t part);
 #define GRUARD_MARK(part) ((void)0)
 #endif
 
-/* Inputs of the graph in the order of the blob; the states follow, one a layer. */
+/* Inputs of the graph in the order of the blob; the states follow, one a layer. These enums are
+ * compared with edge_runtime, too. */
 enum {
     GRUARD_INNOVATION, GRUARD_FORECAST, GRUARD_EVIDENCE, GRUARD_MAGNITUDE, GRUARD_DIFFERENCE,
     GRUARD_MASK, GRUARD_GUARDED, GRUARD_GATE, GRUARD_STATE
@@ -23,8 +25,6 @@ enum {
 enum { GRUARD_LOGIT, GRUARD_GATE_NEXT, GRUARD_CORRECTION, GRUARD_UPDATE };
 
 enum { GRUARD_ROWS, GRUARD_LANES, GRUARD_PAIRS };
-
-#define GRUARD_ABSENT 0xFFFFFFFFu
 
 /* One input or output of the graph. */
 typedef struct GRUARD_ALIAS gruard_end {
@@ -88,6 +88,9 @@ int gruard_present(float value);
 void gruard_update_alarm(gruard_alarm *alarm, float score, float threshold, float clear,
                          const gruard_model *m);
 
+/* Views of the fallback, in the order of their limits. */
+enum { GRUARD_VIEW_RANGE, GRUARD_VIEW_LEVEL, GRUARD_VIEW_CHANGE, GRUARD_VIEW_CUSUM,
+       GRUARD_VIEW_SAME, GRUARD_VIEW_MISSING, GRUARD_VIEWS };
 /* The fallback's score and alarm of the step at hand; after gruard_check_validity. */
 void gruard_fallback(gruard_detector *d);
 void gruard_blame_fallback(const gruard_detector *d, int16_t *blamed);
@@ -123,6 +126,8 @@ void gruard_agree(gruard_tiers *t, int same_verdict, const gruard_model *m);
 void gruard_distrust_tiers(gruard_tiers *t, const gruard_model *m);
 enum { GRUARD_PHASE_GATE, GRUARD_PHASE_FREE_RUN, GRUARD_PHASE_RESYNC };
 
+/* Rows of the diagnosis' decaying sums and peaks, and its features. */
+enum { GRUARD_SUMS = 16, GRUARD_PEAKS = 4, GRUARD_FEATURES = 25 };
 void gruard_start_diagnosis(gruard_detector *d);
 void gruard_advance_diagnosis(gruard_detector *d, const float *values);
 void gruard_tell_diagnosis(gruard_detector *d, gruard_record *record);

@@ -29,7 +29,8 @@ void gruard_start_score(gruard_detector *d, int keep_level) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
     for (uint32_t p = 0; p < gruard_heights(m); p++)
-        if (!keep_level || p % GRUARD_PARTS != GRUARD_PART_LEVEL) d->parts[p] = d->recorded[p] = m->part_mean[p];
+        if (!keep_level || p % GRUARD_PARTS != GRUARD_PART_LEVEL)
+            d->parts[p] = d->recorded[p] = m->part_mean[p];
     memcpy(d->terms, m->channel_mean, (keep_level ? 2 : 3) * n * sizeof(float));
     judge(d);
 }
@@ -60,7 +61,7 @@ static float error_of(const gruard_detector *d, uint32_t f, uint32_t i, int reco
     if (!(d->mask[i] > 0)) return m->absent[place] * m->watched[i];
     float error = d->mask[i] * (d->reading[i] - forecast[i]);
     if (recorded) error += d->mask[i] * d->pulled[place];
-    return gruard_clip(error, 50.0f) * m->watched[i];
+    return gruard_clip(error, GRUARD_SCORE_CLIP) * m->watched[i];
 }
 
 /* Unsmoothed parts of the row at hand, from here or as from the recording; from here the terms of
@@ -84,7 +85,7 @@ static void measure(gruard_detector *d, int recorded, int settling, float *parts
             sums[f] = i ? sums[f] + term : term;
             errors = f ? errors + term : term;
         }
-        x[i] = gruard_clip(recorded ? d->absolute[i] : d->reading[i], 50.0f) * usable;
+        x[i] = gruard_clip(recorded ? d->absolute[i] : d->reading[i], GRUARD_SCORE_CLIP) * usable;
         const float doubt = d->doubt[i] * usable, level = x[i] * x[i];
         evidence = i ? evidence + doubt : doubt;
         count += m->watched[i];
@@ -119,7 +120,8 @@ void gruard_score(gruard_detector *d) {
         if (d->changed) { /* where the machine was recorded is never strange */
             measure(d, 1, settling, recorded);
             smooth(d->model, settling, recorded, d->recorded);
-            parts[GRUARD_PART_LEVEL] = gruard_at_most(parts[GRUARD_PART_LEVEL], recorded[GRUARD_PART_LEVEL]);
+            parts[GRUARD_PART_LEVEL] =
+                gruard_at_most(parts[GRUARD_PART_LEVEL], recorded[GRUARD_PART_LEVEL]);
         }
         smooth(d->model, settling, parts, d->parts);
     }

@@ -2,8 +2,6 @@
 #include "numerics.h"
 #include "parts.h"
 
-enum { RESYNCS_BEFORE_RESET = 2, RETURNS_PER_HOUR = 3 };
-
 static void settle(gruard_tiers *t, const gruard_model *m) {
     const size_t bytes = m->channels * sizeof(float);
     memset(t->closed, 0, bytes);
@@ -62,7 +60,7 @@ static int lose(gruard_tiers *t, const gruard_model *m) {
     uint64_t events[3];
     memcpy(events, t->resyncs, sizeof events);
     const uint8_t count = recent(events, t->resync_count, t->index, m->window);
-    if (count < RESYNCS_BEFORE_RESET) {
+    if (count < GRUARD_RESYNCS_BEFORE_RESET) {
         settle(t, m);
         memcpy(t->resyncs, events, sizeof events);
         t->resync_count = count;
@@ -95,10 +93,12 @@ static int gate_phase(gruard_detector *d) {
     int reopened = 0;
     for (uint32_t i = 0; i < m->channels; i++) {
         const int known = m->gated_channels[i] > 0 && d->mask[i] > 0;
-        const int shut = known && d->gate[i] < 0.5f;
-        const float innovation = gruard_at_most(
-            gruard_abs(d->reading[i] - d->forecast[i]) / m->innovation_scale[i], 8.0f);
-        const int wrong = shut ? innovation < 0.5f : known && innovation >= 8.0f;
+        const int shut = known && d->gate[i] < GRUARD_CLOSED_BELOW;
+        const float apart = gruard_abs(d->reading[i] - d->forecast[i]);
+        const float innovation =
+            gruard_at_most(apart / m->innovation_scale[i], GRUARD_EVIDENCE_CLIP);
+        const int wrong = shut ? innovation < GRUARD_TINY_INNOVATION
+                               : known && innovation >= GRUARD_HUGE_INNOVATION;
         gated_count += m->gated_channels[i] > 0;
         shut_count += (uint32_t)shut;
         t->closed[i] = shut ? t->closed[i] + 1.0f : gruard_at_least(t->closed[i] - 2.0f, 0.0f);
@@ -200,7 +200,7 @@ void gruard_agree(gruard_tiers *t, int same_verdict, const gruard_model *m) {
     uint64_t events[3];
     memcpy(events, t->returns, sizeof events);
     uint8_t count = recent(events, t->return_count, t->index, m->hour);
-    if (t->agreed < m->agree || count >= RETURNS_PER_HOUR) return;
+    if (t->agreed < m->agree || count >= GRUARD_RETURNS_PER_HOUR) return;
     events[count++] = t->index;
     memcpy(t->returns, events, sizeof events);
     t->return_count = count;

@@ -3,7 +3,9 @@
 #include "numerics.h"
 #include "parts.h"
 
-int gruard_present(float value) { return gruard_abs(value) < 1e30f; } /* false for NaN, too */
+int gruard_present(float value) {
+    return gruard_abs(value) < GRUARD_BEYOND_BELIEF; /* false for NaN, too */
+}
 
 void gruard_check_validity(gruard_detector *d, const float *values) {
     const gruard_model *m = d->model;
@@ -33,7 +35,7 @@ void gruard_standardise(const gruard_detector *d, const float *values, const flo
                         float *out) {
     for (uint32_t i = 0; i < d->model->channels; i++) {
         const float value = mask[i] > 0 ? values[i] : d->center[i];
-        out[i] = gruard_clip((value - d->center[i]) / d->scale[i], 100.0f);
+        out[i] = gruard_clip((value - d->center[i]) / d->scale[i], GRUARD_VALUE_CLIP);
     }
 }
 

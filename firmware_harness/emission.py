@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 from edge_runtime.detector.lines import lines_of
+from edge_runtime.native.blob import COUNTS, HEAD
 from firmware_harness import tables
 from firmware_harness.boards import ARITHMETIC, CORE, Board
 from firmware_harness.folders import replaced
@@ -122,7 +123,8 @@ def _header(packed: Packed) -> str:
 
 def memory_bytes(packed: Packed) -> int:
     """What gruard_memory() of the core says: see its `place_all`."""
-    channels, _, _, _, arena, _, _, diagnosis = struct.unpack_from("<8I", packed.blob, 16)
+    words = struct.unpack_from(f"<{len(COUNTS)}I", packed.blob, 4 * len(HEAD))
+    counts = dict(zip(COUNTS, words, strict=True))
     graph = packed.bundle.graph
     widths = [
         graph.tensors[tensor].shape[1]
@@ -130,5 +132,5 @@ def memory_bytes(packed: Packed) -> int:
         if name.startswith("state_")
     ]
     depth = lines_of(packed.bundle.manifest.forecast).depth
-    each = depth + (DIAGNOSED_VECTORS if diagnosis else VECTORS)
-    return 4 * (channels * each + sum(widths) + -(-arena // 4))
+    each = depth + (DIAGNOSED_VECTORS if counts["diagnosis"] else VECTORS)
+    return 4 * (counts["channels"] * each + sum(widths) + -(-counts["arena"] // 4))

@@ -18,11 +18,10 @@ from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.detector.step import Model, build_model
 from edge_runtime.errors import GruardError
 from edge_runtime.native.layout import ROWS, Layout
-from edge_runtime.native.program import Program, build_program, ends
+from edge_runtime.native.program import END, Program, build_program, ends
 from edge_runtime.record import Float32
 
 MAGIC, VERSION = 0x42755247, 5
-_HEAD = 4  # words before those that the checksum covers
 _MOST_WINDOW = 32  # scores of the debounce, one bit each
 _MOST_COUNT = 1 << 24  # up to here float32 counts without gaps
 _MOST_PERIOD = 1 << 31
@@ -31,6 +30,15 @@ INPUTS = (
     "innovation", "forecast", "evidence", "magnitude", "difference", "mask", "guarded", "gate",
 )  # fmt: skip
 OUTPUTS = ("logit", "gate_next", "correction")
+# The header: what the checksum does not cover, then the counts.
+HEAD = ("magic", "version", "size", "crc")
+COUNTS = (
+    "channels", "order", "layers", "operators", "arena", "cross", "gated", "diagnosis", "rules",
+    "alarm_m", "alarm_n", "clear_after", "closed", "lost", "contradiction", "free_run",
+    "resync_channel", "resync_all", "warmup", "frozen", "agree", "bridge", "change", "saturated",
+    "window", "hour", "integers", "bytes", "layout", "own", "horizon", "memories", "modes",
+    "telling",
+)  # fmt: skip
 
 
 class Outline:
@@ -90,11 +98,7 @@ def pack_without_graph(model: Model) -> bytes:
     for i in layers:
         widths |= dict.fromkeys((f"state_{i}", f"update_{i}", f"candidate_{i}"), states[i])
     program = Program(ROWS.number, arena=max(widths.values()))  # nothing is ever put there
-    ends = (
-        struct.pack("<IIff", 0, widths[name], 1.0, 0.0)
-        for names in graph_names(layers)
-        for name in names
-    )
+    ends = (END.pack(0, widths[name], 1.0, 0.0) for names in graph_names(layers) for name in names)
     threshold = model.manifest.thresholds[model.graph.kernel_id]
     return _blob(model, threshold, program, b"".join(ends))
 
@@ -102,7 +106,7 @@ def pack_without_graph(model: Model) -> bytes:
 def _blob(model: Model, threshold: Threshold, program: Program, graph: bytes) -> bytes:
     body = b"".join(
         [
-            _counts(model, program),
+            struct.pack(f"<{len(COUNTS)}I", *map(_counts(model, program).__getitem__, COUNTS)),
             bytes.fromhex(model.model_hash).ljust(8, b"\0"),
             _constants(model, threshold),
             _modes(model),
@@ -113,7 +117,7 @@ def _blob(model: Model, threshold: Threshold, program: Program, graph: bytes) ->
             graph,
         ]
     )
-    size = 4 * _HEAD + len(body)
+    size = 4 * len(HEAD) + len(body)
     return struct.pack("<4I", MAGIC, VERSION, size, zlib.crc32(body)) + body
 
 
@@ -146,22 +150,46 @@ def _check(manifest: Manifest) -> None:
         raise GruardError(f"a highway over more than {_MOST_ORDER} samples, too long for the core")
 
 
-def _counts(model: Model, program: Program) -> bytes:
+def _counts(model: Model, program: Program) -> dict[str, int]:
+    """Each of `COUNTS` by its name."""
     manifest, tiers, alarm = model.manifest, model.manifest.tiers, model.manifest.alarm
-    units, modes = sum(model.graph.state_sizes), model.scaler.modes
-    return struct.pack(
-        "<34I",
-        len(manifest.channels), len(model.lines.highway), len(model.graph.state_sizes),
-        len(program.operators), program.arena, bool(len(model.lines.cross)), model.graph.gated,
-        model.diagnosis is not None, not model.rules.none, alarm.m, alarm.n, alarm.clear_after,
-        tiers.closed_limit, tiers.lost_limit, tiers.contradiction_limit, tiers.free_run_limit,
-        tiers.resync_channel, tiers.resync_all, tiers.warmup, tiers.frozen_limit, tiers.agree,
-        tiers.bridge, model.change.after,
-        most_saturated(units, tiers.saturated_limit), tiers.window, tiers.hour,
-        len(program.integers), len(program.constants), program.layout,
-        bool(len(model.lines.own)), model.lines.horizon, len(model.score.mean),
-        0 if modes is None else len(modes.center), 0 if modes is None else len(modes.telling),
-    )  # fmt: skip
+    lines, modes = model.lines, model.scaler.modes
+    return {
+        "channels": len(manifest.channels),
+        "order": len(lines.highway),
+        "layers": len(model.graph.state_sizes),
+        "operators": len(program.operators),
+        "arena": program.arena,
+        "cross": bool(len(lines.cross)),
+        "gated": model.graph.gated,
+        "diagnosis": model.diagnosis is not None,
+        "rules": not model.rules.none,
+        "alarm_m": alarm.m,
+        "alarm_n": alarm.n,
+        "clear_after": alarm.clear_after,
+        "closed": tiers.closed_limit,
+        "lost": tiers.lost_limit,
+        "contradiction": tiers.contradiction_limit,
+        "free_run": tiers.free_run_limit,
+        "resync_channel": tiers.resync_channel,
+        "resync_all": tiers.resync_all,
+        "warmup": tiers.warmup,
+        "frozen": tiers.frozen_limit,
+        "agree": tiers.agree,
+        "bridge": tiers.bridge,
+        "change": model.change.after,
+        "saturated": most_saturated(sum(model.graph.state_sizes), tiers.saturated_limit),
+        "window": tiers.window,
+        "hour": tiers.hour,
+        "integers": len(program.integers),
+        "bytes": len(program.constants),
+        "layout": program.layout,
+        "own": bool(len(lines.own)),
+        "horizon": lines.horizon,
+        "memories": len(model.score.mean),
+        "modes": 0 if modes is None else len(modes.center),
+        "telling": 0 if modes is None else len(modes.telling),
+    }
 
 
 def most_saturated(units: int, limit: float) -> int:

@@ -280,8 +280,9 @@ static PyObject *core_fallback_possible(Core *core, PyObject *unused) {
     int possible = 1;
     (void)unused;
     for (uint32_t i = 0; i < core->model.channels; i++) /* a comparison with NaN is false */
-        possible &= gruard_abs(d->view_level[i]) <= 200.0f && gruard_abs(d->view_last[i]) <= FLT_MAX &&
-                    gruard_abs(d->view_up[i]) <= FLT_MAX && gruard_abs(d->view_down[i]) <= FLT_MAX &&
+        possible &= gruard_abs(d->view_level[i]) <= 2.0f * GRUARD_VALUE_CLIP &&
+                    gruard_abs(d->view_last[i]) <= FLT_MAX && gruard_abs(d->view_up[i]) <= FLT_MAX &&
+                    gruard_abs(d->view_down[i]) <= FLT_MAX &&
                     d->view_same[i] <= FLT_MAX && d->view_missing[i] <= FLT_MAX;
     return PyBool_FromLong(possible);
 }

@@ -20,7 +20,8 @@ from edge_runtime.native.multiplier import NOTHING, Multiplier
 from edge_runtime.native.places import Places
 
 KINDS = ("FULLY_CONNECTED", "ADD", "SUB", "MUL", "TABLE", "COPY", "CONSTANT")
-_OPERATOR = struct.Struct("<8I10i")
+OPERATOR = struct.Struct("<8I10i")  # `gruard_operator` of the core
+END, ABSENT = struct.Struct("<IIff"), 0xFFFFFFFF  # `gruard_end`, and its place where there is none
 _LARGEST, _LARGEST_RESULT = 1 << 31, 1 << 15
 
 
@@ -212,7 +213,7 @@ class _Builder:
         values = (part.value for part in scaling)
         shifts = (part.shift for part in scaling)
         self._operators.append(
-            _OPERATOR.pack(
+            OPERATOR.pack(
                 KINDS.index(kind), count, out, left, right, inputs, constant, bias,
                 *zeros, *values, *shifts, lowest,
             )
@@ -232,11 +233,10 @@ def ends(
     packed = bytearray()
     for name in names:
         if name not in tensors:
-            packed += struct.pack("<IIff", 0xFFFFFFFF, 0, 1.0, 0.0)
+            packed += END.pack(ABSENT, 0, 1.0, 0.0)
             continue
         tensor = graph.tensors[tensors[name]]
-        packed += struct.pack(
-            "<IIff",
+        packed += END.pack(
             program.places[tensor.index],
             tensor.shape[1],
             np.float32(tensor.scales[0]),

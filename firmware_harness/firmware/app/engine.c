@@ -8,10 +8,11 @@
 
 #include "board.h"
 #include "built.h"
+#include "constants.h"
 #include "gruard_detector.h"
 #include "memory.h"
 
-enum { PIECE = 1024, CHECKSUM_WORD = 3, COVERED_FROM = 16,
+enum { PIECE = 1024, COVERED_FROM = 4 * GRUARD_H_CHANNELS,
        RETURNING = 0x5A3C96E1 /* a flipped bit makes no such word */ };
 
 typedef struct {
@@ -74,7 +75,7 @@ static stretch program(void) {
 
 static stretch bundle(void) {
     const uint8_t *from = (const uint8_t *)blob + COVERED_FROM;
-    return (stretch){from, blob[2] - COVERED_FROM, blob[CHECKSUM_WORD], CAUSE_WEIGHTS};
+    return (stretch){from, blob[GRUARD_H_SIZE] - COVERED_FROM, blob[GRUARD_H_CRC], CAUSE_WEIGHTS};
 }
 
 static int program_is_sound(void) {
