@@ -18,13 +18,13 @@ from native_models import HASTY, changed, faulty_rows, linear, modal
 
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.errors import GruardError
-from edge_runtime.native.blob import pack, program_of
+from edge_runtime.native.blob import COUNTS, HEAD, pack, program_of
 from edge_runtime.native.engine import NativeDetector
 from edge_runtime.native.layout import ROWS, X86, Layout
 from edge_runtime.native.records import RECORD
 from tests.core_build import CORE, HOST, SANITISED, blob_of, compiled
 
-HEADER = 4 * 38
+HEADER = 4 * (len(HEAD) + len(COUNTS))
 REASONS = {"not aligned": 1, "foreign": 2, "truncated": 3, "damaged": 4, "impossible": 5}
 MUTANTS = 8000
 
@@ -194,7 +194,8 @@ def test_thousands_of_forged_blobs_are_refused_or_run(many: Path, bundles: list[
     data = mutants(blobs, MUTANTS, seed=1)
     done = subprocess.run([many], input=data, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
-    assert done.stdout == b"%d\n" % MUTANTS
+    ran, taken = map(int, done.stdout.split())
+    assert ran == MUTANTS and MUTANTS / 20 < taken < MUTANTS
 
 
 def test_the_sanitisers_would_tell(tmp_path: Path, tiny_bundle: Path) -> None:

@@ -8,9 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "constants.h"
 #include "gruard_detector.h"
 
-enum { WORDS = 4, STEPS = 8, MOST_ROW = GRUARD_MOST_CHANNELS };
+enum { STEPS = 8, MOST_ROW = GRUARD_MOST_CHANNELS };
 
 static const float READINGS[] = {
     0.0f, 1.0f, NAN, -3.5f, INFINITY, 1e-41f, 1e29f, 250.0f, -1e38f, 50.0f, 1e-3f,
@@ -23,9 +24,9 @@ uint32_t gruard_crc(uint32_t crc, const void *data, size_t size) {
 }
 
 static void repair(uint32_t *blob, size_t size) {
-    blob[0] = 0x42755247;
-    blob[1] = 1;
-    blob[2] = (uint32_t)size;
+    blob[GRUARD_H_MAGIC] = GRUARD_MAGIC;
+    blob[GRUARD_H_VERSION] = GRUARD_VERSION;
+    blob[GRUARD_H_SIZE] = (uint32_t)size;
 }
 
 static void run(const gruard_model *model) {
@@ -46,15 +47,20 @@ static void run(const gruard_model *model) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+uint32_t fuzz_taken; /* blobs that were not refused, for whoever wants to know */
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size -= size % 4;
-    if (size < 4 * WORDS) return 0;
+    if (size < 4 * GRUARD_H_CHANNELS) return 0;
     uint32_t *blob = malloc(size);
     if (!blob) abort();
     memcpy(blob, data, size);
     repair(blob, size);
     gruard_model model;
-    if (gruard_open(&model, blob, size) == GRUARD_OK) run(&model);
+    if (gruard_open(&model, blob, size) == GRUARD_OK) {
+        run(&model);
+        fuzz_taken++;
+    }
     free(blob);
     return 0;
 }

@@ -1,10 +1,11 @@
 /* The fuzzing target without libFuzzer: inputs on stdin, each after its length in 32 bits. Prints how
- * many there were. */
+ * many there were, and how many of them were taken as a blob. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+extern uint32_t fuzz_taken;
 
 int main(void) {
     uint32_t size, count = 0;
@@ -14,6 +15,6 @@ int main(void) {
         LLVMFuzzerTestOneInput(data, size);
         free(data);
     }
-    printf("%u\n", count);
+    printf("%u %u\n", count, fuzz_taken);
     return 0;
 }
