@@ -18,6 +18,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define GRUARD_MOST_CHANNELS 256
 #define GRUARD_BLAMED 3
 #define GRUARD_WORDS (GRUARD_MOST_CHANNELS / 32)
@@ -119,5 +123,9 @@ void gruard_set_threshold(gruard_detector *detector, float threshold, float clea
 
 /* CRC-32 (IEEE 802.3) of `size` bytes that follow those of `crc`; begin with 0. */
 uint32_t gruard_crc(uint32_t crc, const void *data, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
