@@ -33,6 +33,9 @@ Float64 = npt.NDArray[np.float64]
 WANDER_BLOCKS, WANDER = 8, 0.8
 SHORTEST_SHARE = 0.02  # of the wished interval between two false alarms
 SMALL_SAMPLE_FACTOR = 1.5
+# Ceilings bound what a fault can score, too. With many scores their largest has come close to what
+# a healthy machine will ever show, and further up little would be found (docs/calibration.md).
+MANY_SCORES, BOUNDED_FACTOR = 5000, 1.2
 ENOUGH_SCORES, LARGEST_RAISE = 350, 2.0
 ALONE = (1.0, 1.0)  # factor and raise: one channel has few ways to be strange
 BLOCKS, LARGEST_STANDOUT = 10, 12.0
@@ -72,20 +75,24 @@ class Margins:
     """What is expected of clean scores. standout: how far one may stand out from the others.
 
     small_sample: the threshold over the largest of them, where they are too few for a tail; and how
-    many times that at most, where they are few indeed.
+    many times that at most, where they are few indeed. bounded: whether ceilings bound them.
     """
 
     standout: float = LARGEST_STANDOUT
     small_sample: float = SMALL_SAMPLE_FACTOR
     largest_raise: float = LARGEST_RAISE
+    bounded: bool = False
 
 
 def margins_of(source: Manifest) -> Margins:
     """Those of the detector of `source`."""
     capped = any(min(memory.ceiling) < UNLIMITED for memory in source.score.memories)
     alone = sum(not channel.exogenous for channel in source.channels) == 1
-    standout = CAPPED_STANDOUT if capped else LARGEST_STANDOUT
-    return Margins(standout, *(ALONE if alone else ()))
+    if alone:
+        return Margins(CAPPED_STANDOUT if capped else LARGEST_STANDOUT, *ALONE)
+    if capped:
+        return Margins(CAPPED_STANDOUT, bounded=True)
+    return Margins()
 
 
 def trial_of(source: Manifest) -> str:
@@ -181,20 +188,24 @@ def _levels(
 ) -> tuple[float, float, str]:
     """Threshold, clear level and method from debounced scores [n]."""
     centre, largest = float(np.median(joined)), float(joined.max())
-    if tail is not None:
-        wider = 1 + WANDER * _wander(joined)
-        value, clear = (
-            centre + wider * (tail.upper(rate) - centre) for rate in (wish, CLEAR_RATE * wish)
-        )
-        method = f"exponential tail over {tail.count} peaks, upper {UPPER_LIMIT:.0%} limit"
-        return value, clear, f"{method}, {wider:.2f} times as wide for what wanders"
     raised = min(max(ENOUGH_SCORES / len(joined), 1.0), margins.largest_raise)
-    factor = raised * margins.small_sample
-    return (
-        centre + factor * (largest - centre),
-        centre + raised * (largest - centre),
-        f"small-sample rule: {factor:.2g} times the largest clean score",
+    many = margins.bounded and len(joined) >= MANY_SCORES
+    factor = BOUNDED_FACTOR if many else raised * margins.small_sample
+    beyond, usual = (centre + times * (largest - centre) for times in (factor, raised))
+    if tail is None:
+        return beyond, usual, f"small-sample rule: {factor:.2g} times the largest clean score"
+    wider = 1 + WANDER * _wander(joined)
+    value, clear = (
+        centre + wider * (tail.upper(rate) - centre) for rate in (wish, CLEAR_RATE * wish)
     )
+    method = (
+        f"exponential tail over {tail.count} peaks, upper {UPPER_LIMIT:.0%} limit, "
+        f"{wider:.2f} times as wide for what wanders"
+    )
+    if many and value > beyond:
+        limit = f"at most {factor:.2g} times the largest clean score"
+        return beyond, min(clear, usual), f"{method}, {limit}"
+    return value, clear, method
 
 
 def _wander(joined: Float64) -> float:

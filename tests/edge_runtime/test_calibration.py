@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from edge_runtime.bundle.manifest import Alarm, Threshold
 from edge_runtime.bundle.reader import read_bundle
-from edge_runtime.calibration.calibration import LARGEST_STANDOUT, calibrate, debounce, trial_of
+from edge_runtime.calibration.calibration import (
+    LARGEST_STANDOUT,
+    MANY_SCORES,
+    Margins,
+    calibrate,
+    debounce,
+    trial_of,
+)
 from edge_runtime.calibration.tail import Tail, peaks
 from edge_runtime.detector.alarm import AlarmState, update_alarm
 from edge_runtime.errors import UnfitError
@@ -151,6 +158,25 @@ def test_few_scores_raise_threshold_and_clear_level(rows: int, raised: float) ->
     found = calibrated(clean + 4, 10.0)
     assert (found.value, found.clear) == pytest.approx((4 + raised * 12, 4 + raised * 8))
     assert found.method == f"small-sample rule: {1.5 * raised:.2g} times the largest clean score"
+
+
+@pytest.mark.parametrize(
+    ("share", "method"), [(0.001, "small-sample rule"), (0.03, "exponential tail")]
+)
+def test_many_bounded_scores_have_shown_their_largest(share: float, method: str) -> None:
+    bounded = Margins(bounded=True)
+    for days in (30, 40):
+        clean = np.minimum(exponential(days * ROWS_A_DAY, 5), 6.0)
+        plain = calibrate([clean], [], share / days, PERIOD, AT_ONCE).threshold
+        found = calibrate([clean], [], share / days, PERIOD, AT_ONCE, bounded).threshold
+        limit = np.median(clean) + 1.2 * (clean.max() - np.median(clean))
+        assert plain.method.startswith(method) and plain.value > limit
+        if len(clean) < MANY_SCORES:
+            assert found == plain
+        else:
+            assert found.value == pytest.approx(limit) and found.clear <= clean.max()
+            assert found.method.startswith(method) and "1.2 times the largest" in found.method
+    assert len(clean) > MANY_SCORES > 30 * ROWS_A_DAY
 
 
 def test_a_short_recording_is_not_believed_far_beyond_itself() -> None:

@@ -119,7 +119,9 @@ def test_a_kernel_that_the_bundle_does_not_know_is_calibrated_from_the_bundle(
     detector = Detector(bundle, XNNPACK_KERNEL_ID)
     assert list(detector.model.manifest.thresholds) == [XNNPACK_KERNEL_ID]
     own = bundle.manifest.thresholds[KERNEL_ID].value
-    assert threshold_of(bundle, XNNPACK_KERNEL_ID).value == pytest.approx(own, rel=0.2)
+    assert threshold_of(bundle, XNNPACK_KERNEL_ID).value == pytest.approx(
+        own, rel=0.35
+    )  # of fewer scores, so higher
 
 
 def refused(ended: Ended) -> str:
