@@ -5,12 +5,19 @@ Every function raises ValueError (a time also OverflowError) for a text it canno
 
 import math
 import re
+from collections.abc import Callable
 from datetime import datetime, timezone
 
 MISSING = frozenset({"", "nan", "na", "null", "none"})
 _LEAP_SECOND = re.compile(r"(.{11}\d\d:\d\d:)60(.*)", re.ASCII)
 _LONGEST_DATE = 64
 """Characters; 2024-01-01T00:00:00.000000+01:00 has 32."""
+_CLOCK = r"(?:[T ]\s*(\d\d?):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)?)?"
+_YEAR_FIRST = re.compile(r"(\d{4})([-/])(\d\d?)\2(\d\d?)" + _CLOCK, re.ASCII)
+_DAY_FIRST = re.compile(r"(\d\d?)(\.)(\d\d?)\.(\d{4})" + _CLOCK, re.ASCII)
+_FIRST_EPOCH, _LAST_EPOCH = 946_684_800.0, 4_102_444_800.0
+"""The years 2000 to 2100 in seconds: an epoch time in a finer unit is told by its size."""
+_FINER = (1e3, 1e6, 1e9)  # milli-, micro- and nanoseconds
 
 
 def number(text: str) -> float:
@@ -26,27 +33,58 @@ def number(text: str) -> float:
     return value
 
 
-def is_number(text: str) -> bool:
-    """Whether `number` can read the text."""
+def comma_number(text: str) -> float:
+    """As `number`, with a decimal comma. A point may be a decimal or a thousand: refused."""
+    if "." in text:
+        raise ValueError(text)
+    return number(text.replace(",", ".", 1))
+
+
+def reads(read: Callable[[str], float], text: str) -> bool:
+    """Whether `read` can read the text."""
     try:
-        number(text)
-    except ValueError:
+        read(text)
+    except (ValueError, OverflowError):
         return False
     return True
 
 
-def seconds(text: str) -> float:
-    """A time: seconds as they stand, or epoch seconds of an ISO 8601 date (UTC without zone).
+def is_number(text: str) -> bool:
+    """Whether `number` can read the text."""
+    return reads(number, text)
 
+
+def is_date(text: str) -> bool:
+    """Whether the text is a date, and no number."""
+    return not is_number(text) and reads(_epoch_seconds, text)
+
+
+def is_epoch(text: str) -> bool:
+    """Whether the text is a number that is a time of this century, in any unit."""
+    return is_number(text) and _FIRST_EPOCH <= _in_seconds(number(text)) < _LAST_EPOCH
+
+
+def seconds(text: str, read: Callable[[str], float] = number) -> float:
+    """A time: a number of seconds, or the epoch seconds of a date (UTC without zone).
+
+    Dates are ISO 8601, also with slashes, or dd.mm.yyyy with a time or without. A number of this
+    century's milli-, micro- or nanoseconds since 1970 is taken as such. `read` reads a number.
     The result is finite. A leap second, 23:59:60, is the second after 23:59:59.
     """
     try:
-        value = number(text)
+        value = _in_seconds(read(text))
     except ValueError:
         value = _epoch_seconds(text)
     if not math.isfinite(value):
         raise ValueError(text)
     return value
+
+
+def _in_seconds(value: float) -> float:
+    if value < _FIRST_EPOCH * _FINER[0]:
+        return value
+    fits = [unit for unit in _FINER if _FIRST_EPOCH * unit <= value < _LAST_EPOCH * unit]
+    return value / fits[0] if fits else value
 
 
 def _epoch_seconds(text: str) -> float:
@@ -55,10 +93,32 @@ def _epoch_seconds(text: str) -> float:
     leap = _LEAP_SECOND.fullmatch(text)
     if leap:
         text = f"{leap[1]}59{leap[2]}"
-    # Python 3.10 does not know the suffix Z.
-    moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+    try:  # Python 3.10 does not know the suffix Z.
+        moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+    except ValueError:
+        moment = datetime.fromisoformat(_iso(text))
     aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
     return aware.timestamp() + (1.0 if leap else 0.0)
+
+
+def _iso(text: str) -> str:
+    """A date of another spelling as every Python reads it; microseconds at the finest."""
+    if found := _YEAR_FIRST.fullmatch(text):
+        year, _, month, day = found.groups()[:4]
+    elif found := _DAY_FIRST.fullmatch(text):
+        day, _, month, year = found.groups()[:4]
+    else:
+        raise ValueError(text)
+    hour, minute, second, fraction, zone = found.groups()[4:]
+    date = f"{year}-{month:0>2}-{day:0>2}"
+    if hour is None:
+        return date
+    if zone in ("Z", "UTC"):
+        zone = "+00:00"
+    elif zone:
+        zone = f"{zone[:3]}:{zone[3:].lstrip(':') or '00'}"
+    clock = f"{hour:0>2}:{minute}:{second or '00'}.{(fraction or '')[:6]:0<6}"
+    return f"{date}T{clock}{zone or ''}"
 
 
 def label(text: str) -> float | None:

@@ -4,12 +4,11 @@ Work and memory are in proportion to the line, and only the bundle's channels an
 looked at: a column that nobody wants costs its splitting, and can be anything.
 """
 
-import csv
 import json
 import math
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,7 +16,8 @@ from edge_runtime.errors import GruardError
 from edge_runtime.record import Float32
 from edge_runtime.sources import csvcell
 from edge_runtime.sources.complaints import Complaints
-from edge_runtime.sources.csvfile import TIME_NAMES, channel_order, read_header
+from edge_runtime.sources.csvfile import TIME_NAMES, read_header
+from edge_runtime.sources.dialect import LOOKED_AT, fitted, split
 from edge_runtime.sources.lines import LONGEST, CutLine
 from edge_runtime.sources.source import Reading
 
@@ -44,49 +44,72 @@ class Decoder(ABC):
     def _bad_cell(self, column: str, text: str) -> None:
         self._complaints.cell(f"{self._name}, {column}", text)
 
-    def _seconds(self, column: str, text: str) -> float | None:
+    def _seconds(
+        self, column: str, text: str, number: Callable[[str], float] = csvcell.number
+    ) -> float | None:
         """A finite time, None where the text is none."""
         try:
-            return csvcell.seconds(text.strip())
+            return csvcell.seconds(text.strip(), number)
         except (ValueError, OverflowError):
             self._bad_cell(column, text)
             return None
 
 
 class CsvDecoder(Decoder):
-    """Lines of cells under a header line. Raises GruardError when the header is unusable."""
+    """Lines of cells under a header line. Raises GruardError when the header is unusable.
+
+    rows: the first lines below the header, which show how they are written. None: they have not
+    come yet, and each of the first `LOOKED_AT` lines says more.
+    """
 
     def __init__(
-        self, header: str, name: str, channels: Sequence[str], complaints: Complaints
+        self,
+        header: str,
+        name: str,
+        channels: Sequence[str],
+        complaints: Complaints,
+        rows: Sequence[str] | None = None,
     ) -> None:
         super().__init__(name, channels, complaints)
         if isinstance(header, CutLine):
             raise GruardError(f"{name} line 1: has more than {LONGEST} bytes; is it CSV?")
-        parser, self._delimiter = read_header(header, name)
-        self._width = len(parser.columns)
+        self._header = header
+        self._seen: list[str] | None = [] if rows is None else None
+        self._learn(rows or ())
+
+    def _learn(self, rows: Sequence[str]) -> None:
+        parser = read_header(self._header, self._name, rows=rows, wanted=self._channels)
+        parser.keep(self._channels)
+        self._delimiter, self._read = parser.dialect.delimiter, parser.dialect.number
+        self._width, self._places = len(parser.columns), parser.channel_indices
         self._time_index, self._time_column = parser.time_index, parser.time_column or ""
-        order = channel_order(parser.channels, channels, name)
-        self._places = [parser.channel_indices[place] for place in order]
 
     def _decode(self, line: str) -> Reading:
         """A row with too many or too few cells is a row of nothing."""
-        fields = _split(line, self._delimiter)
+        if self._seen is not None:
+            self._seen.append(line)
+            self._learn(self._seen)
+            if len(self._seen) == LOOKED_AT:
+                self._seen = None
+        fields = split(line, self._delimiter)
+        if len(fields) != self._width:
+            fields = fitted(fields, self._width)
         if len(fields) != self._width:
             return self._refuse(line, f"has {len(fields)} cells instead of {self._width}")
         cells = [fields[place] for place in self._places]
         try:
-            numbers = [csvcell.number(cell) for cell in cells]
+            numbers = [self._read(cell) for cell in cells]
         except ValueError:
             numbers = [self._number(*pair) for pair in zip(self._channels, cells, strict=True)]
         time = None
         if self._time_index is not None:
-            time = self._seconds(self._time_column, fields[self._time_index])
+            time = self._seconds(self._time_column, fields[self._time_index], self._read)
         # Beyond float32 means infinite, which the mask handles; numpy's conversion would complain.
         return Reading(time, np.frombuffer(array("f", numbers), np.float32))
 
     def _number(self, channel: str, cell: str) -> float:
         try:
-            return csvcell.number(cell)
+            return self._read(cell)
         except ValueError:
             self._bad_cell(channel, cell)
             return math.nan
@@ -126,15 +149,20 @@ class JsonDecoder(Decoder):
 
 
 def decoder_for(
-    first: str, name: str, channels: Sequence[str], complaints: Complaints
+    first: str,
+    name: str,
+    channels: Sequence[str],
+    complaints: Complaints,
+    rows: Sequence[str] | None = None,
 ) -> tuple[Decoder, bool]:
     """The decoder that a first line calls for, and whether that line is a reading itself.
 
+    rows: the lines that follow, as of `CsvDecoder`.
     Raises GruardError when it is the header of a CSV file without the channels.
     """
     if first.lstrip().startswith("{"):
         return JsonDecoder(name, channels, complaints), True
-    return CsvDecoder(first, name, channels, complaints), False
+    return CsvDecoder(first, name, channels, complaints, rows), False
 
 
 def json_object(line: str) -> dict[str, object] | None:
@@ -151,13 +179,6 @@ def nothing(channels: int) -> Reading:
     """A reading of which nothing is known."""
     values: Float32 = np.full(channels, np.nan, np.float32)
     return Reading(None, values)
-
-
-def _split(line: str, delimiter: str) -> list[str]:
-    try:
-        return next(csv.reader([line], delimiter=delimiter), [])
-    except csv.Error:
-        return []
 
 
 def _text(value: object) -> str:

@@ -6,6 +6,7 @@ row of missing readings, and both are complained about. Only an unusable header 
 
 import os
 import sys
+from collections import deque
 from collections.abc import Sequence
 
 from edge_runtime.errors import GruardError
@@ -13,6 +14,7 @@ from edge_runtime.files import DEVICE, PIPE, kind_at
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.csvfile import open_binary
 from edge_runtime.sources.decoders import decoder_for
+from edge_runtime.sources.dialect import LOOKED_AT
 from edge_runtime.sources.lines import FileLines, Lines, StreamLines
 from edge_runtime.sources.sample_period import check_file_period
 from edge_runtime.sources.source import Reading, TimeLimit
@@ -40,19 +42,18 @@ class LineSource:
         self.live = lines.live
         self._lines = lines
         first = self._first_line() if header is None else header
-        self._decoder, is_reading = decoder_for(first, name, channels, complaints)
-        self._waiting = first if is_reading else None
+        rows = None if self.live else self._first_rows()
+        self._decoder, is_reading = decoder_for(first, name, channels, complaints, rows)
+        self._waiting = deque([*([first] if is_reading else []), *(rows or [])])
 
     def read(self, timeout: float | None) -> Reading | None:
         """Return the reading of the next line that is not blank; see Source."""
         limit = TimeLimit(timeout)
         for _ in range(MOST_SKIPPED):
-            line, self._waiting = self._waiting, None
-            if line is None:
-                line = self._lines.next(limit.left())
+            line = self._waiting.popleft() if self._waiting else self._lines.next(limit.left())
             if line is None:
                 return None
-            if line.strip():
+            if line.strip(" "):  # tabs alone are a row of missing readings
                 return self._decoder.decode(line)
         return None
 
@@ -67,6 +68,16 @@ class LineSource:
         except EOFError:
             return ""
         return line.removeprefix(_BYTE_ORDER_MARK) if line.startswith(_BYTE_ORDER_MARK) else line
+
+    def _first_rows(self) -> list[str]:
+        """The first lines below the header of a file, which says how the others are written."""
+        rows: list[str] = []
+        try:
+            while len(rows) < LOOKED_AT and (line := self._lines.next(None)) is not None:
+                rows.append(line)
+        except EOFError:
+            pass  # `next` says so again
+        return rows
 
 
 def open_lines(

@@ -9,6 +9,7 @@ from typing import BinaryIO, Protocol
 
 from edge_runtime.errors import GruardError
 from edge_runtime.readiness import readable
+from edge_runtime.sources.encoding import DECODE_ERRORS
 from edge_runtime.sources.source import TimeLimit
 
 LONGEST = 1 << 20
@@ -167,4 +168,4 @@ class StreamLines:
 
 
 def _text(line: bytearray) -> str:
-    return line.decode("utf-8", errors="replace")  # a broken byte spoils its cell, not the run
+    return line.decode("utf-8", errors=DECODE_ERRORS)  # a broken byte spoils its cell, not the run

@@ -1,16 +1,16 @@
 """Does a recording come at the rate the model was trained for?"""
 
-import csv
 from collections.abc import Iterator
-from itertools import islice
+from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import GruardError
-from edge_runtime.sources import csvcell
-from edge_runtime.sources.csvfile import open_text, read_header
+from edge_runtime.sources.csvfile import open_text, start_rows
+from edge_runtime.sources.dialect import split
 
 TOLERANCE = 0.05
 """A regular recording may be so much faster or slower than the period."""
@@ -52,16 +52,13 @@ def check_file_period(path: str | Path, period: float | None) -> None:
 
 def _times(header: str, text: Iterator[str], path: str | Path) -> Iterator[float]:
     """The readable times of the first rows. Raises GruardError for an unusable header."""
-    parser, delimiter = read_header(header, path)
+    parser, lines, _ = start_rows(chain([header], text), path)
     if parser.time_index is None:
         return
     left = BYTES_LOOKED_AT
-    for line in islice(text, ROWS_LOOKED_AT):
-        try:
-            cell = next(csv.reader([line], delimiter=delimiter))[parser.time_index]
-            yield csvcell.seconds(cell.strip())
-        except (csv.Error, StopIteration, IndexError, ValueError, OverflowError):
-            pass
+    for line in islice(lines, ROWS_LOOKED_AT):
+        with suppress(IndexError, ValueError, OverflowError):
+            yield parser.seconds(split(line, parser.dialect.delimiter)[parser.time_index].strip())
         left -= len(line)
         if left <= 0:
             return

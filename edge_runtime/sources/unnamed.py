@@ -3,12 +3,14 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from edge_runtime.errors import GruardError
 from edge_runtime.sources.complaints import Complaints
-from edge_runtime.sources.csvfile import LABEL_NAMES, TIME_NAMES, open_text, read_rows
+from edge_runtime.sources.csvfile import LABEL_NAMES, TIME_NAMES, open_text, start_rows
+from edge_runtime.sources.encoding import DECODE_ERRORS
 from edge_runtime.sources.line_source import LineSource
 from edge_runtime.sources.lines import LONGEST, StreamLines
 from edge_runtime.sources.open_source import open_source
@@ -23,11 +25,13 @@ def open_unnamed(target: str, complaints: Complaints) -> tuple[Source, tuple[str
     """
     if target == "-" and sys.stdin is not None:
         line = _first_line(sys.stdin.fileno())
-        names, lines = _channels(line, "stdin"), StreamLines(sys.stdin.fileno(), "stdin")
+        names = _channels([line] if line else [], line, "stdin")
+        lines = StreamLines(sys.stdin.fileno(), "stdin")
         return LineSource(lines, "stdin", names, complaints, header=line), names
     if Path(target).is_file():
         with open_text(target) as text:
-            names = _channels(next(iter(text), ""), target)
+            first = next(iter(text), "")
+            names = _channels(chain([first], text), first, target)
     else:
         names = ()
     return open_source(target, names, None, complaints), names
@@ -38,14 +42,15 @@ def _first_line(descriptor: int) -> str:
     line = bytearray()
     while not line.endswith(b"\n") and len(line) < LONGEST and (byte := os.read(descriptor, 1)):
         line += byte
-    return line.decode("utf-8-sig", errors="replace")
+    return line.decode("utf-8-sig", errors=DECODE_ERRORS)
 
 
-def _channels(line: str, name: str) -> tuple[str, ...]:
-    if not line.lstrip().startswith("{"):
-        return read_rows([line] if line else [], name)[0].channels
+def _channels(lines: Iterable[str], first: str, name: str) -> tuple[str, ...]:
+    """The channels of lines that begin with `first`."""
+    if not first.lstrip().startswith("{"):
+        return start_rows(lines, name)[0].channels
     try:
-        found: Sequence[str] = list(json.loads(line))
+        found: Sequence[str] = list(json.loads(first))
     except (ValueError, RecursionError):
         raise GruardError(f"{name} line 1: is not a JSON object") from None
     special = TIME_NAMES | LABEL_NAMES

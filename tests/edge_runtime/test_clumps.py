@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from test_mqtt_source import greet, length, speaking
 
 from edge_runtime.sources.complaints import Complaints
+from edge_runtime.sources.encoding import DECODE_ERRORS
 from edge_runtime.sources.iio_buffer import BufferReadings, layout_of, parse_type
 from edge_runtime.sources.iio_scaling import Scaling
 from edge_runtime.sources.line_source import LineSource, open_lines
@@ -189,5 +190,5 @@ def test_where_the_bytes_are_cut_changes_no_line(
         split.feed(data[start : start + size])
         start += size
     split.finish()
-    wanted = [line.decode(errors="replace") for line in lines if line]
+    wanted = [line.decode(errors=DECODE_ERRORS) for line in lines if line]
     assert [line for line in split.lines if line] == wanted

@@ -25,6 +25,7 @@ from edge_runtime.sources import modbus
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.csvfile import open_binary
 from edge_runtime.sources.decoders import CsvDecoder, JsonDecoder
+from edge_runtime.sources.encoding import DECODE_ERRORS
 from edge_runtime.sources.iio import attributes
 from edge_runtime.sources.iio_buffer import BufferReadings, layout_of, parse_type
 from edge_runtime.sources.iio_scaling import Scaling, read_number
@@ -79,7 +80,7 @@ def address() -> Iterator[tuple[Sequence[bytes], Take]]:
 @contextmanager
 def csv_line() -> Iterator[tuple[Sequence[bytes], Take]]:
     decoder = CsvDecoder("time,a,b", "it", CHANNELS, heard())
-    yield CSV, lambda message: sound(decoder.decode(message.decode(errors="replace")))
+    yield CSV, lambda message: sound(decoder.decode(message.decode(errors=DECODE_ERRORS)))
 
 
 @contextmanager
