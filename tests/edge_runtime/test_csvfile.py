@@ -72,6 +72,19 @@ def test_a_number_beyond_float32_is_infinite() -> None:
         ("1970-01-01T00:01:00.250Z", 60.25),
         ("1970-01-01T01:01:00+01:00", 60.0),
         ("-2.5e1", -25.0),
+        ("01.05.2026 00:00:10", 1_777_593_610.0),
+        ("1.5.2026", 1_777_593_600.0),
+        ("1.5.2026 0:00", 1_777_593_600.0),
+        ("2026/05/01 00:00:10", 1_777_593_610.0),
+        ("2026-05-01T02:00:10+0200", 1_777_593_610.0),
+        ("2026-05-01T02:00:10,5+02", 1_777_593_610.5),
+        ("2026-05-01 00:00:10 UTC", 1_777_593_610.0),
+        ("2026-05-01T00:00:10.123456789Z", 1_777_593_610.123456),
+        ("1777593610.5", 1_777_593_610.5),
+        ("1777593610500", 1_777_593_610.5),
+        ("1777593610500000", 1_777_593_610.5),
+        ("1777593610500000000", 1_777_593_610.5),
+        ("500000000000", 500_000_000_000.0),
     ],
 )
 def test_times(text: str, seconds: float) -> None:
@@ -85,6 +98,36 @@ def test_time_is_guessed_in_the_first_column_only() -> None:
         None,
         "label",
     )
+
+
+@pytest.mark.parametrize(
+    "cells", ["31.12.2026 {:02}:00", "2026-12-31 {:02}:00:00", "17775936{:02}"]
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_column_of_times_is_the_time_column(cells: str, first: bool) -> None:
+    lines = [f"{cells.format(i)};{i}" if first else f"{i};{cells.format(i)}" for i in range(3)]
+    parser, rows = read_rows(["Wann;Druck" if first else "Druck;Wann", *lines], "file.csv")
+    if not first and "." not in cells and "-" not in cells:
+        assert parser.time_column is None  # a number further right is a reading
+    else:
+        assert (parser.time_column, parser.channels) == ("Wann", ("Druck",))
+        times = [row.time for row in rows]
+        assert times[1] - times[0] == times[2] - times[1] > 0
+
+
+def test_readings_are_no_times() -> None:
+    for cells in (["1", "2"], ["1777593610", "1777593610"], ["1777593610", "5"]):
+        assert read_rows(["a,b", *(f"{cell},1" for cell in cells)], "f")[0].channels == ("a", "b")
+    service = ["2026-01-01,1", "2026-01-01,2"]
+    parser, _ = read_rows(["x,serviced", *(f"1,{row[:10]}" for row in service)], "f")
+    assert (parser.time_column, parser.text) == (None, ("serviced",))
+
+
+@pytest.mark.parametrize(
+    "text", ["32.01.2026", "1.13.2026 00:00", "05/01/2026", "2026-5", "1.1.26"]
+)
+def test_a_date_that_is_none_or_may_be_two(text: str) -> None:
+    fails(f"t,a\n0,1\n{text},1\n", "line 3, column 't'", f"'{text}' is not a time")
 
 
 def test_named_columns_win_over_guessed_ones() -> None:
