@@ -30,6 +30,7 @@ from edge_runtime.sources.dialect import (
     LOOKED_AT,
     Dialect,
     find_dialect,
+    find_header,
     fitted,
     split_header,
 )
@@ -67,7 +68,8 @@ class Row:
 class Table:
     """A whole file: times float64 [rows], values float32 [rows, channels], labels int8 [rows].
 
-    text: the columns without numbers that were left out, each with its first cell.
+    text: the columns without numbers that were left out, each with its first cell. units: of the
+    channels, where the file has them.
     first_line: number of the line that holds row 0.
     """
 
@@ -77,6 +79,7 @@ class Table:
     values: Float32
     labels: npt.NDArray[np.int8] | None
     text: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
     first_line: int = 2
 
 
@@ -397,7 +400,8 @@ def _read_table(
     times = np.array([row.time for row in rows], dtype=np.float64) if parser.time_column else None
     labels = np.array([row.label for row in rows], np.int8) if parser.label_column else None
     values = np.stack([row.values for row in rows])
-    return Table(Path(path), parser.channels, times, values, labels, examples, first_line)
+    units = dict(zip(parser.columns, parser.dialect.units, strict=False))
+    return Table(Path(path), parser.channels, times, values, labels, examples, units, first_line)
 
 
 class _Faults:
@@ -447,11 +451,11 @@ def start_rows(
     Returns the parser, the lines of all rows, and the number of the first of them.
     """
     stream = iter(lines)
-    first = [*islice(stream, LOOKED_AT + 1)]
-    number = 1
-    header, rows = (first[0], first[1:]) if first else ("", [])
+    header, rows, number = find_header(lambda: next(stream, None))
+    rows = [*rows, *islice(stream, LOOKED_AT - len(rows))]
     parser = read_header(header, path, time_column, label_column, rows, wanted, number)
-    return parser, chain(rows, stream), number + 1
+    has_units = bool(parser.dialect.units)
+    return parser, chain(rows[has_units:], stream), number + 1 + has_units
 
 
 def _fields(

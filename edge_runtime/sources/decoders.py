@@ -58,8 +58,8 @@ class Decoder(ABC):
 class CsvDecoder(Decoder):
     """Lines of cells under a header line. Raises GruardError when the header is unusable.
 
-    rows: the first lines below the header, which show how they are written. None: they have not
-    come yet, and each of the first `LOOKED_AT` lines says more.
+    rows: the first lines below the header, which show how they are written. has_units: the first
+    of them is no reading. more: each of the first `LOOKED_AT` lines to come shows more.
     """
 
     def __init__(
@@ -68,14 +68,15 @@ class CsvDecoder(Decoder):
         name: str,
         channels: Sequence[str],
         complaints: Complaints,
-        rows: Sequence[str] | None = None,
+        rows: Sequence[str] = (),
+        more: bool = True,
     ) -> None:
         super().__init__(name, channels, complaints)
         if isinstance(header, CutLine):
             raise GruardError(f"{name} line 1: has more than {LONGEST} bytes; is it CSV?")
         self._header = header
-        self._seen: list[str] | None = [] if rows is None else None
-        self._learn(rows or ())
+        self._seen: list[str] | None = [] if more else None
+        self._learn(rows)
 
     def _learn(self, rows: Sequence[str]) -> None:
         parser = read_header(self._header, self._name, rows=rows, wanted=self._channels)
@@ -83,6 +84,7 @@ class CsvDecoder(Decoder):
         self._delimiter, self._read = parser.dialect.delimiter, parser.dialect.number
         self._width, self._places = len(parser.columns), parser.channel_indices
         self._time_index, self._time_column = parser.time_index, parser.time_column or ""
+        self.has_units = bool(parser.dialect.units)
 
     def _decode(self, line: str) -> Reading:
         """A row with too many or too few cells is a row of nothing."""
@@ -153,16 +155,18 @@ def decoder_for(
     name: str,
     channels: Sequence[str],
     complaints: Complaints,
-    rows: Sequence[str] | None = None,
-) -> tuple[Decoder, bool]:
-    """The decoder that a first line calls for, and whether that line is a reading itself.
+    rows: Sequence[str] = (),
+    more: bool = True,
+) -> tuple[Decoder, list[str]]:
+    """The decoder that a first line calls for, and which of these lines are readings.
 
-    rows: the lines that follow, as of `CsvDecoder`.
+    rows, more: the lines that follow, as of `CsvDecoder`.
     Raises GruardError when it is the header of a CSV file without the channels.
     """
     if first.lstrip().startswith("{"):
-        return JsonDecoder(name, channels, complaints), True
-    return CsvDecoder(first, name, channels, complaints, rows), False
+        return JsonDecoder(name, channels, complaints), [first, *rows]
+    decoder = CsvDecoder(first, name, channels, complaints, rows, more)
+    return decoder, [*rows[decoder.has_units :]]
 
 
 def json_object(line: str) -> dict[str, object] | None:

@@ -13,6 +13,8 @@ from edge_runtime.sources import csvcell
 DELIMITERS = ",;\t"
 LOOKED_AT = 20
 """Rows below the header that are looked at."""
+_MOST_COMMENTS = 1000
+"""Lines above the header."""
 _LONGEST = 1 << 15
 """Characters of a row that is looked at, far more than 256 channels need."""
 
@@ -22,13 +24,15 @@ class Dialect:
     """How the rows are written.
 
     decimal_comma: 1,5 is one and a half. time_index: a column that holds times, whatever its name.
-    text: indices of the columns without any number.
+    text: indices of the columns without any number. units: the cells of a line of units between
+    header and rows, if there is one.
     """
 
     delimiter: str = ","
     decimal_comma: bool = False
     time_index: int | None = None
     text: frozenset[int] = frozenset()
+    units: tuple[str, ...] = ()
 
     @property
     def number(self) -> Callable[[str], float]:
@@ -45,11 +49,65 @@ def find_dialect(header: str, rows: Sequence[str]) -> Dialect:
     delimiter = _delimiter(header, rows)
     table = [[cell.strip() for cell in split(row, delimiter)] for row in rows]
     comma = _decimal_comma(delimiter, [cell for row in table for cell in row])
-    dialect = Dialect(delimiter, comma)
-    columns = _columns(table, len(split_header(header, delimiter)))
+    number = Dialect(decimal_comma=comma).number
+    width = len(split_header(header, delimiter))
+    units = _units(table, width, number)
+    columns = _columns(table[bool(units) :], width)
     time_index = _time_index(columns)
-    text = [i for i, cells in enumerate(columns) if _is_text(cells, dialect.number)]
-    return Dialect(delimiter, comma, time_index, frozenset(text) - {time_index})
+    text = [i for i, cells in enumerate(columns) if _is_text(cells, number)]
+    return Dialect(delimiter, comma, time_index, frozenset(text) - {time_index}, units)
+
+
+def find_header(next_line: Callable[[], str | None]) -> tuple[str, list[str], int]:
+    """Read lines up to the header; comments and Excel's `sep=` above it are left out.
+
+    A header may be a comment itself, as numpy writes it. next_line: None after the last line.
+    Returns the header, empty where there is none, the row that was read after it, if one was, and
+    the number of the header's line.
+    """
+    comment, number = "", 1
+    while (line := next_line()) is not None and number <= _MOST_COMMENTS:
+        if _is_comment(line):
+            comment = line
+        elif line.strip() or not comment:
+            break
+        number += 1
+    header = comment.lstrip("# \t")
+    if line is not None and header.strip() and _is_row(line, header):
+        return header, [line], number - 1
+    return line or "", [], number
+
+
+def _is_comment(line: str) -> bool:
+    return line.startswith("#") or line.lower().startswith("sep=")
+
+
+def _is_row(line: str, header: str) -> bool:
+    """Whether `line` is a row of numbers and times below the header `header`."""
+    try:
+        dialect = find_dialect(header, [line])
+    except csv.Error:
+        return False
+    cells, names = split(line, dialect.delimiter), split_header(header, dialect.delimiter)
+    return len(cells) == len(names) and all(_is_value(c.strip(), dialect.number) for c in cells)
+
+
+def _is_value(cell: str, number: Callable[[str], float]) -> bool:
+    return csvcell.reads(lambda text: csvcell.seconds(text, number), cell)
+
+
+def _units(
+    table: Sequence[Sequence[str]], width: int, number: Callable[[str], float]
+) -> tuple[str, ...]:
+    """The first row, if it has no value where those below it have some; else nothing."""
+    if len(table) < 2 or any(_is_value(cell, number) for cell in table[0]):
+        return ()
+    columns = _columns(table[1:], width)
+    units = [*table[0], *[""] * width][:width]
+    named = [i for i, unit in enumerate(units) if unit.lower() not in csvcell.MISSING]
+    if any(any(_is_value(cell, number) for cell in columns[i]) for i in named):
+        return tuple(units)
+    return ()
 
 
 def split(line: str, delimiter: str) -> list[str]:

@@ -14,7 +14,7 @@ from edge_runtime.files import DEVICE, PIPE, kind_at
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.csvfile import open_binary
 from edge_runtime.sources.decoders import decoder_for
-from edge_runtime.sources.dialect import LOOKED_AT
+from edge_runtime.sources.dialect import LOOKED_AT, find_header
 from edge_runtime.sources.lines import FileLines, Lines, StreamLines
 from edge_runtime.sources.sample_period import check_file_period
 from edge_runtime.sources.source import Reading, TimeLimit
@@ -25,9 +25,9 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 
 class LineSource:
-    """Readings from lines. Waits for the first line, which says what the others are.
+    """Readings from lines. Waits for the header, which says what the others are.
 
-    header: the column names, for lines that come without; None takes them from the first line.
+    begun: lines that somebody has read already, the first ones.
     Raises GruardError when the header is missing or lacks a wanted channel.
     """
 
@@ -37,14 +37,16 @@ class LineSource:
         name: str,
         channels: Sequence[str],
         complaints: Complaints,
-        header: str | None = None,
+        begun: Sequence[str] = (),
     ) -> None:
         self.live = lines.live
-        self._lines = lines
-        first = self._first_line() if header is None else header
-        rows = None if self.live else self._first_rows()
-        self._decoder, is_reading = decoder_for(first, name, channels, complaints, rows)
-        self._waiting = deque([*([first] if is_reading else []), *(rows or [])])
+        self._lines, self._waiting = lines, deque(begun)
+        header, rows, _ = find_header(self._next_line)
+        rows = [*rows, *self._waiting, *([] if self.live else self._first_rows())]
+        self._decoder, readings = decoder_for(
+            header, name, channels, complaints, rows, more=self.live
+        )
+        self._waiting = deque(readings)
 
     def read(self, timeout: float | None) -> Reading | None:
         """Return the reading of the next line that is not blank; see Source."""
@@ -61,12 +63,15 @@ class LineSource:
         """Close the lines."""
         self._lines.close()
 
-    def _first_line(self) -> str:
+    def _next_line(self) -> str | None:
+        """The next line of those up to the header, None after the last; waits."""
+        if self._waiting:
+            return self._waiting.popleft()
         try:
             while (line := self._lines.next(None)) is None:
                 pass
         except EOFError:
-            return ""
+            return None
         return line.removeprefix(_BYTE_ORDER_MARK) if line.startswith(_BYTE_ORDER_MARK) else line
 
     def _first_rows(self) -> list[str]:

@@ -53,18 +53,18 @@ class LineFormat:
     def _learn(self, line: str) -> Reading | None:
         line = line if isinstance(line, CutLine) else line.strip()
         try:
-            decoder, is_reading = decoder_for(line, self._name, self._channels, self._complaints)
+            decoder, readings = decoder_for(line, self._name, self._channels, self._complaints)
         except GruardError:
             self._complaints.row(
                 self._name, line, "does not name the channels; give their order with ?columns="
             )
             return None
-        if is_reading and json_object(line) is None:
+        if readings and json_object(line) is None:
             self._complaints.row(self._name, line, "is not a JSON object")
             return None
         self._decoder = decoder
-        self._header = None if is_reading else line
-        return decoder.decode(line) if is_reading else None
+        self._header = None if readings else line
+        return decoder.decode(line) if readings else None
 
 
 class SerialReadings:

@@ -10,6 +10,7 @@ from pathlib import Path
 from edge_runtime.errors import GruardError
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.csvfile import LABEL_NAMES, TIME_NAMES, open_text, start_rows
+from edge_runtime.sources.dialect import find_header
 from edge_runtime.sources.encoding import DECODE_ERRORS
 from edge_runtime.sources.line_source import LineSource
 from edge_runtime.sources.lines import LONGEST, StreamLines
@@ -24,20 +25,21 @@ def open_unnamed(target: str, complaints: Complaints) -> tuple[Source, tuple[str
     for each sample. Raises GruardError where the first line is unusable or the kind needs more.
     """
     if target == "-" and sys.stdin is not None:
-        line = _first_line(sys.stdin.fileno())
-        names = _channels([line] if line else [], line, "stdin")
+        header, rows, _ = find_header(lambda: _next_line(sys.stdin.fileno()) or None)
+        begun = [header, *rows] if header else []
+        names = _channels(begun, header, "stdin")
         lines = StreamLines(sys.stdin.fileno(), "stdin")
-        return LineSource(lines, "stdin", names, complaints, header=line), names
+        return LineSource(lines, "stdin", names, complaints, begun), names
     if Path(target).is_file():
         with open_text(target) as text:
-            first = next(iter(text), "")
+            first = next(text, "")
             names = _channels(chain([first], text), first, target)
     else:
         names = ()
     return open_source(target, names, None, complaints), names
 
 
-def _first_line(descriptor: int) -> str:
+def _next_line(descriptor: int) -> str:
     """One byte at a time: what follows belongs to whoever reads the samples."""
     line = bytearray()
     while not line.endswith(b"\n") and len(line) < LONGEST and (byte := os.read(descriptor, 1)):
