@@ -94,15 +94,16 @@ def made_manifest(scratch: Path) -> "Manifest":
     from train.cell_config import CellConfig
     from train.fit import Budget
     from train.recording import write_recording
+    from train.request import Request, read_data
     from train.simulate import simulate, write_settings
-    from train.train_run import Request, train_run
+    from train.train_run import train_run
 
     data = scratch / "data"
     data.mkdir()
     write_recording(data / "healthy.csv", simulate(HEALTHY_ROWS, 0))
     write_settings(data / "channels.yaml")
     request = Request(data=(data,), out=scratch / "run", name="pump", model="linear")
-    run = train_run(request, CellConfig(channels=0), Budget(seed=0), silent, silent)
+    run = train_run(read_data(request), CellConfig(channels=0), Budget(seed=0), silent, silent)
     diagnosis, judgement = diagnosis_of_run(run, silent)
     if judgement is not None:
         click.echo(judgement.sentence(), err=True)

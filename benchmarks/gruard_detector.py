@@ -95,7 +95,8 @@ class GruardDetector:
     def _train(self, series: Series, seed: int, scratch: Path) -> "Run":
         from train.cell_config import CellConfig
         from train.fit import Budget
-        from train.train_run import Request, train_run
+        from train.request import Request, read_data
+        from train.train_run import train_run
 
         variant = VARIANTS[self.variant]
         data = write_series(series, scratch / "data")
@@ -104,7 +105,7 @@ class GruardDetector:
         )
         sizes = CellConfig(channels=0, **dict(variant.cell))
         budget = Budget(seed=seed) if self.steps is None else Budget(seed=seed, steps=self.steps)
-        return train_run(request, sizes, budget, silent, silent)
+        return train_run(read_data(request), sizes, budget, silent, silent)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from convert.labelled_stream import labelled_stream
 from convert.streams import FaultyRecording, clean_test_rows, faulty_twin
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.errors import GruardError
-from edge_runtime.sources.csvfile import channel_order
 from edge_runtime.sources.sample_period import check_file_period
+from train.prepare import require_readings
 from train.recording import Recording, read_recordings
 from train.run_folder import Run
 from train.split import clean_parts
@@ -73,9 +73,9 @@ def material_of_file(file: Path, manifest: Manifest) -> Material:
     short.
     """
     check_file_period(file, manifest.period)
-    dataset = read_recordings([file], manifest.period)
-    order = channel_order(dataset.channels, manifest.channel_names, file)
-    clean = _clean(dataset.recordings, order)
+    dataset = read_recordings([file], manifest.period, channels=manifest.channel_names)
+    require_readings(dataset.recordings)
+    clean = _clean(dataset.recordings)
     if sum(map(len, clean)) < FEWEST_ROWS:
         raise GruardError(
             f"{file}: only {sum(map(len, clean))} clean rows; give a recording of at least "
@@ -86,13 +86,13 @@ def material_of_file(file: Path, manifest: Manifest) -> Material:
     twin = faulty_twin(clean, manifest.channels, manifest.period, scale, seed, FAULTY_ROWS)
     marked = [r for r in dataset.recordings if r.labels is not None]
     labels = [r.labels for r in marked if r.labels is not None]
-    return Material(clean, twin, labelled_stream([r.values[:, order] for r in marked], labels))
+    return Material(clean, twin, labelled_stream([r.values for r in marked], labels))
 
 
-def _clean(recordings: Sequence[Recording], order: npt.NDArray[np.intp]) -> list[Float32]:
+def _clean(recordings: Sequence[Recording]) -> list[Float32]:
     pieces, room = [], MOST_CLEAN
     for recording in recordings:
         for piece in clean_parts(recording, MARGIN):
-            pieces.append(piece.values[:room, order])
+            pieces.append(piece.values[:room])
             room -= len(pieces[-1])
     return [piece for piece in pieces if len(piece)]

@@ -47,7 +47,7 @@ def cli() -> None:
 )
 @click.option(
     "--time-column",
-    help="Name of the time column.  [default: a first column named time, timestamp, …]",
+    help="Name of the time column.  [default: the column that holds times]",
 )
 @click.option(
     "--label-column", help="Name of the label column, 1 = anomalous.  [default: label, anomaly]"
@@ -90,30 +90,32 @@ def cli() -> None:
 def fit(data: tuple[Path, ...], out: Path, name: str | None, **options) -> None:  # type: ignore[no-untyped-def]
     """Train on DATA: CSV files (also .csv.gz) or folders of them; each file is one recording.
 
-    A header row is needed; a first column named time or timestamp and a column named label are
-    recognised; every other column is a channel. Empty cells and nan are missing values. Without
+    A header row is needed. Delimiter, decimal comma, encoding and the time column are found; a
+    column named label is recognised; every other column of numbers that change is a channel.
+    Empty cells and nan are missing values. Without
     --calibrate and --test the recording is split in time: 60 % train, 10 % stop, 20 % calibrate,
     10 % test. Interrupted with Ctrl-C, the same command resumes.
 
     Example: python -m train fit pump.csv --out runs/pump
     """
     from train.progress import Progress
+    from train.request import Request, read_data
 
-    progress = Progress(options["steps"])
+    sizes = {k: options.pop(k) for k in list(options) if k.startswith(("gru_", "gate_", "head_"))}
+    linear = {k: options.pop(k) for k in ("order", "highway")}
+    steps, seed = options.pop("steps"), options.pop("seed")
+    found = read_data(Request(data=data, out=out, name=name or out.resolve().name, **options))
+    progress = Progress(steps)
     click.echo("loading TensorFlow …", err=True)
     import os
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from train.cell_config import CellConfig
     from train.fit import Budget
-    from train.train_run import Request, train_run
+    from train.train_run import train_run
 
-    sizes = {k: options.pop(k) for k in list(options) if k.startswith(("gru_", "gate_", "head_"))}
-    linear = {k: options.pop(k) for k in ("order", "highway")}
     config = CellConfig(channels=0, **linear, **sizes)
-    budget = Budget(steps=options.pop("steps"), seed=options.pop("seed"))
-    request = Request(data=data, out=out, name=name or out.resolve().name, **options)
-    train_run(request, config, budget, progress.say, progress.report)
+    train_run(found, config, Budget(steps=steps, seed=seed), progress.say, progress.report)
     click.echo(f"{out}: next, python -m convert {out}", err=True)
 
 

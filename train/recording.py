@@ -2,10 +2,11 @@
 
 import csv
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ from edge_runtime.sources.csvfile import Table, channel_order, read_table
 
 PERIOD_TOLERANCE = 0.05
 GAP_PERIODS = 1.5
+LONGEST_UNIT = 20  # characters; what is longer is a remark
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,14 @@ class Recording:
 class Dataset:
     """Recordings that agree in channels (names and order) and period; at least one.
 
-    warnings: what the owner should know about the data, one sentence each.
+    warnings: what the owner should know about the data, one sentence each. text: columns without
+    numbers, which are no channels, each with a cell. units: of channels, where the files have them.
     """
 
     recordings: tuple[Recording, ...]
     warnings: tuple[str, ...] = ()
+    text: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -82,30 +89,58 @@ def read_recordings(
     period: float | None = None,
     time_column: str | None = None,
     label_column: str | None = None,
+    channels: Sequence[str] | None = None,
 ) -> Dataset:
     """Read CSV files, or every `*.csv` and `*.csv.gz` of a directory in the order of their names.
 
-    A gap in time of more than 1.5 periods splits a file into several recordings. The period is
-    the median of the time differences unless given, in seconds. Raises GruardError for times
-    that do not increase, for files that disagree in channels or period, and for a channel
-    without any reading.
+    A gap in time of more than 1.5 periods, and a time that repeats or goes back, split a file
+    into several recordings. The period is the median of the time differences unless given, in
+    seconds. channels: read only these, in this order. Raises GruardError, with the problems of all
+    files, for a file that cannot be read, times that do not go on, and files that disagree in
+    channels or period.
     """
     files = [file for path in paths for file in expand(path)]
     if not files:
         raise GruardError("no recording was given; name at least one CSV file")
-    tables = [read_table(file, time_column, label_column) for file in files]
-    wanted = tables[0].channels
+    tables = _all_of(files, lambda file: read_table(file, time_column, label_column, channels))
+    text = {name: cell for table in tables for name, cell in table.text.items()}
+    wanted = [name for name in tables[0].channels if name not in text]
     recordings: list[Recording] = []
     warnings: list[str] = []
-    for table in tables:
-        whole = _recording(table, wanted, period)
-        parts = _split_at_gaps(whole)
-        if len(parts) > 1:
-            warnings.append(f"{table.path}: {len(parts) - 1} gaps in time split the recording")
-        recordings.extend(parts)
+    for whole, table in zip(
+        _all_of(tables, lambda table: _recording(table, wanted, period)), tables, strict=True
+    ):
+        gaps, backward = _breaks(whole)
+        if len(gaps):
+            warnings.append(f"{table.path}: {len(gaps)} gaps in time split the recording")
+        if len(backward):
+            warnings.append(
+                f"{table.path}: the time repeats or goes back at {len(backward)} places, first in "
+                f"line {backward[0] + table.first_line}; the recording is cut there"
+            )
+        edges = [0, *sorted([*gaps.tolist(), *backward.tolist()]), whole.rows]
+        recordings.extend(whole.cut(a, b) for a, b in pairwise(edges))
     _check_periods(recordings)
-    warnings.extend(_check_channels(recordings, wanted))
-    return Dataset(tuple(recordings), tuple(warnings))
+    units = {
+        name: unit
+        for table in tables
+        for name, unit in table.units.items()
+        if len(unit) <= LONGEST_UNIT and unit.isprintable()
+    }
+    return Dataset(tuple(recordings), tuple(warnings), text, units)
+
+
+def _all_of(items: Sequence[Item], make: Callable[[Item], Made]) -> list[Made]:
+    """What `make` makes of each item; the GruardErrors of all items as one."""
+    made, problems = [], []
+    for item in items:
+        try:
+            made.append(make(item))
+        except GruardError as error:
+            problems.append(str(error))
+    if problems:
+        raise GruardError("\n".join(problems))
+    return made
 
 
 def require_rows(dataset: Dataset, minimum: int) -> None:
@@ -166,15 +201,14 @@ def _period(table: Table, given: float | None) -> float | None:
     if table.times is None or len(table.times) < 2:
         return given
     steps = np.diff(table.times)
-    backward = np.flatnonzero(steps <= 0)
-    if len(backward):
-        line = backward[0] + 3  # the header is line 1, and a step belongs to its second row
-        raise GruardError(
-            f"{table.path} line {line}: the time does not increase; sort the rows by time "
-            "and drop repeated ones"
-        )
     # Six digits: differences of epoch seconds are exact to about a microsecond only.
     measured = float(f"{np.median(steps):.6g}")
+    if measured <= 0:
+        line = np.flatnonzero(steps <= 0)[0] + table.first_line + 1  # of the step's second row
+        raise GruardError(
+            f"{table.path} line {line}: the time does not increase, nor in most rows; sort the "
+            "rows by time, and write times as fine as the period"
+        )
     if given is not None and not _agree(measured, given):
         raise GruardError(
             f"{table.path}: the times are {measured:g} s apart but the period is given as "
@@ -187,12 +221,13 @@ def _agree(period: float, other: float) -> bool:
     return abs(period - other) <= PERIOD_TOLERANCE * other
 
 
-def _split_at_gaps(recording: Recording) -> list[Recording]:
+def _breaks(recording: Recording) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """The rows before which time is missing, and those whose time repeats or goes back."""
     if recording.times is None or recording.period is None:
-        return [recording]
-    gaps = np.flatnonzero(np.diff(recording.times) > GAP_PERIODS * recording.period) + 1
-    edges = [0, *gaps.tolist(), recording.rows]
-    return [recording.cut(a, b) for a, b in pairwise(edges)]
+        return np.zeros(0, np.intp), np.zeros(0, np.intp)
+    steps = np.diff(recording.times)
+    gaps = np.flatnonzero(steps > GAP_PERIODS * recording.period) + 1
+    return gaps, np.flatnonzero(steps <= 0) + 1
 
 
 def _check_periods(recordings: Sequence[Recording]) -> None:
@@ -203,18 +238,3 @@ def _check_periods(recordings: Sequence[Recording]) -> None:
                 f"{name}: the period is {period:g} s but {known[0][0]} has {known[0][1]:g} s; "
                 "resample one of them, or train on one period only"
             )
-
-
-def _check_channels(recordings: Sequence[Recording], channels: Sequence[str]) -> list[str]:
-    warnings = []
-    for column, channel in enumerate(channels):
-        readings = np.concatenate([recording.values[:, column] for recording in recordings])
-        finite = readings[np.isfinite(readings)]
-        if not len(finite):
-            raise GruardError(
-                f"{recordings[0].name}: channel '{channel}' has no reading at all; "
-                "remove its column or record it"
-            )
-        if finite.min() == finite.max():
-            warnings.append(f"channel '{channel}' never changes from {finite[0]:g}")
-    return warnings

@@ -7,7 +7,7 @@ channels:
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +65,27 @@ def find_settings(data: Path) -> Path | None:
     return None
 
 
-def load_settings(path: Path | None, channels: Sequence[str]) -> Settings:
+def named_channels(path: Path | None) -> tuple[str, ...]:
+    """The channels that a settings file names, none without one. Raises GruardError."""
+    if path is None:
+        return ()
+    content = _mapping(_parse(path), "the file", f"{path}")
+    return tuple(map(str, _mapping(content.get("channels", {}), "channels", f"{path}")))
+
+
+def load_settings(
+    path: Path | None, channels: Sequence[str], units: Mapping[str, str] | None = None
+) -> Settings:
     """Read and check a settings file; without one every channel has the defaults.
 
+    units: of channels to which the file gives none.
     GruardError names the file and the key for everything that is not exactly as described.
     """
+    known = units or {}
     if path is None:
-        return Settings(None, {name: ChannelSettings() for name in channels})
+        return Settings(
+            None, {name: ChannelSettings(unit=known.get(name, "")) for name in channels}
+        )
     content = _mapping(_parse(path), "the file", f"{path}")
     _known_keys(content, ("period", "channels"), f"{path}")
     period = content.get("period")
@@ -80,6 +94,8 @@ def load_settings(path: Path | None, channels: Sequence[str]) -> Settings:
     given = _mapping(content.get("channels", {}), "channels", f"{path}")
     _known_keys(given, channels, f"{path}: channels")
     settings = {name: _channel(given.get(name, {}), f"{path}: {name}") for name in channels}
+    for name, channel in settings.items():
+        settings[name] = replace(channel, unit=channel.unit or known.get(name, ""))
     if all(channel.exogenous for channel in settings.values()):
         raise GruardError(f"{path}: every channel is exogenous; leave at least one to watch")
     return Settings(period, settings)

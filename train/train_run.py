@@ -1,7 +1,7 @@
 """One training from files to run folder: read, split, scale, fit, write."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +16,14 @@ from train.labelled import labelled_rows
 from train.model_choice import (
     FEWEST_NETWORK_ROWS,
     Material,
-    Model,
     Say,
     fit_model,
     resolved,
 )
 from train.modes import with_modes
-from train.prepare import describe_channels, fingerprint, require_readings, standard_rows
-from train.recording import Dataset, Recording, expand, read_recordings, require_rows
+from train.prepare import describe_channels, fingerprint, standard_rows
+from train.recording import Recording
+from train.request import Data
 from train.run_folder import (
     PARTS,
     Config,
@@ -34,48 +34,24 @@ from train.run_folder import (
     save_rows,
     write_atomically,
 )
-from train.settings import Settings, find_settings, load_settings
-from train.split import Split, clean_parts, split_by_time
+from train.split import Split, clean_parts
 
-MINIMUM_ROWS = 150
-# The state forgets within some tens of samples; parts this far apart share nothing.
-LARGEST_GAP = 128
 FAR = 5.0  # channel scales between the middle of a held-out part and that of training
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for. Empty `calibrate` and `test`: split by time."""
-
-    data: tuple[Path, ...]
-    out: Path
-    name: str
-    calibrate: tuple[Path, ...] = ()
-    test: tuple[Path, ...] = ()
-    settings: Path | None = None
-    period: float | None = None
-    time_column: str | None = None
-    label_column: str | None = None
-    model: Model = "auto"
-    force: bool = False
-
-
-def train_run(request: Request, sizes: CellConfig, budget: Budget, say: Say, report: Report) -> Run:
-    """Train as requested and return the finished run.
+def train_run(data: Data, sizes: CellConfig, budget: Budget, say: Say, report: Report) -> Run:
+    """Train on `data` as requested and return the finished run.
 
     `sizes` are those of a network, its channels are replaced by what the data has. Progress
-    sentences go to `say`, the losses of every step to `report`. Raises GruardError for bad input
-    before anything is written.
+    sentences go to `say`, the losses of every step to `report`.
     """
-    _check_output(request)
-    dataset, split, settings = _read(request)
+    request, dataset, split, settings = data.request, data.dataset, data.split, data.settings
     for warning in dataset.warnings:
         say(f"warning: {warning}")
-    period = settings.period or request.period or dataset.recordings[0].period
+    period = data.period
     clean = (*split.train, *split.validate, *split.calibrate)
     watched = sum(not channel.exogenous for channel in settings.channels.values())
     model = resolved(request.model, sum(r.rows for r in clean), watched)
-    require_readings(split.train)
 
     def described(rows: Sequence[Recording]) -> tuple[Channel, ...]:
         values = [recording.values for recording in rows]
@@ -135,16 +111,6 @@ def train_run(request: Request, sizes: CellConfig, budget: Budget, say: Say, rep
     return read_run(request.out)
 
 
-def _check_output(request: Request) -> None:
-    if (request.out / "weights.npz").exists() and not request.force:
-        raise GruardError(
-            f"{request.out}: a finished training is already there; "
-            "choose another --out or add --force to replace it"
-        )
-    if request.out.exists() and not request.out.is_dir():
-        raise GruardError(f"{request.out}: exists and is not a folder; choose another --out")
-
-
 def _make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -152,34 +118,6 @@ def _make_folder(path: Path) -> None:
         raise GruardError(
             f"{path}: cannot be created ({error.strerror}); choose another --out"
         ) from None
-
-
-def _read(request: Request) -> tuple[Dataset, Split, Settings]:
-    """All files as one checked dataset, and its split."""
-    file = request.settings or find_settings(request.data[0])
-    dataset = _dataset(request, request.period)
-    settings = load_settings(file, dataset.channels)
-    if settings.period is not None and request.period is None:
-        dataset = _dataset(request, settings.period)
-    require_rows(dataset, MINIMUM_ROWS)
-    gap = min(LARGEST_GAP, dataset.rows // 50)
-    calibrate = _of_files(dataset, request.calibrate)
-    test = _of_files(dataset, request.test)
-    taken = {recording.name for recording in (*calibrate, *test)}
-    rest = [recording for recording in dataset.recordings if recording.name not in taken]
-    split = split_by_time(rest, gap=gap, margin=gap, calibrate=calibrate, test=test)
-    return dataset, split, settings
-
-
-def _dataset(request: Request, period: float | None) -> Dataset:
-    paths = (*request.data, *request.calibrate, *request.test)
-    return read_recordings(paths, period, request.time_column, request.label_column)
-
-
-def _of_files(dataset: Dataset, paths: Sequence[Path]) -> list[Recording]:
-    """The dataset's recordings that come from one of `paths` (files or folders)."""
-    files = {str(file) for path in paths for file in expand(path)}
-    return [recording for recording in dataset.recordings if recording.name in files]
 
 
 def _unlike_training(split: Split, channels: tuple[Channel, ...]) -> list[str]:

@@ -46,7 +46,7 @@ def test_it_is_given_what_a_user_has(machine: sources.Series, tmp_path: Path) ->
 
 def test_variants_change_what_exists() -> None:
     from train.cell_config import CellConfig
-    from train.train_run import Request
+    from train.request import Request
 
     for name, variant in VARIANTS.items():
         assert GruardDetector(name).name == f"gruard-{name}"

@@ -31,8 +31,9 @@ from edge_runtime.errors import UnfitError
 from train.cell_config import CellConfig
 from train.fit import Budget
 from train.prepare import scaled
+from train.request import Request, read_data
 from train.run_folder import Run
-from train.train_run import Request, train_run
+from train.train_run import train_run
 
 GATED, UNGATED, LINEAR = "gated network", "network without a gate", "linear detector"
 STREAM_CHECKS = ("state, RMS", "AUC", "event", "alarm", "delay")
@@ -222,7 +223,7 @@ def test_a_linear_candidate_is_what_training_makes_of_the_same_rows(tmp_path: Pa
     np.savetxt(file, rows, delimiter=",", header="set,b,c", comments="")
     (tmp_path / "channels.yaml").write_text("channels:\n  set: {exogenous: true}\n")
     request = Request((file,), tmp_path / "run", "pump", period=1.0, model="linear")
-    run = train_run(request, CellConfig(0), Budget(steps=1), silent, lambda *_: None)
+    run = train_run(read_data(request), CellConfig(0), Budget(steps=1), silent, lambda *_: None)
     network = CellConfig(**{**run.config.sizes, "gru_layers": 1, "gate_layers": 1})
     channels = scaled(run.config.channels, run.rows["train"])
     assert all(c.modes for c in run.config.channels) and not any(c.modes for c in channels)

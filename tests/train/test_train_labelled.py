@@ -12,8 +12,9 @@ from train.fit import Budget
 from train.labelled import NO_LABELS, Labelled
 from train.model_choice import Model
 from train.recording import Recording, write_recording
+from train.request import Request, read_data
 from train.run_folder import read_run
-from train.train_run import Request, train_run
+from train.train_run import train_run
 
 ROWS = 2000
 TRAINED = ((300, 320), (700, 703))  # in the first 60 % of the rows
@@ -54,7 +55,9 @@ def taught(
     monkeypatch.setattr(model_choice, "fit", reached)
     request = Request(**{"data": (file,), "out": file.parent / "run", "name": "pump", **asked})
     with pytest.raises(FitReachedError):
-        train_run(request, CellConfig(channels=0), Budget(), said.append, lambda *losses: None)
+        train_run(
+            read_data(request), CellConfig(channels=0), Budget(), said.append, lambda *losses: None
+        )
     return given[0], said
 
 
@@ -85,5 +88,7 @@ def test_the_run_says_how_many_stretches_taught_its_gate(
 ) -> None:
     request = Request(data=(file,), out=file.parent / "run", name="pump", model=model)
     few = Budget(steps=2, windows=2, check_every=2)
-    run = train_run(request, CellConfig(channels=0), few, lambda _: None, lambda *_: None)
+    run = train_run(
+        read_data(request), CellConfig(channels=0), few, lambda _: None, lambda *_: None
+    )
     assert run.config.taught == read_run(request.out).config.taught == lessons
