@@ -17,7 +17,7 @@ _SHOWN = 20  # characters of a cell
 def set_aside(dataset: Dataset, named: Collection[str] = ()) -> Dataset:
     """`dataset` without columns that no detector can learn from, which one warning lists.
 
-    Constant and counting columns in `named` stay: the owner knows them. Raises GruardError when
+    Columns of numbers in `named` stay: the owner knows them. Raises GruardError when
     no column is left.
     """
     found: dict[str, list[str]] = {kind: [] for kind in ("text", *_KINDS)}
@@ -25,7 +25,7 @@ def set_aside(dataset: Dataset, named: Collection[str] = ()) -> Dataset:
     kept = []
     for column, name in enumerate(dataset.channels):
         kind = _kind([recording.values[:, column] for recording in dataset.recordings])
-        if kind is None or (name in named and kind != "empty"):
+        if kind is None or name in named:
             kept.append(column)
         else:
             found[kind].append(name)

@@ -84,8 +84,9 @@ def _check_output(request: Request) -> None:
             f"{request.out}: a finished training is already there; "
             "choose another --out or add --force to replace it"
         )
-    if request.out.exists() and not request.out.is_dir():
-        raise GruardError(f"{request.out}: exists and is not a folder; choose another --out")
+    there = next(path for path in (request.out, *request.out.parents) if path.exists())
+    if not there.is_dir():
+        raise GruardError(f"{there}: exists and is not a folder; choose another --out")
 
 
 def _dataset(request: Request, period: float | None) -> Dataset:

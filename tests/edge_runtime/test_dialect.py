@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_runtime.errors import GruardError
 from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.csvfile import open_binary, read_table
 from edge_runtime.sources.line_source import LineSource
@@ -101,3 +102,79 @@ def test_a_live_stream_learns_from_its_first_lines(
     lines = StreamLines(reading_fd, "stdin", lambda: os.close(reading_fd))
     source = LineSource(lines, "stdin", CHANNELS, Complaints())
     np.testing.assert_array_equal(drained(source), np.array(rows, np.float32))
+
+
+PREAMBLE = "# Logger 7, Halle 3\nsep=;\n\n"
+UNITS = ";l/min;°C;bar;\n"
+ROWS = "".join(f"{1 + i // 24:02}.05.2026 {i % 24:02}:00;{i},5;{-i};1,25;AN\n" for i in range(40))
+EXPORT = "Zeitstempel;Durchfluß;Temperatur °C;Druck;Zustand\n"
+
+
+@pytest.mark.parametrize("preamble", ["", PREAMBLE])
+@pytest.mark.parametrize("units", ["", UNITS])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16"])
+def test_an_export_with_preamble_units_times_and_text(
+    tmp_path: Path, preamble: str, units: str, encoding: str
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes((preamble + EXPORT + units + ROWS).encode(encoding))
+    table = read_table(path)
+    assert (table.channels, table.text) == (CHANNELS, {"Zustand": "AN"})
+    assert table.times is not None and set(np.diff(table.times)) == {3600.0}
+    assert table.units == ({} if not units else dict(zip(
+        ["Zeitstempel", *CHANNELS, "Zustand"], ["", "l/min", "°C", "bar", ""], strict=True)))  # fmt: skip
+    np.testing.assert_array_equal(table.values[:, 0], np.arange(40) + 0.5)
+    assert table.first_line == 2 + preamble.count("\n") + units.count("\n")
+    complaints = Complaints()
+    source = LineSource(FileLines(open_binary(path), "a"), "a", CHANNELS, complaints)
+    times = []
+    with pytest.raises(EOFError):
+        while True:
+            reading = source.read(None)
+            assert reading is not None
+            times.append(reading.time)
+            np.testing.assert_array_equal(reading.values, table.values[len(times) - 1])
+    assert times == table.times.tolist()
+    assert (complaints.cells, complaints.rows) == (0, 0)
+
+
+def test_a_header_in_a_comment_as_numpy_writes_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    np.savetxt(path, np.arange(12).reshape(3, 4), header="made today\ntime,a,b,c", delimiter=",")
+    table = read_table(path)
+    assert table.channels == ("a", "b", "c")
+    assert table.times is not None and table.times.tolist() == [0, 4, 8]
+    source = LineSource(FileLines(open_binary(path), "a"), "a", ("c", "a"), Complaints())
+    np.testing.assert_array_equal(drained(source), table.values[:, [2, 0]])
+
+
+def test_a_column_that_the_bundle_wants_is_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("ticks,b\n1777593610,1\n1777593620,2\n")
+    assert read_table(path).channels == ("b",)
+    assert read_table(path, channels=("ticks", "b")).times is None
+    source = LineSource(FileLines(open_binary(path), "a"), "a", ("ticks",), Complaints())
+    reading = source.read(None)
+    assert reading is not None and reading.time is None
+    assert reading.values.tolist() == [np.float32(1777593610)]
+    source.close()
+
+
+def test_a_thousand_is_not_taken_for_a_decimal(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('a,b\n"1,234",5\n"2,345",6.5\n')
+    table = read_table(path)
+    assert (table.channels, table.text) == (("b",), {"a": "1,234"})
+    path.write_text('a,b\n"1,25",5\n"2,345",6\n')
+    assert read_table(path).values[:, 0].tolist() == [1.25, np.float32(2.345)]
+    path.write_text("a;b\n1,25;5\n1.234,5;6\n")
+    with pytest.raises(GruardError, match=r"line 3, column 'a': '1\.234,5' is not a number"):
+        read_table(path)
+
+
+def test_row_names_of_pandas(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(",a\n2026-05-01 00:00:00,1\n2026-05-01 00:00:01,2\n")
+    table = read_table(path)
+    assert table.channels == ("a",)
+    assert table.times is not None and table.times[1] - table.times[0] == 1
