@@ -4,7 +4,7 @@ Recordings and the device's sources use the same functions, and so see the same 
 """
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -130,12 +130,12 @@ def fitted(fields: list[str], width: int) -> list[str]:
 
 
 def _delimiter(header: str, rows: Sequence[str]) -> str:
-    """The one that cuts header and rows into equally many cells, or else the header into most."""
+    """The one that cuts header and most rows into equally many cells, or the header into most."""
     names = {mark: len(split_header(header, mark)) for mark in DELIMITERS}
 
     def fits(mark: str) -> bool:
         width = names[mark]
-        return width > 1 and all(len(fitted(split(row, mark), width)) == width for row in rows)
+        return width > 1 and _most(len(fitted(split(row, mark), width)) == width for row in rows)
 
     return max([mark for mark in DELIMITERS if fits(mark)] or DELIMITERS, key=names.__getitem__)
 
@@ -158,19 +158,26 @@ def _columns(table: Sequence[Sequence[str]], width: int) -> list[list[str]]:
 
 
 def _time_index(columns: Sequence[Sequence[str]]) -> int | None:
-    """The first column if it holds dates or epoch times, or else one whose dates go on."""
+    """The first column if it holds dates or epoch times, or else one whose dates go on.
+
+    A few cells may be broken: whoever reads the rows names them.
+    """
     for index, cells in enumerate(columns):
-        if not cells or not all(map(csvcell.is_date, cells)):
-            continue
-        if index == 0 or _increases([csvcell.seconds(cell) for cell in cells]):
+        dates = [cell for cell in cells if csvcell.is_date(cell)]
+        if dates and 2 * len(dates) >= len(cells) and (index == 0 or _increases(dates)):
             return index
-    if columns and columns[0] and all(map(csvcell.is_epoch, columns[0])):
-        return 0 if _increases([csvcell.seconds(cell) for cell in columns[0]]) else None
-    return None
+    epochs = [cell for cell in columns[0] if csvcell.is_epoch(cell)] if columns else []
+    return 0 if epochs and 2 * len(epochs) > len(columns[0]) and _increases(epochs) else None
 
 
-def _increases(times: Sequence[float]) -> bool:
+def _increases(cells: Sequence[str]) -> bool:
+    times = [csvcell.seconds(cell) for cell in cells]
     return times[-1] > times[0] and all(a <= b for a, b in pairwise(times))
+
+
+def _most(answers: Iterable[bool]) -> bool:
+    given = list(answers)
+    return 2 * sum(given) > len(given) or not given
 
 
 def _is_text(cells: Sequence[str], number: Callable[[str], float]) -> bool:

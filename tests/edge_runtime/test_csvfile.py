@@ -175,6 +175,7 @@ def test_rows_are_read_lazily() -> None:
         ("a,b\n2,0.5\n1,'0,5'\n", ("line 3", "expected 2 columns", "got 3")),
         ("a;b\nx;y\n", ("line 2, column 'a'", "'x' is not a number")),
         ("t,a\nnoon,1\n", ("line 2, column 't'", "'noon' is not a time", "ISO 8601")),
+        ("when,a\n2026-05-01,1\n2026-05-02,1\n2026-05-03x,1\n", ("line 4", "is not a time")),
         ("t,a\n,1\n", ("line 2, column 't'", "'' is not a time")),
         ("t,a\nnan,1\n", ("line 2, column 't'", "'nan' is not a time")),
         ("a,label\n1,2\n", ("line 2, column 'label'", "'2' is not a label", "0 for normal")),

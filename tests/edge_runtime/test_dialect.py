@@ -121,8 +121,9 @@ def test_an_export_with_preamble_units_times_and_text(
     table = read_table(path)
     assert (table.channels, table.text) == (CHANNELS, {"Zustand": "AN"})
     assert table.times is not None and set(np.diff(table.times)) == {3600.0}
-    assert table.units == ({} if not units else dict(zip(
-        ["Zeitstempel", *CHANNELS, "Zustand"], ["", "l/min", "°C", "bar", ""], strict=True)))  # fmt: skip
+    columns = ["Zeitstempel", *CHANNELS, "Zustand"]
+    found = dict(zip(columns, ["", "l/min", "°C", "bar", ""], strict=True))
+    assert table.units == (found if units else {})
     np.testing.assert_array_equal(table.values[:, 0], np.arange(40) + 0.5)
     assert table.first_line == 2 + preamble.count("\n") + units.count("\n")
     complaints = Complaints()
@@ -146,6 +147,23 @@ def test_a_header_in_a_comment_as_numpy_writes_it(tmp_path: Path) -> None:
     assert table.times is not None and table.times.tolist() == [0, 4, 8]
     source = LineSource(FileLines(open_binary(path), "a"), "a", ("c", "a"), Complaints())
     np.testing.assert_array_equal(drained(source), table.values[:, [2, 0]])
+
+
+def test_a_broken_line_early_in_a_stream_spoils_itself_only() -> None:
+    rows = [f"0{1 + i}.05.2026;{i},5;1;2,5;\n" for i in range(9)]
+    rows[1], rows[5] = "0x.05.2026;1,5;1;2,5;\n", "7,5;\n"
+    reading_fd, writing_fd = os.pipe()
+    os.write(writing_fd, (";".join(["Wann", *CHANNELS]) + "\n" + "".join(rows)).encode())
+    os.close(writing_fd)
+    lines, complaints = StreamLines(reading_fd, "in", lambda: os.close(reading_fd)), Complaints()
+    source = LineSource(lines, "in", CHANNELS, complaints)
+    readings = [source.read(1.0) for _ in rows]
+    source.close()
+    times = [reading.time for reading in readings if reading is not None]
+    assert [i for i, time in enumerate(times) if time is None] == [1, 5]
+    values = [reading.values[0] for reading in readings if reading is not None]
+    np.testing.assert_array_equal(values, [0.5, 1.5, 2.5, 3.5, 4.5, np.nan, 6.5, 7.5, 8.5])
+    assert (complaints.cells, complaints.rows) == (1, 1)
 
 
 def test_a_column_that_the_bundle_wants_is_no_time(tmp_path: Path) -> None:
