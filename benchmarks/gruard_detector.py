@@ -142,8 +142,9 @@ def write_series(series: Series, folder: Path) -> Path:
     folder.mkdir()
     for index, recording in enumerate(series.train):
         write_recording(folder / f"{index:03d}.csv", recording)
-    channels = {name: {"exogenous": True} for name in series.exogenous}
-    settings = {"period": series.period} | ({"channels": channels} if channels else {})
+    # Every channel is named, so that none is set aside.
+    channels = {name: {"exogenous": name in series.exogenous} for name in series.channels}
+    settings = {"period": series.period, "channels": channels}
     (folder / "channels.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     return folder
 

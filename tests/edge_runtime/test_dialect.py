@@ -196,3 +196,23 @@ def test_row_names_of_pandas(tmp_path: Path) -> None:
     table = read_table(path)
     assert table.channels == ("a",)
     assert table.times is not None and table.times[1] - table.times[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a;b\n1,234;5\n2,345;6\n", 1.234),
+        ("a\tb\n1,25\t5\n2,345\t6\n", 1.25),
+        ("a\tb\n0,234\t5\n2,345\t6\n", 0.234),
+        ("a\tb\n1,234\t5\n2,345\t6.5\n", None),
+        ("a\tb\n1,25\t5\n2,345\t6.5\n", None),
+    ],
+)
+def test_when_a_comma_is_a_decimal_mark(tmp_path: Path, text: str, value: float | None) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    table = read_table(tmp_path / "a.csv")
+    if value is None:
+        assert (table.channels, list(table.text)) == (("b",), ["a"])
+    else:
+        assert table.channels == ("a", "b")
+        assert table.values[0].tolist() == [np.float32(value), 5]
