@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.errors import GruardError
@@ -216,3 +216,25 @@ def test_when_a_comma_is_a_decimal_mark(tmp_path: Path, text: str, value: float 
     else:
         assert table.channels == ("a", "b")
         assert table.values[0].tolist() == [np.float32(value), 5]
+
+
+pieces = st.sampled_from(
+    [b"a", b"time", b"1", b"1,5", b"0.5", b",", b";", b"\t", b"\n", b"\r\n", b"#", b'"', b"\0"]
+    + [b"\xff", b"\xfe", "ü".encode(), "é".encode("latin-1"), b"01.05.2026", b"1777593610000", b" "]
+)
+
+
+@settings(max_examples=500)
+@given(st.lists(pieces, max_size=40).map(b"".join))
+def test_any_bytes_are_a_table_or_one_error(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(data)
+    try:
+        table = read_table(path)
+        source = LineSource(FileLines(open_binary(path), "a"), "a", table.channels, Complaints())
+    except GruardError as error:
+        assert str(path) in str(error)
+    else:
+        assert len(drained(source)) >= 1
