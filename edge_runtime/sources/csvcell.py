@@ -40,7 +40,7 @@ def comma_number(text: str) -> float:
     return number(text.replace(",", ".", 1))
 
 
-def reads(read: Callable[[str], float], text: str) -> bool:
+def reads(read: Callable[[str], float | None], text: str) -> bool:
     """Whether `read` can read the text."""
     try:
         read(text)

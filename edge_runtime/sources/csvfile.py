@@ -12,7 +12,7 @@ import zlib
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -117,8 +117,8 @@ class RowParser:
         self.columns = [field.strip() for field in fields]
         if len(self.columns) > 1 and not self.columns[0] and any(self.columns):
             self.columns[0] = "index"  # as pandas leaves it
-        if fault := _header_fault(self.columns):
-            raise self._bad_header(fault)
+        if faults := _header_faults(self.columns):
+            raise GruardError(_joined([str(self._bad_header(fault)) for fault in faults]))
         self.time_index = self._find(time_column) if time_column else self._guess_time(wanted)
         self._label = self._find(label_column) if label_column else self._guess_label()
         self.time_column = None if self.time_index is None else self.columns[self.time_index]
@@ -153,25 +153,39 @@ class RowParser:
     def parse(self, fields: Sequence[str], line_number: int) -> Row:
         """One line's fields as a `Row`; RowError names the line and column it cannot read."""
         if len(fields) != len(self.columns):
-            fields = fitted(list(fields), len(self.columns))
+            fields = fitted(fields, len(self.columns))
+        if len(fields) == len(self.columns):
+            with suppress(ValueError, OverflowError):
+                numbers = [self._number(fields[i]) for i in self.channel_indices]
+                # Beyond float32 means infinite, which the mask handles; numpy would complain.
+                values = np.frombuffer(array("f", numbers), np.float32)
+                time, label = self.time_index, self._label
+                return Row(
+                    None if time is None else self.seconds(fields[time].strip()),
+                    values,
+                    None if label is None else csvcell.label(fields[label].strip()),
+                )
+        raise self.problems(fields, line_number)[0]
+
+    def problems(self, fields: Sequence[str], line_number: int) -> list[RowError]:
+        """Everything that is wrong with a line that `parse` cannot read."""
+        fields = fitted(fields, len(self.columns))
         if len(fields) != len(self.columns):
-            raise RowError(
+            message = (
                 f"{self.path} line {line_number}: expected {len(self.columns)} columns as in the "
-                f"header, got {len(fields)}; leave a cell empty for a missing value",
-                "width",
+                f"header, got {len(fields)}; leave a cell empty for a missing value"
             )
-        try:
-            numbers = [self._number(fields[i]) for i in self.channel_indices]
-        except ValueError:
-            column = next(
-                i for i in self.channel_indices if not csvcell.reads(self._number, fields[i])
-            )
-            raise self._bad_cell(column, fields[column], line_number, _WANTED_NUMBER) from None
-        # Beyond float32 means infinite, which the mask handles; numpy's conversion would complain.
-        values = np.frombuffer(array("f", numbers), np.float32)
-        time = self._special(self.time_index, fields, line_number, self.seconds, _WANTED_TIME)
-        label = self._special(self._label, fields, line_number, csvcell.label, _WANTED_LABEL)
-        return Row(time, values, label)
+            return [RowError(message, "width")]
+        checks: list[tuple[int | None, Callable[[str], float | None], str]] = [
+            *((i, self._number, _WANTED_NUMBER) for i in self.channel_indices),
+            (self.time_index, self.seconds, _WANTED_TIME),
+            (self._label, csvcell.label, _WANTED_LABEL),
+        ]
+        return [
+            self._bad_cell(i, fields[i], line_number, wanted)
+            for i, read, wanted in checks
+            if i is not None and not csvcell.reads(read, fields[i].strip())
+        ]
 
     def seconds(self, cell: str) -> float:
         """The time in a cell; see `csvcell.seconds`."""
@@ -200,21 +214,6 @@ class RowParser:
             names = _listed([self.columns[i] for i in found])
             raise self._bad_header(f"{names} all look like the label; name the label column")
         return found[0] if found else None
-
-    def _special(
-        self,
-        column: int | None,
-        fields: Sequence[str],
-        line_number: int,
-        read: Callable[[str], float | None],
-        wanted: str,
-    ) -> float | None:
-        if column is None:
-            return None
-        try:
-            return read(fields[column].strip())
-        except (ValueError, OverflowError):
-            raise self._bad_cell(column, fields[column], line_number, wanted) from None
 
     def _bad_header(self, fault: str) -> GruardError:
         return GruardError(f"{self.path} line {self._line}: {fault}")
@@ -372,19 +371,20 @@ def _read_table(
         rows: list[Row] = []
         examples: dict[str, str] = {}
         left = [(name, parser.columns.index(name)) for name in (*parser.text, *text_columns)]
-        for fields, line_number in _fields(stream, parser, first_line):
-            if len(examples) < len(left):
-                _find_examples(examples, left, fields)
-            try:
-                row = parser.parse(fields, line_number)
-                if parser.label_column and row.label is None:
-                    raise RowError(
-                        f"{path} line {line_number}: the label is empty; write 0 or 1 in every row",
-                        "no label",
-                    )
-                rows.append(row)
-            except RowError as error:
-                faults.add(error)
+        try:
+            for fields, line_number in _fields(stream, parser, first_line):
+                if len(examples) < len(left):
+                    _find_examples(examples, left, fields)
+                try:
+                    rows.append(parser.parse(fields, line_number))
+                except RowError:
+                    faults.add(*parser.problems(fields, line_number))
+                    continue
+                if parser.label_column and rows[-1].label is None:
+                    why = "the label is empty; write 0 or 1 in every row"
+                    faults.add(RowError(f"{path} line {line_number}: {why}", "no label"))
+        except RowError as error:  # which ends the rows
+            faults.add(error)
     if faults:
         found = np.stack([row.values for row in rows]) if rows else np.zeros((0, 0))
         never = [
@@ -414,9 +414,10 @@ class _Faults:
     def __bool__(self) -> bool:
         return bool(self.counts)
 
-    def add(self, error: RowError) -> None:
-        self.counts[error.fault] += 1
-        self._first.setdefault(error.fault, error)
+    def add(self, *errors: RowError) -> None:
+        for error in errors:
+            self.counts[error.fault] += 1
+            self._first.setdefault(error.fault, error)
 
     def error(self) -> GruardError:
         lines = []
@@ -471,24 +472,24 @@ def _fields(
                 blank = blank or line_number
                 continue
             if blank:
-                raise GruardError(f"{parser.path} line {blank}: is blank; remove the line")
+                raise RowError(f"{parser.path} line {blank}: is blank; remove the line", "blank")
             yield fields, line_number
     except csv.Error as error:
         line_number = reader.line_num + first_line - 1
-        raise GruardError(f"{parser.path} line {line_number}: is not CSV ({error})") from None
+        raise RowError(f"{parser.path} line {line_number}: is not CSV ({error})", "CSV") from None
 
 
-def _header_fault(columns: list[str]) -> str | None:
-    twice = sorted(column for column, count in Counter(columns).items() if count > 1)
+def _header_faults(columns: list[str]) -> list[str]:
     if not any(columns):
-        return "is blank; the first line must name the columns"
+        return ["is blank; the first line must name the columns"]
     if all(csvcell.is_number(column.replace(",", ".")) for column in columns):
-        return "holds numbers; the first line must name the columns"
-    if "" in columns:
-        return f"column {columns.index('') + 1} has no name; name it"
+        return ["holds numbers; the first line must name the columns"]
+    nameless = [i for i, column in enumerate(columns, 1) if not column]
+    twice = sorted(name for name, count in Counter(columns).items() if name and count > 1)
+    faults = [f"column {i} has no name; name it" for i in nameless]
     if twice:
-        return f"more than one column is named {_listed(twice)}; rename all but one"
-    return None
+        faults.append(f"more than one column is named {_listed(twice)}; rename all but one")
+    return faults
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -93,7 +93,7 @@ class CsvDecoder(Decoder):
             self._learn(self._seen)
             if len(self._seen) == LOOKED_AT:
                 self._seen = None
-        fields = split(line, self._delimiter)
+        fields: Sequence[str] = split(line, self._delimiter)
         if len(fields) != self._width:
             fields = fitted(fields, self._width)
         if len(fields) != self._width:

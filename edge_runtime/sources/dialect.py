@@ -124,7 +124,7 @@ def split_header(line: str, delimiter: str) -> list[str]:
     return names[:-1] if any(names) and not names[-1] else names
 
 
-def fitted(fields: list[str], width: int) -> list[str]:
+def fitted(fields: Sequence[str], width: int) -> Sequence[str]:
     """The cells of a row without the empty one after a delimiter at its end."""
     return fields[:width] if len(fields) == width + 1 and not fields[width].strip() else fields
 

@@ -219,8 +219,12 @@ def test_when_a_comma_is_a_decimal_mark(tmp_path: Path, text: str, value: float 
 
 
 pieces = st.sampled_from(
-    [b"a", b"time", b"1", b"1,5", b"0.5", b",", b";", b"\t", b"\n", b"\r\n", b"#", b'"', b"\0"]
-    + [b"\xff", b"\xfe", "ü".encode(), "é".encode("latin-1"), b"01.05.2026", b"1777593610000", b" "]
+    [
+        *(b'a time 1 1,5 0.5 , ; # " \0 \xff \xfe \xc3\xbc \xe9 01.05.2026'.split()),
+        b"\t",
+        b"\n",
+        b" ",
+    ]
 )
 
 

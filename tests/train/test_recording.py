@@ -117,18 +117,23 @@ def test_time_must_go_on_in_most_rows(tmp_path: Path, times: tuple[float, ...]) 
 
 
 def test_all_problems_of_all_files_are_told_at_once(tmp_path: Path) -> None:
-    a = write(tmp_path, "a.csv", "time,x,y\n0,1,1\n1,bad,2\n2,worse,-\n3\n4,1,1\nnoon,1,1\n")
-    b = write(tmp_path, "b.csv", "time,x,y,x\n")
+    a = write(
+        tmp_path, "a.csv", "time,x,y\n0,1,1\n1,bad,2\n2,worse,-\n3\n4,1,1\nnoon,1,1\n\n6,1,1\n"
+    )
+    b = write(tmp_path, "b.csv", "time,x,,x\n")
     with pytest.raises(GruardError) as caught:
         read_recordings([a, b, tmp_path / "c.csv"])
     lines = str(caught.value).splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 8
     assert "a.csv line 3, column 'x': 'bad' is not a number" in lines[0]
     assert lines[0].endswith("(and 1 more)")
-    assert "a.csv line 5: expected 3 columns" in lines[1]
-    assert "a.csv line 7, column 'time': 'noon' is not a time" in lines[2]
-    assert "b.csv line 1: more than one column is named x" in lines[3]
-    assert "c.csv: no such file" in lines[4]
+    assert "a.csv line 4, column 'y': '-' is not a number" in lines[1]
+    assert "a.csv line 5: expected 3 columns" in lines[2]
+    assert "a.csv line 7, column 'time': 'noon' is not a time" in lines[3]
+    assert "a.csv line 8: is blank" in lines[4]
+    assert "b.csv line 1: column 3 has no name" in lines[5]
+    assert "b.csv line 1: more than one column is named x" in lines[6]
+    assert "c.csv: no such file" in lines[7]
 
 
 def test_a_text_column_of_one_file_is_no_channel_of_any(tmp_path: Path) -> None:
