@@ -66,7 +66,6 @@ class ChangeConstants:
     """after: samples, 0 where a lasting change stays an alarm. rate: of the baselines.
 
     follow: [channels], rate of each centre. moves: whether the model sees readings from there.
-    held: [6], parts whose baseline is raised when a change is reported.
     """
 
     after: int
@@ -76,7 +75,6 @@ class ChangeConstants:
     lines: Lines
     watched: Float32
     moves: bool
-    held: Bools
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,6 @@ def change_constants(source: manifest.Manifest) -> ChangeConstants:
         lines=lines_of(source.forecast),
         watched=np.array([not c.exogenous for c in source.channels], np.float32),
         moves=source.linear,
-        held=_FORECAST_PARTS if source.linear else np.ones(len(PARTS), bool),
     )
 
 
@@ -292,7 +289,9 @@ def _settle(
     if not state.changed:
         state = replace(state, recorded=parts)
     z = heights(parts, score)
-    beyond = constants.held & ((_TWO * (z - state.baselines)).astype(np.float64) > threshold)
+    beyond = (_TWO * (z - state.baselines)).astype(np.float64) > threshold
+    if constants.moves:
+        beyond = beyond & _FORECAST_PARTS
     centre = np.where(constants.watched > 0, state.standing, state.centre)
     state = replace(
         state,
