@@ -12,7 +12,7 @@ from edge_runtime.errors import GruardError
 from train.columns import set_aside
 from train.prepare import require_readings
 from train.recording import Dataset, Recording, expand, read_recordings, require_rows
-from train.settings import Settings, find_settings, load_settings, named_channels
+from train.settings import Settings, declared, find_settings, load_settings
 from train.split import Split, split_by_time
 
 if TYPE_CHECKING:
@@ -62,11 +62,9 @@ def read_data(request: Request) -> Data:
     """Read and check what `request` names. Raises GruardError, before anything is written."""
     _check_output(request)
     file = request.settings or find_settings(request.data[0])
-    named = named_channels(file)
-    dataset = set_aside(_dataset(request, request.period), named)
+    period, named = declared(file)
+    dataset = set_aside(_dataset(request, request.period or period), named)
     settings = load_settings(file, dataset.channels, dataset.units)
-    if settings.period is not None and request.period is None:
-        dataset = set_aside(_dataset(request, settings.period), named)
     require_rows(dataset, MINIMUM_ROWS)
     gap = min(LARGEST_GAP, dataset.rows // 50)
     calibrate = _of_files(dataset, request.calibrate)

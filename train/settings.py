@@ -65,12 +65,16 @@ def find_settings(data: Path) -> Path | None:
     return None
 
 
-def named_channels(path: Path | None) -> tuple[str, ...]:
-    """The channels that a settings file names, none without one. Raises GruardError."""
+def declared(path: Path | None) -> tuple[float | None, tuple[str, ...]]:
+    """The period and the channels that a settings file names, whatever the recordings hold.
+
+    None and no channels without a file. Raises GruardError.
+    """
     if path is None:
-        return ()
+        return None, ()
     content = _mapping(_parse(path), "the file", f"{path}")
-    return tuple(map(str, _mapping(content.get("channels", {}), "channels", f"{path}")))
+    channels = _mapping(content.get("channels", {}), "channels", f"{path}")
+    return _declared_period(content, path), tuple(map(str, channels))
 
 
 def load_settings(
@@ -88,9 +92,7 @@ def load_settings(
         )
     content = _mapping(_parse(path), "the file", f"{path}")
     _known_keys(content, ("period", "channels"), f"{path}")
-    period = content.get("period")
-    if period is not None:
-        period = _period(period, f"{path}: period")
+    period = _declared_period(content, path)
     given = _mapping(content.get("channels", {}), "channels", f"{path}")
     _known_keys(given, channels, f"{path}: channels")
     settings = {name: _channel(given.get(name, {}), f"{path}: {name}") for name in channels}
@@ -99,6 +101,11 @@ def load_settings(
     if all(channel.exogenous for channel in settings.values()):
         raise GruardError(f"{path}: every channel is exogenous; leave at least one to watch")
     return Settings(period, settings)
+
+
+def _declared_period(content: Mapping[str, Any], path: Path) -> float | None:
+    period = content.get("period")
+    return None if period is None else _period(period, f"{path}: period")
 
 
 def _stem(path: Path) -> str:
