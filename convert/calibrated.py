@@ -40,7 +40,7 @@ MOST_SHAPE_ROWS = 6000
 
 @dataclass(frozen=True)
 class Beside:
-    """What the forecasts beside the highway need: standardised clean rows; are errors white?"""
+    """What the two further forecasts are fitted by: standardised clean rows; are errors white?"""
 
     rows: Rows
     white: bool
@@ -144,7 +144,7 @@ def _measured(
 ) -> tuple[Manifest, list[Rollout]]:
     """`draft` with its shapes, and `rows` rolled and scored as rows to come will be.
 
-    beside: None leaves the highway alone. kept: the rows that the shapes are measured on.
+    beside: None for the highway as the only forecast. kept: the rows that shapes are measured on.
     """
     if draft.linear:
         folds = _rolled_by_folds(run, draft, rows, beside)

@@ -73,8 +73,8 @@ typedef struct {
     uint32_t imputed[GRUARD_WORDS]; /* a bit for each channel that the forecast replaced */
 } gruard_record;
 
-/* A checked blob, and a detector over it. What is in them is the core's own business. Whoever
- * allocates one includes gruard_detector.h, which says how large they are. */
+/* A checked blob, and a detector over it. Their fields are private to the core.
+ * To allocate one, include gruard_detector.h, which has their sizes. */
 typedef struct gruard_model gruard_model;
 typedef struct gruard_detector gruard_detector;
 
@@ -92,8 +92,8 @@ gruard_error gruard_start(gruard_detector *detector, const gruard_model *model, 
 /* The record for raw readings [channels], NaN where missing; the state moves on. */
 void gruard_step(gruard_detector *detector, const float *values, gruard_record *record);
 
-/* The same by the fallback alone: tier 3, whatever the model would say. For whoever has no model to
- * trust, or watches over the process that has it. */
+/* The same by the fallback alone: tier 3, whatever the model would say. For a program
+ * without a model to trust, or one that watches over the process that has it. */
 void gruard_step_fallback(gruard_detector *detector, const float *values, gruard_record *record);
 
 /* Forget the recurrent state; the records until it has settled are flagged. */
