@@ -20,8 +20,7 @@ import numpy.typing as npt
 from benchmarks.clustered_scores import PROCESSES, Process, simulate
 from benchmarks.pages import fill_page, markdown
 from benchmarks.threshold_rules import ALARM, RULES, WISH
-from edge_runtime.calibration.calibration import debounce
-from edge_runtime.calibration.tail import peaks
+from edge_runtime.calibration import debounce, peaks
 
 HOURS = (1, 6, 24, 72)
 DAY = 86400

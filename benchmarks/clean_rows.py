@@ -3,7 +3,7 @@
 import numpy as np
 
 from edge_runtime.bundle.reader import Bundle
-from edge_runtime.detector.standardise import channel_scaler, restored
+from edge_runtime.detector.inputs import channel_scaler, restored
 from edge_runtime.record import Float32
 
 

@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from benchmarks.detection_metrics import auc_pr
 from benchmarks.pages import fill_page, markdown, page_option
-from edge_runtime.alarm_course import alarm_stretches
 from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.detector.alarm import alarm_stretches
 from edge_runtime.errors import GruardError
 from edge_runtime.sources.csvfile import Table, read_table
 

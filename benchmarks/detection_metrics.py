@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.metrics import intervals
-from edge_runtime.alarm_course import alarm_stretches
+from edge_runtime.detector.alarm import alarm_stretches
 
 Float64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -123,7 +123,7 @@ class AlarmFigures:
 def alarm_figures(labels: npt.ArrayLike, alarms: npt.ArrayLike) -> AlarmFigures:
     """Found events, their delays and the false alarms of one recording.
 
-    A false alarm is one alarm (`edge_runtime.alarm_course`) of the rows outside events. The one
+    A false alarm is one alarm (`edge_runtime.detector.alarm`) of the rows outside events. The one
     with which an alarm outlasts its event is forgiven when it ends within `TAIL_ROWS` rows.
     """
     truth, alarm = np.asarray(labels) != 0, np.asarray(alarms, bool)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from edge_runtime.alarm_course import alarm_stretches
+from edge_runtime.detector.alarm import alarm_stretches
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.manifest import Manifest
@@ -141,7 +141,7 @@ def watched(manifest: "Manifest", rows: int, seed: int) -> list[tuple[Case, Case
 
 def result(threshold: str, rows: int, cases: Sequence[Case]) -> Result:
     """The shares of `cases`."""
-    from edge_runtime.diagnosis.diagnosis import MACHINE
+    from edge_runtime.diagnosis import MACHINE
 
     found = [(case, case.found) for case in cases if case.found is not None]
 
@@ -165,14 +165,14 @@ def result(threshold: str, rows: int, cases: Sequence[Case]) -> Result:
 
 def kind_of(truth: str) -> str:
     """The kind of the diagnosis that a simulated fault should get."""
-    from edge_runtime.diagnosis.diagnosis import KINDS, MACHINE
+    from edge_runtime.diagnosis import KINDS, MACHINE
 
     return "dropout" if truth == "blackout" else truth if truth in KINDS else MACHINE
 
 
 def text(found: Result) -> str:
     """The shares and the confusion matrix as a table."""
-    from edge_runtime.diagnosis.diagnosis import KINDS
+    from edge_runtime.diagnosis import KINDS
 
     lines = [
         f"threshold: {found.threshold}; read after {found.rows} rows at the latest; "

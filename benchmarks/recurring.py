@@ -31,7 +31,7 @@ from convert.diagnosis.section import diagnosis_of_run
 from convert.metrics import intervals
 from convert.rollout import roll
 from convert.twins import shipped_model
-from edge_runtime.alarm_course import alarm_stretches
+from edge_runtime.detector.alarm import alarm_stretches
 from edge_runtime.detector.step import Model
 from edge_runtime.record import Float32, Record
 from edge_runtime.recurring_alarms import (

@@ -26,7 +26,7 @@ from benchmarks.pages import fill_page, markdown, page_option
 from benchmarks.series import DATA, WATCH, Series, catalogue
 from convert.rollout import roll
 from convert.twins import shipped_model
-from edge_runtime.alarm_course import alarm_stretches
+from edge_runtime.detector.alarm import alarm_stretches
 from edge_runtime.detector.step import Model
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Float32

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle.manifest import Alarm
-from edge_runtime.calibration.calibration import SECONDS_PER_DAY, calibrate, debounce
-from edge_runtime.calibration.tail import LEVELS, peaks
+from edge_runtime.calibration import LEVELS, SECONDS_PER_DAY, calibrate, debounce, peaks
 
 Float64 = npt.NDArray[np.float64]
 Rule = Callable[[Float64], float]

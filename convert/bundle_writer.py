@@ -14,8 +14,8 @@ from convert.report.facts import report_json
 from convert.report.page import report_html
 from edge_runtime.bundle.manifest import PROOF, to_dict
 from edge_runtime.bundle.reader import CHECKSUM, checksum, read_bundle
-from edge_runtime.durable import sync, write_new
 from edge_runtime.errors import GruardError
+from edge_runtime.files import sync, write_new
 from train.run_folder import json_bytes, npz_bytes
 
 

@@ -22,7 +22,7 @@ from convert.rollout import Rollout, rescored, roll_all
 from convert.streams import clean_rows, clean_test_rows
 from convert.twins import graph_of, shipped_model
 from edge_runtime.bundle.manifest import Manifest
-from edge_runtime.calibration.calibration import Calibration, calibrate, margins_of
+from edge_runtime.calibration import Calibration, calibrate, margins_of
 from edge_runtime.detector.score import score_constants
 from edge_runtime.detector.step import Model
 from train.batches import Rows

@@ -18,7 +18,7 @@ from convert.tensor_errors import TensorError, tensor_errors
 from convert.twins import float_twin, graph_of, shipped_model
 from convert.validate import ROLLOUT_STEPS, Verdict, joined, recording_verdict, validate
 from edge_runtime.bundle.manifest import Manifest, Validation
-from edge_runtime.calibration.calibration import Calibration
+from edge_runtime.calibration import Calibration
 from edge_runtime.detector.kernels import available_kernels
 from train.run_folder import Run
 

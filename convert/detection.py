@@ -10,7 +10,7 @@ from convert.metrics import auc, first_hits, intervals
 from convert.pair import Pair
 from convert.rollout import Rollout
 from convert.streams import FaultyRecording
-from edge_runtime.calibration.calibration import debounce
+from edge_runtime.calibration import debounce
 from edge_runtime.detector.step import Model
 from train.faults import FaultEvent
 

@@ -21,9 +21,9 @@ from edge_runtime.bundle import manifest as m
 from edge_runtime.bundle.flatbuffer import GraphSummary
 from edge_runtime.bundle.manifest_rules import PARTS, UNLIMITED
 from edge_runtime.detector.fallback import VIEWS, initial_views, update_views
+from edge_runtime.detector.inputs import channel_scaler, restored, standardise
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.detector.score import score_constants
-from edge_runtime.detector.standardise import channel_scaler, restored, standardise
 from edge_runtime.errors import UnfitError
 from train.batches import Rows
 from train.highway import Kind, fit_ahead, fit_own

@@ -10,7 +10,7 @@ from convert.diagnosis.section import Judgement
 from convert.tensor_errors import TensorError
 from convert.validate import Verdict
 from edge_runtime.bundle.flatbuffer import GraphSummary
-from edge_runtime.calibration.calibration import Calibration
+from edge_runtime.calibration import Calibration
 
 
 @dataclass(frozen=True)

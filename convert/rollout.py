@@ -22,8 +22,7 @@ from edge_runtime.detector.score import (
 from edge_runtime.detector.step import Model, errors_of, initial_state, step
 from edge_runtime.detector.tiers import is_mostly_masked, is_settling
 from edge_runtime.errors import GruardError
-from edge_runtime.native.records import Records
-from edge_runtime.native.rolling import roll_on_core
+from edge_runtime.native.engine import Records, roll_on_core
 from edge_runtime.record import Flag, Record, Sample
 from train.block_score import parts_of_rows
 

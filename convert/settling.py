@@ -19,8 +19,7 @@ import numpy.typing as npt
 
 from convert.decimals import vector
 from edge_runtime.bundle.manifest import Change, Channel
-from edge_runtime.detector.standardise import channel_scaler, in_mode, standardise
-from edge_runtime.detector.validity import is_present
+from edge_runtime.detector.inputs import channel_scaler, in_mode, is_present, standardise
 
 Float32 = npt.NDArray[np.float32]
 

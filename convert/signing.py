@@ -3,8 +3,15 @@
 import os
 from pathlib import Path
 
-from edge_runtime.bundle.reader import CHECKSUM, checksum, read_bundle, read_member
-from edge_runtime.bundle.signature import MISSING, SIGNATURE, read_key_file
+from edge_runtime.bundle.reader import (
+    CHECKSUM,
+    MISSING,
+    SIGNATURE,
+    checksum,
+    read_bundle,
+    read_key_file,
+    read_member,
+)
 from edge_runtime.errors import GruardError
 
 try:

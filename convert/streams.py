@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle.manifest import Channel
-from edge_runtime.detector.standardise import channel_scaler, restored
+from edge_runtime.detector.inputs import channel_scaler, restored
 from train.faults import FaultEvent, inject
 from train.prepare import standard_rows
 from train.run_folder import Run

@@ -32,7 +32,7 @@ from convert.pair import Pair, roll_pair
 from convert.rollout import roll, stretch
 from convert.streams import FaultyRecording, repeated
 from convert.twins import unchanging
-from edge_runtime.calibration.calibration import Calibration
+from edge_runtime.calibration import Calibration
 from edge_runtime.detector.step import Model
 
 Float32 = npt.NDArray[np.float32]

@@ -38,7 +38,7 @@ static void add_by_lags(const gruard_detector *d, const gruard_float *matrix, fl
     }
 }
 
-/* By how much each error is larger as from the recording: edge_runtime.detector.lines.at_rest. */
+/* By how much each error is larger as from the recording: edge_runtime.detector.linear.at_rest. */
 static void pull(gruard_detector *d) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;

@@ -10,13 +10,13 @@
 #define GRUARD_INDEX_SHIFT 15
 #define GRUARD_LN2 0.69314718055994530942f
 
-/* edge_runtime.detector.validity */
+/* edge_runtime.detector.inputs */
 #define GRUARD_BEYOND_BELIEF 1e30f
 
-/* edge_runtime.detector.standardise */
+/* edge_runtime.detector.inputs */
 #define GRUARD_VALUE_CLIP 100.0f
 
-/* edge_runtime.detector.lines */
+/* edge_runtime.detector.linear */
 #define GRUARD_FORECAST_CLIP 8.0f
 
 /* edge_runtime.detector.step */
@@ -45,11 +45,11 @@
 /* edge_runtime.detector.fallback */
 #define GRUARD_MOST_SILENT (1 << 24)
 
-/* edge_runtime.diagnosis.contribution */
+/* edge_runtime.symptoms */
 #define GRUARD_DIAGNOSIS_VIEWS 3      /* VIEWS */
 #define GRUARD_DIAGNOSED_CHANNELS 32  /* MOST_CHANNELS */
 
-/* edge_runtime.diagnosis.symptoms */
+/* edge_runtime.symptoms */
 #define GRUARD_READING_CLIP 16.0f
 #define GRUARD_KEEP_CALM (15.0f / 16.0f)
 #define GRUARD_KEEP_ALARM (127.0f / 128.0f)
@@ -60,7 +60,7 @@
 #define GRUARD_DWARFED 16.0f
 #define GRUARD_MOVE_GAIN 4.0f
 
-/* edge_runtime.diagnosis.diagnosis */
+/* edge_runtime.diagnosis */
 #define GRUARD_MACHINE_WEIGHTS 9
 #define GRUARD_KIND_WEIGHTS 41
 #define GRUARD_FEATURE_CLIP 4.0f
@@ -77,7 +77,7 @@
 #define GRUARD_ADD_SHIFT 20  /* LEFT_SHIFT */
 #define GRUARD_ADD_GROUP 16  /* VECTOR */
 
-/* edge_runtime.native.layout */
+/* edge_runtime.native.program */
 #define GRUARD_LANE_OUTPUTS 16  /* LANES */
 #define GRUARD_LANE_INPUTS 4    /* GROUP */
 
@@ -96,7 +96,7 @@
 #define GRUARD_LONGEST_HORIZON 64
 #define GRUARD_MOST_MODES 16
 
-/* edge_runtime.bundle.tensor_rules */
+/* edge_runtime.bundle.graph_rules */
 #define GRUARD_WIDEST 8192
 
 /* Words of a blob's header, up to the widths of the layers; the checksum covers what follows it.

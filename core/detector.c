@@ -169,7 +169,7 @@ static void forecast(gruard_detector *d) {
     }
 }
 
-/* By each channel's own past, and from afar: edge_runtime.detector.lines. */
+/* By each channel's own past, and from afar: edge_runtime.detector.linear. */
 static void forecast_otherwise(gruard_detector *d) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;

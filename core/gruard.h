@@ -50,7 +50,7 @@ enum {
     GRUARD_RESTARTED = 256 /* never set by the core: for the firmware around it */
 };
 
-/* Kinds of fault: edge_runtime.diagnosis.diagnosis.KINDS. */
+/* Kinds of fault: edge_runtime.diagnosis.KINDS. */
 enum {
     GRUARD_SPIKE, GRUARD_NOISE, GRUARD_STUCK, GRUARD_LEVEL, GRUARD_DRIFT, GRUARD_DECORRELATION,
     GRUARD_DROPOUT, GRUARD_MACHINE, GRUARD_KINDS

@@ -3,7 +3,7 @@
  * Two rows of weights share a 16-bit lane, 256 a + b, so that one SMLAD works on two inputs of two
  * rows: t = sum x (256 a + b) and s = sum x b give both sums, a's as (t - s) / 256. Rows go in
  * groups of six, the last of them in a group of four or six; inputs are padded to a multiple of
- * eight. See edge_runtime.native.layout.
+ * eight. See edge_runtime.native.program.
  */
 #if defined(__OPTIMIZE_SIZE__) && !defined(__clang__)
 #pragma GCC optimize("O2") /* most of a step's time is spent here, and little of the size */

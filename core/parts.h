@@ -65,7 +65,7 @@ void gruard_matvec(const gruard_float *matrix, uint32_t rows, uint32_t columns,
 
 void gruard_run_graph(const gruard_model *model, int8_t *arena);
 /* What a kernel brings: how it wants weights laid out, how many bytes they take, the arithmetic.
- * Layouts: edge_runtime.native.layout. */
+ * Layouts: edge_runtime.native.program. */
 extern const uint32_t gruard_layout;
 uint32_t gruard_weight_bytes(uint32_t inputs, uint32_t outputs);
 void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gruard_integer *bias,

@@ -1,9 +1,20 @@
-"""Open what a user names, without ever waiting for it: a file, and not a pipe, device or folder."""
+"""Open what a user names, without ever waiting for it: a file, and not a pipe, device or folder.
+
+Writing so that a power loss at any moment leaves the old file or the new one, whole.
+
+Linux promises nothing about what was written until it is synced: a file's bytes by syncing the
+file, its name, or another name for it, by syncing the folder. Everything here may raise OSError.
+
+Wait for file descriptors. poll(2), as select(2) fails for descriptors from 1,024 on.
+"""
 
 import errno
+import math
 import os
+import select
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -118,3 +129,71 @@ def _identity(target: str | int) -> tuple[object, ...] | None:
 
 def _shown(target: str | int) -> str:
     return "-" if isinstance(target, int) else target
+
+
+def replace_text(file: Path, text: str, mode: int = 0o644) -> None:
+    """Give `file` the content `text`, on the disk when this returns."""
+    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        write_new(scratch, text.encode(), mode)
+        sync(scratch)
+        scratch.replace(file)
+        sync(file.parent)
+    finally:
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def write_new(file: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write a whole file, not yet synced; see `open_new`. The umask does not change the mode."""
+    descriptor = open_new(file, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        os.fchmod(descriptor, mode)
+        stream.write(data)
+
+
+def open_new(file: Path, mode: int = 0o666) -> int:
+    """A descriptor to write a file in the place of one that was left over.
+
+    No link that lies there is followed, and nobody else has the file open.
+    """
+    file.unlink(missing_ok=True)
+    return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+
+
+def sync(path: Path) -> None:
+    """Let the bytes of a file, or the names in a folder, outlast a power loss."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_LONGEST_WAIT = 3600.0
+"""Seconds; poll takes milliseconds in 32 bits, which is 24 days."""
+
+
+def readable(descriptor: int, timeout: float | None) -> bool:
+    """Wait until `descriptor` can be read or has ended, at most `timeout` seconds.
+
+    None waits for ever. Returns False when the time is over.
+    """
+    return ready(descriptor, timeout, select.POLLIN)
+
+
+def ready(descriptor: int, timeout: float | None, events: int) -> bool:
+    """Wait for any of the poll `events`, or for an error or an end; see `readable`."""
+    return bool(all_ready({descriptor: events}, timeout))
+
+
+def all_ready(wanted: Mapping[int, int], timeout: float | None) -> set[int]:
+    """Wait for the first of several descriptors, each with its poll events; return those ready."""
+    poll = select.poll()
+    for descriptor, events in wanted.items():
+        poll.register(descriptor, events)
+    seconds = _LONGEST_WAIT if timeout is None else min(max(timeout, 0.0), _LONGEST_WAIT)
+    while True:
+        found = poll.poll(math.ceil(seconds * 1000))
+        if found or timeout is not None:
+            return {descriptor for descriptor, _ in found}

@@ -1,4 +1,7 @@
-"""What goes in and what comes out of the device: one sample, one record."""
+"""What goes in and what comes out of the device: one sample, one record.
+
+What a sample period may be, so that no arithmetic with it overflows and no wait is endless.
+"""
 
 import enum
 import functools
@@ -8,6 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+
+SHORTEST_PERIOD = 1e-6
+"""Seconds; a step takes several times as long on any device."""
+LONGEST_PERIOD = 1e6
+"""Seconds, twelve days."""
+
 
 Float32 = npt.NDArray[np.float32]
 

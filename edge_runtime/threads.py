@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from edge_runtime.limited_log import LimitedLog
+from edge_runtime.errors import LimitedLog
 
 BACK_OFF = (1.0, 5.0, 30.0)
 """Seconds before a body that failed runs again: after the first failure, the second, and later."""

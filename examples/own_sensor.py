@@ -8,8 +8,7 @@ import time
 
 import numpy as np
 
-from edge_runtime.sources.polled import Polled
-from edge_runtime.sources.source import Reading
+from edge_runtime.sources.source import Polled, Reading
 
 READERS = {
     "load": lambda: os.getloadavg()[0],

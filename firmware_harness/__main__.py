@@ -146,7 +146,7 @@ def run(
 
     Exit code 0: every row was answered, 2: bad input, a tool is missing, or the board hangs.
     """
-    from edge_runtime.record_csv import COLUMNS, cells, output, refuse_to_overwrite
+    from edge_runtime.commands.replay import COLUMNS, cells, output, refuse_to_overwrite
     from edge_runtime.recurring_alarms import RecurringAlarms
     from firmware_harness import semihosting, uart
     from firmware_harness.core_records import to_records

@@ -15,12 +15,11 @@ from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.golden import NONE
 from edge_runtime.detector.step import Model, initial_state, step
-from edge_runtime.diagnosis.diagnosis import KINDS, LIMIT
+from edge_runtime.diagnosis import KINDS, LIMIT
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import not_above, pack, program_of
-from edge_runtime.native.engine import core_module
-from edge_runtime.native.layout import layout_of
-from edge_runtime.native.records import RECORD
+from edge_runtime.native.engine import RECORD, core_module
+from edge_runtime.native.program import layout_of
 from edge_runtime.record import Float32, Sample
 from firmware_harness import semihosting
 from firmware_harness.building import Built

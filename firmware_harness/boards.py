@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.native.layout import DSP as PAIRED
-from edge_runtime.native.layout import ROWS, Layout
+from edge_runtime.native.program import DSP as PAIRED
+from edge_runtime.native.program import ROWS, Layout
 
 CORE = Path(__file__).parents[1] / "core"
 FIRMWARE = Path(__file__).parent / "firmware"

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.detector.fallback import THRESHOLD
-from edge_runtime.diagnosis.diagnosis import KINDS
+from edge_runtime.diagnosis import KINDS
 from edge_runtime.record import Flag, Record
 from firmware_harness.packing import Packed
 

@@ -5,7 +5,7 @@ import shutil
 import struct
 from pathlib import Path
 
-from edge_runtime.detector.lines import lines_of
+from edge_runtime.detector.linear import lines_of
 from edge_runtime.native.blob import COUNTS, HEAD
 from firmware_harness import tables
 from firmware_harness.boards import ARITHMETIC, CORE, Board

@@ -11,7 +11,7 @@ from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.bundle.manifest_rules import PARTS
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import not_above
-from edge_runtime.native.records import RECORD
+from edge_runtime.native.engine import RECORD
 from edge_runtime.record import Float32
 from firmware_harness.building import Built
 from firmware_harness.core_records import Array

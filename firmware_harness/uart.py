@@ -13,7 +13,7 @@ from typing import IO, TypeVar
 import numpy as np
 
 from edge_runtime.errors import GruardError
-from edge_runtime.native.records import RECORD
+from edge_runtime.native.engine import RECORD
 from edge_runtime.record import Float32
 from firmware_harness.building import Built
 from firmware_harness.core_records import Array

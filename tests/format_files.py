@@ -18,8 +18,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 import tiny_model  # noqa: E402
 
 from edge_runtime.bundle.reader import read_bundle  # noqa: E402
-from edge_runtime.journal.disk import Disk  # noqa: E402
 from edge_runtime.journal.journal import open_journal  # noqa: E402
+from edge_runtime.journal.segments import Disk  # noqa: E402
 from edge_runtime.updates.store import Store  # noqa: E402
 from tests.apparatus.harm import edit_manifest, replace_member  # noqa: E402
 

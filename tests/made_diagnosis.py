@@ -6,14 +6,14 @@ import numpy as np
 
 from convert.diagnosis.fit import fit_diagnosis
 from edge_runtime.bundle.manifest import Channel
-from edge_runtime.diagnosis.diagnosis import (
+from edge_runtime.diagnosis import (
     Diagnosis,
     DiagnosisConstants,
     diagnose,
     follow,
     no_verdict,
 )
-from edge_runtime.diagnosis.symptoms import SymptomState, initial_symptoms, observe
+from edge_runtime.symptoms import SymptomState, initial_symptoms, observe
 
 NAMES = ("demand", "speed", "flow", "heat", "noise")
 CHANNELS = tuple(

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from edge_runtime.bundle.graph_rules import FEWEST_INPUTS, FEWEST_OUTPUTS
-from edge_runtime.detector.lines import FORECAST_CLIP
+from edge_runtime.detector.linear import FORECAST_CLIP
 from edge_runtime.detector.step import (
     EVIDENCE_CLIP,
     GRAPH_FORECAST_CLIP,

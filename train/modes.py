@@ -18,8 +18,7 @@ import numpy.typing as npt
 
 from edge_runtime.bundle.manifest import Channel, Place
 from edge_runtime.bundle.manifest_rules import MOST_MODES
-from edge_runtime.detector.standardise import channel_scaler, in_mode
-from edge_runtime.detector.validity import is_present
+from edge_runtime.detector.inputs import channel_scaler, in_mode, is_present
 from train.batches import Rows
 from train.folds import all_but, cut_folds
 from train.highway import Highway, fit_highway

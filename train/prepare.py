@@ -7,8 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from edge_runtime.bundle.manifest import Channel
-from edge_runtime.detector.standardise import channel_scaler, in_mode, standardise
-from edge_runtime.detector.validity import check_validity, initial_validity, validity_rules
+from edge_runtime.detector.inputs import (
+    channel_scaler,
+    check_validity,
+    in_mode,
+    initial_validity,
+    standardise,
+    validity_rules,
+)
 from edge_runtime.errors import GruardError
 from train.batches import Rows
 from train.recording import Recording

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.bundle.manifest import Channel
-from edge_runtime.detector.standardise import channel_scaler
+from edge_runtime.detector.inputs import channel_scaler
 from edge_runtime.errors import GruardError
 from train.batches import Rows
 from train.cell_config import CellConfig

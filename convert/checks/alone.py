@@ -8,13 +8,13 @@ from scipy.stats import chi2
 from convert.checks.check import Check
 from convert.rollout import Rollout
 from edge_runtime.bundle.manifest import Threshold
-from edge_runtime.calibration.calibration import (
+from edge_runtime.calibration import (
+    CONFIDENCE,
     SECONDS_PER_DAY,
     Calibration,
     debounce,
+    peaks,
 )
-from edge_runtime.calibration.poisson import CONFIDENCE
-from edge_runtime.calibration.tail import peaks
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.step import Model
 from edge_runtime.errors import GruardError

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from convert.checks.check import Check
 from convert.rollout import Rollout
-from edge_runtime.detector.lines import FORECAST_CLIP, Lines
+from edge_runtime.detector.linear import FORECAST_CLIP, Lines
 from edge_runtime.detector.step import Model
 
 Float32 = npt.NDArray[np.float32]

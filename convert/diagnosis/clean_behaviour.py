@@ -13,10 +13,8 @@ from scipy.signal import lfilter
 
 from edge_runtime import numerics
 from edge_runtime.bundle.manifest import Channel
-from edge_runtime.detector.standardise import channel_scaler, in_mode, standardise
-from edge_runtime.detector.validity import BEYOND_BELIEF
-from edge_runtime.diagnosis.contribution import VIEWS, ContributionConstants
-from edge_runtime.diagnosis.symptoms import READING_CLIP, SymptomConstants
+from edge_runtime.detector.inputs import BEYOND_BELIEF, channel_scaler, in_mode, standardise
+from edge_runtime.symptoms import READING_CLIP, VIEWS, ContributionConstants, SymptomConstants
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from edge_runtime.diagnosis.symptoms import SymptomConstants, SymptomState
+from edge_runtime.symptoms import SymptomConstants, SymptomState
 
 
 def batch_constants(constants: SymptomConstants) -> SymptomConstants:

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from convert.diagnosis.clean_behaviour import SETTLING, Stretch
 from convert.diagnosis.fault_batch import batch_constants, batch_state, sample_state
-from edge_runtime.diagnosis.diagnosis import KINDS, MACHINE, features
-from edge_runtime.diagnosis.symptoms import (
+from edge_runtime.diagnosis import KINDS, MACHINE, features
+from edge_runtime.symptoms import (
     SymptomConstants,
     SymptomState,
     initial_symptoms,

@@ -21,16 +21,15 @@ from convert.diagnosis.clean_behaviour import (
 )
 from convert.diagnosis.fault_examples import TURNS, Example, gather
 from convert.diagnosis.logistic import fit_logistic, fit_temperature
+from edge_runtime import diagnosis
 from edge_runtime.bundle.manifest import Channel
-from edge_runtime.diagnosis import diagnosis
-from edge_runtime.diagnosis.contribution import MOST_CHANNELS
-from edge_runtime.diagnosis.diagnosis import (
+from edge_runtime.diagnosis import (
     KINDS,
     MACHINE,
     SENSOR_KINDS,
     DiagnosisConstants,
 )
-from edge_runtime.diagnosis.symptoms import SymptomConstants
+from edge_runtime.symptoms import MOST_CHANNELS, SymptomConstants
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

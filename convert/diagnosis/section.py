@@ -11,7 +11,7 @@ from convert.diagnosis.clean_behaviour import sampled, stretch
 from convert.diagnosis.fit import fit_diagnosis, injected
 from edge_runtime.bundle import manifest as m
 from edge_runtime.bundle.manifest import Channel
-from edge_runtime.diagnosis.diagnosis import KINDS, MACHINE, DiagnosisConstants, probabilities
+from edge_runtime.diagnosis import KINDS, MACHINE, DiagnosisConstants, probabilities
 from train.run_folder import Run
 
 Float32 = npt.NDArray[np.float32]

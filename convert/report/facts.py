@@ -12,7 +12,7 @@ from convert.proof import Proof, choice_of
 from convert.validate import Verdict
 from edge_runtime.bundle.flatbuffer import GraphSummary
 from edge_runtime.bundle.manifest import Manifest
-from edge_runtime.calibration.calibration import trial_of
+from edge_runtime.calibration import trial_of
 
 
 def verdict_text(verdict: Verdict) -> str:

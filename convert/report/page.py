@@ -13,7 +13,7 @@ from convert.report.facts import graph_facts, limits, model_sentence, of_what
 from convert.tensor_errors import TensorError, worst_tensor
 from convert.validate import Verdict
 from edge_runtime.bundle.manifest import Manifest
-from edge_runtime.calibration.calibration import Calibration, trial_of
+from edge_runtime.calibration import Calibration, trial_of
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem;

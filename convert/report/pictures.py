@@ -13,8 +13,7 @@ from convert.detection import Detection
 from convert.metrics import intervals
 from convert.tensor_errors import EXACT_DB, TensorError
 from convert.validate import Evidence
-from edge_runtime.calibration.calibration import Calibration
-from edge_runtime.calibration.tail import Tail
+from edge_runtime.calibration import Calibration, Tail
 
 Float64 = npt.NDArray[np.float64]
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.metrics import first_hits, intervals
-from edge_runtime.alarm_course import alarm_stretches
+from edge_runtime.detector.alarm import alarm_stretches
 from edge_runtime.record import Flag, Float32, Record, flag_names
 
 Bools = npt.NDArray[np.bool_]

@@ -1,12 +1,290 @@
 """What a graph may contain to be run: a closed list of int8 operators, one step, no control flow.
 
 The same rules refuse a conversion on the workstation and a foreign file on the device.
+
+What each tensor of a gruard step is: an int8 row, int8 weights, or a short int32 constant.
+
+The bytes of a constant are counted against its shape, because the interpreter computes with the
+shape, and a scale must be one that integer arithmetic can be made of.
+
+Operators run in the order of the file: what one reads, an earlier one has written.
+
+How gruard uses each operator: version, arity, fused activation, and operands that fit together.
+
+The interpreter checks part of this and ends the process on another part. What is allowed is what
+train's models become on the workstation, measured over models of shapes from all over.
 """
 
-from edge_runtime.bundle.flatbuffer import GraphSummary
-from edge_runtime.bundle.operator_rules import USAGES, operator_faults
-from edge_runtime.bundle.order_rules import order_faults
-from edge_runtime.bundle.tensor_rules import tensor_faults
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from edge_runtime.bundle.flatbuffer import GraphOperator, GraphSummary, GraphTensor
+
+# The largest step that train can make has 130 tensors, 70 operators and rows of 800.
+MOST_TENSORS, MOST_OPERATORS, WIDEST = 512, 512, 8192
+# Scales of activations and weights, far beyond what a range in float32 comes to.
+SMALLEST_SCALE, LARGEST_SCALE = 1e-12, 1e6
+_WIDTHS = {"int8": 1, "int32": 4}  # bytes
+_RANKS = {"int8": 2, "int32": 1}
+_SHOWN = 60  # characters of a name that go into a message
+
+
+def tensor_faults(graph: GraphSummary) -> list[str]:
+    """Reasons why the tensors are not those of a gruard step, one for each that is not."""
+    sizes = (len(graph.tensors), MOST_TENSORS), (len(graph.operators), MOST_OPERATORS)
+    if any(found > most for found, most in sizes):
+        return [
+            f"{sizes[0][0]} tensors and {sizes[1][0]} operators, more than any gruard step "
+            f"({MOST_TENSORS} and {MOST_OPERATORS}): export one step"
+        ]
+    first = (next(_faults(tensor), None) for tensor in graph.tensors)
+    return [fault for fault in first if fault]
+
+
+def shown(tensor: GraphTensor) -> str:
+    """The tensor as messages name it."""
+    return f"tensor {tensor.index} ({tensor.name[:_SHOWN]})"
+
+
+def is_row(tensor: GraphTensor) -> bool:
+    """Whether it is [1, n] of int8: an activation, or a constant that is used as one."""
+    return tensor.dtype == "int8" and len(tensor.shape) == 2 and tensor.shape[0] == 1
+
+
+def _faults(tensor: GraphTensor) -> Iterator[str]:
+    name, shape = shown(tensor), tensor.shape
+    if len(shape) != _RANKS[tensor.dtype] or not all(1 <= size <= WIDEST for size in shape):
+        yield (
+            f"{name} has the shape {list(shape[:4])}: {_RANKS[tensor.dtype]} dimensions of 1 to "
+            f"{WIDEST} are expected; export one step"
+        )
+    wanted = math.prod(shape) * _WIDTHS[tensor.dtype]
+    if tensor.constant_bytes not in (0, wanted):
+        yield (
+            f"{name} has {tensor.constant_bytes} bytes, its shape {list(shape)} needs {wanted}: "
+            "truncated or edited; convert again"
+        )
+    if not tensor.constant_bytes and not is_row(tensor):
+        yield f"{name} is neither constant nor a [1, n] row of int8: export one step for one sample"
+    yield from _quantisation_faults(tensor, name)
+
+
+def _quantisation_faults(tensor: GraphTensor, name: str) -> Iterator[str]:
+    scales, zero_points = tensor.scales, tensor.zero_points
+    int8 = tensor.dtype == "int8"
+    if len(scales) != len(zero_points) or len(scales) > 1 or (int8 and not scales):
+        yield (
+            f"{name} has {len(scales)} scales and {len(zero_points)} zero points instead of one: "
+            "quantise per tensor, not per channel"
+        )
+    # A bias has the product of two scales.
+    smallest, largest = (SMALLEST_SCALE, LARGEST_SCALE)
+    if not int8:
+        smallest, largest = smallest**2, largest**2
+    if not all(smallest <= scale <= largest for scale in scales):  # also false for NaN
+        yield f"{name} has the scale {scales[0]:g}, which is no range of values: convert again"
+    low, high = (-128, 127) if int8 else (0, 0)
+    if not all(low <= zero_point <= high for zero_point in zero_points):
+        yield f"{name} has the zero point {zero_points[0]}, not {low} to {high}: convert again"
+
+
+_LEFT_OUT = -1
+
+
+def order_faults(graph: GraphSummary) -> list[str]:
+    """Reasons why the operators can't be run one after the other."""
+    return list(_ends_faults(graph)) + list(_operator_faults(graph))
+
+
+def _ends_faults(graph: GraphSummary) -> Iterator[str]:
+    for side, indices in (("input", graph.inputs), ("output", graph.outputs)):
+        if len(set(indices.values())) < len(indices):
+            yield f"one tensor is two {side}s of the graph: every name needs its own"
+    written = {index for operator in graph.operators for index in operator.outputs}
+    for name, index in graph.inputs.items():
+        if graph.tensors[index].constant_bytes:
+            yield f"input {name} is a constant: the host could not feed it"
+    for name, index in graph.outputs.items():
+        if index not in written:
+            yield f"output {name} is written by no operator: convert again"
+
+
+def _operator_faults(graph: GraphSummary) -> Iterator[str]:
+    constants = {tensor.index for tensor in graph.tensors if tensor.constant_bytes}
+    ready = {_LEFT_OUT, *constants, *graph.inputs.values()}
+    for number, operator in enumerate(graph.operators):
+        for index in operator.inputs:
+            if index not in ready:
+                yield (
+                    f"operator {number} {operator.name} reads {shown(graph.tensors[index])} before "
+                    "it is written: put the operators into their order"
+                )
+        for index in operator.outputs:
+            if index in ready:
+                what = "nothing" if index == _LEFT_OUT else shown(graph.tensors[index])
+                yield (
+                    f"operator {number} {operator.name} writes {what}, which is an input, a "
+                    "constant or already written: give every result a tensor of its own"
+                )
+            ready.add(index)
+
+
+# One unit of an addend in units of the sum or difference. TFLite ends the process from 2^19 on.
+LARGEST_GAIN = 2.0**18
+# Relative; both are rounded to float32. TFLite itself tolerates a fiftieth of the output's scale.
+BIAS_SCALE_ERROR = 1e-6
+_TABLE_SCALES = {"LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0)}  # all of their range
+
+Operands = Sequence[GraphTensor]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How one operator is used. `misfit` says what is expected of its operands, if they fail."""
+
+    versions: tuple[int, ...]
+    fewest: int  # inputs
+    most: int
+    misfit: Callable[[Operands, GraphTensor], str]
+    activations: tuple[str, ...] = ("NONE",)
+    axis: int = 0
+
+
+def operator_faults(graph: GraphSummary) -> list[str]:
+    """Reasons why operators are not used as gruard uses them, the first of each."""
+    found = []
+    for number, operator in enumerate(graph.operators):
+        reason = _misuse(graph, operator)
+        if reason:
+            found.append(f"operator {number} {operator.name}{_writes(graph, operator)}: {reason}")
+    return found
+
+
+def _misuse(graph: GraphSummary, operator: GraphOperator) -> str:
+    usage = USAGES[operator.name]
+    if operator.version not in usage.versions:
+        allowed = " or ".join(map(str, usage.versions))
+        return (
+            f"version {operator.version} instead of {allowed}; "
+            "convert with the TensorFlow of constraints.txt"
+        )
+    if not usage.fewest <= len(operator.inputs) <= usage.most or len(operator.outputs) != 1:
+        return (
+            f"{len(operator.inputs)} inputs and {len(operator.outputs)} outputs instead of "
+            f"{usage.fewest} to {usage.most} and 1; convert again"
+        )
+    if operator.activation not in usage.activations:
+        allowed = " or ".join(usage.activations)
+        return f"fused activation {operator.activation} instead of {allowed}; convert again"
+    if operator.axis != usage.axis:
+        return f"axis {operator.axis} instead of {usage.axis}; convert again"
+    # Only a bias may be left out.
+    present = operator.inputs[:2] if operator.name == "FULLY_CONNECTED" else operator.inputs
+    if min(present) < 0:
+        return "an input is left out; convert again"
+    inputs = [graph.tensors[index] for index in operator.inputs if index >= 0]
+    expected = usage.misfit(inputs, graph.tensors[operator.outputs[0]])
+    return f"{expected} expected; convert again" if expected else ""
+
+
+def _writes(graph: GraphSummary, operator: GraphOperator) -> str:
+    known = [graph.tensors[index] for index in operator.outputs[:1] if index >= 0]
+    return f" to {shown(known[0])}" if known else ""
+
+
+def _elementwise(inputs: Operands, output: GraphTensor) -> str:
+    if not all(map(is_row, (*inputs, output))) or {t.shape for t in inputs} != {output.shape}:
+        return "int8 rows [1, n] of one shape"
+    return ""
+
+
+def _sum(inputs: Operands, output: GraphTensor) -> str:
+    if misfit := _elementwise(inputs, output):
+        return misfit
+    finest = max(tensor.scales[0] for tensor in inputs) / LARGEST_GAIN
+    return f"a sum of a scale above {finest:g}" if output.scales[0] <= finest else ""
+
+
+def _product(inputs: Operands, output: GraphTensor) -> str:
+    if misfit := _elementwise(inputs, output):
+        return misfit
+    finest = inputs[0].scales[0] * inputs[1].scales[0] / LARGEST_GAIN
+    return f"a product of a scale above {finest:g}" if output.scales[0] <= finest else ""
+
+
+def _table(name: str) -> Callable[[Operands, GraphTensor], str]:
+    scale, zero_point = _TABLE_SCALES[name]
+
+    def misfit(inputs: Operands, output: GraphTensor) -> str:
+        if (output.scales[0], output.zero_points[0]) != (scale, zero_point):
+            return f"an output of scale {scale} and zero point {zero_point}"
+        return _elementwise(inputs, output)
+
+    return misfit
+
+
+def _concatenation(inputs: Operands, output: GraphTensor) -> str:
+    if not all(map(is_row, (*inputs, output))):
+        return "int8 rows [1, n]"
+    if sum(tensor.shape[1] for tensor in inputs) != output.shape[1]:
+        return "an output as long as its inputs together"
+    return _one_scale([*inputs, output])
+
+
+def _slice(inputs: Operands, output: GraphTensor) -> str:
+    row, begin, size = inputs
+    if not is_row(row) or not is_row(output) or (len(begin.integers), len(size.integers)) != (2, 2):
+        return "an int8 row [1, n], a constant begin and a constant size"
+    first, width = begin.integers[1], size.integers[1]
+    if begin.integers[0] != 0 or size.integers != output.shape:
+        return "a begin of [0, i] and the output's shape as the size"
+    if first < 0 or first + width > row.shape[1]:
+        return "a part within its input"
+    return _one_scale([row, output])
+
+
+def _fully_connected(inputs: Operands, output: GraphTensor) -> str:
+    row, weights = inputs[:2]
+    if not is_row(row) or weights.dtype != "int8" or not weights.constant_bytes:
+        return "an int8 row [1, n] and constant int8 weights"
+    if row.shape[1] != weights.shape[1] or output.shape != (1, weights.shape[0]):
+        return f"an input of {weights.shape[1]} and an output of {weights.shape[0]} for its weights"
+    if weights.zero_points[0] != 0:
+        return "weights of zero point 0"
+    return _bias(inputs[2:], row, weights)
+
+
+def _bias(bias: Operands, row: GraphTensor, weights: GraphTensor) -> str:
+    scale = row.scales[0] * weights.scales[0]
+    for tensor in bias:
+        if tensor.dtype != "int32" or tensor.shape != weights.shape[:1] or not tensor.scales:
+            return f"a constant int32 bias of {weights.shape[0]}"
+        if abs(tensor.scales[0] - scale) > BIAS_SCALE_ERROR * scale:
+            return f"a bias of the scale {scale:g}, input times weights,"
+    return ""
+
+
+def _one_scale(tensors: Operands) -> str:
+    scalings = {(tensor.scales[0], tensor.zero_points[0]) for tensor in tensors}
+    return "" if len(scalings) == 1 else "one scale and zero point for inputs and output"
+
+
+USAGES = {
+    "ADD": Usage((2,), 2, 2, _sum),
+    "SUB": Usage((2,), 2, 2, _sum),
+    # Version 3 is a product of which one unit is more than one of the result's.
+    "MUL": Usage((2, 3), 2, 2, _product),
+    "FULLY_CONNECTED": Usage((4,), 3, 3, _fully_connected, activations=("NONE", "RELU")),
+    "CONCATENATION": Usage((2,), 2, 16, _concatenation, axis=1),
+    "LOGISTIC": Usage((2,), 1, 1, _table("LOGISTIC")),
+    "TANH": Usage((2,), 1, 1, _table("TANH")),
+    "RELU": Usage((2,), 1, 1, _elementwise),
+    "QUANTIZE": Usage((1,), 1, 1, _elementwise),
+    "SLICE": Usage((2,), 3, 3, _slice),
+}
+"""How each of the allowed operators is used."""
+
 
 ALLOWED_OPERATORS = frozenset(USAGES)
 # TFLite rounds a FULLY_CONNECTED of at least so many outputs and inputs in one and the same way on

@@ -9,8 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge_runtime.bundle.manifest_rules import check_fallback, check_manifest
-from edge_runtime.bundle.older import with_memories, without_modes
+from edge_runtime.bundle.manifest_rules import (
+    check_fallback,
+    check_manifest,
+    with_memories,
+    without_modes,
+)
 from edge_runtime.errors import GruardError
 from edge_runtime.plain import build, shown
 

@@ -2,29 +2,169 @@
 
 Running the model for the first time is the business of a process of its own
 (`edge_runtime.supervision.worker`), because a damaged graph may abort the interpreter.
+
+Arrays of an .npz archive that may come from anybody: bounded before anything is unpacked.
+
+numpy alone would make an array of the size that its header names, and zipfile a list of as many
+members as there are names; so both are compared with the bytes that are there.
+
+The optional signature of a bundle: Ed25519 (RFC 8032) over manifest.json.
+
+The manifest has the SHA-256 of every other member, so that this one signature covers them all.
+`manifest.sig` holds its 64 bytes and nothing else; keys are PEM files, as `openssl` reads them.
 """
+
+from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
+import math
 import os
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from edge_runtime.bundle.archive import read_arrays
 from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
 from edge_runtime.bundle.graph_rules import GATE_INPUTS, GRU_INPUTS, graph_faults
-from edge_runtime.bundle.json_text import parse_json
 from edge_runtime.bundle.manifest import PROOF, Forecast, Manifest, Threshold, from_dict
-from edge_runtime.bundle.signature import SIGNATURE, SIGNATURE_BYTES, check_signature
 from edge_runtime.errors import DamagedError, GruardError, NotAllowedError
 from edge_runtime.files import read_regular
-from edge_runtime.plain import shown
+from edge_runtime.plain import parse_json, shown
 from edge_runtime.record import Float32
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+
+MOST_ARRAYS = 10_000  # each pair is a stretch of clean rows; half a kilobyte of memory for a name
+_MEMBER = b"PK\x01\x02"  # begins each entry of the list of members
+_PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others ask for memory of their own
+_KINDS = "biuf"  # truth values and numbers
+_PIECE = 1 << 16  # bytes
+_VERSION = (1, 0)  # of the header; later ones are for names and structures
+
+
+def read_arrays(data: bytes, most_bytes: int) -> dict[str, Float32]:
+    """Arrays in `data` by name, at most `most_bytes` unpacked; nothing is ever unpickled.
+
+    Raises ValueError for what is not allowed, and for damage whatever numpy, zipfile and zlib raise
+    (a dozen exceptions, MemoryError and RecursionError among them).
+    """
+    if (count := data.count(_MEMBER)) > MOST_ARRAYS:
+        raise ValueError(f"{count} arrays, at most {MOST_ARRAYS} are expected")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = archive.infolist()
+        if len({entry.filename for entry in entries}) < len(entries):
+            raise ValueError("two arrays of one name")
+        if (unpacked := sum(entry.file_size for entry in entries)) > most_bytes:
+            raise ValueError(f"{unpacked} bytes unpacked, at most {most_bytes} are expected")
+        return {entry.filename.removesuffix(".npy"): _array(archive, entry) for entry in entries}
+
+
+def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Float32:
+    if entry.compress_type not in _PLAIN:
+        raise ValueError("an unusual compression")
+    with archive.open(entry) as stream:
+        if np.lib.format.read_magic(stream) != _VERSION:  # type: ignore[no-untyped-call]
+            raise ValueError("an array of an unusual format")
+        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)  # type: ignore[no-untyped-call]
+        if dtype.kind not in _KINDS:
+            raise ValueError("not an array of numbers")
+        wanted, found = math.prod(shape) * dtype.itemsize, entry.file_size - stream.tell()
+        if wanted != found:
+            raise ValueError(f"{found} bytes for an array of {wanted}")
+        content = bytearray(found)
+        _fill(content, stream)
+    array: Float32 = np.frombuffer(content, dtype).reshape(shape, order="F" if by_columns else "C")
+    return array
+
+
+def _fill(content: bytearray, stream: IO[bytes]) -> None:
+    """Piece by piece, because a whole would be in memory twice; the end proves the checksum."""
+    position = 0
+    while piece := stream.read(_PIECE):
+        content[position : position + len(piece)] = piece
+        position += len(piece)
+    if position != len(content):
+        raise ValueError(f"{position} bytes instead of {len(content)}")
+
+
+SIGNATURE = "manifest.sig"
+SIGNATURE_BYTES = 64
+MISSING = (
+    "signatures need the package cryptography; install it with pip install 'gruard[signed]' or, "
+    "on Debian, apt install python3-cryptography"
+)
+_LARGEST_KEY = 1 << 14  # bytes; an Ed25519 key in PEM has 113
+
+
+def check_signature(
+    manifest: bytes, signature: bytes, trusted_keys: Sequence[Path], bundle: Path
+) -> None:
+    """Raise NotAllowedError unless `signature` is that of `manifest` by one of the keys.
+
+    trusted_keys: PEM files of public keys; each must be readable, also when another one fits.
+    """
+    keys = [read_public_key(file) for file in trusted_keys]
+    if not any(_signed_by(key, manifest, signature) for key in keys):
+        names = ", ".join(str(file) for file in trusted_keys)
+        raise NotAllowedError(
+            f"{bundle / SIGNATURE}: not a signature of this bundle by {names}: edited after "
+            "signing, or signed by somebody else"
+        )
+
+
+def read_public_key(file: Path) -> Ed25519PublicKey:
+    """The public key in a PEM file. Raises NotAllowedError when there is none."""
+    try:
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    except ImportError:
+        raise NotAllowedError(MISSING) from None
+    text = read_key_file(file)
+    if b"PRIVATE KEY" in text:
+        raise NotAllowedError(
+            f"{file}: is a private key, which has no business on a device; trust the .pub file"
+        )
+    try:
+        key = load_pem_public_key(text)
+    except (ValueError, UnsupportedAlgorithm):
+        raise NotAllowedError(f"{file}: not a public key in PEM") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise NotAllowedError(f"{file}: not an Ed25519 key; make one with python -m convert keygen")
+    return key
+
+
+def read_key_file(file: Path) -> bytes:
+    """What is in a key file, which is small. Raises NotAllowedError when it cannot be read."""
+    try:
+        text = read_regular(file, _LARGEST_KEY)
+    except OSError as error:
+        raise NotAllowedError(
+            f"{file}: cannot be read as a key ({error.strerror}); name a key file"
+        ) from None
+    if not text.strip():
+        raise NotAllowedError(f"{file}: is blank, and so holds no key; copy the key again")
+    return text
+
+
+def _signed_by(key: Ed25519PublicKey, manifest: bytes, signature: bytes) -> bool:
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        key.verify(signature, manifest)
+    except InvalidSignature:
+        return False
+    return True
+
 
 NEEDED = ("model.tflite", "golden.npz")
 LINEAR_NEEDED = NEEDED[1:]  # a linear model is all in the manifest

@@ -10,30 +10,25 @@ from functools import partial
 from pathlib import Path
 
 from edge_runtime.bundle.reader import Bundle
-from edge_runtime.calibration.calibration import trial_of
+from edge_runtime.calibration import trial_of
 from edge_runtime.commands.options import kernel_chain
-from edge_runtime.detector.delegate import Kernel
 from edge_runtime.detector.fallback import Fallback, ScorelessFallback
-from edge_runtime.detector.kernels import CORE_KERNEL_ID
+from edge_runtime.detector.kernels import CORE_KERNEL_ID, Kernel
 from edge_runtime.detector.thresholds import local_file, local_thresholds, threshold_of, to_word
-from edge_runtime.errors import GruardError
-from edge_runtime.native.fallback import NativeFallback
-from edge_runtime.sinks.json_lines import Existing
+from edge_runtime.errors import Complaints, GruardError
+from edge_runtime.native.engine import NativeFallback
+from edge_runtime.recurring_alarms import RecurringKeeper
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
-from edge_runtime.sources.complaints import Complaints
+from edge_runtime.sinks.sink import Existing
 from edge_runtime.sources.open_source import open_source
 from edge_runtime.sources.source import Source
 from edge_runtime.sources.unnamed import open_unnamed
 from edge_runtime.status.board import Board
-from edge_runtime.status.status_file import StatusFile, service_file
+from edge_runtime.status.snapshot import StatusFile, service_file
 from edge_runtime.status.watch import Outlet, Watch
-from edge_runtime.supervision.answer_check import BundleIdentity
 from edge_runtime.supervision.change_keeper import ChangeKeeper
-from edge_runtime.supervision.exchange import NoModel, Serving, ShadowDetector
 from edge_runtime.supervision.injection import parse_injections
-from edge_runtime.supervision.keeping import Keeping, default_state
-from edge_runtime.supervision.recurring_keeper import RecurringKeeper
-from edge_runtime.supervision.start_delay import StartDelay
+from edge_runtime.supervision.starts import Keeping, StartDelay, default_state
 from edge_runtime.supervision.summary import Console
 from edge_runtime.supervision.supervisor import (
     Settings,
@@ -41,8 +36,8 @@ from edge_runtime.supervision.supervisor import (
     Surroundings,
     answer_deadline,
 )
-from edge_runtime.supervision.worker_care import WorkerCare
-from edge_runtime.supervision.worker_process import WorkerProcess, worker_command
+from edge_runtime.supervision.worker_care import NoModel, Serving, ShadowDetector, WorkerCare
+from edge_runtime.supervision.worker_process import BundleIdentity, WorkerProcess, worker_command
 from edge_runtime.threads import Threads
 from edge_runtime.updates.choice import Admission, Start, choose, start_from
 from edge_runtime.updates.store import Store
@@ -313,7 +308,7 @@ def _outlets(options: RunOptions, console: Console, threads: Threads) -> list[Ou
         threads.watch([file.thread])
         outlets.append(file)
     if options.metrics is not None:
-        from edge_runtime.status.metrics_server import MetricsServer
+        from edge_runtime.status.metrics import MetricsServer
 
         server = MetricsServer(options.metrics, console.log)
         threads.watch([server.thread])

@@ -9,17 +9,12 @@ from typing import NoReturn
 import click
 
 from edge_runtime import __version__
-from edge_runtime.commands.accept import accept
-from edge_runtime.commands.calibrate import calibrate
-from edge_runtime.commands.choose import rollback, use
-from edge_runtime.commands.inspect import inspect, selftest
-from edge_runtime.commands.install import install
-from edge_runtime.commands.journal import journal
-from edge_runtime.commands.listing import list_bundles
+from edge_runtime.commands.bundle import calibrate, inspect, selftest
 from edge_runtime.commands.replay import replay
 from edge_runtime.commands.run import INTERRUPTED, run
 from edge_runtime.commands.service import service
-from edge_runtime.commands.status import status, top
+from edge_runtime.commands.status import accept, journal, status, top
+from edge_runtime.commands.store import install, list_bundles, rollback, use
 from edge_runtime.errors import GruardError
 
 

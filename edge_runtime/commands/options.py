@@ -1,18 +1,21 @@
-"""Options that several commands share."""
+"""Options that several commands share.
+
+A progress bar on stderr where somebody looks, and nothing in a pipe or a log.
+"""
 
 import functools
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from edge_runtime.commands import ranges
-from edge_runtime.detector.delegate import Delegate, Kernel
-from edge_runtime.detector.kernels import CORE_KERNEL_ID, INT8_KERNELS
-from edge_runtime.supervision.kernel_watchdog import LONGEST_TIMEOUT
-from edge_runtime.updates.pointers import ATTEMPTS
+from edge_runtime.detector.kernels import CORE_KERNEL_ID, INT8_KERNELS, Delegate, Kernel
+from edge_runtime.supervision.liveness import LONGEST_TIMEOUT
+from edge_runtime.updates.slots import ATTEMPTS
 
 
 def default_store() -> Path:
@@ -148,3 +151,15 @@ def _chosen(kernel: str | None, delegate: str | None, compiled: Path | None) -> 
 def kernel_chain(kernel: Kernel | None) -> tuple[Kernel | None, ...]:
     """`kernel`, and what runs the model once that has failed: the reference, for a delegate."""
     return (kernel, None) if isinstance(kernel, Delegate) else (kernel,)
+
+
+Item = TypeVar("Item")
+
+
+def with_progress(items: Iterable[Item], length: int, quiet: bool = False) -> Iterator[Item]:
+    """`items`, of which there are `length`, counted on a terminal unless `quiet`."""
+    if quiet or not sys.stderr.isatty():
+        yield from items
+        return
+    with click.progressbar(items, length=length, file=sys.stderr) as bar:
+        yield from bar

@@ -1,4 +1,9 @@
-"""`gruard status` and `gruard top`: what a run is doing, once or live."""
+"""`gruard status` and `gruard top`: what a run is doing, once or live.
+
+`gruard accept`: what was reported as CHANGED is how the machine runs now.
+
+`gruard journal`: what a journal holds, as JSON lines.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,14 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edge_runtime.errors import GruardError
+
+if TYPE_CHECKING:
+    from edge_runtime.detector.lasting_change import KeptChange
 
 
 @click.command()
@@ -30,9 +39,8 @@ def status(file: Path | None, as_json: bool) -> None:
          has ended, was killed, is stopped, or answers nothing any more. The first line says which
     Example: gruard status /run/gruard/status.json || notify-send "look at the pump"
     """
-    from edge_runtime.status.cells import printable
-    from edge_runtime.status.status_file import read_status
-    from edge_runtime.status.text import to_text
+    from edge_runtime.status.screen import printable, to_text
+    from edge_runtime.status.snapshot import read_status
     from edge_runtime.status.verdict import judge_now
 
     snapshot = read_status(_place(file))
@@ -53,9 +61,8 @@ def top(file: Path | None) -> None:
     The curve is the score's share of its threshold (limit), the highest of each second. FILE as
     for gruard status. It may begin, end and begin again while you watch.
     """
-    from edge_runtime.status.screen import screen
-    from edge_runtime.status.status_file import read_status
-    from edge_runtime.status.terminal import borrowed, size
+    from edge_runtime.status.screen import borrowed, screen, size
+    from edge_runtime.status.snapshot import read_status
     from edge_runtime.status.verdict import judge_now
 
     path = _place(file)
@@ -73,6 +80,149 @@ def top(file: Path | None) -> None:
 
 
 def _place(file: Path | None) -> Path:
-    from edge_runtime.status.status_file import place_of_service, service_file
+    from edge_runtime.status.snapshot import place_of_service, service_file
 
     return file or service_file(os.environ) or place_of_service()
+
+
+LONGEST_REASON = 200  # characters
+SERVICES = Path("/var/lib/gruard")
+
+
+class NothingError(GruardError):
+    """There is no such change."""
+
+    exit_code = 1
+
+
+def _printable(context: click.Context, parameter: click.Parameter, reason: str) -> str:
+    from edge_runtime.plain import UNPRINTABLE
+
+    if UNPRINTABLE.search(reason) or len(reason) > LONGEST_REASON:
+        raise click.BadParameter(f"one line of at most {LONGEST_REASON} characters is expected")
+    return reason
+
+
+@click.command()
+@click.option("--reason", default="", callback=_printable, help="Why; kept, logged and shown.")
+@click.option("--undo", is_flag=True, help="Take it back: the change is open again.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="The state folder of the run.  [default: STATE_DIRECTORY, else that of the service]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the change as one JSON object.")
+def accept(reason: str, undo: bool, state: Path | None, as_json: bool) -> None:
+    """Say that the machine runs like this now.
+
+    A change that lasts is reported once, and every record is flagged CHANGED from then on
+    (docs/changes.md). This ends the flag: the score, too, is judged from where the machine stands.
+    A run takes it up within seconds, also one that starts later; the next change is reported
+    again. A machine that is to stay so is best recorded and converted again.
+
+    \b
+    Exit code 0: accepted, or taken back; 1: there is nothing to accept, or to take back; 2: a
+    problem you can mend.
+    Example: gruard accept --reason "new bearing"
+    """
+    from edge_runtime.detector.lasting_change import WORD, Word
+    from edge_runtime.plain import write_sealed
+
+    folder = state or _folder()
+    kept = _kept(folder, undo)
+    assert kept.finding is not None
+    word = Word(kept.bundle, kept.finding.since, not undo, reason, time.time())
+    try:
+        write_sealed(folder / WORD, word)
+    except OSError as error:
+        raise GruardError(f"{folder / WORD}: cannot be written ({error.strerror})") from None
+    if as_json:
+        known = {"since": kept.finding.since, "channels": kept.finding.channels}
+        told = {"accepted": not undo, **known, "reason": reason, "file": str(folder / WORD)}
+        click.echo(json.dumps(told))
+        return
+    done = "is open again" if undo else "is accepted"
+    click.echo(f"{_named(kept)} {done}; a run takes it up within seconds, or when it starts")
+
+
+def _kept(folder: Path, undo: bool) -> KeptChange:
+    """What the run keeps, with a change that is open or, with `undo`, accepted."""
+    from edge_runtime.detector.lasting_change import KEPT, WORD, KeptChange, Word
+    from edge_runtime.plain import read_sealed
+
+    kept = read_sealed(folder / KEPT, KeptChange)
+    if kept is None or kept.finding is None:
+        raise NothingError(f"{folder}: no change is reported; the machine is as it was recorded")
+    accepted = kept.finding.accepted is not None
+    try:
+        word = read_sealed(folder / WORD, Word)
+    except GruardError:  # the run ignores it, too, and it is replaced now
+        word = None
+    if word is not None and word.names(kept):
+        accepted = word.accepted
+    if accepted and not undo:
+        raise NothingError(f"{_named(kept)} is accepted already; --undo takes that back")
+    if undo and not accepted:
+        raise NothingError(f"{_named(kept)} is not accepted; there is nothing to take back")
+    return kept
+
+
+def _named(kept: KeptChange) -> str:
+    from edge_runtime.status.verdict import finding_words
+
+    assert kept.finding is not None
+    return f"the change{finding_words(kept.finding, time.time())}"
+
+
+def _folder() -> Path:
+    """The state folder of the service that this is called from, or of the only one here."""
+    from edge_runtime.detector.lasting_change import KEPT
+    from edge_runtime.supervision.starts import default_state
+
+    if given := default_state(os.environ):
+        return given
+    found = sorted(file.parent for file in SERVICES.glob(f"*/{KEPT}"))
+    if len(found) > 1:
+        raise GruardError(f"several services run here, name one: {', '.join(map(str, found))}")
+    if not found:
+        raise GruardError(
+            f"no service below {SERVICES} keeps a change, or it takes sudo to see; --state names "
+            "the folder of a run"
+        )
+    return found[0]
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def journal(folder: Path) -> None:
+    """Print the records in DIR, the journal of a run, oldest first. Changes nothing in it.
+
+    The run may be going on. To stderr goes how many records there are, how many are missing between
+    them (damaged, or lost in a power cut), and how many entries are skipped because they are no
+    records that this version understands.
+
+    Example: gruard journal /var/lib/gruard/journal > records.jsonl
+    """
+    from edge_runtime.errors import GruardError
+    from edge_runtime.journal.segments import Disk, entries_after
+    from edge_runtime.sinks.outbox import fields_of
+
+    printed = missing = skipped = last = 0
+    try:
+        for entry in entries_after(Disk(folder), 0):
+            missing += entry.sequence - last - 1 if last else 0
+            last = entry.sequence
+            try:
+                fields_of(entry.message)
+            except ValueError:
+                skipped += 1
+                continue
+            click.echo(entry.message)
+            printed += 1
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise GruardError(f"{folder}: cannot be read as a journal ({error.strerror})") from None
+    told = f"gruard: {printed} records, {missing} missing between them"
+    click.echo(told + (f", {skipped} skipped as no records" if skipped else ""), err=True)

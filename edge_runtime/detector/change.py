@@ -38,8 +38,9 @@ from edge_runtime import numerics
 from edge_runtime.bundle import manifest
 from edge_runtime.bundle.manifest_rules import ERRORS, PARTS
 from edge_runtime.detector.alarm import AlarmState
+from edge_runtime.detector.inputs import VALUE_CLIP, Bools
 from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
-from edge_runtime.detector.lines import Lines, at_rest, lines_of
+from edge_runtime.detector.linear import Lines, at_rest, lines_of
 from edge_runtime.detector.score import (
     ScoreConstants,
     ScoreState,
@@ -49,8 +50,6 @@ from edge_runtime.detector.score import (
     total_score,
     with_level,
 )
-from edge_runtime.detector.standardise import VALUE_CLIP
-from edge_runtime.detector.validity import Bools
 from edge_runtime.record import Float32
 
 STANDING_RATE = np.float32(0.1)

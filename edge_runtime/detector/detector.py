@@ -1,6 +1,13 @@
-"""The detector on the device: a bundle, a state, and one record per sample."""
+"""The detector on the device: a bundle, a state, and one record per sample.
 
-from collections.abc import Callable
+Whether a state can be what a step left, or memory has failed since.
+
+A step keeps every number of its state within bounds, so that one beyond them, or one that is none,
+was changed by something else. It would stay: a recurrent unit that is not a number never is one
+again, and no rule of the tiers sees it.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -12,17 +19,47 @@ from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector import change, tiers
 from edge_runtime.detector import step as stepping
-from edge_runtime.detector.delegate import Kernel
 from edge_runtime.detector.fallback import Fallback
-from edge_runtime.detector.golden import replay
+from edge_runtime.detector.golden import SelfTest, replay
+from edge_runtime.detector.inputs import VALUE_CLIP
 from edge_runtime.detector.interpreter import Int8Graph, NoGraph, StepGraph
-from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
+from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID, Kernel
 from edge_runtime.detector.lasting_change import ChangePhase, Changing, LastingChange
-from edge_runtime.detector.self_test import SelfTest
-from edge_runtime.detector.soundness import is_possible
+from edge_runtime.detector.step import State
 from edge_runtime.detector.thresholds import threshold_of
 from edge_runtime.errors import GruardError
-from edge_runtime.record import Record, Sample
+from edge_runtime.record import Float32, Record, Sample
+
+_ONE = np.float32(1)
+_LARGEST = np.finfo(np.float32).max
+
+
+def is_possible(state: State, gate_limit: np.float32) -> bool:
+    """Whether a step can have left `state`. gate_limit: of the model."""
+    moved = state.change
+    sums = [
+        each.ravel()
+        for each in (
+            state.score.parts, state.score.terms, moved.baselines, moved.recorded, moved.pulled
+        )
+    ]  # fmt: skip
+    if not _within([moved.centre, moved.standing], VALUE_CLIP):
+        return False
+    if state.recurrent is None:
+        return _within(sums, _LARGEST)
+    carried = state.recurrent
+    units = [*carried.hidden, carried.mask]
+    readings = [carried.history.ravel(), carried.value]
+    return (
+        _within(units, _ONE)
+        and _within([carried.gate], gate_limit)
+        and _within(readings, VALUE_CLIP)
+        and _within([*sums, carried.correction], _LARGEST)
+    )
+
+
+def _within(vectors: Sequence[Float32], bound: np.float32) -> bool:
+    return bool(np.all(np.abs(np.concatenate(vectors)) <= bound))
 
 
 class StepDetector(Changing, Protocol):

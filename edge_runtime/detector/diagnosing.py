@@ -5,10 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_runtime.bundle.manifest import Manifest
-from edge_runtime.detector.standardise import Scaler, standardise
-from edge_runtime.detector.validity import is_present
-from edge_runtime.diagnosis.contribution import ContributionConstants
-from edge_runtime.diagnosis.diagnosis import (
+from edge_runtime.detector.inputs import Scaler, is_present, standardise
+from edge_runtime.diagnosis import (
     Diagnosis,
     DiagnosisConstants,
     Verdict,
@@ -16,13 +14,14 @@ from edge_runtime.diagnosis.diagnosis import (
     follow,
     no_verdict,
 )
-from edge_runtime.diagnosis.symptoms import (
+from edge_runtime.record import Float32
+from edge_runtime.symptoms import (
+    ContributionConstants,
     SymptomConstants,
     SymptomState,
     initial_symptoms,
     observe,
 )
-from edge_runtime.record import Float32
 
 
 @dataclass(frozen=True)

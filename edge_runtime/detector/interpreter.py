@@ -8,15 +8,17 @@ import numpy as np
 
 from edge_runtime import numerics
 from edge_runtime.bundle.flatbuffer import GraphSummary
-from edge_runtime.detector.delegate import (
+from edge_runtime.detector.kernels import (
+    HOST_KERNEL_ID,
+    KERNEL_ID,
     Delegate,
     Kernel,
     delegate_kernel_id,
+    explained,
+    interpreter_module,
     open_delegate,
     read_compiled,
 )
-from edge_runtime.detector.delegate_failures import explained
-from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID, interpreter_module
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Float32
 

@@ -27,25 +27,23 @@ from edge_runtime.detector.diagnosing import (
     diagnosis_of,
     initial_diagnosis,
 )
-from edge_runtime.detector.interpreter import StepGraph
-from edge_runtime.detector.lines import Lines, lines_of, one_ahead, others
-from edge_runtime.detector.standardise import (
+from edge_runtime.detector.inputs import (
     VALUE_CLIP,
     Scaler,
-    channel_scaler,
-    in_mode,
-    standardise,
-)
-from edge_runtime.detector.step_record import Outcome, step_record
-from edge_runtime.detector.validity import (
     ValidityRules,
     ValidityState,
+    channel_scaler,
     check_validity,
+    in_mode,
     initial_validity,
     is_measured,
+    standardise,
     validity_rules,
 )
-from edge_runtime.diagnosis.diagnosis import DiagnosisConstants
+from edge_runtime.detector.interpreter import StepGraph
+from edge_runtime.detector.linear import Lines, lines_of, one_ahead, others
+from edge_runtime.detector.step_record import Outcome, step_record
+from edge_runtime.diagnosis import DiagnosisConstants
 from edge_runtime.record import Flag, Float32, Record, Sample
 
 INNOVATION_CLIP = np.float32(4)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edge_runtime.detector import score, tiers
-from edge_runtime.detector.validity import Bools
-from edge_runtime.diagnosis.diagnosis import Diagnosis
+from edge_runtime.detector.inputs import Bools
+from edge_runtime.diagnosis import Diagnosis
 from edge_runtime.record import Flag, Record, Sample
 
 if TYPE_CHECKING:  # the step makes the record

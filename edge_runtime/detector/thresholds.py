@@ -12,13 +12,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.bundle.json_text import json_checksum, parse_json
 from edge_runtime.bundle.manifest import Threshold, threshold_from_dict
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.kernels import INT8_KERNELS, threshold_kernel
-from edge_runtime.durable import replace_text
 from edge_runtime.errors import GruardError
-from edge_runtime.files import read_regular
+from edge_runtime.files import read_regular, replace_text
+from edge_runtime.plain import json_checksum, parse_json
 
 SCHEMA = 2
 """Layout of the file. Schema 1 had no checksum."""

@@ -1,20 +1,185 @@
-"""The journal: messages in memory at once, and on the disk by a thread that may wait for it."""
+"""The journal: messages in memory at once, and on the disk by a thread that may wait for it.
 
+The newest messages, in memory: one thread appends and never waits for a disk or a network.
+
+How far a reader of the journal is, kept on the disk.
+
+One who takes messages out, in order: from memory, and what is not there any more from disk.
+"""
+
+import hashlib
 import os
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 
-from edge_runtime.errors import GruardError
-from edge_runtime.journal.backlog import LENGTH, Backlog
-from edge_runtime.journal.cursor import Cursor, furthest_cursor
-from edge_runtime.journal.disk import Disk, claim_folder
-from edge_runtime.journal.frames import Entry
-from edge_runtime.journal.reader import Reader
-from edge_runtime.journal.segments import Segments
-from edge_runtime.limited_log import LimitedLog
+from edge_runtime.errors import GruardError, LimitedLog
+from edge_runtime.journal.frames import Entry, decode, encode
+from edge_runtime.journal.segments import Disk, Segments, claim_folder, entries_after
 from edge_runtime.threads import BEAT, WatchedThread
+
+LENGTH = 10_000
+"""Messages in memory; some 10 MB."""
+
+
+class Backlog:
+    """Numbers messages from `first` on and keeps the last `length` of them.
+
+    patience: seconds to wait for who takes them (see `done`) before the oldest gives way. Having
+    waited in vain once, it does not again before there is room.
+    """
+
+    def __init__(self, first: int = 1, length: int = LENGTH, patience: float = 0.0) -> None:
+        self._messages: deque[bytes] = deque(maxlen=length)
+        self._length, self._patience = length, patience
+        self._newest = self._done = first - 1
+        self._losing = False
+        self._room = threading.Condition()
+        self._wakers: list[Callable[[], None]] = []
+
+    @property
+    def newest(self) -> int:
+        """The number of the last message."""
+        return self._newest
+
+    @property
+    def oldest(self) -> int:
+        """The number of the first message that is still there."""
+        return self._newest - len(self._messages) + 1
+
+    def wake_on_append(self, waker: Callable[[], None]) -> None:
+        """Call `waker` after every message; it must not wait."""
+        self._wakers.append(waker)
+
+    def append(self, message: bytes) -> None:
+        """Keep one message; the oldest gives way when there is no room."""
+        with self._room:
+            patience = 0.0 if self._losing else self._patience
+            self._losing = not self._room.wait_for(self._has_room, patience)
+            self._messages.append(message)
+            self._newest += 1
+        for waker in self._wakers:
+            waker()
+
+    def read(self, after: int, limit: int) -> list[Entry]:
+        """Up to `limit` entries above `after`, oldest first; those that gave way are missing."""
+        with self._room:
+            oldest = self.oldest
+            first = max(after + 1, oldest)
+            messages = islice(self._messages, first - oldest, first - oldest + limit)
+            return [Entry(first + place, message) for place, message in enumerate(messages)]
+
+    def done(self, sequence: int) -> None:
+        """Whoever has to take all messages has taken them up to this one."""
+        with self._room:
+            self._done = sequence
+            self._room.notify_all()
+
+    def _has_room(self) -> bool:
+        return self._newest - self._done < self._length
+
+
+_SUFFIX = ".cursor"
+
+
+class Cursor:
+    """The number up to which the reader called `reader` needs nothing any more.
+
+    found, kept: what the disk said at first, and what it says now. None when this reader was never
+    here; 0 when the cursor is damaged, for what is sent twice does less harm than what never is.
+    """
+
+    def __init__(self, disk: Disk, reader: str) -> None:
+        self._disk, self._reader = disk, reader
+        self._name = hashlib.sha256(reader.encode()).hexdigest()[:16] + _SUFFIX
+        self.found = _read(disk, self._name) if self._name in disk.sizes() else None
+        self.kept = self.found
+
+    def keep(self, sequence: int) -> None:
+        """Wait until the disk says `sequence`. Raises OSError; then it says what it said before."""
+        if sequence == self.kept:
+            return
+        scratch = self._name + ".new"
+        file = self._disk.open(scratch)
+        try:
+            self._disk.cut(file, 0)
+            self._disk.write(file, encode(Entry(sequence, self._reader.encode())))
+            self._disk.sync(file)
+        finally:
+            self._disk.close(file)
+        self._disk.rename(scratch, self._name)
+        self._disk.sync_names()
+        self.kept = sequence
+
+
+def furthest_cursor(disk: Disk) -> int:
+    """The highest number that any cursor in the folder says, 0 when there is none."""
+    names = (name for name in disk.sizes() if name.endswith(_SUFFIX))
+    return max((_read(disk, name) for name in names), default=0)
+
+
+def _read(disk: Disk, name: str) -> int:
+    try:
+        data = disk.read(name)
+    except OSError:
+        return 0
+    return max((entry.sequence for entry, _ in decode(data)), default=0)
+
+
+class Reader:
+    """Reads on after number `position`.
+
+    disk: where older messages are; None when memory is all there is.
+    lost: messages that were gone before they could be read.
+    """
+
+    def __init__(self, backlog: Backlog, position: int, disk: Disk | None = None) -> None:
+        self.position, self.lost = position, 0
+        self._backlog, self._disk = backlog, disk
+        self._older: Iterator[Entry] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Messages that came after the last one read."""
+        return self._backlog.newest - self.position
+
+    def read(self, limit: int) -> list[Entry]:
+        """The next entries, at most `limit`."""
+        newest = self._backlog.newest
+        if limit <= 0 or self.position == newest:
+            return []
+        entries = self._backlog.read(self.position, limit)
+        if self._disk and self._gap(entries, newest):
+            older = self._from_disk(self._disk, limit)
+            if self._gap(older, newest) < self._gap(entries, newest):
+                entries = older
+            else:
+                self._older = None
+        else:
+            self._older = None
+        self.lost += self._gap(entries, newest)
+        self.position = entries[-1].sequence if entries else newest
+        if self._disk is None:
+            self._backlog.done(self.position)
+        return entries
+
+    def _gap(self, entries: list[Entry], newest: int) -> int:
+        return (entries[0].sequence - 1 if entries else newest) - self.position
+
+    def _from_disk(self, disk: Disk, limit: int) -> list[Entry]:
+        """Read on in the files as they were, or afresh in the files as they are now."""
+        entries = list(islice(self._older or iter(()), limit))
+        if not entries:
+            self._older = entries_after(disk, self.position)
+            try:
+                entries = list(islice(self._older, limit))
+            except OSError:
+                self._older = None
+        return entries
+
 
 SYNC_EVERY = 1.0
 """Seconds of messages that a power cut may cost."""

@@ -17,8 +17,7 @@ from edge_runtime.detector import fallback
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.detector.step import Model, build_model
 from edge_runtime.errors import GruardError
-from edge_runtime.native.layout import ROWS, Layout
-from edge_runtime.native.program import END, Program, build_program, ends
+from edge_runtime.native.program import END, ROWS, Layout, Program, build_program, ends
 from edge_runtime.record import Float32
 
 MAGIC, VERSION = 0x42755247, 5

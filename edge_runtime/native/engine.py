@@ -1,7 +1,15 @@
-"""The C core as a detector: the records of `edge_runtime.detector.detector.Detector`, sooner."""
+"""The C core as a detector: the records of `edge_runtime.detector.detector.Detector`, sooner.
+
+From what the core tells of a step to a `Record`.
+
+The fallback by the C core: the records of `edge_runtime.detector.fallback.Fallback`, faster.
+
+Whole recordings through the core around any graph, with everything that is inside a step.
+"""
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -9,19 +17,93 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle.reader import Bundle
-from edge_runtime.detector.delegate import Kernel
 from edge_runtime.detector.detector import Detector, StepDetector, require_fitting
-from edge_runtime.detector.golden import CODES, NONE, Array
-from edge_runtime.detector.kernels import CORE_KERNEL_ID, KERNEL_ID
+from edge_runtime.detector.fallback import (
+    THRESHOLD,
+    DamageLog,
+    GuardedMemory,
+    MemoryLostError,
+    ignore_damage,
+)
+from edge_runtime.detector.golden import CODES, NONE, Array, SelfTest
+from edge_runtime.detector.kernels import CORE_KERNEL_ID, KERNEL_ID, Kernel
 from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
-from edge_runtime.detector.self_test import SelfTest
-from edge_runtime.detector.step import unwatched
+from edge_runtime.detector.step import Model, unwatched
 from edge_runtime.detector.thresholds import threshold_of
+from edge_runtime.diagnosis import KINDS
 from edge_runtime.errors import GruardError
-from edge_runtime.native.blob import not_above, pack, program_of
-from edge_runtime.native.layout import layout_of
-from edge_runtime.native.records import RECORD, Records
-from edge_runtime.record import Float32, Record, Sample
+from edge_runtime.native.blob import (
+    INPUTS,
+    graph_names,
+    not_above,
+    pack,
+    pack_without_graph,
+    program_of,
+)
+from edge_runtime.native.program import layout_of
+from edge_runtime.record import Float32, Record, Sample, flags_of
+
+_WORDS = 8
+# `gruard_record` of the core.
+RECORD = np.dtype(
+    [
+        ("index", "<u8"), ("score", "<f4"), ("probability", "<f4"), ("flags", "<u2"),
+        ("tier", "u1"), ("valid", "u1"), ("alarm", "u1"), ("kind", "i1"), ("sensor", "u1"),
+        ("reserved", "u1"), ("blamed", "<i2", 3), ("masked", "<u4", _WORDS),
+        ("imputed", "<u4", _WORDS),
+    ],
+    align=True,
+)  # fmt: skip
+
+
+class Records:
+    """Makes records that name `channels` and the model. threshold: of the model's alarm."""
+
+    def __init__(self, channels: Sequence[str], model_hash: str, threshold: float) -> None:
+        self._names, self._hash, self._threshold = channels, model_hash, threshold
+
+    def record(self, sample: Sample, found: tuple[Any, ...]) -> Record:
+        """The record of `sample`, of which the core's step has `found` something."""
+        score, flags, tier, alarm, kind, sensor, probability, blamed, masked, imputed = found
+        diagnosed = kind != NONE
+        return Record(
+            sample.index,
+            sample.time,
+            tier,
+            flags_of(flags),
+            tier != 3,
+            score,
+            THRESHOLD if tier == 3 else self._threshold,
+            alarm != 0,
+            self._named(masked),
+            self._named(imputed),
+            self._named(blamed),
+            self._hash,
+            KINDS[kind] if diagnosed else None,
+            probability if diagnosed else None,
+            sensor if diagnosed else None,
+        )
+
+    def of_rows(self, rows: Float32, found: npt.NDArray[np.void]) -> Iterator[Record]:
+        """The records of raw `rows`, of which the core found an array of `RECORD`."""
+        columns = ("score", "flags", "tier", "alarm", "kind", "sensor", "probability")
+        told = zip(*(found[name].tolist() for name in columns), strict=True)
+        blamed = (tuple(i for i in each if i >= 0) for each in found["blamed"].tolist())
+        bits = map(_indices, found["masked"]), map(_indices, found["imputed"])
+        for index, (row, first, *rest) in enumerate(zip(rows, told, blamed, *bits, strict=True)):
+            score, flags, tier, alarm, kind, sensor, probability = first
+            step = (score, flags, tier, alarm, kind, sensor != 0, probability, *rest)
+            yield self.record(Sample(index, None, row), step)
+
+    def _named(self, indices: tuple[int, ...]) -> tuple[str, ...]:
+        return tuple(self._names[i] for i in indices) if indices else ()
+
+
+def _indices(words: npt.NDArray[np.uint32]) -> tuple[int, ...]:
+    """Of the bits that are set."""
+    bits = np.unpackbits(words.view(np.uint8), bitorder="little") if words.any() else words
+    return tuple(np.flatnonzero(bits).tolist())
+
 
 INTERFACE = 4
 """Of the compiled core that this code calls; the same in module.c."""
@@ -172,3 +254,165 @@ class NativeDetector:
             "kind": np.asarray(kind, np.int8),
             "probability": np.asarray(probability, np.float32),
         }
+
+
+class NativeFallback:
+    """`step` answers every sample, marked tier 3. Raises GruardError as NativeDetector does.
+
+    Its memory is compared and repaired as that of `Fallback`: the state and the places of the
+    constants before each step, the constants piece by piece, in `walk` steps.
+    """
+
+    def __init__(self, bundle: Bundle, on_damage: Callable[[str], None] = ignore_damage) -> None:
+        self._bundle = bundle
+        self._blob = bytearray(self._pack())
+        self._guarded_blob = GuardedMemory(memoryview(self._blob))
+        self._damage = DamageLog(on_damage)
+        self._start()
+        threshold = next(iter(bundle.manifest.thresholds.values()))
+        self._records = Records(bundle.manifest.channel_names, bundle.model_hash, threshold.value)
+
+    @property
+    def repaired(self) -> int:
+        """How often its memory had changed and was repaired."""
+        return self._damage.count
+
+    @property
+    def walk(self) -> int:
+        """Steps in which every byte of the constants is compared."""
+        return self._guarded_blob.looks
+
+    def step(self, sample: Sample) -> Record:
+        """The fallback's record for `sample`: tier 3, flag FALLBACK, never valid."""
+        self._look_after_memory()
+        row = np.ascontiguousarray(sample.values, np.float32)
+        found = self._core.step_fallback(row)
+        if not self._core.fallback_possible():
+            self._damage.note("a step of the fallback", "it starts afresh")
+            self._start()
+            found = self._core.step_fallback(row)
+        for state in self._guarded_state:
+            state.renew()
+        return self._records.record(sample, found)
+
+    def stand_at(self, centre: Sequence[float]) -> None:
+        """As `Fallback.stand_at`."""
+        self._look_after_memory()
+        self._core.stand_at(np.array(centre, np.float32))
+        for state in self._guarded_state:
+            state.renew()
+
+    def _pack(self) -> bytes:
+        threshold = next(iter(self._bundle.manifest.thresholds.values()))
+        program = program_of(self._bundle, layout_of(core_module().LAYOUT))
+        return pack(self._bundle, threshold, program)
+
+    def _start(self) -> None:
+        """Begin with the state before the first sample."""
+        self._core: Any = core_over(self._bundle, self._blob)
+        places, *state = map(GuardedMemory, self._core.live())
+        self._guarded_places, self._guarded_state = places, state
+
+    def _look_after_memory(self) -> None:
+        try:
+            if self._guarded_blob.restore():
+                self._damage.note("constants of the fallback", "restored from their copy")
+        except MemoryLostError:
+            self._blob[:] = self._pack()
+            self._guarded_blob.renew()
+            self._damage.note("constants of the fallback and their copy", "read from the bundle")
+        try:
+            guarded = (self._guarded_places, *self._guarded_state)
+            if sum(memory.restore() for memory in guarded):  # all of them, unlike `any`
+                self._damage.note("state of the fallback", "restored from its copy")
+        except MemoryLostError:
+            self._start()
+            self._damage.note("state of the fallback and its copy", "it starts afresh")
+
+
+@dataclass(frozen=True)
+class Rolled:
+    """What the core found in n rows; every array is [n, …].
+
+    records: of `records.RECORD`. value, mask, forecast, own, ahead, gate, trusted, doubt:
+    [n, channels]. terms, parts: smoothed, [n, 3, channels] and [n, memories, 6]. score, measured,
+    settling: [n]. hidden: [n, all units]. inputs: of the graph, by name.
+    """
+
+    records: npt.NDArray[np.void]
+    value: Float32
+    mask: Float32
+    forecast: Float32
+    own: Float32
+    ahead: Float32
+    gate: Float32
+    trusted: Float32
+    doubt: Float32
+    terms: Float32
+    parts: Float32
+    score: Float32
+    measured: npt.NDArray[np.bool_]
+    settling: npt.NDArray[np.bool_]
+    hidden: Float32
+    inputs: dict[str, Float32]
+
+
+def roll_on_core(model: Model, rows: Float32) -> Rolled:
+    """Raw `rows` [n, channels] from a fresh state: the core's step around the model's own graph.
+
+    Each number is that of `edge_runtime.detector.step`. Raises GruardError where the core was not
+    built, or cannot run the model.
+    """
+    channels, states = len(model.manifest.channels), model.graph.state_sizes
+    units, count = sum(states), len(rows)
+    named, _ = graph_names(range(len(states)))
+    sizes = [*[channels] * len(INPUTS), *states]
+    parts_shape = model.score.mean.shape
+    widths = [*[channels] * 8, 3 * channels, int(np.prod(parts_shape)), 3, units, *sizes]
+    records, traces = np.zeros(count, RECORD), np.zeros((count, sum(widths)), np.float32)
+    inputs = np.zeros(sum(sizes), np.float32)
+    outputs = np.zeros(3 * channels + 2 * units, np.float32)
+    try:
+        core = core_module().Core(pack_without_graph(model))
+    except ValueError as error:
+        raise GruardError(str(error)) from None
+    call = _caller(model, dict(zip(named, _split(inputs, sizes), strict=True)), outputs)
+    core.roll(np.ascontiguousarray(rows, np.float32), records, traces, inputs, outputs, call)
+    value, mask, forecast, own, ahead, gate, trusted, doubt, terms, parts, told, hidden, *fed = (
+        _split(traces, widths)
+    )
+    return Rolled(
+        records, value, mask, forecast, own, ahead, gate, trusted, doubt,
+        terms=terms.reshape(count, 3, channels),
+        parts=parts.reshape(count, *parts_shape),
+        score=told[:, 0],
+        measured=told[:, 1] > 0,
+        settling=told[:, 2] > 0,
+        hidden=hidden,
+        inputs=dict(zip(named, fed, strict=True)),
+    )  # fmt: skip
+
+
+def _caller(model: Model, inputs: dict[str, Float32], outputs: Float32) -> Callable[[], Any] | None:
+    """Runs the model's graph from `inputs` to `outputs`; None for a model that has none."""
+    graph, channels, states = model.graph, len(model.manifest.channels), model.graph.state_sizes
+    pairs = [(f"update_{i}", f"candidate_{i}") for i in range(len(states))]
+    there = {
+        "gate_next": graph.gated, "doubt": graph.gated, "correction": bool(states),
+        **{name: True for pair in pairs for name in pair},
+    }  # fmt: skip
+    sizes = [*[channels] * 3, *(size for size in states for _ in range(2))]
+    targets = dict(zip(there, _split(outputs, sizes), strict=True))
+    wanted = [(name, target) for name, target in targets.items() if there[name]]
+
+    def call() -> None:
+        found = graph(inputs)
+        for name, target in wanted:
+            target[:] = found[name]
+
+    return call if wanted else None
+
+
+def _split(array: Float32, widths: list[int]) -> list[Float32]:
+    """Views of parts of the last axis."""
+    return np.split(array, np.cumsum(widths)[:-1], axis=-1)

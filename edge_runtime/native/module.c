@@ -116,7 +116,7 @@ static float *put(float *out, const float *values, size_t count) {
     return out + count;
 }
 
-/* What the last step found, in the order of edge_runtime.native.rolling. */
+/* What the last step found, in the order of edge_runtime.native.engine. */
 static void put_traces(const gruard_detector *d, float *out) {
     const size_t n = d->model->channels;
     const float told[3] = {d->score, (float)d->measured, (float)d->graph->settling};

@@ -1,10 +1,19 @@
 """The int8 graph as the C core's program: operators with integer factors, and their constants.
 
 The struct of an operator is `gruard_operator` of the core's parts.h.
+
+How the weights of a FULLY_CONNECTED lie in the blob, for the kernel that reads them.
+
+Where each of the graph's values lies in the arena, the one piece of memory they share.
+
+Where each value of the graph lies in the arena, so that as little as possible is copied.
+
+A part that a SLICE cuts out lies within the whole, and what is joined by a CONCATENATION is written
+right where the joined value lies; only what is joined a second time has to be copied.
 """
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -14,10 +23,199 @@ from edge_runtime.bundle.flatbuffer import GraphOperator, GraphSummary, GraphTen
 from edge_runtime.detector.kernels import KERNEL_ID
 from edge_runtime.errors import GruardError
 from edge_runtime.native import multiplier as factors
-from edge_runtime.native.arena import ALIGNMENT
-from edge_runtime.native.layout import ROWS, Layout
 from edge_runtime.native.multiplier import NOTHING, Multiplier
-from edge_runtime.native.places import Places
+from edge_runtime.numerics import Int8
+
+LANES, GROUP = 16, 4
+MOST_PAIRED = 512  # inputs; with more the sums of packed rows could leave 32 bits
+
+
+@dataclass(frozen=True)
+class Layout:
+    """number: as the core knows it. offset: what the kernel adds to each input code.
+
+    arrange: int8 weights [outputs, inputs] to the bytes that the kernel reads.
+    """
+
+    number: int
+    offset: int
+    arrange: Callable[[Int8], bytes]
+
+
+def _rows(weights: Int8) -> bytes:
+    return weights.tobytes()
+
+
+def _lanes(weights: Int8) -> bytes:
+    """Blocks of 16 outputs; in a block, for each 4 inputs, 4 bytes of each output."""
+    outputs, inputs = weights.shape
+    padded = np.zeros((_up(outputs, LANES), _up(inputs, GROUP)), np.int8)
+    padded[:outputs, :inputs] = weights
+    blocks = padded.reshape(-1, LANES, padded.shape[1] // GROUP, GROUP)
+    return blocks.transpose(0, 2, 1, 3).tobytes()
+
+
+def _pairs(weights: Int8) -> bytes:
+    """Groups of 6 rows, the last of 4 or 6; in a group, for each 2 inputs, a word of each 2 rows.
+
+    The two 16-bit lanes of a word belong to the two inputs; a lane is 256 times the weight of the
+    even row plus that of the odd one.
+    """
+    outputs, inputs = weights.shape
+    if inputs > MOST_PAIRED or weights.min(initial=0) < -127:
+        raise GruardError(
+            f"a product of {inputs} inputs, or with a weight of -128, does not fit into packed rows"
+        )
+    packed = bytearray()
+    for first in range(0, outputs, 6):
+        rows = weights[first : first + 6]
+        group = np.zeros((6 if len(rows) > 4 else 4, _up(inputs, 8)), np.int16)
+        group[: len(rows), :inputs] = rows
+        lanes = 256 * group[0::2] + group[1::2]
+        words = lanes.reshape(len(lanes), -1, 2)  # pair of rows, pair of inputs, lane
+        packed += words.transpose(1, 0, 2).astype("<i2").tobytes()
+    return bytes(packed)
+
+
+def _up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+ROWS = Layout(0, 0, _rows)
+X86 = Layout(1, 128, _lanes)
+DSP = Layout(2, 0, _pairs)  # Cortex-M4, M7, M33
+_LAYOUTS = {layout.number: layout for layout in (ROWS, X86, DSP)}
+
+
+def layout_of(number: int) -> Layout:
+    """The layout with the core's `number`. Raises GruardError when there is none."""
+    if number not in _LAYOUTS:
+        raise GruardError(
+            f"layout {number} of the C core is unknown; build it again, or run on {KERNEL_ID}"
+        )
+    return _LAYOUTS[number]
+
+
+ALIGNMENT = 16  # bytes; vector units read rows at once
+
+
+@dataclass(frozen=True)
+class Life:
+    """A value of `size` bytes, from the operator `first` that writes it to its `last` reader."""
+
+    size: int
+    first: int
+    last: int
+
+
+def place(lives: Mapping[int, Life]) -> tuple[dict[int, int], int]:
+    """The place of each value, in bytes, and the size of the arena.
+
+    Values that live at the same time never overlap. The largest are placed first, each into the
+    lowest gap that takes it.
+    """
+    placed: dict[int, int] = {}
+    for key in sorted(lives, key=lambda k: (-lives[k].size, lives[k].first, k)):
+        life = lives[key]
+        others = (k for k in placed if _together(life, lives[k]))
+        taken = sorted((placed[k], placed[k] + lives[k].size) for k in others)
+        placed[key] = _lowest_gap(taken, life.size)
+    size = max((at + lives[key].size for key, at in placed.items()), default=0)
+    return placed, _aligned(size)
+
+
+def _together(one: Life, other: Life) -> bool:
+    return one.first <= other.last and other.first <= one.last
+
+
+def _lowest_gap(taken: Iterable[tuple[int, int]], size: int) -> int:
+    at = 0
+    for start, end in taken:
+        if at + size <= start:
+            break
+        at = max(at, _aligned(end))
+    return at
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+class Places:
+    """`at` of the values of `graph`; loaded: constant rows, which are in the arena from the start.
+
+    absent: constants that are not in the arena. size: bytes of the arena.
+    """
+
+    def __init__(
+        self, graph: GraphSummary, loaded: Collection[int], absent: Collection[int]
+    ) -> None:
+        self._graph, self._absent = graph, absent
+        self._from_start = {*graph.inputs.values(), *loaded}
+        self._home = {
+            t.index: (t.index, 0) for t in graph.tensors
+        }  # another value, and where in it
+        for operator in graph.operators:
+            if operator.name == "SLICE":
+                begin = graph.tensors[operator.inputs[1]].integers[1]
+                self._move(operator.outputs[0], operator.inputs[0], begin)
+        for operator in graph.operators:
+            if operator.name == "CONCATENATION":
+                self._join(operator)
+        self._placed, self.size = place(self._lives())
+
+    def at(self, index: int) -> int:
+        """Where the value of tensor `index` begins, in bytes."""
+        whole, offset = self._whole(index)
+        return self._placed[whole] + offset
+
+    def all(self) -> dict[int, int]:
+        """`at` of every value that lies in the arena."""
+        return {t.index: self.at(t.index) for t in self._graph.tensors if self._lies(t.index)}
+
+    def _move(self, index: int, whole: int, offset: int) -> None:
+        self._home[index] = (whole, offset)
+
+    def _join(self, operator: GraphOperator) -> None:
+        offset, joined = 0, operator.outputs[0]
+        for index in operator.inputs:
+            if self._home[index] == (index, 0):  # it has no other place yet
+                self._move(index, joined, offset)
+            offset += self._graph.tensors[index].shape[1]
+
+    def _whole(self, index: int) -> tuple[int, int]:
+        """The value that has a place of its own around `index`, and where `index` is in it."""
+        home, offset = self._home[index]
+        if home == index:
+            return index, 0
+        whole, further = self._whole(home)
+        return whole, offset + further
+
+    def _lies(self, index: int) -> bool:
+        return index not in self._absent
+
+    def _lives(self) -> dict[int, Life]:
+        lives: dict[int, Life] = {}
+        for index in filter(self._lies, self._home):
+            whole, _ = self._whole(index)
+            size = self._graph.tensors[whole].shape[1]
+            first = self._written(index)
+            last = max(first, self._last_use(index))
+            known = lives.get(whole, Life(size, first, last))
+            lives[whole] = Life(size, min(known.first, first), max(known.last, last))
+        return lives
+
+    def _written(self, index: int) -> int:
+        if index in self._from_start:
+            return 0
+        return next((i for i, o in enumerate(self._graph.operators) if index in o.outputs), 0)
+
+    def _last_use(self, index: int) -> int:
+        """The operator that reads it last; the host reads the graph's outputs after all of them."""
+        if index in self._graph.outputs.values():
+            return len(self._graph.operators)
+        return max((i for i, o in enumerate(self._graph.operators) if index in o.inputs), default=0)
+
 
 KINDS = ("FULLY_CONNECTED", "ADD", "SUB", "MUL", "TABLE", "COPY", "CONSTANT")
 OPERATOR = struct.Struct("<8I10i")  # `gruard_operator` of the core

@@ -4,9 +4,8 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edge_runtime.durable import replace_text, sync
 from edge_runtime.errors import GruardError
-from edge_runtime.files import open_input
+from edge_runtime.files import open_input, replace_text, sync
 from edge_runtime.service.unit import MARK, unit_name
 
 UNITS = Path("etc/systemd/system")

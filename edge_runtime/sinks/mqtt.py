@@ -12,9 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_runtime.errors import GruardError
-from edge_runtime.limited_log import LimitedLog
-from edge_runtime.mqtt_address import (
+from edge_runtime.errors import GruardError, LimitedLog
+from edge_runtime.mqtt import (
     MISSING,
     MqttAddress,
     status_topic,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
-    from edge_runtime.mqtt_client import BoundedClient
+    from edge_runtime.mqtt import BoundedClient
 
 WINDOW = 50
 """Messages under way at a time: at 0.2 s to the broker and back, 250 a second."""
@@ -149,7 +148,7 @@ class Mqtt:
         try:
             from paho.mqtt.enums import CallbackAPIVersion
 
-            from edge_runtime.mqtt_client import BoundedClient
+            from edge_runtime.mqtt import BoundedClient
         except ImportError:
             raise GruardError(MISSING) from None
         client = BoundedClient(CallbackAPIVersion.VERSION2, _client_id(self._address.topic))

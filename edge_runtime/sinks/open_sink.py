@@ -13,14 +13,10 @@ from typing import TYPE_CHECKING
 
 from edge_runtime.errors import GruardError
 from edge_runtime.files import refuse_one_file_twice
-from edge_runtime.sinks.json_lines import Existing, open_json_lines
-from edge_runtime.sinks.queued import Queued
-from edge_runtime.sinks.several import Several
-from edge_runtime.sinks.sink import WatchedSink
+from edge_runtime.sinks.sink import Existing, Queued, Several, WatchedSink, open_json_lines
 
 if TYPE_CHECKING:
-    from edge_runtime.sinks.message import Wanted
-    from edge_runtime.sinks.posting import Carrier
+    from edge_runtime.sinks.outbox import Carrier, Wanted
 
 NETWORKS = ("mqtt", "mqtts")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -102,9 +98,9 @@ def _open_lines(target: str, existing: Existing, log: Log, live: bool) -> Watche
 
 
 def _open_network(target: str, log: Log) -> _Network:
-    from edge_runtime.mqtt_address import parse_mqtt_address
-    from edge_runtime.sinks.message import Changes, everything
+    from edge_runtime.mqtt import parse_mqtt_address
     from edge_runtime.sinks.mqtt import Mqtt
+    from edge_runtime.sinks.outbox import Changes, everything
 
     address = parse_mqtt_address(target, known=("what",))
     what = address.parameters.get("what", "alarms")
@@ -115,10 +111,8 @@ def _open_network(target: str, log: Log) -> _Network:
 
 
 def _without_journal(run: str, network: _Network, log: Log, patience: float) -> WatchedSink:
-    from edge_runtime.journal.backlog import Backlog
-    from edge_runtime.journal.reader import Reader
-    from edge_runtime.sinks.outbox import Outbox
-    from edge_runtime.sinks.posting import Posting
+    from edge_runtime.journal.journal import Backlog, Reader
+    from edge_runtime.sinks.outbox import Outbox, Posting
 
     backlog = Backlog(patience=patience)
     posting = Posting(network.name, Reader(backlog, backlog.newest), network.carrier, log)
@@ -129,8 +123,7 @@ def _with_journal(
     run: str, networks: Sequence[_Network], place: JournalPlace, log: Log, patience: float
 ) -> WatchedSink:
     from edge_runtime.journal.journal import open_journal
-    from edge_runtime.sinks.outbox import JournalSink
-    from edge_runtime.sinks.posting import Posting
+    from edge_runtime.sinks.outbox import JournalSink, Posting
 
     journal = open_journal(place.folder, place.capacity, log, time.monotonic, patience)
     postings = []

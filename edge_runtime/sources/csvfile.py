@@ -21,11 +21,10 @@ from typing import Any, BinaryIO, TextIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import GruardError, quoted
 from edge_runtime.files import open_input
 from edge_runtime.record import Float32
 from edge_runtime.sources import csvcell
-from edge_runtime.sources.complaints import quoted
 from edge_runtime.sources.dialect import (
     LOOKED_AT,
     Dialect,

@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.record import Float32
 from edge_runtime.sources import csvcell
-from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.csvfile import TIME_NAMES, read_header
 from edge_runtime.sources.dialect import LOOKED_AT, fitted, split
 from edge_runtime.sources.lines import LONGEST, CutLine

@@ -2,25 +2,261 @@
 
 Every channel is an attribute file of the device, `in_X_raw` or `in_X_input`; a raw value becomes
 (raw + offset)·scale, as the kernel's ABI has it (Documentation/ABI/testing/sysfs-bus-iio).
+
+From the raw numbers of Linux's IIO to a channel's unit, as the attributes beside them say.
+
+The buffer of a Linux IIO device: binary scans of all enabled channels, at the device's own pace.
+
+What a scan looks like is in scan_elements: `in_X_en`, `in_X_index`, `in_X_type`, the last one as
+`[be|le]:[s|u]BITS/STORAGE[xREPEAT]>>SHIFT`. Elements come in the order of their index, each aligned
+to its own size, the scan to that of its largest. Nothing is written here: which channels, rate and
+trigger is for the device's set-up.
 """
 
 import math
+import os
 import re
+import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edge_runtime.address import Address
-from edge_runtime.errors import GruardError
-from edge_runtime.sources.complaints import Complaints
-from edge_runtime.sources.iio_buffer import open_buffer
-from edge_runtime.sources.iio_scaling import read_attribute, read_number, scaling
-from edge_runtime.sources.polled import Polled
-from edge_runtime.sources.reconnecting import Reconnecting
-from edge_runtime.sources.source import Reading, Source, SourceLostError, needed_period
-from edge_runtime.sources.threaded import Threaded
+from edge_runtime.errors import Complaints, GruardError, quoted
+from edge_runtime.files import kind_of, open_input, readable
+from edge_runtime.sources.source import (
+    Polled,
+    Reading,
+    Reconnecting,
+    Source,
+    SourceLostError,
+    Threaded,
+    TimeLimit,
+    needed_period,
+)
+
+_LONGEST = 64  # bytes of a name, a type or a number
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """From a raw number to the channel's unit."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+
+    def __call__(self, raw: float) -> float:
+        """(raw + offset)·scale."""
+        return (raw + self.offset) * self.scale
+
+
+def scaling(device: Path, attribute: str) -> Scaling:
+    """The scale and the offset of an attribute, its own or those of its type.
+
+    Raises SourceLostError for an attribute that is there and holds no number.
+    """
+    if attribute.endswith("_input"):
+        return Scaling()
+    return Scaling(
+        _first_number(device, attribute, "scale", 1.0),
+        _first_number(device, attribute, "offset", 0.0),
+    )
+
+
+def read_number(path: Path) -> float:
+    """The finite number in an attribute file. Raises OSError or ValueError."""
+    text = read_attribute(path)
+    is_whole = len(text) < _LONGEST and re.fullmatch(r"[-+0-9.eE]+", text)
+    number = float(text) if is_whole else math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{quoted(text)} is not a number")
+    return number
+
+
+def read_attribute(path: Path) -> str:
+    """Return the first bytes of an attribute file as text.
+
+    Raises OSError, or ValueError when it is no file: one that blocks would hold up all sensors.
+    """
+    try:
+        with open_input(path, "an attribute of IIO is one") as file:
+            return file.read(_LONGEST).decode("ascii", errors="replace").strip()
+    except GruardError as error:
+        raise ValueError(str(error)) from None
+
+
+def _first_number(device: Path, attribute: str, what: str, default: float) -> float:
+    for stem in _stems(attribute):
+        path = device / f"{stem}_{what}"
+        if path.exists():
+            try:
+                return read_number(path)
+            except (OSError, ValueError) as error:
+                raise SourceLostError(f"{path}: cannot be read ({error})") from None
+    return default
+
+
+def _stems(attribute: str) -> Iterator[str]:
+    """in_accel_x_raw → in_accel_x, in_accel; in_voltage0_raw → in_voltage0, in_voltage."""
+    stem = attribute.rpartition("_")[0]
+    yield stem
+    yield re.sub(r"\d+", "", stem)
+    yield re.sub(r"\d+", "", stem.rpartition("_")[0])
+
+
+_TYPE = re.compile(r"(le|be):([su])(\d{1,2})/(8|16|32|64)(?:X(\d{1,2}))?(?:>>(\d{1,2}))?", re.I)
+_TIMESTAMP = "in_timestamp"
+_CHUNK = 65536
+
+
+@dataclass(frozen=True)
+class ElementType:
+    """How one number is stored: `bits` of `storage`, shifted up by `shift`, `repeat` times."""
+
+    little: bool
+    signed: bool
+    bits: int
+    storage: int
+    repeat: int
+    shift: int
+
+    def decode(self, data: bytes) -> int:
+        """The number in its `storage`/8 bytes."""
+        value = int.from_bytes(data, "little" if self.little else "big") >> self.shift
+        value &= (1 << self.bits) - 1
+        return value - (1 << self.bits) if self.signed and value >> (self.bits - 1) else value
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the elements are: type and first byte of each by name, and the bytes of a scan."""
+
+    elements: Mapping[str, tuple[ElementType, int]]
+    size: int
+
+    def number(self, name: str, scan: bytes) -> int:
+        """The number of one element."""
+        element, start = self.elements[name]
+        return element.decode(scan[start : start + element.storage // 8])
+
+
+class BufferReadings:
+    """Scans from an open descriptor, as readings; time from the timestamp channel, if enabled."""
+
+    live = True
+
+    def __init__(
+        self,
+        fd: int,
+        layout: Layout,
+        channels: Sequence[tuple[str, Scaling]],
+        close_fd: Callable[[], None],
+    ) -> None:
+        self._fd, self._layout, self._channels, self._close = fd, layout, channels, close_fd
+        self._bytes = bytearray()
+
+    def read(self, timeout: float | None) -> Reading | None:
+        """The next scan. Raises SourceLostError when there will be no more."""
+        limit = TimeLimit(timeout)
+        while len(self._bytes) < self._layout.size:
+            if not readable(self._fd, limit.left()):
+                return None
+            data = os.read(self._fd, _CHUNK)  # an OSError is an outage
+            if not data:
+                raise SourceLostError("the buffer has ended")
+            self._bytes += data
+        scan = bytes(self._bytes[: self._layout.size])
+        del self._bytes[: self._layout.size]
+        return self._reading(scan)
+
+    def close(self) -> None:
+        """Close the device."""
+        self._close()
+
+    def _reading(self, scan: bytes) -> Reading:
+        values = [scale(self._layout.number(name, scan)) for name, scale in self._channels]
+        has_time = _TIMESTAMP in self._layout.elements
+        time = self._layout.number(_TIMESTAMP, scan) / 1e9 if has_time else None
+        with np.errstate(over="ignore"):  # beyond float32 means infinite, which the mask handles
+            return Reading(time, np.array(values, np.float32))
+
+
+def open_buffer(device: Path, buffer: Path, wanted: Mapping[str, str]) -> BufferReadings:
+    """The readings of the character device `buffer`.
+
+    wanted: attributes by channel. Raises GruardError when the buffer is not set up for them,
+    OSError when it cannot be opened.
+    """
+    layout = read_layout(device)
+    names = [attribute.removesuffix("_raw") for attribute in wanted.values()]
+    if off := [name for name in names if name not in layout.elements]:
+        raise GruardError(
+            f"{device}: {', '.join(off)} not in the buffer; enable it: "
+            f"echo 1 > {device}/scan_elements/{off[0]}_en"
+        )
+    channels = [(name, scaling(device, f"{name}_raw")) for name in names]
+    fd = os.open(buffer, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(fd).st_mode
+    if not (stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)):
+        os.close(fd)
+        raise GruardError(
+            f"{buffer}: is {kind_of(mode)}; name the device's buffer, /dev/iio:device0"
+        )
+    return BufferReadings(fd, layout, channels, lambda: os.close(fd))
+
+
+def read_layout(device: Path) -> Layout:
+    """What a scan of the device looks like now. Raises GruardError for a type it cannot read."""
+    found = []
+    for switch in (device / "scan_elements").glob("in_*_en"):
+        stem = switch.with_name(switch.name.removesuffix("_en"))
+        try:
+            if read_number(switch):
+                index = read_number(stem.with_name(f"{stem.name}_index"))
+                kind = read_attribute(stem.with_name(f"{stem.name}_type"))
+                found.append((index, stem.name, parse_type(kind)))
+        except (OSError, ValueError) as error:
+            raise GruardError(f"{stem}: cannot be read ({error})") from None
+    return layout_of([(name, element) for _, name, element in sorted(found, key=lambda e: e[:2])])
+
+
+def layout_of(elements: Sequence[tuple[str, ElementType]]) -> Layout:
+    """The layout of elements in the order of their index."""
+    placed: dict[str, tuple[ElementType, int]] = {}
+    end, largest = 0, 1
+    for name, element in elements:
+        size = element.storage // 8 * element.repeat
+        start = _aligned(end, size)
+        placed[name] = (element, start)
+        end, largest = start + size, max(largest, size)
+    return Layout(placed, _aligned(end, largest))
+
+
+def parse_type(text: str) -> ElementType:
+    """A scan element's type, e.g. `le:s12/16>>4`. Raises ValueError."""
+    found = _TYPE.fullmatch(text.strip())
+    if not found:
+        raise ValueError(f"{text.strip()[:40]!r} is not a type such as le:s16/16>>0")
+    order, sign, bits, storage, repeat, shift = found.groups()
+    element = ElementType(
+        order.lower() == "le",
+        sign.lower() == "s",
+        int(bits),
+        int(storage),
+        int(repeat or 1),
+        int(shift or 0),
+    )
+    if not (element.bits and element.repeat and element.bits + element.shift <= element.storage):
+        raise ValueError(f"{text.strip()[:40]!r} does not fit its storage")
+    return element
+
+
+def _aligned(position: int, size: int) -> int:
+    return -(-position // size) * size
+
 
 _ROOT = "/sys/bus/iio/devices"
 

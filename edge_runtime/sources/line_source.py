@@ -9,9 +9,8 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.files import DEVICE, PIPE, kind_at
-from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.csvfile import open_binary
 from edge_runtime.sources.decoders import decoder_for
 from edge_runtime.sources.dialect import LOOKED_AT, find_header

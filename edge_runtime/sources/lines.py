@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import BinaryIO, Protocol
 
 from edge_runtime.errors import GruardError
-from edge_runtime.readiness import readable
+from edge_runtime.files import readable
 from edge_runtime.sources.encoding import DECODE_ERRORS
 from edge_runtime.sources.source import TimeLimit
 

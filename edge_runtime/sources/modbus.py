@@ -14,13 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_runtime.address import Address, Endpoint, endpoint
-from edge_runtime.errors import GruardError
-from edge_runtime.readiness import readable
-from edge_runtime.sources.complaints import Complaints
-from edge_runtime.sources.polled import Polled
-from edge_runtime.sources.reconnecting import Reconnecting
-from edge_runtime.sources.source import Reading, SourceLostError, TimeLimit, needed_period
-from edge_runtime.sources.threaded import Threaded
+from edge_runtime.errors import Complaints, GruardError
+from edge_runtime.files import readable
+from edge_runtime.sources.source import (
+    Polled,
+    Reading,
+    Reconnecting,
+    SourceLostError,
+    Threaded,
+    TimeLimit,
+    needed_period,
+)
 
 _PORT = 502
 _PATIENCE = 1.0  # seconds for a connection or an answer

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_runtime.errors import GruardError
-from edge_runtime.mqtt_address import (
+from edge_runtime.errors import Complaints, GruardError
+from edge_runtime.mqtt import (
     MISSING,
     MqttAddress,
     parse_mqtt_address,
@@ -22,25 +22,24 @@ from edge_runtime.mqtt_address import (
     why_unreachable,
 )
 from edge_runtime.sources import csvcell
-from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.decoders import JsonDecoder, nothing
-from edge_runtime.sources.polled import Polled
-from edge_runtime.sources.reconnecting import Reconnecting
 from edge_runtime.sources.source import (
+    Polled,
     Reading,
+    Reconnecting,
     Source,
     SourceLostError,
+    Threaded,
     TimeLimit,
     needed_period,
 )
-from edge_runtime.sources.threaded import Threaded
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
-    from edge_runtime.mqtt_client import BoundedClient
+    from edge_runtime.mqtt import BoundedClient
 
 FRESH_PERIODS = 2.0
 """A channel's last value counts for so many periods, so that a little jitter makes no hole."""
@@ -282,7 +281,7 @@ def _new_client(
     try:
         from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-        from edge_runtime.mqtt_client import BoundedClient
+        from edge_runtime.mqtt import BoundedClient
     except ImportError:
         raise GruardError(MISSING) from None
     protocol = MQTTProtocolVersion.MQTTv5 if newest else MQTTProtocolVersion.MQTTv311
@@ -305,7 +304,7 @@ def _largest() -> Properties:
     from paho.mqtt.packettypes import PacketTypes
     from paho.mqtt.properties import Properties
 
-    from edge_runtime.mqtt_client import LONGEST_PACKET
+    from edge_runtime.mqtt import LONGEST_PACKET
 
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.MaximumPacketSize = LONGEST_PACKET

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from edge_runtime.address import parse_address
-from edge_runtime.sources.complaints import Complaints
+from edge_runtime.errors import Complaints
 from edge_runtime.sources.source import Source
 
 KINDS = {

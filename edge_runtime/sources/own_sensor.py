@@ -15,12 +15,9 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.address import Address
-from edge_runtime.errors import GruardError
-from edge_runtime.sources.complaints import Complaints
+from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.sources.decoders import nothing
-from edge_runtime.sources.reconnecting import Reconnecting
-from edge_runtime.sources.source import Reading, Source, SourceLostError
-from edge_runtime.sources.threaded import Threaded
+from edge_runtime.sources.source import Reading, Reconnecting, Source, SourceLostError, Threaded
 
 FUNCTION = "open_sensor"
 _WRITABLE_BY_OTHERS = 0o002

@@ -10,13 +10,11 @@ import re
 from collections.abc import Sequence
 
 from edge_runtime.address import Address
-from edge_runtime.errors import GruardError
-from edge_runtime.sources.complaints import Complaints
+from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.sources.decoders import CsvDecoder, Decoder, decoder_for, json_object
 from edge_runtime.sources.line_source import MOST_SKIPPED
 from edge_runtime.sources.lines import CutLine, Lines, StreamLines
-from edge_runtime.sources.reconnecting import Reconnecting
-from edge_runtime.sources.source import Reading, SourceLostError, TimeLimit
+from edge_runtime.sources.source import Reading, Reconnecting, SourceLostError, TimeLimit
 
 _BAUD = 115200
 _MISSING = "serial ports need the package pyserial; install it with pip install 'gruard[serial]'"

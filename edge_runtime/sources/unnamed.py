@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
-from edge_runtime.errors import GruardError
-from edge_runtime.sources.complaints import Complaints
+from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.sources.csvfile import LABEL_NAMES, TIME_NAMES, open_text, start_rows
 from edge_runtime.sources.dialect import find_header
 from edge_runtime.sources.encoding import DECODE_ERRORS

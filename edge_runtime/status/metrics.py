@@ -1,13 +1,25 @@
-"""A snapshot as Prometheus reads it: the text exposition format, version 0.0.4."""
+"""A snapshot as Prometheus reads it: the text exposition format, version 0.0.4.
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+Serves the metrics over HTTP from one thread of its own, whoever asks and however.
+"""
+
+import selectors
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Literal, get_args
 
+from edge_runtime.errors import GruardError
+from edge_runtime.plain import shown
 from edge_runtime.sources.sample_clock import Event
 from edge_runtime.status.board import CONDITIONS
 from edge_runtime.status.snapshot import Answer, Counts, Health, Snapshot
+from edge_runtime.status.verdict import ALARM, HEALTHY, judge
 from edge_runtime.supervision.policy import Phase
+from edge_runtime.threads import BEAT, WatchedThread
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -189,3 +201,218 @@ def _number(value: float) -> str:
 def _labels(labels: Labels) -> str:
     inside = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels.items())
     return f"{{{inside}}}" if inside else ""
+
+
+LOOPBACK = "127.0.0.1"
+CONNECTIONS = 32
+"""At a time; whoever comes then takes the place of the one that has been there the longest."""
+LIMIT = 2.0
+"""Seconds for a whole request and its answer, however slowly the bytes trickle."""
+_LONGEST = 16_384  # bytes of a request
+_AT_ONCE = 65_536  # bytes taken or given in one turn
+_REST = 0.1  # seconds before the next try to accept, when descriptors ran out
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """`PORT`, `HOST:PORT` or `[IPV6]:PORT`; the host is this machine alone unless it is given.
+
+    Raises GruardError.
+    """
+    host, _, port = text.rpartition(":")
+    digits = port.isascii() and port.isdecimal() and len(port) < 10
+    if not digits or int(port) >= 1 << 16:
+        raise GruardError(
+            f"--metrics {shown(text, str)}: give a port or ADDRESS:PORT, such as 127.0.0.1:9107"
+        )
+    return host.removeprefix("[").removesuffix("]") or LOOPBACK, int(port)
+
+
+@dataclass(eq=False)
+class _Client:
+    """One connection. until: when it is closed, finished or not. answer: None while it asks."""
+
+    connection: socket.socket
+    until: float
+    asked: bytearray = field(default_factory=bytearray)
+    answer: memoryview | None = None
+
+
+class MetricsServer:
+    """GET /metrics for Prometheus, GET /healthz for whoever restarts things; nothing else.
+
+    A client that is slow holds up nobody: none is waited for, each has its time, and a new one
+    takes the place of the oldest.
+    log takes one line that says where. Raises GruardError when the address cannot be had.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        log: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        host, port = parse_address(address)
+        self._clock = clock
+        self._latest: Snapshot | None = None
+        self._listener = _listen(host, port)
+        self._wake, self._woken = socket.socketpair()
+        self._clients: dict[socket.socket, _Client] = {}  # the oldest first
+        self._closing = False
+        self.thread = WatchedThread("metrics server", self._serve)
+        self.thread.start()
+        shown = f"[{host}]" if ":" in host else host
+        log(f"metrics at http://{shown}:{self.port}/metrics")
+
+    @property
+    def port(self) -> int:
+        """The port in use, also where 0 asked for any."""
+        return int(self._listener.getsockname()[1])
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Serve this one from now on."""
+        self._latest = snapshot
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._closing = True
+        self._wake.close()
+        self.thread.join(LIMIT)
+        self._woken.close()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            try:
+                selector.register(self._listener, selectors.EVENT_READ)
+                selector.register(self._woken, selectors.EVENT_READ)
+                while not self._closing:
+                    self.thread.beat()
+                    for key, _ in selector.select(self._patience()):
+                        self._attend(selector, key.fileobj)
+                    self._drop_late(selector)
+            finally:
+                for client in list(self._clients.values()):
+                    self._drop(selector, client)
+
+    def _patience(self) -> float:
+        """Seconds until the oldest client's time is over."""
+        oldest = next(iter(self._clients.values()), None)
+        return BEAT if oldest is None else min(max(oldest.until - time.monotonic(), 0.0), BEAT)
+
+    def _attend(self, selector: selectors.BaseSelector, ready: object) -> None:
+        if ready is self._listener:
+            self._accept(selector)
+        elif isinstance(ready, socket.socket) and (client := self._clients.get(ready)):
+            try:
+                done = self._hear(selector, client) if client.answer is None else _tell(client)
+            except BlockingIOError:
+                return
+            except OSError:
+                done = True  # a client that breaks off is no news
+            if done:
+                self._drop(selector, client)
+
+    def _accept(self, selector: selectors.BaseSelector) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError:  # no descriptor is left: perhaps the oldest client has one to spare
+            self._drop_oldest(selector)
+            time.sleep(_REST)
+            return
+        if len(self._clients) >= CONNECTIONS:
+            self._drop_oldest(selector)
+        connection.setblocking(False)
+        self._clients[connection] = _Client(connection, time.monotonic() + LIMIT)
+        selector.register(connection, selectors.EVENT_READ)
+
+    def _hear(self, selector: selectors.BaseSelector, client: _Client) -> bool:
+        """Take what came; whether there is nothing more to do for the client."""
+        data = client.connection.recv(_AT_ONCE)
+        client.asked += data
+        if data and not _is_whole(client.asked) and len(client.asked) <= _LONGEST:
+            return False
+        if not client.asked.strip():
+            return True
+        client.answer = memoryview(_answer(bytes(client.asked), self._page))
+        selector.modify(client.connection, selectors.EVENT_WRITE)
+        return _tell(client)
+
+    def _drop_late(self, selector: selectors.BaseSelector) -> None:
+        now = time.monotonic()
+        for client in [client for client in self._clients.values() if client.until <= now]:
+            self._drop(selector, client)
+
+    def _drop_oldest(self, selector: selectors.BaseSelector) -> None:
+        if oldest := next(iter(self._clients.values()), None):
+            self._drop(selector, oldest)
+
+    def _drop(self, selector: selectors.BaseSelector, client: _Client) -> None:
+        del self._clients[client.connection]
+        selector.unregister(client.connection)
+        with suppress(OSError):
+            client.connection.shutdown(socket.SHUT_WR)
+            client.connection.recv(_AT_ONCE)  # or what is left unread resets the answer on its way
+        client.connection.close()
+
+    def _page(self, path: str) -> tuple[HTTPStatus, str]:
+        snapshot, now = self._latest, self._clock()
+        if path == "/metrics":
+            return HTTPStatus.OK, exposition(snapshot, now) if snapshot else ""
+        if path == "/healthz":
+            return _health(snapshot, now)
+        return HTTPStatus.NOT_FOUND, "only /metrics and /healthz are here\n"
+
+
+Page = Callable[[str], tuple[HTTPStatus, str]]
+
+
+def _health(snapshot: Snapshot | None, now: float) -> tuple[HTTPStatus, str]:
+    """An alarm is health: the run does what it is there for."""
+    if snapshot is None:
+        return HTTPStatus.SERVICE_UNAVAILABLE, "starting\n"
+    verdict = judge(snapshot, now, "running")
+    well = verdict.code in (HEALTHY, ALARM)
+    return HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, verdict.text + "\n"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.create_server(address, family=family, backlog=CONNECTIONS)
+    except (OSError, UnicodeError) as error:  # a name that is too long cannot be encoded
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise GruardError(f"--metrics {shown(host, str)}:{port}: {reason}") from None
+    listener.setblocking(False)
+    return listener
+
+
+def _is_whole(asked: bytearray) -> bool:
+    """Whether a request is all there: up to the empty line behind its headers."""
+    return b"\r\n\r\n" in asked or b"\n\n" in asked
+
+
+def _answer(asked: bytes, page: Page) -> bytes:
+    """What is sent for a request, whole or not (HTTP/1.0: one a connection)."""
+    words = asked.partition(b"\n")[0].decode("latin-1").split()
+    if len(words) != 3 or not words[2].startswith("HTTP/") or not _is_whole(bytearray(asked)):
+        code, text = HTTPStatus.BAD_REQUEST, "this is no HTTP request\n"
+    elif words[0] != "GET":
+        code, text = HTTPStatus.NOT_IMPLEMENTED, "only GET is here\n"
+    else:
+        code, text = page(words[1].partition("?")[0])
+    body = text.encode(errors="replace")
+    head = (
+        f"HTTP/1.0 {code.value} {code.phrase}\r\nServer: gruard\r\n"
+        f"Content-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def _tell(client: _Client) -> bool:
+    """Send what the client takes; whether that was all."""
+    assert client.answer is not None
+    sent = client.connection.send(client.answer[:_AT_ONCE])
+    client.answer = client.answer[sent:]
+    return not client.answer

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edge_runtime.detector.lasting_change import Finding
 from edge_runtime.status.snapshot import Answer, Process, Snapshot
-from edge_runtime.supervision.change_file import Finding
 from edge_runtime.supervision.policy import TIERS, Phase
 
 State = Literal[

@@ -2,18 +2,22 @@
 
 A few microseconds a record: everything that takes longer happens once a second, and whatever may
 hang happens in a thread of an outlet.
+
+The score's recent course in a few points, for a curve on a terminal.
+
+Log lines about changes of tier: all are counted, at most a few a minute are logged.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol
 
-from edge_runtime.record import Flag, Record
+from edge_runtime.record import Flag, Record, flag_names
 from edge_runtime.status.board import changes
 from edge_runtime.status.snapshot import (
     SCHEMA,
@@ -26,13 +30,88 @@ from edge_runtime.status.snapshot import (
     Process,
     Snapshot,
 )
-from edge_runtime.status.tier_log import TierLog
-from edge_runtime.status.trail import Trail
 from edge_runtime.status.verdict import start_ticks
-from edge_runtime.supervision.policy import Phase
+from edge_runtime.supervision.policy import TIERS, Phase
 from edge_runtime.supervision.summary import Summary
 from edge_runtime.supervision.supervisor import RunState
 from edge_runtime.threads import Threads
+
+LENGTH = 120
+_BEYOND = 1e6  # thresholds; strict JSON has no infinity
+
+
+class Trail:
+    """One point per call of `point`: the highest share of its threshold a score has had since.
+
+    A share and not the score, because model and fallback score on different scales. The highest
+    and not the mean, because a single strange sample is what the curve is looked at for.
+    """
+
+    def __init__(self) -> None:
+        self._points: deque[float | None] = deque(maxlen=LENGTH)
+        self._highest: float | None = None
+
+    def add(self, score: float | None, threshold: float | None) -> None:
+        """Take the score of one record."""
+        if score is None or threshold is None or score != score or not threshold > 0:
+            return
+        share = max(-_BEYOND, min(score / threshold, _BEYOND))
+        if self._highest is None or share > self._highest:
+            self._highest = share
+
+    def point(self) -> tuple[float | None, ...]:
+        """Close the latest point; all points, oldest first, None where there was no score."""
+        highest, self._highest = self._highest, None
+        self._points.append(None if highest is None else round(highest, 4))
+        return tuple(self._points)
+
+
+LINES, WINDOW = 6, 60.0
+"""So many lines within so many seconds: a detector that flutters must not fill the journal."""
+
+
+class TierLog:
+    """Logs who vouches from now on.
+
+    log takes one line; clock gives monotonic seconds.
+    """
+
+    def __init__(self, log: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self._log, self._clock = log, clock
+        self._last: Record | None = None
+        self._told: deque[float] = deque([float("-inf")] * LINES, maxlen=LINES)
+        self._untold = 0
+
+    def note(self, record: Record) -> None:
+        """Look at one record; call for each of them."""
+        before, self._last = self._last, record
+        changed = before is not None and before.tier != record.tier
+        if not changed and not self._untold:
+            return
+        now = self._clock()
+        if now - self._told[0] < WINDOW:
+            self._untold += changed
+            return
+        self._told.append(now)
+        self._log(self._line(record, before if changed else None))
+        self._untold = 0
+
+    def end(self) -> None:
+        """Tell what is still untold: a recording of days may take less than the window."""
+        if self._last is not None and self._untold:
+            self._log(self._line(self._last, None))
+            self._untold = 0
+
+    def _line(self, record: Record, before: Record | None) -> str:
+        tier = record.tier if before is None else f"{before.tier}→{record.tier}"
+        why = ", ".join(flag_names(record.flags))
+        untold = (
+            "1 change before was" if self._untold == 1 else f"{self._untold} changes before were"
+        )
+        others = f"; {untold} not told" if self._untold else ""
+        line = f"sample {record.index}: tier {tier}, {TIERS[record.tier]}"
+        return line + (f" ({why})" if why else "") + others
+
 
 EVERY = 1.0
 """Seconds between two snapshots, at least."""

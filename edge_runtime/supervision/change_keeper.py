@@ -9,12 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
-from edge_runtime.errors import GruardError
-from edge_runtime.limited_log import LimitedLog
+from edge_runtime.detector.lasting_change import (
+    KEPT,
+    WORD,
+    ChangePhase,
+    Finding,
+    KeptChange,
+    LastingChange,
+    Word,
+)
+from edge_runtime.errors import GruardError, LimitedLog
+from edge_runtime.plain import read_sealed, write_sealed
 from edge_runtime.record import Record
-from edge_runtime.supervision.change_file import KEPT, WORD, Finding, KeptChange, Word
-from edge_runtime.supervision.sealed_file import read_sealed, write_sealed
 
 LOOK_EVERY = 1.0
 """Seconds between two looks for the owner's word."""

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from edge_runtime.alarm_course import AlarmCourse
+from edge_runtime.detector.alarm import AlarmCourse
 from edge_runtime.record import Flag, Record, alarm_words, finite, flag_names
 from edge_runtime.supervision.policy import TIERS
-from edge_runtime.supervision.start_marker import StartedAfter
+from edge_runtime.supervision.starts import StartedAfter
 from edge_runtime.threads import ThreadState, failed_words
 
 _RECENT = 1024  # latencies kept for the median: enough to be steady, and a run may last years

@@ -12,21 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_runtime.detector.lasting_change import LastingChange
+from edge_runtime.detector.lasting_change import Finding, LastingChange
+from edge_runtime.errors import Complaints
 from edge_runtime.record import Flag, Record, Sample, unjudged
+from edge_runtime.recurring_alarms import RecurringKeeper
 from edge_runtime.sinks.sink import Sink, SinkClosedError
-from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.sample_clock import SampleClock, Slot
 from edge_runtime.sources.source import Source
-from edge_runtime.supervision.change_file import Finding
 from edge_runtime.supervision.change_keeper import ChangeKeeper
-from edge_runtime.supervision.exchange import Exchange, NoExchange, ShadowDetector
 from edge_runtime.supervision.injection import Injections
-from edge_runtime.supervision.listener import Listener
+from edge_runtime.supervision.liveness import Listener
 from edge_runtime.supervision.policy import Phase, Terms
-from edge_runtime.supervision.recurring_keeper import RecurringKeeper
 from edge_runtime.supervision.summary import Console, Summary
-from edge_runtime.supervision.worker_care import WorkerCare
+from edge_runtime.supervision.worker_care import Exchange, NoExchange, ShadowDetector, WorkerCare
 from edge_runtime.supervision.worker_process import WorkerProcess
 
 STEP_LINES = 60.0

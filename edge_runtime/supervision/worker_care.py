@@ -1,17 +1,109 @@
-"""Keeps an inference process in service: the policy decides, the process handle does."""
+"""Keeps an inference process in service: the policy decides, the process handle does.
+
+The way back to a settled state for a process that begins anew: the last samples, once more.
+
+A state that a broken process left behind can't be trusted, but the samples can: a healthy process
+computes the state afresh from them, in a fraction of the time that they took to come. Its answers
+to them are no records, because each of these samples already has its own; they only count.
+
+What the supervisor asks between two samples: is another model to answer from now on?
+"""
 
 import dataclasses
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
 
-from edge_runtime.detector.delegate_failures import explained
+from edge_runtime.detector.kernels import explained
 from edge_runtime.detector.lasting_change import LastingChange
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision import wire
-from edge_runtime.supervision.catch_up import CatchUp
-from edge_runtime.supervision.hang_watch import Work
-from edge_runtime.supervision.policy import LOAD_LIMIT, Phase, Terms, WorkerPolicy
+from edge_runtime.supervision.policy import LOAD_LIMIT, Phase, Terms, Work, WorkerPolicy
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess
+
+
+class CatchUp:
+    """Remembers the last samples, each with the fallback's alarm, and gives them to `process`.
+
+    clock: monotonic seconds. given: how many samples this process was given; 0 before `begin`.
+    behind: whether it is still at work on them. samples: with how many any process caught up.
+    """
+
+    def __init__(self, process: WorkerProcess, terms: Terms, clock: Callable[[], float]) -> None:
+        self.behind = False
+        self.samples = self.given = 0
+        self._process, self._terms, self._clock = process, terms, clock
+        self._kept: deque[tuple[Sample, bool]] = deque(maxlen=terms.memory)
+        self._owed: dict[int, bool] = {}  # what the process has yet to answer, by index
+        self._outrun = False
+        self._heard = 0.0  # when it last answered one of them
+
+    def keep(self, sample: Sample, alarm: bool) -> None:
+        """Remember one sample, and whether the fallback alarmed at it."""
+        self._kept.append((sample, alarm))
+
+    def follow(self, other: "CatchUp") -> None:
+        """Give the process what `other` remembers, after that only the last; WorkerGoneError."""
+        if self.given:
+            self.keep(*other._kept[-1])
+            self.give(*other._kept[-1])
+        else:
+            self._kept = deque(other._kept, self._terms.memory)
+            self.begin()
+
+    def begin(self) -> None:
+        """Give a new process all that is remembered. Raises WorkerGoneError."""
+        self._owed.clear()
+        self.given, self._outrun, self._heard = 0, False, self._clock()
+        self.behind = bool(self._kept)
+        self._process.send(wire.Reset())  # its records are flagged until its state has settled
+        for sample, alarm in self._kept:
+            self.give(sample, alarm)
+
+    def give(self, sample: Sample, alarm: bool) -> None:
+        """Give it one sample more, that nobody waits for. Raises WorkerGoneError."""
+        self._process.tell(sample)
+        self._owed[sample.index] = alarm
+        self.given += 1
+
+    def answers(self) -> list[tuple[Record, bool]]:
+        """What the process has answered meanwhile, each with the fallback's alarm at that sample.
+
+        Where samples wait, all that it owes. Others do so, for a deadline each, once the process
+        has fallen so far behind that they come faster than it computes: it would never be through.
+        Raises WorkerGoneError when it has come to a stop.
+        """
+        self._outrun |= len(self._owed) > 2 * self._terms.memory
+        end = self._clock() + (self._terms.deadline if self._outrun else 0.0)
+        answers: list[tuple[Record, bool]] = []
+        while self._owed and (records := self._process.hear(self._limit(end))):
+            answers += ((record, self._owed.pop(record.index)) for record in records)
+            self._heard = self._clock()
+        if self._owed and self._stands_still():
+            raise WorkerGoneError(f"did not catch up: stands still at sample {min(self._owed)}")
+        self.behind = len(self._owed) > 1  # the answer to the last one comes before the next one's
+        self.samples += 0 if self.behind else self.given
+        return answers
+
+    def failed(self) -> None:
+        """The process broke; if at one of these samples, it must not break the next one, too."""
+        if self.behind:
+            self.forget()
+        self.behind, self.given = False, 0
+
+    def forget(self) -> None:
+        """Remember nothing of what was so far."""
+        self._kept.clear()
+
+    def _limit(self, end: float) -> float | Work:
+        if self._terms.waits:
+            return self._terms.answer_limit
+        return max(end - self._clock(), 0.0)
+
+    def _stands_still(self) -> bool:
+        return self._terms.waits or self._clock() - self._heard >= self._terms.patience
 
 
 class WorkerCare:
@@ -287,3 +379,62 @@ def rounded(seconds: float) -> str:
     if seconds < 0.9995:
         return f"{1000 * seconds:.3g} ms"
     return f"{seconds:.3g} s" if seconds < 60 else f"{seconds / 60:.3g} min"
+
+
+class ShadowDetector(Protocol):
+    """The part of the fallback that the supervisor needs: cheap, and never failing.
+
+    repaired: how often its memory had changed and was repaired.
+    """
+
+    @property
+    def repaired(self) -> int: ...
+
+    def step(self, sample: Sample) -> Record:
+        """The tier 3 record of one sample."""
+
+    def stand_at(self, centre: Sequence[float]) -> None:
+        """Judge the machine from there on, in standardised units [channels]."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A model and the fallback that goes with it."""
+
+    model: WorkerCare
+    fallback: ShadowDetector
+
+
+class Exchange(Protocol):
+    """Decides which model answers. No method raises, and none waits for a model to load."""
+
+    def may_start(self) -> bool:
+        """Whether a process may load the model that the run begins with, now."""
+
+    def after(self, record: Record, model: WorkerCare) -> Serving | None:
+        """Who answers after `record`; None: still `model`. The loser is ended by the caller."""
+
+    def stop(self) -> None:
+        """End whatever was being prepared."""
+
+
+class NoExchange:
+    """One model for the whole run."""
+
+    def may_start(self) -> bool:
+        """Always."""
+        return True
+
+    def after(self, record: Record, model: WorkerCare) -> None:
+        """Nobody else."""
+
+    def stop(self) -> None:
+        """Nothing was prepared."""
+
+
+class NoModel(NoExchange):
+    """No model for the whole run: the fallback answers."""
+
+    def may_start(self) -> bool:
+        """Never."""
+        return False

@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edge_runtime.durable import sync, write_new
 from edge_runtime.errors import BusyError, GruardError, RemovedError
-from edge_runtime.files import open_regular
+from edge_runtime.files import open_regular, sync, write_new
 
 PATIENCE = 5.0
 """Seconds that a command waits for a lock."""

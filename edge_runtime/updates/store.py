@@ -9,21 +9,202 @@ STORE/install.lock, pointers.lock         held by who writes; a reader needs nei
 
 The facts are written in the order fallback, lowest, pointers: what the pointers name is remembered
 by then.
+
+Facts of the store that outlive one damaged file: each kept in two files that say the same.
+
+STORE/NAME.json and STORE/NAME.copy.json hold the facts, a generation that grows with every change,
+and the SHA-256 of both. The intact file of the higher generation holds. NAME.json is replaced
+first, so that a power cut in between leaves the new facts. A reader needs no lock.
+
+What the store knows of its bundles apart from their slots, so that it outlives damage there.
+
+STORE/fallback.json and its copy: what the fallback needs of the current bundle.
+STORE/lowest.json and its copy: the lowest version that may be installed, for each name of a bundle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+import json
+import os
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from edge_runtime.bundle.manifest import FallbackConstants, fallback_constants, fallback_from_dict
 from edge_runtime.bundle.reader import Bundle
-from edge_runtime.errors import GruardError
-from edge_runtime.updates.copies import Copies, Found
-from edge_runtime.updates.disk import PATIENCE, Disk, locked, make_folders
-from edge_runtime.updates.pointers import ATTEMPTS, Pointers, from_facts, to_facts
-from edge_runtime.updates.remembered import Remembered
-from edge_runtime.updates.slots import Slot, Slots, label
+from edge_runtime.errors import GruardError, NotAllowedError
+from edge_runtime.files import read_regular
+from edge_runtime.plain import json_checksum, parse_json, shown
+from edge_runtime.updates.disk import PATIENCE, Disk, locked, make_folders, replace_durably
+from edge_runtime.updates.slots import ATTEMPTS, Pointers, Slot, Slots, from_facts, label, to_facts
+
+SCHEMA = 2
+"""Layout of the files. Schema 1 was one file of pointers without generation and checksum."""
+LARGEST = 1 << 20  # bytes; the fallback of 256 channels takes a tenth of it
+
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the two files say.
+
+    facts: None when neither is intact. faults: what is wrong with each file, in one sentence.
+    missing: there is neither. later: a later gruard wrote one that this one cannot read.
+    """
+
+    facts: Facts | None
+    generation: int
+    faults: tuple[str, ...]
+    missing: bool
+    later: bool
+
+
+class _LaterError(ValueError):
+    """Of a later version, and so not to be replaced."""
+
+
+class Copies:
+    """The two files called `name` in the folder `root`."""
+
+    def __init__(self, root: Path, name: str, disk: Disk) -> None:
+        self.files = (root / f"{name}.json", root / f"{name}.copy.json")
+        self._disk = disk
+
+    def read(self) -> Found:
+        """What holds. Raises NotAllowedError when this user may not read it; else never."""
+        generation, facts = 0, None
+        faults, absent, former, later = [], [], False, False
+        for file in self.files:
+            try:
+                found, said = _parsed(read_regular(file, LARGEST, os.O_RDONLY | os.O_NOFOLLOW))
+            except FileNotFoundError:
+                absent.append(file)
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EPERM):
+                    raise NotAllowedError(
+                        f"{file}: cannot be read ({error.strerror}); run the command as the owner "
+                        "of the store"
+                    ) from None
+                faults.append(f"{file}: cannot be read ({error.strerror})")
+            except ValueError as error:
+                later |= isinstance(error, _LaterError)
+                faults.append(f"{file}: {error}")
+            else:
+                former |= not found
+                if facts is None or found > generation:
+                    generation, facts = found, said
+        missing = len(absent) == len(self.files)
+        if not missing and not former:
+            faults += [f"{file}: is missing" for file in absent]
+        return Found(facts, generation, tuple(faults), missing, later)
+
+    def write(self, generation: int, facts: Facts) -> None:
+        """Replace both, durably, one after the other. Raises GruardError."""
+        whole = {"schema": SCHEMA, "generation": generation, **facts}
+        data = json.dumps({**whole, "checksum": json_checksum(whole)}, sort_keys=True) + "\n"
+        for file in self.files:
+            replace_durably(self._disk, file, data.encode())
+
+
+def _parsed(data: bytes) -> tuple[int, Facts]:
+    """Generation and facts in a file. Raises ValueError with what is wrong."""
+    try:
+        facts = parse_json(data)
+    except ValueError as error:
+        raise ValueError(f"damaged ({shown(str(error), str)})") from None
+    if not isinstance(facts, dict):
+        raise ValueError("damaged (no object)")
+    if facts.get("schema") == 1 and "checksum" not in facts:
+        return 0, {name: fact for name, fact in facts.items() if name != "schema"}
+    # Every later schema keeps this checksum, or a flipped bit could pass for a later schema.
+    if facts.pop("checksum", None) != json_checksum(facts):
+        raise ValueError("damaged (its checksum is that of other contents)")
+    if (schema := facts.pop("schema", None)) != SCHEMA:
+        raise _LaterError(f"written by a later gruard (schema {shown(schema)}); update gruard")
+    generation = facts.pop("generation", None)
+    if type(generation) is not int or generation < 1:
+        raise ValueError("damaged (no generation)")
+    return generation, facts
+
+
+class Remembered:
+    """The two kinds of facts. tell: takes one line for each file that is damaged."""
+
+    def __init__(self, root: Path, disk: Disk, tell: Callable[[str], None]) -> None:
+        self._fallback = Copies(root, "fallback", disk)
+        self._lowest = Copies(root, "lowest", disk)
+        self._tell = tell
+
+    def fallback(self) -> tuple[str, FallbackConstants] | None:
+        """Digest and constants of the bundle that was current last; None when both are lost."""
+        return self._fallback_in(self._read(self._fallback))
+
+    def lowest(self) -> Mapping[str, int] | None:
+        """The lowest version that may be installed, by name; None when both files are lost."""
+        return self._lowest_in(self._read(self._lowest))
+
+    def keeps(self, bundle: Bundle) -> bool:
+        """Whether all of it is there, twice, with `bundle` as the current one."""
+        return self._kept_fallback(bundle) and self._kept_version(bundle)
+
+    def keep(self, bundle: Bundle) -> None:
+        """Remember that `bundle` is current: its fallback, and that its version was accepted."""
+        if not self._kept_fallback(bundle):
+            self._write(self._fallback, {"slot": bundle.digest, "constants": _constants(bundle)})
+        if not self._kept_version(bundle):
+            known = self.lowest() or {}
+            name, version = bundle.manifest.name, bundle.manifest.version
+            self.set_lowest(name, max(version, known.get(name, version)))
+
+    def set_lowest(self, name: str, version: int) -> None:
+        """Accept `version` of bundles called `name`, and those above it."""
+        self._write(self._lowest, {"lowest": {**(self.lowest() or {}), name: version}})
+
+    def _kept_fallback(self, bundle: Bundle) -> bool:
+        found = self._read(self._fallback)
+        wanted = bundle.digest, fallback_constants(bundle.manifest)
+        return not found.faults and self._fallback_in(found) == wanted
+
+    def _kept_version(self, bundle: Bundle) -> bool:
+        found = self._read(self._lowest)
+        known = (self._lowest_in(found) or {}).get(bundle.manifest.name, 0)
+        return not found.faults and known >= bundle.manifest.version
+
+    def _read(self, copies: Copies) -> Found:
+        found = copies.read()
+        for fault in found.faults:
+            self._tell(f"{fault}; it is replaced with the next change")
+        return found
+
+    def _write(self, copies: Copies, facts: Facts) -> None:
+        copies.write(copies.read().generation + 1, facts)
+
+    def _fallback_in(self, found: Found) -> tuple[str, FallbackConstants] | None:
+        if found.facts is None:
+            return None
+        where = str(self._fallback.files[0])
+        try:
+            slot = found.facts.get("slot")
+            return str(slot), fallback_from_dict(found.facts.get("constants"), where)
+        except GruardError as error:
+            self._tell(f"{error}; the fallback does without it")
+            return None
+
+    @staticmethod
+    def _lowest_in(found: Found) -> Mapping[str, int] | None:
+        lowest = (found.facts or {}).get("lowest")
+        if not isinstance(lowest, dict) or any(type(v) is not int for v in lowest.values()):
+            return None
+        return lowest
+
+
+def _constants(bundle: Bundle) -> Facts:
+    return asdict(fallback_constants(bundle.manifest))
+
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
 """Inode, time of change in nanoseconds and size of the pointers' files and of the slots' folder."""

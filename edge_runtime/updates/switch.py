@@ -7,10 +7,16 @@ records, kept when it is healthy, and gone back from when it is not.
 
 Nothing here waits for the store's lock. An outcome that cannot be written holds in this run, and is
 written later.
+
+Is the model on trial healthy? Judged by its records, in time that counts; pure.
+
+Only the model itself is judged. While it warms up, while the source delivers nothing, or while a
+reading is unusable, time counts neither for it nor against it. Alarms are no ill health.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,17 +24,54 @@ from functools import partial
 from pathlib import Path
 
 from edge_runtime.bundle.reader import Bundle
-from edge_runtime.errors import BusyError, GruardError
-from edge_runtime.limited_log import LimitedLog
-from edge_runtime.record import Record
-from edge_runtime.supervision.exchange import Serving
+from edge_runtime.errors import BusyError, GruardError, LimitedLog
+from edge_runtime.record import Flag, Record
 from edge_runtime.supervision.policy import Phase
-from edge_runtime.supervision.worker_care import WorkerCare
+from edge_runtime.supervision.worker_care import Serving, WorkerCare
 from edge_runtime.updates.disk import Hold
-from edge_runtime.updates.pointers import Pointers
-from edge_runtime.updates.probation import Probation, Verdict
-from edge_runtime.updates.slots import SHORT, label
+from edge_runtime.updates.slots import SHORT, Pointers, label
 from edge_runtime.updates.store import Stamp, Store
+
+PATIENCE = 60.0
+"""Seconds that a model may be unhealthy at least, however short the trial."""
+
+
+class Verdict(enum.Enum):
+    """What is known so far."""
+
+    OPEN = "not known yet"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True)
+class Probation:
+    """Seconds that counted so far, for and against the model.
+
+    limit: seconds of either that give the verdict; last: monotonic seconds of the last record.
+    """
+
+    limit: float
+    healthy: float = 0.0
+    unhealthy: float = 0.0
+    last: float | None = None
+    verdict: Verdict = Verdict.OPEN
+
+    def judged(self, record: Record, now: float) -> Probation:
+        """With the time from the last record to this one put to the account of this one."""
+        passed = 0.0 if self.last is None else now - self.last
+        seen = replace(self, last=now)
+        if record.masked or record.flags & (Flag.WARMUP | Flag.GAP):
+            return seen
+        if record.valid:
+            healthy = self.healthy + passed
+            verdict = Verdict.HEALTHY if healthy >= self.limit else Verdict.OPEN
+            return replace(seen, healthy=healthy, verdict=verdict)
+        unhealthy = self.unhealthy + passed
+        over = unhealthy >= max(self.limit, PATIENCE)
+        verdict = Verdict.UNHEALTHY if over else Verdict.OPEN
+        return replace(seen, unhealthy=unhealthy, verdict=verdict)
+
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the store."""
@@ -113,7 +156,7 @@ class _Outcome:
 
 
 class ModelSwitch:
-    """The Exchange of a run from the store (`edge_runtime.supervision.exchange`).
+    """The Exchange of a run from the store (`edge_runtime.supervision.worker_care`).
 
     running: the bundle that the run begins with. healthy: seconds until a trial is over.
     While only the fallback runs, what the store names is tried again every RETRY seconds.

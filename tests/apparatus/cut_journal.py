@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edge_runtime.journal.cursor import Cursor
 from edge_runtime.journal.frames import OVERHEAD, Entry
+from edge_runtime.journal.journal import Cursor
 from edge_runtime.journal.segments import SEGMENTS, Segments, entries_after
 from tests.apparatus.forgetful_disk import PowerCutDisk, PowerCutError
 from tests.campaign.fault import expect

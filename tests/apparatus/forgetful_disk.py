@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_runtime.journal.disk import Disk
+from edge_runtime.journal.segments import Disk
 
 
 class PowerCutError(BaseException):

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.gruard_detector import GruardDetector
 from benchmarks.judge import judge
 from benchmarks.series import DATA, WATCH, Series, catalogue
-from edge_runtime.alarm_course import alarm_stretches
+from edge_runtime.detector.alarm import alarm_stretches
 from train.simulate import simulate
 
 TOLERANCE = 0.05

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from benchmarks import short
 from benchmarks.short import FAULT_START, KINDS, Result, rig, starts, table, with_fault
-from edge_runtime.alarm_course import PAUSE
+from edge_runtime.detector.alarm import PAUSE
 
 pytestmark = pytest.mark.slow
 

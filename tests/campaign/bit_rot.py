@@ -21,8 +21,8 @@ import numpy as np
 
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.detector.thresholds import store_threshold
-from edge_runtime.journal.cursor import Cursor
-from edge_runtime.journal.disk import Disk
+from edge_runtime.journal.journal import Cursor
+from edge_runtime.journal.segments import Disk
 from edge_runtime.updates.store import Store
 from tests.apparatus.harm import flip_bit, replace_member
 from tests.campaign.command import Ended, check_manners, records_of, run_command

@@ -16,17 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_runtime.detector.detector import StepDetector
-from edge_runtime.native.engine import open_detector
-from edge_runtime.native.fallback import NativeFallback
+from edge_runtime.errors import Complaints
+from edge_runtime.native.engine import NativeFallback, open_detector
 from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.line_source import LineSource
 from edge_runtime.sources.lines import FileLines, StreamLines
 from edge_runtime.sources.sample_clock import GRACE_SECONDS, LONGEST_WAIT, STEP_SECONDS
 from edge_runtime.sources.source import Reading
 from edge_runtime.supervision import wire
 from edge_runtime.supervision.injection import Injections
-from edge_runtime.supervision.notify import Notifier
+from edge_runtime.supervision.liveness import Notifier
 from edge_runtime.supervision.summary import Console
 from edge_runtime.supervision.supervisor import Settings, Supervisor, Surroundings
 from tests.apparatus.lying_clocks import LIES, Stream

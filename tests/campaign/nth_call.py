@@ -20,10 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.errors import GruardError
-from edge_runtime.journal.disk import Disk
-from edge_runtime.journal.segments import entries_after
-from edge_runtime.status.status_file import read_status
-from edge_runtime.supervision.start_marker import MARKER
+from edge_runtime.journal.segments import Disk, entries_after
+from edge_runtime.status.snapshot import read_status
+from edge_runtime.supervision.starts import MARKER
 from edge_runtime.updates.store import Store
 from tests.apparatus.failing_calls import KINDS, NONE, SHORT, Calls, Failing, Trap, build
 from tests.campaign.command import (

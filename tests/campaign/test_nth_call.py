@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_runtime.journal.disk import Disk
 from edge_runtime.journal.frames import Entry
-from edge_runtime.journal.segments import Segments
+from edge_runtime.journal.segments import Disk, Segments
 from edge_runtime.updates.store import Store
 from tests.apparatus.failing_calls import NONE, SHORT, Calls, Failing, Trap, build
 from tests.campaign import nth_call

@@ -22,8 +22,8 @@ from convert.diagnosis.section import judge, section
 from edge_runtime.bundle.manifest import Channel
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.diagnosing import diagnosis_constants
-from edge_runtime.diagnosis.diagnosis import KINDS, MACHINE, DiagnosisConstants, probabilities
-from edge_runtime.diagnosis.symptoms import SymptomState, initial_symptoms, observe
+from edge_runtime.diagnosis import KINDS, MACHINE, DiagnosisConstants, probabilities
+from edge_runtime.symptoms import SymptomState, initial_symptoms, observe
 from train.disturbance import disturb, habits
 
 EXOGENOUS = np.array([c.exogenous for c in CHANNELS])

@@ -19,9 +19,9 @@ from convert.rollout import Rollout, roll, roll_all
 from convert.twins import float_twin, shipped_model, unchanging
 from edge_runtime.bundle.manifest import Forecast, Manifest
 from edge_runtime.bundle.reader import CHECKSUM, LINEAR_MEMBERS, checksum, read_bundle
-from edge_runtime.calibration.calibration import debounce
+from edge_runtime.calibration import debounce
 from edge_runtime.detector.interpreter import NoGraph
-from edge_runtime.detector.lines import FORECAST_CLIP
+from edge_runtime.detector.linear import FORECAST_CLIP
 from edge_runtime.detector.step import Model
 from edge_runtime.record import Flag
 from train.folds import cut_folds

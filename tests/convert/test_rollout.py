@@ -116,7 +116,7 @@ def test_without_the_core_numpy_rolls(
     def absent() -> None:
         raise GruardError("was not built on this machine")
 
-    monkeypatch.setattr("edge_runtime.native.rolling.core_module", absent)
+    monkeypatch.setattr("edge_runtime.native.engine.core_module", absent)
     same(rolled, roll(detector.model, rows))
 
 

@@ -10,8 +10,7 @@ from click.testing import CliRunner, Result
 
 from convert.__main__ import cli
 from convert.signing import generate_keys, sign_bundle
-from edge_runtime.bundle.reader import read_bundle
-from edge_runtime.bundle.signature import SIGNATURE
+from edge_runtime.bundle.reader import SIGNATURE, read_bundle
 from edge_runtime.errors import GruardError
 from tests.apparatus.harm import edit_manifest
 

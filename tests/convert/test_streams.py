@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convert.streams import SPACING, clean_test_rows, faulty_twin, repeated, seams_of
-from edge_runtime.detector.standardise import channel_scaler
+from edge_runtime.detector.inputs import channel_scaler
 from train.faults import Fault
 from train.prepare import standard_rows
 from train.run_folder import Run

@@ -8,7 +8,7 @@ import pytest
 
 from convert.timeline.layout import notes_of
 from convert.timeline.watch_facts import Alarm, Event, State, Watch, replaced, watch_facts
-from edge_runtime.alarm_course import PAUSE
+from edge_runtime.detector.alarm import PAUSE
 from edge_runtime.record import Flag, Record
 
 CALM = Flag(0)

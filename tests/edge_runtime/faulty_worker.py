@@ -20,9 +20,8 @@ import numpy as np
 from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision import wire
-from edge_runtime.supervision.answer_check import BundleIdentity
-from edge_runtime.supervision.checkpoints import Checkpoints
-from edge_runtime.supervision.worker import EXIT_FAILED, become_worker, serve
+from edge_runtime.supervision.worker import EXIT_FAILED, Checkpoints, become_worker, serve
+from edge_runtime.supervision.worker_process import BundleIdentity
 
 MODEL = "0123456789ab"
 DIGEST = "d" * 64

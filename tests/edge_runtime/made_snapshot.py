@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from edge_runtime.detector.lasting_change import Finding
 from edge_runtime.plain import UNPRINTABLE
 from edge_runtime.status.snapshot import (
     SCHEMA,
@@ -16,7 +17,6 @@ from edge_runtime.status.snapshot import (
     Process,
     Snapshot,
 )
-from edge_runtime.supervision.change_file import Finding
 from edge_runtime.threads import ThreadState
 
 TOLD = 1000.0  # monotonic

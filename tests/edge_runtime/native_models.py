@@ -18,7 +18,7 @@ from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.detector import Detector, open_graph
 from edge_runtime.detector.golden import FEWEST_STEPS, replay
 from edge_runtime.detector.step import build_model
-from edge_runtime.diagnosis.diagnosis import FEATURES, KIND_WEIGHTS, MACHINE_WEIGHTS, SENSOR_KINDS
+from edge_runtime.diagnosis import FEATURES, KIND_WEIGHTS, MACHINE_WEIGHTS, SENSOR_KINDS
 from edge_runtime.native.engine import NativeDetector
 from edge_runtime.record import Record, Sample
 from tests.edge_runtime.made_manifest import made_manifest

@@ -11,16 +11,14 @@ import faulty_worker
 import numpy as np
 import pytest
 
+from edge_runtime.errors import Complaints
 from edge_runtime.record import Flag, Float32, Record, Sample
 from edge_runtime.sinks.sink import SinkClosedError
-from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.source import Reading
 from edge_runtime.supervision import wire
-from edge_runtime.supervision.answer_check import BundleIdentity
 from edge_runtime.supervision.change_keeper import ChangeKeeper
-from edge_runtime.supervision.exchange import Exchange
 from edge_runtime.supervision.injection import Injections
-from edge_runtime.supervision.notify import Notifier
+from edge_runtime.supervision.liveness import Notifier
 from edge_runtime.supervision.policy import AGREEING
 from edge_runtime.supervision.summary import Console
 from edge_runtime.supervision.supervisor import (
@@ -30,7 +28,8 @@ from edge_runtime.supervision.supervisor import (
     Supervisor,
     Surroundings,
 )
-from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess
+from edge_runtime.supervision.worker_care import Exchange
+from edge_runtime.supervision.worker_process import BundleIdentity, WorkerGoneError, WorkerProcess
 
 PATIENT = 30.0  # no healthy answer takes so long, however busy the machine
 HASTY = 0.3  # for faults that only a deadline can find

@@ -25,15 +25,13 @@ from supervised_run import (
 )
 
 from edge_runtime.bundle.reader import Bundle, read_bundle
-from edge_runtime.detector.delegate import Delegate
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.fallback import Fallback
-from edge_runtime.detector.kernels import KERNEL_ID
+from edge_runtime.detector.kernels import KERNEL_ID, Delegate
 from edge_runtime.detector.thresholds import store_threshold
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision import wire
-from edge_runtime.supervision.answer_check import BundleIdentity
-from edge_runtime.supervision.worker_process import worker_command
+from edge_runtime.supervision.worker_process import BundleIdentity, worker_command
 
 ROWS = tiny_model.machine_rows(600, seed=8)
 UNPLUGGED_AT = 150

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.alarm_course import PAUSE, AlarmCourse, alarm_stretches
-from edge_runtime.sinks.message import Changes
+from edge_runtime.detector.alarm import PAUSE, AlarmCourse, alarm_stretches
+from edge_runtime.sinks.outbox import Changes
 
 lengths = st.lists(st.tuples(st.booleans(), st.integers(1, 2 * PAUSE)), max_size=12)
 

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from edge_runtime.bundle.archive import MOST_ARRAYS, read_arrays
+from edge_runtime.bundle.reader import MOST_ARRAYS, read_arrays
 
 LIMIT = 1 << 20
 PEAK = 4 << 20  # bytes

@@ -18,14 +18,12 @@ import numpy as np
 import pytest
 from work import MOST, growth
 
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.journal import frames
 from edge_runtime.sources import csvcell
-from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.csvfile import channel_order, open_text, read_rows
 from edge_runtime.sources.decoders import CsvDecoder, JsonDecoder
-from edge_runtime.sources.iio_buffer import BufferReadings, layout_of, parse_type
-from edge_runtime.sources.iio_scaling import Scaling
+from edge_runtime.sources.iio import BufferReadings, Scaling, layout_of, parse_type
 from edge_runtime.sources.line_source import MOST_SKIPPED, LineSource
 from edge_runtime.sources.lines import (
     LONGEST,

@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 
 from edge_runtime.bundle.manifest import Alarm, Threshold
 from edge_runtime.bundle.reader import read_bundle
-from edge_runtime.calibration.calibration import (
+from edge_runtime.calibration import (
     LARGEST_STANDOUT,
     MANY_SCORES,
     Margins,
+    Tail,
     calibrate,
     debounce,
+    peaks,
     trial_of,
 )
-from edge_runtime.calibration.tail import Tail, peaks
 from edge_runtime.detector.alarm import AlarmState, update_alarm
 from edge_runtime.errors import UnfitError
 

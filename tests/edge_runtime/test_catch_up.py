@@ -28,9 +28,8 @@ from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.supervision.answer_check import BundleIdentity
 from edge_runtime.supervision.policy import AGREEING, MISSES, RETURN_WINDOW, RETURNS
-from edge_runtime.supervision.worker_process import worker_command
+from edge_runtime.supervision.worker_process import BundleIdentity, worker_command
 
 AT = BACK + 15  # when it happens: there are more samples than are remembered
 ROWS = tiny_model.machine_rows(600, seed=8)
@@ -315,6 +314,6 @@ def test_a_state_that_begins_where_the_process_was_killed_is_another_one(
 def test_without_any_the_fallback_answers_for_long(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_runtime.supervision.catch_up.CatchUp.keep", lambda *_: None)
+    monkeypatch.setattr("edge_runtime.supervision.worker_care.CatchUp.keep", lambda *_: None)
     records = RealRun(bundle, len(ROWS), 300)()
     assert back_at(records)[0] > 300 + AGREEING

@@ -14,12 +14,19 @@ from faulty_worker import model_record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
+from edge_runtime.detector.lasting_change import (
+    KEPT,
+    WORD,
+    ChangePhase,
+    Finding,
+    KeptChange,
+    LastingChange,
+    Word,
+)
 from edge_runtime.errors import GruardError
+from edge_runtime.plain import LARGEST_FILE, read_sealed, write_sealed
 from edge_runtime.record import Record, Sample
-from edge_runtime.supervision.change_file import KEPT, WORD, Finding, KeptChange, Word
 from edge_runtime.supervision.change_keeper import LOOK_EVERY, WRITE_EVERY, ChangeKeeper
-from edge_runtime.supervision.sealed_file import LARGEST_FILE, read_sealed, write_sealed
 
 BUNDLE, OTHER = "d" * 64, "e" * 64
 AS_RECORDED = LastingChange(0, 0, (0.0,), (0.25,))
@@ -308,7 +315,7 @@ def test_what_is_no_such_file_is_ignored(life: Life, text: str) -> None:
 def test_a_file_of_another_version_is_ignored(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     assert life.folder
     with monkeypatch.context() as patch:
-        patch.setattr("edge_runtime.supervision.sealed_file.SCHEMA", 2)
+        patch.setattr("edge_runtime.plain.SCHEMA", 2)
         write_sealed(life.folder / KEPT, KEPT_CHANGE)
     refused(life, "another version")
 

@@ -11,9 +11,9 @@ import pytest
 from supervised_run import BACK, Run, WatchedProcess
 from test_cli_run import PATIENCE, ask, gruard, start
 
+from edge_runtime.detector.lasting_change import KEPT, KeptChange
+from edge_runtime.plain import read_sealed
 from edge_runtime.record import Flag
-from edge_runtime.supervision.change_file import KEPT, KeptChange
-from edge_runtime.supervision.sealed_file import read_sealed
 
 ROWS = 3 * BACK
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.supervision.checkpoints import STAGES, CheckpointError, Checkpoints, Progress
+from edge_runtime.supervision.worker import STAGES, CheckpointError, Checkpoints, Progress
 
 
 def test_the_supervisor_sees_what_is_due() -> None:

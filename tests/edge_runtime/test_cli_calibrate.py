@@ -10,7 +10,7 @@ import pytest
 import tiny_model
 
 from edge_runtime.bundle.reader import read_bundle
-from edge_runtime.calibration.recalibrate import calibration_from, rows_of_bundle, scores
+from edge_runtime.calibration import calibration_from, rows_of_bundle, scores
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.kernels import KERNEL_ID, XNNPACK_KERNEL_ID, available_kernels
 from edge_runtime.detector.thresholds import local_file, threshold_of

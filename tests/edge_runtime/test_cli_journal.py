@@ -11,9 +11,8 @@ import pytest
 from test_cli_run import PATIENCE, ROOT, ask, gruard, indices, plain_error, rows, start
 from test_sinks import files_below
 
-from edge_runtime.journal.disk import Disk
 from edge_runtime.journal.frames import Entry
-from edge_runtime.journal.segments import Segments
+from edge_runtime.journal.segments import Disk, Segments
 from tests.apparatus.mosquitto import Broker, Listener
 
 __all__ = ["rows"]  # a fixture

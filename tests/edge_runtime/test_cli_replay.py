@@ -12,9 +12,9 @@ import pytest
 import tiny_model
 
 from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.commands.replay import COLUMNS
 from edge_runtime.detector.detector import Detector
 from edge_runtime.record import Sample
-from edge_runtime.record_csv import COLUMNS
 
 ROWS = 120
 

@@ -21,8 +21,7 @@ import pytest
 from made_snapshot import SNAPSHOT
 from test_cli_run import ENVIRONMENT, PATIENCE, ROWS, ask, gruard, plain_error, real_gruard, start
 
-from edge_runtime.status.snapshot import Snapshot
-from edge_runtime.status.status_file import read_status, write_status
+from edge_runtime.status.snapshot import Snapshot, read_status, write_status
 from tests.apparatus.mosquitto import Broker
 
 

@@ -14,10 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_mqtt_source import greet, length, speaking
 
-from edge_runtime.sources.complaints import Complaints
+from edge_runtime.errors import Complaints
 from edge_runtime.sources.encoding import DECODE_ERRORS
-from edge_runtime.sources.iio_buffer import BufferReadings, layout_of, parse_type
-from edge_runtime.sources.iio_scaling import Scaling
+from edge_runtime.sources.iio import BufferReadings, Scaling, layout_of, parse_type
 from edge_runtime.sources.line_source import LineSource, open_lines
 from edge_runtime.sources.lines import Splitter, StreamLines
 from edge_runtime.sources.mqtt import JsonSamples, Messages

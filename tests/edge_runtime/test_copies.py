@@ -10,10 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.errors import GruardError
-from edge_runtime.updates.copies import SCHEMA, Copies
 from edge_runtime.updates.disk import Disk
-from edge_runtime.updates.pointers import Pointers
-from edge_runtime.updates.store import Store
+from edge_runtime.updates.slots import Pointers
+from edge_runtime.updates.store import SCHEMA, Copies, Store
 from tests.apparatus.power_cut import UnsyncedDisk
 
 FACTS = {"lowest": {"pump": 3, "mill": 12}, "limits": [0.1, 1e30, -2.5]}

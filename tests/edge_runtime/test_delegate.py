@@ -18,25 +18,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.bundle.reader import Bundle, read_bundle
-from edge_runtime.detector.delegate import (
+from edge_runtime.commands.first_load import load_safely
+from edge_runtime.detector.detector import Detector
+from edge_runtime.detector.interpreter import Int8Graph
+from edge_runtime.detector.kernels import (
+    CAUSES,
+    HOST_KERNEL_ID,
+    INT8_KERNELS,
+    KERNEL_ID,
     LARGEST_COMPILED,
     Delegate,
     Kernel,
-    delegate_kernel_id,
-    read_compiled,
-)
-from edge_runtime.detector.delegate_failures import CAUSES, explained
-from edge_runtime.detector.detector import Detector
-from edge_runtime.detector.interpreter import Int8Graph
-from edge_runtime.detector.kernels import HOST_KERNEL_ID, INT8_KERNELS, KERNEL_ID
-from edge_runtime.detector.thresholds import store_threshold, threshold_of
-from edge_runtime.errors import GruardError
-from edge_runtime.supervision.kernel_arguments import (
     add_kernel_arguments,
     chosen_kernel,
+    delegate_kernel_id,
+    explained,
     kernel_words,
+    read_compiled,
 )
-from edge_runtime.supervision.trial import load_safely
+from edge_runtime.detector.thresholds import store_threshold, threshold_of
+from edge_runtime.errors import GruardError
 from tests.apparatus import made_delegate
 
 MADE = made_delegate.KERNEL

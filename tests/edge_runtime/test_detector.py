@@ -11,7 +11,7 @@ from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector import step as stepping
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.fallback import Fallback
-from edge_runtime.detector.self_test import WATCH_EVERY
+from edge_runtime.detector.golden import WATCH_EVERY
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Record, Sample
 from tests.apparatus.harm import edit_manifest, flip_in_memory

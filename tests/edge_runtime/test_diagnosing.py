@@ -17,7 +17,7 @@ from edge_runtime.detector.diagnosing import diagnosis_constants
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.interpreter import NoGraph
 from edge_runtime.detector.step import build_model, initial_state, step
-from edge_runtime.diagnosis.diagnosis import KINDS, MACHINE
+from edge_runtime.diagnosis import KINDS, MACHINE
 from edge_runtime.record import Record, Sample
 
 START, HEAT = 120, 2

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_diagnosis import NAMES, QUIET, diagnosed, made_constants, made_rows, watched
 
-from edge_runtime.diagnosis.contribution import contributions, without
-from edge_runtime.diagnosis.diagnosis import (
+from edge_runtime.diagnosis import (
     FEATURES,
     KINDS,
     blamed,
@@ -22,7 +21,7 @@ from edge_runtime.diagnosis.diagnosis import (
     no_verdict,
     probabilities,
 )
-from edge_runtime.diagnosis.symptoms import initial_symptoms, suspicion
+from edge_runtime.symptoms import contributions, initial_symptoms, suspicion, without
 
 HARMED = (1, 2, 3, 4)
 Harm = Callable[[np.ndarray, int, np.random.Generator], None]

@@ -14,8 +14,8 @@ from made_manifest import channel, made_manifest
 from edge_runtime.bundle.manifest import Manifest, from_dict, to_dict
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.diagnosing import diagnosis_constants
-from edge_runtime.diagnosis.contribution import MOST_CHANNELS
 from edge_runtime.errors import GruardError
+from edge_runtime.symptoms import MOST_CHANNELS
 
 Section = dict[str, Any]
 VECTORS = (

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.errors import GruardError
-from edge_runtime.sources.complaints import Complaints
+from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.sources.csvfile import open_binary, read_table
 from edge_runtime.sources.line_source import LineSource
 from edge_runtime.sources.lines import FileLines, StreamLines

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.durable import replace_text, write_new
+from edge_runtime.files import replace_text, write_new
 
 
 def test_the_new_text_and_mode_are_there(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from made_manifest import NAMES, channel, made_manifest
 
 from edge_runtime.detector.fallback import VIEWS, Fallback
-from edge_runtime.detector.standardise import channel_scaler
+from edge_runtime.detector.inputs import channel_scaler
 from edge_runtime.record import Flag, Record, Sample
 
 MADE = made_manifest()

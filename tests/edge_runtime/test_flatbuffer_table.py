@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from edge_runtime.bundle.flatbuffer_table import MOST_ENTRIES, DamagedError, Source, Table
+from edge_runtime.bundle.flatbuffer import MOST_ENTRIES, DamagedError, Source, Table
 
 # A vtable of 3 fields at 0, the table at 12, a text at 32 and a vector of 2 int32 at 44.
 VTABLE = struct.pack("<HHHHHH", 10, 16, 4, 8, 12, 0)

@@ -15,12 +15,10 @@ from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.kernels import KERNEL_ID
 from edge_runtime.detector.thresholds import local_thresholds
 from edge_runtime.errors import GruardError
-from edge_runtime.journal.cursor import Cursor
-from edge_runtime.journal.disk import Disk
-from edge_runtime.journal.journal import open_journal
-from edge_runtime.journal.segments import entries_after
-from edge_runtime.status.status_file import read_status
-from edge_runtime.supervision.start_marker import StartedAfter, read_mark, started_after
+from edge_runtime.journal.journal import Cursor, open_journal
+from edge_runtime.journal.segments import Disk, entries_after
+from edge_runtime.status.snapshot import read_status
+from edge_runtime.supervision.starts import StartedAfter, read_mark, started_after
 from edge_runtime.updates.choice import Admission, choose
 from edge_runtime.updates.store import Store
 from tests.apparatus.harm import edit_manifest

@@ -12,9 +12,16 @@ import tiny_model
 from edge_runtime.bundle.manifest import BRIDGE, OLDER
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.detector import Detector
-from edge_runtime.detector.golden import FEWEST_BEFORE, FEWEST_STEPS, MOST_STEPS, replay
+from edge_runtime.detector.golden import (
+    FEWEST_BEFORE,
+    FEWEST_STEPS,
+    MOST_STEPS,
+    PART,
+    WATCH_EVERY,
+    SelfTest,
+    replay,
+)
 from edge_runtime.detector.kernels import XNNPACK_KERNEL_ID, available_kernels
-from edge_runtime.detector.self_test import PART, WATCH_EVERY, SelfTest
 from edge_runtime.detector.thresholds import store_threshold, threshold_of
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Sample

@@ -10,9 +10,15 @@ import pytest
 from made_bundle import write_made_bundle
 
 from edge_runtime.bundle.reader import Bundle, read_bundle
-from edge_runtime.detector.fallback import VIEWS, Fallback
-from edge_runtime.detector.guarded_memory import PIECE, DamageLog, GuardedMemory, MemoryLostError
-from edge_runtime.native.fallback import NativeFallback
+from edge_runtime.detector.fallback import (
+    PIECE,
+    VIEWS,
+    DamageLog,
+    Fallback,
+    GuardedMemory,
+    MemoryLostError,
+)
+from edge_runtime.native.engine import NativeFallback
 from edge_runtime.record import Record, Sample
 
 Either = Fallback | NativeFallback

@@ -10,10 +10,15 @@ import pytest
 from iio_tree import make_device
 from live_run import LiveRun, is_alarm, is_answer, is_gap, live_run
 
-from edge_runtime.errors import GruardError
-from edge_runtime.sources.complaints import Complaints
-from edge_runtime.sources.iio import find_device, polled_device
-from edge_runtime.sources.iio_buffer import ElementType, layout_of, parse_type, read_layout
+from edge_runtime.errors import Complaints, GruardError
+from edge_runtime.sources.iio import (
+    ElementType,
+    find_device,
+    layout_of,
+    parse_type,
+    polled_device,
+    read_layout,
+)
 from edge_runtime.sources.open_source import open_source
 from edge_runtime.sources.source import Reading, Source, SourceLostError
 

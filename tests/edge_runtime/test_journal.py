@@ -9,13 +9,9 @@ import pytest
 from test_sinks import files_below
 
 from edge_runtime.errors import GruardError
-from edge_runtime.journal.backlog import Backlog
-from edge_runtime.journal.cursor import Cursor
-from edge_runtime.journal.disk import Disk
 from edge_runtime.journal.frames import LARGEST, OVERHEAD, Entry, decode, encode
-from edge_runtime.journal.journal import Journal, open_journal
-from edge_runtime.journal.reader import Reader
-from edge_runtime.journal.segments import SEGMENTS, Segments, entries_after
+from edge_runtime.journal.journal import Backlog, Cursor, Journal, Reader, open_journal
+from edge_runtime.journal.segments import SEGMENTS, Disk, Segments, entries_after
 
 ROOMY = 10_000_000
 PATIENCE = 60.0  # seconds; only a failing test ever waits for them

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge_runtime.journal.cursor import Cursor, furthest_cursor
+from edge_runtime.journal.journal import Cursor, furthest_cursor
 from edge_runtime.journal.segments import Segments, entries_after
 from tests.apparatus.cut_journal import (
     CAPACITY,

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from edge_runtime.bundle.json_text import MOST_DIGITS, MOST_ENTRIES, parse_json
+from edge_runtime.plain import MOST_DIGITS, MOST_ENTRIES, parse_json
 
 
 def test_plain_json_is_what_it_is() -> None:

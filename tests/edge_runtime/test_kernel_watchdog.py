@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from test_cli_run import ENVIRONMENT, PATIENCE, ask, gruard, plain_error, start
 
 from edge_runtime.errors import GruardError
-from edge_runtime.supervision.kernel_watchdog import (
+from edge_runtime.supervision.liveness import (
     CARD_RESET,
     GET_BOOT_STATUS,
     GET_TIMEOUT,

@@ -22,8 +22,7 @@ from edge_runtime.detector.kernels import HOST_KERNEL_ID
 from edge_runtime.detector.tiers import Phase
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.supervision.answer_check import BundleIdentity
-from edge_runtime.supervision.worker_process import WorkerProcess, worker_command
+from edge_runtime.supervision.worker_process import BundleIdentity, WorkerProcess, worker_command
 from tests.apparatus.harm import edit_manifest, flip_bit, replace_member, truncate
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edge_runtime.bundle.manifest import Forecast
-from edge_runtime.detector.lines import FORECAST_CLIP, Lines, at_rest, lines_of, one_ahead, others
+from edge_runtime.detector.linear import FORECAST_CLIP, Lines, at_rest, lines_of, one_ahead, others
 
 ORDER, CHANNELS, HORIZON = 2, 3, 4
 DEPTH = ORDER + HORIZON - 1

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tiny_model
 
-from edge_runtime.alarm_course import alarm_stretches
 from edge_runtime.bundle.reader import Bundle, read_bundle
-from edge_runtime.detector.standardise import channel_scaler
+from edge_runtime.detector.alarm import alarm_stretches
+from edge_runtime.detector.inputs import channel_scaler
 from edge_runtime.native.engine import NativeDetector
 from edge_runtime.record import Flag
 from train.faults import Fault, inject

@@ -14,9 +14,8 @@ import pytest
 from live_run import is_alarm, is_answer, is_gap, live_run
 
 from edge_runtime.address import Address, Endpoint, parse_address
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.sources import modbus
-from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.modbus import Device, Register, parse_registers
 from edge_runtime.sources.open_source import KINDS, open_source
 from edge_runtime.sources.source import SourceLostError

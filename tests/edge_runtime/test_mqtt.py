@@ -14,16 +14,14 @@ import pytest
 from test_journal import Log
 from test_sinks import record
 
-from edge_runtime.journal.backlog import LENGTH
-from edge_runtime.journal.disk import Disk
 from edge_runtime.journal.frames import Entry
-from edge_runtime.journal.segments import Segments
-from edge_runtime.mqtt_address import parse_mqtt_address
+from edge_runtime.journal.journal import LENGTH
+from edge_runtime.journal.segments import Disk, Segments
+from edge_runtime.mqtt import parse_mqtt_address
 from edge_runtime.record import Record
-from edge_runtime.sinks.json_lines import Existing
 from edge_runtime.sinks.mqtt import Mqtt
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
-from edge_runtime.sinks.sink import Sink
+from edge_runtime.sinks.sink import Existing, Sink
 from tests.apparatus.descriptors import beyond_1024
 from tests.apparatus.mosquitto import Broker, Listener
 
@@ -284,7 +282,7 @@ def test_a_message_of_200_kilobytes_to_the_sink_costs_neither_connection_nor_rec
 def test_without_a_journal_drops_are_counted_and_told_when_it_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_runtime.sinks.posting.FAREWELL", 60.0)  # on a busy machine, too
+    monkeypatch.setattr("edge_runtime.sinks.outbox.FAREWELL", 60.0)  # on a busy machine, too
     broker, log = Broker(tmp_path), Log()
     broker.kill()
     sink = sink_to(broker.address("plant/pump?what=all"), log)
@@ -300,7 +298,7 @@ def test_without_a_journal_drops_are_counted_and_told_when_it_is_back(
 def test_what_no_broker_took_at_the_end_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_runtime.sinks.posting.FAREWELL", 0.1)
+    monkeypatch.setattr("edge_runtime.sinks.outbox.FAREWELL", 0.1)
     broker = Broker(tmp_path)
     broker.kill()
     sink = sink_to(broker.address("plant/pump?what=all"), Log())
@@ -321,7 +319,7 @@ def test_a_broker_that_stands_still_holds_up_nothing(
     listener.wait_for(lambda: len(listener.on(TOPIC)) == 3000)
     assert indices(listener.on(TOPIC)) == list(range(3000))
     broker.signal(signal.SIGSTOP)
-    monkeypatch.setattr("edge_runtime.sinks.posting.FAREWELL", 0.1)
+    monkeypatch.setattr("edge_runtime.sinks.outbox.FAREWELL", 0.1)
     write(sink, *map(record, range(3000, 3010)))
     sink.close()
     assert sink.dropped == 10
@@ -345,7 +343,7 @@ def locked(tmp_path: Path) -> Iterator[Broker]:
 def test_a_wrong_password_is_told_in_one_line_and_never_shown(
     locked: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_runtime.sinks.posting.FAREWELL", 0.1)
+    monkeypatch.setattr("edge_runtime.sinks.outbox.FAREWELL", 0.1)
     monkeypatch.setenv("GRUARD_MQTT_USER", "pump")
     monkeypatch.setenv("GRUARD_MQTT_PASSWORD", "guess")
     log = Log()
@@ -398,7 +396,7 @@ def test_tls_with_a_certificate_of_ones_own(
     trusting.wait_for("connected")
     sink.close()
     assert sink.dropped == 0
-    monkeypatch.setattr("edge_runtime.sinks.posting.FAREWELL", 0.1)
+    monkeypatch.setattr("edge_runtime.sinks.outbox.FAREWELL", 0.1)
     sink = sink_to(broker.address("plant/pump", "mqtts"), doubting)
     doubting.wait_for("the broker's certificate is not trusted (self-signed certificate); name")
     sink.close()

@@ -14,14 +14,12 @@ import numpy as np
 import pytest
 from live_run import LiveRun, is_alarm, is_answer, is_gap, live_run
 
-from edge_runtime.errors import GruardError
-from edge_runtime.mqtt_address import MqttAddress, parse_mqtt_address, refuse_own_messages
+from edge_runtime.errors import Complaints, GruardError
+from edge_runtime.mqtt import MqttAddress, parse_mqtt_address, refuse_own_messages
 from edge_runtime.sources import mqtt
-from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.mqtt import JsonSamples, TopicSamples
 from edge_runtime.sources.open_source import open_source
-from edge_runtime.sources.polled import Polled
-from edge_runtime.sources.source import SourceLostError
+from edge_runtime.sources.source import Polled, SourceLostError
 from tests.apparatus.descriptors import beyond_1024
 from tests.apparatus.mosquitto import Broker, own_certificate, password_file
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.native.arena import ALIGNMENT, Life, place
+from edge_runtime.native.program import ALIGNMENT, Life, place
 
 LIVES = st.dictionaries(
     st.integers(0, 60),

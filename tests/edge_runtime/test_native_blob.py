@@ -19,9 +19,8 @@ from native_models import HASTY, changed, faulty_rows, linear, modal
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import COUNTS, HEAD, pack, program_of
-from edge_runtime.native.engine import NativeDetector
-from edge_runtime.native.layout import ROWS, X86, Layout
-from edge_runtime.native.records import RECORD
+from edge_runtime.native.engine import RECORD, NativeDetector
+from edge_runtime.native.program import ROWS, X86, Layout
 from tests.core_build import CORE, HOST, SANITISED, blob_of, compiled
 
 HEADER = 4 * (len(HEAD) + len(COUNTS))

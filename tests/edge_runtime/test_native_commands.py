@@ -13,15 +13,19 @@ import pytest
 import tiny_model
 
 from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.commands.first_load import open_fastest
+from edge_runtime.detector.golden import WATCH_EVERY
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, HOST_KERNEL_ID, KERNEL_ID
-from edge_runtime.detector.self_test import WATCH_EVERY
 from edge_runtime.detector.thresholds import threshold_of
 from edge_runtime.errors import GruardError
 from edge_runtime.native.engine import INTERFACE, NativeDetector, core_module, open_detector
 from edge_runtime.record import Sample
-from edge_runtime.supervision.answer_check import BundleIdentity
-from edge_runtime.supervision.trial import open_fastest
-from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess, worker_command
+from edge_runtime.supervision.worker_process import (
+    BundleIdentity,
+    WorkerGoneError,
+    WorkerProcess,
+    worker_command,
+)
 from tests.apparatus.harm import flip_in_memory, replace_member
 
 ROOT = Path(__file__).parents[2]

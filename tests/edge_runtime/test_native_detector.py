@@ -21,8 +21,7 @@ from native_models import HASTY, MadeBundle, both, changed, differences, faulty_
 
 from edge_runtime.bundle import manifest as m
 from edge_runtime.bundle.reader import Bundle, read_bundle
-from edge_runtime.native.engine import NativeDetector
-from edge_runtime.native.records import RECORD
+from edge_runtime.native.engine import RECORD, NativeDetector
 from edge_runtime.record import Flag, Record, Sample
 from tests.convert.made_steps import name_of, spread
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.fallback import Fallback
-from edge_runtime.native.fallback import NativeFallback
+from edge_runtime.native.engine import NativeFallback
 from edge_runtime.record import Record, Sample
 
 

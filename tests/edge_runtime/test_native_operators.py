@@ -12,10 +12,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from one_operator import KERNELS_OF_X86, X86_FLAGS, CoreRunner, Row, interpreted, one_operator
 
-from edge_runtime.bundle.graph_rules import FEWEST_INPUTS, FEWEST_OUTPUTS
-from edge_runtime.bundle.operator_rules import LARGEST_GAIN
+from edge_runtime.bundle.graph_rules import FEWEST_INPUTS, FEWEST_OUTPUTS, LARGEST_GAIN
 from edge_runtime.errors import GruardError
-from edge_runtime.native.layout import ROWS, X86
+from edge_runtime.native.program import ROWS, X86
 
 CODES = np.arange(-128, 128, dtype=np.int8)
 WIDTH = 8192  # so that eight rows hold every pair of codes

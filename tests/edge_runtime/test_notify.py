@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.supervision.notify import Notifier
+from edge_runtime.supervision.liveness import Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -10,9 +10,9 @@ import pytest
 from test_sinks import record
 
 from edge_runtime.errors import GruardError
-from edge_runtime.mqtt_address import parse_mqtt_address
-from edge_runtime.sinks.json_lines import Existing, open_json_lines
+from edge_runtime.mqtt import parse_mqtt_address
 from edge_runtime.sinks.open_sink import open_sinks
+from edge_runtime.sinks.sink import Existing, open_json_lines
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_nothing_is_left_behind_when_a_later_sink_is_wrong(tmp_path: Path) -> No
 def test_without_the_package_the_extra_is_named() -> None:
     code = (
         "import sys; sys.modules['paho'] = None\n"
-        "from edge_runtime.sinks.json_lines import Existing\n"
+        "from edge_runtime.sinks.sink import Existing\n"
         "from edge_runtime.sinks.open_sink import open_sinks\n"
         "open_sinks(['mqtt://localhost/a'], Existing.REFUSED, print, True)"
     )

@@ -13,8 +13,7 @@ from edge_runtime.bundle.flatbuffer import (
     GraphTensor,
     read_graph,
 )
-from edge_runtime.bundle.graph_rules import graph_faults
-from edge_runtime.bundle.operator_rules import LARGEST_GAIN, USAGES, operator_faults
+from edge_runtime.bundle.graph_rules import LARGEST_GAIN, USAGES, graph_faults, operator_faults
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,7 @@ import pytest
 from graphs import first, with_operator, with_tensor
 
 from edge_runtime.bundle.flatbuffer import GraphSummary, read_graph
-from edge_runtime.bundle.graph_rules import graph_faults
-from edge_runtime.bundle.order_rules import order_faults
+from edge_runtime.bundle.graph_rules import graph_faults, order_faults
 
 
 @pytest.fixture(scope="module")

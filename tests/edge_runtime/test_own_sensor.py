@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from live_run import is_alarm, is_answer, is_gap, live_run
 
-from edge_runtime.errors import GruardError
-from edge_runtime.sources.complaints import Complaints
+from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.sources.open_source import open_source
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_sensor.py"
 READER = """
 import numpy as np
-from edge_runtime.sources.polled import Polled
+from edge_runtime.sources.source import Polled
 from edge_runtime.sources.source import Reading
 
 def open_sensor(channels, period):

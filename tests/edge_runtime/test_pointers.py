@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import GruardError
-from edge_runtime.updates.pointers import (
+from edge_runtime.updates.slots import (
     ATTEMPTS,
     Pointers,
     Rejected,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.calibration.poisson import chance_of_at_most, mean_bound, rate_bound
+from edge_runtime.calibration import chance_of_at_most, mean_bound, rate_bound
 
 
 @pytest.mark.parametrize(

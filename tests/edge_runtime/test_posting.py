@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from test_journal import PATIENCE, Log, journal_in
 
-from edge_runtime.journal.cursor import Cursor
-from edge_runtime.journal.disk import Disk
-from edge_runtime.sinks.message import Changes, Wanted, everything
-from edge_runtime.sinks.posting import Posting
+from edge_runtime.journal.journal import Cursor
+from edge_runtime.journal.segments import Disk
+from edge_runtime.sinks.outbox import Changes, Posting, Wanted, everything
 from edge_runtime.threads import WatchedThread
 
 
@@ -63,8 +62,8 @@ class FakeCarrier:
 def test_the_cursor_stays_behind_the_first_message_that_is_not_confirmed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_every: float
 ) -> None:
-    monkeypatch.setattr("edge_runtime.sinks.posting.FAREWELL", 0.1)
-    monkeypatch.setattr("edge_runtime.sinks.posting._KEEP_EVERY", keep_every)
+    monkeypatch.setattr("edge_runtime.sinks.outbox.FAREWELL", 0.1)
+    monkeypatch.setattr("edge_runtime.sinks.outbox._KEEP_EVERY", keep_every)
     log, carrier, journal = Log(), FakeCarrier(4), journal_in(tmp_path)
     reader, cursor = journal.reader("a")
     posting = Posting("a", reader, carrier, log, cursor, lambda message: True)

@@ -6,7 +6,7 @@ import faulty_worker
 import numpy as np
 
 from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.updates.probation import Probation, Verdict
+from edge_runtime.updates.switch import Probation, Verdict
 
 GOOD = faulty_worker.model_record(Sample(0, None, np.zeros(1, np.float32)))
 BAD = replace(GOOD, tier=3, valid=False, flags=Flag.FALLBACK)

@@ -11,12 +11,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from made_snapshot import ALARMING, SNAPSHOT, TOLD, snapshots
 
+from edge_runtime.detector.lasting_change import Finding
 from edge_runtime.errors import GruardError
-from edge_runtime.status import metrics_server
-from edge_runtime.status.metrics import exposition
-from edge_runtime.status.metrics_server import CONNECTIONS, MetricsServer, parse_address
+from edge_runtime.status import metrics
+from edge_runtime.status.metrics import CONNECTIONS, MetricsServer, exposition, parse_address
 from edge_runtime.status.snapshot import Channel, Snapshot
-from edge_runtime.supervision.change_file import Finding
 
 PATIENCE = 60
 SAMPLE = re.compile(r"([a-z_]+)(?:\{(.*)\})? (-?[0-9.e+-]+)", re.DOTALL)
@@ -214,7 +213,7 @@ def test_before_the_first_snapshot() -> None:
 def test_a_client_that_trickles_is_cut_off(
     server: MetricsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics_server, "LIMIT", 0.05)
+    monkeypatch.setattr(metrics, "LIMIT", 0.05)
     with connect(server) as client:
         client.sendall(b"GET /met")
         assert client.recv(100) == b""  # or this test runs into its own time limit
@@ -223,7 +222,7 @@ def test_a_client_that_trickles_is_cut_off(
 def test_fifty_slow_clients_starve_nobody(
     server: MetricsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics_server, "LIMIT", 10 * PATIENCE)  # nobody leaves by himself
+    monkeypatch.setattr(metrics, "LIMIT", 10 * PATIENCE)  # nobody leaves by himself
     crowd = [connect(server) for _ in range(50)]
     assert len(crowd) > CONNECTIONS
     for client in crowd:

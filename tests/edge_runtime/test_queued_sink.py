@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.record import Record, Sample
-from edge_runtime.sinks.queued import Queued
-from edge_runtime.sinks.several import Several
-from edge_runtime.sinks.sink import SinkClosedError
+from edge_runtime.sinks.sink import Queued, Several, SinkClosedError
 
 RECORD = faulty_worker.model_record(Sample(0, 0.0, np.zeros(1, np.float32)))
 
@@ -73,7 +71,7 @@ def test_what_waits_is_written_at_the_end() -> None:
 def test_a_sink_that_hangs_for_ever_does_not_hold_up_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("edge_runtime.sinks.queued.FAREWELL", 0.01)
+    monkeypatch.setattr("edge_runtime.sinks.sink.FAREWELL", 0.01)
     sink = SlowSink()
     queued = Queued(sink, lambda _: None, length=5)
     queued.write(numbered(0))
@@ -89,7 +87,7 @@ def test_a_sink_that_hangs_for_ever_does_not_hold_up_the_end(
 def test_a_thread_that_never_began_has_lost_what_waits_and_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("edge_runtime.sinks.queued.FAREWELL", 0.01)
+    monkeypatch.setattr("edge_runtime.sinks.sink.FAREWELL", 0.01)
     # The system took it, and it found no memory to begin with.
     monkeypatch.setattr("_thread.start_new_thread", lambda *begin: 1)
     queued = Queued(SlowSink(), lambda _: None)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge_runtime.alarm_course import PAUSE, alarm_stretches
+from edge_runtime.detector.alarm import PAUSE, alarm_stretches
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.recurring_alarms import (
     CAPACITY,
@@ -24,7 +24,7 @@ from edge_runtime.recurring_alarms import (
     AlarmStart,
     RecurringAlarms,
 )
-from edge_runtime.sinks.message import Changes, message
+from edge_runtime.sinks.outbox import Changes, message
 from edge_runtime.supervision.summary import Summary
 
 NONE = Flag(0)

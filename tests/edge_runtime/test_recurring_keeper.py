@@ -17,10 +17,17 @@ from test_change_over_restarts import Stream
 from test_cli_run import gruard
 from test_recurring_alarms import CALM, NIGHTS, history, night
 
+from edge_runtime.plain import read_sealed, write_sealed
 from edge_runtime.record import Flag
-from edge_runtime.recurring_alarms import CAPACITY, DAY, AlarmHistory, AlarmStart
-from edge_runtime.supervision.recurring_keeper import KEPT, WRITE_EVERY, RecurringKeeper
-from edge_runtime.supervision.sealed_file import read_sealed, write_sealed
+from edge_runtime.recurring_alarms import (
+    CAPACITY,
+    DAY,
+    KEPT,
+    WRITE_EVERY,
+    AlarmHistory,
+    AlarmStart,
+    RecurringKeeper,
+)
 
 ROOT = Path(__file__).parents[2]
 

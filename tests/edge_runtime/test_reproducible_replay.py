@@ -22,10 +22,9 @@ from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.kernels import CORE_KERNEL_ID
 from edge_runtime.record import Flag
 from edge_runtime.supervision import policy
-from edge_runtime.supervision.answer_check import BundleIdentity
-from edge_runtime.supervision.hang_watch import HangWatch, Work, cpu_seconds
 from edge_runtime.supervision.injection import parse_injections
-from edge_runtime.supervision.worker_process import worker_command
+from edge_runtime.supervision.policy import HangWatch, Work, cpu_seconds
+from edge_runtime.supervision.worker_process import BundleIdentity, worker_command
 
 ROOT = Path(__file__).parents[2]
 ROWS = tiny_model.machine_rows(240, seed=8)

@@ -7,13 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_snapshot import ALARMING, CHANNELS, SNAPSHOT, TOLD, snapshots
 
-from edge_runtime.status.cells import fit, padded, printable, width
-from edge_runtime.status.chart import chart
-from edge_runtime.status.screen import Line, screen
+from edge_runtime.detector.lasting_change import Finding
+from edge_runtime.status.screen import (
+    Line,
+    board_words,
+    chart,
+    duration,
+    facts,
+    fit,
+    padded,
+    printable,
+    screen,
+    to_text,
+    width,
+)
 from edge_runtime.status.snapshot import Health, Input, Snapshot
-from edge_runtime.status.text import board_words, duration, facts, to_text
 from edge_runtime.status.verdict import judge
-from edge_runtime.supervision.change_file import Finding
 from edge_runtime.threads import ThreadState
 
 pytestmark = pytest.mark.usefixtures("utc")

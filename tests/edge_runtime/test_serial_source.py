@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from live_run import is_alarm, is_answer, is_gap, live_run
 
-from edge_runtime.errors import GruardError
-from edge_runtime.sources.complaints import Complaints
+from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.sources.open_source import open_source
 from edge_runtime.sources.source import Source, TimeLimit
 

@@ -12,15 +12,15 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from edge_runtime import diagnosis
 from edge_runtime.bundle import graph_rules, manifest_rules
 from edge_runtime.detector import fallback, score
 from edge_runtime.detector.lasting_change import ChangePhase
 from edge_runtime.detector.tiers import Phase
-from edge_runtime.diagnosis import diagnosis
-from edge_runtime.diagnosis.symptoms import Peak, Sum
-from edge_runtime.native import blob, engine, layout, program
-from edge_runtime.native.records import RECORD
+from edge_runtime.native import blob, engine, program
+from edge_runtime.native.engine import RECORD
 from edge_runtime.record import Flag
+from edge_runtime.symptoms import Peak, Sum
 from firmware_harness.refusals import REFUSALS
 from tests.c_header import Shared, enum, fields, macro, shared_macros
 from tests.core_build import CORE, ROOT
@@ -103,7 +103,7 @@ def test_phases_of_a_change() -> None:
 
 def test_layouts_of_weights() -> None:
     found = enum(PARTS, "GRUARD_LANES", "GRUARD_")
-    wanted = {"ROWS": layout.ROWS, "LANES": layout.X86, "PAIRS": layout.DSP}
+    wanted = {"ROWS": program.ROWS, "LANES": program.X86, "PAIRS": program.DSP}
     assert found == {name: each.number for name, each in wanted.items()}
 
 

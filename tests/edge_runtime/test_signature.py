@@ -13,11 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convert.signing import generate_keys, sign_bundle
-from edge_runtime.bundle.reader import read_bundle
-from edge_runtime.bundle.signature import SIGNATURE, SIGNATURE_BYTES, check_signature
+from edge_runtime.bundle.reader import SIGNATURE, SIGNATURE_BYTES, check_signature, read_bundle
 from edge_runtime.errors import GruardError
-from edge_runtime.supervision.answer_check import BundleIdentity
-from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess, worker_command
+from edge_runtime.supervision.worker_process import (
+    BundleIdentity,
+    WorkerGoneError,
+    WorkerProcess,
+    worker_command,
+)
 from tests.apparatus.harm import edit_manifest, flip_bit
 
 ROOT = Path(__file__).resolve().parents[2]

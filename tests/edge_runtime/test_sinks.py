@@ -15,8 +15,7 @@ import pytest
 
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Record, Sample
-from edge_runtime.sinks.json_lines import Existing, JsonLines, open_json_lines
-from edge_runtime.sinks.sink import SinkClosedError
+from edge_runtime.sinks.sink import Existing, JsonLines, SinkClosedError, open_json_lines
 
 
 def record(index: int) -> Record:

@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 
 from edge_runtime.address import Address, endpoint, parse_address
-from edge_runtime.errors import GruardError
-from edge_runtime.sources.complaints import Complaints
+from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.sources.open_source import KINDS, open_source
-from edge_runtime.sources.polled import Polled
-from edge_runtime.sources.reconnecting import LONGEST, Reconnecting
-from edge_runtime.sources.source import Reading, Source, SourceLostError
-from edge_runtime.sources.threaded import Threaded
+from edge_runtime.sources.source import (
+    LONGEST,
+    Polled,
+    Reading,
+    Reconnecting,
+    Source,
+    SourceLostError,
+    Threaded,
+)
 
 
 class Clock:

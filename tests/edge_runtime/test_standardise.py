@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from made_manifest import channel
 
-from edge_runtime.detector.standardise import VALUE_CLIP, channel_scaler, standardise
+from edge_runtime.detector.inputs import VALUE_CLIP, channel_scaler, standardise
 
 SCALER = channel_scaler(
     (

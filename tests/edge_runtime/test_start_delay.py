@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_cli_run import ENVIRONMENT, PATIENCE, ROWS, ask, gruard, start
 
-from edge_runtime.supervision.notify import Notifier
-from edge_runtime.supervision.start_delay import BACK_OFF, FILE, LASTED, StartDelay
+from edge_runtime.supervision.liveness import Notifier
+from edge_runtime.supervision.starts import BACK_OFF, FILE, LASTED, StartDelay
 
 
 class StopError(BaseException):

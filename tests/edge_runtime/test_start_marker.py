@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_cli_run import ENVIRONMENT, PATIENCE, ask, gruard, plain_error, start
 
 from edge_runtime.errors import GruardError
-from edge_runtime.supervision.start_marker import (
+from edge_runtime.supervision.starts import (
     MARKER,
     WRITE_EVERY,
     Mark,

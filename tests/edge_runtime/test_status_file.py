@@ -13,9 +13,9 @@ import pytest
 from made_snapshot import SNAPSHOT
 
 from edge_runtime.errors import GruardError
-from edge_runtime.status import status_file
-from edge_runtime.status.snapshot import Snapshot
-from edge_runtime.status.status_file import (
+from edge_runtime.status import snapshot
+from edge_runtime.status.snapshot import (
+    Snapshot,
     StatusFile,
     place_of_service,
     read_status,
@@ -28,7 +28,7 @@ ROOT = str(Path(__file__).parents[2])
 READER = """
 import sys
 from pathlib import Path
-from edge_runtime.status.status_file import read_status
+from edge_runtime.status.snapshot import read_status
 seen = []
 while True:
     snapshot = read_status(Path(sys.argv[1]))  # raises when it is not whole
@@ -144,7 +144,7 @@ def test_a_disk_that_fails_is_told_once_and_so_is_its_return(
         real(file, error)
         written.release()
 
-    monkeypatch.setattr(status_file, "write_status", write)
+    monkeypatch.setattr(snapshot, "write_status", write)
     monkeypatch.setattr(StatusFile, "_tell", tell)
     file = StatusFile(tmp_path / "status.json", log.append)
     for number in range(3):
@@ -167,8 +167,8 @@ def test_a_disk_that_hangs_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.M
         assert back.wait(PATIENCE)
         written.append(snapshot.counts.records)
 
-    monkeypatch.setattr(status_file, "write_status", hang)
-    monkeypatch.setattr(status_file, "FAREWELL", 0.0)
+    monkeypatch.setattr(snapshot, "write_status", hang)
+    monkeypatch.setattr(snapshot, "FAREWELL", 0.0)
     file = StatusFile(tmp_path / "status.json", print)
     file.publish(numbered(0))
     assert hanging.wait(PATIENCE)
@@ -176,7 +176,7 @@ def test_a_disk_that_hangs_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.M
         file.publish(numbered(number))  # returns, or this test hangs
     file.close()
     back.set()
-    monkeypatch.setattr(status_file, "FAREWELL", PATIENCE)
+    monkeypatch.setattr(snapshot, "FAREWELL", PATIENCE)
     file.close()
     assert written == [0, 1]
 

@@ -10,8 +10,7 @@ from supervised_run import Clock, Run, WatchedProcess
 
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.status.snapshot import Channel, Health, Input, Snapshot
-from edge_runtime.status.trail import LENGTH, Trail
-from edge_runtime.status.watch import LOADING_PATIENCE, Watch
+from edge_runtime.status.watch import LENGTH, LOADING_PATIENCE, Trail, Watch
 from edge_runtime.supervision.policy import Phase
 from edge_runtime.supervision.summary import Summary
 from edge_runtime.supervision.supervisor import RunState

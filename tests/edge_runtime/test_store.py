@@ -13,15 +13,14 @@ from click.testing import CliRunner
 from made_bundle import write_made_bundle
 from test_sinks import files_below
 
-from edge_runtime.bundle.reader import Bundle, proof_faults, read_bundle
-from edge_runtime.bundle.signature import SIGNATURE
+from edge_runtime.bundle.reader import SIGNATURE, Bundle, proof_faults, read_bundle
 from edge_runtime.commands.main import gruard as command_line
 from edge_runtime.commands.options import default_store
 from edge_runtime.errors import BusyError, GruardError, NotAllowedError, RemovedError
 from edge_runtime.updates import disk
 from edge_runtime.updates.choice import Admission, choose
 from edge_runtime.updates.disk import locked
-from edge_runtime.updates.pointers import Pointers, Trial
+from edge_runtime.updates.slots import Pointers, Trial
 from edge_runtime.updates.store import Store
 from tests.apparatus.harm import edit_manifest
 from tests.apparatus.lock_holder import LockHolder

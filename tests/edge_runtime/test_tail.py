@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.alarm_course import AlarmCourse
 from edge_runtime.bundle.manifest import Alarm
-from edge_runtime.calibration.tail import (
+from edge_runtime.calibration import (
     FEWEST_PEAKS,
     LEVELS,
     UPPER_LIMIT,
@@ -16,7 +15,7 @@ from edge_runtime.calibration.tail import (
     peaks,
     tail_of,
 )
-from edge_runtime.detector.alarm import AlarmState, update_alarm
+from edge_runtime.detector.alarm import AlarmCourse, AlarmState, update_alarm
 
 ALARM = Alarm(m=1, n=1, clear_after=10)
 FAR = 50  # samples from one peak to the next of the same alarm, at most

@@ -8,8 +8,13 @@ import pytest
 from graphs import first, with_tensor
 
 from edge_runtime.bundle.flatbuffer import GraphSummary, read_graph
-from edge_runtime.bundle.graph_rules import graph_faults
-from edge_runtime.bundle.tensor_rules import MOST_OPERATORS, MOST_TENSORS, WIDEST, tensor_faults
+from edge_runtime.bundle.graph_rules import (
+    MOST_OPERATORS,
+    MOST_TENSORS,
+    WIDEST,
+    graph_faults,
+    tensor_faults,
+)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import edge_runtime
 from edge_runtime import threads as module
-from edge_runtime.limited_log import EVERY, LimitedLog
+from edge_runtime.errors import EVERY, LimitedLog
 from edge_runtime.threads import PATIENCE, Threads, WatchedThread, failed_words
 
 LIMIT = 60.0  # seconds; only a failing test ever waits for them

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.commands.first_load import load_safely
 from edge_runtime.errors import GruardError
-from edge_runtime.supervision.trial import load_safely
 
 
 def with_interpreter(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
@@ -47,7 +47,7 @@ def test_an_error_of_the_interpreter_is_told(
 def test_a_model_that_never_loads_is_given_up(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_runtime.supervision.trial.LOAD_LIMIT", 0.01)
+    monkeypatch.setattr("edge_runtime.commands.first_load.LOAD_LIMIT", 0.01)
     assert "did not load in 0.01 s" in refused(tiny_bundle)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_manifest import channel
 
-from edge_runtime.detector.validity import check_validity, initial_validity, validity_rules
+from edge_runtime.detector.inputs import check_validity, initial_validity, validity_rules
 
 NAN, INF = float("nan"), float("inf")
 

@@ -14,8 +14,12 @@ import pytest
 from edge_runtime.bundle.reader import proof_faults, read_bundle
 from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
-from edge_runtime.supervision.answer_check import BundleIdentity
-from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess, worker_command
+from edge_runtime.supervision.worker_process import (
+    BundleIdentity,
+    WorkerGoneError,
+    WorkerProcess,
+    worker_command,
+)
 from tests.apparatus.harm import flip_bit
 
 PATIENT = 30.0

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.detector import Detector
-from edge_runtime.native.records import RECORD
+from edge_runtime.native.engine import RECORD
 from edge_runtime.record import Sample
 from firmware_harness import emission, tables
 from firmware_harness.core_records import to_records

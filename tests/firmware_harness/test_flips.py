@@ -11,7 +11,7 @@ import tiny_model
 from harness_command import harness
 
 from edge_runtime.errors import GruardError
-from edge_runtime.native.records import RECORD
+from edge_runtime.native.engine import RECORD
 from edge_runtime.record import Float32
 from firmware_harness import flipping, uart
 from firmware_harness.building import Built

@@ -12,7 +12,7 @@ import tiny_model
 from harness_command import harness
 
 from edge_runtime.errors import GruardError
-from edge_runtime.native.records import RECORD
+from edge_runtime.native.engine import RECORD
 from edge_runtime.record import Flag
 from firmware_harness import emulator, uart
 from firmware_harness.boards import ALL, M4, Board

@@ -8,7 +8,7 @@ from unittest import mock
 from mutated_bytes import mutated_bytes
 
 from edge_runtime.bundle import flatbuffer
-from edge_runtime.bundle.flatbuffer_table import Source
+from edge_runtime.bundle.flatbuffer import Source
 
 Number = tuple[int, str]  # where it lies, and its struct format
 _HIGH_BITS = {"B": 8, "b": 7, "H": 16, "h": 15, "I": 32, "i": 31, "Q": 64, "q": 63}

@@ -19,16 +19,20 @@ import pytest
 from mutated_messages import mutated
 
 from edge_runtime.address import Address, Endpoint, endpoint, parse_address
-from edge_runtime.errors import GruardError
-from edge_runtime.mqtt_address import MqttAddress
+from edge_runtime.errors import Complaints, GruardError
+from edge_runtime.mqtt import MqttAddress
 from edge_runtime.sources import modbus
-from edge_runtime.sources.complaints import Complaints
 from edge_runtime.sources.csvfile import open_binary
 from edge_runtime.sources.decoders import CsvDecoder, JsonDecoder
 from edge_runtime.sources.encoding import DECODE_ERRORS
-from edge_runtime.sources.iio import attributes
-from edge_runtime.sources.iio_buffer import BufferReadings, layout_of, parse_type
-from edge_runtime.sources.iio_scaling import Scaling, read_number
+from edge_runtime.sources.iio import (
+    BufferReadings,
+    Scaling,
+    attributes,
+    layout_of,
+    parse_type,
+    read_number,
+)
 from edge_runtime.sources.line_source import LineSource
 from edge_runtime.sources.lines import FileLines, StreamLines
 from edge_runtime.sources.modbus import Device, Register, parse_registers

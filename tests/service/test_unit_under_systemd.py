@@ -111,7 +111,7 @@ def test_it_always_comes_back_and_waits_longer_each_time(installed: Booted) -> N
 
 def test_a_start_may_take_as_long_as_it_asks_for(systemd: Booted) -> None:
     """What an hour of waiting rests on: three time-outs of the start, each put off in time."""
-    words = "import os, time; from edge_runtime.supervision.notify import Notifier; "
+    words = "import os, time; from edge_runtime.supervision.liveness import Notifier; "
     words += "it = Notifier(os.environ, time.monotonic); "
     words += "[(it.delay('waits', 6), time.sleep(2)) for _ in range(9)]; it.ready('up'); "
     words += "time.sleep(1000)"

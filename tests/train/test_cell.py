@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge_runtime import numerics
 from edge_runtime.bundle.manifest_rules import PARTS
-from edge_runtime.detector.lines import Lines
+from edge_runtime.detector.linear import Lines
 from edge_runtime.detector.score import ScoreConstants
 from edge_runtime.detector.step import Model, Recurrent, advance, forecast, start_recurrent
 from edge_runtime.detector.tiers import Phase

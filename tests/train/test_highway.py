@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.detector.lines import FORECAST_CLIP, Lines, one_ahead
+from edge_runtime.detector.linear import FORECAST_CLIP, Lines, one_ahead
 from train.highway import (
     FEWEST_COMPLETE,
     LARGEST_ROOT,

@@ -1,4 +1,21 @@
-"""From a wished number of false alarms per day to a threshold, and what that promise rests on.
+"""A threshold for the arithmetic of this machine, from clean samples run through the detector.
+
+What k events in some time say about their rate, exactly (Garwood 1936).
+
+The far tail of clean scores: how high do they reach once a day?
+
+Peaks over a high level, one for each alarm that it would give, come at some rate, and their
+excesses are taken as exponential: the generalised Pareto distribution (Pickands 1975) with its
+shape held at 0. A free or shrunk shape was measured and costs more than it brings with hours or
+days of scores (docs/calibration.md). How far off rate and mean excess may be together is found by
+drawing both from what n peaks leave open: the true rate over the measured one, and the measured
+mean over the true one, are gamma variables of shape n and mean 1, the second exactly.
+
+A machine that does the same thing now and then (a load that is switched) has peaks that are all
+alike, far above a low level. No exponential begins there, and its tail would be far too heavy: so
+the level is the lowest of three over which the excesses vary as much as an exponential's do.
+
+From a wished number of false alarms per day to a threshold, and what that promise rests on.
 
 Scores of clean rows that the model never saw are debounced as on the device; their tail
 (`calibration.tail`) gives the level that is reached as often as wished, and its upper confidence
@@ -16,19 +33,126 @@ The promise is then checked on further clean rows: only when the exact upper bou
 alarms (`calibration.poisson`) is below the wish is it "assured".
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle.manifest import Alarm, Manifest, Threshold
 from edge_runtime.bundle.manifest_rules import UNLIMITED
-from edge_runtime.calibration.poisson import mean_bound, rate_bound
-from edge_runtime.calibration.tail import UPPER_LIMIT, Tail, peaks, tail_of
-from edge_runtime.errors import UnfitError
+from edge_runtime.bundle.reader import Bundle
+from edge_runtime.detector.alarm import PAUSE, alarm_stretches
+from edge_runtime.detector.detector import StepDetector
+from edge_runtime.detector.inputs import channel_scaler, restored
+from edge_runtime.errors import GruardError, UnfitError
+from edge_runtime.record import Float32, Sample
+from edge_runtime.sources.csvfile import read_table
+from edge_runtime.sources.sample_period import check_file_period
+
+CONFIDENCE = 0.95
+NOTHING_KNOWN = 1e9  # the bound after no time at all
+
+
+def rate_bound(events: int, days: float) -> float:
+    """Upper 95 % bound on events per day after `events` in `days`."""
+    return mean_bound(events) / days if days > 0 else NOTHING_KNOWN
+
+
+def mean_bound(events: int) -> float:
+    """The mean at which so few events as `events` come with a chance of 5 % only.
+
+    The same as half the 95 % quantile of a chi-square variable with 2 `events` + 2 degrees of
+    freedom: 3.0 for no event.
+    """
+    low, high = 0.0, 10.0 + 3.0 * events
+    for _ in range(100):  # halves of the interval; more than float64 can tell apart
+        middle = (low + high) / 2
+        if chance_of_at_most(events, middle) > 1 - CONFIDENCE:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def chance_of_at_most(events: int, mean: float) -> float:
+    """Probability of `events` or fewer where `mean` are expected."""
+    if mean <= 0:
+        return 1.0
+    logs = (k * math.log(mean) - mean - math.lgamma(k + 1) for k in range(events + 1))
+    return math.fsum(math.exp(log) for log in logs)
+
 
 Float64 = npt.NDArray[np.float64]
+
+LEVELS = (0.95, 0.98, 0.99)  # quantiles of the scores
+FEWEST_PEAKS = 10
+VARYING = 0.75  # deviation over mean of excesses; 1 for an exponential, .2 less by chance in 20
+UPPER_LIMIT = 0.75
+DRAWS = 4000
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Tail:
+    """`count` peaks above `level` in `days`, whose mean excess is `scale`."""
+
+    level: float
+    count: int
+    days: float
+    scale: float
+
+    def reached(self, per_day: float) -> float:
+        """The level that peaks exceed `per_day` times a day; never below the fitted one."""
+        ratio = self.count / (self.days * per_day)
+        return self.level + self.scale * float(np.log(max(ratio, 1.0)))
+
+    def upper(self, per_day: float) -> float:
+        """Upper 75 % confidence limit of `reached`."""
+        rng = np.random.default_rng(SEED)
+        ratios = rng.gamma(self.count, 1 / self.days, DRAWS) / per_day
+        scales = self.scale * self.count / rng.gamma(self.count, 1, DRAWS)
+        levels = scales * np.log(np.maximum(ratios, 1.0))
+        return self.level + float(np.quantile(levels, UPPER_LIMIT))
+
+
+def peaks(scores: Float64, level: float, alarm: Alarm) -> Float64:
+    """The largest debounced score of each alarm that a threshold at `level` would give.
+
+    scores: [n], debounced. The alarm stays on for `clear_after` samples after the last of them.
+    """
+    stretches = alarm_stretches(scores > level, PAUSE + alarm.clear_after - 1)
+    if not stretches:
+        return np.zeros(0)
+    return np.maximum.reduceat(scores, [start for start, _ in stretches])
+
+
+def tail_of(scores: Sequence[Float64], days: float, alarm: Alarm) -> tuple[Tail | None, Float64]:
+    """The tail of debounced clean scores, each recording [n], which last `days`; and its peaks.
+
+    None, and the peaks over the lowest level, where there are fewer than `FEWEST_PEAKS` of them.
+    """
+    joined = np.concatenate(scores)
+    tail, found = None, np.zeros(0)
+    for number, quantile in enumerate(LEVELS):
+        level = float(np.quantile(joined, quantile))
+        above = np.concatenate([peaks(each, level, alarm) for each in scores])
+        if number == 0:
+            found = above
+        if len(above) < FEWEST_PEAKS:
+            break
+        tail, found = fit_tail(above, level, days), above
+        if (above - level).std() >= VARYING * tail.scale:
+            break
+    return tail, found
+
+
+def fit_tail(found: Float64, level: float, days: float) -> Tail:
+    """The tail of the peaks `found` above `level` in `days`; there must be one at least."""
+    return Tail(level, len(found), days, float((found - level).mean()))
+
 
 WANDER_BLOCKS, WANDER = 8, 0.8
 SHORTEST_SHARE = 0.02  # of the wished interval between two false alarms
@@ -238,3 +362,71 @@ def _duration(days: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s"
+
+
+HELD_OUT = 0.3  # the share of scores, the latest, that the threshold is checked on
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Clean recordings in raw units, each float32 [n, channels], and where they come from."""
+
+    recordings: Sequence[Float32]
+    source: str
+
+    def __len__(self) -> int:
+        return sum(map(len, self.recordings))
+
+
+def rows_of_file(file: Path, bundle: Bundle) -> Rows:
+    """A clean recording of the bundle's machine.
+
+    Raises GruardError for other channels, another sample period, and rows labelled anomalous.
+    """
+    check_file_period(file, bundle.manifest.period)
+    table = read_table(file, channels=bundle.manifest.channel_names)
+    if table.labels is not None and (table.labels > 0).any():
+        first = int(np.flatnonzero(table.labels > 0)[0])
+        raise GruardError(
+            f"{file}: row {first + 1} is labelled anomalous; calibrate on a recording of the "
+            "healthy machine alone"
+        )
+    return Rows([table.values], str(file))
+
+
+def rows_of_bundle(bundle: Bundle) -> Rows:
+    """The bundle's own clean samples, back in raw units."""
+    arrays = bundle.arrays("calibration.npz")
+    scaler = channel_scaler(bundle.manifest.channels)
+    recordings = []
+    for name in sorted(name for name in arrays if name.startswith("value/")):
+        value, mask = arrays[name], arrays.get("mask/" + name.removeprefix("value/"))
+        shape = (*value.shape[:1], len(bundle.manifest.channels))
+        if mask is None or value.shape != shape or mask.shape != shape:
+            raise GruardError(f"{bundle.path / 'calibration.npz'}: not samples of this model")
+        raw = restored(value, mask > 0, scaler)
+        recordings.append(np.where(mask > 0, raw, np.float32(np.nan)))
+    return Rows(recordings, "the bundle's own clean samples")
+
+
+def scores(detector: StepDetector, rows: Rows) -> Iterator[float | None]:
+    """The detector's score of every row, None while it has not settled; a reset a recording."""
+    index = 0
+    for recording in rows.recordings:
+        detector.reset()
+        for values in recording:
+            record = detector.step(Sample(index, None, values))
+            yield record.score if record.tier != 3 else None
+            index += 1
+
+
+def calibration_from(
+    found: Sequence[float | None], bundle: Bundle, wished_per_day: float
+) -> Calibration:
+    """The threshold from clean scores in time order; the latest of them check it."""
+    settled = np.array([score for score in found if score is not None], np.float64)
+    cut = len(settled) - round(HELD_OUT * len(settled))
+    manifest = bundle.manifest
+    parts = [settled[:cut]], [settled[cut:]]
+    margins = margins_of(manifest)
+    return calibrate(*parts, wished_per_day, manifest.period, manifest.alarm, margins)

@@ -1,16 +1,27 @@
-"""Where an MQTT broker is, how to be let in, and what to say when that fails.
+"""A client of paho-mqtt that holds no packet above a limit; import it where MQTT is used.
+
+The protocol allows packets of 256 MB, and paho asks the socket for a whole packet at once. MQTT 5
+tells the broker the limit; with MQTT 3.1.1 a longer message can only be skipped while it is read.
+
+Where an MQTT broker is, how to be let in, and what to say when that fails.
 
 An address is `mqtt://HOST:PORT/TOPIC?NAME=VALUE`, `mqtts://` with TLS.
 """
 
+import errno
 import os
+import select
+import socket
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from paho.mqtt.client import Client
+
 from edge_runtime.errors import GruardError
-from edge_runtime.files import open_input
+from edge_runtime.files import all_ready, open_input
 
 USER, PASSWORD = "GRUARD_MQTT_USER", "GRUARD_MQTT_PASSWORD"
 MISSING = "MQTT needs the package paho-mqtt; install it with pip install 'gruard[mqtt]'"
@@ -220,3 +231,101 @@ def _login_from(file: str) -> tuple[str, str]:
     if exposed:
         raise GruardError(f"{file}: everybody on this machine may read it; chmod o= {file}")
     return user, password
+
+
+LONGEST_PACKET = 1 << 17
+"""Bytes: 64 KiB for a message, as much for its topic."""
+_CHUNK = 1 << 16
+_AT_ONCE = 16  # chunks of a message that is skipped, before the loop has its turn
+_PUBLISH, _RETAINED = 0x30, 0x01
+_LONGEST_HEADER = 5
+_WAKES = 1 << 12  # bytes that woke us, taken at once
+
+
+class BoundedClient(Client):
+    """Skips messages of more than `LONGEST_PACKET` bytes; another such packet is a lost connection.
+
+    on_skipped is called after each skipped message, but not for one that the broker had kept.
+    """
+
+    def __init__(
+        self, *arguments: Any, on_skipped: Callable[[], None] = lambda: None, **options: Any
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self._on_skipped = on_skipped
+        self._begin()
+
+    def reconnect(self) -> Any:
+        """Connect, also for the first time; what was read of a packet before is forgotten."""
+        self._begin()
+        return super().reconnect()
+
+    def turn(self, seconds: float, woken: socket.socket | None = None) -> int:
+        """Wait for the broker, at most `seconds`, and read and write what there is.
+
+        paho's own `loop` does this with select. woken: a socket whose bytes end the wait too; they
+        are taken. Returns 0 as long as the connection is there.
+        """
+        connection = self.socket()
+        if connection is None:
+            return self.loop_misc()
+        decrypted = getattr(connection, "pending", lambda: 0)()  # which poll does not see
+        wanted = {connection.fileno(): select.POLLIN | self.want_write() * select.POLLOUT}
+        if woken is not None:
+            wanted[woken.fileno()] = select.POLLIN
+        found = all_ready(wanted, 0.0 if decrypted else seconds)
+        if woken is not None and woken.fileno() in found:
+            woken.recv(_WAKES)
+        return self.loop_read() or (self.want_write() and self.loop_write()) or self.loop_misc()
+
+    def _begin(self) -> None:
+        self._header = bytearray()  # of the next packet, as far as it was read
+        self._given = b""  # a whole header that paho has not taken yet
+        self._body = self._skip = 0  # bytes that paho has to read, or that nobody wants
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        """What paho reads packets with: the header byte by byte, then the body."""
+        chunks = _AT_ONCE
+        while not self._given and not self._body:
+            if not self._skip:
+                self._read_header()
+            elif chunks:
+                self._skip_some()
+                chunks -= 1
+            else:
+                raise BlockingIOError
+        if self._given:
+            data, self._given = self._given[:bufsize], self._given[bufsize:]
+            return data
+        data = self._more(min(bufsize, self._body, _CHUNK))
+        self._body -= len(data)
+        return data
+
+    def _read_header(self) -> None:
+        self._header += self._more(1)
+        if len(self._header) == 1 or self._header[-1] & 0x80:
+            if len(self._header) > _LONGEST_HEADER - 1:
+                raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+            return
+        length = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(self._header[1:]))
+        if length <= LONGEST_PACKET:
+            self._given, self._body = bytes(self._header), length
+            self._header.clear()
+        elif self._header[0] & ~_RETAINED == _PUBLISH:
+            self._skip = length
+        else:
+            raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
+
+    def _skip_some(self) -> None:
+        self._skip -= len(self._more(min(self._skip, _CHUNK)))
+        if not self._skip:
+            retained = self._header[0] & _RETAINED
+            self._header.clear()
+            if not retained:
+                self._on_skipped()
+
+    def _more(self, size: int) -> bytes:
+        data: bytes = super()._sock_recv(size)
+        if not data:
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        return data

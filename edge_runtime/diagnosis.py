@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_runtime import numerics
-from edge_runtime.diagnosis.symptoms import Peak, Sum, SymptomConstants, SymptomState, suspicion
 from edge_runtime.record import Float32
+from edge_runtime.symptoms import Peak, Sum, SymptomConstants, SymptomState, suspicion
 
 SENSOR_KINDS = ("spike", "noise", "stuck", "level", "drift", "decorrelation", "dropout")
 MACHINE = "machine"

@@ -2,7 +2,7 @@
 
 A damaged graph may abort the interpreter together with its process. Here that is the child's.
 
-    python -m edge_runtime.supervision.trial BUNDLE DIGEST
+    python -m edge_runtime.commands.first_load BUNDLE DIGEST
 """
 
 import argparse
@@ -14,18 +14,19 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.bundle.reader import Bundle, read_bundle
-from edge_runtime.detector.delegate import Delegate, Kernel
-from edge_runtime.detector.delegate_failures import explained
 from edge_runtime.detector.detector import Detector, StepDetector
-from edge_runtime.detector.kernels import CORE_KERNEL_ID
+from edge_runtime.detector.kernels import (
+    CORE_KERNEL_ID,
+    Delegate,
+    Kernel,
+    add_kernel_arguments,
+    chosen_kernel,
+    explained,
+    kernel_words,
+)
 from edge_runtime.errors import GruardError
 from edge_runtime.native.engine import open_detector
 from edge_runtime.record import Sample
-from edge_runtime.supervision.kernel_arguments import (
-    add_kernel_arguments,
-    chosen_kernel,
-    kernel_words,
-)
 from edge_runtime.supervision.policy import LOAD_LIMIT
 from edge_runtime.supervision.worker_process import child_environment
 
@@ -63,7 +64,7 @@ def open_fastest(bundle: Bundle) -> StepDetector:
 
 
 def _try_elsewhere(bundle: Bundle, kernel: Kernel | None) -> None:
-    module = "edge_runtime.supervision.trial"
+    module = "edge_runtime.commands.first_load"
     command = [sys.executable, "-m", module, str(bundle.path), bundle.digest]
     command += kernel_words(kernel)
     try:
@@ -102,7 +103,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="edge_runtime.supervision.trial", description=__doc__)
+    parser = argparse.ArgumentParser(prog="edge_runtime.commands.first_load", description=__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("digest")
     add_kernel_arguments(parser)

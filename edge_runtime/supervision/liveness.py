@@ -2,19 +2,116 @@
 
 For a device without a service manager that has a watchdog of its own. Requests and flags are those
 of Linux's include/uapi/linux/watchdog.h; they are the same numbers on Arm and x86.
+
+Who is told how a run goes: the service manager, the kernel's watchdog, the next start.
+
+systemd's notification protocol: a few words on a datagram socket, nothing without one.
 """
 
 import errno
 import fcntl
 import os
+import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from edge_runtime.errors import GruardError
-from edge_runtime.limited_log import LimitedLog
-from edge_runtime.supervision.listener import Listener
+from edge_runtime.errors import GruardError, LimitedLog
+
+
+class Listener:
+    """Hears of a run's life; does nothing unless a subclass says what."""
+
+    def ready(self, status: str) -> None:
+        """Samples are answered from now on: the model is loaded or the fallback has taken over."""
+
+    def beat(self, index: int, status: Callable[[], str]) -> None:
+        """Sample `index` was answered completely, its record is out. Called for nothing else."""
+
+    def stopping(self) -> None:
+        """No more samples are answered, for whatever reason."""
+
+    def ended(self) -> None:
+        """The run ended in good order. Never called after an error."""
+
+
+class Listeners(Listener):
+    """Several listeners as one, told in the order given."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = tuple(listeners)
+
+    def ready(self, status: str) -> None:
+        """Tell everybody."""
+        for listener in self._listeners:
+            listener.ready(status)
+
+    def beat(self, index: int, status: Callable[[], str]) -> None:
+        """Tell everybody."""
+        for listener in self._listeners:
+            listener.beat(index, status)
+
+    def stopping(self) -> None:
+        """Tell everybody."""
+        for listener in self._listeners:
+            listener.stopping()
+
+    def ended(self) -> None:
+        """Tell everybody."""
+        for listener in self._listeners:
+            listener.ended()
+
+
+_STATUS_EVERY = 1.0  # seconds, where no watchdog asks for more
+
+
+class Notifier(Listener):
+    """Tells the service manager that we are ready, alive and stopping.
+
+    environment: NOTIFY_SOCKET names the socket (`@` for an abstract one), WATCHDOG_USEC the
+    watchdog's time-out in microseconds. clock: monotonic seconds.
+    A socket that vanishes is no reason to stop watching a machine: failures are ignored.
+    """
+
+    def __init__(self, environment: Mapping[str, str], clock: Callable[[], float]) -> None:
+        address = environment.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._clock = clock
+        mine = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        microseconds = environment.get("WATCHDOG_USEC", "") if mine else ""
+        self._watchdog = microseconds.isdecimal() and int(microseconds) > 0
+        self._interval = int(microseconds) / 2e6 if self._watchdog else _STATUS_EVERY
+        self._next = float("-inf")
+
+    def ready(self, status: str) -> None:
+        """Samples are answered from now on."""
+        self._send(f"READY=1\nSTATUS={status}")
+
+    def beat(self, index: int, status: Callable[[], str]) -> None:
+        """One sample was answered completely; call only then. Sends twice per time-out."""
+        now = self._clock()
+        if not self._address or now < self._next:
+            return
+        self._next = now + self._interval
+        self._send(("WATCHDOG=1\n" if self._watchdog else "") + f"STATUS={status()}")
+
+    def delay(self, status: str, seconds: float) -> None:
+        """The start takes longer: ask for so many more seconds, and say why."""
+        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}\nSTATUS={status}")
+
+    def stopping(self) -> None:
+        """The run is ending in good order."""
+        self._send("STOPPING=1")
+
+    def _send(self, text: str) -> None:
+        if not self._address:
+            return
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.setblocking(False)  # a full queue at the manager must not hold up a sample
+            channel.sendto(text.encode(), self._address)
+
 
 LONGEST_TIMEOUT = 14
 """Seconds. The Raspberry Pi's hardware counts to 15 at most."""

@@ -1,1 +1,0 @@
-"""The calibration's room: from a wished number of false alarms per day to a threshold."""
