@@ -20,7 +20,7 @@ from train.recording import write_recording
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.manifest import Manifest
-    from edge_runtime.detector.step import Model
+    from edge_runtime.detector.cell import Model
     from train.run_folder import Run
 
 # The wish is given per day; the same wish per row makes data sets of any period comparable.

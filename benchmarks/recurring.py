@@ -32,7 +32,7 @@ from convert.metrics import intervals
 from convert.rollout import roll
 from convert.twins import shipped_model
 from edge_runtime.detector.alarm import alarm_stretches
-from edge_runtime.detector.step import Model
+from edge_runtime.detector.cell import Model
 from edge_runtime.record import Float32, Record
 from edge_runtime.recurring_alarms import (
     DAY,

@@ -27,7 +27,7 @@ from benchmarks.series import DATA, WATCH, Series, catalogue
 from convert.rollout import roll
 from convert.twins import shipped_model
 from edge_runtime.detector.alarm import alarm_stretches
-from edge_runtime.detector.step import Model
+from edge_runtime.detector.cell import Model
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Float32
 from train.recording import Recording

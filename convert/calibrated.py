@@ -23,8 +23,8 @@ from convert.streams import clean_rows, clean_test_rows
 from convert.twins import graph_of, shipped_model
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.calibration import Calibration, calibrate, margins_of
+from edge_runtime.detector.cell import Model
 from edge_runtime.detector.score import score_constants
-from edge_runtime.detector.step import Model
 from train.batches import Rows
 from train.folds import all_but, cut_folds
 from train.linear import fold_weights

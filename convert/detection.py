@@ -11,7 +11,7 @@ from convert.pair import Pair
 from convert.rollout import Rollout
 from convert.streams import FaultyRecording
 from edge_runtime.calibration import debounce
-from edge_runtime.detector.step import Model
+from edge_runtime.detector.cell import Model
 from train.faults import FaultEvent
 
 Bools = npt.NDArray[np.bool_]

@@ -19,7 +19,7 @@ from convert.streams import clean_rows
 from edge_runtime import numerics
 from edge_runtime.bundle import manifest as m
 from edge_runtime.bundle.flatbuffer import GraphSummary
-from edge_runtime.bundle.manifest_rules import PARTS, UNLIMITED
+from edge_runtime.bundle.manifest import PARTS, UNLIMITED
 from edge_runtime.detector.fallback import VIEWS, initial_views, update_views
 from edge_runtime.detector.inputs import channel_scaler, restored, standardise
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from edge_runtime.bundle.flatbuffer import read_graph
 from edge_runtime.bundle.graph_rules import graph_faults, signature
-from edge_runtime.detector.step import GRAPH_FORECAST_CLIP, GRAPH_INNOVATION_CLIP
+from edge_runtime.detector.cell import GRAPH_FORECAST_CLIP, GRAPH_INNOVATION_CLIP
 from edge_runtime.errors import GruardError, UnfitError
 from train.cell import cell_step, split_linear
 from train.cell_config import CellConfig

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from convert.streams import repeated
 from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.detector.cell import Model
 from edge_runtime.detector.golden import FEWEST_STEPS, MOST_STEPS, ROWS, THRESHOLD, replay
 from edge_runtime.detector.inputs import channel_scaler, restored
-from edge_runtime.detector.step import Model
 from train.faults import ALL, inject
 from train.prepare import standard_rows
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.rollout import Rollout, joined, roll
-from edge_runtime.detector.step import Model
+from edge_runtime.detector.cell import Model
 
 Float32 = npt.NDArray[np.float32]
 

@@ -24,8 +24,8 @@ from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.calibration import Calibration
 from edge_runtime.commands.first_load import load_safely
+from edge_runtime.detector.cell import Model
 from edge_runtime.detector.kernels import available_kernels
-from edge_runtime.detector.step import Model
 from edge_runtime.errors import GruardError
 from train.quiet import quiet_stderr
 from train.run_folder import Run, read_run

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.detector.cell import Model, errors_of
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.score import (
     ScoreConstants,
@@ -19,7 +20,7 @@ from edge_runtime.detector.score import (
     update_score,
     without_forecasts,
 )
-from edge_runtime.detector.step import Model, errors_of, initial_state, step
+from edge_runtime.detector.step import initial_state, step
 from edge_runtime.detector.tiers import is_mostly_masked, is_settling
 from edge_runtime.errors import GruardError
 from edge_runtime.native.engine import Records, roll_on_core

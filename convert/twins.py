@@ -6,11 +6,11 @@ import numpy as np
 
 from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
 from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.detector.cell import Model, build_model
 from edge_runtime.detector.change import change_constants
 from edge_runtime.detector.detector import open_graph
 from edge_runtime.detector.interpreter import FloatGraph, NoGraph
 from edge_runtime.detector.kernels import KERNEL_ID
-from edge_runtime.detector.step import Model, build_model
 from train.quiet import quiet_stderr
 
 

@@ -33,7 +33,7 @@ from convert.rollout import roll, stretch
 from convert.streams import FaultyRecording, repeated
 from convert.twins import unchanging
 from edge_runtime.calibration import Calibration
-from edge_runtime.detector.step import Model
+from edge_runtime.detector.cell import Model
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

@@ -41,8 +41,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.bundle.manifest import Alarm, Manifest, Threshold
-from edge_runtime.bundle.manifest_rules import UNLIMITED
+from edge_runtime.bundle.manifest import UNLIMITED, Alarm, Manifest, Threshold
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.alarm import PAUSE, alarm_stretches
 from edge_runtime.detector.detector import StepDetector

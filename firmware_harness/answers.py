@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_runtime.detector.cell import Model
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.golden import NONE
-from edge_runtime.detector.step import Model, initial_state, step
+from edge_runtime.detector.step import initial_state, step
 from edge_runtime.diagnosis import KINDS, LIMIT
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import not_above, pack, program_of

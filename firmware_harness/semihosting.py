@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_runtime.bundle.manifest import Manifest
-from edge_runtime.bundle.manifest_rules import PARTS
+from edge_runtime.bundle.manifest import PARTS, Manifest
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import not_above
 from edge_runtime.native.engine import RECORD

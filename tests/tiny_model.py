@@ -195,8 +195,8 @@ def _representative(run: "Run", float_model: bytes) -> list[dict[str, Float32]]:
     from convert.rollout import roll
     from convert.streams import faulty_twin
     from edge_runtime.bundle.flatbuffer import read_graph
+    from edge_runtime.detector.cell import build_model
     from edge_runtime.detector.interpreter import FloatGraph
-    from edge_runtime.detector.step import build_model
 
     graph = read_graph(float_model, "float model")
     tensors = tuple(replace(t, scales=(1 / 64,), zero_points=(0,)) for t in graph.tensors)

@@ -1,6 +1,6 @@
 """AnomalyGatedGRU: one set of weights, run as a whole sequence or as one step.
 
-The step follows the runtime's notation (`edge_runtime.detector.step`): reading x, mask m,
+The step follows the runtime's notation (`edge_runtime.detector.cell`): reading x, mask m,
 forecast mu, innovation e = x - mu, its clean scale s, evidence e/s, gate g, state h. With FC a
 learned linear map:
 
@@ -21,13 +21,13 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from edge_runtime.bundle.graph_rules import FEWEST_INPUTS, FEWEST_OUTPUTS
-from edge_runtime.detector.linear import FORECAST_CLIP
-from edge_runtime.detector.step import (
+from edge_runtime.detector.cell import (
     EVIDENCE_CLIP,
     GRAPH_FORECAST_CLIP,
     GRAPH_INNOVATION_CLIP,
     INNOVATION_CLIP,
 )
+from edge_runtime.detector.linear import FORECAST_CLIP
 from train.cell_config import CellConfig
 from train.highway import Highway
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from edge_runtime import numerics
-from edge_runtime.bundle.manifest_rules import ERRORS, PARTS
+from edge_runtime.bundle.manifest import ERRORS, PARTS
 from edge_runtime.detector.score import ScoreConstants, heights
 from edge_runtime.detector.score import smoothed_parts as smoothed
 from train.batches import Rows

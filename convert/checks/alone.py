@@ -15,8 +15,8 @@ from edge_runtime.calibration import (
     debounce,
     peaks,
 )
+from edge_runtime.detector.cell import Model
 from edge_runtime.detector.detector import Detector
-from edge_runtime.detector.step import Model
 from edge_runtime.errors import GruardError
 
 SMALLEST = 1e-9  # threshold that others are compared with; that of a constant recording is 0

@@ -9,7 +9,7 @@ from convert.checks.check import Check
 from convert.metrics import rank_correlation
 from convert.pair import Pair
 from convert.rollout import Rollout
-from edge_runtime.detector.step import Model
+from edge_runtime.detector.cell import Model
 
 SMALLEST_ERROR = 0.1  # of the innovation scale; forecasts better than this are all alike
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from convert.checks.check import Check
 from convert.rollout import Rollout
-from edge_runtime.detector.step import Model
+from edge_runtime.detector.cell import Model
 from edge_runtime.record import Flag
 from train.run_folder import Run
 

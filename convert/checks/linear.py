@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from convert.checks.check import Check
 from convert.rollout import Rollout
+from edge_runtime.detector.cell import Model
 from edge_runtime.detector.linear import FORECAST_CLIP, Lines
-from edge_runtime.detector.step import Model
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

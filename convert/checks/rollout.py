@@ -12,7 +12,7 @@ import numpy.typing as npt
 from convert.checks.check import Check
 from convert.metrics import intervals
 from convert.rollout import roll
-from edge_runtime.detector.step import Model
+from edge_runtime.detector.cell import Model
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

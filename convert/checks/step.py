@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from convert.checks.check import Check
 from convert.rollout import Rollout
-from edge_runtime.detector.step import Model
+from edge_runtime.detector.cell import Model
 
 Float32 = npt.NDArray[np.float32]
 

@@ -1,6 +1,6 @@
 """The manifest: everything about a bundle that is not weights, as frozen dataclasses.
 
-`to_dict` and `from_dict` are inverse; `from_dict` trusts nothing and names the field that is wrong.
+`manifest_rules.from_dict` is the inverse of `to_dict`.
 All arrays are in standardised units (channel centre 0, scale 1) unless said otherwise.
 """
 
@@ -9,23 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge_runtime.bundle.manifest_rules import (
-    check_fallback,
-    check_manifest,
-    with_memories,
-    without_modes,
-)
-from edge_runtime.errors import GruardError
-from edge_runtime.plain import build, shown
-
 SCHEMA = 5
-"""Layout of the manifest. Those from `OLDER` on are read as well."""
-OLDER = 2
-"""It did not tell proof from members; its tiers have no `bridge`, its golden vectors know none."""
-WITH_CHANGES = 4
-"""Since then it says what becomes of a change that lasts."""
-WITH_MODES = 5
-"""Since then channels may have operating modes, and the score more forecasts and memories."""
+"""Layout of the manifest. Older ones are read as well; see `manifest_rules`."""
+
+UNLIMITED = 1e30
+"""A bound that nothing reaches."""
+PARTS = ("residual", "own", "distance", "level", "ahead", "gate")
+"""Parts of the score."""
+ERRORS = ("residual", "own", "ahead")
+"""Those that are made of the errors of a forecast, in this order; see `detector.lines`."""
 BRIDGE = 4
 """Rows that any state can bridge; measured in docs/gate.md."""
 
@@ -296,45 +288,6 @@ def to_dict(manifest: Manifest) -> dict[str, Any]:
     return dataclasses.asdict(manifest)
 
 
-def from_dict(data: Any, source: str) -> Manifest:
-    """The manifest in `data` (parsed JSON of the file `source`).
-
-    Raises GruardError naming the field when something is missing, unknown, of the wrong type or
-    not finite, when the schema is not ours, when lengths contradict the number of channels, or
-    when a constant would silence the detector (a divisor of 0, a debounce that no alarm can pass).
-    """
-    if not isinstance(data, dict):
-        raise GruardError(f"{source}: not a manifest (a JSON object is expected)")
-    schema = data.get("schema")
-    if type(schema) is not int or not OLDER <= schema <= SCHEMA:
-        raise GruardError(
-            f"{source}: schema {shown(schema)} is unknown, this runtime reads schema {OLDER} to "
-            f"{SCHEMA}; convert again with the matching version or update the runtime"
-        )
-    manifest = build(Manifest, _from_older(data, schema), source)
-    assert isinstance(manifest, Manifest)
-    check_manifest(manifest, source)
-    return manifest
-
-
-def _from_older(data: dict[str, Any], schema: int) -> dict[str, Any]:
-    """`data` in today's layout, as far as it is sound; `build` refuses the rest."""
-    if schema < WITH_MODES:
-        data = without_modes(with_memories(data))
-    if schema < WITH_CHANGES:
-        data = {"change": None, **data}
-    if schema > OLDER:
-        return data
-    tiers, hashes = data.get("tiers"), data.get("members")
-    if isinstance(tiers, dict):
-        data = {**data, "tiers": {**tiers, "bridge": BRIDGE}}
-    if not isinstance(hashes, dict):
-        return {**data, "proof": {}}
-    proof = {name: digest for name, digest in hashes.items() if name in PROOF}
-    members = {name: digest for name, digest in hashes.items() if name not in PROOF}
-    return {**data, "members": members, "proof": proof}
-
-
 @dataclass(frozen=True)
 class FallbackConstants:
     """What the fallback needs of a manifest; kept apart from the bundle, it outlives damage there.
@@ -359,20 +312,3 @@ def fallback_constants(source: Manifest) -> FallbackConstants:
     """The part of a manifest that the fallback needs."""
     names = (field.name for field in dataclasses.fields(FallbackConstants))
     return FallbackConstants(**{name: getattr(source, name) for name in names})
-
-
-def fallback_from_dict(data: Any, where: str) -> FallbackConstants:
-    """The constants in `data` (parsed JSON, at `where`). Raises GruardError as `from_dict` does."""
-    constants = build(
-        FallbackConstants, without_modes(data) if isinstance(data, dict) else data, where
-    )
-    assert isinstance(constants, FallbackConstants)
-    check_fallback(constants, where)
-    return constants
-
-
-def threshold_from_dict(data: Any, where: str) -> Threshold:
-    """The threshold in `data` (parsed JSON, at `where`). Raises GruardError as `from_dict` does."""
-    threshold = build(Threshold, data, where)
-    assert isinstance(threshold, Threshold)
-    return threshold

@@ -1,23 +1,37 @@
-"""What a manifest must satisfy beyond its types: lengths that fit, divisors that divide.
+"""From the JSON of a manifest to a `Manifest` that can be stepped without a further check.
 
-A manifest that passes can be turned into arrays and stepped without a further check.
-
-Sections of older manifests in today's layout.
+`from_dict` trusts nothing and names the field that is wrong: beyond the types, lengths must fit and
+divisors must divide. Manifests of older schemas are brought into today's layout first.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from edge_runtime.bundle.manifest import (
+    BRIDGE,
+    ERRORS,
+    PARTS,
+    PROOF,
+    SCHEMA,
+    UNLIMITED,
+    Channel,
+    Diagnosis,
+    FallbackConstants,
+    Manifest,
+    Threshold,
+)
 from edge_runtime.diagnosis import FEATURES, KIND_WEIGHTS, MACHINE_WEIGHTS, SENSOR_KINDS
 from edge_runtime.errors import GruardError
+from edge_runtime.plain import build, shown
 from edge_runtime.record import LONGEST_PERIOD, SHORTEST_PERIOD
 from edge_runtime.symptoms import MOST_CHANNELS, VIEWS
 
-if TYPE_CHECKING:
-    from edge_runtime.bundle.manifest import Channel, Diagnosis, FallbackConstants, Manifest
-
+OLDER = 2
+"""It did not tell proof from members; its tiers have no `bridge`, its golden vectors know none."""
+WITH_CHANGES = 4
+"""Since then it says what becomes of a change that lasts."""
+WITH_MODES = 5
+"""Since then channels may have operating modes, and the score more forecasts and memories."""
 
 # The device computes in float32: below this a divisor is zero there.
 SMALLEST_DIVISOR = 1e-30
@@ -26,19 +40,69 @@ LONGEST_BRIDGE = 1000
 LONGEST_CHANGE = 1 << 20
 LONGEST_HORIZON = 64
 MOST_MEMORIES = 4
-UNLIMITED = 1e30
-"""A bound that nothing reaches."""
-PARTS = ("residual", "own", "distance", "level", "ahead", "gate")
-"""Parts of the score."""
-ERRORS = ("residual", "own", "ahead")
-"""Those that are made of the errors of a forecast, in this order; see `detector.lines`."""
 MOST_MODES = 16
 Length = tuple[str, Sequence[Any], int]
 _LIMITS = ("range", "level", "change", "cusum", "same", "missing")
 _CLEAN_DIVISORS = ("deviation", "explained_high", "move_mean", "jump_mean", "persistence")
 
 
-def check_manifest(manifest: Manifest, source: str) -> None:
+def from_dict(data: Any, source: str) -> Manifest:
+    """The manifest in `data` (parsed JSON of the file `source`).
+
+    Raises GruardError naming the field when something is missing, unknown, of the wrong type or
+    not finite, when the schema is not ours, when lengths contradict the number of channels, or
+    when a constant would silence the detector (a divisor of 0, a debounce that no alarm can pass).
+    """
+    if not isinstance(data, dict):
+        raise GruardError(f"{source}: not a manifest (a JSON object is expected)")
+    schema = data.get("schema")
+    if type(schema) is not int or not OLDER <= schema <= SCHEMA:
+        raise GruardError(
+            f"{source}: schema {shown(schema)} is unknown, this runtime reads schema {OLDER} to "
+            f"{SCHEMA}; convert again with the matching version or update the runtime"
+        )
+    manifest = build(Manifest, _from_older(data, schema), source)
+    assert isinstance(manifest, Manifest)
+    _check_manifest(manifest, source)
+    return manifest
+
+
+def _from_older(data: dict[str, Any], schema: int) -> dict[str, Any]:
+    """`data` in today's layout, as far as it is sound; `build` refuses the rest."""
+    if schema < WITH_MODES:
+        data = without_modes(with_memories(data))
+    if schema < WITH_CHANGES:
+        data = {"change": None, **data}
+    if schema > OLDER:
+        return data
+    tiers, hashes = data.get("tiers"), data.get("members")
+    if isinstance(tiers, dict):
+        data = {**data, "tiers": {**tiers, "bridge": BRIDGE}}
+    if not isinstance(hashes, dict):
+        return {**data, "proof": {}}
+    proof = {name: digest for name, digest in hashes.items() if name in PROOF}
+    members = {name: digest for name, digest in hashes.items() if name not in PROOF}
+    return {**data, "members": members, "proof": proof}
+
+
+def fallback_from_dict(data: Any, where: str) -> FallbackConstants:
+    """The constants in `data` (parsed JSON, at `where`). Raises GruardError as `from_dict` does."""
+    constants = build(
+        FallbackConstants, without_modes(data) if isinstance(data, dict) else data, where
+    )
+    assert isinstance(constants, FallbackConstants)
+    check_fallback(constants, where)
+    return constants
+
+
+def threshold_from_dict(data: Any, where: str) -> Threshold:
+    """The threshold in `data` (parsed JSON, at `where`). Raises GruardError as `from_dict` does."""
+    threshold = build(Threshold, data, where)
+    assert isinstance(threshold, Threshold)
+    return threshold
+
+
+def _check_manifest(manifest: Manifest, source: str) -> None:
     """Raises GruardError naming the field of the manifest in `source` that breaks a rule."""
     if manifest.diagnosis is not None and len(manifest.channels) > MOST_CHANNELS:
         raise GruardError(f"{source}: diagnosis: at most {MOST_CHANNELS} channels are expected")

@@ -33,7 +33,8 @@ import numpy as np
 
 from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
 from edge_runtime.bundle.graph_rules import GATE_INPUTS, GRU_INPUTS, graph_faults
-from edge_runtime.bundle.manifest import PROOF, Forecast, Manifest, Threshold, from_dict
+from edge_runtime.bundle.manifest import PROOF, Forecast, Manifest, Threshold
+from edge_runtime.bundle.manifest_rules import from_dict
 from edge_runtime.errors import DamagedError, GruardError, NotAllowedError
 from edge_runtime.files import read_regular
 from edge_runtime.plain import parse_json, shown

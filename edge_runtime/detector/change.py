@@ -36,7 +36,7 @@ import numpy as np
 
 from edge_runtime import numerics
 from edge_runtime.bundle import manifest
-from edge_runtime.bundle.manifest_rules import ERRORS, PARTS
+from edge_runtime.bundle.manifest import ERRORS, PARTS
 from edge_runtime.detector.alarm import AlarmState
 from edge_runtime.detector.inputs import VALUE_CLIP, Bools
 from edge_runtime.detector.lasting_change import ChangePhase, LastingChange

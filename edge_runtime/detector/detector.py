@@ -19,6 +19,7 @@ from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector import change, tiers
 from edge_runtime.detector import step as stepping
+from edge_runtime.detector.cell import build_model
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.golden import SelfTest, replay
 from edge_runtime.detector.inputs import VALUE_CLIP
@@ -95,7 +96,7 @@ class Detector:
             else next(iter(bundle.manifest.thresholds.values()))
         )
         manifest = replace(bundle.manifest, thresholds={self.kernel_id: threshold})
-        self.model = stepping.build_model(manifest, self.graph, bundle.model_hash)
+        self.model = build_model(manifest, self.graph, bundle.model_hash)
         self.state = stepping.initial_state(self.model)
         self._path = bundle.path
         self._fallback = Fallback(bundle.manifest, bundle.model_hash, self._refuse_damage)

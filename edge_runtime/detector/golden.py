@@ -26,12 +26,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.bundle.manifest import OLDER
-from edge_runtime.bundle.manifest_rules import FORMER_PARTS, PARTS
+from edge_runtime.bundle.manifest import PARTS
+from edge_runtime.bundle.manifest_rules import FORMER_PARTS, OLDER
 from edge_runtime.bundle.reader import Bundle
+from edge_runtime.detector.cell import Model, Traces
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.interpreter import Int8Graph
-from edge_runtime.detector.step import Model, State, Traces, initial_state, step
+from edge_runtime.detector.step import State, initial_state, step
 from edge_runtime.diagnosis import KINDS, LIMIT
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Float32, Record, Sample

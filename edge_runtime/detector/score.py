@@ -33,7 +33,7 @@ import numpy as np
 
 from edge_runtime import numerics
 from edge_runtime.bundle import manifest
-from edge_runtime.bundle.manifest_rules import PARTS
+from edge_runtime.bundle.manifest import PARTS
 from edge_runtime.record import Float32
 
 # Beyond this many channel scales one reading is as wrong as another; it bounds every sum below.

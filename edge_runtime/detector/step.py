@@ -1,14 +1,8 @@
 """One step: a sample and a state come in, a record and the next state go out.
 
-All arithmetic is float32 on the host but the graph itself, which is int8; the same code runs on the
-device, in calibration and in validation, so what is measured is what ships.
-
 A row without a reading of any watched channel, or in an unknown operating mode, moves the forecast
 on and is not judged: score, alarm and diagnosis stay what they were. Where a few readings are
 there, the missing ones count as errors.
-
-Notation, all in standardised units: x reading, m mask, mu forecast, e = x - mu innovation,
-s its clean scale, g gate, u = mu + g e trusted input, h recurrent state.
 """
 
 from collections.abc import Callable
@@ -16,79 +10,35 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edge_runtime import numerics
-from edge_runtime.bundle.manifest import Manifest, Tensor
 from edge_runtime.detector import change, score, tiers
 from edge_runtime.detector.alarm import AlarmState, update_alarm
+from edge_runtime.detector.cell import (
+    EVIDENCE_CLIP,
+    Model,
+    Recurrent,
+    Traces,
+    advance,
+    errors_of,
+    shifted,
+    start_recurrent,
+)
 from edge_runtime.detector.diagnosing import (
     DiagnosisState,
     advance_diagnosis,
-    diagnosis_constants,
     diagnosis_of,
     initial_diagnosis,
 )
 from edge_runtime.detector.inputs import (
-    VALUE_CLIP,
-    Scaler,
-    ValidityRules,
+    Bools,
     ValidityState,
-    channel_scaler,
     check_validity,
     in_mode,
     initial_validity,
     is_measured,
     standardise,
-    validity_rules,
 )
-from edge_runtime.detector.interpreter import StepGraph
-from edge_runtime.detector.linear import Lines, lines_of, one_ahead, others
-from edge_runtime.detector.step_record import Outcome, step_record
-from edge_runtime.diagnosis import DiagnosisConstants
+from edge_runtime.diagnosis import Diagnosis
 from edge_runtime.record import Flag, Float32, Record, Sample
-
-INNOVATION_CLIP = np.float32(4)
-EVIDENCE_CLIP = np.float32(8)
-# The graph sees forecast and innovation within tighter bounds, in training too: an int8 scale wide
-# enough for every outlier would be too coarse for the rest. Larger innovations still show in the
-# evidence, larger levels in the highway, which is float.
-GRAPH_FORECAST_CLIP = np.float32(3)
-GRAPH_INNOVATION_CLIP = np.float32(2)
-INPUT_STEP = np.float32(0.5)
-"""Channel scales from its forecast at which an exogenous channel has moved during a gap."""
-_ONE = np.float32(1)
-_UNTOLD = np.float32(0)
-
-
-@dataclass(frozen=True)
-class Model:
-    """A graph with the manifest's constants as arrays."""
-
-    manifest: Manifest
-    graph: StepGraph
-    model_hash: str
-    scaler: Scaler
-    rules: ValidityRules
-    lines: Lines
-    innovation_scale: Float32
-    watched: Float32  # 0 where exogenous
-    gated: Float32  # 0 where there is no gate or it never closes (exogenous)
-    gate_limit: np.float32  # of its magnitude: the int8 range of a gate can end a little beyond 1
-    score: score.ScoreConstants
-    change: change.ChangeConstants
-    state_limits: tuple[tuple[np.float32, np.float32], ...]  # range of each int8 state input
-    diagnosis: DiagnosisConstants | None
-
-
-@dataclass(frozen=True)
-class Recurrent:
-    """What forecasts depend on: trusted inputs [depth, channels], states, gate, correction."""
-
-    history: Float32
-    hidden: tuple[Float32, ...]
-    gate: Float32
-    correction: Float32
-    value: Float32  # last reading, 0 where it was unusable
-    mask: Float32
 
 
 @dataclass(frozen=True)
@@ -102,67 +52,6 @@ class State:
     alarm: AlarmState
     tiers: tiers.TierState
     diagnosis: DiagnosisState | None  # None where the bundle has no diagnosis
-
-
-@dataclass(frozen=True)
-class Traces:
-    """The inside of one step, for calibration and validation; vectors [channels].
-
-    value: as seen from where the machine stands. score: the model's own, also in tier 3.
-    """
-
-    value: Float32
-    mask: Float32
-    forecast: Float32
-    own: Float32  # the forecast of each channel by its own past
-    ahead: Float32  # the forecast from afar
-    gate: Float32
-    trusted: Float32  # what the forecasts that follow build on
-    doubt: Float32
-    parts: Float32  # unsmoothed [6]
-    terms: Float32  # unsmoothed [3, channels]
-    hidden: tuple[Float32, ...]
-    inputs: dict[str, Float32]
-    outputs: dict[str, Float32]
-    score: np.float32 = _UNTOLD  # told by `step`
-    measured: bool = False  # told by `step`
-
-
-def build_model(source: Manifest, graph: StepGraph, model_hash: str) -> Model:
-    """The constants of `source` as arrays around `graph`."""
-    watched = np.array([not c.exogenous for c in source.channels], np.float32)
-    states = [source.inputs[f"state_{i}"] for i in range(len(graph.state_sizes))]
-    limits = tuple(
-        (
-            np.float32((-127 - s.zero_point) * s.scale),
-            np.float32((126 - s.zero_point) * s.scale),
-        )
-        for s in states
-    )
-    return Model(
-        manifest=source,
-        graph=graph,
-        model_hash=model_hash,
-        scaler=channel_scaler(source.channels),
-        rules=validity_rules(source.channels, source.period),
-        lines=lines_of(source.forecast),
-        innovation_scale=np.array(source.forecast.innovation_scale, np.float32),
-        watched=watched,
-        gated=watched * np.float32(graph.gated),
-        gate_limit=_gate_limit(source.outputs.get("gate_next")),
-        score=score.score_constants(source),
-        change=change.change_constants(source),
-        state_limits=limits,
-        diagnosis=diagnosis_constants(source),
-    )
-
-
-def _gate_limit(codes: Tensor | None) -> np.float32:
-    if codes is None:
-        return _ONE
-    scale, zero_point = np.float32(codes.scale), np.float32(codes.zero_point)
-    ends = numerics.dequantise(np.array([-128, 127], np.int8), scale, zero_point)
-    return np.float32(max(_ONE, *np.abs(ends)))
 
 
 def initial_state(model: Model) -> State:
@@ -227,8 +116,8 @@ def step(
                 sample.values, alarm.active, seen.scaler, diagnosis, model.diagnosis
             )
         found = diagnosis_of(diagnosis, model.diagnosis) if alarm.active else None
-    outcome = Outcome(float(judged.told), alarm.active, score_state, found)
-    record = step_record(model, sample, traces, outcome, plan, fallback)
+    outcome = _Outcome(float(judged.told), alarm.active, score_state, found)
+    record = _record_of(model, sample, traces, outcome, plan, fallback)
     moved = change.Moved(change_state, score_state, alarm, None)
     if measured:
         levels = _levels(model)
@@ -268,119 +157,6 @@ def _measure(
         before = change.measure_recorded(before, recorded, model.score, settling)
         parts = change.nearest(parts, recorded)
     return score.update_score(parts, traces.terms, state.score, model.score, settling), before
-
-
-def shifted(recurrent: Recurrent, shift: Float32) -> Recurrent:
-    """The same history from a centre that has moved by `shift` [channels]."""
-    return replace(
-        recurrent,
-        history=numerics.clip(recurrent.history - shift, VALUE_CLIP),
-        value=np.where(
-            recurrent.mask > 0, numerics.clip(recurrent.value - shift, VALUE_CLIP), np.float32(0)
-        ),
-    )
-
-
-def start_recurrent(model: Model, value: Float32) -> Recurrent:
-    """A recurrent state that believes the machine has always stood at `value`."""
-    channels = len(value)
-    return Recurrent(
-        history=np.repeat(value[np.newaxis], model.lines.depth, axis=0),
-        hidden=tuple(np.zeros(size, np.float32) for size in model.graph.state_sizes),
-        gate=np.ones(channels, np.float32),
-        correction=np.zeros(channels, np.float32),
-        value=value,
-        mask=np.zeros(channels, np.float32),
-    )
-
-
-def forecast(model: Model, recurrent: Recurrent) -> Float32:
-    """mu [channels]: the linear highway over the trusted inputs plus the GRU's correction."""
-    correction = model.innovation_scale * recurrent.correction
-    return one_ahead(model.lines, recurrent.history, correction)
-
-
-def errors_of(
-    value: Float32, mask: Float32, forecast: Float32, own: Float32, ahead: Float32
-) -> Float32:
-    """Errors [..., 3, channels] of the three forecasts of readings [..., channels]."""
-    return np.stack([mask * (value - each) for each in (forecast, own, ahead)], axis=-2)
-
-
-def advance(
-    model: Model,
-    value: Float32,
-    mask: Float32,
-    recurrent: Recurrent,
-    held_open: Float32,
-    phase: tiers.Phase,
-    after_gap: bool = False,
-) -> tuple[Traces, Recurrent]:
-    """Run the graph once and blend the state; no decision is taken here.
-
-    after_gap: the rows before had no readings. Where an input has moved meanwhile, the gate is held
-    open: it would keep out the machine's answer, and the forecast would never find back.
-    """
-    mu = forecast(model, recurrent)
-    own, ahead = others(model.lines, recurrent.history)
-    if after_gap and bool(((np.abs(value - mu) >= INPUT_STEP) & (mask > model.watched)).any()):
-        held_open = np.ones_like(held_open)
-    # A free run ignores every gated reading, exogenous ones stay known.
-    used = mask * (_ONE - model.gated) if phase is tiers.Phase.FREE_RUN else mask
-    inputs = graph_inputs(model, value, mask, used, mu, recurrent, held_open)
-    outputs = model.graph(inputs)
-    # Without a gate every usable reading is trusted; without a GRU nothing is corrected.
-    gate, doubt = used, np.zeros_like(used)
-    if model.graph.gated:
-        gate, doubt = outputs["gate_next"], outputs["doubt"]
-    correction = outputs["correction"] if recurrent.hidden else recurrent.correction
-    trusted = mu + gate * (used * numerics.clip(value - mu, INNOVATION_CLIP))
-    hidden = tuple(
-        outputs[f"candidate_{i}"] + outputs[f"update_{i}"] * (h - outputs[f"candidate_{i}"])
-        for i, h in enumerate(recurrent.hidden)
-    )
-    following = Recurrent(
-        history=np.concatenate([trusted[np.newaxis], recurrent.history[:-1]]),
-        hidden=hidden,
-        gate=gate,
-        correction=correction,
-        value=value,
-        mask=mask,
-    )
-    errors = errors_of(value, mask, mu, own, ahead)
-    parts, terms = score.score_parts(errors, value, doubt, mask, model.score)
-    traces = Traces(
-        value, mask, mu, own, ahead, gate, trusted, doubt, parts, terms, hidden, inputs, outputs
-    )
-    return traces, following
-
-
-def graph_inputs(
-    model: Model,
-    value: Float32,
-    mask: Float32,
-    used: Float32,
-    mu: Float32,
-    recurrent: Recurrent,
-    held_open: Float32,
-) -> dict[str, Float32]:
-    """The graph's named inputs, float32 [n] each. `used` is the mask the gate may work with."""
-    scale = model.innovation_scale
-    evidence = used * numerics.clip((value - mu) / scale, EVIDENCE_CLIP) / EVIDENCE_CLIP
-    moved = numerics.clip((value - recurrent.value) / scale, EVIDENCE_CLIP)
-    inputs = {
-        "innovation": used * numerics.clip(value - mu, GRAPH_INNOVATION_CLIP),
-        "forecast": numerics.clip(mu, GRAPH_FORECAST_CLIP),
-        "evidence": evidence,
-        "magnitude": np.abs(evidence),
-        "difference": used * recurrent.mask * moved / EVIDENCE_CLIP,
-        "mask": used,
-        "guarded": used * model.gated * (_ONE - held_open),
-        "gate": recurrent.gate,
-    }
-    for layer, hidden in enumerate(recurrent.hidden):
-        inputs[f"state_{layer}"] = hidden
-    return inputs
 
 
 def _update_alarm(model: Model, total: float, state: State) -> AlarmState:
@@ -425,3 +201,79 @@ def _observe(
         moved=not after.hidden or any(not np.array_equal(a, b) for a, b in pairs),
         input_moved=not np.array_equal(before.value, after.value),
     )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """The model's own verdict on one sample. diagnosis: of its alarm, None where there is none."""
+
+    total: float
+    alarm: bool
+    score: score.ScoreState
+    diagnosis: Diagnosis | None
+
+
+def _record_of(
+    model: Model,
+    sample: Sample,
+    traces: Traces,
+    outcome: _Outcome,
+    plan: tiers.TierState,
+    fallback: Record,
+) -> Record:
+    """The record; in tier 3 score, alarm and blame are those of the `fallback`'s record."""
+    names = model.manifest.channel_names
+    tier = tiers.tier_of(plan)
+    shut = (traces.gate < tiers.CLOSED_BELOW) & (model.watched > 0)
+    imputed = _named(names, shut | (traces.mask == 0))
+    record = Record(
+        index=sample.index,
+        time=sample.time,
+        tier=tier,
+        flags=_flags(bool(imputed), plan),
+        valid=tier != 3,
+        score=outcome.total,
+        threshold=model.manifest.thresholds[model.graph.kernel_id].value,
+        alarm=outcome.alarm,
+        masked=_named(names, traces.mask == 0),
+        imputed=imputed,
+        blamed=_blamed(model, outcome),
+        model=model.model_hash,
+    )
+    if tier == 3:
+        return replace(
+            record,
+            flags=record.flags | Flag.FALLBACK,
+            score=fallback.score or 0.0,
+            threshold=fallback.threshold or 0.0,
+            alarm=fallback.alarm,
+            blamed=fallback.blamed,
+        )
+    found = outcome.diagnosis
+    if found is None:
+        return record
+    return replace(record, kind=found.kind, probability=found.probability, sensor=found.sensor)
+
+
+def _flags(imputed: bool, plan: tiers.TierState) -> Flag:
+    flags = Flag.IMPUTED if imputed else Flag(0)
+    if plan.phase is tiers.Phase.FREE_RUN:
+        flags |= Flag.FREE_RUN
+    if plan.phase is tiers.Phase.RESYNC or bool((plan.forced > 0).any()):
+        flags |= Flag.RESYNC
+    if plan.warmup > 0:
+        flags |= Flag.WARMUP
+    return flags
+
+
+def _blamed(model: Model, outcome: _Outcome) -> tuple[str, ...]:
+    if not outcome.alarm:
+        return ()
+    found = outcome.diagnosis
+    # Where no channel stands out by itself, those behind the score are better than none.
+    blamed = (found.channels if found else ()) or score.blame(outcome.score, model.score)
+    return tuple(model.manifest.channel_names[i] for i in blamed)
+
+
+def _named(names: tuple[str, ...], chosen: Bools) -> tuple[str, ...]:
+    return tuple(name for name, yes in zip(names, chosen, strict=True) if yes)

@@ -12,7 +12,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.bundle.manifest import Threshold, threshold_from_dict
+from edge_runtime.bundle.manifest import Threshold
+from edge_runtime.bundle.manifest_rules import threshold_from_dict
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.kernels import INT8_KERNELS, threshold_kernel
 from edge_runtime.errors import GruardError

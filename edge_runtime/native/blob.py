@@ -14,8 +14,8 @@ from edge_runtime.bundle.flatbuffer import NO_GRAPH, read_constants
 from edge_runtime.bundle.manifest import Manifest, Threshold
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector import fallback
+from edge_runtime.detector.cell import Model, build_model
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
-from edge_runtime.detector.step import Model, build_model
 from edge_runtime.errors import GruardError
 from edge_runtime.native.program import END, ROWS, Layout, Program, build_program, ends
 from edge_runtime.record import Float32

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle.reader import Bundle
+from edge_runtime.detector.cell import Model
 from edge_runtime.detector.detector import Detector, StepDetector, require_fitting
 from edge_runtime.detector.fallback import (
     THRESHOLD,
@@ -28,7 +29,7 @@ from edge_runtime.detector.fallback import (
 from edge_runtime.detector.golden import CODES, NONE, Array, SelfTest
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, KERNEL_ID, Kernel
 from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
-from edge_runtime.detector.step import Model, unwatched
+from edge_runtime.detector.step import unwatched
 from edge_runtime.detector.thresholds import threshold_of
 from edge_runtime.diagnosis import KINDS
 from edge_runtime.errors import GruardError

@@ -33,7 +33,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.bundle.manifest import FallbackConstants, fallback_constants, fallback_from_dict
+from edge_runtime.bundle.manifest import FallbackConstants, fallback_constants
+from edge_runtime.bundle.manifest_rules import fallback_from_dict
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.errors import GruardError, NotAllowedError
 from edge_runtime.files import read_regular

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from convert.convert_run import Conversion
     from convert.rollout import Rollout
     from convert.streams import FaultyRecording
-    from edge_runtime.detector.step import Model
+    from edge_runtime.detector.cell import Model
     from train.run_folder import Run
 
 

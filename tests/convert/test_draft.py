@@ -12,8 +12,7 @@ from hypothesis.extra import numpy as hnp
 from convert import draft
 from convert.rollout import Rollout, rescored
 from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
-from edge_runtime.bundle.manifest import Manifest, Memory, Place
-from edge_runtime.bundle.manifest_rules import PARTS
+from edge_runtime.bundle.manifest import PARTS, Manifest, Memory, Place
 from edge_runtime.detector.score import score_constants
 from edge_runtime.errors import UnfitError
 from edge_runtime.record import Flag

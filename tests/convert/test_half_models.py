@@ -20,11 +20,11 @@ from convert.rollout import Rollout, roll
 from convert.twins import float_twin, shipped_model
 from edge_runtime.bundle.flatbuffer import read_graph
 from edge_runtime.bundle.graph_rules import signature
-from edge_runtime.bundle.manifest_rules import PARTS
+from edge_runtime.bundle.manifest import PARTS
 from edge_runtime.bundle.reader import Bundle, read_bundle
+from edge_runtime.detector.cell import Model, build_model
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.interpreter import Int8Graph
-from edge_runtime.detector.step import Model, build_model
 from edge_runtime.record import Sample
 from train.cell_config import CellConfig
 from train.run_folder import Run, read_run

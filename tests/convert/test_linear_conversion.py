@@ -20,9 +20,9 @@ from convert.twins import float_twin, shipped_model, unchanging
 from edge_runtime.bundle.manifest import Forecast, Manifest
 from edge_runtime.bundle.reader import CHECKSUM, LINEAR_MEMBERS, checksum, read_bundle
 from edge_runtime.calibration import debounce
+from edge_runtime.detector.cell import Model
 from edge_runtime.detector.interpreter import NoGraph
 from edge_runtime.detector.linear import FORECAST_CLIP
-from edge_runtime.detector.step import Model
 from edge_runtime.record import Flag
 from train.folds import cut_folds
 from train.run_folder import Run, npz_bytes, read_run

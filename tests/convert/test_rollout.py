@@ -20,14 +20,14 @@ from convert.rollout import (
     stretch,
 )
 from convert.twins import float_twin, shipped_model, unchanging
-from edge_runtime.bundle.manifest import Memory
-from edge_runtime.bundle.manifest_rules import PARTS
+from edge_runtime.bundle.manifest import PARTS, Memory
 from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.detector.cell import build_model
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.kernels import available_kernels
 from edge_runtime.detector.score import score_parts
-from edge_runtime.detector.step import build_model, initial_state, step
+from edge_runtime.detector.step import initial_state, step
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Sample
 from train.block_score import parts_of_rows

@@ -24,9 +24,9 @@ from convert.validate import Verdict
 from edge_runtime import numerics
 from edge_runtime.bundle.flatbuffer import read_graph
 from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.detector.cell import Model, build_model
 from edge_runtime.detector.interpreter import Int8Graph
 from edge_runtime.detector.kernels import KERNEL_ID
-from edge_runtime.detector.step import Model, build_model
 from train.cell_config import CellConfig
 from train.run_folder import Run
 

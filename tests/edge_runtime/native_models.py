@@ -15,9 +15,9 @@ import numpy as np
 from edge_runtime.bundle import manifest as m
 from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
 from edge_runtime.bundle.reader import Bundle
+from edge_runtime.detector.cell import build_model
 from edge_runtime.detector.detector import Detector, open_graph
 from edge_runtime.detector.golden import FEWEST_STEPS, replay
-from edge_runtime.detector.step import build_model
 from edge_runtime.diagnosis import FEATURES, KIND_WEIGHTS, MACHINE_WEIGHTS, SENSOR_KINDS
 from edge_runtime.native.engine import NativeDetector
 from edge_runtime.record import Record, Sample

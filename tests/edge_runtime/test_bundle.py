@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.bundle.manifest import PROOF, to_dict
-from edge_runtime.bundle.manifest_rules import FORMER_PARTS, PARTS
+from edge_runtime.bundle.manifest import PARTS, PROOF, to_dict
+from edge_runtime.bundle.manifest_rules import FORMER_PARTS
 from edge_runtime.bundle.reader import (
     CHECKSUM,
     MEMBERS,

@@ -14,7 +14,8 @@ from native_models import changed, linear
 
 from convert.metrics import intervals
 from edge_runtime.bundle import manifest as m
-from edge_runtime.bundle.manifest import from_dict, to_dict
+from edge_runtime.bundle.manifest import to_dict
+from edge_runtime.bundle.manifest_rules import from_dict
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.change import (
     ALARMED_SHARE,

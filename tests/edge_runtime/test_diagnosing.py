@@ -12,11 +12,12 @@ import pytest
 import tiny_model
 
 from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.detector.cell import build_model
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.diagnosing import diagnosis_constants
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.interpreter import NoGraph
-from edge_runtime.detector.step import build_model, initial_state, step
+from edge_runtime.detector.step import initial_state, step
 from edge_runtime.diagnosis import KINDS, MACHINE
 from edge_runtime.record import Record, Sample
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from made_manifest import channel, made_manifest
 
-from edge_runtime.bundle.manifest import Manifest, from_dict, to_dict
+from edge_runtime.bundle.manifest import Manifest, to_dict
+from edge_runtime.bundle.manifest_rules import from_dict
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.diagnosing import diagnosis_constants
 from edge_runtime.errors import GruardError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny_model
 
-from edge_runtime.bundle.manifest import BRIDGE, OLDER
+from edge_runtime.bundle.manifest_rules import BRIDGE, OLDER
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.golden import (

@@ -15,6 +15,7 @@ from no_interpreter import BLOCKED
 from edge_runtime.bundle.flatbuffer import NO_GRAPH
 from edge_runtime.bundle.manifest import Forecast, Matrix
 from edge_runtime.bundle.reader import CHECKSUM, LINEAR_MEMBERS, MEMBERS, linear_hash, read_bundle
+from edge_runtime.detector import cell
 from edge_runtime.detector import step as stepping
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.fallback import Fallback
@@ -194,11 +195,11 @@ def test_the_forecast_is_the_regression_over_the_trusted_readings(detector: Dete
         assert not trace.doubt.any() and trace.hidden == () and trace.outputs == {}
         masked = trace.mask == 0
         np.testing.assert_array_equal(trace.trusted[masked], trace.forecast[masked])
-        near = ~masked & (np.abs(trace.value - trace.forecast) < stepping.INNOVATION_CLIP)
+        near = ~masked & (np.abs(trace.value - trace.forecast) < cell.INNOVATION_CLIP)
         np.testing.assert_allclose(trace.trusted[near], trace.value[near], rtol=0, atol=1e-6)
     assert (seen[41].mask[FLOW], seen[61].mask[FLOW]) == (0, 1)
     far = seen[60]  # so far off that it is taken in part only
-    assert far.trusted[FLOW] == pytest.approx(far.forecast[FLOW] + stepping.INNOVATION_CLIP)
+    assert far.trusted[FLOW] == pytest.approx(far.forecast[FLOW] + cell.INNOVATION_CLIP)
 
 
 def test_it_settles_after_its_lags_and_leaves_a_clean_machine_in_peace(detector: Detector) -> None:
@@ -237,7 +238,7 @@ def test_a_free_run_without_a_gate_still_takes_every_reading_it_can_get(detector
     assert recurrent is not None
     value, ones = np.float32([0.5, 0.4, 0.3]), np.ones(3, np.float32)
     nothing = np.zeros(3, np.float32)
-    traces = [stepping.advance(model, value, ones, recurrent, nothing, phase)[0] for phase in Phase]
+    traces = [cell.advance(model, value, ones, recurrent, nothing, phase)[0] for phase in Phase]
     for trace in traces[1:]:
         np.testing.assert_array_equal(trace.trusted, traces[0].trusted)
 

@@ -10,14 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_manifest import made_manifest
 
-from edge_runtime.bundle.manifest import (
-    Place,
-    fallback_constants,
-    fallback_from_dict,
-    from_dict,
-    to_dict,
-)
-from edge_runtime.bundle.manifest_rules import PARTS
+from edge_runtime.bundle.manifest import PARTS, Place, fallback_constants, to_dict
+from edge_runtime.bundle.manifest_rules import fallback_from_dict, from_dict
 from edge_runtime.errors import GruardError
 
 GOOD = json.loads(json.dumps(to_dict(made_manifest())))

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from edge_runtime.bundle.manifest import Channel, Place
+from edge_runtime.detector.cell import build_model
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.inputs import channel_scaler, in_mode, restored, standardise
 from edge_runtime.detector.interpreter import NoGraph
-from edge_runtime.detector.step import build_model, initial_state, step
+from edge_runtime.detector.step import initial_state, step
 from edge_runtime.record import Flag, Sample
 from tests.edge_runtime.made_manifest import NAMES, channel, made_manifest
 

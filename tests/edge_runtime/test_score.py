@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from made_manifest import made_manifest
 
-from edge_runtime.bundle.manifest_rules import PARTS
+from edge_runtime.bundle.manifest import PARTS
 from edge_runtime.detector.score import (
     SCORE_CLIP,
     ScoreConstants,

@@ -12,21 +12,19 @@ from hypothesis import strategies as st
 
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.detector import tiers
-from edge_runtime.detector.fallback import Fallback
-from edge_runtime.detector.interpreter import Int8Graph
-from edge_runtime.detector.score import initial_score, total_score, update_score
-from edge_runtime.detector.step import (
+from edge_runtime.detector.cell import (
     INNOVATION_CLIP,
     Model,
     Recurrent,
-    State,
     Traces,
     advance,
     build_model,
     forecast,
-    initial_state,
-    step,
 )
+from edge_runtime.detector.fallback import Fallback
+from edge_runtime.detector.interpreter import Int8Graph
+from edge_runtime.detector.score import initial_score, total_score, update_score
+from edge_runtime.detector.step import State, initial_state, step
 from edge_runtime.detector.tiers import Phase
 from edge_runtime.record import Flag, Record, Sample
 from train.highway import fit_highway

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime import numerics
-from edge_runtime.bundle.manifest_rules import PARTS
+from edge_runtime.bundle.manifest import PARTS
+from edge_runtime.detector.cell import Model, Recurrent, advance, forecast, start_recurrent
 from edge_runtime.detector.linear import Lines
 from edge_runtime.detector.score import ScoreConstants
-from edge_runtime.detector.step import Model, Recurrent, advance, forecast, start_recurrent
 from edge_runtime.detector.tiers import Phase
 from train.cell import (
     AnomalyGatedGRU,
