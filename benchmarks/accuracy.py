@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from benchmarks.judge import Detector
+    from benchmarks.judge import Contender
     from benchmarks.series import Load
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -74,7 +74,7 @@ def main(
         raise click.ClickException(f"{len(failed)} failed: {'; '.join(failed)}")
 
 
-def detectors(quick: bool) -> "Mapping[str, Detector]":
+def detectors(quick: bool) -> "Mapping[str, Contender]":
     """Everything that can be compared, by name: first the baselines, then variants of gruard."""
     from benchmarks.baselines import baselines
     from benchmarks.gruard_detector import VARIANTS, GruardDetector
@@ -83,7 +83,7 @@ def detectors(quick: bool) -> "Mapping[str, Detector]":
     return {**baselines(), **{detector.name: detector for detector in ours}}
 
 
-def _chosen_detectors(quick: bool, names: Sequence[str]) -> "list[Detector]":
+def _chosen_detectors(quick: bool, names: Sequence[str]) -> "list[Contender]":
     known = detectors(quick)
     for name in names:
         if name not in known:

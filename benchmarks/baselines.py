@@ -21,7 +21,7 @@ from benchmarks.fitting import (
     shrunk_root,
     split_rows,
 )
-from benchmarks.judge import Outcome
+from benchmarks.judge import ContenderOutcome
 from benchmarks.linear_baselines import all_lags, fit_distance, fit_sum, own_lags
 from benchmarks.series import Series
 from benchmarks.tree_baselines import half_space_trees, isolation_forest
@@ -39,14 +39,14 @@ class Baseline:
     fit: Fit
     seeded: bool = False
 
-    def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, Outcome]:
+    def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, ContenderOutcome]:
         """Scores after a fit on all clean rows, alarms after one that left rows for a threshold."""
         train = [recording.values for recording in series.train]
         started = time.monotonic()
         fitted = self.fit(train, series.scored, seed)
         seconds = time.monotonic() - started
         alarmed = with_threshold(self.fit, train, series.scored, seed)
-        outcome = Outcome(
+        outcome = ContenderOutcome(
             scores=[fitted.score(test.values) for test in series.tests],
             alarms=[alarmed.alarms(test.values) for test in series.tests],
             parameters=fitted.parameters,

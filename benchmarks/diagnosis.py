@@ -47,7 +47,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Result:
+class DiagnosisResult:
     """Shares of the diagnosed faults that are right; confusion: truth to kind named to count."""
 
     threshold: str
@@ -139,7 +139,7 @@ def watched(manifest: "Manifest", rows: int, seed: int) -> list[tuple[Case, Case
     return list(_cases(simulation.events, records))
 
 
-def result(threshold: str, rows: int, cases: Sequence[Case]) -> Result:
+def result(threshold: str, rows: int, cases: Sequence[Case]) -> DiagnosisResult:
     """The shares of `cases`."""
     from edge_runtime.diagnosis import MACHINE
 
@@ -151,7 +151,7 @@ def result(threshold: str, rows: int, cases: Sequence[Case]) -> Result:
     confusion: dict[str, Counter[str]] = {case.truth: Counter() for case in cases}
     for case, kind in found:
         confusion[case.truth][kind] += 1
-    return Result(
+    return DiagnosisResult(
         threshold=threshold,
         rows=rows,
         faults=len(cases),
@@ -170,7 +170,7 @@ def kind_of(truth: str) -> str:
     return "dropout" if truth == "blackout" else truth if truth in KINDS else MACHINE
 
 
-def text(found: Result) -> str:
+def text(found: DiagnosisResult) -> str:
     """The shares and the confusion matrix as a table."""
     from edge_runtime.diagnosis import KINDS
 

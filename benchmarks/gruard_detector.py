@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from benchmarks.fitting import FLOAT32_BYTES
-from benchmarks.judge import Outcome
+from benchmarks.judge import ContenderOutcome
 from benchmarks.series import Series
 from train.recording import write_recording
 
@@ -65,7 +65,7 @@ class GruardDetector:
         """Row of the int8 model; its float twin has `-float` added."""
         return f"gruard-{self.variant}"
 
-    def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, Outcome]:
+    def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, ContenderOutcome]:
         """Outcomes of the int8 model and of its float twin, which share the threshold."""
         from convert.twins import float_twin, shipped_model
 
@@ -155,12 +155,12 @@ def _outcome_of(
     numbers: tuple[int, int],
     graph_bytes: int,
     seconds: tuple[float, float],
-) -> Outcome:
+) -> ContenderOutcome:
     from convert.rollout import roll_all
 
     inside, beside = numbers
     rollouts = roll_all(model, [test.values for test in series.tests])
-    return Outcome(
+    return ContenderOutcome(
         scores=[np.asarray(rollout.score, np.float64) for rollout in rollouts],
         alarms=[np.array([record.alarm for record in r.records], bool) for r in rollouts],
         parameters=inside + beside,

@@ -26,7 +26,7 @@ Figures = dict[str, float | None]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ContenderOutcome:
     """What a detector said about a series, and what it costs.
 
     scores: float64 [n], alarms: bool [n], one of each for every test recording. parameters: numbers
@@ -42,7 +42,7 @@ class Outcome:
     facts: Mapping[str, float] = field(default_factory=dict)
 
 
-class Detector(Protocol):
+class Contender(Protocol):
     """What the benchmark runs; it is pickled into worker processes.
 
     seeded: the result depends on the seed, so that one run is not enough.
@@ -56,11 +56,11 @@ class Detector(Protocol):
     def seeded(self) -> bool:
         """Whether it is run once for each seed."""
 
-    def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, Outcome]:
+    def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, ContenderOutcome]:
         """Outcomes by row of the tables; `scratch` is an empty folder that is removed later."""
 
 
-def judge(series: Series, outcome: Outcome) -> Figures:
+def judge(series: Series, outcome: ContenderOutcome) -> Figures:
     """Every figure of one series; None where it is not defined.
 
     Where a test recording without events comes with the faulty ones, as for the Tennessee Eastman

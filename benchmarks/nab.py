@@ -43,7 +43,7 @@ PART = "nab"
 
 
 @dataclass(frozen=True)
-class Result:
+class NabResult:
     """One stream. raw: its score.
 
     windows, announced: windows, and those in which an alarm begins. healthy, alarmed: rows outside
@@ -84,7 +84,7 @@ def main(only: str, as_json: bool, out: Path | None) -> None:
     click.echo(json.dumps([asdict(each) for each in results]) if as_json else text)
 
 
-def measure(file: Path) -> Result:
+def measure(file: Path) -> NabResult:
     """The result of the stream in `file`."""
     stream = read_table(file)
     assert stream.labels is not None
@@ -102,11 +102,13 @@ def measure(file: Path) -> Result:
     return _judged(file.stem, alarms, changed, labels)
 
 
-def _judged(stream: str, alarms: Bools, changed: Bools, labels: Bools, failed: str = "") -> Result:
+def _judged(
+    stream: str, alarms: Bools, changed: Bools, labels: Bools, failed: str = ""
+) -> NabResult:
     windows = intervals(labels)
     begins = starts(alarms)
     inside = sum(any(a <= start < b for start in begins) for a, b in windows)
-    return Result(
+    return NabResult(
         stream,
         raw=score(begins, windows),
         windows=len(windows),
@@ -149,13 +151,13 @@ def _sigmoid(position: float) -> float:
     return 2 / (1 + math.exp(STEEPNESS * position)) - 1
 
 
-def standard(results: Sequence[Result]) -> float:
+def standard(results: Sequence[NabResult]) -> float:
     """The standard score of several streams, 0 to 100 (or below)."""
     perfect = sum(each.windows for each in results)  # and as much below 0 for silence
     return 100 * (sum(each.raw for each in results) + perfect) / (2 * perfect)
 
 
-def table(results: Sequence[Result]) -> str:
+def table(results: Sequence[NabResult]) -> str:
     """One line a stream, and one for all."""
     header = (
         "stream", "standard score", "windows announced", "healthy rows in alarm",
@@ -164,7 +166,7 @@ def table(results: Sequence[Result]) -> str:
     return markdown(header, [*_lines(results)])
 
 
-def _lines(results: Sequence[Result]) -> Iterator[tuple[str, ...]]:
+def _lines(results: Sequence[NabResult]) -> Iterator[tuple[str, ...]]:
     for each in results:
         alone = f"{standard([each]):.0f}" if each.windows else "–"
         yield (
@@ -186,7 +188,7 @@ def _share(part: int, whole: int) -> str:
     return f"{part / max(whole, 1):.2%}"
 
 
-def _line(result: Result) -> str:
+def _line(result: NabResult) -> str:
     if result.failed:
         return f"{result.stream}: no detector: {result.failed}"
     return (

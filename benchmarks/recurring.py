@@ -96,7 +96,7 @@ RULES = (
 
 
 @dataclass(frozen=True)
-class Alarm:
+class DailyAlarm:
     """One alarm in rows [start, stop), and the rules by which it recurs."""
 
     start: int
@@ -105,7 +105,7 @@ class Alarm:
 
 
 @dataclass(frozen=True)
-class Result:
+class RecurringResult:
     """One server, `learned` days and a rule. healthy: rows watched without a label.
 
     false, recurring: alarms that touch no label, and those of them that recur.
@@ -146,7 +146,7 @@ def main(only: str, as_json: bool, out: Path | None) -> None:
 
     Example: python -m benchmarks.recurring --only omi-9
     """
-    results: list[Result] = []
+    results: list[RecurringResult] = []
     nightly: list[Nights] = []
     for series in _servers(only):
         for days in LEARNED_DAYS:
@@ -184,7 +184,7 @@ def learned(series: Series, days: int) -> Model:
     return shipped_model(replace(made.manifest, diagnosis=diagnosis), made.model)
 
 
-def measure(series: Series, days: int, model: Model) -> Iterator[Result]:
+def measure(series: Series, days: int, model: Model) -> Iterator[RecurringResult]:
     """A result for each rule, over the healthy days that were not learned and the faulty ones."""
     healthy = series.train[0].values[days * ROWS_A_DAY :]
     (test,) = series.tests
@@ -194,7 +194,9 @@ def measure(series: Series, days: int, model: Model) -> Iterator[Result]:
         yield judged(series.name, days, rule, alarms, labels)
 
 
-def judged(server: str, days: int, rule: Rule, alarms: Sequence[Alarm], labels: Bools) -> Result:
+def judged(
+    server: str, days: int, rule: Rule, alarms: Sequence[DailyAlarm], labels: Bools
+) -> RecurringResult:
     """What `rule` makes of `alarms` in rows with `labels`."""
     false = [alarm for alarm in alarms if not labels[alarm.start : alarm.stop].any()]
     touching = [
@@ -202,7 +204,7 @@ def judged(server: str, days: int, rule: Rule, alarms: Sequence[Alarm], labels: 
         for start, stop in intervals(labels)
     ]
     announced = [found for found in touching if found]
-    return Result(
+    return RecurringResult(
         server, days, rule.name, int((~labels).sum()), len(false),
         sum(rule.name in alarm.recurs for alarm in false),
         len(announced),
@@ -210,7 +212,7 @@ def judged(server: str, days: int, rule: Rule, alarms: Sequence[Alarm], labels: 
     )  # fmt: skip
 
 
-def alarms_of(records: Sequence[Record]) -> list[Alarm]:
+def alarms_of(records: Sequence[Record]) -> list[DailyAlarm]:
     """All alarms of a recording without times, from its first row."""
     marker = RecurringAlarms(ASD_PERIOD)
     begun: dict[int, AlarmStart] = {}
@@ -222,7 +224,7 @@ def alarms_of(records: Sequence[Record]) -> list[Alarm]:
     recurs = {rule.name: set(recurring(rule, begun, records)) for rule in RULES}
     stretches = alarm_stretches([record.alarm for record in records])
     return [
-        Alarm(start, stop, frozenset(name for name in recurs if start in recurs[name]))
+        DailyAlarm(start, stop, frozenset(name for name in recurs if start in recurs[name]))
         for start, stop in stretches
     ]
 
@@ -271,13 +273,13 @@ def _disturb(rows: Float32, like: Float32, rng: np.random.Generator) -> list[int
     return places
 
 
-def _beginning(alarms: Iterable[Alarm], at: int) -> Alarm | None:
+def _beginning(alarms: Iterable[DailyAlarm], at: int) -> DailyAlarm | None:
     """The alarm that begins in the disturbance at row `at`."""
     inside = (alarm for alarm in alarms if at <= alarm.start < at + NIGHT_ROWS)
     return next(inside, None)
 
 
-def table(results: Sequence[Result]) -> str:
+def table(results: Sequence[RecurringResult]) -> str:
     """A line for each number of days and each rule, over all servers."""
     header = (
         "days learned", "like, at the same time", "false alarms in 10,000 rows",
@@ -286,7 +288,7 @@ def table(results: Sequence[Result]) -> str:
     return markdown(header, _lines(results))
 
 
-def _lines(results: Sequence[Result]) -> Iterator[tuple[str, ...]]:
+def _lines(results: Sequence[RecurringResult]) -> Iterator[tuple[str, ...]]:
     for days in dict.fromkeys(result.learned for result in results):
         for rule in RULES:
             found = [r for r in results if (r.learned, r.rule) == (days, rule.name)]

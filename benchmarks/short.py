@@ -46,7 +46,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Result:
+class ShortResult:
     """One recording learned from. rule: whether that of lasting changes is on.
 
     rows: learned; following: watched, all of them healthy.
@@ -134,7 +134,7 @@ def rig(seed: int) -> Float32:
     return rows.astype(np.float32)
 
 
-def measure(series: Series, count: int) -> Iterator[Result]:
+def measure(series: Series, count: int) -> Iterator[ShortResult]:
     """A result for each place in the recording from which `count` rows are learned."""
     whole = series.train[0].values
     for start in STARTS.get(series.group, (0,)):
@@ -149,7 +149,7 @@ def measure(series: Series, count: int) -> Iterator[Result]:
         except GruardError as error:
             for rule in RULES:
                 few = len(following)
-                yield Result(series.name, rule, count, few, 1.0, 0, 0.0, {}, False, str(error))
+                yield ShortResult(series.name, rule, count, few, 1.0, 0, 0.0, {}, False, str(error))
             continue
         for rule, model in models.items():
             yield _judged(series.name, rule, count, model, following, faulty)
@@ -158,10 +158,10 @@ def measure(series: Series, count: int) -> Iterator[Result]:
 def _judged(
     name: str, rule: bool, count: int, model: Model, following: Float32,
     faulty: Mapping[str, Float32],
-) -> Result:  # fmt: skip
+) -> ShortResult:  # fmt: skip
     alarms, changed = watched(model, following)
     announced = {kind: _begins(watched(model, rows)[0]) for kind, rows in faulty.items()}
-    return Result(
+    return ShortResult(
         name, rule, count, len(following), float(alarms.mean()), len(starts(alarms)),
         float(changed.mean()), announced, _begins(alarms),
     )  # fmt: skip
@@ -217,7 +217,7 @@ def with_fault(
     return faulty
 
 
-def _line(result: Result) -> str:
+def _line(result: ShortResult) -> str:
     if result.failed:
         return f"{result.series}, {result.rows} rows: {result.failed}"
     return (
@@ -227,7 +227,7 @@ def _line(result: Result) -> str:
     )
 
 
-def table(found: Sequence[Result]) -> str:
+def table(found: Sequence[ShortResult]) -> str:
     """One line for each number of rows learned and one for all, with the rule and without."""
     header = (
         "rows learned", "lasting changes", "recordings", "healthy time in alarm: median", "mean",
@@ -245,7 +245,7 @@ def table(found: Sequence[Result]) -> str:
     return markdown(header, lines)
 
 
-def _row(name: str, rule: bool, every: Sequence[Result]) -> tuple[str, ...]:
+def _row(name: str, rule: bool, every: Sequence[ShortResult]) -> tuple[str, ...]:
     made = [result for result in every if not result.failed]
     shares = np.array([result.alarmed for result in made])
     rows = sum(result.following for result in made)

@@ -22,7 +22,7 @@ from typing import Any
 
 import click
 
-from benchmarks.judge import Detector, judge
+from benchmarks.judge import Contender, judge
 from benchmarks.series import Load
 from train.run_folder import json_bytes, write_atomically
 
@@ -46,7 +46,7 @@ class Task:
 
     series: str
     load: Load
-    detector: Detector
+    detector: Contender
     seed: int
 
     @property
@@ -60,7 +60,7 @@ class Task:
         return folder / self.series / f"{self.detector.name}.{self.seed}.json"
 
 
-def plan(series: Mapping[str, Load], detectors: Sequence[Detector], seeds: int) -> list[Task]:
+def plan(series: Mapping[str, Load], detectors: Sequence[Contender], seeds: int) -> list[Task]:
     """Every task, series by series; detectors without randomness run once."""
     return [
         Task(name, load, detector, seed)

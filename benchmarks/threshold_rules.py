@@ -8,14 +8,14 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.bundle.manifest import Alarm
+from edge_runtime.bundle.manifest import AlarmRule
 from edge_runtime.calibration import LEVELS, SECONDS_PER_DAY, calibrate, debounce, peaks
 
 Float64 = npt.NDArray[np.float64]
 Rule = Callable[[Float64], float]
 
 WISH = 1.0  # false alarms a day
-ALARM = Alarm(m=2, n=3, clear_after=10)
+ALARM = AlarmRule(m=2, n=3, clear_after=10)
 PLAIN_LEVEL = 0.98  # quantile over which a plain peaks-over-threshold fit is usually made
 RESAMPLES, UPPER_LIMIT = 200, 0.95
 LARGEST_SHAPE = 0.25

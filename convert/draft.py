@@ -90,9 +90,9 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
             distance_root=identity,
             level_root=identity,
         ),
-        alarm=m.Alarm(m=2, n=3, clear_after=10),
+        alarm=m.AlarmRule(m=2, n=3, clear_after=10),
         tiers=tier_bounds(config.period, _warmup(run, graph)),
-        fallback=m.Fallback(
+        fallback=m.FallbackLimits(
             FALLBACK_SMOOTHING, FALLBACK_SLACK, *((UNLIMITED,) * count for _ in VIEWS)
         ),
         thresholds={KERNEL_ID if graph.outputs else HOST_KERNEL_ID: no_threshold()},
@@ -295,7 +295,7 @@ def with_fallback_limits(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manif
     constant = largest[VIEWS.index("change")] <= 1e-3
     limits["same"] = np.where(constant, UNLIMITED, np.maximum(limits["same"], FEWEST_SAME))
     limits["missing"] = np.maximum(limits["missing"], FEWEST_MISSING)
-    fallback = m.Fallback(
+    fallback = m.FallbackLimits(
         FALLBACK_SMOOTHING, FALLBACK_SLACK, **{name: vector(v) for name, v in limits.items()}
     )
     return replace(draft, fallback=fallback)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.decimals import vector
-from edge_runtime.bundle.manifest import Change, Channel
+from edge_runtime.bundle.manifest import ChangeRule, Channel
 from edge_runtime.detector.inputs import channel_scaler, in_mode, is_present, standardise
 
 Float32 = npt.NDArray[np.float32]
@@ -28,7 +28,9 @@ SHARE, SHORTEST, LONGEST = 12, 30, 240  # a change lasts a twelfth of the record
 BASELINE, FOLLOW = 3.0, 20.0  # rates, over the rows of the recording
 
 
-def change_section(clean: Sequence[Float32], channels: Sequence[Channel], moving: bool) -> Change:
+def change_section(
+    clean: Sequence[Float32], channels: Sequence[Channel], moving: bool
+) -> ChangeRule:
     """The manifest's section after healthy rows [n, channels] in raw units, in time order.
 
     moving: whether the detector may be centred on another place, so that it can follow.
@@ -37,7 +39,7 @@ def change_section(clean: Sequence[Float32], channels: Sequence[Channel], moving
     after = int(np.clip(len(rows) // SHARE, SHORTEST, LONGEST))
     watched = np.array([not channel.exogenous for channel in channels])
     follow = np.where(unsettled(rows) & watched & moving, min(FOLLOW / len(rows), 1.0), 0.0)
-    return Change(after, min(BASELINE / len(rows), 1.0), vector(follow))
+    return ChangeRule(after, min(BASELINE / len(rows), 1.0), vector(follow))
 
 
 def _in_mode(rows: Float32, channels: Sequence[Channel]) -> Float32:

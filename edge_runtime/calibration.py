@@ -41,7 +41,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.bundle.manifest import UNLIMITED, Alarm, Manifest, Threshold
+from edge_runtime.bundle.manifest import UNLIMITED, AlarmRule, Manifest, Threshold
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.alarm import PAUSE, alarm_stretches
 from edge_runtime.detector.detector import StepDetector
@@ -117,7 +117,7 @@ class Tail:
         return self.level + float(np.quantile(levels, UPPER_LIMIT))
 
 
-def peaks(scores: Float64, level: float, alarm: Alarm) -> Float64:
+def peaks(scores: Float64, level: float, alarm: AlarmRule) -> Float64:
     """The largest debounced score of each alarm that a threshold at `level` would give.
 
     scores: [n], debounced. The alarm stays on for `clear_after` samples after the last of them.
@@ -128,7 +128,9 @@ def peaks(scores: Float64, level: float, alarm: Alarm) -> Float64:
     return np.maximum.reduceat(scores, [start for start, _ in stretches])
 
 
-def tail_of(scores: Sequence[Float64], days: float, alarm: Alarm) -> tuple[Tail | None, Float64]:
+def tail_of(
+    scores: Sequence[Float64], days: float, alarm: AlarmRule
+) -> tuple[Tail | None, Float64]:
     """The tail of debounced clean scores, each recording [n], which last `days`; and its peaks.
 
     None, and the peaks over the lowest level, where there are fewer than `FEWEST_PEAKS` of them.
@@ -232,7 +234,7 @@ def calibrate(
     held_out: Sequence[npt.ArrayLike],
     wished_per_day: float,
     period: float | None,
-    alarm: Alarm,
+    alarm: AlarmRule,
     margins: Margins = Margins(),
     left_out: int = 0,
 ) -> Calibration:
@@ -297,7 +299,7 @@ def _standout(joined: Float64) -> float:
     return max(tops) / max(float(np.median(tops)), 1e-9)
 
 
-def debounce(scores: Float64, alarm: Alarm) -> Float64:
+def debounce(scores: Float64, alarm: AlarmRule) -> Float64:
     """The m-th largest of each n scores in a row: above a level exactly when the alarm rises."""
     if len(scores) < alarm.n:
         return np.zeros(0)
@@ -367,7 +369,7 @@ HELD_OUT = 0.3  # the share of scores, the latest, that the threshold is checked
 
 
 @dataclass(frozen=True)
-class Rows:
+class CleanRows:
     """Clean recordings in raw units, each float32 [n, channels], and where they come from."""
 
     recordings: Sequence[Float32]
@@ -377,7 +379,7 @@ class Rows:
         return sum(map(len, self.recordings))
 
 
-def rows_of_file(file: Path, bundle: Bundle) -> Rows:
+def rows_of_file(file: Path, bundle: Bundle) -> CleanRows:
     """A clean recording of the bundle's machine.
 
     Raises GruardError for other channels, another sample period, and rows labelled anomalous.
@@ -390,10 +392,10 @@ def rows_of_file(file: Path, bundle: Bundle) -> Rows:
             f"{file}: row {first + 1} is labelled anomalous; calibrate on a recording of the "
             "healthy machine alone"
         )
-    return Rows([table.values], str(file))
+    return CleanRows([table.values], str(file))
 
 
-def rows_of_bundle(bundle: Bundle) -> Rows:
+def rows_of_bundle(bundle: Bundle) -> CleanRows:
     """The bundle's own clean samples, back in raw units."""
     arrays = bundle.arrays("calibration.npz")
     scaler = channel_scaler(bundle.manifest.channels)
@@ -405,10 +407,10 @@ def rows_of_bundle(bundle: Bundle) -> Rows:
             raise GruardError(f"{bundle.path / 'calibration.npz'}: not samples of this model")
         raw = restored(value, mask > 0, scaler)
         recordings.append(np.where(mask > 0, raw, np.float32(np.nan)))
-    return Rows(recordings, "the bundle's own clean samples")
+    return CleanRows(recordings, "the bundle's own clean samples")
 
 
-def scores(detector: StepDetector, rows: Rows) -> Iterator[float | None]:
+def scores(detector: StepDetector, rows: CleanRows) -> Iterator[float | None]:
     """The detector's score of every row, None while it has not settled; a reset a recording."""
     index = 0
     for recording in rows.recordings:

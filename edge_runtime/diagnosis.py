@@ -64,7 +64,7 @@ class DiagnosisConstants:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class MeanProbabilities:
     """Mean probabilities [kinds] over the samples of an alarm, and how many they are."""
 
     chances: Float32
@@ -86,12 +86,14 @@ class Diagnosis:
     channels: tuple[int, ...]
 
 
-def no_verdict() -> Verdict:
+def no_verdict() -> MeanProbabilities:
     """The verdict while no alarm is on."""
-    return Verdict(np.zeros(len(KINDS), np.float32), 0)
+    return MeanProbabilities(np.zeros(len(KINDS), np.float32), 0)
 
 
-def follow(verdict: Verdict, state: SymptomState, constants: DiagnosisConstants) -> Verdict:
+def follow(
+    verdict: MeanProbabilities, state: SymptomState, constants: DiagnosisConstants
+) -> MeanProbabilities:
     """The verdict after one more sample of an alarm: the mean over the alarm so far.
 
     A fault shows its kind at one moment and hides it at another; the mean is right more often
@@ -99,10 +101,14 @@ def follow(verdict: Verdict, state: SymptomState, constants: DiagnosisConstants)
     """
     samples = min(verdict.samples + 1, LONGEST_MEAN)
     now = probabilities(features(state, constants.symptoms), constants)
-    return Verdict(verdict.chances + (now - verdict.chances) / np.float32(samples), samples)
+    return MeanProbabilities(
+        verdict.chances + (now - verdict.chances) / np.float32(samples), samples
+    )
 
 
-def diagnose(verdict: Verdict, state: SymptomState, constants: DiagnosisConstants) -> Diagnosis:
+def diagnose(
+    verdict: MeanProbabilities, state: SymptomState, constants: DiagnosisConstants
+) -> Diagnosis:
     """The diagnosis of an alarm that has been followed for at least one sample."""
     channels = blamed(state, constants.symptoms)
     chances = verdict.chances

@@ -34,7 +34,7 @@ _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
-class Place:
+class BrokerTopic:
     """A topic at a broker. name: what to call it in messages; it has no secrets."""
 
     name: str
@@ -49,7 +49,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class MqttAddress(Place):
+class MqttAddress(BrokerTopic):
     """A place, and how to be let in.
 
     tls: how to prove who the broker is, None for a connection in the clear.
@@ -133,7 +133,7 @@ def why_unreachable(error: BaseException | None) -> str:
     return f"no connection ({text})"
 
 
-def _place(target: str, subscribing: bool = False) -> Place:
+def _place(target: str, subscribing: bool = False) -> BrokerTopic:
     if "@" in target:
         raise GruardError(
             "an MQTT address must not hold a user name or password, for every user of this machine "
@@ -143,7 +143,7 @@ def _place(target: str, subscribing: bool = False) -> Place:
     name = f"{parts.scheme}://{parts.netloc}{parts.path}"
     host, port = _broker(parts.netloc, name)
     topic = _topic(parts.path, "#" in target, name, subscribing)
-    return Place(name, host, _PORTS[parts.scheme] if port is None else port, topic)
+    return BrokerTopic(name, host, _PORTS[parts.scheme] if port is None else port, topic)
 
 
 def _matches(asked: str, topic: str) -> bool:

@@ -24,7 +24,7 @@ from firmware_harness import uart
 from firmware_harness.boards import Board
 from firmware_harness.building import Built, build
 from firmware_harness.core_records import Array
-from firmware_harness.flips import Flip, Part, Verdict, judged
+from firmware_harness.flips import Flip, FlipOutcome, Part, judged
 from firmware_harness.injuring import PIECE
 from firmware_harness.live import Live, live
 from firmware_harness.packing import packed_for
@@ -104,7 +104,7 @@ def campaign(
                 found.append(_flip(machine, ground, part, first, rng))
                 if len(found) % 100 == 0:
                     say(f"{built.board.name}: {len(found):,} of {flips:,} flips")
-                if found[-1].verdict in (Verdict.QUIET, Verdict.LOCKED):
+                if found[-1].verdict in (FlipOutcome.QUIET, FlipOutcome.LOCKED):
                     break
     return found
 
@@ -268,7 +268,7 @@ def _drawn(machine: Live, ground: Ground, part: Part, rng: np.random.Generator) 
     raise AssertionError("a place lies within the areas")
 
 
-def fate(machine: Live, ground: Ground, first: int) -> tuple[Verdict, str, int, int, int]:
+def fate(machine: Live, ground: Ground, first: int) -> tuple[FlipOutcome, str, int, int, int]:
     """What comes of the samples from `first` on: verdict, cause, and the counts of `judged`."""
     starts = machine.line.heard[Kind.TELL_STATUS]
 
@@ -286,9 +286,9 @@ def fate(machine: Live, ground: Ground, first: int) -> tuple[Verdict, str, int, 
     except uart.EndedError:
         if "Lockup" not in machine.line.last_words():
             raise
-        return Verdict.LOCKED, "", 0, 0, 0
+        return FlipOutcome.LOCKED, "", 0, 0, 0
     except GruardError:
-        return Verdict.QUIET, "", 0, 0, 0
+        return FlipOutcome.QUIET, "", 0, 0, 0
     told = cause_name(status.cause) if status.cause else ""
     samples, wrong, alarms = counts
     return verdict, told, samples, wrong, alarms

@@ -20,7 +20,7 @@ class Part(StrEnum):
     STACK = "stack"  # what of it is in use
 
 
-class Verdict(StrEnum):
+class FlipOutcome(StrEnum):
     """What came of it."""
 
     NOTICED = "noticed"  # the board said so: a reset with its cause, or a marked record
@@ -44,14 +44,16 @@ class Flip:
     address: int
     bit: int
     stepping: bool
-    verdict: Verdict
+    verdict: FlipOutcome
     told: str
     samples: int
     wrong: int
     wrong_alarms: int
 
 
-def judged(records: Iterator[tuple[Array | None, Array, bool]]) -> tuple[Verdict, int, int, int]:
+def judged(
+    records: Iterator[tuple[Array | None, Array, bool]],
+) -> tuple[FlipOutcome, int, int, int]:
     """Verdict, samples until it was noticed, wrong records and wrong alarms before.
 
     records: of each sample the record that came, None for a refusal; the one that should have; and
@@ -60,11 +62,11 @@ def judged(records: Iterator[tuple[Array | None, Array, bool]]) -> tuple[Verdict
     count = wrong = alarms = 0
     for told, wanted, reset in records:
         if told is None or reset or _marked(told) > _marked(wanted):
-            return Verdict.NOTICED, count, wrong, alarms
+            return FlipOutcome.NOTICED, count, wrong, alarms
         count += 1
         wrong += told.tobytes() != wanted.tobytes()
         alarms += bool(told["alarm"] != wanted["alarm"])
-    return Verdict.SILENT if wrong else Verdict.HARMLESS, count, wrong, alarms
+    return FlipOutcome.SILENT if wrong else FlipOutcome.HARMLESS, count, wrong, alarms
 
 
 def _marked(record: Array) -> bool:
@@ -74,7 +76,8 @@ def _marked(record: Array) -> bool:
 def passed(flips: Iterable[Flip]) -> bool:
     """Whether every board answered to the end, and none told another alarm without a word."""
     return not any(
-        flip.verdict is Verdict.QUIET or (flip.verdict is Verdict.SILENT and flip.wrong_alarms)
+        flip.verdict is FlipOutcome.QUIET
+        or (flip.verdict is FlipOutcome.SILENT and flip.wrong_alarms)
         for flip in flips
     )
 
@@ -85,12 +88,12 @@ def unnoticed(flips: Iterable[Flip]) -> list[str]:
         f"{flip.board}: bit {flip.bit} of {flip.address:#x}, {flip.part}: {flip.verdict}; "
         f"{flip.wrong} other records, {flip.wrong_alarms} other alarms"
         for flip in flips
-        if flip.verdict in (Verdict.SILENT, Verdict.QUIET)
+        if flip.verdict in (FlipOutcome.SILENT, FlipOutcome.QUIET)
     ]
 
 
 HEAD = (
-    "board", "bits of", "flips", *(verdict.value for verdict in Verdict),
+    "board", "bits of", "flips", *(verdict.value for verdict in FlipOutcome),
     "noticed, of those that mattered", "noticed after", "other record before", "other alarm before",
 )  # fmt: skip
 
@@ -111,13 +114,13 @@ def table(flips: Sequence[Flip]) -> str:
 
 
 def _cells(flips: Sequence[Flip]) -> list[str]:
-    counts = {verdict: sum(flip.verdict is verdict for flip in flips) for verdict in Verdict}
-    noticed = [flip for flip in flips if flip.verdict is Verdict.NOTICED]
+    counts = {verdict: sum(flip.verdict is verdict for flip in flips) for verdict in FlipOutcome}
+    noticed = [flip for flip in flips if flip.verdict is FlipOutcome.NOTICED]
     after = [flip.samples for flip in noticed]
     return [
         f"{len(flips):,}",
         *(f"{count:,}" for count in counts.values()),
-        _share(len(noticed), len(noticed) + counts[Verdict.SILENT] + counts[Verdict.QUIET]),
+        _share(len(noticed), len(noticed) + counts[FlipOutcome.SILENT] + counts[FlipOutcome.QUIET]),
         f"{median(after):g}, at most {max(after)}" if after else "–",
         f"{sum(flip.wrong > 0 for flip in noticed):,}",
         f"{sum(flip.wrong_alarms > 0 for flip in noticed):,}",

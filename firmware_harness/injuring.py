@@ -16,7 +16,7 @@ from firmware_harness.protocol import (
     Injection,
     Kind,
     Message,
-    Service,
+    Responder,
     Status,
     cause_name,
 )
@@ -74,7 +74,7 @@ class LastResort:
     """What came of more resets than are allowed. service: who answers after each of them."""
 
     board: str
-    services: tuple[Service, ...]
+    services: tuple[Responder, ...]
     faults: tuple[str, ...]
 
 
@@ -114,10 +114,10 @@ def exhaust(built: Built, rows: Float32) -> LastResort:
             line.send(Message(Kind.ASK_INJECT, 0, Injection.HANG.to_bytes(4, "little")))
             _ask(line, samples)
             _ask(line, samples)
-            services.append(Service(line.status().service))
+            services.append(Responder(line.status().service))
         records = [_ask(line, samples) for _ in range(2 * _settling(built))]
     faults = []
-    if services != [Service.DISTRUSTED] * (MOST_RESETS - 1) + [Service.SPARE] * 2:
+    if services != [Responder.DISTRUSTED] * (MOST_RESETS - 1) + [Responder.SPARE] * 2:
         faults.append("the spare does not take over with the third reset")
     if any(record["tier"] != 3 for record in records):
         faults.append("the fallback does not stay")

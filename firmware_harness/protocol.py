@@ -37,7 +37,7 @@ class FrameError(IntEnum):
     NO_DETECTOR = 7
 
 
-class Service(IntEnum):
+class Responder(IntEnum):
     """Who answers."""
 
     MODEL = 0

@@ -20,18 +20,18 @@ _NOISE = 0.05  # of a channel's scale, so that no two repetitions are alike
 
 
 @dataclass(frozen=True)
-class Recording:
+class BoardRecording:
     """rows: float32 [n, channels] in the bundle's order. times: seconds, None without."""
 
     rows: Float32
     times: npt.NDArray[np.float64] | None
 
 
-def read_recording(path: Path, manifest: Manifest) -> Recording:
+def read_recording(path: Path, manifest: Manifest) -> BoardRecording:
     """The CSV file at `path`; GruardError as `gruard replay` has it."""
     check_file_period(path, manifest.period)
     table = read_table(path, channels=manifest.channel_names)
-    return Recording(table.values, table.times)
+    return BoardRecording(table.values, table.times)
 
 
 def spoilt(rows: Float32, steps: int, manifest: Manifest, seed: int = 0) -> Float32:

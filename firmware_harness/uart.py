@@ -22,7 +22,7 @@ from firmware_harness.protocol import (
     FrameError,
     Kind,
     Message,
-    Service,
+    Responder,
     Status,
     frame,
     read_frame,
@@ -200,7 +200,7 @@ def running(
 
 def refuse_without_model(status: Status) -> None:
     """GruardError when the board has refused its bundle."""
-    if status.service == Service.MODEL:
+    if status.service == Responder.MODEL:
         return
     why = REFUSALS.get(status.refusal, "it does not compute what was validated")
     raise GruardError(f"the board refuses the bundle: {why}")

@@ -47,7 +47,7 @@ class FaultEvent:
 
 
 @dataclass(frozen=True)
-class Injection:
+class FaultyWindow:
     """A window with faults in it.
 
     values: float32 [rows, channels], 0 where dropped out. mask: float32 [rows, channels], 0
@@ -71,7 +71,7 @@ def inject(
     exogenous: npt.NDArray[np.bool_] | None = None,
     first: int = 1,
     spaced: bool = False,
-) -> Injection:
+) -> FaultyWindow:
     """Put faults into a copy of a clean window, float32 [rows, channels].
 
     kinds: drawn from with equal chance. events, lengths: smallest and largest number of faults
@@ -105,7 +105,7 @@ def inject(
         _apply(event, window, values, mask, amplitude * float(unit[channel]), rng)
         labels[start:stop, channels] = kind
         placed.append(event)
-    return Injection(np.where(mask > 0, values, np.float32(0)), mask, labels, tuple(placed))
+    return FaultyWindow(np.where(mask > 0, values, np.float32(0)), mask, labels, tuple(placed))
 
 
 def _place(

@@ -27,7 +27,7 @@ STEPS_PER_ROW, FEWEST_STEPS = 2, 300
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingRows:
     """Standardised clean rows by purpose, and which channels are exogenous [channels].
 
     labelled: stretches of the training part for the gate to learn from.
@@ -41,7 +41,7 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedModel:
     """What ships. precisions: average precision of every candidate there was, by name."""
 
     sizes: CellConfig
@@ -61,13 +61,13 @@ def resolved(model: Model, clean_rows: int, watched: int) -> Model:
 
 def fit_model(
     model: Model,
-    material: Material,
+    material: TrainingRows,
     sizes: CellConfig,
     budget: Budget,
     out: Path,
     say: Say,
     report: Report,
-) -> Fitted:
+) -> FittedModel:
     """Fit `model`; a checkpoint, the learning curve and metrics of a network go to `out`.
 
     auto: a gated network is trained and judged beside the linear detector, which ships unless the
@@ -76,11 +76,11 @@ def fit_model(
     """
     linear = replace(sizes, gru_layers=0, gate_layers=0)
     if model == "linear":
-        return Fitted(linear, _linear(material, linear, say), {})
+        return FittedModel(linear, _linear(material, linear, say), {})
     network = replace(sizes, gate_layers=0) if model == "gru" else sizes
     weights = _train_network(network, material, budget, out, say, report)
     if model != "auto":
-        return Fitted(network, weights, {})
+        return FittedModel(network, weights, {})
     chosen, precisions = _weighed(weights, sizes, material, budget.seed)
     found = ", ".join(f"{name} {value:.3f}" for name, value in precisions.items())
     say(
@@ -88,12 +88,12 @@ def fit_model(
         f"taken (a larger model must gain {MARGIN:g})"
     )
     if chosen.sizes.linear:
-        return Fitted(linear, _linear(material, linear, say), precisions)
-    return Fitted(sizes, weights, precisions)
+        return FittedModel(linear, _linear(material, linear, say), precisions)
+    return FittedModel(sizes, weights, precisions)
 
 
 def _weighed(
-    weights: Mapping[str, Float32], sizes: CellConfig, material: Material, seed: int
+    weights: Mapping[str, Float32], sizes: CellConfig, material: TrainingRows, seed: int
 ) -> tuple[Candidate, dict[str, float]]:
     """What `auto` takes once the gated network of `sizes` has `weights`, and every precision."""
     linear = replace(sizes, gru_layers=0, gate_layers=0)
@@ -113,14 +113,14 @@ def joined(*parts: Rows) -> Rows:
     )
 
 
-def _linear(material: Material, sizes: CellConfig, say: Say) -> dict[str, Float32]:
+def _linear(material: TrainingRows, sizes: CellConfig, say: Say) -> dict[str, Float32]:
     rows = joined(material.train, material.validate, material.calibrate)
     say("fitting the linear highway, and one for each fold of the clean rows")
     return fit_linear(rows, sizes.order, sizes.highway)
 
 
 def _train_network(
-    sizes: CellConfig, material: Material, budget: Budget, out: Path, say: Say, report: Report
+    sizes: CellConfig, material: TrainingRows, budget: Budget, out: Path, say: Say, report: Report
 ) -> dict[str, Float32]:
     most = max(STEPS_PER_ROW * material.train.total, FEWEST_STEPS)
     budget = replace(budget, steps=min(budget.steps, most))

@@ -16,7 +16,7 @@ SMALLEST_SCALE = 1e-6
 
 
 @dataclass(frozen=True)
-class Scaler:
+class FittedScaler:
     """center, scale: float32 [channels] in raw units; scale is always greater than 0."""
 
     center: Float32
@@ -31,12 +31,12 @@ class Scaler:
         return values * self.scale + self.center
 
 
-def fit_scaler(recordings: Iterable[Recording]) -> Scaler:
+def fit_scaler(recordings: Iterable[Recording]) -> FittedScaler:
     """The scaler of training rows; see `fit_rows`."""
     return fit_rows(np.concatenate([recording.values for recording in recordings]))
 
 
-def fit_rows(rows: Float32) -> Scaler:
+def fit_rows(rows: Float32) -> FittedScaler:
     """Fit on `rows` [n, channels]; readings that are not finite are left out.
 
     center is the median. scale is the standard deviation of the central 99 % of the readings, or of
@@ -54,7 +54,7 @@ def fit_rows(rows: Float32) -> Scaler:
     scale = np.where(dead, DEAD_SCALE * np.abs(center), spread)
     # The bound keeps a departure from a constant zero inside the range of float32.
     scale = np.maximum(scale, SMALLEST_SCALE)
-    return Scaler(center.astype(np.float32), scale.astype(np.float32))
+    return FittedScaler(center.astype(np.float32), scale.astype(np.float32))
 
 
 def _deviation(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -15,8 +15,8 @@ from train.fit import Budget, Report
 from train.labelled import labelled_rows
 from train.model_choice import (
     FEWEST_NETWORK_ROWS,
-    Material,
     Say,
+    TrainingRows,
     fit_model,
     resolved,
 )
@@ -76,11 +76,11 @@ def train_run(data: Data, sizes: CellConfig, budget: Budget, say: Say, report: R
             (request.out / name).unlink(missing_ok=True)
     save_rows(request.out, split)
 
-    def material(channels: tuple[Channel, ...]) -> Material:
+    def material(channels: tuple[Channel, ...]) -> TrainingRows:
         def standard(recordings: Sequence[Recording]) -> Rows:
             return standard_rows([r.values for r in recordings], channels, period)
 
-        return Material(
+        return TrainingRows(
             train=standard(split.train),
             validate=standard(split.validate),
             calibrate=standard(split.calibrate),

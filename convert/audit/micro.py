@@ -25,7 +25,7 @@ NOT_INSTALLED = (
 
 
 @dataclass(frozen=True)
-class Trial:
+class MicroRun:
     """It ran. differing: of all output codes, by `largest` at most. arena: bytes of its tensors."""
 
     codes: int
@@ -42,7 +42,7 @@ class NoTrial:
     summary: str
 
 
-def micro_trial(model: bytes) -> Trial | NoTrial:
+def micro_trial(model: bytes) -> MicroRun | NoTrial:
     """Run random int8 inputs through the file here and there, in a child process."""
     if find_spec("tflite_micro") is None:
         return NoTrial(None, NOT_INSTALLED)
@@ -54,7 +54,7 @@ def micro_trial(model: bytes) -> Trial | NoTrial:
     except subprocess.TimeoutExpired:
         return NoTrial(False, f"does not answer within {TIME_LIMIT} s")
     try:
-        return Trial(**json.loads(ended.stdout))
+        return MicroRun(**json.loads(ended.stdout))
     except (ValueError, TypeError):
         lines = ended.stderr.decode("utf-8", "replace").strip().splitlines()
         reason = lines[-1] if lines else f"its process ended with {ended.returncode}"
@@ -68,7 +68,7 @@ def main() -> None:
     sys.stdout.write(json.dumps(asdict(found)))
 
 
-def _compared(model: bytes) -> Trial:
+def _compared(model: bytes) -> MicroRun:
     from tflite_micro.python.tflite_micro import runtime
 
     from edge_runtime.detector.interpreter import load_interpreter
@@ -87,7 +87,7 @@ def _compared(model: bytes) -> Trial:
             ours = lite.get_tensor(details["index"]).astype(int)
             apart.append((micro.get_output(place).astype(int) - ours).ravel())
     errors = np.concatenate(apart)
-    return Trial(
+    return MicroRun(
         codes=len(errors),
         differing=int((errors != 0).sum()),
         largest=int(np.abs(errors).max()),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from convert.audit.micro import Trial, micro_trial
+from convert.audit.micro import MicroRun, micro_trial
 from convert.audit.operators import Audit
 from edge_runtime.bundle.flatbuffer import GraphSummary
 from edge_runtime.bundle.graph_rules import graph_faults
@@ -21,7 +21,7 @@ CORAL_TYPES = ("int8", "uint8", "int32")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TargetResult:
     """One target. passed: None where nothing was run and nothing can be said for certain."""
 
     target: str
@@ -34,10 +34,10 @@ class Verdict:
         return asdict(self)
 
 
-def verdicts(model: bytes, graph: GraphSummary, facts: Audit) -> tuple[Verdict, ...]:
+def verdicts(model: bytes, graph: GraphSummary, facts: Audit) -> tuple[TargetResult, ...]:
     """TFLite int8, TensorFlow Lite Micro, Edge TPU."""
     faults = tuple(graph_faults(graph))
-    lite = Verdict(
+    lite = TargetResult(
         "TFLite int8",
         not faults,
         "runs in gruard" if not faults else "gruard's runtime refuses it",
@@ -46,23 +46,23 @@ def verdicts(model: bytes, graph: GraphSummary, facts: Audit) -> tuple[Verdict, 
     return lite, _micro(model, runnable=not faults), _coral(graph, facts)
 
 
-def _micro(model: bytes, runnable: bool) -> Verdict:
+def _micro(model: bytes, runnable: bool) -> TargetResult:
     target = "TFLite Micro"
     if not runnable:
-        return Verdict(target, None, "not checked: not an int8 step, see above")
+        return TargetResult(target, None, "not checked: not an int8 step, see above")
     trial = micro_trial(model)
-    if isinstance(trial, Trial):
+    if isinstance(trial, MicroRun):
         alike = (
             "all codes as TFLite's built-in kernels give them"
             if not trial.differing
             else f"{trial.differing} of {trial.codes} codes differ from TFLite's built-in kernels, "
             f"by {trial.largest} at most (it rounds ties in FULLY_CONNECTED another way)"
         )
-        return Verdict(target, True, f"runs, its tensors take {trial.arena} bytes; {alike}")
-    return Verdict(target, trial.passed, trial.summary)
+        return TargetResult(target, True, f"runs, its tensors take {trial.arena} bytes; {alike}")
+    return TargetResult(target, trial.passed, trial.summary)
 
 
-def _coral(graph: GraphSummary, facts: Audit) -> Verdict:
+def _coral(graph: GraphSummary, facts: Audit) -> TargetResult:
     blockers = _coral_blockers(graph, facts)
     held = facts.totals.parameter_bytes
     cache = (
@@ -72,7 +72,7 @@ def _coral(graph: GraphSummary, facts: Audit) -> Verdict:
     )
     found = "no known blocker" if not blockers else f"{len(blockers)} blockers"
     hope = "only Coral's compiler can tell; no speed-up is to be expected for one small step"
-    return Verdict(
+    return TargetResult(
         "Edge TPU", False if blockers else None, f"{found}; {cache}; {hope}", tuple(blockers)
     )
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from convert.audit.operators import Audit, OperatorFacts, TensorFacts
-from convert.audit.targets import Verdict
+from convert.audit.targets import TargetResult
 
 MARKS = {True: "yes", False: "NO", None: "?"}
 
 
-def audit_text(facts: Audit, found: Sequence[Verdict]) -> str:
+def audit_text(facts: Audit, found: Sequence[TargetResult]) -> str:
     """The whole page."""
     lines = [_operator_line(number, operator) for number, operator in enumerate(facts.operators)]
     totals = facts.totals

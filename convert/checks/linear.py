@@ -8,7 +8,7 @@ import numpy.typing as npt
 from convert.checks.check import Check
 from convert.rollout import Rollout
 from edge_runtime.detector.cell import Model
-from edge_runtime.detector.linear import FORECAST_CLIP, Lines
+from edge_runtime.detector.linear import FORECAST_CLIP, LinearForecasts
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -37,7 +37,9 @@ def _check(name: str, found: Float64, high: float, names: Sequence[str]) -> Chec
     return Check(name, float(found[worst]), 0, high, "channel scales", names[worst])
 
 
-def _regressions(lines: Lines, rollout: Rollout) -> Iterator[tuple[Float32, Float64, int]]:
+def _regressions(
+    lines: LinearForecasts, rollout: Rollout
+) -> Iterator[tuple[Float32, Float64, int]]:
     """Each forecast that there is, its coefficients [order * channels, channels] and horizon."""
     own, cross, ahead = (m.astype(np.float64) for m in (lines.own, lines.cross, lines.ahead))
     highway = np.concatenate([np.diag(row) for row in lines.highway.astype(np.float64)])

@@ -50,7 +50,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Event:
+class InjectedFault:
     """One fault and the rows around it. start, stop: its rows, as for a slice."""
 
     kind: str
@@ -91,7 +91,7 @@ def _roll(piece: Stretch, constants: SymptomConstants) -> Iterator[SymptomState]
 
 def _event(
     piece: Stretch, exogenous: npt.NDArray[np.bool_], rng: np.random.Generator, turn: int
-) -> Event | None:
+) -> InjectedFault | None:
     """A random fault at a random place; None where the rows or the channels do not suffice."""
     rows = len(piece.reading)
     length = min(round(_log_uniform(rng, *LENGTHS)), rows // 8)
@@ -109,7 +109,7 @@ def _event(
     known = habits(piece.reading, exogenous)
     size = _log_uniform(rng, *SIZES)
     reading, channels = disturb(piece.reading, start, length, size, known, rng)
-    return Event(MACHINE, start, start + length, channels, Stretch(reading, piece.present))
+    return InjectedFault(MACHINE, start, start + length, channels, Stretch(reading, piece.present))
 
 
 def _sensor_event(
@@ -120,7 +120,7 @@ def _sensor_event(
     start: int,
     length: int,
     context: int,
-) -> Event:
+) -> InjectedFault:
     injection = inject(
         piece.reading[start - context : start + 4 * length + 1],
         rng,
@@ -138,11 +138,11 @@ def _sensor_event(
     reading[first:last] = injection.values[fault.start : fault.stop]
     present[first:last] *= injection.mask[fault.start : fault.stop]
     name = Fault.DROPOUT if kind is Fault.BLACKOUT else kind
-    return Event(name.name.lower(), first, last, fault.channels, Stretch(reading, present))
+    return InjectedFault(name.name.lower(), first, last, fault.channels, Stretch(reading, present))
 
 
 def _watch(
-    events: Mapping[int, Event],
+    events: Mapping[int, InjectedFault],
     clean: Sequence[SymptomState],
     constants: SymptomConstants,
     noticed: float,
@@ -153,7 +153,7 @@ def _watch(
     A missing or stuck reading need not stand out; what raises the alarm then is another's affair,
     so a random moment within the fault takes the place of the first sign.
     """
-    watches = [Watch(turn, event, rng) for turn, event in events.items()]
+    watches = [ObservationPlan(turn, event, rng) for turn, event in events.items()]
     if not watches:
         return
     reading = np.stack([w.rows.reading for w in watches], axis=-1)
@@ -169,10 +169,10 @@ def _watch(
                 yield watches[sample].turn, delay, sample_state(state, sample)
 
 
-class Watch:
+class ObservationPlan:
     """When to look at one event, row by row from its start on. since: row of the first sign."""
 
-    def __init__(self, turn: int, event: Event, rng: np.random.Generator) -> None:
+    def __init__(self, turn: int, event: InjectedFault, rng: np.random.Generator) -> None:
         self.turn, self.event, self.rows = turn, event, _span(event)
         self.since: int | None = None
         self._length = event.stop - event.start
@@ -192,7 +192,7 @@ class Watch:
         return row - self.since
 
 
-def _span(event: Event) -> Stretch:
+def _span(event: InjectedFault) -> Stretch:
     """LONGEST rows from the event's start on, the last one repeated where there are no more."""
     rows = np.minimum(np.arange(event.start, event.start + LONGEST), len(event.rows.reading) - 1)
     return Stretch(event.rows.reading[rows], event.rows.present[rows])

@@ -42,7 +42,7 @@ class Judgement:
         )
 
 
-def diagnosis_of_run(run: Run, say: Say) -> tuple[m.Diagnosis | None, Judgement | None]:
+def diagnosis_of_run(run: Run, say: Say) -> tuple[m.DiagnosisModel | None, Judgement | None]:
     """The section and its judgement; both None where the rows or the channels allow none."""
     channels, seed = run.config.channels, run.config.seed
     say("learning to tell the kinds of faults apart")
@@ -75,11 +75,11 @@ def judge(
     )
 
 
-def section(constants: DiagnosisConstants) -> m.Diagnosis:
+def section(constants: DiagnosisConstants) -> m.DiagnosisModel:
     """The constants as the manifest keeps them."""
     clean = constants.symptoms
     shape = clean.contribution
-    return m.Diagnosis(
+    return m.DiagnosisModel(
         smoothing=vector(shape.smoothing),
         center=matrix(shape.center),
         precision=matrix(shape.precision),

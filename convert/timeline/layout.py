@@ -14,9 +14,9 @@ from convert.timeline.watch_facts import (
     Bools,
     Facts,
     Float64,
-    State,
+    RunState,
     Stretch,
-    Watch,
+    WatchedRecording,
     alarm_on,
     replaced,
 )
@@ -49,7 +49,7 @@ class Note:
     text: str
 
 
-def scale_of(watch: Watch) -> Scale:
+def scale_of(watch: WatchedRecording) -> Scale:
     """Seconds where there are times, else sample indices."""
     count = len(watch.records)
     if watch.seconds is None:
@@ -58,7 +58,7 @@ def scale_of(watch: Watch) -> Scale:
     return Scale(np.append(watch.seconds, end), "seconds since the first sample")
 
 
-def shown_channels(watch: Watch) -> list[int]:
+def shown_channels(watch: WatchedRecording) -> list[int]:
     """All channels, or the LANES most often blamed or replaced ones; in the recording's order."""
     count = replaced(watch).sum(axis=0)
     column = {name: i for i, name in enumerate(watch.channels)}
@@ -132,7 +132,7 @@ def join(names: Sequence[str]) -> str:
     return ", ".join(cut(name, 16) for name in names[:2]) + more
 
 
-def notes_of(watch: Watch, facts: Facts) -> tuple[Note, ...]:
+def notes_of(watch: WatchedRecording, facts: Facts) -> tuple[Note, ...]:
     """What a picture should remark on, the most important first, of each kind the longest.
 
     Outages and the return from them; what was imputed without an alarm; warm-ups and tier 2; what
@@ -143,7 +143,7 @@ def notes_of(watch: Watch, facts: Facts) -> tuple[Note, ...]:
     outages = [(c.index, end) for c, end in spells if c.state in WITHOUT_MODEL]
     long = [(start, end) for start, end in outages if end - start >= BRIDGE][:NOTED]
     short = [(start, end) for start, end in outages if end - start < BRIDGE][:NOTED]
-    others = [c.index for c, _ in spells if c.state in (State.WARMUP, State.UNIT)][:NOTED]
+    others = [c.index for c, _ in spells if c.state in (RunState.WARMUP, RunState.UNIT)][:NOTED]
     what = {change.index: change.what for change in facts.changes}
 
     def told(indices: Iterable[int]) -> list[Note]:
@@ -155,7 +155,7 @@ def notes_of(watch: Watch, facts: Facts) -> tuple[Note, ...]:
     return tuple(dict.fromkeys(notes))  # the return from one outage may begin another
 
 
-def _fills(watch: Watch) -> tuple[list[Note], list[Note]]:
+def _fills(watch: WatchedRecording) -> tuple[list[Note], list[Note]]:
     """The longest imputed stretches without and with an alarm; those that start together as one."""
     alarmed = alarm_on(watch.records)
     kinds: tuple[dict[int, list[str]], dict[int, list[str]]] = ({}, {})

@@ -21,8 +21,8 @@ from convert.timeline.layout import (
 )
 from convert.timeline.watch_facts import (
     Facts,
-    State,
-    Watch,
+    RunState,
+    WatchedRecording,
     alarm_on,
     ratios,
     replaced,
@@ -35,17 +35,17 @@ INK, GREY = "#24323d", "#7d8a94"
 ALARM, LABELLED, REPLACED = "#d55e00", "#faefd0", "#009e73"
 FILL = ALARM + "40"  # a quarter opaque
 STATES = {
-    State.GATE: ("#b9dcf0", "", "tier 1: gate"),
-    State.WARMUP: ("#d9cbe8", "////", "warm-up"),
-    State.UNIT: ("#e69f00", "", "tier 2: recurrent unit"),
-    State.FALLBACK: ("#6a3d9a", "", "tier 3: fallback"),
-    State.GAP: ("#ffffff", "xxxx", "gap in the source"),
-    State.SILENT: ("#000000", "", "no record"),
+    RunState.GATE: ("#b9dcf0", "", "tier 1: gate"),
+    RunState.WARMUP: ("#d9cbe8", "////", "warm-up"),
+    RunState.UNIT: ("#e69f00", "", "tier 2: recurrent unit"),
+    RunState.FALLBACK: ("#6a3d9a", "", "tier 3: fallback"),
+    RunState.GAP: ("#ffffff", "xxxx", "gap in the source"),
+    RunState.SILENT: ("#000000", "", "no record"),
 }
 STRIP = 0.42  # height of a strip in its row, the rest is for words
 
 
-def draw(watch: Watch, facts: Facts, title: str) -> bytes:
+def draw(watch: WatchedRecording, facts: Facts, title: str) -> bytes:
     """PNG, 1600 pixels wide: channel lanes, score, alarm strip and tier strip over one axis."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -79,7 +79,9 @@ def draw(watch: Watch, facts: Facts, title: str) -> bytes:
     return buffer.getvalue()
 
 
-def _draw_lanes(rows: Sequence[Any], watch: Watch, shown: Sequence[int], scale: Scale) -> None:
+def _draw_lanes(
+    rows: Sequence[Any], watch: WatchedRecording, shown: Sequence[int], scale: Scale
+) -> None:
     unread = replaced(watch)
     for axis, channel in zip(rows, shown, strict=False):
         values = watch.values[:, channel]
@@ -98,12 +100,12 @@ def _draw_lanes(rows: Sequence[Any], watch: Watch, shown: Sequence[int], scale: 
         _name(axis, watch.channels[channel], watch.units[channel])
 
 
-def _draw_score(axis: Any, watch: Watch, scale: Scale) -> None:
+def _draw_score(axis: Any, watch: WatchedRecording, scale: Scale) -> None:
     ratio = ratios(watch.records)
     fallback = np.array([record is not None and record.tier == 3 for record in watch.records])
     top = float(np.clip(np.nanmax(ratio, initial=2.0), 2.0, 1000.0)) * 1.4
     ratio = np.clip(ratio, -1.0, top)
-    for mine, color in ((~fallback, INK), (fallback, STATES[State.FALLBACK][0])):
+    for mine, color in ((~fallback, INK), (fallback, STATES[RunState.FALLBACK][0])):
         at, curve = extremes(np.where(mine, ratio, np.nan))
         axis.plot(scale.edges[at], curve, color=color, linewidth=0.8)
         axis.fill_between(
@@ -119,7 +121,7 @@ def _draw_score(axis: Any, watch: Watch, scale: Scale) -> None:
     _name(axis, "score", "÷ threshold")
 
 
-def _draw_alarms(axis: Any, watch: Watch, facts: Facts, scale: Scale) -> None:
+def _draw_alarms(axis: Any, watch: WatchedRecording, facts: Facts, scale: Scale) -> None:
     stretches = bars(alarm_on(watch.records), scale)
     axis.broken_barh(stretches, (0, STRIP), color=ALARM, linewidth=0)
     longest_first = sorted(facts.alarms, key=lambda alarm: alarm.start - alarm.stop)
@@ -130,9 +132,9 @@ def _draw_alarms(axis: Any, watch: Watch, facts: Facts, scale: Scale) -> None:
     _name(axis, "alarm", "who is blamed")
 
 
-def _draw_tiers(axis: Any, watch: Watch, facts: Facts, scale: Scale) -> None:
+def _draw_tiers(axis: Any, watch: WatchedRecording, facts: Facts, scale: Scale) -> None:
     states = states_of(watch.records)
-    for state in State:  # worst last, so that the narrowest outage lies on top
+    for state in RunState:  # worst last, so that the narrowest outage lies on top
         color, hatch, _ = STATES[state]
         axis.broken_barh(
             bars(states == state, scale, NARROWEST if state else 0),
@@ -171,7 +173,7 @@ def _write(
             axis.plot([start] * 2, [y - 0.1, 1 - STRIP], color=INK, linewidth=0.8, zorder=1)
 
 
-def _draw_words(figure: Any, watch: Watch, facts: Facts, title: str, shown: int) -> None:
+def _draw_words(figure: Any, watch: WatchedRecording, facts: Facts, title: str, shown: int) -> None:
     from matplotlib.patches import Patch
 
     height, style = figure.get_figheight(), {"color": INK, "parse_math": False}
@@ -202,7 +204,7 @@ def _tidy(axis: Any, scale: Scale) -> None:
     axis.set_xlim(scale.edges[0], scale.edges[-1])
 
 
-def _shade(axis: Any, watch: Watch, scale: Scale) -> None:
+def _shade(axis: Any, watch: WatchedRecording, scale: Scale) -> None:
     if watch.labels is not None:
         stretches = bars(watch.labels, scale)
         across = axis.get_xaxis_transform()

@@ -13,7 +13,7 @@ import numpy as np
 
 from convert.timeline.page import headline, page
 from convert.timeline.picture import draw
-from convert.timeline.watch_facts import Bools, Facts, Float64, Watch, watch_facts
+from convert.timeline.watch_facts import Bools, Facts, Float64, WatchedRecording, watch_facts
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.files import open_input
@@ -76,7 +76,7 @@ def write_timeline(records: Path, data: Path, out: Path, bundle: Path | None = N
     return done
 
 
-def read_watch_run(records: Path, data: Path, bundle: Path | None = None) -> Watch:
+def read_watch_run(records: Path, data: Path, bundle: Path | None = None) -> WatchedRecording:
     """Records and recording, aligned: every index that is not a gap has one row of the data."""
     found = read_records(records)
     # A picture trusts nothing to the model, so a bundle that failed its validation will do.
@@ -90,7 +90,7 @@ def read_watch_run(records: Path, data: Path, bundle: Path | None = None) -> Wat
     present = np.array([r is None or Flag.GAP not in r.flags for r in slots])
     aligned = np.full((len(slots), len(channels)), np.nan, np.float32)
     aligned[present] = table.values
-    return Watch(
+    return WatchedRecording(
         name=data.name,
         channels=channels,
         units=units,

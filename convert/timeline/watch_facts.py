@@ -22,7 +22,7 @@ Float64 = npt.NDArray[np.float64]
 Stretch = tuple[int, int]
 
 
-class State(enum.IntEnum):
+class RunState(enum.IntEnum):
     """Who stood behind a record, from best to worst."""
 
     GATE = 0
@@ -33,17 +33,17 @@ class State(enum.IntEnum):
     SILENT = 5
 
 
-WITHOUT_MODEL = (State.FALLBACK, State.GAP, State.SILENT)
-_GATE = {None: "the gate vouches", State.WARMUP: "warm-up over: the gate vouches"}
+WITHOUT_MODEL = (RunState.FALLBACK, RunState.GAP, RunState.SILENT)
+_GATE = {None: "the gate vouches", RunState.WARMUP: "warm-up over: the gate vouches"}
 _RETURNS = {
-    State.FALLBACK: "the model is back",
-    State.GAP: "samples arrive again",
-    State.SILENT: "records are written again",
+    RunState.FALLBACK: "the model is back",
+    RunState.GAP: "samples arrive again",
+    RunState.SILENT: "records are written again",
 }
 
 
 @dataclass(frozen=True)
-class Watch:
+class WatchedRecording:
     """A recording and its records, aligned by sample index.
 
     records: [n], None where no record was written; doubled: indices that have more than one.
@@ -95,7 +95,7 @@ class Alarm:
 
 
 @dataclass(frozen=True)
-class Event:
+class LabelledEvent:
     """A labelled stretch and the samples until the alarm was on in it, None when it was missed."""
 
     start: int
@@ -104,11 +104,11 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Change:
+class Handover:
     """From `index` on somebody else stands behind the records."""
 
     index: int
-    state: State
+    state: RunState
     what: str
     flags: tuple[str, ...]
 
@@ -126,13 +126,13 @@ class Facts:
     missing: tuple[int, ...]
     doubled: tuple[int, ...]
     alarms: tuple[Alarm, ...]
-    events: tuple[Event, ...] | None
+    events: tuple[LabelledEvent, ...] | None
     false_alarms: int | None
     alarmed_normal: float | None
     tiers: dict[int, float]
     warmup: float
     without_model: Stretch
-    changes: tuple[Change, ...]
+    changes: tuple[Handover, ...]
 
     @property
     def one_record_each(self) -> bool:
@@ -146,7 +146,7 @@ class Facts:
         return statistics.median(delays) if delays else None
 
 
-def watch_facts(watch: Watch) -> Facts:
+def watch_facts(watch: WatchedRecording) -> Facts:
     """All facts of a watch of at least one sample."""
     alarms = alarms_of(watch)
     states = states_of(watch.records)
@@ -163,27 +163,27 @@ def watch_facts(watch: Watch) -> Facts:
         false_alarms=None if labels is None else sum(not alarm.labelled for alarm in alarms),
         alarmed_normal=float(normal.mean()) if len(normal) else None,
         tiers={tier: count / len(states) for tier, count in sorted(tiers.items())},
-        warmup=float((states == State.WARMUP).mean()),
+        warmup=float((states == RunState.WARMUP).mean()),
         without_model=max(intervals(invalid), key=lambda s: s[1] - s[0], default=(0, 0)),
         changes=changes_of(watch.records),
     )
 
 
-def state_of(record: Record | None) -> State:
+def state_of(record: Record | None) -> RunState:
     """Who stood behind `record`; None is a sample without a record."""
     if record is None:
-        return State.SILENT
+        return RunState.SILENT
     if Flag.GAP in record.flags and record.tier == 3:  # else the model bridges it
-        return State.GAP
+        return RunState.GAP
     if Flag.WARMUP in record.flags:  # first: the fallback may answer while the model settles
-        return State.WARMUP
+        return RunState.WARMUP
     if record.tier == 3:
-        return State.FALLBACK
-    return State.UNIT if record.tier == 2 else State.GATE
+        return RunState.FALLBACK
+    return RunState.UNIT if record.tier == 2 else RunState.GATE
 
 
 def states_of(records: Iterable[Record | None]) -> npt.NDArray[np.int8]:
-    """`State` of every sample, int8 [n]."""
+    """`RunState` of every sample, int8 [n]."""
     return np.array([state_of(record) for record in records], dtype=np.int8)
 
 
@@ -201,7 +201,7 @@ def ratios(records: Sequence[Record | None]) -> Float64:
     return found
 
 
-def replaced(watch: Watch) -> Bools:
+def replaced(watch: WatchedRecording) -> Bools:
     """[n, channels]: readings that were unusable (masked) or replaced by the forecast."""
     column = {name: i for i, name in enumerate(watch.channels)}
     found = np.zeros((len(watch.records), len(watch.channels)), dtype=bool)
@@ -211,7 +211,7 @@ def replaced(watch: Watch) -> Bools:
     return found
 
 
-def alarms_of(watch: Watch) -> tuple[Alarm, ...]:
+def alarms_of(watch: WatchedRecording) -> tuple[Alarm, ...]:
     """Every alarm in the order of time."""
     score, alarmed, found = ratios(watch.records), alarm_on(watch.records), []
     right = None if watch.labels is None else watch.labels & alarmed
@@ -234,41 +234,41 @@ def alarms_of(watch: Watch) -> tuple[Alarm, ...]:
     return tuple(found)
 
 
-def events_of(labels: Bools, alarmed: Bools) -> tuple[Event, ...]:
+def events_of(labels: Bools, alarmed: Bools) -> tuple[LabelledEvent, ...]:
     """Every labelled stretch. One that begins while an alarm is on was found after 0 samples."""
     stretches = intervals(labels)
     delays = first_hits(alarmed, stretches)
-    return tuple(Event(*s, delay) for s, delay in zip(stretches, delays, strict=True))
+    return tuple(LabelledEvent(*s, delay) for s, delay in zip(stretches, delays, strict=True))
 
 
-def changes_of(records: Sequence[Record | None]) -> tuple[Change, ...]:
+def changes_of(records: Sequence[Record | None]) -> tuple[Handover, ...]:
     """The first sample, and every sample at which the state differs from the one before."""
-    changes: list[Change] = []
+    changes: list[Handover] = []
     for index, record in enumerate(records):
         state = state_of(record)
         before = changes[-1].state if changes else None
         if state is not before:
             names = tuple(flag_names(record.flags)) if record else ()
-            changes.append(Change(index, state, _what(before, state, record), names))
+            changes.append(Handover(index, state, _what(before, state, record), names))
     return tuple(changes)
 
 
-def _what(before: State | None, state: State, record: Record | None) -> str:
+def _what(before: RunState | None, state: RunState, record: Record | None) -> str:
     if record is None:
         return "no record was written"
-    if state is State.GAP:
+    if state is RunState.GAP:
         return "the source sent no sample"
-    if state is State.FALLBACK:
+    if state is RunState.FALLBACK:
         if Flag.LATE in record.flags:
             return "model too late: the fallback answers"
         return f"no {'model yet' if before is None else 'healthy model'}: the fallback answers"
     if Flag.RESTARTED in record.flags:
         return "the restarted model is back"
-    if state is State.WARMUP:
+    if state is RunState.WARMUP:
         fresh = before is None or before in WITHOUT_MODEL
         return "the model warms up" if fresh else "the model was reset and warms up"
     if before in _RETURNS:
         return _RETURNS[before]
-    if state is State.UNIT:
+    if state is RunState.UNIT:
         return "the recurrent unit runs alone"
     return _GATE.get(before, "the gate vouches again")

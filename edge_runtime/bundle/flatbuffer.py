@@ -28,11 +28,11 @@ _VTABLE_HEAD = 4  # bytes: its own size, then the table's
 _WIDTHS = {form: struct.calcsize("<" + form) for form in "bBhHiIqQf"}
 
 
-class DamagedError(Exception):
+class MalformedError(Exception):
     """The file can't be what it claims to be; the text says what is wrong."""
 
 
-class Source:
+class BoundedBytes:
     """The bytes of a file and how many more of its entries may be read."""
 
     def __init__(self, data: bytes) -> None:
@@ -42,9 +42,9 @@ class Source:
         """`count` aligned little-endian numbers of the struct format `form`."""
         width = _WIDTHS[form]
         if position < 0 or position + count * width > len(self.data):
-            raise DamagedError("offset outside the file")
+            raise MalformedError("offset outside the file")
         if position % width:
-            raise DamagedError("a number that is not aligned")
+            raise MalformedError("a number that is not aligned")
         return struct.unpack_from(f"<{count}{form}", self.data, position)
 
     def number(self, position: int, form: str) -> int:
@@ -55,22 +55,22 @@ class Source:
         """Count entries that are about to be read."""
         self._left -= count
         if self._left < 0:
-            raise DamagedError(f"more than {MOST_ENTRIES} entries, larger than any gruard step")
+            raise MalformedError(f"more than {MOST_ENTRIES} entries, larger than any gruard step")
 
 
-class Table:
+class FlatTable:
     """A table at an absolute position of `source`; a field that is left out reads as its default.
 
     Every method raises DamagedError when an offset leads out of the file.
     """
 
-    def __init__(self, source: Source, position: int) -> None:
+    def __init__(self, source: BoundedBytes, position: int) -> None:
         source.spend(1)
         self._source, self._position = source, position
         self._vtable = position - source.number(position, "i")
         size = source.number(self._vtable, "H")
         if size < _VTABLE_HEAD or size % 2:
-            raise DamagedError("a vtable of impossible size")
+            raise MalformedError("a vtable of impossible size")
         count = (size - _VTABLE_HEAD) // 2
         source.spend(count)
         self._offsets = source.numbers(self._vtable + _VTABLE_HEAD, "H", count)
@@ -84,10 +84,10 @@ class Table:
         position = self._field(field)
         return self._source.number(position, form) if position else default
 
-    def table(self, field: int) -> "Table | None":
+    def table(self, field: int) -> "FlatTable | None":
         """The table it leads to, None when it is left out."""
         target = self._target(field)
-        return Table(self._source, target) if target else None
+        return FlatTable(self._source, target) if target else None
 
     def string(self, field: int) -> str:
         """The text; characters that can't be printed are replaced."""
@@ -97,12 +97,12 @@ class Table:
         data, length = self._source.data, self._source.number(target, "I")
         start, end = target + 4, target + 4 + length
         if data[end : end + 1] != _ENDING:
-            raise DamagedError("a text without its end, or an offset outside the file")
+            raise MalformedError("a text without its end, or an offset outside the file")
         self._source.spend(length // 8)
         try:
             text = data[start:end].decode("utf-8")
         except UnicodeDecodeError:
-            raise DamagedError("a text that is not UTF-8") from None
+            raise MalformedError("a text that is not UTF-8") from None
         return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
     def length(self, field: int, form: str = "B") -> int:
@@ -112,7 +112,7 @@ class Table:
             return 0
         count = self._source.number(target, "I")
         if target + 4 + count * _WIDTHS[form] > len(self._source.data):
-            raise DamagedError("offset outside the file")
+            raise MalformedError("offset outside the file")
         return count
 
     def vector(self, field: int, form: str, at_most: int | None = None) -> tuple[int, ...]:
@@ -132,10 +132,10 @@ class Table:
         target, count = self._target(field), self.length(field)
         return self._source.data[target + 4 : target + 4 + count]
 
-    def tables(self, field: int) -> list["Table"]:
+    def tables(self, field: int) -> list["FlatTable"]:
         """The tables of the vector."""
         offsets, start = self.vector(field, "I"), self._target(field) + 4
-        return [Table(self._source, start + 4 * i + offset) for i, offset in enumerate(offsets)]
+        return [FlatTable(self._source, start + 4 * i + offset) for i, offset in enumerate(offsets)]
 
     def _field(self, field: int) -> int:
         offset = self._offsets[field] if field < len(self._offsets) else 0
@@ -147,7 +147,7 @@ class Table:
             return 0
         offset = self._source.number(position, "I")
         if not offset:
-            raise DamagedError("an offset that leads nowhere")
+            raise MalformedError("an offset that leads nowhere")
         return position + offset
 
 
@@ -167,8 +167,8 @@ def is_known_metadata(name: str, content: bytes) -> bool:
 
 def _is_conversion(content: bytes) -> bool:
     """A file within the file, of TensorFlow's `conversion_metadata.fbs`."""
-    source = Source(content)
-    note = Table(source, source.number(0, "I"))
+    source = BoundedBytes(content)
+    note = FlatTable(source, source.number(0, "I"))
     environment, options = note.table(0), note.table(1)
     if environment is None or options is None:
         return False
@@ -268,13 +268,13 @@ def read_graph(data: bytes, source: str) -> GraphSummary:
         raise GruardError(f"{source}: not a .tflite file (the identifier TFL3 is missing)")
     try:
         return _Reader(data).summary()
-    except DamagedError as error:
+    except MalformedError as error:
         raise GruardError(f"{source}: damaged .tflite file ({error}); convert again") from None
 
 
 def read_constants(data: bytes) -> dict[int, bytes]:
     """The bytes of every constant tensor of a file that `read_graph` has read, by its index."""
-    model = Table(source := Source(data), source.number(0, "I"))
+    model = FlatTable(source := BoundedBytes(data), source.number(0, "I"))
     buffers, tensors = model.tables(4), model.tables(2)[0].tables(0)
     contents = (buffers[tensor.scalar(2, "I")].raw(0) for tensor in tensors)
     return {index: content for index, content in enumerate(contents) if content}
@@ -284,21 +284,21 @@ class _Reader:
     """One pass over the file, which notes on its way what is not gruard's."""
 
     def __init__(self, data: bytes) -> None:
-        source = Source(data)
+        source = BoundedBytes(data)
         self._extras: dict[str, None] = {}  # a set that keeps its order
-        self._model = self._known("model", Table(source, source.number(0, "I")))
+        self._model = self._known("model", FlatTable(source, source.number(0, "I")))
         self._codes = [self._known("operator code", t) for t in self._model.tables(1)]
         self._buffers = [self._known("buffer", t) for t in self._model.tables(4)]
 
     def summary(self) -> GraphSummary:
         graphs = self._model.tables(2)
         if not graphs:
-            raise DamagedError("no subgraph")
+            raise MalformedError("no subgraph")
         graph = self._known("graph", graphs[0])
         tensors = tuple(self._tensor(i, table) for i, table in enumerate(graph.tables(0)))
         operators = tuple(self._operator(table) for table in graph.tables(3))
         if any(i >= len(tensors) or i < -1 for o in operators for i in (*o.inputs, *o.outputs)):
-            raise DamagedError("an operator names a tensor that is not there")
+            raise MalformedError("an operator names a tensor that is not there")
         inputs, outputs = self._signature(len(tensors))
         self._compare("inputs", graph.vector(1, "i"), inputs)
         self._compare("outputs", graph.vector(2, "i"), outputs)
@@ -306,7 +306,7 @@ class _Reader:
         self._check_rest(operators)
         return GraphSummary(len(graphs), tensors, operators, inputs, outputs, tuple(self._extras))
 
-    def _tensor(self, index: int, table: Table) -> GraphTensor:
+    def _tensor(self, index: int, table: FlatTable) -> GraphTensor:
         self._known("tensor", table)
         quantization = table.table(4)
         if quantization:
@@ -327,7 +327,7 @@ class _Reader:
             integers=_integers(buffer.content(0, _FEW_BYTES)) if few else (),
         )
 
-    def _operator(self, table: Table) -> GraphOperator:
+    def _operator(self, table: FlatTable) -> GraphOperator:
         code = self._at(self._codes, table.scalar(0, "I"), "an operator names an operator code")
         self._known("operator", table)
         name = _operator_name(code)
@@ -358,14 +358,14 @@ class _Reader:
             self._extras[f"a signature of the name {key[:40]!r}"] = None
         return self._entries(first.tables(0), tensors), self._entries(first.tables(1), tensors)
 
-    def _entries(self, tables: Sequence[Table], tensors: int) -> dict[str, int]:
+    def _entries(self, tables: Sequence[FlatTable], tensors: int) -> dict[str, int]:
         for table in tables:
             self._known("signature entry", table)
         entries = [(table.string(0), table.scalar(1, "I")) for table in tables]
         if any(index >= tensors for _, index in entries):
-            raise DamagedError("the signature names a tensor that is not there")
+            raise MalformedError("the signature names a tensor that is not there")
         if len(entries) > len(dict(entries)):
-            raise DamagedError("the signature has a name twice")
+            raise MalformedError("the signature has a name twice")
         return dict(entries)
 
     def _compare(self, side: str, found: Sequence[int], signature: dict[str, int]) -> None:
@@ -388,7 +388,9 @@ class _Reader:
             if not is_known_metadata(name, buffer.content(0, MOST_METADATA)):
                 self._extras[f"metadata of the name {name[:40]!r} or with odd contents"] = None
 
-    def _known(self, kind: str, table: Table, fields: set[int | None] | None = None) -> Table:
+    def _known(
+        self, kind: str, table: FlatTable, fields: set[int | None] | None = None
+    ) -> FlatTable:
         """`table`, whose fields that gruard does not write are noted."""
         known = _FIELDS[kind] if fields is None else fields
         for field in table.present():
@@ -397,9 +399,9 @@ class _Reader:
         return table
 
     @staticmethod
-    def _at(tables: Sequence[Table], index: int, what: str) -> Table:
+    def _at(tables: Sequence[FlatTable], index: int, what: str) -> FlatTable:
         if index >= len(tables):
-            raise DamagedError(f"{what} that is not there")
+            raise MalformedError(f"{what} that is not there")
         return tables[index]
 
 
@@ -408,7 +410,7 @@ def _integers(content: bytes) -> tuple[int, ...]:
     return struct.unpack(f"<{count}i", content[: 4 * count])
 
 
-def _operator_name(code: Table) -> str:
+def _operator_name(code: FlatTable) -> str:
     # Old files keep the code in a byte (field 0); newer ones in an int (field 3).
     number = max(code.scalar(0, "b"), code.scalar(3, "i"))
     custom = code.string(1)

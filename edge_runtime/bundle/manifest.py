@@ -119,7 +119,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Change:
+class ChangeRule:
     """When a lasting change is reported, and what follows it; see `detector.change`."""
 
     after: int  # samples of alarm in a row after which it is reported; 0: never
@@ -128,7 +128,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Alarm:
+class AlarmRule:
     """Debounce and hysteresis: on after `m` of `n`, off after `clear_after` calm samples."""
 
     m: int
@@ -156,7 +156,7 @@ class Tiers:
 
 
 @dataclass(frozen=True)
-class Fallback:
+class FallbackLimits:
     """Clean limits of the statistical detector, per channel; see `detector.fallback`."""
 
     smoothing: float
@@ -170,7 +170,7 @@ class Fallback:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class DiagnosisModel:
     """What tells the kinds of faults apart, for n channels; see `diagnosis.diagnosis`.
 
     Up to `longest_repeat` it describes clean rows (`diagnosis.symptoms`), then the classifiers.
@@ -260,17 +260,19 @@ class Manifest:
     outputs: Mapping[str, Tensor]
     forecast: Forecast
     score: Score
-    alarm: Alarm
+    alarm: AlarmRule
     tiers: Tiers
-    fallback: Fallback
+    fallback: FallbackLimits
     thresholds: Mapping[str, Threshold]
     tables: Tables
     validation: Validation
     provenance: Provenance
     members: Mapping[str, str]
     proof: Mapping[str, str]
-    diagnosis: Diagnosis | None = None  # a bundle may have none: alarms then have no kind
-    change: Change | None = None  # a bundle may have none: an alarm then lasts as its cause does
+    diagnosis: DiagnosisModel | None = None  # a bundle may have none: alarms then have no kind
+    change: ChangeRule | None = (
+        None  # a bundle may have none: an alarm then lasts as its cause does
+    )
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -299,8 +301,8 @@ class FallbackConstants:
     version: int
     period: float | None
     channels: tuple[Channel, ...]
-    alarm: Alarm
-    fallback: Fallback
+    alarm: AlarmRule
+    fallback: FallbackLimits
 
     @property
     def channel_names(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from edge_runtime.bundle.manifest import (
     SCHEMA,
     UNLIMITED,
     Channel,
-    Diagnosis,
+    DiagnosisModel,
     FallbackConstants,
     Manifest,
     Threshold,
@@ -260,7 +260,7 @@ def _check_smoothings(smoothings: Mapping[str, float], source: str) -> None:
             raise GruardError(f"{source}: {name}: must be above 0 and at most 1")
 
 
-def _diagnosis_lengths(section: Diagnosis, count: int) -> Iterator[Length]:
+def _diagnosis_lengths(section: DiagnosisModel, count: int) -> Iterator[Length]:
     views = VIEWS * count
     yield "diagnosis.smoothing", section.smoothing, VIEWS - 1
     yield "diagnosis.center", section.center, VIEWS
@@ -280,7 +280,7 @@ def _diagnosis_lengths(section: Diagnosis, count: int) -> Iterator[Length]:
     yield from (("a row of diagnosis.kinds", row, KIND_WEIGHTS) for row in section.kinds)
 
 
-def _diagnosis_divisors(section: Diagnosis) -> dict[str, Sequence[float]]:
+def _diagnosis_divisors(section: DiagnosisModel) -> dict[str, Sequence[float]]:
     return {f"diagnosis.{name}": getattr(section, name) for name in _CLEAN_DIVISORS} | {
         "diagnosis.distance_mean": [section.distance_mean],
         "diagnosis.feature_scale": section.feature_scale,

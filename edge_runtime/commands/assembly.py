@@ -23,15 +23,15 @@ from edge_runtime.sinks.sink import Existing
 from edge_runtime.sources.open_source import open_source
 from edge_runtime.sources.source import Source
 from edge_runtime.sources.unnamed import open_unnamed
-from edge_runtime.status.board import Board
+from edge_runtime.status.board import BoardMonitor
+from edge_runtime.status.publisher import Outlet, StatusPublisher
 from edge_runtime.status.snapshot import StatusFile, service_file
-from edge_runtime.status.watch import Outlet, Watch
 from edge_runtime.supervision.change_keeper import ChangeKeeper
 from edge_runtime.supervision.injection import parse_injections
 from edge_runtime.supervision.starts import Keeping, StartDelay, default_state
 from edge_runtime.supervision.summary import Console
 from edge_runtime.supervision.supervisor import (
-    Settings,
+    RunTiming,
     Supervisor,
     Surroundings,
     answer_deadline,
@@ -154,7 +154,7 @@ class Assembled:
     """
 
     supervisor: Supervisor
-    watch: Watch
+    watch: StatusPublisher
     switch: ModelSwitch | None
     delay: StartDelay
 
@@ -288,10 +288,10 @@ def _open_source(
     return open_source(options.source, watched.channels, watched.period, complaints), watched
 
 
-def _settings(watched: Watched, options: RunOptions) -> Settings:
+def _settings(watched: Watched, options: RunOptions) -> RunTiming:
     interval = 1 / options.rate if options.rate else None
     patience = options.deadline or answer_deadline(interval or watched.period)
-    return Settings(len(watched.channels), watched.warmup, watched.period, patience, interval)
+    return RunTiming(len(watched.channels), watched.warmup, watched.period, patience, interval)
 
 
 def _journal(options: RunOptions) -> JournalPlace | None:
@@ -319,15 +319,15 @@ def _outlets(options: RunOptions, console: Console, threads: Threads) -> list[Ou
 def _watch(
     watched: Watched,
     reason: str,
-    settings: Settings,
+    settings: RunTiming,
     outlets: Sequence[Outlet],
     console: Console,
     threads: Threads,
-) -> Watch:
-    board = Board()
+) -> StatusPublisher:
+    board = BoardMonitor()
     threads.watch([board.thread])
     slowest = max(settings.interval or watched.period or 0.0, settings.deadline)
-    watch = Watch(
+    watch = StatusPublisher(
         watched.name,
         watched.version,
         watched.model,
@@ -345,11 +345,11 @@ def _watch(
 def _switch(
     store: Store,
     running: Bundle | FallbackOnly,
-    settings: Settings,
+    settings: RunTiming,
     options: RunOptions,
     live: bool,
     console: Console,
-    watch: Watch,
+    watch: StatusPublisher,
 ) -> ModelSwitch:
     """What puts another bundle of the store in the place of `running`."""
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edge_runtime.detector.detector import StepDetector
     from edge_runtime.detector.kernels import Kernel
     from edge_runtime.sources.csvfile import Table
-    from edge_runtime.sources.sample_clock import SampleClock, Slot
+    from edge_runtime.sources.sample_clock import SampleClock, TimeSlot
 
 
 COLUMNS = (
@@ -157,7 +157,7 @@ def replay(
     click.echo(summary.to_json() if as_json else summary.to_text(), err=True)
 
 
-def _slots(clock: SampleClock, table: Table) -> Iterator[Slot]:
+def _slots(clock: SampleClock, table: Table) -> Iterator[TimeSlot]:
     """The slots of a recording, as `gruard run` answers them."""
     from edge_runtime.sources.source import Reading
 
@@ -168,7 +168,7 @@ def _slots(clock: SampleClock, table: Table) -> Iterator[Slot]:
 
 
 def _answer(
-    detector: StepDetector, index: int, slot: Slot, channels: int, last: Record | None
+    detector: StepDetector, index: int, slot: TimeSlot, channels: int, last: Record | None
 ) -> Record:
     """The record of `slot`; last: the one before it."""
     import numpy as np

@@ -39,9 +39,9 @@ def status(file: Path | None, as_json: bool) -> None:
          has ended, was killed, is stopped, or answers nothing any more. The first line says which
     Example: gruard status /run/gruard/status.json || notify-send "look at the pump"
     """
+    from edge_runtime.status.health import judge_now
     from edge_runtime.status.screen import printable, to_text
     from edge_runtime.status.snapshot import read_status
-    from edge_runtime.status.verdict import judge_now
 
     snapshot = read_status(_place(file))
     verdict = judge_now(snapshot, time.monotonic())
@@ -61,9 +61,9 @@ def top(file: Path | None) -> None:
     The curve is the score's share of its threshold (limit), the highest of each second. FILE as
     for gruard status. It may begin, end and begin again while you watch.
     """
+    from edge_runtime.status.health import judge_now
     from edge_runtime.status.screen import borrowed, screen, size
     from edge_runtime.status.snapshot import read_status
-    from edge_runtime.status.verdict import judge_now
 
     path = _place(file)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -169,7 +169,7 @@ def _kept(folder: Path, undo: bool) -> KeptChange:
 
 
 def _named(kept: KeptChange) -> str:
-    from edge_runtime.status.verdict import finding_words
+    from edge_runtime.status.health import finding_words
 
     assert kept.finding is not None
     return f"the change{finding_words(kept.finding, time.time())}"

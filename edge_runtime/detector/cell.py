@@ -25,7 +25,7 @@ from edge_runtime.detector.inputs import (
     validity_rules,
 )
 from edge_runtime.detector.interpreter import StepGraph
-from edge_runtime.detector.linear import Lines, lines_of, one_ahead, others
+from edge_runtime.detector.linear import LinearForecasts, lines_of, one_ahead, others
 from edge_runtime.diagnosis import DiagnosisConstants
 from edge_runtime.record import Float32
 
@@ -51,7 +51,7 @@ class Model:
     model_hash: str
     scaler: Scaler
     rules: ValidityRules
-    lines: Lines
+    lines: LinearForecasts
     innovation_scale: Float32
     watched: Float32  # 0 where exogenous
     gated: Float32  # 0 where there is no gate or it never closes (exogenous)

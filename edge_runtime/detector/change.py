@@ -40,7 +40,7 @@ from edge_runtime.bundle.manifest import ERRORS, PARTS
 from edge_runtime.detector.alarm import AlarmState
 from edge_runtime.detector.inputs import VALUE_CLIP, Bools
 from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
-from edge_runtime.detector.linear import Lines, at_rest, lines_of
+from edge_runtime.detector.linear import LinearForecasts, at_rest, lines_of
 from edge_runtime.detector.score import (
     ScoreConstants,
     ScoreState,
@@ -71,7 +71,7 @@ class ChangeConstants:
     rate: np.float32
     follow: Float32
     follows: bool
-    lines: Lines
+    lines: LinearForecasts
     watched: Float32
     moves: bool
 
@@ -108,7 +108,7 @@ class ChangeState:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class JudgedScore:
     """The score as from the recording, the one that the alarm hears, and which the record tells."""
 
     score: np.float32
@@ -131,7 +131,7 @@ def change_constants(source: manifest.Manifest) -> ChangeConstants:
     count, section = len(source.channels), source.change
     if section is None:
         none = np.zeros(count, np.float32)
-        section = manifest.Change(0, 0.0, tuple(none))
+        section = manifest.ChangeRule(0, 0.0, tuple(none))
     follow = np.array(section.follow, np.float32)
     return ChangeConstants(
         after=section.after,
@@ -209,12 +209,12 @@ def nearest(parts: Float32, recorded: Float32) -> Float32:
     return with_level(np.minimum(parts, recorded), parts)
 
 
-def judge(score: ScoreState, state: ChangeState, constants: ScoreConstants) -> Judgement:
+def judge(score: ScoreState, state: ChangeState, constants: ScoreConstants) -> JudgedScore:
     """Both scores of smoothed parts."""
     here = largest(heights(score.parts, constants) - state.baselines, constants)
     parts = state.recorded if state.changed else score.parts
     recorded = total_score(parts, constants)
-    return Judgement(recorded, here, here if state.phase is ChangePhase.ACCEPTED else recorded)
+    return JudgedScore(recorded, here, here if state.phase is ChangePhase.ACCEPTED else recorded)
 
 
 def measure_recorded(
@@ -230,7 +230,7 @@ def measure_recorded(
 def move(
     absolute: Float32,
     mask: Float32,
-    judged: Judgement,
+    judged: JudgedScore,
     levels: tuple[float, float],
     moved: Moved,
     settling: bool,

@@ -9,7 +9,7 @@ from edge_runtime.detector.inputs import Scaler, is_present, standardise
 from edge_runtime.diagnosis import (
     Diagnosis,
     DiagnosisConstants,
-    Verdict,
+    MeanProbabilities,
     diagnose,
     follow,
     no_verdict,
@@ -29,7 +29,7 @@ class DiagnosisState:
     """What the diagnosis carries from one sample to the next."""
 
     symptoms: SymptomState
-    verdict: Verdict
+    verdict: MeanProbabilities
 
 
 def diagnosis_constants(source: Manifest) -> DiagnosisConstants | None:

@@ -21,7 +21,7 @@ FORECAST_CLIP = np.float32(8)
 
 
 @dataclass(frozen=True)
-class Lines:
+class LinearForecasts:
     """Coefficients, newest lag first; an empty array where there is no such forecast.
 
     highway, own: [order, channels]. cross, ahead: [channels, order * channels]. horizon: h.
@@ -39,16 +39,16 @@ class Lines:
         return max(len(self.highway), len(self.highway) + self.horizon - 1)
 
 
-def lines_of(source: manifest.Forecast) -> Lines:
+def lines_of(source: manifest.Forecast) -> LinearForecasts:
     """The manifest's section as arrays."""
     highway, cross, own, ahead = (
         np.array(matrix, np.float32)
         for matrix in (source.highway, source.cross, source.own, source.ahead)
     )
-    return Lines(highway, cross, own, ahead, source.horizon)
+    return LinearForecasts(highway, cross, own, ahead, source.horizon)
 
 
-def one_ahead(lines: Lines, history: Float32, start: Float32) -> Float32:
+def one_ahead(lines: LinearForecasts, history: Float32, start: Float32) -> Float32:
     """The highway's forecast on top of `start` [channels]; history: [depth, channels]."""
     order = len(lines.highway)
     total = _by_itself(lines.highway, history, start)
@@ -57,7 +57,7 @@ def one_ahead(lines: Lines, history: Float32, start: Float32) -> Float32:
     return numerics.clip(total, FORECAST_CLIP)
 
 
-def others(lines: Lines, history: Float32) -> tuple[Float32, Float32]:
+def others(lines: LinearForecasts, history: Float32) -> tuple[Float32, Float32]:
     """Forecasts [channels] by each channel's own past and from afar; 0 where there is none."""
     order = len(lines.highway)
     ahead = np.zeros(history.shape[1], np.float32)
@@ -68,7 +68,7 @@ def others(lines: Lines, history: Float32) -> tuple[Float32, Float32]:
     return numerics.clip(own, FORECAST_CLIP), numerics.clip(ahead, FORECAST_CLIP)
 
 
-def at_rest(lines: Lines, place: Float32) -> Float32:
+def at_rest(lines: LinearForecasts, place: Float32) -> Float32:
     """The error [3, channels] of each forecast for readings that have always stood at `place`."""
     nothing = np.zeros(len(place), np.float32)
     still = np.broadcast_to(place, (len(lines.highway), len(place)))

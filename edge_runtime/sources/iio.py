@@ -131,7 +131,7 @@ class ElementType:
 
 
 @dataclass(frozen=True)
-class Layout:
+class ScanLayout:
     """Where the elements are: type and first byte of each by name, and the bytes of a scan."""
 
     elements: Mapping[str, tuple[ElementType, int]]
@@ -151,7 +151,7 @@ class BufferReadings:
     def __init__(
         self,
         fd: int,
-        layout: Layout,
+        layout: ScanLayout,
         channels: Sequence[tuple[str, Scaling]],
         close_fd: Callable[[], None],
     ) -> None:
@@ -208,7 +208,7 @@ def open_buffer(device: Path, buffer: Path, wanted: Mapping[str, str]) -> Buffer
     return BufferReadings(fd, layout, channels, lambda: os.close(fd))
 
 
-def read_layout(device: Path) -> Layout:
+def read_layout(device: Path) -> ScanLayout:
     """What a scan of the device looks like now. Raises GruardError for a type it cannot read."""
     found = []
     for switch in (device / "scan_elements").glob("in_*_en"):
@@ -223,7 +223,7 @@ def read_layout(device: Path) -> Layout:
     return layout_of([(name, element) for _, name, element in sorted(found, key=lambda e: e[:2])])
 
 
-def layout_of(elements: Sequence[tuple[str, ElementType]]) -> Layout:
+def layout_of(elements: Sequence[tuple[str, ElementType]]) -> ScanLayout:
     """The layout of elements in the order of their index."""
     placed: dict[str, tuple[ElementType, int]] = {}
     end, largest = 0, 1
@@ -232,7 +232,7 @@ def layout_of(elements: Sequence[tuple[str, ElementType]]) -> Layout:
         start = _aligned(end, size)
         placed[name] = (element, start)
         end, largest = start + size, max(largest, size)
-    return Layout(placed, _aligned(end, largest))
+    return ScanLayout(placed, _aligned(end, largest))
 
 
 def parse_type(text: str) -> ElementType:

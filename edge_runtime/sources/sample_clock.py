@@ -79,7 +79,7 @@ LONGEST_OUTAGE = 100 * 86400.0
 
 
 @dataclass(frozen=True)
-class Slot:
+class TimeSlot:
     """One answer that is due.
 
     time: seconds as the source tells them; for a gap, where it would have been; None when unknown.
@@ -138,20 +138,20 @@ class SampleClock:
         self._credit = MOST_GAPS
         self._pace = _Pace(live, self._period)
 
-    def place(self, reading: Reading, now: float) -> list[Slot]:
+    def place(self, reading: Reading, now: float) -> list[TimeSlot]:
         """The slots that are decided now that `reading` has come."""
         if not self._known:
-            return [Slot(reading.time, reading.values)]
+            return [TimeSlot(reading.time, reading.values)]
         self._credit = min(self._credit + GAPS_A_READING, MOST_GAPS)
         self._enqueue(reading, now)
-        slots: list[Slot] = []
+        slots: list[TimeSlot] = []
         while self._waiting and self._decide(slots, now):
             pass
         return slots
 
-    def overdue(self, now: float) -> list[Slot]:
+    def overdue(self, now: float) -> list[TimeSlot]:
         """The slots of a live source that cannot wait longer; call when there is no reading."""
-        slots: list[Slot] = []
+        slots: list[TimeSlot] = []
         while self._known and self._live and now >= self._deadline():
             if self._waiting:
                 self._settle(slots, now, ended=False)
@@ -159,9 +159,9 @@ class SampleClock:
                 self._leave_empty(slots, int((now - self._deadline()) / self._period) + 1, now)
         return slots
 
-    def finish(self, now: float) -> list[Slot]:
+    def finish(self, now: float) -> list[TimeSlot]:
         """The slots of the readings that still wait when the source has ended."""
-        slots: list[Slot] = []
+        slots: list[TimeSlot] = []
         while self._waiting:
             self._settle(slots, now, ended=True)
         return slots
@@ -242,7 +242,7 @@ class SampleClock:
 
     # The first reading that waits: does it take the open slot?
 
-    def _decide(self, slots: list[Slot], now: float) -> bool:
+    def _decide(self, slots: list[TimeSlot], now: float) -> bool:
         """Do what is beyond doubt about the first that waits; False when it has to wait."""
         first = self._position(self._waiting[0])
         if first is None:
@@ -265,7 +265,7 @@ class SampleClock:
             return False
         return True
 
-    def _believe(self, slots: list[Slot], offsets: list[float], now: float) -> None:
+    def _believe(self, slots: list[TimeSlot], offsets: list[float], now: float) -> None:
         """Enough readings agree: samples are missing, or too many, or the clock was set."""
         if offsets[0] > 0:
             self._go_ahead(slots, math.floor(min(offsets) + NEAR), now)
@@ -274,7 +274,7 @@ class SampleClock:
         else:
             self._leave_out()
 
-    def _go_ahead(self, slots: list[Slot], missing: int, now: float) -> None:
+    def _go_ahead(self, slots: list[TimeSlot], missing: int, now: float) -> None:
         """On to the first that waits: nothing came for so many slots, or the clock was set."""
         if self._is_set_forward(missing * self._period):
             self._move(missing)
@@ -299,7 +299,7 @@ class SampleClock:
         self._follow(periods)
         self._waiting = waiting
 
-    def _settle(self, slots: list[Slot], now: float, ended: bool) -> None:
+    def _settle(self, slots: list[TimeSlot], now: float, ended: bool) -> None:
         """The first that waits cannot wait longer: take the likeliest."""
         first = self._position(self._waiting[0])
         if first is None or abs(first) <= NEAR:
@@ -344,7 +344,7 @@ class SampleClock:
 
     # The open slot is answered, or a reading left out.
 
-    def _take_untimed(self, slots: list[Slot], now: float) -> None:
+    def _take_untimed(self, slots: list[TimeSlot], now: float) -> None:
         """A reading without a time that is believed is a sample when one is due.
 
         A source that never tells a time may be a recording, so all that it gives are samples.
@@ -356,7 +356,7 @@ class SampleClock:
         else:
             self._leave_out()
 
-    def _take(self, slots: list[Slot], now: float) -> None:
+    def _take(self, slots: list[TimeSlot], now: float) -> None:
         """The first that waits takes the open slot."""
         entry = self._waiting.popleft()
         position = self._position(entry)
@@ -364,7 +364,7 @@ class SampleClock:
         odd = stamped and (position is None or abs(position) > JITTER)
         self._count_taken(entry, position, odd)
         slots.append(
-            Slot(entry.reading.time, entry.reading.values, irregular=odd or self._irregular)
+            TimeSlot(entry.reading.time, entry.reading.values, irregular=odd or self._irregular)
         )
         self._irregular = False
         if odd and position is not None and position < MOST_WAITING:
@@ -409,12 +409,12 @@ class SampleClock:
             self.events["early"] += 1
         self._irregular = True
 
-    def _leave_empty(self, slots: list[Slot], count: int, now: float) -> None:
+    def _leave_empty(self, slots: list[TimeSlot], count: int, now: float) -> None:
         """Nothing came for `count` slots."""
         single = min(count, self._credit)
         rest = count - single
         for number in [1] * single + [rest] * (rest > 0):
-            slots.append(Slot(self._time, None, number, self._irregular))
+            slots.append(TimeSlot(self._time, None, number, self._irregular))
             self._irregular = False
             self._emptied = -math.inf if self._time is None else self._time
             self._next_slot(number, now)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_runtime.status.snapshot import Health
+from edge_runtime.status.snapshot import BoardHealth
 from edge_runtime.threads import BEAT, WatchedThread
 
 EVERY = 60.0
@@ -29,17 +29,17 @@ def now_and_since_boot(throttled: int) -> tuple[list[str], list[str]]:
     return _names(on), _names(sticky)
 
 
-def read_health(root: Path) -> Health | None:
+def read_health(root: Path) -> BoardHealth | None:
     """What the board under `root` (`/`, but for tests) tells; None when it tells nothing."""
     degrees = [value / 1000 for path in sorted(root.glob(_TEMPERATURES)) for value in _number(path)]
     believable = [value for value in degrees if -60 < value < 200]
     bits = _number(root / _THROTTLED, base=16)
     if not believable and not bits:
         return None
-    return Health(max(believable, default=None), bits[0] if bits else None)
+    return BoardHealth(max(believable, default=None), bits[0] if bits else None)
 
 
-def changes(before: Health | None, after: Health | None) -> list[str]:
+def changes(before: BoardHealth | None, after: BoardHealth | None) -> list[str]:
     """Log lines about the power supply and throttling that became different between two looks."""
     if after is None or after.throttled is None:
         return []
@@ -52,17 +52,17 @@ def changes(before: Health | None, after: Health | None) -> list[str]:
     return lines + [f"the board had {name} since {since}" for name in missed]
 
 
-class Board:
+class BoardMonitor:
     """Looks once a minute, if there is anything to see. `latest` never waits."""
 
     def __init__(self, root: Path = Path("/"), clock: Callable[[], float] = time.monotonic) -> None:
         self._root, self._clock = root, clock
-        self._seen: tuple[float, Health | None] = (float("-inf"), None)
+        self._seen: tuple[float, BoardHealth | None] = (float("-inf"), None)
         self._closing = threading.Event()
         self.thread = WatchedThread("board", self._look)
         self.thread.start()
 
-    def latest(self) -> Health | None:
+    def latest(self) -> BoardHealth | None:
         """The last look, if it is not too old."""
         when, health = self._seen
         return health if self._clock() - when < STALE else None

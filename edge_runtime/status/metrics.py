@@ -16,9 +16,9 @@ from edge_runtime.errors import GruardError
 from edge_runtime.plain import shown
 from edge_runtime.sources.sample_clock import Event
 from edge_runtime.status.board import CONDITIONS
-from edge_runtime.status.snapshot import Answer, Counts, Health, Snapshot
-from edge_runtime.status.verdict import ALARM, HEALTHY, judge
-from edge_runtime.supervision.policy import Phase
+from edge_runtime.status.health import ALARM, HEALTHY, judge
+from edge_runtime.status.snapshot import Answer, BoardHealth, Counts, Snapshot
+from edge_runtime.supervision.policy import WorkerPhase
 from edge_runtime.threads import BEAT, WatchedThread
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -56,7 +56,7 @@ def _metrics(snapshot: Snapshot, now: float) -> list[Metric]:
 def _run(snapshot: Snapshot, now: float) -> list[Metric]:
     model, process = snapshot.model, snapshot.process
     about = {"bundle": model.name, "version": str(model.version), "model": model.hash}
-    phases = [({"phase": phase.value}, phase.value == model.phase) for phase in Phase]
+    phases = [({"phase": phase.value}, phase.value == model.phase) for phase in WorkerPhase]
     missing = [] if model.hash else [({"reason": model.waiting}, 1.0)]
     rate = snapshot.rate
     return [
@@ -155,7 +155,7 @@ def _threads(snapshot: Snapshot) -> list[Metric]:
     ]
 
 
-def _board(health: Health) -> list[Metric]:
+def _board(health: BoardHealth) -> list[Metric]:
     bits = health.throttled
     on, had = _conditions(bits), _conditions(bits and bits >> 16)
     return [

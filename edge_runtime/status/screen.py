@@ -25,17 +25,17 @@ from typing import Literal, NoReturn
 
 from edge_runtime.files import all_ready
 from edge_runtime.status.board import now_and_since_boot
-from edge_runtime.status.snapshot import Channel, Counts, Health, Snapshot
-from edge_runtime.status.verdict import (
+from edge_runtime.status.health import (
     ALARM,
     HEALTHY,
     VOUCHERS,
-    Verdict,
+    Health,
     finding_words,
     phase_words,
     since,
     since_words,
 )
+from edge_runtime.status.snapshot import BoardHealth, ChannelStatus, Counts, Snapshot
 from edge_runtime.threads import failed_words
 
 _ELLIPSIS = "…"
@@ -109,7 +109,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _TIERS = {str(tier): voucher for tier, voucher in VOUCHERS.items()}
 
 
-def to_text(snapshot: Snapshot | None, verdict: Verdict) -> list[str]:
+def to_text(snapshot: Snapshot | None, verdict: Health) -> list[str]:
     """The verdict, and below it whatever is known."""
     if snapshot is None:
         return [verdict.text]
@@ -174,7 +174,7 @@ def change_words(snapshot: Snapshot) -> str:
     return f"{words}, accepted{since_words(change.accepted, now)}{why}"
 
 
-def board_words(health: Health) -> str:
+def board_words(health: BoardHealth) -> str:
     """Temperature and power supply."""
     words = [] if health.temperature is None else [f"{health.temperature:.1f} °C"]
     if health.throttled is not None:
@@ -185,12 +185,12 @@ def board_words(health: Health) -> str:
     return ", ".join(words)
 
 
-def troubled(channel: Channel) -> bool:
+def troubled(channel: ChannelStatus) -> bool:
     """Whether there is anything to say about the channel now."""
     return channel.masked or channel.imputed or channel.blamed
 
 
-def channel_state(channel: Channel) -> str:
+def channel_state(channel: ChannelStatus) -> str:
     """What a channel is at the moment."""
     states = {
         "BLAMED": channel.blamed,
@@ -275,7 +275,7 @@ _STYLES: dict[int, Style] = {HEALTHY: "good", ALARM: "bad"}
 
 
 @dataclass(frozen=True)
-class Line:
+class ScreenLine:
     """One line of the screen, in one style."""
 
     text: str
@@ -283,56 +283,60 @@ class Line:
 
 
 def screen(
-    snapshot: Snapshot | None, verdict: Verdict, file: str, columns: int, rows: int
-) -> list[Line]:
+    snapshot: Snapshot | None, verdict: Health, file: str, columns: int, rows: int
+) -> list[ScreenLine]:
     """Exactly `rows` lines of at most `columns` cells each."""
-    body = [Line(verdict.text, _STYLES.get(verdict.code, "warn"))]
+    body = [ScreenLine(verdict.text, _STYLES.get(verdict.code, "warn"))]
     if snapshot is not None:
-        body = [Line(run_words(snapshot), "bold"), *body, *_score(snapshot, columns, rows)]
+        body = [ScreenLine(run_words(snapshot), "bold"), *body, *_score(snapshot, columns, rows)]
         known = facts(snapshot)
-        body += [Line(f"{name:<12} {known[name]}") for name in known if name != "sample"]
+        body += [ScreenLine(f"{name:<12} {known[name]}") for name in known if name != "sample"]
         body += _channels(snapshot, rows - 1 - len(body))
     room = max(rows - 1, 0)
-    filled = [*body[:room], *[Line("")] * (room - len(body)), _footer(verdict, file)]
-    return [Line(fit(line.text, columns), line.style) for line in filled[:rows]]
+    filled = [*body[:room], *[ScreenLine("")] * (room - len(body)), _footer(verdict, file)]
+    return [ScreenLine(fit(line.text, columns), line.style) for line in filled[:rows]]
 
 
-def _footer(verdict: Verdict, file: str) -> Line:
+def _footer(verdict: Health, file: str) -> ScreenLine:
     age = "" if verdict.age is None else f", written {duration(max(verdict.age, 0.0))} ago"
-    return Line(f"q quits   {file}{age}", "dim")
+    return ScreenLine(f"q quits   {file}{age}", "dim")
 
 
-def _score(snapshot: Snapshot, columns: int, rows: int) -> list[Line]:
+def _score(snapshot: Snapshot, columns: int, rows: int) -> list[ScreenLine]:
     """The score in figures and as a chart; what is above the threshold has a style of its own."""
     height = _TALL_ROWS if rows >= _HIGH else _LOW_ROWS
     labels = {0: "twice", height // 2 - 1: "limit", height - 1: "0"}
     drawn = chart(snapshot.trail, height, max(columns - _LABELS, 1))
     return [
-        Line(f"sample       {sample_words(snapshot)}"),
+        ScreenLine(f"sample       {sample_words(snapshot)}"),
         *(
-            Line(f"{labels.get(row, ''):<{_LABELS}}{text}", "bad" if row < height // 2 else "good")
+            ScreenLine(
+                f"{labels.get(row, ''):<{_LABELS}}{text}", "bad" if row < height // 2 else "good"
+            )
             for row, text in enumerate(drawn)
         ),
     ]
 
 
-def _channels(snapshot: Snapshot, room: int) -> list[Line]:
+def _channels(snapshot: Snapshot, room: int) -> list[ScreenLine]:
     """A line for each channel; where there is no room for all, those in trouble come first."""
     channels = snapshot.channels
     if len(channels) > room - 1:
         channels = tuple(sorted(channels, key=lambda channel: not troubled(channel)))
     shown = channels if len(channels) <= room - 1 else channels[: max(room - 2, 0)]
-    lines = [Line(_row("channel", "now", "masked", "imputed"), "bold")]
+    lines = [ScreenLine(_row("channel", "now", "masked", "imputed"), "bold")]
     lines += [_channel(channel, snapshot.counts.records) for channel in shown]
     if hidden := channels[len(shown) :]:
-        lines.append(Line(f"{len(hidden)} more, {sum(map(troubled, hidden))} of them in trouble"))
+        lines.append(
+            ScreenLine(f"{len(hidden)} more, {sum(map(troubled, hidden))} of them in trouble")
+        )
     return lines
 
 
-def _channel(channel: Channel, records: int) -> Line:
+def _channel(channel: ChannelStatus, records: int) -> ScreenLine:
     style: Style = "bad" if channel.blamed else "warn" if troubled(channel) else "plain"
     shares = (_share(n, records) for n in (channel.masked_records, channel.imputed_records))
-    return Line(_row(channel.name, channel_state(channel), *shares), style)
+    return ScreenLine(_row(channel.name, channel_state(channel), *shares), style)
 
 
 def _row(name: str, state: str, masked: str, imputed: str) -> str:
@@ -362,7 +366,7 @@ class Terminal:
     def __init__(self, keys: int, resized: socket.socket, coloured: bool) -> None:
         self._keys, self._resized, self._coloured = keys, resized, coloured
 
-    def draw(self, lines: Sequence[Line]) -> None:
+    def draw(self, lines: Sequence[ScreenLine]) -> None:
         """Replace what is shown."""
         # Erased before and not after its text: at the last column that would take a letter away.
         rows = "\r\n".join(f"\x1b[K{self._styled(line)}" for line in lines)
@@ -380,7 +384,7 @@ class Terminal:
         pressed = os.read(self._keys, 64)
         return not pressed or any(key in _QUIT for key in pressed)
 
-    def _styled(self, line: Line) -> str:
+    def _styled(self, line: ScreenLine) -> str:
         code = _CODES[line.style] if self._coloured else ""
         return f"\x1b[{code}m{line.text}\x1b[0m" if code else line.text
 

@@ -32,7 +32,7 @@ SCHEMA = 4
 
 
 @dataclass(frozen=True)
-class Process:
+class ProcessStatus:
     """The process that runs, and when it said so.
 
     ticks: its start in clock ticks since boot, which tells it from a later process with the same
@@ -51,7 +51,7 @@ class Process:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelStatus:
     """What is run. kernel: empty until the model was loaded; phase: of the worker.
 
     waiting: why there is no worker, and when the next one starts; empty while there is one.
@@ -148,7 +148,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Channel:
+class ChannelStatus:
     """One channel: its state in the last record, and in how many records it was so."""
 
     name: str
@@ -160,7 +160,7 @@ class Channel:
 
 
 @dataclass(frozen=True)
-class Health:
+class BoardHealth:
     """The board. temperature: °C of its hottest sensor; throttled: the firmware's bits."""
 
     temperature: float | None
@@ -180,16 +180,16 @@ class Snapshot:
     """
 
     schema: int
-    process: Process
-    model: Model
+    process: ProcessStatus
+    model: ModelStatus
     input: Input
     answer: Answer | None
     change: Finding | None
     counts: Counts
-    channels: tuple[Channel, ...]
+    channels: tuple[ChannelStatus, ...]
     trail: tuple[float | None, ...]
     rate: float | None
-    health: Health | None
+    health: BoardHealth | None
     threads: tuple[ThreadState, ...]
 
     def to_json(self) -> str:

@@ -30,7 +30,7 @@ WRITE_EVERY, WRITE_AGAIN = 600.0, 60.0
 Stamp = tuple[int, int, int]
 
 
-class Changing(Protocol):
+class HoldsChange(Protocol):
     """The part of a model's care that is needed here."""
 
     @property
@@ -92,7 +92,7 @@ class ChangeKeeper:
         self.finding, self._change = kept.finding, kept.change
         return kept.change
 
-    def after(self, record: Record, model: Changing) -> None:
+    def after(self, record: Record, model: HoldsChange) -> None:
         """Learn what there is to know after `record`, by the model that serves."""
         if record.alarm and record.blamed:
             self._blamed = record.blamed
@@ -141,7 +141,7 @@ class ChangeKeeper:
         self._next_write = self._next_look
         self._log.trouble(topic, line)
 
-    def _hear(self, model: Changing, index: int) -> None:
+    def _hear(self, model: HoldsChange, index: int) -> None:
         """Take the owner's word, and let the model know of it until it does."""
         found, change = self.finding, self._change
         if found is None or change is None:

@@ -140,7 +140,7 @@ class Terms:
         return Work(LOAD_LIMIT, HANG_IDLE) if self.waits else LOAD_LIMIT
 
 
-class Phase(enum.Enum):
+class WorkerPhase(enum.Enum):
     """What the worker is good for at the moment."""
 
     WAITING = "waiting to restart"  # no process
@@ -157,7 +157,7 @@ class WorkerPolicy:
     """
 
     def __init__(self) -> None:
-        self.phase = Phase.WAITING
+        self.phase = WorkerPhase.WAITING
         self.restarts = self.failures = 0
         self.due: float | None = None
         self._serving_since = 0.0
@@ -168,16 +168,16 @@ class WorkerPolicy:
     @property
     def asking(self) -> bool:
         """Whether samples go to the worker."""
-        return self.phase in (Phase.SHADOWING, Phase.SERVING)
+        return self.phase in (WorkerPhase.SHADOWING, WorkerPhase.SERVING)
 
     def start_due(self, now: float) -> bool:
         """Whether a worker is to be started now."""
-        return self.phase is Phase.WAITING and (self.due is None or now >= self.due)
+        return self.phase is WorkerPhase.WAITING and (self.due is None or now >= self.due)
 
     def started(self) -> None:
         """A start was tried; every one after the first is a restart, whether it succeeds or not."""
         self.restarts += self.due is not None
-        self.phase = Phase.LOADING
+        self.phase = WorkerPhase.LOADING
         self._missed.clear()
         self._settled = self._agreeing = 0
 
@@ -186,7 +186,7 @@ class WorkerPolicy:
         if fresh:
             self._serve(now)
         else:
-            self.phase = Phase.SHADOWING
+            self.phase = WorkerPhase.SHADOWING
 
     def answered(self) -> None:
         """The worker answered a sample in time."""
@@ -218,13 +218,16 @@ class WorkerPolicy:
 
     def failed(self, now: float) -> None:
         """The worker was ended: restart it after a back-off that grows while it keeps failing."""
-        if self.phase is Phase.SERVING and now - self._serving_since >= HEALTHY_SERVICE:
+        if self.phase is WorkerPhase.SERVING and now - self._serving_since >= HEALTHY_SERVICE:
             self.failures = 0
-        self.phase, self.due = Phase.WAITING, now + BACK_OFF[min(self.failures, len(BACK_OFF) - 1)]
+        self.phase, self.due = (
+            WorkerPhase.WAITING,
+            now + BACK_OFF[min(self.failures, len(BACK_OFF) - 1)],
+        )
         self.failures += 1
 
     def _serve(self, now: float) -> None:
-        self.phase, self._serving_since = Phase.SERVING, now
+        self.phase, self._serving_since = WorkerPhase.SERVING, now
 
 
 def _within(times: Iterable[float], now: float, window: float) -> int:

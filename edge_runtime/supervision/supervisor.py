@@ -17,12 +17,12 @@ from edge_runtime.errors import Complaints
 from edge_runtime.record import Flag, Record, Sample, unjudged
 from edge_runtime.recurring_alarms import RecurringKeeper
 from edge_runtime.sinks.sink import Sink, SinkClosedError
-from edge_runtime.sources.sample_clock import SampleClock, Slot
+from edge_runtime.sources.sample_clock import SampleClock, TimeSlot
 from edge_runtime.sources.source import Source
 from edge_runtime.supervision.change_keeper import ChangeKeeper
 from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.liveness import Listener
-from edge_runtime.supervision.policy import Phase, Terms
+from edge_runtime.supervision.policy import Terms, WorkerPhase
 from edge_runtime.supervision.summary import Console, Summary
 from edge_runtime.supervision.worker_care import Exchange, NoExchange, ShadowDetector, WorkerCare
 from edge_runtime.supervision.worker_process import WorkerProcess
@@ -32,7 +32,7 @@ STEP_LINES = 60.0
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunTiming:
     """How a run is timed, all in seconds, and what the bundle says about its samples.
 
     channels: how many it has. warmup: samples until the model's state has settled.
@@ -64,7 +64,7 @@ class RunState:
     """
 
     summary: Summary
-    phase: Phase
+    phase: WorkerPhase
     kernel: str
     waiting: str = ""
     away: str | None = None
@@ -111,7 +111,7 @@ class Supervisor:
         worker: WorkerProcess,
         fallback: ShadowDetector,
         injections: Injections,
-        settings: Settings,
+        settings: RunTiming,
         surroundings: Surroundings,
         exchange: Exchange | None = None,
         changes: ChangeKeeper | None = None,
@@ -199,7 +199,7 @@ class Supervisor:
         timeout = self._timing.timeout(self._world.clock())
         return TURN_EVERY if timeout is None else min(timeout, TURN_EVERY)
 
-    def _fill(self, slots: list[Slot]) -> None:
+    def _fill(self, slots: list[TimeSlot]) -> None:
         """Answer for `slots`, with a reading or without."""
         self._tell_steps()
         for slot in slots:
@@ -266,7 +266,7 @@ class Supervisor:
             self._fallback.stand_at(change.centre)
 
     def _choose(self, sample: Sample, shadow: Record) -> Record:
-        serving = self._model.phase is Phase.SERVING
+        serving = self._model.phase is WorkerPhase.SERVING
         answer = self._model.ask(sample, shadow)
         if answer is None:
             return _flagged(shadow, Flag.LATE) if serving and self._model.late else shadow

@@ -57,7 +57,7 @@ class Checkpoints:
         self._page[0] = (self._page[0] + 1) % len(STAGES)
 
 
-class Progress:
+class ProgressPage:
     """The supervisor's view of the same page. `fd` is for the worker to inherit."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ from edge_runtime.detector.kernels import explained
 from edge_runtime.detector.lasting_change import LastingChange
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision import wire
-from edge_runtime.supervision.policy import LOAD_LIMIT, Phase, Terms, Work, WorkerPolicy
+from edge_runtime.supervision.policy import LOAD_LIMIT, Terms, Work, WorkerPhase, WorkerPolicy
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess
 
 
@@ -148,7 +148,7 @@ class WorkerCare:
         self._loading_since = 0.0
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> WorkerPhase:
         """What the worker is good for at the moment."""
         return self._policy.phase
 
@@ -165,7 +165,11 @@ class WorkerCare:
     @property
     def waiting(self) -> str:
         """Why there is no worker, and when the next one starts; empty while there is one."""
-        if self.phase is not Phase.WAITING or self.failure is None or self._policy.due is None:
+        if (
+            self.phase is not WorkerPhase.WAITING
+            or self.failure is None
+            or self._policy.due is None
+        ):
             return ""
         left = max(self._policy.due - self._now(), 0.0)
         return f"worker {self.failure}; next attempt in {rounded(left)}"
@@ -211,7 +215,7 @@ class WorkerCare:
         waits = self._terms.waits and not fresh
         self._welcome(fresh, self._terms.load_limit if waits else 0.0)
         overdue = self._clock() - self._loading_since > LOAD_LIMIT
-        if self.phase is Phase.LOADING and (waits or overdue):
+        if self.phase is WorkerPhase.LOADING and (waits or overdue):
             self._fail(self._too_slow())
 
     def tell(self, sample: Sample) -> None:
@@ -298,7 +302,7 @@ class WorkerCare:
     def _start_and_wait(self) -> None:
         self._start()
         self._welcome(fresh=True, timeout=self._terms.load_limit)
-        if self.phase is Phase.LOADING:
+        if self.phase is WorkerPhase.LOADING:
             self._fail(self._too_slow())
 
     def _start(self) -> None:
@@ -312,7 +316,7 @@ class WorkerCare:
             self._fail(str(gone))
 
     def _welcome(self, fresh: bool, timeout: float | Work) -> None:
-        if self.phase is not Phase.LOADING:
+        if self.phase is not WorkerPhase.LOADING:
             return
         try:
             hello = self._process.poll_ready(timeout)

@@ -32,7 +32,7 @@ from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision import wire
 from edge_runtime.supervision.policy import HangWatch, Work, cpu_seconds
 from edge_runtime.supervision.wire import Hello
-from edge_runtime.supervision.worker import Progress
+from edge_runtime.supervision.worker import ProgressPage
 
 _SUPERVISORS = Flag.LATE | Flag.GAP | Flag.RESTARTED | Flag.TIMING | Flag.CPU | Flag.RECURRING
 """Flags that only the supervisor sets."""
@@ -184,7 +184,7 @@ class WorkerProcess:
         self._owed: deque[tuple[int, float | None]] = (
             deque()
         )  # index and time of unanswered samples
-        self._progress: Progress | None = None
+        self._progress: ProgressPage | None = None
         self._leaving = False  # it said why it cannot go on, and ends by itself
         self.hello: wire.Hello | None = None
         self.change: LastingChange | None = None
@@ -229,7 +229,7 @@ class WorkerProcess:
             self._reply_fd, writes = os.pipe()
             theirs.append(writes)
             os.set_blocking(self._request_fd, False)  # a hung worker must not hang its supervisor
-            self._progress = Progress()
+            self._progress = ProgressPage()
             self._process = self._spawn(reads, writes, self._progress.fd)
         except OSError as error:  # no memory, no process, no file descriptor is left
             self._close_pipes()

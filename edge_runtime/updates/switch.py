@@ -26,7 +26,7 @@ from pathlib import Path
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.errors import BusyError, GruardError, LimitedLog
 from edge_runtime.record import Flag, Record
-from edge_runtime.supervision.policy import Phase
+from edge_runtime.supervision.policy import WorkerPhase
 from edge_runtime.supervision.worker_care import Serving, WorkerCare
 from edge_runtime.updates.disk import Hold
 from edge_runtime.updates.slots import SHORT, Pointers, label
@@ -36,7 +36,7 @@ PATIENCE = 60.0
 """Seconds that a model may be unhealthy at least, however short the trial."""
 
 
-class Verdict(enum.Enum):
+class TrialVerdict(enum.Enum):
     """What is known so far."""
 
     OPEN = "not known yet"
@@ -55,7 +55,7 @@ class Probation:
     healthy: float = 0.0
     unhealthy: float = 0.0
     last: float | None = None
-    verdict: Verdict = Verdict.OPEN
+    verdict: TrialVerdict = TrialVerdict.OPEN
 
     def judged(self, record: Record, now: float) -> Probation:
         """With the time from the last record to this one put to the account of this one."""
@@ -65,11 +65,11 @@ class Probation:
             return seen
         if record.valid:
             healthy = self.healthy + passed
-            verdict = Verdict.HEALTHY if healthy >= self.limit else Verdict.OPEN
+            verdict = TrialVerdict.HEALTHY if healthy >= self.limit else TrialVerdict.OPEN
             return replace(seen, healthy=healthy, verdict=verdict)
         unhealthy = self.unhealthy + passed
         over = unhealthy >= max(self.limit, PATIENCE)
-        verdict = Verdict.UNHEALTHY if over else Verdict.OPEN
+        verdict = TrialVerdict.UNHEALTHY if over else TrialVerdict.OPEN
         return replace(seen, unhealthy=unhealthy, verdict=verdict)
 
 
@@ -293,10 +293,10 @@ class ModelSwitch:
             self._probation = replace(self._probation, last=now)
             return
         self._probation = self._probation.judged(record, now)
-        if self._probation.verdict is Verdict.UNHEALTHY:
+        if self._probation.verdict is TrialVerdict.UNHEALTHY:
             minutes = self._probation.unhealthy / 60
             self._give_up(slot, name, f"was not healthy for {minutes:.1f} minutes")
-        elif self._probation.verdict is Verdict.HEALTHY:
+        elif self._probation.verdict is TrialVerdict.HEALTHY:
             self._probation = Probation(self._healthy)
             told = f"sample {record.index}: {name} has proven itself and is current now"
             self._settle(_Outcome(lambda pointers: pointers.proven(slot), told))
@@ -310,7 +310,7 @@ class ModelSwitch:
         if _lost(candidate, model):
             self._drop_candidate()
             self._give_up(candidate.slot, candidate.name, _why("could not take over", model))
-        if model.phase is not Phase.SERVING or not model.follow(old):
+        if model.phase is not WorkerPhase.SERVING or not model.follow(old):
             return None
         model.understudy = "the fallback"
         self._running.release()
@@ -386,7 +386,7 @@ class ModelSwitch:
 
 def _lost(contender: _Contender, model: WorkerCare) -> bool:
     """Whether the model is not worth, or not allowed, another start."""
-    waiting = model.phase is Phase.WAITING
+    waiting = model.phase is WorkerPhase.WAITING
     return waiting and (contender.refused or model.failures >= HOPELESS)
 
 

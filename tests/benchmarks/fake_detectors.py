@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.judge import Outcome
+from benchmarks.judge import ContenderOutcome
 from benchmarks.series import Series, TestRecording
 from train.recording import Recording
 
@@ -33,21 +33,21 @@ class Fake:
     log: Path
     seeded: bool = False
 
-    def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, Outcome]:
+    def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, ContenderOutcome]:
         """One outcome; `scratch` must be there and empty."""
         assert scratch.is_dir() and not list(scratch.iterdir())
         (scratch / "rubbish.json").write_text("{")
         with self.log.open("a") as log:
             log.write(f"{series.name} {self.name} {seed}\n")
         scores = [test.values[:, 0].astype(np.float64) for test in series.tests]
-        return {self.name: Outcome(scores, [score > 5 for score in scores], 3, 12, 0.5)}
+        return {self.name: ContenderOutcome(scores, [score > 5 for score in scores], 3, 12, 0.5)}
 
 
 @dataclass(frozen=True)
 class Broken(Fake):
     """Fails while the file `log` is not there."""
 
-    def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, Outcome]:
+    def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, ContenderOutcome]:
         """ValueError, or what Fake does."""
         if not self.log.exists():
             raise ValueError("it cannot be done")
@@ -58,7 +58,7 @@ class Broken(Fake):
 class Dying(Fake):
     """Takes its process with it, as a lack of memory does."""
 
-    def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, Outcome]:
+    def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, ContenderOutcome]:
         """Nothing, ever."""
         os._exit(1)
 
@@ -70,7 +70,7 @@ class Waiting(Fake):
     started: Path = Path()
     gate: Path = Path()
 
-    def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, Outcome]:
+    def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, ContenderOutcome]:
         """What Fake does, once it is let."""
         if self.gate.is_fifo():
             self.started.write_text("it runs")

@@ -23,7 +23,7 @@ from benchmarks.accuracy_report import (
     tables,
     write_report,
 )
-from benchmarks.judge import Detector, Outcome, judge
+from benchmarks.judge import Contender, ContenderOutcome, judge
 from benchmarks.pages import with_tables
 from benchmarks.tasks import Task, plan, read_result, run_tasks
 
@@ -57,7 +57,7 @@ def lines(log: Path) -> list[str]:
 
 def test_every_seed_of_every_series_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    detectors: list[Detector] = [Fake("plain", log), Fake("seeded", log, seeded=True)]
+    detectors: list[Contender] = [Fake("plain", log), Fake("seeded", log, seeded=True)]
     tasks = plan(SERIES, detectors, seeds=2)
     failed, said = run(tasks, tmp_path / "work")
     assert not failed
@@ -93,7 +93,7 @@ def test_a_failure_is_its_own_and_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_dies_ends_the_run(tmp_path: Path) -> None:
-    detectors: list[Detector] = [Fake("fake", tmp_path / "log"), Dying("dying", tmp_path / "log")]
+    detectors: list[Contender] = [Fake("fake", tmp_path / "log"), Dying("dying", tmp_path / "log")]
     tasks = plan({"asd/one": SERIES["asd/one"]}, detectors, 1)
     with pytest.raises(BrokenProcessPool):
         run(tasks, tmp_path)
@@ -123,7 +123,7 @@ def test_a_run_that_is_stopped_goes_on(blow: signal.Signals, tmp_path: Path) -> 
     assert victim.wait() != 0
 
     gate.unlink()
-    detectors: list[Detector] = [Fake("fake", log), Waiting("waiting", log, False, started, gate)]
+    detectors: list[Contender] = [Fake("fake", log), Waiting("waiting", log, False, started, gate)]
     first, second = plan({"asd/one": SERIES["asd/one"]}, detectors, 1)
     assert read_result(first.result(work)) is not None
     assert read_result(second.result(work)) is None
@@ -140,14 +140,14 @@ def test_a_scratch_folder_is_not_a_result(tmp_path: Path) -> None:
 def test_figures_of_a_perfect_detector() -> None:
     series = tiny_series("asd/one")
     truth = series.tests[0].labels != 0
-    figures = judge(series, Outcome([truth.astype(float)], [truth], 3, 12, 0.5, 0.25))
+    figures = judge(series, ContenderOutcome([truth.astype(float)], [truth], 3, 12, 0.5, 0.25))
     assert figures["vus_pr"] == figures["auc_pr"] == figures["event_recall"] == 1.0
     assert figures["affiliation_f1"] == pytest.approx(1.0)
     assert figures["false_alarms_per_10000"] == figures["false_share"] == 0.0
     assert figures["median_delay"] == 0.0
     assert (figures["parameters"], figures["bytes"]) == (3.0, 12.0)
     assert (figures["training_seconds"], figures["conversion_seconds"]) == (0.5, 0.25)
-    nothing = judge(series, Outcome([truth.astype(float)], [truth & False], 3, 12, 0.5))
+    nothing = judge(series, ContenderOutcome([truth.astype(float)], [truth & False], 3, 12, 0.5))
     assert nothing["median_delay"] is None
     assert nothing["event_recall"] == nothing["affiliation_f1"] == 0.0
 
@@ -158,7 +158,7 @@ def test_a_fault_free_recording_makes_it_a_detection_rate() -> None:
     series = sources.Series("tep/tiny", tiny.train, (normal, *tiny.tests), (), 1.0)
     scores = [np.arange(ROWS, dtype=float), np.full(ROWS, 50.0)]
     scores[1][EVENT.start : EVENT.start + 5] = ROWS
-    figures = judge(series, Outcome(scores, [score > 1e9 for score in scores], 0, 0, 0.0))
+    figures = judge(series, ContenderOutcome(scores, [score > 1e9 for score in scores], 0, 0, 0.0))
     assert figures["fdr"] == 5 / 20
     assert "vus_pr" not in figures
     assert figures["event_recall"] == 0.0

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import recurring
-from benchmarks.recurring import RULES, Alarm, Nights, Rule, alarms_of, judged
+from benchmarks.recurring import RULES, DailyAlarm, Nights, Rule, alarms_of, judged
 from edge_runtime.record import Flag, Record
 from edge_runtime.recurring_alarms import RecurringAlarms
 
@@ -59,10 +59,10 @@ def test_false_alarms_and_harm_are_counted_apart() -> None:
     labels[100:150] = labels[400:450] = labels[700:750] = True
     known = frozenset([SHIPPED])
     alarms = [
-        Alarm(10, 20, frozenset()), Alarm(200, 210, known),  # false
-        Alarm(90, 101, known),  # the first stretch: all that is in it recurs
-        Alarm(440, 445, known), Alarm(449, 460, frozenset()),  # the second: not all
-        Alarm(750, 760, known),  # right after the third, so false
+        DailyAlarm(10, 20, frozenset()), DailyAlarm(200, 210, known),  # false
+        DailyAlarm(90, 101, known),  # the first stretch: all that is in it recurs
+        DailyAlarm(440, 445, known), DailyAlarm(449, 460, frozenset()),  # the second: not all
+        DailyAlarm(750, 760, known),  # right after the third, so false
     ]  # fmt: skip
     found = judged("s", 30, Rule(), alarms, labels)
     assert (found.healthy, found.false, found.recurring) == (850, 3, 2)

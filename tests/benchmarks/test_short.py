@@ -7,16 +7,16 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import short
-from benchmarks.short import FAULT_START, KINDS, Result, rig, starts, table, with_fault
+from benchmarks.short import FAULT_START, KINDS, ShortResult, rig, starts, table, with_fault
 from edge_runtime.detector.alarm import PAUSE
 
 pytestmark = pytest.mark.slow
 
 
-def result(rule: bool, alarmed: float, **found: object) -> Result:
+def result(rule: bool, alarmed: float, **found: object) -> ShortResult:
     usual = dict.fromkeys(KINDS, False)
     fields = {"onsets": 0, "changed": 0.0, "announced": usual, "chance": False} | found
-    return Result("rig/0", rule, 250, 1000, alarmed, **fields)  # type: ignore[arg-type]
+    return ShortResult("rig/0", rule, 250, 1000, alarmed, **fields)  # type: ignore[arg-type]
 
 
 def test_an_alarm_that_is_on_does_not_begin() -> None:

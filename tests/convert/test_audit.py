@@ -11,7 +11,7 @@ from made_steps import inputs_of, weights_of
 
 from convert.__main__ import cli
 from convert.audit import micro as micro_target
-from convert.audit.micro import NoTrial, Trial, micro_trial
+from convert.audit.micro import MicroRun, NoTrial, micro_trial
 from convert.audit.operators import ALIGNMENT, arena_bytes, audit
 from convert.audit.targets import CORAL_CACHE, verdicts
 from convert.audit.text import audit_text
@@ -111,7 +111,7 @@ def test_a_good_step_has_no_known_blocker_and_no_promise(model: bytes) -> None:
 @needs_micro
 def test_the_micro_interpreter_runs_the_step_for_real(model: bytes) -> None:
     trial = micro_trial(model)
-    assert isinstance(trial, Trial)
+    assert isinstance(trial, MicroRun)
     assert trial.codes > 1000 and trial.differing < 0.05 * trial.codes
     # Ties are placed in another order there, a tensor or two.
     assert trial.arena == pytest.approx(arena_bytes(read_graph(model, "model")), abs=64)

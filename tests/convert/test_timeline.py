@@ -17,7 +17,7 @@ from convert.__main__ import cli
 from convert.timeline.layout import BUCKETS, bars, cut, extremes, limits, place, scale_of
 from convert.timeline.picture import ALARM, LABELLED, REPLACED, STATES, WIDTH
 from convert.timeline.timeline import read_records, read_watch_run, write_timeline
-from convert.timeline.watch_facts import State
+from convert.timeline.watch_facts import RunState
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Record
 
@@ -78,7 +78,13 @@ def test_an_eventful_run_can_be_seen_and_read(tmp_path: Path) -> None:
     done = write_timeline(*write_run(tmp_path, eventful(), labels=True), tmp_path / "out")
     png = done.picture.read_bytes()
     assert matplotlib.image.imread(io.BytesIO(png)).shape[1] == WIDTH
-    for color in (ALARM, LABELLED, REPLACED, STATES[State.FALLBACK][0], STATES[State.GATE][0]):
+    for color in (
+        ALARM,
+        LABELLED,
+        REPLACED,
+        STATES[RunState.FALLBACK][0],
+        STATES[RunState.GATE][0],
+    ):
         # A strip, beyond the patch that the legend shows of it.
         assert pixels(png, color) > 900
     page = done.report.read_text()

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from convert.timeline.layout import notes_of
-from convert.timeline.watch_facts import Alarm, Event, State, Watch, replaced, watch_facts
+from convert.timeline.watch_facts import (
+    Alarm,
+    LabelledEvent,
+    RunState,
+    WatchedRecording,
+    replaced,
+    watch_facts,
+)
 from edge_runtime.detector.alarm import PAUSE
 from edge_runtime.record import Flag, Record
 
@@ -45,9 +52,9 @@ def watch(
     labels: str | None = None,
     period: float | None = None,
     doubled: tuple[int, ...] = (),
-) -> Watch:
+) -> WatchedRecording:
     count = len(records)
-    return Watch(
+    return WatchedRecording(
         name="a.csv",
         channels=("a", "b"),
         units=("", ""),
@@ -103,7 +110,7 @@ def test_events_delays_and_false_alarms_by_hand() -> None:
     alarmed = "0000110" + quiet + "100010" + quiet + "10"
     records = [record(i, blamed=["a"] if mark == "1" else []) for i, mark in enumerate(alarmed)]
     facts = watch_facts(watch(records, labels, period=0.5))
-    assert facts.events == (Event(2, 5, 2), Event(PAUSE + 9, PAUSE + 11, None))
+    assert facts.events == (LabelledEvent(2, 5, 2), LabelledEvent(PAUSE + 9, PAUSE + 11, None))
     assert [alarm.labelled for alarm in facts.alarms] == [True, False, False]
     assert [alarm.start for alarm in facts.alarms] == [4, PAUSE + 8, 2 * PAUSE + 15]
     assert facts.false_alarms == 2
@@ -113,13 +120,13 @@ def test_events_delays_and_false_alarms_by_hand() -> None:
 
 def test_an_alarm_that_is_on_already_finds_an_event_at_once_but_costs_normal_time() -> None:
     facts = watch_facts(watch([record(i, blamed=["a"]) for i in range(4)], "0011"))
-    assert facts.events == (Event(2, 4, 0),)
+    assert facts.events == (LabelledEvent(2, 4, 0),)
     assert facts.false_alarms == 0 and facts.alarmed_normal == 1.0
 
 
 def test_labels_that_are_all_anomalous_leave_no_normal_time() -> None:
     facts = watch_facts(watch([record(0), record(1)], "11"))
-    assert facts.events == (Event(0, 2, None),) and facts.alarmed_normal is None
+    assert facts.events == (LabelledEvent(0, 2, None),) and facts.alarmed_normal is None
 
 
 def test_a_hang_is_told_from_its_flags() -> None:
@@ -153,7 +160,7 @@ def test_a_hang_is_told_from_its_flags() -> None:
         (11, "the model warms up"),
     ]
     assert facts.changes[2].flags == ("FALLBACK", "LATE")
-    assert facts.changes[2].state is State.FALLBACK
+    assert facts.changes[2].state is RunState.FALLBACK
     assert facts.without_model == (9, 12)
     assert facts.warmup == pytest.approx(3 / 12)
     assert facts.tiers == {1: 4 / 12, 2: 1 / 12, 3: 7 / 12}

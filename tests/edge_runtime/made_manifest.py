@@ -57,9 +57,9 @@ def made_manifest(**changes: object) -> m.Manifest:
             distance_root=IDENTITY,
             level_root=IDENTITY,
         ),
-        "alarm": m.Alarm(m=2, n=3, clear_after=10),
+        "alarm": m.AlarmRule(m=2, n=3, clear_after=10),
         "tiers": BOUNDS,
-        "fallback": m.Fallback(
+        "fallback": m.FallbackLimits(
             smoothing=0.1,
             slack=1.0,
             range=(4.0,) * 3,

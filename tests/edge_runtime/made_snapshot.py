@@ -9,12 +9,12 @@ from edge_runtime.plain import UNPRINTABLE
 from edge_runtime.status.snapshot import (
     SCHEMA,
     Answer,
-    Channel,
+    BoardHealth,
+    ChannelStatus,
     Counts,
-    Health,
     Input,
-    Model,
-    Process,
+    ModelStatus,
+    ProcessStatus,
     Snapshot,
 )
 from edge_runtime.threads import ThreadState
@@ -49,16 +49,16 @@ ALARM = replace(
 FALLBACK = replace(
     CALM, tier=3, flags=("FALLBACK",), valid=False, score=0.5, threshold=1.0
 )  # fmt: skip
-GOOD = Channel("speed", False, False, False, 0, 0)
+GOOD = ChannelStatus("speed", False, False, False, 0, 0)
 CHANNELS = (
     GOOD,
-    Channel("flow", False, True, True, 0, 77),
-    Channel("heat", True, True, True, 21, 21),
+    ChannelStatus("flow", False, True, True, 0, 77),
+    ChannelStatus("heat", True, True, True, 21, 21),
 )
 SNAPSHOT = Snapshot(
     SCHEMA,
-    Process(812, 99, 1.7e9, 11_530.0, TOLD, 10.0, False),
-    Model("pump", 3, "55f037e9877e", "tflite-builtin", "serving", "", 1.7e9 + 3.0),
+    ProcessStatus(812, 99, 1.7e9, 11_530.0, TOLD, 10.0, False),
+    ModelStatus("pump", 3, "55f037e9877e", "tflite-builtin", "serving", "", 1.7e9 + 3.0),
     Input(None, None),
     CALM,
     None,
@@ -77,7 +77,7 @@ ALARMING = replace(
     answer=ALARM,
     channels=CHANNELS,
     trail=(*SNAPSHOT.trail[:30], None, None, 0.4, 0.9, 1.2, 1.9, 2.4, 2.4),
-    health=Health(54.27, 0x50005),
+    health=BoardHealth(54.27, 0x50005),
 )
 
 _float = st.floats(-3e38, 3e38)
@@ -103,9 +103,16 @@ snapshots = st.builds(
     Snapshot,
     st.just(SCHEMA),
     st.builds(
-        Process, _count, _maybe(_count), _float, st.floats(0, 1e9), _float, _float, st.booleans()
+        ProcessStatus,
+        _count,
+        _maybe(_count),
+        _float,
+        st.floats(0, 1e9),
+        _float,
+        _float,
+        st.booleans(),
     ),
-    st.builds(Model, _text(), _count, _text(), _text(), _text(), _text(), _maybe(_float)),
+    st.builds(ModelStatus, _text(), _count, _text(), _text(), _text(), _text(), _maybe(_float)),
     st.builds(Input, _maybe(_float), _maybe(_text())),
     _maybe(
         st.builds(
@@ -147,12 +154,14 @@ snapshots = st.builds(
         _maybe(_text()),
     ),
     st.lists(
-        st.builds(Channel, _text(), st.booleans(), st.booleans(), st.booleans(), _count, _count),
+        st.builds(
+            ChannelStatus, _text(), st.booleans(), st.booleans(), st.booleans(), _count, _count
+        ),
         max_size=6,
     ).map(tuple),
     st.lists(_maybe(_float), max_size=50).map(tuple),
     _maybe(_float),
-    _maybe(st.builds(Health, _maybe(_float), _maybe(_count))),
+    _maybe(st.builds(BoardHealth, _maybe(_float), _maybe(_count))),
     st.lists(
         st.builds(
             ThreadState,

@@ -190,12 +190,12 @@ def _constants(
             evidence_mean=positive(), level_mean=positive(), distance_root=_matrix(_root(rng, n)),
             level_root=_matrix(_root(rng, n)),
         ),
-        "fallback": m.Fallback(
+        "fallback": m.FallbackLimits(
             smoothing=0.1, slack=0.5, range=positive(3, 5), level=positive(1.5, 3),
             change=positive(2, 4), cusum=positive(15, 30), same=positive(8, 20),
             missing=positive(8, 20),
         ),
-        "alarm": m.Alarm(m=3, n=5, clear_after=8),
+        "alarm": m.AlarmRule(m=3, n=5, clear_after=8),
         "tiers": HASTY,
     }  # fmt: skip
     if diagnosis:
@@ -233,7 +233,7 @@ def _channel(rng: np.random.Generator, i: int, n: int, rules: bool) -> m.Channel
     return m.Channel(f"c{i}", "", center, scale, **limits, exogenous=n > 1 and i % 4 == 1)
 
 
-def _diagnosis(rng: np.random.Generator, n: int) -> m.Diagnosis:
+def _diagnosis(rng: np.random.Generator, n: int) -> m.DiagnosisModel:
     wide = 3 * n
     spread = rng.normal(0, 1, (2 * wide, wide)) / np.sqrt(2 * wide)
     precision = (spread.T @ spread + 0.2 * np.eye(wide)).astype(np.float32)
@@ -243,7 +243,7 @@ def _diagnosis(rng: np.random.Generator, n: int) -> m.Diagnosis:
     def vector(low: float, high: float, size: int = n) -> tuple[float, ...]:
         return tuple(map(float, rng.uniform(low, high, size).astype(np.float32)))
 
-    return m.Diagnosis(
+    return m.DiagnosisModel(
         smoothing=(0.3, 0.05), center=_matrix(rng.normal(0, 0.1, (3, n))),
         precision=_matrix(precision), block=tuple(_matrix(b) for b in blocks.transpose(1, 2, 0)),
         deviation=vector(0.5, 1.5), explained_mean=vector(0.5, 1.5), explained_high=vector(3, 6),

@@ -23,7 +23,7 @@ from edge_runtime.supervision.policy import AGREEING
 from edge_runtime.supervision.summary import Console
 from edge_runtime.supervision.supervisor import (
     Observe,
-    Settings,
+    RunTiming,
     ShadowDetector,
     Supervisor,
     Surroundings,
@@ -168,7 +168,7 @@ class Run:
             process,
             fallback or FakeFallback(),
             injections or Injections([], []),
-            Settings(1, warmup, 1.0, deadline, interval),
+            RunTiming(1, warmup, 1.0, deadline, interval),
             Surroundings(
                 self.clock,
                 self.clock.sleep,

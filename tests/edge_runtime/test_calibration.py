@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.bundle.manifest import Alarm, Threshold
+from edge_runtime.bundle.manifest import AlarmRule, Threshold
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.calibration import (
     LARGEST_STANDOUT,
@@ -23,7 +23,7 @@ from edge_runtime.detector.alarm import AlarmState, update_alarm
 from edge_runtime.errors import UnfitError
 
 DAY = 86400
-AT_ONCE = Alarm(m=1, n=1, clear_after=1)
+AT_ONCE = AlarmRule(m=1, n=1, clear_after=1)
 # One row in ten minutes: 144 rows make a day, so that days of data stay small.
 PERIOD = 600.0
 ROWS_A_DAY = 144
@@ -53,7 +53,7 @@ def test_a_debounced_score_is_above_a_level_when_the_alarm_rises(
     scores: list[int], level: int, n: int, data: st.DataObject
 ) -> None:
     m = data.draw(st.integers(1, n))
-    smooth = debounce(np.array(scores, float), Alarm(m, n, 1))
+    smooth = debounce(np.array(scores, float), AlarmRule(m, n, 1))
     assert len(smooth) == max(len(scores) - n + 1, 0)
     state = AlarmState()
     for index, score in enumerate(scores):
@@ -191,7 +191,7 @@ def test_a_short_recording_is_not_believed_far_beyond_itself() -> None:
 def test_no_clean_score_at_all_is_an_error() -> None:
     for clean in (np.zeros(0), np.zeros(2)):
         with pytest.raises(UnfitError, match="record the healthy machine for longer"):
-            calibrate([clean], [], 1.0, 1.0, Alarm(2, 3, 1))
+            calibrate([clean], [], 1.0, 1.0, AlarmRule(2, 3, 1))
 
 
 def test_assured_is_said_only_when_the_bound_is_below_the_wish() -> None:
@@ -246,7 +246,7 @@ def test_an_anomaly_among_clean_scores_stands_out(seed: int, height: float) -> N
 
 
 def test_recordings_are_debounced_apart() -> None:
-    quiet, two = np.zeros(200), Alarm(2, 3, 1)
+    quiet, two = np.zeros(200), AlarmRule(2, 3, 1)
     ends, starts = quiet.copy(), quiet.copy()
     ends[-1] = starts[0] = 9.0
     apart = calibrate([ends, starts], [], 1.0, PERIOD, two).threshold

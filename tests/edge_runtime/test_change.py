@@ -32,12 +32,12 @@ from edge_runtime.native.engine import NativeDetector
 from edge_runtime.record import Flag, Record, Sample
 
 AFTER, CHANNELS = 12, 3
-NOWHERE = m.Change(AFTER, 0.0, (0.0,) * CHANNELS)
+NOWHERE = m.ChangeRule(AFTER, 0.0, (0.0,) * CHANNELS)
 NETWORK_AFTER = 40  # of the average that the fallback is to stand at
 MOVED, BACK, LATER = 150, 420, 300
 
 
-def bundle_with(section: m.Change | None):  # type: ignore[no-untyped-def]
+def bundle_with(section: m.ChangeRule | None):  # type: ignore[no-untyped-def]
     """Three channels that stand still but for noise, forecast as standing where they stand."""
     bundle = linear(CHANNELS, seed=4)
     manifest = bundle.manifest
@@ -57,7 +57,7 @@ def bundle_with(section: m.Change | None):  # type: ignore[no-untyped-def]
         forecast=replace(
             manifest.forecast, highway=last, cross=(), own=(), ahead=(), horizon=0
         ),
-        tiers=replace(manifest.tiers, warmup=20), alarm=m.Alarm(2, 3, 5),
+        tiers=replace(manifest.tiers, warmup=20), alarm=m.AlarmRule(2, 3, 5),
     )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def rows_of(bundle, shifts: dict[int, float], count: int = 700) -> np.ndarray:  
     return (np.array(center) + np.array(scale) * standard).astype(np.float32)
 
 
-def answers(section: m.Change | None, shifts: dict[int, float]) -> list[Record]:
+def answers(section: m.ChangeRule | None, shifts: dict[int, float]) -> list[Record]:
     """Steps are added up: {100: 12, 300: -12} goes away at 100 and is back at 300."""
     bundle = bundle_with(section)
     detector = Detector(bundle)
@@ -117,7 +117,7 @@ def test_a_network_tells_a_change_once_and_scores_on(tiny_bundle: Path) -> None:
         [detector.step(Sample(i, None, row)) for i, row in enumerate(rows)]
         for detector in (
             Detector(changed(bundle, change=section))
-            for section in (None, m.Change(NETWORK_AFTER, 0.0, (1.0,) * rows.shape[1]))
+            for section in (None, m.ChangeRule(NETWORK_AFTER, 0.0, (1.0,) * rows.shape[1]))
         )
     )
     both = [(a.score, b.score) for a, b in zip(plain, told, strict=True) if a.tier == b.tier < 3]
@@ -133,7 +133,7 @@ def test_a_network_tells_a_change_once_and_scores_on(tiny_bundle: Path) -> None:
 def test_the_fallback_of_a_network_stands_where_the_machine_does(tiny_bundle: Path) -> None:
     """Or a network that was distrusted could never agree with it again."""
     bundle, rows = moved_network(tiny_bundle)
-    section = m.Change(NETWORK_AFTER, 0.0, (0.0,) * rows.shape[1])
+    section = m.ChangeRule(NETWORK_AFTER, 0.0, (0.0,) * rows.shape[1])
     detectors = Detector(changed(bundle, change=section)), Detector(changed(bundle, change=None))
     alarms = []
     for detector in detectors:
@@ -163,7 +163,7 @@ def test_a_short_fault_changes_nothing() -> None:
 def test_a_channel_that_goes_on_moving_is_followed_once_the_machine_has_changed() -> None:
     creep = {MOVED + i: 0.15 for i in range(400)}
     still = answers(NOWHERE, creep)
-    followed = answers(m.Change(AFTER, 0.0, (0.2, 0.0, 0.0)), creep)
+    followed = answers(m.ChangeRule(AFTER, 0.0, (0.2, 0.0, 0.0)), creep)
     assert len(intervals(np.array([r.alarm for r in still]))) > 1
     assert len(intervals(np.array([r.alarm for r in followed]))) == 1
 
@@ -171,7 +171,7 @@ def test_a_channel_that_goes_on_moving_is_followed_once_the_machine_has_changed(
 def test_a_baseline_follows_what_is_usual_and_slowly_during_an_alarm() -> None:
     """As the formula in the module says, sample by sample."""
     rate = 0.05
-    bundle = bundle_with(m.Change(0, rate, (0.0,) * CHANNELS))
+    bundle = bundle_with(m.ChangeRule(0, rate, (0.0,) * CHANNELS))
     detector, constants = Detector(bundle), score_constants(bundle.manifest)
     expected = np.zeros((1, 6))
     for i, row in enumerate(rows_of(bundle, {MOVED: 12.0, BACK: -12.0})):
@@ -253,7 +253,7 @@ def test_a_detector_that_begins_anew_goes_on_where_the_one_before_left() -> None
 
 @cache
 def wandering() -> tuple[object, np.ndarray]:
-    bundle = bundle_with(m.Change(AFTER, 0.01, (0.02, 0.0, 0.01)))
+    bundle = bundle_with(m.ChangeRule(AFTER, 0.01, (0.02, 0.0, 0.01)))
     return bundle, rows_of(bundle, {60: 12.0, 130: 9.0, 200: -21.0, 260: 15.0}, 330)
 
 
@@ -331,13 +331,13 @@ def read(manifest: m.Manifest) -> m.Manifest:
 @pytest.mark.parametrize(
     ("section", "words"),
     [
-        (m.Change(-1, 0.1, (0.0,) * CHANNELS), "change: after from 0"),
-        (m.Change(5, 1.5, (0.0,) * CHANNELS), "rates from 0 to 1"),
-        (m.Change(5, 0.1, (0.0, -0.1, 0.0)), "rates from 0 to 1"),
-        (m.Change(5, 0.1, (0.0,)), "change.follow: 3 entries expected, 1 found"),
+        (m.ChangeRule(-1, 0.1, (0.0,) * CHANNELS), "change: after from 0"),
+        (m.ChangeRule(5, 1.5, (0.0,) * CHANNELS), "rates from 0 to 1"),
+        (m.ChangeRule(5, 0.1, (0.0, -0.1, 0.0)), "rates from 0 to 1"),
+        (m.ChangeRule(5, 0.1, (0.0,)), "change.follow: 3 entries expected, 1 found"),
     ],
 )
-def test_a_section_that_cannot_be_is_refused(section: m.Change, words: str) -> None:
+def test_a_section_that_cannot_be_is_refused(section: m.ChangeRule, words: str) -> None:
     manifest = bundle_with(NOWHERE).manifest
     assert read(manifest).change == NOWHERE
     with pytest.raises(GruardError, match=words):

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.supervision.worker import STAGES, CheckpointError, Checkpoints, Progress
+from edge_runtime.supervision.worker import STAGES, CheckpointError, Checkpoints, ProgressPage
 
 
 def test_the_supervisor_sees_what_is_due() -> None:
-    progress = Progress()
+    progress = ProgressPage()
     checkpoints = Checkpoints(progress.fd)
     seen = []
     for stage in STAGES * 2:
@@ -20,7 +20,7 @@ def test_the_supervisor_sees_what_is_due() -> None:
 
 @given(st.lists(st.sampled_from(STAGES), max_size=12))
 def test_only_the_one_order_passes(stages: list[str]) -> None:
-    progress = Progress()
+    progress = ProgressPage()
     checkpoints = Checkpoints(progress.fd)
     right = list(STAGES * 3)[: len(stages)]
     if stages == right:

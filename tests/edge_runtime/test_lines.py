@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edge_runtime.bundle.manifest import Forecast
-from edge_runtime.detector.linear import FORECAST_CLIP, Lines, at_rest, lines_of, one_ahead, others
+from edge_runtime.detector.linear import (
+    FORECAST_CLIP,
+    LinearForecasts,
+    at_rest,
+    lines_of,
+    one_ahead,
+    others,
+)
 
 ORDER, CHANNELS, HORIZON = 2, 3, 4
 DEPTH = ORDER + HORIZON - 1
@@ -28,7 +35,7 @@ def test_each_forecast_is_its_sum(
     past: np.ndarray,
     start: np.ndarray,
 ) -> None:
-    lines = Lines(highway, cross, own, ahead, HORIZON)
+    lines = LinearForecasts(highway, cross, own, ahead, HORIZON)
     assert lines.depth == DEPTH
     recent, early = past[:ORDER].astype(float), past[HORIZON - 1 :].astype(float)
     first = start + (highway * recent).sum(axis=0) + cross @ recent.ravel()
@@ -44,7 +51,7 @@ def test_each_forecast_is_its_sum(
 def test_the_error_at_rest_is_that_of_readings_that_never_move(
     highway: np.ndarray, cross: np.ndarray, own: np.ndarray, ahead: np.ndarray, place: np.ndarray
 ) -> None:
-    lines = Lines(highway, cross, own, ahead, HORIZON)
+    lines = LinearForecasts(highway, cross, own, ahead, HORIZON)
     still, zero = np.repeat(place[np.newaxis], DEPTH, axis=0), np.zeros(CHANNELS, np.float32)
     forecasts = np.stack([one_ahead(lines, still, zero), *others(lines, still)])
     np.testing.assert_allclose(at_rest(lines, place), place - forecasts, atol=1e-5)

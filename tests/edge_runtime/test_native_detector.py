@@ -184,7 +184,7 @@ TIERS = st.builds(
     st.sampled_from([0.0, 0.2, 1.0]), COUNTS, COUNTS,
 )  # fmt: skip
 ALARMS = st.integers(1, 32).flatmap(
-    lambda n: st.builds(m.Alarm, st.integers(1, n), st.just(n), st.integers(1, 20))
+    lambda n: st.builds(m.AlarmRule, st.integers(1, n), st.just(n), st.integers(1, 20))
 )
 VALUES = st.one_of(
     st.sampled_from([float(value) for value in models.ODD]),
@@ -199,7 +199,7 @@ VALUES = st.one_of(
 )  # fmt: skip
 @settings(max_examples=20)
 def test_any_rows_on_any_linear_machine(
-    size: int, seed: int, tiers: m.Tiers, alarm: m.Alarm, data: st.DataObject, rules: bool,
+    size: int, seed: int, tiers: m.Tiers, alarm: m.AlarmRule, data: st.DataObject, rules: bool,
     diagnosis: bool,
 ) -> None:  # fmt: skip
     bundle = models.linear(size, seed, rules=rules, diagnosis=diagnosis)
@@ -209,7 +209,7 @@ def test_any_rows_on_any_linear_machine(
 @given(tiers=TIERS, alarm=ALARMS, data=st.data())
 @settings(max_examples=10)
 def test_any_rows_on_a_network(
-    tiny_bundle: Path, tiers: m.Tiers, alarm: m.Alarm, data: st.DataObject
+    tiny_bundle: Path, tiers: m.Tiers, alarm: m.AlarmRule, data: st.DataObject
 ) -> None:
     check_any(changed(read_bundle(tiny_bundle), tiers=tiers, alarm=alarm), data)
 
@@ -240,14 +240,14 @@ def test_any_loss_on_a_network(
 
 
 CHANGES = st.builds(
-    m.Change,
+    m.ChangeRule,
     after=st.integers(1, 12),
     rate=st.floats(0, 0.25, width=32),
     follow=st.lists(st.sampled_from([0.0, 0.02, 0.5, 1.0]), min_size=6, max_size=6),
 )
 
 
-def with_change(bundle: Bundle, change: m.Change) -> MadeBundle:
+def with_change(bundle: Bundle, change: m.ChangeRule) -> MadeBundle:
     follow = change.follow[: len(bundle.manifest.channels)]
     return changed(bundle, change=replace(change, follow=tuple(follow)))
 
@@ -255,7 +255,7 @@ def with_change(bundle: Bundle, change: m.Change) -> MadeBundle:
 @given(size=st.integers(1, 6), change=CHANGES, tiers=TIERS, data=st.data(), rules=st.booleans())
 @settings(max_examples=15)
 def test_any_lasting_change_of_a_linear_machine(
-    size: int, change: m.Change, tiers: m.Tiers, data: st.DataObject, rules: bool
+    size: int, change: m.ChangeRule, tiers: m.Tiers, data: st.DataObject, rules: bool
 ) -> None:
     bundle = models.linear(size, size, rules=rules, diagnosis=rules)
     check_any(with_change(changed(bundle, tiers=tiers), change), data)
@@ -264,7 +264,7 @@ def test_any_lasting_change_of_a_linear_machine(
 @given(change=CHANGES, data=st.data())
 @settings(max_examples=5)
 def test_any_lasting_change_of_a_network(
-    tiny_bundle: Path, change: m.Change, data: st.DataObject
+    tiny_bundle: Path, change: m.ChangeRule, data: st.DataObject
 ) -> None:
     check_any(with_change(read_bundle(tiny_bundle), change), data)
 
@@ -273,7 +273,7 @@ def test_any_lasting_change_of_a_network(
 def test_a_machine_that_moves_and_comes_back(name: str) -> None:
     bundle = LINEAR[name]()
     count = len(bundle.manifest.channels)
-    section = m.Change(8, 0.01, (0.05,) * count)
+    section = m.ChangeRule(8, 0.01, (0.05,) * count)
     bundle = changed(bundle, change=section, tiers=replace(bundle.manifest.tiers, warmup=10))
     rows = faulty_rows(bundle, 700, seed=2)
     scale = np.array([channel.scale for channel in bundle.manifest.channels])

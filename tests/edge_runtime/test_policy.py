@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.supervision import policy
-from edge_runtime.supervision.policy import BACK_OFF, Phase, WorkerPolicy
+from edge_runtime.supervision.policy import BACK_OFF, WorkerPhase, WorkerPolicy
 
 
 def serving(fresh: bool = True) -> WorkerPolicy:
@@ -25,9 +25,9 @@ def test_the_first_start_is_due_at_once_and_is_no_restart() -> None:
     worker = WorkerPolicy()
     assert worker.start_due(-5.0) and not worker.asking
     worker.started()
-    assert worker.phase is Phase.LOADING and worker.restarts == 0
+    assert worker.phase is WorkerPhase.LOADING and worker.restarts == 0
     worker.ready(-5.0, fresh=True)
-    assert worker.phase is Phase.SERVING and worker.asking
+    assert worker.phase is WorkerPhase.SERVING and worker.asking
 
 
 def test_three_misses_in_ten_are_too_many() -> None:
@@ -83,7 +83,7 @@ def test_a_restarted_worker_proves_itself_by_settled_agreement() -> None:
     for _ in range(policy.AGREEING - 1):
         assert not worker.shadowed(1.0, settled=True, agrees=True)
     assert worker.shadowed(1.0, settled=True, agrees=True)
-    assert worker.phase is Phase.SERVING
+    assert worker.phase is WorkerPhase.SERVING
 
 
 def test_a_lasting_disagreement_does_not_keep_the_model_out() -> None:
@@ -104,7 +104,7 @@ def test_a_fourth_return_within_an_hour_has_to_wait() -> None:
         restart(worker, now)
         answers = [worker.shadowed(now, True, True) for _ in range(policy.AGREEING)]
         assert answers[-1] is (now < 2100.0)
-    assert worker.phase is Phase.SHADOWING
+    assert worker.phase is WorkerPhase.SHADOWING
     assert worker.shadowed(policy.RETURN_WINDOW + 1.0, True, True)
 
 
@@ -121,11 +121,11 @@ def play(events: list[tuple[str, float]]) -> tuple[list[float], list[float]]:
         before, phase = worker.restarts, worker.phase
         if event == "start" and worker.start_due(now):
             worker.started()
-        elif event == "ready" and phase is Phase.LOADING:
+        elif event == "ready" and phase is WorkerPhase.LOADING:
             worker.ready(now, fresh=False)
-        elif event == "failed" and phase is not Phase.WAITING:
+        elif event == "failed" and phase is not WorkerPhase.WAITING:
             worker.failed(now)
-        elif phase is Phase.SHADOWING:
+        elif phase is WorkerPhase.SHADOWING:
             for _ in range(policy.AGREEING):
                 if worker.shadowed(now, True, event == "shadowed"):
                     returns.append(now)

@@ -15,7 +15,7 @@ from edge_runtime.detector.lasting_change import Finding
 from edge_runtime.errors import GruardError
 from edge_runtime.status import metrics
 from edge_runtime.status.metrics import CONNECTIONS, MetricsServer, exposition, parse_address
-from edge_runtime.status.snapshot import Channel, Snapshot
+from edge_runtime.status.snapshot import ChannelStatus, Snapshot
 
 PATIENCE = 60
 SAMPLE = re.compile(r"([a-z_]+)(?:\{(.*)\})? (-?[0-9.e+-]+)", re.DOTALL)
@@ -118,7 +118,7 @@ def test_what_is_not_known_is_left_out() -> None:
 @given(name=st.text())
 @example('a\\"b\n{},= é\r')
 def test_labels_are_escaped(name: str) -> None:
-    channel = Channel(name, True, True, True, 7, 8)
+    channel = ChannelStatus(name, True, True, True, 7, 8)
     page = exposition(replace(SNAPSHOT, channels=(channel,)), TOLD)
     assert value(page, "channel_masked_total", channel=name) == 7
 
@@ -263,7 +263,7 @@ def test_no_crowd_of_slow_clients_starves_health(
 
 
 def test_a_client_that_reads_slowly_holds_up_nobody(server: MetricsServer) -> None:
-    many = tuple(Channel(f"channel {n:05}", True, True, True, 7, 8) for n in range(20_000))
+    many = tuple(ChannelStatus(f"channel {n:05}", True, True, True, 7, 8) for n in range(20_000))
     server.publish(replace(SNAPSHOT, channels=many))
     with connect(server) as slow:
         slow.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")

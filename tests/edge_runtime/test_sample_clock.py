@@ -17,7 +17,7 @@ from edge_runtime.sources.sample_clock import (
     MOST_GAPS,
     MOST_WAITING,
     SampleClock,
-    Slot,
+    TimeSlot,
 )
 from edge_runtime.sources.source import Reading
 
@@ -41,7 +41,7 @@ class Played:
         period: float | None = 1.0,
     ) -> None:
         self.clock = SampleClock(period, arrivals is not None, 0.0)
-        self.slots: list[Slot] = []
+        self.slots: list[TimeSlot] = []
         self.at: list[float] = []  # when each slot was answered
         self.most_waiting = 0
         now = 0.0
@@ -61,7 +61,7 @@ class Played:
             self._take(self.clock.overdue(now), now)
         return max(now, until)
 
-    def _take(self, slots: list[Slot], now: float) -> None:
+    def _take(self, slots: list[TimeSlot], now: float) -> None:
         self.slots += slots
         self.at += [now] * len(slots)
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from made_snapshot import ALARMING, CHANNELS, SNAPSHOT, TOLD, snapshots
 
 from edge_runtime.detector.lasting_change import Finding
+from edge_runtime.status.health import judge
 from edge_runtime.status.screen import (
-    Line,
+    ScreenLine,
     board_words,
     chart,
     duration,
@@ -21,8 +22,7 @@ from edge_runtime.status.screen import (
     to_text,
     width,
 )
-from edge_runtime.status.snapshot import Health, Input, Snapshot
-from edge_runtime.status.verdict import judge
+from edge_runtime.status.snapshot import BoardHealth, Input, Snapshot
 from edge_runtime.threads import ThreadState
 
 pytestmark = pytest.mark.usefixtures("utc")
@@ -197,7 +197,9 @@ def test_styles_tell_what_matters() -> None:
     assert styles["ALARM"] == styles["flow"] == styles["twice"] == "bad"
     assert (styles["speed"], styles["0"]) == ("plain", "good")
     imputed = replace(ALARMING, channels=(replace(CHANNELS[1], blamed=False),))
-    assert Line(shown(imputed).splitlines()[18], "warn") in screen(imputed, verdict, FILE, 80, 24)
+    assert ScreenLine(shown(imputed).splitlines()[18], "warn") in screen(
+        imputed, verdict, FILE, 80, 24
+    )
 
 
 @given(snapshot=snapshots, columns=st.integers(0, 130), rows=st.integers(1, 50))
@@ -240,5 +242,5 @@ def test_a_chart_is_as_wide_as_asked(points: list[float | None], columns: int) -
 def test_durations_and_boards_in_words() -> None:
     told = [duration(s) for s in (0.9, 59, 61, 7260, 200_000)]
     assert told == ["0 s", "59 s", "1 min 1 s", "2 h 1 min", "2 d 7 h"]
-    assert board_words(Health(54.27, 0)) == "54.3 °C, power supply good"
-    assert board_words(Health(None, 0x50001)) == "under-voltage now, throttling since boot"
+    assert board_words(BoardHealth(54.27, 0)) == "54.3 °C, power supply good"
+    assert board_words(BoardHealth(None, 0x50001)) == "under-voltage now, throttling since boot"

@@ -9,9 +9,9 @@ import pytest
 from supervised_run import Clock, Run, WatchedProcess
 
 from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.status.snapshot import Channel, Health, Input, Snapshot
-from edge_runtime.status.watch import LENGTH, LOADING_PATIENCE, Trail, Watch
-from edge_runtime.supervision.policy import Phase
+from edge_runtime.status.publisher import LENGTH, LOADING_PATIENCE, StatusPublisher, Trail
+from edge_runtime.status.snapshot import BoardHealth, ChannelStatus, Input, Snapshot
+from edge_runtime.supervision.policy import WorkerPhase
 from edge_runtime.supervision.summary import Summary
 from edge_runtime.supervision.supervisor import RunState
 from edge_runtime.threads import Threads, WatchedThread
@@ -33,9 +33,9 @@ class Ear:
 
 class FakeBoard:
     def __init__(self) -> None:
-        self.health: Health | None = None
+        self.health: BoardHealth | None = None
 
-    def latest(self) -> Health | None:
+    def latest(self) -> BoardHealth | None:
         return self.health
 
     def close(self) -> None:
@@ -51,8 +51,8 @@ class Watched:
         self.summary = Summary()
         self.asked = 0
         self.threads = Threads(self.log.append, self.clock)
-        self.state_now = RunState(self.summary, Phase.SERVING, "fake-kernel")
-        self.watch = Watch(
+        self.state_now = RunState(self.summary, WorkerPhase.SERVING, "fake-kernel")
+        self.watch = StatusPublisher(
             "pump", 3, "0123456789ab", ("a", "b"), slowest, self.ears, self.log.append,
             self.board, self.threads, self.clock, lambda: 1.7e9 + self.clock.now,
         )  # fmt: skip
@@ -98,7 +98,7 @@ def test_the_first_and_the_last_word() -> None:
         assert watched.last.answer is None and watched.last.process.patience == LOADING_PATIENCE
         assert (watched.last.model.phase, watched.last.channels[0]) == (
             "loading",
-            Channel("a", False, False, False, 0, 0),
+            ChannelStatus("a", False, False, False, 0, 0),
         )
         for _ in range(4):
             watched.see()
@@ -122,13 +122,13 @@ def test_turns_without_records_tell_that_and_since_when_it_waits() -> None:
     watched = Watched()
     start = 1.7e9 + watched.clock.now
     away = "serial:/dev/ttyUSB0: No such file or directory"
-    watched.state_now = replace(watched.state_now, phase=Phase.LOADING, away=away)
+    watched.state_now = replace(watched.state_now, phase=WorkerPhase.LOADING, away=away)
     for _ in range(100):
         watched.clock.now += 1.0
         watched.watch.turn(watched.state)
     assert watched.last.input == Input(start, away) and watched.last.answer is None
     assert watched.last.model.since == start and watched.last.process.told == watched.clock.now
-    watched.state_now = replace(watched.state_now, phase=Phase.SERVING, away=None)
+    watched.state_now = replace(watched.state_now, phase=WorkerPhase.SERVING, away=None)
     watched.see(1.0)
     assert watched.last.input == Input(None, None)
     assert watched.last.model.since == 1.7e9 + watched.clock.now
@@ -160,12 +160,12 @@ def test_channels() -> None:
     watched.see(masked=("a",), imputed=("a", "b"), alarm=True, blamed=("b",))
     watched.see(1.0, imputed=("b",))
     assert watched.last.channels == (
-        Channel("a", False, False, False, 1, 1),
-        Channel("b", False, True, False, 0, 2),
+        ChannelStatus("a", False, False, False, 1, 1),
+        ChannelStatus("b", False, True, False, 0, 2),
     )
     assert watched.ears[0].heard[0].channels == (
-        Channel("a", True, True, False, 1, 1),
-        Channel("b", False, True, True, 0, 1),
+        ChannelStatus("a", True, True, False, 1, 1),
+        ChannelStatus("b", False, True, True, 0, 1),
     )
 
 
@@ -196,7 +196,7 @@ def test_news_of_the_board_reach_the_log_without_any_outlet() -> None:
     watched = Watched(outlets=0)
     watched.see()
     for bits in (0x0, 0x10001, 0x10001, 0x10000):
-        watched.board.health = Health(50.0, bits)
+        watched.board.health = BoardHealth(50.0, bits)
         watched.see(seconds=1.0)
     watched.board.health = None
     watched.see(seconds=1.0)
@@ -215,7 +215,7 @@ def test_changes_of_tier_reach_the_log() -> None:
 
 
 def test_a_supervisor_shows_every_record_once_it_is_out() -> None:
-    seen: list[tuple[int, int, int, Phase, str]] = []
+    seen: list[tuple[int, int, int, WorkerPhase, str]] = []
 
     def observe(record: Record, state: Callable[[], RunState]) -> None:
         now = state()
@@ -227,10 +227,10 @@ def test_a_supervisor_shows_every_record_once_it_is_out() -> None:
     run = Run(WatchedProcess("abort@3"), rows=6, observe=observe)
     run()
     assert [index for index, *_ in seen] == list(range(6))
-    assert seen[0] == (0, 1, 0, Phase.SERVING, "fake-kernel")
+    assert seen[0] == (0, 1, 0, WorkerPhase.SERVING, "fake-kernel")
     assert [restarts for _, _, restarts, *_ in seen] == [0, 0, 0, 0, 1, 2]
     # The second one breaks at the same sample when it catches up.
     assert run.supervisor.summary.restarts == 2
-    assert seen[4][3] in (Phase.LOADING, Phase.SHADOWING)
+    assert seen[4][3] in (WorkerPhase.LOADING, WorkerPhase.SHADOWING)
     assert run.supervisor.summary.transitions == {"1→3": 1}
     assert "changes      1→3 1" in run.supervisor.summary.to_text()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.bundle.manifest import Alarm
+from edge_runtime.bundle.manifest import AlarmRule
 from edge_runtime.calibration import (
     FEWEST_PEAKS,
     LEVELS,
@@ -17,7 +17,7 @@ from edge_runtime.calibration import (
 )
 from edge_runtime.detector.alarm import AlarmCourse, AlarmState, update_alarm
 
-ALARM = Alarm(m=1, n=1, clear_after=10)
+ALARM = AlarmRule(m=1, n=1, clear_after=10)
 FAR = 50  # samples from one peak to the next of the same alarm, at most
 
 

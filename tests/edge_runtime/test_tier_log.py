@@ -6,7 +6,7 @@ import faulty_worker
 import numpy as np
 
 from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.status.watch import LINES, WINDOW, TierLog
+from edge_runtime.status.publisher import LINES, WINDOW, TierLog
 
 
 def record(index: int, tier: int, flags: Flag = faulty_worker.NO_FLAGS) -> Record:

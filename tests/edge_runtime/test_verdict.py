@@ -9,8 +9,8 @@ import pytest
 from made_snapshot import ALARM, CALM, FALLBACK, SNAPSHOT, TOLD
 
 from edge_runtime.detector.lasting_change import Finding
+from edge_runtime.status.health import Life, judge, judge_now, life, start_ticks
 from edge_runtime.status.snapshot import Answer, Input, Snapshot
-from edge_runtime.status.verdict import Life, judge, judge_now, life, start_ticks
 
 WAITING = "worker was ended by SIGABRT; next attempt in 5 min"
 

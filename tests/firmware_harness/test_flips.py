@@ -16,11 +16,11 @@ from edge_runtime.record import Float32
 from firmware_harness import flipping, uart
 from firmware_harness.building import Built
 from firmware_harness.core_records import Array
-from firmware_harness.flips import Flip, Part, Verdict, judged, passed, table, unnoticed
+from firmware_harness.flips import Flip, FlipOutcome, Part, judged, passed, table, unnoticed
 from firmware_harness.live import Live, live
 from firmware_harness.protocol import cause_name
 
-ONE = Flip("board", Part.STATE, 0, 0, False, Verdict.NOTICED, "state", 3, 0, 0)
+ONE = Flip("board", Part.STATE, 0, 0, False, FlipOutcome.NOTICED, "state", 3, 0, 0)
 
 
 def records(count: int = 4) -> Array:
@@ -29,20 +29,20 @@ def records(count: int = 4) -> Array:
     return made
 
 
-def judge(told: Array, wanted: Array, reset: int = 99) -> tuple[Verdict, int, int, int]:
+def judge(told: Array, wanted: Array, reset: int = 99) -> tuple[FlipOutcome, int, int, int]:
     return judged(
         (one, two, i >= reset) for i, (one, two) in enumerate(zip(told, wanted, strict=True))
     )
 
 
 def test_equal_records_are_harmless() -> None:
-    assert judge(records(), records()) == (Verdict.HARMLESS, 4, 0, 0)
+    assert judge(records(), records()) == (FlipOutcome.HARMLESS, 4, 0, 0)
 
 
 def test_another_record_without_a_word_is_silent() -> None:
     told = records()
     told["score"][1], told["alarm"][2] = 0.5, 1
-    assert judge(told, records()) == (Verdict.SILENT, 4, 2, 1)
+    assert judge(told, records()) == (FlipOutcome.SILENT, 4, 2, 1)
 
 
 @pytest.mark.parametrize("mark", [("tier", 3), ("valid", 0)])
@@ -50,15 +50,15 @@ def test_a_mark_is_a_notice(mark: tuple[str, int]) -> None:
     told = records()
     told["alarm"][0] = 1
     told[mark[0]][2] = mark[1]
-    assert judge(told, records()) == (Verdict.NOTICED, 2, 1 + 0, 1)
+    assert judge(told, records()) == (FlipOutcome.NOTICED, 2, 1 + 0, 1)
     both = told.copy()
     both["alarm"] = 0
-    assert judge(told, both)[0] is Verdict.SILENT, "it is marked without the flip, too"
+    assert judge(told, both)[0] is FlipOutcome.SILENT, "it is marked without the flip, too"
 
 
 def test_a_reset_and_a_refusal_are_notices() -> None:
-    assert judge(records(), records(), reset=1) == (Verdict.NOTICED, 1, 0, 0)
-    assert judged([(None, records()[0], False)].__iter__()) == (Verdict.NOTICED, 0, 0, 0)
+    assert judge(records(), records(), reset=1) == (FlipOutcome.NOTICED, 1, 0, 0)
+    assert judged([(None, records()[0], False)].__iter__()) == (FlipOutcome.NOTICED, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,11 @@ def test_a_reset_and_a_refusal_are_notices() -> None:
     [
         (ONE, True),
         (replace(ONE, wrong=9, wrong_alarms=2), True),
-        (replace(ONE, verdict=Verdict.HARMLESS), True),
-        (replace(ONE, verdict=Verdict.SILENT, wrong=1), True),
-        (replace(ONE, verdict=Verdict.LOCKED), True),
-        (replace(ONE, verdict=Verdict.SILENT, wrong=1, wrong_alarms=1), False),
-        (replace(ONE, verdict=Verdict.QUIET), False),
+        (replace(ONE, verdict=FlipOutcome.HARMLESS), True),
+        (replace(ONE, verdict=FlipOutcome.SILENT, wrong=1), True),
+        (replace(ONE, verdict=FlipOutcome.LOCKED), True),
+        (replace(ONE, verdict=FlipOutcome.SILENT, wrong=1, wrong_alarms=1), False),
+        (replace(ONE, verdict=FlipOutcome.QUIET), False),
     ],
 )
 def test_what_must_not_be(flip: Flip, fine: bool) -> None:
@@ -78,16 +78,16 @@ def test_what_must_not_be(flip: Flip, fine: bool) -> None:
 
 
 def test_what_was_not_noticed_is_told_one_by_one() -> None:
-    silent = replace(ONE, address=0x2000_0010, bit=5, verdict=Verdict.SILENT, wrong=7)
+    silent = replace(ONE, address=0x2000_0010, bit=5, verdict=FlipOutcome.SILENT, wrong=7)
     told = "board: bit 5 of 0x20000010, state: silent; 7 other records, 0 other alarms"
-    assert unnoticed([ONE, silent, replace(ONE, verdict=Verdict.LOCKED)]) == [told]
-    assert len(unnoticed([replace(ONE, verdict=Verdict.QUIET)])) == 1
+    assert unnoticed([ONE, silent, replace(ONE, verdict=FlipOutcome.LOCKED)]) == [told]
+    assert len(unnoticed([replace(ONE, verdict=FlipOutcome.QUIET)])) == 1
 
 
 def test_the_table_by_hand() -> None:
-    silent = replace(ONE, part=Part.CODE, verdict=Verdict.SILENT, wrong=1)
+    silent = replace(ONE, part=Part.CODE, verdict=FlipOutcome.SILENT, wrong=1)
     late = replace(ONE, part=Part.CODE, samples=9, wrong=2, wrong_alarms=1)
-    harmless = replace(ONE, verdict=Verdict.HARMLESS)
+    harmless = replace(ONE, verdict=FlipOutcome.HARMLESS)
     lines = table([silent, ONE, late, harmless]).splitlines()
     assert lines[2].startswith("| board | state | 2 | 1 | 1 | 0 | 0 | 0 | 100.0 % (")
     # 1 of 2: Wilson's 95 % interval is 0.0945 to 0.9055.
@@ -157,7 +157,7 @@ def test_a_bit_that_both_copies_have_in_common_is_seen_to_be_silent(
         machine.flip(memory + copy + offset, 5)
         machine.go_on()
         found.add(flipping.fate(machine, ground, place)[0])
-        if Verdict.SILENT in found:
+        if FlipOutcome.SILENT in found:
             return
     raise AssertionError(f"only {found}")
 
@@ -170,7 +170,7 @@ def test_a_bit_of_one_copy_is_noticed_before_the_next_record(
     machine.flip(ground.at["copies"] + 1, 0)  # within its model
     machine.go_on()
     came = flipping.fate(machine, ground, ground.places[0])
-    assert came == (Verdict.NOTICED, "state", 0, 0, 0)
+    assert came == (FlipOutcome.NOTICED, "state", 0, 0, 0)
 
 
 def test_no_alarm_is_told_on_damaged_weights(ready: tuple[Live, flipping.Ground]) -> None:
@@ -185,7 +185,7 @@ def test_no_alarm_is_told_on_damaged_weights(ready: tuple[Live, flipping.Ground]
     size = len(ground.built.packed.blob)
     machine.flip(ground.at["gruard_blob"] + 3 * size // 4, 0)  # where the weights are
     machine.go_on()
-    assert flipping.fate(machine, ground, edge) == (Verdict.NOTICED, "weights", 0, 0, 0)
+    assert flipping.fate(machine, ground, edge) == (FlipOutcome.NOTICED, "weights", 0, 0, 0)
 
 
 def test_a_board_that_differs_without_a_flip_is_no_ground(m4: Built, rows: Float32) -> None:

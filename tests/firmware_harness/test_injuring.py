@@ -20,7 +20,7 @@ from firmware_harness.building import Built, build
 from firmware_harness.core_records import Array
 from firmware_harness.injuring import exhaust, faults_of, injure
 from firmware_harness.packing import packed
-from firmware_harness.protocol import Injection, Kind, Message, Service, Status
+from firmware_harness.protocol import Injection, Kind, Message, Responder, Status
 
 ROWS = tiny_model.machine_rows(600, seed=6)
 FAST = (Injection.HANG, Injection.STACK, Injection.WEIGHTS, Injection.STATE, Injection.SKIP)
@@ -55,7 +55,7 @@ def test_the_way_from_a_hang_to_a_marked_word_is_always_as_long(any_board: Built
 def test_after_three_resets_the_fallback_stays(m4: Built) -> None:
     resort = exhaust(m4, ROWS)
     assert resort.faults == ()
-    assert resort.services[-1] == Service.SPARE
+    assert resort.services[-1] == Responder.SPARE
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def damaged(
 
 def test_a_bundle_that_is_damaged_for_good_leaves_the_fallback(damaged: Built) -> None:
     with uart.running(damaged) as (line, status):
-        assert (status.service, status.refusal, status.resets) == (Service.SPARE, 4, 0)
+        assert (status.service, status.refusal, status.resets) == (Responder.SPARE, 4, 0)
         with pytest.raises(GruardError, match="the board refuses the bundle: damaged"):
             uart.refuse_without_model(status)
         records = uart.replay(line, ROWS[:40])
@@ -97,7 +97,7 @@ def test_a_failed_self_test_leaves_the_fallback(tiny_bundle: Path, tmp_path: Pat
     found = packed(tiny_bundle, M4)
     built = build(replace(found, checksum=found.checksum ^ 1), M4, tmp_path / "build")
     with uart.running(built) as (line, status):
-        assert (status.service, status.selftest) == (Service.SPARE, 2)
+        assert (status.service, status.selftest) == (Responder.SPARE, 2)
         with pytest.raises(GruardError, match="does not compute what was validated"):
             uart.refuse_without_model(status)
         assert (uart.replay(line, ROWS[:10])["tier"] == 3).all()

@@ -12,7 +12,7 @@ from firmware_harness.protocol import (
     FrameError,
     Injection,
     Kind,
-    Service,
+    Responder,
     Status,
 )
 from tests.c_header import enum, fields
@@ -23,7 +23,7 @@ PROTOCOL = APP / "protocol.h"
 
 @pytest.mark.parametrize(
     ("host", "prefix"),
-    [(FrameError, "ERROR_"), (Service, "SERVICE_"), (Cause, "CAUSE_"), (Injection, "INJECT_")],
+    [(FrameError, "ERROR_"), (Responder, "SERVICE_"), (Cause, "CAUSE_"), (Injection, "INJECT_")],
 )
 def test_an_enum_is_that_of_the_host(host: type[IntEnum], prefix: str) -> None:
     found = enum(PROTOCOL, f"{prefix}{next(iter(host)).name}", prefix)

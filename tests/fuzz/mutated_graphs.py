@@ -8,7 +8,7 @@ from unittest import mock
 from mutated_bytes import mutated_bytes
 
 from edge_runtime.bundle import flatbuffer
-from edge_runtime.bundle.flatbuffer import Source
+from edge_runtime.bundle.flatbuffer import BoundedBytes
 
 Number = tuple[int, str]  # where it lies, and its struct format
 _HIGH_BITS = {"B": 8, "b": 7, "H": 16, "h": 15, "I": 32, "i": 31, "Q": 64, "q": 63}
@@ -53,7 +53,7 @@ def _numbers(model: bytes) -> tuple[Number, ...]:
     """Every number that the reader reads on its way through `model`."""
     found: dict[Number, None] = {}
 
-    class Recorder(Source):
+    class Recorder(BoundedBytes):
         def numbers(self, position: int, form: str, count: int = 1) -> tuple[int, ...]:
             width = struct.calcsize("<" + form)
             found.update(dict.fromkeys((position + i * width, form) for i in range(count)))

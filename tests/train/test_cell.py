@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edge_runtime import numerics
 from edge_runtime.bundle.manifest import PARTS
 from edge_runtime.detector.cell import Model, Recurrent, advance, forecast, start_recurrent
-from edge_runtime.detector.linear import Lines
+from edge_runtime.detector.linear import LinearForecasts
 from edge_runtime.detector.score import ScoreConstants
 from edge_runtime.detector.tiers import Phase
 from train.cell import (
@@ -147,7 +147,7 @@ def runtime_model(model: AnomalyGatedGRU, linear: Linear) -> Model:
         log_table=numerics.log_table(), scored=three[0],
     )  # fmt: skip
     graph = WeightsGraph(model, linear)
-    lines = Lines(model.highway.own, model.highway.cross, nothing, nothing, 0)
+    lines = LinearForecasts(model.highway.own, model.highway.cross, nothing, nothing, 0)
     gated = model.gated * np.float32(graph.gated)
     constants = (lines, model.innovation_scale, model.gated, gated, np.float32(1), score)
     return Model(None, graph, "", None, None, *constants, None, (), None)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.faults import ALL, SIZED, Fault, Injection, inject
+from train.faults import ALL, SIZED, Fault, FaultyWindow, inject
 
 WINDOW = np.random.default_rng(0).normal(size=(128, 6)).astype(np.float32)
 EXOGENOUS = np.array([True, False, False, True, False, False])
@@ -15,7 +15,7 @@ EXOGENOUS = np.array([True, False, False, True, False, False])
 subsets = st.lists(st.sampled_from(ALL), min_size=1, unique=True)
 
 
-def one(kind: Fault, seed: int = 0, **options: object) -> Injection:
+def one(kind: Fault, seed: int = 0, **options: object) -> FaultyWindow:
     rng = np.random.default_rng(seed)
     return inject(WINDOW, rng, kinds=[kind], events=(1, 1), **options)  # type: ignore[arg-type]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.detector.linear import FORECAST_CLIP, Lines, one_ahead
+from edge_runtime.detector.linear import FORECAST_CLIP, LinearForecasts, one_ahead
 from train.highway import (
     FEWEST_COMPLETE,
     LARGEST_ROOT,
@@ -199,7 +199,7 @@ def test_the_matrix_is_the_forecast_of_the_device(
     history = rng.standard_normal((order, channels)).astype(np.float32)
     zero = np.zeros(channels, np.float32)
     nothing = np.zeros((0, 0), np.float32)
-    lines = Lines(highway.own, highway.cross, nothing, nothing, 0)
+    lines = LinearForecasts(highway.own, highway.cross, nothing, nothing, 0)
     expected = history.ravel() @ highway.matrix()
     assert highway.matrix().shape == (order * channels, channels)
     np.testing.assert_allclose(

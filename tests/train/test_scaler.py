@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from train.recording import Recording
-from train.scaler import Scaler, fit_scaler
+from train.scaler import FittedScaler, fit_scaler
 
 
-def fit(values: np.ndarray) -> Scaler:
+def fit(values: np.ndarray) -> FittedScaler:
     values = values.astype(np.float32)
     names = tuple(f"c{i}" for i in range(values.shape[1]))
     return fit_scaler([Recording("a.csv", names, None, values, None, None)])

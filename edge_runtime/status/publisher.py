@@ -19,19 +19,19 @@ from typing import Protocol
 
 from edge_runtime.record import Flag, Record, flag_names
 from edge_runtime.status.board import changes
+from edge_runtime.status.health import start_ticks
 from edge_runtime.status.snapshot import (
     SCHEMA,
     Answer,
-    Channel,
+    BoardHealth,
+    ChannelStatus,
     Counts,
-    Health,
     Input,
-    Model,
-    Process,
+    ModelStatus,
+    ProcessStatus,
     Snapshot,
 )
-from edge_runtime.status.verdict import start_ticks
-from edge_runtime.supervision.policy import TIERS, Phase
+from edge_runtime.supervision.policy import TIERS, WorkerPhase
 from edge_runtime.supervision.summary import Summary
 from edge_runtime.supervision.supervisor import RunState
 from edge_runtime.threads import Threads
@@ -134,14 +134,14 @@ class Outlet(Protocol):
 class HealthSource(Protocol):
     """The board, as far as it is needed here."""
 
-    def latest(self) -> Health | None:
+    def latest(self) -> BoardHealth | None:
         """The last look at it."""
 
     def close(self) -> None:
         """Look no more."""
 
 
-class Watch:
+class StatusPublisher:
     """What a supervisor calls after every record; a context that publishes the last word too.
 
     name, version, hash: of the bundle. slowest: seconds between samples, and for an answer, at
@@ -169,19 +169,19 @@ class Watch:
         self._patience = max(PATIENCE, PATIENCE_PERIODS * slowest)
         self._log, self._clock, self._wall = log, clock, wall
         self._board, self._threads = board, threads
-        self._health: Health | None = None
+        self._health: BoardHealth | None = None
         self._tiers, self._trail = TierLog(log, clock), Trail()
         self._masked: Counter[str] = Counter()
         self._imputed: Counter[str] = Counter()
-        self._state: Callable[[], RunState] = lambda: RunState(Summary(), Phase.LOADING, "")
+        self._state: Callable[[], RunState] = lambda: RunState(Summary(), WorkerPhase.LOADING, "")
         self._pid, self._ticks = os.getpid(), start_ticks(os.getpid())
         self._started, self._begun = wall(), clock()
         self._heard = self._begun  # when the last reading was answered
-        self._phase, self._phase_begun = Phase.LOADING, self._begun
+        self._phase, self._phase_begun = WorkerPhase.LOADING, self._begun
         self._next = float("-inf")
         self._before: tuple[float, int] | None = None  # time and records of the last snapshot
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> StatusPublisher:
         self._publish(self._clock(), ended=False)
         return self
 
@@ -247,7 +247,7 @@ class Watch:
         return Snapshot(
             SCHEMA,
             self._process(now, ended, begun=last is not None),
-            Model(
+            ModelStatus(
                 self._name,
                 self._version,
                 self._hash,
@@ -276,17 +276,17 @@ class Watch:
         """Epoch seconds of a monotonic moment, by the wall clock as it is now."""
         return self._wall() - (now - moment)
 
-    def _process(self, now: float, ended: bool, begun: bool) -> Process:
+    def _process(self, now: float, ended: bool, begun: bool) -> ProcessStatus:
         patience = self._patience if begun else max(self._patience, LOADING_PATIENCE)
         uptime = now - self._begun
-        return Process(self._pid, self._ticks, self._started, uptime, now, patience, ended)
+        return ProcessStatus(self._pid, self._ticks, self._started, uptime, now, patience, ended)
 
-    def _channel_states(self, last: Record | None) -> tuple[Channel, ...]:
+    def _channel_states(self, last: Record | None) -> tuple[ChannelStatus, ...]:
         masked, imputed, blamed = (
             (set(last.masked), set(last.imputed), set(last.blamed)) if last else [set[str]()] * 3
         )
         return tuple(
-            Channel(
+            ChannelStatus(
                 name,
                 name in masked,
                 name in imputed,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from edge_runtime.detector.lasting_change import Finding
-from edge_runtime.status.snapshot import Answer, Process, Snapshot
-from edge_runtime.supervision.policy import TIERS, Phase
+from edge_runtime.status.snapshot import Answer, ProcessStatus, Snapshot
+from edge_runtime.supervision.policy import TIERS, WorkerPhase
 
 State = Literal[
     "healthy",
@@ -30,7 +30,7 @@ _STATE_FIELD, _START_FIELD = 2, 21  # of /proc/PID/stat, counted from 0
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Health:
     """A state, what it is in words, and the exit code it makes.
 
     age: seconds since the run last told anything, None without a file.
@@ -48,7 +48,7 @@ def start_ticks(pid: int, proc: Path = Path("/proc")) -> int | None:
     return int(fields[_START_FIELD]) if fields else None
 
 
-def life(process: Process, proc: Path = Path("/proc")) -> Life:
+def life(process: ProcessStatus, proc: Path = Path("/proc")) -> Life:
     """What has become of a process; a later one with the same pid is not it."""
     fields = _stat(process.pid, proc)
     if not fields:
@@ -58,29 +58,29 @@ def life(process: Process, proc: Path = Path("/proc")) -> Life:
     return "stopped" if fields[_STATE_FIELD] in "Tt" else "running"
 
 
-def judge(snapshot: Snapshot | None, now: float, alive: Life) -> Verdict:
+def judge(snapshot: Snapshot | None, now: float, alive: Life) -> Health:
     """The verdict at monotonic time `now` on a run whose process is `alive`.
 
     A run that is dead or silent comes before its alarm, for that is an old one; an alarm comes
     before a missing model, for the fallback's alarms count.
     """
     if snapshot is None:
-        return Verdict("missing", "there is no status file: nothing runs here", NO_MODEL, None)
+        return Health("missing", "there is no status file: nothing runs here", NO_MODEL, None)
     process = snapshot.process
     age = now - process.told
     if trouble := _lifeless(process, age, alive):
-        return Verdict(*trouble, NO_MODEL, age)
+        return Health(*trouble, NO_MODEL, age)
     if snapshot.answer is None:
-        return Verdict("waiting", _why_waiting(snapshot), NO_MODEL, age)
+        return Health("waiting", _why_waiting(snapshot), NO_MODEL, age)
     return _answered(snapshot, snapshot.answer, age)
 
 
-def judge_now(snapshot: Snapshot | None, now: float) -> Verdict:
+def judge_now(snapshot: Snapshot | None, now: float) -> Health:
     """`judge`, with a look at the process itself."""
     return judge(snapshot, now, life(snapshot.process) if snapshot else "gone")
 
 
-def _lifeless(process: Process, age: float, alive: Life) -> tuple[State, str] | None:
+def _lifeless(process: ProcessStatus, age: float, alive: Life) -> tuple[State, str] | None:
     if process.ended:
         return "ended", f"the run has ended in good order, after {process.uptime:.0f} s"
     if alive == "gone":
@@ -123,7 +123,7 @@ def phase_words(snapshot: Snapshot) -> str:
 def _why_waiting(snapshot: Snapshot) -> str:
     """Nothing was answered yet: what is waited for, and what is due next."""
     model, away = snapshot.model, snapshot.input.away
-    if model.phase == Phase.LOADING.value:
+    if model.phase == WorkerPhase.LOADING.value:
         return f"the model is loading{since(snapshot, model.since)}"
     text = f"waiting for the first sample{since(snapshot, snapshot.process.started)}"
     if away is not None:
@@ -137,20 +137,20 @@ def _silence(snapshot: Snapshot) -> str:
     return told if away is None else f"{told}: {away}"
 
 
-def _answered(snapshot: Snapshot, answer: Answer, age: float) -> Verdict:
+def _answered(snapshot: Snapshot, answer: Answer, age: float) -> Health:
     silent = snapshot.input.silent_since is not None
     because = _why_no_model(snapshot, answer) if silent or not answer.valid else ""
     if answer.alarm:
         about = f"ALARM {answer.about}".rstrip()
-        return Verdict("alarm", about + (f"; {because}" if because else ""), ALARM, age)
+        return Health("alarm", about + (f"; {because}" if because else ""), ALARM, age)
     if because:
-        return Verdict("fallback", f"no alarm, but no healthy model: {because}", NO_MODEL, age)
+        return Health("fallback", f"no alarm, but no healthy model: {because}", NO_MODEL, age)
     change = snapshot.change
     if change is not None and change.accepted is None:
         now = snapshot.process.started + snapshot.process.uptime
         told = f"no alarm, but changed{finding_words(change, now)}: look, then gruard accept"
-        return Verdict("changed", told, HEALTHY, age)
-    return Verdict("healthy", "healthy, no alarm", HEALTHY, age)
+        return Health("changed", told, HEALTHY, age)
+    return Health("healthy", "healthy, no alarm", HEALTHY, age)
 
 
 def _why_no_model(snapshot: Snapshot, answer: Answer) -> str:
@@ -158,7 +158,7 @@ def _why_no_model(snapshot: Snapshot, answer: Answer) -> str:
         return _silence(snapshot)
     if snapshot.model.waiting:
         return f"the {snapshot.model.waiting}"
-    if snapshot.model.phase != Phase.SERVING.value:
+    if snapshot.model.phase != WorkerPhase.SERVING.value:
         return f"the worker is {phase_words(snapshot)}"
     if "LATE" in answer.flags:
         return "the model was late"
