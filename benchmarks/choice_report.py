@@ -16,7 +16,7 @@ FEWEST = 4  # pairs; a rank correlation of fewer says nothing
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ChoiceReport:
     """What was seen before the choice and after it. labelled: None where that was not run."""
 
     series: str
@@ -26,7 +26,7 @@ class Comparison:
     network: bool
 
 
-def choices(results: Sequence[Result]) -> list[Comparison]:
+def choices(results: Sequence[Result]) -> list[ChoiceReport]:
     """Every choice among a network and the linear detector that was measured."""
     figures = {(r.row, r.series, r.seed): r.figures for r in results}
     found = []
@@ -39,7 +39,7 @@ def choices(results: Sequence[Result]) -> list[Comparison]:
         without = figures.get((LINEAR, result.series, 0), {}).get(main)
         known = with_gate is not None and without is not None
         found.append(
-            Comparison(
+            ChoiceReport(
                 series=result.series,
                 seed=result.seed,
                 injected=gated - linear,
@@ -50,7 +50,7 @@ def choices(results: Sequence[Result]) -> list[Comparison]:
     return found
 
 
-def rank_correlation(found: Sequence[Comparison]) -> float | None:
+def rank_correlation(found: Sequence[ChoiceReport]) -> float | None:
     """Spearman's, of the two gains; None for fewer than `FEWEST` pairs."""
     from scipy.stats import spearmanr
 

@@ -19,7 +19,7 @@ import tiny_model  # noqa: E402
 
 from edge_runtime.bundle.reader import read_bundle  # noqa: E402
 from edge_runtime.journal.journal import open_journal  # noqa: E402
-from edge_runtime.journal.segments import Disk  # noqa: E402
+from edge_runtime.journal.segments import JournalDisk  # noqa: E402
 from edge_runtime.updates.store import Store  # noqa: E402
 from tests.apparatus.harm import edit_manifest, replace_member  # noqa: E402
 
@@ -80,7 +80,7 @@ def _write_journal(folder: Path, records: Path) -> None:
         journal.append(f'{{"run":"6f1d0c3b5a79",{line[1:]}'.encode())
     journal.close()
     cursor.keep(TAKEN)
-    assert len(list(folder.glob("*.journal"))) > 2 and Disk(folder).sizes()
+    assert len(list(folder.glob("*.journal"))) > 2 and JournalDisk(folder).sizes()
 
 
 def _write_rows(file: Path, count: int, seed: int) -> Path:

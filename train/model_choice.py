@@ -1,5 +1,6 @@
 """From rows to the model that ships: the linear detector, a network, or what earns its place."""
 
+import io
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from train.cell_config import CellConfig
 from train.fit import Budget, Report, fit, write_metrics
 from train.labelled import NO_LABELS, Labelled
 from train.linear import fit_linear, fit_plain
-from train.picture import draw_learning
+from train.run_folder import write_atomically
 from train.selection import MARGIN, Candidate, choose, judge
 
 Model = Literal["auto", "linear", "gru", "gated"]
@@ -149,3 +150,30 @@ def _train_network(
         f"forecast under faults {gain:.0%} better than the linear highway alone"
     )
     return result.weights
+
+
+def draw_learning(history: list[dict[str, float]], path: Path) -> None:
+    """One panel per validation loss over steps; the dashed line is the linear forecaster."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    steps = [entry["step"] for entry in history]
+    titles = {
+        "forecast": "forecast error (clean target)",
+        "gate": "gate (cross-entropy)",
+        "state": "state spoiled by faults",
+    }
+    for axis, (name, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
+        values = [entry[name] for entry in history]
+        axis.plot(steps, values, marker="o", markersize=3, color="#1f6f8b")
+        if name == "forecast":
+            axis.axhline(values[0], linestyle="--", color="#999999", label="linear highway alone")
+            axis.legend(frameon=False, fontsize=8)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("training step")
+        axis.set_ylim(bottom=0)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    write_atomically(path, buffer.getvalue())

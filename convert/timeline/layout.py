@@ -14,8 +14,8 @@ from convert.timeline.watch_facts import (
     Bools,
     Facts,
     Float64,
-    RunState,
     Stretch,
+    Voucher,
     WatchedRecording,
     alarm_on,
     replaced,
@@ -143,7 +143,7 @@ def notes_of(watch: WatchedRecording, facts: Facts) -> tuple[Note, ...]:
     outages = [(c.index, end) for c, end in spells if c.state in WITHOUT_MODEL]
     long = [(start, end) for start, end in outages if end - start >= BRIDGE][:NOTED]
     short = [(start, end) for start, end in outages if end - start < BRIDGE][:NOTED]
-    others = [c.index for c, _ in spells if c.state in (RunState.WARMUP, RunState.UNIT)][:NOTED]
+    others = [c.index for c, _ in spells if c.state in (Voucher.WARMUP, Voucher.UNIT)][:NOTED]
     what = {change.index: change.what for change in facts.changes}
 
     def told(indices: Iterable[int]) -> list[Note]:

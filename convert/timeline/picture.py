@@ -21,7 +21,7 @@ from convert.timeline.layout import (
 )
 from convert.timeline.watch_facts import (
     Facts,
-    RunState,
+    Voucher,
     WatchedRecording,
     alarm_on,
     ratios,
@@ -35,12 +35,12 @@ INK, GREY = "#24323d", "#7d8a94"
 ALARM, LABELLED, REPLACED = "#d55e00", "#faefd0", "#009e73"
 FILL = ALARM + "40"  # a quarter opaque
 STATES = {
-    RunState.GATE: ("#b9dcf0", "", "tier 1: gate"),
-    RunState.WARMUP: ("#d9cbe8", "////", "warm-up"),
-    RunState.UNIT: ("#e69f00", "", "tier 2: recurrent unit"),
-    RunState.FALLBACK: ("#6a3d9a", "", "tier 3: fallback"),
-    RunState.GAP: ("#ffffff", "xxxx", "gap in the source"),
-    RunState.SILENT: ("#000000", "", "no record"),
+    Voucher.GATE: ("#b9dcf0", "", "tier 1: gate"),
+    Voucher.WARMUP: ("#d9cbe8", "////", "warm-up"),
+    Voucher.UNIT: ("#e69f00", "", "tier 2: recurrent unit"),
+    Voucher.FALLBACK: ("#6a3d9a", "", "tier 3: fallback"),
+    Voucher.GAP: ("#ffffff", "xxxx", "gap in the source"),
+    Voucher.SILENT: ("#000000", "", "no record"),
 }
 STRIP = 0.42  # height of a strip in its row, the rest is for words
 
@@ -105,7 +105,7 @@ def _draw_score(axis: Any, watch: WatchedRecording, scale: Scale) -> None:
     fallback = np.array([record is not None and record.tier == 3 for record in watch.records])
     top = float(np.clip(np.nanmax(ratio, initial=2.0), 2.0, 1000.0)) * 1.4
     ratio = np.clip(ratio, -1.0, top)
-    for mine, color in ((~fallback, INK), (fallback, STATES[RunState.FALLBACK][0])):
+    for mine, color in ((~fallback, INK), (fallback, STATES[Voucher.FALLBACK][0])):
         at, curve = extremes(np.where(mine, ratio, np.nan))
         axis.plot(scale.edges[at], curve, color=color, linewidth=0.8)
         axis.fill_between(
@@ -134,7 +134,7 @@ def _draw_alarms(axis: Any, watch: WatchedRecording, facts: Facts, scale: Scale)
 
 def _draw_tiers(axis: Any, watch: WatchedRecording, facts: Facts, scale: Scale) -> None:
     states = states_of(watch.records)
-    for state in RunState:  # worst last, so that the narrowest outage lies on top
+    for state in Voucher:  # worst last, so that the narrowest outage lies on top
         color, hatch, _ = STATES[state]
         axis.broken_barh(
             bars(states == state, scale, NARROWEST if state else 0),

@@ -22,7 +22,7 @@ Float64 = npt.NDArray[np.float64]
 Stretch = tuple[int, int]
 
 
-class RunState(enum.IntEnum):
+class Voucher(enum.IntEnum):
     """Who stood behind a record, from best to worst."""
 
     GATE = 0
@@ -33,12 +33,12 @@ class RunState(enum.IntEnum):
     SILENT = 5
 
 
-WITHOUT_MODEL = (RunState.FALLBACK, RunState.GAP, RunState.SILENT)
-_GATE = {None: "the gate vouches", RunState.WARMUP: "warm-up over: the gate vouches"}
+WITHOUT_MODEL = (Voucher.FALLBACK, Voucher.GAP, Voucher.SILENT)
+_GATE = {None: "the gate vouches", Voucher.WARMUP: "warm-up over: the gate vouches"}
 _RETURNS = {
-    RunState.FALLBACK: "the model is back",
-    RunState.GAP: "samples arrive again",
-    RunState.SILENT: "records are written again",
+    Voucher.FALLBACK: "the model is back",
+    Voucher.GAP: "samples arrive again",
+    Voucher.SILENT: "records are written again",
 }
 
 
@@ -108,7 +108,7 @@ class Handover:
     """From `index` on somebody else stands behind the records."""
 
     index: int
-    state: RunState
+    state: Voucher
     what: str
     flags: tuple[str, ...]
 
@@ -163,27 +163,27 @@ def watch_facts(watch: WatchedRecording) -> Facts:
         false_alarms=None if labels is None else sum(not alarm.labelled for alarm in alarms),
         alarmed_normal=float(normal.mean()) if len(normal) else None,
         tiers={tier: count / len(states) for tier, count in sorted(tiers.items())},
-        warmup=float((states == RunState.WARMUP).mean()),
+        warmup=float((states == Voucher.WARMUP).mean()),
         without_model=max(intervals(invalid), key=lambda s: s[1] - s[0], default=(0, 0)),
         changes=changes_of(watch.records),
     )
 
 
-def state_of(record: Record | None) -> RunState:
+def state_of(record: Record | None) -> Voucher:
     """Who stood behind `record`; None is a sample without a record."""
     if record is None:
-        return RunState.SILENT
+        return Voucher.SILENT
     if Flag.GAP in record.flags and record.tier == 3:  # else the model bridges it
-        return RunState.GAP
+        return Voucher.GAP
     if Flag.WARMUP in record.flags:  # first: the fallback may answer while the model settles
-        return RunState.WARMUP
+        return Voucher.WARMUP
     if record.tier == 3:
-        return RunState.FALLBACK
-    return RunState.UNIT if record.tier == 2 else RunState.GATE
+        return Voucher.FALLBACK
+    return Voucher.UNIT if record.tier == 2 else Voucher.GATE
 
 
 def states_of(records: Iterable[Record | None]) -> npt.NDArray[np.int8]:
-    """`RunState` of every sample, int8 [n]."""
+    """`Voucher` of every sample, int8 [n]."""
     return np.array([state_of(record) for record in records], dtype=np.int8)
 
 
@@ -253,22 +253,22 @@ def changes_of(records: Sequence[Record | None]) -> tuple[Handover, ...]:
     return tuple(changes)
 
 
-def _what(before: RunState | None, state: RunState, record: Record | None) -> str:
+def _what(before: Voucher | None, state: Voucher, record: Record | None) -> str:
     if record is None:
         return "no record was written"
-    if state is RunState.GAP:
+    if state is Voucher.GAP:
         return "the source sent no sample"
-    if state is RunState.FALLBACK:
+    if state is Voucher.FALLBACK:
         if Flag.LATE in record.flags:
             return "model too late: the fallback answers"
         return f"no {'model yet' if before is None else 'healthy model'}: the fallback answers"
     if Flag.RESTARTED in record.flags:
         return "the restarted model is back"
-    if state is RunState.WARMUP:
+    if state is Voucher.WARMUP:
         fresh = before is None or before in WITHOUT_MODEL
         return "the model warms up" if fresh else "the model was reset and warms up"
     if before in _RETURNS:
         return _RETURNS[before]
-    if state is RunState.UNIT:
+    if state is Voucher.UNIT:
         return "the recurrent unit runs alone"
     return _GATE.get(before, "the gate vouches again")

@@ -205,12 +205,12 @@ def journal(folder: Path) -> None:
     Example: gruard journal /var/lib/gruard/journal > records.jsonl
     """
     from edge_runtime.errors import GruardError
-    from edge_runtime.journal.segments import Disk, entries_after
+    from edge_runtime.journal.segments import JournalDisk, entries_after
     from edge_runtime.sinks.outbox import fields_of
 
     printed = missing = skipped = last = 0
     try:
-        for entry in entries_after(Disk(folder), 0):
+        for entry in entries_after(JournalDisk(folder), 0):
             missing += entry.sequence - last - 1 if last else 0
             last = entry.sequence
             try:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from edge_runtime.errors import GruardError, LimitedLog
 from edge_runtime.journal.frames import Entry, decode, encode
-from edge_runtime.journal.segments import Disk, Segments, claim_folder, entries_after
+from edge_runtime.journal.segments import JournalDisk, Segments, claim_folder, entries_after
 from edge_runtime.threads import BEAT, WatchedThread
 
 LENGTH = 10_000
@@ -92,7 +92,7 @@ class Cursor:
     here; 0 when the cursor is damaged, for what is sent twice does less harm than what never is.
     """
 
-    def __init__(self, disk: Disk, reader: str) -> None:
+    def __init__(self, disk: JournalDisk, reader: str) -> None:
         self._disk, self._reader = disk, reader
         self._name = hashlib.sha256(reader.encode()).hexdigest()[:16] + _SUFFIX
         self.found = _read(disk, self._name) if self._name in disk.sizes() else None
@@ -115,13 +115,13 @@ class Cursor:
         self.kept = sequence
 
 
-def furthest_cursor(disk: Disk) -> int:
+def furthest_cursor(disk: JournalDisk) -> int:
     """The highest number that any cursor in the folder says, 0 when there is none."""
     names = (name for name in disk.sizes() if name.endswith(_SUFFIX))
     return max((_read(disk, name) for name in names), default=0)
 
 
-def _read(disk: Disk, name: str) -> int:
+def _read(disk: JournalDisk, name: str) -> int:
     try:
         data = disk.read(name)
     except OSError:
@@ -136,7 +136,7 @@ class Reader:
     lost: messages that were gone before they could be read.
     """
 
-    def __init__(self, backlog: Backlog, position: int, disk: Disk | None = None) -> None:
+    def __init__(self, backlog: Backlog, position: int, disk: JournalDisk | None = None) -> None:
         self.position, self.lost = position, 0
         self._backlog, self._disk = backlog, disk
         self._older: Iterator[Entry] | None = None
@@ -169,7 +169,7 @@ class Reader:
     def _gap(self, entries: list[Entry], newest: int) -> int:
         return (entries[0].sequence - 1 if entries else newest) - self.position
 
-    def _from_disk(self, disk: Disk, limit: int) -> list[Entry]:
+    def _from_disk(self, disk: JournalDisk, limit: int) -> list[Entry]:
         """Read on in the files as they were, or afresh in the files as they are now."""
         entries = list(islice(self._older or iter(()), limit))
         if not entries:
@@ -201,7 +201,7 @@ class Journal:
 
     def __init__(
         self,
-        disk: Disk,
+        disk: JournalDisk,
         capacity: int,
         log: Callable[[str], None],
         clock: Callable[[], float],
@@ -348,7 +348,7 @@ def open_journal(
     """
     claim = claim_folder(folder)
     try:
-        journal = Journal(Disk(folder), capacity, log, clock, patience=patience)
+        journal = Journal(JournalDisk(folder), capacity, log, clock, patience=patience)
     except OSError as error:
         os.close(claim)
         raise GruardError(f"{folder}: the journal cannot be read ({error.strerror})") from None

@@ -16,7 +16,7 @@ from edge_runtime.files import open_regular, sync
 from edge_runtime.journal.frames import LARGEST, OVERHEAD, Entry, decode, encode
 
 
-class Disk:
+class JournalDisk:
     """The files of one folder. Every method may raise OSError."""
 
     def __init__(self, folder: Path) -> None:
@@ -107,7 +107,7 @@ class Segments:
     appended again: everything after `newest`.
     """
 
-    def __init__(self, disk: Disk, capacity: int) -> None:
+    def __init__(self, disk: JournalDisk, capacity: int) -> None:
         self._disk, self._capacity = disk, capacity
         self._sizes = _segments(disk)
         self._file: int | None = None
@@ -196,7 +196,7 @@ class Segments:
             self._disk.close(file)
 
 
-def entries_after(disk: Disk, after: int) -> Iterator[Entry]:
+def entries_after(disk: JournalDisk, after: int) -> Iterator[Entry]:
     """Every intact entry with a number above `after`, in order, as the files are now.
 
     A segment that cannot be read, or was dropped meanwhile, is skipped. Raises OSError when the
@@ -215,7 +215,7 @@ def entries_after(disk: Disk, after: int) -> Iterator[Entry]:
                 yield entry
 
 
-def _segments(disk: Disk) -> dict[int, int]:
+def _segments(disk: JournalDisk) -> dict[int, int]:
     """First numbers and sizes of all segments; other files may lie beside them."""
     found = ((_NAME.fullmatch(name), size) for name, size in disk.sizes().items())
     return {int(match[1]): size for match, size in found if match and int(match[1]) <= LARGEST}

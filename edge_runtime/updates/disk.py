@@ -27,7 +27,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
 
 
-class Disk:
+class StoreDisk:
     """The primitive operations; the power may go before and after each of them.
 
     Each raises GruardError, with the file and what to do, when the disk is full or read-only.
@@ -70,7 +70,7 @@ class Disk:
                 path.unlink(missing_ok=True)
 
 
-def make_folders(disk: Disk, folder: Path) -> None:
+def make_folders(disk: StoreDisk, folder: Path) -> None:
     """Make `folder` and those above it, durably."""
     if folder.is_dir():
         return
@@ -79,13 +79,13 @@ def make_folders(disk: Disk, folder: Path) -> None:
     disk.sync(folder.parent)
 
 
-def write_durably(disk: Disk, file: Path, data: bytes, mode: int = 0o644) -> None:
+def write_durably(disk: StoreDisk, file: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a file whose bytes last; its name does when its folder is synced."""
     disk.write(file, data, mode)
     disk.sync(file)
 
 
-def replace_durably(disk: Disk, file: Path, data: bytes) -> None:
+def replace_durably(disk: StoreDisk, file: Path, data: bytes) -> None:
     """Replace a file as a whole: afterwards it is the new one for good, before that the old one."""
     scratch = file.with_name(f".{file.name}")
     try:
@@ -98,7 +98,7 @@ def replace_durably(disk: Disk, file: Path, data: bytes) -> None:
     disk.sync(file.parent)
 
 
-def remove_folder(disk: Disk, folder: Path) -> None:
+def remove_folder(disk: StoreDisk, folder: Path) -> None:
     """Remove a folder of files. A power cut leaves some of them, so take its good name away first.
 
     The folder may have gone already.

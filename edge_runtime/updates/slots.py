@@ -30,7 +30,14 @@ from edge_runtime.bundle.reader import (
     read_member,
 )
 from edge_runtime.errors import GruardError
-from edge_runtime.updates.disk import Disk, Hold, make_folders, remove_folder, unheld, write_durably
+from edge_runtime.updates.disk import (
+    Hold,
+    StoreDisk,
+    make_folders,
+    remove_folder,
+    unheld,
+    write_durably,
+)
 
 ATTEMPTS = 3
 """Loads a trial may take until it has proven itself."""
@@ -210,7 +217,7 @@ def label(bundle: Bundle) -> str:
 class Slots:
     """All slots in `folder`. Errors are GruardErrors that name the file and what to do."""
 
-    def __init__(self, folder: Path, disk: Disk) -> None:
+    def __init__(self, folder: Path, disk: StoreDisk) -> None:
         self.folder = folder
         self._disk = disk
 

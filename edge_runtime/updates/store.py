@@ -39,7 +39,7 @@ from edge_runtime.bundle.reader import Bundle
 from edge_runtime.errors import GruardError, NotAllowedError
 from edge_runtime.files import read_regular
 from edge_runtime.plain import json_checksum, parse_json, shown
-from edge_runtime.updates.disk import PATIENCE, Disk, locked, make_folders, replace_durably
+from edge_runtime.updates.disk import PATIENCE, StoreDisk, locked, make_folders, replace_durably
 from edge_runtime.updates.slots import ATTEMPTS, Pointers, Slot, Slots, from_facts, label, to_facts
 
 SCHEMA = 2
@@ -71,7 +71,7 @@ class _LaterError(ValueError):
 class Copies:
     """The two files called `name` in the folder `root`."""
 
-    def __init__(self, root: Path, name: str, disk: Disk) -> None:
+    def __init__(self, root: Path, name: str, disk: StoreDisk) -> None:
         self.files = (root / f"{name}.json", root / f"{name}.copy.json")
         self._disk = disk
 
@@ -135,7 +135,7 @@ def _parsed(data: bytes) -> tuple[int, Facts]:
 class Remembered:
     """The two kinds of facts. tell: takes one line for each file that is damaged."""
 
-    def __init__(self, root: Path, disk: Disk, tell: Callable[[str], None]) -> None:
+    def __init__(self, root: Path, disk: StoreDisk, tell: Callable[[str], None]) -> None:
         self._fallback = Copies(root, "fallback", disk)
         self._lowest = Copies(root, "lowest", disk)
         self._tell = tell
@@ -222,10 +222,10 @@ class Store:
     """
 
     def __init__(
-        self, root: Path, disk: Disk | None = None, log: Callable[[str], None] = _ignore
+        self, root: Path, disk: StoreDisk | None = None, log: Callable[[str], None] = _ignore
     ) -> None:
         self.root = root
-        self.disk = disk or Disk()
+        self.disk = disk or StoreDisk()
         self.slots = Slots(root / "slots", self.disk)
         self.remembered = Remembered(root, self.disk, self._tell)
         self._pointers = Copies(root, "pointers", self.disk)

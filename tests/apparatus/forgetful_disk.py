@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_runtime.journal.segments import Disk
+from edge_runtime.journal.segments import JournalDisk
 
 
 class PowerCutError(BaseException):
@@ -39,7 +39,7 @@ class Inode:
 
 
 @dataclass
-class PowerCutDisk(Disk):
+class PowerCutDisk(JournalDisk):
     """The journal's disk. lies: a method that only says it did it."""
 
     left: float = math.inf

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Union
 
-from edge_runtime.updates.disk import Disk
+from edge_runtime.updates.disk import StoreDisk
 
 AFTERMATHS = tuple(itertools.product(("lost", "kept"), ("empty", "half", "whole")))
 """What becomes of unsynced names, and of unsynced bytes."""
@@ -46,7 +46,7 @@ class Folder:
     entries: dict[str, File | Folder] = field(default_factory=dict)
 
 
-class UnsyncedDisk(Disk):
+class UnsyncedDisk(StoreDisk):
     """The real thing without the wait for the real disk."""
 
     def sync(self, path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.accuracy_report import Result
-from benchmarks.choice_report import Comparison, choice_table, choices, rank_correlation
+from benchmarks.choice_report import ChoiceReport, choice_table, choices, rank_correlation
 
 
 def auto(series: str, gain: float, network: bool, seed: int = 0) -> list[Result]:
@@ -23,8 +23,8 @@ def test_gains_are_those_of_the_same_series_and_seed() -> None:
     results = [*auto("simulator/0", 0.125, True, 1), *labelled("simulator/0", 0.25, 1)]
     results += auto("asd/omi-1", 0.0, False)
     assert choices(results) == [
-        Comparison("simulator/0", 1, 0.125, 0.25, True),
-        Comparison("asd/omi-1", 0, 0.0, None, False),
+        ChoiceReport("simulator/0", 1, 0.125, 0.25, True),
+        ChoiceReport("asd/omi-1", 0, 0.0, None, False),
     ]
     text = choice_table(results)
     assert "| simulator/0 | 1 | +0.125 | +0.250 | network |" in text
@@ -37,6 +37,6 @@ def test_models_that_were_asked_for_were_not_chosen() -> None:
 
 @pytest.mark.parametrize(("gains", "expected"), [((1, 2, 3, 4), 1.0), ((4, 3, 2, 1), -1.0)])
 def test_ranks_alone_count(gains: tuple[int, ...], expected: float) -> None:
-    found = [Comparison("s", i, 0.001 * 10**i, gain, True) for i, gain in enumerate(gains)]
+    found = [ChoiceReport("s", i, 0.001 * 10**i, gain, True) for i, gain in enumerate(gains)]
     assert rank_correlation(found) == pytest.approx(expected)
-    assert rank_correlation([*found[:3], Comparison("s", 3, 0.5, None, True)]) is None
+    assert rank_correlation([*found[:3], ChoiceReport("s", 3, 0.5, None, True)]) is None

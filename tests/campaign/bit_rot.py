@@ -22,7 +22,7 @@ import numpy as np
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.detector.thresholds import store_threshold
 from edge_runtime.journal.journal import Cursor
-from edge_runtime.journal.segments import Disk
+from edge_runtime.journal.segments import JournalDisk
 from edge_runtime.updates.store import Store
 from tests.apparatus.harm import flip_bit, replace_member
 from tests.campaign.command import Ended, check_manners, records_of, run_command
@@ -90,7 +90,7 @@ def make_template(lab: Lab) -> Template:
     _write_rows(lab, folder / "rows.csv")
     begun = start(folder)
     assert begun.code == 0, begun.stderr
-    Cursor(Disk(folder / "journal"), "mqtt://broker/topic").keep(3)
+    Cursor(JournalDisk(folder / "journal"), "mqtt://broker/topic").keep(3)
     return Template(folder, current, previous)
 
 

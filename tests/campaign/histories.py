@@ -22,7 +22,7 @@ import numpy as np
 
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.errors import GruardError
-from edge_runtime.journal.segments import Disk, entries_after
+from edge_runtime.journal.segments import JournalDisk, entries_after
 from edge_runtime.updates.slots import Pointers
 from edge_runtime.updates.store import Store
 from tests.apparatus.harm import replace_member
@@ -253,7 +253,7 @@ def _read(stage: Stage, over: threading.Event) -> None:
     """Read the whole journal again and again."""
     while not over.wait(0.2):
         begun = time.monotonic()
-        entries = [(e.sequence, e.message) for e in entries_after(Disk(stage.journal), 0)]
+        entries = [(e.sequence, e.message) for e in entries_after(JournalDisk(stage.journal), 0)]
         stage.reads.append(JournalRead(begun, time.monotonic(), entries))
 
 

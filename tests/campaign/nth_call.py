@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.errors import GruardError
-from edge_runtime.journal.segments import Disk, entries_after
+from edge_runtime.journal.segments import JournalDisk, entries_after
 from edge_runtime.status.snapshot import read_status
 from edge_runtime.supervision.starts import MARKER
 from edge_runtime.updates.store import Store
@@ -147,7 +147,7 @@ def written(folder: Path) -> bytes:
 
 
 def _journal_indices(folder: Path) -> list[int]:
-    entries = list(entries_after(Disk(folder), 0))
+    entries = list(entries_after(JournalDisk(folder), 0))
     numbers = [entry.sequence for entry in entries]
     expect(numbers == sorted(set(numbers)), f"the journal's numbers: {numbers}")
     return [strict_json(entry.message)["index"] for entry in entries]

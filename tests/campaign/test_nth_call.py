@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.journal.frames import Entry
-from edge_runtime.journal.segments import Disk, Segments
+from edge_runtime.journal.segments import JournalDisk, Segments
 from edge_runtime.updates.store import Store
 from tests.apparatus.failing_calls import NONE, SHORT, Calls, Failing, Trap, build
 from tests.campaign import nth_call
@@ -114,7 +114,7 @@ def good(lab: Lab, tmp_path: Path) -> Outcome:
         (folder / name).mkdir(parents=True)
     Store(folder / "store").install(lab.bundle)
     write_records(folder, good_records())
-    segments = Segments(Disk(folder / "journal"), 1 << 20)
+    segments = Segments(JournalDisk(folder / "journal"), 1 << 20)
     for record in good_records():
         segments.append(Entry(1 + record["index"], json.dumps(record).encode()))
     segments.close()

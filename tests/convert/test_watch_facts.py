@@ -10,7 +10,7 @@ from convert.timeline.layout import notes_of
 from convert.timeline.watch_facts import (
     Alarm,
     LabelledEvent,
-    RunState,
+    Voucher,
     WatchedRecording,
     replaced,
     watch_facts,
@@ -160,7 +160,7 @@ def test_a_hang_is_told_from_its_flags() -> None:
         (11, "the model warms up"),
     ]
     assert facts.changes[2].flags == ("FALLBACK", "LATE")
-    assert facts.changes[2].state is RunState.FALLBACK
+    assert facts.changes[2].state is Voucher.FALLBACK
     assert facts.without_model == (9, 12)
     assert facts.warmup == pytest.approx(3 / 12)
     assert facts.tiers == {1: 4 / 12, 2: 1 / 12, 3: 7 / 12}

@@ -12,7 +12,7 @@ from test_cli_run import PATIENCE, ROOT, ask, gruard, indices, plain_error, rows
 from test_sinks import files_below
 
 from edge_runtime.journal.frames import Entry
-from edge_runtime.journal.segments import Disk, Segments
+from edge_runtime.journal.segments import JournalDisk, Segments
 from tests.apparatus.mosquitto import Broker, Listener
 
 __all__ = ["rows"]  # a fixture
@@ -56,7 +56,7 @@ def test_damage_is_told_and_skipped(rows: str, tmp_path: Path) -> None:
 def test_entries_of_others_are_counted_and_not_printed(rows: str, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     gruard("run", "x.gruard", "--source", rows, "--journal", str(journal))
-    foreign = Segments(Disk(journal), 1_000_000)
+    foreign = Segments(JournalDisk(journal), 1_000_000)
     foreign.append(Entry(foreign.newest + 1, b"\x1b[2J not a record"))
     foreign.close()
     printed = kept(journal)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.errors import GruardError
-from edge_runtime.updates.disk import Disk
+from edge_runtime.updates.disk import StoreDisk
 from edge_runtime.updates.slots import Pointers
 from edge_runtime.updates.store import SCHEMA, Copies, Store
 from tests.apparatus.power_cut import UnsyncedDisk
@@ -34,7 +34,7 @@ def test_both_files_say_the_same(copies: Copies) -> None:
 
 
 def test_nothing_is_nothing(tmp_path: Path) -> None:
-    found = Copies(tmp_path, "facts", Disk()).read()
+    found = Copies(tmp_path, "facts", StoreDisk()).read()
     assert found.missing and found.facts is None and found.faults == ()
 
 

@@ -16,7 +16,7 @@ from edge_runtime.detector.kernels import KERNEL_ID
 from edge_runtime.detector.thresholds import local_thresholds
 from edge_runtime.errors import GruardError
 from edge_runtime.journal.journal import Cursor, open_journal
-from edge_runtime.journal.segments import Disk, entries_after
+from edge_runtime.journal.segments import JournalDisk, entries_after
 from edge_runtime.status.snapshot import read_status
 from edge_runtime.supervision.starts import StartedAfter, read_mark, started_after
 from edge_runtime.updates.choice import Admission, choose
@@ -79,18 +79,20 @@ def test_a_store_goes_on_where_it_was(stored: Path) -> None:
 
 def test_a_journal_is_read_and_goes_on(stored: Path) -> None:
     folder = stored / "journal"
-    entries = list(entries_after(Disk(folder), 0))
+    entries = list(entries_after(JournalDisk(folder), 0))
     assert [entry.sequence for entry in entries] == [*range(1, RECORDS + 1)]
     records = [json.loads(entry.message) for entry in entries]
     assert [record["index"] for record in records] == [*range(RECORDS)]
-    assert Cursor(Disk(folder), READER).found == TAKEN
+    assert Cursor(JournalDisk(folder), READER).found == TAKEN
     journal = open_journal(folder, 1_000_000, print, clock=lambda: 0.0, patience=5.0)
     reader, _ = journal.reader(READER)
     first = reader.read(limit=1)
     journal.append(b"{}")
     journal.close()
     assert [entry.sequence for entry in first] == [TAKEN + 1]
-    assert [entry.sequence for entry in entries_after(Disk(folder), RECORDS)] == [RECORDS + 1]
+    assert [entry.sequence for entry in entries_after(JournalDisk(folder), RECORDS)] == [
+        RECORDS + 1
+    ]
 
 
 def test_a_status_file_is_read(stored: Path) -> None:
@@ -146,14 +148,14 @@ def test_a_later_start_marker_counts_as_unknown(stored: Path) -> None:
 def test_segments_of_a_later_journal_are_passed_over(stored: Path) -> None:
     first, *others = sorted((stored / "journal").glob("*.journal"))
     first.write_bytes(first.read_bytes().replace(b"GJ1", b"GJ9"))
-    found = [entry.sequence for entry in entries_after(Disk(stored / "journal"), 0)]
+    found = [entry.sequence for entry in entries_after(JournalDisk(stored / "journal"), 0)]
     assert found == [*range(int(others[0].stem), RECORDS + 1)]
 
 
 def test_a_later_cursor_sends_again_rather_than_never(stored: Path) -> None:
     (cursor,) = (stored / "journal").glob("*.cursor")
     cursor.write_bytes(cursor.read_bytes().replace(b"GJ1", b"GJ9"))
-    assert Cursor(Disk(stored / "journal"), READER).found == 0
+    assert Cursor(JournalDisk(stored / "journal"), READER).found == 0
 
 
 def edit(file: Path, **fields: object) -> None:

@@ -11,7 +11,7 @@ from test_sinks import files_below
 from edge_runtime.errors import GruardError
 from edge_runtime.journal.frames import LARGEST, OVERHEAD, Entry, decode, encode
 from edge_runtime.journal.journal import Backlog, Cursor, Journal, Reader, open_journal
-from edge_runtime.journal.segments import SEGMENTS, Disk, Segments, entries_after
+from edge_runtime.journal.segments import SEGMENTS, JournalDisk, Segments, entries_after
 
 ROOMY = 10_000_000
 PATIENCE = 60.0  # seconds; only a failing test ever waits for them
@@ -26,7 +26,7 @@ def frozen() -> float:
     return 1000.0
 
 
-def numbers(disk: Disk, after: int = 0) -> list[int]:
+def numbers(disk: JournalDisk, after: int = 0) -> list[int]:
     return [found.sequence for found in entries_after(disk, after)]
 
 
@@ -84,7 +84,7 @@ def test_rubbish_full_of_beginnings_comes_to_an_end() -> None:
 
 def test_the_oldest_segments_give_way_and_the_size_is_kept(tmp_path: Path) -> None:
     capacity = SEGMENTS * 10 * (OVERHEAD + len(entry(1).message))
-    disk = Disk(tmp_path)
+    disk = JournalDisk(tmp_path)
     segments = Segments(disk, capacity)
     for sequence in range(1, 1001):
         segments.append(entry(sequence))
@@ -95,7 +95,7 @@ def test_the_oldest_segments_give_way_and_the_size_is_kept(tmp_path: Path) -> No
 
 
 def test_a_damaged_segment_in_the_middle_costs_what_it_hit(tmp_path: Path) -> None:
-    disk = Disk(tmp_path)
+    disk = JournalDisk(tmp_path)
     segments = Segments(disk, SEGMENTS * 100)
     for sequence in range(1, 31):
         segments.append(entry(sequence))
@@ -114,7 +114,7 @@ def test_a_damaged_segment_in_the_middle_costs_what_it_hit(tmp_path: Path) -> No
 
 
 def test_a_torn_tail_is_cut_before_the_next_entry(tmp_path: Path) -> None:
-    disk = Disk(tmp_path)
+    disk = JournalDisk(tmp_path)
     segments = Segments(disk, ROOMY)
     segments.append(entry(1))
     segments.append(entry(2))
@@ -133,10 +133,10 @@ def test_a_torn_tail_is_cut_before_the_next_entry(tmp_path: Path) -> None:
 def test_strange_files_in_the_folder_are_left_alone(tmp_path: Path) -> None:
     for name in ("notes.journal", "7.journal", "x.cursor.new", "README"):
         (tmp_path / name).write_text("precious")
-    segments = Segments(Disk(tmp_path), ROOMY)
+    segments = Segments(JournalDisk(tmp_path), ROOMY)
     segments.append(entry(1))
     segments.close()
-    assert numbers(Disk(tmp_path)) == [1]
+    assert numbers(JournalDisk(tmp_path)) == [1]
     assert (tmp_path / "7.journal").read_text() == "precious"
 
 
@@ -153,7 +153,7 @@ def test_a_number_that_leaves_no_room_for_the_next_is_foreign(
         journal.append(entry(number).message)
         journal.close()
         assert journal.dropped == 0
-    assert numbers(Disk(tmp_path)) == [1, 2, 3]
+    assert numbers(JournalDisk(tmp_path)) == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_something_else_where_a_segment_belongs_is_not_waited_for(
 
 
 def test_a_cursor_is_found_again_and_a_damaged_one_says_nothing_was_taken(tmp_path: Path) -> None:
-    disk = Disk(tmp_path)
+    disk = JournalDisk(tmp_path)
     assert Cursor(disk, "a").found is None
     Cursor(disk, "a").keep(7)
     Cursor(disk, "b").keep(9)
@@ -241,9 +241,9 @@ def test_what_was_appended_is_there_in_the_next_run(tmp_path: Path) -> None:
             journal.append(b"%d %d" % (run, number))
         journal.close()
         assert journal.dropped == 0
-    messages = [found.message for found in entries_after(Disk(folder), 0)]
+    messages = [found.message for found in entries_after(JournalDisk(folder), 0)]
     assert messages == [b"%d %d" % (run, n) for run in range(3) for n in range(500)]
-    assert numbers(Disk(folder)) == list(range(1, 1501))
+    assert numbers(JournalDisk(folder)) == list(range(1, 1501))
 
 
 def test_a_reader_goes_on_where_it_was_from_disk_to_memory(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_a_reader_goes_on_where_it_was_from_disk_to_memory(tmp_path: Path) -> No
     cursor.keep(40)
     first.close()
 
-    second = Journal(Disk(tmp_path), ROOMY, print, frozen, length=10, patience=PATIENCE)
+    second = Journal(JournalDisk(tmp_path), ROOMY, print, frozen, length=10, patience=PATIENCE)
     reader, _ = second.reader("a")
     for number in range(1001, 1101):
         second.append(b"%d" % number)
@@ -282,7 +282,9 @@ def test_a_new_reader_gets_what_comes_from_now_on_also_after_a_crash(tmp_path: P
 
 
 def test_numbers_go_on_behind_a_cursor_when_the_journal_forgot(tmp_path: Path) -> None:
-    Cursor(Disk(tmp_path), "a").keep(70)  # sent, but the power went before they were on the disk
+    Cursor(JournalDisk(tmp_path), "a").keep(
+        70
+    )  # sent, but the power went before they were on the disk
     journal = journal_in(tmp_path)
     reader, _ = journal.reader("a")
     journal.append(b"new")
@@ -293,7 +295,9 @@ def test_numbers_go_on_behind_a_cursor_when_the_journal_forgot(tmp_path: Path) -
 
 def test_a_reader_that_is_too_late_is_told_of(tmp_path: Path) -> None:
     log = Log()
-    journal = Journal(Disk(tmp_path), SEGMENTS * 100, log, frozen, length=10, patience=PATIENCE)
+    journal = Journal(
+        JournalDisk(tmp_path), SEGMENTS * 100, log, frozen, length=10, patience=PATIENCE
+    )
     reader, _ = journal.reader("the broker")
     for number in range(2000):
         journal.append(b"%d" % number)
@@ -329,13 +333,13 @@ def test_a_full_disk_drops_and_counts_and_no_entry_is_torn(tmp_path: Path) -> No
         for number in range(500):
             journal.append(b"message %06d" % number)
         journal.close()
-    found = numbers(Disk(tmp_path))
+    found = numbers(JournalDisk(tmp_path))
     assert found == list(range(1, len(found) + 1))
     assert journal.dropped == 500 - len(found) > 0
     assert "cannot write" in log.lines[0] and len(log.lines) == 1
 
 
-class FailingDisk(Disk):
+class FailingDisk(JournalDisk):
     """A disk that fails at some kind of operation for as long as `broken`."""
 
     def __init__(self, folder: Path, operation: str) -> None:
@@ -401,7 +405,7 @@ def test_a_folder_that_cannot_be_written_at_the_start_does_not_stop_a_run(tmp_pa
 
 
 def test_it_syncs_at_most_once_a_second_and_at_the_end(tmp_path: Path) -> None:
-    class CountingDisk(Disk):
+    class CountingDisk(JournalDisk):
         syncs = 0
 
         def sync(self, file: int) -> None:
@@ -420,7 +424,7 @@ def test_the_last_entry_before_a_silence_is_synced_too(tmp_path: Path) -> None:
     synced = threading.Event()
     now = 1000.0
 
-    class WatchedDisk(Disk):
+    class WatchedDisk(JournalDisk):
         def sync(self, file: int) -> None:
             super().sync(file)
             if numbers(self)[-1:] == [2]:

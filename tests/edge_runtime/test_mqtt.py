@@ -16,7 +16,7 @@ from test_sinks import record
 
 from edge_runtime.journal.frames import Entry
 from edge_runtime.journal.journal import LENGTH
-from edge_runtime.journal.segments import Disk, Segments
+from edge_runtime.journal.segments import JournalDisk, Segments
 from edge_runtime.mqtt import parse_mqtt_address
 from edge_runtime.record import Record
 from edge_runtime.sinks.mqtt import Mqtt
@@ -173,7 +173,7 @@ def test_an_entry_of_another_program_stops_delivery_in_no_run(
     write(sink, record(0))
     listener.wait_for(lambda: len(listener.on(TOPIC)) == 1)
     sink.close()
-    foreign = Segments(Disk(journal), ROOMY)
+    foreign = Segments(JournalDisk(journal), ROOMY)
     foreign.append(Entry(foreign.newest + 1, b'{"somebody":"else"}'))
     foreign.close()
     for index in (1, 2):

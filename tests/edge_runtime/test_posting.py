@@ -9,7 +9,7 @@ import pytest
 from test_journal import PATIENCE, Log, journal_in
 
 from edge_runtime.journal.journal import Cursor
-from edge_runtime.journal.segments import Disk
+from edge_runtime.journal.segments import JournalDisk
 from edge_runtime.sinks.outbox import Changes, Posting, Wanted, everything
 from edge_runtime.threads import WatchedThread
 
@@ -77,7 +77,7 @@ def test_the_cursor_stays_behind_the_first_message_that_is_not_confirmed(
     assert carrier.sent == [1, 2, 3, 4, 5, 6, 7]
     posting.close()
     assert carrier.stopped
-    assert Cursor(Disk(tmp_path), "a").found == 2
+    assert Cursor(JournalDisk(tmp_path), "a").found == 2
     assert log.lines == ["a: the last 8 records wait in the journal"] and posting.dropped == 0
     journal.close()
 
@@ -113,7 +113,9 @@ def test_entries_that_are_no_records_are_skipped_and_delivery_goes_on(
     assert carrier.sent == [1, len(FOREIGN) + 2] and posting.skipped == len(FOREIGN)
     assert posting.dropped == 0 and len(log.lines) == 1
     assert "a: entry 2 is skipped; it is no record of this version" in log.lines[0]
-    assert Cursor(Disk(tmp_path), "a").found == len(FOREIGN) + 2  # the next run has none of them
+    assert (
+        Cursor(JournalDisk(tmp_path), "a").found == len(FOREIGN) + 2
+    )  # the next run has none of them
     journal.close()
 
 
@@ -149,7 +151,7 @@ def test_an_entry_that_ends_the_thread_each_time_is_skipped_at_last(
     thread = posting.threads[0]
     assert (thread.restarts, thread.ended) == (3, True) and "KeyError" in str(thread.error)
     assert posting.skipped == 1 and "a: entry 3 is skipped; it cannot be sent" in log.lines
-    assert Cursor(Disk(tmp_path), "a").found == 5
+    assert Cursor(JournalDisk(tmp_path), "a").found == 5
     journal.close()
 
 
@@ -165,5 +167,5 @@ def test_what_nobody_wants_counts_as_taken(tmp_path: Path) -> None:
     carrier.confirm(7)
     posting.close()
     assert carrier.sent == [7] and log.lines == []
-    assert Cursor(Disk(tmp_path), "a").found == 100
+    assert Cursor(JournalDisk(tmp_path), "a").found == 100
     journal.close()

@@ -6,7 +6,7 @@ import pytest
 from made_bundle import write_made_bundle
 
 from edge_runtime.bundle.reader import read_bundle
-from edge_runtime.updates.disk import Disk, replace_durably
+from edge_runtime.updates.disk import StoreDisk, replace_durably
 from edge_runtime.updates.slots import Pointers, Trial
 from edge_runtime.updates.store import Store
 from tests.apparatus.cut_update import check_every_cut, seen
@@ -153,5 +153,5 @@ def test_writing_in_place_is_found_out(full: Path, tmp_path: Path) -> None:
 
 
 def test_replacing_leaves_nothing_behind(tmp_path: Path) -> None:
-    replace_durably(Disk(), tmp_path / "file", b"new")
+    replace_durably(StoreDisk(), tmp_path / "file", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
