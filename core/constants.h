@@ -19,7 +19,7 @@
 /* edge_runtime.detector.linear */
 #define GRUARD_FORECAST_CLIP 8.0f
 
-/* edge_runtime.detector.step */
+/* edge_runtime.detector.cell */
 #define GRUARD_INNOVATION_CLIP 4.0f
 #define GRUARD_EVIDENCE_CLIP 8.0f
 #define GRUARD_GRAPH_FORECAST_CLIP 3.0f

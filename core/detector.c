@@ -1,4 +1,4 @@
-/* One step of the whole detector: edge_runtime.detector.step. */
+/* One step of the whole detector: edge_runtime.detector.cell and .step. */
 #include "numerics.h"
 #include "parts.h"
 

@@ -1,16 +1,33 @@
-"""What a user writes for a source or a sink that is no file: `KIND:PLACE?OPTION=VALUE&…`.
+"""Addresses, as a user writes them: of sources and sinks, of brokers, and to listen at.
 
-Read strictly, in this one place: an unknown kind or option is refused with a list of what there
-is. Errors name options, never their values, and never quote a whole address: somebody may have put
-a password there.
+A source or sink that is no file is `KIND:PLACE?OPTION=VALUE&…`, a broker among them
+`mqtt://HOST:PORT/TOPIC`, or `mqtts://` with TLS. All are read strictly: an unknown kind or option
+is refused with a list of what there is. Errors name options, never their values, and never quote a
+whole address: somebody may have put a password there.
 """
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+import ssl
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from edge_runtime.errors import GruardError
+from edge_runtime.files import open_input
+from edge_runtime.plain import shown
+
+USER, PASSWORD = "GRUARD_MQTT_USER", "GRUARD_MQTT_PASSWORD"
+MQTT = {"mqtt": ("password-file",), "mqtts": ("ca", "password-file")}
+"""Kinds of addresses of brokers, with the options that source and sink have in common."""
+MISSING = "MQTT needs the package paho-mqtt; install it with pip install 'gruard[mqtt]'"
+LOOPBACK = "127.0.0.1"
+_NOT_LET_IN = ("Bad user name or password", "Not authorized")
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_THIS_MACHINE = ("localhost", LOOPBACK, "::1")
+_EVERYBODY = 0o007
+_LONGEST_LOGIN = 1 << 17
+"""Bytes; the protocol allows 64 KiB for each of the two."""
 
 _KIND = re.compile(r"([a-z][a-z0-9]*):(.*)", re.DOTALL)
 _HOST = re.compile(r"//(\[[0-9a-fA-F:.]+\]|[^/:@\[\]]+)(?::([0-9]+))?(?:/(.*))?", re.DOTALL)
@@ -66,21 +83,141 @@ def parse_address(text: str, kinds: Mapping[str, Sequence[str]]) -> Address | No
     place, _, query = rest.partition("?")
     if not place:
         raise GruardError(f"'{kind}:' names nothing; write {kind}:PLACE")
-    if place.startswith("//") and "@" in place.split("/")[2]:
+    if place.startswith("//") and "@" in place:
         raise GruardError(
-            f"{kind}: a user or password does not belong into an address, where everybody on the "
-            "machine can read it; set GRUARD_MQTT_USER and GRUARD_MQTT_PASSWORD for mqtt"
+            f"{kind}: an address must not hold a user name or password, for everybody on this "
+            f"machine can read it; for MQTT set {USER} and {PASSWORD}, or use ?password-file=FILE"
         )
     return Address(kind, unquote(place), _options(kind, query, kinds[kind]))
 
 
-def endpoint(address: Address, default_port: int) -> Endpoint:
-    """Host, port and what follows. Raises GruardError when it is not written so."""
+def endpoint(address: Address, default_port: int, rest: str = "…") -> Endpoint:
+    """Host, port and what follows. Raises GruardError, which calls that `rest`, if it is not so."""
     found = _HOST.fullmatch(address.place)
     port = int(found[2] or default_port) if found and len(found[2] or "") < 6 else 0
-    if not found or not 0 < port < 1 << 16:
-        raise GruardError(f"{address.kind}: is written {address.kind}://HOST:PORT/…")
+    if not found or not 0 < port < 1 << 16 or not _is_host_name(found[1]):
+        raise GruardError(f"{address.kind}: is written {address.kind}://HOST:PORT/{rest}")
     return Endpoint(found[1].strip("[]"), port, found[3] or "")
+
+
+def listening_address(text: str) -> tuple[str, int]:
+    """`PORT`, `HOST:PORT` or `[IPV6]:PORT`; the host is this machine alone unless it is given.
+
+    Raises GruardError.
+    """
+    host, _, port = text.rpartition(":")
+    digits = port.isascii() and port.isdecimal() and len(port) < 10
+    if not digits or int(port) >= 1 << 16:
+        raise GruardError(
+            f"--metrics {shown(text, str)}: give a port or ADDRESS:PORT, such as 127.0.0.1:9107"
+        )
+    return host.removeprefix("[").removesuffix("]") or LOOPBACK, int(port)
+
+
+@dataclass(frozen=True)
+class BrokerTopic:
+    """A topic at a broker. name: what to call it in messages; it has no secrets."""
+
+    name: str
+    host: str
+    port: int
+    topic: str
+
+    @property
+    def broker(self) -> tuple[str, int]:
+        """Host and port; the same for all names of this machine."""
+        return "localhost" if self.host in _THIS_MACHINE else self.host, self.port
+
+
+@dataclass(frozen=True)
+class MqttAddress(BrokerTopic):
+    """A place, and how to be let in.
+
+    tls: how to prove who the broker is, None for a connection in the clear.
+    login: user name and password, None for a broker that lets everybody in.
+    options: those that the caller knows, as they were given.
+    """
+
+    tls: ssl.SSLContext | None
+    login: tuple[str, str | None] | None = field(repr=False)
+    options: Mapping[str, str]
+
+
+def parse_mqtt_address(
+    target: str,
+    environment: Mapping[str, str] = os.environ,
+    known: Sequence[str] = (),
+    subscribing: bool = False,
+) -> MqttAddress:
+    """Take `target` apart, and read the files that it names.
+
+    known: options beside `ca` and `password-file`.
+    subscribing: the topic may end in /+, for all topics below it.
+    Raises GruardError for whatever is wrong in it; the text never shows a password.
+    """
+    address = _of_broker(target, known)
+    options = dict(address.options)
+    ca, password_file = options.pop("ca", None), options.pop("password-file", None)
+    return MqttAddress(
+        **vars(_broker_topic(target, address, subscribing)),
+        tls=_tls(ca) if address.kind == "mqtts" else None,
+        login=_login(password_file, environment),
+        options=options,
+    )
+
+
+def status_topic(topic: str) -> str:
+    """Where a sink that publishes to `topic` says whether it is there."""
+    return f"{topic}/status"
+
+
+def refuse_own_messages(source: str, sinks: Iterable[str]) -> None:
+    """Raise GruardError when `source` would read what one of the `sinks` publishes, for ever.
+
+    Targets that are no MQTT addresses are left alone.
+    """
+    networks = tuple(f"{scheme}://" for scheme in MQTT)
+    if not source.startswith(networks):
+        return
+    asked = _broker_topic(source, _of_broker(source), subscribing=True)
+    for sink in (
+        _broker_topic(s, _of_broker(s, ("what",))) for s in sinks if s.startswith(networks)
+    ):
+        for topic in (sink.topic, status_topic(sink.topic)):
+            if asked.broker == sink.broker and _matches(asked.topic, topic):
+                raise GruardError(
+                    f"--source {asked.name} would read what --sink {sink.name} publishes to "
+                    f"{topic}; give the sink another topic"
+                )
+
+
+def why_refused(reason: str) -> str:
+    """Why a broker does not let us in, from paho's name for it, and what to do."""
+    if reason in _NOT_LET_IN:
+        return (
+            f"the broker does not take the user name or password; set {USER} and {PASSWORD}, or "
+            "use ?password-file=FILE"
+        )
+    return f"the broker refuses the connection ({reason})"
+
+
+def why_unreachable(error: BaseException | None) -> str:
+    """Why a connection failed, for people."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"the broker's certificate is not trusted ({error.verify_message}); name the "
+            "authority that signed it with ?ca=FILE"
+        )
+    text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return f"no connection ({text})"
+
+
+def _is_host_name(host: str) -> bool:
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _options(kind: str, query: str, known: Sequence[str]) -> dict[str, str]:
@@ -96,3 +233,77 @@ def _options(kind: str, query: str, known: Sequence[str]) -> dict[str, str]:
             raise GruardError(f"{kind}: option {name} needs one value: {name}=VALUE")
         options[name] = unquote(value)
     return options
+
+
+def _of_broker(target: str, known: Sequence[str] = ()) -> Address:
+    address = parse_address(target, {kind: (*options, *known) for kind, options in MQTT.items()})
+    assert address is not None, "the caller has seen mqtt:"
+    return address
+
+
+def _broker_topic(target: str, address: Address, subscribing: bool = False) -> BrokerTopic:
+    place = endpoint(address, _PORTS[address.kind], "TOPIC")
+    name = target.partition("?")[0]
+    topic = _topic(place.rest, name, subscribing)
+    return BrokerTopic(name, place.host.lower(), place.port, topic)
+
+
+def _matches(asked: str, topic: str) -> bool:
+    """Whether a subscription to `asked` gets what is published to `topic`."""
+    levels = topic.split("/")
+    for place, level in enumerate(wanted := asked.split("/")):
+        if level == "#":
+            return True
+        if place == len(levels) or level not in ("+", levels[place]):
+            return False
+    return len(levels) == len(wanted)
+
+
+def _topic(topic: str, name: str, subscribing: bool) -> str:
+    if not topic:
+        raise GruardError(f"{name}: no topic is named; write mqtt://HOST/TOPIC")
+    fixed = topic.removesuffix("/+") if subscribing else topic
+    if not fixed or any(sign in fixed for sign in "+#\0"):
+        if subscribing:
+            raise GruardError(f"{name}: write TOPIC, or TOPIC/+ for a channel a topic")
+        raise GruardError(f"{name}: a topic to publish to has no wildcards (+ or #)")
+    return topic
+
+
+def _tls(ca: str | None) -> ssl.SSLContext:
+    try:
+        if ca is not None:
+            open_input(ca, "ca= names the PEM file to trust").close()
+        return ssl.create_default_context(cafile=ca)
+    except FileNotFoundError:
+        raise GruardError(f"{ca}: no such file; ca= names the PEM file to trust") from None
+    except OSError as error:
+        reason = "not a certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise GruardError(f"{ca}: {reason}; ca= names the PEM file to trust") from None
+
+
+def _login(
+    password_file: str | None, environment: Mapping[str, str]
+) -> tuple[str, str | None] | None:
+    user, password = environment.get(USER), environment.get(PASSWORD)
+    if password_file is not None:
+        return _login_from(password_file)
+    if password is not None and user is None:
+        raise GruardError(f"{PASSWORD} is set, but {USER} is not")
+    return None if user is None else (user, password)
+
+
+def _login_from(file: str) -> tuple[str, str]:
+    try:
+        with open_input(file, "it must hold one line USER:PASSWORD") as stream:
+            exposed = os.fstat(stream.fileno()).st_mode & _EVERYBODY
+            text = stream.read(_LONGEST_LOGIN).decode().strip()
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text in UTF-8"
+        raise GruardError(f"{file}: cannot be read ({reason})") from None
+    user, colon, password = text.partition(":")
+    if not user or not colon or "\n" in text:
+        raise GruardError(f"{file}: must hold one line USER:PASSWORD")
+    if exposed:
+        raise GruardError(f"{file}: everybody on this machine may read it; chmod o= {file}")
+    return user, password

@@ -13,10 +13,11 @@ import math
 import os
 import select
 import stat
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from edge_runtime.errors import GruardError
 
@@ -197,3 +198,36 @@ def all_ready(wanted: Mapping[int, int], timeout: float | None) -> set[int]:
         found = poll.poll(math.ceil(seconds * 1000))
         if found or timeout is not None:
             return {descriptor for descriptor, _ in found}
+
+
+def refuse_to_overwrite(target: str, force: bool) -> None:
+    """GruardError where the file `target` is already there, unless `force` is given."""
+    if target != "-" and Path(target).exists() and not force:
+        raise GruardError(f"{target}: is already there; choose another --out or add --force")
+
+
+@contextmanager
+def output(target: str, force: bool) -> Iterator[TextIO]:
+    """Stdout for `-`, or a file that appears whole or not at all.
+
+    Raises GruardError when it is already there and `force` is not given, or cannot be written.
+    """
+    if target == "-":
+        yield sys.stdout
+        return
+    path = Path(target)
+    refuse_to_overwrite(target, force)
+    if path.exists() and not path.is_file():  # it would be replaced by a file
+        raise GruardError(f"{target}: is {kind_at(path)}, not a file; name another --out")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with os.fdopen(open_new(scratch), "w", encoding="utf-8", newline="") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        raise GruardError(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)

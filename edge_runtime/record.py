@@ -1,7 +1,4 @@
-"""What goes in and what comes out of the device: one sample, one record.
-
-What a sample period may be, so that no arithmetic with it overflows and no wait is endless.
-"""
+"""What goes in and what comes out of the device: one sample, one record, as JSON or CSV."""
 
 import enum
 import functools
@@ -11,12 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-
-SHORTEST_PERIOD = 1e-6
-"""Seconds; a step takes several times as long on any device."""
-LONGEST_PERIOD = 1e6
-"""Seconds, twelve days."""
-
 
 Float32 = npt.NDArray[np.float32]
 
@@ -170,3 +161,39 @@ def flags_of(bits: int) -> Flag:
 def _rounded(value: float | None) -> float | None:
     # Nine significant digits identify every float32, and keep a line readable.
     return None if value is None or not math.isfinite(value) else float(f"{value:.9g}")
+
+
+CSV_COLUMNS = (
+    "index", "score", "threshold", "flag", "tier", "valid", "flags", "masked", "imputed",
+    "blamed", "kind", "probability", "sensor", "time",
+)  # fmt: skip
+
+
+def csv_cells(record: Record) -> list[object]:
+    """One row of a CSV file, in the order of `CSV_COLUMNS`; names are joined by spaces.
+
+    What is unknown is empty, as is a number that is not finite.
+    """
+    time = finite(record.time)
+    return [
+        record.index,
+        _csv_number(record.score),
+        _csv_number(record.threshold),
+        int(record.alarm),
+        record.tier,
+        int(record.valid and finite(record.score) is not None),
+        " ".join(flag_names(record.flags)),
+        " ".join(record.masked),
+        " ".join(record.imputed),
+        " ".join(record.blamed),
+        record.kind or "",
+        _csv_number(record.probability),
+        "" if record.sensor is None else int(record.sensor),
+        "" if time is None else repr(time),
+    ]
+
+
+def _csv_number(value: float | None) -> str:
+    # Nine significant digits identify every float32.
+    known = finite(value)
+    return "" if known is None else f"{known:.9g}"

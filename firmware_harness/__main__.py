@@ -146,7 +146,8 @@ def run(
 
     Exit code 0: every row was answered, 2: bad input, a tool is missing, or the board hangs.
     """
-    from edge_runtime.commands.replay import COLUMNS, cells, output, refuse_to_overwrite
+    from edge_runtime.files import output, refuse_to_overwrite
+    from edge_runtime.record import CSV_COLUMNS, csv_cells
     from edge_runtime.recurring_alarms import RecurringAlarms
     from firmware_harness import semihosting, uart
     from firmware_harness.core_records import to_records
@@ -170,8 +171,8 @@ def run(
     marked = map(RecurringAlarms(found.bundle.manifest.period).mark, answers)
     with output(out, force) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(map(cells, marked))
+        writer.writerow(CSV_COLUMNS)
+        writer.writerows(map(csv_cells, marked))
     facts = {"board": board.name, "steps": len(records), "per_second": round(len(records) / took)}
     told = f"{len(records)} steps on {board.name}, {facts['per_second']} a second"
     click.echo(json.dumps(facts) if as_json else told, err=True)

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from convert.__main__ import cli as convert
+from edge_runtime.bundle.manifest import LONGEST_PERIOD, SHORTEST_PERIOD
 from edge_runtime.commands.main import gruard
 from edge_runtime.commands.ranges import PERIOD
-from edge_runtime.record import LONGEST_PERIOD, SHORTEST_PERIOD
 from firmware_harness.__main__ import cli as firmware_harness
 from train.__main__ import cli as train
 

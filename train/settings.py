@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
+from edge_runtime.bundle.manifest import LONGEST_PERIOD, SHORTEST_PERIOD
 from edge_runtime.errors import GruardError
 from edge_runtime.files import open_input
 from edge_runtime.plain import LARGEST, LARGEST_INTEGER, shown
-from edge_runtime.record import LONGEST_PERIOD, SHORTEST_PERIOD
 
 SUFFIXES = (".yaml", ".yml", ".toml")
 

@@ -20,6 +20,11 @@ ERRORS = ("residual", "own", "ahead")
 """Those that are made of the errors of a forecast, in this order; see `detector.lines`."""
 BRIDGE = 4
 """Rows that any state can bridge; measured in docs/gate.md."""
+# What a sample period may be, so that no arithmetic with it overflows and no wait is endless.
+SHORTEST_PERIOD = 1e-6
+"""Seconds; a step takes several times as long on any device."""
+LONGEST_PERIOD = 1e6
+"""Seconds, twelve days."""
 
 PROOF = ("calibration.npz", "report.html", "report.json")
 """Files of a bundle that no run needs."""

@@ -10,9 +10,11 @@ from typing import Any
 from edge_runtime.bundle.manifest import (
     BRIDGE,
     ERRORS,
+    LONGEST_PERIOD,
     PARTS,
     PROOF,
     SCHEMA,
+    SHORTEST_PERIOD,
     UNLIMITED,
     Channel,
     DiagnosisModel,
@@ -23,7 +25,6 @@ from edge_runtime.bundle.manifest import (
 from edge_runtime.diagnosis import FEATURES, KIND_WEIGHTS, MACHINE_WEIGHTS, SENSOR_KINDS
 from edge_runtime.errors import GruardError
 from edge_runtime.plain import build, shown
-from edge_runtime.record import LONGEST_PERIOD, SHORTEST_PERIOD
 from edge_runtime.symptoms import MOST_CHANNELS, VIEWS
 
 OLDER = 2

@@ -15,7 +15,7 @@ import click
 from edge_runtime.commands import ranges
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, INT8_KERNELS, Delegate, Kernel
 from edge_runtime.supervision.liveness import LONGEST_TIMEOUT
-from edge_runtime.updates.slots import ATTEMPTS
+from edge_runtime.updates.pointers import ATTEMPTS
 
 
 def default_store() -> Path:

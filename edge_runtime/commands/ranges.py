@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from edge_runtime.record import LONGEST_PERIOD, SHORTEST_PERIOD
+from edge_runtime.bundle.manifest import LONGEST_PERIOD, SHORTEST_PERIOD
 
 
 class FiniteRange(click.FloatRange):

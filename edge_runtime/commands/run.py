@@ -139,7 +139,7 @@ def run(as_json: bool, **words: Any) -> None:
         raise click.UsageError("--force overwrites what --append keeps; leave one out")
     refuse_one_file_twice(_files(**words))
     if words["source"].startswith("mqtt"):  # what it needs costs memory: OpenSSL
-        from edge_runtime.mqtt import refuse_own_messages
+        from edge_runtime.address import refuse_own_messages
 
         refuse_own_messages(words["source"], words["sinks"])
     _end_in_good_order()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from edge_runtime.address import MQTT
 from edge_runtime.commands import ranges
 
 if TYPE_CHECKING:
@@ -201,9 +202,8 @@ def _order(words: tuple[str, ...], root: Path) -> Order:
 
 
 def _networked(targets: tuple[str, ...]) -> bool:
-    from edge_runtime.sinks.open_sink import NETWORKS
 
-    return any(target.partition("://")[0] in NETWORKS for target in targets)
+    return any(target.partition("://")[0] in MQTT for target in targets)
 
 
 def _install(made: Service, root: Path, force: bool, start: bool) -> None:

@@ -23,7 +23,8 @@ from edge_runtime.commands.options import (
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.reader import Bundle
-    from edge_runtime.updates.slots import Pointers, Slot
+    from edge_runtime.updates.pointers import Pointers
+    from edge_runtime.updates.slots import Slot
 
 
 @click.command()

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import edge_runtime
+from edge_runtime.address import refuse_own_messages
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.thresholds import local_file
 from edge_runtime.errors import GruardError
-from edge_runtime.mqtt import refuse_own_messages
 
 STATE = "/var/lib/gruard"
 """Below it each service has a folder of its own, the only one it may write to."""

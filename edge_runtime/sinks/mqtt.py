@@ -12,14 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_runtime.address import MISSING, MqttAddress, status_topic, why_refused, why_unreachable
 from edge_runtime.errors import GruardError, LimitedLog
-from edge_runtime.mqtt import (
-    MISSING,
-    MqttAddress,
-    status_topic,
-    why_refused,
-    why_unreachable,
-)
 from edge_runtime.threads import WatchedThread
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_runtime.address import MQTT, parse_mqtt_address
 from edge_runtime.errors import GruardError
 from edge_runtime.files import refuse_one_file_twice
 from edge_runtime.sinks.sink import Existing, Queued, Several, WatchedSink, open_json_lines
@@ -18,7 +19,6 @@ from edge_runtime.sinks.sink import Existing, Queued, Several, WatchedSink, open
 if TYPE_CHECKING:
     from edge_runtime.sinks.outbox import Carrier, Wanted
 
-NETWORKS = ("mqtt", "mqtts")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _PATIENCE = 5.0
 """Seconds that a recording waits for a receiver; what is live waits for nobody."""
@@ -84,7 +84,7 @@ def open_sinks(
 def _is_address(target: str) -> bool:
     """Whether `target` is an address, not a file or stdout. Raises GruardError for others."""
     match = _SCHEME.match(target)
-    if match and match[1] not in NETWORKS:
+    if match and match[1] not in MQTT:
         raise GruardError(
             f"no sink is called {match[1]}://; there are FILE, - (stdout), "
             "mqtt://HOST/TOPIC and mqtts://HOST/TOPIC"
@@ -98,12 +98,11 @@ def _open_lines(target: str, existing: Existing, log: Log, live: bool) -> Watche
 
 
 def _open_network(target: str, log: Log) -> _Network:
-    from edge_runtime.mqtt import parse_mqtt_address
     from edge_runtime.sinks.mqtt import Mqtt
     from edge_runtime.sinks.outbox import Changes, everything
 
     address = parse_mqtt_address(target, known=("what",))
-    what = address.parameters.get("what", "alarms")
+    what = address.options.get("what", "alarms")
     if what not in ("alarms", "all"):
         raise GruardError(f"{address.name}: what={what} is neither alarms nor all")
     wanted = everything if what == "all" else Changes()

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_runtime.errors import Complaints, GruardError
-from edge_runtime.mqtt import (
+from edge_runtime.address import (
     MISSING,
     MqttAddress,
     parse_mqtt_address,
     why_refused,
     why_unreachable,
 )
+from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.sources import csvcell
 from edge_runtime.sources.decoders import JsonDecoder, nothing
 from edge_runtime.sources.source import (

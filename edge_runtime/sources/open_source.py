@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-from edge_runtime.address import parse_address
+from edge_runtime.address import MQTT, parse_address
 from edge_runtime.errors import Complaints
 from edge_runtime.sources.source import Source
 
 KINDS = {
     "serial": ("baud", "columns"),
-    "mqtt": ("password-file",),
-    "mqtts": ("ca", "password-file"),
+    **MQTT,
     "iio": ("columns", "buffer", "root"),
     "modbus": ("registers",),
     "python": (),
@@ -34,7 +33,7 @@ def open_source(
         from edge_runtime.sources.serial_port import open_serial
 
         return open_serial(address, channels, complaints)
-    if address.kind in ("mqtt", "mqtts"):
+    if address.kind in MQTT:
         from edge_runtime.sources.mqtt import open_mqtt
 
         return open_mqtt(target, channels, period, complaints)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Literal, get_args
 
+from edge_runtime.address import listening_address
 from edge_runtime.errors import GruardError
 from edge_runtime.plain import shown
 from edge_runtime.sources.sample_clock import Event
@@ -203,7 +204,6 @@ def _labels(labels: Labels) -> str:
     return f"{{{inside}}}" if inside else ""
 
 
-LOOPBACK = "127.0.0.1"
 CONNECTIONS = 32
 """At a time; whoever comes then takes the place of the one that has been there the longest."""
 LIMIT = 2.0
@@ -211,20 +211,6 @@ LIMIT = 2.0
 _LONGEST = 16_384  # bytes of a request
 _AT_ONCE = 65_536  # bytes taken or given in one turn
 _REST = 0.1  # seconds before the next try to accept, when descriptors ran out
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """`PORT`, `HOST:PORT` or `[IPV6]:PORT`; the host is this machine alone unless it is given.
-
-    Raises GruardError.
-    """
-    host, _, port = text.rpartition(":")
-    digits = port.isascii() and port.isdecimal() and len(port) < 10
-    if not digits or int(port) >= 1 << 16:
-        raise GruardError(
-            f"--metrics {shown(text, str)}: give a port or ADDRESS:PORT, such as 127.0.0.1:9107"
-        )
-    return host.removeprefix("[").removesuffix("]") or LOOPBACK, int(port)
 
 
 @dataclass(eq=False)
@@ -251,7 +237,7 @@ class MetricsServer:
         log: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        host, port = parse_address(address)
+        host, port = listening_address(address)
         self._clock = clock
         self._latest: Snapshot | None = None
         self._listener = _listen(host, port)

@@ -25,7 +25,8 @@ from edge_runtime.errors import (
     RemovedError,
 )
 from edge_runtime.updates.disk import Hold
-from edge_runtime.updates.slots import SHORT, Pointers, Trial, label
+from edge_runtime.updates.pointers import Pointers, Trial
+from edge_runtime.updates.slots import SHORT, label
 from edge_runtime.updates.store import Store
 
 CHOICES = 5

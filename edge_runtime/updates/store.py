@@ -40,7 +40,8 @@ from edge_runtime.errors import GruardError, NotAllowedError
 from edge_runtime.files import read_regular
 from edge_runtime.plain import json_checksum, parse_json, shown
 from edge_runtime.updates.disk import PATIENCE, StoreDisk, locked, make_folders, replace_durably
-from edge_runtime.updates.slots import ATTEMPTS, Pointers, Slot, Slots, from_facts, label, to_facts
+from edge_runtime.updates.pointers import ATTEMPTS, Pointers, from_facts, to_facts
+from edge_runtime.updates.slots import Slot, Slots, label
 
 SCHEMA = 2
 """Layout of the files. Schema 1 was one file of pointers without generation and checksum."""

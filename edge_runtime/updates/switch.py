@@ -29,7 +29,8 @@ from edge_runtime.record import Flag, Record
 from edge_runtime.supervision.policy import WorkerPhase
 from edge_runtime.supervision.worker_care import Serving, WorkerCare
 from edge_runtime.updates.disk import Hold
-from edge_runtime.updates.slots import SHORT, Pointers, label
+from edge_runtime.updates.pointers import Pointers
+from edge_runtime.updates.slots import SHORT, label
 from edge_runtime.updates.store import Stamp, Store
 
 PATIENCE = 60.0

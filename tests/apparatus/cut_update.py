@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_runtime.updates.slots import Pointers
+from edge_runtime.updates.pointers import Pointers
 from edge_runtime.updates.store import Store
 from tests.apparatus.power_cut import (
     AFTERMATHS,

@@ -23,7 +23,7 @@ import numpy as np
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.journal.segments import JournalDisk, entries_after
-from edge_runtime.updates.slots import Pointers
+from edge_runtime.updates.pointers import Pointers
 from edge_runtime.updates.store import Store
 from tests.apparatus.harm import replace_member
 from tests.campaign.command import records_of

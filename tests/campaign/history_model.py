@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from edge_runtime.errors import GruardError
-from edge_runtime.updates.slots import ATTEMPTS, Pointers
+from edge_runtime.updates.pointers import ATTEMPTS, Pointers
 from tests.campaign.fault import Json, NotHeldError, check_promises
 
 DEEPEST = 5

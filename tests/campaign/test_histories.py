@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge_runtime.updates.slots import Pointers, Rejected, Trial
+from edge_runtime.updates.pointers import Pointers, Rejected, Trial
 from tests.campaign import histories
 from tests.campaign.history_model import (
     Command,

@@ -9,7 +9,7 @@ import numpy as np
 
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.thresholds import local_file
-from edge_runtime.updates.slots import ATTEMPTS
+from edge_runtime.updates.pointers import ATTEMPTS
 from tests.apparatus.harm import replace_member
 from tests.campaign.fault import Fault, Happened, Json, expect
 from tests.campaign.lab import LIMIT, Lab, Run

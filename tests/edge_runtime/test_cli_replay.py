@@ -12,9 +12,8 @@ import pytest
 import tiny_model
 
 from edge_runtime.bundle.reader import read_bundle
-from edge_runtime.commands.replay import COLUMNS
 from edge_runtime.detector.detector import Detector
-from edge_runtime.record import Sample
+from edge_runtime.record import CSV_COLUMNS, Sample
 
 ROWS = 120
 
@@ -60,7 +59,7 @@ def test_replay_writes_the_records_of_the_detector(
     assert done.returncode == 0, done.stderr
     with out.open() as file:
         found = list(csv.DictReader(file))
-    assert tuple(found[0]) == COLUMNS
+    assert tuple(found[0]) == CSV_COLUMNS
     detector = Detector(read_bundle(tiny_bundle))
     for index, (row, cells) in enumerate(zip(values, found, strict=True)):
         record = detector.step(Sample(index, float(index), row))

@@ -219,7 +219,7 @@ def test_a_taken_port_is_refused_before_anything_is_written(tmp_path: Path) -> N
 def test_a_reader_needs_no_numpy() -> None:
     code = (
         "import sys\n"
-        "from edge_runtime.status import screen, status_file, terminal, text\n"
+        "from edge_runtime.status import health, screen, snapshot\n"
         "print('numpy' in sys.modules)"
     )
     done = subprocess.run(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.errors import GruardError
 from edge_runtime.updates.disk import StoreDisk
-from edge_runtime.updates.slots import Pointers
+from edge_runtime.updates.pointers import Pointers
 from edge_runtime.updates.store import SCHEMA, Copies, Store
 from tests.apparatus.power_cut import UnsyncedDisk
 

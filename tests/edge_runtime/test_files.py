@@ -8,9 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from edge_runtime.commands.main import gruard
-from edge_runtime.commands.replay import output
 from edge_runtime.errors import Complaints, GruardError
-from edge_runtime.files import open_input, refuse_one_file_twice
+from edge_runtime.files import open_input, output, refuse_one_file_twice
 from edge_runtime.sources.open_source import open_source
 
 ROWS = "time,a\n0,1\n1,2\n"

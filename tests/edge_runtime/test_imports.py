@@ -13,13 +13,13 @@ ROOM = Path(edge_runtime.__file__).parent
 FORBIDDEN = ("tensorflow", "keras", "train", "convert", "firmware_harness", "tests")
 # Packages that are imported where they are used alone; a device without them has all the rest.
 EXTRAS = {
-    "bundle/signature.py": "cryptography",
-    "mqtt_client.py": "paho",
+    "bundle/reader.py": "cryptography",
+    "mqtt.py": "paho",
     "sinks/mqtt.py": "paho",
     "sources/mqtt.py": "paho",
     "sources/serial_port.py": "serial",
 }
-NEEDS_ITS_EXTRA = ("mqtt_client.py",)  # imported by others where they use it
+NEEDS_ITS_EXTRA = ("mqtt.py",)  # imported by others where they use it
 SOURCES = sorted(ROOM.rglob("*.py"))
 
 ALONE = f"""

@@ -14,10 +14,10 @@ import pytest
 from test_journal import Log
 from test_sinks import record
 
+from edge_runtime.address import parse_mqtt_address
 from edge_runtime.journal.frames import Entry
 from edge_runtime.journal.journal import LENGTH
 from edge_runtime.journal.segments import JournalDisk, Segments
-from edge_runtime.mqtt import parse_mqtt_address
 from edge_runtime.record import Record
 from edge_runtime.sinks.mqtt import Mqtt
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks

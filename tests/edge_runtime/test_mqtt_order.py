@@ -5,7 +5,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge_runtime.mqtt import parse_mqtt_address
+from edge_runtime.address import parse_mqtt_address
 from edge_runtime.sinks.mqtt import WINDOW, Mqtt
 
 DONE = ReasonCode(PacketTypes.PUBACK, "Success")

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from live_run import LiveRun, is_alarm, is_answer, is_gap, live_run
 
+from edge_runtime.address import MqttAddress, parse_mqtt_address, refuse_own_messages
 from edge_runtime.errors import Complaints, GruardError
-from edge_runtime.mqtt import MqttAddress, parse_mqtt_address, refuse_own_messages
 from edge_runtime.sources import mqtt
 from edge_runtime.sources.mqtt import JsonSamples, TopicSamples
 from edge_runtime.sources.open_source import open_source

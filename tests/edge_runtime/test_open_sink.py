@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from test_sinks import record
 
+from edge_runtime.address import parse_mqtt_address
 from edge_runtime.errors import GruardError
-from edge_runtime.mqtt import parse_mqtt_address
 from edge_runtime.sinks.open_sink import open_sinks
 from edge_runtime.sinks.sink import Existing, open_json_lines
 

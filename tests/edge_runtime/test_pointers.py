@@ -7,14 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import GruardError
-from edge_runtime.updates.slots import (
-    ATTEMPTS,
-    Pointers,
-    Rejected,
-    Trial,
-    from_facts,
-    to_facts,
-)
+from edge_runtime.updates.pointers import ATTEMPTS, Pointers, Rejected, Trial, from_facts, to_facts
 
 A, B, C = (letter * 64 for letter in "abc")
 

@@ -7,7 +7,7 @@ from made_bundle import write_made_bundle
 
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.updates.disk import StoreDisk, replace_durably
-from edge_runtime.updates.slots import Pointers, Trial
+from edge_runtime.updates.pointers import Pointers, Trial
 from edge_runtime.updates.store import Store
 from tests.apparatus.cut_update import check_every_cut, seen
 from tests.apparatus.power_cut import AFTERMATHS, PowerCutDisk, UnsyncedDisk

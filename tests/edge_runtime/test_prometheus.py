@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from made_snapshot import ALARMING, SNAPSHOT, TOLD, snapshots
 
+from edge_runtime.address import listening_address
 from edge_runtime.detector.lasting_change import Finding
 from edge_runtime.errors import GruardError
 from edge_runtime.status import metrics
-from edge_runtime.status.metrics import CONNECTIONS, MetricsServer, exposition, parse_address
+from edge_runtime.status.metrics import CONNECTIONS, MetricsServer, exposition
 from edge_runtime.status.snapshot import ChannelStatus, Snapshot
 
 PATIENCE = 60
@@ -277,13 +278,13 @@ def test_a_taken_port_is_said(server: MetricsServer) -> None:
 
 
 def test_addresses() -> None:
-    assert parse_address("9107") == ("127.0.0.1", 9107)
-    assert parse_address(":9107") == ("127.0.0.1", 9107)  # never the whole world by a slip
-    assert parse_address("0.0.0.0:9107") == ("0.0.0.0", 9107)
-    assert parse_address("[::1]:9107") == ("::1", 9107)
+    assert listening_address("9107") == ("127.0.0.1", 9107)
+    assert listening_address(":9107") == ("127.0.0.1", 9107)  # never the whole world by a slip
+    assert listening_address("0.0.0.0:9107") == ("0.0.0.0", 9107)
+    assert listening_address("[::1]:9107") == ("::1", 9107)
     for text in ("", "a", "a:b", "127.0.0.1", "1:99999", "1:-1", "1:٣", "9" * 5000):
         with pytest.raises(GruardError, match="give a port"):
-            parse_address(text)
+            listening_address(text)
     with pytest.raises(GruardError, match=r"--metrics no.such.host.invalid:1: "):
         MetricsServer("no.such.host.invalid:1", print)
     with pytest.raises(GruardError, match=r"--metrics hhh.*:1: .*label"):

@@ -21,7 +21,7 @@ from edge_runtime.detector.fallback import Fallback
 from edge_runtime.errors import DamagedError, GruardError, NotAllowedError
 from edge_runtime.record import Flag, Sample
 from edge_runtime.updates.choice import Admission, Start, choose, start_from
-from edge_runtime.updates.slots import Pointers
+from edge_runtime.updates.pointers import Pointers
 from edge_runtime.updates.store import Store
 from tests.apparatus.harm import flip_bit, make_special
 

@@ -20,7 +20,7 @@ from edge_runtime.errors import BusyError, GruardError, NotAllowedError, Removed
 from edge_runtime.updates import disk
 from edge_runtime.updates.choice import Admission, choose
 from edge_runtime.updates.disk import locked
-from edge_runtime.updates.slots import Pointers, Trial
+from edge_runtime.updates.pointers import Pointers, Trial
 from edge_runtime.updates.store import Store
 from tests.apparatus.harm import edit_manifest
 from tests.apparatus.lock_holder import LockHolder

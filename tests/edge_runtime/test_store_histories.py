@@ -15,7 +15,7 @@ from made_bundle import write_made_bundle
 
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.errors import GruardError
-from edge_runtime.updates.slots import Pointers
+from edge_runtime.updates.pointers import Pointers
 from edge_runtime.updates.store import Store
 from tests.apparatus.power_cut import UnsyncedDisk
 

@@ -14,7 +14,8 @@ from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Record
 from edge_runtime.supervision.policy import BACK_OFF, Terms
 from edge_runtime.supervision.worker_care import Serving, WorkerCare
-from edge_runtime.updates.slots import Pointers, label
+from edge_runtime.updates.pointers import Pointers
+from edge_runtime.updates.slots import label
 from edge_runtime.updates.store import Store
 from edge_runtime.updates.switch import FallbackOnly, ModelSwitch, Workshop
 from tests.apparatus.lock_holder import LockHolder

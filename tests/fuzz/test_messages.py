@@ -18,9 +18,8 @@ import numpy as np
 import pytest
 from mutated_messages import mutated
 
-from edge_runtime.address import Address, Endpoint, endpoint, parse_address
+from edge_runtime.address import Address, Endpoint, MqttAddress, endpoint, parse_address
 from edge_runtime.errors import Complaints, GruardError
-from edge_runtime.mqtt import MqttAddress
 from edge_runtime.sources import modbus
 from edge_runtime.sources.csvfile import open_binary
 from edge_runtime.sources.decoders import CsvDecoder, JsonDecoder
