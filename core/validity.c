@@ -1,5 +1,5 @@
 /* Which readings are usable, the mode they are in, and what they are in standardised units: the C
- * side of edge_runtime.detector.inputs. *//
+ * side of edge_runtime.detector.inputs. */
 #include "numerics.h"
 #include "parts.h"
 

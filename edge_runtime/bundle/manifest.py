@@ -17,7 +17,7 @@ UNLIMITED = 1e30
 PARTS = ("residual", "own", "distance", "level", "ahead", "gate")
 """Parts of the score."""
 ERRORS = ("residual", "own", "ahead")
-"""Those that are made of the errors of a forecast, in this order; see `detector.lines`."""
+"""Those that are made of the errors of a forecast, in this order; see `detector.linear`."""
 BRIDGE = 4
 """Rows that any state can bridge; measured in docs/gate.md."""
 # What a sample period may be, so that no arithmetic with it overflows and no wait is endless.
@@ -35,7 +35,7 @@ Matrix = tuple[Vector, ...]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a channel stands in one operating mode, in raw units; see `detector.modes`.
+    """Where a channel stands in one operating mode, in raw units; see `detector.inputs`.
 
     Of an exogenous channel: the setting, and how far from it a reading still belongs to the mode.
     """
@@ -176,7 +176,7 @@ class FallbackLimits:
 
 @dataclass(frozen=True)
 class DiagnosisModel:
-    """What tells the kinds of faults apart, for n channels; see `diagnosis.diagnosis`.
+    """What tells the kinds of faults apart, for n channels; see `diagnosis`.
 
     Up to `longest_repeat` it describes clean rows (`diagnosis.symptoms`), then the classifiers.
     """

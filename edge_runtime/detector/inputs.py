@@ -14,7 +14,7 @@ reach r_ki in each channel i that does, and
 
     apart_k = max_i |v_i - c_ki| / r_ki        mode of a row: the smallest, known where it is <= 1
 
-The other channels are standardised with centre and scale of the mode (`detector.standardise`).
+The other channels are standardised with centre and scale of the mode.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The anomaly score: six views of one step, each smoothed and standardised on clean rows.
 
 With the errors e, f and h of the forecast, of each channel's own and of that from afar
-(`detector.lines`), the clean covariance C of e, the standardised reading x, its clean covariance P
+(`detector.linear`), the clean covariance C of e, the standardised reading x, its clean covariance P
 and the gate's logits l, all over the scored (not exogenous) channels:
 
     residual  r = mean_i log(1 + (e_i / q_i)^2 / 4)      heavy-tailed: no channel drowns the others
@@ -115,7 +115,7 @@ def score_parts(
 ) -> tuple[Float32, Float32]:
     """Unsmoothed parts [6] and per-channel terms [3, channels] of one step.
 
-    errors: [3, channels], of the forecasts in `detector.lines`; they and value [channels]
+    errors: [3, channels], of the forecasts in `detector.linear`; they and value [channels]
     standardised, finite where `mask` is 1. doubt: log(1 + e^-logit).
     """
     e, x, terms, evidence = own_terms(errors, value, doubt, mask, constants)

@@ -33,7 +33,7 @@ _TROUBLES = ("refused", "unreachable", "lost")  # topics of the log
 
 
 class Mqtt:
-    """A Carrier (see posting.py) to one topic.
+    """A Carrier (see outbox.py) to one topic.
 
     TOPIC/status says online while there is a connection and offline when there is none, retained;
     the broker itself says so when the connection breaks.

@@ -164,8 +164,8 @@ def test_ports_have_defaults() -> None:
     ("text", "words"),
     [
         ("mqtt://h", "no topic is named"),
-        ("mqtt:h/t", "no broker is named; write mqtt://HOST/TOPIC"),
-        ("mqtt://h:99999/t", "no broker is named"),
+        ("mqtt:h/t", "is written mqtt://HOST:PORT/TOPIC"),
+        ("mqtt://h:99999/t", "is written mqtt://HOST:PORT/TOPIC"),
         ("mqtt://h/t?ca=x", "mqtt: has no such option; it has password-file"),
         ("mqtt://h/+/t", "TOPIC/[+] for a channel a topic"),
         ("mqtt://h/t/#", "TOPIC/[+] for a channel a topic"),

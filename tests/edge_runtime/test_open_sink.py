@@ -19,20 +19,20 @@ from edge_runtime.sinks.sink import Existing, open_json_lines
     ("target", "text"),
     [
         ("http://host/x", "no sink is called http://; there are FILE, - .stdout., mqtt://HOST/TOP"),
-        ("mqtt:///topic", "no broker is named"),
-        ("mqtt://host:port/topic", "no broker is named"),
-        ("mqtt://host:0/topic", "no broker is named"),
-        ("mqtt://host:99999/topic", "no broker is named"),
+        ("mqtt:///topic", "is written mqtt://HOST:PORT/TOPIC"),
+        ("mqtt://host:port/topic", "is written mqtt://HOST:PORT/TOPIC"),
+        ("mqtt://host:0/topic", "is written mqtt://HOST:PORT/TOPIC"),
+        ("mqtt://host:99999/topic", "is written mqtt://HOST:PORT/TOPIC"),
         ("mqtt://host", "no topic is named"),
         ("mqtt://host/", "no topic is named"),
         ("mqtt://host/a/+/b", "no wildcards"),
         ("mqtt://host/a/#", "no wildcards"),
         ("mqtt://host/a%23", "no wildcards"),
-        ("mqtt://host/a?qos=2", "unknown parameter qos; there are password-file, what, and with"),
-        ("mqtt://host/a?ca=x", "unknown parameter ca"),
-        ("mqtts://host/a?qos=2", "unknown parameter qos; there are ca, password-file, what"),
-        ("mqtt://host/a?what=", "parameter what needs one value"),
-        ("mqtt://host/a?what=all&what=all", "parameter what needs one value"),
+        ("mqtt://host/a?qos=2", "mqtt: has no such option; it has password-file, what"),
+        ("mqtt://host/a?ca=x", "mqtt: has no such option"),
+        ("mqtts://host/a?qos=2", "mqtts: has no such option; it has ca, password-file, what"),
+        ("mqtt://host/a?what=", "option what needs one value"),
+        ("mqtt://host/a?what=all&what=all", "option what needs one value"),
         ("mqtt://host/a?what=some", "neither alarms nor all"),
         ("mqtts://host/a?ca=/no/ca.pem", "/no/ca.pem: no such file"),
         ("mqtts://host/a?ca=/dev/null", "/dev/null: is a device, not a file; ca= names the PEM"),
@@ -65,7 +65,7 @@ def test_an_address_is_taken_apart() -> None:
     full = parse_mqtt_address("mqtts://[::1]:99/a?what=all", {"GRUARD_MQTT_USER": "pump"}, ["what"])
     assert (full.host, full.port, full.login) == ("::1", 99, ("pump", None))
     assert full.tls is not None and full.tls.check_hostname
-    assert full.parameters == {"what": "all"} and full.name == "mqtts://[::1]:99/a"
+    assert full.options == {"what": "all"} and full.name == "mqtts://[::1]:99/a"
 
 
 def test_one_address_twice_is_refused() -> None:

@@ -154,7 +154,7 @@ def test_a_disk_that_is_read_only_does_not_stop_the_start(
     def refuse(*_: object) -> None:
         raise GruardError("pointers.json: cannot be written (Read-only file system)")
 
-    monkeypatch.setattr("edge_runtime.updates.disk.Disk.write", refuse)
+    monkeypatch.setattr("edge_runtime.updates.disk.StoreDisk.write", refuse)
     rot(store, 2)
     name, log = begun(store)
     assert name == "straight-1" and "Read-only file system" in log[-1]

@@ -393,9 +393,9 @@ def test_a_store_of_somebody_else_is_told(store: Store, bundles: list[Path]) -> 
     code = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from edge_runtime.updates.disk import Disk, replace_durably\n"
+        "from edge_runtime.updates.disk import StoreDisk, replace_durably\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "replace_durably(Disk(), Path(sys.argv[1]), b'')"
+        "replace_durably(StoreDisk(), Path(sys.argv[1]), b'')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(store.root / "pointers.json")],
