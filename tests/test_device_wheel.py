@@ -37,8 +37,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_runtime_alone(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         rooms = {name.split("/")[0] for name in archive.namelist()}
+        template = archive.read("edge_runtime/service/gruard@.service")
         metadata = archive.read(f"gruard-{__version__}.dist-info/METADATA").decode()
     assert rooms == {"edge_runtime", f"gruard-{__version__}.dist-info"}
+    assert template == (ROOT / "edge_runtime/service/gruard@.service").read_bytes()
     needed = [
         line.split(":", 1)[1].split(";")[0].strip()
         for line in metadata.splitlines()

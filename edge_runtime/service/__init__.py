@@ -1,6 +1,5 @@
-"""The service's room: from the arguments of `gruard run` to a hardened systemd unit.
+"""gruard as a systemd service: `gruard@.service`, and the settings of one machine next to it.
 
-In come the words a user would type and what surrounds them (`order`), out goes the text of a unit
-(`unit`), written and removed by `installation`. Nothing here runs a model or reads a sample, and
-nothing of the runtime imports it.
+`request` checks what a user asks for and turns it into settings. `units` writes and removes the
+files. Nothing here runs a model or reads a sample, and nothing of the runtime imports it.
 """

@@ -4,7 +4,7 @@ import pytest
 from booted import Booted
 from tiny_service import BUNDLE, UNIT, install, kill_main
 
-from edge_runtime.service.unit import BURST
+from edge_runtime.service.request import BURST
 
 pytestmark = pytest.mark.service
 

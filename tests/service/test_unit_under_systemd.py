@@ -20,7 +20,7 @@ from tiny_service import (
     worker,
 )
 
-from edge_runtime.service.quoting import command_line
+from edge_runtime.service.units import command_line
 
 pytestmark = pytest.mark.service
 
@@ -143,9 +143,9 @@ def test_a_bundle_at_home_is_all_that_is_seen_of_the_home(systemd: Booted) -> No
     systemd("bash", "-c", f"chmod 700 /root; cp -r {BUNDLE} /root; touch /root/secret")
     options = ("--name", "home", "--device", "/dev/tty", *READER)
     systemd.gruard("service", "install", *options, "--", "/root/tiny-1.gruard", "--source", "-")
-    main = systemd.property("gruard-home", "MainPID")
+    main = systemd.property("gruard@home", "MainPID")
     assert systemd("ls", f"/proc/{main}/root/root") == "tiny-1.gruard\n"
-    assert systemd.property("gruard-home", "ActiveState") == "active"
+    assert systemd.property("gruard@home", "ActiveState") == "active"
     systemd.gruard("service", "uninstall", "home")
 
 
@@ -161,12 +161,12 @@ def test_the_named_device_can_be_opened_and_no_other(
     options = ("--name", named, "--group", "dialout", "--device", f"/dev/{named}")
     reader = ("--reader", "/bin/bash /opt/try.sh")
     systemd.gruard("service", "install", *options, *reader, "--", BUNDLE, "--source", "-")
-    assert outcome in systemd.journal(f"gruard-{named}").splitlines()
+    assert outcome in systemd.journal(f"gruard@{named}").splitlines()
     systemd.gruard("service", "uninstall", named)
 
 
 def test_a_sinks_file_goes_on_behind_half_a_record(systemd: Booted) -> None:
-    sink, unit = "/var/lib/gruard/kept/out.jsonl", "gruard-kept"
+    sink, unit = "/var/lib/gruard/kept/out.jsonl", "gruard@kept"
     words = (BUNDLE, "--source", "-", "--sink", sink)
     systemd.gruard("service", "install", "--name", "kept", *READER, "--", *words)
     until(lambda: len(systemd("cat", sink).splitlines()) > 1, "two records")

@@ -7,7 +7,7 @@ from booted import Booted, until
 
 BUNDLE = "/var/lib/gruard/tiny-1.gruard"
 READER = ("--reader", "/usr/bin/python3 -u /opt/reader.py")
-UNIT = "gruard-tiny.service"
+UNIT = "gruard@tiny.service"
 WATCHDOG = "6"
 
 
