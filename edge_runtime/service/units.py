@@ -70,8 +70,8 @@ def write_units(root: Path, name: str, settings: str, force: bool) -> list[Path]
             _put(file, text)
     except OSError as error:
         with suppress(OSError):
-            for each, text in before.items():
-                _put(each, text)
+            for each, former in before.items():
+                _put(each, former)
         raise GruardError(f"{file}: cannot be written ({error.strerror}); try sudo") from None
     return list(files)
 

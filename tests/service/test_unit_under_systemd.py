@@ -60,12 +60,23 @@ def test_it_is_locked_in(installed: Booted) -> None:
         assert "null" in seen and "kmsg" not in seen and "mem" not in seen
 
 
+def exposure(system: Booted, unit: str) -> float:
+    """What `systemd-analyze security` says: 0 is best, 10 worst."""
+    told = system("systemd-analyze", "security", "--no-pager", unit)
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", told)
+    assert found
+    print("\nsystemd-analyze security:", found[0])
+    return float(found[1])
+
+
 def test_systemd_finds_little_that_is_exposed(installed: Booted) -> None:
-    told = installed("systemd-analyze", "security", "--no-pager", UNIT)
-    exposure = re.search(r"Overall exposure level for \S+: ([0-9.]+)", told)
-    assert exposure
-    print("\nsystemd-analyze security:", exposure[0])
-    assert float(exposure[1]) <= 0.5, told
+    assert exposure(installed, UNIT) <= 0.5
+    options = ("--name", "open", "--network", "--device", "/dev/ttyUSB0", "--group", "dialout")
+    words = (*options, "--no-start", *READER, "--", BUNDLE, "--source", "-")
+    installed.gruard("service", "install", *words)
+    installed("systemctl", "daemon-reload")
+    assert 0.5 < exposure(installed, "gruard@open.service") <= 2.0
+    installed.gruard("service", "uninstall", "open")
 
 
 def test_completed_samples_keep_it_alive(installed: Booted) -> None:
@@ -201,17 +212,41 @@ def test_a_broker_is_reached_with_a_password_that_is_roots_to_read(systemd: Boot
     systemd.gruard("service", "uninstall", "loud")
 
 
-def test_a_strange_unit_is_left_alone(systemd: Booted) -> None:
-    file = "/etc/systemd/system/gruard-other.service"
-    systemd("cp", "/lib/systemd/system/systemd-journald.service", file)
+def test_an_instance_made_by_hand_runs(installed: Booted) -> None:
+    """As the head of the template says: the template, and two lines of one's own."""
+    folder = "/etc/systemd/system/gruard@hand.service.d"
+    gruard = "exec /usr/bin/python3 -m edge_runtime run " + BUNDLE
+    line = f"/bin/bash -c '{gruard} --source - < <(exec /usr/bin/python3 -u /opt/reader.py)'"
+    installed("mkdir", folder)
+    installed.write(f"{folder}/override.conf", f"[Service]\nExecStart={line}\n")
+    installed("systemctl", "daemon-reload")
+    installed("systemctl", "enable", "--now", "gruard@hand")
+    assert installed.property("gruard@hand", "ActiveState") == "active"
+    assert installed.property("gruard@hand", "ProtectSystem") == "strict"
+    installed("systemctl", "disable", "--now", "gruard@hand")
+    told = installed.run("python3", "-m", "edge_runtime", "service", "uninstall", "hand")
+    assert told.returncode == 2 and "there is no service hand" in told.stderr
+    installed("rm", "-r", folder)
+
+
+def test_an_instance_without_a_command_does_not_start(installed: Booted) -> None:
+    told = installed.run("systemctl", "start", "gruard@nobody")
+    assert told.returncode and "bad unit file setting" in told.stderr
+
+
+def test_strange_settings_are_left_alone(systemd: Booted) -> None:
+    folder = "/etc/systemd/system/gruard@other.service.d"
+    systemd("mkdir", folder)
+    systemd.write(f"{folder}/gruard.conf", "[Service]\nNice=5\n")
     refused = systemd.run("python3", "-m", "edge_runtime", "service", "uninstall", "other")
     assert refused.returncode == 2 and "was not written by gruard" in refused.stderr
-    systemd("test", "-e", file)
+    systemd("test", "-e", f"{folder}/gruard.conf")
+    systemd("rm", "-r", folder)
 
 
 def test_uninstall_stops_and_removes_it_and_keeps_its_state(installed: Booted) -> None:
     installed.gruard("service", "uninstall", "tiny")
     assert installed.property(UNIT, "LoadState") == "not-found"
-    assert installed.run("test", "-e", f"/etc/systemd/system/{UNIT}").returncode == 1
+    assert "gruard" not in installed("ls", "/etc/systemd/system")
     installed("test", "-e", "/var/lib/gruard/tiny/last-run.json")
     assert UNIT not in installed("ls", "/etc/systemd/system/multi-user.target.wants")
