@@ -101,10 +101,10 @@ def install(
           -- /var/lib/gruard/pump-1.gruard --source -
     """
     from edge_runtime.service import units
-    from edge_runtime.service.request import Request, instance
+    from edge_runtime.service.request import ServiceRequest, instance
 
     words, run = _parsed(words)
-    name, settings = instance(Request(words=words, run=run, root=root, **options))
+    name, settings = instance(ServiceRequest(words=words, run=run, root=root, **options))
     if dry_run:
         click.echo(units.as_text(units.unit_files(root, name, settings)), nl=False)
         return

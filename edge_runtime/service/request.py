@@ -44,7 +44,7 @@ _HOMES = ("/home/", "/root/", "/run/user/")
 
 
 @dataclass(frozen=True)
-class Request:
+class ServiceRequest:
     """What `gruard service install` was asked for, option by option.
 
     words: the arguments of `gruard run`. run: the same, parsed; its store is None unless it is
@@ -91,7 +91,7 @@ def checked(option: str, value: str) -> str:
     return value
 
 
-def instance(asked: Request) -> tuple[str, str]:
+def instance(asked: ServiceRequest) -> tuple[str, str]:
     """Return the name of the service and its settings. Raises GruardError if it could not run."""
     memory = () if asked.memory is None else (asked.memory,)
     given = {"--memory": memory, "--group": asked.groups, "--device": asked.devices}
@@ -137,7 +137,7 @@ def _section(title: str, lines: Iterable[str]) -> str:
     return f"\n[{title}]\n{text}" if text else ""
 
 
-def _unit_lines(asked: Request) -> Iterator[str]:
+def _unit_lines(asked: ServiceRequest) -> Iterator[str]:
     if asked.network:
         yield "Wants=network-online.target"
         yield "After=network-online.target"
@@ -147,7 +147,7 @@ def _unit_lines(asked: Request) -> Iterator[str]:
         yield "StartLimitAction=reboot"
 
 
-def _service_lines(asked: Request, bundle: Bundle) -> Iterator[str]:
+def _service_lines(asked: ServiceRequest, bundle: Bundle) -> Iterator[str]:
     run, here = asked.run, asked.here
     yield f"ExecStart={command_line(_command(asked))}"
     yield f"WatchdogSec={watchdog_seconds(asked.watchdog_sec, bundle.manifest.period)}"
@@ -177,7 +177,7 @@ def _service_lines(asked: Request, bundle: Bundle) -> Iterator[str]:
         yield "MemoryDenyWriteExecute=no"
 
 
-def _command(asked: Request) -> tuple[str, ...]:
+def _command(asked: ServiceRequest) -> tuple[str, ...]:
     """The words that systemd starts; with a sink's file, so that a restart goes on with it."""
     appends = bool(_plain_files(asked.run["sinks"])) and not asked.run["append"]
     run = (asked.python, "-m", "edge_runtime", "run", *["--append"] * appends, *asked.words)
@@ -187,7 +187,7 @@ def _command(asked: Request) -> tuple[str, ...]:
     return ("/bin/bash", "-c", f"exec {shlex.join(run)} < <(exec {shlex.join(asked.reader)})")
 
 
-def _paths_in_homes(asked: Request, bundle: Bundle) -> list[str]:
+def _paths_in_homes(asked: ServiceRequest, bundle: Bundle) -> list[str]:
     """What the service needs below people's homes, which are hidden from it otherwise."""
     ours = [sys.prefix, sys.base_prefix, str(Path(edge_runtime.__file__).parents[1])]
     paths = [*ours * asked.here, *asked.inputs, *asked.reader]
@@ -200,7 +200,7 @@ def _paths_in_homes(asked: Request, bundle: Bundle) -> list[str]:
     return needed
 
 
-def _bundle_folder(asked: Request) -> Path:
+def _bundle_folder(asked: ServiceRequest) -> Path:
     """Where the bundle lies that the service begins with; in a store, the current one."""
     if asked.run["bundle"]:
         return asked.place(asked.run["bundle"])
@@ -217,7 +217,7 @@ def _bundle_folder(asked: Request) -> Path:
     return place.slots.path(current)
 
 
-def _check_streams(asked: Request) -> None:
+def _check_streams(asked: ServiceRequest) -> None:
     """Raise GruardError unless the source and the sinks suit a service."""
     run, reader = asked.run, asked.reader
     refuse_own_messages(run["source"], run["sinks"])
@@ -245,7 +245,7 @@ def _check_streams(asked: Request) -> None:
         _absolute(reader[0])
 
 
-def _check_writes(asked: Request, own: str) -> None:
+def _check_writes(asked: ServiceRequest, own: str) -> None:
     """Raise GruardError unless the service writes to its folder `own` only."""
     journal, store = asked.run["journal"], asked.run["store"]
     folders = (journal, None if store == Path(own) else store)
@@ -279,7 +279,7 @@ def _absolute(path: str) -> str:
     return path
 
 
-def _require_readable(asked: Request, path: str) -> None:
+def _require_readable(asked: ServiceRequest, path: str) -> None:
     """Look at the bits: whoever installs is root and may read everything."""
     place = asked.place(_absolute(path))
     if not place.exists():
