@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.record import Float32
-from edge_runtime.sources.csvfile import Table, channel_order, read_table
+from edge_runtime.sources.csvfile import Table, read_table
+from edge_runtime.sources.csvlayout import channel_order
 from train.recording import Recording
 
 ROOT = Path(__file__).resolve().parents[1]

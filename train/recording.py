@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Float32
-from edge_runtime.sources.csvfile import Table, channel_order, read_table
+from edge_runtime.sources.csvfile import Table, read_table
+from edge_runtime.sources.csvlayout import channel_order
 
 PERIOD_TOLERANCE = 0.05
 GAP_PERIODS = 1.5

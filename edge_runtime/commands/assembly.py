@@ -20,9 +20,8 @@ from edge_runtime.native.engine import NativeFallback
 from edge_runtime.recurring_alarms import RecurringKeeper
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
 from edge_runtime.sinks.sink import Existing
-from edge_runtime.sources.open_source import open_source
+from edge_runtime.sources.open_source import open_source, open_unnamed
 from edge_runtime.sources.source import Source
-from edge_runtime.sources.unnamed import open_unnamed
 from edge_runtime.status.board import BoardMonitor
 from edge_runtime.status.publisher import Outlet, StatusPublisher
 from edge_runtime.status.snapshot import StatusFile, service_file

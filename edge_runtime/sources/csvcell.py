@@ -7,14 +7,23 @@ import math
 import re
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import lru_cache
 
 MISSING = frozenset({"", "nan", "na", "null", "none"})
-_LEAP_SECOND = re.compile(r"(.{11}\d\d:\d\d:)60(.*)", re.ASCII)
+_LEAP_SECOND = re.compile(r"(.{9,11}\d\d:\d\d:)60(.*)", re.ASCII)
 _LONGEST_DATE = 64
 """Characters; 2024-01-01T00:00:00.000000+01:00 has 32."""
 _CLOCK = r"(?:[T ]\s*(\d\d?):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)?)?"
 _YEAR_FIRST = re.compile(r"(\d{4})([-/])(\d\d?)\2(\d\d?)" + _CLOCK, re.ASCII)
 _DAY_FIRST = re.compile(r"(\d\d?)(\.)(\d\d?)\.(\d{4})" + _CLOCK, re.ASCII)
+_SHORT_YEAR = re.compile(r"(\d\d)(\.)(\d\d)\.(\d\d)" + _CLOCK, re.ASCII)
+_FIRST_SHORT_YEAR = 69
+"""01.12.69 is of 1969 and 01.12.68 of 2068, as in POSIX."""
+_TIME_OF_DAY = re.compile(r"\d\d?:\d\d(:\d\d([.,]\d{1,9})?)?", re.ASCII)
+_TO_THE_SECOND = re.compile(
+    r"([\d./-]{8,10}[T ](?:[01]?\d|2[0-3]):\d\d):([0-5]\d)(?:[.,](\d{1,9}))?", re.ASCII
+)
+"""A date and time without zone: its minute, the second, the fraction."""
 _FIRST_EPOCH, _LAST_EPOCH = 946_684_800.0, 4_102_444_800.0
 """The years 2000 to 2100 in seconds: an epoch time in a finer unit is told by its size."""
 _FINER = (1e3, 1e6, 1e9)  # milli-, micro- and nanoseconds
@@ -40,7 +49,7 @@ def comma_number(text: str) -> float:
     return number(text.replace(",", ".", 1))
 
 
-def reads(read: Callable[[str], float | None], text: str) -> bool:
+def reads(read: Callable[[str], float], text: str) -> bool:
     """Whether `read` can read the text."""
     try:
         read(text)
@@ -59,6 +68,16 @@ def is_date(text: str) -> bool:
     return not is_number(text) and reads(_epoch_seconds, text)
 
 
+def is_day(text: str) -> bool:
+    """Whether the text is a date without a time of day."""
+    return ":" not in text and is_date(text)
+
+
+def is_time_of_day(text: str) -> bool:
+    """Whether the text is hh:mm or hh:mm:ss."""
+    return _TIME_OF_DAY.fullmatch(text) is not None
+
+
 def is_epoch(text: str) -> bool:
     """Whether the text is a number that is a time of this century, in any unit."""
     return is_number(text) and _FIRST_EPOCH <= _in_seconds(number(text)) < _LAST_EPOCH
@@ -67,10 +86,14 @@ def is_epoch(text: str) -> bool:
 def seconds(text: str, read: Callable[[str], float] = number) -> float:
     """A time: a number of seconds, or the epoch seconds of a date (UTC without zone).
 
-    Dates are ISO 8601, also with slashes, or dd.mm.yyyy with a time or without. A number of this
-    century's milli-, micro- or nanoseconds since 1970 is taken as such. `read` reads a number.
-    The result is finite. A leap second, 23:59:60, is the second after 23:59:59.
+    Dates are ISO 8601, also with slashes, dd.mm.yyyy or dd.mm.yy, with a time or without. A number
+    of this century's milli-, micro- or nanoseconds since 1970 is taken as such. `read` reads a
+    number. The result is finite. A leap second, 23:59:60, is the second after 23:59:59.
     """
+    if found := _TO_THE_SECOND.fullmatch(text):
+        minute, second, fraction = found.groups()
+        microseconds = int(f"{fraction[:6]:0<6}") if fraction else 0
+        return ((_minute(minute) + int(second)) * 1_000_000 + microseconds) / 1_000_000
     try:
         value = _in_seconds(read(text))
     except ValueError:
@@ -78,6 +101,12 @@ def seconds(text: str, read: Callable[[str], float] = number) -> float:
     if not math.isfinite(value):
         raise ValueError(text)
     return value
+
+
+@lru_cache(maxsize=64)
+def _minute(text: str) -> int:
+    """The epoch seconds of a minute: rows of one minute share it, so it is rarely read anew."""
+    return int(_epoch_seconds(text))
 
 
 def _in_seconds(value: float) -> float:
@@ -107,6 +136,9 @@ def _iso(text: str) -> str:
         year, _, month, day = found.groups()[:4]
     elif found := _DAY_FIRST.fullmatch(text):
         day, _, month, year = found.groups()[:4]
+    elif found := _SHORT_YEAR.fullmatch(text):
+        day, _, month, year = found.groups()[:4]
+        year = f"{19 if int(year) >= _FIRST_SHORT_YEAR else 20}{year}"
     else:
         raise ValueError(text)
     hour, minute, second, fraction, zone = found.groups()[4:]
@@ -121,12 +153,10 @@ def _iso(text: str) -> str:
     return f"{date}T{clock}{zone or ''}"
 
 
-def label(text: str) -> float | None:
-    """1.0 anomalous, 0.0 normal, None where the cell says nothing."""
-    word = text.lower()
-    if word in MISSING:
-        return None
+def label(text: str) -> int:
+    """1 anomalous, 0 normal."""
+    word = text.strip().lower()
     value = {"false": 0.0, "true": 1.0}[word] if word in ("false", "true") else float(word)
     if value not in (0.0, 1.0):
         raise ValueError(text)
-    return value
+    return int(value)

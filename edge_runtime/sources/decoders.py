@@ -9,14 +9,14 @@ import math
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 
 from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.record import Float32
 from edge_runtime.sources import csvcell
-from edge_runtime.sources.csvfile import TIME_NAMES, read_header
-from edge_runtime.sources.dialect import LOOKED_AT, fitted, split
+from edge_runtime.sources.csvlayout import LABEL_NAMES, LOOKED_AT, TIME_NAMES, read_layout
 from edge_runtime.sources.lines import LONGEST, CutLine
 from edge_runtime.sources.source import Reading
 
@@ -58,7 +58,7 @@ class CsvDecoder(Decoder):
     """Lines of cells under a header line. Raises GruardError when the header is unusable.
 
     rows: the first lines below the header, which show how they are written. has_units: the first
-    of them is no reading. more: each of the first `LOOKED_AT` lines to come shows more.
+    of them is no reading. more: the first `LOOKED_AT` lines to come may show more.
     """
 
     def __init__(
@@ -78,33 +78,35 @@ class CsvDecoder(Decoder):
         self._learn(rows)
 
     def _learn(self, rows: Sequence[str]) -> None:
-        parser = read_header(self._header, self._name, rows=rows, wanted=self._channels)
-        parser.keep(self._channels)
-        self._delimiter, self._read = parser.dialect.delimiter, parser.dialect.number
-        self._width, self._places = len(parser.columns), parser.channel_indices
-        self._time_index, self._time_column = parser.time_index, parser.time_column or ""
-        self.has_units = bool(parser.dialect.units)
+        layout = read_layout(self._header, self._name, rows, wanted=self._channels)
+        self._layout, self._read = layout.keep(self._channels), layout.dialect.number
+        self.has_units = bool(layout.dialect.units)
+
+    def _look_at(self, line: str, seen: list[str]) -> None:
+        """Learn anew if one of the first lines is not as those before it made believe."""
+        seen.append(line)
+        if not self._layout.explains(line):
+            with suppress(GruardError):  # what is known of the columns stays
+                self._learn(seen)
+        if len(seen) == LOOKED_AT:
+            self._seen = None
 
     def _decode(self, line: str) -> Reading:
         """A row with too many or too few cells is a row of nothing."""
         if self._seen is not None:
-            self._seen.append(line)
-            self._learn(self._seen)
-            if len(self._seen) == LOOKED_AT:
-                self._seen = None
-        fields: Sequence[str] = split(line, self._delimiter)
-        if len(fields) != self._width:
-            fields = fitted(fields, self._width)
-        if len(fields) != self._width:
-            return self._refuse(line, f"has {len(fields)} cells instead of {self._width}")
-        cells = [fields[place] for place in self._places]
+            self._look_at(line, self._seen)
+        layout = self._layout
+        cells, width = layout.cells(line), len(layout.columns)
+        if len(cells) != width:
+            return self._refuse(line, f"has {len(cells)} cells instead of {width}")
+        wanted = [cells[i] for i in layout.channels_at]
         try:
-            numbers = [self._read(cell) for cell in cells]
+            numbers = [self._read(cell) for cell in wanted]
         except ValueError:
-            numbers = [self._number(*pair) for pair in zip(self._channels, cells, strict=True)]
+            numbers = [self._number(*pair) for pair in zip(self._channels, wanted, strict=True)]
         time = None
-        if self._time_index is not None:
-            time = self._seconds(self._time_column, fields[self._time_index], self._read)
+        if layout.time_at:
+            time = self._seconds(layout.name(layout.time_at), layout.time_text(cells), self._read)
         # Beyond float32 means infinite, which the mask handles; numpy's conversion would complain.
         return Reading(time, np.frombuffer(array("f", numbers), np.float32))
 
@@ -162,10 +164,24 @@ def decoder_for(
     rows, more: the lines that follow, as of `CsvDecoder`.
     Raises GruardError when it is the header of a CSV file without the channels.
     """
-    if first.lstrip().startswith("{"):
+    if is_json(first):
         return JsonDecoder(name, channels, complaints), [first, *rows]
     decoder = CsvDecoder(first, name, channels, complaints, rows, more)
     return decoder, [*rows[decoder.has_units :]]
+
+
+def own_channels(first: str, name: str, rows: Sequence[str]) -> tuple[str, ...]:
+    """The channels that a first line names itself; `rows` are the lines that follow it."""
+    if not is_json(first):
+        return read_layout(first, name, rows).channels
+    if (found := json_object(first)) is None:
+        raise GruardError(f"{name} line 1: is not a JSON object")
+    return tuple(key for key in found if key.lower() not in TIME_NAMES | LABEL_NAMES)
+
+
+def is_json(first: str) -> bool:
+    """Whether a first line says that all lines are JSON objects."""
+    return first.lstrip().startswith("{")
 
 
 def json_object(line: str) -> dict[str, object] | None:

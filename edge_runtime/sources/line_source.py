@@ -11,10 +11,9 @@ from collections.abc import Sequence
 
 from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.files import DEVICE, PIPE, kind_at
-from edge_runtime.sources.csvfile import open_binary
-from edge_runtime.sources.decoders import decoder_for
-from edge_runtime.sources.dialect import LOOKED_AT, find_header
-from edge_runtime.sources.lines import FileLines, Lines, StreamLines
+from edge_runtime.sources.csvlayout import LOOKED_AT, find_header
+from edge_runtime.sources.decoders import decoder_for, is_json, own_channels
+from edge_runtime.sources.lines import FileLines, Lines, StreamLines, open_text
 from edge_runtime.sources.sample_period import check_file_period
 from edge_runtime.sources.source import Reading, TimeLimit
 
@@ -26,7 +25,7 @@ _BYTE_ORDER_MARK = "\ufeff"
 class LineSource:
     """Readings from lines. Waits for the header, which says what the others are.
 
-    begun: lines that somebody has read already, the first ones.
+    channels: None for those that the first line names, in its order.
     Raises GruardError when the header is missing or lacks a wanted channel.
     """
 
@@ -34,16 +33,19 @@ class LineSource:
         self,
         lines: Lines,
         name: str,
-        channels: Sequence[str],
+        channels: Sequence[str] | None,
         complaints: Complaints,
-        begun: Sequence[str] = (),
     ) -> None:
         self.live = lines.live
-        self._lines, self._waiting = lines, deque(begun)
+        self._lines = lines
         header, rows, _ = find_header(self._next_line)
-        rows = [*rows, *self._waiting, *([] if self.live else self._first_rows())]
+        if not self.live:
+            rows = [*rows, *self._first_rows()]
+        elif channels is None and not rows and not is_json(header):
+            rows = [line for line in [self._next_line()] if line]  # tells times from channels
+        self.channels = tuple(own_channels(header, name, rows) if channels is None else channels)
         self._decoder, readings = decoder_for(
-            header, name, channels, complaints, rows, more=self.live
+            header, name, self.channels, complaints, rows, more=self.live
         )
         self._waiting = deque(readings)
 
@@ -64,8 +66,6 @@ class LineSource:
 
     def _next_line(self) -> str | None:
         """The next line of those up to the header, None after the last; waits."""
-        if self._waiting:
-            return self._waiting.popleft()
         try:
             while (line := self._lines.next(None)) is None:
                 pass
@@ -85,11 +85,11 @@ class LineSource:
 
 
 def open_lines(
-    target: str, channels: Sequence[str], period: float | None, complaints: Complaints
+    target: str, channels: Sequence[str] | None, period: float | None, complaints: Complaints
 ) -> LineSource:
     """Lines of CSV or JSON: of a file, `.gz` too, of stdin for `-`, or of a named pipe.
 
-    A pipe is live, as stdin is, and ends with its last writer.
+    channels: as of `LineSource`. A pipe is live, as stdin is, and ends with its last writer.
     Raises GruardError when the target cannot be opened, its header is unusable, or it is a
     recording whose samples are not `period` seconds apart.
     """
@@ -106,7 +106,7 @@ def open_lines(
         )
     else:
         check_file_period(target, period)
-        lines = FileLines(open_binary(target), target)
+        lines = FileLines(open_text(target), target)
     try:
         return LineSource(lines, target, channels, complaints)
     except BaseException:

@@ -1,23 +1,121 @@
-"""Lines of text, from a file at once or from a stream as they come."""
+"""Lines of text as strangers save and send them: of a file, or of a stream as they come.
 
+Text is UTF-8 with or without a byte order mark, UTF-16 or Latin-1, and may be gzip.
+"""
+
+import codecs
 import gzip
+import io
 import os
 import zlib
 from collections import deque
-from collections.abc import Callable
-from typing import BinaryIO, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, TextIO, cast
 
 from edge_runtime.errors import GruardError
-from edge_runtime.files import readable
-from edge_runtime.sources.encoding import DECODE_ERRORS
+from edge_runtime.files import open_input, readable
 from edge_runtime.sources.source import TimeLimit
 
 LONGEST = 1 << 20
 """Bytes of a line. 256 channels and as many columns that nobody wants need some 20,000."""
 MOST_BYTES = 1 << 20
 """Bytes that one call of `next` reads for a line that does not end, some milliseconds of work."""
+DECODE_ERRORS = "gruard-latin-1"
+"""Error handler: what is no UTF-8 is Latin-1, byte by byte. Real Latin-1 is hardly ever UTF-8."""
 _CHUNK = 1 << 16
 _SHOWN = 100  # characters of a line that is too long
+_HEAD = 4096  # bytes that tell UTF-16
+_ZIP = b"PK\3\4"
+_OPEN_ERRORS: dict[type[OSError], str] = {
+    FileNotFoundError: "no such file; check the path",
+    PermissionError: "permission denied; make the file readable",
+}
+
+
+def _latin_1(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return error.object[error.start : error.end].decode("latin-1"), error.end
+
+
+codecs.register_error(DECODE_ERRORS, _latin_1)
+
+
+def open_text(path: str | Path) -> TextIO:
+    """Open a file of text, `.gz` too. Raises GruardError, also for what is no text.
+
+    What is compressed is decompressed as it is read, so that a small file that holds gigabytes
+    does not fill the memory.
+    """
+    try:
+        raw = open_input(path, "name a CSV file")
+    except OSError as error:
+        default = f"cannot be opened ({error.strerror}); check the path"
+        raise GruardError(f"{path}: {_OPEN_ERRORS.get(type(error), default)}") from None
+    if str(path).endswith(".gz"):
+        unzipped: Any = gzip.GzipFile(fileobj=raw)
+        unzipped.myfileobj = raw  # which is closed with it then
+        raw = cast(BinaryIO, unzipped)
+    try:
+        with _reading(path):
+            head = raw.peek(_HEAD)[:_HEAD]  # type: ignore[attr-defined]
+        if head.startswith(_ZIP):
+            raise GruardError(f"{path}: is a spreadsheet or another archive; export it as CSV")
+    except BaseException:
+        raw.close()
+        raise
+    return io.TextIOWrapper(raw, _utf_16(head) or "utf-8-sig", DECODE_ERRORS, newline="")
+
+
+@contextmanager
+def text_lines(path: str | Path) -> Iterator[Iterator[str]]:
+    """Open a file as `open_text` does and give its lines, with their line breaks.
+
+    Every way it can fail is a GruardError, also a line of more than `LONGEST` characters.
+    """
+
+    def lines(text: TextIO) -> Iterator[str]:
+        number = 0
+        with _reading(path):
+            while line := text.readline(LONGEST + 1):
+                number += 1
+                if len(line) > LONGEST:
+                    raise GruardError(
+                        f"{path} line {number}: has more than {LONGEST} characters; "
+                        "is it a CSV file?"
+                    )
+                yield line
+
+    with open_text(path) as text:
+        yield lines(text)
+
+
+@contextmanager
+def _reading(name: str | Path) -> Iterator[None]:
+    """What can go wrong in reading a file that is open, as GruardError."""
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        raise GruardError(
+            f"{name}: is not a complete gzip file; compress it again or drop the '.gz'"
+        ) from None
+    except OSError as error:
+        raise GruardError(f"{name}: reading failed ({error.strerror})") from None
+
+
+def _utf_16(head: bytes) -> str | None:
+    """The encoding of a file with this beginning: by its mark, or by every second byte's zero."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    half = len(head) // 2
+    low, high = head[0::2].count(0), head[1::2].count(0)
+    if half and high > 0.9 * half and not low:
+        return "utf-16-le"
+    if half and low > 0.9 * half and not high:
+        return "utf-16-be"
+    return None
 
 
 class CutLine(str):
@@ -76,40 +174,25 @@ class FileLines:
 
     live = False
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self._file, self._name = file, name
-        self._split = Splitter()
-        self._ended = False
+    def __init__(self, text: TextIO, name: str) -> None:
+        self._text, self._name = text, name
+        self._skips = False  # whether the next piece is of a line that is too long
 
     def next(self, timeout: float | None) -> str | None:
         """Return the next line; see Lines. Raises GruardError when the file cannot be read on."""
-        left = MOST_BYTES
-        while not self._split.lines:
-            if self._ended:
-                raise EOFError
-            if left <= 0:
-                return None
-            data = self._read()
-            self._split.feed(data)
-            left -= len(data)
-            if not data:
-                self._ended = True
-                self._split.finish()
-        return self._split.lines.popleft()
+        with _reading(self._name):
+            piece = self._text.readline(LONGEST + 1)
+        if not piece:
+            raise EOFError
+        line, skips = piece.rstrip("\r\n"), self._skips
+        self._skips = len(piece) > LONGEST and line == piece
+        if skips:
+            return None
+        return CutLine(line[:_SHOWN]) if len(line) > LONGEST else line
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
-
-    def _read(self) -> bytes:
-        try:
-            return self._file.read(_CHUNK)
-        except (gzip.BadGzipFile, EOFError, zlib.error):
-            raise GruardError(
-                f"{self._name}: is not a complete gzip file; compress it again or drop the '.gz'"
-            ) from None
-        except OSError as error:
-            raise GruardError(f"{self._name}: reading failed ({error.strerror})") from None
+        self._text.close()
 
 
 class StreamLines:

@@ -49,3 +49,17 @@ def open_source(
     from edge_runtime.sources.own_sensor import open_own_sensor
 
     return open_own_sensor(address, channels, period, complaints)
+
+
+def open_unnamed(target: str, complaints: Complaints) -> tuple[Source, tuple[str, ...]]:
+    """The source that `target` names, and its channels: those that its first line names.
+
+    Sources that are no lines are opened without channels, as far as they work so: one empty reading
+    for each sample. Raises GruardError where the first line is unusable or the kind needs more.
+    """
+    from edge_runtime.sources.line_source import open_lines
+
+    if parse_address(target, KINDS):
+        return open_source(target, (), None, complaints), ()
+    source = open_lines(target, None, None, complaints)
+    return source, source.channels

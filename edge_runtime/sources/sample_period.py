@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import GruardError
-from edge_runtime.sources.csvfile import open_text, start_rows
-from edge_runtime.sources.dialect import split
+from edge_runtime.sources.csvlayout import start_rows
+from edge_runtime.sources.lines import text_lines
 
 TOLERANCE = 0.05
 """A regular recording may be so much faster or slower than the period."""
@@ -35,7 +35,7 @@ def check_file_period(path: str | Path, period: float | None) -> None:
     or the mean distance of two rows has to fit. Where neither does and the distances scatter, only
     a mean that no loss explains is refused. An unreadable row is left to whoever reads the file.
     """
-    with open_text(path) as text:
+    with text_lines(path) as text:
         first = next(text, "")
         if first.lstrip().startswith("{"):
             return  # JSON lines, whose times the sample clock watches
@@ -52,13 +52,13 @@ def check_file_period(path: str | Path, period: float | None) -> None:
 
 def _times(header: str, text: Iterator[str], path: str | Path) -> Iterator[float]:
     """The readable times of the first rows. Raises GruardError for an unusable header."""
-    parser, lines, _ = start_rows(chain([header], text), path)
-    if parser.time_index is None:
+    layout, lines, _ = start_rows(chain([header], text), path)
+    if not layout.time_at:
         return
     left = BYTES_LOOKED_AT
     for line in islice(lines, ROWS_LOOKED_AT):
         with suppress(IndexError, ValueError, OverflowError):
-            yield parser.seconds(split(line, parser.dialect.delimiter)[parser.time_index].strip())
+            yield layout.seconds(layout.time_text(layout.cells(line)))
         left -= len(line)
         if left <= 0:
             return

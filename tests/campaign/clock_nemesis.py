@@ -182,7 +182,7 @@ def runner(lab: Lab) -> Run:
             PipedSource(lines, stream, lab, clock)
             if live
             else LineSource(
-                FileLines(io.BytesIO(_header(lab) + b"".join(lines)), "nemesis"),
+                FileLines(io.StringIO((_header(lab) + b"".join(lines)).decode()), "nemesis"),
                 "nemesis", lab.channels, Complaints(),
             )
         )  # fmt: skip

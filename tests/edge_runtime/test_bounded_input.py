@@ -21,7 +21,8 @@ from work import MOST, growth
 from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.journal import frames
 from edge_runtime.sources import csvcell
-from edge_runtime.sources.csvfile import channel_order, open_text, read_rows
+from edge_runtime.sources.csvfile import read_table
+from edge_runtime.sources.csvlayout import channel_order, read_layout
 from edge_runtime.sources.decoders import CsvDecoder, JsonDecoder
 from edge_runtime.sources.iio import BufferReadings, Scaling, layout_of, parse_type
 from edge_runtime.sources.line_source import MOST_SKIPPED, LineSource
@@ -32,6 +33,7 @@ from edge_runtime.sources.lines import (
     FileLines,
     Splitter,
     StreamLines,
+    open_text,
 )
 from edge_runtime.sources.open_source import open_source
 from edge_runtime.sources.serial_port import LineFormat, SerialReadings
@@ -93,7 +95,7 @@ def ordered(size: int) -> Work:
 
 def read_header(size: int) -> Work:
     header = ",".join(f"c{number}" for number in range(size))
-    return lambda: read_rows([header], "it")
+    return lambda: read_layout(header, "it")
 
 
 def scans(size: int) -> Work:
@@ -247,15 +249,20 @@ def test_a_call_reads_so_much_of_an_endless_line_and_no_more() -> None:
     class Endless(io.RawIOBase):
         taken = 0
 
-        def read(self, size: int = -1) -> bytes:
-            self.taken += size
-            return b" " * size
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+            self.taken += len(buffer)
+            buffer[:] = b" " * len(buffer)
+            return len(buffer)
 
     endless = Endless()
-    file = FileLines(endless, "it")  # type: ignore[arg-type]
-    assert file.next(None) is None and MOST_BYTES <= endless.taken < 2 * MOST_BYTES
+    file = FileLines(io.TextIOWrapper(io.BufferedReader(endless)), "it")
     cut = file.next(None)
     assert isinstance(cut, CutLine) and len(cut) == 100
+    assert LONGEST <= endless.taken < 2 * LONGEST
+    assert file.next(None) is None and endless.taken < 3 * LONGEST
 
 
 @pytest.mark.parametrize("junk", ["\n", "   \n", "\r\n", "\r"])
@@ -299,10 +306,9 @@ def test_a_line_that_is_too_long_is_no_header(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"a," * LONGEST)
     with pytest.raises(GruardError, match=r"a\.csv line 1: has more than 1048576"):
-        LineSource(FileLines(path.open("rb"), str(path)), str(path), CHANNELS, Complaints())
-    with pytest.raises(GruardError, match=r"a\.csv line 1: has more than 1048576"), \
-            open_text(path) as text:  # fmt: skip
-        read_rows(text, path)
+        LineSource(FileLines(open_text(path), str(path)), str(path), CHANNELS, Complaints())
+    with pytest.raises(GruardError, match=r"a\.csv line 1: has more than 1048576"):
+        read_table(path)
 
 
 def test_a_gzip_bomb_is_read_in_bounded_memory(tmp_path: Path) -> None:
@@ -313,8 +319,8 @@ def test_a_gzip_bomb_is_read_in_bounded_memory(tmp_path: Path) -> None:
         for _ in range(64):
             file.write(bytes(1 << 20))
     tracemalloc.start()
-    with pytest.raises(GruardError, match="line 2: has more than"), open_text(path) as text:
-        list(read_rows(text, path)[1])
+    with pytest.raises(GruardError, match="line 2: has more than"):
+        read_table(path)
     with pytest.raises(GruardError, match="line 2"):
         open_source(str(path), CHANNELS, 1.0, Complaints())
     peak = tracemalloc.get_traced_memory()[1]

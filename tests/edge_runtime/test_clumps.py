@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from test_mqtt_source import greet, length, speaking
 
 from edge_runtime.errors import Complaints
-from edge_runtime.sources.encoding import DECODE_ERRORS
 from edge_runtime.sources.iio import BufferReadings, Scaling, layout_of, parse_type
 from edge_runtime.sources.line_source import LineSource, open_lines
-from edge_runtime.sources.lines import Splitter, StreamLines
+from edge_runtime.sources.lines import DECODE_ERRORS, Splitter, StreamLines
 from edge_runtime.sources.mqtt import JsonSamples, Messages
 from edge_runtime.sources.serial_port import LineFormat, SerialReadings
 from edge_runtime.sources.source import Source, SourceLostError

@@ -2,7 +2,11 @@
 
 import gzip
 import os
+import re
+import tracemalloc
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -10,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import GruardError
-from edge_runtime.sources.csvfile import RowParser, channel_order, open_text, read_rows, read_table
-from edge_runtime.sources.dialect import LOOKED_AT
+from edge_runtime.sources import csvcell, csvfile
+from edge_runtime.sources.csvfile import Table, read_table
+from edge_runtime.sources.csvlayout import LOOKED_AT, channel_order, read_layout
 
 
 def write(folder: Path, text: str, name: str = "file.csv") -> Path:
@@ -20,9 +25,16 @@ def write(folder: Path, text: str, name: str = "file.csv") -> Path:
     return path
 
 
-def fails(lines: str, *parts: str, **columns: str) -> None:
+def read(text: str, *columns: str | None) -> Table:
+    """The table of a file that holds `text`; columns: names of the time and the label."""
+    with TemporaryDirectory() as folder:
+        return read_table(write(Path(folder), text), *columns)
+
+
+def fails(text: str, *parts: str, **columns: str) -> None:
+    """One problem, whose message has the parts."""
     with pytest.raises(GruardError) as caught:
-        list(read_rows(lines.splitlines(keepends=True), "file.csv", **columns)[1])
+        read(text, columns.get("time_column"), columns.get("label_column"))
     message = str(caught.value)
     assert "\n" not in message
     for part in ("file.csv", *parts):
@@ -39,11 +51,10 @@ def fails(lines: str, *parts: str, **columns: str) -> None:
 )
 def test_every_float32_survives(rows: list[list[float]], mark: str) -> None:
     lines = [mark.join("abc")] + [mark.join(map(repr, row)) for row in rows]
-    parser, stream = read_rows(lines, "file.csv")
-    read = np.stack([row.values for row in stream])
-    assert parser.channels == ("a", "b", "c")
-    assert read.dtype == np.float32
-    np.testing.assert_array_equal(read, np.array(rows, np.float32))
+    table = read("\n".join(lines))
+    assert table.channels == ("a", "b", "c")
+    assert table.values.dtype == np.float32
+    np.testing.assert_array_equal(table.values, np.array(rows, np.float32))
 
 
 def test_time_label_and_missing_cells_of_a_table(tmp_path: Path) -> None:
@@ -60,8 +71,7 @@ def test_time_label_and_missing_cells_of_a_table(tmp_path: Path) -> None:
 
 
 def test_a_number_beyond_float32_is_infinite() -> None:
-    _, stream = read_rows(["a\n", "1e300\n"], "file.csv")
-    assert next(stream).values.tolist() == [np.inf]
+    assert read("a\n1e300\n").values.tolist() == [[np.inf]]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +84,11 @@ def test_a_number_beyond_float32_is_infinite() -> None:
         ("-2.5e1", -25.0),
         ("01.05.2026 00:00:10", 1_777_593_610.0),
         ("1.5.2026", 1_777_593_600.0),
+        ("01.05.26", 1_777_593_600.0),
+        ("01.05.26 00:00:10,5", 1_777_593_610.5),
+        ("31.12.68 23:59:59", 3_124_223_999.0),
+        ("01.01.69", -31_536_000.0),
+        ("31.12.16 23:59:60", 1_483_228_800.0),
         ("1.5.2026 0:00", 1_777_593_600.0),
         ("2026/05/01 00:00:10", 1_777_593_610.0),
         ("2026-05-01T02:00:10+0200", 1_777_593_610.0),
@@ -88,16 +103,29 @@ def test_a_number_beyond_float32_is_infinite() -> None:
     ],
 )
 def test_times(text: str, seconds: float) -> None:
-    assert RowParser(["t", "a"], "file.csv").parse([text, "1"], 2).time == seconds
+    assert csvcell.seconds(text) == seconds
+
+
+ZONES = st.sampled_from([None, timezone.utc, timezone(timedelta(hours=-9, minutes=-30))])
+moments = st.datetimes(datetime(1000, 1, 1), timezones=ZONES)
+
+
+@given(moments, st.sampled_from("T "), st.sampled_from(["auto", "seconds", "milliseconds"]))
+def test_a_date_is_its_moment_to_the_microsecond(when: datetime, mark: str, fine: str) -> None:
+    """A minute is read once and kept; the time is the same as if each were read by itself."""
+    text = when.isoformat(mark, fine)
+    exact = datetime.fromisoformat(text)
+    moment = (exact if exact.tzinfo else exact.replace(tzinfo=timezone.utc)).timestamp()
+    assert csvcell.seconds(text) == moment
+    german = f"{exact:%d.%m.}{exact.year} {text[11:19]},{exact.microsecond:06}"
+    if exact.tzinfo is None:
+        assert csvcell.seconds(german) == moment
 
 
 def test_time_is_guessed_in_the_first_column_only() -> None:
-    parser = RowParser(["flow", "t", "label"], "file.csv")
-    assert (parser.channels, parser.time_column, parser.label_column) == (
-        ("flow", "t"),
-        None,
-        "label",
-    )
+    layout = read_layout("flow,t,label", "file.csv")
+    assert layout.channels == ("flow", "t")
+    assert (layout.time_at, layout.name(layout.label_at)) == ((), "label")
 
 
 @pytest.mark.parametrize(
@@ -106,21 +134,21 @@ def test_time_is_guessed_in_the_first_column_only() -> None:
 @pytest.mark.parametrize("first", [True, False])
 def test_a_column_of_times_is_the_time_column(cells: str, first: bool) -> None:
     lines = [f"{cells.format(i)};{i}" if first else f"{i};{cells.format(i)}" for i in range(3)]
-    parser, rows = read_rows(["Wann;Druck" if first else "Druck;Wann", *lines], "file.csv")
+    table = read("\n".join(["Wann;Druck" if first else "Druck;Wann", *lines]))
     if not first and "." not in cells and "-" not in cells:
-        assert parser.time_column is None  # a number further right is a reading
+        assert table.times is None  # a number further right is a reading
     else:
-        assert (parser.time_column, parser.channels) == ("Wann", ("Druck",))
-        times = [row.time for row in rows]
-        assert times[1] - times[0] == times[2] - times[1] > 0
+        assert table.channels == ("Druck",)
+        assert table.times is not None
+        steps = np.diff(table.times)
+        assert steps[0] == steps[1] > 0
 
 
 def test_readings_are_no_times() -> None:
     for cells in (["1", "2"], ["1777593610", "1777593610"], ["1777593610", "5"]):
-        assert read_rows(["a,b", *(f"{cell},1" for cell in cells)], "f")[0].channels == ("a", "b")
-    service = ["2026-01-01,1", "2026-01-01,2"]
-    parser, _ = read_rows(["x,serviced", *(f"1,{row[:10]}" for row in service)], "f")
-    assert (parser.time_column, parser.text) == (None, ("serviced",))
+        assert read("a,b\n" + "".join(f"{cell},1\n" for cell in cells)).channels == ("a", "b")
+    table = read("x,serviced\n1,2026-01-01\n2,2026-01-01\n")
+    assert (table.times, table.text) == (None, {"serviced": "2026-01-01"})
 
 
 @pytest.mark.parametrize(
@@ -131,29 +159,10 @@ def test_a_date_that_is_none_or_may_be_two(text: str) -> None:
 
 
 def test_named_columns_win_over_guessed_ones() -> None:
-    parser = RowParser(["time", "clock", "label", "a"], "file.csv", "clock", "time")
-    assert parser.channels == ("label", "a")
-    row = parser.parse(["1", "7", "3", "4"], 2)
-    assert (row.time, row.label, row.values.tolist()) == (7.0, 1.0, [3.0, 4.0])
-
-
-def test_an_unknown_label_is_none_in_a_stream_and_refused_in_a_table(tmp_path: Path) -> None:
-    path = write(tmp_path, "a,label\n1,0\n2,\n")
-    with open_text(path) as text:
-        assert [row.label for row in read_rows(text, path)[1]] == [0.0, None]
-    with pytest.raises(GruardError, match="line 3: the label is empty; write 0 or 1"):
-        read_table(path)
-
-
-def test_rows_are_read_lazily() -> None:
-    def endless():
-        yield "a,b\n"
-        for _ in range(LOOKED_AT):
-            yield "1,2\n"
-        raise AssertionError("asked for more than needed")
-
-    _, stream = read_rows(endless(), "endless")
-    assert next(stream).values.tolist() == [1.0, 2.0]
+    table = read("time,clock,label,a\n1,7,3,4\n", "clock", "time")
+    assert table.channels == ("label", "a")
+    assert table.times is not None and table.labels is not None
+    assert (*table.times, *table.labels, *table.values[0]) == (7, 1, 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -173,18 +182,122 @@ def test_rows_are_read_lazily() -> None:
         ("a,b\n1,2\n1,1_000\n", ("line 3, column 'b'", "'1_000' is not a number")),
         ("a;b\n1;0,5\n1;0.5\n", ("line 3, column 'b'", "'0.5' is not a number")),
         ("a,b\n2,0.5\n1,'0,5'\n", ("line 3", "expected 2 columns", "got 3")),
-        ("a;b\nx;y\n", ("line 2, column 'a'", "'x' is not a number")),
+        ("a\nx\n", ("line 2, column 'a'", "'x' is not a number")),
         ("t,a\nnoon,1\n", ("line 2, column 't'", "'noon' is not a time", "ISO 8601")),
         ("when,a\n2026-05-01,1\n2026-05-02,1\n2026-05-03x,1\n", ("line 4", "is not a time")),
         ("t,a\n,1\n", ("line 2, column 't'", "'' is not a time")),
         ("t,a\nnan,1\n", ("line 2, column 't'", "'nan' is not a time")),
         ("a,label\n1,2\n", ("line 2, column 'label'", "'2' is not a label", "0 for normal")),
+        ("a,label\n1,0\n2,\n", ("line 3, column 'label'", "'' is not a label")),
         ("a,label\n1,bad\n", ("line 2, column 'label'", "'bad' is not a label")),
         ("a,b\n1,2\n\n3,4\n", ("line 3", "is blank", "remove the line")),
     ],
 )
 def test_mistakes_are_named_with_their_place(lines: str, parts: tuple[str, ...]) -> None:
     fails(lines, *parts)
+
+
+numbers = st.one_of(
+    st.floats(width=32).map(repr),
+    st.integers(-(10**40), 10**40).map(str),
+    st.sampled_from(["", "NA", " null ", " 7 ", "-0.0", "1e400", "nan", "-inf", "٣", "1e-50"]),
+)
+bad_numbers = st.sampled_from(
+    ["x", "1_000", "0x1", "1.2.3", '"1,5"', "2026-05-01", "--1", '"1\n2"']
+)
+times = st.one_of(
+    st.datetimes(datetime(1971, 1, 1)).map(str),
+    st.datetimes(datetime(1971, 1, 1)).map("{:%d.%m.%y %H:%M}".format),
+    st.sampled_from(["1777593610", "2016-12-31 23:59:60", "2026-05-01T00:00:10+02:00"]),
+)
+bad_times = st.sampled_from(["", "noon", "2026-05-01 24:00:01", "2026-05-01 12:00:60", "1_0"])
+
+
+@pytest.mark.parametrize("block", [1, 100, csvfile._BLOCK])
+@given(
+    rows=st.lists(st.tuples(times, numbers, numbers), max_size=60),
+    harm=st.lists(st.tuples(st.integers(0, 59), st.integers(0, 2), bad_times, bad_numbers)),
+)
+def test_a_column_reads_as_its_cells_and_names_each_bad_one(
+    block: int, rows: list[tuple[str, ...]], harm: list[tuple[int, int, str, str]]
+) -> None:
+    """Blocks of a column are read at once: exactly what the function of one cell reads."""
+    cells = [["2026-05-01 00:00:00", "1.5", "2.5"]] * LOOKED_AT + [[*row] for row in rows]
+    for row, column, time, number in harm:
+        if row < len(rows):
+            place = cells[LOOKED_AT + row] = [*cells[LOOKED_AT + row]]
+            place[column] = number if column else time
+    readers = (csvcell.seconds, csvcell.number, csvcell.number)
+    first: dict[int, int] = {}
+    counts = [0, 0, 0]
+    line = 1
+    for row in cells:
+        line += 1 + sum(cell.count("\n") for cell in row)
+        for column, cell in enumerate(row):
+            if not csvcell.reads(readers[column], cell.strip('"')):
+                first.setdefault(column, line)
+                counts[column] += 1
+    text = "".join(",".join(row) + "\n" for row in [["time", "a", "b"], *cells])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csvfile, "_BLOCK", block)
+        if not first:
+            table = read(text)
+            with np.errstate(over="ignore"):
+                values = np.array([[*map(csvcell.number, row[1:])] for row in cells], np.float32)
+            assert table.times is not None
+            assert table.times.tolist() == [csvcell.seconds(row[0]) for row in cells]
+            np.testing.assert_array_equal(table.values.view(np.uint32), values.view(np.uint32))
+            return
+        with pytest.raises(GruardError) as caught:
+            read(text)
+    place = re.compile(r"line (\d+), column '(\w+)'.*?(?:\(and (\d+) more\))?$", re.MULTILINE)
+    told = place.findall(str(caught.value))
+    names = ("time", "a", "b")
+    found = [(int(line), names.index(name), 1 + int(more or 0)) for line, name, more in told]
+    assert sorted(found) == sorted((first[i], i, counts[i]) for i in first)
+    assert [line for line, *_ in found] == sorted(first.values())
+
+
+def test_a_column_that_turns_out_to_be_text_is_left_out() -> None:
+    head = "time,a,state\n" + "".join(f"{i},1,\n" for i in range(LOOKED_AT))
+    table = read(head + f"{LOOKED_AT},2,RUN\n{LOOKED_AT + 1},3,STOP\n")
+    assert (table.channels, table.text) == (("a",), {"state": "RUN"})
+    assert table.values[-2:].tolist() == [[2.0], [3.0]]
+    fails(head + "99,2,RUN\n99,2,5\n", "line 22, column 'state'", "'RUN' is not a number")
+    with TemporaryDirectory() as folder, pytest.raises(GruardError, match="'RUN' is not a num"):
+        read_table(write(Path(folder), head + "99,2,RUN\n"), channels=("a", "state"))
+
+
+def test_a_quotation_mark_too_many_loses_no_rows_unseen() -> None:
+    rows = "".join(f"{i},1,OK\n" for i in range(30))
+    remark = read("time,a,state\n" + rows + '30,1,"two\nlines"\n31,1,OK\n')
+    assert remark.times is not None and len(remark.times) == 32
+    fails(
+        f'time,a,state\n{rows}30,1,"OK\n{rows}', "line 32:", "a quotation mark makes one row of 31"
+    )
+    fails(f'a,b\n"1,2\n{rows}', "line 2:", "remove or close it")
+
+
+def test_two_columns_of_times_are_one_time_and_text() -> None:
+    table = read("time,when,a\n" + "".join(f"{i},2026-05-01 00:00:{i:02},1\n" for i in range(9)))
+    assert (table.channels, table.text) == (("a",), {"when": "2026-05-01 00:00:00"})
+    assert table.times is not None and table.times.tolist() == list(range(9))
+
+
+def test_what_is_read_at_once_is_bounded() -> None:
+    row = f"1,{'x' * 100_000}\n"
+    with TemporaryDirectory() as folder:
+        path = write(Path(folder), "a,remark\n" + row * 200)
+        tracemalloc.start()
+        table = read_table(path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert len(table.values) == 200 and peak < 8_000_000  # of 20,000,000
+
+
+def test_a_file_that_cannot_be_read_on_is_told() -> None:
+    with pytest.raises(GruardError, match="/proc/self/mem: reading failed"):
+        read_table("/proc/self/mem")
 
 
 def test_named_columns_must_be_there_and_differ() -> None:

@@ -4,6 +4,9 @@ import csv
 import gzip
 import io
 import os
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.errors import Complaints, GruardError
-from edge_runtime.sources.csvfile import open_binary, read_table
+from edge_runtime.sources.csvfile import read_table
 from edge_runtime.sources.line_source import LineSource
-from edge_runtime.sources.lines import FileLines, StreamLines
+from edge_runtime.sources.lines import FileLines, StreamLines, open_text
+from edge_runtime.sources.source import Reading
 
+EVENING = datetime(2026, 12, 1, 20, tzinfo=timezone.utc)
 CHANNELS = ("Durchfluß", "Temperatur °C", "Druck")
 
 
@@ -32,21 +37,30 @@ def written(rows: list[list[float]], delimiter: str, comma: bool, trailing: bool
 
 
 def from_device(path: Path) -> np.ndarray:
-    source = LineSource(FileLines(open_binary(path), str(path)), str(path), CHANNELS, Complaints())
+    source = LineSource(FileLines(open_text(path), str(path)), str(path), CHANNELS, Complaints())
     return drained(source)
 
 
 def drained(source: LineSource) -> np.ndarray:
-    read = []
-    try:
+    return np.array([reading.values for reading in readings(source)])
+
+
+def readings(source: LineSource) -> Iterator[Reading]:
+    with suppress(EOFError):
         while True:
             reading = source.read(1.0)
             assert reading is not None
-            read.append(reading.values)
-    except EOFError:
-        return np.array(read)
-    finally:
-        source.close()
+            yield reading
+    source.close()
+
+
+def from_pipe(text: bytes, channels: tuple[str, ...], complaints: Complaints) -> list[Reading]:
+    """The readings of a live stream."""
+    reading_fd, writing_fd = os.pipe()
+    os.write(writing_fd, text)  # far less than a pipe holds
+    os.close(writing_fd)
+    lines = StreamLines(reading_fd, "in", lambda: os.close(reading_fd))
+    return [*readings(LineSource(lines, "in", channels, complaints))]
 
 
 finite = st.floats(-1e4, 1e4, width=32).map(lambda value: round(value, 4))
@@ -95,12 +109,8 @@ def test_a_live_stream_learns_from_its_first_lines(
     rows: list[list[float]], delimiter: str, trailing: bool, encoding: str
 ) -> None:
     text = written(rows, delimiter, True, trailing).encode(encoding)
-    reading_fd, writing_fd = os.pipe()
-    os.write(writing_fd, text)  # far less than a pipe holds
-    os.close(writing_fd)
-    lines = StreamLines(reading_fd, "stdin", lambda: os.close(reading_fd))
-    source = LineSource(lines, "stdin", CHANNELS, Complaints())
-    np.testing.assert_array_equal(drained(source), np.array(rows, np.float32))
+    found = [reading.values for reading in from_pipe(text, CHANNELS, Complaints())]
+    np.testing.assert_array_equal(found, np.array(rows, np.float32))
 
 
 PREAMBLE = "# Logger 7, Halle 3\nsep=;\n\n"
@@ -126,7 +136,7 @@ def test_an_export_with_preamble_units_times_and_text(
     np.testing.assert_array_equal(table.values[:, 0], np.arange(40) + 0.5)
     assert table.first_line == 2 + preamble.count("\n") + units.count("\n")
     complaints = Complaints()
-    source = LineSource(FileLines(open_binary(path), "a"), "a", CHANNELS, complaints)
+    source = LineSource(FileLines(open_text(path), "a"), "a", CHANNELS, complaints)
     times = []
     with pytest.raises(EOFError):
         while True:
@@ -144,23 +154,95 @@ def test_a_header_in_a_comment_as_numpy_writes_it(tmp_path: Path) -> None:
     table = read_table(path)
     assert table.channels == ("a", "b", "c")
     assert table.times is not None and table.times.tolist() == [0, 4, 8]
-    source = LineSource(FileLines(open_binary(path), "a"), "a", ("c", "a"), Complaints())
+    source = LineSource(FileLines(open_text(path), "a"), "a", ("c", "a"), Complaints())
     np.testing.assert_array_equal(drained(source), table.values[:, [2, 0]])
+
+
+def apart(header: str, row: str) -> str:
+    """A recording over two midnights, a row in 20 minutes; row: with {day}, {clock} and {value}."""
+    moments = [EVENING + timedelta(minutes=20 * i) for i in range(120)]
+    lines = [
+        row.format(day=f"{when:%d.%m.%y}", clock=f"{when:%H:%M:%S}", value=f"{i},5")
+        for i, when in enumerate(moments)
+    ]
+    return "\n".join([header, *lines, ""])
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "named"),
+    [
+        ("Datum;Uhrzeit;Druck", "{day};{clock};{value}", None),
+        ("Datum;Uhrzeit;Druck", "{day};{clock};{value}", "Datum"),
+        ("Datum;Uhrzeit;Druck", "{day};{clock};{value}", "Uhrzeit"),
+        ("Date;Time;Druck", " {day} ; {clock} ;{value}", None),
+        ("time;day;Druck", "{clock};{day};{value}", None),
+        ("Nr;Datum;Uhrzeit;Druck", "1;{day};{clock};{value}", None),
+        ("Druck;Uhrzeit;Zustand;Datum", "{value};{clock};;{day}", None),
+        ("Datum;Druck", "{day} {clock};{value}", None),
+        ("Datum;Schicht;Druck", "{day} {clock};06:00;{value}", None),
+    ],
+)
+def test_a_date_and_a_time_of_day_apart_are_one_time(
+    tmp_path: Path, header: str, row: str, named: str | None
+) -> None:
+    path, text = tmp_path / "a.csv", apart(header, row)
+    path.write_text(text)
+    table = read_table(path, named)
+    assert table.times is not None and table.times[0] == EVENING.timestamp()
+    assert set(np.diff(table.times)) == {1200.0}
+    assert set(table.channels) <= {"Druck", "Nr", "Zustand"}
+    complaints = Complaints()
+    source = LineSource(FileLines(open_text(path), "a"), "a", ("Druck",), complaints)
+    assert [reading.time for reading in readings(source)] == table.times.tolist()
+    live = [reading.time for reading in from_pipe(text.encode(), ("Druck",), complaints)]
+    assert live[1:] == table.times[1:].tolist()
+    # One row tells a first column of dates; another column is known when its times go on.
+    assert live[0] == (EVENING.timestamp() if header[0] in "Dt" and header[1] != "r" else None)
+    assert (complaints.cells, complaints.rows) == (0, 0)
+
+
+def test_days_without_a_time_of_day_are_no_time_of_day(tmp_path: Path) -> None:
+    """A clock next to no date, and a date that does not go on with it, are text."""
+    path = tmp_path / "a.csv"
+    path.write_text("Druck;Schicht;Wartung\n" + "1,5;06:00;01.12.26\n2,5;06:00;01.12.26\n")
+    table = read_table(path)
+    assert (table.times, table.channels) == (None, ("Druck",))
+    assert table.text == {"Schicht": "06:00", "Wartung": "01.12.26"}
+
+
+def test_a_time_of_two_columns_is_named_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    text = apart("Datum;Uhrzeit;Druck", "{day};{clock};{value}")
+    path.write_text(text + "04.12.26;25:00:00;1,5\n")
+    place = r"line 122, column 'Datum \+ Uhrzeit': '04\.12\.26 25:00:00' is not a time"
+    with pytest.raises(GruardError, match=place):
+        read_table(path)
+    with pytest.raises(GruardError, match="'Datum' cannot hold both the time and the label"):
+        read_table(path, "Uhrzeit", "Datum")
+
+
+def test_a_live_stream_learns_no_more_from_lines_that_it_can_read() -> None:
+    """The times of a clock that was set are still times."""
+    lines = [f"1,5;01.05.2026 10:{minute:02}\n" for minute in (0, 1, 2, 1, 0)]
+    found = from_pipe(("Druck;Wann\n" + "".join(lines)).encode(), ("Druck",), Complaints())
+    begin = datetime(2026, 5, 1, 10, tzinfo=timezone.utc).timestamp()
+    times = [None if reading.time is None else reading.time - begin for reading in found]
+    assert times == [None, 60.0, 120.0, 60.0, 0.0]
+
+
+def test_a_live_stream_keeps_its_columns_whatever_its_first_lines_hold() -> None:
+    """Under `;` the header would have other names than the channels."""
+    found = from_pipe(b"a,b;c\n" + b"1;2\n" * 3 + b"3,4\n", ("a",), Complaints())
+    np.testing.assert_array_equal([reading.values[0] for reading in found], [np.nan] * 3 + [3])
 
 
 def test_a_broken_line_early_in_a_stream_spoils_itself_only() -> None:
     rows = [f"0{1 + i}.05.2026;{i},5;1;2,5;\n" for i in range(9)]
     rows[1], rows[5] = "0x.05.2026;1,5;1;2,5;\n", "7,5;\n"
-    reading_fd, writing_fd = os.pipe()
-    os.write(writing_fd, (";".join(["Wann", *CHANNELS]) + "\n" + "".join(rows)).encode())
-    os.close(writing_fd)
-    lines, complaints = StreamLines(reading_fd, "in", lambda: os.close(reading_fd)), Complaints()
-    source = LineSource(lines, "in", CHANNELS, complaints)
-    readings = [source.read(1.0) for _ in rows]
-    source.close()
-    times = [reading.time for reading in readings if reading is not None]
-    assert [i for i, time in enumerate(times) if time is None] == [1, 5]
-    values = [reading.values[0] for reading in readings if reading is not None]
+    complaints, header = Complaints(), ";".join(["Wann", *CHANNELS]) + "\n"
+    found = from_pipe((header + "".join(rows)).encode(), CHANNELS, complaints)
+    assert [i for i, reading in enumerate(found) if reading.time is None] == [1, 5]
+    values = [reading.values[0] for reading in found]
     np.testing.assert_array_equal(values, [0.5, 1.5, 2.5, 3.5, 4.5, np.nan, 6.5, 7.5, 8.5])
     assert (complaints.cells, complaints.rows) == (1, 1)
 
@@ -170,7 +252,7 @@ def test_a_column_that_the_bundle_wants_is_no_time(tmp_path: Path) -> None:
     path.write_text("ticks,b\n1777593610,1\n1777593620,2\n")
     assert read_table(path).channels == ("b",)
     assert read_table(path, channels=("ticks", "b")).times is None
-    source = LineSource(FileLines(open_binary(path), "a"), "a", ("ticks",), Complaints())
+    source = LineSource(FileLines(open_text(path), "a"), "a", ("ticks",), Complaints())
     reading = source.read(None)
     assert reading is not None and reading.time is None
     assert reading.values.tolist() == [np.float32(1777593610)]
@@ -236,7 +318,7 @@ def test_any_bytes_are_a_table_or_one_error(
     path.write_bytes(data)
     try:
         table = read_table(path)
-        source = LineSource(FileLines(open_binary(path), "a"), "a", table.channels, Complaints())
+        source = LineSource(FileLines(open_text(path), "a"), "a", table.channels, Complaints())
     except GruardError as error:
         assert str(path) in str(error)
     else:

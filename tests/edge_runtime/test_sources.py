@@ -5,8 +5,9 @@ import io
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.sources.line_source import LineSource
 from edge_runtime.sources.lines import FileLines, StreamLines
-from edge_runtime.sources.open_source import open_source
+from edge_runtime.sources.open_source import open_source, open_unnamed
 from edge_runtime.sources.source import Reading, Source
 
 
@@ -28,7 +29,7 @@ class Told:
         self.log: list[str] = []
         self.now = 0.0
         self.complaints = Complaints(self.log.append, lambda: self.now)
-        lines = FileLines(io.BytesIO(text.encode()), "test.csv")
+        lines = FileLines(io.StringIO(text, newline=""), "test.csv")
         self.source = LineSource(lines, "test.csv", channels, self.complaints)
 
     def readings(self) -> list[Reading]:
@@ -217,6 +218,52 @@ def test_a_recording_of_json_lines(tmp_path: Path) -> None:
     path.write_text('{"time": 0, "a": 1}\n{"time": 1, "a": 2}\n')
     source = open_source(str(path), ("a",), 1.0, Complaints())
     assert values(list(readings(source))) == [[1.0], [2.0]]
+
+
+@pytest.mark.parametrize("kind", ["a file", "a pipe", "stdin"])
+@pytest.mark.parametrize(
+    ("text", "channels", "first"),
+    [
+        ("# pump 7\nDatum;Uhrzeit;b;a\n01.12.26;10:00:00;1,5;2\n", ("b", "a"), [1.5, 2.0]),
+        ("# time,b,a\n5,1.5,2\n6,3,4\n", ("b", "a"), [1.5, 2.0]),
+        ('{"Time": 5, "b": 1.5, "a": 2, "label": 0}\n{"b": 3}\n', ("b", "a"), [1.5, 2.0]),
+    ],
+)
+def test_channels_that_nobody_named_are_those_of_the_first_line(
+    kind: str,
+    text: str,
+    channels: tuple[str, ...],
+    first: list[float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that readings are answered by the fallback when no bundle can be read."""
+    path = tmp_path / "it"
+    if kind == "a pipe":
+        os.mkfifo(path)
+        writer = threading.Thread(target=path.write_text, args=(text,))
+        writer.start()
+    else:
+        path.write_text(text)
+    with path.open() if kind == "stdin" else nullcontext() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        source, found = open_unnamed("-" if stdin else str(path), Complaints())
+        assert found == channels
+        reading = source.read(None)
+        while reading is None:
+            reading = source.read(None)
+        assert reading.values.tolist() == first and reading.time is not None
+    source.close()
+    if kind == "a pipe":
+        writer.join()
+
+
+def test_a_first_line_that_names_nothing_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "it"
+    for text, why in (("{1: 2}\n", "is not a JSON object"), ("", "is empty"), ("1,2\n", "numbers")):
+        path.write_text(text)
+        with pytest.raises(GruardError, match=f"{path}.*{why}"):
+            open_unnamed(str(path), Complaints())
 
 
 def test_closed_stdin_is_the_users_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,9 +21,7 @@ from mutated_messages import mutated
 from edge_runtime.address import Address, Endpoint, MqttAddress, endpoint, parse_address
 from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.sources import modbus
-from edge_runtime.sources.csvfile import open_binary
 from edge_runtime.sources.decoders import CsvDecoder, JsonDecoder
-from edge_runtime.sources.encoding import DECODE_ERRORS
 from edge_runtime.sources.iio import (
     BufferReadings,
     Scaling,
@@ -33,7 +31,7 @@ from edge_runtime.sources.iio import (
     read_number,
 )
 from edge_runtime.sources.line_source import LineSource
-from edge_runtime.sources.lines import FileLines, StreamLines
+from edge_runtime.sources.lines import DECODE_ERRORS, FileLines, StreamLines, open_text
 from edge_runtime.sources.modbus import Device, Register, parse_registers
 from edge_runtime.sources.mqtt import JsonSamples, Messages, TopicSamples
 from edge_runtime.sources.open_source import KINDS
@@ -98,7 +96,7 @@ def recording() -> Iterator[tuple[Sequence[bytes], Take]]:
         with suppress(GruardError):
             check_file_period(path, 1.0)
         try:
-            source = LineSource(FileLines(open_binary(path), path), path, CHANNELS, heard())
+            source = LineSource(FileLines(open_text(path), path), path, CHANNELS, heard())
         except GruardError:
             return
         with suppress(EOFError):

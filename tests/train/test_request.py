@@ -62,6 +62,11 @@ def on_the_device(path: Path, data: Data) -> np.ndarray:
 FILES = {
     "german": (german("%Y-%m-%d %H:%M:%S"), 1, 0),
     "german dates": (german("%d.%m.%Y %H:%M:%S"), 1, 0),
+    "a date and a time apart": (
+        german("%d.%m.%y;%H:%M:%S").replace("Zeitstempel", "Datum;Uhrzeit"),
+        1,
+        0,
+    ),
     "a logger": (logger(), 2, 2),
     "the end of summer time": (summer_time_ends(), 2, 1),
 }

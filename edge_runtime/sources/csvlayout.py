@@ -1,0 +1,404 @@
+"""How a CSV file is written and what its columns are, so that nobody has to say it.
+
+Found from the header and the first rows. Recordings and the device's sources use the same
+functions, and so see the same columns.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.errors import GruardError
+from edge_runtime.sources import csvcell
+
+TIME_NAMES = frozenset({"time", "timestamp", "t", "date", "datetime"})
+LABEL_NAMES = frozenset({"label", "anomaly", "is_anomaly"})
+DELIMITERS = ",;\t"
+LOOKED_AT = 20
+"""Rows below the header that are looked at."""
+MOST_NAMED = 20
+"""Columns or problems that an error names."""
+_MOST_COMMENTS = 1000
+"""Lines above the header."""
+_LONGEST = 1 << 15
+"""Characters of a row that is looked at, far more than 256 channels need."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How the rows are written.
+
+    decimal_comma: 1,5 is one and a half. time_at: columns that hold times, whatever their names:
+    none, one, or one of dates and one of times of day. text: indices of the columns without any
+    number. units: the cells of a line of units between header and rows, if there is one.
+    """
+
+    delimiter: str = ","
+    decimal_comma: bool = False
+    time_at: tuple[int, ...] = ()
+    text: frozenset[int] = frozenset()
+    units: tuple[str, ...] = ()
+
+    @property
+    def number(self) -> Callable[[str], float]:
+        """What reads a cell as a number; see `csvcell.number`."""
+        return csvcell.comma_number if self.decimal_comma else csvcell.number
+
+
+@dataclass(frozen=True)
+class CsvLayout:
+    """The columns of a file: names, and the positions of time, label and channels.
+
+    time_at: as of `Dialect`. label_at: none or one. text_at: without numbers, and so no channels.
+    """
+
+    path: str
+    dialect: Dialect
+    columns: tuple[str, ...]
+    time_at: tuple[int, ...]
+    label_at: tuple[int, ...]
+    channels_at: tuple[int, ...]
+    text_at: tuple[int, ...]
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of the channels."""
+        return tuple(self.columns[i] for i in self.channels_at)
+
+    def name(self, at: tuple[int, ...]) -> str:
+        """The name of the columns there, which are read as one."""
+        return " + ".join(self.columns[i] for i in at)
+
+    def keep(self, channels: Sequence[str]) -> "CsvLayout":
+        """The same with only `channels`, in this order. Raises GruardError if one is missing."""
+        special = {*self.time_at, *self.label_at}
+        sensors = [i for i in range(len(self.columns)) if i not in special]
+        order = channel_order([self.columns[i] for i in sensors], channels, self.path)
+        chosen = tuple(sensors[i] for i in order)
+        text = tuple(sorted({*self.text_at}.difference(chosen)))
+        return replace(self, channels_at=chosen, text_at=text)
+
+    def cells(self, line: str) -> Sequence[str]:
+        """The cells of a line, one for each column unless the line is broken."""
+        return fitted(split(line, self.dialect.delimiter), len(self.columns))
+
+    def time_text(self, cells: Sequence[str]) -> str:
+        """The time of a row as it is written: a date and a time of day are joined."""
+        return " ".join([cells[i].strip() for i in self.time_at])
+
+    def seconds(self, text: str) -> float:
+        """The time in a `time_text`; see `csvcell.seconds`."""
+        return csvcell.seconds(text, self.dialect.number)
+
+    def explains(self, line: str) -> bool:
+        """Whether a line reads as expected, and tells of no column of times that is unknown."""
+        cells = self.cells(line)
+        if len(cells) != len(self.columns):
+            return False
+        if not all(csvcell.reads(self.dialect.number, cells[i]) for i in self.channels_at):
+            return False
+        known = map(str.strip, () if self.time_at else cells)
+        return not any(csvcell.is_date(cell) or csvcell.is_epoch(cell) for cell in known)
+
+
+def read_layout(
+    header: str,
+    path: str | Path,
+    rows: Sequence[str] = (),
+    time_column: str | None = None,
+    label_column: str | None = None,
+    wanted: Sequence[str] = (),
+    line: int = 1,
+) -> CsvLayout:
+    """The layout of a file with this header line and these first lines below it, or none yet.
+
+    The time is in the first column if its name says so (`TIME_NAMES`), or where the cells say so;
+    the label column is known by its name anywhere (`LABEL_NAMES`). Names count regardless of case,
+    and not where the column is named explicitly. wanted: channels that are no time column, whatever
+    they hold. line: number of the header. Raises GruardError for a header that cannot be used.
+    """
+    if not header:
+        raise GruardError(f"{path}: is empty; the first line must name the columns")
+    where = f"{path} line {line}"
+    try:
+        dialect = find_dialect(header, rows)
+        columns = split_header(header, dialect.delimiter)
+    except csv.Error as error:
+        raise GruardError(f"{where}: is not CSV ({error}); repair the header") from None
+    if len(columns) > 1 and not columns[0] and any(columns):
+        columns[0] = "index"  # as pandas leaves it
+    if faults := _header_faults(columns):
+        raise GruardError(first_of([f"{where}: {fault}" for fault in faults]))
+    label_at = _label_at(columns, label_column, where)
+    time_at = _time_at(columns, time_column, dialect.time_at, wanted, where)
+    if set(label_at) & set(time_at):
+        raise GruardError(
+            f"{where}: column '{columns[label_at[0]]}' cannot hold both the time and the label; "
+            "name two different columns"
+        )
+    sensors = tuple(i for i in range(len(columns)) if i not in (*time_at, *label_at))
+    if not sensors:
+        raise GruardError(
+            f"{where}: no channel is left beside the time and label columns; add a sensor's column"
+        )
+    numbers = tuple(i for i in sensors if i not in dialect.text)
+    text = tuple(i for i in sensors if i in dialect.text) if numbers else ()
+    names = tuple(columns)
+    return CsvLayout(str(path), dialect, names, time_at, label_at, numbers or sensors, text)
+
+
+def start_rows(
+    lines: Iterable[str],
+    path: str | Path,
+    time_column: str | None = None,
+    label_column: str | None = None,
+    wanted: Sequence[str] = (),
+) -> tuple[CsvLayout, Iterator[str], int]:
+    """Read the header and the first rows.
+
+    Returns the layout, the lines of all rows, and the number of the first of them.
+    """
+    stream = iter(lines)
+    header, rows, number = find_header(lambda: next(stream, None))
+    rows = [*rows, *islice(stream, LOOKED_AT - len(rows))]
+    layout = read_layout(header, path, rows, time_column, label_column, wanted, number)
+    has_units = bool(layout.dialect.units)
+    return layout, chain(rows[has_units:], stream), number + 1 + has_units
+
+
+def channel_order(
+    available: Sequence[str], wanted: Sequence[str], path: str | Path
+) -> npt.NDArray[np.intp]:
+    """Indices into `available` that give the channels in the `wanted` order.
+
+    Order never matters and extra channels are left out; a missing channel raises GruardError.
+    """
+    places = {name: place for place, name in enumerate(available)}
+    missing = [name for name in wanted if name not in places]
+    if missing:
+        known = set(wanted)
+        extra = [name for name in available if name not in known]
+        hint = f"; unexpected: {_listed(extra)}" if extra else ""
+        raise GruardError(
+            f"{path}: missing channels: {_listed(missing)}{hint}; "
+            "rename or add the columns so that every wanted channel is there"
+        )
+    return np.array([places[name] for name in wanted], dtype=np.intp)
+
+
+def first_of(problems: Sequence[str]) -> str:
+    """The first `MOST_NAMED` problems, one a line, and how many more there are."""
+    more = len(problems) - MOST_NAMED
+    rest = [f"and {more} more problems"] if more > 0 else []
+    return "\n".join([*problems[:MOST_NAMED], *rest])
+
+
+def _find(columns: Sequence[str], name: str, where: str) -> int:
+    if name not in columns:
+        raise GruardError(
+            f"{where}: there is no column '{name}'; the columns are {_listed(columns)}"
+        )
+    return columns.index(name)
+
+
+def _time_at(
+    columns: Sequence[str],
+    named: str | None,
+    found: tuple[int, ...],
+    wanted: Sequence[str],
+    where: str,
+) -> tuple[int, ...]:
+    if named or columns[0].lower() in TIME_NAMES:
+        index = _find(columns, named, where) if named else 0
+        return found if index in found else (index,)
+    return () if any(columns[i] in wanted for i in found) else found
+
+
+def _label_at(columns: Sequence[str], named: str | None, where: str) -> tuple[int, ...]:
+    if named:
+        return (_find(columns, named, where),)
+    found = [i for i, name in enumerate(columns) if name.lower() in LABEL_NAMES]
+    if len(found) > 1:
+        names = _listed([columns[i] for i in found])
+        raise GruardError(f"{where}: {names} all look like the label; name the label column")
+    return tuple(found)
+
+
+def _header_faults(columns: list[str]) -> list[str]:
+    if not any(columns):
+        return ["is blank; the first line must name the columns"]
+    if all(csvcell.is_number(column.replace(",", ".")) for column in columns):
+        return ["holds numbers; the first line must name the columns"]
+    nameless = [i for i, column in enumerate(columns, 1) if not column]
+    twice = sorted(name for name, count in Counter(columns).items() if name and count > 1)
+    faults = [f"column {i} has no name; name it" for i in nameless]
+    if twice:
+        faults.append(f"more than one column is named {_listed(twice)}; rename all but one")
+    return faults
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names for an error, and how many more there are when they are many."""
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def find_dialect(header: str, rows: Sequence[str]) -> Dialect:
+    """The dialect of a file with this header line and these first lines below it, or none yet.
+
+    Raises csv.Error for a header that is not CSV.
+    """
+    rows = [row for row in rows if row.strip(" \r\n") and len(row) <= _LONGEST]
+    delimiter = _delimiter(header, rows)
+    table = [[cell.strip() for cell in split(row, delimiter)] for row in rows]
+    comma = _decimal_comma(delimiter, [cell for row in table for cell in row])
+    number = Dialect(decimal_comma=comma).number
+    width = len(split_header(header, delimiter))
+    units = _units(table, width, number)
+    table = table[bool(units) :]
+    columns = _columns(table, width)
+    time_at = _found_times(table, columns)
+    text = [i for i, cells in enumerate(columns) if _is_text(cells, number)]
+    return Dialect(delimiter, comma, time_at, frozenset(text).difference(time_at), units)
+
+
+def find_header(next_line: Callable[[], str | None]) -> tuple[str, list[str], int]:
+    """Read lines up to the header; comments and Excel's `sep=` above it are left out.
+
+    A header may be a comment itself, as numpy writes it. next_line: None after the last line.
+    Returns the header, empty where there is none, the row that was read after it, if one was, and
+    the number of the header's line.
+    """
+    comment, number = "", 1
+    while (line := next_line()) is not None and number <= _MOST_COMMENTS:
+        if _is_comment(line):
+            comment = line
+        elif line.strip() or not comment:
+            break
+        number += 1
+    header = comment.lstrip("# \t")
+    if line is not None and header.strip() and _is_row(line, header):
+        return header, [line], number - 1
+    return line or "", [], number
+
+
+def _is_comment(line: str) -> bool:
+    return line.startswith("#") or line.lower().startswith("sep=")
+
+
+def _is_row(line: str, header: str) -> bool:
+    """Whether `line` is a row of numbers and times below the header `header`."""
+    try:
+        dialect = find_dialect(header, [line])
+    except csv.Error:
+        return False
+    cells, names = split(line, dialect.delimiter), split_header(header, dialect.delimiter)
+    return len(cells) == len(names) and all(_is_value(c.strip(), dialect.number) for c in cells)
+
+
+def _is_value(cell: str, number: Callable[[str], float]) -> bool:
+    return csvcell.reads(lambda text: csvcell.seconds(text, number), cell)
+
+
+def _units(
+    table: Sequence[Sequence[str]], width: int, number: Callable[[str], float]
+) -> tuple[str, ...]:
+    """The first row, if it has no value where those below it have some; else nothing."""
+    if len(table) < 2 or any(_is_value(cell, number) for cell in table[0]):
+        return ()
+    columns = _columns(table[1:], width)
+    units = [*table[0], *[""] * width][:width]
+    named = [i for i, unit in enumerate(units) if unit.lower() not in csvcell.MISSING]
+    if any(any(_is_value(cell, number) for cell in columns[i]) for i in named):
+        return tuple(units)
+    return ()
+
+
+def split(line: str, delimiter: str) -> list[str]:
+    """The cells of one line; none when it is not CSV."""
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return []
+
+
+def split_header(line: str, delimiter: str) -> list[str]:
+    """The names in a header line, without the empty one after a delimiter at its end."""
+    names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+    return names[:-1] if any(names) and not names[-1] else names
+
+
+def fitted(fields: Sequence[str], width: int) -> Sequence[str]:
+    """The cells of a row without the empty one after a delimiter at its end."""
+    return fields[:width] if len(fields) == width + 1 and not fields[width].strip() else fields
+
+
+def _delimiter(header: str, rows: Sequence[str]) -> str:
+    """The one that cuts header and most rows into equally many cells, or the header into most."""
+    names = {mark: len(split_header(header, mark)) for mark in DELIMITERS}
+
+    def fits(mark: str) -> bool:
+        width = names[mark]
+        fit = [row for row in rows if len(fitted(split(row, mark), width)) == width]
+        return width > 1 and (2 * len(fit) > len(rows) or not rows)
+
+    return max([mark for mark in DELIMITERS if fits(mark)] or DELIMITERS, key=names.__getitem__)
+
+
+def _decimal_comma(delimiter: str, cells: Sequence[str]) -> bool:
+    """Whether numbers have a decimal comma.
+
+    `;` is the delimiter of those who write it. Elsewhere 1,234 may also be a thousand.
+    """
+    commas = [cell for cell in cells if "," in cell and csvcell.reads(csvcell.comma_number, cell)]
+    if delimiter == ";" or not commas:
+        return bool(commas)
+    if any("." in cell and csvcell.is_number(cell) for cell in cells):
+        return False
+    return any(len(cell.partition(",")[2]) != 3 or cell.startswith("0,") for cell in commas)
+
+
+def _columns(table: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    return [[row[i] for row in table if i < len(row) and row[i]] for i in range(width)]
+
+
+def _found_times(
+    table: Sequence[Sequence[str]], columns: Sequence[Sequence[str]]
+) -> tuple[int, ...]:
+    """The first column if it holds dates or epoch times, or else one whose dates go on.
+
+    Where the dates are days, a column of times of day belongs to them. A few cells may be broken:
+    whoever reads the rows names them.
+    """
+    clocks = [i for i, cells in enumerate(columns) if _mostly(csvcell.is_time_of_day, cells)]
+    for index, cells in enumerate(columns):
+        time_at: tuple[int, ...] = (index,)
+        if clocks and _mostly(csvcell.is_day, cells):
+            time_at = (index, clocks[0])
+            rows = [row for row in table if max(time_at) < len(row)]
+            cells = [f"{row[index]} {row[clocks[0]]}" for row in rows]
+        dates = [cell for cell in cells if csvcell.is_date(cell)]
+        if dates and 2 * len(dates) >= len(cells) and (0 in time_at or _increases(dates)):
+            return time_at
+    epochs = [cell for cell in columns[0] if csvcell.is_epoch(cell)] if columns else []
+    return (0,) if epochs and 2 * len(epochs) > len(columns[0]) and _increases(epochs) else ()
+
+
+def _mostly(holds: Callable[[str], bool], cells: Sequence[str]) -> bool:
+    return bool(cells) and 2 * sum(map(holds, cells)) >= len(cells)
+
+
+def _increases(cells: Sequence[str]) -> bool:
+    times = [csvcell.seconds(cell) for cell in cells]
+    return times[-1] > times[0] and all(a <= b for a, b in pairwise(times))
+
+
+def _is_text(cells: Sequence[str], number: Callable[[str], float]) -> bool:
+    known = [cell for cell in cells if cell.lower() not in csvcell.MISSING]
+    return bool(known) and not any(csvcell.reads(number, cell) for cell in known)
