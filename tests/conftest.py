@@ -1,26 +1,19 @@
-"""Real artefacts for all tests: small run folders, a conversion, bundles.
+"""Real bundles for all tests, stored ones, and a way to share what is made.
 
 Each is made once a test run, however many processes of pytest-xdist share the tests.
 """
 
 import fcntl
 import os
-import pickle
 import shutil
 import signal
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-import tiny_model
 from hypothesis import settings
 
-if TYPE_CHECKING:
-    from convert.convert_run import Conversion
-    from train.run_folder import Run
-
+from tests.golden_bundles import FOLDER, LINEAR, TINY
 
 # A shell has programs in the background ignore Ctrl-C, and what they start ignores it, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -63,73 +56,27 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(once: Once) -> "Run":
-    """A finished run folder on disk (see `tiny_model`), read back. Treat it as read-only."""
-    from train.run_folder import read_run
-
-    return read_run(once("tiny", lambda folder: tiny_model.write_run(folder / "run")) / "run")
+def golden(once: Once) -> Path:
+    """A copy of what `golden_bundles` stored: commands put files next to a bundle."""
+    return once("golden", lambda folder: shutil.copytree(FOLDER, folder, dirs_exist_ok=True))
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tiny_run: "Run", once: Once) -> Path:
-    """The finished bundle of `tiny_run`. Treat it as read-only; to harm one take `bundle_copy`."""
-    made = once("tiny-bundle", lambda folder: tiny_model.write_bundle(tiny_run.path, folder))
-    return next(made.iterdir())
+def tiny_bundle(golden: Path) -> Path:
+    """The stored bundle with gate and GRU. Read-only; to harm one take `bundle_copy`."""
+    return golden / TINY.name
 
 
 @pytest.fixture(scope="session")
-def good_run(tiny_run: "Run", once: Once) -> "Run":
-    """The small run with a seed whose faults stay clear of its threshold. Treat it as read-only."""
-    from train.run_folder import read_run, save_config
-
-    def make(folder: Path) -> None:
-        path = Path(shutil.copytree(tiny_run.path, folder / "run"))
-        save_config(path, replace(tiny_run.config, seed=2))
-
-    return read_run(once("good", make) / "run")
-
-
-@pytest.fixture(scope="session")
-def short_proofs() -> Iterator[None]:
-    """Judge on streams long enough for every check; `make test-long` judges on the full ones."""
-    with pytest.MonkeyPatch.context() as patch:
-        tiny_model.judge_briefly(patch.setattr)
-        yield
-
-
-@pytest.fixture(scope="session")
-def conversion(good_run: "Run", once: Once, short_proofs: None) -> "Conversion":
-    """The small run, converted and judged. Treat it as read-only."""
-    from convert.convert_run import convert_run
-
-    def make(folder: Path) -> None:
-        made = convert_run(good_run, 1, 1.0, lambda sentence: None)
-        (folder / "conversion.pickle").write_bytes(pickle.dumps(made))
-
-    found: Conversion = pickle.loads((once("conversion", make) / "conversion.pickle").read_bytes())
-    return found
+def linear_bundle(golden: Path) -> Path:
+    """The stored linear bundle of the same machine. Read-only; to harm one take `linear_copy`."""
+    return golden / LINEAR.name
 
 
 @pytest.fixture
 def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
     """A copy of `tiny_bundle` of the test's own."""
     return Path(shutil.copytree(tiny_bundle, tmp_path / tiny_bundle.name))
-
-
-@pytest.fixture(scope="session")
-def linear_run(once: Once) -> "Run":
-    """A finished run folder of the same machine that is the highway alone. Read-only."""
-    from train.run_folder import read_run
-
-    made = once("linear", lambda folder: tiny_model.write_linear_run(folder / "run"))
-    return read_run(made / "run")
-
-
-@pytest.fixture(scope="session")
-def linear_bundle(linear_run: "Run", once: Once, short_proofs: None) -> Path:
-    """The finished bundle of `linear_run`. Read-only; to harm one take `linear_copy`."""
-    made = once("linear-bundle", lambda to: tiny_model.write_linear_bundle(linear_run.path, to))
-    return next(made.iterdir())
 
 
 @pytest.fixture

@@ -52,10 +52,11 @@ class Core:
 
 def watch_like() -> Bundle:
     """Of the size of the demonstration's."""
+    from tests.convert.made_steps import network
     from train.cell_config import CellConfig
 
     config = CellConfig(channels=6, gru_layers=1, gru_units=32, gate_layers=1, gate_units=32)
-    return native_models.recurrent(config, rules=True, diagnosis=True)
+    return native_models.recurrent(network(config), config.channels, rules=True, diagnosis=True)
 
 
 @pytest.fixture(scope="module")

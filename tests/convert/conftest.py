@@ -1,12 +1,18 @@
-"""The bundle of the real conversion, and the short streams that it is judged on."""
+"""Run folders, the real conversion, bundles made afresh, and the short streams to judge them on.
 
+Tests of the device read stored bundles instead (see `golden_bundles`).
+"""
+
+import pickle
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import tiny_model
 
 if TYPE_CHECKING:
     from convert.convert_run import Conversion
@@ -14,6 +20,72 @@ if TYPE_CHECKING:
     from convert.streams import FaultyRecording
     from edge_runtime.detector.cell import Model
     from train.run_folder import Run
+
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def tiny_run(once: Once) -> "Run":
+    """A finished run folder on disk (see `tiny_model`), read back. Treat it as read-only."""
+    from train.run_folder import read_run
+
+    return read_run(once("tiny", lambda folder: tiny_model.write_run(folder / "run")) / "run")
+
+
+@pytest.fixture(scope="session")
+def good_run(tiny_run: "Run", once: Once) -> "Run":
+    """The small run with a seed whose faults stay clear of its threshold. Treat it as read-only."""
+    from train.run_folder import read_run, save_config
+
+    def make(folder: Path) -> None:
+        path = Path(shutil.copytree(tiny_run.path, folder / "run"))
+        save_config(path, replace(tiny_run.config, seed=2))
+
+    return read_run(once("good", make) / "run")
+
+
+@pytest.fixture(scope="session")
+def linear_run(once: Once) -> "Run":
+    """A finished run folder of the same machine that is the highway alone. Read-only."""
+    from train.run_folder import read_run
+
+    made = once("linear", lambda folder: tiny_model.write_linear_run(folder / "run"))
+    return read_run(made / "run")
+
+
+@pytest.fixture(scope="session")
+def short_proofs() -> Iterator[None]:
+    """Judge on streams long enough for every check; `make test-long` judges on the full ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        tiny_model.judge_briefly(patch.setattr)
+        yield
+
+
+@pytest.fixture(scope="session")
+def conversion(good_run: "Run", once: Once, short_proofs: None) -> "Conversion":
+    """The small run, converted and judged. Treat it as read-only."""
+    from convert.convert_run import convert_run
+
+    def make(folder: Path) -> None:
+        made = convert_run(good_run, 1, 1.0, lambda sentence: None)
+        (folder / "conversion.pickle").write_bytes(pickle.dumps(made))
+
+    found: Conversion = pickle.loads((once("conversion", make) / "conversion.pickle").read_bytes())
+    return found
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_run: "Run", once: Once) -> Path:
+    """The finished bundle of `tiny_run`. Treat it as read-only; to harm one take `bundle_copy`."""
+    made = once("tiny-bundle", lambda folder: tiny_model.write_bundle(tiny_run.path, folder))
+    return next(made.iterdir())
+
+
+@pytest.fixture(scope="session")
+def linear_bundle(linear_run: "Run", once: Once, short_proofs: None) -> Path:
+    """The finished bundle of `linear_run`. Read-only; to harm one take `linear_copy`."""
+    made = once("linear-bundle", lambda to: tiny_model.write_linear_bundle(linear_run.path, to))
+    return next(made.iterdir())
 
 
 @pytest.fixture(scope="session", autouse=True)

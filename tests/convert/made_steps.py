@@ -39,6 +39,13 @@ def inputs_of(config: CellConfig, count: int = 120) -> list[Inputs]:
     return samples
 
 
+def network(config: CellConfig) -> bytes:
+    """The int8 graph of a network with `weights_of(config)`."""
+    from convert.export import export_int8
+
+    return export_int8(weights_of(config), config, inputs_of(config, 40))
+
+
 def spread(count: int) -> list[CellConfig]:
     """Shapes from all over what train accepts: 1–64 channels, 1–3 layers of 8–128 units."""
     rng = np.random.default_rng(11)

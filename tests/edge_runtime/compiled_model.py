@@ -3,16 +3,15 @@
 
 def compiled(model: bytes) -> bytes:
     """`model` with its first LOGISTIC as the operator that Coral's compiler makes."""
-    from tensorflow.lite.python import schema_py_generated as schema
-    from tensorflow.lite.tools import flatbuffer_utils
+    from tests.edge_runtime.tflite_schema import packed, parsed, schema
 
-    parsed = flatbuffer_utils.convert_bytearray_to_object(bytearray(model))
+    edited = parsed(model)
     custom = schema.OperatorCodeT()
     custom.builtinCode = custom.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
     custom.customCode = b"edgetpu-custom-op"
-    parsed.operatorCodes.append(custom)
-    codes = [code.builtinCode for code in parsed.operatorCodes]
+    edited.operatorCodes.append(custom)
+    codes = [code.builtinCode for code in edited.operatorCodes]
     logistic = codes.index(schema.BuiltinOperator.LOGISTIC)
-    first = next(o for o in parsed.subgraphs[0].operators if o.opcodeIndex == logistic)
+    first = next(o for o in edited.subgraphs[0].operators if o.opcodeIndex == logistic)
     first.opcodeIndex = len(codes) - 1
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(parsed))
+    return packed(edited)

@@ -5,8 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from no_workstation import only_the_device, refuse_the_workstation
 
 from tests.apparatus import made_delegate
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if only_the_device(config):
+        refuse_the_workstation()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +22,12 @@ from edge_runtime.diagnosis import FEATURES, KIND_WEIGHTS, MACHINE_WEIGHTS, SENS
 from edge_runtime.native.engine import NativeDetector
 from edge_runtime.record import Record, Sample
 from tests.edge_runtime.made_manifest import made_manifest
-
-if TYPE_CHECKING:
-    from train.cell_config import CellConfig
+from tests.golden_bundles import SIZES, network_file
 
 THRESHOLD = m.Threshold(5.0, 4.0, 1.0, "by hand", 1.0, 1.0, 0, 3.0, False, 2.0, "no promise")
+ORDER = 5  # of a network's highway: CellConfig's own
+LEVELS = (3.0, 2.0)
+RECORDS = 450  # so many rows to compare the records of as well, with a reset on the way
 # Short enough for a test to pass through every tier several times.
 HASTY = m.Tiers(
     closed_limit=12, lost_limit=6, contradiction_limit=4, free_run_limit=5, resync_channel=3,
@@ -103,22 +104,24 @@ def modal_rows(bundle: Bundle, count: int, seed: int) -> np.ndarray:
 
 
 def recurrent(
-    config: "CellConfig", seed: int = 0, rules: bool = False, diagnosis: bool = False
+    model: bytes, channels: int, seed: int = 0, rules: bool = False, diagnosis: bool = False
 ) -> MadeBundle:
-    """A bundle with the int8 graph of a network of the sizes in `config`."""
-    from convert.export import export_int8
-    from tests.convert.made_steps import inputs_of, weights_of
-
-    model = export_int8(weights_of(config), config, inputs_of(config, 40))
+    """A bundle with the int8 graph of a network for so many channels."""
     graph = read_graph(model, "made")
     rng = np.random.default_rng(seed)
     manifest = made_manifest(
-        **_constants(rng, config.channels, config.order, rules, diagnosis),
+        **_constants(rng, channels, ORDER, rules, diagnosis),
         inputs=_tensors(graph, graph.inputs), outputs=_tensors(graph, graph.outputs),
         members={"model.tflite": hashlib.sha256(model).hexdigest()},
         thresholds={"tflite-builtin": THRESHOLD},
     )  # fmt: skip
     return MadeBundle(Path("made.gruard"), manifest, model, graph, "0" * 64)
+
+
+def stored(name: str, rules: bool = False, diagnosis: bool = False) -> MadeBundle:
+    """`recurrent` with the network `name` of `golden_bundles`."""
+    model, channels = network_file(name).read_bytes(), SIZES[name]["channels"]
+    return recurrent(model, channels, rules=rules, diagnosis=diagnosis)
 
 
 def changed(bundle: Bundle, **fields: object) -> MadeBundle:
@@ -172,6 +175,14 @@ def both(
             records.append(detector.step(Sample(i, i * 0.5, row)))
         runs.append(records)
     return runs[0], runs[1]
+
+
+def check(bundle: Bundle, rows: np.ndarray, records: int = RECORDS) -> list[Record]:
+    """Compare every quantity of all `rows`, and the first `records`, which are returned."""
+    assert differences(bundle, rows, LEVELS) == []
+    reference, core = both(bundle, rows[:records], resets=(400,))
+    assert core == reference
+    return core
 
 
 def _constants(

@@ -4,15 +4,15 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import flatbuffers
 import numpy as np
-from tensorflow.lite.python import schema_py_generated as schema
 
 from edge_runtime.bundle.flatbuffer import read_constants, read_graph
 from edge_runtime.detector.kernels import KERNEL_ID, interpreter_module
 from edge_runtime.native.program import ROWS, Layout, Program, build_program
 from tests.core_build import CORE, compiled
+from tests.edge_runtime.tflite_schema import packed, schema
 
 _OPTIONS = {
     "ADD": "AddOptions", "SUB": "SubOptions", "MUL": "MulOptions",
@@ -54,9 +54,7 @@ def one_operator(name: str, inputs: Sequence[Row], output: Row, relu: bool = Fal
     code.version = {"FULLY_CONNECTED": 4, "QUANTIZE": 1}.get(name, 2)
     model.operatorCodes, model.subgraphs = [code], [graph]
     model.signatureDefs = [_signature(fed, len(inputs))]
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return packed(model)
 
 
 def interpreted(model: bytes, codes: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
@@ -115,7 +113,7 @@ KERNELS_OF_X86 = ("SSE2", "AVX2", "VNNI")
 X86_FLAGS = ("-DWITH_X86", f"-I{CORE}")
 
 
-def _tensor(model: schema.ModelT, name: str, row: Row) -> schema.TensorT:
+def _tensor(model: Any, name: str, row: Row) -> Any:
     tensor = schema.TensorT()
     values = row.values
     tensor.name, tensor.buffer = name, 0
@@ -133,7 +131,7 @@ def _tensor(model: schema.ModelT, name: str, row: Row) -> schema.TensorT:
     return tensor
 
 
-def _signature(fed: Sequence[int], output: int) -> schema.SignatureDefT:
+def _signature(fed: Sequence[int], output: int) -> Any:
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = "serving_default", 0
     signature.inputs = [_entry(f"x{i}", index) for i, index in enumerate(fed)]
@@ -141,7 +139,7 @@ def _signature(fed: Sequence[int], output: int) -> schema.SignatureDefT:
     return signature
 
 
-def _entry(name: str, index: int) -> schema.TensorMapT:
+def _entry(name: str, index: int) -> Any:
     entry = schema.TensorMapT()
     entry.name, entry.tensorIndex = name, index
     return entry

@@ -1,11 +1,13 @@
 """The device's room stands alone: no training, no conversion, no TensorFlow."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from no_workstation import HERE, WORKSTATION, only_the_device
 
 import edge_runtime
 
@@ -20,7 +22,7 @@ EXTRAS = {
     "sources/serial_port.py": "serial",
 }
 NEEDS_ITS_EXTRA = ("mqtt.py",)  # imported by others where they use it
-SOURCES = sorted(ROOM.rglob("*.py"))
+SOURCES, TESTS = sorted(ROOM.rglob("*.py")), sorted(HERE.rglob("*.py"))
 
 ALONE = f"""
 import importlib
@@ -83,6 +85,20 @@ def test_no_source_of_the_device_imports_the_workstation(source: Path) -> None:
     extra = EXTRAS.get(str(source.relative_to(ROOM)), "numpy")
     allowed = {*sys.stdlib_module_names, "edge_runtime", "numpy", "click", extra}
     assert imported(source.read_text()) <= allowed
+
+
+@pytest.mark.parametrize("test", TESTS, ids=lambda path: str(path.relative_to(HERE)))
+def test_no_test_of_the_device_imports_the_workstation(test: Path) -> None:
+    assert not imported(test.read_text()) & {*WORKSTATION}
+
+
+def test_the_workstation_is_refused_where_only_the_device_is_tested(
+    request: pytest.FixtureRequest,
+) -> None:
+    if not only_the_device(request.config):
+        pytest.skip("tests of other folders run in this process")
+    with pytest.raises(ModuleNotFoundError, match=r"needs train, which no device has"):
+        importlib.import_module("train.cell_config")
 
 
 def test_an_import_inside_a_function_would_be_seen() -> None:

@@ -1,11 +1,19 @@
-"""Commands run for real: in this process where only their words matter, in their own otherwise."""
+"""A run folder, and commands run for real.
+
+They run in this process where only their words matter, in their own otherwise.
+"""
 
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import tiny_model
+
+if TYPE_CHECKING:
+    from train.run_folder import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,6 +25,14 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 sys.argv = sys.argv[2:]
 {action}
 """
+
+
+@pytest.fixture(scope="session")
+def tiny_run(once: Callable[[str, Callable[[Path], object]], Path]) -> "Run":
+    """A finished run folder on disk (see `tiny_model`), read back. Treat it as read-only."""
+    from train.run_folder import read_run
+
+    return read_run(once("tiny", lambda folder: tiny_model.write_run(folder / "run")) / "run")
 
 
 @pytest.fixture

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tensorflow.lite.python import schema_py_generated as schema
-from tensorflow.lite.tools import flatbuffer_utils
 
 from edge_runtime.bundle.flatbuffer import read_graph
 from edge_runtime.bundle.graph_rules import graph_faults
 from edge_runtime.errors import GruardError
+from tests.edge_runtime.tflite_schema import packed, parsed, schema
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +19,9 @@ def model(tiny_bundle: Path) -> bytes:
 
 
 def edited(model: bytes, change: Callable[[Any], object]) -> bytes:
-    parsed = flatbuffer_utils.convert_bytearray_to_object(model)
-    change(parsed)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(parsed))
+    objects = parsed(model)
+    change(objects)
+    return packed(objects)
 
 
 def operator(parsed: Any, kind: int) -> Any:
@@ -181,9 +180,9 @@ def test_notes_of_other_contents_are_not_let_through_to_the_interpreter(model: b
 
         return edited(model, change)
 
-    parsed = flatbuffer_utils.convert_bytearray_to_object(model)
-    (place,) = [n.buffer for n in parsed.metadata if n.name == b"CONVERSION_METADATA"]
-    conversion = bytes(parsed.buffers[place].data)
+    objects = parsed(model)
+    (place,) = [n.buffer for n in objects.metadata if n.name == b"CONVERSION_METADATA"]
+    conversion = bytes(objects.buffers[place].data)
     odd = "or with odd contents"
     for name, data in [
         (b"min_runtime_version", None),

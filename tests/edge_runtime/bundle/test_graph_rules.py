@@ -1,6 +1,5 @@
 """Only one full-int8 step may run; everything else is refused with the way to mend it."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,47 +21,6 @@ def faults(graph: GraphSummary) -> str:
 def test_the_int8_step_is_allowed(step: GraphSummary) -> None:
     assert graph_faults(step) == []
     assert layer_count(step.inputs) == 1
-
-
-def test_the_float_step_is_refused(tiny_run: "Run") -> None:  # type: ignore[name-defined]  # noqa: F821
-    from convert.export import export_float
-    from train.cell_config import CellConfig
-
-    model = export_float(tiny_run.weights, CellConfig(**tiny_run.config.sizes))
-    found = faults(read_graph(model, "float"))
-    assert "not int8" in found and "full-integer quantisation" in found
-
-
-def converted(function: Callable) -> GraphSummary:  # type: ignore[type-arg]
-    import tensorflow as tf
-
-    from train.quiet import quiet_stderr
-
-    concrete = tf.function(function).get_concrete_function(x=tf.TensorSpec([1, 3], tf.float32, "x"))
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module())
-    with quiet_stderr():
-        return read_graph(converter.convert(), "foreign")
-
-
-def test_a_foreign_model_is_refused() -> None:
-    import tensorflow as tf
-
-    found = faults(converted(lambda x: {"y": tf.nn.softmax(x)}))
-    assert "operator SOFTMAX is not allowed" in found
-    assert "not a gruard step" in found and "missing" in found
-
-
-def test_a_loop_is_refused_with_the_way_out() -> None:
-    import tensorflow as tf
-
-    def looped(x: tf.Tensor) -> dict[str, tf.Tensor]:
-        again = tf.while_loop(lambda y: tf.reduce_sum(y) < 9.0, lambda y: [tf.tanh(y) + y], [x])
-        return {"y": again[0]}
-
-    found = faults(converted(looped))
-    assert "operator WHILE is not allowed: the GRU became a loop" in found
-    assert "export one step, not a sequence layer" in found
-    assert "subgraphs instead of 1" in found
 
 
 @pytest.mark.parametrize(

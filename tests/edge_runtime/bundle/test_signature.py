@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from hypothesis import given
 from hypothesis import strategies as st
+from made_keys import sign, write_keys
 
-from convert.signing import generate_keys, sign_bundle
 from edge_runtime.bundle.reader import SIGNATURE, SIGNATURE_BYTES, check_signature, read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.supervision.worker_process import (
@@ -30,17 +30,17 @@ ROWS = "set_point,flow,heat\n" + "50,20,300\n" * 5
 @pytest.fixture
 def keys(tmp_path: Path) -> tuple[Path, Path]:
     """A secret key and its public key."""
-    return generate_keys(tmp_path / "plant")
+    return write_keys(tmp_path / "plant")
 
 
 @pytest.fixture
 def signed(bundle_copy: Path, keys: tuple[Path, Path]) -> Path:
-    sign_bundle(bundle_copy, keys[0])
+    sign(bundle_copy, keys[0])
     return bundle_copy
 
 
 def stranger(folder: Path) -> tuple[Path, Path]:
-    return generate_keys(folder / "stranger")
+    return write_keys(folder / "stranger")
 
 
 def refused(bundle: Path, *trusted: Path) -> str:
@@ -90,7 +90,7 @@ def test_every_bit_of_a_signature_counts(
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     folder = tmp_path_factory.mktemp("keys")
-    private, public = generate_keys(folder / "plant")
+    private, public = write_keys(folder / "plant")
     key = load_pem_private_key(private.read_bytes(), None)
     signature = folder / SIGNATURE
     signature.write_bytes(key.sign(b"{}"))  # type: ignore[union-attr, call-arg]
@@ -167,7 +167,7 @@ def test_every_command_asks_for_the_keys_of_the_environment(
         found = gruard(words, GRUARD_TRUSTED_KEYS=str(keys[1]))
         assert (found.returncode, out.exists()) == (2, False), words
         assert "is not signed" in found.stderr
-    sign_bundle(bundle_copy, keys[0])
+    sign(bundle_copy, keys[0])
     trusted = os.pathsep.join(map(str, (stranger(tmp_path)[1], keys[1])))
     found = gruard(commands[-1], GRUARD_TRUSTED_KEYS=trusted)
     assert found.returncode == 0, found.stderr

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from made_keys import sign, write_keys
 
 from edge_runtime.commands.main import gruard
 from edge_runtime.detector.fallback import Fallback
@@ -315,12 +316,10 @@ def test_a_later_bundle_is_no_damage(tmp_path: Path) -> None:
 
 
 def test_a_signature_that_rotted_is_told_from_one_of_somebody_else(tmp_path: Path) -> None:
-    from convert.signing import generate_keys, sign_bundle
-
     bundle = Path(shutil.copytree(FORMATS / "straight-1.gruard", tmp_path / "x.gruard"))
-    private, public = generate_keys(tmp_path / "plant")
-    _, other = generate_keys(tmp_path / "stranger")
-    sign_bundle(bundle, private)
+    private, public = write_keys(tmp_path / "plant")
+    _, other = write_keys(tmp_path / "stranger")
+    sign(bundle, private)
     check = ["sha256sum", "--check", "--strict", "--quiet", "manifest.sha256"]
     subprocess.run(check, cwd=bundle, check=True)
     with pytest.raises(NotAllowedError, match="not a signature of this bundle"):

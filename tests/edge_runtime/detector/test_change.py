@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from native_models import changed, linear
 
-from convert.metrics import intervals
 from edge_runtime.bundle import manifest as m
 from edge_runtime.bundle.manifest import to_dict
 from edge_runtime.bundle.manifest_rules import from_dict
@@ -69,6 +68,12 @@ def rows_of(bundle, shifts: dict[int, float], count: int = 700) -> np.ndarray:  
     channels = bundle.manifest.channels
     center, scale = ([getattr(c, name) for c in channels] for name in ("center", "scale"))
     return (np.array(center) + np.array(scale) * standard).astype(np.float32)
+
+
+def intervals(flags: np.ndarray) -> list[tuple[int, int]]:
+    """Half-open [start, stop) stretches of True."""
+    edges = np.flatnonzero(np.diff(flags.astype(int), prepend=0, append=0))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
 def answers(section: m.ChangeRule | None, shifts: dict[int, float]) -> list[Record]:

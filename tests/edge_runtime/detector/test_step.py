@@ -27,8 +27,6 @@ from edge_runtime.detector.score import initial_score, total_score, update_score
 from edge_runtime.detector.step import State, initial_state, step
 from edge_runtime.detector.tiers import Phase
 from edge_runtime.record import Flag, Record, Sample
-from train.highway import fit_highway
-from train.prepare import standard_rows
 
 CLEAN = tiny_model.machine_rows(160, seed=7)
 FLOW = 1
@@ -323,10 +321,8 @@ def test_a_new_operating_point_is_believed_in_bounded_time(model: Model) -> None
     rows = tiny_model.machine_rows(400, seed=9)
     rows[100:, FLOW] += 15  # two scales: a gate alone would stay closed for ever
     # Each channel for itself: beside its set point this flow would go on being strange.
-    parts, channels = tiny_model.machine_parts(), tiny_model.machine_channels()
-    standard = standard_rows([parts["train"]], channels, tiny_model.PERIOD)
-    alone = fit_highway(standard.values, standard.masks, tiny_model.ORDER, "channel")
-    records, traces, _ = run(_by(model, alone.own, alone.cross), rows)
+    alone = _by(model, model.lines.own, np.zeros((0, 0), np.float32))
+    records, traces, _ = run(alone, rows)
     assert traces[115].gate[FLOW] < 0.5
     assert {record.tier for record in records[100:200]} == {1, 2}
     assert any(Flag.FREE_RUN in record.flags for record in records[100:140])

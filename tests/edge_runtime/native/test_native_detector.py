@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import native_core
 import native_models as models
@@ -17,20 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from native_models import HASTY, MadeBundle, both, changed, differences, faulty_rows
+from native_models import HASTY, LEVELS, MadeBundle, both, changed, check, differences, faulty_rows
 
 from edge_runtime.bundle import manifest as m
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.native.engine import RECORD, NativeDetector
-from edge_runtime.record import Flag, Record, Sample
-from tests.convert.made_steps import name_of, spread
+from edge_runtime.record import Flag, Sample
+from tests.golden_bundles import SIZES
 
-if TYPE_CHECKING:
-    from train.cell_config import CellConfig
-
-LEVELS = (3.0, 2.0)
 ROWS = 900  # every fault once
-RECORDS = 450  # of them, to compare the records as well, with a reset on the way
 LINEAR: dict[str, Callable[[], MadeBundle]] = {
     "one channel": lambda: models.linear(1),
     "one channel, rules and diagnosis": lambda: models.linear(1, 1, rules=True, diagnosis=True),
@@ -41,24 +35,6 @@ LINEAR: dict[str, Callable[[], MadeBundle]] = {
     "a word of channels and one": lambda: models.linear(33, 33, rules=True),
     "as many channels as there may be": lambda: models.linear(256, 256, order=1, rules=True),
 }
-RECURRENT = {
-    "a gate alone": {"channels": 3, "gru_layers": 0, "gate_units": 8},
-    "a GRU alone": {"channels": 3, "gate_layers": 0, "gru_units": 8},
-    "one channel": {"channels": 1, "gru_units": 8},
-    "forty channels": {"channels": 40, "gru_units": 16, "gate_layers": 2},
-    "three layers of each": {
-        "channels": 5, "gru_layers": 3, "gru_units": 24, "gate_layers": 3, "gate_units": 16,
-        "head_layers": 2,
-    },
-}  # fmt: skip
-
-
-def check(bundle: Bundle, rows: np.ndarray, records: int = RECORDS) -> list[Record]:
-    """Compare every quantity of all `rows`, and the first `records`, which are returned."""
-    assert differences(bundle, rows, LEVELS) == []
-    reference, core = both(bundle, rows[:records], resets=(400,))
-    assert core == reference
-    return core
 
 
 @pytest.mark.parametrize("name", LINEAR)
@@ -78,39 +54,11 @@ def test_a_machine_with_operating_modes(channels: int, diagnosis: bool) -> None:
     assert {record.tier for record in records} == {1, 2, 3}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name, marks=pytest.mark.long if name in ("one channel", "forty channels") else ()
-        )
-        for name in RECURRENT
-    ],
-)
-@pytest.mark.parametrize(
-    "more",
-    [
-        pytest.param({}, id="plain", marks=pytest.mark.long),
-        pytest.param({"rules": True, "diagnosis": True}, id="all"),
-    ],
-)
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("more", [{}, {"rules": True, "diagnosis": True}], ids=["plain", "all"])
 def test_a_network(name: str, more: dict[str, bool]) -> None:
-    bundle = made(RECURRENT[name], **({} if name == "forty channels" else more))
+    bundle = models.stored(name, **({} if name == "forty-channels" else more))
     check(bundle, faulty_rows(bundle, ROWS, seed=len(name)))
-
-
-def made(sizes: dict[str, int], **more: bool) -> MadeBundle:
-    from train.cell_config import CellConfig
-
-    return models.recurrent(CellConfig(**sizes), **more)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("config", spread(24), ids=name_of)
-def test_networks_from_all_over(config: "CellConfig") -> None:
-    bundle = models.recurrent(config, rules=True, diagnosis=config.channels <= 32)
-    check(bundle, faulty_rows(bundle, 500, seed=1))
 
 
 @pytest.mark.parametrize("kind", ["tiny_bundle", "linear_bundle"])

@@ -13,7 +13,6 @@ from edge_runtime.detector.detector import Detector
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Sample
 from tests.core_build import SANITISED, blob_of, compiled
-from train.cell_config import CellConfig
 
 PROGRAM = Path(__file__).with_name("harmed_state.c")
 
@@ -22,7 +21,7 @@ PROGRAM = Path(__file__).with_name("harmed_state.c")
 def bundle(request: pytest.FixtureRequest, tiny_bundle: Path) -> Bundle:
     if request.param == "a gate up to 1":
         return read_bundle(tiny_bundle)
-    return models.recurrent(CellConfig(channels=4, gru_units=8, gate_layers=1, gate_units=8))
+    return models.stored("gate-beyond-1")
 
 
 def gate_limit(bundle: Bundle) -> np.float32:
