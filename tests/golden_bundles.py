@@ -1,20 +1,22 @@
 """Bundles and networks that device tests read, made beforehand: python -m tests.golden_bundles
 
 Tests of the device need no TensorFlow, because what a conversion makes is stored: a bundle of each
-kind of `tiny_model`, and the int8 graphs of networks of other shapes. Make them again whenever a
-conversion makes them otherwise, as tests/convert/test_golden_bundles.py says, and commit them.
-Bundles of earlier versions are in tests/data/formats; those are never made again.
+kind of `tiny_model`, the int8 graphs of networks of other shapes, and a fitted diagnosis. Make them
+again when tests/convert/test_golden_bundles.py says that a conversion now makes them otherwise, and
+commit them. Bundles of earlier versions are in tests/data/formats; those are never made again.
 """
 
+import json
 import shutil
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tests" / "data" / "golden"
 TINY, LINEAR = FOLDER / "tiny-1.gruard", FOLDER / "straight-1.gruard"
-NETWORKS = FOLDER / "networks"
+NETWORKS, DIAGNOSIS = FOLDER / "networks", FOLDER / "diagnosis.json"
 # Arguments of train's CellConfig, by the name of the file.
 SIZES: dict[str, dict[str, int]] = {
     "gate-alone": {"channels": 3, "gru_layers": 0, "gate_units": 8},
@@ -61,6 +63,15 @@ def _write_networks(folder: Path) -> None:
         (folder / f"{name}.tflite").write_bytes(network(CellConfig(**sizes)))
 
 
+def diagnosis_text() -> str:
+    """What `made_diagnosis` fits, as a manifest has it."""
+    import made_diagnosis
+
+    from convert.diagnosis.section import section
+
+    return json.dumps(asdict(section(made_diagnosis.fitted_constants()))) + "\n"
+
+
 def main() -> None:
     """Replace all that is stored, once all of it is made."""
     with tempfile.TemporaryDirectory(dir=FOLDER.parent) as scratch:
@@ -68,6 +79,7 @@ def main() -> None:
         made.mkdir()
         _write_bundles(made)
         _write_networks(made / NETWORKS.name)
+        (made / DIAGNOSIS.name).write_text(diagnosis_text())
         shutil.rmtree(FOLDER, ignore_errors=True)
         made.rename(FOLDER)
     for file in sorted(FOLDER.rglob("*")):

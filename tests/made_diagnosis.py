@@ -1,11 +1,12 @@
 """A diagnosis fitted on a made machine of strongly correlated channels, small enough for a test."""
 
+import json
 from functools import lru_cache
 
 import numpy as np
 
-from convert.diagnosis.fit import fit_diagnosis
-from edge_runtime.bundle.manifest import Channel
+from edge_runtime.bundle.manifest import Channel, DiagnosisModel
+from edge_runtime.detector.diagnosing import diagnosis_constants
 from edge_runtime.diagnosis import (
     Diagnosis,
     DiagnosisConstants,
@@ -14,6 +15,8 @@ from edge_runtime.diagnosis import (
     no_verdict,
 )
 from edge_runtime.symptoms import SymptomState, initial_symptoms, observe
+from tests.edge_runtime.made_manifest import made_manifest
+from tests.golden_bundles import DIAGNOSIS
 
 NAMES = ("demand", "speed", "flow", "heat", "noise")
 CHANNELS = tuple(
@@ -36,9 +39,20 @@ def made_rows(rows: int, seed: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def made_constants() -> DiagnosisConstants:
-    """Fitted once for all tests. Treat it as read-only."""
+def fitted_constants() -> DiagnosisConstants:
+    """Fitted once a process. Treat it as read-only."""
+    from convert.diagnosis.fit import fit_diagnosis
+
     constants = fit_diagnosis([made_rows(1500, 1)], CHANNELS, seed=3, events=315)
+    assert constants is not None
+    return constants
+
+
+@lru_cache(maxsize=1)
+def made_constants() -> DiagnosisConstants:
+    """`fitted_constants` as `golden_bundles` stored them. Treat it as read-only."""
+    section = DiagnosisModel(**json.loads(DIAGNOSIS.read_text()))
+    constants = diagnosis_constants(made_manifest(channels=CHANNELS, diagnosis=section))
     assert constants is not None
     return constants
 

@@ -13,7 +13,7 @@ from one_product import one_product
 from edge_runtime.bundle.graph_rules import FEWEST_INPUTS, FEWEST_OUTPUTS
 from edge_runtime.bundle.reader import read_bundle
 from tests.apparatus.harm import replace_member
-from tests.edge_runtime.one_operator import Row, one_operator
+from tests.convert.one_operator import Row, one_operator
 
 pytestmark = pytest.mark.arm
 

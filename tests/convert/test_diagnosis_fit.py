@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_diagnosis import CHANNELS, made_constants, made_rows
+from made_diagnosis import CHANNELS, fitted_constants, made_rows
 
 from convert.diagnosis.clean_behaviour import clean_behaviour, sampled, stretch
 from convert.diagnosis.fault_batch import batch_constants, batch_state, sample_state
@@ -33,7 +33,7 @@ EXOGENOUS = np.array([c.exogenous for c in CHANNELS])
 def unseen() -> list[Example]:
     """Faults injected into rows that no part of the fit has seen."""
     piece = stretch(made_rows(1200, 2), CHANNELS)
-    return gather(piece, made_constants().symptoms, np.random.default_rng(8), 180, 0)
+    return gather(piece, fitted_constants().symptoms, np.random.default_rng(8), 180, 0)
 
 
 def judged(examples: list[Example], constants: DiagnosisConstants) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +44,7 @@ def judged(examples: list[Example], constants: DiagnosisConstants) -> tuple[np.n
 def test_faults_never_seen_are_told_apart_and_the_probability_is_honest(
     unseen: list[Example],
 ) -> None:
-    chances, kinds = judged(unseen, made_constants())
+    chances, kinds = judged(unseen, fitted_constants())
     machine = KINDS.index(MACHINE)
     assert np.mean([e.blamed for e in unseen]) >= 0.9
     assert (chances.argmax(axis=1) == kinds).mean() >= 0.7
@@ -59,7 +59,7 @@ def test_a_fit_to_shuffled_kinds_fails_these_checks(unseen: list[Example]) -> No
         Example(e.event, int(k), e.blamed, e.delay, e.features)
         for e, k in zip(unseen, kinds, strict=True)
     ]
-    chances, truth = judged(unseen, fit_classifiers(made_constants().symptoms, wrong))
+    chances, truth = judged(unseen, fit_classifiers(fitted_constants().symptoms, wrong))
     assert (chances.argmax(axis=1) == truth).mean() < 0.5
 
 
@@ -73,7 +73,7 @@ def test_the_same_seed_gives_the_same_constants() -> None:
 
 
 def test_a_batch_gives_the_bits_of_one_sample_at_a_time() -> None:
-    constants = made_constants().symptoms
+    constants = fitted_constants().symptoms
     streams = [made_rows(140, seed) for seed in (21, 22, 23)]
     streams[0][90:, 2] += 3
     streams[1][90:, 1:3] -= 2
@@ -138,7 +138,7 @@ def test_too_many_rows_are_sampled_in_whole_windows() -> None:
 
 
 def test_the_section_keeps_every_bit(linear_bundle: Path) -> None:
-    constants, manifest = made_constants(), read_bundle(linear_bundle).manifest
+    constants, manifest = fitted_constants(), read_bundle(linear_bundle).manifest
     found = diagnosis_constants(replace(manifest, channels=CHANNELS, diagnosis=section(constants)))
     assert found is not None
     for one, two in (
@@ -154,11 +154,11 @@ def test_the_section_keeps_every_bit(linear_bundle: Path) -> None:
 
 
 def test_the_judgement_is_of_rows_the_fit_has_not_seen() -> None:
-    found = judge(made_constants(), [made_rows(1200, 2)], CHANNELS, 4)
+    found = judge(fitted_constants(), [made_rows(1200, 2)], CHANNELS, 4)
     assert found is not None and found.examples > 300
     assert found.channel >= 0.9 and found.kind >= 0.7 and found.sensor >= 0.9
     assert f"channel {found.channel:.1%} right" in found.sentence()
-    assert judge(made_constants(), [made_rows(30, 2)], CHANNELS, 4) is None
+    assert judge(fitted_constants(), [made_rows(30, 2)], CHANNELS, 4) is None
 
 
 def test_the_constants_do_not_depend_on_units() -> None:

@@ -15,7 +15,16 @@ from edge_runtime.bundle.flatbuffer import read_graph
 from edge_runtime.bundle.manifest import SCHEMA
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.detector import Detector
-from tests.golden_bundles import FOLDER, LINEAR, NETWORKS, SIZES, TINY, network_file
+from tests.golden_bundles import (
+    DIAGNOSIS,
+    FOLDER,
+    LINEAR,
+    NETWORKS,
+    SIZES,
+    TINY,
+    diagnosis_text,
+    network_file,
+)
 from train.cell_config import CellConfig
 
 NEARLY = 1e-3  # relative; another TensorFlow or BLAS may round otherwise
@@ -48,6 +57,14 @@ def manifest(bundle: Path) -> dict[str, Any]:
     return leaves(kept | {name: sorted(data[name]) for name in HASHES})
 
 
+def assert_near(stored: dict[str, Any], fresh: dict[str, Any]) -> None:
+    assert stored.keys() == fresh.keys()
+    for place, value in fresh.items():
+        near = isinstance(value, float)
+        wanted = pytest.approx(value, rel=NEARLY, abs=NEARLY) if near else value
+        assert stored[place] == wanted, place
+
+
 def test_the_members_are_the_same(pair: tuple[Path, Path]) -> None:
     stored, fresh = ({file.name for file in bundle.iterdir()} for bundle in pair)
     assert stored == fresh
@@ -56,11 +73,7 @@ def test_the_members_are_the_same(pair: tuple[Path, Path]) -> None:
 def test_the_manifest_says_the_same(pair: tuple[Path, Path]) -> None:
     stored, fresh = map(manifest, pair)
     assert stored["/schema"] == SCHEMA
-    assert stored.keys() == fresh.keys()
-    for place, value in fresh.items():
-        near = isinstance(value, float)
-        wanted = pytest.approx(value, rel=NEARLY, abs=NEARLY) if near else value
-        assert stored[place] == wanted, place
+    assert_near(stored, fresh)
 
 
 @pytest.mark.parametrize("member", ["golden.npz", "calibration.npz"])
@@ -90,7 +103,12 @@ def test_the_stored_networks_are_those_of_the_exporter() -> None:
         ], name
 
 
+def test_the_stored_diagnosis_is_that_of_the_fit() -> None:
+    stored, fresh = (leaves(json.loads(text)) for text in (DIAGNOSIS.read_text(), diagnosis_text()))
+    assert_near(stored, fresh)
+
+
 def test_what_is_stored_is_small() -> None:
     for folder in (TINY, LINEAR, NETWORKS):
         assert sum(file.stat().st_size for file in folder.iterdir()) < MOST_BYTES
-    assert {*FOLDER.iterdir()} == {TINY, LINEAR, NETWORKS}
+    assert {*FOLDER.iterdir()} == {TINY, LINEAR, NETWORKS, DIAGNOSIS}

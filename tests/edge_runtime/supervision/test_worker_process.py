@@ -230,7 +230,7 @@ def test_the_stack_of_a_worker_that_hangs_is_printed_for_debugging_only(
 
 def test_damage_in_a_file_that_no_run_needs_leaves_the_model(linear_copy: Path) -> None:
     """The supervisor warned of it at its start; a worker that refused it would end the model."""
-    flip_bit(linear_copy / "report.html", 100)
+    flip_bit(linear_copy / "report.html", 50)
     bundle = read_bundle(linear_copy, whole=False)
     assert proof_faults(bundle)
     process = WorkerProcess(worker_command(linear_copy), identity=BundleIdentity.of(bundle))
