@@ -13,6 +13,7 @@ VERSION   ?= 1
 BUNDLE    ?= $(RUN)/bundle/$(notdir $(RUN))-$(VERSION).gruard
 SOURCE    ?=
 SINK      ?= -
+ROOM      ?=
 FUZZ      ?=
 
 ifeq ($(PYTHON),)
@@ -39,7 +40,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help help-all demo train convert audit validate run engine firmware firmware-faults \
-        test test-long test-arm arm-trees test-service test-vm test-firmware \
+        test test-fast test-long test-arm arm-trees test-service test-vm test-firmware \
         fuzz fuzz-core lint wheel benchmark benchmark-accuracy benchmark-board \
         benchmark-calibration benchmark-clock benchmark-diagnosis benchmark-engines \
         benchmark-gaps benchmark-nab benchmark-recurring benchmark-short benchmark-step faults \
@@ -93,9 +94,20 @@ firmware-faults: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json #- a quarter of a
 # or for another process. ARGS='-n 0 --pdb FILE' for one process.
 JOBS      := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # The tests start a thousand processes; none of them need compile what another has compiled.
-test test-long: export PYTHONDONTWRITEBYTECODE =
+test test-fast test-long: export PYTHONDONTWRITEBYTECODE =
 test: $(READY) $(CORE) lint ## lint, types and tests
 	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# The tests of one room of edge_runtime are in a folder of its name; those of its files at the top
+# are beside the folders.
+ROOMS     := $(patsubst edge_runtime/%/__init__.py,%,$(wildcard edge_runtime/*/__init__.py))
+ROOM_TESTS = $(if $(filter top,$(ROOM)),$(wildcard tests/edge_runtime/test_*.py),$(filter %/$(ROOM),$(ROOMS:%=tests/edge_runtime/%)))
+test-fast: $(READY) $(CORE) ## half a minute: the device tests of ROOM=sources, without TensorFlow
+ifeq ($(filter $(ROOM),$(ROOMS) top),)
+	@echo "make test-fast ROOM=NAME, of these: $(sort $(ROOMS)) top (the files at the top)"; exit 2
+else
+	$(PY) -m pytest -n $(JOBS) --dist worksteal $(ROOM_TESTS) $(ARGS)
+endif
 
 test-long: $(READY) $(CORE) #- a quarter of an hour: conversions in full length and of all shapes, trainings
 	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m long $(ARGS)

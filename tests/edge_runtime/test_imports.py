@@ -101,6 +101,11 @@ def test_the_workstation_is_refused_where_only_the_device_is_tested(
         importlib.import_module("train.cell_config")
 
 
+def test_every_room_has_tests_in_a_folder_of_its_name() -> None:
+    rooms = {folder.name for folder in ROOM.iterdir() if (folder / "__init__.py").exists()}
+    assert rooms == {folder.parent.name for folder in HERE.glob("*/test_*.py")}
+
+
 def test_an_import_inside_a_function_would_be_seen() -> None:
     assert imported("def f():\n    from train.cell import x\n    import keras.layers") == {
         "train", "keras"
