@@ -98,15 +98,15 @@ test test-fast test-long: export PYTHONDONTWRITEBYTECODE =
 test: $(READY) $(CORE) lint ## lint, types and tests
 	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# The tests of one room of edge_runtime are in a folder of its name; those of its files at the top
-# are beside the folders.
+# The tests of a room of edge_runtime are in a folder of its name, those of its files at the top
+# next to these folders. Single tests go to whichever process is free.
 ROOMS     := $(patsubst edge_runtime/%/__init__.py,%,$(wildcard edge_runtime/*/__init__.py))
 ROOM_TESTS = $(if $(filter top,$(ROOM)),$(wildcard tests/edge_runtime/test_*.py),$(filter %/$(ROOM),$(ROOMS:%=tests/edge_runtime/%)))
-test-fast: $(READY) $(CORE) ## half a minute: the device tests of ROOM=sources, without TensorFlow
+test-fast: $(READY) $(CORE) #- half a minute: the device tests of ROOM=sources, without TensorFlow
 ifeq ($(filter $(ROOM),$(ROOMS) top),)
 	@echo "make test-fast ROOM=NAME, of these: $(sort $(ROOMS)) top (the files at the top)"; exit 2
 else
-	$(PY) -m pytest -n $(JOBS) --dist worksteal $(ROOM_TESTS) $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist worksteal -m "not slow and not long" $(ROOM_TESTS) $(ARGS)
 endif
 
 test-long: $(READY) $(CORE) #- a quarter of an hour: conversions in full length and of all shapes, trainings

@@ -60,6 +60,7 @@ def test_a_recording_made_here_sets_the_threshold_here(bundle_copy: Path, clean:
     ]
 
 
+@pytest.mark.slow
 def test_the_new_threshold_is_what_replay_and_run_alarm_on(
     bundle_copy: Path, clean: Path, tmp_path: Path
 ) -> None:
@@ -131,6 +132,7 @@ def refused(ended: Ended) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_what_cannot_be_calibrated_is_one_line_and_leaves_nothing(
     bundle_copy: Path, clean: Path, tmp_path: Path
 ) -> None:

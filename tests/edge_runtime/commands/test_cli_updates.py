@@ -133,6 +133,7 @@ def facts(store: Path) -> Facts:
     return json.loads(gruard("list", "--store", store, "--json"))
 
 
+@pytest.mark.slow
 def test_an_update_under_load_misses_no_sample(
     first: Path, second: Path, tmp_path: Path, run: Callable[..., LiveRun]
 ) -> None:
@@ -161,6 +162,7 @@ def test_an_update_under_load_misses_no_sample(
     assert f"sample {changes[0]}: tiny-2 answers from here on" in live.log
 
 
+@pytest.mark.slow
 def test_a_spoiled_update_is_gone_back_from_while_the_run_goes_on(
     first: Path, second: Path, tmp_path: Path, run: Callable[..., LiveRun]
 ) -> None:

@@ -262,6 +262,7 @@ def wandering() -> tuple[object, np.ndarray]:
     return bundle, rows_of(bundle, {60: 12.0, 130: 9.0, 200: -21.0, 260: 15.0}, 330)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     words=st.lists(st.tuples(st.integers(0, 329), st.sampled_from(["yes", "no", "anew", "reset"]))),

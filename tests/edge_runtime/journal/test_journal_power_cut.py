@@ -21,6 +21,7 @@ from tests.apparatus.forgetful_disk import PowerCutDisk, PowerCutError
 from tests.campaign.fault import NotHeldError
 
 
+@pytest.mark.slow
 def test_what_is_found_after_a_power_cut_is_a_part_from_the_start_with_all_that_was_synced() -> (
     None
 ):

@@ -10,7 +10,9 @@ import re
 import struct
 import subprocess
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,29 +28,37 @@ from tests.core_build import CORE, HOST, SANITISED, blob_of, compiled
 HEADER = 4 * (len(HEAD) + len(COUNTS))
 REASONS = {"not aligned": 1, "foreign": 2, "truncated": 3, "damaged": 4, "impossible": 5}
 MUTANTS = 8000
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
+def sanitised(once: Once, name: str, *flags: str, **more: Any) -> Path:
+    """The core as a program with its sanitisers, built once for all processes of a test run."""
+
+    def make(folder: Path) -> None:
+        compiled("gcc", "gcc libc6-dev", folder / name, [*SANITISED, *flags], **more)
+
+    return once(f"sanitised-{name}", make) / name
 
 
 @pytest.fixture(scope="session")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def driver(once: Once) -> Path:
     """The core as a program, sanitised."""
-    return compiled("gcc", "gcc libc6-dev", tmp_path_factory.mktemp("driver") / "driver", SANITISED)
+    return sanitised(once, "driver")
 
 
 @pytest.fixture(scope="session")
-def driver_x86(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def driver_x86(once: Once) -> Path:
     """The same with the host's kernel."""
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("not an x86-64")
-    out = tmp_path_factory.mktemp("driver") / "driver_x86"
-    return compiled("gcc", "gcc libc6-dev", out, [*SANITISED, "-DGRUARD_HOST"], kernel="x86")
+    return sanitised(once, "driver_x86", "-DGRUARD_HOST", kernel="x86")
 
 
 @pytest.fixture(scope="session")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def many(once: Once) -> Path:
     """The fuzzing target, fed from stdin; it mends magic, size and checksum by itself."""
-    out = tmp_path_factory.mktemp("many") / "many"
     main = (HOST / "fuzz_many.c", HOST / "fuzz_core.c")
-    return compiled("gcc", "gcc libc6-dev", out, SANITISED, main=main, without=("crc",))
+    return sanitised(once, "many", main=main, without=("crc",))
 
 
 def run(driver: Path, blob: bytes, rows: np.ndarray, folder: Path) -> np.ndarray:
@@ -81,7 +91,9 @@ def bundles(tiny_bundle: Path, linear_bundle: Path) -> list[Bundle]:
     return [read_bundle(tiny_bundle), read_bundle(linear_bundle), *made]
 
 
-@pytest.mark.parametrize(("name", "layout"), [("driver", ROWS), ("driver_x86", X86)])
+@pytest.mark.parametrize(
+    ("name", "layout"), [("driver", ROWS), pytest.param("driver_x86", X86, marks=pytest.mark.slow)]
+)
 def test_no_report_over_golden_rows_and_the_same_records(
     name: str,
     layout: Layout,
@@ -187,6 +199,7 @@ def mutants(blobs: list[bytes], count: int, seed: int) -> bytes:
     return b"".join(packed)
 
 
+@pytest.mark.slow
 def test_thousands_of_forged_blobs_are_refused_or_run(many: Path, bundles: list[Bundle]) -> None:
     hasty = changed(bundles[0], tiers=HASTY)
     blobs = [blob_of(bundle) for bundle in (*bundles[:4], hasty)]
@@ -197,6 +210,7 @@ def test_thousands_of_forged_blobs_are_refused_or_run(many: Path, bundles: list[
     assert ran == MUTANTS and MUTANTS / 20 < taken < MUTANTS
 
 
+@pytest.mark.slow
 def test_the_sanitisers_would_tell(tmp_path: Path, tiny_bundle: Path) -> None:
     """The same core without one of the reader's checks reads beyond the blob, and is told of."""
     source = (CORE / "blob.c").read_text()

@@ -55,7 +55,13 @@ def test_a_machine_with_operating_modes(channels: int, diagnosis: bool) -> None:
 
 
 @pytest.mark.parametrize("name", SIZES)
-@pytest.mark.parametrize("more", [{}, {"rules": True, "diagnosis": True}], ids=["plain", "all"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({}, id="plain", marks=pytest.mark.long),
+        pytest.param({"rules": True, "diagnosis": True}, id="all"),
+    ],
+)
 def test_a_network(name: str, more: dict[str, bool]) -> None:
     bundle = models.stored(name, **({} if name == "forty-channels" else more))
     check(bundle, faulty_rows(bundle, ROWS, seed=len(name)))
@@ -82,6 +88,7 @@ def test_inputs_that_move_in_gaps(tiny_bundle: Path) -> None:
     check(bundle, rows)
 
 
+@pytest.mark.slow
 def test_the_machines_above_meet_everything(tiny_bundle: Path) -> None:
     """Or the comparisons would say nothing."""
     network = changed(read_bundle(tiny_bundle), tiers=HASTY, change=None)

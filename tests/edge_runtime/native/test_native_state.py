@@ -35,8 +35,16 @@ def test_one_of_the_gates_goes_beyond(request: pytest.FixtureRequest, bundle: Bu
     assert bool(gate_limit(bundle) > 1) is beyond
 
 
-def test_what_no_step_can_have_left_is_noticed(bundle: Bundle, tmp_path: Path) -> None:
-    program = compiled("gcc", "gcc libc6-dev", tmp_path / "harmed", SANITISED, main=(PROGRAM,))
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("harmed") / "harmed"
+    return compiled("gcc", "gcc libc6-dev", out, SANITISED, main=(PROGRAM,))
+
+
+@pytest.mark.slow
+def test_what_no_step_can_have_left_is_noticed(
+    bundle: Bundle, program: Path, tmp_path: Path
+) -> None:
     blob = tmp_path / "blob"
     blob.write_bytes(blob_of(bundle))
     done = subprocess.run(
