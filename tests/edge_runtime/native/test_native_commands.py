@@ -1,7 +1,9 @@
 """`--kernel core-c` in every command: the reference's records, or an error where it is absent."""
 
 import json
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import tiny_model
 
-from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.commands.first_load import open_fastest
 from edge_runtime.detector.golden import WATCH_EVERY
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, HOST_KERNEL_ID, KERNEL_ID
@@ -227,18 +229,33 @@ def test_the_worker_answers_on_the_core_stage_by_stage(tiny_bundle: Path) -> Non
     assert stages == ["mask", "invoke", "check"]
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_a_constant_or_weight_that_changes_in_memory_is_noticed(
-    tiny_bundle: Path, share: float
-) -> None:
-    bundle, rows = read_bundle(tiny_bundle), tiny_model.machine_rows(200, seed=7)
-    detector = NativeDetector(bundle)
+def step_with_a_flipped_bit(bundle: Bundle, share: float) -> None:
+    """Steps until the watch looks again; `share`: where in the blob the bit is."""
+    rows, detector = tiny_model.machine_rows(200, seed=7), NativeDetector(bundle)
     for i, row in enumerate(rows[:150]):
         detector.step(Sample(i, None, row))
     flip_in_memory(detector._blob, int(share * len(detector._blob)))
+    for i, row in enumerate(rows[150 : 150 + WATCH_EVERY]):
+        detector.step(Sample(150 + i, None, row))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.8, 0.99])
+def test_a_constant_or_weight_that_changes_in_memory_is_noticed(
+    tiny_bundle: Path, share: float
+) -> None:
     with pytest.raises(GruardError, match="its weights changed in memory"):
-        for i, row in enumerate(rows[150 : 150 + WATCH_EVERY]):
-            detector.step(Sample(150 + i, None, row))
+        step_with_a_flipped_bit(read_bundle(tiny_bundle), share)
+
+
+def test_an_operator_that_changes_in_memory_is_noticed_or_ends_the_process(
+    tiny_bundle: Path,
+) -> None:
+    """Its place in the arena may then be outside this process's memory."""
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=step_with_a_flipped_bit, args=(read_bundle(tiny_bundle), 0.5))
+    process.start()
+    process.join(PATIENT)
+    assert process.exitcode in (1, -signal.SIGSEGV)
 
 
 def test_a_sound_core_is_watched_for_ever(tiny_bundle: Path) -> None:
