@@ -92,6 +92,11 @@ class LimitedLog:
             return was_open
 
 
+def reason(error: BaseException) -> str:
+    """Return why something failed: the system's words, or else the exception's."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 _LONGEST = 60  # characters of a quotation
 
 

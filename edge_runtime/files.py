@@ -1,11 +1,9 @@
-"""Open what a user names, without ever waiting for it: a file, and not a pipe, device or folder.
+"""Files and file descriptors: open regular files only, write durably, wait with poll.
 
-Writing so that a power loss at any moment leaves the old file or the new one, whole.
-
-Linux promises nothing about what was written until it is synced: a file's bytes by syncing the
-file, its name, or another name for it, by syncing the folder. Everything here may raise OSError.
-
-Wait for file descriptors. poll(2), as select(2) fails for descriptors from 1,024 on.
+Opening never waits: a pipe, device or folder in the place of a file is refused by its kind.
+`replace_file` is the durable writer: a power loss at any moment leaves the old file or the new one,
+whole. Linux keeps a file's bytes once the file is synced, and its name once the folder is synced.
+Functions raise OSError unless they say otherwise.
 """
 
 import errno
@@ -30,15 +28,17 @@ _KINDS = (
     (stat.S_ISBLK, "a disk"),
     (stat.S_ISSOCK, "a socket"),
 )
+_LONGEST_WAIT = 3600.0
+"""Seconds; poll takes milliseconds in 32 bits, which is 24 days."""
 
 
 def kind_of(mode: int) -> str:
-    """Return what a file of this `st_mode` is, in words."""
+    """Return what kind of file has this `st_mode`, in words."""
     return next((name for matches, name in _KINDS if matches(mode)), "no file")
 
 
 def kind_at(path: str | Path) -> str:
-    """Return what `path` names, in the words of `kind_of`; empty where nothing can be seen."""
+    """Return the kind of file at `path`, as `kind_of`; empty when it cannot be seen."""
     try:
         return kind_of(Path(path).stat().st_mode)
     except OSError:
@@ -46,18 +46,18 @@ def kind_at(path: str | Path) -> str:
 
 
 class NotAFileError(OSError):
-    """Something else than a regular file lies there; strerror names its kind."""
+    """The path names something other than a regular file; strerror says what."""
 
 
 def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
-    """Open the regular file `path` as os.open does, never inherited; return its descriptor.
+    """Open the regular file `path` as os.open does, not inheritable; return its descriptor.
 
-    The kind is looked at before the file is opened: to open a pipe waits for its writer, and to
-    open a watchdog device starts it. Raises OSError, NotAFileError for another kind of file.
+    The kind is checked before opening: opening a pipe waits for its writer, and opening a watchdog
+    device starts it. Raises OSError, NotAFileError for another kind of file.
     """
     require_regular(path)
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, mode)
-    try:  # it may have been exchanged meanwhile
+    try:  # the file may have been exchanged since the check
         _require(os.fstat(descriptor).st_mode, path)
     except OSError:
         os.close(descriptor)
@@ -66,16 +66,22 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o644) -> int
 
 
 def read_regular(path: Path, most: int, flags: int = os.O_RDONLY) -> bytes:
-    """Return the first `most` bytes of the regular file `path`. Raises OSError."""
-    with os.fdopen(open_regular(path, flags), "rb", buffering=0) as stream:
-        return stream.read(most) or b""
+    """Return the content of the regular file `path`.
+
+    Raises OSError, and ValueError when it is larger than `most` bytes.
+    """
+    with os.fdopen(open_regular(path, flags), "rb") as stream:
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"is larger than {most} bytes")
+    return data
 
 
 def open_input(path: str | Path, advice: str) -> BinaryIO:
-    """Open the regular file `path` that a user names, for reading.
+    """Open the regular file `path`, named by the user, for reading.
 
-    `advice` ends the error for anything that is no file. Raises GruardError for another kind of
-    file, OSError when the file cannot be opened.
+    `advice` ends the message for another kind of file, which raises GruardError. Raises OSError
+    when the file cannot be opened.
     """
     try:
         return os.fdopen(open_regular(Path(path)), "rb")
@@ -84,7 +90,7 @@ def open_input(path: str | Path, advice: str) -> BinaryIO:
 
 
 def require_regular(path: Path) -> None:
-    """Raise NotAFileError if another kind of file lies at `path`; nothing there is fine."""
+    """Raise NotAFileError if another kind of file is at `path`; a missing file is fine."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -99,10 +105,10 @@ def _require(mode: int, path: Path) -> None:
 
 
 def refuse_one_file_twice(named: Iterable[tuple[str, str | int]]) -> None:
-    """Raise GruardError when two of the (option, target) pairs are one file or pipe.
+    """Raise GruardError when two of the (option, target) pairs are the same file or pipe.
 
-    A target is a path, or the number of an open descriptor (0 stdin, 1 stdout). Links and other
-    names of a file count as the file, and so does a descriptor that a shell redirected to it.
+    A target is a path, or the number of an open descriptor (0 stdin, 1 stdout). Links, other names
+    of a file, and descriptors that a shell redirected to it all count as the file.
     """
     seen: dict[tuple[object, ...], tuple[str, str | int]] = {}
     for option, target in named:
@@ -118,7 +124,7 @@ def refuse_one_file_twice(named: Iterable[tuple[str, str | int]]) -> None:
 
 
 def _identity(target: str | int) -> tuple[object, ...] | None:
-    """What two names of one file share; None for a device, which may have several uses."""
+    """Return what two names of one file share; None for a device, which may have several uses."""
     try:
         status = os.fstat(target) if isinstance(target, int) else Path(target).stat()
     except OSError:
@@ -132,17 +138,53 @@ def _shown(target: str | int) -> str:
     return "-" if isinstance(target, int) else target
 
 
-def replace_text(file: Path, text: str, mode: int = 0o644) -> None:
-    """Give `file` the content `text`, on the disk when this returns."""
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+class Disk:
+    """The steps of a durable write. Tests use a disk that loses power before a step."""
+
+    def write(self, file: Path, data: bytes, mode: int = 0o644) -> None:
+        """Write a new file; see `write_new`."""
+        write_new(file, data, mode)
+
+    def sync(self, path: Path) -> None:
+        """Make the bytes of a file, or the names in a folder, durable."""
+        sync(path)
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Rename a file, which replaces `new`, or a folder to a free name."""
+        old.replace(new)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, if it is there."""
+        path.unlink(missing_ok=True)
+
+
+_DISK = Disk()
+
+
+def replace_file(
+    file: Path, data: bytes, mode: int = 0o644, disk: Disk = _DISK, durable: bool = True
+) -> None:
+    """Replace `file` in one step, on the disk when this returns.
+
+    `durable=False` skips the syncs: readers still see the old file or the new one, whole.
+    """
+    scratch = _scratch(file)
     try:
-        write_new(scratch, text.encode(), mode)
-        sync(scratch)
-        scratch.replace(file)
-        sync(file.parent)
-    finally:
-        with suppress(OSError):
-            scratch.unlink(missing_ok=True)
+        disk.write(scratch, data, mode)
+        if durable:
+            disk.sync(scratch)
+        disk.rename(scratch, file)
+    except BaseException:
+        with suppress(Exception):
+            disk.remove(scratch)
+        raise
+    if durable:
+        disk.sync(file.parent)
+
+
+def _scratch(file: Path) -> Path:
+    """Return the name under which `file` is written; the pid separates processes."""
+    return file.with_name(f".{file.name}.{os.getpid()}")
 
 
 def write_new(file: Path, data: bytes, mode: int = 0o644) -> None:
@@ -154,16 +196,16 @@ def write_new(file: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def open_new(file: Path, mode: int = 0o666) -> int:
-    """A descriptor to write a file in the place of one that was left over.
+    """Create `file` and return a descriptor to write it.
 
-    No link that lies there is followed, and nobody else has the file open.
+    A leftover file is removed first, so no link is followed and no other process has it open.
     """
     file.unlink(missing_ok=True)
     return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
 
 
 def sync(path: Path) -> None:
-    """Let the bytes of a file, or the names in a folder, outlast a power loss."""
+    """Make the bytes of a file, or the names in a folder, survive a power loss."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -171,46 +213,17 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-_LONGEST_WAIT = 3600.0
-"""Seconds; poll takes milliseconds in 32 bits, which is 24 days."""
-
-
-def readable(descriptor: int, timeout: float | None) -> bool:
-    """Wait until `descriptor` can be read or has ended, at most `timeout` seconds.
-
-    None waits for ever. Returns False when the time is over.
-    """
-    return ready(descriptor, timeout, select.POLLIN)
-
-
-def ready(descriptor: int, timeout: float | None, events: int) -> bool:
-    """Wait for any of the poll `events`, or for an error or an end; see `readable`."""
-    return bool(all_ready({descriptor: events}, timeout))
-
-
-def all_ready(wanted: Mapping[int, int], timeout: float | None) -> set[int]:
-    """Wait for the first of several descriptors, each with its poll events; return those ready."""
-    poll = select.poll()
-    for descriptor, events in wanted.items():
-        poll.register(descriptor, events)
-    seconds = _LONGEST_WAIT if timeout is None else min(max(timeout, 0.0), _LONGEST_WAIT)
-    while True:
-        found = poll.poll(math.ceil(seconds * 1000))
-        if found or timeout is not None:
-            return {descriptor for descriptor, _ in found}
-
-
 def refuse_to_overwrite(target: str, force: bool) -> None:
-    """GruardError where the file `target` is already there, unless `force` is given."""
+    """Raise GruardError when the file `target` exists, unless `force` is given."""
     if target != "-" and Path(target).exists() and not force:
         raise GruardError(f"{target}: is already there; choose another --out or add --force")
 
 
 @contextmanager
 def output(target: str, force: bool) -> Iterator[TextIO]:
-    """Stdout for `-`, or a file that appears whole or not at all.
+    """Open stdout for `-`, or a file that appears whole or not at all.
 
-    Raises GruardError when it is already there and `force` is not given, or cannot be written.
+    Raises GruardError when the file exists and `force` is not given, or cannot be written.
     """
     if target == "-":
         yield sys.stdout
@@ -219,7 +232,7 @@ def output(target: str, force: bool) -> Iterator[TextIO]:
     refuse_to_overwrite(target, force)
     if path.exists() and not path.is_file():  # it would be replaced by a file
         raise GruardError(f"{target}: is {kind_at(path)}, not a file; name another --out")
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch = _scratch(path)
     try:
         with os.fdopen(open_new(scratch), "w", encoding="utf-8", newline="") as stream:
             yield stream
@@ -231,3 +244,26 @@ def output(target: str, force: bool) -> Iterator[TextIO]:
     finally:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
+
+
+def readable(descriptor: int, timeout: float | None) -> bool:
+    """Wait until `descriptor` can be read or has ended; return False after `timeout` seconds.
+
+    None waits without a limit.
+    """
+    return bool(all_ready({descriptor: select.POLLIN}, timeout))
+
+
+def all_ready(wanted: Mapping[int, int], timeout: float | None) -> set[int]:
+    """Wait for the first of several descriptors, given their poll events; return those ready.
+
+    Uses poll(2), since select(2) fails for descriptors from 1,024 on.
+    """
+    poll = select.poll()
+    for descriptor, events in wanted.items():
+        poll.register(descriptor, events)
+    seconds = _LONGEST_WAIT if timeout is None else min(max(timeout, 0.0), _LONGEST_WAIT)
+    while True:
+        found = poll.poll(math.ceil(seconds * 1000))
+        if found or timeout is not None:
+            return {descriptor for descriptor, _ in found}

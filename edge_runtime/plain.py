@@ -1,8 +1,8 @@
-"""From parsed JSON to frozen dataclasses: nothing missing, nothing more, every type right.
+"""JSON that is checked before it is used: from text to frozen dataclasses, and small sealed files.
 
-JSON from anybody: bounded before it is parsed, and with one meaning.
-
-A small file of the state folder: one dataclass as JSON with a checksum, replaced as a whole.
+`parse_json` bounds a text before it parses it. `build` makes a dataclass of parsed JSON: no field
+missing, none unknown, every type right. `seal` adds a checksum. `write_sealed` and `read_sealed`
+keep one dataclass in a small file that is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -20,18 +20,32 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from edge_runtime.errors import GruardError
-from edge_runtime.files import read_regular, replace_text, require_regular
+from edge_runtime.files import read_regular, replace_file, require_regular
 
 LARGEST = 3.4e38
-"""The device computes in float32: beyond this a number is infinite there."""
+"""The device computes in float32: a larger number is infinite there."""
 LARGEST_INTEGER = 10**15  # counts of samples; exact in a double
+MOST_ENTRIES = 1 << 18
+"""A manifest of 256 channels has 200,000 numbers; "[],[],…" takes thirty times its size in memory.
+"""
+MOST_DIGITS = 32  # Python takes the square of the number of digits to read an integer
 # Control characters, and halves of characters that no output can encode.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 SHOWN, FEW = 100, 5  # characters of a text, and names, that go into a message
+SCHEMA = 1
+"""Of sealed files."""
+LARGEST_FILE = 1 << 20
+"""Bytes. A change of 256 channels takes 6,000, 256 alarms on three channels each some 30,000."""
+
+_Kind = TypeVar("_Kind")
+
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
 def build(kind: Any, value: Any, where: str) -> Any:
-    """`value` (at `where`) as an instance of the annotation `kind`, checked all the way down.
+    """Return `value` (found at `where`) as an instance of the annotation `kind`, fully checked.
 
     Raises GruardError naming the field that is missing, unknown, not finite or of another type.
     """
@@ -44,7 +58,7 @@ def build(kind: Any, value: Any, where: str) -> Any:
         if arguments[0] is float and all(type(v) is float and abs(v) <= LARGEST for v in value):
             return tuple(value)  # nearly all of a manifest is this
         return tuple(build(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-    if origin is not None and _is_subclass(origin, Mapping):
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, dict):
             raise GruardError(f"{where}: an object is expected")
         return {
@@ -93,14 +107,14 @@ def _build_scalar(kind: Any, value: Any, where: str) -> Any:
 
 
 def _text(value: str, where: str) -> str:
-    """`value`, which goes into records, terminals and journals, and so must be printable there."""
+    """Return `value`, which must be printable in records, terminals and logs."""
     if UNPRINTABLE.search(value):
         raise GruardError(f"{where}: {shown(value)} has control characters; rename it")
     return value
 
 
 def shown(value: Any, form: Callable[[Any], str] = ascii) -> str:
-    """The beginning of `value` as messages show it: one line, whatever it is."""
+    """Return the beginning of `value`, whatever it is, as one line for a message."""
     if isinstance(value, (list, dict)):
         return f"a list of {len(value)}" if isinstance(value, list) else "an object"
     if type(value) is int and abs(value) > LARGEST_INTEGER:
@@ -109,21 +123,11 @@ def shown(value: Any, form: Callable[[Any], str] = ascii) -> str:
     return UNPRINTABLE.sub("?", text)
 
 
-def _is_subclass(origin: Any, parent: type) -> bool:
-    """Whether a typing origin is a class below `parent`."""
-    return isinstance(origin, type) and issubclass(origin, parent)
-
-
-# A manifest of 256 channels has 200,000 numbers; "[],[],…" takes thirty times its size in memory.
-MOST_ENTRIES = 1 << 18
-MOST_DIGITS = 32  # Python takes the square of the number of digits to read an integer
-
-
 def parse_json(text: bytes) -> Any:
-    """What the JSON `text` says. Raises ValueError for anything else than sound UTF-8 JSON.
+    """Parse strict UTF-8 JSON. Raises ValueError.
 
     Also refused: more than `MOST_ENTRIES` entries, integers of more than `MOST_DIGITS` digits, a
-    key that is twice in one object, and nesting beyond Python's own limit.
+    repeated key in one object, and nesting beyond Python's own limit.
     """
     entries = sum(text.count(mark) for mark in (b",", b"[", b"{"))
     if entries > MOST_ENTRIES:
@@ -136,11 +140,6 @@ def parse_json(text: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def json_checksum(data: Mapping[str, Any]) -> str:
-    """SHA-256 of what `data` says, for a file that carries it beside the other fields."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
 def _integer(digits: str) -> int:
     if len(digits) > MOST_DIGITS:
         raise ValueError(f"an integer of {len(digits)} digits")
@@ -148,54 +147,58 @@ def _integer(digits: str) -> int:
 
 
 def _object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key that is twice in one object")
-    return found
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a repeated key in one object")
+    return fields
 
 
-SCHEMA = 1
-LARGEST_FILE = 1 << 20
-"""Bytes. A change of 256 channels takes 6,000, 256 alarms on three channels each some 30,000."""
-
-_Kind = TypeVar("_Kind")
+def seal(fields: Mapping[str, Any]) -> str:
+    """Return `fields` as JSON with a checksum."""
+    return json.dumps({**fields, "checksum": _checksum(fields)}, sort_keys=True)
 
 
-class _Dataclass(Protocol):
-    __dataclass_fields__: ClassVar[dict[str, Any]]
+def unseal(fields: Any) -> dict[str, Any]:
+    """Return parsed `fields` without their checksum. Raises ValueError when it does not match."""
+    if not isinstance(fields, dict):
+        raise ValueError("no object")
+    if fields.pop("checksum", None) != _checksum(fields):
+        raise ValueError("its checksum is that of other contents")
+    return fields
+
+
+def _checksum(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def write_small(file: Path, text: str) -> None:
+    """Replace a small file of the state folder by one line of text, durably.
+
+    Raises OSError, also when another kind of file is in its place.
+    """
+    require_regular(file)
+    replace_file(file, text.encode() + b"\n")
+
+
+def write_sealed(file: Path, value: _Dataclass) -> None:
+    """Replace `file` by the dataclass `value`, sealed. Raises OSError as `write_small`."""
+    write_small(file, seal({"schema": SCHEMA, **asdict(value)}))
 
 
 def read_sealed(file: Path, kind: type[_Kind]) -> _Kind | None:
-    """What the file says, None where there is none.
+    """Return the dataclass of type `kind` in `file`, None when the file is missing.
 
-    Raises GruardError, whose text names the file, for one that cannot be read or relied on.
+    Raises GruardError, naming the file, when it cannot be read or is damaged.
     """
     try:
-        text = read_regular(file, LARGEST_FILE + 1)
+        fields = unseal(parse_json(read_regular(file, LARGEST_FILE)))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise GruardError(f"{file}: cannot be read ({error.strerror})") from None
-    try:
-        data = parse_json(text)
-    except ValueError:
-        data = None
-    if len(text) > LARGEST_FILE or not isinstance(data, dict):
-        raise GruardError(f"{file}: damaged")
-    if data.pop("checksum", None) != json_checksum(data):
-        raise GruardError(f"{file}: damaged (its checksum is that of other contents)")
-    if data.pop("schema", None) != SCHEMA:
+    except ValueError as error:
+        raise GruardError(f"{file}: damaged ({shown(str(error), str)})") from None
+    if fields.pop("schema", None) != SCHEMA:
         raise GruardError(f"{file}: written by another version of gruard")
-    found: _Kind = build(kind, data, str(file))
-    return found
-
-
-def write_sealed(file: Path, value: _Dataclass) -> None:
-    """Replace the file by one that says `value`, durably.
-
-    Raises OSError, also if something else lies in its place.
-    """
-    data: dict[str, Any] = {"schema": SCHEMA, **asdict(value)}
-    data = json.loads(json.dumps(data))  # tuples as the lists that a reader finds
-    require_regular(file)
-    replace_text(file, json.dumps({**data, "checksum": json_checksum(data)}) + "\n")
+    value: _Kind = build(kind, fields, str(file))
+    return value

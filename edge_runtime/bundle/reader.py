@@ -35,7 +35,7 @@ from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
 from edge_runtime.bundle.graph_rules import GATE_INPUTS, GRU_INPUTS, graph_faults
 from edge_runtime.bundle.manifest import PROOF, Forecast, Manifest, Threshold
 from edge_runtime.bundle.manifest_rules import from_dict
-from edge_runtime.errors import DamagedError, GruardError, NotAllowedError
+from edge_runtime.errors import DamagedError, GruardError, NotAllowedError, reason
 from edge_runtime.files import read_regular
 from edge_runtime.plain import parse_json, shown
 from edge_runtime.record import Float32
@@ -148,9 +148,9 @@ def read_key_file(file: Path) -> bytes:
     """What is in a key file, which is small. Raises NotAllowedError when it cannot be read."""
     try:
         text = read_regular(file, _LARGEST_KEY)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise NotAllowedError(
-            f"{file}: cannot be read as a key ({error.strerror}); name a key file"
+            f"{file}: cannot be read as a key ({reason(error)}); name a key file"
         ) from None
     if not text.strip():
         raise NotAllowedError(f"{file}: is blank, and so holds no key; copy the key again")
@@ -387,15 +387,14 @@ def read_member(path: Path, member: str) -> bytes:
     """
     file, limit = path / member, SIZE_LIMITS[member]
     try:
-        data = read_regular(file, limit + 1, os.O_RDONLY | os.O_NOFOLLOW)
+        return read_regular(file, limit, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError as error:
         kind = NotAllowedError if error.errno in (errno.EACCES, errno.EPERM) else DamagedError
         raise kind(
             f"{file}: cannot be read ({error.strerror}); copy the whole bundle folder again"
         ) from None
-    if len(data) > limit:
-        raise DamagedError(f"{file}: is larger than {limit} bytes; copy the bundle again")
-    return data
+    except ValueError as error:
+        raise DamagedError(f"{file}: {error}; copy the bundle again") from None
 
 
 def _check_hash(path: Path, member: str, data: bytes, manifest: Manifest) -> None:

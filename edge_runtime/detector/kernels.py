@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.bundle.flatbuffer import GraphSummary, read_graph
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import GruardError, reason
 from edge_runtime.files import read_regular
 
 KERNEL_ID = "tflite-builtin"
@@ -198,11 +198,9 @@ def read_compiled(file: Path, graph: GraphSummary) -> tuple[bytes, GraphSummary]
     Raises GruardError when it cannot be read or was not compiled from the model of `graph`.
     """
     try:
-        model = read_regular(file, LARGEST_COMPILED + 1)
-    except OSError as error:
-        raise GruardError(f"{file}: cannot be read ({error.strerror})") from None
-    if len(model) > LARGEST_COMPILED:
-        raise GruardError(f"{file}: larger than {LARGEST_COMPILED} bytes; not a compiled step")
+        model = read_regular(file, LARGEST_COMPILED)
+    except (OSError, ValueError) as error:
+        raise GruardError(f"{file}: cannot be read ({reason(error)})") from None
     found = read_graph(model, str(file))
     inputs = _same_tensors(file, graph, found, graph.inputs)
     outputs = _same_tensors(file, graph, found, graph.outputs)

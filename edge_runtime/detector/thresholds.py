@@ -6,7 +6,6 @@ A run reads it once, when it makes a model ready, and hands it to each worker th
 """
 
 import contextlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,9 +15,9 @@ from edge_runtime.bundle.manifest import Threshold
 from edge_runtime.bundle.manifest_rules import threshold_from_dict
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.kernels import INT8_KERNELS, threshold_kernel
-from edge_runtime.errors import GruardError
-from edge_runtime.files import read_regular, replace_text
-from edge_runtime.plain import json_checksum, parse_json
+from edge_runtime.errors import GruardError, reason
+from edge_runtime.files import read_regular, replace_file
+from edge_runtime.plain import parse_json, seal, unseal
 
 SCHEMA = 2
 """Layout of the file. Schema 1 had no checksum."""
@@ -55,12 +54,12 @@ def local_thresholds(bundle: Bundle) -> Mapping[str, Threshold]:
         return bundle.local
     file = local_file(bundle.path)
     try:
-        text = read_regular(file, LARGEST_FILE + 1)
+        text = read_regular(file, LARGEST_FILE)
     except FileNotFoundError:
         return {}
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise GruardError(
-            f"{file}: cannot be read ({error.strerror}); remove it, or run gruard calibrate "
+            f"{file}: cannot be read ({reason(error)}); remove it, or run gruard calibrate "
             f"{bundle.path} again"
         ) from None
     return _parsed(text, bundle, str(file))
@@ -70,7 +69,7 @@ def to_word(bundle: Bundle, thresholds: Mapping[str, Threshold]) -> str:
     """What the file would say of `thresholds`, in one line."""
     known = {kernel: asdict(threshold) for kernel, threshold in thresholds.items()}
     data = {"schema": SCHEMA, "manifest": bundle.digest, "thresholds": known}
-    return json.dumps({**data, "checksum": json_checksum(data)}, sort_keys=True)
+    return seal(data)
 
 
 def with_word(bundle: Bundle, word: str) -> Bundle:
@@ -95,14 +94,13 @@ def _parsed(text: bytes, bundle: Bundle, source: str) -> dict[str, Threshold]:
 def _checked(text: bytes, bundle: Bundle) -> dict[str, Any]:
     """The thresholds as plain JSON types. Raises ValueError with what is wrong."""
     data = None
-    if len(text) <= LARGEST_FILE:
-        with contextlib.suppress(ValueError):
-            data = parse_json(text)
+    with contextlib.suppress(ValueError):
+        data = parse_json(text)
     fields = {"schema", "manifest", "thresholds"}
     if not isinstance(data, dict) or data.get("schema") not in (1, SCHEMA):
         raise ValueError("not thresholds of this version")
-    if data["schema"] == SCHEMA and data.pop("checksum", None) != json_checksum(data):
-        raise ValueError("damaged (its checksum is that of other contents)")
+    if data["schema"] == SCHEMA:
+        data = unseal(data)
     if set(data) != fields or not isinstance(data["thresholds"], dict):
         raise ValueError("not thresholds of this version")
     if data["manifest"] != bundle.digest:
@@ -123,7 +121,7 @@ def store_threshold(bundle: Bundle, kernel: str, threshold: Threshold) -> Path:
         known |= local_thresholds(bundle)
     known[kernel] = threshold
     try:
-        replace_text(file, to_word(bundle, known) + "\n")
+        replace_file(file, to_word(bundle, known).encode() + b"\n")
     except OSError as error:
         raise GruardError(f"{file}: cannot be written ({error.strerror})") from None
     return file

@@ -102,16 +102,7 @@ class Cursor:
         """Wait until the disk says `sequence`. Raises OSError; then it says what it said before."""
         if sequence == self.kept:
             return
-        scratch = self._name + ".new"
-        file = self._disk.open(scratch)
-        try:
-            self._disk.cut(file, 0)
-            self._disk.write(file, encode(Entry(sequence, self._reader.encode())))
-            self._disk.sync(file)
-        finally:
-            self._disk.close(file)
-        self._disk.rename(scratch, self._name)
-        self._disk.sync_names()
+        self._disk.replace(self._name, encode(Entry(sequence, self._reader.encode())))
         self.kept = sequence
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge_runtime.errors import GruardError
-from edge_runtime.files import open_regular, sync
+from edge_runtime.files import open_regular, replace_file, sync
 from edge_runtime.journal.frames import LARGEST, OVERHEAD, Entry, decode, encode
 
 
@@ -53,9 +53,9 @@ class JournalDisk:
         """Give the descriptor back."""
         os.close(file)
 
-    def rename(self, old: str, new: str) -> None:
-        """Put one file in the place of another, at once."""
-        (self.folder / old).replace(self.folder / new)
+    def replace(self, name: str, data: bytes) -> None:
+        """Replace a whole file in one step, durably."""
+        replace_file(self.folder / name, data)
 
     def remove(self, name: str) -> None:
         """Delete a file, if it is there."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge_runtime.errors import GruardError
-from edge_runtime.files import open_input, replace_text, sync
+from edge_runtime.files import open_input, replace_file, sync
 
 TEMPLATE = Path(__file__).with_name("gruard@.service")
 SETTINGS = "gruard.conf"
@@ -157,7 +157,7 @@ def _put(file: Path, text: str | None) -> None:
     """Write `file` durably; None removes it, and the folder of an instance with its last file."""
     if text is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(file, text)
+        replace_file(file, text.encode())
         return
     file.unlink(missing_ok=True)
     sync(file.parent)

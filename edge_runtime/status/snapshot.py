@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import queue
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_runtime.detector.lasting_change import Finding
 from edge_runtime.errors import GruardError, LimitedLog
-from edge_runtime.files import open_new, read_regular
+from edge_runtime.files import read_regular, replace_file
 from edge_runtime.plain import LARGEST, build
 from edge_runtime.threads import BEAT, ThreadState, WatchedThread
 
@@ -280,18 +279,9 @@ def write_status(path: Path, snapshot: Snapshot) -> None:
     """Replace the file in one step, so that a reader sees the old one or the new one, whole.
 
     Nothing is synced to the disk: it belongs on a tmpfs, which has none, and after a power cut
-    there is no run to tell of. The pid in the scratch file's name keeps two runs apart.
-    Raises OSError.
+    there is no run to tell of. Raises OSError.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with os.fdopen(open_new(scratch, 0o644), "w", encoding="utf-8") as stream:
-            stream.write(snapshot.to_json() + "\n")
-        scratch.replace(path)
-    except OSError:
-        with suppress(OSError):
-            scratch.unlink()
-        raise
+    replace_file(path, snapshot.to_json().encode() + b"\n", durable=False)
 
 
 def read_status(path: Path) -> Snapshot | None:
@@ -300,13 +290,13 @@ def read_status(path: Path) -> Snapshot | None:
     Raises GruardError when it cannot be read or is no status file.
     """
     try:
-        data = read_regular(path, _LARGEST_FILE + 1)
+        data = read_regular(path, _LARGEST_FILE)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return None
         raise GruardError(f"{path}: cannot be read ({error.strerror})") from None
-    if len(data) > _LARGEST_FILE:
-        raise GruardError(f"{path}: not a status file of gruard")
+    except ValueError:
+        raise GruardError(f"{path}: not a status file of gruard") from None
     return from_json(data.decode(errors="replace"), str(path))
 
 
@@ -314,7 +304,7 @@ def _was_status(path: Path) -> bool:
     """Whether the file at `path` is blank, or is what damage left of a status file."""
     try:
         data = read_regular(path, _LARGEST_FILE)
-    except OSError:
+    except (OSError, ValueError):
         return False
     return not data.strip(b"\0 \r\n") or sum(mark in data for mark in _MARKS) >= _ENOUGH
 

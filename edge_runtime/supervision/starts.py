@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import Any
 
 from edge_runtime.errors import GruardError, LimitedLog
-from edge_runtime.files import read_regular, replace_text, require_regular
+from edge_runtime.files import read_regular
+from edge_runtime.plain import parse_json, write_small
 from edge_runtime.supervision.liveness import (
     KernelWatchdog,
     Listener,
@@ -149,16 +150,15 @@ class StartMarker(Listener):
 def read_mark(file: Path) -> Mark | None:
     """The mark in `file`, None where there is none that can be relied on."""
     try:
-        data = json.loads(read_regular(file, _LARGEST_MARKER))
-    except (OSError, ValueError, RecursionError):
+        data = parse_json(read_regular(file, _LARGEST_MARKER))
+    except (OSError, ValueError):
         return None
     return Mark(**data) if _is_mark(data) else None
 
 
 def write_mark(file: Path, mark: Mark) -> None:
     """Replace the marker, durably. Raises OSError, also if something else lies in its place."""
-    require_regular(file)
-    replace_text(file, json.dumps(asdict(mark)) + "\n")
+    write_small(file, json.dumps(asdict(mark)))
 
 
 def _is_mark(data: Any) -> bool:
@@ -272,10 +272,8 @@ class StartDelay(Listener):
     def _write(self, failed: int) -> None:
         if self._file is None:
             return
-        text = json.dumps({"boot_id": self._boot_id, "failed": failed}) + "\n"
         try:
-            require_regular(self._file)
-            replace_text(self._file, text)
+            write_small(self._file, json.dumps({"boot_id": self._boot_id, "failed": failed}))
         except OSError as error:
             self._troubles.trouble(
                 "write",
@@ -287,8 +285,8 @@ class StartDelay(Listener):
 def _read(file: Path, boot_id: str) -> int:
     """How many starts of this boot did not last; 0 where nothing that can be relied on is there."""
     try:
-        found = json.loads(read_regular(file, _LARGEST_COUNT))
-    except (OSError, ValueError, RecursionError):
+        found = parse_json(read_regular(file, _LARGEST_COUNT))
+    except (OSError, ValueError):
         return 0
     if not isinstance(found, dict) or found.get("boot_id") != boot_id or not boot_id:
         return 0

@@ -1,6 +1,6 @@
-"""The updates' room: which of the bundles on this device runs, and how another takes its place.
+"""Updates: which of the installed bundles runs, and how another one takes its place.
 
-A checked bundle comes in and becomes a read-only slot; a new one goes through a trial. What runs
-and what it falls back to is one small file. All writing goes through `disk`, so that a power cut
-leaves the old choice or the new one. Never write to the store past it.
+A checked bundle is copied into a read-only slot and goes through a trial. Pointers, two small files
+with the same content, say what runs and what to fall back to. All writing goes through `disk`, so
+that a power cut leaves the old choice or the new one.
 """

@@ -1,9 +1,9 @@
-"""All that the store does to a disk, so that a power cut leaves the old or the new.
+"""Everything the store does to a disk, so that a power cut leaves the old state or the new one.
 
-Root installs, and a service that is another user runs. So modes are what they are said to be,
-whatever root's umask: the service has to read what it did not write. What it does write needs no
-more than a store's folder of its own, for a file is replaced and never written in place. And since
-that user might be an intruder by now, no link in the store is followed at the end of a path.
+Root installs, and a service that runs as another user reads and writes the same store. Files get
+the modes given here, whatever root's umask, so the service can read what root wrote. Files are
+replaced and never written in place, so the service only has to own the store's folder. As the
+service may have been broken into, no link at the end of a path in the store is followed.
 """
 
 from __future__ import annotations
@@ -17,61 +17,61 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge_runtime.errors import BusyError, GruardError, RemovedError
-from edge_runtime.files import open_regular, sync, write_new
+from edge_runtime.files import Disk, open_regular
 
 PATIENCE = 5.0
 """Seconds that a command waits for a lock."""
-_BETWEEN = 0.02  # seconds between two attempts to get it
-_A_LOOK = 0.2  # seconds; `unheld` has it for a moment
+_RETRY = 0.02  # seconds between two attempts to get a lock
+_HOLD_PATIENCE = 0.2  # seconds to wait while `unheld` locks a slot for a moment
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
 
 
-class StoreDisk:
-    """The primitive operations; the power may go before and after each of them.
+class StoreDisk(Disk):
+    """The single steps; the power may be cut before and after each of them.
 
-    Each raises GruardError, with the file and what to do, when the disk is full or read-only.
+    Each raises GruardError, with the file and the remedy, when the disk is full or read-only.
     """
 
     def make_folder(self, folder: Path) -> None:
-        """Make one folder, readable by all; it may be there already."""
-        with _told(folder):
+        """Make one folder, readable by all, unless it exists."""
+        with _explained(folder):
             made = not folder.exists()
             folder.mkdir(exist_ok=True)
             if made:
                 folder.chmod(0o755)
 
     def write(self, file: Path, data: bytes, mode: int = 0o644) -> None:
-        """Write a whole file, in place of one that was left over, not yet durably."""
-        with _told(file):
-            write_new(file, data, mode)
+        """Write a whole file in place of a leftover one, not yet durably."""
+        with _explained(file):
+            super().write(file, data, mode)
 
     def sync(self, path: Path) -> None:
         """Make the bytes of a file, or the names in a folder, durable."""
-        with _told(path):
-            sync(path)
+        with _explained(path):
+            super().sync(path)
 
     def rename(self, old: Path, new: Path) -> None:
-        """Give a file another name, in place of what had it, or a folder a name that is free."""
-        with _told(new):
-            old.replace(new)
+        """Rename a file, which replaces `new`, or a folder to a free name."""
+        with _explained(new):
+            super().rename(old, new)
 
     def protect(self, folder: Path, writable: bool = False) -> None:
         """Forbid changes in a folder, or allow them again."""
-        with _told(folder):
+        with _explained(folder):
             folder.chmod(0o755 if writable else 0o555)
 
     def remove(self, path: Path) -> None:
         """Remove one file or one empty folder."""
-        with _told(path):
+        with _explained(path):
             if path.is_dir() and not path.is_symlink():
                 path.rmdir()
             else:
-                path.unlink(missing_ok=True)
+                super().remove(path)
 
 
 def make_folders(disk: StoreDisk, folder: Path) -> None:
-    """Make `folder` and those above it, durably."""
+    """Make `folder` and its parents, durably."""
     if folder.is_dir():
         return
     make_folders(disk, folder.parent)
@@ -79,29 +79,10 @@ def make_folders(disk: StoreDisk, folder: Path) -> None:
     disk.sync(folder.parent)
 
 
-def write_durably(disk: StoreDisk, file: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a file whose bytes last; its name does when its folder is synced."""
-    disk.write(file, data, mode)
-    disk.sync(file)
-
-
-def replace_durably(disk: StoreDisk, file: Path, data: bytes) -> None:
-    """Replace a file as a whole: afterwards it is the new one for good, before that the old one."""
-    scratch = file.with_name(f".{file.name}")
-    try:
-        write_durably(disk, scratch, data)
-        disk.rename(scratch, file)
-    except GruardError:
-        with suppress(GruardError):
-            disk.remove(scratch)
-        raise
-    disk.sync(file.parent)
-
-
 def remove_folder(disk: StoreDisk, folder: Path) -> None:
-    """Remove a folder of files. A power cut leaves some of them, so take its good name away first.
+    """Remove a folder of files, if it is there.
 
-    The folder may have gone already.
+    A power cut leaves some of the files, so rename the folder to a hidden name first.
     """
     if folder.is_symlink():
         disk.remove(folder)
@@ -115,11 +96,11 @@ def remove_folder(disk: StoreDisk, folder: Path) -> None:
 
 @contextmanager
 def locked(file: Path, patience: float) -> Iterator[None]:
-    """Hold the lock `file` for a while; the kernel gives it back whatever becomes of the holder.
+    """Hold the lock `file`; the kernel releases it when the process ends in any way.
 
     Raises BusyError when another process holds it for longer than `patience` seconds.
     """
-    with _told(file):
+    with _explained(file):
         descriptor = _opened_lock(file)
     try:
         _lock(descriptor, file, fcntl.LOCK_EX, patience)
@@ -129,19 +110,20 @@ def locked(file: Path, patience: float) -> Iterator[None]:
 
 
 class Hold:
-    """Marks a slot as in use until it is released or the process ends; several may hold one.
+    """Marks a slot as in use until `release` or the end of the process; several may hold one.
 
-    file: in the slot. Raises RemovedError when the slot has gone, and BusyError while it goes.
+    file: in the slot. Raises RemovedError when the slot was removed, BusyError while it is being
+    removed.
     """
 
     def __init__(self, file: Path) -> None:
-        with _told(file):
+        with _explained(file):
             try:
                 self._descriptor = open_regular(file, os.O_RDONLY | os.O_NOFOLLOW)
             except FileNotFoundError:
                 raise _removed(file) from None
         try:
-            _lock(self._descriptor, file, fcntl.LOCK_SH, _A_LOOK)
+            _lock(self._descriptor, file, fcntl.LOCK_SH, _HOLD_PATIENCE)
             if not _is_at(self._descriptor, file):
                 raise _removed(file)
         except GruardError:
@@ -149,7 +131,7 @@ class Hold:
             raise
 
     def release(self) -> None:
-        """Let go; once more does no harm."""
+        """Release the slot; a second call does nothing."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -157,9 +139,9 @@ class Hold:
 
 @contextmanager
 def unheld(file: Path) -> Iterator[bool]:
-    """Whether no process holds `file`, see Hold; if so, none can while the block lasts."""
+    """Tell whether no process holds `file` (see Hold); if so, none can during the block."""
     descriptor = -1
-    with suppress(OSError):  # what cannot be opened is nobody's
+    with suppress(OSError):  # a file that cannot be opened cannot be held
         descriptor = open_regular(file, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         yield descriptor < 0 or _is_free(descriptor)
@@ -189,7 +171,7 @@ def _removed(file: Path) -> RemovedError:
 
 
 def _opened_lock(file: Path) -> int:
-    """A descriptor of a lock, whoever made it: reading is enough to hold it."""
+    """Open or make a lock file, of any owner: a descriptor for reading is enough to lock it."""
     with suppress(FileExistsError):
         made = os.open(file, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         os.fchmod(made, 0o644)
@@ -200,7 +182,7 @@ def _opened_lock(file: Path) -> int:
 def _lock(descriptor: int, file: Path, kind: int, patience: float) -> None:
     end = time.monotonic() + patience
     while True:
-        with _told(file), suppress(BlockingIOError):
+        with _explained(file), suppress(BlockingIOError):
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             return
         if time.monotonic() >= end:
@@ -208,12 +190,12 @@ def _lock(descriptor: int, file: Path, kind: int, patience: float) -> None:
                 f"{file}: is locked, since another gruard command is at work there; try again when "
                 f"it has ended, or end it if it hangs (fuser {file} names it)"
             )
-        time.sleep(_BETWEEN)
+        time.sleep(_RETRY)
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Say an error of the system in one line, with what to do about it."""
+def _explained(path: Path) -> Iterator[None]:
+    """Turn an OSError into a GruardError that names the file and the remedy."""
     try:
         yield
     except OSError as error:

@@ -1,7 +1,7 @@
 """The slots: read-only copies of bundles, each in a folder named by its manifest's SHA-256.
 
-A slot is there as a whole or not at all: it is filled under a hidden name, synced, read back and
-renamed, and it loses its name before it is removed.
+A slot appears whole or not at all: it is filled under a hidden name, synced, read back and renamed.
+It is renamed to a hidden name before it is removed.
 """
 
 from __future__ import annotations
@@ -21,18 +21,11 @@ from edge_runtime.bundle.reader import (
     read_member,
 )
 from edge_runtime.errors import GruardError
-from edge_runtime.updates.disk import (
-    Hold,
-    StoreDisk,
-    make_folders,
-    remove_folder,
-    unheld,
-    write_durably,
-)
+from edge_runtime.updates.disk import Hold, StoreDisk, make_folders, remove_folder, unheld
 from edge_runtime.updates.pointers import DIGEST
 
 SHORT = 12
-"""Hex digits of a digest that are shown, and are enough to name a slot."""
+"""Hex digits of a digest that are shown, enough to name a slot."""
 
 _READ_ONLY = 0o444
 _LOCK = "manifest.json"
@@ -42,10 +35,10 @@ _SHORTEST = 4
 
 @dataclass(frozen=True)
 class Slot:
-    """One slot as it was found.
+    """One slot as it was read.
 
-    bundle: None when it cannot be run. fault: what is damaged, be it in a file that no run needs;
-    else empty.
+    bundle: None when it cannot run. fault: what is damaged, also in a file that no run needs; empty
+    if nothing is.
     """
 
     path: Path
@@ -55,37 +48,37 @@ class Slot:
 
     @property
     def label(self) -> str:
-        """NAME-VERSION, empty for a slot that cannot be read."""
+        """NAME-VERSION, empty when the slot cannot be read."""
         return label(self.bundle) if self.bundle else ""
 
 
 def label(bundle: Bundle) -> str:
-    """NAME-VERSION of a bundle."""
+    """Return NAME-VERSION of a bundle."""
     return f"{bundle.manifest.name}-{bundle.manifest.version}"
 
 
 class Slots:
-    """All slots in `folder`. Errors are GruardErrors that name the file and what to do."""
+    """All slots in `folder`. Raises GruardError only, with the file and the remedy."""
 
     def __init__(self, folder: Path, disk: StoreDisk) -> None:
         self.folder = folder
         self._disk = disk
 
     def path(self, digest: str) -> Path:
-        """Where the slot of this digest is, or would be."""
+        """Return the folder of the slot, whether it exists or not."""
         return self.folder / digest
 
     def __iter__(self) -> Iterator[Slot]:
-        """Every slot, by digest; each is read and checked."""
+        """Read and check every slot, in the order of the digests."""
         for digest in self._digests():
             yield self.read(digest)
 
     def has_any(self) -> bool:
-        """Whether there is any slot."""
+        """Return whether there is any slot."""
         return bool(self._digests())
 
     def read(self, digest: str) -> Slot:
-        """The slot of this digest; one that is damaged or missing says so in `fault`."""
+        """Read a slot; when it is damaged or missing, `fault` says so."""
         path = self.path(digest)
         try:
             bundle = read_bundle(path, allow_failed=True, whole=False)
@@ -96,21 +89,22 @@ class Slots:
         return Slot(path, digest, bundle, next(iter(proof_faults(bundle)), ""))
 
     def find(self, name: str) -> Slot:
-        """The slot called NAME-VERSION, or by the first digits of its digest.
+        """Return the slot called NAME-VERSION, or named by the first digits of its digest.
 
-        Raises GruardError when there is none, or more than one.
+        Raises GruardError when none or several match.
         """
-        found = [slot for slot in self if name and _is_called(slot, name)]
-        if len(found) == 1:
-            return found[0]
-        if not found:
-            known = ", ".join(sorted(slot.label for slot in self if slot.label)) or "none"
-            raise GruardError(f"{name}: not in the store {self.folder.parent}; there: {known}")
-        digests = ", ".join(slot.digest[:SHORT] for slot in found)
+        slots = list(self)
+        called = [slot for slot in slots if name and _is_called(slot, name)]
+        if len(called) == 1:
+            return called[0]
+        if not called:
+            labels = ", ".join(sorted(slot.label for slot in slots if slot.label)) or "none"
+            raise GruardError(f"{name}: not in the store {self.folder.parent}; there: {labels}")
+        digests = ", ".join(slot.digest[:SHORT] for slot in called)
         raise GruardError(f"{name}: several bundles are called so; name one by digest: {digests}")
 
     def add(self, bundle: Bundle) -> None:
-        """Copy `bundle`, unless its slot is whole already. Afterwards it lasts."""
+        """Copy `bundle` into its slot, durably, unless the slot is whole already."""
         if self.folder.is_symlink():
             raise GruardError(f"{self.folder}: is a link, which gruard never makes; remove it")
         self._sweep()
@@ -129,7 +123,7 @@ class Slots:
         self._disk.sync(self.folder)
 
     def remove_others(self, kept: Collection[str]) -> None:
-        """Remove all slots but `kept` and those that a process holds."""
+        """Remove all slots except `kept` and those that a process holds."""
         for digest in self._digests():
             if digest in kept:
                 continue
@@ -138,23 +132,22 @@ class Slots:
                     self._discard(digest)
 
     def hold(self, digest: str) -> Hold:
-        """Keep the slot from being removed while this process uses it."""
+        """Protect the slot from removal while this process uses it."""
         return Hold(self.path(digest) / _LOCK)
 
     def _has(self, bundle: Bundle) -> bool:
         slot = self.read(bundle.digest)
         if slot.bundle is None or slot.fault or slot.bundle.files != bundle.files:
             return False
-        # The digest says that all is equal but the signature, which signs it, and its checksum.
+        # Equal digests leave only the signature and its checksum to compare.
         files = [SIGNATURE, CHECKSUM] if SIGNATURE in bundle.files else []
         return all(read_member(slot.path, f) == read_member(bundle.path, f) for f in files)
 
     def _fill(self, scratch: Path, bundle: Bundle) -> None:
         self._disk.make_folder(scratch)
         for member in bundle.files:
-            write_durably(
-                self._disk, scratch / member, read_member(bundle.path, member), _READ_ONLY
-            )
+            self._disk.write(scratch / member, read_member(bundle.path, member), _READ_ONLY)
+            self._disk.sync(scratch / member)
         self._disk.protect(scratch)
         self._disk.sync(scratch)
         if read_bundle(scratch, allow_failed=True).digest != bundle.digest:
@@ -165,11 +158,11 @@ class Slots:
             return
         hidden = self._hidden(digest, "old")
         self._disk.rename(self.path(digest), hidden)
-        self._disk.sync(self.folder)  # only what has lost its name for good may lose its files
+        self._disk.sync(self.folder)  # before any of its files goes
         remove_folder(self._disk, hidden)
 
     def _sweep(self) -> None:
-        """Remove what a power cut left half made or half removed."""
+        """Remove slots that a power cut left half made or half removed."""
         for folder in sorted(self.folder.glob(".*")):
             if _HIDDEN.fullmatch(folder.name):
                 remove_folder(self._disk, folder)

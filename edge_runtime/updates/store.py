@@ -1,31 +1,22 @@
-"""The store: the folder with the slots, and the facts that say which of them is which.
+"""The store: a folder with the slots, and the facts that outlive a damaged slot.
 
-STORE/pointers.json, pointers.copy.json   current, previous, trial; see `copies`
+STORE/pointers.json, pointers.copy.json   current, previous, trial, rejected
 STORE/fallback.json, fallback.copy.json   what the fallback needs of the current bundle
-STORE/lowest.json, lowest.copy.json       the lowest version that may be installed
+STORE/lowest.json, lowest.copy.json       the lowest version that may be installed, by bundle name
 STORE/slots/DIGEST/                       one bundle, read-only
-STORE/slots/DIGEST.thresholds.json        what `gruard calibrate` found for it on this machine
-STORE/install.lock, pointers.lock         held by who writes; a reader needs neither
+STORE/slots/DIGEST.thresholds.json        its thresholds by `gruard calibrate` on this machine
+STORE/install.lock, pointers.lock         held by writers; readers need no lock
 
-The facts are written in the order fallback, lowest, pointers: what the pointers name is remembered
-by then.
-
-Facts of the store that outlive one damaged file: each kept in two files that say the same.
-
-STORE/NAME.json and STORE/NAME.copy.json hold the facts, a generation that grows with every change,
-and the SHA-256 of both. The intact file of the higher generation holds. NAME.json is replaced
-first, so that a power cut in between leaves the new facts. A reader needs no lock.
-
-What the store knows of its bundles apart from their slots, so that it outlives damage there.
-
-STORE/fallback.json and its copy: what the fallback needs of the current bundle.
-STORE/lowest.json and its copy: the lowest version that may be installed, for each name of a bundle.
+Facts are kept in two files with the same content (`Copies`): NAME.json and NAME.copy.json hold the
+facts, a generation that grows with every change, and the SHA-256 of both. The intact file of the
+higher generation counts. NAME.json is replaced first, so a power cut between the two leaves the new
+facts. A change writes fallback, lowest, pointers in this order, so the facts about the slot that
+the pointers name are always there.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -37,14 +28,14 @@ from edge_runtime.bundle.manifest import FallbackConstants, fallback_constants
 from edge_runtime.bundle.manifest_rules import fallback_from_dict
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.errors import GruardError, NotAllowedError
-from edge_runtime.files import read_regular
-from edge_runtime.plain import json_checksum, parse_json, shown
-from edge_runtime.updates.disk import PATIENCE, StoreDisk, locked, make_folders, replace_durably
+from edge_runtime.files import read_regular, replace_file
+from edge_runtime.plain import parse_json, seal, shown, unseal
+from edge_runtime.updates.disk import PATIENCE, StoreDisk, locked, make_folders
 from edge_runtime.updates.pointers import ATTEMPTS, Pointers, from_facts, to_facts
 from edge_runtime.updates.slots import Slot, Slots, label
 
 SCHEMA = 2
-"""Layout of the files. Schema 1 was one file of pointers without generation and checksum."""
+"""Layout of the fact files. Schema 1 was one file of pointers without generation and checksum."""
 LARGEST = 1 << 20  # bytes; the fallback of 256 channels takes a tenth of it
 
 Facts = Mapping[str, Any]
@@ -52,10 +43,10 @@ Facts = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Found:
-    """What the two files say.
+    """The content of the two files.
 
-    facts: None when neither is intact. faults: what is wrong with each file, in one sentence.
-    missing: there is neither. later: a later gruard wrote one that this one cannot read.
+    facts: None when neither is intact. faults: what is wrong with each file, one sentence each.
+    missing: neither exists. later: a later gruard wrote one, which this version cannot read.
     """
 
     facts: Facts | None
@@ -65,24 +56,30 @@ class Found:
     later: bool
 
 
+def _ignore(line: str) -> None:
+    """Default `log`; does nothing."""
+
+
 class _LaterError(ValueError):
-    """Of a later version, and so not to be replaced."""
+    """Written by a later version, and so not to be replaced."""
 
 
 class Copies:
-    """The two files called `name` in the folder `root`."""
+    """The two files called `name` in the folder `root`. log: takes a line for each damaged file."""
 
-    def __init__(self, root: Path, name: str, disk: StoreDisk) -> None:
+    def __init__(
+        self, root: Path, name: str, disk: StoreDisk, log: Callable[[str], None] = _ignore
+    ) -> None:
         self.files = (root / f"{name}.json", root / f"{name}.copy.json")
-        self._disk = disk
+        self._disk, self._log = disk, log
 
     def read(self) -> Found:
-        """What holds. Raises NotAllowedError when this user may not read it; else never."""
+        """Read both files. Raises only NotAllowedError, when this user may not read them."""
         generation, facts = 0, None
         faults, absent, former, later = [], [], False, False
         for file in self.files:
             try:
-                found, said = _parsed(read_regular(file, LARGEST, os.O_RDONLY | os.O_NOFOLLOW))
+                age, content = _parsed(read_regular(file, LARGEST, os.O_RDONLY | os.O_NOFOLLOW))
             except FileNotFoundError:
                 absent.append(file)
             except OSError as error:
@@ -96,35 +93,34 @@ class Copies:
                 later |= isinstance(error, _LaterError)
                 faults.append(f"{file}: {error}")
             else:
-                former |= not found
-                if facts is None or found > generation:
-                    generation, facts = found, said
+                former |= not age
+                if facts is None or age > generation:
+                    generation, facts = age, content
         missing = len(absent) == len(self.files)
         if not missing and not former:
             faults += [f"{file}: is missing" for file in absent]
+        for fault in faults:
+            self._log(f"{fault}; it is replaced with the next change")
         return Found(facts, generation, tuple(faults), missing, later)
 
     def write(self, generation: int, facts: Facts) -> None:
-        """Replace both, durably, one after the other. Raises GruardError."""
-        whole = {"schema": SCHEMA, "generation": generation, **facts}
-        data = json.dumps({**whole, "checksum": json_checksum(whole)}, sort_keys=True) + "\n"
+        """Replace both files durably, one after the other. Raises GruardError."""
+        text = seal({"schema": SCHEMA, "generation": generation, **facts}) + "\n"
         for file in self.files:
-            replace_durably(self._disk, file, data.encode())
+            replace_file(file, text.encode(), disk=self._disk)
 
 
 def _parsed(data: bytes) -> tuple[int, Facts]:
-    """Generation and facts in a file. Raises ValueError with what is wrong."""
+    """Return generation and facts of a file. Raises ValueError that says what is wrong."""
     try:
         facts = parse_json(data)
+        former = isinstance(facts, dict) and facts.get("schema") == 1 and "checksum" not in facts
+        # Every later schema keeps this checksum, or a flipped bit could pass for a later schema.
+        facts = facts if former else unseal(facts)
     except ValueError as error:
         raise ValueError(f"damaged ({shown(str(error), str)})") from None
-    if not isinstance(facts, dict):
-        raise ValueError("damaged (no object)")
-    if facts.get("schema") == 1 and "checksum" not in facts:
+    if former:
         return 0, {name: fact for name, fact in facts.items() if name != "schema"}
-    # Every later schema keeps this checksum, or a flipped bit could pass for a later schema.
-    if facts.pop("checksum", None) != json_checksum(facts):
-        raise ValueError("damaged (its checksum is that of other contents)")
     if (schema := facts.pop("schema", None)) != SCHEMA:
         raise _LaterError(f"written by a later gruard (schema {shown(schema)}); update gruard")
     generation = facts.pop("generation", None)
@@ -134,53 +130,47 @@ def _parsed(data: bytes) -> tuple[int, Facts]:
 
 
 class Remembered:
-    """The two kinds of facts. tell: takes one line for each file that is damaged."""
+    """The facts about bundles apart from their slots. log: as of Copies."""
 
-    def __init__(self, root: Path, disk: StoreDisk, tell: Callable[[str], None]) -> None:
-        self._fallback = Copies(root, "fallback", disk)
-        self._lowest = Copies(root, "lowest", disk)
-        self._tell = tell
+    def __init__(self, root: Path, disk: StoreDisk, log: Callable[[str], None]) -> None:
+        self._fallback = Copies(root, "fallback", disk, log)
+        self._lowest = Copies(root, "lowest", disk, log)
+        self._log = log
 
     def fallback(self) -> tuple[str, FallbackConstants] | None:
-        """Digest and constants of the bundle that was current last; None when both are lost."""
-        return self._fallback_in(self._read(self._fallback))
+        """Return digest and constants of the last current bundle; None when both files are lost."""
+        return self._fallback_in(self._fallback.read())
 
     def lowest(self) -> Mapping[str, int] | None:
-        """The lowest version that may be installed, by name; None when both files are lost."""
-        return self._lowest_in(self._read(self._lowest))
+        """Return the lowest installable version by bundle name; None when both files are lost."""
+        return self._lowest_in(self._lowest.read())
 
     def keeps(self, bundle: Bundle) -> bool:
-        """Whether all of it is there, twice, with `bundle` as the current one."""
+        """Return whether all files are intact, and name `bundle` as the current one."""
         return self._kept_fallback(bundle) and self._kept_version(bundle)
 
     def keep(self, bundle: Bundle) -> None:
-        """Remember that `bundle` is current: its fallback, and that its version was accepted."""
+        """Write that `bundle` is current: its fallback constants and its version."""
         if not self._kept_fallback(bundle):
-            self._write(self._fallback, {"slot": bundle.digest, "constants": _constants(bundle)})
+            constants = asdict(fallback_constants(bundle.manifest))
+            self._write(self._fallback, {"slot": bundle.digest, "constants": constants})
         if not self._kept_version(bundle):
-            known = self.lowest() or {}
             name, version = bundle.manifest.name, bundle.manifest.version
-            self.set_lowest(name, max(version, known.get(name, version)))
+            self.set_lowest(name, max(version, (self.lowest() or {}).get(name, version)))
 
     def set_lowest(self, name: str, version: int) -> None:
-        """Accept `version` of bundles called `name`, and those above it."""
+        """Accept `version` and above of bundles called `name`."""
         self._write(self._lowest, {"lowest": {**(self.lowest() or {}), name: version}})
 
     def _kept_fallback(self, bundle: Bundle) -> bool:
-        found = self._read(self._fallback)
+        found = self._fallback.read()
         wanted = bundle.digest, fallback_constants(bundle.manifest)
         return not found.faults and self._fallback_in(found) == wanted
 
     def _kept_version(self, bundle: Bundle) -> bool:
-        found = self._read(self._lowest)
-        known = (self._lowest_in(found) or {}).get(bundle.manifest.name, 0)
-        return not found.faults and known >= bundle.manifest.version
-
-    def _read(self, copies: Copies) -> Found:
-        found = copies.read()
-        for fault in found.faults:
-            self._tell(f"{fault}; it is replaced with the next change")
-        return found
+        found = self._lowest.read()
+        lowest = (self._lowest_in(found) or {}).get(bundle.manifest.name, 0)
+        return not found.faults and lowest >= bundle.manifest.version
 
     def _write(self, copies: Copies, facts: Facts) -> None:
         copies.write(copies.read().generation + 1, facts)
@@ -193,7 +183,7 @@ class Remembered:
             slot = found.facts.get("slot")
             return str(slot), fallback_from_dict(found.facts.get("constants"), where)
         except GruardError as error:
-            self._tell(f"{error}; the fallback does without it")
+            self._log(f"{error}; the fallback does without it")
             return None
 
     @staticmethod
@@ -204,20 +194,12 @@ class Remembered:
         return lowest
 
 
-def _constants(bundle: Bundle) -> Facts:
-    return asdict(fallback_constants(bundle.manifest))
-
-
 Stamp = tuple[tuple[int, int, int] | None, ...]
-"""Inode, time of change in nanoseconds and size of the pointers' files and of the slots' folder."""
-
-
-def _ignore(line: str) -> None:
-    """Default `log`; does nothing."""
+"""Inode, modification time in nanoseconds and size of both pointer files and the slots' folder."""
 
 
 class Store:
-    """Bundles and pointers in the folder `root`. Every method raises GruardError only.
+    """Bundles and pointers in the folder `root`. All methods raise GruardError only.
 
     log: takes one line for each damaged file, once.
     """
@@ -228,48 +210,48 @@ class Store:
         self.root = root
         self.disk = disk or StoreDisk()
         self.slots = Slots(root / "slots", self.disk)
-        self.remembered = Remembered(root, self.disk, self._tell)
-        self._pointers = Copies(root, "pointers", self.disk)
-        self._log, self._told = log, set[str]()
+        self.remembered = Remembered(root, self.disk, self._log_once)
+        self._pointers = Copies(root, "pointers", self.disk, self._log_once)
+        self._log, self._logged = log, set[str]()
 
     def pointers(self) -> Pointers:
-        """What is chosen; nothing in a folder that is no store yet.
+        """Return the pointers; empty ones in a folder that is no store yet.
 
-        It is rebuilt from the slots where both files are damaged or lost.
+        They are rebuilt from the slots when both files are damaged or lost.
         """
         return self._read()[0]
 
     def stamp(self) -> Stamp:
-        """Changes whenever the pointers or a slot do; costs a look at three dates."""
+        """Return a value that changes with the pointers and the slots; costs three stat calls."""
         return tuple(map(_stamp, (*self._pointers.files, self.slots.folder)))
 
     def lowest(self, name: str) -> int:
-        """The lowest version of bundles called `name` that is accepted, 0 for any.
+        """Return the lowest version of bundles called `name` that is accepted, 0 for any.
 
-        It is the highest that was ever current here, unless somebody allowed a downgrade.
+        It is the highest that was ever current here, unless the user allowed a downgrade.
         """
         current = self.pointers().current
-        found = [self.slots.read(current)] if current else []
-        if (known := self.remembered.lowest()) is None:  # lost, or of an older gruard
-            found = list(self.slots)
-        bundles = [slot.bundle for slot in found if slot.bundle]
-        versions = [b.manifest.version for b in bundles if b.manifest.name == name]
-        return max([*versions, (known or {}).get(name, 0)])
+        slots = [self.slots.read(current)] if current else []
+        if (lowest := self.remembered.lowest()) is None:  # lost, or of an older gruard
+            slots = list(self.slots)
+        manifests = [slot.bundle.manifest for slot in slots if slot.bundle]
+        versions = [manifest.version for manifest in manifests if manifest.name == name]
+        return max([*versions, (lowest or {}).get(name, 0)])
 
     def change(self, event: Callable[[Pointers], Pointers], waits: bool = True) -> Pointers:
-        """Let `event` move the pointers, durably; what they are then.
+        """Change the pointers by `event`, durably, and return them.
 
-        Raises BusyError when another process writes: after some seconds if it `waits`, else at
-        once.
+        Raises BusyError while another process writes: after `PATIENCE` seconds if it `waits`, else
+        at once.
         """
         make_folders(self.disk, self.root)
         with self._locked(waits):
             return self._moved(event)
 
     def remember(self, bundle: Bundle) -> None:
-        """Write what outlives the slot of `bundle`, the current one, unless it is written already.
+        """Write the facts about `bundle`, the current one, unless they are written already.
 
-        A store of an older gruard lacks it, and a damaged file is replaced.
+        A store of an older gruard lacks them, and a damaged file is replaced.
         """
         if not self.remembered.keeps(bundle):
             with self._locked():
@@ -278,10 +260,10 @@ class Store:
     def install(
         self, bundle: Bundle, attempts: int = ATTEMPTS, downgrade: bool = False
     ) -> Pointers:
-        """Copy `bundle` into a slot and put it on trial; what nobody needs any more is removed.
+        """Copy `bundle` into a slot, put it on trial, and remove slots that are no longer needed.
 
         downgrade: accept its version from now on, although it is lower than what was current.
-        Running it again does no harm.
+        A second call changes nothing.
         """
         make_folders(self.disk, self.root)
         with locked(self.root / "install.lock", patience=0.0):
@@ -294,7 +276,7 @@ class Store:
         return pointers
 
     def use(self, bundle: Bundle, attempts: int = ATTEMPTS, downgrade: bool = False) -> Pointers:
-        """Put the stored `bundle` on trial, as after its installation."""
+        """Put the stored `bundle` on trial, as `install` does."""
         self._check_version(bundle, downgrade)
 
         def chosen(pointers: Pointers) -> Pointers:
@@ -307,21 +289,19 @@ class Store:
 
     def _read(self) -> tuple[Pointers, Found]:
         found = self._pointers.read()
-        for fault in found.faults:
-            self._tell(f"{fault}; it is replaced with the next change")
         if found.facts is not None:
             try:
                 return from_facts(found.facts), found
             except ValueError as error:
-                self._tell(f"{self._pointers.files[0]}: damaged ({error})")
+                self._log_once(f"{self._pointers.files[0]}: damaged ({error})")
         if found.missing and self.remembered.fallback() is None:
             return Pointers(), found  # nothing was ever current here
         return self._rebuilt(found.missing), found
 
     def _rebuilt(self, missing: bool) -> Pointers:
-        """The pointers as the slots tell them: what was current last, else the highest version.
+        """Rebuild the pointers from the slots: what was current last, else the highest version.
 
-        A version that was never current, and so may have been on trial, comes last.
+        Versions that were never current, and so may have been on trial, come last.
         """
         usable = [slot for slot in self.slots if slot.bundle]
         if not usable:
@@ -335,8 +315,8 @@ class Store:
             return bool(last and slot.digest == last[0]), was_current, version
 
         best = max(usable, key=rank)
-        lost = "missing" if missing else "damaged"
-        self._tell(f"{self._pointers.files[0]} and its copy are {lost}; {best.label} is current")
+        are = "are missing" if missing else "are damaged"
+        self._log_once(f"{self._pointers.files[0]} and its copy {are}; {best.label} is current")
         return Pointers(best.digest)
 
     def _moved(self, event: Callable[[Pointers], Pointers]) -> Pointers:
@@ -364,7 +344,7 @@ class Store:
             )
 
     def _accept(self, bundle: Bundle, downgrade: bool) -> None:
-        """Lower the lowest version to that of `bundle`, where a downgrade is allowed."""
+        """Lower the lowest version to that of `bundle`, if a downgrade is allowed."""
         name, version = bundle.manifest.name, bundle.manifest.version
         if downgrade and version < (lowest := self.lowest(name)):
             self.remembered.set_lowest(name, version)
@@ -376,9 +356,9 @@ class Store:
     def _locked(self, waits: bool = True) -> AbstractContextManager[None]:
         return locked(self.root / "pointers.lock", PATIENCE if waits else 0.0)
 
-    def _tell(self, line: str) -> None:
-        if line not in self._told:
-            self._told.add(line)
+    def _log_once(self, line: str) -> None:
+        if line not in self._logged:
+            self._logged.add(line)
             self._log(line)
 
 

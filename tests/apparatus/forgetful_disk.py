@@ -80,9 +80,12 @@ class PowerCutDisk(JournalDisk):
     def close(self, file: int) -> None:
         pass
 
-    def rename(self, old: str, new: str) -> None:
+    def replace(self, name: str, data: bytes) -> None:
+        """Durable when it returns; cut short, it leaves the old file or the new one."""
         self.count()
-        self.names[new] = self.names.pop(old)
+        self.names[name] = Inode(data, data)
+        self.count()
+        self.synced_names[name] = self.names[name]
 
     def remove(self, name: str) -> None:
         self.count()

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.files import replace_text, write_new
+from edge_runtime.files import replace_file, write_new
 
 
-def test_the_new_text_and_mode_are_there(tmp_path: Path) -> None:
+def test_the_new_content_and_mode_are_there(tmp_path: Path) -> None:
     file = tmp_path / "unit"
     file.write_text("old")
-    replace_text(file, "new μ\n", 0o600)
+    replace_file(file, "new μ\n".encode(), 0o600)
     assert file.read_text(encoding="utf-8") == "new μ\n"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [file]
@@ -22,10 +22,10 @@ def test_a_failure_leaves_the_old_one_and_no_scratch(tmp_path: Path) -> None:
     file = tmp_path / "unit"
     file.mkdir()
     with pytest.raises(OSError):
-        replace_text(file, "new")
+        replace_file(file, b"new")
     assert list(tmp_path.iterdir()) == [file]
     with pytest.raises(OSError):
-        replace_text(tmp_path / "no" / "unit", "new")
+        replace_file(tmp_path / "no" / "unit", b"new")
 
 
 def test_the_mode_is_as_told_and_a_link_is_not_followed(tmp_path: Path) -> None:

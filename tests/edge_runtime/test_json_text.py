@@ -26,7 +26,7 @@ def test_plain_json_is_what_it_is() -> None:
         (b'{"a":' * 100_000, "nested too deeply"),
         (b"9" * (4 << 20), "an integer of 4194304 digits"),
         (b"-" + b"9" * 5000, "an integer of 5001 digits"),
-        (b'{"a": 1, "b": {"c": 1, "c": 2}}', "a key that is twice in one object"),
+        (b'{"a": 1, "b": {"c": 1, "c": 2}}', "a repeated key in one object"),
         (b'"\xff"', "invalid start byte"),
         (b"\xef\xbb\xbf{}", "BOM"),
         (b"", "Expecting value"),

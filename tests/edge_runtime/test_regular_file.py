@@ -47,11 +47,13 @@ def test_something_else_is_refused_by_its_name(
     assert refused.value.strerror == reason
 
 
-def test_a_file_is_read_up_to_a_size_and_made_where_asked(tmp_path: Path) -> None:
+def test_a_file_is_read_whole_or_refused_and_made_where_asked(tmp_path: Path) -> None:
     path = tmp_path / "it"
     with pytest.raises(FileNotFoundError):
         read_regular(path, 10)
     file = open_regular(path, os.O_WRONLY | os.O_CREAT)
     os.write(file, b"0123456789ab")
     os.close(file)
-    assert read_regular(path, 10) == b"0123456789"
+    assert read_regular(path, 12) == b"0123456789ab"
+    with pytest.raises(ValueError, match="is larger than 11 bytes"):
+        read_regular(path, 11)

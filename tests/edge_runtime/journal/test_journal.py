@@ -323,6 +323,10 @@ class FailingDisk(JournalDisk):
         self.fail("open")
         return super().open(name)
 
+    def replace(self, name: str, data: bytes) -> None:
+        self.fail("open")
+        super().replace(name, data)
+
     def write(self, file: int, data: bytes) -> None:
         if self.broken and self.operation == "write":
             super().write(file, data[: len(data) // 2])

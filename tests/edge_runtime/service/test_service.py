@@ -447,7 +447,7 @@ def test_a_full_disk_leaves_what_was_there(
         assert install(image, *READER, "--memory", "1G").exit_code == 0
     files = (image / SETTINGS, image / TEMPLATE)
     before = [file.exists() and file.read_text() for file in files]
-    left, real = [failing], units.replace_text
+    left, real = [failing], units.replace_file
 
     def full(file: Path, text: str) -> None:
         left[0] -= 1
@@ -455,7 +455,7 @@ def test_a_full_disk_leaves_what_was_there(
             raise OSError(28, "No space left on device")
         real(file, text)
 
-    monkeypatch.setattr(units, "replace_text", full)
+    monkeypatch.setattr(units, "replace_file", full)
     told = refused(install(image, *READER, *["--force"] * force))
     assert told == f"{files[failing]}: cannot be written (No space left on device); try sudo"
     assert [file.exists() and file.read_text() for file in files] == before

@@ -1,12 +1,14 @@
 """The power goes after every single operation of the store: the old or the new, never a mixture."""
 
+import os
 from pathlib import Path
 
 import pytest
 from made_bundle import write_made_bundle
 
 from edge_runtime.bundle.reader import read_bundle
-from edge_runtime.updates.disk import StoreDisk, replace_durably
+from edge_runtime.files import replace_file
+from edge_runtime.updates.disk import StoreDisk
 from edge_runtime.updates.pointers import Pointers, Trial
 from edge_runtime.updates.store import Store
 from tests.apparatus.cut_update import check_every_cut, seen
@@ -91,7 +93,7 @@ def test_automatic_rollback(full: Path, digests: list[str], tmp_path: Path) -> N
 def test_rollback_by_command(full: Path, digests: list[str], tmp_path: Path) -> None:
     def back_to_the_first(store: Store) -> Pointers:
         def event(pointers: Pointers) -> Pointers:
-            return pointers if pointers.current == digests[0] else pointers.gone_back()
+            return pointers if pointers.current == digests[0] else pointers.rolled_back()
 
         return store.change(event)
 
@@ -112,10 +114,10 @@ def test_the_count_of_attempts_lasts_before_the_load(
         return store.change(event)
 
     names = check_every_cut(full, attempt, tmp_path)
+    first, second = f".pointers.json.{os.getpid()}", f".pointers.copy.json.{os.getpid()}"
     assert names == [
-        "write .pointers.json", "sync .pointers.json", "rename .pointers.json", "sync whole",
-        "write .pointers.copy.json", "sync .pointers.copy.json", "rename .pointers.copy.json",
-        "sync whole",
+        f"write {first}", f"sync {first}", f"rename {first}", "sync whole",
+        f"write {second}", f"sync {second}", f"rename {second}", "sync whole",
     ]  # fmt: skip
 
 
@@ -133,7 +135,7 @@ def test_a_forgotten_sync_is_found_out(full: Path, tmp_path: Path, forgotten: st
 
     before = Store(full).pointers()
     disk = Careless(full)
-    changed = Store(full, disk).change(lambda pointers: pointers.gone_back())
+    changed = Store(full, disk).change(lambda pointers: pointers.rolled_back())
     found, log = [], []
     for aftermath in AFTERMATHS:
         found.append(Store(disk.image(*aftermath, tmp_path / "image"), log=log.append).pointers())
@@ -153,5 +155,5 @@ def test_writing_in_place_is_found_out(full: Path, tmp_path: Path) -> None:
 
 
 def test_replacing_leaves_nothing_behind(tmp_path: Path) -> None:
-    replace_durably(StoreDisk(), tmp_path / "file", b"new")
+    replace_file(tmp_path / "file", b"new", disk=StoreDisk())
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -228,12 +228,12 @@ def test_the_commands_one_after_the_other(store: Store, bundles: list[Path]) -> 
     assert store.pointers() == Pointers(first)
     assert "on trial" in gruard("use", second[:8], **where).stdout
     back = gruard("rollback", **where)
-    assert back.stdout == "gone back from made-2; current: made-1\n"
+    assert back.stdout == "rolled back made-2; current: made-1\n"
     assert "no bundle to go back to" in refused(gruard("rollback", **where))
     shown = gruard("list", **where).stdout
     assert f"current   {first[:12]}  made-1\n" in shown
     assert f"stored    {second[:12]}  made-2\n" in shown
-    assert f"gone back from made-2 ({second[:12]}): gone back by command\n" in shown
+    assert f"rolled back made-2 ({second[:12]}): rolled back by command\n" in shown
     facts = json.loads(gruard("list", "--json", **where).stdout)
     assert (facts["current"], facts["rejected"]["slot"]) == (first, second)
     assert {b["digest"]: b["role"] for b in facts["bundles"]} == {
@@ -249,8 +249,8 @@ def test_rollback_to_the_previous_one(store: Store, bundles: list[Path]) -> None
         store.install(bundle)
         store.change(lambda p, slot=bundle.digest: p.proven(slot))
     where = ("--store", store.root)
-    assert gruard("rollback", *where).stdout == "gone back from made-2; current: made-1\n"
-    assert gruard("rollback", *where).stdout == "gone back from made-1; current: made-2\n"
+    assert gruard("rollback", *where).stdout == "rolled back made-2; current: made-1\n"
+    assert gruard("rollback", *where).stdout == "rolled back made-1; current: made-2\n"
     first = store.slots.path(read_bundle(bundles[0]).digest)
     (first / "report.json").write_bytes(b"rot")
     assert "damaged, but runs: " in gruard("list", *where).stdout
@@ -360,7 +360,7 @@ def test_no_link_of_an_intruder_leads_root_out_of_the_store(
     (outside / ".ssh" / "key").write_text("precious")
     outside.chmod(0o700)
     digest = read_bundle(bundles[1]).digest
-    (store.root / ".pointers.json").symlink_to(outside / ".ssh" / "key")
+    (store.root / f".pointers.json.{os.getpid()}").symlink_to(outside / ".ssh" / "key")
     (store.root / "slots" / f".{digest}.new").symlink_to(outside)
     (store.root / "slots" / ".ssh").symlink_to(outside / ".ssh")
     store.install(read_bundle(bundles[1]))
@@ -393,9 +393,10 @@ def test_a_store_of_somebody_else_is_told(store: Store, bundles: list[Path]) -> 
     code = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from edge_runtime.updates.disk import StoreDisk, replace_durably\n"
+        "from edge_runtime.files import replace_file\n"
+        "from edge_runtime.updates.disk import StoreDisk\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "replace_durably(StoreDisk(), Path(sys.argv[1]), b'')"
+        "replace_file(Path(sys.argv[1]), b'', disk=StoreDisk())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(store.root / "pointers.json")],
@@ -470,7 +471,7 @@ def test_a_damaged_slot_does_not_lift_the_downgrade_protection(
 
 def test_the_lowest_version_only_grows(proven: Store, bundles: list[Path]) -> None:
     assert proven.lowest("made") == 3 and proven.lowest("other") == 0
-    proven.change(lambda pointers: pointers.gone_back())
+    proven.change(lambda pointers: pointers.rolled_back())
     assert proven.slots.read(proven.pointers().current).label == "made-2"
     assert proven.lowest("made") == 3
     with pytest.raises(GruardError, match="--allow-downgrade"):
@@ -478,7 +479,7 @@ def test_the_lowest_version_only_grows(proven: Store, bundles: list[Path]) -> No
 
 
 def test_a_downgrade_on_purpose_is_told_and_remembered(proven: Store, bundles: list[Path]) -> None:
-    proven.change(lambda pointers: pointers.gone_back())
+    proven.change(lambda pointers: pointers.rolled_back())
     done = gruard("install", bundles[1], "--allow-downgrade", "--store", proven.root)
     assert done.returncode == 0
     assert "made: version 2 and those above it are accepted from now on" in done.stderr
@@ -489,7 +490,7 @@ def test_a_downgrade_on_purpose_is_told_and_remembered(proven: Store, bundles: l
 def test_the_stamp_notices_pointers_and_slots(proven: Store) -> None:
     stamps = [proven.stamp()]
     assert proven.stamp() == stamps[0]
-    proven.change(lambda pointers: pointers.gone_back())
+    proven.change(lambda pointers: pointers.rolled_back())
     stamps.append(proven.stamp())
     damaged = proven.pointers().current
     bundle = read_bundle(proven.slots.path(damaged))
@@ -523,7 +524,7 @@ def test_the_trial_comes_first_while_it_has_attempts(store: Store, bundles: list
     assert store.pointers().trial is None and "used up" in store.pointers().rejected.reason
 
 
-def test_a_trial_that_cannot_be_read_is_gone_back_from(store: Store, bundles: list[Path]) -> None:
+def test_a_trial_that_cannot_be_read_is_rolled_back(store: Store, bundles: list[Path]) -> None:
     first, second = map(read_bundle, bundles[:2])
     store.install(first)
     store.install(second)
