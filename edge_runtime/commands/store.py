@@ -1,4 +1,4 @@
-"""`gruard list`: what is in the store, what runs, and why something was gone back from.
+"""`gruard list`: what is in the store, what runs, and why a bundle was rolled back.
 
 `gruard install`: a bundle into the store, on trial.
 
@@ -117,7 +117,7 @@ def rollback(store: Path, allow_failed: bool, trusted_keys: tuple[Path, ...]) ->
     The previous bundle needs no trial: it was current before. A second rollback undoes the first.
 
     \b
-    Exit code 0: gone back; 2: a problem you can mend, and nothing has changed.
+    Exit code 0: rolled back; 2: a problem you can mend, and nothing has changed.
     Example: gruard rollback
     """
     from edge_runtime.bundle.reader import read_bundle
@@ -125,18 +125,18 @@ def rollback(store: Path, allow_failed: bool, trusted_keys: tuple[Path, ...]) ->
 
     opened = Store(store, log=warn)
 
-    def gone_back(pointers: Pointers) -> Pointers:
-        after = pointers.gone_back()
+    def rolled_back(pointers: Pointers) -> Pointers:
+        after = pointers.rolled_back()
         if after.current and after.current != pointers.current:  # it must be fit to run
             slot = opened.slots.path(after.current)
             read_bundle(slot, allow_failed, trusted_keys, whole=False)
         return after
 
-    after = opened.change(gone_back)
+    after = opened.change(rolled_back)
     assert after.current is not None and after.rejected is not None
     label = opened.slots.read(after.current).label or after.current
     left = opened.slots.read(after.rejected.slot).label or after.rejected.slot
-    click.echo(f"gone back from {left}; current: {label}")
+    click.echo(f"rolled back {left}; current: {label}")
 
 
 ROLES = ("current", "trial", "previous", "stored")
@@ -163,7 +163,7 @@ def list_bundles(store: Path, as_json: bool) -> None:
     for slot in slots:
         click.echo(_line(slot, pointers))
     if pointers.rejected:
-        click.echo(f"gone back from {_name(pointers.rejected.slot, slots)}: {_reason(pointers)}")
+        click.echo(f"rolled back {_name(pointers.rejected.slot, slots)}: {_reason(pointers)}")
     if not slots:
         click.echo(f"{store}: empty; gruard install BUNDLE puts one there")
 

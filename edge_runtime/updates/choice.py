@@ -1,11 +1,10 @@
-"""What a run begins with: the bundle on trial, the current one, or the next best that is whole.
+"""What a run starts with: the bundle on trial, the current one, or the next best whole one.
 
     trial with attempts left ─→ current ─→ previous ─→ other slots, newest first ─→ fallback only
 
-A trial that was interrupted as often as it may, by a power cut or a crash that took all of gruard
-along, is rolled back from here. A damaged current bundle gives its place to the one that answers
-instead. Where no slot is usable the fallback answers, with the constants that the store remembers.
-So a box that ran once runs again.
+A trial whose attempts were all interrupted, by a power cut or a crash of the whole of gruard, is
+rolled back here. A damaged current bundle is replaced by the one that answers instead. Without a
+usable slot the fallback answers, with the constants that the store remembers.
 """
 
 from __future__ import annotations
@@ -30,34 +29,34 @@ from edge_runtime.updates.slots import SHORT, label
 from edge_runtime.updates.store import Store
 
 CHOICES = 5
-"""Times that a run chooses anew, when commands remove what it has chosen."""
-_USED_UP = "used up its attempts: gruard ended each time before it had proven itself"
+"""Attempts to choose, when commands remove the chosen slot meanwhile."""
+_USED_UP = "used up its attempts: gruard ended each time before it was proven"
 
 Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Admission:
-    """Which bundles may be run: `read_bundle` has the arguments."""
+    """Which bundles may run; arguments of `read_bundle`."""
 
     allow_failed: bool = False
     trusted_keys: tuple[Path, ...] = ()
 
     def read(self, path: Path) -> Bundle:
-        """The bundle at `path`, if it may be run and is whole as far as a run needs it."""
+        """Return the bundle at `path`, if it may run and the files that a run needs are whole."""
         return read_bundle(path, self.allow_failed, self.trusted_keys, whole=False)
 
     def constants(self, path: Path) -> FallbackConstants:
-        """What the fallback needs of the bundle at `path`, whatever its other files are."""
+        """Return the fallback constants of the bundle at `path`; reads the manifest only."""
         return fallback_constants(read_manifest(path, self.trusted_keys)[0])
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a run begins with.
+    """What a run starts with.
 
-    bundle: None when only the fallback answers. constants: of the fallback then, None when they are
-    lost too. reason: why there is no bundle, else empty. hold: of the bundle's slot in a store.
+    bundle: None when only the fallback answers. constants: of the fallback in that case, None when
+    they are lost too. reason: why there is no bundle, else empty. hold: on the bundle's slot.
     """
 
     bundle: Bundle | None
@@ -67,11 +66,10 @@ class Start:
 
 
 def choose(store: Store, admission: Admission, log: Log) -> Start:
-    """What to begin with, its slot held; no attempt of a trial is taken yet.
+    """Choose what to start with and hold its slot; no attempt of a trial is counted yet.
 
     log: takes one line for each slot that is passed over, with the reason.
-    Raises NotAllowedError when a person has to decide, and GruardError when nothing was ever
-    installed.
+    Raises NotAllowedError when a person has to decide, GruardError when nothing was ever installed.
     """
     for _ in range(CHOICES - 1):
         with suppress(RemovedError, BusyError):
@@ -80,7 +78,7 @@ def choose(store: Store, admission: Admission, log: Log) -> Start:
 
 
 def _choose(store: Store, admission: Admission, log: Log) -> Start:
-    """The same; RemovedError or BusyError when a command removes the chosen slot meanwhile."""
+    """Choose once. Raises RemovedError or BusyError when a command removes the chosen slot."""
     pointers = store.pointers()
     if pointers == Pointers() and not store.slots.has_any() and not store.remembered.fallback():
         raise GruardError(
@@ -92,19 +90,19 @@ def _choose(store: Store, admission: Admission, log: Log) -> Start:
     refusal = _refusal(store, pointers.trial, admission)
     if isinstance(refusal, Bundle):
         return _held(store, refusal, log)
-    # First, since an error that both have comes from the surroundings: a key that is missing, say.
+    # First, since an error of both comes from outside the slots, e.g. a missing key.
     start = _without_trial(store, pointers, admission, log)
     slot, reason = pointers.trial.slot, str(refusal)
-    log(f"{store.slots.read(slot).label or slot[:SHORT]}: {reason}; going back")
+    log(f"{store.slots.read(slot).label or slot[:SHORT]}: {reason}; rolled back")
     if start.bundle or not isinstance(refusal, NotAllowedError):
         _change(store, lambda found: found.failed(slot, reason), log)
     return start
 
 
 def start_from(path: Path, admission: Admission, log: Log) -> Start:
-    """The same for a bundle that lies at `path`, in no store.
+    """Start with the bundle at `path`, outside a store.
 
-    Raises GruardError when it is no bundle, or may not be run; damage alone leaves the fallback.
+    Raises GruardError when it is no bundle or may not run; when it is damaged, the fallback runs.
     """
     try:
         return _started(admission.read(path), log)
@@ -116,7 +114,7 @@ def start_from(path: Path, admission: Admission, log: Log) -> Start:
 
 
 def _refusal(store: Store, trial: Trial, admission: Admission) -> Bundle | GruardError:
-    """The bundle on trial, or why it cannot be begun with."""
+    """Return the bundle on trial, or why a run cannot start with it."""
     if not trial.attempts:
         return GruardError(_USED_UP)
     try:
@@ -126,7 +124,7 @@ def _refusal(store: Store, trial: Trial, admission: Admission) -> Bundle | Gruar
 
 
 def _without_trial(store: Store, pointers: Pointers, admission: Admission, log: Log) -> Start:
-    """The current bundle, or what takes its place."""
+    """Start with the current bundle, or with what takes its place."""
     remembered = store.remembered.fallback()
     constants = remembered[1] if remembered else None
     faults: list[str] = []
@@ -154,7 +152,7 @@ def _without_trial(store: Store, pointers: Pointers, admission: Admission, log: 
 
 
 def _candidates(store: Store, pointers: Pointers) -> Iterator[str]:
-    """Slots in the order in which they are tried; neither the trial nor one that was rejected."""
+    """Yield slots in the order to try, except those on trial or rejected."""
     first = [slot for slot in (pointers.current, pointers.previous) if slot]
     yield from first
     unproven = [each.slot for each in (pointers.trial, pointers.rejected) if each]
@@ -164,14 +162,14 @@ def _candidates(store: Store, pointers: Pointers) -> Iterator[str]:
 
 
 def _serves(bundle: Bundle, constants: FallbackConstants) -> bool:
-    """Whether `bundle` can answer the samples that come for a bundle with `constants`."""
+    """Whether `bundle` can answer the samples of a bundle with `constants`."""
     manifest = bundle.manifest
-    known = {*constants.channel_names}
-    return known >= {*manifest.channel_names} and manifest.period == constants.period
+    is_subset = {*manifest.channel_names} <= {*constants.channel_names}
+    return is_subset and manifest.period == constants.period
 
 
 def _replace(store: Store, pointers: Pointers, slot: str, reason: str, log: Log) -> None:
-    """Record that `slot` answers instead, unless somebody has chosen otherwise meanwhile."""
+    """Record that `slot` answers instead, unless the pointers changed meanwhile."""
 
     def event(found: Pointers) -> Pointers:
         return found.replaced(slot, reason) if found.current == pointers.current else found
@@ -182,7 +180,7 @@ def _replace(store: Store, pointers: Pointers, slot: str, reason: str, log: Log)
 def _constants_of_slots(
     store: Store, pointers: Pointers, admission: Admission
 ) -> FallbackConstants | None:
-    """Of the first slot whose manifest is whole, where the store's own are lost."""
+    """Return those of the first slot with a whole manifest, when the store's own are lost."""
     for slot in _candidates(store, pointers):
         with suppress(GruardError):
             return admission.constants(store.slots.path(slot))
@@ -190,9 +188,7 @@ def _constants_of_slots(
 
 
 def _held(store: Store, bundle: Bundle, log: Log) -> Start:
-    """A start from a slot that nobody removes from now on."""
-    hold = store.slots.hold(bundle.digest)
-    return _started(bundle, log, hold)
+    return _started(bundle, log, store.slots.hold(bundle.digest))
 
 
 def _started(bundle: Bundle, log: Log, hold: Hold | None = None) -> Start:

@@ -1,7 +1,7 @@
-"""Which slot runs, which one is on trial and which one to go back to: a pure state machine.
+"""Which slot runs, which one is on trial and which one to roll back to: a pure state machine.
 
-No disk and no clock: every event gives the next value. All pointers are in one file of the store
-(`copies`), so that one rename moves them all at once.
+Every event returns the next value; no disk, no clock. All pointers are in one file of the store
+(`store.Copies`), so one rename moves them together.
 
     chosen ─→ trial ─ proven ─→ current ─ another one proven ─→ previous
                 └─ failed ─→ rejected, and current stays what it was
@@ -17,15 +17,15 @@ from typing import Any
 from edge_runtime.errors import GruardError
 
 ATTEMPTS = 3
-"""Loads a trial may take until it has proven itself."""
+"""Loads that a trial may take until it is proven."""
 
 DIGEST = re.compile("[0-9a-f]{64}")
-_BY_COMMAND = "gone back by command"
+_BY_COMMAND = "rolled back by command"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A slot that has to prove itself. attempts: loads that are left, without one under way."""
+    """A slot on trial. attempts: loads that are left, not counting one under way."""
 
     slot: str
     attempts: int
@@ -33,7 +33,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Rejected:
-    """The slot that was gone back from last, and why."""
+    """The slot that was rolled back last, and why."""
 
     slot: str
     reason: str
@@ -41,7 +41,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Pointers:
-    """Slots by the SHA-256 of their manifests. Without a current one the store is empty.
+    """Slots, named by the SHA-256 of their manifests. The store is empty when `current` is None.
 
     An event about a slot that is not on trial (any more) changes nothing.
     """
@@ -58,11 +58,11 @@ class Pointers:
         return frozenset(slot for slot in (self.current, self.previous, trial) if slot)
 
     def on_trial(self, slot: str) -> bool:
-        """Whether `slot` is the one that has to prove itself."""
+        """Whether `slot` is on trial."""
         return self.trial is not None and self.trial.slot == slot
 
     def chosen(self, slot: str, attempts: int = ATTEMPTS) -> Pointers:
-        """`slot` is wanted: on trial, or at once where there is nothing to go back to."""
+        """Put `slot` on trial, or make it current when the store is empty."""
         rejected = None if self.rejected and self.rejected.slot == slot else self.rejected
         if self.current is None:
             return Pointers(current=slot)
@@ -70,33 +70,34 @@ class Pointers:
         return replace(self, trial=trial, rejected=rejected)
 
     def attempted(self, slot: str) -> Pointers:
-        """`slot` is about to be loaded. Raises ValueError when no attempt is left for it."""
-        if self.trial is None or self.trial.slot != slot:
-            return self
-        if self.trial.attempts < 1:
+        """Count a load of `slot`, before it. Raises ValueError when no attempt is left."""
+        if self.on_trial(slot) and self.trial and self.trial.attempts < 1:
             raise ValueError("no attempt is left")
-        return replace(self, trial=Trial(slot, self.trial.attempts - 1))
+        return self._with_attempts(slot, -1)
 
     def spared(self, slot: str) -> Pointers:
-        """The run of `slot` ended in good order before the trial did: its attempt counts not."""
+        """Give one attempt back: the run of `slot` ended in good order before its trial did."""
+        return self._with_attempts(slot, 1)
+
+    def _with_attempts(self, slot: str, more: int) -> Pointers:
         if self.trial is None or self.trial.slot != slot:
             return self
-        return replace(self, trial=Trial(slot, self.trial.attempts + 1))
+        return replace(self, trial=Trial(slot, self.trial.attempts + more))
 
     def proven(self, slot: str) -> Pointers:
-        """`slot` was healthy for long enough."""
+        """Make `slot` current: it was healthy for long enough."""
         if not self.on_trial(slot):
             return self
         return replace(self, current=slot, previous=self.current, trial=None)
 
     def failed(self, slot: str, reason: str) -> Pointers:
-        """`slot` did not prove itself."""
+        """Roll `slot` back: its trial failed."""
         if not self.on_trial(slot):
             return self
         return replace(self, trial=None, rejected=Rejected(slot, reason))
 
     def replaced(self, slot: str, reason: str) -> Pointers:
-        """`slot` takes the place of a current one that cannot be used any more."""
+        """Make `slot` current in place of one that cannot be used any more."""
         if self.current is None or slot == self.current:
             return self
         return Pointers(
@@ -106,11 +107,10 @@ class Pointers:
             rejected=Rejected(self.current, reason),
         )
 
-    def gone_back(self) -> Pointers:
-        """The user wants the trial ended or, without one, the previous slot.
+    def rolled_back(self) -> Pointers:
+        """End the trial or, without one, make the previous slot current, on the user's command.
 
-        Going back once more undoes the latter. Raises GruardError when there is nothing to go
-        back to.
+        A second rollback undoes the latter. Raises GruardError when no slot is left to go back to.
         """
         if self.trial is not None:
             return self.failed(self.trial.slot, _BY_COMMAND)
@@ -121,12 +121,12 @@ class Pointers:
 
 
 def to_facts(pointers: Pointers) -> dict[str, Any]:
-    """The pointers as plain JSON types."""
+    """Return the pointers as plain JSON types."""
     return asdict(pointers)
 
 
 def from_facts(facts: Mapping[str, Any]) -> Pointers:
-    """Inverse to `to_facts`. Raises ValueError when they are no pointers of ours."""
+    """Inverse of `to_facts`. Raises ValueError for anything else."""
     try:
         trial, rejected = facts["trial"], facts["rejected"]
         pointers = Pointers(

@@ -1,17 +1,12 @@
 """The hot switch: the model that the store names takes over between two samples.
 
-The store's pointers are looked at once a second, after a record is out. A model that is to take
-over is loaded in a process of its own while the old one goes on answering, and computes its state
-from the last samples, because the old one's stays behind. A model on trial is judged by its
-records, kept when it is healthy, and gone back from when it is not.
+After a record is out, once a second, the switch looks at the store's pointers. It loads a new model
+in a process of its own while the running one goes on answering; the new model computes its own
+state from the last samples. A trial is judged by its records (`Probation`): the bundle becomes
+current when the model was healthy for long enough, and is rolled back when it was not.
 
-Nothing here waits for the store's lock. An outcome that cannot be written holds in this run, and is
+Nothing here waits for the store's lock. An outcome that cannot be written holds in this run and is
 written later.
-
-Is the model on trial healthy? Judged by its records, in time that counts; pure.
-
-Only the model itself is judged. While it warms up, while the source delivers nothing, or while a
-reading is unusable, time counts neither for it nor against it. Alarms are no ill health.
 """
 
 from __future__ import annotations
@@ -34,13 +29,25 @@ from edge_runtime.updates.slots import SHORT, label
 from edge_runtime.updates.store import Stamp, Store
 
 PATIENCE = 60.0
-"""Seconds that a model may be unhealthy at least, however short the trial."""
+"""Least seconds of bad health that fail a trial, however short the trial."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the store."""
+HOPELESS = 4
+"""Failures in a row after which a model is passed over, since another one answers."""
+RETRY = 60.0
+"""Seconds between two attempts to start a model while only the fallback runs."""
+WRITE_AGAIN = 10.0
+"""Seconds between two attempts to write an outcome to a failing disk; each reads a bundle."""
+LOCK_PATIENCE = 1.0
+"""Seconds that a command may keep the store locked before it is logged."""
+
+Event = Callable[[Pointers], Pointers]
 
 
 class TrialVerdict(enum.Enum):
-    """What is known so far."""
+    """The state of a trial."""
 
-    OPEN = "not known yet"
+    OPEN = "open"
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
 
@@ -59,33 +66,19 @@ class Probation:
     verdict: TrialVerdict = TrialVerdict.OPEN
 
     def judged(self, record: Record, now: float) -> Probation:
-        """With the time from the last record to this one put to the account of this one."""
-        passed = 0.0 if self.last is None else now - self.last
+        """Count the time since the last record for or against the model, by this record."""
+        seconds = 0.0 if self.last is None else now - self.last
         seen = replace(self, last=now)
         if record.masked or record.flags & (Flag.WARMUP | Flag.GAP):
             return seen
         if record.valid:
-            healthy = self.healthy + passed
+            healthy = self.healthy + seconds
             verdict = TrialVerdict.HEALTHY if healthy >= self.limit else TrialVerdict.OPEN
             return replace(seen, healthy=healthy, verdict=verdict)
-        unhealthy = self.unhealthy + passed
+        unhealthy = self.unhealthy + seconds
         over = unhealthy >= max(self.limit, PATIENCE)
         verdict = TrialVerdict.UNHEALTHY if over else TrialVerdict.OPEN
         return replace(seen, unhealthy=unhealthy, verdict=verdict)
-
-
-LOOK_EVERY = 1.0
-"""Seconds between two looks at the store."""
-HOPELESS = 4
-"""A model that failed so often in a row is passed over: another one is there to answer."""
-RETRY = 60.0
-"""Seconds between two attempts to begin with a model, while there is none."""
-WRITE_AGAIN = 10.0
-"""Seconds between two attempts to write an outcome to a disk that refuses; each reads a bundle."""
-SHORTLY = 1.0
-"""Seconds that a command may keep the store locked before the log says so."""
-
-Event = Callable[[Pointers], Pointers]
 
 
 def _announce_nothing(bundle: Bundle) -> None:
@@ -94,11 +87,11 @@ def _announce_nothing(bundle: Bundle) -> None:
 
 @dataclass(frozen=True)
 class Workshop:
-    """How to make a model ready.
+    """How to load a model.
 
-    read: the checked bundle in a slot, or GruardError. serve: a model and a fallback for it, not
-    yet started; its model asks the given function before each start. announce: is given the bundle
-    that answers from the next sample on.
+    read: returns the checked bundle in a slot, or raises GruardError. serve: returns a model, not
+    yet started, and its fallback; the model calls the given function before each start. announce:
+    called with the bundle that answers from the next sample on.
     """
 
     read: Callable[[Path], Bundle]
@@ -108,7 +101,7 @@ class Workshop:
 
 @dataclass(frozen=True)
 class FallbackOnly:
-    """No bundle runs: the fallback answers for these channels, `period` seconds apart."""
+    """No bundle runs: the fallback answers for these channels, every `period` seconds."""
 
     channels: tuple[str, ...]
     period: float | None
@@ -116,7 +109,7 @@ class FallbackOnly:
 
 @dataclass
 class _Contender:
-    """A bundle with its slot held, or the fallback alone, without a slot.
+    """A bundle with a hold on its slot, or only the fallback, without a slot.
 
     serving: None for the one that the supervisor made.
     """
@@ -124,9 +117,9 @@ class _Contender:
     bundle: Bundle | FallbackOnly
     hold: Hold | None
     serving: Serving | None = None
-    refused: bool = False  # its trial allows no further start, or there is no model to start
-    loads: int = 0  # attempts of its trial that this run took
-    held_up: bool = False  # its next attempt cannot be counted while the store is locked
+    refused: bool = False  # no attempt of its trial is left, or there is no model to start
+    loads: int = 0  # attempts of its trial that this run counted
+    held_up: bool = False  # its next attempt waits for the store's lock
 
     @property
     def slot(self) -> str:
@@ -138,7 +131,7 @@ class _Contender:
 
     @property
     def samples(self) -> FallbackOnly:
-        """The channels and the period of what it answers."""
+        """The channels and the period of its samples."""
         if isinstance(self.bundle, FallbackOnly):
             return self.bundle
         return FallbackOnly(self.bundle.manifest.channel_names, self.bundle.manifest.period)
@@ -150,17 +143,17 @@ class _Contender:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of a trial. told: what the log says once it is written, empty for nothing."""
+    """The result of a trial. line: what to log once it is written; empty for nothing."""
 
     event: Event
-    told: str = ""
+    line: str = ""
 
 
 class ModelSwitch:
     """The Exchange of a run from the store (`edge_runtime.supervision.worker_care`).
 
-    running: the bundle that the run begins with. healthy: seconds until a trial is over.
-    While only the fallback runs, what the store names is tried again every RETRY seconds.
+    running: the bundle that the run starts with. healthy: seconds of good health that end a trial.
+    While only the fallback runs, the bundle that the store names is tried every RETRY seconds.
     """
 
     def __init__(
@@ -178,8 +171,8 @@ class ModelSwitch:
         hold = None if isinstance(running, FallbackOnly) else store.slots.hold(running.digest)
         self._running = _Contender(running, hold, refused=hold is None)
         self._candidate: _Contender | None = None
-        self._passed_over: set[str] = set()  # slots that cannot take over as things are
-        self._unreadable: dict[str, str] = {}  # slots, and why, as the log was told
+        self._passed_over: set[str] = set()  # slots that cannot take over until the store changes
+        self._unreadable: dict[str, str] = {}  # slots, and why, as logged
         self._pointers = store.pointers()  # with the outcomes that are not written yet
         self._outcomes: list[_Outcome] = []
         self._busy_since: float | None = None
@@ -189,11 +182,11 @@ class ModelSwitch:
         self._sound = False
 
     def may_start(self) -> bool:
-        """Take an attempt of the trial, durably, if the run began with the one on trial."""
+        """See `_may_load`; for the bundle that the run started with."""
         return self._may_load(self._running)
 
     def after(self, record: Record, model: WorkerCare) -> Serving | None:
-        """Look at the store, judge the trial, and hand over once the candidate is ready."""
+        """Look at the store, judge the trial, and return the candidate once it takes over."""
         now = self._clock()
         if now >= self._next_look:
             self._next_look = now + LOOK_EVERY
@@ -206,12 +199,12 @@ class ModelSwitch:
         return self._handed_over(record.index, model)
 
     def stop(self) -> None:
-        """End the candidate, and let go of the slots."""
+        """Stop the candidate and release the slots."""
         self._drop_candidate()
         self._running.release()
 
     def spare(self) -> None:
-        """Give an attempt back: the run ended in good order, and the trial is still open."""
+        """Give an attempt back when the run ends in good order before the trial does."""
         running = self._running
         if self._sound and running.loads and self._pointers.on_trial(running.slot):
             self._outcomes.append(_Outcome(lambda pointers: pointers.spared(running.slot)))
@@ -223,7 +216,7 @@ class ModelSwitch:
         if stamp == self._stamp and not retry:
             return
         self._stamp, self._next_retry = stamp, now + RETRY
-        self._passed_over.clear()  # somebody wants something: whatever was wrong may be mended
+        self._passed_over.clear()  # the store changed: their faults may be repaired
         try:
             self._pointers = self._with_outcomes(self._store.pointers())
         except GruardError as error:
@@ -232,7 +225,7 @@ class ModelSwitch:
         self._aim()
 
     def _aim(self) -> None:
-        """Make the model ready that the store names, unless it is the running one."""
+        """Load the model that the store names, unless it runs already."""
         wanted = self._wanted()
         if self._candidate and self._candidate.slot != wanted:
             self._drop_candidate()
@@ -255,8 +248,8 @@ class ModelSwitch:
             self._stamp = None  # the next look tries again
             return
         except GruardError as error:
-            told, self._unreadable[slot] = self._unreadable.get(slot), str(error)
-            self._give_up(slot, slot[:SHORT], str(error), quiet=told == str(error))
+            logged, self._unreadable[slot] = self._unreadable.get(slot), str(error)
+            self._reject(slot, slot[:SHORT], str(error), quiet=logged == str(error))
             return
         if difference := _difference(self._running, _Contender(bundle, hold)):
             self._log(f"{label(bundle)}: {difference}; restart needed: it waits for the next start")
@@ -271,7 +264,7 @@ class ModelSwitch:
         self._candidate = contender
 
     def _may_load(self, contender: _Contender) -> bool:
-        """Whether the model may be loaded now; an attempt of a trial is durably counted."""
+        """Return whether the model may be loaded now; count an attempt of a trial durably."""
         if self._pointers.on_trial(contender.slot) and not contender.refused:
             contender.held_up = False
             try:
@@ -288,19 +281,19 @@ class ModelSwitch:
     def _judge(self, record: Record, model: WorkerCare, now: float) -> None:
         slot, name = self._running.slot, self._running.name
         if _lost(self._running, model):
-            self._give_up(slot, name, _why("used up its attempts", model))
+            self._reject(slot, name, _why("used up its attempts", model))
             return
-        if self._running.held_up:  # not by its own fault
+        if self._running.held_up:  # the lock is not the model's fault
             self._probation = replace(self._probation, last=now)
             return
         self._probation = self._probation.judged(record, now)
         if self._probation.verdict is TrialVerdict.UNHEALTHY:
             minutes = self._probation.unhealthy / 60
-            self._give_up(slot, name, f"was not healthy for {minutes:.1f} minutes")
+            self._reject(slot, name, f"was not healthy for {minutes:.1f} minutes")
         elif self._probation.verdict is TrialVerdict.HEALTHY:
             self._probation = Probation(self._healthy)
-            told = f"sample {record.index}: {name} has proven itself and is current now"
-            self._settle(_Outcome(lambda pointers: pointers.proven(slot), told))
+            line = f"sample {record.index}: {name} has proven itself and is current now"
+            self._settle(_Outcome(lambda pointers: pointers.proven(slot), line))
 
     def _handed_over(self, index: int, old: WorkerCare) -> Serving | None:
         candidate = self._candidate
@@ -310,7 +303,7 @@ class ModelSwitch:
         model.tend(fresh=True)
         if _lost(candidate, model):
             self._drop_candidate()
-            self._give_up(candidate.slot, candidate.name, _why("could not take over", model))
+            self._reject(candidate.slot, candidate.name, _why("could not take over", model))
         if model.phase is not WorkerPhase.SERVING or not model.follow(old):
             return None
         model.understudy = "the fallback"
@@ -322,14 +315,14 @@ class ModelSwitch:
             self._workshop.announce(candidate.bundle)
         return candidate.serving
 
-    def _give_up(self, slot: str, name: str, reason: str, quiet: bool = False) -> None:
-        """Go back from a trial; any other model that cannot be had is passed over in this run.
+    def _reject(self, slot: str, name: str, reason: str, quiet: bool = False) -> None:
+        """Roll a trial back; pass over any other bundle that cannot run.
 
-        quiet: the log knows already.
+        quiet: the reason is logged already.
         """
         on_trial = self._pointers.on_trial(slot)
         if on_trial or not quiet:
-            self._log(f"{name}: {reason}; {'going back' if on_trial else 'passed over'}")
+            self._log(f"{name}: {reason}; {'rolled back' if on_trial else 'passed over'}")
         if on_trial:
             self._settle(_Outcome(lambda pointers: pointers.failed(slot, reason)))
         else:
@@ -337,7 +330,7 @@ class ModelSwitch:
         self._aim()
 
     def _settle(self, outcome: _Outcome) -> None:
-        """Let an outcome hold from now on, and write it as soon as that is possible."""
+        """Apply an outcome in this run, and write it as soon as possible."""
         self._pointers = outcome.event(self._pointers)
         self._outcomes.append(outcome)
         self._write_outcomes()
@@ -353,10 +346,9 @@ class ModelSwitch:
         return pointers
 
     def _record(self, event: Event, waits: bool = False) -> None:
-        """Move the pointers durably, by the outcomes that are not written yet, and by `event`.
+        """Change the pointers durably, by the outcomes that are not written yet and by `event`.
 
-        Raises what `Store.change` and `event` do; the log has a line then, unless a command has the
-        store locked for a moment only.
+        Logs and raises what `Store.change` and `event` raise; a short lock is not logged.
         """
         try:
             self._pointers = self._store.change(
@@ -365,7 +357,7 @@ class ModelSwitch:
         except BusyError as error:
             now = self._clock()
             self._busy_since = now if self._busy_since is None else self._busy_since
-            if now - self._busy_since >= SHORTLY:
+            if now - self._busy_since >= LOCK_PATIENCE:
                 self._troubles.trouble("write", f"{error}; until then this run tries again")
             raise
         except GruardError as error:
@@ -375,8 +367,9 @@ class ModelSwitch:
         self._busy_since = None
         self._troubles.over(f"{self._store.root}: can be written again", "write")
         outcomes, self._outcomes = self._outcomes, []
-        for line in (outcome.told for outcome in outcomes if outcome.told):
-            self._log(line)
+        for outcome in outcomes:
+            if outcome.line:
+                self._log(outcome.line)
 
     def _drop_candidate(self) -> None:
         candidate, self._candidate = self._candidate, None
@@ -386,7 +379,7 @@ class ModelSwitch:
 
 
 def _lost(contender: _Contender, model: WorkerCare) -> bool:
-    """Whether the model is not worth, or not allowed, another start."""
+    """Whether the model may not start again, or failed too often."""
     waiting = model.phase is WorkerPhase.WAITING
     return waiting and (contender.refused or model.failures >= HOPELESS)
 
@@ -396,7 +389,7 @@ def _why(what: str, model: WorkerCare) -> str:
 
 
 def _difference(running: _Contender, other: _Contender) -> str:
-    """Why `other` cannot answer the samples that are being read for `running`; empty if it can."""
+    """Return why `other` cannot answer the samples read for `running`; empty if it can."""
     if running.samples.channels != other.samples.channels:
         return f"its channels are not those of {running.name}"
     if running.samples.period != other.samples.period:

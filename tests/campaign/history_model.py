@@ -125,7 +125,7 @@ def _next(pointers: Pointers, active: Sequence[Command]) -> Iterator[Pointers]:
             yield pointers.chosen(command.slot, ATTEMPTS)
         elif command.kind == "rollback" and command.code in (0, None):
             try:
-                yield pointers.gone_back()
+                yield pointers.rolled_back()
             except GruardError:
                 continue
         elif command.kind == "run" and pointers.trial:

@@ -56,7 +56,7 @@ GOOD = History(
         Look(0.9, Pointers(A)),
         Look(2.9, Pointers(A, trial=Trial(B, 3))),
         Look(5.0, Pointers(B, A)),  # attempted and proven by the run
-        Look(7.2, Pointers(A, B, rejected=Rejected(B, "gone back by command"))),
+        Look(7.2, Pointers(A, B, rejected=Rejected(B, "rolled back by command"))),
     ],
     [Watched(1.5, 9, False, [record(0), record(1, "model b")])],
     [JournalRead(2, 2.1, entries(1, 2)), JournalRead(8, 8.1, entries(1, 2, 3))],

@@ -17,7 +17,7 @@ from tests.campaign.lab import LIMIT, Lab, Run
 START = 200
 FEW = 60
 MANY = 10_000  # samples, by when anything has long happened
-GONE_BACK = "going back"
+ROLLED_BACK = "rolled back"
 
 
 def _newer(lab: Lab) -> Path:
@@ -52,7 +52,7 @@ def _list(lab: Lab, store: Path) -> Json:
     return facts
 
 
-def _check_gone_back(lab: Lab, store: Path, rejected: Path) -> None:
+def _check_rolled_back(lab: Lab, store: Path, rejected: Path) -> None:
     facts = _list(lab, store)
     expect(facts["trial"] is None, "the trial goes on")
     expect(facts["current"] == lab.bundle.digest, "the old bundle is not current")
@@ -79,12 +79,12 @@ def _does_not_load(lab: Lab) -> Happened:
     with lab.run("--allow-failed", store=store) as run:
         run.feed(lab.rows[:START])
         _install_meanwhile(run, store, bad)
-        _feed_until(run, GONE_BACK)
+        _feed_until(run, ROLLED_BACK)
         run.feed(lab.rows[:FEW])
     fallback = [r["index"] for r in run.records if r["tier"] == 3 and "WARMUP" not in r["flags"]]
     expect(not fallback, f"the fallback answers sample {fallback[:1]}")
-    _check_gone_back(lab, store, bad)
-    return "gone back by itself; the old bundle answered every sample meanwhile"
+    _check_rolled_back(lab, store, bad)
+    return "rolled back by itself; the old bundle answered every sample meanwhile"
 
 
 def _spoiled_vectors(bundle: Path) -> bytes:
@@ -106,20 +106,20 @@ def _crashes(lab: Lab) -> Happened:
         ended = {run.worker}
         _install_meanwhile(run, store, newer)
         _feed_until(run, "answers from here on")
-        while not run.said(GONE_BACK):
+        while not run.said(ROLLED_BACK):
             worker = run.worker
             if worker and worker not in ended and run.said("model loaded") > len(ended):
                 run.kill_worker()
                 ended.add(worker)
-            expect(len(run.records) < MANY, "it is not gone back from")
+            expect(len(run.records) < MANY, "it is not rolled back")
             run.feed(lab.rows[:1], pace=0.01)
         _feed_until(run, f"{_label(lab)} answers from here on")
         run.feed(lab.rows[:FEW])
     kills = len(ended) - 1
     expect(0 < kills <= ATTEMPTS, f"it was killed {kills} times")
-    _check_gone_back(lab, store, newer)
+    _check_rolled_back(lab, store, newer)
     expect(run.records[-1]["tier"] == 1 or "WARMUP" in run.records[-1]["flags"], "no model answers")
-    return f"gone back by itself after {kills} crashes, the old bundle answers again"
+    return f"rolled back by itself after {kills} crashes, the old bundle answers again"
 
 
 def _label(lab: Lab) -> str:
@@ -138,9 +138,9 @@ def _takes_all_along(lab: Lab) -> Happened:
         expect(_list(lab, store)["trial"]["attempts"] == left, "an attempt was not counted")
     with lab.run("--allow-failed", store=store) as run:
         run.feed(lab.rows[:START])
-    expect(run.said(GONE_BACK) == 1, "the log does not tell")
-    _check_gone_back(lab, store, newer)
-    return f"after {ATTEMPTS} starts gone back by itself, the old bundle answers"
+    expect(run.said(ROLLED_BACK) == 1, "the log does not tell")
+    _check_rolled_back(lab, store, newer)
+    return f"after {ATTEMPTS} starts rolled back by itself, the old bundle answers"
 
 
 def _downgraded(lab: Lab) -> Happened:
@@ -175,11 +175,11 @@ def _wrong_threshold(lab: Lab) -> Happened:
 
 FAULTS = (
     Fault("bundle that does not load", "golden vectors of another model",
-          "gone back, no sample without a model", _does_not_load),
+          "rolled back, no sample without a model", _does_not_load),
     Fault("crash-looping bundle", "its process dies whenever it was loaded",
-          "gone back after 3 attempts at most", _crashes),
+          "rolled back after 3 attempts at most", _crashes),
     Fault("bundle that takes gruard along", "the supervisor is killed at each start",
-          "gone back after 3 starts", _takes_all_along),
+          "rolled back after 3 starts", _takes_all_along),
     Fault("downgraded bundle", "an older version is installed",
           "refused without --allow-downgrade", _downgraded),
     Fault("wrong threshold", "thresholds of another bundle", "never used, and it is said why",

@@ -87,7 +87,7 @@ def test_an_update_that_is_healthy_is_kept(installed: Booted) -> None:
     assert restarts(installed) == 0 and no_record_is_missing(installed)
 
 
-def test_an_update_that_fails_its_self_test_is_gone_back_from(installed: Booted) -> None:
+def test_an_update_that_fails_its_self_test_is_rolled_back(installed: Booted) -> None:
     install_bundle(installed, "/opt/tiny-3.gruard")
     told(installed, "tiny-3: could not take over")
     until(lambda: stored(installed)["rejected"] is not None, "the end of the trial")
@@ -95,7 +95,7 @@ def test_an_update_that_fails_its_self_test_is_gone_back_from(installed: Booted)
     assert restarts(installed) == 0 and no_record_is_missing(installed)
 
 
-def test_an_update_that_takes_all_of_gruard_along_is_gone_back_from(installed: Booted) -> None:
+def test_an_update_that_takes_all_of_gruard_along_is_rolled_back(installed: Booted) -> None:
     install_bundle(installed, "/opt/tiny-4.gruard", "--attempts", "2")
     told(installed, "tiny-4 answers from here on")
     kill_main(installed)

@@ -163,7 +163,7 @@ def test_an_update_under_load_misses_no_sample(
 
 
 @pytest.mark.slow
-def test_a_spoiled_update_is_gone_back_from_while_the_run_goes_on(
+def test_a_spoiled_update_is_rolled_back_while_the_run_goes_on(
     first: Path, second: Path, tmp_path: Path, run: Callable[..., LiveRun]
 ) -> None:
     store = tmp_path / "store"
@@ -178,12 +178,12 @@ def test_a_spoiled_update_is_gone_back_from_while_the_run_goes_on(
     records = live.end()
     assert {record["model"] for record in records} == {model_of(first)}
     shown = gruard("list", "--store", store)
-    assert "current" in shown and "gone back from tiny-2" in shown
+    assert "current" in shown and "rolled back tiny-2" in shown
     assert "golden vectors" in shown or "self-test" in shown
-    assert "going back" in live.log and "Traceback" not in live.log
+    assert "rolled back" in live.log and "Traceback" not in live.log
 
 
-def test_a_trial_that_is_cut_short_three_times_is_gone_back_from(
+def test_a_trial_that_is_cut_short_three_times_is_rolled_back(
     first: Path, second: Path, tmp_path: Path, run: Callable[..., LiveRun]
 ) -> None:
     store, new = tmp_path / "store", model_of(second)

@@ -54,13 +54,13 @@ def test_choosing_the_current_one_ends_the_trial() -> None:
 def test_going_back_ends_a_trial_then_swaps() -> None:
     pointers = Pointers(B, previous=A)
     trial = pointers.chosen(C)
-    assert trial.gone_back().trial is None and trial.gone_back().current == B
-    back = pointers.gone_back()
+    assert trial.rolled_back().trial is None and trial.rolled_back().current == B
+    back = pointers.rolled_back()
     assert (back.current, back.previous) == (A, B) and back.rejected.slot == B
-    assert (back.gone_back().current, back.gone_back().previous) == (B, A)
+    assert (back.rolled_back().current, back.rolled_back().previous) == (B, A)
     for nowhere in (Pointers(), Pointers(A)):
         with pytest.raises(GruardError, match="no bundle to go back to"):
-            nowhere.gone_back()
+            nowhere.rolled_back()
 
 
 def test_a_current_one_that_is_damaged_gives_its_place() -> None:
@@ -71,7 +71,9 @@ def test_a_current_one_that_is_damaged_gives_its_place() -> None:
 
 
 EVENTS = st.tuples(
-    st.sampled_from(["chosen", "attempted", "spared", "proven", "failed", "gone_back", "replaced"]),
+    st.sampled_from(
+        ["chosen", "attempted", "spared", "proven", "failed", "rolled_back", "replaced"]
+    ),
     st.sampled_from([A, B, C]),
 )
 
@@ -81,7 +83,7 @@ def test_whatever_happens(events: list[tuple[str, str]]) -> None:
     pointers = Pointers()
     for name, slot in events:
         before = pointers
-        arguments = {"failed": (slot, "why"), "replaced": (slot, "rot"), "gone_back": ()}.get(
+        arguments = {"failed": (slot, "why"), "replaced": (slot, "rot"), "rolled_back": ()}.get(
             name, (slot,)
         )
         try:

@@ -155,7 +155,7 @@ def test_a_bundle_that_cannot_load_never_answers(
     assert "made-1 answers until it restarts" in run.log
 
 
-def test_a_bundle_that_keeps_crashing_is_gone_back_from(
+def test_a_bundle_that_keeps_crashing_is_rolled_back(
     store: Store, bundles: dict[int, Bundle]
 ) -> None:
     events = {20: lambda: store.install(bundles[2])}
@@ -189,7 +189,7 @@ def test_one_crash_is_forgiven(store: Store, bundles: dict[int, Bundle]) -> None
     assert store.pointers().current == bundles[2].digest
 
 
-def test_an_unhealthy_bundle_is_gone_back_from(store: Store, bundles: dict[int, Bundle]) -> None:
+def test_an_unhealthy_bundle_is_rolled_back(store: Store, bundles: dict[int, Bundle]) -> None:
     events = {20: lambda: store.install(bundles[2])}
     run = StoredRun(store, {1: "none@0", 2: "ill@*"}, events, rows=120)
     assert [who for who, _ in answered_by(run())] == ["v1", "", "v1"]
@@ -199,7 +199,7 @@ def test_an_unhealthy_bundle_is_gone_back_from(store: Store, bundles: dict[int, 
 
 def test_going_back_by_command_while_it_runs(store: Store, bundles: dict[int, Bundle]) -> None:
     def back() -> None:
-        store.change(lambda pointers: pointers.gone_back())
+        store.change(lambda pointers: pointers.rolled_back())
 
     def again() -> None:
         stored = store.slots.find("made-2").bundle
@@ -337,7 +337,7 @@ def test_a_failure_is_written_once_the_lock_is_free(
     assert seen[0].trial and not store.pointers().trial
     rejected = store.pointers().rejected
     assert rejected and "was not healthy for 1.0 minutes" in rejected.reason
-    assert run.log.count("going back") == 1
+    assert run.log.count("rolled back") == 1
 
 
 def test_the_time_of_a_lock_does_not_count_against_the_trial(
