@@ -1,8 +1,8 @@
-"""The journal's room: messages that outlive a dead network, a full queue and a power cut.
+"""The journal: messages that survive a dead network, a full queue and a power cut.
 
-Bytes come in, one message after the other, and get a number. The newest stay in memory, all go to
-segment files in one folder, the oldest of which give way when their total size is reached.
-Readers take messages out in order, and a cursor on the disk keeps how far each of them is.
+Messages are bytes and get consecutive numbers. The newest stay in memory; all go to segment files
+in one folder, where the oldest segment is dropped when the capacity is reached. Readers take the
+messages out in order, and a cursor file keeps how far each of them is.
 
-What a message says is nobody's business here: never import sinks, records or bundles.
+The journal does not look into messages: never import sinks, records or bundles here.
 """

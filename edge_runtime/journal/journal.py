@@ -1,10 +1,8 @@
-"""The journal: messages in memory at once, and on the disk by a thread that may wait for it.
+"""The journal: the newest messages in memory, and all of them on the disk.
 
-The newest messages, in memory: one thread appends and never waits for a disk or a network.
-
-How far a reader of the journal is, kept on the disk.
-
-One who takes messages out, in order: from memory, and what is not there any more from disk.
+`Backlog` is the memory: one thread appends and never waits for a disk or a network. `Journal`
+writes the backlog to segments in a thread of its own. A `Reader` takes messages out in order, from
+memory, or from the disk when memory has dropped them; a `Cursor` keeps its position on the disk.
 """
 
 import hashlib
@@ -23,13 +21,20 @@ from edge_runtime.threads import BEAT, WatchedThread
 
 LENGTH = 10_000
 """Messages in memory; some 10 MB."""
+SYNC_EVERY = 1.0
+"""Seconds of messages that a power cut may cost."""
+FAREWELL = 5.0
+"""Seconds that `close` waits for the disk."""
+_BATCH = 256
+_RETRY = 1.0  # seconds between attempts on a disk that fails
+_SUFFIX = ".cursor"
 
 
 class Backlog:
     """Numbers messages from `first` on and keeps the last `length` of them.
 
-    patience: seconds to wait for who takes them (see `done`) before the oldest gives way. Having
-    waited in vain once, it does not again before there is room.
+    patience: seconds that `append` waits for room (see `done`) before the oldest is dropped. After
+    one such wait without success it does not wait again until there is room.
     """
 
     def __init__(self, first: int = 1, length: int = LENGTH, patience: float = 0.0) -> None:
@@ -47,15 +52,15 @@ class Backlog:
 
     @property
     def oldest(self) -> int:
-        """The number of the first message that is still there."""
+        """The number of the first message in memory."""
         return self._newest - len(self._messages) + 1
 
     def wake_on_append(self, waker: Callable[[], None]) -> None:
-        """Call `waker` after every message; it must not wait."""
+        """Call `waker` after every append; it must not block."""
         self._wakers.append(waker)
 
     def append(self, message: bytes) -> None:
-        """Keep one message; the oldest gives way when there is no room."""
+        """Add one message; the oldest is dropped when there is no room."""
         with self._room:
             patience = 0.0 if self._losing else self._patience
             self._losing = not self._room.wait_for(self._has_room, patience)
@@ -65,7 +70,7 @@ class Backlog:
             waker()
 
     def read(self, after: int, limit: int) -> list[Entry]:
-        """Up to `limit` entries above `after`, oldest first; those that gave way are missing."""
+        """Return up to `limit` entries above `after`, oldest first, without dropped ones."""
         with self._room:
             oldest = self.oldest
             first = max(after + 1, oldest)
@@ -73,7 +78,7 @@ class Backlog:
             return [Entry(first + place, message) for place, message in enumerate(messages)]
 
     def done(self, sequence: int) -> None:
-        """Whoever has to take all messages has taken them up to this one."""
+        """Mark the messages up to this one as taken; their room is free."""
         with self._room:
             self._done = sequence
             self._room.notify_all()
@@ -82,14 +87,11 @@ class Backlog:
         return self._newest - self._done < self._length
 
 
-_SUFFIX = ".cursor"
-
-
 class Cursor:
-    """The number up to which the reader called `reader` needs nothing any more.
+    """The number up to which the reader called `reader` has taken the messages, on the disk.
 
-    found, kept: what the disk said at first, and what it says now. None when this reader was never
-    here; 0 when the cursor is damaged, for what is sent twice does less harm than what never is.
+    found, kept: the number on the disk at first, and now. None for a new reader; 0 when the cursor
+    is damaged, since sending twice does less harm than never sending.
     """
 
     def __init__(self, disk: JournalDisk, reader: str) -> None:
@@ -99,7 +101,7 @@ class Cursor:
         self.kept = self.found
 
     def keep(self, sequence: int) -> None:
-        """Wait until the disk says `sequence`. Raises OSError; then it says what it said before."""
+        """Write `sequence` durably. Raises OSError, which leaves the old number."""
         if sequence == self.kept:
             return
         self._disk.replace(self._name, encode(Entry(sequence, self._reader.encode())))
@@ -107,7 +109,7 @@ class Cursor:
 
 
 def furthest_cursor(disk: JournalDisk) -> int:
-    """The highest number that any cursor in the folder says, 0 when there is none."""
+    """Return the highest number in any cursor of the folder, 0 without one."""
     names = (name for name in disk.sizes() if name.endswith(_SUFFIX))
     return max((_read(disk, name) for name in names), default=0)
 
@@ -121,10 +123,10 @@ def _read(disk: JournalDisk, name: str) -> int:
 
 
 class Reader:
-    """Reads on after number `position`.
+    """Reads the messages after number `position`.
 
-    disk: where older messages are; None when memory is all there is.
-    lost: messages that were gone before they could be read.
+    disk: holds older messages; None when there is only memory.
+    lost: messages that were dropped before they were read.
     """
 
     def __init__(self, backlog: Backlog, position: int, disk: JournalDisk | None = None) -> None:
@@ -134,21 +136,18 @@ class Reader:
 
     @property
     def waiting(self) -> int:
-        """Messages that came after the last one read."""
+        """Messages after the last one read."""
         return self._backlog.newest - self.position
 
     def read(self, limit: int) -> list[Entry]:
-        """The next entries, at most `limit`."""
+        """Return the next entries, at most `limit`."""
         newest = self._backlog.newest
         if limit <= 0 or self.position == newest:
             return []
         entries = self._backlog.read(self.position, limit)
-        if self._disk and self._gap(entries, newest):
-            older = self._from_disk(self._disk, limit)
-            if self._gap(older, newest) < self._gap(entries, newest):
-                entries = older
-            else:
-                self._older = None
+        older = self._from_disk(limit) if self._gap(entries, newest) else []
+        if self._gap(older, newest) < self._gap(entries, newest):
+            entries = older
         else:
             self._older = None
         self.lost += self._gap(entries, newest)
@@ -160,11 +159,11 @@ class Reader:
     def _gap(self, entries: list[Entry], newest: int) -> int:
         return (entries[0].sequence - 1 if entries else newest) - self.position
 
-    def _from_disk(self, disk: JournalDisk, limit: int) -> list[Entry]:
-        """Read on in the files as they were, or afresh in the files as they are now."""
+    def _from_disk(self, limit: int) -> list[Entry]:
+        """Continue in the files as they were, or start again in the files as they are now."""
         entries = list(islice(self._older or iter(()), limit))
-        if not entries:
-            self._older = entries_after(disk, self.position)
+        if self._disk and not entries:
+            self._older = entries_after(self._disk, self.position)
             try:
                 entries = list(islice(self._older, limit))
             except OSError:
@@ -172,21 +171,12 @@ class Reader:
         return entries
 
 
-SYNC_EVERY = 1.0
-"""Seconds of messages that a power cut may cost."""
-FAREWELL = 5.0
-"""Seconds that the disk may take at the end."""
-_BATCH = 256
-_RETRY = 1.0  # seconds between attempts on a disk that fails
-
-
 class Journal:
-    """Takes messages from one thread and keeps them; see the room's docstring.
+    """Takes messages from one thread and keeps them in memory and on the disk.
 
     capacity: bytes on the disk.
-    log: takes one line when the disk fails, when it works again, when unread messages give way.
-    clock: monotonic seconds.
-    patience: see Backlog; here it is the disk that is waited for.
+    log: takes one line when the disk fails, works again, or unread messages are dropped.
+    clock: monotonic seconds. patience: as of Backlog, here for the disk.
     Raises OSError when the folder cannot be read.
     """
 
@@ -202,7 +192,7 @@ class Journal:
         self._disk, self._clock = disk, clock
         self._log = LimitedLog(log, clock)
         self._segments = Segments(disk, capacity)
-        # What was sent shortly before a power cut may be on no disk, but its number is taken.
+        # A message sent shortly before a power cut may be missing here, but its number is used.
         start = max(self._segments.newest, furthest_cursor(disk))
         self._backlog = Backlog(start + 1, length, patience)
         self._start = self._written = start
@@ -218,11 +208,11 @@ class Journal:
 
     @property
     def dropped(self) -> int:
-        """Messages that never came to the disk; exact after `close`."""
+        """Messages that were not written to the disk; exact after `close`."""
         return self._lost
 
     def append(self, message: bytes) -> None:
-        """Keep one message."""
+        """Add one message."""
         self._backlog.append(message)
 
     def wake_on_append(self, waker: Callable[[], None]) -> None:
@@ -230,17 +220,17 @@ class Journal:
         self._backlog.wake_on_append(waker)
 
     def reader(self, name: str) -> tuple[Reader, Cursor]:
-        """A reader that goes on where the one of this name was, and the cursor to tell it.
+        """Return the reader called `name`, at its last position, and the cursor that keeps it.
 
-        A new one begins with what is appended from now on.
+        A new reader starts with the next message.
         """
         cursor = Cursor(self._disk, name)
         position = self._backlog.newest if cursor.found is None else cursor.found
-        # An older journal may be put back under a cursor; the cursor does not go back with it.
+        # A restored older journal may end before the cursor.
         reader = Reader(self._backlog, min(position, self._backlog.newest), self._disk)
         self._readers[name] = reader
         try:
-            cursor.keep(reader.position)  # or a power cut would make it new again
+            cursor.keep(reader.position)  # or a power cut would make the reader new again
         except OSError as error:
             self._log.trouble(
                 name, f"journal: cannot keep what {name} has taken ({error.strerror})"
@@ -248,7 +238,7 @@ class Journal:
         return reader, cursor
 
     def close(self) -> None:
-        """Write what is in memory only, sync and close."""
+        """Write the messages that are only in memory, sync and close."""
         self._closing.set()
         self._wake.set()
         self.thread.join(FAREWELL)
@@ -276,14 +266,14 @@ class Journal:
             while entries := self._backlog.read(self._written, _BATCH):
                 for entry in entries:
                     self._write(entry)
-                self._take_note()
+                self._mark_written()
                 self._sync_when_due()
                 self.thread.beat()
             self._sync_when_due()
             if last:
                 self._segments.close()
         except OSError as error:
-            self._take_note()
+            self._mark_written()
             self._failing = True
             self._log.trouble(
                 "write",
@@ -296,9 +286,9 @@ class Journal:
         self._segments.append(entry)
         self._lost += entry.sequence - self._written - 1
         self._written = entry.sequence
-        self._tell_of_dropped(oldest)
+        self._log_dropped(oldest)
 
-    def _take_note(self) -> None:
+    def _mark_written(self) -> None:
         self._written = max(self._segments.newest, self._start)
         self._backlog.done(self._written)
 
@@ -312,8 +302,8 @@ class Journal:
                 f"journal: writes again; {self._lost} records are missing in it", "write"
             )
 
-    def _tell_of_dropped(self, oldest: int) -> None:
-        """Say whose messages gave way when the oldest segment was dropped."""
+    def _log_dropped(self, oldest: int) -> None:
+        """Log the readers that lost messages when the oldest segment was dropped."""
         if self._segments.oldest == oldest:
             return
         for name, reader in self._readers.items():
@@ -333,9 +323,9 @@ def open_journal(
     clock: Callable[[], float],
     patience: float = 0.0,
 ) -> Journal:
-    """The journal in `folder`, which is made if need be and is nobody else's until it is closed.
+    """Open the journal in `folder`, made if missing, and lock it until the journal is closed.
 
-    Raises GruardError when that is not possible.
+    Raises GruardError.
     """
     claim = claim_folder(folder)
     try:

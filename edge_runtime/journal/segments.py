@@ -1,8 +1,8 @@
-"""The segment files of a journal: appended to, begun anew at a size, the oldest dropped.
+"""The segment files of a journal, and the steps it takes on a disk.
 
-A segment is called after a number that none of its entries is below.
-
-All that the journal does to a disk, each method one step that a power cut may come before.
+Entries are appended to the newest segment; at a size a new one begins and the oldest is dropped. A
+segment's name is a lower bound of its entries' numbers. Each method of `JournalDisk` is one step,
+before which tests cut the power.
 """
 
 import fcntl
@@ -17,40 +17,40 @@ from edge_runtime.journal.frames import LARGEST, OVERHEAD, Entry, decode, encode
 
 
 class JournalDisk:
-    """The files of one folder. Every method may raise OSError."""
+    """The files of one folder. All methods may raise OSError."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def sizes(self) -> dict[str, int]:
-        """The names of all files, and how long they are."""
+        """Return the names of all files and their sizes in bytes."""
         with os.scandir(self.folder) as found:
             return {item.name: item.stat().st_size for item in found if item.is_file()}
 
     def read(self, name: str) -> bytes:
-        """A whole file."""
+        """Read a whole file."""
         return (self.folder / name).read_bytes()
 
     def open(self, name: str) -> int:
-        """A descriptor that writes at the end of a file, which is made when it is not there."""
+        """Open a file for appending, and create it when it is missing; return the descriptor."""
         return open_regular(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def cut(self, file: int, size: int) -> None:
-        """Forget what lies behind the first `size` bytes."""
+        """Truncate a file to `size` bytes."""
         os.ftruncate(file, size)
 
     def write(self, file: int, data: bytes) -> None:
-        """Write all of `data`. After an error some of it may be there."""
+        """Write all of `data`; an error may leave a part of it."""
         written = 0
         while written < len(data):
             written += os.write(file, data[written:])
 
     def sync(self, file: int) -> None:
-        """Wait until the file's bytes outlast a power cut."""
+        """Make the file's bytes durable."""
         os.fsync(file)
 
     def close(self, file: int) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         os.close(file)
 
     def replace(self, name: str, data: bytes) -> None:
@@ -58,19 +58,19 @@ class JournalDisk:
         replace_file(self.folder / name, data)
 
     def remove(self, name: str) -> None:
-        """Delete a file, if it is there."""
+        """Remove a file, if it is there."""
         (self.folder / name).unlink(missing_ok=True)
 
     def sync_names(self) -> None:
-        """Wait until files that were made, moved and deleted stay so after a power cut."""
+        """Make the names of created and removed files durable."""
         sync(self.folder)
 
 
 def claim_folder(folder: Path) -> int:
-    """Make the folder, and a descriptor that keeps other runs out of it until it is closed.
+    """Make the folder and lock it against other runs; the descriptor returned holds the lock.
 
-    Raises GruardError when it cannot be made, or another run has it. A folder that cannot be
-    written is none of these: a card that wears out must not stop the watch.
+    Raises GruardError when it cannot be made, or another run holds it. A folder that is read-only
+    is accepted: a worn SD card must not stop the run.
     """
     try:
         folder.mkdir(exist_ok=True)
@@ -94,17 +94,16 @@ def claim_folder(folder: Path) -> int:
 
 
 SEGMENTS = 32
-"""Parts that a journal's size is divided into; the oldest part is dropped as a whole."""
+"""Parts of a journal's capacity; the oldest part is dropped as a whole."""
 _NAME = re.compile(r"([0-9]{20})\.journal")
 
 
 class Segments:
-    """Writes entries to the newest segment. Opening only reads; nothing is cut before a write.
+    """Writes entries to the newest segment. Opening only reads; the first write may truncate.
 
-    capacity: bytes that all segments together may have.
-    newest: the number of the last entry that was written, 0 when there is none.
-    Every method may raise OSError. What was appended since the last `sync` may then have to be
-    appended again: everything after `newest`.
+    capacity: most bytes of all segments together.
+    newest: number of the last entry written, 0 when there is none.
+    All methods may raise OSError. Entries after `newest` then have to be appended again.
     """
 
     def __init__(self, disk: JournalDisk, capacity: int) -> None:
@@ -119,39 +118,39 @@ class Segments:
 
     @property
     def oldest(self) -> int:
-        """A number that no entry which is still there is below."""
+        """A lower bound of the numbers of all entries."""
         return min(self._sizes, default=self.newest + 1)
 
     def append(self, entry: Entry) -> None:
-        """Write one entry behind the others."""
+        """Write one entry at the end."""
         data = encode(entry)
         try:
             file = self._open_for(entry.sequence, len(data))
             self._disk.write(file, data)
         except OSError:
-            self._let_go()
+            self._close_file()
             raise
         self._sizes[max(self._sizes)] += len(data)
         self.newest = entry.sequence
         self.dirty = True
 
     def sync(self) -> None:
-        """Wait until all that was appended outlasts a power cut."""
+        """Make all appended entries durable."""
         if self._file is not None and self.dirty:
             try:
                 self._disk.sync(self._file)
             except OSError:
-                # The kernel may have thrown away what it could not write: it is written again.
+                # The kernel may have dropped the unsynced bytes: append them again.
                 self.newest, self._sizes[max(self._sizes)] = self._synced
-                self._let_go()
+                self._close_file()
                 raise
             self._synced = self._end()
         self.dirty = False
 
     def close(self) -> None:
-        """Sync, and give everything back."""
+        """Sync, and close the newest segment."""
         self.sync()
-        self._let_go()
+        self._close_file()
 
     def _end(self) -> tuple[int, int]:
         return self.newest, self._sizes[max(self._sizes)] if self._sizes else 0
@@ -160,7 +159,7 @@ class Segments:
         try:
             data = self._disk.read(_name(last))
         except OSError:
-            # A bad sector. No more entries than this can be in there, and no more will be.
+            # A bad sector: start a new segment above the most entries that this one can hold.
             self.newest = last + self._sizes[last] // OVERHEAD
             self._sizes[self.newest + 1] = 0
             return
@@ -179,7 +178,7 @@ class Segments:
             self._synced = self._end()
         if self._file is None:
             self._file = self._disk.open(_name(last))
-            # What a power cut or a full disk left of an entry goes, so that none is torn inside.
+            # Remove the part of an entry that a power cut or a full disk left.
             self._disk.cut(self._file, self._sizes[last])
             self._disk.sync_names()
         return self._file
@@ -190,17 +189,17 @@ class Segments:
             self._disk.remove(_name(min(self._sizes)))
             del self._sizes[min(self._sizes)]
 
-    def _let_go(self) -> None:
+    def _close_file(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             self._disk.close(file)
 
 
 def entries_after(disk: JournalDisk, after: int) -> Iterator[Entry]:
-    """Every intact entry with a number above `after`, in order, as the files are now.
+    """Yield every intact entry with a number above `after`, in order, from the files as they are.
 
-    A segment that cannot be read, or was dropped meanwhile, is skipped. Raises OSError when the
-    folder cannot be read.
+    Skips a segment that cannot be read or was dropped meanwhile. Raises OSError when the folder
+    cannot be read.
     """
     firsts = sorted(_segments(disk))
     behind = [first for first in firsts if first <= after + 1]
@@ -216,7 +215,7 @@ def entries_after(disk: JournalDisk, after: int) -> Iterator[Entry]:
 
 
 def _segments(disk: JournalDisk) -> dict[int, int]:
-    """First numbers and sizes of all segments; other files may lie beside them."""
+    """Return first numbers and sizes of all segments; ignores other files."""
     found = ((_NAME.fullmatch(name), size) for name, size in disk.sizes().items())
     return {int(match[1]): size for match, size in found if match and int(match[1]) <= LARGEST}
 

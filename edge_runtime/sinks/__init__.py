@@ -1,6 +1,6 @@
-"""The sinks' room: where records go.
+"""Sinks: where records go.
 
-Records come in, one after the other, and leave as JSON for files, stdout and networks. A sink never
-holds up the loop and never ends it; what it could not write it counts. What waits for a network
-waits in the journal's room.
+A sink takes records one by one and writes them as JSON to a file, stdout or a network. It never
+blocks or ends the loop; it counts what it could not write. Messages for a network wait in memory or
+in the journal.
 """

@@ -1,4 +1,4 @@
-"""Messages to an MQTT broker, each confirmed by it (QoS 1); needs the package paho-mqtt."""
+"""A carrier to an MQTT broker, which confirms each message (QoS 1); needs paho-mqtt."""
 
 from __future__ import annotations
 
@@ -24,34 +24,33 @@ if TYPE_CHECKING:
     from edge_runtime.mqtt import BoundedClient
 
 WINDOW = 50
-"""Messages under way at a time: at 0.2 s to the broker and back, 250 a second."""
-_KEEPALIVE = 20  # seconds; a silent connection is given up after some 30
+"""Unconfirmed messages at a time: 250 a second with a round trip of 0.2 s."""
+_KEEPALIVE = 20  # seconds; a silent connection is closed after some 30
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between attempts to connect; they double
-_LISTENING = 1.0  # seconds at once
-_LEAVE = 1.0  # seconds for taking leave
+_LISTENING = 1.0  # seconds of one wait for the broker
+_LEAVE = 1.0  # seconds to say offline and disconnect
 _TROUBLES = ("refused", "unreachable", "lost")  # topics of the log
 
 
 class Mqtt:
     """A Carrier (see outbox.py) to one topic.
 
-    TOPIC/status says online while there is a connection and offline when there is none, retained;
-    the broker itself says so when the connection breaks.
-    Raises GruardError when paho-mqtt is missing.
+    TOPIC/status (retained) is `online` while there is a connection, else `offline`; the broker
+    publishes that when the connection breaks. Raises GruardError when paho-mqtt is missing.
     """
 
     def __init__(self, address: MqttAddress, log: Callable[[str], None]) -> None:
         self._address, self._first_log = address, log
         self._log = LimitedLog(log, time.monotonic)
         self._lock = threading.Lock()  # never held while paho is called: its callbacks take it
-        self._under_way: dict[int, int] = {}  # numbers of messages by paho's numbers
-        self._early: set[int] = set()  # confirmed before `send` knew paho's number
+        self._under_way: dict[int, int] = {}  # message numbers by paho's ids
+        self._early: set[int] = set()  # confirmed before `send` knew paho's id
         self._greetings: set[int] = set()
         self._resent: set[int] = set()  # under way when the connection broke
         self._connected, self._left = threading.Event(), threading.Event()
         self._stopping = threading.Event()
-        self._met = False  # whether there was a connection before
-        self._refused = False  # whether the broker said why it ends this connection
+        self._met = False  # was connected before
+        self._refused = False  # the broker said why it refuses this connection
         self._waker, self._woken = socket.socketpair()
         self._waker.setblocking(False)
         self._wake: Callable[[], None] = lambda: None
@@ -59,13 +58,13 @@ class Mqtt:
         self.thread = WatchedThread(f"{address.name}, connection", self._serve)
 
     def start(self, wake: Callable[[], None]) -> None:
-        """Connect in a thread of its own, again and again."""
+        """Start the thread that connects, and connects again after a loss."""
         self._wake = wake
         self._client.connect_async(self._address.host, self._address.port, _KEEPALIVE)
         self.thread.start()
 
     def room(self) -> int:
-        """None before all from an earlier connection is confirmed, or the order would be lost."""
+        """See Carrier; 0 until all of an earlier connection is confirmed, to keep the order."""
         with self._lock:
             if not self._connected.is_set() or self._resent:
                 return 0
@@ -74,7 +73,7 @@ class Mqtt:
     def send(self, message: bytes, sequence: int) -> None:
         """Publish one message."""
         number = self._client.publish(self._address.topic, message, qos=1).mid
-        self._go_on()
+        self._wake_thread()
         with self._lock:
             if number in self._early:
                 self._early.remove(number)
@@ -82,34 +81,34 @@ class Mqtt:
                 self._under_way[number] = sequence
 
     def oldest(self) -> int | None:
-        """The number of the first message that the broker did not confirm."""
+        """See Carrier."""
         with self._lock:
             return min(self._under_way.values(), default=None)
 
     def stop(self) -> None:
-        """Say offline and disconnect; a broker that does not answer is left alone."""
+        """Publish offline and disconnect, without waiting for a silent broker."""
         if self._connected.is_set():
-            said = self._say("offline")
-            self._go_on()
+            farewell = self._say("offline")
+            self._wake_thread()
             with suppress(RuntimeError, ValueError):
-                said.wait_for_publish(_LEAVE)
+                farewell.wait_for_publish(_LEAVE)
         self._client.disconnect()
-        self._go_on()
+        self._wake_thread()
         if self._connected.is_set():
             self._left.wait(_LEAVE)
         self._stopping.set()
-        self._go_on()
+        self._wake_thread()
         if self.thread.join(_LEAVE):
             self._waker.close()
             self._woken.close()
 
-    def _go_on(self) -> None:
-        """Let our thread see at once what there is to write."""
-        with suppress(OSError):  # it is awake already, or has ended
+    def _wake_thread(self) -> None:
+        """Wake the thread, which writes what there is."""
+        with suppress(OSError):  # the thread is awake or has ended
             self._waker.send(b"\0")
 
     def _serve(self) -> None:
-        """What paho's own thread does, but that one dies unseen of a packet that is malformed."""
+        """Serve connections. paho's own thread would die unseen from a malformed packet."""
         pause = _SHORTEST_PAUSE
         while not self._stopping.is_set():
             self.thread.beat()
@@ -119,24 +118,24 @@ class Mqtt:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _served_once(self) -> bool:
-        """Connect, and stay as long as the broker does; whether it let us in."""
+        """Serve one connection until it ends; return whether the broker accepted it."""
         self._left.clear()
         self._refused = False
         try:
             self._client.reconnect()
         except (OSError, ValueError) as error:
-            self._tell("unreachable", why_unreachable(error))
+            self._log_trouble("unreachable", why_unreachable(error))
             return False
-        let_in = False
+        accepted = False
         try:
             while not self._stopping.is_set() and self._client.turn(_LISTENING, self._woken) == 0:
                 self.thread.beat()
-                let_in = let_in or self._connected.is_set()
-        except Exception:  # paho raises whatever a malformed packet makes it stumble over
-            self._tell("lost", "the broker sent something that is no MQTT")
+                accepted = accepted or self._connected.is_set()
+        except Exception:  # paho raises anything for a malformed packet
+            self._log_trouble("lost", "the broker sent something that is no MQTT")
         finally:
             self._connected.clear()
-        return let_in
+        return accepted
 
     def _new_client(self) -> BoundedClient:
         try:
@@ -150,21 +149,21 @@ class Mqtt:
             client.tls_set_context(self._address.tls)
         if self._address.login is not None:
             client.username_pw_set(*self._address.login)
-        client.max_inflight_messages_set(2 * WINDOW)  # the window is kept here; none waits in paho
+        client.max_inflight_messages_set(2 * WINDOW)  # `room` limits them, so none waits in paho
         client.will_set(status_topic(self._address.topic), "offline", qos=1, retain=True)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_publish = self._on_publish
-        # With it paho leaves all writing to our thread; without, `publish` writes from any.
+        # With this callback paho leaves writing to our thread; else `publish` writes from any.
         client.on_socket_register_write = lambda client, data, connection: None
         return client
 
     def _say(self, status: str) -> MQTTMessageInfo:
         return self._client.publish(status_topic(self._address.topic), status, qos=1, retain=True)
 
-    def _tell(self, trouble: str, reason: str) -> None:
+    def _log_trouble(self, trouble: str, reason: str) -> None:
         self._log.trouble(trouble, f"{self._address.name}: {reason}; records wait")
 
-    # What paho calls, in our thread.
+    # Callbacks of paho, in our thread.
 
     def _on_connect(
         self,
@@ -176,7 +175,7 @@ class Mqtt:
     ) -> None:
         if reason.is_failure:
             self._refused = True
-            self._tell("refused", why_refused(str(reason)))
+            self._log_trouble("refused", why_refused(str(reason)))
             return
         greeting = self._say("online").mid
         with self._lock:
@@ -202,7 +201,7 @@ class Mqtt:
         self._left.set()
         if reason.is_failure and not self._refused:
             when = "broke" if was_connected else "ended before the broker let us in"
-            self._tell("lost", f"the connection {when}")
+            self._log_trouble("lost", f"the connection {when}")
 
     def _on_publish(
         self, client: Client, data: object, number: int, reason: ReasonCode, more: Properties
@@ -217,8 +216,10 @@ class Mqtt:
 
 
 def _client_id(topic: str) -> str:
-    """The same after every start on this machine, so that a broker that still holds a dead
-    connection closes it, and says offline, before the new one says online.
+    """Return an id that is the same after every start on this machine.
+
+    So a broker that still holds a dead connection closes it, and publishes offline, before the new
+    connection publishes online.
     """
     try:
         machine = Path("/etc/machine-id").read_text(encoding="ascii")

@@ -1,4 +1,4 @@
-"""From what a user writes after --sink to a sink; each kind is imported when it is used."""
+"""Open the sinks that --sink names; each kind is imported when it is used."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,14 +20,14 @@ if TYPE_CHECKING:
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _PATIENCE = 5.0
-"""Seconds that a recording waits for a receiver; what is live waits for nobody."""
+"""Seconds that a recording waits for a receiver; a live run does not wait."""
 
 Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class JournalPlace:
-    """Where a journal is, and how many bytes it may have on the disk."""
+    """Folder of a journal, and its most bytes on the disk."""
 
     folder: Path
     capacity: int
@@ -36,7 +35,7 @@ class JournalPlace:
 
 @dataclass(frozen=True)
 class _Network:
-    """A receiver behind a network, and which messages it is sent."""
+    """A receiver on the network, and which messages it gets."""
 
     name: str
     carrier: Carrier
@@ -50,13 +49,13 @@ def open_sinks(
     live: bool,
     journal: JournalPlace | None = None,
 ) -> WatchedSink:
-    """The sinks that `targets` name, as one: files, - for stdout, or mqtt:// addresses.
+    """Open the sinks that `targets` name, as one: files, - for stdout, or mqtt:// addresses.
 
-    existing: what becomes of files that are there already.
-    log: where to tell of a receiver that is away or does not keep up.
-    live: records come in their own time, so that no sink may hold them up; it loses some then.
-    journal: where records for a network wait, and all others are kept too.
-    Raises GruardError when one cannot be opened; then none stays open.
+    existing: what to do with files that exist.
+    log: takes a line when a receiver is away or too slow.
+    live: records come in real time, so a sink that is too slow loses some instead of blocking.
+    journal: keeps all records; those for a network wait there.
+    Raises GruardError when one cannot be opened, and closes the others.
     """
     addresses = [target for target in targets if _is_address(target)]
     files = [target for target in targets if target not in addresses]
@@ -66,23 +65,22 @@ def open_sinks(
         raise GruardError("one --sink address is given twice; leave one out")
     run, patience = secrets.token_hex(6), 0.0 if live else _PATIENCE
     opened: list[WatchedSink] = []
-    with ExitStack() as undo:
+    try:
         if journal is not None:
             opened.append(_with_journal(run, networks, journal, log, patience))
-            undo.callback(opened[-1].close)
         else:
             for network in networks:
                 opened.append(_without_journal(run, network, log, patience))
-                undo.callback(opened[-1].close)
         for target in files:
             opened.append(_open_lines(target, existing, log, live))
-            undo.callback(opened[-1].close)
-        undo.pop_all()
+    except BaseException:
+        Several(opened).close()
+        raise
     return opened[0] if len(opened) == 1 else Several(opened)
 
 
 def _is_address(target: str) -> bool:
-    """Whether `target` is an address, not a file or stdout. Raises GruardError for others."""
+    """Whether `target` is an MQTT address. Raises GruardError for other addresses."""
     match = _SCHEME.match(target)
     if match and match[1] not in MQTT:
         raise GruardError(

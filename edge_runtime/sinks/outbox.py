@@ -1,8 +1,8 @@
-"""Sinks whose records wait, in memory or in a journal, for who sends them.
+"""Sinks whose records wait, in memory or in a journal, until a carrier has sent them.
 
-What is sent over a network: a record's JSON, and which run it is of.
-
-A thread that takes messages from where they wait and hands them to a carrier.
+`message` makes the bytes that are sent of a record. `Posting` takes messages from where they wait
+and passes them to a `Carrier` in a thread of its own. `Outbox` waits in memory, `JournalSink` in
+the journal.
 """
 
 from __future__ import annotations
@@ -22,25 +22,31 @@ from edge_runtime.record import Record
 from edge_runtime.threads import BEAT, WatchedThread
 
 Wanted = Callable[[bytes], bool]
-"""Whether a message is to be sent; asked of each message once, in order.
+"""Whether to send a message; called once for each message, in order.
 
-Raises ValueError for one that `fields_of` does not understand.
+Raises ValueError for a message that `fields_of` refuses.
 """
+FAREWELL = 5.0
+"""Seconds that `close` waits for messages to be sent."""
+_KEEP_EVERY = 10.0  # seconds between two cursor writes; a crash sends the messages since then twice
+_LOOK_AGAIN = 1.0  # seconds, while a message is under way
+_ATTEMPTS = 3  # of sending a message; one that breaks its carrier must not block the others
 
 _FIELDS = {"run": str, "index": int, "tier": int, "valid": bool, "alarm": bool}
 
 
 def message(run: str, record: Record) -> bytes:
-    """The record's JSON with `run` before its fields. Both together tell a message that is sent
-    again from a new one: `run` is another one after every start, `index` counts within it.
+    """Return the record's JSON with `run` as its first field.
+
+    `run` and `index` identify a message that is sent twice: `run` is new after every start.
     """
     return f'{{"run":"{run}",{record.to_json()[1:]}'.encode()
 
 
 def fields_of(message: bytes) -> Mapping[str, Any]:
-    """The fields of a message, which may be of another version as long as it has those of every.
+    """Return the fields of a message, of this or any other version.
 
-    Raises ValueError when it is none: damaged, not strict JSON, or of something else.
+    Raises ValueError when it is not strict JSON or lacks a field that all versions have.
     """
     try:
         fields = json.loads(message, parse_constant=_refuse)
@@ -55,34 +61,34 @@ def fields_of(message: bytes) -> Mapping[str, Any]:
 
 
 def everything(message: bytes) -> bool:
-    """Wants all messages that are understood."""
+    """Want every message of a record."""
     fields_of(message)
     return True
 
 
 class Changes:
-    """Wants the first message of a run, those with another tier or validity than the one before,
-    and those where an alarm begins or is over.
+    """Wants the first message of a run, each change of tier or validity, and the beginning and end
+    of an alarm.
 
-    An alarm that clears is over once it can no longer come back (`edge_runtime.detector.alarm`).
-    Where the receiver was last sent a message without alarm meanwhile, it is sent the return too.
+    A cleared alarm has ended when it can no longer come back (`edge_runtime.detector.alarm`). If
+    the last message sent was without alarm, the return of the alarm is sent too.
     """
 
     def __init__(self) -> None:
         self._last: tuple[object, ...] | None = None
-        self._course, self._told = AlarmCourse(), False
+        self._course, self._sent_alarm = AlarmCourse(), False
 
     def __call__(self, message: bytes) -> bool:
-        """Whether something changed."""
+        """See `Wanted`."""
         fields = fields_of(message)
         run, alarm = fields["run"], fields["alarm"]
         fresh = self._last is None or self._last[0] != run
         self._course = (AlarmCourse() if fresh else self._course).after(alarm)
         state = run, self._course.going_on, fields["tier"], fields["valid"]
-        wanted = state != self._last or (alarm and not self._told)
+        wanted = state != self._last or (alarm and not self._sent_alarm)
         self._last = state
         if wanted:
-            self._told = alarm
+            self._sent_alarm = alarm
         return wanted
 
 
@@ -90,44 +96,37 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no number of strict JSON")
 
 
-FAREWELL = 5.0
-"""Seconds at the end for what still waits."""
-_KEEP_EVERY = 10.0  # seconds between two cursors: what a crash may cause to be sent twice
-_LOOK_AGAIN = 1.0  # seconds, while something is under way
-_ATTEMPTS = 3  # of sending a message; one that breaks its carrier must not hold up the others
-
-
 class Carrier(Protocol):
-    """Brings messages to one receiver, in order, several at a time, and never waits for it.
+    """Sends messages to one receiver, in order, several at a time, without waiting for it.
 
-    A message under way is sent again by the carrier until the receiver has confirmed it.
+    The carrier sends a message again until the receiver confirms it.
     """
 
     thread: WatchedThread
 
     def start(self, wake: Callable[[], None]) -> None:
-        """Begin to look for the receiver. `wake` is called whenever `room` or `oldest` change."""
+        """Start to connect. Call `wake` whenever `room` or `oldest` change."""
 
     def room(self) -> int:
-        """How many more messages may be under way now."""
+        """Return how many more messages may be sent now."""
 
     def send(self, message: bytes, sequence: int) -> None:
-        """Send one message. Only when there is room."""
+        """Send one message; call only when there is room."""
 
     def oldest(self) -> int | None:
-        """The number of the first message that is not confirmed; None when all are."""
+        """Return the number of the first unconfirmed message, None when all are confirmed."""
 
     def stop(self) -> None:
-        """Take leave of the receiver, within about a second."""
+        """Disconnect, within about a second."""
 
 
 class Posting:
-    """Sends what `reader` finds until it is closed.
+    """Sends the messages of `reader` until it is closed.
 
-    cursor: where to keep on disk what was confirmed; None without a journal.
-    log: takes one line when messages were lost or skipped, and when they wait at the end.
-    skipped: messages that could not be understood, or that no carrier could take; they count as
-    delivered, so that the next run does not meet them again.
+    cursor: keeps on disk what was confirmed; None without a journal.
+    log: takes one line when messages were lost or skipped, and when some wait at the end.
+    skipped: messages that cannot be parsed or sent; they count as delivered, so that the next run
+    does not meet them again.
     """
 
     def __init__(
@@ -143,47 +142,47 @@ class Posting:
         self.skipped = 0
         self._reader, self._carrier = reader, carrier
         self._log = LimitedLog(log, time.monotonic)
-        self._last_word = log
+        self._final_log = log
         self._cursor, self._wanted = cursor, wanted
-        self._taken: deque[Entry] = deque()  # wanted, and not yet with the carrier
+        self._taken: deque[Entry] = deque()  # wanted, not yet passed to the carrier
         self._attempts = 0  # of the first of them
-        self._told = 0  # lost messages that were told of
+        self._lost_logged = 0
         self._kept_at = time.monotonic()
         self._wake = threading.Event()
-        self._closing, self._given_up = threading.Event(), threading.Event()
+        self._closing, self._stopped = threading.Event(), threading.Event()
         self._thread = WatchedThread(f"{name}, sending", self._serve)
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start to send."""
         self._carrier.start(self.wake)
         self._thread.start()
 
     @property
     def threads(self) -> tuple[WatchedThread, ...]:
-        """Who sends, and who keeps the connection."""
+        """The threads that send and keep the connection."""
         return self._thread, self._carrier.thread
 
     @property
     def dropped(self) -> int:
-        """Messages that were not confirmed and will not be sent again; exact after `close`."""
+        """Unconfirmed messages that will not be sent again; exact after `close`."""
         waits = self._unconfirmed() if self._closing.is_set() and self._cursor is None else 0
         return self._reader.lost + waits
 
     def wake(self) -> None:
-        """There is something to send."""
+        """Wake the thread: there is something to send."""
         self._wake.set()
 
     def close(self) -> None:
-        """Send what waits, for some seconds at most, and take leave."""
+        """Send what waits, for `FAREWELL` seconds at most, and disconnect."""
         self._closing.set()
         self._wake.set()
         self._thread.join(FAREWELL)
-        self._given_up.set()
+        self._stopped.set()
         self._wake.set()
         self._carrier.stop()
         self._thread.join(_LOOK_AGAIN)
         if self._cursor is not None and (waits := self._unconfirmed()):
-            self._last_word(f"{self.name}: the last {waits} records wait in the journal")
+            self._final_log(f"{self.name}: the last {waits} records wait in the journal")
 
     def _serve(self) -> None:
         while not self._finished():
@@ -196,7 +195,7 @@ class Posting:
 
     def _finished(self) -> bool:
         done = self._closing.is_set() and not self._unconfirmed()
-        return done or self._given_up.is_set()
+        return done or self._stopped.is_set()
 
     def _settled(self) -> bool:
         kept = self._cursor is None or self._cursor.kept == self._reader.position
@@ -212,7 +211,7 @@ class Posting:
         return oldest - 1
 
     def _send_some(self) -> bool:
-        """Whether there was anything to do. After an exception it can be called again."""
+        """Return whether any message was read. Can be called again after an exception."""
         taken = self._take() if not self._taken else 0
         while self._taken and self._carrier.room() > 0:
             entry = self._taken[0]
@@ -226,11 +225,11 @@ class Posting:
         return taken > 0
 
     def _take(self) -> int:
-        """Read the next messages; how many there were."""
+        """Read the next messages and return how many."""
         entries = self._reader.read(self._carrier.room())
-        if lost := self._reader.lost - self._told:
+        if lost := self._reader.lost - self._lost_logged:
             self._log.trouble("lost", f"{self.name}: back; {lost} records were dropped")
-            self._told = self._reader.lost
+            self._lost_logged = self._reader.lost
         for entry in entries:
             try:
                 if self._wanted(entry.message):
@@ -262,7 +261,7 @@ class Posting:
 
 
 class Outbox:
-    """Records wait in memory; the oldest give way. Only those that `wanted` wants get in."""
+    """Records wait in memory, where the oldest are dropped. Only wanted ones are added."""
 
     def __init__(self, run: str, wanted: Wanted, backlog: Backlog, posting: Posting) -> None:
         self._run, self._wanted = run, wanted
@@ -277,27 +276,27 @@ class Outbox:
 
     @property
     def skipped(self) -> int:
-        """Records that no carrier could take."""
+        """Records that cannot be sent."""
         return self._posting.skipped
 
     @property
     def threads(self) -> Sequence[WatchedThread]:
-        """Who sends, and who keeps the connection."""
+        """The threads that send and keep the connection."""
         return self._posting.threads
 
     def write(self, record: Record) -> None:
-        """Put one record where it waits."""
+        """Add one record, if it is wanted."""
         text = message(self._run, record)
         if self._wanted(text):
             self._backlog.append(text)
 
     def close(self) -> None:
-        """Send what waits, for some seconds at most."""
+        """Send what waits, for `FAREWELL` seconds at most."""
         self._posting.close()
 
 
 class JournalSink:
-    """All records go into the journal, and from there to everyone who sends them."""
+    """Writes all records to the journal, from which each posting sends."""
 
     def __init__(self, run: str, journal: Journal, postings: Sequence[Posting]) -> None:
         self._run, self._journal, self._postings = run, journal, tuple(postings)
@@ -307,26 +306,26 @@ class JournalSink:
 
     @property
     def dropped(self) -> int:
-        """Records missing on the disk, and those that gave way unsent; exact after `close`."""
+        """Records missing on the disk, or dropped unsent; exact after `close`."""
         return self._journal.dropped + sum(posting.dropped for posting in self._postings)
 
     @property
     def skipped(self) -> int:
-        """Entries that were not understood, or that no carrier could take."""
+        """Entries that cannot be parsed or sent."""
         return sum(posting.skipped for posting in self._postings)
 
     @property
     def threads(self) -> Sequence[WatchedThread]:
-        """Who writes, who sends, and who keeps the connections."""
+        """The threads that write, send, and keep the connections."""
         sending = (thread for posting in self._postings for thread in posting.threads)
         return self._journal.thread, *sending
 
     def write(self, record: Record) -> None:
-        """Put one record into the journal."""
+        """Add one record to the journal."""
         self._journal.append(message(self._run, record))
 
     def close(self) -> None:
-        """Send what waits, for some seconds at most; what is left is sent by the next run."""
+        """Send what waits, for `FAREWELL` seconds at most; the next run sends the rest."""
         for posting in self._postings:
             posting.close()
         self._journal.close()

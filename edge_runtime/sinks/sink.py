@@ -1,10 +1,7 @@
-"""What a sink is: it takes records, and never holds up or ends a run.
+"""Sinks take records; they never block or end a run.
 
-A sink of JSON lines, to stdout or to a file, written through at once.
-
-A queue before a sink, so that a slow or dead one never stops the loop.
-
-One run, several sinks.
+`JsonLines` writes a line a record to stdout or a file. `Queued` puts a queue and a thread before a
+sink that may be slow. `Several` passes each record to several sinks.
 """
 
 import enum
@@ -23,47 +20,50 @@ from edge_runtime.files import kind_of
 from edge_runtime.record import Record
 from edge_runtime.threads import BEAT, WatchedThread
 
-
-class SinkClosedError(Exception):
-    """Whoever read the records has gone, as `| head` does; there is nobody to write for."""
-
-
-class Sink(Protocol):
-    """Takes records; a record it could not write is counted, never raised."""
-
-    @property
-    def dropped(self) -> int:
-        """Records that were not written so far."""
-
-    def write(self, record: Record) -> None:
-        """Write one record through. Raises SinkClosedError when its reader is gone for good."""
-
-    def close(self) -> None:
-        """Give everything back."""
-
-
-class WatchedSink(Sink, Protocol):
-    """A sink of a run, with what its status tells."""
-
-    @property
-    def skipped(self) -> int:
-        """Entries of its journal that it could not understand so far."""
-
-    @property
-    def threads(self) -> Sequence[WatchedThread]:
-        """Those that serve it."""
-
-
+LENGTH = 10_000
+"""Records that wait for a slow sink; some 10 MB."""
+FAREWELL = 5.0
+"""Seconds that `close` waits for a sink to write what is queued."""
 _STDOUT = 1
 _BEGINNING = b'{"index":'
-"""How every record begins."""
+"""Beginning of every record."""
 _LONGEST = 1 << 16
-"""Bytes that no record reaches."""
+"""Bytes; every record is shorter."""
 _WRITABLE = (stat.S_ISREG, stat.S_ISFIFO, stat.S_ISCHR)
 
 
+class SinkClosedError(Exception):
+    """The reader of the records has closed its end, as `| head` does."""
+
+
+class Sink(Protocol):
+    """Takes records. Counts a record that it could not write, and raises nothing for it."""
+
+    @property
+    def dropped(self) -> int:
+        """Records that were not written."""
+
+    def write(self, record: Record) -> None:
+        """Write one record through. Raises SinkClosedError when the reader has closed its end."""
+
+    def close(self) -> None:
+        """Close the sink."""
+
+
+class WatchedSink(Sink, Protocol):
+    """A sink with the state that the run reports."""
+
+    @property
+    def skipped(self) -> int:
+        """Entries of its journal that it could not parse."""
+
+    @property
+    def threads(self) -> Sequence[WatchedThread]:
+        """The threads of the sink."""
+
+
 class Existing(enum.Enum):
-    """What becomes of a sink's file that is there already, as flags of open(2)."""
+    """What to do with a file that exists, as flags of open(2)."""
 
     REFUSED = os.O_EXCL
     OVERWRITTEN = os.O_TRUNC
@@ -73,7 +73,7 @@ class Existing(enum.Enum):
 class JsonLines:
     """One JSON line per record on a file descriptor.
 
-    fd: where to write; it is closed with the sink unless it is stdout.
+    fd: closed with the sink unless it is stdout.
     reader_may_leave: a broken pipe ends the run quietly; otherwise it counts as a drop.
     """
 
@@ -86,7 +86,7 @@ class JsonLines:
         self._is_file = stat.S_ISREG(os.fstat(fd).st_mode)
 
     def write(self, record: Record) -> None:
-        """Write one whole line, or none and count it. Raises SinkClosedError, see above."""
+        """Write one whole line, or none and count it; see Sink."""
         line = record.to_json().encode() + b"\n"
         written = 0
         try:
@@ -100,33 +100,33 @@ class JsonLines:
             self._drop(written)
 
     def close(self) -> None:
-        """Close the file; stdout stays open for its owner."""
+        """Close the file; stdout stays open."""
         if self._fd != _STDOUT:
             os.close(self._fd)
 
     def _drop(self, written: int) -> None:
         self.dropped += 1
         if written and self._is_file:
-            # A full disk may have taken half a line; take it back, so that every line is whole.
+            # Remove the part of a line that a full disk took, so that every line is whole.
             with suppress(OSError):
                 os.ftruncate(self._fd, os.lseek(self._fd, -written, os.SEEK_CUR))
 
 
 def open_json_lines(target: str, existing: Existing = Existing.REFUSED) -> JsonLines:
-    """A sink for `-` (stdout), a file path, or a named pipe that somebody reads.
+    """Open a sink for `-` (stdout), a file path, or a named pipe with a reader, without waiting.
 
-    Raises GruardError when the file exists and is to be refused, when it cannot be made, or when
-    it is a folder, a socket, a disk, or a pipe without a reader. Opening never waits.
+    Raises GruardError when the file exists and `existing` refuses it, when it cannot be made, and
+    for a folder, a socket, a disk, or a pipe without a reader.
     """
     if target == "-":
         return JsonLines(_STDOUT, reader_may_leave=True)
     mode = _mode(target)
     if mode is not None and not any(matches(mode) for matches in _WRITABLE):
         raise GruardError(f"{target}: is {kind_of(mode)}, not a file; name another --sink")
-    # O_APPEND: a file that logrotate cut short goes on at its new end, without a hole.
+    # O_APPEND: writing continues at the new end, without a hole, after logrotate truncates.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     if mode is None or not stat.S_ISFIFO(mode):
-        flags |= existing.value  # a pipe has nothing that could be overwritten
+        flags |= existing.value  # a pipe has no content to overwrite
     try:
         fd = os.open(target, flags, 0o666)
     except FileExistsError:
@@ -135,14 +135,14 @@ def open_json_lines(target: str, existing: Existing = Existing.REFUSED) -> JsonL
         ) from None
     except OSError as error:
         raise GruardError(_why_not(target, error)) from None
-    os.set_blocking(fd, True)  # a slow reader is waited for, or queued for, as any sink
+    os.set_blocking(fd, True)  # `write` waits for a slow reader
     if stat.S_ISREG(os.fstat(fd).st_mode):
         _end_last_line(fd, target)
     return JsonLines(fd)
 
 
 def _mode(target: str) -> int | None:
-    """What kind of file there is, None when there is none that can be seen."""
+    """Return the `st_mode` of the target, None when it cannot be seen."""
     try:
         return Path(target).stat().st_mode
     except OSError:
@@ -159,16 +159,16 @@ def _why_not(target: str, error: OSError) -> str:
 
 
 def _end_last_line(fd: int, file: str) -> None:
-    """Have the file at its end, or at the end of a line, so that the next record is a line too.
+    """Make the file end with a line break, so that the next record starts a line.
 
-    Half a record, which a power cut left, is taken back; what else is there was somebody's.
+    A partial record, left by a power cut, is removed; any other last line is kept.
     """
     with Path(file).open("rb") as stream:
         end = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, end - _LONGEST))
         tail = stream.read()
     torn = tail[tail.rfind(b"\n") + 1 :]
-    begun = torn.rstrip(b"\0")  # some file systems give back zeros for what they did not write
+    begun = torn.rstrip(b"\0")  # some file systems return zeros for unwritten bytes
     is_record = begun.startswith(_BEGINNING) or _BEGINNING.startswith(begun)
     if is_record and len(torn) < _LONGEST:
         os.ftruncate(fd, end - len(torn))
@@ -176,16 +176,10 @@ def _end_last_line(fd: int, file: str) -> None:
         os.write(fd, b"\n")
 
 
-LENGTH = 10_000
-"""Records that wait for a slow sink; some 10 MB."""
-FAREWELL = 5.0
-"""Seconds that a sink may take at the end to write what still waits."""
-
-
 class Queued:
-    """Hands records to `sink` in a thread of its own; a full queue drops the newest, and counts.
+    """Writes records to `sink` in a thread of its own; a full queue drops the newest.
 
-    log takes one line when drops begin and one when they end.
+    log: takes one line when drops begin and one when they end.
     """
 
     skipped = 0
@@ -195,7 +189,7 @@ class Queued:
     ) -> None:
         self._sink, self._log = sink, log
         self._lost = self._losing = 0
-        self._in_hands = 0  # 1 while the sink has a record
+        self._writing = 0  # 1 while the sink writes a record
         self._closed = threading.Event()
         self._queue: queue.Queue[Record | None] = queue.Queue(length)
         self._thread = WatchedThread(name, self._serve)
@@ -203,21 +197,21 @@ class Queued:
 
     @property
     def threads(self) -> tuple[WatchedThread, ...]:
-        """Who writes."""
+        """The writing thread."""
         return (self._thread,)
 
     @property
     def dropped(self) -> int:
-        """Records that were not written so far."""
+        """Records that were not written."""
         return self._lost + self._sink.dropped
 
     @property
     def waiting(self) -> int:
-        """Records that the sink has not taken yet."""
+        """Records in the queue."""
         return self._queue.qsize()
 
     def write(self, record: Record) -> None:
-        """Queue one record, or drop it. Raises SinkClosedError when the reader has left."""
+        """Queue one record, or drop it; see Sink."""
         if self._closed.is_set():
             raise SinkClosedError
         try:
@@ -233,13 +227,13 @@ class Queued:
             self._losing = 0
 
     def close(self) -> None:
-        """Write what waits, for some seconds at most, and close the sink."""
+        """Write what is queued, for `FAREWELL` seconds at most, and close the sink."""
         with suppress(queue.Full):
             self._queue.put(None, timeout=FAREWELL)
         if not self._thread.join(FAREWELL):
-            # It hangs, or never began, and is left to the end of the process.
+            # The thread hangs or never started; it ends with the process.
             waiting = sum(record is not None for record in self._queue.queue)
-            self._lost += self._in_hands + waiting
+            self._lost += self._writing + waiting
         else:
             self._sink.close()
 
@@ -252,7 +246,7 @@ class Queued:
                 continue
             if record is None:
                 return
-            self._in_hands = 1
+            self._writing = 1
             try:
                 self._sink.write(record)
             except SinkClosedError:
@@ -262,36 +256,36 @@ class Queued:
                 self._lost += 1
                 raise
             finally:
-                self._in_hands = 0
+                self._writing = 0
 
 
 class Several:
-    """Gives every record to each of the sinks; the first whose reader leaves ends the run."""
+    """Writes every record to each sink; SinkClosedError of any of them ends the run."""
 
     def __init__(self, sinks: Sequence[WatchedSink]) -> None:
         self._sinks = tuple(sinks)
 
     @property
     def dropped(self) -> int:
-        """Records that were not written, over all sinks."""
+        """Sum over all sinks."""
         return sum(sink.dropped for sink in self._sinks)
 
     @property
     def skipped(self) -> int:
-        """Entries that were not understood, over all sinks."""
+        """Sum over all sinks."""
         return sum(sink.skipped for sink in self._sinks)
 
     @property
     def threads(self) -> Sequence[WatchedThread]:
-        """Those of all sinks."""
+        """The threads of all sinks."""
         return [thread for sink in self._sinks for thread in sink.threads]
 
     def write(self, record: Record) -> None:
-        """Write the record to each."""
+        """Write the record to each sink."""
         for sink in self._sinks:
             sink.write(record)
 
     def close(self) -> None:
-        """Close each."""
+        """Close each sink."""
         for sink in self._sinks:
             sink.close()

@@ -449,11 +449,11 @@ def test_a_full_disk_leaves_what_was_there(
     before = [file.exists() and file.read_text() for file in files]
     left, real = [failing], units.replace_file
 
-    def full(file: Path, text: str) -> None:
+    def full(file: Path, data: bytes) -> None:
         left[0] -= 1
         if left[0] == -1:
             raise OSError(28, "No space left on device")
-        real(file, text)
+        real(file, data)
 
     monkeypatch.setattr(units, "replace_file", full)
     told = refused(install(image, *READER, *["--force"] * force))

@@ -64,7 +64,7 @@ def test_a_confirmation_that_comes_before_its_number_is_known() -> None:
 def test_a_trouble_is_told_once() -> None:
     hand = ByHand()
     for _ in range(3):
-        hand.carrier._tell("unreachable", "no connection")
+        hand.carrier._log_trouble("unreachable", "no connection")
     hand.connect()
     hand.break_off()
     assert len(hand.log) == 3 and "the connection broke" in hand.log[-1]
