@@ -1,9 +1,9 @@
-"""Addresses, as a user writes them: of sources and sinks, of brokers, and to listen at.
+"""Addresses of sources, sinks, MQTT brokers and the metrics server, as a user writes them.
 
-A source or sink that is no file is `KIND:PLACE?OPTION=VALUE&…`, a broker among them
-`mqtt://HOST:PORT/TOPIC`, or `mqtts://` with TLS. All are read strictly: an unknown kind or option
-is refused with a list of what there is. Errors name options, never their values, and never quote a
-whole address: somebody may have put a password there.
+A source or sink that is not a file is `KIND:PLACE?OPTION=VALUE&…`; for a broker
+`mqtt://HOST:PORT/TOPIC`, or `mqtts://` with TLS. An unknown kind or option is refused with a list
+of the known ones. Errors never quote an option's value or a whole address, which may contain a
+password.
 """
 
 import os
@@ -13,21 +13,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import GruardError, reason
 from edge_runtime.files import open_input
 from edge_runtime.plain import shown
 
 USER, PASSWORD = "GRUARD_MQTT_USER", "GRUARD_MQTT_PASSWORD"
 MQTT = {"mqtt": ("password-file",), "mqtts": ("ca", "password-file")}
-"""Kinds of addresses of brokers, with the options that source and sink have in common."""
+"""Kinds of broker addresses, with the options that sources and sinks share."""
 MISSING = "MQTT needs the package paho-mqtt; install it with pip install 'gruard[mqtt]'"
 LOOPBACK = "127.0.0.1"
-_NOT_LET_IN = ("Bad user name or password", "Not authorized")
+_BAD_LOGIN = ("Bad user name or password", "Not authorized")
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _THIS_MACHINE = ("localhost", LOOPBACK, "::1")
 _EVERYBODY = 0o007
 _LONGEST_LOGIN = 1 << 17
-"""Bytes; the protocol allows 64 KiB for each of the two."""
+"""Bytes; the protocol allows 64 KiB each for user name and password."""
 
 _KIND = re.compile(r"([a-z][a-z0-9]*):(.*)", re.DOTALL)
 _HOST = re.compile(r"//(\[[0-9a-fA-F:.]+\]|[^/:@\[\]]+)(?::([0-9]+))?(?:/(.*))?", re.DOTALL)
@@ -35,9 +35,9 @@ _HOST = re.compile(r"//(\[[0-9a-fA-F:.]+\]|[^/:@\[\]]+)(?::([0-9]+))?(?:/(.*))?"
 
 @dataclass(frozen=True)
 class Address:
-    """An address, taken apart; %XX is decoded in place and options.
+    """A parsed address; %XX is decoded in place and options.
 
-    kind: what is before the first colon. place: a device, a path, or //HOST:PORT/REST.
+    kind: the part before the first colon. place: a device, a path, or //HOST:PORT/REST.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Address:
         return f"{self.kind}:{self.place}"
 
     def count(self, option: str, default: int) -> int:
-        """An option that is a whole number above 0."""
+        """Return an option that is a whole number above 0."""
         text = self.options.get(option, str(default))
         if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
             raise GruardError(f"{self}: {option} must be a whole number above 0")
@@ -58,7 +58,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The place of something on the network: //HOST:PORT/REST."""
+    """A network place: //HOST:PORT/REST."""
 
     host: str
     port: int
@@ -66,10 +66,9 @@ class Endpoint:
 
 
 def parse_address(text: str, kinds: Mapping[str, Sequence[str]]) -> Address | None:
-    """The address `text`, or None when it names a file.
+    """Parse the address `text`; return None when it names a file.
 
-    kinds: the kinds there are, each with the options it knows.
-    Raises GruardError for a kind or an option that there is not.
+    kinds: the known kinds, each with its options. Raises GruardError for any other.
     """
     found = _KIND.fullmatch(text)
     if not found:
@@ -92,7 +91,7 @@ def parse_address(text: str, kinds: Mapping[str, Sequence[str]]) -> Address | No
 
 
 def endpoint(address: Address, default_port: int, rest: str = "…") -> Endpoint:
-    """Host, port and what follows. Raises GruardError, which calls that `rest`, if it is not so."""
+    """Parse the place of a network address. Raises GruardError; `rest` names what follows there."""
     found = _HOST.fullmatch(address.place)
     port = int(found[2] or default_port) if found and len(found[2] or "") < 6 else 0
     if not found or not 0 < port < 1 << 16 or not _is_host_name(found[1]):
@@ -101,7 +100,7 @@ def endpoint(address: Address, default_port: int, rest: str = "…") -> Endpoint
 
 
 def listening_address(text: str) -> tuple[str, int]:
-    """`PORT`, `HOST:PORT` or `[IPV6]:PORT`; the host is this machine alone unless it is given.
+    """Parse `PORT`, `HOST:PORT` or `[IPV6]:PORT`; the default host is `LOOPBACK`.
 
     Raises GruardError.
     """
@@ -116,7 +115,7 @@ def listening_address(text: str) -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class BrokerTopic:
-    """A topic at a broker. name: what to call it in messages; it has no secrets."""
+    """A topic at a broker. name: the address for messages, without secrets."""
 
     name: str
     host: str
@@ -125,17 +124,16 @@ class BrokerTopic:
 
     @property
     def broker(self) -> tuple[str, int]:
-        """Host and port; the same for all names of this machine."""
+        """Host and port; all names of this machine are `localhost`."""
         return "localhost" if self.host in _THIS_MACHINE else self.host, self.port
 
 
 @dataclass(frozen=True)
 class MqttAddress(BrokerTopic):
-    """A place, and how to be let in.
+    """A topic at a broker, with TLS and login.
 
-    tls: how to prove who the broker is, None for a connection in the clear.
-    login: user name and password, None for a broker that lets everybody in.
-    options: those that the caller knows, as they were given.
+    tls: None for an unencrypted connection. login: user name and password, None for none.
+    options: those that the caller knows, as given.
     """
 
     tls: ssl.SSLContext | None
@@ -149,11 +147,11 @@ def parse_mqtt_address(
     known: Sequence[str] = (),
     subscribing: bool = False,
 ) -> MqttAddress:
-    """Take `target` apart, and read the files that it names.
+    """Parse `target`, and read the files that it names.
 
-    known: options beside `ca` and `password-file`.
+    known: options besides `ca` and `password-file`.
     subscribing: the topic may end in /+, for all topics below it.
-    Raises GruardError for whatever is wrong in it; the text never shows a password.
+    Raises GruardError, whose text never shows a password.
     """
     address = _of_broker(target, known)
     options = dict(address.options)
@@ -167,14 +165,14 @@ def parse_mqtt_address(
 
 
 def status_topic(topic: str) -> str:
-    """Where a sink that publishes to `topic` says whether it is there."""
+    """Return the topic where a sink that publishes to `topic` says whether it is online."""
     return f"{topic}/status"
 
 
 def refuse_own_messages(source: str, sinks: Iterable[str]) -> None:
-    """Raise GruardError when `source` would read what one of the `sinks` publishes, for ever.
+    """Raise GruardError when `source` would read what one of the `sinks` publishes, in a loop.
 
-    Targets that are no MQTT addresses are left alone.
+    Targets that are not MQTT addresses are ignored.
     """
     networks = tuple(f"{scheme}://" for scheme in MQTT)
     if not source.startswith(networks):
@@ -191,25 +189,24 @@ def refuse_own_messages(source: str, sinks: Iterable[str]) -> None:
                 )
 
 
-def why_refused(reason: str) -> str:
-    """Why a broker does not let us in, from paho's name for it, and what to do."""
-    if reason in _NOT_LET_IN:
+def why_refused(paho_reason: str) -> str:
+    """Return why a broker refuses the connection, from paho's reason, with the remedy."""
+    if paho_reason in _BAD_LOGIN:
         return (
             f"the broker does not take the user name or password; set {USER} and {PASSWORD}, or "
             "use ?password-file=FILE"
         )
-    return f"the broker refuses the connection ({reason})"
+    return f"the broker refuses the connection ({paho_reason})"
 
 
-def why_unreachable(error: BaseException | None) -> str:
-    """Why a connection failed, for people."""
+def why_unreachable(error: BaseException) -> str:
+    """Return why a connection failed, in words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
             f"the broker's certificate is not trusted ({error.verify_message}); name the "
             "authority that signed it with ?ca=FILE"
         )
-    text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-    return f"no connection ({text})"
+    return f"no connection ({reason(error)})"
 
 
 def _is_host_name(host: str) -> bool:
@@ -249,7 +246,7 @@ def _broker_topic(target: str, address: Address, subscribing: bool = False) -> B
 
 
 def _matches(asked: str, topic: str) -> bool:
-    """Whether a subscription to `asked` gets what is published to `topic`."""
+    """Whether a subscription to `asked` receives `topic`."""
     levels = topic.split("/")
     for place, level in enumerate(wanted := asked.split("/")):
         if level == "#":
@@ -278,8 +275,8 @@ def _tls(ca: str | None) -> ssl.SSLContext:
     except FileNotFoundError:
         raise GruardError(f"{ca}: no such file; ca= names the PEM file to trust") from None
     except OSError as error:
-        reason = "not a certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
-        raise GruardError(f"{ca}: {reason}; ca= names the PEM file to trust") from None
+        why = "not a certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise GruardError(f"{ca}: {why}; ca= names the PEM file to trust") from None
 
 
 def _login(
@@ -299,8 +296,8 @@ def _login_from(file: str) -> tuple[str, str]:
             exposed = os.fstat(stream.fileno()).st_mode & _EVERYBODY
             text = stream.read(_LONGEST_LOGIN).decode().strip()
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text in UTF-8"
-        raise GruardError(f"{file}: cannot be read ({reason})") from None
+        why = error.strerror if isinstance(error, OSError) else "not text in UTF-8"
+        raise GruardError(f"{file}: cannot be read ({why})") from None
     user, colon, password = text.partition(":")
     if not user or not colon or "\n" in text:
         raise GruardError(f"{file}: must hold one line USER:PASSWORD")

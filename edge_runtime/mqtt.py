@@ -1,8 +1,7 @@
-"""A client of paho-mqtt that holds no packet above a limit.
+"""A client of paho-mqtt with a limit on packets. Import it where MQTT is used: paho is optional.
 
-Import it where MQTT is used: not every device has paho. The protocol allows packets of 256 MB, and
-paho asks the socket for a whole packet at once. MQTT 5 tells the broker the limit; with MQTT 3.1.1
-a longer message can only be skipped while it is read.
+The protocol allows packets of 256 MB, and paho reads a packet as a whole. A client of MQTT 5 tells
+the broker the limit; with MQTT 3.1.1 a longer message can only be skipped while it is read.
 """
 
 import errno
@@ -12,42 +11,58 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from paho.mqtt.client import Client
-
+from edge_runtime.address import MISSING, MqttAddress
+from edge_runtime.errors import GruardError
 from edge_runtime.files import all_ready
 
+try:
+    from paho.mqtt.client import Client
+    from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+except ImportError:
+    raise GruardError(MISSING) from None
+
+MQTT_5, MQTT_3 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
 LONGEST_PACKET = 1 << 17
-"""Bytes: 64 KiB for a message, as much for its topic."""
+"""Bytes: 64 KiB for a message, and as much for its topic."""
 _CHUNK = 1 << 16
-_AT_ONCE = 16  # chunks of a message that is skipped, before the loop has its turn
+_AT_ONCE = 16  # chunks of a skipped message that are read before the loop continues
 _PUBLISH, _RETAINED = 0x30, 0x01
 _LONGEST_HEADER = 5
-_WAKES = 1 << 12  # bytes that woke us, taken at once
+_WAKES = 1 << 12  # bytes read from the waking socket at once
 
 
 class BoundedClient(Client):
-    """Skips messages of more than `LONGEST_PACKET` bytes; another such packet is a lost connection.
+    """A client for `address`, with its TLS and login.
 
-    on_skipped is called after each skipped message, but not for one that the broker had kept.
+    Skips messages of more than `LONGEST_PACKET` bytes; any other packet of that size ends the
+    connection. on_skipped: called after each skipped message that is not retained.
     """
 
     def __init__(
-        self, *arguments: Any, on_skipped: Callable[[], None] = lambda: None, **options: Any
+        self,
+        address: MqttAddress,
+        client_id: str = "",
+        on_skipped: Callable[[], None] = lambda: None,
+        **options: Any,
     ) -> None:
-        super().__init__(*arguments, **options)
+        super().__init__(CallbackAPIVersion.VERSION2, client_id, **options)
+        if address.tls is not None:
+            self.tls_set_context(address.tls)
+        if address.login is not None:
+            self.username_pw_set(*address.login)
         self._on_skipped = on_skipped
         self._begin()
 
     def reconnect(self) -> Any:
-        """Connect, also for the first time; what was read of a packet before is forgotten."""
+        """Connect, also for the first time; discard a partly read packet."""
         self._begin()
         return super().reconnect()
 
     def turn(self, seconds: float, woken: socket.socket | None = None) -> int:
-        """Wait for the broker, at most `seconds`, and read and write what there is.
+        """Wait for the broker, at most `seconds`, then read and write; return 0 while connected.
 
         paho's own `loop` does this with select. woken: a socket whose bytes end the wait too; they
-        are taken. Returns 0 as long as the connection is there.
+        are read.
         """
         connection = self.socket()
         if connection is None:
@@ -62,12 +77,12 @@ class BoundedClient(Client):
         return self.loop_read() or (self.want_write() and self.loop_write()) or self.loop_misc()
 
     def _begin(self) -> None:
-        self._header = bytearray()  # of the next packet, as far as it was read
-        self._given = b""  # a whole header that paho has not taken yet
-        self._body = self._skip = 0  # bytes that paho has to read, or that nobody wants
+        self._header = bytearray()  # of the next packet, as far as read
+        self._given = b""  # a whole header that paho has not read yet
+        self._body = self._skip = 0  # bytes for paho to read, and to skip
 
     def _sock_recv(self, bufsize: int) -> bytes:
-        """What paho reads packets with: the header byte by byte, then the body."""
+        """paho reads packets with this: the header byte by byte, then the body."""
         chunks = _AT_ONCE
         while not self._given and not self._body:
             if not self._skip:

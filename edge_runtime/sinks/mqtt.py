@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_runtime.address import MISSING, MqttAddress, status_topic, why_refused, why_unreachable
-from edge_runtime.errors import GruardError, LimitedLog
+from edge_runtime.address import MqttAddress, status_topic, why_refused, why_unreachable
+from edge_runtime.errors import LimitedLog
 from edge_runtime.threads import WatchedThread
 
 if TYPE_CHECKING:
@@ -138,17 +138,9 @@ class Mqtt:
         return accepted
 
     def _new_client(self) -> BoundedClient:
-        try:
-            from paho.mqtt.enums import CallbackAPIVersion
+        from edge_runtime.mqtt import BoundedClient
 
-            from edge_runtime.mqtt import BoundedClient
-        except ImportError:
-            raise GruardError(MISSING) from None
-        client = BoundedClient(CallbackAPIVersion.VERSION2, _client_id(self._address.topic))
-        if self._address.tls is not None:
-            client.tls_set_context(self._address.tls)
-        if self._address.login is not None:
-            client.username_pw_set(*self._address.login)
+        client = BoundedClient(self._address, _client_id(self._address.topic))
         client.max_inflight_messages_set(2 * WINDOW)  # `room` limits them, so none waits in paho
         client.will_set(status_topic(self._address.topic), "offline", qos=1, retain=True)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect

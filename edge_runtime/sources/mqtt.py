@@ -1,6 +1,6 @@
 """MQTT: `mqtt://host/topic`, a JSON object a message, or `mqtt://host/topic/+`, a channel a topic.
 
-Messages that the broker had kept (retained) are old, and are left out.
+Retained messages are old and are left out.
 """
 
 from __future__ import annotations
@@ -11,16 +11,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from edge_runtime.address import (
-    MISSING,
-    MqttAddress,
-    parse_mqtt_address,
-    why_refused,
-    why_unreachable,
-)
-from edge_runtime.errors import Complaints, GruardError
+from edge_runtime.address import MqttAddress, parse_mqtt_address, why_refused, why_unreachable
+from edge_runtime.errors import Complaints
 from edge_runtime.sources import csvcell
 from edge_runtime.sources.decoders import JsonDecoder, nothing
 from edge_runtime.sources.source import (
@@ -42,26 +34,25 @@ if TYPE_CHECKING:
     from edge_runtime.mqtt import BoundedClient
 
 FRESH_PERIODS = 2.0
-"""A channel's last value counts for so many periods, so that a little jitter makes no hole."""
-_KEEP_ALIVE = 15  # seconds after which a broker that says nothing is asked whether it is there
-_ANSWER = 5.0  # seconds that a broker may take to let us in
-_MOST_WAITING = 1000  # messages taken at once when a sample is due
-_LISTENING = 1.0  # seconds at once, for a wait without end
+"""Periods for which a channel's last value counts, so that jitter makes no gap."""
+_KEEP_ALIVE = 15  # seconds of silence after which the broker is pinged
+_ANSWER = 5.0  # seconds that a broker may take to accept the subscription
+_MOST_WAITING = 1000  # messages read at once when a sample is due
+_LISTENING = 1.0  # seconds of one wait
 _LONGEST = 1 << 16  # bytes of a message; 256 channels with names and numbers need some 10,000
 _TOO_LONG = f"is a message of more than {_LONGEST} bytes"
-_OTHER_VERSION = "Unsupported protocol version"  # as paho calls it
-
+_OTHER_VERSION = "Unsupported protocol version"  # paho's words
 
 Message = tuple[str, "bytes | None"]
-"""Topic and payload; no payload of a message that was too long to be read."""
+"""Topic and payload; the payload is None when the message was too long."""
 NextMessage = Callable[[float], "Message | None"]
 
 
 class Messages:
-    """One subscription: topic and payload of each message, as they come.
+    """One subscription; gives topic and payload of each message.
 
-    MQTT 5, or 3.1.1 with a broker that knows no other. Raises SourceLostError when the broker
-    cannot be reached or does not let us in.
+    Uses MQTT 5, or 3.1.1 if the broker does not know 5. Raises SourceLostError when the broker
+    cannot be reached or refuses.
     """
 
     def __init__(self, address: MqttAddress) -> None:
@@ -92,7 +83,7 @@ class Messages:
             raise
 
     def next(self, timeout: float) -> Message | None:
-        """Return the next message, None when none came within `timeout` seconds."""
+        """Return the next message, None when none comes within `timeout` seconds."""
         limit = TimeLimit(timeout)
         while not self._waiting:
             self._work(limit.left() or 0.0)
@@ -101,11 +92,11 @@ class Messages:
         return self._waiting.popleft()
 
     def close(self) -> None:
-        """Take leave of the broker."""
+        """Disconnect from the broker."""
         self._client.disconnect()
         if open_socket := self._client.socket():
             open_socket.close()
-        # Without these its last descriptors would wait for the garbage collector.
+        # Break the reference cycle, so that its descriptors are closed now.
         self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
 
     def _connect(self, address: MqttAddress, newest: bool) -> None:
@@ -116,7 +107,7 @@ class Messages:
             )
         except (OSError, ValueError) as error:
             raise SourceLostError(why_unreachable(error)) from None
-        self._speaks_another = True  # unless it greets us
+        self._speaks_another = True  # unless it answers
 
     def _await_subscription(self) -> None:
         limit = TimeLimit(_ANSWER)
@@ -128,7 +119,7 @@ class Messages:
     def _work(self, seconds: float) -> None:
         try:
             status = self._client.turn(min(seconds, _LISTENING))
-        except Exception:  # paho raises whatever a malformed packet makes it stumble over
+        except Exception:  # paho raises anything for a malformed packet
             raise SourceLostError("the broker sent something that is no MQTT") from None
         if self._refusal:
             raise SourceLostError(self._refusal)
@@ -171,11 +162,11 @@ class Messages:
 
 
 class _NotSpokenError(SourceLostError):
-    """The broker ended the first conversation, maybe because it does not know MQTT 5."""
+    """The broker ended the first connection, maybe because it does not know MQTT 5."""
 
 
 class JsonSamples:
-    """A sample a message: a JSON object of all channels, perhaps with its time."""
+    """One sample per message: a JSON object of all channels, with or without a time."""
 
     live = True
 
@@ -192,7 +183,7 @@ class JsonSamples:
         self._decoder = JsonDecoder(name, channels, complaints)
 
     def read(self, timeout: float | None) -> Reading | None:
-        """Return the reading of the next message; what is no JSON object is a row of nothing."""
+        """Return the reading of the next message, all NaN if it is not a JSON object."""
         message = self._next(math.inf if timeout is None else timeout)
         if message is None:
             return None
@@ -204,7 +195,7 @@ class JsonSamples:
 
 
 class TopicSamples:
-    """A channel a topic: the last value of each, if it is fresh, makes the sample of a period."""
+    """One channel per topic: the fresh last value of each makes the sample of a period."""
 
     def __init__(
         self,
@@ -218,11 +209,11 @@ class TopicSamples:
     ) -> None:
         self._next, self._clock, self._period = next_message, clock, period
         self._channels = {topic.removesuffix("+") + channel: channel for channel in channels}
-        self._last = dict.fromkeys(channels, (-math.inf, math.nan))  # when, what
+        self._last = dict.fromkeys(channels, (-math.inf, math.nan))  # time, value
         self._name, self._complaints = name, complaints
 
     def collect(self, seconds: float) -> None:
-        """Take the messages of so many seconds, and those that wait then."""
+        """Take the messages of `seconds`, then those that wait."""
         limit = TimeLimit(seconds, self._clock)
         waiting = _MOST_WAITING
         while waiting and (message := self._next(limit.left() or 0.0)):
@@ -230,14 +221,13 @@ class TopicSamples:
             waiting -= not limit.left()
 
     def measure(self) -> Reading | None:
-        """The sample of this moment, None when no channel has a fresh value."""
+        """Return the present sample, None when no channel has a fresh value."""
         oldest = self._clock() - FRESH_PERIODS * self._period
         fresh = [value if when >= oldest else None for when, value in self._last.values()]
         if all(value is None for value in fresh):
             return None
         values = [math.nan if value is None else value for value in fresh]
-        with np.errstate(over="ignore"):  # beyond float32 means infinite, which the mask handles
-            return Reading(time.time(), np.array(values, np.float32))
+        return Reading.of(time.time(), values)
 
     def _note(self, topic: str, payload: bytes | None) -> None:
         channel = self._channels.get(topic)
@@ -257,9 +247,9 @@ class TopicSamples:
 def open_mqtt(
     target: str, channels: Sequence[str], period: float | None, complaints: Complaints
 ) -> Threaded:
-    """The samples that are published under the topic of an MQTT address."""
+    """Open the samples published under the topic of an MQTT address."""
     broker = parse_mqtt_address(target, subscribing=True)
-    _new_client(broker)  # a missing package is told at once
+    _new_client(broker)  # raises at once when paho is missing
     by_topic = broker.topic.endswith("/+")
     if by_topic:
         needed_period(period, broker.name)
@@ -278,29 +268,18 @@ def open_mqtt(
 def _new_client(
     address: MqttAddress, newest: bool = True, on_skipped: Callable[[], None] = lambda: None
 ) -> BoundedClient:
-    try:
-        from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+    from edge_runtime.mqtt import MQTT_3, MQTT_5, BoundedClient
 
-        from edge_runtime.mqtt import BoundedClient
-    except ImportError:
-        raise GruardError(MISSING) from None
-    protocol = MQTTProtocolVersion.MQTTv5 if newest else MQTTProtocolVersion.MQTTv311
+    protocol = MQTT_5 if newest else MQTT_3
     client = BoundedClient(
-        CallbackAPIVersion.VERSION2,
-        protocol=protocol,
-        reconnect_on_failure=False,
-        on_skipped=on_skipped,
+        address, on_skipped=on_skipped, protocol=protocol, reconnect_on_failure=False
     )
-    client.disable_logger()  # what it would say is told by us
-    if address.tls is not None:
-        client.tls_set_context(address.tls)
-    if address.login is not None:
-        client.username_pw_set(*address.login)
+    client.disable_logger()  # its errors are in our log
     return client
 
 
 def _largest() -> Properties:
-    """What tells a broker of MQTT 5 that longer messages are not wanted."""
+    """Return the properties that tell an MQTT 5 broker the longest packet."""
     from paho.mqtt.packettypes import PacketTypes
     from paho.mqtt.properties import Properties
 
@@ -312,7 +291,7 @@ def _largest() -> Properties:
 
 
 def _text(payload: bytes | None) -> str | None:
-    """A message as text, whose broken bytes spoil what they are in; None when it is too long."""
+    """Decode a message, with replacements for bad bytes; None when it is too long."""
     if payload is None or len(payload) > _LONGEST:
         return None
     return payload.decode("utf-8", errors="replace")

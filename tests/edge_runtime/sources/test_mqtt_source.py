@@ -238,7 +238,8 @@ def test_a_password_file_that_everybody_may_read_is_refused(tmp_path: Path) -> N
 
 
 def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "paho.mqtt.enums", None)
+    monkeypatch.delitem(sys.modules, "edge_runtime.mqtt", raising=False)
+    monkeypatch.setitem(sys.modules, "paho.mqtt.client", None)
     with pytest.raises(GruardError, match=r"pip install 'gruard\[mqtt\]'"):
         open_source("mqtt://h/t", ("a", "b"), 1.0, Complaints())
 
