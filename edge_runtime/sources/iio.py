@@ -1,16 +1,13 @@
 """Linux industrial I/O through sysfs: `iio:device0?columns=CHANNEL:in_accel_x_raw,…`.
 
-Every channel is an attribute file of the device, `in_X_raw` or `in_X_input`; a raw value becomes
-(raw + offset)·scale, as the kernel's ABI has it (Documentation/ABI/testing/sysfs-bus-iio).
+Every channel is an attribute file of the device, `in_X_raw` or `in_X_input`; the value of a raw one
+is (raw + offset)·scale, by the kernel's ABI (Documentation/ABI/testing/sysfs-bus-iio).
 
-From the raw numbers of Linux's IIO to a channel's unit, as the attributes beside them say.
-
-The buffer of a Linux IIO device: binary scans of all enabled channels, at the device's own pace.
-
-What a scan looks like is in scan_elements: `in_X_en`, `in_X_index`, `in_X_type`, the last one as
-`[be|le]:[s|u]BITS/STORAGE[xREPEAT]>>SHIFT`. Elements come in the order of their index, each aligned
-to its own size, the scan to that of its largest. Nothing is written here: which channels, rate and
-trigger is for the device's set-up.
+With `buffer` the channels come from binary scans of the device, at the device's own pace. The files
+in scan_elements describe a scan: `in_X_en`, `in_X_index`, and `in_X_type`, which is
+`[be|le]:[s|u]BITS/STORAGE[xREPEAT]>>SHIFT`. Elements are in the order of their index, each aligned
+to its own size, the scan to that of its largest. Nothing is written here: the device's set-up
+selects channels, rate and trigger.
 """
 
 import math
@@ -22,11 +19,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from edge_runtime.address import Address
-from edge_runtime.errors import Complaints, GruardError, quoted
-from edge_runtime.files import kind_of, open_input, readable
+from edge_runtime.errors import Complaints, GruardError, quoted, reason
+from edge_runtime.files import kind_of, read_regular, readable
 from edge_runtime.sources.source import (
     Polled,
     Reading,
@@ -38,25 +33,121 @@ from edge_runtime.sources.source import (
     needed_period,
 )
 
+_ROOT = "/sys/bus/iio/devices"
 _LONGEST = 64  # bytes of a name, a type or a number
+_TYPE = re.compile(r"(le|be):([su])(\d{1,2})/(8|16|32|64)(?:X(\d{1,2}))?(?:>>(\d{1,2}))?", re.I)
+_TIMESTAMP = "in_timestamp"
+_CHUNK = 65536
+
+
+def open_iio(
+    address: Address, channels: Sequence[str], period: float | None, complaints: Complaints
+) -> Source:
+    """Open one device, polled at the model's period or read from its buffer."""
+    name, buffer = str(address), address.options.get("buffer")
+    wanted = attributes(address, channels)
+
+    def connect() -> Source:
+        device = find_device(Path(address.options.get("root", _ROOT)), address.place)
+        if buffer:
+            return open_buffer(device, Path(buffer), wanted)
+        return polled_device(device, wanted, needed_period(period, name), complaints)
+
+    if not buffer:
+        needed_period(period, name)
+    return Threaded(Reconnecting(name, connect, complaints), name, complaints)
+
+
+def attributes(address: Address, channels: Sequence[str]) -> dict[str, str]:
+    """Return the attribute of each channel: from `columns`, else `in_CHANNEL_raw`."""
+    named = {}
+    for pair in filter(None, address.options.get("columns", "").split(",")):
+        channel, _, attribute = pair.partition(":")
+        if channel not in channels or not re.fullmatch(r"in_[\w-]+_(raw|input)", attribute):
+            raise GruardError(
+                f"{address}: columns is written CHANNEL:in_…_raw or CHANNEL:in_…_input, several "
+                f"with commas; the channels are {', '.join(channels)}"
+            )
+        named[channel] = attribute
+    return {channel: named.get(channel, f"in_{channel}_raw") for channel in channels}
+
+
+def find_device(root: Path, place: str) -> Path:
+    """Return the folder of a device, by its number (`device0`) or its driver's name.
+
+    Raises SourceLostError when it is missing.
+    """
+    devices = sorted(root.glob("iio:device*"))
+    found = [each for each in devices if place in (each.name.removeprefix("iio:"), _name(each))]
+    if len(found) != 1:
+        there = ", ".join(f"{each.name.removeprefix('iio:')} ({_name(each)})" for each in devices)
+        how_many = "no" if not found else "more than one"
+        raise SourceLostError(f"{how_many} such device in {root}; there are: {there or 'none'}")
+    return found[0]
+
+
+def polled_device(
+    device: Path, wanted: Mapping[str, str], period: float, complaints: Complaints
+) -> Polled:
+    """Poll the attributes of a device. Raises GruardError when it lacks one."""
+    check_attributes(device, [*wanted.values()])
+    scalings = {attribute: scaling(device, attribute) for attribute in wanted.values()}
+
+    def value(channel: str, attribute: str) -> float:
+        try:
+            return scalings[attribute](read_number(device / attribute))
+        except (OSError, ValueError) as error:
+            complaints.silent_cell(f"{device.name}, {channel}", f"{attribute}: {reason(error)}")
+            return math.nan
+
+    def measure() -> Reading:
+        if not device.exists():
+            raise SourceLostError("the device is gone")
+        now = time.time()
+        values = [value(channel, attribute) for channel, attribute in wanted.items()]
+        return Reading.of(now, values)
+
+    return Polled(measure, period)
+
+
+def check_attributes(device: Path, wanted: Sequence[str]) -> None:
+    """Raise GruardError, with the attributes there are, when the device lacks one."""
+    missing = [attribute for attribute in wanted if not (device / attribute).exists()]
+    if missing:
+        there = sorted(each.name for each in device.glob("in_*") if _is_value(each.name))
+        raise GruardError(
+            f"{device}: has no {', '.join(missing)}; there are {', '.join(there) or 'none'}; "
+            "name them with ?columns=CHANNEL:ATTRIBUTE,…"
+        )
+
+
+def _name(device: Path) -> str:
+    try:
+        return read_attribute(device / "name")
+    except (OSError, ValueError):
+        return ""
+
+
+def _is_value(name: str) -> bool:
+    return name.endswith(("_raw", "_input"))
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """From a raw number to the channel's unit."""
+    """Converts a raw number to the channel's unit."""
 
     scale: float = 1.0
     offset: float = 0.0
 
     def __call__(self, raw: float) -> float:
-        """(raw + offset)·scale."""
+        """Return (raw + offset)·scale."""
         return (raw + self.offset) * self.scale
 
 
 def scaling(device: Path, attribute: str) -> Scaling:
-    """The scale and the offset of an attribute, its own or those of its type.
+    """Return the scale and the offset of an attribute, its own or those of its type.
 
-    Raises SourceLostError for an attribute that is there and holds no number.
+    Raises SourceLostError when a file of them holds no number.
     """
     if attribute.endswith("_input"):
         return Scaling()
@@ -67,25 +158,17 @@ def scaling(device: Path, attribute: str) -> Scaling:
 
 
 def read_number(path: Path) -> float:
-    """The finite number in an attribute file. Raises OSError or ValueError."""
+    """Return the finite number in an attribute file. Raises OSError or ValueError."""
     text = read_attribute(path)
-    is_whole = len(text) < _LONGEST and re.fullmatch(r"[-+0-9.eE]+", text)
-    number = float(text) if is_whole else math.nan
+    number = float(text) if re.fullmatch(r"[-+0-9.eE]+", text) else math.nan
     if not math.isfinite(number):
         raise ValueError(f"{quoted(text)} is not a number")
     return number
 
 
 def read_attribute(path: Path) -> str:
-    """Return the first bytes of an attribute file as text.
-
-    Raises OSError, or ValueError when it is no file: one that blocks would hold up all sensors.
-    """
-    try:
-        with open_input(path, "an attribute of IIO is one") as file:
-            return file.read(_LONGEST).decode("ascii", errors="replace").strip()
-    except GruardError as error:
-        raise ValueError(str(error)) from None
+    """Return the text of an attribute file. Raises OSError or ValueError."""
+    return read_regular(path, _LONGEST).decode("ascii", errors="replace").strip()
 
 
 def _first_number(device: Path, attribute: str, what: str, default: float) -> float:
@@ -95,7 +178,7 @@ def _first_number(device: Path, attribute: str, what: str, default: float) -> fl
             try:
                 return read_number(path)
             except (OSError, ValueError) as error:
-                raise SourceLostError(f"{path}: cannot be read ({error})") from None
+                raise SourceLostError(f"{path}: cannot be read ({reason(error)})") from None
     return default
 
 
@@ -107,14 +190,9 @@ def _stems(attribute: str) -> Iterator[str]:
     yield re.sub(r"\d+", "", stem.rpartition("_")[0])
 
 
-_TYPE = re.compile(r"(le|be):([su])(\d{1,2})/(8|16|32|64)(?:X(\d{1,2}))?(?:>>(\d{1,2}))?", re.I)
-_TIMESTAMP = "in_timestamp"
-_CHUNK = 65536
-
-
 @dataclass(frozen=True)
 class ElementType:
-    """How one number is stored: `bits` of `storage`, shifted up by `shift`, `repeat` times."""
+    """Storage of one number: `bits` of `storage`, shifted up by `shift`, `repeat` times."""
 
     little: bool
     signed: bool
@@ -124,7 +202,7 @@ class ElementType:
     shift: int
 
     def decode(self, data: bytes) -> int:
-        """The number in its `storage`/8 bytes."""
+        """Return the number in its `storage`/8 bytes."""
         value = int.from_bytes(data, "little" if self.little else "big") >> self.shift
         value &= (1 << self.bits) - 1
         return value - (1 << self.bits) if self.signed and value >> (self.bits - 1) else value
@@ -132,19 +210,19 @@ class ElementType:
 
 @dataclass(frozen=True)
 class ScanLayout:
-    """Where the elements are: type and first byte of each by name, and the bytes of a scan."""
+    """Type and first byte of each element by name, and the bytes of a scan."""
 
     elements: Mapping[str, tuple[ElementType, int]]
     size: int
 
     def number(self, name: str, scan: bytes) -> int:
-        """The number of one element."""
+        """Return the number of one element."""
         element, start = self.elements[name]
         return element.decode(scan[start : start + element.storage // 8])
 
 
 class BufferReadings:
-    """Scans from an open descriptor, as readings; time from the timestamp channel, if enabled."""
+    """Readings of scans from a descriptor; time from the timestamp channel, if enabled."""
 
     live = True
 
@@ -159,7 +237,7 @@ class BufferReadings:
         self._bytes = bytearray()
 
     def read(self, timeout: float | None) -> Reading | None:
-        """The next scan. Raises SourceLostError when there will be no more."""
+        """Return the next scan; see Source. Raises SourceLostError at the end of the buffer."""
         limit = TimeLimit(timeout)
         while len(self._bytes) < self._layout.size:
             if not readable(self._fd, limit.left()):
@@ -180,12 +258,11 @@ class BufferReadings:
         values = [scale(self._layout.number(name, scan)) for name, scale in self._channels]
         has_time = _TIMESTAMP in self._layout.elements
         time = self._layout.number(_TIMESTAMP, scan) / 1e9 if has_time else None
-        with np.errstate(over="ignore"):  # beyond float32 means infinite, which the mask handles
-            return Reading(time, np.array(values, np.float32))
+        return Reading.of(time, values)
 
 
 def open_buffer(device: Path, buffer: Path, wanted: Mapping[str, str]) -> BufferReadings:
-    """The readings of the character device `buffer`.
+    """Open the character device `buffer` of a device.
 
     wanted: attributes by channel. Raises GruardError when the buffer is not set up for them,
     OSError when it cannot be opened.
@@ -209,22 +286,22 @@ def open_buffer(device: Path, buffer: Path, wanted: Mapping[str, str]) -> Buffer
 
 
 def read_layout(device: Path) -> ScanLayout:
-    """What a scan of the device looks like now. Raises GruardError for a type it cannot read."""
-    found = []
+    """Return the present layout of a scan. Raises GruardError for an unreadable element."""
+    enabled = []
     for switch in (device / "scan_elements").glob("in_*_en"):
         stem = switch.with_name(switch.name.removesuffix("_en"))
         try:
             if read_number(switch):
                 index = read_number(stem.with_name(f"{stem.name}_index"))
                 kind = read_attribute(stem.with_name(f"{stem.name}_type"))
-                found.append((index, stem.name, parse_type(kind)))
+                enabled.append((index, stem.name, parse_type(kind)))
         except (OSError, ValueError) as error:
-            raise GruardError(f"{stem}: cannot be read ({error})") from None
-    return layout_of([(name, element) for _, name, element in sorted(found, key=lambda e: e[:2])])
+            raise GruardError(f"{stem}: cannot be read ({reason(error)})") from None
+    return layout_of([(name, element) for _, name, element in sorted(enabled, key=lambda e: e[:2])])
 
 
 def layout_of(elements: Sequence[tuple[str, ElementType]]) -> ScanLayout:
-    """The layout of elements in the order of their index."""
+    """Return the layout of elements in the order of their index."""
     placed: dict[str, tuple[ElementType, int]] = {}
     end, largest = 0, 1
     for name, element in elements:
@@ -236,7 +313,7 @@ def layout_of(elements: Sequence[tuple[str, ElementType]]) -> ScanLayout:
 
 
 def parse_type(text: str) -> ElementType:
-    """A scan element's type, e.g. `le:s12/16>>4`. Raises ValueError."""
+    """Parse a scan element's type, e.g. `le:s12/16>>4`. Raises ValueError."""
     found = _TYPE.fullmatch(text.strip())
     if not found:
         raise ValueError(f"{text.strip()[:40]!r} is not a type such as le:s16/16>>0")
@@ -256,100 +333,3 @@ def parse_type(text: str) -> ElementType:
 
 def _aligned(position: int, size: int) -> int:
     return -(-position // size) * size
-
-
-_ROOT = "/sys/bus/iio/devices"
-
-
-def open_iio(
-    address: Address, channels: Sequence[str], period: float | None, complaints: Complaints
-) -> Source:
-    """The readings of one device, asked at the model's period, or from its buffer."""
-    name, buffer = str(address), address.options.get("buffer")
-    wanted = attributes(address, channels)
-
-    def connect() -> Source:
-        device = find_device(Path(address.options.get("root", _ROOT)), address.place)
-        if buffer:
-            return open_buffer(device, Path(buffer), wanted)
-        return polled_device(device, wanted, needed_period(period, name), complaints)
-
-    if not buffer:
-        needed_period(period, name)
-    return Threaded(Reconnecting(name, connect, complaints), name, complaints)
-
-
-def attributes(address: Address, channels: Sequence[str]) -> dict[str, str]:
-    """The attribute of each channel: from `columns`, else `in_CHANNEL_raw`."""
-    named = {}
-    for pair in filter(None, address.options.get("columns", "").split(",")):
-        channel, _, attribute = pair.partition(":")
-        if channel not in channels or not re.fullmatch(r"in_[\w-]+_(raw|input)", attribute):
-            raise GruardError(
-                f"{address}: columns is written CHANNEL:in_…_raw or CHANNEL:in_…_input, several "
-                f"with commas; the channels are {', '.join(channels)}"
-            )
-        named[channel] = attribute
-    return {channel: named.get(channel, f"in_{channel}_raw") for channel in channels}
-
-
-def find_device(root: Path, place: str) -> Path:
-    """The folder of a device, by its number (`device0`) or by the name its driver gives it.
-
-    Raises SourceLostError when it is not there.
-    """
-    devices = sorted(root.glob("iio:device*"))
-    found = [each for each in devices if place in (each.name.removeprefix("iio:"), _name(each))]
-    if len(found) != 1:
-        there = ", ".join(f"{each.name.removeprefix('iio:')} ({_name(each)})" for each in devices)
-        how_many = "no" if not found else "more than one"
-        raise SourceLostError(f"{how_many} such device in {root}; there are: {there or 'none'}")
-    return found[0]
-
-
-def polled_device(
-    device: Path, wanted: Mapping[str, str], period: float, complaints: Complaints
-) -> Polled:
-    """The readings of a device by its attributes. Raises GruardError when it lacks one."""
-    check_attributes(device, [*wanted.values()])
-    scalings = {attribute: scaling(device, attribute) for attribute in wanted.values()}
-
-    def value(channel: str, attribute: str) -> float:
-        try:
-            return scalings[attribute](read_number(device / attribute))
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            complaints.silent_cell(f"{device.name}, {channel}", f"{attribute}: {why}")
-            return math.nan
-
-    def measure() -> Reading:
-        if not device.exists():
-            raise SourceLostError("the device is gone")
-        now = time.time()
-        values = [value(channel, attribute) for channel, attribute in wanted.items()]
-        with np.errstate(over="ignore"):  # beyond float32 means infinite, which the mask handles
-            return Reading(now, np.array(values, np.float32))
-
-    return Polled(measure, period)
-
-
-def check_attributes(device: Path, wanted: Sequence[str]) -> None:
-    """Raise GruardError, with what there is, when the device lacks an attribute."""
-    missing = [attribute for attribute in wanted if not (device / attribute).exists()]
-    if missing:
-        there = sorted(each.name for each in device.glob("in_*") if _is_value(each.name))
-        raise GruardError(
-            f"{device}: has no {', '.join(missing)}; there are {', '.join(there) or 'none'}; "
-            "name them with ?columns=CHANNEL:ATTRIBUTE,…"
-        )
-
-
-def _name(device: Path) -> str:
-    try:
-        return read_attribute(device / "name")
-    except (OSError, ValueError):
-        return ""
-
-
-def _is_value(name: str) -> bool:
-    return name.endswith(("_raw", "_input"))

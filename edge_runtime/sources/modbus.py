@@ -1,6 +1,6 @@
 """Modbus/TCP: `modbus://host:502/UNIT?registers=CHANNEL:holding:40001:int16,…`.
 
-Every channel is asked for on its own, so that one the device refuses is one missing reading.
+Every channel is read by a request of its own, so a refused register is one missing reading.
 """
 
 import math
@@ -10,8 +10,6 @@ import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from edge_runtime.address import Address, Endpoint, endpoint
 from edge_runtime.errors import Complaints, GruardError
@@ -29,17 +27,17 @@ from edge_runtime.sources.source import (
 _PORT = 502
 _PATIENCE = 1.0  # seconds for a connection or an answer
 _FORMATS = {"int16": ">h", "uint16": ">H", "int32": ">i", "uint32": ">I", "float32": ">f"}
-# Register 40001 of a data sheet is holding register 0 on the wire; both ways to write it are read.
+# Register 40001 of a data sheet is holding register 0 on the wire; both spellings are accepted.
 _REFERENCES = {"holding": (40001, 400001), "input": (30001, 300001)}
 _FUNCTIONS = {"holding": 3, "input": 4}
 _REFUSED = 0x80  # added to the function by a device that refuses
 _SHORTEST, _LONGEST = 2, 254
-"""Bytes of an answer after its length: the unit and at least a function, at most what fits."""
+"""Bytes of an answer after its length: at least unit and function, at most what fits."""
 
 
 @dataclass(frozen=True)
 class Register:
-    """Where one channel is. address: as sent, from 0. swapped: the low word comes first."""
+    """The register of one channel. address: as sent, from 0. swapped: the low word is first."""
 
     channel: str
     kind: str
@@ -50,18 +48,18 @@ class Register:
 
     @property
     def words(self) -> int:
-        """How many registers of 16 bits it takes."""
+        """Number of 16-bit registers."""
         return struct.calcsize(_FORMATS[self.type]) // 2
 
     def value(self, words: Sequence[int]) -> float:
-        """The reading in `words`, as many as `self.words`."""
+        """Return the reading in `words`, as many as `self.words`."""
         ordered = reversed(words) if self.swapped else words
         data = b"".join(word.to_bytes(2, "big") for word in ordered)
         return float(struct.unpack(_FORMATS[self.type], data)[0]) * self.scale
 
 
 class Connection:
-    """Questions to one device and their answers, as the Modbus messaging guide has them (V1.0b)."""
+    """Requests to one device and their answers, by the Modbus messaging guide (V1.0b)."""
 
     def __init__(self, place: Endpoint) -> None:
         self._socket = socket.create_connection((place.host, place.port), timeout=_PATIENCE)
@@ -70,8 +68,8 @@ class Connection:
     def ask(self, unit: int, function: int, address: int, count: int) -> bytes:
         """Return the answer, from its function code on.
 
-        Raises NoAnswerError when none that makes sense comes within `_PATIENCE`; the connection is
-        of no more use then. Raises SourceLostError when the device hung up.
+        Raises NoAnswerError when no valid one comes within `_PATIENCE` seconds; the connection is
+        useless then. Raises SourceLostError when the device closed the connection.
         """
         self._number = self._number + 1 & 0xFFFF
         question = struct.pack(">HHHBBHH", self._number, 0, 6, unit, function, address, count)
@@ -102,11 +100,11 @@ class Connection:
 
 
 class NoAnswerError(Exception):
-    """A question without a sensible answer; the message says what came instead."""
+    """A request without a valid answer; the message says what came instead."""
 
 
 class Device:
-    """One connection to a unit; measures all registers, one after the other."""
+    """One connection to a unit; reads all registers, one after the other."""
 
     def __init__(
         self,
@@ -121,26 +119,25 @@ class Device:
         self._connection = Connection(place)
 
     def measure(self) -> Reading:
-        """One reading. Raises SourceLostError when the device answers for nothing at all."""
+        """Read all registers. Raises SourceLostError when the device answers no request."""
         now = time.time()
         answers = [self._ask(register) for register in self._registers]
         if all(answer is None for answer in answers):
             raise SourceLostError("no answer")
         values = [math.nan if answer is None else answer for answer in answers]
-        with np.errstate(over="ignore"):  # beyond float32 means infinite, which the mask handles
-            return Reading(now, np.array(values, np.float32))
+        return Reading.of(now, values)
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
     def _ask(self, register: Register) -> float | None:
-        """The value, NaN when the device refuses it, None when nothing sensible was answered."""
+        """Return the value, NaN when the device refuses it, None without a valid answer."""
         function = _FUNCTIONS[register.kind]
         try:
             answer = self._connection.ask(self._unit, function, register.address, register.words)
         except NoAnswerError as error:
-            # A late answer must not be taken for that to the next question.
+            # A late answer must not be taken for the next one.
             self._connection.close()
             self._connection = Connection(self._place)
             self._complain(register, str(error))
@@ -163,7 +160,7 @@ class Device:
 def open_modbus(
     address: Address, channels: Sequence[str], period: float | None, complaints: Complaints
 ) -> Threaded:
-    """The registers of one unit, asked at the model's period."""
+    """Open the registers of one unit, polled at the model's period."""
     name, place = str(address), endpoint(address, _PORT)
     if not (re.fullmatch(r"[0-9]{1,3}", place.rest) and int(place.rest) < 256):
         raise GruardError(f"{name}: the unit is missing; write modbus://HOST:PORT/UNIT, 1 to 247")
@@ -178,7 +175,7 @@ def open_modbus(
 
 
 def parse_registers(address: Address, channels: Sequence[str]) -> list[Register]:
-    """The register of each channel, in that order. Raises GruardError for one without."""
+    """Return the register of each channel, in that order. Raises GruardError if one has none."""
     texts = filter(None, address.options.get("registers", "").split(","))
     found = {register.channel: register for register in (_register(address, t) for t in texts)}
     if missing := [channel for channel in channels if channel not in found]:
@@ -210,7 +207,7 @@ def _register(address: Address, text: str) -> Register:
 
 
 def _number(address: Address, kind: str, text: str) -> int:
-    """A register's address as sent: 40001 of a data sheet is 0, 17 is 17, 0x9c41 is 40001."""
+    """Return the address as sent: 40001 of a data sheet is 0, 17 is 17, 0x9c41 is 40001."""
     if re.fullmatch(r"0x[0-9a-fA-F]{1,4}", text):
         return int(text, 16)
     number = int(text) if re.fullmatch(r"[0-9]{1,6}", text) else 1 << 20

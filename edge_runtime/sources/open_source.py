@@ -1,4 +1,4 @@
-"""From what a user writes after --source to a source; each kind is imported when it is used."""
+"""Open the source that --source names; each kind is imported when it is used."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,13 @@ KINDS = {
     "modbus": ("registers",),
     "python": (),
 }
-"""The kinds of sources that are no files, with their options."""
+"""Kinds of source addresses, with their options."""
 
 
 def open_source(
     target: str, channels: Sequence[str], period: float | None, complaints: Complaints
 ) -> Source:
-    """The source that `target` names: a file, - for stdin, or an address of one of the kinds.
+    """Open the source that `target` names: a file, - for stdin, or an address of one of `KINDS`.
 
     Raises GruardError when it cannot be opened, lacks a channel, or is a recording whose samples
     are not `period` seconds apart.

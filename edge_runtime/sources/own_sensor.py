@@ -1,7 +1,7 @@
 """A sensor of the user's own: `python:my_sensor.py`, a file that defines `open_sensor`.
 
-The file runs in the supervisor's process with all its rights, and is therefore named explicitly,
-never found by a search. What goes wrong in it is an outage, not the end of the run.
+The file runs in the supervisor's process with all its rights, so the user names it; it is never
+searched for. An exception in it is an outage, not the end of the run.
 """
 
 import importlib.util
@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from edge_runtime.address import Address
 from edge_runtime.errors import Complaints, GruardError
@@ -24,7 +22,7 @@ _WRITABLE_BY_OTHERS = 0o002
 
 
 class OwnSensor:
-    """A source of the user's, whose errors and readings are looked at before they go on."""
+    """Checks the readings and the errors of the user's source."""
 
     live = True
 
@@ -35,37 +33,35 @@ class OwnSensor:
         self._width = len(channels)
 
     def read(self, timeout: float | None) -> Reading | None:
-        """Its next reading. Raises EOFError when it ends, SourceLostError for any other error."""
+        """Return its next reading. Raises EOFError at its end, SourceLostError for other errors."""
         try:
             found = self._source.read(timeout)
         except EOFError:
             raise
         except Exception as error:
-            raise SourceLostError(_told(error)) from error
+            raise SourceLostError(_described(error)) from error
         return None if found is None else self._checked(found)
 
     def close(self) -> None:
-        """Close it; an error in that changes nothing any more."""
+        """Close it; an error is only logged."""
         try:
             self._source.close()
         except Exception as error:
-            self._complaints.row(self._name, _told(error), "came from its close")
+            self._complaints.row(self._name, _described(error), "came from its close")
 
     def _checked(self, found: Any) -> Reading:
         try:
-            with np.errstate(over="ignore"):  # beyond float32 means infinite
-                values = np.array(found.values, np.float32)
-            time = found.time
-            if values.shape != (self._width,):
+            reading = Reading.of(found.time, found.values)
+            if reading.values.shape != (self._width,):
                 raise ValueError
         except (AttributeError, TypeError, ValueError, OverflowError):
             wanted = f"is no Reading of {self._width} values in the bundle's order"
             self._complaints.row(self._name, _shown(found), wanted)
             return nothing(self._width)
-        return Reading(self._seconds(time), values)
+        return Reading(self._seconds(reading.time), reading.values)
 
     def _seconds(self, time: Any) -> float | None:
-        """A finite time; None where it is none, which spoils no value."""
+        """Return a finite time, or None; a bad time does not invalidate the values."""
         if time is None:
             return None
         with suppress(TypeError, ValueError, OverflowError):
@@ -78,7 +74,7 @@ class OwnSensor:
 def open_own_sensor(
     address: Address, channels: Sequence[str], period: float | None, complaints: Complaints
 ) -> Threaded:
-    """What `open_sensor(channels, period)` of the file gives, opened again after an error."""
+    """Open the source of `open_sensor(channels, period)` in the file, and again after an error."""
     name = str(address)
     open_sensor = _loaded(Path(address.place))
 
@@ -86,14 +82,14 @@ def open_own_sensor(
         try:
             source = open_sensor(tuple(channels), period)
         except Exception as error:
-            raise SourceLostError(_told(error)) from error
+            raise SourceLostError(_described(error)) from error
         return OwnSensor(source, name, channels, complaints)
 
     return Threaded(Reconnecting(name, connect, complaints), name, complaints)
 
 
 def _loaded(path: Path) -> Callable[..., Source]:
-    """The file's function. Raises GruardError when the file is not one to run."""
+    """Load the file's function. Raises GruardError, also when others may write the file."""
     if path.suffix != ".py" or not path.is_file():
         raise GruardError(f"{path}: no such file; name a Python file, python:./my_sensor.py")
     if path.stat().st_mode & _WRITABLE_BY_OTHERS:
@@ -104,7 +100,7 @@ def _loaded(path: Path) -> Callable[..., Source]:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise GruardError(f"{path}: cannot be loaded: {_told(error)}") from error
+        raise GruardError(f"{path}: cannot be loaded: {_described(error)}") from error
     function = getattr(module, FUNCTION, None)
     if not callable(function):
         raise GruardError(f"{path}: defines no {FUNCTION}(channels, period); see examples/")
@@ -115,12 +111,12 @@ def _loaded(path: Path) -> Callable[..., Source]:
 def _shown(found: Any) -> str:
     try:
         return repr(found)
-    except Exception:  # theirs too
+    except Exception:  # the user's repr may fail too
         return type(found).__name__
 
 
-def _told(error: Exception) -> str:
-    """An error and the line it comes from."""
+def _described(error: Exception) -> str:
+    """Return an error and the line that raised it."""
     where = traceback.extract_tb(error.__traceback__)
     line = f", line {where[-1].lineno} of {Path(where[-1].filename).name}" if where else ""
     return f"{type(error).__name__}: {error}{line}"

@@ -3,21 +3,20 @@
     slot k has the nominal time  phase + k * period  and gets exactly one answer:
     a reading, or nothing (a gap) when no reading came for it.
 
-A pure state machine: readings with the source's times and the times of their arrival come in, slots
-come out, in order and without holes.
+A pure state machine: it takes readings with the source's times and their arrival times, and returns
+slots in order and without gaps in their numbers.
 
-A reading that fits the open slot within half a period takes it at once. One that does not waits,
-because only the readings after it tell whether a sample is missing, whether this one is a surplus,
-or whether its time is just wrong. Write p(j) for the position of the j-th waiting reading, in
-periods after the open slot, and o(j) = p(j) - j for its offset if all of them take slots in a row.
-Then
+A reading within half a period of the open slot takes it at once. Any other reading waits, because
+only the readings after it show whether a sample is missing, this one is a surplus, or its time is
+wrong. Let p(j) be the position of the j-th waiting reading, in periods after the open slot, and
+o(j) = p(j) - j its offset if all of them take slots in a row. Then
 
-    the first is ahead,  p(0) > 1/2:   min o is how many slots are empty before it;
-    the first is behind, p(0) < -1/2:  max o is how many readings are too many, from it on.
+    the first is ahead,  p(0) > 1/2:   min o is the number of empty slots before it;
+    the first is behind, p(0) < -1/2:  max o is the number of surplus readings, from it on.
 
-So a time that is wrong for a moment moves nothing, because a later reading contradicts it. For a
-live source the wait ends after at most 1.5 periods, and 2 periods after the last answer: its time
-goes on by the monotonic clock, whatever the source says.
+So one wrong time moves nothing, because a later reading contradicts it. For a live source the wait
+ends after at most 1.5 periods, and 2 periods after the last answer: its time goes on by the
+monotonic clock, whatever the source's times are.
 """
 
 import math
@@ -35,56 +34,56 @@ Event = Literal[
 ]
 
 NEAR = 0.5
-"""Periods within which a reading belongs to a slot beyond doubt."""
+"""Periods within which a reading certainly belongs to a slot."""
 JITTER = 1.0
-"""Periods that a time may be off before its record says so."""
+"""Periods by which a time may be off before its record is flagged."""
 EVIDENCE, ADVANCE = 4, 1.5
-"""So many readings, whose times advance by so many periods, tell missing samples from jitter."""
+"""Readings, and periods by which their times advance, that tell missing samples from jitter."""
 MOST_WAITING = 64
-"""Readings that wait at most, when their times tell nothing: bounds the memory."""
+"""Most readings that wait while their times are inconclusive; bounds the memory."""
 GRACE, GRACE_SECONDS = 1.5, 0.5
-"""A live slot is empty so many periods after it was due, and not before so many seconds when
-nothing waits: a busy small host stalls that long."""
+"""Periods after which a due live slot is empty, and the least seconds for that while no reading
+waits: a busy small host stalls that long."""
 LONGEST_WAIT = 2.0
-"""Periods between two answers of a live source while a reading waits."""
+"""Most periods between two answers of a live source while a reading waits."""
 FIRST_PATIENCE = 5.0
 """Seconds that a live source may take for its first reading."""
 STEP_PERIODS, STEP_SECONDS = 3.0, 2.0
-"""A time is beyond belief when it is off by more than both: more than any jitter or host."""
+"""A time that is off by more than both is implausible: no jitter or host delays that long."""
 STEADY = 3
-"""So many readings in a row that are off by the same: the source's clock was set."""
+"""Readings in a row that are off by the same, after which the source's clock was set."""
 LEAD = 2.0
-"""Periods until the next reading is expected, at most: readings may come in clumps."""
+"""Most periods until the next reading is expected, since readings may come in clumps."""
 PHASE_RATE, PHASE_LIMIT, FIRST_PHASE = 1 / 64, 1e-3, 16
-"""The phase follows a reading's offset by this share, and by at most so many periods a sample,
-twice the drift of a poor quartz. The first readings count in full, as an average."""
+"""Share of a reading's offset by which the phase follows, the limit of that in periods per sample
+(twice the drift of a poor quartz), and the first readings, which are averaged instead."""
 ARRIVAL_RATE = 1 / 16
-"""The time at which a reading is expected follows arrivals by this share."""
+"""Share of an arrival's delay by which the expected time of arrival follows."""
 PACE_PERIODS = 2.0
-"""The source's times must advance so far before they tell whether it comes in real time."""
+"""Periods by which the source's times must advance before they show whether it is real-time."""
 PACE_STEP = 1.5
-"""No reading counts more periods of that: one step of a clock must not decide."""
+"""Most periods of that per reading, so that one step of a clock does not decide."""
 PACE_WINDOW = 64
-"""Readings by which it is judged. A pause counts as many periods at most: what a host that stood
-still reads at once after it came in real time all the same."""
+"""Readings by which it is judged, and the most periods that a pause counts: after a stall a host
+reads a real-time source at once too."""
 MOST_GAPS, GAPS_A_READING = 32, 4
-"""Gaps in a row that are answered one by one, and how many more each reading allows; the rest of a
-longer outage is one answer, so that jumping times cannot flood the sinks."""
+"""Gaps in a row that are answered one by one, and how many more each reading allows. The rest of a
+longer outage is one answer, so jumping times cannot flood the sinks."""
 UNDECIDED = 0.75
-"""A lone reading that is further ahead, when the wait is over, has a missing sample before it."""
+"""Periods; a lone reading further ahead at the end of its wait has a missing sample before it."""
 HOUR = 3600.0
-"""A recording in local time jumps by this when summer time begins; nothing is missing then."""
+"""Jump of a recording in local time when summer time begins; no sample is missing then."""
 LONGEST_OUTAGE = 100 * 86400.0
-"""Times that jump further are of a clock that started in 1970 or 2000 and was set then."""
+"""A larger jump is a clock that started in 1970 or 2000 and was then set."""
 
 
 @dataclass(frozen=True)
 class TimeSlot:
     """One answer that is due.
 
-    time: seconds as the source tells them; for a gap, where it would have been; None when unknown.
-    values: the reading's, None for a gap. slots: how many slots a gap stands for.
-    irregular: something is wrong with the times here; the record has to say so.
+    time: seconds by the source's clock, for a gap the slot's; None when unknown.
+    values: the reading's, None for a gap. slots: number of slots that a gap stands for.
+    irregular: the times are wrong here; the record is flagged.
     """
 
     time: float | None
@@ -95,29 +94,29 @@ class TimeSlot:
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A reading that came at `arrival`; `time` is None where it is not to be believed."""
+    """A reading that came at `arrival`; `time` is None when implausible."""
 
     reading: Reading
     time: float | None
     arrival: float
-    repeated: bool  # it has the time of the one before
-    copied: bool  # and its values
+    repeated: bool  # same time as the reading before
+    copied: bool  # same time and values
 
 
 class SampleClock:
     """Turns readings into slots. All times are in seconds; `now` is monotonic.
 
-    period: between samples, None when unknown: then every reading is a slot and none is empty.
-    live: as of a Source. events: what was wrong with the times, counted:
+    period: between samples; None when unknown, then every reading is a slot and none is empty.
+    live: as of a Source. events: counts of irregular times:
 
     missing            slots without a reading
-    late               readings more than half a period after their slot; they serve a later one, or
-                       are left out, when that slot was answered without them
-    early              readings more than half a period before their slot, or too many for the time
+    late               readings more than half a period after their slot; they take a later one, or
+                       are left out if their slot was answered without them
+    early              readings more than half a period before their slot, or surplus ones
     duplicate          readings left out that had the time of the one before
     out of order       readings with an earlier time than one before them
-    clock stepped      the source's clock was set, and is followed
-    paced by arrival   readings whose time could not be used; they took the slot that was due
+    clock stepped      times at which the source's clock was set, which is followed
+    paced by arrival   readings with an unusable time; they took the slot that was due
     """
 
     def __init__(self, period: float | None, live: bool, now: float) -> None:
@@ -125,21 +124,24 @@ class SampleClock:
         self._period, self._live = period or 0.0, live
         self._known = period is not None
         self._waiting: deque[_Waiting] = deque()
-        self._time: float | None = None  # of the open slot, by the source's clock
-        self._due = now + FIRST_PATIENCE  # when the open slot's reading is expected, by ours
-        self._answered = now  # when the last slot was
-        self._emptied = -math.inf  # time of the last gap, by the source's clock
+        self._time: float | None = None  # of the open slot, source's clock
+        self._due = now + FIRST_PATIENCE  # when the open slot's reading is expected, monotonic
+        self._answered = now  # time of the last answer, monotonic
+        self._emptied = -math.inf  # time of the last gap, source's clock
         self._phased = 0  # readings that have shaped the phase
-        self._newest: float | None = None  # time of the last reading, believed or not
+        self._newest: float | None = None  # time of the last reading, plausible or not
         self._values = np.zeros(0, np.float32)  # of the last reading
-        self._stray, self._strays = math.nan, 0  # how far times are off, how many in a row by that
-        self._irregular = False  # the next answer has to say so
-        self._step = 0.0  # most periods by which a reading was ahead of its slot: a coarse clock's
+        self._stray, self._strays = (
+            math.nan,
+            0,
+        )  # last offset, how many in a row had it
+        self._irregular = False  # the next answer is flagged
+        self._step = 0.0  # most periods a reading was ahead of its slot: a coarse clock
         self._credit = MOST_GAPS
         self._pace = _Pace(live, self._period)
 
     def place(self, reading: Reading, now: float) -> list[TimeSlot]:
-        """The slots that are decided now that `reading` has come."""
+        """Take a reading, and return the slots that are decided by it."""
         if not self._known:
             return [TimeSlot(reading.time, reading.values)]
         self._credit = min(self._credit + GAPS_A_READING, MOST_GAPS)
@@ -150,7 +152,7 @@ class SampleClock:
         return slots
 
     def overdue(self, now: float) -> list[TimeSlot]:
-        """The slots of a live source that cannot wait longer; call when there is no reading."""
+        """Return the slots of a live source that cannot wait longer; call without a reading."""
         slots: list[TimeSlot] = []
         while self._known and self._live and now >= self._deadline():
             if self._waiting:
@@ -160,14 +162,14 @@ class SampleClock:
         return slots
 
     def finish(self, now: float) -> list[TimeSlot]:
-        """The slots of the readings that still wait when the source has ended."""
+        """Return the slots of the readings that still wait at the end of the source."""
         slots: list[TimeSlot] = []
         while self._waiting:
             self._settle(slots, now, ended=True)
         return slots
 
     def timeout(self, now: float) -> float | None:
-        """Seconds until a slot is overdue; None when none ever is."""
+        """Return the seconds until a slot is overdue; None if none ever is."""
         if not self._known or not self._live:
             return None
         return max(self._deadline() - now, 0.0)
@@ -177,7 +179,7 @@ class SampleClock:
             return self._due + max(GRACE * self._period, GRACE_SECONDS)
         return min(self._due + GRACE * self._period, self._answered + LONGEST_WAIT * self._period)
 
-    # A reading comes: what is its time worth?
+    # A new reading: is its time usable?
 
     def _enqueue(self, reading: Reading, now: float) -> None:
         time = self._usable(reading.time)
@@ -197,12 +199,12 @@ class SampleClock:
             self._sort()
 
     def _usable(self, time: float | None) -> float | None:
-        # Beyond this, periods cannot be counted any more.
+        # Beyond this a double cannot count periods.
         usable = time is not None and abs(time) < 1e15 * self._period
         return time if usable else None
 
     def _is_plausible(self, time: float, now: float) -> bool:
-        """Whether `time` goes with its arrival, for a source that comes in real time."""
+        """Whether `time` agrees with its arrival, for a real-time source."""
         assert self._time is not None
         position = (time - self._time) / self._period
         offset = position - len(self._waiting)
@@ -217,13 +219,13 @@ class SampleClock:
         return False
 
     def _is_steady(self, offset: float) -> bool:
-        """Whether the last readings were all off by `offset` periods: they agree on a new clock."""
+        """Whether the last readings were all off by `offset` periods, so the clock was set."""
         same = abs(offset - self._stray) <= NEAR
         self._stray, self._strays = offset, self._strays + 1 if same else 1
         return self._strays >= STEADY
 
     def _follow(self, offset: float) -> None:
-        """The source's clock was set: go on by the new one."""
+        """Follow the source's clock, which was set by `offset` periods."""
         assert self._time is not None
         self._time += offset * self._period
         self._emptied = -math.inf
@@ -233,7 +235,7 @@ class SampleClock:
         self._irregular = True
 
     def _sort(self) -> None:
-        """Put the last reading in front of those that overtook it, but not of a wrong time."""
+        """Move the last reading before those that overtook it, but not before a wrong time."""
         last = self._waiting.pop()
         overtaking: list[_Waiting] = []
         while self._waiting and _overtook(self._waiting[-1], last, STEP_PERIODS * self._period):
@@ -243,7 +245,7 @@ class SampleClock:
     # The first reading that waits: does it take the open slot?
 
     def _decide(self, slots: list[TimeSlot], now: float) -> bool:
-        """Do what is beyond doubt about the first that waits; False when it has to wait."""
+        """Decide the first waiting reading if that is certain; return False when it has to wait."""
         first = self._position(self._waiting[0])
         if first is None:
             self._take_untimed(slots, now)
@@ -256,7 +258,7 @@ class SampleClock:
         if late and self._is_surplus():
             self._leave_out()
         elif min(offsets) <= NEAR if first > 0 else max(offsets) >= -NEAR:
-            self._take(slots, now)  # a later reading says that nothing is missing, or too much
+            self._take(slots, now)  # a later reading shows no missing or surplus sample
         elif len(offsets) >= EVIDENCE and self._advance() >= ADVANCE:
             self._believe(slots, offsets, now)
         elif len(self._waiting) >= MOST_WAITING:
@@ -266,7 +268,7 @@ class SampleClock:
         return True
 
     def _believe(self, slots: list[TimeSlot], offsets: list[float], now: float) -> None:
-        """Enough readings agree: samples are missing, or too many, or the clock was set."""
+        """Act on agreeing offsets: samples are missing, or surplus, or the clock was set."""
         if offsets[0] > 0:
             self._go_ahead(slots, math.floor(min(offsets) + NEAR), now)
         elif max(offsets) < -STEP_PERIODS and not self._is_backlog():
@@ -275,32 +277,32 @@ class SampleClock:
             self._leave_out()
 
     def _go_ahead(self, slots: list[TimeSlot], missing: int, now: float) -> None:
-        """On to the first that waits: nothing came for so many slots, or the clock was set."""
+        """Advance to the first waiting reading, over `missing` slots or a clock that was set."""
         if self._is_set_forward(missing * self._period):
             self._move(missing)
         else:
             self._leave_empty(slots, missing, now)
 
     def _is_set_forward(self, seconds: float) -> bool:
-        """Whether times that are ahead by so much are a clock that was set, and no outage."""
+        """Whether times ahead by `seconds` are a clock that was set, not an outage."""
         summer = not self._pace.real_time and abs(seconds - HOUR) < 2 * self._period
         return summer or seconds > LONGEST_OUTAGE
 
     def _is_backlog(self) -> bool:
-        """Whether those that wait were measured in an outage, and delivered at once after it."""
+        """Whether the waiting readings were measured in an outage and delivered together."""
         elapsed = self._waiting[-1].arrival - self._waiting[0].arrival
         at_once = self._live and elapsed < 0.5 * self._advance() * self._period
         return at_once and self._is_late(self._waiting[0].time)
 
     def _move(self, periods: float) -> None:
-        """As `_follow`, with readings that wait by the new clock already."""
+        """As `_follow`, when the waiting readings are by the new clock already."""
         waiting = self._waiting
         self._waiting = deque()
         self._follow(periods)
         self._waiting = waiting
 
     def _settle(self, slots: list[TimeSlot], now: float, ended: bool) -> None:
-        """The first that waits cannot wait longer: take the likeliest."""
+        """Decide the first waiting reading, which cannot wait longer, by the likeliest case."""
         first = self._position(self._waiting[0])
         if first is None or abs(first) <= NEAR:
             self._decide(slots, now)
@@ -317,7 +319,7 @@ class SampleClock:
             self._take(slots, now)
 
     def _is_surplus(self) -> bool:
-        """Whether the next one can serve the open slot, or all are too many for the time."""
+        """Whether the next reading can take the open slot, or there are too many for the time."""
         if len(self._waiting) >= MOST_WAITING and self._advance() > NEAR:
             return True
         following = self._position(self._waiting[1]) if len(self._waiting) > 1 else None
@@ -328,7 +330,7 @@ class SampleClock:
         return time is not None and time <= self._emptied + NEAR * self._period
 
     def _position(self, entry: _Waiting) -> float | None:
-        """Periods after the open slot, None without a time that is believed."""
+        """Return periods after the open slot, None without a plausible time."""
         if entry.time is None or self._time is None:
             return None
         return (entry.time - self._time) / self._period
@@ -338,16 +340,16 @@ class SampleClock:
         return [p - j for j, p in enumerate(positions) if p is not None]
 
     def _advance(self) -> float:
-        """Periods by which the times of those that wait advance."""
+        """Return the periods by which the times of the waiting readings advance."""
         positions = [p for p in map(self._position, self._waiting) if p is not None]
         return max(positions) - min(positions)
 
-    # The open slot is answered, or a reading left out.
+    # Answer the open slot, or leave a reading out.
 
     def _take_untimed(self, slots: list[TimeSlot], now: float) -> None:
-        """A reading without a time that is believed is a sample when one is due.
+        """Take a reading without a plausible time if a sample is due.
 
-        A source that never tells a time may be a recording, so all that it gives are samples.
+        A source without times may be a recording, so all of its readings are taken.
         """
         timeless = self._time is None
         due = now >= self._due - JITTER * self._period
@@ -357,7 +359,7 @@ class SampleClock:
             self._leave_out()
 
     def _take(self, slots: list[TimeSlot], now: float) -> None:
-        """The first that waits takes the open slot."""
+        """Let the first waiting reading take the open slot."""
         entry = self._waiting.popleft()
         position = self._position(entry)
         stamped = entry.reading.time is not None
@@ -373,7 +375,7 @@ class SampleClock:
             self._follow_phase(position)
         late = ARRIVAL_RATE * _clip((entry.arrival - self._due) / self._period, JITTER)
         if position is None and self._time is not None:
-            late = _clip(late, PHASE_LIMIT)  # whatever comes so fast must not hurry the slots
+            late = _clip(late, PHASE_LIMIT)  # fast readings must not hurry the slots
         self._due += late * self._period
         self._next_slot(1, now)
 
@@ -399,7 +401,7 @@ class SampleClock:
             self._time += _clip(PHASE_RATE * position, PHASE_LIMIT) * self._period
 
     def _leave_out(self) -> None:
-        """The first that waits is one too many."""
+        """Leave out the first waiting reading, a surplus one."""
         entry = self._waiting.popleft()
         if entry.repeated:
             self.events["duplicate"] += 1
@@ -410,7 +412,7 @@ class SampleClock:
         self._irregular = True
 
     def _leave_empty(self, slots: list[TimeSlot], count: int, now: float) -> None:
-        """Nothing came for `count` slots."""
+        """Answer `count` slots as gaps."""
         single = min(count, self._credit)
         rest = count - single
         for number in [1] * single + [rest] * (rest > 0):
@@ -429,7 +431,7 @@ class SampleClock:
 
 
 class _Pace:
-    """Whether a live source comes in real time, or is a recording that is piped in."""
+    """Judges whether a live source is real-time, or a recording piped in."""
 
     def __init__(self, live: bool, period: float) -> None:
         self.real_time = live
@@ -438,7 +440,7 @@ class _Pace:
         self._last: tuple[float, float] | None = None
 
     def see(self, time: float, now: float) -> None:
-        """A reading with `time` came."""
+        """Take the time of a reading."""
         if self._last is not None and self._live:
             most = PACE_STEP * self._period
             advance, elapsed = time - self._last[0], now - self._last[1]

@@ -1,7 +1,7 @@
 """A serial port: `serial:/dev/ttyUSB0?baud=115200&columns=a,b,c`.
 
-Lines of CSV or JSON. A port may be opened in the middle of a line, so the first one after that is
-left out, unless it says itself that it is whole: a header, or a JSON object.
+Lines of CSV or JSON. A port may be opened in the middle of a line, so the first line is skipped,
+unless it is a whole header or starts a JSON object.
 """
 
 import errno
@@ -21,7 +21,7 @@ _MISSING = "serial ports need the package pyserial; install it with pip install 
 
 
 class LineFormat:
-    """How the lines of a port are read; what is not known at first, the lines say.
+    """Decodes the lines of a port; learns the header from them.
 
     columns: the header of a device that prints none. Raises GruardError when it lacks a channel.
     """
@@ -36,15 +36,15 @@ class LineFormat:
             self._decoder = CsvDecoder(columns, name, channels, complaints)
 
     def decode(self, line: str) -> Reading | None:
-        """The reading of a line; None when it is blank, a header, or before the header."""
+        """Return the reading of a line; None for a blank line, a header, or before the header."""
         if not line.strip() or line.strip() == self._header:
-            return None  # a device that was reset sends its header again
+            return None  # a device sends its header again after a reset
         if self._decoder is None:
             return self._learn(line)
         return self._decoder.decode(line)
 
     def is_whole(self, line: str) -> bool:
-        """Whether a line that may have lost its beginning says that it has not."""
+        """Return whether a line is certainly whole: a header or a JSON object."""
         cells = {cell.strip(' "\r') for cell in re.split("[,;\t]", line)}
         return line.startswith("{") or cells.issuperset(self._channels)
 
@@ -66,7 +66,7 @@ class LineFormat:
 
 
 class SerialReadings:
-    """The readings of one connection to a port."""
+    """Readings of one connection to a port."""
 
     live = True
 
@@ -99,7 +99,7 @@ class SerialReadings:
 
 
 def open_serial(address: Address, channels: Sequence[str], complaints: Complaints) -> Reconnecting:
-    """The readings of a serial port, which may be unplugged and come back."""
+    """Open a serial port, which may be unplugged and come back."""
     try:
         import serial
     except ImportError:

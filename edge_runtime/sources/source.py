@@ -1,93 +1,104 @@
-"""What a source is: readings, one by one, as they come.
+"""The interface of a source, and wrappers that sources share.
 
-An own sensor needs a class with `live`, `read` and `close`, and nothing from here but `Reading`.
-
-A source that is asked: it measures once in every period, by a monotonic clock.
-
-A source read in a thread of its own, so that one which blocks holds up nothing.
-
-A source that may go away and come back: unplugged, rebooted, a broker or a network that is down.
-
-The run goes on meanwhile: nothing is read, and the sample clock writes the gap records.
+A source gives readings one by one. `Polled` measures once a period, by the monotonic clock.
+`Threaded` reads a source that may block in a thread of its own. `Reconnecting` opens a source again
+after it was lost: unplugged, rebooted, or behind a broker or network that is down; meanwhile
+nothing is read and the sample clock writes gap records.
 """
 
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge_runtime.errors import Complaints, GruardError
+import numpy as np
+
+from edge_runtime.errors import Complaints, GruardError, reason
 from edge_runtime.record import Float32
 from edge_runtime.threads import WatchedThread
+
+LENGTH = 1000
+"""Readings that a `Threaded` source queues; beyond that the oldest is dropped."""
+SHORTEST, LONGEST = 1.0, 30.0
+"""Seconds between two attempts to reconnect; they double until the source is back."""
+_LISTENING = 0.2  # seconds of one read in the thread, before it checks whether to end
+_FAREWELL = 5.0  # seconds that `close` waits for the thread
 
 
 @dataclass(frozen=True)
 class Reading:
     """One row of a source.
 
-    time: finite seconds as the source tells them, None where it does not or not readably.
+    time: finite seconds by the source's clock, None when missing or unreadable.
     values: float32 [channels] in the bundle's order, raw units; NaN where missing or unreadable.
     """
 
     time: float | None
     values: Float32
 
+    @staticmethod
+    def of(time: float | None, values: Sequence[float]) -> "Reading":
+        """Convert `values` to float32; too large ones become infinite, which the mask handles."""
+        with np.errstate(over="ignore"):
+            return Reading(time, np.array(values, np.float32))
+
 
 class SourceLostError(Exception):
-    """The source is away and may come back; the message says why, for the log."""
+    """The source is lost and may come back; the message says why, for the log."""
 
 
 class Source(Protocol):
-    """Readings in the bundle's channel order.
+    """Readings in the bundle's channel order. An own sensor needs `live`, `read` and `close`.
 
-    live: the outside world sets the pace, so that silence means missing samples; a file is not.
+    live: readings come in real time, so silence means missing samples; False for a file.
     """
 
     live: bool
 
     def read(self, timeout: float | None) -> Reading | None:
-        """Return the next reading, or None when none has come within `timeout` seconds.
+        """Return the next reading, or None when none comes within `timeout` seconds.
 
-        None for `timeout` waits for ever. The call may return None earlier, after bounded work on
-        input without a reading in it: blank lines, a line that does not end.
-        Raises EOFError when there will be no more, and GruardError when the source broke for good.
-        A source in `Reconnecting` raises SourceLostError when it may come back.
+        `timeout=None` waits without a limit. Returns None earlier after bounded work on input
+        without a reading: blank lines, a line that does not end.
+        Raises EOFError at the end, and GruardError when the source failed for good. A source in
+        `Reconnecting` raises SourceLostError when it may come back.
         """
 
     def close(self) -> None:
-        """Give everything back."""
+        """Close the source."""
 
 
 class TimeLimit:
-    """What is left of the `timeout` of a `read`."""
+    """The rest of the `timeout` of a `read`."""
 
     def __init__(self, timeout: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._until = None if timeout is None else clock() + timeout
 
     def left(self) -> float | None:
-        """Seconds, not below 0; None for ever."""
+        """Return seconds, not below 0; None without a limit."""
         return None if self._until is None else max(self._until - self._clock(), 0.0)
 
 
 def needed_period(period: float | None, name: str) -> float:
-    """The model's period, for a source that paces itself. Raises GruardError when unknown."""
+    """Return the model's period, for a polled source. Raises GruardError when unknown."""
     if period is None:
         raise GruardError(
-            f"{name}: is asked at the model's sample period, which this bundle does not know; "
+            f"{name}: is polled at the model's sample period, which this bundle does not know; "
             "train on a recording with a time column"
         )
     return period
 
 
 class Polled:
-    """Calls `measure` once in every `period` seconds.
+    """Calls `measure` once every `period` seconds.
 
-    measure: one reading, with the time it was taken at; None when there is nothing, which makes a
-    gap. When it took longer than a period, the samples it missed are left out, not made up for.
-    wait: spends so many seconds; called before every measurement, perhaps with 0.
+    measure: returns one reading with its time, or None for a gap. When it takes longer than a
+    period, the missed samples are skipped.
+    wait: sleeps for so many seconds; called before every measurement, also with 0.
     """
 
     live = True
@@ -105,7 +116,7 @@ class Polled:
         self._due = clock()
 
     def read(self, timeout: float | None) -> Reading | None:
-        """Measure when it is time; see Source."""
+        """Measure when it is due; see Source."""
         left = max(self._due - self._clock(), 0.0)
         if timeout is not None and timeout < left:
             self._wait(timeout)
@@ -116,21 +127,15 @@ class Polled:
         return self._measure()
 
     def close(self) -> None:
-        """Give back what is measured with."""
+        """Close the device."""
         self._close()
 
 
-LENGTH = 1000
-"""Readings that wait to be answered; when they are more, the oldest is dropped."""
-_LISTENING = 0.2  # seconds that the thread gives the source before it looks whether to end
-_FAREWELL = 5.0  # seconds that the source may take to notice it
-
-
 class Threaded:
-    """The readings of `source`, which may take longer than the timeout it is given.
+    """Reads `source`, which may block for longer than its timeout, in a thread of its own.
 
-    An EOFError or GruardError of the source ends it; after any other exception it is closed and,
-    as the thread's back-off has it, read again.
+    EOFError and GruardError end the source; after any other exception it is closed, and read again
+    after the thread's back-off.
     """
 
     live = True
@@ -146,21 +151,21 @@ class Threaded:
 
     @property
     def threads(self) -> tuple[WatchedThread, ...]:
-        """Who reads."""
+        """The reading thread."""
         return (self._thread,)
 
     def read(self, timeout: float | None) -> Reading | None:
-        """The oldest reading that waits; raises what ended the source. See Source."""
+        """Return the oldest queued reading; raise what ended the source. See Source."""
         try:
-            found = self._queue.get(timeout=timeout)
+            item = self._queue.get(timeout=timeout)
         except queue.Empty:
             return None
-        if isinstance(found, BaseException):
-            raise found
-        return found
+        if isinstance(item, BaseException):
+            raise item
+        return item
 
     def close(self) -> None:
-        """Close the source; one that hangs is left to the end of the process."""
+        """Close the source; one that hangs ends with the process."""
         self._closing.set()
         self._thread.join(_FAREWELL)
 
@@ -171,37 +176,28 @@ class Threaded:
                 reading = self._source.read(_LISTENING)
                 if reading is not None:
                     self._put(reading)
-        except (EOFError, GruardError) as end:  # the reader raises it, where somebody sees it
+        except (EOFError, GruardError) as end:  # `read` raises it
             self._put(end)
         finally:
             self._source.close()
 
-    def _put(self, found: Reading | BaseException) -> None:
+    def _put(self, item: Reading | BaseException) -> None:
         while True:
             try:
-                return self._queue.put_nowait(found)
+                return self._queue.put_nowait(item)
             except queue.Full:
-                self._drop_oldest()
-
-    def _drop_oldest(self) -> None:
-        try:
-            self._queue.get_nowait()
-        except queue.Empty:
-            return  # it was answered meanwhile
-        self._complaints.overrun(self._name)
-
-
-SHORTEST, LONGEST = 1.0, 30.0
-"""Seconds between two attempts; they double until the source is back."""
+                with suppress(queue.Empty):  # `read` took it meanwhile
+                    self._queue.get_nowait()
+                    self._complaints.overrun(self._name)
 
 
 class Reconnecting:
-    """Reads the source that `connect` gives, and connects again when it is lost.
+    """Reads the source that `connect` opens, and connects again when it is lost.
 
-    connect, and the source's read, raise SourceLostError or OSError when it is away; a GruardError
-    is the user's to mend before the first reading, and after it an outage too: whoever was served
-    once is not given up. It need not be there at the start: after a power cut everything comes back
-    at its own pace. An outage is over with the first reading.
+    `connect` and the source's `read` raise SourceLostError or OSError when it is lost. A
+    GruardError ends the source before the first reading; later it is an outage too. The source may
+    be away at the start, since after a power cut some devices start slowly. The first reading ends
+    an outage.
     """
 
     live = True
@@ -217,34 +213,34 @@ class Reconnecting:
         self._name, self._connect, self._complaints = name, connect, complaints
         self._clock, self._sleep = clock, sleep
         self._source: Source | None = None
-        self._away = self._served = False
+        self._away = self._has_read = False
         self._delay, self._due = SHORTEST, clock()
 
     def read(self, timeout: float | None) -> Reading | None:
-        """The next reading; see Source."""
+        """Return the next reading; see Source."""
         limit = TimeLimit(timeout, self._clock)
         while self._source or self._awaited(limit.left()):
             try:
                 source = self._source = self._source or self._connect()
                 reading = source.read(limit.left())
             except (SourceLostError, OSError, GruardError) as error:
-                if isinstance(error, GruardError) and not self._served:
+                if isinstance(error, GruardError) and not self._has_read:
                     raise
                 self._lose(error)
                 continue
             if reading is not None:
-                self._found()
+                self._count_read()
             return reading
         return None
 
     def close(self) -> None:
-        """Close the source, if it is there."""
+        """Close the source, if it is open."""
         if self._source:
             self._source.close()
         self._source = None
 
     def _awaited(self, left: float | None) -> bool:
-        """Wait for the next attempt, or as long as there is time; whether it is due now."""
+        """Wait for the next attempt, `left` seconds at most; return whether it is due."""
         wait = max(self._due - self._clock(), 0.0)
         if left is not None and left < wait:
             self._sleep(left)
@@ -254,20 +250,14 @@ class Reconnecting:
 
     def _lose(self, error: Exception) -> None:
         self.close()
-        self._complaints.outage(self._name, _reason(error), first=not self._away)
+        self._complaints.outage(self._name, reason(error), first=not self._away)
         self._away = True
         self._due = self._clock() + self._delay
         self._delay = min(2 * self._delay, LONGEST)
 
-    def _found(self) -> None:
+    def _count_read(self) -> None:
         if self._away:
             self._complaints.back(self._name)
         self._away = False
-        self._served = True
+        self._has_read = True
         self._delay = SHORTEST
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
