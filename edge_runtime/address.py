@@ -25,7 +25,7 @@ LOOPBACK = "127.0.0.1"
 _BAD_LOGIN = ("Bad user name or password", "Not authorized")
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _THIS_MACHINE = ("localhost", LOOPBACK, "::1")
-_EVERYBODY = 0o007
+_OTHERS = 0o007
 _LONGEST_LOGIN = 1 << 17
 """Bytes; the protocol allows 64 KiB each for user name and password."""
 
@@ -70,10 +70,10 @@ def parse_address(text: str, kinds: Mapping[str, Sequence[str]]) -> Address | No
 
     kinds: the known kinds, each with its options. Raises GruardError for any other.
     """
-    found = _KIND.fullmatch(text)
-    if not found:
+    match = _KIND.fullmatch(text)
+    if not match:
         return None
-    kind, rest = found.groups()
+    kind, rest = match.groups()
     if kind not in kinds:
         raise GruardError(
             f"'{kind}:' is unknown; there are {', '.join(f'{name}:' for name in kinds)}, "
@@ -84,19 +84,19 @@ def parse_address(text: str, kinds: Mapping[str, Sequence[str]]) -> Address | No
         raise GruardError(f"'{kind}:' names nothing; write {kind}:PLACE")
     if place.startswith("//") and "@" in place:
         raise GruardError(
-            f"{kind}: an address must not hold a user name or password, for everybody on this "
-            f"machine can read it; for MQTT set {USER} and {PASSWORD}, or use ?password-file=FILE"
+            f"{kind}: an address must not hold a user name or password, since all users of "
+            f"this machine see it; for MQTT set {USER} and {PASSWORD}, or use ?password-file=FILE"
         )
     return Address(kind, unquote(place), _options(kind, query, kinds[kind]))
 
 
 def endpoint(address: Address, default_port: int, rest: str = "…") -> Endpoint:
     """Parse the place of a network address. Raises GruardError; `rest` names what follows there."""
-    found = _HOST.fullmatch(address.place)
-    port = int(found[2] or default_port) if found and len(found[2] or "") < 6 else 0
-    if not found or not 0 < port < 1 << 16 or not _is_host_name(found[1]):
+    match = _HOST.fullmatch(address.place)
+    port = int(match[2] or default_port) if match and len(match[2] or "") < 6 else 0
+    if not match or not 0 < port < 1 << 16 or not _is_host_name(match[1]):
         raise GruardError(f"{address.kind}: is written {address.kind}://HOST:PORT/{rest}")
-    return Endpoint(found[1].strip("[]"), port, found[3] or "")
+    return Endpoint(match[1].strip("[]"), port, match[3] or "")
 
 
 def listening_address(text: str) -> tuple[str, int]:
@@ -293,7 +293,7 @@ def _login(
 def _login_from(file: str) -> tuple[str, str]:
     try:
         with open_input(file, "it must hold one line USER:PASSWORD") as stream:
-            exposed = os.fstat(stream.fileno()).st_mode & _EVERYBODY
+            exposed = os.fstat(stream.fileno()).st_mode & _OTHERS
             text = stream.read(_LONGEST_LOGIN).decode().strip()
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not text in UTF-8"
@@ -302,5 +302,5 @@ def _login_from(file: str) -> tuple[str, str]:
     if not user or not colon or "\n" in text:
         raise GruardError(f"{file}: must hold one line USER:PASSWORD")
     if exposed:
-        raise GruardError(f"{file}: everybody on this machine may read it; chmod o= {file}")
+        raise GruardError(f"{file}: all users of this machine may read it; chmod o= {file}")
     return user, password

@@ -264,6 +264,6 @@ def all_ready(wanted: Mapping[int, int], timeout: float | None) -> set[int]:
         poll.register(descriptor, events)
     seconds = _LONGEST_WAIT if timeout is None else min(max(timeout, 0.0), _LONGEST_WAIT)
     while True:
-        found = poll.poll(math.ceil(seconds * 1000))
-        if found or timeout is not None:
-            return {descriptor for descriptor, _ in found}
+        answers = poll.poll(math.ceil(seconds * 1000))
+        if answers or timeout is not None:
+            return {descriptor for descriptor, _ in answers}

@@ -71,8 +71,8 @@ class BoundedClient(Client):
         wanted = {connection.fileno(): select.POLLIN | self.want_write() * select.POLLOUT}
         if woken is not None:
             wanted[woken.fileno()] = select.POLLIN
-        found = all_ready(wanted, 0.0 if decrypted else seconds)
-        if woken is not None and woken.fileno() in found:
+        ready = all_ready(wanted, 0.0 if decrypted else seconds)
+        if woken is not None and woken.fileno() in ready:
             woken.recv(_WAKES)
         return self.loop_read() or (self.want_write() and self.loop_write()) or self.loop_misc()
 

@@ -40,7 +40,7 @@ from edge_runtime.supervision.worker_process import BundleIdentity, WorkerProces
 from edge_runtime.threads import Threads
 from edge_runtime.updates.choice import Admission, Start, choose, start_from
 from edge_runtime.updates.store import Store
-from edge_runtime.updates.switch import FallbackOnly, ModelSwitch, Workshop
+from edge_runtime.updates.switch import FallbackOnly, ModelLoader, ModelSwitch
 
 CLOCK = time.monotonic
 UNKNOWN_WARMUP = 100
@@ -361,6 +361,6 @@ def _switch(
     def announce(other: Bundle) -> None:
         watch.answered_by(other.manifest.name, other.manifest.version, other.model_hash)
 
-    workshop = Workshop(options.admission.read, serve, announce)
+    loader = ModelLoader(options.admission.read, serve, announce)
     healthy = 60 * options.healthy_minutes
-    return ModelSwitch(store, running, workshop, healthy, CLOCK, console.log)
+    return ModelSwitch(store, running, loader, healthy, CLOCK, console.log)

@@ -6,11 +6,9 @@ memory, or from the disk when memory has dropped them; a `Cursor` keeps its posi
 """
 
 import hashlib
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
@@ -188,8 +186,9 @@ class Journal:
         clock: Callable[[], float],
         length: int = LENGTH,
         patience: float = 0.0,
+        on_close: Callable[[], None] = lambda: None,
     ) -> None:
-        self._disk, self._clock = disk, clock
+        self._disk, self._clock, self._on_close = disk, clock, on_close
         self._log = LimitedLog(log, clock)
         self._segments = Segments(disk, capacity)
         # A message sent shortly before a power cut may be missing here, but its number is used.
@@ -197,7 +196,6 @@ class Journal:
         self._backlog = Backlog(start + 1, length, patience)
         self._start = self._written = start
         self._lost = 0
-        self.on_close = ExitStack()
         self._failing = False
         self._synced_at = clock() - SYNC_EVERY
         self._readers: dict[str, Reader] = {}
@@ -243,7 +241,7 @@ class Journal:
         self._wake.set()
         self.thread.join(FAREWELL)
         self._lost += self._backlog.newest - self._written
-        self.on_close.close()
+        self._on_close()
 
     def _serve(self) -> None:
         while not self._closing.is_set():
@@ -327,11 +325,9 @@ def open_journal(
 
     Raises GruardError.
     """
-    claim = claim_folder(folder)
+    release = claim_folder(folder)
     try:
-        journal = Journal(JournalDisk(folder), capacity, log, clock, patience=patience)
+        return Journal(JournalDisk(folder), capacity, log, clock, LENGTH, patience, release)
     except OSError as error:
-        os.close(claim)
+        release()
         raise GruardError(f"{folder}: the journal cannot be read ({error.strerror})") from None
-    journal.on_close.callback(os.close, claim)
-    return journal

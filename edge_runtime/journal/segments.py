@@ -8,12 +8,17 @@ before which tests cut the power.
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from edge_runtime.errors import GruardError
 from edge_runtime.files import open_regular, replace_file, sync
 from edge_runtime.journal.frames import LARGEST, OVERHEAD, Entry, decode, encode
+
+SEGMENTS = 32
+"""Parts of a journal's capacity; the oldest part is dropped as a whole."""
+_NAME = re.compile(r"([0-9]{20})\.journal")
 
 
 class JournalDisk:
@@ -24,8 +29,8 @@ class JournalDisk:
 
     def sizes(self) -> dict[str, int]:
         """Return the names of all files and their sizes in bytes."""
-        with os.scandir(self.folder) as found:
-            return {item.name: item.stat().st_size for item in found if item.is_file()}
+        with os.scandir(self.folder) as entries:
+            return {item.name: item.stat().st_size for item in entries if item.is_file()}
 
     def read(self, name: str) -> bytes:
         """Read a whole file."""
@@ -66,8 +71,8 @@ class JournalDisk:
         sync(self.folder)
 
 
-def claim_folder(folder: Path) -> int:
-    """Make the folder and lock it against other runs; the descriptor returned holds the lock.
+def claim_folder(folder: Path) -> Callable[[], None]:
+    """Make the folder and lock it against other runs; return a function that unlocks it.
 
     Raises GruardError when it cannot be made, or another run holds it. A folder that is read-only
     is accepted: a worn SD card must not stop the run.
@@ -90,12 +95,7 @@ def claim_folder(folder: Path) -> int:
         raise GruardError(
             f"{folder}: another run writes this journal; give each run a folder of its own"
         ) from None
-    return claim
-
-
-SEGMENTS = 32
-"""Parts of a journal's capacity; the oldest part is dropped as a whole."""
-_NAME = re.compile(r"([0-9]{20})\.journal")
+    return partial(os.close, claim)
 
 
 class Segments:
@@ -216,8 +216,8 @@ def entries_after(disk: JournalDisk, after: int) -> Iterator[Entry]:
 
 def _segments(disk: JournalDisk) -> dict[int, int]:
     """Return first numbers and sizes of all segments; ignores other files."""
-    found = ((_NAME.fullmatch(name), size) for name, size in disk.sizes().items())
-    return {int(match[1]): size for match, size in found if match and int(match[1]) <= LARGEST}
+    matches = ((_NAME.fullmatch(name), size) for name, size in disk.sizes().items())
+    return {int(match[1]): size for match, size in matches if match and int(match[1]) <= LARGEST}
 
 
 def _name(first: int) -> str:

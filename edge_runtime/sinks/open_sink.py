@@ -113,18 +113,18 @@ def _without_journal(run: str, network: _Network, log: Log, patience: float) -> 
 
     backlog = Backlog(patience=patience)
     posting = Posting(network.name, Reader(backlog, backlog.newest), network.carrier, log)
-    return Outbox(run, network.wanted, backlog, posting)
+    return Outbox(run, backlog, [posting], network.wanted)
 
 
 def _with_journal(
     run: str, networks: Sequence[_Network], place: JournalPlace, log: Log, patience: float
 ) -> WatchedSink:
     from edge_runtime.journal.journal import open_journal
-    from edge_runtime.sinks.outbox import JournalSink, Posting
+    from edge_runtime.sinks.outbox import Outbox, Posting
 
     journal = open_journal(place.folder, place.capacity, log, time.monotonic, patience)
     postings = []
     for network in networks:
         reader, cursor = journal.reader(network.name)
         postings.append(Posting(network.name, reader, network.carrier, log, cursor, network.wanted))
-    return JournalSink(run, journal, postings)
+    return Outbox(run, journal, postings)

@@ -1,8 +1,7 @@
-"""Sinks whose records wait, in memory or in a journal, until a carrier has sent them.
+"""The sink for networks: records wait, in memory or in a journal, until a carrier has sent them.
 
-`message` makes the bytes that are sent of a record. `Posting` takes messages from where they wait
-and passes them to a `Carrier` in a thread of its own. `Outbox` waits in memory, `JournalSink` in
-the journal.
+`message` makes the bytes that are sent of a record. `Outbox` puts them where they wait. `Posting`
+passes them to a `Carrier` in a thread of its own.
 """
 
 from __future__ import annotations
@@ -261,71 +260,52 @@ class Posting:
 
 
 class Outbox:
-    """Records wait in memory, where the oldest are dropped. Only wanted ones are added."""
+    """Records wait in memory or in a journal until each posting has sent them.
 
-    def __init__(self, run: str, wanted: Wanted, backlog: Backlog, posting: Posting) -> None:
-        self._run, self._wanted = run, wanted
-        self._backlog, self._posting = backlog, posting
-        backlog.wake_on_append(posting.wake)
-        posting.start()
+    waiting: a Backlog, where the oldest are dropped, or a Journal.
+    wanted: the records to keep; None for all.
+    """
 
-    @property
-    def dropped(self) -> int:
-        """Records that the receiver did not confirm; exact after `close`."""
-        return self._posting.dropped
-
-    @property
-    def skipped(self) -> int:
-        """Records that cannot be sent."""
-        return self._posting.skipped
-
-    @property
-    def threads(self) -> Sequence[WatchedThread]:
-        """The threads that send and keep the connection."""
-        return self._posting.threads
-
-    def write(self, record: Record) -> None:
-        """Add one record, if it is wanted."""
-        text = message(self._run, record)
-        if self._wanted(text):
-            self._backlog.append(text)
-
-    def close(self) -> None:
-        """Send what waits, for `FAREWELL` seconds at most."""
-        self._posting.close()
-
-
-class JournalSink:
-    """Writes all records to the journal, from which each posting sends."""
-
-    def __init__(self, run: str, journal: Journal, postings: Sequence[Posting]) -> None:
-        self._run, self._journal, self._postings = run, journal, tuple(postings)
+    def __init__(
+        self,
+        run: str,
+        waiting: Backlog | Journal,
+        postings: Sequence[Posting],
+        wanted: Wanted | None = None,
+    ) -> None:
+        self._run, self._waiting, self._wanted = run, waiting, wanted
+        self._journal = waiting if isinstance(waiting, Journal) else None
+        self._postings = tuple(postings)
         for posting in self._postings:
-            journal.wake_on_append(posting.wake)
+            waiting.wake_on_append(posting.wake)
             posting.start()
 
     @property
     def dropped(self) -> int:
-        """Records missing on the disk, or dropped unsent; exact after `close`."""
-        return self._journal.dropped + sum(posting.dropped for posting in self._postings)
+        """Records missing on the disk, unconfirmed or dropped unsent; exact after `close`."""
+        missing = self._journal.dropped if self._journal else 0
+        return missing + sum(posting.dropped for posting in self._postings)
 
     @property
     def skipped(self) -> int:
-        """Entries that cannot be parsed or sent."""
+        """Records that cannot be parsed or sent."""
         return sum(posting.skipped for posting in self._postings)
 
     @property
     def threads(self) -> Sequence[WatchedThread]:
         """The threads that write, send, and keep the connections."""
-        sending = (thread for posting in self._postings for thread in posting.threads)
-        return self._journal.thread, *sending
+        writing = [self._journal.thread] if self._journal else []
+        return [*writing, *(thread for posting in self._postings for thread in posting.threads)]
 
     def write(self, record: Record) -> None:
-        """Add one record to the journal."""
-        self._journal.append(message(self._run, record))
+        """Add one record, if it is wanted."""
+        text = message(self._run, record)
+        if self._wanted is None or self._wanted(text):
+            self._waiting.append(text)
 
     def close(self) -> None:
-        """Send what waits, for `FAREWELL` seconds at most; the next run sends the rest."""
+        """Send what waits, for `FAREWELL` seconds at most; a journal keeps the rest."""
         for posting in self._postings:
             posting.close()
-        self._journal.close()
+        if self._journal:
+            self._journal.close()

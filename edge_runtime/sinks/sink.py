@@ -152,7 +152,7 @@ def _mode(target: str) -> int | None:
 def _why_not(target: str, error: OSError) -> str:
     folder = Path(target).parent
     if error.errno == errno.ENXIO:
-        return f"{target}: is a named pipe that nobody reads; start its reader first"
+        return f"{target}: is a named pipe without a reader; start the reader first"
     if not folder.is_dir():
         return f"{target}: folder {folder} is not there; create it first"
     return f"{target} cannot be written ({error.strerror}); name another --sink"

@@ -78,12 +78,12 @@ def find_device(root: Path, place: str) -> Path:
     Raises SourceLostError when it is missing.
     """
     devices = sorted(root.glob("iio:device*"))
-    found = [each for each in devices if place in (each.name.removeprefix("iio:"), _name(each))]
-    if len(found) != 1:
+    matches = [each for each in devices if place in (each.name.removeprefix("iio:"), _name(each))]
+    if len(matches) != 1:
         there = ", ".join(f"{each.name.removeprefix('iio:')} ({_name(each)})" for each in devices)
-        how_many = "no" if not found else "more than one"
+        how_many = "no" if not matches else "more than one"
         raise SourceLostError(f"{how_many} such device in {root}; there are: {there or 'none'}")
-    return found[0]
+    return matches[0]
 
 
 def polled_device(
@@ -314,10 +314,10 @@ def layout_of(elements: Sequence[tuple[str, ElementType]]) -> ScanLayout:
 
 def parse_type(text: str) -> ElementType:
     """Parse a scan element's type, e.g. `le:s12/16>>4`. Raises ValueError."""
-    found = _TYPE.fullmatch(text.strip())
-    if not found:
+    match = _TYPE.fullmatch(text.strip())
+    if not match:
         raise ValueError(f"{text.strip()[:40]!r} is not a type such as le:s16/16>>0")
-    order, sign, bits, storage, repeat, shift = found.groups()
+    order, sign, bits, storage, repeat, shift = match.groups()
     element = ElementType(
         order.lower() == "le",
         sign.lower() == "s",

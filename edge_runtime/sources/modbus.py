@@ -177,13 +177,13 @@ def open_modbus(
 def parse_registers(address: Address, channels: Sequence[str]) -> list[Register]:
     """Return the register of each channel, in that order. Raises GruardError if one has none."""
     texts = filter(None, address.options.get("registers", "").split(","))
-    found = {register.channel: register for register in (_register(address, t) for t in texts)}
-    if missing := [channel for channel in channels if channel not in found]:
+    by_channel = {register.channel: register for register in (_register(address, t) for t in texts)}
+    if missing := [channel for channel in channels if channel not in by_channel]:
         raise GruardError(
             f"{address}: no register for {', '.join(missing)}; write "
             f"?registers={missing[0]}:holding:40001:int16,…"
         )
-    return [found[channel] for channel in channels]
+    return [by_channel[channel] for channel in channels]
 
 
 def _register(address: Address, text: str) -> Register:

@@ -35,12 +35,12 @@ class OwnSensor:
     def read(self, timeout: float | None) -> Reading | None:
         """Return its next reading. Raises EOFError at its end, SourceLostError for other errors."""
         try:
-            found = self._source.read(timeout)
+            answer = self._source.read(timeout)
         except EOFError:
             raise
         except Exception as error:
             raise SourceLostError(_described(error)) from error
-        return None if found is None else self._checked(found)
+        return None if answer is None else self._checked(answer)
 
     def close(self) -> None:
         """Close it; an error is only logged."""
@@ -49,14 +49,14 @@ class OwnSensor:
         except Exception as error:
             self._complaints.row(self._name, _described(error), "came from its close")
 
-    def _checked(self, found: Any) -> Reading:
+    def _checked(self, answer: Any) -> Reading:
         try:
-            reading = Reading.of(found.time, found.values)
+            reading = Reading.of(answer.time, answer.values)
             if reading.values.shape != (self._width,):
                 raise ValueError
         except (AttributeError, TypeError, ValueError, OverflowError):
             wanted = f"is no Reading of {self._width} values in the bundle's order"
-            self._complaints.row(self._name, _shown(found), wanted)
+            self._complaints.row(self._name, _shown(answer), wanted)
             return nothing(self._width)
         return Reading(self._seconds(reading.time), reading.values)
 
@@ -93,7 +93,7 @@ def _loaded(path: Path) -> Callable[..., Source]:
     if path.suffix != ".py" or not path.is_file():
         raise GruardError(f"{path}: no such file; name a Python file, python:./my_sensor.py")
     if path.stat().st_mode & _WRITABLE_BY_OTHERS:
-        raise GruardError(f"{path}: everybody may change this program; chmod o-w {path}")
+        raise GruardError(f"{path}: all users may change this program; chmod o-w {path}")
     spec = importlib.util.spec_from_file_location(f"own_sensor_{path.stem}", path)
     assert spec and spec.loader  # as the name ends in .py
     module = importlib.util.module_from_spec(spec)
@@ -104,15 +104,15 @@ def _loaded(path: Path) -> Callable[..., Source]:
     function = getattr(module, FUNCTION, None)
     if not callable(function):
         raise GruardError(f"{path}: defines no {FUNCTION}(channels, period); see examples/")
-    found: Callable[..., Source] = function
-    return found
+    opener: Callable[..., Source] = function
+    return opener
 
 
-def _shown(found: Any) -> str:
+def _shown(value: Any) -> str:
     try:
-        return repr(found)
+        return repr(value)
     except Exception:  # the user's repr may fail too
-        return type(found).__name__
+        return type(value).__name__
 
 
 def _described(error: Exception) -> str:

@@ -95,7 +95,7 @@ def _choose(store: Store, admission: Admission, log: Log) -> Start:
     slot, reason = pointers.trial.slot, str(refusal)
     log(f"{store.slots.read(slot).label or slot[:SHORT]}: {reason}; rolled back")
     if start.bundle or not isinstance(refusal, NotAllowedError):
-        _change(store, lambda found: found.failed(slot, reason), log)
+        _change(store, lambda latest: latest.failed(slot, reason), log)
     return start
 
 
@@ -171,8 +171,8 @@ def _serves(bundle: Bundle, constants: FallbackConstants) -> bool:
 def _replace(store: Store, pointers: Pointers, slot: str, reason: str, log: Log) -> None:
     """Record that `slot` answers instead, unless the pointers changed meanwhile."""
 
-    def event(found: Pointers) -> Pointers:
-        return found.replaced(slot, reason) if found.current == pointers.current else found
+    def event(latest: Pointers) -> Pointers:
+        return latest.replaced(slot, reason) if latest.current == pointers.current else latest
 
     _change(store, event, log)
 

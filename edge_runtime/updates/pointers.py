@@ -115,7 +115,7 @@ class Pointers:
         if self.trial is not None:
             return self.failed(self.trial.slot, _BY_COMMAND)
         if self.previous is None or self.current is None:
-            raise GruardError("there is no bundle to go back to; see gruard list")
+            raise GruardError("there is no bundle to roll back to; see gruard list")
         rejected = Rejected(self.current, _BY_COMMAND)
         return Pointers(self.previous, self.current, rejected=rejected)
 

@@ -42,7 +42,7 @@ Facts = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredFacts:
     """The content of the two files.
 
     facts: None when neither is intact. faults: what is wrong with each file, one sentence each.
@@ -73,7 +73,7 @@ class Copies:
         self.files = (root / f"{name}.json", root / f"{name}.copy.json")
         self._disk, self._log = disk, log
 
-    def read(self) -> Found:
+    def read(self) -> StoredFacts:
         """Read both files. Raises only NotAllowedError, when this user may not read them."""
         generation, facts = 0, None
         faults, absent, former, later = [], [], False, False
@@ -101,7 +101,7 @@ class Copies:
             faults += [f"{file}: is missing" for file in absent]
         for fault in faults:
             self._log(f"{fault}; it is replaced with the next change")
-        return Found(facts, generation, tuple(faults), missing, later)
+        return StoredFacts(facts, generation, tuple(faults), missing, later)
 
     def write(self, generation: int, facts: Facts) -> None:
         """Replace both files durably, one after the other. Raises GruardError."""
@@ -163,32 +163,32 @@ class Remembered:
         self._write(self._lowest, {"lowest": {**(self.lowest() or {}), name: version}})
 
     def _kept_fallback(self, bundle: Bundle) -> bool:
-        found = self._fallback.read()
+        stored = self._fallback.read()
         wanted = bundle.digest, fallback_constants(bundle.manifest)
-        return not found.faults and self._fallback_in(found) == wanted
+        return not stored.faults and self._fallback_in(stored) == wanted
 
     def _kept_version(self, bundle: Bundle) -> bool:
-        found = self._lowest.read()
-        lowest = (self._lowest_in(found) or {}).get(bundle.manifest.name, 0)
-        return not found.faults and lowest >= bundle.manifest.version
+        stored = self._lowest.read()
+        lowest = (self._lowest_in(stored) or {}).get(bundle.manifest.name, 0)
+        return not stored.faults and lowest >= bundle.manifest.version
 
     def _write(self, copies: Copies, facts: Facts) -> None:
         copies.write(copies.read().generation + 1, facts)
 
-    def _fallback_in(self, found: Found) -> tuple[str, FallbackConstants] | None:
-        if found.facts is None:
+    def _fallback_in(self, stored: StoredFacts) -> tuple[str, FallbackConstants] | None:
+        if stored.facts is None:
             return None
         where = str(self._fallback.files[0])
         try:
-            slot = found.facts.get("slot")
-            return str(slot), fallback_from_dict(found.facts.get("constants"), where)
+            slot = stored.facts.get("slot")
+            return str(slot), fallback_from_dict(stored.facts.get("constants"), where)
         except GruardError as error:
             self._log(f"{error}; the fallback does without it")
             return None
 
     @staticmethod
-    def _lowest_in(found: Found) -> Mapping[str, int] | None:
-        lowest = (found.facts or {}).get("lowest")
+    def _lowest_in(stored: StoredFacts) -> Mapping[str, int] | None:
+        lowest = (stored.facts or {}).get("lowest")
         if not isinstance(lowest, dict) or any(type(v) is not int for v in lowest.values()):
             return None
         return lowest
@@ -287,16 +287,16 @@ class Store:
 
         return self.change(chosen)
 
-    def _read(self) -> tuple[Pointers, Found]:
-        found = self._pointers.read()
-        if found.facts is not None:
+    def _read(self) -> tuple[Pointers, StoredFacts]:
+        stored = self._pointers.read()
+        if stored.facts is not None:
             try:
-                return from_facts(found.facts), found
+                return from_facts(stored.facts), stored
             except ValueError as error:
                 self._log_once(f"{self._pointers.files[0]}: damaged ({error})")
-        if found.missing and self.remembered.fallback() is None:
-            return Pointers(), found  # nothing was ever current here
-        return self._rebuilt(found.missing), found
+        if stored.missing and self.remembered.fallback() is None:
+            return Pointers(), stored  # nothing was ever current here
+        return self._rebuilt(stored.missing), stored
 
     def _rebuilt(self, missing: bool) -> Pointers:
         """Rebuild the pointers from the slots: what was current last, else the highest version.
@@ -320,8 +320,8 @@ class Store:
         return Pointers(best.digest)
 
     def _moved(self, event: Callable[[Pointers], Pointers]) -> Pointers:
-        before, found = self._read()
-        if found.later:
+        before, stored = self._read()
+        if stored.later:
             raise GruardError(
                 f"{self._pointers.files[0]}: a later gruard writes this store; update gruard"
             )
@@ -330,9 +330,9 @@ class Store:
             bundle = self.slots.read(after.current).bundle
             if bundle is not None:
                 self.remembered.keep(bundle)
-        rebuilt = found.facts is None and after != Pointers()
-        if after != before or rebuilt or found.faults:
-            self._pointers.write(found.generation + 1, to_facts(after))
+        rebuilt = stored.facts is None and after != Pointers()
+        if after != before or rebuilt or stored.faults:
+            self._pointers.write(stored.generation + 1, to_facts(after))
         return after
 
     def _check_version(self, bundle: Bundle, downgrade: bool) -> None:
@@ -364,7 +364,7 @@ class Store:
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_size

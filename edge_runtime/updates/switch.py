@@ -82,11 +82,11 @@ class Probation:
 
 
 def _announce_nothing(bundle: Bundle) -> None:
-    """Default of `Workshop.announce`; does nothing."""
+    """Default of `ModelLoader.announce`; does nothing."""
 
 
 @dataclass(frozen=True)
-class Workshop:
+class ModelLoader:
     """How to load a model.
 
     read: returns the checked bundle in a slot, or raises GruardError. serve: returns a model, not
@@ -160,12 +160,12 @@ class ModelSwitch:
         self,
         store: Store,
         running: Bundle | FallbackOnly,
-        workshop: Workshop,
+        loader: ModelLoader,
         healthy: float,
         clock: Callable[[], float],
         log: Callable[[str], None],
     ) -> None:
-        self._store, self._workshop = store, workshop
+        self._store, self._loader = store, loader
         self._healthy, self._clock, self._log = healthy, clock, log
         self._troubles = LimitedLog(log, clock)
         hold = None if isinstance(running, FallbackOnly) else store.slots.hold(running.digest)
@@ -237,12 +237,12 @@ class ModelSwitch:
         trial = self._pointers.trial
         if trial is None or trial.slot in self._passed_over:
             return self._pointers.current
-        begun = {self._running.slot, self._candidate.slot if self._candidate else None}
-        return trial.slot if trial.attempts or trial.slot in begun else self._pointers.current
+        started = {self._running.slot, self._candidate.slot if self._candidate else None}
+        return trial.slot if trial.attempts or trial.slot in started else self._pointers.current
 
     def _prepare(self, slot: str) -> None:
         try:
-            bundle = self._workshop.read(self._store.slots.path(slot))
+            bundle = self._loader.read(self._store.slots.path(slot))
             hold = self._store.slots.hold(slot)
         except BusyError:
             self._stamp = None  # the next look tries again
@@ -258,7 +258,7 @@ class ModelSwitch:
             self._aim()
             return
         contender = _Contender(bundle, hold)
-        contender.serving = self._workshop.serve(bundle, partial(self._may_load, contender))
+        contender.serving = self._loader.serve(bundle, partial(self._may_load, contender))
         contender.serving.model.understudy = self._running.name
         self._log(f"{label(bundle)}: is being loaded; {self._running.name} goes on")
         self._candidate = contender
@@ -312,7 +312,7 @@ class ModelSwitch:
         self._probation = Probation(self._healthy)
         self._log(f"sample {index + 1}: {candidate.name} answers from here on")
         if isinstance(candidate.bundle, Bundle):
-            self._workshop.announce(candidate.bundle)
+            self._loader.announce(candidate.bundle)
         return candidate.serving
 
     def _reject(self, slot: str, name: str, reason: str, quiet: bool = False) -> None:
@@ -352,7 +352,7 @@ class ModelSwitch:
         """
         try:
             self._pointers = self._store.change(
-                lambda found: event(self._with_outcomes(found)), waits
+                lambda latest: event(self._with_outcomes(latest)), waits
             )
         except BusyError as error:
             now = self._clock()

@@ -109,7 +109,7 @@ def test_a_pipe_without_a_reader_is_refused_at_once_and_with_one_is_written(
     path = tmp_path / "pipe"
     os.mkfifo(path)
     for existing in Existing:
-        with pytest.raises(GruardError, match="is a named pipe that nobody reads; start its read"):
+        with pytest.raises(GruardError, match="is a named pipe without a reader; start the reader"):
             open_json_lines(str(path), existing)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     sink = open_json_lines(str(path))

@@ -59,7 +59,7 @@ def test_going_back_ends_a_trial_then_swaps() -> None:
     assert (back.current, back.previous) == (A, B) and back.rejected.slot == B
     assert (back.rolled_back().current, back.rolled_back().previous) == (B, A)
     for nowhere in (Pointers(), Pointers(A)):
-        with pytest.raises(GruardError, match="no bundle to go back to"):
+        with pytest.raises(GruardError, match="no bundle to roll back to"):
             nowhere.rolled_back()
 
 

@@ -229,7 +229,7 @@ def test_the_commands_one_after_the_other(store: Store, bundles: list[Path]) -> 
     assert "on trial" in gruard("use", second[:8], **where).stdout
     back = gruard("rollback", **where)
     assert back.stdout == "rolled back made-2; current: made-1\n"
-    assert "no bundle to go back to" in refused(gruard("rollback", **where))
+    assert "no bundle to roll back to" in refused(gruard("rollback", **where))
     shown = gruard("list", **where).stdout
     assert f"current   {first[:12]}  made-1\n" in shown
     assert f"stored    {second[:12]}  made-2\n" in shown

@@ -17,7 +17,7 @@ from edge_runtime.supervision.worker_care import Serving, WorkerCare
 from edge_runtime.updates.pointers import Pointers
 from edge_runtime.updates.slots import label
 from edge_runtime.updates.store import Store
-from edge_runtime.updates.switch import FallbackOnly, ModelSwitch, Workshop
+from edge_runtime.updates.switch import FallbackOnly, ModelLoader, ModelSwitch
 from tests.apparatus.lock_holder import LockHolder
 from tests.apparatus.power_cut import UnsyncedDisk
 
@@ -49,8 +49,8 @@ class StoredRun:
         first = begin or read_bundle(store.slots.path(pointers.current))
         self.lines: list[str] = []
         tell = ([] if announced is None else announced).append
-        workshop = Workshop(self.read, self.serve, lambda bundle: tell(label(bundle)))
-        self.switch = ModelSwitch(store, first, workshop, healthy, self.clock, self.lines.append)
+        loader = ModelLoader(self.read, self.serve, lambda bundle: tell(label(bundle)))
+        self.switch = ModelSwitch(store, first, loader, healthy, self.clock, self.lines.append)
         process = (
             WatchedProcess("none@0") if isinstance(first, FallbackOnly) else self.process(first)
         )
