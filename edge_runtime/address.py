@@ -153,11 +153,11 @@ def parse_mqtt_address(
     subscribing: the topic may end in /+, for all topics below it.
     Raises GruardError, whose text never shows a password.
     """
-    address = _of_broker(target, known)
+    topic, address = _parse_topic(target, known, subscribing)
     options = dict(address.options)
     ca, password_file = options.pop("ca", None), options.pop("password-file", None)
     return MqttAddress(
-        **vars(_broker_topic(target, address, subscribing)),
+        **vars(topic),
         tls=_tls(ca) if address.kind == "mqtts" else None,
         login=_login(password_file, environment),
         options=options,
@@ -177,10 +177,8 @@ def refuse_own_messages(source: str, sinks: Iterable[str]) -> None:
     networks = tuple(f"{scheme}://" for scheme in MQTT)
     if not source.startswith(networks):
         return
-    asked = _broker_topic(source, _of_broker(source), subscribing=True)
-    for sink in (
-        _broker_topic(s, _of_broker(s, ("what",))) for s in sinks if s.startswith(networks)
-    ):
+    asked, _ = _parse_topic(source, subscribing=True)
+    for sink, _ in (_parse_topic(s, ("what",)) for s in sinks if s.startswith(networks)):
         for topic in (sink.topic, status_topic(sink.topic)):
             if asked.broker == sink.broker and _matches(asked.topic, topic):
                 raise GruardError(
@@ -232,17 +230,15 @@ def _options(kind: str, query: str, known: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def _of_broker(target: str, known: Sequence[str] = ()) -> Address:
+def _parse_topic(
+    target: str, known: Sequence[str] = (), subscribing: bool = False
+) -> tuple[BrokerTopic, Address]:
     address = parse_address(target, {kind: (*options, *known) for kind, options in MQTT.items()})
     assert address is not None, "the caller has seen mqtt:"
-    return address
-
-
-def _broker_topic(target: str, address: Address, subscribing: bool = False) -> BrokerTopic:
     place = endpoint(address, _PORTS[address.kind], "TOPIC")
     name = target.partition("?")[0]
     topic = _topic(place.rest, name, subscribing)
-    return BrokerTopic(name, place.host.lower(), place.port, topic)
+    return BrokerTopic(name, place.host.lower(), place.port, topic), address
 
 
 def _matches(asked: str, topic: str) -> bool:

@@ -95,7 +95,7 @@ class Cursor:
     def __init__(self, disk: JournalDisk, reader: str) -> None:
         self._disk, self._reader = disk, reader
         self._name = hashlib.sha256(reader.encode()).hexdigest()[:16] + _SUFFIX
-        self.found = _read(disk, self._name) if self._name in disk.sizes() else None
+        self.found = _read_cursor(disk, self._name) if self._name in disk.sizes() else None
         self.kept = self.found
 
     def keep(self, sequence: int) -> None:
@@ -109,10 +109,10 @@ class Cursor:
 def furthest_cursor(disk: JournalDisk) -> int:
     """Return the highest number in any cursor of the folder, 0 without one."""
     names = (name for name in disk.sizes() if name.endswith(_SUFFIX))
-    return max((_read(disk, name) for name in names), default=0)
+    return max((_read_cursor(disk, name) for name in names), default=0)
 
 
-def _read(disk: JournalDisk, name: str) -> int:
+def _read_cursor(disk: JournalDisk, name: str) -> int:
     try:
         data = disk.read(name)
     except OSError:

@@ -46,15 +46,14 @@ def open_iio(
     """Open one device, polled at the model's period or read from its buffer."""
     name, buffer = str(address), address.options.get("buffer")
     wanted = attributes(address, channels)
+    pace = 0.0 if buffer else needed_period(period, name)
 
     def connect() -> Source:
         device = find_device(Path(address.options.get("root", _ROOT)), address.place)
         if buffer:
             return open_buffer(device, Path(buffer), wanted)
-        return polled_device(device, wanted, needed_period(period, name), complaints)
+        return polled_device(device, wanted, pace, complaints)
 
-    if not buffer:
-        needed_period(period, name)
     return Threaded(Reconnecting(name, connect, complaints), name, complaints)
 
 

@@ -57,12 +57,11 @@ class Messages:
 
     def __init__(self, address: MqttAddress) -> None:
         self._topic = address.topic
-        try:
-            self._open(address, newest=True)
-        except _NotSpokenError:
+        if not self._open(address, newest=True):
             self._open(address, newest=False)
 
-    def _open(self, address: MqttAddress, newest: bool) -> None:
+    def _open(self, address: MqttAddress, newest: bool) -> bool:
+        """Connect and subscribe; return False when the broker seems not to know MQTT 5."""
         self._waiting: deque[Message] = deque()
         self._refusal = ""
         self._greeted = self._subscribed = False
@@ -70,17 +69,17 @@ class Messages:
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
+        connected = False
         try:
             self._connect(address, newest)
+            connected = True
             self._await_subscription()
-        except SourceLostError as error:
+        except BaseException as error:
             self.close()
-            if newest and self._speaks_another and not self._greeted:
-                raise _NotSpokenError(str(error)) from None
+            if isinstance(error, SourceLostError) and newest and connected and not self._greeted:
+                return False
             raise
-        except BaseException:
-            self.close()
-            raise
+        return True
 
     def next(self, timeout: float) -> Message | None:
         """Return the next message, None when none comes within `timeout` seconds."""
@@ -100,14 +99,12 @@ class Messages:
         self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
 
     def _connect(self, address: MqttAddress, newest: bool) -> None:
-        self._speaks_another = False
         try:
             self._client.connect(
                 address.host, address.port, _KEEP_ALIVE, properties=_largest() if newest else None
             )
         except (OSError, ValueError) as error:
             raise SourceLostError(why_unreachable(error)) from None
-        self._speaks_another = True  # unless it answers
 
     def _await_subscription(self) -> None:
         limit = TimeLimit(_ANSWER)
@@ -159,10 +156,6 @@ class Messages:
 
     def _on_skipped(self) -> None:
         self._waiting.append(("", None))
-
-
-class _NotSpokenError(SourceLostError):
-    """The broker ended the first connection, maybe because it does not know MQTT 5."""
 
 
 class JsonSamples:
@@ -250,15 +243,12 @@ def open_mqtt(
     """Open the samples published under the topic of an MQTT address."""
     broker = parse_mqtt_address(target, subscribing=True)
     _new_client(broker)  # raises at once when paho is missing
-    by_topic = broker.topic.endswith("/+")
-    if by_topic:
-        needed_period(period, broker.name)
+    pace = needed_period(period, broker.name) if broker.topic.endswith("/+") else None
 
     def connected() -> Source:
         messages = Messages(broker)
-        if not by_topic:
+        if pace is None:
             return JsonSamples(messages.next, messages.close, broker.name, channels, complaints)
-        pace = needed_period(period, broker.name)
         samples = TopicSamples(messages.next, broker.topic, channels, pace, complaints, broker.name)
         return Polled(samples.measure, pace, messages.close, wait=samples.collect)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edge_runtime.errors import GruardError
@@ -120,13 +120,8 @@ class Pointers:
         return Pointers(self.previous, self.current, rejected=rejected)
 
 
-def to_facts(pointers: Pointers) -> dict[str, Any]:
-    """Return the pointers as plain JSON types."""
-    return asdict(pointers)
-
-
 def from_facts(facts: Mapping[str, Any]) -> Pointers:
-    """Inverse of `to_facts`. Raises ValueError for anything else."""
+    """Return pointers from what `asdict` made of them. Raises ValueError for anything else."""
     try:
         trial, rejected = facts["trial"], facts["rejected"]
         pointers = Pointers(

@@ -31,7 +31,7 @@ from edge_runtime.errors import GruardError, NotAllowedError
 from edge_runtime.files import read_regular, replace_file
 from edge_runtime.plain import parse_json, seal, shown, unseal
 from edge_runtime.updates.disk import PATIENCE, StoreDisk, locked, make_folders
-from edge_runtime.updates.pointers import ATTEMPTS, Pointers, from_facts, to_facts
+from edge_runtime.updates.pointers import ATTEMPTS, Pointers, from_facts
 from edge_runtime.updates.slots import Slot, Slots, label
 
 SCHEMA = 2
@@ -332,7 +332,7 @@ class Store:
                 self.remembered.keep(bundle)
         rebuilt = stored.facts is None and after != Pointers()
         if after != before or rebuilt or stored.faults:
-            self._pointers.write(stored.generation + 1, to_facts(after))
+            self._pointers.write(stored.generation + 1, asdict(after))
         return after
 
     def _check_version(self, bundle: Bundle, downgrade: bool) -> None:

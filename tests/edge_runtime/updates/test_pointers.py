@@ -1,13 +1,14 @@
 """The pointers alone: every event, and what no order of events can bring about."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import GruardError
-from edge_runtime.updates.pointers import ATTEMPTS, Pointers, Rejected, Trial, from_facts, to_facts
+from edge_runtime.updates.pointers import ATTEMPTS, Pointers, Rejected, Trial, from_facts
 
 A, B, C = (letter * 64 for letter in "abc")
 
@@ -96,10 +97,10 @@ def test_whatever_happens(events: list[tuple[str, str]]) -> None:
             assert before.on_trial(pointers.current) or pointers.current == before.previous
             assert pointers.previous == before.current and pointers.trial is None
         assert not (pointers.current and pointers.on_trial(pointers.current))
-        assert from_facts(json.loads(json.dumps(to_facts(pointers)))) == pointers
+        assert from_facts(json.loads(json.dumps(asdict(pointers)))) == pointers
 
 
-GOOD = to_facts(Pointers(A, B, Trial(C, 1), Rejected(B, "why")))
+GOOD = asdict(Pointers(A, B, Trial(C, 1), Rejected(B, "why")))
 
 
 @pytest.mark.parametrize(
