@@ -13,6 +13,7 @@ from edge_runtime.bundle.reader import (
     read_member,
 )
 from edge_runtime.errors import GruardError
+from edge_runtime.files import replace_file
 
 try:
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -51,9 +52,9 @@ def sign_bundle(bundle: Path, key_file: Path) -> Path:
     key, manifest = _read_private_key(key_file), read_member(bundle, "manifest.json")
     signature = key.sign(manifest)
     # The former signature's checksum goes first: at no moment does one contradict the other.
-    _replace(bundle / CHECKSUM, checksum(digest))
-    _replace(bundle / SIGNATURE, signature)
-    _replace(bundle / CHECKSUM, checksum(digest, signature))
+    replace_file(bundle / CHECKSUM, checksum(digest))
+    replace_file(bundle / SIGNATURE, signature)
+    replace_file(bundle / CHECKSUM, checksum(digest, signature))
     return bundle / SIGNATURE
 
 
@@ -67,13 +68,6 @@ def _read_private_key(file: Path) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise GruardError(f"{file}: not an Ed25519 key; make one with python -m convert keygen")
     return key
-
-
-def _replace(target: Path, data: bytes) -> None:
-    scratch = target.with_name(f".{target.name}.new")
-    scratch.unlink(missing_ok=True)
-    _write_new(scratch, data, _PUBLIC)
-    scratch.replace(target)
 
 
 def _write_new(file: Path, data: bytes, mode: int) -> None:
