@@ -113,7 +113,8 @@ def check_attributes(device: Path, wanted: Sequence[str]) -> None:
     """Raise GruardError, with the attributes there are, when the device lacks one."""
     missing = [attribute for attribute in wanted if not (device / attribute).exists()]
     if missing:
-        there = sorted(each.name for each in device.glob("in_*") if _is_value(each.name))
+        files = (each.name for each in device.glob("in_*"))
+        there = sorted(name for name in files if name.endswith(("_raw", "_input")))
         raise GruardError(
             f"{device}: has no {', '.join(missing)}; there are {', '.join(there) or 'none'}; "
             "name them with ?columns=CHANNEL:ATTRIBUTE,…"
@@ -125,10 +126,6 @@ def _name(device: Path) -> str:
         return read_attribute(device / "name")
     except (OSError, ValueError):
         return ""
-
-
-def _is_value(name: str) -> bool:
-    return name.endswith(("_raw", "_input"))
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ SCHEMA = 2
 LARGEST = 1 << 20  # bytes; the fallback of 256 channels takes a tenth of it
 
 Facts = Mapping[str, Any]
+Stamp = tuple[tuple[int, int, int] | None, ...]
+"""Inode, modification time in nanoseconds and size of both pointer files and the slots' folder."""
 
 
 @dataclass(frozen=True)
@@ -192,10 +194,6 @@ class Remembered:
         if not isinstance(lowest, dict) or any(type(v) is not int for v in lowest.values()):
             return None
         return lowest
-
-
-Stamp = tuple[tuple[int, int, int] | None, ...]
-"""Inode, modification time in nanoseconds and size of both pointer files and the slots' folder."""
 
 
 class Store:
