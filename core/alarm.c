@@ -14,7 +14,7 @@ void gruard_update_alarm(gruard_alarm *alarm, float score, float threshold, floa
         m->alarm_n == GRUARD_MOST_WINDOW ? 0xFFFFFFFFu : (1u << m->alarm_n) - 1u;
     alarm->above = ((alarm->above << 1) | (uint32_t)(score > threshold)) & window;
     if (!(score <= clear)) alarm->calm = 0;
-    else if (alarm->calm < m->clear_after) alarm->calm++; /* more would tell nothing */
+    else if (alarm->calm < m->clear_after) alarm->calm++; /* no higher count is needed */
     const int rises = bits_in(alarm->above) >= m->alarm_m;
     alarm->active = (uint8_t)(rises || (alarm->active && alarm->calm < m->clear_after));
 }

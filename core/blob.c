@@ -1,16 +1,16 @@
-/* The reader of packed bundles, which trusts nothing.
+/* The reader of packed bundles, which trusts nothing in them.
  *
  * A blob is a row of 32-bit little-endian words: a header, then parts whose lengths follow from it,
- * in the order in which `read_parts` takes them. edge_runtime.native.blob writes it.
+ * in the order of `read_parts`. edge_runtime.native.blob writes it.
  */
 #include <string.h>
 
 #include "parts.h"
 
-/* Limits of the core's own. */
+/* Limits of the core. */
 enum { MOST_STATES = 16384, MOST_ARENA = 1 << 20, MOST_BYTES = 1 << 26 };
 
-/* What is left of the blob, in words. */
+/* The rest of the blob, in words. */
 typedef struct {
     const gruard_word *next;
     size_t left;
@@ -176,7 +176,7 @@ static int inside(uint32_t start, uint32_t length, uint32_t size) {
     return start <= size && length <= size - start;
 }
 
-/* Whether codes and numbers can be made of one another: false for NaN, too. */
+/* Whether codes and numbers can be converted; also false for NaN. */
 static int end_has_scale(const gruard_end *end) {
     return end->scale > 0 && end->zero_point >= -128 && end->zero_point <= 127 &&
            end->zero_point == (float)(int32_t)end->zero_point;
@@ -226,7 +226,7 @@ static int zeros_are_sound(const gruard_operator *o) {
            o->lowest >= -128 && o->lowest <= 127;
 }
 
-/* Whether a result shares no byte with an operand, as the loops over both are told. */
+/* Whether result and operand share no byte; the loops over both rely on it (restrict). */
 static int apart(uint32_t operand, uint32_t length, const gruard_operator *o) {
     return operand + length <= o->out || o->out + o->count <= operand;
 }

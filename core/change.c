@@ -2,7 +2,7 @@
 #include "numerics.h"
 #include "parts.h"
 
-/* Whether the model sees readings from where the machine stands; a network is not moved. */
+/* Whether the model gets readings less the centre; a network does not. */
 static int moves(const gruard_detector *d) { return !d->model->layers && !d->model->gated; }
 
 void gruard_take_stand(gruard_detector *d) {
@@ -14,7 +14,7 @@ void gruard_take_stand(gruard_detector *d) {
                             ? gruard_clip(d->reading[i] - d->centre[i], GRUARD_VALUE_CLIP) : 0.0f;
 }
 
-/* The same history from another centre. */
+/* Make the history of channel `i` relative to another centre. */
 static void move_centre(gruard_detector *d, uint32_t i, float to) {
     const gruard_model *m = d->model;
     const float shift = to - d->centre[i];
@@ -28,7 +28,7 @@ static void move_centre(gruard_detector *d, uint32_t i, float to) {
         d->mask[i] > 0 ? gruard_clip(d->value[i] - shift, GRUARD_VALUE_CLIP) : 0.0f;
 }
 
-/* out [channels] += a matrix times the centre again and again, lag by lag; `along`: room. */
+/* out [channels] += matrix times the centre at every lag; along: room for n floats. */
 static void add_by_lags(const gruard_detector *d, const gruard_float *matrix, float *along,
                         float *out) {
     const uint32_t n = d->model->channels;
@@ -38,7 +38,7 @@ static void add_by_lags(const gruard_detector *d, const gruard_float *matrix, fl
     }
 }
 
-/* By how much each error is larger as from the recording: edge_runtime.detector.linear.at_rest. */
+/* How much larger each error is as from the recording: edge_runtime.detector.linear.at_rest. */
 static void pull(gruard_detector *d) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
@@ -59,7 +59,7 @@ static void pull(gruard_detector *d) {
     }
 }
 
-/* Forecasts and fallback, once the centre has moved. */
+/* Update forecasts and fallback after the centre has moved. */
 static void stand(gruard_detector *d) {
     pull(d);
     gruard_stand_at(d, d->centre);
@@ -76,8 +76,8 @@ static void follow_baselines(gruard_detector *d) {
     }
 }
 
-/* From now on the machine is judged from where it stands; by a network, from where it was recorded
- * and above what was reported. */
+/* Count the change as reported. From now on the machine is judged from its present operating point;
+ * by a network, from the recorded one with raised baselines. */
 static void settle(gruard_detector *d) {
     const gruard_model *m = d->model;
     if (!d->changed) memcpy(d->recorded, d->parts, sizeof d->recorded);

@@ -1,5 +1,5 @@
-/* Numbers that Python has, too. A section is a module of Python's; GRUARD_X is its X or _X, or the
- * name in the comment behind it. tests/edge_runtime/native/test_shared_constants.py compares them all.
+/* Numbers that Python has, too. Each section names the Python module; GRUARD_X is its X or _X, or
+ * the name in the comment. tests/edge_runtime/native/test_shared_constants.py compares them all.
  */
 #ifndef GRUARD_CONSTANTS_H
 #define GRUARD_CONSTANTS_H

@@ -2,7 +2,7 @@
 #include "numerics.h"
 #include "parts.h"
 
-/* Where the vectors lie: `next` words into the caller's memory, or only counted. */
+/* Place of the next vector, in words of the caller's memory; without memory it only counts. */
 typedef struct {
     float *memory;
     size_t next;
@@ -141,7 +141,7 @@ void gruard_set_threshold(gruard_detector *d, float threshold, float clear) {
     d->clear = clear;
 }
 
-/* A recurrent state that believes the machine has always stood where it stands. */
+/* The recurrent state of a machine that has always been at the present reading. */
 static void start_recurrent(gruard_detector *d) {
     const gruard_model *m = d->model;
     const size_t bytes = m->channels * sizeof(float);
@@ -169,7 +169,7 @@ static void forecast(gruard_detector *d) {
     }
 }
 
-/* By each channel's own past, and from afar: edge_runtime.detector.linear. */
+/* The own forecast and the one ahead: edge_runtime.detector.linear. */
 static void forecast_otherwise(gruard_detector *d) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
@@ -206,7 +206,7 @@ static void feed(gruard_detector *d, uint32_t input, const float *values) {
     if (end.place != GRUARD_ABSENT) quantise(values, end, d->arena + end.place);
 }
 
-/* An input has moved while there were no readings: the gate would keep the machine's answer out. */
+/* An exogenous channel moved in a gap, so the gate would reject the machine's response. */
 static int input_stepped(const gruard_detector *d) {
     const gruard_model *m = d->model;
     if (!gruard_ends_gap(d, d->usable)) return 0;
@@ -271,7 +271,7 @@ static void fetch_gate(gruard_detector *d) {
         d->doubt[i] = m->gated ? m->softplus[d->arena[logit->place + i] + 128] : 0.0f;
 }
 
-/* h <- n + z (h - n). Tells whether any unit moved; counts those that leave (low, high). */
+/* h <- n + z (h - n). Returns whether any unit moved; counts those outside (low, high). */
 GRUARD_WIDE static int blend_layer(float *restrict hidden, const int8_t *restrict arena,
                                    gruard_end update, gruard_end candidate, float low, float high,
                                    int32_t *outside) {
@@ -290,8 +290,8 @@ GRUARD_WIDE static int blend_layer(float *restrict hidden, const int8_t *restric
     return moved;
 }
 
-/* Every layer's state moves on. Tells whether any unit moved, and how many are at the edge of
- * their int8 range. */
+/* Advance every layer's state. Returns whether any unit moved; saturated: how many are at the edge
+ * of their int8 range. */
 static int blend(gruard_detector *d, int32_t *saturated) {
     const gruard_model *m = d->model;
     float *hidden = d->hidden;
@@ -306,7 +306,7 @@ static int blend(gruard_detector *d, int32_t *saturated) {
 }
 
 #ifdef GRUARD_HOST
-/* As fetch_gate and blend, of the host's graph. */
+/* As fetch_gate and blend, for the host's graph. */
 static int take_from_host(gruard_detector *d, int32_t *saturated) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
@@ -350,7 +350,7 @@ static int run_own_graph(gruard_detector *d, int32_t *saturated) {
     return blend(d, saturated);
 }
 
-/* Run the graph once and move the recurrent state on. */
+/* Run the graph once and advance the recurrent state. */
 static void advance(gruard_detector *d, int *moved, int *input_moved, int32_t *saturated) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
@@ -380,7 +380,7 @@ static void advance(gruard_detector *d, int *moved, int *input_moved, int32_t *s
 #endif
 }
 
-/* Nothing is raised while warming up, and nothing cleared in tier 2. */
+/* Warm-up raises no alarm, and tier 2 clears none. */
 static void update_alarm(gruard_detector *d, int tier) {
     const uint8_t before = d->alarm.active;
     gruard_update_alarm(&d->alarm, d->here, d->threshold, d->clear, d->model);
@@ -427,11 +427,11 @@ static void tell(gruard_detector *d, gruard_record *record) {
     record->alarm = d->alarm.active;
     if (!record->alarm) return;
     if (d->model->has_diagnosis) gruard_tell_diagnosis(d, record);
-    /* Where no channel stands out by itself, those behind the score are better than none. */
+    /* If the diagnosis blames no channel, name those behind the score. */
     if (record->blamed[0] < 0) gruard_blame_score(d, record->blamed);
 }
 
-/* An empty record, and what every detector does first. */
+/* Empty the record, then do what both detectors do first. */
 static void begin(gruard_detector *d, const float *values, gruard_record *record) {
     memset(record, 0, sizeof *record);
     memset(record->blamed, 0xFF, sizeof record->blamed);

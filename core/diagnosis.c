@@ -30,7 +30,7 @@ void gruard_start_diagnosis(gruard_detector *d) {
 
 /* ---- contributions ---- */
 
-/* r and f of every channel from O z; where they lie is the caller's business. */
+/* r and f of every channel from O z, into the caller's vectors. */
 static void explain(gruard_detector *d, float *explained, float *fault) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
@@ -48,7 +48,7 @@ static void explain(gruard_detector *d, float *explained, float *fault) {
     }
 }
 
-/* Everything about one sample; returns its squared Mahalanobis distance. */
+/* D, v, r and f of one sample; returns D. */
 static float contributions(gruard_detector *d) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
@@ -66,7 +66,7 @@ static float contributions(gruard_detector *d) {
     return total;
 }
 
-/* What is left of all channels once `channel` has been replaced by its reconstruction. */
+/* Contributions of all channels after `channel` is replaced by its reconstruction. */
 static void leave_out(gruard_detector *d, uint32_t channel) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
@@ -104,8 +104,8 @@ static uint32_t most_suspicious(const gruard_detector *d, const float *more) {
     return best;
 }
 
-/* The sums of channel `i` as they stand before this sample: older, and forgotten as far as the
- * fault at hand dwarfs what they are about. */
+/* Age the sums of channel `i` before this sample; a fault that is much larger than the past ones
+ * makes the sums small. */
 static void age_sums(gruard_detector *d, uint32_t i, float keep, float square) {
     float *of = d->sums + i * SUMS;
     const float known = GRUARD_DWARFED * (d->peaks[i * PEAKS + PEAK_FAULT] + 1.0f);
@@ -145,7 +145,7 @@ static void raise(float *peak, float keep, float latest) {
     *peak = gruard_at_least(keep * *peak, latest);
 }
 
-/* Channel `i` after this sample. weight: how far the sample stood out at all. */
+/* Update channel `i` with this sample. weight: how far the sample stands out. */
 static void observe_channel(gruard_detector *d, uint32_t i, float present, float move, float keep,
                             float weight) {
     const gruard_model *m = d->model;
@@ -175,13 +175,13 @@ static void observe_channel(gruard_detector *d, uint32_t i, float present, float
     }
 }
 
-/* The readings, held where one is missing; `moves` is how far each came. */
+/* Take the readings, with the last one where one is missing; moves: change of each. */
 static void take_readings(gruard_detector *d, const float *present, float *moves) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
     for (uint32_t i = 0; i < n; i++) {
         const float now = present[i] > 0 ? gruard_clip(moves[i], GRUARD_READING_CLIP) : d->x[i];
-        if (!(d->known[i] > 0)) { /* as if it had always stood there; its repeats start here */
+        if (!(d->known[i] > 0)) { /* as if it had always been there */
             d->x[i] = d->averages[i] = d->averages[n + i] = now;
             if (present[i] > 0) d->repeats[i] = -1.0f;
         }
@@ -202,7 +202,7 @@ static float noticed(const gruard_detector *d) {
 
 /* ---- verdict ---- */
 
-/* What channel `i` explains beyond clean rows once `top` is left out; 0 at `top`. */
+/* What channel `i` explains beyond clean rows without `top`; 0 at `top`. */
 static float left_over(const gruard_detector *d, uint32_t i, uint32_t top) {
     const gruard_model *m = d->model;
     const float left = d->sums[i * SUMS + OTHER_EXPLAINED] - d->seen * m->explained_mean[i];
@@ -247,8 +247,8 @@ static void silent_features(const gruard_detector *d, uint32_t top, float *found
     found[2] = d->repeats[top] / (m->longest_repeat[top] + 1.0f);
 }
 
-/* Energies of the fault: its mean, a straight line, the rest; its jumps; how it mirrors what was
- * expected. */
+/* Energies of the fault (mean, straight line, rest), its jumps, its slope on the expected
+ * reading. */
 static void shape_features(const gruard_detector *d, uint32_t top, float *found) {
     const float *of = d->sums + top * SUMS, *peaks = d->peaks + top * PEAKS;
     const float count = of[COUNT] + GRUARD_TINY;
@@ -274,9 +274,9 @@ static void shape_features(const gruard_detector *d, uint32_t top, float *found)
     memcpy(found, shape, sizeof shape);
 }
 
-/* Of the most suspicious channel, standardised. */
+/* Features of the most suspicious channel, standardised. */
 static void features(const gruard_detector *d, float *found) {
-    /* Counts and squares span many decades: of these the classifiers see log(1 + value). */
+    /* Counts and squares span many decades: the classifiers get log(1 + value) of them. */
     static const uint8_t logged[] = {0, 1, 2, 3, 4, 7, 8, 10, 11, 12, 17, 18, 19};
     const gruard_model *m = d->model;
     const uint32_t top = most_suspicious(d, NULL);
@@ -341,7 +341,7 @@ static void follow(gruard_detector *d) {
 void gruard_advance_diagnosis(gruard_detector *d, const float *values) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
-    /* Beyond the views in `scratch`: whether there was a reading, and how far it moved. */
+    /* After the views in `scratch`: whether there was a reading, and its change. */
     float *present = d->scratch + VIEWS * n, *moves = present + n;
     for (uint32_t i = 0; i < n; i++) present[i] = (float)gruard_present(values[i]);
     gruard_standardise(d, values, present, moves);
@@ -356,7 +356,7 @@ void gruard_advance_diagnosis(gruard_detector *d, const float *values) {
     follow(d);
 }
 
-/* The most suspicious channel, then those that still stand out without it. */
+/* The most suspicious channel, then others that stand out without it. */
 static void blame(const gruard_detector *d, int16_t *blamed) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels, first = most_suspicious(d, NULL);
@@ -367,7 +367,7 @@ static void blame(const gruard_detector *d, int16_t *blamed) {
         most = i ? gruard_at_least(most, rest[i]) : rest[i];
     }
     blamed[0] = (int16_t)first;
-    uint32_t told = 1;
+    uint32_t count = 1;
     int32_t before = -1;
     for (uint32_t rank = 1; rank < GRUARD_BLAMED && rank <= n; rank++) {
         int32_t best = -1;
@@ -376,7 +376,7 @@ static void blame(const gruard_detector *d, int16_t *blamed) {
         if (best < 0) break;
         const float high = d->seen * m->explained_high[best];
         if (rest[best] > gruard_at_least(GRUARD_SHARED * most, high))
-            blamed[told++] = (int16_t)best;
+            blamed[count++] = (int16_t)best;
         before = best;
     }
 }

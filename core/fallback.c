@@ -1,8 +1,8 @@
-/* Tier 3, the statistical detector that shadows every sample: edge_runtime.detector.fallback. */
+/* Tier 3, the statistical detector, on every sample: edge_runtime.detector.fallback. */
 #include "numerics.h"
 #include "parts.h"
 
-/* The views of channel `i`; they are what `limits` are the limits of. */
+/* The views of channel `i`, in the order of `limits`. */
 static void update_views(gruard_detector *d, uint32_t i, float views[GRUARD_VIEWS]) {
     const gruard_model *m = d->model;
     const float value = gruard_clip(d->reading[i] - d->view_centre[i], GRUARD_VALUE_CLIP);
@@ -47,13 +47,13 @@ static void judge(gruard_detector *d) {
     gruard_update_alarm(&d->fallback_alarm, score, m->fallback_threshold, m->fallback_clear, m);
 }
 
-/* A row without any reading changes nothing, until all have been missing for longer than a limit.
+/* A row without any reading changes nothing until all have been missing for longer than a limit.
  * Returns whether they have. */
 static int wait_for_readings(gruard_detector *d) {
     const gruard_model *m = d->model;
     const gruard_float *limits = m->limits + GRUARD_VIEW_MISSING * m->channels;
     int passed = 0;
-    if (d->silent < GRUARD_MOST_SILENT) d->silent++; /* more are no longer counted */
+    if (d->silent < GRUARD_MOST_SILENT) d->silent++; /* beyond it float32 has gaps */
     for (uint32_t i = 0; i < m->channels; i++) {
         const float share = (float)d->silent / limits[i] * m->watched[i];
         if (!(share > m->fallback_threshold)) continue;
@@ -74,7 +74,7 @@ void gruard_fallback(gruard_detector *d) {
 }
 
 void gruard_stand_at(gruard_detector *d, const float *centre) {
-    if (d->model->modes) return; /* a place within a mode; the limits are those of all together */
+    if (d->model->modes) return; /* a centre is within a mode, the limits are of all modes */
     for (uint32_t i = 0; i < d->model->channels; i++) {
         const float shift = centre[i] - d->view_centre[i];
         d->view_centre[i] = centre[i];

@@ -10,8 +10,8 @@
 
 #include "parts.h"
 
-/* a + b, modulo 2^32: sums of a sound program never leave 32 bits, and those of a blob that means
- * harm are defined, too. */
+/* a + b modulo 2^32: sums of a sound program stay within 32 bits, and those of a malicious blob
+ * are defined, too. */
 static inline int32_t gruard_plus(int32_t a, int32_t b) {
     return (int32_t)((uint32_t)a + (uint32_t)b);
 }
@@ -32,7 +32,7 @@ static inline int32_t gruard_halve_up(int32_t value, int32_t shift) {
     return shift ? gruard_plus(value, 1 << (shift - 1)) >> shift : value;
 }
 
-/* value * multiplier * 2^(shift - 31). Where shift > 0 the blob vouches for value * 2^shift. */
+/* value * multiplier * 2^(shift - 31). If shift > 0, the blob's writer checks value * 2^shift. */
 static inline int32_t gruard_scale(int32_t value, int32_t multiplier, int32_t shift) {
     if (shift > 0) return gruard_high((int32_t)((uint32_t)value << shift), multiplier);
     return gruard_halve_away(gruard_high(value, multiplier), -shift);
@@ -51,7 +51,7 @@ static inline int32_t gruard_scale_product(int32_t value, int32_t multiplier, in
  * code of its ADD takes whole groups (GRUARD_ADD_GROUP) and rounds an addend once; what is left
  * over, and SUB, twice. */
 
-/* How many of `count` sums the vector code makes. TensorFlow Lite Micro has none. */
+/* How many of `count` sums the vector code computes. TensorFlow Lite Micro has no such code. */
 static inline uint32_t gruard_rounded_once(uint32_t count, int32_t sign) {
 #ifdef GRUARD_TFLM
     (void)count, (void)sign;

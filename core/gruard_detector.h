@@ -4,14 +4,14 @@
  *     static gruard_detector detector;
  *
  * Include this where they are allocated, and gruard.h everywhere else. The fields are private: they
- * change from version to version, and nothing but the core may write them.
+ * change from version to version, and only the core may write them.
  */
 #ifndef GRUARD_DETECTOR_H
 #define GRUARD_DETECTOR_H
 
 #include "gruard.h"
 
-/* A blob holds integers and floats side by side. */
+/* A blob contains both integers and floats. */
 #if defined(__GNUC__)
 #define GRUARD_ALIAS __attribute__((may_alias))
 #else
@@ -27,12 +27,12 @@ typedef int32_t GRUARD_ALIAS gruard_integer;
 
 struct gruard_operator;
 
-/* A checked blob: where its parts are. Vectors are [channels] unless said otherwise; the names and
- * formulas are those of edge_runtime. */
+/* A checked blob and pointers to its parts. Vectors are [channels] unless stated otherwise; names
+ * and formulas are those of edge_runtime. */
 struct gruard_model {
     uint32_t channels, order, layers, operators, arena, layout;
     uint32_t has_cross, gated, has_diagnosis, has_rules, has_own, horizon, memories;
-    uint32_t depth;                             /* readings that the forecasts go back */
+    uint32_t depth;                             /* past readings that the forecasts need */
     uint32_t alarm_m, alarm_n, clear_after;
     int32_t closed_limit, lost_limit, contradiction_limit, free_run_limit, resync_channel;
     int32_t resync_all, warmup, frozen_limit, agree, bridge, saturated_most;
@@ -43,7 +43,7 @@ struct gruard_model {
     float fallback_threshold, fallback_clear, smoothing, slack;
     const gruard_float *center, *scale, *low, *high, *max_step, *stuck_after;
     const gruard_float *watched, *gated_channels;
-    /* Operating modes, if any: indices of the channels that tell them apart, their settings. */
+    /* Operating modes, if any: indices and settings of the channels that tell them apart. */
     uint32_t modes, telling;
     const gruard_word *teller;            /* [telling] */
     const gruard_float *setting, *reach;  /* [modes][telling] */
@@ -77,7 +77,7 @@ struct gruard_model {
     const gruard_float *persistence, *longest_repeat, *blameable;
     const gruard_float *feature_center, *feature_scale, *machine, *kinds;
     float distance_mean;
-    /* The int8 graph; where each input and output lies in the arena, and its scale. */
+    /* The int8 graph; place in the arena and scale of each input and output. */
     const gruard_word *inputs, *outputs;
     const struct gruard_operator *program;
     const gruard_integer *integers;       /* biases */
@@ -85,7 +85,7 @@ struct gruard_model {
     uint32_t integer_count, byte_count;
 };
 
-/* How many smoothed parts of the score a detector has: [memories][GRUARD_PARTS]. */
+/* Number of smoothed parts of the score: [memories][GRUARD_PARTS]. */
 static inline uint32_t gruard_heights(const gruard_model *model) {
     return model->memories * GRUARD_PARTS;
 }
@@ -106,19 +106,19 @@ typedef struct {
 } gruard_alarm;
 
 #ifdef GRUARD_HOST
-/* A graph that the host runs in the place of the blob's, in float32, for comparisons with it.
+/* A float32 graph that the host runs instead of the blob's, to compare both.
  * inputs: [8][channels], then the states, as the graph was fed in the last step. outputs: gate,
  * doubt and correction, [channels] each, then update and candidate of each layer. */
 typedef struct gruard_graph {
     float *inputs;
     const float *outputs;
     void (*run)(struct gruard_graph *graph);
-    int settling;                    /* the forecast of the last step was not believed */
+    int settling;                    /* the forecast of the last step was not used */
 } gruard_graph;
 #endif
 
-/* Everything that is carried from sample to sample, and what the last step found. The vectors lie
- * in the caller's memory. */
+/* Everything kept from sample to sample, and the results of the last step. The vectors lie in the
+ * caller's memory. */
 struct gruard_detector {
     const gruard_model *model;
     float threshold, clear;
@@ -126,14 +126,14 @@ struct gruard_detector {
     gruard_tiers tiers;
     gruard_alarm alarm, fallback_alarm;
     float *last, *since, *same;      /* validity */
-    float *history;                  /* [depth][channels], trusted inputs, newest first */
+    float *history;                  /* [depth][channels], trusted readings, newest first */
     float *hidden;                   /* [states] */
     float *gate, *correction, *value, *mask;
     float parts[GRUARD_MOST_MEMORIES * GRUARD_PARTS]; /* [memories][GRUARD_PARTS] */
     float *terms;                    /* [3][channels] */
-    /* Where the machine stands, if it has changed. */
+    /* The lasting change, if there is one. */
     uint8_t changed;
-    uint32_t changes;                /* that were reported so far */
+    uint32_t changes;                /* reported so far */
     uint32_t steady, home;
     float baselines[GRUARD_MOST_MEMORIES * GRUARD_PARTS];
     float recorded[GRUARD_MOST_MEMORIES * GRUARD_PARTS];
@@ -142,17 +142,17 @@ struct gruard_detector {
     uint8_t views_started;
     int32_t silent;                  /* samples in a row without any reading */
     float *view_level, *view_last, *view_up, *view_down, *view_same, *view_missing, *view_centre;
-    /* Of the step at hand. */
+    /* Of the present step. */
     uint8_t measured;                /* 0 where no watched channel had a reading in a known mode */
     uint8_t unknown_mode;
-    const gruard_float *center, *scale; /* of the mode, or of all together */
+    const gruard_float *center, *scale; /* of the mode, or of all modes together */
     uint8_t fallback_alarmed;
     float *usable;                   /* validity mask */
-    float *absolute, *reading;       /* standardised; as seen from where the machine stands */
+    float *absolute, *reading;       /* standardised; less the centre */
     float *forecast, *own, *ahead, *used, *doubt;
     float score, fallback_score;
-    float here;                      /* the score that the alarm hears */
-    float *shares;                   /* of the channels in the fallback's score, kept in a gap */
+    float here;                      /* the score for the alarm */
+    float *shares;                   /* channels' shares of the fallback's score, kept in a gap */
     float *scratch;                  /* [3][channels] or, with a diagnosis, [5][channels] */
     int8_t *arena;
     /* The diagnosis. */

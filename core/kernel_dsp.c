@@ -114,11 +114,11 @@ static void finish(const int32_t *sums, const gruard_integer *bias, int8_t *outp
     const int32_t multiplier = o->multiplier, right = -o->shift, lowest = o->lowest;
     int8_t *const end = output + count;
 #ifdef GRUARD_TFLM
-    const int plain = 0; /* it has another way with ties */
+    const int plain = 0; /* it rounds ties differently */
 #else
     const int plain = right > 0 && right <= SAFE_SHIFT;
 #endif
-    if (!plain) { /* no converter makes a result that is finer than the sum */
+    if (!plain) { /* rare: a result that is finer than the sum */
         while (output < end) {
             const int32_t sum = gruard_plus(*sums++, *bias++);
             const int32_t scaled = gruard_scale_product(sum, multiplier, o->shift);
@@ -190,7 +190,7 @@ static int is_half(int32_t multiplier, int32_t shift) {
     return multiplier == 1 << 30 && shift == 0;
 }
 
-/* What no converter makes. */
+/* The cases that no converter writes. */
 static void add_rare(const gruard_operator *o, int8_t *arena, int32_t sign, uint32_t once) {
     const int8_t *left = arena + o->left, *right = arena + o->right;
     int8_t *out = arena + o->out;

@@ -67,7 +67,7 @@ static inline void sum_four(const int8_t *x, uint32_t inputs, const int8_t *weig
         sum_d = vmladavaq_s8(sum_d, sixteen, vldrbq_s8(d));
         x += LANES, a += LANES, b += LANES, c += LANES, d += LANES;
     }
-    if (tail) { /* what is beyond it meets zeros */
+    if (tail) { /* the other lanes are zero */
         const mve_pred16_t lanes = vctp8q(tail);
         const int8x16_t rest = vldrbq_z_s8(x, lanes);
         sum_a = vmladavaq_s8(sum_a, rest, vldrbq_z_s8(a, lanes));
@@ -102,7 +102,7 @@ void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gr
 }
 
 /* An addend, scaled. exact: the one with the larger scale, whose factor is 1/2. once: rounded by
- * the product alone. */
+ * the product only. */
 static inline int32x4_t addend(const int8_t *codes, int32_t zero, int32_t multiplier,
                                int32_t shift, int exact, int once, mve_pred16_t lanes) {
     const int32x4_t value = vsubq_n_s32(vldrbq_z_s32(codes, lanes), zero);

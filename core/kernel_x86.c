@@ -1,7 +1,7 @@
 /* The arithmetic on x86-64, sixteen values at a time.
  *
  * Weights lie in blocks of 16 outputs: for each 4 inputs 64 bytes, 4 for each output. Inputs are
- * taken as code + 128, which is at least 0 as VNNI wants it; the bias knows. Widths are padded
+ * taken as code + 128, because VNNI needs unsigned ones; the bias compensates. Widths are padded
  * with zeros.
  */
 #include <immintrin.h>
@@ -152,7 +152,7 @@ static void with_sse2(const uint8_t *input, uint32_t groups, const int8_t *weigh
     }
 }
 
-/* Which of the three; every thread that finds it unset would choose the same. */
+/* Which of the three; every thread that finds it unset chooses the same. */
 static enum { UNSET, SSE2, AVX2, AVX512 } level;
 
 static int best_level(void) {
@@ -209,7 +209,7 @@ VNNI static void multiply_vnni(const gruard_operator *o, int8_t *arena) {
     }
 }
 
-/* Older processors leave it to the compiler, at the width of their unit. */
+/* For older processors the compiler vectorises, at the width of their unit. */
 GRUARD_WIDE static void add_narrower(const gruard_operator *operator, int8_t *arena, int32_t sign) {
     const gruard_operator o = *operator; /* no store to the arena can change it */
     const int8_t *restrict left = arena + o.left, *restrict right = arena + o.right;

@@ -1,7 +1,7 @@
 /* Matrix times vector in the fixed order of edge_runtime.numerics.ordered_matvec.
  *
- * A sum in one order has to wait for each of its additions, so several rows go side by side; for
- * that the matrices of a blob lie column after column.
+ * Each addition of an ordered sum waits for the one before, so several rows are summed at a time;
+ * for that the matrices of a blob lie column after column.
  */
 #include "parts.h"
 

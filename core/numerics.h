@@ -42,7 +42,7 @@ static inline float gruard_rint(float value) {
 }
 
 /* int8 code of `value`: round half to even, clip to -128 … 127; NaN is -128. The zero point is a
- * whole number, so that clipping before rounding comes to the same. */
+ * whole number, so clipping before rounding gives the same. */
 static inline int8_t gruard_quantise(float value, float scale, float zero_point) {
     float code = value / scale;
     code = gruard_at_least(code, -128.0f - zero_point);

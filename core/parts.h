@@ -1,11 +1,11 @@
-/* What the files of the core have of one another; not for users of the core. */
+/* Declarations shared by the files of the core; not for users of the core. */
 #ifndef GRUARD_PARTS_H
 #define GRUARD_PARTS_H
 
 #include "constants.h"
 #include "gruard_detector.h"
 
-/* Ends of the parts of a step, for whoever measures them. */
+/* Ends of the parts of a step, for measurements. */
 enum { GRUARD_READ, GRUARD_FORECASTED, GRUARD_FED, GRUARD_RUN, GRUARD_BLENDED, GRUARD_SCORED,
        GRUARD_DIAGNOSED, GRUARD_TOLD };
 #ifdef GRUARD_COST
@@ -15,8 +15,8 @@ void cost_mark(uint32_t part);
 #define GRUARD_MARK(part) ((void)0)
 #endif
 
-/* Inputs of the graph in the order of the blob; the states follow, one a layer. These enums are
- * compared with edge_runtime, too. */
+/* Inputs of the graph in the order of the blob; the states follow, one per layer. A test compares
+ * these enums with edge_runtime. */
 enum {
     GRUARD_INNOVATION, GRUARD_FORECAST, GRUARD_EVIDENCE, GRUARD_MAGNITUDE, GRUARD_DIFFERENCE,
     GRUARD_MASK, GRUARD_GUARDED, GRUARD_GATE, GRUARD_STATE
@@ -39,8 +39,8 @@ enum {
     GRUARD_CONSTANT, GRUARD_OPERATORS
 };
 
-/* One operator: int8 values at `left` (and `right`) become `count` values at `out`, all bytes of
- * the arena. `constant`: where its weights, its table or its values begin in the blob's bytes. */
+/* One operator: int8 values at `left` (and `right`) give `count` values at `out`, all in the arena.
+ * constant: offset of its weights, its table or its values in the blob's bytes. */
 typedef struct GRUARD_ALIAS gruard_operator {
     uint32_t kind, count, out, left, right;
     uint32_t inputs;     /* of each output of FULLY_CONNECTED */
@@ -51,7 +51,7 @@ typedef struct GRUARD_ALIAS gruard_operator {
     int32_t lowest;      /* of the result, a fused RELU's zero */
 } gruard_operator;
 
-/* A host runs these loops at the width of its vector unit, whichever it has. */
+/* A host runs these loops at the width of its own vector unit. */
 #if defined(GRUARD_HOST) && defined(__x86_64__) && defined(__gnu_linux__) && \
     !defined(__clang__) && __GNUC__ >= 12
 #define GRUARD_WIDE __attribute__((target_clones("arch=x86-64-v3", "default")))
@@ -64,8 +64,8 @@ void gruard_matvec(const gruard_float *matrix, uint32_t rows, uint32_t columns,
                    const float *vector, float *result);
 
 void gruard_run_graph(const gruard_model *model, int8_t *arena);
-/* What a kernel brings: how it wants weights laid out, how many bytes they take, the arithmetic.
- * Layouts: edge_runtime.native.program. */
+/* Each kernel defines these: the layout of its weights (edge_runtime.native.program), their size in
+ * bytes, and the arithmetic. */
 extern const uint32_t gruard_layout;
 uint32_t gruard_weight_bytes(uint32_t inputs, uint32_t outputs);
 void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gruard_integer *bias,
@@ -73,15 +73,15 @@ void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gr
 /* sign: -1 subtracts. */
 void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign);
 void gruard_multiply(const gruard_operator *o, int8_t *arena);
-/* table: 256 results, that of code -128 first. */
+/* table: 256 results, beginning with code -128. */
 void gruard_look_up(const int8_t *codes, int8_t *out, uint32_t count, const int8_t *table);
 
 void gruard_check_validity(gruard_detector *d, const float *values);
-/* By the centre and scale of the step at hand. */
+/* With the centre and scale of the present step. */
 void gruard_standardise(const gruard_detector *d, const float *values, const float *mask,
                         float *out);
-/* The centre and scale of the mode that `values` are in; after gruard_check_validity. In an unknown
- * mode no watched reading is usable. */
+/* Set centre and scale of the mode of `values`; after gruard_check_validity. In an unknown mode no
+ * watched reading is usable. */
 void gruard_find_mode(gruard_detector *d, const float *values);
 int gruard_present(float value);
 
@@ -91,36 +91,36 @@ void gruard_update_alarm(gruard_alarm *alarm, float score, float threshold, floa
 /* Views of the fallback, in the order of their limits. */
 enum { GRUARD_VIEW_RANGE, GRUARD_VIEW_LEVEL, GRUARD_VIEW_CHANGE, GRUARD_VIEW_CUSUM,
        GRUARD_VIEW_SAME, GRUARD_VIEW_MISSING, GRUARD_VIEWS };
-/* The fallback's score and alarm of the step at hand; after gruard_check_validity. */
+/* The fallback's score and alarm of the present step; after gruard_check_validity. */
 void gruard_fallback(gruard_detector *d);
 void gruard_blame_fallback(const gruard_detector *d, int16_t *blamed);
 
 enum { GRUARD_PART_RESIDUAL, GRUARD_PART_OWN, GRUARD_PART_DISTANCE, GRUARD_PART_LEVEL,
        GRUARD_PART_AHEAD, GRUARD_PART_GATE };
-/* The smoothed part at `place` of all memories', standardised and times its weight. */
+/* The smoothed part at `place`, standardised and times its weight. */
 float gruard_height(const gruard_model *m, const float *parts, uint32_t place);
 void gruard_start_score(gruard_detector *d, int keep_level);
-/* The model's score of the step at hand. */
+/* The model's score of the present step. */
 void gruard_score(gruard_detector *d);
 void gruard_blame_score(gruard_detector *d, int16_t *blamed);
 /* Indices of the largest `shares`, at most three, each above 0 (or `from_zero`) and at least half
  * the largest; -1 where there is none. */
 void gruard_largest(const float *shares, uint32_t count, int from_zero, int16_t *chosen);
 
-/* The readings as seen from where the machine stands. */
+/* Make the readings relative to the centre. */
 void gruard_take_stand(gruard_detector *d);
-/* What follows from a measured row whose alarm is known. */
+/* Update the lasting change after a measured row and its alarm. */
 void gruard_change(gruard_detector *d, int settling);
 
 void gruard_start_tiers(gruard_tiers *t, const gruard_model *m);
 void gruard_restart_tiers(gruard_tiers *t, const gruard_model *m);
 int gruard_tier(const gruard_tiers *t, const gruard_model *m);
 int gruard_held_open(const gruard_tiers *t, uint32_t channel);
-/* Of the row at hand, before it is observed: whether most readings are missing, and whether its
- * forecast is not believed. */
+/* Of the present row, before gruard_observe: whether it is the first after a gap, and whether its
+ * forecast is not to be used. */
 int gruard_ends_gap(const gruard_detector *d, const float *mask);
 int gruard_settling(const gruard_detector *d);
-/* 1 where the recurrent state must be reset now. moved: the state; input_moved: the readings. */
+/* 1 if the recurrent state must be reset now. moved: the state; input_moved: the readings. */
 int gruard_observe(gruard_detector *d, int moved, int input_moved, int32_t saturated);
 void gruard_agree(gruard_tiers *t, int same_verdict, const gruard_model *m);
 void gruard_distrust_tiers(gruard_tiers *t, const gruard_model *m);

@@ -1,4 +1,4 @@
-/* The anomaly score and who is behind it: edge_runtime.detector.score. */
+/* The anomaly score and the channels behind it: edge_runtime.detector.score. */
 #include "numerics.h"
 #include "parts.h"
 
@@ -7,7 +7,7 @@ float gruard_height(const gruard_model *m, const float *parts, uint32_t place) {
            ((parts[place] - m->part_mean[place]) / m->part_std[place]);
 }
 
-/* The largest height of the parts, over their baselines if there are any. */
+/* The largest height of the parts, less their baselines if given. */
 static float total(const gruard_model *m, const float *parts, const float *baselines) {
     float score = 0;
     int heard = 0;
@@ -48,12 +48,12 @@ static float smoothed(float before, float now, float attack, float decay) {
     return before + (now > before ? attack : decay) * (now - before);
 }
 
-/* Until the forecast has settled only the level, which needs none, is believed. */
+/* Until the forecast has settled, only the level, which needs none, is updated. */
 static float rate_of(uint32_t part, float rate, int settling) {
     return settling && part != GRUARD_PART_LEVEL ? 0.0f : rate;
 }
 
-/* How far channel i is from forecast f, here or as from the recording. */
+/* Error of forecast f of channel i, from the centre or as from the recording. */
 static float error_of(const gruard_detector *d, uint32_t f, uint32_t i, int recorded) {
     const gruard_model *m = d->model;
     const float *forecast = f == 0 ? d->forecast : f == 1 ? d->own : d->ahead;
@@ -64,8 +64,8 @@ static float error_of(const gruard_detector *d, uint32_t f, uint32_t i, int reco
     return gruard_clip(error, GRUARD_SCORE_CLIP) * m->watched[i];
 }
 
-/* Unsmoothed parts of the row at hand, from here or as from the recording; from here the terms of
- * the channels move on. */
+/* Unsmoothed parts of the present row, from the centre or as from the recording; from the centre
+ * this also updates the terms of the channels. */
 static void measure(gruard_detector *d, int recorded, int settling, float *parts) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
@@ -113,11 +113,11 @@ static void smooth(const gruard_model *m, int settling, const float *now, float 
 }
 
 void gruard_score(gruard_detector *d) {
-    if (d->measured) { /* or nothing is judged */
+    if (d->measured) { /* else nothing is judged */
         const int settling = gruard_settling(d);
         float parts[GRUARD_PARTS], recorded[GRUARD_PARTS];
         measure(d, 0, settling, parts);
-        if (d->changed) { /* where the machine was recorded is never strange */
+        if (d->changed) { /* the recorded operating point is never an anomaly */
             measure(d, 1, settling, recorded);
             smooth(d->model, settling, recorded, d->recorded);
             parts[GRUARD_PART_LEVEL] =

@@ -1,4 +1,4 @@
-/* Tiers 1 and 2, what may go wrong and the bounded way back: edge_runtime.detector.tiers. */
+/* Tiers 1 and 2, failure and bounded recovery: edge_runtime.detector.tiers. */
 #include "numerics.h"
 #include "parts.h"
 
@@ -48,7 +48,7 @@ int gruard_held_open(const gruard_tiers *t, uint32_t channel) {
     return t->phase == GRUARD_PHASE_RESYNC || t->forced[channel] > 0;
 }
 
-/* Keep the events of the last `window` samples; how many they are. */
+/* Keep the events of the last `window` samples and return their number. */
 static uint8_t recent(uint64_t *events, uint8_t count, uint64_t now, uint32_t window) {
     uint8_t kept = 0;
     for (uint8_t i = 0; i < count; i++)
@@ -102,7 +102,7 @@ static int gate_phase(gruard_detector *d) {
         gated_count += m->gated_channels[i] > 0;
         shut_count += (uint32_t)shut;
         t->closed[i] = shut ? t->closed[i] + 1.0f : gruard_at_least(t->closed[i] - 2.0f, 0.0f);
-        /* While we hold a gate open ourselves, being open is no verdict of its own. */
+        /* A gate that is held open does not decide, so it cannot contradict the evidence. */
         t->contradicted[i] = wrong && t->forced[i] == 0 ? t->contradicted[i] + 1.0f : 0.0f;
         reopened |= must_reopen(t, m, i);
     }
@@ -118,7 +118,7 @@ static int gate_phase(gruard_detector *d) {
     return 0;
 }
 
-/* A sample beyond what the state can bridge. */
+/* Handle a row beyond what the state can bridge. */
 static void outage(gruard_tiers *t, const gruard_model *m) {
     if (t->phase == GRUARD_PHASE_GATE) {
         settle(t, m);
@@ -127,7 +127,7 @@ static void outage(gruard_tiers *t, const gruard_model *m) {
         t->outage = 1;
         return;
     }
-    /* Nothing to synchronise with: the free run goes on, beyond its bound. */
+    /* There is nothing to synchronise with: continue the free run, beyond its bound. */
     if (t->phase == GRUARD_PHASE_RESYNC) t->left = 0;
     t->phase = GRUARD_PHASE_FREE_RUN;
     t->left = t->left > 1 ? t->left - 1 : 0;
@@ -136,7 +136,7 @@ static void outage(gruard_tiers *t, const gruard_model *m) {
 
 static void free_run_phase(gruard_tiers *t, const gruard_model *m) {
     t->left = t->left > 1 ? t->left - 1 : 0;
-    if (t->left > 0 && !t->outage) return; /* an outage is over with the first reading */
+    if (t->left > 0 && !t->outage) return; /* an outage ends with the first reading */
     t->phase = GRUARD_PHASE_RESYNC;
     t->left = m->resync_all;
     t->blind = 0;
@@ -174,7 +174,7 @@ int gruard_observe(gruard_detector *d, int moved, int input_moved, int32_t satur
     const gruard_model *m = d->model;
     t->index++;
     if (mostly_masked(m, d->mask)) {
-        t->gap += t->gap <= m->bridge; /* more would tell nothing */
+        t->gap += t->gap <= m->bridge; /* a higher count makes no difference */
         if (t->gap > m->bridge) outage(t, m);
         return 0;
     }

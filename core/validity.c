@@ -1,5 +1,5 @@
-/* Which readings are usable, the mode they are in, and what they are in standardised units: the C
- * side of edge_runtime.detector.inputs. */
+/* From raw readings to standardised ones: validity, operating modes, scaling. The C side of
+ * edge_runtime.detector.inputs. */
 #include "numerics.h"
 #include "parts.h"
 
@@ -39,8 +39,7 @@ void gruard_standardise(const gruard_detector *d, const float *values, const flo
     }
 }
 
-/* How far the settings are from those of `mode`, in its reaches; infinitely far where one is not
- * usable. */
+/* Distance of the settings from those of `mode`, in its reaches; infinite if one is not usable. */
 static float apart_from(const gruard_detector *d, uint32_t mode, const float *values) {
     const gruard_model *m = d->model;
     float apart = 0;
