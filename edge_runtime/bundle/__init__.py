@@ -1,1 +1,1 @@
-"""The bundle's room: what is in the folder that ships, and why it may be believed."""
+"""The bundle: the contents of the folder that ships, and the checks before it is trusted."""

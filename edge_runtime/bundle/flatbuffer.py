@@ -1,17 +1,13 @@
 """A small, bounds-checked reader of .tflite files: what is in the graph, before anything runs it.
 
 The interpreter aborts the whole process on some damaged files, so the file is read here first.
-Layout: TensorFlow Lite's public schema (`schema.fbs`, version 3). What gruard never writes is not
-read but named (`GraphSummary.extras`), because the interpreter would read it.
+`read_graph` summarises the file by TensorFlow Lite's public schema (`schema.fbs`, version 3). What
+gruard never writes is not read but named (`GraphSummary.extras`), because the interpreter would
+read it. The notes of TensorFlow's converter are checked, too.
 
-FlatBuffers tables read by plain offsets, every one of them checked before it is followed.
-
-Layout: FlatBuffers internals (root offset, vtables). Anything impossible raises DamagedError; the
-checks are those of FlatBuffers' own verifier, without which the interpreter trusts every offset.
-
-What gruard's converter notes in a .tflite file: the versions of TensorFlow it was made with.
-
-The interpreter reads these notes when it loads a file, and trusts their every offset, too.
+`FlatTable` reads FlatBuffers (root offset, vtables) and checks every offset before following it,
+as FlatBuffers' own verifier does; without that the interpreter trusts every offset. Anything
+impossible raises MalformedError, which `read_graph` turns into a GruardError.
 """
 
 import struct
@@ -20,165 +16,13 @@ from dataclasses import dataclass
 
 from edge_runtime.errors import GruardError
 
-# A step of gruard has some 2,000 entries. A small file can name one table, or one long vector, a
-# million times, so what is read is bounded and not only the file.
+# A gruard step has some 2,000 entries. A small file can refer to one table, or one long vector, a
+# million times, so the entries that are read are bounded, not only the file.
 MOST_ENTRIES = 1 << 16
-_ENDING = b"\0"  # strings are handed on as C strings
 _VTABLE_HEAD = 4  # bytes: its own size, then the table's
-_WIDTHS = {form: struct.calcsize("<" + form) for form in "bBhHiIqQf"}
-
-
-class MalformedError(Exception):
-    """The file can't be what it claims to be; the text says what is wrong."""
-
-
-class BoundedBytes:
-    """The bytes of a file and how many more of its entries may be read."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data, self._left = data, MOST_ENTRIES
-
-    def numbers(self, position: int, form: str, count: int = 1) -> tuple[int, ...]:
-        """`count` aligned little-endian numbers of the struct format `form`."""
-        width = _WIDTHS[form]
-        if position < 0 or position + count * width > len(self.data):
-            raise MalformedError("offset outside the file")
-        if position % width:
-            raise MalformedError("a number that is not aligned")
-        return struct.unpack_from(f"<{count}{form}", self.data, position)
-
-    def number(self, position: int, form: str) -> int:
-        """One number, as `numbers` reads it."""
-        return self.numbers(position, form)[0]
-
-    def spend(self, count: int) -> None:
-        """Count entries that are about to be read."""
-        self._left -= count
-        if self._left < 0:
-            raise MalformedError(f"more than {MOST_ENTRIES} entries, larger than any gruard step")
-
-
-class FlatTable:
-    """A table at an absolute position of `source`; a field that is left out reads as its default.
-
-    Every method raises DamagedError when an offset leads out of the file.
-    """
-
-    def __init__(self, source: BoundedBytes, position: int) -> None:
-        source.spend(1)
-        self._source, self._position = source, position
-        self._vtable = position - source.number(position, "i")
-        size = source.number(self._vtable, "H")
-        if size < _VTABLE_HEAD or size % 2:
-            raise MalformedError("a vtable of impossible size")
-        count = (size - _VTABLE_HEAD) // 2
-        source.spend(count)
-        self._offsets = source.numbers(self._vtable + _VTABLE_HEAD, "H", count)
-
-    def present(self) -> Iterator[int]:
-        """Numbers of the fields that are there."""
-        return (field for field, offset in enumerate(self._offsets) if offset)
-
-    def scalar(self, field: int, form: str, default: int = 0) -> int:
-        """The number of the struct format `form`."""
-        position = self._field(field)
-        return self._source.number(position, form) if position else default
-
-    def table(self, field: int) -> "FlatTable | None":
-        """The table it leads to, None when it is left out."""
-        target = self._target(field)
-        return FlatTable(self._source, target) if target else None
-
-    def string(self, field: int) -> str:
-        """The text; characters that can't be printed are replaced."""
-        target = self._target(field)
-        if not target:
-            return ""
-        data, length = self._source.data, self._source.number(target, "I")
-        start, end = target + 4, target + 4 + length
-        if data[end : end + 1] != _ENDING:
-            raise MalformedError("a text without its end, or an offset outside the file")
-        self._source.spend(length // 8)
-        try:
-            text = data[start:end].decode("utf-8")
-        except UnicodeDecodeError:
-            raise MalformedError("a text that is not UTF-8") from None
-        return "".join(c if c.isprintable() else "\ufffd" for c in text)
-
-    def length(self, field: int, form: str = "B") -> int:
-        """Number of entries of the vector, all of which are within the file."""
-        target = self._target(field)
-        if not target:
-            return 0
-        count = self._source.number(target, "I")
-        if target + 4 + count * _WIDTHS[form] > len(self._source.data):
-            raise MalformedError("offset outside the file")
-        return count
-
-    def vector(self, field: int, form: str, at_most: int | None = None) -> tuple[int, ...]:
-        """The numbers of the vector; nothing when there are more than `at_most`."""
-        count = self.length(field, form)
-        if at_most is not None and count > at_most:
-            return ()
-        self._source.spend(count)
-        return self._source.numbers(self._target(field) + 4, form, count) if count else ()
-
-    def content(self, field: int, at_most: int) -> bytes:
-        """The vector of bytes, nothing when there are more than `at_most`."""
-        return bytes(self.vector(field, "B", at_most))
-
-    def raw(self, field: int) -> bytes:
-        """All bytes of the vector, however many they are."""
-        target, count = self._target(field), self.length(field)
-        return self._source.data[target + 4 : target + 4 + count]
-
-    def tables(self, field: int) -> list["FlatTable"]:
-        """The tables of the vector."""
-        offsets, start = self.vector(field, "I"), self._target(field) + 4
-        return [FlatTable(self._source, start + 4 * i + offset) for i, offset in enumerate(offsets)]
-
-    def _field(self, field: int) -> int:
-        offset = self._offsets[field] if field < len(self._offsets) else 0
-        return self._position + offset if offset else 0
-
-    def _target(self, field: int) -> int:
-        position = self._field(field)
-        if not position:
-            return 0
-        offset = self._source.number(position, "I")
-        if not offset:
-            raise MalformedError("an offset that leads nowhere")
-        return position + offset
-
-
 MOST_METADATA = 1024  # bytes
 _VERSION_CHARACTERS = b"0123456789.\0"
-
-
-def is_known_metadata(name: str, content: bytes) -> bool:
-    """Whether the interpreter can read `content` safely and gruard writes such a note.
-
-    Raises DamagedError when it is a table that leads out of its bytes.
-    """
-    if name == "min_runtime_version":
-        return bool(content) and set(content) <= set(_VERSION_CHARACTERS)
-    return name == "CONVERSION_METADATA" and bool(content) and _is_conversion(content)
-
-
-def _is_conversion(content: bytes) -> bool:
-    """A file within the file, of TensorFlow's `conversion_metadata.fbs`."""
-    source = BoundedBytes(content)
-    note = FlatTable(source, source.number(0, "I"))
-    environment, options = note.table(0), note.table(1)
-    if environment is None or options is None:
-        return False
-    environment.string(0)  # TensorFlow's version
-    environment.scalar(1, "I")  # version of the converter's interface
-    environment.scalar(2, "i")  # type of the model
-    environment.scalar(3, "Q")  # hash of the model
-    options.vector(0, "i")  # ways of optimising
-    known = {*note.present()} <= {0, 1} and {*environment.present()} <= {0, 1, 2, 3}
-    return known and {*options.present()} <= {0}
+_WIDTHS = {form: struct.calcsize("<" + form) for form in "bBhHiIqQf"}
 
 
 BUILTIN_NAMES = {
@@ -217,9 +61,9 @@ _FEW_BYTES = 64  # constants up to this size are numbers to check, such as where
 
 @dataclass(frozen=True)
 class GraphTensor:
-    """One tensor: quantised when `scales` is not empty; `constant_bytes` > 0 for weights.
+    """One tensor: quantised if `scales` is not empty; `constant_bytes` > 0 for weights.
 
-    integers: the numbers of a short constant of int32, else nothing.
+    integers: the numbers of a short int32 constant, else empty.
     """
 
     index: int
@@ -246,10 +90,7 @@ class GraphOperator:
 
 @dataclass(frozen=True)
 class GraphSummary:
-    """Everything the checks need to know of a .tflite file.
-
-    extras: what else is in it and never in a file of gruard, in words.
-    """
+    """What the checks need of a .tflite file. extras: what gruard never writes, in words."""
 
     subgraphs: int
     tensors: tuple[GraphTensor, ...]
@@ -259,11 +100,11 @@ class GraphSummary:
     extras: tuple[str, ...] = ()
 
 
-NO_GRAPH = GraphSummary(0, (), (), {}, {})  # a linear model: everything is host arithmetic
+NO_GRAPH = GraphSummary(0, (), (), {}, {})  # of a linear model, which is host arithmetic only
 
 
 def read_graph(data: bytes, source: str) -> GraphSummary:
-    """Summary of the .tflite file in `data`; GruardError naming `source` if it is not one."""
+    """Summarise the .tflite file in `data`; GruardError naming `source` if it is none."""
     if data[4:8] != b"TFL3":
         raise GruardError(f"{source}: not a .tflite file (the identifier TFL3 is missing)")
     try:
@@ -273,15 +114,164 @@ def read_graph(data: bytes, source: str) -> GraphSummary:
 
 
 def read_constants(data: bytes) -> dict[int, bytes]:
-    """The bytes of every constant tensor of a file that `read_graph` has read, by its index."""
+    """Return the bytes of every constant tensor, by index, of a file that `read_graph` accepted."""
     model = FlatTable(source := BoundedBytes(data), source.number(0, "I"))
     buffers, tensors = model.tables(4), model.tables(2)[0].tables(0)
     contents = (buffers[tensor.scalar(2, "I")].raw(0) for tensor in tensors)
     return {index: content for index, content in enumerate(contents) if content}
 
 
+class MalformedError(Exception):
+    """The file is not what it claims to be; the text says why."""
+
+
+class BoundedBytes:
+    """The bytes of a file, and a limit on the entries that may be read."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self._left = data, MOST_ENTRIES
+
+    def numbers(self, position: int, form: str, count: int = 1) -> tuple[int, ...]:
+        """Return `count` aligned little-endian numbers of the struct format `form`."""
+        width = _WIDTHS[form]
+        if position < 0 or position + count * width > len(self.data):
+            raise MalformedError("offset outside the file")
+        if position % width:
+            raise MalformedError("a number that is not aligned")
+        return struct.unpack_from(f"<{count}{form}", self.data, position)
+
+    def number(self, position: int, form: str) -> int:
+        """Return one number, as `numbers` does."""
+        return self.numbers(position, form)[0]
+
+    def spend(self, count: int) -> None:
+        """Count entries about to be read."""
+        self._left -= count
+        if self._left < 0:
+            raise MalformedError(f"more than {MOST_ENTRIES} entries, larger than any gruard step")
+
+
+class FlatTable:
+    """A table at an absolute position of `source`; an absent field reads as its default.
+
+    Every method raises MalformedError when an offset leads out of the file.
+    """
+
+    def __init__(self, source: BoundedBytes, position: int) -> None:
+        source.spend(1)
+        self._source, self._position = source, position
+        self._vtable = position - source.number(position, "i")
+        size = source.number(self._vtable, "H")
+        if size < _VTABLE_HEAD or size % 2:
+            raise MalformedError("a vtable of impossible size")
+        count = (size - _VTABLE_HEAD) // 2
+        source.spend(count)
+        self._offsets = source.numbers(self._vtable + _VTABLE_HEAD, "H", count)
+
+    def present(self) -> Iterator[int]:
+        """Return the numbers of the fields that are present."""
+        return (field for field, offset in enumerate(self._offsets) if offset)
+
+    def scalar(self, field: int, form: str, default: int = 0) -> int:
+        """Return the number of the struct format `form`."""
+        position = self._field(field)
+        return self._source.number(position, form) if position else default
+
+    def table(self, field: int) -> "FlatTable | None":
+        """Return the table that the field refers to, or None if it is absent."""
+        target = self._target(field)
+        return FlatTable(self._source, target) if target else None
+
+    def string(self, field: int) -> str:
+        """Return the text, with unprintable characters replaced."""
+        target = self._target(field)
+        if not target:
+            return ""
+        data, length = self._source.data, self._source.number(target, "I")
+        start, end = target + 4, target + 4 + length
+        if data[end : end + 1] != b"\0":  # the interpreter reads C strings
+            raise MalformedError("a text without its end, or an offset outside the file")
+        self._source.spend(length // 8)
+        try:
+            text = data[start:end].decode("utf-8")
+        except UnicodeDecodeError:
+            raise MalformedError("a text that is not UTF-8") from None
+        return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+    def length(self, field: int, form: str = "B") -> int:
+        """Return the number of entries of the vector, all of them within the file."""
+        target = self._target(field)
+        if not target:
+            return 0
+        count = self._source.number(target, "I")
+        if target + 4 + count * _WIDTHS[form] > len(self._source.data):
+            raise MalformedError("offset outside the file")
+        return count
+
+    def vector(self, field: int, form: str, at_most: int | None = None) -> tuple[int, ...]:
+        """Return the numbers of the vector; none if there are more than `at_most`."""
+        count = self.length(field, form)
+        if at_most is not None and count > at_most:
+            return ()
+        self._source.spend(count)
+        return self._source.numbers(self._target(field) + 4, form, count) if count else ()
+
+    def content(self, field: int, at_most: int) -> bytes:
+        """Return the vector of bytes; empty if there are more than `at_most`."""
+        return bytes(self.vector(field, "B", at_most))
+
+    def raw(self, field: int) -> bytes:
+        """Return all bytes of the vector, however many."""
+        target, count = self._target(field), self.length(field)
+        return self._source.data[target + 4 : target + 4 + count]
+
+    def tables(self, field: int) -> list["FlatTable"]:
+        """Return the tables of the vector."""
+        offsets, start = self.vector(field, "I"), self._target(field) + 4
+        return [FlatTable(self._source, start + 4 * i + offset) for i, offset in enumerate(offsets)]
+
+    def _field(self, field: int) -> int:
+        offset = self._offsets[field] if field < len(self._offsets) else 0
+        return self._position + offset if offset else 0
+
+    def _target(self, field: int) -> int:
+        position = self._field(field)
+        if not position:
+            return 0
+        offset = self._source.number(position, "I")
+        if not offset:
+            raise MalformedError("an offset that leads nowhere")
+        return position + offset
+
+
+def is_known_metadata(name: str, content: bytes) -> bool:
+    """Whether gruard writes such a note, which the interpreter can read safely.
+
+    Raises MalformedError when it is a table that leads out of its bytes.
+    """
+    if name == "min_runtime_version":
+        return bool(content) and set(content) <= set(_VERSION_CHARACTERS)
+    return name == "CONVERSION_METADATA" and bool(content) and _is_conversion(content)
+
+
+def _is_conversion(content: bytes) -> bool:
+    """Check a file within the file, of TensorFlow's `conversion_metadata.fbs`."""
+    source = BoundedBytes(content)
+    note = FlatTable(source, source.number(0, "I"))
+    environment, options = note.table(0), note.table(1)
+    if environment is None or options is None:
+        return False
+    environment.string(0)  # TensorFlow's version
+    environment.scalar(1, "I")  # version of the converter's interface
+    environment.scalar(2, "i")  # type of the model
+    environment.scalar(3, "Q")  # hash of the model
+    options.vector(0, "i")  # ways of optimising
+    tables = (note, 2), (environment, 4), (options, 1)
+    return all(set(table.present()) <= set(range(fields)) for table, fields in tables)
+
+
 class _Reader:
-    """One pass over the file, which notes on its way what is not gruard's."""
+    """Reads the file in one pass and notes what gruard never writes."""
 
     def __init__(self, data: bytes) -> None:
         source = BoundedBytes(data)
@@ -315,7 +305,7 @@ class _Reader:
         number = table.scalar(2, "I")
         buffer = self._at(self._buffers, number, "a tensor names a buffer")
         constant = buffer.length(0) if number else 0  # buffer 0 means "no buffer"
-        few = dtype == "int32" and 0 < constant <= _FEW_BYTES
+        few = buffer.content(0, _FEW_BYTES) if dtype == "int32" and constant else b""
         return GraphTensor(
             index=index,
             name=table.string(3),
@@ -324,7 +314,7 @@ class _Reader:
             scales=quantization.vector(2, "f") if quantization else (),
             zero_points=quantization.vector(3, "q") if quantization else (),
             constant_bytes=constant,
-            integers=_integers(buffer.content(0, _FEW_BYTES)) if few else (),
+            integers=struct.unpack(f"<{len(few) // 4}i", few[: len(few) // 4 * 4]),
         )
 
     def _operator(self, table: FlatTable) -> GraphOperator:
@@ -368,12 +358,12 @@ class _Reader:
             raise MalformedError("the signature has a name twice")
         return dict(entries)
 
-    def _compare(self, side: str, found: Sequence[int], signature: dict[str, int]) -> None:
-        if sorted(found) != sorted(signature.values()):
+    def _compare(self, side: str, indices: Sequence[int], signature: dict[str, int]) -> None:
+        if sorted(indices) != sorted(signature.values()):
             self._extras[f"{side} of the graph that are not the signature's"] = None
 
     def _check_rest(self, operators: Sequence[GraphOperator]) -> None:
-        """What no later check asks for but the interpreter reads."""
+        """Check what the interpreter reads but no later check needs."""
         if (version := self._model.scalar(0, "I")) != SCHEMA_VERSION:
             self._extras[f"version {version} of the file format"] = None
         self._model.string(3)
@@ -391,10 +381,9 @@ class _Reader:
     def _known(
         self, kind: str, table: FlatTable, fields: set[int | None] | None = None
     ) -> FlatTable:
-        """`table`, whose fields that gruard does not write are noted."""
-        known = _FIELDS[kind] if fields is None else fields
+        """Return `table` after noting the fields that gruard does not write."""
         for field in table.present():
-            if field not in known:
+            if field not in (_FIELDS[kind] if fields is None else fields):
                 self._extras[f"field {field} of the schema in a table of kind {kind}"] = None
         return table
 
@@ -403,11 +392,6 @@ class _Reader:
         if index >= len(tables):
             raise MalformedError(f"{what} that is not there")
         return tables[index]
-
-
-def _integers(content: bytes) -> tuple[int, ...]:
-    count = len(content) // 4
-    return struct.unpack(f"<{count}i", content[: 4 * count])
 
 
 def _operator_name(code: FlatTable) -> str:

@@ -1,18 +1,10 @@
-"""What a graph may contain to be run: a closed list of int8 operators, one step, no control flow.
+"""The rules for a graph that may run: a closed list of int8 operators, one step, no control flow.
 
-The same rules refuse a conversion on the workstation and a foreign file on the device.
-
-What each tensor of a gruard step is: an int8 row, int8 weights, or a short int32 constant.
-
-The bytes of a constant are counted against its shape, because the interpreter computes with the
-shape, and a scale must be one that integer arithmetic can be made of.
-
-Operators run in the order of the file: what one reads, an earlier one has written.
-
-How gruard uses each operator: version, arity, fused activation, and operands that fit together.
-
-The interpreter checks part of this and ends the process on another part. What is allowed is what
-train's models become on the workstation, measured over models of shapes from all over.
+The same rules refuse a conversion on the workstation and a foreign file on the device. They check,
+in this order, the kind of graph, each tensor, the order of the operators, and how each operator is
+used: version, number of inputs, fused activation, operands that fit together. The interpreter
+checks part of this and aborts the process on another part. The rules allow what train's models
+become on the workstation, measured over models of many shapes.
 """
 
 import math
@@ -27,15 +19,147 @@ MOST_TENSORS, MOST_OPERATORS, WIDEST = 512, 512, 8192
 SMALLEST_SCALE, LARGEST_SCALE = 1e-12, 1e6
 _WIDTHS = {"int8": 1, "int32": 4}  # bytes
 _RANKS = {"int8": 2, "int32": 1}
+_LEFT_OUT = -1  # index of an input that is left out
 _SHOWN = 60  # characters of a name that go into a message
+# One unit of an addend in units of the sum or difference. TFLite aborts from 2^19 on.
+LARGEST_GAIN = 2.0**18
+# Relative; both are rounded to float32. TFLite tolerates a fiftieth of the output's scale.
+BIAS_SCALE_ERROR = 1e-6
+_TABLE_SCALES = {"LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0)}  # their whole range
+# TFLite rounds a FULLY_CONNECTED of at least so many outputs and inputs in the same way on every
+# processor. In a smaller one an exact half is rounded up on x86-64, away from zero on Arm.
+FEWEST_OUTPUTS, FEWEST_INPUTS = 4, 8
+# Inputs and outputs of the parts of a step, which has a gate, a GRU or both.
+GATE_INPUTS = ("evidence", "magnitude", "difference", "mask", "guarded", "gate")
+GATE_OUTPUTS = ("logit", "gate_next")
+GRU_INPUTS = ("innovation", "forecast", "evidence", "mask")
+GRU_OUTPUTS = ("correction",)
+MOST_LAYERS = 16  # recurrent; train makes at most 3
+_REASONS = {
+    "WHILE": "the GRU became a loop: export one step, not a sequence layer",
+    "IF": "control flow: export one step without branches",
+    "DEQUANTIZE": "a float island: quantise the whole graph to int8",
+}
+
+Operands = Sequence[GraphTensor]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How gruard uses an operator. misfit: returns what is expected of operands that do not fit."""
+
+    versions: tuple[int, ...]
+    fewest: int  # inputs
+    most: int
+    misfit: Callable[[Operands, GraphTensor], str]
+    activations: tuple[str, ...] = ("NONE",)
+    axis: int = 0
+
+
+def graph_faults(graph: GraphSummary) -> list[str]:
+    """Return reasons why `graph` is not a valid gruard step; empty if it is one.
+
+    Coarse rules come first: operands are only checked in a graph of the right kind.
+    """
+    for rules in (_kind_faults, tensor_faults, order_faults, operator_faults):
+        if faults := rules(graph):
+            return faults
+    return []
+
+
+def _kind_faults(graph: GraphSummary) -> list[str]:
+    """Return reasons why it is no int8 step at all."""
+    faults = []
+    if graph.subgraphs != 1:
+        faults.append(f"{graph.subgraphs} subgraphs instead of 1: {_REASONS['WHILE']}")
+    for operator in sorted({o.name for o in graph.operators} - ALLOWED_OPERATORS):
+        faults.append(f"operator {operator} is not allowed: {_reason(operator)}")
+    if floats := [t.name for t in graph.tensors if t.dtype not in ("int8", "int32")]:
+        faults.append(
+            f"{len(floats)} tensors are not int8 (first: {floats[0][:60]}): "
+            "convert with full-integer quantisation"
+        )
+    faults += [f"{extra}: nothing that gruard writes; convert again" for extra in graph.extras]
+    return faults + _rounding_faults(graph) + _signature_faults(graph)
+
+
+def _reason(operator: str) -> str:
+    if operator.startswith(("CUSTOM", "BUILTIN")):
+        return "only TFLite's built-in " + ", ".join(sorted(ALLOWED_OPERATORS))
+    return _REASONS.get(operator, "only " + ", ".join(sorted(ALLOWED_OPERATORS)))
+
+
+def _rounding_faults(graph: GraphSummary) -> list[str]:
+    """Find products whose last bit depends on the processor."""
+    products = [o for o in graph.operators if o.name == "FULLY_CONNECTED"]
+    weights = [o.inputs[1] if len(o.inputs) > 1 else -1 for o in products]
+    shapes = [graph.tensors[index].shape if index >= 0 else () for index in weights]
+    least = (FEWEST_OUTPUTS, FEWEST_INPUTS)
+    small = [s for s in shapes if len(s) != 2 or s[0] < least[0] or s[1] < least[1]]
+    if not small:
+        return []
+    return [
+        f"{len(small)} FULLY_CONNECTED have less than {FEWEST_OUTPUTS} outputs or "
+        f"{FEWEST_INPUTS} inputs (first: {list(small[0][:4])}), and x86-64 and Arm round these "
+        "differently: pad their weights with zeros"
+    ]
+
+
+def _signature_faults(graph: GraphSummary) -> list[str]:
+    layers = min(layer_count(graph.inputs), MOST_LAYERS)
+    inputs, outputs = signature(layers, "logit" in graph.outputs)
+    faults = []
+    if not outputs:
+        faults.append("neither a gate nor a GRU: not a gruard step")
+    for side, wanted, names in (
+        ("inputs", inputs, set(graph.inputs)),
+        ("outputs", outputs, set(graph.outputs)),
+    ):
+        if wanted != names:
+            faults.append(
+                f"signature {side} differ: missing {_listed(wanted - names)}, "
+                f"unknown {_listed(names - wanted)}: not a gruard step"
+            )
+    for name, index in {**graph.inputs, **graph.outputs}.items():
+        tensor = graph.tensors[index]
+        one_scale = len(tensor.scales) == len(tensor.zero_points) == 1
+        if not one_scale or not is_row(tensor):
+            faults.append(f"tensor {name[:60]} is not a [1, n] int8 tensor with one scale")
+    return faults
+
+
+def _listed(names: set[str]) -> list[str]:
+    """Return the first of them; a foreign file may have thousands."""
+    return [name[:60] for name in sorted(names)[:20]]
+
+
+def signature(gru_layers: int, gated: bool) -> tuple[set[str], set[str]]:
+    """Return the names of the inputs and outputs of a step with so many recurrent layers."""
+    inputs, outputs = set[str](), set[str]()
+    if gated:
+        inputs, outputs = inputs.union(GATE_INPUTS), outputs.union(GATE_OUTPUTS)
+    if gru_layers:
+        inputs, outputs = inputs.union(GRU_INPUTS), outputs.union(GRU_OUTPUTS)
+    layers = range(gru_layers)
+    inputs |= {f"state_{i}" for i in layers}
+    return inputs, outputs | {f"{part}_{i}" for part in ("update", "candidate") for i in layers}
+
+
+def layer_count(inputs: dict[str, int]) -> int:
+    """Return the number of recurrent layers, from the names of the state inputs."""
+    return sum(name.startswith("state_") for name in inputs)
 
 
 def tensor_faults(graph: GraphSummary) -> list[str]:
-    """Reasons why the tensors are not those of a gruard step, one for each that is not."""
-    sizes = (len(graph.tensors), MOST_TENSORS), (len(graph.operators), MOST_OPERATORS)
-    if any(found > most for found, most in sizes):
+    """Return why tensors are not those of a gruard step, one reason for each that is not.
+
+    Allowed are an int8 row, int8 weights and a short int32 constant. A constant's bytes must fit
+    its shape, because the interpreter computes with the shape.
+    """
+    tensors, operators = len(graph.tensors), len(graph.operators)
+    if tensors > MOST_TENSORS or operators > MOST_OPERATORS:
         return [
-            f"{sizes[0][0]} tensors and {sizes[1][0]} operators, more than any gruard step "
+            f"{tensors} tensors and {operators} operators, more than any gruard step "
             f"({MOST_TENSORS} and {MOST_OPERATORS}): export one step"
         ]
     first = (next(_faults(tensor), None) for tensor in graph.tensors)
@@ -43,13 +167,17 @@ def tensor_faults(graph: GraphSummary) -> list[str]:
 
 
 def shown(tensor: GraphTensor) -> str:
-    """The tensor as messages name it."""
+    """Return the tensor's name for messages."""
     return f"tensor {tensor.index} ({tensor.name[:_SHOWN]})"
 
 
 def is_row(tensor: GraphTensor) -> bool:
-    """Whether it is [1, n] of int8: an activation, or a constant that is used as one."""
-    return tensor.dtype == "int8" and len(tensor.shape) == 2 and tensor.shape[0] == 1
+    """Whether `tensor` is [1, n] of int8: an activation, or a constant used as one."""
+    return (
+        tensor.dtype == "int8"
+        and len(tensor.shape) == 2
+        and tensor.shape[0] == 1 <= tensor.shape[1]
+    )
 
 
 def _faults(tensor: GraphTensor) -> Iterator[str]:
@@ -79,7 +207,7 @@ def _quantisation_faults(tensor: GraphTensor, name: str) -> Iterator[str]:
             "quantise per tensor, not per channel"
         )
     # A bias has the product of two scales.
-    smallest, largest = (SMALLEST_SCALE, LARGEST_SCALE)
+    smallest, largest = SMALLEST_SCALE, LARGEST_SCALE
     if not int8:
         smallest, largest = smallest**2, largest**2
     if not all(smallest <= scale <= largest for scale in scales):  # also false for NaN
@@ -89,15 +217,12 @@ def _quantisation_faults(tensor: GraphTensor, name: str) -> Iterator[str]:
         yield f"{name} has the zero point {zero_points[0]}, not {low} to {high}: convert again"
 
 
-_LEFT_OUT = -1
-
-
 def order_faults(graph: GraphSummary) -> list[str]:
-    """Reasons why the operators can't be run one after the other."""
-    return list(_ends_faults(graph)) + list(_operator_faults(graph))
+    """Return why operators cannot run in the file's order, each after what it reads is written."""
+    return [*_end_faults(graph), *_order_faults(graph)]
 
 
-def _ends_faults(graph: GraphSummary) -> Iterator[str]:
+def _end_faults(graph: GraphSummary) -> Iterator[str]:
     for side, indices in (("input", graph.inputs), ("output", graph.outputs)):
         if len(set(indices.values())) < len(indices):
             yield f"one tensor is two {side}s of the graph: every name needs its own"
@@ -110,7 +235,7 @@ def _ends_faults(graph: GraphSummary) -> Iterator[str]:
             yield f"output {name} is written by no operator: convert again"
 
 
-def _operator_faults(graph: GraphSummary) -> Iterator[str]:
+def _order_faults(graph: GraphSummary) -> Iterator[str]:
     constants = {tensor.index for tensor in graph.tensors if tensor.constant_bytes}
     ready = {_LEFT_OUT, *constants, *graph.inputs.values()}
     for number, operator in enumerate(graph.operators):
@@ -130,35 +255,13 @@ def _operator_faults(graph: GraphSummary) -> Iterator[str]:
             ready.add(index)
 
 
-# One unit of an addend in units of the sum or difference. TFLite ends the process from 2^19 on.
-LARGEST_GAIN = 2.0**18
-# Relative; both are rounded to float32. TFLite itself tolerates a fiftieth of the output's scale.
-BIAS_SCALE_ERROR = 1e-6
-_TABLE_SCALES = {"LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0)}  # all of their range
-
-Operands = Sequence[GraphTensor]
-
-
-@dataclass(frozen=True)
-class Usage:
-    """How one operator is used. `misfit` says what is expected of its operands, if they fail."""
-
-    versions: tuple[int, ...]
-    fewest: int  # inputs
-    most: int
-    misfit: Callable[[Operands, GraphTensor], str]
-    activations: tuple[str, ...] = ("NONE",)
-    axis: int = 0
-
-
 def operator_faults(graph: GraphSummary) -> list[str]:
-    """Reasons why operators are not used as gruard uses them, the first of each."""
-    found = []
-    for number, operator in enumerate(graph.operators):
-        reason = _misuse(graph, operator)
-        if reason:
-            found.append(f"operator {number} {operator.name}{_writes(graph, operator)}: {reason}")
-    return found
+    """Return the first reason for each operator that is not used as gruard uses it."""
+    return [
+        f"operator {number} {operator.name}{_writes(graph, operator)}: {reason}"
+        for number, operator in enumerate(graph.operators)
+        if (reason := _misuse(graph, operator))
+    ]
 
 
 def _misuse(graph: GraphSummary, operator: GraphOperator) -> str:
@@ -189,8 +292,8 @@ def _misuse(graph: GraphSummary, operator: GraphOperator) -> str:
 
 
 def _writes(graph: GraphSummary, operator: GraphOperator) -> str:
-    known = [graph.tensors[index] for index in operator.outputs[:1] if index >= 0]
-    return f" to {shown(known[0])}" if known else ""
+    written = [graph.tensors[index] for index in operator.outputs[:1] if index >= 0]
+    return f" to {shown(written[0])}" if written else ""
 
 
 def _elementwise(inputs: Operands, output: GraphTensor) -> str:
@@ -273,7 +376,7 @@ def _one_scale(tensors: Operands) -> str:
 USAGES = {
     "ADD": Usage((2,), 2, 2, _sum),
     "SUB": Usage((2,), 2, 2, _sum),
-    # Version 3 is a product of which one unit is more than one of the result's.
+    # Version 3: one unit of the product is more than one unit of the result.
     "MUL": Usage((2, 3), 2, 2, _product),
     "FULLY_CONNECTED": Usage((4,), 3, 3, _fully_connected, activations=("NONE", "RELU")),
     "CONCATENATION": Usage((2,), 2, 16, _concatenation, axis=1),
@@ -285,121 +388,4 @@ USAGES = {
 }
 """How each of the allowed operators is used."""
 
-
 ALLOWED_OPERATORS = frozenset(USAGES)
-# TFLite rounds a FULLY_CONNECTED of at least so many outputs and inputs in one and the same way on
-# every processor. In a smaller one an exact half is rounded up on x86-64, away from zero on Arm.
-FEWEST_OUTPUTS, FEWEST_INPUTS = 4, 8
-# What each part of a step reads and writes; a step has a gate, a GRU or both.
-GATE_INPUTS = ("evidence", "magnitude", "difference", "mask", "guarded", "gate")
-GATE_OUTPUTS = ("logit", "gate_next")
-GRU_INPUTS = ("innovation", "forecast", "evidence", "mask")
-GRU_OUTPUTS = ("correction",)
-MOST_LAYERS = 16  # recurrent; train makes up to 3
-_REASONS = {
-    "WHILE": "the GRU became a loop: export one step, not a sequence layer",
-    "IF": "control flow: export one step without branches",
-    "DEQUANTIZE": "a float island: quantise the whole graph to int8",
-}
-
-
-def graph_faults(graph: GraphSummary) -> list[str]:
-    """Reasons why `graph` is not a valid gruard step, empty when it is one.
-
-    Coarse ones first: how operands fit together is only asked of a graph of the right kind.
-    """
-    for rules in (_kind_faults, tensor_faults, order_faults, operator_faults):
-        if faults := rules(graph):
-            return faults
-    return []
-
-
-def _kind_faults(graph: GraphSummary) -> list[str]:
-    """Reasons why it is no int8 step at all."""
-    faults = []
-    if graph.subgraphs != 1:
-        faults.append(f"{graph.subgraphs} subgraphs instead of 1: {_REASONS['WHILE']}")
-    for operator in sorted({o.name for o in graph.operators} - ALLOWED_OPERATORS):
-        faults.append(f"operator {operator} is not allowed: {_reason(operator)}")
-    floats = [t.name for t in graph.tensors if t.dtype not in ("int8", "int32")]
-    if floats:
-        faults.append(
-            f"{len(floats)} tensors are not int8 (first: {floats[0][:60]}): "
-            "convert with full-integer quantisation"
-        )
-    faults += [f"{extra}: nothing that gruard writes; convert again" for extra in graph.extras]
-    return faults + _rounding_faults(graph) + _signature_faults(graph)
-
-
-def _reason(operator: str) -> str:
-    if operator.startswith(("CUSTOM", "BUILTIN")):
-        return "only TFLite's built-in " + ", ".join(sorted(ALLOWED_OPERATORS))
-    return _REASONS.get(operator, "only " + ", ".join(sorted(ALLOWED_OPERATORS)))
-
-
-def _rounding_faults(graph: GraphSummary) -> list[str]:
-    """Products whose last bit would depend on the processor."""
-    products = [o for o in graph.operators if o.name == "FULLY_CONNECTED"]
-    weights = [o.inputs[1] if len(o.inputs) > 1 else -1 for o in products]
-    shapes = [graph.tensors[index].shape if index >= 0 else () for index in weights]
-    small = [shape for shape in shapes if not _is_large(shape)]
-    if not small:
-        return []
-    return [
-        f"{len(small)} FULLY_CONNECTED have less than {FEWEST_OUTPUTS} outputs or "
-        f"{FEWEST_INPUTS} inputs (first: {list(small[0][:4])}), and x86-64 and Arm round these "
-        "differently: pad their weights with zeros"
-    ]
-
-
-def _is_large(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 2 and shape[0] >= FEWEST_OUTPUTS and shape[1] >= FEWEST_INPUTS
-
-
-def _signature_faults(graph: GraphSummary) -> list[str]:
-    layers = min(layer_count(graph.inputs), MOST_LAYERS)
-    inputs, outputs = signature(layers, "logit" in graph.outputs)
-    faults = []
-    if not outputs:
-        faults.append("neither a gate nor a GRU: not a gruard step")
-    for side, wanted, found in (
-        ("inputs", inputs, set(graph.inputs)),
-        ("outputs", outputs, set(graph.outputs)),
-    ):
-        if wanted != found:
-            faults.append(
-                f"signature {side} differ: missing {_listed(wanted - found)}, "
-                f"unknown {_listed(found - wanted)}: not a gruard step"
-            )
-    for name, index in {**graph.inputs, **graph.outputs}.items():
-        tensor = graph.tensors[index]
-        one_scale = len(tensor.scales) == len(tensor.zero_points) == 1
-        if tensor.dtype != "int8" or not one_scale or not _is_row(tensor.shape):
-            faults.append(f"tensor {name[:60]} is not a [1, n] int8 tensor with one scale")
-    return faults
-
-
-def _listed(names: set[str]) -> list[str]:
-    """The first of them; there may be thousands in a foreign file."""
-    return [name[:60] for name in sorted(names)[:20]]
-
-
-def signature(gru_layers: int, gated: bool) -> tuple[set[str], set[str]]:
-    """Names of the inputs and outputs of a step with so many recurrent layers."""
-    inputs, outputs = set[str](), set[str]()
-    if gated:
-        inputs, outputs = inputs.union(GATE_INPUTS), outputs.union(GATE_OUTPUTS)
-    if gru_layers:
-        inputs, outputs = inputs.union(GRU_INPUTS), outputs.union(GRU_OUTPUTS)
-    layers = range(gru_layers)
-    inputs |= {f"state_{i}" for i in layers}
-    return inputs, outputs | {f"{part}_{i}" for part in ("update", "candidate") for i in layers}
-
-
-def _is_row(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 2 and shape[0] == 1 and shape[1] >= 1
-
-
-def layer_count(inputs: dict[str, int]) -> int:
-    """Number of recurrent layers, from the state inputs' names."""
-    return sum(name.startswith("state_") for name in inputs)

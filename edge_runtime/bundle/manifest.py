@@ -1,7 +1,7 @@
-"""The manifest: everything about a bundle that is not weights, as frozen dataclasses.
+"""The manifest: everything in a bundle but the weights, as frozen dataclasses.
 
-`manifest_rules.from_dict` is the inverse of `to_dict`.
-All arrays are in standardised units (channel centre 0, scale 1) unless said otherwise.
+`manifest_rules.from_dict` is the inverse of `to_dict`. All arrays are in standardised units
+(channel centre 0, scale 1) unless stated otherwise.
 """
 
 import dataclasses
@@ -10,22 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 SCHEMA = 5
-"""Layout of the manifest. Older ones are read as well; see `manifest_rules`."""
+"""Layout of the manifest. `manifest_rules` reads older ones, too."""
 
-UNLIMITED = 1e30
-"""A bound that nothing reaches."""
+UNLIMITED = 1e30  # a bound that nothing reaches
 PARTS = ("residual", "own", "distance", "level", "ahead", "gate")
 """Parts of the score."""
 ERRORS = ("residual", "own", "ahead")
-"""Those that are made of the errors of a forecast, in this order; see `detector.linear`."""
-BRIDGE = 4
-"""Rows that any state can bridge; measured in docs/gate.md."""
-# What a sample period may be, so that no arithmetic with it overflows and no wait is endless.
-SHORTEST_PERIOD = 1e-6
-"""Seconds; a step takes several times as long on any device."""
-LONGEST_PERIOD = 1e6
-"""Seconds, twelve days."""
-
+"""Parts that are made of the errors of a forecast, in this order; see `detector.linear`."""
+FALLBACK_VIEWS = ("range", "level", "change", "cusum", "same", "missing")
+BRIDGE = 4  # rows that any state can bridge; measured in docs/gate.md
+# Bounds of a sample period, in seconds: no arithmetic with it overflows, and no wait is endless.
+# The shortest is less than a step takes on any device, the longest is twelve days.
+SHORTEST_PERIOD, LONGEST_PERIOD = 1e-6, 1e6
 PROOF = ("calibration.npz", "report.html", "report.json")
 """Files of a bundle that no run needs."""
 
@@ -35,9 +31,9 @@ Matrix = tuple[Vector, ...]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a channel stands in one operating mode, in raw units; see `detector.inputs`.
+    """Centre and scale of a channel in one operating mode, in raw units; see `detector.inputs`.
 
-    Of an exogenous channel: the setting, and how far from it a reading still belongs to the mode.
+    Of an exogenous channel: the setting, and the distance to which readings belong to the mode.
     """
 
     center: float
@@ -48,8 +44,8 @@ class Place:
 class Channel:
     """One sensor signal. Limits are in raw units; None switches a rule off.
 
-    modes: a place in each operating mode, the same number for every channel; none where there are
-    no modes, or where an exogenous channel tells none apart.
+    modes: a place for each operating mode, the same number for every channel; empty if there are no
+    modes, or if an exogenous channel does not depend on the mode.
     """
 
     name: str
@@ -59,7 +55,7 @@ class Channel:
     low: float | None
     high: float | None
     max_rate: float | None  # raw units per second
-    stuck_after: int | None  # samples of one and the same value
+    stuck_after: int | None  # samples with the same value
     exogenous: bool
     modes: tuple[Place, ...] = ()
 
@@ -76,13 +72,12 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The linear highway, newest lag first, and what the score compares beside it.
+    """The linear highway, newest lag first, and the other forecasts of the score.
 
-    highway: [order][channels], what a channel's own past says. cross: [channels][order * channels],
-    what the past of all channels adds (lag by lag), or empty where they add nothing. own:
-    [order][channels], the forecast by a channel's own past alone, or empty where the highway is
-    just that. ahead: [channels][order * channels], the forecast from `horizon` samples before, or
-    empty where there is none; the horizon is then 0.
+    highway: [order][channels], from a channel's own past. cross: [channels][order * channels], from
+    the past of all channels (lag by lag), or empty. own: [order][channels], the forecast from a
+    channel's own past only, or empty if the highway is that. ahead: [channels][order * channels],
+    the forecast from `horizon` samples before, or empty; the horizon is then 0.
     """
 
     highway: Matrix
@@ -95,10 +90,9 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Memory:
-    """One way of remembering the parts of the score, [6] each; see `edge_runtime.detector.score`.
+    """One smoothing of the parts of the score, [6] each; see `edge_runtime.detector.score`.
 
-    ceiling: beyond it an unsmoothed part counts no more. mean, std: of the smoothed ones on clean
-    rows.
+    ceiling: of the unsmoothed parts. mean, std: of the smoothed parts on clean rows.
     """
 
     attack: float  # smoothing of a rising part
@@ -125,10 +119,10 @@ class Score:
 
 @dataclass(frozen=True)
 class ChangeRule:
-    """When a lasting change is reported, and what follows it; see `detector.change`."""
+    """When a lasting change is reported, and what follows slowly; see `detector.change`."""
 
     after: int  # samples of alarm in a row after which it is reported; 0: never
-    rate: float  # at which the usual height of each part of the score follows it
+    rate: float  # at which the baseline of each part of the score follows it
     follow: Vector  # rate at which a channel's centre follows it once the machine has changed
 
 
@@ -157,7 +151,7 @@ class Tiers:
     frozen_limit: int
     saturated_limit: float  # share of the state at the edge of its range that is still healthy
     agree: int
-    bridge: int  # rows in a row with most readings missing that the state can bridge
+    bridge: int  # successive rows with most readings missing that the state can bridge
 
 
 @dataclass(frozen=True)
@@ -176,12 +170,12 @@ class FallbackLimits:
 
 @dataclass(frozen=True)
 class DiagnosisModel:
-    """What tells the kinds of faults apart, for n channels; see `diagnosis`.
+    """Constants that tell the kinds of faults apart, for n channels; see `diagnosis`.
 
-    Up to `longest_repeat` it describes clean rows (`diagnosis.symptoms`), then the classifiers.
+    The fields up to `longest_repeat` describe clean rows (`symptoms`), the others the classifiers.
     """
 
-    smoothing: Vector  # of the fast and of the slow average
+    smoothing: Vector  # of the fast and the slow average
     center: Matrix  # [3][n]
     precision: Matrix  # [3 n][3 n]
     block: tuple[Matrix, ...]  # [3][3][n]
@@ -201,7 +195,7 @@ class DiagnosisModel:
 
 @dataclass(frozen=True)
 class Threshold:
-    """Alarm threshold for one kernel id and the promise it carries (alarms per day)."""
+    """Alarm threshold for one kernel id and what it promises (alarms per day)."""
 
     value: float
     clear: float
@@ -226,7 +220,7 @@ class Tables:
 
 @dataclass(frozen=True)
 class Validation:
-    """The verdict of int8 against float; `forced` marks a bundle written although it failed."""
+    """Verdict of int8 against float. forced: the bundle was written although it failed."""
 
     passed: bool
     forced: bool
@@ -234,10 +228,9 @@ class Validation:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the bundle comes from; no path and no clock, so that equal inputs give equal bytes.
+    """Origin of the bundle; without paths and times, so that equal inputs give equal bytes.
 
-    selection: how well each model that was tried found injected faults, by name; empty when one was
-    asked for.
+    selection: how well each tried model found injected faults, by name; empty if the user chose.
     """
 
     data_sha256: str
@@ -251,9 +244,8 @@ class Provenance:
 class Manifest:
     """Contents of manifest.json.
 
-    members: SHA-256 of each other file that is needed to run. proof: the same of those that are
-    not, by which a reader judges the bundle: damage there only warns.
-    schema: that of the file, also where it is the older one.
+    members: SHA-256 of each other file that a run needs. proof: the same of the files that a person
+    judges the bundle by; damage there is only a warning. schema: of the file, which may be older.
     """
 
     schema: int
@@ -274,32 +266,30 @@ class Manifest:
     provenance: Provenance
     members: Mapping[str, str]
     proof: Mapping[str, str]
-    diagnosis: DiagnosisModel | None = None  # a bundle may have none: alarms then have no kind
-    change: ChangeRule | None = (
-        None  # a bundle may have none: an alarm then lasts as its cause does
-    )
+    diagnosis: DiagnosisModel | None = None  # None: alarms have no kind
+    change: ChangeRule | None = None  # None: an alarm lasts as long as its cause
 
     @property
     def channel_names(self) -> tuple[str, ...]:
-        """Channel names in the model's order."""
+        """The channel names in the model's order."""
         return tuple(channel.name for channel in self.channels)
 
     @property
     def linear(self) -> bool:
-        """Whether the forecast is the highway alone: there is no graph and nothing to quantise."""
+        """Whether the forecast is only the highway: no graph, nothing to quantise."""
         return not self.inputs
 
 
 def to_dict(manifest: Manifest) -> dict[str, Any]:
-    """Plain JSON types; floats keep their exact value."""
+    """Return JSON types; floats keep their exact value."""
     return dataclasses.asdict(manifest)
 
 
 @dataclass(frozen=True)
 class FallbackConstants:
-    """What the fallback needs of a manifest; kept apart from the bundle, it outlives damage there.
+    """The fields of `Manifest` that the fallback needs, also kept outside the bundle.
 
-    It has these fields in common with `Manifest`. Operating modes are not among what it uses.
+    They survive damage of the bundle. The fallback does not use operating modes.
     """
 
     name: str
@@ -311,11 +301,11 @@ class FallbackConstants:
 
     @property
     def channel_names(self) -> tuple[str, ...]:
-        """Channel names in the model's order."""
+        """The channel names in the model's order."""
         return tuple(channel.name for channel in self.channels)
 
 
 def fallback_constants(source: Manifest) -> FallbackConstants:
-    """The part of a manifest that the fallback needs."""
+    """Return the part of a manifest that the fallback needs."""
     names = (field.name for field in dataclasses.fields(FallbackConstants))
     return FallbackConstants(**{name: getattr(source, name) for name in names})

@@ -1,7 +1,8 @@
-"""From the JSON of a manifest to a `Manifest` that can be stepped without a further check.
+"""From the JSON of a manifest to a checked `Manifest`.
 
-`from_dict` trusts nothing and names the field that is wrong: beyond the types, lengths must fit and
-divisors must divide. Manifests of older schemas are brought into today's layout first.
+`from_dict` trusts nothing and names the field that is wrong: types, lengths and divisors are
+checked, so that a step needs no further check. Manifests of older schemas are first converted to
+the present layout.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from edge_runtime.bundle.manifest import (
     BRIDGE,
     ERRORS,
+    FALLBACK_VIEWS,
     LONGEST_PERIOD,
     PARTS,
     PROOF,
@@ -28,31 +30,30 @@ from edge_runtime.plain import build, shown
 from edge_runtime.symptoms import MOST_CHANNELS, VIEWS
 
 OLDER = 2
-"""It did not tell proof from members; its tiers have no `bridge`, its golden vectors know none."""
+"""The oldest schema that is read. It has no `proof`, and its tiers have no `bridge`."""
 WITH_CHANGES = 4
-"""Since then it says what becomes of a change that lasts."""
+"""The first schema with a section on lasting changes."""
 WITH_MODES = 5
-"""Since then channels may have operating modes, and the score more forecasts and memories."""
+"""The first schema with operating modes, and with more forecasts and memories for the score."""
+FORMER_PARTS = ("residual", "distance", "level", "gate")
+"""Parts of the score before schema 5, which had one memory, no ceiling and one forecast."""
 
-# The device computes in float32: below this a divisor is zero there.
-SMALLEST_DIVISOR = 1e-30
-# Nobody would notice that a machine is no longer measured.
-LONGEST_BRIDGE = 1000
+SMALLEST_DIVISOR = 1e-30  # in float32, on the device, smaller ones may be 0
+LONGEST_BRIDGE = 1000  # a longer one would hide that a machine is no longer measured
 LONGEST_CHANGE = 1 << 20
 LONGEST_HORIZON = 64
 MOST_MEMORIES = 4
 MOST_MODES = 16
 Length = tuple[str, Sequence[Any], int]
-_LIMITS = ("range", "level", "change", "cusum", "same", "missing")
 _CLEAN_DIVISORS = ("deviation", "explained_high", "move_mean", "jump_mean", "persistence")
 
 
 def from_dict(data: Any, source: str) -> Manifest:
-    """The manifest in `data` (parsed JSON of the file `source`).
+    """Return the manifest in `data` (parsed JSON of the file `source`).
 
     Raises GruardError naming the field when something is missing, unknown, of the wrong type or
-    not finite, when the schema is not ours, when lengths contradict the number of channels, or
-    when a constant would silence the detector (a divisor of 0, a debounce that no alarm can pass).
+    not finite, when the schema is unknown, when lengths contradict the number of channels, or when
+    a constant would silence the detector (a divisor of 0, a debounce that no alarm can pass).
     """
     if not isinstance(data, dict):
         raise GruardError(f"{source}: not a manifest (a JSON object is expected)")
@@ -69,7 +70,7 @@ def from_dict(data: Any, source: str) -> Manifest:
 
 
 def _from_older(data: dict[str, Any], schema: int) -> dict[str, Any]:
-    """`data` in today's layout, as far as it is sound; `build` refuses the rest."""
+    """Convert `data` to the present layout, as far as it is sound; `build` refuses the rest."""
     if schema < WITH_MODES:
         data = without_modes(with_memories(data))
     if schema < WITH_CHANGES:
@@ -87,7 +88,7 @@ def _from_older(data: dict[str, Any], schema: int) -> dict[str, Any]:
 
 
 def fallback_from_dict(data: Any, where: str) -> FallbackConstants:
-    """The constants in `data` (parsed JSON, at `where`). Raises GruardError as `from_dict` does."""
+    """Return the constants in `data` (parsed JSON, at `where`). GruardError as for `from_dict`."""
     constants = build(
         FallbackConstants, without_modes(data) if isinstance(data, dict) else data, where
     )
@@ -97,14 +98,14 @@ def fallback_from_dict(data: Any, where: str) -> FallbackConstants:
 
 
 def threshold_from_dict(data: Any, where: str) -> Threshold:
-    """The threshold in `data` (parsed JSON, at `where`). Raises GruardError as `from_dict` does."""
+    """Return the threshold in `data` (parsed JSON, at `where`). GruardError as for `from_dict`."""
     threshold = build(Threshold, data, where)
     assert isinstance(threshold, Threshold)
     return threshold
 
 
 def _check_manifest(manifest: Manifest, source: str) -> None:
-    """Raises GruardError naming the field of the manifest in `source` that breaks a rule."""
+    """Raise GruardError naming the field of the manifest in `source` that breaks a rule."""
     if manifest.diagnosis is not None and len(manifest.channels) > MOST_CHANNELS:
         raise GruardError(f"{source}: diagnosis: at most {MOST_CHANNELS} channels are expected")
     check_fallback(manifest, source)
@@ -113,13 +114,13 @@ def _check_manifest(manifest: Manifest, source: str) -> None:
 
 
 def check_fallback(constants: Manifest | FallbackConstants, source: str) -> None:
-    """The same for what the fallback needs."""
+    """Do the same for what the fallback needs."""
     count = len(constants.channels)
     if not 1 <= count <= 256 or len(set(constants.channel_names)) != count:
         raise GruardError(f"{source}: channels: 1 to 256 different names are expected")
     _check_modes(constants.channels, source)
     fallback, alarm = constants.fallback, constants.alarm
-    limits = [(f"fallback.{name}", getattr(fallback, name), count) for name in _LIMITS]
+    limits = [(f"fallback.{name}", getattr(fallback, name), count) for name in FALLBACK_VIEWS]
     _check_each_length(limits, source)
     period = constants.period
     divisors: dict[str, Sequence[float]] = {
@@ -228,7 +229,7 @@ def _check_constants(manifest: Manifest, source: str) -> None:
 
 
 def _check_forecast(manifest: Manifest, source: str) -> None:
-    """Every part that counts has its forecast, and every forecast a horizon."""
+    """Check that every part with a weight has its forecast, and the forecast ahead a horizon."""
     forecast, weights = manifest.forecast, dict(zip(PARTS, manifest.score.weights, strict=True))
     fewest, most = (1, LONGEST_HORIZON) if forecast.ahead else (0, 0)
     if not fewest <= forecast.horizon <= most:
@@ -288,13 +289,8 @@ def _diagnosis_divisors(section: DiagnosisModel) -> dict[str, Sequence[float]]:
     }
 
 
-# A score had four parts and one memory; no part was capped, and no forecast stood beside the
-# highway.
-FORMER_PARTS = ("residual", "distance", "level", "gate")
-
-
 def with_memories(data: dict[str, Any]) -> dict[str, Any]:
-    """`data` with the forecasts and the score of a manifest before schema 5, as far as sound."""
+    """Give `data` from before schema 5 the present forecasts and score, as far as it is sound."""
     forecast, score = data.get("forecast"), data.get("score")
     if isinstance(forecast, dict):
         data = {**data, "forecast": {**forecast, "own": [], "ahead": [], "horizon": 0}}
@@ -304,12 +300,14 @@ def with_memories(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_modes(data: dict[str, Any]) -> dict[str, Any]:
-    """`data` with channels that have no `modes`, as before schema 5."""
+    """Give the channels of `data` from before schema 5 empty `modes`."""
     channels = data.get("channels")
     if not isinstance(channels, list):
         return data
-    told = [{"modes": [], **c} if isinstance(c, dict) else c for c in channels]
-    return {**data, "channels": told}
+    return {
+        **data,
+        "channels": [{"modes": [], **c} if isinstance(c, dict) else c for c in channels],
+    }
 
 
 def _score(score: dict[str, Any]) -> dict[str, Any]:
@@ -333,11 +331,11 @@ def _score(score: dict[str, Any]) -> dict[str, Any]:
 
 
 def _spread(values: Any, otherwise: float) -> Any:
-    """Four numbers among today's six; anything else stays what it is, and is refused."""
+    """Spread four numbers over the present six; anything else stays, and `build` refuses it."""
     if not isinstance(values, list) or len(values) != len(FORMER_PARTS):
         return values
-    known = dict(zip(FORMER_PARTS, values, strict=True))
-    return [known.get(name, otherwise) for name in PARTS]
+    former = dict(zip(FORMER_PARTS, values, strict=True))
+    return [former.get(name, otherwise) for name in PARTS]
 
 
 def _length(values: Any) -> int:
