@@ -1,4 +1,4 @@
-"""The detector's room: one sample and a state come in, one record and the next state go out.
+"""The detector: from one sample and a state to one record and the next state.
 
-Host arithmetic lives here, in float32 and in one fixed order, for C to repeat bit by bit.
+Host arithmetic is float32 in one fixed order, so that the C core gives the same bits.
 """

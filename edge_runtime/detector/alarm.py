@@ -1,9 +1,8 @@
-"""From scores to an alarm: debounce M of N, then hysteresis.
+"""The alarm: debounce M of N, then hysteresis; and which records count as one alarm.
 
-What counts as one alarm: records in alarm with at most `PAUSE` others in a row between them.
-
-The score of one fault falls and rises again, so an alarm may clear in the middle of it. Whoever
-counts, announces or lists alarms asks here; `alarm` in a record stays what its sample says.
+The score of one fault rises and falls, so the alarm may clear in the middle of the fault. Code that
+counts, announces or lists alarms therefore joins records in alarm that have at most `PAUSE` others
+between them. `alarm` in a record stays what its own sample says.
 
 `PAUSE` is where both mistakes are equally frequent in `python -m benchmarks.short`: three quarters
 of the pauses within an injected fault are shorter, and three quarters of those between false
@@ -18,10 +17,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+PAUSE = 40
+"""Records in a row without alarm that one alarm may contain."""
+
 
 @dataclass(frozen=True)
 class AlarmState:
-    """The last N-1 scores (oldest first), whether the alarm is on, and for how long it was calm."""
+    """The last N-1 scores (oldest first), whether the alarm is on, and calm samples in a row."""
 
     recent: tuple[float, ...] = ()
     active: bool = False
@@ -29,7 +31,7 @@ class AlarmState:
 
 
 def debounced(scores: tuple[float, ...], m: int) -> float:
-    """The m-th largest of `scores`: above a level exactly when m of them are."""
+    """Return the m-th largest of `scores`: it exceeds a level exactly when m of them do."""
     return sorted(scores, reverse=True)[m - 1] if len(scores) >= m else float("-inf")
 
 
@@ -42,7 +44,7 @@ def update_alarm(
     clear_after: int,
     state: AlarmState,
 ) -> AlarmState:
-    """The next alarm state.
+    """Return the next alarm state.
 
     The alarm goes on when `m` of the last `n` scores exceed `threshold`, and off after
     `clear_after` samples in a row whose score is at most `clear`.
@@ -54,28 +56,24 @@ def update_alarm(
     return AlarmState(window[-(n - 1) :] if n > 1 else (), active, calm)
 
 
-PAUSE = 40
-"""Records without alarm, in a row, that an alarm may contain."""
-
-
 @dataclass(frozen=True)
 class AlarmCourse:
-    """Where a stream of records is. quiet: how many there were since the last one in alarm."""
+    """Position in a stream of records. quiet: records since the last one in alarm."""
 
     quiet: int = PAUSE + 1
 
     @property
     def going_on(self) -> bool:
-        """Whether there is an alarm, or one that may still come back."""
+        """Whether an alarm is on, or cleared so recently that it may continue."""
         return self.quiet <= PAUSE
 
     def after(self, alarm: bool) -> AlarmCourse:
-        """Where it is after one more record. An alarm begins where `going_on` becomes true."""
+        """Return the position one record later. An alarm begins where `going_on` becomes true."""
         return AlarmCourse(0 if alarm else min(self.quiet, PAUSE) + 1)
 
 
 def alarm_stretches(alarm: npt.ArrayLike, pause: int = PAUSE) -> list[tuple[int, int]]:
-    """[start, stop) of each alarm in bool [n], from its first to its last record in alarm."""
+    """Return [start, stop) of each alarm in bool [n]; both ends are records in alarm."""
     import numpy as np
 
     on = np.flatnonzero(np.asarray(alarm, bool))

@@ -1,10 +1,10 @@
-"""The cell: forecast, gate and recurrent unit pass over one sample; no decision is taken here.
+"""The cell: forecast, gate and recurrent unit pass over one sample; `step` takes the decisions.
 
-All arithmetic is float32 on the host but the graph itself, which is int8; the same code runs on the
-device, in calibration and in validation, so what is measured is what ships.
+All host arithmetic is float32; only the graph is int8. Device, calibration and validation run this
+same code, so what is measured is what ships.
 
 Notation, all in standardised units: x reading, m mask, mu forecast, e = x - mu innovation,
-s its clean scale, g gate, u = mu + g e trusted input, h recurrent state.
+s its clean scale, g gate, u = mu + g e trusted reading, h recurrent state.
 """
 
 from dataclasses import dataclass, replace
@@ -14,9 +14,7 @@ import numpy as np
 from edge_runtime import numerics
 from edge_runtime.bundle.manifest import Manifest, Tensor
 from edge_runtime.detector import change, score, tiers
-from edge_runtime.detector.diagnosing import (
-    diagnosis_constants,
-)
+from edge_runtime.detector.diagnosing import diagnosis_constants
 from edge_runtime.detector.inputs import (
     VALUE_CLIP,
     Scaler,
@@ -31,15 +29,14 @@ from edge_runtime.record import Float32
 
 INNOVATION_CLIP = np.float32(4)
 EVIDENCE_CLIP = np.float32(8)
-# The graph sees forecast and innovation within tighter bounds, in training too: an int8 scale wide
+# The graph gets forecast and innovation within tighter bounds, in training too: an int8 scale wide
 # enough for every outlier would be too coarse for the rest. Larger innovations still show in the
-# evidence, larger levels in the highway, which is float.
+# evidence, larger levels in the float highway.
 GRAPH_FORECAST_CLIP = np.float32(3)
 GRAPH_INNOVATION_CLIP = np.float32(2)
 INPUT_STEP = np.float32(0.5)
-"""Channel scales from its forecast at which an exogenous channel has moved during a gap."""
-_ONE = np.float32(1)
-_UNTOLD = np.float32(0)
+"""Error of its forecast from which on an exogenous channel counts as moved during a gap."""
+_ONE, _ZERO = np.float32(1), np.float32(0)
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Model:
     innovation_scale: Float32
     watched: Float32  # 0 where exogenous
     gated: Float32  # 0 where there is no gate or it never closes (exogenous)
-    gate_limit: np.float32  # of its magnitude: the int8 range of a gate can end a little beyond 1
+    gate_limit: np.float32  # largest magnitude; the int8 range of a gate can end a little beyond 1
     score: score.ScoreConstants
     change: change.ChangeConstants
     state_limits: tuple[tuple[np.float32, np.float32], ...]  # range of each int8 state input
@@ -64,7 +61,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Recurrent:
-    """What forecasts depend on: trusted inputs [depth, channels], states, gate, correction."""
+    """What forecasts depend on: trusted readings [depth, channels], states, gate, correction."""
 
     history: Float32
     hidden: tuple[Float32, ...]
@@ -76,30 +73,30 @@ class Recurrent:
 
 @dataclass(frozen=True)
 class Traces:
-    """The inside of one step, for calibration and validation; vectors [channels].
+    """Intermediate results of one step, for calibration and validation; vectors [channels].
 
-    value: as seen from where the machine stands. score: the model's own, also in tier 3.
+    value: less the centre. score: the model's own, also in tier 3; `step` sets it and `measured`.
     """
 
     value: Float32
     mask: Float32
     forecast: Float32
-    own: Float32  # the forecast of each channel by its own past
-    ahead: Float32  # the forecast from afar
+    own: Float32  # see `detector.linear`
+    ahead: Float32
     gate: Float32
-    trusted: Float32  # what the forecasts that follow build on
+    trusted: Float32  # input of the next forecasts
     doubt: Float32
     parts: Float32  # unsmoothed [6]
     terms: Float32  # unsmoothed [3, channels]
     hidden: tuple[Float32, ...]
     inputs: dict[str, Float32]
     outputs: dict[str, Float32]
-    score: np.float32 = _UNTOLD  # told by `step`
-    measured: bool = False  # told by `step`
+    score: np.float32 = _ZERO
+    measured: bool = False
 
 
 def build_model(source: Manifest, graph: StepGraph, model_hash: str) -> Model:
-    """The constants of `source` as arrays around `graph`."""
+    """Return `graph` with the constants of `source` as arrays."""
     watched = np.array([not c.exogenous for c in source.channels], np.float32)
     states = [source.inputs[f"state_{i}"] for i in range(len(graph.state_sizes))]
     limits = tuple(
@@ -136,7 +133,7 @@ def _gate_limit(codes: Tensor | None) -> np.float32:
 
 
 def start_recurrent(model: Model, value: Float32) -> Recurrent:
-    """A recurrent state that believes the machine has always stood at `value`."""
+    """Return the recurrent state of a machine that has always been at `value`."""
     channels = len(value)
     return Recurrent(
         history=np.repeat(value[np.newaxis], model.lines.depth, axis=0),
@@ -149,18 +146,18 @@ def start_recurrent(model: Model, value: Float32) -> Recurrent:
 
 
 def shifted(recurrent: Recurrent, shift: Float32) -> Recurrent:
-    """The same history from a centre that has moved by `shift` [channels]."""
+    """Return the same state relative to a centre that has moved by `shift` [channels]."""
     return replace(
         recurrent,
         history=numerics.clip(recurrent.history - shift, VALUE_CLIP),
         value=np.where(
-            recurrent.mask > 0, numerics.clip(recurrent.value - shift, VALUE_CLIP), np.float32(0)
+            recurrent.mask > 0, numerics.clip(recurrent.value - shift, VALUE_CLIP), _ZERO
         ),
     )
 
 
 def forecast(model: Model, recurrent: Recurrent) -> Float32:
-    """mu [channels]: the linear highway over the trusted inputs plus the GRU's correction."""
+    """Return mu [channels]: the highway over the trusted readings plus the GRU's correction."""
     correction = model.innovation_scale * recurrent.correction
     return one_ahead(model.lines, recurrent.history, correction)
 
@@ -168,7 +165,7 @@ def forecast(model: Model, recurrent: Recurrent) -> Float32:
 def errors_of(
     value: Float32, mask: Float32, forecast: Float32, own: Float32, ahead: Float32
 ) -> Float32:
-    """Errors [..., 3, channels] of the three forecasts of readings [..., channels]."""
+    """Return the errors [..., 3, channels] of the three forecasts of readings [..., channels]."""
     return np.stack([mask * (value - each) for each in (forecast, own, ahead)], axis=-2)
 
 
@@ -181,16 +178,16 @@ def advance(
     phase: tiers.Phase,
     after_gap: bool = False,
 ) -> tuple[Traces, Recurrent]:
-    """Run the graph once and blend the state; no decision is taken here.
+    """Run the graph once and return the step's results and the next recurrent state.
 
-    after_gap: the rows before had no readings. Where an input has moved meanwhile, the gate is held
-    open: it would keep out the machine's answer, and the forecast would never find back.
+    after_gap: the rows before had no readings. If an exogenous channel has moved meanwhile, the
+    gate is held open: it would reject the machine's response, and the forecast never recover.
     """
     mu = forecast(model, recurrent)
     own, ahead = others(model.lines, recurrent.history)
     if after_gap and bool(((np.abs(value - mu) >= INPUT_STEP) & (mask > model.watched)).any()):
         held_open = np.ones_like(held_open)
-    # A free run ignores every gated reading, exogenous ones stay known.
+    # A free run ignores every gated reading; exogenous ones are still used.
     used = mask * (_ONE - model.gated) if phase is tiers.Phase.FREE_RUN else mask
     inputs = graph_inputs(model, value, mask, used, mu, recurrent, held_open)
     outputs = model.graph(inputs)
@@ -229,7 +226,7 @@ def graph_inputs(
     recurrent: Recurrent,
     held_open: Float32,
 ) -> dict[str, Float32]:
-    """The graph's named inputs, float32 [n] each. `used` is the mask the gate may work with."""
+    """Return the graph's named inputs, float32 [n] each. used: mask of the readings it may use."""
     scale = model.innovation_scale
     evidence = used * numerics.clip((value - mu) / scale, EVIDENCE_CLIP) / EVIDENCE_CLIP
     moved = numerics.clip((value - recurrent.value) / scale, EVIDENCE_CLIP)

@@ -1,33 +1,33 @@
-"""Lasting changes: each is reported once, and from then on the machine is judged from there.
+"""Lasting changes: each is reported once; after that the machine is judged from its new state.
 
-A machine that was recorded for minutes will stand elsewhere in an hour, and one that was repaired
-stands elsewhere for good. An alarm that is on for days says nothing, and hides the next fault. So
-after `after` samples of alarm in a row the change counts as reported: the alarm ends, every record
-is flagged CHANGED, and from then on the machine is judged from where it stands now,
+A machine that was recorded for minutes will run at another operating point in an hour, and a
+repaired one keeps its new operating point. An alarm that lasts for days says nothing and hides the
+next fault. So after `after` samples of alarm in a row the change counts as reported: the alarm
+ends, every record is flagged CHANGED, and the machine is judged from its present operating point,
 
-    centre   c, taken from a quick average of the readings (0: where the machine was recorded)
-    reading  x - c, and with it the forecast, the gate and the recurrent unit
+    centre   c, taken from a quick average of the readings (0: as recorded)
+    reading  x - c, which the forecast, the gate and the recurrent unit get
 
-so that a further fault is an alarm of its own. The score of the record stays that of the machine as
-it was recorded: its readings are x, and each of its errors is larger by c - F(c), with F what the
-linear forecast makes of readings that stay at c. When it has been calm for as long, the machine is
-back: c is 0 again and the flag ends. To stand where it was recorded is never strange, so the level
-is the smaller of both distances.
+so that a further fault raises an alarm of its own. The score in the record stays that of the
+machine as it was recorded: its readings are x, and each of its errors is larger by c - F(c), where
+F is what the linear forecast makes of readings that stay at c. After as many calm samples the
+machine is back: c is 0 again and the flag ends. The recorded operating point is never an anomaly,
+so the level is the smaller of both distances.
 
-The owner may accept a change: the machine runs like this now. The flag ends, and the score of the
-record is that from here, what the alarm hears. The next change that lasts is reported again.
+The owner may accept a change as the new normal. The flag ends, and the record has the score from
+the new centre, which the alarm uses. The next lasting change is reported again.
 
-Two things follow slowly, for what a short recording cannot show. To be heard by the alarm, each
-part of the score has to exceed a baseline b,
+Two values follow slowly, because a short recording cannot show everything. The alarm uses only what
+exceeds a baseline b of each part of the score,
 
     z = weight (part - mean) / std,   b <- max(0, b + r clip(z - b, 6)),   heard = max_p (z_p - b_p)
 
 with a fifth of r upwards during an alarm. And once the machine has changed, the centre of a channel
-that was still on its way when the recording ended follows it, c <- c + f clip(x - c, 3).
+that was still drifting when the recording ended follows it, c <- c + f clip(x - c, 3).
 
-A network is not moved: it has learned what the machine does where it was recorded. There c is for
-the fallback alone, and what counts as reported is how strange the machine is by then: the baseline
-of every part that speaks for the alarm is raised to where that part stands.
+A network does not get x - c: it has learned the machine at the recorded operating point. Then c
+serves the fallback only, and reporting a change raises the baseline of every part that contributes
+to the alarm to the present height of that part.
 """
 
 from dataclasses import dataclass, replace
@@ -62,9 +62,9 @@ _TWO, _ZERO = np.float32(2), np.float32(0)
 
 @dataclass(frozen=True)
 class ChangeConstants:
-    """after: samples, 0 where a lasting change stays an alarm. rate: of the baselines.
+    """after: samples; 0: a lasting change stays an alarm. rate: of the baselines.
 
-    follow: [channels], rate of each centre. moves: whether the model sees readings from there.
+    follow: [channels], rate of each centre. moves: whether the model gets readings less the centre.
     """
 
     after: int
@@ -78,12 +78,12 @@ class ChangeConstants:
 
 @dataclass(frozen=True)
 class ChangeState:
-    """count: changes that were reported so far.
+    """count: changes reported so far.
 
-    centre, standing, pulled: [channels]; standing: the average of the readings, pulled: (I-F) c.
-    baselines: [4], of what the alarm hears. recorded: [4], smoothed parts of the machine as it was
-    recorded, kept only while it has changed.
-    steady, home: samples in a row in alarm, and calm where the machine was recorded.
+    centre, standing: [channels]; standing: the average of the readings. pulled: [3, channels],
+    c - F(c). baselines: [memories, 6]. recorded: [memories, 6], smoothed parts as from the
+    recording, updated only while the machine has changed.
+    steady, home: samples in a row in alarm, and calm as from the recording.
     """
 
     phase: ChangePhase
@@ -98,27 +98,27 @@ class ChangeState:
 
     @property
     def changed(self) -> bool:
-        """Whether the machine stands elsewhere than where it was recorded."""
+        """Whether the machine has left the recorded operating point."""
         return self.phase is not ChangePhase.AS_RECORDED
 
     @property
     def flagged(self) -> bool:
-        """Whether somebody still has to look at that."""
+        """Whether the owner has not accepted the change yet."""
         return self.phase is ChangePhase.CHANGED
 
 
 @dataclass(frozen=True)
 class JudgedScore:
-    """The score as from the recording, the one that the alarm hears, and which the record tells."""
+    """score: as from the recording. here: from the centre, for the alarm. shown: in the record."""
 
     score: np.float32
     here: np.float32
-    told: np.float32
+    shown: np.float32
 
 
 @dataclass(frozen=True)
 class Moved:
-    """What a step leaves behind. shift: [channels], how far the centre has moved, or None."""
+    """State after a step. shift: [channels], how far the centre has moved, or None."""
 
     change: ChangeState
     score: ScoreState
@@ -127,7 +127,7 @@ class Moved:
 
 
 def change_constants(source: manifest.Manifest) -> ChangeConstants:
-    """The manifest's section, or what changes nothing where it has none."""
+    """Return the manifest's section as arrays; without one, constants that change nothing."""
     count, section = len(source.channels), source.change
     if section is None:
         none = np.zeros(count, np.float32)
@@ -145,36 +145,36 @@ def change_constants(source: manifest.Manifest) -> ChangeConstants:
 
 
 def initial_change(channels: int, memories: int) -> ChangeState:
-    """The state of a machine that stands where it was recorded."""
+    """Return the state of a machine at the recorded operating point."""
     none, parts = np.zeros(channels, np.float32), np.zeros((memories, len(PARTS)), np.float32)
     pulled = np.zeros((len(ERRORS), channels), np.float32)
     return ChangeState(ChangePhase.AS_RECORDED, 0, none, none, pulled, parts, parts, 0, 0)
 
 
-def fault_of(known: LastingChange, source: manifest.Manifest) -> str | None:
-    """Why no detector of `source` can have left `known`, None when one can."""
+def fault_of(saved: LastingChange, source: manifest.Manifest) -> str | None:
+    """Say why no detector of `source` can have written `saved`, or None if one can."""
     if source.change is None or not source.change.after:
         return "is of another bundle"
     heights = len(PARTS) * len(source.score.memories)
-    return known.fault(len(source.channels), heights, float(VALUE_CLIP))
+    return saved.fault(len(source.channels), heights, float(VALUE_CLIP))
 
 
 def lasting(state: ChangeState) -> LastingChange:
-    """What a detector that begins anew needs of `state`."""
+    """Return what a new detector needs of `state`."""
     centre, baselines = state.centre.tolist(), state.baselines.ravel().tolist()
     return LastingChange(int(state.phase), state.count, tuple(centre), tuple(baselines))
 
 
-def resumed(known: LastingChange, score: ScoreConstants, constants: ChangeConstants) -> ChangeState:
-    """The state of a detector that begins anew where `known` left off; it is sound."""
-    centre = np.array(known.centre, np.float32)
+def resumed(saved: LastingChange, score: ScoreConstants, constants: ChangeConstants) -> ChangeState:
+    """Return the state of a new detector that continues from the checked `saved`."""
+    centre = np.array(saved.centre, np.float32)
     return ChangeState(
-        ChangePhase(known.phase),
-        known.count,
+        ChangePhase(saved.phase),
+        saved.count,
         centre,
         standing=centre,
         pulled=pulled_to(centre, constants),
-        baselines=np.array(known.baselines, np.float32).reshape(score.mean.shape),
+        baselines=np.array(saved.baselines, np.float32).reshape(score.mean.shape),
         recorded=score.mean,
         steady=0,
         home=0,
@@ -182,7 +182,7 @@ def resumed(known: LastingChange, score: ScoreConstants, constants: ChangeConsta
 
 
 def accepted(state: ChangeState, yes: bool) -> ChangeState:
-    """With the owner's word on the change, if there is one."""
+    """Return the state after the owner accepts the change, or revokes that."""
     phase = ChangePhase.ACCEPTED if yes else ChangePhase.CHANGED
     return replace(state, phase=phase) if state.changed else state
 
@@ -190,7 +190,7 @@ def accepted(state: ChangeState, yes: bool) -> ChangeState:
 def from_here(
     absolute: Float32, mask: Float32, state: ChangeState, constants: ChangeConstants
 ) -> Float32:
-    """Readings [channels] as the model sees them; 0 where unusable."""
+    """Return the readings [channels] that the model gets; 0 where unusable."""
     if not (state.changed and constants.moves):
         return absolute
     seen: Float32 = np.where(mask > 0, numerics.clip(absolute - state.centre, VALUE_CLIP), _ZERO)
@@ -198,19 +198,19 @@ def from_here(
 
 
 def pulled_to(centre: Float32, constants: ChangeConstants) -> Float32:
-    """By how much each error [3, channels] is larger as from the recording."""
+    """Return c - F(c), by which each error [3, channels] is larger as from the recording."""
     if not constants.moves:
         return np.zeros((len(ERRORS), len(centre)), np.float32)
     return at_rest(constants.lines, centre)
 
 
 def nearest(parts: Float32, recorded: Float32) -> Float32:
-    """Parts [6] whose level is the smaller of that from here and that from the recording."""
+    """Return `parts` [6] with the smaller level of both."""
     return with_level(np.minimum(parts, recorded), parts)
 
 
 def judge(score: ScoreState, state: ChangeState, constants: ScoreConstants) -> JudgedScore:
-    """Both scores of smoothed parts."""
+    """Return the scores of the smoothed parts."""
     here = largest(heights(score.parts, constants) - state.baselines, constants)
     parts = state.recorded if state.changed else score.parts
     recorded = total_score(parts, constants)
@@ -220,7 +220,7 @@ def judge(score: ScoreState, state: ChangeState, constants: ScoreConstants) -> J
 def measure_recorded(
     state: ChangeState, recorded: Float32, constants: ScoreConstants, settling: bool
 ) -> ChangeState:
-    """With unsmoothed parts [6] of a row as from the recording."""
+    """Return the state after a row with unsmoothed parts [6] as from the recording."""
     if not state.changed:
         return state
     smooth = smoothed_parts(recorded, state.recorded, constants, settling)
@@ -237,9 +237,9 @@ def move(
     score: ScoreConstants,
     constants: ChangeConstants,
 ) -> Moved:
-    """What follows from a measured row: baselines, counters, and perhaps another centre.
+    """Return the state after a measured row: baselines, counters, and perhaps another centre.
 
-    absolute: its readings from the recording, 0 where mask is. levels: threshold and clear level.
+    absolute: its standardised readings, 0 where mask is. levels: threshold and clear level.
     moved: the state so far, with the alarm of this row.
     """
     state, alarm = moved.change, moved.alarm
@@ -268,7 +268,7 @@ def move(
 
 
 def without_forecasts(moved: Moved, constants: ScoreConstants) -> Moved:
-    """The state after a reset: of the parts only the level is still believed."""
+    """Return the state after a reset, which keeps only the level of the parts."""
     recorded = with_level(moved.change.recorded, constants.mean)
     return replace(moved, change=replace(moved.change, recorded=recorded))
 
@@ -283,7 +283,7 @@ def _followed(z: Float32, before: Float32, alarm: bool, constants: ChangeConstan
 def _settle(
     moved: Moved, threshold: float, score: ScoreConstants, constants: ChangeConstants
 ) -> Moved:
-    """The change is reported: from now on the machine is judged from where it stands."""
+    """Count the change as reported and judge the machine from its present operating point."""
     state, parts = moved.change, moved.score.parts
     if not state.changed:
         state = replace(state, recorded=parts)
@@ -313,7 +313,7 @@ def _shift(before: Float32, after: Float32, constants: ChangeConstants) -> Float
 
 
 def _return(moved: Moved, constants: ChangeConstants) -> Moved:
-    """The machine is where it was recorded."""
+    """Return to the recorded operating point."""
     state = moved.change
     none = np.zeros_like(state.centre)
     back = replace(

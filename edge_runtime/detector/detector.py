@@ -1,10 +1,8 @@
 """The detector on the device: a bundle, a state, and one record per sample.
 
-Whether a state can be what a step left, or memory has failed since.
-
-A step keeps every number of its state within bounds, so that one beyond them, or one that is none,
-was changed by something else. It would stay: a recurrent unit that is not a number never is one
-again, and no rule of the tiers sees it.
+Every step keeps each number of the state within bounds. `is_possible` checks these bounds before
+the next step: a number beyond them, or NaN, means that memory has failed. It would stay, because a
+recurrent unit that is NaN remains NaN, and no rule of the tiers notices it.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,12 +29,120 @@ from edge_runtime.detector.thresholds import threshold_of
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Float32, Record, Sample
 
+OnStage = Callable[[str], None]
 _ONE = np.float32(1)
 _LARGEST = np.finfo(np.float32).max
 
 
+class StepDetector(Changing, Protocol):
+    """A detector for a stream of samples, on any kernel."""
+
+    kernel_id: str
+
+    def step(self, sample: Sample, on_stage: OnStage = stepping.ignore_stage) -> Record:
+        """Return the record of one sample; `on_stage` is called after each stage of the work."""
+
+    def reset(self) -> None:
+        """Forget the recurrent state; the records until it has settled are flagged."""
+
+    def self_test(self) -> None:
+        """Raise GruardError if this machine does not compute what was validated."""
+
+
+class Detector:
+    """`step(sample)` around the pure function of `edge_runtime.detector.step`.
+
+    kernel: None is the reference. calibrated: False takes any threshold, to calibrate a new one.
+    Raises GruardError when there is no threshold for the kernel that runs here.
+    """
+
+    def __init__(
+        self, bundle: Bundle, kernel: Kernel | None = None, calibrated: bool = True
+    ) -> None:
+        self.graph = open_graph(bundle.manifest, bundle.model, bundle.graph, kernel or KERNEL_ID)
+        self.kernel_id = self.graph.kernel_id
+        threshold = (
+            threshold_of(bundle, self.kernel_id)
+            if calibrated
+            else next(iter(bundle.manifest.thresholds.values()))
+        )
+        manifest = replace(bundle.manifest, thresholds={self.kernel_id: threshold})
+        self.model = build_model(manifest, self.graph, bundle.model_hash)
+        self.state = stepping.initial_state(self.model)
+        self._path = bundle.path
+        self._fallback = Fallback(bundle.manifest, bundle.model_hash, self._refuse_damage)
+        exact = self.kernel_id in (KERNEL_ID, HOST_KERNEL_ID)
+        # The interpreter reads the weights from this very object.
+        self._test = SelfTest(bundle, partial(replay, self.model), bundle.model, exact)
+
+    def step(self, sample: Sample, on_stage: OnStage = stepping.ignore_stage) -> Record:
+        """Return the record for `sample` and advance the state. `on_stage` as for `step.step`.
+
+        Each step also checks the state and runs a part of the self-test, to notice memory that
+        fails while the model is in service. Raises GruardError when it has failed.
+        """
+        if not is_possible(self.state, self.model.gate_limit):
+            raise GruardError(f"{self._path}: its state changed in memory")
+        shadow = self._fallback.step(sample, self.state.change.centre)
+        distrusted = self.state.tiers.distrusted
+        record, self.state, _ = stepping.step(self.model, sample, self.state, shadow, on_stage)
+        self._test.advance(distrusted, self.state.tiers.distrusted)
+        return record
+
+    def _refuse_damage(self, line: str) -> None:
+        # A bit has flipped in this process, so the whole process is replaced.
+        raise GruardError(f"{self._path}: {line}")
+
+    def reset(self) -> None:
+        """Forget the recurrent state; the records until it has settled are flagged.
+
+        State that comes from the readings alone is kept.
+        """
+        fresh = stepping.initial_state(self.model)
+        self.state = replace(
+            fresh,
+            validity=self.state.validity,
+            alarm=self.state.alarm,
+            change=replace(self.state.change, recorded=self.model.score.mean),
+            tiers=tiers.restart(self.state.tiers, self.model.manifest.tiers),
+        )
+
+    @property
+    def change_phase(self) -> ChangePhase | None:
+        """See `StepDetector`."""
+        return self.state.change.phase if self.model.change.after else None
+
+    @property
+    def lasting_change(self) -> LastingChange:
+        """See `StepDetector`."""
+        return change.lasting(self.state.change)
+
+    def resume(self, saved: LastingChange) -> None:
+        """See `StepDetector`."""
+        require_fitting(saved, self.model.manifest)
+        resumed = change.resumed(saved, self.model.score, self.model.change)
+        self.state = replace(self.state, change=resumed)
+
+    def accept(self, yes: bool) -> None:
+        """See `StepDetector`."""
+        self.state = replace(self.state, change=change.accepted(self.state.change, yes))
+
+    def self_test(self) -> None:
+        """Replay the golden vectors; GruardError when a single bit of any answer differs.
+
+        A kernel other than the reference may differ by a small tolerance.
+        """
+        self._test.run()
+
+
+def require_fitting(saved: LastingChange, source: Manifest) -> None:
+    """Raise GruardError when no detector of `source` can have written `saved`."""
+    if fault := change.fault_of(saved, source):
+        raise GruardError(f"this lasting change {fault}")
+
+
 def is_possible(state: State, gate_limit: np.float32) -> bool:
-    """Whether a step can have left `state`. gate_limit: of the model."""
+    """Whether `state` is within the bounds that every step keeps. gate_limit: of the model."""
     moved = state.change
     sums = [
         each.ravel()
@@ -63,119 +169,12 @@ def _within(vectors: Sequence[Float32], bound: np.float32) -> bool:
     return bool(np.all(np.abs(np.concatenate(vectors)) <= bound))
 
 
-class StepDetector(Changing, Protocol):
-    """What a stream of samples needs of a detector, whatever computes it."""
-
-    kernel_id: str
-
-    def step(self, sample: Sample, reach: Callable[[str], None] = stepping.unwatched) -> Record:
-        """The record of one sample; `reach` is told of each stage of the work."""
-
-    def reset(self) -> None:
-        """Forget the recurrent state; the records until it has settled are flagged."""
-
-    def self_test(self) -> None:
-        """Raises GruardError where this machine does not compute what was validated."""
-
-
-class Detector:
-    """`step(sample)` around the pure function of `edge_runtime.detector.step`.
-
-    kernel: None is the reference. calibrated: False takes any threshold, for setting a new one.
-    Raises GruardError when there is no threshold for the kernel that runs here.
-    """
-
-    def __init__(
-        self, bundle: Bundle, kernel: Kernel | None = None, calibrated: bool = True
-    ) -> None:
-        self.graph = open_graph(bundle.manifest, bundle.model, bundle.graph, kernel or KERNEL_ID)
-        self.kernel_id = self.graph.kernel_id
-        threshold = (
-            threshold_of(bundle, self.kernel_id)
-            if calibrated
-            else next(iter(bundle.manifest.thresholds.values()))
-        )
-        manifest = replace(bundle.manifest, thresholds={self.kernel_id: threshold})
-        self.model = build_model(manifest, self.graph, bundle.model_hash)
-        self.state = stepping.initial_state(self.model)
-        self._path = bundle.path
-        self._fallback = Fallback(bundle.manifest, bundle.model_hash, self._refuse_damage)
-        exact = self.kernel_id in (KERNEL_ID, HOST_KERNEL_ID)
-        # The interpreter reads the weights where they lie, in this very object.
-        self._test = SelfTest(bundle, partial(replay, self.model), bundle.model, exact)
-
-    def step(self, sample: Sample, reach: Callable[[str], None] = stepping.unwatched) -> Record:
-        """The record for `sample`; the state moves on. `reach` as for `stepping.step`.
-
-        The state is looked at, and a part of the self-test goes on with the samples, so that memory
-        which fails while the model is in service is noticed. Raises GruardError when it is.
-        """
-        if not is_possible(self.state, self.model.gate_limit):
-            raise GruardError(f"{self._path}: its state changed in memory")
-        shadow = self._fallback.step(sample, self.state.change.centre)
-        distrusted = self.state.tiers.distrusted
-        record, self.state, _ = stepping.step(self.model, sample, self.state, shadow, reach)
-        self._test.go_on(distrusted, self.state.tiers.distrusted)
-        return record
-
-    def _refuse_damage(self, line: str) -> None:
-        # One bit has flipped here: the process that it happened in is replaced as a whole.
-        raise GruardError(f"{self._path}: {line}")
-
-    def reset(self) -> None:
-        """Forget the recurrent state; the records until it has settled are flagged.
-
-        What the readings themselves have shown so far is kept.
-        """
-        fresh = stepping.initial_state(self.model)
-        self.state = replace(
-            fresh,
-            validity=self.state.validity,
-            alarm=self.state.alarm,
-            change=replace(self.state.change, recorded=self.model.score.mean),
-            tiers=tiers.restart(self.state.tiers, self.model.manifest.tiers),
-        )
-
-    @property
-    def change_phase(self) -> ChangePhase | None:
-        """As of `StepDetector`."""
-        return self.state.change.phase if self.model.change.after else None
-
-    @property
-    def lasting_change(self) -> LastingChange:
-        """As of `StepDetector`."""
-        return change.lasting(self.state.change)
-
-    def resume(self, known: LastingChange) -> None:
-        """As of `StepDetector`."""
-        require_fitting(known, self.model.manifest)
-        resumed = change.resumed(known, self.model.score, self.model.change)
-        self.state = replace(self.state, change=resumed)
-
-    def accept(self, yes: bool) -> None:
-        """As of `StepDetector`."""
-        self.state = replace(self.state, change=change.accepted(self.state.change, yes))
-
-    def self_test(self) -> None:
-        """Replay the golden vectors; GruardError when a single bit of any answer differs.
-
-        A kernel that is not the reference may be apart by a small tolerance.
-        """
-        self._test.run()
-
-
-def require_fitting(known: LastingChange, source: Manifest) -> None:
-    """Raise GruardError when no detector of `source` can have left `known`."""
-    if fault := change.fault_of(known, source):
-        raise GruardError(f"this lasting change {fault}")
-
-
 def open_graph(
     manifest: Manifest, model: bytes, graph: GraphSummary, kernel: Kernel = KERNEL_ID
 ) -> StepGraph:
-    """The int8 `model`, described by `graph`, ready to run on `kernel`.
+    """Return the int8 `model`, described by `graph`, ready to run on `kernel`.
 
-    A linear model has nothing to run, on any kernel.
+    A linear model has no graph, on any kernel.
     """
     if manifest.linear:
         return NoGraph()

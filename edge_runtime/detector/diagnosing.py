@@ -1,4 +1,4 @@
-"""The diagnosis within a step: symptoms at every sample, a verdict while an alarm is on."""
+"""The diagnosis within a step: symptoms at every sample, a verdict while the alarm is on."""
 
 from dataclasses import dataclass
 
@@ -26,14 +26,14 @@ from edge_runtime.symptoms import (
 
 @dataclass(frozen=True)
 class DiagnosisState:
-    """What the diagnosis carries from one sample to the next."""
+    """What the diagnosis keeps from one sample to the next."""
 
     symptoms: SymptomState
     verdict: MeanProbabilities
 
 
 def diagnosis_constants(source: Manifest) -> DiagnosisConstants | None:
-    """Arrays of the manifest's diagnosis, None where it has none."""
+    """Return the manifest's diagnosis as arrays, or None if it has none."""
     section = source.diagnosis
     if section is None:
         return None
@@ -70,7 +70,7 @@ def diagnosis_constants(source: Manifest) -> DiagnosisConstants | None:
 
 
 def initial_diagnosis(channels: int) -> DiagnosisState:
-    """The state before the first sample."""
+    """Return the state before the first sample."""
     return DiagnosisState(initial_symptoms(channels), no_verdict())
 
 
@@ -81,9 +81,10 @@ def advance_diagnosis(
     state: DiagnosisState,
     constants: DiagnosisConstants,
 ) -> DiagnosisState:
-    """The state after the raw readings `values` [channels]; alarm: whether the model's is on.
+    """Return the state after the raw readings `values` [channels].
 
-    A stuck reading, or one beyond its limits, is a symptom, so only missing ones are left out.
+    alarm: whether the model's alarm is on. A stuck reading, or one beyond its limits, is a symptom,
+    so only missing readings are left out.
     """
     present = is_present(values)
     reading = standardise(values, present, scaler)
@@ -95,5 +96,5 @@ def advance_diagnosis(
 
 
 def diagnosis_of(state: DiagnosisState, constants: DiagnosisConstants) -> Diagnosis:
-    """What there is to say of the alarm that `state` has followed."""
+    """Return the diagnosis of the alarm that `state` has followed."""
     return diagnose(state.verdict, state.symptoms, constants)

@@ -1,24 +1,24 @@
-"""Tier 3: a statistical detector that needs no model and shadows every sample.
+"""Tier 3: a statistical detector that needs no model and runs along with it on every sample.
 
-Six plain views of each channel, each divided by the largest value clean rows ever showed (with a
-margin): how far it is (range), how far on average (level), how fast it moves (change), how long it
-leans to one side (CUSUM, Page 1954), how long it shows one and the same value, how long it is
-missing while others come. The score is the largest of them all, so its threshold is 1.
+Six views of each channel, each divided by the largest value that clean rows ever showed (with a
+margin): distance from the centre (range), average distance (level), change from sample to sample
+(change), lasting lean to one side (CUSUM, Page 1954), time with the same value (same), time missing
+while other channels have readings (missing). The score is the largest of them all, so its threshold
+is 1.
 
-Where a lasting change was reported, all of it is judged from where the machine stands (`stand_at`).
-Else the fallback would be in alarm for as long as it answers, and blind to anything else. Should
-that place be wrong, the alarm says so.
+After a reported lasting change all views are relative to the new centre (`stand_at`). Otherwise the
+fallback would be in alarm all the time, and blind to anything else. If that centre is wrong, the
+fallback raises an alarm.
 
-A row without any reading is not judged: views, score and alarm stay what they were. Only where all
-have been missing for longer than a limit on missing readings there is an alarm, until the first
-reading.
+A row without any reading is not judged: views, score and alarm stay as they were. Only when all
+readings have been missing for longer than a limit, there is an alarm, until the first reading.
 
-Memory that is compared with a second copy, because a bit that flips in it would stay.
-
-A checksum tells which of the two is right.
+A flipped bit in constants or state would stay, so both have a second copy (`GuardedMemory`); a
+checksum shows which of the two is right.
 """
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -42,90 +42,20 @@ from edge_runtime.detector.inputs import (
 )
 from edge_runtime.record import Flag, Float32, Record, Sample
 
-PIECE = 1 << 14
-"""Bytes that one look compares, at most."""
-
-
-class MemoryLostError(Exception):
-    """Neither the live bytes nor their copy are what they were."""
-
-
-class GuardedMemory:
-    """A piece of live memory with a copy of it.
-
-    live: its bytes, writable, and always at the same place.
-    """
-
-    def __init__(self, live: memoryview) -> None:
-        bytewise = live.cast("B")
-        starts = range(0, len(bytewise), PIECE)
-        self._live = [bytewise[start : start + PIECE] for start in starts]
-        self._next = 0
-        self.renew()
-
-    @property
-    def looks(self) -> int:
-        """Calls of `restore` until every byte was compared."""
-        return len(self._live)
-
-    def renew(self) -> None:
-        """Copy the live bytes, which are right as they are now."""
-        self._copies = [bytes(piece) for piece in self._live]
-        self._checksums = [zlib.crc32(copy) for copy in self._copies]
-
-    def restore(self) -> bool:
-        """Compare the next piece with its copy; whether one of them was damaged, and is repaired.
-
-        Raises MemoryLostError when both are damaged.
-        """
-        at = self._next
-        self._next = (at + 1) % len(self._live)
-        live, copy = bytes(self._live[at]), self._copies[at]
-        if live == copy:
-            return False
-        if zlib.crc32(copy) == self._checksums[at]:
-            self._live[at][:] = copy
-        elif zlib.crc32(live) == self._checksums[at]:
-            self._copies[at] = live
-        else:
-            raise MemoryLostError
-        return True
-
-
-class DamageLog:
-    """Counts damage, and tells of the first, second, fourth, eighth, ... so that no log floods.
-
-    tell: takes one line.
-    """
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self.count = 0
-        self._tell = tell
-
-    def note(self, what: str, then: str) -> None:
-        """Count one piece of damage. what: the memory; then: what was done about it."""
-        self.count += 1
-        if self.count & (self.count - 1) == 0:
-            times = f" ({self.count} times so far)" if self.count > 1 else ""
-            self._tell(f"{what} changed in memory{times}; {then}")
-
-
-def ignore_damage(line: str) -> None:
-    """Take a line about damage and do nothing."""
-
-
 THRESHOLD = 1.0
 CLEAR = 0.9
-_ZERO = np.float32(0)
 CUSUM_CEILING = np.float32(1.1)  # times its limit
-VIEWS = ("range", "level", "change", "cusum", "same", "missing")
+VIEWS = manifest.FALLBACK_VIEWS
+PIECE = 1 << 14  # bytes that one call of `GuardedMemory.restore` compares, at most
+Source = manifest.Manifest | manifest.FallbackConstants
 _MISSING = VIEWS.index("missing")
-_MOST_SILENT = np.float32(1 << 24)  # beyond it float32 has gaps; a count stops there
+_MOST_SILENT = np.float32(1 << 24)  # a count stops where float32 has gaps
+_ZERO = np.float32(0)
 
 
 @dataclass(frozen=True)
 class ViewState:
-    """Running values of the views, each float32 [channels], as seen from `centre`."""
+    """Running values of the views, each float32 [channels], relative to `centre`."""
 
     level: Float32
     last: Float32
@@ -138,7 +68,7 @@ class ViewState:
 
 
 def initial_views(channels: int) -> ViewState:
-    """The state before the first sample."""
+    """Return the state before the first sample."""
     zero = np.zeros(channels, np.float32)
     return ViewState(zero, zero, zero, zero, zero, zero, zero, False)
 
@@ -151,11 +81,11 @@ def update_views(
     cusum_ceiling: Float32,
     state: ViewState,
 ) -> tuple[Float32, ViewState]:
-    """The six views [6, channels] of one standardised sample, and the next state.
+    """Return the six views [6, channels] of one standardised sample, and the next state.
 
-    Where `mask` is False range and change are 0, missing counts on, the others keep their value.
-    The CUSUM stops growing at `cusum_ceiling`, so that it finds back in bounded time when a long
-    deviation is over.
+    Where `mask` is False, range and change are 0, missing counts up, the others keep their value.
+    The CUSUM stops growing at `cusum_ceiling`, so that it falls in bounded time when a long
+    deviation ends.
     """
     value = numerics.clip(value - state.centre, VALUE_CLIP)
     usable = mask.astype(np.float32)
@@ -175,7 +105,7 @@ def update_views(
 
 
 def seen_from(centre: Float32, state: ViewState) -> ViewState:
-    """The same views from another centre [channels], in standardised units."""
+    """Return the same views relative to another centre [channels], in standardised units."""
     if not state.started:
         return replace(state, centre=centre)
     shift = centre - state.centre
@@ -189,13 +119,9 @@ def seen_from(centre: Float32, state: ViewState) -> ViewState:
     )
 
 
-Source = manifest.Manifest | manifest.FallbackConstants
-"""What the constants of the fallback come from."""
-
-
 @dataclass(frozen=True)
 class _Constants:
-    """What the fallback computes with, all of it in one block of memory."""
+    """The constants of the fallback, all of them in one block of memory."""
 
     block: Float32
     limits: Float32
@@ -208,9 +134,9 @@ class _Constants:
 
     @staticmethod
     def of(source: Source) -> "_Constants":
-        """The constants of a manifest."""
-        found = source.fallback
-        limits = np.array([getattr(found, view) for view in VIEWS], np.float32)
+        """Return the constants of a manifest."""
+        section = source.fallback
+        limits = np.array([getattr(section, view) for view in VIEWS], np.float32)
         scaler = channel_scaler(source.channels)
         rules = validity_rules(source.channels, source.period)
         scored = np.array([not c.exogenous for c in source.channels], np.float32)
@@ -218,7 +144,7 @@ class _Constants:
             CUSUM_CEILING * limits[VIEWS.index("cusum")], scored, scaler.center, scaler.scale,
             rules.low, rules.high, rules.max_step, rules.stuck_after,
         ]  # fmt: skip
-        rates = np.array([found.smoothing, found.slack], np.float32)
+        rates = np.array([section.smoothing, section.slack], np.float32)
         alarm = np.array([source.alarm.m, source.alarm.n, source.alarm.clear_after], np.float32)
         block = np.concatenate([limits.ravel(), *vectors, rates, alarm])
         by_channel, rates, alarm = np.split(block, [-len(rates) - len(alarm), -len(alarm)])
@@ -234,14 +160,14 @@ class _Constants:
 
 @dataclass(frozen=True)
 class _Shares:
-    """Of its limits, how much each scored channel uses up, and rows in a row without a reading."""
+    """Share of its limits that each scored channel uses, and rows in a row without a reading."""
 
     used: Float32
     silent: Float32  # the same number for every channel
 
 
 class _State:
-    """What is carried from sample to sample but for the alarm, all of it in one block of memory."""
+    """The state but for the alarm, all of it in one block of memory."""
 
     def __init__(self, channels: int) -> None:
         zero = np.zeros(channels, np.float32)
@@ -256,7 +182,7 @@ class _State:
         self.take(*parts)
 
     def take(self, validity: ValidityState, shares: _Shares, views: ViewState) -> None:
-        """The next state."""
+        """Replace the state."""
         parts = (validity, shares, views)
         np.concatenate([vector for part in parts for vector in _vectors(part)], out=self.block)
         self.validity = replace(validity, **self._rows[0])
@@ -272,12 +198,151 @@ def _vectors(state: ValidityState | _Shares | ViewState) -> list[Float32]:
     return [value for value in vars(state).values() if isinstance(value, np.ndarray)]
 
 
-class Fallback:
-    """The shadow detector as an object; `step` answers every sample, marked tier 3.
+class MemoryLostError(Exception):
+    """Both the live bytes and their copy are damaged."""
 
-    Before each step its constants and its state are compared with their copies, and repaired.
-    on_damage: takes one line when that was needed. repaired: how often it was.
+
+class GuardedMemory:
+    """Live memory and a copy of it. live: its bytes, writable, which never move."""
+
+    def __init__(self, live: memoryview) -> None:
+        bytewise = live.cast("B")
+        starts = range(0, len(bytewise), PIECE)
+        self._live = [bytewise[start : start + PIECE] for start in starts]
+        self._next = 0
+        self.renew()
+
+    def renew(self) -> None:
+        """Copy the live bytes, which are right now."""
+        self._copies = [bytes(piece) for piece in self._live]
+        self._checksums = [zlib.crc32(copy) for copy in self._copies]
+
+    def restore(self) -> bool:
+        """Compare the next piece with its copy, repair it, and return whether it was damaged.
+
+        Raises MemoryLostError when both are damaged.
+        """
+        at = self._next
+        self._next = (at + 1) % len(self._live)
+        live, copy = bytes(self._live[at]), self._copies[at]
+        if live == copy:
+            return False
+        if zlib.crc32(copy) == self._checksums[at]:
+            self._live[at][:] = copy
+        elif zlib.crc32(live) == self._checksums[at]:
+            self._copies[at] = live
+        else:
+            raise MemoryLostError
+        return True
+
+
+class DamageLog:
+    """Counts damage and logs the 1st, 2nd, 4th, 8th, ... so that it cannot flood the log.
+
+    log: takes one line.
     """
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self.count = 0
+        self._log = log
+
+    def note(self, what: str, then: str) -> None:
+        """Count damage to `what`; then: how it was repaired."""
+        self.count += 1
+        if self.count & (self.count - 1) == 0:
+            times = f" ({self.count} times so far)" if self.count > 1 else ""
+            self._log(f"{what} changed in memory{times}; {then}")
+
+
+def ignore_damage(line: str) -> None:
+    """Do nothing; the default `on_damage` callback."""
+
+
+class GuardedFallback(ABC):
+    """A fallback that compares its constants and its state with their copies before each step.
+
+    on_damage: takes one line when something was damaged and repaired.
+    """
+
+    _guarded_constants: GuardedMemory
+    _guarded_state: Sequence[GuardedMemory]
+
+    def __init__(self, on_damage: Callable[[str], None] = ignore_damage) -> None:
+        self._damage = DamageLog(on_damage)
+        self._read_constants()
+        self._start()
+
+    @property
+    def repaired(self) -> int:
+        """How often memory was damaged and repaired."""
+        return self._damage.count
+
+    def step(self, sample: Sample) -> Record:
+        """Return the fallback's record for `sample`: tier 3, flag FALLBACK, never valid."""
+        self._repair()
+        self._advance(sample)
+        if not self._is_possible():
+            self._damage.note("a step of the fallback", "it starts afresh")
+            self._start()
+            self._advance(sample)
+        self._renew()
+        return self._record(sample)
+
+    def stand_at(self, centre: Sequence[float] | Float32) -> None:
+        """Judge the machine relative to `centre` [channels], in standardised units, from now on.
+
+        With operating modes nothing changes: the centre is one within a mode, the limits are those
+        of all modes together.
+        """
+        self._repair()
+        self._move_to(np.array(centre, np.float32))
+        self._renew()
+
+    @abstractmethod
+    def _read_constants(self) -> None:
+        """Read the constants from the bundle and guard them."""
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Begin with the state before the first sample and guard it."""
+
+    @abstractmethod
+    def _advance(self, sample: Sample) -> None:
+        """Advance the state by one sample."""
+
+    @abstractmethod
+    def _is_possible(self) -> bool:
+        """Whether the state is within the bounds that every step keeps."""
+
+    @abstractmethod
+    def _move_to(self, centre: Float32) -> None:
+        """Make the views relative to `centre` [channels]."""
+
+    @abstractmethod
+    def _record(self, sample: Sample) -> Record:
+        """Return the record of the last step."""
+
+    def _renew(self) -> None:
+        for memory in self._guarded_state:
+            memory.renew()
+
+    def _repair(self) -> None:
+        try:
+            if self._guarded_constants.restore():
+                self._damage.note("constants of the fallback", "restored from their copy")
+        except MemoryLostError:
+            self._read_constants()
+            self._damage.note("constants of the fallback and their copy", "read from the bundle")
+        try:
+            if sum(memory.restore() for memory in self._guarded_state):  # all of them, unlike `any`
+                self._damage.note("state of the fallback", "restored from its copy")
+        except MemoryLostError:
+            self._start()
+            self._damage.note("state of the fallback and its copy", "it starts afresh")
+
+
+class Fallback(GuardedFallback):
+    """The fallback in Python; `step` answers every sample, marked tier 3."""
 
     def __init__(
         self,
@@ -288,70 +353,29 @@ class Fallback:
         self._source = source
         self._names = source.channel_names
         self._model_hash = model_hash
-        self._damage = DamageLog(on_damage)
-        self._read_constants()
-        self._start()
-
-    @property
-    def repaired(self) -> int:
-        """How often its memory had changed and was repaired."""
-        return self._damage.count
+        super().__init__(on_damage)
 
     def step(self, sample: Sample, centre: Float32 | None = None) -> Record:
-        """The fallback's record for `sample`: tier 3, flag FALLBACK, never valid.
-
-        centre: where the machine stands by now, as of `stand_at`; None: where it stood.
-        """
+        """Return the record for `sample`; a `centre` is that of `stand_at` from now on."""
         if centre is not None and not np.array_equal(centre, self._state.views.centre):
             self.stand_at(centre)
-        self._look_after_memory()
-        self._move_on(sample)
-        if not self._is_possible():
-            self._damage.note("a step of the fallback", "it starts afresh")
-            self._start()
-            self._move_on(sample)
-        self._guarded_state.renew()
-        return self._record(sample)
-
-    def stand_at(self, centre: Sequence[float] | Float32) -> None:
-        """Judge the machine from there on, in standardised units [channels].
-
-        With operating modes nothing moves: the place is one within a mode, the limits are those of
-        all modes together.
-        """
-        if any(channel.modes for channel in self._source.channels):
-            return
-        self._look_after_memory()
-        state = self._state
-        views = seen_from(np.array(centre, np.float32), state.views)
-        state.take(state.validity, state.shares, views)
-        self._guarded_state.renew()
+        return super().step(sample)
 
     def _read_constants(self) -> None:
         self._constants = _Constants.of(self._source)
         self._guarded_constants = GuardedMemory(self._constants.block.data)
 
     def _start(self) -> None:
-        """Begin with the state before the first sample."""
         self._state = _State(len(self._names))
-        self._guarded_state = GuardedMemory(self._state.block.data)
+        self._guarded_state = [GuardedMemory(self._state.block.data)]
         self._alarm_state = AlarmState()
 
-    def _look_after_memory(self) -> None:
-        try:
-            if self._guarded_constants.restore():
-                self._damage.note("constants of the fallback", "restored from their copy")
-        except MemoryLostError:
-            self._read_constants()
-            self._damage.note("constants of the fallback and their copy", "read from the bundle")
-        try:
-            if self._guarded_state.restore():
-                self._damage.note("state of the fallback", "restored from its copy")
-        except MemoryLostError:
-            self._start()
-            self._damage.note("state of the fallback and its copy", "it starts afresh")
+    def _move_to(self, centre: Float32) -> None:
+        if not any(channel.modes for channel in self._source.channels):
+            state = self._state
+            state.take(state.validity, state.shares, seen_from(centre, state.views))
 
-    def _move_on(self, sample: Sample) -> None:
+    def _advance(self, sample: Sample) -> None:
         constants, state = self._constants, self._state
         mask, validity = check_validity(sample.values, constants.rules, state.validity)
         self._mask = mask
@@ -367,7 +391,7 @@ class Fallback:
         state.take(validity, _Shares(used, np.zeros_like(used)), following)
 
     def _silent_shares(self) -> _Shares:
-        """The shares after one more row without any reading."""
+        """Return the shares after one more row without any reading."""
         before = self._state.shares
         silent = np.minimum(before.silent + 1, _MOST_SILENT)
         used = silent / self._constants.limits[_MISSING] * self._constants.scored
@@ -376,15 +400,12 @@ class Fallback:
         )
 
     def _is_silent(self) -> bool:
-        """Whether all have been missing for longer than a limit on missing readings."""
+        """Whether all readings have been missing for longer than a limit."""
         silent = self._state.shares.silent / self._constants.limits[_MISSING]
         return bool((silent * self._constants.scored > THRESHOLD).any())
 
     def _is_possible(self) -> bool:
-        """Whether a step can have left the views; a level that is not a number never is one again.
-
-        By sums of squares, which tell it in a microsecond.
-        """
+        # A level that is NaN stays NaN. Sums of squares take a microsecond.
         level, all_views = self._state.views.level, self._state.view_block
         bound = len(level) * float(2 * VALUE_CLIP) ** 2
         return float(level @ level) <= bound and float(all_views @ all_views) < np.inf
@@ -419,18 +440,18 @@ class Fallback:
 
 
 class ScorelessFallback:
-    """Answers where even the fallback's constants are lost: tier 3, no score, never an alarm."""
+    """Answers when even the fallback's constants are lost: tier 3, no score, never an alarm."""
 
-    repaired = 0  # it has no memory that could change
+    repaired = 0  # it has no memory to repair
 
     def __init__(self, channels: Sequence[str]) -> None:
         self._names = tuple(channels)
 
     def stand_at(self, centre: Sequence[float]) -> None:
-        """Nothing is judged, from nowhere."""
+        """Do nothing, because nothing is judged."""
 
     def step(self, sample: Sample) -> Record:
-        """The record for `sample`; masked are the readings that are missing or not finite."""
+        """Return the record for `sample`; masked: readings that are missing or not finite."""
         usable = np.isfinite(sample.values)
         return Record(
             index=sample.index,

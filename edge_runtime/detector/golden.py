@@ -1,20 +1,18 @@
-"""Golden vectors: a recording, and what every step over it must give, to the bit.
+"""The golden vectors, and the self-test that replays them.
 
-The recording is replayed from a fresh state through the very step that watches the machine, so
-everything is proven at once: readings that are refused, forecast, graph, state, score, tiers,
-fallback, alarm and diagnosis. `golden.npz` holds the raw `rows` [n, channels], the `threshold` of
-the replay's alarm [value, clear], and one array [n, …] for each quantity of `answers`.
+Golden vectors are a recording and the exact result of every step over it. The replay starts from a
+fresh state and uses the same step that watches the machine, so it proves everything at once:
+validity, forecast, graph, state, score, tiers, fallback, alarm and diagnosis. `golden.npz` holds
+the raw `rows` [n, channels], the `threshold` of the replay's alarm [value, clear], and one array
+[n, …] for each quantity of `answers`.
 
-The threshold is the replay's own. That of the manifest, or one that was calibrated on the device
-later, plays no part, so nothing that a device may change can change the answers.
+The replay has its own threshold. Neither the manifest's nor one that the device calibrates later
+is used, so nothing that a device may change can change the answers.
 
-Only floats of opposite zeros count as equal: which one a maximum of both gives is the processor's
-choice.
+Only zeros of opposite sign count as equal: a maximum of both gives either, by processor.
 
-The self-test of a detector: all at once before it serves, and in parts while it does.
-
-Memory may fail while a model is in service, so the golden vectors are replayed again and again
-beside the samples, a few steps with each, and the weights' checksum is watched.
+A detector runs the whole self-test before it serves. Memory may fail later, so it then replays a
+few steps with each sample, again and again, and checks the weights' checksum.
 """
 
 import zlib
@@ -39,15 +37,17 @@ from edge_runtime.record import Float32, Record, Sample
 
 Array = npt.NDArray[Any]
 Play = Callable[[Float32, Array], Iterator[dict[str, Array]]]
-"""Replays raw rows [n, channels] with a threshold [value, clear]: what each step gives, by name."""
+"""Replays raw rows [n, channels] with a threshold [value, clear]; yields each step's answers."""
 
 ROWS, THRESHOLD, CODES = "rows", "threshold", "codes/"
-# Fewer prove too little, more would make a start too slow.
+# Fewer steps prove too little, more make a start too slow.
 FEWEST_STEPS, MOST_STEPS = 256, 4096
 FEWEST_BEFORE = 64  # of a bundle of an older schema
-# What is compared on a kernel that is not the reference, and how far it may be apart.
+# What is compared on a kernel other than the reference, and the largest RMS difference.
 COMPARED, TOLERANCE = ("forecast", "gate", "state"), 0.05
 NONE = -1
+PART = 4  # steps of the self-test with each sample while the model is distrusted
+WATCH_EVERY = 16  # samples between two checks of a trusted model
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class Golden:
 
 
 def replay(model: Model, rows: Float32, threshold: Array) -> Iterator[dict[str, Array]]:
-    """What each step over raw `rows` [n, channels] gives, by name, from a fresh state.
+    """Yield the answers of each step over raw `rows` [n, channels], from a fresh state.
 
-    threshold: [value, clear] of the alarm. The names are in the order of computation, but the
+    threshold: [value, clear] of the alarm. The names are in the order of computation, except the
     graph's, `codes/…`, which are in the order of its outputs.
     """
     model = _with_threshold(model, threshold)
@@ -75,7 +75,7 @@ def replay(model: Model, rows: Float32, threshold: Array) -> Iterator[dict[str, 
 
 
 def read_golden(arrays: Mapping[str, Array], play: Play, channels: int) -> Golden:
-    """The golden vectors in `arrays`, which may be anything; ValueError where they do not fit."""
+    """Return the golden vectors in the untrusted `arrays`; ValueError if they do not fit."""
     missing = sorted({ROWS, THRESHOLD} - set(arrays))
     if missing:
         raise ValueError(f"{missing[0]} is missing")
@@ -91,13 +91,13 @@ def read_golden(arrays: Mapping[str, Array], play: Play, channels: int) -> Golde
     different = sorted(set(answers) ^ set(first))
     if different:
         raise ValueError(f"{different[0]} is {'missing' if different[0] in first else 'unknown'}")
-    for name, found in first.items():
-        _expect(name, answers[name], found.dtype, (len(rows), *found.shape))
+    for name, answer in first.items():
+        _expect(name, answers[name], answer.dtype, (len(rows), *answer.shape))
     return Golden(rows, threshold, answers)
 
 
 def _all_parts(parts: Array) -> Array:
-    """Before schema 5 the score had four parts and one memory: the others stay 0."""
+    """Widen the four parts of a score before schema 5 to six; the new ones are 0."""
     if parts.ndim != 2 or parts.shape[1] != len(FORMER_PARTS):
         return parts
     whole = np.zeros((len(parts), len(PARTS)), parts.dtype)
@@ -106,10 +106,10 @@ def _all_parts(parts: Array) -> Array:
 
 
 def before_missing(golden: Golden) -> Golden:
-    """The steps before the first row with a missing reading.
+    """Return the steps before the first row with a missing reading.
 
-    Golden vectors of a bundle of an older schema hold answers to missing readings that are no
-    longer given. ValueError when fewer than `FEWEST_BEFORE` steps are left.
+    Bundles of an older schema were made when missing readings got other answers. ValueError when
+    fewer than `FEWEST_BEFORE` steps are left.
     """
     missing = np.flatnonzero(np.isnan(golden.rows).any(axis=1))
     count = int(missing[0]) if len(missing) else len(golden.rows)
@@ -118,27 +118,27 @@ def before_missing(golden: Golden) -> Golden:
             f"only {count} steps of an older gruard come before a missing reading; "
             "convert its run again"
         )
-    answers = {name: found[:count] for name, found in golden.answers.items()}
+    answers = {name: answer[:count] for name, answer in golden.answers.items()}
     return replace(golden, rows=golden.rows[:count], answers=answers)
 
 
 def differences(play: Play, golden: Golden) -> Iterator[str]:
-    """Step by step, where it differs from `golden`; an empty string where nothing does."""
-    for number, found in enumerate(play(golden.rows, golden.threshold)):
-        names = [n for n, v in found.items() if not np.array_equal(v, golden.answers[n][number])]
+    """Yield for each step where it differs from `golden`, or an empty string."""
+    for number, answers in enumerate(play(golden.rows, golden.threshold)):
+        names = [n for n, v in answers.items() if not np.array_equal(v, golden.answers[n][number])]
         yield f"step {number} in {', '.join(names)}" if names else ""
 
 
 def too_far_apart(play: Play, golden: Golden) -> Iterator[str]:
-    """The same for a kernel that is not the reference and gives other bits.
+    """Do the same for a kernel other than the reference, which gives other bits.
 
-    Its validation has shown how it detects; this shows that the file and the machine are sound. The
-    last step says what is further from `golden` than `TOLERANCE`, RMS over all steps.
+    Validation has shown how well the kernel detects; this shows that file and machine are sound.
+    The last step says what differs from `golden` by more than `TOLERANCE`, RMS over all steps.
     """
     errors: dict[str, list[Array]] = {name: [] for name in COMPARED}
-    for number, found in enumerate(play(golden.rows, golden.threshold)):
+    for number, answers in enumerate(play(golden.rows, golden.threshold)):
         for name, apart in errors.items():
-            apart.append(found[name] - golden.answers[name][number])
+            apart.append(answers[name] - golden.answers[name][number])
         if number < len(golden.rows) - 1:
             yield ""
     far = [name for name, apart in errors.items() if not _rms(apart) <= TOLERANCE]
@@ -146,7 +146,7 @@ def too_far_apart(play: Play, golden: Golden) -> Iterator[str]:
 
 
 def _rms(errors: list[Array]) -> float:
-    """0 where there is nothing to compare."""
+    """Return the root mean square, 0 if there is nothing to compare."""
     squares = np.array(errors, np.float64) ** 2
     return float(np.sqrt(squares.mean())) if squares.size else 0.0
 
@@ -154,7 +154,7 @@ def _rms(errors: list[Array]) -> float:
 def _answers(
     model: Model, record: Record, shadow: Record, state: State, traces: Traces
 ) -> dict[str, Array]:
-    """Every quantity of a step that another machine could get wrong.
+    """Return every quantity of a step that another machine could compute differently.
 
     kind: index into `KINDS`; blamed: channels, worst first; both -1 where there is none.
     """
@@ -165,7 +165,7 @@ def _answers(
     return {
         "mask": traces.mask > 0,
         "forecast": traces.forecast,
-        **{f"{CODES}{name}": found for name, found in codes.items()},
+        **{f"{CODES}{name}": code for name, code in codes.items()},
         "gate": traces.gate,
         "state": np.concatenate([*traces.hidden, np.zeros(0, np.float32)]),
         "parts": state.score.parts.ravel(),
@@ -182,8 +182,8 @@ def _answers(
 
 def _with_threshold(model: Model, threshold: Array) -> Model:
     kernel, (value, clear) = model.graph.kernel_id, threshold.tolist()
-    known = replace(model.manifest.thresholds[kernel], value=value, clear=clear)
-    return replace(model, manifest=replace(model.manifest, thresholds={kernel: known}))
+    own = replace(model.manifest.thresholds[kernel], value=value, clear=clear)
+    return replace(model, manifest=replace(model.manifest, thresholds={kernel: own}))
 
 
 def _expect(name: str, array: Array, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
@@ -193,16 +193,12 @@ def _expect(name: str, array: Array, dtype: np.dtype[Any], shape: tuple[int, ...
         )
 
 
-PART = 4  # steps of the self-test with each sample that the model is distrusted for
-WATCH_EVERY = 16  # samples from one look at a trusted model to the next
-
-
 class SelfTest:
     """Replays the golden vectors of `bundle` through `play`.
 
-    weights: what the kernel reads, in the very place where it reads them. exact: every bit must be
-    as validated; a kernel that is not the reference may be apart by a small tolerance. All methods
-    raise GruardError when something differs.
+    weights: the very memory that the kernel reads. exact: every bit must be as validated; a kernel
+    other than the reference may differ by a small tolerance. All methods raise GruardError when
+    something differs.
     """
 
     def __init__(self, bundle: Bundle, play: Play, weights: bytes, exact: bool) -> None:
@@ -210,17 +206,17 @@ class SelfTest:
         self._checksum = zlib.crc32(weights)
         self._rest: Iterator[str] | None = None
         self._samples = 0
-        self._proven = False  # by a whole self-test since the model was distrusted
+        self._proven = False  # whether a whole self-test passed since the model was distrusted
 
     def run(self) -> None:
-        """All of it."""
+        """Run the whole self-test."""
         for difference in self._differences():
             self._refuse(difference)
 
-    def go_on(self, distrusted: bool, still: bool) -> None:
-        """After a sample, before which the model was `distrusted`, and after which it `still` is.
+    def advance(self, distrusted: bool, still: bool) -> None:
+        """Run a part after a sample; the model was `distrusted` before it and `still` is after it.
 
-        All of it is done once by the time that the model is trusted again.
+        One whole self-test is complete by the time the model is trusted again.
         """
         self._samples += 1
         if still and not distrusted:
@@ -236,10 +232,7 @@ class SelfTest:
             raise GruardError(f"{self._bundle.path}: its weights changed in memory")
 
     def _test_a_part(self, steps: int, finish: bool = False) -> bool:
-        """A few steps of the self-test: all of them at once would miss the sample's deadline.
-
-        True when it has come to its end.
-        """
+        """Run a few steps, as all would miss the sample's deadline; True at the end."""
         if self._rest is None:
             self._rest = self._differences()
         tested = 0

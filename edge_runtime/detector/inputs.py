@@ -1,20 +1,16 @@
-"""Raw units to standardised units and back: centre 0, scale 1, bounded.
+"""From raw readings to standardised ones: validity, operating modes, scaling.
 
-Where there are operating modes, the channels that are not exogenous have centre and scale of the
-row's mode. In an unknown one none of their readings is usable: what the constants of another mode
-would make of them is nothing to judge by.
+The validity mask says which readings are usable, before any model gets them. Usable readings are
+standardised to centre 0 and scale 1, and clipped.
 
-Which readings are usable at all: the validity mask, before any model sees them.
-
-Operating modes that exogenous channels give.
-
-An engine on the ground and the same engine at cruise are two machines to every sensor. Where a
-recording shows settings that tell such modes apart (`train.modes`), mode k has a setting c_ki and a
-reach r_ki in each channel i that does, and
+An engine on the ground and the same engine at cruise are two machines to every sensor. Where
+exogenous channels show such operating modes in a recording (`train.modes`), mode k has a setting
+c_ki and a reach r_ki in each of these channels i, and
 
     apart_k = max_i |v_i - c_ki| / r_ki        mode of a row: the smallest, known where it is <= 1
 
-The other channels are standardised with centre and scale of the mode.
+The other channels are standardised with centre and scale of the row's mode. In an unknown mode none
+of their readings is usable, because the constants of another mode would be wrong for them.
 """
 
 from dataclasses import dataclass
@@ -28,35 +24,39 @@ from edge_runtime.record import Float32
 
 Bools = npt.NDArray[np.bool_]
 
-# No sensor reads this; keeping it out keeps every later difference and quotient finite.
+# No sensor reads this; without such values every later difference and quotient is finite.
 BEYOND_BELIEF = np.float32(1e30)
+# Bound of standardised readings; it keeps every later square finite.
+VALUE_CLIP = np.float32(100)
+_ONE, _ZERO, _FAR = np.float32(1), np.float32(0), np.float32(np.inf)
+_KNOWN = np.array(True)
 
 
 def is_present(values: Float32) -> Bools:
-    """Where there is a reading at all, plausible or not."""
+    """Return where there is a reading at all, plausible or not."""
     return np.abs(values) < BEYOND_BELIEF  # False for NaN, too
 
 
 def is_measured(values: Float32, watched: Float32) -> bool:
-    """Whether any of the `watched` channels has a reading; True where none is watched.
+    """Whether any of the `watched` channels has a reading; True if none is watched.
 
-    Where nothing was measured nothing is judged: see `edge_runtime.detector.step`.
+    A row that is not measured is not judged: see `edge_runtime.detector.step`.
     """
     return bool((is_present(values) & (watched > 0)).any()) or not watched.any()
 
 
 @dataclass(frozen=True)
 class ValidityState:
-    """Last usable reading per channel (NaN before the first) and how long it has not changed."""
+    """Last usable reading per channel (NaN before the first) and two counters."""
 
     last: Float32
     since: Float32  # samples since `last`
-    same: Float32  # readings in a row with one and the same value
+    same: Float32  # readings in a row with the same value
 
 
 @dataclass(frozen=True)
 class ValidityRules:
-    """The channels' rules as vectors; infinite where a rule is off. Rates are per sample."""
+    """The channels' rules as vectors, infinite where a rule is off. Rates are per sample."""
 
     low: Float32
     high: Float32
@@ -66,7 +66,7 @@ class ValidityRules:
 
 
 def validity_rules(channels: tuple[Channel, ...], period: float | None) -> ValidityRules:
-    """Rules of `channels`; a rate limit (units per second) needs the sample `period` (s)."""
+    """Return the rules of `channels`; a rate limit (units per second) needs `period` (s)."""
 
     def vector(values: list[float | None], off: float) -> Float32:
         return np.array([off if v is None else v for v in values], np.float32)
@@ -86,7 +86,7 @@ def validity_rules(channels: tuple[Channel, ...], period: float | None) -> Valid
 
 
 def initial_validity(channels: int) -> ValidityState:
-    """The state before the first sample."""
+    """Return the state before the first sample."""
     return ValidityState(
         last=np.full(channels, np.nan, np.float32),
         since=np.ones(channels, np.float32),
@@ -97,36 +97,31 @@ def initial_validity(channels: int) -> ValidityState:
 def check_validity(
     values: Float32, rules: ValidityRules, state: ValidityState
 ) -> tuple[Bools, ValidityState]:
-    """Mask [channels], True where the raw reading is usable, and the next state.
+    """Return a mask [channels], True where the raw reading is usable, and the next state.
 
     A reading is unusable when it is missing, not finite, out of range, further from the last
-    usable reading than the rate limit allows for the time passed, or one and the same value for
-    longer than the stuck rule allows, missing ones left out. After a jump the rate rule gives way
-    as time passes, so a true new level is believed again.
+    usable reading than the rate limit allows for the time passed, or the same value for longer
+    than the stuck rule allows, not counting missing ones. After a jump the rate limit widens with
+    time, so a true new level becomes usable again.
     """
     finite = is_present(values)
     if rules.none:
         return finite, state
     jump = np.abs(values - state.last)
     plausible = ~(jump > rules.max_step * state.since)  # NaN before the first reading: plausible
-    in_range = (values >= rules.low) & (values <= rules.high)
-    repeats = np.where(values == state.last, state.same + 1, np.float32(0))
+    believed = finite & plausible & (values >= rules.low) & (values <= rules.high)
+    repeats = np.where(values == state.last, state.same + 1, _ZERO)
     same = np.where(finite, repeats, state.same)
-    mask: Bools = finite & in_range & plausible & (same < rules.stuck_after)
-    remembered = finite & in_range & plausible
-    return mask, ValidityState(
-        last=np.where(remembered, values, state.last),
-        since=np.where(remembered, np.float32(1), state.since + 1),
+    return believed & (same < rules.stuck_after), ValidityState(
+        last=np.where(believed, values, state.last),
+        since=np.where(believed, _ONE, state.since + 1),
         same=same.astype(np.float32),
     )
 
 
-_ONE, _FAR = np.float32(1), np.float32(np.inf)
-
-
 @dataclass(frozen=True)
 class Modes:
-    """telling: indices of the exogenous channels that tell modes apart, t of them.
+    """telling: indices of the t exogenous channels that tell modes apart.
 
     setting, reach: float32 [modes, t]. center, scale: float32 [modes, channels] in raw units; those
     of an exogenous channel are the same in all modes. watched: 0 for exogenous channels [channels].
@@ -141,7 +136,7 @@ class Modes:
 
 
 def channel_modes(channels: tuple[Channel, ...]) -> Modes | None:
-    """The modes stored with the channels, None where there are none."""
+    """Return the modes stored with the channels, or None if there are none."""
     count = max(len(channel.modes) for channel in channels)
     if not count:
         return None
@@ -160,26 +155,21 @@ def channel_modes(channels: tuple[Channel, ...]) -> Modes | None:
 
 
 def nearest_mode(values: Float32, mask: Bools, modes: Modes) -> tuple[npt.NDArray[np.intp], Bools]:
-    """The mode of each of `values` [..., channels] in raw units, and whether it is near enough.
+    """Return the mode of each row of raw `values` [..., channels], and whether it is known.
 
-    It is not where a setting is unusable.
+    It is unknown where a setting is unusable.
     """
     settings = np.where(mask, values, _FAR)[..., np.newaxis, modes.telling]
     apart = (np.abs(settings - modes.setting) / modes.reach).max(axis=-1)
     return apart.argmin(axis=-1), np.asarray(apart.min(axis=-1) <= _ONE)
 
 
-# Beyond this a reading tells nothing more; the bound keeps every later square finite.
-VALUE_CLIP = np.float32(100)
-_KNOWN = np.array(True)
-
-
 @dataclass(frozen=True)
 class Scaler:
-    """float32 centre and scale in raw units, [channels], or a row for each of [rows, channels].
+    """float32 centre and scale in raw units, [channels] or [rows, channels].
 
-    modes: None where there are none. Where there are, centre and scale are those of all modes
-    together, until `in_mode` has found the mode.
+    modes: None if there are none. With modes, centre and scale are those of all modes together;
+    `in_mode` gives those of a row's mode.
     """
 
     center: Float32
@@ -189,9 +179,9 @@ class Scaler:
 
 @dataclass(frozen=True)
 class Seen:
-    """How readings [..., channels] are seen in their mode.
+    """The scaler for readings [..., channels] in their mode, and which of them are usable.
 
-    mask: the usable ones. known: [...], False where the mode is not.
+    known: [...], False where the mode is unknown.
     """
 
     scaler: Scaler
@@ -200,7 +190,7 @@ class Seen:
 
 
 def channel_scaler(channels: tuple[Channel, ...]) -> Scaler:
-    """The scaler stored with the channels."""
+    """Return the scaler stored with the channels."""
     return Scaler(
         np.array([c.center for c in channels], np.float32),
         np.array([c.scale for c in channels], np.float32),
@@ -209,33 +199,33 @@ def channel_scaler(channels: tuple[Channel, ...]) -> Scaler:
 
 
 def in_mode(values: Float32, mask: Bools, scaler: Scaler) -> Seen:
-    """How raw `values` [..., channels], of which those of `mask` are usable, are seen."""
+    """Return scaler and mask for raw `values` [..., channels], of which `mask` are usable."""
     modes = scaler.modes
     if modes is None:
         return Seen(scaler, mask, _KNOWN)
     mode, known = nearest_mode(values, mask, modes)
     there = known[..., np.newaxis]
-    found = Scaler(
+    own = Scaler(
         np.where(there, modes.center[mode], scaler.center),
         np.where(there, modes.scale[mode], scaler.scale),
     )
-    return Seen(found, mask & (there | (modes.watched == 0)), known)
+    return Seen(own, mask & (there | (modes.watched == 0)), known)
 
 
 def standardise(values: Float32, mask: Bools, scaler: Scaler) -> Float32:
-    """Standardised `values` [..., channels], 0 where `mask` is False, clipped to ±100."""
+    """Standardise `values` [..., channels] and clip to ±100; 0 where `mask` is False."""
     scaled = (np.where(mask, values, scaler.center) - scaler.center) / scaler.scale
     return numerics.clip(scaled, VALUE_CLIP)
 
 
 def restored(value: Float32, mask: Bools, scaler: Scaler) -> Float32:
-    """Raw readings of standardised ones [..., channels], each in its mode.
+    """Return the raw readings of standardised ones [..., channels], each in its mode.
 
     Meaningless where `mask` is False.
     """
     raw = (value * scaler.scale + scaler.center).astype(np.float32)
     if scaler.modes is None:
         return raw
-    # A setting has the same centre and scale in every mode, so it is known by now.
-    found = in_mode(raw, mask, scaler).scaler
-    return (value * found.scale + found.center).astype(np.float32)
+    # A setting has the same centre and scale in every mode, so its raw value is right already.
+    own = in_mode(raw, mask, scaler).scaler
+    return (value * own.scale + own.center).astype(np.float32)

@@ -1,4 +1,4 @@
-"""One int8 (or float) step through a TFLite interpreter, on a named kernel."""
+"""Run one int8 (or float) step in a TFLite interpreter, on a named kernel."""
 
 import warnings
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ import numpy as np
 
 from edge_runtime import numerics
 from edge_runtime.bundle.flatbuffer import GraphSummary
+from edge_runtime.bundle.graph_rules import layer_count
 from edge_runtime.detector.kernels import (
     HOST_KERNEL_ID,
     KERNEL_ID,
@@ -27,16 +28,15 @@ class StepGraph(Protocol):
     """The model's part of a step: named [n] float32 vectors in, named [n] float32 vectors out."""
 
     kernel_id: str
-    gated: bool  # whether there is a gate
+    gated: bool  # whether the model has a gate
     state_sizes: tuple[int, ...]
 
     def __call__(self, inputs: Mapping[str, Float32]) -> dict[str, Float32]:
-        """Run one step; with a gate there is also `doubt` = log(1 + e^-logit)."""
-        ...
+        """Run one step; with a gate the result includes `doubt` = log(1 + e^-logit)."""
 
 
 class NoGraph:
-    """The graph of a linear model: nothing is gated and nothing corrected."""
+    """The graph of a linear model: no gate and no correction."""
 
     kernel_id, gated = HOST_KERNEL_ID, False
     state_sizes: tuple[int, ...] = ()
@@ -48,10 +48,10 @@ class NoGraph:
 def load_interpreter(
     model: bytes, kernel: str = KERNEL_ID, preserve_all: bool = False, library: str | None = None
 ) -> Any:
-    """A ready interpreter for `model` on `kernel`, with one thread.
+    """Return a ready interpreter for `model` on `kernel`, with one thread.
 
-    library: of a delegate, which is offered every operator before `kernel` gets it.
-    Raises GruardError when no package for the kernel is installed or the model is refused.
+    library: of a delegate, which may take each operator before `kernel` does. Raises
+    GruardError when no package for the kernel is installed or the model is refused.
     """
     module = interpreter_module(kernel)
     kinds = module.OpResolverType
@@ -60,7 +60,7 @@ def load_interpreter(
     delegates = [open_delegate(module, library)] if library else None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TensorFlow's says that LiteRT will replace it
+            warnings.simplefilter("ignore")  # TensorFlow announces that LiteRT replaces it
             interpreter = module.Interpreter(
                 model_content=model,
                 num_threads=1,
@@ -76,10 +76,10 @@ def load_interpreter(
 
 
 class Int8Graph:
-    """A checked int8 step, fed and read as float32 with the graph's own scales.
+    """A checked int8 step with float32 inputs and outputs, converted with the graph's own scales.
 
     All inputs are quantised as one vector, and all outputs dequantised as one: the values are the
-    same as tensor by tensor, at a third of the time.
+    same as tensor by tensor, in a third of the time.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Int8Graph:
         self._outputs = _Packing(graph, graph.outputs)
         self._softplus = softplus
         self.gated = "logit" in graph.outputs
-        self.state_sizes = _state_sizes(graph)
+        self.state_sizes = state_sizes(graph)
 
     def codes(self, inputs: Mapping[str, Float32]) -> dict[str, numerics.Int8]:
         """Run one step and return the raw int8 outputs, each [n]."""
@@ -122,18 +122,18 @@ class Int8Graph:
 def _delegated(
     model: bytes, graph: GraphSummary, delegate: Delegate
 ) -> tuple[Any, GraphSummary, str]:
-    """An interpreter with `delegate`, the graph that it runs, and the kernel that this makes."""
+    """Return an interpreter with `delegate`, the graph that it runs, and the kernel id."""
     if delegate.compiled is not None:
         model, graph = read_compiled(delegate.compiled, graph)
     interpreter = load_interpreter(model, library=delegate.library)
-    # What a delegate takes over is added as nodes of its own. When it takes nothing, the CPU runs
-    # everything as ever, and the record must not say otherwise.
+    # A delegate adds nodes for what it takes over. If it takes nothing, the CPU runs everything,
+    # and the record must say so.
     taken = len(interpreter._get_ops_details()) > len(graph.operators)
     return interpreter, graph, delegate_kernel_id(delegate, model) if taken else KERNEL_ID
 
 
 class _Packing:
-    """Several tensors side by side in one vector, with the scale of each element."""
+    """Several tensors in one vector, with the scale of each element."""
 
     def __init__(self, graph: GraphSummary, tensors: Mapping[str, int]) -> None:
         self.names, self.indices = tuple(tensors), tuple(tensors.values())
@@ -147,9 +147,9 @@ class _Packing:
 
 
 class FloatGraph:
-    """The float32 twin of the same step, for validation on the workstation.
+    """The same step in float32, for validation on the workstation.
 
-    kernel: of the int8 step that it is compared with, under whose threshold.
+    kernel: of the int8 step that it is compared with, and whose threshold it has.
     """
 
     def __init__(self, model: bytes, graph: GraphSummary, kernel: str = KERNEL_ID) -> None:
@@ -157,7 +157,7 @@ class FloatGraph:
         self._interpreter = load_interpreter(model)
         self._inputs, self._outputs = graph.inputs, graph.outputs
         self.gated = "logit" in graph.outputs
-        self.state_sizes = _state_sizes(graph)
+        self.state_sizes = state_sizes(graph)
 
     def __call__(self, inputs: Mapping[str, Float32]) -> dict[str, Float32]:
         for name, index in self._inputs.items():
@@ -169,6 +169,7 @@ class FloatGraph:
         return outputs
 
 
-def _state_sizes(graph: GraphSummary) -> tuple[int, ...]:
-    layers = sum(name.startswith("state_") for name in graph.inputs)
-    return tuple(graph.tensors[graph.inputs[f"state_{i}"]].shape[1] for i in range(layers))
+def state_sizes(graph: GraphSummary) -> tuple[int, ...]:
+    """Return the number of units of each recurrent layer."""
+    names = (f"state_{i}" for i in range(layer_count(graph.inputs)))
+    return tuple(graph.tensors[graph.inputs[name]].shape[1] for name in names)

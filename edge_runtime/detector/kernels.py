@@ -1,21 +1,13 @@
-"""The names of the arithmetics a model can run on, and which of them this machine has.
+"""The kernels that can run a model: interpreters on the CPU, and accelerators behind a delegate.
 
 The reference is TFLite's built-in kernels without any delegate: tflite-runtime 2.14 gives the same
-bytes for the same file on x86-64, aarch64 and armv7l, for graphs that `bundle.graph_rules` lets
-through. The XNNPACK delegate, which newer
-interpreters use unless told otherwise, gives others: it is another kernel with its own threshold.
+bytes for the same file on x86-64, aarch64 and armv7l, for graphs that `bundle.graph_rules` allows.
+The XNNPACK delegate, the default of newer interpreters, gives other bytes: it is another kernel
+with its own threshold.
 
-What the failures of delegate libraries mean, and what to do about each.
-
-The texts are those of the dynamic linker, of TFLite's interpreter and of libedgetpu, and how a
-process ended. The first one that is found explains.
-
-An accelerator behind a delegate library: which one, what it runs, and how it is loaded.
-
-A delegate is native code that drives a device, and may take its process with it: load one only in
-a process that can be spared.
-
-How a process of ours is told on its command line what is to run the model.
+A delegate is native code that drives a device and may crash its process, so load one only in a
+process that can be restarted. `CAUSES` explains the failures of delegate libraries, and
+`kernel_words` passes the kernel to such a process on its command line.
 """
 
 import argparse
@@ -40,7 +32,7 @@ XNNPACK_KERNEL_ID = "tflite-xnnpack"
 HOST_KERNEL_ID = "host-float32"  # linear models need no interpreter
 CORE_KERNEL_ID = "core-c"  # the C core: the reference's bits, or the host's
 
-# Where each arithmetic is found, the lightest package first; tflite-runtime has no int8 XNNPACK.
+# Packages for each kernel, the lightest first; tflite-runtime has no int8 XNNPACK.
 _TENSORFLOW = "tensorflow.lite.python.interpreter"
 _MODULES = {
     KERNEL_ID: ("tflite_runtime.interpreter", "ai_edge_litert.interpreter", _TENSORFLOW),
@@ -48,54 +40,10 @@ _MODULES = {
 }
 INT8_KERNELS = tuple(_MODULES)
 
-
-def threshold_kernel(kernel: str, linear: bool) -> str:
-    """The kernel whose threshold holds for `kernel`: equal bits make equal scores."""
-    if kernel != CORE_KERNEL_ID:
-        return kernel
-    return HOST_KERNEL_ID if linear else KERNEL_ID
-
-
-def available_kernels() -> tuple[str, ...]:
-    """The int8 kernels that this machine has an interpreter for, the reference first."""
-    return tuple(k for k in INT8_KERNELS if any(map(_installed, _MODULES[k])))
-
-
-def interpreter_module(kernel: str) -> Any:
-    """The package that runs `kernel`. Raises GruardError when none is installed."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets on stderr
-    for name in _MODULES[kernel]:
-        try:
-            module = importlib.import_module(name)
-        except ImportError:
-            continue
-        keep_small_numbers()
-        return module
-    if kernel == KERNEL_ID:
-        raise GruardError(
-            "no TFLite interpreter is installed; install tflite-runtime (Python up to 3.11) "
-            "or ai-edge-litert (Python 3.10 and later)"
-        )
-    raise GruardError(f"kernel {kernel} needs ai-edge-litert, which is not installed")
-
-
-def keep_small_numbers() -> None:
-    """Undo what loading tflite-runtime does on Arm: float32 below 1e-38 then counted as 0.
-
-    Host arithmetic would not be that of other machines. The int8 kernels never see such numbers.
-    """
-    if sys.platform == "linux":
-        default = ctypes.c_void_p(-1)  # FE_DFL_ENV of glibc and musl
-        ctypes.CDLL(None).fesetenv(default)
-
-
-def _installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ImportError:  # the package around it is not there
-        return False
-
-
+LARGEST_COMPILED = 16 << 20  # bytes, as for a bundle's model
+_ENTRY_POINTS = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
+# Texts of the dynamic linker, of TFLite's interpreter and of libedgetpu, and signals that end a
+# process, with the fix for each. The first match explains.
 CAUSES = (
     (
         "edgetpu-custom-op",
@@ -136,23 +84,66 @@ CAUSES = (
 )
 
 
+def threshold_kernel(kernel: str, linear: bool) -> str:
+    """Return the kernel whose threshold holds for `kernel`: equal bits give equal scores."""
+    if kernel != CORE_KERNEL_ID:
+        return kernel
+    return HOST_KERNEL_ID if linear else KERNEL_ID
+
+
+def available_kernels() -> tuple[str, ...]:
+    """Return the int8 kernels that this machine has an interpreter for, the reference first."""
+    return tuple(k for k in INT8_KERNELS if any(map(_installed, _MODULES[k])))
+
+
+def interpreter_module(kernel: str) -> Any:
+    """Import the package that runs `kernel`. Raises GruardError when none is installed."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs to stderr
+    for name in _MODULES[kernel]:
+        try:
+            module = importlib.import_module(name)
+        except ImportError:
+            continue
+        keep_small_numbers()
+        return module
+    if kernel == KERNEL_ID:
+        raise GruardError(
+            "no TFLite interpreter is installed; install tflite-runtime (Python up to 3.11) "
+            "or ai-edge-litert (Python 3.10 and later)"
+        )
+    raise GruardError(f"kernel {kernel} needs ai-edge-litert, which is not installed")
+
+
+def keep_small_numbers() -> None:
+    """Restore float32 below 1e-38, which loading tflite-runtime on Arm makes 0.
+
+    Host arithmetic would otherwise differ from other machines. int8 kernels have no such numbers.
+    """
+    if sys.platform == "linux":
+        default = ctypes.c_void_p(-1)  # FE_DFL_ENV of glibc and musl
+        ctypes.CDLL(None).fesetenv(default)
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # its parent package is not installed
+        return False
+
+
 def explained(text: str) -> str:
-    """`text` as one line, with what to do about it where that is known and not said already."""
+    """Return `text` as one line, with the fix if `CAUSES` has one and `text` does not."""
     line = " ".join(text.split())
     advice = next((advice for cause, advice in CAUSES if cause in line), "")
     return line if advice in line else f"{line}; {advice}"
-
-
-LARGEST_COMPILED = 16 << 20  # bytes, as for a bundle's model
-_ENTRY_POINTS = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
 
 
 @dataclass(frozen=True)
 class Delegate:
     """library: a name for the dynamic linker, or a path.
 
-    compiled: file of the model that was compiled for the device from the bundle's; None gives the
-    bundle's own to the delegate.
+    compiled: file of the bundle's model as compiled for the device; None: the delegate gets the
+    bundle's own model.
     """
 
     library: str
@@ -160,14 +151,14 @@ class Delegate:
 
 
 Kernel = str | Delegate
-"""What may run a model: an arithmetic of the CPU, by its id, or a delegate."""
+"""What runs a model: the id of a CPU kernel, or a delegate."""
 
 
 def delegate_kernel_id(delegate: Delegate, model: bytes) -> str:
-    """`edgetpu` for libedgetpu.so.1, `edgetpu-1f2e3d4c` with a compiled `model`.
+    """Return `edgetpu` for libedgetpu.so.1, `edgetpu-1f2e3d4c` with a compiled `model`.
 
-    Another compiled model is another arithmetic, so its SHA-256 is part of the name. No CPU kernel
-    has a name of this form.
+    Another compiled model is another arithmetic, so its SHA-256 is part of the id. No CPU kernel
+    has an id of this form.
     """
     stem = Path(delegate.library).name.split(".so")[0].removeprefix("lib").lower()
     name = re.sub("[^a-z0-9]+", "_", stem)
@@ -176,12 +167,12 @@ def delegate_kernel_id(delegate: Delegate, model: bytes) -> str:
 
 
 def open_delegate(module: Any, library: str) -> Any:
-    """The delegate in `library`, for the interpreters of the package `module`.
+    """Load the delegate in `library` for the interpreters of the package `module`.
 
-    Raises GruardError, which says what to do, when there is no library or no device.
+    Raises GruardError with the fix when there is no library or no device.
     """
     try:
-        # Not at once by the package's own loader: when that fails, its clean-up fails after it.
+        # Check first: when the package's own loader fails, its clean-up fails, too.
         exported = ctypes.PyDLL(library)
         for name in _ENTRY_POINTS:
             getattr(exported, name)
@@ -193,7 +184,7 @@ def open_delegate(module: Any, library: str) -> Any:
 
 
 def read_compiled(file: Path, graph: GraphSummary) -> tuple[bytes, GraphSummary]:
-    """The model in `file` and what is in it, with the inputs and outputs of `graph`.
+    """Read the compiled model in `file`; return it and its graph, with the ends of `graph`.
 
     Raises GruardError when it cannot be read or was not compiled from the model of `graph`.
     """
@@ -201,16 +192,16 @@ def read_compiled(file: Path, graph: GraphSummary) -> tuple[bytes, GraphSummary]
         model = read_regular(file, LARGEST_COMPILED)
     except (OSError, ValueError) as error:
         raise GruardError(f"{file}: cannot be read ({reason(error)})") from None
-    found = read_graph(model, str(file))
-    inputs = _same_tensors(file, graph, found, graph.inputs)
-    outputs = _same_tensors(file, graph, found, graph.outputs)
-    return model, replace(found, inputs=inputs, outputs=outputs)
+    compiled = read_graph(model, str(file))
+    inputs = _same_tensors(file, graph, compiled, graph.inputs)
+    outputs = _same_tensors(file, graph, compiled, graph.outputs)
+    return model, replace(compiled, inputs=inputs, outputs=outputs)
 
 
 def _same_tensors(
     file: Path, graph: GraphSummary, compiled: GraphSummary, wanted: Mapping[str, int]
 ) -> dict[str, int]:
-    """Where the `wanted` tensors of `graph` are in `compiled`: a compiler keeps their names."""
+    """Find the `wanted` tensors of `graph` in `compiled` by name, which a compiler keeps."""
     named = {tensor.name: tensor for tensor in compiled.tensors}
     places = {}
     for name, index in wanted.items():
@@ -228,7 +219,7 @@ def _same_tensors(
 
 
 def kernel_words(kernel: Kernel | None) -> list[str]:
-    """The words for `kernel`; none for the reference."""
+    """Return the command-line words for `kernel`; none for the reference."""
     if not isinstance(kernel, Delegate):
         return ["--kernel", kernel] if kernel else []
     compiled = ["--delegate-model", str(kernel.compiled)] if kernel.compiled else []
@@ -236,14 +227,14 @@ def kernel_words(kernel: Kernel | None) -> list[str]:
 
 
 def add_kernel_arguments(parser: argparse.ArgumentParser) -> None:
-    """Let `parser` understand `kernel_words`."""
+    """Add the options of `kernel_words` to `parser`."""
     parser.add_argument("--kernel")
     parser.add_argument("--delegate")
     parser.add_argument("--delegate-model", type=Path)
 
 
 def chosen_kernel(options: argparse.Namespace) -> Kernel | None:
-    """What such words said."""
+    """Return the kernel that these options name."""
     if options.delegate:
         return Delegate(options.delegate, options.delegate_model)
     kernel: str | None = options.kernel

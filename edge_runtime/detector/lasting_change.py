@@ -1,11 +1,10 @@
-"""A lasting change as the detectors of a run hand it on: what outlives a worker, a run, a reboot.
+"""What is kept of a lasting change over restarts of the worker, the run and the machine.
 
-Readings show within seconds what else a state holds; this takes an alarm of minutes to find out.
+A new detector learns the rest of its state from readings within seconds; to find a lasting change
+again takes an alarm of minutes.
 
-What outlives a run of a lasting change: where the machine stands, and the owner's word on it.
-
-Two small files in the state folder, each with one writer: the run keeps `change.json`, and
-`gruard accept` writes `accepted.json`. Both are sealed (`edge_runtime.plain`).
+Two small sealed files (`edge_runtime.plain`) in the state folder, each with one writer: the run
+writes `change.json`, and `gruard accept` writes `accepted.json`.
 """
 
 from __future__ import annotations
@@ -14,12 +13,14 @@ import enum
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+KEPT, WORD = "change.json", "accepted.json"
+"""Names of the files in the state folder."""
 LARGEST_BASELINE = 3.4e38
-"""Baselines are float32, and end here."""
+"""Baselines are float32."""
 
 
 class ChangePhase(enum.IntEnum):
-    """Where a machine stands; the numbers of `gruard_detector.changed` in the core."""
+    """State of the machine; the numbers are those of `gruard_detector.changed` in the core."""
 
     AS_RECORDED = 0
     CHANGED = 1  # and reported
@@ -27,29 +28,29 @@ class ChangePhase(enum.IntEnum):
 
 
 class Changing(Protocol):
-    """A detector that finds lasting changes, and hands them on."""
+    """A detector that finds lasting changes and can hand them to its successor."""
 
     @property
     def change_phase(self) -> ChangePhase | None:
-        """Where the machine stands; None where the bundle reports no lasting changes."""
+        """The phase; None if the bundle reports no lasting changes."""
 
     @property
     def lasting_change(self) -> LastingChange:
-        """What a detector that begins anew needs, to go on from where the machine stands."""
+        """What a new detector needs to continue from here."""
 
-    def resume(self, known: LastingChange) -> None:
-        """Go on from there; before the first sample. GruardError for another bundle's."""
+    def resume(self, saved: LastingChange) -> None:
+        """Continue from `saved`, before the first sample. GruardError if it is another bundle's."""
 
     def accept(self, yes: bool) -> None:
-        """Take the machine's change as how it runs now, or take that back; no-op without one."""
+        """Accept the reported change as normal, or revoke that; no-op without a change."""
 
 
 @dataclass(frozen=True)
 class LastingChange:
-    """phase: int of a ChangePhase. count: changes that were reported, ever since the recording.
+    """phase: int of a ChangePhase. count: changes reported since the recording.
 
-    centre: where the machine stands, in standardised units [channels]. baselines: of the score's
-    parts, memory after memory. All are float32 numbers.
+    centre: the machine's present operating point, in standardised units [channels]. baselines: of
+    the score's parts, memory after memory. All are float32 numbers.
     """
 
     phase: int
@@ -58,9 +59,9 @@ class LastingChange:
     baselines: tuple[float, ...]
 
     def fault(self, channels: int, heights: int, bound: float) -> str | None:
-        """Why no detector of so many channels and baselines can have left this, None when one can.
+        """Say why no detector with so many channels and baselines can have written this, or None.
 
-        bound: of the centre, either way.
+        bound: largest magnitude of the centre.
         """
         if self.phase not in list(ChangePhase) or not 0 <= self.count < 1 << 32:
             return f"has the phase {self.phase} and the count {self.count}"
@@ -75,16 +76,12 @@ class LastingChange:
         return None
 
 
-KEPT, WORD = "change.json", "accepted.json"
-"""Names of the files in the state folder."""
-
-
 @dataclass(frozen=True)
 class Finding:
-    """A change that was reported, and is neither over nor followed by another that was accepted.
+    """A reported change that is neither over nor followed by another accepted one.
 
     since: epoch seconds of the report. channels: blamed by the alarm that led to it. count: as in
-    LastingChange. accepted: epoch seconds of the owner's word, None without; reason: may be empty.
+    LastingChange. accepted: epoch seconds of the owner's acceptance, or None; reason: may be empty.
     """
 
     since: float
@@ -95,13 +92,13 @@ class Finding:
 
     @property
     def phase(self) -> ChangePhase:
-        """What a detector makes of it."""
+        """The phase that the detector must have."""
         return ChangePhase.CHANGED if self.accepted is None else ChangePhase.ACCEPTED
 
 
 @dataclass(frozen=True)
 class KeptChange:
-    """Where the machine stands, by the bundle of that digest. finding: None where as recorded."""
+    """The change as found with the bundle of that digest. finding: None if as recorded."""
 
     bundle: str
     change: LastingChange
@@ -109,14 +106,14 @@ class KeptChange:
 
     @property
     def sound(self) -> KeptChange:
-        """With the phase of the change as the finding has it, which is what holds."""
+        """The same with the phase of the finding, which takes precedence."""
         phase = self.finding.phase if self.finding else ChangePhase.AS_RECORDED
         return replace(self, change=replace(self.change, phase=int(phase)))
 
 
 @dataclass(frozen=True)
 class Word:
-    """The owner's last word, on the finding of `bundle` since `since`. told: epoch seconds."""
+    """The owner's last decision on the finding of `bundle` since `since`. told: epoch seconds."""
 
     bundle: str
     since: float
@@ -125,6 +122,6 @@ class Word:
     told: float
 
     def names(self, kept: KeptChange) -> bool:
-        """Whether it is about the finding of `kept`."""
+        """Whether this decision is about the finding of `kept`."""
         finding = kept.finding
         return finding is not None and (self.bundle, self.since) == (kept.bundle, finding.since)

@@ -1,12 +1,13 @@
 """The linear forecasts of a sample, each from the trusted readings before it.
 
-    highway  sum_k a_k x[t-1-k] + C (x[t-1], x[t-2], ...)    what the score calls the forecast, with
-                                                             the recurrent unit's correction
-    own      sum_k b_k x[t-1-k]                              of each channel by its own past alone
-    ahead    D (x[t-h], x[t-h-1], ...)                       from h samples before: what creeps in
-                                                             is learned by a forecast one step ahead
+    highway  sum_k a_k x[t-1-k] + C (x[t-1], x[t-2], ...)    with the recurrent unit's correction
+                                                             this is the forecast of the score
+    own      sum_k b_k x[t-1-k]                              each channel from its own past only
+    ahead    D (x[t-h], x[t-h-1], ...)                       from h samples before: a one-step
+                                                             forecast learns slow faults away
 
-Where the highway is each channel's own, there is no second one; with too few rows none from afar.
+There is no own forecast where the highway has no C, and no forecast ahead when too few rows were
+recorded.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ FORECAST_CLIP = np.float32(8)
 
 @dataclass(frozen=True)
 class LinearForecasts:
-    """Coefficients, newest lag first; an empty array where there is no such forecast.
+    """Coefficients, newest lag first; an empty array means that there is no such forecast.
 
     highway, own: [order, channels]. cross, ahead: [channels, order * channels]. horizon: h.
     """
@@ -35,12 +36,12 @@ class LinearForecasts:
 
     @property
     def depth(self) -> int:
-        """How many trusted readings all of them need."""
+        """How many past trusted readings the forecasts need."""
         return max(len(self.highway), len(self.highway) + self.horizon - 1)
 
 
 def lines_of(source: manifest.Forecast) -> LinearForecasts:
-    """The manifest's section as arrays."""
+    """Return the manifest's forecast section as arrays."""
     highway, cross, own, ahead = (
         np.array(matrix, np.float32)
         for matrix in (source.highway, source.cross, source.own, source.ahead)
@@ -49,7 +50,7 @@ def lines_of(source: manifest.Forecast) -> LinearForecasts:
 
 
 def one_ahead(lines: LinearForecasts, history: Float32, start: Float32) -> Float32:
-    """The highway's forecast on top of `start` [channels]; history: [depth, channels]."""
+    """Return the highway's forecast added to `start` [channels]; history: [depth, channels]."""
     order = len(lines.highway)
     total = _by_itself(lines.highway, history, start)
     if len(lines.cross):
@@ -58,7 +59,7 @@ def one_ahead(lines: LinearForecasts, history: Float32, start: Float32) -> Float
 
 
 def others(lines: LinearForecasts, history: Float32) -> tuple[Float32, Float32]:
-    """Forecasts [channels] by each channel's own past and from afar; 0 where there is none."""
+    """Return the own forecast and the one ahead, [channels] each; 0 where there is none."""
     order = len(lines.highway)
     ahead = np.zeros(history.shape[1], np.float32)
     own = _by_itself(lines.own, history, ahead)
@@ -69,7 +70,7 @@ def others(lines: LinearForecasts, history: Float32) -> tuple[Float32, Float32]:
 
 
 def at_rest(lines: LinearForecasts, place: Float32) -> Float32:
-    """The error [3, channels] of each forecast for readings that have always stood at `place`."""
+    """Return each forecast's error [3, channels] for readings that have always been at `place`."""
     nothing = np.zeros(len(place), np.float32)
     still = np.broadcast_to(place, (len(lines.highway), len(place)))
     highway, own = (_by_itself(each, still, nothing) for each in (lines.highway, lines.own))
@@ -80,7 +81,7 @@ def at_rest(lines: LinearForecasts, place: Float32) -> Float32:
 
 
 def _by_itself(coefficients: Float32, history: Float32, start: Float32) -> Float32:
-    """What each channel's own past [order, channels] adds to `start`."""
+    """Add to `start` what each channel's own past [order, channels] contributes."""
     total = start
     for lag, each in enumerate(coefficients):
         total = total + each * history[lag]
@@ -88,7 +89,7 @@ def _by_itself(coefficients: Float32, history: Float32, start: Float32) -> Float
 
 
 def _by_lags(matrix: Float32, place: Float32) -> Float32:
-    """matrix [channels, order * channels] times `place` again and again, lag by lag."""
+    """Multiply matrix [channels, order * channels] by `place` at every lag."""
     channels = len(place)
     total = np.zeros(channels, np.float32)
     for start in range(0, matrix.shape[1], channels):

@@ -1,30 +1,30 @@
-"""The anomaly score: six views of one step, each smoothed and standardised on clean rows.
+"""The anomaly score: six parts of one step, each smoothed and standardised on clean rows.
 
-With the errors e, f and h of the forecast, of each channel's own and of that from afar
+With the errors e, f and h of the forecast, the own forecast and the forecast ahead
 (`detector.linear`), the clean covariance C of e, the standardised reading x, its clean covariance P
 and the gate's logits l, all over the scored (not exogenous) channels:
 
-    residual  r = mean_i log(1 + (e_i / q_i)^2 / 4)      heavy-tailed: no channel drowns the others
-    own       the same of f                              what the others' past explained away
+    residual  r = mean_i log(1 + (e_i / q_i)^2 / 4)      heavy-tailed: no channel hides the others
+    own       the same of f                              for faults that other channels explain away
     distance  d = sqrt(e' (C + aI)^-1 e)                 Mahalanobis, for lost correlation
-    level     v = sqrt(x' (P + aI)^-1 x)                 for faults a forecaster learns away
-    ahead     the residual of h                          for what creeps in
+    level     v = sqrt(x' (P + aI)^-1 x)                 for faults that a forecaster learns away
+    ahead     the residual of h                          for slow faults
     gate      k = mean_i log(1 + exp(-l_i))              the gate's own evidence
 
-A reading that is missing or fails its rules counts as a large error a_i, the larger the rarer
-that was in clean rows: a sensor that has gone must not make the machine look healthier. Its x and
-its gate's evidence count as 0.
+A reading that is missing or breaks its rules counts as a large error a_i, the larger the rarer that
+was in clean rows: a lost sensor must not make the machine look healthier. Its x and its gate's
+evidence count as 0.
 
-Each is smoothed exponentially (s <- s + a (min(part, ceiling) - s), with one constant while it
+Each part is smoothed exponentially (s <- s + a (min(part, ceiling) - s), with one constant while it
 rises and one while it falls) by one or several memories, and standardised with centre and deviation
 of clean rows. The score is the largest of all, each times its weight: many small errors, one lost
-correlation, a strange place and a closed gate are different alarms, and none may dilute another.
-Higher is stranger. A gate that no labels have taught has the weight 0: it protects the state, and
-is not heard.
+correlation, a strange level and a closed gate are different alarms, and none may dilute another. A
+higher score is stranger. A gate trained without labels has the weight 0: it protects the state, but
+does not count in the score.
 
 Where clean errors are white, a long memory finds what no single reading shows; the ceilings keep a
-single outlier from filling it. Where they come in clusters one short memory is all, without a
-ceiling: there it would hide how large a fault is (docs/accuracy.md).
+single outlier from filling it. Where errors come in clusters, there is one short memory without a
+ceiling, which would hide how large a fault is (docs/accuracy.md).
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ from edge_runtime.bundle import manifest
 from edge_runtime.bundle.manifest import PARTS
 from edge_runtime.record import Float32
 
-# Beyond this many channel scales one reading is as wrong as another; it bounds every sum below.
+# Channel scales beyond which a larger error means no more; bounds every sum below.
 SCORE_CLIP = np.float32(50)
 _LEVEL_PART = np.array([part == "level" for part in PARTS], np.float32)
 _LEVEL_TERM = np.array([[0], [0], [1]], np.float32)
@@ -48,7 +48,7 @@ _TINY = np.float32(1e-6)
 
 @dataclass(frozen=True)
 class ScoreConstants:
-    """The manifest's score section as float32 arrays, ready for stepping.
+    """The manifest's score section as float32 arrays.
 
     attack, decay: [memories, 1]. ceiling, mean, std: [memories, 6].
     """
@@ -79,7 +79,7 @@ class ScoreState:
 
 
 def score_constants(source: manifest.Manifest) -> ScoreConstants:
-    """Arrays of the manifest's score section."""
+    """Return the manifest's score section as arrays."""
     score, memories = source.score, source.score.memories
     means = np.array((score.residual_mean, score.evidence_mean, score.level_mean), np.float32)
     scored = np.array([not c.exogenous for c in source.channels], np.float32)
@@ -106,14 +106,14 @@ def score_constants(source: manifest.Manifest) -> ScoreConstants:
 
 
 def initial_score(constants: ScoreConstants) -> ScoreState:
-    """The state of a machine that has been behaving normally."""
+    """Return the state of a machine that has been behaving normally."""
     return ScoreState(constants.mean.copy(), constants.channel_mean.copy())
 
 
 def score_parts(
     errors: Float32, value: Float32, doubt: Float32, mask: Float32, constants: ScoreConstants
 ) -> tuple[Float32, Float32]:
-    """Unsmoothed parts [6] and per-channel terms [3, channels] of one step.
+    """Return the unsmoothed parts [6] and per-channel terms [3, channels] of one step.
 
     errors: [3, channels], of the forecasts in `detector.linear`; they and value [channels]
     standardised, finite where `mask` is 1. doubt: log(1 + e^-logit).
@@ -140,14 +140,14 @@ def score_parts(
 def own_terms(
     errors: Float32, value: Float32, doubt: Float32, mask: Float32, constants: ScoreConstants
 ) -> tuple[Float32, Float32, Float32, Float32]:
-    """Error e, reading x, terms of all errors and evidence of each channel by itself.
+    """Return the error e, the reading x, the terms of all errors and the evidence by channel.
 
     errors: [..., 3, channels], the rest [..., channels]: one row or many. Returns the terms as
     errors are, the rest as value.
     """
     usable = mask * constants.scored
-    here = (mask > 0)[..., np.newaxis, :]
-    every = np.where(here, numerics.clip(errors, SCORE_CLIP), constants.absent)
+    present = (mask > 0)[..., np.newaxis, :]
+    every = np.where(present, numerics.clip(errors, SCORE_CLIP), constants.absent)
     every = every * (constants.scored * constants.heard)
     x = numerics.clip(value, SCORE_CLIP) * usable
     ratio = every / constants.error_scale
@@ -156,13 +156,13 @@ def own_terms(
 
 
 def of_all_errors(terms: Float32) -> Float32:
-    """What each channel's errors [..., 3, channels] say together: [..., channels]."""
+    """Return the sum [..., channels] of each channel's terms [..., 3, channels]."""
     total: Float32 = terms[..., 0, :] + terms[..., 1, :] + terms[..., 2, :]
     return total
 
 
 def scored_count(constants: ScoreConstants) -> np.float32:
-    """How many channels are scored, at least 1."""
+    """Return the number of scored channels, at least 1."""
     return max(numerics.ordered_sum(constants.scored), _ONE)
 
 
@@ -173,9 +173,9 @@ def update_score(
     constants: ScoreConstants,
     settling: bool = False,
 ) -> ScoreState:
-    """The state after a step with unsmoothed `parts` and `terms`.
+    """Return the state after a step with unsmoothed `parts` and `terms`.
 
-    settling: the forecast has not settled, so that only the level, which needs none, is believed.
+    settling: the forecast has not settled, so only the level, which needs none, is updated.
     """
     term_rate = np.where(terms > state.terms, constants.attack[0], constants.decay[0])
     if settling:
@@ -187,7 +187,7 @@ def update_score(
 def smoothed_parts(
     parts: Float32, before: Float32, constants: ScoreConstants, settling: bool
 ) -> Float32:
-    """Smoothed parts after a step with unsmoothed `parts` [6]; `settling` as in `update_score`."""
+    """Return the parts smoothed with unsmoothed `parts` [6]; `settling` as in `update_score`."""
     parts = np.minimum(parts, constants.ceiling)
     rate = np.where(parts > before, constants.attack, constants.decay)
     if settling:
@@ -197,7 +197,7 @@ def smoothed_parts(
 
 
 def without_forecasts(state: ScoreState, constants: ScoreConstants) -> ScoreState:
-    """The state after a reset: what was said by forecasts that are no longer believed is gone."""
+    """Return the state after a reset, without what came from the old forecasts."""
     calm = initial_score(constants)
     return ScoreState(
         with_level(state.parts, calm.parts),
@@ -206,29 +206,29 @@ def without_forecasts(state: ScoreState, constants: ScoreConstants) -> ScoreStat
 
 
 def with_level(level: Float32, parts: Float32) -> Float32:
-    """`parts` [..., 6] with the level of `level`, which needs no forecast."""
-    found: Float32 = np.where(_LEVEL_PART > 0, level, parts)
-    return found
+    """Return `parts` [..., 6] with the level of `level`, which needs no forecast."""
+    merged: Float32 = np.where(_LEVEL_PART > 0, level, parts)
+    return merged
 
 
 def total_score(smoothed: Float32, constants: ScoreConstants) -> np.float32:
-    """The score of smoothed parts [memories, 6]."""
+    """Return the score of smoothed parts [memories, 6]."""
     return largest(heights(smoothed, constants), constants)
 
 
 def heights(smoothed: Float32, constants: ScoreConstants) -> Float32:
-    """Smoothed parts [memories, 6], each standardised and times its weight."""
+    """Return smoothed parts [memories, 6], each standardised and times its weight."""
     weighted: Float32 = constants.weights * ((smoothed - constants.mean) / constants.std)
     return weighted
 
 
 def largest(values: Float32, constants: ScoreConstants) -> np.float32:
-    """The largest of [memories, 6]; a part that does not count does not cap it from below."""
+    """Return the largest of [memories, 6]; a part of weight 0 is no lower bound."""
     return np.float32(max(values[:, constants.weights > 0].ravel()))
 
 
 def blame(state: ScoreState, constants: ScoreConstants, limit: int = 3) -> list[int]:
-    """Channels behind the score, worst first: at most `limit`, each at least half the worst.
+    """Return channels behind the score, worst first: at most `limit`, each half the worst or more.
 
     A channel's share is the weighted sum over errors, evidence and squared level of
     log(1 + excess), the excess over its clean mean in units of the mean over all channels.

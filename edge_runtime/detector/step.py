@@ -1,8 +1,8 @@
-"""One step: a sample and a state come in, a record and the next state go out.
+"""One step: from a sample and a state to a record and the next state.
 
-A row without a reading of any watched channel, or in an unknown operating mode, moves the forecast
-on and is not judged: score, alarm and diagnosis stay what they were. Where a few readings are
-there, the missing ones count as errors.
+A row in which no watched channel has a reading, or of an unknown operating mode, advances the
+forecast but is not judged: score, alarm and diagnosis stay as they were. Otherwise each missing
+reading counts as an error.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ from edge_runtime.record import Flag, Float32, Record, Sample
 
 @dataclass(frozen=True)
 class State:
-    """Everything that is carried from one sample to the next; None before the first."""
+    """Everything kept from one sample to the next; recurrent: None before the first."""
 
     validity: ValidityState
     recurrent: Recurrent | None
@@ -55,7 +55,7 @@ class State:
 
 
 def initial_state(model: Model) -> State:
-    """The state before the first sample."""
+    """Return the state before the first sample."""
     channels = len(model.manifest.channels)
     return State(
         validity=initial_validity(channels),
@@ -68,8 +68,8 @@ def initial_state(model: Model) -> State:
     )
 
 
-def unwatched(stage: str) -> None:
-    """Nobody follows the stages of a step."""
+def ignore_stage(stage: str) -> None:
+    """Do nothing; the default `on_stage` callback."""
 
 
 def step(
@@ -77,18 +77,18 @@ def step(
     sample: Sample,
     state: State,
     fallback: Record,
-    reach: Callable[[str], None] = unwatched,
+    on_stage: Callable[[str], None] = ignore_stage,
 ) -> tuple[Record, State, Traces]:
-    """The record for `sample`, the next state, and the step's traces.
+    """Return the record for `sample`, the next state, and the step's traces.
 
-    fallback: the statistical detector's record for the same sample: it answers while the model is
-    warming up or distrusted. reach: told after each stage, mask, invoke and check.
+    fallback: the statistical detector's record for the same sample, which answers while the model
+    warms up or is distrusted. on_stage: called after each stage: mask, invoke, check.
     """
     mask, validity = check_validity(sample.values, model.rules, state.validity)
     seen = in_mode(sample.values, mask, model.scaler)
     mask, known = seen.mask, bool(seen.known)
     measured = known and is_measured(sample.values, model.watched)
-    reach("mask")
+    on_stage("mask")
     absolute = standardise(sample.values, mask, seen.scaler)
     value = change.from_here(absolute, mask.astype(np.float32), state.change, model.change)
     recurrent = state.recurrent or start_recurrent(model, value)
@@ -98,7 +98,7 @@ def step(
         model, value, mask.astype(np.float32), recurrent, tiers.held_open(plan), plan.phase,
         after_gap=tiers.ends_gap(plan, mostly_masked),
     )  # fmt: skip
-    reach("invoke")
+    on_stage("invoke")
     settling = tiers.is_settling(plan, mostly_masked)
     score_state, change_state = state.score, state.change
     if measured:
@@ -108,15 +108,15 @@ def step(
     observed = _observe(model, traces, recurrent, following)
     tier_state, reset = tiers.observe(plan, observed, model.manifest.tiers)
     tier_state = tiers.agree(tier_state, alarm.active == fallback.alarm, model.manifest.tiers)
-    reach("check")
-    diagnosis, found = state.diagnosis, None
+    on_stage("check")
+    diagnosis, verdict = state.diagnosis, None
     if model.diagnosis is not None and diagnosis is not None:
         if measured:
             diagnosis = advance_diagnosis(
                 sample.values, alarm.active, seen.scaler, diagnosis, model.diagnosis
             )
-        found = diagnosis_of(diagnosis, model.diagnosis) if alarm.active else None
-    outcome = _Outcome(float(judged.told), alarm.active, score_state, found)
+        verdict = diagnosis_of(diagnosis, model.diagnosis) if alarm.active else None
+    outcome = _Outcome(float(judged.shown), alarm.active, score_state, verdict)
     record = _record_of(model, sample, traces, outcome, plan, fallback)
     moved = change.Moved(change_state, score_state, alarm, None)
     if measured:
@@ -140,7 +140,7 @@ def step(
         validity, None if reset else after, score_state, moved.change, moved.alarm, tier_state,
         diagnosis,
     )  # fmt: skip
-    # What the following forecasts build on is seen from where the machine stands by then.
+    # The next forecasts start from the history relative to the new centre.
     traces = replace(traces, score=judged.score, trusted=after.history[0], measured=measured)
     return record, following_state, traces
 
@@ -148,7 +148,7 @@ def step(
 def _measure(
     model: Model, traces: Traces, absolute: Float32, state: State, settling: bool
 ) -> tuple[score.ScoreState, change.ChangeState]:
-    """The smoothed parts after a measured row, from here and as from the recording."""
+    """Return the smoothed parts after a measured row, from the centre and as from the recording."""
     parts, before = traces.parts, state.change
     if before.changed:
         errors = errors_of(traces.value, traces.mask, traces.forecast, traces.own, traces.ahead)
@@ -160,7 +160,7 @@ def _measure(
 
 
 def _update_alarm(model: Model, total: float, state: State) -> AlarmState:
-    """The next alarm state: nothing is raised while warming up, nothing cleared in tier 2."""
+    """Return the next alarm state; warm-up raises no alarm, and tier 2 clears none."""
     rule, (threshold, clear) = model.manifest.alarm, _levels(model)
     following = update_alarm(total, threshold, clear, rule.m, rule.n, rule.clear_after, state.alarm)
     if state.tiers.warmup > 0:
@@ -170,13 +170,13 @@ def _update_alarm(model: Model, total: float, state: State) -> AlarmState:
 
 
 def _levels(model: Model) -> tuple[float, float]:
-    """Threshold and clear level."""
+    """Return the threshold and the clear level."""
     threshold = model.manifest.thresholds[model.graph.kernel_id]
     return threshold.value, threshold.clear
 
 
 def saturated_share(model: Model, hidden: tuple[Float32, ...]) -> float:
-    """Share of the state's units at the edge of their int8 range."""
+    """Return the share of the state's units at the edge of their int8 range."""
     units = sum(len(h) for h in hidden)
     edges = [
         np.count_nonzero((h <= low) | (h >= high))
@@ -205,7 +205,7 @@ def _observe(
 
 @dataclass(frozen=True)
 class _Outcome:
-    """The model's own verdict on one sample. diagnosis: of its alarm, None where there is none."""
+    """The model's own verdict on one sample. diagnosis: of its alarm, or None."""
 
     total: float
     alarm: bool
@@ -221,7 +221,7 @@ def _record_of(
     plan: tiers.TierState,
     fallback: Record,
 ) -> Record:
-    """The record; in tier 3 score, alarm and blame are those of the `fallback`'s record."""
+    """Return the record; in tier 3 with score, alarm and blame of the `fallback`'s record."""
     names = model.manifest.channel_names
     tier = tiers.tier_of(plan)
     shut = (traces.gate < tiers.CLOSED_BELOW) & (model.watched > 0)
@@ -249,10 +249,12 @@ def _record_of(
             alarm=fallback.alarm,
             blamed=fallback.blamed,
         )
-    found = outcome.diagnosis
-    if found is None:
+    verdict = outcome.diagnosis
+    if verdict is None:
         return record
-    return replace(record, kind=found.kind, probability=found.probability, sensor=found.sensor)
+    return replace(
+        record, kind=verdict.kind, probability=verdict.probability, sensor=verdict.sensor
+    )
 
 
 def _flags(imputed: bool, plan: tiers.TierState) -> Flag:
@@ -269,9 +271,9 @@ def _flags(imputed: bool, plan: tiers.TierState) -> Flag:
 def _blamed(model: Model, outcome: _Outcome) -> tuple[str, ...]:
     if not outcome.alarm:
         return ()
-    found = outcome.diagnosis
-    # Where no channel stands out by itself, those behind the score are better than none.
-    blamed = (found.channels if found else ()) or score.blame(outcome.score, model.score)
+    verdict = outcome.diagnosis
+    # If the diagnosis blames no channel, name those behind the score.
+    blamed = (verdict.channels if verdict else ()) or score.blame(outcome.score, model.score)
     return tuple(model.manifest.channel_names[i] for i in blamed)
 
 

@@ -1,8 +1,8 @@
-"""Which threshold holds on this machine: one calibrated here, or the one that the bundle carries.
+"""The threshold that holds on this machine: one calibrated here, or the one in the bundle.
 
-What `gruard calibrate` finds lies beside the bundle, in NAME-VERSION.thresholds.json, so that the
-bundle itself stays what was signed, hashed and proven. It belongs to one manifest and says so.
-A run reads it once, when it makes a model ready, and hands it to each worker that it starts.
+`gruard calibrate` writes its thresholds next to the bundle, in NAME-VERSION.thresholds.json, so
+that the bundle stays what was signed, hashed and proven. The file names the manifest it is for.
+A run reads it once, when it opens the model, and passes it to each worker that it starts.
 """
 
 import contextlib
@@ -21,32 +21,32 @@ from edge_runtime.plain import parse_json, seal, unseal
 
 SCHEMA = 2
 """Layout of the file. Schema 1 had no checksum."""
-LARGEST_FILE = 1 << 16  # bytes, for a hundred kernels; it has to fit into a word of a command line
+LARGEST_FILE = 1 << 16  # bytes, for a hundred kernels; must fit into a command-line argument
 
 
 def local_file(bundle: Path) -> Path:
-    """Where the thresholds of this machine for the bundle at `bundle` are kept."""
+    """Return the file with this machine's thresholds for the bundle at `bundle`."""
     return bundle.resolve().with_suffix(".thresholds.json")
 
 
 def threshold_of(bundle: Bundle, kernel: str) -> Threshold:
-    """The threshold for `kernel`, this machine's own before the bundle's.
+    """Return the threshold for `kernel`, this machine's own before the bundle's.
 
-    Raises GruardError when there is none, or when the file beside the bundle cannot be used.
+    Raises GruardError when there is none, or when the file next to the bundle cannot be used.
     """
     kernel = threshold_kernel(kernel, bundle.manifest.linear)
-    known = {**bundle.manifest.thresholds, **local_thresholds(bundle)}
-    if kernel not in known:
+    thresholds = {**bundle.manifest.thresholds, **local_thresholds(bundle)}
+    if kernel not in thresholds:
         how = f"--kernel {kernel}" if kernel in INT8_KERNELS else "and the same --delegate"
         raise GruardError(
             f"{bundle.path}: no threshold for kernel {kernel}; calibrate it on this machine with "
             f"gruard calibrate {bundle.path} {how}"
         )
-    return known[kernel]
+    return thresholds[kernel]
 
 
 def local_thresholds(bundle: Bundle) -> Mapping[str, Threshold]:
-    """The thresholds that were calibrated on this machine, by kernel; none without the file.
+    """Return the thresholds calibrated on this machine, by kernel; none without the file.
 
     Raises GruardError when the file is damaged or was made for another bundle.
     """
@@ -66,33 +66,32 @@ def local_thresholds(bundle: Bundle) -> Mapping[str, Threshold]:
 
 
 def to_word(bundle: Bundle, thresholds: Mapping[str, Threshold]) -> str:
-    """What the file would say of `thresholds`, in one line."""
-    known = {kernel: asdict(threshold) for kernel, threshold in thresholds.items()}
-    data = {"schema": SCHEMA, "manifest": bundle.digest, "thresholds": known}
-    return seal(data)
+    """Return `thresholds` as one line of JSON, the content of the file."""
+    sections = {kernel: asdict(threshold) for kernel, threshold in thresholds.items()}
+    return seal({"schema": SCHEMA, "manifest": bundle.digest, "thresholds": sections})
 
 
 def with_word(bundle: Bundle, word: str) -> Bundle:
-    """`bundle` with the local thresholds that `to_word` put into `word`. Raises GruardError."""
+    """Return `bundle` with the local thresholds that `to_word` wrote. Raises GruardError."""
     return replace(bundle, local=_parsed(word.encode(), bundle, "thresholds of the run"))
 
 
 def _parsed(text: bytes, bundle: Bundle, source: str) -> dict[str, Threshold]:
-    """The thresholds in `text`, which are for `bundle`. Raises GruardError."""
+    """Return the thresholds in `text`, checked for `bundle`. Raises GruardError."""
     try:
-        found = _checked(text, bundle)
+        sections = _checked(text, bundle)
     except ValueError as error:
         raise GruardError(
             f"{source}: {error}; delete it, or run gruard calibrate {bundle.path} again"
         ) from None
     return {
         kernel: threshold_from_dict(threshold, f"{source}: {kernel}")
-        for kernel, threshold in found.items()
+        for kernel, threshold in sections.items()
     }
 
 
 def _checked(text: bytes, bundle: Bundle) -> dict[str, Any]:
-    """The thresholds as plain JSON types. Raises ValueError with what is wrong."""
+    """Return the thresholds as JSON types. Raises ValueError with the reason."""
     data = None
     with contextlib.suppress(ValueError):
         data = parse_json(text)
@@ -109,19 +108,19 @@ def _checked(text: bytes, bundle: Bundle) -> dict[str, Any]:
 
 
 def store_threshold(bundle: Bundle, kernel: str, threshold: Threshold) -> Path:
-    """Keep `threshold` for `kernel` beside the bundle, with those of other kernels; the file.
+    """Write `threshold` for `kernel` into the file next to the bundle and return the file.
 
-    The file is replaced as a whole or not at all. One that was made for another bundle, or is
-    damaged, is replaced: calibrating again is how it is mended. Raises GruardError when it cannot
-    be written.
+    Thresholds of other kernels stay. The file is replaced as a whole or not at all; a file that is
+    damaged, or was made for another bundle, is replaced. Raises GruardError when it cannot be
+    written.
     """
     file = local_file(bundle.path)
-    known: dict[str, Threshold] = {}
+    thresholds: dict[str, Threshold] = {}
     with contextlib.suppress(GruardError):
-        known |= local_thresholds(bundle)
-    known[kernel] = threshold
+        thresholds |= local_thresholds(bundle)
+    thresholds[kernel] = threshold
     try:
-        replace_file(file, to_word(bundle, known).encode() + b"\n")
+        replace_file(file, to_word(bundle, thresholds).encode() + b"\n")
     except OSError as error:
         raise GruardError(f"{file}: cannot be written ({error.strerror})") from None
     return file

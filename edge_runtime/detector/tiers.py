@@ -1,19 +1,18 @@
-"""Tiers 1 and 2: what the runtime may observe going wrong, and the bounded way back.
+"""Tiers 1 and 2: the symptoms of a failing model, and its bounded recovery.
 
-Tier 1 trusts the gate. When the gate can no longer be right (a channel closed for too long, half of
-them closed, a verdict that contradicts the evidence), tier 2 lets the recurrent unit run on its own
-forecasts for a bounded time and then holds the gate open until the state has found the signal
-again. If that does not help, the state is reset; if that does not help either, or the state is
-visibly broken, the model is distrusted and tier 3 answers.
+Tier 1 trusts the gate. When the gate can no longer be right (one channel closed for too long, half
+of them closed, a gate that contradicts the evidence), tier 2 lets the recurrent unit run on its own
+forecasts for a bounded time and then holds the gate open until the state follows the signal again.
+If that does not help, the state is reset; if that does not help either, or the state is visibly
+broken, the model is distrusted and tier 3 answers.
 
-Without these bounds a gate that has closed on a new operating point never opens again.
+Without these bounds a gate that has closed on a new operating point would never open again.
 
 A row with most of its readings missing says nothing about the gate. The state bridges up to
-`bridge` of them in a row with its own forecasts: tier and counters stay as they are. Where an input
-moved meanwhile, the next forecast lacks what the machine made of it; there the gate is held open
-for one row, in tier 1. Only a longer run is an outage. It is answered by a free run, by tier 3 once
-that has reached its bound, and ends with a re-synchronisation, which does not count as a failure of
-the model.
+`bridge` of them in a row with its own forecasts; tier and counters do not change. If an exogenous
+channel moved meanwhile, the next forecast lacks the machine's response, so the gate is held open
+for one row, in tier 1. A longer run is an outage: a free run, then tier 3 when the free run has
+reached its bound, and a re-synchronisation at its end, which is no failure of the model.
 """
 
 import enum
@@ -32,7 +31,7 @@ RETURNS_PER_HOUR = 3
 
 
 class Phase(enum.Enum):
-    """Who drives the recurrent state right now."""
+    """What drives the recurrent state."""
 
     GATE = "gate"
     FREE_RUN = "free run"
@@ -45,13 +44,13 @@ class TierState:
 
     closed: Float32
     contradicted: Float32
-    forced: Float32  # samples for which a single channel's gate is still held open
+    forced: Float32  # samples for which a channel's gate is still held open
     phase: Phase = Phase.GATE
     left: int = 0  # samples left of the phase
     gap: int = 0  # samples in a row with most readings missing
-    outage: bool = False  # missing readings began the phase, not a failure of the gate
+    outage: bool = False  # missing readings caused the phase, not a failure of the gate
     lost: int = 0  # samples in a row with half the channels closed
-    blind: bool = False  # an outage is beyond the bound of its free run
+    blind: bool = False  # the free run of an outage has reached its bound
     warmup: int = 0  # samples until the state has settled
     frozen: int = 0
     distrusted: bool = False
@@ -64,7 +63,7 @@ class TierState:
 
 @dataclass(frozen=True)
 class Observation:
-    """What one step showed. Vectors are [channels]; innovation in units of its scale, |e| <= 8."""
+    """Results of one step. Vectors are [channels]; innovation in units of its scale, |e| <= 8."""
 
     mask: Float32
     gate: Float32
@@ -77,20 +76,20 @@ class Observation:
 
 
 def initial_tiers(channels: int, warmup: int) -> TierState:
-    """Before the first sample: the state has to settle first."""
+    """Return the state before the first sample, which begins with the warm-up."""
     zero = np.zeros(channels, np.float32)
     return TierState(zero, zero, zero, warmup=warmup)
 
 
 def held_open(state: TierState) -> Float32:
-    """1 where the gate must be held open in the coming step."""
+    """Return 1 where the gate must be held open in the next step, else 0 [channels]."""
     if state.phase is Phase.RESYNC:
         return np.ones_like(state.forced)
     return (state.forced > 0).astype(np.float32)
 
 
 def tier_of(state: TierState) -> int:
-    """The tier that vouches for a record made in `state`."""
+    """Return the tier of a record made in `state`."""
     if state.distrusted or state.warmup > 0 or state.blind:
         return 3
     if state.phase is not Phase.GATE or bool((state.forced > 0).any()):
@@ -109,16 +108,16 @@ def ends_gap(state: TierState, mostly_masked: bool) -> bool:
 
 
 def is_settling(state: TierState, mostly_masked: bool) -> bool:
-    """Whether the forecast of a row is not believed.
+    """Whether the forecast of a row is not to be trusted.
 
-    So it is in the warm-up, in the first row after a gap, whose forecast goes over several samples,
-    and from an outage on until the state has found the signal again.
+    This holds in the warm-up, in the first row after a gap, whose forecast spans several samples,
+    and from an outage on until the state follows the signal again.
     """
     return state.warmup > 0 or state.outage or ends_gap(state, mostly_masked)
 
 
 def observe(state: TierState, seen: Observation, bounds: Tiers) -> tuple[TierState, bool]:
-    """The state for the next sample, and whether the recurrent state must be reset now."""
+    """Return the state for the next sample, and whether the recurrent state must be reset now."""
     gap = state.gap + 1 if is_mostly_masked(seen.mask, seen.watched) else 0
     state = replace(state, index=state.index + 1, gap=gap)
     if gap:
@@ -140,7 +139,7 @@ def observe(state: TierState, seen: Observation, bounds: Tiers) -> tuple[TierSta
 
 
 def agree(state: TierState, same_verdict: bool, bounds: Tiers) -> TierState:
-    """While distrusted: count samples on which model and fallback say the same, and return.
+    """While distrusted, count agreements of model and fallback; after enough, trust the model.
 
     A row with most readings missing counts neither way.
     """
@@ -156,12 +155,12 @@ def agree(state: TierState, same_verdict: bool, bounds: Tiers) -> TierState:
 
 
 def distrust(state: TierState, bounds: Tiers) -> TierState:
-    """Hand over to tier 3; the model goes on in the shadow from a fresh state."""
+    """Hand over to tier 3; the model continues unseen from a fresh state."""
     return replace(_settled(state), distrusted=True, agreed=0, frozen=0, warmup=bounds.warmup)
 
 
 def restart(state: TierState, bounds: Tiers) -> TierState:
-    """The recurrent state was forgotten from outside: settle anew, but forget no failure."""
+    """Warm up again after a reset from outside; past failures still count."""
     return replace(_settled(state), frozen=0, warmup=bounds.warmup)
 
 
@@ -171,7 +170,7 @@ def _gate_phase(state: TierState, seen: Observation, bounds: Tiers) -> tuple[Tie
     wrong = shut * (seen.innovation < TINY_INNOVATION) + seen.gated * seen.mask * (1 - shut) * (
         seen.innovation >= HUGE_INNOVATION
     )
-    # While we hold a gate open ourselves, being open is no verdict of its own.
+    # A gate that is held open does not decide, so it cannot contradict the evidence.
     contradicted = np.where((wrong > 0) & (state.forced == 0), state.contradicted + 1, 0)
     lost = state.lost + 1 if _share(shut, seen.gated) >= 0.5 else 0
     if lost >= bounds.lost_limit:
@@ -187,7 +186,7 @@ def _gate_phase(state: TierState, seen: Observation, bounds: Tiers) -> tuple[Tie
 
 
 def _lose(state: TierState, bounds: Tiers) -> tuple[TierState, bool]:
-    """Free run first; reset after two re-synchronisations in the window; then distrust."""
+    """Start a free run; reset after two re-synchronisations in the window; then distrust."""
     recent = _recent(state.resyncs, state.index, bounds.window)
     if len(recent) < RESYNCS_BEFORE_RESET:
         fresh = _settled(state)
@@ -202,12 +201,12 @@ def _lose(state: TierState, bounds: Tiers) -> tuple[TierState, bool]:
 
 
 def _outage(state: TierState, bounds: Tiers) -> TierState:
-    """A sample beyond what the state can bridge."""
+    """Handle a row beyond what the state can bridge."""
     if state.phase is Phase.GATE:
         left = bounds.free_run_limit
         return replace(_settled(state), phase=Phase.FREE_RUN, left=left, outage=True)
     if state.phase is Phase.RESYNC:
-        # Nothing to synchronise with: the free run goes on, beyond its bound.
+        # There is nothing to synchronise with: continue the free run, beyond its bound.
         return replace(state, phase=Phase.FREE_RUN, left=0, blind=True)
     left = max(state.left - 1, 0)
     return replace(state, left=left, blind=left == 0)
@@ -215,7 +214,7 @@ def _outage(state: TierState, bounds: Tiers) -> TierState:
 
 def _free_run_phase(state: TierState, bounds: Tiers) -> TierState:
     left = max(state.left - 1, 0)
-    if left > 0 and not state.outage:  # an outage is over with the first reading
+    if left > 0 and not state.outage:  # an outage ends with the first reading
         return replace(state, left=left)
     return replace(state, phase=Phase.RESYNC, left=bounds.resync_all, blind=False)
 

@@ -1,4 +1,4 @@
-"""The native engine's room: a bundle packed for the C core, and the core as a detector.
+"""The native engine: a bundle packed for the C core, and the core as a detector.
 
-The core's C sources are in `core`; firmware is built from the same files.
+The sources of the core are in `core`; firmware is built from the same files.
 """

@@ -1,7 +1,7 @@
 """A bundle packed for the C core: header, constants and program, as the core's blob.c reads them.
 
-Everything that needs names, JSON or double precision is decided here, so that the core has only
-32-bit words to read. What the core could not do bit for bit is refused here, with the reason.
+Everything that needs names, JSON or double precision is decided here, so that the core reads only
+32-bit words. A bundle that the core cannot run bit for bit is refused here, with the reason.
 """
 
 import struct
@@ -15,6 +15,7 @@ from edge_runtime.bundle.manifest import Manifest, Threshold
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector import fallback
 from edge_runtime.detector.cell import Model, build_model
+from edge_runtime.detector.interpreter import state_sizes
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.errors import GruardError
 from edge_runtime.native.program import END, ROWS, Layout, Program, build_program, ends
@@ -29,7 +30,7 @@ INPUTS = (
     "innovation", "forecast", "evidence", "magnitude", "difference", "mask", "guarded", "gate",
 )  # fmt: skip
 OUTPUTS = ("logit", "gate_next", "correction")
-# The header: what the checksum does not cover, then the counts.
+# The header: HEAD, which the checksum does not cover, then COUNTS.
 HEAD = ("magic", "version", "size", "crc")
 COUNTS = (
     "channels", "order", "layers", "operators", "arena", "cross", "gated", "diagnosis", "rules",
@@ -41,23 +42,19 @@ COUNTS = (
 
 
 class Outline:
-    """The graph's shape alone, for `build_model`; the core runs it."""
+    """The graph's shape, for `build_model`; only the core runs the graph."""
 
     def __init__(self, bundle: Bundle) -> None:
-        graph = bundle.graph
-        layers = sum(name.startswith("state_") for name in graph.inputs)
         self.kernel_id = HOST_KERNEL_ID if bundle.manifest.linear else KERNEL_ID
-        self.gated = "logit" in graph.outputs
-        self.state_sizes = tuple(
-            graph.tensors[graph.inputs[f"state_{i}"]].shape[1] for i in range(layers)
-        )
+        self.gated = "logit" in bundle.graph.outputs
+        self.state_sizes = state_sizes(bundle.graph)
 
     def __call__(self, inputs: Mapping[str, Float32]) -> dict[str, Float32]:
         raise NotImplementedError("the outline of a graph is never run")
 
 
 def program_of(bundle: Bundle, layout: Layout = ROWS) -> Program:
-    """The int8 graph of `bundle` for a kernel that wants `layout`; empty for a linear model.
+    """Return the int8 graph of `bundle` for a kernel with `layout`; empty for a linear model.
 
     Raises GruardError when the core cannot run it, with the reason.
     """
@@ -73,7 +70,7 @@ def program_of(bundle: Bundle, layout: Layout = ROWS) -> Program:
 
 
 def pack(bundle: Bundle, threshold: Threshold, program: Program) -> bytes:
-    """The blob of `bundle` and its `program`, whose alarm has `threshold`.
+    """Return the blob of `bundle` and its `program`, with `threshold` for the alarm.
 
     Raises GruardError when the core cannot run it, with the reason.
     """
@@ -86,7 +83,7 @@ def pack(bundle: Bundle, threshold: Threshold, program: Program) -> bytes:
 
 
 def pack_without_graph(model: Model) -> bytes:
-    """The blob of a `model` whose graph the host runs, under the threshold of its kernel.
+    """Return the blob of a `model` whose graph the host runs, with its kernel's threshold.
 
     Raises GruardError when the core cannot run it, with the reason.
     """
@@ -96,7 +93,7 @@ def pack_without_graph(model: Model) -> bytes:
     widths = dict.fromkeys((*INPUTS, *OUTPUTS), channels)
     for i in layers:
         widths |= dict.fromkeys((f"state_{i}", f"update_{i}", f"candidate_{i}"), states[i])
-    program = Program(ROWS.number, arena=max(widths.values()))  # nothing is ever put there
+    program = Program(ROWS.number, arena=max(widths.values()))  # the core does not use it
     ends = (END.pack(0, widths[name], 1.0, 0.0) for names in graph_names(layers) for name in names)
     threshold = model.manifest.thresholds[model.graph.kernel_id]
     return _blob(model, threshold, program, b"".join(ends))
@@ -121,7 +118,7 @@ def _blob(model: Model, threshold: Threshold, program: Program, graph: bytes) ->
 
 
 def not_above(value: float) -> np.float32:
-    """The largest float32 that is at most `value`: a float32 exceeds both or neither."""
+    """Return the largest float32 that is at most `value`: a float32 exceeds both or neither."""
     with np.errstate(over="ignore"):  # beyond float32 it is infinite
         rounded = np.float32(value)
     return np.nextafter(rounded, np.float32(-np.inf)) if float(rounded) > value else rounded
@@ -150,7 +147,7 @@ def _check(manifest: Manifest) -> None:
 
 
 def _counts(model: Model, program: Program) -> dict[str, int]:
-    """Each of `COUNTS` by its name."""
+    """Return each of `COUNTS` by name."""
     manifest, tiers, alarm = model.manifest, model.manifest.tiers, model.manifest.alarm
     lines, modes = model.lines, model.scaler.modes
     return {
@@ -192,25 +189,18 @@ def _counts(model: Model, program: Program) -> dict[str, int]:
 
 
 def most_saturated(units: int, limit: float) -> int:
-    """How many of `units` may be at the edge of their range: a share of at most `limit`."""
+    """Return how many of `units` may be at the edge of their range, a share of at most `limit`."""
     return max((n for n in range(units + 1) if not units or n / units <= limit), default=0)
 
 
 def _constants(model: Model, threshold: Threshold) -> bytes:
     constants, rules = model.manifest.fallback, model.rules
+    levels = threshold.value, threshold.clear, fallback.THRESHOLD, fallback.CLEAR
     return _floats(
-        [not_above(threshold.value), not_above(threshold.clear)],
-        [not_above(fallback.THRESHOLD), not_above(fallback.CLEAR)],
-        [constants.smoothing, constants.slack],
-        model.scaler.center,
-        model.scaler.scale,
-        rules.low,
-        rules.high,
-        rules.max_step,
-        rules.stuck_after,
-        model.watched,
-        model.gated,
-    )
+        [not_above(level) for level in levels], [constants.smoothing, constants.slack],
+        model.scaler.center, model.scaler.scale,
+        rules.low, rules.high, rules.max_step, rules.stuck_after, model.watched, model.gated,
+    )  # fmt: skip
 
 
 def _modes(model: Model) -> bytes:
@@ -222,35 +212,18 @@ def _modes(model: Model) -> bytes:
 
 
 def _forecast(model: Model) -> bytes:
-    return _floats(
-        model.lines.highway,
-        model.lines.cross.T,  # matrices by columns, for rows side by side
-        model.innovation_scale,
-        model.lines.own,
-        model.lines.ahead.T,
-    )
+    lines = model.lines  # matrices by columns: the core adds several rows at a time
+    return _floats(lines.highway, lines.cross.T, model.innovation_scale, lines.own, lines.ahead.T)
 
 
 def _score(model: Model) -> bytes:
     score = model.score
     return _floats(
-        score.weights,
-        score.attack,
-        score.decay,
-        score.ceiling,
-        score.mean,
-        score.std,
-        score.error_scale,
-        score.absent,
-        score.channel_mean,
-        score.typical,
-        score.distance_root.T,
-        score.level_root.T,
-        [model.change.rate],
-        model.change.follow,
-        score.log_table,
-        model.manifest.tables.softplus if model.graph.gated else (),
-    )
+        score.weights, score.attack, score.decay, score.ceiling, score.mean, score.std,
+        score.error_scale, score.absent, score.channel_mean, score.typical,
+        score.distance_root.T, score.level_root.T, [model.change.rate], model.change.follow,
+        score.log_table, model.manifest.tables.softplus if model.graph.gated else (),
+    )  # fmt: skip
 
 
 def _limits(model: Model) -> bytes:
@@ -266,24 +239,12 @@ def _diagnosis(model: Model) -> bytes:
         return b""
     symptoms, contribution = model.diagnosis.symptoms, model.diagnosis.symptoms.contribution
     return _floats(
-        contribution.smoothing,
-        contribution.center,
-        contribution.precision.T,
-        contribution.block,
-        contribution.deviation,
-        symptoms.explained_mean,
-        symptoms.explained_high,
-        symptoms.move_mean,
-        symptoms.jump_mean,
-        symptoms.persistence,
-        symptoms.longest_repeat,
-        symptoms.blameable,
-        model.diagnosis.center,
-        model.diagnosis.scale,
-        model.diagnosis.machine,
-        model.diagnosis.kinds,
-        [symptoms.distance_mean],
-    )
+        contribution.smoothing, contribution.center, contribution.precision.T, contribution.block,
+        contribution.deviation, symptoms.explained_mean, symptoms.explained_high,
+        symptoms.move_mean, symptoms.jump_mean, symptoms.persistence, symptoms.longest_repeat,
+        symptoms.blameable, model.diagnosis.center, model.diagnosis.scale,
+        model.diagnosis.machine, model.diagnosis.kinds, [symptoms.distance_mean],
+    )  # fmt: skip
 
 
 def _graph(bundle: Bundle, model: Model, program: Program) -> bytes:
@@ -302,7 +263,7 @@ def _graph(bundle: Bundle, model: Model, program: Program) -> bytes:
 
 
 def graph_names(layers: range) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Inputs and outputs of a graph, in the core's order."""
+    """Return the inputs and outputs of a graph, in the core's order."""
     pairs = ((f"update_{i}", f"candidate_{i}") for i in layers)
     inputs = (*INPUTS, *(f"state_{i}" for i in layers))
     return inputs, (*OUTPUTS, *(name for pair in pairs for name in pair))

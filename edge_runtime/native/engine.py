@@ -1,10 +1,8 @@
-"""The C core as a detector: the records of `edge_runtime.detector.detector.Detector`, sooner.
+"""The C core (kernel `core-c`) as detector, as fallback, and over whole recordings.
 
-From what the core tells of a step to a `Record`.
-
-The fallback by the C core: the records of `edge_runtime.detector.fallback.Fallback`, faster.
-
-Whole recordings through the core around any graph, with everything that is inside a step.
+`NativeDetector` gives exactly the records of `edge_runtime.detector.detector.Detector`,
+`NativeFallback` those of `edge_runtime.detector.fallback.Fallback`, both faster. `roll_on_core`
+runs the core's step around any graph and returns every intermediate result.
 """
 
 import importlib
@@ -18,18 +16,17 @@ import numpy.typing as npt
 
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.cell import Model
-from edge_runtime.detector.detector import Detector, StepDetector, require_fitting
+from edge_runtime.detector.detector import Detector, OnStage, StepDetector, require_fitting
 from edge_runtime.detector.fallback import (
     THRESHOLD,
-    DamageLog,
+    GuardedFallback,
     GuardedMemory,
-    MemoryLostError,
     ignore_damage,
 )
 from edge_runtime.detector.golden import CODES, NONE, Array, SelfTest
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, KERNEL_ID, Kernel
 from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
-from edge_runtime.detector.step import unwatched
+from edge_runtime.detector.step import ignore_stage
 from edge_runtime.detector.thresholds import threshold_of
 from edge_runtime.diagnosis import KINDS
 from edge_runtime.errors import GruardError
@@ -44,6 +41,8 @@ from edge_runtime.native.blob import (
 from edge_runtime.native.program import layout_of
 from edge_runtime.record import Float32, Record, Sample, flags_of
 
+INTERFACE = 4
+"""Version of the compiled core that this code calls; the same in module.c."""
 _WORDS = 8
 # `gruard_record` of the core.
 RECORD = np.dtype(
@@ -63,9 +62,9 @@ class Records:
     def __init__(self, channels: Sequence[str], model_hash: str, threshold: float) -> None:
         self._names, self._hash, self._threshold = channels, model_hash, threshold
 
-    def record(self, sample: Sample, found: tuple[Any, ...]) -> Record:
-        """The record of `sample`, of which the core's step has `found` something."""
-        score, flags, tier, alarm, kind, sensor, probability, blamed, masked, imputed = found
+    def record(self, sample: Sample, answer: tuple[Any, ...]) -> Record:
+        """Return the record of `sample` from the `answer` of the core's step."""
+        score, flags, tier, alarm, kind, sensor, probability, blamed, masked, imputed = answer
         diagnosed = kind != NONE
         return Record(
             sample.index,
@@ -85,33 +84,29 @@ class Records:
             sensor if diagnosed else None,
         )
 
-    def of_rows(self, rows: Float32, found: npt.NDArray[np.void]) -> Iterator[Record]:
-        """The records of raw `rows`, of which the core found an array of `RECORD`."""
+    def of_rows(self, rows: Float32, records: npt.NDArray[np.void]) -> Iterator[Record]:
+        """Yield the records of raw `rows` from the core's array of `RECORD`."""
         columns = ("score", "flags", "tier", "alarm", "kind", "sensor", "probability")
-        told = zip(*(found[name].tolist() for name in columns), strict=True)
-        blamed = (tuple(i for i in each if i >= 0) for each in found["blamed"].tolist())
-        bits = map(_indices, found["masked"]), map(_indices, found["imputed"])
-        for index, (row, first, *rest) in enumerate(zip(rows, told, blamed, *bits, strict=True)):
+        numbers = zip(*(records[name].tolist() for name in columns), strict=True)
+        blamed = (tuple(i for i in each if i >= 0) for each in records["blamed"].tolist())
+        bits = map(_indices, records["masked"]), map(_indices, records["imputed"])
+        for index, (row, first, *rest) in enumerate(zip(rows, numbers, blamed, *bits, strict=True)):
             score, flags, tier, alarm, kind, sensor, probability = first
-            step = (score, flags, tier, alarm, kind, sensor != 0, probability, *rest)
-            yield self.record(Sample(index, None, row), step)
+            answer = (score, flags, tier, alarm, kind, sensor != 0, probability, *rest)
+            yield self.record(Sample(index, None, row), answer)
 
     def _named(self, indices: tuple[int, ...]) -> tuple[str, ...]:
         return tuple(self._names[i] for i in indices) if indices else ()
 
 
 def _indices(words: npt.NDArray[np.uint32]) -> tuple[int, ...]:
-    """Of the bits that are set."""
+    """Return the indices of the bits that are set."""
     bits = np.unpackbits(words.view(np.uint8), bitorder="little") if words.any() else words
     return tuple(np.flatnonzero(bits).tolist())
 
 
-INTERFACE = 4
-"""Of the compiled core that this code calls; the same in module.c."""
-
-
 def core_module() -> Any:
-    """The compiled core. Raises GruardError when it was not built here, or before an update."""
+    """Import the compiled core. GruardError when it was not built here, or before an update."""
     try:
         module = importlib.import_module("edge_runtime.native._core")
     except ImportError:
@@ -128,7 +123,7 @@ def core_module() -> Any:
 
 
 def core_over(bundle: Bundle, blob: bytes | bytearray) -> Any:
-    """A core over `blob`, the packed `bundle`. Raises GruardError when it is refused."""
+    """Return a core over `blob`, the packed `bundle`. GruardError when the core refuses it."""
     try:
         return core_module().Core(blob)
     except ValueError as error:
@@ -138,9 +133,9 @@ def core_over(bundle: Bundle, blob: bytes | bytearray) -> Any:
 def open_detector(
     bundle: Bundle, kernel: Kernel | None = None, calibrated: bool = True
 ) -> StepDetector:
-    """The detector of `bundle` on any kernel; arguments and errors as for Detector.
+    """Return the detector of `bundle` on any kernel; arguments and errors as for Detector.
 
-    A damaged model may end the process, except on the core.
+    A damaged model may crash the process, except on the core.
     """
     if kernel == CORE_KERNEL_ID:
         return NativeDetector(bundle, calibrated)
@@ -150,8 +145,8 @@ def open_detector(
 class NativeDetector:
     """`step(sample)` by the C core.
 
-    calibrated: as for Detector. Raises GruardError when the core was not built here or can't run
-    the bundle.
+    calibrated: as for Detector. Raises GruardError when the core was not built here or cannot
+    run the bundle.
     """
 
     kernel_id = CORE_KERNEL_ID
@@ -171,23 +166,23 @@ class NativeDetector:
         self._reports_changes = manifest.change is not None and manifest.change.after > 0
         self._graph = bundle.graph
         self._records = Records(manifest.channel_names, bundle.model_hash, threshold.value)
-        # Without a record, and the network without the detector: what there is to be measured.
+        # For measurements: a step without a record, and the network without the detector.
         self.bare_step, self.run_graph = self._core.step, self._core.run_graph
         self._test = SelfTest(bundle, self.replay, self._blob, exact=True)
 
-    def step(self, sample: Sample, reach: Callable[[str], None] = unwatched) -> Record:
-        """The record for `sample`; the state moves on. Raises GruardError as Detector does."""
+    def step(self, sample: Sample, on_stage: OnStage = ignore_stage) -> Record:
+        """Return the record for `sample` and advance the state. GruardError as for Detector."""
         if not self._core.possible():
             raise GruardError(f"{self._path}: its state changed in memory")
         distrusted = self._core.distrusted()
-        found = self._core.step(np.ascontiguousarray(sample.values, np.float32))
+        answer = self._core.step(np.ascontiguousarray(sample.values, np.float32))
         for stage in ("mask", "invoke", "check"):
-            reach(stage)
-        self._test.go_on(distrusted, self._core.distrusted())
-        return self._records.record(sample, found)
+            on_stage(stage)
+        self._test.advance(distrusted, self._core.distrusted())
+        return self._records.record(sample, answer)
 
     def run(self, rows: Float32) -> npt.NDArray[np.void]:
-        """The records of raw `rows` [n, channels] as an array of `RECORD`, in one call."""
+        """Return the records of raw `rows` [n, channels] as an array of `RECORD`, in one call."""
         records = np.zeros(len(rows), RECORD)
         self._core.run(np.ascontiguousarray(rows, np.float32), records)
         return records
@@ -198,24 +193,24 @@ class NativeDetector:
 
     @property
     def change_phase(self) -> ChangePhase | None:
-        """As of `StepDetector`."""
+        """See `StepDetector`."""
         return ChangePhase(self._core.changed()) if self._reports_changes else None
 
     @property
     def lasting_change(self) -> LastingChange:
-        """As of `StepDetector`."""
+        """See `StepDetector`."""
         count, *vectors = self._core.lasting_change()
         centre, baselines = (tuple(np.frombuffer(v, np.float32).tolist()) for v in vectors)
         return LastingChange(self._core.changed(), count, centre, baselines)
 
-    def resume(self, known: LastingChange) -> None:
-        """As of `StepDetector`."""
-        require_fitting(known, self._manifest)
-        vectors = (np.array(v, np.float32) for v in (known.centre, known.baselines))
-        self._core.resume(int(known.phase), known.count, *vectors)
+    def resume(self, saved: LastingChange) -> None:
+        """See `StepDetector`."""
+        require_fitting(saved, self._manifest)
+        vectors = (np.array(v, np.float32) for v in (saved.centre, saved.baselines))
+        self._core.resume(int(saved.phase), saved.count, *vectors)
 
     def accept(self, yes: bool) -> None:
-        """As of `StepDetector`."""
+        """See `StepDetector`."""
         self._core.accept(yes)
 
     def self_test(self) -> None:
@@ -223,20 +218,19 @@ class NativeDetector:
         self._test.run()
 
     def replay(self, rows: Float32, threshold: Array) -> Iterator[dict[str, Array]]:
-        """As `edge_runtime.detector.golden.replay`, by a core of its own over the same blob."""
+        """As `edge_runtime.detector.golden.replay`, on a second core over the same blob."""
         core = self._make(self._blob)
         core.set_threshold(*map(not_above, threshold.tolist()))
         for row in np.ascontiguousarray(rows, np.float32):
             yield self._answers(core.step(row), core.traces())
 
-    def _answers(self, found: tuple[Any, ...], traces: tuple[Any, ...]) -> dict[str, Array]:
-        _, flags, tier, alarm, kind, _, probability, blamed, _, _ = found
+    def _answers(self, answer: tuple[Any, ...], traces: tuple[Any, ...]) -> dict[str, Array]:
+        _, flags, tier, alarm, kind, _, probability, blamed, _, _ = answer
         mask, forecast, gate, state, parts, arena, score, fallback, fallback_alarm = traces
         values = np.frombuffer(arena, np.int8)
-        outputs = self._graph.outputs.items()
         codes = {
             f"{CODES}{name}": values[at : at + self._graph.tensors[index].shape[1]]
-            for name, index in outputs
+            for name, index in self._graph.outputs.items()
             for at in (self._places[index],)
         }
         return {
@@ -257,85 +251,46 @@ class NativeDetector:
         }
 
 
-class NativeFallback:
-    """`step` answers every sample, marked tier 3. Raises GruardError as NativeDetector does.
+class NativeFallback(GuardedFallback):
+    """The fallback on the C core. Raises GruardError as NativeDetector does.
 
-    Its memory is compared and repaired as that of `Fallback`: the state and the places of the
-    constants before each step, the constants piece by piece, in `walk` steps.
+    Each step compares the state, the core's pointers and the next piece of the constants.
     """
 
     def __init__(self, bundle: Bundle, on_damage: Callable[[str], None] = ignore_damage) -> None:
-        self._bundle = bundle
-        self._blob = bytearray(self._pack())
-        self._guarded_blob = GuardedMemory(memoryview(self._blob))
-        self._damage = DamageLog(on_damage)
-        self._start()
+        self._bundle, self._blob = bundle, bytearray()
         threshold = next(iter(bundle.manifest.thresholds.values()))
         self._records = Records(bundle.manifest.channel_names, bundle.model_hash, threshold.value)
+        super().__init__(on_damage)
 
-    @property
-    def repaired(self) -> int:
-        """How often its memory had changed and was repaired."""
-        return self._damage.count
-
-    @property
-    def walk(self) -> int:
-        """Steps in which every byte of the constants is compared."""
-        return self._guarded_blob.looks
-
-    def step(self, sample: Sample) -> Record:
-        """The fallback's record for `sample`: tier 3, flag FALLBACK, never valid."""
-        self._look_after_memory()
-        row = np.ascontiguousarray(sample.values, np.float32)
-        found = self._core.step_fallback(row)
-        if not self._core.fallback_possible():
-            self._damage.note("a step of the fallback", "it starts afresh")
-            self._start()
-            found = self._core.step_fallback(row)
-        for state in self._guarded_state:
-            state.renew()
-        return self._records.record(sample, found)
-
-    def stand_at(self, centre: Sequence[float]) -> None:
-        """As `Fallback.stand_at`."""
-        self._look_after_memory()
-        self._core.stand_at(np.array(centre, np.float32))
-        for state in self._guarded_state:
-            state.renew()
-
-    def _pack(self) -> bytes:
+    def _read_constants(self) -> None:
         threshold = next(iter(self._bundle.manifest.thresholds.values()))
         program = program_of(self._bundle, layout_of(core_module().LAYOUT))
-        return pack(self._bundle, threshold, program)
+        self._blob[:] = pack(self._bundle, threshold, program)  # in place: the core reads it there
+        self._guarded_constants = GuardedMemory(memoryview(self._blob))
 
     def _start(self) -> None:
-        """Begin with the state before the first sample."""
         self._core: Any = core_over(self._bundle, self._blob)
-        places, *state = map(GuardedMemory, self._core.live())
-        self._guarded_places, self._guarded_state = places, state
+        self._guarded_state = [GuardedMemory(memory) for memory in self._core.live()]
 
-    def _look_after_memory(self) -> None:
-        try:
-            if self._guarded_blob.restore():
-                self._damage.note("constants of the fallback", "restored from their copy")
-        except MemoryLostError:
-            self._blob[:] = self._pack()
-            self._guarded_blob.renew()
-            self._damage.note("constants of the fallback and their copy", "read from the bundle")
-        try:
-            guarded = (self._guarded_places, *self._guarded_state)
-            if sum(memory.restore() for memory in guarded):  # all of them, unlike `any`
-                self._damage.note("state of the fallback", "restored from its copy")
-        except MemoryLostError:
-            self._start()
-            self._damage.note("state of the fallback and its copy", "it starts afresh")
+    def _advance(self, sample: Sample) -> None:
+        self._answer = self._core.step_fallback(np.ascontiguousarray(sample.values, np.float32))
+
+    def _is_possible(self) -> bool:
+        return bool(self._core.fallback_possible())
+
+    def _move_to(self, centre: Float32) -> None:
+        self._core.stand_at(centre)
+
+    def _record(self, sample: Sample) -> Record:
+        return self._records.record(sample, self._answer)
 
 
 @dataclass(frozen=True)
 class Rolled:
-    """What the core found in n rows; every array is [n, …].
+    """Results of the core for n rows; every array is [n, …].
 
-    records: of `records.RECORD`. value, mask, forecast, own, ahead, gate, trusted, doubt:
+    records: of `RECORD`. value, mask, forecast, own, ahead, gate, trusted, doubt:
     [n, channels]. terms, parts: smoothed, [n, 3, channels] and [n, memories, 6]. score, measured,
     settling: [n]. hidden: [n, all units]. inputs: of the graph, by name.
     """
@@ -359,9 +314,9 @@ class Rolled:
 
 
 def roll_on_core(model: Model, rows: Float32) -> Rolled:
-    """Raw `rows` [n, channels] from a fresh state: the core's step around the model's own graph.
+    """Run raw `rows` [n, channels] from a fresh state through the core, around the model's graph.
 
-    Each number is that of `edge_runtime.detector.step`. Raises GruardError where the core was not
+    Each number is that of `edge_runtime.detector.step`. Raises GruardError if the core was not
     built, or cannot run the model.
     """
     channels, states = len(model.manifest.channels), model.graph.state_sizes
@@ -379,23 +334,23 @@ def roll_on_core(model: Model, rows: Float32) -> Rolled:
         raise GruardError(str(error)) from None
     call = _caller(model, dict(zip(named, _split(inputs, sizes), strict=True)), outputs)
     core.roll(np.ascontiguousarray(rows, np.float32), records, traces, inputs, outputs, call)
-    value, mask, forecast, own, ahead, gate, trusted, doubt, terms, parts, told, hidden, *fed = (
+    value, mask, forecast, own, ahead, gate, trusted, doubt, terms, parts, marks, hidden, *fed = (
         _split(traces, widths)
     )
     return Rolled(
         records, value, mask, forecast, own, ahead, gate, trusted, doubt,
         terms=terms.reshape(count, 3, channels),
         parts=parts.reshape(count, *parts_shape),
-        score=told[:, 0],
-        measured=told[:, 1] > 0,
-        settling=told[:, 2] > 0,
+        score=marks[:, 0],
+        measured=marks[:, 1] > 0,
+        settling=marks[:, 2] > 0,
         hidden=hidden,
         inputs=dict(zip(named, fed, strict=True)),
     )  # fmt: skip
 
 
 def _caller(model: Model, inputs: dict[str, Float32], outputs: Float32) -> Callable[[], Any] | None:
-    """Runs the model's graph from `inputs` to `outputs`; None for a model that has none."""
+    """Return a function that runs the graph from `inputs` to `outputs`; None without a graph."""
     graph, channels, states = model.graph, len(model.manifest.channels), model.graph.state_sizes
     pairs = [(f"update_{i}", f"candidate_{i}") for i in range(len(states))]
     there = {
@@ -407,13 +362,13 @@ def _caller(model: Model, inputs: dict[str, Float32], outputs: Float32) -> Calla
     wanted = [(name, target) for name, target in targets.items() if there[name]]
 
     def call() -> None:
-        found = graph(inputs)
+        results = graph(inputs)
         for name, target in wanted:
-            target[:] = found[name]
+            target[:] = results[name]
 
     return call if wanted else None
 
 
 def _split(array: Float32, widths: list[int]) -> list[Float32]:
-    """Views of parts of the last axis."""
+    """Split the last axis into views of these widths."""
     return np.split(array, np.cumsum(widths)[:-1], axis=-1)

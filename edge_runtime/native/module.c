@@ -58,7 +58,7 @@ static PyObject *core_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     return (PyObject *)core;
 }
 
-/* A contiguous buffer of a multiple of `unit` bytes; how many units it has, or -1. */
+/* Get a contiguous buffer of a multiple of `unit` bytes; returns the number of units, or -1. */
 static Py_ssize_t units_of(PyObject *object, Py_buffer *view, int flags, size_t unit,
                            size_t alignment) {
     if (PyObject_GetBuffer(object, view, flags)) return -1;
@@ -97,7 +97,7 @@ static PyObject *core_run(Core *core, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-/* A graph in Python: what it is fed with and gives lies in buffers that it knows. */
+/* A graph in Python, which has its own references to the buffers of inputs and outputs. */
 typedef struct {
     gruard_graph graph;
     PyObject *call;
@@ -116,10 +116,10 @@ static float *put(float *out, const float *values, size_t count) {
     return out + count;
 }
 
-/* What the last step found, in the order of edge_runtime.native.engine. */
+/* Results of the last step, in the order of edge_runtime.native.engine.roll_on_core. */
 static void put_traces(const gruard_detector *d, float *out) {
     const size_t n = d->model->channels;
-    const float told[3] = {d->score, (float)d->measured, (float)d->graph->settling};
+    const float marks[3] = {d->score, (float)d->measured, (float)d->graph->settling};
     out = put(out, d->reading, n);
     out = put(out, d->usable, n);
     out = put(out, d->forecast, n);
@@ -130,7 +130,7 @@ static void put_traces(const gruard_detector *d, float *out) {
     out = put(out, d->doubt, n);
     out = put(out, d->terms, 3 * n);
     out = put(out, d->parts, gruard_heights(d->model));
-    out = put(out, told, 3);
+    out = put(out, marks, 3);
     out = put(out, d->hidden, d->model->states);
     put(out, d->graph->inputs, GRUARD_STATE * n + d->model->states);
 }
@@ -245,14 +245,15 @@ static PyObject *bytes_of(const void *data, size_t size) {
     return PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
 }
 
-/* What the last step found inside, as bytes: see edge_runtime.native.engine. */
+/* Results of the last step, as bytes: see NativeDetector.replay of edge_runtime.native.engine. */
 static PyObject *core_traces(Core *core, PyObject *unused) {
     const gruard_detector *d = &core->detector;
     const size_t n = core->model.channels * sizeof(float);
     (void)unused;
     return Py_BuildValue(
         "(NNNNNNffN)", bytes_of(d->mask, n), bytes_of(d->forecast, n), bytes_of(d->gate, n),
-        bytes_of(d->hidden, core->model.states * sizeof(float)), bytes_of(d->parts, gruard_heights(&core->model) * sizeof(float)),
+        bytes_of(d->hidden, core->model.states * sizeof(float)),
+        bytes_of(d->parts, gruard_heights(&core->model) * sizeof(float)),
         bytes_of(d->arena, core->model.arena), d->score, d->fallback_score,
         PyBool_FromLong(d->fallback_alarmed));
 }
@@ -262,8 +263,7 @@ static PyObject *core_possible(Core *core, PyObject *unused) {
     return PyBool_FromLong(gruard_state_is_possible(&core->detector));
 }
 
-/* The model's places, the detector and its memory, as they are in use: writable, and to be let go of
- * before the core is. */
+/* The live model (pointers), detector and memory, writable; release them before the core. */
 static PyObject *core_live(Core *core, PyObject *unused) {
     (void)unused;
     return Py_BuildValue(
@@ -365,7 +365,7 @@ static PyMethodDef core_methods[] = {
     {"step", (PyCFunction)core_step, METH_O,
      "step(row): score, flags, tier, alarm, kind, sensor, probability, blamed, masked, imputed."},
     {"step_fallback", (PyCFunction)core_step_fallback, METH_O,
-     "step_fallback(row): as step, by the fallback alone."},
+     "step_fallback(row): as step, by the fallback only."},
     {"reset", (PyCFunction)core_reset, METH_NOARGS, "Forget the recurrent state."},
     {"set_threshold", (PyCFunction)core_set_threshold, METH_VARARGS,
      "set_threshold(value, clear) of the model's alarm."},
@@ -373,22 +373,24 @@ static PyMethodDef core_methods[] = {
      "Of the last step mask, forecast, gate, states, parts and arena as bytes, score of model and "
      "fallback, and the fallback's alarm."},
     {"possible", (PyCFunction)core_possible, METH_NOARGS,
-     "Whether a step can have left the state as it is."},
+     "Whether the state is within the bounds that every step keeps."},
     {"live", (PyCFunction)core_live, METH_NOARGS,
-     "Places of the model, detector and memory as writable buffers; none may outlive the core."},
+     "Model, detector and memory as writable buffers; none may outlive the core."},
     {"fallback_possible", (PyCFunction)core_fallback_possible, METH_NOARGS,
-     "Whether step_fallback can have left the state as it is."},
+     "As possible, for the state of step_fallback."},
     {"run_graph", (PyCFunction)core_run_graph, METH_O,
-     "run_graph(count): the int8 graph alone, so many times, to be measured."},
-    {"distrusted", (PyCFunction)core_distrusted, METH_NOARGS, "Whether tier 3 answers for good."},
-    {"changed", (PyCFunction)core_changed, METH_NOARGS, "Where the machine stands: a ChangePhase."},
+     "run_graph(count): run only the int8 graph, `count` times, for measurements."},
+    {"distrusted", (PyCFunction)core_distrusted, METH_NOARGS,
+     "Whether the model is distrusted: tier 3 answers."},
+    {"changed", (PyCFunction)core_changed, METH_NOARGS, "The ChangePhase as a number."},
     {"lasting_change", (PyCFunction)core_lasting_change, METH_NOARGS,
-     "How many changes were reported, and centre and baselines as bytes."},
+     "Number of reported changes, centre and baselines as bytes."},
     {"resume", (PyCFunction)core_resume, METH_VARARGS,
-     "resume(changed, changes, centre, baselines): go on from where another detector left."},
+     "resume(changed, changes, centre, baselines): continue another detector's change."},
     {"stand_at", (PyCFunction)core_stand_at, METH_O,
-     "stand_at(centre): from where the fallback judges the machine."},
-    {"accept", (PyCFunction)core_accept, METH_O, "accept(yes): the owner's word on a change."},
+     "stand_at(centre): the fallback judges readings relative to it."},
+    {"accept", (PyCFunction)core_accept, METH_O,
+     "accept(yes): the owner accepts a change, or revokes that."},
     {"memory", (PyCFunction)core_memory, METH_NOARGS, "Bytes of the detector's state."},
     {NULL, NULL, 0, NULL},
 };
@@ -405,8 +407,8 @@ static PyType_Spec core_spec = {
     "edge_runtime.native._core.Core", sizeof(Core), 0, Py_TPFLAGS_DEFAULT, core_slots,
 };
 
-/* Raised with every change of what Python calls here, so that an engine of an older build is told
- * apart: edge_runtime.native.engine.INTERFACE. */
+/* Raised with every change of these calls, so that Python refuses an engine of an older build:
+ * edge_runtime.native.engine.INTERFACE. */
 enum { INTERFACE = 4 };
 
 static int fill(PyObject *module) {

@@ -1,4 +1,4 @@
-"""How TFLite turns real factors into integers, in the very order of its float arithmetic.
+"""TFLite's integer factors and tables, computed in the same order of float operations.
 
 Formulas: tensorflow/lite/kernels (`fully_connected`, `add`, `sub`, `mul`, `quantize`,
 `activations`) and `QuantizeMultiplier` of kernels/internal/quantization_util of TensorFlow 2.14.
@@ -14,7 +14,7 @@ import numpy as np
 from edge_runtime.bundle.flatbuffer import GraphTensor
 
 LEFT_SHIFT = 20  # bits by which both addends are shifted to the left
-VECTOR = 16  # TFLite's vector code takes whole groups of so many; what is left is rounded otherwise
+VECTOR = 16  # size of a group in TFLite's vector code; the rest is rounded differently
 _CODES = range(-128, 128)
 
 
@@ -30,7 +30,7 @@ NOTHING = Multiplier(0, 0)
 
 
 def multiplier(factor: float) -> Multiplier:
-    """The integer form of a factor >= 0."""
+    """Return the integer form of a factor >= 0."""
     if factor == 0:
         return NOTHING
     fraction, shift = math.frexp(factor)
@@ -41,7 +41,7 @@ def multiplier(factor: float) -> Multiplier:
 
 
 def product_factor(row: GraphTensor, weights: GraphTensor, output: GraphTensor) -> Multiplier:
-    """Of FULLY_CONNECTED: input times weights, in units of the output."""
+    """Return the factor of FULLY_CONNECTED: input times weights, in units of the output."""
     product = float(_scale(row) * _scale(weights))
     return multiplier(product / float(_scale(output)))
 
@@ -49,7 +49,7 @@ def product_factor(row: GraphTensor, weights: GraphTensor, output: GraphTensor) 
 def sum_factors(
     left: GraphTensor, right: GraphTensor, output: GraphTensor
 ) -> tuple[Multiplier, Multiplier, Multiplier]:
-    """Of ADD and SUB: left, right, and the sum."""
+    """Return the factors of ADD and SUB: left, right, and the sum."""
     largest = 2 * float(max(_scale(left), _scale(right)))
     total = largest / ((1 << LEFT_SHIFT) * float(_scale(output)))
     return (
@@ -60,15 +60,15 @@ def sum_factors(
 
 
 def elementwise_factor(left: GraphTensor, right: GraphTensor, output: GraphTensor) -> Multiplier:
-    """Of MUL, all in float32."""
+    """Return the factor of MUL, computed in float32."""
     return multiplier(float(_scale(left) * _scale(right) / _scale(output)))
 
 
 @functools.lru_cache(maxsize=64)  # a process packs one bundle for its model and its fallback
 def function_table(name: str, source: GraphTensor, output: GraphTensor, vector: bool) -> bytes:
-    """The 256 int8 results of a unary operator, lowest code first.
+    """Return the 256 int8 results of a unary operator, lowest code first.
 
-    vector: within a whole group, where QUANTIZE rounds ties upward.
+    vector: for whole groups (`VECTOR`), where QUANTIZE rounds ties upward.
     """
     results = {
         "LOGISTIC": lambda: _transformed(_logistic, source, output),
@@ -116,9 +116,9 @@ def _rescaled(
 
 
 def scaled(value: int, factor: Multiplier, upward: bool) -> int:
-    """`MultiplyByQuantizedMultiplier` with two roundings, the last with ties away from zero.
+    """Compute `MultiplyByQuantizedMultiplier`: two roundings, the last with ties away from zero.
 
-    upward: ties go upward, as in the vector code.
+    upward: ties go upward instead, as in the vector code.
     """
     left, right = max(factor.shift, 0), max(-factor.shift, 0)
     high = ((value << left) * factor.value + (1 << 30)) >> 31

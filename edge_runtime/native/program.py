@@ -1,15 +1,11 @@
 """The int8 graph as the C core's program: operators with integer factors, and their constants.
 
-The struct of an operator is `gruard_operator` of the core's parts.h.
+The struct of an operator is `gruard_operator` of the core's parts.h. A `Layout` arranges the
+weights of a FULLY_CONNECTED for the kernel that reads them.
 
-How the weights of a FULLY_CONNECTED lie in the blob, for the kernel that reads them.
-
-Where each of the graph's values lies in the arena, the one piece of memory they share.
-
-Where each value of the graph lies in the arena, so that as little as possible is copied.
-
-A part that a SLICE cuts out lies within the whole, and what is joined by a CONCATENATION is written
-right where the joined value lies; only what is joined a second time has to be copied.
+All values of the graph share one piece of memory, the arena. `Places` decides where each lies, so
+that little is copied: the result of a SLICE is a part of its input's memory, and a CONCATENATION's
+inputs are written right where the joined value lies; only what is joined twice has to be copied.
 """
 
 import struct
@@ -26,15 +22,20 @@ from edge_runtime.native import multiplier as factors
 from edge_runtime.native.multiplier import NOTHING, Multiplier
 from edge_runtime.numerics import Int8
 
+KINDS = ("FULLY_CONNECTED", "ADD", "SUB", "MUL", "TABLE", "COPY", "CONSTANT")
+OPERATOR = struct.Struct("<8I10i")  # `gruard_operator` of the core
+END, ABSENT = struct.Struct("<IIff"), 0xFFFFFFFF  # `gruard_end`, and its place where there is none
+_LARGEST, _LARGEST_RESULT = 1 << 31, 1 << 15
+ALIGNMENT = 16  # bytes; vector units read rows at once
 LANES, GROUP = 16, 4
-MOST_PAIRED = 512  # inputs; with more the sums of packed rows could leave 32 bits
+MOST_PAIRED = 512  # inputs; with more the sums of packed rows could overflow 32 bits
 
 
 @dataclass(frozen=True)
 class Layout:
-    """number: as the core knows it. offset: what the kernel adds to each input code.
+    """number: in the core. offset: what the kernel adds to each input code.
 
-    arrange: int8 weights [outputs, inputs] to the bytes that the kernel reads.
+    arrange: from int8 weights [outputs, inputs] to the bytes that the kernel reads.
     """
 
     number: int
@@ -47,7 +48,7 @@ def _rows(weights: Int8) -> bytes:
 
 
 def _lanes(weights: Int8) -> bytes:
-    """Blocks of 16 outputs; in a block, for each 4 inputs, 4 bytes of each output."""
+    """Arrange blocks of 16 outputs: for each 4 inputs, 4 bytes of each output."""
     outputs, inputs = weights.shape
     padded = np.zeros((_up(outputs, LANES), _up(inputs, GROUP)), np.int8)
     padded[:outputs, :inputs] = weights
@@ -56,7 +57,7 @@ def _lanes(weights: Int8) -> bytes:
 
 
 def _pairs(weights: Int8) -> bytes:
-    """Groups of 6 rows, the last of 4 or 6; in a group, for each 2 inputs, a word of each 2 rows.
+    """Arrange groups of 6 rows, the last of 4 or 6: for each 2 inputs, a word of each 2 rows.
 
     The two 16-bit lanes of a word belong to the two inputs; a lane is 256 times the weight of the
     even row plus that of the odd one.
@@ -88,7 +89,7 @@ _LAYOUTS = {layout.number: layout for layout in (ROWS, X86, DSP)}
 
 
 def layout_of(number: int) -> Layout:
-    """The layout with the core's `number`. Raises GruardError when there is none."""
+    """Return the layout with the core's `number`. Raises GruardError when there is none."""
     if number not in _LAYOUTS:
         raise GruardError(
             f"layout {number} of the C core is unknown; build it again, or run on {KERNEL_ID}"
@@ -96,139 +97,9 @@ def layout_of(number: int) -> Layout:
     return _LAYOUTS[number]
 
 
-ALIGNMENT = 16  # bytes; vector units read rows at once
-
-
-@dataclass(frozen=True)
-class Life:
-    """A value of `size` bytes, from the operator `first` that writes it to its `last` reader."""
-
-    size: int
-    first: int
-    last: int
-
-
-def place(lives: Mapping[int, Life]) -> tuple[dict[int, int], int]:
-    """The place of each value, in bytes, and the size of the arena.
-
-    Values that live at the same time never overlap. The largest are placed first, each into the
-    lowest gap that takes it.
-    """
-    placed: dict[int, int] = {}
-    for key in sorted(lives, key=lambda k: (-lives[k].size, lives[k].first, k)):
-        life = lives[key]
-        others = (k for k in placed if _together(life, lives[k]))
-        taken = sorted((placed[k], placed[k] + lives[k].size) for k in others)
-        placed[key] = _lowest_gap(taken, life.size)
-    size = max((at + lives[key].size for key, at in placed.items()), default=0)
-    return placed, _aligned(size)
-
-
-def _together(one: Life, other: Life) -> bool:
-    return one.first <= other.last and other.first <= one.last
-
-
-def _lowest_gap(taken: Iterable[tuple[int, int]], size: int) -> int:
-    at = 0
-    for start, end in taken:
-        if at + size <= start:
-            break
-        at = max(at, _aligned(end))
-    return at
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
-
-
-class Places:
-    """`at` of the values of `graph`; loaded: constant rows, which are in the arena from the start.
-
-    absent: constants that are not in the arena. size: bytes of the arena.
-    """
-
-    def __init__(
-        self, graph: GraphSummary, loaded: Collection[int], absent: Collection[int]
-    ) -> None:
-        self._graph, self._absent = graph, absent
-        self._from_start = {*graph.inputs.values(), *loaded}
-        self._home = {
-            t.index: (t.index, 0) for t in graph.tensors
-        }  # another value, and where in it
-        for operator in graph.operators:
-            if operator.name == "SLICE":
-                begin = graph.tensors[operator.inputs[1]].integers[1]
-                self._move(operator.outputs[0], operator.inputs[0], begin)
-        for operator in graph.operators:
-            if operator.name == "CONCATENATION":
-                self._join(operator)
-        self._placed, self.size = place(self._lives())
-
-    def at(self, index: int) -> int:
-        """Where the value of tensor `index` begins, in bytes."""
-        whole, offset = self._whole(index)
-        return self._placed[whole] + offset
-
-    def all(self) -> dict[int, int]:
-        """`at` of every value that lies in the arena."""
-        return {t.index: self.at(t.index) for t in self._graph.tensors if self._lies(t.index)}
-
-    def _move(self, index: int, whole: int, offset: int) -> None:
-        self._home[index] = (whole, offset)
-
-    def _join(self, operator: GraphOperator) -> None:
-        offset, joined = 0, operator.outputs[0]
-        for index in operator.inputs:
-            if self._home[index] == (index, 0):  # it has no other place yet
-                self._move(index, joined, offset)
-            offset += self._graph.tensors[index].shape[1]
-
-    def _whole(self, index: int) -> tuple[int, int]:
-        """The value that has a place of its own around `index`, and where `index` is in it."""
-        home, offset = self._home[index]
-        if home == index:
-            return index, 0
-        whole, further = self._whole(home)
-        return whole, offset + further
-
-    def _lies(self, index: int) -> bool:
-        return index not in self._absent
-
-    def _lives(self) -> dict[int, Life]:
-        lives: dict[int, Life] = {}
-        for index in filter(self._lies, self._home):
-            whole, _ = self._whole(index)
-            size = self._graph.tensors[whole].shape[1]
-            first = self._written(index)
-            last = max(first, self._last_use(index))
-            known = lives.get(whole, Life(size, first, last))
-            lives[whole] = Life(size, min(known.first, first), max(known.last, last))
-        return lives
-
-    def _written(self, index: int) -> int:
-        if index in self._from_start:
-            return 0
-        return next((i for i, o in enumerate(self._graph.operators) if index in o.outputs), 0)
-
-    def _last_use(self, index: int) -> int:
-        """The operator that reads it last; the host reads the graph's outputs after all of them."""
-        if index in self._graph.outputs.values():
-            return len(self._graph.operators)
-        return max((i for i, o in enumerate(self._graph.operators) if index in o.inputs), default=0)
-
-
-KINDS = ("FULLY_CONNECTED", "ADD", "SUB", "MUL", "TABLE", "COPY", "CONSTANT")
-OPERATOR = struct.Struct("<8I10i")  # `gruard_operator` of the core
-END, ABSENT = struct.Struct("<IIff"), 0xFFFFFFFF  # `gruard_end`, and its place where there is none
-_LARGEST, _LARGEST_RESULT = 1 << 31, 1 << 15
-
-
 @dataclass(frozen=True)
 class Program:
-    """What the core runs.
-
-    layout: number of the weights' layout. places: of each tensor in the arena, in bytes.
-    """
+    """What the core runs. layout: of the weights. places: of each tensor in the arena, in bytes."""
 
     layout: int
     operators: tuple[bytes, ...] = ()
@@ -241,15 +112,15 @@ class Program:
 def build_program(
     graph: GraphSummary, constants: Mapping[int, bytes], layout: Layout = ROWS
 ) -> Program:
-    """The program of `graph`; constants: the bytes of each constant tensor; layout: of weights.
+    """Return the program of `graph`; constants: the bytes of each constant tensor.
 
-    Raises GruardError when an operator's integers could overflow, which the core does not allow.
+    Raises GruardError when an operator's integers could overflow in the core.
     """
     return _Builder(graph, constants, layout).program()
 
 
 class _Builder:
-    """One pass over the operators in their order."""
+    """Translates the operators in their order."""
 
     def __init__(self, graph: GraphSummary, constants: Mapping[int, bytes], layout: Layout) -> None:
         self._graph, self._constants, self._layout = graph, constants, layout
@@ -275,20 +146,18 @@ class _Builder:
         )
 
     def _loaded(self) -> set[int]:
-        """Constant rows that are operands, such as the zeros behind a short input."""
+        """Return constant rows that are operands, such as the zeros behind a short input."""
         used: set[int] = set()
         for operator in self._graph.operators:
-            if operator.name in ("FULLY_CONNECTED", "SLICE"):
-                used |= {operator.inputs[0]} & set(self._constants)
-            else:
-                used |= set(operator.inputs) & set(self._constants)
-        return used
+            only_first = operator.name in ("FULLY_CONNECTED", "SLICE")
+            used |= set(operator.inputs[:1] if only_first else operator.inputs)
+        return used & set(self._constants)
 
     def _keep(self, values: bytes) -> int:
-        """Where `values` begin among the constants; equal ones are kept once."""
-        found = self._bytes.find(values)
-        if found >= 0 and found % ALIGNMENT == 0:
-            return found
+        """Return where `values` begin among the constants; equal ones are stored once."""
+        at = self._bytes.find(values)
+        if at >= 0 and at % ALIGNMENT == 0:
+            return at
         self._bytes += bytes(-len(self._bytes) % ALIGNMENT)
         self._bytes += values
         return len(self._bytes) - len(values)
@@ -364,9 +233,9 @@ class _Builder:
     def _concatenation(self, tensors: list[GraphTensor], output: GraphTensor) -> None:
         at = self._places.at(output.index)
         for tensor in tensors:
-            found = self._places.at(tensor.index)
-            if found != at:
-                self._add("COPY", tensor.shape[1], at, found)
+            source = self._places.at(tensor.index)
+            if source != at:
+                self._add("COPY", tensor.shape[1], at, source)
             at += tensor.shape[1]
 
     def _function(self, name: str, source: GraphTensor, output: GraphTensor) -> None:
@@ -384,7 +253,7 @@ class _Builder:
                 self._add("TABLE", stop - start, out, left, constant=self._keep(table))
 
     def _check_narrow(self, name: str, output: GraphTensor, largest: float) -> None:
-        """TFLite's vector code has 16 bits for a result, and beyond them another sign."""
+        """Refuse results beyond 16 bits, which overflow in TFLite's vector code."""
         if largest / output.scales[0] + abs(output.zero_points[0]) + 1 >= _LARGEST_RESULT:
             self._refuse(name, output, "could leave 16 bits, where TFLite's own answer is wrong")
 
@@ -419,7 +288,7 @@ class _Builder:
 
 
 def _reach(tensor: GraphTensor) -> float:
-    """The largest value that it can hold, of either sign."""
+    """Return the largest magnitude that the tensor can hold."""
     zero_point = tensor.zero_points[0]
     return max(127 - zero_point, 128 + zero_point) * tensor.scales[0]
 
@@ -427,7 +296,7 @@ def _reach(tensor: GraphTensor) -> float:
 def ends(
     names: Iterable[str], tensors: Mapping[str, int], graph: GraphSummary, program: Program
 ) -> bytes:
-    """`gruard_end` for each of `names`: place, count, scale and zero point; absent ones too."""
+    """Pack `gruard_end` (place, count, scale, zero point) for each of `names`, absent ones too."""
     packed = bytearray()
     for name in names:
         if name not in tensors:
@@ -441,3 +310,110 @@ def ends(
             tensor.zero_points[0],
         )
     return bytes(packed)
+
+
+@dataclass(frozen=True)
+class Life:
+    """A value of `size` bytes, from the operator `first` that writes it to its `last` reader."""
+
+    size: int
+    first: int
+    last: int
+
+
+def place(lives: Mapping[int, Life]) -> tuple[dict[int, int], int]:
+    """Return the place of each value, in bytes, and the size of the arena.
+
+    Values that live at the same time never overlap. The largest are placed first, each in the
+    lowest gap that is large enough.
+    """
+    placed: dict[int, int] = {}
+    for key in sorted(lives, key=lambda k: (-lives[k].size, lives[k].first, k)):
+        life = lives[key]
+        others = (k for k in placed if _together(life, lives[k]))
+        taken = sorted((placed[k], placed[k] + lives[k].size) for k in others)
+        placed[key] = _lowest_gap(taken, life.size)
+    size = max((at + lives[key].size for key, at in placed.items()), default=0)
+    return placed, _up(size, ALIGNMENT)
+
+
+def _together(one: Life, other: Life) -> bool:
+    return one.first <= other.last and other.first <= one.last
+
+
+def _lowest_gap(taken: Iterable[tuple[int, int]], size: int) -> int:
+    at = 0
+    for start, end in taken:
+        if at + size <= start:
+            break
+        at = max(at, _up(end, ALIGNMENT))
+    return at
+
+
+class Places:
+    """Places of the values of `graph` in the arena, which has `size` bytes.
+
+    loaded: constant rows, which are in the arena from the start. absent: constants outside it.
+    """
+
+    def __init__(
+        self, graph: GraphSummary, loaded: Collection[int], absent: Collection[int]
+    ) -> None:
+        self._graph, self._absent = graph, absent
+        self._from_start = {*graph.inputs.values(), *loaded}
+        # For each value the one whose memory it lies in, and where in it.
+        self._home = {t.index: (t.index, 0) for t in graph.tensors}
+        for operator in graph.operators:
+            if operator.name == "SLICE":
+                begin = graph.tensors[operator.inputs[1]].integers[1]
+                self._home[operator.outputs[0]] = (operator.inputs[0], begin)
+        for operator in graph.operators:
+            if operator.name == "CONCATENATION":
+                self._join(operator)
+        self._placed, self.size = place(self._lives())
+
+    def at(self, index: int) -> int:
+        """Return where the value of tensor `index` begins, in bytes."""
+        whole, offset = self._whole(index)
+        return self._placed[whole] + offset
+
+    def all(self) -> dict[int, int]:
+        """Return where every value in the arena begins."""
+        return {index: self.at(index) for index in self._home if index not in self._absent}
+
+    def _join(self, operator: GraphOperator) -> None:
+        offset, joined = 0, operator.outputs[0]
+        for index in operator.inputs:
+            if self._home[index] == (index, 0):  # it has no other place yet
+                self._home[index] = (joined, offset)
+            offset += self._graph.tensors[index].shape[1]
+
+    def _whole(self, index: int) -> tuple[int, int]:
+        """Return the value with its own place that contains `index`, and where in it."""
+        home, offset = self._home[index]
+        if home == index:
+            return index, 0
+        whole, further = self._whole(home)
+        return whole, offset + further
+
+    def _lives(self) -> dict[int, Life]:
+        lives: dict[int, Life] = {}
+        for index in (index for index in self._home if index not in self._absent):
+            whole, _ = self._whole(index)
+            size = self._graph.tensors[whole].shape[1]
+            first = self._written(index)
+            last = max(first, self._last_use(index))
+            life = lives.get(whole, Life(size, first, last))
+            lives[whole] = Life(size, min(life.first, first), max(life.last, last))
+        return lives
+
+    def _written(self, index: int) -> int:
+        if index in self._from_start:
+            return 0
+        return next((i for i, o in enumerate(self._graph.operators) if index in o.outputs), 0)
+
+    def _last_use(self, index: int) -> int:
+        """Return the last operator that reads it; the host reads the outputs after all of them."""
+        if index in self._graph.outputs.values():
+            return len(self._graph.operators)
+        return max((i for i, o in enumerate(self._graph.operators) if index in o.inputs), default=0)

@@ -268,11 +268,11 @@ def test_a_model_that_stays_distrusted_is_tested_whole_once_each_time(copy: Path
     test = SelfTest(bundle, play, bundle.model, exact=True)
     for _ in range(2):
         played.clear()
-        test.go_on(distrusted=False, still=True)
+        test.advance(distrusted=False, still=True)
         for _ in range(steps // PART + 1):
-            test.go_on(distrusted=True, still=True)
+            test.advance(distrusted=True, still=True)
         assert 0 <= len(played) - steps <= 1, "and the watch has come by"
         for _ in range(steps):
-            test.go_on(distrusted=True, still=True)
+            test.advance(distrusted=True, still=True)
         assert len(played) - steps <= 2 * steps // WATCH_EVERY
-        test.go_on(distrusted=True, still=False)
+        test.advance(distrusted=True, still=False)
