@@ -1,36 +1,32 @@
-"""A threshold for the arithmetic of this machine, from clean samples run through the detector.
+"""The threshold for a target rate of false alarms, from clean rows run through the detector.
 
-What k events in some time say about their rate, exactly (Garwood 1936).
+Scores of clean rows that the model never saw are debounced as on the device. Their tail gives the
+level that is reached as often as the target allows, and the upper confidence limit of that level is
+the threshold, so that little data makes it higher, not lower.
 
-The far tail of clean scores: how high do they reach once a day?
+Tail: peaks over a high level, one for each alarm that the level would give, come at some rate, and
+their excesses are taken as exponential: the generalised Pareto distribution (Pickands 1975) with
+shape 0. A free or shrunk shape was measured and costs more than it brings with hours or days of
+scores (docs/calibration.md). The error of rate and mean excess together is found by drawing both
+from what n peaks leave open: the true rate over the measured one, and the measured mean over the
+true one, are gamma variables of shape n and mean 1, the second exactly. A machine that repeats one
+action now and then (a load that is switched) has peaks that are all alike, far above a low level,
+and an exponential would be far too heavy there. So the level is the lowest of three over which the
+excesses vary as much as an exponential's do.
 
-Peaks over a high level, one for each alarm that it would give, come at some rate, and their
-excesses are taken as exponential: the generalised Pareto distribution (Pickands 1975) with its
-shape held at 0. A free or shrunk shape was measured and costs more than it brings with hours or
-days of scores (docs/calibration.md). How far off rate and mean excess may be together is found by
-drawing both from what n peaks leave open: the true rate over the measured one, and the measured
-mean over the true one, are gamma variables of shape n and mean 1, the second exactly.
+Wander: a machine that is restless for hours at a time has not shown all of that in a day. With w
+the deviation of the medians of eight blocks in time order over the spread of all scores (84 %
+quantile less median), the threshold is 1 + 0.8 w times as far from the median
+(docs/calibration.md).
 
-A machine that does the same thing now and then (a load that is switched) has peaks that are all
-alike, far above a low level. No exponential begins there, and its tail would be far too heavy: so
-the level is the lowest of three over which the excesses vary as much as an exponential's do.
-
-From a wished number of false alarms per day to a threshold, and what that promise rests on.
-
-Scores of clean rows that the model never saw are debounced as on the device; their tail
-(`calibration.tail`) gives the level that is reached as often as wished, and its upper confidence
-limit is the threshold, so that little data makes it higher, not lower. A machine that is restless
-for hours at a time has not shown all of that in a day: with w the deviation of the medians of eight
-blocks in time order over the spread of all scores (84 % quantile less median), the threshold is
-1 + 0.8 w times as far from the median (docs/calibration.md). With fewer than 10 peaks
-there is no tail to fit, and with clean rows for less than a fiftieth of the wished interval it
-would have to be believed far beyond what was ever seen: then 1.5 times the largest clean score
-(from their median) is used, and the method says so. What was fitted to few rows errs more on
-others: with fewer than 350 scores the factor grows by 350 over their number, to 3 at most
+Small samples: fewer than 10 peaks are no tail to fit, and from clean rows for less than a fiftieth
+of the target interval it would be extrapolated too far. Then the threshold is 1.5 times the largest
+clean score (from their median), and the method says so. A model that was fitted to few rows errs
+more on others: with fewer than 350 scores the factor grows by 350 over their number, to 3 at most
 (docs/changes.md).
 
-The promise is then checked on further clean rows: only when the exact upper bound on the rate of
-alarms (`calibration.poisson`) is below the wish is it "assured".
+The promise is then checked on further clean rows. It is "assured" only if the exact upper bound on
+the rate of alarms (Garwood 1936) is at most the target.
 """
 
 import math
@@ -51,47 +47,34 @@ from edge_runtime.record import Float32, Sample
 from edge_runtime.sources.csvfile import read_table
 from edge_runtime.sources.sample_period import check_file_period
 
-CONFIDENCE = 0.95
-NOTHING_KNOWN = 1e9  # the bound after no time at all
-
-
-def rate_bound(events: int, days: float) -> float:
-    """Upper 95 % bound on events per day after `events` in `days`."""
-    return mean_bound(events) / days if days > 0 else NOTHING_KNOWN
-
-
-def mean_bound(events: int) -> float:
-    """The mean at which so few events as `events` come with a chance of 5 % only.
-
-    The same as half the 95 % quantile of a chi-square variable with 2 `events` + 2 degrees of
-    freedom: 3.0 for no event.
-    """
-    low, high = 0.0, 10.0 + 3.0 * events
-    for _ in range(100):  # halves of the interval; more than float64 can tell apart
-        middle = (low + high) / 2
-        if chance_of_at_most(events, middle) > 1 - CONFIDENCE:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def chance_of_at_most(events: int, mean: float) -> float:
-    """Probability of `events` or fewer where `mean` are expected."""
-    if mean <= 0:
-        return 1.0
-    logs = (k * math.log(mean) - mean - math.lgamma(k + 1) for k in range(events + 1))
-    return math.fsum(math.exp(log) for log in logs)
-
-
 Float64 = npt.NDArray[np.float64]
 
+SECONDS_PER_DAY = 86400.0
+CONFIDENCE = 0.95
+NOTHING_KNOWN = 1e9  # the bound after no time at all
+# The tail.
 LEVELS = (0.95, 0.98, 0.99)  # quantiles of the scores
 FEWEST_PEAKS = 10
 VARYING = 0.75  # deviation over mean of excesses; 1 for an exponential, .2 less by chance in 20
 UPPER_LIMIT = 0.75
 DRAWS = 4000
 SEED = 1
+# The threshold.
+WANDER_BLOCKS, WANDER = 8, 0.8
+CLEAR_RATE = 10.0  # the alarm clears below the threshold for ten times the target
+SHORTEST_SHARE = 0.02  # of the target interval between two false alarms
+SMALL_SAMPLE_FACTOR = 1.5
+# Ceilings also bound the score of a fault. With many scores their largest has come close to the
+# most that a healthy machine shows, and a much higher threshold finds little (docs/calibration.md).
+MANY_SCORES, BOUNDED_FACTOR = 5000, 1.2
+ENOUGH_SCORES, LARGEST_RAISE = 350, 2.0
+ALONE = (1.0, 1.0)  # factor and raise for one channel, which has few ways to be strange
+BLOCKS, LARGEST_STANDOUT = 10, 12.0
+CAPPED_STANDOUT = 7.0  # where ceilings bound the score
+HELD_OUT = 0.3  # the share of scores, the latest, that the threshold is checked on
+# Scores that set the threshold when about 1,000 clean rows were recorded; a network's come from the
+# fifth of them that it never saw.
+FEWEST_SCORES, FEWEST_UNSEEN = 900, 180
 
 
 @dataclass(frozen=True)
@@ -104,12 +87,12 @@ class Tail:
     scale: float
 
     def reached(self, per_day: float) -> float:
-        """The level that peaks exceed `per_day` times a day; never below the fitted one."""
+        """Return the level that peaks exceed `per_day` times a day; at least the fitted one."""
         ratio = self.count / (self.days * per_day)
         return self.level + self.scale * float(np.log(max(ratio, 1.0)))
 
     def upper(self, per_day: float) -> float:
-        """Upper 75 % confidence limit of `reached`."""
+        """Return the upper 75 % confidence limit of `reached`."""
         rng = np.random.default_rng(SEED)
         ratios = rng.gamma(self.count, 1 / self.days, DRAWS) / per_day
         scales = self.scale * self.count / rng.gamma(self.count, 1, DRAWS)
@@ -117,68 +100,13 @@ class Tail:
         return self.level + float(np.quantile(levels, UPPER_LIMIT))
 
 
-def peaks(scores: Float64, level: float, alarm: AlarmRule) -> Float64:
-    """The largest debounced score of each alarm that a threshold at `level` would give.
-
-    scores: [n], debounced. The alarm stays on for `clear_after` samples after the last of them.
-    """
-    stretches = alarm_stretches(scores > level, PAUSE + alarm.clear_after - 1)
-    if not stretches:
-        return np.zeros(0)
-    return np.maximum.reduceat(scores, [start for start, _ in stretches])
-
-
-def tail_of(
-    scores: Sequence[Float64], days: float, alarm: AlarmRule
-) -> tuple[Tail | None, Float64]:
-    """The tail of debounced clean scores, each recording [n], which last `days`; and its peaks.
-
-    None, and the peaks over the lowest level, where there are fewer than `FEWEST_PEAKS` of them.
-    """
-    joined = np.concatenate(scores)
-    tail, found = None, np.zeros(0)
-    for number, quantile in enumerate(LEVELS):
-        level = float(np.quantile(joined, quantile))
-        above = np.concatenate([peaks(each, level, alarm) for each in scores])
-        if number == 0:
-            found = above
-        if len(above) < FEWEST_PEAKS:
-            break
-        tail, found = fit_tail(above, level, days), above
-        if (above - level).std() >= VARYING * tail.scale:
-            break
-    return tail, found
-
-
-def fit_tail(found: Float64, level: float, days: float) -> Tail:
-    """The tail of the peaks `found` above `level` in `days`; there must be one at least."""
-    return Tail(level, len(found), days, float((found - level).mean()))
-
-
-WANDER_BLOCKS, WANDER = 8, 0.8
-SHORTEST_SHARE = 0.02  # of the wished interval between two false alarms
-SMALL_SAMPLE_FACTOR = 1.5
-# Ceilings bound what a fault can score, too. With many scores their largest has come close to what
-# a healthy machine will ever show, and further up little would be found (docs/calibration.md).
-MANY_SCORES, BOUNDED_FACTOR = 5000, 1.2
-ENOUGH_SCORES, LARGEST_RAISE = 350, 2.0
-ALONE = (1.0, 1.0)  # factor and raise: one channel has few ways to be strange
-BLOCKS, LARGEST_STANDOUT = 10, 12.0
-CAPPED_STANDOUT = 7.0  # where ceilings bound the score: nothing stands out further than they let it
-CLEAR_RATE = 10.0  # the alarm clears below the threshold that ten times the wish would give
-SECONDS_PER_DAY = 86400.0
-# Scores that set the threshold where about 1,000 clean rows were recorded; a network's rest on the
-# fifth of them that it never saw.
-FEWEST_SCORES, FEWEST_UNSEEN = 900, 180
-
-
 @dataclass(frozen=True)
 class Calibration:
-    """A threshold, and for the picture what it was drawn from.
+    """A threshold, and its sources for the picture.
 
-    peaks: [n] above the tail's level, also where no tail was fitted (tail is None). standout: how
-    far the strangest clean score stands out from the usual ones; row: which it is of the `rows`
-    settled ones. limit: how far it may.
+    peaks: [n] above the tail's level, also if no tail was fitted (tail is None). standout: how far
+    the largest clean score stands out from the usual ones; row: its place among the `rows` settled
+    scores. limit: the largest standout of clean scores.
     """
 
     threshold: Threshold
@@ -191,16 +119,16 @@ class Calibration:
 
     @property
     def dirty(self) -> bool:
-        """Whether the clean scores hold one that is none."""
+        """Whether one of the clean scores looks like an anomaly."""
         return self.standout > self.limit
 
 
 @dataclass(frozen=True)
 class Margins:
-    """What is expected of clean scores. standout: how far one may stand out from the others.
+    """Limits for clean scores. standout: how far one may stand out from the others.
 
-    small_sample: the threshold over the largest of them, where they are too few for a tail; and how
-    many times that at most, where they are few indeed. bounded: whether ceilings bound them.
+    small_sample: factor on the largest of them if they are too few for a tail. largest_raise: of
+    that factor if they are very few. bounded: whether ceilings bound them.
     """
 
     standout: float = LARGEST_STANDOUT
@@ -210,7 +138,7 @@ class Margins:
 
 
 def margins_of(source: Manifest) -> Margins:
-    """Those of the detector of `source`."""
+    """Return the margins for the detector of `source`."""
     capped = any(min(memory.ceiling) < UNLIMITED for memory in source.score.memories)
     alone = sum(not channel.exogenous for channel in source.channels) == 1
     if alone:
@@ -221,7 +149,7 @@ def margins_of(source: Manifest) -> Margins:
 
 
 def trial_of(source: Manifest) -> str:
-    """What to say of a bundle that has seen little of its machine; empty where it has seen more."""
+    """Return a note on a bundle that was calibrated on few clean rows, or an empty text."""
     threshold = next(iter(source.thresholds.values()))
     rows = round(threshold.clean_days * SECONDS_PER_DAY / (source.period or 1.0))
     if rows >= (FEWEST_SCORES if source.linear else FEWEST_UNSEEN):
@@ -238,12 +166,12 @@ def calibrate(
     margins: Margins = Margins(),
     left_out: int = 0,
 ) -> Calibration:
-    """The threshold for at most `wished_per_day` false alarms.
+    """Return the threshold for at most `wished_per_day` false alarms.
 
     clean, held_out: settled scores of clean recordings, which must not share rows. period: seconds
     per sample; unknown counts as 1 s, and the statement says so. margins: of the detector.
-    left_out: clean rows that are not among the scores because they are like no others. Raises
-    UnfitError when `clean` is too short for a single debounced score.
+    left_out: clean rows without a score because they are unlike all others. Raises UnfitError when
+    `clean` is too short for a single debounced score.
     """
     days = SECONDS_PER_DAY / (period or 1.0)  # in rows
     smooth = [debounce(np.asarray(scores, float), alarm) for scores in clean]
@@ -253,7 +181,7 @@ def calibrate(
             "record the healthy machine for longer"
         )
     clean_days = sum(map(len, smooth)) / days
-    tail, found = tail_of(smooth, clean_days, alarm)
+    tail, highest = tail_of(smooth, clean_days, alarm)
     if wished_per_day * clean_days < SHORTEST_SHARE:
         tail = None
     joined = np.concatenate(smooth)
@@ -280,7 +208,7 @@ def calibrate(
     return Calibration(
         replace(threshold, statement=statement),
         tail,
-        found,
+        highest,
         _standout(joined),
         int(joined.argmax()) + alarm.n - 1,
         len(joined) + alarm.n - 1,
@@ -289,10 +217,10 @@ def calibrate(
 
 
 def _standout(joined: Float64) -> float:
-    """Height of the largest of debounced scores [n] over that of the usual block's largest.
+    """Return the height of the largest debounced score [n] over a usual block's largest.
 
     Clean scores give 1 to 9, however their volatility clusters (docs/calibration.md); an anomaly
-    among them gives tens, and a threshold that nothing will ever reach.
+    among them gives tens, and a threshold that no fault would reach.
     """
     centre = float(np.median(joined))
     tops = [float(block.max()) - centre for block in np.array_split(joined, BLOCKS) if len(block)]
@@ -300,7 +228,7 @@ def _standout(joined: Float64) -> float:
 
 
 def debounce(scores: Float64, alarm: AlarmRule) -> Float64:
-    """The m-th largest of each n scores in a row: above a level exactly when the alarm rises."""
+    """Return the m-th largest of each n scores in a row, as `alarm.debounced` does."""
     if len(scores) < alarm.n:
         return np.zeros(0)
     windows = np.lib.stride_tricks.sliding_window_view(scores, alarm.n)
@@ -309,9 +237,9 @@ def debounce(scores: Float64, alarm: AlarmRule) -> Float64:
 
 
 def _levels(
-    joined: Float64, tail: Tail | None, wish: float, margins: Margins
+    joined: Float64, tail: Tail | None, target: float, margins: Margins
 ) -> tuple[float, float, str]:
-    """Threshold, clear level and method from debounced scores [n]."""
+    """Return threshold, clear level and method from debounced scores [n]."""
     centre, largest = float(np.median(joined)), float(joined.max())
     raised = min(max(ENOUGH_SCORES / len(joined), 1.0), margins.largest_raise)
     many = margins.bounded and len(joined) >= MANY_SCORES
@@ -321,7 +249,7 @@ def _levels(
         return beyond, usual, f"small-sample rule: {factor:.2g} times the largest clean score"
     wider = 1 + WANDER * _wander(joined)
     value, clear = (
-        centre + wider * (tail.upper(rate) - centre) for rate in (wish, CLEAR_RATE * wish)
+        centre + wider * (tail.upper(rate) - centre) for rate in (target, CLEAR_RATE * target)
     )
     method = (
         f"exponential tail over {tail.count} peaks, upper {UPPER_LIMIT:.0%} limit, "
@@ -334,25 +262,25 @@ def _levels(
 
 
 def _wander(joined: Float64) -> float:
-    """How much the usual score [n] differs between blocks in time order, over its spread."""
+    """Return how much the usual score [n] differs between blocks in time order, over its spread."""
     middles = [np.median(block) for block in np.array_split(joined, WANDER_BLOCKS)]
     spread = float(np.quantile(joined, 0.84) - np.median(joined))
     return float(np.std(middles, ddof=1)) / spread if spread > 0 else 0.0
 
 
-def _statement(found: Threshold, period: float | None, left_out: int) -> str:
+def _statement(threshold: Threshold, period: float | None, left_out: int) -> str:
     verdict = (
-        f"assured: at most {found.upper_bound_per_day:.2g} a day with 95 % confidence"
-        if found.assured
-        else f"not assured: {_duration(found.days_needed)} more clean data without a further "
+        f"assured: at most {threshold.upper_bound_per_day:.2g} a day with 95 % confidence"
+        if threshold.assured
+        else f"not assured: {_duration(threshold.days_needed)} more clean data without a further "
         "alarm would do"
     )
     unit = "" if period else " (sample period unknown, 1 s assumed)"
     rows = f" ({left_out} rows like no others left out)" if left_out else ""
     return (
-        f"wish: {found.wished_per_day:g} false alarms a day; threshold from "
-        f"{_duration(found.clean_days)} of clean data{rows}, checked on "
-        f"{_duration(found.held_out_days)} it never saw: {found.held_out_alarms} alarms; "
+        f"wish: {threshold.wished_per_day:g} false alarms a day; threshold from "
+        f"{_duration(threshold.clean_days)} of clean data{rows}, checked on "
+        f"{_duration(threshold.held_out_days)} it never saw: {threshold.held_out_alarms} alarms; "
         f"{verdict}{unit}"
     )
 
@@ -365,7 +293,71 @@ def _duration(days: float) -> str:
     return f"{seconds:.0f} s"
 
 
-HELD_OUT = 0.3  # the share of scores, the latest, that the threshold is checked on
+def peaks(scores: Float64, level: float, alarm: AlarmRule) -> Float64:
+    """Return the largest debounced score of each alarm that a threshold at `level` would give.
+
+    scores: [n], debounced. The alarm stays on for `clear_after` samples after the last of them.
+    """
+    stretches = alarm_stretches(scores > level, PAUSE + alarm.clear_after - 1)
+    if not stretches:
+        return np.zeros(0)
+    return np.maximum.reduceat(scores, [start for start, _ in stretches])
+
+
+def tail_of(
+    scores: Sequence[Float64], days: float, alarm: AlarmRule
+) -> tuple[Tail | None, Float64]:
+    """Fit the tail of debounced clean scores, each recording [n], which last `days`; and its peaks.
+
+    None, and the peaks over the lowest level, if there are fewer than `FEWEST_PEAKS` of them.
+    """
+    joined = np.concatenate(scores)
+    tail, highest = None, np.zeros(0)
+    for number, quantile in enumerate(LEVELS):
+        level = float(np.quantile(joined, quantile))
+        above = np.concatenate([peaks(each, level, alarm) for each in scores])
+        if number == 0:
+            highest = above
+        if len(above) < FEWEST_PEAKS:
+            break
+        tail, highest = fit_tail(above, level, days), above
+        if (above - level).std() >= VARYING * tail.scale:
+            break
+    return tail, highest
+
+
+def fit_tail(above: Float64, level: float, days: float) -> Tail:
+    """Return the tail of the peaks `above` the `level` in `days`, at least one."""
+    return Tail(level, len(above), days, float((above - level).mean()))
+
+
+def rate_bound(events: int, days: float) -> float:
+    """Return the upper 95 % bound on events per day after `events` in `days` (Garwood 1936)."""
+    return mean_bound(events) / days if days > 0 else NOTHING_KNOWN
+
+
+def mean_bound(events: int) -> float:
+    """Return the mean at which so few events as `events` have a probability of 5 %.
+
+    That is half the 95 % quantile of a chi-square variable with 2 `events` + 2 degrees of
+    freedom: 3.0 for no event.
+    """
+    low, high = 0.0, 10.0 + 3.0 * events
+    for _ in range(100):  # halve the interval, to beyond the resolution of float64
+        middle = (low + high) / 2
+        if chance_of_at_most(events, middle) > 1 - CONFIDENCE:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def chance_of_at_most(events: int, mean: float) -> float:
+    """Return the probability of `events` or fewer when `mean` are expected."""
+    if mean <= 0:
+        return 1.0
+    logs = (k * math.log(mean) - mean - math.lgamma(k + 1) for k in range(events + 1))
+    return math.fsum(math.exp(log) for log in logs)
 
 
 @dataclass(frozen=True)
@@ -380,7 +372,7 @@ class CleanRows:
 
 
 def rows_of_file(file: Path, bundle: Bundle) -> CleanRows:
-    """A clean recording of the bundle's machine.
+    """Read a clean recording of the bundle's machine.
 
     Raises GruardError for other channels, another sample period, and rows labelled anomalous.
     """
@@ -389,14 +381,14 @@ def rows_of_file(file: Path, bundle: Bundle) -> CleanRows:
     if table.labels is not None and (table.labels > 0).any():
         first = int(np.flatnonzero(table.labels > 0)[0])
         raise GruardError(
-            f"{file}: row {first + 1} is labelled anomalous; calibrate on a recording of the "
-            "healthy machine alone"
+            f"{file}: row {first + 1} is labelled anomalous; calibrate on a recording of only "
+            "the healthy machine"
         )
     return CleanRows([table.values], str(file))
 
 
 def rows_of_bundle(bundle: Bundle) -> CleanRows:
-    """The bundle's own clean samples, back in raw units."""
+    """Return the bundle's own clean samples in raw units."""
     arrays = bundle.arrays("calibration.npz")
     scaler = channel_scaler(bundle.manifest.channels)
     recordings = []
@@ -411,7 +403,7 @@ def rows_of_bundle(bundle: Bundle) -> CleanRows:
 
 
 def scores(detector: StepDetector, rows: CleanRows) -> Iterator[float | None]:
-    """The detector's score of every row, None while it has not settled; a reset a recording."""
+    """Yield the detector's score of every row, None until it has settled; reset per recording."""
     index = 0
     for recording in rows.recordings:
         detector.reset()
@@ -422,10 +414,10 @@ def scores(detector: StepDetector, rows: CleanRows) -> Iterator[float | None]:
 
 
 def calibration_from(
-    found: Sequence[float | None], bundle: Bundle, wished_per_day: float
+    clean: Sequence[float | None], bundle: Bundle, wished_per_day: float
 ) -> Calibration:
-    """The threshold from clean scores in time order; the latest of them check it."""
-    settled = np.array([score for score in found if score is not None], np.float64)
+    """Return the threshold from clean scores in time order; the latest of them check it."""
+    settled = np.array([score for score in clean if score is not None], np.float64)
     cut = len(settled) - round(HELD_OUT * len(settled))
     manifest = bundle.manifest
     parts = [settled[:cut]], [settled[cut:]]

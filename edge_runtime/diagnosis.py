@@ -1,11 +1,11 @@
 """Diagnosis: which channels an alarm is about, and what kind of fault they show.
 
-The channel that explains most of what stood out is blamed first. Two logistic regressions look at
-its symptoms. The first sees only what is left of the deviation once that channel is left out: on
-clean rows' level a sensor is faulty, above it the machine itself has changed. It knows nothing of
-the shape of the fault, for the shapes of machine faults are unknown beforehand. The second tells
-the kinds of sensor faults apart by their shape. Both see standardised features and their squares;
-their probabilities are calibrated by a temperature that is already in the weights.
+The channel that explains most of the deviation is blamed first. Two logistic regressions judge its
+symptoms. The first gets only what is left of the deviation without that channel: if that is as on
+clean rows, a sensor is faulty; if it is more, the machine itself has changed. It gets nothing about
+the shape of the fault, because the shapes of machine faults are unknown beforehand. The second
+tells the kinds of sensor faults apart by their shape. Both get standardised features, the second
+their squares, too; a temperature in the weights calibrates the probabilities.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from edge_runtime.symptoms import Peak, Sum, SymptomConstants, SymptomState, sus
 SENSOR_KINDS = ("spike", "noise", "stuck", "level", "drift", "decorrelation", "dropout")
 MACHINE = "machine"
 KINDS = (*SENSOR_KINDS, MACHINE)
-# What is left without the blamed channel; what can only be its sensor; the shape of its fault.
+# Features: the rest without the blamed channel; signs of its sensor only; the shape of its fault.
 REST = ("rest", "other level", "other explained", "other explained mean", "other peak")
 SILENT = ("missing", "all missing", "repeats")
 SHAPE = (
@@ -27,7 +27,7 @@ SHAPE = (
     "jump", "peak", "jump out", "jump back", "spread", "move", "duty", "mirror", "mirror share",
 )  # fmt: skip
 FEATURES = (*REST, *SILENT, *SHAPE)
-# Counts and squares span many decades: the classifiers see log(1 + value) of them.
+# Counts and squares span many decades: the classifiers get log(1 + value) of them.
 LOGGED = [
     FEATURES.index(name)
     for name in (
@@ -65,7 +65,7 @@ class DiagnosisConstants:
 
 @dataclass(frozen=True)
 class MeanProbabilities:
-    """Mean probabilities [kinds] over the samples of an alarm, and how many they are."""
+    """Mean probabilities [kinds] over the samples of an alarm, and their number."""
 
     chances: Float32
     samples: int
@@ -76,7 +76,7 @@ class Diagnosis:
     """kind: one of `KINDS`, the most probable; sensor: whether it is a sensor's fault.
 
     probability: of the kind; sensor_probability: that a sensor, not the machine, is at fault.
-    channels: indices to blame, worst first; empty when nothing stood out.
+    channels: indices to blame, worst first; empty if none stands out.
     """
 
     kind: str
@@ -87,17 +87,17 @@ class Diagnosis:
 
 
 def no_verdict() -> MeanProbabilities:
-    """The verdict while no alarm is on."""
+    """Return the verdict while no alarm is on."""
     return MeanProbabilities(np.zeros(len(KINDS), np.float32), 0)
 
 
 def follow(
     verdict: MeanProbabilities, state: SymptomState, constants: DiagnosisConstants
 ) -> MeanProbabilities:
-    """The verdict after one more sample of an alarm: the mean over the alarm so far.
+    """Return the verdict after one more sample of an alarm: the mean over the alarm so far.
 
-    A fault shows its kind at one moment and hides it at another; the mean is right more often
-    than any single moment. After `LONGEST_MEAN` samples older ones fade.
+    A fault shows its kind at some samples and not at others; the mean is right more often than any
+    single sample. After `LONGEST_MEAN` samples older ones fade.
     """
     samples = min(verdict.samples + 1, LONGEST_MEAN)
     now = probabilities(features(state, constants.symptoms), constants)
@@ -109,7 +109,7 @@ def follow(
 def diagnose(
     verdict: MeanProbabilities, state: SymptomState, constants: DiagnosisConstants
 ) -> Diagnosis:
-    """The diagnosis of an alarm that has been followed for at least one sample."""
+    """Return the diagnosis of an alarm that has been followed for at least one sample."""
     channels = blamed(state, constants.symptoms)
     chances = verdict.chances
     machine = chances[-1]
@@ -125,9 +125,9 @@ def diagnose(
 
 
 def blamed(state: SymptomState, constants: SymptomConstants) -> tuple[int, ...]:
-    """The most suspicious channel, then those that still stand out without it, at most three.
+    """Return the most suspicious channel, then others that stand out without it, at most three.
 
-    Others follow when they explain at least a quarter of what the second does.
+    These must explain more than a quarter of what the second does.
     """
     shares = suspicion(state, constants)
     first = int(np.argmax(shares))
@@ -140,21 +140,20 @@ def blamed(state: SymptomState, constants: SymptomConstants) -> tuple[int, ...]:
 
 
 def features(state: SymptomState, constants: SymptomConstants) -> Float32:
-    """[features] of the most suspicious channel, in the order of `FEATURES`."""
+    """Return [features] of the most suspicious channel, in the order of `FEATURES`."""
     top = int(np.argmax(suspicion(state, constants)))
     rest = _rest_features(state, top, constants)
     silent = _silent_features(state, top, constants)
-    shape = _shape_features(state, top)
-    found = np.array([*rest, *silent, *shape], np.float32)
-    found[LOGGED] = numerics.table_log(
-        _ONE + np.minimum(found[LOGGED], _LARGEST), constants.log_table
+    values = np.array([*rest, *silent, *_shape_features(state, top)], np.float32)
+    values[LOGGED] = numerics.table_log(
+        _ONE + np.minimum(values[LOGGED], _LARGEST), constants.log_table
     )
-    return found
+    return values
 
 
-def probabilities(found: Float32, constants: DiagnosisConstants) -> Float32:
-    """[kinds] in the order of `KINDS`, summing to one."""
-    scaled = numerics.clip((found - constants.center) / constants.scale, FEATURE_CLIP)
+def probabilities(values: Float32, constants: DiagnosisConstants) -> Float32:
+    """Return [kinds] for [features], in the order of `KINDS`, summing to one."""
+    scaled = numerics.clip((values - constants.center) / constants.scale, FEATURE_CLIP)
     logits = numerics.ordered_matvec(constants.kinds, expanded(scaled[KIND_FEATURES]))
     logit = constants.machine[0] + numerics.ordered_sum(
         constants.machine[1:] * scaled[MACHINE_FEATURES]
@@ -168,15 +167,15 @@ def probabilities(found: Float32, constants: DiagnosisConstants) -> Float32:
 
 
 def expanded(scaled: Float32) -> Float32:
-    """A one, the features and their squares, along the last axis."""
+    """Return a one, the features and their squares, along the last axis."""
     one = np.ones((*scaled.shape[:-1], 1), np.float32)
     return np.concatenate([one, scaled, scaled * scaled], axis=-1)
 
 
 def exponential(values: Float32) -> Float32:
-    """exp of `values` <= 0 without a library: (1 + y + y²/2)^256 with y = values / 256.
+    """Return exp of `values` <= 0 without a library: (1 + y + y²/2)^256 with y = values / 256.
 
-    The relative error is below 0.02 down to -10 and matters less and less below.
+    The relative error is below 0.02 down to -10, and further down the result is close to 0.
     """
     small = np.maximum(values, -_LOGIT_CLIP) / np.float32(2**_HALVINGS)
     power: Float32 = _ONE + small + small * small / _TWO
@@ -186,7 +185,7 @@ def exponential(values: Float32) -> Float32:
 
 
 def _left(state: SymptomState, top: int, constants: SymptomConstants) -> Float32:
-    """What each other channel explains beyond clean rows once `top` is left out; 0 at `top`."""
+    """Return what each channel but `top` explains beyond clean rows without `top`; 0 at `top`."""
     left = state.sums[Sum.OTHER_EXPLAINED] - state.seen * constants.explained_mean
     others: Float32 = left * constants.blameable
     others[top] = _ZERO
@@ -216,9 +215,9 @@ def _silent_features(
 
 
 def _shape_features(state: SymptomState, top: int) -> list[np.float32]:
-    """Energies of f: its mean, a straight line, the rest; its jumps; how it mirrors the expected.
+    """Return energies of f (mean, straight line, rest), its jumps, its slope on the expected one.
 
-    A stuck reading is the expected one mirrored, f = constant - expected: its slope is -1.
+    For a stuck reading f = constant - expected, so its slope (mirror) is -1.
     """
     of = state.sums[:, top]
     count = of[Sum.COUNT] + _TINY

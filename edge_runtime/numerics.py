@@ -1,8 +1,8 @@
 """Float32 host arithmetic in one fixed order, so that C on a microcontroller gives the same bits.
 
-Every sum runs from the first element to the last, every product is rounded before it is added,
-and the only transcendental function is a table. Nothing here may be replaced by a BLAS call:
-its order of summation and its fused multiply-adds differ between machines.
+Every sum runs from the first element to the last, every product is rounded before it is added, and
+the only transcendental function is a table. Do not replace anything here by a BLAS call: its order
+of summation and its fused multiply-adds differ between machines.
 """
 
 import math
@@ -23,10 +23,10 @@ _LN2 = np.float32(math.log(2.0))
 
 
 def quantise(values: Float32, scale: Scale, zero_point: Scale) -> Int8:
-    """int8 codes of float32 `values` (any shape): round half to even, clip to [-128, 127].
+    """Return int8 codes of float32 `values` (any shape): round half to even, clip to [-128, 127].
 
-    The one quantise function of the project; `scale` and `zero_point` are float32 and may be given
-    per element. `saturations` tells how many values were clipped.
+    The only quantise function of the project; `scale` and `zero_point` are float32, one for all or
+    one per element. `saturations` counts the clipped values.
     """
     codes = np.rint(values / scale) + zero_point
     clipped: Int8 = np.minimum(np.maximum(codes, np.float32(-128)), np.float32(127)).astype(np.int8)
@@ -34,53 +34,53 @@ def quantise(values: Float32, scale: Scale, zero_point: Scale) -> Int8:
 
 
 def dequantise(codes: Int8, scale: Scale, zero_point: Scale) -> Float32:
-    """float32 values of int8 `codes` (any shape)."""
+    """Return float32 values of int8 `codes` (any shape)."""
     values: Float32 = (codes.astype(np.float32) - zero_point) * scale
     return values
 
 
 def saturations(values: Float32, scale: Scale, zero_point: Scale) -> int:
-    """How many of `values` lie outside what int8 can express with this scale."""
+    """Count the `values` outside the int8 range with this scale."""
     codes = np.rint(values / scale) + zero_point
     return int(np.count_nonzero((codes < -128) | (codes > 127)))
 
 
 def clip(values: Float32, bound: np.float32) -> Float32:
-    """`values` within ±`bound`; a third of the time of numpy's own clip on short vectors."""
+    """Clip `values` to ±`bound`, in a third of the time of numpy's clip on short vectors."""
     clipped: Float32 = np.minimum(np.maximum(values, -bound), bound)
     return clipped
 
 
 def ordered_sum(values: Float32) -> np.float32:
-    """Sum of a vector, strictly first to last (numpy's own sum is pairwise)."""
+    """Sum a vector strictly from first to last (numpy's sum is pairwise)."""
     total: np.float32 = np.add.accumulate(values)[-1]
     return total
 
 
 def root(value: np.float32) -> np.float32:
-    """Square root of one number >= 0, correctly rounded.
+    """Return the square root of one number >= 0, correctly rounded.
 
-    numpy's own for float32 is not on 32-bit Arm: its last bit is wrong for every third number.
+    numpy's for float32 is not: on 32-bit Arm the last bit of every third result is wrong.
     """
     return np.float32(math.sqrt(value))
 
 
 def ordered_matvec(matrix: Float32, vector: Float32) -> Float32:
-    """matrix [rows, columns] times vector [columns], each row summed first to last."""
+    """Multiply matrix [rows, columns] by vector [columns], each row summed first to last."""
     products: Float32 = matrix * vector
     result: Float32 = np.add.accumulate(products, axis=1)[:, -1]
     return result
 
 
 def log_table() -> Float32:
-    """Natural logarithm at 1, 1 + 1/256 … 2: float32 [257], the table behind `table_log`."""
+    """Return the logarithm at 1, 1 + 1/256 … 2: float32 [257], the table behind `table_log`."""
     nodes = 1.0 + np.arange(LOG_TABLE_SIZE + 1, dtype=np.float64) / LOG_TABLE_SIZE
     table: Float32 = np.log(nodes).astype(np.float32)
     return table
 
 
 def table_log(values: Float32, table: Float32) -> Float32:
-    """Natural logarithm of finite `values` >= 1, linear between the 257 nodes of `table`.
+    """Return the logarithm of finite `values` >= 1, linear between the 257 nodes of `table`.
 
     The error is below 2e-6 (half the squared node distance times the curvature at 1).
     """
@@ -94,6 +94,6 @@ def table_log(values: Float32, table: Float32) -> Float32:
 
 
 def softplus_table(scale: float, zero_point: int) -> Float32:
-    """log(1 + exp(-logit)) for each of the 256 codes of an int8 logit, lowest code first."""
+    """Return log(1 + exp(-logit)) for each of the 256 codes of an int8 logit, lowest code first."""
     logits = (np.arange(-128, 128, dtype=np.float64) - zero_point) * float(np.float32(scale))
     return np.logaddexp(0.0, -logits).astype(np.float32)

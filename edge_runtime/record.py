@@ -1,4 +1,4 @@
-"""What goes in and what comes out of the device: one sample, one record, as JSON or CSV."""
+"""The input and the output of the device: one sample, one record; a record as JSON or CSV."""
 
 import enum
 import functools
@@ -13,7 +13,7 @@ Float32 = npt.NDArray[np.float32]
 
 
 class Flag(enum.IntFlag):
-    """What a record's reader must know before trusting it."""
+    """Conditions that limit the trust in a record."""
 
     IMPUTED = 1  # at least one reading was replaced by the forecast
     FREE_RUN = 2  # tier 2: the model runs on its own forecasts
@@ -24,11 +24,11 @@ class Flag(enum.IntFlag):
     LATE = 64  # the model's answer missed its deadline
     GAP = 128  # the source delivered no reading for this slot
     RESTARTED = 256  # first model-backed record after the inference process was restarted
-    TIMING = 512  # the time is not to be believed, or a reading before this one was left out
-    CHANGED = 2048  # a lasting change was reported: the alarm is judged from where it stands now
-    UNKNOWN_MODE = 4096  # the settings are of no mode that was recorded: the model judged nothing
-    RECURRING = 8192  # such an alarm began at this time of day on earlier days; the host sets it
-    CPU = 1024  # the accelerator that was asked for is out of use: the model ran on the CPU
+    TIMING = 512  # the source's time is wrong, or a reading before this one was dropped
+    CHANGED = 2048  # a lasting change was reported; the alarm is relative to the new state
+    UNKNOWN_MODE = 4096  # the settings are of no recorded mode; the model did not judge the row
+    RECURRING = 8192  # such an alarm began at this time of day before; the supervisor sets it
+    CPU = 1024  # the requested accelerator is not in use: the model ran on the CPU
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Sample:
     """One reading of all channels.
 
     index: position in the stream, counted from 0, without holes.
-    time: seconds as the source tells them, or None.
+    time: seconds, from the source, or None.
     values: float32 [channels] in the bundle's channel order and raw units; NaN where missing.
     """
 
@@ -49,9 +49,9 @@ class Sample:
 class Record:
     """The answer for one sample.
 
-    tier: who vouches for it, 1 the model, 2 the model alone, on its own forecasts, 3 the
-    statistical fallback.
-    valid: a healthy, settled model stands behind it; False wherever tier 3 or a warm-up answered.
+    tier: who answers for it: 1 the model, 2 the model on its own forecasts, 3 the statistical
+    fallback.
+    valid: it comes from a healthy, settled model; False in tier 3 and in the warm-up.
     score, threshold: of the detector that answered; None for a gap.
     masked: channels whose reading was unusable; imputed: channels replaced by the forecast.
     blamed: channels behind the alarm, worst first; empty when there is no alarm.
@@ -59,7 +59,7 @@ class Record:
     linear), empty when no model was usable.
     kind, probability, sensor: the most probable kind of fault, its probability, and whether a
     sensor is at fault rather than the machine; all None unless the model's alarm was diagnosed.
-    slots: how many slots of the sample clock a gap stands for; 1 but in a long one.
+    slots: how many slots of the sample clock the record stands for; 1 except in a long gap.
     """
 
     index: int
@@ -80,7 +80,7 @@ class Record:
     slots: int = 1
 
     def to_json(self) -> str:
-        """One object of strict JSON without a line break; flags as a list of names.
+        """Return one object of strict JSON without a line break; flags as a list of names.
 
         A number that is not finite is null, and a record without a score is not valid.
         """
@@ -108,12 +108,12 @@ class Record:
 
 
 def finite(value: float | None) -> float | None:
-    """`value`, or None where it is infinite or not a number: strict JSON has neither."""
+    """Return `value`, or None if it is infinite or NaN, which strict JSON does not have."""
     return None if value is None or not math.isfinite(value) else value
 
 
 def unjudged(record: Record, last: Record | None) -> Record:
-    """The record of a gap in tier 3: nothing was measured, so the alarm stays that of `last`."""
+    """Return `record` as that of a gap in tier 3, which keeps the alarm of `last`."""
     return replace(
         record,
         score=None,
@@ -124,10 +124,7 @@ def unjudged(record: Record, last: Record | None) -> Record:
 
 
 def alarm_words(record: Record) -> str:
-    """What the alarm of `record` is about, e.g. `level on flow (0.87, sensor)`; may be empty.
-
-    An alarm that recurs says so.
-    """
+    """Return the alarm in words, e.g. `level on flow (0.87, sensor), recurring`; may be empty."""
     words = where = ",".join(record.blamed)
     if record.kind is not None and record.probability is not None:
         who = "sensor" if record.sensor else "machine"
@@ -138,28 +135,28 @@ def alarm_words(record: Record) -> str:
 
 
 def flag_names(flags: Flag) -> list[str]:
-    """Names of the set flags, lowest bit first."""
+    """Return the names of the set flags, in the order of `Flag`."""
     return list(_flag_names(int(flags)))
 
 
-_to_json = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps makes one a call
+_to_json = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps makes an encoder per call
 
 
-@functools.cache  # every record has some of a few combinations, and looking them up is slow
+@functools.cache  # records have few combinations, and iterating over `Flag` is slow
 def _flag_names(bits: int) -> tuple[str, ...]:
     return tuple(flag.name for flag in Flag if bits & flag and flag.name)
 
 
 @functools.cache
 def flags_of(bits: int) -> Flag:
-    """The flags whose bits are set. Raises ValueError for a bit that is none of them."""
+    """Return the flags whose bits are set. Raises ValueError for an unknown bit."""
     if not 0 <= bits < 2 * max(Flag):
         raise ValueError(f"flags {bits}")
     return Flag(bits)
 
 
 def _rounded(value: float | None) -> float | None:
-    # Nine significant digits identify every float32, and keep a line readable.
+    # Nine significant digits identify every float32.
     return None if value is None or not math.isfinite(value) else float(f"{value:.9g}")
 
 
@@ -170,9 +167,9 @@ CSV_COLUMNS = (
 
 
 def csv_cells(record: Record) -> list[object]:
-    """One row of a CSV file, in the order of `CSV_COLUMNS`; names are joined by spaces.
+    """Return one row of a CSV file, in the order of `CSV_COLUMNS`; names are joined by spaces.
 
-    What is unknown is empty, as is a number that is not finite.
+    An unknown value is an empty cell, as is a number that is not finite.
     """
     time = finite(record.time)
     return [
@@ -194,6 +191,5 @@ def csv_cells(record: Record) -> list[object]:
 
 
 def _csv_number(value: float | None) -> str:
-    # Nine significant digits identify every float32.
-    known = finite(value)
-    return "" if known is None else f"{known:.9g}"
+    number = finite(value)
+    return "" if number is None else f"{number:.9g}"
