@@ -117,7 +117,7 @@ def read_constants(data: bytes) -> dict[int, bytes]:
     """Return the bytes of every constant tensor, by index, of a file that `read_graph` accepted."""
     model = FlatTable(source := BoundedBytes(data), source.number(0, "I"))
     buffers, tensors = model.tables(4), model.tables(2)[0].tables(0)
-    contents = (buffers[tensor.scalar(2, "I")].raw(0) for tensor in tensors)
+    contents = (buffers[tensor.scalar(2, "I")].content(0) for tensor in tensors)
     return {index: content for index, content in enumerate(contents) if content}
 
 
@@ -216,13 +216,11 @@ class FlatTable:
         self._source.spend(count)
         return self._source.numbers(self._target(field) + 4, form, count) if count else ()
 
-    def content(self, field: int, at_most: int) -> bytes:
+    def content(self, field: int, at_most: int | None = None) -> bytes:
         """Return the vector of bytes; empty if there are more than `at_most`."""
-        return bytes(self.vector(field, "B", at_most))
-
-    def raw(self, field: int) -> bytes:
-        """Return all bytes of the vector, however many."""
         target, count = self._target(field), self.length(field)
+        if at_most is not None and count > at_most:
+            return b""
         return self._source.data[target + 4 : target + 4 + count]
 
     def tables(self, field: int) -> list["FlatTable"]:

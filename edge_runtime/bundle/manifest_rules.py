@@ -63,8 +63,7 @@ def from_dict(data: Any, source: str) -> Manifest:
             f"{source}: schema {shown(schema)} is unknown, this runtime reads schema {OLDER} to "
             f"{SCHEMA}; convert again with the matching version or update the runtime"
         )
-    manifest = build(Manifest, _from_older(data, schema), source)
-    assert isinstance(manifest, Manifest)
+    manifest: Manifest = build(Manifest, _from_older(data, schema), source)
     _check_manifest(manifest, source)
     return manifest
 
@@ -89,18 +88,15 @@ def _from_older(data: dict[str, Any], schema: int) -> dict[str, Any]:
 
 def fallback_from_dict(data: Any, where: str) -> FallbackConstants:
     """Return the constants in `data` (parsed JSON, at `where`). GruardError as for `from_dict`."""
-    constants = build(
-        FallbackConstants, without_modes(data) if isinstance(data, dict) else data, where
-    )
-    assert isinstance(constants, FallbackConstants)
+    data = without_modes(data) if isinstance(data, dict) else data
+    constants: FallbackConstants = build(FallbackConstants, data, where)
     check_fallback(constants, where)
     return constants
 
 
 def threshold_from_dict(data: Any, where: str) -> Threshold:
     """Return the threshold in `data` (parsed JSON, at `where`). GruardError as for `from_dict`."""
-    threshold = build(Threshold, data, where)
-    assert isinstance(threshold, Threshold)
+    threshold: Threshold = build(Threshold, data, where)
     return threshold
 
 

@@ -204,11 +204,6 @@ def pulled_to(centre: Float32, constants: ChangeConstants) -> Float32:
     return at_rest(constants.lines, centre)
 
 
-def nearest(parts: Float32, recorded: Float32) -> Float32:
-    """Return `parts` [6] with the smaller level of both."""
-    return with_level(np.minimum(parts, recorded), parts)
-
-
 def judge(score: ScoreState, state: ChangeState, constants: ScoreConstants) -> JudgedScore:
     """Return the scores of the smoothed parts."""
     here = largest(heights(score.parts, constants) - state.baselines, constants)

@@ -61,11 +61,7 @@ class Detector:
     ) -> None:
         self.graph = open_graph(bundle.manifest, bundle.model, bundle.graph, kernel or KERNEL_ID)
         self.kernel_id = self.graph.kernel_id
-        threshold = (
-            threshold_of(bundle, self.kernel_id)
-            if calibrated
-            else next(iter(bundle.manifest.thresholds.values()))
-        )
+        threshold = threshold_of(bundle, self.kernel_id, calibrated)
         manifest = replace(bundle.manifest, thresholds={self.kernel_id: threshold})
         self.model = build_model(manifest, self.graph, bundle.model_hash)
         self.state = stepping.initial_state(self.model)

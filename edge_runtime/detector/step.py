@@ -155,7 +155,7 @@ def _measure(
         errors = errors + traces.mask * before.pulled
         recorded, _ = score.score_parts(errors, absolute, traces.doubt, traces.mask, model.score)
         before = change.measure_recorded(before, recorded, model.score, settling)
-        parts = change.nearest(parts, recorded)
+        parts = score.with_level(np.minimum(parts, recorded), parts)  # the nearer place
     return score.update_score(parts, traces.terms, state.score, model.score, settling), before
 
 

@@ -39,6 +39,12 @@ COUNTS = (
     "window", "hour", "integers", "bytes", "layout", "own", "horizon", "memories", "modes",
     "telling",
 )  # fmt: skip
+# Those that are bounds of the tiers, and their fields in the manifest.
+_TIERS = {
+    "closed": "closed_limit", "lost": "lost_limit", "contradiction": "contradiction_limit",
+    "free_run": "free_run_limit", "resync_channel": "resync_channel", "resync_all": "resync_all",
+    "warmup": "warmup", "frozen": "frozen_limit", "agree": "agree", "bridge": "bridge",
+}  # fmt: skip
 
 
 class Outline:
@@ -100,19 +106,13 @@ def pack_without_graph(model: Model) -> bytes:
 
 
 def _blob(model: Model, threshold: Threshold, program: Program, graph: bytes) -> bytes:
-    body = b"".join(
-        [
-            struct.pack(f"<{len(COUNTS)}I", *map(_counts(model, program).__getitem__, COUNTS)),
-            bytes.fromhex(model.model_hash).ljust(8, b"\0"),
-            _constants(model, threshold),
-            _modes(model),
-            _forecast(model),
-            _score(model),
-            _limits(model),
-            _diagnosis(model),
-            graph,
-        ]
-    )
+    counts = _counts(model, program)
+    parts = [
+        struct.pack(f"<{len(COUNTS)}I", *(counts[name] for name in COUNTS)),
+        bytes.fromhex(model.model_hash).ljust(8, b"\0"), _constants(model, threshold),
+        _modes(model), _forecast(model), _score(model), _limits(model), _diagnosis(model), graph,
+    ]  # fmt: skip
+    body = b"".join(parts)
     size = 4 * len(HEAD) + len(body)
     return struct.pack("<4I", MAGIC, VERSION, size, zlib.crc32(body)) + body
 
@@ -128,15 +128,8 @@ def _check(manifest: Manifest) -> None:
     tiers, alarm = manifest.tiers, manifest.alarm
     if alarm.n > _MOST_WINDOW:
         raise GruardError(f"alarm.n is {alarm.n}, the C core debounces over at most {_MOST_WINDOW}")
-    counts = {
-        name: getattr(tiers, name)
-        for name in (
-            "closed_limit", "lost_limit", "contradiction_limit", "free_run_limit",
-            "resync_channel", "resync_all", "warmup", "frozen_limit", "agree", "bridge",
-        )
-    }  # fmt: skip
-    counts["clear_after"] = alarm.clear_after
-    for name, count in counts.items():
+    counts = {field: getattr(tiers, field) for field in _TIERS.values()}
+    for name, count in {**counts, "clear_after": alarm.clear_after}.items():
         if not 0 <= count <= _MOST_COUNT:
             raise GruardError(f"{name} is {count}, the C core counts from 0 to {_MOST_COUNT}")
     for name in ("window", "hour"):
@@ -163,16 +156,7 @@ def _counts(model: Model, program: Program) -> dict[str, int]:
         "alarm_m": alarm.m,
         "alarm_n": alarm.n,
         "clear_after": alarm.clear_after,
-        "closed": tiers.closed_limit,
-        "lost": tiers.lost_limit,
-        "contradiction": tiers.contradiction_limit,
-        "free_run": tiers.free_run_limit,
-        "resync_channel": tiers.resync_channel,
-        "resync_all": tiers.resync_all,
-        "warmup": tiers.warmup,
-        "frozen": tiers.frozen_limit,
-        "agree": tiers.agree,
-        "bridge": tiers.bridge,
+        **{name: getattr(tiers, field) for name, field in _TIERS.items()},
         "change": model.change.after,
         "saturated": most_saturated(sum(model.graph.state_sizes), tiers.saturated_limit),
         "window": tiers.window,
@@ -251,15 +235,11 @@ def _graph(bundle: Bundle, model: Model, program: Program) -> bytes:
     inputs, outputs = graph_names(range(len(model.graph.state_sizes)))
     graph = bundle.graph
     constants = program.constants + bytes(-len(program.constants) % 4)
-    return b"".join(
-        [
-            ends(inputs, graph.inputs, graph, program),
-            ends(outputs, graph.outputs, graph, program),
-            *program.operators,
-            struct.pack(f"<{len(program.integers)}i", *program.integers),
-            constants,
-        ]
+    integers = struct.pack(f"<{len(program.integers)}i", *program.integers)
+    inputs_and_outputs = ends(inputs, graph.inputs, graph, program) + ends(
+        outputs, graph.outputs, graph, program
     )
+    return b"".join([inputs_and_outputs, *program.operators, integers, constants])
 
 
 def graph_names(layers: range) -> tuple[tuple[str, ...], tuple[str, ...]]:

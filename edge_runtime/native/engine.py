@@ -153,11 +153,7 @@ class NativeDetector:
 
     def __init__(self, bundle: Bundle, calibrated: bool = True) -> None:
         module, manifest = core_module(), bundle.manifest
-        threshold = (
-            threshold_of(bundle, CORE_KERNEL_ID)
-            if calibrated
-            else next(iter(manifest.thresholds.values()))
-        )
+        threshold = threshold_of(bundle, CORE_KERNEL_ID, calibrated)
         program = program_of(bundle, layout_of(module.LAYOUT))
         self._blob, self._places = pack(bundle, threshold, program), program.places
         self._make = partial(core_over, bundle)
@@ -258,15 +254,14 @@ class NativeFallback(GuardedFallback):
     """
 
     def __init__(self, bundle: Bundle, on_damage: Callable[[str], None] = ignore_damage) -> None:
-        self._bundle, self._blob = bundle, bytearray()
-        threshold = next(iter(bundle.manifest.thresholds.values()))
-        self._records = Records(bundle.manifest.channel_names, bundle.model_hash, threshold.value)
+        self._bundle, self._blob, manifest = bundle, bytearray(), bundle.manifest
+        self._threshold = next(iter(manifest.thresholds.values()))  # of the model, which never runs
+        self._records = Records(manifest.channel_names, bundle.model_hash, self._threshold.value)
         super().__init__(on_damage)
 
     def _read_constants(self) -> None:
-        threshold = next(iter(self._bundle.manifest.thresholds.values()))
         program = program_of(self._bundle, layout_of(core_module().LAYOUT))
-        self._blob[:] = pack(self._bundle, threshold, program)  # in place: the core reads it there
+        self._blob[:] = pack(self._bundle, self._threshold, program)  # where the core reads it
         self._guarded_constants = GuardedMemory(memoryview(self._blob))
 
     def _start(self) -> None:
@@ -352,21 +347,21 @@ def roll_on_core(model: Model, rows: Float32) -> Rolled:
 def _caller(model: Model, inputs: dict[str, Float32], outputs: Float32) -> Callable[[], Any] | None:
     """Return a function that runs the graph from `inputs` to `outputs`; None without a graph."""
     graph, channels, states = model.graph, len(model.manifest.channels), model.graph.state_sizes
-    pairs = [(f"update_{i}", f"candidate_{i}") for i in range(len(states))]
-    there = {
-        "gate_next": graph.gated, "doubt": graph.gated, "correction": bool(states),
-        **{name: True for pair in pairs for name in pair},
-    }  # fmt: skip
+    pairs = [f"{part}_{i}" for i in range(len(states)) for part in ("update", "candidate")]
+    names = ("gate_next", "doubt", "correction", *pairs)
     sizes = [*[channels] * 3, *(size for size in states for _ in range(2))]
-    targets = dict(zip(there, _split(outputs, sizes), strict=True))
-    wanted = [(name, target) for name, target in targets.items() if there[name]]
+    targets = dict(zip(names, _split(outputs, sizes), strict=True))
+    if not graph.gated:
+        del targets["gate_next"], targets["doubt"]
+    if not states:
+        del targets["correction"]
 
     def call() -> None:
         results = graph(inputs)
-        for name, target in wanted:
+        for name, target in targets.items():
             target[:] = results[name]
 
-    return call if wanted else None
+    return call if targets else None
 
 
 def _split(array: Float32, widths: list[int]) -> list[Float32]:

@@ -192,7 +192,7 @@ FAILURES = {
 
 
 def test_every_explanation_belongs_to_a_failure_that_is_provoked_here() -> None:
-    assert sorted(FAILURES.values()) == sorted(cause for cause, _ in CAUSES)
+    assert sorted(FAILURES.values()) == sorted(CAUSES)
 
 
 @pytest.mark.parametrize("failure", FAILURES)
@@ -216,7 +216,7 @@ def test_every_failure_is_one_line_that_says_what_to_do(
     with pytest.raises(GruardError) as caught:
         load_safely(bundle, delegate)
     cause = FAILURES[failure]
-    text, advice = str(caught.value), dict(CAUSES)[cause]
+    text, advice = str(caught.value), CAUSES[cause]
     assert cause in text and text.endswith(f"; {advice}") and "\n" not in text
     assert explained(text) == text  # whoever passes it on does not explain it again
 
