@@ -87,15 +87,16 @@ def step(
     mask, validity = check_validity(sample.values, model.rules, state.validity)
     seen = in_mode(sample.values, mask, model.scaler)
     mask, known = seen.mask, bool(seen.known)
+    usable = mask.astype(np.float32)
     measured = known and is_measured(sample.values, model.watched)
     on_stage("mask")
     absolute = standardise(sample.values, mask, seen.scaler)
-    value = change.from_here(absolute, mask.astype(np.float32), state.change, model.change)
+    value = change.from_here(absolute, usable, state.change, model.change)
     recurrent = state.recurrent or start_recurrent(model, value)
     plan = state.tiers
-    mostly_masked = tiers.is_mostly_masked(mask.astype(np.float32), model.watched)
+    mostly_masked = tiers.is_mostly_masked(usable, model.watched)
     traces, following = advance(
-        model, value, mask.astype(np.float32), recurrent, tiers.held_open(plan), plan.phase,
+        model, value, usable, recurrent, tiers.held_open(plan), plan.phase,
         after_gap=tiers.ends_gap(plan, mostly_masked),
     )  # fmt: skip
     on_stage("invoke")
@@ -117,22 +118,19 @@ def step(
             )
         verdict = diagnosis_of(diagnosis, model.diagnosis) if alarm.active else None
     outcome = _Outcome(float(judged.shown), alarm.active, score_state, verdict)
-    record = _record_of(model, sample, traces, outcome, plan, fallback)
     moved = change.Moved(change_state, score_state, alarm, None)
     if measured:
-        levels = _levels(model)
         moved = change.move(
-            absolute, traces.mask, judged, levels, moved, settling, model.score, model.change
+            absolute, usable, judged, _levels(model), moved, settling, model.score, model.change
         )
     score_state, after = moved.score, following
     if moved.shift is not None:
         after = shifted(after, moved.shift)
-    if state.change.flagged or moved.change.flagged:
-        record = replace(record, flags=record.flags | Flag.CHANGED)
+    flags = Flag.CHANGED if state.change.flagged or moved.change.flagged else Flag(0)
     if not known:
-        record = replace(record, flags=record.flags | Flag.UNKNOWN_MODE)
+        flags |= Flag.UNKNOWN_MODE
     if reset:
-        record = replace(record, flags=record.flags | Flag.RESET)
+        flags |= Flag.RESET
         score_state = score.without_forecasts(score_state, model.score)
         moved = change.without_forecasts(moved, model.score)
         judged = change.judge(score_state, moved.change, model.score)
@@ -141,6 +139,7 @@ def step(
         diagnosis,
     )  # fmt: skip
     # The next forecasts start from the history relative to the new centre.
+    record = _record_of(model, sample, traces, outcome, plan, fallback, flags)
     traces = replace(traces, score=judged.score, trusted=after.history[0], measured=measured)
     return record, following_state, traces
 
@@ -220,8 +219,9 @@ def _record_of(
     outcome: _Outcome,
     plan: tiers.TierState,
     fallback: Record,
+    flags: Flag,
 ) -> Record:
-    """Return the record; in tier 3 with score, alarm and blame of the `fallback`'s record."""
+    """Return the record with `flags` and others; in tier 3 with the `fallback`'s verdict."""
     names = model.manifest.channel_names
     tier = tiers.tier_of(plan)
     shut = (traces.gate < tiers.CLOSED_BELOW) & (model.watched > 0)
@@ -230,7 +230,7 @@ def _record_of(
         index=sample.index,
         time=sample.time,
         tier=tier,
-        flags=_flags(bool(imputed), plan),
+        flags=_flags(flags, bool(imputed), plan),
         valid=tier != 3,
         score=outcome.total,
         threshold=model.manifest.thresholds[model.graph.kernel_id].value,
@@ -257,8 +257,9 @@ def _record_of(
     )
 
 
-def _flags(imputed: bool, plan: tiers.TierState) -> Flag:
-    flags = Flag.IMPUTED if imputed else Flag(0)
+def _flags(flags: Flag, imputed: bool, plan: tiers.TierState) -> Flag:
+    if imputed:
+        flags |= Flag.IMPUTED
     if plan.phase is tiers.Phase.FREE_RUN:
         flags |= Flag.FREE_RUN
     if plan.phase is tiers.Phase.RESYNC or bool((plan.forced > 0).any()):
