@@ -140,8 +140,7 @@ class Margins:
 def margins_of(source: Manifest) -> Margins:
     """Return the margins for the detector of `source`."""
     capped = any(min(memory.ceiling) < UNLIMITED for memory in source.score.memories)
-    alone = sum(not channel.exogenous for channel in source.channels) == 1
-    if alone:
+    if sum(not channel.exogenous for channel in source.channels) == 1:
         return Margins(CAPPED_STANDOUT if capped else LARGEST_STANDOUT, *ALONE)
     if capped:
         return Margins(CAPPED_STANDOUT, bounded=True)

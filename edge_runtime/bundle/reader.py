@@ -281,24 +281,24 @@ def read_member(path: Path, member: str) -> bytes:
 
 def _check_hash(path: Path, member: str, data: bytes, manifest: Manifest) -> None:
     hashes = manifest.proof if member in PROOF else manifest.members
-    found = hashlib.sha256(data).hexdigest()
-    if hashes.get(member) != found:
+    digest = hashlib.sha256(data).hexdigest()
+    if hashes.get(member) != digest:
         raise DamagedError(
-            f"{path / member}: does not match the manifest's SHA-256 (found {found[:12]}…): "
+            f"{path / member}: does not match the manifest's SHA-256 (found {digest[:12]}…): "
             "truncated or edited; copy the bundle again"
         )
 
 
 def _check_tensors(path: Path, manifest: Manifest, graph: GraphSummary) -> None:
     """Check that the manifest's tensors are the graph's; else the host would feed wrong numbers."""
-    for side, described, found in (
+    for side, described, indices in (
         ("inputs", manifest.inputs, graph.inputs),
         ("outputs", manifest.outputs, graph.outputs),
     ):
-        if set(described) != set(found):
+        if set(described) != set(indices):
             raise GruardError(f"{path}: manifest {side} are not the model's; convert again")
         for name, tensor in described.items():
-            actual = graph.tensors[found[name]]
+            actual = graph.tensors[indices[name]]
             same = (
                 tensor.shape == actual.shape
                 and tensor.dtype == actual.dtype
@@ -402,10 +402,10 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Float32:
         shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)  # type: ignore[no-untyped-call]
         if dtype.kind not in _KINDS:
             raise ValueError("not an array of numbers")
-        wanted, found = math.prod(shape) * dtype.itemsize, entry.file_size - stream.tell()
-        if wanted != found:
-            raise ValueError(f"{found} bytes for an array of {wanted}")
-        content = bytearray(found)
+        wanted, size = math.prod(shape) * dtype.itemsize, entry.file_size - stream.tell()
+        if wanted != size:
+            raise ValueError(f"{size} bytes for an array of {wanted}")
+        content = bytearray(size)
         _fill(content, stream)
     array: Float32 = np.frombuffer(content, dtype).reshape(shape, order="F" if by_columns else "C")
     return array

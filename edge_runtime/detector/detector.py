@@ -92,7 +92,7 @@ class Detector:
     def reset(self) -> None:
         """Forget the recurrent state; the records until it has settled are flagged.
 
-        State that comes from the readings alone is kept.
+        State that comes only from the readings is kept.
         """
         fresh = stepping.initial_state(self.model)
         self.state = replace(

@@ -70,9 +70,9 @@ class LastingChange:
         if not all(abs(place) <= bound for place in self.centre):
             return "stands beyond all readings"
         if not all(0 <= each <= LARGEST_BASELINE for each in self.baselines):
-            return "has a baseline that is none"
+            return "has an impossible baseline"
         if self.phase == ChangePhase.AS_RECORDED and any(self.centre):
-            return "stands elsewhere without having changed"
+            return "has a centre without a change"
         return None
 
 
@@ -98,7 +98,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class KeptChange:
-    """The change as found with the bundle of that digest. finding: None if as recorded."""
+    """The change under the bundle of that digest. finding: None if the machine is as recorded."""
 
     bundle: str
     change: LastingChange
