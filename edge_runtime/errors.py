@@ -1,31 +1,31 @@
-"""The one exception a user is meant to see.
+"""Errors that the user can fix, and log lines about trouble, limited in rate.
 
-Log lines about trouble that lasts or comes back: one a minute for each topic, with a count.
-
-What was wrong with the input: counted always, told in the log once a minute at most.
+`GruardError` and its subclasses are what commands print. `LimitedLog` logs each topic once a minute
+at most, with a count. `Complaints` counts unreadable input and logs it through a LimitedLog.
 """
 
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class GruardError(Exception):
-    """A problem the user can mend: the message names what is wrong, where, and the fix.
+    """A problem that the user can fix: the message names what is wrong, where, and the fix.
 
-    Commands print it as one line on stderr and exit with `exit_code`; nobody sees a traceback.
+    Commands print it as one line on stderr, without a traceback, and exit with `exit_code`.
     """
 
     exit_code = 2
 
 
 class DamagedError(GruardError):
-    """Bytes are missing, or are not those that were written; another copy may be whole."""
+    """Bytes are missing or changed; another copy may be intact."""
 
 
 class RemovedError(DamagedError):
-    """A slot was removed while it was being opened; the pointers name another one by now."""
+    """A slot was removed while it was being opened; by now the pointers name another one."""
 
 
 class UnfitError(GruardError):
@@ -33,7 +33,7 @@ class UnfitError(GruardError):
 
 
 class BusyError(GruardError):
-    """Another process holds a lock; the same may succeed later."""
+    """Another process holds a lock; a later attempt may succeed."""
 
 
 class NotAllowedError(GruardError):
@@ -46,18 +46,18 @@ EVERY = 60.0
 
 @dataclass
 class _Topic:
-    """next: when the topic may be logged again. untold: how often it came up since the last line.
+    """next: when the topic may be logged again. count: occurrences since the last line.
 
-    open: whether its last line was about trouble that nobody has declared over.
+    open: whether its trouble was logged and is not over yet.
     """
 
     next: float = float("-inf")
-    untold: int = 0
+    count: int = 0
     open: bool = False
 
 
 class LimitedLog:
-    """Passes on to `log` what is not repetition; any thread may call it.
+    """Log one line a minute at most for each topic. Any thread may call the methods.
 
     log takes one line. clock gives monotonic seconds.
     """
@@ -68,28 +68,41 @@ class LimitedLog:
         self._lock = threading.Lock()
 
     def trouble(self, topic: str, sentence: str) -> bool:
-        """Log `sentence`, or only count it within a minute of the last; whether it was logged."""
+        """Log `sentence`, or only count it within a minute of the last; return whether logged."""
         with self._lock:
-            found = self._topics.setdefault(topic, _Topic())
-            found.untold += 1
+            state = self._topics.setdefault(topic, _Topic())
+            state.count += 1
             now = self._clock()
-            if now < found.next:
+            if now < state.next:
                 return False
-            others = f" ({found.untold} such in all since the last line)"
-            self._log(sentence + (others if found.untold > 1 else ""))
-            found.next, found.untold, found.open = now + EVERY, 0, True
+            times = f" ({state.count} times since the last line)" if state.count > 1 else ""
+            self._log(sentence + times)
+            state.next, state.count, state.open = now + EVERY, 0, True
             return True
 
     def over(self, sentence: str, *topics: str) -> bool:
-        """Declare trouble over; whether `sentence` was logged, for one of them had been logged."""
+        """End the trouble of `topics`; log `sentence`, and return True, if any was logged."""
         with self._lock:
-            found = [self._topics[topic] for topic in topics if topic in self._topics]
-            was_open = any(topic.open for topic in found)
-            for topic in found:
-                topic.open = False
+            states = [self._topics[topic] for topic in topics if topic in self._topics]
+            was_open = any(state.open for state in states)
+            for state in states:
+                state.open = False
             if was_open:
                 self._log(sentence)
             return was_open
+
+    def attempt_write(self, file: Path, write: Callable[[], None], consequence: str) -> bool:
+        """Call `write`, which replaces `file`; return whether it succeeded.
+
+        An OSError is logged together with its `consequence`, and so is the first success after it.
+        """
+        try:
+            write()
+        except OSError as error:
+            self.trouble("write", f"{file}: cannot be written ({error.strerror}); {consequence}")
+            return False
+        self.over(f"{file}: is written again", "write")
+        return True
 
 
 def reason(error: BaseException) -> str:
@@ -103,10 +116,9 @@ _LONGEST = 60  # characters of a quotation
 class Complaints:
     """Counts of unreadable cells and rows, and of outages of the source.
 
-    A sensor that talks garbage does so at every sample; its log line has the first of a minute and
-    how many came since the last one. log takes one line, clock gives monotonic seconds. Sources may
-    complain from a thread of their own.
-    away: which source is away and why, while it is; else None.
+    A broken sensor may send garbage with every sample, so all counts share one limited log topic.
+    log takes one line, clock gives monotonic seconds. Any thread may call the methods.
+    away: which source is away and why; None while it is not.
     """
 
     def __init__(
@@ -120,7 +132,7 @@ class Complaints:
         self._lock = threading.Lock()
 
     def cell(self, where: str, text: str) -> None:
-        """A single value could not be read and counts as missing."""
+        """Count a single value that cannot be read; it is a missing reading."""
         with self._lock:
             self.cells += 1
             self._log.trouble(
@@ -128,19 +140,19 @@ class Complaints:
             )
 
     def silent_cell(self, where: str, why: str) -> None:
-        """A sensor gave no value when it was asked; counts as an unreadable cell."""
+        """Count a sensor that gave no value when asked, as an unreadable cell."""
         with self._lock:
             self.cells += 1
             self._log.trouble("input", f"{where}: {_shortened(why)}; the reading counts as missing")
 
     def row(self, where: str, text: str, why: str) -> None:
-        """A whole row, packet or message could not be read."""
+        """Count a whole row, packet or message that cannot be read."""
         with self._lock:
             self.rows += 1
             self._log.trouble("input", f"{where}: {quoted(text)} {why}")
 
     def overrun(self, where: str) -> None:
-        """A reading was lost, because they come faster than they are answered."""
+        """Count a reading that was dropped because readings come faster than they are answered."""
         with self._lock:
             self.rows += 1
             self._log.trouble(
@@ -148,26 +160,26 @@ class Complaints:
             )
 
     def outage(self, where: str, why: str, first: bool) -> None:
-        """The source is away; `first` when it was not before."""
+        """Note that the source is away; `first` when it was not before."""
         with self._lock:
             self.outages += first
             self.away = f"{where}: {_shortened(why)}"
             self._log.trouble("outage", f"{self.away}; trying again")
 
     def back(self, where: str) -> None:
-        """The source that was away is back."""
+        """Note that the source is back after an outage."""
         with self._lock:
             self.away = None
             self._log.over(f"{where}: is back", "outage")
 
 
 def quoted(text: str) -> str:
-    """`text` in quotes, without control characters, and shortened."""
+    """Return `text` in quotes, without control characters, and shortened."""
     shown = repr(text[: _LONGEST + 1])
     return shown if len(text) <= _LONGEST else f"{repr(text[:_LONGEST])[:-1]}…{shown[-1]}"
 
 
 def _shortened(why: str) -> str:
-    """A reason that others worded, as one short line."""
+    """Return a reason that other software worded, as one short printable line."""
     line = "".join(letter if letter.isprintable() else " " for letter in why)
     return line if len(line) <= 4 * _LONGEST else f"{line[: 4 * _LONGEST]}…"

@@ -1,15 +1,16 @@
-"""Which alarms recur: what a healthy machine does every night is a fresh alarm each time.
+"""Alarms that recur at the same time of day are marked RECURRING.
 
-An alarm recurs when, on at least `FEWEST_DAYS` of the `MOST_DAYS` days before, an alarm that blamed
-the same channels began within `WINDOW` seconds of the same time of day, and a `SHARE` of all such
-alarms on earlier days did. That is decided where it begins and holds for all of it. It is marked,
-and stays an alarm like any other. `python -m benchmarks.recurring` measures the rule.
+An alarm recurs when, on at least `FEWEST_DAYS` of the last `MOST_DAYS` days, an alarm that blamed
+the same channels began within `WINDOW` seconds of the same time of day, and these were at least
+`SHARE` of all alarms on earlier days that blamed them. The decision falls where the alarm begins
+and holds for all of it. The mark changes nothing else. `python -m benchmarks.recurring` measures
+the rule.
 
-Days are counted back from the alarm, so midnight is nothing special, and a clock that was set far
-away finds no days before it. A record whose time is not to be believed begins nothing: that alarm
-is neither marked nor remembered.
+Days are counted back from the alarm, so midnight is not special, and after a large step of the
+clock no earlier days are found. An alarm whose first record has no reliable time is neither marked
+nor remembered.
 
-Keeps the alarms of the last days over restarts, so that those that recur are known at once.
+`RecurringAlarms` applies the rule; `RecurringKeeper` keeps its history over restarts.
 """
 
 import math
@@ -23,12 +24,16 @@ from edge_runtime.plain import LARGEST_INTEGER, read_sealed, write_sealed
 from edge_runtime.record import Flag, Record
 
 DAY, WINDOW = 86400.0, 1800.0
-"""Seconds. Twice the window is a 24th of a day: what begins by chance does so there rarely."""
+"""Seconds. Twice the window is a 24th of a day: a random alarm rarely begins within it."""
 FEWEST_DAYS, MOST_DAYS = 2, 14
 SHARE = 1 / 4
-"""Without it an alarm that comes at all hours recurs at each: every hour has some day before it."""
+"""Without it, an alarm that comes at all hours would recur at each of them."""
 CAPACITY = 256
 """Alarms that are remembered."""
+KEPT = "recurring.json"
+"""Name of the file in the state folder."""
+WRITE_EVERY = 60.0
+"""Seconds between two writes, also after a failed one."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,12 @@ class AlarmStart:
 
 @dataclass(frozen=True)
 class AlarmHistory:
-    """Where the last alarms began, at most `CAPACITY`, in the order in which they came."""
+    """The last alarms, at most `CAPACITY`, oldest first."""
 
     starts: tuple[AlarmStart, ...] = ()
 
     def after(self, start: AlarmStart) -> "AlarmHistory":
-        """The history with one alarm more."""
+        """Return the history with `start` added."""
         return AlarmHistory((*self.starts, start)[-CAPACITY:])
 
     def recurs(
@@ -56,7 +61,7 @@ class AlarmHistory:
         window: float = WINDOW,
         share: float = SHARE,
     ) -> bool:
-        """Whether the alarm that begins at `start` is one that recurs."""
+        """Return whether the alarm that begins at `start` recurs."""
         ages = [start.time - each.time for each in self.starts if each.blamed == start.blamed]
         earlier = [age for age in ages if DAY - window <= age <= MOST_DAYS * DAY + window]
         days = [round(age / DAY) for age in earlier if abs(math.remainder(age, DAY)) <= window]
@@ -64,11 +69,11 @@ class AlarmHistory:
 
 
 class RecurringAlarms:
-    """Marks the records in alarm of each alarm that recurs.
+    """Mark the records in alarm of each alarm that recurs.
 
-    history: what is remembered. period: seconds between samples, None when unknown.
-    wall: epoch seconds now, for the records of a live source without a time; a recording without
-    times has None, and the time of day of its records follows from `period`.
+    history: alarms that are remembered. period: seconds between samples, None when unknown.
+    wall: epoch seconds now, for records without a time from a live source. For a recording it is
+    None, and the time of day of such records follows from `period`.
     """
 
     def __init__(
@@ -79,12 +84,12 @@ class RecurringAlarms:
     ) -> None:
         self.history = history
         self._period, self._wall = period, wall
-        # As if an alarm had just paused: one that is on when a run starts began at no known time,
-        # and would recur every day on a host that restarts at night.
+        # As if an alarm had just paused: one that is on when a run starts began at an unknown time,
+        # and would recur every day on a host that restarts every night.
         self._course, self._settled, self._recurs = AlarmCourse(0), False, False
 
     def mark(self, record: Record) -> Record:
-        """`record`, with the flag RECURRING where it belongs to an alarm that recurs."""
+        """Return `record`, with the flag RECURRING if it belongs to an alarm that recurs."""
         self._settled = self._settled or Flag.WARMUP not in record.flags
         if not self._settled:
             return record
@@ -96,7 +101,7 @@ class RecurringAlarms:
         return replace(record, flags=record.flags | Flag.RECURRING)
 
     def _begin(self, record: Record) -> bool:
-        """Remember the alarm that begins with `record`; whether it recurs."""
+        """Remember the alarm that begins with `record`; return whether it recurs."""
         time = self._time_of(record)
         if time is None or not record.blamed:
             return False
@@ -106,7 +111,7 @@ class RecurringAlarms:
         return recurs
 
     def _time_of(self, record: Record) -> float | None:
-        """Seconds, None where they are not to be believed or cannot tell the time of day."""
+        """Return seconds, None where they are unreliable or too coarse for a time of day."""
         if Flag.TIMING in record.flags or (self._period or 0.0) > 2 * WINDOW:
             return None
         time = record.time
@@ -114,21 +119,15 @@ class RecurringAlarms:
             time = self._wall()
         elif time is None and self._period is not None:
             time = record.index * self._period
-        # Beyond that many seconds a double does not count them one by one.
+        # A larger double cannot represent every second.
         return time if time is not None and abs(time) <= LARGEST_INTEGER else None
 
 
-KEPT = "recurring.json"
-"""Name of the file in the state folder."""
-WRITE_EVERY = 60.0
-"""Seconds between two writes, also after one that failed."""
-
-
 class RecurringKeeper:
-    """Marks records as `RecurringAlarms` does, from where the run before has left off.
+    """Mark records as `RecurringAlarms` does, starting with the history of the previous run.
 
-    folder: where the history is kept; None keeps it in memory only. period, wall: as there.
-    clock: monotonic seconds. log takes one line per event. No method raises.
+    folder: where the history is kept; None keeps it in memory only. period, wall: as for
+    RecurringAlarms. clock: monotonic seconds. log takes one line per event. No method raises.
     """
 
     def __init__(
@@ -146,17 +145,17 @@ class RecurringKeeper:
         self._next_write = clock()
 
     def mark(self, record: Record) -> Record:
-        """`record`, with the flag RECURRING where it belongs to an alarm that recurs."""
+        """Return `record`, with the flag RECURRING if it belongs to an alarm that recurs."""
         return self._alarms.mark(record)
 
     def tend(self) -> None:
-        """Write what is new, once a minute at most; after the record is out."""
+        """Write a changed history, once a minute at most; to be called after the record is out."""
         if self._alarms.history is not self._written and self._clock() >= self._next_write:
             self._next_write = self._clock() + WRITE_EVERY
             self._write()
 
     def close(self) -> None:
-        """Write what is not written yet."""
+        """Write a history that is not written yet."""
         if self._alarms.history is not self._written:
             self._write()
 
@@ -169,18 +168,7 @@ class RecurringKeeper:
         return kept or AlarmHistory()
 
     def _write(self) -> None:
-        history = self._alarms.history
-        if self._file is None:
+        file, history = self._file, self._alarms.history
+        lost = "the next start will not know which alarms recur"
+        if not file or self._log.attempt_write(file, lambda: write_sealed(file, history), lost):
             self._written = history
-            return
-        try:
-            write_sealed(self._file, history)
-        except OSError as error:
-            self._log.trouble(
-                "write",
-                f"{self._file}: cannot be written ({error.strerror}); the next start will not "
-                "know which alarms recur",
-            )
-        else:
-            self._written = history
-            self._log.over(f"{self._file}: is written again", "write")

@@ -1,8 +1,8 @@
-"""Threads that cannot die or hang unseen.
+"""Threads whose failures and hangs are noticed.
 
 A `WatchedThread` runs its body again after an exception, with back-off, and counts its beats.
-`Threads` looks at all of them from the supervisor's loop: it logs failures and hangs, and gives
-their states to the status file, the metrics and the summary.
+`Threads` checks all of them from the supervisor's loop: it logs failures and hangs, and gives their
+states to the status file, the metrics and the summary.
 """
 
 import _thread
@@ -13,23 +13,24 @@ from dataclasses import dataclass
 from edge_runtime.errors import LimitedLog
 
 BACK_OFF = (1.0, 5.0, 30.0)
-"""Seconds before a body that failed runs again: after the first failure, the second, and later."""
+"""Seconds before a failed body runs again: after the first failure, the second, and later ones."""
 FORGIVEN = 100
-"""Beats between two failures after which the back-off begins at its first value again."""
+"""Beats without a failure after which the back-off starts at its first value again."""
 BEAT = 5.0
 """Seconds that a body may wait for work before it beats again."""
 PATIENCE = 60.0
-"""Seconds without a beat after which a thread counts as hung; most disks and resolvers give up."""
+"""Seconds without a beat after which a thread counts as hung; most disks and resolvers time out
+sooner."""
 
 
 @dataclass(frozen=True)
 class ThreadState:
-    """How one thread is.
+    """The state of one thread.
 
-    alive: its body runs; not so before it is started, during a back-off, and once it has ended.
-    ended: its body returned, there is nothing left to do. hung: it has not beaten for `PATIENCE`.
+    alive: its body runs; False before the start, during a back-off, and after the end.
+    ended: its body returned. hung: it has not beaten for `PATIENCE`.
     restarts: runs of the body after a failure. silent: seconds since the last beat that was seen.
-    error: what the last failure was, None without one.
+    error: the last failure, None without one.
     """
 
     name: str
@@ -42,26 +43,26 @@ class ThreadState:
 
 
 def failed_words(states: Sequence[ThreadState]) -> str:
-    """Which threads hang, are not there, or had to be restarted, in words; empty if none."""
+    """Return which threads hang, do not run, or were restarted, in words; empty if none."""
     return ", ".join(words for state in states if (words := _words(state)))
 
 
 def _words(state: ThreadState) -> str:
-    restarts = f"{state.restarts} restart{'s' if state.restarts > 1 else ''} ({state.error})"
-    now = f"hangs for {state.silent:.0f} s" if state.hung else ""
-    now = now or (
-        "" if state.alive or state.ended else f"is not there ({state.error or 'it never began'})"
-    )
-    told = [now] if now else []
-    told += [restarts] if state.restarts else []
-    return f"{state.name}: {', '.join(told)}" if told else ""
+    parts = []
+    if state.hung:
+        parts.append(f"has hung for {state.silent:.0f} s")
+    elif not (state.alive or state.ended):
+        parts.append(f"does not run ({state.error or 'it never started'})")
+    if state.restarts:
+        parts.append(f"{state.restarts} restart{'s' if state.restarts > 1 else ''} ({state.error})")
+    return f"{state.name}: {', '.join(parts)}" if parts else ""
 
 
 class WatchedThread:
-    """Runs `body` in a daemon thread until it returns, and again whenever it raises.
+    """Run `body` in a daemon thread until it returns, and again whenever it raises.
 
-    body: calls `beat` at least every `BEAT` seconds while all is well, returns when its owner
-    closes it, and can be run again after an exception at any of its lines.
+    body: calls `beat` at least every `BEAT` seconds, returns when its owner closes it, and can be
+    run again after an exception in any of its lines.
     """
 
     def __init__(self, name: str, body: Callable[[], None]) -> None:
@@ -78,38 +79,35 @@ class WatchedThread:
     @property
     def alive(self) -> bool:
         """Whether the body runs at the moment."""
-        return self._running and self._is_there()
+        return self._running and not self._gone.is_set()
 
     def start(self) -> None:
-        """Start the thread; `revive` tries again later where the system has none to give."""
+        """Start the thread; where the system refuses one, `revive` tries again later."""
         self._gone.clear()
         try:
-            # Thread.start() would wait for ever for a thread that finds no memory to begin with.
+            # Thread.start() would wait for ever for a thread that has no memory to start.
             self._ident = _thread.start_new_thread(self._live, ())
         except RuntimeError as error:
             self._gone.set()
             self.error = str(error)
 
     def beat(self) -> None:
-        """Show that the body goes on; called by the body."""
+        """Show that the body makes progress; called by the body."""
         self.beats += 1
 
     def revive(self) -> None:
-        """Start the thread again if it is not there although its body never returned."""
-        if not (self.ended or self._is_there() or self._closing.is_set()):
+        """Start the thread again if it has gone although its body never returned."""
+        if self._gone.is_set() and not (self.ended or self._closing.is_set()):
             self.restarts += 1
             self.start()
 
     def join(self, timeout: float) -> bool:
-        """Wait for the body to return, in `timeout` seconds at most; whether it did.
+        """Wait for the body to return, `timeout` seconds at most; return whether it did.
 
-        The owner has told the body to end. A body that waits for its back-off runs once more.
+        The owner tells the body to end before. A body in its back-off runs once more.
         """
         self._closing.set()
         return self._gone.wait(timeout)
-
-    def _is_there(self) -> bool:
-        return not self._gone.is_set()
 
     def _live(self) -> None:
         try:
@@ -126,7 +124,7 @@ class WatchedThread:
                 self._body()
                 self.ended = True
                 return
-            except BaseException as error:  # also SystemExit: nothing ends this thread but its body
+            except BaseException as error:  # also SystemExit: only its body ends this thread
                 self.error = f"{type(error).__name__}: {error}" if str(error) else repr(error)
             finally:
                 self._running = False
@@ -139,7 +137,7 @@ class WatchedThread:
 
 @dataclass
 class _Seen:
-    """What the last look at a thread found. at: when its beats last changed."""
+    """The last check of a thread. at: when its beats last changed."""
 
     beats: int
     at: float
@@ -149,27 +147,27 @@ class _Seen:
 
 
 class Threads:
-    """All threads of a run. log takes one line an event; clock gives monotonic seconds."""
+    """All threads of a run. log takes one line per event; clock gives monotonic seconds."""
 
     def __init__(self, log: Callable[[str], None], clock: Callable[[], float]) -> None:
         self._log, self._clock = LimitedLog(log, clock), clock
         self._seen: dict[WatchedThread, _Seen] = {}
 
     def watch(self, threads: Iterable[WatchedThread]) -> None:
-        """Look at these too."""
+        """Add threads to those that are checked."""
         now = self._clock()
         self._seen |= {thread: _Seen(thread.beats, now) for thread in threads}
 
     def look(self) -> None:
-        """Log what failed or hangs, and revive what is gone; takes microseconds."""
+        """Log threads that failed or hang, and revive those that are gone; takes microseconds."""
         now = self._clock()
         for thread, seen in self._seen.items():
             thread.revive()
-            self._tell_failures(thread, seen)
-            self._tell_hang(thread, seen, now)
+            self._log_failure(thread, seen)
+            self._log_hang(thread, seen, now)
 
     def states(self) -> tuple[ThreadState, ...]:
-        """How each thread is, in the order in which they were given."""
+        """Return the state of each thread, in the order in which they were added."""
         now = self._clock()
         return tuple(
             ThreadState(
@@ -184,7 +182,7 @@ class Threads:
             for thread, seen in self._seen.items()
         )
 
-    def _tell_failures(self, thread: WatchedThread, seen: _Seen) -> None:
+    def _log_failure(self, thread: WatchedThread, seen: _Seen) -> None:
         if thread.error is None or (thread.error, thread.restarts) == (seen.error, seen.restarts):
             return
         seen.error, seen.restarts = thread.error, thread.restarts
@@ -192,7 +190,7 @@ class Threads:
             f"{thread.name} failed", f"thread {thread.name} failed ({thread.error}); it runs again"
         )
 
-    def _tell_hang(self, thread: WatchedThread, seen: _Seen, now: float) -> None:
+    def _log_hang(self, thread: WatchedThread, seen: _Seen, now: float) -> None:
         if thread.beats != seen.beats or not thread.alive:
             seen.beats, seen.at = thread.beats, now
         was, seen.hung = seen.hung, now - seen.at >= PATIENCE

@@ -107,7 +107,7 @@ def test_failures_in_a_row_are_told_once_a_minute(watched: Watched) -> None:
     watched.body.orders.put(fail)
     watched.body.do(lambda: None)
     watched.look()
-    assert len(watched.log) == 2 and "(100 such in all since the last line)" in watched.log[1]
+    assert len(watched.log) == 2 and "(100 times since the last line)" in watched.log[1]
     assert watched.threads.states()[0].restarts == 101
     watched.end()
 
@@ -164,7 +164,7 @@ def test_a_thread_that_never_begins_holds_nobody_up(
         patched.setattr(_thread, "start_new_thread", lambda body, arguments: 1)
         body.thread.start()
     threads.look()
-    assert failed_words(threads.states()) == "pump: is not there (it never began)"
+    assert failed_words(threads.states()) == "pump: does not run (it never started)"
     assert not body.thread.join(0.0)
 
 

@@ -150,7 +150,7 @@ def test_attempts_become_rare_and_are_told_once_a_minute() -> None:
     world = Outages(*[SourceLostError("away")] * 9)
     assert world.source.read(100.0) is None
     assert world.connected_at == [0, 1, 3, 7, 15, 31, 61, 91]
-    assert len(world.log) == 2 and "6 such in all" in world.log[1] and LONGEST == 30
+    assert len(world.log) == 2 and "6 times since" in world.log[1] and LONGEST == 30
     assert world.complaints.outages == 1
 
 

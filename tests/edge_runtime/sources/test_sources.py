@@ -102,7 +102,7 @@ def test_complaints_quote_once_a_minute() -> None:
     told.now = 60.0
     told.source.read(None)
     assert told.log[1].startswith("test.csv, b: 'w' cannot be read")
-    assert told.log[1].endswith("(3 such in all since the last line)")
+    assert told.log[1].endswith("(3 times since the last line)")
     assert told.complaints.cells == 4
 
 

@@ -163,8 +163,8 @@ def test_what_went_wrong_is_in_words() -> None:
     wrong = replace(SNAPSHOT, threads=threads, counts=counts, input=away, model=model)
     known = facts(wrong)
     assert known["threads"] == (
-        "journal: hangs for 75 s, 1 restart (OSError: [Errno 5] I/O error), "
-        "metrics server: is not there (can't start new thread)"
+        "journal: has hung for 75 s, 1 restart (OSError: [Errno 5] I/O error), "
+        "metrics server: does not run (can't start new thread)"
     )
     assert known["source"] == "silent since 01:25 (serial:/dev/ttyUSB0: is away), 2 outages"
     assert known["not written"] == "7, 3 journal entries skipped"
