@@ -27,7 +27,7 @@ from edge_runtime.status.publisher import Outlet, StatusPublisher
 from edge_runtime.status.snapshot import StatusFile, service_file
 from edge_runtime.supervision.change_keeper import ChangeKeeper
 from edge_runtime.supervision.injection import parse_injections
-from edge_runtime.supervision.starts import Keeping, StartDelay, default_state
+from edge_runtime.supervision.starts import LivenessOptions, StartDelay, service_folder
 from edge_runtime.supervision.summary import Console
 from edge_runtime.supervision.supervisor import (
     RunTiming,
@@ -164,15 +164,14 @@ def assemble(options: RunOptions) -> Assembled:
     A service whose last starts did not last waits first.
     """
     console = Console(sys.stderr, CLOCK)
-    keeping = Keeping(
-        options.state or default_state(os.environ), options.watchdog, options.watchdog_timeout
-    )
-    with keeping.delay(os.environ, CLOCK, time.sleep, console.log) as delay:
-        return _assemble(options, console, keeping, delay)
+    state = options.state or service_folder(os.environ, "STATE_DIRECTORY")
+    liveness = LivenessOptions(state, options.watchdog, options.watchdog_timeout)
+    with liveness.delay(os.environ, CLOCK, time.sleep, console.log) as delay:
+        return _assemble(options, console, liveness, delay)
 
 
 def _assemble(
-    options: RunOptions, console: Console, keeping: Keeping, delay: StartDelay
+    options: RunOptions, console: Console, liveness: LivenessOptions, delay: StartDelay
 ) -> Assembled:
     store = Store(options.store, log=console.log)
     start = _start(store, options, console)
@@ -184,7 +183,7 @@ def _assemble(
         undo.callback(source.close)
         injections = parse_injections(options.inject, watched.channels)
         settings = _settings(watched, options)
-        keeping.check(os.environ, settings.interval or settings.period)
+        liveness.check(os.environ, settings.interval or settings.period)
         watch = _watch(watched, start.reason, settings, outlets, console, threads)
         sink = open_sinks(
             options.sinks, options.existing, console.log, source.live, _journal(options)
@@ -197,10 +196,10 @@ def _assemble(
         switch = _switch(store, running, settings, options, source.live, console, watch)
     if start.hold:
         start.hold.release()  # the switch has its own
-    listener, started_after = keeping.begin(os.environ, CLOCK, console.log, delay)
+    listeners, started_after = liveness.begin(os.environ, CLOCK, console.log, delay)
     process = options.process(start.bundle, console.log)
     # A recording gives the same records each time, whatever was known before.
-    state, wall = (keeping.state, time.time) if source.live else (None, None)
+    state, wall = (liveness.state, time.time) if source.live else (None, None)
     changes = ChangeKeeper(state, CLOCK, time.time, console.log)
     recurring = RecurringKeeper(state, settings.period, wall, CLOCK, console.log)
     if start.bundle:
@@ -213,7 +212,7 @@ def _assemble(
         watched.fallback,
         injections,
         settings,
-        Surroundings(CLOCK, time.sleep, console, listener, watch.observe, watch.turn),
+        Surroundings(CLOCK, time.sleep, console, listeners, watch.observe, watch.turn),
         switch or (None if start.bundle else NoModel()),
         changes,
         recurring,

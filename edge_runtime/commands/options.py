@@ -15,14 +15,14 @@ import click
 from edge_runtime.commands import ranges
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, INT8_KERNELS, Delegate, Kernel
 from edge_runtime.supervision.liveness import LONGEST_TIMEOUT
+from edge_runtime.supervision.starts import service_folder
 from edge_runtime.updates.pointers import ATTEMPTS
 
 
 def default_store() -> Path:
     """Where bundles are kept when nobody says: systemd's StateDirectory, else the user's own."""
-    service = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-    if service:
-        return Path(service)
+    if service := service_folder(os.environ, "STATE_DIRECTORY"):
+        return service
     try:
         home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
     except RuntimeError:  # a user without a home, as in a container or an early boot

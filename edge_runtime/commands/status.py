@@ -178,9 +178,9 @@ def _named(kept: KeptChange) -> str:
 def _folder() -> Path:
     """The state folder of the service that this is called from, or of the only one here."""
     from edge_runtime.detector.lasting_change import KEPT
-    from edge_runtime.supervision.starts import default_state
+    from edge_runtime.supervision.starts import service_folder
 
-    if given := default_state(os.environ):
+    if given := service_folder(os.environ, "STATE_DIRECTORY"):
         return given
     found = sorted(file.parent for file in SERVICES.glob(f"*/{KEPT}"))
     if len(found) > 1:

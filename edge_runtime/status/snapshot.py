@@ -19,6 +19,7 @@ from edge_runtime.detector.lasting_change import Finding
 from edge_runtime.errors import GruardError, LimitedLog
 from edge_runtime.files import read_regular, replace_file
 from edge_runtime.plain import LARGEST, build
+from edge_runtime.supervision.starts import service_folder
 from edge_runtime.threads import BEAT, ThreadState, WatchedThread
 
 if TYPE_CHECKING:  # a reader of snapshots does without numpy
@@ -260,8 +261,8 @@ _ENOUGH = 2
 
 def service_file(environment: Mapping[str, str]) -> Path | None:
     """The place systemd sets aside with RuntimeDirectory=; None where it sets aside none."""
-    first = environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
-    return Path(first) / NAME if first else None
+    folder = service_folder(environment, "RUNTIME_DIRECTORY")
+    return folder / NAME if folder else None
 
 
 def place_of_service(services: Path = SERVICES) -> Path:

@@ -1,11 +1,9 @@
-"""The kernel's watchdog device: it resets the whole machine when answers stay away.
+"""Listeners that report a run's life: to systemd, and to the kernel's watchdog device.
 
-For a device without a service manager that has a watchdog of its own. Requests and flags are those
-of Linux's include/uapi/linux/watchdog.h; they are the same numbers on Arm and x86.
-
-Who is told how a run goes: the service manager, the kernel's watchdog, the next start.
-
-systemd's notification protocol: a few words on a datagram socket, nothing without one.
+`Notifier` speaks systemd's notification protocol (sd_notify: a few words on a datagram socket).
+`KernelWatchdog` is for a device without a service manager: its watchdog resets the whole machine
+when no samples are answered. Requests and flags are those of Linux's include/uapi/linux/watchdog.h;
+the numbers are the same on Arm and x86.
 """
 
 import errno
@@ -13,22 +11,37 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from edge_runtime.errors import GruardError, LimitedLog
 
+_STATUS_EVERY = 1.0  # seconds, where no systemd watchdog needs it more often
+
+LONGEST_TIMEOUT = 14
+"""Seconds. The Raspberry Pi's hardware counts to 15 at most."""
+GET_BOOT_STATUS = 0x80045702
+SET_TIMEOUT = 0xC0045706
+GET_TIMEOUT = 0x80045707
+CARD_RESET = 0x20
+"""The boot status of a machine that its watchdog has reset."""
+_KEEP_ALIVE, _MAGIC_CLOSE = b"\0", b"V"
+_FEEDS_PER_TIMEOUT = 4
+_LONGEST_FEED = 1.0  # seconds between two keep-alives at most
+_UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOTTY)
+_SYSFS = Path("/sys/class/watchdog")
+
 
 class Listener:
-    """Hears of a run's life; does nothing unless a subclass says what."""
+    """Follows a run's life. Each method does nothing unless a subclass overrides it."""
 
     def ready(self, status: str) -> None:
-        """Samples are answered from now on: the model is loaded or the fallback has taken over."""
+        """Samples are answered from now on: by the model, or by the fallback."""
 
     def beat(self, index: int, status: Callable[[], str]) -> None:
-        """Sample `index` was answered completely, its record is out. Called for nothing else."""
+        """Sample `index` is answered and its record is out. Called for nothing else."""
 
     def stopping(self) -> None:
         """No more samples are answered, for whatever reason."""
@@ -37,42 +50,12 @@ class Listener:
         """The run ended in good order. Never called after an error."""
 
 
-class Listeners(Listener):
-    """Several listeners as one, told in the order given."""
-
-    def __init__(self, listeners: Sequence[Listener]) -> None:
-        self._listeners = tuple(listeners)
-
-    def ready(self, status: str) -> None:
-        """Tell everybody."""
-        for listener in self._listeners:
-            listener.ready(status)
-
-    def beat(self, index: int, status: Callable[[], str]) -> None:
-        """Tell everybody."""
-        for listener in self._listeners:
-            listener.beat(index, status)
-
-    def stopping(self) -> None:
-        """Tell everybody."""
-        for listener in self._listeners:
-            listener.stopping()
-
-    def ended(self) -> None:
-        """Tell everybody."""
-        for listener in self._listeners:
-            listener.ended()
-
-
-_STATUS_EVERY = 1.0  # seconds, where no watchdog asks for more
-
-
 class Notifier(Listener):
-    """Tells the service manager that we are ready, alive and stopping.
+    """Tells the service manager that the run is ready, alive or stopping.
 
     environment: NOTIFY_SOCKET names the socket (`@` for an abstract one), WATCHDOG_USEC the
     watchdog's time-out in microseconds. clock: monotonic seconds.
-    A socket that vanishes is no reason to stop watching a machine: failures are ignored.
+    Errors of the socket are ignored: the run does not depend on it.
     """
 
     def __init__(self, environment: Mapping[str, str], clock: Callable[[], float]) -> None:
@@ -86,11 +69,11 @@ class Notifier(Listener):
         self._next = float("-inf")
 
     def ready(self, status: str) -> None:
-        """Samples are answered from now on."""
+        """Send READY."""
         self._send(f"READY=1\nSTATUS={status}")
 
     def beat(self, index: int, status: Callable[[], str]) -> None:
-        """One sample was answered completely; call only then. Sends twice per time-out."""
+        """Send the status, and feed systemd's watchdog; twice per time-out."""
         now = self._clock()
         if not self._address or now < self._next:
             return
@@ -98,51 +81,35 @@ class Notifier(Listener):
         self._send(("WATCHDOG=1\n" if self._watchdog else "") + f"STATUS={status()}")
 
     def delay(self, status: str, seconds: float) -> None:
-        """The start takes longer: ask for so many more seconds, and say why."""
+        """Ask for so many more seconds to start, and say why."""
         self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}\nSTATUS={status}")
 
     def stopping(self) -> None:
-        """The run is ending in good order."""
+        """Send STOPPING."""
         self._send("STOPPING=1")
 
     def _send(self, text: str) -> None:
         if not self._address:
             return
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            channel.setblocking(False)  # a full queue at the manager must not hold up a sample
+            channel.setblocking(False)  # a full queue at the manager must not delay a sample
             channel.sendto(text.encode(), self._address)
-
-
-LONGEST_TIMEOUT = 14
-"""Seconds. The Raspberry Pi's hardware counts to 15 at most."""
-
-GET_BOOT_STATUS = 0x80045702
-SET_TIMEOUT = 0xC0045706
-GET_TIMEOUT = 0x80045707
-CARD_RESET = 0x20
-"""The boot status of a machine that its watchdog has reset."""
-
-_KEEP_ALIVE, _MAGIC_CLOSE = b"\0", b"V"
-_FEEDS_PER_TIMEOUT = 4
-_SHORTEST_FEED = 1.0  # seconds between keep-alives where the time-out cannot be read, or is long
-_UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOTTY)
-_SYSFS = Path("/sys/class/watchdog")
 
 
 class Ioctl(Protocol):
     """`fcntl.ioctl` with a buffer that the kernel writes its answer into."""
 
     def __call__(self, fd: int, request: int, arg: bytearray, mutate_flag: bool, /) -> int:
-        """Raise OSError where the driver refuses."""
+        """Raise OSError if the driver refuses."""
 
 
 class KernelWatchdog(Listener):
-    """Armed once samples are answered, fed by completed samples alone, disarmed by a good end.
+    """Arms the watchdog with the first answer, feeds it for answered samples only, disarms it at a
+    good end.
 
-    timeout: whole seconds without a completed sample until the machine is reset.
+    timeout: whole seconds without an answered sample until the machine is reset.
     clock: monotonic seconds; log: takes one line per event.
-
-    A process that is killed, crashes or hangs leaves it armed: that is what it is there for.
+    A process that is killed, crashes or hangs leaves it armed, and so the machine is reset.
     """
 
     def __init__(
@@ -156,12 +123,12 @@ class KernelWatchdog(Listener):
         self._device, self._timeout = device, timeout
         self._clock, self._log, self._ioctl = clock, log, ioctl
         self._fd = -1
-        self._interval = min(_SHORTEST_FEED, timeout / _FEEDS_PER_TIMEOUT)
+        self._interval = min(_LONGEST_FEED, timeout / _FEEDS_PER_TIMEOUT)
         self._next = float("-inf")
         self._troubles = LimitedLog(log, clock)
 
     def ready(self, status: str) -> None:
-        """Arm it. Not earlier: loading takes longer than a watchdog waits.
+        """Arm the watchdog; not earlier, because loading may take longer than its time-out.
 
         Raises GruardError when the device cannot be used; then it is not armed.
         """
@@ -174,16 +141,16 @@ class KernelWatchdog(Listener):
         except OSError as error:
             self.ended()
             raise GruardError(
-                f"{self._device}: takes no time-out of {self._timeout} s ({error.strerror}); "
-                "name another --watchdog-timeout"
+                f"{self._device}: refuses a time-out of {self._timeout} s ({error.strerror}); "
+                "choose another --watchdog-timeout"
             ) from None
         after = "the time-out of its driver" if granted is None else f"{granted} s"
         self._log(f"{self._device} resets this machine after {after} without an answered sample")
         if (self._number(GET_BOOT_STATUS) or 0) & CARD_RESET:
-            self._log(f"{self._device} says that the last reset of this machine was the watchdog's")
+            self._log(f"{self._device} reports that the watchdog caused the last reset of this machine")
 
     def beat(self, index: int, status: Callable[[], str]) -> None:
-        """Feed it, a few times per time-out and no oftener."""
+        """Feed the watchdog, `_FEEDS_PER_TIMEOUT` times per time-out."""
         now = self._clock()
         if self._fd < 0 or now < self._next:
             return
@@ -194,7 +161,7 @@ class KernelWatchdog(Listener):
             self._troubles.trouble("feed", f"{self._device}: cannot be fed ({error.strerror})")
 
     def ended(self) -> None:
-        """Disarm it, unless the kernel was built or told never to let go (nowayout)."""
+        """Disarm the watchdog, unless the kernel's `nowayout` option forbids that."""
         if self._fd < 0:
             return
         try:
@@ -206,7 +173,7 @@ class KernelWatchdog(Listener):
             self._fd = -1
 
     def _set_timeout(self) -> int | None:
-        """Ask for the time-out; what the driver granted, None where it does not tell."""
+        """Set the time-out; return what the driver granted, None where it does not say."""
         buffer = bytearray(struct.pack("i", self._timeout))
         try:
             self._ioctl(self._fd, SET_TIMEOUT, buffer, True)
@@ -215,7 +182,7 @@ class KernelWatchdog(Listener):
                 raise
         granted = self._number(GET_TIMEOUT)
         if granted is not None:
-            self._interval = min(_SHORTEST_FEED, granted / _FEEDS_PER_TIMEOUT)
+            self._interval = min(_LONGEST_FEED, granted / _FEEDS_PER_TIMEOUT)
         return granted
 
     def _number(self, request: int) -> int | None:
@@ -223,7 +190,7 @@ class KernelWatchdog(Listener):
         try:
             self._ioctl(self._fd, request, buffer, True)
         except OSError:
-            return None  # drivers differ in what they tell
+            return None  # not every driver supports every request
         number: int = struct.unpack("i", buffer)[0]
         return number
 
@@ -235,13 +202,15 @@ def require_usable(device: Path, period: float | None, timeout: int) -> None:
     """
     if not device.is_char_device():
         raise GruardError(
-            f"{device}: is no watchdog device; load its kernel module, or leave --watchdog away"
+            f"{device}: is no watchdog device; load its kernel module, or omit --watchdog"
         )
     if not os.access(device, os.W_OK):
-        raise GruardError(f"{device}: may not be opened by this user; run as root or with a group")
+        raise GruardError(
+            f"{device}: this user may not open it; run as root, or give the user's group access"
+        )
     if period is not None and 2 * period > timeout:
         raise GruardError(
-            f"--watchdog-timeout {timeout}: samples are {period:g} s apart, and a healthy machine "
+            f"--watchdog-timeout {timeout}: samples are {period:g} s apart, so a healthy machine "
             f"would be reset; --watchdog suits samples at most {LONGEST_TIMEOUT / 2:g} s apart"
         )
 
@@ -250,15 +219,15 @@ def require_unwatched(environment: Mapping[str, str]) -> None:
     """Raise GruardError when systemd watches this process already."""
     if environment.get("WATCHDOG_USEC"):
         raise GruardError(
-            "--watchdog: systemd watches this process already (WatchdogSec=); leave --watchdog "
-            "away and let systemd own the device (RuntimeWatchdogSec= in /etc/systemd/system.conf)"
+            "--watchdog: systemd watches this process already (WatchdogSec=); omit --watchdog "
+            "and let systemd own the device (RuntimeWatchdogSec= in /etc/systemd/system.conf)"
         )
 
 
 def was_watchdog_reset(folder: Path = _SYSFS) -> bool:
-    """Whether a watchdog of this machine says that it caused the last reset.
+    """Return whether a watchdog of this machine reports that it caused the last reset.
 
-    Sysfs tells without opening, and so arming, the device. Not every driver knows: the
+    Reading sysfs does not open the device, which would arm it. Not every driver knows: the
     Raspberry Pi's does not.
     """
     return any(_boot_status(file) & CARD_RESET for file in folder.glob("*/bootstatus"))

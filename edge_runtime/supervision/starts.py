@@ -1,52 +1,56 @@
-"""What a run is kept by, as the user asked for it: service manager, watchdog and start marker.
+"""How this run starts, by how the runs before it ended; and the listeners that follow it.
 
-What the run before this one came to: a small file that outlives crashes and power loss.
+`StartMarker` keeps a small file that outlives crashes and power loss, and judges the last run by
+it. `StartDelay` waits before a start when the last starts did not last. systemd restarts with a
+constant delay (RestartSteps= needs version 254), and a start limit would stop the service for good;
+so systemd restarts for ever, and the program waits, longer each time.
 
-How long a service waits before it begins, after starts in a row that did not last.
-
-systemd restarts at one pace (RestartSteps= came with version 254), and with a start limit it gives
-up until somebody comes. So it restarts for ever, and the program itself waits, longer each time.
+`LivenessOptions` is what the user chose: it makes the listeners of a run.
 """
 
 import enum
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TypeVar
 
 from edge_runtime.errors import GruardError, LimitedLog
 from edge_runtime.files import read_regular
-from edge_runtime.plain import parse_json, write_small
+from edge_runtime.plain import build, parse_json, write_small
 from edge_runtime.supervision.liveness import (
     KernelWatchdog,
     Listener,
-    Listeners,
     Notifier,
     require_unwatched,
     require_usable,
     was_watchdog_reset,
 )
 
-MARKER = "last-run.json"
-"""The file's name in the state folder."""
+MARKER, FILE = "last-run.json", "restarts.json"
+"""Names of the files in the state folder: of the marker, and of the count of failed starts."""
+_LARGEST_FILE = 4096  # bytes; more is cut off and so unreadable
 WRITE_EVERY = 60.0
-"""Seconds between writes: every one of them wears an SD card."""
-
+"""Seconds between two writes of the marker: each of them wears an SD card."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-_LARGEST_MARKER = 4096  # bytes; what is longer is cut and so not readable
+BACK_OFF = (0.0, 5.0, 30.0, 300.0, 3600.0)
+"""Seconds to wait after the first start in a row that did not last, the second, … systemd's own
+second (RestartSec=) comes before each."""
+LASTED = 600.0
+"""Seconds after which a run has lasted; the next failure counts as the first again."""
+_STATUS_EVERY = 10.0  # seconds between two messages to the service manager while waiting
+_MARGIN = 90.0  # seconds of start-up time that each of them asks for, as much as TimeoutStartSec=
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One run as its last write to the marker told it.
+    """One run, as it last wrote its marker.
 
     boot_id: the kernel's random name of that boot. pid: of the supervisor.
-    sample: the last completed one at that time, None before the first. clean: it ended in good
-    order, and this was its last word.
+    sample: the last one answered by then, None before the first. clean: the run ended in good
+    order, and this was its last write.
     """
 
     boot_id: str
@@ -68,15 +72,15 @@ class StartedAfter(enum.Enum):
 
     @property
     def bad(self) -> bool:
-        """Whether samples may have been lost that nobody stopped on purpose."""
+        """Whether samples may have been lost without an ordered stop."""
         return self in (StartedAfter.CRASH, StartedAfter.POWER_LOSS, StartedAfter.WATCHDOG_RESET)
 
 
 def started_after(mark: Mark | None, boot_id: str, watchdog_reset: bool) -> StartedAfter:
     """Judge the last run.
 
-    mark: what it left, None when nothing is readable. boot_id: of this boot, "" when unknown.
-    watchdog_reset: whether the machine says that its watchdog caused the last reset.
+    mark: what it wrote, None when unreadable. boot_id: of this boot, "" when unknown.
+    watchdog_reset: whether the machine reports that its watchdog caused the last reset.
     """
     if mark is None or not mark.boot_id or not boot_id:
         return StartedAfter.UNKNOWN
@@ -88,10 +92,10 @@ def started_after(mark: Mark | None, boot_id: str, watchdog_reset: bool) -> Star
 
 
 class StartMarker(Listener):
-    """Reads the last run's marker when made, and from then on keeps this run's.
+    """Reads the last run's marker at construction, then writes this run's.
 
     folder: the state folder; GruardError when it is missing. clock: monotonic seconds.
-    log: takes one line per event. A write that fails is logged, and never ends a run.
+    log: takes one line per event. A write that fails is logged and never ends a run.
     """
 
     def __init__(
@@ -105,7 +109,7 @@ class StartMarker(Listener):
         if not folder.is_dir():
             raise GruardError(f"{folder}: no such folder for the state; create it first")
         self._file, self._clock, self._log = folder / MARKER, clock, log
-        self._boot_id = read_boot_id(boot_id_file)
+        self._boot_id = _read_boot_id(boot_id_file)
         self._sample: int | None = None
         self._troubles = LimitedLog(log, clock)
         self._next = clock()
@@ -119,88 +123,44 @@ class StartMarker(Listener):
             self._write(clean=False)
 
     def ended(self) -> None:
-        """The last word: this run ended in good order."""
+        """Write that this run ended in good order."""
         self._write(clean=True)
 
     def _judge(self, watchdog_reset: bool) -> StartedAfter:
         if not os.path.lexists(self._file):
             self._log(f"first start with the state folder {self._file.parent}")
             return StartedAfter.FIRST_START
-        mark = read_mark(self._file)
+        mark = read_state(self._file, Mark)
         verdict = started_after(mark, self._boot_id, watchdog_reset)
-        known = mark is not None and mark.sample is not None
-        last = f"; the run before had answered sample {mark.sample}" if known and mark else ""
+        last = ""
+        if mark is not None and mark.sample is not None:
+            last = f"; the last run had answered sample {mark.sample}"
         self._log(f"started after: {verdict.value}{last}")
         return verdict
 
     def _write(self, clean: bool) -> None:
         self._next = self._clock() + WRITE_EVERY
-        try:
-            write_mark(self._file, Mark(self._boot_id, os.getpid(), self._sample, clean))
-        except OSError as error:
-            self._troubles.trouble(
-                "write",
-                f"{self._file}: cannot be written ({error.strerror}); the next start will not "
-                "know how this run ended",
-            )
-        else:
-            self._troubles.over(f"{self._file}: is written again", "write")
+        mark = Mark(self._boot_id, os.getpid(), self._sample, clean)
+        lost = "the next start will not know how this run ended"
+        self._troubles.attempt_write(self._file, lambda: write_state(self._file, mark), lost)
 
 
-def read_mark(file: Path) -> Mark | None:
-    """The mark in `file`, None where there is none that can be relied on."""
-    try:
-        data = parse_json(read_regular(file, _LARGEST_MARKER))
-    except (OSError, ValueError):
-        return None
-    return Mark(**data) if _is_mark(data) else None
+@dataclass(frozen=True)
+class StartCount:
+    """failed: how many starts in a row of that boot did not last."""
 
-
-def write_mark(file: Path, mark: Mark) -> None:
-    """Replace the marker, durably. Raises OSError, also if something else lies in its place."""
-    write_small(file, json.dumps(asdict(mark)))
-
-
-def _is_mark(data: Any) -> bool:
-    if not isinstance(data, dict) or set(data) != {"boot_id", "pid", "sample", "clean"}:
-        return False
-    return (
-        isinstance(data["boot_id"], str)
-        and type(data["pid"]) is int
-        and (data["sample"] is None or type(data["sample"]) is int)
-        and type(data["clean"]) is bool
-    )
-
-
-def read_boot_id(file: Path) -> str:
-    """The kernel's random name of this boot, empty when it cannot be read."""
-    try:
-        return file.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return ""
-
-
-FILE = "restarts.json"
-"""The file's name in the state folder."""
-BACK_OFF = (0.0, 5.0, 30.0, 300.0, 3600.0)
-"""Seconds after the first start in a row that did not last, the second, … systemd's own second
-(RestartSec=) comes before each."""
-LASTED = 600.0
-"""Seconds after which a run has lasted: the next failure is the first again."""
-
-_LARGEST_COUNT = 1024  # bytes
-_SAY_EVERY = 10.0  # seconds between two words to the service manager
-_MARGIN = 90.0  # seconds of start-up time that each of these asks for: as much as TimeoutStartSec=
+    boot_id: str
+    failed: int
 
 
 class StartDelay(Listener):
-    """Counts the starts of this boot that did not last, on disk; a context of the assembly.
+    """Counts the starts of this boot that did not last, on disk; a context around the assembly.
 
-    Entering waits for what this start owes. A signal that ends the wait, or the block, is an order
-    and clears the count; so does a run that lasted. A source that ends early is no order: its
-    reader may have crashed, and systemd will start both again.
+    Entering waits as long as the count demands. A signal during the wait, or in the block, is an
+    ordered stop and clears the count; so does a run that lasted. A source that ends early does not:
+    its program may have crashed, and systemd will start both again.
 
-    folder: where the count is kept; None waits for nothing. clock: monotonic seconds; sleep: spends
+    folder: where the count is kept; None never waits. clock: monotonic seconds; sleep: spends
     them. A count that cannot be kept delays nothing.
     """
 
@@ -216,24 +176,22 @@ class StartDelay(Listener):
         self._file, self._notifier = folder / FILE if folder else None, notifier
         self._clock, self._sleep, self._log = clock, sleep, log
         self._troubles = LimitedLog(log, clock)
-        self._boot_id = read_boot_id(boot_id_file)
-        self.failed = _read(self._file, self._boot_id) if self._file else 0
+        self._boot_id = _read_boot_id(boot_id_file)
+        self.failed = self._read()
         self._begun = clock()
         self._counted = True
         self._write(self.failed + 1)  # until this one has lasted
 
     @property
     def seconds(self) -> float:
-        """What this start owes."""
+        """How long this start waits."""
         return BACK_OFF[min(self.failed, len(BACK_OFF)) - 1] if self.failed else 0.0
 
     def __enter__(self) -> "StartDelay":
         try:
             self._wait()
-        except Exception:
-            raise
-        except BaseException:
-            self.clear()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
             raise
         self._begun = self._clock()
         return self
@@ -253,7 +211,7 @@ class StartDelay(Listener):
             self.clear()
 
     def clear(self) -> None:
-        """Let the next start owe nothing: this one lasted, or was told to end."""
+        """Let the next start wait for nothing: this one lasted, or was stopped on purpose."""
         self._counted = False
         self._write(0)
 
@@ -266,39 +224,53 @@ class StartDelay(Listener):
         until = self._clock() + self.seconds
         while (left := until - self._clock()) > 0:
             self._notifier.delay(f"waits {left:.0f} s to start: {why}", _MARGIN)
-            self._sleep(min(left, _SAY_EVERY))
+            self._sleep(min(left, _STATUS_EVERY))
         self._notifier.delay("starts", _MARGIN)
 
+    def _read(self) -> int:
+        """Return how many starts of this boot did not last; 0 without a reliable count."""
+        count = read_state(self._file, StartCount) if self._file else None
+        if count is None or not self._boot_id or count.boot_id != self._boot_id:
+            return 0
+        return max(count.failed, 0)
+
     def _write(self, failed: int) -> None:
-        if self._file is None:
-            return
-        try:
-            write_small(self._file, json.dumps({"boot_id": self._boot_id, "failed": failed}))
-        except OSError as error:
-            self._troubles.trouble(
-                "write",
-                f"{self._file}: cannot be written ({error.strerror}); "
-                "starts that do not last are not delayed",
-            )
+        if file := self._file:
+            count = StartCount(self._boot_id, failed)
+            lost = "starts that do not last are not delayed"
+            self._troubles.attempt_write(file, lambda: write_state(file, count), lost)
 
 
-def _read(file: Path, boot_id: str) -> int:
-    """How many starts of this boot did not last; 0 where nothing that can be relied on is there."""
+_Kind = TypeVar("_Kind")
+
+
+def read_state(file: Path, kind: type[_Kind]) -> _Kind | None:
+    """Return the dataclass that `write_state` wrote; None where it is missing or unreliable."""
     try:
-        found = parse_json(read_regular(file, _LARGEST_COUNT))
+        value: _Kind = build(kind, parse_json(read_regular(file, _LARGEST_FILE)), str(file))
+    except (OSError, ValueError, GruardError):
+        return None
+    return value
+
+
+def write_state(file: Path, value: object) -> None:
+    """Replace `file`, durably. Raises OSError, also if something else lies in its place."""
+    write_small(file, json.dumps(vars(value)))
+
+
+def _read_boot_id(file: Path) -> str:
+    """Return the kernel's random name of this boot, empty when it cannot be read."""
+    try:
+        return file.read_text(encoding="ascii").strip()
     except (OSError, ValueError):
-        return 0
-    if not isinstance(found, dict) or found.get("boot_id") != boot_id or not boot_id:
-        return 0
-    failed = found.get("failed")
-    return failed if type(failed) is int and 0 <= failed < 1 << 53 else 0
+        return ""
 
 
 @dataclass(frozen=True)
-class Keeping:
+class LivenessOptions:
     """state: folder of the start marker. watchdog: device, and its time-out in seconds.
 
-    None leaves the one or the other away.
+    None means: no marker, or no watchdog.
     """
 
     state: Path | None
@@ -306,7 +278,7 @@ class Keeping:
     timeout: int
 
     def check(self, environment: Mapping[str, str], interval: float | None) -> None:
-        """Raise GruardError when this run cannot be kept so; nothing is touched yet.
+        """Raise GruardError when the watchdog cannot guard this run; nothing is touched yet.
 
         interval: seconds between samples, None when unknown.
         """
@@ -321,9 +293,9 @@ class Keeping:
         sleep: Callable[[float], None],
         log: Callable[[str], None],
     ) -> StartDelay:
-        """What a service waits for after starts that did not last.
+        """Return the delay of a service whose last starts did not last.
 
-        Nothing where no service manager restarts it, or where no state is kept.
+        It is none where no service manager restarts this process, or no state is kept.
         """
         restarted = environment.get("NOTIFY_SOCKET") and self.state and self.state.is_dir()
         folder = self.state if restarted else None
@@ -335,21 +307,21 @@ class Keeping:
         clock: Callable[[], float],
         log: Callable[[str], None],
         delay: Listener,
-    ) -> tuple[Listener, StartedAfter | None]:
-        """Who is to hear of this run, and what the run before it came to, where that is kept."""
-        listeners: list[Listener] = [Notifier(environment, clock), delay]
+    ) -> tuple[tuple[Listener, ...], StartedAfter | None]:
+        """Return the listeners of this run, and what came before it where state is kept."""
+        listeners = [Notifier(environment, clock), delay]
         before = None
         if self.state is not None:
             marker = StartMarker(self.state, was_watchdog_reset(), clock, log)
             listeners.append(marker)
             before = marker.started_after
         if self.watchdog is not None:
-            # Told last: a marker that takes its time must not come between feeding and arming.
+            # The last one: a slow write of the marker must not come between feeding and arming.
             listeners.append(KernelWatchdog(self.watchdog, self.timeout, clock, log))
-        return Listeners(listeners), before
+        return tuple(listeners), before
 
 
-def default_state(environment: Mapping[str, str]) -> Path | None:
-    """The state folder that systemd gave this service, if it did."""
-    first = environment.get("STATE_DIRECTORY", "").split(os.pathsep)[0]
+def service_folder(environment: Mapping[str, str], name: str) -> Path | None:
+    """Return the folder that systemd gave this service, as STATE_DIRECTORY and the like name it."""
+    first = environment.get(name, "").split(os.pathsep)[0]
     return Path(first) if first else None

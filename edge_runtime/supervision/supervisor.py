@@ -7,7 +7,7 @@ gone or on probation, the fallback's record is written instead, and says so.
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,7 +86,7 @@ class Surroundings:
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     console: Console
-    listener: Listener
+    listeners: Sequence[Listener]
     observe: Observe = lambda record, state: None
     turn: Turn = lambda state: None
 
@@ -152,13 +152,15 @@ class Supervisor:
         """
         try:
             self._model.await_first()
-            self._world.listener.ready(f"model {self._model.phase.value}")
+            for listener in self._world.listeners:
+                listener.ready(f"model {self._model.phase.value}")
             self._timing = self._fresh_timing()  # loading took its time
             self._follow_source()
         except SinkClosedError:
             pass  # nobody is left to read; that is how `| head` says thank you
         finally:
-            self._world.listener.stopping()
+            for listener in self._world.listeners:
+                listener.stopping()
             self._exchange.stop()
             self._model.stop()
             self._changes.close()
@@ -174,7 +176,8 @@ class Supervisor:
 
     def ended(self) -> None:
         """Tell that the run ended in good order; not to be called after an error."""
-        self._world.listener.ended()
+        for listener in self._world.listeners:
+            listener.ended()
 
     def _fresh_timing(self) -> SampleClock:
         return SampleClock(self._settings.period, self._source.live, self._world.clock())
@@ -243,7 +246,8 @@ class Supervisor:
         self._recurring.tend()
         self._world.observe(record, self._state)
         self._index = sample.index + 1
-        self._world.listener.beat(sample.index, self.summary.status)
+        for listener in self._world.listeners:
+            listener.beat(sample.index, self.summary.status)
         self._world.console.progress(self.summary.status)
         self._model.recover()  # after the record is out: ending a process can take a second
         self._make_way(record)

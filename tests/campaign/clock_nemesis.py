@@ -193,7 +193,7 @@ def runner(lab: Lab) -> Run:
             NativeFallback(bundle), Injections([], []),
             RunTiming(len(lab.channels), bundle.manifest.tiers.warmup, lab.period, 1.0),
             Surroundings(
-                clock, clock.sleep, Console(io.StringIO(), clock), Notifier({}, clock)
+                clock, clock.sleep, Console(io.StringIO(), clock), (Notifier({}, clock),)
             ),
         )  # fmt: skip
         supervisor.run()

@@ -173,7 +173,7 @@ class Run:
                 self.clock,
                 self.clock.sleep,
                 Console(self.stderr, self.clock),
-                Notifier({}, self.clock),
+                (Notifier({}, self.clock),),
                 observe,
             ),
             exchange,

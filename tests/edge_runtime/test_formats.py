@@ -18,7 +18,7 @@ from edge_runtime.errors import GruardError
 from edge_runtime.journal.journal import Cursor, open_journal
 from edge_runtime.journal.segments import JournalDisk, entries_after
 from edge_runtime.status.snapshot import read_status
-from edge_runtime.supervision.starts import StartedAfter, read_mark, started_after
+from edge_runtime.supervision.starts import Mark, StartedAfter, read_state, started_after
 from edge_runtime.updates.choice import Admission, choose
 from edge_runtime.updates.store import Store
 from tests.apparatus.harm import edit_manifest
@@ -102,7 +102,7 @@ def test_a_status_file_is_read(stored: Path) -> None:
 
 
 def test_a_start_marker_is_read(stored: Path) -> None:
-    mark = read_mark(stored / "last-run.json")
+    mark = read_state(stored / "last-run.json", Mark)
     assert mark and mark.sample == RECORDS - 1 and mark.clean
     assert started_after(mark, "another boot", False) is StartedAfter.GOOD_REBOOT
 
@@ -141,7 +141,7 @@ def test_a_later_status_file_is_refused(stored: Path) -> None:
 
 def test_a_later_start_marker_counts_as_unknown(stored: Path) -> None:
     edit(stored / "last-run.json", reason="a field of a later version")
-    mark = read_mark(stored / "last-run.json")
+    mark = read_state(stored / "last-run.json", Mark)
     assert mark is None and started_after(mark, "boot", False) is StartedAfter.UNKNOWN
 
 

@@ -20,10 +20,10 @@ STORY = (
     "GUEST booted",
     "GUEST second boot, boot status 32",
     "gruard: started after: watchdog reset",
-    "gruard: /dev/watchdog says that the last reset of this machine was the watchdog's",
+    "gruard: /dev/watchdog reports that the watchdog caused the last reset of this machine",
     "GUEST stopped with 0",
     "GUEST alive after a good end",
-    "gruard: started after: clean stop; the run before had answered sample",
+    "gruard: started after: clean stop; the last run had answered sample",
     "GUEST stopped with 0",
     "GUEST ended with 0",
 )

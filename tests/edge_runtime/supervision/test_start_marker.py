@@ -12,19 +12,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import GruardError
+from edge_runtime.plain import LARGEST_INTEGER
 from edge_runtime.supervision.starts import (
     MARKER,
     WRITE_EVERY,
     Mark,
     StartedAfter,
     StartMarker,
-    read_mark,
+    read_state,
     started_after,
-    write_mark,
+    write_state,
 )
 
+NAMES = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), max_size=40)
 MARKS = st.builds(
-    Mark, st.text(max_size=40), st.integers(0, 1 << 22), st.none() | st.integers(0), st.booleans()
+    Mark,
+    NAMES,
+    st.integers(0, 1 << 22),
+    st.none() | st.integers(0, LARGEST_INTEGER),
+    st.booleans(),
 )
 
 
@@ -45,7 +51,7 @@ class Life:
 
     @property
     def mark(self) -> Mark | None:
-        return read_mark(self.folder / MARKER)
+        return read_state(self.folder / MARKER, Mark)
 
 
 def test_a_whole_life(tmp_path: Path) -> None:
@@ -88,14 +94,14 @@ def test_the_file_is_written_at_most_once_a_minute(tmp_path: Path) -> None:
     marker.ended()
     assert life.mark == Mark("boot-1", os.getpid(), 3, clean=True)
     life.start()
-    assert life.log[-1] == "started after: clean stop; the run before had answered sample 3"
+    assert life.log[-1] == "started after: clean stop; the last run had answered sample 3"
 
 
 @given(mark=MARKS)
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, mark: Mark) -> None:
     file = tmp_path_factory.mktemp("marker") / MARKER
-    write_mark(file, mark)
-    assert read_mark(file) == mark
+    write_state(file, mark)
+    assert read_state(file, Mark) == mark
     assert [path.name for path in file.parent.iterdir()] == [MARKER]  # no scratch file is left
 
 
@@ -126,7 +132,7 @@ def test_a_corrupted_marker_is_unknown_and_no_error(
 ) -> None:
     life = Life(tmp_path_factory.mktemp("state"))
     (life.folder / MARKER).write_bytes(junk)
-    readable = read_mark(life.folder / MARKER)
+    readable = read_state(life.folder / MARKER, Mark)
     verdict = life.start().started_after
     assert readable is not None or verdict is StartedAfter.UNKNOWN
     assert life.start().started_after is StartedAfter.CRASH  # it was mended
@@ -148,7 +154,7 @@ def test_a_torn_or_flipped_marker_is_never_an_error(
 @pytest.mark.parametrize("content", [b"[" * 5000, b"9" * 5000, b'{"pid": ' + b"9" * 4000 + b"}"])
 def test_a_huge_or_deep_marker_is_unknown(tmp_path: Path, content: bytes) -> None:
     (tmp_path / MARKER).write_bytes(content)
-    assert read_mark(tmp_path / MARKER) is None
+    assert read_state(tmp_path / MARKER, Mark) is None
 
 
 def test_a_folder_in_the_markers_place_ends_nothing(tmp_path: Path) -> None:
@@ -240,7 +246,7 @@ def test_a_service_keeps_it_in_its_state_directory(
 ) -> None:
     monkeypatch.setitem(ENVIRONMENT, "STATE_DIRECTORY", f"{tmp_path}:/another")
     assert summary()["started_after"] == "first start"
-    assert read_mark(tmp_path / MARKER).clean
+    assert read_state(tmp_path / MARKER, Mark).clean
 
 
 def test_a_missing_state_folder_is_refused(tmp_path: Path) -> None:
