@@ -35,7 +35,7 @@ from edge_runtime.supervision.supervisor import (
     Surroundings,
     answer_deadline,
 )
-from edge_runtime.supervision.worker_care import NoModel, Serving, ShadowDetector, WorkerCare
+from edge_runtime.supervision.worker_care import NoExchange, Serving, ShadowDetector, WorkerCare
 from edge_runtime.supervision.worker_process import BundleIdentity, WorkerProcess, worker_command
 from edge_runtime.threads import Threads
 from edge_runtime.updates.choice import Admission, Start, choose, start_from
@@ -213,7 +213,7 @@ def _assemble(
         injections,
         settings,
         Surroundings(CLOCK, time.sleep, console, listeners, watch.observe, watch.turn),
-        switch or (None if start.bundle else NoModel()),
+        switch or NoExchange(has_model=start.bundle is not None),
         changes,
         recurring,
     )

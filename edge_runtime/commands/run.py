@@ -185,7 +185,7 @@ def _run(assembled: "Assembled", as_json: bool) -> int:
         stopped = 0  # a service manager's stop is an end in good order
         assembled.delay.clear()
     finally:
-        supervisor.tell(as_json)
+        supervisor.print_summary(as_json)
     supervisor.ended()
     return stopped or (_LOST_RECORDS if supervisor.summary.dropped else 0)
 

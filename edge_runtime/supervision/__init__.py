@@ -1,1 +1,1 @@
-"""The supervisor's room: the loop, the inference process it watches, and how the two talk."""
+"""The supervisor: its loop, the worker (inference process) it watches, and the pipes between."""

@@ -1,7 +1,7 @@
-"""Keeps a lasting change over restarts, and hears what the owner says to it.
+"""Keep a lasting change over restarts, and read the owner's answer to it.
 
-It follows the model that serves: each worker tells where the machine stands, and each one that
-starts goes on from there. What is known is written when something happens, else every ten minutes.
+The keeper follows the model that serves: each worker reports its lasting change, and each one that
+starts resumes from it. It is written at each event, else every ten minutes.
 """
 
 from collections.abc import Callable
@@ -23,15 +23,15 @@ from edge_runtime.plain import read_sealed, write_sealed
 from edge_runtime.record import Record
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks for the owner's word."""
+"""Seconds between two reads of the owner's word."""
 WRITE_EVERY, WRITE_AGAIN = 600.0, 60.0
-"""Seconds between two writes while nothing happens, and after one that failed."""
+"""Seconds between two writes without an event, and after a failed one."""
 
 Stamp = tuple[int, int, int]
 
 
 class HoldsChange(Protocol):
-    """The part of a model's care that is needed here."""
+    """The part of a `WorkerCare` that the keeper needs."""
 
     @property
     def bundle(self) -> str: ...
@@ -44,7 +44,7 @@ class HoldsChange(Protocol):
 
 
 class ChangeKeeper:
-    """finding: the change that was reported, None while the machine is where it was recorded.
+    """finding: the change that was reported, None while the machine runs as recorded.
 
     folder: where it is kept; None keeps it in memory only. clock: monotonic seconds; wall: epoch
     seconds. log takes one line per event. No method raises.
@@ -71,9 +71,9 @@ class ChangeKeeper:
     def load(
         self, bundle: str, fault: Callable[[LastingChange], str | None]
     ) -> LastingChange | None:
-        """What the run before has left of `bundle`; None, and a line in the log, without use.
+        """Return the change that the last run kept for `bundle`; log and return None if unusable.
 
-        fault: why a change cannot be one of the bundle's, None when it can.
+        fault: returns why a change cannot belong to the bundle, None when it can.
         """
         self._bundle = bundle
         if self._folder is None:
@@ -93,70 +93,67 @@ class ChangeKeeper:
         return kept.change
 
     def after(self, record: Record, model: HoldsChange) -> None:
-        """Learn what there is to know after `record`, by the model that serves."""
+        """Follow the state of `model`, which serves, after `record`."""
         if record.alarm and record.blamed:
             self._blamed = record.blamed
         if model.bundle != self._bundle:
             self._bundle, self._change, self.finding = model.bundle, None, None
         if model.change is not self._change and model.change is not None:
-            self._learn(model.change, record.index)
+            self._follow(model.change, record.index)
         if (now := self._clock()) >= self._next_look:
             self._next_look = now + LOOK_EVERY
-            self._hear(model, record.index)
+            self._read_word(model, record.index)
             if self._unsaved and now >= self._next_write:
                 self._write(now)
 
     def close(self) -> None:
-        """Write what is not written yet."""
+        """Write a change that is not written yet."""
         if self._unsaved:
             self._write(self._clock())
 
-    def _learn(self, change: LastingChange, index: int) -> None:
+    def _follow(self, change: LastingChange, index: int) -> None:
         self._change, self._unsaved = change, True
-        found = self.finding
+        finding, here = self.finding, f"sample {index}: "
         if change.phase == ChangePhase.AS_RECORDED:
-            if found is not None:
-                self._tell(
-                    "back", None, f"sample {index}: the machine is back where it was recorded"
-                )
-        elif found is None or (change.count != found.count and found.accepted is not None):
+            if finding is not None:
+                self._report("back", None, f"{here}the machine is back where it was recorded")
+        elif finding is None or (change.count != finding.count and finding.accepted is not None):
             fresh = Finding(self._wall(), self._blamed, change.count, None, "")
             where = f" on {', '.join(fresh.channels)}" if fresh.channels else ""
-            self._tell(
+            self._report(
                 "reported",
                 fresh,
-                f"sample {index}: a change{where} has lasted and is reported; alarms are judged "
-                "from where the machine stands; look, and if it runs like this now, gruard accept",
+                f"{here}a change{where} has lasted and is reported; alarms are now judged against "
+                "the changed machine; check it, and if it is to run like this, run gruard accept",
             )
-        elif change.count != found.count:
-            channels = tuple(dict.fromkeys((*found.channels, *self._blamed)))
-            self._tell(
+        elif change.count != finding.count:
+            channels = tuple(dict.fromkeys((*finding.channels, *self._blamed)))
+            self._report(
                 "further",
-                replace(found, count=change.count, channels=channels),
-                f"sample {index}: the machine has changed again, on {', '.join(self._blamed)}",
+                replace(finding, count=change.count, channels=channels),
+                f"{here}the machine has changed again, on {', '.join(self._blamed)}",
             )
 
-    def _tell(self, topic: str, finding: Finding | None, line: str) -> None:
-        self.finding, self._next_look = finding, self._clock()
-        self._next_write = self._next_look
+    def _report(self, topic: str, finding: Finding | None, line: str) -> None:
+        self.finding = finding
+        self._next_look = self._next_write = self._clock()
         self._log.trouble(topic, line)
 
-    def _hear(self, model: HoldsChange, index: int) -> None:
-        """Take the owner's word, and let the model know of it until it does."""
-        found, change = self.finding, self._change
-        if found is None or change is None:
+    def _read_word(self, model: HoldsChange, index: int) -> None:
+        """Apply the owner's word, and pass it to the model until the model has it."""
+        finding, change = self.finding, self._change
+        if finding is None or change is None:
             return
-        word = self._newest_word()
-        known = KeptChange(self._bundle, change, found)
-        if word and word.names(known) and word.accepted != (found.accepted is not None):
+        word, kept = self._newest_word(), KeptChange(self._bundle, change, finding)
+        if word and word.names(kept) and word.accepted != (finding.accepted is not None):
             accepted = word.told if word.accepted else None
             why = f" ({word.reason})" if word.reason else ""
             what = "is accepted" if word.accepted else "is open again"
-            found = replace(found, accepted=accepted, reason=word.reason)
-            self._tell("word", found, f"sample {index}: the reported change {what}{why}")
+            finding = replace(finding, accepted=accepted, reason=word.reason)
+            self._report("word", finding, f"sample {index}: the reported change {what}{why}")
             self._unsaved = True
-        if change.phase != found.phase:
-            model.accept(found.accepted is not None)
+        if change.phase != finding.phase:
+            model.accept(finding.accepted is not None)
             self._change = model.change
 
     def _newest_word(self) -> Word | None:
@@ -181,16 +178,6 @@ class ChangeKeeper:
             self._unsaved = False
             return
         kept = KeptChange(self._bundle, self._change, self.finding).sound
-        file = self._folder / KEPT
-        try:
-            write_sealed(file, kept)
-        except OSError as error:
-            self._next_write = now + WRITE_AGAIN
-            self._log.trouble(
-                "write",
-                f"{file}: cannot be written ({error.strerror}); the next start will not know "
-                "where the machine stands",
-            )
-        else:
-            self._unsaved, self._next_write = False, now + WRITE_EVERY
-            self._log.over(f"{file}: is written again", "write")
+        file, lost = self._folder / KEPT, "the next start will not know where the machine stands"
+        self._unsaved = not self._log.attempt_write(file, lambda: write_sealed(file, kept), lost)
+        self._next_write = now + (WRITE_AGAIN if self._unsaved else WRITE_EVERY)

@@ -1,8 +1,8 @@
-"""Faults on demand, to see for oneself what the tiers do about them.
+"""Inject faults on demand, to demonstrate the tiers.
 
-`hang@1200` and `crash@2400` break the inference process at that sample. `nan:CHANNEL@300+50`,
-`stuck:CHANNEL@300+50` and `level:CHANNEL@300+50*AMOUNT` spoil a sensor from sample 300 for 50
-samples: no reading, the reading of the first sample all the time, or AMOUNT (raw units) added.
+`hang@1200` and `crash@2400` break the worker at that sample. `nan:CHANNEL@300+50`,
+`stuck:CHANNEL@300+50` and `level:CHANNEL@300+50*AMOUNT` spoil a channel from sample 300 for 50
+samples: no reading, the reading of sample 300 repeated, or AMOUNT (raw units) added.
 """
 
 import re
@@ -30,7 +30,7 @@ _SENSOR = re.compile(
 
 @dataclass(frozen=True)
 class ProcessFault:
-    """The inference process breaks down at sample `index`."""
+    """The worker hangs or crashes at sample `index`."""
 
     kind: Fault
     index: int
@@ -38,7 +38,10 @@ class ProcessFault:
 
 @dataclass(frozen=True)
 class SensorFault:
-    """A channel (its position) is spoilt for `count` samples from `start`; amount in raw units."""
+    """A channel (its position) is spoilt for `count` samples from `start`; amount in raw units.
+
+    text: the fault as the user wrote it.
+    """
 
     kind: Literal["nan", "stuck", "level"]
     channel: int
@@ -48,12 +51,12 @@ class SensorFault:
     text: str
 
     def covers(self, index: int) -> bool:
-        """Whether the sample at `index` is spoilt."""
+        """Return whether the sample at `index` is spoilt."""
         return self.start <= index < self.start + self.count
 
 
 class Injections:
-    """All faults of a run; remembers what a stuck sensor is stuck at."""
+    """All faults of a run; holds the reading that each stuck channel repeats."""
 
     def __init__(self, process: Sequence[ProcessFault], sensors: Sequence[SensorFault]) -> None:
         self._process = {fault.index: fault.kind for fault in process}
@@ -61,34 +64,34 @@ class Injections:
         self._held: dict[SensorFault, float] = {}
 
     def process_fault(self, index: int) -> Fault | None:
-        """What breaks the inference process at this sample, if anything does."""
+        """Return the fault that breaks the worker at this sample, if any."""
         return self._process.get(index)
 
     def starting(self, index: int) -> list[str]:
-        """The sensor faults that start at this sample, as the user wrote them."""
+        """Return the sensor faults that start at this sample, as the user wrote them."""
         return [fault.text for fault in self._sensors if fault.start == index]
 
     def spoil(self, index: int, values: Float32) -> Float32:
-        """The values with every fault of this sample applied; the argument stays as it is."""
+        """Return `values` with every fault of this sample applied; `values` is not changed."""
         active = [fault for fault in self._sensors if fault.covers(index)]
         if not active:
             return values
         spoilt = values.copy()
-        with np.errstate(over="ignore"):  # beyond float32 means infinite, which the mask handles
+        with np.errstate(over="ignore"):  # overflow gives infinity, which the mask handles
             for fault in active:
-                spoilt[fault.channel] = self._reading(fault, float(spoilt[fault.channel]))
+                true = float(spoilt[fault.channel])
+                match fault.kind:
+                    case "nan":
+                        spoilt[fault.channel] = np.nan
+                    case "level":
+                        spoilt[fault.channel] = true + fault.amount
+                    case "stuck":
+                        spoilt[fault.channel] = self._held.setdefault(fault, true)
         return spoilt
-
-    def _reading(self, fault: SensorFault, true: float) -> float:
-        if fault.kind == "nan":
-            return np.nan
-        if fault.kind == "level":
-            return true + fault.amount
-        return self._held.setdefault(fault, true)
 
 
 def parse_injections(text: str, channels: Sequence[str]) -> Injections:
-    """Read a comma-separated list of faults; GruardError names the piece that is wrong."""
+    """Parse a comma-separated list of faults. Raises GruardError naming the wrong one."""
     process: list[ProcessFault] = []
     sensors: list[SensorFault] = []
     for piece in filter(None, (part.strip() for part in text.split(","))):

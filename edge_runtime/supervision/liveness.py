@@ -147,7 +147,9 @@ class KernelWatchdog(Listener):
         after = "the time-out of its driver" if granted is None else f"{granted} s"
         self._log(f"{self._device} resets this machine after {after} without an answered sample")
         if (self._number(GET_BOOT_STATUS) or 0) & CARD_RESET:
-            self._log(f"{self._device} reports that the watchdog caused the last reset of this machine")
+            self._log(
+                f"{self._device} reports that the watchdog caused the last reset of this machine"
+            )
 
     def beat(self, index: int, status: Callable[[], str]) -> None:
         """Feed the watchdog, `_FEEDS_PER_TIMEOUT` times per time-out."""

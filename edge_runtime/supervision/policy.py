@@ -1,22 +1,48 @@
-"""When to trust the inference process: misses, restarts and the way back, as a pure state machine.
+"""When to use the worker, and how long to wait for it.
 
-No process, no clock: events and the time come in, the phase comes out.
+`WorkerPolicy` is a pure state machine without process or clock: events and the time come in, the
+phase comes out. It decides on misses, restarts, and when the model answers again.
 
-How long to wait for a worker: for a time, or for as long as it makes progress.
-
-A recording has no clock that drives its samples, so a slow answer is as good as a fast one. Its
-worker may take any time on a busy machine; it hangs when it computes without end, or not at all.
+`HangWatch` waits for as long as a worker makes progress. It is for recordings: no clock drives
+their samples, so a slow answer is as good as a fast one. A worker hangs when it computes without
+end, or not at all.
 """
 
 import enum
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+TIERS = {1: "model", 2: "model alone", 3: "fallback"}
+"""Who answers, in words that fit every bundle: a linear one has neither gate nor recurrent unit."""
+MISSES = 3
+"""Restart the worker after so many missed deadlines within MISS_WINDOW samples."""
+MISS_WINDOW = 10
+BACK_OFF = (0.0, 1.0, 5.0, 30.0, 300.0, 3600.0)
+"""Seconds before the first, second, ... restart in a row; the last one is repeated for ever."""
+HEALTHY_SERVICE = 600.0
+"""Seconds of service after which the next failure counts as the first again."""
+LOAD_LIMIT = 20.0
+"""Seconds a worker may take to its HELLO."""
+AGREEING = 100
+"""The model answers again after so many settled shadow answers in a row that agree with the
+fallback on the alarm ..."""
+SHADOW_LIMIT = 200
+"""... or after so many in all: the model may disagree with the fallback for good, and be right."""
+RETURNS = 3
+"""The model may take over again so often within RETURN_WINDOW seconds."""
+RETURN_WINDOW = 3600.0
+SHORTEST_PATIENCE = 1.0
+"""Seconds without an answer, at least, after which a worker that catches up is ended."""
+HANG_CPU, HANG_DEADLINES = 5.0, 10
+"""Where samples wait: a worker hangs after so many seconds of CPU time on one answer, and at least
+so many deadlines."""
+HANG_IDLE = 30.0
+"""Where samples wait: a worker hangs after so many seconds without using the CPU, too."""
 LOOK_EVERY = 0.25
-"""Seconds between two looks at a worker that owes an answer."""
+"""Seconds between two looks at such a worker."""
 _USER_FIELD, _SYSTEM_FIELD = 11, 12  # of /proc/PID/stat, counted from the state
 
 
@@ -24,8 +50,8 @@ _USER_FIELD, _SYSTEM_FIELD = 11, 12  # of /proc/PID/stat, counted from the state
 class Work:
     """Wait while the worker makes progress.
 
-    cpu: seconds of its CPU time that one answer may take. idle: seconds that it may spend without
-    using any; time in which the supervisor did not run either does not count.
+    cpu: seconds of CPU time that one answer may take. idle: seconds that the worker may spend
+    without using any; time in which the supervisor did not run either does not count.
     """
 
     cpu: float
@@ -36,9 +62,9 @@ class Work:
 
 
 class HangWatch:
-    """Seconds left to wait for a process, by what it does; starts when it is made.
+    """Measures, from its construction, how long to go on waiting for a process.
 
-    clock: monotonic seconds. cpu_time: of a process by its id, None where nobody can tell.
+    clock: monotonic seconds. cpu_time: of a process by its id, None where it is unknown.
     """
 
     def __init__(
@@ -54,7 +80,7 @@ class HangWatch:
         self._looked, self._idle = clock(), 0.0
 
     def left(self) -> float:
-        """Seconds until the next look, at most; 0 when the process hangs."""
+        """Return the seconds until the next look; 0 when the process hangs."""
         now, computed = self._clock(), self._cpu_time(self._pid)
         if computed is not None and computed != self._computed:
             self._idle = 0.0
@@ -66,7 +92,7 @@ class HangWatch:
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """CPU time of a process and its threads so far; None where /proc does not tell it."""
+    """Return the CPU time of a process and its threads so far; None without /proc."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
         fields = text[text.rindex(")") + 2 :].split()
@@ -76,40 +102,13 @@ def cpu_seconds(pid: int) -> float | None:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-TIERS = {1: "model", 2: "model alone", 3: "fallback"}
-"""Who answers, in words that fit every bundle: a linear one has neither gate nor recurrent unit."""
-MISSES = 3
-"""Restart the worker after so many missed deadlines within MISS_WINDOW samples."""
-MISS_WINDOW = 10
-BACK_OFF = (0.0, 1.0, 5.0, 30.0, 300.0, 3600.0)
-"""Seconds before the first, second, ... restart in a row; the last one is repeated for ever."""
-HEALTHY_SERVICE = 600.0
-"""Seconds of service after which the next failure counts as the first again."""
-LOAD_LIMIT = 20.0
-"""Seconds a worker may take to its HELLO."""
-AGREEING = 100
-"""So many settled shadow answers in a row must agree with the fallback on the alarm ..."""
-SHADOW_LIMIT = 200
-"""... unless there have been so many: a lasting disagreement is what the model is there for."""
-SHORTEST_PATIENCE = 1.0
-"""Seconds without an answer before a worker that catches up is ended."""
-HANG_CPU, HANG_DEADLINES = 5.0, 10
-"""A worker that nobody waits for hangs after so many seconds of CPU time on one answer, and at
-least so many deadlines."""
-HANG_IDLE = 30.0
-"""Seconds without any CPU time after which it hangs, too."""
-RETURNS = 3
-"""The model may come back so often within RETURN_WINDOW seconds."""
-RETURN_WINDOW = 3600.0
-
-
 @dataclass(frozen=True)
 class Terms:
-    """What is asked of a worker.
+    """The time limits of a worker.
 
-    deadline: seconds for the answer to one sample. warmup: samples until a state has settled, by
-    the bundle. waits: whether samples wait for the worker, because no clock drives them.
-    period: seconds of the recording that a sample stands for, where samples wait.
+    deadline: seconds for the answer to one sample. warmup: samples until the model's state has
+    settled. waits: whether samples wait for the worker, because no clock drives them.
+    period: seconds between the samples of the recording, where samples wait.
     """
 
     deadline: float
@@ -119,12 +118,12 @@ class Terms:
 
     @property
     def memory(self) -> int:
-        """Samples that a process which begins anew is given: enough to settle and to prove it."""
+        """Samples that a restarted worker replays: enough to settle and to prove it."""
         return self.warmup + AGREEING
 
     @property
     def patience(self) -> float:
-        """Seconds that it may take from one of these to the next; no record waits for them."""
+        """Seconds that it may take for one of them; no record waits for it."""
         return max(MISSES * self.deadline, SHORTEST_PATIENCE)
 
     @property
@@ -136,23 +135,23 @@ class Terms:
 
     @property
     def load_limit(self) -> float | Work:
-        """How long to wait for the HELLO, where anything waits for it."""
+        """How long to wait for the HELLO."""
         return Work(LOAD_LIMIT, HANG_IDLE) if self.waits else LOAD_LIMIT
 
 
 class WorkerPhase(enum.Enum):
-    """What the worker is good for at the moment."""
+    """The state of the worker."""
 
     WAITING = "waiting to restart"  # no process
     LOADING = "loading"
-    SHADOWING = "proving itself"  # asked, but the fallback answers
+    SHADOWING = "proving itself"  # it gets the samples, but the fallback answers
     SERVING = "serving"
 
 
 class WorkerPolicy:
-    """The life of the worker as its supervisor sees it; all times are monotonic seconds.
+    """The worker's phase, as its supervisor decides it; all times are monotonic seconds.
 
-    failures: how often in a row it failed without HEALTHY_SERVICE between.
+    failures: in a row, without HEALTHY_SERVICE between.
     due: when the next start is due; None before the first one.
     """
 
@@ -171,64 +170,58 @@ class WorkerPolicy:
         return self.phase in (WorkerPhase.SHADOWING, WorkerPhase.SERVING)
 
     def start_due(self, now: float) -> bool:
-        """Whether a worker is to be started now."""
+        """Return whether a worker is to be started now."""
         return self.phase is WorkerPhase.WAITING and (self.due is None or now >= self.due)
 
     def started(self) -> None:
-        """A start was tried; every one after the first is a restart, whether it succeeds or not."""
+        """Note an attempt to start; each after the first counts as a restart."""
         self.restarts += self.due is not None
         self.phase = WorkerPhase.LOADING
         self._missed.clear()
         self._settled = self._agreeing = 0
 
     def ready(self, now: float, fresh: bool) -> None:
-        """The HELLO came. `fresh`: no sample was answered yet, so there is nothing to prove."""
+        """Note the HELLO. `fresh`: no sample was answered yet, so nothing has to be proven."""
         if fresh:
             self._serve(now)
         else:
             self.phase = WorkerPhase.SHADOWING
 
     def answered(self) -> None:
-        """The worker answered a sample in time."""
+        """Note an answer in time."""
         self._missed.append(False)
 
     def missed(self) -> bool:
-        """The worker missed a deadline; True when that was one too many."""
+        """Note a missed deadline; return whether that was one too many."""
         self._missed.append(True)
         return sum(self._missed) >= MISSES
 
     def counted(self, settled: bool, agrees: bool) -> None:
-        """Count a shadow answer, be it to a sample that is over; see `shadowed`."""
+        """Count a shadow answer, also one to a past sample; see `shadowed`."""
         if settled:
             self._settled += 1
             self._agreeing = self._agreeing + 1 if agrees else 0
 
     def shadowed(self, now: float, settled: bool, agrees: bool) -> bool:
-        """Judge a shadow answer; True when the model takes over again, with this very answer.
+        """Judge a shadow answer; return whether the model takes over, beginning with this one.
 
         settled: the model is out of its warm-up; agrees: its alarm equals the fallback's.
         """
         self.counted(settled, agrees)
         proven = self._agreeing >= AGREEING or self._settled >= SHADOW_LIMIT
-        if not proven or _within(self._returned, now, RETURN_WINDOW) >= RETURNS:
+        if not proven or sum(now - time <= RETURN_WINDOW for time in self._returned) >= RETURNS:
             return False
         self._returned.append(now)
         self._serve(now)
         return True
 
     def failed(self, now: float) -> None:
-        """The worker was ended: restart it after a back-off that grows while it keeps failing."""
+        """Note the worker's end: restart it after a back-off that grows with each failure."""
         if self.phase is WorkerPhase.SERVING and now - self._serving_since >= HEALTHY_SERVICE:
             self.failures = 0
-        self.phase, self.due = (
-            WorkerPhase.WAITING,
-            now + BACK_OFF[min(self.failures, len(BACK_OFF) - 1)],
-        )
+        self.phase = WorkerPhase.WAITING
+        self.due = now + BACK_OFF[min(self.failures, len(BACK_OFF) - 1)]
         self.failures += 1
 
     def _serve(self, now: float) -> None:
         self.phase, self._serving_since = WorkerPhase.SERVING, now
-
-
-def _within(times: Iterable[float], now: float, window: float) -> int:
-    return sum(now - time <= window for time in times)

@@ -1,4 +1,4 @@
-"""What a run came to: counted as it goes, told at the end, and shown live on a terminal."""
+"""The summary of a run, counted as it goes, and the console that logs and shows it."""
 
 import json
 import statistics
@@ -13,22 +13,22 @@ from edge_runtime.supervision.policy import TIERS
 from edge_runtime.supervision.starts import StartedAfter
 from edge_runtime.threads import ThreadState, failed_words
 
-_RECENT = 1024  # latencies kept for the median: enough to be steady, and a run may last years
+_RECENT = 1024  # latencies kept for the median: a steady value, and bounded memory over years
 _PROGRESS_EVERY = 1.0  # seconds
 
 
 @dataclass
 class Summary:
-    """Counts of one run. Latencies are seconds from a sample's arrival to its record's end.
+    """Counts of one run. Latencies are seconds from a sample's arrival to its written record.
 
     recurring: of the alarms, those that recur (`edge_runtime.recurring_alarms`).
-    kinds: alarms by the kind of fault that was named last, without those that had none.
-    caught_up: samples that were computed once more by a process that began anew.
-    repaired: times that memory of the fallback had changed and was repaired.
-    transitions: changes of tier, as `1→2`. timing: what was wrong with the times of readings.
+    kinds: alarms by the kind of fault that the diagnosis named last; those without one are missing.
+    caught_up: samples that a restarted worker replayed.
+    repaired: repairs of the fallback's memory.
+    transitions: changes of tier, as `1→2`. timing: irregular times of readings, by kind.
     outages: times that the source was away.
-    started_after: what the run before this one came to, None where nobody keeps that.
-    skipped, threads: ask for the journal entries that were skipped, and for the threads' states.
+    started_after: what came before this run; None where no state is kept.
+    skipped, threads: return the number of skipped journal entries, and the threads' states.
     """
 
     records: int = 0
@@ -63,8 +63,8 @@ class Summary:
             self.transitions[f"{self.last.tier}→{record.tier}"] += 1
         for name in flag_names(record.flags):
             self.flags[name] += 1
-        begun, self._alarm = self._alarm.going_on, self._alarm.after(record.alarm)
-        if self._alarm.going_on and not begun:
+        was_on, self._alarm = self._alarm.going_on, self._alarm.after(record.alarm)
+        if self._alarm.going_on and not was_on:
             self.alarms += 1
             self.recurring += Flag.RECURRING in record.flags
             self._kind = None
@@ -76,58 +76,52 @@ class Summary:
         self._latencies.append(latency)
 
     def status(self) -> str:
-        """One short line for a service manager or a terminal."""
+        """Return one short line for a service manager or a terminal."""
         if self.last is None:
             return "waiting for the first sample"
         alarm = f"ALARM {alarm_words(self.last)}".rstrip() if self.last.alarm else "no alarm"
         so_far = f"{self.alarms} alarm{'' if self.alarms == 1 else 's'}{self._recurring()} so far"
         where = " on the CPU, not the accelerator" if Flag.CPU in self.last.flags else ""
-        told = f"sample {self.last.index}, tier {self.last.tier}{where}, {alarm}, {so_far}"
         before = self.started_after
-        return f"{told}, started after {before.value}" if before and before.bad else told
+        after = f", started after {before.value}" if before and before.bad else ""
+        return f"sample {self.last.index}, tier {self.last.tier}{where}, {alarm}, {so_far}{after}"
 
     def to_json(self) -> str:
-        """The whole summary as one JSON object; latencies in milliseconds, null without records."""
+        """Return the summary as one JSON object; latencies in ms, null without records."""
         return json.dumps(self.fields())
 
     def to_text(self) -> str:
-        """The whole summary for people."""
-        tiers = (f"{TIERS[tier]} {count}" for tier, count in sorted(self.tiers.items()))
-        changes = (f"{change} {count}" for change, count in sorted(self.transitions.items()))
-        flags = (f"{name} {count}" for name, count in self.flags.most_common())
-        kinds = (f"{kind} {count}" for kind, count in self._named().items())
+        """Return the summary as lines for people."""
         median, slowest = self.fields()["latency_median_ms"], self.slowest * 1e3
-        latency = "-" if median is None else f"median {_ms(median)}, slowest {_ms(slowest)}"
-        before = {"last run": self.started_after.value} if self.started_after else {}
         skipped = f", {self.skipped()} journal entries skipped" if self.skipped() else ""
-        failed = {"threads": words} if (words := failed_words(self.threads())) else {}
-        lines = before | {
+        lines = {
+            "last run": self.started_after.value if self.started_after else "",
             "records": str(self.records),
-            "by tier": ", ".join(tiers) or "-",
-            "changes": ", ".join(changes) or "-",
-            "flags": ", ".join(flags) or "-",
+            "by tier": _listed({TIERS[tier]: self.tiers[tier] for tier in sorted(self.tiers)}),
+            "changes": _listed(dict(sorted(self.transitions.items()))),
+            "flags": _listed(dict(self.flags.most_common())),
             "alarms": f"{self.alarms}{self._recurring()}",
-            "kinds": ", ".join(kinds) or "-",
+            "kinds": _listed(self._kinds()),
             "restarts": str(self.restarts),
             "caught up": f"{self.caught_up} samples",
-            **({"memory": f"{self.repaired} repairs"} if self.repaired else {}),
+            "memory": f"{self.repaired} repairs" if self.repaired else "",
             "bad input": f"{self.bad_cells} cells, {self.bad_rows} rows",
             "outages": str(self.outages),
-            "timing": ", ".join(f"{what} {count}" for what, count in self.timing.items()) or "-",
+            "timing": _listed(self.timing),
             "not written": f"{self.dropped}{skipped}",
-            "answer": latency,
+            "answer": "-" if median is None else f"median {_ms(median)}, slowest {_ms(slowest)}",
+            "threads": failed_words(self.threads()),
         }
-        lines |= failed
-        return "\n".join(f"  {name:<12} {value}" for name, value in lines.items())
+        return "\n".join(f"  {name:<12} {text}" for name, text in lines.items() if text)
 
     def _recurring(self) -> str:
         return f" ({self.recurring} recurring)" if self.recurring else ""
 
-    def _named(self) -> dict[str, int]:
+    def _kinds(self) -> dict[str, int]:
         return {kind: count for kind, count in self.kinds.most_common() if count > 0}
 
     def fields(self) -> dict[str, Any]:
-        """The whole summary in plain JSON types."""
+        """Return the summary in plain JSON types."""
         median = statistics.median(self._latencies) * 1e3 if self._latencies else None
         return {
             "records": self.records,
@@ -136,7 +130,7 @@ class Summary:
             "flags": dict(self.flags),
             "alarms": self.alarms,
             "recurring": self.recurring,
-            "kinds": self._named(),
+            "kinds": self._kinds(),
             "restarts": self.restarts,
             "caught_up": self.caught_up,
             "repaired": self.repaired,
@@ -153,13 +147,17 @@ class Summary:
         }
 
 
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "-"
+
+
 def _ms(value: float) -> str:
-    """Three digits: a replay takes microseconds a sample, a restart seconds."""
+    """Return three digits: a replay takes microseconds per sample, a restart seconds."""
     return f"{value:.3g} ms" if value < 100 else f"{value:.0f} ms"
 
 
 class Console:
-    """Log lines on stderr, and on a terminal a line below them that is renewed every second."""
+    """Log lines on stderr, and on a terminal a status line below them, renewed every second."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
         self._stream = stream
@@ -168,18 +166,18 @@ class Console:
         self._next = float("-inf")
 
     def log(self, text: str) -> None:
-        """Tell one event."""
+        """Print one log line."""
         self._write(f"{self._clear()}gruard: {text}\n")
 
     def progress(self, status: Callable[[], str]) -> None:
-        """Show where the run is, if somebody is watching and a second has gone by."""
+        """Renew the status line, on a terminal, once a second."""
         now = self._clock()
         if self._live and now >= self._next:
             self._next = now + _PROGRESS_EVERY
             self._write(self._clear() + status())
 
     def finish(self, text: str) -> None:
-        """Replace the live line by the last word."""
+        """Replace the status line by a final text."""
         self._write(f"{self._clear()}{text}\n")
 
     def _clear(self) -> str:

@@ -1,7 +1,7 @@
-"""The loop that never goes silent: every sample gets exactly one record, whoever gives it.
+"""The main loop: every sample gets exactly one record, from the worker or from the fallback.
 
-The fallback shadows every sample. The worker answers while it is in service; when it is late,
-gone or on probation, the fallback's record is written instead, and says so.
+The fallback shadows every sample. The worker answers while it is in service; while it is late,
+gone or on probation, the fallback's record is written instead, flagged as such.
 """
 
 import dataclasses
@@ -33,12 +33,12 @@ STEP_LINES = 60.0
 
 @dataclass(frozen=True)
 class RunTiming:
-    """How a run is timed, all in seconds, and what the bundle says about its samples.
+    """The times of a run, in seconds, and what the bundle says about its samples.
 
-    channels: how many it has. warmup: samples until the model's state has settled.
+    channels: their number. warmup: samples until the model's state has settled.
     period: between samples, by the source's clock; None when unknown.
     deadline: for the model's answer to one sample.
-    interval: pace the source to one reading per interval; None takes them as they come.
+    interval: between two readings of a paced source; None takes them as they come.
     """
 
     channels: int
@@ -48,19 +48,19 @@ class RunTiming:
     interval: float | None = None
 
     def terms(self, live: bool) -> Terms:
-        """What is asked of a worker, for a source that is `live` or not."""
+        """Return the time limits of a worker, for a source that is `live` or not."""
         waits = not live and self.interval is None
         return Terms(self.deadline, self.warmup, waits, self.period or 1.0)
 
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run is after a record. kernel: the arithmetic of the model, empty before its HELLO.
+    """The state of a run after a record. kernel: of the model, empty before its HELLO.
 
     waiting: why there is no worker, and when the next one starts; empty while there is one.
     away: which source is away and why, None while it is not.
     finding: the lasting change that was reported, None without one.
-    The summary is the run's own and goes on changing.
+    The summary is the run's own object and keeps changing.
     """
 
     summary: Summary
@@ -72,16 +72,16 @@ class RunState:
 
 
 Observe = Callable[[Record, Callable[[], RunState]], None]
-"""Sees every record once it is out, and may ask for the state. Must neither wait nor raise."""
+"""Called with every record that is out; may ask for the state. Must neither wait nor raise."""
 Turn = Callable[[Callable[[], RunState]], None]
-"""Called once per turn of the loop, at least once a second, also when nothing came. The same."""
+"""Called once per turn of the loop, at least once a second. Must neither wait nor raise."""
 TURN_EVERY = 1.0
-"""Seconds that a source may be waited for before the loop turns."""
+"""Seconds to wait for the source in one turn of the loop, at most."""
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The outside world of a run: clock, sleep, terminal, who hears of it, who sees records."""
+    """The outside world of a run: clock, sleep, terminal, listeners, and observers of records."""
 
     clock: Callable[[], float]
     sleep: Callable[[float], None]
@@ -92,16 +92,16 @@ class Surroundings:
 
 
 def answer_deadline(period: float | None) -> float:
-    """Seconds the model may take: one period, but at least 0.05 and at most 1 second.
+    """Return the seconds that the model may take: one period, but at least 0.05 and at most 1.
 
-    The lower bound is the scheduling noise of a busy small device; the upper one keeps the
-    promise that a hang is noticed within seconds even where samples are minutes apart.
+    The lower bound allows for scheduling noise on a busy small device. With the upper one a hang is
+    noticed within seconds, even if samples are minutes apart.
     """
     return 1.0 if period is None else min(max(period, 0.05), 1.0)
 
 
 class Supervisor:
-    """Answers a whole source. `summary` is up to date at any time, also after an exception."""
+    """Answers all samples of a source. `summary` is always up to date, also after an exception."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class Supervisor:
         self._settings, self._world = settings, surroundings
         self._nothing = np.full(settings.channels, np.nan, np.float32)
         self._log = surroundings.console.log
-        self._exchange = exchange or NoExchange()
+        self._exchange = exchange or NoExchange(has_model=True)
         self._changes = changes or ChangeKeeper(None, surroundings.clock, time.time, self._log)
         self._recurring = recurring or RecurringKeeper(
             None, settings.period, None, surroundings.clock, self._log
@@ -135,29 +135,29 @@ class Supervisor:
             self._log,
             self._exchange.may_start,
         )
-        # Of the models that answered before this one, and of their fallbacks.
+        # Counts of the models that answered before this one, and of their fallbacks.
         self._restarts = self._caught_up = self._repaired = 0
-        self._timing = self._fresh_timing()
-        self._stood_at: LastingChange | None = None  # of the fallback
+        self._timing = self._new_sample_clock()
+        self._judged_from: LastingChange | None = None  # by the fallback
         self._index = 0
         self._started: float | None = None  # when a paced source gave its first reading
         self._readings = 0
-        self._steps, self._step_line = 0, -math.inf  # of the source's clock: told, and when
+        self._steps, self._step_line = 0, -math.inf  # steps of the source's clock: logged, and when
 
     def run(self) -> None:
-        """Answer every sample until the source ends or the sink's reader leaves.
+        """Answer every sample until the source ends or the sink's reader closes its pipe.
 
-        The worker has ended, and source and sink are closed, when this returns or raises, also on
-        KeyboardInterrupt.
+        When this returns or raises, also on KeyboardInterrupt, the worker has ended and source and
+        sink are closed.
         """
         try:
             self._model.await_first()
             for listener in self._world.listeners:
                 listener.ready(f"model {self._model.phase.value}")
-            self._timing = self._fresh_timing()  # loading took its time
+            self._timing = self._new_sample_clock()  # it starts now, after the load
             self._follow_source()
         except SinkClosedError:
-            pass  # nobody is left to read; that is how `| head` says thank you
+            pass  # the reader has gone, as in `gruard run … | head`
         finally:
             for listener in self._world.listeners:
                 listener.stopping()
@@ -169,24 +169,26 @@ class Supervisor:
             self._sink.close()
             self._count_losses()
 
-    def tell(self, as_json: bool) -> None:
-        """Write the summary to the console, for people or as one JSON line."""
+    def print_summary(self, as_json: bool) -> None:
+        """Print the summary on the console, for people or as one JSON line."""
         summary = self.summary
         self._world.console.finish(summary.to_json() if as_json else summary.to_text())
 
     def ended(self) -> None:
-        """Tell that the run ended in good order; not to be called after an error."""
+        """Tell the listeners that the run ended in good order; not to be called after an error."""
         for listener in self._world.listeners:
             listener.ended()
 
-    def _fresh_timing(self) -> SampleClock:
+    def _new_sample_clock(self) -> SampleClock:
         return SampleClock(self._settings.period, self._source.live, self._world.clock())
 
     def _follow_source(self) -> None:
-        """Answer its readings, and its silences, until it ends."""
+        """Answer the source's readings, and the slots without one, until it ends."""
         while True:
+            timeout = self._timing.timeout(self._world.clock())
+            timeout = TURN_EVERY if timeout is None else min(timeout, TURN_EVERY)
             try:
-                reading = self._source.read(self._patience())
+                reading = self._source.read(timeout)
             except EOFError:
                 return self._fill(self._timing.finish(self._world.clock()))
             now = self._world.clock()
@@ -197,14 +199,9 @@ class Supervisor:
                 self._fill(self._timing.place(reading, now))
             self._world.turn(self._state)
 
-    def _patience(self) -> float:
-        """Seconds to wait for a reading in one turn of the loop."""
-        timeout = self._timing.timeout(self._world.clock())
-        return TURN_EVERY if timeout is None else min(timeout, TURN_EVERY)
-
     def _fill(self, slots: list[TimeSlot]) -> None:
-        """Answer for `slots`, with a reading or without."""
-        self._tell_steps()
+        """Answer `slots`, each with or without a reading."""
+        self._log_steps()
         for slot in slots:
             flags = Flag.TIMING if slot.irregular else Flag(0)
             if slot.values is None:
@@ -214,7 +211,7 @@ class Supervisor:
                 values = self._injections.spoil(self._index, slot.values)
                 self._answer(Sample(self._index, slot.time, values), flags, slot.slots)
 
-    def _tell_steps(self) -> None:
+    def _log_steps(self) -> None:
         steps, now = self._timing.events["clock stepped"] - self._steps, self._world.clock()
         if steps and now - self._step_line >= STEP_LINES:
             times = "" if steps == 1 else f" {steps} times"
@@ -228,12 +225,12 @@ class Supervisor:
             self._readings += 1
 
     def _answer(self, sample: Sample, flags: Flag, slots: int) -> None:
-        """Write the record of `sample`, which stands for so many `slots`, with `flags` added."""
+        """Write the record of `sample`, which covers so many `slots`, with `flags` added."""
         arrived = self._world.clock()
         self._model.tend(fresh=sample.index == 0)
         self._inject(sample.index)
-        self._model.tell(sample)  # works on it while the fallback does
-        self._stand()
+        self._model.tell(sample)  # both compute at the same time
+        self._pass_change_to_fallback()
         shadow = self._fallback.step(sample)
         record = self._choose(sample, shadow)
         if Flag.GAP in flags and record.tier == 3:
@@ -250,10 +247,10 @@ class Supervisor:
             listener.beat(sample.index, self.summary.status)
         self._world.console.progress(self.summary.status)
         self._model.recover()  # after the record is out: ending a process can take a second
-        self._make_way(record)
+        self._exchange_model(record)
 
-    def _make_way(self, record: Record) -> None:
-        """Let another model answer from the next sample on, if there is one."""
+    def _exchange_model(self, record: Record) -> None:
+        """Let another model answer from the next sample on, if the exchange has one."""
         other = self._exchange.after(record, self._model)
         if other is not None:
             self._restarts += self._model.restarts
@@ -262,11 +259,11 @@ class Supervisor:
             self._model.stop()
             self._model, self._fallback = other.model, other.fallback
 
-    def _stand(self) -> None:
-        """Let the fallback judge the machine from where the model found it."""
+    def _pass_change_to_fallback(self) -> None:
+        """Let the fallback judge the machine against the lasting change that the model found."""
         change = self._model.change
-        if change is not None and change is not self._stood_at:
-            self._stood_at = change
+        if change is not None and change is not self._judged_from:
+            self._judged_from = change
             self._fallback.stand_at(change.centre)
 
     def _choose(self, sample: Sample, shadow: Record) -> Record:
@@ -284,8 +281,8 @@ class Supervisor:
         for fault in self._injections.starting(index):
             self._log(f"sample {index}: injected {fault}")
         if kind := self._injections.process_fault(index):
-            reached = "" if self._model.inject(kind) else " in vain: no model is running"
-            self._log(f"sample {index}: injected {kind}{reached}")
+            missed = "" if self._model.inject(kind) else " without effect: no model is running"
+            self._log(f"sample {index}: injected {kind}{missed}")
 
     def _state(self) -> RunState:
         self._count_losses()

@@ -1,8 +1,8 @@
-"""What the supervisor and its worker say to each other: frames with a checksum over two pipes.
+"""The protocol between the supervisor and its worker: frames with a checksum over two pipes.
 
 A frame is one byte of kind, four bytes of payload length, four bytes of CRC-32 over kind, length
-and payload (little-endian), and the payload. The pipes are never stdin and stdout, because
-libraries print there.
+and payload (little-endian), and the payload. The pipes are not stdin and stdout, because libraries
+print there.
 """
 
 import enum
@@ -13,33 +13,34 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from edge_runtime.detector.lasting_change import LastingChange
+from edge_runtime.errors import GruardError
+from edge_runtime.plain import build
 from edge_runtime.record import Record, Sample, flags_of
 
 _HEAD = struct.Struct("<BI")
 _CHECKSUM = struct.Struct("<I")
 _BEFORE_PAYLOAD = _HEAD.size + _CHECKSUM.size
 _SAMPLE = struct.Struct("<qd")
-# Index, flags, tier, valid, alarm, sensor, which numbers there are, and the numbers.
+# Index, flags, tier, valid, alarm, sensor, a bit for each number that is present, the numbers.
 _RECORD = struct.Struct("<qHB??bB4d")
 _ABSENT = -1  # of `sensor`
 _CHUNK = 65536
-_DIFFERENT = 256
-"""Combinations of names that are remembered."""
+_CACHED = 256  # combinations of names
 MAX_PAYLOAD = 1 << 20
-"""Bytes; a longer frame is garbage, and is refused before memory is set aside for it."""
+"""Bytes; a longer frame is refused as garbage before memory is allocated for it."""
 
 Fault = Literal["hang", "crash"]
 _FAULTS: dict[str, Fault] = {"hang": "hang", "crash": "crash"}
 
 
 class WireError(Exception):
-    """The other end sent something that is not a frame of this protocol."""
+    """The other end sent bytes that are no frame of this protocol."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,14 @@ class Reset:
 
 @dataclass(frozen=True)
 class Inject:
-    """Request, for demonstrations: break down now, for real."""
+    """Request, for demonstrations: hang or crash now."""
 
     kind: Fault
 
 
 @dataclass(frozen=True)
 class Accept:
-    """Request: take the machine's change as how it runs now (`yes`), or take that back."""
+    """Request: treat the machine's lasting change as accepted (`yes`) or as open again."""
 
     yes: bool
 
@@ -82,13 +83,13 @@ class Hello:
 
 @dataclass(frozen=True)
 class Failure:
-    """Reply: the worker cannot go on, and why; its last word."""
+    """Reply: why the worker ends; its last message."""
 
     text: str
 
 
 Message = Sample | Reset | Inject | Accept | LastingChange | Stop | Hello | Record | Failure
-"""A LastingChange is a request, go on from there, and a reply, of where the machine stands."""
+"""A LastingChange is a request to resume from it, and a reply that reports the worker's own."""
 
 
 class _Kind(enum.IntEnum):
@@ -107,7 +108,7 @@ _KINDS = {int(kind): kind for kind in _Kind}
 
 
 def encode(message: Message) -> bytes:
-    """The frame of one message. Raises WireError when it is longer than MAX_PAYLOAD."""
+    """Return the frame of one message. Raises WireError when it is longer than MAX_PAYLOAD."""
     kind, payload = _parts(message)
     if len(payload) > MAX_PAYLOAD:
         raise WireError(f"a {kind.name} of {len(payload)} bytes is longer than {MAX_PAYLOAD}")
@@ -134,27 +135,27 @@ def _parts(message: Message) -> tuple[_Kind, bytes]:
         case Accept(yes):
             return _Kind.ACCEPT, bytes([yes])
         case LastingChange():
-            return _Kind.LASTING_CHANGE, json.dumps(list(astuple(message))).encode()
+            return _Kind.LASTING_CHANGE, json.dumps(vars(message)).encode()
         case Stop():
             return _Kind.STOP, b""
         case Hello():
-            return _Kind.HELLO, json.dumps(list(astuple(message))).encode()
+            return _Kind.HELLO, json.dumps(vars(message)).encode()
         case Failure(text):
             return _Kind.FAILURE, text.encode(errors="replace")
 
 
 class FrameBuffer:
-    """Puts frames together from bytes that arrive in pieces."""
+    """Assembles frames from bytes that arrive in pieces."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
 
     def feed(self, data: bytes) -> None:
-        """Take the bytes of one read."""
+        """Add the bytes of one read."""
         self._bytes += data
 
     def messages(self) -> Iterator[Message]:
-        """Every complete message so far, oldest first. Raises WireError at the first bad frame."""
+        """Yield every complete message, oldest first. Raises WireError at the first bad frame."""
         while len(self._bytes) >= _BEFORE_PAYLOAD:
             kind, length = _HEAD.unpack_from(self._bytes)
             if kind not in _KINDS:
@@ -164,10 +165,8 @@ class FrameBuffer:
             end = _BEFORE_PAYLOAD + length
             if len(self._bytes) < end:
                 return
-            head, payload = (
-                bytes(self._bytes[: _HEAD.size]),
-                bytes(self._bytes[_BEFORE_PAYLOAD:end]),
-            )
+            head = bytes(self._bytes[: _HEAD.size])
+            payload = bytes(self._bytes[_BEFORE_PAYLOAD:end])
             (expected,) = _CHECKSUM.unpack_from(self._bytes, _HEAD.size)
             if _checksum(head, payload) != expected:
                 raise WireError(f"a {_KINDS[kind].name} frame whose checksum does not match")
@@ -176,7 +175,7 @@ class FrameBuffer:
 
 
 def receive(fd: int) -> Iterator[Message]:
-    """Messages from a blocking pipe until its other end closes. Raises WireError on garbage."""
+    """Yield messages from a blocking pipe until it is closed. Raises WireError on garbage."""
     frames = FrameBuffer()
     while data := os.read(fd, _CHUNK):
         frames.feed(data)
@@ -184,7 +183,7 @@ def receive(fd: int) -> Iterator[Message]:
 
 
 def send(fd: int, message: Message) -> None:
-    """Write one message to a blocking pipe. Raises BrokenPipeError when nobody reads it."""
+    """Write one message to a blocking pipe. Raises BrokenPipeError when the reader is gone."""
     left = memoryview(encode(message))
     while left:
         left = left[os.write(fd, left) :]
@@ -193,7 +192,7 @@ def send(fd: int, message: Message) -> None:
 def _decode(kind: _Kind, payload: bytes) -> Message:
     try:
         return _message(kind, payload)
-    except (ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, struct.error, GruardError) as error:
         raise WireError(f"a garbled {kind.name} frame: {error}") from error
 
 
@@ -210,40 +209,15 @@ def _message(kind: _Kind, payload: bytes) -> Message:
         case _Kind.ACCEPT:
             return Accept({b"\0": False, b"\1": True}[payload])
         case _Kind.LASTING_CHANGE:
-            return _lasting_change(*json.loads(payload))
+            change: LastingChange = build(LastingChange, json.loads(payload), "change")
+            return change
         case _Kind.STOP:
             return Stop()
         case _Kind.HELLO:
-            return _hello(*json.loads(payload))
+            hello: Hello = build(Hello, json.loads(payload), "hello")
+            return hello
         case _Kind.FAILURE:
             return Failure(payload.decode())
-
-
-def _hello(kernel: object, load_seconds: object, digest: object, model: object) -> Hello:
-    seconds = load_seconds if isinstance(load_seconds, float) else math.nan
-    if not math.isfinite(seconds):
-        raise ValueError("load_seconds is no finite number")
-    return Hello(_text(kernel), seconds, _text(digest), _text(model))
-
-
-def _lasting_change(
-    phase: object, count: object, centre: object, baselines: object
-) -> LastingChange:
-    if type(phase) is not int or type(count) is not int:
-        raise TypeError("two integers are expected")
-    return LastingChange(phase, count, _numbers(centre), _numbers(baselines))
-
-
-def _numbers(values: object) -> tuple[float, ...]:
-    if not isinstance(values, list) or not all(type(value) is float for value in values):
-        raise TypeError("a list of numbers is expected")
-    return tuple(values)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("a text is expected")
-    return value
 
 
 def _sample(payload: bytes) -> Sample:
@@ -253,7 +227,7 @@ def _sample(payload: bytes) -> Sample:
 
 
 def _record_to_bytes(record: Record) -> bytes:
-    # Not Record.to_json: that rounds for human readers, and here every bit must survive.
+    # Not Record.to_json, which rounds numbers: here every bit must survive.
     numbers = (record.time, record.score, record.threshold, record.probability)
     present = sum(1 << i for i, number in enumerate(numbers) if number is not None)
     sensor = _ABSENT if record.sensor is None else record.sensor
@@ -266,33 +240,27 @@ def _record_to_bytes(record: Record) -> bytes:
 
 
 def _record(payload: bytes) -> Record:
-    index, bits, tier, valid, alarm, sensor, present, *found = _RECORD.unpack_from(payload)
-    numbers = (number if present & 1 << i else None for i, number in enumerate(found))
-    time, score, threshold, probability = numbers
+    index, bits, tier, valid, alarm, sensor, present, *numbers = _RECORD.unpack_from(payload)
+    time, score, threshold, probability = (
+        number if present & 1 << i else None for i, number in enumerate(numbers)
+    )
     masked, imputed, blamed, model, kind = _words(payload[_RECORD.size :])
-    known = None if sensor == _ABSENT else bool(sensor)
     return Record(
         index, time, tier, flags_of(bits), valid, score, threshold, alarm, masked, imputed, blamed,
-        model, kind, probability, known,
+        model, kind, probability, None if sensor == _ABSENT else bool(sensor),
     )  # fmt: skip
 
 
 _Words = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], str, str | None]
 
 
-@functools.lru_cache(_DIFFERENT)  # one record after the other has the same names
+@functools.lru_cache(_CACHED)  # one record after the other has the same names
 def _words_to_bytes(words: _Words) -> bytes:
     return json.dumps(words).encode()
 
 
-@functools.lru_cache(_DIFFERENT)
+@functools.lru_cache(_CACHED)
 def _words(data: bytes) -> _Words:
     masked, imputed, blamed, model, kind = json.loads(data)
-    named = None if kind is None else _text(kind)
-    return _texts(masked), _texts(imputed), _texts(blamed), _text(model), named
-
-
-def _texts(values: object) -> tuple[str, ...]:
-    if not isinstance(values, list):
-        raise TypeError("a list of names is expected")
-    return tuple(map(_text, values))
+    names = tuple(build(tuple[str, ...], value, "names") for value in (masked, imputed, blamed))
+    return *names, build(str, model, "model"), build(str | None, kind, "kind")

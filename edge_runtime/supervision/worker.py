@@ -1,12 +1,11 @@
-"""The inference process: samples come in over a pipe, one record each goes out.
+"""The worker (inference process): samples come in over a pipe, one record each goes out.
 
-It is a process of its own so that a hang or a crash in native code costs a restart, not the
-output. Run by the supervisor as `python -m edge_runtime.supervision.worker`.
+It is a separate process, so that a hang or a crash in native code costs a restart and no record.
+The supervisor runs it as `python -m edge_runtime.supervision.worker`.
 
-The order in which a sample must be worked on: checked as it goes, and visible from outside.
-
-Alive and deadline supervision would let a worker pass that answers in time without having asked its
-model. The stage is kept in memory shared with the supervisor, so that a hang can be placed.
+`Checkpoints` verifies that each sample passes all stages in order: deadlines alone would accept a
+worker that answers in time without running its model. The stage is kept in memory shared with the
+supervisor (`ProgressPage`), so that the log can say where a worker hangs.
 """
 
 import argparse
@@ -30,27 +29,31 @@ from edge_runtime.errors import GruardError
 from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
 
-if TYPE_CHECKING:  # imported in `_load`, so that an import that fails is reported, too
+if TYPE_CHECKING:  # imported in `_load`, so that a failing import is reported, too
     from edge_runtime.bundle.reader import Bundle
     from edge_runtime.detector.detector import StepDetector
 
-
 STAGES = ("read", "mask", "invoke", "check", "emit")
+EXIT_FAILED = 3
+"""The worker could not load or run the model; its last reply said why."""
+TELL_EVERY = 100
+"""Samples between two reports of the lasting change while its phase stays the same."""
+_PR_SET_PDEATHSIG = 1
 
 
 class CheckpointError(Exception):
-    """A stage was left out, or came twice."""
+    """A stage was skipped or repeated."""
 
 
 class Checkpoints:
-    """Stages of the sample at hand, in a page of shared memory."""
+    """The stages of the current sample, in a page of shared memory."""
 
     def __init__(self, fd: int) -> None:
         self._page = mmap.mmap(fd, mmap.PAGESIZE)
         self._page[0] = 0  # the stage that is due, from 0
 
     def reach(self, stage: str) -> None:
-        """Go on to `stage`. Raises CheckpointError when another one is due; emit is the last."""
+        """Enter `stage`. Raises CheckpointError when another one is due; emit is the last."""
         due = STAGES[self._page[0]]
         if stage != due:
             raise CheckpointError(f"came to {stage}, but {due} was due")
@@ -58,7 +61,7 @@ class Checkpoints:
 
 
 class ProgressPage:
-    """The supervisor's view of the same page. `fd` is for the worker to inherit."""
+    """The supervisor's view of the same page. The worker inherits `fd`."""
 
     def __init__(self) -> None:
         if sys.platform == "linux":
@@ -74,36 +77,27 @@ class ProgressPage:
             raise
 
     def stage(self) -> str:
-        """What the worker was about to reach when it was last seen."""
+        """Return the stage that the worker enters next."""
         return STAGES[self._page[0] % len(STAGES)]
 
     def close(self) -> None:
-        """Give the page back."""
+        """Release the page."""
         self._page.close()
         os.close(self.fd)
 
 
-EXIT_FAILED = 3
-"""The worker could not load or run the model; its last reply said why."""
-
-TELL_EVERY = 100
-"""Samples between two words about where the machine stands, where nothing has happened to that."""
-
-_PR_SET_PDEATHSIG = 1
-
-
 class Stepper(Changing, Protocol):
-    """The part of a detector that the worker needs once it is loaded."""
+    """The part of a loaded detector that the worker needs."""
 
     def step(self, sample: Sample, reach: Callable[[str], None]) -> Record:
-        """The record of one sample; `reach` is told of each stage of the work."""
+        """Return the record of one sample; call `reach` with each stage."""
 
     def reset(self) -> None:
         """Forget the recurrent state."""
 
 
 class ChangeNews:
-    """When the supervisor is to hear where the machine stands: the same samples each time."""
+    """Decides, by the samples alone, when to report the lasting change to the supervisor."""
 
     def __init__(self, detector: Stepper) -> None:
         self._detector = detector
@@ -111,7 +105,7 @@ class ChangeNews:
         self._left = TELL_EVERY
 
     def after_step(self) -> LastingChange | None:
-        """What it is to hear now; to be called after each step."""
+        """Return what to report now, if anything; to be called after each step."""
         phase, before = self._detector.change_phase, self._phase
         if phase is None:
             return None
@@ -123,7 +117,7 @@ class ChangeNews:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Load the bundle, prove it by its golden vectors, then answer until the pipe closes."""
+    """Load the bundle, check it against its golden vectors, answer until the pipe closes."""
     started = time.monotonic()
     options = _parser().parse_args(arguments)
     become_worker(options.debug)
@@ -135,12 +129,14 @@ def main(arguments: list[str] | None = None) -> int:
         wire.send(options.reply_fd, hello)
         return serve(detector, options.request_fd, options.reply_fd, checkpoints)
     except BrokenPipeError:
-        return 0  # the supervisor is gone, so nobody needs an answer
+        return 0  # the supervisor is gone
     except Exception as error:
-        # This is the end of the process: whatever it was, the supervisor must learn of it.
-        told = str(error) if isinstance(error, GruardError) else f"{type(error).__name__}: {error}"
-        with suppress(OSError):  # where not even that can be said, its end says enough
-            wire.send(options.reply_fd, wire.Failure(told))
+        # The process ends here, so the supervisor must get the reason of any error.
+        reason = (
+            str(error) if isinstance(error, GruardError) else f"{type(error).__name__}: {error}"
+        )
+        with suppress(OSError):
+            wire.send(options.reply_fd, wire.Failure(reason))
         return EXIT_FAILED
 
 
@@ -151,17 +147,18 @@ def become_worker(debug: bool = False) -> None:
     """
     if debug:
         faulthandler.enable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C and systemd's SIGTERM reach the whole
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # group; the supervisor stops us in good order
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # and so does the SIGHUP of a closed terminal
+    # Ctrl-C, systemd's SIGTERM and the SIGHUP of a closed terminal reach the whole process group;
+    # the supervisor then stops the worker in good order.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no core dumps on an SD card
-    # A hung worker cannot notice that its pipe closed, so the kernel has to end it.
+    # A hung worker does not notice that its pipe closed, so the kernel has to end it.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def serve(detector: Stepper, request_fd: int, reply_fd: int, checkpoints: Checkpoints) -> int:
-    """Answer requests until STOP or the end of the pipe; the exit code.
+    """Answer requests until STOP or the end of the pipe; return the exit code.
 
     Raises BrokenPipeError when the supervisor is gone and WireError on garbage.
     """
@@ -174,11 +171,11 @@ def serve(detector: Stepper, request_fd: int, reply_fd: int, checkpoints: Checkp
                     record = detector.step(message, checkpoints.reach)
                     checkpoints.reach("emit")
                 except Exception as error:
-                    # Whatever the interpreter raises, the state behind it can't be trusted now.
+                    # After any exception of the interpreter, its state cannot be trusted.
                     reason = f"sample {message.index}: {type(error).__name__}: {error}"
                     wire.send(reply_fd, wire.Failure(reason))
                     return EXIT_FAILED
-                if change := news.after_step():  # before the record, or it may never be read
+                if change := news.after_step():  # before the record, after which no read may follow
                     wire.send(reply_fd, change)
                 wire.send(reply_fd, record)
             case wire.Reset():
@@ -199,7 +196,7 @@ def serve(detector: Stepper, request_fd: int, reply_fd: int, checkpoints: Checkp
 def _break_down(kind: wire.Fault) -> NoReturn:
     if kind == "crash":
         os.abort()
-    while True:  # a real hang, as a wedged driver or a dead-locked library would be
+    while True:  # a real hang, like that of a stuck driver or library
         pass
 
 

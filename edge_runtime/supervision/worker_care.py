@@ -1,12 +1,10 @@
-"""Keeps an inference process in service: the policy decides, the process handle does.
+"""Keep a worker in service: the policy decides, the process handle acts.
 
-The way back to a settled state for a process that begins anew: the last samples, once more.
+`CatchUp` replays the last samples to a restarted worker. The state that a broken process left
+cannot be trusted, but the samples can: a healthy process computes the state from them again, faster
+than they came. Each of them has its record already, so the answers only count as shadow answers.
 
-A state that a broken process left behind can't be trusted, but the samples can: a healthy process
-computes the state afresh from them, in a fraction of the time that they took to come. Its answers
-to them are no records, because each of these samples already has its own; they only count.
-
-What the supervisor asks between two samples: is another model to answer from now on?
+`WorkerCare` restarts a broken worker. `Exchange` is how another model takes over between samples.
 """
 
 import dataclasses
@@ -25,10 +23,10 @@ from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProce
 
 
 class CatchUp:
-    """Remembers the last samples, each with the fallback's alarm, and gives them to `process`.
+    """Keeps the last samples, each with the fallback's alarm, and replays them to `process`.
 
-    clock: monotonic seconds. given: how many samples this process was given; 0 before `begin`.
-    behind: whether it is still at work on them. samples: with how many any process caught up.
+    clock: monotonic seconds. given: samples given to this process; 0 before `begin`.
+    behind: whether it is still at work on them. samples: replayed by all processes so far.
     """
 
     def __init__(self, process: WorkerProcess, terms: Terms, clock: Callable[[], float]) -> None:
@@ -37,15 +35,18 @@ class CatchUp:
         self._process, self._terms, self._clock = process, terms, clock
         self._kept: deque[tuple[Sample, bool]] = deque(maxlen=terms.memory)
         self._owed: dict[int, bool] = {}  # what the process has yet to answer, by index
-        self._outrun = False
+        self._outrun = False  # samples come faster than the process computes
         self._heard = 0.0  # when it last answered one of them
 
     def keep(self, sample: Sample, alarm: bool) -> None:
-        """Remember one sample, and whether the fallback alarmed at it."""
+        """Keep one sample, and whether the fallback alarmed at it."""
         self._kept.append((sample, alarm))
 
     def follow(self, other: "CatchUp") -> None:
-        """Give the process what `other` remembers, after that only the last; WorkerGoneError."""
+        """Give the process the samples that `other` keeps, later only its last.
+
+        Raises WorkerGoneError.
+        """
         if self.given:
             self.keep(*other._kept[-1])
             self.give(*other._kept[-1])
@@ -54,7 +55,7 @@ class CatchUp:
             self.begin()
 
     def begin(self) -> None:
-        """Give a new process all that is remembered. Raises WorkerGoneError."""
+        """Give a new process all samples that are kept. Raises WorkerGoneError."""
         self._owed.clear()
         self.given, self._outrun, self._heard = 0, False, self._clock()
         self.behind = bool(self._kept)
@@ -63,65 +64,56 @@ class CatchUp:
             self.give(sample, alarm)
 
     def give(self, sample: Sample, alarm: bool) -> None:
-        """Give it one sample more, that nobody waits for. Raises WorkerGoneError."""
+        """Give the process one more sample, without waiting. Raises WorkerGoneError."""
         self._process.tell(sample)
         self._owed[sample.index] = alarm
         self.given += 1
 
     def answers(self) -> list[tuple[Record, bool]]:
-        """What the process has answered meanwhile, each with the fallback's alarm at that sample.
+        """Return the new answers of the process, each with the fallback's alarm at that sample.
 
-        Where samples wait, all that it owes. Others do so, for a deadline each, once the process
-        has fallen so far behind that they come faster than it computes: it would never be through.
-        Raises WorkerGoneError when it has come to a stop.
+        Where samples wait for the worker, wait for all answers. In a live run, wait a deadline per
+        sample only once samples come faster than the process computes: else it would never catch
+        up. Raises WorkerGoneError when it has stopped answering.
         """
+        waits, clock = self._terms.waits, self._clock
         self._outrun |= len(self._owed) > 2 * self._terms.memory
-        end = self._clock() + (self._terms.deadline if self._outrun else 0.0)
+        end = clock() + (self._terms.deadline if self._outrun else 0.0)
         answers: list[tuple[Record, bool]] = []
-        while self._owed and (records := self._process.hear(self._limit(end))):
+        while self._owed:
+            limit = self._terms.answer_limit if waits else max(end - clock(), 0.0)
+            if not (records := self._process.hear(limit)):
+                break
             answers += ((record, self._owed.pop(record.index)) for record in records)
-            self._heard = self._clock()
-        if self._owed and self._stands_still():
+            self._heard = clock()
+        if self._owed and (waits or clock() - self._heard >= self._terms.patience):
             raise WorkerGoneError(f"did not catch up: stands still at sample {min(self._owed)}")
         self.behind = len(self._owed) > 1  # the answer to the last one comes before the next one's
         self.samples += 0 if self.behind else self.given
         return answers
 
     def failed(self) -> None:
-        """The process broke; if at one of these samples, it must not break the next one, too."""
+        """Note that the process broke; drop the samples if one of them may have broken it."""
         if self.behind:
-            self.forget()
+            self._kept.clear()
         self.behind, self.given = False, 0
-
-    def forget(self) -> None:
-        """Remember nothing of what was so far."""
-        self._kept.clear()
-
-    def _limit(self, end: float) -> float | Work:
-        if self._terms.waits:
-            return self._terms.answer_limit
-        return max(end - self._clock(), 0.0)
-
-    def _stands_still(self) -> bool:
-        return self._terms.waits or self._clock() - self._heard >= self._terms.patience
 
 
 class WorkerCare:
-    """A worker that comes back by itself, at the rate that the policy allows.
+    """A worker that is restarted when it breaks, at the rate that the policy allows.
 
-    clock: monotonic seconds. Where samples wait for the worker, the time of back-offs is that of
-    the recording, so that the same samples always give the same records.
+    clock: monotonic seconds. Where samples wait for the worker, back-offs count the time of the
+    recording, so that the same samples always give the same records.
     log: takes one line per event.
     may_start: asked before every start of a process; while it says no, none is started.
-    late: whether the last `ask` ran into the deadline, which counts from there. kernel: what the
-    model ran on last.
-    failure: what became of the last process that broke, None while none did.
+    late: whether the last `ask` missed the deadline, which counts from that call. kernel: of the
+    model that was loaded last.
+    failure: why the last process broke, None while none did.
     understudy: who answers without this model, for the log.
-    A process that begins anew first catches up with the last samples.
-    A process with a second command has an accelerator, which its first failure puts out of use for
-    good: from then on the CPU runs the model, with flagged records.
-    No method raises for a broken worker. `tell` and `ask` only remember that it broke; `recover`
-    acts.
+    A restarted process first catches up with the last samples.
+    A process with a second command runs on an accelerator. After its first failure the CPU runs the
+    model for good, with flagged records.
+    No method raises for a broken worker. `tell` and `ask` only note that it broke; `recover` acts.
     """
 
     def __init__(
@@ -142,37 +134,33 @@ class WorkerCare:
         self._may_start = may_start
         self._policy = WorkerPolicy()
         self._trouble: str | None = None
-        self._on_cpu = False  # in place of an accelerator
-        self._told = False  # the process has the sample at hand
+        self._on_cpu = False  # after the accelerator failed
+        self._told = False  # the process has the current sample
         self._samples = 0
         self._loading_since = 0.0
 
     @property
     def phase(self) -> WorkerPhase:
-        """What the worker is good for at the moment."""
+        """The state of the worker."""
         return self._policy.phase
 
     @property
     def restarts(self) -> int:
-        """How often the worker was restarted so far."""
+        """Restarts of the worker so far."""
         return self._policy.restarts
 
     @property
     def failures(self) -> int:
-        """How often in a row the worker failed."""
+        """Failures of the worker in a row."""
         return self._policy.failures
 
     @property
     def waiting(self) -> str:
         """Why there is no worker, and when the next one starts; empty while there is one."""
-        if (
-            self.phase is not WorkerPhase.WAITING
-            or self.failure is None
-            or self._policy.due is None
-        ):
+        due = self._policy.due
+        if self.phase is not WorkerPhase.WAITING or self.failure is None or due is None:
             return ""
-        left = max(self._policy.due - self._now(), 0.0)
-        return f"worker {self.failure}; next attempt in {rounded(left)}"
+        return f"worker {self.failure}; next attempt in {rounded(max(due - self._now(), 0.0))}"
 
     @property
     def bundle(self) -> str:
@@ -181,33 +169,32 @@ class WorkerCare:
 
     @property
     def change(self) -> LastingChange | None:
-        """Where the machine stands, as a worker told last; None while none has."""
+        """The lasting change that a worker reported last; None while none has."""
         return self._process.change
 
     def accept(self, yes: bool) -> None:
         """Pass on the owner's word on a lasting change."""
-        with suppress(WorkerGoneError):  # as in `_send`; the next process goes on from there
+        with suppress(WorkerGoneError):  # as in `inject`; the next process resumes from it
             self._process.accept(yes)
 
     @property
     def caught_up(self) -> int:
-        """How many samples were computed once more after restarts."""
+        """Samples that were replayed after restarts."""
         return self._past.samples
 
     def await_first(self) -> None:
-        """Start the first worker and give it time to load, so that it can answer sample 0.
+        """Start the first worker and wait until it has loaded, so that it can answer sample 0.
 
-        Where an accelerator does not load, the CPU gets the same time.
+        If an accelerator does not load, the CPU gets the same time.
         """
         self._start_and_wait()
         if self._on_cpu:
             self._start_and_wait()
 
     def tend(self, fresh: bool) -> None:
-        """Do what is due before a sample; `fresh` before the very first one.
+        """Start or welcome a worker where due; call before every sample, `fresh` for the first.
 
-        To be called once for every sample. Does not wait, unless samples wait for a process that
-        begins anew.
+        Waits only where samples wait for a worker that restarts.
         """
         self._samples += 1
         if self._policy.start_due(self._now()):
@@ -219,7 +206,7 @@ class WorkerCare:
             self._fail(self._too_slow())
 
     def tell(self, sample: Sample) -> None:
-        """Let the model begin with `sample`, while others do their part before `ask`."""
+        """Send `sample` to the model; it computes until `ask` collects its answer."""
         self.late = self._told = False
         if not self._policy.asking:
             return
@@ -231,9 +218,9 @@ class WorkerCare:
             self._trouble = str(gone)
 
     def ask(self, sample: Sample, shadow: Record) -> Record | None:
-        """The model's answer, None when there is no model or it did not answer in time.
+        """Return the model's answer, None when there is no model or it did not answer in time.
 
-        sample: the last that was told. shadow: the fallback's record of it.
+        sample: the last one passed to `tell`. shadow: the fallback's record of it.
         """
         self._past.keep(sample, shadow.alarm)
         if not self._policy.asking or self._trouble is not None:
@@ -257,7 +244,7 @@ class WorkerCare:
         return None
 
     def takes_over(self, answer: Record, shadow: Record) -> bool:
-        """Judge an answer of a worker on probation against the fallback's."""
+        """Judge an answer of a worker on probation; return whether the model answers from now."""
         agrees = answer.alarm == shadow.alarm
         if not self._policy.shadowed(self._now(), _settled(answer), agrees):
             return False
@@ -273,13 +260,14 @@ class WorkerCare:
                 self._start()
 
     def inject(self, kind: wire.Fault) -> bool:
-        """Break the worker for a demonstration; False when none is being asked."""
+        """Break the worker for a demonstration; False when it gets no samples."""
         if self._policy.asking:
-            self._send(wire.Inject(kind))
+            with suppress(WorkerGoneError):  # the next `ask` raises it again and acts on it
+                self._process.send(wire.Inject(kind))
         return self._policy.asking
 
     def follow(self, other: "WorkerCare") -> bool:
-        """Compute what `other` answers, too; whether the next sample can be answered instead of it.
+        """Compute the samples of `other`, too; return whether this model can answer the next one.
 
         To be called after every sample, once the model is loaded.
         """
@@ -292,12 +280,8 @@ class WorkerCare:
         return through
 
     def stop(self) -> None:
-        """End the worker in good order; no more of it is needed."""
+        """End the worker in good order, for good."""
         self._process.stop()
-
-    def _send(self, message: wire.Reset | wire.Inject) -> None:
-        with suppress(WorkerGoneError):  # the next `ask` will meet the same trouble and act on it
-            self._process.send(message)
 
     def _start_and_wait(self) -> None:
         self._start()
@@ -327,13 +311,13 @@ class WorkerCare:
             self.kernel = hello.kernel
             self._policy.ready(self._now(), fresh)
             self._log(f"model loaded in {hello.load_seconds:.1f} s on {hello.kernel}")
-            with suppress(WorkerGoneError):  # as in `_send`
+            with suppress(WorkerGoneError):  # as in `inject`
                 self._process.resume()
                 if not fresh:
                     self._past.begin()
 
     def _behind(self) -> bool:
-        """Whether the process has still to catch up; counts what it has answered meanwhile."""
+        """Return whether the process still has to catch up; count its new answers."""
         if not self._past.behind:
             return False
         for answer, alarm in self._past.answers():
@@ -379,26 +363,26 @@ def _words(limit: float | Work) -> str:
 
 
 def rounded(seconds: float) -> str:
-    """For people: `50 ms`, `5 s`, `5 min`."""
+    """Return seconds for people: `50 ms`, `5 s`, `5 min`."""
     if seconds < 0.9995:
         return f"{1000 * seconds:.3g} ms"
     return f"{seconds:.3g} s" if seconds < 60 else f"{seconds / 60:.3g} min"
 
 
 class ShadowDetector(Protocol):
-    """The part of the fallback that the supervisor needs: cheap, and never failing.
+    """The part of the fallback that the supervisor needs: cheap, and it never fails.
 
-    repaired: how often its memory had changed and was repaired.
+    repaired: how often damaged memory was repaired.
     """
 
     @property
     def repaired(self) -> int: ...
 
     def step(self, sample: Sample) -> Record:
-        """The tier 3 record of one sample."""
+        """Return the tier 3 record of one sample."""
 
     def stand_at(self, centre: Sequence[float]) -> None:
-        """Judge the machine from there on, in standardised units [channels]."""
+        """Judge deviations from `centre` from now on, in standardised units [channels]."""
 
 
 @dataclass(frozen=True)
@@ -413,32 +397,27 @@ class Exchange(Protocol):
     """Decides which model answers. No method raises, and none waits for a model to load."""
 
     def may_start(self) -> bool:
-        """Whether a process may load the model that the run begins with, now."""
+        """Return whether a process may load the run's first model now."""
 
     def after(self, record: Record, model: WorkerCare) -> Serving | None:
-        """Who answers after `record`; None: still `model`. The loser is ended by the caller."""
+        """Return who answers after `record`, None for still `model`. The caller ends the other."""
 
     def stop(self) -> None:
-        """End whatever was being prepared."""
+        """End a model that is being prepared."""
 
 
 class NoExchange:
-    """One model for the whole run."""
+    """One model for the whole run; where it has none, the fallback answers."""
+
+    def __init__(self, has_model: bool) -> None:
+        self._has_model = has_model
 
     def may_start(self) -> bool:
-        """Always."""
-        return True
+        """Return whether there is a model."""
+        return self._has_model
 
     def after(self, record: Record, model: WorkerCare) -> None:
-        """Nobody else."""
+        """Return None: the same model answers."""
 
     def stop(self) -> None:
-        """Nothing was prepared."""
-
-
-class NoModel(NoExchange):
-    """No model for the whole run: the fallback answers."""
-
-    def may_start(self) -> bool:
-        """Never."""
-        return False
+        """Do nothing."""

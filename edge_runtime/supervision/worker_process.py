@@ -1,8 +1,7 @@
-"""The supervisor's handle on its inference process: start, ask with a deadline, end for certain.
+"""The supervisor's handle on its worker: start it, ask with a deadline, end it for certain.
 
-Check what a worker says before it is used: the worker is trusted as little as a stranger.
-
-A checksum tells that a frame arrived as it was sent. These checks tell whether it can be true.
+Every reply of the worker is checked before it is used. The checksum of a frame proves that it
+arrived as it was sent; `BundleIdentity` checks that its content can be right.
 """
 
 from __future__ import annotations
@@ -37,14 +36,24 @@ from edge_runtime.supervision.worker import ProgressPage
 _SUPERVISORS = Flag.LATE | Flag.GAP | Flag.RESTARTED | Flag.TIMING | Flag.CPU | Flag.RECURRING
 """Flags that only the supervisor sets."""
 _SHOWN = 12  # hex digits of a digest in a message
+GRACE = 0.5
+"""Seconds for a worker to end by itself, or to print its stack, before SIGKILL."""
+_STDERR = 2
+_CHUNK = 65536
+_BACKLOG = 1 << 20  # bytes of requests that a worker may leave unread
+_LAST_WORDS = 400  # characters of a worker's reason for its end that are logged
+
+
+class WorkerGoneError(Exception):
+    """The worker ended, closed its pipe or sent garbage; the text says which."""
 
 
 @dataclass(frozen=True)
 class BundleIdentity:
-    """The bundle that the supervisor read, and that its worker has to load.
+    """The bundle that the supervisor read and that its worker must load.
 
     digest: SHA-256 of the manifest. model: the model's hash in records. channels: their names.
-    fault_of_change: why no worker of the bundle can have left a lasting change, None when one can.
+    fault_of_change: why a lasting change cannot belong to the bundle, None when it can.
     """
 
     digest: str
@@ -54,7 +63,7 @@ class BundleIdentity:
 
     @staticmethod
     def of(bundle: Bundle) -> BundleIdentity:
-        """The identity of a bundle that was read and checked."""
+        """Return the identity of a bundle that was read and checked."""
         return BundleIdentity(
             bundle.digest,
             bundle.model_hash,
@@ -63,41 +72,29 @@ class BundleIdentity:
         )
 
     def fault_of_hello(self, hello: Hello) -> str | None:
-        """Why a worker that says `hello` cannot be used, None when it can."""
+        """Return why the worker that sent `hello` cannot be used, None when it can."""
         if hello.digest != self.digest:
             return (
                 f"loaded another bundle than this run was started with (digest "
-                f"{hello.digest[:_SHOWN]}, not {self.digest[:_SHOWN]}): its folder was exchanged"
+                f"{hello.digest[:_SHOWN]}, not {self.digest[:_SHOWN]}): its folder was replaced"
             )
         if hello.model != self.model:
             return f"names model {hello.model[:_SHOWN]}, not {self.model}"
         return None
 
     def fault_of_record(self, record: Record, time: float | None) -> str | None:
-        """Why `record` cannot be the answer to a sample of that `time`, None when it can."""
+        """Return why `record` cannot answer a sample of that `time`, None when it can."""
         if record.time != time:
             return f"has the time {record.time} where the sample has {time}"
         if record.model != self.model:
             return f"names model {record.model[:_SHOWN]}, not {self.model}"
-        return _fault_of_standing(record) or _fault_of_numbers(record) or self._fault_of(record)
-
-    def _fault_of(self, record: Record) -> str | None:
-        """The names of channels and of the fault, and what goes with the latter."""
-        for names in (record.masked, record.imputed, record.blamed):
-            if not self.channels.issuperset(names):
-                return "names a channel that the bundle does not have"
-        diagnosed = record.kind is not None
-        if diagnosed != (record.probability is not None) or diagnosed != (
-            record.sensor is not None
-        ):
-            return "has a part of a diagnosis only"
-        if diagnosed and record.kind not in KINDS:
-            return "names an unknown kind of fault"
-        return None
+        if not self.channels.issuperset((*record.masked, *record.imputed, *record.blamed)):
+            return "names a channel that the bundle does not have"
+        return _fault_of_tier(record) or _fault_of_numbers(record) or _fault_of_diagnosis(record)
 
 
-def _fault_of_standing(record: Record) -> str | None:
-    """Tier, flags and validity have to agree."""
+def _fault_of_tier(record: Record) -> str | None:
+    """Check that tier, flags and validity agree."""
     if record.tier not in (1, 2, 3):
         return f"is of tier {record.tier}"
     if record.flags & _SUPERVISORS:
@@ -118,17 +115,13 @@ def _fault_of_numbers(record: Record) -> str | None:
     return None
 
 
-GRACE = 0.5
-"""Seconds a worker has to end by itself, or to print its stack, before SIGKILL."""
-
-_STDERR = 2
-_CHUNK = 65536
-_BACKLOG = 1 << 20  # bytes of requests a worker may leave unread
-_LAST_WORDS = 400  # characters of a worker's reason for its end that go into the log
-
-
-class WorkerGoneError(Exception):
-    """The worker ended, closed its pipe or talks garbage; its text says which."""
+def _fault_of_diagnosis(record: Record) -> str | None:
+    parts = (record.kind, record.probability, record.sensor)
+    if len({part is None for part in parts}) > 1:
+        return "has a part of a diagnosis only"
+    if record.kind is not None and record.kind not in KINDS:
+        return "names an unknown kind of fault"
+    return None
 
 
 def worker_command(
@@ -139,18 +132,19 @@ def worker_command(
     debug: bool = False,
     thresholds: str | None = None,
 ) -> tuple[str, ...]:
-    """The command line of the real worker for a bundle.
+    """Return the command line of the worker for a bundle.
 
     thresholds: this machine's own, as `edge_runtime.detector.thresholds.to_word` writes them; None
     lets the worker read them.
     """
-    command = [sys.executable, "-m", "edge_runtime.supervision.worker", "--bundle", str(bundle)]
-    command += kernel_words(kernel)
-    command += ["--allow-failed"] if allow_failed else []
-    command += ["--debug"] if debug else []
-    command += [word for key in trusted_keys for word in ("--trusted-key", str(key))]
-    command += [] if thresholds is None else ["--thresholds", thresholds]
-    return tuple(command)
+    return (
+        *(sys.executable, "-m", "edge_runtime.supervision.worker", "--bundle", str(bundle)),
+        *kernel_words(kernel),
+        *(["--allow-failed"] if allow_failed else []),
+        *(["--debug"] if debug else []),
+        *(word for key in trusted_keys for word in ("--trusted-key", str(key))),
+        *([] if thresholds is None else ["--thresholds", thresholds]),
+    )
 
 
 class WorkerProcess:
@@ -158,13 +152,13 @@ class WorkerProcess:
 
     commands: what to run, the first until `fall_back` moves on to the next;
     `--request-fd N --reply-fd M --progress-fd L` are appended.
-    identity: the bundle that it has to load; every answer is checked against it.
+    identity: the bundle that it must load; every answer is checked against it.
     clock: monotonic seconds; measures the deadline while replies to older samples arrive.
-    debug: let a worker that has to be ended print its stack first.
-    change: where the machine stands, as a worker told last; each that starts goes on from there.
+    debug: let a worker print its stack before it is killed.
+    change: the lasting change that a worker reported last; each that starts resumes from it.
     A timeout is in seconds, or `Work`, which waits for as long as the worker makes progress.
-    Every method that talks raises WorkerGoneError when there is nobody to talk to, or when what
-    the worker says cannot be true.
+    Methods that send or receive raise WorkerGoneError when the worker is gone or sends something
+    that cannot be right.
     """
 
     def __init__(
@@ -181,17 +175,16 @@ class WorkerProcess:
         self._frames = wire.FrameBuffer()
         self._unsent = bytearray()
         self._readable = False
-        self._owed: deque[tuple[int, float | None]] = (
-            deque()
-        )  # index and time of unanswered samples
+        # Index and time of unanswered samples.
+        self._owed: deque[tuple[int, float | None]] = deque()
         self._progress: ProgressPage | None = None
-        self._leaving = False  # it said why it cannot go on, and ends by itself
+        self._leaving = False  # it sent its Failure and ends by itself
         self.hello: wire.Hello | None = None
         self.change: LastingChange | None = None
 
     @property
     def bundle(self) -> str:
-        """Digest of the bundle that the worker has to load."""
+        """Digest of the bundle that the worker must load."""
         return self._identity.digest
 
     @property
@@ -201,16 +194,16 @@ class WorkerProcess:
 
     @property
     def stage(self) -> str:
-        """The stage of its work that a running worker has not reached; see Checkpoints."""
+        """The stage that a running worker enters next; see Checkpoints."""
         assert self._progress is not None, "there is no worker"
         return self._progress.stage()
 
     def fault_of_change(self, change: LastingChange) -> str | None:
-        """Why no worker of the bundle can have left `change`, None when one can."""
+        """Return why `change` cannot belong to the bundle, None when it can."""
         return self._identity.fault_of_change(change)
 
     def fall_back(self) -> bool:
-        """Run the next command from now on, for good; False when there is none."""
+        """Switch to the next command for good; return False when there is none."""
         if not self._fallbacks:
             return False
         self._command = self._fallbacks.pop(0)
@@ -231,7 +224,7 @@ class WorkerProcess:
             os.set_blocking(self._request_fd, False)  # a hung worker must not hang its supervisor
             self._progress = ProgressPage()
             self._process = self._spawn(reads, writes, self._progress.fd)
-        except OSError as error:  # no memory, no process, no file descriptor is left
+        except OSError as error:  # out of memory, processes or file descriptors
             self._close_pipes()
             raise WorkerGoneError(f"could not be started: {error}") from error
         finally:
@@ -244,13 +237,13 @@ class WorkerProcess:
         return subprocess.Popen(
             (*self._command, *words),
             stdin=subprocess.DEVNULL,
-            stdout=_STDERR,  # libraries print; stdout belongs to the records
+            stdout=_STDERR,  # libraries print, and stdout is for the records
             pass_fds=tuple(fds.values()),
             env=child_environment(),
         )
 
     def poll_ready(self, timeout: float | Work = 0.0) -> wire.Hello | None:
-        """The HELLO if it has arrived within `timeout`, else None."""
+        """Return the HELLO if it arrives within `timeout`, else None."""
         if self.hello is not None:
             return self.hello
         for _ in self._looks(timeout):
@@ -265,10 +258,10 @@ class WorkerProcess:
         return self.hello
 
     def answer(self, sample: Sample, timeout: float | Work) -> Record | None:
-        """The record of `sample`, the last that was told; None when it does not come in time.
+        """Return the record of `sample`, the last one sent; None when it does not come in time.
 
-        An answer that comes after that is thrown away by a later call. A second answer to one
-        sample is as wrong as none: WorkerGoneError.
+        A later call drops an answer that comes after that. A second answer to one sample raises
+        WorkerGoneError.
         """
         for _ in self._looks(timeout):
             for record in self._answers():
@@ -277,46 +270,47 @@ class WorkerProcess:
         return None
 
     def tell(self, sample: Sample) -> None:
-        """Ask for the record of `sample`, and leave it to `answer` or `hear`."""
-        self._queue(sample)
-        self._owed.append((sample.index, _known(sample.time)))
-        self._flush()
+        """Send `sample`; `answer` or `hear` returns its record."""
+        self.send(sample)
+        time = sample.time  # NaN crosses the wire as None
+        self._owed.append((sample.index, None if time is None or math.isnan(time) else time))
 
     def hear(self, timeout: float | Work) -> list[Record]:
-        """The records that have come, oldest first; waits for one at most `timeout`."""
+        """Return the records that have come, oldest first; wait at most `timeout` for one."""
         for _ in self._looks(timeout):
             if records := list(self._answers()):
                 return records
         return []
 
     def resume(self) -> None:
-        """Let a worker that has just said HELLO go on from where the machine stands."""
+        """Let a worker that has just sent HELLO resume from the lasting change, if there is one."""
         if self.change is not None:
-            self._queue(self.change)
-            self._flush()
+            self.send(self.change)
 
     def accept(self, yes: bool) -> None:
-        """Pass on the owner's word on a lasting change, also to workers that start later."""
+        """Pass the owner's word on a lasting change to this worker and to later ones."""
         if self.change is None or self.change.phase == ChangePhase.AS_RECORDED:
             return
         phase = ChangePhase.ACCEPTED if yes else ChangePhase.CHANGED
         self.change = replace(self.change, phase=int(phase))
         if self.hello is not None and self._process is not None:
-            self._queue(wire.Accept(yes))
-            self._flush()
+            self.send(wire.Accept(yes))
 
-    def send(self, message: wire.Reset | wire.Inject) -> None:
-        """Send a request that has no answer."""
-        self._queue(message)
+    def send(self, message: wire.Message) -> None:
+        """Send a request; what the pipe does not take yet is sent by later calls."""
+        if self._process is None:
+            raise WorkerGoneError("is not running")
+        self._unsent += wire.encode(message)
+        if len(self._unsent) > _BACKLOG:
+            raise WorkerGoneError("does not read its requests")
         self._flush()
 
     def stop(self) -> None:
-        """End the worker in good order if it listens, by force if it does not."""
+        """End the worker in good order if it reads its requests, by force if it does not."""
         if self._process is None:
             return
         with suppress(WorkerGoneError):
-            self._queue(wire.Stop())
-            self._flush()
+            self.send(wire.Stop())
         os.close(self._request_fd)
         self._request_fd = -1
         with suppress(subprocess.TimeoutExpired):
@@ -327,7 +321,7 @@ class WorkerProcess:
         """End the worker now by SIGKILL; with `debug` it prints its stack before."""
         if self._process is None:
             return
-        if self._leaving:  # its stack would tell nothing
+        if self._leaving:  # no stack is needed: it said why
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(GRACE)
         for number in (signal.SIGABRT, signal.SIGKILL) if self._debug else (signal.SIGKILL,):
@@ -338,7 +332,7 @@ class WorkerProcess:
         self._close_pipes()
 
     def _limit(self, timeout: float | Work) -> Callable[[], float]:
-        """Tells how many seconds are left; none or less when time is over."""
+        """Return a function that gives the seconds left, 0 or less when the time is over."""
         if isinstance(timeout, Work):
             pid = self._process.pid if self._process else 0
             return HangWatch(pid, timeout, self._clock, cpu_seconds).left
@@ -346,9 +340,9 @@ class WorkerProcess:
         return lambda: end - self._clock()
 
     def _looks(self, timeout: float | Work) -> Iterator[None]:
-        """One item whenever `_receive` may have something, until time is over.
+        """Yield whenever `_receive` may have something, until the time is over.
 
-        Looks at least once. Bytes that come without making a message do not prolong the time.
+        Looks at least once. Bytes that do not complete a message do not extend the time.
         """
         left = self._limit(timeout)
         seconds = left()
@@ -359,7 +353,7 @@ class WorkerProcess:
                 return
 
     def _wait(self, timeout: float) -> bool:
-        """Send what is queued, or see that `_receive` has something; False after `timeout`."""
+        """Wait until requests can be sent or replies read; return False after `timeout`."""
         if self._process is None:
             raise WorkerGoneError("is not running")
         self._flush()
@@ -380,22 +374,23 @@ class WorkerProcess:
         except OSError as error:
             raise WorkerGoneError(f"cannot be read: {error.strerror}") from error
         if not data:
-            raise WorkerGoneError(self._obituary())
+            raise WorkerGoneError(self._how_it_ended())
         self._frames.feed(data)
         try:
             for message in self._frames.messages():
                 if isinstance(message, wire.Failure):
                     self._leaving = True
-                    raise WorkerGoneError(f"failed: {_one_line(message.text)}")
+                    text = UNPRINTABLE.sub(" ", message.text)[:_LAST_WORDS]
+                    raise WorkerGoneError(f"failed: {text}")
                 yield message
         except wire.WireError as error:
-            raise WorkerGoneError(f"talks garbage: {error}") from error
+            raise WorkerGoneError(f"sent garbage: {error}") from error
 
     def _answers(self) -> Iterator[Record]:
         for message in self._receive():
             if isinstance(message, LastingChange):
                 if fault := self._identity.fault_of_change(message):
-                    raise WorkerGoneError(f"told of a lasting change that {fault}")
+                    raise WorkerGoneError(f"reported a lasting change that {fault}")
                 self.change = message
                 continue
             if not isinstance(message, Record):
@@ -406,32 +401,25 @@ class WorkerProcess:
             yield message
 
     def _settle(self, index: int) -> float | None:
-        """The time of the sample that is answered; those before it will not be any more."""
+        """Return the time of the sample that is answered; drop it and older ones."""
         if not any(owed == index for owed, _ in self._owed):
-            raise WorkerGoneError(f"sent an answer nobody asked for: sample {index}")
+            raise WorkerGoneError(f"sent an unexpected answer: sample {index}")
         while True:
             owed, time = self._owed.popleft()
             if owed == index:
                 return time
-
-    def _queue(self, message: wire.Message) -> None:
-        if self._process is None:
-            raise WorkerGoneError("is not running")
-        self._unsent += wire.encode(message)
-        if len(self._unsent) > _BACKLOG:
-            raise WorkerGoneError("does not read its requests")
 
     def _flush(self) -> None:
         try:
             while self._unsent:
                 del self._unsent[: os.write(self._request_fd, self._unsent)]
         except BlockingIOError:
-            return  # the pipe is full; the rest goes when the worker has read some
-        except OSError:  # it is gone, or the system refuses
-            # Its last words may still be in the pipe, and reading them tells more.
+            return  # the pipe is full; the rest is sent once the worker has read some
+        except OSError:  # the worker is gone, or the system refuses
+            # Its last message may still be in the pipe, and reading that gives the reason.
             self._unsent.clear()
 
-    def _obituary(self) -> str:
+    def _how_it_ended(self) -> str:
         assert self._process is not None
         try:
             code = self._process.wait(GRACE)
@@ -451,17 +439,8 @@ class WorkerProcess:
             self._progress = None
 
 
-def _known(time: float | None) -> float | None:
-    """The time of a sample as the wire carries it."""
-    return None if time is None or math.isnan(time) else time
-
-
-def _one_line(text: str) -> str:
-    return UNPRINTABLE.sub(" ", text)[:_LAST_WORDS]
-
-
 def child_environment() -> dict[str, str]:
-    """This process's environment, with one thread per library and this package importable."""
+    """Return the environment for a child: one thread per library, this package importable."""
     package_root = str(Path(edge_runtime.__file__).resolve().parents[1])
     paths = [package_root, os.environ.get("PYTHONPATH", "")]
     return os.environ | {

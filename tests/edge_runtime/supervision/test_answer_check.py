@@ -60,7 +60,7 @@ def test_another_bundle_than_the_supervisor_s_is_refused(change: dict[str, str])
         ("tier-18", "sent an answer to sample 4 that is of tier 18"),
         ("score-nan", "that has the score nan"),
         ("other-model", "that names model ba9876543210"),
-        ("flip", "talks garbage: a RECORD frame whose checksum does not match"),
+        ("flip", "sent garbage: a RECORD frame whose checksum does not match"),
     ],
 )
 def test_a_foreign_record_ends_the_worker_and_not_the_supervisor(fault: str, told: str) -> None:

@@ -49,7 +49,7 @@ def test_a_worker_killed_from_outside_does_too() -> None:
 def test_an_impossible_change_ends_the_worker_and_is_not_handed_on() -> None:
     run = Run(WatchedProcess("first-far@5"), ROWS)
     run()
-    assert "told of a lasting change that stands beyond all readings" in run.log
+    assert "reported a lasting change that stands beyond all readings" in run.log
     assert flagged(run) == [] and run.process.change and run.process.change.centre == (0.0,)
 
 

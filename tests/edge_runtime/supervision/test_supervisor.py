@@ -79,7 +79,7 @@ def test_where_a_worker_hangs_is_told() -> None:
 
 @pytest.mark.parametrize(
     ("fault", "told"),
-    [("skip", "came to check, but invoke was due"), ("twice", "sent an answer nobody asked for")],
+    [("skip", "came to check, but invoke was due"), ("twice", "sent an unexpected answer")],
 )
 def test_an_answer_that_skips_a_stage_or_comes_twice_ends_the_worker(fault: str, told: str) -> None:
     """Such a worker is alive and in time, and must not be believed all the same."""
