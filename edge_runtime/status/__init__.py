@@ -1,7 +1,7 @@
-"""The status room: what a run is doing right now, told to people, scripts and Prometheus.
+"""The state of a run, shown to people, scripts and Prometheus.
 
-Records of a run and its state come in (`watch`); a snapshot goes out once a second, into a file
-that `gruard status` and `gruard top` read, and to whoever scrapes the metrics. Nothing here may
-hold up or end a run: the loop only hands over, threads write. A reader of snapshots needs no numpy
-and no bundle.
+`publisher` takes the records and state of a run and publishes a snapshot once a second: into a file
+that `gruard status` and `gruard top` read, and to clients that scrape the metrics. Nothing here may
+delay or end a run: the loop only hands over, threads write. Reading a snapshot needs neither numpy
+nor a bundle.
 """

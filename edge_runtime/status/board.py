@@ -1,7 +1,7 @@
-"""The board's health, where it tells: temperature, and the Raspberry Pi's power and throttle bits.
+"""The board's health: temperature, and the Raspberry Pi's power and throttle bits.
 
-Read from /sys and never from `vcgencmd`, which may hang: the kernel asks the firmware and bounds
-that itself. Still, a thread of its own does the reading, and the loop only looks at what it found.
+They are read from /sys, not from `vcgencmd`, which may hang: the kernel asks the firmware with a
+time-out. A separate thread reads them; the loop only takes its last result.
 """
 
 import threading
@@ -13,38 +13,41 @@ from edge_runtime.status.snapshot import BoardHealth
 from edge_runtime.threads import BEAT, WatchedThread
 
 EVERY = 60.0
-"""Seconds between two looks."""
+"""Seconds between two reads."""
 STALE = 3 * EVERY
-"""After so many seconds without a look nothing is known any more."""
+"""Seconds after which a read is too old to be shown."""
 CONDITIONS = {0: "under-voltage", 1: "capped frequency", 2: "throttling", 3: "heat limit"}
-"""The firmware's bits; the same 16 higher: it has happened since boot."""
+"""The firmware's bits; the bit 16 higher says that it has happened since boot."""
 _THROTTLED = "sys/devices/platform/soc/soc:firmware/get_throttled"
 _TEMPERATURES = "sys/class/thermal/thermal_zone*/temp"
 _MOST_BYTES = 32
 
 
 def now_and_since_boot(throttled: int) -> tuple[list[str], list[str]]:
-    """Names of the conditions that are on, and of those that were on since the board started."""
-    on, sticky = throttled, throttled >> 16
-    return _names(on), _names(sticky)
+    """Return the conditions that are on, and those that were on since the board started."""
+    now, since_boot = (
+        [name for bit, name in CONDITIONS.items() if bits >> bit & 1]
+        for bits in (throttled, throttled >> 16)
+    )
+    return now, since_boot
 
 
 def read_health(root: Path) -> BoardHealth | None:
-    """What the board under `root` (`/`, but for tests) tells; None when it tells nothing."""
+    """Return the health of the board under `root` (`/`, except in tests); None if it has none."""
     degrees = [value / 1000 for path in sorted(root.glob(_TEMPERATURES)) for value in _number(path)]
-    believable = [value for value in degrees if -60 < value < 200]
+    plausible = [value for value in degrees if -60 < value < 200]
     bits = _number(root / _THROTTLED, base=16)
-    if not believable and not bits:
+    if not plausible and not bits:
         return None
-    return BoardHealth(max(believable, default=None), bits[0] if bits else None)
+    return BoardHealth(max(plausible, default=None), bits[0] if bits else None)
 
 
 def changes(before: BoardHealth | None, after: BoardHealth | None) -> list[str]:
-    """Log lines about the power supply and throttling that became different between two looks."""
+    """Return log lines about power and throttling conditions that changed between two reads."""
     if after is None or after.throttled is None:
         return []
-    known = before.throttled if before and before.throttled is not None else 0
-    (was, had), (now, has) = now_and_since_boot(known), now_and_since_boot(after.throttled)
+    bits = before.throttled if before and before.throttled is not None else 0
+    (was, had), (now, has) = now_and_since_boot(bits), now_and_since_boot(after.throttled)
     lines = [f"the board reports {name}" for name in now if name not in was]
     lines += [f"the board reports no {name} any more" for name in was if name not in now]
     since = "the last look" if before else "the board started"
@@ -53,30 +56,30 @@ def changes(before: BoardHealth | None, after: BoardHealth | None) -> list[str]:
 
 
 class BoardMonitor:
-    """Looks once a minute, if there is anything to see. `latest` never waits."""
+    """Reads the health once a minute, if the board has any. `latest` never waits."""
 
     def __init__(self, root: Path = Path("/"), clock: Callable[[], float] = time.monotonic) -> None:
         self._root, self._clock = root, clock
-        self._seen: tuple[float, BoardHealth | None] = (float("-inf"), None)
+        self._last: tuple[float, BoardHealth | None] = (float("-inf"), None)
         self._closing = threading.Event()
-        self.thread = WatchedThread("board", self._look)
+        self.thread = WatchedThread("board", self._read)
         self.thread.start()
 
     def latest(self) -> BoardHealth | None:
-        """The last look, if it is not too old."""
-        when, health = self._seen
+        """Return the last read, if it is not too old."""
+        when, health = self._last
         return health if self._clock() - when < STALE else None
 
     def close(self) -> None:
-        """Look no more. A read that hangs is left to the end of the process."""
+        """Stop reading. The end of the process ends a read that hangs."""
         self._closing.set()
         self.thread.join(0.0)
 
-    def _look(self) -> None:
+    def _read(self) -> None:
         health = read_health(self._root)
-        tells = health is not None
-        while tells:
-            self._seen = self._clock(), health
+        has_health = health is not None
+        while has_health:
+            self._last = self._clock(), health
             for _ in range(round(EVERY / BEAT)):
                 self.thread.beat()
                 if self._closing.wait(BEAT):
@@ -85,13 +88,9 @@ class BoardMonitor:
 
 
 def _number(path: Path, base: int = 10) -> list[int]:
-    """The whole number in a small file; empty when there is none."""
+    """Return the integer in a small file; empty when there is none."""
     try:
         with path.open("rb", buffering=0) as stream:
             return [int(stream.read(_MOST_BYTES), base)]
     except (OSError, ValueError):
         return []
-
-
-def _names(bits: int) -> list[str]:
-    return [name for bit, name in CONDITIONS.items() if bits >> bit & 1]

@@ -1,4 +1,4 @@
-"""What a snapshot means now: is the run alive, is there an alarm, does a model vouch for it?"""
+"""The verdict on a snapshot: is the run alive, is an alarm on, is a healthy model behind it?"""
 
 import os
 import time
@@ -24,16 +24,16 @@ State = Literal[
 ]
 Life = Literal["running", "stopped", "gone"]
 HEALTHY, ALARM, NO_MODEL = 0, 1, 3
-"""Exit codes. 2 is a problem of usage, as everywhere."""
+"""Exit codes. 2 is a usage error, as in every command."""
 VOUCHERS = {tier: f"the {name}" for tier, name in TIERS.items()}
 _STATE_FIELD, _START_FIELD = 2, 21  # of /proc/PID/stat, counted from 0
 
 
 @dataclass(frozen=True)
 class Health:
-    """A state, what it is in words, and the exit code it makes.
+    """A state, its description, and its exit code.
 
-    age: seconds since the run last told anything, None without a file.
+    age: seconds since the last snapshot, None without a file.
     """
 
     state: State
@@ -43,13 +43,13 @@ class Health:
 
 
 def start_ticks(pid: int, proc: Path = Path("/proc")) -> int | None:
-    """When a process was started, in clock ticks since boot; None when nobody can tell."""
+    """Return when a process was started, in clock ticks since boot; None when unknown."""
     fields = _stat(pid, proc)
     return int(fields[_START_FIELD]) if fields else None
 
 
 def life(process: ProcessStatus, proc: Path = Path("/proc")) -> Life:
-    """What has become of a process; a later one with the same pid is not it."""
+    """Return whether a process lives; a later one with the same pid is another one."""
     fields = _stat(process.pid, proc)
     if not fields:
         return "running" if _exists(process.pid) else "gone"
@@ -59,10 +59,10 @@ def life(process: ProcessStatus, proc: Path = Path("/proc")) -> Life:
 
 
 def judge(snapshot: Snapshot | None, now: float, alive: Life) -> Health:
-    """The verdict at monotonic time `now` on a run whose process is `alive`.
+    """Return the verdict at monotonic time `now` on a run whose process is `alive`.
 
-    A run that is dead or silent comes before its alarm, for that is an old one; an alarm comes
-    before a missing model, for the fallback's alarms count.
+    A dead or silent run goes before its alarm, which is old. An alarm goes before a missing model,
+    because the fallback's alarms count.
     """
     if snapshot is None:
         return Health("missing", "there is no status file: nothing runs here", NO_MODEL, None)
@@ -76,7 +76,7 @@ def judge(snapshot: Snapshot | None, now: float, alive: Life) -> Health:
 
 
 def judge_now(snapshot: Snapshot | None, now: float) -> Health:
-    """`judge`, with a look at the process itself."""
+    """Judge the snapshot by the present state of its process."""
     return judge(snapshot, now, life(snapshot.process) if snapshot else "gone")
 
 
@@ -84,21 +84,21 @@ def _lifeless(process: ProcessStatus, age: float, alive: Life) -> tuple[State, s
     if process.ended:
         return "ended", f"the run has ended in good order, after {process.uptime:.0f} s"
     if alive == "gone":
-        return "gone", f"process {process.pid} is gone without a word: killed, or crashed"
+        return "gone", f"process {process.pid} is gone without a last snapshot: killed or crashed"
     if alive == "stopped":
         return "stopped", f"process {process.pid} is stopped by a signal and answers nothing"
     if not 0 <= age <= process.patience:
-        return "hung", f"process {process.pid} is there, but has answered nothing for {age:.0f} s"
+        return "hung", f"process {process.pid} exists, but has answered nothing for {age:.0f} s"
     return None
 
 
 def since(snapshot: Snapshot, moment: float | None) -> str:
-    """` since 07:32`, with the date if it was another day than the snapshot's; local time."""
+    """Return ` since 07:32`, with the date if that is not the snapshot's; local time."""
     return since_words(moment, snapshot.process.started + snapshot.process.uptime)
 
 
 def since_words(moment: float | None, now: float) -> str:
-    """` since 07:32`, with the date if it was another day than `now`; both epoch seconds."""
+    """Return ` since 07:32`, with the date if that is not the date of `now`; epoch seconds."""
     if moment is None:
         return ""
     try:
@@ -110,18 +110,18 @@ def since_words(moment: float | None, now: float) -> str:
 
 
 def finding_words(finding: Finding, now: float) -> str:
-    """` since 07:32 on flow, heat`: of a change, since when and by which channels."""
+    """Return ` since 07:32 on flow, heat`: the time of a lasting change, and its channels."""
     channels = f" on {', '.join(finding.channels)}" if finding.channels else ""
     return f"{since_words(finding.since, now)}{channels}"
 
 
 def phase_words(snapshot: Snapshot) -> str:
-    """What the worker is doing, and since when."""
+    """Return what the worker is doing, and since when."""
     return f"{snapshot.model.phase}{since(snapshot, snapshot.model.since)}"
 
 
 def _why_waiting(snapshot: Snapshot) -> str:
-    """Nothing was answered yet: what is waited for, and what is due next."""
+    """Return what a run without an answer waits for, and what happens next."""
     model, away = snapshot.model, snapshot.input.away
     if model.phase == WorkerPhase.LOADING.value:
         return f"the model is loading{since(snapshot, model.since)}"
@@ -132,9 +132,8 @@ def _why_waiting(snapshot: Snapshot) -> str:
 
 
 def _silence(snapshot: Snapshot) -> str:
-    away = snapshot.input.away
-    told = f"the source is silent{since(snapshot, snapshot.input.silent_since)}"
-    return told if away is None else f"{told}: {away}"
+    away = "" if snapshot.input.away is None else f": {snapshot.input.away}"
+    return f"the source is silent{since(snapshot, snapshot.input.silent_since)}{away}"
 
 
 def _answered(snapshot: Snapshot, answer: Answer, age: float) -> Health:
@@ -148,8 +147,8 @@ def _answered(snapshot: Snapshot, answer: Answer, age: float) -> Health:
     change = snapshot.change
     if change is not None and change.accepted is None:
         now = snapshot.process.started + snapshot.process.uptime
-        told = f"no alarm, but changed{finding_words(change, now)}: look, then gruard accept"
-        return Health("changed", told, HEALTHY, age)
+        text = f"no alarm, but changed{finding_words(change, now)}: check, then gruard accept"
+        return Health("changed", text, HEALTHY, age)
     return Health("healthy", "healthy, no alarm", HEALTHY, age)
 
 
@@ -168,12 +167,12 @@ def _why_no_model(snapshot: Snapshot, answer: Answer) -> str:
 
 
 def _stat(pid: int, proc: Path) -> list[str]:
-    """The fields of /proc/PID/stat; empty when it is hidden or gone."""
+    """Return the fields of /proc/PID/stat; empty when it is hidden or gone."""
     try:
         text = (proc / str(pid) / "stat").read_text(errors="replace")
     except OSError:
         return []
-    name_end = text.rindex(")")  # a name may have blanks and brackets
+    name_end = text.rindex(")")  # a name may contain spaces and parentheses
     return ["", "", *text[name_end + 1 :].split()]
 
 
@@ -183,5 +182,5 @@ def _exists(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        return True  # somebody else's
+        return True  # another user's
     return True

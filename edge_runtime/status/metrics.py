@@ -1,6 +1,6 @@
-"""A snapshot as Prometheus reads it: the text exposition format, version 0.0.4.
+"""Metrics for Prometheus: a snapshot in the text exposition format 0.0.4, served over HTTP.
 
-Serves the metrics over HTTP from one thread of its own, whoever asks and however.
+`exposition` makes the text. `MetricsServer` serves it from one thread to any client.
 """
 
 import selectors
@@ -24,12 +24,20 @@ from edge_runtime.threads import BEAT, WatchedThread
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+CONNECTIONS = 32
+"""At a time; a new client beyond that replaces the oldest one."""
+LIMIT = 2.0
+"""Seconds for a whole request and its answer, however slowly the bytes come."""
+_LONGEST = 16_384  # bytes of a request
+_AT_ONCE = 65_536  # bytes received or sent in one turn
+_REST = 0.1  # seconds before the next attempt to accept, when descriptors ran out
+
 Labels = Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One family. samples: a value for each set of labels."""
+    """One metric family. samples: a value for each set of labels."""
 
     name: str
     kind: Literal["gauge", "counter"]
@@ -38,7 +46,7 @@ class Metric:
 
 
 def exposition(snapshot: Snapshot, now: float) -> str:
-    """The page for one scrape at monotonic time `now`."""
+    """Return the page for one scrape at monotonic time `now`."""
     return "".join(_family(metric) for metric in _metrics(snapshot, now) if metric.samples)
 
 
@@ -59,14 +67,13 @@ def _run(snapshot: Snapshot, now: float) -> list[Metric]:
     about = {"bundle": model.name, "version": str(model.version), "model": model.hash}
     phases = [({"phase": phase.value}, phase.value == model.phase) for phase in WorkerPhase]
     missing = [] if model.hash else [({"reason": model.waiting}, 1.0)]
-    rate = snapshot.rate
     return [
-        _gauge("info", "What is run; always 1.", [(about | {"kernel": model.kernel}, 1.0)]),
+        _gauge("info", "The model; always 1.", [(about | {"kernel": model.kernel}, 1.0)]),
         _value("start_time_seconds", "Start of the run, epoch seconds.", process.started),
         _value("last_answer_age_seconds", "Time since the last snapshot.", now - process.told),
-        _gauge("worker_phase", "1 for what the worker is doing.", phases),
+        _gauge("worker_phase", "1 for the phase of the worker.", phases),
         _gauge("no_bundle", "1 while only the fallback answers, and why.", missing),
-        _value("samples_per_second", "Pace, over a second or so.", rate),
+        _value("samples_per_second", "Rate since the last snapshot.", snapshot.rate),
     ]
 
 
@@ -78,7 +85,7 @@ def _counted(counts: Counts) -> list[Metric]:
     median, slowest = counts.latency_median_ms, counts.latency_max_ms
     timing = {str(event): 0 for event in get_args(Event)} | dict(counts.timing)
     return [
-        _counter("records", "Records by the tier that vouches.", _each("tier", counts.tiers)),
+        _counter("records", "Records by tier.", _each("tier", counts.tiers)),
         _counter("tier_changes", "Changes of tier.", changes),
         _counter("flags", "Records by flag.", _each("flag", counts.flags)),
         _counter("alarms", "Alarms; one that pauses counts once.", [({}, counts.alarms)]),
@@ -86,13 +93,13 @@ def _counted(counts: Counts) -> list[Metric]:
         # No counter: an alarm moves to another kind when the diagnosis learns more.
         _gauge("alarms_by_kind", "Alarms by the kind named last.", _each("kind", counts.kinds)),
         _counter("restarts", "Restarts of the worker.", [({}, counts.restarts)]),
-        _counter("dropped_records", "Records no sink took.", [({}, counts.dropped)]),
+        _counter("dropped_records", "Records that were not written.", [({}, counts.dropped)]),
         _counter("skipped_entries", "Journal entries that are no records.", [({}, counts.skipped)]),
         _counter("outages", "Times that the source was away.", [({}, counts.outages)]),
         _counter("bad_cells", "Unreadable cells.", [({}, counts.bad_cells)]),
         _counter("bad_rows", "Unreadable rows.", [({}, counts.bad_rows)]),
-        _counter("timing", "What befell the times of readings.", _each("trouble", timing)),
-        _value("answer_median_seconds", "Usual time to a record.", median and median / 1e3),
+        _counter("timing", "Irregular times of readings.", _each("trouble", timing)),
+        _value("answer_median_seconds", "Median time to a record.", median and median / 1e3),
         _value("answer_slowest_seconds", "Longest time to a record.", slowest and slowest / 1e3),
     ]
 
@@ -100,7 +107,7 @@ def _counted(counts: Counts) -> list[Metric]:
 def _answered(answer: Answer) -> list[Metric]:
     return [
         _value("tier", "Who answers now: 1 model, 2 model alone, 3 fallback.", answer.tier),
-        _value("valid", "Whether a healthy model vouches.", answer.valid),
+        _value("valid", "Whether a healthy model is behind the record.", answer.valid),
         _value("alarm", "Whether an alarm is on.", answer.alarm),
         _value("score", "Of the last record; higher is stranger.", answer.score),
         _value("threshold", "Of the detector that answered.", answer.threshold),
@@ -112,9 +119,9 @@ def _change(snapshot: Snapshot) -> list[Metric]:
     is_open = change is not None and change.accepted is None
     channels = dict.fromkeys(change.channels, 1) if change and is_open else {}
     return [
-        _value("changed", "Whether a change was reported that nobody has accepted.", is_open),
+        _value("changed", "Whether a reported change is not accepted yet.", is_open),
         _value("change_time_seconds", "Of its report, epoch.", change.since if change else None),
-        _gauge("channel_changed", "1 for those it is on.", _each("channel", channels)),
+        _gauge("channel_changed", "1 for the channels that changed.", _each("channel", channels)),
     ]
 
 
@@ -126,33 +133,20 @@ def _channels(snapshot: Snapshot) -> list[Metric]:
     return [
         _counter("channel_masked", "Records without the reading.", _each("channel", masked)),
         _counter("channel_imputed", "Records that distrust it.", _each("channel", imputed)),
-        _gauge("channel_blamed", "Whether the alarm is about it.", _each("channel", blamed)),
+        _gauge("channel_blamed", "Whether the alarm blames it.", _each("channel", blamed)),
     ]
 
 
 def _threads(snapshot: Snapshot) -> list[Metric]:
-    threads = [({"thread": thread.name}, thread) for thread in snapshot.threads]
+    threads = snapshot.threads
+    alive, hung = {t.name: t.alive or t.ended for t in threads}, {t.name: t.hung for t in threads}
+    silent = {t.name: t.silent for t in threads}
+    restarts = {t.name: t.restarts for t in threads}
     return [
-        _gauge(
-            "thread_alive",
-            "Whether it is at work, or has nothing more to do.",
-            [(name, thread.alive or thread.ended) for name, thread in threads],
-        ),
-        _gauge(
-            "thread_hung",
-            "Whether it has not shown itself for a minute.",
-            [(name, thread.hung) for name, thread in threads],
-        ),
-        _gauge(
-            "thread_silent_seconds",
-            "Since it last showed itself.",
-            [(name, thread.silent) for name, thread in threads],
-        ),
-        _counter(
-            "thread_restarts",
-            "Restarts after an exception.",
-            [(name, thread.restarts) for name, thread in threads],
-        ),
+        _gauge("thread_alive", "Whether it runs, or has finished.", _each("thread", alive)),
+        _gauge("thread_hung", "Whether it has not beaten for a minute.", _each("thread", hung)),
+        _gauge("thread_silent_seconds", "Since its last beat.", _each("thread", silent)),
+        _counter("thread_restarts", "Restarts after an exception.", _each("thread", restarts)),
     ]
 
 
@@ -160,9 +154,9 @@ def _board(health: BoardHealth) -> list[Metric]:
     bits = health.throttled
     on, had = _conditions(bits), _conditions(bits and bits >> 16)
     return [
-        _value("board_temperature_celsius", "Its hottest sensor.", health.temperature),
+        _value("board_temperature_celsius", "Of its hottest sensor.", health.temperature),
         _gauge("board_condition", "Power and throttling now.", on),
-        _gauge("board_condition_since_boot", "The same, ever since boot.", had),
+        _gauge("board_condition_since_boot", "The same, at any time since boot.", had),
     ]
 
 
@@ -184,8 +178,8 @@ def _value(name: str, text: str, value: float | None) -> Metric:
     return _gauge(name, text, [] if value is None else [({}, value)])
 
 
-def _each(label: str, counts: Mapping[str, int]) -> list[tuple[Labels, float]]:
-    return [({label: name}, count) for name, count in counts.items()]
+def _each(label: str, values: Mapping[str, float]) -> list[tuple[Labels, float]]:
+    return [({label: name}, value) for name, value in values.items()]
 
 
 def _family(metric: Metric) -> str:
@@ -204,31 +198,22 @@ def _labels(labels: Labels) -> str:
     return f"{{{inside}}}" if inside else ""
 
 
-CONNECTIONS = 32
-"""At a time; whoever comes then takes the place of the one that has been there the longest."""
-LIMIT = 2.0
-"""Seconds for a whole request and its answer, however slowly the bytes trickle."""
-_LONGEST = 16_384  # bytes of a request
-_AT_ONCE = 65_536  # bytes taken or given in one turn
-_REST = 0.1  # seconds before the next try to accept, when descriptors ran out
-
-
 @dataclass(eq=False)
 class _Client:
-    """One connection. until: when it is closed, finished or not. answer: None while it asks."""
+    """One connection, closed at `until`. answer: what is left to send, None before the request."""
 
     connection: socket.socket
     until: float
-    asked: bytearray = field(default_factory=bytearray)
+    request: bytearray = field(default_factory=bytearray)
     answer: memoryview | None = None
 
 
 class MetricsServer:
-    """GET /metrics for Prometheus, GET /healthz for whoever restarts things; nothing else.
+    """Serves GET /metrics for Prometheus and GET /healthz for health checks, nothing else.
 
-    A client that is slow holds up nobody: none is waited for, each has its time, and a new one
-    takes the place of the oldest.
-    log takes one line that says where. Raises GruardError when the address cannot be had.
+    A slow client delays no other: sockets never block, each client has `LIMIT` seconds, and a new
+    one replaces the oldest.
+    log takes one line with the address. Raises GruardError when the address cannot be used.
     """
 
     def __init__(
@@ -255,11 +240,11 @@ class MetricsServer:
         return int(self._listener.getsockname()[1])
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Serve this one from now on."""
+        """Serve this snapshot from now on."""
         self._latest = snapshot
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop serving."""
         self._closing = True
         self._wake.close()
         self.thread.join(LIMIT)
@@ -273,28 +258,28 @@ class MetricsServer:
                 selector.register(self._woken, selectors.EVENT_READ)
                 while not self._closing:
                     self.thread.beat()
-                    for key, _ in selector.select(self._patience()):
-                        self._attend(selector, key.fileobj)
+                    for key, _ in selector.select(self._timeout()):
+                        self._serve_ready(selector, key.fileobj)
                     self._drop_late(selector)
             finally:
                 for client in list(self._clients.values()):
                     self._drop(selector, client)
 
-    def _patience(self) -> float:
-        """Seconds until the oldest client's time is over."""
+    def _timeout(self) -> float:
+        """Return the seconds until the oldest client's time is over."""
         oldest = next(iter(self._clients.values()), None)
         return BEAT if oldest is None else min(max(oldest.until - time.monotonic(), 0.0), BEAT)
 
-    def _attend(self, selector: selectors.BaseSelector, ready: object) -> None:
+    def _serve_ready(self, selector: selectors.BaseSelector, ready: object) -> None:
         if ready is self._listener:
             self._accept(selector)
         elif isinstance(ready, socket.socket) and (client := self._clients.get(ready)):
             try:
-                done = self._hear(selector, client) if client.answer is None else _tell(client)
+                done = self._receive(selector, client) if client.answer is None else _send(client)
             except BlockingIOError:
                 return
             except OSError:
-                done = True  # a client that breaks off is no news
+                done = True  # the client has disconnected
             if done:
                 self._drop(selector, client)
 
@@ -303,7 +288,7 @@ class MetricsServer:
             connection, _ = self._listener.accept()
         except BlockingIOError:
             return
-        except OSError:  # no descriptor is left: perhaps the oldest client has one to spare
+        except OSError:  # no descriptor is left; the oldest client's becomes free
             self._drop_oldest(selector)
             time.sleep(_REST)
             return
@@ -313,17 +298,17 @@ class MetricsServer:
         self._clients[connection] = _Client(connection, time.monotonic() + LIMIT)
         selector.register(connection, selectors.EVENT_READ)
 
-    def _hear(self, selector: selectors.BaseSelector, client: _Client) -> bool:
-        """Take what came; whether there is nothing more to do for the client."""
+    def _receive(self, selector: selectors.BaseSelector, client: _Client) -> bool:
+        """Receive a part of the request, and answer it when whole; return whether it is done."""
         data = client.connection.recv(_AT_ONCE)
-        client.asked += data
-        if data and not _is_whole(client.asked) and len(client.asked) <= _LONGEST:
+        client.request += data
+        if data and not _is_whole(client.request) and len(client.request) <= _LONGEST:
             return False
-        if not client.asked.strip():
+        if not client.request.strip():
             return True
-        client.answer = memoryview(_answer(bytes(client.asked), self._page))
+        client.answer = memoryview(self._answer(bytes(client.request)))
         selector.modify(client.connection, selectors.EVENT_WRITE)
-        return _tell(client)
+        return _send(client)
 
     def _drop_late(self, selector: selectors.BaseSelector) -> None:
         now = time.monotonic()
@@ -339,8 +324,24 @@ class MetricsServer:
         selector.unregister(client.connection)
         with suppress(OSError):
             client.connection.shutdown(socket.SHUT_WR)
-            client.connection.recv(_AT_ONCE)  # or what is left unread resets the answer on its way
+            client.connection.recv(_AT_ONCE)  # unread bytes would make close() reset the answer
         client.connection.close()
+
+    def _answer(self, request: bytes) -> bytes:
+        """Return the response to a request, whole or not (HTTP/1.0: one per connection)."""
+        words = request.partition(b"\n")[0].decode("latin-1").split()
+        if len(words) != 3 or not words[2].startswith("HTTP/") or not _is_whole(request):
+            code, text = HTTPStatus.BAD_REQUEST, "this is no HTTP request\n"
+        elif words[0] != "GET":
+            code, text = HTTPStatus.NOT_IMPLEMENTED, "only GET is supported\n"
+        else:
+            code, text = self._page(words[1].partition("?")[0])
+        body = text.encode(errors="replace")
+        head = (
+            f"HTTP/1.0 {code.value} {code.phrase}\r\nServer: gruard\r\n"
+            f"Content-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
 
     def _page(self, path: str) -> tuple[HTTPStatus, str]:
         snapshot, now = self._latest, self._clock()
@@ -348,14 +349,11 @@ class MetricsServer:
             return HTTPStatus.OK, exposition(snapshot, now) if snapshot else ""
         if path == "/healthz":
             return _health(snapshot, now)
-        return HTTPStatus.NOT_FOUND, "only /metrics and /healthz are here\n"
-
-
-Page = Callable[[str], tuple[HTTPStatus, str]]
+        return HTTPStatus.NOT_FOUND, "only /metrics and /healthz are served\n"
 
 
 def _health(snapshot: Snapshot | None, now: float) -> tuple[HTTPStatus, str]:
-    """An alarm is health: the run does what it is there for."""
+    """Return OK also in alarm, because then the run works as intended."""
     if snapshot is None:
         return HTTPStatus.SERVICE_UNAVAILABLE, "starting\n"
     verdict = judge(snapshot, now, "running")
@@ -374,30 +372,13 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _is_whole(asked: bytearray) -> bool:
-    """Whether a request is all there: up to the empty line behind its headers."""
-    return b"\r\n\r\n" in asked or b"\n\n" in asked
+def _is_whole(request: bytes | bytearray) -> bool:
+    """Return whether a request is complete: it ends with the empty line after its headers."""
+    return b"\r\n\r\n" in request or b"\n\n" in request
 
 
-def _answer(asked: bytes, page: Page) -> bytes:
-    """What is sent for a request, whole or not (HTTP/1.0: one a connection)."""
-    words = asked.partition(b"\n")[0].decode("latin-1").split()
-    if len(words) != 3 or not words[2].startswith("HTTP/") or not _is_whole(bytearray(asked)):
-        code, text = HTTPStatus.BAD_REQUEST, "this is no HTTP request\n"
-    elif words[0] != "GET":
-        code, text = HTTPStatus.NOT_IMPLEMENTED, "only GET is here\n"
-    else:
-        code, text = page(words[1].partition("?")[0])
-    body = text.encode(errors="replace")
-    head = (
-        f"HTTP/1.0 {code.value} {code.phrase}\r\nServer: gruard\r\n"
-        f"Content-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-def _tell(client: _Client) -> bool:
-    """Send what the client takes; whether that was all."""
+def _send(client: _Client) -> bool:
+    """Send as much as the client takes; return whether that was all."""
     assert client.answer is not None
     sent = client.connection.send(client.answer[:_AT_ONCE])
     client.answer = client.answer[sent:]

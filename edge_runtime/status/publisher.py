@@ -1,11 +1,8 @@
-"""Watches a run from inside its loop, and publishes a snapshot once a second.
+"""Observe a run from inside its loop, and publish a snapshot once a second.
 
-A few microseconds a record: everything that takes longer happens once a second, and whatever may
-hang happens in a thread of an outlet.
-
-The score's recent course in a few points, for a curve on a terminal.
-
-Log lines about changes of tier: all are counted, at most a few a minute are logged.
+A record costs a few microseconds: what takes longer happens once a second, and what may hang
+happens in a thread of an outlet. `Trail` keeps the recent scores for the curve of `gruard top`,
+`TierLog` logs the changes of tier, and `StatusPublisher` makes the snapshots.
 """
 
 from __future__ import annotations
@@ -37,14 +34,24 @@ from edge_runtime.supervision.supervisor import RunState
 from edge_runtime.threads import Threads
 
 LENGTH = 120
-_BEYOND = 1e6  # thresholds; strict JSON has no infinity
+"""Points of the curve."""
+_LARGEST_SHARE = 1e6  # thresholds; strict JSON has no infinity
+LINES, WINDOW = 6, 60.0
+"""Log at most so many changes of tier within so many seconds: a fluttering detector must not fill
+the system's log."""
+EVERY = 1.0
+"""Seconds between two snapshots, at least."""
+LOADING_PATIENCE = 60.0
+"""Seconds until a run without a first record counts as hung; loading may take 20 of them."""
+PATIENCE, PATIENCE_PERIODS = 10.0, 3.0
+"""Seconds until a silent run counts as hung, but at least so many of its periods."""
 
 
 class Trail:
-    """One point per call of `point`: the highest share of its threshold a score has had since.
+    """One point per call of `point`: the score's highest share of its threshold since the last.
 
-    A share and not the score, because model and fallback score on different scales. The highest
-    and not the mean, because a single strange sample is what the curve is looked at for.
+    A share, because model and fallback score on different scales. The highest, because a mean would
+    hide a single strange sample.
     """
 
     def __init__(self) -> None:
@@ -52,100 +59,83 @@ class Trail:
         self._highest: float | None = None
 
     def add(self, score: float | None, threshold: float | None) -> None:
-        """Take the score of one record."""
+        """Add the score of one record."""
         if score is None or threshold is None or score != score or not threshold > 0:
             return
-        share = max(-_BEYOND, min(score / threshold, _BEYOND))
+        share = max(-_LARGEST_SHARE, min(score / threshold, _LARGEST_SHARE))
         if self._highest is None or share > self._highest:
             self._highest = share
 
     def point(self) -> tuple[float | None, ...]:
-        """Close the latest point; all points, oldest first, None where there was no score."""
+        """Close the latest point; return all, oldest first, None where there was no score."""
         highest, self._highest = self._highest, None
         self._points.append(None if highest is None else round(highest, 4))
         return tuple(self._points)
 
 
-LINES, WINDOW = 6, 60.0
-"""So many lines within so many seconds: a detector that flutters must not fill the journal."""
-
-
 class TierLog:
-    """Logs who vouches from now on.
-
-    log takes one line; clock gives monotonic seconds.
-    """
+    """Logs the changes of tier. log takes one line; clock gives monotonic seconds."""
 
     def __init__(self, log: Callable[[str], None], clock: Callable[[], float]) -> None:
         self._log, self._clock = log, clock
         self._last: Record | None = None
-        self._told: deque[float] = deque([float("-inf")] * LINES, maxlen=LINES)
-        self._untold = 0
+        self._logged: deque[float] = deque([float("-inf")] * LINES, maxlen=LINES)  # when
+        self._skipped = 0
 
     def note(self, record: Record) -> None:
-        """Look at one record; call for each of them."""
+        """Compare a record with the one before; call for each of them."""
         before, self._last = self._last, record
         changed = before is not None and before.tier != record.tier
-        if not changed and not self._untold:
+        if not changed and not self._skipped:
             return
         now = self._clock()
-        if now - self._told[0] < WINDOW:
-            self._untold += changed
+        if now - self._logged[0] < WINDOW:
+            self._skipped += changed
             return
-        self._told.append(now)
-        self._log(self._line(record, before if changed else None))
-        self._untold = 0
+        self._logged.append(now)
+        self._log_change(record, before if changed else None)
 
     def end(self) -> None:
-        """Tell what is still untold: a recording of days may take less than the window."""
-        if self._last is not None and self._untold:
-            self._log(self._line(self._last, None))
-            self._untold = 0
+        """Log the changes that were skipped last: a recording of days may run within the window."""
+        if self._last is not None and self._skipped:
+            self._log_change(self._last, None)
 
-    def _line(self, record: Record, before: Record | None) -> str:
+    def _log_change(self, record: Record, before: Record | None) -> None:
         tier = record.tier if before is None else f"{before.tier}→{record.tier}"
-        why = ", ".join(flag_names(record.flags))
-        untold = (
-            "1 change before was" if self._untold == 1 else f"{self._untold} changes before were"
-        )
-        others = f"; {untold} not told" if self._untold else ""
-        line = f"sample {record.index}: tier {tier}, {TIERS[record.tier]}"
-        return line + (f" ({why})" if why else "") + others
-
-
-EVERY = 1.0
-"""Seconds between two snapshots, at least."""
-LOADING_PATIENCE = 60.0
-"""Seconds until a run without a first record is suspect; loading may take 20 of them."""
-PATIENCE, PATIENCE_PERIODS = 10.0, 3.0
-"""Seconds until a silent run is suspect, but at least so many of its periods."""
+        flags = ", ".join(flag_names(record.flags))
+        why, others = f" ({flags})" if flags else "", ""
+        if self._skipped:
+            changes = "change" if self._skipped == 1 else "changes"
+            others = f"; {self._skipped} earlier {changes} not logged"
+        self._log(f"sample {record.index}: tier {tier}, {TIERS[record.tier]}{why}{others}")
+        self._skipped = 0
 
 
 class Outlet(Protocol):
-    """Takes snapshots without waiting or raising."""
+    """Takes snapshots. No method waits or raises."""
 
     def publish(self, snapshot: Snapshot) -> None:
         """Take the latest one."""
 
     def close(self) -> None:
-        """No more will come."""
+        """End; no more snapshots will come."""
 
 
 class HealthSource(Protocol):
-    """The board, as far as it is needed here."""
+    """The part of a `BoardMonitor` that is needed here."""
 
     def latest(self) -> BoardHealth | None:
-        """The last look at it."""
+        """Return the last read."""
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop reading."""
 
 
 class StatusPublisher:
-    """What a supervisor calls after every record; a context that publishes the last word too.
+    """Publishes a run's snapshots; a context that publishes the last one at its end.
 
-    name, version, hash: of the bundle. slowest: seconds between samples, and for an answer, at
-    their longest. clock: monotonic seconds; wall: epoch seconds. threads: those of the run.
+    name, version, hash: of the bundle. slowest: the longest time between samples or for an answer,
+    in seconds. clock: monotonic seconds; wall: epoch seconds. threads: those of the run.
     no_bundle: why no bundle runs and only the fallback answers; empty while one does.
     """
 
@@ -192,21 +182,19 @@ class StatusPublisher:
         trace: TracebackType | None,
     ) -> None:
         self._tiers.end()
-        self._publish(self._clock(), ended=not isinstance(error, Exception))  # a signal is an order
+        # An ending by signal is in good order.
+        self._publish(self._clock(), ended=not isinstance(error, Exception))
         for outlet in self._outlets:
             outlet.close()
         self._board.close()
 
     def answered_by(self, name: str, version: int, model_hash: str) -> None:
-        """Take note that another bundle answers from now on."""
+        """Note that another bundle answers from now on."""
         self._name, self._version, self._hash = name, version, model_hash
         self.no_bundle = ""
 
-    def _no_bundle(self) -> str:
-        return self.no_bundle and f"model has no usable bundle: {self.no_bundle}"
-
     def observe(self, record: Record, state: Callable[[], RunState]) -> None:
-        """Look at one record that is out; ask for the state only when a snapshot is due."""
+        """Count one record that is out; ask for the state only when a snapshot is due."""
         self._tiers.note(record)
         self._trail.add(record.score, record.threshold)
         if record.masked:
@@ -218,7 +206,7 @@ class StatusPublisher:
         self.turn(state)
 
     def turn(self, state: Callable[[], RunState]) -> None:
-        """Do what is due once a second; call once per turn of the loop, also without a record."""
+        """Publish once a second; call once per turn of the loop, also without a record."""
         now = self._clock()
         if now >= self._next:
             self._state, self._next = state, now + EVERY
@@ -226,24 +214,21 @@ class StatusPublisher:
             self._publish(now, ended=False)
 
     def _publish(self, now: float, ended: bool) -> None:
-        self._look_at_board()
-        if not self._outlets:
-            return
-        snapshot = self._snapshot(now, ended)
-        for outlet in self._outlets:
-            outlet.publish(snapshot)
-
-    def _look_at_board(self) -> None:
         health = self._board.latest()
         for line in changes(self._health, health):
             self._log(line)
         self._health = health or self._health
+        if self._outlets:
+            snapshot = self._snapshot(now, ended)
+            for outlet in self._outlets:
+                outlet.publish(snapshot)
 
     def _snapshot(self, now: float, ended: bool) -> Snapshot:
         state = self._state()
         last, counts = state.summary.last, Counts.of(state.summary)
         if state.phase is not self._phase:
             self._phase, self._phase_begun = state.phase, now
+        no_bundle = self.no_bundle and f"model has no usable bundle: {self.no_bundle}"
         return Snapshot(
             SCHEMA,
             self._process(now, ended, begun=last is not None),
@@ -253,7 +238,7 @@ class StatusPublisher:
                 self._hash,
                 state.kernel,
                 state.phase.value,
-                state.waiting or self._no_bundle(),
+                state.waiting or no_bundle,
                 self._epoch(self._phase_begun, now),
             ),
             Input(self._silent_since(now, last), state.away),
@@ -273,7 +258,7 @@ class StatusPublisher:
         return self._epoch(self._heard, now) if silent else None
 
     def _epoch(self, moment: float, now: float) -> float:
-        """Epoch seconds of a monotonic moment, by the wall clock as it is now."""
+        """Return a monotonic moment in epoch seconds, by the present wall clock."""
         return self._wall() - (now - moment)
 
     def _process(self, now: float, ended: bool, begun: bool) -> ProcessStatus:
@@ -282,19 +267,12 @@ class StatusPublisher:
         return ProcessStatus(self._pid, self._ticks, self._started, uptime, now, patience, ended)
 
     def _channel_states(self, last: Record | None) -> tuple[ChannelStatus, ...]:
-        masked, imputed, blamed = (
-            (set(last.masked), set(last.imputed), set(last.blamed)) if last else [set[str]()] * 3
-        )
+        states = (last.masked, last.imputed, last.blamed) if last else ((), (), ())
+        masked, imputed, blamed = map(set, states)
+        counts = self._masked, self._imputed
         return tuple(
-            ChannelStatus(
-                name,
-                name in masked,
-                name in imputed,
-                name in blamed,
-                self._masked[name],
-                self._imputed[name],
-            )
-            for name in self._channels
+            ChannelStatus(n, n in masked, n in imputed, n in blamed, *(c[n] for c in counts))
+            for n in self._channels
         )
 
     def _rate(self, now: float, records: int) -> float | None:

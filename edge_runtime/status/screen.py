@@ -1,12 +1,8 @@
-"""What `gruard top` shows: from a snapshot to lines, without a terminal.
+"""A snapshot as text for `gruard status` and as a live screen for `gruard top`.
 
-Text on a terminal: how many cells it takes, and what of it may be shown at all.
-
-The score's course as a chart of block letters, up to twice the threshold.
-
-A snapshot in words, for `gruard status` and `gruard top`.
-
-A terminal that is borrowed for a live view, and given back as it was.
+From the screen down to its parts: `screen` makes the lines of the live view, `to_text` and `facts`
+the words, `chart` the curve of the score; `fit` and `padded` measure text in terminal cells;
+`Terminal` draws the lines, and `borrowed` restores the terminal at the end.
 """
 
 import os
@@ -38,240 +34,21 @@ from edge_runtime.status.health import (
 from edge_runtime.status.snapshot import BoardHealth, ChannelStatus, Counts, Snapshot
 from edge_runtime.threads import failed_words
 
-_ELLIPSIS = "…"
-
-
-def printable(text: str) -> str:
-    """`text` with a question mark for whatever could steer a terminal or move what follows."""
-    return "".join(c if c.isprintable() and _width_of(c) else "?" for c in text)
-
-
-def width(text: str) -> int:
-    """Cells that printable text takes; letters of East Asia take two."""
-    return len(text) if text.isascii() else sum(map(_width_of, text))
-
-
-def fit(text: str, cells: int) -> str:
-    """`text`, made printable and shortened to `cells` at most."""
-    text = printable(text)
-    if width(text) <= cells:
-        return text
-    while text and width(text) + 1 > cells:
-        text = text[:-1]
-    return text + _ELLIPSIS if cells > 0 else ""
-
-
-def padded(text: str, cells: int) -> str:
-    """`text` in exactly so many cells."""
-    text = fit(text, cells)
-    return text + " " * (cells - width(text))
-
-
-def _width_of(character: str) -> int:
-    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
-_BLOCKS = " ▁▂▃▄▅▆▇█"
-_TOP = 2.0  # thresholds; a fixed scale can be compared from one look to the next
-
-
-def chart(points: Sequence[float | None], rows: int, columns: int) -> list[str]:
-    """`rows` lines (an even number) of `columns` cells, the latest point at the right.
-
-    The lower edge of row rows/2 is the threshold, drawn where nothing is above it. A point beyond
-    the scale ends at the upper edge; where there was no score, the column is empty.
-    """
-    shown = [None] * (columns - len(points)) + list(points[max(len(points) - columns, 0) :])
-    eighths = [_eighths(point, rows) for point in shown]
-    return [
-        "".join(_letter(height - 8 * below, below == rows // 2) for height in eighths)
-        for below in reversed(range(rows))
-    ]
-
-
-def _eighths(point: float | None, rows: int) -> int:
-    """Height in eighths of a row; the least score is visible, none is not."""
-    if point is None:
-        return 0
-    return max(1, round(min(point / _TOP, 1.0) * rows * 8))
-
-
-def _letter(above: int, at_threshold: bool) -> str:
-    """What of a column shows in a row whose lower edge is `above` eighths below its top."""
-    if above <= 0 and at_threshold:
-        return "_"
-    return _BLOCKS[min(max(above, 0), 8)]
-
-
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
-_TIERS = {str(tier): voucher for tier, voucher in VOUCHERS.items()}
-
-
-def to_text(snapshot: Snapshot | None, verdict: Health) -> list[str]:
-    """The verdict, and below it whatever is known."""
-    if snapshot is None:
-        return [verdict.text]
-    channels = [f"{c.name} {channel_state(c)}" for c in snapshot.channels if troubled(c)]
-    known = {"run": run_words(snapshot)} | facts(snapshot)
-    known["channels"] = ", ".join(channels) or f"all {len(snapshot.channels)} as they should be"
-    return [verdict.text, *(f"  {name:<12} {value}" for name, value in known.items())]
-
-
-def facts(snapshot: Snapshot) -> dict[str, str]:
-    """One line of words for each thing there is to know, but for the channels."""
-    counts = snapshot.counts
-    known = {
-        "sample": sample_words(snapshot),
-        **({"change": change_words(snapshot)} if snapshot.change else {}),
-        "model": _model(snapshot),
-        "records": f"{counts.records}{_rate(snapshot.rate)}{_latency(counts)}",
-        "by tier": listed({_TIERS.get(tier, tier): n for tier, n in counts.tiers.items() if n}),
-        "changes": listed(counts.transitions),
-        "flags": listed(counts.flags),
-        "alarms": f"{counts.alarms}{_recurring(counts)}{_kinds(counts.kinds)}",
-        "input": _input(counts),
-        "not written": _not_written(counts),
-        "threads": failed_words(snapshot.threads) or f"all {len(snapshot.threads)} at work",
-    }
-    if snapshot.input.silent_since is not None or counts.outages:
-        known["source"] = _source(snapshot)
-    if counts.started_after is not None:
-        known["last run"] = counts.started_after
-    return known | ({"board": board_words(snapshot.health)} if snapshot.health else {})
-
-
-def run_words(snapshot: Snapshot) -> str:
-    """Which model runs where, and for how long already."""
-    model, process = snapshot.model, snapshot.process
-    kernel = f" on {model.kernel}" if model.kernel else ""
-    name = f"{model.name} version {model.version}"
-    return f"{name}, {model.hash}{kernel}, pid {process.pid}, for {duration(process.uptime)}"
-
-
-def sample_words(snapshot: Snapshot) -> str:
-    """The last record: its score, and who vouches for it."""
-    answer = snapshot.answer
-    if answer is None:
-        return "none yet"
-    score = "no score" if answer.score is None else f"score {answer.score:.4g}"
-    limit = "" if answer.threshold is None else f", threshold {answer.threshold:.4g}"
-    voucher = VOUCHERS.get(answer.tier, "nobody")
-    return f"{answer.index}: {score}{limit}; tier {answer.tier}, {voucher}"
-
-
-def change_words(snapshot: Snapshot) -> str:
-    """The lasting change that was reported: since when, by which channels, and who said what."""
-    change = snapshot.change
-    if change is None:
-        return "none"
-    now = snapshot.process.started + snapshot.process.uptime
-    words = finding_words(change, now).strip()
-    if change.accepted is None:
-        return words
-    why = f" ({change.reason})" if change.reason else ""
-    return f"{words}, accepted{since_words(change.accepted, now)}{why}"
-
-
-def board_words(health: BoardHealth) -> str:
-    """Temperature and power supply."""
-    words = [] if health.temperature is None else [f"{health.temperature:.1f} °C"]
-    if health.throttled is not None:
-        on, had = now_and_since_boot(health.throttled)
-        words += [f"{name} now" for name in on]
-        words += [f"{name} since boot" for name in had if name not in on]
-        words += [] if on or had else ["power supply good"]
-    return ", ".join(words)
-
-
-def troubled(channel: ChannelStatus) -> bool:
-    """Whether there is anything to say about the channel now."""
-    return channel.masked or channel.imputed or channel.blamed
-
-
-def channel_state(channel: ChannelStatus) -> str:
-    """What a channel is at the moment."""
-    states = {
-        "BLAMED": channel.blamed,
-        "masked": channel.masked,
-        "imputed": channel.imputed and not channel.masked,
-    }
-    return " ".join(name for name, on in states.items() if on) or "good"
-
-
-def duration(seconds: float) -> str:
-    """Two units at most: `3 d 2 h`, `12 min 5 s`."""
-    left = int(seconds)
-    for unit, name, smaller, small in (
-        (_DAY, "d", _HOUR, "h"),
-        (_HOUR, "h", _MINUTE, "min"),
-        (_MINUTE, "min", 1, "s"),
-    ):
-        if left >= unit:
-            return f"{left // unit} {name} {left % unit // smaller} {small}"
-    return f"{left} s"
-
-
-def listed(counts: Mapping[str, int]) -> str:
-    """Names and numbers, the highest first."""
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{name} {count}" for name, count in ordered) or "-"
-
-
-def _restarts(count: int) -> str:
-    return "never restarted" if count == 0 else f"{count} restart{'s' if count > 1 else ''}"
-
-
-def _model(snapshot: Snapshot) -> str:
-    waiting = f", {snapshot.model.waiting}" if snapshot.model.waiting else ""
-    return f"{phase_words(snapshot)}{waiting}, {_restarts(snapshot.counts.restarts)}"
-
-
-def _source(snapshot: Snapshot) -> str:
-    found = snapshot.input
-    now = (
-        "is read" if found.silent_since is None else f"silent{since(snapshot, found.silent_since)}"
-    )
-    away = f" ({found.away})" if found.away else ""
-    count = snapshot.counts.outages
-    return f"{now}{away}, {count} outage{'' if count == 1 else 's'}"
-
-
-def _not_written(counts: Counts) -> str:
-    skipped = f", {counts.skipped} journal entries skipped" if counts.skipped else ""
-    return f"{counts.dropped}{skipped}"
-
-
-def _rate(rate: float | None) -> str:
-    return "" if rate is None else f", {rate:.3g} per second"
-
-
-def _latency(counts: Counts) -> str:
-    median, slowest = counts.latency_median_ms, counts.latency_max_ms
-    if median is None or slowest is None:
-        return ""
-    return f", answers take {median:.2f} ms, at most {slowest:.2f}"
-
-
-def _input(counts: Counts) -> str:
-    unreadable = f"{counts.bad_cells} cells and {counts.bad_rows} rows unreadable"
-    return f"{unreadable}, times {listed(counts.timing) if counts.timing else 'good'}"
-
-
-def _recurring(counts: Counts) -> str:
-    return f" ({counts.recurring} recurring)" if counts.recurring else ""
-
-
-def _kinds(kinds: Mapping[str, int]) -> str:
-    return f": {listed(kinds)}" if kinds else ""
-
-
 Style = Literal["plain", "bold", "dim", "good", "bad", "warn"]
+_STYLES: dict[int, Style] = {HEALTHY: "good", ALARM: "bad"}
+_CODES: dict[Style, str] = {
+    "plain": "", "bold": "1", "dim": "2", "good": "32", "bad": "31", "warn": "33",
+}  # fmt: skip
+_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[0m\x1b[?25h\x1b[?1049l"
+_QUIT = b"qQ\x03\x04"
 _LABELS = 6  # cells at the left of the chart
 _NAME_WIDTH, _STATE_WIDTH = 20, 18
-_HIGH, _TALL_ROWS, _LOW_ROWS = 30, 8, 4  # from so many lines on, the chart is tall
-_STYLES: dict[int, Style] = {HEALTHY: "good", ALARM: "bad"}
+_HIGH, _TALL_ROWS, _LOW_ROWS = 30, 8, 4  # on a screen of so many lines, the chart is tall
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_TOP = 2.0  # thresholds; the scale is fixed, so that charts can be compared
+_ELLIPSIS = "…"
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_TIERS = {str(tier): voucher for tier, voucher in VOUCHERS.items()}
 
 
 @dataclass(frozen=True)
@@ -285,12 +62,12 @@ class ScreenLine:
 def screen(
     snapshot: Snapshot | None, verdict: Health, file: str, columns: int, rows: int
 ) -> list[ScreenLine]:
-    """Exactly `rows` lines of at most `columns` cells each."""
+    """Return exactly `rows` lines of at most `columns` cells each."""
     body = [ScreenLine(verdict.text, _STYLES.get(verdict.code, "warn"))]
     if snapshot is not None:
         body = [ScreenLine(run_words(snapshot), "bold"), *body, *_score(snapshot, columns, rows)]
-        known = facts(snapshot)
-        body += [ScreenLine(f"{name:<12} {known[name]}") for name in known if name != "sample"]
+        lines = facts(snapshot)
+        body += [ScreenLine(f"{name:<12} {lines[name]}") for name in lines if name != "sample"]
         body += _channels(snapshot, rows - 1 - len(body))
     room = max(rows - 1, 0)
     filled = [*body[:room], *[ScreenLine("")] * (room - len(body)), _footer(verdict, file)]
@@ -303,23 +80,18 @@ def _footer(verdict: Health, file: str) -> ScreenLine:
 
 
 def _score(snapshot: Snapshot, columns: int, rows: int) -> list[ScreenLine]:
-    """The score in figures and as a chart; what is above the threshold has a style of its own."""
+    """Return the score in figures and as a chart, in another style above the threshold."""
     height = _TALL_ROWS if rows >= _HIGH else _LOW_ROWS
     labels = {0: "twice", height // 2 - 1: "limit", height - 1: "0"}
-    drawn = chart(snapshot.trail, height, max(columns - _LABELS, 1))
-    return [
-        ScreenLine(f"sample       {sample_words(snapshot)}"),
-        *(
-            ScreenLine(
-                f"{labels.get(row, ''):<{_LABELS}}{text}", "bad" if row < height // 2 else "good"
-            )
-            for row, text in enumerate(drawn)
-        ),
-    ]
+    lines = [ScreenLine(f"sample       {sample_words(snapshot)}")]
+    for row, text in enumerate(chart(snapshot.trail, height, max(columns - _LABELS, 1))):
+        style: Style = "bad" if row < height // 2 else "good"
+        lines.append(ScreenLine(f"{labels.get(row, ''):<{_LABELS}}{text}", style))
+    return lines
 
 
 def _channels(snapshot: Snapshot, room: int) -> list[ScreenLine]:
-    """A line for each channel; where there is no room for all, those in trouble come first."""
+    """Return a line for each channel; without room for all, those with trouble come first."""
     channels = snapshot.channels
     if len(channels) > room - 1:
         channels = tuple(sorted(channels, key=lambda channel: not troubled(channel)))
@@ -327,9 +99,8 @@ def _channels(snapshot: Snapshot, room: int) -> list[ScreenLine]:
     lines = [ScreenLine(_row("channel", "now", "masked", "imputed"), "bold")]
     lines += [_channel(channel, snapshot.counts.records) for channel in shown]
     if hidden := channels[len(shown) :]:
-        lines.append(
-            ScreenLine(f"{len(hidden)} more, {sum(map(troubled, hidden))} of them in trouble")
-        )
+        with_trouble = sum(map(troubled, hidden))
+        lines.append(ScreenLine(f"{len(hidden)} more, {with_trouble} of them in trouble"))
     return lines
 
 
@@ -347,34 +118,223 @@ def _share(count: int, records: int) -> str:
     return f"{100 * count / records:.2f} %" if records else "-"
 
 
-_CODES: dict[Style, str] = {
-    "plain": "", "bold": "1", "dim": "2", "good": "32", "bad": "31", "warn": "33",
-}  # fmt: skip
-_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[0m\x1b[?25h\x1b[?1049l"
-_QUIT = b"qQ\x03\x04"
+def to_text(snapshot: Snapshot | None, verdict: Health) -> list[str]:
+    """Return the verdict, and a line for each fact about the run below it."""
+    if snapshot is None:
+        return [verdict.text]
+    channels = [f"{c.name} {channel_state(c)}" for c in snapshot.channels if troubled(c)]
+    lines = {"run": run_words(snapshot)} | facts(snapshot)
+    lines["channels"] = ", ".join(channels) or f"all {len(snapshot.channels)} good"
+    return [verdict.text, *(f"  {name:<12} {text}" for name, text in lines.items())]
+
+
+def facts(snapshot: Snapshot) -> dict[str, str]:
+    """Return the facts about the run, without its channels, by name."""
+    model, source, counts = snapshot.model, snapshot.input, snapshot.counts
+    rate = "" if snapshot.rate is None else f", {snapshot.rate:.3g} per second"
+    unreadable = f"{counts.bad_cells} cells and {counts.bad_rows} rows unreadable"
+    lines = {
+        "sample": sample_words(snapshot),
+        "change": change_words(snapshot),
+        "model": f"{phase_words(snapshot)}{_after(model.waiting)}, {_restarts(counts.restarts)}",
+        "records": f"{counts.records}{rate}{_latency(counts)}",
+        "by tier": listed({_TIERS.get(tier, tier): n for tier, n in counts.tiers.items() if n}),
+        "changes": listed(counts.transitions),
+        "flags": listed(counts.flags),
+        "alarms": str(counts.alarms)
+        + (f" ({counts.recurring} recurring)" if counts.recurring else "")
+        + (f": {listed(counts.kinds)}" if counts.kinds else ""),
+        "input": f"{unreadable}, times {listed(counts.timing) if counts.timing else 'good'}",
+        "not written": str(counts.dropped)
+        + (f", {counts.skipped} journal entries skipped" if counts.skipped else ""),
+        "threads": failed_words(snapshot.threads) or f"all {len(snapshot.threads)} run",
+        "source": _source(snapshot) if source.silent_since is not None or counts.outages else "",
+        "last run": counts.started_after or "",
+        "board": board_words(snapshot.health) if snapshot.health else "",
+    }
+    return {name: text for name, text in lines.items() if text}
+
+
+def run_words(snapshot: Snapshot) -> str:
+    """Return which model runs, on which kernel, in which process, and for how long."""
+    model, process = snapshot.model, snapshot.process
+    kernel = f" on {model.kernel}" if model.kernel else ""
+    name = f"{model.name} version {model.version}"
+    return f"{name}, {model.hash}{kernel}, pid {process.pid}, for {duration(process.uptime)}"
+
+
+def sample_words(snapshot: Snapshot) -> str:
+    """Return the last record's score, and which tier answered."""
+    answer = snapshot.answer
+    if answer is None:
+        return "none yet"
+    score = "no score" if answer.score is None else f"score {answer.score:.4g}"
+    limit = "" if answer.threshold is None else f", threshold {answer.threshold:.4g}"
+    voucher = VOUCHERS.get(answer.tier, "unknown")
+    return f"{answer.index}: {score}{limit}; tier {answer.tier}, {voucher}"
+
+
+def change_words(snapshot: Snapshot) -> str:
+    """Return the reported lasting change: its time, its channels, its acceptance; or nothing."""
+    change = snapshot.change
+    if change is None:
+        return ""
+    now = snapshot.process.started + snapshot.process.uptime
+    words = finding_words(change, now).strip()
+    if change.accepted is None:
+        return words
+    why = f" ({change.reason})" if change.reason else ""
+    return f"{words}, accepted{since_words(change.accepted, now)}{why}"
+
+
+def board_words(health: BoardHealth) -> str:
+    """Return temperature and power supply."""
+    words = [] if health.temperature is None else [f"{health.temperature:.1f} °C"]
+    if health.throttled is not None:
+        on, had = now_and_since_boot(health.throttled)
+        words += [f"{name} now" for name in on]
+        words += [f"{name} since boot" for name in had if name not in on]
+        words += [] if on or had else ["power supply good"]
+    return ", ".join(words)
+
+
+def troubled(channel: ChannelStatus) -> bool:
+    """Return whether the channel is masked, imputed or blamed now."""
+    return channel.masked or channel.imputed or channel.blamed
+
+
+def channel_state(channel: ChannelStatus) -> str:
+    """Return the present state of a channel."""
+    states = {
+        "BLAMED": channel.blamed,
+        "masked": channel.masked,
+        "imputed": channel.imputed and not channel.masked,
+    }
+    return " ".join(name for name, on in states.items() if on) or "good"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in two units at most: `3 d 2 h`, `12 min 5 s`."""
+    left = int(seconds)
+    for unit, name, smaller, small in (
+        (_DAY, "d", _HOUR, "h"),
+        (_HOUR, "h", _MINUTE, "min"),
+        (_MINUTE, "min", 1, "s"),
+    ):
+        if left >= unit:
+            return f"{left // unit} {name} {left % unit // smaller} {small}"
+    return f"{left} s"
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    """Return names and numbers, the highest first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {count}" for name, count in ordered) or "-"
+
+
+def _after(text: str) -> str:
+    return f", {text}" if text else ""
+
+
+def _restarts(count: int) -> str:
+    return "never restarted" if count == 0 else f"{count} restart{'s' if count > 1 else ''}"
+
+
+def _source(snapshot: Snapshot) -> str:
+    silent, away = snapshot.input.silent_since, snapshot.input.away
+    now = "is read" if silent is None else f"silent{since(snapshot, silent)}"
+    count = snapshot.counts.outages
+    return f"{now}{f' ({away})' if away else ''}, {count} outage{'' if count == 1 else 's'}"
+
+
+def _latency(counts: Counts) -> str:
+    median, slowest = counts.latency_median_ms, counts.latency_max_ms
+    if median is None or slowest is None:
+        return ""
+    return f", answers take {median:.2f} ms, at most {slowest:.2f}"
+
+
+def chart(points: Sequence[float | None], rows: int, columns: int) -> list[str]:
+    """Return `rows` lines (an even number) of `columns` cells, the latest point at the right.
+
+    The lower edge of row rows/2 is the threshold, drawn where nothing is above it. A point beyond
+    the scale ends at the upper edge; without a score the column is empty.
+    """
+    shown = [None] * (columns - len(points)) + list(points[max(len(points) - columns, 0) :])
+    eighths = [_eighths(point, rows) for point in shown]
+    return [
+        "".join(_letter(height - 8 * below, below == rows // 2) for height in eighths)
+        for below in reversed(range(rows))
+    ]
+
+
+def _eighths(point: float | None, rows: int) -> int:
+    """Return the height in eighths of a row: at least 1 for a score, 0 without one."""
+    if point is None:
+        return 0
+    return max(1, round(min(point / _TOP, 1.0) * rows * 8))
+
+
+def _letter(above: int, at_threshold: bool) -> str:
+    """Return the cell of a column that ends `above` eighths above the cell's lower edge."""
+    if above <= 0 and at_threshold:
+        return "_"
+    return _BLOCKS[min(max(above, 0), 8)]
+
+
+def printable(text: str) -> str:
+    """Return `text` with `?` for characters that control a terminal or have no width."""
+    return "".join(c if c.isprintable() and _width_of(c) else "?" for c in text)
+
+
+def width(text: str) -> int:
+    """Return the cells that printable text takes; East Asian characters take two."""
+    return len(text) if text.isascii() else sum(map(_width_of, text))
+
+
+def fit(text: str, cells: int) -> str:
+    """Return `text`, made printable and shortened to `cells` at most."""
+    text = printable(text)
+    if width(text) <= cells:
+        return text
+    while text and width(text) + 1 > cells:
+        text = text[:-1]
+    return text + _ELLIPSIS if cells > 0 else ""
+
+
+def padded(text: str, cells: int) -> str:
+    """Return `text` in exactly so many cells."""
+    text = fit(text, cells)
+    return text + " " * (cells - width(text))
+
+
+def _width_of(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def size() -> tuple[int, int]:
-    """Columns and rows at the moment."""
-    found = os.get_terminal_size(sys.stdout.fileno())  # not shutil's, which believes $COLUMNS
+    """Return the present columns and rows of the terminal."""
+    found = os.get_terminal_size(sys.stdout.fileno())  # shutil's trusts $COLUMNS, which may be old
     return found.columns or 80, found.lines or 24
 
 
 class Terminal:
-    """Draws whole screens and waits for a key. Only within `borrowed`."""
+    """Draws whole screens and waits for a key. Made by `borrowed`."""
 
     def __init__(self, keys: int, resized: socket.socket, coloured: bool) -> None:
         self._keys, self._resized, self._coloured = keys, resized, coloured
 
     def draw(self, lines: Sequence[ScreenLine]) -> None:
-        """Replace what is shown."""
-        # Erased before and not after its text: at the last column that would take a letter away.
+        """Replace the screen."""
+        # Erase before the text: after it, that would delete the letter in the last column.
         rows = "\r\n".join(f"\x1b[K{self._styled(line)}" for line in lines)
         sys.stdout.write(f"\x1b[H{rows}")
         sys.stdout.flush()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a key or a new size; True when the viewer wants to leave."""
+        """Wait for a key or a new size; return whether the user quits."""
         woken = self._resized.fileno()
         ready = all_ready({self._keys: select.POLLIN, woken: select.POLLIN}, seconds)
         if woken in ready:
@@ -391,13 +351,13 @@ class Terminal:
 
 @contextmanager
 def borrowed(coloured: bool) -> Iterator[Terminal]:
-    """The terminal without echo and cursor, on its second screen; restored on the way out."""
+    """Switch the terminal to its second screen, without echo and cursor; restore it at the end."""
     keys = sys.stdin.fileno()
     before = termios.tcgetattr(keys)
     waker, resized = socket.socketpair()
     waker.setblocking(False)
     signal.signal(signal.SIGWINCH, lambda number, frame: None)  # only to wake `wait`
-    signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # a shell must not get the terminal like this
+    signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # a shell must not get the terminal in this state
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
@@ -407,7 +367,7 @@ def borrowed(coloured: bool) -> Iterator[Terminal]:
         yield Terminal(keys, resized, coloured)
     finally:
         signal.set_wakeup_fd(-1)
-        with suppress(OSError, termios.error):  # it may have gone
+        with suppress(OSError, termios.error):  # the terminal may have gone
             termios.tcsetattr(keys, termios.TCSADRAIN, before)
             sys.stdout.write(_LEAVE)
             sys.stdout.flush()

@@ -1,6 +1,7 @@
-"""A snapshot of a run: frozen, plain, and the same on both sides of the status file.
+"""The snapshot of a run, and the status file that holds it.
 
-The status file: one snapshot, always whole, at a place that readers know.
+A snapshot is a frozen dataclass; `to_json` and `from_json` are inverse. `StatusFile` replaces the
+file as a whole, so a reader always sees one complete snapshot.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,23 +24,31 @@ from edge_runtime.plain import LARGEST, build
 from edge_runtime.supervision.starts import service_folder
 from edge_runtime.threads import BEAT, ThreadState, WatchedThread
 
-if TYPE_CHECKING:  # a reader of snapshots does without numpy
+if TYPE_CHECKING:  # reading snapshots needs no numpy
     from edge_runtime.record import Record
     from edge_runtime.supervision.summary import Summary
 
-
 SCHEMA = 4
-"""Files of schemas 1 to 3 are read too; what they do not tell is unknown."""
+"""Files of schemas 1 to 3 are read too; fields that they lack are unknown."""
+NAME = "status.json"
+SERVICES = Path("/run/gruard")
+"""Where services keep their file: in one folder per service, or a single one in this folder."""
+FAREWELL = 5.0
+"""Seconds that the last write may take."""
+_LARGEST_FILE = 1 << 20  # bytes
+_MARKS = (b'"process":{', b'"ticks":', b'"patience":', b'"counts":{', b'"trail":[')
+_ENOUGH = 2
+"""Marks that identify a file as a damaged status file."""
 
 
 @dataclass(frozen=True)
 class ProcessStatus:
-    """The process that runs, and when it said so.
+    """The process of the run, at the time of the snapshot.
 
     ticks: its start in clock ticks since boot, which tells it from a later process with the same
     pid; None where there is no /proc. started: epoch seconds; uptime: seconds.
     told: the monotonic clock at this snapshot. patience: seconds until the next one is overdue.
-    ended: in good order; this snapshot is its last word.
+    ended: in good order; this snapshot is the last one.
     """
 
     pid: int
@@ -52,7 +62,7 @@ class ProcessStatus:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """What is run. kernel: empty until the model was loaded; phase: of the worker.
+    """The model. kernel: empty until it was loaded; phase: of the worker.
 
     waiting: why there is no worker, and when the next one starts; empty while there is one.
     since: epoch seconds at which the phase began, None when unknown.
@@ -69,9 +79,9 @@ class ModelStatus:
 
 @dataclass(frozen=True)
 class Input:
-    """Where readings come from. silent_since: epoch seconds of the last one, None while they come.
+    """The source. silent_since: epoch seconds of the last reading, None while they come.
 
-    away: which source cannot be read and why, None when it can or nobody knows.
+    away: which source cannot be read and why, None when it can or that is unknown.
     """
 
     silent_since: float | None
@@ -80,7 +90,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Answer:
-    """The last record; fields as there. about: the alarm in words, empty without one."""
+    """The last record; fields as in Record. about: the alarm in words, empty without one."""
 
     index: int
     time: float | None
@@ -98,7 +108,7 @@ class Answer:
 
     @staticmethod
     def of(record: Record) -> Answer:
-        """What of a record is news."""
+        """Return the fields of `record`."""
         from edge_runtime.record import alarm_words, flag_names
 
         return Answer(
@@ -120,7 +130,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Counts:
-    """The summary of a run so far, by the names it has there."""
+    """The counts of a run so far, named as in `Summary.fields`."""
 
     records: int
     tiers: Mapping[str, int]
@@ -142,14 +152,14 @@ class Counts:
 
     @staticmethod
     def of(summary: Summary) -> Counts:
-        """The counts at this moment; the summary goes on."""
-        told = summary.fields()
-        return Counts(**{field.name: told[field.name] for field in fields(Counts)})
+        """Return the counts of `summary` at this moment."""
+        counts = summary.fields()
+        return Counts(**{field.name: counts[field.name] for field in fields(Counts)})
 
 
 @dataclass(frozen=True)
 class ChannelStatus:
-    """One channel: its state in the last record, and in how many records it was so."""
+    """One channel: its state in the last record, and the number of records with that state."""
 
     name: str
     masked: bool
@@ -161,7 +171,7 @@ class ChannelStatus:
 
 @dataclass(frozen=True)
 class BoardHealth:
-    """The board. temperature: °C of its hottest sensor; throttled: the firmware's bits."""
+    """The board's health. temperature: °C of its hottest sensor; throttled: the firmware's bits."""
 
     temperature: float | None
     throttled: int | None
@@ -169,14 +179,14 @@ class BoardHealth:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything there is to know about a run at one moment.
+    """The state of a run at one moment.
 
-    answer: None before the first record. change: the lasting one that was reported, None without.
-    trail: the latest points of the score, oldest first, each
-    the highest share of its threshold in a second, None for a second of gaps.
+    answer: None before the first record. change: the lasting change that was reported, None without
+    one. trail: the latest points of the score, oldest first: each is the highest share of its
+    threshold within a second, None for a second of gaps.
     rate: records per second since the snapshot before, None in the first.
-    threads: of the supervisor's process, but for the loop itself.
-    health: None where the board tells nothing.
+    threads: of the supervisor's process, without the loop itself.
+    health: None where the board reports nothing.
     """
 
     schema: int
@@ -193,13 +203,13 @@ class Snapshot:
     threads: tuple[ThreadState, ...]
 
     def to_json(self) -> str:
-        """One line of strict JSON."""
-        # `vars` and not `asdict`, which copies everything and takes eight times as long.
+        """Return one line of strict JSON."""
+        # `vars`, because `asdict` copies everything and takes eight times as long.
         return json.dumps(self, default=vars, separators=(",", ":"), allow_nan=False)
 
 
 def from_json(text: str, where: str) -> Snapshot:
-    """The snapshot in `text`, which came from `where`; inverse to `to_json`.
+    """Return the snapshot in `text`, read from `where`; inverse to `to_json`.
 
     Raises GruardError when it is anything else, however damaged.
     """
@@ -226,7 +236,7 @@ def from_json(text: str, where: str) -> Snapshot:
 
 
 def _from_first(data: dict[str, Any]) -> dict[str, Any]:
-    """A snapshot of schema 1 as one of schema 2; damage in it is left for `build` to find."""
+    """Return a snapshot of schema 1 as one of schema 2; `build` reports damage in it."""
     added: dict[str, Any] = {
         "model": {"waiting": "", "since": None},
         "counts": {"skipped": 0, "outages": 0},
@@ -236,7 +246,7 @@ def _from_first(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with(data: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
-    """`data` with fields added to its parts; one that is no object is left for `build` to find."""
+    """Return `data` with fields added to its parts; `build` reports one that is no object."""
     return {
         name: value | added[name] if name in added and isinstance(value, dict) else value
         for name, value in data.items()
@@ -244,49 +254,38 @@ def _with(data: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
 
 
 def _finite(value: float | None) -> float | None:
-    # Strict JSON has no infinity, and a status file must stay readable whatever a score is.
+    # Strict JSON has no infinity, and a status file must stay readable with any score.
     return value if value is not None and abs(value) <= LARGEST else None
 
 
-NAME = "status.json"
-SERVICES = Path("/run/gruard")
-"""Where services have it: each in a folder of its own, or a lone one in this folder itself."""
-FAREWELL = 5.0
-"""Seconds that the file may take at the end."""
-_LARGEST_FILE = 1 << 20  # bytes
-_MARKS = (b'"process":{', b'"ticks":', b'"patience":', b'"counts":{', b'"trail":[')
-_ENOUGH = 2
-"""Marks that tell a damaged status file from any other file."""
-
-
 def service_file(environment: Mapping[str, str]) -> Path | None:
-    """The place systemd sets aside with RuntimeDirectory=; None where it sets aside none."""
+    """Return the file in the folder that systemd made (RuntimeDirectory=); None without one."""
     folder = service_folder(environment, "RUNTIME_DIRECTORY")
     return folder / NAME if folder else None
 
 
 def place_of_service(services: Path = SERVICES) -> Path:
-    """The file of the one service that runs here; the usual place where there is none.
+    """Return the file of the one service that runs here; the usual place where there is none.
 
     Raises GruardError where there are several.
     """
-    found = sorted(file for file in (*services.glob(NAME), *services.glob(f"*/{NAME}")))
-    if len(found) > 1:
-        raise GruardError(f"several services run here, name one: {', '.join(map(str, found))}")
-    return found[0] if found else services / NAME
+    files = sorted((*services.glob(NAME), *services.glob(f"*/{NAME}")))
+    if len(files) > 1:
+        raise GruardError(f"several services run here, name one: {', '.join(map(str, files))}")
+    return files[0] if files else services / NAME
 
 
 def write_status(path: Path, snapshot: Snapshot) -> None:
-    """Replace the file in one step, so that a reader sees the old one or the new one, whole.
+    """Replace the file atomically, so that a reader sees the old one or the new one.
 
-    Nothing is synced to the disk: it belongs on a tmpfs, which has none, and after a power cut
-    there is no run to tell of. Raises OSError.
+    Nothing is synced to the disk: the file belongs on a tmpfs, and after a power cut the run is
+    over. Raises OSError.
     """
     replace_file(path, snapshot.to_json().encode() + b"\n", durable=False)
 
 
 def read_status(path: Path) -> Snapshot | None:
-    """The snapshot in the file at `path`, None when there is no such file.
+    """Return the snapshot in the file at `path`, None when there is no such file.
 
     Raises GruardError when it cannot be read or is no status file.
     """
@@ -302,7 +301,7 @@ def read_status(path: Path) -> Snapshot | None:
 
 
 def _was_status(path: Path) -> bool:
-    """Whether the file at `path` is blank, or is what damage left of a status file."""
+    """Return whether the file at `path` is blank or a damaged status file."""
     try:
         data = read_regular(path, _LARGEST_FILE)
     except (OSError, ValueError):
@@ -311,7 +310,7 @@ def _was_status(path: Path) -> bool:
 
 
 class StatusFile:
-    """Writes snapshots in a thread of its own, because a disk may hang as well as be full.
+    """Writes snapshots in a separate thread, because a disk may hang.
 
     log takes one line when the file cannot be written any more, and one when it can again.
     Raises GruardError when the folder is missing or `path` is a file of something else.
@@ -319,11 +318,11 @@ class StatusFile:
 
     def __init__(self, path: Path, log: Callable[[str], None]) -> None:
         if not path.parent.is_dir():
-            raise GruardError(f"{path}: there is no folder {path.parent}; make it first")
+            raise GruardError(f"{path}: there is no folder {path.parent}; create it first")
         try:
             read_status(path)
         except GruardError as error:
-            if not _was_status(path):  # a slip of the keyboard must not cost a recording
+            if not _was_status(path):  # a mistyped name must not overwrite a recording
                 raise
             log(f"{error}; it is replaced")
         self._path, self._log = path, LimitedLog(log, time.monotonic)
@@ -332,12 +331,12 @@ class StatusFile:
         self.thread.start()
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Hand over a snapshot without waiting; a hanging disk gets a later one."""
+        """Hand over a snapshot without waiting; drop it while the disk hangs."""
         with suppress(queue.Full):
             self._queue.put_nowait(snapshot)
 
     def close(self) -> None:
-        """Write what waits, for some seconds at most."""
+        """Write the last snapshot, within some seconds at most."""
         with suppress(queue.Full):
             self._queue.put(None, timeout=FAREWELL)
         self.thread.join(FAREWELL)
@@ -351,17 +350,6 @@ class StatusFile:
                 continue
             if snapshot is None:
                 return
-            try:
-                write_status(self._path, snapshot)
-            except OSError as error:
-                self._tell(error)
-            else:
-                self._tell(None)
-
-    def _tell(self, error: OSError | None) -> None:
-        if error:
-            self._log.trouble(
-                "write", f"{self._path}: the status cannot be written ({error.strerror})"
+            self._log.attempt_write(
+                self._path, partial(write_status, self._path, snapshot), "the status is outdated"
             )
-        else:
-            self._log.over(f"{self._path}: the status is written again", "write")

@@ -43,7 +43,7 @@ flags        FALLBACK 200, WARMUP 150, IMPUTED 77
 alarms       3 (1 recurring): level 2, machine 1
 input        5 cells and 1 rows unreadable, times duplicate 4
 not written  0
-threads      all 2 at work
+threads      all 2 run
 channel              now                   masked   imputed
 speed                good                  0.00 %    0.00 %
 flow                 good                  0.00 %    1.83 %
@@ -68,7 +68,7 @@ flags        FALLBACK 200, WARMUP 150, IMPUTED 77
 alarms       3 (1 recurring): level 2, machine 1
 input        5 cells and 1 rows unreadable, times duplicate 4
 not written  0
-threads      all 2 at work
+threads      all 2 run
 board        54.3 °C, under-voltage now, throttling now
 channel              now                   masked   imputed
 speed                good                  0.00 %    0.00 %
@@ -93,7 +93,7 @@ flags        FALLBACK 200, WARMUP 150, IMPUTED …
 alarms       3 (1 recurring): level 2, machine 1
 input        5 cells and 1 rows unreadable, tim…
 not written  0
-threads      all 2 at work
+threads      all 2 run
 board        54.3 °C, under-voltage now, thrott…
 channel              now                   mask…
 c1                   BLAMED imputed        0.00…
@@ -112,7 +112,7 @@ ALARM level on flow,heat (0.87, sensor)
   alarms       3 (1 recurring): level 2, machine 1
   input        5 cells and 1 rows unreadable, times duplicate 4
   not written  0
-  threads      all 2 at work
+  threads      all 2 run
   board        54.3 °C, under-voltage now, throttling now
   channels     flow BLAMED imputed, heat BLAMED masked"""
 
@@ -148,7 +148,7 @@ def test_status_in_words() -> None:
         "there is no status file: nothing runs here"
     ]
     calm = to_text(SNAPSHOT, judge(SNAPSHOT, TOLD, "running"))
-    assert calm[-1] == "  channels     all 3 as they should be"
+    assert calm[-1] == "  channels     all 3 good"
 
 
 def test_what_went_wrong_is_in_words() -> None:

@@ -8,11 +8,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_snapshot import SNAPSHOT
 
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import GruardError, LimitedLog
 from edge_runtime.status import snapshot
 from edge_runtime.status.snapshot import (
     Snapshot,
@@ -28,6 +29,7 @@ ROOT = str(Path(__file__).parents[3])
 READER = """
 import sys
 from pathlib import Path
+from typing import Any
 from edge_runtime.status.snapshot import read_status
 seen = []
 while True:
@@ -140,12 +142,12 @@ def test_a_disk_that_fails_is_told_once_and_so_is_its_return(
             raise error
         write_status(path, snapshot)
 
-    def tell(file: StatusFile, error: OSError | None, real=StatusFile._tell) -> None:
-        real(file, error)
+    def attempt(log: LimitedLog, *words: Any, real=LimitedLog.attempt_write) -> None:
+        real(log, *words)
         written.release()
 
     monkeypatch.setattr(snapshot, "write_status", write)
-    monkeypatch.setattr(StatusFile, "_tell", tell)
+    monkeypatch.setattr(LimitedLog, "attempt_write", attempt)
     file = StatusFile(tmp_path / "status.json", log.append)
     for number in range(3):
         file.publish(numbered(number))

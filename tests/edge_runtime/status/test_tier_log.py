@@ -35,7 +35,7 @@ def test_a_flutter_is_counted_and_told_later() -> None:
     now = WINDOW
     log.note(record(101, 1))  # no change; but there is something to tell
     untold = 100 - LINES
-    assert lines[LINES:] == [f"sample 101: tier 1, model; {untold} changes before were not told"]
+    assert lines[LINES:] == [f"sample 101: tier 1, model; {untold} earlier changes not logged"]
     log.note(record(102, 1))
     assert len(lines) == LINES + 1
 
@@ -49,7 +49,7 @@ def test_what_is_untold_at_the_end_is_told_then() -> None:
     log.end()
     log.end()
     (last,) = lines[LINES:]
-    assert last == f"sample {LINES + 1}: tier 2, model alone; 1 change before was not told"
+    assert last == f"sample {LINES + 1}: tier 2, model alone; 1 earlier change not logged"
 
 
 def test_no_window_has_more_lines_than_allowed() -> None:
