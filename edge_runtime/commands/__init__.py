@@ -1,1 +1,1 @@
-"""The commands' room: `gruard` and its sub-commands, each in a module of its own."""
+"""The command `gruard` and its sub-commands."""

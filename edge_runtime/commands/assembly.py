@@ -1,4 +1,4 @@
-"""From the options of `gruard run` to its parts, put together and not yet started."""
+"""Assemble the parts of a run from the options of `gruard run`, without starting it."""
 
 import os
 import sys
@@ -11,9 +11,8 @@ from pathlib import Path
 
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.calibration import trial_of
-from edge_runtime.commands.options import kernel_chain
 from edge_runtime.detector.fallback import Fallback, ScorelessFallback
-from edge_runtime.detector.kernels import CORE_KERNEL_ID, Kernel
+from edge_runtime.detector.kernels import CORE_KERNEL_ID, Delegate, Kernel
 from edge_runtime.detector.thresholds import local_file, local_thresholds, threshold_of, to_word
 from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.native.engine import NativeFallback
@@ -44,12 +43,12 @@ from edge_runtime.updates.switch import FallbackOnly, ModelLoader, ModelSwitch
 
 CLOCK = time.monotonic
 UNKNOWN_WARMUP = 100
-"""Samples kept for a model that may take over from the fallback; most bundles need no more."""
+"""Warm-up samples of a model that may take over from the fallback; most bundles need no more."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the user asked for, as `gruard run --help` explains it. bundle: None is the store's."""
+    """The options of `gruard run`; see its --help. bundle: None takes the one in the store."""
 
     bundle: Path | None
     store: Path
@@ -75,7 +74,7 @@ class RunOptions:
 
     @property
     def existing(self) -> Existing:
-        """What becomes of sink files that are there already."""
+        """What happens to sink files that exist already."""
         if self.force:
             return Existing.OVERWRITTEN
         return Existing.CONTINUED if self.append else Existing.REFUSED
@@ -86,52 +85,52 @@ class RunOptions:
         return Admission(self.allow_failed, self.trusted_keys)
 
     def fallback(self, bundle: Bundle, log: Callable[[str], None]) -> ShadowDetector:
-        """The fallback for `bundle`; by the C core where that runs the model, too.
+        """Return the fallback for `bundle`; by the C core if that runs the model, too.
 
-        log: takes a line when its memory had to be repaired.
-        Where it can't, the worker will say so: the fallback is there for such days.
+        log: takes a line when its memory was repaired.
         """
         if self.kernel == CORE_KERNEL_ID:
-            with suppress(GruardError):
+            with suppress(GruardError):  # the worker will report why the core cannot be used
                 return NativeFallback(bundle, log)
         return Fallback(bundle.manifest, bundle.model_hash, log)
 
     def process(self, bundle: Bundle | None, log: Callable[[str], None]) -> WorkerProcess:
-        """The inference process for `bundle`, not yet started; without one it must never be.
+        """Return the worker process for `bundle`, not yet started; without one it never is.
 
-        log: takes a line when the bundle is a trial, and one when thresholds of this machine hold.
+        log: takes a line when the bundle is a trial, and one when thresholds of this machine apply.
         """
         if bundle is None:
             nothing = BundleIdentity("", "", frozenset(), lambda change: "is of no bundle")
             return WorkerProcess((sys.executable, "-c", ""), identity=nothing, clock=CLOCK)
         if trial := trial_of(bundle.manifest):
             log(f"{bundle.path}: {trial}")
-        word = partial(worker_command, bundle.path, self.allow_failed)
-        kernels = kernel_chain(self.kernel)
-        thresholds = _own_thresholds(bundle, log)
-        commands = [word(kernel, self.trusted_keys, self.debug, thresholds) for kernel in kernels]
+        command = partial(worker_command, bundle.path, self.allow_failed)
+        # If a delegate fails, the reference kernel runs the model.
+        kernels = (self.kernel, None) if isinstance(self.kernel, Delegate) else (self.kernel,)
+        own = _own_thresholds(bundle, log)
+        commands = [command(kernel, self.trusted_keys, self.debug, own) for kernel in kernels]
         identity = BundleIdentity.of(bundle)
         return WorkerProcess(*commands, identity=identity, clock=CLOCK, debug=self.debug)
 
 
 def _own_thresholds(bundle: Bundle, log: Callable[[str], None]) -> str | None:
-    """The thresholds of this machine as the workers of the run get them, read once.
+    """Read this machine's thresholds once for all workers of the run, as `to_word` writes them.
 
-    None where they cannot be read: each worker tries, and says why it does not run.
+    None where they cannot be read: then each worker tries, and reports why it does not run.
     """
     try:
-        found = local_thresholds(bundle)
+        thresholds = local_thresholds(bundle)
     except GruardError:
         return None
-    if found:
-        known = ", ".join(f"{each.value:.3f} on {kernel}" for kernel, each in found.items())
-        log(f"{local_file(bundle.path)}: threshold {known}; holds until this run ends")
-    return to_word(bundle, found)
+    if thresholds:
+        values = ", ".join(f"{each.value:.3f} on {kernel}" for kernel, each in thresholds.items())
+        log(f"{local_file(bundle.path)}: threshold {values}; holds until this run ends")
+    return to_word(bundle, thresholds)
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What a run watches: by its bundle, else by what of one is left, else by its source.
+    """What a run watches, by its bundle, else by the rest of a damaged one, else by its source.
 
     version and model: 0 and empty where there is no bundle.
     """
@@ -149,7 +148,7 @@ class Watched:
 class Assembled:
     """A run that is ready to start. switch: None where no other bundle can take over.
 
-    delay: what later starts of the service owe.
+    delay: how long later starts of the service wait.
     """
 
     supervisor: Supervisor
@@ -159,7 +158,7 @@ class Assembled:
 
 
 def assemble(options: RunOptions) -> Assembled:
-    """Everything that the run needs, opened. Raises GruardError when something cannot be had.
+    """Open all parts of the run. Raises GruardError when one cannot be opened.
 
     A service whose last starts did not last waits first.
     """
@@ -182,26 +181,26 @@ def _assemble(
         source, watched = _open_source(start, options, complaints, console)
         undo.callback(source.close)
         injections = parse_injections(options.inject, watched.channels)
-        settings = _settings(watched, options)
-        liveness.check(os.environ, settings.interval or settings.period)
-        watch = _watch(watched, start.reason, settings, outlets, console, threads)
-        sink = open_sinks(
-            options.sinks, options.existing, console.log, source.live, _journal(options)
-        )
-        undo.pop_all()  # from here on both are the supervisor's
+        timing = _timing(watched, options)
+        liveness.check(os.environ, timing.interval or timing.period)
+        watch = _watch(watched, start.reason, timing, outlets, console, threads)
+        size = options.journal_size * 1_000_000
+        journal = JournalPlace(options.journal, size) if options.journal else None
+        sink = open_sinks(options.sinks, options.existing, console.log, source.live, journal)
+        undo.pop_all()  # from here on the supervisor closes both
     threads.watch((*getattr(source, "threads", ()), *sink.threads))
     switch = None
     if not options.bundle:
         running = start.bundle or FallbackOnly(watched.channels, watched.period)
-        switch = _switch(store, running, settings, options, source.live, console, watch)
+        switch = _switch(store, running, timing, options, source.live, console, watch)
     if start.hold:
         start.hold.release()  # the switch has its own
     listeners, started_after = liveness.begin(os.environ, CLOCK, console.log, delay)
     process = options.process(start.bundle, console.log)
-    # A recording gives the same records each time, whatever was known before.
+    # A recording gives the same records each time, so it neither reads nor keeps earlier state.
     state, wall = (liveness.state, time.time) if source.live else (None, None)
     changes = ChangeKeeper(state, CLOCK, time.time, console.log)
-    recurring = RecurringKeeper(state, settings.period, wall, CLOCK, console.log)
+    recurring = RecurringKeeper(state, timing.period, wall, CLOCK, console.log)
     if start.bundle:
         process.change = changes.load(process.bundle, process.fault_of_change)
     supervisor = Supervisor(
@@ -211,7 +210,7 @@ def _assemble(
         process,
         watched.fallback,
         injections,
-        settings,
+        timing,
         Surroundings(CLOCK, time.sleep, console, listeners, watch.observe, watch.turn),
         switch or NoExchange(has_model=start.bundle is not None),
         changes,
@@ -224,7 +223,7 @@ def _assemble(
 
 
 def _start(store: Store, options: RunOptions, console: Console) -> Start:
-    """What the run begins with; what the store needs without its slots is written by then."""
+    """Return what the run starts with; store what later starts need if the slots are damaged."""
     if options.bundle:
         start = start_from(options.bundle, options.admission, console.log)
         if start.bundle:
@@ -240,9 +239,9 @@ def _start(store: Store, options: RunOptions, console: Console) -> Start:
 
 
 def _check_kernel(bundle: Bundle, kernel: Kernel | None) -> None:
-    """Raise GruardError for a kernel that a person named and nobody calibrated `bundle` for.
+    """Raise GruardError when the user named a kernel that `bundle` has no threshold for.
 
-    A damaged file of thresholds is left to the worker, and a delegate to the CPU that is next.
+    The worker reports a damaged file of thresholds. A delegate is not checked: the CPU follows it.
     """
     if not isinstance(kernel, str) or bundle.manifest.linear:
         return
@@ -256,50 +255,33 @@ def _check_kernel(bundle: Bundle, kernel: Kernel | None) -> None:
 def _open_source(
     start: Start, options: RunOptions, complaints: Complaints, console: Console
 ) -> tuple[Source, Watched]:
-    bundle, constants = start.bundle, start.constants
-    if bundle is None and constants is None:
+    bundle = start.bundle
+    named = bundle.manifest if bundle else start.constants
+    if named is None:
         source, channels = open_unnamed(options.source, complaints)
-        fallback = ScorelessFallback(channels)
-        return source, Watched("none", 0, "", channels, None, UNKNOWN_WARMUP, fallback)
-    if bundle is not None:
-        manifest, warmup = bundle.manifest, bundle.manifest.tiers.warmup
-        watched = Watched(
-            manifest.name,
-            manifest.version,
-            bundle.model_hash,
-            manifest.channel_names,
-            manifest.period,
-            warmup,
-            options.fallback(bundle, console.log),
-        )
-    else:
-        assert constants is not None
-        watched = Watched(
-            constants.name,
-            0,
-            "",
-            constants.channel_names,
-            constants.period,
-            UNKNOWN_WARMUP,
-            Fallback(constants, "", console.log),
-        )
+        scoreless = ScorelessFallback(channels)
+        return source, Watched("none", 0, "", channels, None, UNKNOWN_WARMUP, scoreless)
+    log = console.log
+    watched = Watched(
+        named.name,
+        bundle.manifest.version if bundle else 0,
+        bundle.model_hash if bundle else "",
+        named.channel_names,
+        named.period,
+        bundle.manifest.tiers.warmup if bundle else UNKNOWN_WARMUP,
+        options.fallback(bundle, log) if bundle else Fallback(named, "", log),
+    )
     return open_source(options.source, watched.channels, watched.period, complaints), watched
 
 
-def _settings(watched: Watched, options: RunOptions) -> RunTiming:
+def _timing(watched: Watched, options: RunOptions) -> RunTiming:
     interval = 1 / options.rate if options.rate else None
-    patience = options.deadline or answer_deadline(interval or watched.period)
-    return RunTiming(len(watched.channels), watched.warmup, watched.period, patience, interval)
-
-
-def _journal(options: RunOptions) -> JournalPlace | None:
-    if options.journal is None:
-        return None
-    return JournalPlace(options.journal, options.journal_size * 1_000_000)
+    deadline = options.deadline or answer_deadline(interval or watched.period)
+    return RunTiming(len(watched.channels), watched.warmup, watched.period, deadline, interval)
 
 
 def _outlets(options: RunOptions, console: Console, threads: Threads) -> list[Outlet]:
-    """Where the state of the run is shown; before the source, which may wait for its first line."""
+    """Open status file and metrics; before the source, which may wait for its first line."""
     outlets: list[Outlet] = []
     if path := options.status_file or service_file(os.environ):
         file = StatusFile(path, console.log)
@@ -317,14 +299,14 @@ def _outlets(options: RunOptions, console: Console, threads: Threads) -> list[Ou
 def _watch(
     watched: Watched,
     reason: str,
-    settings: RunTiming,
+    timing: RunTiming,
     outlets: Sequence[Outlet],
     console: Console,
     threads: Threads,
 ) -> StatusPublisher:
     board = BoardMonitor()
     threads.watch([board.thread])
-    slowest = max(settings.interval or watched.period or 0.0, settings.deadline)
+    slowest = max(timing.interval or watched.period or 0.0, timing.deadline)
     watch = StatusPublisher(
         watched.name,
         watched.version,
@@ -343,17 +325,17 @@ def _watch(
 def _switch(
     store: Store,
     running: Bundle | FallbackOnly,
-    settings: RunTiming,
+    timing: RunTiming,
     options: RunOptions,
     live: bool,
     console: Console,
     watch: StatusPublisher,
 ) -> ModelSwitch:
-    """What puts another bundle of the store in the place of `running`."""
+    """Return the switch that lets another bundle of the store take over from `running`."""
 
     def serve(other: Bundle, may_start: Callable[[], bool]) -> Serving:
         process = options.process(other, console.log)
-        terms = replace(settings, warmup=other.manifest.tiers.warmup).terms(live)
+        terms = replace(timing, warmup=other.manifest.tiers.warmup).terms(live)
         model = WorkerCare(process, terms, CLOCK, console.log, may_start)
         return Serving(model, options.fallback(other, console.log))
 

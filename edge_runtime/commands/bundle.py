@@ -1,7 +1,4 @@
-"""`gruard calibrate`: the threshold for what this machine computes, or for what it sees.
-
-`gruard inspect` and `gruard selftest`: what a bundle is, and does it compute rightly here?
-"""
+"""Commands on one bundle: `gruard inspect`, `gruard selftest` and `gruard calibrate`."""
 
 from __future__ import annotations
 
@@ -26,15 +23,12 @@ if TYPE_CHECKING:
     from edge_runtime.detector.kernels import Kernel
 
 
-BUNDLE = click.Path(path_type=Path)
-
-
 @click.command()
-@click.argument("bundle", type=BUNDLE)
+@click.argument("bundle", type=click.Path(path_type=Path))
 @trusted_key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as one JSON object.")
 def inspect(bundle: Path, trusted_keys: tuple[Path, ...], as_json: bool) -> None:
-    """Say what BUNDLE watches, what it promises, and how it was judged. Runs no model.
+    """Print what BUNDLE watches, what it promises, and its validation. Runs no model.
 
     Example: gruard inspect pump-1.gruard
     """
@@ -50,7 +44,7 @@ def inspect(bundle: Path, trusted_keys: tuple[Path, ...], as_json: bool) -> None
 
 
 @click.command()
-@click.argument("bundle", type=BUNDLE)
+@click.argument("bundle", type=click.Path(path_type=Path))
 @kernel_option
 @trusted_key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
@@ -59,8 +53,8 @@ def selftest(
 ) -> None:
     """Run BUNDLE's golden vectors on this machine: every bit must be as validated.
 
-    Another kernel than the reference gives other bits, and may be apart by 0.05 RMS.
-    Exit code 0: it computes what was validated. 2: it does not, and the error says what differs.
+    A kernel other than the reference gives other bits; they may differ by 0.05 RMS.
+    Exit code 0: it computes what was validated. 2: it does not; the error says what differs.
     """
     from edge_runtime.bundle.reader import read_bundle
     from edge_runtime.commands.first_load import open_safely
@@ -68,12 +62,11 @@ def selftest(
     loaded = read_bundle(bundle, allow_failed=True, trusted_keys=trusted_keys)
     detector = open_safely(loaded, kernel)
     detector.self_test()
-    ran = detector.kernel_id
-    outcome = {"passed": True, "kernel": ran, "model": loaded.model_hash}
+    model, ran = loaded.model_hash, detector.kernel_id
     if as_json:
-        click.echo(json.dumps(outcome))
+        click.echo(json.dumps({"passed": True, "kernel": ran, "model": model}))
     else:
-        click.echo(f"passed: model {loaded.model_hash} gives its golden answers on {ran}")
+        click.echo(f"passed: model {model} gives its golden answers on {ran}")
 
 
 def _facts(bundle: Bundle) -> dict[str, Any]:
@@ -81,7 +74,6 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
     from edge_runtime.detector.thresholds import local_thresholds
 
     manifest, local = bundle.manifest, local_thresholds(bundle)
-    verdict = "passed" if manifest.validation.passed else "FAILED, written on demand"
     sizes = [tensor.shape[1] for name, tensor in manifest.inputs.items() if "state" in name]
     return {
         "name": manifest.name,
@@ -89,13 +81,16 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
         "model": bundle.model_hash,
         "bytes": len(bundle.model),
         "period": manifest.period,
-        "channels": [_channel(c.name, c.unit, c.exogenous) for c in manifest.channels],
+        "channels": [
+            f"{c.name}{f' [{c.unit}]' if c.unit else ''}{' (exogenous)' if c.exogenous else ''}"
+            for c in manifest.channels
+        ],
         "modes": _modes(manifest.channels),
         "highway": "full" if manifest.forecast.cross else "per channel",
         "gate": "yes" if "logit" in manifest.outputs else "none",
         "gru units": sizes or "none (linear)",
         "diagnosis": "none" if manifest.diagnosis is None else "yes",
-        "validation": verdict,
+        "validation": "passed" if manifest.validation.passed else "FAILED, written on demand",
         "promises": [f"{kernel}: {t.statement}" for kernel, t in manifest.thresholds.items()],
         "trial": trial_of(manifest).removeprefix("trial: ") or "no",
         "threshold": [f"{kernel}: {t.value:.3f}" for kernel, t in manifest.thresholds.items()],
@@ -106,23 +101,18 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
 
 def _modes(channels: tuple[Channel, ...]) -> str:
     count = max(len(channel.modes) for channel in channels)
-    telling = ", ".join(c.name for c in channels if c.exogenous and c.modes)
-    return f"{count}, told apart by {telling}" if count else "none"
-
-
-def _channel(name: str, unit: str, exogenous: bool) -> str:
-    shown = f"{name} [{unit}]" if unit else name
-    return f"{shown} (exogenous)" if exogenous else shown
+    by = ", ".join(c.name for c in channels if c.exogenous and c.modes)
+    return f"{count}, told apart by {by}" if count else "none"
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), help="Clean recording (CSV) made here.")
+@click.option("--data", type=click.Path(path_type=Path), help="Healthy recording (CSV) made here.")
 @click.option(
     "--false-alarms-per-day",
-    "wish",
+    "target",
     type=ranges.FALSE_ALARMS_PER_DAY,
-    help="Wished number of false alarms.  [default: as the bundle was converted for]",
+    help="Target for false alarms.  [default: that of the bundle]",
 )
 @kernel_option
 @store_option
@@ -131,25 +121,26 @@ def _channel(name: str, unit: str, exogenous: bool) -> str:
 def calibrate(
     bundle: Path,
     data: Path | None,
-    wish: float | None,
+    target: float | None,
     kernel: Kernel | None,
     store: Path,
     trusted_keys: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Set the alarm threshold of BUNDLE anew, on this machine.
+    """Calibrate the alarm threshold of BUNDLE again, on this machine.
 
     BUNDLE is a folder, or NAME-VERSION or a digest of one in the store (see gruard list).
 
-    With --data from a recording of the healthy machine, the longer the better: hours set a
-    threshold, days assure it. Without, from the clean samples in the bundle, for a kernel that the
-    bundle has no threshold for. The latest 30 % of the scores check what the others promise.
+    With --data, the threshold comes from a recording of the healthy machine, the longer the better:
+    hours set a threshold, days assure it. Without --data, it comes from the clean samples in the
+    bundle, for a kernel that the bundle has no threshold for. The latest 30 % of the scores verify
+    the threshold that the others give.
 
-    The result lies beside the bundle (NAME-VERSION.thresholds.json), which stays untouched, and
-    holds from the next start of gruard run. To go back, delete that file.
+    The result is a file next to the bundle (NAME-VERSION.thresholds.json); the bundle is not
+    changed. It holds from the next start of gruard run. To undo, delete that file.
 
     \b
-    Exit code 0: written, also when nothing is assured; 2: a problem you can mend.
+    Exit code 0: written, also when nothing is assured; 2: a problem you can fix.
     Example: gruard calibrate pump-1.gruard --data last-week.csv --false-alarms-per-day 0.2
     """
     from edge_runtime.bundle.reader import read_bundle
@@ -174,17 +165,17 @@ def calibrate(
     own = loaded.manifest.thresholds.get(kernel)
     if data is None and own is not None:
         raise GruardError(
-            f"{bundle}: carries a threshold for {kernel} already, from more clean data than is in "
-            "the bundle; record the healthy machine here and give --data"
+            f"{bundle}: has a threshold for {kernel} already, from more clean data than is in the "
+            "bundle; record the healthy machine here and give --data"
         )
     rows = rows_of_bundle(loaded) if data is None else rows_of_file(data, loaded)
-    found = list(with_progress(scores(detector, rows), len(rows), quiet=as_json))
-    known = own or next(iter(loaded.manifest.thresholds.values()))
-    made = calibration_from(found, loaded, wish or known.wished_per_day)
+    all_scores = list(with_progress(scores(detector, rows), len(rows), quiet=as_json))
+    previous = own or next(iter(loaded.manifest.thresholds.values()))
+    made = calibration_from(all_scores, loaded, target or previous.wished_per_day)
     if made.dirty:
         raise GruardError(
             f"{rows.source}: one score (the {made.row + 1}th settled one) is {made.standout:.0f} "
-            "times as high as the usual ones; is the machine healthy there? Cut that out"
+            "times as high as the usual ones; is the machine healthy there? If not, cut that out"
         )
     threshold = made.threshold
     file = store_threshold(loaded, kernel, threshold)

@@ -1,6 +1,6 @@
-"""The first load of a model in a throw-away process, for commands that have no supervisor.
+"""Load a model first in a child process, for commands that have no supervisor.
 
-A damaged graph may abort the interpreter together with its process. Here that is the child's.
+A damaged graph may abort the interpreter together with its process; here only the child dies.
 
     python -m edge_runtime.commands.first_load BUNDLE DIGEST
 """
@@ -30,30 +30,30 @@ from edge_runtime.record import Sample
 from edge_runtime.supervision.policy import LOAD_LIMIT
 from edge_runtime.supervision.worker_process import child_environment
 
-STEPS = 3  # the first is a start, the others are as any
+STEPS = 3  # the first one initialises the state, the others are ordinary steps
 
 
 def load_safely(bundle: Bundle, kernel: Kernel | None = None, calibrated: bool = True) -> Detector:
-    """The detector of `bundle`, once another process has loaded it and run some steps unharmed.
+    """Return the detector of `bundle`, after a child process has loaded it and run some steps.
 
-    kernel, calibrated: as for Detector. Raises GruardError when that process ended otherwise.
+    kernel, calibrated: as for Detector. Raises GruardError when that process failed.
     """
-    if not bundle.manifest.linear:  # which has nothing to load
-        _try_elsewhere(bundle, kernel)
+    if not bundle.manifest.linear:  # a linear bundle has no graph to load
+        _try_in_child(bundle, kernel)
     return Detector(bundle, kernel, calibrated)
 
 
 def open_safely(
     bundle: Bundle, kernel: Kernel | None = None, calibrated: bool = True
 ) -> StepDetector:
-    """`load_safely` on any kernel; the core needs no trial, for its reader trusts nothing."""
+    """Load on any kernel; the core needs no child process, because it checks all that it reads."""
     if kernel == CORE_KERNEL_ID:
         return open_detector(bundle, kernel, calibrated)
     return load_safely(bundle, kernel, calibrated)
 
 
 def open_fastest(bundle: Bundle) -> StepDetector:
-    """The detector on the core where there is one that can run `bundle`, else on the reference.
+    """Return the detector on the core if that is built and can run `bundle`, else on the reference.
 
     Both give the same bits.
     """
@@ -63,7 +63,7 @@ def open_fastest(bundle: Bundle) -> StepDetector:
         return load_safely(bundle)
 
 
-def _try_elsewhere(bundle: Bundle, kernel: Kernel | None) -> None:
+def _try_in_child(bundle: Bundle, kernel: Kernel | None) -> None:
     module = "edge_runtime.commands.first_load"
     command = [sys.executable, "-m", module, str(bundle.path), bundle.digest]
     command += kernel_words(kernel)
@@ -84,20 +84,20 @@ def _try_elsewhere(bundle: Bundle, kernel: Kernel | None) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Load a bundle and run it for some steps; the exit code."""
+    """Load a bundle and run it for some steps; return the exit code."""
     try:
         options = _parser().parse_args(arguments)
         bundle = read_bundle(options.bundle, allow_failed=True, whole=False)
         if bundle.digest != options.digest:
             raise GruardError(f"{bundle.path}: was changed while it was read; try again")
         detector = open_detector(bundle, chosen_kernel(options), calibrated=False)
-        usual = np.array([channel.center for channel in bundle.manifest.channels], np.float32)
+        centre = np.array([channel.center for channel in bundle.manifest.channels], np.float32)
         for index in range(STEPS):
-            detector.step(Sample(index, None, usual))
+            detector.step(Sample(index, None, centre))
     except Exception as error:
-        # This is the end of the process: whatever it was, its parent must learn of it.
-        told = str(error) if isinstance(error, GruardError) else f"{type(error).__name__}: {error}"
-        print(told.replace("\n", " "), file=sys.stderr)
+        # The process ends here, so the parent must get the reason of any error.
+        why = str(error) if isinstance(error, GruardError) else f"{type(error).__name__}: {error}"
+        print(why.replace("\n", " "), file=sys.stderr)
         return GruardError.exit_code
     return 0
 

@@ -1,4 +1,4 @@
-"""The command `gruard`: one group, each command in a module of its own."""
+"""The command `gruard`: the group of all commands, and its last resort for errors."""
 
 import sys
 import traceback
@@ -24,7 +24,7 @@ def gruard() -> None:
     """Watch a machine's sensors, sample by sample, and never go silent.
 
     A bundle (NAME-VERSION.gruard) holds the model and everything it needs. Samples go in as CSV,
-    one JSON record per sample comes out: a score, an alarm, and who vouches for it.
+    one JSON record per sample comes out: a score, an alarm, and whether a healthy model is behind.
 
     Try: gruard run pump-1.gruard --source recording.csv --sink records.jsonl
     """
@@ -40,11 +40,10 @@ for command in COMMANDS:
 
 INTERNAL = 70
 """Exit code after an error in gruard itself, EX_SOFTWARE of sysexits.h."""
-_MENDABLE = 2
 
 
 def main() -> None:
-    """Run the command line; a problem the user can mend is one line on stderr and exit code 2."""
+    """Run the command line; a problem that the user can fix is one line on stderr, exit code 2."""
     try:
         sys.exit(gruard(prog_name="gruard", standalone_mode=False))
     except click.ClickException as error:
@@ -55,36 +54,36 @@ def main() -> None:
     except GruardError as error:
         _end(str(error), error.exit_code)
     except Exception as error:
-        if told := _mendable(error):
-            _end(told, _MENDABLE)
-        told = f"{type(error).__name__}: {error} ({_place(error)})"
-        _end(f"internal error: {told}; please report this line", INTERNAL)
+        if advice := _advice(error):
+            _end(advice, GruardError.exit_code)
+        what = f"{type(error).__name__}: {error} ({_place(error)})"
+        _end(f"internal error: {what}; please report this line", INTERNAL)
 
 
-def _mendable(error: Exception) -> str:
-    """What to do about a machine that gives no more; empty for any other error."""
+def _advice(error: Exception) -> str:
+    """Return what to do when the system lacks a resource; empty for any other error."""
     match error:
         case MemoryError():
             return "out of memory; end other programs or give gruard more, and start it again"
         case OSError(filename=None):
             return f"the system refused a call ({error.strerror}); is there room for the output?"
         case OSError():
-            return f"{error.filename}: {error.strerror}; see to that and run the command again"
+            return f"{error.filename}: {error.strerror}; fix that and run the command again"
         case RuntimeError() if "start new thread" in str(error):
-            return "no further thread can be started; raise TasksMax= or ulimit -u"
+            return "no more threads can be started; raise TasksMax= or ulimit -u"
         case _:
             return ""
 
 
 def _end(text: str, code: int) -> NoReturn:
-    """Say why in one line, where that is still possible, and leave."""
+    """Print why in one line, if that is still possible, and exit."""
     with suppress(OSError, MemoryError):
         click.echo(f"gruard: {text}", err=True)
     sys.exit(code)
 
 
 def _place(error: Exception) -> str:
-    """File and line in gruard that an error came from."""
+    """Return the file and line in gruard that an error came from."""
     frames = traceback.extract_tb(error.__traceback__)
     root = Path(__file__).parents[1]
     ours = [frame for frame in frames if root in Path(frame.filename).parents]

@@ -1,7 +1,4 @@
-"""Options that several commands share.
-
-A progress bar on stderr where somebody looks, and nothing in a pipe or a log.
-"""
+"""Options that several commands share, and the progress bar."""
 
 import functools
 import os
@@ -20,7 +17,7 @@ from edge_runtime.updates.pointers import ATTEMPTS
 
 
 def default_store() -> Path:
-    """Where bundles are kept when nobody says: systemd's StateDirectory, else the user's own."""
+    """Return the default folder for bundles: systemd's StateDirectory, else the user's own."""
     if service := service_folder(os.environ, "STATE_DIRECTORY"):
         return service
     try:
@@ -44,7 +41,7 @@ attempts_option = click.option(
     type=ranges.ATTEMPTS,
     default=ATTEMPTS,
     metavar="N",
-    help=f"Loads that the trial may take until it has proven itself.  [default: {ATTEMPTS}]",
+    help=f"Loads that the trial may take until it is kept.  [default: {ATTEMPTS}]",
 )
 downgrade_option = click.option(
     "--allow-downgrade",
@@ -58,11 +55,11 @@ TRUSTED_KEYS = "GRUARD_TRUSTED_KEYS"
 def _named_keys(
     context: click.Context, parameter: click.Parameter, keys: tuple[str, ...]
 ) -> tuple[Path, ...]:
-    """The key files, each with a name; an empty list is a slip, and must not trust everybody."""
+    """Return the key files; refuse an empty name or list, which must not mean: trust everyone."""
     if any(not key.strip() for key in keys) or (not keys and TRUSTED_KEYS in os.environ):
         raise click.BadParameter(
-            f"a trusted key has no name; name a key file, or unset {TRUSTED_KEYS} to take bundles "
-            "of anybody",
+            f"a trusted key has no name; name a key file, or unset {TRUSTED_KEYS} to accept "
+            "bundles from anyone",
             context,
             parameter,
         )
@@ -70,7 +67,7 @@ def _named_keys(
 
 
 def warn(line: str) -> None:
-    """Print one line for the user on stderr; the command goes on."""
+    """Print one line for the user on stderr."""
     click.echo(f"gruard: {line}", err=True)
 
 
@@ -82,22 +79,22 @@ trusted_key_option = click.option(
     envvar=TRUSTED_KEYS,
     callback=_named_keys,
     metavar="FILE.pub",
-    help=f"Only take bundles signed by this key; may be repeated. {TRUSTED_KEYS}, a list "
-    "separated by colons, asks for the same in every command.",
+    help=f"Only accept bundles signed by this key; may be repeated. {TRUSTED_KEYS}, a list "
+    "separated by colons, does the same for every command.",
 )
 state_option = click.option(
     "--state",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Keep here what the next start needs to know: how this run ended, and where a machine "
-    "stands that has changed.  [default: the service's STATE_DIRECTORY, if any]",
+    help="Folder for what the next start needs: how this run ended, and lasting changes of the "
+    "machine.  [default: the service's STATE_DIRECTORY, if any]",
 )
 watchdog_option = click.option(
     "--watchdog",
     type=click.Path(path_type=Path),
     metavar="DEVICE",
-    help="Let this device (/dev/watchdog) reset the machine when answers stay away. Not under "
-    "systemd, which has its own way.",
+    help="Let this device (/dev/watchdog) reset the machine when no samples are answered. Not "
+    "under systemd, which has its own watchdog.",
 )
 watchdog_timeout_option = click.option(
     "--watchdog-timeout",
@@ -110,12 +107,12 @@ watchdog_timeout_option = click.option(
 
 
 def kernel_option(command: Callable[..., None]) -> Callable[..., None]:
-    """What is to run the model, as the one argument `kernel` of `command`."""
+    """Add the options that choose the kernel, as one argument `kernel` of `command`."""
 
     @click.option(
         "--kernel",
         type=click.Choice((*INT8_KERNELS, CORE_KERNEL_ID)),
-        help="What runs the model; core-c is the C core, with the bits of "
+        help="Kernel that runs the model; core-c is the C core and gives the bits of "
         "tflite-builtin.  [default: tflite-builtin, the reference]",
     )
     @click.option(
@@ -148,16 +145,11 @@ def _chosen(kernel: str | None, delegate: str | None, compiled: Path | None) -> 
     return Delegate(delegate, compiled)
 
 
-def kernel_chain(kernel: Kernel | None) -> tuple[Kernel | None, ...]:
-    """`kernel`, and what runs the model once that has failed: the reference, for a delegate."""
-    return (kernel, None) if isinstance(kernel, Delegate) else (kernel,)
-
-
 Item = TypeVar("Item")
 
 
 def with_progress(items: Iterable[Item], length: int, quiet: bool = False) -> Iterator[Item]:
-    """`items`, of which there are `length`, counted on a terminal unless `quiet`."""
+    """Yield `items`, `length` in all, with a progress bar on a terminal unless `quiet`."""
     if quiet or not sys.stderr.isatty():
         yield from items
         return

@@ -1,4 +1,4 @@
-"""`gruard replay`: a whole recording through the detector, in this process, as fast as it goes."""
+"""`gruard replay`: run the detector over a recording, in this process, as fast as possible."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def replay(
     trusted_keys: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Give the records of DATA (CSV, also .csv.gz) as gruard run does, without a supervisor.
+    """Write the records of DATA (CSV, also .csv.gz) as gruard run does, without a supervisor.
 
     The columns are index, score, threshold, flag (1 = alarm), tier, valid, flags, masked, imputed,
     blamed (names joined by spaces), kind, probability, sensor (1: a sensor's fault, 0: the
-    machine's) and time. Missing rows have gap records. Unlike gruard run, an unreadable cell is an
-    error. Where the C core was built, it runs the model, with the bits of the reference.
+    machine's) and time. Missing rows have gap records. Unlike in gruard run, an unreadable cell is
+    an error. If the C core was built, it runs the model and gives the bits of the reference.
 
     Example: gruard replay pump-1.gruard yesterday.csv --out records.csv
     """
@@ -82,19 +82,19 @@ def replay(
 
 
 def _slots(clock: SampleClock, table: Table) -> Iterator[TimeSlot]:
-    """The slots of a recording, as `gruard run` answers them."""
+    """Yield the slots of a recording, as in `gruard run`."""
     from edge_runtime.sources.source import Reading
 
     for row, values in enumerate(table.values):
         time = None if table.times is None else float(table.times[row])
-        yield from clock.place(Reading(time, values), 0.0)  # a recording has no arrivals
+        yield from clock.place(Reading(time, values), 0.0)  # a recording has no arrival times
     yield from clock.finish(0.0)
 
 
 def _answer(
     detector: StepDetector, index: int, slot: TimeSlot, channels: int, last: Record | None
 ) -> Record:
-    """The record of `slot`; last: the one before it."""
+    """Return the record of `slot`. last: the record before it."""
     import numpy as np
 
     from edge_runtime.record import Flag, Sample, unjudged

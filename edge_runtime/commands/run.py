@@ -1,4 +1,4 @@
-"""`gruard run`: watch one source with one bundle, or with the one that the store names."""
+"""`gruard run`: watch a source with a bundle, or with the current one of the store."""
 
 import sys
 from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
 
 _LOST_RECORDS = 1
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, as in shells."""
 
 
 @click.command()
@@ -33,7 +33,7 @@ INTERRUPTED = 130
     required=True,
     metavar="FILE|-|KIND:PLACE",
     help="CSV or JSON lines: a file, or - for stdin; or serial:, mqtt:, mqtts:, iio:, modbus:, "
-    "python:, as docs/sources.md has them.",
+    "python:; see docs/sources.md.",
 )
 @click.option(
     "--sink",
@@ -47,7 +47,7 @@ INTERRUPTED = 130
     "--journal",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Keep all records here too, and send those a network could not take when it is back.",
+    help="Keep all records here too, and send the missed ones when a network is back.",
 )
 @click.option(
     "--journal-size",
@@ -55,13 +55,13 @@ INTERRUPTED = 130
     default=256,
     show_default=True,
     metavar="MB",
-    help="Drop the oldest records of the journal beyond this.",
+    help="Drop the oldest records of the journal beyond this size.",
 )
 @click.option(
     "--rate",
     type=ranges.RATE,
     metavar="HZ",
-    help="Play the source at so many samples per second; default: as they come.",
+    help="Read the source at so many samples per second; default: as they come.",
 )
 @click.option(
     "--deadline",
@@ -73,7 +73,7 @@ INTERRUPTED = 130
     "--inject",
     default="",
     metavar="FAULTS",
-    help="Break things on purpose: hang@1200, crash@2400, nan:CHANNEL@300+50, "
+    help="Inject faults: hang@1200, crash@2400, nan:CHANNEL@300+50, "
     "stuck:CHANNEL@300+50, level:CHANNEL@300+50*AMOUNT; several with commas.",
 )
 @click.option(
@@ -81,23 +81,23 @@ INTERRUPTED = 130
     type=ranges.HEALTHY_MINUTES,
     default=10.0,
     metavar="N",
-    help="Healthy minutes after which a bundle on trial is kept.  [default: 10]",
+    help="Keep a bundle on trial after so many healthy minutes.  [default: 10]",
 )
 @click.option(
     "--status",
     "status_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Keep the state of the run in FILE, for gruard status and gruard top; best in /run.  "
-    "[default: $RUNTIME_DIRECTORY/status.json where systemd gives one]",
+    help="Write the state of the run to FILE, for gruard status and gruard top; best in /run.  "
+    "[default: $RUNTIME_DIRECTORY/status.json where systemd sets that]",
 )
 @click.option(
     "--metrics",
     metavar="[ADDRESS:]PORT",
-    help="Serve metrics for Prometheus over HTTP; to this machine alone without ADDRESS.",
+    help="Serve metrics for Prometheus over HTTP; only to this machine without ADDRESS.",
 )
-@click.option("--force", is_flag=True, help="Overwrite sink files that are there.")
-@click.option("--append", is_flag=True, help="Go on at the end of sink files that are there.")
+@click.option("--force", is_flag=True, help="Overwrite sink files that exist.")
+@click.option("--append", is_flag=True, help="Append to sink files that exist.")
 @state_option
 @watchdog_option
 @watchdog_timeout_option
@@ -114,16 +114,16 @@ INTERRUPTED = 130
 def run(as_json: bool, **words: Any) -> None:
     """Answer every sample of a source with one JSON record.
 
-    Without BUNDLE the one that gruard install put into the store answers. Another one that is
-    installed meanwhile takes over between two samples, on trial.
+    Without BUNDLE, the current bundle of the store answers (see gruard install). A bundle that is
+    installed during the run takes over between two samples, on trial.
 
-    The model runs in a process of its own; if it hangs or crashes, a statistical fallback answers
-    and says so (tier 3, flag FALLBACK) until the model is back. The summary goes to stderr.
+    The model runs in a separate process; if that hangs or crashes, a statistical fallback answers
+    (tier 3, flag FALLBACK) until the model is back. The summary goes to stderr.
     Exit code: 0, also after SIGTERM or SIGHUP, 1 if records could not be written, 2 for a problem
-    you can mend, 130 after Ctrl-C.
+    you can fix, 130 after Ctrl-C.
 
     \b
-    A recording, with a crash to see what happens:
+    A recording, with an injected crash:
       gruard run pump-1.gruard --source day.csv --sink day.jsonl --rate 50 --inject crash@500
     A live stream:
       read-sensors | gruard run pump-1.gruard --source - | grep '"alarm":true'
@@ -138,7 +138,7 @@ def run(as_json: bool, **words: Any) -> None:
     if words["force"] and words["append"]:
         raise click.UsageError("--force overwrites what --append keeps; leave one out")
     refuse_one_file_twice(_files(**words))
-    if words["source"].startswith("mqtt"):  # what it needs costs memory: OpenSSL
+    if words["source"].startswith("mqtt"):  # imported only then: OpenSSL takes memory
         from edge_runtime.address import refuse_own_messages
 
         refuse_own_messages(words["source"], words["sinks"])
@@ -156,23 +156,20 @@ def run(as_json: bool, **words: Any) -> None:
 def _files(
     source: str, sinks: tuple[str, ...], status_file: Path | None, **_: Any
 ) -> "list[tuple[str, str | int]]":
-    """The files that the run reads and writes, with the options that name them."""
-    sink_files: list[str | int] = [
-        1 if sink == "-" else sink for sink in sinks if "://" not in sink
-    ]
-    named: list[tuple[str, str | int]] = [("--source", 0 if source == "-" else source)]
-    named += [("--sink", file) for file in sink_files]
-    return named + ([("--status", str(status_file))] if status_file else [])
+    """Return the files that the run reads and writes, with the options that name them."""
+    files: list[tuple[str, str | int]] = [("--source", 0 if source == "-" else source)]
+    files += [("--sink", 1 if sink == "-" else sink) for sink in sinks if "://" not in sink]
+    return files + ([("--status", str(status_file))] if status_file else [])
 
 
 def _named(option: str) -> bool:
-    """Whether an option was given in so many words, not by the environment."""
+    """Return whether an option was given on the command line, not by the environment."""
     source = click.get_current_context().get_parameter_source(option)
     return source is click.core.ParameterSource.COMMANDLINE
 
 
 def _run(assembled: "Assembled", as_json: bool) -> int:
-    """Run to the end or to a signal, tell the summary, and return the exit code."""
+    """Run to the end or to a signal, print the summary, and return the exit code."""
     supervisor = assembled.supervisor
     try:
         with assembled.watch:
@@ -191,14 +188,14 @@ def _run(assembled: "Assembled", as_json: bool) -> int:
 
 
 class _Terminated(BaseException):
-    """A signal asked for the end."""
+    """A signal asked the run to end."""
 
 
 def _end_in_good_order() -> None:
     """Raise _Terminated at the first SIGTERM or SIGHUP, and ignore those after it.
 
-    A terminal that is closed sends SIGHUP, often twice: the second must not break off the end. A
-    process that nohup started ignores it already, and goes on doing so.
+    A terminal that is closed sends SIGHUP, often twice: the second must not interrupt the shutdown.
+    A process started by nohup ignores SIGHUP already, and still does after this.
     """
     import signal
 

@@ -1,9 +1,4 @@
-"""`gruard status` and `gruard top`: what a run is doing, once or live.
-
-`gruard accept`: what was reported as CHANGED is how the machine runs now.
-
-`gruard journal`: what a journal holds, as JSON lines.
-"""
+"""Commands on a run: `gruard status`, `gruard top`, `gruard accept` and `gruard journal`."""
 
 from __future__ import annotations
 
@@ -16,28 +11,34 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_runtime.commands.options import warn
 from edge_runtime.errors import GruardError
 
 if TYPE_CHECKING:
     from edge_runtime.detector.lasting_change import KeptChange
 
+LONGEST_REASON = 200  # characters
+SERVICES = Path("/var/lib/gruard")
+"""Where services keep their state, each in one folder."""
+
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print all there is as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def status(file: Path | None, as_json: bool) -> None:
-    """Say how a run is that was started with --status FILE.
+    """Print the state of a run that was started with --status FILE.
 
-    Without FILE that of the service: $RUNTIME_DIRECTORY/status.json, or the one below /run/gruard.
+    Default for FILE is that of the service: $RUNTIME_DIRECTORY/status.json, or the one below
+    /run/gruard.
 
     \b
     Exit code
-      0  healthy: a model vouches for the last sample, and there is no alarm
+      0  healthy: a model answered the last sample, and no alarm is on
       1  an alarm is on
       2  FILE cannot be read, or is no status file
-      3  no healthy model behind the last sample, or no living run: there is no file, its process
-         has ended, was killed, is stopped, or answers nothing any more. The first line says which
-    Example: gruard status /run/gruard/status.json || notify-send "look at the pump"
+      3  no healthy model answered the last sample, or no run is alive: there is no file, or its
+         process has ended, was killed, is stopped or hangs. The first line says which
+    Example: gruard status /run/gruard/status.json || notify-send "check the pump"
     """
     from edge_runtime.status.health import judge_now
     from edge_runtime.status.screen import printable, to_text
@@ -58,8 +59,8 @@ def status(file: Path | None, as_json: bool) -> None:
 def top(file: Path | None) -> None:
     """Watch a run live that was started with --status FILE; renewed each second, q quits.
 
-    The curve is the score's share of its threshold (limit), the highest of each second. FILE as
-    for gruard status. It may begin, end and begin again while you watch.
+    The curve shows the score as a share of its threshold (limit), the highest of each second. FILE
+    is as for gruard status. The run may start, end and start again while you watch.
     """
     from edge_runtime.status.health import judge_now
     from edge_runtime.status.screen import borrowed, screen, size
@@ -67,16 +68,16 @@ def top(file: Path | None) -> None:
 
     path = _place(file)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise GruardError("top draws on a terminal, and this is none; take gruard status")
+        raise GruardError("top needs a terminal, and this is none; use gruard status")
     read_status(path)  # a file of something else is refused before the screen is cleared
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     with borrowed(coloured="NO_COLOR" not in os.environ) as terminal:
-        leaving = False
-        while not leaving:
+        quits = False
+        while not quits:
             snapshot = read_status(path)
             verdict = judge_now(snapshot, time.monotonic())
             terminal.draw(screen(snapshot, verdict, str(path), *size()))
-            leaving = terminal.wait(1.0)
+            quits = terminal.wait(1.0)
 
 
 def _place(file: Path | None) -> Path:
@@ -85,12 +86,8 @@ def _place(file: Path | None) -> Path:
     return file or service_file(os.environ) or place_of_service()
 
 
-LONGEST_REASON = 200  # characters
-SERVICES = Path("/var/lib/gruard")
-
-
 class NothingError(GruardError):
-    """There is no such change."""
+    """No change can be accepted or reopened."""
 
     exit_code = 1
 
@@ -104,8 +101,8 @@ def _printable(context: click.Context, parameter: click.Parameter, reason: str) 
 
 
 @click.command()
-@click.option("--reason", default="", callback=_printable, help="Why; kept, logged and shown.")
-@click.option("--undo", is_flag=True, help="Take it back: the change is open again.")
+@click.option("--reason", default="", callback=_printable, help="Why; stored, logged and shown.")
+@click.option("--undo", is_flag=True, help="Undo: the change is open again.")
 @click.option(
     "--state",
     type=click.Path(path_type=Path, file_okay=False),
@@ -114,16 +111,16 @@ def _printable(context: click.Context, parameter: click.Parameter, reason: str) 
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the change as one JSON object.")
 def accept(reason: str, undo: bool, state: Path | None, as_json: bool) -> None:
-    """Say that the machine runs like this now.
+    """Accept a reported change: the machine is to run like this from now on.
 
     A change that lasts is reported once, and every record is flagged CHANGED from then on
-    (docs/changes.md). This ends the flag: the score, too, is judged from where the machine stands.
-    A run takes it up within seconds, also one that starts later; the next change is reported
-    again. A machine that is to stay so is best recorded and converted again.
+    (docs/changes.md). Accepting it ends the flag: the score, too, is judged against the changed
+    machine. A run applies it within seconds, or when it starts; the next change is reported again.
+    If the machine stays so, it is best to record it and convert a new bundle.
 
     \b
-    Exit code 0: accepted, or taken back; 1: there is nothing to accept, or to take back; 2: a
-    problem you can mend.
+    Exit code 0: accepted, or undone; 1: there is nothing to accept, or to undo; 2: a problem you
+    can fix.
     Example: gruard accept --reason "new bearing"
     """
     from edge_runtime.detector.lasting_change import WORD, Word
@@ -138,33 +135,33 @@ def accept(reason: str, undo: bool, state: Path | None, as_json: bool) -> None:
     except OSError as error:
         raise GruardError(f"{folder / WORD}: cannot be written ({error.strerror})") from None
     if as_json:
-        known = {"since": kept.finding.since, "channels": kept.finding.channels}
-        told = {"accepted": not undo, **known, "reason": reason, "file": str(folder / WORD)}
-        click.echo(json.dumps(told))
+        change = {"since": kept.finding.since, "channels": kept.finding.channels}
+        outcome = {"accepted": not undo, **change, "reason": reason, "file": str(folder / WORD)}
+        click.echo(json.dumps(outcome))
         return
     done = "is open again" if undo else "is accepted"
-    click.echo(f"{_named(kept)} {done}; a run takes it up within seconds, or when it starts")
+    click.echo(f"{_named(kept)} {done}; a run applies this within seconds, or when it starts")
 
 
 def _kept(folder: Path, undo: bool) -> KeptChange:
-    """What the run keeps, with a change that is open or, with `undo`, accepted."""
+    """Read what the run keeps; its change must be open or, with `undo`, accepted."""
     from edge_runtime.detector.lasting_change import KEPT, WORD, KeptChange, Word
     from edge_runtime.plain import read_sealed
 
     kept = read_sealed(folder / KEPT, KeptChange)
     if kept is None or kept.finding is None:
-        raise NothingError(f"{folder}: no change is reported; the machine is as it was recorded")
+        raise NothingError(f"{folder}: no change is reported; the machine runs as recorded")
     accepted = kept.finding.accepted is not None
     try:
         word = read_sealed(folder / WORD, Word)
-    except GruardError:  # the run ignores it, too, and it is replaced now
+    except GruardError:  # the run ignores a damaged one, too; this command replaces it
         word = None
     if word is not None and word.names(kept):
         accepted = word.accepted
     if accepted and not undo:
-        raise NothingError(f"{_named(kept)} is accepted already; --undo takes that back")
+        raise NothingError(f"{_named(kept)} is accepted already; --undo reverts that")
     if undo and not accepted:
-        raise NothingError(f"{_named(kept)} is not accepted; there is nothing to take back")
+        raise NothingError(f"{_named(kept)} is not accepted; there is nothing to undo")
     return kept
 
 
@@ -176,35 +173,34 @@ def _named(kept: KeptChange) -> str:
 
 
 def _folder() -> Path:
-    """The state folder of the service that this is called from, or of the only one here."""
+    """Return the state folder of the calling service, or of the only service here."""
     from edge_runtime.detector.lasting_change import KEPT
     from edge_runtime.supervision.starts import service_folder
 
-    if given := service_folder(os.environ, "STATE_DIRECTORY"):
-        return given
-    found = sorted(file.parent for file in SERVICES.glob(f"*/{KEPT}"))
-    if len(found) > 1:
-        raise GruardError(f"several services run here, name one: {', '.join(map(str, found))}")
-    if not found:
+    if own := service_folder(os.environ, "STATE_DIRECTORY"):
+        return own
+    folders = sorted(file.parent for file in SERVICES.glob(f"*/{KEPT}"))
+    if len(folders) > 1:
+        raise GruardError(f"several services run here, name one: {', '.join(map(str, folders))}")
+    if not folders:
         raise GruardError(
-            f"no service below {SERVICES} keeps a change, or it takes sudo to see; --state names "
+            f"no service below {SERVICES} keeps a change, or reading it needs sudo; --state names "
             "the folder of a run"
         )
-    return found[0]
+    return folders[0]
 
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def journal(folder: Path) -> None:
-    """Print the records in DIR, the journal of a run, oldest first. Changes nothing in it.
+    """Print the records in DIR, the journal of a run, oldest first. Does not change it.
 
-    The run may be going on. To stderr goes how many records there are, how many are missing between
-    them (damaged, or lost in a power cut), and how many entries are skipped because they are no
-    records that this version understands.
+    The run may be active. The number of records is printed to stderr, with the number of those
+    missing between them (damaged, or lost in a power cut), and of entries skipped because they are
+    no records that this version understands.
 
     Example: gruard journal /var/lib/gruard/journal > records.jsonl
     """
-    from edge_runtime.errors import GruardError
     from edge_runtime.journal.segments import JournalDisk, entries_after
     from edge_runtime.sinks.outbox import fields_of
 
@@ -224,5 +220,5 @@ def journal(folder: Path) -> None:
         raise
     except OSError as error:
         raise GruardError(f"{folder}: cannot be read as a journal ({error.strerror})") from None
-    told = f"gruard: {printed} records, {missing} missing between them"
-    click.echo(told + (f", {skipped} skipped as no records" if skipped else ""), err=True)
+    others = f", {skipped} skipped as no records" if skipped else ""
+    warn(f"{printed} records, {missing} missing between them{others}")

@@ -1,9 +1,4 @@
-"""`gruard list`: what is in the store, what runs, and why a bundle was rolled back.
-
-`gruard install`: a bundle into the store, on trial.
-
-`gruard use` and `gruard rollback`: another bundle of the store, or the one before.
-"""
+"""Commands on the store: `gruard install`, `gruard use`, `gruard rollback` and `gruard list`."""
 
 from __future__ import annotations
 
@@ -26,6 +21,9 @@ if TYPE_CHECKING:
     from edge_runtime.updates.pointers import Pointers
     from edge_runtime.updates.slots import Slot
 
+ROLES = ("current", "trial", "previous", "stored")
+"""Roles of a bundle in the store, in the order of the list."""
+
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
@@ -44,17 +42,17 @@ def install(
 ) -> None:
     """Check BUNDLE, copy it into the store, and put it on trial.
 
-    A gruard run from the store takes it up within seconds, without missing a sample, and keeps it
-    after ten healthy minutes; if it fails, gruard goes back to the current one by itself. The first
-    bundle of a store is current at once. Bundles that nothing points to any more are removed.
+    A gruard run from the store loads it within seconds, without missing a sample, and keeps it
+    after ten healthy minutes; if it fails, gruard rolls back to the current one. The first bundle
+    of a store is current at once. Bundles that are no longer in use are removed.
 
-    A version below the highest that was ever current is refused without --allow-downgrade, which
-    accepts it from then on.
+    A version below the highest that was ever current is refused. --allow-downgrade accepts it, now
+    and later.
 
     A power cut at any moment leaves the old state or the new one; then run the command again.
 
     \b
-    Exit code 0: installed; 2: a problem you can mend, and nothing has changed.
+    Exit code 0: installed; 2: a problem you can fix, and nothing has changed.
     Example: gruard install pump-2.gruard --trusted-key plant.pub
     """
     from edge_runtime.bundle.reader import read_bundle
@@ -66,7 +64,7 @@ def install(
 
 
 def outcome(bundle: Bundle, pointers: Pointers, store: Path) -> str:
-    """What choosing `bundle` has come to, in one line."""
+    """Return the result of choosing `bundle`, in one line."""
     from edge_runtime.updates.slots import SHORT, label
 
     name = f"{label(bundle)} ({bundle.digest[:SHORT]}) in {store}"
@@ -96,7 +94,7 @@ def use(
     the current bundle ends a trial.
 
     \b
-    Exit code 0: chosen; 2: a problem you can mend, and nothing has changed.
+    Exit code 0: chosen; 2: a problem you can fix, and nothing has changed.
     Example: gruard use pump-2
     """
     from edge_runtime.bundle.reader import read_bundle
@@ -109,15 +107,15 @@ def use(
 
 @click.command()
 @store_option
-@click.option("--allow-failed", is_flag=True, help="Take a bundle whose validation failed.")
+@click.option("--allow-failed", is_flag=True, help="Use a bundle whose validation failed.")
 @trusted_key_option
 def rollback(store: Path, allow_failed: bool, trusted_keys: tuple[Path, ...]) -> None:
-    """End the trial or, without one, go back to the previous bundle.
+    """End the trial or, without one, return to the previous bundle.
 
     The previous bundle needs no trial: it was current before. A second rollback undoes the first.
 
     \b
-    Exit code 0: rolled back; 2: a problem you can mend, and nothing has changed.
+    Exit code 0: rolled back; 2: a problem you can fix, and nothing has changed.
     Example: gruard rollback
     """
     from edge_runtime.bundle.reader import read_bundle
@@ -127,7 +125,7 @@ def rollback(store: Path, allow_failed: bool, trusted_keys: tuple[Path, ...]) ->
 
     def rolled_back(pointers: Pointers) -> Pointers:
         after = pointers.rolled_back()
-        if after.current and after.current != pointers.current:  # it must be fit to run
+        if after.current and after.current != pointers.current:  # it must be able to run
             slot = opened.slots.path(after.current)
             read_bundle(slot, allow_failed, trusted_keys, whole=False)
         return after
@@ -139,19 +137,17 @@ def rollback(store: Path, allow_failed: bool, trusted_keys: tuple[Path, ...]) ->
     click.echo(f"rolled back {left}; current: {label}")
 
 
-ROLES = ("current", "trial", "previous", "stored")
-
-
 @click.command("list")
 @store_option
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def list_bundles(store: Path, as_json: bool) -> None:
-    """Show the bundles of the store and what each of them is: current, previous or on trial.
+    """List the bundles of the store and the role of each: current, previous or on trial.
 
-    The digest names a bundle for certain; the first digits are enough for gruard use.
+    The digest identifies a bundle; its first digits are enough for gruard use.
 
     Example: gruard list
     """
+    from edge_runtime.updates.slots import SHORT
     from edge_runtime.updates.store import Store
 
     opened = Store(store, log=warn)
@@ -162,8 +158,11 @@ def list_bundles(store: Path, as_json: bool) -> None:
         return
     for slot in slots:
         click.echo(_line(slot, pointers))
-    if pointers.rejected:
-        click.echo(f"rolled back {_name(pointers.rejected.slot, slots)}: {_reason(pointers)}")
+    if rejected := pointers.rejected:
+        labels = {slot.digest: f"{slot.label} " for slot in slots if slot.label}
+        digest = rejected.slot[:SHORT]
+        name = f"{labels[rejected.slot]}({digest})" if rejected.slot in labels else digest
+        click.echo(f"rolled back {name}: {rejected.reason}")
     if not slots:
         click.echo(f"{store}: empty; gruard install BUNDLE puts one there")
 
@@ -183,17 +182,6 @@ def _line(slot: Slot, pointers: Pointers) -> str:
     if pointers.trial and pointers.on_trial(slot.digest):
         notes = f"  attempts left: {pointers.trial.attempts}{notes}"
     return f"{_role(slot, pointers):<9} {slot.digest[:SHORT]}  {slot.label or '-'}{notes}"
-
-
-def _name(digest: str, slots: list[Slot]) -> str:
-    from edge_runtime.updates.slots import SHORT
-
-    names = {slot.digest: slot.label for slot in slots if slot.label}
-    return f"{names[digest]} ({digest[:SHORT]})" if digest in names else digest[:SHORT]
-
-
-def _reason(pointers: Pointers) -> str:
-    return pointers.rejected.reason if pointers.rejected else ""
 
 
 def _facts(store: Path, pointers: Pointers, slots: list[Slot]) -> dict[str, Any]:

@@ -229,7 +229,7 @@ def test_a_reader_needs_no_numpy() -> None:
 
 
 def test_top_refuses_what_is_no_terminal(tmp_path: Path) -> None:
-    assert "this is none; take gruard status" in plain_error(real_gruard("top", str(tmp_path)))
+    assert "this is none; use gruard status" in plain_error(real_gruard("top", str(tmp_path)))
 
 
 @pytest.mark.parametrize("leave", [b"q", b"\x03", signal.SIGTERM])

@@ -34,7 +34,7 @@ def last_words(
         (GruardError("x.csv: no such file"), 2, "gruard: x.csv: no such file"),
         (MemoryError(), 2, "gruard: out of memory"),
         (OSError(28, "No space left on device"), 2, "room for the output"),
-        (OSError(5, "Input/output error", "/x/y"), 2, "gruard: /x/y: Input/output error; see"),
+        (OSError(5, "Input/output error", "/x/y"), 2, "gruard: /x/y: Input/output error; fix"),
         (RuntimeError("can't start new thread"), 2, "TasksMax="),
         (RuntimeError("odd"), 70, "internal error: RuntimeError: odd (main.py line"),
         (click.Abort(), 130, ""),

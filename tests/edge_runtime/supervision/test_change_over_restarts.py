@@ -168,7 +168,7 @@ def test_the_owners_word_reaches_the_run_and_outlives_it(state: Path) -> None:
     assert done.returncode == 0 and done.stdout.startswith("the change since ")
     run.until(flagged=False)
     again = accept(state)
-    assert again.returncode == 1 and "is accepted already; --undo takes that back" in again.stderr
+    assert again.returncode == 1 and "is accepted already; --undo reverts that" in again.stderr
     log = run.kill()
     assert "the reported change is accepted (new bearing)" in log
     run = Stream(state, "none@0")
