@@ -10,6 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+EVERY = 60.0
+"""Seconds between two log lines about the same topic."""
+_LONGEST = 60  # characters of a quotation
+
 
 class GruardError(Exception):
     """A problem that the user can fix: the message names what is wrong, where, and the fix.
@@ -40,8 +44,9 @@ class NotAllowedError(GruardError):
     """A person has to allow it first: a signature, a failed validation, a file's permissions."""
 
 
-EVERY = 60.0
-"""Seconds between two lines about the same topic."""
+def described(error: Exception) -> str:
+    """Return the message of a GruardError; of any other error, its type and message."""
+    return str(error) if isinstance(error, GruardError) else f"{type(error).__name__}: {error}"
 
 
 @dataclass
@@ -108,9 +113,6 @@ class LimitedLog:
 def reason(error: BaseException) -> str:
     """Return why something failed: the system's words, or else the exception's."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-_LONGEST = 60  # characters of a quotation
 
 
 class Complaints:

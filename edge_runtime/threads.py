@@ -19,8 +19,7 @@ FORGIVEN = 100
 BEAT = 5.0
 """Seconds that a body may wait for work before it beats again."""
 PATIENCE = 60.0
-"""Seconds without a beat after which a thread counts as hung; most disks and resolvers time out
-sooner."""
+"""Seconds without a beat after which a thread counts as hung; most system time-outs are shorter."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from edge_runtime.detector.kernels import (
     explained,
     kernel_words,
 )
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import GruardError, described
 from edge_runtime.native.engine import open_detector
 from edge_runtime.record import Sample
 from edge_runtime.supervision.policy import LOAD_LIMIT
@@ -96,8 +96,7 @@ def main(arguments: list[str]) -> int:
             detector.step(Sample(index, None, centre))
     except Exception as error:
         # The process ends here, so the parent must get the reason of any error.
-        why = str(error) if isinstance(error, GruardError) else f"{type(error).__name__}: {error}"
-        print(why.replace("\n", " "), file=sys.stderr)
+        print(described(error).replace("\n", " "), file=sys.stderr)
         return GruardError.exit_code
     return 0
 

@@ -92,13 +92,8 @@ def _lifeless(process: ProcessStatus, age: float, alive: Life) -> tuple[State, s
     return None
 
 
-def since(snapshot: Snapshot, moment: float | None) -> str:
-    """Return ` since 07:32`, with the date if that is not the snapshot's; local time."""
-    return since_words(moment, snapshot.process.started + snapshot.process.uptime)
-
-
-def since_words(moment: float | None, now: float) -> str:
-    """Return ` since 07:32`, with the date if that is not the date of `now`; epoch seconds."""
+def since(moment: float | None, now: float) -> str:
+    """Return ` since 07:32`, local time, with the date if that differs from `now`'s (epoch s)."""
     if moment is None:
         return ""
     try:
@@ -112,20 +107,20 @@ def since_words(moment: float | None, now: float) -> str:
 def finding_words(finding: Finding, now: float) -> str:
     """Return ` since 07:32 on flow, heat`: the time of a lasting change, and its channels."""
     channels = f" on {', '.join(finding.channels)}" if finding.channels else ""
-    return f"{since_words(finding.since, now)}{channels}"
+    return f"{since(finding.since, now)}{channels}"
 
 
 def phase_words(snapshot: Snapshot) -> str:
     """Return what the worker is doing, and since when."""
-    return f"{snapshot.model.phase}{since(snapshot, snapshot.model.since)}"
+    return f"{snapshot.model.phase}{since(snapshot.model.since, snapshot.now)}"
 
 
 def _why_waiting(snapshot: Snapshot) -> str:
     """Return what a run without an answer waits for, and what happens next."""
     model, away = snapshot.model, snapshot.input.away
     if model.phase == WorkerPhase.LOADING.value:
-        return f"the model is loading{since(snapshot, model.since)}"
-    text = f"waiting for the first sample{since(snapshot, snapshot.process.started)}"
+        return f"the model is loading{since(model.since, snapshot.now)}"
+    text = f"waiting for the first sample{since(snapshot.process.started, snapshot.now)}"
     if away is not None:
         text += f"; {away}"
     return text + (f"; the {model.waiting}" if model.waiting else "")
@@ -133,7 +128,7 @@ def _why_waiting(snapshot: Snapshot) -> str:
 
 def _silence(snapshot: Snapshot) -> str:
     away = "" if snapshot.input.away is None else f": {snapshot.input.away}"
-    return f"the source is silent{since(snapshot, snapshot.input.silent_since)}{away}"
+    return f"the source is silent{since(snapshot.input.silent_since, snapshot.now)}{away}"
 
 
 def _answered(snapshot: Snapshot, answer: Answer, age: float) -> Health:
@@ -146,8 +141,8 @@ def _answered(snapshot: Snapshot, answer: Answer, age: float) -> Health:
         return Health("fallback", f"no alarm, but no healthy model: {because}", NO_MODEL, age)
     change = snapshot.change
     if change is not None and change.accepted is None:
-        now = snapshot.process.started + snapshot.process.uptime
-        text = f"no alarm, but changed{finding_words(change, now)}: check, then gruard accept"
+        what = finding_words(change, snapshot.now)
+        text = f"no alarm, but changed{what}: check, then gruard accept"
         return Health("changed", text, HEALTHY, age)
     return Health("healthy", "healthy, no alarm", HEALTHY, age)
 

@@ -29,7 +29,6 @@ from edge_runtime.status.health import (
     finding_words,
     phase_words,
     since,
-    since_words,
 )
 from edge_runtime.status.snapshot import BoardHealth, ChannelStatus, Counts, Snapshot
 from edge_runtime.threads import failed_words
@@ -131,22 +130,23 @@ def to_text(snapshot: Snapshot | None, verdict: Health) -> list[str]:
 def facts(snapshot: Snapshot) -> dict[str, str]:
     """Return the facts about the run, without its channels, by name."""
     model, source, counts = snapshot.model, snapshot.input, snapshot.counts
+    waiting = f", {model.waiting}" if model.waiting else ""
     rate = "" if snapshot.rate is None else f", {snapshot.rate:.3g} per second"
+    recurring = f" ({counts.recurring} recurring)" if counts.recurring else ""
+    kinds = f": {listed(counts.kinds)}" if counts.kinds else ""
+    skipped = f", {counts.skipped} journal entries skipped" if counts.skipped else ""
     unreadable = f"{counts.bad_cells} cells and {counts.bad_rows} rows unreadable"
     lines = {
         "sample": sample_words(snapshot),
         "change": change_words(snapshot),
-        "model": f"{phase_words(snapshot)}{_after(model.waiting)}, {_restarts(counts.restarts)}",
+        "model": f"{phase_words(snapshot)}{waiting}, {_restarts(counts.restarts)}",
         "records": f"{counts.records}{rate}{_latency(counts)}",
         "by tier": listed({_TIERS.get(tier, tier): n for tier, n in counts.tiers.items() if n}),
         "changes": listed(counts.transitions),
         "flags": listed(counts.flags),
-        "alarms": str(counts.alarms)
-        + (f" ({counts.recurring} recurring)" if counts.recurring else "")
-        + (f": {listed(counts.kinds)}" if counts.kinds else ""),
+        "alarms": f"{counts.alarms}{recurring}{kinds}",
         "input": f"{unreadable}, times {listed(counts.timing) if counts.timing else 'good'}",
-        "not written": str(counts.dropped)
-        + (f", {counts.skipped} journal entries skipped" if counts.skipped else ""),
+        "not written": f"{counts.dropped}{skipped}",
         "threads": failed_words(snapshot.threads) or f"all {len(snapshot.threads)} run",
         "source": _source(snapshot) if source.silent_since is not None or counts.outages else "",
         "last run": counts.started_after or "",
@@ -179,12 +179,11 @@ def change_words(snapshot: Snapshot) -> str:
     change = snapshot.change
     if change is None:
         return ""
-    now = snapshot.process.started + snapshot.process.uptime
-    words = finding_words(change, now).strip()
+    words = finding_words(change, snapshot.now).strip()
     if change.accepted is None:
         return words
     why = f" ({change.reason})" if change.reason else ""
-    return f"{words}, accepted{since_words(change.accepted, now)}{why}"
+    return f"{words}, accepted{since(change.accepted, snapshot.now)}{why}"
 
 
 def board_words(health: BoardHealth) -> str:
@@ -232,17 +231,13 @@ def listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in ordered) or "-"
 
 
-def _after(text: str) -> str:
-    return f", {text}" if text else ""
-
-
 def _restarts(count: int) -> str:
     return "never restarted" if count == 0 else f"{count} restart{'s' if count > 1 else ''}"
 
 
 def _source(snapshot: Snapshot) -> str:
     silent, away = snapshot.input.silent_since, snapshot.input.away
-    now = "is read" if silent is None else f"silent{since(snapshot, silent)}"
+    now = "is read" if silent is None else f"silent{since(silent, snapshot.now)}"
     count = snapshot.counts.outages
     return f"{now}{f' ({away})' if away else ''}, {count} outage{'' if count == 1 else 's'}"
 

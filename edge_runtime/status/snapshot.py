@@ -202,6 +202,11 @@ class Snapshot:
     health: BoardHealth | None
     threads: tuple[ThreadState, ...]
 
+    @property
+    def now(self) -> float:
+        """The time of this snapshot, in epoch seconds."""
+        return self.process.started + self.process.uptime
+
     def to_json(self) -> str:
         """Return one line of strict JSON."""
         # `vars`, because `asdict` copies everything and takes eight times as long.

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from edge_runtime.detector.kernels import add_kernel_arguments, chosen_kernel
 from edge_runtime.detector.lasting_change import Changing, LastingChange
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import described
 from edge_runtime.record import Record, Sample
 from edge_runtime.supervision import wire
 
@@ -132,11 +132,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0  # the supervisor is gone
     except Exception as error:
         # The process ends here, so the supervisor must get the reason of any error.
-        reason = (
-            str(error) if isinstance(error, GruardError) else f"{type(error).__name__}: {error}"
-        )
         with suppress(OSError):
-            wire.send(options.reply_fd, wire.Failure(reason))
+            wire.send(options.reply_fd, wire.Failure(described(error)))
         return EXIT_FAILED
 
 
