@@ -9,11 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from edge_runtime.commands import ranges
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, INT8_KERNELS, Delegate, Kernel
-from edge_runtime.supervision.liveness import LONGEST_TIMEOUT
 from edge_runtime.supervision.starts import service_folder
-from edge_runtime.updates.pointers import ATTEMPTS
 
 
 def default_store() -> Path:
@@ -35,19 +32,6 @@ store_option = click.option(
     metavar="DIR",
     help="Folder of the installed bundles.  [default: GRUARD_STORE, else STATE_DIRECTORY, which "
     "systemd sets, else ~/.local/state/gruard]",
-)
-attempts_option = click.option(
-    "--attempts",
-    type=ranges.ATTEMPTS,
-    default=ATTEMPTS,
-    metavar="N",
-    help=f"Loads that the trial may take until it is kept.  [default: {ATTEMPTS}]",
-)
-downgrade_option = click.option(
-    "--allow-downgrade",
-    "downgrade",
-    is_flag=True,
-    help="Accept a version below the highest that was ever current, from now on.",
 )
 TRUSTED_KEYS = "GRUARD_TRUSTED_KEYS"
 
@@ -81,28 +65,6 @@ trusted_key_option = click.option(
     metavar="FILE.pub",
     help=f"Only accept bundles signed by this key; may be repeated. {TRUSTED_KEYS}, a list "
     "separated by colons, does the same for every command.",
-)
-state_option = click.option(
-    "--state",
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="Folder for what the next start needs: how this run ended, and lasting changes of the "
-    "machine.  [default: the service's STATE_DIRECTORY, if any]",
-)
-watchdog_option = click.option(
-    "--watchdog",
-    type=click.Path(path_type=Path),
-    metavar="DEVICE",
-    help="Let this device (/dev/watchdog) reset the machine when no samples are answered. Not "
-    "under systemd, which has its own watchdog.",
-)
-watchdog_timeout_option = click.option(
-    "--watchdog-timeout",
-    type=click.IntRange(1, LONGEST_TIMEOUT),
-    default=LONGEST_TIMEOUT,
-    metavar="S",
-    help=f"Seconds without an answered sample until then, at most {LONGEST_TIMEOUT}.  "
-    f"[default: {LONGEST_TIMEOUT}]",
 )
 
 

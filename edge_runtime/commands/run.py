@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from edge_runtime.commands import ranges
-from edge_runtime.commands.options import (
-    kernel_option,
-    state_option,
-    store_option,
-    trusted_key_option,
-    watchdog_option,
-    watchdog_timeout_option,
-)
+from edge_runtime.commands.options import kernel_option, store_option, trusted_key_option
+from edge_runtime.supervision.liveness import LONGEST_TIMEOUT
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from edge_runtime.commands.assembly import Assembled
@@ -98,9 +92,28 @@ INTERRUPTED = 130
 )
 @click.option("--force", is_flag=True, help="Overwrite sink files that exist.")
 @click.option("--append", is_flag=True, help="Append to sink files that exist.")
-@state_option
-@watchdog_option
-@watchdog_timeout_option
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Folder for what the next start needs: how this run ended, and lasting changes of the "
+    "machine.  [default: the service's STATE_DIRECTORY, if any]",
+)
+@click.option(
+    "--watchdog",
+    type=click.Path(path_type=Path),
+    metavar="DEVICE",
+    help="Let this device (/dev/watchdog) reset the machine when no samples are answered. Not "
+    "under systemd, which has its own watchdog.",
+)
+@click.option(
+    "--watchdog-timeout",
+    type=click.IntRange(1, LONGEST_TIMEOUT),
+    default=LONGEST_TIMEOUT,
+    metavar="S",
+    help=f"Seconds without an answered sample until then, at most {LONGEST_TIMEOUT}.  "
+    f"[default: {LONGEST_TIMEOUT}]",
+)
 @click.option("--allow-failed", is_flag=True, help="Run a bundle whose validation failed.")
 @kernel_option
 @trusted_key_option

@@ -8,19 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_runtime.commands.options import (
-    attempts_option,
-    downgrade_option,
-    store_option,
-    trusted_key_option,
-    warn,
-)
+from edge_runtime.commands import ranges
+from edge_runtime.commands.options import store_option, trusted_key_option, warn
+from edge_runtime.updates.pointers import ATTEMPTS
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.reader import Bundle
     from edge_runtime.updates.pointers import Pointers
     from edge_runtime.updates.slots import Slot
 
+attempts_option = click.option(
+    "--attempts",
+    type=ranges.ATTEMPTS,
+    default=ATTEMPTS,
+    metavar="N",
+    help=f"Loads that the trial may take until it is kept.  [default: {ATTEMPTS}]",
+)
+downgrade_option = click.option(
+    "--allow-downgrade",
+    "downgrade",
+    is_flag=True,
+    help="Accept a version below the highest that was ever current, from now on.",
+)
 ROLES = ("current", "trial", "previous", "stored")
 """Roles of a bundle in the store, in the order of the list."""
 
