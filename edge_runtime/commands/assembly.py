@@ -202,7 +202,7 @@ def _assemble(
     changes = ChangeKeeper(state, CLOCK, time.time, console.log)
     recurring = RecurringKeeper(state, timing.period, wall, CLOCK, console.log)
     if start.bundle:
-        process.change = changes.load(process.bundle, process.fault_of_change)
+        process.change = changes.load(process.bundle, process.identity.fault_of_change)
     supervisor = Supervisor(
         source,
         complaints,

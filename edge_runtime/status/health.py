@@ -8,7 +8,7 @@ from typing import Literal
 
 from edge_runtime.detector.lasting_change import Finding
 from edge_runtime.status.snapshot import Answer, ProcessStatus, Snapshot
-from edge_runtime.supervision.policy import TIERS, WorkerPhase
+from edge_runtime.supervision.policy import TIERS, WorkerPhase, stat_fields
 
 State = Literal[
     "healthy",
@@ -26,7 +26,7 @@ Life = Literal["running", "stopped", "gone"]
 HEALTHY, ALARM, NO_MODEL = 0, 1, 3
 """Exit codes. 2 is a usage error, as in every command."""
 VOUCHERS = {tier: f"the {name}" for tier, name in TIERS.items()}
-_STATE_FIELD, _START_FIELD = 2, 21  # of /proc/PID/stat, counted from 0
+_STATE_FIELD, _START_FIELD = 0, 19  # of /proc/PID/stat, counted from the state
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Health:
 
 def start_ticks(pid: int, proc: Path = Path("/proc")) -> int | None:
     """Return when a process was started, in clock ticks since boot; None when unknown."""
-    fields = _stat(pid, proc)
+    fields = stat_fields(pid, proc)
     return int(fields[_START_FIELD]) if fields else None
 
 
 def life(process: ProcessStatus, proc: Path = Path("/proc")) -> Life:
     """Return whether a process lives; a later one with the same pid is another one."""
-    fields = _stat(process.pid, proc)
+    fields = stat_fields(process.pid, proc)
     if not fields:
         return "running" if _exists(process.pid) else "gone"
     if process.ticks not in (None, int(fields[_START_FIELD])) or fields[_STATE_FIELD] in "ZXx":
@@ -159,16 +159,6 @@ def _why_no_model(snapshot: Snapshot, answer: Answer) -> str:
     if "WARMUP" in answer.flags:
         return "the model is settling"
     return "the model is not trusted"
-
-
-def _stat(pid: int, proc: Path) -> list[str]:
-    """Return the fields of /proc/PID/stat; empty when it is hidden or gone."""
-    try:
-        text = (proc / str(pid) / "stat").read_text(errors="replace")
-    except OSError:
-        return []
-    name_end = text.rindex(")")  # a name may contain spaces and parentheses
-    return ["", "", *text[name_end + 1 :].split()]
 
 
 def _exists(pid: int) -> bool:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Protocol
 
 from edge_runtime.record import Flag, Record, flag_names
-from edge_runtime.status.board import changes
+from edge_runtime.status.board import BoardMonitor, changes
 from edge_runtime.status.health import start_ticks
 from edge_runtime.status.snapshot import (
     SCHEMA,
@@ -121,16 +121,6 @@ class Outlet(Protocol):
         """End; no more snapshots will come."""
 
 
-class HealthSource(Protocol):
-    """The part of a `BoardMonitor` that is needed here."""
-
-    def latest(self) -> BoardHealth | None:
-        """Return the last read."""
-
-    def close(self) -> None:
-        """Stop reading."""
-
-
 class StatusPublisher:
     """Publishes a run's snapshots; a context that publishes the last one at its end.
 
@@ -148,7 +138,7 @@ class StatusPublisher:
         slowest: float,
         outlets: Sequence[Outlet],
         log: Callable[[str], None],
-        board: HealthSource,
+        board: BoardMonitor,
         threads: Threads,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,

@@ -7,7 +7,6 @@ starts resumes from it. It is written at each event, else every ten minutes.
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from edge_runtime.detector.lasting_change import (
     KEPT,
@@ -21,6 +20,7 @@ from edge_runtime.detector.lasting_change import (
 from edge_runtime.errors import GruardError, LimitedLog
 from edge_runtime.plain import read_sealed, write_sealed
 from edge_runtime.record import Record
+from edge_runtime.supervision.worker_care import WorkerCare
 
 LOOK_EVERY = 1.0
 """Seconds between two reads of the owner's word."""
@@ -28,19 +28,6 @@ WRITE_EVERY, WRITE_AGAIN = 600.0, 60.0
 """Seconds between two writes without an event, and after a failed one."""
 
 Stamp = tuple[int, int, int]
-
-
-class HoldsChange(Protocol):
-    """The part of a `WorkerCare` that the keeper needs."""
-
-    @property
-    def bundle(self) -> str: ...
-
-    @property
-    def change(self) -> LastingChange | None: ...
-
-    def accept(self, yes: bool) -> None:
-        """Pass on the owner's word."""
 
 
 class ChangeKeeper:
@@ -92,7 +79,7 @@ class ChangeKeeper:
         self.finding, self._change = kept.finding, kept.change
         return kept.change
 
-    def after(self, record: Record, model: HoldsChange) -> None:
+    def after(self, record: Record, model: WorkerCare) -> None:
         """Follow the state of `model`, which serves, after `record`."""
         if record.alarm and record.blamed:
             self._blamed = record.blamed
@@ -139,7 +126,7 @@ class ChangeKeeper:
         self._next_look = self._next_write = self._clock()
         self._log.trouble(topic, line)
 
-    def _read_word(self, model: HoldsChange, index: int) -> None:
+    def _read_word(self, model: WorkerCare, index: int) -> None:
         """Apply the owner's word, and pass it to the model until the model has it."""
         finding, change = self.finding, self._change
         if finding is None or change is None:

@@ -14,7 +14,6 @@ import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from edge_runtime.errors import GruardError, LimitedLog
 
@@ -96,19 +95,11 @@ class Notifier(Listener):
             channel.sendto(text.encode(), self._address)
 
 
-class Ioctl(Protocol):
-    """`fcntl.ioctl` with a buffer that the kernel writes its answer into."""
-
-    def __call__(self, fd: int, request: int, arg: bytearray, mutate_flag: bool, /) -> int:
-        """Raise OSError if the driver refuses."""
-
-
 class KernelWatchdog(Listener):
-    """Arms the watchdog with the first answer, feeds it for answered samples only, disarms it at a
-    good end.
+    """The watchdog: armed when samples are answered, fed by each answer, disarmed by a good end.
 
     timeout: whole seconds without an answered sample until the machine is reset.
-    clock: monotonic seconds; log: takes one line per event.
+    clock: monotonic seconds; log: takes one line per event. ioctl: as `fcntl.ioctl` on a buffer.
     A process that is killed, crashes or hangs leaves it armed, and so the machine is reset.
     """
 
@@ -118,7 +109,7 @@ class KernelWatchdog(Listener):
         timeout: int,
         clock: Callable[[], float],
         log: Callable[[str], None],
-        ioctl: Ioctl = fcntl.ioctl,
+        ioctl: Callable[[int, int, bytearray, bool], int] = fcntl.ioctl,
     ) -> None:
         self._device, self._timeout = device, timeout
         self._clock, self._log, self._ioctl = clock, log, ioctl

@@ -93,13 +93,19 @@ class HangWatch:
 
 def cpu_seconds(pid: int) -> float | None:
     """Return the CPU time of a process and its threads so far; None without /proc."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-        fields = text[text.rindex(")") + 2 :].split()
-        ticks = int(fields[_USER_FIELD]) + int(fields[_SYSTEM_FIELD])
-    except (OSError, ValueError, IndexError):
+    fields = stat_fields(pid)
+    if not fields:
         return None
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return (int(fields[_USER_FIELD]) + int(fields[_SYSTEM_FIELD])) / os.sysconf("SC_CLK_TCK")
+
+
+def stat_fields(pid: int, proc: Path = Path("/proc")) -> list[str]:
+    """Return the fields of /proc/PID/stat from the state on; empty when it is hidden or gone."""
+    try:
+        text = (proc / str(pid) / "stat").read_text(errors="replace")
+        return text[text.rindex(")") + 1 :].split()  # the name before may contain parentheses
+    except (OSError, ValueError):
+        return []
 
 
 @dataclass(frozen=True)

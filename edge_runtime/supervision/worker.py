@@ -18,15 +18,14 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn
 
 from edge_runtime.detector.kernels import add_kernel_arguments, chosen_kernel
 from edge_runtime.detector.lasting_change import Changing, LastingChange
 from edge_runtime.errors import described
-from edge_runtime.record import Record, Sample
+from edge_runtime.record import Sample
 from edge_runtime.supervision import wire
 
 if TYPE_CHECKING:  # imported in `_load`, so that a failing import is reported, too
@@ -86,20 +85,10 @@ class ProgressPage:
         os.close(self.fd)
 
 
-class Stepper(Changing, Protocol):
-    """The part of a loaded detector that the worker needs."""
-
-    def step(self, sample: Sample, reach: Callable[[str], None]) -> Record:
-        """Return the record of one sample; call `reach` with each stage."""
-
-    def reset(self) -> None:
-        """Forget the recurrent state."""
-
-
 class ChangeNews:
     """Decides, by the samples alone, when to report the lasting change to the supervisor."""
 
-    def __init__(self, detector: Stepper) -> None:
+    def __init__(self, detector: Changing) -> None:
         self._detector = detector
         self._phase = detector.change_phase
         self._left = TELL_EVERY
@@ -154,7 +143,9 @@ def become_worker(debug: bool = False) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def serve(detector: Stepper, request_fd: int, reply_fd: int, checkpoints: Checkpoints) -> int:
+def serve(
+    detector: "StepDetector", request_fd: int, reply_fd: int, checkpoints: Checkpoints
+) -> int:
     """Answer requests until STOP or the end of the pipe; return the exit code.
 
     Raises BrokenPipeError when the supervisor is gone and WireError on garbage.

@@ -169,7 +169,7 @@ class WorkerProcess:
         debug: bool = False,
     ) -> None:
         self._command, *self._fallbacks = (tuple(command) for command in commands)
-        self._identity, self._clock, self._debug = identity, clock, debug
+        self.identity, self._clock, self._debug = identity, clock, debug
         self._process: subprocess.Popen[bytes] | None = None
         self._request_fd = self._reply_fd = -1
         self._frames = wire.FrameBuffer()
@@ -185,7 +185,7 @@ class WorkerProcess:
     @property
     def bundle(self) -> str:
         """Digest of the bundle that the worker must load."""
-        return self._identity.digest
+        return self.identity.digest
 
     @property
     def pid(self) -> int | None:
@@ -197,10 +197,6 @@ class WorkerProcess:
         """The stage that a running worker enters next; see Checkpoints."""
         assert self._progress is not None, "there is no worker"
         return self._progress.stage()
-
-    def fault_of_change(self, change: LastingChange) -> str | None:
-        """Return why `change` cannot belong to the bundle, None when it can."""
-        return self._identity.fault_of_change(change)
 
     def fall_back(self) -> bool:
         """Switch to the next command for good; return False when there is none."""
@@ -250,7 +246,7 @@ class WorkerProcess:
             for message in self._receive():
                 if not isinstance(message, wire.Hello) or self.hello is not None:
                     raise WorkerGoneError(f"sent {type(message).__name__} instead of its HELLO")
-                if fault := self._identity.fault_of_hello(message):
+                if fault := self.identity.fault_of_hello(message):
                     raise WorkerGoneError(fault)
                 self.hello = message
             if self.hello is not None:
@@ -389,14 +385,14 @@ class WorkerProcess:
     def _answers(self) -> Iterator[Record]:
         for message in self._receive():
             if isinstance(message, LastingChange):
-                if fault := self._identity.fault_of_change(message):
+                if fault := self.identity.fault_of_change(message):
                     raise WorkerGoneError(f"reported a lasting change that {fault}")
                 self.change = message
                 continue
             if not isinstance(message, Record):
                 raise WorkerGoneError(f"sent a {type(message).__name__} instead of an answer")
             time = self._settle(message.index)
-            if fault := self._identity.fault_of_record(message, time):
+            if fault := self.identity.fault_of_record(message, time):
                 raise WorkerGoneError(f"sent an answer to sample {message.index} that {fault}")
             yield message
 
