@@ -44,11 +44,6 @@ class NotAllowedError(GruardError):
     """A person has to allow it first: a signature, a failed validation, a file's permissions."""
 
 
-def described(error: Exception) -> str:
-    """Return the message of a GruardError; of any other error, its type and message."""
-    return str(error) if isinstance(error, GruardError) else f"{type(error).__name__}: {error}"
-
-
 @dataclass
 class _Topic:
     """next: when the topic may be logged again. count: occurrences since the last line.
@@ -108,6 +103,11 @@ class LimitedLog:
             return False
         self.over(f"{file}: is written again", "write")
         return True
+
+
+def described(error: Exception) -> str:
+    """Return the message of a GruardError; of any other error, its type and message."""
+    return str(error) if isinstance(error, GruardError) else f"{type(error).__name__}: {error}"
 
 
 def reason(error: BaseException) -> str:
