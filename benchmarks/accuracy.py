@@ -115,9 +115,8 @@ def _remove_scratch(folder: Path) -> None:
 
 
 def _report(folder: Path, out: Path) -> None:
-    from benchmarks.accuracy_report import read_results, write_report
-    from benchmarks.choice_report import choice_table
-    from benchmarks.machine import machine
+    from benchmarks.accuracy_report import choice_table, read_results, write_report
+    from benchmarks.pages import machine
 
     results = read_results(folder)
     if not results:

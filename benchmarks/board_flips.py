@@ -11,7 +11,7 @@ import click
 
 from benchmarks.pages import fill_page, page_option
 from edge_runtime.bundle.reader import read_bundle
-from firmware_harness import flipping, flips
+from firmware_harness import flip_campaign, flip_results
 from firmware_harness.boards import ALL
 from firmware_harness.recording import read_recording
 
@@ -29,12 +29,12 @@ def main(bundle: Path, data: Path, count: int, out: Path | None) -> None:
     def say(progress: str) -> None:
         click.echo(progress, err=True)
 
-    found = flipping.on_boards(list(ALL.values()), loaded, rows, count, 0, say)
-    table = flips.table(found)
-    click.echo("\n".join([table, "", *flips.unnoticed(found)]))
+    found = flip_campaign.on_boards(list(ALL.values()), loaded, rows, count, 0, say)
+    table = flip_results.table(found)
+    click.echo("\n".join([table, "", *flip_results.unnoticed(found)]))
     if out:
         fill_page(out, table, "flips")
-    sys.exit(not flips.passed(found))
+    sys.exit(not flip_results.passed(found))
 
 
 if __name__ == "__main__":

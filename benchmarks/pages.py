@@ -1,5 +1,7 @@
-"""Tables as Markdown, and the pages of docs/ that hold them between two markers."""
+"""Tables as Markdown, the pages of docs/ that hold them between two markers, and the machine."""
 
+import os
+import platform
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -52,3 +54,15 @@ def page_option(*names: str) -> Callable[[Callable[..., None]], Callable[..., No
         "--out", type=click.Path(path_type=Path), callback=checked,
         help=f"Page of docs/ whose parts are replaced: {', '.join(parts)}.",
     )  # fmt: skip
+
+
+def machine() -> str:
+    """One line: processor, cores, operating system, Python."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = names[0].split(":", 1)[1].strip() if names else model
+    return (
+        f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+    )

@@ -24,10 +24,9 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.clean_rows import rows_of
-from benchmarks.machine import machine
-from benchmarks.pages import fill_page, markdown, page_option
+from benchmarks.pages import fill_page, machine, markdown, page_option
 from edge_runtime.bundle.reader import Bundle, read_bundle
+from edge_runtime.detector.inputs import channel_scaler, restored
 from edge_runtime.detector.interpreter import load_interpreter
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, KERNEL_ID
 from edge_runtime.native.engine import open_detector
@@ -268,6 +267,14 @@ def main(bundle: Path, samples: int, out: Path | None, as_json: bool) -> None:
     facts |= {"supervised": {kernel: asdict(value) for kernel, value in found.items()}}
     facts |= {"memory": asdict(long)} if long else {}
     click.echo(json.dumps(facts) if as_json else text)
+
+
+def rows_of(bundle: Bundle, count: int) -> Float32:
+    """`count` rows in raw units from the bundle's own clean rows, repeated as needed."""
+    clean = bundle.arrays("calibration.npz")["value/000"]
+    scaler = channel_scaler(bundle.manifest.channels)
+    raw = restored(clean, np.ones(clean.shape, bool), scaler)
+    return np.concatenate([raw] * -(-count // len(raw)))[:count]
 
 
 if __name__ == "__main__":

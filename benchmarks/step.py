@@ -24,10 +24,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import click
 import numpy as np
 
-from benchmarks.clean_rows import rows_of
 from benchmarks.gruard_detector import silent, write_series
-from benchmarks.machine import machine
-from benchmarks.pages import fill_page, markdown, page_option
+from benchmarks.pages import fill_page, machine, markdown, page_option
+from benchmarks.runtime import rows_of
 from benchmarks.series import catalogue
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.detector.detector import Detector

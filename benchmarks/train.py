@@ -19,12 +19,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.machine import machine
+from benchmarks.pages import machine
 from train.cell import AnomalyGatedGRU
 from train.cell_config import CellConfig
+from train.console import quiet_stderr
 from train.fit import CLIP_NORM, LEARNING_RATE, Trainer
 from train.highway import Highway
-from train.quiet import quiet_stderr
 
 WINDOWS, LENGTH, CHANNELS, UNITS = 24, 128, 8, 32
 ROUNDS = 30

@@ -10,7 +10,7 @@ import click
 
 from edge_runtime.commands import ranges
 from edge_runtime.errors import GruardError
-from train.command import run_command
+from train.console import run_command
 
 FOLDER = click.Path(path_type=Path)
 
@@ -144,8 +144,7 @@ def audit(model: Path, as_json: bool) -> None:
     Example: python -m convert audit pump-1.gruard
     """
     from convert.audit.operators import audit as audit_of
-    from convert.audit.targets import verdicts
-    from convert.audit.text import audit_text
+    from convert.audit.targets import audit_text, verdicts
     from edge_runtime.bundle.flatbuffer import read_graph
     from edge_runtime.bundle.reader import read_bundle
     from edge_runtime.files import open_input

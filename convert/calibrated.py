@@ -1,4 +1,10 @@
-"""The manifest of what ships: constants and thresholds measured with the shipping arithmetic."""
+"""The manifest that ships: constants and thresholds measured with the shipping arithmetic.
+
+A covariance fits the rows it was measured on better than any other rows: their distances come out
+too small, by a lot with many channels and few rows. So the shapes of the score that ship are
+measured on all rows, and the scores that centre and calibrate them fold by fold, each fold with the
+shapes of the other folds.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.cleaning import kept_rows
-from convert.cross_fitting import in_folds, marked, measured
 from convert.draft import (
     draft_manifest,
     forecast_constants,
@@ -16,9 +21,10 @@ from convert.draft import (
     with_fallback_limits,
     with_lines,
     with_memories,
+    with_score_shapes,
     with_state_limit,
 )
-from convert.rollout import Rollout, rescored, roll_all
+from convert.rollout import Rollout, joined, remeasured, rescored, roll_all, stretch
 from convert.streams import clean_rows, clean_test_rows
 from convert.twins import graph_of, shipped_model
 from edge_runtime.bundle.manifest import Manifest
@@ -26,16 +32,15 @@ from edge_runtime.calibration import Calibration, calibrate, margins_of
 from edge_runtime.detector.cell import Model
 from edge_runtime.detector.score import score_constants
 from train.batches import Rows
-from train.folds import all_but, cut_folds
-from train.linear import fold_weights
+from train.linear import all_but, cut_folds, fold_spans, fold_weights
 from train.prepare import standard_rows
 from train.run_folder import Run
 
 Float32 = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
-
 # Enough training rows to measure covariances; more would only take time.
 MOST_SHAPE_ROWS = 6000
+Folds = Sequence[Sequence[Rollout]]
 
 
 @dataclass(frozen=True)
@@ -178,3 +183,35 @@ def _share(recordings: Sequence[Float32], most: int) -> list[Float32]:
     """The beginning of each recording, the same share of all, `most` rows or fewer in total."""
     share = min(most / sum(map(len, recordings)), 1.0)
     return [rows[: max(int(share * len(rows)), 1)] for rows in recordings]
+
+
+def in_folds(rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
+    """Whole recordings cut into folds, for a forecaster that is the same for all."""
+    spans = fold_spans([len(r.score) for r in rollouts])
+    return [[stretch(rollouts[r], start, stop) for r, start, stop in fold] for fold in spans]
+
+
+def marked(folds: Folds, kept: Sequence[Bools]) -> list[list[Rollout]]:
+    """`folds` with the rows that are kept: of each recording, [its length]."""
+    spans = fold_spans(list(map(len, kept)))
+    return [
+        [replace(r, kept=kept[i][a:b]) for r, (i, a, b) in zip(fold, places, strict=True)]
+        for fold, places in zip(folds, spans, strict=True)
+    ]
+
+
+def measured(
+    draft: Manifest, folds: Folds, lengths: Sequence[int]
+) -> tuple[Manifest, list[Rollout]]:
+    """`draft` with the shapes of all folds, and their rows scored as rows to come will be.
+
+    folds: rollouts over recordings of `lengths`, cut by `train.linear`. The recordings come back in
+    one piece each, so that the score's memory runs through.
+    """
+    whole: list[list[Rollout]] = [[] for _ in lengths]
+    for number, (fold, spans) in enumerate(zip(folds, fold_spans(lengths), strict=True)):
+        constants = score_constants(with_score_shapes(draft, all_but(folds, number)))
+        for rollout, (recording, _, _) in zip(fold, spans, strict=True):
+            whole[recording].append(remeasured(rollout, constants))
+    every = [rollout for fold in folds for rollout in fold]
+    return with_score_shapes(draft, every), [joined(pieces) for pieces in whole if pieces]

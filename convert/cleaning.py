@@ -20,8 +20,8 @@ from scipy.ndimage import binary_dilation, maximum_filter1d
 from scipy.signal import lfilter
 
 from convert.rollout import Rollout
-from train.folds import all_but, fold_spans
-from train.score_shapes import centre_of, inverse_root
+from train.linear import all_but, fold_spans
+from train.score import centre_of, inverse_root
 
 Bools = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]

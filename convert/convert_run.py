@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.calibrated import Calibrated, calibrated, calibrated_on
-from convert.checks.export import Trained, trained_model
+from convert.checks.arithmetic import Trained, trained_model
 from convert.diagnosis.section import diagnosis_of_run
 from convert.exported import Exported, exported
 from convert.golden import golden_vectors
-from convert.material import Material, material_of_run
 from convert.proof import Outcome, Proof
+from convert.streams import Material, material_of_run
 from convert.tensor_errors import TensorError, tensor_errors
 from convert.twins import float_twin, graph_of, shipped_model
 from convert.validate import ROLLOUT_STEPS, Verdict, joined, recording_verdict, validate

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.metrics import auc, first_hits, intervals
-from convert.pair import Pair
 from convert.rollout import Rollout
 from convert.streams import FaultyRecording
+from convert.twins import Pair
 from edge_runtime.calibration import debounce
 from edge_runtime.detector.cell import Model
 from train.faults import FaultEvent

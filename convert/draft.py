@@ -28,7 +28,7 @@ from edge_runtime.errors import UnfitError
 from train.batches import Rows
 from train.highway import Kind, fit_ahead, fit_own
 from train.run_folder import Run
-from train.score_shapes import absent_error, centre_of, inverse_root, residual_scale
+from train.score import absent_error, centre_of, inverse_root, residual_scale
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

@@ -21,7 +21,7 @@ from edge_runtime.detector.cell import GRAPH_FORECAST_CLIP, GRAPH_INNOVATION_CLI
 from edge_runtime.errors import GruardError, UnfitError
 from train.cell import cell_step, split_linear
 from train.cell_config import CellConfig
-from train.quiet import quiet_stderr
+from train.console import quiet_stderr
 
 Float32 = npt.NDArray[np.float32]
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convert.checks.check import Check
-from convert.checks.reasons import reasons
+from convert.checks.check import Check, reasons
 from convert.diagnosis.section import Judgement
 from convert.tensor_errors import TensorError
 from convert.validate import Verdict

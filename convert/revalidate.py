@@ -6,10 +6,10 @@ from pathlib import Path
 
 from convert.calibrated import calibrated, calibrated_on
 from convert.candidates import candidate_of
-from convert.checks.alone import alone_checks, golden_check, threshold_check
-from convert.checks.export import trained_model
-from convert.material import Material, material_of_file, material_of_run
+from convert.checks.arithmetic import trained_model
+from convert.checks.behaviour import alone_checks, golden_check, threshold_check
 from convert.rollout import roll_all
+from convert.streams import Material, material_of_file, material_of_run
 from convert.twins import float_twin
 from convert.validate import (
     LONG_STEPS,
@@ -27,7 +27,7 @@ from edge_runtime.commands.first_load import load_safely
 from edge_runtime.detector.cell import Model
 from edge_runtime.detector.kernels import available_kernels
 from edge_runtime.errors import GruardError
-from train.quiet import quiet_stderr
+from train.console import quiet_stderr
 from train.run_folder import Run, read_run
 
 NO_RUN = "{}: needs the float model of the run folder, which is not there (--run)"

@@ -25,7 +25,7 @@ from edge_runtime.detector.tiers import is_mostly_masked, is_settling
 from edge_runtime.errors import GruardError
 from edge_runtime.native.engine import Records, roll_on_core
 from edge_runtime.record import Flag, Record, Sample
-from train.block_score import parts_of_rows
+from train.score import parts_of_rows
 
 Float32 = npt.NDArray[np.float32]
 _NO_STATE = np.zeros(0, np.float32)

@@ -11,27 +11,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convert.checks.alone import standout_check, standout_warning
-from convert.checks.check import Check
-from convert.checks.clean import clean_checks
-from convert.checks.detection import detection_checks
-from convert.checks.export import Trained, export_checks
-from convert.checks.linear import formula_checks
-from convert.checks.rollout import (
+from convert.checks.arithmetic import (
     Bursts,
+    Trained,
     bursts_of,
+    export_checks,
+    formula_checks,
+    one_step_checks,
     rollout_checks,
     state_check,
     state_errors,
     states_along,
 )
-from convert.checks.step import one_step_checks
+from convert.checks.behaviour import (
+    clean_checks,
+    detection_checks,
+    standout_check,
+    standout_warning,
+)
+from convert.checks.check import Check
 from convert.detection import Detection, by_kind, detect
-from convert.material import Material
-from convert.pair import Pair, roll_pair
 from convert.rollout import roll, stretch
-from convert.streams import FaultyRecording, repeated
-from convert.twins import unchanging
+from convert.streams import FaultyRecording, Material, repeated
+from convert.twins import Pair, roll_pair, unchanging
 from edge_runtime.calibration import Calibration
 from edge_runtime.detector.cell import Model
 

@@ -15,7 +15,7 @@ import click
 
 from edge_runtime.commands import ranges
 from firmware_harness.boards import ALL, Board
-from train.command import run_command
+from train.console import run_command
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.manifest import Threshold
@@ -81,7 +81,7 @@ def emit(
     Exit code 0: written, 2: bad input, or a bundle that the core cannot run.
     """
     from firmware_harness.emission import emit as write
-    from firmware_harness.emission_tflm import emit_tflm
+    from firmware_harness.emission import emit_tflm
     from firmware_harness.packing import packed
 
     found = packed(bundle, board, allow_failed)
@@ -316,19 +316,19 @@ def faults(
     2: bad input, or a tool is missing.
     """
     from edge_runtime.bundle.reader import read_bundle
-    from firmware_harness import flipping, flips
+    from firmware_harness import flip_campaign, flip_results
     from firmware_harness.recording import read_recording
 
     loaded = read_bundle(bundle, allow_failed)
     rows = read_recording(data, loaded.manifest).rows
     boards = [board] if board else list(ALL.values())
-    found = flipping.on_boards(boards, loaded, rows, count, seed, _say)
-    passed = flips.passed(found)
+    found = flip_campaign.on_boards(boards, loaded, rows, count, seed, _say)
+    passed = flip_results.passed(found)
     if as_json:
         click.echo(json.dumps({"passed": passed, "flips": [asdict(flip) for flip in found]}))
     else:
         last = "passed" if passed else "FAILED"
-        click.echo("\n".join([flips.table(found), "", *flips.unnoticed(found), last]))
+        click.echo("\n".join([flip_results.table(found), "", *flip_results.unnoticed(found), last]))
     sys.exit(0 if passed else 1)
 
 

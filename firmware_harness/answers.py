@@ -67,7 +67,7 @@ def float_graph(packed: Packed, run: Path | None) -> Engine | None:
     from convert.export import export_float
     from convert.twins import float_twin
     from train.cell_config import CellConfig
-    from train.quiet import quiet_stderr
+    from train.console import quiet_stderr
     from train.run_folder import read_run
 
     found = read_run(place)

@@ -6,9 +6,9 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from firmware_harness import tables
+from firmware_harness import c_files
 from firmware_harness.boards import APP, ARITHMETIC, BOARDS, CORE, Board
-from firmware_harness.folders import replaced
+from firmware_harness.c_files import replaced
 from firmware_harness.packing import Packed
 from firmware_harness.toolchain import call
 
@@ -74,11 +74,11 @@ def generated(packed: Packed) -> str:
     return "".join(
         [
             '/* Made from a bundle by firmware_harness. */\n#include "built.h"\n\n',
-            tables.words("gruard_blob", packed.blob),
+            c_files.words("gruard_blob", packed.blob),
             f"const uint32_t gruard_blob_size = {len(packed.blob)};\n",
-            tables.words("gruard_spare", packed.spare),
+            c_files.words("gruard_spare", packed.spare),
             f"const uint32_t gruard_spare_size = {len(packed.spare)};\n",
-            tables.words("gruard_golden", struct.pack(f"<{rows.size}f", *rows.ravel())),
+            c_files.words("gruard_golden", struct.pack(f"<{rows.size}f", *rows.ravel())),
             f"const uint32_t gruard_golden_rows = {len(rows)};\n",
             f"const uint32_t gruard_golden_checksum = 0x{packed.checksum:08x};\n",
         ]

@@ -19,7 +19,7 @@ from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import pack, program_of
 from edge_runtime.native.program import KINDS, Program
 from edge_runtime.record import Float32
-from firmware_harness import tables
+from firmware_harness import c_files
 from firmware_harness.boards import (
     BOARDS,
     CORE,
@@ -33,8 +33,7 @@ from firmware_harness.boards import (
     Kernel,
 )
 from firmware_harness.building import FLAGS, LINK
-from firmware_harness.emulator import run_to_end
-from firmware_harness.toolchain import call
+from firmware_harness.toolchain import call, run_to_end
 
 # An instruction takes 2^8 ns of the emulated time: the clock ticks some seven times, and comes
 # round again after two million instructions.
@@ -112,7 +111,7 @@ def measure(bundle: Bundle, subject: Subject, rows: Float32) -> Cost:
 
 def _compile(blob: bytes, subject: Subject, folder: Path) -> None:
     made = "#include <stdint.h>\nextern const uint32_t gruard_blob_size;\n"
-    made += tables.words("gruard_blob", blob)
+    made += c_files.words("gruard_blob", blob)
     (folder / "built.c").write_text(f"{made}const uint32_t gruard_blob_size = {len(blob)};\n")
     board, cost = subject.board, FIRMWARE / "cost"
     includes = [f"-I{path}" for path in (CORE, BOARDS, BOARDS / board.name, cost)]

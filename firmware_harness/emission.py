@@ -1,15 +1,21 @@
-"""A bundle as C for somebody's own firmware: tables, the core's sources, and how to build them."""
+"""A bundle as C sources for the user's own firmware.
+
+`emit` writes tables, the core's sources and how to build them; `emit_tflm` writes the model only,
+for TensorFlow Lite Micro.
+"""
 
 import json
 import shutil
 import struct
 from pathlib import Path
 
+from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.linear import lines_of
+from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import COUNTS, HEAD
-from firmware_harness import tables
+from firmware_harness import c_files
 from firmware_harness.boards import ARITHMETIC, CORE, Board
-from firmware_harness.folders import replaced
+from firmware_harness.c_files import replaced
 from firmware_harness.packing import Packed
 
 FACTS = "gruard.json"
@@ -66,6 +72,28 @@ target_include_directories(gruard PUBLIC . PRIVATE core)
 # Without these the answers are not, bit for bit, what was validated.
 target_compile_options(gruard PRIVATE -std=c11 {exact})
 """
+_MODEL_HEADER = """\
+/* One step of {name}, version {version}, for tflite::MicroInterpreter. */
+#ifndef GRUARD_MODEL_H
+#define GRUARD_MODEL_H
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+/* The activations are what lies in the arena beside the interpreter's own structures. */
+enum {{ GRUARD_MODEL_BYTES = {size}, GRUARD_MODEL_ACTIVATION_BYTES = {arena} }};
+extern const unsigned char gruard_model[GRUARD_MODEL_BYTES];
+#ifdef __cplusplus
+}}
+
+/* The operators, for a resolver: tflite::MicroMutableOpResolver<{count}> resolver;
+ * gruard_add_operators(resolver); */
+template <typename Resolver> inline void gruard_add_operators(Resolver &resolver) {{
+{calls}
+}}
+#endif
+#endif
+"""
 
 
 def emit(packed: Packed, folder: Path, board: Board | None, force: bool = False) -> None:
@@ -84,8 +112,8 @@ def emit(packed: Packed, folder: Path, board: Board | None, force: bool = False)
         texts = {
             "gruard_blob.h": _header(packed),
             "gruard_blob.c": '#include "gruard_blob.h"\n\n'
-            + tables.words("gruard_blob", packed.blob)
-            + tables.texts("gruard_channels", packed.bundle.manifest.channel_names),
+            + c_files.words("gruard_blob", packed.blob)
+            + c_files.texts("gruard_channels", packed.bundle.manifest.channel_names),
             "Makefile": _MAKEFILE.format(
                 cpu=" ".join(flag for flag in _flags(board) if not flag.startswith("-f")),
                 exact=exact,
@@ -134,3 +162,55 @@ def memory_bytes(packed: Packed) -> int:
     depth = lines_of(packed.bundle.manifest.forecast).depth
     each = depth + (DIAGNOSED_VECTORS if counts["diagnosis"] else VECTORS)
     return 4 * (counts["channels"] * each + sum(widths) + -(-counts["arena"] // 4))
+
+
+def emit_tflm(packed: Packed, folder: Path, force: bool = False) -> str:
+    """The model's table and header in `folder`; what TensorFlow Lite Micro makes of the model.
+
+    Raises GruardError when there is no model to emit, or TensorFlow Lite Micro cannot run it.
+    """
+    bundle = packed.bundle
+    if not bundle.model:
+        raise GruardError(f"{bundle.path}: is linear and has no model; use --format c")
+    arena, said = _tried(bundle)
+    with replaced(folder, FACTS, force) as scratch:
+        texts = {
+            "gruard_model.h": _model_header(bundle, arena),
+            "gruard_model.c": '#include "gruard_model.h"\n\n'
+            + c_files.octets("gruard_model", bundle.model),
+            FACTS: facts(packed),
+        }
+        for name, text in texts.items():
+            (scratch / name).write_text(text, encoding="utf-8")
+    return said
+
+
+def operators(bundle: Bundle) -> list[str]:
+    """Names of the resolver's methods, in alphabetical order."""
+    names = {operator.name for operator in bundle.graph.operators}
+    return sorted("Add" + "".join(w.capitalize() for w in name.split("_")) for name in names)
+
+
+def _tried(bundle: Bundle) -> tuple[int, str]:
+    """Bytes of activations, 0 where nobody tried, and what was found, in words."""
+    from convert.audit.micro import NoTrial, micro_trial
+
+    trial = micro_trial(bundle.model)
+    if isinstance(trial, NoTrial):
+        if trial.passed is False:
+            raise GruardError(f"{bundle.path}: TensorFlow Lite Micro {trial.summary}")
+        return 0, trial.summary
+    apart = f"{trial.differing} of {trial.codes} codes differ from TFLite's, by {trial.largest}"
+    return trial.arena, f"TensorFlow Lite Micro runs it: {apart}"
+
+
+def _model_header(bundle: Bundle, arena: int) -> str:
+    names = operators(bundle)
+    return _MODEL_HEADER.format(
+        name=bundle.manifest.name,
+        version=bundle.manifest.version,
+        size=len(bundle.model),
+        arena=arena,
+        count=len(names),
+        calls="\n".join(f"    resolver.{name}();" for name in names),
+    )

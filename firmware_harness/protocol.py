@@ -1,4 +1,4 @@
-"""The host's half of app/protocol.h and app/link.c: messages, and the frames that carry them."""
+"""The host's half of app/protocol.h and app/link.c: messages and the frames that carry them."""
 
 import struct
 import zlib
@@ -8,6 +8,15 @@ from enum import IntEnum
 LONGEST_RUN = 254
 _HEAD, _CHECKSUM = struct.Struct("<BI"), struct.Struct("<I")
 _STATUS = struct.Struct("<15I")
+REFUSALS = {
+    1: "not aligned",
+    2: "not a blob of this version",
+    3: "truncated",
+    4: "damaged",
+    5: "a count, offset or operator that no bundle has",
+    6: "too little memory",
+    7: "laid out for another kernel",
+}
 
 
 class Kind(IntEnum):

@@ -14,8 +14,8 @@ from edge_runtime.native.engine import RECORD
 from edge_runtime.record import Float32
 from firmware_harness.building import Built
 from firmware_harness.core_records import Array
-from firmware_harness.emulator import run_to_end
-from firmware_harness.refusals import REFUSALS
+from firmware_harness.protocol import REFUSALS
+from firmware_harness.toolchain import run_to_end
 
 SLOWEST = 100  # steps per second
 PATIENCE = 60.0  # seconds beside the steps

@@ -1,4 +1,4 @@
-"""The tools of the trade: compilers and emulator, each of which may be missing or fail."""
+"""Compilers, binary tools and QEMU: each may be missing, fail or hang."""
 
 import shutil
 import subprocess
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_runtime.errors import GruardError
+from firmware_harness.boards import Board
 
 PACKAGES = {
     "arm-none-eabi-gcc": "gcc-arm-none-eabi",
@@ -50,3 +51,33 @@ def _complaint(text: str) -> str:
     if any("stdint.h: No such file" in line or "string.h: No such file" in line for line in lines):
         return "the C library is not installed; apt install libnewlib-arm-none-eabi"
     return next((line for line in lines if "error" in line), lines[-1])
+
+
+def emulator_command(board: Board, image: Path, arguments: Sequence[str]) -> list[str]:
+    """QEMU's command line for `image` on `board`; it ends with the thread that starts it."""
+    return [
+        need("setpriv"), "--pdeathsig", "KILL", need("qemu-system-arm"), "-M", board.name,
+        "-display", "none", "-monitor", "none", "-kernel", str(image), *arguments,
+    ]  # fmt: skip
+
+
+def run_to_end(
+    board: Board, image: Path, arguments: Sequence[str], folder: Path, limit: float
+) -> int:
+    """Exit code of `image`, run in `folder`; GruardError when it takes over `limit` seconds."""
+    try:
+        done = subprocess.run(
+            emulator_command(board, image, arguments),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=limit,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise GruardError(
+            f"{image.name} on {board.name}: not finished within {limit:.0f} s; it was killed"
+        ) from None
+    if done.returncode < 0:
+        raise GruardError(f"{board.name}: the emulator ended by signal {-done.returncode}")
+    return done.returncode

@@ -17,8 +17,8 @@ from edge_runtime.native.engine import RECORD
 from edge_runtime.record import Float32
 from firmware_harness.building import Built
 from firmware_harness.core_records import Array
-from firmware_harness.emulator import command
 from firmware_harness.protocol import (
+    REFUSALS,
     FrameError,
     Kind,
     Message,
@@ -28,7 +28,7 @@ from firmware_harness.protocol import (
     read_frame,
     read_status,
 )
-from firmware_harness.refusals import REFUSALS
+from firmware_harness.toolchain import emulator_command
 
 PATIENCE = 30.0  # seconds of silence; a board that lives speaks several times a second
 SECONDS_TO_END = 1  # of an emulator that has closed its line
@@ -178,7 +178,7 @@ def running(
     with ours, tempfile.TemporaryFile() as complaints:
         with theirs:
             process = subprocess.Popen(
-                command(built.board, built.firmware, words),
+                emulator_command(built.board, built.firmware, words),
                 pass_fds=[theirs.fileno(), *plugs],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -31,10 +31,10 @@ SHORT_ROLLOUT = 1200  # steps of a free rollout, where 4,000 would only take tim
 
 def judge_briefly(put: Callable[[object, str, int], object] = setattr) -> None:
     """Judge conversions on streams long enough for every check; `put` sets a module's constant."""
-    from convert import convert_run, material, revalidate
+    from convert import convert_run, revalidate, streams
 
-    put(material, "FEWEST_JUDGED", 900)
-    put(material, "FAULTY_ROWS", 1600)
+    put(streams, "FEWEST_JUDGED", 900)
+    put(streams, "FAULTY_ROWS", 1600)
     for module in (convert_run, revalidate):
         put(module, "ROLLOUT_STEPS", SHORT_ROLLOUT)
 
@@ -136,14 +136,12 @@ def write_bundle(run_path: Path, folder: Path) -> Path:
     """The run as a finished bundle below `folder`: the conversion, with a shortened proof."""
     from convert import bundle_writer, convert_run, validate
     from convert.calibrated import calibrated
-    from convert.checks.rollout import state_errors
-    from convert.checks.step import one_step_checks
+    from convert.checks.arithmetic import one_step_checks, state_errors
     from convert.export import export_float, export_int8
     from convert.golden import golden_vectors
-    from convert.pair import roll_pair
     from convert.proof import Proof
     from convert.streams import faulty_twin
-    from convert.twins import float_twin, graph_of, shipped_model
+    from convert.twins import float_twin, graph_of, roll_pair, shipped_model
     from edge_runtime.bundle.manifest import Validation
     from train.cell_config import CellConfig
     from train.prepare import standard_rows

@@ -6,7 +6,7 @@ from typing import NoReturn
 import click
 
 from edge_runtime.commands import ranges
-from train.command import run_command
+from train.console import run_command
 
 FILE = click.Path(path_type=Path)
 
@@ -98,7 +98,7 @@ def fit(data: tuple[Path, ...], out: Path, name: str | None, **options) -> None:
 
     Example: python -m train fit pump.csv --out runs/pump
     """
-    from train.progress import Progress
+    from train.console import Progress
     from train.request import Request, read_data
 
     sizes = {k: options.pop(k) for k in list(options) if k.startswith(("gru_", "gate_", "head_"))}

@@ -18,11 +18,11 @@ from edge_runtime.errors import GruardError
 from train.batches import Rows, draw_batch, window_length
 from train.cell import AnomalyGatedGRU
 from train.cell_config import CellConfig
+from train.console import quiet_stderr
 from train.highway import fit_highway, innovation_scale
 from train.labelled import NO_LABELS, Labelled, draw_labelled
 from train.linear import highway_arrays
 from train.loss import BURN_IN, losses
-from train.quiet import quiet_stderr
 from train.run_folder import json_bytes, read_arrays, save_arrays, write_atomically
 
 Float32 = npt.NDArray[np.float32]

@@ -1,12 +1,22 @@
-"""The purely linear detector: the highway alone, fitted on all clean rows and cross-fitted."""
+"""The linear detector: the highway without a network, fitted on all clean rows and cross-fitted.
 
-from collections.abc import Mapping
+A short recording cannot spare rows that are used only for calibration. Refitting a highway is
+cheap, so every row is used twice: the model that ships is fitted on all rows, and its scores are
+measured fold by fold with a model fitted on the other folds. Folds are contiguous in time.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from train.batches import Rows
-from train.folds import all_but, cut_folds
 from train.highway import Float32, Highway, Kind, fit_highway, innovation_scale
+
+FOLDS = 5
+Piece = TypeVar("Piece")
 
 
 def fit_linear(rows: Rows, order: int, kind: Kind = "full") -> dict[str, Float32]:
@@ -38,3 +48,34 @@ def fold_weights(arrays: Mapping[str, Float32], fold: int) -> dict[str, Float32]
     """The highway of one fold out of the arrays of `fit_linear`, under its plain names."""
     prefix = f"fold-{fold}/"
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def fold_spans(lengths: Sequence[int], folds: int = FOLDS) -> list[list[tuple[int, int, int]]]:
+    """Recordings of `lengths`, laid end to end, in `folds` parts of equal length in time order.
+
+    Each part is a list of (recording, start, stop). No span reaches across the end of a recording;
+    none is empty.
+    """
+    edges = np.linspace(0, sum(lengths), folds + 1).astype(int)
+    spans: list[list[tuple[int, int, int]]] = [[] for _ in range(folds)]
+    offset = 0
+    for recording, length in enumerate(lengths):
+        for fold, (first, last) in enumerate(pairwise(edges)):
+            start, stop = max(int(first) - offset, 0), min(int(last) - offset, length)
+            if start < stop:
+                spans[fold].append((recording, start, stop))
+        offset += length
+    return spans
+
+
+def all_but(folds: Sequence[Sequence[Piece]], number: int) -> list[Piece]:
+    """The pieces of every fold but one."""
+    return [piece for i, fold in enumerate(folds) if i != number for piece in fold]
+
+
+def cut_folds(
+    recordings: Sequence[npt.NDArray[np.float32]], folds: int = FOLDS
+) -> list[list[npt.NDArray[np.float32]]]:
+    """Recordings [n, channels] cut by `fold_spans`."""
+    spans = fold_spans([len(rows) for rows in recordings], folds)
+    return [[recordings[r][start:stop] for r, start, stop in fold] for fold in spans]

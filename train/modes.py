@@ -20,10 +20,9 @@ from edge_runtime.bundle.manifest import Channel, Place
 from edge_runtime.bundle.manifest_rules import MOST_MODES
 from edge_runtime.detector.inputs import channel_scaler, in_mode, is_present
 from train.batches import Rows
-from train.folds import all_but, cut_folds
 from train.highway import Highway, fit_highway
-from train.prepare import standard_rows
-from train.scaler import fit_rows
+from train.linear import all_but, cut_folds
+from train.prepare import fit_rows, standard_rows
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

@@ -1,10 +1,15 @@
-"""From recordings to standardised rows, with the runtime's own mask and scaler arithmetic."""
+"""From recordings to standardised rows.
+
+The scaler is fitted with statistics that a few wild readings cannot move; mask and scaling are the
+runtime's own arithmetic.
+"""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_runtime.bundle.manifest import Channel
 from edge_runtime.detector.inputs import (
@@ -16,10 +21,15 @@ from edge_runtime.detector.inputs import (
     validity_rules,
 )
 from edge_runtime.errors import GruardError
+from edge_runtime.record import Float32
 from train.batches import Rows
 from train.recording import Recording
-from train.scaler import fit_rows
 from train.settings import Settings
+
+CENTRAL = (0.005, 0.995)
+DEAD_SPREAD = 1e-6
+DEAD_SCALE = 0.01
+SMALLEST_SCALE = 1e-6
 
 
 def require_readings(train: Sequence[Recording]) -> None:
@@ -88,3 +98,51 @@ def fingerprint(recordings: Sequence[Recording]) -> str:
         digest.update("\0".join(recording.channels).encode())
         digest.update(np.ascontiguousarray(recording.values, dtype="<f4").tobytes())
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class FittedScaler:
+    """center, scale: float32 [channels] in raw units; scale is always greater than 0."""
+
+    center: Float32
+    scale: Float32
+
+    def transform(self, values: Float32) -> Float32:
+        """Raw values [..., channels] in standardised units; NaN stays NaN."""
+        return (values - self.center) / self.scale
+
+    def inverse(self, values: Float32) -> Float32:
+        """Standardised values [..., channels] in raw units."""
+        return values * self.scale + self.center
+
+
+def fit_scaler(recordings: Iterable[Recording]) -> FittedScaler:
+    """The scaler of training rows; see `fit_rows`."""
+    return fit_rows(np.concatenate([recording.values for recording in recordings]))
+
+
+def fit_rows(rows: Float32) -> FittedScaler:
+    """Fit on `rows` [n, channels]; readings that are not finite are left out.
+
+    center is the median. scale is the standard deviation of the central 99 % of the readings, or of
+    all of them when even those are constant. A dead channel, spread below 1e-6 of its median (the
+    resolution of float32), stays watched: 1 % of the median, at least 1e-6 raw units, counts as
+    one standard deviation. Raises ValueError for a channel without any reading.
+    """
+    values = rows.astype(np.float64)
+    values[~np.isfinite(values)] = np.nan
+    if np.isnan(values).all(axis=0).any():
+        raise ValueError("a channel has no finite reading")
+    center = np.nanmedian(values, axis=0)
+    spread = _deviation(values)
+    dead = spread <= DEAD_SPREAD * np.abs(center)
+    scale = np.where(dead, DEAD_SCALE * np.abs(center), spread)
+    # The bound keeps a departure from a constant zero inside the range of float32.
+    scale = np.maximum(scale, SMALLEST_SCALE)
+    return FittedScaler(center.astype(np.float32), scale.astype(np.float32))
+
+
+def _deviation(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    low, high = np.nanquantile(values, CENTRAL, axis=0)
+    central = np.nanstd(np.clip(values, low, high), axis=0)
+    return np.where(central > 0, central, np.nanstd(values, axis=0))

@@ -1,6 +1,7 @@
-"""What the user asked for, and the data it names: read, split and checked.
+"""A training request and the data it names: read, checked and split.
 
-Nothing here needs TensorFlow, so that bad input is refused before it is loaded.
+Columns without a signal (text, empty, constant, counting) are left out. Nothing here imports
+TensorFlow, so bad input is refused before TensorFlow loads.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import GruardError
-from train.columns import set_aside
 from train.prepare import require_readings
 from train.recording import Dataset, Recording, expand, read_recordings, require_rows
 from train.settings import Settings, declared, find_settings, load_settings
@@ -17,10 +17,19 @@ from train.split import Split, split_by_time
 
 if TYPE_CHECKING:
     from train.model_choice import Model
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+import numpy as np
+
+from edge_runtime.record import Float32
 
 MINIMUM_ROWS = 150
 # The state forgets within some tens of samples; parts this far apart share nothing.
 LARGEST_GAP = 128
+FEWEST_RISES = 20
+"""A column that moves so often, and never back, is a counter; a switch moves once or twice."""
+_SHOWN = 20  # characters of a cell
 
 
 @dataclass(frozen=True)
@@ -96,3 +105,64 @@ def _of_files(dataset: Dataset, paths: Sequence[Path]) -> list[Recording]:
     """The dataset's recordings that come from one of `paths` (files or folders)."""
     files = {str(file) for path in paths for file in expand(path)}
     return [recording for recording in dataset.recordings if recording.name in files]
+
+
+def set_aside(dataset: Dataset, named: Collection[str] = ()) -> Dataset:
+    """`dataset` without columns that no detector can learn from, which one warning lists.
+
+    Columns of numbers in `named` stay: the owner knows them. Raises GruardError when
+    no column is left.
+    """
+    found: dict[str, list[str]] = {kind: [] for kind in ("text", *_KINDS)}
+    found["text"] = [f"{name} ('{cell[:_SHOWN]}')" for name, cell in dataset.text.items()]
+    kept = []
+    for column, name in enumerate(dataset.channels):
+        kind = _kind([recording.values[:, column] for recording in dataset.recordings])
+        if kind is None or name in named:
+            kept.append(column)
+        else:
+            found[kind].append(name)
+    listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in found.items() if names)
+    if not listed:
+        return dataset
+    if not kept:
+        raise GruardError(
+            f"{dataset.recordings[0].name}: no column is left to learn from ({listed}); "
+            "add a sensor's column"
+        )
+    warning = f"columns set aside: {listed}; to keep one with numbers, name it in the settings file"
+    recordings = tuple(_with_columns(recording, kept) for recording in dataset.recordings)
+    return replace(dataset, recordings=recordings, warnings=(*dataset.warnings, warning))
+
+
+def _kind(pieces: Sequence[Float32]) -> str | None:
+    """What a column is instead of a channel; None for a channel."""
+    known = [piece[np.isfinite(piece)] for piece in pieces]
+    return next((kind for kind, holds in _KINDS.items() if holds(known)), None)
+
+
+def _empty(pieces: Sequence[Float32]) -> bool:
+    return not any(map(len, pieces))
+
+
+def _constant(pieces: Sequence[Float32]) -> bool:
+    readings = np.concatenate(pieces)
+    return bool(readings.min() == readings.max())
+
+
+def _counting(pieces: Sequence[Float32]) -> bool:
+    steps = np.concatenate([np.diff(piece) for piece in pieces])
+    one_way = bool((steps >= 0).all() or (steps <= 0).all())
+    return one_way and np.count_nonzero(steps) >= FEWEST_RISES
+
+
+_KINDS: dict[str, Callable[[Sequence[Float32]], bool]] = {
+    "empty": _empty,
+    "constant": _constant,
+    "counting": _counting,
+}
+
+
+def _with_columns(recording: Recording, columns: Sequence[int]) -> Recording:
+    names = tuple(recording.channels[column] for column in columns)
+    return replace(recording, channels=names, values=recording.values[:, columns])

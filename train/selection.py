@@ -19,13 +19,11 @@ from edge_runtime.bundle.manifest import ERRORS, PARTS
 from edge_runtime.detector.score import ScoreConstants, heights
 from edge_runtime.detector.score import smoothed_parts as smoothed
 from train.batches import Rows
-from train.block_score import parts_of_rows
 from train.cell import AnomalyGatedGRU
 from train.cell_config import CellConfig
-from train.disturbance import disturb, habits
-from train.faults import inject
+from train.faults import disturb, habits, inject, log_uniform
 from train.highway import Highway
-from train.score_shapes import absent_error, centre_of, inverse_root, residual_scale
+from train.score import absent_error, centre_of, inverse_root, parts_of_rows, residual_scale
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -129,7 +127,7 @@ def _with_disturbances(
         return _with_faults(clean, mask, exogenous, rng)
     rows, known = clean.copy(), habits(clean, exogenous)
     for start in range(SETTLING + 1, len(clean) - SPACING // 2, SPACING):
-        size = float(np.exp(rng.uniform(*np.log(SIZES))))
+        size = log_uniform(rng, *SIZES)
         window = rows[start : start + SPACING]
         disturbed, _ = disturb(window, 0, int(rng.integers(5, SPACING // 2)), size, known, rng)
         rows[start : start + SPACING] = disturbed

@@ -18,8 +18,8 @@ from scipy.signal import lfilter
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Float32
 from train.faults import Fault, inject
+from train.prepare import fit_scaler
 from train.recording import Recording, write_recording
-from train.scaler import fit_scaler
 
 Float64 = npt.NDArray[np.float64]
 

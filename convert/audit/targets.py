@@ -1,11 +1,11 @@
-"""Would each target run the file? Reasons by operator, and never more than was found out."""
+"""Which targets can run the file, with reasons by operator, and the audit as text."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from convert.audit.micro import MicroRun, micro_trial
-from convert.audit.operators import Audit
+from convert.audit.operators import Audit, OperatorFacts, TensorFacts
 from edge_runtime.bundle.flatbuffer import GraphSummary
 from edge_runtime.bundle.graph_rules import graph_faults
 
@@ -18,6 +18,7 @@ CORAL_OPERATORS = frozenset(
     }
 )  # fmt: skip
 CORAL_TYPES = ("int8", "uint8", "int32")
+MARKS = {True: "yes", False: "NO", None: "?"}
 
 
 @dataclass(frozen=True)
@@ -104,3 +105,37 @@ def _coral_blockers(graph: GraphSummary, facts: Audit) -> list[str]:
 
 def _constant_weights(inputs: Sequence[Any]) -> bool:
     return len(inputs) > 1 and bool(inputs[1].constant)
+
+
+def audit_text(facts: Audit, found: Sequence[TargetResult]) -> str:
+    """The whole page."""
+    lines = [_operator_line(number, operator) for number, operator in enumerate(facts.operators)]
+    totals = facts.totals
+    lines += [
+        "",
+        f"file {totals.file_bytes:,} bytes · {totals.parameters:,} parameters in "
+        f"{totals.parameter_bytes:,} bytes · {totals.macs:,} multiply-accumulates a step",
+        f"tensors need about {totals.arena_bytes:,} bytes of arena at once (an estimate; an "
+        "interpreter needs memory of its own besides)",
+        "",
+    ]
+    for verdict in found:
+        lines.append(f"{MARKS[verdict.passed]:<4} {verdict.target}: {verdict.summary}")
+        lines += [f"       {reason}" for reason in verdict.reasons]
+    return "\n".join(lines)
+
+
+def _operator_line(number: int, operator: OperatorFacts) -> str:
+    fused = "" if operator.activation in ("NONE", "0") else f"+{operator.activation}"
+    name = f"{operator.name}{fused} v{operator.version}"
+    inputs = ", ".join(map(_tensor_text, operator.inputs))
+    outputs = ", ".join(map(_tensor_text, operator.outputs))
+    return f"{number:>3} {name:<26} {inputs} -> {outputs}"
+
+
+def _tensor_text(tensor: TensorFacts) -> str:
+    shape = "x".join(map(str, tensor.shape)) or "scalar"
+    kind = {"per channel": " per channel", "none": "", "per tensor": ""}[tensor.scaling]
+    scale = "" if tensor.scale is None else f" {tensor.scale:.4g} zp {tensor.zero_point}"
+    constant = f" const {tensor.constant} B" if tensor.constant else ""
+    return f"{tensor.dtype}[{shape}]{scale}{kind}{constant}"

@@ -1,9 +1,35 @@
-"""One comparison of a validation: a value and the limits it must keep."""
+"""One check of a validation: a value, its limits, and the reason in plain words when it fails."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+
+# By the name of the check, without the stream of rows that it was made on.
+PLAIN = {
+    "export: forecast, max": "the exported forecast is {} innovation scales off the trained one",
+    "export: gate, max": "the exported gate is {} off the trained one",
+    "one step: gate, max": "int8 moves a gate by {} in one step",
+    "one step: forecast, RMS": "int8 moves the forecast by {} innovation scales in one step",
+    "one step: forecast, max": "int8 moves a forecast by {} innovation scales in one step",
+    "one step: state, RMS": "int8 moves the state by {} in one step",
+    "rollout: state, RMS": "the states of int8 and float are {} apart",
+    "rollout: state, last pass over first": "the states of int8 and float drift apart, {} times",
+    "clean: residual variance, worst channel": "int8 has {} times the float residual variance",
+    "clean: gates that disagree": "int8 and float gates disagree on {} % of clean readings",
+    "clean: score rank correlation": "int8 and float scores of clean rows correlate by {}",
+    "state, RMS": "the states of int8 and float are {} apart on rows with faults",
+    "AUC lost": "int8 loses {} of the area under the ROC curve",
+    "event recall lost": "int8 misses {} % more events than float",
+    "alarm agreement": "int8 and float agree on the alarm in {} % of decisions",
+    "alarm kappa": "int8 and float agree on the alarm with a kappa of {}",
+    "delay shift, p95": "int8 and float alarm {} samples apart",
+    "calibration: strangest row, over the usual": "the strangest clean row is {} times the usual",
+    "linear: forecast off the formula, max": "a forecast is {} channel scales off the formula",
+    "linear: forecast, max": "a forecast reaches {} channel scales",
+}
 
 
 @dataclass(frozen=True)
@@ -29,3 +55,19 @@ class Check:
         """JSON form; a value that is not a number is None."""
         value = self.value if np.isfinite(self.value) else None
         return {**asdict(self), "value": value, "passed": self.passed}
+
+
+def reasons(failed: Sequence[Check]) -> str:
+    """Why the first of the `failed` checks did not pass, and how many more did not."""
+    others = len(failed) - 1
+    more = f", and {others} more check{'s' * (others > 1)}" if others else ""
+    return reason(failed[0]) + more
+
+
+def reason(check: Check) -> str:
+    """Why a failed `check` did not pass."""
+    plain = PLAIN[check.name.removeprefix("faults: ").removeprefix("labelled: ")]
+    if not math.isfinite(check.value):
+        return f"{check.name} has no value"
+    bound = f"at least {check.low:g}" if check.value < check.low else f"at most {check.high:.4g}"
+    return f"{plain.format(f'{check.value:.4g}')} ({bound})"

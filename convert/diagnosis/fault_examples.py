@@ -1,18 +1,20 @@
-"""Examples for the diagnosis: faults put into clean rows, and what the runtime then sees.
+"""Examples for the diagnosis: faults injected into clean rows, and what the runtime sees of them.
 
-Nothing is labelled by hand: sensor faults come from `train.faults`, machine faults are stood in
-for by disturbances of several channels. Every event starts from the runtime's own state on the
-clean rows before it.
+No labels are needed: sensor faults and disturbances of several channels come from `train.faults`.
+Every event starts from the runtime's own state on the clean rows before it.
+
+Many independent events go through the runtime's own symptoms at once, bit for bit as one by one:
+its functions accept a last axis for the samples of a batch, which is added here to constants and
+states. One call for some hundred faults costs little more than one for a single sample.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from convert.diagnosis.clean_behaviour import SETTLING, Stretch
-from convert.diagnosis.fault_batch import batch_constants, batch_state, sample_state
 from edge_runtime.diagnosis import KINDS, MACHINE, features
 from edge_runtime.symptoms import (
     SymptomConstants,
@@ -21,11 +23,9 @@ from edge_runtime.symptoms import (
     observe,
     suspicion,
 )
-from train.disturbance import disturb, habits
-from train.faults import Fault, inject
+from train.faults import Fault, disturb, habits, inject, log_uniform
 
 Float32 = npt.NDArray[np.float32]
-
 SIZES, LENGTHS = (0.3, 8.0), (3, 200)
 SHORTEST_DISTURBANCE = 10
 CONTEXT = 400  # clean rows before a fault, from which a decorrelated stretch may be taken
@@ -94,7 +94,7 @@ def _event(
 ) -> InjectedFault | None:
     """A random fault at a random place; None where the rows or the channels do not suffice."""
     rows = len(piece.reading)
-    length = min(round(_log_uniform(rng, *LENGTHS)), rows // 8)
+    length = min(round(log_uniform(rng, *LENGTHS)), rows // 8)
     context = min(CONTEXT, rows // 3)
     latest = rows - 4 * length - AFTERWARDS
     if length < LENGTHS[0] or latest <= context:
@@ -107,7 +107,7 @@ def _event(
     longer = max(length, int(rng.integers(SHORTEST_DISTURBANCE, LENGTHS[1])))
     length = min(longer, rows - start - AFTERWARDS)
     known = habits(piece.reading, exogenous)
-    size = _log_uniform(rng, *SIZES)
+    size = log_uniform(rng, *SIZES)
     reading, channels = disturb(piece.reading, start, length, size, known, rng)
     return InjectedFault(MACHINE, start, start + length, channels, Stretch(reading, piece.present))
 
@@ -198,5 +198,35 @@ def _span(event: InjectedFault) -> Stretch:
     return Stretch(event.rows.reading[rows], event.rows.present[rows])
 
 
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+def batch_constants(constants: SymptomConstants) -> SymptomConstants:
+    """`constants` with an axis for the samples."""
+    seen = constants.contribution
+    contribution = replace(
+        seen,
+        center=seen.center[..., np.newaxis],
+        precision=seen.precision[..., np.newaxis],
+        block=seen.block[..., np.newaxis],
+        deviation=seen.deviation[..., np.newaxis],
+        smoothing=seen.smoothing[..., np.newaxis],
+    )
+    channels = ("explained_mean", "explained_high", "move_mean", "jump_mean", "persistence")
+    vectors = {
+        name: getattr(constants, name)[..., np.newaxis]
+        for name in (*channels, "longest_repeat", "blameable")
+    }
+    return replace(constants, contribution=contribution, **vectors)
+
+
+def batch_state(states: Sequence[SymptomState]) -> SymptomState:
+    """The states of all samples as one."""
+    arrays = {
+        f.name: np.stack([getattr(s, f.name) for s in states], axis=-1)
+        for f in fields(SymptomState)
+    }
+    return SymptomState(**arrays)
+
+
+def sample_state(batch: SymptomState, sample: int) -> SymptomState:
+    """The state of one sample of the batch."""
+    arrays = {f.name: getattr(batch, f.name)[..., sample] for f in fields(SymptomState)}
+    return SymptomState(**arrays)

@@ -1,16 +1,17 @@
-"""The diagnosis's constants, from clean rows alone.
+"""Fit the diagnosis's constants from clean rows only.
 
-Clean behaviour first (`convert.diagnosis.clean_behaviour`), then faults are injected into the same
-rows (`convert.diagnosis.fault_examples`), always into a part that the covariance in use has not
-seen. What the runtime notices of them is what the two classifiers learn from; a fifth of the events
-is kept apart for their temperatures.
+Clean behaviour is measured first (`convert.diagnosis.clean_behaviour`). Then faults are injected
+into the same rows (`convert.diagnosis.fault_examples`), always into a part that the covariance in
+use has not seen. Two ridge-regularised logistic regressions learn from what the runtime notices of
+them; a fifth of the events is held out for their temperatures.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize, minimize_scalar
 
 from convert.diagnosis.clean_behaviour import (
     PERSISTENCE,
@@ -20,7 +21,6 @@ from convert.diagnosis.clean_behaviour import (
     stretch,
 )
 from convert.diagnosis.fault_examples import TURNS, Example, gather
-from convert.diagnosis.logistic import fit_logistic, fit_temperature
 from edge_runtime import diagnosis
 from edge_runtime.bundle.manifest import Channel
 from edge_runtime.diagnosis import (
@@ -33,7 +33,6 @@ from edge_runtime.symptoms import MOST_CHANNELS, SymptomConstants
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
-
 EVENTS, ROWS_PER_EVENT = 1350, 2  # fewer where they would only meet the same rows again
 FEWEST_ROWS = 600
 SHORTEST = 2 * PERSISTENCE  # rows of a recording; a shorter one does not show what lasts
@@ -42,6 +41,7 @@ MOST_ROWS, MOST_HARMED_ROWS = 24000, 6000
 FEWEST_EXAMPLES = 5  # of each kind; fewer say nothing about its shape
 RIDGE = 0.003
 CALIBRATION_SHARE = 5  # every fifth round of events
+Labels = npt.NDArray[np.int64]
 
 
 def fit_diagnosis(
@@ -122,3 +122,60 @@ def _calibrated(
     """Weights [classes, columns], divided by the temperature of the examples kept apart."""
     weights = fit_logistic(features[~kept], labels[~kept], classes, RIDGE)
     return weights / fit_temperature(features[kept] @ weights.T, labels[kept])
+
+
+def fit_logistic(features: Float64, labels: Labels, classes: int, ridge: float) -> Float64:
+    """Weights [classes, columns] of a multinomial logistic regression on features [n, columns].
+
+    The first column is the constant one, which is not shrunk. All classes weigh the same however
+    often they occur; a class that never occurs gets no probability worth mentioning.
+    """
+    weights = balanced(labels, classes)
+    rows = np.arange(len(labels))
+
+    def loss(flat: Float64) -> tuple[float, Float64]:
+        matrix = flat.reshape(classes, -1)
+        log_chance = log_softmax(features @ matrix.T)
+        wrong = np.exp(log_chance)
+        wrong[rows, labels] -= 1
+        gradient = (wrong * weights[:, np.newaxis]).T @ features
+        gradient[:, 1:] += ridge * matrix[:, 1:]
+        value = -(weights * log_chance[rows, labels]).sum() + ridge / 2 * (matrix[:, 1:] ** 2).sum()
+        return float(value), gradient.ravel()
+
+    start = np.zeros(classes * features.shape[1])
+    return minimize(loss, start, jac=True, method="L-BFGS-B").x.reshape(classes, -1)
+
+
+def fit_temperature(logits: Float64, labels: Labels) -> float:
+    """T for which softmax(logits / T) has the smallest log loss (Guo et al., ICML 2017).
+
+    logits: [n, classes] of examples that the weights were not fitted to.
+    """
+    rows, weights = np.arange(len(labels)), balanced(labels, logits.shape[1])
+    loss: Callable[[float], float] = lambda log_t: float(  # noqa: E731
+        -(weights * log_softmax(logits / np.exp(log_t))[rows, labels]).sum()
+    )
+    return float(np.exp(minimize_scalar(loss, bounds=(-2.0, 3.0), method="bounded").x))
+
+
+def log_softmax(logits: Float64) -> Float64:
+    """Logarithms of the probabilities along the last axis."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def balanced(labels: Labels, classes: int) -> Float64:
+    """Weights [n] that sum to one, with the same total for every class that occurs."""
+    counts = np.bincount(labels, minlength=classes)
+    return 1.0 / (counts[labels] * np.count_nonzero(counts))
+
+
+def calibration_error(chances: Float64, labels: Labels, bins: int = 10) -> float:
+    """Expected calibration error of the most probable class, chances [n, classes]."""
+    confidence, right = chances.max(axis=1), chances.argmax(axis=1) == labels
+    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [
+        abs(float((confidence[index == b] - right[index == b]).sum())) for b in np.unique(index)
+    ]
+    return sum(gaps) / len(labels)

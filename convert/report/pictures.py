@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convert.checks.rollout import TOLERANCE
+from convert.checks.arithmetic import TOLERANCE
 from convert.detection import Detection
 from convert.metrics import intervals
 from convert.tensor_errors import EXACT_DB, TensorError

@@ -6,10 +6,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from benchmarks.baselines import baselines, with_threshold
+from benchmarks.baselines import all_lags, baselines, fit_sum, own_lags, with_threshold
 from benchmarks.detection_metrics import auc_pr
 from benchmarks.fitting import Fitted, ewma, fit_standardiser, split_rows
-from benchmarks.linear_baselines import all_lags, fit_sum, own_lags
 
 LIBRARIES = {"isolation-forest": "sklearn", "half-space-trees": "river"}
 USEFUL = [name for name in baselines() if name not in ("flag-all", "random")]

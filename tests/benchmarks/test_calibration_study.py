@@ -6,9 +6,21 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.calibration import Kept, draw, main, measure, realised, tables
-from benchmarks.clustered_scores import PROCESSES, Process, simulate
-from benchmarks.threshold_rules import RULES, WISH, _excess, _moments
+from benchmarks.calibration import (
+    PROCESSES,
+    RULES,
+    WISH,
+    Kept,
+    Process,
+    _excess,
+    _moments,
+    draw,
+    main,
+    measure,
+    realised,
+    simulate,
+    tables,
+)
 
 QUICK = PROCESSES[0]
 

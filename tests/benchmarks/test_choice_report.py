@@ -2,8 +2,7 @@
 
 import pytest
 
-from benchmarks.accuracy_report import Result
-from benchmarks.choice_report import ChoiceReport, choice_table, choices, rank_correlation
+from benchmarks.accuracy_report import ChoiceReport, Result, choice_table, choices, rank_correlation
 
 
 def auto(series: str, gain: float, network: bool, seed: int = 0) -> list[Result]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import step
-from benchmarks.clean_rows import rows_of
+from benchmarks.runtime import rows_of
 from benchmarks.step import (
     Engine,
     Size,

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.machine import machine
-from benchmarks.pages import fill_page, page_option
+from benchmarks.pages import fill_page, machine, page_option
 from tests.campaign import (
     accelerator,
     bit_rot,

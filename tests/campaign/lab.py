@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.clean_rows import rows_of
+from benchmarks.runtime import rows_of
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from tests.apparatus.harm import edit_manifest
 from tests.campaign.fault import Json, check_promises, expect

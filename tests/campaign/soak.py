@@ -18,8 +18,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks.machine import machine
-from benchmarks.pages import fill_page, page_option
+from benchmarks.pages import fill_page, machine, page_option
 from tests.campaign.fault import NotHeldError, check_promises
 from tests.campaign.lab import Lab, Run, open_lab
 

@@ -129,7 +129,7 @@ class Trial:
 @pytest.fixture(scope="session")
 def trial(tiny_run: "Run", conversion: "Conversion") -> Trial:
     """Rollouts of the float twin over clean rows, faulty rows, and clean rows repeated."""
-    from convert.checks.rollout import states_along
+    from convert.checks.arithmetic import states_along
     from convert.rollout import roll
     from convert.streams import faulty_twin
     from convert.twins import float_twin, shipped_model

@@ -13,12 +13,11 @@ from convert.__main__ import cli
 from convert.audit import micro as micro_target
 from convert.audit.micro import MicroRun, NoTrial, micro_trial
 from convert.audit.operators import ALIGNMENT, arena_bytes, audit
-from convert.audit.targets import CORAL_CACHE, verdicts
-from convert.audit.text import audit_text
+from convert.audit.targets import CORAL_CACHE, audit_text, verdicts
 from convert.export import export_float
 from edge_runtime.bundle.flatbuffer import GraphOperator, GraphSummary, GraphTensor, read_graph
 from train.cell_config import CellConfig
-from train.quiet import quiet_stderr
+from train.console import quiet_stderr
 
 needs_micro = pytest.mark.skipif(
     micro_target.find_spec("tflite_micro") is None,

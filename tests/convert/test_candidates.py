@@ -20,7 +20,7 @@ from convert.candidates import (
     name_of,
     ungated,
 )
-from convert.checks.reasons import PLAIN, reason
+from convert.checks.check import PLAIN, reason
 from convert.convert_run import Assessment, Conversion, assessed, completed
 from convert.proof import Outcome
 from convert.report.facts import choice_facts, choice_text

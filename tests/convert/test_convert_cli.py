@@ -136,12 +136,14 @@ def bad_run(good_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def nothing_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The linear detector computes other forecasts than its formula; judged on one kernel."""
     from convert import convert_run as module
-    from convert.checks import linear
+    from convert.checks import arithmetic
 
-    formula = linear._expected
+    formula = arithmetic._expected
     coarse_ranges(monkeypatch)
     monkeypatch.setattr(module, "available_kernels", lambda: available_kernels()[:1])
-    monkeypatch.setattr(linear, "_expected", lambda *args: formula(*args) + np.array([0, 0, 0.01]))
+    monkeypatch.setattr(
+        arithmetic, "_expected", lambda *args: formula(*args) + np.array([0, 0, 0.01])
+    )
 
 
 @pytest.mark.slow
@@ -350,7 +352,7 @@ def test_audit_refuses_the_float_step_with_the_reason(
 def test_audit_refuses_a_foreign_model(call: Call, tmp_path: Path) -> None:
     import tensorflow as tf
 
-    from train.quiet import quiet_stderr
+    from train.console import quiet_stderr
 
     signature = tf.TensorSpec([1, 3], tf.float32, "x")
     function = tf.function(lambda x: {"y": tf.nn.softmax(x)})

@@ -8,12 +8,20 @@ import pytest
 from made_diagnosis import CHANNELS, fitted_constants, made_rows
 
 from convert.diagnosis.clean_behaviour import clean_behaviour, sampled, stretch
-from convert.diagnosis.fault_batch import batch_constants, batch_state, sample_state
-from convert.diagnosis.fault_examples import Example, gather
-from convert.diagnosis.fit import FEWEST_ROWS, SHORTEST, fit_classifiers, fit_diagnosis
-from convert.diagnosis.logistic import (
+from convert.diagnosis.fault_examples import (
+    Example,
+    batch_constants,
+    batch_state,
+    gather,
+    sample_state,
+)
+from convert.diagnosis.fit import (
+    FEWEST_ROWS,
+    SHORTEST,
     balanced,
     calibration_error,
+    fit_classifiers,
+    fit_diagnosis,
     fit_logistic,
     fit_temperature,
     log_softmax,
@@ -24,7 +32,7 @@ from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.diagnosing import diagnosis_constants
 from edge_runtime.diagnosis import KINDS, MACHINE, DiagnosisConstants, probabilities
 from edge_runtime.symptoms import SymptomState, initial_symptoms, observe
-from train.disturbance import disturb, habits
+from train.faults import disturb, habits
 
 EXOGENOUS = np.array([c.exogenous for c in CHANNELS])
 

@@ -17,7 +17,7 @@ from edge_runtime.detector.score import score_constants
 from edge_runtime.errors import UnfitError
 from edge_runtime.record import Flag
 from train.run_folder import Run
-from train.score_shapes import SHRINKAGE
+from train.score import SHRINKAGE
 
 LEVEL, RESIDUAL, DISTANCE = (PARTS.index(part) for part in ("level", "residual", "distance"))
 COUNT = len(PARTS)

@@ -15,7 +15,7 @@ from edge_runtime.detector.cell import GRAPH_FORECAST_CLIP, GRAPH_INNOVATION_CLI
 from edge_runtime.detector.interpreter import FloatGraph, Int8Graph
 from train.cell import cell_step, fused_linear
 from train.cell_config import CellConfig
-from train.quiet import quiet_stderr
+from train.console import quiet_stderr
 
 pytestmark = pytest.mark.slow
 

@@ -9,15 +9,13 @@ import pytest
 import tiny_model
 from spoiling import coarse_ranges
 
+from convert.checks.arithmetic import one_step_checks, rollout_checks, state_errors
+from convert.checks.behaviour import clean_checks
 from convert.checks.check import Check
-from convert.checks.clean import clean_checks
-from convert.checks.rollout import rollout_checks, state_errors
-from convert.checks.step import one_step_checks
 from convert.export import export_float
 from convert.exported import exported
-from convert.pair import Pair
 from convert.rollout import Rollout, roll
-from convert.twins import float_twin, shipped_model
+from convert.twins import Pair, float_twin, shipped_model
 from edge_runtime.bundle.flatbuffer import read_graph
 from edge_runtime.bundle.graph_rules import signature
 from edge_runtime.bundle.manifest import PARTS

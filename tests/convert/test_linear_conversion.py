@@ -12,8 +12,8 @@ import pytest
 import tiny_model
 
 from convert.calibrated import calibrated, clean_rows
+from convert.checks.arithmetic import formula_checks
 from convert.checks.check import Check
-from convert.checks.linear import formula_checks
 from convert.convert_run import Conversion, convert_run
 from convert.rollout import Rollout, roll, roll_all
 from convert.twins import float_twin, shipped_model, unchanging
@@ -24,7 +24,7 @@ from edge_runtime.detector.cell import Model
 from edge_runtime.detector.interpreter import NoGraph
 from edge_runtime.detector.linear import FORECAST_CLIP
 from edge_runtime.record import Flag
-from train.folds import cut_folds
+from train.linear import cut_folds
 from train.run_folder import Run, npz_bytes, read_run
 
 OFF, LARGEST = "linear: forecast off the formula, max", "linear: forecast, max"

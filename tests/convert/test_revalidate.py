@@ -8,7 +8,7 @@ import pytest
 import tiny_model
 
 from convert import revalidate as module
-from convert.checks.alone import threshold_check
+from convert.checks.behaviour import threshold_check
 from convert.convert_run import Conversion
 from convert.revalidate import revalidate
 from convert.validate import NO_LABELS
@@ -115,7 +115,7 @@ def test_a_recording_that_cannot_judge_is_refused(good_bundle: Path, tmp_path: P
 
 
 def test_a_spoiled_state_is_told_as_a_burst() -> None:
-    from convert.checks.rollout import bursts_of
+    from convert.checks.arithmetic import bursts_of
 
     errors = np.full(1000, 0.01)
     errors[100:140], errors[500] = 0.2, 0.5

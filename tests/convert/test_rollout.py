@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from convert.convert_run import Conversion
-from convert.pair import roll_pair
 from convert.rollout import (
     Rollout,
     errors_in,
@@ -19,7 +18,7 @@ from convert.rollout import (
     stepwise,
     stretch,
 )
-from convert.twins import float_twin, shipped_model, unchanging
+from convert.twins import float_twin, roll_pair, shipped_model, unchanging
 from edge_runtime.bundle.manifest import PARTS, Memory
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.cell import build_model
@@ -30,8 +29,8 @@ from edge_runtime.detector.score import score_parts
 from edge_runtime.detector.step import initial_state, step
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Sample
-from train.block_score import parts_of_rows
 from train.run_folder import Run
+from train.score import parts_of_rows
 
 ROWS = 150
 

@@ -8,18 +8,22 @@ import numpy as np
 import pytest
 import tiny_model
 
+from convert.checks.arithmetic import (
+    export_checks,
+    one_step_checks,
+    rollout_checks,
+    state_check,
+    state_errors,
+    states_along,
+    trained_model,
+)
+from convert.checks.behaviour import clean_checks, detection_checks
 from convert.checks.check import Check
-from convert.checks.clean import clean_checks
-from convert.checks.detection import detection_checks
-from convert.checks.export import export_checks, trained_model
-from convert.checks.rollout import rollout_checks, state_check, state_errors, states_along
-from convert.checks.step import one_step_checks
 from convert.convert_run import Conversion
 from convert.detection import detect
 from convert.export import export_int8
-from convert.pair import Pair
 from convert.rollout import roll
-from convert.twins import shipped_model
+from convert.twins import Pair, shipped_model
 from convert.validate import Verdict
 from edge_runtime import numerics
 from edge_runtime.bundle.flatbuffer import read_graph

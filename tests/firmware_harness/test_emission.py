@@ -18,7 +18,7 @@ from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.detector import Detector
 from edge_runtime.native.engine import RECORD
 from edge_runtime.record import Sample
-from firmware_harness import emission, tables
+from firmware_harness import c_files, emission
 from firmware_harness.core_records import to_records
 from firmware_harness.packing import packed
 
@@ -118,7 +118,7 @@ def test_a_linear_bundle_needs_as_much_memory_as_the_header_says(
 def test_any_name_survives_the_compiler(names: list[str]) -> None:
     names = [*names, 'a "quoted" \\ name', "what??/", "µ°", "\n0"]
     with TemporaryDirectory() as folder:
-        source = tables.texts("names", names) + SHOW_NAMES.replace("COUNT", str(len(names)))
+        source = c_files.texts("names", names) + SHOW_NAMES.replace("COUNT", str(len(names)))
         file, program = Path(folder, "names.c"), Path(folder, "names")
         file.write_text(source)
         subprocess.run(["cc", "-std=c11", "-Wall", "-Werror", file, "-o", program], check=True)

@@ -13,10 +13,10 @@ from harness_command import harness
 from edge_runtime.errors import GruardError
 from edge_runtime.native.engine import RECORD
 from edge_runtime.record import Float32
-from firmware_harness import flipping, uart
+from firmware_harness import flip_campaign, uart
 from firmware_harness.building import Built
 from firmware_harness.core_records import Array
-from firmware_harness.flips import Flip, FlipOutcome, Part, judged, passed, table, unnoticed
+from firmware_harness.flip_results import Flip, FlipOutcome, Part, judged, passed, table, unnoticed
 from firmware_harness.live import Live, live
 from firmware_harness.protocol import cause_name
 
@@ -100,14 +100,14 @@ def test_places_are_where_the_model_answers_and_alarms_begin() -> None:
     wanted = records(1000)
     wanted["valid"][:100] = 0
     wanted["alarm"][500:550] = 1
-    places = flipping.chosen_places(wanted, 80, np.random.default_rng(0))
-    assert len(set(places)) == flipping.PLACES and list(places) == sorted(places)
+    places = flip_campaign.chosen_places(wanted, 80, np.random.default_rng(0))
+    assert len(set(places)) == flip_campaign.PLACES and list(places) == sorted(places)
     assert min(places) >= 100 and max(places) < 920
     near = [place for place in places if 450 <= place < 550]
-    assert len(near) >= flipping.PLACES // 2
+    assert len(near) >= flip_campaign.PLACES // 2
     wanted["alarm"] = 0
     with pytest.raises(GruardError, match="has no alarm"):
-        flipping.chosen_places(wanted, 80, np.random.default_rng(0))
+        flip_campaign.chosen_places(wanted, 80, np.random.default_rng(0))
 
 
 @pytest.fixture(scope="module")
@@ -119,22 +119,22 @@ def rows(tiny_bundle: Path) -> Float32:
 
 
 @pytest.fixture(scope="module")
-def ready(m4: Built, rows: Float32) -> Iterator[tuple[Live, flipping.Ground]]:
+def ready(m4: Built, rows: Float32) -> Iterator[tuple[Live, flip_campaign.Ground]]:
     """A board that is held at its places."""
     with prepared(m4, rows) as found:
         yield found
 
 
 @contextmanager
-def prepared(built: Built, rows: Float32) -> Iterator[tuple[Live, flipping.Ground]]:
+def prepared(built: Built, rows: Float32) -> Iterator[tuple[Live, flip_campaign.Ground]]:
     with live(built) as machine:
-        ground = flipping.surveyed(machine, built, rows, np.random.default_rng(0))
-        flipping.visit(machine, ground)
+        ground = flip_campaign.surveyed(machine, built, rows, np.random.default_rng(0))
+        flip_campaign.visit(machine, ground)
         yield machine, ground
 
 
 def test_a_board_that_is_set_back_says_the_same_again(
-    ready: tuple[Live, flipping.Ground],
+    ready: tuple[Live, flip_campaign.Ground],
 ) -> None:
     machine, ground = ready
     for place in (*ground.places[:2], ground.places[0]):
@@ -145,35 +145,35 @@ def test_a_board_that_is_set_back_says_the_same_again(
 
 
 def test_a_bit_that_both_copies_have_in_common_is_seen_to_be_silent(
-    ready: tuple[Live, flipping.Ground],
+    ready: tuple[Live, flip_campaign.Ground],
 ) -> None:
     machine, ground = ready
     (_, (memory, end)) = ground.areas[Part.STATE]
-    copy, place = (end - memory) // flipping.DETECTORS, ground.places[0]
+    copy, place = (end - memory) // flip_campaign.DETECTORS, ground.places[0]
     found = set()
     for offset in range(3, copy, 64):  # the highest byte of a word
         machine.restore(f"at{place}")
         machine.flip(memory + offset, 5)
         machine.flip(memory + copy + offset, 5)
         machine.go_on()
-        found.add(flipping.fate(machine, ground, place)[0])
+        found.add(flip_campaign.fate(machine, ground, place)[0])
         if FlipOutcome.SILENT in found:
             return
     raise AssertionError(f"only {found}")
 
 
 def test_a_bit_of_one_copy_is_noticed_before_the_next_record(
-    ready: tuple[Live, flipping.Ground],
+    ready: tuple[Live, flip_campaign.Ground],
 ) -> None:
     machine, ground = ready
     machine.restore(f"at{ground.places[0]}")
     machine.flip(ground.at["copies"] + 1, 0)  # within its model
     machine.go_on()
-    came = flipping.fate(machine, ground, ground.places[0])
+    came = flip_campaign.fate(machine, ground, ground.places[0])
     assert came == (FlipOutcome.NOTICED, "state", 0, 0, 0)
 
 
-def test_no_alarm_is_told_on_damaged_weights(ready: tuple[Live, flipping.Ground]) -> None:
+def test_no_alarm_is_told_on_damaged_weights(ready: tuple[Live, flip_campaign.Ground]) -> None:
     machine, ground = ready
     edge = next(i for i in range(ground.places[0], 500) if ground.wanted["alarm"][i])
     place = max(place for place in ground.places if place < edge)
@@ -185,15 +185,15 @@ def test_no_alarm_is_told_on_damaged_weights(ready: tuple[Live, flipping.Ground]
     size = len(ground.built.packed.blob)
     machine.flip(ground.at["gruard_blob"] + 3 * size // 4, 0)  # where the weights are
     machine.go_on()
-    assert flipping.fate(machine, ground, edge) == (FlipOutcome.NOTICED, "weights", 0, 0, 0)
+    assert flip_campaign.fate(machine, ground, edge) == (FlipOutcome.NOTICED, "weights", 0, 0, 0)
 
 
 def test_a_board_that_differs_without_a_flip_is_no_ground(m4: Built, rows: Float32) -> None:
     with live(m4) as machine:
-        ground = flipping.surveyed(machine, m4, rows, np.random.default_rng(0))
+        ground = flip_campaign.surveyed(machine, m4, rows, np.random.default_rng(0))
         ground.wanted["score"][3] += 1
         with pytest.raises(GruardError, match="sample 3: the board differs"):
-            flipping.visit(machine, ground)
+            flip_campaign.visit(machine, ground)
 
 
 @pytest.mark.firmware

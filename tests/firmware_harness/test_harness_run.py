@@ -20,8 +20,8 @@ from edge_runtime.errors import GruardError
 from firmware_harness import semihosting, toolchain
 from firmware_harness.boards import ALL, M4
 from firmware_harness.building import Built, build
-from firmware_harness.emulator import run_to_end
 from firmware_harness.packing import packed
+from firmware_harness.toolchain import run_to_end
 from firmware_harness.uart import running
 from tests.apparatus.harm import edit_manifest
 

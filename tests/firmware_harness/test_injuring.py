@@ -14,7 +14,7 @@ from harness_command import harness
 from edge_runtime.errors import GruardError
 from edge_runtime.native.engine import RECORD
 from edge_runtime.record import Flag
-from firmware_harness import emulator, uart
+from firmware_harness import toolchain, uart
 from firmware_harness.boards import ALL, M4, Board
 from firmware_harness.building import Built, build
 from firmware_harness.core_records import Array
@@ -132,9 +132,9 @@ def test_a_hang_that_no_watchdog_ends_is_ended_by_the_harness(
     m4: Built, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def without_watchdog(board: Board, image: Path, words: Sequence[str]) -> list[str]:
-        return emulator.command(board, image, [*words, "-action", "watchdog=none"])
+        return toolchain.emulator_command(board, image, [*words, "-action", "watchdog=none"])
 
-    monkeypatch.setattr(uart, "command", without_watchdog)
+    monkeypatch.setattr(uart, "emulator_command", without_watchdog)
     monkeypatch.setattr(uart, "PATIENCE", 2.0)
     with pytest.raises(GruardError, match="mps2-an386: silent for 2 s; it was stopped"):
         injure(m4, ROWS, Injection.HANG)
@@ -148,9 +148,9 @@ def test_a_recording_on_which_no_model_settles_is_refused(m4: Built) -> None:
 
 def test_an_emulator_that_ends_says_why(m4: Built, monkeypatch: pytest.MonkeyPatch) -> None:
     def misled(board: Board, image: Path, words: Sequence[str]) -> list[str]:
-        return emulator.command(board, Path("nowhere.elf"), words)
+        return toolchain.emulator_command(board, Path("nowhere.elf"), words)
 
-    monkeypatch.setattr(uart, "command", misled)
+    monkeypatch.setattr(uart, "emulator_command", misled)
     with pytest.raises(GruardError, match=r"the emulator has ended \(.*nowhere\.elf"):
         injure(m4, ROWS, Injection.HANG)
 

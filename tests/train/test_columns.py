@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import GruardError
-from train.columns import FEWEST_RISES, set_aside
 from train.recording import Dataset, Recording, read_recordings
+from train.request import FEWEST_RISES, set_aside
 
 ROWS = 60
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.folds import FOLDS, cut_folds
+from train.linear import FOLDS, cut_folds
 
 lengths = st.lists(st.integers(0, 60), min_size=1, max_size=8)
 counts = st.integers(1, 12)

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from train.batches import Rows
-from train.folds import FOLDS, cut_folds
 from train.highway import Kind, fit_highway, innovation_scale
-from train.linear import fit_linear, fold_weights, highway_arrays
+from train.linear import FOLDS, cut_folds, fit_linear, fold_weights, highway_arrays
 
 ORDER = 2
 LENGTHS = (400, 90, 510)

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from train.prepare import FittedScaler, fit_scaler
 from train.recording import Recording
-from train.scaler import FittedScaler, fit_scaler
 
 
 def fit(values: np.ndarray) -> FittedScaler:

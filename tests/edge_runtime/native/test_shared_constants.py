@@ -21,7 +21,7 @@ from edge_runtime.native import blob, engine, program
 from edge_runtime.native.engine import RECORD
 from edge_runtime.record import Flag
 from edge_runtime.symptoms import Peak, Sum
-from firmware_harness.refusals import REFUSALS
+from firmware_harness.protocol import REFUSALS
 from tests.c_header import Shared, enum, fields, macro, shared_macros
 from tests.core_build import CORE, ROOT
 

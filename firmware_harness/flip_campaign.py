@@ -24,7 +24,7 @@ from firmware_harness import uart
 from firmware_harness.boards import Board
 from firmware_harness.building import Built, build
 from firmware_harness.core_records import Array
-from firmware_harness.flips import Flip, FlipOutcome, Part, judged
+from firmware_harness.flip_results import Flip, FlipOutcome, Part, judged
 from firmware_harness.injuring import PIECE
 from firmware_harness.live import Live, live
 from firmware_harness.packing import packed_for

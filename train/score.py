@@ -1,17 +1,62 @@
-"""The shapes of the score: how large forecast errors are on clean rows, and how they correlate."""
+"""The score of many rows at once, and the shapes it is measured by.
+
+The shapes are how large forecast errors are on clean rows and how they correlate. `parts_of_rows`
+adds up each sum in the same order as one step of the runtime, so its results are the same bits.
+"""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Float32 = npt.NDArray[np.float32]
+from edge_runtime.detector.score import (
+    ScoreConstants,
+    of_all_errors,
+    own_terms,
+    scored_count,
+)
 
+Float32 = npt.NDArray[np.float32]
 SMALLEST_RESIDUAL_SCALE = 0.05
 SHRINKAGE = 0.01
 ABSENT, RARE = 4.0, 0.01
 ONE_DEVIATION = 0.8413  # of normally distributed values lie below their mean plus one deviation
 SMALLEST_DEVIATION = 1e-3
+
+
+def parts_of_rows(
+    errors: Float32, value: Float32, doubt: Float32, mask: Float32, constants: ScoreConstants
+) -> tuple[Float32, Float32]:
+    """`edge_runtime.detector.score.score_parts` of every row, bit for bit.
+
+    errors: [n, 3, channels], the rest [n, channels]. Returns parts [n, 6] and per-channel terms
+    [n, 3, channels].
+    """
+    e, x, terms, evidence = own_terms(errors, value, doubt, mask, constants)
+    count = scored_count(constants)
+    residual, own, ahead = (_sums(terms[:, i]) / count for i in range(3))
+    distance = _lengths(_times(constants.distance_root, e))
+    level = _lengths(_times(constants.level_root, x))
+    parts = [residual, own, distance, level, ahead, _sums(evidence) / count]
+    told = np.stack([of_all_errors(terms), evidence, x * x], axis=1)
+    return np.stack(parts, axis=1), told
+
+
+def _sums(values: Float32) -> Float32:
+    total: Float32 = np.add.accumulate(values, axis=1)[:, -1]
+    return total
+
+
+def _times(matrix: Float32, rows: Float32) -> Float32:
+    """The matrix times each row, each sum first to last."""
+    total = matrix[:, 0] * rows[:, :1]
+    for column in range(1, rows.shape[1]):
+        total = total + matrix[:, column] * rows[:, column : column + 1]
+    return total
+
+
+def _lengths(vectors: Float32) -> Float32:
+    return np.sqrt(_sums(vectors * vectors).astype(np.float64)).astype(np.float32)
 
 
 def residual_scale(errors: Float32, mask: Float32) -> Float32:

@@ -1,0 +1,253 @@
+"""Checks of the arithmetic: do the exported models compute what was trained?
+
+export   The trained model against its exported float twin. Training runs whole sequences in
+         TensorFlow; the twin is one exported step in the runtime. The check covers everything
+         between them: unrolling, export, host arithmetic.
+one step The same inputs through the int8 and the float graph once.
+rollout  Both models run freely. Their states agree closely until a gate opens in one arithmetic and
+         not in the other; then they differ until the state has forgotten it. A mean hides that, so
+         bursts are reported as well.
+linear   A linear model has no int8 form: its float32 steps against the plain formula.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from convert.checks.check import Check
+from convert.metrics import intervals
+from convert.rollout import Rollout, roll
+from edge_runtime.detector.cell import Model
+from edge_runtime.detector.linear import FORECAST_CLIP, LinearForecasts
+from edge_runtime.record import Flag
+from train.run_folder import Run
+
+Float32 = npt.NDArray[np.float32]
+# Standardised rows [n, channels] and their mask to forecasts and gates [n, channels].
+Trained = Callable[[Float32, Float32], tuple[Float32, Float32]]
+EXPORT_ROWS = 400
+# Training knows no tiers: from the first step that one of them governs, the paths may part.
+GOVERNED = Flag.FREE_RUN | Flag.RESYNC | Flag.RESET
+ONE_STEP_SAMPLES = 400  # of each rollout
+Float64 = npt.NDArray[np.float64]
+TOLERANCE = 0.05  # of the state, which lies within -1 and 1
+EDGE = 400  # rows at the end of the first and last pass whose state errors are compared
+# An absolute state error this small is rounding noise; its growth means nothing.
+STATE_NOISE = 0.005
+
+
+def trained_model(run: Run) -> Trained:
+    """The model of a run as training runs it."""
+
+    def forward(values: Float32, mask: Float32) -> tuple[Float32, Float32]:
+        import tensorflow as tf
+
+        from train.cell import AnomalyGatedGRU
+        from train.cell_config import CellConfig
+        from train.highway import Highway
+
+        weights = run.weights
+        highway = Highway(weights["highway"], weights["cross"])
+        gated = np.array([not c.exogenous for c in run.config.channels], np.float32)
+        config = CellConfig(**run.config.sizes)
+        model = AnomalyGatedGRU(config, highway, weights["innovation_scale"], gated)
+        model.assign(weights)
+        batch = tf.constant(values[np.newaxis]), tf.constant(mask[np.newaxis])
+        out = tf.function(model.call)(*batch)
+        return out["forecast"].numpy()[0], out["gate"].numpy()[0]
+
+    return forward
+
+
+def export_checks(trained: Trained, reference: Model, seen: Rollout) -> list[Check]:
+    """The same rows as in `seen`, a rollout of the float twin `reference`, through `trained`."""
+    rows = _ungoverned(seen)
+    forecast, gate = trained(seen.value[:rows], seen.mask[:rows])
+    errors = np.abs(forecast - seen.forecast[:rows]) / reference.innovation_scale
+    names = reference.manifest.channel_names
+    meaning, worst = f"innovation scales, {rows} steps", names[int(errors.max(axis=0).argmax())]
+    checks = [Check("export: forecast, max", float(errors.max()), 0, 0.01, meaning, worst)]
+    if reference.graph.gated:
+        apart = np.abs(gate - seen.gate[:rows])
+        worst = names[int(apart.max(axis=0).argmax())]
+        unit = "trust in a reading, 0 to 1"
+        checks.append(Check("export: gate, max", float(apart.max()), 0, 0.005, unit, worst))
+    return checks
+
+
+def _ungoverned(seen: Rollout) -> int:
+    """How many steps the rollout began with before a tier took over; at most `EXPORT_ROWS`."""
+    records = seen.records[:EXPORT_ROWS]
+    return next((i for i, r in enumerate(records) if r.flags & GOVERNED), len(records))
+
+
+def one_step_checks(quantised: Model, reference: Model, *seen: Rollout) -> list[Check]:
+    """The inputs of the rollouts `seen` through both graphs once; errors in innovation scales."""
+    inputs = [step for rollout in seen for step in _spread(rollout)]
+    pairs = [(quantised.graph(i), reference.graph(i)) for i in inputs]
+    names = quantised.manifest.channel_names
+
+    def errors(value: Callable[[Mapping[str, Float32], Mapping[str, Float32]], Float32]) -> Float32:
+        return np.array(
+            [value(i, a) - value(i, b) for i, (a, b) in zip(inputs, pairs, strict=True)]
+        )
+
+    def worst(of: Float32) -> str:
+        return names[int(np.abs(of).max(axis=0).argmax())]
+
+    checks = []
+    if quantised.graph.gated:
+        gate = errors(lambda _, out: out["gate_next"])
+        largest, unit = float(np.abs(gate).max()), "trust in a reading, 0 to 1"
+        checks += [Check("one step: gate, max", largest, 0, 0.06, unit, worst(gate))]
+    if quantised.graph.state_sizes:
+        forecast = errors(lambda _, out: out["correction"])
+        largest, unit = float(np.abs(forecast).max()), "innovation scales"
+        noisiest = names[int((forecast.astype(np.float64) ** 2).sum(axis=0).argmax())]
+        state = _rms(errors(_next_states))
+        checks += [
+            Check("one step: forecast, RMS", _rms(forecast), 0, 0.08, unit, noisiest),
+            Check("one step: forecast, max", largest, 0, 0.5, unit, worst(forecast)),
+            Check("one step: state, RMS", state, 0, 0.02, "state, -1 to 1"),
+        ]
+    return checks
+
+
+def _spread(rollout: Rollout) -> list[Mapping[str, Float32]]:
+    """Graph inputs of steps that lie evenly in the rollout."""
+    count = len(rollout.inputs)
+    picked = np.linspace(0, count - 1, min(ONE_STEP_SAMPLES, count))
+    return [rollout.inputs[int(i)] for i in picked]
+
+
+def _next_states(inputs: Mapping[str, Float32], outputs: Mapping[str, Float32]) -> Float32:
+    layers = sum(name.startswith("state_") for name in inputs)
+    blended = []
+    for i in range(layers):
+        candidate = outputs[f"candidate_{i}"]
+        blended.append(candidate + outputs[f"update_{i}"] * (inputs[f"state_{i}"] - candidate))
+    return np.concatenate(blended)
+
+
+@dataclass(frozen=True)
+class Bursts:
+    """Stretches of steps whose state error is over the tolerance.
+
+    rms: over all steps. count, longest: how many stretches, and the steps of the longest.
+    largest: the largest error of one step, which is the step `at`.
+    """
+
+    stream: str
+    steps: int
+    rms: float
+    count: int
+    longest: int
+    largest: float
+    at: int
+
+    def sentence(self) -> str:
+        """For people."""
+        if not self.count:
+            return f"{self.stream}: no step over {TOLERANCE:g}, largest error {self.largest:.3f}"
+        stretches = "one stretch" if self.count == 1 else f"{self.count} stretches"
+        return (
+            f"{self.stream}: {stretches} over {TOLERANCE:g}, the longest {self.longest} steps; "
+            f"largest error {self.largest:.3f} at step {self.at}"
+        )
+
+
+def states_along(model: Model, rows: Float32) -> Float32:
+    """The recurrent state [n, all units] after each of the raw `rows`, from a fresh start."""
+    return roll(model, rows).hidden
+
+
+def state_errors(a: Float32, b: Float32) -> Float64:
+    """RMS over the units of the difference of two runs of states, for each step: [n]."""
+    squares = (a - b).astype(np.float64) ** 2
+    return np.sqrt(squares.sum(axis=1) / max(squares.shape[1], 1))
+
+
+def bursts_of(stream: str, errors: Float64) -> Bursts:
+    """Where `errors` [n] are over the tolerance."""
+    over = intervals(errors > TOLERANCE)
+    return Bursts(
+        stream=stream,
+        steps=len(errors),
+        rms=_rms(errors),
+        count=len(over),
+        longest=max((stop - start for start, stop in over), default=0),
+        largest=float(errors.max()),
+        at=int(errors.argmax()),
+    )
+
+
+def rollout_checks(errors: Float64, content: int) -> list[Check]:
+    """The state errors [n] of a free rollout over clean rows.
+
+    It repeats the same `content` rows, so that the end of its last pass can be compared with the
+    same rows in its first: how hard a stretch is says nothing about drift.
+    """
+    edge = min(EDGE, content // 2)
+    start, end = _rms(errors[content - edge : content]), _rms(errors[-edge:])
+    growth = max(end, STATE_NOISE) / max(start, STATE_NOISE)
+    return [
+        Check("rollout: state, RMS", _rms(errors), 0, TOLERANCE, f"over {len(errors)} steps"),
+        Check("rollout: state, last pass over first", float(growth), 0, 1.5, "no drift apart"),
+    ]
+
+
+def state_check(stream: str, errors: Float64) -> Check:
+    """The state errors [n] of a stream with anomalies, where gates open and close."""
+    return Check(f"{stream}: state, RMS", _rms(errors), 0, TOLERANCE, f"over {len(errors)} steps")
+
+
+def _rms(errors: Float32 | Float64) -> float:
+    return float(np.sqrt((errors.astype(np.float64) ** 2).mean()))
+
+
+def formula_checks(model: Model, rollouts: Sequence[Rollout]) -> list[Check]:
+    """Forecasts of the runtime against float64 regressions over the same trusted readings."""
+    names = model.manifest.channel_names
+    off, largest = np.zeros(len(names)), np.zeros(len(names))
+    for rollout in rollouts:
+        for found, matrix, horizon in _regressions(model.lines, rollout):
+            expected = _expected(rollout.trusted, matrix, len(model.lines.highway), horizon)
+            errors = np.abs(found[len(found) - len(expected) :] - expected)
+            off = np.maximum(off, errors.max(axis=0, initial=0.0))  # keeps a NaN
+        largest = np.maximum(largest, np.abs(rollout.forecast).max(axis=0))
+    most = float(FORECAST_CLIP)
+    return [
+        _check("linear: forecast off the formula, max", off, 1e-3, names),
+        _check("linear: forecast, max", largest, most, names),
+    ]
+
+
+def _check(name: str, found: Float64, high: float, names: Sequence[str]) -> Check:
+    """The largest of `found` [channels]; a NaN is larger than all."""
+    worst = int(found.argmax())
+    return Check(name, float(found[worst]), 0, high, "channel scales", names[worst])
+
+
+def _regressions(
+    lines: LinearForecasts, rollout: Rollout
+) -> Iterator[tuple[Float32, Float64, int]]:
+    """Each forecast that there is, its coefficients [order * channels, channels] and horizon."""
+    own, cross, ahead = (m.astype(np.float64) for m in (lines.own, lines.cross, lines.ahead))
+    highway = np.concatenate([np.diag(row) for row in lines.highway.astype(np.float64)])
+    yield rollout.forecast, highway + (cross.T if len(cross) else 0), 1
+    if len(own):
+        yield rollout.own, np.concatenate([np.diag(row) for row in own]), 1
+    if len(ahead):
+        yield rollout.ahead, ahead.T, lines.horizon
+
+
+def _expected(trusted: Float32, matrix: Float64, order: int, horizon: int) -> Float64:
+    """The forecasts that rest on readings that were taken, the last ones of the recording."""
+    past = trusted[: max(len(trusted) - horizon, 0)].astype(np.float64)
+    if len(past) < order:
+        return np.zeros((0, trusted.shape[1]))
+    lags = np.lib.stride_tricks.sliding_window_view(past, order, axis=0)[..., ::-1]
+    flat = lags.transpose(0, 2, 1).reshape(len(lags), -1)
+    return np.clip(flat @ matrix, -FORECAST_CLIP, FORECAST_CLIP)

@@ -1,0 +1,188 @@
+"""Checks of the behaviour: scores, gates and alarms on clean recordings and on anomalies.
+
+clean     int8 and float have the same errors, the same gates, and scores that rank alike.
+detection Both find the same anomalies at the same time, with the threshold that ships.
+alone     What a bundle shows without the float model of its run.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import chi2
+
+from convert.checks.check import Check
+from convert.detection import Detection, by_kind
+from convert.metrics import agreement, rank_correlation
+from convert.rollout import Rollout
+from convert.twins import Pair
+from edge_runtime.bundle.manifest import Threshold
+from edge_runtime.calibration import (
+    CONFIDENCE,
+    SECONDS_PER_DAY,
+    Calibration,
+    debounce,
+    peaks,
+)
+from edge_runtime.detector.cell import Model
+from edge_runtime.detector.detector import Detector
+from edge_runtime.errors import GruardError
+
+SMALLEST_ERROR = 0.1  # of the innovation scale; forecasts better than this are all alike
+SMALLEST = 1e-9  # threshold that others are compared with; that of a constant recording is 0
+THRESHOLD_OFF = 0.1  # %; the last bits of a mean depend on the machine
+
+
+def clean_checks(model: Model, pairs: Sequence[Pair]) -> list[Check]:
+    """`pairs`: both arithmetics over clean recordings; `model` gives scales and names.
+
+    Errors are compared where both gates are open. Where one closes its channel runs on forecasts,
+    whose errors say how long it was closed and nothing about the arithmetic; how often the gates
+    disagree is a check of its own.
+    """
+    names = model.manifest.channel_names
+    gates = [(_open(p.quantised), _open(p.reference)) for p in pairs]
+    both = np.concatenate([a & b for a, b in gates])
+    # A channel that hardly ever errs (constant, exactly predicted) has nothing to compare.
+    floor = (SMALLEST_ERROR * model.innovation_scale.astype(np.float64)) ** 2
+    quantised = _variances([p.quantised for p in pairs], both)
+    ratios = (floor + quantised) / (floor + _variances([p.reference for p in pairs], both))
+    worst = int(np.argmax(np.abs(np.log(ratios))))
+    disagree = 100 * np.concatenate([a != b for a, b in gates]).mean(axis=0)
+    most = names[int(disagree.argmax())] if disagree.any() else ""
+    ranks = rank_correlation(
+        np.concatenate([p.quantised.score[p.settled] for p in pairs]),
+        np.concatenate([p.reference.score[p.settled] for p in pairs]),
+    )
+    return [
+        Check(
+            "clean: residual variance, worst channel",
+            float(ratios[worst]),
+            0.95,
+            1.05,
+            "int8 over float",
+            names[worst],
+        ),
+        Check("clean: gates that disagree", float(disagree.mean()), 0, 2, "% of readings", most),
+        Check("clean: score rank correlation", ranks, 0.97, 1, "Spearman"),
+    ]
+
+
+def _open(rollout: Rollout) -> npt.NDArray[np.bool_]:
+    """Where a usable reading is trusted, or not used at all: [n, channels]."""
+    return (rollout.gate >= 0.5) | (rollout.mask == 0)
+
+
+def _variances(
+    rollouts: Sequence[Rollout], chosen: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """Mean squared error of the forecast per channel over the `chosen` usable readings."""
+    errors = np.concatenate([(r.value - r.forecast) * r.mask for r in rollouts]).astype(np.float64)
+    used = np.concatenate([r.mask > 0 for r in rollouts]) & chosen
+    return (errors**2 * used).sum(axis=0) / np.maximum(used.sum(axis=0), 1)
+
+
+def detection_checks(found: Detection, must_find: bool) -> list[Check]:
+    """The comparison `found` against its limits.
+
+    must_find: whether the anomalies were made to be found. Then a delay shift that is no number,
+    because both models find no single one of them, does not pass; else there is nothing to compare.
+    """
+    events, kinds = len(found.events), by_kind(found)
+    int8, floating = sum(k.int8_found for k in kinds), sum(k.float_found for k in kinds)
+    lost = kinds[0].kind if kinds and kinds[0].int8_found < kinds[0].float_found else ""
+    same, kappa = agreement(found.decisions)
+    name = found.stream
+    delay = [_delay_check(found)] if must_find or found.shifts else []
+    return [
+        Check(f"{name}: AUC lost", found.float_auc - found.int8_auc, -1, 0.005, "float minus int8"),
+        Check(
+            f"{name}: event recall lost",
+            100 * (floating - int8) / max(events, 1),
+            -100,
+            # One event more or less is no verdict where there are fewer than fifty.
+            max(2.0, 100 / max(events, 1)),
+            f"points; int8 finds {int8} of {events}",
+            lost,
+        ),
+        Check(f"{name}: alarm agreement", same * 100, 99.5, 100, "% of decisions"),
+        Check(f"{name}: alarm kappa", kappa, 0.97, 1, "Cohen's, beyond chance"),
+        *delay,
+    ]
+
+
+def _delay_check(found: Detection) -> Check:
+    shifts = [abs(shift) for shift in found.shifts]
+    value = float(np.quantile(shifts, 0.95)) if shifts else float("nan")
+    moved = max(by_kind(found), key=lambda k: abs(k.shift or 0), default=None)
+    worst = moved.kind if moved and moved.shift else ""
+    unit = f"samples, {len(shifts)} events"
+    return Check(f"{found.stream}: delay shift, p95", value, 0, 2, unit, worst)
+
+
+def golden_check(detector: Detector) -> Check:
+    """The self-test of the device: 0 when this kernel gives the golden vectors bit for bit."""
+    try:
+        detector.self_test()
+        differing = 0.0
+    except GruardError:
+        differing = 1.0
+    return Check("golden vectors: differing", differing, 0, 0, "bit-exact on this kernel")
+
+
+def standout_check(found: Calibration) -> Check:
+    """Do the rows that set the threshold hold an anomaly? Then nothing would ever reach it."""
+    return Check(
+        "calibration: strangest row, over the usual",
+        found.standout,
+        0,
+        found.limit,
+        "times; an anomaly among the clean rows? Label it, or cut it out",
+        f"settled row {found.row} of {found.rows}",
+    )
+
+
+def standout_warning(found: Calibration) -> str:
+    """The same of a threshold that allows for such rows."""
+    return (
+        f"the strangest clean row (settled row {found.row} of {found.rows}) is "
+        f"{found.standout:.0f} times the usual, more than {found.limit:g}; the threshold is higher "
+        "because of it, and weaker faults give no alarm. If the machine was not healthy there, "
+        "label those rows or cut them out and train again; if it was, record for longer"
+    )
+
+
+def threshold_check(held: Threshold, found: Threshold) -> Check:
+    """The threshold in the bundle against the one that its own run gives again on this kernel."""
+    pairs = (held.value, found.value), (held.clear, found.clear)
+    off = max(abs(a - b) / max(abs(b), SMALLEST) for a, b in pairs)
+    meaning = f"%; {held.value:.4g} in the bundle, {found.value:.4g} from its run"
+    return Check("threshold: off its calibration", 100 * off, 0, THRESHOLD_OFF, meaning)
+
+
+def alone_checks(model: Model, clean: Sequence[Rollout]) -> list[Check]:
+    """Rollouts of clean recordings: are there more false alarms than wished, is the state whole?
+
+    More than wished: the exact lower 95 % bound on their rate, chi2_0.05(2 k) / (2 T) with k
+    alarms in T days (Garwood 1936), is above the wish. A few alarms in a short recording are not.
+    """
+    threshold = model.manifest.thresholds[model.graph.kernel_id]
+    scores = [r.score[r.settled].astype(np.float64) for r in clean]
+    smooth = [debounce(s, model.manifest.alarm) for s in scores]
+    alarms = sum(len(peaks(s, threshold.value, model.manifest.alarm)) for s in smooth)
+    days = sum(map(len, smooth)) * (model.manifest.period or 1.0) / SECONDS_PER_DAY
+    rate = float(chi2.ppf(1 - CONFIDENCE, 2 * alarms) / (2 * days)) if alarms else 0.0
+    checks = [
+        Check(
+            "clean: false alarms, lower bound",
+            rate if days else float("nan"),
+            0,
+            threshold.wished_per_day,
+            f"a day; {alarms} in {days:.3g} days",
+        )
+    ]
+    if model.graph.state_sizes:
+        saturated = float(np.concatenate([r.saturated for r in clean]).max())
+        limit = model.manifest.tiers.saturated_limit
+        checks.append(Check("clean: state saturated, most", saturated, 0, limit, "share of units"))
+    return checks

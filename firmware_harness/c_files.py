@@ -1,0 +1,68 @@
+"""C files to write: bytes as constant tables, and a folder that appears complete or not at all."""
+
+import os
+import shutil
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge_runtime.errors import GruardError
+
+_IN_A_LINE = 8
+
+
+@contextmanager
+def replaced(folder: Path, marker: str, force: bool) -> Iterator[Path]:
+    """A scratch folder that takes the place of `folder` when all went well.
+
+    marker: the file by which a former one is known. Raises GruardError when there is anything else
+    in its place, or a former one and `force` is not given, or it cannot be written.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        if not (folder / marker).is_file():
+            raise GruardError(f"{folder}: is there and not ours to replace; choose another --out")
+        if not force:
+            raise GruardError(f"{folder}: is already there; choose another --out or add --force")
+    scratch = folder.absolute().with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        scratch.mkdir(parents=True)
+        yield scratch
+        if folder.exists():
+            shutil.rmtree(folder)
+        scratch.rename(folder)
+    except OSError as error:
+        raise GruardError(f"{folder}: cannot be written ({error.strerror})") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def words(name: str, data: bytes) -> str:
+    """`data`, filled up to whole words, as `const uint32_t name[]`."""
+    padded = data + bytes(-len(data) % 4)
+    numbers = [f"0x{word:08x}" for (word,) in struct.iter_unpack("<I", padded)]
+    return f"__attribute__((aligned(16))) const uint32_t {name}[] = {{\n{_lines(numbers)}}};\n"
+
+
+def octets(name: str, data: bytes) -> str:
+    """`data` as `const unsigned char name[]`."""
+    numbers = [f"0x{byte:02x}" for byte in data]
+    return f"__attribute__((aligned(16))) const unsigned char {name}[] = {{\n{_lines(numbers)}}};\n"
+
+
+def texts(name: str, values: Iterable[str]) -> str:
+    """`values` as `const char *const name[]`, in UTF-8."""
+    lines = "".join(f'    "{_escaped(value)}",\n' for value in values)
+    return f"const char *const {name}[] = {{\n{lines}}};\n"
+
+
+def _escaped(value: str) -> str:
+    """With three octal digits for all that means something to a compiler, or is not ASCII."""
+    plain = [chr(byte).isalnum() or chr(byte) in " _-./()[]+*%#:" for byte in range(128)]
+    octets = value.encode("utf-8")
+    return "".join(chr(b) if b < 128 and plain[b] else f"\\{b:03o}" for b in octets)
+
+
+def _lines(numbers: list[str]) -> str:
+    starts = range(0, len(numbers), _IN_A_LINE)
+    return "".join(f"    {', '.join(numbers[i : i + _IN_A_LINE])},\n" for i in starts)

@@ -1,0 +1,88 @@
+"""What a workstation command writes to its terminal: progress, errors, and an exit code.
+
+TensorFlow's C++ side writes to stderr at every log level; `quiet_stderr` suppresses that.
+"""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import NoReturn
+
+import click
+
+from edge_runtime.errors import GruardError
+
+INTERRUPTED = 130
+SECONDS_BETWEEN_LINES = 10.0
+BAR_WIDTH = 30
+
+
+def run_command(cli: click.Group, name: str, interrupted: str) -> NoReturn:
+    """Run `cli` and exit; whatever the user can mend is one line on stderr that begins with `name`.
+
+    interrupted: the sentence for Ctrl-C.
+    """
+    try:
+        sys.exit(cli(standalone_mode=False))
+    except GruardError as error:
+        click.echo(f"{name}: {error}", err=True)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        # A full disk or a missing permission, wherever it strikes.
+        click.echo(f"{name}: {error.filename or 'writing'}: {error.strerror}", err=True)
+        sys.exit(GruardError.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(f"{name}: {interrupted}", err=True)
+        sys.exit(INTERRUPTED)
+
+
+class Progress:
+    """Shows training steps and their losses."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._terminal = sys.stderr.isatty()
+        self._last = 0.0
+        self._smoothed: dict[str, float] = {}
+
+    def say(self, sentence: str) -> None:
+        """One sentence on a line of its own."""
+        if self._terminal and self._last:
+            click.echo("", err=True)
+        click.echo(sentence, err=True)
+
+    def report(self, step: int, losses: dict[str, float]) -> None:
+        """Note the losses of `step` and show them when it is time."""
+        for name, value in losses.items():
+            self._smoothed[name] = 0.95 * self._smoothed.get(name, value) + 0.05 * value
+        now = time.monotonic()
+        pause = 0.2 if self._terminal else SECONDS_BETWEEN_LINES
+        if step < self._total and now - self._last < pause:
+            return
+        self._last = now
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in self._smoothed.items())
+        done = int(BAR_WIDTH * step / self._total)
+        if self._terminal:
+            bar = "█" * done + "·" * (BAR_WIDTH - done)
+            click.echo(f"\r{bar} {step}/{self._total}  {shown} ", err=True, nl=False)
+        else:
+            click.echo(f"step {step}/{self._total}  {shown}", err=True)
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Send file descriptor 2 to nowhere for a while; Python exceptions still come through."""
+    saved = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
