@@ -1,4 +1,4 @@
-"""`python -m train`: make a model from a recording, or make recordings to try it on."""
+"""`python -m train`: train a model from a recording, or write recordings to try it on."""
 
 from pathlib import Path
 from typing import NoReturn
@@ -16,7 +16,7 @@ def cli() -> None:
     """Train a detector from a recording of a machine behaving normally.
 
     \b
-    python -m train fit pump.csv --out runs/pump        a run folder, ready for python -m convert
+    python -m train fit pump.csv --out runs/pump        a run folder for python -m convert
     python -m train simulate --out data/machine         a simulated machine, healthy and faulty
     python -m train watch --out data/watch              the default data: a real smartwatch
     """
@@ -30,15 +30,15 @@ def cli() -> None:
     "--calibrate",
     multiple=True,
     type=FILE,
-    help="Clean file or folder kept for the threshold; repeatable.",
+    help="Clean file or folder used only for the threshold; repeatable.",
 )
 @click.option(
-    "--test", multiple=True, type=FILE, help="File or folder kept for the report; repeatable."
+    "--test", multiple=True, type=FILE, help="File or folder used only for the report; repeatable."
 )
 @click.option(
     "--settings",
     type=FILE,
-    help="Channel settings.  [default: channels.yaml or .toml beside the data]",
+    help="Channel settings.  [default: channels.yaml or .toml next to the data]",
 )
 @click.option(
     "--period",
@@ -47,7 +47,7 @@ def cli() -> None:
 )
 @click.option(
     "--time-column",
-    help="Name of the time column.  [default: the column that holds times]",
+    help="Name of the time column.  [default: the column that contains times]",
 )
 @click.option(
     "--label-column", help="Name of the label column, 1 = anomalous.  [default: label, anomaly]"
@@ -57,7 +57,7 @@ def cli() -> None:
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "linear", "gru", "gated"]),
-    help="auto: the smallest that is not clearly worse at finding injected faults.",
+    help="auto: the smallest model that is not clearly worse at finding injected faults.",
 )
 @click.option("--gru-layers", default=1, show_default=True, type=click.IntRange(1, 3))
 @click.option("--gru-units", default=32, show_default=True, type=click.IntRange(4, 128))
@@ -69,7 +69,7 @@ def cli() -> None:
     default=5,
     show_default=True,
     type=click.IntRange(1, 32),
-    help="Lags of the linear forecast the GRU corrects.",
+    help="Lags of the linear forecast that the GRU corrects.",
 )
 @click.option(
     "--highway",
@@ -83,18 +83,18 @@ def cli() -> None:
     default=1000,
     show_default=True,
     type=ranges.STEPS,
-    help="Most training steps; it stops early when nothing improves.",
+    help="Maximum number of training steps; training stops early without improvement.",
 )
 @click.option("--seed", default=0, show_default=True, type=ranges.SEED)
-@click.option("--force", is_flag=True, help="Replace a training that is already there.")
+@click.option("--force", is_flag=True, help="Replace an existing training.")
 def fit(data: tuple[Path, ...], out: Path, name: str | None, **options) -> None:  # type: ignore[no-untyped-def]
     """Train on DATA: CSV files (also .csv.gz) or folders of them; each file is one recording.
 
-    A header row is needed. Delimiter, decimal comma, encoding and the time column are found; a
+    A header row is needed. Delimiter, decimal comma, encoding and the time column are detected; a
     column named label is recognised; every other column of numbers that change is a channel.
-    Empty cells and nan are missing values. Without
-    --calibrate and --test the recording is split in time: 60 % train, 10 % stop, 20 % calibrate,
-    10 % test. Interrupted with Ctrl-C, the same command resumes.
+    Empty cells and nan are missing values. Without --calibrate and --test the recording is split
+    in time: 60 % train, 10 % early stopping, 20 % calibrate, 10 % test. After Ctrl-C the same
+    command resumes.
 
     Example: python -m train fit pump.csv --out runs/pump
     """
@@ -104,7 +104,7 @@ def fit(data: tuple[Path, ...], out: Path, name: str | None, **options) -> None:
     sizes = {k: options.pop(k) for k in list(options) if k.startswith(("gru_", "gate_", "head_"))}
     linear = {k: options.pop(k) for k in ("order", "highway")}
     steps, seed = options.pop("steps"), options.pop("seed")
-    found = read_data(Request(data=data, out=out, name=name or out.resolve().name, **options))
+    checked = read_data(Request(data=data, out=out, name=name or out.resolve().name, **options))
     progress = Progress(steps)
     click.echo("loading TensorFlow …", err=True)
     import os
@@ -115,7 +115,7 @@ def fit(data: tuple[Path, ...], out: Path, name: str | None, **options) -> None:
     from train.train_run import train_run
 
     config = CellConfig(channels=0, **linear, **sizes)
-    train_run(found, config, Budget(steps=steps, seed=seed), progress.say, progress.report)
+    train_run(checked, config, Budget(steps=steps, seed=seed), progress.say, progress.report)
     click.echo(f"{out}: next, python -m convert {out}", err=True)
 
 
@@ -140,8 +140,8 @@ def simulate(out: Path, rows: int, fault_rows: int, seed: int) -> None:
     """Simulate a machine: healthy.csv to train on, faults.csv with labelled faults, channels.yaml.
 
     Eight channels: set-point, speed, current, temperature, vibration, flow, pressure and oil
-    temperature. The faults are those of sensors (spike, noise, stuck, level, drift, lost
-    correlation, drop-out) and of the machine (bearing, leak, filter, cooling) in turn.
+    temperature. Faults of the sensors (spike, noise, stuck, level, drift, lost correlation,
+    drop-out) and of the machine (bearing, leak, filter, cooling) take turns.
 
     Example: python -m train simulate --out data/machine
     """
@@ -161,10 +161,10 @@ def simulate(out: Path, rows: int, fault_rows: int, seed: int) -> None:
     "--wheel", type=FILE, help="The seglearn 1.2.5 wheel.  [default: downloaded with pip]"
 )
 def watch(out: Path, wheel: Path | None) -> None:
-    """Get the default data: a smartwatch on ten people doing seven shoulder exercises.
+    """Download the default data: a smartwatch on ten people doing seven shoulder exercises.
 
     Writes a folder per exercise with a CSV per person and arm, and demo.csv: the pendulum exercise
-    of a person kept for the demonstration, interrupted by other exercises (label 1).
+    of a person who is used only for the demonstration, interrupted by other exercises (label 1).
 
     Example: python -m train watch --out data/watch
     """
@@ -176,7 +176,7 @@ def watch(out: Path, wheel: Path | None) -> None:
 
 
 def main() -> NoReturn:
-    """The command line."""
+    """Run the command line."""
     run_command(cli, "train", "interrupted; the same command, without --force, resumes it")
 
 

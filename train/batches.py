@@ -1,4 +1,4 @@
-"""Training batches: random windows of clean rows, each beside a twin with injected faults."""
+"""Training batches: random windows of clean rows, each with a twin with injected faults."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ class Rows:
         return sum(len(v) for v in self.values)
 
     def longer_than(self, length: int) -> "Rows":
-        """Only the recordings that hold at least one window of `length`."""
+        """Return only the recordings that have at least `length` rows."""
         keep = [i for i, v in enumerate(self.values) if len(v) >= length]
         return Rows(tuple(self.values[i] for i in keep), tuple(self.masks[i] for i in keep))
 
 
 def window_length(rows: Rows, longest: int = 128, shortest: int = 32) -> int:
-    """Window length that suits short recordings too: a fifth of the longest, within bounds."""
+    """Return the window length: a fifth of the longest recording, within bounds."""
     longest_recording = max(len(v) for v in rows.values)
     return int(np.clip(longest_recording // 5, min(shortest, longest_recording), longest))
 
@@ -43,9 +43,9 @@ def draw_batch(
     exogenous: npt.NDArray[np.bool_],
     rng: np.random.Generator,
 ) -> dict[str, Float32]:
-    """`windows` clean windows and their faulty twins, each array [windows, length, channels].
+    """Draw clean windows and their faulty twins, each array [windows, length, channels].
 
-    Recordings are drawn in proportion to their length; none is joined to another.
+    Recordings are drawn in proportion to their length; no window spans two recordings.
     """
     lengths = np.array([len(v) - length + 1 for v in rows.values], float)
     chosen = rng.choice(len(lengths), windows, p=lengths / lengths.sum())

@@ -32,16 +32,16 @@ from train.cell_config import CellConfig
 from train.highway import Highway
 
 Float32 = npt.NDArray[np.float32]
-# Tensors [batch, n] side by side; those within one group share a range.
+# Tensors [batch, n] to be concatenated; those within one group share a range.
 Groups = Sequence[Sequence[tf.Tensor]]
-# linear(groups, kernel, bias, outputs): FC over everything in the groups, split into equal outputs.
+# linear(groups, kernel, bias, outputs): FC over all tensors of the groups, split in equal outputs.
 Linear = Callable[[Groups, tf.Tensor, tf.Tensor, int], list[tf.Tensor]]
 
 
 def fused_linear(
     groups: Groups, kernel: tf.Tensor, bias: tf.Tensor, outputs: int
 ) -> list[tf.Tensor]:
-    """One matrix product for everything: fewest operations, for training."""
+    """Compute one matrix product over all groups: the fewest operations, for training."""
     total = tf.matmul(_joined([part for group in groups for part in group]), kernel) + bias
     return tf.split(total, outputs, 1) if outputs > 1 else [total]
 
@@ -49,11 +49,11 @@ def fused_linear(
 def split_linear(
     groups: Groups, kernel: tf.Tensor, bias: tf.Tensor, outputs: int
 ) -> list[tf.Tensor]:
-    """One product per group and output, added up, for int8.
+    """Compute one product per group and output and add them up, for int8.
 
-    A concatenation forces one scale on its parts. Within a group that costs nothing, and every sum
-    that is not needed saves a rounding; across groups the smaller range would lose its resolution.
-    Products too small to be rounded in one and the same way everywhere are padded with zeros.
+    A concatenation gives all its parts one scale. Within a group the ranges are equal, so that
+    costs nothing and saves the rounding of a sum; across groups the smaller range would lose
+    resolution. Products so small that platforms round them differently are padded with zeros.
     """
     width = kernel.shape[1] // outputs
     results = []
@@ -74,13 +74,13 @@ def split_linear(
 
 
 def _padded_product(values: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """values [batch, n] times kernel [n, m]; the result has m or more columns, then with zeros."""
+    """Multiply values [batch, n] with kernel [n, m]; zero columns may follow the m columns."""
     kernel = _padded(_padded(kernel, 0, FEWEST_INPUTS), 1, FEWEST_OUTPUTS)
     return tf.matmul(_padded(values, 1, FEWEST_INPUTS), kernel)
 
 
 def _padded(tensor: tf.Tensor, axis: int, least: int) -> tf.Tensor:
-    """Zeros behind `tensor` where it is shorter than `least` along `axis`."""
+    """Append zeros to `tensor` along `axis` until it has `least` entries."""
     shape = list(tensor.shape)
     shape[axis] = least - shape[axis]
     return tf.concat([tensor, tf.zeros(shape)], axis) if shape[axis] > 0 else tensor
@@ -96,7 +96,7 @@ def cell_step(
     inputs: Mapping[str, tf.Tensor],
     linear: Linear,
 ) -> dict[str, tf.Tensor]:
-    """The graph of one step: the runtime's named inputs [batch, n] to its named outputs.
+    """Build the graph of one step: the runtime's named inputs [batch, n] to its named outputs.
 
     Outputs with a gate: logit, gate_next; with a GRU: correction, and update_i, candidate_i,
     state_i per recurrent layer.
@@ -112,7 +112,7 @@ def gate_step(
     inputs: Mapping[str, tf.Tensor],
     linear: Linear,
 ) -> dict[str, tf.Tensor]:
-    """The gate's part of `cell_step`: logit and gate_next [batch, channels], nothing without it."""
+    """Build the gate of `cell_step`: logit and gate_next [batch, channels]; {} without a gate."""
     if not config.gate_layers:
         return {}
     layer = _layers(weights, linear)
@@ -135,9 +135,9 @@ def gru_step(
     trust: tf.Tensor,
     linear: Linear,
 ) -> dict[str, tf.Tensor]:
-    """The GRU's part of `cell_step`, nothing without it.
+    """Build the GRU of `cell_step`; {} without a GRU.
 
-    trust: [batch, channels], how much of each innovation it is fed, between 0 and 1.
+    trust: [batch, channels], the share of each innovation that it is fed, between 0 and 1.
     """
     outputs: dict[str, tf.Tensor] = {}
     if not config.gru_layers:
@@ -162,7 +162,7 @@ def gru_step(
 
 
 def _layers(weights: Mapping[str, tf.Tensor], linear: Linear) -> Callable[..., list[tf.Tensor]]:
-    """layer(groups, name, outputs=1): `linear` with the weights of that name."""
+    """Return layer(groups, name, outputs=1), which calls `linear` with the weights of that name."""
 
     def layer(groups: Groups, name: str, outputs: int = 1) -> list[tf.Tensor]:
         return linear(groups, weights[f"{name}_kernel"], weights[f"{name}_bias"], outputs)
@@ -171,7 +171,7 @@ def _layers(weights: Mapping[str, tf.Tensor], linear: Linear) -> Callable[..., l
 
 
 def weight_shapes(config: CellConfig) -> dict[str, tuple[int, int]]:
-    """Kernel shapes (inputs, outputs) by layer name; each has a bias of the second size."""
+    """Return kernel shapes (inputs, outputs) by layer name; each layer has a bias [outputs]."""
     c, h, g = config.channels, config.gru_units, config.gate_units
     shapes: dict[str, tuple[int, int]] = {}
     if config.gate_layers:
@@ -214,8 +214,8 @@ class AnomalyGatedGRU(keras.layers.Layer):
     """The trainable model around `cell_step`.
 
     config: sizes. innovation_scale, gated: float32 [channels], gated 0 where the gate never closes.
-    moving: bool [channels], False where no training row ever moves: what such a channel would do to
-    the forecast cannot be learned, so its weights start at zero instead of at random.
+    moving: bool [channels], False for a channel that is constant in training: its effect on the
+    forecast cannot be learned, so its weights start at zero instead of at random.
     """
 
     def __init__(
@@ -245,11 +245,11 @@ class AnomalyGatedGRU(keras.layers.Layer):
         self.built = True
 
     def tensors(self) -> dict[str, tf.Tensor]:
-        """The weights as tensors by name."""
+        """Return the weights as tensors by name."""
         return {name: tf.convert_to_tensor(v.value) for name, v in self.kernels.items()}
 
     def arrays(self) -> dict[str, Float32]:
-        """The weights as arrays by name, for saving."""
+        """Return the weights as arrays by name, for saving."""
         return {name: np.asarray(v.value) for name, v in self.kernels.items()}
 
     def assign(self, arrays: Mapping[str, Float32]) -> None:
@@ -260,7 +260,7 @@ class AnomalyGatedGRU(keras.layers.Layer):
     def call(
         self, values: tf.Tensor, mask: tf.Tensor, state_noise: float = 0.0
     ) -> dict[str, tf.Tensor]:
-        """The whole-sequence form. The states carry normal noise of deviation `state_noise`.
+        """Run whole sequences, with normal noise of deviation `state_noise` added to the states.
 
         values, mask: float32 [batch, time, channels], values 0 where the mask is 0. Returns
         forecast, gate, logit, trusted [batch, time, channels] and, with a GRU, the top layer's
@@ -280,8 +280,8 @@ class AnomalyGatedGRU(keras.layers.Layer):
         history = tf.tile(times[0], [1, order])
         gate, correction = tf.ones_like(times[0]), tf.zeros_like(times[0])
         states = [tf.zeros([batch, self.config.gru_units]) for _ in range(self.config.gru_layers)]
-        # The same noise for clean and faulty twins, whose states are compared, and in every step of
-        # training, so that a resumed training repeats it.
+        # The noise is the same for clean and faulty twins, whose states are compared, and in every
+        # training step, so that a resumed training gives the same result.
         shape = (steps, 1, self.config.gru_units)
         noise = state_noise * tf.random.stateless_normal(shape, seed=(0, 0))
 
@@ -333,7 +333,7 @@ class AnomalyGatedGRU(keras.layers.Layer):
 
 
 def _differences(times: tf.Tensor, masks: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
-    """Scaled change since the previous sample [time, batch, channels], 0 at start and at gaps."""
+    """Return scaled changes since the previous sample [time, batch, channels]; 0 at gaps."""
     moved = tf.clip_by_value((times[1:] - times[:-1]) / scale, -EVIDENCE_CLIP, EVIDENCE_CLIP)
     moved = moved * masks[1:] * masks[:-1] / EVIDENCE_CLIP
     return tf.concat([tf.zeros_like(times[:1]), moved], 0)

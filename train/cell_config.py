@@ -1,4 +1,4 @@
-"""The sizes of a model, known without TensorFlow: a linear detector needs none."""
+"""The sizes of a model. Does not import TensorFlow, which a linear detector does not need."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,7 +12,8 @@ from train.highway import Float32, Kind
 class CellConfig:
     """Sizes of the model. `order` is the number of lags of the linear highway.
 
-    No `gru_layers`: nothing corrects the highway. No `gate_layers`: every reading is trusted.
+    Without `gru_layers` nothing corrects the highway; without `gate_layers` every reading is
+    trusted.
     """
 
     channels: int
@@ -26,16 +27,16 @@ class CellConfig:
 
     @property
     def linear(self) -> bool:
-        """Whether the highway is all there is."""
+        """Whether the model is the highway only."""
         return self.gru_layers == self.gate_layers == 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON form."""
+        """Return the sizes as plain JSON."""
         return dataclasses.asdict(self)
 
 
 def without_unused(weights: Mapping[str, Float32], sizes: CellConfig) -> dict[str, Float32]:
-    """The arrays that a model of `sizes` uses; a network without its gate has no use for it."""
+    """Return the arrays that a model of `sizes` uses: no gate arrays if it has no gate."""
     if sizes.gate_layers:
         return dict(weights)
     return {k: v for k, v in weights.items() if not k.startswith(("gate_", "logit_"))}

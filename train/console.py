@@ -20,7 +20,7 @@ BAR_WIDTH = 30
 
 
 def run_command(cli: click.Group, name: str, interrupted: str) -> NoReturn:
-    """Run `cli` and exit; whatever the user can mend is one line on stderr that begins with `name`.
+    """Run `cli` and exit; print an error that the user can fix as one line that begins with `name`.
 
     interrupted: the sentence for Ctrl-C.
     """
@@ -30,7 +30,7 @@ def run_command(cli: click.Group, name: str, interrupted: str) -> NoReturn:
         click.echo(f"{name}: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        # A full disk or a missing permission, wherever it strikes.
+        # For example a full disk or a missing permission.
         click.echo(f"{name}: {error.filename or 'writing'}: {error.strerror}", err=True)
         sys.exit(GruardError.exit_code)
     except click.ClickException as error:
@@ -42,7 +42,7 @@ def run_command(cli: click.Group, name: str, interrupted: str) -> NoReturn:
 
 
 class Progress:
-    """Shows training steps and their losses."""
+    """Progress of a training on stderr: a bar on a terminal, otherwise a line every 10 s."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -51,13 +51,13 @@ class Progress:
         self._smoothed: dict[str, float] = {}
 
     def say(self, sentence: str) -> None:
-        """One sentence on a line of its own."""
+        """Print one sentence on its own line."""
         if self._terminal and self._last:
             click.echo("", err=True)
         click.echo(sentence, err=True)
 
     def report(self, step: int, losses: dict[str, float]) -> None:
-        """Note the losses of `step` and show them when it is time."""
+        """Smooth the losses of `step`, and print them unless the last print was too recent."""
         for name, value in losses.items():
             self._smoothed[name] = 0.95 * self._smoothed.get(name, value) + 0.05 * value
         now = time.monotonic()
@@ -76,13 +76,13 @@ class Progress:
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Send file descriptor 2 to nowhere for a while; Python exceptions still come through."""
+    """Discard everything written to file descriptor 2; Python exceptions still propagate."""
     saved = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(null, 2)
         yield
     finally:
         os.dup2(saved, 2)
         os.close(saved)
-        os.close(nowhere)
+        os.close(null)

@@ -1,10 +1,9 @@
 """Faults injected into clean rows: the gate learns from them, and models are compared by them.
 
 A sensor fault is a short stretch of one channel; only the blackout takes all channels. A machine
-disturbance moves several channels by one common cause. Nobody knows beforehand what a broken
-machine looks like, only that more than one sensor shows it. So a hidden cause with a random course
-moves a random group of channels, or the channels along a random mixture of their leading principal
-directions, each with its own sign, share and lag.
+disturbance moves several channels by one common cause, because a broken machine shows in more than
+one sensor. A hidden cause with a random course moves a random group of channels, or the channels
+along a random mixture of their leading principal directions, each with its own sign, share and lag.
 """
 
 import enum
@@ -59,7 +58,7 @@ class FaultEvent:
 
 @dataclass(frozen=True)
 class FaultyWindow:
-    """A window with faults in it.
+    """A window with injected faults.
 
     values: float32 [rows, channels], 0 where dropped out. mask: float32 [rows, channels], 0
     where dropped out, else 1. labels: uint8 [rows, channels], the latest `Fault` there, 0 none.
@@ -83,16 +82,16 @@ def inject(
     first: int = 1,
     spaced: bool = False,
 ) -> FaultyWindow:
-    """Put faults into a copy of a clean window, float32 [rows, channels].
+    """Inject faults into a copy of a clean window, float32 [rows, channels].
 
-    kinds: drawn from with equal chance. events, lengths: smallest and largest number of faults
+    kinds: drawn with equal probability. events, lengths: smallest and largest number of faults
     and of rows in a fault. sizes: range of the amplitude, drawn log-uniformly with either sign,
-    in units of `scale` [channels] (1 everywhere unless given; give the scale of the innovations
-    to make faults as hard on every channel). exogenous: bool [channels], channels that never
-    get a fault. first: earliest row of a fault, at least 1. spaced: one fault in each of as many
-    equal slots, in its first half, so that no two meet; otherwise faults may overlap, later ones
-    on top. A fault may run into the end of its window. Raises ValueError without a channel to
-    harm or when the rows do not suffice.
+    in units of `scale` [channels] (default 1; pass the scale of the innovations to make faults
+    equally hard on every channel). exogenous: bool [channels], channels that never get a fault.
+    first: earliest row of a fault, at least 1. spaced: the rows are cut into as many equal pieces
+    as there are faults, and each fault lies in the first half of its piece; otherwise faults may
+    overlap, and the later one wins. A fault may be cut off by the end of the window. Raises
+    ValueError when all channels are exogenous or there are too few rows.
     """
     rows, width = window.shape
     allowed = np.arange(width) if exogenous is None else np.flatnonzero(~exogenous)
@@ -165,48 +164,53 @@ def _apply(
 
 
 @dataclass(frozen=True)
-class Habits:
-    """Of the clean rows [n, channels]: leading directions [k, channels] and low readings."""
+class CleanShape:
+    """Leading directions [k, channels] and low readings [channels] of clean rows [n, channels]."""
 
     directions: Float64
     low: Float64
     free: npt.NDArray[np.int64]  # channels that may be disturbed, at least two
 
 
-def habits(rows: Float32, exogenous: npt.NDArray[np.bool_]) -> Habits:
-    """What `disturb` needs to know of clean rows in standardised units."""
+def clean_shape(rows: Float32, exogenous: npt.NDArray[np.bool_]) -> CleanShape:
+    """Measure what `disturb` needs of clean rows in standardised units."""
     centred = (rows - rows.mean(axis=0)).astype(np.float64)
     directions = np.linalg.svd(centred, full_matrices=False)[2][:DIRECTIONS]
-    return Habits(directions, np.quantile(rows, 0.01, axis=0), np.flatnonzero(~exogenous))
+    return CleanShape(directions, np.quantile(rows, 0.01, axis=0), np.flatnonzero(~exogenous))
 
 
 def disturb(
-    window: Float32, start: int, length: int, size: float, known: Habits, rng: np.random.Generator
+    window: Float32,
+    start: int,
+    length: int,
+    size: float,
+    clean: CleanShape,
+    rng: np.random.Generator,
 ) -> tuple[Float32, tuple[int, ...]]:
-    """A copy of `window` with a disturbance from `start` on, and the channels that show it.
+    """Return a copy of `window` with a disturbance from row `start` on, and the channels it moves.
 
     size: largest offset, in channel scales. Lagging channels still show it after `length` rows.
     """
     rows = window.copy()
-    shares = _shares(known, rng)
+    shares = _shares(clean, rng)
     course = np.zeros(len(rows) - start)
     course[:length] = _course(length, rng)
     proportional = rng.random() < 0.5  # a gain that has changed, not an offset
     for channel in np.flatnonzero(shares):
         moved = _lagged(course, log_uniform(rng, 1, LONGEST_LAG)) if rng.random() < 0.5 else course
         if proportional:
-            above = rows[start:, channel] - known.low[channel]
+            above = rows[start:, channel] - clean.low[channel]
             moved = moved * above / max(float(np.abs(above).max()), 1e-3)
         rows[start:, channel] += (size * shares[channel] * moved).astype(np.float32)
     return rows, tuple(int(channel) for channel in np.flatnonzero(shares))
 
 
-def _shares(known: Habits, rng: np.random.Generator) -> Float64:
-    """How much each channel shows of the cause, the largest ±1; at least two are not zero."""
-    free, width = known.free, known.directions.shape[1]
+def _shares(clean: CleanShape, rng: np.random.Generator) -> Float64:
+    """Draw how much the cause moves each channel: the largest ±1, at least two not zero."""
+    free, width = clean.free, clean.directions.shape[1]
     shares = np.zeros(width)
     if rng.random() < 0.5:
-        mixture = rng.standard_normal(len(known.directions)) @ known.directions
+        mixture = rng.standard_normal(len(clean.directions)) @ clean.directions
         shares[free] = mixture[free]
         shares[np.abs(shares) < SMALLEST_SHARE * np.abs(shares).max()] = 0
     if np.count_nonzero(shares) < 2:
@@ -218,7 +222,7 @@ def _shares(known: Habits, rng: np.random.Generator) -> Float64:
 
 
 def _course(length: int, rng: np.random.Generator) -> Float64:
-    """From 0 to 1 at once, or in a ramp that takes some share or all of the time."""
+    """Draw a course from 0 to 1 over `length` rows: a step, a short ramp, or one long ramp."""
     ramp = np.arange(1, length + 1) / length
     steepness = (np.inf, log_uniform(rng, 1, 10), 1.0)[rng.integers(3)]
     return np.minimum(ramp * steepness, 1.0)
@@ -230,5 +234,5 @@ def _lagged(course: Float64, rows: float) -> Float64:
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """A random number between low and high whose logarithm is uniform."""
+    """Draw a number between low and high whose logarithm is uniform."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))

@@ -29,7 +29,7 @@ Float32 = npt.NDArray[np.float32]
 LEARNING_RATE, CLIP_NORM = 3e-3, 1.0
 VALIDATION_WINDOWS = 48
 SHORTEST_CHECK = 2 * BURN_IN
-LABELLED_SHARE = 0.25  # most windows of labelled stretches, for each pair of clean and faulty ones
+LABELLED_SHARE = 0.25  # at most this many labelled windows per pair of clean and faulty windows
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Fit:
-    """The best weights by validation loss, what they sit on, and how they came about."""
+    """The best weights by validation loss, with the highway, and the history of the training."""
 
     weights: dict[str, Float32]
     history: list[dict[str, float]]
@@ -65,11 +65,11 @@ def fit(
     report: Report,
     labelled: Labelled = NO_LABELS,
 ) -> Fit:
-    """Train on `train`, stop by `validate`, and keep `checkpoint` (an .npz) up to date.
+    """Train on `train`, stop early by `validate`, and update `checkpoint` (an .npz) at each check.
 
-    `labelled` stretches teach the gate; they have no say in when to stop. An existing checkpoint of
-    the same settings is continued; a foreign one is an error. `report` is called after every step
-    with the losses.
+    `labelled` stretches train the gate and do not affect early stopping. Training continues from an
+    existing checkpoint of the same settings and data; another checkpoint is an error. `report` is
+    called with the losses after every step.
     """
     highway = fit_highway(train.values, train.masks, config.order, config.highway)
     scale = innovation_scale(train.values, train.masks, highway)
@@ -86,7 +86,7 @@ def fit(
         first = trainer.validate(check)
     if not progress.history:
         progress.keep(0, first, model)
-    # A run that was killed after its last check has nothing left to do.
+    # A run that was killed after its last check is already finished.
     finished = progress.stale >= budget.patience
     first_step = budget.steps if finished else progress.step
     batches = _batches(train, labelled, length, exogenous, budget, first_step)
@@ -105,7 +105,7 @@ def fit(
 def _check_batch(
     train: Rows, validate: Rows, length: int, exogenous: npt.NDArray[np.bool_], seed: int
 ) -> dict[str, Float32]:
-    """The batch that tells when to stop, from `validate` unless that is too short for a window."""
+    """Draw the batch for early stopping, from `validate` unless that is too short for a window."""
     longest = max(map(len, validate.values), default=0)
     rows = train
     if longest >= SHORTEST_CHECK:
@@ -141,16 +141,16 @@ class Trainer:
         return result
 
     def train(self, batch: Mapping[str, Float32]) -> dict[str, float]:
-        """One optimiser step; the losses before it."""
+        """Do one optimiser step and return the losses before it."""
         return _floats(self._train({k: tf.constant(v) for k, v in batch.items()}))
 
     def validate(self, batch: Mapping[str, Float32]) -> dict[str, float]:
-        """The losses of `batch`, nothing is changed."""
+        """Return the losses of `batch` without changing the model."""
         return _floats(self._validate({k: tf.constant(v) for k, v in batch.items()}))
 
 
 class _Progress:
-    """What a checkpoint holds besides the optimiser."""
+    """The state of a training that a checkpoint stores, besides optimiser and current weights."""
 
     def __init__(self) -> None:
         self.step, self.seconds, self.stale = 0, 0.0, 0
@@ -158,7 +158,7 @@ class _Progress:
         self.best: dict[str, Float32] = {}
 
     def keep(self, step: int, validation: dict[str, float], model: AnomalyGatedGRU) -> None:
-        """Note a validation result; remember the weights when it is the best so far."""
+        """Append a validation result, and keep the weights if it is the best so far."""
         better = not self.history or validation["total"] < min(h["total"] for h in self.history)
         self.history.append({"step": float(step), **validation})
         self.step, self.stale = step, 0 if better else self.stale + 1
@@ -174,11 +174,11 @@ def _batches(
     budget: Budget,
     done: int,
 ) -> Iterator[dict[str, Float32]]:
-    """Batches of the steps still to do; each step has its own seed, also after a resume."""
+    """Yield the batches of the remaining steps; each step has its own seed, also after a resume."""
     from concurrent.futures import ThreadPoolExecutor
 
     rows = train.longer_than(length)
-    # One window for each stretch at most: few events drawn over and over are learned by heart.
+    # At most one window per stretch: the model memorises a few events that are drawn repeatedly.
     windows = min(math.ceil(LABELLED_SHARE * budget.windows), len(labelled.labels))
 
     def draw(step: int) -> dict[str, Float32]:
@@ -196,7 +196,7 @@ def _batches(
 
 
 def _key(config: CellConfig, budget: Budget, arrays: Sequence[Float32]) -> str:
-    """What a checkpoint must have been made from to be continued: settings and rows."""
+    """Return a key of settings and rows; only a checkpoint with the same key is continued."""
     rows = hashlib.sha256()
     for array in arrays:
         rows.update(np.ascontiguousarray(array).tobytes())
@@ -249,7 +249,7 @@ def _floats(result: dict[str, tf.Tensor]) -> dict[str, float]:
 
 
 def write_metrics(path: Path, fit_result: Fit, extra: dict[str, Any]) -> None:
-    """metrics.json: the learning history, the time taken, and `extra`."""
+    """Write metrics.json: the learning history, the time taken, and `extra`."""
     best = min(fit_result.history, key=lambda entry: entry["total"])
     linear = fit_result.history[0]
     metrics = {

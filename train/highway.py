@@ -1,9 +1,9 @@
 """The linear highway: the ridge autoregression that every GRU must beat.
 
-Where the recording allows, it is a full vector autoregression whose coefficients are all shrunk
-towards zero. That is not the best forecaster: fitting each channel's own past first, and what the
-others add to it afterwards, errs less. But it spreads a forecast over all channels that say the
-same, so an error shows when one of them stops doing so (docs/accuracy.md has the figures).
+If the recording has enough rows, it is a full vector autoregression with all coefficients shrunk
+towards zero. Fitting each channel's own past first, and then what the other channels add, has
+smaller errors. But the full form spreads a forecast over all channels that carry the same
+information, so an error shows when one of them stops agreeing (figures in docs/accuracy.md).
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Highway:
     cross: Float32
 
     def matrix(self) -> Float32:
-        """Both parts as one [order * channels, channels]: forecast = lags @ matrix."""
+        """Return both parts as one [order * channels, channels]: forecast = lags @ matrix."""
         total = np.concatenate([np.diag(row) for row in self.own]).astype(np.float32)
         return total + self.cross.T if len(self.cross) else total
 
@@ -48,12 +48,12 @@ def fit_highway(
     order: int,
     kind: Kind = "full",
 ) -> Highway:
-    """The highway for standardised recordings [n, channels]; masks: 1 where usable.
+    """Fit the highway to standardised recordings [n, channels]; masks: 1 where usable.
 
     full: one ridge regression without intercept over stretches of order + 1 rows that are complete
-    in all channels; with fewer than 100 of those, or one channel only, it is as channel. channel:
-    one per channel over its own usable stretches; a channel without any, or that never moves, gets
-    persistence (1, 0, …). none: the forecast is the channel's centre.
+    in all channels; with fewer than 100 of those, or only one channel, the same as channel.
+    channel: one regression per channel over its own usable stretches; persistence (1, 0, …) for a
+    channel without such stretches or that never moves. none: the forecast is the channel's centre.
     """
     channels = rows[0].shape[1]
     own, cross = np.zeros((order, channels)), np.zeros((0, 0))
@@ -72,18 +72,18 @@ def fit_highway(
 
 
 def fit_own(rows: Sequence[Float32], masks: Sequence[Float32], order: int) -> Float32:
-    """Coefficients [order, channels] of each channel's own past; arguments as of `fit_highway`."""
+    """Fit coefficients [order, channels] of each channel's own past; arguments as `fit_highway`."""
     return fit_highway(rows, masks, order, "channel").own
 
 
 def fit_ahead(
     rows: Sequence[Float32], masks: Sequence[Float32], order: int, horizon: int, kind: Kind = "full"
 ) -> Float32:
-    """[channels, order * channels]: the forecast of a row from the `order` rows that end `horizon`
-    before it, newest first; [0, 0] with too few rows to tell.
+    """Fit [channels, order * channels]: the forecast of a row from the `order` rows that end
+    `horizon` rows before it, newest first; [0, 0] with too few rows.
 
-    full: one ridge regression; otherwise, or with one channel, each channel by itself. Direct
-    rather than by repeating the forecast of one step, which would repeat its errors too.
+    full: one ridge regression; otherwise, or with one channel, each channel by itself. The fit is
+    direct: iterating the one-step forecast would accumulate its errors.
     """
     channels = rows[0].shape[1]
     past, present = _complete(rows, masks, order, horizon)
@@ -101,10 +101,10 @@ def fit_ahead(
 def innovation_scale(
     rows: Sequence[Float32], masks: Sequence[Float32], highway: Highway
 ) -> Float32:
-    """Robust scale [channels] of the highway's one-step errors, at least 0.01.
+    """Return a robust scale [channels] of the highway's one-step errors, at least 0.01.
 
-    The larger of the scaled median deviation and a third of the standard deviation: a signal that
-    rests most of the time has a median deviation near zero.
+    It is the larger of the scaled median deviation and a third of the standard deviation, because
+    a signal that rests most of the time has a median deviation near zero.
     """
     order, channels = highway.own.shape
     if len(highway.cross):
@@ -123,7 +123,7 @@ def innovation_scale(
 def _lagged(
     rows: Sequence[Float32], masks: Sequence[Float32], order: int, channel: int
 ) -> tuple[Float64, Float64]:
-    """Lag matrix [n, order] and targets [n] of one channel over all recordings."""
+    """Return the lag matrix [n, order] and targets [n] of one channel over all recordings."""
     past, present = [np.zeros((0, order))], [np.zeros(0)]
     for values, mask in zip(rows, masks, strict=True):
         if len(values) <= order:
@@ -138,10 +138,10 @@ def _lagged(
 def _complete(
     rows: Sequence[Float32], masks: Sequence[Float32], order: int, horizon: int = 1
 ) -> tuple[Float64, Float64]:
-    """Lags [n, order * channels] and targets [n, channels] of stretches complete in all channels.
+    """Return lags [n, order * channels] and targets [n, channels] of rows complete in all channels.
 
-    The newest lag is `horizon` rows before the target. At most `MOST_COMPLETE` of them, evenly
-    spread: more would only take time.
+    The newest lag is `horizon` rows before the target. Long recordings are thinned evenly to about
+    `MOST_COMPLETE` rows; more would only take time.
     """
     channels = rows[0].shape[1]
     past, present = [np.zeros((0, order * channels))], [np.zeros((0, channels))]
@@ -163,7 +163,7 @@ def _ridge(past: Float64, present: Float64, order: int) -> Float64:
     persistence = np.eye(order)[0]
     if len(past) <= order or not present.var() > 1e-12:
         return persistence
-    # Shrink towards persistence: the weakest claim that is still a forecast.
+    # Shrink towards persistence, the simplest forecast.
     return persistence + _solve(past, present - past @ persistence, RIDGE)
 
 
@@ -187,7 +187,7 @@ def _stabilise(own: Float64, cross: Float64) -> tuple[Float64, Float64]:
 
 
 def _largest_root(matrix: npt.NDArray[np.floating], order: int) -> float:
-    """Spectral radius of the companion matrix of a vector autoregression."""
+    """Return the spectral radius of the companion matrix of a vector autoregression."""
     width = matrix.shape[1]
     companion = np.eye(order * width, k=-width)
     companion[:width] = matrix.T

@@ -1,6 +1,6 @@
-"""Labelled stretches: what the owner of a recording marked as anomalous, with the rows around it.
+"""Labelled stretches: rows that the owner marked as anomalous, with the rows around them.
 
-Only the gate learns from them. The rows come from the training part of the recordings alone.
+Only the gate learns from them. They come only from the training part of the recordings.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from train.recording import Recording
 class Labelled:
     """Standardised stretches [n, channels], 0 where unusable, their masks, and their labels [n].
 
-    Masks and labels are 0 or 1; each stretch holds a labelled row after its first `BURN_IN`.
+    Masks and labels are 0 or 1; each stretch has a labelled row after its first `BURN_IN` rows.
     """
 
     values: tuple[Float32, ...] = ()
@@ -28,7 +28,7 @@ class Labelled:
 
     @property
     def arrays(self) -> tuple[Float32, ...]:
-        """Everything that training sees of them."""
+        """All arrays that training reads."""
         return (*self.values, *self.masks, *self.labels)
 
 
@@ -38,9 +38,10 @@ NO_LABELS = Labelled()
 def labelled_rows(
     recordings: Sequence[Recording], channels: tuple[Channel, ...], period: float | None
 ) -> Labelled:
-    """The labelled recordings as the runtime would see them.
+    """Mask and standardise the labelled recordings as the runtime does.
 
-    Left out are those whose labelled rows all lie in the first `BURN_IN`: no state leads to them.
+    A recording whose labelled rows all lie in its first `BURN_IN` rows is left out, because the
+    state has not settled there.
     """
     labels = [(r.labels != 0).astype(np.float32) for r in recordings if r.labels is not None]
     usable = [i for i, label in enumerate(labels) if label[BURN_IN:].any()]
@@ -51,10 +52,10 @@ def labelled_rows(
 def draw_labelled(
     labelled: Labelled, length: int, windows: int, rng: np.random.Generator
 ) -> dict[str, Float32]:
-    """`windows` windows of labelled stretches; nothing without stretches or room for a burn-in.
+    """Draw windows of labelled stretches; {} without stretches or when `length` <= `BURN_IN`.
 
     labelled, labelled_mask: [windows, length, channels]; label: [windows, length]. Every stretch is
-    drawn as often, however long it is, and every window holds a labelled row after its burn-in.
+    equally likely, whatever its length, and every window has a labelled row after its burn-in.
     """
     if not labelled.labels or length <= BURN_IN:
         return {}
@@ -73,9 +74,9 @@ def draw_labelled(
 
 
 def _start(label: Float32, length: int, rng: np.random.Generator) -> int:
-    """First row of a window around a labelled row, which may be any after the burn-in.
+    """Draw the first row of a window around a random labelled row after the burn-in.
 
-    The window may begin inside the event: a fault that grows does not show where it begins.
+    The window may begin inside the event, because a growing fault is not visible at its start.
     """
     row = BURN_IN + int(rng.choice(np.flatnonzero(label[BURN_IN:])))
     earliest = max(row - length + 1, 0)
@@ -84,6 +85,6 @@ def _start(label: Float32, length: int, rng: np.random.Generator) -> int:
 
 
 def _padded(rows: Float32, length: int) -> Float32:
-    """Zeros after the end: masked rows that nothing before them can notice."""
+    """Append zeros; these rows are masked and follow all others, so they change no result."""
     missing = [(0, length - len(rows)), *[(0, 0)] * (rows.ndim - 1)]
     return np.pad(rows, missing)

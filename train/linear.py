@@ -20,7 +20,7 @@ Piece = TypeVar("Piece")
 
 
 def fit_linear(rows: Rows, order: int, kind: Kind = "full") -> dict[str, Float32]:
-    """Arrays by name: highway, cross, innovation_scale, and highway and cross of every fold.
+    """Return arrays by name: highway, cross, innovation_scale; highway and cross of every fold.
 
     rows: all clean rows, standardised.
     """
@@ -33,27 +33,27 @@ def fit_linear(rows: Rows, order: int, kind: Kind = "full") -> dict[str, Float32
 
 
 def fit_plain(rows: Rows, order: int, kind: Kind = "full") -> dict[str, Float32]:
-    """Arrays by name: highway, cross, innovation_scale."""
+    """Return arrays by name without cross-fitting: highway, cross, innovation_scale."""
     highway = fit_highway(rows.values, rows.masks, order, kind)
     scale = innovation_scale(rows.values, rows.masks, highway)
     return {**highway_arrays(highway), "innovation_scale": scale}
 
 
 def highway_arrays(highway: Highway) -> dict[str, Float32]:
-    """The highway as arrays by name, as run folders hold it."""
+    """Return the highway as arrays by name, as run folders store it."""
     return {"highway": highway.own, "cross": np.asarray(highway.cross, np.float32)}
 
 
 def fold_weights(arrays: Mapping[str, Float32], fold: int) -> dict[str, Float32]:
-    """The highway of one fold out of the arrays of `fit_linear`, under its plain names."""
+    """Return the highway of one fold from the arrays of `fit_linear`, without the fold's prefix."""
     prefix = f"fold-{fold}/"
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
 def fold_spans(lengths: Sequence[int], folds: int = FOLDS) -> list[list[tuple[int, int, int]]]:
-    """Recordings of `lengths`, laid end to end, in `folds` parts of equal length in time order.
+    """Cut recordings of `lengths`, laid end to end, into `folds` equally long parts in time order.
 
-    Each part is a list of (recording, start, stop). No span reaches across the end of a recording;
+    Each part is a list of (recording, start, stop). No span crosses the end of a recording, and
     none is empty.
     """
     edges = np.linspace(0, sum(lengths), folds + 1).astype(int)
@@ -69,13 +69,13 @@ def fold_spans(lengths: Sequence[int], folds: int = FOLDS) -> list[list[tuple[in
 
 
 def all_but(folds: Sequence[Sequence[Piece]], number: int) -> list[Piece]:
-    """The pieces of every fold but one."""
+    """Return the pieces of all folds except fold `number`."""
     return [piece for i, fold in enumerate(folds) if i != number for piece in fold]
 
 
 def cut_folds(
     recordings: Sequence[npt.NDArray[np.float32]], folds: int = FOLDS
 ) -> list[list[npt.NDArray[np.float32]]]:
-    """Recordings [n, channels] cut by `fold_spans`."""
+    """Cut recordings [n, channels] by `fold_spans`."""
     spans = fold_spans([len(rows) for rows in recordings], folds)
     return [[recordings[r][start:stop] for r, start, stop in fold] for fold in spans]

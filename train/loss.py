@@ -1,13 +1,13 @@
-"""What training asks of the model, on pairs of a clean window and the same window with faults.
+"""The training loss, on pairs of a clean window and the same window with faults.
 
-The forecast is always trained toward the clean signal; the gate toward the injected labels, where
-the fault can be told from the signal at all; the state toward the state of the clean twin, so that
-a fault cannot poison it. A model without a gate cannot keep a fault out and is not asked to.
+The forecast is always trained toward the clean signal. The gate is trained toward the injected
+labels, where the fault is visible at all. The state is trained toward the state of the clean twin,
+so that a fault does not spoil it; a model without a gate cannot keep a fault out and skips this.
 
-Windows of labelled stretches may come with them. There it is known when something was wrong, not in
-which channel, so the gate has to solve a multiple-instance problem: on a labelled row not all gates
-may be open, on any other row all must be. What the forecast should have been on a labelled row is
-not known: it is not judged there.
+A batch may add windows of labelled stretches. Their labels say when something was wrong, not in
+which channel, so the gate solves a multiple-instance problem: on a labelled row at least one gate
+must close, on any other row all gates must be open. The forecast is not judged on labelled rows,
+because its target is unknown there.
 """
 
 import math
@@ -17,28 +17,28 @@ import tensorflow as tf
 
 from train.cell import AnomalyGatedGRU
 
-BURN_IN = 16  # steps at the start of a window that do not count: the state starts from nothing
+BURN_IN = 16  # steps at the start of a window that do not count: the state starts at zero
 # About four int8 steps of the state: the model learns dynamics that forgive rounding instead of
 # amplifying it over thousands of steps.
 STATE_NOISE = 0.03
 HUBER = 2.0  # innovations beyond this many scales count linearly
-DETECTABLE = 2.0  # a deviation below this many innovation scales is not a fault one could see
+DETECTABLE = 2.0  # innovation scales; a smaller deviation is no visible fault
 GATE_WEIGHT, STATE_WEIGHT, TRUST_WEIGHT = 2.0, 2.0, 0.05
-# An int8 update gate has steps of 1/256: a state that is renewed by less than a few of them would
-# remember for quite another time than its float twin, and never come back to it.
+# An int8 update gate has steps of 1/256. If a state were renewed by less than a few of them per
+# sample, its memory would be much longer or shorter than that of its float twin.
 LONGEST_MEMORY = 25.0  # samples: 1 / (1 - update)
 MEMORY_WEIGHT = 0.3
 SMALLEST_RENEWAL = 1e-6
-# Likewise for the logit: beyond this a gate is as open or closed as can be, and a wider range would
-# only coarsen the int8 steps in between.
+# Beyond this logit a gate is fully open or closed; a wider range would only make the int8 steps
+# coarser.
 LARGEST_LOGIT = 6.0
 FAULT_WEIGHT = 5.0  # a missed fault costs as much as five false closings
-LABELLED_WEIGHT = 0.8  # of the gate's loss on a labelled window, beside that on a pair
-SMALLEST_DOUBT = 1e-30  # gates this sure to be open are as wrong as any on a labelled row
+LABELLED_WEIGHT = 0.8  # of the gate's loss on a labelled window, relative to that on a pair
+SMALLEST_DOUBT = 1e-30  # limits the loss of a labelled row on which all gates are open
 
 
 def losses(model: AnomalyGatedGRU, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Scalar losses `total`, `forecast`, `gate`, `state` of one batch, `labelled` where it has any.
+    """Return scalar losses of one batch: total, forecast, gate, state, and labelled if present.
 
     batch: clean, clean_mask, faulty, faulty_mask, fault [windows, time, channels]; with labelled
     stretches also labelled, labelled_mask [others, time, channels] and label [others, time].
@@ -71,12 +71,12 @@ def losses(model: AnomalyGatedGRU, batch: Mapping[str, tf.Tensor]) -> dict[str, 
             state = tf.reduce_mean((faulty_state - tf.stop_gradient(clean_state)) ** 2)
     total = forecast + GATE_WEIGHT * gate + STATE_WEIGHT * state + TRUST_WEIGHT * trust
     total += MEMORY_WEIGHT * memory + _excess_loss(out["logit"])
-    found = {"total": total, "forecast": forecast, "gate": gate, "state": state}
+    result = {"total": total, "forecast": forecast, "gate": gate, "state": state}
     if "labelled" in batch:
-        found["labelled"] = _labelled_loss(model, batch, out["logit"][twins:])
+        result["labelled"] = _labelled_loss(model, batch, out["logit"][twins:])
         share = batch["label"].shape[0] / batch["clean"].shape[0]
-        found["total"] += GATE_WEIGHT * LABELLED_WEIGHT * share * found["labelled"]
-    return found
+        result["total"] += GATE_WEIGHT * LABELLED_WEIGHT * share * result["labelled"]
+    return result
 
 
 def _excess_loss(logit: tf.Tensor) -> tf.Tensor:
@@ -84,7 +84,7 @@ def _excess_loss(logit: tf.Tensor) -> tf.Tensor:
 
 
 def _memory_loss(update: tf.Tensor) -> tf.Tensor:
-    """How far update gates are beyond the longest memory, in units of the logarithm of memory."""
+    """Return by how much update gates exceed the longest memory, in logarithms of the memory."""
     memory = -tf.math.log(tf.maximum(1 - update, SMALLEST_RENEWAL))
     return tf.reduce_mean(tf.nn.relu(memory - math.log(LONGEST_MEMORY)))
 
@@ -108,15 +108,15 @@ def _labelled_loss(
 ) -> tf.Tensor:
     """-log P(not all gates are open) on labelled rows, -log P(open) of each gate on the others.
 
-    P(all open) = prod_i logistic(l_i) over the watched channels i. Each window's labelled rows
-    count together as much as another's: a long event must not drown a short one.
+    P(all open) = prod_i logistic(l_i) over the watched channels i. Every window has the same
+    weight, whatever its number of labelled rows, so that long events do not dominate short ones.
     """
     label, mask = batch["label"], batch["labelled_mask"]
     closing = tf.nn.softplus(-logit) * model.gated  # -log logistic(l)
     others = _mean(closing, mask * model.gated * (1 - label[..., tf.newaxis]))
     doubt = tf.maximum(tf.reduce_sum(closing, 2), SMALLEST_DOUBT)
     missed = -tf.math.log(-tf.math.expm1(-doubt))
-    # Where a reading is missing its gate is closed already, and no other need be.
+    # A missing reading closes its gate, so no other gate needs to close on that row.
     complete = tf.reduce_min(1 - model.gated * (1 - mask), 2)
     rows = tf.reduce_sum(label * complete, 1)
     each = tf.reduce_sum(missed * label * complete, 1) / tf.maximum(rows, 1.0)

@@ -1,4 +1,4 @@
-"""From rows to the model that ships: the linear detector, a network, or what earns its place."""
+"""Fit the model that ships: the linear detector, a network, or with `auto` the better of both."""
 
 import io
 import time
@@ -21,9 +21,9 @@ from train.selection import MARGIN, Candidate, choose, judge
 Model = Literal["auto", "linear", "gru", "gated"]
 Say = Callable[[str], None]
 
-# With fewer clean rows than this a network has nothing to learn that a highway does not know.
+# With fewer clean rows than this a network learns nothing beyond the highway.
 FEWEST_NETWORK_ROWS = 1000
-# A short recording has told all it can after this many steps per training row.
+# More steps per training row do not improve the fit to a short recording.
 STEPS_PER_ROW, FEWEST_STEPS = 2, 300
 
 
@@ -43,7 +43,7 @@ class TrainingRows:
 
 @dataclass(frozen=True)
 class FittedModel:
-    """What ships. precisions: average precision of every candidate there was, by name."""
+    """The model that ships. precisions: average precision of every judged candidate, by name."""
 
     sizes: CellConfig
     weights: Mapping[str, Float32]
@@ -51,10 +51,10 @@ class FittedModel:
 
 
 def resolved(model: Model, clean_rows: int, watched: int) -> Model:
-    """`model`, or linear instead of auto where a network cannot earn its place.
+    """Return `model`; linear instead of auto if a network cannot be better.
 
-    watched: channels that are scored. Nothing bears witness for or against a single one: a gate
-    would take whatever the machine does for a fault of its sensor.
+    watched: number of scored channels. With a single one, a gate has no other channel to compare
+    with and treats every change of the machine as a sensor fault.
     """
     hopeless = clean_rows < FEWEST_NETWORK_ROWS or watched < 2
     return "linear" if model == "auto" and hopeless else model
@@ -62,85 +62,85 @@ def resolved(model: Model, clean_rows: int, watched: int) -> Model:
 
 def fit_model(
     model: Model,
-    material: TrainingRows,
+    training: TrainingRows,
     sizes: CellConfig,
     budget: Budget,
     out: Path,
     say: Say,
     report: Report,
 ) -> FittedModel:
-    """Fit `model`; a checkpoint, the learning curve and metrics of a network go to `out`.
+    """Fit `model`; write the checkpoint, learning curve and metrics of a network to `out`.
 
-    auto: a gated network is trained and judged beside the linear detector, which ships unless the
-    network is clearly better. A network without a gate is no candidate: on pump, watch,
-    plant and servers it was level with the linear detector or behind it (docs/accuracy.md).
+    auto: a gated network is trained and compared with the linear detector, which ships unless the
+    network is clearly better. A network without a gate is no candidate: on pump, watch, plant and
+    servers it was no better than the linear detector (docs/accuracy.md).
     """
     linear = replace(sizes, gru_layers=0, gate_layers=0)
     if model == "linear":
-        return FittedModel(linear, _linear(material, linear, say), {})
+        return FittedModel(linear, _linear(training, linear, say), {})
     network = replace(sizes, gate_layers=0) if model == "gru" else sizes
-    weights = _train_network(network, material, budget, out, say, report)
+    weights = _train_network(network, training, budget, out, say, report)
     if model != "auto":
         return FittedModel(network, weights, {})
-    chosen, precisions = _weighed(weights, sizes, material, budget.seed)
-    found = ", ".join(f"{name} {value:.3f}" for name, value in precisions.items())
+    chosen, precisions = _weighed(weights, sizes, training, budget.seed)
+    values = ", ".join(f"{name} {value:.3f}" for name, value in precisions.items())
     say(
-        f"average precision on faults injected into held-out rows: {found}; {chosen.name} is "
+        f"average precision on faults injected into held-out rows: {values}; {chosen.name} is "
         f"taken (a larger model must gain {MARGIN:g})"
     )
     if chosen.sizes.linear:
-        return FittedModel(linear, _linear(material, linear, say), precisions)
+        return FittedModel(linear, _linear(training, linear, say), precisions)
     return FittedModel(sizes, weights, precisions)
 
 
 def _weighed(
-    weights: Mapping[str, Float32], sizes: CellConfig, material: TrainingRows, seed: int
+    weights: Mapping[str, Float32], sizes: CellConfig, training: TrainingRows, seed: int
 ) -> tuple[Candidate, dict[str, float]]:
-    """What `auto` takes once the gated network of `sizes` has `weights`, and every precision."""
+    """Compare the gated network with the linear detector: the choice, and all precisions."""
     linear = replace(sizes, gru_layers=0, gate_layers=0)
     candidates = [
-        Candidate("linear", linear, fit_plain(material.train, sizes.order, sizes.highway)),
+        Candidate("linear", linear, fit_plain(training.train, sizes.order, sizes.highway)),
         Candidate("gated", sizes, weights),
     ]
-    held_out = joined(material.validate, material.calibrate)
-    precisions = judge(candidates, held_out, material.exogenous, seed)
+    held_out = joined(training.validate, training.calibrate)
+    precisions = judge(candidates, held_out, training.exogenous, seed)
     return choose(candidates, precisions), precisions
 
 
 def joined(*parts: Rows) -> Rows:
-    """All recordings of `parts`, in order."""
+    """Return all recordings of `parts`, in order."""
     return Rows(
         tuple(v for part in parts for v in part.values), tuple(m for p in parts for m in p.masks)
     )
 
 
-def _linear(material: TrainingRows, sizes: CellConfig, say: Say) -> dict[str, Float32]:
-    rows = joined(material.train, material.validate, material.calibrate)
+def _linear(training: TrainingRows, sizes: CellConfig, say: Say) -> dict[str, Float32]:
+    rows = joined(training.train, training.validate, training.calibrate)
     say("fitting the linear highway, and one for each fold of the clean rows")
     return fit_linear(rows, sizes.order, sizes.highway)
 
 
 def _train_network(
-    sizes: CellConfig, material: TrainingRows, budget: Budget, out: Path, say: Say, report: Report
+    sizes: CellConfig, training: TrainingRows, budget: Budget, out: Path, say: Say, report: Report
 ) -> dict[str, Float32]:
-    most = max(STEPS_PER_ROW * material.train.total, FEWEST_STEPS)
+    most = max(STEPS_PER_ROW * training.train.total, FEWEST_STEPS)
     budget = replace(budget, steps=min(budget.steps, most))
-    labelled = material.labelled if sizes.gate_layers else NO_LABELS
+    labelled = training.labelled if sizes.gate_layers else NO_LABELS
     if labelled.labels:
         count, rows = len(labelled.labels), sum(int(label.sum()) for label in labelled.labels)
-        say(f"labelled stretches that teach the gate: {count}, {rows} rows anomalous")
+        say(f"labelled stretches that train the gate: {count}, with {rows} anomalous rows")
     started = time.monotonic()
     result = fit(
         sizes,
-        material.train,
-        material.validate,
-        material.exogenous,
+        training.train,
+        training.validate,
+        training.exogenous,
         budget,
         out / "checkpoint.npz",
         report,
         labelled,
     )
-    extra = {"rows": material.train.total, "sizes": sizes.to_dict(), "seed": budget.seed}
+    extra = {"rows": training.train.total, "sizes": sizes.to_dict(), "seed": budget.seed}
     write_metrics(out / "metrics.json", result, extra)
     draw_learning(result.history, out / "learning.png")
     best = min(result.history, key=lambda entry: entry["total"])
@@ -153,7 +153,7 @@ def _train_network(
 
 
 def draw_learning(history: list[dict[str, float]], path: Path) -> None:
-    """One panel per validation loss over steps; the dashed line is the linear forecaster."""
+    """Draw one panel per validation loss over steps; the dashed line is the linear forecast."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,13 +1,13 @@
-"""Operating modes: found in the exogenous channels, and kept where they help to forecast.
+"""Operating modes: found in the exogenous channels, and used if they improve the forecast.
 
-A setting has levels where gaps of more than `GAP` of its range lie between neighbouring readings.
-What occurs of the levels of all settings together are the modes, as many as there are. A channel
-without such gaps, such as an outside temperature, tells none apart.
+A setting has levels if neighbouring readings are separated by gaps of more than `GAP` of its range.
+The modes are the combinations of levels of all settings that occur. A channel without such gaps,
+such as an outside temperature, distinguishes no modes.
 
-Not every machine gains by them. Where readings follow a set-point slowly, a change of mode moves
-the centre at once and the readings later, and the forecast is wrong in between. So the linear
-forecast decides, on rows that it was not fitted on: modes are kept where the squared error of most
-channels is less than half of that without them, in the same units.
+Modes do not help every machine. If readings follow a set-point slowly, a change of mode moves the
+centre at once and the readings later, and the forecast is wrong in between. So the linear forecast
+decides, on rows that it was not fitted on: modes are used if the median ratio of the squared errors
+of the channels, with modes over without, in the same units, is below one half.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ Ints = npt.NDArray[np.intp]
 Channels = tuple[Channel, ...]
 
 GAP = 0.05
-FEWEST_ROWS = 50  # of a level and of a mode: fewer show neither centre nor scale
+FEWEST_ROWS = 50  # of a level and of a mode: too few for centre and scale
 MOST_OUTSIDE = 0.02  # share of the rows that may be in no mode
 LARGEST_ERROR = 0.5
 ORDER = 5  # lags of the forecast that decides
@@ -40,7 +40,7 @@ ORDER = 5  # lags of the forecast that decides
 class Levels:
     """The levels of one setting. of_row: [n] number of the level, -1 where there is none.
 
-    places: of each level, the setting and its reach; empty where the setting tells nothing apart.
+    places: of each level, the setting and its reach; empty where the setting has no levels.
     """
 
     of_row: Ints
@@ -48,23 +48,26 @@ class Levels:
 
 
 def with_modes(channels: Channels, recordings: Sequence[Float32], period: float | None) -> Channels:
-    """`channels` with the operating modes of clean raw `recordings` [n, channels], or unchanged."""
+    """Return `channels` with the operating modes of clean raw `recordings`, or unchanged.
+
+    recordings: [n, channels] each.
+    """
     modal = find_modes(channels, np.concatenate(recordings))
     if modal is channels:
         return channels
-    plain, known = (squared_errors(recordings, kind, period) for kind in (channels, modal))
-    compared = np.array([not channel.exogenous for channel in channels]) & (plain > 0)
-    gain = known[compared] / plain[compared]
-    return modal if len(gain) and np.median(gain) < LARGEST_ERROR else channels
+    without, with_them = (squared_errors(recordings, kind, period) for kind in (channels, modal))
+    compared = np.array([not channel.exogenous for channel in channels]) & (without > 0)
+    ratio = with_them[compared] / without[compared]
+    return modal if len(ratio) and np.median(ratio) < LARGEST_ERROR else channels
 
 
 def find_modes(channels: Channels, rows: Float32) -> Channels:
-    """`channels` with the modes of raw `rows` [n, channels], unchanged where there are none."""
+    """Return `channels` with the modes of raw `rows` [n, channels]; unchanged without modes."""
     settings = {i: find_levels(rows[:, i]) for i, c in enumerate(channels) if c.exogenous}
-    telling = {i: levels for i, levels in settings.items() if levels.places}
-    if not telling:
+    usable = {i: levels for i, levels in settings.items() if levels.places}
+    if not usable:
         return channels
-    together = np.stack([levels.of_row for levels in telling.values()], axis=1)
+    together = np.stack([levels.of_row for levels in usable.values()], axis=1)
     kinds, mode, counts = np.unique(together, axis=0, return_inverse=True, return_counts=True)
     kept = np.flatnonzero((counts >= FEWEST_ROWS) & (kinds >= 0).all(axis=1))
     pieces = [rows[mode.ravel() == k] for k in kept]
@@ -72,17 +75,17 @@ def find_modes(channels: Channels, rows: Float32) -> Channels:
     readable = all(is_present(piece).any(axis=0).all() for piece in pieces)
     if not 2 <= len(kept) <= MOST_MODES or inside < (1 - MOST_OUTSIDE) * len(rows) or not readable:
         return channels
-    chosen = {i: kinds[kept, column] for column, i in enumerate(telling)}
-    places = {i: [telling[i].places[level] for level in chosen[i]] for i in telling}
+    chosen = {i: kinds[kept, column] for column, i in enumerate(usable)}
+    places = {i: [usable[i].places[level] for level in chosen[i]] for i in usable}
     return tuple(_placed(channels, pieces, places))
 
 
 def find_levels(setting: Float32) -> Levels:
-    """The levels of `setting` [n] in raw units."""
+    """Find the levels of `setting` [n] in raw units."""
     present = is_present(setting)
-    found = np.unique(setting[present]).astype(np.float64)
-    gaps = np.flatnonzero(np.diff(found) > GAP * np.ptp(found)) if len(found) else np.zeros(0, int)
-    of_row = np.where(present, np.searchsorted((found[gaps] + found[gaps + 1]) / 2, setting), -1)
+    seen = np.unique(setting[present]).astype(np.float64)
+    gaps = np.flatnonzero(np.diff(seen) > GAP * np.ptp(seen)) if len(seen) else np.zeros(0, int)
+    of_row = np.where(present, np.searchsorted((seen[gaps] + seen[gaps + 1]) / 2, setting), -1)
     numbers, counts = np.unique(of_row[present], return_counts=True)
     often = numbers[counts >= FEWEST_ROWS]
     if len(often) < 2:
@@ -100,9 +103,9 @@ def find_levels(setting: Float32) -> Levels:
 def squared_errors(
     recordings: Sequence[Float32], channels: Channels, period: float | None
 ) -> Float64:
-    """Mean squared errors [channels] of the linear forecast on folds that it was not fitted on.
+    """Return mean squared errors [channels] of the linear forecast, cross-fitted over folds.
 
-    In scales of all modes together.
+    Units: scales of all modes together.
     """
     rows = standard_rows(recordings, channels, period)
     units = _units(recordings, rows, channels)
@@ -118,7 +121,7 @@ def squared_errors(
 
 
 def _units(recordings: Sequence[Float32], rows: Rows, channels: Channels) -> list[Float32]:
-    """The scale of each reading's mode, in scales of all modes together."""
+    """Return the scale of each reading's mode, in scales of all modes together."""
     scaler = channel_scaler(channels)
     return [
         np.broadcast_to(in_mode(raw, mask > 0, scaler).scaler.scale / scaler.scale, raw.shape)
@@ -127,7 +130,7 @@ def _units(recordings: Sequence[Float32], rows: Rows, channels: Channels) -> lis
 
 
 def _errors(highway: Highway, value: Float32) -> Float32:
-    """Of the forecast of each row [n - ORDER, channels] of a standardised recording."""
+    """Return the forecast errors [n - ORDER, channels] of a standardised recording."""
     count = max(len(value) - ORDER, 0)
     lags = [value[ORDER - 1 - lag :][:count] for lag in range(ORDER)]
     errors: Float32 = value[ORDER:] - np.concatenate(lags, axis=1) @ highway.matrix()
@@ -137,7 +140,7 @@ def _errors(highway: Highway, value: Float32) -> Float32:
 def _placed(
     channels: Channels, pieces: Sequence[Float32], settings: Mapping[int, Sequence[Place]]
 ) -> Iterator[Channel]:
-    """`channels` with their places in the modes whose rows are `pieces`."""
+    """Yield `channels` with their places in the modes; `pieces` are the rows of each mode."""
     scalers = [fit_rows(piece) for piece in pieces]
     for i, channel in enumerate(channels):
         if channel.exogenous:

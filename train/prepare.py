@@ -33,7 +33,7 @@ SMALLEST_SCALE = 1e-6
 
 
 def require_readings(train: Sequence[Recording]) -> None:
-    """GruardError naming the first channel without any reading in `train`."""
+    """Raise GruardError naming the first channel without any reading in `train`."""
     readable = np.any([np.isfinite(r.values).any(axis=0) for r in train], axis=0)
     if not readable.all():
         name = train[0].channels[int(np.argmin(readable))]
@@ -44,7 +44,7 @@ def require_readings(train: Sequence[Recording]) -> None:
 
 
 def describe_channels(train: Sequence[Recording], settings: Settings) -> tuple[Channel, ...]:
-    """Channels with the scaler fitted on `train` and the rules of `settings`.
+    """Return channels with the scaler fitted on `train` and the rules of `settings`.
 
     Every channel must have a reading (see `require_readings`).
     """
@@ -66,7 +66,7 @@ def describe_channels(train: Sequence[Recording], settings: Settings) -> tuple[C
 
 
 def scaled(channels: tuple[Channel, ...], recordings: Sequence[np.ndarray]) -> tuple[Channel, ...]:
-    """`channels` with the scaler fitted on raw `recordings` [n, channels], without modes."""
+    """Return `channels` with a scaler fitted on raw `recordings` [n, channels], without modes."""
     scaler = fit_rows(np.concatenate(recordings))
     return tuple(
         replace(channel, center=float(scaler.center[i]), scale=float(scaler.scale[i]), modes=())
@@ -77,7 +77,7 @@ def scaled(channels: tuple[Channel, ...], recordings: Sequence[np.ndarray]) -> t
 def standard_rows(
     recordings: Sequence[np.ndarray], channels: tuple[Channel, ...], period: float | None
 ) -> Rows:
-    """Raw recordings [n, channels] as the runtime would see them, sample by sample."""
+    """Mask and standardise raw recordings [n, channels] as the runtime does, sample by sample."""
     rules, scaler = validity_rules(channels, period), channel_scaler(channels)
     values, masks = [], []
     for recording in recordings:
@@ -92,7 +92,7 @@ def standard_rows(
 
 
 def fingerprint(recordings: Sequence[Recording]) -> str:
-    """SHA-256 over names and values of all recordings, in order."""
+    """Return the SHA-256 over names and values of all recordings, in order."""
     digest = hashlib.sha256()
     for recording in recordings:
         digest.update("\0".join(recording.channels).encode())
@@ -108,26 +108,26 @@ class FittedScaler:
     scale: Float32
 
     def transform(self, values: Float32) -> Float32:
-        """Raw values [..., channels] in standardised units; NaN stays NaN."""
+        """Standardise raw values [..., channels]; NaN stays NaN."""
         return (values - self.center) / self.scale
 
     def inverse(self, values: Float32) -> Float32:
-        """Standardised values [..., channels] in raw units."""
+        """Convert standardised values [..., channels] to raw units."""
         return values * self.scale + self.center
 
 
 def fit_scaler(recordings: Iterable[Recording]) -> FittedScaler:
-    """The scaler of training rows; see `fit_rows`."""
+    """Fit on the rows of all recordings; see `fit_rows`."""
     return fit_rows(np.concatenate([recording.values for recording in recordings]))
 
 
 def fit_rows(rows: Float32) -> FittedScaler:
-    """Fit on `rows` [n, channels]; readings that are not finite are left out.
+    """Fit on `rows` [n, channels]; readings that are not finite are ignored.
 
     center is the median. scale is the standard deviation of the central 99 % of the readings, or of
-    all of them when even those are constant. A dead channel, spread below 1e-6 of its median (the
-    resolution of float32), stays watched: 1 % of the median, at least 1e-6 raw units, counts as
-    one standard deviation. Raises ValueError for a channel without any reading.
+    all readings if the central ones are constant. A dead channel, with a spread below 1e-6 of its
+    median (the resolution of float32), is still watched: its scale is 1 % of the median, at least
+    1e-6 raw units. Raises ValueError for a channel without any reading.
     """
     values = rows.astype(np.float64)
     values[~np.isfinite(values)] = np.nan
@@ -137,7 +137,7 @@ def fit_rows(rows: Float32) -> FittedScaler:
     spread = _deviation(values)
     dead = spread <= DEAD_SPREAD * np.abs(center)
     scale = np.where(dead, DEAD_SCALE * np.abs(center), spread)
-    # The bound keeps a departure from a constant zero inside the range of float32.
+    # Keeps a deviation from a constant zero within the range of float32.
     scale = np.maximum(scale, SMALLEST_SCALE)
     return FittedScaler(center.astype(np.float32), scale.astype(np.float32))
 

@@ -1,4 +1,4 @@
-"""Recordings: stretches of evenly spaced samples, read from CSV files and never joined."""
+"""Recordings: stretches of evenly spaced samples, read from CSV files."""
 
 import csv
 import os
@@ -18,14 +18,14 @@ from edge_runtime.sources.csvlayout import channel_order
 
 PERIOD_TOLERANCE = 0.05
 GAP_PERIODS = 1.5
-LONGEST_UNIT = 20  # characters; what is longer is a remark
+LONGEST_UNIT = 20  # characters; a longer text is not a unit
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One stretch of samples without a hole in time.
+    """One stretch of samples without a gap in time.
 
     name: path of the file it came from. first_row: index of its first row in that file.
     times: float64 [rows] seconds or None. values: float32 [rows, channels] raw units, NaN where
@@ -46,7 +46,7 @@ class Recording:
         return len(self.values)
 
     def cut(self, start: int, stop: int) -> "Recording":
-        """The rows from `start` up to, not including, `stop`."""
+        """Return the rows from `start` up to, not including, `stop`."""
         return replace(
             self,
             times=None if self.times is None else self.times[start:stop],
@@ -60,8 +60,8 @@ class Recording:
 class Dataset:
     """Recordings that agree in channels (names and order) and period; at least one.
 
-    warnings: what the owner should know about the data, one sentence each. text: columns without
-    numbers, which are no channels, each with a cell. units: of channels, where the files have them.
+    warnings: problems of the data, one sentence each. text: columns without numbers, which are no
+    channels, each with one cell. units: of channels, where the files contain them.
     """
 
     recordings: tuple[Recording, ...]
@@ -76,7 +76,7 @@ class Dataset:
 
     @property
     def period(self) -> float | None:
-        """Seconds between samples, None when neither the files nor the caller tell."""
+        """Seconds between samples, None if neither the files nor the caller give them."""
         return next((r.period for r in self.recordings if r.period is not None), None)
 
     @property
@@ -132,7 +132,7 @@ def read_recordings(
 
 
 def _all_of(items: Sequence[Item], make: Callable[[Item], Made]) -> list[Made]:
-    """What `make` makes of each item; the GruardErrors of all items as one."""
+    """Apply `make` to each item; raise the GruardErrors of all items as one."""
     made, problems = [], []
     for item in items:
         try:
@@ -145,7 +145,7 @@ def _all_of(items: Sequence[Item], make: Callable[[Item], Made]) -> list[Made]:
 
 
 def require_rows(dataset: Dataset, minimum: int) -> None:
-    """GruardError when all recordings together are shorter than `minimum` rows."""
+    """Raise GruardError when all recordings together are shorter than `minimum` rows."""
     if dataset.rows < minimum:
         raise GruardError(
             f"{dataset.recordings[0].name}: {dataset.rows} rows are too few, at least {minimum} "
@@ -156,7 +156,7 @@ def require_rows(dataset: Dataset, minimum: int) -> None:
 def write_recording(path: Path, recording: Recording) -> None:
     """Write a CSV that `read_recordings` reads back with the same values.
 
-    Columns: `time` where known, the channels, `label` where known. A missing reading is empty.
+    Columns: `time` if known, the channels, `label` if known. A missing reading is an empty cell.
     """
     header = [*_if(recording.times, "time"), *recording.channels, *_if(recording.labels, "label")]
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -177,13 +177,13 @@ def _if(column: npt.NDArray[np.generic] | None, name: str) -> list[str]:
 
 
 def expand(path: Path) -> list[Path]:
-    """The file itself, or the recordings of a directory in the order of their names."""
+    """Return the file itself, or the recordings of a directory sorted by name."""
     if not path.is_dir():
         return [path]
-    found = sorted([*path.glob("*.csv"), *path.glob("*.csv.gz")])
-    if not found:
+    files = sorted([*path.glob("*.csv"), *path.glob("*.csv.gz")])
+    if not files:
         raise GruardError(f"{path}{os.sep}: holds no *.csv or *.csv.gz file; name another folder")
-    return found
+    return files
 
 
 def _recording(table: Table, wanted: Sequence[str], period: float | None) -> Recording:
@@ -223,7 +223,7 @@ def _agree(period: float, other: float) -> bool:
 
 
 def _breaks(recording: Recording) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """The rows before which time is missing, and those whose time repeats or goes back."""
+    """Return the rows before which time is missing, and those whose time repeats or goes back."""
     if recording.times is None or recording.period is None:
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
     steps = np.diff(recording.times)

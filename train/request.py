@@ -28,13 +28,13 @@ MINIMUM_ROWS = 150
 # The state forgets within some tens of samples; parts this far apart share nothing.
 LARGEST_GAP = 128
 FEWEST_RISES = 20
-"""A column that moves so often, and never back, is a counter; a switch moves once or twice."""
+"""A column that moves this often in one direction only is a counter; a switch moves less often."""
 _SHOWN = 20  # characters of a cell
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. Empty `calibrate` and `test`: split by time."""
+    """The user's request. Empty `calibrate` and `test`: split by time."""
 
     data: tuple[Path, ...]
     out: Path
@@ -51,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Data:
-    """All files of a request as one checked dataset, its split, and what is known of the channels.
+    """All files of a request as one checked dataset, its split, and the channels' settings.
 
     period: seconds between samples or None.
     """
@@ -68,7 +68,7 @@ class Data:
 
 
 def read_data(request: Request) -> Data:
-    """Read and check what `request` names. Raises GruardError, before anything is written."""
+    """Read and check the files of `request`. Raises GruardError before anything is written."""
     _check_output(request)
     file = request.settings or find_settings(request.data[0])
     period, named = declared(file)
@@ -91,9 +91,9 @@ def _check_output(request: Request) -> None:
             f"{request.out}: a finished training is already there; "
             "choose another --out or add --force to replace it"
         )
-    there = next(path for path in (request.out, *request.out.parents) if path.exists())
-    if not there.is_dir():
-        raise GruardError(f"{there}: exists and is not a folder; choose another --out")
+    existing = next(path for path in (request.out, *request.out.parents) if path.exists())
+    if not existing.is_dir():
+        raise GruardError(f"{existing}: exists and is not a folder; choose another --out")
 
 
 def _dataset(request: Request, period: float | None) -> Dataset:
@@ -102,27 +102,27 @@ def _dataset(request: Request, period: float | None) -> Dataset:
 
 
 def _of_files(dataset: Dataset, paths: Sequence[Path]) -> list[Recording]:
-    """The dataset's recordings that come from one of `paths` (files or folders)."""
+    """Return the dataset's recordings that come from one of `paths` (files or folders)."""
     files = {str(file) for path in paths for file in expand(path)}
     return [recording for recording in dataset.recordings if recording.name in files]
 
 
 def set_aside(dataset: Dataset, named: Collection[str] = ()) -> Dataset:
-    """`dataset` without columns that no detector can learn from, which one warning lists.
+    """Return `dataset` without columns that no detector can learn from; one warning lists them.
 
-    Columns of numbers in `named` stay: the owner knows them. Raises GruardError when
+    Columns of numbers in `named`, which the settings file lists, are kept. Raises GruardError when
     no column is left.
     """
-    found: dict[str, list[str]] = {kind: [] for kind in ("text", *_KINDS)}
-    found["text"] = [f"{name} ('{cell[:_SHOWN]}')" for name, cell in dataset.text.items()]
+    dropped: dict[str, list[str]] = {kind: [] for kind in ("text", *_KINDS)}
+    dropped["text"] = [f"{name} ('{cell[:_SHOWN]}')" for name, cell in dataset.text.items()]
     kept = []
     for column, name in enumerate(dataset.channels):
         kind = _kind([recording.values[:, column] for recording in dataset.recordings])
         if kind is None or name in named:
             kept.append(column)
         else:
-            found[kind].append(name)
-    listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in found.items() if names)
+            dropped[kind].append(name)
+    listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in dropped.items() if names)
     if not listed:
         return dataset
     if not kept:
@@ -136,9 +136,9 @@ def set_aside(dataset: Dataset, named: Collection[str] = ()) -> Dataset:
 
 
 def _kind(pieces: Sequence[Float32]) -> str | None:
-    """What a column is instead of a channel; None for a channel."""
-    known = [piece[np.isfinite(piece)] for piece in pieces]
-    return next((kind for kind, holds in _KINDS.items() if holds(known)), None)
+    """Return why a column is not a channel, a key of `_KINDS`; None for a channel."""
+    readings = [piece[np.isfinite(piece)] for piece in pieces]
+    return next((kind for kind, holds in _KINDS.items() if holds(readings)), None)
 
 
 def _empty(pieces: Sequence[Float32]) -> bool:

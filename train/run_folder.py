@@ -1,9 +1,9 @@
-"""The run folder: what training leaves for conversion, written whole or not at all.
+"""The run folder: what training hands to conversion. Every file is written atomically.
 
 config.json    channels with scaler and rules, sizes, seed, fingerprint of the data
 weights.npz    the model's arrays by name, with highway and innovation_scale
 rows.npz       the split rows in raw units, PART/NUMBER, and their labels
-metrics.json   what training measured;  learning.png: its picture
+metrics.json   what training measured; learning.png is its picture
 """
 
 import hashlib
@@ -28,10 +28,10 @@ PARTS = ("train", "validate", "calibrate", "test")
 
 @dataclass(frozen=True)
 class Config:
-    """Everything conversion needs to know besides arrays. `sizes` are those of CellConfig.
+    """Everything that conversion needs besides arrays. `sizes` are those of CellConfig.
 
-    selection: average precision of the candidates that were judged, by name; empty when the model
-    was asked for. taught: labelled stretches that the gate learned from, 0 without a gate.
+    selection: average precision of the candidates that were judged, by name; empty when --model
+    named the model. taught: labelled stretches that the gate learned from, 0 without a gate.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Run:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` beside `path`, flush it to the disk, then move it into place."""
+    """Write `data` to a temporary file next to `path`, sync it, then rename it to `path`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as stream:
@@ -72,17 +72,17 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def json_bytes(data: Any) -> bytes:
-    """Readable, stable JSON."""
+    """Return `data` as indented JSON with sorted keys."""
     return (json.dumps(data, indent=1, sort_keys=True) + "\n").encode()
 
 
 def save_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
-    """Write arrays as .npz, whole or not at all."""
+    """Write arrays as .npz, atomically."""
     write_atomically(path, npz_bytes(arrays))
 
 
 def npz_bytes(arrays: dict[str, npt.NDArray[Any]]) -> bytes:
-    """An .npz archive whose bytes depend on the arrays alone (numpy's own carries the clock)."""
+    """Return an .npz archive whose bytes depend only on the arrays (numpy's contains the time)."""
     import zipfile
 
     buffer = io.BytesIO()
@@ -97,7 +97,7 @@ def npz_bytes(arrays: dict[str, npt.NDArray[Any]]) -> bytes:
 
 
 def save_rows(path: Path, split: Split) -> None:
-    """Write the split rows and, where they exist, their labels."""
+    """Write the split rows and, if they exist, their labels."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     for part in PARTS:
         for number, recording in enumerate(getattr(split, part)):
@@ -113,7 +113,7 @@ def save_config(path: Path, config: Config) -> None:
 
 
 def read_run(path: Path) -> Run:
-    """The finished run at `path`; GruardError naming what is missing or damaged."""
+    """Read the finished run at `path`. GruardError names what is missing or damaged."""
     if not (path / "weights.npz").is_file():
         state = "training has not finished: run the same train command again to resume"
         hint = (
@@ -139,7 +139,7 @@ def read_run(path: Path) -> Run:
 
 
 def read_config(path: Path) -> Config:
-    """config.json of a run folder."""
+    """Read config.json of a run folder."""
     file = path / "config.json"
     try:
         data = json.loads(file.read_text())
@@ -154,15 +154,15 @@ def _channel(modes: Sequence[Mapping[str, float]] = (), **rest: Any) -> Channel:
 
 
 def read_arrays(file: Path, advice: str) -> dict[str, npt.NDArray[Any]]:
-    """Arrays of an .npz file; a GruardError that ends in `advice` when it is damaged."""
+    """Read the arrays of an .npz file. If it is damaged, raise a GruardError ending in `advice`."""
     try:
         data = file.read_bytes()
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        # A damaged directory may hide members; its last record says how many there are.
+        # A damaged directory may hide members; its last record contains their number.
         if len(arrays) != int.from_bytes(data[-12:-10], "little"):
             raise ValueError("members are missing")
         return arrays
     except Exception as error:
-        # numpy, zipfile and zlib have a dozen exceptions for damaged archives.
+        # numpy, zipfile and zlib raise many exception types for damaged archives.
         raise GruardError(f"{file}: unreadable ({error}); {advice}") from None

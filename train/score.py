@@ -27,7 +27,7 @@ SMALLEST_DEVIATION = 1e-3
 def parts_of_rows(
     errors: Float32, value: Float32, doubt: Float32, mask: Float32, constants: ScoreConstants
 ) -> tuple[Float32, Float32]:
-    """`edge_runtime.detector.score.score_parts` of every row, bit for bit.
+    """Compute `edge_runtime.detector.score.score_parts` of every row, bit for bit.
 
     errors: [n, 3, channels], the rest [n, channels]. Returns parts [n, 6] and per-channel terms
     [n, 3, channels].
@@ -38,8 +38,8 @@ def parts_of_rows(
     distance = _lengths(_times(constants.distance_root, e))
     level = _lengths(_times(constants.level_root, x))
     parts = [residual, own, distance, level, ahead, _sums(evidence) / count]
-    told = np.stack([of_all_errors(terms), evidence, x * x], axis=1)
-    return np.stack(parts, axis=1), told
+    by_channel = np.stack([of_all_errors(terms), evidence, x * x], axis=1)
+    return np.stack(parts, axis=1), by_channel
 
 
 def _sums(values: Float32) -> Float32:
@@ -48,7 +48,7 @@ def _sums(values: Float32) -> Float32:
 
 
 def _times(matrix: Float32, rows: Float32) -> Float32:
-    """The matrix times each row, each sum first to last."""
+    """Multiply the matrix with each row; each sum runs from the first to the last column."""
     total = matrix[:, 0] * rows[:, :1]
     for column in range(1, rows.shape[1]):
         total = total + matrix[:, column] * rows[:, column : column + 1]
@@ -60,7 +60,7 @@ def _lengths(vectors: Float32) -> Float32:
 
 
 def residual_scale(errors: Float32, mask: Float32) -> Float32:
-    """The 99 % quantile of |error| per channel, at least 0.05; errors, mask: [n, channels]."""
+    """Return the 99 % quantile of |error|, at least 0.05; errors, mask: [n, channels]."""
     used = mask > 0
     scales = [
         float(np.quantile(np.abs(column[usable]), 0.99)) if usable.any() else 1.0
@@ -70,27 +70,27 @@ def residual_scale(errors: Float32, mask: Float32) -> Float32:
 
 
 def absent_error(scale: Float32, mask: Float32) -> Float32:
-    """The error [channels] that an unusable reading counts as, given `residual_scale`.
+    """Return the error [channels] that an unusable reading counts as, given `residual_scale`.
 
-    Four times the scale, which an error exceeds in 1 % of the rows, where a reading is unusable in
-    1 % of the rows of mask [n, channels] or fewer; less where that is common.
+    Four times the scale for a channel that is unusable in at most 1 % of the rows of mask
+    [n, channels]; less for a channel that is unusable more often.
     """
     share = np.maximum(1 - (mask > 0).mean(axis=0), RARE)
     return (ABSENT * scale * np.sqrt(RARE / share)).astype(np.float32)
 
 
 def centre_of(parts: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Median and upper deviation [parts] of clean score parts [n, parts].
+    """Return median and upper deviation [parts] of clean score parts [n, parts].
 
-    The deviation is the 84 % quantile less the median, at least 0.001: that of normally distributed
-    values, but deaf to the few strange stretches that every clean recording has.
+    The deviation is the 84 % quantile minus the median, at least 0.001. For normally distributed
+    values it equals the standard deviation, and a few strange stretches do not change it.
     """
     middle, above = np.quantile(parts, (0.5, ONE_DEVIATION), axis=0)
     return middle, np.maximum(above - middle, SMALLEST_DEVIATION)
 
 
 def inverse_root(rows: Float32) -> Float32:
-    """W [channels, channels] with WᵀW = (C + aI)⁻¹ for the second moments C of `rows`."""
+    """Return W [channels, channels] with WᵀW = (C + aI)⁻¹, C the second moments of `rows`."""
     wide = rows.astype(np.float64)
     moments = wide.T @ wide / len(wide)
     shrunk = moments + SHRINKAGE * np.eye(len(moments))

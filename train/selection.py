@@ -1,9 +1,9 @@
-"""Which detector earns its bytes: chosen without labels, by faults put into held-out clean rows.
+"""Choose the detector that ships, without labels, by faults injected into held-out clean rows.
 
-The same rows, with the same faults of sensors and disturbances of the machine, go through every
-candidate. Each is judged by the average precision of its score (how well faulty rows rank above
-clean ones, whatever the threshold); the score is the runtime's own. A larger model must beat a
-smaller one by a margin, so that a network is never shipped for a difference that is noise.
+The same rows, with the same sensor faults and machine disturbances, go through every candidate.
+Each is judged by the average precision of the runtime's score: how well faulty rows rank above
+clean ones, independent of a threshold. A larger model must beat a smaller one by a margin, so that
+no network ships because of noise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from edge_runtime.detector.score import smoothed_parts as smoothed
 from train.batches import Rows
 from train.cell import AnomalyGatedGRU
 from train.cell_config import CellConfig
-from train.faults import disturb, habits, inject, log_uniform
+from train.faults import clean_shape, disturb, inject, log_uniform
 from train.highway import Highway
 from train.score import absent_error, centre_of, inverse_root, parts_of_rows, residual_scale
 
@@ -29,9 +29,9 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-# Average precision that a larger model must gain. Over eight streams, a gated network gained less
-# than that on all of twelve servers, where it has nothing to offer, and more on the pumps and the
-# watch whose labels put it ahead (docs/accuracy.md).
+# Average precision that a larger model must gain. Over eight streams a gated network gained less on
+# all of twelve servers, where labels show no advantage, and more on the pumps and the watch, where
+# labels show one (docs/accuracy.md).
 MARGIN = 0.02
 STREAMS = 8  # faulty copies of the held-out rows
 MOST_ROWS = 3000
@@ -44,7 +44,7 @@ COMPARED = ("residual", "distance", "level")  # parts of the score
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that could ship: its name in reports, its sizes and its arrays by name."""
+    """A model that could ship. name: as reports show it. weights: arrays by name."""
 
     name: str
     sizes: CellConfig
@@ -53,7 +53,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Streams:
-    """Standardised rows [streams, n, channels], clean one first, and their faulty rows."""
+    """Standardised rows [streams, n, channels], the clean stream first, and which are faulty."""
 
     values: Float32
     masks: Float32
@@ -61,7 +61,7 @@ class Streams:
 
 
 def average_precision(scores: Float64, positive: Bools) -> float:
-    """Mean precision at the rank of each positive row, ties broken against the detector."""
+    """Return the mean precision at the rank of each positive row; ties count against the score."""
     order = np.lexsort((positive, -scores))
     hits = positive[order]
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
@@ -71,13 +71,13 @@ def average_precision(scores: Float64, positive: Bools) -> float:
 def judge(
     candidates: Sequence[Candidate], held_out: Rows, exogenous: Bools, seed: int
 ) -> dict[str, float]:
-    """Average precision of each candidate, by name, on faults in `held_out`."""
+    """Return the average precision of each candidate, by name, on faults in `held_out`."""
     streams = make_streams(held_out, exogenous, seed)
     return {c.name: _precision(c, streams, exogenous) for c in candidates}
 
 
 def choose(candidates: Sequence[Candidate], precisions: Mapping[str, float]) -> Candidate:
-    """The first candidate, unless a later (larger) one beats the choice so far by `MARGIN`."""
+    """Return the first candidate, unless a later (larger) one beats it by `MARGIN`."""
     chosen = candidates[0]
     for candidate in candidates[1:]:
         if precisions[candidate.name] >= precisions[chosen.name] + MARGIN:
@@ -86,17 +86,17 @@ def choose(candidates: Sequence[Candidate], precisions: Mapping[str, float]) -> 
 
 
 def make_streams(held_out: Rows, exogenous: Bools, seed: int) -> Streams:
-    """The latest held-out rows, end to end, clean and with faults every `SPACING` rows.
+    """Join the latest held-out rows and return them clean and with a fault every `SPACING` rows.
 
-    A row counts as faulty where a reading is missing or half a channel scale off.
+    A row counts as faulty when a reading is missing or half a channel scale off.
     """
     clean = np.concatenate(held_out.values)[-MOST_ROWS:]
     mask = np.concatenate(held_out.masks)[-MOST_ROWS:]
     values, masks, faulty = [clean], [mask], [np.zeros(len(clean), bool)]
     for number in range(STREAMS):
         rng = np.random.default_rng((seed, number))
-        spoiled = _with_disturbances if number % 2 else _with_faults
-        rows, usable = spoiled(clean, mask, exogenous, rng)
+        inject_into = _with_disturbances if number % 2 else _with_faults
+        rows, usable = inject_into(clean, mask, exogenous, rng)
         wrong = (np.abs(rows - clean) > SIZES[0]) | (usable < mask)
         values.append(rows * usable)
         masks.append(usable)
@@ -125,11 +125,11 @@ def _with_disturbances(
 ) -> tuple[Float32, Float32]:
     if np.count_nonzero(~exogenous) < 2:
         return _with_faults(clean, mask, exogenous, rng)
-    rows, known = clean.copy(), habits(clean, exogenous)
+    rows, shape = clean.copy(), clean_shape(clean, exogenous)
     for start in range(SETTLING + 1, len(clean) - SPACING // 2, SPACING):
         size = log_uniform(rng, *SIZES)
         window = rows[start : start + SPACING]
-        disturbed, _ = disturb(window, 0, int(rng.integers(5, SPACING // 2)), size, known, rng)
+        disturbed, _ = disturb(window, 0, int(rng.integers(5, SPACING // 2)), size, shape, rng)
         rows[start : start + SPACING] = disturbed
     return rows, mask
 
@@ -149,7 +149,7 @@ def _precision(candidate: Candidate, streams: Streams, exogenous: Bools) -> floa
 def forecasts(
     candidate: Candidate, values: Float32, masks: Float32, exogenous: Bools
 ) -> dict[str, Float32]:
-    """forecast, doubt [streams, n, channels] of the whole-sequence model."""
+    """Return forecast and doubt [streams, n, channels] of the whole-sequence model."""
     weights = candidate.weights
     highway = Highway(weights["highway"], weights["cross"])
     gated = (~exogenous).astype(np.float32)
@@ -162,7 +162,7 @@ def forecasts(
 
 
 class Scored(NamedTuple):
-    """What a score is made of, each [streams, n, channels]."""
+    """The inputs of a score, each [streams, n, channels]."""
 
     innovation: Float32
     value: Float32
@@ -171,10 +171,10 @@ class Scored(NamedTuple):
 
 
 def clean_constants(rows: Scored, exogenous: Bools) -> ScoreConstants:
-    """The score's constants from the first stream, which is clean.
+    """Measure the score's constants on the first stream, which is clean.
 
-    What is compared is the forecast: those beside it are the same for all candidates, and made-up
-    faults would judge the gate's doubt by what it was taught.
+    Only the forecast is compared. The further forecasts are the same for all candidates, and
+    injected faults would judge the gate's doubt by the faults that it was trained on.
     """
     innovation, value, _, mask = (array[0] for array in rows)
     width, kinds = innovation.shape[1], len(ERRORS)
@@ -207,7 +207,7 @@ def clean_constants(rows: Scored, exogenous: Bools) -> ScoreConstants:
 
 
 def smoothed_parts(rows: Scored, constants: ScoreConstants) -> Float32:
-    """Smoothed score parts [streams, n, 6]; all streams go side by side."""
+    """Return smoothed score parts [streams, n, 6]; each stream is smoothed by itself."""
     raw = []
     for innovation, value, doubt, mask in zip(*rows, strict=True):
         errors = np.stack([innovation, *[np.zeros_like(innovation)] * (len(ERRORS) - 1)], axis=1)
@@ -221,6 +221,6 @@ def smoothed_parts(rows: Scored, constants: ScoreConstants) -> Float32:
 
 
 def total_scores(smooth: Float32, constants: ScoreConstants) -> Float64:
-    """The score [...] of smoothed parts [..., 6]."""
-    found: Float64 = heights(smooth, constants)[..., constants.weights > 0].max(axis=-1)
-    return found.astype(np.float64)
+    """Return the score [...] of smoothed parts [..., 6]."""
+    score: Float64 = heights(smooth, constants)[..., constants.weights > 0].max(axis=-1)
+    return score.astype(np.float64)

@@ -1,4 +1,4 @@
-"""The optional settings file: what the owner knows about each channel, in YAML or TOML.
+"""The optional settings file: period, and units, limits and role of each channel; YAML or TOML.
 
 period: 0.02                  # seconds between samples
 channels:
@@ -23,11 +23,11 @@ SUFFIXES = (".yaml", ".yml", ".toml")
 
 @dataclass(frozen=True)
 class ChannelSettings:
-    """What a reading of one channel may be; None means not limited.
+    """Limits of one channel's readings; None means not limited.
 
-    unit: for reports only. low, high: raw units, both still valid. max_rate: largest believable
-    change in raw units per second. stuck_after: samples without any change after which the
-    channel counts as stuck. exogenous: an input such as a set-point, never scored.
+    unit: for reports only. low, high: smallest and largest valid reading, raw units. max_rate:
+    largest valid change in raw units per second. stuck_after: samples without any change after
+    which the channel counts as stuck. exogenous: an input such as a set-point, never scored.
     """
 
     unit: str = ""
@@ -47,28 +47,28 @@ class Settings:
 
 
 def find_settings(data: Path) -> Path | None:
-    """The settings file beside a recording, or None.
+    """Return the settings file next to a recording, or None.
 
-    In a directory given as data, or beside a file, that is `channels.yaml|yml|toml`; the file
-    named like the recording (`pump.csv` has `pump.yaml`) comes first. GruardError when one name
-    is there with several suffixes.
+    In a directory given as data, or next to a file, it is `channels.yaml|yml|toml`; a file named
+    like the recording (`pump.yaml` for `pump.csv`) has precedence. Raises GruardError when one
+    name exists with several suffixes.
     """
     folder = data if data.is_dir() else data.parent
     stems = ["channels"] if data.is_dir() else [_stem(data), "channels"]
     for stem in stems:
-        found = [path for suffix in SUFFIXES if (path := folder / (stem + suffix)).is_file()]
-        if len(found) > 1:
-            names = " and ".join(path.name for path in found)
+        files = [path for suffix in SUFFIXES if (path := folder / (stem + suffix)).is_file()]
+        if len(files) > 1:
+            names = " and ".join(path.name for path in files)
             raise GruardError(f"{folder}: both {names} are there; keep one settings file")
-        if found:
-            return found[0]
+        if files:
+            return files[0]
     return None
 
 
 def declared(path: Path | None) -> tuple[float | None, tuple[str, ...]]:
-    """The period and the channels that a settings file names, whatever the recordings hold.
+    """Return the period and channels of a settings file, without comparing with the recordings.
 
-    None and no channels without a file. Raises GruardError.
+    None and () without a file. Raises GruardError.
     """
     if path is None:
         return None, ()
@@ -82,8 +82,7 @@ def load_settings(
 ) -> Settings:
     """Read and check a settings file; without one every channel has the defaults.
 
-    units: of channels to which the file gives none.
-    GruardError names the file and the key for everything that is not exactly as described.
+    units: of channels for which the file has none. GruardError names the file and the wrong key.
     """
     known = units or {}
     if path is None:
@@ -127,7 +126,7 @@ def _parse(path: Path) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Says where a number or a date is that Python does not take."""
+    """Reports the position of a number or date that Python cannot represent."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -190,7 +189,7 @@ def _known_keys(content: Mapping[Any, Any], valid: Sequence[str], where: str) ->
 
 
 def _number(value: Any, where: str) -> float:
-    # In Python a bool is an int; in a settings file it is a mistake.
+    # In Python a bool is an int; as a number in a settings file it is an error.
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not abs(value) <= LARGEST:  # also false for NaN
         raise GruardError(f"{where} must be a finite number, not {_shown(value)}")

@@ -1,8 +1,8 @@
-"""A small motor-driven pump as data: healthy for ever, or with labelled faults.
+"""Simulate a small motor-driven pump, healthy or with labelled faults.
 
-Ten samples a second of eight channels that move together. A set-point steps between load levels
-at random times; a duty cycle of about 4 s rides on it. The speed follows with a lag, the current
-with the torque, flow and pressure with the speed, the winding and then the oil warm up slowly.
+Ten samples a second of eight channels that depend on each other. A set-point steps between load
+levels at random times, plus a duty cycle of about 4 s. The speed follows with a lag, the current
+follows the torque, flow and pressure follow the speed, and winding and oil warm up slowly.
 """
 
 import tempfile
@@ -61,25 +61,25 @@ class SimulatedFault:
 
 @dataclass(frozen=True)
 class Simulation:
-    """A labelled recording and what is wrong in it; its labels are 1 inside every event."""
+    """A labelled recording and its faults; the labels are 1 inside every event."""
 
     recording: Recording
     events: tuple[SimulatedFault, ...]
 
 
 def simulate(rows: int, seed: int) -> Recording:
-    """The healthy machine for `rows` samples, at least 2; the same seed gives the same bytes."""
+    """Simulate the healthy machine for `rows` samples, at least 2, reproducibly from `seed`."""
     return _recording(_machine(rows, seed, {}))
 
 
 def simulate_faults(
     rows: int, seed: int, kinds: Sequence[str] = ALL_KINDS, every: int = 2000
 ) -> Simulation:
-    """The machine of `simulate` with one fault in every `every` rows, none in the first.
+    """Simulate the machine of `simulate` with one fault per `every` rows, none in the first ones.
 
-    The kinds (of `ALL_KINDS`) take turns. A sensor fault lasts 2 to 10 s and has the size of 0.3
-    to 1.5 standard deviations of its channel; a machine fault grows, stays, ends, and counts until
-    every channel is back within a quarter of a standard deviation of the healthy machine's.
+    The kinds (of `ALL_KINDS`) take turns. A sensor fault lasts 2 to 10 s with a size of 0.3 to 1.5
+    standard deviations of its channel. A machine fault grows, stays and ends; its label ends when
+    every channel is within a quarter of a standard deviation of the healthy machine.
     Raises ValueError for an unknown kind or fewer than 400 rows per fault.
     """
     unknown = set(kinds) - set(ALL_KINDS)
@@ -107,15 +107,15 @@ def simulate_faults(
 
 
 def write_settings(path: Path) -> None:
-    """Write the settings file that belongs to the simulated machine, as YAML."""
+    """Write the settings file of the simulated machine, as YAML."""
     content = {"period": PERIOD, "channels": SETTINGS}
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def write_folder(folder: Path, healthy: Recording, faults: Simulation) -> None:
-    """Write healthy.csv, faults.csv (with labels) and channels.yaml, all of them or none.
+    """Write healthy.csv, faults.csv (with labels) and channels.yaml into a new folder, atomically.
 
-    GruardError when the folder is there already or cannot be written.
+    Raises GruardError when the folder already exists or cannot be written.
     """
     if folder.exists():
         raise GruardError(f"{folder}: is there already; remove it or name another folder")
@@ -179,8 +179,8 @@ def _sensor_fault(
 
 
 def _machine(rows: int, seed: int, severity: Mapping[str, Float64]) -> Float32:
-    # Every random draw is made whatever the severities are, so that the healthy and the faulty
-    # machine of one seed differ by the faults alone.
+    # The random draws do not depend on the severities, so the healthy and the faulty machine of one
+    # seed differ only by the faults.
     rng = np.random.default_rng([seed, 0])
     wear, leak, block, heat = (severity.get(kind, np.zeros(rows)) for kind in MACHINE_KINDS)
     load = _load(rows, rng)
@@ -214,13 +214,13 @@ def _load(rows: int, rng: np.random.Generator) -> Float64:
 
 
 def _lag(signal: Float64, rows: float) -> Float64:
-    """First-order lag with a time constant in rows, at rest in the beginning."""
+    """Apply a first-order lag with a time constant in rows, starting at rest."""
     keep = np.exp(-1 / rows)
     filtered: Float64 = lfilter([1 - keep], [1, -keep], signal, zi=[keep * signal[0]])[0]
     return filtered
 
 
 def _noise(rows: int, correlation: float, sigma: float, rng: np.random.Generator) -> Float64:
-    """Noise with the given correlation from row to row, driven by white noise of sigma."""
+    """Draw noise with the given row-to-row correlation, driven by white noise of sigma."""
     filtered: Float64 = lfilter([1.0], [1, -correlation], rng.normal(0, sigma, rows))
     return filtered

@@ -1,9 +1,8 @@
-"""Cutting recordings in time order into rows to train, to stop early, to calibrate and to test.
+"""Split recordings in time order into rows to train, to stop early, to calibrate and to test.
 
-Later rows never help to judge earlier ones, and a gap between the parts keeps the memory of the
-model from reaching across. What forecasts and thresholds learn from must be clean, so rows labelled
-anomalous are cut out of every part but the test. Those of the training part are kept aside, for the
-gate to learn from.
+The gap between two parts is longer than the memory of the model. Forecasts and thresholds must
+learn from clean rows, so rows labelled anomalous are cut out of every part except the test. Those
+of the training part are returned separately; the gate learns from them.
 """
 
 from collections.abc import Sequence
@@ -73,14 +72,14 @@ def split_by_time(
 
 
 def clean_parts(recording: Recording, margin: int) -> Recordings:
-    """The stretches at least `margin` rows away from every row labelled anomalous."""
+    """Return the stretches at least `margin` rows away from every row labelled anomalous."""
     if recording.labels is None or not recording.labels.any():
         return (recording,) if recording.rows else ()
     return _stretches(recording, ~_near(recording.labels, margin))
 
 
 def labelled_parts(recording: Recording, margin: int) -> Recordings:
-    """The other stretches: every row labelled anomalous, and `margin` rows on both sides."""
+    """Return the other stretches: every row labelled anomalous, and `margin` rows around it."""
     if recording.labels is None or not recording.labels.any():
         return ()
     return _stretches(recording, _near(recording.labels, margin))
@@ -92,7 +91,7 @@ def _near(labels: npt.NDArray[np.int8], margin: int) -> npt.NDArray[np.bool_]:
 
 
 def _stretches(recording: Recording, wanted: npt.NDArray[np.bool_]) -> Recordings:
-    """The longest pieces of a recording in which every row is wanted."""
+    """Return the maximal pieces of a recording in which every row is wanted."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], wanted, [False]])))
     return tuple(recording.cut(int(a), int(b)) for a, b in edges.reshape(-1, 2))
 

@@ -1,4 +1,4 @@
-"""One training from files to run folder: read, split, scale, fit, write."""
+"""One training from checked data to run folder: scale, fit, write."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,14 +36,14 @@ from train.run_folder import (
 )
 from train.split import Split, clean_parts
 
-FAR = 5.0  # channel scales between the middle of a held-out part and that of training
+FAR = 5.0  # channel scales between the medians of a held-out part and of the training part
 
 
 def train_run(data: Data, sizes: CellConfig, budget: Budget, say: Say, report: Report) -> Run:
     """Train on `data` as requested and return the finished run.
 
-    `sizes` are those of a network, its channels are replaced by what the data has. Progress
-    sentences go to `say`, the losses of every step to `report`.
+    `sizes` are those of a network; `sizes.channels` is replaced by the number of channels of the
+    data. Progress sentences go to `say`, the losses of every step to `report`.
     """
     request, dataset, split, settings = data.request, data.dataset, data.split, data.settings
     for warning in dataset.warnings:
@@ -57,17 +57,17 @@ def train_run(data: Data, sizes: CellConfig, budget: Budget, say: Say, report: R
         values = [recording.values for recording in rows]
         return with_modes(describe_channels(rows, settings), values, period)
 
-    # Cross-fitting needs no rows apart, so a linear model is scaled and fitted on all clean ones.
+    # Cross-fitting needs no held-out rows: a linear model is scaled and fitted on all clean rows.
     channels = described(clean if model == "linear" else split.train)
     _make_folder(request.out)
     say(_describe(split, len(channels), period))
     if modes := max(len(channel.modes) for channel in channels):
-        told = ", ".join(c.name for c in channels if c.exogenous and c.modes)
-        say(f"{modes} operating modes, told apart by {told}; each has a scaler of its own")
+        settings = ", ".join(c.name for c in channels if c.exogenous and c.modes)
+        say(f"{modes} operating modes, told apart by {settings}; each has a scaler of its own")
     if model != request.model:
         say(
-            f"fewer than {FEWEST_NETWORK_ROWS} clean rows, or one channel to watch: the linear "
-            "detector it is (--model gru or gated trains a network all the same)"
+            f"fewer than {FEWEST_NETWORK_ROWS} clean rows, or only one channel to watch: training "
+            "the linear detector (--model gru or gated trains a network anyway)"
         )
     for sentence in _unlike_training(split, channels):
         say(f"warning: {sentence}")
@@ -76,7 +76,7 @@ def train_run(data: Data, sizes: CellConfig, budget: Budget, say: Say, report: R
             (request.out / name).unlink(missing_ok=True)
     save_rows(request.out, split)
 
-    def material(channels: tuple[Channel, ...]) -> TrainingRows:
+    def training_rows(channels: tuple[Channel, ...]) -> TrainingRows:
         def standard(recordings: Sequence[Recording]) -> Rows:
             return standard_rows([r.values for r in recordings], channels, period)
 
@@ -88,12 +88,14 @@ def train_run(data: Data, sizes: CellConfig, budget: Budget, say: Say, report: R
             labelled=labelled_rows(split.labelled, channels, period),
         )
 
-    sizes, seen = replace(sizes, channels=len(channels)), material(channels)
-    fitted = fit_model(model, seen, sizes, budget, request.out, say, report)
+    sizes, rows = replace(sizes, channels=len(channels)), training_rows(channels)
+    fitted = fit_model(model, rows, sizes, budget, request.out, say, report)
     if model == "auto" and fitted.sizes.linear:
-        channels = described(clean)  # as if it had been asked for
-        alone = fit_model("linear", material(channels), sizes, budget, request.out, say, report)
-        fitted = replace(alone, precisions=fitted.precisions)
+        # Scale and fit on all clean rows, as for --model linear.
+        channels = described(clean)
+        rows = training_rows(channels)
+        linear = fit_model("linear", rows, sizes, budget, request.out, say, report)
+        fitted = replace(linear, precisions=fitted.precisions)
     config = Config(
         name=request.name,
         period=period,
@@ -102,10 +104,10 @@ def train_run(data: Data, sizes: CellConfig, budget: Budget, say: Say, report: R
         seed=budget.seed,
         data_sha256=fingerprint(dataset.recordings),
         selection=fitted.precisions,
-        taught=len(seen.labelled.labels) if fitted.sizes.gate_layers else 0,
+        taught=len(rows.labelled.labels) if fitted.sizes.gate_layers else 0,
     )
     save_config(request.out, config)
-    # The weights come last: their presence says that the run is finished.
+    # The weights are written last: their presence marks the run as finished.
     write_atomically(request.out / "weights.npz", npz_bytes(dict(fitted.weights)))
     (request.out / "checkpoint.npz").unlink(missing_ok=True)
     return read_run(request.out)
@@ -121,7 +123,7 @@ def _make_folder(path: Path) -> None:
 
 
 def _unlike_training(split: Split, channels: tuple[Channel, ...]) -> list[str]:
-    """Held-out parts that lie where no training row was; their thresholds will be poor."""
+    """Warn of held-out parts far from all training rows; their thresholds will be poor."""
     scaler = channel_scaler(channels)
     sentences = []
     for part in ("calibrate", "test"):
@@ -133,9 +135,9 @@ def _unlike_training(split: Split, channels: tuple[Channel, ...]) -> list[str]:
         worst = int(np.nanargmax(distance))
         if distance[worst] > FAR:
             sentences.append(
-                f"the rows to {part} are unlike those to train ({channels[worst].name} lies "
+                f"the rows to {part} are unlike those to train ({channels[worst].name} is "
                 f"{distance[worst]:.0f} scales away); record until every normal state of the "
-                "machine comes up several times"
+                "machine has occurred several times"
             )
     return sentences
 

@@ -1,8 +1,8 @@
-"""The default data: smartwatch recordings of shoulder exercises, out of the seglearn wheel.
+"""The default data: smartwatch recordings of shoulder exercises, from the seglearn wheel.
 
 Ten people repeat seven exercises with either arm; a watch on the wrist measures acceleration
-(ax, ay, az) and rotation (wx, wy, wz) 50 times a second. The wheel is only a carrier: nothing in
-it is imported or run, and its pickled table is read by an unpickler that knows four harmless names.
+(ax, ay, az) and rotation (wx, wy, wz) 50 times a second. No code of the wheel is imported or run.
+Its pickled table is read by an unpickler that accepts only a few harmless names.
 """
 
 import ast
@@ -41,7 +41,7 @@ acceleration ax, ay, az and rotation wx, wy, wz as the watch gave them, 50 rows 
 demo.csv is put together: one person's pendulum exercise, interrupted twice by other exercises of
 the same person (label 1), joined end to end.
 """
-# The demonstration's person is in no other part: nobody trains or calibrates on person 10.
+# Person 10 is used only for the demonstration, not for training or calibration.
 DEMO: dict[str, Any] = {
     "person": 10,
     "side": "right",
@@ -65,14 +65,14 @@ class WatchRecording:
 
 
 def fetch_wheel(folder: Path, sha256: str = WHEEL_SHA256) -> Path:
-    """Download the wheel into `folder` with pip, unless it is there already, and check it."""
+    """Download the wheel into `folder` with pip unless it is already there, and check its hash."""
     wheel = folder / WHEEL_NAME
     if not wheel.is_file():
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
         command += ["--disable-pip-version-check", "-d", str(folder), f"seglearn=={RELEASE}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0 or not wheel.is_file():
-            lines = done.stderr.strip().splitlines() or ["pip said nothing"]
+            lines = done.stderr.strip().splitlines() or ["pip printed no error"]
             raise GruardError(
                 f"{wheel}: pip could not download it ({lines[-1].strip()}); connect to a package "
                 "index, install pip, or put the wheel there by hand"
@@ -82,7 +82,7 @@ def fetch_wheel(folder: Path, sha256: str = WHEEL_SHA256) -> Path:
 
 
 def read_watch(wheel: Path, sha256: str = WHEEL_SHA256) -> tuple[WatchRecording, ...]:
-    """Every recording in the wheel. GruardError when the wheel is not exactly the known one."""
+    """Return every recording in the wheel. GruardError if its SHA-256 is not `sha256`."""
     _check_hash(wheel, sha256)
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as member:
@@ -100,7 +100,7 @@ def extract_watch(
 ) -> None:
     """Write `EXERCISE/personNN-SIDE.csv` for every recording, demo.csv and a README.txt.
 
-    The folder appears complete or not at all; GruardError when it is there already.
+    The folder is written atomically. Raises GruardError when it already exists.
     """
     if folder.exists():
         raise GruardError(f"{folder}: is there already; remove it or name another folder")
@@ -126,10 +126,10 @@ def demo_stream(
     others: Sequence[str],
     rows: int,
 ) -> Recording:
-    """One person's normal exercise, interrupted by each of `others` in turn for `rows` rows.
+    """Join one person's normal exercise with `rows` rows of each of `others`, in turn.
 
-    The normal recording is cut into len(others) + 1 equal stretches that are replayed in order;
-    the label is 1 where another exercise is done. The time runs on without a hole. GruardError
+    The normal recording is cut into len(others) + 1 equal stretches in order, with one other
+    exercise between two stretches; the label is 1 there. The times have no gap. Raises GruardError
     when the person has no such recording or one of `others` is shorter than `rows`.
     """
     usual = _find(recordings, person, side, normal).recording
@@ -148,13 +148,13 @@ def demo_stream(
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    # Old pickles spell bytes as encoded text; any other codec has no business here.
+    # Old pickles store bytes as latin1 text; no other codec is needed.
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it asks for the codec {encoding}")
     return text.encode("latin1")
 
 
-_RECONSTRUCT = np.zeros(0).__reduce__()[0]  # numpy's own, wherever this numpy keeps it
+_RECONSTRUCT = np.zeros(0).__reduce__()[0]  # its module depends on the numpy version
 _HARMLESS = {
     ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
@@ -165,7 +165,7 @@ _HARMLESS = {
 
 
 class _HarmlessUnpickler(pickle.Unpickler):
-    """Builds numpy arrays and plain Python data; any other name in the pickle is refused."""
+    """Unpickles numpy arrays and plain Python data, and refuses any other name."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _HARMLESS:
@@ -175,12 +175,12 @@ class _HarmlessUnpickler(pickle.Unpickler):
 
 def _check_hash(wheel: Path, sha256: str) -> None:
     try:
-        found = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        actual = hashlib.sha256(wheel.read_bytes()).hexdigest()
     except OSError as error:
         raise GruardError(f"{wheel}: cannot be read ({error.strerror}); download it") from None
-    if found != sha256:
+    if actual != sha256:
         raise GruardError(
-            f"{wheel}: has SHA-256 {found[:12]}…, not {sha256[:12]}…; delete it and download again"
+            f"{wheel}: has SHA-256 {actual[:12]}…, not {sha256[:12]}…; delete it and download again"
         )
 
 

@@ -23,7 +23,7 @@ from edge_runtime.symptoms import (
     observe,
     suspicion,
 )
-from train.faults import Fault, disturb, habits, inject, log_uniform
+from train.faults import Fault, clean_shape, disturb, inject, log_uniform
 
 Float32 = npt.NDArray[np.float32]
 SIZES, LENGTHS = (0.3, 8.0), (3, 200)
@@ -106,9 +106,9 @@ def _event(
         return None
     longer = max(length, int(rng.integers(SHORTEST_DISTURBANCE, LENGTHS[1])))
     length = min(longer, rows - start - AFTERWARDS)
-    known = habits(piece.reading, exogenous)
+    shape = clean_shape(piece.reading, exogenous)
     size = log_uniform(rng, *SIZES)
-    reading, channels = disturb(piece.reading, start, length, size, known, rng)
+    reading, channels = disturb(piece.reading, start, length, size, shape, rng)
     return InjectedFault(MACHINE, start, start + length, channels, Stretch(reading, piece.present))
 
 

@@ -32,7 +32,7 @@ from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.diagnosing import diagnosis_constants
 from edge_runtime.diagnosis import KINDS, MACHINE, DiagnosisConstants, probabilities
 from edge_runtime.symptoms import SymptomState, initial_symptoms, observe
-from train.faults import disturb, habits
+from train.faults import clean_shape, disturb
 
 EXOGENOUS = np.array([c.exogenous for c in CHANNELS])
 
@@ -181,7 +181,7 @@ def test_the_constants_do_not_depend_on_units() -> None:
 
 def test_a_disturbance_moves_several_channels_but_no_exogenous_one() -> None:
     rows = made_rows(400, 1)
-    known = habits(rows, EXOGENOUS)
+    known = clean_shape(rows, EXOGENOUS)
     for seed in range(50):
         rng = np.random.default_rng(seed)
         moved, members = disturb(rows, 100, 80, 2.0, known, rng)

@@ -71,7 +71,7 @@ def test_the_events_of_the_training_part_teach_the_gate(
     assert [len(label) for label in found.labels] == [2 * MARGIN + length for length in lengths]
     for values, label in zip(found.values, found.labels, strict=True):
         assert (values[label == 1] > 3).all() and (values[label == 0] < 3).all()
-    assert said[-1] == "labelled stretches that teach the gate: 2, 23 rows anomalous"
+    assert said[-1] == "labelled stretches that train the gate: 2, with 23 anomalous rows"
 
 
 def test_without_a_gate_nothing_learns_from_them(

@@ -224,7 +224,7 @@ def test_a_failed_download_says_what_to_do(
         return subprocess.CompletedProcess(command, 1, "", stderr)
 
     monkeypatch.setattr(subprocess, "run", run)
-    reason = stderr.strip() or "pip said nothing"
+    reason = stderr.strip() or "pip printed no error"
     with pytest.raises(GruardError) as caught:
         fetch_wheel(tmp_path)
     assert f"({reason})" in str(caught.value)
