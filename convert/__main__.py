@@ -1,4 +1,4 @@
-"""`python -m convert`: a run folder becomes a proven bundle."""
+"""`python -m convert`: convert a run folder into a bundle with its proof."""
 
 import json
 import os
@@ -16,10 +16,10 @@ FOLDER = click.Path(path_type=Path)
 
 
 class DefaultGroup(click.Group):
-    """A group whose first word may be left out: `python -m convert RUN` means `… bundle RUN`."""
+    """A group with the default command `bundle`: `python -m convert RUN` means `… bundle RUN`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the default command in front of what is neither a command nor a request for help."""
+        """Insert the default command unless the first word is a command or asks for help."""
         if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
             args = ["bundle", *args]
         return super().parse_args(ctx, args)
@@ -32,12 +32,12 @@ def cli() -> None:
     \b
     python -m convert runs/pump                     RUN/bundle/pump-1.gruard
     python -m convert validate pump-1.gruard        judge a bundle again
-    python -m convert audit pump-1.gruard           what is in the graph
+    python -m convert audit pump-1.gruard           the contents of the graph
     python -m convert keygen plant                  a key pair: plant.key, plant.pub
     python -m convert sign pump-1.gruard --key plant.key
     python -m convert timeline day.jsonl --data day.csv --out day-report
 
-    The word bundle may be left out: python -m convert RUN is python -m convert bundle RUN.
+    The word bundle is optional: python -m convert RUN is python -m convert bundle RUN.
     """
 
 
@@ -57,10 +57,10 @@ def cli() -> None:
     default=1.0,
     show_default=True,
     type=ranges.FALSE_ALARMS_PER_DAY,
-    help="Wished number of false alarms.",
+    help="Target number of false alarms.",
 )
 @click.option(
-    "--force", is_flag=True, help="Replace an existing bundle, and write one that failed (marked)."
+    "--force", is_flag=True, help="Replace an existing bundle, and write a failed one (marked)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 def bundle(
@@ -68,11 +68,11 @@ def bundle(
 ) -> None:
     """Quantise RUN to int8, calibrate its threshold, validate it and write the bundle.
 
-    A network that fails its validation is tried without its gate, then the linear detector of the
-    same rows; the first that passes is written, and the output and the report say why.
+    If a network fails its validation, it is tried without its gate, then the linear detector of the
+    same rows. The first that passes is written, and the output and the report say why.
 
     \b
-    Exit code 0: one passed. 1: none did, and nothing was written unless --force was given (the
+    Exit code 0: one passed. 1: none passed, and nothing was written unless --force was given (the
     first, marked). 2: bad input.
     """
     from train.run_folder import read_run
@@ -96,17 +96,15 @@ def bundle(
 
 @cli.command()
 @click.argument("bundle", type=FOLDER)
-@click.option(
-    "--run", type=FOLDER, help="Run folder it was converted from.  [default: two folders up]"
-)
+@click.option("--run", type=FOLDER, help="Run folder of the bundle.  [default: two folders up]")
 @click.option("--data", type=FOLDER, help="CSV to judge on, instead of the rows of the run.")
 @click.option("--long", is_flag=True, help="Free rollout of 100,000 steps instead of 4,000.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 def validate(bundle: Path, run: Path | None, data: Path | None, long: bool, as_json: bool) -> None:
     """Judge BUNDLE again: its int8 model against the float model of its run.
 
-    Without the run folder a recording (--data) still shows whether this machine computes the golden
-    bits, and whether a clean recording alarms more often than promised.
+    Without the run folder, a recording (--data) still shows whether this machine computes the
+    golden bits, and whether a clean recording has more alarms than the target.
 
     \b
     Exit code 0: passed, 1: failed, 2: bad input.
@@ -132,11 +130,11 @@ def validate(bundle: Path, run: Path | None, data: Path | None, long: bool, as_j
 @click.argument("model", type=FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 def audit(model: Path, as_json: bool) -> None:
-    """Say what is in MODEL (a .tflite file or a bundle), operator by operator, and who can run it.
+    """List the operators of MODEL (a .tflite file or a bundle), and the targets that can run it.
 
     Each operator with its operands: type, shape, scale and zero-point, bytes of constants. Then
-    totals, and a verdict for TFLite int8, TensorFlow Lite Micro (run for real where its interpreter
-    is installed) and Edge TPU (by its documented constraints alone).
+    totals, and a verdict for TFLite int8, TensorFlow Lite Micro (which runs the model if its
+    interpreter is installed) and Edge TPU (by its documented constraints only).
 
     \b
     Exit code 0: an int8 gruard step, or a linear bundle, which has none; 1: something else, 2: bad
@@ -161,13 +159,13 @@ def audit(model: Path, as_json: bool) -> None:
         raise GruardError(f"{file}: cannot be read ({error.strerror})") from None
     graph = read_graph(data, str(file))
     facts = audit_of(data, graph)
-    found = verdicts(data, graph, facts)
+    targets = verdicts(data, graph, facts)
     if as_json:
-        told = [verdict.to_dict() for verdict in found]
-        click.echo(json.dumps({**facts.to_dict(), "verdicts": told}))
+        results = [result.to_dict() for result in targets]
+        click.echo(json.dumps({**facts.to_dict(), "verdicts": results}))
     else:
-        click.echo(audit_text(facts, found))
-    sys.exit(0 if found[0].passed else 1)
+        click.echo(audit_text(facts, targets))
+    sys.exit(0 if targets[0].passed else 1)
 
 
 @cli.command()
@@ -175,7 +173,7 @@ def audit(model: Path, as_json: bool) -> None:
 def keygen(name: Path) -> None:
     """Make a key pair for signing bundles: NAME.key, which is secret, and NAME.pub.
 
-    Keep NAME.key off every device, and a copy of it where it cannot get lost.
+    Do not copy NAME.key to a device, and keep a backup of it.
 
     Example: python -m convert keygen ~/.gruard/plant
     """
@@ -190,12 +188,12 @@ def keygen(name: Path) -> None:
 @click.argument("bundle", type=FOLDER)
 @click.option("--key", required=True, type=FOLDER, help="The secret key that keygen made.")
 def sign(bundle: Path, key: Path) -> None:
-    """Sign BUNDLE, for devices that take signed bundles alone; replaces a former signature.
+    """Sign BUNDLE, for devices that accept only signed bundles; replaces an existing signature.
 
     A bundle that a device would refuse is not signed. The signature is the 64 bytes of Ed25519 over
     manifest.json, in manifest.sig; openssl can check it, too.
 
-    
+    \b
     Exit code 0: signed, 2: bad input.
     Example: python -m convert sign pump-1.gruard --key ~/.gruard/plant.key
     """
@@ -206,11 +204,11 @@ def sign(bundle: Path, key: Path) -> None:
 
 @cli.command()
 @click.argument("records", type=FOLDER)
-@click.option("--data", required=True, type=FOLDER, help="CSV that was watched; labels are used.")
+@click.option("--data", required=True, type=FOLDER, help="The watched CSV; labels are used.")
 @click.option("--out", required=True, type=FOLDER, help="Folder for timeline.png and report.html.")
-@click.option("--bundle", type=FOLDER, help="Bundle that watched; gives channel order and units.")
+@click.option("--bundle", type=FOLDER, help="Bundle of the run, for channel order and units.")
 def timeline(records: Path, data: Path, out: Path, bundle: Path | None) -> None:
-    """Draw what a device made of a recording: RECORDS are the JSON lines of gruard run --sink.
+    """Draw the timeline of a run: RECORDS are the JSON lines of gruard run --sink.
 
     \b
     Exit code 0: both files were written, 2: bad input.
@@ -229,12 +227,12 @@ def _say(sentence: str) -> None:
 
 def _failed(written: Path | None, remedy: str) -> str:
     if written:
-        return f"FAILED, written all the same and marked: {written}"
+        return f"FAILED, written anyway and marked: {written}"
     return f"FAILED: no bundle was written; {remedy}"
 
 
 def main() -> NoReturn:
-    """The command line."""
+    """Run the command line."""
     # TensorFlow reads this when it is imported, which only some commands do.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     run_command(cli, "convert", "interrupted; nothing was written")

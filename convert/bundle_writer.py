@@ -1,4 +1,4 @@
-"""Writing a bundle: all members into a hidden folder, then one rename."""
+"""Write a bundle: all members into a hidden folder, then one rename."""
 
 import contextlib
 import hashlib
@@ -20,15 +20,15 @@ from train.run_folder import json_bytes, npz_bytes
 
 
 def bundle_path(folder: Path, name: str, version: int) -> Path:
-    """Where the bundle of this name and version belongs."""
+    """Return the path of the bundle with this name and version."""
     return folder / f"{name}-{version}.gruard"
 
 
 def write_bundle(conversion: Conversion, folder: Path, force: bool) -> Path:
     """Write the bundle below `folder` and return its path.
 
-    The folder appears complete or not at all, and is read back before it is put in place. Raises
-    GruardError when it exists and `force` is False, or when it cannot be written.
+    The bundle is read back and checked before the rename. Raises GruardError when it exists and
+    `force` is False, or when it cannot be written.
     """
     target = bundle_path(folder, conversion.manifest.name, conversion.manifest.version)
     refuse_existing(target, force)
@@ -45,7 +45,7 @@ def write_bundle(conversion: Conversion, folder: Path, force: bool) -> Path:
 
 
 def refuse_existing(target: Path, force: bool) -> None:
-    """GruardError when the bundle is there already and may not be replaced."""
+    """Raise GruardError when the bundle exists and `force` is False."""
     if target.exists() and not force:
         raise GruardError(
             f"{target}: is already there; raise --version, choose another --out, "
@@ -54,7 +54,7 @@ def refuse_existing(target: Path, force: bool) -> None:
 
 
 def _members(conversion: Conversion) -> dict[str, bytes]:
-    """File contents by name; the manifest, with the hashes of the others, comes last."""
+    """Return file contents by name; the manifest, with the hashes of the others, is made last."""
     members = {"model.tflite": conversion.model} if conversion.model else {}
     members |= {
         "golden.npz": npz_bytes(conversion.golden),

@@ -38,29 +38,29 @@ from train.run_folder import Run
 
 Float32 = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
-# Enough training rows to measure covariances; more would only take time.
+# Enough training rows to measure covariances; more rows would only take time.
 MOST_SHAPE_ROWS = 6000
 Folds = Sequence[Sequence[Rollout]]
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What the two further forecasts are fitted by: standardised clean rows; are errors white?"""
+class FurtherForecasts:
+    """Input of the two further forecasts: standardised clean rows, and whether errors are white."""
 
     rows: Rows
     white: bool
 
     def without(self, number: int) -> Rows:
-        """The rows of all folds but one."""
+        """Return the rows of all folds except fold `number`."""
         values, masks = (cut_folds(part) for part in (self.rows.values, self.rows.masks))
         return Rows(tuple(all_but(values, number)), tuple(all_but(masks, number)))
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A manifest with its threshold, and what the threshold was drawn from.
+    """A manifest with its threshold, and the calibration behind the threshold.
 
-    kept: which rows of each recording, where not all: some stood out from all others.
+    kept: the rows of each recording that the calibration used, bool [n]; None for all.
     """
 
     manifest: Manifest
@@ -69,18 +69,18 @@ class Calibrated:
 
 
 def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> Calibrated:
-    """Every constant of the manifest, and the threshold of the reference kernel."""
+    """Measure every constant of the manifest, and the threshold of the reference kernel."""
     draft, rows = draft_manifest(run, graph_of(model), version), _rows(run, not model)
-    # The highway alone shows first whether errors are white, and which rows are dirty.
+    # A first pass with the highway only shows whether errors are white, and which rows are dirty.
     look = _measured(run, model, draft, rows)
     white = is_white(look[1])
-    beside = Beside(standard_rows(rows, draft.channels, draft.period), white)
-    draft = with_lines(draft, beside.rows, white)
-    # Where errors are white the ceilings of the score stand in for cleaning.
+    further = FurtherForecasts(standard_rows(rows, draft.channels, draft.period), white)
+    draft = with_lines(draft, further.rows, white)
+    # If errors are white, the ceilings of the score replace cleaning.
     kept = None if white else _kept(*look)
-    draft, clean = _measured(run, model, draft, rows, beside, kept)
-    # What is usual must be told from all rows: a few hundred later ones may be all calm or all
-    # strange. Only the threshold insists on rows that the network never saw.
+    draft, clean = _measured(run, model, draft, rows, further, kept)
+    # The usual values are measured on all rows, because the last few hundred may be all calm or all
+    # strange. Only the threshold needs rows that the network never saw.
     unseen = clean if draft.linear else clean[-len(run.rows["calibrate"]) :]
     manifest = with_memories(draft, clean, white, sum(len(r.score) for r in unseen))
     manifest = with_fallback_limits(manifest, clean)
@@ -97,7 +97,7 @@ def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> C
 
 
 def calibrated_on(kernel: str, run: Run, model: bytes, known: Calibrated) -> Calibration:
-    """The threshold of another `kernel`, for the same wish and with the same constants."""
+    """Return the threshold of another `kernel`, with the same target and the same constants."""
     draft = replace(known.manifest, thresholds={kernel: no_threshold()})
     shipped = shipped_model(draft, model, kernel)
     wish = known.calibration.threshold.wished_per_day
@@ -132,7 +132,7 @@ def _rows_in(used: Sequence[Bools]) -> int:
 
 
 def _rows(run: Run, linear: bool) -> list[Float32]:
-    """The recordings that shapes and centres are measured on."""
+    """Return the recordings that shapes and centres are measured on."""
     if linear:
         return clean_rows(run)
     rows = _share(run.rows["train"] + run.rows["validate"], MOST_SHAPE_ROWS)
@@ -144,15 +144,15 @@ def _measured(
     model: bytes,
     draft: Manifest,
     rows: Sequence[Float32],
-    beside: Beside | None = None,
+    further: FurtherForecasts | None = None,
     kept: Sequence[Bools] | None = None,
 ) -> tuple[Manifest, list[Rollout]]:
-    """`draft` with its shapes, and `rows` rolled and scored as rows to come will be.
+    """Return `draft` with its shapes, and `rows` rolled and scored out of sample.
 
-    beside: None for the highway as the only forecast. kept: the rows that shapes are measured on.
+    further: None for the highway as the only forecast. kept: the rows that shapes are measured on.
     """
     if draft.linear:
-        folds = _rolled_by_folds(run, draft, rows, beside)
+        folds = _rolled_by_folds(run, draft, rows, further)
     else:
         folds = in_folds(roll_all(shipped_model(draft, model), rows))
     lengths = list(map(len, rows))
@@ -166,33 +166,33 @@ def _kept(draft: Manifest, clean: Sequence[Rollout]) -> list[Bools]:
 
 
 def _rolled_by_folds(
-    run: Run, draft: Manifest, rows: Sequence[Float32], beside: Beside | None
+    run: Run, draft: Manifest, rows: Sequence[Float32], further: FurtherForecasts | None
 ) -> list[list[Rollout]]:
-    """All clean rows of a linear run, each fold rolled with the forecasts that never saw it."""
+    """Roll all clean rows of a linear run, each fold with forecasts that never saw it."""
     folds = []
     for number, pieces in enumerate(cut_folds(rows)):
         weights = {**run.weights, **fold_weights(run.weights, number)}
         fold = replace(draft, forecast=forecast_constants(weights))
-        if beside is not None:
-            fold = with_lines(fold, beside.without(number), beside.white)
+        if further is not None:
+            fold = with_lines(fold, further.without(number), further.white)
         folds.append(roll_all(shipped_model(fold, b""), pieces))
     return folds
 
 
 def _share(recordings: Sequence[Float32], most: int) -> list[Float32]:
-    """The beginning of each recording, the same share of all, `most` rows or fewer in total."""
+    """Return the same share of each recording, from its beginning, at most `most` rows in total."""
     share = min(most / sum(map(len, recordings)), 1.0)
     return [rows[: max(int(share * len(rows)), 1)] for rows in recordings]
 
 
 def in_folds(rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
-    """Whole recordings cut into folds, for a forecaster that is the same for all."""
+    """Cut the rollouts of whole recordings into folds, for a forecaster that all folds share."""
     spans = fold_spans([len(r.score) for r in rollouts])
     return [[stretch(rollouts[r], start, stop) for r, start, stop in fold] for fold in spans]
 
 
 def marked(folds: Folds, kept: Sequence[Bools]) -> list[list[Rollout]]:
-    """`folds` with the rows that are kept: of each recording, [its length]."""
+    """Mark in `folds` the rows that are kept; kept: bool [n] of each recording."""
     spans = fold_spans(list(map(len, kept)))
     return [
         [replace(r, kept=kept[i][a:b]) for r, (i, a, b) in zip(fold, places, strict=True)]
@@ -203,10 +203,10 @@ def marked(folds: Folds, kept: Sequence[Bools]) -> list[list[Rollout]]:
 def measured(
     draft: Manifest, folds: Folds, lengths: Sequence[int]
 ) -> tuple[Manifest, list[Rollout]]:
-    """`draft` with the shapes of all folds, and their rows scored as rows to come will be.
+    """Return `draft` with the shapes of all folds, and their rows scored out of sample.
 
-    folds: rollouts over recordings of `lengths`, cut by `train.linear`. The recordings come back in
-    one piece each, so that the score's memory runs through.
+    folds: rollouts over recordings of `lengths`, cut by `train.linear.fold_spans`. The result has
+    one rollout per recording, so that the score's memory is not interrupted.
     """
     whole: list[list[Rollout]] = [[] for _ in lengths]
     for number, (fold, spans) in enumerate(zip(folds, fold_spans(lengths), strict=True)):

@@ -1,7 +1,7 @@
-"""What may ship of a run, the largest model first: the first that passes its verdict does.
+"""The models that may ship of a run, the largest first; the first that passes its verdict ships.
 
-A network that fails is no dead end. Its recurrent unit does without the gate, and the linear
-detector needs nothing but the rows of the run; neither costs another training.
+If a network fails, the same network without its gate is tried, then the linear detector on the rows
+of the run. Neither needs another training.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from train.run_folder import Run
 
 @dataclass(frozen=True)
 class Choice:
-    """What became of each candidate that was judged, and the conversion that is to be written.
+    """The result of each candidate that was judged, and the conversion to write.
 
     conversion: None where no candidate passed and none was forced.
     """
@@ -31,12 +31,12 @@ class Choice:
 
     @property
     def passed(self) -> bool:
-        """Whether one passed: the last that was judged."""
+        """Whether a candidate passed, which is the last that was judged."""
         return self.outcomes[-1].passed
 
     @property
     def sentence(self) -> str:
-        """Why this candidate ships and no larger one, or why none does."""
+        """Why this candidate ships instead of a larger one, or why none ships."""
         return choice_of(self.outcomes)
 
 
@@ -45,8 +45,8 @@ def convert_first_fit(
 ) -> Choice:
     """Judge the candidates of `run` in turn and convert the first that passes.
 
-    force: convert the first that could be judged where none passes. Raises UnfitError when none
-    can even be judged.
+    force: if none passes, convert the first that could be judged. Raises UnfitError when none
+    could be judged.
     """
     outcomes: list[Outcome] = []
     failed = None
@@ -55,14 +55,14 @@ def convert_first_fit(
         if outcomes:
             say(f"{outcomes[-1].sentence}; now the {name}")
         try:
-            found = assessed(candidate, version, wished_per_day, say)
+            assessment = assessed(candidate, version, wished_per_day, say)
         except UnfitError as error:
             outcomes.append(Outcome(name, refusal=str(error)))
             continue
-        outcomes.append(Outcome(name, found.verdict.without_evidence))
-        if found.verdict.passed:
-            return Choice(tuple(outcomes), completed(found, say, tuple(outcomes)))
-        failed = failed or found
+        outcomes.append(Outcome(name, assessment.verdict.without_evidence))
+        if assessment.verdict.passed:
+            return Choice(tuple(outcomes), completed(assessment, say, tuple(outcomes)))
+        failed = failed or assessment
     if failed is None:
         raise UnfitError(outcomes[-1].refusal)
     forced = completed(failed, say, tuple(outcomes)) if force else None
@@ -70,9 +70,9 @@ def convert_first_fit(
 
 
 def candidates(run: Run) -> Iterator[Run]:
-    """`run` as trained, without its gate, and as a linear detector, as far as they differ.
+    """Yield `run` as trained, without its gate, and as a linear detector, as far as they differ.
 
-    All carry the digest of the weights that were trained.
+    All have the digest of the trained weights.
     """
     sizes = _sizes(run)
     yield run
@@ -83,7 +83,7 @@ def candidates(run: Run) -> Iterator[Run]:
 
 
 def candidate_of(run: Run, manifest: Manifest) -> Run:
-    """The candidate of `run` that a bundle with `manifest` was converted from."""
+    """Return the candidate of `run` that a bundle with `manifest` was converted from."""
     for candidate in candidates(run):
         sizes = _sizes(candidate)
         parts = ("correction", sizes.gru_layers), ("logit", sizes.gate_layers)
@@ -93,7 +93,7 @@ def candidate_of(run: Run, manifest: Manifest) -> Run:
 
 
 def name_of(run: Run) -> str:
-    """What the model of `run` is called in reports."""
+    """Return the name of the model of `run` in reports."""
     sizes = _sizes(run)
     if sizes.linear:
         return "linear detector"
@@ -101,14 +101,14 @@ def name_of(run: Run) -> str:
 
 
 def ungated(run: Run) -> Run:
-    """The network of `run` without its gate: the same weights, every reading trusted."""
+    """Return the network of `run` without its gate: the same weights, every reading trusted."""
     sizes = replace(_sizes(run), gate_layers=0)
     config = replace(run.config, sizes=sizes.to_dict(), taught=0)
     return replace(run, config=config, weights=without_unused(run.weights, sizes))
 
 
 def linear(run: Run) -> Run:
-    """The linear detector as training fits it: channels scaled anew, on all clean rows."""
+    """Fit the linear detector as training does: scaled and fitted on all clean rows."""
     config, rows = run.config, clean_rows(run)
     channels = with_modes(scaled(config.channels, rows), rows, config.period)
     sizes = replace(_sizes(run), gru_layers=0, gate_layers=0)

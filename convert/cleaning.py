@@ -1,15 +1,15 @@
-"""Clean rows that are not: stretches of a recording in which the machine was not itself.
+"""Find stretches of a clean recording in which the machine was not healthy.
 
-Recordings of healthy machines hold restarts, calibrations and faults that nobody noted. Measured
-with them, covariances and scales are too wide for everything else. Without labels a stretch is
-left out only where two witnesses agree, each in deviations over its median:
+Recordings of healthy machines contain unlabelled restarts, calibrations and faults, which make
+covariances and scales too wide. Without labels a row is left out only if two measures are both
+large, each in deviations over its median:
 
     score     of the row, by forecasts and shapes that did not see it
     distance  from the row to its nearest neighbour in the other folds of the recording
 
-The reading and its average are compared, both whitened. A state that is rare but comes back has a
-neighbour, and stays. One channel alone has no second witness, and in a short recording much is like
-nothing else: what is rare there may be how the machine is.
+The distance is that of the whitened reading and its average. A rare state that recurs has a
+neighbour, and is kept. With a single channel, or few rows, nothing is left out: there a rare row
+may be normal.
 """
 
 from collections.abc import Sequence
@@ -28,16 +28,16 @@ Float64 = npt.NDArray[np.float64]
 
 STRANGE, LONELY = 4.0, 4.0  # deviations of the score and of the distance
 MOST = 0.05  # of the rows
-FEWEST = 2500  # with fewer rows much is like nothing else
-AROUND, WIDENED = 5, 10  # rows in which the distance may be large; left out on each side
+FEWEST = 2500  # with fewer rows many normal rows have no neighbour
+AROUND, WIDENED = 5, 10  # rows in which the distance may be large; rows left out on each side
 AVERAGE = 0.3  # smoothing of the readings' average
 BLOCK = 500  # rows that are compared at once
 
 
 def kept_rows(clean: Sequence[Rollout], scored: Bools) -> list[Bools]:
-    """For each recording which of its rows to learn from.
+    """Return for each recording bool [n]: the rows to learn from.
 
-    clean: recordings in one piece each, with scores. scored: [channels].
+    clean: one rollout per recording, with scores. scored: bool [channels].
     """
     lengths = [len(r.score) for r in clean]
     if np.count_nonzero(scored) < 2 or sum(lengths) < FEWEST:
@@ -55,23 +55,23 @@ def kept_rows(clean: Sequence[Rollout], scored: Bools) -> list[Bools]:
 
 
 def _distances(clean: Sequence[Rollout], scored: Bools, lengths: Sequence[int]) -> Float64:
-    """From each row to the nearest of the other folds: [all rows]."""
+    """Return the distance from each row to the nearest row of the other folds: [all rows]."""
     recordings = [_features(r, scored) for r in clean]
     whole = np.concatenate(recordings)
     root = inverse_root((whole - whole.mean(axis=0)).astype(np.float32))
-    found = [np.zeros(length) for length in lengths]
+    nearest = [np.zeros(length) for length in lengths]
     spans = fold_spans(lengths)
     for number, fold in enumerate(spans):
         others = [recordings[r][start:stop] for r, start, stop in all_but(spans, number)]
         for r, start, stop in fold:
-            found[r][start:stop] = _nearest(
+            nearest[r][start:stop] = _nearest(
                 recordings[r][start:stop] @ root.T, np.concatenate(others) @ root.T
             )
-    return np.concatenate(found)
+    return np.concatenate(nearest)
 
 
 def _features(rollout: Rollout, scored: Bools) -> Float64:
-    """Reading and its average [n, 2 * scored channels]."""
+    """Return the readings and their averages [n, 2 * scored channels]."""
     values = (rollout.value * rollout.mask)[:, scored].astype(np.float64)
     start = (1 - AVERAGE) * values[:1]
     average, _ = lfilter([AVERAGE], [1, AVERAGE - 1], values, axis=0, zi=start)

@@ -1,4 +1,4 @@
-"""One conversion from run folder to bundle: export, measure, calibrate, judge."""
+"""One conversion from run folder to a judged bundle: export, calibrate, validate, diagnose."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from convert.diagnosis.section import diagnosis_of_run
 from convert.exported import Exported, exported
 from convert.golden import golden_vectors
 from convert.proof import Outcome, Proof
-from convert.streams import Material, material_of_run
+from convert.streams import JudgedRows, judged_rows_of_run
 from convert.tensor_errors import TensorError, tensor_errors
 from convert.twins import float_twin, graph_of, shipped_model
 from convert.validate import ROLLOUT_STEPS, Verdict, joined, recording_verdict, validate
@@ -25,14 +25,14 @@ from train.run_folder import Run
 Float32 = npt.NDArray[np.float32]
 Say = Callable[[str], None]
 
-TENSORS_EVERY = 4  # steps of the rows with faults
+TENSORS_EVERY = 4  # compare the tensors of every fourth step of the rows with faults
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A judged conversion, ready to be written. golden: arrays of the self-test.
+    """A judged conversion, ready to be written.
 
-    clean: what goes into calibration.npz.
+    golden: arrays of golden.npz, the self-test. clean: arrays of calibration.npz.
     """
 
     manifest: Manifest
@@ -44,18 +44,18 @@ class Conversion:
 
     @property
     def verdict(self) -> Verdict:
-        """Of the reference kernel, which decides."""
+        """The verdict on the reference kernel, which decides."""
         return self.proof.verdict
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """A run converted as far as its verdict on the reference kernel, which decides."""
+    """A run converted up to its verdict on the reference kernel, which decides."""
 
     run: Run
     files: Exported
-    known: Calibrated
-    material: Material
+    measured: Calibrated
+    judged_rows: JudgedRows
     trained: Trained
     verdict: Verdict
 
@@ -66,34 +66,34 @@ def convert_run(run: Run, version: int, wished_per_day: float, say: Say) -> Conv
 
 
 def assessed(run: Run, version: int, wished_per_day: float, say: Say) -> Assessment:
-    """Export, calibrate and judge `run`. Raises UnfitError where that cannot be done."""
+    """Export, calibrate and judge `run`. Raises UnfitError when that is not possible."""
     from train.cell_config import CellConfig
 
     config = CellConfig(**run.config.sizes)
-    material = material_of_run(run)
+    judged_rows = judged_rows_of_run(run)
     files = exported(run, config, say)
     say("measuring clean rows as the device will see them")
-    known = calibrated(run, files.model, version, wished_per_day)
-    manifest, reference = known.manifest, float_twin(known.manifest, files.float_model)
+    measured = calibrated(run, files.model, version, wished_per_day)
+    manifest, reference = measured.manifest, float_twin(measured.manifest, files.float_model)
     trained = trained_model(run)
     say("validating the model" if config.linear else "validating int8 against float")
     shipped = shipped_model(manifest, files.model)
-    found = validate(shipped, reference, trained, material, ROLLOUT_STEPS)
-    verdict = joined([found, recording_verdict(found.kernel, known.calibration, config.linear)])
-    return Assessment(run, files, known, material, trained, verdict)
+    found = validate(shipped, reference, trained, judged_rows, ROLLOUT_STEPS)
+    verdict = joined([found, recording_verdict(found.kernel, measured.calibration, config.linear)])
+    return Assessment(run, files, measured, judged_rows, trained, verdict)
 
 
 def completed(candidate: Assessment, say: Say, outcomes: tuple[Outcome, ...] = ()) -> Conversion:
-    """The rest of the conversion: further kernels, the diagnosis, golden vectors.
+    """Complete the conversion: further kernels, diagnosis, golden vectors.
 
-    outcomes: of all candidates that were judged, this one among them.
+    outcomes: of all candidates that were judged, including this one.
     """
     run, files, verdict = candidate.run, candidate.files, candidate.verdict
     calibrations, others = _on_other_kernels(candidate, say)
     thresholds = {kernel: found.threshold for kernel, found in calibrations.items()}
-    # Last, so that nothing above waits for it: the diagnosis changes neither score nor alarm.
+    # The diagnosis changes neither score nor alarm, so it is fitted last.
     diagnosis, judgement = diagnosis_of_run(run, say)
-    manifest = candidate.known.manifest
+    manifest = candidate.measured.manifest
     manifest = replace(
         manifest,
         thresholds=thresholds,
@@ -124,17 +124,17 @@ def completed(candidate: Assessment, say: Say, outcomes: tuple[Outcome, ...] = (
 def _on_other_kernels(
     candidate: Assessment, say: Say
 ) -> tuple[dict[str, Calibration], list[Verdict]]:
-    """Thresholds of all kernels that passed, the reference first, and the others' verdicts."""
-    run, files, known = candidate.run, candidate.files, candidate.known
-    calibrations = {candidate.verdict.kernel: known.calibration}
+    """Return calibrations of all kernels that passed, the reference first, and other verdicts."""
+    run, files, measured = candidate.run, candidate.files, candidate.measured
+    calibrations = {candidate.verdict.kernel: measured.calibration}
     others: list[Verdict] = []
-    for kernel in () if known.manifest.linear else available_kernels()[1:]:
+    for kernel in () if measured.manifest.linear else available_kernels()[1:]:
         say(f"calibrating and validating on {kernel}")
-        found = calibrated_on(kernel, run, files.model, known)
-        manifest = replace(known.manifest, thresholds={kernel: found.threshold})
+        found = calibrated_on(kernel, run, files.model, measured)
+        manifest = replace(measured.manifest, thresholds={kernel: found.threshold})
         shipped = shipped_model(manifest, files.model, kernel)
         twin = float_twin(manifest, files.float_model, kernel)
-        verdict = validate(shipped, twin, candidate.trained, candidate.material, ROLLOUT_STEPS)
+        verdict = validate(shipped, twin, candidate.trained, candidate.judged_rows, ROLLOUT_STEPS)
         others.append(joined([verdict, recording_verdict(kernel, found, linear=False)]))
         if others[-1].passed:
             calibrations[kernel] = found
@@ -142,10 +142,10 @@ def _on_other_kernels(
 
 
 def _tensors(files: Exported, verdict: Verdict) -> tuple[TensorError, ...]:
-    """Errors inside the graph over the rows with faults; none for a linear model."""
+    """Measure errors inside the graph over the rows with faults; none for a linear model."""
     if not files.model:
         return ()
-    assert verdict.evidence is not None  # this verdict has just been reached
+    assert verdict.evidence is not None  # only `without_evidence` removes it
     seen = verdict.evidence.faulty.quantised.inputs[::TENSORS_EVERY]
     return tensor_errors(files.model, files.float_model, list(seen))
 
@@ -159,11 +159,11 @@ def _clean_samples(run: Run) -> dict[str, Float32]:
 
 
 def _tools() -> dict[str, str]:
-    """Versions that decide the bytes of the model."""
-    found = {}
+    """Return the versions of the packages that decide the bytes of the model."""
+    versions = {}
     for package in ("tensorflow-cpu", "tensorflow", "numpy", "tflite-runtime", "ai-edge-litert"):
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -1,4 +1,4 @@
-"""float32 arrays as the shortest Python floats that give the same float32 again."""
+"""Convert float32 arrays to the shortest Python floats that round to the same float32."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,10 +7,10 @@ from edge_runtime.bundle.manifest import Matrix, Vector
 
 
 def vector(values: npt.ArrayLike) -> Vector:
-    """The values of one axis."""
+    """Convert values [n]."""
     return tuple(float(str(v)) for v in np.asarray(values, np.float32))
 
 
 def matrix(values: npt.ArrayLike) -> Matrix:
-    """The rows of two axes."""
+    """Convert values [n, m]."""
     return tuple(vector(row) for row in np.asarray(values, np.float32))

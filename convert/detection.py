@@ -1,4 +1,4 @@
-"""What both models make of the same anomalies: found or not, when, and with which decisions."""
+"""How int8 and float detect the same anomalies: found or missed, delays, and alarm decisions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from train.faults import FaultEvent
 Bools = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]
 
-GRACE = 10  # samples after a fault in which its alarm still counts
+GRACE = 10  # an alarm up to this many samples after a fault still counts
 TIE = 0.1  # of the threshold
-LABELLED = "labelled"  # the kind of what was recorded and not injected
+LABELLED = "labelled"  # the kind of recorded, not injected anomalies
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Event:
 class Detection:
     """Both models on one stream with anomalies.
 
-    decisions: counts of debounced decisions, [float][int8], 0 calm and 1 alarm. hanging: those that
-    were left out of them because they hang by a thread in both.
+    decisions: counts of debounced decisions, [float][int8], 0 calm and 1 alarm. hanging: number of
+    decisions left out because both scores are within `TIE` of the threshold.
     """
 
     stream: str
@@ -63,7 +63,7 @@ class Detection:
 
 @dataclass(frozen=True)
 class KindResult:
-    """One kind of anomaly; shift: the largest delay shift either way, None where none is known."""
+    """One kind of anomaly; shift: the largest delay shift in either direction, None without one."""
 
     kind: str
     events: int
@@ -93,7 +93,7 @@ def detect(
 
 
 def by_kind(detection: Detection) -> list[KindResult]:
-    """The events of each kind, the worst kind first: most events lost, then largest shift."""
+    """Sum up the events by kind, the worst kind first: most events lost, then largest shift."""
     kinds = sorted({event.kind for event in detection.events})
     results = [_result(kind, [e for e in detection.events if e.kind == kind]) for kind in kinds]
     return sorted(results, key=lambda r: (r.int8_found - r.float_found, -abs(r.shift or 0)))
@@ -110,7 +110,7 @@ def _result(kind: str, events: Sequence[Event]) -> KindResult:
 
 
 def _events(pair: Pair, stream: FaultyRecording) -> tuple[Event, ...]:
-    """The anomalies that begin while both models are settled."""
+    """Return the anomalies that begin while both models are settled."""
     settled = pair.settled
     spans = [span for span in intervals(stream.faulty) if settled[span[0]]]
     int8, floating = (
@@ -132,10 +132,10 @@ def _alarms(rollout: Rollout) -> Bools:
 
 
 def _margins(model: Model, rollout: Rollout) -> Float64:
-    """Debounced score over the model's own threshold, as a share of the threshold.
+    """Return the debounced score minus the model's threshold, as a share of the threshold.
 
-    A fault that creeps over the threshold does so some samples earlier in one arithmetic; while
-    both scores are within a tenth of the threshold, which of them is above it says nothing.
+    The score of a slow fault crosses the threshold some samples earlier in one arithmetic. While
+    both scores are within a tenth of the threshold, their decisions are not compared.
     """
     threshold = model.manifest.thresholds[model.graph.kernel_id].value
     scores = debounce(rollout.score.astype(np.float64), model.manifest.alarm)

@@ -1,7 +1,7 @@
-"""The manifest as it grows: a neutral draft first, then constants measured on clean rows.
+"""Build the manifest: a neutral draft first, then constants measured on clean rows.
 
-Shapes of the score (residual scales, covariances) and its centre come from all clean rows, each
-row measured by shapes that did not see it; thresholds from rows that no network saw either.
+The shapes of the score (residual scales, covariances) and its centre come from all clean rows, each
+row scored by shapes that did not see it. Thresholds come from rows that the network did not see.
 """
 
 import math
@@ -33,35 +33,35 @@ from train.score import absent_error, centre_of, inverse_root, residual_scale
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
-# Forecast errors of most machines come in clusters: smoothing for longer would blur an alarm and
-# gain nothing. Where they are white, a long memory finds what no single reading shows, as long as
-# a single outlier cannot fill it.
+# Forecast errors of most machines come in clusters; longer smoothing would delay alarms without a
+# gain. If errors are white, a long memory finds faults that no single reading shows; the ceilings
+# keep a single outlier from filling it.
 QUICK = ((0.2, 0.1, UNLIMITED),)  # attack, decay, ceiling in deviations over the median
 PATIENT = ((0.2, 0.2, 5.0), (0.03, 0.03, 3.0), (0.01, 0.01, 3.0))
-WHITE = 1.62  # deviation of clean parts smoothed at WHITE_RATE, over what white noise would leave
+WHITE = 1.62  # deviation of clean parts smoothed at WHITE_RATE, over that of smoothed white noise
 WHITE_RATE = 0.03
-FEWEST_MEMORIES = 20.0  # of a memory's length in the rows of the threshold, to know what it may say
-# What creeps in shows in a forecast from afar, and sooner where errors come in clusters.
+FEWEST_MEMORIES = 20.0  # the rows of the threshold must be this many times as long as a memory
+# A slow fault shows in a forecast over a longer horizon; a shorter one suffices if errors cluster.
 QUICK_HORIZON, PATIENT_HORIZON = (4, 0.7), (16, 0.85)  # samples, weight
-# A gate that learned from made-up faults alone doubts new habits of a healthy machine as readily as
-# faults: on real servers its evidence ranked them alike (docs/gate.md). From this many labelled
-# stretches on it has seen what its owner calls a fault, and is heard.
+# A gate trained only with injected faults closes on new normal behaviour as readily as on faults;
+# on real servers its evidence ranked both alike (docs/gate.md). From this many labelled stretches
+# on, its evidence is part of the score.
 FEWEST_LESSONS = 3
-# With one channel residual and distance say the same: where it stands is half of what is known.
+# With one channel, residual and distance carry the same information, so the level weighs more.
 LONE_LEVEL = 1.5
 FALLBACK_SMOOTHING, FALLBACK_SLACK = 0.1, 1.0
-FALLBACK_MARGIN = 1.5  # over the largest value clean rows ever showed
+FALLBACK_MARGIN = 1.5  # times the largest value of clean rows
 FEWEST_SAME, FEWEST_MISSING = 32, 48
 WARMUP, SHORTEST_WARMUP = 100, 16
-# A lone gate that stays shut costs the state nothing, and a fault that lasts longer than this is
-# learned away: an alarm would end because the model has got used to it (docs/gate.md).
+# A single closed gate does not harm the state. If it opened while the fault lasts, the model would
+# adapt to the fault and the alarm would end (docs/gate.md).
 CLOSED_LIMIT = 1000
-MOST_MISSING = 0.25  # of the clean rows; with more it is not their number that is wanting
+MOST_MISSING = 0.25  # of the clean rows; with more, a longer recording would not help
 WINDOW_SECONDS, HOUR_SECONDS = 600, 3600
 
 
 def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
-    """A manifest around `graph` with a neutral score and no threshold yet."""
+    """Return a manifest for `graph` with a neutral score and no threshold."""
     config, count = run.config, len(run.config.channels)
     zeros, ones = (0.0,) * count, (1.0,) * count
     level = LONE_LEVEL if sum(not c.exogenous for c in config.channels) == 1 else 1.0
@@ -108,7 +108,7 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
 
 
 def forecast_constants(weights: Mapping[str, Float32]) -> m.Forecast:
-    """The linear part of a run's weights."""
+    """Return the linear part of a run's weights."""
     return m.Forecast(
         matrix(weights["highway"]),
         matrix(weights["cross"]),
@@ -120,13 +120,13 @@ def forecast_constants(weights: Mapping[str, Float32]) -> m.Forecast:
 
 
 def _memory(attack: float, decay: float, *_: float) -> m.Memory:
-    """One that has seen nothing yet."""
+    """Return a memory without ceilings and with a neutral centre."""
     count = len(PARTS)
     return m.Memory(attack, decay, (UNLIMITED,) * count, (0.0,) * count, (1.0,) * count)
 
 
 def with_lines(draft: m.Manifest, rows: Rows, white: bool) -> m.Manifest:
-    """`draft` with two more forecasts, fitted on standardised clean `rows`."""
+    """Add two more forecasts to `draft`, fitted on standardised clean `rows`."""
     order, cross = len(draft.forecast.highway), bool(draft.forecast.cross)
     horizon, weight = PATIENT_HORIZON if white else QUICK_HORIZON
     own = matrix(fit_own(rows.values, rows.masks, order)) if cross else ()
@@ -140,7 +140,7 @@ def with_lines(draft: m.Manifest, rows: Rows, white: bool) -> m.Manifest:
 
 
 def _warmup(run: Run, graph: GraphSummary) -> int:
-    """Samples until the state has settled; a highway alone needs no more than its lags, twice."""
+    """Return the samples until the state has settled; a highway needs twice its lags."""
     if not graph.inputs:
         return 2 * len(run.weights["highway"])
     rows = sum(len(rows) for rows in run.rows["train"])
@@ -148,7 +148,7 @@ def _warmup(run: Run, graph: GraphSummary) -> int:
 
 
 def tier_bounds(period: float | None, warmup: int) -> m.Tiers:
-    """Bounds of the tiers, in samples of `period` seconds."""
+    """Return the bounds of the tiers, in samples of `period` seconds."""
     seconds = period or 1.0
     return m.Tiers(
         closed_limit=CLOSED_LIMIT,
@@ -168,12 +168,12 @@ def tier_bounds(period: float | None, warmup: int) -> m.Tiers:
 
 
 def with_score_shapes(draft: m.Manifest, seen: Sequence[Rollout]) -> m.Manifest:
-    """Scales of errors and covariances from the rows of rollouts that were kept.
+    """Measure scales of errors and covariances on the kept rows of rollouts.
 
-    The covariances are those of the scored channels. With the exogenous ones in them, a distance
-    would count as strange whatever follows a set-point.
+    The covariances contain only the scored channels. With exogenous ones, every channel that
+    follows a set-point would raise the distance.
     """
-    # The first forecasts of a rollout rest on readings that were never taken.
+    # The first forecasts of a rollout lack a full history.
     skip = len(draft.forecast.highway)
     used = [r.kept & (np.arange(len(r.kept)) >= skip) for r in seen]
     errors = np.concatenate([errors_in(r)[rows] for r, rows in zip(seen, used, strict=True)])
@@ -195,13 +195,13 @@ def with_score_shapes(draft: m.Manifest, seen: Sequence[Rollout]) -> m.Manifest:
 
 
 def is_white(clean: Sequence[Rollout]) -> bool:
-    """Whether residual and distance average out as white noise does, so that patience pays."""
+    """Return whether residual and distance average out like white noise."""
     ratios = [_clustering(clean, PARTS.index(part)) for part in ("residual", "distance")]
     return bool(np.mean(ratios) <= WHITE)
 
 
 def _clustering(clean: Sequence[Rollout], part: int) -> float:
-    """Deviation of a patiently smoothed clean part over what white noise would leave."""
+    """Return the deviation of a smoothed clean part over that of equally smoothed white noise."""
     rate = WHITE_RATE
     raw = [r.raw_parts[r.settled, part] for r in clean]
     joined = np.concatenate(raw).astype(np.float64)
@@ -212,10 +212,10 @@ def _clustering(clean: Sequence[Rollout], part: int) -> float:
 def with_memories(
     draft: m.Manifest, clean: Sequence[Rollout], white: bool, unseen: int
 ) -> m.Manifest:
-    """With how the score remembers, and what is usual for each memory on settled rows.
+    """Add the score's memories to `draft`, with their usual values on settled rows.
 
-    unseen: rows that the threshold will rest on; a memory that they cannot fill again and again is
-    left out. Raises UnfitError when no row has settled.
+    unseen: number of rows for the threshold; a memory too long for them is left out. Raises
+    UnfitError when no row has settled.
     """
     raw = np.concatenate([r.raw_parts[r.settled] for r in clean]).astype(np.float64)
     if not len(raw):
@@ -236,7 +236,7 @@ def with_memories(
 
 
 def _unsettled(clean: Sequence[Rollout]) -> str:
-    """Why no row of `clean` has settled, and what to do."""
+    """Say why no row of `clean` has settled, and what to do."""
     missing = 1 - np.concatenate([r.measured for r in clean]).mean()
     if missing < MOST_MISSING:
         return (
@@ -279,19 +279,19 @@ def _with_usual_terms(draft: m.Manifest, terms: Float64) -> m.Manifest:
 
 
 def with_fallback_limits(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manifest:
-    """Limits of the statistical detector: the largest clean value of each view, with a margin."""
+    """Set the limits of the fallback: the largest clean value of each view, with a margin."""
     count = len(draft.channels)
     largest = np.full((len(VIEWS), count), 1e-3, np.float32)
-    endless = np.full(count, np.inf, np.float32)
+    unlimited = np.full(count, np.inf, np.float32)
     for rollout in clean:
         state = initial_views(count)
         for value, mask in zip(_without_modes(rollout, draft), rollout.mask > 0, strict=True):
             views, state = update_views(
-                value, mask, FALLBACK_SMOOTHING, FALLBACK_SLACK, endless, state
+                value, mask, FALLBACK_SMOOTHING, FALLBACK_SLACK, unlimited, state
             )
             largest = np.maximum(largest, views)
     limits = dict(zip(VIEWS, FALLBACK_MARGIN * largest, strict=True))
-    # A channel that never moved in the recording may go on doing so.
+    # A channel that is constant in the recording may stay constant.
     constant = largest[VIEWS.index("change")] <= 1e-3
     limits["same"] = np.where(constant, UNLIMITED, np.maximum(limits["same"], FEWEST_SAME))
     limits["missing"] = np.maximum(limits["missing"], FEWEST_MISSING)
@@ -302,7 +302,7 @@ def with_fallback_limits(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manif
 
 
 def _without_modes(rollout: Rollout, draft: m.Manifest) -> Float32:
-    """The readings of `rollout` as the fallback sees them, which knows of no operating modes."""
+    """Return the readings of `rollout` standardised without operating modes, as in the fallback."""
     scaler, usable = channel_scaler(draft.channels), rollout.mask > 0
     if scaler.modes is None:
         return rollout.value
@@ -310,10 +310,11 @@ def _without_modes(rollout: Rollout, draft: m.Manifest) -> Float32:
 
 
 def with_state_limit(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manifest:
-    """How much of the state may sit at the edge of its range: half-way from clean rows to all.
+    """Set the share of the state that may be at the edge of its range.
 
-    A healthy trained state may well rest at ±1 in some units, so no fixed share can tell it from a
-    broken one.
+    It is halfway from the largest share on clean rows to 1.
+
+    Some units of a healthy state may rest at ±1, so no fixed share separates it from a broken one.
     """
     share = max(float(r.saturated.max()) for r in clean)
     tiers = replace(draft.tiers, saturated_limit=(1 + share) / 2)
@@ -321,7 +322,7 @@ def with_state_limit(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manifest:
 
 
 def _smoothed(series: Float64, rate: float) -> Float64:
-    """Exponential smoothing of a series [n] that starts at 0."""
+    """Smooth a series [n] exponentially, starting at 0."""
     smooth: Float64 = lfilter([rate], [1, rate - 1], series)
     return smooth
 
@@ -337,7 +338,7 @@ def _tensors(graph: GraphSummary, names: Mapping[str, int]) -> dict[str, m.Tenso
 
 
 def no_threshold() -> m.Threshold:
-    """The threshold of a model that is yet to be calibrated: nothing is an alarm."""
+    """Return the threshold of a model that is not calibrated: no score is an alarm."""
     return m.Threshold(
         math.inf, math.inf, 0.0, "none", 0.0, 0.0, 0, 0.0, False, 0.0, "not calibrated"
     )

@@ -36,7 +36,7 @@ BOUNDS = {
 
 
 def export_float(weights: Mapping[str, Float32], config: CellConfig) -> bytes:
-    """The step as a float32 .tflite file."""
+    """Export the step as a float32 .tflite file."""
     return converted(step_converter(weights, config))
 
 
@@ -45,10 +45,10 @@ def export_int8(
     config: CellConfig,
     representative: Iterable[Mapping[str, Float32]],
 ) -> bytes:
-    """The step as a full-int8 .tflite file, its ranges taken from `representative` inputs.
+    """Export the step as a full-int8 .tflite file, with ranges from `representative` inputs.
 
     representative: dicts of named float32 vectors [n], as the runtime feeds them. Raises
-    UnfitError when the result holds anything but int8 arithmetic on the allowed operators.
+    UnfitError unless the result is int8 arithmetic with the allowed operators only.
     """
     widths = input_widths(config)
     inputs = [{name: sample[name] for name in widths} for sample in representative]
@@ -86,11 +86,11 @@ def converted(converter: tf.lite.TFLiteConverter) -> bytes:
 
 
 def corners(samples: Sequence[Mapping[str, Float32]]) -> list[dict[str, Float32]]:
-    """Inputs that span every bound the host keeps: nothing it can ever feed is clipped.
+    """Return inputs at the bounds of what the host can feed, so that the ranges clip no input.
 
-    The first two sit in opposite corners; the others mix the channels' signs at up to half the
-    bounds, because levels that no training row showed must not saturate the sums inside the graph
-    either. Up to the full bounds they would cost a quarter of the resolution everywhere else.
+    The first two are opposite corners. The others mix the channels' signs at up to half the
+    bounds, so that levels that no training row has do not saturate the sums inside the graph. Full
+    bounds there would cost a quarter of the resolution.
     """
     made = []
     for sign in (-1.0, 1.0):
@@ -113,15 +113,15 @@ def corners(samples: Sequence[Mapping[str, Float32]]) -> list[dict[str, Float32]
         }
         made.append({**sample, **mixed})
     if "guarded" in samples[0]:
-        # A reading that is trusted unasked. Where no row has one, the scale of mask - guarded would
-        # be one at which the interpreter ends its process.
+        # A reading whose gate is held open. If no sample had one, mask - guarded would get a scale
+        # with which the interpreter aborts.
         ones = np.ones_like(samples[0]["mask"])
         made.append({**samples[0], "mask": ones, "guarded": np.zeros_like(ones)})
     return [{k: v.astype(np.float32) for k, v in corner.items()} for corner in made]
 
 
 def input_widths(config: CellConfig) -> dict[str, int]:
-    """Width of every graph input by name."""
+    """Return the width of every graph input by name."""
     inputs, _ = signature(config.gru_layers, bool(config.gate_layers))
     return {
         name: config.gru_units if name.startswith("state_") else config.channels
@@ -130,7 +130,7 @@ def input_widths(config: CellConfig) -> dict[str, int]:
 
 
 def step_converter(weights: Mapping[str, Float32], config: CellConfig) -> tf.lite.TFLiteConverter:
-    """TensorFlow's converter around one step, yet without any quantisation."""
+    """Return TensorFlow's converter for one step, without quantisation."""
     _, kept = signature(config.gru_layers, bool(config.gate_layers))
 
     @tf.function

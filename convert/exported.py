@@ -1,4 +1,4 @@
-"""A run's weights as .tflite files, quantised on what a rolled-out model really sees."""
+"""Export a run's weights as .tflite files, quantised on the inputs of a rolled-out model."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ class Exported:
 
 
 def exported(run: Run, config: "CellConfig", say: Say) -> Exported:
-    """The step of `run` in both arithmetics."""
+    """Export the step of `run` in both arithmetics."""
     if config.linear:
         return Exported(b"", b"")
     from convert.export import export_float, export_int8
@@ -47,9 +47,9 @@ def exported(run: Run, config: "CellConfig", say: Say) -> Exported:
 
 
 def representative(run: Run, float_model: bytes) -> list[Mapping[str, Float32]]:
-    """Graph inputs from a free rollout over training rows with faults, states included.
+    """Return graph inputs, states included, of a free rollout over training rows with faults.
 
-    Ranges that only ever saw clean rows would clip exactly when it matters.
+    Ranges measured only on clean rows would clip anomalies.
     """
     twin = faulty_twin(
         run.rows["train"],
@@ -63,7 +63,7 @@ def representative(run: Run, float_model: bytes) -> list[Mapping[str, Float32]]:
 
 
 def rolled_out(run: Run, float_model: bytes, rows: Float32) -> list[Mapping[str, Float32]]:
-    """Graph inputs of a free rollout of the float model over raw `rows`, spread over all of it."""
+    """Return graph inputs of a free rollout of the float model over raw `rows`, evenly spread."""
     model = float_twin(_float_draft(run, float_model), float_model)
     inputs = roll(model, rows).inputs
     picked = np.unique(np.linspace(0, len(inputs) - 1, REPRESENTATIVE).astype(int))
@@ -71,7 +71,7 @@ def rolled_out(run: Run, float_model: bytes, rows: Float32) -> list[Mapping[str,
 
 
 def _float_draft(run: Run, float_model: bytes) -> Manifest:
-    """A draft around the float graph, whose tensors have no scales."""
+    """Draft a manifest around the float graph; its tensors have no scales, so they get dummies."""
     graph = read_graph(float_model, "float model")
     tensors = tuple(replace(t, scales=(1 / 64,), zero_points=(0,)) for t in graph.tensors)
     return draft_manifest(run, replace(graph, tensors=tensors), 0)

@@ -1,8 +1,8 @@
-"""The recording of a bundle's golden vectors, and what the shipping model makes of it.
+"""The recording of a bundle's golden vectors, and the answers of the shipping model to it.
 
-Clean rows until the model has settled and a little longer, then one fault of every kind, then an
-outage that is longer than the state can bridge and a free run may last, then clean rows again until
-the recurrent unit has found back. So all three tiers are in it.
+The recording covers all three tiers: clean rows until shortly after the model has settled, one
+fault of every kind, an outage longer than bridge and free run, then clean rows until the recurrent
+unit has re-synchronised.
 """
 
 from collections.abc import Sequence
@@ -33,9 +33,10 @@ ALARM_QUANTILE, CLEAR_QUANTILE = 0.7, 0.6
 def golden_vectors(
     model: Model, recordings: Sequence[Float32], seed: int
 ) -> dict[str, npt.NDArray[np.generic]]:
-    """The arrays of `golden.npz` for what ships, from raw clean `recordings` [n, channels].
+    """Return the arrays of `golden.npz` of the model that ships.
 
-    A diagnosis in the model is covered, so it must be the finished one.
+    recordings: raw clean rows [n, channels]. The answers include the diagnosis, so `model` must
+    contain the final one.
     """
     rows = golden_rows(model.manifest, recordings, seed)
     threshold = _threshold(model, rows)
@@ -45,7 +46,7 @@ def golden_vectors(
 
 
 def golden_rows(manifest: Manifest, recordings: Sequence[Float32], seed: int) -> Float32:
-    """Raw rows [n, channels] with one fault of every kind; the same for the same arguments."""
+    """Return raw rows [n, channels] with one fault of every kind, reproducibly from `seed`."""
     rng, tiers = np.random.default_rng(seed), manifest.tiers
     settled = tiers.warmup + SETTLED
     faulty = settled + SLOT * len(ALL)
@@ -63,7 +64,7 @@ def golden_rows(manifest: Manifest, recordings: Sequence[Float32], seed: int) ->
             exogenous=exogenous, first=SLOT // 4, spaced=True,
         )  # fmt: skip
         raw = restored(found.values, mask[slot], scaler)
-        # Elsewhere the reading stays what it was, to the bit.
+        # All other readings keep their bits.
         rows[slot] = np.where(found.values != value[slot], raw, rows[slot])
         rows[slot][found.mask == 0] = np.nan
     rows[faulty : faulty + outage] = np.nan

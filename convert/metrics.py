@@ -10,9 +10,9 @@ Bools = npt.NDArray[np.bool_]
 
 
 def auc(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float:
-    """Area under the ROC curve: the chance that a positive row scores above a negative one.
+    """Return the area under the ROC curve: P(a positive row scores above a negative one).
 
-    NaN when there are no positive or no negative rows (Hanley and McNeil 1982).
+    NaN without positive or without negative rows (Hanley and McNeil 1982).
     """
     labels = np.asarray(positive, bool)
     ranks = rankdata(np.asarray(scores))
@@ -23,15 +23,15 @@ def auc(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float:
 
 
 def rank_correlation(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
-    """Spearman's rank correlation."""
+    """Return Spearman's rank correlation."""
     return float(spearmanr(np.asarray(a), np.asarray(b)).statistic)
 
 
 def agreement(counts: Sequence[Sequence[int]]) -> tuple[float, float]:
-    """Share of equal verdicts and Cohen's kappa (1 when neither ever says yes, or both always).
+    """Return the share of equal decisions and Cohen's kappa (Cohen 1960).
 
-    counts: how often the one and the other said no (0) or yes (1), [one][other]. Both NaN when
-    nobody said anything (Cohen 1960).
+    counts: numbers of decisions, [first rater][second rater], 0 no and 1 yes. kappa is 1 when both
+    always give the same answer. Both are NaN without decisions.
     """
     matrix = np.array(counts, float)
     total = matrix.sum()
@@ -44,18 +44,18 @@ def agreement(counts: Sequence[Sequence[int]]) -> tuple[float, float]:
 
 
 def intervals(flags: Bools) -> list[tuple[int, int]]:
-    """Half-open [start, stop) stretches of True."""
+    """Return the half-open [start, stop) stretches of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
 def first_hits(alarm: Bools, events: list[tuple[int, int]], grace: int = 0) -> list[int | None]:
-    """For each event the delay in rows to its first alarm, or None when it is missed.
+    """Return for each event the delay in rows to its first alarm, or None when it is missed.
 
     An alarm up to `grace` rows after the event still counts.
     """
     hits: list[int | None] = []
     for start, stop in events:
-        found = np.flatnonzero(alarm[start : stop + grace])
-        hits.append(int(found[0]) if len(found) else None)
+        alarmed = np.flatnonzero(alarm[start : stop + grace])
+        hits.append(int(alarmed[0]) if len(alarmed) else None)
     return hits

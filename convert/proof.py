@@ -1,4 +1,4 @@
-"""Everything that a conversion found out about itself, for whoever reports it."""
+"""The results of a conversion, for its report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from edge_runtime.calibration import Calibration
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one candidate. verdict: None where it could not be judged, for `refusal`."""
+    """The result of one candidate. verdict: None if it could not be judged because of `refusal`."""
 
     name: str
     verdict: Verdict | None = None
@@ -32,31 +32,31 @@ class Outcome:
 
     @property
     def sentence(self) -> str:
-        """For people."""
+        """One sentence with the reasons of a failure."""
         if self.passed:
             return f"{self.name}: passed"
         return f"{self.name}: failed, {self.refusal or reasons(self.failed)}"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
+        """Return the result as JSON."""
         failed = [check.to_dict() for check in self.failed]
         sentence = {"passed": self.passed, "failed": failed, "sentence": self.sentence}
         return {"name": self.name, **sentence}
 
 
 def choice_of(outcomes: Sequence[Outcome]) -> str:
-    """Why the last candidate ships and no larger one, or why none does."""
+    """Say why the last candidate ships instead of a larger one, or why none ships."""
     return "; ".join(outcome.sentence for outcome in outcomes)
 
 
 @dataclass(frozen=True)
 class Proof:
-    """Everything that was found out about a conversion.
+    """The results of a conversion.
 
     verdict: on the reference kernel, which decides. others: on further kernels. calibrations: by
     kernel, the reference first. tensors: errors inside the graph, empty for a linear model.
-    outcomes: of the candidates that were judged, the largest model first; none where one was asked
-    for by itself.
+    outcomes: of the candidates that were judged, the largest model first; empty if only one model
+    was converted.
     """
 
     graph: GraphSummary

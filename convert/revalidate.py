@@ -1,4 +1,4 @@
-"""Judging a finished bundle again, with the float model of its run or with what there is."""
+"""Judge a finished bundle again, with the float model of its run or, without a run, without it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from convert.candidates import candidate_of
 from convert.checks.arithmetic import trained_model
 from convert.checks.behaviour import alone_checks, golden_check, threshold_check
 from convert.rollout import roll_all
-from convert.streams import Material, material_of_file, material_of_run
+from convert.streams import JudgedRows, judged_rows_of_file, judged_rows_of_run
 from convert.twins import float_twin
 from convert.validate import (
     LONG_STEPS,
@@ -54,34 +54,34 @@ class Judged:
 def revalidate(
     bundle_folder: Path, run_folder: Path | None, data: Path | None = None, long: bool = False
 ) -> Judged:
-    """All checks of the conversion, and the golden vectors, on the bundle as it lies on the disk.
+    """Repeat all checks of the conversion, and the golden vectors, on the bundle on the disk.
 
-    run_folder: None looks where conversion puts bundles, two folders up. data: a CSV to judge on
-    instead of the rows of the run. Without run and data, and when the bundle was not made from the
-    run, it raises GruardError.
+    run_folder: by default two folders up, where conversion puts bundles. data: a CSV to judge on
+    instead of the rows of the run. Raises GruardError without run and data, and when the bundle was
+    not made from the run.
     """
     bundle = read_bundle(bundle_folder, allow_failed=True)
     run = _run_of(bundle, run_folder, optional=data is not None)
     steps = LONG_STEPS if long else ROLLOUT_STEPS
     if data is not None:
-        material = material_of_file(data, bundle.manifest)
+        judged_rows = judged_rows_of_file(data, bundle.manifest)
     else:
-        assert run is not None  # or it would have been an error
-        material = material_of_run(run)
-    verdict = _judged(bundle, None, run, material, steps)
+        assert run is not None  # `_run_of` raises without a run unless optional
+        judged_rows = judged_rows_of_run(run)
+    verdict = _judged(bundle, None, run, judged_rows, steps)
     kernels = [
         kernel
         for kernel in available_kernels()
         if kernel in bundle.manifest.thresholds and kernel != verdict.kernel
     ]
-    others = [_judged(bundle, kernel, run, material, steps) for kernel in kernels]
+    others = [_judged(bundle, kernel, run, judged_rows, steps) for kernel in kernels]
     if run is not None:
         verdict, *others = _with_thresholds(bundle, run, [verdict, *others])
     return Judged(bundle, verdict, tuple(others))
 
 
 def _with_thresholds(bundle: Bundle, run: Run, verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts, each with a check of its kernel's threshold; the reference is the first."""
+    """Add a check of its kernel's threshold to each verdict; the reference is the first."""
     manifest = bundle.manifest
     wish = manifest.thresholds[verdicts[0].kernel].wished_per_day
     known = calibrated(run, bundle.model, manifest.version, wish)
@@ -100,24 +100,24 @@ def _calibration_verdict(kernel: str, manifest: Manifest, found: Calibration) ->
 
 
 def _judged(
-    bundle: Bundle, kernel: str | None, run: Run | None, material: Material, steps: int
+    bundle: Bundle, kernel: str | None, run: Run | None, judged_rows: JudgedRows, steps: int
 ) -> Verdict:
-    """The verdict on one kernel; None is the reference, which has to give the golden bits too."""
-    with quiet_stderr():  # XNNPACK announces itself
+    """Judge one kernel; None is the reference, which must also reproduce the golden vectors."""
+    with quiet_stderr():  # XNNPACK writes a line when it loads
         detector = load_safely(bundle, kernel)
-    # The diagnosis changes neither score nor alarm, and would only take time.
+    # The diagnosis changes neither score nor alarm; without it the rollouts are faster.
     model = replace(detector.model, diagnosis=None)
     found = (
-        _alone(model, material, steps)
+        _alone(model, judged_rows, steps)
         if run is None
-        else _against_float(model, run, material, steps)
+        else _against_float(model, run, judged_rows, steps)
     )
     if kernel is not None:
         return found
     return joined([Verdict(model.graph.kernel_id, (golden_check(detector),)), found])
 
 
-def _against_float(model: Model, run: Run, material: Material, steps: int) -> Verdict:
+def _against_float(model: Model, run: Run, judged_rows: JudgedRows, steps: int) -> Verdict:
     manifest, float_model = replace(model.manifest, diagnosis=None), b""
     if not manifest.linear:
         from convert.export import export_float
@@ -125,20 +125,20 @@ def _against_float(model: Model, run: Run, material: Material, steps: int) -> Ve
 
         float_model = export_float(run.weights, CellConfig(**run.config.sizes))
     reference = float_twin(manifest, float_model, model.graph.kernel_id)
-    return validate(model, reference, trained_model(run), material, steps)
+    return validate(model, reference, trained_model(run), judged_rows, steps)
 
 
-def _alone(model: Model, material: Material, steps: int) -> Verdict:
-    """Without a run: a linear model is judged in full, of another what needs no float model."""
-    rollouts = roll_all(model, material.clean)
+def _alone(model: Model, judged_rows: JudgedRows, steps: int) -> Verdict:
+    """Judge without a run: a linear model fully, another one as far as no float model is needed."""
+    rollouts = roll_all(model, judged_rows.clean)
     alone = Verdict(model.graph.kernel_id, tuple(alone_checks(model, rollouts)))
     if model.manifest.linear:
-        return joined([linear_verdict(model, material, steps), alone])
+        return joined([linear_verdict(model, judged_rows, steps), alone])
     return replace(alone, not_judged=tuple(NO_RUN.format(what) for what in NEEDS_RUN))
 
 
 def _run_of(bundle: Bundle, folder: Path | None, optional: bool) -> Run | None:
-    """The run of the bundle; None where none was named, none is found and none is needed."""
+    """Return the run of the bundle; None if it is optional, not named and not found."""
     place = folder or bundle.path.resolve().parent.parent
     if folder is None and not (place / "weights.npz").is_file():
         if optional:

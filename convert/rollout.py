@@ -1,7 +1,7 @@
-"""Recordings through the runtime's own step, with everything inside it kept.
+"""Run recordings through the runtime's own step and keep the internal values of every step.
 
-Where the C core is built it does the step, around the model's own graph; elsewhere numpy does, and
-both give the same bits.
+If the C core is built, it runs the step around the model's own graph; otherwise numpy does. Both
+give the same bits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,17 +37,16 @@ _AS_FOUND = (
 
 @dataclass(frozen=True)
 class Rollout:
-    """One recording's records and what is inside each step; every array has one row per sample.
+    """One recording's records and the internal values of each step; one array row per sample.
 
     inputs: of the graph, by name. value, mask, forecast, own, ahead, gate, trusted, doubt:
     [n, channels]. hidden: [n, all units]. raw_parts, raw_terms: unsmoothed score parts [n, 6] and
     per-channel terms [n, 3, channels]. parts, terms: smoothed, [n, memories, 6] and as before.
-    score: [n].
-    measured: [n], False where no watched channel had a reading, so that nothing was judged.
-    settling: [n], True where the forecasts were not believed. settled: [n], True where they were,
-    something was measured and the model is trusted. kept: [n], False where the machine was not
-    itself, as far as can be told without labels (`convert.cleaning`). saturated: [n], share of the
-    state at the edge of its range.
+    score: [n]. measured: [n], False where no watched channel had a reading, so nothing is scored.
+    settling: [n], True where the forecasts are not used yet. settled: [n], True where they are
+    used, something was measured and the model is trusted. kept: [n], False where the machine was
+    probably not healthy (`convert.cleaning`). saturated: [n], share of the state at the edge of its
+    range.
     """
 
     records: tuple[Record, ...]
@@ -76,11 +75,11 @@ class Rollout:
 def roll(model: Model, rows: Float32) -> Rollout:
     """Run `rows` (raw units [n, channels]) from a fresh state.
 
-    The score is the model's own also where the fallback answers the record.
+    The score is always the model's, also in records that the fallback answers.
     """
     try:
         return _on_core(model, rows)
-    except GruardError:  # not built here, or more than it can do
+    except GruardError:  # the core is not built, or cannot run this model
         return stepwise(model, rows)
 
 
@@ -102,7 +101,7 @@ def _on_core(model: Model, rows: Float32) -> Rollout:
 
 
 def stepwise(model: Model, rows: Float32) -> Rollout:
-    """`roll` by the step in Python, which is the reference."""
+    """Do the same as `roll` with the step in Python, which is the reference."""
     state, fallback = initial_state(model), Fallback(model.manifest, model.model_hash)
     records, traces, parts, terms, settling = [], [], [], [], []
     for index, values in enumerate(rows):
@@ -138,7 +137,7 @@ def stepwise(model: Model, rows: Float32) -> Rollout:
 
 
 def _rollout(model: Model, records: tuple[Record, ...], **inside: Any) -> Rollout:
-    """With what follows from the rest."""
+    """Build a Rollout, with the fields that follow from the others."""
     trusted = np.array([record.tier != 3 for record in records], bool)
     return Rollout(
         records=records,
@@ -150,7 +149,7 @@ def _rollout(model: Model, records: tuple[Record, ...], **inside: Any) -> Rollou
 
 
 def _saturated(model: Model, hidden: Float32) -> npt.NDArray[np.float64]:
-    """Share of the state's units at the edge of their int8 range: [n]."""
+    """Return the share of the state's units at the edge of their int8 range: [n]."""
     layers = np.split(hidden, np.cumsum(model.graph.state_sizes)[:-1], axis=1)
     edges = [
         ((layer <= low) | (layer >= high)).sum(axis=1)
@@ -160,9 +159,9 @@ def _saturated(model: Model, hidden: Float32) -> npt.NDArray[np.float64]:
 
 
 def rescored(rollout: Rollout, constants: ScoreConstants) -> Rollout:
-    """The same rollout under another smoothing, centre and weight of the score's parts.
+    """Score the rollout again with another smoothing, centre and weight of the score's parts.
 
-    Its unsmoothed parts stay what they are, and its records keep the old verdicts.
+    The unsmoothed parts and the records stay unchanged.
     """
     state = initial_score(constants)
     parts, terms = [], []
@@ -180,7 +179,7 @@ def rescored(rollout: Rollout, constants: ScoreConstants) -> Rollout:
 
 
 def remeasured(rollout: Rollout, constants: ScoreConstants) -> Rollout:
-    """The same rollout with unsmoothed parts and terms by other scales and covariances."""
+    """Compute unsmoothed parts and terms again with other scales and covariances."""
     parts, terms = parts_of_rows(
         errors_in(rollout), rollout.value, rollout.doubt, rollout.mask, constants
     )
@@ -188,17 +187,17 @@ def remeasured(rollout: Rollout, constants: ScoreConstants) -> Rollout:
 
 
 def errors_in(rollout: Rollout) -> Float32:
-    """Errors [n, 3, channels] of all forecasts, 0 where a reading was unusable."""
+    """Return errors [n, 3, channels] of all forecasts, 0 where a reading was unusable."""
     return errors_of(rollout.value, rollout.mask, rollout.forecast, rollout.own, rollout.ahead)
 
 
 def stretch(rollout: Rollout, start: int, stop: int) -> Rollout:
-    """The steps from `start` up to, not including, `stop`."""
+    """Return the steps from `start` up to, not including, `stop`."""
     return Rollout(**{f.name: getattr(rollout, f.name)[start:stop] for f in fields(Rollout)})
 
 
 def joined(rollouts: Sequence[Rollout]) -> Rollout:
-    """Stretches end to end, as if one recording had been rolled."""
+    """Join stretches end to end, as if they were the rollout of one recording."""
     every: dict[str, Any] = {}
     for name in (f.name for f in fields(Rollout)):
         parts = [getattr(r, name) for r in rollouts]
@@ -207,5 +206,5 @@ def joined(rollouts: Sequence[Rollout]) -> Rollout:
 
 
 def roll_all(model: Model, recordings: Sequence[Float32]) -> list[Rollout]:
-    """`roll` for each recording, each from a fresh state."""
+    """Roll each recording from a fresh state."""
     return [roll(model, rows) for rows in recordings]

@@ -1,15 +1,14 @@
-"""What a recording leaves open: how long a change must last, and which channels had not settled.
+"""How long a change must last, and which channels had not settled when the recording ended.
 
-Seven minutes of a machine do not show where it will stand in an hour. A channel was still moving
-when the recording ended if, of eight blocks in time order with means m, much of the variance lies
-between blocks, and blocks half a recording apart differ more than neighbours,
+A short recording does not show where a channel will settle. A channel was still moving at the end
+if, of eight blocks in time order with means m, much of the variance lies between blocks, and blocks
+half a recording apart differ more than neighbours:
 
     W = var(m) / (var(m) + mean variance within)
     G = mean (m_{k+4} - m_k)^2 / mean (m_{k+1} - m_k)^2
 
-A channel has not settled where W G > 0.2. Such channels are judged by their level all the same,
-until what follows shows that they go on moving: a slow daily cycle looks like a drift in the first
-hours (docs/changes.md).
+A channel has not settled if W G > 0.2. Its level is still scored until later samples show that it
+keeps moving, because a slow daily cycle looks like a drift in the first hours (docs/changes.md).
 """
 
 from collections.abc import Sequence
@@ -31,9 +30,9 @@ BASELINE, FOLLOW = 3.0, 20.0  # rates, over the rows of the recording
 def change_section(
     clean: Sequence[Float32], channels: Sequence[Channel], moving: bool
 ) -> ChangeRule:
-    """The manifest's section after healthy rows [n, channels] in raw units, in time order.
+    """Return the manifest's section from healthy rows [n, channels] in raw units, in time order.
 
-    moving: whether the detector may be centred on another place, so that it can follow.
+    moving: whether the centre of the detector may move, so that it can follow a channel.
     """
     rows = np.concatenate([_in_mode(rows, channels) for rows in clean])
     after = int(np.clip(len(rows) // SHARE, SHORTEST, LONGEST))
@@ -43,7 +42,7 @@ def change_section(
 
 
 def _in_mode(rows: Float32, channels: Sequence[Channel]) -> Float32:
-    """Raw `rows`; where there are operating modes, relative to each row's mode."""
+    """Return raw `rows`; with operating modes, standardised by each row's mode."""
     scaler, present = channel_scaler(tuple(channels)), is_present(rows)
     if scaler.modes is None:
         return rows
@@ -52,7 +51,7 @@ def _in_mode(rows: Float32, channels: Sequence[Channel]) -> Float32:
 
 
 def unsettled(rows: Float32) -> npt.NDArray[np.bool_]:
-    """Bool [channels]: whether the level of `rows` [n, channels] was still moving at the end."""
+    """Return bool [channels]: whether the level of `rows` [n, channels] still moved at the end."""
     blocks = np.array_split(np.ma.masked_invalid(rows.astype(np.float64)), BLOCKS)
     means = np.ma.array([block.mean(axis=0) for block in blocks])
     within = np.ma.array([block.var(axis=0) for block in blocks]).mean(axis=0)
@@ -62,11 +61,11 @@ def unsettled(rows: Float32) -> npt.NDArray[np.bool_]:
     apart = ((means[half:] - means[:-half]) ** 2).mean(axis=0)
     steps = (np.diff(means, axis=0) ** 2).mean(axis=0)
     growth = apart / np.maximum(steps, _tiny(rows))
-    found: npt.NDArray[np.bool_] = np.ma.filled(share * growth > SUSPECT, False)
-    return found
+    moving: npt.NDArray[np.bool_] = np.ma.filled(share * growth > SUSPECT, False)
+    return moving
 
 
 def _tiny(rows: Float32) -> npt.NDArray[np.float64]:
-    """Below this a variance [channels] is rounding."""
+    """Return the variance [channels] below which differences are rounding."""
     largest = np.nan_to_num(np.abs(rows.astype(np.float64))).max(axis=0)
     return np.maximum((1e-6 * largest) ** 2, 1e-30)

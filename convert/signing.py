@@ -1,4 +1,4 @@
-"""Key pairs, and the signature that a device may ask for."""
+"""Key pairs, and the signature that a device may require."""
 
 import os
 from pathlib import Path
@@ -26,9 +26,9 @@ _PRIVATE, _PUBLIC = 0o600, 0o644
 
 
 def generate_keys(name: Path) -> tuple[Path, Path]:
-    """Write `name`.key, readable for its owner alone, and `name`.pub; the two paths.
+    """Write `name`.key, readable only by its owner, and `name`.pub, and return the two paths.
 
-    Raises GruardError when one of them is there already.
+    Raises GruardError when one of them already exists.
     """
     private, public = (name.with_name(name.name + ending) for ending in (".key", ".pub"))
     for file in (private, public):
@@ -43,15 +43,15 @@ def generate_keys(name: Path) -> tuple[Path, Path]:
 
 
 def sign_bundle(bundle: Path, key_file: Path) -> Path:
-    """Sign the bundle, which must be sound; the path of its signature.
+    """Sign the bundle and return the path of the signature.
 
-    A former signature is replaced. Raises GruardError for a bundle that a device would refuse and
-    for a file that is not a private Ed25519 key.
+    An existing signature is replaced. Raises GruardError for a bundle that a device would refuse,
+    and for a file that is not a private Ed25519 key.
     """
     digest = read_bundle(bundle).digest
     key, manifest = _read_private_key(key_file), read_member(bundle, "manifest.json")
     signature = key.sign(manifest)
-    # The former signature's checksum goes first: at no moment does one contradict the other.
+    # First write a checksum without the signature, so that the two never contradict each other.
     replace_file(bundle / CHECKSUM, checksum(digest))
     replace_file(bundle / SIGNATURE, signature)
     replace_file(bundle / CHECKSUM, checksum(digest, signature))

@@ -26,7 +26,7 @@ SPACING = 150
 FAULT_SIZES = (2.0, 24.0)
 FEWEST_JUDGED = 2000  # rows of a run
 FAULTY_ROWS = 4000  # of the stream with injected faults
-FEWEST_ROWS = 400  # of a recording that is to judge a model
+FEWEST_ROWS = 400  # clean rows of a recording to judge a model on
 MARGIN = 128  # rows around an anomaly that do not count as clean
 MOST_CLEAN = 8000
 LEAD = 200  # rows before an anomaly, for the model to settle in
@@ -36,7 +36,7 @@ LONGEST = 4000
 
 @dataclass(frozen=True)
 class FaultyRecording:
-    """Raw rows [n, channels] with injected faults, and for each row whether one is visible.
+    """Raw rows [n, channels] with anomalies, and for each row whether an anomaly is visible.
 
     seams: rows at which another recording begins.
     """
@@ -48,29 +48,28 @@ class FaultyRecording:
 
 
 @dataclass(frozen=True)
-class Material:
-    """Raw rows to judge on; labelled: recorded anomalies, None where there are none."""
+class JudgedRows:
+    """Raw rows to judge a model on. labelled: recorded anomalies, None without any."""
 
     clean: Sequence[Float32]
     faulty: FaultyRecording
     labelled: FaultyRecording | None = None
 
 
-def material_of_run(run: Run) -> Material:
-    """What the conversion of `run` is judged on."""
-    clean = judged_rows(run)
+def judged_rows_of_run(run: Run) -> JudgedRows:
+    """Return the rows that the conversion of `run` is judged on."""
+    clean = clean_judged_rows(run)
     scale, seed = run.weights["innovation_scale"], run.config.seed + 1
     twin = faulty_twin(clean, run.config.channels, run.config.period, scale, seed, FAULTY_ROWS)
     labels = run.labels["test"]
-    return Material(clean, twin, labelled_stream(run.rows["test"], labels) if labels else None)
+    return JudgedRows(clean, twin, labelled_stream(run.rows["test"], labels) if labels else None)
 
 
-def material_of_file(file: Path, manifest: Manifest) -> Material:
-    """The recording in the CSV `file` as material for the bundle of `manifest`.
+def judged_rows_of_file(file: Path, manifest: Manifest) -> JudgedRows:
+    """Read the rows to judge the bundle of `manifest` on from the CSV `file`.
 
     Rows without a label count as clean; the first `MOST_CLEAN` clean rows are used. Raises
-    GruardError for a file of other channels or another sample period, and for one that is too
-    short.
+    GruardError for a file with other channels, another sample period, or too few clean rows.
     """
     check_file_period(file, manifest.period)
     dataset = read_recordings([file], manifest.period, channels=manifest.channel_names)
@@ -86,11 +85,11 @@ def material_of_file(file: Path, manifest: Manifest) -> Material:
     twin = faulty_twin(clean, manifest.channels, manifest.period, scale, seed, FAULTY_ROWS)
     marked = [r for r in dataset.recordings if r.labels is not None]
     labels = [r.labels for r in marked if r.labels is not None]
-    return Material(clean, twin, labelled_stream([r.values for r in marked], labels))
+    return JudgedRows(clean, twin, labelled_stream([r.values for r in marked], labels))
 
 
 def clean_test_rows(run: Run) -> list[Float32]:
-    """Test recordings without the rows labelled anomalous; each stretch is a recording."""
+    """Return test recordings without the rows labelled anomalous; each stretch is a recording."""
     labels = run.labels["test"] or [np.zeros(len(rows), np.int8) for rows in run.rows["test"]]
     pieces = []
     for rows, label in zip(run.rows["test"], labels, strict=True):
@@ -107,10 +106,10 @@ def faulty_twin(
     seed: int,
     length: int,
 ) -> FaultyRecording:
-    """Raw clean `recordings`, end to end up to `length` rows, with a fault every 150 rows.
+    """Join raw clean `recordings` up to `length` rows and inject a fault every 150 rows.
 
-    A row counts as faulty where a reading is at least two innovation scales off or missing, but
-    not where all are: nothing was measured there, and nothing is judged.
+    A row counts as faulty if a reading is at least two innovation scales off or missing. It does
+    not count if all watched readings are missing, because nothing is scored there.
     """
     scaler = channel_scaler(channels)
     clean = repeated(recordings, length)
@@ -136,35 +135,35 @@ def faulty_twin(
 
 
 def repeated(recordings: Sequence[Float32], length: int) -> Float32:
-    """All `recordings` end to end, over and over, cut to `length` rows.
+    """Repeat all `recordings`, end to end, up to `length` rows.
 
-    The seams are anomalies, of the same kind for every model that is compared.
+    The seams are anomalies, the same ones for every model that is compared.
     """
     joined = np.concatenate(recordings)
     return np.concatenate([joined] * -(-length // len(joined)))[:length]
 
 
 def seams_of(recordings: Sequence[Float32], length: int) -> tuple[int, ...]:
-    """Where in `repeated` of the same arguments another recording begins, but for the first."""
+    """Return the rows of `repeated` at which another recording begins, without row 0."""
     lengths = list(map(len, recordings)) * -(-length // sum(map(len, recordings)))
     return tuple(int(start) for start in np.cumsum(lengths) if start < length)
 
 
 def clean_rows(run: Run) -> list[Float32]:
-    """All rows a linear model is fitted and cross-fitted on."""
+    """Return all rows that a linear model is fitted and cross-fitted on."""
     return [*run.rows["train"], *run.rows["validate"], *run.rows["calibrate"]]
 
 
 def held_out(run: Run) -> list[Float32]:
-    """Clean rows that neither training nor scaling saw: calibration and clean test rows."""
+    """Return clean rows that neither training nor scaling used: calibration and clean test rows."""
     return [*run.rows["calibrate"], *clean_test_rows(run)]
 
 
-def judged_rows(run: Run) -> list[Float32]:
-    """Rows to compare int8 and float on: held-out ones, and the latest training rows if too few.
+def clean_judged_rows(run: Run) -> list[Float32]:
+    """Return rows to compare int8 and float on: held-out rows, plus training rows if too few.
 
-    It is the arithmetic that is compared, so rows that training saw do no harm; a handful of rows
-    repeated for ever would.
+    Only the arithmetic is compared, so rows of the training part are as good as held-out ones, and
+    better than a few rows repeated many times.
     """
     rows = held_out(run)
     missing = FEWEST_JUDGED - sum(map(len, rows))
@@ -188,10 +187,10 @@ def _clean(recordings: Sequence[Recording]) -> list[Float32]:
 def labelled_stream(
     recordings: Sequence[Float32], labels: Sequence[npt.NDArray[np.int8]]
 ) -> FaultyRecording | None:
-    """The surroundings of all labelled rows, end to end, `LONGEST` rows at most; None without any.
+    """Join all labelled rows with their surroundings, up to `LONGEST` rows; None without labels.
 
-    recordings: raw rows [n, channels]; labels: [n], not 0 where anomalous. The seams are anomalies
-    of the same kind for every model that is compared.
+    recordings: raw rows [n, channels]; labels: [n], not 0 where anomalous. The seams are anomalies,
+    the same ones for every model that is compared.
     """
     rows, faulty = [], []
     for values, label in zip(recordings, labels, strict=True):

@@ -1,7 +1,7 @@
-"""Where accuracy is lost: every tensor of the int8 graph against the same one of the float graph.
+"""Where int8 loses accuracy: every tensor of the int8 graph against its twin in the float graph.
 
-Both graphs are walked together, operator by operator. The int8 one may hold QUANTIZE in addition,
-which changes codes and no value; everything else must be the same operator on the same operands.
+Both graphs are walked together, operator by operator. The int8 graph may have additional QUANTIZE
+operators, which change codes but no value; all others must match, with the same operands.
 """
 
 from collections import deque
@@ -20,17 +20,17 @@ from edge_runtime.errors import GruardError
 Float32 = npt.NDArray[np.float32]
 Inputs = Sequence[Mapping[str, Float32]]
 
-EXACT_DB = 50.0  # what 256 evenly used codes reach; beyond it nothing is lost
+EXACT_DB = 50.0  # what 256 evenly used codes reach; above it no loss is reported
 
 
 @dataclass(frozen=True)
 class TensorError:
     """One tensor of the int8 graph.
 
-    sqnr_db: its signal over its error, as powers (all errors before it included), at most 50 dB.
-    lost_db: how far that lies below the noisiest of its operands: the loss that begins here.
-    largest_error: in the tensor's own unit. saturated: share of the values that the float graph has
-    beyond the ends of the int8 range.
+    sqnr_db: signal power over error power, all earlier errors included, at most 50 dB.
+    lost_db: how far sqnr_db is below that of the noisiest operand: the loss of this operator.
+    largest_error: in the tensor's own unit. saturated: share of the float values beyond the int8
+    range.
     """
 
     name: str
@@ -42,11 +42,11 @@ class TensorError:
     saturated: float
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
+        """Return the errors as JSON."""
         return asdict(self)
 
     def sentence(self) -> str:
-        """The tensor in a line."""
+        """Describe the tensor in one line."""
         return (
             f"{self.name} ({self.kind_of_op}): signal {self.sqnr_db:.0f} dB over its error, "
             f"{self.lost_db:.0f} dB lost here, {self.saturated:.1%} saturated"
@@ -54,17 +54,17 @@ class TensorError:
 
 
 def tensor_errors(model: bytes, float_model: bytes, inputs: Inputs) -> tuple[TensorError, ...]:
-    """Errors of all inputs and results inside the int8 `model`, in the order of their making.
+    """Measure the errors of all inputs and results inside the int8 `model`, in graph order.
 
-    inputs: named float32 vectors [n], as the runtime feeds them; both graphs get all of them.
-    Raises GruardError when the two files are not the same step.
+    inputs: named float32 vectors [n], as the runtime feeds them, for both graphs. Raises
+    GruardError when the two files are not the same step.
     """
     graph, reference = read_graph(model, "int8 model"), read_graph(float_model, "float model")
-    found, true = _values(model, graph, inputs), _values(float_model, reference, inputs)
+    quantised, true = _values(model, graph, inputs), _values(float_model, reference, inputs)
     sqnr: dict[int, float] = {}  # of the float graph's tensors
     errors = []
     for kind, operands, tensor, twin in _walk(graph, reference):
-        signal, codes = true[twin], found[tensor.index]
+        signal, codes = true[twin], quantised[tensor.index]
         scale, zero_point = (np.float32(v[0]) for v in (tensor.scales, tensor.zero_points))
         error = numerics.dequantise(codes, scale, zero_point) - signal
         sqnr[twin] = _decibels(signal, error)
@@ -84,14 +84,14 @@ def tensor_errors(model: bytes, float_model: bytes, inputs: Inputs) -> tuple[Ten
 
 
 def worst_tensor(tensors: Sequence[TensorError]) -> TensorError:
-    """Where most is lost."""
+    """Return the tensor with the largest loss."""
     return max(tensors, key=lambda tensor: tensor.lost_db)
 
 
 def _walk(
     graph: GraphSummary, reference: GraphSummary
 ) -> Iterator[tuple[str, tuple[int, ...], GraphTensor, int]]:
-    """Kind of operator, operands (float graph), int8 tensor and its float twin, all in order."""
+    """Yield kind of operator, operands (float graph), int8 tensor and float twin, in order."""
     twins = {index: reference.inputs[name] for name, index in graph.inputs.items()}
     for index in sorted(twins):
         yield "input", (), graph.tensors[index], twins[index]
@@ -118,11 +118,11 @@ def _same(
     reference: GraphSummary,
     twins: Mapping[int, int],
 ) -> bool:
-    """Whether both do the same to the same operands; of constants only the shape is known."""
+    """Return whether both are the same operator on the same operands; constants match by shape."""
     result, wanted = graph.tensors[operator.outputs[0]], reference.tensors[other.outputs[0]]
     if (operator.name, result.shape) != (other.name, wanted.shape):
         return False
-    # A missing bias may be written as -1 or left out.
+    # A missing bias may be stored as -1 or omitted.
     mine, theirs = ([i for i in o.inputs if i >= 0] for o in (operator, other))
     return len(mine) == len(theirs) and all(
         twins[a] == b if a in twins else graph.tensors[a].shape == reference.tensors[b].shape
@@ -131,7 +131,7 @@ def _same(
 
 
 def _values(model: bytes, graph: GraphSummary, inputs: Inputs) -> dict[int, npt.NDArray[Any]]:
-    """All inputs and results [samples, n] by index, as they are stored."""
+    """Return all inputs and results [samples, n] by tensor index, as the graph stores them."""
     interpreter = load_interpreter(model, preserve_all=True)
     kept = [*graph.inputs.values(), *(o.outputs[0] for o in graph.operators)]
     seen: dict[int, list[npt.NDArray[Any]]] = {index: [] for index in kept}
@@ -145,7 +145,7 @@ def _values(model: bytes, graph: GraphSummary, inputs: Inputs) -> dict[int, npt.
 
 
 def _stored(value: Float32, tensor: GraphTensor) -> npt.NDArray[Any]:
-    """`value` as the graph takes it: in codes where the tensor is quantised."""
+    """Return `value` as the graph takes it: as codes if the tensor is quantised."""
     if not tensor.scales:
         return value
     scale, zero_point = np.float32(tensor.scales[0]), np.float32(tensor.zero_points[0])
@@ -154,14 +154,14 @@ def _stored(value: Float32, tensor: GraphTensor) -> npt.NDArray[Any]:
 
 def _decibels(signal: Float32, error: Float32) -> float:
     power, noise = (float((v.astype(np.float64) ** 2).mean()) for v in (signal, error))
-    # Where the float graph has nothing but 0 there is nothing to lose.
+    # A signal that is always 0 loses nothing.
     if not power or noise <= power * 10 ** (-EXACT_DB / 10):
         return EXACT_DB
     return float(10 * np.log10(power / noise))
 
 
 def _place(graph: GraphSummary, tensor: GraphTensor) -> str:
-    """The tensor's name in the signature, or the file's name for it and where it leads to."""
+    """Return the tensor's signature name, or its name in the file and the output it leads to."""
     names = {index: name for name, index in {**graph.inputs, **graph.outputs}.items()}
     queue = deque([tensor.index])
     while queue:

@@ -20,53 +20,53 @@ Float32 = npt.NDArray[np.float32]
 
 
 def graph_of(model: bytes) -> GraphSummary:
-    """What is in the int8 file that was made; nothing for a linear model, which has none."""
+    """Return the graph of the int8 file; `NO_GRAPH` for a linear model, which has no file."""
     return read_graph(model, "converted model") if model else NO_GRAPH
 
 
 def shipped_model(manifest: Manifest, model: bytes, kernel: str = KERNEL_ID) -> Model:
-    """The int8 file on `kernel`, or nothing for a linear model, in the runtime's step."""
-    with quiet_stderr():  # XNNPACK announces itself
+    """Return the int8 file on `kernel`, or no graph for a linear model, in the runtime's step."""
+    with quiet_stderr():  # XNNPACK writes a line when it loads
         graph = open_graph(manifest, model, graph_of(model), kernel)
     return build_model(manifest, graph, "")
 
 
 def unchanging(model: Model) -> Model:
-    """`model` without the rule of lasting changes: its forecasts follow one formula throughout."""
+    """Return `model` without the rule of lasting changes, so that its formula never changes."""
     return replace(model, change=change_constants(replace(model.manifest, change=None)))
 
 
 def float_twin(manifest: Manifest, float_model: bytes, kernel: str = KERNEL_ID) -> Model:
-    """The float file in the runtime's step, with every other constant the same.
+    """Return the float file in the runtime's step, with all other constants unchanged.
 
-    kernel: of the int8 model that it is compared with, under whose threshold. The twin's state has
-    no codes to run out of: rounded to the edge of int8 is not saturated.
+    kernel: that of the int8 model it is compared with, whose threshold it uses. The state of the
+    twin has no limits: a value that would round to the edge of int8 does not count as saturated.
     """
     if manifest.linear:
         return build_model(manifest, NoGraph(), "")
     graph = FloatGraph(float_model, read_graph(float_model, "float model"), kernel)
-    endless = ((np.float32(-np.inf), np.float32(np.inf)),) * len(graph.state_sizes)
-    return replace(build_model(manifest, graph, ""), state_limits=endless)
+    unlimited = ((np.float32(-np.inf), np.float32(np.inf)),) * len(graph.state_sizes)
+    return replace(build_model(manifest, graph, ""), state_limits=unlimited)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Rollouts of the int8 model and of its float twin over the same rows."""
+    """Rollouts of the int8 model and its float twin over the same rows."""
 
     quantised: Rollout
     reference: Rollout
 
     @property
     def settled(self) -> npt.NDArray[np.bool_]:
-        """Where both models answer for themselves: [n]."""
+        """Bool [n]: where both models have settled."""
         return self.quantised.settled & self.reference.settled
 
 
 def roll_pair(quantised: Model, reference: Model, rows: Float32, seams: Sequence[int] = ()) -> Pair:
-    """Both models over raw `rows` [n, channels], each from a fresh state, also at `seams`.
+    """Roll both models over raw `rows` [n, channels], from a fresh state, also at `seams`.
 
-    No machine jumps as rows do at a seam. Gates that it shuts may stay shut for hundreds of rows,
-    and how the models find out of that is a comparison of nothing that was recorded.
+    The jump at a seam is an artefact. It may close gates for hundreds of rows, and how the models
+    recover from that compares nothing that was recorded.
     """
     pieces = np.split(rows, list(seams))
     return Pair(

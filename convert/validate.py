@@ -1,7 +1,7 @@
-"""The verdict: does the int8 step behave as the float step, alone and over thousands of samples?
+"""The verdict: does the int8 step behave as the float step, once and over thousands of samples?
 
-Both run through the runtime's own `step` with the same manifest; only the graph differs. Limits are
-explained in docs/validation.md. Every check can fail, and the tests spoil a model to prove it.
+Both run through the runtime's own `step` with the same manifest; only the graph differs.
+docs/validation.md explains the limits. The tests prove with damaged models that each check fails.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ from convert.checks.behaviour import (
 from convert.checks.check import Check
 from convert.detection import Detection, by_kind, detect
 from convert.rollout import roll, stretch
-from convert.streams import FaultyRecording, Material, repeated
+from convert.streams import FaultyRecording, JudgedRows, repeated
 from convert.twins import Pair, roll_pair, unchanging
 from edge_runtime.calibration import Calibration
 from edge_runtime.detector.cell import Model
@@ -46,7 +46,7 @@ NO_LABELS = "labelled data: there are no labelled rows that begin with a settled
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the checks looked at, kept for the pictures.
+    """The data that the checks compared, kept for the pictures.
 
     clean: every clean recording; state_errors: [n], of the free rollout.
     """
@@ -59,9 +59,9 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All checks on one kernel, what they found beside their values, and what was not judged.
+    """All checks on one kernel, further findings, and what was not judged.
 
-    warnings: what its owner should know of the recording, although the model may ship.
+    warnings: problems of the recording that do not prevent the model from shipping.
     """
 
     kernel: str
@@ -84,11 +84,11 @@ class Verdict:
 
     @property
     def without_evidence(self) -> "Verdict":
-        """What is to be told of it, without the rows that it was reached on."""
+        """The verdict without the rows that it was reached on."""
         return replace(self, evidence=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form, without the evidence."""
+        """Return the verdict as JSON, without the evidence."""
         return {
             "passed": self.passed,
             "kernel": self.kernel,
@@ -104,36 +104,36 @@ def validate(
     quantised: Model,
     reference: Model,
     trained: Trained,
-    material: Material,
+    judged_rows: JudgedRows,
     steps: int,
 ) -> Verdict:
-    """Compare the int8 model `quantised` with the float model `reference` on `material`.
+    """Compare the int8 model `quantised` with the float model `reference` on `judged_rows`.
 
     trained: the model as training runs it. steps: of the free rollout, at least.
     """
     if quantised.manifest.linear:
-        return linear_verdict(quantised, material, steps)
-    # A change that one arithmetic reports a sample before the other would part them for good.
+        return linear_verdict(quantised, judged_rows, steps)
+    # If one arithmetic reported a lasting change a sample earlier, both would differ from there on.
     quantised, reference = unchanging(quantised), unchanging(reference)
-    clean = tuple(roll_pair(quantised, reference, rows) for rows in material.clean)
-    faulty = roll_pair(quantised, reference, material.faulty.rows, material.faulty.seams)
-    content = repeated(material.clean, min(steps // 2, sum(map(len, material.clean))))
+    clean = tuple(roll_pair(quantised, reference, rows) for rows in judged_rows.clean)
+    faulty = roll_pair(quantised, reference, judged_rows.faulty.rows, judged_rows.faulty.seams)
+    content = repeated(judged_rows.clean, min(steps // 2, sum(map(len, judged_rows.clean))))
     apart = _free_rollout(quantised, reference, content, steps)
-    evidence = Evidence(clean, faulty, material.faulty, apart)
+    evidence = Evidence(clean, faulty, judged_rows.faulty, apart)
     judged = [
         _clean_verdict(quantised, reference, trained, evidence, len(content)),
-        _stream_verdict(quantised, reference, "faults", material.faulty, faulty),
+        _stream_verdict(quantised, reference, "faults", judged_rows.faulty, faulty),
     ]
-    if material.labelled is not None:
-        pair = roll_pair(quantised, reference, material.labelled.rows)
-        judged.append(_stream_verdict(quantised, reference, "labelled", material.labelled, pair))
+    if judged_rows.labelled is not None:
+        pair = roll_pair(quantised, reference, judged_rows.labelled.rows)
+        judged.append(_stream_verdict(quantised, reference, "labelled", judged_rows.labelled, pair))
     else:
         judged.append(Verdict(quantised.graph.kernel_id, (), not_judged=(NO_LABELS,)))
     return replace(joined(judged), evidence=evidence)
 
 
 def joined(verdicts: Sequence[Verdict]) -> Verdict:
-    """Several verdicts on one kernel as one."""
+    """Join several verdicts on one kernel."""
     (kernel,) = {verdict.kernel for verdict in verdicts}
     return Verdict(
         kernel=kernel,
@@ -147,10 +147,10 @@ def joined(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def recording_verdict(kernel: str, found: Calibration, linear: bool) -> Verdict:
-    """Do the rows that set the threshold hold an anomaly? Then hardly anything would reach it.
+    """Judge whether the rows that set the threshold contain an anomaly, which would raise it.
 
-    A smaller model may find the same rows less strange, so that of a network is a check. The
-    linear detector is the smallest: its threshold allows for them, and that is a warning.
+    For a network this is a check, because a smaller model may score the same rows lower. For the
+    linear detector, the smallest model, it is a warning: its threshold allows for such rows.
     """
     check = standout_check(found)
     if not linear:
@@ -161,9 +161,9 @@ def recording_verdict(kernel: str, found: Calibration, linear: bool) -> Verdict:
 def _clean_verdict(
     quantised: Model, reference: Model, trained: Trained, evidence: Evidence, content: int
 ) -> Verdict:
-    """Single steps, the free rollout that repeats `content` rows, and clean recordings."""
+    """Judge single steps, the free rollout that repeats `content` rows, and clean recordings."""
     clean, faulty = evidence.clean, evidence.faulty
-    # Training knows no seams either.
+    # The trained model runs one recording, so the comparison ends at the first seam.
     first = next(iter(evidence.stream.seams), len(evidence.stream.rows))
     checks = [
         *export_checks(trained, reference, stretch(faulty.reference, 0, first)),
@@ -180,7 +180,7 @@ def _clean_verdict(
 def _stream_verdict(
     quantised: Model, reference: Model, name: str, stream: FaultyRecording, pair: Pair
 ) -> Verdict:
-    """A stream with anomalies; recorded ones are judged where one begins with a settled model."""
+    """Judge a stream with anomalies; recorded ones only if one begins while both have settled."""
     kernel = quantised.graph.kernel_id
     found = detect(quantised, reference, name, pair, stream)
     injected = bool(stream.events)
@@ -196,22 +196,23 @@ def _stream_verdict(
 
 
 def _free_rollout(quantised: Model, reference: Model, content: Float32, steps: int) -> Float64:
-    """State errors [n] over whole passes of `content`, `steps` of them or more."""
+    """Return state errors [n] over whole passes of `content`, at least `steps` rows."""
     rows = repeated([content], -(-steps // len(content)) * len(content))
     if not quantised.graph.state_sizes:
         return np.zeros(len(rows))
     return state_errors(states_along(quantised, rows), states_along(reference, rows))
 
 
-def linear_verdict(model: Model, material: Material, steps: int) -> Verdict:
-    """A linear model has no int8 form; its float32 steps are compared with the plain formula."""
+def linear_verdict(model: Model, judged_rows: JudgedRows, steps: int) -> Verdict:
+    """Compare the float32 steps of a linear model, which has no int8 form, with the formula."""
     model = unchanging(model)
-    faulty = roll(model, material.faulty.rows)
-    long = roll(model, repeated(material.clean, steps))
+    stream = judged_rows.faulty
+    faulty = roll(model, stream.rows)
+    long = roll(model, repeated(judged_rows.clean, steps))
     return Verdict(
         kernel=model.graph.kernel_id,
         checks=tuple(formula_checks(model, [faulty, long])),
-        evidence=Evidence((Pair(long, long),), Pair(faulty, faulty), material.faulty, np.zeros(0)),
+        evidence=Evidence((Pair(long, long),), Pair(faulty, faulty), stream, np.zeros(0)),
     )
 
 

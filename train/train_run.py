@@ -62,8 +62,8 @@ def train_run(data: Data, sizes: CellConfig, budget: Budget, say: Say, report: R
     _make_folder(request.out)
     say(_describe(split, len(channels), period))
     if modes := max(len(channel.modes) for channel in channels):
-        settings = ", ".join(c.name for c in channels if c.exogenous and c.modes)
-        say(f"{modes} operating modes, told apart by {settings}; each has a scaler of its own")
+        named = ", ".join(c.name for c in channels if c.exogenous and c.modes)
+        say(f"{modes} operating modes, told apart by {named}; each has a scaler of its own")
     if model != request.model:
         say(
             f"fewer than {FEWEST_NETWORK_ROWS} clean rows, or only one channel to watch: training "

@@ -1,4 +1,4 @@
-"""What is in a model file and who can run it.
+"""The contents of a model file, and the targets that can run it.
 
-A .tflite file comes in; facts, operator by operator, and a verdict per target go out.
+A .tflite file comes in; facts by operator and a verdict per target go out.
 """

@@ -1,6 +1,6 @@
-"""The file in TensorFlow Lite Micro's own interpreter, in a process that may crash or hang.
+"""Run a model file in TensorFlow Lite Micro's own interpreter, in a process that may crash or hang.
 
-Run as `python -m convert.audit.micro`: the file comes on stdin, the finding goes to stdout as JSON.
+Run as `python -m convert.audit.micro`: the file comes on stdin, the result goes to stdout as JSON.
 """
 
 import contextlib
@@ -26,7 +26,8 @@ NOT_INSTALLED = (
 
 @dataclass(frozen=True)
 class MicroRun:
-    """It ran. differing: of all output codes, by `largest` at most. arena: bytes of its tensors."""
+    """The model ran. codes: outputs compared; differing: how many differ from TFLite, by at most
+    `largest`. arena: bytes of its tensors."""
 
     codes: int
     differing: int
@@ -36,14 +37,14 @@ class MicroRun:
 
 @dataclass(frozen=True)
 class NoTrial:
-    """It did not run; passed is None where nobody tried."""
+    """The model did not run; passed is None if it was not tried."""
 
     passed: bool | None
     summary: str
 
 
 def micro_trial(model: bytes) -> MicroRun | NoTrial:
-    """Run random int8 inputs through the file here and there, in a child process."""
+    """Compare TFLite and TFLite Micro on random int8 inputs, in a child process."""
     if find_spec("tflite_micro") is None:
         return NoTrial(None, NOT_INSTALLED)
     command = [sys.executable, "-m", "convert.audit.micro"]
@@ -64,8 +65,7 @@ def micro_trial(model: bytes) -> MicroRun | NoTrial:
 def main() -> None:
     """Compare the file on stdin in both interpreters."""
     model = sys.stdin.buffer.read()
-    found = _compared(model)
-    sys.stdout.write(json.dumps(asdict(found)))
+    sys.stdout.write(json.dumps(asdict(_compared(model))))
 
 
 def _compared(model: bytes) -> MicroRun:
@@ -96,18 +96,19 @@ def _compared(model: bytes) -> MicroRun:
 
 
 def _arena(micro: Any) -> int:
-    """Bytes of the arena's tensors, which the interpreter tells to file descriptors alone."""
-    with tempfile.TemporaryFile() as heard:
-        with _heard_by(heard.fileno()):
+    """Return the bytes of the arena's tensors, which the interpreter only prints."""
+    with tempfile.TemporaryFile() as printed:
+        with _output_to(printed.fileno()):
             micro.print_allocations()
-        heard.seek(0)
-        text = heard.read().decode("utf-8", "replace")
+        printed.seek(0)
+        text = printed.read().decode("utf-8", "replace")
     head = next(line for line in text.splitlines() if "Arena allocation head" in line)
     return int(head.split()[-2])
 
 
 @contextlib.contextmanager
-def _heard_by(descriptor: int) -> Iterator[None]:
+def _output_to(descriptor: int) -> Iterator[None]:
+    """Redirect file descriptors 1 and 2 to `descriptor`."""
     saved = os.dup(1), os.dup(2)
     try:
         os.dup2(descriptor, 1)

@@ -1,4 +1,4 @@
-"""What is in a .tflite file, operator by operator, and what it needs. Reads any file, runs none."""
+"""List the contents of a .tflite file by operator, and the memory it needs. No file is run."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ ALIGNMENT = 16  # of tensors in an arena, as TensorFlow Lite Micro places them
 
 @dataclass(frozen=True)
 class TensorFacts:
-    """One operand or result. scaling: none, per tensor, per channel; constant: bytes, 0 if not."""
+    """One operand or result. scaling: none, per tensor, per channel. constant: bytes, or 0."""
 
     name: str
     dtype: str
@@ -50,19 +50,19 @@ class Totals:
 
 @dataclass(frozen=True)
 class Audit:
-    """Everything that the file itself says."""
+    """The facts of one file."""
 
     subgraphs: int
     operators: tuple[OperatorFacts, ...]
     totals: Totals
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
+        """Return the facts as JSON."""
         return asdict(self)
 
 
 def audit(model: bytes, graph: GraphSummary) -> Audit:
-    """The facts of the file `model`, whose first subgraph is `graph`."""
+    """Collect the facts of the file `model`, whose first subgraph is `graph`."""
     activations = _activations(model)
     operators = tuple(
         _operator(operator, graph.tensors, activation)
@@ -80,11 +80,11 @@ def audit(model: bytes, graph: GraphSummary) -> Audit:
 
 
 def arena_bytes(graph: GraphSummary) -> int:
-    """How much memory the tensors need that are not constant: an estimate.
+    """Estimate the memory of the tensors that are not constant, in bytes.
 
-    Each lives from the operator that makes it to the last that reads it; the largest is placed
-    first, at the lowest address that is free for its whole life, as TensorFlow Lite Micro's greedy
-    planner does. An interpreter needs memory of its own besides.
+    A tensor is in use from the operator that writes it to the last one that reads it. The largest
+    is placed first, at the lowest address that is free during its whole use, as TensorFlow Lite
+    Micro's greedy planner does. The interpreter's own memory is not included.
     """
     lives = _lives(graph)
     placed: list[tuple[int, int, int, int]] = []  # start, end, first, last
@@ -100,7 +100,7 @@ def arena_bytes(graph: GraphSummary) -> int:
 
 
 def _lives(graph: GraphSummary) -> dict[int, tuple[int, int]]:
-    """First and last operator of each tensor that is not constant; outputs live to the end."""
+    """Return first and last operator of each tensor that is not constant; outputs stay in use."""
     end = len(graph.operators)
     lives: dict[int, tuple[int, int]] = dict.fromkeys(graph.inputs.values(), (0, 0))
     for number, operator in enumerate(graph.operators):
@@ -149,16 +149,16 @@ def _tensor(tensor: GraphTensor) -> TensorFacts:
 
 
 def _activations(model: bytes) -> list[str]:
-    """The activation fused into each operator of the first subgraph, by name."""
+    """Return the name of the activation fused into each operator of the first subgraph."""
     from tensorflow.lite.python import schema_py_generated as schema
 
     names = {value: name for name, value in vars(schema.ActivationFunctionType).items()}
     parsed = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
-    found = []
+    activations = []
     for operator in parsed.subgraphs[0].operators or ():
         code = getattr(operator.builtinOptions, "fusedActivationFunction", 0)
-        found.append(str(names.get(code, code)))
-    return found
+        activations.append(str(names.get(code, code)))
+    return activations
 
 
 def _size(tensor: GraphTensor) -> int:

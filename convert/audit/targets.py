@@ -23,7 +23,7 @@ MARKS = {True: "yes", False: "NO", None: "?"}
 
 @dataclass(frozen=True)
 class TargetResult:
-    """One target. passed: None where nothing was run and nothing can be said for certain."""
+    """One target. passed: None if the target was not tried and no rule decides."""
 
     target: str
     passed: bool | None
@@ -31,12 +31,12 @@ class TargetResult:
     reasons: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
+        """Return the result as JSON."""
         return asdict(self)
 
 
 def verdicts(model: bytes, graph: GraphSummary, facts: Audit) -> tuple[TargetResult, ...]:
-    """TFLite int8, TensorFlow Lite Micro, Edge TPU."""
+    """Judge the file for TFLite int8, TensorFlow Lite Micro and Edge TPU."""
     faults = tuple(graph_faults(graph))
     lite = TargetResult(
         "TFLite int8",
@@ -71,15 +71,15 @@ def _coral(graph: GraphSummary, facts: Audit) -> TargetResult:
         if held <= CORAL_CACHE
         else f"parameters {held} bytes are more than the {CORAL_CACHE} on the chip"
     )
-    found = "no known blocker" if not blockers else f"{len(blockers)} blockers"
-    hope = "only Coral's compiler can tell; no speed-up is to be expected for one small step"
+    count = "no known blocker" if not blockers else f"{len(blockers)} blockers"
+    note = "only Coral's compiler can tell; no speed-up is to be expected for one small step"
     return TargetResult(
-        "Edge TPU", False if blockers else None, f"{found}; {cache}; {hope}", tuple(blockers)
+        "Edge TPU", False if blockers else None, f"{count}; {cache}; {note}", tuple(blockers)
     )
 
 
 def _coral_blockers(graph: GraphSummary, facts: Audit) -> list[str]:
-    """What Coral's documentation rules out ("TensorFlow models on the Edge TPU")."""
+    """List what Coral's documentation ("TensorFlow models on the Edge TPU") rules out."""
     blockers = []
     if graph.subgraphs != 1:
         blockers.append(f"{graph.subgraphs} subgraphs: control flow is not mapped")
@@ -108,7 +108,7 @@ def _constant_weights(inputs: Sequence[Any]) -> bool:
 
 
 def audit_text(facts: Audit, found: Sequence[TargetResult]) -> str:
-    """The whole page."""
+    """Return the audit as text: a line per operator, totals, and a paragraph per target."""
     lines = [_operator_line(number, operator) for number, operator in enumerate(facts.operators)]
     totals = facts.totals
     lines += [

@@ -1,5 +1,4 @@
-"""The checks of the validation, a kind each.
+"""The checks of the validation.
 
-Rollouts of both models come in, a verdict per check goes out. A check judges what others computed:
-nothing here runs a model.
+Rollouts of both models come in, `Check` objects go out.
 """

@@ -28,7 +28,7 @@ Float32 = npt.NDArray[np.float32]
 # Standardised rows [n, channels] and their mask to forecasts and gates [n, channels].
 Trained = Callable[[Float32, Float32], tuple[Float32, Float32]]
 EXPORT_ROWS = 400
-# Training knows no tiers: from the first step that one of them governs, the paths may part.
+# Training has no tiers: from the first step with one of these flags on, the forecasts may differ.
 GOVERNED = Flag.FREE_RUN | Flag.RESYNC | Flag.RESET
 ONE_STEP_SAMPLES = 400  # of each rollout
 Float64 = npt.NDArray[np.float64]
@@ -39,7 +39,7 @@ STATE_NOISE = 0.005
 
 
 def trained_model(run: Run) -> Trained:
-    """The model of a run as training runs it."""
+    """Return the model of a run as training runs it."""
 
     def forward(values: Float32, mask: Float32) -> tuple[Float32, Float32]:
         import tensorflow as tf
@@ -62,7 +62,7 @@ def trained_model(run: Run) -> Trained:
 
 
 def export_checks(trained: Trained, reference: Model, seen: Rollout) -> list[Check]:
-    """The same rows as in `seen`, a rollout of the float twin `reference`, through `trained`."""
+    """Compare `trained` with `seen`, a rollout of the float twin `reference`, on the same rows."""
     rows = _ungoverned(seen)
     forecast, gate = trained(seen.value[:rows], seen.mask[:rows])
     errors = np.abs(forecast - seen.forecast[:rows]) / reference.innovation_scale
@@ -78,13 +78,13 @@ def export_checks(trained: Trained, reference: Model, seen: Rollout) -> list[Che
 
 
 def _ungoverned(seen: Rollout) -> int:
-    """How many steps the rollout began with before a tier took over; at most `EXPORT_ROWS`."""
+    """Return the number of steps before the first flag of `GOVERNED`; at most `EXPORT_ROWS`."""
     records = seen.records[:EXPORT_ROWS]
     return next((i for i, r in enumerate(records) if r.flags & GOVERNED), len(records))
 
 
 def one_step_checks(quantised: Model, reference: Model, *seen: Rollout) -> list[Check]:
-    """The inputs of the rollouts `seen` through both graphs once; errors in innovation scales."""
+    """Run inputs of the rollouts `seen` through both graphs once; errors in innovation scales."""
     inputs = [step for rollout in seen for step in _spread(rollout)]
     pairs = [(quantised.graph(i), reference.graph(i)) for i in inputs]
     names = quantised.manifest.channel_names
@@ -116,7 +116,7 @@ def one_step_checks(quantised: Model, reference: Model, *seen: Rollout) -> list[
 
 
 def _spread(rollout: Rollout) -> list[Mapping[str, Float32]]:
-    """Graph inputs of steps that lie evenly in the rollout."""
+    """Return the graph inputs of evenly spaced steps of the rollout."""
     count = len(rollout.inputs)
     picked = np.linspace(0, count - 1, min(ONE_STEP_SAMPLES, count))
     return [rollout.inputs[int(i)] for i in picked]
@@ -148,7 +148,7 @@ class Bursts:
     at: int
 
     def sentence(self) -> str:
-        """For people."""
+        """Describe the bursts in one sentence."""
         if not self.count:
             return f"{self.stream}: no step over {TOLERANCE:g}, largest error {self.largest:.3f}"
         stretches = "one stretch" if self.count == 1 else f"{self.count} stretches"
@@ -159,18 +159,18 @@ class Bursts:
 
 
 def states_along(model: Model, rows: Float32) -> Float32:
-    """The recurrent state [n, all units] after each of the raw `rows`, from a fresh start."""
+    """Return the recurrent state [n, all units] after each raw row, from a fresh state."""
     return roll(model, rows).hidden
 
 
 def state_errors(a: Float32, b: Float32) -> Float64:
-    """RMS over the units of the difference of two runs of states, for each step: [n]."""
+    """Return for each step the RMS over the units of the difference of two runs of states: [n]."""
     squares = (a - b).astype(np.float64) ** 2
     return np.sqrt(squares.sum(axis=1) / max(squares.shape[1], 1))
 
 
 def bursts_of(stream: str, errors: Float64) -> Bursts:
-    """Where `errors` [n] are over the tolerance."""
+    """Find the stretches of `errors` [n] over the tolerance."""
     over = intervals(errors > TOLERANCE)
     return Bursts(
         stream=stream,
@@ -184,10 +184,10 @@ def bursts_of(stream: str, errors: Float64) -> Bursts:
 
 
 def rollout_checks(errors: Float64, content: int) -> list[Check]:
-    """The state errors [n] of a free rollout over clean rows.
+    """Check the state errors [n] of a free rollout over clean rows.
 
-    It repeats the same `content` rows, so that the end of its last pass can be compared with the
-    same rows in its first: how hard a stretch is says nothing about drift.
+    The rollout repeats the same `content` rows. The end of its last pass is compared with the same
+    rows in its first pass, so that only drift, not the rows, makes a difference.
     """
     edge = min(EDGE, content // 2)
     start, end = _rms(errors[content - edge : content]), _rms(errors[-edge:])
@@ -199,7 +199,7 @@ def rollout_checks(errors: Float64, content: int) -> list[Check]:
 
 
 def state_check(stream: str, errors: Float64) -> Check:
-    """The state errors [n] of a stream with anomalies, where gates open and close."""
+    """Check the state errors [n] of a stream with anomalies, where gates open and close."""
     return Check(f"{stream}: state, RMS", _rms(errors), 0, TOLERANCE, f"over {len(errors)} steps")
 
 
@@ -208,7 +208,7 @@ def _rms(errors: Float32 | Float64) -> float:
 
 
 def formula_checks(model: Model, rollouts: Sequence[Rollout]) -> list[Check]:
-    """Forecasts of the runtime against float64 regressions over the same trusted readings."""
+    """Compare forecasts of the runtime with float64 regressions over the same trusted readings."""
     names = model.manifest.channel_names
     off, largest = np.zeros(len(names)), np.zeros(len(names))
     for rollout in rollouts:
@@ -225,7 +225,7 @@ def formula_checks(model: Model, rollouts: Sequence[Rollout]) -> list[Check]:
 
 
 def _check(name: str, found: Float64, high: float, names: Sequence[str]) -> Check:
-    """The largest of `found` [channels]; a NaN is larger than all."""
+    """Check the largest of `found` [channels]; NaN counts as the largest."""
     worst = int(found.argmax())
     return Check(name, float(found[worst]), 0, high, "channel scales", names[worst])
 
@@ -233,7 +233,7 @@ def _check(name: str, found: Float64, high: float, names: Sequence[str]) -> Chec
 def _regressions(
     lines: LinearForecasts, rollout: Rollout
 ) -> Iterator[tuple[Float32, Float64, int]]:
-    """Each forecast that there is, its coefficients [order * channels, channels] and horizon."""
+    """Yield each forecast, its coefficients [order * channels, channels] and its horizon."""
     own, cross, ahead = (m.astype(np.float64) for m in (lines.own, lines.cross, lines.ahead))
     highway = np.concatenate([np.diag(row) for row in lines.highway.astype(np.float64)])
     yield rollout.forecast, highway + (cross.T if len(cross) else 0), 1
@@ -244,7 +244,7 @@ def _regressions(
 
 
 def _expected(trusted: Float32, matrix: Float64, order: int, horizon: int) -> Float64:
-    """The forecasts that rest on readings that were taken, the last ones of the recording."""
+    """Return the expected forecasts of the rows with a full history."""
     past = trusted[: max(len(trusted) - horizon, 0)].astype(np.float64)
     if len(past) < order:
         return np.zeros((0, trusted.shape[1]))

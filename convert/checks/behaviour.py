@@ -28,22 +28,22 @@ from edge_runtime.detector.cell import Model
 from edge_runtime.detector.detector import Detector
 from edge_runtime.errors import GruardError
 
-SMALLEST_ERROR = 0.1  # of the innovation scale; forecasts better than this are all alike
-SMALLEST = 1e-9  # threshold that others are compared with; that of a constant recording is 0
-THRESHOLD_OFF = 0.1  # %; the last bits of a mean depend on the machine
+SMALLEST_ERROR = 0.1  # of the innovation scale; smaller errors count as equal
+SMALLEST = 1e-9  # divisor, because the threshold of a constant recording is 0
+THRESHOLD_OFF = 0.1  # %; the last bits of a mean depend on the processor
 
 
 def clean_checks(model: Model, pairs: Sequence[Pair]) -> list[Check]:
-    """`pairs`: both arithmetics over clean recordings; `model` gives scales and names.
+    """Compare both arithmetics over clean recordings; `model` gives scales and names.
 
-    Errors are compared where both gates are open. Where one closes its channel runs on forecasts,
-    whose errors say how long it was closed and nothing about the arithmetic; how often the gates
-    disagree is a check of its own.
+    Errors are compared where both gates are open. A channel with a closed gate runs on forecasts,
+    whose errors depend on how long the gate has been closed. How often the gates disagree is a
+    separate check.
     """
     names = model.manifest.channel_names
     gates = [(_open(p.quantised), _open(p.reference)) for p in pairs]
     both = np.concatenate([a & b for a, b in gates])
-    # A channel that hardly ever errs (constant, exactly predicted) has nothing to compare.
+    # Keeps the ratio near 1 for a channel without errors, for example a constant one.
     floor = (SMALLEST_ERROR * model.innovation_scale.astype(np.float64)) ** 2
     quantised = _variances([p.quantised for p in pairs], both)
     ratios = (floor + quantised) / (floor + _variances([p.reference for p in pairs], both))
@@ -69,24 +69,24 @@ def clean_checks(model: Model, pairs: Sequence[Pair]) -> list[Check]:
 
 
 def _open(rollout: Rollout) -> npt.NDArray[np.bool_]:
-    """Where a usable reading is trusted, or not used at all: [n, channels]."""
+    """Return bool [n, channels]: the gate is open, or the reading unusable."""
     return (rollout.gate >= 0.5) | (rollout.mask == 0)
 
 
 def _variances(
     rollouts: Sequence[Rollout], chosen: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64]:
-    """Mean squared error of the forecast per channel over the `chosen` usable readings."""
+    """Return the mean squared forecast error per channel over the `chosen` usable readings."""
     errors = np.concatenate([(r.value - r.forecast) * r.mask for r in rollouts]).astype(np.float64)
     used = np.concatenate([r.mask > 0 for r in rollouts]) & chosen
     return (errors**2 * used).sum(axis=0) / np.maximum(used.sum(axis=0), 1)
 
 
 def detection_checks(found: Detection, must_find: bool) -> list[Check]:
-    """The comparison `found` against its limits.
+    """Check the comparison `found` against its limits.
 
-    must_find: whether the anomalies were made to be found. Then a delay shift that is no number,
-    because both models find no single one of them, does not pass; else there is nothing to compare.
+    must_find: whether the anomalies were injected. Then a delay shift that is not a number, because
+    no event is found by both models, fails; for recorded anomalies that check is left out.
     """
     events, kinds = len(found.events), by_kind(found)
     int8, floating = sum(k.int8_found for k in kinds), sum(k.float_found for k in kinds)
@@ -100,7 +100,7 @@ def detection_checks(found: Detection, must_find: bool) -> list[Check]:
             f"{name}: event recall lost",
             100 * (floating - int8) / max(events, 1),
             -100,
-            # One event more or less is no verdict where there are fewer than fifty.
+            # With fewer than fifty events one event more or less still passes.
             max(2.0, 100 / max(events, 1)),
             f"points; int8 finds {int8} of {events}",
             lost,
@@ -121,7 +121,7 @@ def _delay_check(found: Detection) -> Check:
 
 
 def golden_check(detector: Detector) -> Check:
-    """The self-test of the device: 0 when this kernel gives the golden vectors bit for bit."""
+    """Run the self-test of the device: 0 if this kernel gives the golden vectors bit for bit."""
     try:
         detector.self_test()
         differing = 0.0
@@ -131,7 +131,7 @@ def golden_check(detector: Detector) -> Check:
 
 
 def standout_check(found: Calibration) -> Check:
-    """Do the rows that set the threshold hold an anomaly? Then nothing would ever reach it."""
+    """Check whether the rows that set the threshold contain an anomaly, which would raise it."""
     return Check(
         "calibration: strangest row, over the usual",
         found.standout,
@@ -143,7 +143,7 @@ def standout_check(found: Calibration) -> Check:
 
 
 def standout_warning(found: Calibration) -> str:
-    """The same of a threshold that allows for such rows."""
+    """Return the finding of `standout_check` as a warning."""
     return (
         f"the strangest clean row (settled row {found.row} of {found.rows}) is "
         f"{found.standout:.0f} times the usual, more than {found.limit:g}; the threshold is higher "
@@ -153,7 +153,7 @@ def standout_warning(found: Calibration) -> str:
 
 
 def threshold_check(held: Threshold, found: Threshold) -> Check:
-    """The threshold in the bundle against the one that its own run gives again on this kernel."""
+    """Compare the threshold in the bundle with the one computed again from its run."""
     pairs = (held.value, found.value), (held.clear, found.clear)
     off = max(abs(a - b) / max(abs(b), SMALLEST) for a, b in pairs)
     meaning = f"%; {held.value:.4g} in the bundle, {found.value:.4g} from its run"
@@ -161,10 +161,10 @@ def threshold_check(held: Threshold, found: Threshold) -> Check:
 
 
 def alone_checks(model: Model, clean: Sequence[Rollout]) -> list[Check]:
-    """Rollouts of clean recordings: are there more false alarms than wished, is the state whole?
+    """Check false alarms and state saturation on rollouts of clean recordings.
 
-    More than wished: the exact lower 95 % bound on their rate, chi2_0.05(2 k) / (2 T) with k
-    alarms in T days (Garwood 1936), is above the wish. A few alarms in a short recording are not.
+    The false alarms fail if the exact lower 95 % bound on their rate, chi2_0.05(2 k) / (2 T) with k
+    alarms in T days (Garwood 1936), exceeds the target. A few alarms in a short recording pass.
     """
     threshold = model.manifest.thresholds[model.graph.kernel_id]
     scores = [r.score[r.settled].astype(np.float64) for r in clean]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-# By the name of the check, without the stream of rows that it was made on.
+# By the name of the check without its stream.
 PLAIN = {
     "export: forecast, max": "the exported forecast is {} innovation scales off the trained one",
     "export: gate, max": "the exported gate is {} off the trained one",
@@ -36,7 +36,7 @@ PLAIN = {
 class Check:
     """One comparison: `value` must be within [low, high].
 
-    worst: the channel or the kind of fault that decided the value; empty where none can be named.
+    worst: the channel or the kind of fault that decided the value; may be empty.
     """
 
     name: str
@@ -52,20 +52,20 @@ class Check:
         return bool(np.isfinite(self.value)) and self.low <= self.value <= self.high
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form; a value that is not a number is None."""
+        """Return the check as JSON; a value that is not finite becomes None."""
         value = self.value if np.isfinite(self.value) else None
         return {**asdict(self), "value": value, "passed": self.passed}
 
 
 def reasons(failed: Sequence[Check]) -> str:
-    """Why the first of the `failed` checks did not pass, and how many more did not."""
+    """Say why the first of the `failed` checks failed, and how many more failed."""
     others = len(failed) - 1
     more = f", and {others} more check{'s' * (others > 1)}" if others else ""
     return reason(failed[0]) + more
 
 
 def reason(check: Check) -> str:
-    """Why a failed `check` did not pass."""
+    """Say why a failed `check` failed."""
     plain = PLAIN[check.name.removeprefix("faults: ").removeprefix("labelled: ")]
     if not math.isfinite(check.value):
         return f"{check.name} has no value"

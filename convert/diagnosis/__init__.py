@@ -1,4 +1,4 @@
-"""What tells the kinds of faults apart.
+"""The diagnosis: classifiers of the kind of fault.
 
 Clean rows come in, the manifest's section `diagnosis` goes out.
 """

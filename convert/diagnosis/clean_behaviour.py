@@ -1,7 +1,7 @@
-"""Clean behaviour for the diagnosis: what the contributions of healthy rows look like.
+"""Clean behaviour for the diagnosis: the distribution of the contributions of healthy rows.
 
-Everything is measured out of sample: each part of the rows is judged by a covariance that was
-estimated without it, for a part judged by its own covariance looks calmer than any new row will.
+Everything is measured out of sample: each fold is judged by a covariance estimated without it,
+because rows judged by their own covariance look calmer than new rows.
 """
 
 from collections.abc import Sequence
@@ -24,22 +24,22 @@ SHRINKAGE = 0.01
 FOLDS = 3
 SETTLING = 200
 PERSISTENCE = 32
-WINDOW = 2000  # rows that stay together where there are too many
-# A reading that rests now and then will rest for longer some day: only a rest of this many times
-# the longest one is a symptom, and none where a clean stretch was a single rest.
+WINDOW = 2000  # rows of a window when only some windows are used
+# A rest is a symptom only if it is this many times as long as the longest clean one; never, if a
+# clean stretch was a single rest.
 REPEAT_MARGIN, NEVER = 3.0, 1e30
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """A recording as the diagnosis sees it: reading and present, float32 [n, channels]."""
+    """A recording as the diagnosis gets it: reading and present, float32 [n, channels]."""
 
     reading: Float32
     present: Float32
 
 
 def stretch(rows: Float32, channels: tuple[Channel, ...]) -> Stretch:
-    """Raw rows [n, channels] standardised, the last reading held where there is none."""
+    """Standardise raw rows [n, channels]; a missing reading repeats the last one."""
     seen = in_mode(rows, np.abs(rows) < BEYOND_BELIEF, channel_scaler(channels))
     present, reading = seen.mask, standardise(rows, seen.mask, seen.scaler)
     latest = np.maximum.accumulate(np.where(present, np.arange(len(rows))[:, np.newaxis], 0))
@@ -48,7 +48,7 @@ def stretch(rows: Float32, channels: tuple[Channel, ...]) -> Stretch:
 
 
 def sampled(pieces: Sequence[Stretch], most: int) -> list[Stretch]:
-    """`pieces`, or windows of them evenly spread over all, so that about `most` rows are left."""
+    """Return `pieces`, or evenly spread windows of them with about `most` rows in total."""
     share = most / sum(len(piece.reading) for piece in pieces)
     if share >= 1:
         return list(pieces)
@@ -59,7 +59,7 @@ def sampled(pieces: Sequence[Stretch], most: int) -> list[Stretch]:
 def clean_behaviour(
     whole: Sequence[Stretch], exogenous: npt.NDArray[np.bool_]
 ) -> tuple[SymptomConstants, list[tuple[SymptomConstants, list[Stretch]]]]:
-    """The constants of clean rows, and for each fold those made without it and its rows."""
+    """Return the constants of all clean rows, and per fold those made without it and its rows."""
     folds = _folds(whole)
     shapes, seen = [], []
     for index in range(FOLDS):
@@ -75,7 +75,7 @@ def clean_behaviour(
 
 
 def contribution_shape(pieces: Sequence[Stretch]) -> ContributionConstants:
-    """Mean and shrunk precision of all views over `pieces`; deviations are still one."""
+    """Measure mean and shrunk precision of all views over `pieces`; deviations are set to one."""
     views = np.concatenate([_views(piece.reading) for piece in pieces])
     count = views.shape[2]
     flat = views.reshape(len(views), -1)
@@ -94,7 +94,7 @@ def contribution_shape(pieces: Sequence[Stretch]) -> ContributionConstants:
 
 
 def _folds(whole: Sequence[Stretch]) -> list[list[Stretch]]:
-    """Three parts of about the same length: whole recordings, or thirds of each."""
+    """Cut into three folds: whole recordings, or thirds of each if there are fewer than three."""
     if len(whole) >= FOLDS:
         return [list(whole[k::FOLDS]) for k in range(FOLDS)]
     return [list(parts) for parts in zip(*(_cut(piece, FOLDS) for piece in whole), strict=True)]
@@ -110,7 +110,7 @@ def _cut(piece: Stretch, parts: int) -> list[Stretch]:
 
 
 def _views(reading: Float32) -> Float64:
-    """[n, 3, channels] of settled rows."""
+    """Return the views [n, 3, channels] of settled rows."""
     x = reading.astype(np.float64)
     fast, slow = (
         lfilter([a], [1, a - 1], x, axis=0, zi=(1 - a) * x[np.newaxis, 0])[0] for a in SMOOTHING
@@ -119,7 +119,7 @@ def _views(reading: Float32) -> Float64:
 
 
 def _clean(piece: Stretch, shape: ContributionConstants) -> tuple[Float64, Float64, Float64]:
-    """Distance [n], explained [n, channels] and fault [n, channels] of settled clean rows."""
+    """Return distance [n], explained and fault [n, channels] of settled clean rows."""
     views = _views(piece.reading) - shape.center
     weighted = (views.reshape(len(views), -1) @ shape.precision).reshape(views.shape)
     reconstruction = np.einsum("abj,tbj->taj", shape.block, weighted)
@@ -162,7 +162,7 @@ def _window_sums(fault: Float64) -> Float64:
 
 
 def _longest_repeat(reading: Float32) -> Float64:
-    """How many samples in a row [channels] may equal the one before."""
+    """Return how many consecutive samples [channels] may equal the one before."""
     longest = run = np.zeros(reading.shape[1])
     for same in np.diff(reading, axis=0) == 0:
         run = np.where(same, run + 1, 0)

@@ -28,19 +28,19 @@ from train.faults import Fault, clean_shape, disturb, inject, log_uniform
 Float32 = npt.NDArray[np.float32]
 SIZES, LENGTHS = (0.3, 8.0), (3, 200)
 SHORTEST_DISTURBANCE = 10
-CONTEXT = 400  # clean rows before a fault, from which a decorrelated stretch may be taken
+CONTEXT = 400  # clean rows before a fault; a decorrelated stretch may be taken from them
 LATEST = 50  # samples after the first sign
 AFTERWARDS = 25  # samples after the fault during which an alarm may still be on
 LONGEST = LENGTHS[1] + AFTERWARDS
 PATIENCE = (2, 30)
-BATCH = 150  # events at once: the arrays of 32 channels still fit into a cache
+BATCH = 150  # events at once; the arrays of 32 channels still fit into a cache
 NOTICED = 0.999  # quantile of clean rows
 TURNS = len(Fault) + 1  # every kind of fault and the disturbance take turns
 
 
 @dataclass(frozen=True)
 class Example:
-    """What was seen of one injected event. features: [features], kind: index into `KINDS`."""
+    """One moment of an injected event. features: [features], kind: index into `KINDS`."""
 
     event: int
     kind: int
@@ -63,7 +63,7 @@ class InjectedFault:
 def gather(
     piece: Stretch, constants: SymptomConstants, rng: np.random.Generator, count: int, first: int
 ) -> list[Example]:
-    """Examples of `count` events injected into the clean `piece`, numbered from `first` on."""
+    """Inject `count` events into the clean `piece`, numbered from `first`, and return examples."""
     states = list(_roll(piece, constants))
     settled = min(SETTLING, len(states) // 4)
     noticed = float(np.quantile([float(s.seen) for s in states[settled:]], NOTICED))
@@ -76,9 +76,8 @@ def gather(
         for turn, delay, state in _watch(events, states, constants, noticed, rng):
             event = events[turn]
             top = int(np.argmax(suspicion(state, constants)))
-            found = features(state, constants)
-            blamed = top in event.channels
-            examples.append(Example(turn, KINDS.index(event.kind), blamed, delay, found))
+            kind, blamed = KINDS.index(event.kind), top in event.channels
+            examples.append(Example(turn, kind, blamed, delay, features(state, constants)))
     return examples
 
 
@@ -92,7 +91,7 @@ def _roll(piece: Stretch, constants: SymptomConstants) -> Iterator[SymptomState]
 def _event(
     piece: Stretch, exogenous: npt.NDArray[np.bool_], rng: np.random.Generator, turn: int
 ) -> InjectedFault | None:
-    """A random fault at a random place; None where the rows or the channels do not suffice."""
+    """Inject a random fault at a random place; None with too few rows or channels."""
     rows = len(piece.reading)
     length = min(round(log_uniform(rng, *LENGTHS)), rows // 8)
     context = min(CONTEXT, rows // 3)
@@ -148,7 +147,7 @@ def _watch(
     noticed: float,
     rng: np.random.Generator,
 ) -> Iterator[tuple[int, int, SymptomState]]:
-    """Event, delay after the first sign and state at the first sign and up to two later moments.
+    """Yield event, delay and state at the first sign of an event and up to two later moments.
 
     A missing or stuck reading need not stand out; what raises the alarm then is another's affair,
     so a random moment within the fault takes the place of the first sign.
@@ -170,7 +169,7 @@ def _watch(
 
 
 class ObservationPlan:
-    """When to look at one event, row by row from its start on. since: row of the first sign."""
+    """Decides which rows of one event become examples. since: row of the first sign."""
 
     def __init__(self, turn: int, event: InjectedFault, rng: np.random.Generator) -> None:
         self.turn, self.event, self.rows = turn, event, _span(event)
@@ -183,7 +182,7 @@ class ObservationPlan:
         self._patience = patience if silent else LONGEST
 
     def look(self, row: int, noticed: bool) -> int | None:
-        """The delay after the first sign if this row is to be kept."""
+        """Return the delay after the first sign if `row` becomes an example, else None."""
         if self.since is None and (noticed or row >= self._patience):
             self.since = row
             self._last = self._last if noticed else self._length
@@ -193,13 +192,13 @@ class ObservationPlan:
 
 
 def _span(event: InjectedFault) -> Stretch:
-    """LONGEST rows from the event's start on, the last one repeated where there are no more."""
+    """Return `LONGEST` rows from the event's start on; the last row repeats after the end."""
     rows = np.minimum(np.arange(event.start, event.start + LONGEST), len(event.rows.reading) - 1)
     return Stretch(event.rows.reading[rows], event.rows.present[rows])
 
 
 def batch_constants(constants: SymptomConstants) -> SymptomConstants:
-    """`constants` with an axis for the samples."""
+    """Add a last axis for the samples to `constants`."""
     seen = constants.contribution
     contribution = replace(
         seen,
@@ -218,7 +217,7 @@ def batch_constants(constants: SymptomConstants) -> SymptomConstants:
 
 
 def batch_state(states: Sequence[SymptomState]) -> SymptomState:
-    """The states of all samples as one."""
+    """Join the states of all samples along a last axis."""
     arrays = {
         f.name: np.stack([getattr(s, f.name) for s in states], axis=-1)
         for f in fields(SymptomState)
@@ -227,6 +226,6 @@ def batch_state(states: Sequence[SymptomState]) -> SymptomState:
 
 
 def sample_state(batch: SymptomState, sample: int) -> SymptomState:
-    """The state of one sample of the batch."""
+    """Return the state of one sample of the batch."""
     arrays = {f.name: getattr(batch, f.name)[..., sample] for f in fields(SymptomState)}
     return SymptomState(**arrays)

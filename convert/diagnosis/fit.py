@@ -33,12 +33,12 @@ from edge_runtime.symptoms import MOST_CHANNELS, SymptomConstants
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
-EVENTS, ROWS_PER_EVENT = 1350, 2  # fewer where they would only meet the same rows again
+EVENTS, ROWS_PER_EVENT = 1350, 2  # fewer events in short recordings
 FEWEST_ROWS = 600
-SHORTEST = 2 * PERSISTENCE  # rows of a recording; a shorter one does not show what lasts
-# Enough rows to measure covariances, and to find places for faults in; more would only take time.
+SHORTEST = 2 * PERSISTENCE  # rows of a recording; a shorter one has no persistence
+# Enough rows to measure covariances and to place faults; more would only take time.
 MOST_ROWS, MOST_HARMED_ROWS = 24000, 6000
-FEWEST_EXAMPLES = 5  # of each kind; fewer say nothing about its shape
+FEWEST_EXAMPLES = 5  # of each kind; fewer do not define its shape
 RIDGE = 0.003
 CALIBRATION_SHARE = 5  # every fifth round of events
 Labels = npt.NDArray[np.int64]
@@ -50,11 +50,11 @@ def fit_diagnosis(
     seed: int,
     events: int | None = None,
 ) -> DiagnosisConstants | None:
-    """All constants, from clean raw `recordings` [n, channels] alone.
+    """Fit all constants from clean raw `recordings` [n, channels].
 
-    events: how many faults to inject, the default unless given. None where the constants cannot be
-    had: for one watched channel, for more than `MOST_CHANNELS`, for few rows in recordings of at
-    least `SHORTEST`, or when some kind of fault was hardly ever found in them.
+    events: number of faults to inject. Returns None with fewer than two watched channels, more than
+    `MOST_CHANNELS` channels, too few rows in recordings of at least `SHORTEST` rows, or too few
+    examples of a kind of fault whose channel was found.
     """
     exogenous = np.array([c.exogenous for c in channels])
     recordings = [rows for rows in recordings if len(rows) >= SHORTEST]
@@ -67,8 +67,8 @@ def fit_diagnosis(
     harmed = [(clean, sampled(fold, MOST_HARMED_ROWS // len(parts))) for clean, fold in parts]
     count = min(EVENTS, rows // ROWS_PER_EVENT) if events is None else events
     examples = injected(harmed, np.random.default_rng(seed), count)
-    known = Counter(e.kind for e in examples if e.blamed)
-    if min(known[kind] for kind in range(len(KINDS))) < FEWEST_EXAMPLES:
+    blamed = Counter(e.kind for e in examples if e.blamed)
+    if min(blamed[kind] for kind in range(len(KINDS))) < FEWEST_EXAMPLES:
         return None
     return fit_classifiers(final, examples)
 
@@ -78,7 +78,7 @@ def injected(
     rng: np.random.Generator,
     events: int,
 ) -> list[Example]:
-    """Examples of about `events` events, shared out by the number of rows."""
+    """Return examples of about `events` events, distributed by the number of rows."""
     rows = sum(len(piece.reading) for _, pieces in harmed for piece in pieces)
     examples: list[Example] = []
     placed = 0
@@ -91,14 +91,14 @@ def injected(
 
 
 def fit_classifiers(clean: SymptomConstants, examples: Sequence[Example]) -> DiagnosisConstants:
-    """Both regressions from examples whose channel was found, calibrated on every fifth event."""
+    """Fit both regressions to examples with the right channel, calibrated on every fifth event."""
     used = [e for e in examples if e.blamed]
-    found = np.array([e.features for e in used], np.float64)
+    features = np.array([e.features for e in used], np.float64)
     kinds = np.array([e.kind for e in used])
     kept = np.array([e.event // TURNS % CALIBRATION_SHARE == 0 for e in used])
-    center, scale = found.mean(axis=0), found.std(axis=0) + 1e-3
+    center, scale = features.mean(axis=0), features.std(axis=0) + 1e-3
     bound = float(diagnosis.FEATURE_CLIP)
-    scaled = np.clip((found - center) / scale, -bound, bound)
+    scaled = np.clip((features - center) / scale, -bound, bound)
     ones = np.ones((len(used), 1))
     machine = np.hstack([ones, scaled[:, diagnosis.MACHINE_FEATURES]])
     shapes = scaled[:, diagnosis.KIND_FEATURES]
@@ -119,16 +119,16 @@ def fit_classifiers(clean: SymptomConstants, examples: Sequence[Example]) -> Dia
 def _calibrated(
     features: Float64, labels: npt.NDArray[np.int64], kept: npt.NDArray[np.bool_], classes: int
 ) -> Float64:
-    """Weights [classes, columns], divided by the temperature of the examples kept apart."""
+    """Return weights [classes, columns], divided by the temperature of the held-out examples."""
     weights = fit_logistic(features[~kept], labels[~kept], classes, RIDGE)
     return weights / fit_temperature(features[kept] @ weights.T, labels[kept])
 
 
 def fit_logistic(features: Float64, labels: Labels, classes: int, ridge: float) -> Float64:
-    """Weights [classes, columns] of a multinomial logistic regression on features [n, columns].
+    """Fit weights [classes, columns] of a multinomial logistic regression on features [n, columns].
 
-    The first column is the constant one, which is not shrunk. All classes weigh the same however
-    often they occur; a class that never occurs gets no probability worth mentioning.
+    The first column is constant and not shrunk. All classes have the same total weight; a class
+    that never occurs gets a probability near 0.
     """
     weights = balanced(labels, classes)
     rows = np.arange(len(labels))
@@ -148,7 +148,7 @@ def fit_logistic(features: Float64, labels: Labels, classes: int, ridge: float) 
 
 
 def fit_temperature(logits: Float64, labels: Labels) -> float:
-    """T for which softmax(logits / T) has the smallest log loss (Guo et al., ICML 2017).
+    """Return the T for which softmax(logits / T) has the smallest log loss (Guo et al., ICML 2017).
 
     logits: [n, classes] of examples that the weights were not fitted to.
     """
@@ -160,19 +160,19 @@ def fit_temperature(logits: Float64, labels: Labels) -> float:
 
 
 def log_softmax(logits: Float64) -> Float64:
-    """Logarithms of the probabilities along the last axis."""
+    """Return the logarithms of the probabilities along the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def balanced(labels: Labels, classes: int) -> Float64:
-    """Weights [n] that sum to one, with the same total for every class that occurs."""
+    """Return weights [n] that sum to one, with the same total for every class that occurs."""
     counts = np.bincount(labels, minlength=classes)
     return 1.0 / (counts[labels] * np.count_nonzero(counts))
 
 
 def calibration_error(chances: Float64, labels: Labels, bins: int = 10) -> float:
-    """Expected calibration error of the most probable class, chances [n, classes]."""
+    """Return the expected calibration error of the most probable class; chances: [n, classes]."""
     confidence, right = chances.max(axis=1), chances.argmax(axis=1) == labels
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [

@@ -1,4 +1,4 @@
-"""The diagnosis of a bundle: fitted on training rows, judged on calibration rows."""
+"""The diagnosis of a bundle: fit it on training rows, judge it on calibration rows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ JUDGED_EVENTS, MOST_JUDGED_ROWS = 450, 2000
 class Judgement:
     """How often the diagnosis was right about faults injected into rows it had not seen.
 
-    examples: moments that were judged. Shares of them: channel, the first one blamed was one of
-    the faulty; kind, the most probable was right; sensor, sensor or machine was right.
+    examples: moments that were judged. Shares of them: channel, the first blamed channel was
+    faulty; kind, the most probable kind was right; sensor, sensor or machine was right.
     """
 
     examples: int
@@ -34,7 +34,7 @@ class Judgement:
     sensor: float
 
     def sentence(self) -> str:
-        """For people."""
+        """Describe the judgement in one sentence."""
         return (
             f"Diagnosis of {self.examples} moments of faults injected into rows it had not seen: "
             f"channel {self.channel:.1%} right, kind of fault {self.kind:.1%}, sensor or machine "
@@ -43,7 +43,7 @@ class Judgement:
 
 
 def diagnosis_of_run(run: Run, say: Say) -> tuple[m.DiagnosisModel | None, Judgement | None]:
-    """The section and its judgement; both None where the rows or the channels allow none."""
+    """Return the section and its judgement; both None with too few rows or unsuitable channels."""
     channels, seed = run.config.channels, run.config.seed
     say("learning to tell the kinds of faults apart")
     constants = fit_diagnosis(run.rows["train"] + run.rows["validate"], channels, seed)
@@ -59,7 +59,7 @@ def judge(
     channels: tuple[Channel, ...],
     seed: int,
 ) -> Judgement | None:
-    """The diagnosis on faults injected into `recordings`; None where they do not fit in."""
+    """Judge the diagnosis on faults injected into `recordings`; None if they are too short."""
     pieces = sampled([stretch(rows, channels) for rows in recordings], MOST_JUDGED_ROWS)
     rng = np.random.default_rng(seed)
     examples = injected([(constants.symptoms, pieces)], rng, JUDGED_EVENTS)
@@ -76,7 +76,7 @@ def judge(
 
 
 def section(constants: DiagnosisConstants) -> m.DiagnosisModel:
-    """The constants as the manifest keeps them."""
+    """Return the constants as the manifest stores them."""
     clean = constants.symptoms
     shape = clean.contribution
     return m.DiagnosisModel(
@@ -100,6 +100,6 @@ def section(constants: DiagnosisConstants) -> m.DiagnosisModel:
 
 
 def _most_probable(chances: Float32) -> npt.NDArray[np.intp]:
-    """As the device decides: the machine when it is as probable as all sensors, else a sensor."""
+    """Decide as the device does: the machine if its probability is at least 0.5, else a sensor."""
     machine = chances.shape[1] - 1
     return np.where(chances[:, machine] >= 0.5, machine, chances[:, :machine].argmax(axis=1))

@@ -1,4 +1,4 @@
-"""The proof for terminals and programs: a table, report.json."""
+"""The proof as text for the terminal, and as report.json."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,7 +16,7 @@ from edge_runtime.calibration import trial_of
 
 
 def verdict_text(verdict: Verdict) -> str:
-    """The verdict as plain text: a line a check, then what lies beside the checks."""
+    """Return the verdict as text: a line per check, then bursts, unjudged items and warnings."""
     lines = [checks_text(verdict.checks)]
     lines += [f"      {bursts.sentence()}" for bursts in verdict.bursts if bursts.count]
     lines += [f"      not judged: {what}" for what in verdict.not_judged]
@@ -25,7 +25,7 @@ def verdict_text(verdict: Verdict) -> str:
 
 
 def checks_text(checks: Sequence[Check]) -> str:
-    """A line a check."""
+    """Return one line per check."""
     width = max(len(check.name) for check in checks)
     return "\n".join(
         f"{'pass' if check.passed else 'FAIL'}  {check.name:<{width}}  {check.value:10.4f}  "
@@ -35,7 +35,7 @@ def checks_text(checks: Sequence[Check]) -> str:
 
 
 def choice_text(choice: Choice) -> str:
-    """What failed of each candidate and all of the one that is taken, then why it is taken."""
+    """Return the failed checks of each candidate, all checks of the chosen one, and the reason."""
     lines = []
     for outcome in choice.outcomes:
         lines.append(f"{outcome.name}:")
@@ -50,7 +50,7 @@ def choice_text(choice: Choice) -> str:
 
 
 def advice(choice: Choice) -> str:
-    """What to do where no candidate passed, so the linear detector failed too."""
+    """Say what to do when no candidate passed, not even the linear detector."""
     last = choice.outcomes[-1]
     if last.refusal:
         return f"the linear detector: {last.refusal}"
@@ -62,17 +62,17 @@ def advice(choice: Choice) -> str:
 
 
 def choice_facts(choice: Choice) -> dict[str, Any]:
-    """The same for programs: the verdict that decides is that of what is written, or the first."""
-    made = choice.conversion
+    """Return the choice as JSON, with the verdict of the written bundle, else the first verdict."""
+    written = choice.conversion
     verdicts = [outcome.verdict for outcome in choice.outcomes if outcome.verdict]
-    verdict = made.verdict if made else verdicts[0]
+    verdict = written.verdict if written else verdicts[0]
     return {
         **verdict.to_dict(),
         "candidates": [outcome.to_dict() for outcome in choice.outcomes],
         "choice": choice.sentence,
         "advice": "" if choice.passed else advice(choice),
-        "threshold": _statement(made.manifest) if made else "",
-        "trial": trial_of(made.manifest) if made else "",
+        "threshold": _statement(written.manifest) if written else "",
+        "trial": trial_of(written.manifest) if written else "",
     }
 
 
@@ -81,7 +81,7 @@ def _statement(manifest: Manifest) -> str:
 
 
 def report_json(manifest: Manifest, proof: Proof) -> dict[str, Any]:
-    """Everything the page says, for programs."""
+    """Return the contents of report.json: everything that the page says."""
     judgement = proof.judgement
     return {
         "name": manifest.name,
@@ -114,7 +114,7 @@ def report_json(manifest: Manifest, proof: Proof) -> dict[str, Any]:
 
 
 def graph_facts(graph: GraphSummary) -> dict[str, Any]:
-    """Operators and sizes of a graph."""
+    """Return the operators and sizes of a graph."""
     operators = sorted({operator.name for operator in graph.operators})
     counts = {name: sum(o.name == name for o in graph.operators) for name in operators}
     weights = [t for t in graph.tensors if t.constant_bytes and t.dtype == "int8"]
@@ -126,7 +126,7 @@ def graph_facts(graph: GraphSummary) -> dict[str, Any]:
 
 
 def model_sentence(manifest: Manifest, proof: Proof) -> str:
-    """What ships, and what else was tried."""
+    """Say which model ships, and which others were tried."""
     parts = ["a linear forecast"]
     parts += ["a recurrent correction"] * ("correction" in manifest.outputs)
     parts += ["a gate"] * ("logit" in manifest.outputs)
@@ -135,19 +135,19 @@ def model_sentence(manifest: Manifest, proof: Proof) -> str:
         return f"{shape}. {choice_of(proof.outcomes)}."
     tried = manifest.provenance.selection
     if not tried:
-        return f"{shape}, as asked for or for want of rows."
-    found = ", ".join(f"{name} {value:.3f}" for name, value in tried.items())
+        return f"{shape}, as requested or because of too few rows."
+    values = ", ".join(f"{name} {value:.3f}" for name, value in tried.items())
     return (
         f"{shape}: the smallest that was not clearly worse at finding faults injected into "
-        f"held-out rows (average precision: {found})."
+        f"held-out rows (average precision: {values})."
     )
 
 
 def of_what(check: Check) -> str:
-    """What the value of a check is of, and who is worst."""
+    """Return the meaning of a check's value, and the worst channel or kind."""
     return f"{check.meaning}; worst: {check.worst}" if check.worst else check.meaning
 
 
 def limits(check: Check) -> str:
-    """The limits of a check."""
+    """Return the limits of a check as text."""
     return f"{check.low:.4g} … {check.high:.4g}"

@@ -1,4 +1,4 @@
-"""report.html: one page, without the network: did int8 cost anything, and what is promised?"""
+"""report.html, a page without external files: did int8 cost anything, and what is promised?"""
 
 import base64
 import html
@@ -31,7 +31,7 @@ WORST_TENSORS = 3
 
 
 def report_html(manifest: Manifest, proof: Proof) -> str:
-    """The page: verdict, promise, comparison, rollout, tensors, kernels, provenance."""
+    """Return the page: verdict, promise, comparison, rollout, tensors, kernels, provenance."""
     title = html.escape(f"{manifest.name} {manifest.version}")
     sections = [
         f"<h1>{title}</h1>",
@@ -66,7 +66,7 @@ def _headline(manifest: Manifest, verdict: Verdict) -> str:
 
 
 def _cost(verdict: Verdict) -> str:
-    """What int8 cost, in one sentence."""
+    """Say in one sentence what int8 cost."""
     found = next((d for d in verdict.detections if d.stream == "faults"), None)
     if found is None or not found.events:
         return ""
@@ -89,13 +89,13 @@ def _promise(calibrations: Mapping[str, Calibration]) -> list[str]:
     ]
     return [
         "<h2>What the alarm promise rests on</h2>",
-        f"<p>The wished {threshold.wished_per_day:g} false alarms a day are {word}.<br>"
+        f"<p>The target of {threshold.wished_per_day:g} false alarms a day is {word}.<br>"
         f"{html.escape(threshold.statement)}.</p>",
         '<div class="row">',
         _figure(
             pictures.tail_picture(calibration),
-            f"Each dot is a peak of the clean scores on {kernel}, at the time in which so high a "
-            "peak comes once.",
+            f"Each dot is a peak of the clean scores on {kernel}, at the mean time between peaks "
+            "of at least this height.",
         ),
         "<table><tr><th>kernel<th>threshold<th>clears below<th>method</tr>",
         *lines,
@@ -133,7 +133,7 @@ def _detection(found: Detection) -> list[str]:
         '<div class="row">',
         _figure(
             pictures.matrix_picture(found),
-            f"{found.stream}: decisions; {found.hanging} that hang by a thread are left out",
+            f"{found.stream}: decisions; {found.hanging} close to the threshold are left out",
         ),
         _figure(pictures.delays_picture(found), f"{found.stream}: delay"),
         f"<table><tr><th>{found.stream}: kind<th>events<th>int8 finds<th>float finds"
@@ -148,11 +148,11 @@ def _rollout(verdict: Verdict) -> list[str]:
     assert verdict.evidence is not None
     errors = verdict.evidence.state_errors
     return [
-        "<h2>Left alone</h2>",
+        "<h2>Free rollout</h2>",
         _figure(
             pictures.states_picture(errors),
-            f"Distance of the states over {len(errors):,} steps of clean rows, neither model "
-            "corrected by the other; dashed: the tolerance.",
+            f"Distance of the states over {len(errors):,} steps of clean rows, each model with its "
+            "own state; dashed: the tolerance.",
         ),
         *(f"<p>{html.escape(bursts.sentence())}.</p>" for bursts in verdict.bursts),
     ]
@@ -170,7 +170,7 @@ def _tensors(tensors: Sequence[TensorError]) -> list[str]:
     return [
         "<h2>Where accuracy is lost</h2>",
         _figure(pictures.tensors_picture(tensors), "Every tensor on the rows with faults."),
-        f"<p>Most is lost in {html.escape(worst_tensor(tensors).sentence())}. "
+        f"<p>The largest loss is in {html.escape(worst_tensor(tensors).sentence())}. "
         f"{html.escape(beyond)}</p>",
     ]
 
@@ -194,7 +194,7 @@ def _kernels(others: Sequence[Verdict]) -> list[str]:
 
 
 def _failed(proof: Proof) -> list[str]:
-    """The candidates that failed, each with the checks that did."""
+    """List the candidates that failed, each with its failed checks."""
     parts = []
     for outcome in proof.outcomes:
         if not outcome.passed:
@@ -230,7 +230,7 @@ def _diagnosis_sentence(manifest: Manifest, judgement: Judgement | None) -> str:
     if manifest.diagnosis is None:
         return "This bundle has no diagnosis: its alarms name channels, but no kind of fault"
     if judgement is None:
-        return "The diagnosis was not judged: the calibration rows are too few to put faults into"
+        return "The diagnosis was not judged: there are too few calibration rows to inject faults"
     return judgement.sentence()
 
 

@@ -1,4 +1,4 @@
-"""The pictures of the proof, each a PNG of its own, the same bytes for the same evidence."""
+"""The pictures of the proof, one PNG each; the same evidence gives the same bytes."""
 
 import io
 from collections import Counter
@@ -18,13 +18,13 @@ from edge_runtime.calibration import Calibration, Tail
 Float64 = npt.NDArray[np.float64]
 
 INT8, FLOAT, THRESHOLD, FAULT = "#1f6f8b", "#b9b9b9", "#b3261e", "#f2b8b5"
-TOP = 3.0  # thresholds; scores above are cut
-MOST_POINTS = 4000  # of a line; more would hide one another
+TOP = 3.0  # thresholds; higher scores are cut
+MOST_POINTS = 4000  # of a line
 FEWEST_BARS, MOST_BARS = 6, 48
 
 
 def scores_picture(evidence: Evidence, threshold: float) -> bytes:
-    """Both models' scores on the rows with injected faults, and their difference."""
+    """Draw both models' scores on the rows with injected faults, and their difference."""
 
     def draw(figure: Any) -> None:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -44,13 +44,13 @@ def scores_picture(evidence: Evidence, threshold: float) -> bytes:
 
 
 def states_picture(errors: Float64) -> bytes:
-    """How far the states are apart along the free rollout, bursts marked."""
+    """Draw the distance of the states along the free rollout, with bursts marked."""
 
     def draw(figure: Any) -> None:
         axis = figure.subplots()
         for start, stop in intervals(errors > TOLERANCE):
             axis.axvspan(start, stop, color=FAULT, alpha=0.6, linewidth=0)
-        # The largest of each piece: a burst must not fall between two points.
+        # The largest error of each piece, so that no burst falls between two points.
         width = max(len(errors) // MOST_POINTS, 1)
         starts = np.arange(0, len(errors), width)
         axis.plot(starts, np.maximum.reduceat(errors, starts), linewidth=0.7, color=INT8)
@@ -61,7 +61,7 @@ def states_picture(errors: Float64) -> bytes:
 
 
 def tensors_picture(tensors: Sequence[TensorError]) -> bytes:
-    """Signal over error of each tensor, in the order of computing."""
+    """Draw signal over error of each tensor, in graph order."""
 
     def draw(figure: Any) -> None:
         axis = figure.subplots()
@@ -79,14 +79,14 @@ def tensors_picture(tensors: Sequence[TensorError]) -> bytes:
 
 
 def tail_picture(calibration: Calibration) -> bytes:
-    """Return levels: how high the clean scores reach, once in so many days, and the threshold."""
+    """Draw return levels: height of clean peaks over the days between them, and the threshold."""
 
     def draw(figure: Any) -> None:
         axis = figure.subplots()
         threshold, tail = calibration.threshold, calibration.tail
-        found = np.sort(calibration.peaks)[::-1]
+        peaks = np.sort(calibration.peaks)[::-1]
         days = threshold.clean_days
-        axis.plot(days / np.arange(1, len(found) + 1), found, "o", markersize=3, color=INT8)
+        axis.plot(days / np.arange(1, len(peaks) + 1), peaks, "o", markersize=3, color=INT8)
         wished = 1 / threshold.wished_per_day
         if tail is not None:
             _draw_tail(axis, tail, days, wished)
@@ -94,15 +94,15 @@ def tail_picture(calibration: Calibration) -> bytes:
         axis.axhline(
             threshold.clear, color=THRESHOLD, linewidth=0.7, linestyle=":", label="clears below"
         )
-        axis.axvline(wished, color="0.5", linewidth=0.7, linestyle="--", label="wished")
-        axis.set(xscale="log", xlabel="once in so many days", ylabel="debounced score")
+        axis.axvline(wished, color="0.5", linewidth=0.7, linestyle="--", label="target")
+        axis.set(xscale="log", xlabel="days between peaks", ylabel="debounced score")
         axis.legend(frameon=False, fontsize=8)
 
     return _png(draw, (5.4, 3.4))
 
 
 def matrix_picture(found: Detection) -> bytes:
-    """How often both models decide alike."""
+    """Draw how often both models decide alike."""
 
     def draw(figure: Any) -> None:
         axis = figure.subplots()
@@ -119,7 +119,7 @@ def matrix_picture(found: Detection) -> bytes:
 
 
 def delays_picture(found: Detection) -> bytes:
-    """How much later, or earlier, the int8 model finds what both find."""
+    """Draw how much later, or earlier, the int8 model finds the events that both find."""
 
     def draw(figure: Any) -> None:
         axis = figure.subplots()

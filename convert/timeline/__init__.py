@@ -1,4 +1,1 @@
-"""What a device made of a recording.
-
-Its records and the recording come in, a picture and a page go out.
-"""
+"""The timeline of a run: records and their recording come in, a picture and a page go out."""

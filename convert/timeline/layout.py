@@ -1,4 +1,4 @@
-"""Where things go in the picture of a run: pure geometry and choice, nothing is drawn here."""
+"""The layout of the picture of a run: pure geometry and selection, without drawing."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from convert.timeline.watch_facts import (
     Bools,
     Facts,
     Float64,
+    RecordState,
     Stretch,
-    Voucher,
     WatchedRecording,
     alarm_on,
     replaced,
 )
 
 LANES = 8
-BUCKETS = 1376  # about the pixels of the plotting area: more points than that cannot be seen
-NARROWEST = 3  # pixels; a single sample among 200,000 must not vanish
-BRIDGE = 8  # samples; a gate that opens for less within one fault did not trust the channel again
-NOTED = 4  # stretches of one kind that are worth a note: the longest ones
+BUCKETS = 1376  # about the width of the plotting area in pixels; more points are not visible
+NARROWEST = 3  # pixels, so that a single sample among 200,000 is visible
+BRIDGE = 8  # samples; imputed stretches that are closer together count as one
+NOTED = 4  # the longest stretches of a kind get a note
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class Scale:
 
 @dataclass(frozen=True)
 class Note:
-    """A remark for the picture at sample `index`."""
+    """A note in the picture at sample `index`."""
 
     index: int
     text: str
 
 
 def scale_of(watch: WatchedRecording) -> Scale:
-    """Seconds where there are times, else sample indices."""
+    """Return the axis: seconds if there are times, else sample indices."""
     count = len(watch.records)
     if watch.seconds is None:
         return Scale(np.arange(count + 1.0), "sample")
@@ -59,7 +59,7 @@ def scale_of(watch: WatchedRecording) -> Scale:
 
 
 def shown_channels(watch: WatchedRecording) -> list[int]:
-    """All channels, or the LANES most often blamed or replaced ones; in the recording's order."""
+    """Return all channels, or the LANES most often blamed or replaced, in the recording's order."""
     count = replaced(watch).sum(axis=0)
     column = {name: i for i, name in enumerate(watch.channels)}
     for record in watch.records:
@@ -69,9 +69,9 @@ def shown_channels(watch: WatchedRecording) -> list[int]:
 
 
 def extremes(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.intp], npt.NDArray[Any]]:
-    """Indices and values of a curve that looks like `values` [n]: each pixel's lowest and highest.
+    """Thin `values` [n] for drawing: indices and values of each pixel's minimum and maximum.
 
-    Short curves come back whole. Non-finite values become NaN and leave a hole.
+    Short curves are returned whole. Non-finite values become NaN and are not drawn.
     """
     clean = np.where(np.isfinite(values), values, np.nan)
     if len(clean) <= 2 * BUCKETS:
@@ -82,7 +82,7 @@ def extremes(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.intp], npt.NDArra
 
 
 def place(spans: Iterable[tuple[float, float]], levels: int) -> list[int | None]:
-    """A level for each text [left, right], or None where there is no room; earlier ones first."""
+    """Return a level for each text [left, right], or None without room; earlier texts win."""
     taken: list[list[tuple[float, float]]] = [[] for _ in range(levels)]
     chosen: list[int | None] = []
     for left, right in spans:
@@ -99,7 +99,7 @@ def place(spans: Iterable[tuple[float, float]], levels: int) -> list[int | None]
 
 
 def bars(flags: Bools, scale: Scale, narrowest: float = NARROWEST) -> list[tuple[float, float]]:
-    """(left, width) of the stretches of True, none narrower than `narrowest` pixels."""
+    """Return (left, width) of the stretches of True, none narrower than `narrowest` pixels."""
     starts = np.linspace(0, len(flags), min(len(flags), BUCKETS), endpoint=False).astype(np.intp)
     edges = scale.edges[np.append(starts, len(flags))]
     stretches = intervals(np.logical_or.reduceat(flags, starts))
@@ -108,7 +108,7 @@ def bars(flags: Bools, scale: Scale, narrowest: float = NARROWEST) -> list[tuple
 
 
 def limits(values: npt.NDArray[Any]) -> tuple[float, float]:
-    """A lane's range: all finite values, unless a few wild ones would flatten the others."""
+    """Return a lane's range: all finite values, without outliers that would flatten the others."""
     finite = values[np.isfinite(values)].astype(np.float64)
     if not len(finite):
         return 0.0, 1.0
@@ -121,42 +121,44 @@ def limits(values: npt.NDArray[Any]) -> tuple[float, float]:
 
 
 def cut(name: str, length: int) -> str:
-    """`name` in at most `length` characters; its middle goes, as numbers stand at the end."""
+    """Shorten `name` to at most `length` characters; the middle goes, numbers stand at the end."""
     half = length // 2
     return name if len(name) <= length else f"{name[: length - half]}…{name[1 - half :]}"
 
 
 def join(names: Sequence[str]) -> str:
-    """The first two names, shortened, and how many more there are."""
+    """Return the first two names, shortened, and the number of the others."""
     more = f" +{len(names) - 2}" if len(names) > 2 else ""
     return ", ".join(cut(name, 16) for name in names[:2]) + more
 
 
 def notes_of(watch: WatchedRecording, facts: Facts) -> tuple[Note, ...]:
-    """What a picture should remark on, the most important first, of each kind the longest.
+    """Return the notes of the picture, the most important first, of each kind the longest.
 
-    Outages and the return from them; what was imputed without an alarm; warm-ups and tier 2; what
-    was imputed during an alarm, which names its channels anyway; outages of a few samples.
+    Order: outages and their ends; stretches imputed without an alarm; warm-ups and tier 2;
+    stretches imputed during an alarm, which names its channels anyway; outages of a few samples.
     """
     ends = [*(change.index for change in facts.changes[1:]), facts.samples]
     spells = sorted(zip(facts.changes, ends, strict=True), key=lambda s: s[0].index - s[1])
     outages = [(c.index, end) for c, end in spells if c.state in WITHOUT_MODEL]
     long = [(start, end) for start, end in outages if end - start >= BRIDGE][:NOTED]
     short = [(start, end) for start, end in outages if end - start < BRIDGE][:NOTED]
-    others = [c.index for c, _ in spells if c.state in (Voucher.WARMUP, Voucher.UNIT)][:NOTED]
+    others = [c.index for c, _ in spells if c.state in (RecordState.WARMUP, RecordState.UNIT)][
+        :NOTED
+    ]
     what = {change.index: change.what for change in facts.changes}
 
-    def told(indices: Iterable[int]) -> list[Note]:
-        # An outage may last to the end: then nothing is told of the return from it.
+    def at(indices: Iterable[int]) -> list[Note]:
+        # An outage that lasts to the end has no change at its end.
         return [Note(index, what[index]) for index in indices if index in what]
 
     calm, alarmed = _fills(watch)
-    notes = [*told(chain(*long)), *calm, *told(others), *alarmed, *told(chain(*short))]
-    return tuple(dict.fromkeys(notes))  # the return from one outage may begin another
+    notes = [*at(chain(*long)), *calm, *at(others), *alarmed, *at(chain(*short))]
+    return tuple(dict.fromkeys(notes))  # the end of one outage may begin another
 
 
 def _fills(watch: WatchedRecording) -> tuple[list[Note], list[Note]]:
-    """The longest imputed stretches without and with an alarm; those that start together as one."""
+    """Return the longest imputed stretches without and with an alarm, joined if they start alike."""
     alarmed = alarm_on(watch.records)
     kinds: tuple[dict[int, list[str]], dict[int, list[str]]] = ({}, {})
     fills = [
@@ -178,7 +180,7 @@ def _fills(watch: WatchedRecording) -> tuple[list[Note], list[Note]]:
 
 
 def _bridged(stretches: Iterable[Stretch]) -> list[Stretch]:
-    """Stretches less than BRIDGE apart as one."""
+    """Join stretches that are less than BRIDGE apart."""
     joined: list[Stretch] = []
     for start, stop in stretches:
         if joined and start - joined[-1][1] < BRIDGE:

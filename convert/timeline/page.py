@@ -1,4 +1,4 @@
-"""The page of a run: its headline in plain words, its picture, its alarms and who vouched when."""
+"""The page of a run: headline, findings, picture, alarms, and which tier answered when."""
 
 import base64
 import html
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from convert.timeline.watch_facts import Alarm, Facts, WatchedRecording
 
-ROWS = 200  # of a table; a page of thousands is read by nobody
+ROWS = 200  # of a table; the others are only counted
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 100rem; margin: 2rem auto; padding: 0 1rem;
        color: #24323d; background: #fff }
@@ -19,13 +19,13 @@ table { border-collapse: collapse } th, td { padding: .2rem .9rem; text-align: l
 
 
 def headline(watch: WatchedRecording, facts: Facts) -> str:
-    """One or two sentences that say what happened."""
+    """Say in one line what happened."""
     length = f" ({_length(watch, 0, facts.samples)})" if watch.seconds is not None else ""
     parts = [f"{facts.samples:,} samples{length} watched"]
     parts.append("one record for each" if facts.one_record_each else "NOT one record for each")
     recurring = sum(alarm.recurring for alarm in facts.alarms)
-    known = f" ({recurring} recurring)" if recurring else ""
-    parts.append(_count(len(facts.alarms), "alarm") + known)
+    of_them = f" ({recurring} recurring)" if recurring else ""
+    parts.append(_count(len(facts.alarms), "alarm") + of_them)
     if facts.events:
         found = sum(event.delay is not None for event in facts.events)
         parts.append(f"{found} of {_count(len(facts.events), 'anomalous stretch')} found")
@@ -37,7 +37,7 @@ def headline(watch: WatchedRecording, facts: Facts) -> str:
 
 
 def page(watch: WatchedRecording, facts: Facts, sentence: str, picture: bytes) -> str:
-    """HTML that stands alone; `picture` is a PNG."""
+    """Return self-contained HTML; `picture` is a PNG."""
     title = html.escape(watch.name)
     image = base64.b64encode(picture).decode()
     items = "".join(f"<li>{item}</li>" for item in _findings(watch, facts))
@@ -51,7 +51,7 @@ def page(watch: WatchedRecording, facts: Facts, sentence: str, picture: bytes) -
  src="data:image/png;base64,{image}">
 <h2>Alarms</h2>
 {_alarm_table(watch, facts.alarms)}
-<h2>Who stood behind the records</h2>
+<h2>Which tier answered</h2>
 {_change_table(watch, facts)}
 <p>Moments are given as {clock}.</p>
 </html>
@@ -59,7 +59,7 @@ def page(watch: WatchedRecording, facts: Facts, sentence: str, picture: bytes) -
 
 
 def _findings(watch: WatchedRecording, facts: Facts) -> list[str]:
-    """The figures in plain words, as HTML."""
+    """Return the findings as HTML sentences."""
     items = [_proof(facts)]
     names = {0: "no record", 1: "tier 1 (gate)", 2: "tier 2 (recurrent unit alone)"}
     names[3] = "tier 3 (fallback, gaps included)"
@@ -73,7 +73,7 @@ def _findings(watch: WatchedRecording, facts: Facts) -> list[str]:
             f"Longest stretch without a settled model: {length}, from {_at(watch, start)}."
         )
     else:
-        items.append("A settled model stood behind every record.")
+        items.append("Every record has a settled model behind it.")
     if facts.events is None:
         items.append("The recording has no labels: right and wrong alarms cannot be told apart.")
     else:
@@ -90,7 +90,7 @@ def _proof(facts: Facts) -> str:
 
 
 def _judgement(watch: WatchedRecording, facts: Facts) -> list[str]:
-    """Recall and false alarms, with what they are worth."""
+    """Return recall and false alarms, with a caution."""
     events, wrong = facts.events or (), facts.false_alarms or 0
     found = sum(event.delay is not None for event in events)
     recall = (
@@ -109,7 +109,7 @@ def _judgement(watch: WatchedRecording, facts: Facts) -> list[str]:
             f"False alarms (touching no labelled stretch): {wrong}, that is {rate} of normal "
             f"operation; the alarm was on in {facts.alarmed_normal:.2%} of the normal samples."
         )
-    items.append("<b>These figures are for this one recording only</b>; they promise nothing else.")
+    items.append("<b>These figures are for this recording only</b>; others may give other figures.")
     return items
 
 

@@ -1,4 +1,4 @@
-"""The picture of a run: what the sensors said, what the score made of it, and who vouched."""
+"""The picture of a run: channels, score, alarms and tiers over time."""
 
 import io
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from convert.timeline.layout import (
 )
 from convert.timeline.watch_facts import (
     Facts,
-    Voucher,
+    RecordState,
     WatchedRecording,
     alarm_on,
     ratios,
@@ -30,23 +30,23 @@ from convert.timeline.watch_facts import (
 )
 
 WIDTH = 1600  # pixels
-# Okabe and Ito's palette, so that the strips differ for colour-blind readers too.
+# Okabe and Ito's palette, which colour-blind readers can distinguish.
 INK, GREY = "#24323d", "#7d8a94"
 ALARM, LABELLED, REPLACED = "#d55e00", "#faefd0", "#009e73"
 FILL = ALARM + "40"  # a quarter opaque
 STATES = {
-    Voucher.GATE: ("#b9dcf0", "", "tier 1: gate"),
-    Voucher.WARMUP: ("#d9cbe8", "////", "warm-up"),
-    Voucher.UNIT: ("#e69f00", "", "tier 2: recurrent unit"),
-    Voucher.FALLBACK: ("#6a3d9a", "", "tier 3: fallback"),
-    Voucher.GAP: ("#ffffff", "xxxx", "gap in the source"),
-    Voucher.SILENT: ("#000000", "", "no record"),
+    RecordState.GATE: ("#b9dcf0", "", "tier 1: gate"),
+    RecordState.WARMUP: ("#d9cbe8", "////", "warm-up"),
+    RecordState.UNIT: ("#e69f00", "", "tier 2: recurrent unit"),
+    RecordState.FALLBACK: ("#6a3d9a", "", "tier 3: fallback"),
+    RecordState.GAP: ("#ffffff", "xxxx", "gap in the source"),
+    RecordState.SILENT: ("#000000", "", "no record"),
 }
-STRIP = 0.42  # height of a strip in its row, the rest is for words
+STRIP = 0.42  # height of a strip in its row; the rest is for text
 
 
 def draw(watch: WatchedRecording, facts: Facts, title: str) -> bytes:
-    """PNG, 1600 pixels wide: channel lanes, score, alarm strip and tier strip over one axis."""
+    """Draw a PNG, 1600 pixels wide: channel lanes, score, alarm strip and tier strip."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -96,7 +96,7 @@ def _draw_lanes(
         axis.broken_barh(stretches, strip, color=REPLACED, transform=across, linewidth=0)
         axis.set_yticks([low, high], [f"{low:.3g}", f"{high:.3g}"], fontsize=8)
         for label, side in zip(axis.get_yticklabels(), ("bottom", "top"), strict=True):
-            label.set_verticalalignment(side)  # or it would touch the next lane's
+            label.set_verticalalignment(side)  # keeps it apart from the next lane's label
         _name(axis, watch.channels[channel], watch.units[channel])
 
 
@@ -105,7 +105,7 @@ def _draw_score(axis: Any, watch: WatchedRecording, scale: Scale) -> None:
     fallback = np.array([record is not None and record.tier == 3 for record in watch.records])
     top = float(np.clip(np.nanmax(ratio, initial=2.0), 2.0, 1000.0)) * 1.4
     ratio = np.clip(ratio, -1.0, top)
-    for mine, color in ((~fallback, INK), (fallback, STATES[Voucher.FALLBACK][0])):
+    for mine, color in ((~fallback, INK), (fallback, STATES[RecordState.FALLBACK][0])):
         at, curve = extremes(np.where(mine, ratio, np.nan))
         axis.plot(scale.edges[at], curve, color=color, linewidth=0.8)
         axis.fill_between(
@@ -129,12 +129,12 @@ def _draw_alarms(axis: Any, watch: WatchedRecording, facts: Facts, scale: Scale)
     _write(axis, [(at, text) for at, text in words if text], scale, 1, below=False)
     axis.axhline(0, color=ALARM, linewidth=0.6)
     axis.set(ylim=(-0.2, 1), yticks=[])
-    _name(axis, "alarm", "who is blamed")
+    _name(axis, "alarm", "blamed channels")
 
 
 def _draw_tiers(axis: Any, watch: WatchedRecording, facts: Facts, scale: Scale) -> None:
     states = states_of(watch.records)
-    for state in Voucher:  # worst last, so that the narrowest outage lies on top
+    for state in RecordState:  # worst last, so that short outages are on top
         color, hatch, _ = STATES[state]
         axis.broken_barh(
             bars(states == state, scale, NARROWEST if state else 0),
@@ -147,15 +147,15 @@ def _draw_tiers(axis: Any, watch: WatchedRecording, facts: Facts, scale: Scale) 
     notes = [(note.index, note.text) for note in notes_of(watch, facts)]
     _write(axis, notes, scale, 2, below=True)
     axis.set(ylim=(0, 1), yticks=[])
-    _name(axis, "tier", "who vouches")
+    _name(axis, "tier", "who answers")
 
 
 def _write(
     axis: Any, words: Sequence[tuple[int, str]], scale: Scale, levels: int, below: bool
 ) -> None:
-    """Texts beside a strip, each starting at its sample; what finds no room is left out."""
+    """Write texts next to a strip, each starting at its sample; texts without room are left out."""
     first, last = float(scale.edges[0]), float(scale.edges[-1])
-    # A white ground lets a line to a lower text pass behind this one.
+    # On a white background a line to a lower text passes behind this one.
     ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.6} if below else None
     style: dict[str, Any] = {"fontsize": 10, "color": INK, "va": "center", "parse_math": False}
     texts = [axis.text(first, 0, text, bbox=ground, zorder=3, **style) for _, text in words]
@@ -226,5 +226,5 @@ def _name(axis: Any, name: str, unit: str) -> None:
             va="center",
             color=color,
             fontsize=size,
-            parse_math=False,  # a dollar sign in a name is only that
+            parse_math=False,  # a dollar sign in a name is no formula
         )

@@ -1,6 +1,4 @@
-"""A run on the device as a picture and a page: records and the recording they answer come in,
-`timeline.png` and `report.html` go out.
-"""
+"""Read records and the recording they answer, and write `timeline.png` and `report.html`."""
 
 import json
 from collections import Counter
@@ -37,7 +35,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "blamed": (list,),
     "model": (str,),
 }
-# Records of an older runtime do not have them.
+# Optional: records of an older runtime lack these fields.
 _DIAGNOSIS: dict[str, tuple[type, ...]] = {
     "kind": (str, _NONE),
     "probability": (*_NUMBER, _NONE),
@@ -47,7 +45,7 @@ _DIAGNOSIS: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Timeline:
-    """The two files that were written, and what they say."""
+    """The two written files, and their content."""
 
     picture: Path
     report: Path
@@ -56,10 +54,10 @@ class Timeline:
 
 
 def write_timeline(records: Path, data: Path, out: Path, bundle: Path | None = None) -> Timeline:
-    """Write timeline.png and report.html into the folder `out`, each whole or not at all.
+    """Write timeline.png and report.html into the folder `out`, each atomically.
 
-    GruardError when an input is unusable, when records and data are not of one run, or when the
-    folder cannot be written. Both files are made before the first is written.
+    Raises GruardError when an input is unusable, when records and data belong to different runs,
+    or when the folder cannot be written. Both contents are made before the first file is written.
     """
     watch = read_watch_run(records, data, bundle)
     facts = watch_facts(watch)
@@ -77,9 +75,9 @@ def write_timeline(records: Path, data: Path, out: Path, bundle: Path | None = N
 
 
 def read_watch_run(records: Path, data: Path, bundle: Path | None = None) -> WatchedRecording:
-    """Records and recording, aligned: every index that is not a gap has one row of the data."""
+    """Align records and recording: every index that is not a gap has one row of the data."""
     found = read_records(records)
-    # A picture trusts nothing to the model, so a bundle that failed its validation will do.
+    # Only channel names and units are used, so a bundle that failed its validation is accepted.
     manifest = read_bundle(bundle, allow_failed=True).manifest if bundle else None
     wanted = manifest.channel_names if manifest else None
     table = _answered_rows(found, read_table(data, channels=wanted))
@@ -103,9 +101,9 @@ def read_watch_run(records: Path, data: Path, bundle: Path | None = None) -> Wat
 
 
 def read_records(path: Path) -> list[Record]:
-    """The records in a file of JSON lines, in its order.
+    """Read the records in a file of JSON lines, in its order.
 
-    Unknown fields are ignored; GruardError names the line that is no record.
+    Unknown fields are ignored; GruardError names a line that is no record.
     """
     try:
         with open_input(path, "give the file of gruard's --sink") as stream:
@@ -114,7 +112,7 @@ def read_records(path: Path) -> list[Record]:
         raise GruardError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except UnicodeDecodeError:
         raise GruardError(f"{path}: is not UTF-8 text; give the file of gruard's --sink") from None
-    # Not splitlines: it also splits at characters that JSON text may hold.
+    # Not splitlines: it also splits at characters that JSON text may contain.
     lines = enumerate(text.split("\n"), start=1)
     found = [_record(line, f"{path} line {number}") for number, line in lines if line.strip()]
     if not found:
@@ -166,7 +164,7 @@ def _check_names(
 
 
 def _answered_rows(found: list[Record], table: Table) -> Table:
-    """`table` without the rows that the sample clock left out, told by their times."""
+    """Return `table` without the rows that the sample clock left out, found by their times."""
     if table.times is None or not any(Flag.TIMING in record.flags for record in found):
         return table
     gaps = len({record.index for record in found if Flag.GAP in record.flags})
@@ -185,9 +183,9 @@ def _answered_rows(found: list[Record], table: Table) -> Table:
 def _by_index(
     found: list[Record], table: Table, path: Path
 ) -> tuple[tuple[Record | None, ...], tuple[int, ...]]:
-    """The first record of every index up to the last, and the indices with more than one.
+    """Return the first record of every index up to the last, and the indices with more than one.
 
-    An index without a record is taken for a sample: gaps are told by a record of their own.
+    An index without a record counts as a sample, because every gap has its own record.
     """
     first: dict[int, Record] = {}
     doubled = set()
@@ -205,7 +203,7 @@ def _by_index(
 
 
 def _labels(table: Table, present: Bools) -> Bools | None:
-    """Labels by index; a gap belongs to the row before it, so that no stretch is torn."""
+    """Return labels by index; a gap has the label of the row before it."""
     if table.labels is None:
         return None
     rows = np.maximum(np.cumsum(present) - 1, 0)
@@ -213,7 +211,7 @@ def _labels(table: Table, present: Bools) -> Bools | None:
 
 
 def _seconds(table: Table, present: Bools) -> Float64 | None:
-    """Seconds since the first row; gaps in between evenly. None when times do not increase."""
+    """Return seconds since the first row, interpolated in gaps; None if times do not increase."""
     if table.times is None or (np.diff(table.times) <= 0).any():
         return None
     return np.interp(np.arange(len(present)), np.flatnonzero(present), table.times - table.times[0])

@@ -1,7 +1,6 @@
-"""What a watched recording came to: plain figures from the device's records and the recording.
+"""The facts of a watched recording, from the device's records and the recording's labels.
 
-Stretches are half-open [start, stop) in sample indices. Nothing here knows which faults were
-injected: every fact follows from records, flags and labels alone.
+Stretches are half-open [start, stop) in sample indices.
 """
 
 import enum
@@ -22,8 +21,8 @@ Float64 = npt.NDArray[np.float64]
 Stretch = tuple[int, int]
 
 
-class Voucher(enum.IntEnum):
-    """Who stood behind a record, from best to worst."""
+class RecordState(enum.IntEnum):
+    """What answered for a record, from best to worst."""
 
     GATE = 0
     WARMUP = 1
@@ -33,12 +32,12 @@ class Voucher(enum.IntEnum):
     SILENT = 5
 
 
-WITHOUT_MODEL = (Voucher.FALLBACK, Voucher.GAP, Voucher.SILENT)
-_GATE = {None: "the gate vouches", Voucher.WARMUP: "warm-up over: the gate vouches"}
+WITHOUT_MODEL = (RecordState.FALLBACK, RecordState.GAP, RecordState.SILENT)
+_GATE = {None: "tier 1: gate", RecordState.WARMUP: "warm-up over: tier 1, gate"}
 _RETURNS = {
-    Voucher.FALLBACK: "the model is back",
-    Voucher.GAP: "samples arrive again",
-    Voucher.SILENT: "records are written again",
+    RecordState.FALLBACK: "the model is back",
+    RecordState.GAP: "samples arrive again",
+    RecordState.SILENT: "records are written again",
 }
 
 
@@ -80,8 +79,8 @@ class Alarm:
 
     blamed: channels, the most often blamed first. peak: highest score/threshold, NaN when every
     record of it is a gap. labelled: whether it touches a labelled stretch; None without labels.
-    kind: the kind of fault that was named last, None where none was. recurring: began at this time
-    of day on earlier days, too.
+    kind: the kind of fault that was named last, or None. recurring: alarms also began at this time
+    of day on earlier days.
     """
 
     start: int
@@ -96,7 +95,7 @@ class Alarm:
 
 @dataclass(frozen=True)
 class LabelledEvent:
-    """A labelled stretch and the samples until the alarm was on in it, None when it was missed."""
+    """A labelled stretch. delay: samples until the alarm was on in it, None if it was missed."""
 
     start: int
     stop: int
@@ -105,17 +104,17 @@ class LabelledEvent:
 
 @dataclass(frozen=True)
 class Handover:
-    """From `index` on somebody else stands behind the records."""
+    """A change at `index` of what answers for the records."""
 
     index: int
-    state: Voucher
+    state: RecordState
     what: str
     flags: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything the report says. tiers: share of the samples by tier, 0 for no record at all.
+    """Everything that the report says. tiers: share of the samples by tier, 0 without a record.
 
     without_model: the longest stretch of records that are not valid, or missing.
     events, false_alarms and alarmed_normal (share of the unlabelled samples with the alarm on)
@@ -141,13 +140,13 @@ class Facts:
 
     @property
     def median_delay(self) -> float | None:
-        """Samples from a found stretch's start to its alarm, in the median; None if none was."""
+        """Median samples from the start of a found stretch to its alarm; None if none was found."""
         delays = [event.delay for event in self.events or () if event.delay is not None]
         return statistics.median(delays) if delays else None
 
 
 def watch_facts(watch: WatchedRecording) -> Facts:
-    """All facts of a watch of at least one sample."""
+    """Collect all facts of a watch of at least one sample."""
     alarms = alarms_of(watch)
     states = states_of(watch.records)
     tiers = Counter(record.tier if record else 0 for record in watch.records)
@@ -163,37 +162,37 @@ def watch_facts(watch: WatchedRecording) -> Facts:
         false_alarms=None if labels is None else sum(not alarm.labelled for alarm in alarms),
         alarmed_normal=float(normal.mean()) if len(normal) else None,
         tiers={tier: count / len(states) for tier, count in sorted(tiers.items())},
-        warmup=float((states == Voucher.WARMUP).mean()),
+        warmup=float((states == RecordState.WARMUP).mean()),
         without_model=max(intervals(invalid), key=lambda s: s[1] - s[0], default=(0, 0)),
         changes=changes_of(watch.records),
     )
 
 
-def state_of(record: Record | None) -> Voucher:
-    """Who stood behind `record`; None is a sample without a record."""
+def state_of(record: Record | None) -> RecordState:
+    """Return what answered for `record`; None is a sample without a record."""
     if record is None:
-        return Voucher.SILENT
-    if Flag.GAP in record.flags and record.tier == 3:  # else the model bridges it
-        return Voucher.GAP
-    if Flag.WARMUP in record.flags:  # first: the fallback may answer while the model settles
-        return Voucher.WARMUP
+        return RecordState.SILENT
+    if Flag.GAP in record.flags and record.tier == 3:  # otherwise the model bridges the gap
+        return RecordState.GAP
+    if Flag.WARMUP in record.flags:  # before tier 3: the fallback may answer during warm-up
+        return RecordState.WARMUP
     if record.tier == 3:
-        return Voucher.FALLBACK
-    return Voucher.UNIT if record.tier == 2 else Voucher.GATE
+        return RecordState.FALLBACK
+    return RecordState.UNIT if record.tier == 2 else RecordState.GATE
 
 
 def states_of(records: Iterable[Record | None]) -> npt.NDArray[np.int8]:
-    """`Voucher` of every sample, int8 [n]."""
+    """Return the `RecordState` of every sample, int8 [n]."""
     return np.array([state_of(record) for record in records], dtype=np.int8)
 
 
 def alarm_on(records: Iterable[Record | None]) -> Bools:
-    """Whether the alarm was on, [n]."""
+    """Return whether the alarm was on, bool [n]."""
     return np.array([record is not None and record.alarm for record in records], dtype=bool)
 
 
 def ratios(records: Sequence[Record | None]) -> Float64:
-    """score/threshold, [n]; NaN where either is missing or the threshold is not above 0."""
+    """Return score/threshold, [n]; NaN where either is missing or the threshold is not above 0."""
     found = np.full(len(records), np.nan)
     for index, record in enumerate(records):
         if record and record.score is not None and record.threshold and record.threshold > 0:
@@ -202,7 +201,7 @@ def ratios(records: Sequence[Record | None]) -> Float64:
 
 
 def replaced(watch: WatchedRecording) -> Bools:
-    """[n, channels]: readings that were unusable (masked) or replaced by the forecast."""
+    """Return bool [n, channels]: readings that were masked, or replaced by the forecast."""
     column = {name: i for i, name in enumerate(watch.channels)}
     found = np.zeros((len(watch.records), len(watch.channels)), dtype=bool)
     for index, record in enumerate(watch.records):
@@ -212,7 +211,7 @@ def replaced(watch: WatchedRecording) -> Bools:
 
 
 def alarms_of(watch: WatchedRecording) -> tuple[Alarm, ...]:
-    """Every alarm in the order of time."""
+    """Return every alarm in time order."""
     score, alarmed, found = ratios(watch.records), alarm_on(watch.records), []
     right = None if watch.labels is None else watch.labels & alarmed
     for start, stop in alarm_stretches(alarmed):
@@ -235,14 +234,14 @@ def alarms_of(watch: WatchedRecording) -> tuple[Alarm, ...]:
 
 
 def events_of(labels: Bools, alarmed: Bools) -> tuple[LabelledEvent, ...]:
-    """Every labelled stretch. One that begins while an alarm is on was found after 0 samples."""
+    """Return every labelled stretch; one that begins during an alarm is found after 0 samples."""
     stretches = intervals(labels)
     delays = first_hits(alarmed, stretches)
     return tuple(LabelledEvent(*s, delay) for s, delay in zip(stretches, delays, strict=True))
 
 
 def changes_of(records: Sequence[Record | None]) -> tuple[Handover, ...]:
-    """The first sample, and every sample at which the state differs from the one before."""
+    """Return the first sample, and every sample whose state differs from the one before."""
     changes: list[Handover] = []
     for index, record in enumerate(records):
         state = state_of(record)
@@ -253,22 +252,22 @@ def changes_of(records: Sequence[Record | None]) -> tuple[Handover, ...]:
     return tuple(changes)
 
 
-def _what(before: Voucher | None, state: Voucher, record: Record | None) -> str:
+def _what(before: RecordState | None, state: RecordState, record: Record | None) -> str:
     if record is None:
         return "no record was written"
-    if state is Voucher.GAP:
+    if state is RecordState.GAP:
         return "the source sent no sample"
-    if state is Voucher.FALLBACK:
+    if state is RecordState.FALLBACK:
         if Flag.LATE in record.flags:
             return "model too late: the fallback answers"
         return f"no {'model yet' if before is None else 'healthy model'}: the fallback answers"
     if Flag.RESTARTED in record.flags:
         return "the restarted model is back"
-    if state is Voucher.WARMUP:
+    if state is RecordState.WARMUP:
         fresh = before is None or before in WITHOUT_MODEL
         return "the model warms up" if fresh else "the model was reset and warms up"
     if before in _RETURNS:
         return _RETURNS[before]
-    if state is Voucher.UNIT:
+    if state is RecordState.UNIT:
         return "the recurrent unit runs alone"
-    return _GATE.get(before, "the gate vouches again")
+    return _GATE.get(before, "tier 1 again: gate")

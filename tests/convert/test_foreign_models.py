@@ -8,7 +8,7 @@ from convert.export import export_float
 from edge_runtime.bundle.flatbuffer import GraphSummary, read_graph
 from edge_runtime.bundle.graph_rules import graph_faults
 from train.cell_config import CellConfig
-from train.quiet import quiet_stderr
+from train.console import quiet_stderr
 from train.run_folder import Run
 
 

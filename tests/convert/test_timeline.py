@@ -17,7 +17,7 @@ from convert.__main__ import cli
 from convert.timeline.layout import BUCKETS, bars, cut, extremes, limits, place, scale_of
 from convert.timeline.picture import ALARM, LABELLED, REPLACED, STATES, WIDTH
 from convert.timeline.timeline import read_records, read_watch_run, write_timeline
-from convert.timeline.watch_facts import Voucher
+from convert.timeline.watch_facts import RecordState
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Record
 
@@ -82,8 +82,8 @@ def test_an_eventful_run_can_be_seen_and_read(tmp_path: Path) -> None:
         ALARM,
         LABELLED,
         REPLACED,
-        STATES[Voucher.FALLBACK][0],
-        STATES[Voucher.GATE][0],
+        STATES[RecordState.FALLBACK][0],
+        STATES[RecordState.GATE][0],
     ):
         # A strip, beyond the patch that the legend shows of it.
         assert pixels(png, color) > 900

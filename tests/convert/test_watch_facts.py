@@ -10,7 +10,7 @@ from convert.timeline.layout import notes_of
 from convert.timeline.watch_facts import (
     Alarm,
     LabelledEvent,
-    Voucher,
+    RecordState,
     WatchedRecording,
     replaced,
     watch_facts,
@@ -72,7 +72,7 @@ def test_a_calm_watch_has_nothing_to_tell() -> None:
     assert facts.alarms == () and facts.events is None and facts.false_alarms is None
     assert facts.alarmed_normal is None and facts.median_delay is None
     assert facts.tiers == {1: 1.0} and facts.without_model == (0, 0)
-    assert [change.what for change in facts.changes] == ["the gate vouches"]
+    assert [change.what for change in facts.changes] == ["tier 1: gate"]
 
 
 def test_missing_and_doubled_records_break_the_proof() -> None:
@@ -148,11 +148,11 @@ def test_a_hang_is_told_from_its_flags() -> None:
     facts = watch_facts(watch(records))
     assert [(change.index, change.what) for change in facts.changes] == [
         (0, "the model warms up"),
-        (1, "warm-up over: the gate vouches"),
+        (1, "warm-up over: tier 1, gate"),
         (2, "model too late: the fallback answers"),
         (4, "the restarted model is back"),
         (5, "the recurrent unit runs alone"),
-        (6, "the gate vouches again"),
+        (6, "tier 1 again: gate"),
         (7, "no healthy model: the fallback answers"),
         (8, "the model is back"),
         (9, "the model was reset and warms up"),
@@ -160,7 +160,7 @@ def test_a_hang_is_told_from_its_flags() -> None:
         (11, "the model warms up"),
     ]
     assert facts.changes[2].flags == ("FALLBACK", "LATE")
-    assert facts.changes[2].state is Voucher.FALLBACK
+    assert facts.changes[2].state is RecordState.FALLBACK
     assert facts.without_model == (9, 12)
     assert facts.warmup == pytest.approx(3 / 12)
     assert facts.tiers == {1: 4 / 12, 2: 1 / 12, 3: 7 / 12}
