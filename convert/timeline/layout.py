@@ -158,7 +158,7 @@ def notes_of(watch: WatchedRecording, facts: Facts) -> tuple[Note, ...]:
 
 
 def _fills(watch: WatchedRecording) -> tuple[list[Note], list[Note]]:
-    """Return the longest imputed stretches without and with an alarm, joined if they start alike."""
+    """Return the longest imputed stretches without and with an alarm; joint starts are merged."""
     alarmed = alarm_on(watch.records)
     kinds: tuple[dict[int, list[str]], dict[int, list[str]]] = ({}, {})
     fills = [

@@ -91,7 +91,7 @@ def test_an_eventful_run_can_be_seen_and_read(tmp_path: Path) -> None:
     assert "1 of 1 anomalous stretch found" in done.headline and "0 false alarms" in done.headline
     assert "after 0.5 s in the median" in page
     assert "One record per sample: <b>yes</b>" in page
-    assert "this one recording only" in page and "per hour" in page
+    assert "this recording only" in page and "per hour" in page
     assert (
         "<td>105 (10.50 s)<td>124 (12.40 s)<td>2.0 s<td>heat<td>–<td>10.00<td>1<td>no<td>yes"
         in page
