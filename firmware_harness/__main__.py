@@ -1,4 +1,4 @@
-"""`python -m firmware_harness`: a bundle on a microcontroller, emulated and compared."""
+"""`python -m firmware_harness`: a bundle on an emulated microcontroller."""
 
 import csv
 import json
@@ -47,15 +47,15 @@ allow_failed_option = click.option(
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Put a bundle on a microcontroller, emulated, and see that it answers as everywhere else.
+    """Run a bundle on an emulated microcontroller, and check that it gives the same answers.
 
     \b
     python -m firmware_harness emit pump-1.gruard --out pump-c      C for your own firmware
     python -m firmware_harness build pump-1.gruard --board mps2-an386
     python -m firmware_harness run pump-1.gruard day.csv --board mps2-an386 --out records.csv
-    python -m firmware_harness compare pump-1.gruard day.csv        bit for bit, everywhere?
-    python -m firmware_harness watchdog pump-1.gruard day.csv       broken on purpose
-    python -m firmware_harness faults pump-1.gruard day.csv         bit by bit
+    python -m firmware_harness compare pump-1.gruard day.csv        the same bits everywhere?
+    python -m firmware_harness watchdog pump-1.gruard day.csv       with injected faults
+    python -m firmware_harness faults pump-1.gruard day.csv         with flipped bits
     python -m firmware_harness cost pump-1.gruard                   instructions and memory
     """
 
@@ -66,7 +66,7 @@ def cli() -> None:
 @board_option(required=False)
 @click.option(
     "--format", "form", type=click.Choice(["c", "tflm"]), default="c", show_default=True,
-    help="c: the whole detector. tflm: the model alone, for TensorFlow Lite Micro.",
+    help="c: the whole detector. tflm: only the model, for TensorFlow Lite Micro.",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace what an earlier emit wrote.")
 @allow_failed_option
@@ -75,8 +75,8 @@ def emit(
 ) -> None:
     """Write BUNDLE as C sources, with a Makefile and a CMakeLists.txt, for your own firmware.
 
-    Start with gruard.h. Nothing but string.h and a C compiler is needed, and neither heap nor
-    files; the answers are those of gruard replay, bit for bit.
+    Start with gruard.h. The code needs a C compiler and string.h, but no heap and no files. Its
+    answers are those of gruard replay, bit for bit.
 
     Exit code 0: written, 2: bad input, or a bundle that the core cannot run.
     """
@@ -96,7 +96,7 @@ def emit(
 @click.argument("bundle", type=PATH)
 @board_option(required=True)
 @click.option("--out", type=PATH, help=f"Folder of the build.  [default: {BUILDS}/NAME-BOARD]")
-@click.option("--release", is_flag=True, help="Without the faults and trials of test builds.")
+@click.option("--release", is_flag=True, help="Without the fault injection of test builds.")
 @allow_failed_option
 def build(bundle: Path, board: Board, out: Path | None, release: bool, allow_failed: bool) -> None:
     """Compile BUNDLE into a firmware for a board: OUT/firmware.elf.
@@ -112,8 +112,8 @@ def build(bundle: Path, board: Board, out: Path | None, release: bool, allow_fai
     built = compile_firmware(found, board, folder, release)
     size = sizes(built)
     click.echo(
-        f"built: {built.firmware} ({size.flash} bytes of flash, of them {len(found.blob)} the "
-        f"bundle; {size.memory} bytes of memory beside the detectors')"
+        f"built: {built.firmware} ({size.flash} bytes of flash, {len(found.blob)} of them the "
+        f"bundle; {size.memory} bytes of memory without the detectors')"
     )
 
 
@@ -123,7 +123,7 @@ def build(bundle: Path, board: Board, out: Path | None, release: bool, allow_fai
 @board_option(required=True)
 @click.option(
     "--transport", type=click.Choice(["semihosting", "uart"]), default="semihosting",
-    show_default=True, help="semihosting is fast, uart is what a real board has.",
+    show_default=True, help="semihosting is fast, uart is as on a real board.",
 )  # fmt: skip
 @click.option("--out", default="-", metavar="FILE.csv|-", help="Records as CSV.  [default: stdout]")
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
@@ -139,10 +139,10 @@ def run(
     allow_failed: bool,
     as_json: bool,
 ) -> None:
-    """Give the record of every row of DATA, by BUNDLE on an emulated board.
+    """Answer every row of DATA with a record, by BUNDLE on an emulated board.
 
-    The output is that of gruard replay, byte for byte. The flag RECURRING is set here, on the host:
-    a board has no time of day.
+    The output is that of gruard replay, byte for byte. The host sets the flag RECURRING, because
+    the board has no time of day.
 
     Exit code 0: every row was answered, 2: bad input, a tool is missing, or the board hangs.
     """
@@ -174,8 +174,8 @@ def run(
         writer.writerow(CSV_COLUMNS)
         writer.writerows(map(csv_cells, marked))
     facts = {"board": board.name, "steps": len(records), "per_second": round(len(records) / took)}
-    told = f"{len(records)} steps on {board.name}, {facts['per_second']} a second"
-    click.echo(json.dumps(facts) if as_json else told, err=True)
+    summary = f"{len(records)} steps on {board.name}, {facts['per_second']} a second"
+    click.echo(json.dumps(facts) if as_json else summary, err=True)
 
 
 @cli.command()
@@ -183,7 +183,7 @@ def run(
 @click.argument("data", type=PATH, required=False)
 @click.option(
     "--steps", type=click.IntRange(1, 10**9), default=100_000, show_default=True,
-    help="How long the recording is made, with a fault every 1,000 rows.",
+    help="Length of the recording with a fault every 1,000 rows.",
 )  # fmt: skip
 @click.option("--run", type=PATH, help="Run folder of the float graph.  [default: two folders up]")
 @allow_failed_option
@@ -196,13 +196,13 @@ def compare(
     allow_failed: bool,
     as_json: bool,
 ) -> None:
-    """Compare every way to run BUNDLE, step by step, on the recording DATA with faults.
+    """Compare all engines that can run BUNDLE, step by step, on the recording DATA with faults.
 
-    The ways: the float graph (where the run folder is there), the int8 file in TFLite, the C core
-    on this machine, on the Cortex-M4F and on the Cortex-M55. First on the golden vectors, then on
-    DATA, or on their rows again. From the int8 file on nothing may differ.
+    The engines: the float graph (if the run folder exists), the int8 file in TFLite, the C core on
+    this machine, on the Cortex-M4F and on the Cortex-M55. They run the golden vectors first, then
+    DATA, or the golden rows again. All but the float graph must give the same bits.
 
-    Exit code 0: nothing differs, 1: something does, 2: bad input, or a tool is missing.
+    Exit code 0: nothing differs, 1: something differs, 2: bad input, or a tool is missing.
     """
     from firmware_harness import answers, comparing
     from firmware_harness.packing import packed, packed_for
@@ -223,12 +223,12 @@ def compare(
         }
         _say("the golden vectors")
         by_golden = {"int8 TFLite": reference, **ways}
-        said = {way: run(golden_rows, golden_threshold) for way, run in by_golden.items()}
-        tables = [comparing.compare("golden vectors", golden, said)]
+        given = {way: run(golden_rows, golden_threshold) for way, run in by_golden.items()}
+        tables = [comparing.compare("golden vectors", golden, given)]
         long, threshold = spoilt(rows, steps, manifest), found.threshold
         wanted = _asked("int8 TFLite", reference, long, threshold)
-        said = {way: _asked(way, run, long, threshold) for way, run in ways.items()}
-        tables.append(comparing.compare("recording with faults", wanted, said))
+        given = {way: _asked(way, run, long, threshold) for way, run in ways.items()}
+        tables.append(comparing.compare("recording with faults", wanted, given))
     passed = all(table.passed for table in tables)
     if as_json:
         facts = [table.to_dict() for table in tables]
@@ -244,18 +244,17 @@ def compare(
 @click.argument("data", type=PATH)
 @board_option(required=False)
 @allow_failed_option
-@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def watchdog(
     bundle: Path, data: Path, board: Board | None, allow_failed: bool, as_json: bool
 ) -> None:
-    """Break emulated boards with BUNDLE while they watch the healthy recording DATA.
+    """Inject faults into emulated boards with BUNDLE while they watch the healthy recording DATA.
 
-    An endless loop, a sleep that nothing ends, a HardFault, a stack overflow, a flipped bit in the
-    weights and in the state, a step left out; then more resets than are allowed. After each every
-    sample has to have its record, marked until the model has proven itself. Both boards unless one
-    is named.
+    An endless loop, an endless sleep, a HardFault, a stack overflow, a flipped bit in the weights
+    and in the state, a skipped step; then more resets than allowed. After each fault every sample
+    must have its record, marked until the model has proven itself. Both boards unless one is named.
 
-    Exit code 0: every board came back as it has to, 1: one did not, 2: bad input, or a tool is
+    Exit code 0: every board recovered as required, 1: one did not, 2: bad input, or a tool is
     missing.
     """
     from firmware_harness import injuring
@@ -278,8 +277,8 @@ def watchdog(
                 click.echo(injuring.resort_text(resorts[-1]))
     passed = not any([*(one.faults for one in injuries), *(one.faults for one in resorts)])
     if as_json:
-        told = {"injuries": [*map(asdict, injuries)], "last_resorts": [*map(asdict, resorts)]}
-        click.echo(json.dumps({"passed": passed, **told}))
+        results = {"injuries": [*map(asdict, injuries)], "last_resorts": [*map(asdict, resorts)]}
+        click.echo(json.dumps({"passed": passed, **results}))
     else:
         click.echo("passed" if passed else "FAILED")
     sys.exit(0 if passed else 1)
@@ -291,9 +290,9 @@ def watchdog(
 @board_option(required=False)
 @click.option(
     "--flips", "count", type=click.IntRange(4, 10**6), default=2000, show_default=True,
-    help="How many in all; some three a second and board.",
+    help="Total number; about three per second and board.",
 )  # fmt: skip
-@click.option("--seed", default=0, show_default=True, type=ranges.SEED, help="Of what is drawn.")
+@click.option("--seed", default=0, show_default=True, type=ranges.SEED, help="Random seed.")
 @allow_failed_option
 @click.option("--json", "as_json", is_flag=True, help="Print every flip as JSON.")
 def faults(
@@ -307,12 +306,11 @@ def faults(
 ) -> None:
     """Flip single bits of emulated boards with BUNDLE, in weights, state, code and stack.
 
-    The boards watch DATA, a recording with alarms; each flip comes at some moment of it, half of
-    them in the middle of a step. From there on every record is compared with what it should be:
-    the flip was noticed, harmless, or silent, or the board said no more. Both boards unless one is
-    named.
+    The boards watch DATA, a recording with alarms. Half of the flips come during a step, half at a
+    random moment. From there on every record is compared with the expected one: the flip is
+    noticed, harmless or silent, or the board stops answering. Both boards unless one is named.
 
-    Exit code 0: no board fell silent, and none told another alarm without a word, 1: one did,
+    Exit code 0: every board kept answering, and no unmarked record had a wrong alarm, 1: otherwise,
     2: bad input, or a tool is missing.
     """
     from edge_runtime.bundle.reader import read_bundle
@@ -339,8 +337,8 @@ def faults(
 def cost(bundle: Path, allow_failed: bool, as_json: bool) -> None:
     """Count the instructions of a step of BUNDLE, by kernel, part and operator, and its memory.
 
-    QEMU counts them over the bundle's own golden recording; they repeat exactly. They are no
-    cycles: nothing emulated knows how long a flash or a memory lets the processor wait.
+    QEMU counts them over the bundle's own golden recording; the counts repeat exactly. They are not
+    cycles: QEMU does not emulate the wait states of flash and memory.
 
     Example: python -m firmware_harness cost pump-1.gruard
     """
@@ -372,7 +370,7 @@ def _say(sentence: str) -> None:
 
 @contextmanager
 def _built(found: "Packed", board: Board) -> "Iterator[Built]":
-    """A build that is gone afterwards."""
+    """Yield a build in a temporary folder."""
     from firmware_harness.building import build as compile_firmware
 
     with tempfile.TemporaryDirectory(prefix="gruard-") as folder:
@@ -380,7 +378,7 @@ def _built(found: "Packed", board: Board) -> "Iterator[Built]":
 
 
 def main() -> NoReturn:
-    """The command line."""
+    """Run the command line."""
     run_command(cli, "firmware_harness", "interrupted; nothing was written")
 
 

@@ -1,7 +1,7 @@
-"""What each way to run a bundle says to the same rows: every quantity, step by step.
+"""The answers of each engine that can run a bundle to the same rows: every quantity of every step.
 
-Names and shapes are those of the golden vectors, but for the score, which is the record's, and the
-graph's codes, which the gate and the states already tell.
+Names and shapes are those of the golden vectors, except that the score is the record's, and that
+the graph's codes are left out, because gate and states follow from them.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,24 +39,24 @@ _AT_ONCE = 1000
 
 
 def golden(packed: Packed) -> tuple[Float32, Threshold, Answers]:
-    """Rows, threshold and answers of the golden vectors."""
-    found = golden_of(packed.bundle)
-    value, clear = found.threshold.tolist()
-    known = {name: found.answers[name] for name in NAMES if name in found.answers}
-    known.pop("score")
-    return found.rows, (value, clear), known
+    """Return rows, threshold and answers of the golden vectors."""
+    vectors = golden_of(packed.bundle)
+    value, clear = vectors.threshold.tolist()
+    answers = {name: vectors.answers[name] for name in NAMES if name in vectors.answers}
+    answers.pop("score")
+    return vectors.rows, (value, clear), answers
 
 
 def reference(packed: Packed) -> Engine:
-    """The int8 file in the TFLite interpreter, in the runtime's step."""
+    """Return the int8 file in the TFLite interpreter, in the runtime's step."""
     return _by_runtime(Detector(packed.bundle).model)
 
 
 def float_graph(packed: Packed, run: Path | None) -> Engine | None:
-    """The trained float graph in the runtime's step; None where there is none.
+    """Return the trained float graph in the runtime's step; None without a run folder.
 
-    run: its run folder; None looks two folders above the bundle, where conversion puts bundles.
-    Raises GruardError when `run` is no run folder, or the bundle was made from another.
+    run: the run folder, by default two folders above the bundle, where conversion puts bundles.
+    Raises GruardError when `run` is no run folder, or the bundle was made from another run.
     """
     if packed.bundle.manifest.linear:
         return None
@@ -70,19 +70,19 @@ def float_graph(packed: Packed, run: Path | None) -> Engine | None:
     from train.console import quiet_stderr
     from train.run_folder import read_run
 
-    found = read_run(place)
-    if found.weights_sha256 != packed.bundle.manifest.provenance.weights_sha256:
+    trained = read_run(place)
+    if trained.weights_sha256 != packed.bundle.manifest.provenance.weights_sha256:
         if run is None:
             return None
         raise GruardError(f"{packed.bundle.path}: was not made from the weights in {run}")
-    found = candidate_of(found, packed.bundle.manifest)
+    trained = candidate_of(trained, packed.bundle.manifest)
     with quiet_stderr():
-        model = export_float(found.weights, CellConfig(**found.config.sizes))
+        model = export_float(trained.weights, CellConfig(**trained.config.sizes))
         return _by_runtime(float_twin(packed.bundle.manifest, model))
 
 
 def host_core(packed: Packed) -> Engine:
-    """The C core on this machine. Raises GruardError when it was not built."""
+    """Return the C core on this machine. Raises GruardError when it was not built."""
     module = core_module()
     blob = pack(
         packed.bundle, packed.threshold, program_of(packed.bundle, layout_of(module.LAYOUT))
@@ -104,7 +104,7 @@ def host_core(packed: Packed) -> Engine:
 
 
 def board(built: Built) -> Engine:
-    """The C core on an emulated board."""
+    """Return the C core on an emulated board."""
 
     def run(rows: Float32, threshold: Threshold) -> Answers:
         found = semihosting.replay(built, rows, threshold, traces=True)

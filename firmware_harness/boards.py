@@ -1,4 +1,4 @@
-"""The boards, emulated by QEMU under the same names, and the core's kernels that they run."""
+"""The boards that QEMU emulates, under QEMU's names, and the core's kernels that they run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ class Kernel:
 
     @property
     def core_sources(self) -> list[Path]:
-        """The core's C files, with this kernel alone."""
+        """The core's C files, with only this kernel."""
         return [
             path
             for path in sorted(CORE.glob("*.c"))
@@ -35,9 +35,9 @@ MVE = Kernel("kernel_mve.c", ROWS)
 
 @dataclass(frozen=True)
 class Board:
-    """name: of QEMU's machine, too. flags: for the compiler. tick: of its counter, nanoseconds.
+    """name: also of QEMU's machine. flags: for the compiler. tick: of its counter, nanoseconds.
 
-    kernels: the fastest first; a bundle takes the first that can run it.
+    kernels: the fastest first; a bundle uses the first one that can run it.
     """
 
     name: str
@@ -54,7 +54,7 @@ M4 = Board(
     40.0,
     (DSP, PORTABLE),
 )
-# The vector unit's floats lose their denormals, so no float may get there.
+# The vector unit flushes denormal floats to zero, so the compiler must not vectorise.
 M55 = Board(
     "mps3-an547",
     "Cortex-M55",
@@ -63,5 +63,5 @@ M55 = Board(
     (MVE, PORTABLE),
 )
 ALL = {board.name: board for board in (M4, M55)}
-# One order of operations for all: no fused multiply-add, nothing reassociated.
+# The same order of operations everywhere: no fused multiply-add, no reassociation.
 ARITHMETIC = ("-ffp-contract=off", "-fno-math-errno")

@@ -1,4 +1,4 @@
-"""From a packed bundle to an image for a board."""
+"""Build an image for a board from a packed bundle."""
 
 import json
 import struct
@@ -23,8 +23,8 @@ LINK = ("-nostartfiles", "-Wl,--gc-sections", "-Wl,--fatal-warnings", "-Wl,--no-
 
 @dataclass(frozen=True)
 class Built:
-    """firmware: the image that answers over the UART. replay: the one that runs whole recordings
-    by semihosting; a release has none."""
+    """firmware: the image that answers over the UART. replay: the image that runs whole recordings
+    by semihosting, only in test builds."""
 
     packed: Packed
     board: Board
@@ -49,7 +49,7 @@ class Sizes:
 
 
 def build(packed: Packed, board: Board, folder: Path, release: bool = False) -> Built:
-    """Compile into `folder`, which is replaced as a whole if it is a former build.
+    """Compile into `folder`, which is replaced if it is an earlier build.
 
     Raises GruardError when it is anything else, or a tool is missing or fails.
     """
@@ -61,7 +61,7 @@ def build(packed: Packed, board: Board, folder: Path, release: bool = False) -> 
 
 
 def sizes(built: Built) -> Sizes:
-    """What the firmware takes, as the linker left it."""
+    """Return the firmware's size, from the linked image."""
     text, data, bss = map(
         int, call("arm-none-eabi-size", [FIRMWARE], built.folder).splitlines()[1].split()[:3]
     )
@@ -69,11 +69,11 @@ def sizes(built: Built) -> Sizes:
 
 
 def generated(packed: Packed) -> str:
-    """The tables of app/built.h."""
+    """Return the C tables of app/built.h."""
     rows = packed.golden
     return "".join(
         [
-            '/* Made from a bundle by firmware_harness. */\n#include "built.h"\n\n',
+            '/* Generated from a bundle by firmware_harness. */\n#include "built.h"\n\n',
             c_files.words("gruard_blob", packed.blob),
             f"const uint32_t gruard_blob_size = {len(packed.blob)};\n",
             c_files.words("gruard_spare", packed.spare),
@@ -102,7 +102,7 @@ def _compile(packed: Packed, board: Board, folder: Path, release: bool) -> None:
 
 
 def _seal(image: Path) -> None:
-    """Put the checksum of the program into `image`, for the walk over it."""
+    """Write the checksum of the program into `image`; the firmware checks it at run time."""
     folder, program, checksum = image.parent, "program.bin", "checksum.bin"
     call("arm-none-eabi-objcopy", ["-O", "binary", "-j", ".text", image.name, program], folder)
     (folder / checksum).write_bytes(struct.pack("<I", zlib.crc32((folder / program).read_bytes())))

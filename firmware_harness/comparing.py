@@ -1,4 +1,4 @@
-"""Step by step, quantity by quantity: where does an answer differ from that of the int8 file?"""
+"""Compare the answers of every engine with those of the int8 file, by step and quantity."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ FLOAT = "float"
 
 @dataclass(frozen=True)
 class Difference:
-    """steps: how many differ. first: the first of them, None without. largest: absolute."""
+    """steps: how many differ. first: the first of them, or None. largest: absolute difference."""
 
     steps: int
     first: int | None
@@ -24,9 +24,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """tiers: how many steps each answered. differences: by way and quantity.
+    """tiers: number of steps that each tier answered. differences: by engine and quantity.
 
-    Every way but the float graph is judged.
+    Every engine except the float graph is judged.
     """
 
     title: str
@@ -36,7 +36,7 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing differs from the int8 file on."""
+        """Whether no judged engine differs from the int8 file."""
         return not any(
             difference.steps
             for way, found in self.differences.items()
@@ -45,17 +45,17 @@ class Comparison:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
-        found = {
+        """Return the comparison as JSON."""
+        differences = {
             way: {name: asdict(difference) for name, difference in quantities.items()}
             for way, quantities in self.differences.items()
         }
-        told = {"title": self.title, "steps": self.steps, "tiers": dict(self.tiers)}
-        return {**told, "differences": found}
+        facts = {"title": self.title, "steps": self.steps, "tiers": dict(self.tiers)}
+        return {**facts, "differences": differences}
 
 
 def compare(title: str, wanted: Answers, found: Mapping[str, Answers]) -> Comparison:
-    """Each way's answers against those that are `wanted`."""
+    """Compare the answers of each engine with `wanted`."""
     steps = len(wanted["tier"])
     return Comparison(
         title,
@@ -81,7 +81,7 @@ def difference(wanted: Any, found: Any) -> Difference:
 
 
 def text(comparison: Comparison) -> str:
-    """A table: a line for each quantity, a column for each way."""
+    """Return a table with a line per quantity and a column per engine."""
     ways = list(comparison.differences)
     tiers = ", ".join(f"{TIERS[t]} {comparison.tiers[t]:,}" for t in sorted(comparison.tiers))
     lines = [

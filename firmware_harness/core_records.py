@@ -1,4 +1,4 @@
-"""The core's records as those of the runtime."""
+"""Convert records of the C core to those of the runtime."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,9 +15,9 @@ Array = npt.NDArray[Any]
 
 
 def to_records(found: Array, packed: Packed, times: Array | None) -> Iterator[Record]:
-    """Each of `found` (of `edge_runtime.native.engine.RECORD`) as a record.
+    """Convert each of `found` (dtype `edge_runtime.native.engine.RECORD`) to a Record.
 
-    times: seconds of each sample, None where the recording has none.
+    times: seconds of each sample, None if the recording has no times.
     """
     names = packed.bundle.manifest.channel_names
     for place, one in enumerate(found):
@@ -42,7 +42,7 @@ def to_records(found: Array, packed: Packed, times: Array | None) -> Iterator[Re
 
 
 def bits(words: Array, channels: int) -> npt.NDArray[np.bool_]:
-    """A record's words [rows, 8] as flags [rows, channels]."""
+    """Convert a record's words [rows, 8] to flags [rows, channels]."""
     octets = np.ascontiguousarray(words).view(np.uint8)
     return np.unpackbits(octets, axis=-1, bitorder="little")[..., :channels].astype(bool)
 

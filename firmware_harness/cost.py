@@ -1,7 +1,7 @@
-"""What a step costs on a board: instructions, by part and by operator, and memory.
+"""Measure the cost of a step on a board: instructions, by part and by operator, and memory.
 
-QEMU counts the instructions (-icount); they repeat exactly, and are no cycles: those depend on
-the flash's waiting states and on the memory, which nothing here emulates.
+QEMU counts the instructions (-icount), and the counts repeat exactly. They are not cycles, which
+depend on the wait states of flash and memory; QEMU does not emulate those.
 """
 
 import tempfile
@@ -35,10 +35,10 @@ from firmware_harness.boards import (
 from firmware_harness.building import FLAGS, LINK
 from firmware_harness.toolchain import call, run_to_end
 
-# An instruction takes 2^8 ns of the emulated time: the clock ticks some seven times, and comes
-# round again after two million instructions.
+# An instruction takes 2^8 ns of emulated time: the clock ticks about seven times, and wraps around
+# after two million instructions.
 SHIFT, ROUND = 8, 1 << 24
-MOST_A_MAC = 20  # instructions for a multiply-accumulate, all beside it included
+MOST_A_MAC = 20  # instructions per multiply-accumulate, all other work included
 CLOCK_NS = {"mps2-an386": 40.0, "mps3-an547": 31.25}  # of SysTick, the processor's own
 PARTS = ("read", "forecast", "feed", "network", "blend", "score", "diagnosis", "record")
 Codes = npt.NDArray[np.uint32]
@@ -48,7 +48,7 @@ _IMAGE = "cost.elf"
 
 @dataclass(frozen=True)
 class Subject:
-    """A kernel on a board that has the instructions for it."""
+    """A kernel on a board that supports it."""
 
     name: str
     board: Board
@@ -65,11 +65,11 @@ SUBJECTS = (
 
 @dataclass(frozen=True)
 class Cost:
-    """Instructions of a step: the usual one (median of those without an alarm), by part and by
-    operator, and the largest one. An alarm's kind and channels take more.
+    """Instructions of a step: median of the steps without an alarm, in total, by part and by
+    operator; and the maximum. A step with an alarm also computes its kind and channels.
 
-    text: code and constants without the bundle's tables, bytes. stack: most of a step. memory: of
-    the detector's state.
+    text: bytes of code and constants without the bundle's tables. stack: largest use of a step,
+    bytes. memory: bytes of the detector's state.
     """
 
     step: int
@@ -82,7 +82,7 @@ class Cost:
 
 
 def measure(bundle: Bundle, subject: Subject, rows: Float32) -> Cost:
-    """Run raw `rows` through the detector of `bundle` and count.
+    """Run raw `rows` through the detector of `bundle` and count instructions.
 
     Raises GruardError when a tool is missing or fails, or the network is too large for the clock.
     """
@@ -90,7 +90,7 @@ def measure(bundle: Bundle, subject: Subject, rows: Float32) -> Cost:
     if macs(bundle) > limit:
         raise GruardError(
             f"{bundle.path}: a step of {macs(bundle):,} multiply-accumulates cannot be counted on "
-            f"{subject.board.name}, whose clock comes round; at most {limit:,}"
+            f"{subject.board.name}, whose clock would wrap around; at most {limit:,}"
         )
     with tempfile.TemporaryDirectory(prefix="gruard-") as name:
         folder = Path(name)
@@ -127,7 +127,7 @@ def _compile(blob: bytes, subject: Subject, folder: Path) -> None:
 
 
 def _text(subject: Subject, folder: Path) -> int:
-    """Bytes of the core's own code and constants, each file compiled alone, without the marks."""
+    """Return the bytes of the core's code and constants, compiled without the cost marks."""
     flags = [*FLAGS, *subject.board.flags, f"-I{CORE}", "-c"]
     call("arm-none-eabi-gcc", [*flags, *subject.kernel.core_sources], folder)
     objects = [f"{source.stem}.o" for source in subject.kernel.core_sources]
@@ -147,7 +147,7 @@ def _cost(program: Program, subject: Subject, numbers: Codes, rows: int, text: i
     def instructions(ticks: float) -> int:
         return round((ticks - empty) * tick)
 
-    # A mark costs itself: what the clock's own look takes is not the step's.
+    # Subtract the cost of the marks themselves, which read the clock twice.
     marks = instructions(2 * empty) * parts
     by_kind = dict.fromkeys(KINDS, 0)
     for operator, ticks in zip(program.operators, operators, strict=True):
@@ -164,14 +164,14 @@ def _cost(program: Program, subject: Subject, numbers: Codes, rows: int, text: i
 
 
 def macs(bundle: Bundle) -> int:
-    """Multiply-accumulates of the network's products in a step."""
+    """Return the multiply-accumulates of the network's products in a step."""
     graph = bundle.graph
     products = (o.inputs[1] for o in graph.operators if o.name == "FULLY_CONNECTED")
     return sum(int(np.prod(graph.tensors[index].shape)) for index in products)
 
 
 def cost_text(found: Mapping[str, Cost], network_macs: int) -> str:
-    """What `measure` found for each kernel, as text."""
+    """Return the results of `measure` for each kernel as text."""
     lines = [f"{network_macs:,} multiply-accumulates a step", ""]
     for name, cost in found.items():
         network = cost.parts["network"]

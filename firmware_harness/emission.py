@@ -7,6 +7,7 @@ for TensorFlow Lite Micro.
 import json
 import shutil
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 from edge_runtime.bundle.reader import Bundle
@@ -20,7 +21,7 @@ from firmware_harness.packing import Packed
 
 FACTS = "gruard.json"
 PUBLIC = ("gruard.h", "gruard_detector.h")  # the headers that a firmware includes
-VECTORS, DIAGNOSED_VECTORS = 37, 75  # of a word for each channel
+VECTORS, DIAGNOSED_VECTORS = 37, 75  # vectors with a word per channel
 _HEADER = """\
 /* {name}, version {version}, model {hash}: for gruard_open() of gruard.h. */
 #ifndef GRUARD_BLOB_H
@@ -44,7 +45,7 @@ _MAKEFILE = """\
 #   make CC=arm-none-eabi-gcc AR=arm-none-eabi-ar CPU="-mcpu=cortex-m7 -mfloat-abi=hard"
 CPU    ?= {cpu}
 CFLAGS ?= -O2
-# Without these the answers are not, bit for bit, what was validated.
+# Required for the same bits as in the validation.
 EXACT  := -std=c11 {exact}
 
 OBJECTS := gruard_blob.o {objects}
@@ -69,7 +70,7 @@ add_library(gruard STATIC
     {sources}
 )
 target_include_directories(gruard PUBLIC . PRIVATE core)
-# Without these the answers are not, bit for bit, what was validated.
+# Required for the same bits as in the validation.
 target_compile_options(gruard PRIVATE -std=c11 {exact})
 """
 _MODEL_HEADER = """\
@@ -80,7 +81,7 @@ _MODEL_HEADER = """\
 #ifdef __cplusplus
 extern "C" {{
 #endif
-/* The activations are what lies in the arena beside the interpreter's own structures. */
+/* Activations: bytes of the arena without the interpreter's own structures. */
 enum {{ GRUARD_MODEL_BYTES = {size}, GRUARD_MODEL_ACTIVATION_BYTES = {arena} }};
 extern const unsigned char gruard_model[GRUARD_MODEL_BYTES];
 #ifdef __cplusplus
@@ -97,7 +98,7 @@ template <typename Resolver> inline void gruard_add_operators(Resolver &resolver
 
 
 def emit(packed: Packed, folder: Path, board: Board | None, force: bool = False) -> None:
-    """The bundle and the core as sources in `folder`; board: that `packed` is for, if any.
+    """Write the bundle and the core as sources into `folder`; board: of `packed`, if any.
 
     Raises GruardError when the folder may not be replaced or cannot be written.
     """
@@ -122,12 +123,16 @@ def emit(packed: Packed, folder: Path, board: Board | None, force: bool = False)
             "CMakeLists.txt": _CMAKE.format(sources="\n    ".join(names), exact=exact),
             FACTS: facts(packed),
         }
-        for name, text in texts.items():
-            (scratch / name).write_text(text, encoding="utf-8")
+        _write(scratch, texts)
+
+
+def _write(folder: Path, texts: Mapping[str, str]) -> None:
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def facts(packed: Packed) -> str:
-    """From which bundle it was made."""
+    """Return as JSON which bundle the sources are made from."""
     manifest = packed.bundle.manifest
     made_from = {"name": manifest.name, "version": manifest.version}
     return json.dumps({**made_from, "bundle": packed.bundle.digest}) + "\n"
@@ -150,7 +155,7 @@ def _header(packed: Packed) -> str:
 
 
 def memory_bytes(packed: Packed) -> int:
-    """What gruard_memory() of the core says: see its `place_all`."""
+    """Return the same as gruard_memory() of the core; see its `place_all`."""
     words = struct.unpack_from(f"<{len(COUNTS)}I", packed.blob, 4 * len(HEAD))
     counts = dict(zip(COUNTS, words, strict=True))
     graph = packed.bundle.graph
@@ -165,14 +170,14 @@ def memory_bytes(packed: Packed) -> int:
 
 
 def emit_tflm(packed: Packed, folder: Path, force: bool = False) -> str:
-    """The model's table and header in `folder`; what TensorFlow Lite Micro makes of the model.
+    """Write the model's table and header into `folder`; say whether TensorFlow Lite Micro runs it.
 
     Raises GruardError when there is no model to emit, or TensorFlow Lite Micro cannot run it.
     """
     bundle = packed.bundle
     if not bundle.model:
         raise GruardError(f"{bundle.path}: is linear and has no model; use --format c")
-    arena, said = _tried(bundle)
+    arena, result = _tried(bundle)
     with replaced(folder, FACTS, force) as scratch:
         texts = {
             "gruard_model.h": _model_header(bundle, arena),
@@ -180,19 +185,18 @@ def emit_tflm(packed: Packed, folder: Path, force: bool = False) -> str:
             + c_files.octets("gruard_model", bundle.model),
             FACTS: facts(packed),
         }
-        for name, text in texts.items():
-            (scratch / name).write_text(text, encoding="utf-8")
-    return said
+        _write(scratch, texts)
+    return result
 
 
 def operators(bundle: Bundle) -> list[str]:
-    """Names of the resolver's methods, in alphabetical order."""
+    """Return the names of the resolver's methods, sorted."""
     names = {operator.name for operator in bundle.graph.operators}
     return sorted("Add" + "".join(w.capitalize() for w in name.split("_")) for name in names)
 
 
 def _tried(bundle: Bundle) -> tuple[int, str]:
-    """Bytes of activations, 0 where nobody tried, and what was found, in words."""
+    """Return the bytes of activations, 0 if the model was not tried, and the result in words."""
     from convert.audit.micro import NoTrial, micro_trial
 
     trial = micro_trial(bundle.model)

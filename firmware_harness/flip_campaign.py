@@ -1,8 +1,8 @@
-"""A running board, its single bits turned round one by one.
+"""Flip single bits of a running board, one by one.
 
-Every flip begins with the machine as it was at one of some places of a recording, some samples
-later, half of the flips within a step and half at a moment that nobody chose; from there on every
-record is held against what the core says without a flip.
+For every flip the machine is restored to one of several places of a recording and runs for some
+samples. Half of the flips come within a step, half at a random moment. From there on every record
+is compared with that of the core without a flip.
 """
 
 import tempfile
@@ -32,22 +32,22 @@ from firmware_harness.protocol import Kind, Message, cause_name
 from firmware_harness.toolchain import call
 
 PLACES = 12  # of a recording, half of them shortly before an alarm begins or ends
-BEFORE_EDGE = 50  # samples, at most
-LATER = 30  # samples from a place to a flip, at most
-MORE = 20  # samples that a flip is watched beyond a walk over all that is walked
+BEFORE_EDGE = 50  # at most this many samples before
+LATER = 30  # at most this many samples from a place to a flip
+MORE = 20  # samples that a flip is watched after one whole check of bundle and program
 DETECTORS, ALIGNED = 3, 8  # two that answer and one that is tested; bytes
 STAGE_PLACE, STEPPING = 20, 2  # of app/black_box.h
-STEP_OVER = "link_send"  # the function that comes after a step
+STEP_OVER = "link_send"  # the function that is called after a step
 
 Areas = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
 class Ground:
-    """A board and what it is to say. rows: raw [n, channels]. wanted: records [n].
+    """A board and its expected records. rows: raw [n, channels]. wanted: records [n].
 
-    places: from which flips begin. window: samples that a flip is watched. areas: begin and end of
-    each part that stays in place. at: addresses of the program's symbols.
+    places: samples to restore to. window: samples that a flip is watched. areas: start and end of
+    each part with a fixed place. at: addresses of the program's symbols.
     """
 
     built: Built
@@ -67,7 +67,7 @@ def on_boards(
     seed: int,
     say: Callable[[str], None],
 ) -> list[Flip]:
-    """`flips` single bits, as many on each board, side by side; see `campaign`."""
+    """Flip `flips` single bits in total, on all boards in parallel; see `campaign`."""
 
     def on(board: Board) -> list[Flip]:
         with tempfile.TemporaryDirectory(prefix="gruard-") as folder:
@@ -75,22 +75,22 @@ def on_boards(
             return campaign(built, rows, -(-flips // len(boards)), seed, say)
 
     with ThreadPoolExecutor(len(boards)) as pool:
-        return [flip for found in pool.map(on, boards) for flip in found]
+        return [flip for results in pool.map(on, boards) for flip in results]
 
 
 def campaign(
     built: Built, rows: Float32, flips: int, seed: int, say: Callable[[str], None]
 ) -> list[Flip]:
-    """`flips` single bits on one board, the four parts in turn.
+    """Flip `flips` single bits on one board, the four parts in turn.
 
     built: a release, as it would be shipped. rows: raw [n, channels], with alarms.
-    Raises GruardError when the recording has no alarm, or the board without a flip does not say
-    what it should.
+    Raises GruardError when the recording has no alarm, or the board differs from the core without a
+    flip.
     """
     rng = np.random.default_rng(seed)
     parts = [list(Part)[number % len(Part)] for number in range(flips)]
     found = list[Flip]()
-    while len(found) < flips:  # with another board whenever one is beyond help
+    while len(found) < flips:  # start another emulator when one cannot go on
         with live(built) as machine:
             ground = surveyed(machine, built, rows, np.random.default_rng(seed))
             turn = visit(machine, ground)
@@ -110,7 +110,7 @@ def campaign(
 
 
 def surveyed(machine: Live, built: Built, rows: Float32, rng: np.random.Generator) -> Ground:
-    """Places of the recording and areas of the memory. Raises GruardError as `chosen_places`."""
+    """Choose places of the recording, find areas of the memory. Raises as `chosen_places`."""
     wanted, at = reference(built, rows), _symbols(built)
     window = _walked(built, at) // PIECE + 2 + MORE
     places = chosen_places(wanted, LATER + window, rng)
@@ -118,7 +118,7 @@ def surveyed(machine: Live, built: Built, rows: Float32, rng: np.random.Generato
 
 
 def reference(built: Built, rows: Float32) -> Array:
-    """Records of `rows` by the core on this machine."""
+    """Return the records of `rows` by the core on this machine."""
     module, packed = core_module(), built.packed
     records = np.zeros(len(rows), RECORD)
     program = program_of(packed.bundle, layout_of(module.LAYOUT))
@@ -128,8 +128,8 @@ def reference(built: Built, rows: Float32) -> Array:
 
 
 def chosen_places(wanted: Array, room: int, rng: np.random.Generator) -> tuple[int, ...]:
-    """Samples from which flips begin: answered by the model, half of them before an alarm's edge,
-    and followed by `room` others.
+    """Choose samples to restore to: answered by the model, half of them before an alarm's edge,
+    and followed by at least `room` samples.
 
     Raises GruardError when there are too few.
     """
@@ -160,7 +160,7 @@ def _areas(machine: Live, built: Built, at: dict[str, int]) -> dict[Part, Areas]
 
 
 def _walked(built: Built, at: dict[str, int]) -> int:
-    """Bytes that the board looks through between samples."""
+    """Return the number of bytes that the board checks between samples."""
     return len(built.packed.blob) + at["board_code_end"] - at["board_code_start"]
 
 
@@ -175,9 +175,9 @@ def _size(areas: Areas) -> int:
 
 
 def visit(machine: Live, ground: Ground) -> float:
-    """Keep the machine at every place; seconds a sample.
+    """Save the machine at every place, and return the seconds per sample.
 
-    Raises GruardError when a record is not what it should be.
+    Raises GruardError when a record differs from the core's.
     """
     last = ground.places[-1] + LATER + ground.window
     began = time.perf_counter()
@@ -196,7 +196,7 @@ def _record(machine: Live, ground: Ground, index: int) -> Array:
 
 
 def _functions(machine: Live, ground: Ground) -> list[int]:
-    """Addresses of the core's functions that a step comes to, in their order."""
+    """Return the addresses of the core's functions that a step calls, in order."""
     at, index = ground.at, ground.places[0]
     machine.restore(f"at{index}")
     left = {at[name] for name in at if name.startswith("gruard_")} & _addresses(ground, Part.CODE)
@@ -216,7 +216,7 @@ def _addresses(ground: Ground, part: Part) -> set[int]:
 
 
 def _before_a_flip(machine: Live, ground: Ground, rng: np.random.Generator) -> int:
-    """The machine set back to a place, and some samples further; the next sample's index."""
+    """Restore the machine to a place and run some samples; return the next sample's index."""
     place = int(rng.choice(ground.places))
     first = place + int(rng.integers(LATER))
     machine.restore(f"at{place}")
@@ -227,14 +227,14 @@ def _before_a_flip(machine: Live, ground: Ground, rng: np.random.Generator) -> i
 
 
 def _hold_within_step(machine: Live, ground: Ground, index: int, function: int) -> None:
-    """Held where a function of the core begins, if the step comes to it, or else at its end."""
+    """Stop at the start of a function of the core, or after the step if it is not called."""
     machine.stop()
     ends = (function, ground.at[STEP_OVER])
     machine.go_on_to(ends, lambda: _send(machine, ground, index))
 
 
 def _hold_anywhen(machine: Live, ground: Ground, index: int, seconds: float) -> None:
-    """Held so many seconds after the sample was sent."""
+    """Stop `seconds` after the sample was sent."""
     _send(machine, ground, index)
     time.sleep(seconds)
     machine.stop()
@@ -255,7 +255,7 @@ def _flip(machine: Live, ground: Ground, part: Part, first: int, rng: np.random.
 
 
 def _drawn(machine: Live, ground: Ground, part: Part, rng: np.random.Generator) -> tuple[int, int]:
-    """Address and bit."""
+    """Draw an address and a bit."""
     if part is Part.STACK:
         areas: Areas = ((machine.registers()["R13"], ground.at["board_stack_top"]),)
     else:
@@ -269,26 +269,26 @@ def _drawn(machine: Live, ground: Ground, part: Part, rng: np.random.Generator) 
 
 
 def fate(machine: Live, ground: Ground, first: int) -> tuple[FlipOutcome, str, int, int, int]:
-    """What comes of the samples from `first` on: verdict, cause, and the counts of `judged`."""
+    """Watch the samples from `first` on: outcome, cause, and the counts of `judged`."""
     starts = machine.line.heard[Kind.TELL_STATUS]
 
     def seen() -> Iterator[tuple[Array | None, Array, bool]]:
         for index in range(first, first + ground.window):
             try:
-                told = _record(machine, ground, index)
+                record = _record(machine, ground, index)
             except uart.RefusedError:
-                told = None
-            yield told, ground.wanted[index], machine.line.heard[Kind.TELL_STATUS] > starts
+                record = None
+            yield record, ground.wanted[index], machine.line.heard[Kind.TELL_STATUS] > starts
 
     try:
         verdict, *counts = judged(seen())
-        status = machine.line.status()  # also, all that was asked is answered now
+        status = machine.line.status()  # its answer shows that no earlier answer is outstanding
     except uart.EndedError:
         if "Lockup" not in machine.line.last_words():
             raise
         return FlipOutcome.LOCKED, "", 0, 0, 0
     except GruardError:
         return FlipOutcome.QUIET, "", 0, 0, 0
-    told = cause_name(status.cause) if status.cause else ""
+    cause = cause_name(status.cause) if status.cause else ""
     samples, wrong, alarms = counts
-    return verdict, told, samples, wrong, alarms
+    return verdict, cause, samples, wrong, alarms

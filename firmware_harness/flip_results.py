@@ -1,4 +1,4 @@
-"""Single bits turned round in a running board: what can come of one, and how often it did."""
+"""The results of single flipped bits in a running board: outcomes, verdict and table."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,31 +12,31 @@ from firmware_harness.core_records import Array
 
 
 class Part(StrEnum):
-    """Where a bit is turned round."""
+    """Where a bit is flipped."""
 
     WEIGHTS = "weights"  # the bundle: weights, tables, thresholds
-    STATE = "state"  # all variables: the detectors', the program's own
+    STATE = "state"  # all variables, of the detectors and of the program
     CODE = "code"
-    STACK = "stack"  # what of it is in use
+    STACK = "stack"  # the part in use
 
 
 class FlipOutcome(StrEnum):
-    """What came of it."""
+    """The outcome of a flip."""
 
-    NOTICED = "noticed"  # the board said so: a reset with its cause, or a marked record
+    NOTICED = "noticed"  # the board reported it: a reset with its cause, or a marked record
     HARMLESS = "harmless"  # every record as without the flip
-    SILENT = "silent"  # another record, and nothing said
-    QUIET = "quiet"  # no record any more
-    LOCKED = "locked up"  # the processor stands still until its watchdog; the emulator ends there
+    SILENT = "silent"  # another record, not marked
+    QUIET = "quiet"  # no records any more
+    LOCKED = "locked up"  # the processor halts until its watchdog resets it; the emulator ends
 
 
 @dataclass(frozen=True)
 class Flip:
     """One bit and its consequences.
 
-    stepping: it came in the middle of a step. told: the cause as the board has it, empty where a
-    mark said enough. samples: until it was noticed. wrong, wrong_alarms: unmarked records until
-    then that say something else, or say another alarm, than without the flip.
+    stepping: the flip came during a step. told: the cause that the board reports, empty if only a
+    record was marked. samples: until it was noticed. wrong, wrong_alarms: unmarked records until
+    then that differ from those without the flip, and those with another alarm.
     """
 
     board: str
@@ -54,18 +54,18 @@ class Flip:
 def judged(
     records: Iterator[tuple[Array | None, Array, bool]],
 ) -> tuple[FlipOutcome, int, int, int]:
-    """Verdict, samples until it was noticed, wrong records and wrong alarms before.
+    """Return outcome, samples until it was noticed, wrong records and wrong alarms before.
 
-    records: of each sample the record that came, None for a refusal; the one that should have; and
-    whether the board has said that it was reset.
+    records: for each sample the received record, None for a refusal; the expected record; and
+    whether the board has reported a reset.
     """
     count = wrong = alarms = 0
-    for told, wanted, reset in records:
-        if told is None or reset or _marked(told) > _marked(wanted):
+    for received, wanted, reset in records:
+        if received is None or reset or _marked(received) > _marked(wanted):
             return FlipOutcome.NOTICED, count, wrong, alarms
         count += 1
-        wrong += told.tobytes() != wanted.tobytes()
-        alarms += bool(told["alarm"] != wanted["alarm"])
+        wrong += received.tobytes() != wanted.tobytes()
+        alarms += bool(received["alarm"] != wanted["alarm"])
     return FlipOutcome.SILENT if wrong else FlipOutcome.HARMLESS, count, wrong, alarms
 
 
@@ -74,7 +74,7 @@ def _marked(record: Array) -> bool:
 
 
 def passed(flips: Iterable[Flip]) -> bool:
-    """Whether every board answered to the end, and none told another alarm without a word."""
+    """Return whether every board answered to the end, and no unmarked record had a wrong alarm."""
     return not any(
         flip.verdict is FlipOutcome.QUIET
         or (flip.verdict is FlipOutcome.SILENT and flip.wrong_alarms)
@@ -83,7 +83,7 @@ def passed(flips: Iterable[Flip]) -> bool:
 
 
 def unnoticed(flips: Iterable[Flip]) -> list[str]:
-    """A line for each flip that was silent, or made its board quiet, for whoever looks into it."""
+    """Return a line for each flip that was silent or made its board quiet."""
     return [
         f"{flip.board}: bit {flip.bit} of {flip.address:#x}, {flip.part}: {flip.verdict}; "
         f"{flip.wrong} other records, {flip.wrong_alarms} other alarms"
@@ -99,11 +99,11 @@ HEAD = (
 
 
 def table(flips: Sequence[Flip]) -> str:
-    """Markdown: a line for each board and part, and one for all.
+    """Return a Markdown table with a line per board and part, and one for all.
 
-    *Mattered* is what was noticed, silent or quiet, with Wilson's 95 % interval of the share
-    (Wilson 1927). *After* is the median and the largest number of samples. *Before* is how many of
-    the noticed flips had changed an unmarked record, or its alarm, by then.
+    *Mattered* are the flips that were noticed, silent or quiet; their share has Wilson's 95 %
+    interval (Wilson 1927). *After* is the median and the largest number of samples. *Before* is how
+    many of the noticed flips had changed an unmarked record, or its alarm, before.
     """
     ordered = sorted(flips, key=lambda flip: (flip.board, list(Part).index(flip.part)))
     groups = groupby(ordered, key=lambda flip: (flip.board, flip.part.value))

@@ -1,4 +1,4 @@
-"""Faults on a running board: what the watchdog and the checks make of each, sample by sample."""
+"""Inject faults into a running board and judge how watchdog and checks handle them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ WORDS = {
     Injection.STATE: "a bit of the state",
     Injection.SKIP: "a step left out",
 }
-# Noticed when the walk over bundle and program comes by, a kilobyte a turn.
+# Noticed by the periodic check of bundle and program, a kilobyte per turn.
 NOTICED_LATER = frozenset({Injection.WEIGHTS})
 PIECE = 1024
 MOST_RESETS = 3
@@ -49,13 +49,13 @@ HEALTHY, LONGEST = 50, 5000  # samples
 
 @dataclass(frozen=True)
 class Injury:
-    """What came of one fault.
+    """The result of one fault.
 
-    cause, where: as the board told them. instructions: from the fault to the first marked word, as
-    the board's counter has it; None where the fault was noticed later, or the board was not reset.
-    unmarked: samples that were answered by the model after the fault. fallback: samples that the
-    fallback answered; back: samples until the model answered again, None if it never did. faults:
-    what is not as it has to be.
+    cause, where: as the board reports them. instructions: from the fault to the first status after
+    the reset, by the board's counter; None if the fault is noticed later, or without a reset.
+    unmarked: samples that the model answered after the fault. fallback: samples that the fallback
+    answered. back: samples until the model answered again, None if it never did. faults: broken
+    requirements.
     """
 
     board: str
@@ -71,7 +71,7 @@ class Injury:
 
 @dataclass(frozen=True)
 class LastResort:
-    """What came of more resets than are allowed. service: who answers after each of them."""
+    """The result of more resets than allowed. services: what answers after each of them."""
 
     board: str
     services: tuple[Responder, ...]
@@ -79,12 +79,12 @@ class LastResort:
 
 
 def injure(built: Built, rows: Float32, injection: Injection) -> Injury:
-    """Switch a board on, let it settle on `rows`, break it, and see how it comes back."""
+    """Start a board, let it settle on `rows`, inject a fault, and watch its recovery."""
     with uart.running(built, wait=injection is Injection.SLEEP) as (line, _):
         samples = _samples(rows)
         _until_trusted(line, samples)
         line.send(Message(Kind.ASK_INJECT, 0, injection.to_bytes(4, "little")))
-        # The fault comes when the next turn is over, the left-out step in the turn after that.
+        # The fault comes at the end of the next turn, the skipped step in the turn after that.
         _ask(line, samples)
         records = list(_until_back(line, samples))
         status = line.status()
@@ -105,7 +105,7 @@ def injure(built: Built, rows: Float32, injection: Injection) -> Injury:
 
 
 def exhaust(built: Built, rows: Float32) -> LastResort:
-    """Reset the board once more than is allowed: the fallback has to stay."""
+    """Reset the board once more than allowed; from then on the fallback must answer."""
     services, records = [], []
     with uart.running(built) as (line, _):
         samples = _samples(rows)
@@ -120,26 +120,26 @@ def exhaust(built: Built, rows: Float32) -> LastResort:
     if services != [Responder.DISTRUSTED] * (MOST_RESETS - 1) + [Responder.SPARE] * 2:
         faults.append("the spare does not take over with the third reset")
     if any(record["tier"] != 3 for record in records):
-        faults.append("the fallback does not stay")
+        faults.append("the fallback does not keep answering")
     return LastResort(built.board.name, tuple(services), tuple(faults))
 
 
 def injury_text(injury: Injury) -> str:
-    """One line."""
-    told = injury.cause + (f" in {injury.where}" if injury.where else "")
+    """Describe the injury in one line."""
+    cause = injury.cause + (f" in {injury.where}" if injury.where else "")
     took = "" if injury.instructions is None else f"{injury.instructions:,} instructions, "
     back = "never back" if injury.back is None else f"model back after {injury.back} samples"
-    faults = f"; NOT AS IT HAS TO BE: {', '.join(injury.faults)}" if injury.faults else ""
+    faults = f"; WRONG: {', '.join(injury.faults)}" if injury.faults else ""
     return (
-        f"{injury.board}  {WORDS[injury.injection]:23} told as: {told}; {took}"
+        f"{injury.board}  {WORDS[injury.injection]:23} told as: {cause}; {took}"
         f"{injury.unmarked} samples unmarked, {injury.fallback} by the fallback, {back}{faults}"
     )
 
 
 def resort_text(resort: LastResort) -> str:
-    """One line."""
+    """Describe the result in one line."""
     services = ", ".join(service.name.lower() for service in resort.services)
-    faults = f"; NOT AS IT HAS TO BE: {', '.join(resort.faults)}" if resort.faults else ""
+    faults = f"; WRONG: {', '.join(resort.faults)}" if resort.faults else ""
     return f"{resort.board}  {len(resort.services)} resets in a row: {services}{faults}"
 
 
@@ -169,7 +169,7 @@ def _until_trusted(line: uart.Line, samples: Samples) -> None:
 
 
 def _until_back(line: uart.Line, samples: Samples) -> Iterator[Array]:
-    """Records up to the first that the model answers after the fallback has."""
+    """Yield records up to the first that the model answers after the fallback."""
     fallen = False
     for _ in range(LONGEST):
         record = _ask(line, samples)
@@ -192,7 +192,7 @@ def _instructions(built: Built, status: Status) -> int | None:
 
 
 def _place(built: Built, pc: int) -> str:
-    """The function that was interrupted; empty where the board cannot know."""
+    """Return the interrupted function; empty if the board does not know it."""
     if not pc:
         return ""
     words = ["-f", "-e", built.firmware.name, hex(pc)]
@@ -206,20 +206,20 @@ def faults_of(
     unmarked: int,
     records: Sequence[Array] | None,
 ) -> Iterator[str]:
-    """What is not as it has to be; records: of all samples until the model was back, if it was."""
+    """Yield broken requirements; records: until the model answered again, None if it never did."""
     if status.cause != CAUSES[injection]:
-        yield f"the cause is told as: {cause_name(status.cause)}"
+        yield f"the cause is reported as: {cause_name(status.cause)}"
     if status.resets != 1:
         yield f"{status.resets} resets"
     most = sizes(built).flash // PIECE + 1 if injection in NOTICED_LATER else 0
     if unmarked > most:
         yield f"{unmarked} samples were answered unmarked"
     if records is None:
-        yield "the model never came back"
+        yield "the model never answered again"
         return
     if len(records) - 1 - unmarked < _settling(built):
-        yield "the model came back before it had agreed"
+        yield "the model answered before it had agreed with the fallback"
     if not np.uint16(records[-1]["flags"]) & Flag.RESTARTED:
-        yield "the first record of the model is not marked as such"
+        yield "the first record of the model is not flagged RESTARTED"
     if status.selftest != 1:
         yield "the self-test has not passed"

@@ -1,4 +1,4 @@
-"""An emulated board in our hands while it runs: stopped, looked into, changed, and set back."""
+"""Control a running emulated board: stop it, read and change its memory, save and restore it."""
 
 import json
 import socket
@@ -13,24 +13,24 @@ from firmware_harness import uart
 from firmware_harness.building import Built
 from firmware_harness.toolchain import call
 
-_DISK = "64M"  # of snapshots; the file is as large as what is in it
+_DISK = "64M"  # size limit of the snapshots; the file grows as needed
 _LIMIT = 30.0  # seconds for an answer of the emulator
 
 
 class Debugger:
-    """As much of GDB's remote protocol as breakpoints need."""
+    """The part of GDB's remote protocol that breakpoints need."""
 
     def __init__(self, plug: socket.socket) -> None:
         self._file = plug.makefile("rwb")
 
     def run_to(self, addresses: Iterable[int], go_on: Callable[[], None]) -> None:
-        """After `go_on` wait until the machine, which is held, comes to one of `addresses`."""
+        """Call `go_on` and wait until the stopped machine reaches one of `addresses`."""
         breakpoints = [f"0,{address:x},2" for address in addresses]
         with _in_time():
             for each in breakpoints:
                 self._ask("Z" + each)
             go_on()
-            while not self._packet().startswith("T05"):  # others tell of stops that we know of
+            while not self._packet().startswith("T05"):  # other packets report our own stops
                 continue
             for each in breakpoints:
                 self._ask("z" + each)
@@ -49,14 +49,14 @@ class Debugger:
             if not byte:
                 raise OSError
         data = b"".join(iter(lambda: self._file.read(1), b"#"))
-        self._file.read(2)  # a checksum, over a line that loses nothing
+        self._file.read(2)  # the checksum; a socket pair loses no bytes
         self._file.write(b"+")
         self._file.flush()
         return data.decode()
 
 
 class Live:
-    """line: the board's UART. The rest works on the whole machine: its memory and its time."""
+    """line: the board's UART. The methods control the whole machine: its memory and its time."""
 
     def __init__(
         self,
@@ -71,16 +71,16 @@ class Live:
         self._command("qmp_capabilities")
 
     def stop(self) -> None:
-        """Hold the machine, wherever it is."""
+        """Stop the machine wherever it is."""
         self._command("stop")
 
     def go_on(self) -> None:
-        """Let it run again."""
+        """Let the machine run again."""
         self._command("cont")
 
     def go_on_to(self, addresses: Iterable[int], before: Callable[[], None]) -> int:
-        """Do `before` and let the held machine run until it comes to one of `addresses`, which is
-        the answer; it is held there."""
+        """Call `before`, run the stopped machine until it reaches one of `addresses`, and return
+        that address; the machine is stopped there."""
 
         def go_on() -> None:
             before()
@@ -90,27 +90,27 @@ class Live:
         return self.registers()["R15"]
 
     def read(self, address: int, size: int) -> bytes:
-        """Bytes of its memory."""
+        """Read bytes of its memory."""
         return bytes.fromhex(self._ask(f"read {address:#x} {size}").removeprefix("0x"))
 
     def flip(self, address: int, bit: int) -> None:
-        """Turn one bit of its memory round; only while it is held."""
+        """Flip one bit of its memory; only while it is stopped."""
         byte = self.read(address, 1)[0] ^ 1 << bit
         self._ask(f"write {address:#x} 1 {byte:#04x}")
 
     def registers(self) -> dict[str, int]:
-        """R00 to R15 and XPSR."""
+        """Read R00 to R15 and XPSR."""
         words = self._monitor_word("info registers").split()
         pairs = (word.split("=") for word in words if word.count("=") == 1)
         return {name: int(value, 16) for name, value in pairs if name[0] in "RX"}
 
     def save(self, name: str) -> None:
-        """Keep all of the machine as it is."""
+        """Save the state of the whole machine."""
         self._monitor_word(f"savevm {name}", quiet=True)
 
     def restore(self, name: str) -> None:
-        """The machine as it was kept, held; what it was about to say is forgotten."""
-        self.stop()  # a machine that runs would go on at once
+        """Restore a saved state and stop there; drop what the board was sending."""
+        self.stop()  # otherwise it would run on at once
         self._monitor_word(f"loadvm {name}", quiet=True)
         self.line.forget()
 
@@ -124,15 +124,15 @@ class Live:
         return answer
 
     def _monitor_word(self, words: str, quiet: bool = False) -> str:
-        told = str(self._command("human-monitor-command", {"command-line": words}))
-        if quiet and told.strip():
-            raise GruardError(f"the emulator does not do {words!r}: {told.strip()}")
-        return told
+        answer = str(self._command("human-monitor-command", {"command-line": words}))
+        if quiet and answer.strip():
+            raise GruardError(f"the emulator does not do {words!r}: {answer.strip()}")
+        return answer
 
     def _command(self, name: str, arguments: dict[str, str] | None = None) -> Any:
-        told = {"execute": name, **({"arguments": arguments} if arguments else {})}
+        command = {"execute": name, **({"arguments": arguments} if arguments else {})}
         with _in_time():
-            self._monitor.write(json.dumps(told) + "\n")
+            self._monitor.write(json.dumps(command) + "\n")
             self._monitor.flush()
             answer = next(
                 (found for found in map(json.loads, self._monitor) if "event" not in found), None
@@ -146,7 +146,7 @@ class Live:
 
 @contextmanager
 def live(built: Built) -> Iterator[Live]:
-    """A board that has just been switched on; GruardError when it has refused its bundle."""
+    """Start a board; GruardError when it refuses its bundle."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gruard-")))
         call("qemu-img", ["create", "-q", "-f", "qcow2", "kept", _DISK], folder)
@@ -163,11 +163,11 @@ def live(built: Built) -> Iterator[Live]:
             "-drive", f"if=none,format=qcow2,file={folder / 'kept'}",
         ]  # fmt: skip
         plugs = [plug.fileno() for plug in (access_plug, monitor_plug, debugger_plug)]
-        # With `wait` time does not leap to the next timer, the watchdog's, where it is held.
+        # Without `wait`, time would jump to the next timer, the watchdog's, while it is stopped.
         board = uart.running(built, wait=True, words=words, plugs=plugs)
         line, status = stack.enter_context(board)
         for plug in (access_plug, monitor_plug, debugger_plug):
-            plug.close()  # so that we notice when the emulator ends
+            plug.close()  # so that reading fails when the emulator ends
         uart.refuse_without_model(status)
         yield Live(line, access, monitor, Debugger(debugger))
 

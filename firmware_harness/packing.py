@@ -1,4 +1,4 @@
-"""What a bundle gives to a firmware: its blob, its spare, and vectors for the self-test."""
+"""Pack a bundle for a firmware: its blob, the spare, and vectors for the self-test."""
 
 import zlib
 from dataclasses import dataclass, replace
@@ -19,14 +19,14 @@ from edge_runtime.record import Float32
 from firmware_harness.boards import PORTABLE, Board, Kernel
 
 GOLDEN_ROWS = 32
-# What the vectors must leave behind, in the order in which selftest.c looks at it.
+# The state after the vectors, in the order in which selftest.c adds it to its checksum.
 LEFT_BEHIND = ("forecast", "gate", "state", "parts")
 
 
 @dataclass(frozen=True)
 class Packed:
-    """kernel: that blob is for. blob, spare: for gruard_open(). golden: raw rows. checksum: of what
-    they leave behind."""
+    """kernel: of the blob. blob, spare: for gruard_open(). golden: raw rows. checksum: of the state
+    after them."""
 
     bundle: Bundle
     threshold: Threshold
@@ -38,7 +38,7 @@ class Packed:
 
 
 def packed(path: Path, board: Board | None = None, allow_failed: bool = False) -> Packed:
-    """The bundle at `path`, packed for the best kernel of `board`, or for any processor.
+    """Pack the bundle at `path` for the best kernel of `board`, or for any processor.
 
     Raises GruardError when the bundle is refused, or the core cannot run it.
     """
@@ -46,7 +46,7 @@ def packed(path: Path, board: Board | None = None, allow_failed: bool = False) -
 
 
 def packed_for(board: Board | None, bundle: Bundle) -> Packed:
-    """The same of a bundle that was read."""
+    """Pack a bundle that was already read."""
     kernel, program = _suited(board.kernels if board else (PORTABLE,), bundle)
     threshold = threshold_of(bundle, CORE_KERNEL_ID)
     golden = golden_of(bundle)
@@ -58,15 +58,15 @@ def packed_for(board: Board | None, bundle: Bundle) -> Packed:
         pack(bundle, threshold, program),
         _spare(bundle, threshold, kernel),
         golden.rows[:GOLDEN_ROWS],
-        # Only floats of opposite zeros count as equal: adding zero makes them so.
+        # Adding zero turns -0.0 into 0.0, which counts as equal.
         zlib.crc32(b"".join((part + np.float32(0)).tobytes() for part in left)),
     )
 
 
 def golden_of(bundle: Bundle) -> Golden:
-    """The golden vectors of `bundle`, those of an older schema as far as they still hold.
+    """Return the golden vectors of `bundle`; of an older schema only the part that still applies.
 
-    Raises GruardError when they end before a self-test would prove anything.
+    Raises GruardError when that part is too short for a self-test.
     """
     arrays = bundle.arrays("golden.npz")
     answers = {name: arrays[name] for name in arrays if name not in (ROWS, THRESHOLD)}
@@ -78,7 +78,7 @@ def golden_of(bundle: Bundle) -> Golden:
 
 
 def _suited(kernels: tuple[Kernel, ...], bundle: Bundle) -> tuple[Kernel, Program]:
-    """The first kernel that can run the bundle; the last one's reason where none can."""
+    """Return the first kernel that can run the bundle; raise the last one's error if none can."""
     *faster, last = kernels
     for kernel in faster:
         try:
@@ -89,7 +89,7 @@ def _suited(kernels: tuple[Kernel, ...], bundle: Bundle) -> tuple[Kernel, Progra
 
 
 def _spare(bundle: Bundle, threshold: Threshold, kernel: Kernel) -> bytes:
-    """The fallback of the same machine, around the smallest model that the core takes."""
+    """Pack the fallback of the same machine, with the smallest model that the core accepts."""
     manifest = replace(
         bundle.manifest,
         inputs={},

@@ -20,7 +20,7 @@ REFUSALS = {
 
 
 class Kind(IntEnum):
-    """What a message is: asked by the host, told by the board."""
+    """Kinds of messages: ASK from the host, TELL from the board."""
 
     ASK_STATUS = 0x01
     ASK_SAMPLE = 0x02
@@ -35,7 +35,7 @@ class Kind(IntEnum):
 
 
 class FrameError(IntEnum):
-    """What the board found wrong with a frame."""
+    """Errors of frames that the board reports."""
 
     TOO_LONG = 1
     STUFFING = 2
@@ -47,7 +47,7 @@ class FrameError(IntEnum):
 
 
 class Responder(IntEnum):
-    """Who answers."""
+    """What answers on the board."""
 
     MODEL = 0
     DISTRUSTED = 1
@@ -56,7 +56,7 @@ class Responder(IntEnum):
 
 
 class Cause(IntEnum):
-    """Why the board was reset."""
+    """Causes of a reset."""
 
     POWER = 0
     HANG = 1
@@ -70,8 +70,8 @@ class Cause(IntEnum):
 
 
 def cause_name(cause: int) -> str:
-    """A cause in words; the black box that it comes from may itself have been damaged."""
-    return Cause(cause).name.lower() if cause in set(Cause) else "none that is known"
+    """Return the name of a cause; a damaged black box may give an unknown one."""
+    return Cause(cause).name.lower() if cause in set(Cause) else "unknown"
 
 
 class Injection(IntEnum):
@@ -97,7 +97,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Status:
-    """What the board says of itself; see `status` in app/protocol.h."""
+    """The status that the board reports; see `status` in app/protocol.h."""
 
     service: int
     refusal: int
@@ -117,20 +117,20 @@ class Status:
 
 
 def read_status(body: bytes) -> Status:
-    """The status in a message's body; ValueError when it is none."""
+    """Return the status in a message's body; ValueError when it is none."""
     if len(body) != _STATUS.size:
         raise ValueError(f"a status of {len(body)} bytes")
     return Status(*_STATUS.unpack(body))
 
 
 def frame(message: Message) -> bytes:
-    """`message` as the bytes that go over the line, zero at the end."""
+    """Return `message` as the bytes on the line, ending with a zero."""
     data = _HEAD.pack(message.kind, message.sequence) + message.body
     return stuffed(data + _CHECKSUM.pack(zlib.crc32(data))) + b"\0"
 
 
 def read_frame(data: bytes) -> Message:
-    """The message in a frame without its zero; ValueError when it is damaged."""
+    """Return the message in a frame without its zero; ValueError when it is damaged."""
     whole = unstuffed(data)
     if len(whole) < _HEAD.size + _CHECKSUM.size:
         raise ValueError("a frame is too short")
@@ -142,7 +142,7 @@ def read_frame(data: bytes) -> Message:
 
 
 def stuffed(data: bytes) -> bytes:
-    """`data` without zeros: consistent overhead byte stuffing (Cheshire and Baker, 1997)."""
+    """Encode `data` without zeros: consistent overhead byte stuffing (Cheshire and Baker, 1997)."""
     out = bytearray()
     for piece in data.split(b"\0"):
         while len(piece) >= LONGEST_RUN:
@@ -153,7 +153,7 @@ def stuffed(data: bytes) -> bytes:
 
 
 def unstuffed(data: bytes) -> bytes:
-    """What `stuffed` was given; ValueError when it gives no such thing."""
+    """Decode the result of `stuffed`; ValueError for anything else."""
     out, at = bytearray(), 0
     while at < len(data):
         run = data[at] - 1

@@ -1,4 +1,4 @@
-"""A recording's rows as the board takes them, and the same made long and full of faults."""
+"""Read a recording for a board, and make a long recording with faults from it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from edge_runtime.supervision.injection import Injections, SensorFault
 # Each stretch of rows has a fault in one channel, or a drop-out of all.
 _STRETCH, _LONGEST = 1000, 150
 _KINDS: tuple[Literal["nan", "stuck", "level"], ...] = ("nan", "stuck", "level")
-_NOISE = 0.05  # of a channel's scale, so that no two repetitions are alike
+_NOISE = 0.05  # of a channel's scale, so that all repetitions differ
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class BoardRecording:
 
 
 def read_recording(path: Path, manifest: Manifest) -> BoardRecording:
-    """The CSV file at `path`; GruardError as `gruard replay` has it."""
+    """Read the CSV file at `path`; raises the same GruardErrors as `gruard replay`."""
     check_file_period(path, manifest.period)
     table = read_table(path, channels=manifest.channel_names)
     return BoardRecording(table.values, table.times)
 
 
 def spoilt(rows: Float32, steps: int, manifest: Manifest, seed: int = 0) -> Float32:
-    """`rows` over and over, `steps` of them, with noise and one fault after the other."""
+    """Repeat `rows` up to `steps` rows, with noise and one fault in each 1,000 rows."""
     rng = np.random.default_rng(seed)
     scale = np.array([channel.scale for channel in manifest.channels])
     long = np.resize(rows, (steps, rows.shape[1]))

@@ -1,4 +1,4 @@
-"""A recording through an emulated board, by files: fast, without watchdog and UART."""
+"""Run a recording on an emulated board through files: fast, without watchdog and UART."""
 
 import struct
 import tempfile
@@ -18,13 +18,13 @@ from firmware_harness.protocol import REFUSALS
 from firmware_harness.toolchain import run_to_end
 
 SLOWEST = 100  # steps per second
-PATIENCE = 60.0  # seconds beside the steps
+PATIENCE = 60.0  # seconds in addition to the steps
 REFUSED = 64  # and above: the core's error, see app/replay.c
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """records: [rows] of `native.engine.RECORD`. traces: [rows, …] each, None if unasked."""
+    """records: [rows] of `native.engine.RECORD`. traces: [rows, …] each, None if not requested."""
 
     records: Array
     traces: dict[str, Float32] | None
@@ -33,10 +33,10 @@ class Replayed:
 def replay(
     built: Built, rows: Float32, threshold: tuple[float, float], traces: bool = False
 ) -> Replayed:
-    """Records of raw `rows` [n, channels] from a fresh state.
+    """Run raw `rows` [n, channels] from a fresh state and return their records.
 
-    threshold: value and clear of the alarm. traces: also what each step found inside.
-    Raises GruardError when the board refuses the bundle, or does not come to an end.
+    threshold: value and clear of the alarm. traces: also return the internal values of each step.
+    Raises GruardError when the board refuses the bundle, or does not finish.
     """
     with tempfile.TemporaryDirectory(prefix="gruard-") as name:
         folder = Path(name)
@@ -58,7 +58,7 @@ def replay(
 
 
 def split_traces(table: Float32, manifest: Manifest) -> dict[str, Float32]:
-    """Traces [rows, …], as app/replay.c writes them, by name."""
+    """Split traces [rows, …], as app/replay.c writes them, by name."""
     channels, parts = len(manifest.channels), len(PARTS) * len(manifest.score.memories)
     states = table.shape[1] - 3 * channels - parts - 2
     places = np.cumsum([channels, channels, channels, states, parts])

@@ -22,7 +22,7 @@ TIME_LIMIT = 300  # seconds
 
 
 def need(tool: str) -> str:
-    """Path of `tool`; GruardError naming Debian's package when it is not installed."""
+    """Return the path of `tool`; GruardError naming Debian's package when it is not installed."""
     path = shutil.which(tool)
     if path is None:
         raise GruardError(f"{tool} is not installed; apt install {PACKAGES[tool]}")
@@ -30,7 +30,7 @@ def need(tool: str) -> str:
 
 
 def call(tool: str, arguments: Sequence[str | Path], folder: Path) -> str:
-    """What `tool` prints when it is run in `folder`; GruardError with its complaint otherwise."""
+    """Run `tool` in `folder` and return its output; GruardError with its error if it fails."""
     command = [need(tool), *map(str, arguments)]
     try:
         done = subprocess.run(
@@ -39,13 +39,13 @@ def call(tool: str, arguments: Sequence[str | Path], folder: Path) -> str:
     except subprocess.TimeoutExpired:
         raise GruardError(f"{tool}: not finished within {TIME_LIMIT} s") from None
     if done.returncode:
-        raise GruardError(f"{tool}: {_complaint(done.stderr)}")
+        raise GruardError(f"{tool}: {_error_of(done.stderr)}")
     return done.stdout
 
 
-def _complaint(text: str) -> str:
-    """The first line that says what is wrong, else the last one."""
-    lines = text.strip().splitlines() or ["failed without a word"]
+def _error_of(text: str) -> str:
+    """Return the first line with an error, else the last line."""
+    lines = text.strip().splitlines() or ["failed without a message"]
     if any("will not fit in region" in line or "overflowed by" in line for line in lines):
         return "the firmware is too large for the board's memory; take a smaller model"
     if any("stdint.h: No such file" in line or "string.h: No such file" in line for line in lines):
@@ -54,7 +54,7 @@ def _complaint(text: str) -> str:
 
 
 def emulator_command(board: Board, image: Path, arguments: Sequence[str]) -> list[str]:
-    """QEMU's command line for `image` on `board`; it ends with the thread that starts it."""
+    """Return QEMU's command line for `image`; QEMU ends with the thread that starts it."""
     return [
         need("setpriv"), "--pdeathsig", "KILL", need("qemu-system-arm"), "-M", board.name,
         "-display", "none", "-monitor", "none", "-kernel", str(image), *arguments,
@@ -64,7 +64,7 @@ def emulator_command(board: Board, image: Path, arguments: Sequence[str]) -> lis
 def run_to_end(
     board: Board, image: Path, arguments: Sequence[str], folder: Path, limit: float
 ) -> int:
-    """Exit code of `image`, run in `folder`; GruardError when it takes over `limit` seconds."""
+    """Run `image` in `folder`, return its exit code; GruardError after `limit` seconds."""
     try:
         done = subprocess.run(
             emulator_command(board, image, arguments),

@@ -1,4 +1,4 @@
-"""A running board at the other end of a UART, emulated. Every wait has a limit."""
+"""Talk to a running emulated board over its UART. Every wait has a limit."""
 
 import select
 import socket
@@ -30,48 +30,46 @@ from firmware_harness.protocol import (
 )
 from firmware_harness.toolchain import emulator_command
 
-PATIENCE = 30.0  # seconds of silence; a board that lives speaks several times a second
-SECONDS_TO_END = 1  # of an emulator that has closed its line
+PATIENCE = 30.0  # seconds of silence; a healthy board sends several times a second
+SECONDS_TO_END = 1  # until an emulator that has closed its line ends
 HEAD = 32  # bytes of a record before its masks
-NANOSECONDS = 32  # of an instruction
+NANOSECONDS = 32  # per instruction
 STORED_AT_ONCE = 256
 Answer = TypeVar("Answer")
 
 
 class RefusedError(GruardError):
-    """The board does not take the sample."""
+    """The board refuses the sample."""
 
 
 class EndedError(GruardError):
-    """The emulator is no more."""
+    """The emulator has ended."""
 
 
 class Line:
-    """One end of the UART. heard: how many messages of each kind have come."""
+    """The host's end of the UART. heard: number of received messages by kind."""
 
-    def __init__(
-        self, plug: socket.socket, board: str, patience: float, complaints: IO[bytes]
-    ) -> None:
+    def __init__(self, plug: socket.socket, board: str, patience: float, stderr: IO[bytes]) -> None:
         self._plug, self._board, self._patience = plug, board, patience
-        self._complaints = complaints
+        self._stderr = stderr
         self._buffer = b""
         self.heard: Counter[int] = Counter()
         self.damaged = 0
 
     def forget(self) -> None:
-        """Leave out what has arrived so far."""
+        """Drop what has arrived so far."""
         while select.select([self._plug], [], [], 0)[0] and self._plug.recv(1 << 16):
             continue
         self._buffer = b""
 
     def send(self, message: Message) -> None:
-        """Put `message` on the line."""
+        """Send `message`."""
         self.send_raw(frame(message))
 
     def send_raw(self, data: bytes) -> None:
-        """Put any bytes on the line. Raises GruardError when nobody takes them.
+        """Send any bytes. Raises GruardError when the board does not read them.
 
-        What comes meanwhile is kept: a board takes nothing as long as it cannot be rid of its own.
+        Incoming bytes are buffered meanwhile: a board does not read while its own bytes block it.
         """
         until = time.monotonic() + self._patience
         while data:
@@ -85,7 +83,7 @@ class Line:
                 data = data[self._write(data) :]
 
     def receive(self) -> Message:
-        """The next message; damaged frames are counted and left out.
+        """Return the next message; damaged frames are counted and dropped.
 
         Raises GruardError when the board stays silent, or the emulator ends.
         """
@@ -105,9 +103,9 @@ class Line:
             return message
 
     def until(self, wanted: Callable[[Message], Answer | None]) -> Answer:
-        """What `wanted` makes of the first message that it wants.
+        """Return the first result of `wanted` that is not None.
 
-        Raises GruardError when the board says nothing, or nothing of the kind, for too long.
+        Raises GruardError when no message, or no wanted one, comes in time.
         """
         end = time.monotonic() + self._patience
         while time.monotonic() < end:
@@ -117,25 +115,26 @@ class Line:
         raise GruardError(f"{self._board}: no answer within {self._patience:g} s; it was stopped")
 
     def ask(self, kind: Kind, body: bytes, answer: Kind) -> bytes:
-        """Body of the board's `answer` to a question without a sample; asked again when it was
-        damaged on its way. Raises GruardError as `until`."""
+        """Ask a question without a sample and return the body of the board's `answer`; repeat it
+        after an error. Raises GruardError as `until`."""
+        kinds = (answer, Kind.TELL_ERROR)
         end = time.monotonic() + self._patience
         while time.monotonic() < end:
             self.send(Message(kind, 0, body))
-            told = self.until(lambda told: told if told.kind in (answer, Kind.TELL_ERROR) else None)
-            if told.kind == answer:
-                return told.body
+            reply = self.until(lambda message: message if message.kind in kinds else None)
+            if reply.kind == answer:
+                return reply.body
         raise GruardError(f"{self._board}: no answer within {self._patience:g} s")
 
     def status(self) -> Status:
-        """What the board says of itself."""
+        """Ask for the board's status."""
         return read_status(self.ask(Kind.ASK_STATUS, b"", Kind.TELL_STATUS))
 
     def last_words(self) -> str:
-        """What the emulator complained of: why it ended, if that is told."""
-        self._complaints.seek(0)
-        lines = self._complaints.read().decode("utf-8", "replace").strip().splitlines()
-        return next((line for line in lines if "fatal" in line), (lines or ["without a word"])[-1])
+        """Return the emulator's fatal error, or its last line on stderr."""
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
+        return next((line for line in lines if "fatal" in line), (lines or ["no message"])[-1])
 
     def _write(self, data: bytes) -> int:
         try:
@@ -148,7 +147,7 @@ class Line:
     def _read(self, until: float) -> bytes:
         ready, _, _ = select.select([self._plug], [], [], max(0.0, until - time.monotonic()))
         if not ready:
-            raise self._dead()
+            raise GruardError(f"{self._board}: silent for {self._patience:g} s; it was stopped")
         try:
             data = self._plug.recv(1 << 16)
         except OSError:
@@ -157,34 +156,31 @@ class Line:
             raise EndedError(f"{self._board}: the emulator has ended")
         return data
 
-    def _dead(self) -> GruardError:
-        return GruardError(f"{self._board}: silent for {self._patience:g} s; it was stopped")
-
 
 @contextmanager
 def running(
     built: Built, wait: bool = False, words: Sequence[str] = (), plugs: Sequence[int] = ()
 ) -> Iterator[tuple[Line, Status]]:
-    """A board that has just been switched on, its line and its first words; killed at the end.
+    """Start a board, yield its line and first status, and kill it at the end.
 
-    Its time follows its instructions, so that a busy host is no reason for a reset. wait: while the
-    processor sleeps, time is the host's, instead of leaping to whatever comes next. words: more for
-    the emulator, which is given the file descriptors `plugs`.
+    The board's time follows its instructions, so that a busy host causes no reset. wait: while the
+    processor sleeps, time follows the host's clock instead of jumping to the next event. words:
+    additional arguments of the emulator, which inherits the file descriptors `plugs`.
     """
     ours, theirs = socket.socketpair()
     pace = f"shift={NANOSECONDS.bit_length() - 1},sleep={'on' if wait else 'off'}"
     plug = f"socket,id=uart,fd={theirs.fileno()}"
     words = ["-icount", pace, "-chardev", plug, "-serial", "chardev:uart", *words]
-    with ours, tempfile.TemporaryFile() as complaints:
+    with ours, tempfile.TemporaryFile() as stderr:
         with theirs:
             process = subprocess.Popen(
                 emulator_command(built.board, built.firmware, words),
                 pass_fds=[theirs.fileno(), *plugs],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=complaints,
+                stderr=stderr,
             )
-        line = Line(ours, built.board.name, PATIENCE, complaints)
+        line = Line(ours, built.board.name, PATIENCE, stderr)
         try:
             yield line, line.until(_status_of)
         except GruardError as error:
@@ -199,7 +195,7 @@ def running(
 
 
 def refuse_without_model(status: Status) -> None:
-    """GruardError when the board has refused its bundle."""
+    """Raise GruardError when the board has refused its bundle."""
     if status.service == Responder.MODEL:
         return
     why = REFUSALS.get(status.refusal, "it does not compute what was validated")
@@ -207,36 +203,36 @@ def refuse_without_model(status: Status) -> None:
 
 
 def replay(line: Line, rows: Float32) -> Array:
-    """Records of raw `rows` [n, channels], one after the other, whatever the board does meanwhile.
+    """Send raw `rows` [n, channels] one by one and return their records, also across resets.
 
-    Raises GruardError when a sample is not answered in the end.
+    Raises GruardError when a sample is not answered in time.
     """
     return np.array([answer(line, index, row) for index, row in enumerate(rows)], RECORD)
 
 
 def answer(line: Line, sequence: int, row: Float32) -> Array:
-    """The record of one sample; it is asked again when it was lost or the board restarted."""
+    """Return the record of one sample; ask again when it was lost or the board restarted."""
     body = np.asarray(row, "<f4").tobytes()
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         line.send(Message(Kind.ASK_SAMPLE, sequence, body))
-        told = line.until(lambda message: _answer_to(message, sequence))
-        if told.kind == Kind.TELL_RECORD:
-            return unpack_record(told.body, row.size)
+        reply = line.until(lambda message: _answer_to(message, sequence))
+        if reply.kind == Kind.TELL_RECORD:
+            return unpack_record(reply.body, row.size)
     raise GruardError(f"sample {sequence} is not answered within {PATIENCE:g} s")
 
 
 def try_blob(line: Line, blob: bytes) -> int:
-    """What the reader on the board says of `blob`: 0 or a gruard_error; test builds only."""
+    """Let a test build open `blob`, and return the result: 0 or a gruard_error."""
     for place in range(0, len(blob), STORED_AT_ONCE):
         piece = place.to_bytes(4, "little") + blob[place : place + STORED_AT_ONCE]
         line.ask(Kind.ASK_STORE, piece, Kind.TELL_STATUS)
-    told = line.ask(Kind.ASK_TRY, len(blob).to_bytes(4, "little"), Kind.TELL_TRIED)
-    return int.from_bytes(told, "little")
+    result = line.ask(Kind.ASK_TRY, len(blob).to_bytes(4, "little"), Kind.TELL_TRIED)
+    return int.from_bytes(result, "little")
 
 
 def unpack_record(body: bytes, channels: int) -> Array:
-    """A record whose masks were shortened to what the channels need; ValueError if it is none."""
+    """Unpack a record, whose masks are cut to the words that the channels need, or ValueError."""
     mask = 4 * ((channels + 31) // 32)
     if len(body) != HEAD + 2 * mask:
         raise ValueError(f"a record of {len(body)} bytes")
@@ -247,12 +243,12 @@ def unpack_record(body: bytes, channels: int) -> Array:
 
 
 def _answer_to(message: Message, sequence: int) -> Message | None:
-    """`message` where it says something about the sample; None where it does not."""
+    """Return `message` if it concerns the sample, else None."""
     if message.kind == Kind.TELL_RECORD and message.sequence == sequence:
         return message
-    if message.kind == Kind.TELL_STATUS:  # it was restarted
+    if message.kind == Kind.TELL_STATUS:  # the board restarted
         return message
-    if message.kind == Kind.TELL_GAP and message.sequence == sequence + 1:  # its answer was lost
+    if message.kind == Kind.TELL_GAP and message.sequence == sequence + 1:  # the answer was lost
         return message
     if message.kind == Kind.TELL_ERROR:
         error = int.from_bytes(message.body[:4], "little")

@@ -159,7 +159,7 @@ def test_the_reader_on_the_board_refuses_what_is_wrong_with_a_blob(
 
 def test_a_silent_board_and_a_dead_emulator_are_told() -> None:
     ours, theirs = socket.socketpair()
-    line = uart.Line(ours, "board", patience=0.1, complaints=BytesIO())
+    line = uart.Line(ours, "board", patience=0.1, stderr=BytesIO())
     with pytest.raises(GruardError, match=r"board: silent for 0\.1 s"):
         line.receive()
     theirs.close()
@@ -181,6 +181,6 @@ def test_a_board_that_babbles_is_stopped() -> None:
     babbler = Thread(target=babble)
     babbler.start()
     with pytest.raises(GruardError, match=r"no answer within 0\.5 s"):
-        uart.Line(ours, "board", patience=0.5, complaints=BytesIO()).status()
+        uart.Line(ours, "board", patience=0.5, stderr=BytesIO()).status()
     ours.close()
     babbler.join()

@@ -84,5 +84,5 @@ def test_a_step_that_outlasts_the_clock_is_refused(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("firmware_harness.cost.ROUND", 1 << 10)
-    with pytest.raises(GruardError, match="whose clock comes round; at most"):
+    with pytest.raises(GruardError, match="whose clock would wrap around; at most"):
         measure(bundle, SUBJECTS[0], bundle.arrays("golden.npz")["rows"][:1])

@@ -210,5 +210,5 @@ def test_the_command_flips_on_both_boards(
 
 def test_a_cause_that_was_damaged_itself_is_told_as_such() -> None:
     assert [cause_name(cause) for cause in (2, 99, 3951220079)] == [
-        "fault", "none that is known", "none that is known",
+        "fault", "unknown", "unknown",
     ]  # fmt: skip

@@ -171,7 +171,7 @@ def test_every_expectation_can_fail(m4: Built) -> None:
     assert "cause" in found(replace(sound, cause=2))[0]
     assert "2 resets" in found(replace(sound, resets=2))[0]
     assert "unmarked" in found(unmarked=1)[0]
-    assert "never came back" in found(seen=None)[0]
+    assert "never answered again" in found(seen=None)[0]
     assert "before it had agreed" in found(seen=records[-3:])[0]
     assert "self-test" in found(replace(sound, selftest=0))[0]
     records["flags"] = 0

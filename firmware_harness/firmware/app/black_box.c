@@ -1,4 +1,4 @@
-/* What survives a reset lies in memory that nothing clears. */
+/* The box is in a section that the start-up code does not clear. */
 #include "black_box.h"
 
 #include "protocol.h"
@@ -9,7 +9,7 @@
 __attribute__((section(".noinit"))) volatile black_box box;
 
 static void note(uint32_t cause, uint32_t pc, uint32_t lr, uint32_t fault_status) {
-    if (box.cause) return; /* the first trouble is the one to be told */
+    if (box.cause) return; /* report the first cause */
     box.cause = cause;
     box.pc = pc;
     box.lr = lr;
@@ -39,7 +39,7 @@ void box_heal_next(uint32_t asked) {
     if (box.next != ~box.next_too) box_set_next(asked);
 }
 
-void box_give_up(uint32_t cause) {
+void box_note_and_reset(uint32_t cause) {
     note(cause, 0, 0, 0);
     app_expire();
     board_reset();

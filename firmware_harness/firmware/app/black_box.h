@@ -1,4 +1,4 @@
-/* What survives a reset: why it came, and what is to be done after it. */
+/* State that survives a reset: the cause of the reset, and the sample that is asked for next. */
 #ifndef BLACK_BOX_H
 #define BLACK_BOX_H
 
@@ -7,14 +7,14 @@
 #include "board.h"
 #include "gruard.h"
 
-/* How far a turn has come. */
+/* The stage of a turn. */
 enum { STAGE_WAITING = 1, STAGE_STEPPING, STAGE_ANSWERING, STAGE_IDLE };
 
 typedef struct {
     uint32_t magic;
     uint32_t cause, pc, lr, fault_status; /* of the reset that is coming, or came last */
-    uint32_t stage;                       /* STAGE_… of the turn at hand */
-    uint32_t resets;                      /* since the power came */
+    uint32_t stage;                       /* STAGE_… of the current turn */
+    uint32_t resets;                      /* since power-on */
     uint32_t next, next_too;              /* sample that is asked for, and its complement */
     uint32_t injected_at, ended_at;       /* ticks before the reset; 0: nothing was injected */
     uint32_t magic_too;
@@ -22,15 +22,15 @@ typedef struct {
 
 extern volatile black_box box;
 
-/* Look into the box after a start. 1: the power came, and the box is empty now. 0: a reset. */
+/* Open the box after a start. 1: power-on, and the box is cleared. 0: a reset. */
 int box_open(void);
 
-/* What is asked for next. */
+/* Set the sample that is asked for next. */
 void box_set_next(uint32_t next);
-/* Where the number has been damaged, the host's is as good. */
+/* Take the host's number if ours is damaged. */
 void box_heal_next(uint32_t asked);
 
-/* Note why, and reset. */
-__attribute__((noreturn)) void box_give_up(uint32_t cause);
+/* Note the cause, and reset. */
+__attribute__((noreturn)) void box_note_and_reset(uint32_t cause);
 
 #endif

@@ -1,6 +1,6 @@
-/* The detector in service, twice: two models, two states, and every sample goes through both. What
- * does not end alike twice is not told. What both have in common, the bundle and the program, is
- * walked piece by piece in between, and as a whole before an alarm begins or ends.
+/* The detector in service, twice: two models, two states, and every sample goes through both. A
+ * record is sent only if both agree. The memory that they share, bundle and program, is checked
+ * piece by piece between samples, and as a whole before an alarm begins or ends.
  */
 #include "engine.h"
 
@@ -21,7 +21,7 @@ typedef struct {
     void *memory;
 } copy;
 
-/* What is walked. */
+/* Memory that is checked. */
 typedef struct {
     const uint8_t *from;
     uint32_t size, wanted, cause;
@@ -101,8 +101,8 @@ static void distrust_copies(void) {
     for (copy *each = copies; each < copies + 2; each++) gruard_distrust(&each->detector);
 }
 
-/* The fallback answers as long as the self-test has not passed; then the core itself decides when
- * model and fallback have agreed for long enough. */
+/* The fallback answers until the self-test has passed; after that the core decides when model and
+ * fallback have agreed for long enough. */
 static void settle_trust(void) {
     if (state.service != SERVICE_DISTRUSTED) return;
     if (state.selftest != SELFTEST_PASSED) distrust_copies();
@@ -121,7 +121,7 @@ static int alike(const void *one, const void *other, size_t size) {
     return 1;
 }
 
-/* What must be the same of both copies at any time between two samples. */
+/* Whether both copies are equal, as they must be between two samples. */
 static int copies_are_alike(void) {
     return copies[0].model.channels == state.channels &&
            copies[0].detector.tiers.index == copies[1].detector.tiers.index &&
@@ -129,7 +129,7 @@ static int copies_are_alike(void) {
            alike(copies[0].memory, copies[1].memory, memory_size);
 }
 
-/* A piece of what is walked; CAUSE_POWER, or what is no longer what it was. */
+/* Check the next piece; CAUSE_POWER, or the cause if a whole stretch has changed. */
 static uint32_t walk(void) {
     const stretch whole = walking ? program() : bundle();
     const uint32_t piece = whole.size - walked < PIECE ? whole.size - walked : PIECE;
@@ -139,7 +139,7 @@ static uint32_t walk(void) {
     const int same = walked_checksum == whole.wanted;
     walked = walked_checksum = 0;
     if (walking) state.walks++;
-    /* The spare has nobody to hand over to, and is marked anyway. */
+    /* The spare cannot be replaced by anything, and its records are marked anyway. */
     walking = !walking && state.service != SERVICE_SPARE;
     return same ? CAUSE_POWER : whole.cause;
 }

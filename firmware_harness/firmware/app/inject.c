@@ -1,4 +1,4 @@
-/* Faults on demand: each the real thing. */
+/* Fault injection: every fault is a real one. */
 #ifdef GRUARD_TEST
 #include "inject.h"
 
@@ -10,7 +10,7 @@ __attribute__((noinline)) static void hang(void) {
     for (;;) __asm volatile("nop");
 }
 
-/* Asleep, and nobody may wake it. */
+/* Sleep with interrupts off. */
 __attribute__((noinline)) static void sleep(void) {
     __asm volatile("cpsid i");
     for (;;) __asm volatile("wfi");

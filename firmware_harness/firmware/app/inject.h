@@ -1,10 +1,10 @@
-/* Faults on demand, in test builds alone. */
+/* Fault injection, only in test builds. */
 #ifndef INJECT_H
 #define INJECT_H
 
 #include <stdint.h>
 
-/* Do it, and return if that leaves anything to return to. */
+/* Inject a fault; returns only if the fault allows it. */
 void inject(uint32_t injection);
 
 #endif

@@ -1,5 +1,5 @@
-/* Frames over the UART: a message and its CRC-32, stuffed (COBS) so that a zero byte ends a frame
- * and nothing else does. Whatever was lost or damaged, the next zero is a new start.
+/* Frames over the UART: a message and its CRC-32, byte-stuffed (COBS) so that zero bytes occur only
+ * at the end of a frame. After lost or damaged bytes, reception restarts at the next zero.
  */
 #include "link.h"
 
@@ -16,7 +16,7 @@ static uint8_t incoming[STUFFED];
 static size_t arrived;
 static uint8_t overflowed;
 
-/* In place; the size of what comes out, or -1. */
+/* Decode in place; the size of the result, or -1. */
 static int32_t unstuff(uint8_t *bytes, size_t size) {
     size_t in = 0, out = 0;
     while (in < size) {

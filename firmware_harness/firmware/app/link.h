@@ -14,9 +14,9 @@ typedef struct {
     uint8_t *body;
 } message;
 
-/* Take in one byte, if one has come, so that no babble keeps us here. 1: a message is in `found`,
- * until the next call. 0: not yet. Below 0: the negative error (ERROR_…) of a frame that was thrown
- * away. */
+/* Read at most one byte, so that a flood of bytes cannot block the loop. 1: a message is in `found`,
+ * valid until the next call. 0: no message yet. Below 0: the negative error (ERROR_…) of a dropped
+ * frame. */
 int link_receive(message *found);
 
 void link_send(uint8_t kind, uint32_t sequence, const void *body, size_t size);

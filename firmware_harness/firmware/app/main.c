@@ -1,9 +1,10 @@
 /* The firmware: samples come over the UART, records go back, a watchdog guards the loop.
  *
- * A turn waits for a sample, steps, answers, and uses what time is left for checks; when no sample
- * comes it says so. Only a turn whose stages were all passed in their order, and whose step the core
- * has counted, feeds the watchdog. After a reset the fallback answers until the model has proven
- * itself; after the third, for good: until the power goes, or a spell of health before it.
+ * A turn waits for a sample, steps, answers, and uses the remaining time for checks; without a sample
+ * it sends a gap message. Only a turn that passed all stages in order, and whose step the core has
+ * counted, feeds the watchdog. After a reset the fallback answers until the model has proven itself.
+ * After the third reset only the spare answers, until power-off. Resets are forgotten after a long
+ * healthy time.
  */
 #include <string.h>
 
@@ -19,7 +20,7 @@ enum { START_MS = 1000, WATCHDOG_MS = 200, PATIENCE_MS = 150, MOST_RESETS = 3, S
        INSISTS = 8 };
 
 static uint32_t malformed;
-static black_box last; /* what the box held at the start */
+static black_box last; /* the box at the start */
 static uint32_t started_at;
 #ifdef GRUARD_TEST
 static uint32_t injection, skipping;
@@ -27,7 +28,7 @@ static uint32_t injection, skipping;
 enum { skipping = 0 };
 #endif
 static gruard_record answer;
-static int answered; /* there is an answer, to the sample before box.next */
+static int answered; /* `answer` is the record of the sample before box.next */
 
 static void tell_status(void) {
     const engine_state *engine = engine_look();
@@ -59,14 +60,14 @@ static void tell_record(uint32_t sequence) {
     link_send(TELL_RECORD, sequence, body, head + 2 * mask);
 }
 
-/* A turn that came to its end without having done its work: the watchdog is to have it. */
+/* A turn ended without having done its work: wait for the watchdog's reset. */
 __attribute__((noreturn)) static void starve(void) {
     box.cause = CAUSE_SEQUENCE;
     for (;;);
 }
 
-static void give_up_for(uint32_t cause) {
-    if (cause) box_give_up(cause);
+static void reset_for(uint32_t cause) {
+    if (cause) box_note_and_reset(cause);
 }
 
 static void step(const message *asked) {
@@ -74,13 +75,13 @@ static void step(const message *asked) {
     const uint64_t before = engine_steps();
     memcpy(values, asked->body, asked->size);
     box.stage = STAGE_STEPPING;
-    if (!skipping) give_up_for(engine_step(values, &answer));
+    if (!skipping) reset_for(engine_step(values, &answer));
     if (engine_steps() != before + 1) starve();
     answer.index = asked->sequence;
 }
 
-/* A host that insists on another sample than the next is right in the end: it has the samples. */
-static void give_in(uint32_t sequence) {
+/* If the host sends the same other sample again and again, go on from there: it has the samples. */
+static void accept_sequence(uint32_t sequence) {
     static uint32_t insisted, times;
     times = sequence == insisted ? times + 1 : 1;
     insisted = sequence;
@@ -97,11 +98,11 @@ static int take_sample(const message *asked) {
     if (asked->size != 4 * engine->channels) {
         tell_error(engine->channels ? ERROR_LENGTH : ERROR_NO_DETECTOR);
     } else if (asked->sequence + 1 == box.next && answered) {
-        tell_record(asked->sequence); /* asked again: our answer was lost */
+        tell_record(asked->sequence); /* asked again, because our answer was lost */
     } else if (asked->sequence != box.next && asked->sequence + 1 != box.next) {
         tell_error(ERROR_SEQUENCE);
-        give_in(asked->sequence);
-    } else { /* also the one before, whose answer a reset may have cut off */
+        accept_sequence(asked->sequence);
+    } else { /* also the sample before, if a reset interrupted its answer */
         step(asked);
         box.stage = STAGE_ANSWERING;
         box_set_next(asked->sequence + 1);
@@ -161,10 +162,10 @@ static int take(const message *asked) {
     return 0;
 }
 
-/* Until a sample was answered, or for as long as we are patient. */
+/* Wait until a sample was answered, at most PATIENCE_MS. */
 static void wait_and_answer(void) {
     const uint32_t since = board_ticks();
-    if (box.stage != STAGE_IDLE) starve(); /* a wild jump left the last turn before its end */
+    if (box.stage != STAGE_IDLE) starve(); /* a wild jump skipped the end of the last turn */
     box.stage = STAGE_WAITING;
     while (board_ticks() - since < PATIENCE_MS * BOARD_TICKS_PER_MS) {
         message asked;
@@ -180,13 +181,12 @@ static void wait_and_answer(void) {
     link_send(TELL_GAP, box.next, "", 0);
 }
 
-/* A function of its own, so that nothing is kept in a register from turn to turn: what is damaged
- * there is gone with the turn. */
+/* A separate function, so that no register keeps a value from turn to turn, damaged or not. */
 __attribute__((noinline)) static void turn(void) {
     wait_and_answer();
     if (box.stage != STAGE_ANSWERING) starve();
     box.stage = STAGE_IDLE;
-    give_up_for(engine_idle());
+    reset_for(engine_idle());
     if (engine_proven()) box.resets = 0;
     board_feed_watchdog();
     inject_now();

@@ -1,4 +1,4 @@
-/* Memory for detectors, handed out once and never taken back. */
+/* Memory for detectors: allocated once, never freed. */
 #ifndef MEMORY_H
 #define MEMORY_H
 
@@ -6,7 +6,7 @@
 
 #include "board.h"
 
-/* `size` bytes at a multiple of 8, or NULL where so much is not left. */
+/* `size` bytes at a multiple of 8, or NULL if not enough memory is left. */
 static inline void *memory_take(size_t size) {
     static uint8_t *next;
     if (!next) next = (uint8_t *)(((uintptr_t)board_free_start + 7u) & ~(uintptr_t)7u);

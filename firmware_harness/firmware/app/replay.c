@@ -1,9 +1,9 @@
-/* A recording through the detector as fast as it goes, by files of the debugger (semihosting).
+/* Run a recording through the detector at full speed, with files of the debugger (semihosting).
  *
  * rows.bin: a head (struct head), then float32 [rows][channels]. records.bin: a gruard_record for
- * each row. traces.bin, where they are asked for: mask, forecast and gate [channels], states, parts
- * of all memories, and the fallback's score and alarm, float32, for each row. The exit code is 0, or 64 and a
- * gruard_error.
+ * each row. traces.bin, on request: mask, forecast and gate [channels], states, parts of all
+ * memories, and the fallback's score and alarm, float32, for each row. The exit code is 0, or 64
+ * plus a gruard_error.
  */
 #include "board.h"
 #include "built.h"
@@ -79,7 +79,7 @@ int main(void) {
     host_leave(0);
 }
 
-/* Nothing watches a replay: the debugger does. */
+/* A replay has no watchdog; the debugger ends it. */
 void app_note(board_trouble trouble, uint32_t pc, uint32_t lr, uint32_t status) {
     (void)trouble;
     (void)pc;

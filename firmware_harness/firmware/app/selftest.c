@@ -1,4 +1,4 @@
-/* The golden rows through a detector of its own, and the checksum of what they leave behind. */
+/* Run the golden rows through a separate detector, and compare the checksum of its state. */
 #include "selftest.h"
 
 #include "built.h"
@@ -14,7 +14,7 @@ gruard_error selftest_start(const gruard_model *model, void *memory, size_t size
 
 static uint32_t checksum_of(uint32_t checksum, const float *values, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        const float value = values[i] + 0.0f; /* of the two zeros either will do */
+        const float value = values[i] + 0.0f; /* turns -0.0 into 0.0 */
         checksum = gruard_crc(checksum, &value, sizeof value);
     }
     return checksum;

@@ -1,4 +1,4 @@
-/* A short recording whose outcome is known, replayed beside the service. */
+/* The self-test: a short recording with a known result, replayed while the detector answers. */
 #ifndef SELFTEST_H
 #define SELFTEST_H
 
@@ -6,9 +6,9 @@
 
 typedef enum { SELFTEST_GOING_ON, SELFTEST_PASSED, SELFTEST_FAILED } selftest_result;
 
-/* Begin anew. The memory is the self-test's own. */
+/* Start the self-test. It needs its own memory. */
 gruard_error selftest_start(const gruard_model *model, void *memory, size_t size);
-/* One row; what is known by then. */
+/* Replay one row; the result so far. */
 selftest_result selftest_go_on(void);
 
 #endif

@@ -1,5 +1,5 @@
-/* Files of the debugger's machine, which an emulated board reaches through a breakpoint (Arm's
- * semihosting). Whatever does not work ends the program.
+/* Files of the debugger's machine, which an emulated board accesses through a breakpoint (Arm's
+ * semihosting). Every error ends the program.
  */
 #ifndef SEMIHOSTING_H
 #define SEMIHOSTING_H
@@ -18,7 +18,7 @@ static inline int32_t host_call(uint32_t operation, volatile void *arguments) {
     return (int32_t)r0;
 }
 
-/* The emulator ends with this exit code. */
+/* End the emulator with this exit code. */
 __attribute__((noreturn)) static inline void host_leave(uint32_t code) {
     volatile uint32_t arguments[2] = {HOST_STOPPED, code};
     for (;;) host_call(HOST_EXIT, arguments);
@@ -33,7 +33,7 @@ static inline uint32_t host_open(const char *name, uint32_t mode) {
     return (uint32_t)handle;
 }
 
-/* How many bytes have come. */
+/* Returns the number of bytes read. */
 static inline size_t host_read(uint32_t handle, void *data, size_t size) {
     volatile uint32_t arguments[3] = {handle, (uint32_t)data, size};
     return size - (size_t)host_call(HOST_READ, arguments);

@@ -1,8 +1,8 @@
 /* From reset to main(), and from a fault to the application's note.
  *
- * main() runs on a stack of its own (PSP) with a guard below it; handlers run on another (MSP), so
- * that an overflow of the one can still be told by the other. Nothing is executed but the program: a
- * jump to anywhere else is a fault at once.
+ * main() runs on its own stack (PSP) with a guard below it. Handlers run on another stack (MSP), so
+ * that they can report an overflow. Only the program is executable: a jump to anywhere else is a
+ * fault.
  */
 #include "board.h"
 
@@ -20,7 +20,7 @@
 #define MPU_RLAR WORD(0xE000EDA0u)
 #define MPU_MAIR0 WORD(0xE000EDC0u)
 
-/* Where the architecture has what. */
+/* Address ranges of the architecture. */
 #define DATA 0x20000000u
 #define PERIPHERALS 0x40000000u
 #define EXTERNAL 0x60000000u
@@ -47,7 +47,7 @@ static void prepare_floats(void) {
 }
 
 #if __ARM_ARCH >= 8
-/* Regions that do not overlap, in multiples of 32 bytes; what is in none is as without an MPU. */
+/* Regions must not overlap and are multiples of 32 bytes; other addresses are as without an MPU. */
 static void never_executed(uint32_t number, uint32_t begin, uint32_t end) {
     MPU_RNR = number;
     MPU_RBAR = begin | (1u << 1) | 1u; /* read and written, not executed */
@@ -66,8 +66,8 @@ static void guard_memory(void) {
     __asm volatile("dsb\n isb" ::: "memory");
 }
 #else
-/* Of overlapping regions the highest number counts; what is in none is as without an MPU. A region
- * is 2^size_log2 bytes, and begins at a multiple of that. */
+/* Of overlapping regions the highest number wins; other addresses are as without an MPU. A region
+ * has 2^size_log2 bytes, and begins at a multiple of its size. */
 static void region(uint32_t number, uint32_t begin, uint32_t size_log2, uint32_t rights) {
     MPU_RNR = number;
     MPU_RBAR = begin;
@@ -99,7 +99,7 @@ __attribute__((used)) static void begin(void) {
     board_reset();
 }
 
-/* Threads on their own stack, from the first instruction on. */
+/* Switch to the thread stack. */
 __attribute__((naked, used)) void board_enter(void) {
     __asm volatile("ldr r0, =board_stack_top\n"
                    "msr psp, r0\n"

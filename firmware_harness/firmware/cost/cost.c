@@ -1,10 +1,9 @@
-/* How many instructions a step takes, and each part and operator of it.
+/* Count the instructions of a step, and of each of its parts and operators.
  *
- * Runs under -icount, where SysTick counts time that is made of instructions. rows.bin: float32
- * [rows][channels]. costs.bin, uint32: ticks between two looks at the clock, `COST_PARTS`, for each
- * row whether it is an alarm, the ticks of the step and of its parts, then those of the operators of
- * the last step's graph, the bytes of stack that a step took at most, and those of the detector's
- * state.
+ * Runs under -icount, where SysTick's time follows the instructions. rows.bin: float32
+ * [rows][channels]. costs.bin, uint32: ticks between two reads of the clock; `COST_PARTS`; for each
+ * row its alarm and the ticks of the step and of its parts; the ticks of the operators of the last
+ * step's graph; the largest stack use of a step and the size of the detector's state, in bytes.
  */
 #include "board.h"
 #include "cost.h"

@@ -2,8 +2,8 @@
  *
  *     driver BLOB < ROWS > RECORDS
  *
- * ROWS: float32 [n][channels], raw readings. RECORDS: gruard_record, n of them, as they lie in
- * memory. Exit code 2 and a line on stderr where something is refused.
+ * ROWS: float32 [n][channels], raw readings. RECORDS: gruard_record [n], as in memory. Exit code 2
+ * and a line on stderr for bad input.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@ static int refuse(const char *what, int number) {
     return 2;
 }
 
-/* The whole file in a block of its own size, so that a sanitiser sees every byte beyond it. */
+/* Read the whole file into a block of exactly its size, so that a sanitiser sees overruns. */
 static void *contents(const char *path, size_t *size) {
     FILE *file = fopen(path, "rb");
     if (!file || fseek(file, 0, SEEK_END)) return NULL;

@@ -1,7 +1,7 @@
-/* libFuzzer's target: any bytes are opened as a blob and, if taken, run over rows of every kind.
+/* libFuzzer's target: open any bytes as a blob and, if it is accepted, run it over unusual rows.
  *
- * Magic, version, size and checksum are made good first, or no change would get past them. The
- * blob lies in a block of its own size, so that the sanitisers see every byte beyond it. Link it
+ * Magic, version, size and checksum are repaired first, because otherwise every change would be
+ * refused. The blob is in a block of exactly its size, so that the sanitisers see overruns. Link it
  * without crc.c, which would take most of the time.
  */
 #include <math.h>
@@ -17,7 +17,7 @@ static const float READINGS[] = {
     0.0f, 1.0f, NAN, -3.5f, INFINITY, 1e-41f, 1e29f, 250.0f, -1e38f, 50.0f, 1e-3f,
 };
 
-/* Whatever is asked for, it is as the header has it. */
+/* Always return the checksum in the header. */
 uint32_t gruard_crc(uint32_t crc, const void *data, size_t size) {
     (void)size;
     return crc + ((const uint32_t *)data)[-1];
@@ -47,7 +47,7 @@ static void run(const gruard_model *model) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-uint32_t fuzz_taken; /* blobs that were not refused, for whoever wants to know */
+uint32_t fuzz_taken; /* number of accepted blobs */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size -= size % 4;

@@ -1,5 +1,5 @@
-/* The fuzzing target without libFuzzer: inputs on stdin, each after its length in 32 bits. Prints how
- * many there were, and how many of them were taken as a blob. */
+/* The fuzzing target without libFuzzer: inputs on stdin, each after its length in 32 bits. Prints
+ * the number of inputs, and of accepted blobs. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
