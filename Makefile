@@ -1,9 +1,9 @@
 # gruard: from a recording to a detector on the device. `make` lists the usual targets, `make
 # help-all` all of them.
 #
-# Without PYTHON everything lives in .venv, made from pyproject.toml and constraints.txt.
-# With PYTHON=/path/to/python (conda, an activated environment, …) that interpreter is used as it
-# is and nothing is installed into it.
+# Without PYTHON everything is installed into .venv, from pyproject.toml and constraints.txt.
+# With PYTHON=/path/to/python (conda, an activated environment, …) that interpreter is used and
+# nothing is installed into it.
 
 PYTHON    ?=
 RUN       ?= runs/watch
@@ -29,10 +29,10 @@ WATCH     := data/watch
 PEOPLE     = $(foreach n,$(1),$(WATCH)/PEN/person$(n)-right.csv)
 DEMO_RUN  := runs/watch
 DEMO_BUNDLE := $(DEMO_RUN)/bundle/watch-1.gruard
-# What goes wrong in the demonstration: a sensor drops out, then the inference process hangs.
+# Faults of the demonstration: a sensor drops out, then the worker hangs.
 DEMO_FAULTS := nan:az@260+40,hang@780
 
-# The native engine in this checkout; where there is no C compiler the file stays empty.
+# Marks that the native engine was built in this checkout, or that there is no C compiler.
 CORE      := build/engine
 
 export OPENBLAS_NUM_THREADS ?= 1
@@ -46,14 +46,14 @@ export OPENBLAS_NUM_THREADS ?= 1
         benchmark-gaps benchmark-nab benchmark-recurring benchmark-short benchmark-step faults \
         soak clean environment
 
-# What follows `##` is listed by `make help`, what follows `#-` by `make help-all` only.
+# `make help` lists the texts after `##`, `make help-all` also those after `#-`.
 help: #- list the usual targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 help-all: ## list every target: long tests, emulated boards, benchmarks
 	@awk -F ':.*#[#-] ' '/^[a-z-]+:.*#[#-] / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: demo/timeline.png ## real data to a supervised detector and its picture, in one go
+demo: demo/timeline.png ## from real data to a supervised detector and its picture
 	@echo
 	@echo "demo/timeline.png   what happened, as a picture"
 	@echo "demo/report.html    the same with figures"
@@ -66,10 +66,10 @@ else
 	$(PY) -m train fit $(DATA) --out $(RUN) $(ARGS)
 endif
 
-convert: $(READY) ## quantise, calibrate and prove RUN=runs/pump
+convert: $(READY) ## quantise, calibrate and validate RUN=runs/pump
 	$(PY) -m convert $(RUN) --version $(VERSION) $(ARGS)
 
-audit: $(READY) #- what is in BUNDLE=..., operator by operator, and who can run it
+audit: $(READY) #- list the operators of BUNDLE=... and the targets that can run it
 	$(PY) -m convert audit $(BUNDLE) $(ARGS)
 
 validate: $(READY) #- judge BUNDLE=... again, int8 against float
@@ -78,10 +78,10 @@ validate: $(READY) #- judge BUNDLE=... again, int8 against float
 run: $(READY) ## watch SOURCE=file.csv or - with BUNDLE=..., supervised
 	$(PY) -m edge_runtime run $(BUNDLE) --source "$(or $(SOURCE),$(WATCH)/demo.csv)" --sink $(SINK) $(ARGS)
 
-# On a microcontroller, emulated: built for both boards, compared everywhere, broken on purpose.
+# On emulated microcontrollers: build for both boards, compare all engines, inject faults.
 BOARDS    := mps2-an386 mps3-an547
 STEPS     ?= 100000
-firmware: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json #- four minutes: the demonstration's bundle on two microcontrollers, emulated
+firmware: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json #- four minutes: the demonstration's bundle on two emulated microcontrollers
 	@for board in $(BOARDS); do $(PY) -m firmware_harness build $(DEMO_BUNDLE) --board $$board || exit; done
 	$(PY) -m firmware_harness compare $(DEMO_BUNDLE) $(call PEOPLE,09) --steps $(STEPS) $(ARGS)
 	$(PY) -m firmware_harness watchdog $(DEMO_BUNDLE) $(call PEOPLE,09) $(ARGS)
@@ -90,16 +90,16 @@ firmware: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json #- four minutes: the dem
 firmware-faults: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json #- a quarter of an hour: 2,000 flipped bits on the emulated boards, into docs/firmware.md
 	$(PY) -m benchmarks.board_flips $(DEMO_BUNDLE) $(WATCH)/demo.csv --out docs/firmware.md $(ARGS)
 
-# Processes that take whole files, one more than cores: some tests wait for the clock, for a broker
-# or for another process. ARGS='-n 0 --pdb FILE' for one process.
+# Test processes, one more than cores, because some tests wait for the clock, a broker or another
+# process. ARGS='-n 0 --pdb FILE' for one process.
 JOBS      := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-# The tests start a thousand processes; none of them need compile what another has compiled.
+# The tests start a thousand processes, which must not each compile the same files.
 test test-fast test-long: export PYTHONDONTWRITEBYTECODE =
 test: $(READY) $(CORE) lint ## lint, types and tests
 	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# The tests of a room of edge_runtime are in a folder of its name, those of its files at the top
-# next to these folders. Single tests go to whichever process is free.
+# The tests of a room of edge_runtime are in the folder of the same name, those of its top-level files
+# next to these folders. Every test goes to the next free process.
 ROOMS     := $(patsubst edge_runtime/%/__init__.py,%,$(wildcard edge_runtime/*/__init__.py))
 ROOM_TESTS = $(if $(filter top,$(ROOM)),$(wildcard tests/edge_runtime/test_*.py),$(filter %/$(ROOM),$(ROOMS:%=tests/edge_runtime/%)))
 test-fast: $(READY) $(CORE) #- half a minute: the device tests of ROOM=sources, without TensorFlow
@@ -109,13 +109,13 @@ else
 	$(PY) -m pytest -n $(JOBS) --dist worksteal -m "not slow and not long" $(ROOM_TESTS) $(ARGS)
 endif
 
-test-long: $(READY) $(CORE) #- a quarter of an hour: conversions in full length and of all shapes, trainings
+test-long: $(READY) $(CORE) #- a quarter of an hour: full conversions of all shapes, trainings
 	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m long $(ARGS)
 
 test-arm: $(READY) $(CORE) arm-trees #- some minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)
 	$(PY) -m pytest -m arm -n 0 tests/arm $(ARGS)
 
-# Debian for both Arms, below build/arm, unless it is there.
+# Debian for both Arm architectures, in build/arm.
 arm-trees: $(READY)
 	$(PY) -m tests.arm.arm_userland
 
@@ -127,10 +127,10 @@ test-vm: $(READY) #- minutes: a hung supervisor, a hardware reset, a whole emula
 	$(PY) -m tests.vm.machine_tree
 	$(PY) -m pytest -m vm $(ARGS)
 
-test-firmware: $(READY) #- minutes: two emulated microcontrollers, broken in every way
+test-firmware: $(READY) #- minutes: two emulated microcontrollers with injected faults
 	$(PY) -m pytest -m firmware $(ARGS)
 
-fuzz: $(READY) #- twenty minutes: 100,000 harmed bundles, as many messages a source; FUZZ=N for fewer
+fuzz: $(READY) #- twenty minutes: 100,000 damaged bundles, as many messages per source; FUZZ=N for fewer
 	FUZZ=$(FUZZ) $(PY) -m pytest -m fuzz -s $(ARGS)
 
 fuzz-core: $(READY) #- minutes: libFuzzer on the C core, a million packed bundles; FUZZ=N for more
@@ -141,12 +141,12 @@ lint: $(READY) ## lint and types only
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-wheel: $(READY) ## the device wheel, into dist/, and the source that brings the native engine
+wheel: $(READY) ## build the device wheel and the source archive with the native engine, into dist/
 	GRUARD_PURE=1 $(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	$(PY) -c 'from setuptools.build_meta import build_sdist; build_sdist("dist")' >/dev/null
 	@ls dist/gruard-*.whl dist/gruard-*.tar.gz
 
-engine: $(READY) $(CORE) ## build the native engine (kernel core-c) again after a change of its C
+engine: $(READY) $(CORE) ## rebuild the native engine (kernel core-c) after a change of its C code
 
 $(CORE): setup.py edge_runtime/native/module.c $(wildcard core/*)
 	$(PY) setup.py -q build_ext --inplace
@@ -156,14 +156,14 @@ benchmark: $(READY) ## training speed, start-up, memory and step time on this ma
 	$(PY) -m benchmarks.train
 	$(PY) -m benchmarks.runtime $(DEMO_BUNDLE)
 
-benchmark-accuracy: $(READY) $(if $(PYTHON),,.venv/.benchmark) #- hours: gruard beside simpler detectors
+benchmark-accuracy: $(READY) $(if $(PYTHON),,.venv/.benchmark) #- hours: gruard and simpler detectors
 	$(PY) -m benchmarks.accuracy $(ARGS)
 
 benchmark-diagnosis: $(READY) #- minutes: are the right channel and kind of fault named?
 	$(PY) -m benchmarks.diagnosis $(ARGS)
 
 CLOCK     := data/clock
-benchmark-clock: $(READY) $(CORE) #- half an hour: what do a bad clock and a bad wire cost? into docs/clock.md
+benchmark-clock: $(READY) $(CORE) #- half an hour: the cost of a bad clock and lost samples, into docs/clock.md
 	@rm -rf $(CLOCK) runs/clock-linear runs/clock-gated
 	$(PY) -m train simulate --out $(CLOCK)/learn
 	$(PY) -m train simulate --out $(CLOCK)/watch --seed 500
@@ -179,31 +179,31 @@ benchmark-gaps: $(READY) $(CORE) #- half an hour: how many missing rows can the 
 benchmark-nab: $(READY) $(CORE) #- a minute: single channels, each with its own threshold
 	$(PY) -m benchmarks.nab --out docs/accuracy.md $(ARGS)
 
-benchmark-short: $(READY) $(CORE) #- minutes: what is a detector worth that has seen its machine for minutes?
+benchmark-short: $(READY) $(CORE) #- minutes: how good is a detector that learned from minutes of data?
 	$(PY) -m benchmarks.short --out docs/changes.md $(ARGS)
 
-benchmark-recurring: $(READY) $(CORE) #- minutes: how many false alarms come at one time of day?
+benchmark-recurring: $(READY) $(CORE) #- minutes: how many false alarms recur at one time of day?
 	$(PY) -m benchmarks.recurring --out docs/changes.md $(ARGS)
 
-benchmark-engines: $(READY) $(CORE) #- half a minute: is the wear of engines in six modes told in time?
+benchmark-engines: $(READY) $(CORE) #- half a minute: is the wear of engines in six modes detected in time?
 	$(PY) -m benchmarks.engines --out docs/engines.md $(ARGS)
 
-benchmark-step: $(READY) $(CORE) $(if $(PYTHON),,.venv/.benchmark) #- minutes: a step, engine beside engine
+benchmark-step: $(READY) $(CORE) $(if $(PYTHON),,.venv/.benchmark) #- minutes: the time of a step on every engine
 	$(PY) -m benchmarks.step --out docs/engine.md $(ARGS)
 
-benchmark-board: $(READY) #- minutes: what a step costs on two emulated boards
+benchmark-board: $(READY) #- minutes: the cost of a step on two emulated boards
 	$(PY) -m benchmarks.board_cost --out docs $(ARGS)
 
-benchmark-calibration: $(READY) #- two minutes: does a threshold keep its promise?
+benchmark-calibration: $(READY) #- two minutes: does a threshold keep its target?
 	$(PY) -m benchmarks.calibration --out docs $(ARGS)
 
-faults: $(READY) $(DEMO_BUNDLE)/manifest.json #- hours: break everything, and write docs/reliability.md
+faults: $(READY) $(DEMO_BUNDLE)/manifest.json #- hours: inject all faults, and write docs/reliability.md
 	$(PY) -m tests.campaign $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)
 
-soak: $(READY) $(DEMO_BUNDLE)/manifest.json #- ten minutes (ARGS='--minutes 600' for more): does anything grow? into docs/reliability.md
+soak: $(READY) $(DEMO_BUNDLE)/manifest.json #- ten minutes (ARGS='--minutes 600' for more): does memory grow? into docs/reliability.md
 	$(PY) -m tests.campaign.soak $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)
 
-clean: ## remove what make made, but neither .venv nor data nor your runs
+clean: ## remove what make built, except .venv, data and your runs
 	rm -rf demo dist build runs/watch .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
@@ -216,7 +216,7 @@ clean: ## remove what make made, but neither .venv nor data nor your runs
 	    --constraint constraints.txt --editable '.[workstation,test]'
 	@touch $@
 
-# Detectors of other libraries, which nothing else needs.
+# Detectors of other libraries, only for benchmarks.
 .venv/.benchmark: .venv/.ready
 	$(PY) -m pip install --disable-pip-version-check \
 	    --constraint constraints.txt --editable '.[benchmark]'
@@ -225,10 +225,10 @@ clean: ## remove what make made, but neither .venv nor data nor your runs
 environment:
 	@$(PY) -c "import sys; from importlib.util import find_spec; \
 	  sys.exit(not all(map(find_spec, 'click numpy scipy matplotlib tensorflow yaml'.split())))" || { \
-	  echo "$(PY) lacks a package; nothing is installed into your environment by itself:"; \
+	  echo "$(PY) lacks a package; make installs nothing into your environment. Run:"; \
 	  echo "  $(PY) -m pip install -c constraints.txt '.[workstation,test]'"; exit 2; }
 
-# The demonstration, each file made once.
+# The files of the demonstration.
 
 $(WATCH)/README.txt: | $(READY)
 	$(PY) -m train watch --out $(WATCH)

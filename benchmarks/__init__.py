@@ -1,4 +1,4 @@
-"""Side-by-side figures: everything compared is measured in one run, as medians and ratios.
+"""Benchmarks: everything that is compared is measured in one run, as medians and ratios.
 
-Nothing here is a test. Figures depend on the machine; the commands say on which they ran.
+These are no tests. Figures depend on the machine; the commands print which machine they ran on.
 """

@@ -54,7 +54,7 @@ class Baseline:
     seeded: bool = False
 
     def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, ContenderOutcome]:
-        """Scores after a fit on all clean rows, alarms after one that left rows for a threshold."""
+        """Score after a fit on all clean rows; alarm after one that leaves rows for a threshold."""
         train = [recording.values for recording in series.train]
         started = time.monotonic()
         fitted = self.fit(train, series.scored, seed)
@@ -150,7 +150,7 @@ def pca_q(train: Sequence[Float32], scored: Bools, seed: int) -> Fitted:
 
 
 def baselines() -> Mapping[str, Baseline]:
-    """All of them by name, from nothing at all to the strongest linear ones."""
+    """Return all baselines by name, from trivial ones to the strongest linear ones."""
     found = [
         Baseline("flag-all", flag_all),
         Baseline("random", random_scores, seeded=True),
@@ -219,7 +219,7 @@ def fit_sum(regression: Regression, train: Sequence[Float32], scored: Bools, see
 
 
 class _Forecaster:
-    """A regression on all clean rows, and the residuals of rows that it did not see."""
+    """A regression on all clean rows, and its out-of-fold residuals."""
 
     def __init__(self, regression: Regression, train: Sequence[Float32], scored: Bools) -> None:
         self._standardise: Standardiser = fit_standardiser(train)
@@ -285,8 +285,8 @@ def isolation_forest(train: Sequence[Float32], scored: Bools, seed: int) -> Fitt
 def half_space_trees(train: Sequence[Float32], scored: Bools, seed: int) -> Fitted:
     """Half-space trees (Tan, Ting and Liu, 2011) by river, row by row.
 
-    Everywhere else they go on learning; here the window is the clean rows and learning ends with
-    them, as for every other detector.
+    Usually they keep learning; here the window is the clean rows and learning ends with them, as
+    for every other detector.
     """
     from river.anomaly import HalfSpaceTrees
 

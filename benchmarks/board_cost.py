@@ -2,9 +2,9 @@
 
     python -m benchmarks.board_cost [--units 16 --units 32 …] [--out docs]   (make benchmark-board)
 
-The networks are gruard's own, gated and not, trained for a moment on the simulated pump (8
-channels); what they have learned does not change the counts. TensorFlow Lite Micro's arena is that
-of its own interpreter here, for the same network.
+The networks are gruard's own, with and without gate, trained for a moment on the simulated pump (8
+channels); the weights do not change the counts. TensorFlow Lite Micro's arena is measured on this
+machine for the same network.
 """
 
 import tempfile

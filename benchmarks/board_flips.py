@@ -1,4 +1,4 @@
-"""What comes of single flipped bits on the emulated boards, into docs/firmware.md.
+"""The outcomes of single flipped bits on the emulated boards, into docs/firmware.md.
 
 python -m benchmarks.board_flips BUNDLE DATA [--flips 2000] [--out docs/firmware.md]
                                                                       (make firmware-faults)

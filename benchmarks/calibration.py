@@ -1,4 +1,4 @@
-"""Does a threshold keep its promise? Realised against wished false alarms, by simulation.
+"""Does a threshold keep its target? Realised and target false alarms, by simulation.
 
     python -m benchmarks.calibration [--recordings 200] [--days 400] [--out docs]
 

@@ -1,11 +1,11 @@
-"""What do a bad clock and a bad wire cost? One healthy day and one with faults, disturbed.
+"""The cost of a bad clock and lost samples: one healthy day and one with faults, disturbed.
 
     python -m benchmarks.clock --healthy DAY.csv --faulty LABELLED.csv BUNDLE... [--out PAGE]
     make benchmark-clock                          on the simulated machine, linear and gated
 
 Each disturbance is applied to both recordings, and `gruard run` answers them as files. *Tier 1* is
-the share of records that the gate vouches for. A *new alarm* begins where the undisturbed run has
-none on. *Average precision* is of the scores on the labelled rows, against the undisturbed run.
+the share of records of tier 1. A *new alarm* begins where the undisturbed run has no alarm.
+*Average precision* is of the scores on the labelled rows, compared with the undisturbed run.
 """
 
 import json
@@ -31,14 +31,14 @@ from edge_runtime.sources.csvfile import Table, read_table
 Times = npt.NDArray[np.float64]
 Rng = np.random.Generator
 KERNEL = "core-c"
-"""The quickest; every other gives the same bits or, as tflite-xnnpack, is judged by conversion."""
+"""The fastest; other kernels give the same bits or, like tflite-xnnpack, have their own verdict."""
 NEAR = 10
-"""Records around an alarm of the undisturbed run in which another one is the same."""
+"""An alarm within this many records of one in the undisturbed run counts as the same."""
 
 
 @dataclass(frozen=True)
 class Disturbed:
-    """What a stranger's logger makes of a recording. rows: those kept; times: of each, s."""
+    """A recording with disturbed times and lost rows. rows: those kept; times: of each, s."""
 
     rows: npt.NDArray[np.intp]
     times: Times
@@ -101,7 +101,7 @@ DISTURBANCES: dict[str, Disturb] = {
 
 @dataclass(frozen=True)
 class Answers:
-    """The records of one run, as far as they are judged here; all [n]."""
+    """The compared fields of one run's records; all [n]."""
 
     slot: npt.NDArray[np.intp]  # row of the undisturbed recording
     tier: npt.NDArray[np.int64]

@@ -1,10 +1,10 @@
-"""How right the diagnosis is: channel, kind of fault, sensor or machine, on simulated machines.
+"""Accuracy of the diagnosis (channel, kind of fault, sensor or machine) on simulated machines.
 
-A linear model of the healthy machine is trained and calibrated as a user's would be; then
+A linear model of the healthy machine is trained and calibrated as a user's would be. Then
 recordings of other seeds, with faults of known kind and place, go through the device's own step.
-Only an alarm is diagnosed, so everything is measured twice: at the bundle's threshold, and at the
-99.9 % quantile of clean scores, where smaller faults are found, too; and each diagnosis is read
-twice, soon after the alarm rose and when a fault that grows has had time to show itself.
+Only alarms are diagnosed, so everything is measured twice: at the bundle's threshold, and at the
+99.9 % quantile of clean scores, which finds smaller faults as well. Each diagnosis is read twice:
+soon after the start of the alarm, and later, when a growing fault is fully visible.
 """
 
 import json

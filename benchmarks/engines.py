@@ -1,11 +1,11 @@
-"""A fleet in six operating modes: is the wear of an engine told before it fails, and only then?
+"""A fleet in six operating modes: is the wear of an engine detected before it fails, not earlier?
 
     python -m benchmarks.engines [--early 40] [--out docs/engines.md]      (make benchmark-engines)
 
 NASA's simulated turbofan engines (CMAPSS FD002): one row a flight, 21 sensors, three settings that
 decide the mode. One detector learns from the first flights of 259 engines that are still in
 service, with the command's defaults and the settings as exogenous channels, and watches the whole
-lives of 260 others, of which it has seen nothing.
+lives of 260 other engines.
 """
 
 import json
@@ -38,7 +38,7 @@ SETTINGS = ("op1", "op2", "op3")
 SENSORS = tuple(f"s{i:02d}" for i in range(1, 22))
 FEW = ("s02", "s03", "s04", "s11")  # temperatures behind both compressors and turbine, a pressure
 RECORDED = {"21 sensors": SENSORS, "4 sensors": FEW}
-PERIOD = 1.0  # of no consequence: the wish is one false alarm in 10,000 flights
+PERIOD = 1.0  # has no effect: the target is one false alarm in 10,000 flights
 FLOORS = ("flag-all", "random")
 BASELINES = ("static-z", "t2-ewma", "ar-t2", "ar-sum", "var-sum")
 PART = "engines"
@@ -57,7 +57,7 @@ class Fleet:
 
 
 @dataclass(frozen=True)
-class Told:
+class EngineResult:
     """A detector on all engines. warned: share with an alarm that begins after the healthy part.
 
     early: share with an alarm that begins in it. median, tenth: flights from the first alarm after
@@ -94,7 +94,7 @@ def main(early: int, as_json: bool, out: Path | None) -> None:
     text = table(found)
     if out is not None:
         fill_page(out, text, PART)
-    click.echo(json.dumps([asdict(told) for told in found]) if as_json else text)
+    click.echo(json.dumps([asdict(each) for each in found]) if as_json else text)
 
 
 def engines(file: Path, sensors: Sequence[str]) -> Iterator[Float32]:
@@ -117,7 +117,7 @@ def detectors(fleet: Fleet) -> Iterator[tuple[str, Alarms]]:
 
 
 def baseline(name: str, fleet: Fleet, seen: Callable[[Float32], Float32]) -> Alarms:
-    """The baseline `name`, which is given what `seen` makes of the rows."""
+    """Fit the baseline `name` on the rows transformed by `seen`."""
     scored = np.array([channel not in SETTINGS for channel in fleet.channels])
     learn = [seen(rows) for rows in fleet.learn]
     fitted = with_threshold(baselines()[name].fit, learn, scored, 0)
@@ -125,7 +125,7 @@ def baseline(name: str, fleet: Fleet, seen: Callable[[Float32], Float32]) -> Ala
 
 
 def gruard(fleet: Fleet, channels: Sequence[str]) -> Alarms:
-    """The product's linear detector, told of `channels`, the last of the fleet's."""
+    """Train the product's linear detector on `channels`, the last ones of the fleet's."""
     first = len(fleet.channels) - len(channels)
     recordings = tuple(
         Recording(f"engine {i}", tuple(channels), None, rows[:, first:], None, PERIOD)
@@ -140,9 +140,9 @@ def gruard(fleet: Fleet, channels: Sequence[str]) -> Alarms:
 
 
 def normaliser(learn: Sequence[Float32]) -> Callable[[Float32], Float32]:
-    """Rows relative to mean and deviation of their mode, for detectors that know of none.
+    """Return a function that standardises rows by their mode, for detectors without modes.
 
-    The six modes are told apart by what is known of them: altitude in steps of 5,000 ft, throttle.
+    The six modes are distinguished by altitude, in steps of 5,000 ft, and throttle.
     """
     clean = np.concatenate(learn)
     modes = _modes(clean)
@@ -166,7 +166,7 @@ def _modes(rows: Float32) -> npt.NDArray[np.int64]:
     return (100 * altitude + throttle).astype(np.int64)
 
 
-def judged(recorded: str, detector: str, lives: Sequence[Bools]) -> Told:
+def judged(recorded: str, detector: str, lives: Sequence[Bools]) -> EngineResult:
     """The figures of `alarms` [flights] of each life. An alarm that is on does not begin."""
     early, warnings = [], []
     for alarms in lives:
@@ -175,21 +175,21 @@ def judged(recorded: str, detector: str, lives: Sequence[Bools]) -> Told:
         early.append(bool((begins < healthy).any()))
         warnings.append(len(alarms) - int(later[0]) if len(later) else 0)
     flights = np.array(warnings)
-    return Told(
+    return EngineResult(
         recorded, detector, float((flights > 0).mean()), float(np.mean(early)),
         float(np.median(flights)), float(np.quantile(flights, 0.1)),
     )  # fmt: skip
 
 
-def table(found: Sequence[Told]) -> str:
+def table(found: Sequence[EngineResult]) -> str:
     """One line a detector, a table for each choice of sensors."""
     header = (
         "detector", "engines alarmed before failure", "alarm in the first 30 % of life",
         "warning, flights: median", "a tenth have fewer than",
     )  # fmt: skip
-    grouped: Mapping[str, list[Told]] = {
-        recorded: [told for told in found if told.recorded == recorded]
-        for recorded in dict.fromkeys(told.recorded for told in found)
+    grouped: Mapping[str, list[EngineResult]] = {
+        recorded: [each for each in found if each.recorded == recorded]
+        for recorded in dict.fromkeys(each.recorded for each in found)
     }
     return "\n\n".join(
         f"{recorded} and three settings:\n\n{markdown(header, map(_row, group))}"
@@ -197,9 +197,9 @@ def table(found: Sequence[Told]) -> str:
     )
 
 
-def _row(told: Told) -> tuple[str, ...]:
-    shares = f"{told.warned:.1%}", f"{told.early:.1%}"
-    return (told.detector, *shares, f"{told.median:.0f}", f"{told.tenth:.0f}")
+def _row(each: EngineResult) -> tuple[str, ...]:
+    shares = f"{each.warned:.1%}", f"{each.early:.1%}"
+    return (each.detector, *shares, f"{each.median:.0f}", f"{each.tenth:.0f}")
 
 
 if __name__ == "__main__":

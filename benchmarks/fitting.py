@@ -1,4 +1,4 @@
-"""What every baseline shares: its interface, standardised rows, smoothing, shrunk distances."""
+"""The shared parts of all baselines: interface, standardised rows, smoothing, distances."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ FLOAT32_BYTES = 4
 class Fitted:
     """A fitted detector. score: raw rows [n, channels], a fresh recording, to float64 [n].
 
-    Scoring is causal: row i of the score depends on rows up to i only. parameters: how many numbers
-    it has to keep.
+    Scoring is causal: row i of the score depends only on rows up to i. parameters: number of stored
+    values.
     """
 
     score: Callable[[Float32], Float64]
@@ -39,7 +39,7 @@ class Fitted:
 
 
 # fit(train, scored, seed): clean raw recordings [n, channels], bool [channels] that is False for
-# inputs of the machine, which may help but are not to be scored.
+# inputs of the machine, which a detector may use but must not score.
 Fit = Callable[[Sequence[Float32], Bools, int], Fitted]
 
 
@@ -67,7 +67,7 @@ class Standardiser:
 def fit_standardiser(train: Sequence[Float32]) -> Standardiser:
     """Mean and standard deviation of all finite readings; 1 % of |median| for a constant channel.
 
-    Dropping channels that happen to be constant would be blind to the day they move.
+    Constant channels are kept, because they may move later.
     """
     rows = np.concatenate(train).astype(np.float64)
     rows[~np.isfinite(rows)] = np.nan

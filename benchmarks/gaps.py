@@ -1,11 +1,11 @@
-"""How long can the state bridge missing rows? The same gaps, bridged and re-synchronised.
+"""How many missing rows can the state bridge? The same gaps, bridged and re-synchronised.
 
     python -m benchmarks.gaps [--machines 3] [--out docs/gate.md]      (make benchmark-gaps)
 
-Rows are blanked out of healthy recordings that the model was not trained on, K in a row, again and
-again. Each recording is answered twice: once the state bridges every gap, once each gap is an
-outage, with a free run and a re-synchronisation after it. What follows a gap is compared with the
-same rows without any.
+K consecutive rows at a time are blanked in healthy recordings that the model was not trained on.
+Each recording is answered twice: once the state bridges every gap, once each gap is an outage with
+a free run and a re-synchronisation. The rows after a gap are compared with those of the undisturbed
+recording.
 """
 
 import json

@@ -2,8 +2,8 @@
 
     python -m benchmarks.golden runs/watch/bundle/watch-1.gruard [--flips 400]
 
-The hashes are left out on purpose: a bit may flip in memory, after they were checked. A flip that
-is not noticed leaves every answer of the replay as it was.
+The hashes are not checked, because a bit may flip in memory after that check. A flip that is not
+noticed changes no answer of the replay.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""gruard itself as a detector: train, convert, replay. All contact with both stages is here.
+"""gruard as a detector: train, convert, replay.
 
 The recordings go through CSV files and the training command's own code, as a user's would. The
-validation of a conversion is left out: it compares two models and changes neither of them.
+validation of a conversion is left out, because it changes neither model.
 """
 
 import time
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from edge_runtime.detector.cell import Model
     from train.run_folder import Run
 
-# The wish is given per day; the same wish per row makes data sets of any period comparable.
+# The target is per day; the same target per row makes data sets of any period comparable.
 WISHED_PER_ROW = 1e-4
 SECONDS_PER_DAY = 86400.0
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs from the default model. cell: fields of CellConfig; request: of Request.
+    """Differences from the default model. cell: fields of CellConfig; request: of Request.
 
     seeded: the seed matters.
     """
@@ -134,7 +134,7 @@ def converted(run: "Run", period: float) -> tuple["Manifest", bytes, bytes]:
 
 
 def silent(*progress: object) -> None:
-    """Progress of the stages; the benchmark has its own."""
+    """Discard progress messages of training and conversion."""
 
 
 def write_series(series: Series, folder: Path) -> Path:
@@ -142,7 +142,7 @@ def write_series(series: Series, folder: Path) -> Path:
     folder.mkdir()
     for index, recording in enumerate(series.train):
         write_recording(folder / f"{index:03d}.csv", recording)
-    # Every channel is named, so that none is set aside.
+    # Naming every channel keeps all of them.
     channels = {name: {"exogenous": name in series.exogenous} for name in series.channels}
     settings = {"period": series.period, "channels": channels}
     (folder / "channels.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
@@ -158,27 +158,27 @@ def _outcome_of(
 ) -> ContenderOutcome:
     from convert.rollout import roll_all
 
-    inside, beside = numbers
+    inside, outside = numbers
     rollouts = roll_all(model, [test.values for test in series.tests])
     return ContenderOutcome(
         scores=[np.asarray(rollout.score, np.float64) for rollout in rollouts],
         alarms=[np.array([record.alarm for record in r.records], bool) for r in rollouts],
-        parameters=inside + beside,
-        bytes=graph_bytes + FLOAT32_BYTES * beside,
+        parameters=inside + outside,
+        bytes=graph_bytes + FLOAT32_BYTES * outside,
         training_seconds=seconds[0],
         conversion_seconds=seconds[1],
     )
 
 
 def _numbers_of(run: "Run", manifest: "Manifest") -> tuple[int, int]:
-    """How many numbers lie inside the graph, and how many float ones the host keeps beside it."""
-    beside = [
+    """Return the number of values inside the graph, and of float values outside it."""
+    outside = [
         *(getattr(manifest.forecast, f.name) for f in fields(manifest.forecast)),
         *(getattr(manifest.score, f.name) for f in fields(manifest.score)),
     ]
     scaler = 2 * len(manifest.channels)
     inside = sum(array.size for name, array in run.weights.items() if _in_graph(name))
-    return inside, scaler + sum(_size(value) for value in beside)
+    return inside, scaler + sum(_size(value) for value in outside)
 
 
 def _in_graph(name: str) -> bool:

@@ -27,10 +27,10 @@ Figures = dict[str, float | None]
 
 @dataclass(frozen=True)
 class ContenderOutcome:
-    """What a detector said about a series, and what it costs.
+    """The scores and alarms of a detector on a series, and its cost.
 
-    scores: float64 [n], alarms: bool [n], one of each for every test recording. parameters: numbers
-    it has to keep; bytes: their size as they are stored. facts: further figures by name.
+    scores: float64 [n], alarms: bool [n], one of each for every test recording. parameters: number
+    of stored values; bytes: their size. facts: further figures by name.
     """
 
     scores: Sequence[npt.NDArray[np.float64]]
@@ -43,9 +43,9 @@ class ContenderOutcome:
 
 
 class Contender(Protocol):
-    """What the benchmark runs; it is pickled into worker processes.
+    """A detector under test; it is pickled into worker processes.
 
-    seeded: the result depends on the seed, so that one run is not enough.
+    seeded: the result depends on the seed.
     """
 
     @property

@@ -4,9 +4,9 @@
 
 Of each stream the first 15 % (at most 750 rows) are learned and taken as healthy, as its scoring
 does. The standard score (Lavin and Ahmad, ICMLA 2015) credits the first detection in a window by
-how early it is and charges each detection outside and each window without one; 0 is a detector that
-never says anything, 100 one that says it in the first row of each window and nowhere else. Every
-alarm is one detection, in the row where it begins. How long alarms last is in a column of its own.
+how early it is and charges each detection outside and each window without one. A detector without
+detections has 0; one that detects the first row of each window and nothing else has 100. Every
+alarm is one detection, in the row where it begins. The share of rows in alarm is a separate column.
 """
 
 import json

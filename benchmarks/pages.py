@@ -11,18 +11,18 @@ from train.run_folder import write_atomically
 
 
 def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, all columns but the first flush right."""
+    """Return a Markdown table; all columns except the first are right-aligned."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *lines))
 
 
 def markers(name: str) -> tuple[str, str]:
-    """What encloses a part of a page that a command writes."""
+    """Return the two markers around the part of a page that a command writes."""
     return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
 
 
 def with_tables(text: str, content: str, name: str = "table") -> str:
-    """`text` with `content` between the markers. ValueError when they are not there once each."""
+    """Replace the text between the markers. ValueError unless each marker occurs once."""
     begin, end = markers(name)
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise ValueError(f"the page needs {begin} and, after it, {end}, once each")
@@ -36,7 +36,7 @@ def fill_page(page: Path, content: str, name: str = "table") -> None:
 
 
 def page_option(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """--out, a page that is known to have the parts `names` before the long work begins."""
+    """Return the option --out, which checks at the start that the page has the parts `names`."""
     parts = names or ("table",)
 
     def checked(context: click.Context, option: click.Parameter, page: Path | None) -> Path | None:
@@ -57,7 +57,7 @@ def page_option(*names: str) -> Callable[[Callable[..., None]], Callable[..., No
 
 
 def machine() -> str:
-    """One line: processor, cores, operating system, Python."""
+    """Return one line: processor, cores, operating system, Python."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():

@@ -1,14 +1,14 @@
-"""Alarms that come at one time of day: how many false ones are marked, and how many true ones?
+"""Alarms that recur at one time of day: how many false and how many true alarms are marked?
 
     python -m benchmarks.recurring [--out docs/changes.md]     (make benchmark-recurring)
 
 Twelve servers (ASD, a row each 300 s): 30 healthy days and 15 with labelled faults. A linear
-detector learns the first days and watches all that follow. An alarm is false when it touches no
-labelled row; a labelled stretch is announced when it touches an alarm, and is marked when all of
-these recur. That is the harm: whoever looks at fresh alarms alone looks later.
+detector learns the first days and watches the rest. An alarm is false when it touches no labelled
+row. A labelled stretch is announced when it touches an alarm, and marked when all these alarms
+recur; a user who ignores recurring alarms misses it.
 
-In a second part the healthy days after the first ten have a made disturbance each night, on one
-channel, and the same on one afternoon, which must not be marked.
+In a second part the healthy days after the first ten have an injected disturbance each night, on
+one channel, and the same on one afternoon, which must not be marked.
 """
 
 import json

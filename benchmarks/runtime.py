@@ -1,11 +1,11 @@
-"""What watching costs: time of a step, alone and supervised, processor time, memory, start-up.
+"""The cost of watching: time of a step, alone and supervised, processor time, memory, start-up.
 
     python -m benchmarks.runtime BUNDLE [--out docs/device.md] [--long SAMPLES] [--json]
 
-Everything is measured in one run, engine after engine in turn, and medians are told. The bare
-interpreter step sets the graph's inputs, invokes it and reads its outputs, and nothing else. A
-supervised run is `gruard run` as a user starts it: a file goes in, JSON lines come out. Its speed
-is that of the later samples, so that neither start-up nor the file's first part counts.
+Everything is measured in one run, the engines in turn, and medians are reported. The bare
+interpreter step only sets the graph's inputs, invokes it and reads its outputs. A supervised run is
+`gruard run` as a user starts it: a file goes in, JSON lines come out. Its speed is that of the
+later samples, without start-up.
 """
 
 import json
@@ -64,7 +64,7 @@ class Growth:
 
 
 def bare_step(bundle: Bundle) -> Callable[[], None]:
-    """The interpreter's part of a step alone."""
+    """Return only the interpreter's part of a step."""
     interpreter = load_interpreter(bundle.model)
     graph = bundle.graph
     inputs = [(i, np.zeros(graph.tensors[i].shape, np.int8)) for i in graph.inputs.values()]
@@ -115,7 +115,7 @@ def supervised(path: Path, bundle: Bundle, kernel: str, scratch: Path) -> Superv
 
 
 def growth(path: Path, bundle: Bundle, kernel: str, samples: int, scratch: Path) -> Growth:
-    """How much more memory a supervised run has at the end of so many samples."""
+    """Measure the memory of a supervised run after a tenth of `samples` and at the end."""
     data = _recording(bundle, samples, scratch)
     out = scratch / "long.jsonl"
     process = subprocess.Popen(_command(path, kernel, data, str(out)), stderr=subprocess.DEVNULL)
@@ -154,7 +154,7 @@ def _wall(path: Path, kernel: str, data: Path) -> float:
 
 
 def _processor(path: Path, kernel: str, data: Path, rate: int) -> float:
-    """Seconds of processor time of a run, supervisor and worker."""
+    """Return the processor time of a run in seconds, supervisor and worker."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = _command(path, kernel, data, str(data.with_suffix(".jsonl")), rate)
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
@@ -168,7 +168,7 @@ def _share(path: Path, bundle: Bundle, kernel: str, rate: int, scratch: Path, id
 
 
 def _one_start(path: Path, kernel: str, data: Path) -> tuple[float, float, float]:
-    """Feed the rows over stdin, keep the pipe open while memory is read, then let it end."""
+    """Feed rows over stdin, read the memory while the pipe is open, then end the run."""
     lines = data.read_bytes().splitlines(keepends=True)[:300]
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -270,7 +270,7 @@ def main(bundle: Path, samples: int, out: Path | None, as_json: bool) -> None:
 
 
 def rows_of(bundle: Bundle, count: int) -> Float32:
-    """`count` rows in raw units from the bundle's own clean rows, repeated as needed."""
+    """Return `count` rows in raw units from the bundle's own clean rows, repeated as needed."""
     clean = bundle.arrays("calibration.npz")["value/000"]
     scaler = channel_scaler(bundle.manifest.channels)
     raw = restored(clean, np.ones(clean.shape, bool), scaler)

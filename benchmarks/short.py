@@ -1,11 +1,11 @@
-"""What a detector is worth that has seen its machine for minutes: quiet, and not blind.
+"""Detectors that learned from a few minutes only: false alarms and found faults.
 
     python -m benchmarks.short [--rows 250] [--out docs/changes.md]      (make benchmark-short)
 
-From each clean recording the first rows are learned with the command's defaults, and the up to
-2,000 that follow, which are healthy too, are watched. Then the same with a fault of each kind on
-one channel, 150 rows long. A fault is announced when an alarm begins inside it; one that is on
-already does not count, and what begins in the same rows without a fault is chance.
+A detector learns the first rows of each clean recording with the command's defaults, and watches up
+to 2,000 healthy rows after them; then the same with a fault of each kind on one channel, 150 rows
+long. A fault is announced when an alarm begins inside it; an alarm that is already on does not
+count. An alarm that begins in the same rows without a fault is chance.
 """
 
 import json
@@ -93,7 +93,7 @@ def main(rows: tuple[int, ...], only: str, as_json: bool, out: Path | None) -> N
 
 
 def _all_series(only: str) -> Iterator[Series]:
-    """Open recordings, as far as they are there, and made rigs that have not settled."""
+    """Yield the available open recordings, and simulated rigs that have not settled."""
     known = catalogue(DATA, WATCH, False, lambda told: click.echo(told, err=True))
     for name, load in known.items():
         if name.startswith(only) and not name.startswith("watch"):
@@ -109,7 +109,7 @@ def _names() -> tuple[str, ...]:
 
 
 def rig(seed: int) -> Float32:
-    """A made test rig [RIG_ROWS, RIG_CHANNELS]: one to three channels have not settled.
+    """Simulate a test rig [RIG_ROWS, RIG_CHANNELS]; one to three channels have not settled.
 
     They warm up, wander or swing slowly, by 5 to 30 times the spread of the others; three hidden
     causes move all.

@@ -1,11 +1,11 @@
-"""What one step costs on this machine, by whatever can run it; microseconds a sample, one core.
+"""The cost of one step on this machine, by every engine; microseconds a sample, one core.
 
     python -m benchmarks.step [--units 32 --units 64 --units 128] [--out docs/engine.md] [--json]
 
-Everything is measured side by side: each engine in turn, round after round, and the median of the
-rounds is told. The networks are gruard's own, trained for a moment on the simulated pump (8
-channels, of which the time does not depend on what they have learned), but where a row says
-otherwise. Multiply-accumulates are those of the network's products.
+The engines are measured in turn, round after round, and the median of the rounds is reported. The
+networks are gruard's own unless a row says otherwise, trained for a moment on the simulated pump (8
+channels); the time does not depend on the weights. Multiply-accumulates are those of the network's
+products.
 """
 
 import json
@@ -102,7 +102,7 @@ def network_engines(bundle: Bundle) -> list[Engine]:
 
 
 def other_engines(units: int, channels: int, scratch: Path) -> list[Engine]:
-    """How others run a GRU of that size: the plain recurrent layer, without gate and score."""
+    """Other engines with a GRU of that size: the plain recurrent layer, without gate and score."""
     step, window = _keras_models(units, channels)
     one, many = np.zeros((1, channels), "f4"), np.zeros((1, WINDOW, channels), "f4")
     state = np.zeros((1, units), "f4")
@@ -128,7 +128,7 @@ def measured(engines: list[Engine]) -> dict[tuple[str, str], float]:
 
 
 def macs_a_second(scratch: Path) -> float:
-    """What the processor can do, by a C program of nothing else."""
+    """Measure the int8 limit of the processor with a C program that only multiplies and adds."""
     program = scratch / "int8_limit"
     compiler = ["cc", "-O3", "-march=native", str(LIMIT_SOURCE), "-o", str(program)]
     subprocess.run(compiler, check=True)
@@ -165,7 +165,7 @@ def _each(call: Callable[[Any], object], items: list[Any]) -> Steps:
 
 
 def _interpreted(bundle: Bundle, kernel: str) -> Steps:
-    """Every input is set, every output read, as a step has to."""
+    """Return steps that set every input and read every output, as the runtime does."""
     interpreter = load_interpreter(bundle.model, kernel)
     tensors, graph = bundle.graph.tensors, bundle.graph
     inputs = [(i, np.zeros(tensors[i].shape, np.int8)) for i in graph.inputs.values()]

@@ -1,7 +1,6 @@
-"""Many independent measurements in worker processes; each leaves its own file and is never redone.
+"""Run independent measurements in worker processes; each writes its own result file once.
 
-A result file appears whole or not at all, so a run that was interrupted or killed goes on where it
-stopped when it is started again.
+Result files are written atomically, so an interrupted run continues where it stopped.
 """
 
 import json
@@ -26,7 +25,7 @@ from benchmarks.judge import Contender, judge
 from benchmarks.series import Load
 from train.run_folder import json_bytes, write_atomically
 
-# Two workers on two cores: none may start threads of its own.
+# One worker per core: no worker may start threads.
 ONE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -76,12 +75,12 @@ def read_result(path: Path) -> dict[str, Any] | None:
 
 
 def run_tasks(tasks: Sequence[Task], folder: Path, jobs: int, say: Say) -> list[str]:
-    """Do what is not done yet with `jobs` processes; the titles of the tasks that failed.
+    """Run the unfinished tasks with `jobs` processes and return the titles of those that failed.
 
-    Ctrl-C and a worker that dies end the run; everything finished by then is kept.
+    Ctrl-C and a worker that dies end the run; finished results are kept.
     """
     waiting = [task for task in tasks if read_result(task.result(folder)) is None]
-    say(f"{len(tasks) - len(waiting)} of {len(tasks)} measurements are there already")
+    say(f"{len(tasks) - len(waiting)} of {len(tasks)} measurements are already done")
     if not waiting:
         return []
     progress = _Progress(tasks, folder, jobs, say)
@@ -92,7 +91,7 @@ def run_tasks(tasks: Sequence[Task], folder: Path, jobs: int, say: Say) -> list[
 
 @contextmanager
 def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes of one thread each, which end at once when anything goes wrong."""
+    """Yield single-threaded worker processes; an exception terminates them at once."""
     os.environ.update(ONE_THREAD | QUIET)
     executor = ProcessPoolExecutor(
         jobs, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
@@ -100,7 +99,7 @@ def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
     try:
         yield executor
     except BaseException:
-        # Training would go on for minutes before a worker looks up.
+        # Otherwise a worker would finish its training first, which takes minutes.
         for child in multiprocessing.active_children():
             child.terminate()
         raise
@@ -110,15 +109,15 @@ def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 @contextmanager
 def resumable(say: Say) -> Iterator[None]:
-    """For a command that does tasks: Ctrl-C ends it with 130, a dead worker with a sentence."""
+    """End the command on Ctrl-C with exit code 130, after a dead worker with an error message."""
     try:
         yield
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on from here")
+        say("interrupted; the same command continues from here")
         sys.exit(INTERRUPTED)
     except BrokenProcessPool:
         raise click.ClickException(
-            "a worker process died, perhaps for lack of memory; the same command goes on, "
+            "a worker process died, perhaps for lack of memory; the same command continues, "
             "with --jobs 1 in less memory"
         ) from None
 
@@ -185,12 +184,12 @@ def _collect(futures: Mapping[Future[float], Task], progress: _Progress) -> list
             progress.done(task, future.result())
         except BrokenProcessPool:
             raise
-        except Exception as error:  # whatever a detector raises is its own failure only
+        except Exception as error:  # an error of one detector does not stop the others
             progress.failed(task, error)
             failed.append(task.title)
     return failed
 
 
 def _ignore_interrupt() -> None:
-    # Ctrl-C reaches every process of the terminal; the first one ends the others.
+    # Ctrl-C reaches every process of the terminal; the parent process ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

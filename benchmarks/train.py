@@ -1,7 +1,7 @@
-"""Training speed of AnomalyGatedGRU beside a plain keras.layers.GRU of the same size.
+"""Training speed of AnomalyGatedGRU and of a plain keras.layers.GRU of the same size.
 
-Both take one optimiser step on the same windows, in turn, so that a busy machine slows both. A step
-of ours runs every window twice (clean and faulty); the GRU gets the same doubled batch.
+Both take one optimiser step on the same windows, in turn, so that a busy machine slows both. Our
+step runs every window twice (clean and faulty); the GRU gets the same doubled batch.
 
     python -m benchmarks.train [--json]
 """
@@ -104,7 +104,7 @@ def _timed(step: Callable[[], object]) -> float:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main(as_json: bool) -> None:
-    """Steps per second of our training beside a plain Keras GRU of the same size."""
+    """Measure steps per second of our training and of a plain Keras GRU of the same size."""
     result = measure()
     if as_json:
         click.echo(json.dumps(result))

@@ -1,4 +1,4 @@
-"""The power goes at every operation of the journal, and every byte that may be lost is lost."""
+"""Power cuts at every operation of the journal, with every possible loss of unsynced bytes."""
 
 import contextlib
 from collections.abc import Iterator
@@ -27,18 +27,18 @@ class Story:
     appended: int = 0
     synced: int = 0
     sent: int = 0
-    kept: int = 0  # the cursor's last word that was waited for
+    kept: int = 0  # the last position that the cursor stored
     oldest: int = 1
 
 
 def live(disk: PowerCutDisk, story: Story, entries: int, sync_every: int = 4) -> None:
-    """A run: entries one by one, synced now and then, sent at once, the cursor kept now and then.
+    """Do a run: append entries one by one, and sync and store the cursor now and then.
 
-    What is sent may not be on the disk yet: that is how alarms are in time.
+    Entries may be sent before they are on the disk, so that alarms are not delayed.
     """
     segments, cursor = Segments(disk, CAPACITY), Cursor(disk, READER)
     for sequence in range(story.appended + 1, story.appended + 1 + entries):
-        story.appended = sequence  # from here on it may be found
+        story.appended = sequence  # from here on it may be on the disk
         segments.append(entry(sequence))
         story.oldest = segments.oldest
         if sequence % sync_every == 0:
@@ -53,7 +53,7 @@ def live(disk: PowerCutDisk, story: Story, entries: int, sync_every: int = 4) ->
 
 
 def check(disk: PowerCutDisk, story: Story) -> None:
-    """What is found is what was appended, without a hole, and nothing synced is missing."""
+    """Check that the entries are those that were appended, and that no synced entry is missing."""
     found = list(entries_after(disk, 0))
     expect(found == [entry(e.sequence) for e in found], "an entry is not what was appended")
     numbers = [e.sequence for e in found]
@@ -68,7 +68,7 @@ def check(disk: PowerCutDisk, story: Story) -> None:
 
 
 def cuts(entries: int, lies: str = "") -> Iterator[tuple[PowerCutDisk, Story]]:
-    """The disk and the story of a run cut short after each of its operations."""
+    """Yield the disk and the story of a run, cut after each of its operations."""
     whole = PowerCutDisk()
     live(whole, Story(), entries)
     for left in range(whole.done):

@@ -1,4 +1,4 @@
-"""The power goes after every single operation of the store: the old or the new, never a mixture."""
+"""Power cuts after every single operation of the store: the result is the old or the new state."""
 
 import shutil
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Action = Callable[[Store], Pointers]
 
 
 def seen(store: Store) -> Pointers:
-    """What a reader finds; everything that is pointed to must be whole."""
+    """Read the pointers; everything that they name must be undamaged."""
     pointers = store.pointers()
     for slot in pointers.kept:
         stored = store.slots.read(slot)
@@ -31,10 +31,10 @@ def seen(store: Store) -> Pointers:
 
 
 def check_every_cut(before: Path, act: Action, scratch: Path) -> list[str]:
-    """Cut the power after every operation of `act`; returns the operations.
+    """Cut the power after every operation of `act`; return the names of the operations.
 
-    `before` is the store before. Whatever the disk forgets, the pointers are the old or the new
-    ones, and doing it again comes to the new ones. Raises NotHeldError otherwise.
+    `before` is the store before. Whatever the disk loses, the pointers are the old or the new ones,
+    and repeating `act` leads to the new ones. Raises NotHeldError otherwise.
     """
     old = seen(Store(before))
     whole = Path(shutil.copytree(before, scratch / "whole"))

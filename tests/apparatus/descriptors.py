@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def beyond_1024() -> Iterator[None]:
-    """All that is opened within gets a number above 1,100."""
+    """Within the block every new descriptor has a number above 1,100."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 4096), before[1]))
     many = [os.open("/dev/null", os.O_RDONLY)]

@@ -1,14 +1,14 @@
 /* Fail the n-th call of a kind, counted over a whole tree of processes.
  *
  * A library for LD_PRELOAD. A process counts from its first open of a path below ROOT on, so that
- * the start of the interpreter stays out. Calls on paths and files count when they are below ROOT,
- * reads and writes also on pipes; memory, processes and threads always count.
+ * the start of the interpreter does not count. Calls on paths and files count when they are below
+ * ROOT, reads and writes also on pipes; calls for memory, processes and threads always count.
  *
- *   FAILING_CALLS_ROOT    folder of all files that matter
+ *   FAILING_CALLS_ROOT    folder of the files that count
  *   FAILING_CALLS_SHARED  file of at least sizeof(struct shared), zeros: counts and what failed
  *   FAILING_CALLS         KIND:N:ERRNO:LASTING, numbers; ERRNO 0 shortens a read or write by half
  *
- * The C library's own calls, such as a thread's stack, do not come past here.
+ * Calls inside the C library, such as for a thread's stack, are not seen.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

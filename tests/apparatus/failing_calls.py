@@ -1,4 +1,4 @@
-"""`failing_calls.c` as a library: the n-th call of a kind fails, counted over all processes."""
+"""Build `failing_calls.c` as a library: the n-th call of a kind fails, over all processes."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ KINDS = ("open", "write", "sync", "rename", "change", "read", "map", "fork", "al
 """The kinds of calls, in the order of the C file. change: unlink, mkdir, chmod, ftruncate, flock;
 map: mmap; fork: also threads; allocate: malloc and its like."""
 SHORT = 0
-"""In place of an errno: a read or write that takes half of the bytes, which is no error."""
+"""Instead of an errno: a read or write of half of the bytes, which is no error."""
 _SHARED = struct.Struct(f"{len(KINDS)}QQ256s")
 
 
@@ -37,7 +37,7 @@ NONE = Failing("open", 0, errno.EIO)
 
 @dataclass(frozen=True)
 class Calls:
-    """What was seen. counts: calls by kind. failed: how many failed; what: the first of them."""
+    """The counted calls. counts: by kind. failed: how many failed; what: the first of them."""
 
     counts: dict[str, int]
     failed: int
@@ -53,7 +53,7 @@ def build(folder: Path) -> Path:
 
 
 class Trap:
-    """One failing call, for processes started with `environment`; root: files that count."""
+    """One failing call, for processes started with `environment`; root: folder of counted files."""
 
     def __init__(self, library: Path, failing: Failing, root: Path, shared: Path) -> None:
         self._shared = shared
@@ -67,7 +67,7 @@ class Trap:
         }
 
     def calls(self) -> Calls:
-        """What came past so far."""
+        """Return the calls so far."""
         *counts, failed, what = _SHARED.unpack(self._shared.read_bytes())
         text = what.partition(b"\0")[0].decode(errors="replace")
         return Calls(dict(zip(KINDS, counts, strict=True)), failed, text)

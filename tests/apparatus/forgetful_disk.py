@@ -1,8 +1,8 @@
-"""A disk in memory whose power goes after so many operations, and what is found on it then.
+"""A simulated disk in memory with a power cut after a number of operations.
 
-It promises what Linux does: bytes outlast the cut once the file was synced, names once the folder
-was. Of bytes that were not, any number may be there, or zeros in their place; names that were not
-may be as before or as after.
+It keeps what Linux promises: bytes survive the cut once the file was synced, names once the folder
+was. Of unsynced bytes any number may survive, or zeros in their place; unsynced names may be the
+old or the new ones.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from edge_runtime.journal.segments import JournalDisk
 
 
 class PowerCutError(BaseException):
-    """Not an Exception: no program tidies up after the power has gone."""
+    """The power is cut. Not an Exception, so that no program can clean up."""
 
 
 @dataclass
 class Inode:
-    """A file's bytes as the program sees them, and as they are on the medium."""
+    """A file's bytes as the program reads them, and as they are synced."""
 
     data: bytes = b""
     synced: bytes = b""
 
     def found(self) -> Iterator[bytes]:
-        """All that may be found of it after a cut."""
+        """Yield all contents that the file may have after a cut."""
         yield self.data
         if self.data.startswith(self.synced):
             lost = len(self.data) - len(self.synced)
@@ -40,7 +40,7 @@ class Inode:
 
 @dataclass
 class PowerCutDisk(JournalDisk):
-    """The journal's disk. lies: a method that only says it did it."""
+    """The journal's disk. lies: name of a method that does nothing."""
 
     left: float = math.inf
     names: dict[str, Inode] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class PowerCutDisk(JournalDisk):
         self.done += 1
 
     def aftermaths(self) -> Iterator[PowerCutDisk]:
-        """Every disk that may be found when the power is back: one file torn at a time."""
+        """Yield every disk that may exist after the cut, with one incomplete file at a time."""
         for names in (self.names, self.synced_names):
             for torn in names:
                 for data in names[torn].found():

@@ -1,4 +1,4 @@
-"""Real harm to real files: one flipped bit, a cut, an edit that covers its tracks."""
+"""Damage real files: flip a bit, truncate, or edit with matching hashes."""
 
 import ctypes
 import hashlib
@@ -53,13 +53,13 @@ def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], None]) -> Non
 
 
 def write_manifest(bundle: Path, text: bytes) -> None:
-    """Another manifest with a matching checksum."""
+    """Write another manifest with a matching checksum."""
     (bundle / "manifest.json").write_bytes(text)
     (bundle / CHECKSUM).write_bytes(checksum(hashlib.sha256(text).hexdigest()))
 
 
 def replace_member(bundle: Path, member: str, data: bytes) -> None:
-    """Another member with a matching hash: what an attacker, or a careless script, would do."""
+    """Write another member with a matching hash, as an attacker would."""
     (bundle / member).write_bytes(data)
     digest = hashlib.sha256(data).hexdigest()
     section = "proof" if member in PROOF else "members"
@@ -67,7 +67,7 @@ def replace_member(bundle: Path, member: str, data: bytes) -> None:
 
 
 def flip_in_memory(data: bytes, position: int) -> None:
-    """Flip a bit of an object that Python calls immutable, as a cosmic ray would."""
-    header = bytes.__basicsize__ - 1  # CPython's, the contents follow
+    """Flip a bit of an immutable object, as a cosmic ray would."""
+    header = bytes.__basicsize__ - 1  # of CPython; the contents follow
     byte = ctypes.c_ubyte.from_address(id(data) + header + position)
     byte.value ^= 1

@@ -1,7 +1,7 @@
-"""Streams that no sensor should send: text, times and values, spoiled in seeded ways.
+"""Streams that no sensor should send: text, times and values, damaged in seeded ways.
 
-A stream is a header and lines of bytes. `KINDS` are made of one trouble each, as long as is wanted,
-so that the cost of twice as much can be measured; `mixed` throws them all together.
+A stream is a header and lines of bytes. Each of `KINDS` has one kind of damage and any length, so
+that the cost can be measured over the length; `mixed` combines all kinds.
 """
 
 import json
@@ -23,7 +23,7 @@ ODD_TIMES = (
 
 @dataclass(frozen=True)
 class Machine:
-    """What a stream is about: channel names, seconds between samples, clean rows to begin with."""
+    """The machine of a stream: channel names, seconds between samples, and clean rows."""
 
     channels: Sequence[str]
     period: float
@@ -41,7 +41,7 @@ class Machine:
 
 
 Lines = Callable[[Machine, Rng, int], Iterator[bytes]]
-"""That many lines of a kind, each with its line break, if it has one."""
+"""Yields a number of lines of a kind, each with its line break, if it has one."""
 
 
 def clean(machine: Machine, rng: Rng, count: int) -> Iterator[bytes]:
@@ -59,7 +59,7 @@ def odd_values(machine: Machine, rng: Rng, count: int) -> Iterator[bytes]:
 
 
 def odd_times(machine: Machine, rng: Rng, count: int) -> Iterator[bytes]:
-    """Times that are none, or that no clock says."""
+    """Texts that are no times, and impossible times."""
     for index in range(count):
         cells = machine.cells(index)
         if rng.random() < 0.3:
@@ -68,7 +68,7 @@ def odd_times(machine: Machine, rng: Rng, count: int) -> Iterator[bytes]:
 
 
 def jumping_times(machine: Machine, rng: Rng, count: int) -> Iterator[bytes]:
-    """Times that jump to and fro by up to 10^17 seconds."""
+    """Times that jump back and forth by up to 10^17 seconds."""
     moment = 0.0
     for index in range(count):
         cells = machine.cells(index)
@@ -85,7 +85,7 @@ def frozen_time(machine: Machine, rng: Rng, count: int) -> Iterator[bytes]:
 
 
 def ragged(machine: Machine, rng: Rng, count: int) -> Iterator[bytes]:
-    """Too few cells, too many, none, in quotes that close or do not."""
+    """Too few cells, too many, none, quoted, or with an open quote."""
     for index in range(count):
         cells = machine.cells(index)
         match int(rng.integers(6)):
@@ -128,20 +128,20 @@ def binary(machine: Machine, rng: Rng, count: int) -> Iterator[bytes]:
 
 
 def endless(machine: Machine, rng: Rng, count: int) -> Iterator[bytes]:
-    """One line without an end, and a clean one at last."""
+    """One very long line, then a clean one."""
     for _ in range(count):
         yield b"1.25," * 10
     yield b"\n" + _line(machine.cells(0))
 
 
 def repeated_header(machine: Machine, rng: Rng, count: int) -> Iterator[bytes]:
-    """The header again and again, as a logger writes it that starts anew."""
+    """Repeated headers, as from a logger that restarts."""
     for index in range(count):
         yield machine.header if index % 2 else _line(machine.cells(index))
 
 
 def json_lines(machine: Machine, rng: Rng, count: int) -> Iterator[bytes]:
-    """JSON lines with names twice, deep nesting, and values of every type."""
+    """JSON lines with duplicate names, deep nesting, and values of every type."""
     values: tuple[object, ...] = (None, True, "1", "x", [], {}, 10**400, -0.0, 1e308, [[1]])
     for index in range(count):
         time, *numbers = machine.cells(index)
@@ -173,23 +173,23 @@ HEADLESS = ("json lines",)
 
 
 def stream(machine: Machine, kind: str, count: int, seed: int) -> bytes:
-    """A whole stream of one kind."""
+    """Return a whole stream of one kind."""
     lines = KINDS[kind](machine, np.random.default_rng(seed), count)
     first = clean_json(machine) if kind in HEADLESS else machine.header
     return first + b"".join(lines)
 
 
 def clean_json(machine: Machine) -> bytes:
-    """A clean JSON line, which says what the others are."""
+    """Return a clean JSON line, which makes the stream one of JSON lines."""
     time, *numbers = machine.cells(0)
     known = dict(zip(machine.channels, map(float, numbers), strict=True))
     return json.dumps({"time": float(time), **known}).encode() + b"\n"
 
 
 def mixed(machine: Machine, seed: int, count: int, text: bool = False) -> bytes:
-    """A stream of short stretches of every kind, in an order of the seed's.
+    """Return a stream of short stretches of every kind, in random order.
 
-    text: without bytes that are no UTF-8, for which a whole file is refused.
+    text: only valid UTF-8, because a file with other bytes is refused as a whole.
     """
     rng = np.random.default_rng(seed)
     kinds = [kind for kind in KINDS if not (text and kind == "binary")]

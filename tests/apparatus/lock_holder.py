@@ -1,4 +1,4 @@
-"""A process of its own that holds a lock, as a command that was stopped does."""
+"""A separate process that holds a lock, as a stopped command does."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ class LockHolder:
         assert self._process.stdout and self._process.stdout.readline() == "held\n"
 
     def release(self) -> None:
-        """Return when nobody holds it."""
+        """Return when the lock is released."""
         if self._process:
             self._process.communicate()
             self._process = None

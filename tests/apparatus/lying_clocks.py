@@ -1,7 +1,7 @@
-"""Streams whose clock, wire or host is as bad as real ones are, in seeded ways.
+"""Streams with a bad clock, network or host, in seeded ways.
 
-A stream is a list of (time, arrival): what the source says, and when the reading comes, both in
-seconds, arrivals never falling. `LIES` makes one of each kind for a machine with a sample `period`.
+A stream is a list of (time, arrival): the source's time and the arrival of the reading, both in
+seconds, with non-decreasing arrivals. `LIES` makes one stream of each kind for a sample `period`.
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 Rng = np.random.Generator
 Stream = list[tuple[float | None, float]]
 Lie = Callable[[Rng, int, float], Stream]
-"""About so many readings, with the given period."""
+"""Makes about a number of readings, with the given period."""
 
 HOUR, YEAR, NOW = 3600.0, 365 * 86400.0, 1.79e9
 ODD_TIMES = (
@@ -21,7 +21,7 @@ ODD_TIMES = (
 
 
 def honest(count: int, period: float) -> np.ndarray:
-    """Arrivals [count, 2] of a good source: its time and ours."""
+    """Return readings [count, 2] of a good source: its time and the arrival."""
     ours = period * np.arange(count)
     return np.stack([NOW + ours, ours], axis=1)
 
@@ -44,7 +44,7 @@ def _jitter(draw: Callable[[Rng, int], np.ndarray], stamps_only: bool = False) -
 
 
 def late_arrivals(rng: Rng, count: int, period: float) -> Stream:
-    """The wire holds readings up, by up to a period; their times are right."""
+    """Readings arrive up to a period late; their times are right."""
     table = honest(count, period)
     table[:, 1] += period * rng.uniform(0, 1, count)
     table[:, 1] = np.maximum.accumulate(table[:, 1])
@@ -97,7 +97,7 @@ def reordered(rng: Rng, count: int, period: float) -> Stream:
 
 
 def _from(change: Callable[[Rng, np.ndarray, float], None]) -> Lie:
-    """The source's time is changed in a stretch of the stream, `change(rng, times, period)`."""
+    """Change the source's time in a stretch of the stream by `change(rng, times, period)`."""
 
     def lie(rng: Rng, count: int, period: float) -> Stream:
         table = honest(count, period)
@@ -165,7 +165,7 @@ def drift(rng: Rng, count: int, period: float) -> Stream:
 
 
 def stalls(rng: Rng, count: int, period: float) -> Stream:
-    """The host stands still for up to 30 periods; what came meanwhile is read at once."""
+    """The host stalls for up to 30 periods; the readings of that time are read at once."""
     table = honest(count, period)
     for start in rng.integers(1, count, 3):
         end = min(start + int(rng.integers(2, 30)), count - 1)

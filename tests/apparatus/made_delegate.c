@@ -1,20 +1,20 @@
-/* A delegate for an accelerator that is not there: a real library, in the interpreter's own process.
+/* A delegate for a simulated accelerator: a real library, in the interpreter's own process.
  *
- * It takes over the first LOGISTIC, or the first operator that was compiled for a Coral and is one,
- * and gives the CPU's codes. DELEGATE_PLAN in the environment says what else it does:
+ * It takes over the first LOGISTIC, or the first custom operator of a Coral, and gives the CPU's
+ * codes. DELEGATE_PLAN in the environment says what else it does:
  *
  *   idle          takes over nothing
- *   coarse        gives other codes than the CPU, by one at most
- *   wrong         gives codes that are no answer
+ *   coarse        gives codes that differ from the CPU's by at most one
+ *   wrong         gives wrong codes
  *   no-device     cannot be created, as a Coral that is not plugged in
  *   refuse        does not take the model
  *   abort, crash, hang                  at once
- *   late-abort, late-error, late-hang   in the first step after the file DELEGATE_UNPLUGGED is there
+ *   late-abort, late-error, late-hang   in the first step after the file DELEGATE_UNPLUGGED exists
  *
- * A hang tells so by opening and closing the FIFO DELEGATE_HANGS, if it is given.
+ * A hang opens and closes the FIFO DELEGATE_HANGS, if it is given, to report itself.
  *
- * The declarations are the beginnings of those in TensorFlow Lite's C API (core/c/common.h, 2.14). A
- * Registration is handed over by value, and may be longer than the interpreter's, not shorter.
+ * The declarations are prefixes of those in TensorFlow Lite's C API (core/c/common.h, 2.14). A
+ * Registration is passed by value, and may be longer than the interpreter's, not shorter.
  */
 
 #include <fcntl.h>
@@ -28,8 +28,8 @@
 
 enum { OK = 0, ERROR = 1, LOGISTIC = 14 };
 
-/* Without this flag the interpreter prepares the CPU's operators first, and there is none for a
- * compiled one. */
+/* Without this flag the interpreter first prepares the CPU's operators, which fails for a custom
+ * operator. */
 enum { ALLOW_DYNAMIC_TENSORS = 1 };
 
 typedef struct Context Context;

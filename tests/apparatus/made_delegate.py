@@ -1,4 +1,4 @@
-"""`made_delegate.c` as a library: an accelerator that is not there, and fails as it is told."""
+"""Build `made_delegate.c` as a library: a simulated accelerator that fails on command."""
 
 import shutil
 import subprocess
@@ -10,7 +10,7 @@ FLAGS = ("-std=c11", "-D_DEFAULT_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror", 
 
 
 def build(folder: Path) -> Path:
-    """The library below `folder`. OSError without a C compiler, with what to install."""
+    """Build the library in `folder`. OSError without a C compiler, with what to install."""
     if not shutil.which("gcc"):
         raise OSError("gcc is missing: apt-get install gcc libc6-dev")
     library = folder / f"lib{KERNEL}.so.1"

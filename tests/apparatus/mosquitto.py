@@ -1,4 +1,4 @@
-"""A real MQTT broker on a loopback port, and somebody who listens to it."""
+"""A real MQTT broker on a loopback port, and a listener."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import paho.mqtt.publish
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
-PATIENCE = 60.0  # seconds; only what fails ever waits for them
+PATIENCE = 60.0  # seconds; only a failing test waits this long
 
 
 def free_port() -> int:
@@ -41,7 +41,7 @@ class Broker:
             f"listener {self.port} 127.0.0.1\nuser root\nmax_queued_messages 0\n{options}"
         )
         self._process: subprocess.Popen[str] | None = None
-        atexit.register(self.kill)  # whatever becomes of its user
+        atexit.register(self.kill)  # also if the test fails
         self.start()
 
     def address(self, rest: str = "plant/pump", scheme: str = "mqtt") -> str:
@@ -69,7 +69,7 @@ class Broker:
         self._process.send_signal(number)
 
     def stop(self) -> None:
-        """End it in good order: it remembers its sessions, if its options say so."""
+        """End the broker properly; it saves its sessions if its options say so."""
         self._end(SIGTERM)
 
     def kill(self) -> None:
@@ -78,7 +78,7 @@ class Broker:
     def publish(
         self, topic: str, payload: str | bytes, retain: bool = False, **access: Any
     ) -> None:
-        """Send one message. access: how to be let in, as paho's `single` has it."""
+        """Send one message. access: login and TLS arguments of paho's `single`."""
         paho.mqtt.publish.single(
             topic, payload, retain=retain, hostname="127.0.0.1", port=self.port, **access
         )
@@ -91,7 +91,7 @@ class Broker:
 
 
 def password_file(folder: Path, user: str, password: str) -> Path:
-    """The broker's file of users with one in it."""
+    """Write the broker's password file with one user."""
     path = folder / "users"
     subprocess.run(["mosquitto_passwd", "-b", "-c", path, user, password], check=True)
     path.chmod(0o600)
@@ -99,7 +99,7 @@ def password_file(folder: Path, user: str, password: str) -> Path:
 
 
 def own_certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that nobody signed but itself, and its key."""
+    """Make a self-signed certificate for 127.0.0.1, and its key."""
     certificate, key = folder / "broker.pem", folder / "broker.key"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
@@ -111,9 +111,9 @@ def own_certificate(folder: Path) -> tuple[Path, Path]:
 
 
 class Listener:
-    """Subscribes to all topics, and again after the broker was away.
+    """Subscribes to all topics, and again after every reconnection.
 
-    session: a name under which the broker keeps what comes while the listener is away.
+    session: name of a persistent session, for which the broker stores messages.
     """
 
     def __init__(self, port: int, login: tuple[str, str] | None = None, session: str = "") -> None:
@@ -132,7 +132,7 @@ class Listener:
         self.wait_for_subscription(1)
 
     def on(self, topic: str) -> list[bytes]:
-        """What came on one topic so far."""
+        """Return the messages on one topic so far."""
         with self._changed:
             return [payload for name, payload, _ in self.messages if name == topic]
 

@@ -1,8 +1,8 @@
-"""A disk that loses its power: it stops after the k-th operation, and then forgets.
+"""A disk with a power cut after the k-th operation.
 
-Beside the real files it keeps what Linux guarantees: a file's bytes last once the file is synced,
-names in a folder (made, moved, removed) once the folder is synced. `image` writes what may be
-found after the cut, from the most forgetful disk to one that had written everything.
+Besides the real files it tracks what Linux guarantees: a file's bytes survive once the file is
+synced, names in a folder (made, moved, removed) once the folder is synced. `image` writes a
+possible state after the cut, from the largest loss to none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Union
 from edge_runtime.updates.disk import StoreDisk
 
 AFTERMATHS = tuple(itertools.product(("lost", "kept"), ("empty", "half", "whole")))
-"""What becomes of unsynced names, and of unsynced bytes."""
+"""The fate of unsynced names, and of unsynced bytes."""
 
 
 Found = Union[bytes, "frozenset[tuple[str, Found]]"]
@@ -24,7 +24,7 @@ Found = Union[bytes, "frozenset[tuple[str, Found]]"]
 
 
 class PowerCutError(BaseException):
-    """Not an Exception: no program tidies up after the power has gone."""
+    """The power is cut. Not an Exception, so that no program can clean up."""
 
 
 @dataclass
@@ -47,14 +47,14 @@ class Folder:
 
 
 class UnsyncedDisk(StoreDisk):
-    """The real thing without the wait for the real disk."""
+    """A real disk without waiting for syncs."""
 
     def sync(self, path: Path) -> None:
         assert path.exists()
 
 
 class PowerCutDisk(UnsyncedDisk):
-    """Does `operations` operations below `root` and then no more. done: how many it did."""
+    """Does only the first `operations` operations below `root`. done: number of operations."""
 
     def __init__(self, root: Path, operations: float = float("inf")) -> None:
         self.root, self.left, self.done = root, operations, 0
@@ -99,14 +99,14 @@ class PowerCutDisk(UnsyncedDisk):
         self._parent(path).entries.pop(path.name, None)
 
     def image(self, names: str, contents: str, target: Path) -> Path:
-        """The store as it may be found when the power is back."""
+        """Write the store to `target` as it may be after the cut."""
         if target.exists():
             shutil.rmtree(target)
         _write(_found(self.tree, names, contents), target)
         return target
 
     def found(self, names: str, contents: str) -> Found:
-        """The same, not written: equal ones need to be looked at only once."""
+        """Return the same as a value, so that equal states are checked only once."""
         return _found(self.tree, names, contents)
 
     def _count(self, name: str) -> None:
@@ -129,7 +129,7 @@ class PowerCutDisk(UnsyncedDisk):
 
 
 def _scanned(path: Path) -> File | Folder:
-    """What is on the disk before, all of it synced long ago. Locks hold no data."""
+    """Read the initial state of the disk; everything is synced. Locks contain no data."""
     if path.is_file():
         return File(path.read_bytes(), path.read_bytes())
     found = {p.name: _scanned(p) for p in sorted(path.glob("*")) if p.suffix != ".lock"}

@@ -1,6 +1,7 @@
-"""Faults of an accelerator: a real delegate library that fails as it is told.
+"""Faults of an accelerator: a real delegate library that fails on command.
 
-Where it fails, the model goes on on the CPU, under the CPU's own threshold and marked for good.
+After a failure the model continues on the CPU, with the CPU's threshold, and all its records are
+marked.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,12 +19,12 @@ from tests.campaign.processes import fallback_after, until_back
 
 START = 200
 FEW = 60
-HIGHER = 5.0  # the accelerator's threshold is the CPU's and so much, so that both can be told apart
+HIGHER = 5.0  # added to the CPU's threshold for the accelerator, so that records show which is used
 
 
 @contextmanager
 def _accelerated(lab: Lab, plan: str, calibrated: bool = True) -> Iterator[tuple[Run, Path]]:
-    """A run with the accelerator, and the file that unplugs it."""
+    """Yield a run with the accelerator, and the file that unplugs it."""
     copy = lab.copy("accelerated")
     if calibrated:
         bundle = read_bundle(copy, allow_failed=True)
@@ -37,7 +38,7 @@ def _accelerated(lab: Lab, plan: str, calibrated: bool = True) -> Iterator[tuple
 
 
 def _check_marks(run: Run) -> None:
-    """The model's records on the CPU are marked and have its threshold; all others have not."""
+    """Check that exactly the model's records on the CPU are marked and have its threshold."""
     own = run.lab.bundle.manifest.thresholds[KERNEL_ID].value
     for record in run.records:
         if record["tier"] < 3:
@@ -69,11 +70,11 @@ def _unplugged(plan: str) -> Callable[[Lab], Happened]:
     return strike
 
 
-def _from_the_start(plan: str, told: str, calibrated: bool = True) -> Callable[[Lab], Happened]:
+def _from_the_start(plan: str, logged: str, calibrated: bool = True) -> Callable[[Lab], Happened]:
     def strike(lab: Lab) -> Happened:
         with _accelerated(lab, plan, calibrated) as (run, _):
             run.feed(lab.rows[:START])
-        expect(run.said(told) == 1, f"the log does not tell: {run.log[:2]}")
+        expect(run.said(logged) == 1, f"not logged: {run.log[:2]}")
         served = [record for record in run.records if record["tier"] < 3]
         expect(len(served) > FEW, f"the model answered {len(served)} samples")
         expect(all("CPU" in record["flags"] for record in served), "an answer is not marked")

@@ -1,7 +1,7 @@
-"""Bit rot at start: every file that gruard stores, damaged in many places, and then a start.
+"""Bit rot at start: damage every file that gruard stores in many places, then start a run.
 
-A store with two proven bundles, thresholds, a journal with a cursor, a status file and a start
-marker. Each case damages one file, or all of a kind, and starts a run: something still answers.
+The folder has a store with two proven bundles, thresholds, a journal with a cursor, a status file
+and a start marker. Each case damages one file, or all of a kind; a tier must still answer.
 """
 
 import itertools
@@ -30,16 +30,16 @@ from tests.campaign.fault import NotHeldError, Part, Row, check_promises, expect
 from tests.campaign.lab import Lab
 
 SETTLED = 15
-"""Rows after the warm-up, which a model answers."""
+"""Rows after the warm-up, answered by a model."""
 FLIPS = 40
-"""Flipped bits for each file in the full campaign, evenly apart."""
+"""Flipped bits for each file in the full campaign, evenly spread."""
 
 Damage = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
 class Case:
-    """Damage to a file, or to all of a kind, and who answered then."""
+    """Damage to a file, or to all of a kind, and what answered then."""
 
     file: str
     told: str
@@ -65,7 +65,7 @@ class Template:
 
 
 def make_template(lab: Lab) -> Template:
-    """All that a box has on its disk after its first healthy run."""
+    """Make the files that a device has on its disk after its first healthy run."""
     folder = Path(tempfile.mkdtemp(prefix="rot-", dir=lab.scratch)) / "box"
     for name in ("journal", "state"):
         (folder / name).mkdir(parents=True)
@@ -95,7 +95,7 @@ def make_template(lab: Lab) -> Template:
 
 
 def start(folder: Path) -> Ended:
-    """A run from the store in `folder`, with all the files that a run may have."""
+    """Start a run from the store in `folder`, with all the files that a run may have."""
     return run_command((
         "run", "--store", str(folder / "store"), "--source", str(folder / "rows.csv"),
         "--journal", str(folder / "journal"), "--status", str(folder / "status.json"),
@@ -104,7 +104,7 @@ def start(folder: Path) -> Ended:
 
 
 def stored_files(template: Template) -> dict[str, list[Path]]:
-    """Every stored file, by what it is; paths below the template's folder."""
+    """Return every stored file by kind; paths relative to the template's folder."""
     kinds: dict[str, list[Path]] = {}
     folder = template.folder
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -133,7 +133,7 @@ def _kind(template: Template, below: Path) -> str:
 
 
 def damages(size: int, flips: int, rng: np.random.Generator) -> Iterator[tuple[str, Damage]]:
-    """What may become of files, of which the largest has `size` bytes."""
+    """Yield kinds of damage to files, of which the largest has `size` bytes."""
     noise = rng.bytes(size)
     yield "lost", Path.unlink
     yield "empty", lambda file: _write(file, b"")
@@ -160,7 +160,7 @@ def _write(file: Path, data: bytes) -> None:
 
 
 def case(template: Template, told: str, files: Sequence[Path], damage: Damage) -> Case:
-    """Damage a copy of the template, start, and see who answers."""
+    """Damage a copy of the template, start a run, and find out what answers."""
     scratch = Path(tempfile.mkdtemp(prefix="case-", dir=template.folder.parent))
     folder = Path(shutil.copytree(template.folder, scratch / "box"))
     for file in files:
@@ -170,13 +170,13 @@ def case(template: Template, told: str, files: Sequence[Path], damage: Damage) -
     try:
         answered, broken = who_answered(ended, template), ""
     except NotHeldError as seen:
-        answered, broken = "nobody", str(seen).replace(f"{folder}/", "")
+        answered, broken = "nothing", str(seen).replace(f"{folder}/", "")
     shutil.rmtree(scratch, ignore_errors=True)
     return Case(files[0].name if len(files) == 1 else "all", told, answered, broken)
 
 
 def who_answered(ended: Ended, template: Template) -> str:
-    """Which model, or only the fallback. Raises NotHeldError where a row has no honest record."""
+    """Return which model answered, or only the fallback. NotHeldError for a broken promise."""
     check_manners(ended, (0, 1))
     records = records_of(ended.stdout)
     rows = template.rows
@@ -187,12 +187,12 @@ def who_answered(ended: Ended, template: Template) -> str:
     expect(used <= {*names}, f"models {used} answered")
     if used == {template.current.model_hash}:
         return "current"
-    expect("gruard: " in ended.stderr, "another than the current bundle answers without a word")
+    expect("gruard: " in ended.stderr, "another bundle than the current one answers, not logged")
     return " and ".join(sorted(names[model] for model in used)) or "fallback only"
 
 
 def run(lab: Lab, seed: int, scale: float) -> Iterator[Row]:
-    """Each kind of file by itself; then all of a kind at once."""
+    """Damage each file separately; then all files of a kind at once."""
     template, rng = make_template(lab), np.random.default_rng(seed)
     kinds = stored_files(template)
     everything = [file for files in kinds.values() for file in files]
@@ -217,13 +217,13 @@ def run(lab: Lab, seed: int, scale: float) -> Iterator[Row]:
 def _plan(
     template: Template, files: Sequence[Path], rng: np.random.Generator
 ) -> Iterator[tuple[str, Sequence[Path], Damage]]:
-    """All that is done to files at once, and in how many places to a single one."""
+    """Yield the damages to several files at once, or to a single file in many places."""
     alone, size = len(files) == 1, max(_size(template.folder / file) for file in files)
     drawn = list(damages(size, FLIPS if alone else 0, rng))
     if len({file.parts[:2] for file in files if file.parts[0] == "store"}) > 1:
-        drawn = drawn[1:]  # a store without a file is one where nothing was installed yet
+        drawn = drawn[1:]  # a store without files is an empty store, not a damaged one
     for told, damage in drawn:
-        # A status file of noise might be anybody's, and is refused.
+        # A status file of noise may be the user's own file, and is refused.
         harmed = [file for file in files if told != "noise" or file.name != "status.json"]
         if harmed:
             yield told, harmed, damage
@@ -233,7 +233,7 @@ def _row(template: Template, name: str, plan: Sequence[tuple[str, Sequence[Path]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         cases = list(pool.map(lambda planned: case(template, *planned), plan))
     bad = [each for each in cases if each.broken]
-    order = ("nobody", "fallback only", "previous", "current and previous", "current")
+    order = ("nothing", "fallback only", "previous", "current and previous", "current")
     worst = min(cases, key=lambda each: order.index(each.answered))
     counts = Counter(each.answered for each in cases)
     seen = ", ".join(f"{who} {count}" for who, count in counts.most_common())

@@ -42,7 +42,7 @@ SPARE_SLOTS = 8
 """By so many the slots may differ from the periods that went by, at both ends, and by the patience
 with a silent source. A stream of wrong rate is thinned or filled, and adds up as well."""
 LEAST = 0.99
-"""Share of a run's records that the gate vouches for, after warm-up and apart from outages."""
+"""Smallest share of a run's records in tier 1, without warm-up and outages."""
 
 
 class InjectedTime:
@@ -107,26 +107,26 @@ class DirectProcess:
         self._records: list[Record] = []
 
     def fall_back(self) -> bool:
-        """There is nothing else to run."""
+        """Return False: there is no other kernel to run."""
         return False
 
     def start(self) -> None:
-        """Forget the run before."""
+        """Drop the records of the run before."""
         self._records = []
 
     def poll_ready(self, timeout: float = 0.0) -> wire.Hello:
-        """It is loaded already."""
+        """Answer at once: the detector is already loaded."""
         return wire.Hello(self._detector.kernel_id, 0.0, self._digest, "")
 
     def resume(self) -> None:
-        """The detector is where it was."""
+        """Do nothing: the detector was not interrupted."""
 
     def tell(self, sample: Sample) -> None:
-        """Answer at once, for `answer` to take."""
+        """Answer at once; `answer` returns the record."""
         self._records.append(self._detector.step(sample))
 
     def answer(self, sample: Sample, timeout: float) -> Record:
-        """The record of the sample that was told last."""
+        """Return the record of the last sample."""
         return self._records.pop()
 
     def stop(self) -> None:
@@ -136,7 +136,7 @@ class DirectProcess:
 
 
 class ListedSink:
-    """Keeps records, with the injected time at which each came and as the line that it is."""
+    """Keeps records, with the injected time at which each came, and checks their JSON."""
 
     dropped = 0
 
@@ -161,7 +161,7 @@ def _refuse(word: str) -> float:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one stream. at: when each record came; timing: the summary's counts."""
+    """The result of one stream. at: when each record came; timing: the summary's counts."""
 
     stream: Stream
     records: list[Record]
@@ -173,7 +173,7 @@ Run = Callable[[Stream, bool], Outcome]
 
 
 def runner(lab: Lab) -> Run:
-    """Answers streams with the lab's bundle, live or as recordings."""
+    """Return a function that answers streams with the lab's bundle, live or as recordings."""
     bundle = lab.bundle
 
     def run(stream: Stream, live: bool) -> Outcome:
@@ -207,7 +207,7 @@ def _header(lab: Lab) -> bytes:
 
 
 def _lines(lab: Lab, stream: Stream) -> list[bytes]:
-    """A CSV line of each reading; its values are the clean rows of the machine in turn."""
+    """Return a CSV line for each reading, with the clean rows of the machine as values."""
     rows = itertools.cycle([",".join(map(repr, row)) for row in lab.rows.tolist()])
     return [
         f"{'' if time is None else repr(time)},{row}\n".encode()
@@ -233,10 +233,10 @@ def check(outcome: Outcome, lab: Lab, live: bool) -> None:
 
 
 def share_in_tier_1(records: Sequence[Record], lab: Lab) -> float:
-    """Of the records after warm-up, those that the gate vouches for.
+    """Return the share of tier 1 in the records after warm-up.
 
-    An outage is left out: more missing rows in a row than the state can bridge, and those in which
-    it finds the signal again.
+    An outage is left out: more consecutive missing rows than the state can bridge, and the
+    re-synchronisation after it.
     """
     tiers, watched = lab.bundle.manifest.tiers, set(lab.channels) - set(lab.exogenous)
     judged, missing, back = [], 0, 0
@@ -253,7 +253,7 @@ def _check_pace(outcome: Outcome, period: float) -> None:
     arrivals = [arrival for _, arrival in outcome.stream]
     slots = sum(record.slots for record in outcome.records)
     passed = (arrivals[-1] - arrivals[0]) / period + 1
-    # A clock that is set by less than STEP_SECONDS cannot be told from messages that were held up.
+    # A clock step below STEP_SECONDS cannot be distinguished from delayed messages.
     patience = STEP_SECONDS if outcome.timing.get("clock stepped") else GRACE_SECONDS
     spare = SPARE_SLOTS + patience / period
     expect(abs(slots - passed) <= spare, f"{slots} slots in {passed:.0f} periods")
@@ -262,7 +262,7 @@ def _check_pace(outcome: Outcome, period: float) -> None:
 
 
 def longest_silence(outcome: Outcome, period: float) -> float:
-    """Periods between two records in which readings came without a pause of over a period."""
+    """Return the longest time between two records, in periods, while readings keep arriving."""
     arrivals = np.array([arrival for _, arrival in outcome.stream])
     longest = 0.0
     for before, after in itertools.pairwise(outcome.at):
@@ -306,7 +306,7 @@ def _all_tried(lab: Lab, name: str, seed: int, runs: int) -> list[Tried]:
 
 
 def part(lab: Lab, seed: int, scale: float) -> Iterator[Row]:
-    """A row for each kind of lie."""
+    """Yield a row for each kind of bad clock."""
     runs = max(int(scale * RUNS), 1)
     for name in LIES:
         tried = _all_tried(lab, name, seed, runs)

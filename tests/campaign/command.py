@@ -1,4 +1,4 @@
-"""One command of gruard's, run to its end: what it said, what it cost, and whether it left any."""
+"""Run one gruard command to its end: output, cost, and processes that it left running."""
 
 import contextlib
 import json
@@ -20,11 +20,11 @@ from tests.campaign.fault import Json, NotHeldError, expect
 from tests.campaign.lab import ROOT
 
 LIMIT = 120.0
-"""Seconds after which a command counts as a hang: three restarts that do not load take 66."""
+"""Seconds after which a command counts as a hang; three restarts that do not load take 66."""
 LOOK_EVERY = 0.05
-"""Seconds between two looks at the memory."""
+"""Seconds between two reads of the memory use."""
 FAREWELL = 20.0
-"""Seconds in which a process that lost its supervisor while it was loading ends by itself."""
+"""Seconds within which a worker that lost its supervisor while loading must end."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ def _feed(pipe: IO[bytes], data: bytes) -> None:
 
 
 def _watched(pid: int, limit: float) -> tuple[bool, int]:
-    """Whether a process ends within `limit` seconds, and its peak of memory or of a child's.
+    """Return whether a process ends within `limit` seconds, and its or a child's peak memory.
 
-    What wait4 says of memory would include this process's own, of which it was forked.
+    The peak of wait4 would include the memory of this process, from which it was forked.
     """
     handle, peak, end = os.pidfd_open(pid), 0, time.monotonic() + limit
     try:
@@ -96,7 +96,7 @@ def _watched(pid: int, limit: float) -> tuple[bool, int]:
 
 
 def _high_water(pid: int) -> int:
-    """The most bytes that a process or one of its children has had resident."""
+    """Return the largest resident memory, in bytes, of a process and its children."""
     most = 0
     with contextlib.suppress(OSError, IndexError):
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -107,7 +107,7 @@ def _high_water(pid: int) -> int:
 
 
 def _gone(group: int) -> bool:
-    """Whether no process of a group is left, FAREWELL seconds after its leader at the latest."""
+    """Return whether all processes of a group end within FAREWELL seconds; kill the others."""
     end = time.monotonic() + FAREWELL
     while time.monotonic() < end:
         try:
@@ -121,15 +121,15 @@ def _gone(group: int) -> bool:
 
 
 MOST_REPEATED = 5
-"""Times that a command may say the same line; every message has a bounded rate."""
+"""A command may print the same line this often; every message has a bounded rate."""
 FRIGHTENING = ("Traceback", "Exception ignored", "Fatal Python error")
 
 
 def check_manners(
     ended: Ended, codes: Sequence[int] = (0, 1, 2), words: Sequence[str] = FRIGHTENING
 ) -> None:
-    """It ended, with a known exit code, without any of `words` and without saying the same over and
-    over, and left no process behind.
+    """Check that a command ended with a known exit code, printed none of `words` and no line too
+    often, and left no process running.
     """
     expect(ended.code is not None, "it hangs")
     expect(ended.code in codes, f"exit code {ended.code}: {_last_line(ended.stderr)}")
@@ -141,19 +141,19 @@ def check_manners(
 
 
 def summary_of(ended: Ended) -> Json | None:
-    """The summary that `--json` wrote to stderr, None when there is none."""
+    """Return the summary that `--json` wrote to stderr, or None."""
     lines = [line for line in ended.stderr.splitlines() if line.startswith("{")]
     return strict_json(lines[-1].encode()) if lines else None
 
 
 def records_of(text: bytes) -> list[Json]:
-    """The records in what a sink wrote. Raises NotHeldError for half a line, or no strict JSON."""
+    """Parse the records of a sink. NotHeldError for an incomplete line, or no strict JSON."""
     expect(not text or text.endswith(b"\n"), f"the last line is cut: {text[-60:]!r}")
     return [strict_json(line) for line in text.splitlines()]
 
 
 def strict_json(line: bytes) -> Json:
-    """One object of strict JSON. Raises NotHeldError for anything else, NaN included."""
+    """Parse one object of strict JSON. NotHeldError for anything else, including NaN."""
 
     def refuse(word: str) -> None:
         raise ValueError(word)

@@ -1,4 +1,4 @@
-"""Faults of disks, and of who reads what a run writes."""
+"""Faults of disks, and of readers of a run's output."""
 
 import os
 import resource
@@ -26,7 +26,7 @@ def _disk_full(lab: Lab) -> Happened:
     whole = sink.read_text().endswith("}\n")
     expect(whole, "the file ends in half a record")
     expect(code == 1, f"exit code {code}")
-    expect(run.said("not written") > 0, "the loss is not told")
+    expect(run.said("not written") > 0, "the loss is not logged")
     return "the run goes on, the loss is counted and told, no half record, exit code 1"
 
 
@@ -43,7 +43,7 @@ def _no_sink(lab: Lab) -> Happened:
 
 
 def _reader_hangs(lab: Lab) -> Happened:
-    """Whoever reads a FIFO stops reading."""
+    """The reader of a FIFO stops reading."""
     fifo = lab.scratch / "fifo"
     fifo.unlink(missing_ok=True)
     os.mkfifo(fifo)
@@ -74,7 +74,7 @@ def _journal_full(lab: Lab) -> Happened:
 
 
 def _journal_read_only(lab: Lab) -> Happened:
-    """A mount of its own that is read-only, in a namespace of the run's own."""
+    """A read-only mount, in the run's own namespace."""
     folder = _folder(lab)
     program = (sys.executable, "-m", "edge_runtime", "run", str(lab.path), "--source", "-")
     mount = 'mount -t tmpfs -o ro none "$0" && exec "$@"'
@@ -86,7 +86,7 @@ def _journal_read_only(lab: Lab) -> Happened:
     )  # fmt: skip
     count = done.stdout.count("\n")
     expect(count == START, f"{count} records of {START}: {done.stderr[-200:]}")
-    expect("Read-only file system" in done.stderr, "the log does not tell")
+    expect("Read-only file system" in done.stderr, "the loss is not logged")
     expect(done.returncode == 1, f"exit code {done.returncode}")
     return "the run goes on, every record comes out, the loss is told, exit code 1"
 

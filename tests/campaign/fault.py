@@ -1,7 +1,7 @@
-"""What the campaign consists of, and the promises that hold whatever is injected.
+"""The data types of the campaign, and the promises that hold for every fault.
 
-A `Fault` is one fault with one outcome. A `Part` injects many of a kind, and sums them up in rows
-that name the worst case; to add one, write `run(lab, seed, scale) -> rows` and list it in
+A `Fault` is one fault with one outcome. A `Part` injects many faults of a kind, and sums them up in
+rows that name the worst case. To add one, write `run(lab, seed, scale) -> rows` and list it in
 `tests/campaign/__main__.py`.
 """
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 Happened = str
-"""What was seen, in words; a broken promise raises NotHeld instead."""
+"""A description of what happened; a broken promise raises NotHeldError instead."""
 
 
 class NotHeldError(Exception):
-    """What had to happen did not; the text says what was seen."""
+    """A promise was broken; the text says how."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """injected, must: for the table. strike: injects, checks, and tells what happened."""
+    """injected, must: for the table. strike: injects, checks, and returns what happened."""
 
     name: str
     injected: str
@@ -35,8 +35,8 @@ class Fault:
 class Row:
     """One line of docs/reliability.md.
 
-    happened: what was seen, with counts. worst: the worst single case, empty where `happened` is
-    one case. held: whether all that had to happen did.
+    happened: with counts. worst: the worst single case, empty if `happened` is one case. held:
+    whether all promises held.
     """
 
     name: str
@@ -52,8 +52,8 @@ class Part:
     """A kind of fault that is injected many times over.
 
     title: of its table. run: inject with random numbers from `seed`; scale 1.0 is the full
-    campaign, the tests take a small fraction. A broken promise is a row that is not held, with how
-    to repeat it; `run` does not raise for it.
+    campaign, the tests use a small fraction. `run` does not raise for a broken promise; its row is
+    not held and says how to repeat it.
     """
 
     title: str
@@ -67,9 +67,9 @@ def expect(held: bool, seen: str) -> None:
 
 
 def check_promises(records: Sequence[Json], exogenous: Sequence[str] = ()) -> None:
-    """One record an index, in order, and none that hides who answered (I1 to I3).
+    """Check that there is one record per index, in order, and that each says what answered (I1-I3).
 
-    exogenous: channels without a gate, which no flag is about.
+    exogenous: channels without a gate, for which there are no flags.
     """
     indices = [record["index"] for record in records]
     expect(indices == list(range(len(records))), f"indices are not 0 … n: {_odd(indices)}")
@@ -80,7 +80,7 @@ def check_promises(records: Sequence[Json], exogenous: Sequence[str] = ()) -> No
         expect("FALLBACK" in flags or not fallback, f"record {index}: tier 3 without its flag")
         expect(record["valid"] or fallback, f"record {index}: tier {record['tier']}, not valid")
         expect(bool(record["model"]) or fallback, f"record {index}: names no model")
-        # Where no bundle is left, there is no model to name and nothing to score by.
+        # Without any usable bundle there is no model to name and no score.
         unscored = "GAP" in flags or (fallback and not record["model"])
         expect(record["score"] is not None or unscored, f"record {index}: no score, no gap")
         marked = {"IMPUTED", "FREE_RUN", "RESYNC", "FALLBACK"} & set(flags)
@@ -94,13 +94,13 @@ def _odd(indices: Sequence[int]) -> str:
 
 
 def is_marked(record: Json, channel: str | None = None) -> bool:
-    """Whether a reader is warned: an alarm, a lower tier, or a channel that is not believed."""
+    """Return whether a record warns: alarm, lower tier, masked or imputed channel."""
     doubted = {*record["masked"], *record["imputed"]}
     about = bool(doubted) if channel is None else channel in doubted
     return bool(record["alarm"] or record["tier"] > 1 or about)
 
 
 def first_marked(records: Sequence[Json], start: int, channel: str | None = None) -> int | None:
-    """Samples from `start` to the first marked record, None when there is none."""
+    """Return the samples from `start` to the first marked record, or None."""
     found = (r["index"] - start for r in records[start:] if is_marked(r, channel))
     return next(found, None)

@@ -1,7 +1,7 @@
 """Hostile streams through the whole run: parser, clock, step and sink, as a recording and live.
 
-Whatever comes in, the records are strict JSON without holes, as many as the input justifies, in
-bounded memory; and twice the input costs twice the time.
+For any input the records are strict JSON without gaps in their indices, their number is bounded by
+the input, memory is bounded, and the time grows linearly with the input.
 """
 
 import os
@@ -23,16 +23,16 @@ MOST_MEMORY = 160 << 20
 MOST_RECORDS = 20, 2000
 """Records for each line, and for a whole stream: gap records are bounded, too."""
 STEEPEST = 8.0
-"""CPU seconds for four times the input, over those for the input; a quadratic parser needs 16."""
+"""Largest ratio of the CPU times for four times the input; a quadratic parser needs 16."""
 LEAST = 0.2
-"""CPU seconds that count at least: what is below is the noise of starting two processes."""
+"""Smallest CPU time that counts, in seconds; smaller times are noise."""
 SMALL = 1500
 """Lines of the smaller stream, enough to measure."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A stream and what came of it. told: how to make it again."""
+    """A stream and its result. told: how to make the stream again."""
 
     told: str
     ended: Ended
@@ -63,7 +63,7 @@ def answer(lab: Lab, data: bytes, live: bool) -> Ended:
 
 
 def judge(ended: Ended, lines: int, exogenous: Sequence[str] = ()) -> int:
-    """How many records there are. Raises NotHeldError for a broken promise."""
+    """Return the number of records. Raises NotHeldError for a broken promise."""
     check_manners(ended)
     expect(ended.peak <= MOST_MEMORY, f"{ended.peak / 1e6:.0f} MB of memory")
     records = records_of(ended.stdout)
@@ -71,7 +71,7 @@ def judge(ended: Ended, lines: int, exogenous: Sequence[str] = ()) -> int:
     by_line, at_all = MOST_RECORDS
     expect(len(records) <= by_line * lines + at_all, f"{len(records)} records for {lines} lines")
     if ended.code == 2:
-        expect(ended.stderr.count("gruard: ") >= 1, "refused without a word")
+        expect(ended.stderr.count("gruard: ") >= 1, "refused without an error message")
         return len(records)
     summary = summary_of(ended)
     expect(summary is not None, "no summary")
@@ -81,7 +81,7 @@ def judge(ended: Ended, lines: int, exogenous: Sequence[str] = ()) -> int:
 
 
 def case(lab: Lab, told: str, data: bytes, live: bool) -> Case:
-    """What comes of one stream."""
+    """Run and judge one stream."""
     ended, lines = answer(lab, data, live), data.count(b"\n")
     count = ended.stdout.count(b"\n")
     try:
@@ -114,7 +114,7 @@ def _mixed_row(lab: Lab, name: str, live: bool, seeds: Sequence[int]) -> Row:
         "ends; one record a slot, strict JSON; records and memory bounded",
         "; ".join(map(str, bad)) or seen,
         str(worst),
-        held=not bad and 2 * answered > len(cases),  # what is refused shows nothing of the rest
+        held=not bad and 2 * answered > len(cases),  # a refused stream tests only the parser
     )
 
 

@@ -1,7 +1,7 @@
 """Concurrent install, use, rollback, list, run and journal readers, killed at random.
 
-All are real processes on one store, started from a server that has gruard imported, for there are
-thousands of them. What was done and seen is judged by `history_model`.
+All are real processes on one store. A fork server that has already imported gruard starts them,
+because there are thousands. `history_model` judges what was done and observed.
 """
 
 import multiprocessing
@@ -71,7 +71,7 @@ class Bundles:
 
 @dataclass
 class Stage:
-    """One history while it goes on."""
+    """The data of one history while it runs."""
 
     folder: Path
     rng: np.random.Generator
@@ -83,7 +83,7 @@ class Stage:
 
     @property
     def store(self) -> Path:
-        """The store that all share."""
+        """The store that all processes share."""
         return self.folder / "store"
 
     @property
@@ -93,7 +93,7 @@ class Stage:
 
 
 def _gruard(words: Sequence[str], folder: Path) -> None:
-    """A command of gruard's, in a process that the server forked; its exit code goes to a file."""
+    """Run a gruard command in a forked process and write its exit code to a file."""
     from edge_runtime.commands.main import main
 
     for name, fd in (("out", 1), ("err", 2)):
@@ -108,7 +108,7 @@ def _gruard(words: Sequence[str], folder: Path) -> None:
 
 
 def command(stage: Stage, kind: str, slot: str, words: Sequence[str], after: float | None) -> str:
-    """Run a command, kill it `after` seconds unless it has ended; what it said on stdout."""
+    """Run a command, kill it after `after` seconds unless it has ended, and return its stdout."""
     context = multiprocessing.get_context("forkserver")
     folder = Path(tempfile.mkdtemp(dir=stage.folder))
     begun = time.monotonic()
@@ -118,7 +118,7 @@ def command(stage: Stage, kind: str, slot: str, words: Sequence[str], after: flo
     process.kill()
     process.join()
     out, said, code = (_text_of(folder / name) for name in ("out", "err", "code"))
-    unfinished = None if after is not None else -1  # it hung, or something else ended it
+    unfinished = None if after is not None else -1  # -1: it hung, or ended without an exit code
     ended = time.monotonic()
     stage.commands.append(
         Command(kind, slot, begun, ended, int(code) if code else unfinished, said)
@@ -131,9 +131,9 @@ def _text_of(file: Path) -> str:
 
 
 def make_bundles(lab: Lab) -> Bundles:
-    """Bundles of two versions, and a last one of a third.
+    """Make bundles of two versions, and a last one of a third version.
 
-    Their models differ in bytes that nothing reads.
+    Their models differ in appended bytes that nothing reads.
     """
     paths, models = {}, {}
     for number in range(BUNDLES + 1):
@@ -146,7 +146,7 @@ def make_bundles(lab: Lab) -> Bundles:
 
 
 def play(lab: Lab, bundles: Bundles, seed: int) -> History:
-    """One history."""
+    """Play one history and return what was done and observed."""
     folder = Path(tempfile.mkdtemp(prefix="history-", dir=lab.scratch))
     stage = Stage(folder, np.random.default_rng(seed))
     stage.journal.mkdir()
@@ -165,7 +165,7 @@ def play(lab: Lab, bundles: Bundles, seed: int) -> History:
         try:
             for done in [pool.submit(part) for part in parts]:
                 done.result()
-            # Whoever was killed must not stand in the way of those who come after.
+            # Killed commands must not block later ones.
             _install(stage, bundles, last, None)
             command(stage, "list", "", ("--store", str(stage.store), "--json"), None)
         finally:
@@ -183,7 +183,7 @@ def _install(stage: Stage, bundles: Bundles, slot: str, after: float | None) -> 
 
 
 def _choose(stage: Stage, bundles: Bundles, slots: Sequence[str], rng: np.random.Generator) -> None:
-    """Commands of one person who cannot make up their mind."""
+    """Run random commands that choose bundles, one after the other."""
     place = ("--store", str(stage.store))
     for _ in range(ACTIONS):
         slot = str(rng.choice(slots))
@@ -200,7 +200,7 @@ def _choose(stage: Stage, bundles: Bundles, slots: Sequence[str], rng: np.random
 
 
 def _run(lab: Lab, stage: Stage, rng: np.random.Generator) -> None:
-    """Runs one after the other; a trial is proven after half a second of healthy records."""
+    """Run several runs in sequence; a trial is proven after half a second of healthy records."""
     source = stage.folder / "rows.csv"
     source.write_text(_text(lab))
     words = (
@@ -225,7 +225,7 @@ def _text(lab: Lab) -> str:
 
 
 def _look(stage: Stage, over: threading.Event) -> None:
-    """Look at the pointers until all is over, and read the current slot whenever they change."""
+    """Read the pointers until the end, and the current slot whenever they change."""
     store, last = Store(stage.store), None
     while not over.wait(LOOK_EVERY):
         try:
@@ -238,19 +238,19 @@ def _look(stage: Stage, over: threading.Event) -> None:
         if found.current and not fault:
             fault = store.slots.read(found.current).fault
             if fault and store.pointers() != found:
-                fault = ""  # it was taken away as soon as nothing pointed to it
+                fault = ""  # it was removed after the pointers changed
         stage.looks.append(Look(now, found, fault))
 
 
 def _watch_floor(stage: Stage, name: str, over: threading.Event) -> None:
-    """Ask for the lowest accepted version again and again."""
+    """Read the lowest accepted version repeatedly."""
     store = Store(stage.store)
     while not over.wait(0.05):
         stage.floors.append(store.lowest(name))
 
 
 def _read(stage: Stage, over: threading.Event) -> None:
-    """Read the whole journal again and again."""
+    """Read the whole journal repeatedly."""
     while not over.wait(0.2):
         begun = time.monotonic()
         entries = [(e.sequence, e.message) for e in entries_after(JournalDisk(stage.journal), 0)]
@@ -258,7 +258,7 @@ def _read(stage: Stage, over: threading.Event) -> None:
 
 
 def run(lab: Lab, seed: int, scale: float) -> Iterator[Row]:
-    """Histories of as many seeds as the scale asks for."""
+    """Play histories, as many as `scale` requires, and sum them up in one row."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     bundles = make_bundles(lab)

@@ -1,7 +1,7 @@
-"""What may be observed of a store, its runs and their journal while commands come and are killed.
+"""The allowed observations of a store, its runs and their journal during concurrent commands.
 
-A `History` is what was done and what was seen, with times; `broken_promises` compares the two. It
-knows the store only by the pure state machine of its pointers.
+A `History` contains commands and observations, with times; `broken_promises` compares them. Its
+model of the store is the pure state machine of the pointers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,11 @@ from edge_runtime.updates.pointers import ATTEMPTS, Pointers
 from tests.campaign.fault import Json, NotHeldError, check_promises
 
 DEEPEST = 5
-"""Events that may lie between two looks at the pointers."""
+"""Most events between two looks at the pointers."""
 LATE_LOOK = 1.0
-"""Seconds that a busy machine may hold up the one who looks."""
+"""Seconds that a busy machine may delay a look."""
 SLACK = 0.05
-"""Seconds between an event and the look that sees it."""
+"""Seconds between an event and the look that shows it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Watched:
 
 @dataclass(frozen=True)
 class JournalRead:
-    """What one reader of the journal found: numbers and messages, in its order."""
+    """One read of the journal: numbers and messages, in its order."""
 
     begun: float
     ended: float
@@ -76,7 +76,7 @@ class History:
 
 
 def broken_promises(history: History) -> list[str]:
-    """Every promise that `history` breaks, in words."""
+    """Return every promise that `history` breaks, in words."""
     return [
         *_unreadable(history),
         *_unexplained(history),
@@ -104,7 +104,7 @@ def _unexplained(history: History) -> Iterator[str]:
 
 
 def _steps_between(history: History, before: Look, after: Look) -> int | None:
-    """How few events lead from one look to the next, None when none of the commands do."""
+    """Return the fewest events that lead from one look to the next, None if no events do."""
     active = [
         command
         for command in history.commands
@@ -119,7 +119,7 @@ def _steps_between(history: History, before: Look, after: Look) -> int | None:
 
 
 def _next(pointers: Pointers, active: Sequence[Command]) -> Iterator[Pointers]:
-    """What any of the commands may make of the pointers in one event."""
+    """Yield the pointers that one event of any of the commands may lead to."""
     for command in active:
         if command.kind in ("install", "use") and command.code in (0, None):
             yield pointers.chosen(command.slot, ATTEMPTS)
@@ -138,13 +138,13 @@ def _next(pointers: Pointers, active: Sequence[Command]) -> Iterator[Pointers]:
 
 
 def _bare(pointers: Pointers) -> Pointers:
-    """Without the words of a reason."""
+    """Return the pointers without the text of a rejection's reason."""
     rejected = pointers.rejected
     return replace(pointers, rejected=rejected and replace(rejected, reason=""))
 
 
 def _without_effect(history: History) -> Iterator[str]:
-    """A choice that was reported as done is seen, unless another one may have covered it."""
+    """Yield choices that were reported as done but not observed, unless another may hide them."""
     for command in history.commands:
         if command.code != 0 or command.kind not in ("install", "use"):
             continue
@@ -156,7 +156,7 @@ def _without_effect(history: History) -> Iterator[str]:
 
 
 def _covers(other: Command, command: Command) -> bool:
-    """Whether `other` may have changed what `command` chose before anybody looked."""
+    """Return whether `other` may have replaced the choice of `command` before the next look."""
     chooses = other.kind in ("install", "use", "rollback") and other.code in (0, None)
     return chooses and other.begun <= command.ended + LATE_LOOK and other.ended >= command.begun
 
@@ -167,7 +167,7 @@ def _is_about(pointers: Pointers, slot: str) -> bool:
 
 
 def _during(looks: Sequence[Look], begun: float, ended: float) -> Iterator[Look]:
-    """The looks in a span of time, and the last one before it."""
+    """Yield the looks in a span of time, and the last one before it."""
     for look, following in zip(looks, [*looks[1:], None], strict=True):
         over = following is not None and following.time < begun
         if look.time <= ended and not over:
@@ -179,7 +179,7 @@ def _wrong_codes(history: History) -> Iterator[str]:
         if command.code not in (0, 2, None):
             yield f"{command.kind} ended with exit code {command.code}: {command.said[-200:]}"
         if command.code == 2 and "gruard: " not in command.said:
-            yield f"{command.kind} refused without a word"
+            yield f"{command.kind} refused without an error message"
         if "Traceback" in command.said:
             yield f"{command.kind} ended with a traceback: {command.said[-200:]}"
 
@@ -195,18 +195,18 @@ def _bad_runs(history: History) -> Iterator[str]:
         allowed = set(_may_answer(history, run))
         used = {str(r["model"]) for r in run.records if r["tier"] < 3}
         for model in used - allowed:
-            yield f"run at {run.begun:.3f} s: model {model} answered, which nobody had chosen"
+            yield f"run at {run.begun:.3f} s: model {model} answered, which no command had chosen"
 
 
 def _words_of(history: History, run: Watched) -> str:
-    """The end of what the command of a run said."""
+    """Return the end of the log of a run."""
     commands = [each for each in history.commands if each.kind == "run"]
     said = (each.said for each in commands if run.begun <= each.begun <= run.ended)
     return next(said, "")[-200:]
 
 
 def _may_answer(history: History, run: Watched) -> Iterator[str]:
-    """Models of slots that were current or on trial, or chosen by a command, during a run."""
+    """Yield models of slots that were current, on trial or chosen by a command during a run."""
     for look in _during(history.looks, run.begun - SLACK, run.ended + SLACK):
         pointers = look.pointers
         for slot in (pointers.current, pointers.trial.slot if pointers.trial else None):
@@ -218,16 +218,16 @@ def _may_answer(history: History, run: Watched) -> Iterator[str]:
 
 
 def _bad_reads(history: History) -> Iterator[str]:
-    """Each reader finds numbers without holes, and at least what an earlier one had found."""
+    """Yield reads with missing numbers, or without entries that an earlier read had."""
     for read in history.reads:
         numbers = [number for number, _ in read.entries]
         if numbers and numbers != list(range(numbers[0], numbers[0] + len(numbers))):
-            yield f"journal at {read.begun:.3f} s: holes or disorder in {_shortened(numbers)}"
+            yield f"journal at {read.begun:.3f} s: gaps or disorder in {_shortened(numbers)}"
     for earlier in history.reads:
         for later in history.reads:
             known = len(earlier.entries)
             if earlier.ended <= later.begun and later.entries[:known] != earlier.entries:
-                yield f"journal at {later.begun:.3f} s: lacks what was there before"
+                yield f"journal at {later.begun:.3f} s: lacks entries of an earlier read"
 
 
 def _fallen_floor(history: History) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Faults in the readings: a sensor, a cable, a person, the machine itself."""
+"""Faults in the readings: of a sensor, the wiring, the settings, or the machine."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +19,7 @@ def _spoiled(lab: Lab, spoil: Spoil) -> list[Json]:
 
 
 def _noticed(lab: Lab, spoil: Spoil, within: int, named: bool) -> Happened:
-    """The fault is marked within so many samples, and where `named`, on its channel."""
+    """Check that the fault is marked within `within` samples; if `named`, on its channel."""
     records = _spoiled(lab, spoil)
     channel = lab.channels[lab.victim] if named else None
     delay = first_marked(records, START, channel)
@@ -32,7 +32,7 @@ def _noticed(lab: Lab, spoil: Spoil, within: int, named: bool) -> Happened:
 
 
 def _back(records: list[Json]) -> str:
-    """When the model vouched for its channels again after the end of the fault."""
+    """Say when tier 1 answered again after the end of the fault."""
     end = START + LENGTH
     healthy = (r["index"] - end for r in records[end:] if r["tier"] == 1)
     back = next(healthy, None)
@@ -98,12 +98,12 @@ def _sign(rows: np.ndarray, lab: Lab) -> None:
 
 
 def _standstill(rows: np.ndarray, lab: Lab) -> None:
-    """The machine is off: all sensors show their resting value, here the same for all."""
+    """The machine is off: all sensors read 0."""
     rows[START : START + LENGTH] = 0
 
 
 def _recalibrated(lab: Lab) -> Happened:
-    """One channel reads otherwise for ever; the detector must not stay lost."""
+    """One channel is permanently off; the model must answer again."""
     rows = lab.rows[: START + 900].copy()
     rows[START:, lab.victim] += 4 * _spread(lab)
     records = lab.replay(rows)

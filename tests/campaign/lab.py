@@ -1,4 +1,4 @@
-"""The laboratory: a real `gruard run`, fed line by line, and everything that it said."""
+"""The laboratory: a real `gruard run`, fed line by line, with its records and its log."""
 
 import contextlib
 import json
@@ -23,15 +23,15 @@ from tests.apparatus.harm import edit_manifest
 from tests.campaign.fault import Json, check_promises, expect
 
 LIMIT = 60.0
-"""Seconds that anything may take before the row counts as failed."""
+"""Seconds that any wait may take before the row counts as failed."""
 DEADLINE = "0.4"
-"""Seconds for an answer: more than a busy machine needs, less than makes the source seem silent."""
+"""Seconds for an answer: longer than a busy machine needs, shorter than a silent source takes."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
 class Lab:
-    """A bundle to harm, clean rows of its machine in raw units [n, channels], a scratch folder."""
+    """A bundle, clean rows of its machine in raw units [n, channels], and a scratch folder."""
 
     path: Path
     bundle: Bundle
@@ -67,9 +67,9 @@ class Lab:
         store: Path | None = None,
         **environment: str,
     ) -> Iterator["Run"]:
-        """A supervised run on stdin, ended and checked at the end of the block.
+        """Yield a supervised run on stdin; end and check it at the end of the block.
 
-        Of the lab's own bundle, of another one, or from a store.
+        It uses the lab's own bundle, another bundle, or a store.
         """
         watched = ("--store", str(store)) if store else (str(bundle or self.path),)
         run = Run(self, (*watched, "--source", "-", *options), environment)
@@ -80,18 +80,18 @@ class Lab:
         check_promises(run.records)
 
     def copy(self, name: str) -> Path:
-        """A copy of the bundle to harm, in a folder of its own."""
+        """Copy the bundle into a new folder, for damaging it."""
         folder = Path(tempfile.mkdtemp(prefix="copy-", dir=self.scratch))
         return Path(shutil.copytree(self.path, folder / f"{name}.gruard"))
 
     def version(self, number: int) -> Path:
-        """A copy of the bundle as another version of it."""
+        """Copy the bundle and change its version to `number`."""
         copy = self.copy(f"version-{number}")
         edit_manifest(copy, lambda manifest: manifest.update(version=number))
         return copy
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Another command of gruard's, to its end."""
+        """Run another gruard command to its end."""
         return subprocess.run(
             [sys.executable, "-m", "edge_runtime", *words],
             cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -99,21 +99,21 @@ class Lab:
         )  # fmt: skip
 
     def replay(self, rows: np.ndarray) -> list[Json]:
-        """Records of `rows` in a run without other faults."""
+        """Return the records of `rows` in a run without other faults."""
         with self.run() as run:
             run.feed(rows)
         return run.records
 
 
 def open_lab(path: Path, scratch: Path, rows: int = 1200) -> Lab:
-    """A laboratory around the bundle at `path`."""
+    """Return a laboratory for the bundle at `path`."""
     bundle = read_bundle(path, allow_failed=True)
     return Lab(path, bundle, rows_of(bundle, rows), scratch)
 
 
 @dataclass
 class Run:
-    """One supervised run. `records` and `log` grow while it goes on."""
+    """One supervised run. `records` and `log` grow while it runs."""
 
     lab: Lab
     words: Sequence[str]
@@ -138,7 +138,7 @@ class Run:
 
     @property
     def worker(self) -> int | None:
-        """Process id of the inference process, None while there is none."""
+        """Process id of the worker, None while there is none."""
         pid = self.process.pid
         with contextlib.suppress(OSError):
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -155,10 +155,10 @@ class Run:
     def feed(
         self, rows: np.ndarray, times: Sequence[float] | None = None, pace: float = 0.0
     ) -> None:
-        """Send rows, each when the one before was answered, `pace` seconds apart at least."""
+        """Send rows, each after the one before was answered, at least `pace` seconds apart."""
         for i, row in enumerate(rows):
             known = len(self.records)
-            # The time of the sample that is due: a busy machine may have had gap records before.
+            # The time of the next slot: a slow feeder may have caused gap records before.
             moment = known * self.lab.period if times is None else times[i]
             self.send(",".join([repr(moment), *map(_cell, row)]))
             if times is None:
@@ -166,30 +166,30 @@ class Run:
             time.sleep(pace)
 
     def await_records(self, count: int) -> None:
-        """Wait until so many records are there."""
+        """Wait until there are `count` records."""
         with self._changed:
             enough = self._changed.wait_for(lambda: len(self.records) >= count, LIMIT)
         expect(enough, f"only {len(self.records)} records of {count} after {LIMIT:.0f} s")
 
     def await_log(self, words: str, times: int = 1) -> None:
-        """Wait until the log has said `words` so often."""
+        """Wait until the log contains `words` in `times` lines."""
         with self._changed:
             said = self._changed.wait_for(lambda: self.said(words) >= times, LIMIT)
         expect(said, f"the log never says {words!r}: {self.log[-3:]}")
 
     def said(self, words: str) -> int:
-        """How many lines of the log have `words`."""
+        """Return the number of log lines that contain `words`."""
         return sum(words in line for line in self.log)
 
     def kill_worker(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal to the inference process."""
+        """Send a signal to the worker."""
         pid = self.worker
-        expect(pid is not None, "there is no inference process")
+        expect(pid is not None, "there is no worker")
         assert pid is not None
         os.kill(pid, number)
 
     def end(self) -> int:
-        """Close stdin, wait for the end, and give the exit code."""
+        """Close stdin, wait for the end, and return the exit code."""
         assert self.process.stdin
         with contextlib.suppress(OSError):
             self.process.stdin.close()

@@ -1,4 +1,4 @@
-"""Flipped bits in the memory of the running inference process: weights, constants, its heap."""
+"""Flipped bits in the memory of the running worker: weights, constants, heap."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ SAMPLES = 9000
 
 
 def _weights(lab: Lab) -> Happened:
-    """One bit of a weight, where the interpreter reads it."""
+    """Flip one bit of a weight in the interpreter's memory."""
     model = lab.bundle.model
     expect(bool(model), "a linear bundle has no weights to flip")
     with lab.run() as run:
@@ -29,7 +29,7 @@ def _weights(lab: Lab) -> Happened:
 
 
 def until_told(run: Run, words: str) -> int:
-    """Feed until the log has said `words`; how many samples that took."""
+    """Feed samples until the log contains `words`; return how many that took."""
     rows = run.lab.rows
     for count in range(SAMPLES):
         if run.said(words):
@@ -40,7 +40,7 @@ def until_told(run: Run, words: str) -> int:
 
 
 def places(run: Run, pattern: bytes) -> list[int]:
-    """Addresses of `pattern` in the inference process."""
+    """Return the addresses of `pattern` in the worker."""
     found = []
     maps = Path(f"/proc/{run.worker}/maps").read_text().splitlines()
     with Path(f"/proc/{run.worker}/mem").open("rb", buffering=0) as memory:

@@ -1,6 +1,6 @@
-"""Faults of the network: a real broker that is away, slow, or gone for good.
+"""Faults of the network: a real broker that is down, slow, or killed.
 
-A listener that the broker keeps messages for must have every record in the end, in order.
+A listener with a persistent session must receive every record in the end, in order.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from tests.campaign.fault import Fault, Happened, Json, expect
 from tests.campaign.lab import Lab, Run
 
 START = 200
-AWAY = 400  # samples while the broker is away; more than wait in memory would be no other case
+AWAY = 400  # samples while the broker is down
 TOPIC = "gruard"
 _KEPT = "allow_anonymous true\npersistence true\npersistence_location {}/\n"
 
@@ -31,12 +31,12 @@ class Network:
     options: tuple[str, ...]
 
     def heard(self) -> list[Json]:
-        """What the listener had so far, each record once."""
+        """Return what the listener has received so far, each record once."""
         texts = dict.fromkeys(self.listener.on(TOPIC))
         return [json.loads(text) for text in texts]
 
     def await_index(self, index: int) -> None:
-        """Wait until the listener has the record of that index."""
+        """Wait until the listener has the record of `index`."""
         part, messages = f'"index":{index},'.encode(), self.listener.messages
         self.listener.wait_for(lambda: any(part in text for _, text, _ in messages[-9:]))
 
@@ -56,14 +56,14 @@ def _network(lab: Lab, journal: bool = True) -> Iterator[Network]:
 
 
 def _feed(run: Run, count: int) -> None:
-    """So many rows more, as fast as they are answered."""
+    """Feed `count` more rows, as fast as they are answered."""
     rows = itertools.cycle(run.lab.rows)
     for row in itertools.islice(rows, count):
         run.feed(row[None])
 
 
 def _check_heard(network: Network, runs: list[Run]) -> None:
-    """Every record of every run came to the listener, in order."""
+    """Check that the listener received every record of every run, in order."""
     heard = [(record.pop("run"), record) for record in network.heard()]
     for name, run in zip(dict.fromkeys(name for name, _ in heard), runs, strict=True):
         got = [record for of, record in heard if of == name]
@@ -90,7 +90,7 @@ def _down(lab: Lab) -> Happened:
 
 
 def _slow(lab: Lab) -> Happened:
-    """A broker that takes nothing for a while: stopped, its connections open."""
+    """A broker that reads nothing for a while: stopped, with open connections."""
     with _network(lab) as network, lab.run(*network.options) as run:
         _feed(run, START)
         network.await_index(START - 1)
@@ -105,7 +105,7 @@ def _slow(lab: Lab) -> Happened:
 
 
 def _over_a_restart(lab: Lab) -> Happened:
-    """Away until after the end of the run: the next run sends what this one could not."""
+    """The broker is down until after the end of the run; the next run sends the rest."""
     with _network(lab) as network:
         with lab.run(*network.options) as first:
             _feed(first, START)
@@ -134,8 +134,8 @@ def _for_good(lab: Lab) -> Happened:
     lost = len(run.records) - len(heard)
     told = next(line for line in run.log if "not written" in line).split()[-1]
     expect(code == 1, f"exit code {code}")
-    expect(told == str(lost), f"{lost} records never came, {told} are told")
-    return f"the other sink has every record; {lost} lost ones are counted and told, exit code 1"
+    expect(told == str(lost), f"{lost} records were lost, the log says {told}")
+    return f"the other sink has every record; {lost} lost ones are counted and logged, exit code 1"
 
 
 FAULTS = (

@@ -1,7 +1,7 @@
 """Fail the n-th call of every kind, for every n: in a supervised run, and in commands on a store.
 
 Each case is one command in a fresh folder, with one failing call anywhere in its processes
-(`tests/apparatus/failing_calls`). What it leaves behind is judged by `broken_promises`.
+(`tests/apparatus/failing_calls`). `broken_promises` judges the result.
 """
 
 import errno
@@ -39,7 +39,7 @@ from tests.campaign.lab import Lab
 
 ROWS = 30
 NEXT = "next.gruard"
-"""A bundle beside the store, newer than those in it."""
+"""A bundle next to the store, newer than those in it."""
 ALLOCATIONS = 400
 """Allocations that the full campaign fails, of the tens of thousands in one run."""
 ERRORS = {
@@ -56,14 +56,14 @@ ERRORS = {
 LASTING = {"open": errno.EMFILE, "write": errno.ENOSPC, "sync": errno.EIO, "fork": errno.EAGAIN}
 """Kinds that also fail from the n-th call on for good, as on a disk that stays full."""
 LASTING_EVERY = 4
-"""One call in so many fails for good, too."""
+"""One call in this many also fails for good."""
 IGNORED = re.compile(
     r"^Exception ignored in: .*\nTraceback \(most recent call last\):\n(?: .*\n)+.*\n", re.MULTILINE
 )
 """An exception in a finaliser, which Python prints itself, with its traceback."""
 ENDS = {None: "hang", 0: "all done", 1: "losses counted", 2: "clean error", 70: "internal error"}
-"""What exit codes mean. An internal error is one clean line too, but only a failed allocation may
-end in it: C libraries turn it into errors of their own."""
+"""The meaning of exit codes. Only a failed allocation may end in an internal error, because C
+libraries turn it into other errors; it is one clean line as well."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _store_words(command: str, *words: str) -> Callable[[Path], Sequence[str]]:
 
 
 def check_store(outcome: Outcome) -> None:
-    """The pointers name whole slots."""
+    """Check that the pointers name undamaged slots."""
     store = Store(outcome.folder / "store")
     kept = store.pointers().kept
     expect(bool(kept), "the store has no bundle any more")
@@ -114,7 +114,7 @@ def check_store(outcome: Outcome) -> None:
 
 
 def check_run(outcome: Outcome) -> None:
-    """Every row has its record, or a count or an error that says it has none."""
+    """Check that every row has its record, or that its loss is counted or reported."""
     check_store(outcome)
     records = records_of(written(outcome.folder))
     indices = [record["index"] for record in records]
@@ -134,14 +134,14 @@ def check_run(outcome: Outcome) -> None:
     expect(summary["records"] == ROWS, f"{summary['records']} records for {ROWS} rows")
     missing = lost + ROWS - len(in_journal)
     told = summary["dropped"]
-    # What a failed sync leaves is there to see and may not last, so that it counts as lost.
+    # Records after a failed sync are readable but may not survive, so they count as lost.
     most = missing + ROWS if outcome.calls.what.startswith("f") else missing
     expect(max(lost, ROWS - len(in_journal)) <= told <= most, f"{missing} lost, {told} counted")
     expect(code == (1 if told else 0), f"exit code {code}, {told} not written")
 
 
 def written(folder: Path) -> bytes:
-    """What the sink's file holds."""
+    """Return the contents of the sink's file."""
     file = folder / "records.jsonl"
     return file.read_bytes() if file.exists() else b""
 
@@ -165,7 +165,7 @@ def _stderr_failed(calls: Calls) -> bool:
 
 
 def check_list(outcome: Outcome) -> None:
-    """Reading changes nothing, and what it prints is true."""
+    """Check that reading changes nothing and prints the truth."""
     check_store(outcome)
     if outcome.ended.code == 0:
         facts = strict_json(outcome.ended.stdout)
@@ -183,16 +183,16 @@ SCENARIOS = (
 
 
 def broken_promises(outcome: Outcome, check: Callable[[Outcome], None]) -> list[str]:
-    """What `outcome` breaks, in words; empty when all held."""
+    """Return the promises that `outcome` breaks, in words."""
     found = []
     ended, calls = outcome.ended, outcome.calls
     internal = (70,) if "alloc" in calls.what else ()
     memory = "alloc" in calls.what or "mmap" in calls.what
-    words = FRIGHTENING[:1] if memory else FRIGHTENING  # the others are the interpreter's own
-    if memory:  # and so is what it prints with them: a library's object that was half made
+    words = FRIGHTENING[:1] if memory else FRIGHTENING  # Python itself prints the others
+    if memory:  # and their tracebacks, for half-built objects of libraries
         ended = replace(ended, stderr=IGNORED.sub("", ended.stderr))
     if ended.code in (2, 70) and "gruard: " not in ended.stderr and calls.failed < 2:
-        found.append(f"exit code {ended.code} without a word")
+        found.append(f"exit code {ended.code} without an error message")
     try:
         check_manners(ended, (0, 1, 2, *internal), words)
         check(outcome)
@@ -202,7 +202,7 @@ def broken_promises(outcome: Outcome, check: Callable[[Outcome], None]) -> list[
 
 
 class Bench:
-    """Makes the folders, starts the commands, and keeps what they share."""
+    """Makes the folders and starts the commands."""
 
     def __init__(self, lab: Lab) -> None:
         self._scratch = Path(tempfile.mkdtemp(prefix="calls-", dir=lab.scratch))
@@ -212,7 +212,7 @@ class Bench:
         _fill(lab, self._template, self._rows)
 
     def strike(self, scenario: Scenario, failing: Failing) -> Outcome:
-        """The outcome of one command with one failing call."""
+        """Run one command with one failing call and return the outcome."""
         folder = Path(tempfile.mkdtemp(prefix="case-", dir=self._scratch))
         root = Path(shutil.copytree(self._template, folder / "root"))
         trap = Trap(self._library, failing, root, folder / "shared")
@@ -263,7 +263,7 @@ class Case:
 
 
 def run(lab: Lab, seed: int, scale: float) -> Iterator[Row]:
-    """Every scenario, kind by kind; below scale 1 a share of all cases, drawn at random."""
+    """Run every scenario by kind of call; below scale 1 a random share of all cases."""
     bench = Bench(lab)
     for number, scenario in enumerate(SCENARIOS):
         rng = np.random.default_rng((seed, number))
@@ -278,7 +278,7 @@ def run(lab: Lab, seed: int, scale: float) -> Iterator[Row]:
 
 
 def plan_of(counts: Mapping[str, int], scale: float, rng: np.random.Generator) -> list[Failing]:
-    """Which calls to fail, of so many of each kind."""
+    """Choose the calls to fail, given the number of calls of each kind."""
     whole = []
     for kind, count in counts.items():
         places: Sequence[int] = range(1, count + 1)

@@ -1,6 +1,6 @@
-"""The power goes, before every single operation on the disk: in the journal, and in an update.
+"""A power cut before every single disk operation, in the journal and in an update.
 
-Here the disk is made: it forgets what Linux does not promise to keep, each way that it may.
+The disk is simulated: it loses what Linux does not promise to keep, in every possible way.
 """
 
 import tempfile

@@ -1,4 +1,4 @@
-"""Faults of processes and of what the operating system gives them."""
+"""Faults of processes and of their resources."""
 
 import os
 import resource
@@ -18,7 +18,7 @@ FEW = 60
 
 
 def fallback_after(records: list[Json], index: int, within: int = 4) -> int:
-    """Samples from `index` to the first record of the fallback."""
+    """Return the samples from `index` to the first record of the fallback."""
     delays = (r["index"] - index for r in records[index:] if "FALLBACK" in r["flags"])
     delay = next(delays, None)
     expect(delay is not None and delay <= within, f"the fallback answers after {delay} samples")
@@ -27,7 +27,7 @@ def fallback_after(records: list[Json], index: int, within: int = 4) -> int:
 
 
 def until_back(run: Run, limit: int = 4000) -> int:
-    """Feed until the model answers again; how many samples that took."""
+    """Feed samples until the model answers again; return how many that took."""
     rows = run.lab.rows
     for count in range(limit):
         run.feed(rows[count % len(rows)][np.newaxis], pace=0.002)
@@ -60,7 +60,7 @@ def _hang(lab: Lab) -> Happened:
 
 
 def _crash_loop(lab: Lab) -> Happened:
-    """Killed as soon as it is back, again and again: each restart comes later than the last."""
+    """Kill the worker after every restart: each restart comes later than the one before."""
     with lab.run() as run:
         run.feed(lab.rows[:START])
         for loads in range(2, 5):
@@ -108,7 +108,7 @@ def _terminated(lab: Lab) -> Happened:
 
 
 def _stopped_supervisor(lab: Lab) -> Happened:
-    """SIGSTOP and SIGCONT of the supervisor: what waited in the pipe is answered."""
+    """SIGSTOP and SIGCONT of the supervisor: samples that waited in the pipe are answered."""
     with lab.run() as run:
         run.feed(lab.rows[:START])
         run.process.send_signal(signal.SIGSTOP)

@@ -1,7 +1,7 @@
-"""Ten thousand faults of random kind, place, size and length: what is noticed, what is marked.
+"""Ten thousand faults of random kind, place, size and length.
 
-A reading that was destroyed must be marked in its own record: the device cannot know it otherwise.
-A reading that was changed may go unnoticed; the share that is noticed is reported, by kind.
+A reading that was destroyed must be marked in its own record. A reading that was changed may go
+unnoticed; the share of noticed faults is reported by kind.
 """
 
 import signal
@@ -36,7 +36,7 @@ class Injection:
 
 @dataclass
 class Tally:
-    """What came of all of them. undecided: the channel was doubted and an alarm on before it.
+    """The results of all injections. undecided: channel and alarm were marked before the fault.
 
     stalled: runs that are left out, because the host fed them too late.
     """
@@ -59,7 +59,7 @@ class Tally:
 
 
 def campaign(lab: Lab, count: int, seed: int = 0) -> Tally:
-    """Inject `count` faults, in as many runs as that takes; Ctrl-C ends with what was done."""
+    """Inject `count` faults in several runs; Ctrl-C ends with the results so far."""
     rng, tally = np.random.default_rng(seed), Tally()
     for done in range(0, count, BY_RUN):
         click.echo(f"random faults: {done} of {count}", err=True)
@@ -92,10 +92,10 @@ def _one_run(lab: Lab, rng: np.random.Generator, count: int, tally: Tally) -> No
 
 
 def has_stalled(records: Sequence[Json], samples: int, left_out: int) -> bool:
-    """Whether a run has gap records for a pause of its feeder, so that its rows are elsewhere.
+    """Return whether a run has gap records because its feeder paused, which shifts its rows.
 
-    left_out: samples that were never sent. Raises NotHeldError when gaps do not explain all that
-    are too many.
+    left_out: samples that were never sent. Raises NotHeldError when gaps do not explain all
+    surplus records.
     """
     surplus = len(records) - samples
     gaps = sum("GAP" in record["flags"] for record in records) - left_out
@@ -118,7 +118,7 @@ def _plan(lab: Lab, rng: np.random.Generator, count: int) -> Iterator[Injection]
 def _lines(
     lab: Lab, rows: np.ndarray, plan: list[Injection], rng: np.random.Generator
 ) -> tuple[list[str], int]:
-    """The text of a run, and how many records it must give: one for each row."""
+    """Return the lines of a run, and the number of records that it must give: one per row."""
     for injection in plan:
         _spoil(lab, rows, injection, rng)
     lines = [_text(lab, index, row) for index, row in enumerate(rows)]
@@ -135,7 +135,7 @@ def _text(lab: Lab, index: int, row: np.ndarray) -> str:
 
 
 def _broken(line: str, injection: Injection) -> str:
-    """The line as a fault of its text leaves it; empty when it never comes."""
+    """Return the line with a fault of its text; empty if it is not sent."""
     match injection.kind:
         case "left out":
             return ""
@@ -178,7 +178,7 @@ def _spoil(lab: Lab, rows: np.ndarray, injection: Injection, rng: np.random.Gene
 
 
 def _kill(run: Run, rng: np.random.Generator, tally: Tally) -> None:
-    """End the inference process; until it is back, nothing may look like the model's."""
+    """Kill the worker; until it is back, no record may look like the model's."""
     start = len(run.records)
     run.kill_worker(rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP]))
     for index in range(start, start + TAIL):
@@ -209,7 +209,7 @@ def _judge(lab: Lab, injection: Injection, records: list[Json], tally: Tally) ->
 
 
 def _marks(record: Json) -> set[str]:
-    """What a record warns of: channels, an alarm, a lower tier."""
+    """Return the warnings of a record: channels, an alarm, a lower tier."""
     tier = {f"tier {number}" for number in range(2, record["tier"] + 1)}
     alarm = {"alarm"} if record["alarm"] else set()
     return {*record["masked"], *record["imputed"], *record["blamed"]} | tier | alarm

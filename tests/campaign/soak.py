@@ -1,11 +1,11 @@
-"""A long run, watched from outside: does anything grow, go missing, or go unmarked?
+"""A long run, watched from outside: does memory grow, is a record missing or unmarked?
 
     python -m tests.campaign.soak BUNDLE [--minutes 10] [--rate 50]      (make soak)
 
-The bundle's own clean rows are fed to a supervised run at a rate, in real time. Once a minute a
-reading is destroyed, and after every ten minutes the inference process is killed. Memory is the
-resident set of supervisor and worker (VmRSS), its growth the slope of a line through the second
-half of the run, where caches are full.
+The bundle's own clean rows are fed to a supervised run in real time. Once a minute a reading is
+destroyed, and every ten minutes the worker is killed. Memory is the resident set of supervisor and
+worker (VmRSS); its growth is the slope of a line through the second half of the run, when caches
+are full.
 """
 
 import json
@@ -30,7 +30,7 @@ KEPT = 1000  # records that are checked at a time, then thrown away
 
 @dataclass(frozen=True)
 class Look:
-    """What both processes hold at a moment: MB of memory, open files."""
+    """Memory in MB and open files of both processes at a moment."""
 
     seconds: float
     supervisor: float
@@ -40,7 +40,7 @@ class Look:
 
 @dataclass
 class Soak:
-    """What a soak came to."""
+    """The result of a soak."""
 
     records: int = 0
     restarts: int = 0
@@ -57,7 +57,7 @@ class Soak:
 
 
 def soak(lab: Lab, minutes: float, rate: float) -> Soak:
-    """Feed the lab's rows for so long; NotHeldError when a promise breaks."""
+    """Feed the lab's rows for `minutes`; NotHeldError when a promise breaks."""
     found = Soak()
     with lab.run() as run:
         began = time.monotonic()
@@ -84,7 +84,7 @@ def soak(lab: Lab, minutes: float, rate: float) -> Soak:
 
 
 def _forget(run: Run, found: Soak) -> None:
-    """Check the records so far, and keep none: what grows must not be this program."""
+    """Check the records so far and drop them, so that this program does not grow."""
     records = [record | {"index": record["index"] - found.records} for record in run.records]
     check_promises(records)
     found.records += len(run.records)
@@ -110,7 +110,7 @@ def _cell(value: float) -> str:
 
 
 def facts(found: Soak) -> dict[str, str]:
-    """What there is to tell, each with its unit."""
+    """Return the results by name, each with its unit."""
     first, last = found.looks[0], found.looks[-1]
     return {
         "minutes": f"{last.seconds / 60:.0f}",

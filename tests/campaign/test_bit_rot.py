@@ -73,7 +73,7 @@ def test_who_answered_is_told() -> None:
         (Ended(0, lines("new")[:-1], ""), "is cut"),
         (Ended(0, b"".join(lines("new").splitlines(keepends=True)[1:]), ""), "39 records"),
         (Ended(0, lines("strange"), "gruard: why"), "models {'strange'}"),
-        (Ended(0, lines("old"), ""), "without a word"),
+        (Ended(0, lines("old"), ""), "not logged"),
         (Ended(0, lines("none", valid=True), "gruard: why"), "valid in tier 3"),
     ],
 )

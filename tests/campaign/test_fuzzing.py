@@ -50,7 +50,7 @@ def good(count: int = 4, **changes: Any) -> Ended:
         (replace(good(), stdout=good().stdout[100:]), "JSON|indices"),
         (replace(good(), stderr=""), "no summary"),
         (replace(good(3), stderr='{"records": 4}'), "4 records by the summary"),
-        (replace(good(), code=2, stderr=""), "refused without a word"),
+        (replace(good(), code=2, stderr=""), "refused without an error message"),
         (good(3000), "3000 records for 4 lines"),
         (good(valid=False), "not valid"),
     ],

@@ -104,7 +104,10 @@ def done_without_effect(found: list[Command]) -> None:
         (commands(refused_with_effect), "no command leads"),
         (commands(done_without_effect), "nothing changed"),
         (commands(lambda found: found.append(Command("list", "", 8, 9, -1))), "exit code -1"),
-        (commands(lambda found: found.append(Command("list", "", 8, 9, 2))), "without a word"),
+        (
+            commands(lambda found: found.append(Command("list", "", 8, 9, 2))),
+            "without an error message",
+        ),
         (
             commands(lambda found: found.append(Command("list", "", 8, 9, 0, "Traceback"))),
             "traceback",
@@ -112,9 +115,9 @@ def done_without_effect(found: list[Command]) -> None:
         (records(record(0), record(2)), "indices are not"),
         (records(record(0, "model x")), "model x answered"),
         (records(), "no record"),
-        (reads(entries(1, 3)), "holes or disorder"),
-        (reads(entries(1, 2), entries(1)), "lacks what was there"),
-        (reads(entries(1, 2), ((1, b"1"), (2, b"another"))), "lacks what was there"),
+        (reads(entries(1, 3)), "gaps or disorder"),
+        (reads(entries(1, 2), entries(1)), "lacks entries of an earlier read"),
+        (reads(entries(1, 2), ((1, b"1"), (2, b"another"))), "lacks entries of an earlier read"),
         (lambda history: replace(history, floors=[2, 1]), "fell from 2 to 1"),
     ],
 )
@@ -126,5 +129,5 @@ def test_the_model_bites(spoil: Callable[[History], History], seen: str) -> None
 def test_a_model_of_another_time_is_seen() -> None:
     early = Watched(1.5, 1.9, False, [record(0, "model b")])
     assert broken_promises(replace(GOOD, runs=[early])) == [
-        "run at 1.500 s: model model b answered, which nobody had chosen"
+        "run at 1.500 s: model model b answered, which no command had chosen"
     ]

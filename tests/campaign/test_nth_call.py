@@ -173,7 +173,7 @@ def lost_journal(outcome: Outcome) -> Outcome:
         (ended(code=None), "it hangs"),
         (ended(code=-11), "exit code -11"),
         (ended(code=70, stderr="gruard: internal error"), "exit code 70"),
-        (ended(code=2, stderr=""), "without a word"),
+        (ended(code=2, stderr=""), "without an error message"),
         (ended(left_over=True), "a process is left"),
         (ended(stderr="Traceback (most recent call last)\nKeyError: 1\n"), "Traceback: KeyError"),
         (ended(stderr="gruard: hello\n"), "no summary"),

@@ -1,4 +1,4 @@
-"""Faults in the times of the readings, and in the text that brings them."""
+"""Faults in the times of the readings, and in their text."""
 
 from collections.abc import Callable
 
@@ -61,7 +61,7 @@ def _out_of_order(lab: Lab) -> Happened:
 
 
 def _late(lab: Lab) -> Happened:
-    """Silence until gap records come, then what was held up, all at once."""
+    """Silence until gap records come, then the delayed readings all at once."""
     owed = 5
     with lab.run() as run:
         _before(run)
@@ -87,13 +87,13 @@ def _silent(lab: Lab) -> Happened:
 def _stepped(hours: float) -> Callable[[Lab], Happened]:
     def strike(lab: Lab) -> Happened:
         with lab.run() as run:
-            # In real time, or the clock of a recording could not be told from that of a sensor.
+            # In real time, so that gruard does not take the source for a recording.
             run.feed(lab.rows[:40], pace=lab.period)
             rest = lab.rows[40:120]
             run.feed(rest, [t + hours * HOUR for t in _times(lab, len(rest), 40)])
             run.await_records(115)
         expect(_gaps(run.records) <= 5, f"{_gaps(run.records)} gap records")
-        expect(run.said("clock stepped") > 0, "the log does not tell")
+        expect(run.said("clock stepped") > 0, "not logged")
         return f"followed, told, {_gaps(run.records)} gap records"
 
     return strike

@@ -16,7 +16,7 @@ from tests.campaign.lab import LIMIT, Lab, Run
 
 START = 200
 FEW = 60
-MANY = 10_000  # samples, by when anything has long happened
+MANY = 10_000  # samples, enough for everything to happen
 ROLLED_BACK = "rolled back"
 
 
@@ -39,7 +39,7 @@ def _install(lab: Lab, store: Path, bundle: Path, *options: str) -> None:
 
 
 def _install_meanwhile(run: Run, store: Path, bundle: Path) -> None:
-    """The same while samples go on, or the source would fall silent."""
+    """Install while samples are fed, so that the source does not fall silent."""
     with ThreadPoolExecutor(1) as other:
         done = other.submit(_install, run.lab, store, bundle)
         while not done.done():
@@ -61,7 +61,7 @@ def _check_rolled_back(lab: Lab, store: Path, rejected: Path) -> None:
 
 
 def _feed_until(run: Run, words: str) -> None:
-    """Samples until the log has said `words`."""
+    """Feed samples until the log contains `words`."""
     rows = run.lab.rows
     for count in range(MANY):
         if run.said(words):
@@ -71,7 +71,7 @@ def _feed_until(run: Run, words: str) -> None:
 
 
 def _does_not_load(lab: Lab) -> Happened:
-    """Hashes in order, and golden vectors that this model does not give."""
+    """A bundle with correct hashes, and golden vectors that its model does not reproduce."""
     bad = _newer(lab)
     spoiled = _spoiled_vectors(bad)
     replace_member(bad, "golden.npz", spoiled)
@@ -98,7 +98,7 @@ def _spoiled_vectors(bundle: Path) -> bytes:
 
 
 def _crashes(lab: Lab) -> Happened:
-    """Its inference process dies whenever it has just been loaded."""
+    """The worker dies whenever it has just loaded the bundle."""
     newer = _newer(lab)
     store = _store(lab, lab.path)
     with lab.run("--allow-failed", store=store) as run:
@@ -111,7 +111,7 @@ def _crashes(lab: Lab) -> Happened:
             if worker and worker not in ended and run.said("model loaded") > len(ended):
                 run.kill_worker()
                 ended.add(worker)
-            expect(len(run.records) < MANY, "it is not rolled back")
+            expect(len(run.records) < MANY, "the bundle is not rolled back")
             run.feed(lab.rows[:1], pace=0.01)
         _feed_until(run, f"{_label(lab)} answers from here on")
         run.feed(lab.rows[:FEW])
@@ -127,7 +127,7 @@ def _label(lab: Lab) -> str:
 
 
 def _takes_all_along(lab: Lab) -> Happened:
-    """gruard itself dies again and again while the bundle is on trial, as when power is cut."""
+    """gruard itself is killed at every start while the bundle is on trial, as by power cuts."""
     newer = _newer(lab)
     store = _store(lab, lab.path, newer)
     for left in reversed(range(ATTEMPTS)):
@@ -156,7 +156,7 @@ def _downgraded(lab: Lab) -> Happened:
 
 
 def _wrong_threshold(lab: Lab) -> Happened:
-    """The thresholds beside the bundle are those of another; then the inference process dies."""
+    """The thresholds next to the bundle are those of another bundle; then the worker dies."""
     copy, other = lab.copy("watched"), _newer(lab)
     file = local_file(copy)
     text = {"schema": 1, "manifest": read_bundle(other, allow_failed=True).digest, "thresholds": {}}

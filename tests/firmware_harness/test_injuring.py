@@ -175,4 +175,4 @@ def test_every_expectation_can_fail(m4: Built) -> None:
     assert "before it had agreed" in found(seen=records[-3:])[0]
     assert "self-test" in found(replace(sound, selftest=0))[0]
     records["flags"] = 0
-    assert "not marked" in found()[0]
+    assert "not flagged RESTARTED" in found()[0]
