@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import engines
-from benchmarks.engines import FEW, Told, judged, normaliser, table
+from benchmarks.engines import FEW, EngineResult, judged, normaliser, table
 
 
 def alarms(length: int, *spans: tuple[int, int]) -> np.ndarray:
@@ -43,7 +43,10 @@ def test_readings_are_relative_to_their_mode() -> None:
 
 
 def test_the_table_has_a_part_for_each_choice_of_sensors() -> None:
-    found = [Told("21 sensors", "a", 0.981, 0.012, 30.4, 8), Told("4 sensors", "a", 0, 0, 0, 0)]
+    found = [
+        EngineResult("21 sensors", "a", 0.981, 0.012, 30.4, 8),
+        EngineResult("4 sensors", "a", 0, 0, 0, 0),
+    ]
     first, second = table(found).split("4 sensors and three settings:")
     assert "21 sensors and three settings:" in first and "| a | 98.1% | 1.2% | 30 | 8 |" in first
     assert "| a | 0.0% | 0.0% | 0 | 0 |" in second
