@@ -63,7 +63,7 @@ def test_every_seed_of_every_series_once(tmp_path: Path) -> None:
     assert not failed
     wanted = [f"{s} {d}" for s in SERIES for d in ("plain 0", "seeded 0", "seeded 1")]
     assert lines(log) == sorted(wanted)
-    assert said[0] == "0 of 6 measurements are there already"
+    assert said[0] == "0 of 6 measurements are already done"
     assert said[-1].startswith("[6/6] ") and said[-1].endswith("about 0 min left")
     for task in tasks:
         stored = read_result(task.result(tmp_path / "work"))
@@ -73,7 +73,7 @@ def test_every_seed_of_every_series_once(tmp_path: Path) -> None:
     assert not list((tmp_path / "work").glob(".scratch-*"))
 
     failed, said = run(tasks, tmp_path / "work")
-    assert (failed, said) == ([], ["6 of 6 measurements are there already"])
+    assert (failed, said) == ([], ["6 of 6 measurements are already done"])
     assert len(lines(log)) == 6
 
 
