@@ -123,9 +123,9 @@ def growth(path: Path, bundle: Bundle, kernel: str, samples: int, scratch: Path)
     while process.poll() is None:
         time.sleep(LOOK_EVERY)
         done = out.stat().st_size if out.exists() else 0
-        family = [process.pid, *_children(process.pid)]
+        family = [process.pid, *children(process.pid)]
         if len(family) > 1:
-            looks.append((done, sum(_kilobytes(pid, "status", "VmRSS") for pid in family) / 1024))
+            looks.append((done, sum(kilobytes(pid, "status", "VmRSS") for pid in family) / 1024))
     total = out.stat().st_size
     out.unlink()
     early = next(memory for done, memory in looks if done >= total / 10)
@@ -184,24 +184,26 @@ def _one_start(path: Path, kernel: str, data: Path) -> tuple[float, float, float
         process.stdin.write(line)
         process.stdin.flush()
         process.stdout.readline()
-    family = [process.pid, *_children(process.pid)]
-    peak = sum(_kilobytes(pid, "status", "VmHWM") for pid in family) / 1024
-    proportional = sum(_kilobytes(pid, "smaps_rollup", "Pss") for pid in family) / 1024
+    family = [process.pid, *children(process.pid)]
+    peak = sum(kilobytes(pid, "status", "VmHWM") for pid in family) / 1024
+    proportional = sum(kilobytes(pid, "smaps_rollup", "Pss") for pid in family) / 1024
     process.stdin.close()
     process.stdout.read()
     process.wait()
     return first, peak, proportional
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Return the process ids of the children of `pid`; none if it has ended."""
     try:
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except FileNotFoundError:  # it has just ended
+    except (FileNotFoundError, ProcessLookupError):
         return []
     return [int(child) for child in text.split()]
 
 
-def _kilobytes(pid: int, file: str, name: str) -> int:
+def kilobytes(pid: int, file: str, name: str) -> int:
+    """Return the field `name` of /proc/PID/`file`, such as VmHWM of status; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):

@@ -87,7 +87,7 @@ def make_template(lab: Lab) -> Template:
     )
     for kernel, threshold in current.manifest.thresholds.items():
         store_threshold(current, kernel, threshold)
-    _write_rows(lab, folder / "rows.csv")
+    (folder / "rows.csv").write_text(lab.csv(lab.bundle.manifest.tiers.warmup + SETTLED))
     begun = start(folder)
     assert begun.code == 0, begun.stderr
     Cursor(JournalDisk(folder / "journal"), "mqtt://broker/topic").keep(3)
@@ -250,13 +250,6 @@ def _row(template: Template, name: str, plan: Sequence[tuple[str, Sequence[Path]
 def _kinds(cases: Sequence[Case]) -> str:
     told = ("flipped bits" if "bit" in each.told else each.told for each in cases)
     return ", ".join(dict.fromkeys(told))
-
-
-def _write_rows(lab: Lab, file: Path) -> None:
-    lines = [",".join(("time", *lab.channels))]
-    for i, row in enumerate(lab.rows[: lab.bundle.manifest.tiers.warmup + SETTLED]):
-        lines.append(",".join([repr(i * lab.period), *(repr(float(value)) for value in row)]))
-    file.write_text("\n".join(lines) + "\n")
 
 
 PART = Part("Bit rot at start", run)

@@ -13,9 +13,9 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
+from benchmarks.runtime import children, kilobytes
 from tests.campaign.fault import Json, NotHeldError, expect
 from tests.campaign.lab import ROOT
 
@@ -97,13 +97,7 @@ def _watched(pid: int, limit: float) -> tuple[bool, int]:
 
 def _high_water(pid: int) -> int:
     """Return the largest resident memory, in bytes, of a process and its children."""
-    most = 0
-    with contextlib.suppress(OSError, IndexError):
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        for each in (pid, *children):
-            status = Path(f"/proc/{each}/status").read_text()
-            most = max(most, int(status.split("VmHWM:")[1].split()[0]) * 1024)
-    return most
+    return 1024 * max(kilobytes(each, "status", "VmHWM") for each in (pid, *children(pid)))
 
 
 def _gone(group: int) -> bool:

@@ -202,7 +202,7 @@ def _choose(stage: Stage, bundles: Bundles, slots: Sequence[str], rng: np.random
 def _run(lab: Lab, stage: Stage, rng: np.random.Generator) -> None:
     """Run several runs in sequence; a trial is proven after half a second of healthy records."""
     source = stage.folder / "rows.csv"
-    source.write_text(_text(lab))
+    source.write_text(lab.csv(ROWS))
     words = (
         "--store", str(stage.store), "--source", str(source), "--rate", str(RATE), "--journal",
         str(stage.journal), "--healthy-minutes", "0.008", "--kernel", "core-c", "--allow-failed",
@@ -215,13 +215,6 @@ def _run(lab: Lab, stage: Stage, rng: np.random.Generator) -> None:
         whole = text[: text.rfind(b"\n") + 1] if killed else text
         records = records_of(whole)
         stage.runs.append(Watched(begun, time.monotonic(), killed, records))
-
-
-def _text(lab: Lab) -> str:
-    lines = [",".join(("time", *lab.channels))]
-    for i, row in enumerate(np.resize(lab.rows, (ROWS, len(lab.channels)))):
-        lines.append(",".join([repr(i * lab.period), *(repr(float(value)) for value in row)]))
-    return "\n".join(lines) + "\n"
 
 
 def _look(stage: Stage, over: threading.Event) -> None:

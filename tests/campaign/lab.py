@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.runtime import rows_of
+from benchmarks.runtime import children, rows_of
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from tests.apparatus.harm import edit_manifest
 from tests.campaign.fault import Json, check_promises, expect
@@ -58,6 +58,17 @@ class Lab:
         """A channel that is scored."""
         scored = (i for i, c in enumerate(self.bundle.manifest.channels) if not c.exogenous)
         return next(scored)
+
+    def line(self, time: float, row: np.ndarray) -> str:
+        """Return a CSV line without its line break; a missing reading is an empty cell."""
+        cells = ("" if np.isnan(value) else repr(float(value)) for value in row)
+        return ",".join([repr(time), *cells])
+
+    def csv(self, count: int) -> str:
+        """Return a CSV of `count` clean rows, which repeat as needed."""
+        rows = np.resize(self.rows, (count, len(self.channels)))
+        lines = [self.line(i * self.period, row) for i, row in enumerate(rows)]
+        return "\n".join([",".join(("time", *self.channels)), *lines]) + "\n"
 
     @contextlib.contextmanager
     def run(
@@ -139,11 +150,7 @@ class Run:
     @property
     def worker(self) -> int | None:
         """Process id of the worker, None while there is none."""
-        pid = self.process.pid
-        with contextlib.suppress(OSError):
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            return int(children[0]) if children else None
-        return None
+        return next(iter(children(self.process.pid)), None)
 
     def send(self, line: str | bytes) -> None:
         """Write one line to the run's stdin."""
@@ -160,7 +167,7 @@ class Run:
             known = len(self.records)
             # The time of the next slot: a slow feeder may have caused gap records before.
             moment = known * self.lab.period if times is None else times[i]
-            self.send(",".join([repr(moment), *map(_cell, row)]))
+            self.send(self.lab.line(moment, row))
             if times is None:
                 self.await_records(known + 1)
             time.sleep(pace)
@@ -218,7 +225,3 @@ class Run:
 def _drain(stream: Any, take: Any) -> None:
     for line in stream:
         take(line)
-
-
-def _cell(value: float) -> str:
-    return "" if np.isnan(value) else repr(float(value))

@@ -208,7 +208,7 @@ class Bench:
         self._scratch = Path(tempfile.mkdtemp(prefix="calls-", dir=lab.scratch))
         self._library = build(self._scratch)
         self._template = self._scratch / "template"
-        self._rows = _text(lab)
+        self._rows = lab.csv(ROWS)
         _fill(lab, self._template, self._rows)
 
     def strike(self, scenario: Scenario, failing: Failing) -> Outcome:
@@ -223,13 +223,6 @@ class Bench:
     def discard(self, outcome: Outcome) -> None:
         """Remove the folder of a case."""
         shutil.rmtree(outcome.folder.parent, ignore_errors=True)
-
-
-def _text(lab: Lab) -> str:
-    lines = [",".join(("time", *lab.channels))]
-    for i, row in enumerate(np.resize(lab.rows, (ROWS, len(lab.channels)))):
-        lines.append(",".join([repr(i * lab.period), *(repr(float(value)) for value in row)]))
-    return "\n".join(lines) + "\n"
 
 
 def _fill(lab: Lab, folder: Path, rows: str) -> None:

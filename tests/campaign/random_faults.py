@@ -121,17 +121,12 @@ def _lines(
     """Return the lines of a run, and the number of records that it must give: one per row."""
     for injection in plan:
         _spoil(lab, rows, injection, rng)
-    lines = [_text(lab, index, row) for index, row in enumerate(rows)]
+    lines = [lab.line(index * lab.period, row) for index, row in enumerate(rows)]
     for injection in plan:
         span = range(injection.start, injection.start + injection.length)
         for index in span:
             lines[index] = _broken(lines[index], injection)
     return [line for line in lines if line], len(rows)
-
-
-def _text(lab: Lab, index: int, row: np.ndarray) -> str:
-    cells = ("" if np.isnan(value) else repr(float(value)) for value in row)
-    return ",".join([repr(index * lab.period), *cells])
 
 
 def _broken(line: str, injection: Injection) -> str:
@@ -182,7 +177,8 @@ def _kill(run: Run, rng: np.random.Generator, tally: Tally) -> None:
     start = len(run.records)
     run.kill_worker(rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP]))
     for index in range(start, start + TAIL):
-        run.send(_text(run.lab, index, run.lab.rows[index % len(run.lab.rows)]))
+        row = run.lab.rows[index % len(run.lab.rows)]
+        run.send(run.lab.line(index * run.lab.period, row))
         run.await_records(index + 1)
     tally.processes += 1
     for record in run.records[start:]:

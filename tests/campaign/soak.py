@@ -19,6 +19,7 @@ import click
 import numpy as np
 
 from benchmarks.pages import fill_page, machine, page_option
+from benchmarks.runtime import kilobytes
 from tests.campaign.fault import NotHeldError, check_promises
 from tests.campaign.lab import Lab, Run, open_lab
 
@@ -67,7 +68,7 @@ def soak(lab: Lab, minutes: float, rate: float) -> Soak:
             row = lab.rows[index % len(lab.rows)].copy()
             if index % int(60 * rate) == int(30 * rate):
                 row[lab.victim] = np.nan
-            run.send(",".join([repr(index * lab.period), *(_cell(value) for value in row)]))
+            run.send(lab.line(index * lab.period, row))
             run.await_records(index - found.records + 1)
             if now >= next_look:
                 found.looks.append(_look(run, now - began))
@@ -93,20 +94,9 @@ def _forget(run: Run, found: Soak) -> None:
 
 def _look(run: Run, seconds: float) -> Look:
     pids = [run.process.pid, run.worker]
-    memory = [_resident(pid) for pid in pids]
+    memory = [kilobytes(pid, "status", "VmRSS") / 1024 if pid else 0.0 for pid in pids]
     files = sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids if pid)  # noqa: PTH208
     return Look(seconds, memory[0], memory[1], files)
-
-
-def _resident(pid: int | None) -> float:
-    if pid is None:
-        return 0.0
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
-
-
-def _cell(value: float) -> str:
-    return "" if np.isnan(value) else repr(float(value))
 
 
 def facts(found: Soak) -> dict[str, str]:

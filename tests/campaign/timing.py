@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from benchmarks.runtime import kilobytes
 from tests.campaign.fault import Fault, Happened, Json, expect
 from tests.campaign.lab import Lab, Run
 
@@ -155,16 +156,9 @@ def _endless(lab: Lab) -> Happened:
         known = len(run.records)
         run.send(b"9" * (3 << 20))
         run.await_records(known + 3)
-        peak = _peak(run.process.pid)
+        peak = kilobytes(run.process.pid, "status", "VmHWM") / 1024
     expect(peak < 200, f"{peak:.0f} MB")
     return f"cut into rows of nothing; the supervisor's peak is {peak:.0f} MB"
-
-
-def _peak(pid: int) -> float:
-    from pathlib import Path
-
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
 FAULTS = (
