@@ -1,4 +1,4 @@
-"""How well gruard and simpler detectors find what is wrong, on the same series, by the same rules.
+"""Accuracy of gruard and of simpler detectors, on the same series, by the same rules.
 
     python -m benchmarks.accuracy [--quick] [--series asd] [--detector ar-sum] [--jobs 2]
 
@@ -26,7 +26,7 @@ QUICK_STEPS = 100
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--data", type=FOLDER, help="Open data folder.  [default: ../shared/data beside the checkout]"
+    "--data", type=FOLDER, help="Open data folder.  [default: ../shared/data next to the checkout]"
 )
 @click.option(
     "--watch", type=FOLDER, help="Folder of `python -m train watch`.  [default: data/watch]"
@@ -55,7 +55,7 @@ def main(
 ) -> None:
     """Compare detectors on labelled series.
 
-    Interrupted, the same command goes on where it stopped. To measure anew, remove --work.
+    After an interruption the same command continues. To measure again, remove --work.
     """
     from benchmarks.series import DATA, WATCH, catalogue
     from benchmarks.tasks import plan, resumable, run_tasks
@@ -75,7 +75,7 @@ def main(
 
 
 def detectors(quick: bool) -> "Mapping[str, Contender]":
-    """Everything that can be compared, by name: first the baselines, then variants of gruard."""
+    """Return all detectors by name: first the baselines, then variants of gruard."""
     from benchmarks.baselines import baselines
     from benchmarks.gruard_detector import VARIANTS, GruardDetector
 
@@ -109,7 +109,7 @@ def _matches(series: str, name: str) -> bool:
 
 
 def _remove_scratch(folder: Path) -> None:
-    """What a killed run left behind; a folder belongs to one run at a time."""
+    """Remove the scratch folders of a killed run; only one run uses a folder at a time."""
     for scratch in folder.glob(".scratch-*"):
         shutil.rmtree(scratch, ignore_errors=True)
 

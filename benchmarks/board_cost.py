@@ -31,13 +31,13 @@ HEAD = (
 
 
 def micro_arena(bundle: Bundle) -> str:
-    """Bytes of TensorFlow Lite Micro's arena for the network alone, where it can be tried."""
+    """Return the bytes of TensorFlow Lite Micro's arena for the network, if it is installed."""
     trial = micro_trial(bundle.model)
     return "–" if isinstance(trial, NoTrial) else f"{trial.arena:,}"
 
 
 def costs(bundle: Bundle) -> dict[str, Cost]:
-    """What `bundle` costs, by the kernel's name."""
+    """Measure the cost of a step of `bundle` by kernel."""
     rows = bundle.arrays("golden.npz")[ROWS]
 
     def of(subject: Subject) -> Cost:

@@ -1,8 +1,7 @@
-"""How well scores and alarms find labelled events; each metric from its publication.
+"""Metrics of scores and alarms on labelled events, each from its publication.
 
-Throughout: labels [n] are 1 (or True) where a row is anomalous, scores [n] are higher where a
-detector is more suspicious, alarms [n] are True where it raises its hand. An event is a maximal
-stretch of labelled rows.
+Throughout: labels [n] are 1 (or True) where a row is anomalous, scores [n] are higher for stranger
+rows, alarms [n] are True where the alarm is on. An event is a maximal stretch of labelled rows.
 """
 
 from collections.abc import Iterator
@@ -48,7 +47,7 @@ def vus_pr(
 
         precision = TP / flagged,   recall = min(TP / ((P + N) / 2), 1) * existence,
 
-    P the labelled rows, N those plus the softened label of the flagged rows beside events, and
+    P the labelled rows, N those plus the softened label of the flagged rows next to events, and
     existence the share of softened events with a flagged row. The thresholds are the scores at
     `thresholds` equally spaced ranks. Raises ValueError as `auc_pr`.
     """
@@ -78,7 +77,7 @@ def fdr_at_far(normal_scores: npt.ArrayLike, faulty_scores: npt.ArrayLike, far: 
 
 @dataclass(frozen=True)
 class AlarmFigures:
-    """What an operator sees of one recording's alarms; counts, so that recordings add up.
+    """Counts of one recording's alarms, which can be added over recordings.
 
     events: labelled events. delays: rows from the first row of each found event to its first alarm.
     false_alarms: see `alarm_figures`; false_rows: their rows. normal_rows: rows outside events.
@@ -123,8 +122,8 @@ class AlarmFigures:
 def alarm_figures(labels: npt.ArrayLike, alarms: npt.ArrayLike) -> AlarmFigures:
     """Found events, their delays and the false alarms of one recording.
 
-    A false alarm is one alarm (`edge_runtime.detector.alarm`) of the rows outside events. The one
-    with which an alarm outlasts its event is forgiven when it ends within `TAIL_ROWS` rows.
+    A false alarm is one alarm (`edge_runtime.detector.alarm`) of the rows outside events. The end
+    of an alarm that outlasts its event does not count if it is at most `TAIL_ROWS` rows long.
     """
     truth, alarm = np.asarray(labels) != 0, np.asarray(alarms, bool)
     events = intervals(truth)

@@ -1,7 +1,7 @@
-"""What detectors are compared on: clean recordings to learn from, labelled ones to judge.
+"""The series that detectors are compared on: clean recordings to learn, labelled ones to judge.
 
-Nothing is read before it is asked for: a catalogue maps names such as `asd/omi-3` to functions that
-read them. A source whose files are not there is left out, with one line about where to put them.
+A catalogue maps names such as `asd/omi-3` to functions that read them on demand. A source whose
+files are missing is left out, with one line about where to put them.
 """
 
 from collections.abc import Callable, Mapping

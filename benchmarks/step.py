@@ -77,7 +77,7 @@ def made_bundle(units: int, scratch: Path, model: Literal["gated", "gru"] = "gat
 
 
 def detector_engines(bundle: Bundle, rows: np.ndarray) -> list[Engine]:
-    """The whole detector, from raw readings to the record."""
+    """Return the engines of the whole detector, from raw readings to the record."""
     native, reference = NativeDetector(bundle), Detector(bundle)
     samples = [Sample(i, None, row) for i, row in enumerate(rows)]
 
@@ -93,7 +93,7 @@ def detector_engines(bundle: Bundle, rows: np.ndarray) -> list[Engine]:
 
 
 def network_engines(bundle: Bundle) -> list[Engine]:
-    """The int8 network alone."""
+    """Return the engines of the int8 network without the rest of the step."""
     engines = [Engine("core-c", "network", NativeDetector(bundle).run_graph)]
     for kernel in available_kernels():
         engines.append(Engine(kernel, "network", _interpreted(bundle, kernel)))
@@ -117,7 +117,7 @@ def other_engines(units: int, channels: int, scratch: Path) -> list[Engine]:
 
 
 def measured(engines: list[Engine]) -> dict[tuple[str, str], float]:
-    """Median microseconds a step of each, by part and name."""
+    """Measure the median microseconds a step of each engine, by part and name."""
     times: dict[tuple[str, str], list[float]] = {(e.what, e.name): [] for e in engines}
     counts = {(e.what, e.name): _count(e.run) for e in engines}
     for _ in range(ROUNDS):
@@ -216,7 +216,7 @@ def _keras_models(units: int, channels: int) -> tuple[Any, Any]:
 
 
 def _window(model: Any, values: np.ndarray, scratch: Path) -> Steps:
-    """Post-training int8 quantisation of the window's model, run anew for every sample."""
+    """Quantise the window's model to int8 and run the whole window for every sample."""
     import tensorflow as tf
 
     rng = np.random.default_rng(0)
@@ -272,7 +272,7 @@ def _onnx(units: int, channels: int, value: np.ndarray) -> Steps | None:
 
 @dataclass(frozen=True)
 class Size:
-    """What was found for one width of the network."""
+    """The results for one width of the network."""
 
     units: int
     macs: int
@@ -281,7 +281,7 @@ class Size:
 
 
 def study(units: int, scratch: Path, macs_per_second: float) -> Size:
-    """Every engine that is installed here, at one width."""
+    """Measure every engine that is installed here, at one width."""
     bundle = made_bundle(units, scratch)
     rows = rows_of(bundle, 2000)
     folder = scratch / f"others-{units}"
@@ -296,7 +296,7 @@ def study(units: int, scratch: Path, macs_per_second: float) -> Size:
 
 
 def report(sizes: list[Size], macs_per_second: float) -> str:
-    """The tables as Markdown."""
+    """Return the tables as Markdown."""
     head = ["part", "engine", *(f"H = {size.units}" for size in sizes)]
     body = [[*key, *(f"{size.times[key]:.2f}" for size in sizes)] for key in sizes[0].times]
     body += [

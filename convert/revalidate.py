@@ -131,10 +131,10 @@ def _against_float(model: Model, run: Run, judged_rows: JudgedRows, steps: int) 
 def _alone(model: Model, judged_rows: JudgedRows, steps: int) -> Verdict:
     """Judge without a run: a linear model fully, another one as far as no float model is needed."""
     rollouts = roll_all(model, judged_rows.clean)
-    alone = Verdict(model.graph.kernel_id, tuple(alone_checks(model, rollouts)))
+    verdict = Verdict(model.graph.kernel_id, tuple(alone_checks(model, rollouts)))
     if model.manifest.linear:
-        return joined([linear_verdict(model, judged_rows, steps), alone])
-    return replace(alone, not_judged=tuple(NO_RUN.format(what) for what in NEEDS_RUN))
+        return joined([linear_verdict(model, judged_rows, steps), verdict])
+    return replace(verdict, not_judged=tuple(NO_RUN.format(what) for what in NEEDS_RUN))
 
 
 def _run_of(bundle: Bundle, folder: Path | None, optional: bool) -> Run | None:

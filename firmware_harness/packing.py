@@ -105,5 +105,5 @@ def _spare(bundle: Bundle, threshold: Threshold, kernel: Kernel) -> bytes:
         ),
         thresholds={HOST_KERNEL_ID: threshold},
     )
-    alone = replace(bundle, manifest=manifest, model=b"", graph=NO_GRAPH)
-    return pack(alone, threshold, program_of(alone, kernel.layout))
+    spare = replace(bundle, manifest=manifest, model=b"", graph=NO_GRAPH)
+    return pack(spare, threshold, program_of(spare, kernel.layout))

@@ -220,15 +220,15 @@ def _restore(checkpoint: Path, trainer: Trainer, key: str) -> _Progress:
     progress = _Progress()
     if not checkpoint.is_file():
         return progress
-    arrays = read_arrays(checkpoint, "add --force to start anew")
+    arrays = read_arrays(checkpoint, "add --force to start again")
     try:
         state = json.loads(arrays.pop("state").tobytes())
     except (KeyError, ValueError):
-        raise GruardError(f"{checkpoint}: not a checkpoint; add --force to start anew") from None
+        raise GruardError(f"{checkpoint}: not a checkpoint; add --force to start again") from None
     if state["key"] != key:
         raise GruardError(
             f"{checkpoint}: an unfinished training with other settings or data; "
-            "repeat its command to resume, or add --force to start anew"
+            "repeat its command to resume, or add --force to start again"
         )
     for i, variable in enumerate(trainer.optimizer.variables):
         variable.assign(arrays[f"optimizer/{i:03d}"])

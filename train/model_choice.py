@@ -147,7 +147,7 @@ def _train_network(
     gain = 1 - best["forecast"] / result.history[0]["forecast"]
     say(
         f"trained in {time.monotonic() - started:.0f} s; best at step {best['step']:.0f}; "
-        f"forecast under faults {gain:.0%} better than the linear highway alone"
+        f"forecast under faults {gain:.0%} better than that of the linear highway"
     )
     return result.weights
 
@@ -169,7 +169,7 @@ def draw_learning(history: list[dict[str, float]], path: Path) -> None:
         values = [entry[name] for entry in history]
         axis.plot(steps, values, marker="o", markersize=3, color="#1f6f8b")
         if name == "forecast":
-            axis.axhline(values[0], linestyle="--", color="#999999", label="linear highway alone")
+            axis.axhline(values[0], linestyle="--", color="#999999", label="linear highway")
             axis.legend(frameon=False, fontsize=8)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("training step")

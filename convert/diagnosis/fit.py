@@ -37,7 +37,7 @@ EVENTS, ROWS_PER_EVENT = 1350, 2  # fewer events in short recordings
 FEWEST_ROWS = 600
 SHORTEST = 2 * PERSISTENCE  # rows of a recording; a shorter one has no persistence
 # Enough rows to measure covariances and to place faults; more would only take time.
-MOST_ROWS, MOST_HARMED_ROWS = 24000, 6000
+MOST_ROWS, MOST_DAMAGED_ROWS = 24000, 6000
 FEWEST_EXAMPLES = 5  # of each kind; fewer do not define its shape
 RIDGE = 0.003
 CALIBRATION_SHARE = 5  # every fifth round of events
@@ -64,9 +64,9 @@ def fit_diagnosis(
         return None
     whole = sampled([stretch(rows, channels) for rows in recordings], MOST_ROWS)
     final, parts = clean_behaviour(whole, exogenous)
-    harmed = [(clean, sampled(fold, MOST_HARMED_ROWS // len(parts))) for clean, fold in parts]
+    damaged = [(clean, sampled(fold, MOST_DAMAGED_ROWS // len(parts))) for clean, fold in parts]
     count = min(EVENTS, rows // ROWS_PER_EVENT) if events is None else events
-    examples = injected(harmed, np.random.default_rng(seed), count)
+    examples = injected(damaged, np.random.default_rng(seed), count)
     blamed = Counter(e.kind for e in examples if e.blamed)
     if min(blamed[kind] for kind in range(len(KINDS))) < FEWEST_EXAMPLES:
         return None
@@ -74,15 +74,15 @@ def fit_diagnosis(
 
 
 def injected(
-    harmed: Sequence[tuple[SymptomConstants, Sequence[Stretch]]],
+    damaged: Sequence[tuple[SymptomConstants, Sequence[Stretch]]],
     rng: np.random.Generator,
     events: int,
 ) -> list[Example]:
     """Return examples of about `events` events, distributed by the number of rows."""
-    rows = sum(len(piece.reading) for _, pieces in harmed for piece in pieces)
+    rows = sum(len(piece.reading) for _, pieces in damaged for piece in pieces)
     examples: list[Example] = []
     placed = 0
-    for constants, pieces in harmed:
+    for constants, pieces in damaged:
         for piece in pieces:
             count = round(events * len(piece.reading) / rows)
             examples += gather(piece, constants, rng, count, placed)

@@ -2,9 +2,9 @@
 
     python -m tests.campaign BUNDLE      (make faults)
 
-`lab` runs a supervised detector and feeds it; `tests/apparatus` holds what breaks its surroundings;
-the other files hold the faults by where they strike. Every fault names what has to happen and
-within which bound; the table of what happened is docs/reliability.md.
+`lab` runs a supervised detector and feeds it, `tests/apparatus` has the tools that break its
+surroundings, and the other files have the faults by place. Every fault names what must happen and
+within which bound; docs/reliability.md has the table of what happened.
 """
 
 import signal
@@ -63,7 +63,7 @@ PARTS: tuple[Part, ...] = (
 
 
 def strike(lab: Lab, fault: Fault) -> Row:
-    """Inject one fault; whatever goes wrong is a row that does not hold."""
+    """Inject one fault; every error becomes a row that does not hold."""
     told = fault.name, fault.injected, fault.must
     try:
         return Row(*told, fault.strike(lab))
@@ -74,7 +74,7 @@ def strike(lab: Lab, fault: Fault) -> Row:
 
 
 def table(title: str, rows: Sequence[Row]) -> str:
-    """One table of the page as Markdown; with the worst cases where the rows name them."""
+    """Return one table of the page as Markdown, with the worst cases if the rows name them."""
     worst = ("worst",) if any(row.worst for row in rows) else ()
     header = ("fault", "injected", "must", "happened", *worst, "")
     lines = [f"### {title}", "", _line(header), "|---" * len(header) + "|"]
@@ -87,12 +87,12 @@ def table(title: str, rows: Sequence[Row]) -> str:
 
 
 def told(rows: Sequence[Row]) -> str:
-    """How many rows hold, and where."""
+    """Say how many rows hold, and on which machine."""
     return f"{sum(row.held for row in rows)} of {len(rows)} held, on {machine()}."
 
 
 def page(tables: Mapping[str, Sequence[Row]], tally: Tally) -> dict[str, str]:
-    """The campaign as Markdown, by part of the page; those alone of which anything was run."""
+    """Return the campaign as Markdown by part of the page, only for parts that were run."""
     single = {title: rows for title, rows in tables.items() if title in GROUPS}
     parts = {
         title: f"{table(title, rows)}\n\n{told(rows)}"
@@ -112,7 +112,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _all_rows(lab: Lab, only: str, seed: int, scale: float) -> Iterator[tuple[str, Row]]:
-    """Every row of the campaign with the title of its table, one after the other."""
+    """Yield every row of the campaign with the title of its table."""
     for group, faults in GROUPS.items():
         for fault in faults:
             if only in fault.name:
@@ -145,9 +145,9 @@ def _tables(lab: Lab, only: str, seed: int, scale: float) -> dict[str, list[Row]
 def main(bundle: Path, only: str, count: int, seed: int, scale: float, out: Path | None) -> None:
     """Inject every fault into a supervised run of BUNDLE. Exit code 1: a row does not hold.
 
-    A part of the page of which nothing was run stays as it is.
+    Parts of the page that were not run stay unchanged.
     """
-    # A shell has programs in the background ignore Ctrl-C, and what they start ignores it, too.
+    # A program that a shell starts in the background inherits that Ctrl-C is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as scratch:
         lab = open_lab(bundle, Path(scratch))

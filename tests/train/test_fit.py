@@ -251,7 +251,7 @@ def test_a_damaged_checkpoint_is_refused(
     content = {"empty": b"", "cut": data[:999], "bit": data, "foreign": foreign}
     checkpoint = tmp_path / "checkpoint.npz"
     checkpoint.write_bytes(content[damage])
-    with pytest.raises(GruardError, match=r"checkpoint\.npz: .*; add --force to start anew"):
+    with pytest.raises(GruardError, match=r"checkpoint\.npz: .*; add --force to start again"):
         train(checkpoint)
 
 
