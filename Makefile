@@ -40,7 +40,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help help-all demo train convert audit validate run engine firmware firmware-faults \
-        test test-fast test-long test-arm arm-trees test-service test-vm test-firmware \
+        test test-fast test-long test-arm arm-trees test-service test-vm test-firmware coverage \
         fuzz fuzz-core lint wheel benchmark benchmark-accuracy benchmark-board \
         benchmark-calibration benchmark-clock benchmark-diagnosis benchmark-engines \
         benchmark-gaps benchmark-nab benchmark-recurring benchmark-short benchmark-step faults \
@@ -140,6 +140,13 @@ lint: $(READY) ## lint and types only
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+COVERAGE  := $(PY) -m coverage
+coverage: $(READY) $(CORE) #- a quarter of an hour: which branches no test takes, by room
+	@rm -rf build/coverage && mkdir -p build/coverage
+	-$(COVERAGE) run -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(COVERAGE) combine --quiet && $(COVERAGE) json --quiet -o build/coverage/report.json
+	$(PY) -m tests.coverage_rooms build/coverage/report.json
 
 wheel: $(READY) ## build the device wheel and the source archive with the native engine, into dist/
 	GRUARD_PURE=1 $(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
