@@ -22,6 +22,10 @@ SMALL = 40
 """Lines below which a file with a single user belongs into that user."""
 
 
+MOST_CROSSED = 25
+RECORDING = "set_point,flow,heat\n" + "50,20,300\n" * 12
+
+
 @dataclass(frozen=True)
 class Bar:
     """One count and what it may be at most; `found` names what was counted, as far as it helps."""
@@ -113,36 +117,32 @@ def threshold_way(root: Path) -> tuple[str, ...]:
     return tuple(sorted(set(re.findall(r"`(\w[\w/]*\.(?:py|c))`", section))))
 
 
-def crossed(bundle: Path, recording: Path) -> frozenset[str]:
-    """Files of edge_runtime that work on one sample of `gruard run`, in supervisor and worker.
+def sample_way(bundle: Path, recording: str) -> tuple[str, ...]:
+    """The files of edge_runtime that a sample of `gruard run` passes, in supervisor and worker.
 
-    Whoever runs between two samples, early and late, is not among them.
+    recording: a CSV file's text. Counted as they run, from the reading to the written record.
     """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "sitecustomize.py").write_text(_TRACER)
-        command = [
-            sys.executable,
-            "-m",
-            "edge_runtime",
-            "run",
-            str(bundle),
-            "--source",
-            str(recording),
-        ]
+        (place / "recording.csv").write_text(recording)
+        command = [sys.executable, "-m", "edge_runtime", "run", str(bundle), "--allow-failed"]
+        command += ["--source", "recording.csv", "--sink", "records.jsonl"]
         environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join((folder, str(ROOT))), "CROSSED": str(place / "crossed"),
+            "PYTHONPATH": os.pathsep.join((folder, str(ROOT))), "FILES": str(place / "files"),
         }  # fmt: skip
-        command += ["--sink", str(place / "records.jsonl"), "--allow-failed"]
         subprocess.run(command, check=True, env=environment, cwd=folder, capture_output=True)
-        seen = [json.loads(file.read_text()) for file in sorted(place.glob("crossed*"))]
-    assert len(seen) == 2, "the supervisor and its worker are to be followed"
-    return frozenset(name for names in seen for name in names)
+        seen = [json.loads(file.read_text()) for file in place.glob("files-*")]
+    assert len(seen) == 2, "supervisor and worker should both have been traced"
+    return tuple(sorted({name for names in seen for name in names}))
 
 
 def main() -> int:
     """Print all bars; the exit code is 1 where one is missed."""
-    found = bars()
+    from tests.golden_bundles import TINY
+
+    way = sample_way(TINY, RECORDING)
+    found = [*bars(), Bar("files on the way of a sample", len(way), MOST_CROSSED, way)]
     print(*found, sep="\n")
     return 0 if all(bar.passed for bar in found) else 1
 
@@ -165,7 +165,7 @@ def follow(frame, event, argument):
     if event == "call" and (name, code.co_name) in BEGIN:
         samples, on = samples + 1, True
         if samples == 9:
-            with open(f"{os.environ['CROSSED']}-{os.getpid()}", "w") as file:
+            with open(f"{os.environ['FILES']}-{os.getpid()}", "w") as file:
                 json.dump(sorted(files), file)
     if on and 5 <= samples < 9:
         files.add(name)

@@ -5,12 +5,18 @@ from pathlib import Path
 import house
 import pytest
 
-ROW = "time,a,b\n"
+from tests.golden_bundles import TINY
 
 
 @pytest.mark.parametrize("bar", house.bars(), ids=lambda bar: bar.what)
 def test_a_bar_holds(bar: house.Bar) -> None:
     assert bar.passed, str(bar)
+
+
+def test_few_files_work_on_a_sample() -> None:
+    way = house.sample_way(TINY, house.RECORDING)
+    assert {"sources/csvcell.py", "detector/step.py", "sinks/sink.py"} <= set(way)
+    assert len(way) <= house.MOST_CROSSED, way
 
 
 def tree(root: Path, **files: str) -> dict[str, house.Module]:
