@@ -22,7 +22,7 @@ SMALL = 40
 """Lines below which a file with a single user belongs into that user."""
 
 
-MOST_CROSSED = 25
+MOST_CROSSED = 29
 RECORDING = "set_point,flow,heat\n" + "50,20,300\n" * 12
 
 

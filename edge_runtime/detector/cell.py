@@ -44,6 +44,7 @@ class Model:
     """A graph with the manifest's constants as arrays."""
 
     manifest: Manifest
+    names: tuple[str, ...]  # of the channels
     graph: StepGraph
     model_hash: str
     scaler: Scaler
@@ -108,6 +109,7 @@ def build_model(source: Manifest, graph: StepGraph, model_hash: str) -> Model:
     )
     return Model(
         manifest=source,
+        names=source.channel_names,
         graph=graph,
         model_hash=model_hash,
         scaler=channel_scaler(source.channels),

@@ -222,7 +222,7 @@ def _record_of(
     flags: Flag,
 ) -> Record:
     """Return the record with `flags` and others; in tier 3 with the `fallback`'s verdict."""
-    names = model.manifest.channel_names
+    names = model.names
     tier = tiers.tier_of(plan)
     shut = (traces.gate < tiers.CLOSED_BELOW) & (model.watched > 0)
     imputed = _named(names, shut | (traces.mask == 0))
@@ -275,7 +275,7 @@ def _blamed(model: Model, outcome: _Outcome) -> tuple[str, ...]:
     verdict = outcome.diagnosis
     # If the diagnosis blames no channel, name those behind the score.
     blamed = (verdict.channels if verdict else ()) or score.blame(outcome.score, model.score)
-    return tuple(model.manifest.channel_names[i] for i in blamed)
+    return tuple(model.names[i] for i in blamed)
 
 
 def _named(names: tuple[str, ...], chosen: Bools) -> tuple[str, ...]:
