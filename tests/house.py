@@ -152,7 +152,7 @@ def main() -> int:
 _TRACER = """
 import json, os, sys, threading
 
-BEGIN = {("supervision/supervisor.py", "_patience"), ("supervision/worker.py", "after_step")}
+BEGIN = {("sources/sample_clock.py", "timeout"), ("supervision/worker.py", "after_step")}
 END = {("sinks", "write")}
 samples, on, files = 0, False, set()
 
