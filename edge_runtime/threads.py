@@ -1,6 +1,6 @@
 """Threads whose failures and hangs are noticed.
 
-A `WatchedThread` runs its body again after an exception, with back-off, and counts its beats.
+A `MonitoredThread` runs its body again after an exception, with back-off, and counts its beats.
 `Threads` checks all of them from the supervisor's loop: it logs failures and hangs, and gives their
 states to the status file, the metrics and the summary.
 """
@@ -57,7 +57,7 @@ def _words(state: ThreadState) -> str:
     return f"{state.name}: {', '.join(parts)}" if parts else ""
 
 
-class WatchedThread:
+class MonitoredThread:
     """Run `body` in a daemon thread until it returns, and again whenever it raises.
 
     body: calls `beat` at least every `BEAT` seconds, returns when its owner closes it, and can be
@@ -150,9 +150,9 @@ class Threads:
 
     def __init__(self, log: Callable[[str], None], clock: Callable[[], float]) -> None:
         self._log, self._clock = LimitedLog(log, clock), clock
-        self._seen: dict[WatchedThread, _Seen] = {}
+        self._seen: dict[MonitoredThread, _Seen] = {}
 
-    def watch(self, threads: Iterable[WatchedThread]) -> None:
+    def watch(self, threads: Iterable[MonitoredThread]) -> None:
         """Add threads to those that are checked."""
         now = self._clock()
         self._seen |= {thread: _Seen(thread.beats, now) for thread in threads}
@@ -181,7 +181,7 @@ class Threads:
             for thread, seen in self._seen.items()
         )
 
-    def _log_failure(self, thread: WatchedThread, seen: _Seen) -> None:
+    def _log_failure(self, thread: MonitoredThread, seen: _Seen) -> None:
         if thread.error is None or (thread.error, thread.restarts) == (seen.error, seen.restarts):
             return
         seen.error, seen.restarts = thread.error, thread.restarts
@@ -189,7 +189,7 @@ class Threads:
             f"{thread.name} failed", f"thread {thread.name} failed ({thread.error}); it runs again"
         )
 
-    def _log_hang(self, thread: WatchedThread, seen: _Seen, now: float) -> None:
+    def _log_hang(self, thread: MonitoredThread, seen: _Seen, now: float) -> None:
         if thread.beats != seen.beats or not thread.alive:
             seen.beats, seen.at = thread.beats, now
         was, seen.hung = seen.hung, now - seen.at >= PATIENCE

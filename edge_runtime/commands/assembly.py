@@ -29,12 +29,17 @@ from edge_runtime.supervision.injection import parse_injections
 from edge_runtime.supervision.starts import LivenessOptions, StartDelay, service_folder
 from edge_runtime.supervision.summary import Console
 from edge_runtime.supervision.supervisor import (
+    RunEnvironment,
     RunTiming,
     Supervisor,
-    Surroundings,
     answer_deadline,
 )
-from edge_runtime.supervision.worker_care import NoExchange, Serving, ShadowDetector, WorkerCare
+from edge_runtime.supervision.worker_manager import (
+    NoExchange,
+    Serving,
+    ShadowDetector,
+    WorkerManager,
+)
 from edge_runtime.supervision.worker_process import BundleIdentity, WorkerProcess, worker_command
 from edge_runtime.threads import Threads
 from edge_runtime.updates.choice import Admission, Start, choose, start_from
@@ -129,7 +134,7 @@ def _own_thresholds(bundle: Bundle, log: Callable[[str], None]) -> str | None:
 
 
 @dataclass(frozen=True)
-class Watched:
+class RunSubject:
     """What a run watches, by its bundle, else by the rest of a damaged one, else by its source.
 
     version and model: 0 and empty where there is no bundle.
@@ -211,7 +216,7 @@ def _assemble(
         watched.fallback,
         injections,
         timing,
-        Surroundings(CLOCK, time.sleep, console, listeners, watch.observe, watch.turn),
+        RunEnvironment(CLOCK, time.sleep, console, listeners, watch.observe, watch.turn),
         switch or NoExchange(has_model=start.bundle is not None),
         changes,
         recurring,
@@ -254,15 +259,15 @@ def _check_kernel(bundle: Bundle, kernel: Kernel | None) -> None:
 
 def _open_source(
     start: Start, options: RunOptions, complaints: Complaints, console: Console
-) -> tuple[Source, Watched]:
+) -> tuple[Source, RunSubject]:
     bundle = start.bundle
     named = bundle.manifest if bundle else start.constants
     if named is None:
         source, channels = open_unnamed(options.source, complaints)
         scoreless = ScorelessFallback(channels)
-        return source, Watched("none", 0, "", channels, None, UNKNOWN_WARMUP, scoreless)
+        return source, RunSubject("none", 0, "", channels, None, UNKNOWN_WARMUP, scoreless)
     log = console.log
-    watched = Watched(
+    watched = RunSubject(
         named.name,
         bundle.manifest.version if bundle else 0,
         bundle.model_hash if bundle else "",
@@ -274,7 +279,7 @@ def _open_source(
     return open_source(options.source, watched.channels, watched.period, complaints), watched
 
 
-def _timing(watched: Watched, options: RunOptions) -> RunTiming:
+def _timing(watched: RunSubject, options: RunOptions) -> RunTiming:
     interval = 1 / options.rate if options.rate else None
     deadline = options.deadline or answer_deadline(interval or watched.period)
     return RunTiming(len(watched.channels), watched.warmup, watched.period, deadline, interval)
@@ -297,7 +302,7 @@ def _outlets(options: RunOptions, console: Console, threads: Threads) -> list[Ou
 
 
 def _watch(
-    watched: Watched,
+    watched: RunSubject,
     reason: str,
     timing: RunTiming,
     outlets: Sequence[Outlet],
@@ -336,7 +341,7 @@ def _switch(
     def serve(other: Bundle, may_start: Callable[[], bool]) -> Serving:
         process = options.process(other, console.log)
         terms = replace(timing, warmup=other.manifest.tiers.warmup).terms(live)
-        model = WorkerCare(process, terms, CLOCK, console.log, may_start)
+        model = WorkerManager(process, terms, CLOCK, console.log, may_start)
         return Serving(model, options.fallback(other, console.log))
 
     def announce(other: Bundle) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from edge_runtime.errors import GruardError, LimitedLog
 from edge_runtime.journal.frames import Entry, decode, encode
 from edge_runtime.journal.segments import JournalDisk, Segments, claim_folder, entries_after
-from edge_runtime.threads import BEAT, WatchedThread
+from edge_runtime.threads import BEAT, MonitoredThread
 
 LENGTH = 10_000
 """Messages in memory; some 10 MB."""
@@ -201,7 +201,7 @@ class Journal:
         self._readers: dict[str, Reader] = {}
         self._wake, self._closing = threading.Event(), threading.Event()
         self._backlog.wake_on_append(self._wake.set)
-        self.thread = WatchedThread("journal", self._serve)
+        self.thread = MonitoredThread("journal", self._serve)
         self.thread.start()
 
     @property

@@ -313,7 +313,7 @@ def ends(
 
 
 @dataclass(frozen=True)
-class Life:
+class TensorLifetime:
     """A value of `size` bytes, from the operator `first` that writes it to its `last` reader."""
 
     size: int
@@ -321,7 +321,7 @@ class Life:
     last: int
 
 
-def place(lives: Mapping[int, Life]) -> tuple[dict[int, int], int]:
+def place(lives: Mapping[int, TensorLifetime]) -> tuple[dict[int, int], int]:
     """Return the place of each value, in bytes, and the size of the arena.
 
     Values that live at the same time never overlap. The largest are placed first, each in the
@@ -337,7 +337,7 @@ def place(lives: Mapping[int, Life]) -> tuple[dict[int, int], int]:
     return placed, _up(size, ALIGNMENT)
 
 
-def _together(one: Life, other: Life) -> bool:
+def _together(one: TensorLifetime, other: TensorLifetime) -> bool:
     return one.first <= other.last and other.first <= one.last
 
 
@@ -396,15 +396,15 @@ class Places:
         whole, further = self._whole(home)
         return whole, offset + further
 
-    def _lives(self) -> dict[int, Life]:
-        lives: dict[int, Life] = {}
+    def _lives(self) -> dict[int, TensorLifetime]:
+        lives: dict[int, TensorLifetime] = {}
         for index in (index for index in self._home if index not in self._absent):
             whole, _ = self._whole(index)
             size = self._graph.tensors[whole].shape[1]
             first = self._written(index)
             last = max(first, self._last_use(index))
-            life = lives.get(whole, Life(size, first, last))
-            lives[whole] = Life(size, min(life.first, first), max(life.last, last))
+            life = lives.get(whole, TensorLifetime(size, first, last))
+            lives[whole] = TensorLifetime(size, min(life.first, first), max(life.last, last))
         return lives
 
     def _written(self, index: int) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from edge_runtime.address import MqttAddress, status_topic, why_refused, why_unreachable
 from edge_runtime.errors import LimitedLog
-from edge_runtime.threads import WatchedThread
+from edge_runtime.threads import MonitoredThread
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessageInfo
@@ -33,7 +33,7 @@ _TROUBLES = ("refused", "unreachable", "lost")  # topics of the log
 
 
 class Mqtt:
-    """A Carrier (see outbox.py) to one topic.
+    """A `Transport` (see outbox.py) to one topic.
 
     TOPIC/status (retained) is `online` while there is a connection, else `offline`; the broker
     publishes that when the connection breaks. Raises GruardError when paho-mqtt is missing.
@@ -55,7 +55,7 @@ class Mqtt:
         self._waker.setblocking(False)
         self._wake: Callable[[], None] = lambda: None
         self._client = self._new_client()
-        self.thread = WatchedThread(f"{address.name}, connection", self._serve)
+        self.thread = MonitoredThread(f"{address.name}, connection", self._serve)
 
     def start(self, wake: Callable[[], None]) -> None:
         """Start the thread that connects, and connects again after a loss."""
@@ -64,7 +64,7 @@ class Mqtt:
         self.thread.start()
 
     def room(self) -> int:
-        """See Carrier; 0 until all of an earlier connection is confirmed, to keep the order."""
+        """See `Transport`; 0 until all of an earlier connection is confirmed, to keep the order."""
         with self._lock:
             if not self._connected.is_set() or self._resent:
                 return 0
@@ -81,7 +81,7 @@ class Mqtt:
                 self._under_way[number] = sequence
 
     def oldest(self) -> int | None:
-        """See Carrier."""
+        """See `Transport`."""
         with self._lock:
             return min(self._under_way.values(), default=None)
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from edge_runtime.address import MQTT, parse_mqtt_address
 from edge_runtime.errors import GruardError
 from edge_runtime.files import refuse_one_file_twice
-from edge_runtime.sinks.sink import Existing, Queued, Several, WatchedSink, open_json_lines
+from edge_runtime.sinks.sink import Existing, MonitoredSink, Queued, Several, open_json_lines
 
 if TYPE_CHECKING:
-    from edge_runtime.sinks.outbox import Carrier, Wanted
+    from edge_runtime.sinks.outbox import Transport, Wanted
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _PATIENCE = 5.0
@@ -38,7 +38,7 @@ class _Network:
     """A receiver on the network, and which messages it gets."""
 
     name: str
-    carrier: Carrier
+    carrier: Transport
     wanted: Wanted
 
 
@@ -48,7 +48,7 @@ def open_sinks(
     log: Log,
     live: bool,
     journal: JournalPlace | None = None,
-) -> WatchedSink:
+) -> MonitoredSink:
     """Open the sinks that `targets` name, as one: files, - for stdout, or mqtt:// addresses.
 
     existing: what to do with files that exist.
@@ -64,7 +64,7 @@ def open_sinks(
     if len({network.name for network in networks}) < len(networks):
         raise GruardError("one --sink address is given twice; leave one out")
     run, patience = secrets.token_hex(6), 0.0 if live else _PATIENCE
-    opened: list[WatchedSink] = []
+    opened: list[MonitoredSink] = []
     try:
         if journal is not None:
             opened.append(_with_journal(run, networks, journal, log, patience))
@@ -90,7 +90,7 @@ def _is_address(target: str) -> bool:
     return match is not None
 
 
-def _open_lines(target: str, existing: Existing, log: Log, live: bool) -> WatchedSink:
+def _open_lines(target: str, existing: Existing, log: Log, live: bool) -> MonitoredSink:
     sink = open_json_lines(target, existing)
     return Queued(sink, log, name=f"sink {target}") if live else sink
 
@@ -107,24 +107,24 @@ def _open_network(target: str, log: Log) -> _Network:
     return _Network(address.name, Mqtt(address, log), wanted)
 
 
-def _without_journal(run: str, network: _Network, log: Log, patience: float) -> WatchedSink:
+def _without_journal(run: str, network: _Network, log: Log, patience: float) -> MonitoredSink:
     from edge_runtime.journal.journal import Backlog, Reader
-    from edge_runtime.sinks.outbox import Outbox, Posting
+    from edge_runtime.sinks.outbox import Outbox, Sender
 
     backlog = Backlog(patience=patience)
-    posting = Posting(network.name, Reader(backlog, backlog.newest), network.carrier, log)
+    posting = Sender(network.name, Reader(backlog, backlog.newest), network.carrier, log)
     return Outbox(run, backlog, [posting], network.wanted)
 
 
 def _with_journal(
     run: str, networks: Sequence[_Network], place: JournalPlace, log: Log, patience: float
-) -> WatchedSink:
+) -> MonitoredSink:
     from edge_runtime.journal.journal import open_journal
-    from edge_runtime.sinks.outbox import Outbox, Posting
+    from edge_runtime.sinks.outbox import Outbox, Sender
 
     journal = open_journal(place.folder, place.capacity, log, time.monotonic, patience)
     postings = []
     for network in networks:
         reader, cursor = journal.reader(network.name)
-        postings.append(Posting(network.name, reader, network.carrier, log, cursor, network.wanted))
+        postings.append(Sender(network.name, reader, network.carrier, log, cursor, network.wanted))
     return Outbox(run, journal, postings)

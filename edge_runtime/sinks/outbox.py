@@ -1,7 +1,7 @@
 """The sink for networks: records wait, in memory or in a journal, until a carrier has sent them.
 
-`message` makes the bytes that are sent of a record. `Outbox` puts them where they wait. `Posting`
-passes them to a `Carrier` in a thread of its own.
+`message` makes the bytes that are sent of a record. `Outbox` puts them where they wait. `Sender`
+passes them to a `Transport` in a thread of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edge_runtime.errors import LimitedLog
 from edge_runtime.journal.frames import Entry
 from edge_runtime.journal.journal import Backlog, Cursor, Journal, Reader
 from edge_runtime.record import Record
-from edge_runtime.threads import BEAT, WatchedThread
+from edge_runtime.threads import BEAT, MonitoredThread
 
 Wanted = Callable[[bytes], bool]
 """Whether to send a message; called once for each message, in order.
@@ -95,13 +95,13 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no number of strict JSON")
 
 
-class Carrier(Protocol):
+class Transport(Protocol):
     """Sends messages to one receiver, in order, several at a time, without waiting for it.
 
     The carrier sends a message again until the receiver confirms it.
     """
 
-    thread: WatchedThread
+    thread: MonitoredThread
 
     def start(self, wake: Callable[[], None]) -> None:
         """Start to connect. Call `wake` whenever `room` or `oldest` change."""
@@ -119,7 +119,7 @@ class Carrier(Protocol):
         """Disconnect, within about a second."""
 
 
-class Posting:
+class Sender:
     """Sends the messages of `reader` until it is closed.
 
     cursor: keeps on disk what was confirmed; None without a journal.
@@ -132,7 +132,7 @@ class Posting:
         self,
         name: str,
         reader: Reader,
-        carrier: Carrier,
+        carrier: Transport,
         log: Callable[[str], None],
         cursor: Cursor | None = None,
         wanted: Wanted = everything,
@@ -149,7 +149,7 @@ class Posting:
         self._kept_at = time.monotonic()
         self._wake = threading.Event()
         self._closing, self._stopped = threading.Event(), threading.Event()
-        self._thread = WatchedThread(f"{name}, sending", self._serve)
+        self._thread = MonitoredThread(f"{name}, sending", self._serve)
 
     def start(self) -> None:
         """Start to send."""
@@ -157,7 +157,7 @@ class Posting:
         self._thread.start()
 
     @property
-    def threads(self) -> tuple[WatchedThread, ...]:
+    def threads(self) -> tuple[MonitoredThread, ...]:
         """The threads that send and keep the connection."""
         return self._thread, self._carrier.thread
 
@@ -270,7 +270,7 @@ class Outbox:
         self,
         run: str,
         waiting: Backlog | Journal,
-        postings: Sequence[Posting],
+        postings: Sequence[Sender],
         wanted: Wanted | None = None,
     ) -> None:
         self._run, self._waiting, self._wanted = run, waiting, wanted
@@ -292,7 +292,7 @@ class Outbox:
         return sum(posting.skipped for posting in self._postings)
 
     @property
-    def threads(self) -> Sequence[WatchedThread]:
+    def threads(self) -> Sequence[MonitoredThread]:
         """The threads that write, send, and keep the connections."""
         writing = [self._journal.thread] if self._journal else []
         return [*writing, *(thread for posting in self._postings for thread in posting.threads)]

@@ -18,7 +18,7 @@ from typing import Protocol
 from edge_runtime.errors import GruardError
 from edge_runtime.files import kind_of
 from edge_runtime.record import Record
-from edge_runtime.threads import BEAT, WatchedThread
+from edge_runtime.threads import BEAT, MonitoredThread
 
 LENGTH = 10_000
 """Records that wait for a slow sink; some 10 MB."""
@@ -50,7 +50,7 @@ class Sink(Protocol):
         """Close the sink."""
 
 
-class WatchedSink(Sink, Protocol):
+class MonitoredSink(Sink, Protocol):
     """A sink with the state that the run reports."""
 
     @property
@@ -58,7 +58,7 @@ class WatchedSink(Sink, Protocol):
         """Entries of its journal that it could not parse."""
 
     @property
-    def threads(self) -> Sequence[WatchedThread]:
+    def threads(self) -> Sequence[MonitoredThread]:
         """The threads of the sink."""
 
 
@@ -192,11 +192,11 @@ class Queued:
         self._writing = 0  # 1 while the sink writes a record
         self._closed = threading.Event()
         self._queue: queue.Queue[Record | None] = queue.Queue(length)
-        self._thread = WatchedThread(name, self._serve)
+        self._thread = MonitoredThread(name, self._serve)
         self._thread.start()
 
     @property
-    def threads(self) -> tuple[WatchedThread, ...]:
+    def threads(self) -> tuple[MonitoredThread, ...]:
         """The writing thread."""
         return (self._thread,)
 
@@ -262,7 +262,7 @@ class Queued:
 class Several:
     """Writes every record to each sink; SinkClosedError of any of them ends the run."""
 
-    def __init__(self, sinks: Sequence[WatchedSink]) -> None:
+    def __init__(self, sinks: Sequence[MonitoredSink]) -> None:
         self._sinks = tuple(sinks)
 
     @property
@@ -276,7 +276,7 @@ class Several:
         return sum(sink.skipped for sink in self._sinks)
 
     @property
-    def threads(self) -> Sequence[WatchedThread]:
+    def threads(self) -> Sequence[MonitoredThread]:
         """The threads of all sinks."""
         return [thread for sink in self._sinks for thread in sink.threads]
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from edge_runtime.errors import Complaints, GruardError, reason
 from edge_runtime.record import Float32
-from edge_runtime.threads import WatchedThread
+from edge_runtime.threads import MonitoredThread
 
 LENGTH = 1000
 """Readings that a `Threaded` source queues; beyond that the oldest is dropped."""
@@ -146,11 +146,11 @@ class Threaded:
         self._source, self._name, self._complaints = source, name, complaints
         self._queue: queue.Queue[Reading | BaseException] = queue.Queue(length)
         self._closing = threading.Event()
-        self._thread = WatchedThread(f"source {name}", self._serve)
+        self._thread = MonitoredThread(f"source {name}", self._serve)
         self._thread.start()
 
     @property
-    def threads(self) -> tuple[WatchedThread, ...]:
+    def threads(self) -> tuple[MonitoredThread, ...]:
         """The reading thread."""
         return (self._thread,)
 

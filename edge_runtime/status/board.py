@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_runtime.status.snapshot import BoardHealth
-from edge_runtime.threads import BEAT, WatchedThread
+from edge_runtime.threads import BEAT, MonitoredThread
 
 EVERY = 60.0
 """Seconds between two reads."""
@@ -62,7 +62,7 @@ class BoardMonitor:
         self._root, self._clock = root, clock
         self._last: tuple[float, BoardHealth | None] = (float("-inf"), None)
         self._closing = threading.Event()
-        self.thread = WatchedThread("board", self._read)
+        self.thread = MonitoredThread("board", self._read)
         self.thread.start()
 
     def latest(self) -> BoardHealth | None:

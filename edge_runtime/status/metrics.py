@@ -20,7 +20,7 @@ from edge_runtime.status.board import CONDITIONS
 from edge_runtime.status.health import ALARM, HEALTHY, judge
 from edge_runtime.status.snapshot import Answer, BoardHealth, Counts, Snapshot
 from edge_runtime.supervision.policy import WorkerPhase
-from edge_runtime.threads import BEAT, WatchedThread
+from edge_runtime.threads import BEAT, MonitoredThread
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -229,7 +229,7 @@ class MetricsServer:
         self._wake, self._woken = socket.socketpair()
         self._clients: dict[socket.socket, _Client] = {}  # the oldest first
         self._closing = False
-        self.thread = WatchedThread("metrics server", self._serve)
+        self.thread = MonitoredThread("metrics server", self._serve)
         self.thread.start()
         shown = f"[{host}]" if ":" in host else host
         log(f"metrics at http://{shown}:{self.port}/metrics")

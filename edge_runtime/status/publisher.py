@@ -1,8 +1,8 @@
 """Observe a run from inside its loop, and publish a snapshot once a second.
 
 A record costs a few microseconds: what takes longer happens once a second, and what may hang
-happens in a thread of an outlet. `Trail` keeps the recent scores for the curve of `gruard top`,
-`TierLog` logs the changes of tier, and `StatusPublisher` makes the snapshots.
+happens in a thread of an outlet. `ScoreHistory` keeps the recent scores for `gruard top`, `TierLog`
+logs the changes of tier, and `StatusPublisher` makes the snapshots.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PATIENCE, PATIENCE_PERIODS = 10.0, 3.0
 """Seconds until a silent run counts as hung, but at least so many of its periods."""
 
 
-class Trail:
+class ScoreHistory:
     """One point per call of `point`: the score's highest share of its threshold since the last.
 
     A share, because model and fallback score on different scales. The highest, because a mean would
@@ -150,7 +150,7 @@ class StatusPublisher:
         self._log, self._clock, self._wall = log, clock, wall
         self._board, self._threads = board, threads
         self._health: BoardHealth | None = None
-        self._tiers, self._trail = TierLog(log, clock), Trail()
+        self._tiers, self._trail = TierLog(log, clock), ScoreHistory()
         self._masked: Counter[str] = Counter()
         self._imputed: Counter[str] = Counter()
         self._state: Callable[[], RunState] = lambda: RunState(Summary(), WorkerPhase.LOADING, "")

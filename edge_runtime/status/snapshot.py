@@ -22,7 +22,7 @@ from edge_runtime.errors import GruardError, LimitedLog
 from edge_runtime.files import read_regular, replace_file
 from edge_runtime.plain import LARGEST, build
 from edge_runtime.supervision.starts import service_folder
-from edge_runtime.threads import BEAT, ThreadState, WatchedThread
+from edge_runtime.threads import BEAT, MonitoredThread, ThreadState
 
 if TYPE_CHECKING:  # reading snapshots needs no numpy
     from edge_runtime.record import Record
@@ -332,7 +332,7 @@ class StatusFile:
             log(f"{error}; it is replaced")
         self._path, self._log = path, LimitedLog(log, time.monotonic)
         self._queue: queue.Queue[Snapshot | None] = queue.Queue(1)
-        self.thread = WatchedThread("status file", self._serve)
+        self.thread = MonitoredThread("status file", self._serve)
         self.thread.start()
 
     def publish(self, snapshot: Snapshot) -> None:

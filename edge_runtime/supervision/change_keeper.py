@@ -20,7 +20,7 @@ from edge_runtime.detector.lasting_change import (
 from edge_runtime.errors import GruardError, LimitedLog
 from edge_runtime.plain import read_sealed, write_sealed
 from edge_runtime.record import Record
-from edge_runtime.supervision.worker_care import WorkerCare
+from edge_runtime.supervision.worker_manager import WorkerManager
 
 LOOK_EVERY = 1.0
 """Seconds between two reads of the owner's word."""
@@ -79,7 +79,7 @@ class ChangeKeeper:
         self.finding, self._change = kept.finding, kept.change
         return kept.change
 
-    def after(self, record: Record, model: WorkerCare) -> None:
+    def after(self, record: Record, model: WorkerManager) -> None:
         """Follow the state of `model`, which serves, after `record`."""
         if record.alarm and record.blamed:
             self._blamed = record.blamed
@@ -126,7 +126,7 @@ class ChangeKeeper:
         self._next_look = self._next_write = self._clock()
         self._log.trouble(topic, line)
 
-    def _read_word(self, model: WorkerCare, index: int) -> None:
+    def _read_word(self, model: WorkerManager, index: int) -> None:
         """Apply the owner's word, and pass it to the model until the model has it."""
         finding, change = self.finding, self._change
         if finding is None or change is None:

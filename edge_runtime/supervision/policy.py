@@ -3,7 +3,7 @@
 `WorkerPolicy` is a pure state machine without process or clock: events and the time come in, the
 phase comes out. It decides on misses, restarts, and when the model answers again.
 
-`HangWatch` waits for as long as a worker makes progress. It is for recordings: no clock drives
+`HangDetector` waits for as long as a worker makes progress. It is for recordings: no clock drives
 their samples, so a slow answer is as good as a fast one. A worker hangs when it computes without
 end, or not at all.
 """
@@ -61,7 +61,7 @@ class Work:
         return f"{self.cpu:g} s of CPU time, or {self.idle:g} s without any"
 
 
-class HangWatch:
+class HangDetector:
     """Measures, from its construction, how long to go on waiting for a process.
 
     clock: monotonic seconds. cpu_time: of a process by its id, None where it is unknown.

@@ -24,7 +24,12 @@ from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.liveness import Listener
 from edge_runtime.supervision.policy import Terms, WorkerPhase
 from edge_runtime.supervision.summary import Console, Summary
-from edge_runtime.supervision.worker_care import Exchange, NoExchange, ShadowDetector, WorkerCare
+from edge_runtime.supervision.worker_manager import (
+    Exchange,
+    NoExchange,
+    ShadowDetector,
+    WorkerManager,
+)
 from edge_runtime.supervision.worker_process import WorkerProcess
 
 STEP_LINES = 60.0
@@ -80,7 +85,7 @@ TURN_EVERY = 1.0
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class RunEnvironment:
     """The outside world of a run: clock, sleep, terminal, listeners, and observers of records."""
 
     clock: Callable[[], float]
@@ -112,7 +117,7 @@ class Supervisor:
         fallback: ShadowDetector,
         injections: Injections,
         settings: RunTiming,
-        surroundings: Surroundings,
+        surroundings: RunEnvironment,
         exchange: Exchange | None = None,
         changes: ChangeKeeper | None = None,
         recurring: RecurringKeeper | None = None,
@@ -128,7 +133,7 @@ class Supervisor:
         self._recurring = recurring or RecurringKeeper(
             None, settings.period, None, surroundings.clock, self._log
         )
-        self._model = WorkerCare(
+        self._model = WorkerManager(
             worker,
             settings.terms(source.live),
             surroundings.clock,

@@ -29,7 +29,7 @@ from edge_runtime.diagnosis import KINDS
 from edge_runtime.plain import UNPRINTABLE
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision import wire
-from edge_runtime.supervision.policy import HangWatch, Work, cpu_seconds
+from edge_runtime.supervision.policy import HangDetector, Work, cpu_seconds
 from edge_runtime.supervision.wire import Hello
 from edge_runtime.supervision.worker import ProgressPage
 
@@ -331,7 +331,7 @@ class WorkerProcess:
         """Return a function that gives the seconds left, 0 or less when the time is over."""
         if isinstance(timeout, Work):
             pid = self._process.pid if self._process else 0
-            return HangWatch(pid, timeout, self._clock, cpu_seconds).left
+            return HangDetector(pid, timeout, self._clock, cpu_seconds).left
         end = self._clock() + timeout
         return lambda: end - self._clock()
 

@@ -23,7 +23,7 @@ from edge_runtime.errors import (
     NotAllowedError,
     RemovedError,
 )
-from edge_runtime.updates.disk import Hold
+from edge_runtime.updates.disk import StoreLock
 from edge_runtime.updates.pointers import Pointers, Trial
 from edge_runtime.updates.slots import SHORT, label
 from edge_runtime.updates.store import Store
@@ -62,7 +62,7 @@ class Start:
     bundle: Bundle | None
     constants: FallbackConstants | None = None
     reason: str = ""
-    hold: Hold | None = None
+    hold: StoreLock | None = None
 
 
 def choose(store: Store, admission: Admission, log: Log) -> Start:
@@ -191,7 +191,7 @@ def _held(store: Store, bundle: Bundle, log: Log) -> Start:
     return _started(bundle, log, store.slots.hold(bundle.digest))
 
 
-def _started(bundle: Bundle, log: Log, hold: Hold | None = None) -> Start:
+def _started(bundle: Bundle, log: Log, hold: StoreLock | None = None) -> Start:
     for fault in proof_faults(bundle):
         log(f"{fault}; no run needs this file, so the model runs")
     return Start(bundle, hold=hold)

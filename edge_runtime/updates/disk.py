@@ -109,7 +109,7 @@ def locked(file: Path, patience: float) -> Iterator[None]:
         os.close(descriptor)
 
 
-class Hold:
+class StoreLock:
     """Marks a slot as in use until `release` or the end of the process; several may hold one.
 
     file: in the slot. Raises RemovedError when the slot was removed, BusyError while it is being
@@ -139,7 +139,7 @@ class Hold:
 
 @contextmanager
 def unheld(file: Path) -> Iterator[bool]:
-    """Tell whether no process holds `file` (see Hold); if so, none can during the block."""
+    """Tell whether no process holds `file` (see `StoreLock`); if so, none can during the block."""
     descriptor = -1
     with suppress(OSError):  # a file that cannot be opened cannot be held
         descriptor = open_regular(file, os.O_RDONLY | os.O_NOFOLLOW)

@@ -21,7 +21,7 @@ from edge_runtime.bundle.reader import (
     read_member,
 )
 from edge_runtime.errors import GruardError
-from edge_runtime.updates.disk import Hold, StoreDisk, make_folders, remove_folder, unheld
+from edge_runtime.updates.disk import StoreDisk, StoreLock, make_folders, remove_folder, unheld
 from edge_runtime.updates.pointers import DIGEST
 
 SHORT = 12
@@ -131,9 +131,9 @@ class Slots:
                 if free:
                     self._discard(digest)
 
-    def hold(self, digest: str) -> Hold:
+    def hold(self, digest: str) -> StoreLock:
         """Protect the slot from removal while this process uses it."""
-        return Hold(self.path(digest) / _LOCK)
+        return StoreLock(self.path(digest) / _LOCK)
 
     def _has(self, bundle: Bundle) -> bool:
         slot = self.read(bundle.digest)

@@ -2,7 +2,7 @@
 
 After a record is out, once a second, the switch looks at the store's pointers. It loads a new model
 in a process of its own while the running one goes on answering; the new model computes its own
-state from the last samples. A trial is judged by its records (`Probation`): the bundle becomes
+state from the last samples. A trial is judged by its records (`TrialHealth`): the bundle becomes
 current when the model was healthy for long enough, and is rolled back when it was not.
 
 Nothing here waits for the store's lock. An outcome that cannot be written holds in this run and is
@@ -22,8 +22,8 @@ from edge_runtime.bundle.reader import Bundle
 from edge_runtime.errors import BusyError, GruardError, LimitedLog
 from edge_runtime.record import Flag, Record
 from edge_runtime.supervision.policy import WorkerPhase
-from edge_runtime.supervision.worker_care import Serving, WorkerCare
-from edge_runtime.updates.disk import Hold
+from edge_runtime.supervision.worker_manager import Serving, WorkerManager
+from edge_runtime.updates.disk import StoreLock
 from edge_runtime.updates.pointers import Pointers
 from edge_runtime.updates.slots import SHORT, label
 from edge_runtime.updates.store import Stamp, Store
@@ -44,7 +44,7 @@ LOCK_PATIENCE = 1.0
 Event = Callable[[Pointers], Pointers]
 
 
-class TrialVerdict(enum.Enum):
+class TrialOutcome(enum.Enum):
     """The state of a trial."""
 
     OPEN = "open"
@@ -53,7 +53,7 @@ class TrialVerdict(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Probation:
+class TrialHealth:
     """Seconds that counted so far, for and against the model.
 
     limit: seconds of either that give the verdict; last: monotonic seconds of the last record.
@@ -63,9 +63,9 @@ class Probation:
     healthy: float = 0.0
     unhealthy: float = 0.0
     last: float | None = None
-    verdict: TrialVerdict = TrialVerdict.OPEN
+    verdict: TrialOutcome = TrialOutcome.OPEN
 
-    def judged(self, record: Record, now: float) -> Probation:
+    def judged(self, record: Record, now: float) -> TrialHealth:
         """Count the time since the last record for or against the model, by this record."""
         seconds = 0.0 if self.last is None else now - self.last
         seen = replace(self, last=now)
@@ -73,11 +73,11 @@ class Probation:
             return seen
         if record.valid:
             healthy = self.healthy + seconds
-            verdict = TrialVerdict.HEALTHY if healthy >= self.limit else TrialVerdict.OPEN
+            verdict = TrialOutcome.HEALTHY if healthy >= self.limit else TrialOutcome.OPEN
             return replace(seen, healthy=healthy, verdict=verdict)
         unhealthy = self.unhealthy + seconds
         over = unhealthy >= max(self.limit, PATIENCE)
-        verdict = TrialVerdict.UNHEALTHY if over else TrialVerdict.OPEN
+        verdict = TrialOutcome.UNHEALTHY if over else TrialOutcome.OPEN
         return replace(seen, unhealthy=unhealthy, verdict=verdict)
 
 
@@ -115,7 +115,7 @@ class _Contender:
     """
 
     bundle: Bundle | FallbackOnly
-    hold: Hold | None
+    hold: StoreLock | None
     serving: Serving | None = None
     refused: bool = False  # no attempt of its trial is left, or there is no model to start
     loads: int = 0  # attempts of its trial that this run counted
@@ -150,7 +150,7 @@ class _Outcome:
 
 
 class ModelSwitch:
-    """The Exchange of a run from the store (`edge_runtime.supervision.worker_care`).
+    """The Exchange of a run from the store (`edge_runtime.supervision.worker_manager`).
 
     running: the bundle that the run starts with. healthy: seconds of good health that end a trial.
     While only the fallback runs, the bundle that the store names is tried every RETRY seconds.
@@ -178,14 +178,14 @@ class ModelSwitch:
         self._busy_since: float | None = None
         self._stamp: Stamp | None = None
         self._next_look = self._next_retry = self._next_write = clock()
-        self._probation = Probation(healthy)
+        self._probation = TrialHealth(healthy)
         self._sound = False
 
     def may_start(self) -> bool:
         """See `_may_load`; for the bundle that the run started with."""
         return self._may_load(self._running)
 
-    def after(self, record: Record, model: WorkerCare) -> Serving | None:
+    def after(self, record: Record, model: WorkerManager) -> Serving | None:
         """Look at the store, judge the trial, and return the candidate once it takes over."""
         now = self._clock()
         if now >= self._next_look:
@@ -278,7 +278,7 @@ class ModelSwitch:
                 contender.loads += 1
         return not contender.refused
 
-    def _judge(self, record: Record, model: WorkerCare, now: float) -> None:
+    def _judge(self, record: Record, model: WorkerManager, now: float) -> None:
         slot, name = self._running.slot, self._running.name
         if _lost(self._running, model):
             self._reject(slot, name, _why("used up its attempts", model))
@@ -287,15 +287,15 @@ class ModelSwitch:
             self._probation = replace(self._probation, last=now)
             return
         self._probation = self._probation.judged(record, now)
-        if self._probation.verdict is TrialVerdict.UNHEALTHY:
+        if self._probation.verdict is TrialOutcome.UNHEALTHY:
             minutes = self._probation.unhealthy / 60
             self._reject(slot, name, f"was not healthy for {minutes:.1f} minutes")
-        elif self._probation.verdict is TrialVerdict.HEALTHY:
-            self._probation = Probation(self._healthy)
+        elif self._probation.verdict is TrialOutcome.HEALTHY:
+            self._probation = TrialHealth(self._healthy)
             line = f"sample {record.index}: {name} has proven itself and is current now"
             self._settle(_Outcome(lambda pointers: pointers.proven(slot), line))
 
-    def _handed_over(self, index: int, old: WorkerCare) -> Serving | None:
+    def _handed_over(self, index: int, old: WorkerManager) -> Serving | None:
         candidate = self._candidate
         if candidate is None or candidate.serving is None:
             return None
@@ -309,7 +309,7 @@ class ModelSwitch:
         model.understudy = "the fallback"
         self._running.release()
         self._running, self._candidate = candidate, None
-        self._probation = Probation(self._healthy)
+        self._probation = TrialHealth(self._healthy)
         self._log(f"sample {index + 1}: {candidate.name} answers from here on")
         if isinstance(candidate.bundle, Bundle):
             self._loader.announce(candidate.bundle)
@@ -378,13 +378,13 @@ class ModelSwitch:
             candidate.release()
 
 
-def _lost(contender: _Contender, model: WorkerCare) -> bool:
+def _lost(contender: _Contender, model: WorkerManager) -> bool:
     """Whether the model may not start again, or failed too often."""
     waiting = model.phase is WorkerPhase.WAITING
     return waiting and (contender.refused or model.failures >= HOPELESS)
 
 
-def _why(what: str, model: WorkerCare) -> str:
+def _why(what: str, model: WorkerManager) -> str:
     return f"{what}: {model.failure}" if model.failure else what
 
 

@@ -27,7 +27,7 @@ from edge_runtime.supervision import wire
 from edge_runtime.supervision.injection import Injections
 from edge_runtime.supervision.liveness import Notifier
 from edge_runtime.supervision.summary import Console
-from edge_runtime.supervision.supervisor import RunTiming, Supervisor, Surroundings
+from edge_runtime.supervision.supervisor import RunEnvironment, RunTiming, Supervisor
 from tests.apparatus.lying_clocks import LIES, Stream
 from tests.campaign.fault import NotHeldError, Part, Row, expect
 from tests.campaign.lab import Lab
@@ -192,7 +192,7 @@ def runner(lab: Lab) -> Run:
             DirectProcess(open_detector(bundle, "core-c"), bundle.digest),  # type: ignore[arg-type]
             NativeFallback(bundle), Injections([], []),
             RunTiming(len(lab.channels), bundle.manifest.tiers.warmup, lab.period, 1.0),
-            Surroundings(
+            RunEnvironment(
                 clock, clock.sleep, Console(io.StringIO(), clock), (Notifier({}, clock),)
             ),
         )  # fmt: skip

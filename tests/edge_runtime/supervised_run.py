@@ -23,12 +23,12 @@ from edge_runtime.supervision.policy import AGREEING
 from edge_runtime.supervision.summary import Console
 from edge_runtime.supervision.supervisor import (
     Observe,
+    RunEnvironment,
     RunTiming,
     ShadowDetector,
     Supervisor,
-    Surroundings,
 )
-from edge_runtime.supervision.worker_care import Exchange
+from edge_runtime.supervision.worker_manager import Exchange
 from edge_runtime.supervision.worker_process import BundleIdentity, WorkerGoneError, WorkerProcess
 
 PATIENT = 30.0  # no healthy answer takes so long, however busy the machine
@@ -169,7 +169,7 @@ class Run:
             fallback or FakeFallback(),
             injections or Injections([], []),
             RunTiming(1, warmup, 1.0, deadline, interval),
-            Surroundings(
+            RunEnvironment(
                 self.clock,
                 self.clock.sleep,
                 Console(self.stderr, self.clock),

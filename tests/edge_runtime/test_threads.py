@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import edge_runtime
 from edge_runtime import threads as module
 from edge_runtime.errors import EVERY, LimitedLog
-from edge_runtime.threads import PATIENCE, Threads, WatchedThread, failed_words
+from edge_runtime.threads import PATIENCE, MonitoredThread, Threads, failed_words
 
 LIMIT = 60.0  # seconds; only a failing test ever waits for them
 
@@ -27,7 +27,7 @@ class Body:
     def __init__(self) -> None:
         self.orders: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self.done: queue.Queue[None] = queue.Queue()
-        self.thread = WatchedThread("pump", self)
+        self.thread = MonitoredThread("pump", self)
 
     def __call__(self) -> None:
         while (order := self.orders.get(timeout=LIMIT)) is not None:

@@ -10,8 +10,8 @@ from made_journal import PATIENCE, Log, journal_in
 
 from edge_runtime.journal.journal import Cursor
 from edge_runtime.journal.segments import JournalDisk
-from edge_runtime.sinks.outbox import Changes, Posting, Wanted, everything
-from edge_runtime.threads import WatchedThread
+from edge_runtime.sinks.outbox import Changes, Sender, Wanted, everything
+from edge_runtime.threads import MonitoredThread
 
 
 def of(index: int, alarm: bool = False, run: str = "a", tier: int = 1) -> bytes:
@@ -24,7 +24,7 @@ class FakeCarrier:
     """Has room for so many under way, and a receiver that confirms when the test says so."""
 
     def __init__(self, window: int) -> None:
-        self.thread = WatchedThread("carrier", lambda: None)
+        self.thread = MonitoredThread("carrier", lambda: None)
         self.window, self.sent, self.open = window, list[int](), list[int]()
         self.changed = threading.Condition()
         self.wake: Callable[[], None] = lambda: None
@@ -66,7 +66,7 @@ def test_the_cursor_stays_behind_the_first_message_that_is_not_confirmed(
     monkeypatch.setattr("edge_runtime.sinks.outbox._KEEP_EVERY", keep_every)
     log, carrier, journal = Log(), FakeCarrier(4), journal_in(tmp_path)
     reader, cursor = journal.reader("a")
-    posting = Posting("a", reader, carrier, log, cursor, lambda message: True)
+    posting = Sender("a", reader, carrier, log, cursor, lambda message: True)
     journal.wake_on_append(posting.wake)
     posting.start()
     for number in range(1, 11):
@@ -102,7 +102,7 @@ def test_entries_that_are_no_records_are_skipped_and_delivery_goes_on(
 ) -> None:
     log, carrier, journal = Log(), FakeCarrier(1000), journal_in(tmp_path)
     reader, cursor = journal.reader("a")
-    posting = Posting("a", reader, carrier, log, cursor, wanted)
+    posting = Sender("a", reader, carrier, log, cursor, wanted)
     posting.start()
     for message in (of(0), *FOREIGN, of(1, alarm=True)):
         journal.append(message)
@@ -139,7 +139,7 @@ def test_an_entry_that_ends_the_thread_each_time_is_skipped_at_last(
     monkeypatch.setattr("edge_runtime.threads.BACK_OFF", (0.0,))
     log, carrier, journal = Log(), PoisonedCarrier(3), journal_in(tmp_path)
     reader, cursor = journal.reader("a")
-    posting = Posting("a", reader, carrier, log, cursor, Changes())
+    posting = Sender("a", reader, carrier, log, cursor, Changes())
     posting.start()
     for index in range(5):
         journal.append(of(index, tier=1 + index % 2))
@@ -158,7 +158,7 @@ def test_an_entry_that_ends_the_thread_each_time_is_skipped_at_last(
 def test_what_nobody_wants_counts_as_taken(tmp_path: Path) -> None:
     log, carrier, journal = Log(), FakeCarrier(4), journal_in(tmp_path)
     reader, cursor = journal.reader("a")
-    posting = Posting("a", reader, carrier, log, cursor, lambda message: message == b"7")
+    posting = Sender("a", reader, carrier, log, cursor, lambda message: message == b"7")
     posting.start()
     for number in range(1, 101):
         journal.append(b"%d" % number)

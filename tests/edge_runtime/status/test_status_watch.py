@@ -9,12 +9,12 @@ import pytest
 from supervised_run import Clock, Run, WatchedProcess
 
 from edge_runtime.record import Flag, Record, Sample
-from edge_runtime.status.publisher import LENGTH, LOADING_PATIENCE, StatusPublisher, Trail
+from edge_runtime.status.publisher import LENGTH, LOADING_PATIENCE, ScoreHistory, StatusPublisher
 from edge_runtime.status.snapshot import BoardHealth, ChannelStatus, Input, Snapshot
 from edge_runtime.supervision.policy import WorkerPhase
 from edge_runtime.supervision.summary import Summary
 from edge_runtime.supervision.supervisor import RunState
-from edge_runtime.threads import Threads, WatchedThread
+from edge_runtime.threads import MonitoredThread, Threads
 
 
 class Ear:
@@ -145,7 +145,7 @@ def test_turns_without_records_tell_that_and_since_when_it_waits() -> None:
 
 def test_threads_are_looked_at_and_shown() -> None:
     watched = Watched()
-    broken = WatchedThread("broken", lambda: None)
+    broken = MonitoredThread("broken", lambda: None)
     broken.error, broken.ended = "OSError: full", True
     watched.threads.watch([broken])
     for _ in range(30):
@@ -179,7 +179,7 @@ def test_the_trail_is_the_highest_share_of_each_second() -> None:
 
 
 def test_the_trail_is_bounded_in_length_and_height() -> None:
-    trail, infinite = Trail(), float("inf")
+    trail, infinite = ScoreHistory(), float("inf")
     for _ in range(2 * LENGTH):
         trail.add(float("nan"), 1.0)
         trail.add(1.0, float("nan"))

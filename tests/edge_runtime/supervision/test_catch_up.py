@@ -314,6 +314,6 @@ def test_a_state_that_begins_where_the_process_was_killed_is_another_one(
 def test_without_any_the_fallback_answers_for_long(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_runtime.supervision.worker_care.CatchUp.keep", lambda *_: None)
+    monkeypatch.setattr("edge_runtime.supervision.worker_manager.CatchUp.keep", lambda *_: None)
     records = RealRun(bundle, len(ROWS), 300)()
     assert back_at(records)[0] > 300 + AGREEING

@@ -23,7 +23,7 @@ from edge_runtime.detector.kernels import CORE_KERNEL_ID
 from edge_runtime.record import Flag
 from edge_runtime.supervision import policy
 from edge_runtime.supervision.injection import parse_injections
-from edge_runtime.supervision.policy import HangWatch, Work, cpu_seconds
+from edge_runtime.supervision.policy import HangDetector, Work, cpu_seconds
 from edge_runtime.supervision.worker_process import BundleIdentity, worker_command
 
 ROOT = Path(__file__).parents[3]
@@ -144,8 +144,8 @@ class Machine:
     def __init__(self) -> None:
         self.now, self.computed = 0.0, 0.0
 
-    def watch(self, work: Work) -> HangWatch:
-        return HangWatch(1, work, lambda: self.now, lambda pid: self.computed)
+    def watch(self, work: Work) -> HangDetector:
+        return HangDetector(1, work, lambda: self.now, lambda pid: self.computed)
 
 
 def test_a_process_that_gets_little_time_does_not_hang() -> None:

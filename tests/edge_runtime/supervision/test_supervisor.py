@@ -131,7 +131,7 @@ def test_missing_program_leaves_the_fallback() -> None:
 
 def test_worker_that_never_says_hello_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "LOAD_LIMIT", 0.01)
-    monkeypatch.setattr("edge_runtime.supervision.worker_care.LOAD_LIMIT", 0.01)
+    monkeypatch.setattr("edge_runtime.supervision.worker_manager.LOAD_LIMIT", 0.01)
     clock, process = Clock(), WatchedProcess("load:mute")
 
     def pass_time(row: int) -> None:

@@ -13,7 +13,7 @@ from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Record
 from edge_runtime.supervision.policy import BACK_OFF, Terms
-from edge_runtime.supervision.worker_care import Serving, WorkerCare
+from edge_runtime.supervision.worker_manager import Serving, WorkerManager
 from edge_runtime.updates.pointers import Pointers
 from edge_runtime.updates.slots import label
 from edge_runtime.updates.store import Store
@@ -83,7 +83,7 @@ class StoredRun:
 
     def serve(self, bundle: Bundle, may_start: Callable[[], bool]) -> Serving:
         terms = Terms(PATIENT, faulty_worker.WARMUP, waits=True)
-        model = WorkerCare(self.process(bundle), terms, self.clock, self.lines.append, may_start)
+        model = WorkerManager(self.process(bundle), terms, self.clock, self.lines.append, may_start)
         return Serving(model, FakeFallback())
 
     def before(self, row: int) -> None:

@@ -4,7 +4,7 @@
 cannot be trusted, but the samples can: a healthy process computes the state from them again, faster
 than they came. Each of them has its record already, so the answers only count as shadow answers.
 
-`WorkerCare` restarts a broken worker. `Exchange` is how another model takes over between samples.
+`WorkerManager` restarts a broken worker. With `Exchange` another model takes over between samples.
 """
 
 import dataclasses
@@ -99,7 +99,7 @@ class CatchUp:
         self.behind, self.given = False, 0
 
 
-class WorkerCare:
+class WorkerManager:
     """A worker that is restarted when it breaks, at the rate that the policy allows.
 
     clock: monotonic seconds. Where samples wait for the worker, back-offs count the time of the
@@ -266,7 +266,7 @@ class WorkerCare:
                 self._process.send(wire.Inject(kind))
         return self._policy.asking
 
-    def follow(self, other: "WorkerCare") -> bool:
+    def follow(self, other: "WorkerManager") -> bool:
         """Compute the samples of `other`, too; return whether this model can answer the next one.
 
         To be called after every sample, once the model is loaded.
@@ -389,7 +389,7 @@ class ShadowDetector(Protocol):
 class Serving:
     """A model and the fallback that goes with it."""
 
-    model: WorkerCare
+    model: WorkerManager
     fallback: ShadowDetector
 
 
@@ -399,7 +399,7 @@ class Exchange(Protocol):
     def may_start(self) -> bool:
         """Return whether a process may load the run's first model now."""
 
-    def after(self, record: Record, model: WorkerCare) -> Serving | None:
+    def after(self, record: Record, model: WorkerManager) -> Serving | None:
         """Return who answers after `record`, None for still `model`. The caller ends the other."""
 
     def stop(self) -> None:
@@ -416,7 +416,7 @@ class NoExchange:
         """Return whether there is a model."""
         return self._has_model
 
-    def after(self, record: Record, model: WorkerCare) -> None:
+    def after(self, record: Record, model: WorkerManager) -> None:
         """Return None: the same model answers."""
 
     def stop(self) -> None:
