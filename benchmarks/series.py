@@ -162,7 +162,7 @@ def _nab(name: str, file: Path, period: float) -> Series:
 
 @lru_cache(maxsize=2)
 def _watch(people: tuple[Path, ...], demo: Path) -> Series:
-    from train.watch import PERIOD
+    from train.smartwatch import PERIOD
 
     tables = [read_table(file) for file in people]
     train = tuple(_clean(table, PERIOD) for table in tables)

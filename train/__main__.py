@@ -168,7 +168,7 @@ def watch(out: Path, wheel: Path | None) -> None:
 
     Example: python -m train watch --out data/watch
     """
-    from train.watch import extract_watch, fetch_wheel
+    from train.smartwatch import extract_watch, fetch_wheel
 
     out.parent.mkdir(parents=True, exist_ok=True)
     extract_watch(wheel or fetch_wheel(out.parent), out)

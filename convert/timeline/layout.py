@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.metrics import intervals
-from convert.timeline.watch_facts import (
+from convert.timeline.run_facts import (
     WITHOUT_MODEL,
     Bools,
     Facts,
     Float64,
     RecordState,
+    RunRecording,
     Stretch,
-    WatchedRecording,
     alarm_on,
     replaced,
 )
@@ -49,7 +49,7 @@ class Note:
     text: str
 
 
-def scale_of(watch: WatchedRecording) -> Scale:
+def scale_of(watch: RunRecording) -> Scale:
     """Return the axis: seconds if there are times, else sample indices."""
     count = len(watch.records)
     if watch.seconds is None:
@@ -58,7 +58,7 @@ def scale_of(watch: WatchedRecording) -> Scale:
     return Scale(np.append(watch.seconds, end), "seconds since the first sample")
 
 
-def shown_channels(watch: WatchedRecording) -> list[int]:
+def shown_channels(watch: RunRecording) -> list[int]:
     """Return all channels, or the LANES most often blamed or replaced, in the recording's order."""
     count = replaced(watch).sum(axis=0)
     column = {name: i for i, name in enumerate(watch.channels)}
@@ -132,7 +132,7 @@ def join(names: Sequence[str]) -> str:
     return ", ".join(cut(name, 16) for name in names[:2]) + more
 
 
-def notes_of(watch: WatchedRecording, facts: Facts) -> tuple[Note, ...]:
+def notes_of(watch: RunRecording, facts: Facts) -> tuple[Note, ...]:
     """Return the notes of the picture, the most important first, of each kind the longest.
 
     Order: outages and their ends; stretches imputed without an alarm; warm-ups and tier 2;
@@ -157,7 +157,7 @@ def notes_of(watch: WatchedRecording, facts: Facts) -> tuple[Note, ...]:
     return tuple(dict.fromkeys(notes))  # the end of one outage may begin another
 
 
-def _fills(watch: WatchedRecording) -> tuple[list[Note], list[Note]]:
+def _fills(watch: RunRecording) -> tuple[list[Note], list[Note]]:
     """Return the longest imputed stretches without and with an alarm; joint starts are merged."""
     alarmed = alarm_on(watch.records)
     kinds: tuple[dict[int, list[str]], dict[int, list[str]]] = ({}, {})

@@ -5,7 +5,7 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 
-from convert.timeline.watch_facts import Alarm, Facts, WatchedRecording
+from convert.timeline.run_facts import Alarm, Facts, RunRecording
 
 ROWS = 200  # of a table; the others are only counted
 STYLE = """
@@ -18,7 +18,7 @@ table { border-collapse: collapse } th, td { padding: .2rem .9rem; text-align: l
 """
 
 
-def headline(watch: WatchedRecording, facts: Facts) -> str:
+def headline(watch: RunRecording, facts: Facts) -> str:
     """Say in one line what happened."""
     length = f" ({_length(watch, 0, facts.samples)})" if watch.seconds is not None else ""
     parts = [f"{facts.samples:,} samples{length} watched"]
@@ -36,7 +36,7 @@ def headline(watch: WatchedRecording, facts: Facts) -> str:
     return " · ".join(parts)
 
 
-def page(watch: WatchedRecording, facts: Facts, sentence: str, picture: bytes) -> str:
+def page(watch: RunRecording, facts: Facts, sentence: str, picture: bytes) -> str:
     """Return self-contained HTML; `picture` is a PNG."""
     title = html.escape(watch.name)
     image = base64.b64encode(picture).decode()
@@ -58,7 +58,7 @@ def page(watch: WatchedRecording, facts: Facts, sentence: str, picture: bytes) -
 """
 
 
-def _findings(watch: WatchedRecording, facts: Facts) -> list[str]:
+def _findings(watch: RunRecording, facts: Facts) -> list[str]:
     """Return the findings as HTML sentences."""
     items = [_proof(facts)]
     names = {0: "no record", 1: "tier 1 (gate)", 2: "tier 2 (recurrent unit alone)"}
@@ -89,7 +89,7 @@ def _proof(facts: Facts) -> str:
     return f'One record per sample: <span class="fail">no</span>; {"; ".join(faults)}.'
 
 
-def _judgement(watch: WatchedRecording, facts: Facts) -> list[str]:
+def _judgement(watch: RunRecording, facts: Facts) -> list[str]:
     """Return recall and false alarms, with a caution."""
     events, wrong = facts.events or (), facts.false_alarms or 0
     found = sum(event.delay is not None for event in events)
@@ -113,7 +113,7 @@ def _judgement(watch: WatchedRecording, facts: Facts) -> list[str]:
     return items
 
 
-def _alarm_table(watch: WatchedRecording, alarms: Sequence[Alarm]) -> str:
+def _alarm_table(watch: RunRecording, alarms: Sequence[Alarm]) -> str:
     where = {None: "no labels", True: "yes", False: "no"}
     rows = (
         (
@@ -134,7 +134,7 @@ def _alarm_table(watch: WatchedRecording, alarms: Sequence[Alarm]) -> str:
     return _table(heads, rows, len(alarms))
 
 
-def _change_table(watch: WatchedRecording, facts: Facts) -> str:
+def _change_table(watch: RunRecording, facts: Facts) -> str:
     rows = (
         (_at(watch, change.index), change.what, ", ".join(change.flags) or "–")
         for change in facts.changes[:ROWS]
@@ -151,18 +151,18 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], total: int) -> s
     return f"<table><tr>{top}</tr>\n{body}</table>{more}"
 
 
-def _at(watch: WatchedRecording, index: int) -> str:
+def _at(watch: RunRecording, index: int) -> str:
     seconds = "" if watch.seconds is None else f" ({watch.seconds[index]:,.2f} s)"
     return f"{index}{seconds}"
 
 
-def _length(watch: WatchedRecording, start: int, stop: int) -> str:
+def _length(watch: RunRecording, start: int, stop: int) -> str:
     if watch.seconds is None:
         return _count(stop - start, "sample")
     return _seconds(watch.span(start, stop))
 
 
-def _delay(watch: WatchedRecording, samples: float) -> str:
+def _delay(watch: RunRecording, samples: float) -> str:
     return f"{samples:g} samples" if not watch.period else _seconds(samples * watch.period)
 
 

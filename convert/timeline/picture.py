@@ -19,10 +19,10 @@ from convert.timeline.layout import (
     scale_of,
     shown_channels,
 )
-from convert.timeline.watch_facts import (
+from convert.timeline.run_facts import (
     Facts,
     RecordState,
-    WatchedRecording,
+    RunRecording,
     alarm_on,
     ratios,
     replaced,
@@ -45,7 +45,7 @@ STATES = {
 STRIP = 0.42  # height of a strip in its row; the rest is for text
 
 
-def draw(watch: WatchedRecording, facts: Facts, title: str) -> bytes:
+def draw(watch: RunRecording, facts: Facts, title: str) -> bytes:
     """Draw a PNG, 1600 pixels wide: channel lanes, score, alarm strip and tier strip."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -80,7 +80,7 @@ def draw(watch: WatchedRecording, facts: Facts, title: str) -> bytes:
 
 
 def _draw_lanes(
-    rows: Sequence[Any], watch: WatchedRecording, shown: Sequence[int], scale: Scale
+    rows: Sequence[Any], watch: RunRecording, shown: Sequence[int], scale: Scale
 ) -> None:
     unread = replaced(watch)
     for axis, channel in zip(rows, shown, strict=False):
@@ -100,7 +100,7 @@ def _draw_lanes(
         _name(axis, watch.channels[channel], watch.units[channel])
 
 
-def _draw_score(axis: Any, watch: WatchedRecording, scale: Scale) -> None:
+def _draw_score(axis: Any, watch: RunRecording, scale: Scale) -> None:
     ratio = ratios(watch.records)
     fallback = np.array([record is not None and record.tier == 3 for record in watch.records])
     top = float(np.clip(np.nanmax(ratio, initial=2.0), 2.0, 1000.0)) * 1.4
@@ -121,7 +121,7 @@ def _draw_score(axis: Any, watch: WatchedRecording, scale: Scale) -> None:
     _name(axis, "score", "÷ threshold")
 
 
-def _draw_alarms(axis: Any, watch: WatchedRecording, facts: Facts, scale: Scale) -> None:
+def _draw_alarms(axis: Any, watch: RunRecording, facts: Facts, scale: Scale) -> None:
     stretches = bars(alarm_on(watch.records), scale)
     axis.broken_barh(stretches, (0, STRIP), color=ALARM, linewidth=0)
     longest_first = sorted(facts.alarms, key=lambda alarm: alarm.start - alarm.stop)
@@ -132,7 +132,7 @@ def _draw_alarms(axis: Any, watch: WatchedRecording, facts: Facts, scale: Scale)
     _name(axis, "alarm", "blamed channels")
 
 
-def _draw_tiers(axis: Any, watch: WatchedRecording, facts: Facts, scale: Scale) -> None:
+def _draw_tiers(axis: Any, watch: RunRecording, facts: Facts, scale: Scale) -> None:
     states = states_of(watch.records)
     for state in RecordState:  # worst last, so that short outages are on top
         color, hatch, _ = STATES[state]
@@ -173,7 +173,7 @@ def _write(
             axis.plot([start] * 2, [y - 0.1, 1 - STRIP], color=INK, linewidth=0.8, zorder=1)
 
 
-def _draw_words(figure: Any, watch: WatchedRecording, facts: Facts, title: str, shown: int) -> None:
+def _draw_words(figure: Any, watch: RunRecording, facts: Facts, title: str, shown: int) -> None:
     from matplotlib.patches import Patch
 
     height, style = figure.get_figheight(), {"color": INK, "parse_math": False}
@@ -204,7 +204,7 @@ def _tidy(axis: Any, scale: Scale) -> None:
     axis.set_xlim(scale.edges[0], scale.edges[-1])
 
 
-def _shade(axis: Any, watch: WatchedRecording, scale: Scale) -> None:
+def _shade(axis: Any, watch: RunRecording, scale: Scale) -> None:
     if watch.labels is not None:
         stretches = bars(watch.labels, scale)
         across = axis.get_xaxis_transform()

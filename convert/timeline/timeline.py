@@ -11,7 +11,7 @@ import numpy as np
 
 from convert.timeline.page import headline, page
 from convert.timeline.picture import draw
-from convert.timeline.watch_facts import Bools, Facts, Float64, WatchedRecording, watch_facts
+from convert.timeline.run_facts import Bools, Facts, Float64, RunRecording, run_facts
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.files import open_input
@@ -60,7 +60,7 @@ def write_timeline(records: Path, data: Path, out: Path, bundle: Path | None = N
     or when the folder cannot be written. Both contents are made before the first file is written.
     """
     watch = read_watch_run(records, data, bundle)
-    facts = watch_facts(watch)
+    facts = run_facts(watch)
     sentence = headline(watch, facts)
     picture = draw(watch, facts, sentence)
     report = page(watch, facts, sentence, picture).encode()
@@ -74,7 +74,7 @@ def write_timeline(records: Path, data: Path, out: Path, bundle: Path | None = N
     return done
 
 
-def read_watch_run(records: Path, data: Path, bundle: Path | None = None) -> WatchedRecording:
+def read_watch_run(records: Path, data: Path, bundle: Path | None = None) -> RunRecording:
     """Align records and recording: every index that is not a gap has one row of the data."""
     found = read_records(records)
     # Only channel names and units are used, so a bundle that failed its validation is accepted.
@@ -88,7 +88,7 @@ def read_watch_run(records: Path, data: Path, bundle: Path | None = None) -> Wat
     present = np.array([r is None or Flag.GAP not in r.flags for r in slots])
     aligned = np.full((len(slots), len(channels)), np.nan, np.float32)
     aligned[present] = table.values
-    return WatchedRecording(
+    return RunRecording(
         name=data.name,
         channels=channels,
         units=units,

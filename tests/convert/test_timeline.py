@@ -16,8 +16,8 @@ from matplotlib.colors import to_rgb
 from convert.__main__ import cli
 from convert.timeline.layout import BUCKETS, bars, cut, extremes, limits, place, scale_of
 from convert.timeline.picture import ALARM, LABELLED, REPLACED, STATES, WIDTH
+from convert.timeline.run_facts import RecordState
 from convert.timeline.timeline import read_records, read_watch_run, write_timeline
-from convert.timeline.watch_facts import RecordState
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Record
 

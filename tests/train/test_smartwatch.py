@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import GruardError
-from train import watch
+from train import smartwatch
 from train.recording import read_recordings
-from train.watch import demo_stream, extract_watch, fetch_wheel, read_watch
+from train.smartwatch import demo_stream, extract_watch, fetch_wheel, read_watch
 
-REAL_WHEEL = Path(__file__).parents[2] / "data" / watch.WHEEL_NAME
+REAL_WHEEL = Path(__file__).parents[2] / "data" / smartwatch.WHEEL_NAME
 EXERCISES = ["PEN", "ROW"]
 
 
@@ -32,16 +32,18 @@ def table() -> dict[str, Any]:
         "subject": subject,
         "side": side,
         "y_labels": EXERCISES,
-        "X_labels": list(watch.CHANNELS),
+        "X_labels": list(smartwatch.CHANNELS),
     }
 
 
-def make_wheel(folder: Path, pickled: bytes, header: dict[str, Any] = watch.NPY_OBJECT) -> Path:
+def make_wheel(
+    folder: Path, pickled: bytes, header: dict[str, Any] = smartwatch.NPY_OBJECT
+) -> Path:
     content = io.BytesIO()
     np.lib.format.write_array_header_1_0(content, header)
-    wheel = folder / watch.WHEEL_NAME
+    wheel = folder / smartwatch.WHEEL_NAME
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(watch.MEMBER, content.getvalue() + pickled)
+        archive.writestr(smartwatch.MEMBER, content.getvalue() + pickled)
     return wheel
 
 
@@ -52,7 +54,7 @@ def sha256(path: Path) -> str:
 def refuses(wheel: Path, match: str) -> None:
     with pytest.raises(GruardError, match=match) as caught:
         read_watch(wheel, sha256(wheel))
-    assert watch.WHEEL_NAME in str(caught.value)
+    assert smartwatch.WHEEL_NAME in str(caught.value)
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def test_extraction_writes_ordinary_recordings(wheel: Path, tmp_path: Path) -> N
         "person02-left.csv",
         "person02-right.csv",
     ]
-    assert dataset.channels == watch.CHANNELS
+    assert dataset.channels == smartwatch.CHANNELS
     assert dataset.period == 0.02
     np.testing.assert_array_equal(dataset.recordings[0].values, table()["X"][4].astype(np.float32))
     with pytest.raises(GruardError, match="is there already; remove it"):
@@ -102,7 +104,7 @@ def test_a_failed_extraction_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(watch, "write_recording", full)
+    monkeypatch.setattr(smartwatch, "write_recording", full)
     with pytest.raises(OSError, match="No space left"):
         extract_watch(wheel, tmp_path / "out" / "watch", sha256(wheel))
     assert list((tmp_path / "out").iterdir()) == []
@@ -178,7 +180,7 @@ def test_another_file_is_refused(wheel: Path, tmp_path: Path) -> None:
         read_watch(wheel)
     with pytest.raises(GruardError, match=r"none\.whl: cannot be read"):
         read_watch(tmp_path / "none.whl")
-    text = tmp_path / watch.WHEEL_NAME
+    text = tmp_path / smartwatch.WHEEL_NAME
     text.write_text("not a zip")
     refuses(text, "holds no seglearn/data/watch_dataset.npy")
     with zipfile.ZipFile(text, "w") as archive:
@@ -204,11 +206,11 @@ def test_a_download_is_pips_and_checked(
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         commands.append(command)
-        (target / watch.WHEEL_NAME).write_bytes(wheel.read_bytes())
+        (target / smartwatch.WHEEL_NAME).write_bytes(wheel.read_bytes())
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", run)
-    assert fetch_wheel(target, sha256(wheel)) == target / watch.WHEEL_NAME
+    assert fetch_wheel(target, sha256(wheel)) == target / smartwatch.WHEEL_NAME
     assert commands[0][1:4] == ["-m", "pip", "download"]
     assert commands[0][-1] == "seglearn==1.2.5"
 
@@ -233,7 +235,7 @@ def test_a_failed_download_says_what_to_do(
 
 def test_the_real_wheel() -> None:
     if not REAL_WHEEL.is_file():
-        pytest.skip(f"THE REAL DATA IS NOT TESTED: put {watch.WHEEL_NAME} into data/")
+        pytest.skip(f"THE REAL DATA IS NOT TESTED: put {smartwatch.WHEEL_NAME} into data/")
     found = read_watch(REAL_WHEEL)
     assert Counter(item.exercise for item in found) == dict.fromkeys(
         ["PEN", "ABD", "FEL", "IR", "ER", "TRAP", "ROW"], 20

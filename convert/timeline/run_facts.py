@@ -42,7 +42,7 @@ _RETURNS = {
 
 
 @dataclass(frozen=True)
-class WatchedRecording:
+class RunRecording:
     """A recording and its records, aligned by sample index.
 
     records: [n], None where no record was written; doubled: indices that have more than one.
@@ -145,7 +145,7 @@ class Facts:
         return statistics.median(delays) if delays else None
 
 
-def watch_facts(watch: WatchedRecording) -> Facts:
+def run_facts(watch: RunRecording) -> Facts:
     """Collect all facts of a watch of at least one sample."""
     alarms = alarms_of(watch)
     states = states_of(watch.records)
@@ -200,7 +200,7 @@ def ratios(records: Sequence[Record | None]) -> Float64:
     return found
 
 
-def replaced(watch: WatchedRecording) -> Bools:
+def replaced(watch: RunRecording) -> Bools:
     """Return bool [n, channels]: readings that were masked, or replaced by the forecast."""
     column = {name: i for i, name in enumerate(watch.channels)}
     found = np.zeros((len(watch.records), len(watch.channels)), dtype=bool)
@@ -210,7 +210,7 @@ def replaced(watch: WatchedRecording) -> Bools:
     return found
 
 
-def alarms_of(watch: WatchedRecording) -> tuple[Alarm, ...]:
+def alarms_of(watch: RunRecording) -> tuple[Alarm, ...]:
     """Return every alarm in time order."""
     score, alarmed, found = ratios(watch.records), alarm_on(watch.records), []
     right = None if watch.labels is None else watch.labels & alarmed

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from convert.timeline.layout import notes_of
-from convert.timeline.watch_facts import (
+from convert.timeline.run_facts import (
     Alarm,
     LabelledEvent,
     RecordState,
-    WatchedRecording,
+    RunRecording,
     replaced,
-    watch_facts,
+    run_facts,
 )
 from edge_runtime.detector.alarm import PAUSE
 from edge_runtime.record import Flag, Record
@@ -52,9 +52,9 @@ def watch(
     labels: str | None = None,
     period: float | None = None,
     doubled: tuple[int, ...] = (),
-) -> WatchedRecording:
+) -> RunRecording:
     count = len(records)
-    return WatchedRecording(
+    return RunRecording(
         name="a.csv",
         channels=("a", "b"),
         units=("", ""),
@@ -67,7 +67,7 @@ def watch(
 
 
 def test_a_calm_watch_has_nothing_to_tell() -> None:
-    facts = watch_facts(watch([record(i) for i in range(5)]))
+    facts = run_facts(watch([record(i) for i in range(5)]))
     assert facts.one_record_each and facts.samples == 5
     assert facts.alarms == () and facts.events is None and facts.false_alarms is None
     assert facts.alarmed_normal is None and facts.median_delay is None
@@ -77,7 +77,7 @@ def test_a_calm_watch_has_nothing_to_tell() -> None:
 
 def test_missing_and_doubled_records_break_the_proof() -> None:
     records = [record(0), None, record(2), record(3)]
-    facts = watch_facts(watch(records, doubled=(3,)))
+    facts = run_facts(watch(records, doubled=(3,)))
     assert not facts.one_record_each
     assert facts.missing == (1,) and facts.doubled == (3,)
     assert facts.tiers == {0: 0.25, 1: 0.75}
@@ -94,13 +94,13 @@ def test_an_alarm_names_the_most_blamed_its_peak_and_its_tiers() -> None:
         record(3, score=None, blamed=["b"], tier=3, flags=Flag.GAP | Flag.FALLBACK),
         record(4),
     ]
-    (alarm,) = watch_facts(watch(records)).alarms
+    (alarm,) = run_facts(watch(records)).alarms
     assert alarm == Alarm(1, 4, ("b", "a"), 4.5, (1, 2, 3), None)
 
 
 def test_an_alarm_without_a_score_has_no_peak() -> None:
     gap = record(0, score=None, blamed=["a"], tier=3, flags=Flag.GAP)
-    (alarm,) = watch_facts(watch([gap, record(1)])).alarms
+    (alarm,) = run_facts(watch([gap, record(1)])).alarms
     assert math.isnan(alarm.peak)
 
 
@@ -109,7 +109,7 @@ def test_events_delays_and_false_alarms_by_hand() -> None:
     labels = "0011100" + quiet + "011000" + quiet + "00"
     alarmed = "0000110" + quiet + "100010" + quiet + "10"
     records = [record(i, blamed=["a"] if mark == "1" else []) for i, mark in enumerate(alarmed)]
-    facts = watch_facts(watch(records, labels, period=0.5))
+    facts = run_facts(watch(records, labels, period=0.5))
     assert facts.events == (LabelledEvent(2, 5, 2), LabelledEvent(PAUSE + 9, PAUSE + 11, None))
     assert [alarm.labelled for alarm in facts.alarms] == [True, False, False]
     assert [alarm.start for alarm in facts.alarms] == [4, PAUSE + 8, 2 * PAUSE + 15]
@@ -119,13 +119,13 @@ def test_events_delays_and_false_alarms_by_hand() -> None:
 
 
 def test_an_alarm_that_is_on_already_finds_an_event_at_once_but_costs_normal_time() -> None:
-    facts = watch_facts(watch([record(i, blamed=["a"]) for i in range(4)], "0011"))
+    facts = run_facts(watch([record(i, blamed=["a"]) for i in range(4)], "0011"))
     assert facts.events == (LabelledEvent(2, 4, 0),)
     assert facts.false_alarms == 0 and facts.alarmed_normal == 1.0
 
 
 def test_labels_that_are_all_anomalous_leave_no_normal_time() -> None:
-    facts = watch_facts(watch([record(0), record(1)], "11"))
+    facts = run_facts(watch([record(0), record(1)], "11"))
     assert facts.events == (LabelledEvent(0, 2, None),) and facts.alarmed_normal is None
 
 
@@ -145,7 +145,7 @@ def test_a_hang_is_told_from_its_flags() -> None:
         record(10, fallback, tier=3),
         record(11, Flag.WARMUP | fallback, tier=3),
     ]
-    facts = watch_facts(watch(records))
+    facts = run_facts(watch(records))
     assert [(change.index, change.what) for change in facts.changes] == [
         (0, "the model warms up"),
         (1, "warm-up over: tier 1, gate"),
@@ -173,7 +173,7 @@ def test_a_fallback_from_the_start_and_a_gap_are_told() -> None:
         record(1, fallback | Flag.GAP, tier=3, score=None),
         record(2),
     ]
-    assert [change.what for change in watch_facts(watch(records)).changes] == [
+    assert [change.what for change in run_facts(watch(records)).changes] == [
         "no model yet: the fallback answers",
         "the source sent no sample",
         "samples arrive again",
@@ -207,7 +207,7 @@ def test_notes_tell_long_outages_first_and_short_ones_last() -> None:
     for i in range(60, 70):
         records[i] = record(i, Flag.FALLBACK, tier=3)
     seen = watch(records)
-    assert [(note.index, note.text) for note in notes_of(seen, watch_facts(seen))] == [
+    assert [(note.index, note.text) for note in notes_of(seen, run_facts(seen))] == [
         (60, "no healthy model: the fallback answers"),
         (70, "the model is back"),
         (10, "a, b imputed"),
@@ -219,4 +219,4 @@ def test_notes_tell_long_outages_first_and_short_ones_last() -> None:
 
 def test_an_outage_up_to_the_end_has_no_return() -> None:
     seen = watch([record(0), None])
-    assert [note.index for note in notes_of(seen, watch_facts(seen))] == [1]
+    assert [note.index for note in notes_of(seen, run_facts(seen))] == [1]
