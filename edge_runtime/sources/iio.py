@@ -35,7 +35,9 @@ from edge_runtime.sources.source import (
 
 _ROOT = "/sys/bus/iio/devices"
 _LONGEST = 64  # bytes of a name, a type or a number
-_TYPE = re.compile(r"(le|be):([su])(\d{1,2})/(8|16|32|64)(?:X(\d{1,2}))?(?:>>(\d{1,2}))?", re.I)
+_TYPE = re.compile(
+    r"(le|be):([su])(\d{1,2})/(8|16|32|64)(?:X(\d{1,2}))?(?:>>(\d{1,2}))?", re.IGNORECASE
+)
 _TIMESTAMP = "in_timestamp"
 _CHUNK = 65536
 

@@ -273,7 +273,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interrupte
     code = child.wait()
     left = {path.name for path in out.iterdir()}
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    yield Interrupted(out, code, said.decode(), left, again)
+    return Interrupted(out, code, said.decode(), left, again)
 
 
 @pytest.mark.slow

@@ -198,7 +198,9 @@ def test_the_figures_of_the_readme_are_in_the_docs(page: Path) -> None:
 
 def test_the_record_of_the_readme_is_that_of_the_docs() -> None:
     for page in READMES:
-        record = next(iter(re.findall(r"^\{.*?\}", "\n".join(code(page)), re.M | re.S)))
+        record = next(
+            iter(re.findall(r"^\{.*?\}", "\n".join(code(page)), re.MULTILINE | re.DOTALL))
+        )
         assert record.replace("\n ", "") in (DOCS / "records.md").read_text(encoding="utf-8")
 
 

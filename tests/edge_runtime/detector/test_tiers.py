@@ -254,7 +254,7 @@ def test_a_gap_is_neither_agreement_nor_disagreement() -> None:
     assert state.distrusted and state.agreed > 0
     for verdict in (True, False):
         _, after = run([MOSTLY] * 30, state=state, verdicts=[verdict] * 30)
-        assert after.agreed == 0 or after.agreed == state.agreed
+        assert after.agreed in (0, state.agreed)
     _, after = run([MOSTLY] * BOUNDS.bridge, state=state, verdicts=[False] * BOUNDS.bridge)
     assert after.agreed == state.agreed
 

@@ -31,7 +31,7 @@ Ended = subprocess.CompletedProcess[str]
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    yield Store(tmp_path / "store")
+    return Store(tmp_path / "store")
 
 
 @pytest.fixture

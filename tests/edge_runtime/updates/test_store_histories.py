@@ -29,7 +29,7 @@ def write_for_ever(root: Path, bundles: list[Bundle], seed: int) -> None:
             rng.choice(
                 [
                     lambda: store.install(rng.choice(bundles), downgrade=rng.random() < 0.1),
-                    lambda: store.change(lambda found: _proven(found)),
+                    lambda: store.change(_proven),
                     lambda: store.change(lambda found: found.rolled_back()),
                     lambda: store.remember(rng.choice(bundles)),
                 ]
