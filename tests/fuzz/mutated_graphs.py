@@ -59,6 +59,6 @@ def _numbers(model: bytes) -> tuple[Number, ...]:
             found.update(dict.fromkeys((position + i * width, form) for i in range(count)))
             return super().numbers(position, form, count)
 
-    with mock.patch.object(flatbuffer, "Source", Recorder):
+    with mock.patch.object(flatbuffer, "BoundedBytes", Recorder):
         flatbuffer.read_graph(model, "model")
     return tuple(found)

@@ -150,7 +150,7 @@ def runtime_model(model: AnomalyGatedGRU, linear: Linear) -> Model:
     lines = LinearForecasts(model.highway.own, model.highway.cross, nothing, nothing, 0)
     gated = model.gated * np.float32(graph.gated)
     constants = (lines, model.innovation_scale, model.gated, gated, np.float32(1), score)
-    return Model(None, graph, "", None, None, *constants, None, (), None)  # type: ignore[arg-type]
+    return Model(None, (), graph, "", None, None, *constants, None, (), None)  # type: ignore[arg-type]
 
 
 def as_steps(
