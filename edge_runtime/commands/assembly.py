@@ -16,6 +16,7 @@ from edge_runtime.detector.kernels import CORE_KERNEL_ID, Delegate, Kernel
 from edge_runtime.detector.thresholds import local_file, local_thresholds, threshold_of, to_word
 from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.native.engine import NativeFallback
+from edge_runtime.readings.recorder import RecordedSource, Recorder, open_recorder
 from edge_runtime.recurring_alarms import RecurringKeeper
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
 from edge_runtime.sinks.sink import Existing
@@ -29,6 +30,7 @@ from edge_runtime.supervision.injection import parse_injections
 from edge_runtime.supervision.starts import LivenessOptions, StartDelay, service_folder
 from edge_runtime.supervision.summary import Console
 from edge_runtime.supervision.supervisor import (
+    Observe,
     RunEnvironment,
     RunTiming,
     Supervisor,
@@ -61,6 +63,8 @@ class RunOptions:
     sinks: tuple[str, ...]
     journal: Path | None
     journal_size: int
+    keep_readings: Path | None
+    keep_megabytes: int
     rate: float | None
     deadline: float | None
     inject: str
@@ -189,6 +193,11 @@ def _assemble(
         timing = _timing(watched, options)
         liveness.check(os.environ, timing.interval or timing.period)
         watch = _watch(watched, start.reason, timing, outlets, console, threads)
+        observe: Observe = watch.observe
+        if recorder := _recorder(options, watched.channels, console):
+            source = RecordedSource(source, recorder, CLOCK)
+            undo.callback(recorder.close)
+            observe = recorder.before(observe)
         size = options.journal_size * 1_000_000
         journal = JournalPlace(options.journal, size) if options.journal else None
         sink = open_sinks(options.sinks, options.existing, console.log, source.live, journal)
@@ -216,7 +225,7 @@ def _assemble(
         watched.fallback,
         injections,
         timing,
-        RunEnvironment(CLOCK, time.sleep, console, listeners, watch.observe, watch.turn),
+        RunEnvironment(CLOCK, time.sleep, console, listeners, observe, watch.turn),
         switch or NoExchange(has_model=start.bundle is not None),
         changes,
         recurring,
@@ -283,6 +292,18 @@ def _timing(watched: RunSubject, options: RunOptions) -> RunTiming:
     interval = 1 / options.rate if options.rate else None
     deadline = options.deadline or answer_deadline(interval or watched.period)
     return RunTiming(len(watched.channels), watched.warmup, watched.period, deadline, interval)
+
+
+def _recorder(options: RunOptions, channels: Sequence[str], console: Console) -> Recorder | None:
+    """Open what keeps the readings, if asked for; the run goes on where it cannot be opened."""
+    if options.keep_readings is None:
+        return None
+    capacity = options.keep_megabytes * 1_000_000
+    try:
+        return open_recorder(options.keep_readings, channels, capacity, console.log)
+    except GruardError as error:
+        console.log(f"readings are not kept: {error}")
+        return None
 
 
 def _outlets(options: RunOptions, console: Console, threads: Threads) -> list[Outlet]:

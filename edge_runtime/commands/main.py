@@ -10,6 +10,7 @@ import click
 
 from edge_runtime import __version__
 from edge_runtime.commands.bundle import calibrate, inspect, selftest
+from edge_runtime.commands.readings import readings, record
 from edge_runtime.commands.replay import replay
 from edge_runtime.commands.run import INTERRUPTED, run
 from edge_runtime.commands.service import service
@@ -31,7 +32,7 @@ def gruard() -> None:
 
 
 COMMANDS = (
-    run, status, top, accept, replay, journal, inspect, selftest, calibrate,
+    record, run, status, top, accept, replay, readings, journal, inspect, selftest, calibrate,
     install, list_bundles, use, rollback, service,
 )  # fmt: skip
 for command in COMMANDS:

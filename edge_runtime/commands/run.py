@@ -52,6 +52,21 @@ INTERRUPTED = 130
     help="Drop the oldest records of the journal beyond this size.",
 )
 @click.option(
+    "--keep-readings",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep the raw readings here, for gruard readings; the minute before and after each alarm "
+    "is kept longer.",
+)
+@click.option(
+    "--keep-megabytes",
+    type=ranges.JOURNAL_MEGABYTES,
+    default=500,
+    show_default=True,
+    metavar="MB",
+    help="Drop the oldest readings beyond this.",
+)
+@click.option(
     "--rate",
     type=ranges.RATE,
     metavar="HZ",
@@ -155,11 +170,11 @@ def run(as_json: bool, **words: Any) -> None:
         from edge_runtime.address import refuse_own_messages
 
         refuse_own_messages(words["source"], words["sinks"])
-    _end_in_good_order()
+    end_in_good_order()
     try:
         assembled = assemble(RunOptions(**words))
         code = _run(assembled, as_json)
-    except _Terminated:
+    except Terminated:
         sys.exit(0)  # nothing was answered yet
     if assembled.switch:
         assembled.switch.spare()
@@ -191,7 +206,7 @@ def _run(assembled: "Assembled", as_json: bool) -> int:
     except KeyboardInterrupt:
         stopped = INTERRUPTED
         assembled.delay.clear()
-    except _Terminated:
+    except Terminated:
         stopped = 0  # a service manager's stop is an end in good order
         assembled.delay.clear()
     finally:
@@ -200,12 +215,12 @@ def _run(assembled: "Assembled", as_json: bool) -> int:
     return stopped or (_LOST_RECORDS if supervisor.summary.dropped else 0)
 
 
-class _Terminated(BaseException):
+class Terminated(BaseException):
     """A signal asked the run to end."""
 
 
-def _end_in_good_order() -> None:
-    """Raise _Terminated at the first SIGTERM or SIGHUP, and ignore those after it.
+def end_in_good_order() -> None:
+    """Raise Terminated at the first SIGTERM or SIGHUP, and ignore those after it.
 
     A terminal that is closed sends SIGHUP, often twice: the second must not interrupt the shutdown.
     A process started by nohup ignores SIGHUP already, and still does after this.
@@ -218,7 +233,7 @@ def _end_in_good_order() -> None:
     def terminate(number: int, frame: FrameType | None) -> NoReturn:
         for each in numbers:
             signal.signal(each, signal.SIG_IGN)
-        raise _Terminated
+        raise Terminated
 
     for each in numbers:
         signal.signal(each, terminate)

@@ -88,6 +88,8 @@ def install(
 ) -> None:
     """Write a hardened unit that runs gruard run WORDS, and start it where systemd runs.
 
+    With record as the first of the WORDS it runs gruard record.
+
     Two files in /etc/systemd/system: gruard@.service, the same for all machines, and what this
     machine needs beyond it, gruard@NAME.service.d/gruard.conf.
 
@@ -159,6 +161,8 @@ def _parsed(words: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, Any]]:
     """The words of the service, and what `gruard run` makes of them; its usage errors are ours."""
     from edge_runtime.commands.run import run
 
+    if words[0] == "record":
+        return words, _parsed_recording(words[1:])
     context = run.make_context("gruard run", list(words))
     # A store that is not among the words is the installer's own, not the service's.
     if context.get_parameter_source("store") is not ParameterSource.COMMANDLINE:
@@ -170,3 +174,14 @@ def _parsed(words: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, Any]]:
         keys = (("--trusted-key", str(key)) for key in context.params["trusted_keys"])
         words = (*(word for pair in keys for word in pair), *words)
     return words, context.params
+
+
+def _parsed_recording(words: tuple[str, ...]) -> dict[str, Any]:
+    """The options of a `gruard run` that reads and writes what `gruard record` with these does."""
+    from edge_runtime.commands.readings import record
+    from edge_runtime.commands.run import run
+
+    own = record.make_context("gruard record", list(words)).params
+    options = run.make_context("gruard run", ["--source", own["source"]]).params
+    none = {"bundle": None, "store": None, "sinks": (), "trusted_keys": ()}
+    return {**options, **none, "keep_readings": own["out"]}

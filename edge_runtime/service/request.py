@@ -47,8 +47,9 @@ _HOMES = ("/home/", "/root/", "/run/user/")
 class ServiceRequest:
     """What `gruard service install` was asked for, option by option.
 
-    words: the arguments of `gruard run`. run: the same, parsed; its store is None unless it is
-    among the words. reader: what prints the samples, in words. root: the device's / as a folder.
+    words: the arguments of `gruard run`, or `record` and its arguments. run: the same, parsed, as
+    options of `gruard run`; its store is None unless it is among the words. reader: what prints the
+    samples, in words. root: the device's / as a folder.
     """
 
     words: tuple[str, ...]
@@ -68,6 +69,11 @@ class ServiceRequest:
     def here(self) -> bool:
         """Whether the service is for this machine."""
         return self.root == Path("/")
+
+    @property
+    def records(self) -> bool:
+        """Whether the service is `gruard record`, which needs no bundle."""
+        return self.words[:1] == ("record",)
 
     @property
     def inputs(self) -> list[str]:
@@ -100,9 +106,10 @@ def instance(asked: ServiceRequest) -> tuple[str, str]:
             checked(option, value)
     for path in asked.inputs:
         _require_readable(asked, path)
-    keys = [asked.place(key) for key in asked.run["trusted_keys"]]
-    bundle = read_bundle(_bundle_folder(asked), asked.run["allow_failed"], keys)
-    name = checked("--name", asked.name or bundle.manifest.name.lower())
+    bundle = None if asked.records else _bundle(asked)
+    if not (asked.name or bundle):
+        raise GruardError("a recording has no bundle to be named after; add --name NAME before --")
+    name = checked("--name", asked.name or (bundle.manifest.name.lower() if bundle else ""))
     _check_streams(asked)
     _check_writes(asked, f"{STATE}/{name}")
     if asked.here:
@@ -147,10 +154,11 @@ def _unit_lines(asked: ServiceRequest) -> Iterator[str]:
         yield "StartLimitAction=reboot"
 
 
-def _service_lines(asked: ServiceRequest, bundle: Bundle) -> Iterator[str]:
+def _service_lines(asked: ServiceRequest, bundle: Bundle | None) -> Iterator[str]:
     run, here = asked.run, asked.here
     yield f"ExecStart={command_line(_command(asked))}"
-    yield f"WatchdogSec={watchdog_seconds(asked.watchdog_sec, bundle.manifest.period)}"
+    period = bundle.manifest.period if bundle else None
+    yield f"WatchdogSec={watchdog_seconds(asked.watchdog_sec, period)}"
     if any(asked.place(path).is_file() for path in _plain_files([run["source"]])):
         yield "# A recording is played once."
         yield "Restart=on-failure"
@@ -180,24 +188,30 @@ def _service_lines(asked: ServiceRequest, bundle: Bundle) -> Iterator[str]:
 def _command(asked: ServiceRequest) -> tuple[str, ...]:
     """The words that systemd starts; with a sink's file, so that a restart goes on with it."""
     appends = bool(_plain_files(asked.run["sinks"])) and not asked.run["append"]
-    run = (asked.python, "-m", "edge_runtime", "run", *["--append"] * appends, *asked.words)
+    start = () if asked.records else ("run", *["--append"] * appends)
+    run = (asked.python, "-m", "edge_runtime", *start, *asked.words)
     if not asked.reader:
         return run
     # Not a pipeline: gruard has to be the main process, to which the watchdog is addressed.
     return ("/bin/bash", "-c", f"exec {shlex.join(run)} < <(exec {shlex.join(asked.reader)})")
 
 
-def _paths_in_homes(asked: ServiceRequest, bundle: Bundle) -> list[str]:
+def _paths_in_homes(asked: ServiceRequest, bundle: Bundle | None) -> list[str]:
     """What the service needs below people's homes, which are hidden from it otherwise."""
     ours = [sys.prefix, sys.base_prefix, str(Path(edge_runtime.__file__).parents[1])]
     paths = [*ours * asked.here, *asked.inputs, *asked.reader]
-    if asked.run["bundle"] and local_file(bundle.path).exists():
+    if bundle and asked.run["bundle"] and local_file(bundle.path).exists():
         paths.append(str(local_file(asked.run["bundle"])))
     needed = [path for path in dict.fromkeys(paths) if path.startswith(_HOMES)]
     for path in needed:
         if ":" in path:
             raise GruardError(f"{path}: systemd cannot show a path with a colon; move it")
     return needed
+
+
+def _bundle(asked: ServiceRequest) -> Bundle:
+    keys = [asked.place(key) for key in asked.run["trusted_keys"]]
+    return read_bundle(_bundle_folder(asked), asked.run["allow_failed"], keys)
 
 
 def _bundle_folder(asked: ServiceRequest) -> Path:
@@ -247,8 +261,9 @@ def _check_streams(asked: ServiceRequest) -> None:
 
 def _check_writes(asked: ServiceRequest, own: str) -> None:
     """Raise GruardError unless the service writes to its folder `own` only."""
-    journal, store = asked.run["journal"], asked.run["store"]
-    folders = (journal, None if store == Path(own) else store)
+    store = asked.run["store"]
+    kept = (asked.run["journal"], asked.run["keep_readings"])
+    folders = (*kept, None if store == Path(own) else store)
     for path in (*(str(folder) for folder in folders if folder), *_plain_files(asked.run["sinks"])):
         if not _absolute(path).startswith(f"{own}/") or ".." in Path(path).parts:
             raise GruardError(

@@ -33,7 +33,7 @@ from edge_runtime.sources.source import (
     needed_period,
 )
 
-_ROOT = "/sys/bus/iio/devices"
+ROOT = "/sys/bus/iio/devices"
 _LONGEST = 64  # bytes of a name, a type or a number
 _TYPE = re.compile(
     r"(le|be):([su])(\d{1,2})/(8|16|32|64)(?:X(\d{1,2}))?(?:>>(\d{1,2}))?", re.IGNORECASE
@@ -51,7 +51,7 @@ def open_iio(
     pace = 0.0 if buffer else needed_period(period, name)
 
     def connect() -> Source:
-        device = find_device(Path(address.options.get("root", _ROOT)), address.place)
+        device = find_device(Path(address.options.get("root", ROOT)), address.place)
         if buffer:
             return open_buffer(device, Path(buffer), wanted)
         return polled_device(device, wanted, pace, complaints)

@@ -76,8 +76,9 @@ def check(words: list[str]) -> None:
         command = known[words[0]]
         names.append(words.pop(0))
     context = command.make_context(" ".join(names), list(words))
-    if names == ["service", "install"]:  # what follows -- is for gruard run
-        check(["run", *context.params["words"]])
+    if names == ["service", "install"]:  # what follows -- is for gruard run, or is gruard record
+        inner = context.params["words"]
+        check([*inner] if inner[0] == "record" else ["run", *inner])
 
 
 def faults(page: str) -> list[str]:

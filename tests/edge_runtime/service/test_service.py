@@ -512,3 +512,27 @@ def test_systemctl_tells_its_own_words(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(GruardError, match="cannot be run"):
         units.systemctl("start", "x")
+
+
+RECORD = ("record", "--source", "modbus://h/1?registers=a:holding:1:int16", "--period", "1")
+
+
+def test_a_recording_is_a_service_without_a_bundle(image: Path) -> None:
+    own = "/var/lib/gruard/plc"
+    words = (*RECORD, "--out", f"{own}/readings")
+    made = unit(image, "--name", "plc", "--network", "--python", "/opt/python", words=words)
+    (start,) = lines(made, "ExecStart")
+    assert start.startswith(":/opt/python -m edge_runtime record --source ")
+    assert lines(made, "WatchdogSec")[-1] == "30" and "gruard@plc.service.d" in made
+    for options, given, told in (
+        (("--network",), words, "add --name NAME"),
+        (("--name", "plc"), words, "need the network"),
+        (("--name", "plc", "--network"), (*RECORD, "--out", "/tmp/x"), f"below {own} only"),
+    ):
+        assert told in refused(install(image, *options, words=given))
+
+
+def test_kept_readings_lie_below_the_folder_of_the_service(image: Path) -> None:
+    words = (*STREAM, "--keep-readings")
+    assert "below" in refused(install(image, *READER, words=(*words, "/var/readings")))
+    assert f"{OWN}/readings" in unit(image, words=(*words, f"{OWN}/readings"))

@@ -1,0 +1,1 @@
+"""Raw readings on the disk: a folder of compressed CSV parts, appended to, capped, read back."""
