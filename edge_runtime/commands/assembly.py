@@ -193,15 +193,14 @@ def _assemble(
         timing = _timing(watched, options)
         liveness.check(os.environ, timing.interval or timing.period)
         watch = _watch(watched, start.reason, timing, outlets, console, threads)
-        observe: Observe = watch.observe
-        if recorder := _recorder(options, watched.channels, console):
-            source = RecordedSource(source, recorder, CLOCK)
-            undo.callback(recorder.close)
-            observe = recorder.before(observe)
         size = options.journal_size * 1_000_000
         journal = JournalPlace(options.journal, size) if options.journal else None
         sink = open_sinks(options.sinks, options.existing, console.log, source.live, journal)
         undo.pop_all()  # from here on the supervisor closes both
+    observe: Observe = watch.observe
+    if recorder := _recorder(options, watched.channels, console):
+        source = RecordedSource(source, recorder, CLOCK)
+        observe = recorder.before(observe)
     threads.watch((*getattr(source, "threads", ()), *sink.threads))
     switch = None
     if not options.bundle:
