@@ -24,7 +24,7 @@ from firmware_harness import uart
 from firmware_harness.boards import Board
 from firmware_harness.building import Built, build
 from firmware_harness.core_records import Array
-from firmware_harness.flip_results import Flip, FlipOutcome, Part, judged
+from firmware_harness.flip_results import Flip, FlipOutcome, FlippedPart, judged
 from firmware_harness.injuring import PIECE
 from firmware_harness.live import Live, live
 from firmware_harness.packing import packed_for
@@ -55,7 +55,7 @@ class Ground:
     wanted: Array
     places: tuple[int, ...]
     window: int
-    areas: dict[Part, Areas]
+    areas: dict[FlippedPart, Areas]
     at: dict[str, int]
 
 
@@ -88,7 +88,7 @@ def campaign(
     flip.
     """
     rng = np.random.default_rng(seed)
-    parts = [list(Part)[number % len(Part)] for number in range(flips)]
+    parts = [list(FlippedPart)[number % len(FlippedPart)] for number in range(flips)]
     found = list[Flip]()
     while len(found) < flips:  # start another emulator when one cannot go on
         with live(built) as machine:
@@ -149,13 +149,13 @@ def chosen_places(wanted: Array, room: int, rng: np.random.Generator) -> tuple[i
     return tuple(sorted(int(place) for place in (*half, *other)))
 
 
-def _areas(machine: Live, built: Built, at: dict[str, int]) -> dict[Part, Areas]:
+def _areas(machine: Live, built: Built, at: dict[str, int]) -> dict[FlippedPart, Areas]:
     size = int.from_bytes(machine.read(at["memory_size"], 4), "little")
     detectors = at["board_free_start"] + DETECTORS * -(-size // ALIGNED) * ALIGNED
     return {
-        Part.WEIGHTS: ((at["gruard_blob"], at["gruard_blob"] + len(built.packed.blob)),),
-        Part.STATE: ((at["box"], at["board_bss_end"]), (at["board_free_start"], detectors)),
-        Part.CODE: ((at["board_code_start"], at["board_code_end"]),),
+        FlippedPart.WEIGHTS: ((at["gruard_blob"], at["gruard_blob"] + len(built.packed.blob)),),
+        FlippedPart.STATE: ((at["box"], at["board_bss_end"]), (at["board_free_start"], detectors)),
+        FlippedPart.CODE: ((at["board_code_start"], at["board_code_end"]),),
     }
 
 
@@ -199,7 +199,9 @@ def _functions(machine: Live, ground: Ground) -> list[int]:
     """Return the addresses of the core's functions that a step calls, in order."""
     at, index = ground.at, ground.places[0]
     machine.restore(f"at{index}")
-    left = {at[name] for name in at if name.startswith("gruard_")} & _addresses(ground, Part.CODE)
+    left = {at[name] for name in at if name.startswith("gruard_")} & _addresses(
+        ground, FlippedPart.CODE
+    )
     found = list[int]()
     came = machine.go_on_to([*left, at[STEP_OVER]], lambda: _send(machine, ground, index))
     while came != at[STEP_OVER]:
@@ -211,7 +213,7 @@ def _functions(machine: Live, ground: Ground) -> list[int]:
     return found
 
 
-def _addresses(ground: Ground, part: Part) -> set[int]:
+def _addresses(ground: Ground, part: FlippedPart) -> set[int]:
     return {place for begin, end in ground.areas[part] for place in range(begin, end)}
 
 
@@ -245,7 +247,9 @@ def _send(machine: Live, ground: Ground, index: int) -> None:
     machine.line.send(Message(Kind.ASK_SAMPLE, index, body))
 
 
-def _flip(machine: Live, ground: Ground, part: Part, first: int, rng: np.random.Generator) -> Flip:
+def _flip(
+    machine: Live, ground: Ground, part: FlippedPart, first: int, rng: np.random.Generator
+) -> Flip:
     stepping = machine.read(ground.at["box"] + STAGE_PLACE, 1)[0] == STEPPING
     address, bit = _drawn(machine, ground, part, rng)
     machine.flip(address, bit)
@@ -254,9 +258,11 @@ def _flip(machine: Live, ground: Ground, part: Part, first: int, rng: np.random.
     return Flip(ground.built.board.name, part, address, bit, stepping, *came)
 
 
-def _drawn(machine: Live, ground: Ground, part: Part, rng: np.random.Generator) -> tuple[int, int]:
+def _drawn(
+    machine: Live, ground: Ground, part: FlippedPart, rng: np.random.Generator
+) -> tuple[int, int]:
     """Draw an address and a bit."""
-    if part is Part.STACK:
+    if part is FlippedPart.STACK:
         areas: Areas = ((machine.registers()["R13"], ground.at["board_stack_top"]),)
     else:
         areas = ground.areas[part]

@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from firmware_harness.core_records import Array
 
 
-class Part(StrEnum):
+class FlippedPart(StrEnum):
     """Where a bit is flipped."""
 
     WEIGHTS = "weights"  # the bundle: weights, tables, thresholds
@@ -40,7 +40,7 @@ class Flip:
     """
 
     board: str
-    part: Part
+    part: FlippedPart
     address: int
     bit: int
     stepping: bool
@@ -105,7 +105,7 @@ def table(flips: Sequence[Flip]) -> str:
     interval (Wilson 1927). *After* is the median and the largest number of samples. *Before* is how
     many of the noticed flips had changed an unmarked record, or its alarm, before.
     """
-    ordered = sorted(flips, key=lambda flip: (flip.board, list(Part).index(flip.part)))
+    ordered = sorted(flips, key=lambda flip: (flip.board, list(FlippedPart).index(flip.part)))
     groups = groupby(ordered, key=lambda flip: (flip.board, flip.part.value))
     lines = [[*names, *_cells(list(group))] for names, group in groups]
     rule = ["---", "---", *["---:"] * (len(HEAD) - 2)]

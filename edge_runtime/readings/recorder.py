@@ -26,7 +26,7 @@ from edge_runtime.readings.part_writer import PartWriter, refuse_other_channels,
 from edge_runtime.readings.parts import CHANNELS_FILE, Contents, Part, read_channels
 from edge_runtime.record import Float32, Record
 from edge_runtime.sources.source import Reading, Source
-from edge_runtime.threads import WatchedThread
+from edge_runtime.threads import MonitoredThread
 
 if TYPE_CHECKING:  # a recording without a run needs nothing of it
     from edge_runtime.supervision.supervisor import Observe, RunState
@@ -82,7 +82,7 @@ class Recorder:
         self._alarm = False
         self._told_lost = 0
         self._wake, self._closing = threading.Event(), threading.Event()
-        self.thread = WatchedThread("readings", self._serve)
+        self.thread = MonitoredThread("readings", self._serve)
         self.thread.start()
 
     @property
@@ -196,7 +196,7 @@ class RecordedSource:
         self._source, self._recorder, self._clock = source, recorder, clock
 
     @property
-    def threads(self) -> tuple[WatchedThread, ...]:
+    def threads(self) -> tuple[MonitoredThread, ...]:
         """Who reads, and who writes."""
         return (*getattr(self._source, "threads", ()), self._recorder.thread)
 

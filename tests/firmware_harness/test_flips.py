@@ -16,11 +16,19 @@ from edge_runtime.record import Float32
 from firmware_harness import flip_campaign, uart
 from firmware_harness.building import Built
 from firmware_harness.core_records import Array
-from firmware_harness.flip_results import Flip, FlipOutcome, Part, judged, passed, table, unnoticed
+from firmware_harness.flip_results import (
+    Flip,
+    FlipOutcome,
+    FlippedPart,
+    judged,
+    passed,
+    table,
+    unnoticed,
+)
 from firmware_harness.live import Live, live
 from firmware_harness.protocol import cause_name
 
-ONE = Flip("board", Part.STATE, 0, 0, False, FlipOutcome.NOTICED, "state", 3, 0, 0)
+ONE = Flip("board", FlippedPart.STATE, 0, 0, False, FlipOutcome.NOTICED, "state", 3, 0, 0)
 
 
 def records(count: int = 4) -> Array:
@@ -85,8 +93,8 @@ def test_what_was_not_noticed_is_told_one_by_one() -> None:
 
 
 def test_the_table_by_hand() -> None:
-    silent = replace(ONE, part=Part.CODE, verdict=FlipOutcome.SILENT, wrong=1)
-    late = replace(ONE, part=Part.CODE, samples=9, wrong=2, wrong_alarms=1)
+    silent = replace(ONE, part=FlippedPart.CODE, verdict=FlipOutcome.SILENT, wrong=1)
+    late = replace(ONE, part=FlippedPart.CODE, samples=9, wrong=2, wrong_alarms=1)
     harmless = replace(ONE, verdict=FlipOutcome.HARMLESS)
     lines = table([silent, ONE, late, harmless]).splitlines()
     assert lines[2].startswith("| board | state | 2 | 1 | 1 | 0 | 0 | 0 | 100.0 % (")
@@ -148,7 +156,7 @@ def test_a_bit_that_both_copies_have_in_common_is_seen_to_be_silent(
     ready: tuple[Live, flip_campaign.Ground],
 ) -> None:
     machine, ground = ready
-    (_, (memory, end)) = ground.areas[Part.STATE]
+    (_, (memory, end)) = ground.areas[FlippedPart.STATE]
     copy, place = (end - memory) // flip_campaign.DETECTORS, ground.places[0]
     found = set()
     for offset in range(3, copy, 64):  # the highest byte of a word
