@@ -1,6 +1,7 @@
 """Recordings: stretches of evenly spaced samples, read from CSV files."""
 
 import csv
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -202,8 +203,10 @@ def _period(table: Table, given: float | None) -> float | None:
     if table.times is None or len(table.times) < 2:
         return given
     steps = np.diff(table.times)
-    # Six digits: differences of epoch seconds are exact to about a microsecond only.
-    measured = float(f"{np.median(steps):.6g}")
+    # Six digits, but none beyond the resolution of the times: epoch seconds are exact to a quarter
+    # of a microsecond, so the median of steps of 0.1 s is 0.0999999.
+    decimals = math.floor(-math.log10(4 * np.spacing(np.abs(table.times).max())))
+    measured = round(float(f"{np.median(steps):.6g}"), decimals)
     if measured <= 0:
         line = np.flatnonzero(steps <= 0)[0] + table.first_line + 1  # of the step's second row
         raise GruardError(

@@ -71,9 +71,12 @@ def test_gaps_split_a_file_and_are_reported(tmp_path: Path) -> None:
     assert any("1 gaps in time" in warning for warning in dataset.warnings)
 
 
-def test_epoch_seconds_give_a_clean_period(tmp_path: Path) -> None:
-    path = write(tmp_path, "a.csv", timed(*(1.7e9 + 0.02 * i for i in range(50))))
-    assert read_recordings([path]).period == 0.02
+@pytest.mark.parametrize("period", [0.01, 0.02, 0.1, 0.3, 1.0, 7.5, 3600.0])
+def test_epoch_seconds_give_a_clean_period(tmp_path: Path, period: float) -> None:
+    times = 1_777_593_600 + np.arange(900) * period
+    path = tmp_path / "a.csv"
+    path.write_text("time,x\n" + "".join(f"{time!r},{i % 7}\n" for i, time in enumerate(times)))
+    assert read_recordings([path]).period == period
 
 
 def test_files_must_agree(tmp_path: Path) -> None:
