@@ -162,6 +162,7 @@ def options(bundle: Bundle) -> RunOptions:
         journal_size=1, rate=None, deadline=None, inject="", healthy_minutes=10.0,
         status_file=None, metrics=None, force=False, append=False, state=None, watchdog=None,
         watchdog_timeout=10, allow_failed=False, kernel=None, trusted_keys=(), debug=False,
+        keep_readings=None, keep_megabytes=1,
     )  # fmt: skip
 
 
