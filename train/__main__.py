@@ -36,6 +36,12 @@ def cli() -> None:
     "--test", multiple=True, type=FILE, help="File or folder used only for the report; repeatable."
 )
 @click.option(
+    "--exclude",
+    multiple=True,
+    metavar="FROM..TO",
+    help="Leave out these rows ('1500..8000') or times ('2026-05-01 04:10..22:13'); repeatable.",
+)
+@click.option(
     "--settings",
     type=FILE,
     help="Channel settings.  [default: channels.yaml or .toml next to the data]",

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.look.facts import FEWEST_NETWORK_ROWS
 from train.batches import Float32, Rows
 from train.cell_config import CellConfig
 from train.fit import Budget, Report, fit, write_metrics
@@ -21,8 +22,6 @@ from train.selection import MARGIN, Candidate, choose, judge
 Model = Literal["auto", "linear", "gru", "gated"]
 Say = Callable[[str], None]
 
-# With fewer clean rows than this a network learns nothing beyond the highway.
-FEWEST_NETWORK_ROWS = 1000
 # More steps per training row do not improve the fit to a short recording.
 STEPS_PER_ROW, FEWEST_STEPS = 2, 300
 

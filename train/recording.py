@@ -2,7 +2,6 @@
 
 import csv
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -13,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import GruardError
+from edge_runtime.look.recording import GAP_PERIODS, expand
 from edge_runtime.record import Float32
 from edge_runtime.sources.csvfile import Table, read_table
 from edge_runtime.sources.csvlayout import channel_order
 
 PERIOD_TOLERANCE = 0.05
-GAP_PERIODS = 1.5
 LONGEST_UNIT = 20  # characters; a longer text is not a unit
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -175,16 +174,6 @@ def write_recording(path: Path, recording: Recording) -> None:
 
 def _if(column: npt.NDArray[np.generic] | None, name: str) -> list[str]:
     return [] if column is None else [name]
-
-
-def expand(path: Path) -> list[Path]:
-    """Return the file itself, or the recordings of a directory sorted by name."""
-    if not path.is_dir():
-        return [path]
-    files = sorted([*path.glob("*.csv"), *path.glob("*.csv.gz")])
-    if not files:
-        raise GruardError(f"{path}{os.sep}: holds no *.csv or *.csv.gz file; name another folder")
-    return files
 
 
 def _recording(table: Table, wanted: Sequence[str], period: float | None) -> Recording:

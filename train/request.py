@@ -4,43 +4,41 @@ Columns without a signal (text, empty, constant, counting) are left out. Nothing
 TensorFlow, so bad input is refused before TensorFlow loads.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import GruardError
+from edge_runtime.look.facts import FEWEST_ROWS
+from edge_runtime.look.recording import KINDS, column_kind, expand
+from train.look import first_rows, strange_stretches, without
 from train.prepare import require_readings
-from train.recording import Dataset, Recording, expand, read_recordings, require_rows
+from train.recording import Dataset, Recording, read_recordings, require_rows
 from train.settings import Settings, declared, find_settings, load_settings
 from train.split import Split, split_by_time
 
 if TYPE_CHECKING:
     from train.model_choice import Model
-from collections.abc import Callable, Collection
-from dataclasses import replace
 
-import numpy as np
-
-from edge_runtime.record import Float32
-
-MINIMUM_ROWS = 150
 # The state forgets within some tens of samples; parts this far apart share nothing.
 LARGEST_GAP = 128
-FEWEST_RISES = 20
-"""A column that moves this often in one direction only is a counter; a switch moves less often."""
 _SHOWN = 20  # characters of a cell
 
 
 @dataclass(frozen=True)
 class Request:
-    """The user's request. Empty `calibrate` and `test`: split by time."""
+    """The user's request. Empty `calibrate` and `test`: split by time.
+
+    exclude: spans of the recordings to leave out, see `edge_runtime.look.spans`.
+    """
 
     data: tuple[Path, ...]
     out: Path
     name: str
     calibrate: tuple[Path, ...] = ()
     test: tuple[Path, ...] = ()
+    exclude: tuple[str, ...] = ()
     settings: Path | None = None
     period: float | None = None
     time_column: str | None = None
@@ -72,9 +70,11 @@ def read_data(request: Request) -> Data:
     _check_output(request)
     file = request.settings or find_settings(request.data[0])
     period, named = declared(file)
-    dataset = set_aside(_dataset(request, request.period or period), named)
+    whole = _dataset(request, request.period or period)
+    starts = first_rows(whole)
+    dataset = set_aside(without(whole, request.exclude, starts), named)
     settings = load_settings(file, dataset.channels, dataset.units)
-    require_rows(dataset, MINIMUM_ROWS)
+    require_rows(dataset, FEWEST_ROWS)
     gap = min(LARGEST_GAP, dataset.rows // 50)
     calibrate = _of_files(dataset, request.calibrate)
     test = _of_files(dataset, request.test)
@@ -82,6 +82,9 @@ def read_data(request: Request) -> Data:
     rest = [recording for recording in dataset.recordings if recording.name not in taken]
     split = split_by_time(rest, gap=gap, margin=gap, calibrate=calibrate, test=test)
     require_readings(split.train)
+    tested = {recording.name for recording in test}
+    strange = strange_stretches(dataset, tested, starts)
+    dataset = replace(dataset, warnings=(*dataset.warnings, *strange))
     return Data(request, dataset, split, settings)
 
 
@@ -113,11 +116,11 @@ def set_aside(dataset: Dataset, named: Collection[str] = ()) -> Dataset:
     Columns of numbers in `named`, which the settings file lists, are kept. Raises GruardError when
     no column is left.
     """
-    dropped: dict[str, list[str]] = {kind: [] for kind in ("text", *_KINDS)}
+    dropped: dict[str, list[str]] = {kind: [] for kind in ("text", *KINDS)}
     dropped["text"] = [f"{name} ('{cell[:_SHOWN]}')" for name, cell in dataset.text.items()]
     kept = []
     for column, name in enumerate(dataset.channels):
-        kind = _kind([recording.values[:, column] for recording in dataset.recordings])
+        kind = column_kind([recording.values[:, column] for recording in dataset.recordings])
         if kind is None or name in named:
             kept.append(column)
         else:
@@ -133,34 +136,6 @@ def set_aside(dataset: Dataset, named: Collection[str] = ()) -> Dataset:
     warning = f"columns set aside: {listed}; to keep one with numbers, name it in the settings file"
     recordings = tuple(_with_columns(recording, kept) for recording in dataset.recordings)
     return replace(dataset, recordings=recordings, warnings=(*dataset.warnings, warning))
-
-
-def _kind(pieces: Sequence[Float32]) -> str | None:
-    """Return why a column is not a channel, a key of `_KINDS`; None for a channel."""
-    readings = [piece[np.isfinite(piece)] for piece in pieces]
-    return next((kind for kind, holds in _KINDS.items() if holds(readings)), None)
-
-
-def _empty(pieces: Sequence[Float32]) -> bool:
-    return not any(map(len, pieces))
-
-
-def _constant(pieces: Sequence[Float32]) -> bool:
-    readings = np.concatenate(pieces)
-    return bool(readings.min() == readings.max())
-
-
-def _counting(pieces: Sequence[Float32]) -> bool:
-    steps = np.concatenate([np.diff(piece) for piece in pieces])
-    one_way = bool((steps >= 0).all() or (steps <= 0).all())
-    return one_way and np.count_nonzero(steps) >= FEWEST_RISES
-
-
-_KINDS: dict[str, Callable[[Sequence[Float32]], bool]] = {
-    "empty": _empty,
-    "constant": _constant,
-    "counting": _counting,
-}
 
 
 def _with_columns(recording: Recording, columns: Sequence[int]) -> Recording:

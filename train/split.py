@@ -75,14 +75,14 @@ def clean_parts(recording: Recording, margin: int) -> Recordings:
     """Return the stretches at least `margin` rows away from every row labelled anomalous."""
     if recording.labels is None or not recording.labels.any():
         return (recording,) if recording.rows else ()
-    return _stretches(recording, ~_near(recording.labels, margin))
+    return pieces_where(recording, ~_near(recording.labels, margin))
 
 
 def labelled_parts(recording: Recording, margin: int) -> Recordings:
     """Return the other stretches: every row labelled anomalous, and `margin` rows around it."""
     if recording.labels is None or not recording.labels.any():
         return ()
-    return _stretches(recording, _near(recording.labels, margin))
+    return pieces_where(recording, _near(recording.labels, margin))
 
 
 def _near(labels: npt.NDArray[np.int8], margin: int) -> npt.NDArray[np.bool_]:
@@ -90,7 +90,7 @@ def _near(labels: npt.NDArray[np.int8], margin: int) -> npt.NDArray[np.bool_]:
     return np.convolve(labels != 0, reach)[margin : margin + len(labels)] > 0
 
 
-def _stretches(recording: Recording, wanted: npt.NDArray[np.bool_]) -> Recordings:
+def pieces_where(recording: Recording, wanted: npt.NDArray[np.bool_]) -> Recordings:
     """Return the maximal pieces of a recording in which every row is wanted."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], wanted, [False]])))
     return tuple(recording.cut(int(a), int(b)) for a, b in edges.reshape(-1, 2))

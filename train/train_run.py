@@ -9,12 +9,12 @@ import numpy as np
 from edge_runtime.bundle.manifest import Channel
 from edge_runtime.detector.inputs import channel_scaler
 from edge_runtime.errors import GruardError
+from edge_runtime.look.facts import FEWEST_NETWORK_ROWS
 from train.batches import Rows
 from train.cell_config import CellConfig
 from train.fit import Budget, Report
 from train.labelled import labelled_rows
 from train.model_choice import (
-    FEWEST_NETWORK_ROWS,
     Say,
     TrainingRows,
     fit_model,

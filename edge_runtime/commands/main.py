@@ -10,6 +10,7 @@ import click
 
 from edge_runtime import __version__
 from edge_runtime.commands.bundle import calibrate, inspect, selftest
+from edge_runtime.commands.look import look
 from edge_runtime.commands.readings import readings, record
 from edge_runtime.commands.replay import replay
 from edge_runtime.commands.run import INTERRUPTED, run
@@ -32,8 +33,8 @@ def gruard() -> None:
 
 
 COMMANDS = (
-    record, run, status, top, accept, replay, readings, journal, inspect, selftest, calibrate,
-    install, list_bundles, use, rollback, service,
+    record, look, run, status, top, accept, replay, readings, journal, inspect, selftest,
+    calibrate, install, list_bundles, use, rollback, service,
 )  # fmt: skip
 for command in COMMANDS:
     gruard.add_command(command)

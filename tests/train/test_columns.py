@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import GruardError
+from edge_runtime.look.recording import FEWEST_RISES
 from train.recording import Dataset, Recording, read_recordings
-from train.request import FEWEST_RISES, set_aside
+from train.request import set_aside
 
 ROWS = 60
 

@@ -1,0 +1,131 @@
+"""Stretches unlike the rest are found where they are, and a healthy recording has none."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_recording import DAY, NAMES, faulty, pump, worn
+
+from edge_runtime.look.recording import read_whole
+from edge_runtime.look.stretches import FEWEST_ALONE, MOST_STRETCHES, find_stretches
+
+OPEN = Path(__file__).parents[3] / "shared" / "data"
+ROWS = 3 * DAY
+WEAR = (1500, 8000)
+SEEDS = range(20)
+CURRENT, TEMPERATURE, VIBRATION = map(NAMES.index, ("current", "temperature", "vibration"))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_worn_bearing_that_nobody_noticed_is_found_with_its_edges(seed: int) -> None:
+    (found,) = find_stretches(worn(pump(ROWS, seed), *WEAR))
+    assert abs(found.start - WEAR[0]) <= 0.05 * (WEAR[1] - WEAR[0])
+    assert abs(found.stop - WEAR[1]) <= 0.05 * (WEAR[1] - WEAR[0])
+    assert {CURRENT, VIBRATION} <= set(found.channels) <= {CURRENT, VIBRATION, TEMPERATURE}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_healthy_recording_has_no_strange_stretch(seed: int) -> None:
+    assert find_stretches(pump(ROWS, 100 + seed)) == []
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.3, 0.4])
+@pytest.mark.parametrize("kind", ["wear", "step", "drift", "noise", "stuck"])
+def test_other_faults_of_every_length_are_found(kind: str, share: float) -> None:
+    seed = int(100 * share) + len(kind)
+    rng = np.random.default_rng(seed)
+    length = int(share * ROWS)
+    start = int(rng.integers(0, ROWS - length))
+    channel = int(rng.choice([i for i in range(len(NAMES)) if i != TEMPERATURE]))
+    healthy, stop = pump(ROWS, seed), start + length
+    if kind == "wear":
+        values = worn(healthy, start, stop)
+    else:
+        values = faulty(healthy, kind, channel, start, stop, seed)
+    (found,) = find_stretches(values)
+    tolerance = (0.1 if kind == "drift" else 0.05) * length  # a drift begins as nothing
+    assert abs(found.start - start) <= tolerance
+    assert abs(found.stop - stop) <= tolerance
+    assert found.channels[0] == (VIBRATION if kind == "wear" else channel)
+
+
+def test_two_stretches_with_different_faults_are_two() -> None:
+    values = worn(pump(ROWS, 3), 1500, 4000)
+    values = faulty(values, "stuck", 1, 15000, 18000, 0)
+    first, second = find_stretches(values)
+    assert (first.start, second.start) == pytest.approx((1500, 15000), abs=150)
+    assert second.features[0] == "movement" and 1 in second.channels
+
+
+def test_a_state_that_comes_back_is_not_strange() -> None:
+    once = pump(ROWS, 4)
+    again = worn(worn(once, 2000, 5000), 15000, 18000)
+    assert find_stretches(worn(once, 2000, 5000))
+    assert find_stretches(again) == []
+
+
+@pytest.mark.parametrize("kind", ["trend", "day", "warm-up", "regimes", "wander"])
+def test_what_drifts_or_recurs_is_not_strange(kind: str) -> None:
+    rows = 12_000
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        at, noise = np.arange(rows)[:, np.newaxis], rng.normal(size=(rows, 4))
+        slow = {
+            "trend": at / rows * 5 * rng.normal(size=4),
+            "day": 2 * np.sin(at / 700 + rng.uniform(0, 6, 4)),
+            "warm-up": np.exp(-at / 2000) * 5 * rng.normal(size=4),
+            "regimes": 3 * rng.normal(size=(5, 4))[np.repeat(rng.integers(0, 5, 60), 200)],
+            "wander": rng.normal(0, 0.01, (rows, 4)).cumsum(axis=0),
+        }[kind]
+        assert find_stretches(slow + noise) == []
+
+
+def test_a_single_channel_needs_more_rows() -> None:
+    signal = np.random.default_rng(0).normal(size=(2 * FEWEST_ALONE, 1))
+    signal[200:400] += 40
+    assert find_stretches(signal[: FEWEST_ALONE - 1]) == []
+    (found,) = find_stretches(signal[:FEWEST_ALONE])
+    assert (found.start, found.stop) == (200, 400)
+
+
+def test_holes_and_switches_are_no_fault() -> None:
+    values = pump(ROWS, 5)
+    values[4000:5500, TEMPERATURE] = np.nan
+    values[9000:12000, 0] = np.inf
+    switch = np.zeros((ROWS, 1))
+    switch[6000:7500] = 1
+    assert find_stretches(np.hstack([values, switch])) == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 260), st.integers(1, 4), st.integers(0, 2**31), st.data())
+def test_any_readings_have_an_answer(
+    rows: int, columns: int, seed: int, data: st.DataObject
+) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.choice([0.0, 1.0, -3.4e38, np.nan, np.inf, rng.normal()], (rows, columns))
+    values += data.draw(st.sampled_from([0.0, 1.0])) * rng.normal(size=(rows, columns))
+    found = find_stretches(values.astype(np.float32))
+    assert len(found) <= MOST_STRETCHES
+    edges = [edge for stretch in found for edge in (stretch.start, stretch.stop)]
+    assert edges == sorted(edges) and all(0 <= edge <= rows for edge in edges)
+
+
+@pytest.mark.skipif(not OPEN.is_dir(), reason="the open data of ../shared/data are not here")
+def test_open_clean_recordings_have_at_most_one_false_warning() -> None:
+    clean = [*OPEN.glob("asd/*.train.csv"), OPEN / "tep" / "normal.train.csv"]
+    clean += [OPEN / "tep" / "fault00.test.csv", *OPEN.glob("gearbox/healthy-*.csv.gz")]
+    values = {file.name: read_whole([file]).values for file in clean}
+    for file in sorted(OPEN.glob("nab/*.csv")):  # whose first rows are taken as healthy
+        rows = read_whole([file]).values
+        values[file.name] = rows[: min(int(0.15 * len(rows)), 750)]
+    assert len(values) >= 30
+    warned = [name for name, readings in values.items() if find_stretches(readings)]
+    assert len(warned) <= 1, warned
+
+
+@pytest.mark.parametrize("rows", [500, 1400, 9000])
+def test_a_state_that_came_only_once_is_not_strange(rows: int) -> None:
+    assert [seed for seed in range(12) if find_stretches(pump(rows, seed))] == []

@@ -1,0 +1,79 @@
+"""Training warns of stretches unlike the rest, and leaves out what the owner excludes."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from edge_runtime.errors import GruardError
+from train.__main__ import cli
+from train.request import Data, Request, read_data
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "edge_runtime"))
+from made_recording import DAY, pump, worn, write_csv
+
+DIRTY = (1500, 4500)
+SPAN = "2026-05-01 04:10..12:30"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("look")
+    values = worn(pump(2 * DAY, 0), *DIRTY)
+    return (
+        write_csv(folder / "dirty.csv", values),
+        write_csv(folder / "plain.csv", values[:1400]),
+    )
+
+
+def read(*data: Path, exclude: tuple[str, ...] = (), test: tuple[Path, ...] = ()) -> Data:
+    return read_data(Request(data, data[0].parent / "run", "pump", exclude=exclude, test=test))
+
+
+def rows_of(data: Data) -> list[tuple[int, int]]:
+    return [(r.first_row, r.first_row + r.rows) for r in data.dataset.recordings]
+
+
+def test_the_warning_names_the_option_that_silences_it(files: tuple[Path, Path]) -> None:
+    (warning,) = read(files[0]).dataset.warnings
+    assert warning.startswith("rows 1,500 to 4,500, 1 May 04:10 to 12:30: vibration and current")
+    assert f"--exclude '{SPAN}'" in warning
+    cut = read(files[0], exclude=(SPAN,))
+    assert cut.dataset.warnings == ()
+    assert rows_of(cut) == [(0, 1500), (4500, 2 * DAY)]
+
+
+def test_rows_are_counted_on_through_all_files(files: tuple[Path, Path]) -> None:
+    dirty, plain = files
+    data = read(plain, dirty, exclude=("1399..1401", "1500..1600"))
+    assert rows_of(data) == [(0, 1399), (1, 100), (200, 2 * DAY)]
+    (warning,) = (each for each in data.dataset.warnings if "unlike" in each)
+    assert warning.startswith("rows 2,900 to 5,900") and "--exclude '2026-05-01 04:10" in warning
+
+
+def test_what_is_only_tested_is_not_looked_at(files: tuple[Path, Path]) -> None:
+    dirty, plain = files
+    assert read(plain, test=(dirty,)).dataset.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("span", "told"),
+    [
+        ("17280..17281", "holds no row; the recording has 17,280 rows from 2026-05-01 00:00:00"),
+        ("2031-01-01 00:00..01:00", "holds no row"),
+        ("0..99999", "leaves no row"),
+        ("tomorrow", "FROM..TO"),
+    ],
+)
+def test_a_span_that_does_nothing_is_refused(
+    files: tuple[Path, Path], span: str, told: str
+) -> None:
+    with pytest.raises(GruardError, match=told):
+        read(files[0], exclude=(span,))
+
+
+def test_the_command_takes_several_spans(files: tuple[Path, Path], tmp_path: Path) -> None:
+    words = ["fit", str(files[0]), "--out", str(tmp_path / "run"), "--exclude", "0..10"]
+    error = CliRunner().invoke(cli, [*words, "--exclude", "10..99999"]).exception
+    assert isinstance(error, GruardError) and "'10..99999': leaves no row" in str(error)
