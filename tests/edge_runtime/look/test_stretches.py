@@ -11,7 +11,7 @@ from made_recording import DAY, NAMES, faulty, pump, worn
 from edge_runtime.look.recording import read_whole
 from edge_runtime.look.stretches import FEWEST_ALONE, MOST_STRETCHES, find_stretches
 
-OPEN = Path(__file__).parents[3] / "shared" / "data"
+OPEN = Path(__file__).parents[4] / "shared" / "data"
 ROWS = 3 * DAY
 WEAR = (1500, 8000)
 SEEDS = range(20)
