@@ -77,6 +77,15 @@ def read_regular(path: Path, most: int, flags: int = os.O_RDONLY) -> bytes:
     return data
 
 
+def stamp_of(file: Path) -> tuple[int, int, int] | None:
+    """Return what changes when `file` is replaced or written; None when it cannot be seen."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
 def open_input(path: str | Path, advice: str) -> BinaryIO:
     """Open the regular file `path`, named by the user, for reading.
 

@@ -28,6 +28,7 @@ class Flag(enum.IntFlag):
     CHANGED = 2048  # a lasting change was reported; the alarm is relative to the new state
     UNKNOWN_MODE = 4096  # the settings are of no recorded mode; the model did not judge the row
     RECURRING = 8192  # such an alarm began at this time of day before; the supervisor sets it
+    MUTED = 16384  # the owner muted this alarm; the supervisor sets it
     CPU = 1024  # the requested accelerator is not in use: the model ran on the CPU
 
 
@@ -124,14 +125,15 @@ def unjudged(record: Record, last: Record | None) -> Record:
 
 
 def alarm_words(record: Record) -> str:
-    """Return the alarm in words, e.g. `level on flow (0.87, sensor), recurring`; may be empty."""
+    """Return the alarm in words, e.g. `level on flow (0.87, sensor), muted`; may be empty."""
     words = where = ",".join(record.blamed)
     if record.kind is not None and record.probability is not None:
         who = "sensor" if record.sensor else "machine"
         place = f" on {where}" if where else ""
         words = f"{record.kind}{place} ({record.probability:.2f}, {who})"
     recurring = "recurring" if Flag.RECURRING in record.flags else ""
-    return ", ".join(filter(None, (words, recurring)))
+    muted = "muted" if Flag.MUTED in record.flags else ""
+    return ", ".join(filter(None, (words, recurring, muted)))
 
 
 def flag_names(flags: Flag) -> list[str]:

@@ -15,6 +15,7 @@ from edge_runtime.detector.fallback import Fallback, ScorelessFallback
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, Delegate, Kernel
 from edge_runtime.detector.thresholds import local_file, local_thresholds, threshold_of, to_word
 from edge_runtime.errors import Complaints, GruardError
+from edge_runtime.mute import MuteKeeper
 from edge_runtime.native.engine import NativeFallback
 from edge_runtime.readings.recorder import RecordedSource, Recorder, open_recorder
 from edge_runtime.recurring_alarms import RecurringKeeper
@@ -214,6 +215,7 @@ def _assemble(
     state, wall = (liveness.state, time.time) if source.live else (None, None)
     changes = ChangeKeeper(state, CLOCK, time.time, console.log)
     recurring = RecurringKeeper(state, timing.period, wall, CLOCK, console.log)
+    mutes = MuteKeeper(state, CLOCK, time.time, console.log)
     if start.bundle:
         process.change = changes.load(process.bundle, process.identity.fault_of_change)
     supervisor = Supervisor(
@@ -228,6 +230,7 @@ def _assemble(
         switch or NoExchange(has_model=start.bundle is not None),
         changes,
         recurring,
+        mutes,
     )
     supervisor.summary.started_after = started_after
     supervisor.summary.skipped = lambda: sink.skipped

@@ -11,11 +11,12 @@ import click
 from edge_runtime import __version__
 from edge_runtime.commands.bundle import calibrate, inspect, selftest
 from edge_runtime.commands.look import look
+from edge_runtime.commands.owner import accept, mute, unmute
 from edge_runtime.commands.readings import readings, record
 from edge_runtime.commands.replay import replay
 from edge_runtime.commands.run import INTERRUPTED, run
 from edge_runtime.commands.service import service
-from edge_runtime.commands.status import accept, journal, status, top
+from edge_runtime.commands.status import journal, status, top
 from edge_runtime.commands.store import install, list_bundles, rollback, use
 from edge_runtime.errors import GruardError
 
@@ -33,8 +34,8 @@ def gruard() -> None:
 
 
 COMMANDS = (
-    record, look, run, status, top, accept, replay, readings, journal, inspect, selftest,
-    calibrate, install, list_bundles, use, rollback, service,
+    record, look, run, status, top, accept, mute, unmute, replay, readings, journal, inspect,
+    selftest, calibrate, install, list_bundles, use, rollback, service,
 )  # fmt: skip
 for command in COMMANDS:
     gruard.add_command(command)

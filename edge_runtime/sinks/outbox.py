@@ -66,8 +66,8 @@ def everything(message: bytes) -> bool:
 
 
 class Changes:
-    """Wants the first message of a run, each change of tier or validity, and the beginning and end
-    of an alarm.
+    """Wants the first message of a run, each change of tier or validity, the beginning and end of
+    an alarm, and where one that goes on is muted or no longer muted.
 
     A cleared alarm has ended when it can no longer come back (`edge_runtime.detector.alarm`). If
     the last message sent was without alarm, the return of the alarm is sent too.
@@ -76,6 +76,7 @@ class Changes:
     def __init__(self) -> None:
         self._last: tuple[object, ...] | None = None
         self._course, self._sent_alarm = AlarmCourse(), False
+        self._muted = False  # the last message in alarm
 
     def __call__(self, message: bytes) -> bool:
         """See `Wanted`."""
@@ -83,7 +84,11 @@ class Changes:
         run, alarm = fields["run"], fields["alarm"]
         fresh = self._last is None or self._last[0] != run
         self._course = (AlarmCourse() if fresh else self._course).after(alarm)
-        state = run, self._course.going_on, fields["tier"], fields["valid"]
+        if alarm:
+            flags = fields.get("flags")
+            self._muted = isinstance(flags, list) and "MUTED" in flags
+        going_on = self._course.going_on
+        state = run, going_on, going_on and self._muted, fields["tier"], fields["valid"]
         wanted = state != self._last or (alarm and not self._sent_alarm)
         self._last = state
         if wanted:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge_runtime.detector.lasting_change import Finding
+from edge_runtime.mute import Mute
 from edge_runtime.status.snapshot import Answer, ProcessStatus, Snapshot
 from edge_runtime.supervision.policy import TIERS, WorkerPhase, stat_fields
 
@@ -14,6 +15,7 @@ State = Literal[
     "healthy",
     "changed",
     "alarm",
+    "muted",
     "fallback",
     "waiting",
     "missing",
@@ -62,7 +64,7 @@ def judge(snapshot: Snapshot | None, now: float, alive: Life) -> Health:
     """Return the verdict at monotonic time `now` on a run whose process is `alive`.
 
     A dead or silent run goes before its alarm, which is old. An alarm goes before a missing model,
-    because the fallback's alarms count.
+    because the fallback's alarms count; a muted one does not.
     """
     if snapshot is None:
         return Health("missing", "there is no status file: nothing runs here", NO_MODEL, None)
@@ -94,14 +96,22 @@ def _lifeless(process: ProcessStatus, age: float, alive: Life) -> tuple[State, s
 
 def since(moment: float | None, now: float) -> str:
     """Return ` since 07:32`, local time, with the date if that differs from `now`'s (epoch s)."""
-    if moment is None:
-        return ""
+    return "" if moment is None else _clock_words("since", moment, now)
+
+
+def mute_words(mute: Mute, now: float) -> str:
+    """Return ` until 15:30 (cleaning)`."""
+    why = f" ({mute.reason})" if mute.reason else ""
+    return f"{_clock_words('until', mute.ends, now)}{why}"
+
+
+def _clock_words(word: str, moment: float, now: float) -> str:
     try:
         begun, today = time.localtime(moment), time.localtime(now)
     except (OverflowError, ValueError, OSError):  # no such year
         return ""
     same_day = begun[:3] == today[:3]
-    return time.strftime(" since %H:%M" if same_day else " since %Y-%m-%d %H:%M", begun)
+    return f" {word} " + time.strftime("%H:%M" if same_day else "%Y-%m-%d %H:%M", begun)
 
 
 def finding_words(finding: Finding, now: float) -> str:
@@ -134,17 +144,24 @@ def _silence(snapshot: Snapshot) -> str:
 def _answered(snapshot: Snapshot, answer: Answer, age: float) -> Health:
     silent = snapshot.input.silent_since is not None
     because = _why_no_model(snapshot, answer) if silent or not answer.valid else ""
+    mute = snapshot.mute
+    muted = f"; muted{mute_words(mute, snapshot.now)}" if mute else ""
     if answer.alarm:
         about = f"ALARM {answer.about}".rstrip()
-        return Health("alarm", about + (f"; {because}" if because else ""), ALARM, age)
+        text = about + (f"; {because}" if because else "") + muted
+        if "MUTED" not in answer.flags:
+            return Health("alarm", text, ALARM, age)
+        return Health("muted", text, NO_MODEL if because else HEALTHY, age)
     if because:
-        return Health("fallback", f"no alarm, but no healthy model: {because}", NO_MODEL, age)
+        return Health(
+            "fallback", f"no alarm, but no healthy model: {because}{muted}", NO_MODEL, age
+        )
     change = snapshot.change
     if change is not None and change.accepted is None:
         what = finding_words(change, snapshot.now)
-        text = f"no alarm, but changed{what}: check, then gruard accept"
+        text = f"no alarm, but changed{what}: check, then gruard accept{muted}"
         return Health("changed", text, HEALTHY, age)
-    return Health("healthy", "healthy, no alarm", HEALTHY, age)
+    return Health("healthy", f"healthy, no alarm{muted}", HEALTHY, age)
 
 
 def _why_no_model(snapshot: Snapshot, answer: Answer) -> str:

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 from edge_runtime.address import listening_address
 from edge_runtime.errors import GruardError
+from edge_runtime.mute import Mute
 from edge_runtime.plain import shown
 from edge_runtime.sources.sample_clock import Event
 from edge_runtime.status.board import CONDITIONS
@@ -56,6 +57,7 @@ def _metrics(snapshot: Snapshot, now: float) -> list[Metric]:
         *_counted(snapshot.counts),
         *(_answered(snapshot.answer) if snapshot.answer else ()),
         *_change(snapshot),
+        *_mute(snapshot.mute),
         *_channels(snapshot),
         *_threads(snapshot),
         *(_board(snapshot.health) if snapshot.health else ()),
@@ -122,6 +124,13 @@ def _change(snapshot: Snapshot) -> list[Metric]:
         _value("changed", "Whether a reported change is not accepted yet.", is_open),
         _value("change_time_seconds", "Of its report, epoch.", change.since if change else None),
         _gauge("channel_changed", "1 for the channels that changed.", _each("channel", channels)),
+    ]
+
+
+def _mute(mute: Mute | None) -> list[Metric]:
+    return [
+        _value("muted", "Whether the owner muted alarms.", mute is not None),
+        _value("mute_end_time_seconds", "Of the mute, epoch.", mute.ends if mute else None),
     ]
 
 

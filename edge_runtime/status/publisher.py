@@ -234,6 +234,7 @@ class StatusPublisher:
             Input(self._silent_since(now, last), state.away),
             None if last is None else Answer.of(last),
             state.finding,
+            state.mute,
             counts,
             self._channel_states(last),
             self._trail.point() if last else (),

@@ -27,6 +27,7 @@ from edge_runtime.status.health import (
     VOUCHERS,
     Health,
     finding_words,
+    mute_words,
     phase_words,
     since,
 )
@@ -139,6 +140,7 @@ def facts(snapshot: Snapshot) -> dict[str, str]:
     lines = {
         "sample": sample_words(snapshot),
         "change": change_words(snapshot),
+        "muted": mute_words(snapshot.mute, snapshot.now).strip() if snapshot.mute else "",
         "model": f"{phase_words(snapshot)}{waiting}, {_restarts(counts.restarts)}",
         "records": f"{counts.records}{rate}{_latency(counts)}",
         "by tier": listed({_TIERS.get(tier, tier): n for tier, n in counts.tiers.items() if n}),

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from edge_runtime.detector.lasting_change import Finding
 from edge_runtime.errors import GruardError, LimitedLog
 from edge_runtime.files import read_regular, replace_file
+from edge_runtime.mute import Mute
 from edge_runtime.plain import LARGEST, build
 from edge_runtime.supervision.starts import service_folder
 from edge_runtime.threads import BEAT, MonitoredThread, ThreadState
@@ -28,8 +29,8 @@ if TYPE_CHECKING:  # reading snapshots needs no numpy
     from edge_runtime.record import Record
     from edge_runtime.supervision.summary import Summary
 
-SCHEMA = 4
-"""Files of schemas 1 to 3 are read too; fields that they lack are unknown."""
+SCHEMA = 5
+"""Files of schemas 1 to 4 are read too; fields that they lack are unknown."""
 NAME = "status.json"
 SERVICES = Path("/run/gruard")
 """Where services keep their file: in one folder per service, or a single one in this folder."""
@@ -182,8 +183,9 @@ class Snapshot:
     """The state of a run at one moment.
 
     answer: None before the first record. change: the lasting change that was reported, None without
-    one. trail: the latest points of the score, oldest first: each is the highest share of its
-    threshold within a second, None for a second of gaps.
+    one. mute: that holds now, None without one.
+    trail: the latest points of the score, oldest first: each is the highest share of its threshold
+    within a second, None for a second of gaps.
     rate: records per second since the snapshot before, None in the first.
     threads: of the supervisor's process, without the loop itself.
     health: None where the board reports nothing.
@@ -195,6 +197,7 @@ class Snapshot:
     input: Input
     answer: Answer | None
     change: Finding | None
+    mute: Mute | None
     counts: Counts
     channels: tuple[ChannelStatus, ...]
     trail: tuple[float | None, ...]
@@ -229,7 +232,9 @@ def from_json(text: str, where: str) -> Snapshot:
     if data["schema"] == 2:
         data |= {"change": None, "schema": 3}
     if data["schema"] == 3:
-        data = _with(data, {"counts": {"recurring": 0}}) | {"schema": SCHEMA}
+        data = _with(data, {"counts": {"recurring": 0}}) | {"schema": 4}
+    if data["schema"] == 4:
+        data |= {"mute": None, "schema": SCHEMA}
     if data["schema"] != SCHEMA:
         raise GruardError(
             f"{where}: written by another version of gruard (schema {data['schema']!r}, "

@@ -18,6 +18,7 @@ from edge_runtime.detector.lasting_change import (
     Word,
 )
 from edge_runtime.errors import GruardError, LimitedLog
+from edge_runtime.files import stamp_of
 from edge_runtime.plain import read_sealed, write_sealed
 from edge_runtime.record import Record
 from edge_runtime.supervision.worker_manager import WorkerManager
@@ -26,8 +27,6 @@ LOOK_EVERY = 1.0
 """Seconds between two reads of the owner's word."""
 WRITE_EVERY, WRITE_AGAIN = 600.0, 60.0
 """Seconds between two writes without an event, and after a failed one."""
-
-Stamp = tuple[int, int, int]
 
 
 class ChangeKeeper:
@@ -51,7 +50,7 @@ class ChangeKeeper:
         self._change: LastingChange | None = None
         self._blamed: tuple[str, ...] = ()  # by the last alarm
         self._word: Word | None = None
-        self._stamp: Stamp | None = None  # of the word's file
+        self._stamp: tuple[int, int, int] | None = None  # of the word's file
         self._unsaved = False
         self._next_look = self._next_write = clock()
 
@@ -147,12 +146,7 @@ class ChangeKeeper:
         if self._folder is None:
             return None
         file = self._folder / WORD
-        try:
-            status = file.stat()
-        except OSError:
-            return self._word
-        stamp = status.st_ino, status.st_mtime_ns, status.st_size
-        if stamp != self._stamp:
+        if (stamp := stamp_of(file)) and stamp != self._stamp:
             self._stamp = stamp
             try:
                 self._word = read_sealed(file, Word)

@@ -14,6 +14,7 @@ import numpy as np
 
 from edge_runtime.detector.lasting_change import Finding, LastingChange
 from edge_runtime.errors import Complaints
+from edge_runtime.mute import Mute, MuteKeeper
 from edge_runtime.record import Flag, Record, Sample, unjudged
 from edge_runtime.recurring_alarms import RecurringKeeper
 from edge_runtime.sinks.sink import Sink, SinkClosedError
@@ -64,7 +65,7 @@ class RunState:
 
     waiting: why there is no worker, and when the next one starts; empty while there is one.
     away: which source is away and why, None while it is not.
-    finding: the lasting change that was reported, None without one.
+    finding: the lasting change that was reported, None without one. mute: that holds now, or None.
     The summary is the run's own object and keeps changing.
     """
 
@@ -74,6 +75,7 @@ class RunState:
     waiting: str = ""
     away: str | None = None
     finding: Finding | None = None
+    mute: Mute | None = None
 
 
 Observe = Callable[[Record, Callable[[], RunState]], None]
@@ -121,6 +123,7 @@ class Supervisor:
         exchange: Exchange | None = None,
         changes: ChangeKeeper | None = None,
         recurring: RecurringKeeper | None = None,
+        mutes: MuteKeeper | None = None,
     ) -> None:
         self.summary = Summary()
         self._source, self._complaints, self._sink = source, complaints, sink
@@ -133,6 +136,7 @@ class Supervisor:
         self._recurring = recurring or RecurringKeeper(
             None, settings.period, None, surroundings.clock, self._log
         )
+        self._mutes = mutes or MuteKeeper(None, surroundings.clock, time.time, self._log)
         self._model = WorkerManager(
             worker,
             settings.terms(source.live),
@@ -170,6 +174,7 @@ class Supervisor:
             self._model.stop()
             self._changes.close()
             self._recurring.close()
+            self._mutes.close()
             self._source.close()
             self._sink.close()
             self._count_losses()
@@ -202,6 +207,7 @@ class Supervisor:
             else:
                 self._pace(now)
                 self._fill(self._timing.place(reading, now))
+            self._mutes.tend()
             self._world.turn(self._state)
 
     def _fill(self, slots: list[TimeSlot]) -> None:
@@ -242,6 +248,8 @@ class Supervisor:
             record = unjudged(record, self.summary.last)
         record = dataclasses.replace(record, flags=record.flags | flags, slots=slots)
         record = self._recurring.mark(record)
+        if record.alarm and self._mutes.on:
+            record = _flagged(record, Flag.MUTED)
         self._sink.write(record)
         self.summary.add(record, self._world.clock() - arrived)
         self._changes.after(record, self._model)
@@ -293,8 +301,8 @@ class Supervisor:
         self._count_losses()
         model = self._model
         phase, kernel, waiting = model.phase, model.kernel, model.waiting
-        away, finding = self._complaints.away, self._changes.finding
-        return RunState(self.summary, phase, kernel, waiting, away, finding)
+        away, finding, mute = self._complaints.away, self._changes.finding, self._mutes.mute
+        return RunState(self.summary, phase, kernel, waiting, away, finding, mute)
 
     def _count_losses(self) -> None:
         self.summary.restarts = self._restarts + self._model.restarts

@@ -33,7 +33,9 @@ from edge_runtime.supervision.policy import HangDetector, Work, cpu_seconds
 from edge_runtime.supervision.wire import Hello
 from edge_runtime.supervision.worker import ProgressPage
 
-_SUPERVISORS = Flag.LATE | Flag.GAP | Flag.RESTARTED | Flag.TIMING | Flag.CPU | Flag.RECURRING
+_SUPERVISORS = (
+    Flag.LATE | Flag.GAP | Flag.RESTARTED | Flag.TIMING | Flag.CPU | Flag.RECURRING | Flag.MUTED
+)
 """Flags that only the supervisor sets."""
 _SHOWN = 12  # hex digits of a digest in a message
 GRACE = 0.5

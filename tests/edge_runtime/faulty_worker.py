@@ -35,6 +35,7 @@ LIES: dict[str, dict[str, object]] = {
     "tier-3-unmarked": {"tier": 3, "valid": False},
     "late-flag": {"flags": Flag.LATE},
     "recurring-flag": {"flags": Flag.RECURRING},
+    "muted-flag": {"flags": Flag.MUTED},
     "score-inf": {"score": float("inf")},
     "score-nan": {"score": float("nan")},
     "no-score": {"score": None},

@@ -5,6 +5,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from edge_runtime.detector.lasting_change import Finding
+from edge_runtime.mute import Mute
 from edge_runtime.plain import UNPRINTABLE
 from edge_runtime.status.snapshot import (
     SCHEMA,
@@ -61,6 +62,7 @@ SNAPSHOT = Snapshot(
     ModelStatus("pump", 3, "55f037e9877e", "tflite-builtin", "serving", "", 1.7e9 + 3.0),
     Input(None, None),
     CALM,
+    None,
     None,
     COUNTS,
     (GOOD, replace(GOOD, name="flow", imputed_records=77), replace(GOOD, name="heat")),
@@ -133,6 +135,7 @@ snapshots = st.builds(
         )
     ),
     _maybe(st.builds(Finding, _float, _names, _count, _maybe(_float), _text())),
+    _maybe(st.builds(Mute, _float, _float, _text())),
     st.builds(
         Counts,
         _count,

@@ -13,8 +13,8 @@ from edge_runtime.sinks.outbox import Changes
 lengths = st.lists(st.tuples(st.booleans(), st.integers(1, 2 * PAUSE)), max_size=12)
 
 
-def message(alarm: bool, run: str = "a", tier: int = 1) -> bytes:
-    fields = {"run": run, "index": 0, "tier": tier, "valid": True, "alarm": alarm}
+def message(alarm: bool, run: str = "a", tier: int = 1, flags: object = ()) -> bytes:
+    fields = {"run": run, "index": 0, "tier": tier, "valid": True, "alarm": alarm, "flags": flags}
     return json.dumps(fields).encode()
 
 
@@ -69,3 +69,13 @@ def test_another_run_begins_anew(alarm: bool) -> None:
     wanted = Changes()
     assert wanted(message(True)) and wanted(message(alarm, run="b"))
     assert wanted(message(True, run="b")) is not alarm
+
+
+def test_an_alarm_that_goes_on_is_told_again_where_a_mute_begins_and_ends() -> None:
+    wanted, muted = Changes(), ["MUTED"]
+    told = [
+        wanted(message(True)), wanted(message(True, flags=muted)), wanted(message(False)),
+        wanted(message(True, flags=muted)), wanted(message(True)), wanted(message(True)),
+    ]  # fmt: skip
+    assert told == [True, True, False, False, True, False]
+    assert wanted(message(True, flags="MUTED")) is False  # of a version that has no list

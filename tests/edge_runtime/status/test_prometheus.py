@@ -14,6 +14,7 @@ from made_snapshot import ALARMING, SNAPSHOT, TOLD, snapshots
 from edge_runtime.address import listening_address
 from edge_runtime.detector.lasting_change import Finding
 from edge_runtime.errors import GruardError
+from edge_runtime.mute import Mute
 from edge_runtime.status import metrics
 from edge_runtime.status.metrics import CONNECTIONS, MetricsServer, exposition
 from edge_runtime.status.snapshot import ChannelStatus, Snapshot
@@ -96,6 +97,13 @@ def test_values() -> None:
     assert value(page, "skipped_entries_total") == value(page, "outages_total") == 0
     assert value(page, "board_condition", **{"is": "under-voltage"}) == 1
     assert value(page, "board_condition_since_boot", **{"is": "heat limit"}) == 0
+
+
+def test_a_mute_and_its_end_are_there_while_it_holds() -> None:
+    page = exposition(replace(SNAPSHOT, mute=Mute(1.6e9, 1.7e9, "cleaning")), TOLD)
+    assert value(page, "muted") == 1 and value(page, "mute_end_time_seconds") == 1.7e9
+    none = exposition(SNAPSHOT, TOLD)
+    assert value(none, "muted") == 0 and "mute_end" not in none
 
 
 def test_a_change_is_there_as_long_as_nobody_has_accepted_it() -> None:

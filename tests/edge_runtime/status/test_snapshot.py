@@ -41,24 +41,32 @@ def first_schema(snapshot: Snapshot) -> dict[str, object]:
     for part, name in (("model", "waiting"), ("model", "since"), ("counts", "skipped"),
                        ("counts", "outages"), ("counts", "recurring")):  # fmt: skip
         del data[part][name]
-    del data["input"], data["threads"], data["change"]
+    del data["input"], data["threads"], data["change"], data["mute"]
     return data
 
 
 @given(snapshot=snapshots)
 def test_a_file_of_the_second_schema_tells_of_no_change(snapshot: Snapshot) -> None:
     data = json.loads(snapshot.to_json()) | {"schema": 2}
-    del data["change"], data["counts"]["recurring"]
+    del data["change"], data["mute"], data["counts"]["recurring"]
     counts = replace(snapshot.counts, recurring=0)
-    assert from_json(json.dumps(data), "here") == replace(snapshot, change=None, counts=counts)
+    expected = replace(snapshot, change=None, mute=None, counts=counts)
+    assert from_json(json.dumps(data), "here") == expected
 
 
 @given(snapshot=snapshots)
 def test_a_file_of_the_third_schema_tells_of_no_recurring_alarm(snapshot: Snapshot) -> None:
     data = json.loads(snapshot.to_json()) | {"schema": 3}
-    del data["counts"]["recurring"]
+    del data["mute"], data["counts"]["recurring"]
     counts = replace(snapshot.counts, recurring=0)
-    assert from_json(json.dumps(data), "here") == replace(snapshot, counts=counts)
+    assert from_json(json.dumps(data), "here") == replace(snapshot, mute=None, counts=counts)
+
+
+@given(snapshot=snapshots)
+def test_a_file_of_the_fourth_schema_tells_of_no_mute(snapshot: Snapshot) -> None:
+    data = json.loads(snapshot.to_json()) | {"schema": 4}
+    del data["mute"]
+    assert from_json(json.dumps(data), "here") == replace(snapshot, mute=None)
 
 
 @given(snapshot=snapshots)
@@ -69,7 +77,13 @@ def test_a_file_of_the_first_schema_is_read_and_what_it_does_not_tell_is_unknown
     counts = replace(snapshot.counts, skipped=0, outages=0, recurring=0)
     model = replace(snapshot.model, waiting="", since=None)
     assert read == replace(
-        snapshot, model=model, counts=counts, input=Input(None, None), threads=(), change=None
+        snapshot,
+        model=model,
+        counts=counts,
+        input=Input(None, None),
+        threads=(),
+        change=None,
+        mute=None,
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from made_snapshot import ALARM, CALM, FALLBACK, SNAPSHOT, TOLD
 
 from edge_runtime.detector.lasting_change import Finding
+from edge_runtime.mute import Mute
 from edge_runtime.status.health import Life, judge, judge_now, life, start_ticks
 from edge_runtime.status.snapshot import Answer, Input, Snapshot
 
@@ -38,6 +39,8 @@ def waiting(
 
 pytestmark = pytest.mark.usefixtures("utc")
 OPEN = Finding(1.7e9, ("flow",), 1, None, "")
+MUTE = Mute(1.7e9, 1.7e9 + 8 * 3600, "cleaning")
+MUTED = replace(ALARM, flags=("MUTED",), about="level, muted")
 STARTED = LOADED = "2023-11-14 22:13"
 SILENT = "01:24"
 
@@ -57,6 +60,11 @@ SILENT = "01:24"
         (replace(run(ALARM), change=OPEN), "alarm", 1, "ALARM level"),
         (replace(run(FALLBACK), change=OPEN), "fallback", 3, "the model is not trusted"),
         (run(ALARM), "alarm", 1, "ALARM level on flow,heat (0.87, sensor)"),
+        (replace(run(MUTED), mute=MUTE), "muted", 0, "muted; muted until 06:13 (cleaning)"),
+        (replace(run(replace(MUTED, valid=False)), mute=MUTE), "muted", 3, "is not trusted"),
+        (replace(run(ALARM), mute=MUTE), "alarm", 1, "; muted until 06:13"),
+        (replace(run(), mute=MUTE), "healthy", 0, "no alarm; muted until 06:13 (cleaning)"),
+        (replace(run(FALLBACK), mute=MUTE), "fallback", 3, "; muted until 06:13 (cleaning)"),
         (run(replace(ALARM, about="")), "alarm", 1, "ALARM"),
         (run(replace(FALLBACK, alarm=True), waiting=WAITING), "alarm", 1, f"ALARM; the {WAITING}"),
         (run(FALLBACK, "waiting to restart", waiting=WAITING), "fallback", 3, f"the {WAITING}"),

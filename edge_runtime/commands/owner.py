@@ -1,0 +1,144 @@
+"""Commands by which an owner answers a run: `gruard accept`, `gruard mute` and `gruard unmute`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_runtime.errors import GruardError
+
+SERVICES = Path("/var/lib/gruard")
+"""Where services keep their state, each in one folder."""
+
+
+def _text(context: click.Context, parameter: click.Parameter, text: str) -> str:
+    from edge_runtime.owner import checked_text
+
+    try:
+        return checked_text(text)
+    except GruardError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _run_folder(folder: Path | None) -> Path:
+    """Return the state folder that is named, of the calling service, or of the only service here.
+
+    Raises GruardError when there are several or none.
+    """
+    from edge_runtime.supervision.starts import MARKER, service_folder
+
+    if named := folder or service_folder(os.environ, "STATE_DIRECTORY"):
+        return named
+    folders = sorted(file.parent for file in SERVICES.glob(f"*/{MARKER}"))
+    if len(folders) > 1:
+        raise GruardError(f"several services run here, name one: {', '.join(map(str, folders))}")
+    if not folders:
+        raise GruardError(
+            f"no service keeps its state below {SERVICES}, or reading it needs sudo; --state names "
+            "the folder of a run"
+        )
+    return folders[0]
+
+
+def _option(name: str, text: str) -> Callable[[Any], Any]:
+    return click.option(name, default="", callback=_text, metavar="TEXT", help=text)
+
+
+reason_option = _option("--reason", "Why; stored, logged and shown.")
+state_option = click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="The state folder of the run.  [default: STATE_DIRECTORY, else that of the service]",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.command()
+@reason_option
+@click.option("--undo", is_flag=True, help="Undo: the change is open again.")
+@state_option
+@json_option
+def accept(reason: str, undo: bool, state: Path | None, as_json: bool) -> None:
+    """Accept a reported change: the machine is to run like this from now on.
+
+    A change that lasts is reported once, and every record is flagged CHANGED from then on
+    (docs/changes.md). Accepting it ends the flag: the score, too, is judged against the changed
+    machine. A run applies it within seconds, or when it starts; the next change is reported again.
+    If the machine stays so, it is best to record it and convert a new bundle.
+
+    \b
+    Exit code 0: accepted, or undone; 1: there is nothing to accept, or to undo; 2: a problem you
+    can fix.
+    Example: gruard accept --reason "new bearing"
+    """
+    from edge_runtime import owner
+    from edge_runtime.detector.lasting_change import WORD
+
+    folder = _run_folder(state)
+    kept = owner.accept(folder, undo, reason, time.time())
+    assert kept.finding is not None
+    if as_json:
+        change = {"since": kept.finding.since, "channels": kept.finding.channels}
+        outcome = {"accepted": not undo, **change, "reason": reason, "file": str(folder / WORD)}
+        click.echo(json.dumps(outcome))
+        return
+    done = "is open again" if undo else "is accepted"
+    what = owner.change_words(kept, time.time())
+    click.echo(f"{what} {done}; a run applies this within seconds, or when it starts")
+
+
+@click.command()
+@click.argument("duration")
+@reason_option
+@state_option
+@json_option
+def mute(duration: str, reason: str, state: Path | None, as_json: bool) -> None:
+    """Mute alarms for DURATION, such as 30m, 8h or 2d; at most 30d.
+
+    Muted alarms are recorded, counted and sent as ever, with the flag MUTED, and gruard status
+    does not exit with 1 for them. A run applies it within seconds, or when it starts. A second
+    mute replaces the first; gruard unmute ends it.
+
+    \b
+    Exit code 0: muted; 2: a problem you can fix.
+    Example: gruard mute 8h --reason "cleaning the pump"
+    """
+    from edge_runtime import owner
+    from edge_runtime.mute import WORD, parse_duration
+    from edge_runtime.status.health import mute_words
+
+    seconds, folder = parse_duration(duration), _run_folder(state)
+    word = owner.mute(folder, seconds, reason, time.time())
+    if as_json:
+        click.echo(json.dumps({"muted": True, **vars(word), "file": str(folder / WORD)}))
+        return
+    words = mute_words(word, word.started)
+    click.echo(f"alarms are muted{words}; a run applies this within seconds, or when it starts")
+
+
+@click.command()
+@state_option
+@json_option
+def unmute(state: Path | None, as_json: bool) -> None:
+    """End the mute of gruard mute: alarms count again.
+
+    \b
+    Exit code 0: unmuted; 1: alarms are not muted; 2: a problem you can fix.
+    Example: gruard unmute
+    """
+    from edge_runtime import owner
+    from edge_runtime.mute import WORD
+
+    folder = _run_folder(state)
+    owner.unmute(folder, time.time())
+    if as_json:
+        click.echo(json.dumps({"muted": False, "file": str(folder / WORD)}))
+        return
+    click.echo("alarms are no longer muted; a run applies this within seconds, or when it starts")
