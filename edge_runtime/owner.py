@@ -1,12 +1,15 @@
-"""What an owner tells a run: accept a change, mute alarms, unmute them.
+"""What an owner tells a run: accept a change, mute alarms, unmute them, mark an alarm.
 
-Each function writes a small file in the state folder; the run reads it within a second, or when it
-starts. Commands and MQTT call the same functions. They raise GruardError, and NothingError when
-there is nothing to do. `now` is epoch seconds.
+Each function writes a small file in the state folder. The run reads a mute and an acceptance within
+a second, or when it starts; marks are for learning again. Commands and MQTT call the same
+functions. They raise GruardError, and NothingError when there is nothing to do. `now` is epoch
+seconds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from edge_runtime.detector.lasting_change import KEPT as KEPT_CHANGE
@@ -14,13 +17,16 @@ from edge_runtime.detector.lasting_change import WORD as CHANGE_WORD
 from edge_runtime.detector.lasting_change import KeptChange, Word
 from edge_runtime.errors import GruardError, reason
 from edge_runtime.files import sync
+from edge_runtime.marks import AlarmMark, PastAlarm, append_mark, read_alarms, read_marks
 from edge_runtime.mute import WORD as MUTE_WORD
 from edge_runtime.mute import Mute
-from edge_runtime.plain import UNPRINTABLE, read_sealed, write_sealed
+from edge_runtime.plain import UNPRINTABLE, read_sealed, shown, write_sealed
 from edge_runtime.status.health import finding_words
 from edge_runtime.supervision.starts import MARKER
 
 LONGEST_TEXT = 200  # characters of a reason or a note
+LAST = "last"
+_COARSE = 1.0  # seconds; times are shown in whole ones
 
 
 class NothingError(GruardError):
@@ -76,6 +82,53 @@ def change_words(kept: KeptChange, now: float) -> str:
     """Return `the change since 07:32 on flow`."""
     assert kept.finding is not None
     return f"the change{finding_words(kept.finding, now)}"
+
+
+def mark(folder: Path, which: str, real: bool, note: str, now: float) -> AlarmMark:
+    """Mark an alarm as real or false; the same mark twice is written once.
+
+    which: `last`, the index or time of one of its records, or its local time, as
+    `2026-12-01 03:12:05`.
+    """
+    _require_run(folder)
+    alarms = read_alarms(folder)
+    if not alarms:
+        raise NothingError(f"{folder}: the run remembers no alarm")
+    word = AlarmMark(find_alarm(alarms, which), real, checked_text(note), now)
+    before = next((m for m in reversed(read_marks(folder)[0]) if m.alarm.is_of(word.alarm)), None)
+    if before is None or (before.real, before.note) != (real, note):
+        append_mark(folder, word)
+    return word
+
+
+def find_alarm(alarms: Sequence[PastAlarm], which: str) -> PastAlarm:
+    """Return the newest alarm that `which` names, as in `mark`."""
+    if which == LAST:
+        return alarms[-1]
+    found = [alarm for alarm in alarms if _is_named(alarm, which)]
+    if not found:
+        raise NothingError(f"no alarm {shown(which)} is remembered; gruard marks lists them")
+    return found[-1]
+
+
+def _is_named(alarm: PastAlarm, which: str) -> bool:
+    if which.isascii() and which.isdigit():
+        return len(which) < 16 and alarm.index <= int(which) <= alarm.last
+    try:
+        time, start = float(which), alarm.start
+    except ValueError:
+        time, start = _epoch(which), alarm.began
+    return start - _COARSE <= time <= start + max(alarm.end - alarm.start, 0.0) + _COARSE
+
+
+def _epoch(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise GruardError(
+            f"{shown(text)} names no alarm; write last, the index of a record, or a time such as "
+            "2026-12-01T03:12:05"
+        ) from None
 
 
 def _open_change(folder: Path, undo: bool, now: float) -> KeptChange:

@@ -15,6 +15,7 @@ from edge_runtime.detector.fallback import Fallback, ScorelessFallback
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, Delegate, Kernel
 from edge_runtime.detector.thresholds import local_file, local_thresholds, threshold_of, to_word
 from edge_runtime.errors import Complaints, GruardError
+from edge_runtime.marks import AlarmLog
 from edge_runtime.mute import MuteKeeper
 from edge_runtime.native.engine import NativeFallback
 from edge_runtime.readings.recorder import RecordedSource, Recorder, open_recorder
@@ -216,6 +217,7 @@ def _assemble(
     changes = ChangeKeeper(state, CLOCK, time.time, console.log)
     recurring = RecurringKeeper(state, timing.period, wall, CLOCK, console.log)
     mutes = MuteKeeper(state, CLOCK, time.time, console.log)
+    alarms = AlarmLog(state, CLOCK, time.time, console.log)
     if start.bundle:
         process.change = changes.load(process.bundle, process.identity.fault_of_change)
     supervisor = Supervisor(
@@ -231,6 +233,7 @@ def _assemble(
         changes,
         recurring,
         mutes,
+        alarms,
     )
     supervisor.summary.started_after = started_after
     supervisor.summary.skipped = lambda: sink.skipped

@@ -1,4 +1,4 @@
-"""Commands by which an owner answers a run: `gruard accept`, `gruard mute` and `gruard unmute`."""
+"""Commands by which an owner answers a run: `gruard accept`, `mute`, `unmute`, `mark`, `marks`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_runtime.commands.options import warn
 from edge_runtime.errors import GruardError
+
+if TYPE_CHECKING:
+    from edge_runtime.marks import AlarmMark, PastAlarm
 
 SERVICES = Path("/var/lib/gruard")
 """Where services keep their state, each in one folder."""
@@ -142,3 +146,80 @@ def unmute(state: Path | None, as_json: bool) -> None:
         click.echo(json.dumps({"muted": False, "file": str(folder / WORD)}))
         return
     click.echo("alarms are no longer muted; a run applies this within seconds, or when it starts")
+
+
+@click.command()
+@click.argument("alarm")
+@click.argument("verdict", metavar="false|real", type=click.Choice(["false", "real"]))
+@_option("--note", "Why; stored with the mark.")
+@state_option
+@json_option
+def mark(alarm: str, verdict: str, note: str, state: Path | None, as_json: bool) -> None:
+    """Mark ALARM as a false alarm or a real one, for learning again.
+
+    ALARM is last, the index or the time of one of its records, or its local time as gruard marks
+    shows it. The last mark of an alarm counts. Marks change nothing in a run.
+
+    \b
+    Exit code 0: marked; 1: there is no such alarm; 2: a problem you can fix.
+    Example: gruard mark last false --note "the pump was cleaned"
+    """
+    from edge_runtime import owner
+
+    word = owner.mark(_run_folder(state), alarm, verdict == "real", note, time.time())
+    if as_json:
+        click.echo(json.dumps(_fields(word.alarm, word)))
+        return
+    click.echo(f"marked as {_verdict(word)}: {_alarm_line(word.alarm)}")
+
+
+@click.command()
+@state_option
+@json_option
+def marks(state: Path | None, as_json: bool) -> None:
+    """List the last alarms of a run and all marked ones, oldest first, with their marks.
+
+    The first column is the index by which gruard mark names an alarm. --json prints one JSON object
+    a line; start and end are times of records, and what was learned from them is disputed.
+
+    Example: gruard marks
+    """
+    from edge_runtime.marks import read_alarms, read_marks
+
+    folder = _run_folder(state)
+    told, damaged = read_marks(folder)
+    listed = {(a.index, a.began): a for a in (*(m.alarm for m in told), *read_alarms(folder))}
+    newest = {(each.alarm.index, each.alarm.began): each for each in told}
+    for key, alarm in sorted(listed.items(), key=lambda item: item[0][1]):
+        word = newest.get(key)
+        if as_json:
+            click.echo(json.dumps(_fields(alarm, word)))
+        else:
+            note = f" ({word.note})" if word and word.note else ""
+            click.echo(_alarm_line(alarm) + (f"  {_verdict(word)}{note}" if word else ""))
+    if not listed:
+        warn(f"{folder}: no alarm is remembered")
+    if damaged:
+        warn(f"{folder}: {damaged} damaged marks are skipped")
+
+
+def _verdict(word: AlarmMark) -> str:
+    return "real" if word.real else "false"
+
+
+def _fields(alarm: PastAlarm, word: AlarmMark | None) -> dict[str, object]:
+    if word is None:
+        return vars(alarm) | {"mark": None}
+    return vars(alarm) | {"mark": _verdict(word), "note": word.note, "told": word.told}
+
+
+def _alarm_line(alarm: PastAlarm) -> str:
+    from edge_runtime.status.screen import duration
+
+    try:
+        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(alarm.began))
+    except (OverflowError, ValueError, OSError):  # no such year
+        began = str(alarm.began)
+    lasted = duration(max(alarm.end - alarm.start, 0.0))
+    where = f" on {', '.join(alarm.blamed)}" if alarm.blamed else ""
+    return f"{alarm.index:<9} {began}  {lasted:<13} {alarm.kind or 'alarm'}{where}"

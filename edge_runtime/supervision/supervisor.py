@@ -14,6 +14,7 @@ import numpy as np
 
 from edge_runtime.detector.lasting_change import Finding, LastingChange
 from edge_runtime.errors import Complaints
+from edge_runtime.marks import AlarmLog
 from edge_runtime.mute import Mute, MuteKeeper
 from edge_runtime.record import Flag, Record, Sample, unjudged
 from edge_runtime.recurring_alarms import RecurringKeeper
@@ -124,6 +125,7 @@ class Supervisor:
         changes: ChangeKeeper | None = None,
         recurring: RecurringKeeper | None = None,
         mutes: MuteKeeper | None = None,
+        alarms: AlarmLog | None = None,
     ) -> None:
         self.summary = Summary()
         self._source, self._complaints, self._sink = source, complaints, sink
@@ -137,6 +139,7 @@ class Supervisor:
             None, settings.period, None, surroundings.clock, self._log
         )
         self._mutes = mutes or MuteKeeper(None, surroundings.clock, time.time, self._log)
+        self._alarms = alarms or AlarmLog(None, surroundings.clock, time.time, self._log)
         self._model = WorkerManager(
             worker,
             settings.terms(source.live),
@@ -175,6 +178,7 @@ class Supervisor:
             self._changes.close()
             self._recurring.close()
             self._mutes.close()
+            self._alarms.close()
             self._source.close()
             self._sink.close()
             self._count_losses()
@@ -254,6 +258,7 @@ class Supervisor:
         self.summary.add(record, self._world.clock() - arrived)
         self._changes.after(record, self._model)
         self._recurring.tend()
+        self._alarms.after(record)
         self._world.observe(record, self._state)
         self._index = sample.index + 1
         for listener in self._world.listeners:
