@@ -20,6 +20,8 @@ from edge_runtime.plain import shown
 USER, PASSWORD = "GRUARD_MQTT_USER", "GRUARD_MQTT_PASSWORD"
 MQTT = {"mqtt": ("password-file",), "mqtts": ("ca", "password-file")}
 """Kinds of broker addresses, with the options that sources and sinks share."""
+SINK_OPTIONS = ("what", "control")
+"""Options of a sink's address besides these."""
 MISSING = "MQTT needs the package paho-mqtt; install it with pip install 'gruard[mqtt]'"
 LOOPBACK = "127.0.0.1"
 _BAD_LOGIN = ("Bad user name or password", "Not authorized")
@@ -169,6 +171,16 @@ def status_topic(topic: str) -> str:
     return f"{topic}/status"
 
 
+def set_topic(topic: str) -> str:
+    """Return the topic where such a sink takes what its owner asks, if it takes it at all."""
+    return f"{topic}/set"
+
+
+def result_topic(topic: str) -> str:
+    """Return the topic where it answers that."""
+    return f"{topic}/set/result"
+
+
 def refuse_own_messages(source: str, sinks: Iterable[str]) -> None:
     """Raise GruardError when `source` would read what one of the `sinks` publishes, in a loop.
 
@@ -178,8 +190,8 @@ def refuse_own_messages(source: str, sinks: Iterable[str]) -> None:
     if not source.startswith(networks):
         return
     asked, _ = _parse_topic(source, subscribing=True)
-    for sink, _ in (_parse_topic(s, ("what",)) for s in sinks if s.startswith(networks)):
-        for topic in (sink.topic, status_topic(sink.topic)):
+    for sink, _ in (_parse_topic(s, SINK_OPTIONS) for s in sinks if s.startswith(networks)):
+        for topic in (sink.topic, status_topic(sink.topic), result_topic(sink.topic)):
             if asked.broker == sink.broker and _matches(asked.topic, topic):
                 raise GruardError(
                     f"--source {asked.name} would read what --sink {sink.name} publishes to "

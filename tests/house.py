@@ -53,8 +53,8 @@ def bars(root: Path = ROOT) -> list[Bar]:
     circles = list(import_circles(modules))
     names, small = repeated_classes(modules), small_files(modules)
     return [
-        Bar("files of edge_runtime", len(device), 126),
-        Bar("lines of edge_runtime", sum(module.lines for module in device), 26200),
+        Bar("files of edge_runtime", len(device), 127),
+        Bar("lines of edge_runtime", sum(module.lines for module in device), 26400),
         Bar("circles of imports", len(circles), 0, tuple(" -> ".join(each) for each in circles)),
         Bar("public classes that share a name", len(names), 0, names),
         Bar(f"files under {SMALL} lines with one user", len(small), 0, small),

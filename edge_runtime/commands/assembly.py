@@ -197,7 +197,9 @@ def _assemble(
         watch = _watch(watched, start.reason, timing, outlets, console, threads)
         size = options.journal_size * 1_000_000
         journal = JournalPlace(options.journal, size) if options.journal else None
-        sink = open_sinks(options.sinks, options.existing, console.log, source.live, journal)
+        # A recording gives the same records each time: it neither reads nor keeps earlier state.
+        state, wall = (liveness.state, time.time) if source.live else (None, None)
+        sink = open_sinks(options.sinks, options.existing, console.log, source.live, journal, state)
         undo.pop_all()  # from here on the supervisor closes both
     observe: Observe = watch.observe
     if recorder := _recorder(options, watched.channels, console):
@@ -212,8 +214,6 @@ def _assemble(
         start.hold.release()  # the switch has its own
     listeners, started_after = liveness.begin(os.environ, CLOCK, console.log, delay)
     process = options.process(start.bundle, console.log)
-    # A recording gives the same records each time, so it neither reads nor keeps earlier state.
-    state, wall = (liveness.state, time.time) if source.live else (None, None)
     changes = ChangeKeeper(state, CLOCK, time.time, console.log)
     recurring = RecurringKeeper(state, timing.period, wall, CLOCK, console.log)
     mutes = MuteKeeper(state, CLOCK, time.time, console.log)

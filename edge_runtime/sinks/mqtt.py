@@ -12,16 +12,30 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_runtime.address import MqttAddress, status_topic, why_refused, why_unreachable
+from edge_runtime.address import (
+    MqttAddress,
+    result_topic,
+    set_topic,
+    status_topic,
+    why_refused,
+    why_unreachable,
+)
 from edge_runtime.errors import LimitedLog
 from edge_runtime.threads import MonitoredThread
 
 if TYPE_CHECKING:
-    from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessageInfo
+    from paho.mqtt.client import (
+        Client,
+        ConnectFlags,
+        DisconnectFlags,
+        MQTTMessage,
+        MQTTMessageInfo,
+    )
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
     from edge_runtime.mqtt import BoundedClient
+    from edge_runtime.sinks.control import OwnerRequests
 
 WINDOW = 50
 """Unconfirmed messages at a time: 250 a second with a round trip of 0.2 s."""
@@ -36,16 +50,23 @@ class Mqtt:
     """A `Transport` (see outbox.py) to one topic.
 
     TOPIC/status (retained) is `online` while there is a connection, else `offline`; the broker
-    publishes that when the connection breaks. Raises GruardError when paho-mqtt is missing.
+    publishes that when the connection breaks.
+    control: obeys the messages of TOPIC/set, and its answers are published to TOPIC/set/result;
+    None subscribes to nothing. Raises GruardError when paho-mqtt is missing.
     """
 
-    def __init__(self, address: MqttAddress, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        address: MqttAddress,
+        log: Callable[[str], None],
+        control: OwnerRequests | None = None,
+    ) -> None:
         self._address, self._first_log = address, log
         self._log = LimitedLog(log, time.monotonic)
         self._lock = threading.Lock()  # never held while paho is called: its callbacks take it
         self._under_way: dict[int, int] = {}  # message numbers by paho's ids
         self._early: set[int] = set()  # confirmed before `send` knew paho's id
-        self._greetings: set[int] = set()
+        self._unnumbered: set[int] = set()  # paho's ids of messages that are no records
         self._resent: set[int] = set()  # under way when the connection broke
         self._connected, self._left = threading.Event(), threading.Event()
         self._stopping = threading.Event()
@@ -54,14 +75,18 @@ class Mqtt:
         self._waker, self._woken = socket.socketpair()
         self._waker.setblocking(False)
         self._wake: Callable[[], None] = lambda: None
+        self._control = control
         self._client = self._new_client()
-        self.thread = MonitoredThread(f"{address.name}, connection", self._serve)
+        self._thread = MonitoredThread(f"{address.name}, connection", self._serve)
+        self.threads = (self._thread, *([control.thread] if control else []))
 
     def start(self, wake: Callable[[], None]) -> None:
         """Start the thread that connects, and connects again after a loss."""
         self._wake = wake
         self._client.connect_async(self._address.host, self._address.port, _KEEPALIVE)
-        self.thread.start()
+        self._thread.start()
+        if self._control:
+            self._control.start(self._wake_thread)
 
     def room(self) -> int:
         """See `Transport`; 0 until all of an earlier connection is confirmed, to keep the order."""
@@ -87,6 +112,8 @@ class Mqtt:
 
     def stop(self) -> None:
         """Publish offline and disconnect, without waiting for a silent broker."""
+        if self._control:
+            self._control.close()
         if self._connected.is_set():
             farewell = self._say("offline")
             self._wake_thread()
@@ -98,7 +125,7 @@ class Mqtt:
             self._left.wait(_LEAVE)
         self._stopping.set()
         self._wake_thread()
-        if self.thread.join(_LEAVE):
+        if self._thread.join(_LEAVE):
             self._waker.close()
             self._woken.close()
 
@@ -111,7 +138,7 @@ class Mqtt:
         """Serve connections. paho's own thread would die unseen from a malformed packet."""
         pause = _SHORTEST_PAUSE
         while not self._stopping.is_set():
-            self.thread.beat()
+            self._thread.beat()
             if self._served_once():
                 pause = _SHORTEST_PAUSE
             self._stopping.wait(pause)
@@ -129,7 +156,8 @@ class Mqtt:
         accepted = False
         try:
             while not self._stopping.is_set() and self._client.turn(_LISTENING, self._woken) == 0:
-                self.thread.beat()
+                self._thread.beat()
+                self._publish_answers()
                 accepted = accepted or self._connected.is_set()
         except Exception:  # paho raises anything for a malformed packet
             self._log_trouble("lost", "the broker sent something that is no MQTT")
@@ -140,7 +168,12 @@ class Mqtt:
     def _new_client(self) -> BoundedClient:
         from edge_runtime.mqtt import BoundedClient
 
-        client = BoundedClient(self._address, _client_id(self._address.topic))
+        control, identity = self._control, _client_id(self._address.topic)
+        if control:
+            client = BoundedClient(self._address, identity, lambda: control.put(None))
+            client.on_message, client.on_subscribe = self._on_message, self._on_subscribe
+        else:
+            client = BoundedClient(self._address, identity)
         client.max_inflight_messages_set(2 * WINDOW)  # `room` limits them, so none waits in paho
         client.will_set(status_topic(self._address.topic), "offline", qos=1, retain=True)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
@@ -151,6 +184,13 @@ class Mqtt:
 
     def _say(self, status: str) -> MQTTMessageInfo:
         return self._client.publish(status_topic(self._address.topic), status, qos=1, retain=True)
+
+    def _publish_answers(self) -> None:
+        """Publish the answers of `control`; called in our thread, before paho confirms them."""
+        while self._control and (answer := self._control.answer()) is not None:
+            number = self._client.publish(result_topic(self._address.topic), answer, qos=1).mid
+            with self._lock:
+                self._unnumbered.add(number)
 
     def _log_trouble(self, trouble: str, reason: str) -> None:
         self._log.trouble(trouble, f"{self._address.name}: {reason}; records wait")
@@ -169,9 +209,11 @@ class Mqtt:
             self._refused = True
             self._log_trouble("refused", why_refused(str(reason)))
             return
+        if self._control:
+            client.subscribe(set_topic(self._address.topic), qos=1)
         greeting = self._say("online").mid
         with self._lock:
-            self._greetings.add(greeting)
+            self._unnumbered.add(greeting)
             self._resent = set(self._under_way)
             self._connected.set()
         sentence = f"{self._address.name}: connected"
@@ -195,13 +237,30 @@ class Mqtt:
             when = "broke" if was_connected else "ended before the broker let us in"
             self._log_trouble("lost", f"the connection {when}")
 
+    def _on_subscribe(
+        self,
+        client: Client,
+        data: object,
+        number: int,
+        reasons: list[ReasonCode],
+        more: Properties | None,
+    ) -> None:
+        if reasons[0].is_failure:
+            topic = set_topic(self._address.topic)
+            sentence = f"{self._address.name}: the broker refuses {topic} ({reasons[0]})"
+            self._log.trouble("control", f"{sentence}; allow this user to read it")
+
+    def _on_message(self, client: Client, data: object, message: MQTTMessage) -> None:
+        if self._control and not message.retain:  # a retained one would be obeyed at every start
+            self._control.put(bytes(message.payload))
+
     def _on_publish(
         self, client: Client, data: object, number: int, reason: ReasonCode, more: Properties
     ) -> None:
         with self._lock:
             self._resent.discard(number)
-            if number in self._greetings:
-                self._greetings.remove(number)
+            if number in self._unnumbered:
+                self._unnumbered.remove(number)
             elif self._under_way.pop(number, None) is None:
                 self._early.add(number)
         self._wake()

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_runtime.address import MQTT, parse_mqtt_address
+from edge_runtime.address import MQTT, SINK_OPTIONS, MqttAddress, parse_mqtt_address, set_topic
 from edge_runtime.errors import GruardError
 from edge_runtime.files import refuse_one_file_twice
 from edge_runtime.sinks.sink import Existing, MonitoredSink, Queued, Several, open_json_lines
 
 if TYPE_CHECKING:
+    from edge_runtime.sinks.control import OwnerRequests
     from edge_runtime.sinks.outbox import Transport, Wanted
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -48,6 +49,7 @@ def open_sinks(
     log: Log,
     live: bool,
     journal: JournalPlace | None = None,
+    state: Path | None = None,
 ) -> MonitoredSink:
     """Open the sinks that `targets` name, as one: files, - for stdout, or mqtt:// addresses.
 
@@ -55,12 +57,13 @@ def open_sinks(
     log: takes a line when a receiver is away or too slow.
     live: records come in real time, so a sink that is too slow loses some instead of blocking.
     journal: keeps all records; those for a network wait there.
+    state: the state folder of a live run, which an owner may answer over a network.
     Raises GruardError when one cannot be opened, and closes the others.
     """
     addresses = [target for target in targets if _is_address(target)]
     files = [target for target in targets if target not in addresses]
     refuse_one_file_twice(("--sink", 1 if file == "-" else file) for file in files)
-    networks = [_open_network(address, log) for address in addresses]
+    networks = [_open_network(address, log, state) for address in addresses]
     if len({network.name for network in networks}) < len(networks):
         raise GruardError("one --sink address is given twice; leave one out")
     run, patience = secrets.token_hex(6), 0.0 if live else _PATIENCE
@@ -95,16 +98,32 @@ def _open_lines(target: str, existing: Existing, log: Log, live: bool) -> Monito
     return Queued(sink, log, name=f"sink {target}") if live else sink
 
 
-def _open_network(target: str, log: Log) -> _Network:
+def _open_network(target: str, log: Log, state: Path | None) -> _Network:
     from edge_runtime.sinks.mqtt import Mqtt
     from edge_runtime.sinks.outbox import Changes, everything
 
-    address = parse_mqtt_address(target, known=("what",))
+    address = parse_mqtt_address(target, known=SINK_OPTIONS)
     what = address.options.get("what", "alarms")
     if what not in ("alarms", "all"):
         raise GruardError(f"{address.name}: what={what} is neither alarms nor all")
     wanted = everything if what == "all" else Changes()
-    return _Network(address.name, Mqtt(address, log), wanted)
+    return _Network(address.name, Mqtt(address, log, _control(address, log, state)), wanted)
+
+
+def _control(address: MqttAddress, log: Log, state: Path | None) -> OwnerRequests | None:
+    """Return what obeys the owner's messages, if the address allows them."""
+    from edge_runtime.sinks.control import OwnerRequests
+
+    if (control := address.options.get("control", "0")) not in ("0", "1"):
+        raise GruardError(f"{address.name}: control={control} is neither 0 nor 1")
+    if control == "0":
+        return None
+    if state is None:
+        raise GruardError(
+            f"{address.name}: control=1 needs a live source and a state folder; add --state FOLDER"
+        )
+    name = set_topic(address.name)
+    return OwnerRequests(state, name, time.monotonic, time.time, log)
 
 
 def _without_journal(run: str, network: _Network, log: Log, patience: float) -> MonitoredSink:

@@ -106,7 +106,7 @@ class Transport(Protocol):
     The carrier sends a message again until the receiver confirms it.
     """
 
-    thread: MonitoredThread
+    threads: tuple[MonitoredThread, ...]
 
     def start(self, wake: Callable[[], None]) -> None:
         """Start to connect. Call `wake` whenever `room` or `oldest` change."""
@@ -163,8 +163,8 @@ class Sender:
 
     @property
     def threads(self) -> tuple[MonitoredThread, ...]:
-        """The threads that send and keep the connection."""
-        return self._thread, self._carrier.thread
+        """The threads that send, keep the connection, and obey the owner."""
+        return self._thread, *self._carrier.threads
 
     @property
     def dropped(self) -> int:

@@ -53,12 +53,12 @@ def test_after_a_break_nothing_new_is_sent_before_what_was_under_way_is_confirme
 def test_a_confirmation_that_comes_before_its_number_is_known() -> None:
     hand = ByHand()
     hand.connect()
-    greeting = next(iter(hand.carrier._greetings))
+    greeting = next(iter(hand.carrier._unnumbered))
     hand.confirm(greeting)
     hand.confirm(greeting + 1)
     hand.carrier.send(b"1", 1)
     assert hand.carrier.oldest() is None and hand.carrier.room() == WINDOW
-    assert not hand.carrier._early and not hand.carrier._greetings
+    assert not hand.carrier._early and not hand.carrier._unnumbered
 
 
 def test_a_trouble_is_told_once() -> None:

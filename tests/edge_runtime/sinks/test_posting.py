@@ -24,7 +24,7 @@ class FakeCarrier:
     """Has room for so many under way, and a receiver that confirms when the test says so."""
 
     def __init__(self, window: int) -> None:
-        self.thread = MonitoredThread("carrier", lambda: None)
+        self.threads = (MonitoredThread("carrier", lambda: None),)
         self.window, self.sent, self.open = window, list[int](), list[int]()
         self.changed = threading.Condition()
         self.wake: Callable[[], None] = lambda: None

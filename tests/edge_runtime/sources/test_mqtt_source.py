@@ -188,6 +188,7 @@ def test_addresses_that_are_refused(text: str, words: str) -> None:
         ("mqtt://h/t/+", "mqtt://h/t/pump", "t/pump"),
         ("mqtt://h/t/+", "mqtt://h/t", "t/status"),
         ("mqtt://h/t/status", "mqtt://h/t", "t/status"),
+        ("mqtt://h/t/set/result", "mqtt://h/t?control=1", "t/set/result"),
         ("mqtts://h/t", "mqtts://h:8883/t?ca=/x", "t"),
         ("mqtt://localhost/t", "mqtt://[::1]/t", "t"),
         ("mqtt://127.0.0.1/t", "mqtt://localhost/t", "t"),
@@ -209,7 +210,7 @@ def test_a_run_that_would_read_its_own_records_is_refused(
     ("source", "sink"),
     [
         ("mqtt://h/t", "mqtt://h/u"),
-        ("mqtt://h/t", "mqtt://h/t/records"),
+        ("mqtt://h/t", "mqtt://h/t/records?what=all&control=1"),
         ("mqtt://h/t", "mqtt://other/t"),
         ("mqtt://h/t", "mqtt://h:1884/t"),
         ("mqtt://h/t/+", "mqtt://h/t/a/b"),
