@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import Complaints
+from edge_runtime.mute import MuteKeeper
 from edge_runtime.record import Flag, Float32, Record, Sample
 from edge_runtime.sinks.sink import SinkClosedError
 from edge_runtime.sources.source import Reading
@@ -153,6 +154,7 @@ class Run:
         live: bool = False,
         changes: ChangeKeeper | None = None,
         warmup: int = faulty_worker.WARMUP,
+        mutes: MuteKeeper | None = None,
     ) -> None:
         times = [float(row) for row in range(rows)] if times is None else times
         values = [0.0] * len(times) if values is None else values
@@ -178,6 +180,7 @@ class Run:
             ),
             exchange,
             changes,
+            mutes=mutes,
         )
 
     def __call__(self) -> list[Record]:

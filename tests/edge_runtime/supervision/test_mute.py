@@ -11,6 +11,7 @@ import pytest
 from gruard_command import ENVIRONMENT, PATIENCE, ask, gruard, start
 from hypothesis import given
 from hypothesis import strategies as st
+from supervised_run import Clock, Run, WatchedProcess
 from test_change_over_restarts import Stream
 
 from edge_runtime.errors import GruardError
@@ -24,7 +25,8 @@ from edge_runtime.mute import (
     MuteLeft,
     parse_duration,
 )
-from edge_runtime.plain import write_sealed
+from edge_runtime.plain import read_sealed, write_sealed
+from edge_runtime.record import Flag
 from edge_runtime.supervision.starts import MARKER
 
 HOUR = 3600.0
@@ -216,6 +218,49 @@ def test_a_folder_that_is_gone_mutes_nothing(life: Life) -> None:
 
 def test_without_a_folder_nothing_is_muted() -> None:
     assert not Life(None).go(1.0)
+
+
+# Whole runs, with clocks that jump.
+
+
+@pytest.mark.parametrize(("jump", "muted"), [(0.0, 5), (-99 * HOUR, 5), (9 * HOUR, 3)])
+def test_a_run_mutes_so_many_hours_whatever_its_wall_clock_does(
+    tmp_path: Path, jump: float, muted: int
+) -> None:
+    clock, wall = Clock(), {"jump": 0.0}
+
+    def before(row: int) -> None:
+        clock.now += HOUR
+        wall["jump"] = jump if row >= 3 else 0.0
+
+    def now() -> float:
+        return EPOCH + clock.now + wall["jump"]
+
+    write_sealed(tmp_path / WORD, Mute(now(), now() + 5.5 * HOUR, ""))
+    keeper = MuteKeeper(tmp_path, clock, now, print)
+    run = Run(
+        WatchedProcess("none@0"), rows=12, values=[500.0] * 12, before=before, clock=clock,
+        mutes=keeper,
+    )  # fmt: skip
+    flagged = [Flag.MUTED in record.flags for record in run()]
+    # The run looks after each record: the one of a row is muted if it was so the row before.
+    assert flagged == [True] * (muted + 1) + [False] * (11 - muted)
+    assert all(record.alarm for record in run.records)
+    kept = read_sealed(tmp_path / KEPT, MuteLeft)
+    assert kept and kept.left == 0
+
+
+def test_what_is_left_at_the_end_of_a_run_is_kept(tmp_path: Path) -> None:
+    clock = Clock()
+    write_sealed(tmp_path / WORD, Mute(EPOCH, EPOCH + HOUR, ""))
+    keeper = MuteKeeper(tmp_path, clock, lambda: EPOCH, print)
+
+    def before(row: int) -> None:
+        clock.now += 10.0
+
+    Run(WatchedProcess("none@0"), rows=5, before=before, clock=clock, mutes=keeper)()
+    kept = read_sealed(tmp_path / KEPT, MuteLeft)
+    assert kept and kept.left == HOUR - 50
 
 
 # Whole runs, by their command.
