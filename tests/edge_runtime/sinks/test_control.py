@@ -177,11 +177,18 @@ def listener(broker: Broker) -> Iterator[Listener]:
 class Answering:
     """`gruard run` on stdin, which its owner answers by MQTT."""
 
-    def __init__(self, broker: Broker, listener: Listener, state: Path, options: str) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        listener: Listener,
+        state: Path,
+        options: str,
+        plan: str = "none@0",
+    ) -> None:
         self.broker, self.listener = broker, listener
         self.process = start(
             "run", "x.gruard", "--source", "-", "--sink", "-", "--state", str(state),
-            "--sink", broker.address(f"{TOPIC}{options}"),
+            "--sink", broker.address(f"{TOPIC}{options}"), plan=plan,
         )  # fmt: skip
         assert self.process.stderr
         self.log: list[str] = []
@@ -198,9 +205,9 @@ class Answering:
         found: dict[str, Any] = json.loads(ask(self.process, b"%d,2\n" % a))
         return found
 
-    def until_flagged(self, muted: bool) -> None:
+    def until_flagged(self, on: bool, flag: str = "MUTED") -> None:
         limit = time.monotonic() + PATIENCE
-        while ("MUTED" in self.row()["flags"]) is not muted:
+        while (flag in self.row()["flags"]) is not on:
             assert time.monotonic() < limit, self.log
 
     def told(self, message: str | bytes) -> dict[str, Any]:
@@ -254,6 +261,18 @@ def test_an_owner_mutes_marks_and_unmutes_a_run(
     # The alarm that went on was announced where it was muted and where it no longer was.
     sent = [json.loads(message) for message in listener.on(TOPIC)]
     assert [("MUTED" in each["flags"]) for each in sent if each["alarm"]] == [False, True, False]
+
+
+def test_an_owner_accepts_a_change(broker: Broker, listener: Listener, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    run = Answering(broker, listener, state, "?control=1", plan="change@3")
+    run.ready()
+    run.until_flagged(True, "CHANGED")
+    done = run.told('{"accept": true, "reason": "new bearing"}')
+    assert done["ok"] and done["done"].endswith(" is accepted")
+    run.until_flagged(False, "CHANGED")
+    assert "the reported change is accepted (new bearing)" in run.stop()
 
 
 def test_a_retained_message_is_not_obeyed(
