@@ -142,6 +142,7 @@ lint: $(READY) ## lint and types only
 	$(PY) -m mypy
 
 COVERAGE  := $(PY) -m coverage
+coverage: export PYTHONPATH := $(CURDIR)
 coverage: $(READY) $(CORE) #- a quarter of an hour: which branches no test takes, by room
 	@rm -rf build/coverage && mkdir -p build/coverage
 	-$(COVERAGE) run -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
