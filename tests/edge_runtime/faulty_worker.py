@@ -3,7 +3,8 @@
 Run as a program: `faulty_worker.py PLAN --request-fd N …`. PLAN is comma-separated:
 `hang@5` breaks at sample 5, `raise@*` at every sample, `load:exit` while loading, `ill@*` answers
 that it distrusts itself, `tier-18@5` and the other LIES answer what cannot be true, `flip@5` has
-one bit flipped on the way, and `load:other` has loaded another bundle. `change@5` finds that the
+one bit flipped on the way, `hello@5` says hello again, `load:other` has loaded another bundle, and
+`load:record` answers before it says hello. `change@5` finds that the
 machine has changed for good, `back@9` that it is back, and `far@5` tells of an impossible change.
 A fault is the sample's and breaks every process that it is given to; `first-raise@5` breaks only
 one that was not told to start afresh. `NAME:PLAN` gives the model of the records another name.
@@ -32,6 +33,7 @@ LIES: dict[str, dict[str, object]] = {
     "tier-18": {"tier": 18},
     "tier-0": {"tier": 0},
     "valid-fallback": {"flags": Flag.FALLBACK},
+    "valid-warmup": {"flags": Flag.WARMUP},
     "tier-3-unmarked": {"tier": 3, "valid": False},
     "late-flag": {"flags": Flag.LATE},
     "recurring-flag": {"flags": Flag.RECURRING},
@@ -131,6 +133,8 @@ class FakeDetector:
             frame = bytearray(wire.encode(record))
             frame[len(frame) // 2] ^= 4
             os.write(self.reply_fd, frame)
+        if fault == "hello":
+            wire.send(self.reply_fd, wire.Hello("fake-kernel", 0.1, DIGEST, self.model))
         if fault == "ill":
             return replace(record, tier=3, valid=False, flags=flags | Flag.FALLBACK)
         return record
@@ -185,6 +189,8 @@ def main() -> int:
         return EXIT_FAILED
     if loading == "mute":
         signal.pause()
+    if loading == "record":
+        wire.send(int(reply_fd), model_record(Sample(0, None, np.zeros(1, np.float32))))
     digest = "e" * 64 if loading == "other" else DIGEST
     wire.send(int(reply_fd), wire.Hello("fake-kernel", 0.1, digest, model))
     detector = FakeDetector(plan, int(request_fd), int(reply_fd), model)

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import struct
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from native_models import modal
 
 from edge_runtime.bundle.manifest import PARTS, PROOF, to_dict
 from edge_runtime.bundle.manifest_rules import FORMER_PARTS
@@ -224,6 +226,8 @@ def test_a_bundle_of_the_former_schema_is_read_as_the_same(bundle_copy: Path) ->
     assert found.channels == before.channels and found.tiers == before.tiers
     edit_manifest(bundle_copy, lambda manifest: manifest.update(members=[]))
     assert "members: an object is expected" in refused(bundle_copy)
+    edit_manifest(bundle_copy, lambda manifest: manifest.update(former | {"tiers": 7}))
+    assert "tiers: an object is expected" in refused(bundle_copy)
 
 
 @pytest.mark.parametrize(
@@ -246,6 +250,14 @@ def test_a_bundle_that_failed_its_validation_runs_only_knowingly(
     )
 
 
+def test_a_model_of_another_width_than_the_machine_is_refused(bundle_copy: Path) -> None:
+    own = json.loads(json.dumps(to_dict(read_bundle(bundle_copy).manifest)))
+    other = json.loads(json.dumps(to_dict(modal(5, 5).manifest)))
+    kept = {name: own[name] for name in ("inputs", "outputs", "members", "proof")}
+    edit_manifest(bundle_copy, lambda manifest: manifest.update(other | kept))
+    assert "width is not the manifest's number of channels" in refused(bundle_copy)
+
+
 def test_a_foreign_model_with_a_matching_hash_is_refused(bundle_copy: Path) -> None:
     replace_member(bundle_copy, "model.tflite", b"\x1c\0\0\0TFL3" + bytes(64))
     assert "model.tflite" in refused(bundle_copy)
@@ -263,6 +275,13 @@ def npy(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=True)
     return buffer.getvalue()
+
+
+def claiming(size: int, data: bytes) -> bytes:
+    """An archive whose directory says that its member `mask` has `size` bytes; it has those of `data`."""
+    packed = bytearray(archive(mask=data))
+    struct.pack_into("<I", packed, packed.index(b"PK\1\2") + 24, size)
+    return bytes(packed)
 
 
 class Trap:
@@ -295,8 +314,9 @@ def test_nothing_pickled_is_ever_executed(bundle_copy: Path, tmp_path: Path, sha
         archive(mask=b"\x93NUMPY\x01\x00"),
         archive(mask=npy(np.zeros(100))[:-9]),
         archive(mask=bytes((64 << 20) + 1)),  # a few kilobytes packed, too much unpacked
+        claiming(128 + 800, npy(np.zeros(100))[:-8]),
     ],
-    ids=["empty", "cut", "bare array", "no header", "cut array", "bomb"],
+    ids=["empty", "cut", "bare array", "no header", "cut array", "bomb", "false size"],
 )
 def test_a_damaged_archive_with_a_matching_hash_is_refused(bundle_copy: Path, data: bytes) -> None:
     replace_member(bundle_copy, "golden.npz", data)

@@ -10,8 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_manifest import made_manifest
 
-from edge_runtime.bundle.manifest import PARTS, Place, fallback_constants, to_dict
-from edge_runtime.bundle.manifest_rules import fallback_from_dict, from_dict
+from edge_runtime.bundle.manifest import (
+    LONGEST_PERIOD,
+    PARTS,
+    SHORTEST_PERIOD,
+    Place,
+    fallback_constants,
+    to_dict,
+)
+from edge_runtime.bundle.manifest_rules import (
+    LONGEST_BRIDGE,
+    MOST_MEMORIES,
+    OLDER,
+    fallback_from_dict,
+    from_dict,
+)
 from edge_runtime.errors import GruardError
 
 GOOD = json.loads(json.dumps(to_dict(made_manifest())))
@@ -269,19 +282,42 @@ def test_no_divisor_may_be_zero_or_vanish_in_float32(path: Path, divisor: float)
         (("alarm", "m"), 4),  # of 3: could never ring
         (("alarm", "n"), 0),
         (("alarm", "clear_after"), 0),
-        (("score", "weights"), (0.0,) * 6),  # no part counts: there is no largest
-        (("score", "weights"), (1.0, 1.0, -1.0, 1.0, 1.0, 1.0)),
         (("score", "memories", 0, "attack"), 0.0),
         (("score", "memories", 0, "decay"), -0.1),
         (("score", "memories", 0, "decay"), 1.01),
-        (("score", "memories"), ()),
-        (("score", "memories"), 5 * made_manifest().score.memories),
         (("fallback", "smoothing"), 1.5),
     ],
     ids=str,
 )
 def test_constants_that_would_silence_the_alarm_are_refused(path: Path, value: float) -> None:
     assert path[0] in refused(with_value(path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "values", "told"),
+    [
+        (("period",), (SHORTEST_PERIOD / 2, LONGEST_PERIOD * 2), "period: "),
+        (("tiers", "bridge"), (-1, LONGEST_BRIDGE + 1), "tiers.bridge: 0 to "),
+        (("score", "weights"), ([0.0] * 6, [*[1.0] * 5, -1.0]), "score.weights: none below 0"),
+        (
+            ("score", "memories"),
+            ([], GOOD["score"]["memories"] * (MOST_MEMORIES + 1)),
+            "score.memories: 1 to ",
+        ),
+    ],
+    ids=str,
+)
+def test_a_constant_beyond_its_range_is_named_with_the_range(
+    path: Path, values: tuple[object, object], told: str
+) -> None:
+    for value in values:
+        assert told in refused(with_value(path, value))
+
+
+@pytest.mark.parametrize("name", ["channels", "forecast", "score"])
+@pytest.mark.parametrize("wrong", [None, 7, "text"], ids=repr)
+def test_a_section_of_an_older_schema_that_is_none_is_named(name: str, wrong: object) -> None:
+    assert f"manifest.json: {name}" in refused({**GOOD, "schema": OLDER, name: wrong})
 
 
 json_values = st.recursive(

@@ -13,7 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_keys import sign, write_keys
 
-from edge_runtime.bundle.reader import SIGNATURE, SIGNATURE_BYTES, check_signature, read_bundle
+from edge_runtime.bundle.reader import (
+    CHECKSUM,
+    SIGNATURE,
+    SIGNATURE_BYTES,
+    check_signature,
+    read_bundle,
+)
 from edge_runtime.errors import GruardError
 from edge_runtime.supervision.worker_process import (
     BundleIdentity,
@@ -80,7 +86,11 @@ def test_a_signature_of_another_length_is_refused(
     signed: Path, keys: tuple[Path, Path], length: int
 ) -> None:
     (signed / SIGNATURE).write_bytes(bytes(length))
-    assert SIGNATURE in refused(signed, keys[1])
+    assert f"{SIGNATURE}: " in refused(signed, keys[1])
+    only_manifest = (signed / CHECKSUM).read_bytes().splitlines(keepends=True)[0]
+    (signed / CHECKSUM).write_bytes(only_manifest)
+    what = "is larger than" if length > SIGNATURE_BYTES else "has not"
+    assert f"{SIGNATURE}: {what} {SIGNATURE_BYTES} bytes" in refused(signed, keys[1])
 
 
 @given(position=st.integers(0, SIGNATURE_BYTES - 1), bit=st.integers(0, 7))

@@ -186,3 +186,5 @@ def test_inspect_tells_channels_promise_and_verdict(tiny_bundle: Path) -> None:
 def test_selftest_says_that_it_passed(tiny_bundle: Path) -> None:
     done = gruard("selftest", tiny_bundle, "--json")
     assert done.returncode == 0 and json.loads(done.stdout)["passed"] is True
+    told, facts = gruard("selftest", tiny_bundle).stdout, json.loads(done.stdout)
+    assert told == f"passed: model {facts['model']} gives its golden answers on {facts['kernel']}\n"

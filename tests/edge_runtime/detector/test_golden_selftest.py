@@ -182,6 +182,10 @@ def missing(golden: Arrays) -> None:
     del golden["forecast"]
 
 
+def no_parts(golden: Arrays) -> None:
+    del golden["parts"]
+
+
 def no_rows(golden: Arrays) -> None:
     del golden["rows"]
 
@@ -221,7 +225,7 @@ def scalar(golden: Arrays) -> None:
     golden["rows"] = np.float32(3)
 
 
-HARMS = [missing, no_rows, foreign, empty, few, many, shorter, wider, other_type, scalar]
+HARMS = [missing, no_parts, no_rows, foreign, empty, few, many, shorter, wider, other_type, scalar]
 
 
 @pytest.mark.parametrize("harm", HARMS)

@@ -184,6 +184,17 @@ def test_the_bundle_has_the_constants_when_the_copy_is_damaged_too(
     assert pair.lines == [told]
 
 
+def test_the_fallback_starts_afresh_when_the_copy_of_its_state_is_damaged_too(pair: Pair) -> None:
+    pair.agree(50)
+    for state in pair.harmed._guarded_state:
+        state._copies[0] = bytes(len(state._copies[0]))
+    flip(state_of(pair.harmed)[0], 30)
+    records = [harmed for harmed, _ in pair.records(100)]
+    assert pair.lines == ["state of the fallback and its copy changed in memory; it starts afresh"]
+    assert all(record.score is not None and np.isfinite(record.score) for record in records)
+    assert any(record.alarm for record in records)
+
+
 def test_a_damaged_copy_is_mended_and_the_live_bytes_stay() -> None:
     live = bytearray(range(100))
     guarded = GuardedMemory(memoryview(live))

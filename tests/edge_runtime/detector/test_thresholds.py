@@ -16,12 +16,14 @@ from edge_runtime.commands.assembly import RunOptions
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.kernels import KERNEL_ID, XNNPACK_KERNEL_ID
 from edge_runtime.detector.thresholds import (
+    SCHEMA,
     local_file,
     local_thresholds,
     store_threshold,
     threshold_of,
 )
 from edge_runtime.errors import GruardError
+from edge_runtime.plain import seal
 from edge_runtime.record import Sample
 from edge_runtime.supervision.worker_process import WorkerGoneError, WorkerProcess
 
@@ -111,8 +113,13 @@ def test_every_flipped_bit_of_a_value_is_an_error(bundle: Bundle, higher: Thresh
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "null", "{}", "[" * 100_000, '{"schema": 3}', '{"a": 1}' * 200_000]
-)
+    "text",
+    [
+        "", "[]", "null", "{}", "[" * 100_000, '{"schema": 3}', '{"a": 1}' * 200_000,
+        seal({"schema": SCHEMA, "thresholds": {}}),
+        seal({"schema": SCHEMA, "manifest": "", "thresholds": []}),
+    ],
+)  # fmt: skip
 def test_what_is_no_such_file_names_itself_and_the_fix(bundle: Bundle, text: str) -> None:
     file = local_file(bundle.path)
     file.write_text(text)

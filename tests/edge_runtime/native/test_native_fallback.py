@@ -1,12 +1,15 @@
 """The core's fallback answers as the reference's does, over everything that it looks at."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import native_core  # noqa: F401
 import numpy as np
+import pytest
 import tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from native_models import MadeBundle, modal, modal_rows
 
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.fallback import Fallback
@@ -63,3 +66,15 @@ def test_it_stands_where_the_reference_stands(
                 fallback.stand_at(centre)
         reference, core = (fallback.step(Sample(index, None, row)) for fallback in pair)
         assert reference == core
+
+
+@pytest.mark.parametrize("make", [lambda made: Fallback(made.manifest, ""), NativeFallback])
+def test_with_operating_modes_a_place_to_stand_changes_nothing(
+    make: Callable[[MadeBundle], Fallback | NativeFallback],
+) -> None:
+    """A place is within a mode, and the limits are of all modes together."""
+    made = modal(5)
+    rows = modal_rows(made, 100, seed=2)
+    moved, other = make(made), make(made)
+    moved.stand_at((8.0,) * 5)
+    assert answers(moved, rows) == answers(other, rows)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from edge_runtime.bundle.reader import proof_faults, read_bundle
-from edge_runtime.record import Record, Sample
+from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision import wire
+from edge_runtime.supervision.worker import Checkpoints, ProgressPage, serve
 from edge_runtime.supervision.worker_process import (
     BundleIdentity,
     WorkerGoneError,
@@ -69,7 +70,13 @@ def asked(process: WorkerProcess, sample: Sample, timeout: float) -> Record | No
 
 
 def test_the_way_it_ended_is_told() -> None:
-    for plan, text in (("abort@0", "SIGABRT"), ("load:exit", "exit code 7")):
+    plans = (
+        ("abort@0", "SIGABRT"),
+        ("load:exit", "exit code 7"),
+        ("load:record", "sent Record instead of its HELLO"),
+        ("hello@0", "sent a Hello instead of an answer"),
+    )
+    for plan, text in plans:
         process = fake(plan)
         process.start()
         with pytest.raises(WorkerGoneError, match=text):
@@ -100,6 +107,27 @@ def test_each_command_has_its_turn_and_the_last_one_stays() -> None:
         assert process.poll_ready(PATIENT)
         process.stop()
         assert not process.fall_back()
+
+
+def test_a_worker_refuses_what_is_no_request() -> None:
+    reading, writing = os.pipe()
+    wire.send(writing, HELLO)
+    os.close(writing)
+    detector = faulty_worker.FakeDetector({}, reading, reading)
+    with pytest.raises(wire.WireError, match="Hello is not a request"):
+        serve(detector, reading, reading, Checkpoints(ProgressPage().fd))
+    os.close(reading)
+
+
+def test_the_word_of_an_owner_without_a_lasting_change_asks_nothing_of_the_worker() -> None:
+    process = fake("none@0")
+    process.start()
+    assert process.poll_ready(PATIENT) == HELLO
+    process.accept(True)
+    assert process.change is None
+    answer = asked(process, sample(0), PATIENT)
+    assert answer and not answer.flags & Flag.CHANGED
+    process.stop()
 
 
 def test_a_sample_larger_than_the_pipe_gets_through() -> None:
