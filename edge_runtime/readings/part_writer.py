@@ -145,11 +145,7 @@ class PartWriter:
 
     def _condense(self, part: Part) -> None:
         """Keep of a part what is near an alarm, if anything is."""
-        try:
-            near = self._near_alarms(part)
-        except OSError:
-            near = b""  # a bad sector
-        if near:
+        if near := self._near_alarms(part):
             kept = Part(part.number, part.day, alarms=True)
             self._disk.replace(kept.name, near)
             self._sizes[kept] = len(near)
@@ -161,10 +157,15 @@ class PartWriter:
         place = order.index(part)
         marks: list[tuple[float, float]] = []
         for each in order[max(place - 1, 0) : place + 2]:
-            marks += _marks(_spans(self._disk.read(each.name)) if self._sizes[each] else [])
-        data = self._disk.read(part.name)
+            marks += _marks(_spans(self._content(each)))
+        data = self._content(part)
         pieces = [data[each.start : each.end] for each in _spans(data) if _is_near(each, marks)]
         return self._header + b"".join(pieces) if pieces else b""
+
+    def _content(self, part: Part) -> bytes:
+        with suppress(OSError):  # a bad sector
+            return self._disk.read(part.name) if self._sizes[part] else b""
+        return b""
 
     def _remove(self, part: Part) -> None:
         self._disk.remove(part.name)

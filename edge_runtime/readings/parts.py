@@ -253,8 +253,8 @@ def _report(lost: list[str], last: float | None, next_: float | None, report: Re
 def _row(line: str, width: int) -> Row | None:
     if not is_row(line):
         return None
-    time, _, *cells = line.split(",")
     try:
+        time, _, *cells = line.split(",")
         return Row(float(time), [time, *cells]) if len(cells) == width else None
     except ValueError:
         return None

@@ -278,7 +278,7 @@ def npy(array: np.ndarray) -> bytes:
 
 
 def claiming(size: int, data: bytes) -> bytes:
-    """An archive whose directory says that its member `mask` has `size` bytes; it has those of `data`."""
+    """An archive of `data`, whose directory says that it has `size` bytes."""
     packed = bytearray(archive(mask=data))
     struct.pack_into("<I", packed, packed.index(b"PK\1\2") + 24, size)
     return bytes(packed)

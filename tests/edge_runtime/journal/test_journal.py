@@ -1,6 +1,7 @@
 """The journal on a real disk: damage, size, a full and a failing disk, and who reads it."""
 
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -412,3 +413,59 @@ def test_the_last_entry_before_a_silence_is_synced_too(tmp_path: Path) -> None:
     now += 2
     assert synced.wait(PATIENCE)
     journal.close()
+
+
+class BadSectorDisk(JournalDisk):
+    """Cannot read the files in `bad`."""
+
+    def __init__(self, folder: Path, bad: set[str]) -> None:
+        super().__init__(folder)
+        self.bad = bad
+
+    def read(self, name: str) -> bytes:
+        if name in self.bad:
+            raise OSError(5, "Input/output error")
+        return super().read(name)
+
+
+def test_a_bad_sector_costs_its_segment_and_no_number_comes_twice(tmp_path: Path) -> None:
+    first = journal_in(tmp_path)
+    for number in range(1, 11):
+        first.append(b"%d" % number)
+    first.close()
+    (bad,) = [name for name in JournalDisk(tmp_path).sizes() if name.endswith(".journal")]
+    disk = BadSectorDisk(tmp_path, {bad})
+    second = Journal(disk, ROOMY, print, frozen)
+    second.append(b"new")
+    second.close()
+    (found,) = entries_after(disk, 0)
+    assert found.message == b"new" and found.sequence > 10 and second.dropped == 0
+    assert [entry.message for entry in entries_after(JournalDisk(tmp_path), 9)] == [b"10", b"new"]
+
+
+def test_a_cursor_in_a_bad_sector_says_nothing_was_taken(tmp_path: Path) -> None:
+    first = journal_in(tmp_path)
+    _, cursor = first.reader("a")
+    first.append(b"old")
+    cursor.keep(1)
+    first.close()
+    names = {name for name in JournalDisk(tmp_path).sizes() if not name.endswith(".journal")}
+    assert names
+    second = Journal(BadSectorDisk(tmp_path, names), ROOMY, print, frozen)
+    reader, _ = second.reader("a")
+    second.append(b"new")
+    second.close()
+    assert [*reader.read(10), *reader.read(10)] == [Entry(1, b"old"), Entry(2, b"new")]
+
+
+def test_a_reader_of_a_folder_that_is_gone_gets_what_memory_has(tmp_path: Path) -> None:
+    folder = tmp_path / "stick"
+    folder.mkdir()
+    journal = Journal(JournalDisk(folder), ROOMY, print, frozen, length=10)
+    reader, _ = journal.reader("a")
+    for number in range(1, 101):
+        journal.append(b"%d" % number)
+    journal.close()
+    shutil.rmtree(folder)
+    assert [int(item.message) for item in reader.read(100)] == [*range(91, 101)]
+    assert reader.lost == 90

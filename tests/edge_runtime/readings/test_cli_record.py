@@ -149,6 +149,15 @@ def test_a_damaged_part_is_told_and_the_rest_is_given(day: str, tmp_path: Path) 
     assert "damaged bytes" in done.stderr and "are missing" in done.stderr
 
 
+def test_a_folder_without_a_whole_reading_is_told(day: str, tmp_path: Path) -> None:
+    pump = tmp_path / "pump"
+    gruard("record", "--source", day, "--out", str(pump))
+    (part,) = pump.glob("*.gz")
+    part.write_bytes(b"rot")
+    done = gruard("readings", str(pump))
+    assert done.returncode == 2 and done.stderr == f"gruard: {pump}: has no reading that is whole\n"
+
+
 def test_a_process_that_is_killed_costs_its_last_seconds(tmp_path: Path) -> None:
     """SIGKILL while it writes without pause; the same command goes on."""
     pump = tmp_path / "pump"

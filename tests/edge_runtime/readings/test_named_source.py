@@ -54,6 +54,14 @@ def test_a_device_of_the_kernel(tmp_path: Path) -> None:
         names(f"iio:device7?root={tmp_path}", period=1.0)
 
 
+def test_a_device_without_raw_values_says_what_to_name(tmp_path: Path) -> None:
+    device = make_device(tmp_path)
+    for attribute in device.glob("in_*_raw"):
+        attribute.unlink()
+    with pytest.raises(GruardError, match=r"device0: has no raw values; .*\?columns=NAME:in_"):
+        names(f"iio:device0?root={tmp_path}", period=1.0)
+
+
 def test_a_serial_port_with_columns() -> None:
     leader, follower = pty.openpty()
     port = f"serial:{os.ttyname(follower)}"

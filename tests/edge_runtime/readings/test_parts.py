@@ -374,3 +374,126 @@ def test_a_part_that_is_no_file_or_too_large_is_told(tmp_path: Path) -> None:
     assert ["000002" in report[0] and "is a directory" in report[0], "is larger" in report[1]] == [
         True, True,
     ]  # fmt: skip
+
+
+class BadSectorDisk(UnsyncedDisk):
+    """Cannot read what is in `bad`."""
+
+    def __init__(self, folder: Path, bad: str = "") -> None:
+        super().__init__(folder)
+        self.bad = {bad}
+
+    def read(self, name: str) -> bytes:
+        if name in self.bad:
+            raise OSError(5, "Input/output error")
+        return super().read(name)
+
+
+@pytest.mark.parametrize("bad", [1, 2, 3])
+def test_a_bad_sector_costs_what_is_in_its_part_and_no_alarm_next_to_it(
+    tmp_path: Path, bad: int
+) -> None:
+    disk = BadSectorDisk(tmp_path, f"{DAY}.{bad:06}.csv.gz")
+    parts = PartWriter(disk, CHANNELS, 10 * BLOCK, lambda: ROOMY, print)
+    (alarm, *_), number = [row for row in range(20_000) if row % 5 == 0 and row > 100], 0
+    second: int | None = None  # the first row of part 2, where the alarm is
+    while len([part for part in parts_in(tmp_path)] if number else []) < 5 or number < 4000:
+        if second is None and (tmp_path / f"{DAY}.000002.csv.gz").exists():
+            second = number
+        is_alarm = second is not None and number == second + 5
+        parts.append("".join(map(line, range(number, number + 5))), DAY, is_alarm)
+        number += 5
+    parts.close()
+    assert second is not None
+    kept = {part.number: part.alarms for part in parts_in(tmp_path) if part.number <= 3}
+    assert (2 in kept) == (bad != 2)
+    assert ({second + 5, second + 9} <= {*numbers(tmp_path)}) == (bad != 2)
+
+
+def test_a_last_part_that_cannot_be_read_is_left_as_it_is(tmp_path: Path) -> None:
+    part = written(tmp_path, 3)
+    before = part.read_bytes()
+    parts = PartWriter(BadSectorDisk(tmp_path, part.name), CHANNELS, ROOMY, lambda: ROOMY, print)
+    parts.append(line(3), DAY, False)
+    parts.close()
+    assert part.read_bytes() == before and numbers(tmp_path) == [0, 1, 2, 3]
+
+
+def test_a_last_part_of_alarms_is_left_as_it_is(tmp_path: Path) -> None:
+    part = written(tmp_path, 3)
+    alarms = part.rename(tmp_path / f"{DAY}.000001.alarms.csv.gz")
+    before = alarms.read_bytes()
+    parts = writer(tmp_path)
+    parts.append(line(3), DAY, False)
+    parts.close()
+    assert alarms.read_bytes() == before and numbers(tmp_path) == [0, 1, 2, 3]
+
+
+def test_the_newest_part_stays_under_a_cap_that_nothing_fits_into(tmp_path: Path) -> None:
+    parts = writer(tmp_path, capacity=1)
+    for number in range(3):
+        parts.append(line(number), DAY, False)
+    parts.close()
+    assert numbers(tmp_path) == [2]
+
+
+def test_a_disk_that_fails_when_a_part_is_opened_gives_the_file_back(tmp_path: Path) -> None:
+    class Disk(UnsyncedDisk):
+        fails, opened = True, 0
+
+        def open(self, name: str) -> int:
+            self.opened += 1
+            return super().open(name)
+
+        def close(self, file: int) -> None:
+            self.opened -= 1
+            super().close(file)
+
+        def sync_names(self) -> None:
+            if self.fails:
+                raise OSError(5, "Input/output error")
+
+    disk = Disk(tmp_path)
+    parts = PartWriter(disk, CHANNELS, ROOMY, lambda: ROOMY, print)
+    with pytest.raises(OSError):
+        parts.append(line(0), DAY, False)
+    assert disk.opened == 0
+    disk.fails = False
+    parts.append(line(0), DAY, False)
+    parts.close()
+    assert disk.opened == 0 and numbers(tmp_path) == [0]
+
+
+def test_damage_at_the_end_of_a_part_that_is_not_the_last_is_told(tmp_path: Path) -> None:
+    part = written(tmp_path, 3)
+    with part.open("ab") as file:
+        file.write(b"rot")
+    report: list[str] = []
+    assert numbers(tmp_path, report) == [0, 1, 2] and not report  # it may be being written
+    (tmp_path / f"{DAY}.000002.csv.gz").write_bytes(pack(line(3)))
+    assert numbers(tmp_path, report) == [0, 1, 2, 3]
+    (told,) = report
+    assert "000001.csv.gz: 3 damaged bytes at" in told and told.endswith("are missing")
+
+
+def test_lines_that_are_no_rows_are_passed_over(tmp_path: Path) -> None:
+    text = "1.0.0,1.0,1,2\n" + line(7) + "-,,,\n.5\n"
+    (tmp_path / f"{DAY}.000001.csv.gz").write_bytes(pack(text))
+    assert numbers(tmp_path) == [7]
+    (member,) = members(pack("1.0,one,2\n2\n"))
+    assert member.monotonic() == (0.0, 0.0)
+
+
+def test_the_newest_row_is_that_of_the_last_part_with_one(tmp_path: Path) -> None:
+    written(tmp_path, 3)
+    (tmp_path / f"{DAY}.000002.csv.gz").write_bytes(b"rot")
+    newest = last_row(tmp_path, parts_in(tmp_path), 2)
+    assert newest and newest.time == 2.0
+    assert last_row(tmp_path, parts_in(tmp_path)[1:], 2) is None
+
+
+@pytest.mark.parametrize("name", ["missing", "file"])
+def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(GruardError, match=f"{name}: cannot be read"):
+        parts_in(tmp_path / name)

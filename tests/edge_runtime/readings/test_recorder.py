@@ -256,3 +256,64 @@ def test_the_meter_without_times_in_a_file_says_nothing() -> None:
     for _ in range(100):
         meter.see(Reading(None, values(1)), 0.0)
     assert (meter.readings, meter.missing, meter.rate) == (100, 0, 0.0)
+
+
+def test_the_meter_counts_nothing_where_the_times_are_no_period() -> None:
+    meter = Meter(None, live=False, now=0.0)
+    for number in range(100):
+        meter.see(Reading(1e9, values(1)), float(number))
+    assert (meter.readings, meter.missing) == (100, 0)
+
+
+def test_channels_that_cannot_be_written_at_all_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "channels.json").mkdir()
+    for _ in range(2):  # and the folder is not locked
+        with pytest.raises(GruardError, match=r"cannot be read or written \(is a directory"):
+            open_recorder(tmp_path, ("a",), CAPACITY, ignore)
+
+
+def test_what_a_full_folder_drops_is_told(tmp_path: Path) -> None:
+    log: list[str] = []
+    day = 86_400.0
+    for number in range(3):
+        recorder = open_recorder(tmp_path, ("a",), 1, log.append)
+        recorder.add(Reading(number * day, values(1)), 0.0)
+        recorder.close()
+    (dropped, *_) = log
+    assert dropped.startswith(f"{tmp_path}: 0 MB are full; dropped the oldest, ")
+
+
+def test_a_disk_that_hangs_at_the_end_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FAREWELL", 0.0)
+    disk = Disk()
+    disk.may_go_on.clear()
+    recorder = recording(disk, ignore, monkeypatch)
+    recorder.add(Reading(1.0, values(1)), 1.0)
+    assert disk.reached.wait(PATIENCE)
+    for number in range(5):
+        recorder.add(Reading(float(number), values(1)), 1.0)
+    recorder.close()
+    assert recorder.lost == 6  # with the one that is being written
+    disk.may_go_on.set()
+
+
+def test_an_alarm_that_the_disk_did_not_take_is_marked_when_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    marked: list[bool] = []
+
+    class Marks(Disk):
+        def append(self, text: str, day: str, alarm: bool) -> None:
+            marked.append(alarm)
+            super().append(text, day, alarm)
+            self.reached.set()
+
+    disk, told = Marks(), threading.Event()
+    disk.fails = OSError(28, "No space left on device")
+    recorder = recording(disk, lambda line: told.set(), monkeypatch)
+    recorder.alarm()
+    recorder.add(Reading(1.0, values(1)), 1.0)
+    assert told.wait(PATIENCE)
+    disk.fails = None
+    recorder.close()
+    assert marked[0] and marked[-1] and disk.rows == 1
