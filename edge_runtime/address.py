@@ -255,13 +255,10 @@ def _parse_topic(
 
 def _matches(asked: str, topic: str) -> bool:
     """Whether a subscription to `asked` receives `topic`."""
-    levels = topic.split("/")
-    for place, level in enumerate(wanted := asked.split("/")):
-        if level == "#":
-            return True
-        if place == len(levels) or level not in ("+", levels[place]):
-            return False
-    return len(levels) == len(wanted)
+    levels, wanted = topic.split("/"), asked.split("/")  # a source subscribes to no `#`
+    return len(levels) == len(wanted) and all(
+        want in ("+", level) for want, level in zip(wanted, levels, strict=True)
+    )
 
 
 def _topic(topic: str, name: str, subscribing: bool) -> str:

@@ -215,9 +215,7 @@ def judge(score: ScoreState, state: ChangeState, constants: ScoreConstants) -> J
 def measure_recorded(
     state: ChangeState, recorded: Float32, constants: ScoreConstants, settling: bool
 ) -> ChangeState:
-    """Return the state after a row with unsmoothed parts [6] as from the recording."""
-    if not state.changed:
-        return state
+    """Return the changed `state` after a row with unsmoothed parts [6] as from the recording."""
     smooth = smoothed_parts(recorded, state.recorded, constants, settling)
     return replace(state, recorded=smooth)
 

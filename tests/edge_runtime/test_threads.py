@@ -210,6 +210,21 @@ def test_closing_does_not_wait_for_a_back_off(monkeypatch: pytest.MonkeyPatch) -
     assert body.thread.join(LIMIT) and body.thread.ended
 
 
+def test_a_body_that_fails_again_at_the_end_ends() -> None:
+    runs = 0
+
+    def fail() -> None:
+        nonlocal runs
+        runs += 1
+        raise OSError("the disk is full")
+
+    thread = MonitoredThread("pump", fail)
+    thread.start()
+    until(lambda: thread.error is not None and not thread.alive)
+    assert thread.join(LIMIT)
+    assert runs == 2 and not thread.ended and thread.error == "OSError: the disk is full"
+
+
 def test_every_thread_of_the_device_is_a_watched_one() -> None:
     room = Path(edge_runtime.__file__).parent
     starts = re.compile(

@@ -93,6 +93,8 @@ def test_a_place_that_cannot_be_written_is_the_users_to_mend(
 ) -> None:
     with pytest.raises(GruardError, match=text):
         open_json_lines(str(tmp_path / name), Existing.OVERWRITTEN)
+    with pytest.raises(GruardError, match=r"/proc/out cannot be written .*; name another --sink"):
+        open_json_lines("/proc/out", Existing.OVERWRITTEN)
 
 
 @pytest.mark.parametrize("existing", [Existing.OVERWRITTEN, Existing.CONTINUED])

@@ -323,3 +323,11 @@ def test_any_bytes_are_a_table_or_one_error(
         assert str(path) in str(error)
     else:
         assert len(drained(source)) >= 1
+
+
+def test_a_comment_of_any_length_above_the_header_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "day.csv"
+    path.write_text(f"# {'made by a machine; ' * 20_000}\na,b\n1,2\n3,4\n")
+    source = LineSource(FileLines(open_text(path), str(path)), str(path), ("a", "b"), Complaints())
+    assert drained(source).tolist() == [[1, 2], [3, 4]]
+    assert read_table(path).channels == ("a", "b")

@@ -64,6 +64,21 @@ def test_a_failing_attribute_is_one_missing_reading(device: Path, text: str) -> 
     assert np.isnan(measured(device, wanted, complaints)[1])
 
 
+@pytest.mark.parametrize("text", ["", "busy", "nan"])
+def test_a_scale_that_cannot_be_read_is_an_outage_and_no_other_scale(
+    device: Path, text: str
+) -> None:
+    (device / "in_accel_scale").write_text(text)
+    with pytest.raises(SourceLostError, match="in_accel_scale: cannot be read"):
+        measured(device, {"a": "in_accel_x_raw"}, Complaints())
+
+
+def test_a_scan_element_that_cannot_be_read_is_named(device: Path) -> None:
+    (device / "scan_elements" / "in_temp_type").write_text("be:s99")
+    with pytest.raises(GruardError, match=r"in_temp.*: cannot be read"):
+        read_layout(device)
+
+
 def test_a_device_is_found_by_number_and_by_name(tmp_path: Path, device: Path) -> None:
     assert find_device(tmp_path, "device0") == find_device(tmp_path, "mpu6050") == device
     make_device(tmp_path, 1)

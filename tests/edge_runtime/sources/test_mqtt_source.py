@@ -285,6 +285,24 @@ def greet(connection: socket.socket, newest: bool = True) -> None:
     connection.sendall(SUBSCRIBED_5 if newest else SUBSCRIBED_4)
 
 
+@pytest.mark.parametrize("newest", [True, False])
+def test_a_broker_that_refuses_the_topic_is_told(newest: bool) -> None:
+    def refuse(connection: socket.socket) -> None:
+        connection.sendall(GREETING_5 if newest else GREETING_4)
+        connection.recv(300)  # SUBSCRIBE
+        connection.sendall((SUBSCRIBED_5[:-1] + b"\x87") if newest else SUBSCRIBED_4[:-1] + b"\x80")
+
+    def older(connection: socket.socket) -> None:
+        connection.sendall(b"\x20\x02\x00\x01")  # a version that it does not know
+
+    conversations = [refuse] if newest else [older, refuse]
+    with (
+        speaking(*conversations) as broker,
+        pytest.raises(SourceLostError, match="the broker refuses the topic"),
+    ):
+        mqtt.Messages(broker)
+
+
 def length(number: int) -> bytes:
     """A length as MQTT has it: seven bits a byte, the low ones first."""
     low, high = number & 0x7F, number >> 7
@@ -405,6 +423,18 @@ def test_a_message_is_a_sample_and_a_broken_one_a_row_of_nothing() -> None:
     np.testing.assert_array_equal([r.values for r in readings if r], expected)
     assert readings[0] and readings[0].time == 7.0
     assert (complaints.cells, complaints.rows) == (1, 2) and source.read(0.0) is None
+
+
+def test_a_value_that_is_too_long_is_missing_and_told() -> None:
+    waiting = [("t/a", b"1"), ("t/b", b"2"), ("t/a", None), ("t/other", None)]
+    complaints = Complaints()
+    samples = TopicSamples(
+        lambda timeout: waiting.pop(0) if waiting else None, "t/+", ("a", "b"), 1.0, complaints, "m"
+    )
+    samples.collect(0.0)
+    reading = samples.measure()
+    assert reading and not waiting and complaints.rows == 2
+    np.testing.assert_array_equal(reading.values, [np.nan, 2])
 
 
 def test_a_silent_channel_is_missing_after_two_periods_and_then_the_others_go_on() -> None:

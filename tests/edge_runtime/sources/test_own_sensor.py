@@ -100,6 +100,23 @@ def test_what_is_no_reading_is_a_row_of_nothing(tmp_path: Path, nonsense: str) -
     source.close()
 
 
+def test_what_cannot_even_be_shown_is_named_by_its_type(tmp_path: Path) -> None:
+    text = (
+        "class Odd:\n"
+        "    def __repr__(self):\n"
+        "        return 1 / 0\n"
+        "    read = close = lambda self, *_: self\n"
+        "def open_sensor(channels, period):\n"
+        "    return Odd()\n"
+    )
+    lines: list[str] = []
+    source = open_source(program(tmp_path, text), ("a", "b"), 1.0, Complaints(lines.append))
+    reading = source.read(30.0)
+    assert reading and np.isnan(reading.values).all()
+    source.close()
+    assert lines and "'Odd' is no Reading of 2 values" in lines[0], lines
+
+
 @pytest.mark.parametrize("time", ["float('inf')", "float('nan')", "10**400", "'now'", "[1]"])
 def test_a_time_that_is_none_spoils_no_value(tmp_path: Path, time: str) -> None:
     text = (

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from edge_runtime.errors import GruardError
+from edge_runtime.sources import sample_period as module
 from edge_runtime.sources.sample_period import ROWS_LOOKED_AT, check_file_period
 
 Times = npt.NDArray[np.float64]
@@ -93,6 +94,16 @@ def test_no_more_than_the_first_rows_are_read(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(b"\xff\n" * 10)  # not UTF-8, which whoever reads it would be told
     check_file_period(path, 1.0)
+
+
+def test_no_more_than_the_first_bytes_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "day.csv", np.concatenate([SLOTS, ROWS + 5 * SLOTS]))
+    monkeypatch.setattr(module, "BYTES_LOOKED_AT", ROWS * 4)
+    check_file_period(path, 1.0)
+    with pytest.raises(GruardError, match="one sample every"):
+        check_file_period(path, 5.0)
 
 
 def test_an_unreadable_row_is_left_to_whoever_reads_the_file(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from edge_runtime.bundle.reader import SIGNATURE, Bundle, proof_faults, read_bun
 from edge_runtime.commands.main import gruard as command_line
 from edge_runtime.commands.options import default_store
 from edge_runtime.errors import BusyError, GruardError, NotAllowedError, RemovedError
+from edge_runtime.plain import seal, unseal
 from edge_runtime.updates import disk
 from edge_runtime.updates.choice import Admission, choose
 from edge_runtime.updates.disk import locked
@@ -417,6 +418,63 @@ def test_damaged_pointers_are_told_and_mended(store: Store, bundles: list[Path])
     assert file.read_bytes() == b"\0" * 100 and store.pointers() == before
     assert gruard("use", "made-1", "--store", store.root).returncode == 0
     assert gruard("list", "--store", store.root).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"generation": 0}, "damaged (no generation)"),
+        ({"generation": "7"}, "damaged (no generation)"),
+        ({"current": 7}, "damaged ("),
+        ({"colour": "red"}, "damaged (other fields)"),
+    ],
+    ids=str,
+)
+def test_pointers_that_no_gruard_wrote_are_told_and_rebuilt(
+    proven: Store, change: dict[str, object], told: str
+) -> None:
+    before = proven.pointers().current
+    for name in ("pointers.json", "pointers.copy.json"):
+        facts = unseal(json.loads((proven.root / name).read_text()))
+        (proven.root / name).write_text(seal(facts | change))
+    lines: list[str] = []
+    rebuilt = Store(proven.root, log=lines.append)
+    assert rebuilt.pointers().current == before
+    assert any(told in line for line in lines), lines
+    rebuilt.change(lambda pointers: pointers)
+    assert Store(proven.root, log=lines.append).pointers().current == before
+
+
+def test_constants_that_no_gruard_wrote_leave_the_fallback_without_them(proven: Store) -> None:
+    for name in ("fallback.json", "fallback.copy.json"):
+        facts = unseal(json.loads((proven.root / name).read_text()))
+        facts["constants"] |= {"period": -1.0}
+        (proven.root / name).write_text(seal(facts))
+    lines: list[str] = []
+    assert Store(proven.root, log=lines.append).remembered.fallback() is None
+    assert any("fallback.json: period: " in each and "does without it" in each for each in lines)
+
+
+def test_a_slot_under_another_name_is_no_slot(store: Store, bundles: list[Path]) -> None:
+    digest, other = read_bundle(bundles[0]).digest, "0" * 64
+    store.install(read_bundle(bundles[0]))
+    store.slots.path(digest).rename(store.slots.path(other))
+    assert store.slots.read(other).fault == (
+        f"{store.slots.path(other)}: is another bundle than its name says"
+    )
+    assert "is another bundle than its name says" in gruard("list", "--store", store.root).stdout
+
+
+def test_a_slot_that_goes_before_it_is_chosen_says_so(
+    proven: Store, bundles: list[Path], tmp_path: Path
+) -> None:
+    slot = proven.slots.read(read_bundle(bundles[2]).digest).bundle
+    assert slot
+    before = proven.pointers()
+    slot.path.rename(tmp_path / "gone")
+    with pytest.raises(GruardError, match="was removed meanwhile; install it again"):
+        proven.use(slot)
+    assert proven.pointers() == before
 
 
 def damage(store: Store, digest: str, member: str = "golden.npz") -> None:
