@@ -89,21 +89,23 @@ def main(seeds: int, rows: int, as_json: bool) -> None:
 def made_manifest(scratch: Path) -> "Manifest":
     """The healthy machine's linear model, calibrated, with its diagnosis."""
     from benchmarks.gruard_detector import silent
-    from convert.calibrated import calibrated
-    from convert.diagnosis.section import diagnosis_of_run
+    from edge_runtime.learning.calibrated import calibrated
+    from edge_runtime.learning.diagnosis.section import diagnosis_of_run
+    from edge_runtime.learning.recording import write_recording
     from train.cell_config import CellConfig
     from train.fit import Budget
-    from train.recording import write_recording
-    from train.request import Request, read_data
     from train.simulate import simulate, write_settings
     from train.train_run import train_run
+    from train.training_request import TrainingRequest, read_training_data
 
     data = scratch / "data"
     data.mkdir()
     write_recording(data / "healthy.csv", simulate(HEALTHY_ROWS, 0))
     write_settings(data / "channels.yaml")
-    request = Request(data=(data,), out=scratch / "run", name="pump", model="linear")
-    run = train_run(read_data(request), CellConfig(channels=0), Budget(seed=0), silent, silent)
+    request = TrainingRequest(data=(data,), out=scratch / "run", name="pump", model="linear")
+    run = train_run(
+        request, read_training_data(request), CellConfig(channels=0), Budget(seed=0), silent, silent
+    )
     diagnosis, judgement = diagnosis_of_run(run, silent)
     if judgement is not None:
         click.echo(judgement.sentence(), err=True)
@@ -112,8 +114,8 @@ def made_manifest(scratch: Path) -> "Manifest":
 
 def thresholds(manifest: "Manifest") -> "dict[str, Manifest]":
     """The manifest with its own threshold, and with the quantile of unseen healthy rows."""
-    from convert.rollout import roll
-    from convert.twins import shipped_model
+    from edge_runtime.learning.rollout import roll
+    from edge_runtime.learning.shipped import shipped_model
     from train.simulate import simulate
 
     calm = roll(
@@ -130,8 +132,8 @@ def thresholds(manifest: "Manifest") -> "dict[str, Manifest]":
 
 def watched(manifest: "Manifest", rows: int, seed: int) -> list[tuple[Case, Case]]:
     """Every fault of one recording, and what the device says of it early and late."""
-    from convert.rollout import roll
-    from convert.twins import shipped_model
+    from edge_runtime.learning.rollout import roll
+    from edge_runtime.learning.shipped import shipped_model
     from train.simulate import simulate_faults
 
     simulation = simulate_faults(rows, FIRST_SEED + seed, every=EVERY)

@@ -26,11 +26,11 @@ from benchmarks.gruard_detector import GruardDetector
 from benchmarks.pages import fill_page, markdown, page_option
 from benchmarks.series import DATA, Series
 from benchmarks.short import starts
-from convert.rollout import roll
-from convert.twins import shipped_model
+from edge_runtime.learning.recording import Recording
+from edge_runtime.learning.rollout import roll
+from edge_runtime.learning.shipped import shipped_model
 from edge_runtime.record import Float32
 from edge_runtime.sources.csvfile import read_table
-from train.recording import Recording
 
 EARLY = 40  # flights of each engine to learn from: a third of the shortest life, a fifth of most
 HEALTHY = 0.3  # share of a life in which an alarm is false

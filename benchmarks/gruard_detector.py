@@ -16,12 +16,12 @@ import yaml
 from benchmarks.fitting import FLOAT32_BYTES
 from benchmarks.judge import ContenderOutcome
 from benchmarks.series import Series
-from train.recording import write_recording
+from edge_runtime.learning.recording import write_recording
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.manifest import Manifest
     from edge_runtime.detector.cell import Model
-    from train.run_folder import Run
+    from edge_runtime.learning.run import Run
 
 # The target is per day; the same target per row makes data sets of any period comparable.
 WISHED_PER_ROW = 1e-4
@@ -67,7 +67,8 @@ class GruardDetector:
 
     def run(self, series: Series, seed: int, scratch: Path) -> Mapping[str, ContenderOutcome]:
         """Outcomes of the int8 model and of its float twin, which share the threshold."""
-        from convert.twins import float_twin, shipped_model
+        from convert.twins import float_twin
+        from edge_runtime.learning.shipped import shipped_model
 
         made = self.make(series, seed, scratch)
         twins = {self.name: (shipped_model(made.manifest, made.model), len(made.model))}
@@ -95,17 +96,17 @@ class GruardDetector:
     def _train(self, series: Series, seed: int, scratch: Path) -> "Run":
         from train.cell_config import CellConfig
         from train.fit import Budget
-        from train.request import Request, read_data
         from train.train_run import train_run
+        from train.training_request import TrainingRequest, read_training_data
 
         variant = VARIANTS[self.variant]
         data = write_series(series, scratch / "data")
-        request = Request(
+        request = TrainingRequest(
             data=(data,), out=scratch / "run", name="benchmark", **dict(variant.request)
         )
         sizes = CellConfig(channels=0, **dict(variant.cell))
         budget = Budget(seed=seed) if self.steps is None else Budget(seed=seed, steps=self.steps)
-        return train_run(read_data(request), sizes, budget, silent, silent)
+        return train_run(request, read_training_data(request), sizes, budget, silent, silent)
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,8 @@ class Made:
 
 def converted(run: "Run", period: float) -> tuple["Manifest", bytes, bytes]:
     """Manifest, int8 and float .tflite file of `run`, without the proof and the diagnosis."""
-    from convert.calibrated import calibrated
     from convert.exported import exported
+    from edge_runtime.learning.calibrated import calibrated
     from train.cell_config import CellConfig
 
     files = exported(run, CellConfig(**run.config.sizes), silent)
@@ -156,7 +157,7 @@ def _outcome_of(
     graph_bytes: int,
     seconds: tuple[float, float],
 ) -> ContenderOutcome:
-    from convert.rollout import roll_all
+    from edge_runtime.learning.rollout import roll_all
 
     inside, outside = numbers
     rollouts = roll_all(model, [test.values for test in series.tests])

@@ -28,10 +28,10 @@ from benchmarks.pages import fill_page, markdown, page_option
 from benchmarks.series import DATA, Series
 from benchmarks.short import starts, watched
 from convert.metrics import intervals
-from convert.twins import shipped_model
 from edge_runtime.errors import GruardError
+from edge_runtime.learning.recording import Recording
+from edge_runtime.learning.shipped import shipped_model
 from edge_runtime.sources.csvfile import read_table
-from train.recording import Recording
 
 Bools = npt.NDArray[np.bool_]
 

@@ -27,12 +27,13 @@ import numpy.typing as npt
 from benchmarks.gruard_detector import GruardDetector, silent
 from benchmarks.pages import fill_page, markdown, page_option
 from benchmarks.series import ASD_PERIOD, DATA, WATCH, Series, catalogue
-from convert.diagnosis.section import diagnosis_of_run
 from convert.metrics import intervals
-from convert.rollout import roll
-from convert.twins import shipped_model
 from edge_runtime.detector.alarm import alarm_stretches
 from edge_runtime.detector.cell import Model
+from edge_runtime.learning.diagnosis.section import diagnosis_of_run
+from edge_runtime.learning.recording import Recording
+from edge_runtime.learning.rollout import roll
+from edge_runtime.learning.shipped import shipped_model
 from edge_runtime.record import Float32, Record
 from edge_runtime.recurring_alarms import (
     DAY,
@@ -43,7 +44,6 @@ from edge_runtime.recurring_alarms import (
     AlarmStart,
     RecurringAlarms,
 )
-from train.recording import Recording
 
 Bools = npt.NDArray[np.bool_]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.learning.recording import Recording
 from edge_runtime.record import Float32
 from edge_runtime.sources.csvfile import Table, read_table
 from edge_runtime.sources.csvlayout import channel_order
-from train.recording import Recording
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA, WATCH = ROOT.parent / "shared" / "data", ROOT / "data" / "watch"

@@ -24,13 +24,13 @@ import numpy.typing as npt
 from benchmarks.gruard_detector import GruardDetector
 from benchmarks.pages import fill_page, markdown, page_option
 from benchmarks.series import DATA, WATCH, Series, catalogue
-from convert.rollout import roll
-from convert.twins import shipped_model
 from edge_runtime.detector.alarm import alarm_stretches
 from edge_runtime.detector.cell import Model
 from edge_runtime.errors import GruardError
+from edge_runtime.learning.recording import Recording
+from edge_runtime.learning.rollout import roll
+from edge_runtime.learning.shipped import shipped_model
 from edge_runtime.record import Flag, Float32
-from train.recording import Recording
 
 ROWS = (250, 500, 1000, 2000)
 FOLLOWING, FEWEST = 2000, 250

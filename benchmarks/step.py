@@ -61,17 +61,19 @@ def made_bundle(units: int, scratch: Path, model: Literal["gated", "gru"] = "gat
     from convert.convert_run import convert_run
     from train.cell_config import CellConfig
     from train.fit import Budget
-    from train.request import Request, read_data
     from train.train_run import train_run
+    from train.training_request import TrainingRequest, read_training_data
 
     nowhere = Path(os.devnull)  # the simulator needs no file
     series = catalogue(nowhere, nowhere, True, silent)["simulator/0"]()
     folder = scratch / f"{model}-{units}"
     folder.mkdir()
     data = write_series(series, folder / "data")
-    request = Request(data=(data,), out=folder / "run", name=f"pump{units}", model=model)
+    request = TrainingRequest(data=(data,), out=folder / "run", name=f"pump{units}", model=model)
     sizes = CellConfig(channels=0, gru_units=units)
-    run = train_run(read_data(request), sizes, Budget(steps=TRAINING_STEPS), silent, silent)
+    run = train_run(
+        request, read_training_data(request), sizes, Budget(steps=TRAINING_STEPS), silent, silent
+    )
     conversion = convert_run(run, 1, 1.0, silent)
     return read_bundle(write_bundle(conversion, folder, force=True), allow_failed=True)
 

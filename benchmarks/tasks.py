@@ -23,7 +23,8 @@ import click
 
 from benchmarks.judge import Contender, judge
 from benchmarks.series import Load
-from train.run_folder import json_bytes, write_atomically
+from edge_runtime.learning.run import json_bytes
+from train.run_folder import write_atomically
 
 # One worker per core: no worker may start threads.
 ONE_THREAD = {

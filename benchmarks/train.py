@@ -20,11 +20,11 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.pages import machine
+from edge_runtime.detector.interpreter import quiet_stderr
+from edge_runtime.learning.highway import Highway
 from train.cell import AnomalyGatedGRU
 from train.cell_config import CellConfig
-from train.console import quiet_stderr
 from train.fit import CLIP_NORM, LEARNING_RATE, Trainer
-from train.highway import Highway
 
 WINDOWS, LENGTH, CHANNELS, UNITS = 24, 128, 8, 32
 ROUNDS = 30

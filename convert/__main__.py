@@ -79,9 +79,10 @@ def bundle(
 
     trained = read_run(run)
     folder = out or run / "bundle"
-    from convert.bundle_writer import bundle_path, refuse_existing, write_bundle
+    from convert.bundle_writer import write_bundle
     from convert.candidates import convert_first_fit
     from convert.report.facts import advice, choice_facts, choice_text
+    from edge_runtime.learning.bundle_writer import bundle_path, refuse_existing
 
     refuse_existing(bundle_path(folder, trained.config.name, version), force)
     choice = convert_first_fit(trained, version, wish, _say, force)

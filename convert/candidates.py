@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 
 from convert.convert_run import Conversion, Say, assessed, completed
 from convert.proof import Outcome, choice_of
-from convert.streams import clean_rows
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.errors import UnfitError
+from edge_runtime.learning.linear import fit_linear
+from edge_runtime.learning.modes import with_modes
+from edge_runtime.learning.prepare import scaled, standard_rows
+from edge_runtime.learning.run import Run
+from edge_runtime.learning.streams import clean_rows
 from train.cell_config import CellConfig, without_unused
-from train.linear import fit_linear
-from train.modes import with_modes
-from train.prepare import scaled, standard_rows
-from train.run_folder import Run
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,21 @@ from importlib import metadata
 import numpy as np
 import numpy.typing as npt
 
-from convert.calibrated import Calibrated, calibrated, calibrated_on
 from convert.checks.arithmetic import Trained, trained_model
-from convert.diagnosis.section import diagnosis_of_run
 from convert.exported import Exported, exported
-from convert.golden import golden_vectors
+from convert.judged_rows import JudgedRows, judged_rows_of_run
 from convert.proof import Outcome, Proof
-from convert.streams import JudgedRows, judged_rows_of_run
 from convert.tensor_errors import TensorError, tensor_errors
-from convert.twins import float_twin, graph_of, shipped_model
+from convert.twins import float_twin
 from convert.validate import ROLLOUT_STEPS, Verdict, joined, recording_verdict, validate
 from edge_runtime.bundle.manifest import Manifest, Validation
 from edge_runtime.calibration import Calibration
 from edge_runtime.detector.kernels import available_kernels
-from train.run_folder import Run
+from edge_runtime.learning.calibrated import Calibrated, calibrated, calibrated_on
+from edge_runtime.learning.diagnosis.section import diagnosis_of_run
+from edge_runtime.learning.golden import golden_vectors
+from edge_runtime.learning.run import Run
+from edge_runtime.learning.shipped import graph_of, shipped_model
 
 Float32 = npt.NDArray[np.float32]
 Say = Callable[[str], None]
@@ -151,7 +152,7 @@ def _tensors(files: Exported, verdict: Verdict) -> tuple[TensorError, ...]:
 
 
 def _clean_samples(run: Run) -> dict[str, Float32]:
-    from train.prepare import standard_rows
+    from edge_runtime.learning.prepare import standard_rows
 
     rows = standard_rows(run.rows["calibrate"], run.config.channels, run.config.period)
     arrays = {f"value/{i:03d}": value for i, value in enumerate(rows.values)}

@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.metrics import auc, first_hits, intervals
-from convert.rollout import Rollout
-from convert.streams import FaultyRecording
 from convert.twins import Pair
 from edge_runtime.calibration import debounce
 from edge_runtime.detector.cell import Model
-from train.faults import FaultEvent
+from edge_runtime.learning.faults import FaultEvent
+from edge_runtime.learning.rollout import Rollout
+from edge_runtime.learning.streams import FaultyRecording
 
 Bools = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]

@@ -18,10 +18,10 @@ import tensorflow as tf
 from edge_runtime.bundle.flatbuffer import read_graph
 from edge_runtime.bundle.graph_rules import graph_faults, signature
 from edge_runtime.detector.cell import GRAPH_FORECAST_CLIP, GRAPH_INNOVATION_CLIP
+from edge_runtime.detector.interpreter import quiet_stderr
 from edge_runtime.errors import GruardError, UnfitError
 from train.cell import cell_step, split_linear
 from train.cell_config import CellConfig
-from train.console import quiet_stderr
 
 Float32 = npt.NDArray[np.float32]
 

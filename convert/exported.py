@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from convert.draft import draft_manifest
-from convert.rollout import roll
-from convert.streams import faulty_twin
 from convert.twins import float_twin
 from edge_runtime.bundle.flatbuffer import read_graph
 from edge_runtime.bundle.manifest import Manifest
-from train.run_folder import Run
+from edge_runtime.learning.draft import draft_manifest
+from edge_runtime.learning.rollout import roll
+from edge_runtime.learning.run import Run
+from edge_runtime.learning.streams import faulty_twin
 
 if TYPE_CHECKING:
     from train.cell_config import CellConfig

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convert.checks.check import Check, reasons
-from convert.diagnosis.section import Judgement
 from convert.tensor_errors import TensorError
 from convert.validate import Verdict
 from edge_runtime.bundle.flatbuffer import GraphSummary
 from edge_runtime.calibration import Calibration
+from edge_runtime.learning.check import Check, reasons
+from edge_runtime.learning.diagnosis.section import Judgement
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from convert.calibrated import calibrated, calibrated_on
 from convert.candidates import candidate_of
 from convert.checks.arithmetic import trained_model
 from convert.checks.behaviour import alone_checks, golden_check, threshold_check
-from convert.rollout import roll_all
-from convert.streams import JudgedRows, judged_rows_of_file, judged_rows_of_run
+from convert.judged_rows import JudgedRows, judged_rows_of_file, judged_rows_of_run
 from convert.twins import float_twin
 from convert.validate import (
     LONG_STEPS,
@@ -25,10 +23,13 @@ from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.calibration import Calibration
 from edge_runtime.commands.first_load import load_safely
 from edge_runtime.detector.cell import Model
+from edge_runtime.detector.interpreter import quiet_stderr
 from edge_runtime.detector.kernels import available_kernels
 from edge_runtime.errors import GruardError
-from train.console import quiet_stderr
-from train.run_folder import Run, read_run
+from edge_runtime.learning.calibrated import calibrated, calibrated_on
+from edge_runtime.learning.rollout import roll_all
+from edge_runtime.learning.run import Run
+from train.run_folder import read_run
 
 NO_RUN = "{}: needs the float model of the run folder, which is not there (--run)"
 NEEDS_RUN = (

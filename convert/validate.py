@@ -16,7 +16,6 @@ from convert.checks.arithmetic import (
     Trained,
     bursts_of,
     export_checks,
-    formula_checks,
     one_step_checks,
     rollout_checks,
     state_check,
@@ -29,13 +28,16 @@ from convert.checks.behaviour import (
     standout_check,
     standout_warning,
 )
-from convert.checks.check import Check
 from convert.detection import Detection, by_kind, detect
-from convert.rollout import roll, stretch
-from convert.streams import FaultyRecording, JudgedRows, repeated
-from convert.twins import Pair, roll_pair, unchanging
+from convert.judged_rows import JudgedRows
+from convert.twins import Pair, roll_pair
 from edge_runtime.calibration import Calibration
 from edge_runtime.detector.cell import Model
+from edge_runtime.learning.check import Check
+from edge_runtime.learning.formula import formula_checks
+from edge_runtime.learning.rollout import roll, stretch
+from edge_runtime.learning.shipped import unchanging
+from edge_runtime.learning.streams import FaultyRecording, repeated
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

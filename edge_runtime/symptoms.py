@@ -21,7 +21,7 @@ and what remains is as on clean rows. No forecast and no gate is needed. Vectors
 ordered by view first, then by channel.
 
 A batch of b independent samples has one axis more, the last: [n, b] for [n], with constants [n, 1]
-and so on (`convert.diagnosis`). The bits are those of one sample at a time.
+and so on (`learning.diagnosis`). The bits are those of one sample at a time.
 """
 
 import enum

@@ -66,8 +66,8 @@ def float_graph(packed: Packed, run: Path | None) -> Engine | None:
     from convert.candidates import candidate_of
     from convert.export import export_float
     from convert.twins import float_twin
+    from edge_runtime.detector.interpreter import quiet_stderr
     from train.cell_config import CellConfig
-    from train.console import quiet_stderr
     from train.run_folder import read_run
 
     trained = read_run(place)

@@ -67,7 +67,7 @@ def diagnosis_text() -> str:
     """What `made_diagnosis` fits, as a manifest has it."""
     import made_diagnosis
 
-    from convert.diagnosis.section import section
+    from edge_runtime.learning.diagnosis.section import section
 
     return json.dumps(asdict(section(made_diagnosis.fitted_constants()))) + "\n"
 

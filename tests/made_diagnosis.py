@@ -41,7 +41,7 @@ def made_rows(rows: int, seed: int) -> np.ndarray:
 @lru_cache(maxsize=1)
 def fitted_constants() -> DiagnosisConstants:
     """Fitted once a process. Treat it as read-only."""
-    from convert.diagnosis.fit import fit_diagnosis
+    from edge_runtime.learning.diagnosis.fit import fit_diagnosis
 
     constants = fit_diagnosis([made_rows(1500, 1)], CHANNELS, seed=3, events=315)
     assert constants is not None

@@ -12,7 +12,7 @@ import pytest
 import tiny_model
 
 from edge_runtime import __version__
-from train.recording import Recording, write_recording
+from edge_runtime.learning.recording import Recording, write_recording
 
 ROOT = Path(__file__).parent.parent
 

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.manifest import Channel
+    from edge_runtime.learning.run import Run
     from train.cell_config import CellConfig
-    from train.run_folder import Run
 
 Float32 = npt.NDArray[np.float32]
 
@@ -31,7 +31,8 @@ SHORT_ROLLOUT = 1200  # steps of a free rollout, where 4,000 would only take tim
 
 def judge_briefly(put: Callable[[object, str, int], object] = setattr) -> None:
     """Judge conversions on streams long enough for every check; `put` sets a module's constant."""
-    from convert import convert_run, revalidate, streams
+    from convert import convert_run, revalidate
+    from edge_runtime.learning import streams
 
     put(streams, "FEWEST_JUDGED", 900)
     put(streams, "FAULTY_ROWS", 1600)
@@ -54,11 +55,11 @@ def machine_rows(count: int, seed: int) -> Float32:
 
 def write_run(path: Path, name: str = NAME, gru_layers: int = 1, gate_layers: int = 1) -> None:
     """A finished run folder at `path`, as training leaves it."""
+    from edge_runtime.learning.highway import fit_highway, innovation_scale
+    from edge_runtime.learning.linear import highway_arrays
+    from edge_runtime.learning.prepare import standard_rows
     from train.cell import AnomalyGatedGRU
     from train.cell_config import CellConfig
-    from train.highway import fit_highway, innovation_scale
-    from train.linear import highway_arrays
-    from train.prepare import standard_rows
 
     rows, channels = machine_parts(), machine_channels()
     standard = standard_rows([rows["train"]], channels, PERIOD)
@@ -76,9 +77,9 @@ def write_run(path: Path, name: str = NAME, gru_layers: int = 1, gate_layers: in
 
 def write_linear_run(path: Path) -> None:
     """A finished run folder of the same machine without gate and GRU."""
+    from edge_runtime.learning.linear import fit_linear
+    from edge_runtime.learning.prepare import standard_rows
     from train.cell_config import CellConfig
-    from train.linear import fit_linear
-    from train.prepare import standard_rows
 
     rows = machine_parts()
     clean = [rows[part] for part in ("train", "validate", "calibrate")]
@@ -106,7 +107,8 @@ def machine_channels() -> "tuple[Channel, ...]":
 
 
 def _write_folder(path: Path, name: str, sizes: "CellConfig", weights: dict[str, Float32]) -> None:
-    from train.run_folder import Config, save_arrays, save_config
+    from edge_runtime.learning.run import Config
+    from train.run_folder import save_arrays, save_config
 
     path.mkdir(parents=True)
     save_config(path, Config(name, PERIOD, machine_channels(), sizes.to_dict(), 0, "0" * 64))
@@ -135,16 +137,17 @@ def _shaped(initial: dict[str, Float32]) -> dict[str, Float32]:
 def write_bundle(run_path: Path, folder: Path) -> Path:
     """The run as a finished bundle below `folder`: the conversion, with a shortened proof."""
     from convert import bundle_writer, convert_run, validate
-    from convert.calibrated import calibrated
     from convert.checks.arithmetic import one_step_checks, state_errors
     from convert.export import export_float, export_int8
-    from convert.golden import golden_vectors
     from convert.proof import Proof
-    from convert.streams import faulty_twin
-    from convert.twins import float_twin, graph_of, roll_pair, shipped_model
+    from convert.twins import float_twin, roll_pair
     from edge_runtime.bundle.manifest import Validation
+    from edge_runtime.learning.calibrated import calibrated
+    from edge_runtime.learning.golden import golden_vectors
+    from edge_runtime.learning.prepare import standard_rows
+    from edge_runtime.learning.shipped import graph_of, shipped_model
+    from edge_runtime.learning.streams import faulty_twin
     from train.cell_config import CellConfig
-    from train.prepare import standard_rows
     from train.run_folder import read_run
 
     run = read_run(run_path)
@@ -189,12 +192,12 @@ def write_linear_bundle(run_path: Path, folder: Path) -> Path:
 
 def _representative(run: "Run", float_model: bytes) -> list[dict[str, Float32]]:
     """Graph inputs from a short float rollout over rows with faults."""
-    from convert.draft import draft_manifest
-    from convert.rollout import roll
-    from convert.streams import faulty_twin
     from edge_runtime.bundle.flatbuffer import read_graph
     from edge_runtime.detector.cell import build_model
     from edge_runtime.detector.interpreter import FloatGraph
+    from edge_runtime.learning.draft import draft_manifest
+    from edge_runtime.learning.rollout import roll
+    from edge_runtime.learning.streams import faulty_twin
 
     graph = read_graph(float_model, "float model")
     tensors = tuple(replace(t, scales=(1 / 64,), zero_points=(0,)) for t in graph.tensors)

@@ -105,12 +105,13 @@ def fit(data: tuple[Path, ...], out: Path, name: str | None, **options) -> None:
     Example: python -m train fit pump.csv --out runs/pump
     """
     from train.console import Progress
-    from train.request import Request, read_data
+    from train.training_request import TrainingRequest, read_training_data
 
     sizes = {k: options.pop(k) for k in list(options) if k.startswith(("gru_", "gate_", "head_"))}
     linear = {k: options.pop(k) for k in ("order", "highway")}
     steps, seed = options.pop("steps"), options.pop("seed")
-    checked = read_data(Request(data=data, out=out, name=name or out.resolve().name, **options))
+    request = TrainingRequest(data=data, out=out, name=name or out.resolve().name, **options)
+    checked = read_training_data(request)
     progress = Progress(steps)
     click.echo("loading TensorFlow …", err=True)
     import os
@@ -121,7 +122,9 @@ def fit(data: tuple[Path, ...], out: Path, name: str | None, **options) -> None:
     from train.train_run import train_run
 
     config = CellConfig(channels=0, **linear, **sizes)
-    train_run(checked, config, Budget(steps=steps, seed=seed), progress.say, progress.report)
+    train_run(
+        request, checked, config, Budget(steps=steps, seed=seed), progress.say, progress.report
+    )
     click.echo(f"{out}: next, python -m convert {out}", err=True)
 
 

@@ -1,33 +1,15 @@
 """Training batches: random windows of clean rows, each with a twin with injected faults."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from train.faults import inject
+from edge_runtime.learning.faults import inject
+from edge_runtime.learning.prepare import Rows
 
 Float32 = npt.NDArray[np.float32]
 FAULT_SIZES = (0.3, 4.0)  # in channel scales: from barely visible to gross
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Standardised recordings [n, channels], 0 where unusable, and their masks (0 or 1)."""
-
-    values: tuple[Float32, ...]
-    masks: tuple[Float32, ...]
-
-    @property
-    def total(self) -> int:
-        """Number of rows over all recordings."""
-        return sum(len(v) for v in self.values)
-
-    def longer_than(self, length: int) -> "Rows":
-        """Return only the recordings that have at least `length` rows."""
-        keep = [i for i, v in enumerate(self.values) if len(v) >= length]
-        return Rows(tuple(self.values[i] for i in keep), tuple(self.masks[i] for i in keep))
 
 
 def window_length(rows: Rows, longest: int = 128, shortest: int = 32) -> int:

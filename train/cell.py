@@ -28,8 +28,8 @@ from edge_runtime.detector.cell import (
     INNOVATION_CLIP,
 )
 from edge_runtime.detector.linear import FORECAST_CLIP
+from edge_runtime.learning.highway import Highway
 from train.cell_config import CellConfig
-from train.highway import Highway
 
 Float32 = npt.NDArray[np.float32]
 # Tensors [batch, n] to be concatenated; those within one group share a range.

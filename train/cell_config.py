@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from train.highway import Float32, Kind
+from edge_runtime.learning.highway import Float32, Kind
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,7 @@
-"""What a workstation command writes to its terminal: progress, errors, and an exit code.
+"""What a workstation command writes to its terminal: progress, errors, and an exit code."""
 
-TensorFlow's C++ side writes to stderr at every log level; `quiet_stderr` suppresses that.
-"""
-
-import contextlib
-import os
 import sys
 import time
-from collections.abc import Iterator
 from typing import NoReturn
 
 import click
@@ -72,17 +66,3 @@ class Progress:
             click.echo(f"\r{bar} {step}/{self._total}  {shown} ", err=True, nl=False)
         else:
             click.echo(f"step {step}/{self._total}  {shown}", err=True)
-
-
-@contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Discard everything written to file descriptor 2; Python exceptions still propagate."""
-    saved = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)

@@ -14,16 +14,18 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from edge_runtime.detector.interpreter import quiet_stderr
 from edge_runtime.errors import GruardError
-from train.batches import Rows, draw_batch, window_length
+from edge_runtime.learning.highway import fit_highway, innovation_scale
+from edge_runtime.learning.linear import highway_arrays
+from edge_runtime.learning.prepare import Rows
+from edge_runtime.learning.run import json_bytes
+from train.batches import draw_batch, window_length
 from train.cell import AnomalyGatedGRU
 from train.cell_config import CellConfig
-from train.console import quiet_stderr
-from train.highway import fit_highway, innovation_scale
 from train.labelled import NO_LABELS, Labelled, draw_labelled
-from train.linear import highway_arrays
 from train.loss import BURN_IN, losses
-from train.run_folder import json_bytes, read_arrays, save_arrays, write_atomically
+from train.run_folder import read_arrays, save_arrays, write_atomically
 
 Float32 = npt.NDArray[np.float32]
 LEARNING_RATE, CLIP_NORM = 3e-3, 1.0

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_runtime.bundle.manifest import Channel
+from edge_runtime.learning.prepare import standard_rows
+from edge_runtime.learning.recording import Recording
 from train.batches import Float32
 from train.loss import BURN_IN
-from train.prepare import standard_rows
-from train.recording import Recording
 
 
 @dataclass(frozen=True)

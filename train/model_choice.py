@@ -10,12 +10,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.learning.linear import fit_linear, fit_plain
+from edge_runtime.learning.prepare import Rows
 from edge_runtime.look.facts import FEWEST_NETWORK_ROWS
-from train.batches import Float32, Rows
+from train.batches import Float32
 from train.cell_config import CellConfig
 from train.fit import Budget, Report, fit, write_metrics
 from train.labelled import NO_LABELS, Labelled
-from train.linear import fit_linear, fit_plain
 from train.run_folder import write_atomically
 from train.selection import MARGIN, Candidate, choose, judge
 

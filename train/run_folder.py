@@ -11,7 +11,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +20,11 @@ import numpy.typing as npt
 
 from edge_runtime.bundle.manifest import Channel, Place
 from edge_runtime.errors import GruardError
-from train.split import Split
+from edge_runtime.learning.run import Config, Run, json_bytes, npz_bytes
+from edge_runtime.learning.split import Split
 
 Float32 = npt.NDArray[np.float32]
 PARTS = ("train", "validate", "calibrate", "test")
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that conversion needs besides arrays. `sizes` are those of CellConfig.
-
-    selection: average precision of the candidates that were judged, by name; empty when --model
-    named the model. taught: labelled stretches that the gate learned from, 0 without a gate.
-    """
-
-    name: str
-    period: float | None
-    channels: tuple[Channel, ...]
-    sizes: dict[str, Any]
-    seed: int
-    data_sha256: str
-    selection: Mapping[str, float] = field(default_factory=dict)
-    taught: int = 0
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run folder. rows[part] is a list of raw float32 [n, channels]; labels likewise."""
-
-    path: Path
-    config: Config
-    weights: dict[str, Float32]
-    weights_sha256: str
-    rows: dict[str, list[Float32]]
-    labels: dict[str, list[npt.NDArray[np.int8]]]
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -71,29 +42,9 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def json_bytes(data: Any) -> bytes:
-    """Return `data` as indented JSON with sorted keys."""
-    return (json.dumps(data, indent=1, sort_keys=True) + "\n").encode()
-
-
 def save_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
     """Write arrays as .npz, atomically."""
     write_atomically(path, npz_bytes(arrays))
-
-
-def npz_bytes(arrays: dict[str, npt.NDArray[Any]]) -> bytes:
-    """Return an .npz archive whose bytes depend only on the arrays (numpy's contains the time)."""
-    import zipfile
-
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(arrays):
-            member = io.BytesIO()
-            np.lib.format.write_array(member, np.asarray(arrays[name], order="C"), version=(1, 0))
-            info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, member.getvalue())
-    return buffer.getvalue()
 
 
 def save_rows(path: Path, split: Split) -> None:

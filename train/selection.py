@@ -18,12 +18,18 @@ from edge_runtime import numerics
 from edge_runtime.bundle.manifest import ERRORS, PARTS
 from edge_runtime.detector.score import ScoreConstants, heights
 from edge_runtime.detector.score import smoothed_parts as smoothed
-from train.batches import Rows
+from edge_runtime.learning.faults import clean_shape, disturb, inject, log_uniform
+from edge_runtime.learning.highway import Highway
+from edge_runtime.learning.prepare import Rows
+from edge_runtime.learning.score import (
+    absent_error,
+    centre_of,
+    inverse_root,
+    parts_of_rows,
+    residual_scale,
+)
 from train.cell import AnomalyGatedGRU
 from train.cell_config import CellConfig
-from train.faults import clean_shape, disturb, inject, log_uniform
-from train.highway import Highway
-from train.score import absent_error, centre_of, inverse_root, parts_of_rows, residual_scale
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

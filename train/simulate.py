@@ -16,10 +16,10 @@ import yaml
 from scipy.signal import lfilter
 
 from edge_runtime.errors import GruardError
+from edge_runtime.learning.faults import Fault, inject
+from edge_runtime.learning.prepare import fit_scaler
+from edge_runtime.learning.recording import Recording, write_recording
 from edge_runtime.record import Float32
-from train.faults import Fault, inject
-from train.prepare import fit_scaler
-from train.recording import Recording, write_recording
 
 Float64 = npt.NDArray[np.float64]
 

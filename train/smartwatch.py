@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from edge_runtime.errors import GruardError
-from train.recording import Recording, write_recording
+from edge_runtime.learning.recording import Recording, write_recording
 
 RELEASE = "1.2.5"
 WHEEL_NAME = f"seglearn-{RELEASE}-py3-none-any.whl"

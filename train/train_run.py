@@ -9,8 +9,13 @@ import numpy as np
 from edge_runtime.bundle.manifest import Channel
 from edge_runtime.detector.inputs import channel_scaler
 from edge_runtime.errors import GruardError
+from edge_runtime.learning.modes import with_modes
+from edge_runtime.learning.prepare import Rows, describe_channels, fingerprint, standard_rows
+from edge_runtime.learning.recording import Recording
+from edge_runtime.learning.request import Data
+from edge_runtime.learning.run import Config, Run, npz_bytes
+from edge_runtime.learning.split import Split, clean_parts
 from edge_runtime.look.facts import FEWEST_NETWORK_ROWS
-from train.batches import Rows
 from train.cell_config import CellConfig
 from train.fit import Budget, Report
 from train.labelled import labelled_rows
@@ -20,32 +25,26 @@ from train.model_choice import (
     fit_model,
     resolved,
 )
-from train.modes import with_modes
-from train.prepare import describe_channels, fingerprint, standard_rows
-from train.recording import Recording
-from train.request import Data
-from train.run_folder import (
-    PARTS,
-    Config,
-    Run,
-    npz_bytes,
-    read_run,
-    save_config,
-    save_rows,
-    write_atomically,
-)
-from train.split import Split, clean_parts
+from train.run_folder import PARTS, read_run, save_config, save_rows, write_atomically
+from train.training_request import TrainingRequest
 
 FAR = 5.0  # channel scales between the medians of a held-out part and of the training part
 
 
-def train_run(data: Data, sizes: CellConfig, budget: Budget, say: Say, report: Report) -> Run:
+def train_run(
+    request: TrainingRequest,
+    data: Data,
+    sizes: CellConfig,
+    budget: Budget,
+    say: Say,
+    report: Report,
+) -> Run:
     """Train on `data` as requested and return the finished run.
 
     `sizes` are those of a network; `sizes.channels` is replaced by the number of channels of the
     data. Progress sentences go to `say`, the losses of every step to `report`.
     """
-    request, dataset, split, settings = data.request, data.dataset, data.split, data.settings
+    dataset, split, settings = data.dataset, data.split, data.settings
     for warning in dataset.warnings:
         say(f"warning: {warning}")
     period = data.period

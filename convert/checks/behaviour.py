@@ -11,10 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import chi2
 
-from convert.checks.check import Check
 from convert.detection import Detection, by_kind
 from convert.metrics import agreement, rank_correlation
-from convert.rollout import Rollout
 from convert.twins import Pair
 from edge_runtime.bundle.manifest import Threshold
 from edge_runtime.calibration import (
@@ -27,6 +25,8 @@ from edge_runtime.calibration import (
 from edge_runtime.detector.cell import Model
 from edge_runtime.detector.detector import Detector
 from edge_runtime.errors import GruardError
+from edge_runtime.learning.check import Check
+from edge_runtime.learning.rollout import Rollout
 
 SMALLEST_ERROR = 0.1  # of the innovation scale; smaller errors count as equal
 SMALLEST = 1e-9  # divisor, because the threshold of a constant recording is 0

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from convert.candidates import Choice
-from convert.checks.check import Check
 from convert.proof import Proof, choice_of
 from convert.validate import Verdict
 from edge_runtime.bundle.flatbuffer import GraphSummary
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.calibration import trial_of
+from edge_runtime.learning.check import Check
 
 
 def verdict_text(verdict: Verdict) -> str:

@@ -4,9 +4,7 @@ import base64
 import html
 from collections.abc import Iterable, Mapping, Sequence
 
-from convert.checks.check import Check
 from convert.detection import Detection, by_kind
-from convert.diagnosis.section import Judgement
 from convert.proof import Proof
 from convert.report import pictures
 from convert.report.facts import graph_facts, limits, model_sentence, of_what
@@ -14,6 +12,8 @@ from convert.tensor_errors import TensorError, worst_tensor
 from convert.validate import Verdict
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.calibration import Calibration, trial_of
+from edge_runtime.learning.check import Check
+from edge_runtime.learning.diagnosis.section import Judgement
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem;

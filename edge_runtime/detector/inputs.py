@@ -4,7 +4,7 @@ The validity mask says which readings are usable, before any model gets them. Us
 standardised to centre 0 and scale 1, and clipped.
 
 An engine on the ground and the same engine at cruise are two machines to every sensor. Where
-exogenous channels show such operating modes in a recording (`train.modes`), mode k has a setting
+exogenous channels show such operating modes in a recording (`learning.modes`), mode k has a setting
 c_ki and a reach r_ki in each of these channels i, and
 
     apart_k = max_i |v_i - c_ki| / r_ki        mode of a row: the smallest, known where it is <= 1

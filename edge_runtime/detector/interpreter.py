@@ -1,7 +1,9 @@
 """Run one int8 (or float) step in a TFLite interpreter, on a named kernel."""
 
+import contextlib
+import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -173,3 +175,20 @@ def state_sizes(graph: GraphSummary) -> tuple[int, ...]:
     """Return the number of units of each recurrent layer."""
     names = (f"state_{i}" for i in range(layer_count(graph.inputs)))
     return tuple(graph.tensors[graph.inputs[name]].shape[1] for name in names)
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Discard everything written to file descriptor 2; Python exceptions still propagate.
+
+    The C++ side of TensorFlow and of XNNPACK writes there at every log level.
+    """
+    saved = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)

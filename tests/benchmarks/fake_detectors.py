@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.judge import ContenderOutcome
 from benchmarks.series import Series, TestRecording
-from train.recording import Recording
+from edge_runtime.learning.recording import Recording
 
 ROWS, EVENT = 200, slice(120, 140)
 

@@ -9,8 +9,8 @@ import pytest
 from benchmarks import series as sources
 from benchmarks.gruard_detector import VARIANTS, GruardDetector, write_series
 from benchmarks.judge import judge
-from train.recording import Recording, read_recordings
-from train.settings import find_settings, load_settings
+from edge_runtime.learning.recording import Recording, read_recordings
+from edge_runtime.learning.settings import find_settings, load_settings
 
 PERIOD, EVENT = 60.0, slice(300, 340)
 
@@ -46,12 +46,12 @@ def test_it_is_given_what_a_user_has(machine: sources.Series, tmp_path: Path) ->
 
 def test_variants_change_what_exists() -> None:
     from train.cell_config import CellConfig
-    from train.request import Request
+    from train.training_request import TrainingRequest
 
     for name, variant in VARIANTS.items():
         assert GruardDetector(name).name == f"gruard-{name}"
         assert set(variant.cell) <= {f.name for f in fields(CellConfig)}
-        assert set(variant.request) <= {f.name for f in fields(Request)}
+        assert set(variant.request) <= {f.name for f in fields(TrainingRequest)}
 
 
 def test_the_linear_variant_from_files_to_figures(machine: sources.Series, tmp_path: Path) -> None:

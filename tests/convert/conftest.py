@@ -16,10 +16,10 @@ import tiny_model
 
 if TYPE_CHECKING:
     from convert.convert_run import Conversion
-    from convert.rollout import Rollout
-    from convert.streams import FaultyRecording
     from edge_runtime.detector.cell import Model
-    from train.run_folder import Run
+    from edge_runtime.learning.rollout import Rollout
+    from edge_runtime.learning.run import Run
+    from edge_runtime.learning.streams import FaultyRecording
 
 Once = Callable[[str, Callable[[Path], object]], Path]
 
@@ -130,9 +130,10 @@ class Trial:
 def trial(tiny_run: "Run", conversion: "Conversion") -> Trial:
     """Rollouts of the float twin over clean rows, faulty rows, and clean rows repeated."""
     from convert.checks.arithmetic import states_along
-    from convert.rollout import roll
-    from convert.streams import faulty_twin
-    from convert.twins import float_twin, shipped_model
+    from convert.twins import float_twin
+    from edge_runtime.learning.rollout import roll
+    from edge_runtime.learning.shipped import shipped_model
+    from edge_runtime.learning.streams import faulty_twin
 
     quantised = shipped_model(conversion.manifest, conversion.model)
     reference = float_twin(conversion.manifest, conversion.float_model)

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from edge_runtime.learning.highway import Highway
 from train.cell import AnomalyGatedGRU
 from train.cell_config import CellConfig
-from train.highway import Highway
 
 Inputs = dict[str, np.ndarray]
 

@@ -16,7 +16,7 @@ from edge_runtime.bundle.manifest import PROOF
 from edge_runtime.bundle.reader import CHECKSUM, checksum, read_bundle
 from edge_runtime.detector.detector import Detector
 from edge_runtime.errors import GruardError
-from train.run_folder import Run
+from edge_runtime.learning.run import Run
 
 
 def coarse_ranges(patch: pytest.MonkeyPatch) -> None:

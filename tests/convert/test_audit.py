@@ -16,8 +16,8 @@ from convert.audit.operators import ALIGNMENT, arena_bytes, audit
 from convert.audit.targets import CORAL_CACHE, audit_text, verdicts
 from convert.export import export_float
 from edge_runtime.bundle.flatbuffer import GraphOperator, GraphSummary, GraphTensor, read_graph
+from edge_runtime.detector.interpreter import quiet_stderr
 from train.cell_config import CellConfig
-from train.console import quiet_stderr
 
 needs_micro = pytest.mark.skipif(
     micro_target.find_spec("tflite_micro") is None,

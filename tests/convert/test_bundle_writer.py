@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from convert.bundle_writer import bundle_path, write_bundle
+from convert.bundle_writer import write_bundle
 from convert.convert_run import Conversion
 from edge_runtime.bundle.manifest import PROOF, Validation
 from edge_runtime.bundle.reader import CHECKSUM, MEMBERS, read_bundle
 from edge_runtime.errors import GruardError
+from edge_runtime.learning.bundle_writer import bundle_path
 
 pytestmark = pytest.mark.slow
 

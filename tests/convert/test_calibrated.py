@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convert.calibrated import calibrated
 from convert.convert_run import Conversion
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.detector.kernels import KERNEL_ID
-from train.run_folder import Run
+from edge_runtime.learning.calibrated import calibrated
+from edge_runtime.learning.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from convert.candidates import (
     name_of,
     ungated,
 )
-from convert.checks.check import PLAIN, reason
 from convert.convert_run import Assessment, Conversion, assessed, completed
 from convert.proof import Outcome
 from convert.report.facts import choice_facts, choice_text
@@ -28,12 +27,13 @@ from convert.revalidate import revalidate
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.kernels import available_kernels
 from edge_runtime.errors import UnfitError
+from edge_runtime.learning.check import PLAIN, reason
+from edge_runtime.learning.prepare import scaled
+from edge_runtime.learning.run import Run
 from train.cell_config import CellConfig
 from train.fit import Budget
-from train.prepare import scaled
-from train.request import Request, read_data
-from train.run_folder import Run
 from train.train_run import train_run
+from train.training_request import TrainingRequest, read_training_data
 
 GATED, UNGATED, LINEAR = "gated network", "network without a gate", "linear detector"
 STREAM_CHECKS = ("state, RMS", "AUC", "event", "alarm", "delay")
@@ -222,8 +222,17 @@ def test_a_linear_candidate_is_what_training_makes_of_the_same_rows(tmp_path: Pa
     file = tmp_path / "rows.csv"
     np.savetxt(file, rows, delimiter=",", header="set,b,c", comments="")
     (tmp_path / "channels.yaml").write_text("channels:\n  set: {exogenous: true}\n")
-    request = Request((file,), tmp_path / "run", "pump", period=1.0, model="linear")
-    run = train_run(read_data(request), CellConfig(0), Budget(steps=1), silent, lambda *_: None)
+    request = TrainingRequest(
+        data=(file,), out=tmp_path / "run", name="pump", period=1.0, model="linear"
+    )
+    run = train_run(
+        request,
+        read_training_data(request),
+        CellConfig(0),
+        Budget(steps=1),
+        silent,
+        lambda *_: None,
+    )
     network = CellConfig(**{**run.config.sizes, "gru_layers": 1, "gate_layers": 1})
     channels = scaled(run.config.channels, run.rows["train"])
     assert all(c.modes for c in run.config.channels) and not any(c.modes for c in channels)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convert.cleaning import MOST, WIDENED, kept_rows
 from convert.convert_run import Conversion
-from convert.rollout import Rollout, roll
-from convert.twins import shipped_model
-from train.run_folder import Run
+from edge_runtime.learning.cleaning import MOST, WIDENED, kept_rows
+from edge_runtime.learning.rollout import Rollout, roll
+from edge_runtime.learning.run import Run
+from edge_runtime.learning.shipped import shipped_model
 
 BOTH = np.array([False, True, True])
 COUNT, CHANNELS = 3000, 3

@@ -22,7 +22,8 @@ from convert.proof import Outcome
 from edge_runtime.bundle.reader import CHECKSUM, MEMBERS, checksum, read_bundle
 from edge_runtime.detector.kernels import available_kernels
 from edge_runtime.errors import GruardError
-from train.run_folder import Run, npz_bytes, read_arrays, read_run
+from edge_runtime.learning.run import Run, npz_bytes
+from train.run_folder import read_arrays, read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 Ended = subprocess.CompletedProcess[str]
@@ -352,7 +353,7 @@ def test_audit_refuses_the_float_step_with_the_reason(
 def test_audit_refuses_a_foreign_model(call: Call, tmp_path: Path) -> None:
     import tensorflow as tf
 
-    from train.console import quiet_stderr
+    from edge_runtime.detector.interpreter import quiet_stderr
 
     signature = tf.TensorSpec([1, 3], tf.float32, "x")
     function = tf.function(lambda x: {"y": tf.nn.softmax(x)})

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from convert.calibrated import in_folds, measured
 from convert.convert_run import Conversion
-from convert.draft import with_score_shapes
-from convert.rollout import Rollout, errors_in, remeasured, roll_all, stretch
-from convert.twins import shipped_model
 from edge_runtime.bundle.manifest import PARTS
 from edge_runtime.detector.cell import Model
 from edge_runtime.detector.score import score_constants, score_parts
-from train.linear import FOLDS, fold_spans
-from train.run_folder import Run
+from edge_runtime.learning.calibrated import in_folds, measured
+from edge_runtime.learning.draft import with_score_shapes
+from edge_runtime.learning.linear import FOLDS, fold_spans
+from edge_runtime.learning.rollout import Rollout, errors_in, remeasured, roll_all, stretch
+from edge_runtime.learning.run import Run
+from edge_runtime.learning.shipped import shipped_model
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from convert import draft
-from convert.rollout import Rollout, rescored
 from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
 from edge_runtime.bundle.manifest import PARTS, Manifest, Memory, Place
 from edge_runtime.detector.score import score_constants
 from edge_runtime.errors import UnfitError
+from edge_runtime.learning import draft
+from edge_runtime.learning.rollout import Rollout, rescored
+from edge_runtime.learning.run import Run
+from edge_runtime.learning.score import SHRINKAGE
 from edge_runtime.record import Flag
-from train.run_folder import Run
-from train.score import SHRINKAGE
 
 LEVEL, RESIDUAL, DISTANCE = (PARTS.index(part) for part in ("level", "residual", "distance"))
 COUNT = len(PARTS)

@@ -12,10 +12,9 @@ from edge_runtime import numerics
 from edge_runtime.bundle.flatbuffer import GraphSummary, read_graph
 from edge_runtime.bundle.graph_rules import ALLOWED_OPERATORS, graph_faults, signature
 from edge_runtime.detector.cell import GRAPH_FORECAST_CLIP, GRAPH_INNOVATION_CLIP
-from edge_runtime.detector.interpreter import FloatGraph, Int8Graph
+from edge_runtime.detector.interpreter import FloatGraph, Int8Graph, quiet_stderr
 from train.cell import cell_step, fused_linear
 from train.cell_config import CellConfig
-from train.console import quiet_stderr
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,9 @@ import tensorflow as tf
 from convert.export import export_float
 from edge_runtime.bundle.flatbuffer import GraphSummary, read_graph
 from edge_runtime.bundle.graph_rules import graph_faults
+from edge_runtime.detector.interpreter import quiet_stderr
+from edge_runtime.learning.run import Run
 from train.cell_config import CellConfig
-from train.console import quiet_stderr
-from train.run_folder import Run
 
 
 def faults(graph: GraphSummary) -> str:

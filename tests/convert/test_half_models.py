@@ -11,11 +11,9 @@ from spoiling import coarse_ranges
 
 from convert.checks.arithmetic import one_step_checks, rollout_checks, state_errors
 from convert.checks.behaviour import clean_checks
-from convert.checks.check import Check
 from convert.export import export_float
 from convert.exported import exported
-from convert.rollout import Rollout, roll
-from convert.twins import Pair, float_twin, shipped_model
+from convert.twins import Pair, float_twin
 from edge_runtime.bundle.flatbuffer import read_graph
 from edge_runtime.bundle.graph_rules import signature
 from edge_runtime.bundle.manifest import PARTS
@@ -23,9 +21,13 @@ from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.detector.cell import Model, build_model
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.interpreter import Int8Graph
+from edge_runtime.learning.check import Check
+from edge_runtime.learning.rollout import Rollout, roll
+from edge_runtime.learning.run import Run
+from edge_runtime.learning.shipped import shipped_model
 from edge_runtime.record import Sample
 from train.cell_config import CellConfig
-from train.run_folder import Run, read_run
+from train.run_folder import read_run
 
 pytestmark = pytest.mark.slow
 

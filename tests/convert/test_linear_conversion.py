@@ -11,21 +11,23 @@ import numpy as np
 import pytest
 import tiny_model
 
-from convert.calibrated import calibrated, clean_rows
-from convert.checks.arithmetic import formula_checks
-from convert.checks.check import Check
 from convert.convert_run import Conversion, convert_run
-from convert.rollout import Rollout, roll, roll_all
-from convert.twins import float_twin, shipped_model, unchanging
+from convert.twins import float_twin
 from edge_runtime.bundle.manifest import Forecast, Manifest
 from edge_runtime.bundle.reader import CHECKSUM, LINEAR_MEMBERS, checksum, read_bundle
 from edge_runtime.calibration import debounce
 from edge_runtime.detector.cell import Model
 from edge_runtime.detector.interpreter import NoGraph
 from edge_runtime.detector.linear import FORECAST_CLIP
+from edge_runtime.learning.calibrated import calibrated, clean_rows
+from edge_runtime.learning.check import Check
+from edge_runtime.learning.formula import formula_checks
+from edge_runtime.learning.linear import cut_folds
+from edge_runtime.learning.rollout import Rollout, roll, roll_all
+from edge_runtime.learning.run import Run, npz_bytes
+from edge_runtime.learning.shipped import shipped_model, unchanging
 from edge_runtime.record import Flag
-from train.linear import cut_folds
-from train.run_folder import Run, npz_bytes, read_run
+from train.run_folder import read_run
 
 OFF, LARGEST = "linear: forecast off the formula, max", "linear: forecast, max"
 GOLDEN, THRESHOLD = "golden vectors: differing", "threshold: off its calibration"

@@ -9,13 +9,13 @@ import pytest
 from convert.convert_run import Conversion
 from convert.export import export_int8
 from convert.exported import REPRESENTATIVE, representative
-from convert.rollout import roll
 from convert.tensor_errors import TensorError, tensor_errors
 from convert.twins import float_twin
 from edge_runtime.bundle.flatbuffer import read_graph
 from edge_runtime.bundle.graph_rules import graph_faults
+from edge_runtime.learning.rollout import roll
+from edge_runtime.learning.run import Run
 from train.cell_config import CellConfig
-from train.run_folder import Run
 
 pytestmark = pytest.mark.slow
 

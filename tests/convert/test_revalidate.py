@@ -13,7 +13,7 @@ from convert.convert_run import Conversion
 from convert.revalidate import revalidate
 from convert.validate import NO_LABELS
 from edge_runtime.errors import GruardError
-from train.run_folder import Run
+from edge_runtime.learning.run import Run
 
 pytestmark = pytest.mark.slow
 

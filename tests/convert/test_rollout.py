@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 from convert.convert_run import Conversion
-from convert.rollout import (
+from convert.twins import float_twin, roll_pair
+from edge_runtime.bundle.manifest import PARTS, Memory
+from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.detector.cell import build_model
+from edge_runtime.detector.detector import Detector
+from edge_runtime.detector.fallback import Fallback
+from edge_runtime.detector.kernels import available_kernels
+from edge_runtime.detector.score import score_parts
+from edge_runtime.detector.step import initial_state, step
+from edge_runtime.errors import GruardError
+from edge_runtime.learning.rollout import (
     Rollout,
     errors_in,
     joined,
@@ -18,19 +28,10 @@ from convert.rollout import (
     stepwise,
     stretch,
 )
-from convert.twins import float_twin, roll_pair, shipped_model, unchanging
-from edge_runtime.bundle.manifest import PARTS, Memory
-from edge_runtime.bundle.reader import read_bundle
-from edge_runtime.detector.cell import build_model
-from edge_runtime.detector.detector import Detector
-from edge_runtime.detector.fallback import Fallback
-from edge_runtime.detector.kernels import available_kernels
-from edge_runtime.detector.score import score_parts
-from edge_runtime.detector.step import initial_state, step
-from edge_runtime.errors import GruardError
+from edge_runtime.learning.run import Run
+from edge_runtime.learning.score import parts_of_rows
+from edge_runtime.learning.shipped import shipped_model, unchanging
 from edge_runtime.record import Flag, Sample
-from train.run_folder import Run
-from train.score import parts_of_rows
 
 ROWS = 150
 

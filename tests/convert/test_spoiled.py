@@ -31,8 +31,8 @@ from edge_runtime.bundle.graph_rules import graph_faults
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.kernels import KERNEL_ID, XNNPACK_KERNEL_ID, available_kernels
 from edge_runtime.errors import GruardError
+from edge_runtime.learning.run import Run
 from train.cell_config import CellConfig
-from train.run_folder import Run
 
 pytestmark = pytest.mark.slow
 
@@ -213,10 +213,10 @@ class FromFloat:
 
 
 def float_threshold(conversion: Conversion, run: Run) -> FromFloat:
-    from convert.calibrated import _calibration
-    from convert.rollout import roll_all
-    from convert.streams import clean_test_rows
     from convert.twins import float_twin
+    from edge_runtime.learning.calibrated import _calibration
+    from edge_runtime.learning.rollout import roll_all
+    from edge_runtime.learning.streams import clean_test_rows
 
     twin = float_twin(conversion.manifest, conversion.float_model)
     unseen, test = (roll_all(twin, rows) for rows in (run.rows["calibrate"], clean_test_rows(run)))

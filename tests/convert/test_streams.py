@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convert.streams import SPACING, clean_test_rows, faulty_twin, repeated, seams_of
 from edge_runtime.detector.inputs import channel_scaler
-from train.faults import Fault
-from train.prepare import standard_rows
-from train.run_folder import Run
+from edge_runtime.learning.faults import Fault
+from edge_runtime.learning.prepare import standard_rows
+from edge_runtime.learning.run import Run
+from edge_runtime.learning.streams import SPACING, clean_test_rows, faulty_twin, repeated, seams_of
 
 
 def twin(run: Run, seed: int = 3, length: int = 1500) -> tuple:  # type: ignore[type-arg]

@@ -18,12 +18,10 @@ from convert.checks.arithmetic import (
     trained_model,
 )
 from convert.checks.behaviour import clean_checks, detection_checks
-from convert.checks.check import Check
 from convert.convert_run import Conversion
 from convert.detection import detect
 from convert.export import export_int8
-from convert.rollout import roll
-from convert.twins import Pair, shipped_model
+from convert.twins import Pair
 from convert.validate import Verdict
 from edge_runtime import numerics
 from edge_runtime.bundle.flatbuffer import read_graph
@@ -31,8 +29,11 @@ from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.detector.cell import Model, build_model
 from edge_runtime.detector.interpreter import Int8Graph
 from edge_runtime.detector.kernels import KERNEL_ID
+from edge_runtime.learning.check import Check
+from edge_runtime.learning.rollout import roll
+from edge_runtime.learning.run import Run
+from edge_runtime.learning.shipped import shipped_model
 from train.cell_config import CellConfig
-from train.run_folder import Run
 
 if TYPE_CHECKING:
     from conftest import Trial

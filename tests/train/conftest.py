@@ -13,7 +13,7 @@ import pytest
 import tiny_model
 
 if TYPE_CHECKING:
-    from train.run_folder import Run
+    from edge_runtime.learning.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.batches import Rows, draw_batch, window_length
+from edge_runtime.learning.prepare import Rows
+from train.batches import draw_batch, window_length
 
 FREE = np.zeros(3, bool)
 seeds = st.integers(0, 2**16)

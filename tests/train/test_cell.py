@@ -16,6 +16,7 @@ from edge_runtime.detector.cell import Model, Recurrent, advance, forecast, star
 from edge_runtime.detector.linear import LinearForecasts
 from edge_runtime.detector.score import ScoreConstants
 from edge_runtime.detector.tiers import Phase
+from edge_runtime.learning.highway import Highway
 from train.cell import (
     AnomalyGatedGRU,
     Linear,
@@ -25,7 +26,6 @@ from train.cell import (
     weight_shapes,
 )
 from train.cell_config import CellConfig
-from train.highway import Highway
 
 TOLERANCE = 1e-4
 ROWS = 36

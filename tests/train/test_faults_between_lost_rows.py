@@ -8,9 +8,9 @@ import tiny_model
 
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.detector.inputs import channel_scaler
+from edge_runtime.learning.faults import Fault, inject
 from edge_runtime.native.engine import NativeDetector
 from tests.edge_runtime import native_core  # noqa: F401
-from train.faults import Fault, inject
 from train.selection import average_precision
 
 ROWS = 6000

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from edge_runtime.bundle.manifest import Channel
-from train.modes import FEWEST_ROWS, find_levels, find_modes, with_modes
-from train.prepare import describe_channels
-from train.recording import Recording
-from train.settings import ChannelSettings, Settings
+from edge_runtime.learning.modes import FEWEST_ROWS, find_levels, find_modes, with_modes
+from edge_runtime.learning.prepare import describe_channels
+from edge_runtime.learning.recording import Recording
+from edge_runtime.learning.settings import ChannelSettings, Settings
 from train.simulate import simulate
 
 LOADS = {20.0: 1.0, 35.0: 4.0, 80.0: -3.0}  # where the readings stand

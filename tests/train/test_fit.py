@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import GruardError
-from train.batches import Rows, draw_batch, window_length
+from edge_runtime.learning.highway import fit_highway
+from edge_runtime.learning.prepare import Rows, describe_channels, standard_rows
+from edge_runtime.learning.run import npz_bytes
+from edge_runtime.learning.settings import ChannelSettings, Settings
+from train.batches import draw_batch, window_length
 from train.cell import weight_shapes
 from train.cell_config import CellConfig
 from train.fit import LABELLED_SHARE, Budget, Fit, _batches, fit
-from train.highway import fit_highway
 from train.labelled import NO_LABELS, Labelled
-from train.prepare import describe_channels, standard_rows
-from train.run_folder import npz_bytes, read_arrays
+from train.run_folder import read_arrays
 from train.selection import SETTLING, Candidate, forecasts
-from train.settings import ChannelSettings, Settings
 from train.simulate import simulate
 
 pytestmark = pytest.mark.slow

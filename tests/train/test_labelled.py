@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.bundle.manifest import Channel
+from edge_runtime.learning.prepare import standard_rows
+from edge_runtime.learning.recording import Recording
 from train.labelled import NO_LABELS, Labelled, draw_labelled, labelled_rows
 from train.loss import BURN_IN
-from train.prepare import standard_rows
-from train.recording import Recording
 
 LENGTH = 32
 CHANNELS = tuple(Channel(n, "", 0.0, 128.0, 0.0, 1e6, None, None, False) for n in ("row", "other"))

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from edge_runtime.errors import GruardError
+from edge_runtime.learning.request import Data, Request, read_data
 from train.__main__ import cli
-from train.request import Data, Request, read_data
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "edge_runtime"))
 from made_recording import DAY, pump, worn, write_csv
@@ -28,7 +28,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def read(*data: Path, exclude: tuple[str, ...] = (), test: tuple[Path, ...] = ()) -> Data:
-    return read_data(Request(data, data[0].parent / "run", "pump", exclude=exclude, test=test))
+    return read_data(Request(data, exclude=exclude, test=test))
 
 
 def rows_of(data: Data) -> list[tuple[int, int]]:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from edge_runtime.learning.highway import Highway
 from train.cell import AnomalyGatedGRU
 from train.cell_config import CellConfig
-from train.highway import Highway
 from train.loss import (
     BURN_IN,
     DETECTABLE,

@@ -13,11 +13,11 @@ from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.step import initial_state, step
+from edge_runtime.learning.prepare import describe_channels, fingerprint, standard_rows
+from edge_runtime.learning.recording import Recording
+from edge_runtime.learning.run import Run
+from edge_runtime.learning.settings import ChannelSettings, Settings
 from edge_runtime.record import Sample
-from train.prepare import describe_channels, fingerprint, standard_rows
-from train.recording import Recording
-from train.run_folder import Run
-from train.settings import ChannelSettings, Settings
 
 
 def faulty(rows: np.ndarray) -> np.ndarray:

@@ -6,9 +6,9 @@ import numpy as np
 from click.testing import CliRunner
 
 from edge_runtime.commands.main import gruard
+from edge_runtime.learning.recording import read_recordings
 from edge_runtime.readings.recorder import open_recorder
 from edge_runtime.sources.source import Reading
-from train.recording import read_recordings
 
 
 def test_a_recording_with_a_hole_and_a_repeated_time_is_read(tmp_path: Path) -> None:

@@ -14,17 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.errors import GruardError
-from train.recording import Recording
-from train.run_folder import (
-    PARTS,
-    Run,
-    json_bytes,
-    npz_bytes,
-    read_run,
-    save_rows,
-    write_atomically,
-)
-from train.split import Split
+from edge_runtime.learning.recording import Recording
+from edge_runtime.learning.run import Run, json_bytes, npz_bytes
+from edge_runtime.learning.split import Split
+from train.run_folder import PARTS, read_run, save_rows, write_atomically
 
 FullDisk = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -8,12 +8,12 @@ import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_runtime.learning.highway import fit_highway, innovation_scale
+from edge_runtime.learning.linear import highway_arrays
+from edge_runtime.learning.prepare import Rows
 from edge_runtime.look.facts import FEWEST_NETWORK_ROWS
-from train.batches import Rows
 from train.cell import AnomalyGatedGRU
 from train.cell_config import CellConfig, without_unused
-from train.highway import fit_highway, innovation_scale
-from train.linear import highway_arrays
 from train.model_choice import resolved
 from train.selection import (
     MARGIN,

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train.recording import read_recordings, write_recording
-from train.settings import find_settings, load_settings
+from edge_runtime.learning.recording import read_recordings, write_recording
+from edge_runtime.learning.settings import find_settings, load_settings
 from train.simulate import (
     ALL_KINDS,
     CHANNELS,

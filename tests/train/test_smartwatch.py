@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import GruardError
+from edge_runtime.learning.recording import read_recordings
 from train import smartwatch
-from train.recording import read_recordings
 from train.smartwatch import demo_stream, extract_watch, fetch_wheel, read_watch
 
 REAL_WHEEL = Path(__file__).parents[2] / "data" / smartwatch.WHEEL_NAME

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import GruardError
+from edge_runtime.learning.recording import Recording, write_recording
 from train import model_choice
 from train.cell_config import CellConfig
 from train.fit import Budget
 from train.labelled import NO_LABELS, Labelled
 from train.model_choice import Model
-from train.recording import Recording, write_recording
-from train.request import Request, read_data
 from train.run_folder import read_run
 from train.train_run import train_run
+from train.training_request import TrainingRequest, read_training_data
 
 ROWS = 2000
 TRAINED = ((300, 320), (700, 703))  # in the first 60 % of the rows
@@ -53,10 +53,17 @@ def taught(
         raise FitReachedError("enough")
 
     monkeypatch.setattr(model_choice, "fit", reached)
-    request = Request(**{"data": (file,), "out": file.parent / "run", "name": "pump", **asked})
+    request = TrainingRequest(
+        **{"data": (file,), "out": file.parent / "run", "name": "pump", **asked}
+    )
     with pytest.raises(FitReachedError):
         train_run(
-            read_data(request), CellConfig(channels=0), Budget(), said.append, lambda *losses: None
+            request,
+            read_training_data(request),
+            CellConfig(channels=0),
+            Budget(),
+            said.append,
+            lambda *losses: None,
         )
     return given[0], said
 
@@ -86,9 +93,14 @@ def test_without_a_gate_nothing_learns_from_them(
 def test_the_run_says_how_many_stretches_taught_its_gate(
     file: Path, model: Model, lessons: int
 ) -> None:
-    request = Request(data=(file,), out=file.parent / "run", name="pump", model=model)
+    request = TrainingRequest(data=(file,), out=file.parent / "run", name="pump", model=model)
     few = Budget(steps=2, windows=2, check_every=2)
     run = train_run(
-        read_data(request), CellConfig(channels=0), few, lambda _: None, lambda *_: None
+        request,
+        read_training_data(request),
+        CellConfig(channels=0),
+        few,
+        lambda _: None,
+        lambda *_: None,
     )
     assert run.config.taught == read_run(request.out).config.taught == lessons

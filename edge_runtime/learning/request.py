@@ -1,0 +1,118 @@
+"""The recordings to learn from: read, checked and split.
+
+Columns without a signal (text, empty, constant, counting) are left out.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edge_runtime.errors import GruardError
+from edge_runtime.learning.exclusion import first_rows, strange_stretches, without
+from edge_runtime.learning.prepare import require_readings
+from edge_runtime.learning.recording import Dataset, Recording, read_recordings, require_rows
+from edge_runtime.learning.settings import Settings, declared, find_settings, load_settings
+from edge_runtime.learning.split import Split, split_by_time
+from edge_runtime.look.facts import FEWEST_ROWS
+from edge_runtime.look.recording import KINDS, column_kind, expand
+
+# The state forgets within some tens of samples; parts this far apart share nothing.
+LARGEST_GAP = 128
+_SHOWN = 20  # characters of a cell
+
+
+@dataclass(frozen=True)
+class Request:
+    """The recordings of a healthy machine. Empty `calibrate` and `test`: split by time.
+
+    exclude: spans of the recordings to leave out, see `edge_runtime.look.spans`.
+    """
+
+    data: tuple[Path, ...]
+    calibrate: tuple[Path, ...] = ()
+    test: tuple[Path, ...] = ()
+    exclude: tuple[str, ...] = ()
+    settings: Path | None = None
+    period: float | None = None
+    time_column: str | None = None
+    label_column: str | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """All files of a request as one checked dataset, its split, and the channels' settings.
+
+    period: seconds between samples or None: from the settings, the request, or the files.
+    """
+
+    dataset: Dataset
+    split: Split
+    settings: Settings
+    period: float | None
+
+
+def read_data(request: Request) -> Data:
+    """Read and check the files of `request`. Raises GruardError before anything is written."""
+    file = request.settings or find_settings(request.data[0])
+    period, named = declared(file)
+    whole = _dataset(request, request.period or period)
+    starts = first_rows(whole)
+    dataset = set_aside(without(whole, request.exclude, starts), named)
+    settings = load_settings(file, dataset.channels, dataset.units)
+    require_rows(dataset, FEWEST_ROWS)
+    gap = min(LARGEST_GAP, dataset.rows // 50)
+    calibrate = _of_files(dataset, request.calibrate)
+    test = _of_files(dataset, request.test)
+    taken = {recording.name for recording in (*calibrate, *test)}
+    rest = [recording for recording in dataset.recordings if recording.name not in taken]
+    split = split_by_time(rest, gap=gap, margin=gap, calibrate=calibrate, test=test)
+    require_readings(split.train)
+    tested = {recording.name for recording in test}
+    strange = strange_stretches(dataset, tested, starts)
+    dataset = replace(dataset, warnings=(*dataset.warnings, *strange))
+    every = settings.period or request.period or dataset.recordings[0].period
+    return Data(dataset, split, settings, every)
+
+
+def _dataset(request: Request, period: float | None) -> Dataset:
+    paths = (*request.data, *request.calibrate, *request.test)
+    return read_recordings(paths, period, request.time_column, request.label_column)
+
+
+def _of_files(dataset: Dataset, paths: Sequence[Path]) -> list[Recording]:
+    """Return the dataset's recordings that come from one of `paths` (files or folders)."""
+    files = {str(file) for path in paths for file in expand(path)}
+    return [recording for recording in dataset.recordings if recording.name in files]
+
+
+def set_aside(dataset: Dataset, named: Collection[str] = ()) -> Dataset:
+    """Return `dataset` without columns that no detector can learn from; one warning lists them.
+
+    Columns of numbers in `named`, which the settings file lists, are kept. Raises GruardError when
+    no column is left.
+    """
+    dropped: dict[str, list[str]] = {kind: [] for kind in ("text", *KINDS)}
+    dropped["text"] = [f"{name} ('{cell[:_SHOWN]}')" for name, cell in dataset.text.items()]
+    kept = []
+    for column, name in enumerate(dataset.channels):
+        kind = column_kind([recording.values[:, column] for recording in dataset.recordings])
+        if kind is None or name in named:
+            kept.append(column)
+        else:
+            dropped[kind].append(name)
+    listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in dropped.items() if names)
+    if not listed:
+        return dataset
+    if not kept:
+        raise GruardError(
+            f"{dataset.recordings[0].name}: no column is left to learn from ({listed}); "
+            "add a sensor's column"
+        )
+    warning = f"columns set aside: {listed}; to keep one with numbers, name it in the settings file"
+    recordings = tuple(_with_columns(recording, kept) for recording in dataset.recordings)
+    return replace(dataset, recordings=recordings, warnings=(*dataset.warnings, warning))
+
+
+def _with_columns(recording: Recording, columns: Sequence[int]) -> Recording:
+    names = tuple(recording.channels[column] for column in columns)
+    return replace(recording, channels=names, values=recording.values[:, columns])

@@ -1,0 +1,65 @@
+"""A trained model with the rows behind it, and the bytes that it is stored in."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.bundle.manifest import Channel
+from edge_runtime.record import Float32
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that conversion needs besides arrays. `sizes` are those of CellConfig.
+
+    selection: average precision of the candidates that were judged, by name; empty when --model
+    named the model. taught: labelled stretches that the gate learned from, 0 without a gate.
+    """
+
+    name: str
+    period: float | None
+    channels: tuple[Channel, ...]
+    sizes: dict[str, Any]
+    seed: int
+    data_sha256: str
+    selection: Mapping[str, float] = field(default_factory=dict)
+    taught: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run folder. rows[part] is a list of raw float32 [n, channels]; labels likewise."""
+
+    path: Path
+    config: Config
+    weights: dict[str, Float32]
+    weights_sha256: str
+    rows: dict[str, list[Float32]]
+    labels: dict[str, list[npt.NDArray[np.int8]]]
+
+
+def json_bytes(data: Any) -> bytes:
+    """Return `data` as indented JSON with sorted keys."""
+    return (json.dumps(data, indent=1, sort_keys=True) + "\n").encode()
+
+
+def npz_bytes(arrays: dict[str, npt.NDArray[Any]]) -> bytes:
+    """Return an .npz archive whose bytes depend only on the arrays (numpy's contains the time)."""
+    import zipfile
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(arrays):
+            member = io.BytesIO()
+            array = np.asarray(arrays[name], order="C")
+            np.lib.format.write_array(member, array, version=(1, 0))  # type: ignore[no-untyped-call]
+            info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, member.getvalue())
+    return buffer.getvalue()
