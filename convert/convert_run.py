@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import metadata
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +12,22 @@ from convert.judged_rows import JudgedRows, judged_rows_of_run
 from convert.proof import Outcome, Proof
 from convert.tensor_errors import TensorError, tensor_errors
 from convert.twins import float_twin
-from convert.validate import ROLLOUT_STEPS, Verdict, joined, recording_verdict, validate
+from convert.validate import Verdict, joined, recording_verdict, validate
 from edge_runtime.bundle.manifest import Manifest, Validation
 from edge_runtime.calibration import Calibration
 from edge_runtime.detector.kernels import available_kernels
 from edge_runtime.learning.calibrated import Calibrated, calibrated, calibrated_on
 from edge_runtime.learning.diagnosis.section import diagnosis_of_run
 from edge_runtime.learning.golden import golden_vectors
-from edge_runtime.learning.run import Run
+from edge_runtime.learning.run import Run, tool_versions
 from edge_runtime.learning.shipped import graph_of, shipped_model
+from edge_runtime.learning.streams import ROLLOUT_STEPS, clean_samples
 
 Float32 = npt.NDArray[np.float32]
 Say = Callable[[str], None]
 
+# Packages that decide the bytes of a model.
+TOOLS = ("tensorflow-cpu", "tensorflow", "numpy", "tflite-runtime", "ai-edge-litert")
 TENSORS_EVERY = 4  # compare the tensors of every fourth step of the rows with faults
 
 
@@ -100,7 +102,7 @@ def completed(candidate: Assessment, say: Say, outcomes: tuple[Outcome, ...] = (
         thresholds=thresholds,
         diagnosis=diagnosis,
         validation=Validation(passed=verdict.passed, forced=not verdict.passed),
-        provenance=replace(manifest.provenance, tools=_tools()),
+        provenance=replace(manifest.provenance, tools=tool_versions(TOOLS)),
     )
     return Conversion(
         manifest=manifest,
@@ -109,7 +111,7 @@ def completed(candidate: Assessment, say: Say, outcomes: tuple[Outcome, ...] = (
         golden=golden_vectors(
             shipped_model(manifest, files.model), run.rows["calibrate"], run.config.seed
         ),
-        clean=_clean_samples(run),
+        clean=clean_samples(run),
         proof=Proof(
             graph=graph_of(files.model),
             verdict=verdict,
@@ -149,22 +151,3 @@ def _tensors(files: Exported, verdict: Verdict) -> tuple[TensorError, ...]:
     assert verdict.evidence is not None  # only `without_evidence` removes it
     seen = verdict.evidence.faulty.quantised.inputs[::TENSORS_EVERY]
     return tensor_errors(files.model, files.float_model, list(seen))
-
-
-def _clean_samples(run: Run) -> dict[str, Float32]:
-    from edge_runtime.learning.prepare import standard_rows
-
-    rows = standard_rows(run.rows["calibrate"], run.config.channels, run.config.period)
-    arrays = {f"value/{i:03d}": value for i, value in enumerate(rows.values)}
-    return arrays | {f"mask/{i:03d}": mask for i, mask in enumerate(rows.masks)}
-
-
-def _tools() -> dict[str, str]:
-    """Return the versions of the packages that decide the bytes of the model."""
-    versions = {}
-    for package in ("tensorflow-cpu", "tensorflow", "numpy", "tflite-runtime", "ai-edge-litert"):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions

@@ -11,7 +11,6 @@ from convert.judged_rows import JudgedRows, judged_rows_of_file, judged_rows_of_
 from convert.twins import float_twin
 from convert.validate import (
     LONG_STEPS,
-    ROLLOUT_STEPS,
     Verdict,
     joined,
     linear_verdict,
@@ -29,6 +28,7 @@ from edge_runtime.errors import GruardError
 from edge_runtime.learning.calibrated import calibrated, calibrated_on
 from edge_runtime.learning.rollout import roll_all
 from edge_runtime.learning.run import Run
+from edge_runtime.learning.streams import ROLLOUT_STEPS
 from train.run_folder import read_run
 
 NO_RUN = "{}: needs the float model of the run folder, which is not there (--run)"

@@ -26,13 +26,13 @@ from convert.checks.behaviour import (
     clean_checks,
     detection_checks,
     standout_check,
-    standout_warning,
 )
 from convert.detection import Detection, by_kind, detect
 from convert.judged_rows import JudgedRows
 from convert.twins import Pair, roll_pair
 from edge_runtime.calibration import Calibration
 from edge_runtime.detector.cell import Model
+from edge_runtime.learning.calibrated import standout_warning
 from edge_runtime.learning.check import Check
 from edge_runtime.learning.formula import formula_checks
 from edge_runtime.learning.rollout import roll, stretch
@@ -42,7 +42,7 @@ from edge_runtime.learning.streams import FaultyRecording, repeated
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
-ROLLOUT_STEPS, LONG_STEPS = 4000, 100_000
+LONG_STEPS = 100_000  # of a free rollout
 NO_LABELS = "labelled data: there are no labelled rows that begin with a settled model"
 
 

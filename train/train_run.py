@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.bundle.manifest import Channel
-from edge_runtime.detector.inputs import channel_scaler
 from edge_runtime.errors import GruardError
-from edge_runtime.learning.modes import with_modes
-from edge_runtime.learning.prepare import Rows, describe_channels, fingerprint, standard_rows
+from edge_runtime.learning.modes import channels_of, modes_sentence
+from edge_runtime.learning.prepare import Rows, fingerprint, standard_rows, unlike_training
 from edge_runtime.learning.recording import Recording
 from edge_runtime.learning.request import Data
 from edge_runtime.learning.run import Config, Run, npz_bytes
-from edge_runtime.learning.split import Split, clean_parts
+from edge_runtime.learning.split import split_sentence
 from edge_runtime.look.facts import FEWEST_NETWORK_ROWS
 from train.cell_config import CellConfig
 from train.fit import Budget, Report
@@ -25,10 +24,8 @@ from train.model_choice import (
     fit_model,
     resolved,
 )
-from train.run_folder import PARTS, read_run, save_config, save_rows, write_atomically
+from train.run_folder import read_run, save_config, save_rows, write_atomically
 from train.training_request import TrainingRequest
-
-FAR = 5.0  # channel scales between the medians of a held-out part and of the training part
 
 
 def train_run(
@@ -53,22 +50,20 @@ def train_run(
     model = resolved(request.model, sum(r.rows for r in clean), watched)
 
     def described(rows: Sequence[Recording]) -> tuple[Channel, ...]:
-        values = [recording.values for recording in rows]
-        return with_modes(describe_channels(rows, settings), values, period)
+        return channels_of(rows, settings, period)
 
     # Cross-fitting needs no held-out rows: a linear model is scaled and fitted on all clean rows.
     channels = described(clean if model == "linear" else split.train)
     _make_folder(request.out)
-    say(_describe(split, len(channels), period))
-    if modes := max(len(channel.modes) for channel in channels):
-        named = ", ".join(c.name for c in channels if c.exogenous and c.modes)
-        say(f"{modes} operating modes, told apart by {named}; each has a scaler of its own")
+    say(split_sentence(split, len(channels), period))
+    if modes := modes_sentence(channels):
+        say(modes)
     if model != request.model:
         say(
             f"fewer than {FEWEST_NETWORK_ROWS} clean rows, or only one channel to watch: training "
             "the linear detector (--model gru or gated trains a network anyway)"
         )
-    for sentence in _unlike_training(split, channels):
+    for sentence in unlike_training(split, channels):
         say(f"warning: {sentence}")
     if request.force:
         for name in ("checkpoint.npz", "weights.npz"):
@@ -119,30 +114,3 @@ def _make_folder(path: Path) -> None:
         raise GruardError(
             f"{path}: cannot be created ({error.strerror}); choose another --out"
         ) from None
-
-
-def _unlike_training(split: Split, channels: tuple[Channel, ...]) -> list[str]:
-    """Warn of held-out parts far from all training rows; their thresholds will be poor."""
-    scaler = channel_scaler(channels)
-    sentences = []
-    for part in ("calibrate", "test"):
-        rows = [clean.values for r in getattr(split, part) for clean in clean_parts(r, 0)]
-        if not rows:
-            continue
-        middle = np.nanmedian(np.concatenate(rows), axis=0)
-        distance = np.abs(middle - scaler.center) / scaler.scale
-        worst = int(np.nanargmax(distance))
-        if distance[worst] > FAR:
-            sentences.append(
-                f"the rows to {part} are unlike those to train ({channels[worst].name} is "
-                f"{distance[worst]:.0f} scales away); record until every normal state of the "
-                "machine has occurred several times"
-            )
-    return sentences
-
-
-def _describe(split: Split, channels: int, period: float | None) -> str:
-    rows = {part: sum(r.rows for r in getattr(split, part)) for part in PARTS}
-    parts = ", ".join(f"{count} to {part}" for part, count in rows.items())
-    every = f"one every {period:g} s" if period else "sample period unknown"
-    return f"{channels} channels, {every}; rows: {parts}"

@@ -142,16 +142,6 @@ def standout_check(found: Calibration) -> Check:
     )
 
 
-def standout_warning(found: Calibration) -> str:
-    """Return the finding of `standout_check` as a warning."""
-    return (
-        f"the strangest clean row (settled row {found.row} of {found.rows}) is "
-        f"{found.standout:.0f} times the usual, more than {found.limit:g}; the threshold is higher "
-        "because of it, and weaker faults give no alarm. If the machine was not healthy there, "
-        "label those rows or cut them out and train again; if it was, record for longer"
-    )
-
-
 def threshold_check(held: Threshold, found: Threshold) -> Check:
     """Compare the threshold in the bundle with the one computed again from its run."""
     pairs = (held.value, found.value), (held.clear, found.clear)

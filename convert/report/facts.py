@@ -1,6 +1,5 @@
 """The proof as text for the terminal, and as report.json."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +11,8 @@ from convert.validate import Verdict
 from edge_runtime.bundle.flatbuffer import GraphSummary
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.calibration import trial_of
-from edge_runtime.learning.check import Check
+from edge_runtime.learning.check import checks_text
+from edge_runtime.learning.report import provenance_facts, threshold_facts
 
 
 def verdict_text(verdict: Verdict) -> str:
@@ -22,16 +22,6 @@ def verdict_text(verdict: Verdict) -> str:
     lines += [f"      not judged: {what}" for what in verdict.not_judged]
     lines += [f"      warning: {what}" for what in verdict.warnings]
     return "\n".join(lines)
-
-
-def checks_text(checks: Sequence[Check]) -> str:
-    """Return one line per check."""
-    width = max(len(check.name) for check in checks)
-    return "\n".join(
-        f"{'pass' if check.passed else 'FAIL'}  {check.name:<{width}}  {check.value:10.4f}  "
-        f"in {limits(check):<12}  {of_what(check)}"
-        for check in checks
-    )
 
 
 def choice_text(choice: Choice) -> str:
@@ -88,28 +78,14 @@ def report_json(manifest: Manifest, proof: Proof) -> dict[str, Any]:
         "version": manifest.version,
         **proof.verdict.to_dict(),
         "other_kernels": [verdict.to_dict() for verdict in proof.others],
-        "thresholds": {
-            kernel: {
-                "value": found.threshold.value,
-                "method": found.threshold.method,
-                "assured": found.threshold.assured,
-                "statement": found.threshold.statement,
-            }
-            for kernel, found in proof.calibrations.items()
-        },
+        "thresholds": threshold_facts(proof.calibrations),
         "trial": trial_of(manifest),
         "candidates": [outcome.to_dict() for outcome in proof.outcomes],
         "choice": choice_of(proof.outcomes),
         "tensors": [tensor.to_dict() for tensor in proof.tensors],
         "diagnosis": None if judgement is None else asdict(judgement),
         "graph": graph_facts(proof.graph),
-        "provenance": {
-            "data_sha256": manifest.provenance.data_sha256,
-            "weights_sha256": manifest.provenance.weights_sha256,
-            "seed": manifest.provenance.seed,
-            "selection": dict(manifest.provenance.selection),
-            "tools": dict(manifest.provenance.tools),
-        },
+        "provenance": provenance_facts(manifest),
     }
 
 
@@ -141,13 +117,3 @@ def model_sentence(manifest: Manifest, proof: Proof) -> str:
         f"{shape}: the smallest that was not clearly worse at finding faults injected into "
         f"held-out rows (average precision: {values})."
     )
-
-
-def of_what(check: Check) -> str:
-    """Return the meaning of a check's value, and the worst channel or kind."""
-    return f"{check.meaning}; worst: {check.worst}" if check.worst else check.meaning
-
-
-def limits(check: Check) -> str:
-    """Return the limits of a check as text."""
-    return f"{check.low:.4g} … {check.high:.4g}"

@@ -7,26 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from convert.detection import Detection, by_kind
 from convert.proof import Proof
 from convert.report import pictures
-from convert.report.facts import graph_facts, limits, model_sentence, of_what
+from convert.report.facts import graph_facts, model_sentence
 from convert.tensor_errors import TensorError, worst_tensor
 from convert.validate import Verdict
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.calibration import Calibration, trial_of
-from edge_runtime.learning.check import Check
-from edge_runtime.learning.diagnosis.section import Judgement
+from edge_runtime.learning.report import (
+    checks_table,
+    notes,
+    origin,
+    page,
+    promise,
+    threshold_table,
+)
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem;
-       color: #222; background: #fff }
-h1 { margin-bottom: .2rem } h2 { margin: 2.2rem 0 .4rem; font-size: 1.2rem }
-table { border-collapse: collapse; margin: .6rem 0 } th { font-weight: 600 }
-td, th { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px solid #e2e2e2 }
-td.n { text-align: right; font-variant-numeric: tabular-nums }
-.pass { color: #1a7f37 } .fail { color: #b3261e; font-weight: 600 }
-.verdict { font-size: 1.15rem; margin: .2rem 0 1rem } .note { color: #666 }
-.row { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start }
-figure { margin: .6rem 0 } figcaption { color: #555; font-size: .9em } img { max-width: 100% }
-"""
 WORST_TENSORS = 3
 
 
@@ -37,7 +31,7 @@ def report_html(manifest: Manifest, proof: Proof) -> str:
         f"<h1>{title}</h1>",
         _headline(manifest, proof.verdict),
         f"<p>{html.escape(model_sentence(manifest, proof))}</p>",
-        *_notes([*filter(None, [trial_of(manifest)]), *proof.verdict.warnings]),
+        *notes([*filter(None, [trial_of(manifest)]), *proof.verdict.warnings]),
         *_promise(proof.calibrations),
         *_comparison(manifest, proof.verdict),
         *_rollout(proof.verdict),
@@ -46,12 +40,7 @@ def report_html(manifest: Manifest, proof: Proof) -> str:
         *_failed(proof),
         *_model(manifest, proof),
     ]
-    body = "\n".join(sections)
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>gruard: {title}</title>\n'
-        f'<meta name="viewport" content="width=device-width">\n<style>{STYLE}</style>\n{body}\n'
-        "</html>\n"
-    )
+    return page(title, sections)
 
 
 def _headline(manifest: Manifest, verdict: Verdict) -> str:
@@ -80,26 +69,15 @@ def _cost(verdict: Verdict) -> str:
 
 def _promise(calibrations: Mapping[str, Calibration]) -> list[str]:
     kernel, calibration = next(iter(calibrations.items()))
-    threshold = calibration.threshold
-    word = '<b class="pass">assured</b>' if threshold.assured else '<b class="fail">not assured</b>'
-    lines = [
-        f"<tr><td>{html.escape(name)}<td class=n>{c.threshold.value:.3f}"
-        f"<td class=n>{c.threshold.clear:.3f}<td>{html.escape(c.threshold.method)}</tr>"
-        for name, c in calibrations.items()
-    ]
     return [
-        "<h2>What the alarm promise rests on</h2>",
-        f"<p>The target of {threshold.wished_per_day:g} false alarms a day is {word}.<br>"
-        f"{html.escape(threshold.statement)}.</p>",
+        *promise(calibration.threshold),
         '<div class="row">',
         _figure(
             pictures.tail_picture(calibration),
             f"Each dot is a peak of the clean scores on {kernel}, at the mean time between peaks "
             "of at least this height.",
         ),
-        "<table><tr><th>kernel<th>threshold<th>clears below<th>method</tr>",
-        *lines,
-        "</table>",
+        *threshold_table(calibrations),
         "</div>",
     ]
 
@@ -108,7 +86,7 @@ def _comparison(manifest: Manifest, verdict: Verdict) -> list[str]:
     assert verdict.evidence is not None  # a conversion always keeps it
     threshold = manifest.thresholds[verdict.kernel].value
     title = "The proof" if manifest.linear else "Did int8 cost anything?"
-    parts = [f"<h2>{title}</h2>", _checks(verdict.checks)]
+    parts = [f"<h2>{title}</h2>", checks_table(verdict.checks)]
     parts += [
         f'<p class="note">Not judged: {html.escape(what)}.</p>' for what in verdict.not_judged
     ]
@@ -189,7 +167,7 @@ def _kernels(others: Sequence[Verdict]) -> list[str]:
             '<b class="pass">passed</b>' if not failed else '<b class="fail">FAILED, left out</b>'
         )
         parts += [f"<h2>On {html.escape(verdict.kernel)}: {word}</h2>"]
-        parts += [_checks(failed or verdict.checks)]
+        parts += [checks_table(failed or verdict.checks)]
     return parts
 
 
@@ -199,12 +177,8 @@ def _failed(proof: Proof) -> list[str]:
     for outcome in proof.outcomes:
         if not outcome.passed:
             parts += [f"<h2>{html.escape(outcome.sentence)}</h2>"]
-            parts += [_checks(outcome.failed)] if outcome.failed else []
+            parts += [checks_table(outcome.failed)] if outcome.failed else []
     return parts
-
-
-def _notes(sentences: Iterable[str]) -> list[str]:
-    return [f'<p class="fail">{html.escape(sentence)}.</p>' for sentence in sentences]
 
 
 def _model(manifest: Manifest, proof: Proof) -> list[str]:
@@ -213,38 +187,7 @@ def _model(manifest: Manifest, proof: Proof) -> list[str]:
     contents = f"{facts['weights']} weights; {operators}; tensors {', '.join(facts['dtypes'])}."
     if manifest.linear:
         contents = "There is no graph: nothing is quantised."
-    provenance = manifest.provenance
-    tools = ", ".join(f"{name} {version}" for name, version in provenance.tools.items())
-    diagnosis = _diagnosis_sentence(manifest, proof.judgement)
-    return [
-        "<h2>The model</h2>",
-        f"<p>{contents}</p>",
-        f"<p>Channels: {html.escape(', '.join(manifest.channel_names))}.</p>",
-        f"<p>{html.escape(diagnosis)}.</p>",
-        f"<p class=note>Made from data {provenance.data_sha256[:12]}, weights "
-        f"{provenance.weights_sha256[:12]}, seed {provenance.seed}; {html.escape(tools)}.</p>",
-    ]
-
-
-def _diagnosis_sentence(manifest: Manifest, judgement: Judgement | None) -> str:
-    if manifest.diagnosis is None:
-        return "This bundle has no diagnosis: its alarms name channels, but no kind of fault"
-    if judgement is None:
-        return "The diagnosis was not judged: there are too few calibration rows to inject faults"
-    return judgement.sentence()
-
-
-def _checks(checks: Sequence[Check]) -> str:
-    rows = "".join(_check_row(check) for check in checks)
-    return f"<table><tr><th><th>check<th>value<th>limits<th>of what</tr>{rows}</table>"
-
-
-def _check_row(check: Check) -> str:
-    mark = '<td class="pass">pass' if check.passed else '<td class="fail">FAIL'
-    return (
-        f'<tr>{mark}<td>{html.escape(check.name)}<td class="n">{check.value:.4f}'
-        f"<td>{limits(check)}<td>{html.escape(of_what(check))}</tr>"
-    )
+    return ["<h2>The model</h2>", f"<p>{contents}</p>", *origin(manifest, proof.judgement)]
 
 
 def _shift(shift: int | None) -> str:

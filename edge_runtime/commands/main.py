@@ -10,6 +10,7 @@ import click
 
 from edge_runtime import __version__
 from edge_runtime.commands.bundle import calibrate, inspect, selftest
+from edge_runtime.commands.learn import learn
 from edge_runtime.commands.look import look
 from edge_runtime.commands.owner import accept, mark, marks, mute, unmute
 from edge_runtime.commands.readings import readings, record
@@ -34,8 +35,8 @@ def gruard() -> None:
 
 
 COMMANDS = (
-    record, look, run, status, top, accept, mute, unmute, mark, marks, replay, readings, journal,
-    inspect, selftest, calibrate, install, list_bundles, use, rollback, service,
+    record, look, learn, run, status, top, accept, mute, unmute, mark, marks, replay, readings,
+    journal, inspect, selftest, calibrate, install, list_bundles, use, rollback, service,
 )  # fmt: skip
 for command in COMMANDS:
     gruard.add_command(command)

@@ -214,3 +214,13 @@ def measured(
             whole[recording].append(remeasured(rollout, constants))
     every = [rollout for fold in folds for rollout in fold]
     return with_score_shapes(draft, every), [joined(pieces) for pieces in whole if pieces]
+
+
+def standout_warning(found: Calibration) -> str:
+    """Return the warning that an anomaly among the clean rows raised the threshold."""
+    return (
+        f"the strangest clean row (settled row {found.row} of {found.rows}) is "
+        f"{found.standout:.0f} times the usual, more than {found.limit:g}; the threshold is higher "
+        "because of it, and weaker faults give no alarm. If the machine was not healthy there, "
+        "label those rows or cut them out and train again; if it was, record for longer"
+    )

@@ -71,3 +71,23 @@ def reason(check: Check) -> str:
         return f"{check.name} has no value"
     bound = f"at least {check.low:g}" if check.value < check.low else f"at most {check.high:.4g}"
     return f"{plain.format(f'{check.value:.4g}')} ({bound})"
+
+
+def checks_text(checks: Sequence[Check]) -> str:
+    """Return one line per check."""
+    width = max(len(check.name) for check in checks)
+    return "\n".join(
+        f"{'pass' if check.passed else 'FAIL'}  {check.name:<{width}}  {check.value:10.4f}  "
+        f"in {limits(check):<12}  {of_what(check)}"
+        for check in checks
+    )
+
+
+def of_what(check: Check) -> str:
+    """Return the meaning of a check's value, and the worst channel or kind."""
+    return f"{check.meaning}; worst: {check.worst}" if check.worst else check.meaning
+
+
+def limits(check: Check) -> str:
+    """Return the limits of a check as text."""
+    return f"{check.low:.4g} … {check.high:.4g}"

@@ -21,7 +21,9 @@ from edge_runtime.bundle.manifest_rules import MOST_MODES
 from edge_runtime.detector.inputs import channel_scaler, in_mode, is_present
 from edge_runtime.learning.highway import Highway, fit_highway
 from edge_runtime.learning.linear import all_but, cut_folds
-from edge_runtime.learning.prepare import Rows, fit_rows, standard_rows
+from edge_runtime.learning.prepare import Rows, describe_channels, fit_rows, standard_rows
+from edge_runtime.learning.recording import Recording
+from edge_runtime.learning.settings import Settings
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -44,6 +46,23 @@ class Levels:
 
     of_row: Ints
     places: tuple[Place, ...]
+
+
+def channels_of(
+    recordings: Sequence[Recording], settings: Settings, period: float | None
+) -> Channels:
+    """Return the channels of clean `recordings`: rules of `settings`, scaler, operating modes."""
+    values = [recording.values for recording in recordings]
+    return with_modes(describe_channels(recordings, settings), values, period)
+
+
+def modes_sentence(channels: Channels) -> str:
+    """Return how many operating modes there are and what tells them apart; empty without modes."""
+    count = max(len(channel.modes) for channel in channels)
+    named = ", ".join(c.name for c in channels if c.exogenous and c.modes)
+    if not count:
+        return ""
+    return f"{count} operating modes, told apart by {named}; each has a scaler of its own"
 
 
 def with_modes(channels: Channels, recordings: Sequence[Float32], period: float | None) -> Channels:

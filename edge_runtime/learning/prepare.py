@@ -23,12 +23,14 @@ from edge_runtime.detector.inputs import (
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.recording import Recording
 from edge_runtime.learning.settings import Settings
+from edge_runtime.learning.split import Split, clean_parts
 from edge_runtime.record import Float32
 
 CENTRAL = (0.005, 0.995)
 DEAD_SPREAD = 1e-6
 DEAD_SCALE = 0.01
 SMALLEST_SCALE = 1e-6
+FAR = 5.0  # channel scales between the medians of a held-out part and of the training part
 
 
 @dataclass(frozen=True)
@@ -163,3 +165,23 @@ def _deviation(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     low, high = np.nanquantile(values, CENTRAL, axis=0)
     central = np.nanstd(np.clip(values, low, high), axis=0)
     return np.where(central > 0, central, np.nanstd(values, axis=0))
+
+
+def unlike_training(split: Split, channels: tuple[Channel, ...]) -> list[str]:
+    """Warn of held-out parts far from all training rows; their thresholds will be poor."""
+    scaler = channel_scaler(channels)
+    sentences = []
+    for part in ("calibrate", "test"):
+        rows = [clean.values for r in getattr(split, part) for clean in clean_parts(r, 0)]
+        if not rows:
+            continue
+        middle = np.nanmedian(np.concatenate(rows), axis=0)
+        distance = np.abs(middle - scaler.center) / scaler.scale
+        worst = int(np.nanargmax(distance))
+        if distance[worst] > FAR:
+            sentences.append(
+                f"the rows to {part} are unlike those to train ({channels[worst].name} is "
+                f"{distance[worst]:.0f} scales away); record until every normal state of the "
+                "machine has occurred several times"
+            )
+    return sentences

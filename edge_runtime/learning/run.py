@@ -2,8 +2,9 @@
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,10 @@ class Config:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run folder. rows[part] is a list of raw float32 [n, channels]; labels likewise."""
+    """A trained model. rows[part] is a list of raw float32 [n, channels]; labels likewise.
+
+    path: of the run folder, or of the recording if there is none.
+    """
 
     path: Path
     config: Config
@@ -63,3 +67,14 @@ def npz_bytes(arrays: dict[str, npt.NDArray[Any]]) -> bytes:
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, member.getvalue())
     return buffer.getvalue()
+
+
+def tool_versions(packages: Sequence[str]) -> dict[str, str]:
+    """Return the versions of those of `packages` that are installed."""
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

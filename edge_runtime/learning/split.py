@@ -137,3 +137,11 @@ def _between(recordings: Sequence[Recording], start: int, stop: int) -> Recordin
             pieces.append(recording.cut(first, last))
         offset += recording.rows
     return tuple(pieces)
+
+
+def split_sentence(split: Split, channels: int, period: float | None) -> str:
+    """Return how many rows each part has."""
+    rows = {part: sum(r.rows for r in getattr(split, part)) for part in PARTS}
+    parts = ", ".join(f"{count} to {part}" for part, count in rows.items())
+    every = f"one every {period:g} s" if period else "sample period unknown"
+    return f"{channels} channels, {every}; rows: {parts}"

@@ -18,6 +18,7 @@ SPACING = 150
 FAULT_SIZES = (2.0, 24.0)
 FEWEST_JUDGED = 2000  # rows of a run
 FAULTY_ROWS = 4000  # of the stream with injected faults
+ROLLOUT_STEPS = 4000  # of a free rollout over clean rows
 
 
 @dataclass(frozen=True)
@@ -124,3 +125,10 @@ def clean_judged_rows(run: Run) -> list[Float32]:
         rows.append(recording[-missing:])
         missing -= len(rows[-1])
     return rows
+
+
+def clean_samples(run: Run) -> dict[str, Float32]:
+    """Return the arrays of calibration.npz: standardised clean rows, and which are usable."""
+    rows = standard_rows(run.rows["calibrate"], run.config.channels, run.config.period)
+    arrays = {f"value/{i:03d}": value for i, value in enumerate(rows.values)}
+    return arrays | {f"mask/{i:03d}": mask for i, mask in enumerate(rows.masks)}
