@@ -137,13 +137,13 @@ def bad_run(good_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def nothing_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The linear detector computes other forecasts than its formula; judged on one kernel."""
     from convert import convert_run as module
-    from convert.checks import arithmetic
+    from edge_runtime.learning import formula
 
-    formula = arithmetic._expected
+    expected = formula._expected
     coarse_ranges(monkeypatch)
     monkeypatch.setattr(module, "available_kernels", lambda: available_kernels()[:1])
     monkeypatch.setattr(
-        arithmetic, "_expected", lambda *args: formula(*args) + np.array([0, 0, 0.01])
+        formula, "_expected", lambda *args: expected(*args) + np.array([0, 0, 0.01])
     )
 
 
