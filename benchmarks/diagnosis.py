@@ -132,12 +132,12 @@ def thresholds(manifest: "Manifest") -> "dict[str, Manifest]":
 
 def watched(manifest: "Manifest", rows: int, seed: int) -> list[tuple[Case, Case]]:
     """Every fault of one recording, and what the device says of it early and late."""
-    from edge_runtime.learning.rollout import roll
+    from edge_runtime.learning.rollout import records_of
     from edge_runtime.learning.shipped import shipped_model
     from train.simulate import simulate_faults
 
     simulation = simulate_faults(rows, FIRST_SEED + seed, every=EVERY)
-    records = roll(shipped_model(manifest, b""), simulation.recording.values).records
+    records = records_of(shipped_model(manifest, b""), simulation.recording.values)
     return list(_cases(simulation.events, records))
 
 

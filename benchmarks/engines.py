@@ -136,7 +136,7 @@ def gruard(fleet: Fleet, channels: Sequence[str]) -> Alarms:
     with tempfile.TemporaryDirectory() as scratch:
         made = GruardDetector("linear").make(series, 0, Path(scratch))
     model = shipped_model(made.manifest, made.model)
-    return lambda rows: np.array([r.alarm for r in roll(model, rows[:, first:]).records], bool)
+    return lambda rows: roll(model, rows[:, first:]).alarm
 
 
 def normaliser(learn: Sequence[Float32]) -> Callable[[Float32], Float32]:

@@ -163,7 +163,7 @@ def _outcome_of(
     rollouts = roll_all(model, [test.values for test in series.tests])
     return ContenderOutcome(
         scores=[np.asarray(rollout.score, np.float64) for rollout in rollouts],
-        alarms=[np.array([record.alarm for record in r.records], bool) for r in rollouts],
+        alarms=[rollout.alarm for rollout in rollouts],
         parameters=inside + outside,
         bytes=graph_bytes + FLOAT32_BYTES * outside,
         training_seconds=seconds[0],

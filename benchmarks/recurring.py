@@ -32,7 +32,7 @@ from edge_runtime.detector.alarm import alarm_stretches
 from edge_runtime.detector.cell import Model
 from edge_runtime.learning.diagnosis.section import diagnosis_of_run
 from edge_runtime.learning.recording import Recording
-from edge_runtime.learning.rollout import roll
+from edge_runtime.learning.rollout import records_of
 from edge_runtime.learning.shipped import shipped_model
 from edge_runtime.record import Float32, Record
 from edge_runtime.recurring_alarms import (
@@ -189,7 +189,7 @@ def measure(series: Series, days: int, model: Model) -> Iterator[RecurringResult
     healthy = series.train[0].values[days * ROWS_A_DAY :]
     (test,) = series.tests
     labels = np.concatenate([np.zeros(len(healthy), bool), test.labels > 0])
-    alarms = alarms_of(roll(model, np.concatenate([healthy, test.values])).records)
+    alarms = alarms_of(records_of(model, np.concatenate([healthy, test.values])))
     for rule in RULES:
         yield judged(series.name, days, rule, alarms, labels)
 
@@ -247,7 +247,7 @@ def nights(series: Series, model: Model) -> Nights:
     rows = series.train[0].values[NIGHTLY_DAYS * ROWS_A_DAY :].copy()
     rng = np.random.default_rng(int(series.name.rpartition("-")[2]))
     places = _disturb(rows, learned_rows, rng)
-    alarms = alarms_of(roll(model, rows).records)
+    alarms = alarms_of(records_of(model, rows))
     found = [_beginning(alarms, at) for at in places]
     by_night = [alarm for alarm in found[:-1] if alarm][FEWEST_DAYS:]
     fault, shipped = found[-1], Rule().name

@@ -179,9 +179,8 @@ def _learned(series: Series, rows: Float32) -> dict[bool, Model]:
 
 def watched(model: Model, rows: Float32) -> tuple[Bools, Bools]:
     """Whether each row is in alarm by the model, and whether it is flagged CHANGED."""
-    records = roll(model, rows).records
-    alarms = [record.alarm and record.tier < 3 for record in records]
-    return np.array(alarms, bool), np.array([Flag.CHANGED in r.flags for r in records], bool)
+    rolled = roll(model, rows)
+    return rolled.alarm & (rolled.tier < 3), (rolled.flags & Flag.CHANGED) > 0
 
 
 def starts(alarms: Bools) -> list[int]:

@@ -19,6 +19,7 @@ from edge_runtime.detector.kernels import available_kernels
 from edge_runtime.learning.calibrated import Calibrated, calibrated, calibrated_on
 from edge_runtime.learning.diagnosis.section import diagnosis_of_run
 from edge_runtime.learning.golden import golden_vectors
+from edge_runtime.learning.rollout import inputs_at
 from edge_runtime.learning.run import Run, tool_versions
 from edge_runtime.learning.shipped import graph_of, shipped_model
 from edge_runtime.learning.streams import ROLLOUT_STEPS, clean_samples
@@ -149,5 +150,6 @@ def _tensors(files: Exported, verdict: Verdict) -> tuple[TensorError, ...]:
     if not files.model:
         return ()
     assert verdict.evidence is not None  # only `without_evidence` removes it
-    seen = verdict.evidence.faulty.quantised.inputs[::TENSORS_EVERY]
-    return tensor_errors(files.model, files.float_model, list(seen))
+    rollout = verdict.evidence.faulty.quantised
+    seen = inputs_at(rollout, range(0, len(rollout.score), TENSORS_EVERY))
+    return tensor_errors(files.model, files.float_model, seen)

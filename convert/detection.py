@@ -114,7 +114,7 @@ def _events(pair: Pair, stream: FaultyRecording) -> tuple[Event, ...]:
     settled = pair.settled
     spans = [span for span in intervals(stream.faulty) if settled[span[0]]]
     int8, floating = (
-        first_hits(_alarms(rollout) & settled, spans, GRACE)
+        first_hits(rollout.alarm & settled, spans, GRACE)
         for rollout in (pair.quantised, pair.reference)
     )
     return tuple(
@@ -125,10 +125,6 @@ def _events(pair: Pair, stream: FaultyRecording) -> tuple[Event, ...]:
 
 def _kind(row: int, events: Sequence[FaultEvent]) -> str:
     return next((e.kind.name.lower() for e in events if e.start <= row < e.stop), LABELLED)
-
-
-def _alarms(rollout: Rollout) -> Bools:
-    return np.array([record.alarm for record in rollout.records], bool)
 
 
 def _margins(model: Model, rollout: Rollout) -> Float64:

@@ -11,7 +11,7 @@ from convert.twins import float_twin
 from edge_runtime.bundle.flatbuffer import read_graph
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.learning.draft import draft_manifest
-from edge_runtime.learning.rollout import roll
+from edge_runtime.learning.rollout import inputs_at, roll
 from edge_runtime.learning.run import Run
 from edge_runtime.learning.streams import faulty_twin
 
@@ -65,9 +65,8 @@ def representative(run: Run, float_model: bytes) -> list[Mapping[str, Float32]]:
 def rolled_out(run: Run, float_model: bytes, rows: Float32) -> list[Mapping[str, Float32]]:
     """Return graph inputs of a free rollout of the float model over raw `rows`, evenly spread."""
     model = float_twin(_float_draft(run, float_model), float_model)
-    inputs = roll(model, rows).inputs
-    picked = np.unique(np.linspace(0, len(inputs) - 1, REPRESENTATIVE).astype(int))
-    return [inputs[int(i)] for i in picked]
+    picked = np.unique(np.linspace(0, len(rows) - 1, REPRESENTATIVE).astype(int))
+    return inputs_at(roll(model, rows), picked)
 
 
 def _float_draft(run: Run, float_model: bytes) -> Manifest:

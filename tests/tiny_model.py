@@ -196,7 +196,7 @@ def _representative(run: "Run", float_model: bytes) -> list[dict[str, Float32]]:
     from edge_runtime.detector.cell import build_model
     from edge_runtime.detector.interpreter import FloatGraph
     from edge_runtime.learning.draft import draft_manifest
-    from edge_runtime.learning.rollout import roll
+    from edge_runtime.learning.rollout import inputs_at, roll
     from edge_runtime.learning.streams import faulty_twin
 
     graph = read_graph(float_model, "float model")
@@ -205,4 +205,4 @@ def _representative(run: "Run", float_model: bytes) -> list[dict[str, Float32]]:
     spread = run.weights["innovation_scale"]
     stream = faulty_twin(run.rows["train"], run.config.channels, PERIOD, spread, 2, length=500)
     model = build_model(draft, FloatGraph(float_model, graph), "")
-    return list(roll(model, stream.rows).inputs[::4])
+    return inputs_at(roll(model, stream.rows), range(0, len(stream.rows), 4))

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from convert.metrics import intervals
 from edge_runtime.detector.cell import Model
 from edge_runtime.learning.check import Check
-from edge_runtime.learning.rollout import Rollout, roll
+from edge_runtime.learning.rollout import Rollout, inputs_at, roll
 from edge_runtime.learning.run import Run
 from edge_runtime.record import Flag
 
@@ -77,8 +77,8 @@ def export_checks(trained: Trained, reference: Model, seen: Rollout) -> list[Che
 
 def _ungoverned(seen: Rollout) -> int:
     """Return the number of steps before the first flag of `GOVERNED`; at most `EXPORT_ROWS`."""
-    records = seen.records[:EXPORT_ROWS]
-    return next((i for i, r in enumerate(records) if r.flags & GOVERNED), len(records))
+    governed = np.flatnonzero(seen.flags[:EXPORT_ROWS] & GOVERNED)
+    return int(governed[0]) if len(governed) else len(seen.flags[:EXPORT_ROWS])
 
 
 def one_step_checks(quantised: Model, reference: Model, *seen: Rollout) -> list[Check]:
@@ -115,9 +115,9 @@ def one_step_checks(quantised: Model, reference: Model, *seen: Rollout) -> list[
 
 def _spread(rollout: Rollout) -> list[Mapping[str, Float32]]:
     """Return the graph inputs of evenly spaced steps of the rollout."""
-    count = len(rollout.inputs)
+    count = len(rollout.score)
     picked = np.linspace(0, count - 1, min(ONE_STEP_SAMPLES, count))
-    return [rollout.inputs[int(i)] for i in picked]
+    return inputs_at(rollout, picked.astype(int))
 
 
 def _next_states(inputs: Mapping[str, Float32], outputs: Mapping[str, Float32]) -> Float32:

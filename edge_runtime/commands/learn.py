@@ -81,10 +81,11 @@ def learn(
              gruard run pump-1.gruard --source stdin
     """
     name, version = _named(out)
-    from edge_runtime.learning.bundle_writer import refuse_existing
+    from edge_runtime.learning.bundle_writer import refuse_existing, refuse_unwritable
     from edge_runtime.learning.request import Request, read_data
 
     refuse_existing(out, force)
+    refuse_unwritable(out)
     read = read_data(
         Request(
             data,
@@ -118,7 +119,8 @@ def _named(out: Path) -> tuple[str, int]:
     found = BUNDLE_NAME.fullmatch(out.name)
     if found is None:
         raise GruardError(
-            f"--out {out}: a bundle is called NAME-VERSION.gruard, e.g. pump-1.gruard"
+            f"--out {out}: name the bundle NAME-VERSION.gruard, with a version from 1 on, "
+            "e.g. pump-1.gruard"
         )
     return found["name"], int(found["version"])
 

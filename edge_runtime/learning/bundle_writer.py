@@ -46,9 +46,16 @@ def refuse_existing(target: Path, force: bool) -> None:
     """Raise GruardError when the bundle exists and `force` is False."""
     if target.exists() and not force:
         raise GruardError(
-            f"{target}: is already there; raise --version, choose another --out, "
+            f"{target}: is already there; raise the version, choose another --out, "
             "or add --force to replace it"
         )
+
+
+def refuse_unwritable(target: Path) -> None:
+    """Raise GruardError when no bundle can be written at `target`."""
+    there = next(path for path in target.absolute().parents if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise GruardError(f"{target}: {there} is no folder to write to; choose another --out")
 
 
 def _described(manifest: Manifest, members: Mapping[str, bytes]) -> dict[str, bytes]:

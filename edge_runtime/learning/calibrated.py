@@ -222,5 +222,5 @@ def standout_warning(found: Calibration) -> str:
         f"the strangest clean row (settled row {found.row} of {found.rows}) is "
         f"{found.standout:.0f} times the usual, more than {found.limit:g}; the threshold is higher "
         "because of it, and weaker faults give no alarm. If the machine was not healthy there, "
-        "label those rows or cut them out and train again; if it was, record for longer"
+        "label those rows or cut them out and learn again; if it was, record for longer"
     )

@@ -1,6 +1,8 @@
 """Learn a linear detector from recordings of a healthy machine, judge it, and write its bundle."""
 
+import contextlib
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,12 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.bundle.flatbuffer import NO_GRAPH
 from edge_runtime.bundle.manifest import Manifest, Validation
 from edge_runtime.calibration import Calibration
+from edge_runtime.errors import GruardError
 from edge_runtime.learning.bundle_writer import write_members
 from edge_runtime.learning.calibrated import calibrated, standout_warning
 from edge_runtime.learning.check import Check
 from edge_runtime.learning.diagnosis.section import Judgement, diagnosis_of_run
+from edge_runtime.learning.draft import draft_manifest
 from edge_runtime.learning.formula import formula_checks
 from edge_runtime.learning.golden import golden_vectors
 from edge_runtime.learning.linear import fit_linear
@@ -22,21 +27,26 @@ from edge_runtime.learning.modes import channels_of, modes_sentence
 from edge_runtime.learning.prepare import fingerprint, standard_rows, unlike_training
 from edge_runtime.learning.report import linear_facts, linear_page
 from edge_runtime.learning.request import Data
-from edge_runtime.learning.rollout import roll
+from edge_runtime.learning.rollout import roll, stepwise
 from edge_runtime.learning.run import Config, Run, json_bytes, npz_bytes, tool_versions
 from edge_runtime.learning.shipped import shipped_model, unchanging
 from edge_runtime.learning.split import PARTS, split_sentence
 from edge_runtime.learning.streams import (
+    FAULTY_ROWS,
     ROLLOUT_STEPS,
     clean_judged_rows,
+    clean_rows,
     clean_samples,
     faulty_twin_of_run,
     repeated,
 )
+from edge_runtime.native.engine import core_module
 from edge_runtime.record import Float32
 
 Say = Callable[[str], None]
 ORDER = 5  # lags of the forecast
+PASSES = 2  # of the clean rows, through a model of their own for each fold
+TIMED_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,8 @@ def linear_run(data: Data, name: str, seed: int, say: Say) -> Run:
 
 def learn(run: Run, version: int, wished_per_day: float, say: Say) -> Learned:
     """Calibrate and judge the linear detector of `run`; `passed` says whether it may ship."""
+    if estimate := slow_steps(run, version, time.perf_counter):
+        say(estimate)
     say("measuring clean rows as the device will see them")
     measured = calibrated(run, b"", version, wished_per_day)
     say("comparing the steps with the formula")
@@ -128,6 +140,22 @@ def learn(run: Run, version: int, wished_per_day: float, say: Say) -> Learned:
         warnings=(standout_warning(found),) if found.dirty else (),
         calibration=found,
         judgement=judgement,
+    )
+
+
+def slow_steps(run: Run, version: int, now: Callable[[], float]) -> str:
+    """Say how long all steps take without the C core; empty with it. now: seconds."""
+    with contextlib.suppress(GruardError):
+        core_module()
+        return ""
+    clean, model = clean_rows(run), shipped_model(draft_manifest(run, NO_GRAPH, version), b"")
+    started = now()
+    stepwise(model, clean[0][:TIMED_STEPS])
+    seconds = (now() - started) / len(clean[0][:TIMED_STEPS])
+    steps = PASSES * sum(map(len, clean)) + FAULTY_ROWS + ROLLOUT_STEPS
+    return (
+        f"the C core is not built on this machine: {steps:,} steps in Python, about "
+        f"{steps * seconds:.0f} s"
     )
 
 

@@ -53,6 +53,7 @@ class Data:
 
 def read_data(request: Request) -> Data:
     """Read and check the files of `request`. Raises GruardError before anything is written."""
+    _refuse_twice(request.data)
     file = request.settings or find_settings(request.data[0])
     period, named = declared(file)
     whole = _dataset(request, request.period or period)
@@ -72,6 +73,13 @@ def read_data(request: Request) -> Data:
     dataset = replace(dataset, warnings=(*dataset.warnings, *strange))
     every = settings.period or request.period or dataset.recordings[0].period
     return Data(dataset, split, settings, every)
+
+
+def _refuse_twice(paths: Sequence[Path]) -> None:
+    files = [file for path in paths for file in expand(path)]
+    for number, file in enumerate(files):
+        if file in files[:number]:
+            raise GruardError(f"{file}: is named twice; name each recording once")
 
 
 def _dataset(request: Request, period: float | None) -> Dataset:

@@ -4,17 +4,18 @@ If the C core is built, it runs the step around the model's own graph; otherwise
 give the same bits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.detector.cell import Model, errors_of
+from edge_runtime.detector.cell import Model, Traces, errors_of
 from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.score import (
     ScoreConstants,
+    ScoreState,
     initial_score,
     total_score,
     update_score,
@@ -37,20 +38,22 @@ _AS_FOUND = (
 
 @dataclass(frozen=True)
 class Rollout:
-    """One recording's records and the internal values of each step; one array row per sample.
+    """The internal values of each step over one recording; one array row per sample.
 
-    inputs: of the graph, by name. value, mask, forecast, own, ahead, gate, trusted, doubt:
-    [n, channels]. hidden: [n, all units]. raw_parts, raw_terms: unsmoothed score parts [n, 6] and
-    per-channel terms [n, 3, channels]. parts, terms: smoothed, [n, memories, 6] and as before.
-    score: [n]. measured: [n], False where no watched channel had a reading, so nothing is scored.
-    settling: [n], True where the forecasts are not used yet. settled: [n], True where they are
-    used, something was measured and the model is trusted. kept: [n], False where the machine was
-    probably not healthy (`learning.cleaning`). saturated: [n], share of the state at the edge of
-    its range.
+    tier, flags, alarm: of the records, [n]. inputs: of the graph by name, [n, …]. value, mask,
+    forecast, own, ahead, gate, trusted, doubt: [n, channels]. hidden: [n, all units]. raw_parts,
+    raw_terms: unsmoothed score parts [n, 6] and per-channel terms [n, 3, channels]. parts, terms:
+    smoothed, [n, memories, 6] and as before. score: [n]. measured: [n], False where no watched
+    channel had a reading, so nothing is scored. settling: [n], True where the forecasts are not
+    used yet. settled: [n], True where they are used, something was measured and the model is
+    trusted. kept: [n], False where the machine was probably not healthy (`learning.cleaning`).
+    saturated: [n], share of the state at the edge of its range.
     """
 
-    records: tuple[Record, ...]
-    inputs: tuple[Mapping[str, Float32], ...]
+    tier: npt.NDArray[np.uint8]
+    flags: npt.NDArray[np.uint16]
+    alarm: npt.NDArray[np.bool_]
+    inputs: Mapping[str, Float32]
     value: Float32
     mask: Float32
     forecast: Float32
@@ -72,6 +75,9 @@ class Rollout:
     saturated: npt.NDArray[np.float64]
 
 
+_ARRAYS = tuple(field.name for field in fields(Rollout) if field.name != "inputs")
+
+
 def roll(model: Model, rows: Float32) -> Rollout:
     """Run `rows` (raw units [n, channels]) from a fresh state.
 
@@ -84,16 +90,15 @@ def roll(model: Model, rows: Float32) -> Rollout:
 
 
 def _on_core(model: Model, rows: Float32) -> Rollout:
-    manifest, found = model.manifest, roll_on_core(model, rows)
-    threshold = manifest.thresholds[model.graph.kernel_id].value
-    inputs = zip(*found.inputs.values(), strict=True)
-    records = Records(manifest.channel_names, model.model_hash, threshold)
+    found = roll_on_core(model, rows)
     errors = errors_of(found.value, found.mask, found.forecast, found.own, found.ahead)
     parts, terms = parts_of_rows(errors, found.value, found.doubt, found.mask, model.score)
     return _rollout(
         model,
-        tuple(records.of_rows(rows, found.records)),
-        inputs=tuple(dict(zip(found.inputs, row, strict=True)) for row in inputs),
+        tier=found.records["tier"],
+        flags=found.records["flags"],
+        alarm=found.records["alarm"] > 0,
+        inputs=found.inputs,
         raw_parts=parts,
         raw_terms=terms,
         **{name: getattr(found, name) for name in _AS_FOUND},
@@ -102,21 +107,14 @@ def _on_core(model: Model, rows: Float32) -> Rollout:
 
 def stepwise(model: Model, rows: Float32) -> Rollout:
     """Do the same as `roll` with the step in Python, which is the reference."""
-    state, fallback = initial_state(model), Fallback(model.manifest, model.model_hash)
-    records, traces, parts, terms, settling = [], [], [], [], []
-    for index, values in enumerate(rows):
-        sample = Sample(index, None, values)
-        plan, shadow = state.tiers, fallback.step(sample, state.change.centre)
-        record, state, trace = step(model, sample, state, shadow)
-        settling.append(is_settling(plan, is_mostly_masked(trace.mask, model.watched)))
-        records.append(record)
-        traces.append(trace)
-        parts.append(state.score.parts)
-        terms.append(state.score.terms)
+    steps = list(_steps(model, rows))
+    records, traces, scores, settling = zip(*steps, strict=True)
     return _rollout(
         model,
-        tuple(records),
-        inputs=tuple(trace.inputs for trace in traces),
+        tier=np.array([record.tier for record in records], np.uint8),
+        flags=np.array([record.flags for record in records], np.uint16),
+        alarm=np.array([record.alarm for record in records], bool),
+        inputs={name: np.array([t.inputs[name] for t in traces]) for name in traces[0].inputs},
         value=np.array([t.value for t in traces]),
         mask=np.array([t.mask for t in traces]),
         forecast=np.array([t.forecast for t in traces]),
@@ -128,21 +126,46 @@ def stepwise(model: Model, rows: Float32) -> Rollout:
         hidden=np.array([np.concatenate([_NO_STATE, *t.hidden]) for t in traces]),
         raw_parts=np.array([t.parts for t in traces]),
         raw_terms=np.array([t.terms for t in traces]),
-        parts=np.array(parts),
-        terms=np.array(terms),
+        parts=np.array([score.parts for score in scores]),
+        terms=np.array([score.terms for score in scores]),
         score=np.array([t.score for t in traces]),
         measured=np.array([t.measured for t in traces], bool),
         settling=np.array(settling, bool),
     )
 
 
-def _rollout(model: Model, records: tuple[Record, ...], **inside: Any) -> Rollout:
+def _steps(model: Model, rows: Float32) -> Iterator[tuple[Record, Traces, ScoreState, bool]]:
+    """Yield record, internal values, score and whether the forecasts are not used yet."""
+    state, fallback = initial_state(model), Fallback(model.manifest, model.model_hash)
+    for index, values in enumerate(rows):
+        sample = Sample(index, None, values)
+        plan, shadow = state.tiers, fallback.step(sample, state.change.centre)
+        record, state, trace = step(model, sample, state, shadow)
+        settling = is_settling(plan, is_mostly_masked(trace.mask, model.watched))
+        yield record, trace, state.score, settling
+
+
+def records_of(model: Model, rows: Float32) -> list[Record]:
+    """Return the records of the device over `rows` (raw units [n, channels])."""
+    manifest, threshold = model.manifest, model.manifest.thresholds[model.graph.kernel_id].value
+    try:
+        found = roll_on_core(model, rows).records
+    except GruardError:
+        return [record for record, *_ in _steps(model, rows)]
+    made = Records(manifest.channel_names, model.model_hash, threshold)
+    return list(made.of_rows(rows, found))
+
+
+def inputs_at(rollout: Rollout, rows: Iterable[int]) -> list[Mapping[str, Float32]]:
+    """Return the inputs of the graph in some steps, by name."""
+    return [{name: values[row] for name, values in rollout.inputs.items()} for row in rows]
+
+
+def _rollout(model: Model, **inside: Any) -> Rollout:
     """Build a Rollout, with the fields that follow from the others."""
-    trusted = np.array([record.tier != 3 for record in records], bool)
     return Rollout(
-        records=records,
-        kept=np.ones(len(records), bool),
-        settled=inside["measured"] & ~inside["settling"] & trusted,
+        kept=np.ones(len(inside["tier"]), bool),
+        settled=inside["measured"] & ~inside["settling"] & (inside["tier"] != 3),
         saturated=_saturated(model, inside["hidden"]),
         **inside,
     )
@@ -161,18 +184,18 @@ def _saturated(model: Model, hidden: Float32) -> npt.NDArray[np.float64]:
 def rescored(rollout: Rollout, constants: ScoreConstants) -> Rollout:
     """Score the rollout again with another smoothing, centre and weight of the score's parts.
 
-    The unsmoothed parts and the records stay unchanged.
+    The unsmoothed parts and the answers of the device stay unchanged.
     """
     state = initial_score(constants)
     parts, terms = [], []
-    for row, record in enumerate(rollout.records):
+    for row in range(len(rollout.tier)):
         if rollout.measured[row]:
             new_parts, new_terms = rollout.raw_parts[row], rollout.raw_terms[row]
             settling = bool(rollout.settling[row])
             state = update_score(new_parts, new_terms, state, constants, settling)
         parts.append(state.parts)
         terms.append(state.terms)
-        if Flag.RESET in record.flags:
+        if rollout.flags[row] & Flag.RESET:
             state = without_forecasts(state, constants)
     scores = [total_score(smoothed, constants) for smoothed in parts]
     return replace(rollout, parts=np.array(parts), terms=np.array(terms), score=np.array(scores))
@@ -193,16 +216,15 @@ def errors_in(rollout: Rollout) -> Float32:
 
 def stretch(rollout: Rollout, start: int, stop: int) -> Rollout:
     """Return the steps from `start` up to, not including, `stop`."""
-    return Rollout(**{f.name: getattr(rollout, f.name)[start:stop] for f in fields(Rollout)})
+    cut: dict[str, Any] = {name: getattr(rollout, name)[start:stop] for name in _ARRAYS}
+    return Rollout(inputs={n: v[start:stop] for n, v in rollout.inputs.items()}, **cut)
 
 
 def joined(rollouts: Sequence[Rollout]) -> Rollout:
     """Join stretches end to end, as if they were the rollout of one recording."""
-    every: dict[str, Any] = {}
-    for name in (f.name for f in fields(Rollout)):
-        parts = [getattr(r, name) for r in rollouts]
-        every[name] = sum(parts, ()) if isinstance(parts[0], tuple) else np.concatenate(parts)
-    return Rollout(**every)
+    whole = {name: np.concatenate([getattr(r, name) for r in rollouts]) for name in _ARRAYS}
+    inputs = {n: np.concatenate([r.inputs[n] for r in rollouts]) for n in rollouts[0].inputs}
+    return Rollout(inputs=inputs, **whole)
 
 
 def roll_all(model: Model, recordings: Sequence[Float32]) -> list[Rollout]:

@@ -63,7 +63,7 @@ def test_an_existing_bundle_is_replaced_only_on_demand(
     existing = bundle_path(tmp_path, "tiny", 1)
     existing.mkdir()
     (existing / "precious").touch()
-    with pytest.raises(GruardError, match=r"already there; raise --version.*or add --force"):
+    with pytest.raises(GruardError, match=r"already there; raise the version.*or add --force"):
         write_bundle(conversion, tmp_path, force=False)
     assert [path.name for path in existing.iterdir()] == ["precious"]
     write_bundle(conversion, tmp_path, force=True)

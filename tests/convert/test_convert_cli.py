@@ -285,7 +285,7 @@ def test_an_existing_bundle_is_refused_before_any_work(call: Call, run_copy: Pat
     existing.mkdir(parents=True)
     for words in (["bundle", run_copy, "--version", "3"], [run_copy, "--version", "3"]):
         line = refused(call(*words))
-        assert f"{existing}: is already there; raise --version" in line
+        assert f"{existing}: is already there; raise the version" in line
 
 
 def test_an_unfinished_run(call: Call, run_copy: Path) -> None:

@@ -1,7 +1,6 @@
 """Each constant of the manifest against the same constant worked out by hand."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -61,9 +60,10 @@ def rollout(seed: int = 0, warmup: int = 0, **arrays: np.ndarray) -> Rollout:
     made = {"own": np.zeros_like(made["value"]), "ahead": np.zeros_like(made["value"]), **made}
     made["settling"] = np.arange(len(made["raw_parts"])) < warmup
     made["measured"] = np.ones(len(made["raw_parts"]), bool)
-    flags = [Flag.WARMUP if i < warmup else Flag(0) for i in range(len(made["raw_parts"]))]
-    records = tuple(SimpleNamespace(flags=flag) for flag in flags)
-    return Rollout(records=records, inputs=(), **made)  # type: ignore[arg-type]
+    rows = np.arange(len(made["raw_parts"]))
+    flags = np.where(rows < warmup, Flag.WARMUP, 0).astype(np.uint16)
+    tier, alarm = np.ones(len(rows), np.uint8), np.zeros(len(rows), bool)
+    return Rollout(tier=tier, flags=flags, alarm=alarm, inputs={}, **made)
 
 
 def test_the_draft_copies_the_run_and_the_graph(

@@ -13,7 +13,7 @@ from convert.tensor_errors import TensorError, tensor_errors
 from convert.twins import float_twin
 from edge_runtime.bundle.flatbuffer import read_graph
 from edge_runtime.bundle.graph_rules import graph_faults
-from edge_runtime.learning.rollout import roll
+from edge_runtime.learning.rollout import inputs_at, roll
 from edge_runtime.learning.run import Run
 from train.cell_config import CellConfig
 
@@ -32,13 +32,14 @@ def faulty_inputs(good_run: Run, conversion: Conversion) -> list[Mapping[str, np
     """Graph inputs of the float model over the rows with faults of the validation: other faults."""
     assert conversion.verdict.evidence is not None
     rollout = conversion.verdict.evidence.faulty.reference
-    return list(rollout.inputs[::3])
+    return inputs_at(rollout, range(0, len(rollout.score), 3))
 
 
 def clean_only(run: Run, conversion: Conversion) -> Samples:
     """What ranges would be taken from without faults: the same rollout over clean rows alone."""
     twin = float_twin(conversion.manifest, conversion.float_model)
-    return list(roll(twin, run.rows["train"][0][:2000]).inputs)
+    rollout = roll(twin, run.rows["train"][0][:2000])
+    return inputs_at(rollout, range(len(rollout.score)))
 
 
 def test_representative_inputs_have_faults_and_states_in_them(samples: Samples) -> None:

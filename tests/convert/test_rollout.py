@@ -21,6 +21,7 @@ from edge_runtime.learning.rollout import (
     Rollout,
     errors_in,
     joined,
+    records_of,
     remeasured,
     rescored,
     roll,
@@ -58,13 +59,10 @@ def same(core: Rollout, reference: Rollout) -> None:
     """Every field to the last bit, and of the same type."""
     for name in (field.name for field in fields(Rollout)):
         a, b = getattr(core, name), getattr(reference, name)
-        if name == "records":
-            assert a == b
-        elif name == "inputs":
-            assert all(x.keys() == y.keys() for x, y in zip(a, b, strict=True))
-            for x, y in zip(a, b, strict=True):
-                for key in x:
-                    np.testing.assert_array_equal(x[key], y[key], strict=True)
+        if name == "inputs":
+            assert a.keys() == b.keys()
+            for key in a:
+                np.testing.assert_array_equal(a[key], b[key], strict=True)
         else:
             np.testing.assert_array_equal(a, b, strict=True, err_msg=name)
 
@@ -95,7 +93,7 @@ def test_the_core_gives_every_bit_of_the_reference(
         manifest = replace(conversion.manifest, thresholds={kernel: known})
         model = shipped_model(manifest, conversion.model, kernel)
     reference = stepwise(model, spoiled(rows))
-    assert {record.tier for record in reference.records} == {1, 2, 3}
+    assert {*reference.tier} == {1, 2, 3}
     same(roll(model, spoiled(rows)), reference)
 
 
@@ -116,8 +114,10 @@ def test_without_the_core_numpy_rolls(
     def absent() -> None:
         raise GruardError("was not built on this machine")
 
+    records = records_of(detector.model, rows)
     monkeypatch.setattr("edge_runtime.native.engine.core_module", absent)
     same(rolled, roll(detector.model, rows))
+    assert records_of(detector.model, rows) == records
 
 
 def test_the_score_of_rows_is_that_of_each_step(detector: Detector, rolled: Rollout) -> None:
@@ -131,11 +131,15 @@ def test_the_score_of_rows_is_that_of_each_step(detector: Detector, rolled: Roll
 
 
 def test_the_records_are_those_of_the_device(
-    tiny_bundle: Path, rolled: Rollout, rows: np.ndarray
+    tiny_bundle: Path, detector: Detector, rolled: Rollout, rows: np.ndarray
 ) -> None:
     device = Detector(read_bundle(tiny_bundle))
     records = [device.step(Sample(index, None, row)) for index, row in enumerate(rows)]
-    assert [record.to_json() for record in rolled.records] == [r.to_json() for r in records]
+    found = records_of(detector.model, rows)
+    assert [record.to_json() for record in found] == [record.to_json() for record in records]
+    np.testing.assert_array_equal(rolled.tier, [record.tier for record in records])
+    np.testing.assert_array_equal(rolled.flags, [record.flags for record in records])
+    np.testing.assert_array_equal(rolled.alarm, [record.alarm for record in records])
 
 
 def test_the_traces_are_those_of_each_step(
@@ -153,10 +157,12 @@ def test_the_traces_are_those_of_each_step(
         np.testing.assert_array_equal(rolled.terms[index], state.score.terms)
 
 
-def test_the_score_is_the_models_own_also_where_the_fallback_answers(rolled: Rollout) -> None:
-    tiers = np.array([record.tier for record in rolled.records])
+def test_the_score_is_the_models_own_also_where_the_fallback_answers(
+    detector: Detector, rolled: Rollout, rows: np.ndarray
+) -> None:
+    tiers = rolled.tier
     assert {1, 3} <= set(tiers)
-    scores = np.array([record.score for record in rolled.records])
+    scores = np.array([record.score for record in records_of(detector.model, rows)])
     np.testing.assert_array_equal(rolled.score[tiers != 3], scores[tiers != 3])
     assert (rolled.score[tiers == 3] != scores[tiers == 3]).any()
 
@@ -164,13 +170,13 @@ def test_the_score_is_the_models_own_also_where_the_fallback_answers(rolled: Rol
 def test_rows_settle_after_the_warm_up(detector: Detector, rolled: Rollout) -> None:
     warmup = detector.model.manifest.tiers.warmup
     assert not rolled.settled[:warmup].any() and rolled.settled[warmup : warmup + 20].all()
-    tiers = np.array([record.tier for record in rolled.records])
+    tiers = rolled.tier
     np.testing.assert_array_equal(rolled.settled, (tiers == 1) & rolled.measured)
     assert not rolled.settled[110:115].any() and rolled.settled[-1]
 
 
 def test_every_array_has_one_row_per_sample(rolled: Rollout) -> None:
-    for name in ("records", "inputs", "value", "parts", "terms", "score", "settled", "saturated"):
+    for name in (field.name for field in fields(Rollout) if field.name != "inputs"):
         assert len(getattr(rolled, name)) == ROWS, name
     memories = len(rolled.parts[0])
     assert rolled.parts.shape == (ROWS, memories, len(PARTS)) and memories in (1, 2, 3)
@@ -220,7 +226,7 @@ def test_rescoring_is_rolling_anew_under_the_new_constants(
         assert not np.array_equal(getattr(anew, name), getattr(old, name)), name
     for name in ("value", "forecast", "trusted", "settled"):
         np.testing.assert_array_equal(getattr(quickly, name), getattr(old, name))
-    assert quickly.records is old.records and quickly.inputs is old.inputs
+    assert quickly.flags is old.flags and quickly.inputs is old.inputs
 
 
 def test_rescoring_with_the_same_constants_changes_nothing(
@@ -234,7 +240,7 @@ def test_rescoring_with_the_same_constants_changes_nothing(
 def test_the_warm_up_leaves_all_but_the_level_at_its_centre(
     detector: Detector, rolled: Rollout
 ) -> None:
-    warming = np.array([Flag.WARMUP in record.flags for record in rolled.records])
+    warming = (rolled.flags & Flag.WARMUP) > 0
     forecasts = [i for i, name in enumerate(PARTS) if name != "level"]
     centre = detector.model.score.mean
     assert warming.any()
@@ -269,23 +275,16 @@ def test_measuring_anew_is_rolling_anew_under_other_shapes(
 
 def test_a_rollout_cut_and_joined_again_is_the_same(rolled: Rollout) -> None:
     pieces = [stretch(rolled, *span) for span in ((0, 1), (1, 70), (70, ROWS))]
-    assert [len(piece.records) for piece in pieces] == [1, 69, ROWS - 70]
-    again = joined(pieces)
-    for name in (f.name for f in fields(Rollout)):
-        one, other = getattr(again, name), getattr(rolled, name)
-        if isinstance(other, tuple):
-            assert one == other if name == "records" else len(one) == len(other), name
-        else:
-            np.testing.assert_array_equal(one, other, err_msg=name)
-            assert one.dtype == other.dtype, name
+    assert [len(piece.score) for piece in pieces] == [1, 69, ROWS - 70]
+    same(joined(pieces), rolled)
 
 
 def test_a_pair_starts_afresh_at_a_seam(detector: Detector, rows: np.ndarray) -> None:
     model, seam = detector.model, 60
     pair = roll_pair(model, model, rows, (seam,))
     for found in (pair.quantised, pair.reference):
-        assert len(found.records) == len(rows)
+        assert len(found.score) == len(rows)
         for part, piece in ((slice(0, seam), rows[:seam]), (slice(seam, None), rows[seam:])):
             np.testing.assert_array_equal(found.hidden[part], roll(model, piece).hidden)
-    assert Flag.WARMUP in pair.quantised.records[seam].flags
+    assert pair.quantised.flags[seam] & Flag.WARMUP
     assert (roll_pair(model, model, rows).quantised.hidden[seam:] != found.hidden[seam:]).any()

@@ -30,7 +30,7 @@ from edge_runtime.detector.cell import Model, build_model
 from edge_runtime.detector.interpreter import Int8Graph
 from edge_runtime.detector.kernels import KERNEL_ID
 from edge_runtime.learning.check import Check
-from edge_runtime.learning.rollout import roll
+from edge_runtime.learning.rollout import inputs_at, roll
 from edge_runtime.learning.run import Run
 from edge_runtime.learning.shipped import shipped_model
 from train.cell_config import CellConfig
@@ -191,7 +191,7 @@ def test_spoiled_weights_fail(
 ) -> None:
     weights = {name: array.copy() for name, array in tiny_run.weights.items()}
     harm(weights)
-    samples = list(trial.float_faulty.inputs[::5])
+    samples = inputs_at(trial.float_faulty, range(0, len(trial.float_faulty.score), 5))
     model = export_int8(weights, CellConfig(**tiny_run.config.sizes), samples)
     assert bitten <= failed(judged(trial, other_graph(conversion, model, {})))
 
@@ -255,8 +255,7 @@ def test_every_check_is_shown_to_fail(conversion: Conversion) -> None:
 @pytest.mark.slow
 def test_a_stream_without_a_single_hit_cannot_pass(conversion: Conversion, trial: "Trial") -> None:
     deaf = shipped_model(threshold_times(1e6)(conversion.manifest), conversion.model)
-    quiet = tuple(replace(r, alarm=False) for r in trial.float_faulty.records)
-    silent = replace(trial.float_faulty, records=quiet)
+    silent = replace(trial.float_faulty, alarm=np.zeros_like(trial.float_faulty.alarm))
     found = detect(deaf, trial.reference, "faults", Pair(silent, silent), trial.stream)
     checks = {check.name: check for check in detection_checks(found, must_find=True)}
     assert np.isnan(checks[DELAY].value) and not checks[DELAY].passed
