@@ -167,6 +167,9 @@ benchmark: $(READY) ## training speed, start-up, memory and step time on this ma
 benchmark-accuracy: $(READY) $(if $(PYTHON),,.venv/.benchmark) #- hours: gruard and simpler detectors
 	$(PY) -m benchmarks.accuracy $(ARGS)
 
+benchmark-learn: $(READY) $(CORE) #- a minute: what gruard learn costs, into docs/learn.md
+	$(PY) -m benchmarks.learn --out docs/learn.md
+
 benchmark-diagnosis: $(READY) #- minutes: are the right channel and kind of fault named?
 	$(PY) -m benchmarks.diagnosis $(ARGS)
 

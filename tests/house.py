@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("edge_runtime", "train", "convert", "firmware_harness", "benchmarks")
+LEARNING = "edge_runtime.learning"
 SMALL = 40
 """Lines below which a file with a single user belongs into that user."""
 
@@ -49,12 +50,19 @@ class Bar:
 def bars(root: Path = ROOT) -> list[Bar]:
     """The bars that the sources alone decide."""
     modules = read_modules(root)
-    device = [module for name, module in modules.items() if name.split(".")[0] == "edge_runtime"]
+    learning = [module for name, module in modules.items() if name.startswith(LEARNING)]
+    device = [
+        module
+        for name, module in modules.items()
+        if name.split(".")[0] == "edge_runtime" and not name.startswith(LEARNING)
+    ]
     circles = list(import_circles(modules))
     names, small = repeated_classes(modules), small_files(modules)
     return [
-        Bar("files of edge_runtime", len(device), 127),
-        Bar("lines of edge_runtime", sum(module.lines for module in device), 26400),
+        Bar("files of edge_runtime but learning", len(device), 128),
+        Bar("lines of edge_runtime but learning", sum(each.lines for each in device), 26550),
+        Bar("files of edge_runtime/learning", len(learning), 33),
+        Bar("lines of edge_runtime/learning", sum(each.lines for each in learning), 4500),
         Bar("circles of imports", len(circles), 0, tuple(" -> ".join(each) for each in circles)),
         Bar("public classes that share a name", len(names), 0, names),
         Bar(f"files under {SMALL} lines with one user", len(small), 0, small),

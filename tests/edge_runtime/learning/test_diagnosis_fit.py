@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from made_diagnosis import CHANNELS, fitted_constants, made_rows
 
 from edge_runtime.bundle.manifest import Channel
@@ -21,6 +23,7 @@ from edge_runtime.learning.diagnosis.fault_examples import (
 )
 from edge_runtime.learning.diagnosis.fit import (
     FEWEST_ROWS,
+    LOG_TEMPERATURES,
     SHORTEST,
     balanced,
     calibration_error,
@@ -213,3 +216,46 @@ def test_the_temperature_cools_overconfident_logits() -> None:
 def test_every_class_weighs_the_same() -> None:
     weights = balanced(np.array([0, 0, 0, 2]), 3)
     assert weights.tolist() == pytest.approx([1 / 6, 1 / 6, 1 / 6, 1 / 2])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.integers(1, 4))
+@settings(max_examples=20)
+def test_no_weights_nearby_have_a_smaller_loss(seed: int, classes: int, columns: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, 80)
+    table = np.hstack([np.ones((80, 1)), rng.normal(size=(80, columns))])
+    weights = fit_logistic(table, labels, classes, 0.01)
+
+    def loss(tried: np.ndarray) -> float:
+        chances = log_softmax(table @ tried.T)[np.arange(80), labels]
+        shrunk = 0.005 * (tried[:, 1:] ** 2).sum()
+        return float(shrunk - (balanced(labels, classes) * chances).sum())
+
+    for _ in range(20):
+        step = 1e-3 * rng.normal(size=weights.shape)
+        assert loss(weights) < loss(weights + step) + 1e-12
+    assert loss(weights) <= loss(np.zeros_like(weights))
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.3, 6.0))
+@settings(max_examples=20)
+def test_no_temperature_nearby_has_a_smaller_loss(seed: int, sharper: float) -> None:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(300, 3))
+    labels = np.array([rng.choice(3, p=np.exp(row)) for row in log_softmax(logits)])
+
+    def loss(temperature: float) -> float:
+        chances = log_softmax(sharper * logits / temperature)[np.arange(300), labels]
+        return float(-(balanced(labels, 3) * chances).sum())
+
+    found = fit_temperature(sharper * logits, labels)
+    low, high = np.exp(LOG_TEMPERATURES)
+    assert low <= found <= high
+    for other in (found * 0.99, found * 1.01):
+        assert loss(found) <= loss(float(np.clip(other, low, high))) + 1e-12
+
+
+def test_a_class_that_never_occurs_is_improbable() -> None:
+    table = np.hstack([np.ones((60, 1)), np.random.default_rng(0).normal(size=(60, 2))])
+    weights = fit_logistic(table, np.arange(60) % 2, 3, 0.003)
+    assert np.isfinite(weights).all() and np.exp(log_softmax(table @ weights.T))[:, 2].max() < 1e-3

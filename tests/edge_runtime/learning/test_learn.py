@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from made_diagnosis import NAMES, made_rows
 
 from edge_runtime.bundle.reader import LINEAR_MEMBERS, read_bundle
 from edge_runtime.calibration import trial_of
@@ -22,7 +23,6 @@ from edge_runtime.learning.learn import Learned, learn, linear_run, slow_steps, 
 from edge_runtime.learning.request import Request, read_data
 from edge_runtime.learning.run import Run
 from edge_runtime.native.engine import NativeDetector
-from tests.made_diagnosis import NAMES, made_rows
 
 ROOT = Path(__file__).resolve().parents[3]
 ROWS = 1400
