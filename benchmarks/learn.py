@@ -6,7 +6,6 @@ in a process of its own, once with the C core and, for short recordings, once wi
     python -m benchmarks.learn [--out docs/learn.md]
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -24,9 +23,19 @@ ROOT = Path(__file__).resolve().parents[1]
 ROWS = (376, 2000, 26_000)
 MOST_SLOW_ROWS = 2000  # without the C core
 CHANNELS = 6
-WITHOUT_CORE = """
-import sys
-sys.modules["edge_runtime.native._core"] = None
+MEASURED = """
+import atexit, re, resource, sys
+from pathlib import Path
+
+def tell():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    # The largest resident set of this program; ru_maxrss is also that of the process it began as.
+    peak = re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]
+    print(used.ru_utime + used.ru_stime, peak, file=sys.stderr)
+
+atexit.register(tell)
+if sys.argv.pop(1) == "python":
+    sys.modules["edge_runtime.native._core"] = None
 from edge_runtime.commands.main import main
 main()
 """
@@ -63,22 +72,20 @@ def measured(scratch: Path, lengths: Sequence[int]) -> Iterator[LearningCost]:
         file = scratch / f"{rows}.csv"
         write_recording(file, replace(part, channels=names, values=part.values[:, :CHANNELS]))
         for core in (True, False) if rows <= MOST_SLOW_ROWS else (True,):
-            yield cost(file, rows, core, scratch / f"{rows}{'' if core else '-slow'}-1.gruard")
+            yield cost(file, rows, core, scratch / ("core" if core else "python"))
 
 
-def cost(file: Path, rows: int, core: bool, bundle: Path) -> LearningCost:
+def cost(file: Path, rows: int, core: bool, folder: Path) -> LearningCost:
     """Run the command in a process of its own and return what it took."""
-    start = ("-m", "edge_runtime") if core else ("-c", WITHOUT_CORE)
-    command = [sys.executable, *start, "learn", str(file), "--out", str(bundle)]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as child:
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise click.ClickException(f"{' '.join(command)}: exit code {child.returncode}")
+    bundle = folder / f"{file.stem}-1.gruard"
+    words = ["core" if core else "python", "learn", str(file), "--out", str(bundle)]
+    command = [sys.executable, "-c", MEASURED, *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise click.ClickException(done.stderr)
+    seconds, kilobytes = map(float, done.stderr.splitlines()[-1].split())
     size = sum(member.stat().st_size for member in bundle.iterdir())
-    return LearningCost(rows, core, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, size)
+    return LearningCost(rows, core, seconds, kilobytes / 1024, size)
 
 
 def table(found: Sequence[LearningCost]) -> str:
