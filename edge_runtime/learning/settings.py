@@ -125,17 +125,17 @@ def _parse(path: Path) -> Any:
 
 def _parse_yaml(text: str, path: Path) -> Any:
     try:
-        yaml = importlib.import_module("yaml")
+        import yaml
     except ModuleNotFoundError:
         raise GruardError(
             f"{path}: YAML needs the package PyYAML, which is not here; install it (on Debian: apt "
             "install python3-yaml), or write the settings as TOML"
         ) from None
 
-    class Loader(yaml.SafeLoader):  # type: ignore[misc, name-defined]
+    class Loader(yaml.SafeLoader):
         """Reports the position of a number or date that Python cannot represent."""
 
-        def construct_object(self, node: Any, deep: bool = False) -> Any:
+        def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
             try:
                 return super().construct_object(node, deep)
             except ValueError:

@@ -12,10 +12,11 @@ from no_workstation import HERE, WORKSTATION, only_the_device
 import edge_runtime
 
 ROOM = Path(edge_runtime.__file__).parent
-FORBIDDEN = ("tensorflow", "keras", "train", "convert", "firmware_harness", "tests")
+FORBIDDEN = (*WORKSTATION, "firmware_harness", "tests")
 # Packages that are imported where they are used alone; a device without them has all the rest.
 EXTRAS = {
     "bundle/reader.py": "cryptography",
+    "learning/settings.py": "yaml",
     "mqtt.py": "paho",
     "sinks/mqtt.py": "paho",
     "sources/mqtt.py": "paho",
