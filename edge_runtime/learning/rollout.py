@@ -16,8 +16,8 @@ from edge_runtime.detector.fallback import Fallback
 from edge_runtime.detector.score import (
     ScoreConstants,
     ScoreState,
+    heights,
     initial_score,
-    total_score,
     update_score,
     without_forecasts,
 )
@@ -197,8 +197,9 @@ def rescored(rollout: Rollout, constants: ScoreConstants) -> Rollout:
         terms.append(state.terms)
         if rollout.flags[row] & Flag.RESET:
             state = without_forecasts(state, constants)
-    scores = [total_score(smoothed, constants) for smoothed in parts]
-    return replace(rollout, parts=np.array(parts), terms=np.array(terms), score=np.array(scores))
+    smooth = np.array(parts)
+    score = heights(smooth, constants)[:, :, constants.weights > 0].max(axis=(1, 2))
+    return replace(rollout, parts=smooth, terms=np.array(terms), score=score)
 
 
 def remeasured(rollout: Rollout, constants: ScoreConstants) -> Rollout:
