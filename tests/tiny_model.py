@@ -32,11 +32,11 @@ SHORT_ROLLOUT = 1200  # steps of a free rollout, where 4,000 would only take tim
 def judge_briefly(put: Callable[[object, str, int], object] = setattr) -> None:
     """Judge conversions on streams long enough for every check; `put` sets a module's constant."""
     from convert import convert_run, revalidate
-    from edge_runtime.learning import streams
+    from edge_runtime.learning import learn, streams
 
     put(streams, "FEWEST_JUDGED", 900)
     put(streams, "FAULTY_ROWS", 1600)
-    for module in (convert_run, revalidate):
+    for module in (convert_run, revalidate, learn):
         put(module, "ROLLOUT_STEPS", SHORT_ROLLOUT)
 
 
