@@ -38,6 +38,12 @@ BUNDLE_NAME = re.compile(r"(?P<name>.+)-(?P<version>[1-9]\d{0,8})\.gruard")
     help="Target number of false alarms.",
 )
 @click.option(
+    "--exclude",
+    multiple=True,
+    metavar="FROM..TO",
+    help="Leave out these rows ('1500..8000') or times ('2026-05-01 04:10..22:13'); repeatable.",
+)
+@click.option(
     "--settings",
     type=FILE,
     help="Units, limits and roles of channels, TOML or YAML.  [default: channels.toml or .yaml "
@@ -58,6 +64,7 @@ def learn(
     data: tuple[Path, ...],
     out: Path,
     wish: float,
+    exclude: tuple[str, ...],
     settings: Path | None,
     period: float | None,
     time_column: str | None,
@@ -70,7 +77,8 @@ def learn(
     DATA are CSV files (also .csv.gz), or folders of them, of the machine behaving normally: at
     least 150 rows; with about 1,000 rows or more the bundle is no longer marked as a trial. A
     header row is needed. Delimiter, decimal comma, encoding and the time column are detected; every
-    other column of numbers that change is a channel. Rows labelled 1 are left out.
+    other column of numbers that change is a channel. Rows labelled 1 are left out. gruard look says
+    first whether the recording is fit to learn from.
 
     The detector is linear and is learned here, in seconds, without TensorFlow. A network, which
     finds more on some machines, is trained on a workstation (python -m train fit).
@@ -89,6 +97,7 @@ def learn(
     read = read_data(
         Request(
             data,
+            exclude=exclude,
             settings=settings,
             period=period,
             time_column=time_column,

@@ -298,3 +298,18 @@ def test_steps_off_the_formula_are_not_written(
     code, said = called(recording, "--out", tmp_path / "made-1.gruard")
     assert code == 1 and "FAIL" in said and "nothing was written" in said
     assert not [*tmp_path.iterdir()]
+
+
+def test_excluded_rows_are_not_learned(bundle: Path, tmp_path: Path) -> None:
+    rows = made_rows(ROWS, seed=1)
+    rows[700:712, 2] += 60
+    strange = written(tmp_path / "strange.csv", rows)
+    thresholds = []
+    for number, words in enumerate(((), ("--exclude", "690..770")), start=1):
+        out = tmp_path / f"made-{number}.gruard"
+        code, said = called(strange, "--out", out, *words)
+        assert (code, "times the usual" in said) == (0, number == 1)
+        (threshold,) = read_bundle(out).manifest.thresholds.values()
+        thresholds.append(threshold.value)
+    (usual,) = read_bundle(bundle).manifest.thresholds.values()
+    assert thresholds[0] > 2 * thresholds[1] and thresholds[1] < 1.5 * usual.value
