@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from one_operator import KERNELS_OF_X86, X86_FLAGS, CoreRunner, Row, interpreted, one_operator
 
@@ -147,6 +147,7 @@ def test_weights_that_could_overflow_32_bits_are_refused(
 
 
 @given(scale=SCALES, zero=ZEROS)
+@example(scale=0.011273856274783611, zero=0)  # tanh of code 81 is 92.4999926/128, of tanhf 92.5/128
 @pytest.mark.parametrize(
     ("name", "out", "zero_out"), [("LOGISTIC", 1 / 256, -128), ("TANH", 1 / 128, 0)]
 )
@@ -154,8 +155,16 @@ def test_weights_that_could_overflow_32_bits_are_refused(
 def test_curves(
     portable: CoreRunner, name: str, out: float, zero_out: int, scale: float, zero: int
 ) -> None:
+    """Equal but where the C library's float function errs across a tie, which TFLite inherits."""
     model = one_operator(name, [Row(256, scale, zero)], Row(256, out, zero_out))
-    check_alike(portable, model, [[CODES]])
+    (found,), (wanted,) = portable(model, [[CODES]]), interpreted(model, [[CODES]])
+    inputs = np.float64(np.float32(scale)) * (CODES.astype(np.float64) - zero)
+    exact = (
+        np.tanh(inputs) if name == "TANH" else 1 / (1 + np.exp(-np.clip(inputs, -88, 88)))
+    ) / out
+    tied = np.abs(np.abs(exact) % 1 - 0.5) < 2 * 2.0**-24 / out
+    np.testing.assert_array_equal(found[~tied], wanted[~tied])
+    assert np.abs(found.astype(int) - wanted.astype(int)).max() <= 1
 
 
 @given(scale=SCALES, zero=ZEROS, out=SCALES, zero_out=ZEROS)
