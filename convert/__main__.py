@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from edge_runtime.commands import ranges
+from edge_runtime.commands.options import false_alarms_option
 from edge_runtime.errors import GruardError
 from train.console import run_command
 
@@ -51,14 +52,7 @@ def cli() -> None:
     type=ranges.VERSION,
     help="Version of the bundle; devices refuse an older one.",
 )
-@click.option(
-    "--false-alarms-per-day",
-    "wish",
-    default=1.0,
-    show_default=True,
-    type=ranges.FALSE_ALARMS_PER_DAY,
-    help="Target number of false alarms.",
-)
+@false_alarms_option
 @click.option(
     "--force", is_flag=True, help="Replace an existing bundle, and write a failed one (marked)."
 )

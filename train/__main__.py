@@ -6,6 +6,12 @@ from typing import NoReturn
 import click
 
 from edge_runtime.commands import ranges
+from edge_runtime.commands.options import (
+    exclude_option,
+    label_column_option,
+    period_option,
+    time_column_option,
+)
 from train.console import run_command
 
 FILE = click.Path(path_type=Path)
@@ -35,29 +41,15 @@ def cli() -> None:
 @click.option(
     "--test", multiple=True, type=FILE, help="File or folder used only for the report; repeatable."
 )
-@click.option(
-    "--exclude",
-    multiple=True,
-    metavar="FROM..TO",
-    help="Leave out these rows ('1500..8000') or times ('2026-05-01 04:10..22:13'); repeatable.",
-)
+@exclude_option
 @click.option(
     "--settings",
     type=FILE,
     help="Channel settings.  [default: channels.yaml or .toml next to the data]",
 )
-@click.option(
-    "--period",
-    type=ranges.PERIOD,
-    help="Seconds between samples.  [default: from the time column]",
-)
-@click.option(
-    "--time-column",
-    help="Name of the time column.  [default: the column that contains times]",
-)
-@click.option(
-    "--label-column", help="Name of the label column, 1 = anomalous.  [default: label, anomaly]"
-)
+@period_option
+@time_column_option
+@label_column_option
 @click.option(
     "--model",
     default="auto",

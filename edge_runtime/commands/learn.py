@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_runtime.commands import ranges
+from edge_runtime.commands.options import (
+    exclude_option,
+    false_alarms_option,
+    label_column_option,
+    period_option,
+    time_column_option,
+)
 from edge_runtime.errors import GruardError
 
 if TYPE_CHECKING:
@@ -29,35 +35,17 @@ BUNDLE_NAME = re.compile(r"(?P<name>.+)-(?P<version>[1-9]\d{0,8})\.gruard")
     metavar="NAME-VERSION.gruard",
     help="Bundle to write, e.g. pump-1.gruard; devices refuse an older version.",
 )
-@click.option(
-    "--false-alarms-per-day",
-    "wish",
-    default=1.0,
-    show_default=True,
-    type=ranges.FALSE_ALARMS_PER_DAY,
-    help="Target number of false alarms.",
-)
-@click.option(
-    "--exclude",
-    multiple=True,
-    metavar="FROM..TO",
-    help="Leave out these rows ('1500..8000') or times ('2026-05-01 04:10..22:13'); repeatable.",
-)
+@false_alarms_option
+@exclude_option
 @click.option(
     "--settings",
     type=FILE,
     help="Units, limits and roles of channels, TOML or YAML.  [default: channels.toml or .yaml "
     "next to the data]",
 )
-@click.option(
-    "--period", type=ranges.PERIOD, help="Seconds between samples.  [default: from the times]"
-)
-@click.option(
-    "--time-column", help="Name of the time column.  [default: the column that contains times]"
-)
-@click.option(
-    "--label-column", help="Name of the label column, 1 = anomalous.  [default: label, anomaly]"
-)
+@period_option
+@time_column_option
+@label_column_option
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def learn(

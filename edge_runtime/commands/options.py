@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from edge_runtime.commands import ranges
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, INT8_KERNELS, Delegate, Kernel
 from edge_runtime.supervision.starts import service_folder
 
@@ -34,6 +35,34 @@ store_option = click.option(
     "systemd sets, else ~/.local/state/gruard]",
 )
 TRUSTED_KEYS = "GRUARD_TRUSTED_KEYS"
+
+
+false_alarms_option = click.option(
+    "--false-alarms-per-day",
+    "wish",
+    default=1.0,
+    show_default=True,
+    type=ranges.FALSE_ALARMS_PER_DAY,
+    help="Target number of false alarms.",
+)
+exclude_option = click.option(
+    "--exclude",
+    multiple=True,
+    metavar="FROM..TO",
+    help="Leave out these rows ('1500..8000') or times ('2026-05-01 04:10..22:13'); repeatable.",
+)
+period_option = click.option(
+    "--period",
+    type=ranges.PERIOD,
+    help="Seconds between samples.  [default: from the time column]",
+)
+time_column_option = click.option(
+    "--time-column",
+    help="Name of the time column.  [default: the column that contains times]",
+)
+label_column_option = click.option(
+    "--label-column", help="Name of the label column, 1 = anomalous.  [default: label, anomaly]"
+)
 
 
 def _named_keys(
