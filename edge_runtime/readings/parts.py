@@ -195,8 +195,8 @@ Report = Callable[[str], None]
 def read_rows(folder: Path, parts: Sequence[Part], width: int, report: Report) -> Iterator[Row]:
     """The rows of `parts` in the order in which they were recorded, of so many channels each.
 
-    report: takes a line about bytes that could not be read, and between which times they lie. What
-    is missing at the very end is not damage: it is being written, or was when the power went.
+    report: takes a line about bytes that could not be read, and between which times they lie. At
+    the very end they need not be damaged: they may be being written, or were when the power went.
     """
     last: float | None = None
     lost: list[str] = []
@@ -218,8 +218,9 @@ def read_rows(folder: Path, parts: Sequence[Part], width: int, report: Report) -
                 _report(lost, last, row.time, report)
                 last = row.time
                 yield row
-        if end < len(data) and part != parts[-1]:
-            lost.append(f"{folder / part.name}: {len(data) - end} damaged bytes at {end}")
+        if end < len(data):
+            what = "damaged, torn or unfinished" if part == parts[-1] else "damaged"
+            lost.append(f"{folder / part.name}: {len(data) - end} {what} bytes at {end}")
     _report(lost, last, None, report)
 
 

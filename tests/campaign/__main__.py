@@ -32,6 +32,7 @@ from tests.campaign import (
     nth_call,
     power,
     processes,
+    recordings,
     timing,
     updates,
 )
@@ -44,6 +45,7 @@ GROUPS = {
     "Times and text": timing.FAULTS,
     "Processes and the operating system": processes.FAULTS,
     "Disks and sinks": disks.FAULTS,
+    "Recordings": recordings.FAULTS,
     "Accelerator": accelerator.FAULTS,
     "Updates": updates.FAULTS,
     "Network": network.FAULTS,

@@ -28,6 +28,7 @@ ROWS = {
     "Times and text": ("duplicates", "ragged line"),
     "Processes and the operating system": ("SIGKILL", "supervisor killed"),
     "Disks and sinks": ("disk full, journal", "sink that cannot be"),
+    "Recordings": ("disk read-only, readings",),
     "Accelerator": ("invoke fails",),
     "Updates": ("downgraded bundle",),
     "Network": ("broker down",),
