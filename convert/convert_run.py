@@ -84,6 +84,7 @@ def assessed(run: Run, version: int, wished_per_day: float, say: Say) -> Assessm
     shipped = shipped_model(manifest, files.model)
     found = validate(shipped, reference, trained, judged_rows, ROLLOUT_STEPS)
     verdict = joined([found, recording_verdict(found.kernel, measured.calibration, config.linear)])
+    verdict = replace(verdict, warnings=(*run.config.strange, *verdict.warnings))
     return Assessment(run, files, measured, judged_rows, trained, verdict)
 
 

@@ -95,7 +95,8 @@ def read_config(path: Path) -> Config:
     try:
         data = json.loads(file.read_text())
         channels = tuple(_channel(**channel) for channel in data.pop("channels"))
-        return Config(channels=channels, **data)
+        strange = tuple(data.pop("strange", ()))
+        return Config(channels=channels, strange=strange, **data)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise GruardError(f"{file}: unreadable ({error}); train again") from None
 

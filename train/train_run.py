@@ -42,7 +42,7 @@ def train_run(
     data. Progress sentences go to `say`, the losses of every step to `report`.
     """
     dataset, split, settings = data.dataset, data.split, data.settings
-    for warning in dataset.warnings:
+    for warning in (*dataset.warnings, *data.strange):
         say(f"warning: {warning}")
     period = data.period
     clean = (*split.train, *split.validate, *split.calibrate)
@@ -99,6 +99,7 @@ def train_run(
         data_sha256=fingerprint(dataset.recordings),
         selection=fitted.precisions,
         taught=len(rows.labelled.labels) if fitted.sizes.gate_layers else 0,
+        strange=data.strange,
     )
     save_config(request.out, config)
     # The weights are written last: their presence marks the run as finished.

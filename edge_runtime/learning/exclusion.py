@@ -1,4 +1,4 @@
-"""Rows that the owner leaves out of a recording, and rows that look as if he should."""
+"""Rows that the owner leaves out of a recording, and rows that learning leaves out by itself."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from edge_runtime.errors import GruardError, quoted
 from edge_runtime.learning.recording import Dataset, Recording
 from edge_runtime.learning.split import pieces_where
-from edge_runtime.look.facts import find_all
+from edge_runtime.look.facts import find_all, left_out
 from edge_runtime.look.spans import moment, parse_span
 
 Ints = npt.NDArray[np.intp]
@@ -45,19 +45,19 @@ def without(dataset: Dataset, spans: Sequence[str], starts: Mapping[str, int]) -
     return dataset
 
 
-def strange_stretches(
+def without_strange(
     dataset: Dataset, skipped: Collection[str], starts: Mapping[str, int]
-) -> tuple[str, ...]:
-    """A sentence for each stretch that is unlike the rest, with what to do about it.
+) -> tuple[Dataset, tuple[str, ...]]:
+    """`dataset` without the stretches that are unlike the rest, cut there, and a sentence for each.
 
     skipped: names of files that are not learned from. Rows labelled anomalous are known, and not
-    looked at.
+    looked at; rows labelled healthy stay in, whatever they look like.
     """
     recordings = [r for r in dataset.recordings if r.name not in skipped]
     clean = [np.ones(r.rows, bool) if r.labels is None else r.labels == 0 for r in recordings]
     pairs = list(zip(recordings, clean, strict=True))
     if not any(kept.any() for kept in clean):
-        return ()
+        return dataset, ()
     times = [r.times[kept] for r, kept in pairs if r.times is not None]
     findings = find_all(
         np.concatenate([r.values[kept] for r, kept in pairs]),
@@ -65,8 +65,16 @@ def strange_stretches(
         np.concatenate([_rows(r, starts)[kept] for r, kept in pairs]),
         np.concatenate(times) if len(times) == len(pairs) else None,
         dataset.period,
+        np.concatenate([np.full(int(kept.sum()), r.labels is not None) for r, kept in pairs]),
     )
-    return tuple(finding.sentence() for finding in findings)
+    pieces = [
+        (recording,)
+        if recording.name in skipped
+        else pieces_where(recording, ~left_out(findings, _rows(recording, starts)))
+        for recording in dataset.recordings
+    ]
+    left = replace(dataset, recordings=tuple(piece for cut in pieces for piece in cut))
+    return left, tuple(finding.sentence() for finding in findings)
 
 
 def _rows(recording: Recording, starts: Mapping[str, int]) -> Ints:

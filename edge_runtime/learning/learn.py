@@ -102,7 +102,15 @@ def linear_run(data: Data, name: str, seed: int, say: Say) -> Run:
     parts = {part: getattr(split, part) for part in PARTS}
     return Run(
         path=Path(data.dataset.recordings[0].name),
-        config=Config(name, period, channels, {}, seed, fingerprint(data.dataset.recordings)),
+        config=Config(
+            name=name,
+            period=period,
+            channels=channels,
+            sizes={},
+            seed=seed,
+            data_sha256=fingerprint(data.dataset.recordings),
+            strange=data.strange,
+        ),
         weights=weights,
         weights_sha256=hashlib.sha256(npz_bytes(dict(weights))).hexdigest(),
         # By rows, as a run folder stores them: sums over another layout round otherwise.
@@ -137,7 +145,7 @@ def learn(run: Run, version: int, wished_per_day: float, say: Say) -> Learned:
         golden=golden_vectors(shipped_model(manifest, b""), run.rows["calibrate"], run.config.seed),
         clean=clean_samples(run),
         checks=checks,
-        warnings=(standout_warning(found),) if found.dirty else (),
+        warnings=(*run.config.strange, *([standout_warning(found)] if found.dirty else [])),
         calibration=found,
         judgement=judgement,
     )

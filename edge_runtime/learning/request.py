@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_runtime.errors import GruardError
-from edge_runtime.learning.exclusion import first_rows, strange_stretches, without
+from edge_runtime.learning.exclusion import first_rows, without, without_strange
 from edge_runtime.learning.prepare import require_readings
 from edge_runtime.learning.recording import Dataset, Recording, read_recordings, require_rows
 from edge_runtime.learning.settings import Settings, declared, find_settings, load_settings
@@ -43,12 +43,14 @@ class Data:
     """All files of a request as one checked dataset, its split, and the channels' settings.
 
     period: seconds between samples or None: from the settings, the request, or the files.
+    strange: a sentence for each stretch that is unlike the rest.
     """
 
     dataset: Dataset
     split: Split
     settings: Settings
     period: float | None
+    strange: tuple[str, ...]
 
 
 def read_data(request: Request) -> Data:
@@ -61,6 +63,8 @@ def read_data(request: Request) -> Data:
     dataset = set_aside(without(whole, request.exclude, starts), named)
     settings = load_settings(file, dataset.channels, dataset.units)
     require_rows(dataset, FEWEST_ROWS)
+    tested = {str(file) for path in request.test for file in expand(path)}
+    dataset, strange = without_strange(dataset, tested, starts)
     gap = min(LARGEST_GAP, dataset.rows // 50)
     calibrate = _of_files(dataset, request.calibrate)
     test = _of_files(dataset, request.test)
@@ -68,11 +72,8 @@ def read_data(request: Request) -> Data:
     rest = [recording for recording in dataset.recordings if recording.name not in taken]
     split = split_by_time(rest, gap=gap, margin=gap, calibrate=calibrate, test=test)
     require_readings(split.train)
-    tested = {recording.name for recording in test}
-    strange = strange_stretches(dataset, tested, starts)
-    dataset = replace(dataset, warnings=(*dataset.warnings, *strange))
     every = settings.period or request.period or dataset.recordings[0].period
-    return Data(dataset, split, settings, every)
+    return Data(dataset, split, settings, every, strange)
 
 
 def _refuse_twice(paths: Sequence[Path]) -> None:

@@ -21,6 +21,7 @@ class Config:
 
     selection: average precision of the candidates that were judged, by name; empty when --model
     named the model. taught: labelled stretches that the gate learned from, 0 without a gate.
+    strange: a sentence for each stretch of the recordings that is unlike the rest.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Config:
     data_sha256: str
     selection: Mapping[str, float] = field(default_factory=dict)
     taught: int = 0
+    strange: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

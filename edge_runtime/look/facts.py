@@ -32,6 +32,9 @@ _WORDS = {
     "relation": "relation to each other",
     "spread": "scatter around their relation",
 }
+_VOUCHED = "their label says that they are healthy"
+_TOO_FEW = f"fewer than {FEWEST_ROWS} rows would be left"
+Bools = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]
 
 
@@ -90,7 +93,8 @@ class SuspectRows:
 
     first, last: their times, the end of the last row included. exclude: the span as `--exclude`
     takes it. rest: how long the others are, in words. to_end: whether they are the last of the
-    recording. See `stretches.StrangeStretch`.
+    recording. stays: why learning keeps them, empty where it leaves them out. See
+    `stretches.StrangeStretch`.
     """
 
     start: int
@@ -103,17 +107,22 @@ class SuspectRows:
     exclude: str
     rest: str
     to_end: bool
+    stays: str
 
     def sentence(self) -> str:
-        """What was found, and what to do about it."""
+        """What was found, what learning does about it, and what the owner can do."""
         when = span_in_words(self.first, self.last)
         where = f"rows {self.start:,} to {self.stop:,}{', ' if when else ''}{when}"
         what = _listed([_WORDS[feature] for feature in self.features])
-        advice = f"label or cut: --exclude '{self.exclude}'"
-        if self.to_end:
-            advice += "; or, if the machine runs like this from now on, cut what is before"
-        names = _listed(self.channels)
-        return f"{where}: {names} unlike the other {self.rest} ({what}); {advice}"
+        verb = "is" if len(self.channels) == 1 else "are"
+        found = f"{where}: {_listed(self.channels)} {verb} unlike the other {self.rest} ({what})"
+        if self.stays:
+            advice = f"keeps them, because {self.stays}; to leave them out: "
+            return f"{found}. Learning {advice}--exclude '{self.exclude}'"
+        advice = "if the machine was healthy then, keep them with a column 'label' of 0"
+        if self.to_end and self.start:
+            advice += f", or, if it runs like this from now on, add --exclude '0..{self.start}'"
+        return f"{found}. Learning leaves these rows out; {advice}"
 
 
 @dataclass(frozen=True)
@@ -144,12 +153,10 @@ def look_at(readings: WholeRecording) -> Look:
         np.flatnonzero(clean),
         None if readings.times is None else readings.times[clean],
         readings.period,
+        readings.labelled[clean],
     )
-    labelled = int(np.count_nonzero(readings.anomalous))
-    for finding in findings:
-        clean[finding.start : finding.stop] = False
+    clean &= ~left_out(findings, np.arange(readings.rows))
     usable = int(np.count_nonzero(clean))
-    doubtful = readings.rows - labelled - usable
     regimes = _regimes(readings, used, clean)
     return Look(
         files=tuple(readings.files),
@@ -163,7 +170,7 @@ def look_at(readings: WholeRecording) -> Look:
             *(finding.sentence() for finding in findings),
             *_troubles(channels, sampling, usable),
         ),
-        notes=tuple(_notes(readings, channels, sampling, regimes, doubtful)),
+        notes=tuple(_notes(readings, channels, sampling, regimes)),
     )
 
 
@@ -173,18 +180,24 @@ def find_all(
     rows: npt.NDArray[np.intp],
     times: Float64 | None,
     period: float | None,
+    labelled: Bools,
 ) -> list[SuspectRows]:
     """Return the stretches of `values` [n, channels] that are unlike the rest.
 
-    rows: [n], the number of each row in the recording; times: [n] seconds or None.
+    rows: [n], the number of each row in the recording; times: [n] seconds or None. labelled: [n],
+    whether the owner labelled the row healthy: such rows stay, and so do all if too few would be
+    left to learn from.
     """
     readings = np.asarray(values)
     starts = np.flatnonzero(np.diff(rows) != 1) + 1
     if times is not None and period:
         steps = np.diff(times)
         starts = np.union1d(starts, np.flatnonzero(~(abs(steps) <= GAP_PERIODS * period)) + 1)
+    stretches = find_stretches(readings, starts.tolist())
+    doubtful = sum(found.stop - found.start for found in stretches)
+    few = _TOO_FEW if len(readings) - doubtful < FEWEST_ROWS else ""
     findings = []
-    for found in find_stretches(readings, starts.tolist()):
+    for found in stretches:
         left = len(readings) - (found.stop - found.start)
         start, stop = int(rows[found.start]), int(rows[found.stop - 1]) + 1
         first, last = _times_of(times, found.start, found.stop, period or 0.0)
@@ -200,9 +213,19 @@ def find_all(
                 exclude=_exclude(start, stop, first, last, times, found.stop - found.start),
                 rest=duration(left * period) if period else f"{left:,} rows",
                 to_end=found.stop >= 0.99 * len(readings),
+                stays=_VOUCHED if labelled[found.start : found.stop].any() else few,
             )
         )
     return findings
+
+
+def left_out(findings: Sequence[SuspectRows], rows: npt.NDArray[np.intp]) -> Bools:
+    """Which of `rows` [n], numbers in the recording, learning leaves out."""
+    out = np.zeros(len(rows), bool)
+    for finding in findings:
+        if not finding.stays:
+            out |= (finding.start <= rows) & (rows < finding.stop)
+    return out
 
 
 def _times_of(
@@ -390,7 +413,6 @@ def _notes(
     channels: Sequence[ChannelFacts],
     sampling: Sampling,
     regimes: Sequence[Regime],
-    doubtful: int,
 ) -> list[str]:
     notes = []
     if sampling.first is None:
@@ -414,8 +436,6 @@ def _notes(
     ]
     if count := int(np.count_nonzero(readings.anomalous)):
         notes.append(f"{count:,} rows are labelled anomalous and left out")
-    if doubtful:
-        notes.append(f"{doubtful:,} rows are in doubt and not counted as clean")
     judged = sum(channel.kind is None for channel in channels)
     if judged and not can_tell(readings.rows - count, judged):
         notes.append("too short to tell whether a stretch is unlike the rest")

@@ -24,8 +24,8 @@ class WholeRecording:
 
     files: with the row that each begins at. values: [rows, columns], raw. times: [rows] seconds, or
     None unless all files have them. anomalous: [rows], what a label column says; all False without.
-    period: the median of the time differences, None without times. text: columns without numbers,
-    each with a cell. units: of columns.
+    labelled: [rows], whether there is one. period: the median of the time differences, None without
+    times. text: columns without numbers, each with a cell. units: of columns.
     """
 
     files: Mapping[Path, int]
@@ -33,6 +33,7 @@ class WholeRecording:
     values: Float32
     times: npt.NDArray[np.float64] | None
     anomalous: npt.NDArray[np.bool_]
+    labelled: npt.NDArray[np.bool_]
     period: float | None
     text: Mapping[str, str]
     units: Mapping[str, str]
@@ -81,6 +82,7 @@ def read_whole(paths: Iterable[Path]) -> WholeRecording:
                 for n, t in zip(lengths, tables, strict=True)
             ]
         ),
+        labelled=np.repeat([t.labels is not None for t in tables], lengths),
         period=period if period > 0 and len(times) == len(tables) else None,
         text={name: cell for table in tables for name, cell in table.text.items()},
         units={name: unit for table in tables for name, unit in table.units.items()},
