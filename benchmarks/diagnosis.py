@@ -93,10 +93,9 @@ def made_manifest(scratch: Path) -> "Manifest":
     from edge_runtime.learning.diagnosis.section import diagnosis_of_run
     from edge_runtime.learning.recording import write_recording
     from train.cell_config import CellConfig
-    from train.fit import Budget
     from train.simulate import simulate, write_settings
     from train.train_run import train_run
-    from train.training_request import TrainingRequest, read_training_data
+    from train.training_request import Budget, TrainingRequest, read_training_data
 
     data = scratch / "data"
     data.mkdir()

@@ -95,9 +95,8 @@ class GruardDetector:
 
     def _train(self, series: Series, seed: int, scratch: Path) -> "Run":
         from train.cell_config import CellConfig
-        from train.fit import Budget
         from train.train_run import train_run
-        from train.training_request import TrainingRequest, read_training_data
+        from train.training_request import Budget, TrainingRequest, read_training_data
 
         variant = VARIANTS[self.variant]
         data = write_series(series, scratch / "data")

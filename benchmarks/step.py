@@ -60,9 +60,8 @@ def made_bundle(units: int, scratch: Path, model: Literal["gated", "gru"] = "gat
     from convert.bundle_writer import write_bundle
     from convert.convert_run import convert_run
     from train.cell_config import CellConfig
-    from train.fit import Budget
     from train.train_run import train_run
-    from train.training_request import TrainingRequest, read_training_data
+    from train.training_request import Budget, TrainingRequest, read_training_data
 
     nowhere = Path(os.devnull)  # the simulator needs no file
     series = catalogue(nowhere, nowhere, True, silent)["simulator/0"]()

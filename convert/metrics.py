@@ -1,10 +1,12 @@
-"""Figures of merit, each from its definition."""
+"""Figures of merit, each from its definition.
+
+Only a network is judged by ranks, so only its conversion loads scipy.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata, spearmanr
 
 Bools = npt.NDArray[np.bool_]
 
@@ -14,6 +16,8 @@ def auc(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float:
 
     NaN without positive or without negative rows (Hanley and McNeil 1982).
     """
+    from scipy.stats import rankdata
+
     labels = np.asarray(positive, bool)
     ranks = rankdata(np.asarray(scores))
     ones, zeros = int(labels.sum()), int((~labels).sum())
@@ -24,6 +28,8 @@ def auc(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float:
 
 def rank_correlation(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """Return Spearman's rank correlation."""
+    from scipy.stats import spearmanr
+
     return float(spearmanr(np.asarray(a), np.asarray(b)).statistic)
 
 

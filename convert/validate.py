@@ -48,7 +48,7 @@ NO_LABELS = "labelled data: there are no labelled rows that begin with a settled
 
 @dataclass(frozen=True)
 class Evidence:
-    """The data that the checks compared, kept for the pictures.
+    """The data that the checks of a network compared, kept for the pictures.
 
     clean: every clean recording; state_errors: [n], of the free rollout.
     """
@@ -208,14 +208,9 @@ def _free_rollout(quantised: Model, reference: Model, content: Float32, steps: i
 def linear_verdict(model: Model, judged_rows: JudgedRows, steps: int) -> Verdict:
     """Compare the float32 steps of a linear model, which has no int8 form, with the formula."""
     model = unchanging(model)
-    stream = judged_rows.faulty
-    faulty = roll(model, stream.rows)
-    long = roll(model, repeated(judged_rows.clean, steps))
-    return Verdict(
-        kernel=model.graph.kernel_id,
-        checks=tuple(formula_checks(model, [faulty, long])),
-        evidence=Evidence((Pair(long, long),), Pair(faulty, faulty), stream, np.zeros(0)),
-    )
+    streams = judged_rows.faulty.rows, repeated(judged_rows.clean, steps)
+    checks = formula_checks(model, [roll(model, rows) for rows in streams])
+    return Verdict(model.graph.kernel_id, tuple(checks))
 
 
 def _detection_dict(detection: Detection) -> dict[str, Any]:

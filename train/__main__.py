@@ -1,5 +1,6 @@
 """`python -m train`: train a model from a recording, or write recordings to try it on."""
 
+import os
 from pathlib import Path
 from typing import NoReturn
 
@@ -97,7 +98,7 @@ def fit(data: tuple[Path, ...], out: Path, name: str | None, **options) -> None:
     Example: python -m train fit pump.csv --out runs/pump
     """
     from train.console import Progress
-    from train.training_request import TrainingRequest, read_training_data
+    from train.training_request import Budget, TrainingRequest, read_training_data
 
     sizes = {k: options.pop(k) for k in list(options) if k.startswith(("gru_", "gate_", "head_"))}
     linear = {k: options.pop(k) for k in ("order", "highway")}
@@ -105,12 +106,7 @@ def fit(data: tuple[Path, ...], out: Path, name: str | None, **options) -> None:
     request = TrainingRequest(data=data, out=out, name=name or out.resolve().name, **options)
     checked = read_training_data(request)
     progress = Progress(steps)
-    click.echo("loading TensorFlow …", err=True)
-    import os
-
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from train.cell_config import CellConfig
-    from train.fit import Budget
     from train.train_run import train_run
 
     config = CellConfig(channels=0, **linear, **sizes)
@@ -178,6 +174,8 @@ def watch(out: Path, wheel: Path | None) -> None:
 
 def main() -> NoReturn:
     """Run the command line."""
+    # TensorFlow reads this when it is imported, which only the training of a network does.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     run_command(cli, "train", "interrupted; the same command, without --force, resumes it")
 
 

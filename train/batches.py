@@ -9,6 +9,7 @@ from edge_runtime.learning.faults import inject
 from edge_runtime.learning.prepare import Rows
 
 Float32 = npt.NDArray[np.float32]
+BURN_IN = 16  # steps at the start of a window that do not count: the state starts at zero
 FAULT_SIZES = (0.3, 4.0)  # in channel scales: from barely visible to gross
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ from edge_runtime.learning.highway import fit_highway, innovation_scale
 from edge_runtime.learning.linear import highway_arrays
 from edge_runtime.learning.prepare import Rows
 from edge_runtime.learning.run import json_bytes
-from train.batches import draw_batch, window_length
+from train.batches import BURN_IN, draw_batch, window_length
 from train.cell import AnomalyGatedGRU
 from train.cell_config import CellConfig
 from train.labelled import NO_LABELS, Labelled, draw_labelled
-from train.loss import BURN_IN, losses
+from train.loss import losses
 from train.run_folder import read_arrays, save_arrays, write_atomically
+from train.training_request import Budget, Report
 
 Float32 = npt.NDArray[np.float32]
 LEARNING_RATE, CLIP_NORM = 3e-3, 1.0
@@ -35,26 +36,12 @@ LABELLED_SHARE = 0.25  # at most this many labelled windows per pair of clean an
 
 
 @dataclass(frozen=True)
-class Budget:
-    """How long to train. patience: checks without a better validation loss before stopping."""
-
-    steps: int = 1000
-    windows: int = 24
-    check_every: int = 50
-    patience: int = 10
-    seed: int = 0
-
-
-@dataclass(frozen=True)
 class Fit:
     """The best weights by validation loss, with the highway, and the history of the training."""
 
     weights: dict[str, Float32]
     history: list[dict[str, float]]
     seconds: float
-
-
-Report = Callable[[int, dict[str, float]], None]
 
 
 def fit(

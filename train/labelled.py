@@ -11,8 +11,7 @@ import numpy as np
 from edge_runtime.bundle.manifest import Channel
 from edge_runtime.learning.prepare import standard_rows
 from edge_runtime.learning.recording import Recording
-from train.batches import Float32
-from train.loss import BURN_IN
+from train.batches import BURN_IN, Float32
 
 
 @dataclass(frozen=True)

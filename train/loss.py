@@ -15,9 +15,9 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from train.batches import BURN_IN
 from train.cell import AnomalyGatedGRU
 
-BURN_IN = 16  # steps at the start of a window that do not count: the state starts at zero
 # About four int8 steps of the state: the model learns dynamics that forgive rounding instead of
 # amplifying it over thousands of steps.
 STATE_NOISE = 0.03

@@ -1,11 +1,14 @@
-"""Fit the model that ships: the linear detector, a network, or with `auto` the better of both."""
+"""Fit the model that ships: the linear detector, a network, or with `auto` the better of both.
+
+TensorFlow is loaded only when a network is trained.
+"""
 
 import io
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +18,13 @@ from edge_runtime.learning.prepare import Rows
 from edge_runtime.look.facts import FEWEST_NETWORK_ROWS
 from train.batches import Float32
 from train.cell_config import CellConfig
-from train.fit import Budget, Report, fit, write_metrics
 from train.labelled import NO_LABELS, Labelled
 from train.run_folder import write_atomically
-from train.selection import MARGIN, Candidate, choose, judge
+from train.training_request import Budget, Model, Report, Say
 
-Model = Literal["auto", "linear", "gru", "gated"]
-Say = Callable[[str], None]
+if TYPE_CHECKING:
+    from train.selection import Candidate
+
 
 # More steps per training row do not improve the fit to a short recording.
 STEPS_PER_ROW, FEWEST_STEPS = 2, 300
@@ -78,6 +81,9 @@ def fit_model(
     linear = replace(sizes, gru_layers=0, gate_layers=0)
     if model == "linear":
         return FittedModel(linear, _linear(training, linear, say), {})
+    say("loading TensorFlow")
+    from train.selection import MARGIN
+
     network = replace(sizes, gate_layers=0) if model == "gru" else sizes
     weights = _train_network(network, training, budget, out, say, report)
     if model != "auto":
@@ -95,8 +101,10 @@ def fit_model(
 
 def _weighed(
     weights: Mapping[str, Float32], sizes: CellConfig, training: TrainingRows, seed: int
-) -> tuple[Candidate, dict[str, float]]:
+) -> tuple["Candidate", dict[str, float]]:
     """Compare the gated network with the linear detector: the choice, and all precisions."""
+    from train.selection import Candidate, choose, judge
+
     linear = replace(sizes, gru_layers=0, gate_layers=0)
     candidates = [
         Candidate("linear", linear, fit_plain(training.train, sizes.order, sizes.highway)),
@@ -123,6 +131,8 @@ def _linear(training: TrainingRows, sizes: CellConfig, say: Say) -> dict[str, Fl
 def _train_network(
     sizes: CellConfig, training: TrainingRows, budget: Budget, out: Path, say: Say, report: Report
 ) -> dict[str, Float32]:
+    from train.fit import fit, write_metrics
+
     most = max(STEPS_PER_ROW * training.train.total, FEWEST_STEPS)
     budget = replace(budget, steps=min(budget.steps, most))
     labelled = training.labelled if sizes.gate_layers else NO_LABELS

@@ -16,16 +16,10 @@ from edge_runtime.learning.run import Config, Run, npz_bytes
 from edge_runtime.learning.split import split_sentence
 from edge_runtime.look.facts import FEWEST_NETWORK_ROWS
 from train.cell_config import CellConfig
-from train.fit import Budget, Report
 from train.labelled import labelled_rows
-from train.model_choice import (
-    Say,
-    TrainingRows,
-    fit_model,
-    resolved,
-)
+from train.model_choice import TrainingRows, fit_model, resolved
 from train.run_folder import read_run, save_config, save_rows, write_atomically
-from train.training_request import TrainingRequest
+from train.training_request import Budget, Report, Say, TrainingRequest
 
 
 def train_run(

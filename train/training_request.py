@@ -1,14 +1,27 @@
-"""What to train on, what to train, and where to write it."""
+"""What to train on, what to train and how long, and where to write it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.request import Data, Request, read_data
 
-if TYPE_CHECKING:
-    from train.model_choice import Model
+Model = Literal["auto", "linear", "gru", "gated"]
+Say = Callable[[str], None]
+Report = Callable[[int, dict[str, float]], None]  # the losses of a step
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train. patience: checks without a better validation loss before stopping."""
+
+    steps: int = 1000
+    windows: int = 24
+    check_every: int = 50
+    patience: int = 10
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +30,7 @@ class TrainingRequest(Request):
 
     out: Path
     name: str
-    model: "Model" = "auto"
+    model: Model = "auto"
     force: bool = False
 
 

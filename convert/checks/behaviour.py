@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2
 
 from convert.detection import Detection, by_kind
 from convert.metrics import agreement, rank_correlation
@@ -156,6 +155,8 @@ def alone_checks(model: Model, clean: Sequence[Rollout]) -> list[Check]:
     The false alarms fail if the exact lower 95 % bound on their rate, chi2_0.05(2 k) / (2 T) with k
     alarms in T days (Garwood 1936), exceeds the target. A few alarms in a short recording pass.
     """
+    from scipy.stats import chi2
+
     threshold = model.manifest.thresholds[model.graph.kernel_id]
     scores = [r.score[r.settled].astype(np.float64) for r in clean]
     smooth = [debounce(s, model.manifest.alarm) for s in scores]

@@ -2,7 +2,7 @@
 
 import base64
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from convert.detection import Detection, by_kind
 from convert.proof import Proof
@@ -11,7 +11,7 @@ from convert.report.facts import graph_facts, model_sentence
 from convert.tensor_errors import TensorError, worst_tensor
 from convert.validate import Verdict
 from edge_runtime.bundle.manifest import Manifest
-from edge_runtime.calibration import Calibration, trial_of
+from edge_runtime.calibration import trial_of
 from edge_runtime.learning.report import (
     checks_table,
     notes,
@@ -32,7 +32,7 @@ def report_html(manifest: Manifest, proof: Proof) -> str:
         _headline(manifest, proof.verdict),
         f"<p>{html.escape(model_sentence(manifest, proof))}</p>",
         *notes([*filter(None, [trial_of(manifest)]), *proof.verdict.warnings]),
-        *_promise(proof.calibrations),
+        *_promise(proof),
         *_comparison(manifest, proof.verdict),
         *_rollout(proof.verdict),
         *_tensors(proof.tensors),
@@ -67,8 +67,10 @@ def _cost(verdict: Verdict) -> str:
     )
 
 
-def _promise(calibrations: Mapping[str, Calibration]) -> list[str]:
-    kernel, calibration = next(iter(calibrations.items()))
+def _promise(proof: Proof) -> list[str]:
+    kernel, calibration = next(iter(proof.calibrations.items()))
+    if proof.verdict.evidence is None:  # a linear model: no picture, as on the device
+        return [*promise(calibration.threshold), *threshold_table(proof.calibrations)]
     return [
         *promise(calibration.threshold),
         '<div class="row">',
@@ -77,25 +79,25 @@ def _promise(calibrations: Mapping[str, Calibration]) -> list[str]:
             f"Each dot is a peak of the clean scores on {kernel}, at the mean time between peaks "
             "of at least this height.",
         ),
-        *threshold_table(calibrations),
+        *threshold_table(proof.calibrations),
         "</div>",
     ]
 
 
 def _comparison(manifest: Manifest, verdict: Verdict) -> list[str]:
-    assert verdict.evidence is not None  # a conversion always keeps it
-    threshold = manifest.thresholds[verdict.kernel].value
     title = "The proof" if manifest.linear else "Did int8 cost anything?"
     parts = [f"<h2>{title}</h2>", checks_table(verdict.checks)]
     parts += [
         f'<p class="note">Not judged: {html.escape(what)}.</p>' for what in verdict.not_judged
     ]
-    parts.append(
-        _figure(
-            pictures.scores_picture(verdict.evidence, threshold),
-            "Held-out rows with injected faults (shaded where a reading is visibly wrong).",
+    if verdict.evidence is not None:
+        threshold = manifest.thresholds[verdict.kernel].value
+        parts.append(
+            _figure(
+                pictures.scores_picture(verdict.evidence, threshold),
+                "Held-out rows with injected faults (shaded where a reading is visibly wrong).",
+            )
         )
-    )
     for found in verdict.detections:
         parts += _detection(found)
     return parts

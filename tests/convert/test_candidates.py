@@ -31,9 +31,8 @@ from edge_runtime.learning.check import PLAIN, reason
 from edge_runtime.learning.prepare import scaled
 from edge_runtime.learning.run import Run
 from train.cell_config import CellConfig
-from train.fit import Budget
 from train.train_run import train_run
-from train.training_request import TrainingRequest, read_training_data
+from train.training_request import Budget, TrainingRequest, read_training_data
 
 GATED, UNGATED, LINEAR = "gated network", "network without a gate", "linear detector"
 STREAM_CHECKS = ("state, RMS", "AUC", "event", "alarm", "delay")

@@ -13,9 +13,8 @@ from convert.convert_run import convert_run
 from edge_runtime.learning.learn import learn, linear_run, write_learned
 from edge_runtime.learning.request import Request, read_data
 from train.cell_config import CellConfig
-from train.fit import Budget
 from train.train_run import train_run
-from train.training_request import TrainingRequest, read_training_data
+from train.training_request import Budget, TrainingRequest, read_training_data
 
 SETTINGS = "channels:\n  set_point: {exogenous: true}\n  flow: {low: -20, high: 60, unit: l/min}\n"
 

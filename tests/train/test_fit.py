@@ -17,11 +17,12 @@ from edge_runtime.learning.settings import ChannelSettings, Settings
 from train.batches import draw_batch, window_length
 from train.cell import weight_shapes
 from train.cell_config import CellConfig
-from train.fit import LABELLED_SHARE, Budget, Fit, _batches, fit
+from train.fit import LABELLED_SHARE, Fit, _batches, fit
 from train.labelled import NO_LABELS, Labelled
 from train.run_folder import read_arrays
 from train.selection import SETTLING, Candidate, forecasts
 from train.simulate import simulate
+from train.training_request import Budget
 
 pytestmark = pytest.mark.slow
 

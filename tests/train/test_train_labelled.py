@@ -9,12 +9,11 @@ from edge_runtime.errors import GruardError
 from edge_runtime.learning.recording import Recording, write_recording
 from train import model_choice
 from train.cell_config import CellConfig
-from train.fit import Budget
 from train.labelled import NO_LABELS, Labelled
 from train.model_choice import Model
 from train.run_folder import read_run
 from train.train_run import train_run
-from train.training_request import TrainingRequest, read_training_data
+from train.training_request import Budget, TrainingRequest, read_training_data
 
 ROWS = 2000
 TRAINED = ((300, 320), (700, 703))  # in the first 60 % of the rows
