@@ -11,8 +11,8 @@ from convert.metrics import intervals
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.errors import GruardError
 from edge_runtime.learning import streams
-from edge_runtime.learning.prepare import require_readings
-from edge_runtime.learning.recording import Recording, read_recordings
+from edge_runtime.learning.prepare import unread
+from edge_runtime.learning.recording import Recording, bridged, read_recordings
 from edge_runtime.learning.run import Run
 from edge_runtime.learning.split import clean_parts
 from edge_runtime.learning.streams import (
@@ -55,8 +55,9 @@ def judged_rows_of_file(file: Path, manifest: Manifest) -> JudgedRows:
     GruardError for a file with other channels, another sample period, or too few clean rows.
     """
     check_file_period(file, manifest.period)
-    dataset = read_recordings([file], manifest.period, channels=manifest.channel_names)
-    require_readings(dataset.recordings)
+    dataset = bridged(read_recordings([file], manifest.period, channels=manifest.channel_names))
+    if missing := unread(dataset.recordings):
+        raise GruardError(f"{file}: channel '{missing[0]}' has no reading; record it, too")
     clean = _clean(dataset.recordings)
     if sum(map(len, clean)) < FEWEST_ROWS:
         raise GruardError(

@@ -175,9 +175,11 @@ def calibrate(
     days = SECONDS_PER_DAY / (period or 1.0)  # in rows
     smooth = [debounce(np.asarray(scores, float), alarm) for scores in clean]
     if not any(map(len, smooth)):
+        longest = max((np.size(scores) for scores in clean), default=0)
         raise UnfitError(
-            "no clean sample is left to set a threshold from once the model has settled; "
-            "record the healthy machine for longer"
+            f"a threshold needs {alarm.n} clean rows in a row after the model has settled, and the "
+            f"longest stretch without a gap has {longest}; record the healthy machine for longer, "
+            "without a break"
         )
     clean_days = sum(map(len, smooth)) / days
     tail, highest = tail_of(smooth, clean_days, alarm)

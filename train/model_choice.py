@@ -3,9 +3,10 @@
 TensorFlow is loaded only when a network is trained.
 """
 
+import importlib.util
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,14 +54,22 @@ class FittedModel:
     precisions: dict[str, float]
 
 
-def resolved(model: Model, clean_rows: int, watched: int) -> Model:
-    """Return `model`; linear instead of auto if a network cannot be better.
+def hopeless(clean_rows: int, watched: int, silent: Sequence[str]) -> str:
+    """Say why a network cannot be better than the linear detector; empty if it may be.
 
     watched: number of scored channels. With a single one, a gate has no other channel to compare
-    with and treats every change of the machine as a sensor fault.
+    with and treats every change of the machine as a sensor fault. silent: channels without a
+    reading in the rows to train on.
     """
-    hopeless = clean_rows < FEWEST_NETWORK_ROWS or watched < 2
-    return "linear" if model == "auto" and hopeless else model
+    if clean_rows < FEWEST_NETWORK_ROWS:
+        return f"fewer than {FEWEST_NETWORK_ROWS} clean rows"
+    if watched < 2:
+        return "only one channel to watch"
+    if silent:
+        return f"channel '{silent[0]}' has no reading in the rows to train on"
+    if importlib.util.find_spec("tensorflow") is None:
+        return "TensorFlow, which a network needs, is not installed"
+    return ""
 
 
 def fit_model(

@@ -9,17 +9,22 @@ import numpy as np
 from edge_runtime.bundle.manifest import Channel
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.modes import channels_of, modes_sentence
-from edge_runtime.learning.prepare import Rows, fingerprint, standard_rows, unlike_training
+from edge_runtime.learning.prepare import (
+    Rows,
+    fingerprint,
+    standard_rows,
+    unlike_training,
+    unread,
+)
 from edge_runtime.learning.recording import Recording
 from edge_runtime.learning.request import Data
 from edge_runtime.learning.run import Config, Run, npz_bytes
 from edge_runtime.learning.split import split_sentence
-from edge_runtime.look.facts import FEWEST_NETWORK_ROWS
 from train.cell_config import CellConfig
 from train.labelled import labelled_rows
-from train.model_choice import TrainingRows, fit_model, resolved
+from train.model_choice import TrainingRows, fit_model, hopeless
 from train.run_folder import read_run, save_config, save_rows, write_atomically
-from train.training_request import Budget, Report, Say, TrainingRequest
+from train.training_request import Budget, Model, Report, Say, TrainingRequest
 
 
 def train_run(
@@ -41,7 +46,14 @@ def train_run(
     period = data.period
     clean = (*split.train, *split.validate, *split.calibrate)
     watched = sum(not channel.exogenous for channel in settings.channels.values())
-    model = resolved(request.model, sum(r.rows for r in clean), watched)
+    silent = unread(split.train)
+    obstacle = hopeless(sum(r.rows for r in clean), watched, silent)
+    model: Model = "linear" if request.model == "auto" and obstacle else request.model
+    if model != "linear" and silent:
+        raise GruardError(
+            f"{dataset.recordings[0].name}: channel '{silent[0]}' has no reading in the rows to "
+            "train on; record it for longer, or train with --model linear"
+        )
 
     def described(rows: Sequence[Recording]) -> tuple[Channel, ...]:
         return channels_of(rows, settings, period)
@@ -53,10 +65,7 @@ def train_run(
     if modes := modes_sentence(channels):
         say(modes)
     if model != request.model:
-        say(
-            f"fewer than {FEWEST_NETWORK_ROWS} clean rows, or only one channel to watch: training "
-            "the linear detector (--model gru or gated trains a network anyway)"
-        )
+        say(f"{obstacle}: training the linear detector")
     for sentence in unlike_training(split, channels):
         say(f"warning: {sentence}")
     if request.force:

@@ -195,7 +195,7 @@ def with_score_shapes(draft: m.Manifest, seen: Sequence[Rollout]) -> m.Manifest:
 
 
 def is_white(clean: Sequence[Rollout]) -> bool:
-    """Return whether residual and distance average out like white noise."""
+    """Return whether residual and distance average out like white noise; errors as `settled`."""
     ratios = [_clustering(clean, PARTS.index(part)) for part in ("residual", "distance")]
     return bool(np.mean(ratios) <= WHITE)
 
@@ -203,8 +203,8 @@ def is_white(clean: Sequence[Rollout]) -> bool:
 def _clustering(clean: Sequence[Rollout], part: int) -> float:
     """Return the deviation of a smoothed clean part over that of equally smoothed white noise."""
     rate = WHITE_RATE
-    raw = [r.raw_parts[r.settled, part] for r in clean]
-    joined = np.concatenate(raw).astype(np.float64)
+    raw = [parts[:, part] for parts in settled(clean)]
+    joined = np.concatenate(raw)
     smooth = np.concatenate([smoothed(r - joined.mean(), rate) for r in raw])
     return float(smooth.std() / max(float(joined.std()), 1e-9) / np.sqrt(rate / (2 - rate)))
 
@@ -214,12 +214,10 @@ def with_memories(
 ) -> m.Manifest:
     """Add the score's memories to `draft`, with their usual values on settled rows.
 
-    unseen: number of rows for the threshold; a memory too long for them is left out. Raises
-    UnfitError when no row has settled.
+    unseen: number of rows for the threshold; a memory too long for them is left out. Errors as
+    `settled`.
     """
-    raw = np.concatenate([r.raw_parts[r.settled] for r in clean]).astype(np.float64)
-    if not len(raw):
-        raise UnfitError(_unsettled(clean))
+    raw = np.concatenate(settled(clean))
     middle, spread = centre_of(raw)
     memories = [
         replace(
@@ -235,12 +233,25 @@ def with_memories(
     return _with_usual(draft, clean)
 
 
+def settled(clean: Sequence[Rollout]) -> list[Float64]:
+    """Return the raw score parts [n, 6] of the settled rows of each recording that has any.
+
+    Raises UnfitError when no recording has one.
+    """
+    raw = [r.raw_parts[r.settled].astype(np.float64) for r in clean if r.settled.any()]
+    if not raw:
+        raise UnfitError(_unsettled(clean))
+    return raw
+
+
 def _unsettled(clean: Sequence[Rollout]) -> str:
     """Say why no row of `clean` has settled, and what to do."""
     missing = 1 - np.concatenate([r.measured for r in clean]).mean()
     if missing < MOST_MISSING:
+        longest = max(len(r.score) for r in clean)
         return (
-            "the clean rows end before the model has settled; record the healthy machine for longer"
+            f"the longest stretch of clean rows without a gap has {longest} rows, and ends before "
+            "the model has settled; record the healthy machine for longer, without a break"
         )
     return (
         f"{missing:.0%} of the clean rows have no usable reading of any watched channel, so the "

@@ -20,7 +20,6 @@ from edge_runtime.detector.inputs import (
     standardise,
     validity_rules,
 )
-from edge_runtime.errors import GruardError
 from edge_runtime.learning.recording import Recording
 from edge_runtime.learning.settings import Settings
 from edge_runtime.learning.split import Split, clean_parts
@@ -51,21 +50,16 @@ class Rows:
         return Rows(tuple(self.values[i] for i in keep), tuple(self.masks[i] for i in keep))
 
 
-def require_readings(train: Sequence[Recording]) -> None:
-    """Raise GruardError naming the first channel without any reading in `train`."""
-    readable = np.any([np.isfinite(r.values).any(axis=0) for r in train], axis=0)
-    if not readable.all():
-        name = train[0].channels[int(np.argmin(readable))]
-        raise GruardError(
-            f"{train[0].name}: channel '{name}' has no reading in the rows to train on; "
-            "remove its column or record it for longer"
-        )
+def unread(recordings: Sequence[Recording]) -> list[str]:
+    """Return the channels without any reading in `recordings`."""
+    read = np.any([np.isfinite(r.values).any(axis=0) for r in recordings], axis=0)
+    return [name for name, there in zip(recordings[0].channels, read, strict=True) if not there]
 
 
 def describe_channels(train: Sequence[Recording], settings: Settings) -> tuple[Channel, ...]:
     """Return channels with the scaler fitted on `train` and the rules of `settings`.
 
-    Every channel must have a reading (see `require_readings`).
+    Every channel must have a reading (see `unread`).
     """
     channels = tuple(
         Channel(

@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.bundle.manifest import BRIDGE
 from edge_runtime.errors import GruardError
 from edge_runtime.look.recording import GAP_PERIODS, expand
 from edge_runtime.record import Float32
@@ -19,6 +20,9 @@ from edge_runtime.sources.csvlayout import channel_order
 
 PERIOD_TOLERANCE = 0.05
 LONGEST_UNIT = 20  # characters; a longer text is not a unit
+LONGEST_BRIDGED = BRIDGE + 1 + (GAP_PERIODS - 1)  # periods from one row to the next
+MOST_REPEATED = 0.05  # of the steps in time; with more, the clock is coarser than the rows
+Float64 = npt.NDArray[np.float64]
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
@@ -34,7 +38,7 @@ class Recording:
 
     name: str
     channels: tuple[str, ...]
-    times: npt.NDArray[np.float64] | None
+    times: Float64 | None
     values: Float32
     labels: npt.NDArray[np.int8] | None
     period: float | None
@@ -112,8 +116,12 @@ def read_recordings(
         _all_of(tables, lambda table: _recording(table, wanted, period)), tables, strict=True
     ):
         gaps, backward = _breaks(whole)
-        if len(gaps):
-            warnings.append(f"{table.path}: {len(gaps)} gaps in time split the recording")
+        warnings.extend(_gap_warnings(whole, gaps))
+        if table.times is not None and whole.times is not table.times:
+            warnings.append(
+                f"{table.path}: its clock is coarser than its rows, which are taken as evenly "
+                f"spaced, {whole.period:g} s apart"
+            )
         if len(backward):
             warnings.append(
                 f"{table.path}: the time repeats or goes back at {len(backward)} places, first in "
@@ -129,6 +137,46 @@ def read_recordings(
         if len(unit) <= LONGEST_UNIT and unit.isprintable()
     }
     return Dataset(tuple(recordings), tuple(warnings), text, units)
+
+
+def bridged(dataset: Dataset) -> Dataset:
+    """Join the recordings of a file where at most `BRIDGE` rows are missing between them.
+
+    Each missing row becomes one without readings, as on the device. Rows are then no longer
+    numbered as in the file.
+    """
+    joined: list[Recording] = []
+    for recording in dataset.recordings:
+        missing = _missing_between(joined[-1], recording) if joined else None
+        if missing is None:
+            joined.append(recording)
+        else:
+            joined[-1] = _joined(joined[-1], missing, recording)
+    return replace(dataset, recordings=tuple(joined))
+
+
+def _missing_between(before: Recording, after: Recording) -> int | None:
+    """Return the number of missing rows; None if the recordings do not follow each other."""
+    period = before.period
+    if before.name != after.name or before.times is None or after.times is None or not period:
+        return None
+    step = (after.times[0] - before.times[-1]) / period
+    return max(round(step) - 1, 0) if 0 < step <= LONGEST_BRIDGED else None
+
+
+def _joined(before: Recording, missing: int, after: Recording) -> Recording:
+    assert before.times is not None and after.times is not None  # what follows has times
+    times = np.linspace(before.times[-1], after.times[0], missing + 2)[1:-1]
+    holes = np.full((missing, len(before.channels)), np.nan, np.float32)
+    labels = None
+    if before.labels is not None and after.labels is not None:
+        labels = np.concatenate([before.labels, np.zeros(missing, np.int8), after.labels])
+    return replace(
+        before,
+        times=np.concatenate([before.times, times, after.times]),
+        values=np.concatenate([before.values, holes, after.values]),
+        labels=labels,
+    )
 
 
 def _all_of(items: Sequence[Item], make: Callable[[Item], Made]) -> list[Made]:
@@ -178,23 +226,35 @@ def _if(column: npt.NDArray[np.generic] | None, name: str) -> list[str]:
 
 def _recording(table: Table, wanted: Sequence[str], period: float | None) -> Recording:
     order = channel_order(table.channels, wanted, table.path)
+    times = None if table.times is None else _spread(table.times)
     return Recording(
         name=str(table.path),
         channels=tuple(wanted),
-        times=table.times,
+        times=times,
         values=table.values[:, order],
         labels=table.labels,
-        period=_period(table, period),
+        period=_period(table, times, period),
     )
 
 
-def _period(table: Table, given: float | None) -> float | None:
-    if table.times is None or len(table.times) < 2:
+def _spread(times: Float64) -> Float64:
+    """Return evenly spaced times where several rows in a row have the same time."""
+    steps = np.diff(times)
+    same = steps == 0
+    if (steps < 0).any() or same.all() or same.mean() <= MOST_REPEATED:
+        return times
+    within = steps <= GAP_PERIODS * np.median(steps[~same])
+    even: Float64 = np.where(within, steps[within].mean(), steps)
+    return np.cumsum(np.concatenate([times[:1], even]))
+
+
+def _period(table: Table, times: Float64 | None, given: float | None) -> float | None:
+    if times is None or len(times) < 2:
         return given
-    steps = np.diff(table.times)
+    steps = np.diff(times)
     # Six digits, but none beyond the resolution of the times: epoch seconds are exact to a quarter
     # of a microsecond, so the median of steps of 0.1 s is 0.0999999.
-    decimals = math.floor(-math.log10(4 * np.spacing(np.abs(table.times).max())))
+    decimals = math.floor(-math.log10(4 * np.spacing(np.abs(times).max())))
     measured = round(float(f"{np.median(steps):.6g}"), decimals)
     if measured <= 0:
         line = np.flatnonzero(steps <= 0)[0] + table.first_line + 1  # of the step's second row
@@ -221,6 +281,18 @@ def _breaks(recording: Recording) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.
     steps = np.diff(recording.times)
     gaps = np.flatnonzero(steps > GAP_PERIODS * recording.period) + 1
     return gaps, np.flatnonzero(steps <= 0) + 1
+
+
+def _gap_warnings(recording: Recording, gaps: npt.NDArray[np.intp]) -> list[str]:
+    if recording.times is None or recording.period is None or not len(gaps):
+        return []
+    steps = np.diff(recording.times)[gaps - 1]
+    long = int(np.count_nonzero(steps > LONGEST_BRIDGED * recording.period))
+    counted = {
+        f"gaps in time of up to {BRIDGE} rows count as rows without readings": len(gaps) - long,
+        "gaps in time split the recording": long,
+    }
+    return [f"{recording.name}: {n} {what}" for what, n in counted.items() if n]
 
 
 def _check_periods(recordings: Sequence[Recording]) -> None:

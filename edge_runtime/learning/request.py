@@ -4,13 +4,19 @@ Columns without a signal (text, empty, constant, counting) are left out.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.exclusion import first_rows, without, without_strange
-from edge_runtime.learning.prepare import require_readings
-from edge_runtime.learning.recording import Dataset, Recording, read_recordings, require_rows
+from edge_runtime.learning.prepare import unread
+from edge_runtime.learning.recording import (
+    Dataset,
+    Recording,
+    bridged,
+    read_recordings,
+    require_rows,
+)
 from edge_runtime.learning.settings import Settings, declared, find_settings, load_settings
 from edge_runtime.learning.split import Split, split_by_time
 from edge_runtime.look.facts import FEWEST_ROWS
@@ -19,6 +25,7 @@ from edge_runtime.look.recording import KINDS, column_kind, expand
 # The state forgets within some tens of samples; parts this far apart share nothing.
 LARGEST_GAP = 128
 _SHOWN = 20  # characters of a cell
+MOST_CHANNELS = 256  # of a bundle
 
 
 @dataclass(frozen=True)
@@ -65,15 +72,40 @@ def read_data(request: Request) -> Data:
     require_rows(dataset, FEWEST_ROWS)
     tested = {str(file) for path in request.test for file in expand(path)}
     dataset, strange = without_strange(dataset, tested, starts)
+    dataset = bridged(dataset)
     gap = min(LARGEST_GAP, dataset.rows // 50)
     calibrate = _of_files(dataset, request.calibrate)
     test = _of_files(dataset, request.test)
     taken = {recording.name for recording in (*calibrate, *test)}
     rest = [recording for recording in dataset.recordings if recording.name not in taken]
     split = split_by_time(rest, gap=gap, margin=gap, calibrate=calibrate, test=test)
-    require_readings(split.train)
+    dataset, split = _read_channels(dataset, split)
     every = settings.period or request.period or dataset.recordings[0].period
     return Data(dataset, split, settings, every, strange)
+
+
+def _read_channels(dataset: Dataset, split: Split) -> tuple[Dataset, Split]:
+    """Set aside the channels without a reading in the clean rows that are learned from."""
+    missing = unread((*split.train, *split.validate, *split.calibrate))
+    kept = [i for i, name in enumerate(dataset.channels) if name not in missing]
+    if not missing:
+        return dataset, split
+    if not kept:
+        raise GruardError(
+            f"{dataset.recordings[0].name}: no channel has a reading in the rows to learn from; "
+            "record the healthy machine again"
+        )
+
+    def of(recordings: Sequence[Recording]) -> tuple[Recording, ...]:
+        return tuple(_with_columns(recording, kept) for recording in recordings)
+
+    parts = {field.name: of(getattr(split, field.name)) for field in fields(Split)}
+    warning = (
+        f"columns set aside: no reading in the rows to learn from: {', '.join(missing)}; record "
+        "them from the start to have them watched"
+    )
+    warnings = (*dataset.warnings, warning)
+    return replace(dataset, recordings=of(dataset.recordings), warnings=warnings), Split(**parts)
 
 
 def _refuse_twice(paths: Sequence[Path]) -> None:
@@ -110,12 +142,19 @@ def set_aside(dataset: Dataset, named: Collection[str] = ()) -> Dataset:
         else:
             dropped[kind].append(name)
     listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in dropped.items() if names)
+    if len(kept) > MOST_CHANNELS:
+        raise GruardError(
+            f"{dataset.recordings[0].name}: {len(kept)} channels are too many, at most "
+            f"{MOST_CHANNELS} fit in a bundle; remove columns, or make one bundle for each part "
+            "of the machine"
+        )
     if not listed:
         return dataset
     if not kept:
         raise GruardError(
-            f"{dataset.recordings[0].name}: no column is left to learn from ({listed}); "
-            "add a sensor's column"
+            f"{dataset.recordings[0].name}: no column is left to learn from ({listed}); add a "
+            "sensor's column, or record until a reading changes; to watch that a column stays "
+            "constant, name it in the settings file"
         )
     warning = f"columns set aside: {listed}; to keep one with numbers, name it in the settings file"
     recordings = tuple(_with_columns(recording, kept) for recording in dataset.recordings)

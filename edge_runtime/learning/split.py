@@ -48,27 +48,35 @@ def split_by_time(
     fractions: shares of `PARTS`; a part given explicitly (`calibrate`, `test`) takes no share,
     and the others grow in proportion. gap: rows left out before each later part. margin: rows
     cut out on both sides of a labelled anomaly. From 8 recordings on each stays whole, in the
-    part its middle falls into, unless a part would then be empty. Raises GruardError when a part
-    with a share ends up without clean rows.
+    part its middle falls into, unless a part would then be empty. If anomalies fill a whole part,
+    only the clean rows are divided. Raises GruardError when a part with a share ends up without
+    clean rows even so.
     """
     given = {"calibrate": tuple(calibrate), "test": tuple(test)}
     shares = [
         0.0 if given.get(part) else share for part, share in zip(PARTS, fractions, strict=True)
     ]
     wanted = [part for part, share in zip(PARTS, shares, strict=True) if share > 0]
-    edges = _edges(shares, sum(recording.rows for recording in recordings))
-    divided = _whole(recordings, edges, wanted) or _divided(recordings, edges, gap)
-    parts = {part: given.get(part) or divided[part] for part in PARTS}
-    labelled = tuple(piece for r in parts["train"] for piece in labelled_parts(r, margin))
-    for part in ("train", "validate", "calibrate"):
-        parts[part] = tuple(piece for r in parts[part] for piece in clean_parts(r, margin))
-    for part in PARTS:
-        if not parts[part] and (part in wanted or given.get(part)):
-            raise GruardError(
-                f"no clean rows are left to {part}: record the healthy machine for longer "
-                f"(gap {gap} rows, {margin} rows cut around every labelled anomaly)"
-            )
-    return Split(**parts, labelled=labelled)
+    needed = [part for part in PARTS if part in wanted or given.get(part)]
+    clean = [piece for r in recordings for piece in clean_parts(r, margin)]
+    # Where anomalies fill a whole part, only the clean rows are divided.
+    for divisible in (recordings, clean):
+        edges = _edges(shares, sum(recording.rows for recording in divisible))
+        divided = _whole(divisible, edges, wanted) or _divided(divisible, edges, gap)
+        parts = {part: given.get(part) or divided[part] for part in PARTS}
+        learned = recordings if divisible is clean else parts["train"]
+        labelled = tuple(piece for r in learned for piece in labelled_parts(r, margin))
+        for part in ("train", "validate", "calibrate"):
+            parts[part] = tuple(piece for r in parts[part] for piece in clean_parts(r, margin))
+        if all(parts[part] for part in needed):
+            return Split(**parts, labelled=labelled)
+    empty = next(part for part in needed if not parts[part])
+    rows, kept = (sum(r.rows for r in part) for part in (recordings, clean))
+    raise GruardError(
+        f"no clean rows are left to {empty}: {kept} of {rows} rows are clean ({margin} rows around "
+        f"every labelled anomaly and {gap} rows between two parts are left out); record the "
+        "healthy machine for longer"
+    )
 
 
 def clean_parts(recording: Recording, margin: int) -> Recordings:

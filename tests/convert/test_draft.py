@@ -442,6 +442,16 @@ def test_unsettled_rows_do_not_decide_whether_errors_are_white() -> None:
     assert white(parts, settled=settled)
 
 
+def test_a_recording_without_a_settled_row_says_nothing() -> None:
+    pieces = [
+        rollout(raw_parts=noise(3, ROWS).astype(np.float32), settled=np.full(ROWS, on))
+        for on in (True, False)
+    ]
+    assert draft.is_white(pieces) and draft.is_white(pieces[:1])
+    with pytest.raises(UnfitError, match=f"has {ROWS} rows, and ends before"):
+        draft.is_white(pieces[1:])
+
+
 def test_parts_that_never_move_are_white() -> None:
     assert white(np.ones((500, COUNT)))
 

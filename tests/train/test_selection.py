@@ -1,5 +1,6 @@
 """Selection without labels: what is detected decides, and a larger model must gain something."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from edge_runtime.learning.prepare import Rows
 from edge_runtime.look.facts import FEWEST_NETWORK_ROWS
 from train.cell import AnomalyGatedGRU
 from train.cell_config import CellConfig, without_unused
-from train.model_choice import resolved
+from train.model_choice import hopeless
 from train.selection import (
     MARGIN,
     SETTLING,
@@ -115,8 +116,12 @@ def test_without_its_gate_a_network_trusts_every_reading() -> None:
     assert (gated["doubt"] > 0).all() and (gated["forecast"] != a["forecast"]).any()
 
 
-def test_a_network_needs_rows_and_a_second_channel() -> None:
-    assert resolved("auto", FEWEST_NETWORK_ROWS - 1, 2) == "linear"
-    assert resolved("auto", FEWEST_NETWORK_ROWS, 1) == "linear"
-    assert resolved("auto", FEWEST_NETWORK_ROWS, 2) == "auto"
-    assert resolved("gated", 10, 1) == "gated"
+def test_a_network_needs_rows_readings_a_second_channel_and_tensorflow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "clean rows" in hopeless(FEWEST_NETWORK_ROWS - 1, 2, ())
+    assert "one channel" in hopeless(FEWEST_NETWORK_ROWS, 1, ())
+    assert "'heat' has no reading" in hopeless(FEWEST_NETWORK_ROWS, 2, ("heat",))
+    assert hopeless(FEWEST_NETWORK_ROWS, 2, ()) == ""
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    assert "TensorFlow" in hopeless(FEWEST_NETWORK_ROWS, 2, ())

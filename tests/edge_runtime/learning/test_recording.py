@@ -1,6 +1,8 @@
 """Recordings: read back as written, split at gaps, checked against one another."""
 
 import gzip
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ from hypothesis.extra.numpy import arrays
 
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.recording import (
+    Dataset,
     Recording,
+    bridged,
     read_recordings,
     require_rows,
     write_recording,
@@ -73,7 +77,44 @@ def test_gaps_split_a_file_and_are_reported(tmp_path: Path) -> None:
     dataset = read_recordings([path])
     assert [(r.first_row, r.rows) for r in dataset.recordings] == [(0, 4), (4, 4)]
     assert dataset.period == 1.0
-    assert any("1 gaps in time" in warning for warning in dataset.warnings)
+    assert any("1 gaps in time of up to 4 rows count as" in line for line in dataset.warnings)
+    path = write(tmp_path, "a.csv", timed(0, 1, 2, 3.4, 5, 6, 12, 13, 14, 15))
+    warnings = read_recordings([path]).warnings
+    assert [line.split(": ")[1][:14] for line in warnings] == ["1 gaps in time", "1 gaps in time"]
+    assert "split the recording" in warnings[1]
+
+
+@given(data=st.data())
+def test_missing_rows_are_rows_without_readings(data: st.DataObject) -> None:
+    kept = np.array(data.draw(st.lists(st.booleans(), min_size=10, max_size=60)))
+    kept[[0, -1]] = True
+    times, values = np.arange(len(kept)) * 2.0 + 7, np.arange(len(kept), dtype=np.float32)
+    whole = Recording("a", ("x",), times[kept], values[kept, None], kept[kept].astype(np.int8), 2.0)
+    edges = [0, *(np.flatnonzero(np.diff(whole.times) > 3) + 1).tolist(), whole.rows]
+    pieces = [whole.cut(a, b) for a, b in pairwise(edges)]
+    joined = bridged(Dataset(tuple(pieces))).recordings
+    # Only more than four missing rows in a row still split it.
+    assert len(joined) == 1 + sum(b - a > 5 for a, b in pairwise(np.flatnonzero(kept).tolist()))
+    for piece in joined:
+        np.testing.assert_allclose(np.diff(piece.times), 2.0)
+        rows = ((piece.times - 7) / 2).astype(int)
+        np.testing.assert_array_equal(piece.values[:, 0], np.where(kept, values, np.nan)[rows])
+        np.testing.assert_array_equal(piece.labels, kept[rows])
+
+
+def test_only_what_follows_in_the_same_file_is_joined() -> None:
+    first = Recording("a", ("x",), np.arange(3.0), np.ones((3, 1), np.float32), None, 1.0)
+    later = replace(first, times=np.arange(4.0, 7))
+    apart = [
+        replace(later, name="b"),
+        replace(first, times=np.arange(3.0) + 1),  # goes back
+        replace(later, times=None),
+        replace(later, times=later.times + 5),
+    ]
+    for other in apart:
+        assert bridged(Dataset((first, other))).recordings == (first, other)
+    (joined,) = bridged(Dataset((first, later))).recordings
+    assert joined.rows == 7 and np.isnan(joined.values[3]).all() and joined.labels is None
 
 
 @pytest.mark.parametrize("period", [0.01, 0.02, 0.1, 0.3, 1.0, 7.5, 3600.0])
@@ -106,18 +147,29 @@ def test_a_given_period(tmp_path: Path) -> None:
     assert read_recordings([untimed], period=2.0).period == 2.0
 
 
-@pytest.mark.parametrize("times", [(0, 1, 1, 2, 3), (0, 1, 0.5, 1.5, 2.5)])
+@pytest.mark.parametrize("times", [(0, 1, 1, *range(2, 30)), (0, 1, 0.5, 1.5, 2.5)])
 def test_a_time_that_repeats_or_goes_back_cuts_the_recording(
     tmp_path: Path, times: tuple[float, ...]
 ) -> None:
     dataset = read_recordings([write(tmp_path, "a.csv", "# logger 7\n" + timed(*times))])
-    assert [(r.first_row, r.rows) for r in dataset.recordings] == [(0, 2), (2, 3)]
+    assert [(r.first_row, r.rows) for r in dataset.recordings] == [(0, 2), (2, len(times) - 2)]
     assert dataset.period == 1.0
     (warning,) = dataset.warnings
     assert "repeats or goes back at 1 places, first in line 5; the recording is cut" in warning
 
 
-@pytest.mark.parametrize("times", [(3, 2, 1, 0), (0, 0, 0, 1, 1, 1), (5, 5, 5)])
+def test_rows_are_evenly_spaced_where_the_clock_is_too_coarse_for_them(tmp_path: Path) -> None:
+    ticks = np.repeat(np.arange(20), 10)
+    path = write(tmp_path, "a.csv", timed(*ticks.tolist(), *(ticks + 50).tolist()))
+    dataset = read_recordings([path])
+    assert [r.rows for r in dataset.recordings] == [200, 200]  # the gap is still one
+    assert dataset.period == pytest.approx(0.1, rel=0.06)
+    for recording in dataset.recordings:
+        np.testing.assert_allclose(np.diff(recording.times), dataset.period, rtol=1e-4)
+    assert any("clock is coarser than its rows" in line for line in dataset.warnings)
+
+
+@pytest.mark.parametrize("times", [(3, 2, 1, 0), (5, 5, 5), (0, 0, 0, 1, 1, 0)])
 def test_time_must_go_on_in_most_rows(tmp_path: Path, times: tuple[float, ...]) -> None:
     path = write(tmp_path, "a.csv", timed(*times))
     with pytest.raises(GruardError, match=r"a\.csv line 3: the time does not increase"):

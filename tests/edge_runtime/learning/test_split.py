@@ -139,12 +139,23 @@ def test_given_calibration_rows_are_cleaned_too() -> None:
     assert [r.rows for r in split.calibrate] == [45, 44]
 
 
-def test_a_part_without_clean_rows_is_refused() -> None:
-    with pytest.raises(GruardError, match="no clean rows are left to validate: record the healthy"):
-        split_by_time([numbered(100)], gap=50)
+@pytest.mark.parametrize("anomalous", [slice(700, 900), slice(0, 700), slice(500, None)])
+def test_where_anomalies_fill_a_part_the_clean_rows_are_divided(anomalous: slice) -> None:
     labels = np.zeros(1000, np.int8)
-    labels[700:900] = 1
-    with pytest.raises(GruardError, match="no clean rows are left to calibrate"):
-        split_by_time([numbered(1000, labels=labels)], gap=0)
+    labels[anomalous] = 1
+    split = split_by_time([numbered(1000, labels=labels)], gap=0, margin=5)
+    clean = [r for part in PARTS for r in rows_of(split, part)]
+    assert clean == sorted(set(clean)) and not labels[clean].any()
+    assert {row for row in range(1000) if row not in clean} == set(rows_of(split, "labelled"))
+    assert len(rows_of(split, "train")) == pytest.approx(0.6 * len(clean), abs=1)
+
+
+def test_a_part_without_clean_rows_is_refused() -> None:
+    with pytest.raises(
+        GruardError, match="left to validate: 100 of 100 rows .* 50 rows between two"
+    ):
+        split_by_time([numbered(100)], gap=50)
+    with pytest.raises(GruardError, match="left to train: 0 of 90 rows are clean"):
+        split_by_time([numbered(90, labels=np.ones(90, np.int8))], gap=0)
     with pytest.raises(GruardError, match="no clean rows are left to calibrate"):
         split_by_time([numbered(900)], gap=0, calibrate=[numbered(9, labels=np.ones(9, np.int8))])
