@@ -76,9 +76,15 @@ def bundle(
     from convert.bundle_writer import write_bundle
     from convert.candidates import convert_first_fit
     from convert.report.facts import advice, choice_facts, choice_text
-    from edge_runtime.learning.bundle_writer import bundle_path, refuse_existing
+    from edge_runtime.learning.bundle_writer import (
+        bundle_path,
+        refuse_existing,
+        refuse_unwritable,
+    )
 
-    refuse_existing(bundle_path(folder, trained.config.name, version), force)
+    target = bundle_path(folder, trained.config.name, version)
+    refuse_existing(target, force)
+    refuse_unwritable(target)
     choice = convert_first_fit(trained, version, wish, _say, force)
     written = write_bundle(choice.conversion, folder, force) if choice.conversion else None
     if as_json:

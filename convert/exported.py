@@ -10,6 +10,7 @@ import numpy.typing as npt
 from convert.twins import float_twin
 from edge_runtime.bundle.flatbuffer import read_graph
 from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.errors import UnfitError
 from edge_runtime.learning.draft import draft_manifest
 from edge_runtime.learning.rollout import inputs_at, roll
 from edge_runtime.learning.run import Run
@@ -33,11 +34,16 @@ class Exported:
 
 
 def exported(run: Run, config: "CellConfig", say: Say) -> Exported:
-    """Export the step of `run` in both arithmetics."""
+    """Export the step of `run` in both arithmetics. Raises UnfitError where that is impossible."""
     if config.linear:
         return Exported(b"", b"")
-    from convert.export import export_float, export_int8
-
+    try:
+        from convert.export import export_float, export_int8
+    except ModuleNotFoundError as error:
+        raise UnfitError(
+            f"{error.name}, which converts a network, is not installed: pip install "
+            "'gruard[workstation]'"
+        ) from None
     say("exporting one float step")
     float_model = export_float(run.weights, config)
     say("rolling out the float model for representative states")

@@ -67,9 +67,10 @@ def read_data(request: Request) -> Data:
     period, named = declared(file)
     whole = _dataset(request, request.period or period)
     starts = first_rows(whole)
-    dataset = set_aside(without(whole, request.exclude, starts), named)
+    left = without(whole, request.exclude, starts)
+    require_rows(left, FEWEST_ROWS)
+    dataset = set_aside(left, named)
     settings = load_settings(file, dataset.channels, dataset.units)
-    require_rows(dataset, FEWEST_ROWS)
     tested = {str(file) for path in request.test for file in expand(path)}
     dataset, strange = without_strange(dataset, tested, starts)
     dataset = bridged(dataset)
@@ -78,6 +79,10 @@ def read_data(request: Request) -> Data:
     test = _of_files(dataset, request.test)
     taken = {recording.name for recording in (*calibrate, *test)}
     rest = [recording for recording in dataset.recordings if recording.name not in taken]
+    if not rest:
+        raise GruardError(
+            "every file is named by --calibrate or --test; name one more recording to train on"
+        )
     split = split_by_time(rest, gap=gap, margin=gap, calibrate=calibrate, test=test)
     dataset, split = _read_channels(dataset, split)
     every = settings.period or request.period or dataset.recordings[0].period

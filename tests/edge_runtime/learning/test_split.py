@@ -152,7 +152,7 @@ def test_where_anomalies_fill_a_part_the_clean_rows_are_divided(anomalous: slice
 
 def test_a_part_without_clean_rows_is_refused() -> None:
     with pytest.raises(
-        GruardError, match="left to validate: 100 of 100 rows .* 50 rows between two"
+        GruardError, match=r"left to validate: 100 of 100 rows .* 50 rows between two"
     ):
         split_by_time([numbered(100)], gap=50)
     with pytest.raises(GruardError, match="left to train: 0 of 90 rows are clean"):
