@@ -63,7 +63,8 @@ def export_int8(
     model = converted(converter)
     faults = graph_faults(read_graph(model, "converted model"))
     if faults:
-        raise UnfitError("the conversion is not a full-int8 step: " + "; ".join(faults))
+        more = f" (and {len(faults) - 1} more)" if faults[1:] else ""
+        raise UnfitError(f"the conversion is not a full-int8 step: {faults[0]}{more}")
     return model
 
 

@@ -37,6 +37,11 @@ def exported(run: Run, config: "CellConfig", say: Say) -> Exported:
     """Export the step of `run` in both arithmetics. Raises UnfitError where that is impossible."""
     if config.linear:
         return Exported(b"", b"")
+    if spoiled := [name for name, array in run.weights.items() if not np.isfinite(array).all()]:
+        raise UnfitError(
+            f"its weights are not finite ({spoiled[0]}): the training diverged; train again with "
+            "another --seed"
+        )
     try:
         from convert.export import export_float, export_int8
     except ModuleNotFoundError as error:

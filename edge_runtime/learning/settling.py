@@ -70,5 +70,5 @@ def unsettled(rows: Float32) -> npt.NDArray[np.bool_]:
 
 def _tiny(rows: Float32) -> npt.NDArray[np.float64]:
     """Return the variance [channels] below which differences are rounding."""
-    largest = np.nan_to_num(np.abs(rows.astype(np.float64))).max(axis=0)
+    largest = np.nan_to_num(np.abs(rows.astype(np.float64)), posinf=0.0).max(axis=0)
     return np.asarray(np.maximum((1e-6 * largest) ** 2, 1e-30))
