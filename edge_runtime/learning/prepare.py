@@ -169,9 +169,12 @@ def unlike_training(split: Split, channels: tuple[Channel, ...]) -> list[str]:
         rows = [clean.values for r in getattr(split, part) for clean in clean_parts(r, 0)]
         if not rows:
             continue
-        middle = np.nanmedian(np.concatenate(rows), axis=0)
-        distance = np.abs(middle - scaler.center) / scaler.scale
-        worst = int(np.nanargmax(distance))
+        joined = np.concatenate(rows)
+        read = np.isfinite(joined).any(axis=0)
+        distance = np.zeros(len(channels))
+        middle = np.nanmedian(joined[:, read], axis=0)
+        distance[read] = np.abs(middle - scaler.center[read]) / scaler.scale[read]
+        worst = int(distance.argmax())
         if distance[worst] > FAR:
             sentences.append(
                 f"the rows to {part} are unlike those to train ({channels[worst].name} is "

@@ -70,6 +70,14 @@ def with_a_new_sensor(lines: Lines) -> Lines:
     return [[*line[:3], line[3] if i > 290 else ""] for i, line in enumerate(lines)]
 
 
+def with_a_dying_sensor(lines: Lines) -> Lines:
+    return [[*line[:3], line[3] if i < 200 else ""] for i, line in enumerate(lines)]
+
+
+def that_ends_without_readings(lines: Lines) -> Lines:
+    return [line if i < 260 else [line[0], "", "", ""] for i, line in enumerate(lines)]
+
+
 def with_wild_rows(lines: Lines) -> Lines:
     wild = range(150, 154)
     return [[line[0], 65535, 65535, "inf"] if i in wild else line for i, line in enumerate(lines)]
@@ -82,10 +90,13 @@ STRANGE: dict[Callable[[Lines], Lines], str] = {
     whenever_it_changes: "gaps in time",
     with_a_late_sensor: "trial: ",
     with_a_new_sensor: "columns set aside: no reading in the rows to learn from: heat",
+    with_a_dying_sensor: "trial: ",
+    that_ends_without_readings: "trial: ",
     with_wild_rows: "trial: ",
 }
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("harm", STRANGE, ids=lambda harm: harm.__name__)
 def test_a_strange_recording_gives_a_bundle_and_a_sentence(
     tmp_path: Path, harm: Callable[[Lines], Lines]
