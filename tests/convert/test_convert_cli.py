@@ -207,6 +207,60 @@ def test_where_no_candidate_passes_it_says_what_to_do(
     assert not (bad_run.path / "bundle").exists()
 
 
+def diverged(run: Path, patch: pytest.MonkeyPatch) -> str:
+    """Weights of a training whose loss became infinite."""
+    weights = read_arrays(run / "weights.npz", "")
+    name = next(name for name in weights if name.startswith("gru_"))
+    weights[name] = np.full_like(weights[name], np.nan)
+    (run / "weights.npz").write_bytes(npz_bytes(weights))
+    return f"its weights are not finite ({name}): the training diverged"
+
+
+def without_tensorflow(run: Path, patch: pytest.MonkeyPatch) -> str:
+    patch.setitem(sys.modules, "tensorflow", None)
+    patch.delitem(sys.modules, "convert.export", raising=False)
+    return "tensorflow, which converts a network, is not installed: pip install"
+
+
+@pytest.mark.parametrize("harm", [diverged, without_tensorflow])
+def test_where_no_network_can_be_converted_the_linear_detector_is(
+    call: Call,
+    run_copy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    harm: Callable[[Path, pytest.MonkeyPatch], str],
+) -> None:
+    why = harm(run_copy, monkeypatch)
+    code, out, _ = call(run_copy)
+    bundle = run_copy / "bundle" / "tiny-1.gruard"
+    *_, reason, passed = out.splitlines()
+    assert (code, passed) == (0, f"passed: {bundle}")
+    assert reason.startswith(f"gated network: failed, {why}")
+    assert f"; network without a gate: failed, {why}" in reason
+    assert reason.endswith("; linear detector: passed")
+    report = json.loads((bundle / "report.json").read_text())
+    assert report["choice"] == reason and len(report["candidates"]) == 3
+    manifest = read_bundle(bundle).manifest
+    assert manifest.linear and manifest.validation.passed
+
+
+def test_rows_that_no_model_can_settle_on_say_what_to_record(
+    call: Call, run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverged(run_copy, monkeypatch)
+    rows = read_arrays(run_copy / "rows.npz", "")
+    pieces = {
+        f"{name}-{start:03d}": array[start : start + 8]
+        for name, array in rows.items()
+        for start in range(0, len(array), 8)
+    }
+    (run_copy / "rows.npz").write_bytes(npz_bytes(pieces))
+    code, out, err = call(run_copy)
+    *steps, line = err.splitlines()
+    assert (code, out) == (2, "") and all(step.startswith("… ") for step in steps)
+    assert "needs 3 clean rows in a row" in line and line.endswith("longer, without a break")
+    assert not (run_copy / "bundle").exists()
+
+
 @pytest.mark.slow
 def test_the_first_candidate_is_written_on_demand_and_refused_by_the_device(
     bad_run: Run, nothing_passes: None, call: Call, tmp_path: Path
