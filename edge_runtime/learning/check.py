@@ -30,6 +30,7 @@ PLAIN = {
     "linear: forecast off the formula, max": "a forecast is {} channel scales off the formula",
     "linear: forecast, max": "a forecast reaches {} channel scales",
 }
+WITHOUT_VALUE = {"delay shift, p95": ", because int8 and float find no fault in common"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def reason(check: Check) -> str:
     """Say why a failed `check` failed."""
     plain = PLAIN[check.name.removeprefix("faults: ").removeprefix("labelled: ")]
     if not math.isfinite(check.value):
-        return f"{check.name} has no value"
+        return f"{check.name} has no value" + WITHOUT_VALUE.get(check.name.split(": ")[-1], "")
     bound = f"at least {check.low:g}" if check.value < check.low else f"at most {check.high:.4g}"
     return f"{plain.format(f'{check.value:.4g}')} ({bound})"
 
