@@ -188,6 +188,7 @@ def rescored(rollout: Rollout, constants: ScoreConstants) -> Rollout:
     """
     state = initial_score(constants)
     parts, terms = [], []
+    reset = (rollout.flags & Flag.RESET) != 0
     for row in range(len(rollout.tier)):
         if rollout.measured[row]:
             new_parts, new_terms = rollout.raw_parts[row], rollout.raw_terms[row]
@@ -195,7 +196,7 @@ def rescored(rollout: Rollout, constants: ScoreConstants) -> Rollout:
             state = update_score(new_parts, new_terms, state, constants, settling)
         parts.append(state.parts)
         terms.append(state.terms)
-        if rollout.flags[row] & Flag.RESET:
+        if reset[row]:
             state = without_forecasts(state, constants)
     smooth = np.array(parts)
     score = heights(smooth, constants)[:, :, constants.weights > 0].max(axis=(1, 2))
