@@ -29,9 +29,11 @@ Bools = npt.NDArray[np.bool_]
 LIMITS = {"level": 3.0, "movement": 4.0, "relation": 3.0, "spread": 4.0}
 """Contrast from which a stretch is reported; healthy recordings stay below two thirds and, in
 movement and spread, below 0.85 of it."""
-FEWEST_ALONE = 1000  # rows of a single channel; in fewer much is like nothing else
-ENOUGH_ROWS = 2500  # with fewer rows the limits grow as the root of the shortage
-BLOCKS, SHORTEST_BLOCK = 100, 4
+FEWEST_TO_TELL = 1000  # rows; in fewer much is like nothing else
+ENOUGH_ROWS = 4000
+"""With fewer rows the limits grow as the root of the shortage, and what reaches an end of the
+recording is not judged: it may be a state that is still to come back, or a slow channel's way."""
+BLOCKS = 100
 SHORTEST, LONGEST = 3, 0.45  # of a stretch: in blocks, and as a share of all
 REST = 0.4  # share of the blocks that a stretch is compared with, at least
 SHARP = 2.0  # jumps, in units of those elsewhere, with which a stretch begins or ends
@@ -125,12 +127,12 @@ def find_stretches(values: npt.ArrayLike, starts: Sequence[int] = ()) -> list[St
     """Return the stretches of `values` [rows, channels] that are unlike the rest, in time order.
 
     Missing readings are NaN or infinite. starts: rows before which time is missing. Finds at most
-    `MOST_STRETCHES`, none longer than about half the rows, and none in less than `FEWEST_ALONE`
-    rows of a single channel.
+    `MOST_STRETCHES`, none longer than about half the rows, and none in less than `FEWEST_TO_TELL`
+    rows.
     """
     readings = np.asarray(values, np.float64)
     used = np.flatnonzero([_usable(column) for column in readings.T])
-    if not can_tell(len(readings), len(used)):
+    if not can_tell(len(readings)) or not len(used):
         return []
     blocks = _blocks(readings[:, used], starts)
     found: list[StrangeStretch] = []
@@ -145,10 +147,9 @@ def find_stretches(values: npt.ArrayLike, starts: Sequence[int] = ()) -> list[St
     return sorted(_apart(found), key=lambda stretch: stretch.start)
 
 
-def can_tell(rows: int, channels: int) -> bool:
+def can_tell(rows: int) -> bool:
     """Whether there is enough to tell a strange stretch from an ordinary one."""
-    fewest = FEWEST_ALONE if channels == 1 else SHORTEST_BLOCK * 10
-    return channels > 0 and rows >= fewest
+    return rows >= FEWEST_TO_TELL
 
 
 def _apart(found: Sequence[StrangeStretch]) -> list[StrangeStretch]:
@@ -170,8 +171,7 @@ def _blocks(readings: Float64, starts: Sequence[int]) -> _Blocks:
     rows = np.stack([_standardised(column) for column in readings.T], axis=1)
     steps = np.abs(np.diff(rows, axis=0, prepend=rows[:1]))
     steps[list(starts)] = 0.0
-    number = max(1, min(BLOCKS, len(rows) // SHORTEST_BLOCK))
-    edges = np.linspace(0, len(rows), number + 1).astype(np.intp)
+    edges = np.linspace(0, len(rows), BLOCKS + 1).astype(np.intp)
     count = np.diff(edges)[:, np.newaxis]
 
     def mean(values: npt.NDArray[np.float64]) -> Float64:
@@ -234,7 +234,11 @@ def _strangest(blocks: _Blocks, free: Bools) -> tuple[_Candidate, int, int, list
         if not dull[best.first : best.last].all():
             start, stop = _rows_of(blocks, best)
             channels = _blamed(blocks, best, start, stop)
-            if _is_sharp(blocks, best, start, stop) and _is_known_state(blocks, best, channels):
+            if (
+                _is_judged(blocks, start, stop)
+                and _is_sharp(blocks, best, start, stop)
+                and _is_known_state(blocks, best, channels)
+            ):
                 return best, start, stop, channels
             dull[best.first : best.last] = True
     return None
@@ -290,6 +294,13 @@ def _features(blocks: _Blocks, others: Bools) -> dict[str, Float64]:
     if blocks.mean.shape[1] > 1:
         features["relation"], features["spread"] = _errors(blocks, others)
     return features
+
+
+def _is_judged(blocks: _Blocks, start: int, stop: int) -> bool:
+    """Whether there are enough rows, or some before and after the stretch."""
+    rows = len(blocks.rows)
+    inside = rows // len(blocks.mean) <= start and stop <= rows - rows // len(blocks.mean)
+    return inside or rows >= ENOUGH_ROWS
 
 
 def _is_sharp(blocks: _Blocks, best: _Candidate, start: int, stop: int) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from made_recording import DAY, NAMES, faulty, pump, worn
 
 from edge_runtime.look.recording import read_whole
-from edge_runtime.look.stretches import FEWEST_ALONE, MOST_STRETCHES, find_stretches
+from edge_runtime.look.stretches import ENOUGH_ROWS, FEWEST_TO_TELL, MOST_STRETCHES, find_stretches
 
 OPEN = Path(__file__).parents[4] / "shared" / "data"
 ROWS = 3 * DAY
@@ -82,12 +82,20 @@ def test_what_drifts_or_recurs_is_not_strange(kind: str) -> None:
         assert find_stretches(slow + noise) == []
 
 
-def test_a_single_channel_needs_more_rows() -> None:
-    signal = np.random.default_rng(0).normal(size=(2 * FEWEST_ALONE, 1))
-    signal[200:400] += 40
-    assert find_stretches(signal[: FEWEST_ALONE - 1]) == []
-    (found,) = find_stretches(signal[:FEWEST_ALONE])
-    assert (found.start, found.stop) == (200, 400)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_fewer_rows_are_too_few_to_tell(channels: int) -> None:
+    signal = np.random.default_rng(0).normal(size=(2 * FEWEST_TO_TELL, channels))
+    signal[200:400, 0] += 40
+    assert find_stretches(signal[: FEWEST_TO_TELL - 1]) == []
+    (found,) = find_stretches(signal[:FEWEST_TO_TELL])
+    assert (found.start, found.stop, found.channels) == (200, 400, (0,))
+
+
+@pytest.mark.parametrize("rows", [ENOUGH_ROWS - 1, ENOUGH_ROWS])
+def test_the_end_of_a_short_recording_is_not_judged(rows: int) -> None:
+    signal = np.random.default_rng(0).normal(size=(rows, 3))
+    signal[rows - rows // 4 :, 0] += 40
+    assert bool(find_stretches(signal)) is (rows == ENOUGH_ROWS)
 
 
 def test_holes_and_switches_are_no_fault() -> None:
@@ -99,8 +107,13 @@ def test_holes_and_switches_are_no_fault() -> None:
     assert find_stretches(np.hstack([values, switch])) == []
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 260), st.integers(1, 4), st.integers(0, 2**31), st.data())
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from([0, 1, FEWEST_TO_TELL - 1, FEWEST_TO_TELL, FEWEST_TO_TELL + 37]),
+    st.integers(1, 3),
+    st.integers(0, 2**31),
+    st.data(),
+)
 def test_any_readings_have_an_answer(
     rows: int, columns: int, seed: int, data: st.DataObject
 ) -> None:
