@@ -10,7 +10,7 @@ import numpy.typing as npt
 from edge_runtime.calibration import mean_bound
 from edge_runtime.look.recording import GAP_PERIODS, WholeRecording, column_kind
 from edge_runtime.look.spans import span_in_words, span_of
-from edge_runtime.look.stretches import STATES, can_tell, find_stretches
+from edge_runtime.look.stretches import FEWEST_TO_TELL, STATES, can_tell, find_stretches
 from edge_runtime.status.screen import duration
 
 FEWEST_ROWS = 150
@@ -25,6 +25,7 @@ BINS, SMOOTHING = 60, (1, 2, 3, 2, 1)  # of the histogram in which regimes are p
 VALLEY = 0.5  # of the lower of two peaks: as low is the histogram between two regimes
 FEWEST_IN_REGIME, MOST_REGIMES = 0.03, 8
 SHORTEST_VISIT = 10  # rows
+SHORT = 0.95  # of a period; steps next to a longer one that make up for it
 PARTS, STEADY = 8, 0.9  # of the recording; correlation of their means with time in a drift
 _WORDS = {
     "level": "level",
@@ -32,8 +33,6 @@ _WORDS = {
     "relation": "relation to each other",
     "spread": "scatter around their relation",
 }
-_VOUCHED = "their label says that they are healthy"
-_TOO_FEW = f"fewer than {FEWEST_ROWS} rows would be left"
 Bools = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]
 
@@ -63,7 +62,8 @@ class ChannelFacts:
 class Sampling:
     """first, last: times in seconds, None without; period: seconds; jitter: share of the period
     within which 95 % of the steps lie. gaps: places where rows are missing, and how many rows
-    that is; longest_gap: seconds; backward: places where the time repeats or goes back.
+    that is; longest_gap: seconds. late: readings that come late although no row is missing.
+    backward: places where the time repeats or goes back.
     """
 
     rows: int
@@ -74,6 +74,7 @@ class Sampling:
     gaps: int
     missing_rows: int
     longest_gap: float
+    late: int
     backward: int
 
 
@@ -93,7 +94,7 @@ class SuspectRows:
 
     first, last: their times, the end of the last row included. exclude: the span as `--exclude`
     takes it. rest: how long the others are, in words. to_end: whether they are the last of the
-    recording. stays: why learning keeps them, empty where it leaves them out. See
+    recording. labelled: whether the owner labelled them healthy, so that learning keeps them. See
     `stretches.StrangeStretch`.
     """
 
@@ -107,7 +108,7 @@ class SuspectRows:
     exclude: str
     rest: str
     to_end: bool
-    stays: str
+    labelled: bool
 
     def sentence(self) -> str:
         """What was found, what learning does about it, and what the owner can do."""
@@ -116,9 +117,9 @@ class SuspectRows:
         what = _listed([_WORDS[feature] for feature in self.features])
         verb = "is" if len(self.channels) == 1 else "are"
         found = f"{where}: {_listed(self.channels)} {verb} unlike the other {self.rest} ({what})"
-        if self.stays:
-            advice = f"keeps them, because {self.stays}; to leave them out: "
-            return f"{found}. Learning {advice}--exclude '{self.exclude}'"
+        if self.labelled:
+            advice = "Learning keeps them, because they are labelled healthy; to leave them out:"
+            return f"{found}. {advice} --exclude '{self.exclude}'"
         advice = "if the machine was healthy then, keep them with a column 'label' of 0"
         if self.to_end and self.start:
             advice += f", or, if it runs like this from now on, add --exclude '0..{self.start}'"
@@ -185,19 +186,15 @@ def find_all(
     """Return the stretches of `values` [n, channels] that are unlike the rest.
 
     rows: [n], the number of each row in the recording; times: [n] seconds or None. labelled: [n],
-    whether the owner labelled the row healthy: such rows stay, and so do all if too few would be
-    left to learn from.
+    whether the owner labelled the row healthy: such rows stay.
     """
     readings = np.asarray(values)
     starts = np.flatnonzero(np.diff(rows) != 1) + 1
     if times is not None and period:
         steps = np.diff(times)
         starts = np.union1d(starts, np.flatnonzero(~(abs(steps) <= GAP_PERIODS * period)) + 1)
-    stretches = find_stretches(readings, starts.tolist())
-    doubtful = sum(found.stop - found.start for found in stretches)
-    few = _TOO_FEW if len(readings) - doubtful < FEWEST_ROWS else ""
     findings = []
-    for found in stretches:
+    for found in find_stretches(readings, starts.tolist()):
         left = len(readings) - (found.stop - found.start)
         start, stop = int(rows[found.start]), int(rows[found.stop - 1]) + 1
         first, last = _times_of(times, found.start, found.stop, period or 0.0)
@@ -213,7 +210,7 @@ def find_all(
                 exclude=_exclude(start, stop, first, last, times, found.stop - found.start),
                 rest=duration(left * period) if period else f"{left:,} rows",
                 to_end=found.stop >= 0.99 * len(readings),
-                stays=_VOUCHED if labelled[found.start : found.stop].any() else few,
+                labelled=bool(labelled[found.start : found.stop].any()),
             )
         )
     return findings
@@ -223,7 +220,7 @@ def left_out(findings: Sequence[SuspectRows], rows: npt.NDArray[np.intp]) -> Boo
     """Which of `rows` [n], numbers in the recording, learning leaves out."""
     out = np.zeros(len(rows), bool)
     for finding in findings:
-        if not finding.stays:
+        if not finding.labelled:
             out |= (finding.start <= rows) & (rows < finding.stop)
     return out
 
@@ -284,14 +281,15 @@ def _drift(column: Float64) -> float:
 def _sampling(readings: WholeRecording) -> Sampling:
     times, period = readings.times, readings.period
     if times is None:
-        return Sampling(readings.rows, None, None, None, 0.0, 0, 0, 0.0, 0)
+        return Sampling(readings.rows, None, None, None, 0.0, 0, 0, 0.0, 0, 0)
     steps = readings.steps()
     steps = steps[np.isfinite(steps)]
     backward = int(np.count_nonzero(steps <= 0))
     first, last = float(times[0]), float(times[-1])
     if not period:
-        return Sampling(readings.rows, first, last, None, 0.0, 0, 0, 0.0, backward)
-    gaps = steps[steps > GAP_PERIODS * period]
+        return Sampling(readings.rows, first, last, None, 0.0, 0, 0, 0.0, 0, backward)
+    wide, missing = _gaps(steps, period)
+    gaps = wide[missing > 0]
     regular = steps[(steps > 0) & (steps <= GAP_PERIODS * period)]
     off = abs(regular / period - 1)
     return Sampling(
@@ -301,10 +299,29 @@ def _sampling(readings: WholeRecording) -> Sampling:
         period=float(f"{period:.6g}"),
         jitter=float(np.quantile(off, 0.95)) if len(off) else 0.0,
         gaps=len(gaps),
-        missing_rows=int((np.round(gaps / period) - 1).sum()),
+        missing_rows=int(missing.sum()),
         longest_gap=float(gaps.max()) if len(gaps) else 0.0,
+        late=len(wide) - len(gaps),
         backward=backward,
     )
+
+
+def _gaps(steps: Float64, period: float) -> tuple[Float64, Float64]:
+    """The steps in time that are too long, and how many rows are missing in each.
+
+    None is missing where the steps around are as much shorter: a reading came late, several came
+    at once, or the clock stood still.
+    """
+    index = np.arange(len(steps))
+    usual = steps > SHORT * period
+    at = np.flatnonzero(steps > GAP_PERIODS * period)
+    before = np.maximum.accumulate(np.where(usual, index, -1))
+    after = np.minimum.accumulate(np.where(usual, index, len(steps))[::-1])[::-1]
+    first = np.concatenate([[-1], before])[at] + 1
+    stop = np.concatenate([after, [len(steps)]])[at + 1]
+    sums = np.concatenate([[0.0], np.cumsum(steps)])
+    missing = np.round((sums[stop] - sums[first]) / period) - (stop - first)
+    return steps[at], np.maximum(missing, 0.0)
 
 
 def _regimes(
@@ -376,12 +393,13 @@ def _allows(usable: int, channels: int, period: float | None) -> str:
     else:
         enough = "enough for a linear detector and a network"
     if not period:
-        return f"{enough}; without times nothing can be said about false alarms a day"
+        return f"{enough}; without times nothing can be said about false alarms a day (--period)"
     needed = mean_bound(0) / WISHED_PER_DAY - HELD_OUT * usable * period / SECONDS_PER_DAY
     target = f"a false-alarm target of {WISHED_PER_DAY:g} a day"
     if needed <= 0:
         return f"{enough}; {target} can be assured"
-    return f"{enough}; to assure {target}, {duration(needed * SECONDS_PER_DAY)} more are needed"
+    more = duration(needed * SECONDS_PER_DAY)
+    return f"{enough}; to assure {target}, it must be checked on {more} more of healthy data"
 
 
 def _troubles(channels: Sequence[ChannelFacts], sampling: Sampling, usable: int) -> list[str]:
@@ -415,13 +433,12 @@ def _notes(
     regimes: Sequence[Regime],
 ) -> list[str]:
     notes = []
-    if sampling.first is None:
-        notes.append("no time column: the period and gaps are unknown")
     if sampling.backward and sampling.period:
         first = int(np.flatnonzero(readings.steps() <= 0)[0]) + 1
+        where = f"{sampling.backward:,} times, first in" if sampling.backward > 1 else "once, in"
         notes.append(
-            f"the time repeats or goes back at {sampling.backward} places, first in row "
-            f"{first:,}; training cuts the recording there"
+            f"the time repeats or goes back {where} row {first:,}, as when a clock is set or "
+            "stands still; learning cuts the recording there"
         )
     notes += [
         f"{regime.channel} near {regime.level:.4g} came once; record until it has come again"
@@ -436,9 +453,11 @@ def _notes(
     ]
     if count := int(np.count_nonzero(readings.anomalous)):
         notes.append(f"{count:,} rows are labelled anomalous and left out")
-    judged = sum(channel.kind is None for channel in channels)
-    if judged and not can_tell(readings.rows - count, judged):
-        notes.append("too short to tell whether a stretch is unlike the rest")
+    if not can_tell(readings.rows - count):
+        notes.append(
+            "too short to tell whether a stretch is unlike the rest: fewer than "
+            f"{FEWEST_TO_TELL:,} rows"
+        )
     return notes
 
 

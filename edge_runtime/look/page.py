@@ -15,8 +15,14 @@ from edge_runtime.status.screen import duration
 
 FIT = "fit to learn from"
 UNFIT = "see to the warnings before learning from it"
+DOUBTFUL = "fit to learn from without the rows in doubt"
+EVEN = 0.02  # of the period; less is no jitter to speak of
 WIDTH, HEIGHT = 320, 40  # of a channel's picture, in its own units
 MOST_PICTURES = 60
+LEGEND = (
+    "From the first row on the left to the last on the right. Red: unlike the rest; pale red: "
+    "another channel is. Grey: labelled anomalous."
+)
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 1rem auto; padding: 0 1rem;
        color: #222; background: #fff; overflow-wrap: anywhere }
@@ -25,7 +31,7 @@ h1 { font-size: 1.3rem; margin: .4rem 0 } h2 { font-size: 1.1rem; margin: 1.4rem
 .warning { border-left: 4px solid #b3261e; padding-left: .7rem } .note { color: #666 }
 figure { margin: .5rem 0 } figcaption { font-size: .9em }
 svg { display: block; width: 100%; height: 3.2rem; background: #f6f6f6 }
-path { stroke: #2456a6; fill: none; vector-effect: non-scaling-stroke }
+path { stroke: #2456a6; fill: none }
 rect { fill: #b3261e; fill-opacity: .22 } rect.pale { fill-opacity: .08 } rect.label { fill: #777 }
 """
 
@@ -36,7 +42,7 @@ def page_text(look: Look) -> str:
     lines += [f"set aside: {aside}" for aside in _aside(look)]
     lines += ["", f"sampling: {_sampling(look)}"]
     if look.regimes:
-        lines.append(_regimes(look))
+        lines.append(f"regimes: {_regimes(look)}")
     lines += [f"WARNING: {warning}" for warning in look.warnings]
     lines += [f"note: {note}" for note in look.notes]
     return "\n".join([*lines, f"length: {look.allows}", f"verdict: {_verdict(look)}"])
@@ -55,12 +61,13 @@ def page_html(look: Look, readings: WholeRecording) -> str:
         f"<h1>{title}</h1>",
         _paragraph(_headline(look)),
         _paragraph(f"Verdict: {_verdict(look)}.", colour),
-        *(_paragraph(warning, "warning") for warning in look.warnings),
-        *(_paragraph(note, "note") for note in look.notes),
+        *(_paragraph(f"{warning}.", "warning") for warning in look.warnings),
+        *(_paragraph(f"{note}.", "note") for note in look.notes),
         _paragraph(f"Length: {look.allows}."),
         _paragraph(f"Sampling: {_sampling(look)}."),
-        *([_paragraph(_regimes(look))] if look.regimes else []),
+        *([_paragraph(f"Regimes: {_regimes(look)}.")] if look.regimes else []),
         "<h2>Channels</h2>",
+        _paragraph(LEGEND, "note"),
         *_pictures(look, readings),
         *(_paragraph(f"Set aside: {aside}", "note") for aside in _aside(look)),
     ]
@@ -84,11 +91,13 @@ def _headline(look: Look) -> str:
 
 
 def _verdict(look: Look) -> str:
-    return UNFIT if look.warnings else FIT
+    if not look.warnings:
+        return FIT
+    return UNFIT if len(look.warnings) > len(look.findings) else DOUBTFUL
 
 
 def _table(channels: Sequence[ChannelFacts]) -> list[str]:
-    head = ("channel", "least", "median", "most", "step", "missing")
+    head = ("channel", "least", "median", "most", "resolution", "missing")
     rows = [head, *(_cells(channel) for channel in channels if channel.kind is None)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
@@ -118,27 +127,39 @@ def _aside(look: Look) -> list[str]:
 
 def _sampling(look: Look) -> str:
     sampling = look.sampling
+    if sampling.first is None:
+        return "no time column, so the period and gaps are unknown"
     if sampling.period is None:
-        return "unknown"
-    jitter = f"{100 * sampling.jitter:.2g} %"
-    steps = f"95 % of the steps within {jitter} of {sampling.period:g} s"
+        return "unknown, because the time does not increase"
+    even = "evenly" if sampling.jitter <= EVEN else f"give or take {100 * sampling.jitter:.2g} %"
+    told = [f"every {sampling.period:g} s, {even}"]
+    if sampling.late:
+        told.append(f"{_count(sampling.late, 'reading')} late")
     if not sampling.gaps:
-        return f"{steps}; no gaps"
-    return (
-        f"{steps}; {sampling.gaps:,} gaps, {sampling.missing_rows:,} rows are missing, the longest "
-        f"gap is {duration(sampling.longest_gap)}"
-    )
+        return "; ".join([*told, "no gaps"])
+    gaps, rows = _count(sampling.gaps, "gap"), _count(sampling.missing_rows, "missing row")
+    return "; ".join([*told, f"{gaps} with {rows}, the longest {duration(sampling.longest_gap)}"])
 
 
 def _regimes(look: Look) -> str:
     levels = ", ".join(
-        f"{r.level:.4g} ({100 * r.share:.0f} %, {r.visits} times)" for r in look.regimes
+        f"{r.level:.4g} ({100 * r.share:.0f} % of the rows, came {_times(r.visits)})"
+        for r in look.regimes
     )
-    return f"regimes: {len(look.regimes)} levels of {look.regimes[0].channel}: {levels}"
+    return f"{look.regimes[0].channel} stays at {len(look.regimes)} levels: {levels}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _paragraph(text: str, style: str = "") -> str:
-    return f"<p{f' class={style}' if style else ''}>{html.escape(text)}</p>"
+    opening = f'<p class="{style}">' if style else "<p>"
+    return f"{opening}{html.escape(text)}</p>"
 
 
 def _pictures(look: Look, readings: WholeRecording) -> Iterable[str]:
@@ -146,7 +167,7 @@ def _pictures(look: Look, readings: WholeRecording) -> Iterable[str]:
     for index in shown[:MOST_PICTURES]:
         name, *numbers, missing = _cells(look.channels[index])
         facts = ", ".join(
-            map(" ".join, zip(("least", "median", "most", "step"), numbers, strict=True))
+            map(" ".join, zip(("least", "median", "most", "resolution"), numbers, strict=True))
         )
         told = html.escape(f": {facts}, missing {missing}")
         yield (
@@ -166,11 +187,9 @@ def picture(
     rows labelled anomalous.
     """
     rows = readings.rows
-    shades = [
-        _shade(f.start, f.stop, rows, "" if name in f.channels else " class=pale") for f in findings
-    ]
+    shades = [_shade(f.start, f.stop, rows, "" if name in f.channels else "pale") for f in findings]
     edges = np.flatnonzero(np.diff(np.concatenate([[False], readings.anomalous, [False]])))
-    shades += [_shade(int(a), int(b), rows, " class=label") for a, b in edges.reshape(-1, 2)]
+    shades += [_shade(int(a), int(b), rows, "label") for a, b in edges.reshape(-1, 2)]
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{html.escape(name)}">{"".join(shades)}'
@@ -178,9 +197,9 @@ def picture(
     )
 
 
-def _shade(start: int, stop: int, rows: int, more: str) -> str:
+def _shade(start: int, stop: int, rows: int, kind: str) -> str:
     left, width = WIDTH * start / rows, WIDTH * (stop - start) / rows
-    return f'<rect x="{left:.1f}" y="0" width="{width:.1f}" height="{HEIGHT}"{more}/>'
+    return f'<rect class="{kind}" x="{left:.1f}" width="{width:.1f}" height="{HEIGHT}"/>'
 
 
 def _course(column: Float32) -> str:

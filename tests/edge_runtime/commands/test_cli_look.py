@@ -37,8 +37,11 @@ def test_the_page_names_rows_times_channels_and_the_command(dirty: Path) -> None
         "17,280 rows, one every 10 s, 2026-05-01 00:00:00 to 2026-05-02 23:59:50" in result.output
     )
     assert "no gaps" in result.output
-    assert "4 levels of speed" in result.output
-    assert "a false-alarm target of 1 a day, 2 d 19 h more are needed" in result.output
+    assert "speed stays at 4 levels" in result.output
+    assert (
+        "to assure a false-alarm target of 1 a day, it must be checked on 2 d 19 h more"
+        in result.output
+    )
 
 
 def test_programs_get_the_same(dirty: Path) -> None:
@@ -55,9 +58,12 @@ class Tags(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.count: dict[str, int] = {}
-        self.open: list[str] = []
+        self.bare: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("rect", "path") and self.get_starttag_text()[-2:] != "/>":
+            self.bare.append(tag)
+        self.bare += [value for _, value in attrs if (value or "").endswith("/")]
         self.count[tag] = self.count.get(tag, 0) + 1
         for name, value in attrs:
             assert name not in ("src", "href", "onload") and "url(" not in (value or "")
@@ -70,7 +76,8 @@ def test_the_browser_page_needs_nothing_else(dirty: Path, tmp_path: Path) -> Non
     tags.feed(text)
     assert tags.count["svg"] == tags.count["figure"] == 6
     assert tags.count["rect"] == 6  # the stretch, in the picture of every channel
-    assert text.count("class=pale") == 4  # pale where the channel does not differ
+    assert text.count('class="pale"') == 4  # pale where the channel does not differ
+    assert tags.bare == []  # what is left open or unquoted hides the course of a channel
     assert 'name="viewport"' in text and "http" not in text
     assert not re.search(r"(min-)?width: *\d{3,}px", text)  # nothing is wider than a telephone
     again = look(dirty, "--html", page)
@@ -112,12 +119,53 @@ def test_holes_text_counters_and_labels_are_told(tmp_path: Path) -> None:
     result = look(file, "--html", tmp_path / "odd.html")
     assert result.exit_code == 0
     assert "30 (30 in one piece)" in result.output
-    assert "1 gaps, 25 rows are missing, the longest gap is 52 s" in result.output
+    assert (
+        "sampling: every 2 s, evenly; 1 gap with 25 missing rows, the longest 52 s" in result.output
+    )
     for aside in ("text: state ('OK')", "constant: set_point", "counting: hours"):
         assert f"set aside: {aside}" in result.output
     assert "20 rows are labelled anomalous" in result.output
     page = (tmp_path / "odd.html").read_text()
-    assert "a&lt;b&gt;" in page and "a<b>" not in page and "class=label" in page
+    assert "a&lt;b&gt;" in page and "a<b>" not in page and 'class="label"' in page
+
+
+def odd_times(kind: str) -> list[float]:
+    times = [10.0 * i for i in range(600)]
+    match kind:
+        case "late":
+            times[40::50] = [time + 6 for time in times[40::50]]
+        case "at once":
+            times[100:103] = [times[102] + i / 1000 for i in range(3)]
+        case "still":
+            times[200:300] = [times[200]] * 100
+        case "a year ahead":
+            times[400] += 365 * 86400
+        case "jitter":
+            times = [t + 2 * float(np.sin(7 * t)) for t in times]
+        case "loss":
+            del times[40::50]
+        case "hole":
+            del times[100:150]
+    return times
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("even", "sampling: every 10 s, evenly; no gaps"),
+        ("late", "sampling: every 10 s, evenly; 12 readings late; no gaps"),
+        ("at once", "sampling: every 10 s, evenly; 1 reading late; no gaps"),
+        ("still", "sampling: every 10 s, evenly; 1 reading late; no gaps"),
+        ("a year ahead", "sampling: every 10 s, evenly; 1 reading late; no gaps"),
+        ("jitter", " s, give or take "),
+        ("loss", "sampling: every 10 s, evenly; 12 gaps with 12 missing rows, the longest 20 s"),
+        ("hole", "sampling: every 10 s, evenly; 1 gap with 50 missing rows, the longest 8 min 30"),
+    ],
+)
+def test_the_sampling_is_told_in_words(tmp_path: Path, kind: str, told: str) -> None:
+    rows = [f"{time},{i * i % 7},{i % 5}" for i, time in enumerate(odd_times(kind))]
+    (file := tmp_path / "odd.csv").write_text("\n".join(["time,a,b", *rows, ""]))
+    assert told in look(file).output
 
 
 @pytest.mark.parametrize(
