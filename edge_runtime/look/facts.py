@@ -120,7 +120,7 @@ class SuspectRows:
         if self.labelled:
             advice = "Learning keeps them, because they are labelled healthy; to leave them out:"
             return f"{found}. {advice} --exclude '{self.exclude}'"
-        advice = "if the machine was healthy then, keep them with a column 'label' of 0"
+        advice = "if the machine was healthy then, keep them with a column 'label' that is 0"
         if self.to_end and self.start:
             advice += f", or, if it runs like this from now on, add --exclude '0..{self.start}'"
         return f"{found}. Learning leaves these rows out; {advice}"

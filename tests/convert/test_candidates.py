@@ -35,6 +35,7 @@ from train.train_run import train_run
 from train.training_request import Budget, TrainingRequest, read_training_data
 
 GATED, UNGATED, LINEAR = "gated network", "network without a gate", "linear detector"
+STRANGE = "rows 10 to 20 are unlike the rest"  # what training says of a recording
 STREAM_CHECKS = ("state, RMS", "AUC", "event", "alarm", "delay")
 
 
@@ -53,6 +54,7 @@ class Judged:
 
 @pytest.fixture(scope="module")
 def good(good_run: Run) -> Judged:
+    good_run = replace(good_run, config=replace(good_run.config, strange=(STRANGE,)))
     with pytest.MonkeyPatch.context() as patch:
         coarse_ranges(patch)
         patch.setattr("convert.convert_run.available_kernels", lambda: available_kernels()[:1])
@@ -102,6 +104,13 @@ def convert(good: Judged, monkeypatch: pytest.MonkeyPatch) -> Convert:
         return convert_first_fit(good.run, 1, 1.0, silent, force)
 
     return of
+
+
+def test_every_candidate_repeats_what_training_left_out(good: Judged, convert: Convert) -> None:
+    assert [made.verdict.warnings[0] for made in good.conversions.values()] == 3 * [STRANGE]
+    choice = convert()
+    assert f"warning: {STRANGE}" in choice_text(choice)
+    assert choice_facts(choice)["warnings"][0] == STRANGE
 
 
 NETWORK_CHECKS = [

@@ -31,7 +31,7 @@ def test_the_page_names_rows_times_channels_and_the_command(dirty: Path) -> None
     assert (
         "WARNING: rows 1,500 to 4,500, 1 May 04:10 to 12:30: vibration and current are unlike the "
         "other 1 d 15 h (relation to each other). Learning leaves these rows out; if the machine "
-        "was healthy then, keep them with a column 'label' of 0"
+        "was healthy then, keep them with a column 'label' that is 0"
     ) in result.output
     assert (
         "17,280 rows, one every 10 s, 2026-05-01 00:00:00 to 2026-05-02 23:59:50" in result.output
