@@ -22,8 +22,7 @@ def look(data: tuple[Path, ...], as_json: bool, page: str | None, force: bool) -
 
     Shows the channels, the sampling, the regimes, what the length allows, and the stretches that
     are unlike all the rest of the recording: a fault that nobody noticed, a repair, a calibration.
-    Label them in the file, or leave them out with --exclude of gruard learn or of python -m train
-    fit.
+    gruard learn and python -m train fit leave them out, unless a column 'label' says 0 there.
 
     \b
     Exit code
