@@ -33,6 +33,9 @@ SMALLEST_RENEWAL = 1e-6
 # coarser.
 LARGEST_LOGIT = 6.0
 FAULT_WEIGHT = 5.0  # a missed fault costs as much as five false closings
+# A gate that stays shut after its fault costs as much as a missed fault. The forecast behind a shut
+# gate wanders; if the gate then mistakes the healthy reading for a fault, nothing opens it again.
+AFTER_WEIGHT = 5.0
 LABELLED_WEIGHT = 0.8  # of the gate's loss on a labelled window, relative to that on a pair
 SMALLEST_DOUBT = 1e-30  # limits the loss of a labelled row on which all gates are open
 
@@ -95,7 +98,8 @@ def _gate_loss(
     fault = batch["fault"]
     deviation = tf.abs(batch["faulty"] - batch["clean"]) / model.innovation_scale
     visible = tf.cast(deviation >= DETECTABLE, tf.float32)
-    weight = fault * visible * FAULT_WEIGHT + (1 - fault)
+    after = tf.minimum(tf.cumsum(fault, 1), 1.0)  # the channel has, or had, a fault
+    weight = fault * visible * FAULT_WEIGHT + (1 - fault) * (1 + (AFTER_WEIGHT - 1) * after)
     weight *= batch["faulty_mask"]
     labels = tf.concat([tf.zeros_like(fault), fault], 0)
     weights = tf.concat([batch["clean_mask"], weight], 0) * model.gated

@@ -10,6 +10,7 @@ from edge_runtime.learning.highway import Highway
 from train.cell import AnomalyGatedGRU
 from train.cell_config import CellConfig
 from train.loss import (
+    AFTER_WEIGHT,
     BURN_IN,
     DETECTABLE,
     FAULT_WEIGHT,
@@ -149,9 +150,9 @@ def test_an_invisible_fault_weighs_nothing(sizes: float) -> None:
 
 def test_a_visible_fault_that_is_missed_weighs_five_false_closings() -> None:
     missed, false_alarm = clean_batch(), clean_batch()
-    put_fault(missed, 0, 1.05 * DETECTABLE, slice(BURN_IN, BURN_IN + 1))
+    put_fault(missed, 0, 1.05 * DETECTABLE, slice(TIME - 1, TIME))
     answers = perfect(missed)
-    answers["logit"][WINDOWS, BURN_IN, 0] = SURE
+    answers["logit"][WINDOWS, -1, 0] = SURE
     cells = 2 * WINDOWS * (TIME - BURN_IN) * 2  # the exogenous channel is not judged
     expected = FAULT_WEIGHT * SURE / (cells - 1 + FAULT_WEIGHT)
     assert loss(missed, answers)["gate"] == pytest.approx(expected, rel=1e-5)
@@ -159,6 +160,26 @@ def test_a_visible_fault_that_is_missed_weighs_five_false_closings() -> None:
     answers["logit"][0, BURN_IN, 0] = -SURE
     assert loss(false_alarm, answers)["gate"] == pytest.approx(SURE / cells, rel=1e-5)
     assert FAULT_WEIGHT == 5
+
+
+@pytest.mark.parametrize(
+    ("row", "channel", "weight"),
+    [(ROWS.start - 1, 0, 1.0), (ROWS.stop, 0, AFTER_WEIGHT), (TIME - 1, 0, AFTER_WEIGHT),
+     (TIME - 1, 1, 1.0)],
+    ids=["before it", "after it", "long after it", "another channel"],
+)  # fmt: skip
+def test_a_gate_that_stays_shut_after_its_fault_weighs_a_missed_fault(
+    row: int, channel: int, weight: float
+) -> None:
+    batch = clean_batch()
+    put_fault(batch, 0, 5.0, ROWS)
+    answers = perfect(batch)
+    answers["logit"][WINDOWS, row, channel] = -SURE
+    faulty, after = ROWS.stop - ROWS.start, TIME - ROWS.stop
+    cells = 2 * WINDOWS * (TIME - BURN_IN) * 2 - faulty - after
+    cells += faulty * FAULT_WEIGHT + after * AFTER_WEIGHT
+    assert loss(batch, answers)["gate"] == pytest.approx(weight * SURE / cells, rel=1e-5)
+    assert AFTER_WEIGHT == FAULT_WEIGHT
 
 
 def test_a_reading_that_dropped_out_asks_nothing_of_the_gate() -> None:
