@@ -134,7 +134,7 @@ def step_converter(weights: Mapping[str, Float32], config: CellConfig) -> tf.lit
     """Return TensorFlow's converter for one step, without quantisation."""
     _, kept = signature(config.gru_layers, bool(config.gate_layers))
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = cell_step(weights, config, inputs, split_linear)
         return {name: outputs[name] for name in sorted(kept)}

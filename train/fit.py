@@ -119,8 +119,10 @@ class Trainer:
         self.optimizer = keras.optimizers.Adam(schedule, global_clipnorm=CLIP_NORM)
         self.optimizer.build(model.trainable_variables)
         # XLA fuses the many small operations of the time loop: twice the speed of the plain graph.
-        self._train = tf.function(self._train_step, jit_compile=True)
-        self._validate = tf.function(lambda batch: losses(model, batch), jit_compile=True)
+        self._train = tf.function(self._train_step, autograph=False, jit_compile=True)
+        self._validate = tf.function(
+            lambda batch: losses(model, batch), autograph=False, jit_compile=True
+        )
 
     def _train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:

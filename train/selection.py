@@ -161,7 +161,8 @@ def forecasts(
     gated = (~exogenous).astype(np.float32)
     model = AnomalyGatedGRU(candidate.sizes, highway, weights["innovation_scale"], gated)
     model.assign(weights)
-    out = tf.function(model.call, jit_compile=True)(tf.constant(values), tf.constant(masks))
+    run = tf.function(model.call, autograph=False, jit_compile=True)
+    out = run(tf.constant(values), tf.constant(masks))
     doubt = np.logaddexp(0.0, -out["logit"].numpy()) if candidate.sizes.gate_layers else 0.0
     forecast = out["forecast"].numpy()
     return {"forecast": forecast, "doubt": np.broadcast_to(doubt, forecast.shape)}

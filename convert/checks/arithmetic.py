@@ -53,7 +53,7 @@ def trained_model(run: Run) -> Trained:
         model = AnomalyGatedGRU(config, highway, weights["innovation_scale"], gated)
         model.assign(weights)
         batch = tf.constant(values[np.newaxis]), tf.constant(mask[np.newaxis])
-        out = tf.function(model.call)(*batch)
+        out = tf.function(model.call, autograph=False)(*batch)
         return out["forecast"].numpy()[0], out["gate"].numpy()[0]
 
     return forward
