@@ -218,6 +218,7 @@ def _detection_dict(detection: Detection) -> dict[str, Any]:
         "stream": detection.stream,
         "decisions": detection.decisions,
         "hanging": detection.hanging,
+        "spared": detection.spared,
         "delay_shifts": list(detection.shifts),
         "kinds": [asdict(kind) for kind in by_kind(detection)],
     }

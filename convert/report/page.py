@@ -4,7 +4,7 @@ import base64
 import html
 from collections.abc import Iterable, Sequence
 
-from convert.detection import Detection, by_kind
+from convert.detection import SPARED, Detection, by_kind
 from convert.proof import Proof
 from convert.report import pictures
 from convert.report.facts import graph_facts, model_sentence
@@ -113,7 +113,8 @@ def _detection(found: Detection) -> list[str]:
         '<div class="row">',
         _figure(
             pictures.matrix_picture(found),
-            f"{found.stream}: decisions; {found.hanging} close to the threshold are left out",
+            f"{found.stream}: decisions; left out are {found.hanging} close to the threshold, and "
+            f"{found.spared} that differ after the worst one in {SPARED} anomalies",
         ),
         _figure(pictures.delays_picture(found), f"{found.stream}: delay"),
         f"<table><tr><th>{found.stream}: kind<th>events<th>int8 finds<th>float finds"
