@@ -54,8 +54,9 @@ def judged_rows_of_file(file: Path, manifest: Manifest) -> JudgedRows:
     Rows without a label count as clean; the first `MOST_CLEAN` clean rows are used. Raises
     GruardError for a file with other channels, another sample period, or too few clean rows.
     """
-    check_file_period(file, manifest.period)
-    dataset = bridged(read_recordings([file], manifest.period, channels=manifest.channel_names))
+    said, channels = manifest.columns, manifest.channel_names
+    check_file_period(file, manifest.period, said, channels)
+    dataset = bridged(read_recordings([file], manifest.period, said, channels))
     if missing := unread(dataset.recordings):
         raise GruardError(f"{file}: channel '{missing[0]}' has no reading; record it, too")
     clean = _clean(dataset.recordings)

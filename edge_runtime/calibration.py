@@ -377,8 +377,9 @@ def rows_of_file(file: Path, bundle: Bundle) -> CleanRows:
 
     Raises GruardError for other channels, another sample period, and rows labelled anomalous.
     """
-    check_file_period(file, bundle.manifest.period)
-    table = read_table(file, channels=bundle.manifest.channel_names)
+    said, channels = bundle.manifest.columns, bundle.manifest.channel_names
+    check_file_period(file, bundle.manifest.period, said, channels)
+    table = read_table(file, said, channels, period=bundle.manifest.period)
     if table.labels is not None and (table.labels > 0).any():
         first = int(np.flatnonzero(table.labels > 0)[0])
         raise GruardError(

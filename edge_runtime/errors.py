@@ -6,12 +6,15 @@ at most, with a count. `Complaints` counts unreadable input and logs it through 
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 EVERY = 60.0
 """Seconds between two log lines about the same topic."""
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 _LONGEST = 60  # characters of a quotation
 
 
@@ -42,6 +45,19 @@ class BusyError(GruardError):
 
 class NotAllowedError(GruardError):
     """A person has to allow it first: a signature, a failed validation, a file's permissions."""
+
+
+def all_of(items: Sequence[Item], make: Callable[[Item], Made]) -> list[Made]:
+    """Apply `make` to each item; raise the GruardErrors of all items as one."""
+    made, problems = [], []
+    for item in items:
+        try:
+            made.append(make(item))
+        except GruardError as error:
+            problems.append(str(error))
+    if problems:
+        raise GruardError("\n".join(problems))
+    return made
 
 
 @dataclass

@@ -29,8 +29,8 @@ class BoardRecording:
 
 def read_recording(path: Path, manifest: Manifest) -> BoardRecording:
     """Read the CSV file at `path`; raises the same GruardErrors as `gruard replay`."""
-    check_file_period(path, manifest.period)
-    table = read_table(path, channels=manifest.channel_names)
+    check_file_period(path, manifest.period, manifest.columns, manifest.channel_names)
+    table = read_table(path, manifest.columns, manifest.channel_names, period=manifest.period)
     return BoardRecording(table.values, table.times)
 
 

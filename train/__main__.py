@@ -8,10 +8,8 @@ import click
 
 from edge_runtime.commands import ranges
 from edge_runtime.commands.options import (
+    column_options,
     exclude_option,
-    label_column_option,
-    period_option,
-    time_column_option,
 )
 from train.console import run_command
 
@@ -48,9 +46,7 @@ def cli() -> None:
     type=FILE,
     help="Channel settings.  [default: channels.yaml or .toml next to the data]",
 )
-@period_option
-@time_column_option
-@label_column_option
+@column_options
 @click.option(
     "--model",
     default="auto",

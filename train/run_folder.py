@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle.manifest import Channel, Place
+from edge_runtime.columns import Columns
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.run import Config, Run, json_bytes, npz_bytes
 from edge_runtime.learning.split import Split
@@ -95,10 +96,15 @@ def read_config(path: Path) -> Config:
     try:
         data = json.loads(file.read_text())
         channels = tuple(_channel(**channel) for channel in data.pop("channels"))
+        columns = _columns(**data.pop("columns", {}))
         strange = tuple(data.pop("strange", ()))
-        return Config(channels=channels, strange=strange, **data)
+        return Config(channels=channels, columns=columns, strange=strange, **data)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise GruardError(f"{file}: unreadable ({error}); train again") from None
+
+
+def _columns(counters: Sequence[str] = (), **rest: Any) -> Columns:
+    return Columns(counters=tuple(counters), **rest)
 
 
 def _channel(modes: Sequence[Mapping[str, float]] = (), **rest: Any) -> Channel:

@@ -103,6 +103,7 @@ def train_run(
         selection=fitted.precisions,
         taught=len(rows.labelled.labels) if fitted.sizes.gate_layers else 0,
         strange=data.strange,
+        columns=data.columns,
     )
     save_config(request.out, config)
     # The weights are written last: their presence marks the run as finished.

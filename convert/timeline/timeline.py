@@ -13,6 +13,7 @@ from convert.timeline.page import headline, page
 from convert.timeline.picture import draw
 from convert.timeline.run_facts import Bools, Facts, Float64, RunRecording, run_facts
 from edge_runtime.bundle.reader import read_bundle
+from edge_runtime.columns import NOTHING_SAID
 from edge_runtime.errors import GruardError
 from edge_runtime.files import open_input
 from edge_runtime.record import Flag, Record
@@ -80,7 +81,8 @@ def read_watch_run(records: Path, data: Path, bundle: Path | None = None) -> Run
     # Only channel names and units are used, so a bundle that failed its validation is accepted.
     manifest = read_bundle(bundle, allow_failed=True).manifest if bundle else None
     wanted = manifest.channel_names if manifest else None
-    table = _answered_rows(found, read_table(data, channels=wanted))
+    said, period = (manifest.columns, manifest.period) if manifest else (NOTHING_SAID, None)
+    table = _answered_rows(found, read_table(data, said, wanted, period=period))
     channels = table.channels
     units = tuple(c.unit for c in manifest.channels) if manifest else ("",) * len(channels)
     _check_names(found, channels, records, data)

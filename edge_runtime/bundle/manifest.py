@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edge_runtime.columns import NOTHING_SAID, Columns
+
 SCHEMA = 5
 """Layout of the manifest. `manifest_rules` reads older ones, too."""
 
@@ -268,6 +270,7 @@ class Manifest:
     proof: Mapping[str, str]
     diagnosis: DiagnosisModel | None = None  # None: alarms have no kind
     change: ChangeRule | None = None  # None: an alarm lasts as long as its cause
+    columns: Columns = NOTHING_SAID  # how the sources' columns are to be read
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -278,11 +281,6 @@ class Manifest:
     def linear(self) -> bool:
         """Whether the forecast is only the highway: no graph, nothing to quantise."""
         return not self.inputs
-
-
-def to_dict(manifest: Manifest) -> dict[str, Any]:
-    """Return JSON types; floats keep their exact value."""
-    return dataclasses.asdict(manifest)
 
 
 @dataclass(frozen=True)
@@ -298,11 +296,20 @@ class FallbackConstants:
     channels: tuple[Channel, ...]
     alarm: AlarmRule
     fallback: FallbackLimits
+    columns: Columns = NOTHING_SAID
 
     @property
     def channel_names(self) -> tuple[str, ...]:
         """The channel names in the model's order."""
         return tuple(channel.name for channel in self.channels)
+
+
+def to_dict(source: Manifest | FallbackConstants) -> dict[str, Any]:
+    """Return JSON types; floats keep their exact value. `columns` is left out if it is empty."""
+    content = dataclasses.asdict(source)
+    if source.columns == NOTHING_SAID:
+        del content["columns"]
+    return content
 
 
 def fallback_constants(source: Manifest) -> FallbackConstants:

@@ -27,6 +27,7 @@ from edge_runtime.bundle.manifest import (
 from edge_runtime.diagnosis import FEATURES, KIND_WEIGHTS, MACHINE_WEIGHTS, SENSOR_KINDS
 from edge_runtime.errors import GruardError
 from edge_runtime.plain import build, shown
+from edge_runtime.sources.csvcell import DAY_FIRST, MONTH_FIRST, SERIAL
 from edge_runtime.symptoms import MOST_CHANNELS, VIEWS
 
 OLDER = 2
@@ -45,6 +46,9 @@ LONGEST_HORIZON = 64
 MOST_MEMORIES = 4
 MOST_MODES = 16
 Length = tuple[str, Sequence[Any], int]
+_NOTHING_SAID: dict[str, Any] = {
+    "columns": {"time": None, "label": None, "dates": "", "counters": []}
+}
 _CLEAN_DIVISORS = ("deviation", "explained_high", "move_mean", "jump_mean", "persistence")
 
 
@@ -70,6 +74,7 @@ def from_dict(data: Any, source: str) -> Manifest:
 
 def _from_older(data: dict[str, Any], schema: int) -> dict[str, Any]:
     """Convert `data` to the present layout, as far as it is sound; `build` refuses the rest."""
+    data = {**_NOTHING_SAID, **data}
     if schema < WITH_MODES:
         data = without_modes(with_memories(data))
     if schema < WITH_CHANGES:
@@ -88,7 +93,7 @@ def _from_older(data: dict[str, Any], schema: int) -> dict[str, Any]:
 
 def fallback_from_dict(data: Any, where: str) -> FallbackConstants:
     """Return the constants in `data` (parsed JSON, at `where`). GruardError as for `from_dict`."""
-    data = without_modes(data) if isinstance(data, dict) else data
+    data = {**_NOTHING_SAID, **without_modes(data)} if isinstance(data, dict) else data
     constants: FallbackConstants = build(FallbackConstants, data, where)
     check_fallback(constants, where)
     return constants
@@ -115,6 +120,7 @@ def check_fallback(constants: Manifest | FallbackConstants, source: str) -> None
     if not 1 <= count <= 256 or len(set(constants.channel_names)) != count:
         raise GruardError(f"{source}: channels: 1 to 256 different names are expected")
     _check_modes(constants.channels, source)
+    _check_columns(constants, source)
     fallback, alarm = constants.fallback, constants.alarm
     limits = [(f"fallback.{name}", getattr(fallback, name), count) for name in FALLBACK_VIEWS]
     _check_each_length(limits, source)
@@ -148,6 +154,16 @@ def _check_modes(channels: tuple[Channel, ...], source: str) -> None:
             f"{source}: channels: modes: 2 to {MOST_MODES} are expected, the same number for every "
             "channel, and an exogenous one that tells them apart"
         )
+
+
+def _check_columns(constants: Manifest | FallbackConstants, source: str) -> None:
+    said, names = constants.columns, constants.channel_names
+    if said.dates not in ("", DAY_FIRST, MONTH_FIRST, SERIAL):
+        raise GruardError(f"{source}: columns.dates: {shown(said.dates)} is no form of dates")
+    if len({*said.counters} & {*names}) != len(said.counters):
+        raise GruardError(f"{source}: columns.counters: different channels are expected")
+    if {said.time, said.label} & {*names}:
+        raise GruardError(f"{source}: columns: a channel is no column of times or labels")
 
 
 def _check_lengths(manifest: Manifest, source: str) -> None:

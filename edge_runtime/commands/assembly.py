@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.calibration import trial_of
+from edge_runtime.columns import NOTHING_SAID, Columns
 from edge_runtime.detector.fallback import Fallback, ScorelessFallback
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, Delegate, Kernel
 from edge_runtime.detector.thresholds import local_file, local_thresholds, threshold_of, to_word
@@ -22,6 +23,7 @@ from edge_runtime.readings.recorder import RecordedSource, Recorder, open_record
 from edge_runtime.recurring_alarms import RecurringKeeper
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
 from edge_runtime.sinks.sink import Existing
+from edge_runtime.sources.counters import CountingSource
 from edge_runtime.sources.open_source import open_source, open_unnamed
 from edge_runtime.sources.source import Source
 from edge_runtime.status.board import BoardMonitor
@@ -153,6 +155,7 @@ class RunSubject:
     period: float | None
     warmup: int
     fallback: ShadowDetector
+    columns: Columns = NOTHING_SAID
 
 
 @dataclass(frozen=True)
@@ -205,10 +208,15 @@ def _assemble(
     if recorder := _recorder(options, watched.channels, console):
         source = RecordedSource(source, recorder, CLOCK)
         observe = recorder.before(observe)
+    if counters := watched.columns.counters:  # after the recorder, which keeps the counts
+        at = [watched.channels.index(name) for name in counters]
+        source = CountingSource(source, at, watched.period, CLOCK)
     threads.watch((*getattr(source, "threads", ()), *sink.threads))
     switch = None
     if not options.bundle:
-        running = start.bundle or FallbackOnly(watched.channels, watched.period)
+        running = start.bundle or FallbackOnly(
+            watched.channels, watched.period, frozenset(watched.columns.counters)
+        )
         switch = _switch(store, running, timing, options, source.live, console, watch)
     if start.hold:
         start.hold.release()  # the switch has its own
@@ -289,8 +297,10 @@ def _open_source(
         named.period,
         bundle.manifest.tiers.warmup if bundle else UNKNOWN_WARMUP,
         options.fallback(bundle, log) if bundle else Fallback(named, "", log),
+        named.columns,
     )
-    return open_source(options.source, watched.channels, watched.period, complaints), watched
+    channels, period, said = watched.channels, watched.period, watched.columns
+    return open_source(options.source, channels, period, complaints, said), watched
 
 
 def _timing(watched: RunSubject, options: RunOptions) -> RunTiming:

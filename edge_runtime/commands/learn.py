@@ -6,16 +6,14 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_runtime.commands.options import (
+    column_options,
     exclude_option,
     false_alarms_option,
-    label_column_option,
-    period_option,
-    time_column_option,
 )
 from edge_runtime.errors import GruardError
 
@@ -43,9 +41,7 @@ BUNDLE_NAME = re.compile(r"(?P<name>.+)-(?P<version>[1-9]\d{0,8})\.gruard")
     help="Units, limits and roles of channels, TOML or YAML.  [default: channels.toml or .yaml "
     "next to the data]",
 )
-@period_option
-@time_column_option
-@label_column_option
+@column_options
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def learn(
@@ -54,11 +50,9 @@ def learn(
     wish: float,
     exclude: tuple[str, ...],
     settings: Path | None,
-    period: float | None,
-    time_column: str | None,
-    label_column: str | None,
     force: bool,
     as_json: bool,
+    **columns: Any,
 ) -> None:
     """Learn how a healthy machine behaves, and write a bundle for gruard run.
 
@@ -83,16 +77,7 @@ def learn(
 
     refuse_existing(out, force)
     refuse_unwritable(out)
-    read = read_data(
-        Request(
-            data,
-            exclude=exclude,
-            settings=settings,
-            period=period,
-            time_column=time_column,
-            label_column=label_column,
-        )
-    )
+    read = read_data(Request(data, exclude=exclude, settings=settings, **columns))
     from edge_runtime.learning.learn import learn as learned_from
     from edge_runtime.learning.learn import linear_run, write_learned
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
+
+from edge_runtime.commands.options import column_options
 
 UNFIT = 1
 """Exit code of a recording with warnings."""
@@ -14,10 +17,13 @@ UNFIT = 1
 
 @click.command()
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@column_options
 @click.option("--json", "as_json", is_flag=True, help="Print all there is as one JSON object.")
 @click.option("--html", "page", metavar="FILE.html", help="Write the page with pictures, too.")
 @click.option("--force", is_flag=True, help="Overwrite the page.")
-def look(data: tuple[Path, ...], as_json: bool, page: str | None, force: bool) -> None:
+def look(
+    data: tuple[Path, ...], as_json: bool, page: str | None, force: bool, **columns: Any
+) -> None:
     """Say whether DATA is fit to learn from: CSV files (also .csv.gz) or folders of one machine.
 
     Shows the channels, the sampling, the regimes, what the length allows, and the stretches that
@@ -37,7 +43,7 @@ def look(data: tuple[Path, ...], as_json: bool, page: str | None, force: bool) -
     from edge_runtime.look.recording import read_whole
     from edge_runtime.status.screen import printable
 
-    readings = read_whole(data)
+    readings = read_whole(data, **columns)
     if page is not None:
         refuse_one_file_twice([*(("DATA", str(f)) for f in readings.files), ("--html", page)])
     found = look_at(readings)

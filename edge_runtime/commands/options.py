@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from edge_runtime.columns import Columns
 from edge_runtime.commands import ranges
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, INT8_KERNELS, Delegate, Kernel
 from edge_runtime.supervision.starts import service_folder
@@ -60,9 +61,55 @@ time_column_option = click.option(
     "--time-column",
     help="Name of the time column.  [default: the column that contains times]",
 )
+
+
+def names(context: click.Context, option: click.Parameter, text: str | None) -> tuple[str, ...]:
+    """Return the names in an option, which commas separate; () without it."""
+    return tuple(name.strip() for name in text.split(",")) if text else ()
+
+
 label_column_option = click.option(
     "--label-column", help="Name of the label column, 1 = anomalous.  [default: label, anomaly]"
 )
+channels_option = click.option(
+    "--channels",
+    "chosen",
+    callback=names,
+    metavar="A,B,…",
+    help="Only these columns are channels.  [default: all columns of numbers that change]",
+)
+ignore_option = click.option(
+    "--ignore",
+    "ignored",
+    callback=names,
+    metavar="A,B,…",
+    help="These columns are no channels, whatever they hold.",
+)
+counter_option = click.option(
+    "--counter",
+    "counters",
+    multiple=True,
+    metavar="NAME",
+    help="This column counts up (hours, litres, pulses): watch its gain per sample; repeatable.",
+)
+
+
+def column_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say what the columns of recordings are, of which three become `said`."""
+
+    @period_option
+    @time_column_option
+    @label_column_option
+    @channels_option
+    @ignore_option
+    @counter_option
+    @functools.wraps(command)
+    def with_columns(
+        time_column: str | None, label_column: str | None, counters: tuple[str, ...], **others: Any
+    ) -> None:
+        command(said=Columns(time_column, label_column, counters=counters), **others)
+
+    return with_columns
 
 
 def _named_keys(

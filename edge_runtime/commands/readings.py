@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_runtime.commands import ranges
-from edge_runtime.commands.options import warn
+from edge_runtime.commands.options import names, warn
 from edge_runtime.commands.run import INTERRUPTED, Terminated, end_in_good_order
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
@@ -35,10 +35,6 @@ _TOLD_EVERY = 600.0
 _FULL_WAIT = 0.02
 """Seconds that a recording waits for the disk, which a live source does not."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-
-
-def _names(context: click.Context, option: click.Parameter, text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",")) if text else ()
 
 
 @click.command()
@@ -64,7 +60,7 @@ def _names(context: click.Context, option: click.Parameter, text: str | None) ->
 )
 @click.option(
     "--channels",
-    callback=_names,
+    callback=names,
     metavar="A,B,…",
     help="Record only these; needed where the source does not name its own: mqtt:, python:, and "
     "serial: without ?columns=.",
@@ -118,15 +114,15 @@ def record(
     complaints = Complaints(console.log)
     code = 0
     try:
-        opened, names = open_named(source, channels, period, complaints)
+        opened, found = open_named(source, channels, period, complaints)
         try:
-            recorder = open_recorder(out, names, megabytes * 1_000_000, console.log)
+            recorder = open_recorder(out, found, megabytes * 1_000_000, console.log)
         except BaseException:
             opened.close()
             raise
     except Terminated:
         sys.exit(0)  # nothing was read yet
-    console.log(f"{out}: records {', '.join(names)}; up to {megabytes} MB, then the oldest go")
+    console.log(f"{out}: records {', '.join(found)}; up to {megabytes} MB, then the oldest go")
     threads = Threads(console.log, clock)
     threads.watch((*getattr(opened, "threads", ()), recorder.thread))
     meter = Meter(period, opened.live, clock())
@@ -213,7 +209,7 @@ def _summary(
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
 @click.option("--from", "start", metavar="TIME", help="From this time on.  [default: the first]")
 @click.option("--to", "end", metavar="TIME", help="Up to, not including, this time.")
-@click.option("--channels", callback=_names, metavar="A,B,…", help="Only these, in this order.")
+@click.option("--channels", callback=names, metavar="A,B,…", help="Only these, in this order.")
 @click.option("--out", default="-", metavar="FILE.csv|-", help="Where to.  [default: stdout]")
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
 def readings(

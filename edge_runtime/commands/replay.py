@@ -62,8 +62,9 @@ def replay(
     if out != "-":
         refuse_one_file_twice([("DATA", str(data)), ("--out", out)])
     loaded = read_bundle(bundle, allow_failed, trusted_keys)
-    check_file_period(data, loaded.manifest.period)
-    table = read_table(data, channels=loaded.manifest.channel_names)
+    manifest = loaded.manifest
+    check_file_period(data, manifest.period, manifest.columns, manifest.channel_names)
+    table = read_table(data, manifest.columns, manifest.channel_names, period=manifest.period)
     detector = open_safely(loaded, kernel) if kernel else open_fastest(loaded)
     summary, clock = Summary(), SampleClock(loaded.manifest.period, live=False, now=0.0)
     recurring = RecurringAlarms(loaded.manifest.period)

@@ -103,6 +103,7 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
         ),
         members={},
         proof={},
+        columns=config.columns,
         change=change_section(clean_rows(run), config.channels, moving=not graph.inputs),
     )
 

@@ -110,6 +110,7 @@ def linear_run(data: Data, name: str, seed: int, say: Say) -> Run:
             seed=seed,
             data_sha256=fingerprint(data.dataset.recordings),
             strange=data.strange,
+            columns=data.columns,
         ),
         weights=weights,
         weights_sha256=hashlib.sha256(npz_bytes(dict(weights))).hexdigest(),

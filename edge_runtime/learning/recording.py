@@ -2,18 +2,18 @@
 
 import csv
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle.manifest import BRIDGE
-from edge_runtime.errors import GruardError
-from edge_runtime.look.recording import GAP_PERIODS, expand
+from edge_runtime.columns import GAP_PERIODS, NOTHING_SAID, Columns
+from edge_runtime.errors import GruardError, all_of
+from edge_runtime.look.recording import expand
 from edge_runtime.record import Float32
 from edge_runtime.sources.csvfile import Table, read_table
 from edge_runtime.sources.csvlayout import channel_order
@@ -23,8 +23,6 @@ LONGEST_UNIT = 20  # characters; a longer text is not a unit
 LONGEST_BRIDGED = BRIDGE + 1 + (GAP_PERIODS - 1)  # periods from one row to the next
 MOST_REPEATED = 0.05  # of the steps in time; with more, the clock is coarser than the rows
 Float64 = npt.NDArray[np.float64]
-Item = TypeVar("Item")
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -65,13 +63,15 @@ class Dataset:
     """Recordings that agree in channels (names and order) and period; at least one.
 
     warnings: problems of the data, one sentence each. text: columns without numbers, which are no
-    channels, each with one cell. units: of channels, where the files contain them.
+    channels, each with one cell. units: of channels, where the files contain them. dates: the
+    meaning of the times, as of `Columns`.
     """
 
     recordings: tuple[Recording, ...]
     warnings: tuple[str, ...] = ()
     text: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+    dates: str = ""
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -92,28 +92,35 @@ class Dataset:
 def read_recordings(
     paths: Iterable[Path],
     period: float | None = None,
-    time_column: str | None = None,
-    label_column: str | None = None,
+    said: Columns = NOTHING_SAID,
     channels: Sequence[str] | None = None,
+    *,
+    chosen: Sequence[str] = (),
+    ignored: Sequence[str] = (),
 ) -> Dataset:
     """Read CSV files, or every `*.csv` and `*.csv.gz` of a directory in the order of their names.
 
     A gap in time of more than 1.5 periods, and a time that repeats or goes back, split a file
     into several recordings. The period is the median of the time differences unless given, in
-    seconds. channels: read only these, in this order. Raises GruardError, with the problems of all
+    seconds. The rest is as of `read_table`. Raises GruardError, with the problems of all
     files, for a file that cannot be read, times that do not go on, and files that disagree in
     channels or period.
     """
     files = [file for path in paths for file in expand(path)]
     if not files:
         raise GruardError("no recording was given; name at least one CSV file")
-    tables = _all_of(files, lambda file: read_table(file, time_column, label_column, channels))
+    tables = all_of(
+        files,
+        lambda file: read_table(
+            file, said, channels, period=period, chosen=chosen, ignored=ignored
+        ),
+    )
     text = {name: cell for table in tables for name, cell in table.text.items()}
     wanted = [name for name in tables[0].channels if name not in text]
     recordings: list[Recording] = []
     warnings: list[str] = []
     for whole, table in zip(
-        _all_of(tables, lambda table: _recording(table, wanted, period)), tables, strict=True
+        all_of(tables, lambda table: _recording(table, wanted, period)), tables, strict=True
     ):
         gaps, backward = _breaks(whole)
         warnings.extend(_gap_warnings(whole, gaps))
@@ -136,7 +143,10 @@ def read_recordings(
         for name, unit in table.units.items()
         if len(unit) <= LONGEST_UNIT and unit.isprintable()
     }
-    return Dataset(tuple(recordings), tuple(warnings), text, units)
+    dates = {table.dates for table in tables if table.dates}
+    return Dataset(
+        tuple(recordings), tuple(warnings), text, units, dates.pop() if len(dates) == 1 else ""
+    )
 
 
 def bridged(dataset: Dataset) -> Dataset:
@@ -177,19 +187,6 @@ def _joined(before: Recording, missing: int, after: Recording) -> Recording:
         values=np.concatenate([before.values, holes, after.values]),
         labels=labels,
     )
-
-
-def _all_of(items: Sequence[Item], make: Callable[[Item], Made]) -> list[Made]:
-    """Apply `make` to each item; raise the GruardErrors of all items as one."""
-    made, problems = [], []
-    for item in items:
-        try:
-            made.append(make(item))
-        except GruardError as error:
-            problems.append(str(error))
-    if problems:
-        raise GruardError("\n".join(problems))
-    return made
 
 
 def require_rows(dataset: Dataset, minimum: int) -> None:

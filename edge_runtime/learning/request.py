@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from edge_runtime.columns import NOTHING_SAID, Columns
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.exclusion import first_rows, without, without_strange
 from edge_runtime.learning.prepare import unread
@@ -32,7 +33,8 @@ MOST_CHANNELS = 256  # of a bundle
 class Request:
     """The recordings of a healthy machine. Empty `calibrate` and `test`: split by time.
 
-    exclude: spans of the recordings to leave out, see `edge_runtime.look.spans`.
+    exclude: spans of the recordings to leave out, see `edge_runtime.look.spans`. chosen: the only
+    columns that are channels, empty for all; ignored: columns that are none.
     """
 
     data: tuple[Path, ...]
@@ -41,8 +43,9 @@ class Request:
     exclude: tuple[str, ...] = ()
     settings: Path | None = None
     period: float | None = None
-    time_column: str | None = None
-    label_column: str | None = None
+    said: Columns = NOTHING_SAID
+    chosen: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Data:
     """All files of a request as one checked dataset, its split, and the channels' settings.
 
     period: seconds between samples or None: from the settings, the request, or the files.
-    strange: a sentence for each stretch that is unlike the rest.
+    strange: a sentence for each stretch that is unlike the rest. columns: how the device
+    is to read its sources.
     """
 
     dataset: Dataset
@@ -58,6 +62,7 @@ class Data:
     settings: Settings
     period: float | None
     strange: tuple[str, ...]
+    columns: Columns
 
 
 def read_data(request: Request) -> Data:
@@ -67,9 +72,10 @@ def read_data(request: Request) -> Data:
     period, named = declared(file)
     whole = _dataset(request, request.period or period)
     starts = first_rows(whole)
+    kept = (*named, *request.chosen, *request.said.counters)
     left = without(whole, request.exclude, starts)
     require_rows(left, FEWEST_ROWS)
-    dataset = set_aside(left, named)
+    dataset = set_aside(left, kept)
     settings = load_settings(file, dataset.channels, dataset.units)
     tested = {str(file) for path in request.test for file in expand(path)}
     dataset, strange = without_strange(dataset, tested, starts)
@@ -86,7 +92,8 @@ def read_data(request: Request) -> Data:
     split = split_by_time(rest, gap=gap, margin=gap, calibrate=calibrate, test=test)
     dataset, split = _read_channels(dataset, split)
     every = settings.period or request.period or dataset.recordings[0].period
-    return Data(dataset, split, settings, every, strange)
+    columns = replace(request.said, dates=dataset.dates)
+    return Data(dataset, split, settings, every, strange, columns)
 
 
 def _read_channels(dataset: Dataset, split: Split) -> tuple[Dataset, Split]:
@@ -122,7 +129,8 @@ def _refuse_twice(paths: Sequence[Path]) -> None:
 
 def _dataset(request: Request, period: float | None) -> Dataset:
     paths = (*request.data, *request.calibrate, *request.test)
-    return read_recordings(paths, period, request.time_column, request.label_column)
+    chosen, ignored = request.chosen, request.ignored
+    return read_recordings(paths, period, request.said, chosen=chosen, ignored=ignored)
 
 
 def _of_files(dataset: Dataset, paths: Sequence[Path]) -> list[Recording]:
@@ -134,8 +142,8 @@ def _of_files(dataset: Dataset, paths: Sequence[Path]) -> list[Recording]:
 def set_aside(dataset: Dataset, named: Collection[str] = ()) -> Dataset:
     """Return `dataset` without columns that no detector can learn from; one warning lists them.
 
-    Columns of numbers in `named`, which the settings file lists, are kept. Raises GruardError when
-    no column is left.
+    Columns of numbers in `named`, by the settings file or an option, are kept. Raises GruardError
+    when no column is left.
     """
     dropped: dict[str, list[str]] = {kind: [] for kind in ("text", *KINDS)}
     dropped["text"] = [f"{name} ('{cell[:_SHOWN]}')" for name, cell in dataset.text.items()]
@@ -161,7 +169,10 @@ def set_aside(dataset: Dataset, named: Collection[str] = ()) -> Dataset:
             "sensor's column, or record until a reading changes; to watch that a column stays "
             "constant, name it in the settings file"
         )
-    warning = f"columns set aside: {listed}; to keep one with numbers, name it in the settings file"
+    hint = "to keep one with numbers, name it in the settings file"
+    if dropped["counting"]:
+        hint += f"; to watch the rate of one that counts: --counter '{dropped['counting'][0]}'"
+    warning = f"columns set aside: {listed}; {hint}"
     recordings = tuple(_with_columns(recording, kept) for recording in dataset.recordings)
     return replace(dataset, recordings=recordings, warnings=(*dataset.warnings, warning))
 

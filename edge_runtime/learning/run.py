@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle.manifest import Channel
+from edge_runtime.columns import NOTHING_SAID, Columns
 from edge_runtime.record import Float32
 
 
@@ -33,6 +34,7 @@ class Config:
     selection: Mapping[str, float] = field(default_factory=dict)
     taught: int = 0
     strange: tuple[str, ...] = ()
+    columns: Columns = NOTHING_SAID
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.calibration import mean_bound
-from edge_runtime.look.recording import GAP_PERIODS, WholeRecording, column_kind
+from edge_runtime.columns import GAP_PERIODS
+from edge_runtime.look.recording import WholeRecording, column_kind
 from edge_runtime.look.spans import span_in_words, span_of
 from edge_runtime.look.stretches import FEWEST_TO_TELL, STATES, can_tell, find_stretches
 from edge_runtime.status.screen import duration

@@ -122,7 +122,12 @@ def _aside(look: Look) -> list[str]:
     """Columns that are no channels, a line a kind."""
     found = {"text": list(look.text)}
     found |= {kind: [c.name for c in look.channels if c.kind == kind] for kind in KINDS}
-    return [f"{kind}: {', '.join(names)}" for kind, names in found.items() if names]
+    hints = {kind: f" (--counter '{names[0]}')" for kind, names in found.items() if names}
+    return [
+        f"{kind}: {', '.join(names)}{hints[kind] if kind == 'counting' else ''}"
+        for kind, names in found.items()
+        if names
+    ]
 
 
 def _sampling(look: Look) -> str:

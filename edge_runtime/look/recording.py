@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.errors import GruardError
+from edge_runtime.columns import GAP_PERIODS, NOTHING_SAID, Columns
+from edge_runtime.errors import GruardError, all_of
 from edge_runtime.record import Float32
 from edge_runtime.sources.csvfile import read_table
 from edge_runtime.sources.csvlayout import channel_order
 
 FEWEST_RISES = 20
 """A column that moves so often, and never back, is a counter; a switch moves once or twice."""
-GAP_PERIODS = 1.5
 
 
 @dataclass(frozen=True)
@@ -58,24 +58,37 @@ class WholeRecording:
         return sorted({*(np.flatnonzero(jumps) + 1).tolist(), *self.files.values()} - {0})
 
 
-def read_whole(paths: Iterable[Path]) -> WholeRecording:
-    """Read CSV files, or those of folders. Raises GruardError for what cannot be read or joined."""
+def read_whole(
+    paths: Iterable[Path],
+    period: float | None = None,
+    said: Columns = NOTHING_SAID,
+    chosen: Sequence[str] = (),
+    ignored: Sequence[str] = (),
+) -> WholeRecording:
+    """Read CSV files, or those of folders; period: seconds, None for the median of the times.
+
+    said, chosen, ignored: see `read_table`. Raises GruardError for what cannot be read or joined.
+    """
     files = [file for path in paths for file in expand(path)]
     if len(set(files)) < len(files):
         raise GruardError("one file is named twice; name each file once")
-    tables = [read_table(file) for file in files]
+    tables = all_of(
+        files,
+        lambda file: read_table(file, said, period=period, chosen=chosen, ignored=ignored),
+    )
     columns = tables[0].channels
     lengths = [len(table.values) for table in tables]
     times = [table.times for table in tables if table.times is not None]
     steps = np.concatenate([np.diff(each) for each in times]) if times else np.zeros(0)
-    period = float(np.median(steps)) if len(steps) else 0.0
+    timed = len(times) == len(tables)
+    period = float(np.median(steps)) if timed and len(steps) else period or 0.0
     return WholeRecording(
         files=dict(zip(files, np.cumsum([0, *lengths[:-1]]).tolist(), strict=True)),
         columns=columns,
         values=np.concatenate(
             [t.values[:, channel_order(t.channels, columns, t.path)] for t in tables]
         ),
-        times=np.concatenate(times) if len(times) == len(tables) else None,
+        times=np.concatenate(times) if timed else None,
         anomalous=np.concatenate(
             [
                 np.zeros(n, bool) if t.labels is None else t.labels > 0
@@ -83,7 +96,7 @@ def read_whole(paths: Iterable[Path]) -> WholeRecording:
             ]
         ),
         labelled=np.repeat([t.labels is not None for t in tables], lengths),
-        period=period if period > 0 and len(times) == len(tables) else None,
+        period=period if period > 0 else None,
         text={name: cell for table in tables for name, cell in table.text.items()},
         units={name: unit for table in tables for name, unit in table.units.items()},
     )

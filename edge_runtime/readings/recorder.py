@@ -9,6 +9,7 @@ import fcntl
 import math
 import os
 import re
+import struct
 import threading
 import time
 from collections import deque
@@ -17,14 +18,17 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from edge_runtime.errors import GruardError, LimitedLog
 from edge_runtime.journal.segments import JournalDisk
 from edge_runtime.plain import UNPRINTABLE, write_sealed
 from edge_runtime.readings.part_writer import PartWriter, refuse_other_channels, spare_room
 from edge_runtime.readings.parts import CHANNELS_FILE, Contents, Part, read_channels
-from edge_runtime.record import Float32, Record
+from edge_runtime.record import Record
 from edge_runtime.sources.source import Reading, Source
 from edge_runtime.threads import MonitoredThread
 
@@ -39,6 +43,7 @@ FAREWELL = 5.0
 """Seconds that the disk may take at the end for what still waits."""
 _BATCH = 1000
 """Readings that are written at once."""
+_LARGEST = 3.4e38  # of a float32
 _LAST_SECOND = 253_402_300_799.0
 _LOCK = "readings.lock"
 _OWN_NAMES = re.compile(r"time|monotonic|label|anomaly|is_anomaly", re.IGNORECASE)
@@ -51,7 +56,7 @@ class _Waiting:
     time: float
     monotonic: float
     wall: float
-    values: Float32
+    values: npt.NDArray[np.floating[Any]]
 
 
 class Recorder:
@@ -182,8 +187,14 @@ class Recorder:
 
     def _line(self, row: _Waiting) -> str:
         values = row.values[self._order]
-        cells = ["" if math.isnan(value) else str(value) for value in values]
+        cells = ["" if math.isnan(value) else _text(value) for value in values.tolist()]
         return f"{row.time!r},{row.monotonic:.3f},{','.join(cells)}\n"
+
+
+def _text(value: float) -> str:
+    """The shortest text of a reading; of a float32 the shortest that gives the same float32."""
+    narrow = struct.unpack("f", struct.pack("f", value))[0] if abs(value) <= _LARGEST else value
+    return str(np.float32(value)) if narrow == value else repr(value)
 
 
 class RecordedSource:

@@ -16,10 +16,18 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.columns import NOTHING_SAID, Columns
 from edge_runtime.errors import GruardError, quoted
 from edge_runtime.record import Float32
 from edge_runtime.sources import csvcell
-from edge_runtime.sources.csvlayout import CsvLayout, first_of, fitted, start_rows
+from edge_runtime.sources.counters import rates
+from edge_runtime.sources.csvlayout import (
+    CsvLayout,
+    first_of,
+    fitted,
+    refuse_no_channels,
+    start_rows,
+)
 from edge_runtime.sources.lines import text_lines
 
 _BLOCK = 1 << 18
@@ -39,8 +47,10 @@ class Table:
     times: seconds, epoch seconds where the file has dates; None without a time column.
     values: in the file's order of channels; NaN where missing, infinities kept.
     labels: 1 anomalous, 0 normal; None without a label column.
-    text: the columns without numbers that were left out, each with its first cell. units: of the
-    columns, where the file has them. first_line: number of the line that holds row 0.
+    A counter holds what it gained since the row before, see `counters.rates`. text: the columns
+    without numbers that were left out, each with its first cell. units: of the columns, where the
+    file has them. first_line: number of the line that holds row 0. dates: the meaning of the times
+    as of `Columns`, empty where any would do.
     """
 
     path: Path
@@ -51,28 +61,38 @@ class Table:
     text: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     first_line: int = 2
+    dates: str = ""
 
 
 def read_table(
     path: str | Path,
-    time_column: str | None = None,
-    label_column: str | None = None,
+    said: Columns = NOTHING_SAID,
     channels: Sequence[str] | None = None,
+    *,
+    period: float | None = None,
+    chosen: Sequence[str] = (),
+    ignored: Sequence[str] = (),
 ) -> Table:
-    """Read a whole file; with `channels` only these, in this order, whatever other columns hold.
+    """Read a whole file; with `channels` of a bundle only these, in this order.
 
-    Columns of text are left out. GruardError names every problem of the file, one a line: no rows,
-    rows or cells that cannot be read, a missing channel.
+    period: seconds between rows, for gaps in a counter; None for the median of the file. chosen:
+    only these columns are channels; ignored: these are none, whatever they hold. Columns of text
+    are left out. GruardError names every problem of the file, one a line: no rows, rows or
+    cells that cannot be read, a missing channel.
     """
     faults = _Faults(path)
     with text_lines(path) as text:
-        layout, stream, first_line = start_rows(
-            text, path, time_column, label_column, channels or ()
-        )
-        layout = layout if channels is None else layout.keep(channels)
+        layout, stream, first_line = start_rows(text, path, said, channels or ())
+        layout = layout.without(ignored)
+        if kept := channels or chosen:
+            layout = layout.keep(kept)
+        refuse_no_channels(said.counters, layout)
         number = layout.dialect.number
-        readings = [_Column(name, "f", number, _NUMBER, faults) for name in layout.channels]
-        times = _Column(layout.name(layout.time_at), "d", layout.seconds, _TIME, faults)
+        readings = [
+            _Column(name, "d" if name in said.counters else "f", number, _NUMBER, faults)
+            for name in layout.channels
+        ]
+        times = _Times(layout, faults, path)
         labels = _Column(layout.name(layout.label_at), "f", csvcell.label, _LABEL, faults)
         examples: dict[str, str] = {}
         for lines, rows in _blocks(stream, layout, first_line, faults):
@@ -85,21 +105,35 @@ def read_table(
                 labels.add(lines, cells[index])
             for index in layout.text_at:
                 _find_example(examples, layout.columns[index], cells[index])
-    if channels is None:
+    if not kept:
         readings = _without_text(readings, examples)
+    found = times.settled()
     faults.raise_any()
     if not len(readings[0].numbers):
         raise GruardError(f"{path}: has a header but no rows; add one row per sample")
+    moments = np.array(found) if layout.time_at else None
     return Table(
         Path(path),
         tuple(column.name for column in readings),
-        np.array(times.numbers) if layout.time_at else None,
-        np.stack([np.array(column.numbers) for column in readings], axis=1),
+        moments,
+        np.stack([_readings(column, moments, period) for column in readings], axis=1),
         np.array(labels.numbers, np.int8) if layout.label_at else None,
         examples,
         dict(zip(layout.columns, layout.dialect.units, strict=False)),
         first_line,
+        times.dates,
     )
+
+
+def _readings(
+    column: "_Column", times: npt.NDArray[np.float64] | None, period: float | None
+) -> Float32:
+    """The readings of a channel; of a counter, which has float64 numbers, its rates."""
+    if column.numbers.typecode == "f":
+        return np.array(column.numbers)
+    if period is None and times is not None and len(times) > 1:
+        period = float(np.median(np.diff(times)))
+    return rates(np.array(column.numbers), times, period)
 
 
 class _Faults:
@@ -113,6 +147,16 @@ class _Faults:
     def add(self, kind: str, line: int, what: str) -> None:
         self._rows[kind] += 1
         self._first.setdefault(kind, (line, what))
+
+    @property
+    def rows(self) -> int:
+        """How many rows have a problem."""
+        return self._rows.total()
+
+    def take(self, others: "_Faults") -> None:
+        """Have the problems of `others`, of other kinds, too."""
+        self._first |= others._first
+        self._rows += others._rows
 
     def forget(self, kind: str) -> None:
         del self._first[kind]
@@ -169,6 +213,41 @@ class _Column:
                 self._where, line, f"{self._where}: {quoted(cell)} is not {self._wanted}"
             )
             return math.nan
+
+
+class _Times:
+    """The times of the rows: in each meaning that they may have, until the last row is read.
+
+    dates: the meaning that was found, empty where any would do; see `settled`.
+    """
+
+    def __init__(self, layout: CsvLayout, faults: _Faults, path: str | Path) -> None:
+        self.dates = ""
+        self._faults = faults
+        self._ways: dict[str, tuple[_Column, _Faults]] = {}
+        for dates in layout.dates or ("",):
+            own, read = _Faults(path), layout.reading(dates).seconds
+            self._ways[dates] = _Column(layout.name(layout.time_at), "d", read, _TIME, own), own
+
+    def add(self, lines: Sequence[int], texts: Sequence[str]) -> None:
+        """Read the times of the rows in `lines`."""
+        for column, _ in self._ways.values():
+            column.add(lines, texts)
+
+    def settled(self) -> "array[float]":
+        """Return the times that can be read in most rows, and else take the least way."""
+        costs = {dates: self._cost(dates) for dates in self._ways}
+        best = min(costs, key=costs.__getitem__)
+        alike = len(costs) > 1 and len({*costs.values()}) == 1
+        self.dates = "" if alike else best
+        column, own = self._ways[best]
+        self._faults.take(own)
+        return column.numbers
+
+    def _cost(self, dates: str) -> tuple[int, float]:
+        column, own = self._ways[dates]
+        steps = np.abs(np.diff(np.array(column.numbers)))
+        return own.rows, round(float(np.nansum(steps)))
 
 
 def _blocks(

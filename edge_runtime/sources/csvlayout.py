@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.columns import NOTHING_SAID, Columns
 from edge_runtime.errors import GruardError
 from edge_runtime.sources import csvcell
 
@@ -34,20 +35,24 @@ _LONGEST = 1 << 15
 class Dialect:
     """How the rows are written.
 
-    decimal_comma: 1,5 is one and a half. time_at: columns that hold times, whatever their names:
-    none, one, or one of dates and one of times of day. text: indices of the columns without any
-    number. units: the cells of a line of units between header and rows, if there is one.
+    decimal_comma: 1,5 is one and a half; None if no row tells. time_at: columns that hold times,
+    whatever their names: none, one, or one of dates and one of times of day. epochs_at: columns of
+    epoch times. text: indices of the columns without any number. units: the cells of a line of
+    units between header and rows, if there is one.
     """
 
     delimiter: str = ","
-    decimal_comma: bool = False
+    decimal_comma: bool | None = False
     time_at: tuple[int, ...] = ()
+    epochs_at: tuple[int, ...] = ()
     text: frozenset[int] = frozenset()
     units: tuple[str, ...] = ()
 
     @property
     def number(self) -> Callable[[str], float]:
         """What reads a cell as a number; see `csvcell.number`."""
+        if self.decimal_comma is None:
+            return csvcell.either_number
         return csvcell.comma_number if self.decimal_comma else csvcell.number
 
 
@@ -56,6 +61,8 @@ class CsvLayout:
     """The columns of a file: names, and the positions of time, label and channels.
 
     time_at: as of `Dialect`. label_at: none or one. text_at: without numbers, and so no channels.
+    dates: the meanings that the times may have, as of `Columns`, the likeliest first; empty if they
+    have only one.
     """
 
     path: str
@@ -65,6 +72,7 @@ class CsvLayout:
     label_at: tuple[int, ...]
     channels_at: tuple[int, ...]
     text_at: tuple[int, ...]
+    dates: tuple[str, ...] = ()
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -84,6 +92,16 @@ class CsvLayout:
         text = tuple(sorted({*self.text_at}.difference(chosen)))
         return replace(self, channels_at=chosen, text_at=text)
 
+    def without(self, names: Sequence[str]) -> "CsvLayout":
+        """The same without these columns. Raises GruardError if one is missing or none is left."""
+        for name in names:
+            _find(self.columns, name, self.path)
+        left = tuple(i for i in self.channels_at if self.columns[i] not in names)
+        if not left:
+            raise GruardError(f"{self.path}: no channel is left; ignore fewer columns")
+        text = tuple(i for i in self.text_at if self.columns[i] not in names)
+        return replace(self, channels_at=left, text_at=text)
+
     def cells(self, line: str) -> Sequence[str]:
         """The cells of a line, one for each column unless the line is broken."""
         return fitted(split(line, self.dialect.delimiter), len(self.columns))
@@ -94,7 +112,11 @@ class CsvLayout:
 
     def seconds(self, text: str) -> float:
         """The time in a `time_text`; see `csvcell.seconds`."""
-        return csvcell.seconds(text, self.dialect.number)
+        return csvcell.seconds(text, self.dialect.number, self.dates[0] if self.dates else "")
+
+    def reading(self, dates: str) -> "CsvLayout":
+        """The same whose times have this meaning, one of `self.dates`."""
+        return replace(self, dates=(dates,))
 
     def explains(self, line: str) -> bool:
         """Whether a line reads as expected, and tells of no column of times that is unknown."""
@@ -103,16 +125,18 @@ class CsvLayout:
             return False
         if not all(csvcell.reads(self.dialect.number, cells[i]) for i in self.channels_at):
             return False
-        known = map(str.strip, () if self.time_at else cells)
-        return not any(csvcell.is_date(cell) or csvcell.is_epoch(cell) for cell in known)
+        text, stripped = self.time_text(cells), [*map(str.strip, cells)]
+        if not self.time_at:
+            return not any(csvcell.is_date(cell) or csvcell.is_epoch(cell) for cell in stripped)
+        days_only = csvcell.is_day(text) and any(map(csvcell.is_time_of_day, stripped))
+        return csvcell.reads(self.seconds, text) and not days_only
 
 
 def read_layout(
     header: str,
     path: str | Path,
     rows: Sequence[str] = (),
-    time_column: str | None = None,
-    label_column: str | None = None,
+    said: Columns = NOTHING_SAID,
     wanted: Sequence[str] = (),
     line: int = 1,
 ) -> CsvLayout:
@@ -120,8 +144,10 @@ def read_layout(
 
     The time is in the first column if its name says so (`TIME_NAMES`), or where the cells say so;
     the label column is known by its name anywhere (`LABEL_NAMES`). Names count regardless of case,
-    and not where the column is named explicitly. wanted: channels that are no time column, whatever
-    they hold. line: number of the header. Raises GruardError for a header that cannot be used.
+    and not where the column is `said` explicitly. wanted: the channels of a bundle, if there is
+    one: they are no time column, whatever they hold; the time may then be in any other column, and
+    what was said may be of another source. line: number of the header. Raises GruardError for a
+    header that cannot be used.
     """
     if not header:
         raise GruardError(f"{path}: is empty; the first line must name the columns")
@@ -135,8 +161,14 @@ def read_layout(
         columns[0] = "index"  # as pandas leaves it
     if faults := _header_faults(columns):
         raise GruardError(first_of([f"{where}: {fault}" for fault in faults]))
-    label_at = _label_at(columns, label_column, where)
-    time_at = _time_at(columns, time_column, dialect.time_at, wanted, where)
+    if wanted:
+        said = replace(
+            said,
+            time=said.time if said.time in columns else None,
+            label=said.label if said.label in columns else None,
+        )
+    label_at = _label_at(columns, said.label, where)
+    time_at = _time_at(columns, said.time, dialect, wanted, where)
     if set(label_at) & set(time_at):
         raise GruardError(
             f"{where}: column '{columns[label_at[0]]}' cannot hold both the time and the label; "
@@ -150,14 +182,14 @@ def read_layout(
     numbers = tuple(i for i in sensors if i not in dialect.text)
     text = tuple(i for i in sensors if i in dialect.text) if numbers else ()
     names = tuple(columns)
-    return CsvLayout(str(path), dialect, names, time_at, label_at, numbers or sensors, text)
+    layout = CsvLayout(str(path), dialect, names, time_at, label_at, numbers or sensors, text)
+    return replace(layout, dates=_dates(layout, rows, said.dates))
 
 
 def start_rows(
     lines: Iterable[str],
     path: str | Path,
-    time_column: str | None = None,
-    label_column: str | None = None,
+    said: Columns = NOTHING_SAID,
     wanted: Sequence[str] = (),
 ) -> tuple[CsvLayout, Iterator[str], int]:
     """Read the header and the first rows.
@@ -167,7 +199,7 @@ def start_rows(
     stream = iter(lines)
     header, rows, number = find_header(lambda: next(stream, None))
     rows = [*rows, *islice(stream, LOOKED_AT - len(rows))]
-    layout = read_layout(header, path, rows, time_column, label_column, wanted, number)
+    layout = read_layout(header, path, rows, said, wanted, number)
     has_units = bool(layout.dialect.units)
     return layout, chain(rows[has_units:], stream), number + 1 + has_units
 
@@ -192,6 +224,16 @@ def channel_order(
     return np.array([places[name] for name in wanted], dtype=np.intp)
 
 
+def refuse_no_channels(counters: Sequence[str], layout: CsvLayout) -> None:
+    """Raise GruardError for a counter that is no channel of the file."""
+    for name in counters:
+        if name not in layout.channels:
+            raise GruardError(
+                f"{layout.path}: there is no channel '{name}' to count with; the channels are "
+                f"{_listed(layout.channels)}"
+            )
+
+
 def first_of(problems: Sequence[str]) -> str:
     """The first `MOST_NAMED` problems, one a line, and how many more there are."""
     more = len(problems) - MOST_NAMED
@@ -210,14 +252,32 @@ def _find(columns: Sequence[str], name: str, where: str) -> int:
 def _time_at(
     columns: Sequence[str],
     named: str | None,
-    found: tuple[int, ...],
+    dialect: Dialect,
     wanted: Sequence[str],
     where: str,
 ) -> tuple[int, ...]:
+    found = dialect.time_at
     if named or columns[0].lower() in TIME_NAMES:
         index = _find(columns, named, where) if named else 0
         return found if index in found else (index,)
-    return () if any(columns[i] in wanted for i in found) else found
+    taken = frozenset(wanted)
+    if found and not any(columns[i] in taken for i in found):
+        return found
+    others = [i for i, name in enumerate(columns) if taken and name not in taken]
+    by_name = [i for i in others if columns[i].lower() in TIME_NAMES]
+    return (*by_name, *(i for i in others if i in dialect.epochs_at))[:1]
+
+
+def _dates(layout: CsvLayout, rows: Sequence[str], said: str) -> tuple[str, ...]:
+    """What the times in the first rows may mean; `said` if that is possible."""
+    if not layout.time_at:
+        return ()
+    table = [layout.cells(row) for row in rows[bool(layout.dialect.units) :]]
+    texts = [layout.time_text(cells) for cells in table if len(cells) == len(layout.columns)]
+    found = csvcell.date_orders(texts)
+    if said and (said in found or not found):
+        return (said,)
+    return found or ((csvcell.SERIAL,) if _mostly(csvcell.is_serial, texts) else ())
 
 
 def _label_at(columns: Sequence[str], named: str | None, where: str) -> tuple[int, ...]:
@@ -263,9 +323,11 @@ def find_dialect(header: str, rows: Sequence[str]) -> Dialect:
     units = _units(table, width, number)
     table = table[bool(units) :]
     columns = _columns(table, width)
-    time_at = _found_times(table, columns)
+    epochs_at = tuple(i for i, cells in enumerate(columns) if _are_epochs(cells))
+    time_at = _found_times(table, columns) or tuple(i for i in epochs_at if i == 0)
     text = [i for i, cells in enumerate(columns) if _is_text(cells, number)]
-    return Dialect(delimiter, comma, time_at, frozenset(text).difference(time_at), units)
+    text_at = frozenset(text).difference(time_at)
+    return Dialect(delimiter, comma, time_at, epochs_at, text_at, units)
 
 
 def find_header(next_line: Callable[[], str | None]) -> tuple[str, list[str], int]:
@@ -351,15 +413,18 @@ def _delimiter(header: str, rows: Sequence[str]) -> str:
     return max([mark for mark in DELIMITERS if fits(mark)] or DELIMITERS, key=names.__getitem__)
 
 
-def _decimal_comma(delimiter: str, cells: Sequence[str]) -> bool:
-    """Whether numbers have a decimal comma.
+def _decimal_comma(delimiter: str, cells: Sequence[str]) -> bool | None:
+    """Whether numbers have a decimal comma; None where no cell tells and a comma would.
 
     `;` is the delimiter of those who write it. Elsewhere 1,234 may also be a thousand.
     """
     commas = [cell for cell in cells if "," in cell and csvcell.reads(csvcell.comma_number, cell)]
-    if delimiter == ";" or not commas:
-        return bool(commas)
-    if any("." in cell and csvcell.is_number(cell) for cell in cells):
+    points = any("." in cell and csvcell.is_number(cell) for cell in cells)
+    if not commas:
+        return False if points or delimiter == "," else None
+    if delimiter == ";":
+        return True
+    if points:
         return False
     return any(len(cell.partition(",")[2]) != 3 or cell.startswith("0,") for cell in commas)
 
@@ -371,7 +436,7 @@ def _columns(table: Sequence[Sequence[str]], width: int) -> list[list[str]]:
 def _found_times(
     table: Sequence[Sequence[str]], columns: Sequence[Sequence[str]]
 ) -> tuple[int, ...]:
-    """The first column if it holds dates or epoch times, or else one whose dates go on.
+    """The first column if it holds dates, or else one whose dates go on.
 
     Where the dates are days, a column of times of day belongs to them. A few cells may be broken:
     whoever reads the rows names them.
@@ -386,8 +451,12 @@ def _found_times(
         dates = [cell for cell in cells if csvcell.is_date(cell)]
         if dates and 2 * len(dates) >= len(cells) and (0 in time_at or _increases(dates)):
             return time_at
-    epochs = [cell for cell in columns[0] if csvcell.is_epoch(cell)] if columns else []
-    return (0,) if epochs and 2 * len(epochs) > len(columns[0]) and _increases(epochs) else ()
+    return ()
+
+
+def _are_epochs(cells: Sequence[str]) -> bool:
+    epochs = [cell for cell in cells if csvcell.is_epoch(cell)]
+    return bool(epochs) and 2 * len(epochs) > len(cells) and _increases(epochs)
 
 
 def _mostly(holds: Callable[[str], bool], cells: Sequence[str]) -> bool:
@@ -395,8 +464,11 @@ def _mostly(holds: Callable[[str], bool], cells: Sequence[str]) -> bool:
 
 
 def _increases(cells: Sequence[str]) -> bool:
-    times = [csvcell.seconds(cell) for cell in cells]
-    return times[-1] > times[0] and all(a <= b for a, b in pairwise(times))
+    for dates in csvcell.date_orders(cells) or ("",):
+        times = [csvcell.seconds(cell, dates=dates) for cell in cells]
+        if times[-1] > times[0] and all(a <= b for a, b in pairwise(times)):
+            return True
+    return False
 
 
 def _is_text(cells: Sequence[str], number: Callable[[str], float]) -> bool:

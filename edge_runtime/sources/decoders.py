@@ -7,14 +7,13 @@ looked at: a column that nobody wants costs its splitting, and can be anything.
 import json
 import math
 from abc import ABC, abstractmethod
-from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
 
+from edge_runtime.columns import NOTHING_SAID, Columns
 from edge_runtime.errors import Complaints, GruardError
-from edge_runtime.record import Float32
 from edge_runtime.sources import csvcell
 from edge_runtime.sources.csvlayout import LABEL_NAMES, LOOKED_AT, TIME_NAMES, read_layout
 from edge_runtime.sources.lines import LONGEST, CutLine
@@ -24,8 +23,15 @@ from edge_runtime.sources.source import Reading
 class Decoder(ABC):
     """Reads lines; what it cannot read it complains about, and counts as missing."""
 
-    def __init__(self, name: str, channels: Sequence[str], complaints: Complaints) -> None:
+    def __init__(
+        self,
+        name: str,
+        channels: Sequence[str],
+        complaints: Complaints,
+        said: Columns = NOTHING_SAID,
+    ) -> None:
         self._name, self._channels, self._complaints = name, tuple(channels), complaints
+        self._said = said
 
     def decode(self, line: str) -> Reading:
         """Return the reading of one line that is not blank; a row of nothing if it is too long."""
@@ -43,16 +49,6 @@ class Decoder(ABC):
     def _bad_cell(self, column: str, text: str) -> None:
         self._complaints.cell(f"{self._name}, {column}", text)
 
-    def _seconds(
-        self, column: str, text: str, number: Callable[[str], float] = csvcell.number
-    ) -> float | None:
-        """A finite time, None where the text is none."""
-        try:
-            return csvcell.seconds(text.strip(), number)
-        except (ValueError, OverflowError):
-            self._bad_cell(column, text)
-            return None
-
 
 class CsvDecoder(Decoder):
     """Lines of cells under a header line. Raises GruardError when the header is unusable.
@@ -69,8 +65,9 @@ class CsvDecoder(Decoder):
         complaints: Complaints,
         rows: Sequence[str] = (),
         more: bool = True,
+        said: Columns = NOTHING_SAID,
     ) -> None:
-        super().__init__(name, channels, complaints)
+        super().__init__(name, channels, complaints, said)
         if isinstance(header, CutLine):
             raise GruardError(f"{name} line 1: has more than {LONGEST} bytes; is it CSV?")
         self._header = header
@@ -78,7 +75,7 @@ class CsvDecoder(Decoder):
         self._learn(rows)
 
     def _learn(self, rows: Sequence[str]) -> None:
-        layout = read_layout(self._header, self._name, rows, wanted=self._channels)
+        layout = read_layout(self._header, self._name, rows, self._said, self._channels)
         self._layout, self._read = layout.keep(self._channels), layout.dialect.number
         self.has_units = bool(layout.dialect.units)
 
@@ -104,11 +101,22 @@ class CsvDecoder(Decoder):
             numbers = [self._read(cell) for cell in wanted]
         except ValueError:
             numbers = [self._number(*pair) for pair in zip(self._channels, wanted, strict=True)]
-        time = None
-        if layout.time_at:
-            time = self._seconds(layout.name(layout.time_at), layout.time_text(cells), self._read)
-        # Beyond float32 means infinite, which the mask handles; numpy's conversion would complain.
-        return Reading(time, np.frombuffer(array("f", numbers), np.float32))
+        return Reading.of(self._time(cells) if layout.time_at else None, numbers)
+
+    def _time(self, cells: Sequence[str]) -> float | None:
+        """The time of a row, None where it has none."""
+        layout = self._layout
+        text = layout.time_text(cells)
+        with suppress(ValueError, OverflowError):
+            return layout.seconds(text)
+        for dates in layout.dates[1:]:  # so this row is the first to tell what the dates mean
+            other = layout.reading(dates)
+            with suppress(ValueError, OverflowError):
+                seconds = other.seconds(text)
+                self._layout = other
+                return seconds
+        self._bad_cell(layout.name(layout.time_at), text)
+        return None
 
     def _number(self, channel: str, cell: str) -> float:
         try:
@@ -130,8 +138,7 @@ class JsonDecoder(Decoder):
         if found is None:
             return self._refuse(line, "is not a JSON object")
         values = [self._number(channel, found.get(channel)) for channel in self._channels]
-        with np.errstate(over="ignore"):  # beyond float32 means infinite, which the mask handles
-            return Reading(self._time(found), np.array(values, np.float32))
+        return Reading.of(self._time(found), values)
 
     def _number(self, channel: str, value: object) -> float:
         if value is None:
@@ -145,10 +152,16 @@ class JsonDecoder(Decoder):
             return math.nan
 
     def _time(self, found: dict[str, object]) -> float | None:
-        name = next((key for key in found if key.lower() in TIME_NAMES), None)
+        said = self._said
+        name = said.time if said.time in found else next(filter(is_time_name, found), None)
         if name is None or name in self._channels or found[name] is None:
             return None
-        return self._seconds(name, _text(found[name]))
+        text = _text(found[name])
+        try:
+            return csvcell.seconds(text.strip(), dates=said.dates)
+        except (ValueError, OverflowError):
+            self._bad_cell(name, text)
+            return None
 
 
 def decoder_for(
@@ -158,15 +171,16 @@ def decoder_for(
     complaints: Complaints,
     rows: Sequence[str] = (),
     more: bool = True,
+    said: Columns = NOTHING_SAID,
 ) -> tuple[Decoder, list[str]]:
     """The decoder that a first line calls for, and which of these lines are readings.
 
-    rows, more: the lines that follow, as of `CsvDecoder`.
+    rows, more: the lines that follow, as of `CsvDecoder`. said: by the bundle.
     Raises GruardError when it is the header of a CSV file without the channels.
     """
     if is_json(first):
-        return JsonDecoder(name, channels, complaints), [first, *rows]
-    decoder = CsvDecoder(first, name, channels, complaints, rows, more)
+        return JsonDecoder(name, channels, complaints, said), [first, *rows]
+    decoder = CsvDecoder(first, name, channels, complaints, rows, more, said)
     return decoder, [*rows[decoder.has_units :]]
 
 
@@ -177,6 +191,11 @@ def own_channels(first: str, name: str, rows: Sequence[str]) -> tuple[str, ...]:
     if (found := json_object(first)) is None:
         raise GruardError(f"{name} line 1: is not a JSON object")
     return tuple(key for key in found if key.lower() not in TIME_NAMES | LABEL_NAMES)
+
+
+def is_time_name(name: str) -> bool:
+    """Whether a column of this name holds the time."""
+    return name.lower() in TIME_NAMES
 
 
 def is_json(first: str) -> bool:
@@ -196,8 +215,7 @@ def json_object(line: str) -> dict[str, object] | None:
 
 def nothing(channels: int) -> Reading:
     """A reading of which nothing is known."""
-    values: Float32 = np.full(channels, np.nan, np.float32)
-    return Reading(None, values)
+    return Reading(None, np.full(channels, np.nan))
 
 
 def _text(value: object) -> str:

@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 
+from edge_runtime.columns import NOTHING_SAID, Columns
 from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.files import DEVICE, PIPE, kind_at
 from edge_runtime.sources.csvlayout import LOOKED_AT, find_header
@@ -25,7 +26,7 @@ _BYTE_ORDER_MARK = "\ufeff"
 class LineSource:
     """Readings from lines. Waits for the header, which says what the others are.
 
-    channels: None for those that the first line names, in its order.
+    channels: None for those that the first line names, in its order. said: by the bundle.
     Raises GruardError when the header is missing or lacks a wanted channel.
     """
 
@@ -35,6 +36,7 @@ class LineSource:
         name: str,
         channels: Sequence[str] | None,
         complaints: Complaints,
+        said: Columns = NOTHING_SAID,
     ) -> None:
         self.live = lines.live
         self._lines = lines
@@ -45,7 +47,7 @@ class LineSource:
             rows = [line for line in [self._next_line()] if line]  # tells times from channels
         self.channels = tuple(own_channels(header, name, rows) if channels is None else channels)
         self._decoder, readings = decoder_for(
-            header, name, self.channels, complaints, rows, more=self.live
+            header, name, self.channels, complaints, rows, self.live, said
         )
         self._waiting = deque(readings)
 
@@ -85,11 +87,15 @@ class LineSource:
 
 
 def open_lines(
-    target: str, channels: Sequence[str] | None, period: float | None, complaints: Complaints
+    target: str,
+    channels: Sequence[str] | None,
+    period: float | None,
+    complaints: Complaints,
+    said: Columns = NOTHING_SAID,
 ) -> LineSource:
     """Lines of CSV or JSON: of a file, `.gz` too, of stdin for `-`, or of a named pipe.
 
-    channels: as of `LineSource`. A pipe is live, as stdin is, and ends with its last writer.
+    channels, said: as of `LineSource`. A pipe is live, as stdin is, and ends with its last writer.
     Raises GruardError when the target cannot be opened, its header is unusable, or it is a
     recording whose samples are not `period` seconds apart.
     """
@@ -105,10 +111,10 @@ def open_lines(
             f"{target}: is a device, not a file; write serial:{target} for a serial port"
         )
     else:
-        check_file_period(target, period)
+        check_file_period(target, period, said, channels or ())
         lines = FileLines(open_text(target), target)
     try:
-        return LineSource(lines, target, channels, complaints)
+        return LineSource(lines, target, channels, complaints, said)
     except BaseException:
         lines.close()
         raise

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from edge_runtime.address import MQTT, parse_address
+from edge_runtime.columns import NOTHING_SAID, Columns
 from edge_runtime.errors import Complaints
 from edge_runtime.sources.source import Source
 
@@ -17,10 +18,15 @@ KINDS = {
 
 
 def open_source(
-    target: str, channels: Sequence[str], period: float | None, complaints: Complaints
+    target: str,
+    channels: Sequence[str],
+    period: float | None,
+    complaints: Complaints,
+    said: Columns = NOTHING_SAID,
 ) -> Source:
     """Open the source that `target` names: a file, - for stdin, or an address of one of `KINDS`.
 
+    said: by the bundle about the columns of lines. The readings have the counts of its counters.
     Raises GruardError when it cannot be opened, lacks a channel, or is a recording whose samples
     are not `period` seconds apart.
     """
@@ -28,11 +34,11 @@ def open_source(
 
     address = parse_address(target, KINDS)
     if address is None:
-        return open_lines(target, channels, period, complaints)
+        return open_lines(target, channels, period, complaints, said)
     if address.kind == "serial":
         from edge_runtime.sources.serial_port import open_serial
 
-        return open_serial(address, channels, complaints)
+        return open_serial(address, channels, complaints, said)
     if address.kind in MQTT:
         from edge_runtime.sources.mqtt import open_mqtt
 

@@ -22,9 +22,10 @@ monotonic clock, whatever the source's times are.
 import math
 from collections import Counter, deque
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_runtime.record import Float32
 from edge_runtime.sources.source import Reading
@@ -130,7 +131,7 @@ class SampleClock:
         self._emptied = -math.inf  # time of the last gap, source's clock
         self._phased = 0  # readings that have shaped the phase
         self._newest: float | None = None  # time of the last reading, plausible or not
-        self._values = np.zeros(0, np.float32)  # of the last reading
+        self._values: npt.NDArray[np.floating[Any]] = np.zeros(0)  # of the last reading
         self._stray, self._strays = (
             math.nan,
             0,
@@ -143,7 +144,7 @@ class SampleClock:
     def place(self, reading: Reading, now: float) -> list[TimeSlot]:
         """Take a reading, and return the slots that are decided by it."""
         if not self._known:
-            return [TimeSlot(reading.time, reading.values)]
+            return [TimeSlot(reading.time, reading.row)]
         self._credit = min(self._credit + GAPS_A_READING, MOST_GAPS)
         self._enqueue(reading, now)
         slots: list[TimeSlot] = []
@@ -366,7 +367,7 @@ class SampleClock:
         odd = stamped and (position is None or abs(position) > JITTER)
         self._count_taken(entry, position, odd)
         slots.append(
-            TimeSlot(entry.reading.time, entry.reading.values, irregular=odd or self._irregular)
+            TimeSlot(entry.reading.time, entry.reading.row, irregular=odd or self._irregular)
         )
         self._irregular = False
         if odd and position is not None and position < MOST_WAITING:

@@ -1,6 +1,6 @@
 """Check that a recording has the sample period the model was trained for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.columns import NOTHING_SAID, Columns
 from edge_runtime.errors import GruardError
 from edge_runtime.sources.csvlayout import start_rows
 from edge_runtime.sources.lines import text_lines
@@ -27,19 +28,24 @@ _STEP_PERIODS, _STEP_SECONDS = 1000.0, 90.0
 """A larger distance of two rows is a clock that was set, or a stop."""
 
 
-def check_file_period(path: str | Path, period: float | None) -> None:
+def check_file_period(
+    path: str | Path,
+    period: float | None,
+    said: Columns = NOTHING_SAID,
+    channels: Sequence[str] = (),
+) -> None:
     """Raise GruardError when the rows of `path` are clearly not `period` seconds apart.
 
     Reads the times of the first rows; without times or a period there is no check. Jitter, lost
     rows, coarse times and a clock that was set are accepted: the median or the mean distance has to
     fit. If neither fits and the distances scatter, only a mean that no loss explains is refused.
-    Unreadable rows are ignored here.
+    Unreadable rows are ignored here. said, channels: of the bundle.
     """
     with text_lines(path) as text:
         first = next(text, "")
         if first.lstrip().startswith("{"):
             return  # JSON lines, whose times the sample clock watches
-        times = np.array([*_times(first, text, path)])
+        times = np.array([*_times(chain([first], text), path, said, channels)])
     if period is None or len(times) < 3:
         return
     rate = _mismatch(times, period)
@@ -50,9 +56,11 @@ def check_file_period(path: str | Path, period: float | None) -> None:
         )
 
 
-def _times(header: str, text: Iterator[str], path: str | Path) -> Iterator[float]:
+def _times(
+    text: Iterator[str], path: str | Path, said: Columns, channels: Sequence[str]
+) -> Iterator[float]:
     """Yield the readable times of the first rows. Raises GruardError for a bad header."""
-    layout, lines, _ = start_rows(chain([header], text), path)
+    layout, lines, _ = start_rows(text, path, said, channels)
     if not layout.time_at:
         return
     left = BYTES_LOOKED_AT

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from edge_runtime.address import Address
+from edge_runtime.columns import NOTHING_SAID, Columns
 from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.sources.decoders import CsvDecoder, Decoder, decoder_for, json_object
 from edge_runtime.sources.line_source import MOST_SKIPPED
@@ -27,13 +28,19 @@ class LineFormat:
     """
 
     def __init__(
-        self, name: str, channels: Sequence[str], complaints: Complaints, columns: str | None
+        self,
+        name: str,
+        channels: Sequence[str],
+        complaints: Complaints,
+        columns: str | None,
+        said: Columns = NOTHING_SAID,
     ) -> None:
+        self._said = said
         self._name, self._channels, self._complaints = name, channels, complaints
         self._header = columns
         self._decoder: Decoder | None = None
         if columns is not None:
-            self._decoder = CsvDecoder(columns, name, channels, complaints)
+            self._decoder = CsvDecoder(columns, name, channels, complaints, said=said)
 
     def decode(self, line: str) -> Reading | None:
         """Return the reading of a line; None for a blank line, a header, or before the header."""
@@ -51,7 +58,9 @@ class LineFormat:
     def _learn(self, line: str) -> Reading | None:
         line = line if isinstance(line, CutLine) else line.strip()
         try:
-            decoder, readings = decoder_for(line, self._name, self._channels, self._complaints)
+            decoder, readings = decoder_for(
+                line, self._name, self._channels, self._complaints, said=self._said
+            )
         except GruardError:
             self._complaints.row(
                 self._name, line, "does not name the channels; give their order with ?columns="
@@ -98,14 +107,19 @@ class SerialReadings:
             raise SourceLostError("the device is gone") from None
 
 
-def open_serial(address: Address, channels: Sequence[str], complaints: Complaints) -> Reconnecting:
+def open_serial(
+    address: Address,
+    channels: Sequence[str],
+    complaints: Complaints,
+    said: Columns = NOTHING_SAID,
+) -> Reconnecting:
     """Open a serial port, which may be unplugged and come back."""
     try:
         import serial
     except ImportError:
         raise GruardError(_MISSING) from None
     name, baud = str(address), address.count("baud", _BAUD)
-    line_format = LineFormat(name, channels, complaints, address.options.get("columns"))
+    line_format = LineFormat(name, channels, complaints, address.options.get("columns"), said)
 
     def connect() -> SerialReadings:
         try:

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_runtime.errors import Complaints, GruardError, reason
 from edge_runtime.record import Float32
@@ -33,17 +34,23 @@ class Reading:
     """One row of a source.
 
     time: finite seconds by the source's clock, None when missing or unreadable.
-    values: float32 [channels] in the bundle's order, raw units; NaN where missing or unreadable.
+    values: [channels] in the bundle's order, raw units; NaN where missing or unreadable. They are
+    float64, since a counter needs all its digits; a step takes them as float32, see `row`.
     """
 
     time: float | None
-    values: Float32
+    values: npt.NDArray[np.floating[Any]]
 
     @staticmethod
     def of(time: float | None, values: Sequence[float]) -> "Reading":
-        """Convert `values` to float32; too large ones become infinite, which the mask handles."""
+        """Convert `values` to an array."""
+        return Reading(time, np.array(values, np.float64))
+
+    @property
+    def row(self) -> Float32:
+        """The values as float32; too large ones become infinite, which the mask handles."""
         with np.errstate(over="ignore"):
-            return Reading(time, np.array(values, np.float32))
+            return self.values.astype(np.float32, copy=False)
 
 
 class SourceLostError(Exception):

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.bundle.manifest import FallbackConstants, fallback_constants
+from edge_runtime.bundle.manifest import FallbackConstants, fallback_constants, to_dict
 from edge_runtime.bundle.manifest_rules import fallback_from_dict
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.errors import GruardError, NotAllowedError
@@ -154,7 +154,7 @@ class Remembered:
     def keep(self, bundle: Bundle) -> None:
         """Write that `bundle` is current: its fallback constants and its version."""
         if not self._kept_fallback(bundle):
-            constants = asdict(fallback_constants(bundle.manifest))
+            constants = to_dict(fallback_constants(bundle.manifest))
             self._write(self._fallback, {"slot": bundle.digest, "constants": constants})
         if not self._kept_version(bundle):
             name, version = bundle.manifest.name, bundle.manifest.version

@@ -105,6 +105,7 @@ class FallbackOnly:
 
     channels: tuple[str, ...]
     period: float | None
+    counters: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -131,10 +132,12 @@ class _Contender:
 
     @property
     def samples(self) -> FallbackOnly:
-        """The channels and the period of its samples."""
+        """The channels, the period and the counters of its samples."""
         if isinstance(self.bundle, FallbackOnly):
             return self.bundle
-        return FallbackOnly(self.bundle.manifest.channel_names, self.bundle.manifest.period)
+        manifest = self.bundle.manifest
+        counters = frozenset(manifest.columns.counters)
+        return FallbackOnly(manifest.channel_names, manifest.period, counters)
 
     def release(self) -> None:
         if self.hold is not None:
@@ -394,4 +397,6 @@ def _difference(running: _Contender, other: _Contender) -> str:
         return f"its channels are not those of {running.name}"
     if running.samples.period != other.samples.period:
         return f"its sample period is not that of {running.name}"
+    if running.samples.counters != other.samples.counters:
+        return f"its counters are not those of {running.name}"
     return ""

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import faulty_worker
 
 from edge_runtime.bundle import reader as bundle
+from edge_runtime.columns import NOTHING_SAID
 from edge_runtime.commands import main as cli
 from edge_runtime.detector import fallback
 from edge_runtime.record import Flag, Record, Sample
@@ -45,6 +46,7 @@ manifest = SimpleNamespace(
     tiers=SimpleNamespace(warmup=faulty_worker.WARMUP),
     thresholds={"fake": SimpleNamespace(clean_days=1000.0)},
     linear=True,
+    columns=NOTHING_SAID,
 )
 bundle.read_bundle = lambda path, *_, **__: SimpleNamespace(
     path=path,

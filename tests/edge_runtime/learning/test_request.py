@@ -48,11 +48,11 @@ def read(path: Path, text: str) -> Data:
 
 def on_the_device(path: Path, data: Data) -> np.ndarray:
     complaints = Complaints()
-    source = open_source(str(path), data.dataset.channels, data.period, complaints)
+    source = open_source(str(path), data.dataset.channels, data.period, complaints, data.columns)
     values = []
     with pytest.raises(EOFError):
         while (reading := source.read(None)) is not None:
-            values.append(reading.values)
+            values.append(reading.row)
             assert reading.time is not None
     source.close()
     assert (complaints.cells, complaints.rows) == (0, 0)

@@ -199,7 +199,7 @@ def test_deep_json_is_a_bad_cell_and_not_an_error() -> None:
 def test_an_integer_of_many_digits_spoils_its_cell_alone() -> None:
     complaints = Complaints()
     reading = JsonDecoder("it", CHANNELS, complaints).decode(f'{{"a": {"9" * 5000}, "b": 2}}')
-    assert reading.values.tolist() == [np.inf, 2.0] and complaints.rows == 0
+    assert reading.row.tolist() == [np.inf, 2.0] and complaints.rows == 0
 
 
 @contextmanager
@@ -233,12 +233,12 @@ def test_an_endless_line_comes_back_in_time_and_is_told_once() -> None:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 4 * LONGEST
-        assert len(told) == 1 and np.isnan(told[0].values).all() and complaints.rows == 1
+        assert len(told) == 1 and np.isnan(told[0].row).all() and complaints.rows == 1
         for _ in range(MOST_BYTES // 4096):  # all that the pipe holds
             assert source.read(0.0) is None
         os.write(writing_fd, b"9\n3,4\n")
         reading = source.read(0.0)
-        assert reading is not None and reading.values.tolist() == [3.0, 4.0]
+        assert reading is not None and reading.row.tolist() == [3.0, 4.0]
 
 
 def test_a_call_reads_so_much_of_an_endless_line_and_no_more() -> None:
@@ -344,7 +344,7 @@ def test_descriptors_beyond_1024_are_waited_for() -> None:
         assert scan.read(0.0) is None
         os.write(writing_fd, b"\x07")
         reading = scan.read(None)
-        assert reading is not None and reading.values.tolist() == [7.0]
+        assert reading is not None and reading.row.tolist() == [7.0]
     finally:
         for fd in (high, reading_fd, writing_fd):
             os.close(fd)
@@ -396,7 +396,7 @@ def test_times_that_are_none_are_none_and_counted_once(text: str) -> None:
     ):
         complaints = Complaints()
         reading = make(complaints)
-        assert reading.time is None and reading.values.tolist() == [1.0, 2.0]
+        assert reading.time is None and reading.row.tolist() == [1.0, 2.0]
         assert (complaints.cells, complaints.rows) == (1, 0)
 
 

@@ -136,7 +136,7 @@ def test_a_clump_is_read_reading_by_reading(wire: Callable[..., object], tmp_pat
     with wire(tmp_path) as it:  # type: ignore[attr-defined]
         it.say(b"".join(it.reading(number) for number in range(WHOLE)))
         found = [it.source.read(30.0) for _ in range(WHOLE)]
-        assert [reading.values.tolist() for reading in found] == [[n, 2] for n in range(WHOLE)]
+        assert [reading.row.tolist() for reading in found] == [[n, 2] for n in range(WHOLE)]
         assert it.source.read(0.0) is None and it.complaints.cells + it.complaints.rows == 0
         it.hang_up()
 
@@ -152,7 +152,7 @@ def test_bytes_one_by_one_are_a_reading_when_they_are_whole(
             assert it.source.read(0.0) is None
         it.say(bytes([last]))
         reading = it.source.read(30.0)
-        assert reading is not None and reading.values.tolist() == [7, 2]
+        assert reading is not None and reading.row.tolist() == [7, 2]
         it.hang_up()
 
 
@@ -164,12 +164,12 @@ def test_a_source_that_dies_within_a_reading_gives_what_was_whole(
     with wire(tmp_path) as it:  # type: ignore[attr-defined]
         it.say(it.reading(5) + it.reading(123)[:2])
         first = it.source.read(30.0)
-        assert first is not None and first.values.tolist() == [5, 2]
+        assert first is not None and first.row.tolist() == [5, 2]
         it.hang_up()
         ended = EOFError if wire in (pipe, fifo) else SourceLostError
         with pytest.raises(ended):
             while (reading := it.source.read(30.0)) is not None:
-                assert wire in (pipe, fifo) and not (reading.values == reading.values).any()
+                assert wire in (pipe, fifo) and not (reading.row == reading.row).any()
         assert it.complaints.rows == (wire in (pipe, fifo))
 
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_runtime.columns import NOTHING_SAID, Columns
 from edge_runtime.errors import GruardError
 from edge_runtime.sources import csvcell, csvfile
 from edge_runtime.sources.csvfile import Table, read_table
@@ -25,16 +26,16 @@ def write(folder: Path, text: str, name: str = "file.csv") -> Path:
     return path
 
 
-def read(text: str, *columns: str | None) -> Table:
-    """The table of a file that holds `text`; columns: names of the time and the label."""
+def read(text: str, said: Columns = NOTHING_SAID) -> Table:
+    """The table of a file that holds `text`."""
     with TemporaryDirectory() as folder:
-        return read_table(write(Path(folder), text), *columns)
+        return read_table(write(Path(folder), text), said)
 
 
-def fails(text: str, *parts: str, **columns: str) -> None:
+def fails(text: str, *parts: str, said: Columns = NOTHING_SAID) -> None:
     """One problem, whose message has the parts."""
     with pytest.raises(GruardError) as caught:
-        read(text, columns.get("time_column"), columns.get("label_column"))
+        read(text, said)
     message = str(caught.value)
     assert "\n" not in message
     for part in ("file.csv", *parts):
@@ -152,14 +153,14 @@ def test_readings_are_no_times() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["32.01.2026", "1.13.2026 00:00", "05/01/2026", "2026-5", "1.1.26"]
+    "text", ["32.01.2026", "1.13.2026 00:00", "13/13/2026", "2026-5", "1.1.26"]
 )
 def test_a_date_that_is_none_or_may_be_two(text: str) -> None:
     fails(f"t,a\n0,1\n{text},1\n", "line 3, column 't'", f"'{text}' is not a time")
 
 
 def test_named_columns_win_over_guessed_ones() -> None:
-    table = read("time,clock,label,a\n1,7,3,4\n", "clock", "time")
+    table = read("time,clock,label,a\n1,7,3,4\n", Columns("clock", "time"))
     assert table.channels == ("label", "a")
     assert table.times is not None and table.labels is not None
     assert (*table.times, *table.labels, *table.values[0]) == (7, 1, 3, 4)
@@ -301,9 +302,9 @@ def test_a_file_that_cannot_be_read_on_is_told() -> None:
 
 
 def test_named_columns_must_be_there_and_differ() -> None:
-    fails("a,b\n", "no column 'when'", "a, b", time_column="when")
-    fails("a,b\n", "no column 'bad'", label_column="bad")
-    fails("t,a\n", "'t' cannot hold both", label_column="t")
+    fails("a,b\n", "no column 'when'", "a, b", said=Columns(time="when"))
+    fails("a,b\n", "no column 'bad'", said=Columns(label="bad"))
+    fails("t,a\n", "'t' cannot hold both", said=Columns(label="t"))
 
 
 def test_an_oversized_cell_is_named() -> None:

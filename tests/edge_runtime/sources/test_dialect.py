@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_runtime.columns import Columns
 from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.sources.csvfile import read_table
 from edge_runtime.sources.line_source import LineSource
@@ -42,7 +43,7 @@ def from_device(path: Path) -> np.ndarray:
 
 
 def drained(source: LineSource) -> np.ndarray:
-    return np.array([reading.values for reading in readings(source)])
+    return np.array([reading.row for reading in readings(source)])
 
 
 def readings(source: LineSource) -> Iterator[Reading]:
@@ -109,7 +110,7 @@ def test_a_live_stream_learns_from_its_first_lines(
     rows: list[list[float]], delimiter: str, trailing: bool, encoding: str
 ) -> None:
     text = written(rows, delimiter, True, trailing).encode(encoding)
-    found = [reading.values for reading in from_pipe(text, CHANNELS, Complaints())]
+    found = [reading.row for reading in from_pipe(text, CHANNELS, Complaints())]
     np.testing.assert_array_equal(found, np.array(rows, np.float32))
 
 
@@ -143,7 +144,7 @@ def test_an_export_with_preamble_units_times_and_text(
             reading = source.read(None)
             assert reading is not None
             times.append(reading.time)
-            np.testing.assert_array_equal(reading.values, table.values[len(times) - 1])
+            np.testing.assert_array_equal(reading.row, table.values[len(times) - 1])
     assert times == table.times.tolist()
     assert (complaints.cells, complaints.rows) == (0, 0)
 
@@ -187,7 +188,7 @@ def test_a_date_and_a_time_of_day_apart_are_one_time(
 ) -> None:
     path, text = tmp_path / "a.csv", apart(header, row)
     path.write_text(text)
-    table = read_table(path, named)
+    table = read_table(path, Columns(named))
     assert table.times is not None and table.times[0] == EVENING.timestamp()
     assert set(np.diff(table.times)) == {1200.0}
     assert set(table.channels) <= {"Druck", "Nr", "Zustand"}
@@ -218,7 +219,7 @@ def test_a_time_of_two_columns_is_named_with_its_place(tmp_path: Path) -> None:
     with pytest.raises(GruardError, match=place):
         read_table(path)
     with pytest.raises(GruardError, match="'Datum' cannot hold both the time and the label"):
-        read_table(path, "Uhrzeit", "Datum")
+        read_table(path, Columns("Uhrzeit", "Datum"))
 
 
 def test_a_live_stream_learns_no_more_from_lines_that_it_can_read() -> None:
@@ -233,7 +234,7 @@ def test_a_live_stream_learns_no_more_from_lines_that_it_can_read() -> None:
 def test_a_live_stream_keeps_its_columns_whatever_its_first_lines_hold() -> None:
     """Under `;` the header would have other names than the channels."""
     found = from_pipe(b"a,b;c\n" + b"1;2\n" * 3 + b"3,4\n", ("a",), Complaints())
-    np.testing.assert_array_equal([reading.values[0] for reading in found], [np.nan] * 3 + [3])
+    np.testing.assert_array_equal([reading.row[0] for reading in found], [np.nan] * 3 + [3])
 
 
 def test_a_broken_line_early_in_a_stream_spoils_itself_only() -> None:
@@ -242,7 +243,7 @@ def test_a_broken_line_early_in_a_stream_spoils_itself_only() -> None:
     complaints, header = Complaints(), ";".join(["Wann", *CHANNELS]) + "\n"
     found = from_pipe((header + "".join(rows)).encode(), CHANNELS, complaints)
     assert [i for i, reading in enumerate(found) if reading.time is None] == [1, 5]
-    values = [reading.values[0] for reading in found]
+    values = [reading.row[0] for reading in found]
     np.testing.assert_array_equal(values, [0.5, 1.5, 2.5, 3.5, 4.5, np.nan, 6.5, 7.5, 8.5])
     assert (complaints.cells, complaints.rows) == (1, 1)
 
@@ -255,7 +256,7 @@ def test_a_column_that_the_bundle_wants_is_no_time(tmp_path: Path) -> None:
     source = LineSource(FileLines(open_text(path), "a"), "a", ("ticks",), Complaints())
     reading = source.read(None)
     assert reading is not None and reading.time is None
-    assert reading.values.tolist() == [np.float32(1777593610)]
+    assert reading.row.tolist() == [np.float32(1777593610)]
     source.close()
 
 

@@ -32,8 +32,8 @@ def device(tmp_path: Path) -> Path:
 
 def measured(device: Path, wanted: dict[str, str], complaints: Complaints) -> list[float]:
     reading = polled_device(device, wanted, 1.0, complaints).read(None)
-    assert reading and reading.time and reading.values.dtype == np.float32
-    found: list[float] = reading.values.tolist()
+    assert reading and reading.time and reading.row.dtype == np.float32
+    found: list[float] = reading.row.tolist()
     return found
 
 
@@ -209,13 +209,13 @@ def test_scans_are_readings_with_the_devices_time(device: Path, buffer: Buffer) 
     source = open_source(target(device, buffer), ("a", "b"), 1.0, Complaints())
     buffer.scan(100, -2420, 12.5)
     first = next_reading(source)
-    np.testing.assert_allclose(first.values, [10_000 * 2.941176, 100 * G], rtol=1e-6)
+    np.testing.assert_allclose(first.row, [10_000 * 2.941176, 100 * G], rtol=1e-6)
     assert first.time == 12.5
     buffer.scan(200, 0, 13.5, cut=7)
     assert source.read(0.0) is None  # half a scan is none
     buffer.send((struct.pack(">hh4x", 200, 0) + struct.pack("<q", int(13.5e9)))[7:] + b"\0" * 16)
-    np.testing.assert_allclose(next_reading(source).values[1], 200 * G, rtol=1e-6)
-    np.testing.assert_allclose(next_reading(source).values, [12420 * 2.941176, 0], rtol=1e-6)
+    np.testing.assert_allclose(next_reading(source).row[1], 200 * G, rtol=1e-6)
+    np.testing.assert_allclose(next_reading(source).row, [12420 * 2.941176, 0], rtol=1e-6)
     source.close()
 
 

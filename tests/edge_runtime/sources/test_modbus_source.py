@@ -68,7 +68,7 @@ def test_every_type_is_read(server: Server) -> None:
     reading = found.measure()
     found.close()
     both = (500 << 16) + 0xFFFE
-    np.testing.assert_allclose(reading.values, [both, both, 1.5, 1.5, 0xFFFE, -2, 50], rtol=1e-6)
+    np.testing.assert_allclose(reading.row, [both, both, 1.5, 1.5, 0xFFFE, -2, 50], rtol=1e-6)
     assert reading.time
 
 

@@ -434,7 +434,7 @@ def test_a_value_that_is_too_long_is_missing_and_told() -> None:
     samples.collect(0.0)
     reading = samples.measure()
     assert reading and not waiting and complaints.rows == 2
-    np.testing.assert_array_equal(reading.values, [np.nan, 2])
+    np.testing.assert_array_equal(reading.row, [np.nan, 2])
 
 
 def test_a_silent_channel_is_missing_after_two_periods_and_then_the_others_go_on() -> None:
@@ -448,10 +448,10 @@ def test_a_silent_channel_is_missing_after_two_periods_and_then_the_others_go_on
     for _ in range(5):
         messages.waiting.append(("t/a", b"3"))
         reading = source.read(None)
-        found.append(reading.values.tolist() if reading else None)
+        found.append(reading.row.tolist() if reading else None)
     np.testing.assert_array_equal(found, [[3, 2], [3, 2], [3, 2], [3, np.nan], [3, np.nan]])
     silence = [source.read(None) for _ in range(3)]
     assert [bool(reading) for reading in silence] == [True, False, False]
     messages.waiting += [("t/a", b"on"), ("t/b", b"")]
     reading = source.read(None)
-    assert reading and np.isnan(reading.values).all() and complaints.cells == 1
+    assert reading and np.isnan(reading.row).all() and complaints.cells == 1

@@ -36,7 +36,7 @@ def test_the_example_measures() -> None:
     for _ in range(3):
         reading = source.read(30.0)
         assert reading and reading.time
-        memory, load = reading.values
+        memory, load = reading.row
         assert memory > 0 and load >= 0
     source.close()
 
@@ -96,7 +96,7 @@ def test_what_is_no_reading_is_a_row_of_nothing(tmp_path: Path, nonsense: str) -
     complaints = Complaints()
     source = open_source(program(tmp_path, text), ("a", "b"), 1.0, complaints)
     reading = source.read(30.0)
-    assert reading and np.isnan(reading.values).all() and complaints.rows
+    assert reading and np.isnan(reading.row).all() and complaints.rows
     source.close()
 
 
@@ -112,7 +112,7 @@ def test_what_cannot_even_be_shown_is_named_by_its_type(tmp_path: Path) -> None:
     lines: list[str] = []
     source = open_source(program(tmp_path, text), ("a", "b"), 1.0, Complaints(lines.append))
     reading = source.read(30.0)
-    assert reading and np.isnan(reading.values).all()
+    assert reading and np.isnan(reading.row).all()
     source.close()
     assert lines and "'Odd' is no Reading of 2 values" in lines[0], lines
 
@@ -128,7 +128,7 @@ def test_a_time_that_is_none_spoils_no_value(tmp_path: Path, time: str) -> None:
     complaints = Complaints()
     source = open_source(program(tmp_path, text), ("a", "b"), 1.0, complaints)
     reading = source.read(30.0)
-    assert reading and reading.time is None and reading.values.tolist() == [1.0, 2.0]
+    assert reading and reading.time is None and reading.row.tolist() == [1.0, 2.0]
     assert (complaints.cells, complaints.rows) == (1, 0)
     source.close()
 
@@ -142,8 +142,8 @@ def test_values_become_float32(tmp_path: Path) -> None:
     )
     source = open_source(program(tmp_path, text), ("a", "b", "c"), 1.0, Complaints())
     reading = source.read(30.0)
-    assert reading and reading.values.dtype == np.float32 and reading.time == 1.0
-    np.testing.assert_array_equal(reading.values, [1, np.nan, np.inf])
+    assert reading and reading.row.dtype == np.float32 and reading.time == 1.0
+    np.testing.assert_array_equal(reading.row, [1, np.nan, np.inf])
     source.close()
 
 

@@ -58,7 +58,7 @@ def values(source: Source, count: int) -> list[list[float]]:
     while len(found) < count and limit.left():
         reading = source.read(limit.left())
         if reading is not None:
-            found.append(reading.values.tolist())
+            found.append(reading.row.tolist())
     return found
 
 

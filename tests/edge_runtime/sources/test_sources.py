@@ -51,14 +51,14 @@ def readings(source: Source) -> Iterator[Reading]:
 
 
 def values(found: list[Reading]) -> list[list[float]]:
-    return [reading.values.tolist() for reading in found]
+    return [reading.row.tolist() for reading in found]
 
 
 def test_rows_come_in_the_bundles_order() -> None:
     found = Told("time,b,extra,a,label\n0.5,2,9,1,0\n1.5,4,9,3,1\n").readings()
     assert values(found) == [[1.0, 2.0], [3.0, 4.0]]
     assert [reading.time for reading in found] == [0.5, 1.5]
-    assert found[0].values.dtype == np.float32
+    assert found[0].row.dtype == np.float32
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -151,7 +151,7 @@ def test_no_text_stops_a_run(lines: list[str], as_json: bool) -> None:
     told = Told(first + "".join(line.replace("\n", "") + "\n" for line in lines))
     found = told.readings()
     assert values(found[:1]) == [[1.0, 2.0]]
-    assert all(reading.values.shape == (2,) for reading in found)
+    assert all(reading.row.shape == (2,) for reading in found)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5),
@@ -252,7 +252,7 @@ def test_channels_that_nobody_named_are_those_of_the_first_line(
         reading = source.read(None)
         while reading is None:
             reading = source.read(None)
-        assert reading.values.tolist() == first and reading.time is not None
+        assert reading.row.tolist() == first and reading.time is not None
     source.close()
     if kind == "a pipe":
         writer.join()
@@ -278,7 +278,7 @@ def test_a_byte_order_mark_and_broken_bytes_spoil_nothing_else() -> None:
         complaints = Complaints()
         source = LineSource(lines, "stdin", ("a", "b"), complaints)
         reading = source.read(None)
-        assert reading is not None and reading.values[0] == 1.0
+        assert reading is not None and reading.row[0] == 1.0
         assert complaints.cells == 1
         os.close(writing_fd)
 
