@@ -7,7 +7,7 @@ and what its columns are. It is read in blocks of some thousand rows, column by 
 import csv
 import math
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +22,12 @@ from edge_runtime.record import Float32
 from edge_runtime.sources import csvcell
 from edge_runtime.sources.counters import rates
 from edge_runtime.sources.csvlayout import (
+    DELIMITERS,
     CsvLayout,
     first_of,
     fitted,
     refuse_no_channels,
+    split,
     start_rows,
 )
 from edge_runtime.sources.lines import text_lines
@@ -34,6 +36,8 @@ _BLOCK = 1 << 18
 """Characters of a block: bounds the memory, whatever the cells hold."""
 _LONGEST_ROW = 5
 """Lines of a row; one that has more begins at a quotation mark too many, and ends nowhere."""
+_ENOUGH = 100
+"""Times that one meaning of the dates cannot read, and another can."""
 _NUMBER = "a number; leave the cell empty for a missing value"
 _TIME = "a time; use seconds, ISO 8601 or dd.mm.yyyy hh:mm:ss, in every row"
 _LABEL = "a label; use 0 for normal and 1 for anomalous, in every row"
@@ -233,6 +237,10 @@ class _Times:
         """Read the times of the rows in `lines`."""
         for column, _ in self._ways.values():
             column.add(lines, texts)
+        faulty = [dates for dates, (_, own) in self._ways.items() if own.rows > _ENOUGH]
+        if 0 < len(faulty) < len(self._ways):
+            for dates in faulty:
+                del self._ways[dates]
 
     def settled(self) -> "array[float]":
         """Return the times that can be read in most rows, and else take the least way."""
@@ -254,43 +262,80 @@ def _blocks(
     stream: Iterator[str], layout: CsvLayout, first_line: int, faults: _Faults
 ) -> Iterator[tuple[list[int], list[Sequence[str]]]]:
     """Some rows at once: the numbers of their lines, and their cells, one for each column."""
-    width, left, blank, line = len(layout.columns), _BLOCK, 0, first_line - 1
+    width, left, blank = len(layout.columns), _BLOCK, 0
+    names = list(layout.columns)
     lines: list[int] = []
     rows: list[Sequence[str]] = []
-
-    def counted() -> Iterator[str]:
-        nonlocal left
-        for text in stream:
-            left -= len(text)
-            yield text
-
-    reader = csv.reader(counted(), delimiter=layout.dialect.delimiter)
-    try:
-        for cells in reader:
-            begin, line = line + 1, first_line - 1 + reader.line_num
-            if line - begin >= _LONGEST_ROW:
-                lost = f"a quotation mark makes one row of {line - begin + 1} lines"
-                faults.add("quote", begin, f": {lost}; remove or close it")
-                continue
-            if len(cells) < 2 and not "".join(cells).strip():
-                blank = blank or line
-                continue
-            if blank:
-                faults.add("blank", blank, ": is blank; remove the line")
-                break
-            row = cells if len(cells) == width else fitted(cells, width)
-            if len(row) != width:
-                faults.add("width", line, _WIDTH.format(width, len(row)))
-                continue
-            lines.append(line)
-            rows.append(row)
-            if left <= 0:
-                yield lines, rows
-                lines, rows, left = [], [], _BLOCK
-    except csv.Error as error:
-        faults.add("CSV", first_line - 1 + reader.line_num, f": is not CSV ({error})")
+    for line, text, cells in _rows(stream, layout.dialect.delimiter, first_line, faults):
+        left -= len(text)
+        if len(cells) < 2 and not "".join(cells).strip():
+            blank = blank or line
+            continue
+        if blank:
+            faults.add("blank", blank, ": is blank; remove the line")
+            blank = 0
+        row = cells if len(cells) == width else fitted(cells, width)
+        if len(row) != width:
+            faults.add(*_width_fault(line, row, layout, text))
+            continue
+        if row[0] == names[0] and [cell.strip() for cell in row] == names:
+            faults.add("header", line, ": is the header again; remove the line")
+            continue
+        lines.append(line)
+        rows.append(row)
+        if left <= 0:
+            yield lines, rows
+            lines, rows, left = [], [], _BLOCK
     if rows:
         yield lines, rows
+
+
+def _rows(
+    stream: Iterator[str], delimiter: str, first_line: int, faults: _Faults
+) -> Iterator[tuple[int, str, list[str]]]:
+    """Each row: the number of its last line, that line, its cells. `faults`: those of quotes.
+
+    After a quotation mark that nothing closes, reading goes on in the next line.
+    """
+    taken: list[str] = []  # lines since the last row
+    again: deque[str] = deque()  # lines to read once more
+    line = first_line - 1
+
+    def next_lines() -> Iterator[str]:
+        while (text := again.popleft() if again else next(stream, None)) is not None:
+            taken.append(text)
+            yield text
+            if len(taken) > _LONGEST_ROW:
+                return
+
+    while True:
+        try:
+            for cells in csv.reader(next_lines(), delimiter=delimiter):
+                if len(taken) > _LONGEST_ROW:
+                    break
+                line += len(taken)
+                yield line, taken[-1], cells
+                taken.clear()
+            else:
+                return
+            faults.add("quote", line + 1, ": a quotation mark is not closed; remove or close it")
+        except csv.Error as error:
+            faults.add("CSV", line + 1, f": is not CSV ({error})")
+        line += 1
+        again.extendleft(reversed(taken[1:]))
+        taken.clear()
+
+
+def _width_fault(
+    line: int, row: Sequence[str], layout: CsvLayout, text: str
+) -> tuple[str, int, str]:
+    """What `_Faults.add` takes about a row of another number of cells than the header."""
+    own, width = layout.dialect.delimiter, len(layout.columns)
+    others = [mark for mark in DELIMITERS if mark != own and len(split(text, mark)) == width]
+    if not others:
+        return "width", line, _WIDTH.format(width, len(row))
+    what = f": has {others[0]!r} between its cells, the header has {own!r}; use one of them"
+    return "delimiter", line, what
 
 
 def _without_text(readings: list[_Column], examples: dict[str, str]) -> list[_Column]:

@@ -273,10 +273,8 @@ def test_a_quotation_mark_too_many_loses_no_rows_unseen() -> None:
     rows = "".join(f"{i},1,OK\n" for i in range(30))
     remark = read("time,a,state\n" + rows + '30,1,"two\nlines"\n31,1,OK\n')
     assert remark.times is not None and len(remark.times) == 32
-    fails(
-        f'time,a,state\n{rows}30,1,"OK\n{rows}', "line 32:", "a quotation mark makes one row of 31"
-    )
-    fails(f'a,b\n"1,2\n{rows}', "line 2:", "remove or close it")
+    fails(f'time,a,state\n{rows}30,1,"OK\n{rows}', "line 32:", "quotation mark is not closed")
+    fails(f'a,b,c\n"1,2,3\n{rows}', "line 2:", "remove or close it")
 
 
 def test_two_columns_of_times_are_one_time_and_text() -> None:
