@@ -5,6 +5,7 @@ Every function raises ValueError (a time also OverflowError) for a text it canno
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from functools import lru_cache, partial
@@ -105,12 +106,12 @@ def is_serial(text: str) -> bool:
 
 
 def date_orders(texts: Iterable[str]) -> tuple[str, ...]:
-    """The orders in which all dates like 05/01/2026 among `texts` can be read, the likelier first.
+    """The orders in which most dates like 05/01/2026 among `texts` can be read; the likelier first.
 
-    Empty where no text is such a date, and where they contradict each other.
+    Empty where no text is such a date.
     """
-    found = [orders for orders in map(_orders, texts) if orders]
-    return tuple(way for way in (DAY_FIRST, MONTH_FIRST) if found and all(way in o for o in found))
+    counts = Counter(way for text in texts for way in _orders(text))
+    return tuple(way for way in (DAY_FIRST, MONTH_FIRST) if 0 < counts[way] == max(counts.values()))
 
 
 def _orders(text: str) -> tuple[str, ...]:

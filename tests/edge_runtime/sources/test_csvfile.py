@@ -274,7 +274,7 @@ def test_a_quotation_mark_too_many_loses_no_rows_unseen() -> None:
     remark = read("time,a,state\n" + rows + '30,1,"two\nlines"\n31,1,OK\n')
     assert remark.times is not None and len(remark.times) == 32
     fails(f'time,a,state\n{rows}30,1,"OK\n{rows}', "line 32:", "quotation mark is not closed")
-    fails(f'a,b,c\n"1,2,3\n{rows}', "line 2:", "remove or close it")
+    fails('a,b\n"1,2\n' + "3,4\n" * 30, "line 2:", "remove or close it")
 
 
 def test_two_columns_of_times_are_one_time_and_text() -> None:
@@ -366,3 +366,92 @@ def test_missing_channels_are_named_beside_unexpected_ones() -> None:
     with pytest.raises(GruardError) as caught:
         channel_order(["a", "x"], ["a", "b", "c"], "file.csv")
     assert "file.csv: missing channels: b, c; unexpected: x" in str(caught.value)
+
+
+def test_all_problems_of_a_file_are_told_at_once() -> None:
+    rows = [f"2026-05-01 00:{i // 60:02}:{i % 60:02},{i}.5,{i}.25" for i in range(600)]
+    rows[40] = rows[40].replace(",", ";")
+    rows[60] = rows[60].replace("60.5", "ERR")
+    rows[80] = rows[80].replace("2026-05", "2026-13")
+    rows[100] = "time,a,b"
+    rows[120] = ""
+    rows[140] = rows[140][:-4] + "\0"
+    rows[160] += ",1,2"
+    rows[180] = rows[180].replace(",180.5", ',"180.5')
+    rows[400] = rows[400].replace("400.5", "text far below")
+    rows[599] = rows[599][:25]
+    with pytest.raises(GruardError) as caught:
+        read("\n".join(["time,a,b", *rows]))
+    told = str(caught.value).splitlines()
+    for problem in (
+        "line 42: has ';' between its cells, the header has ','",
+        "line 62, column 'a': 'ERR' is not a number",
+        "line 82, column 'time': '2026-13-01 00:01:20' is not a time",
+        "line 102: is the header again; remove the line",
+        "line 122: is blank; remove the line",
+        "line 142, column 'b':",
+        "line 162: expected 3 columns as in the header, got 5",
+        "line 182: a quotation mark is not closed",
+    ):
+        assert sum(problem in line for line in told) == 1, problem
+    assert len(told) == 8
+    assert "(and 1 more)" in next(line for line in told if "'ERR'" in line)  # line 402
+    assert "(and 1 more)" in next(line for line in told if "expected 3" in line)  # the last line
+
+
+@pytest.mark.parametrize("form", ["{:%d/%m/%Y %H:%M:%S}", "{:%m/%d/%y %I:%M:%S %p}", "{:%m-%d-%Y}"])
+@pytest.mark.parametrize("days", [1, 3, 20])
+def test_the_order_of_a_slashed_date_is_found(form: str, days: int) -> None:
+    """By a day after the 12th, or else by the order in which the dates go on."""
+    moments = [datetime(2026, 5, 1) + timedelta(hours=24 * i) for i in range(days)]
+    table = read("t,a\n" + "".join(f"{form.format(moment)},1\n" for moment in moments))
+    assert table.times is not None
+    assert table.dates == (
+        "" if days == 1 else "day first" if form.startswith("{:%d") else "month first"
+    )
+    if days > 1:
+        assert table.times.tolist() == [
+            each.replace(tzinfo=timezone.utc).timestamp() for each in moments
+        ]
+
+
+def test_one_wrong_date_decides_no_order() -> None:
+    rows = [f"{day:02}/05/2026,1\n" for day in range(1, 29)]
+    rows[5] = "05/23/2026,1\n"
+    with pytest.raises(GruardError, match=r"line 7, column 't': '05/23/2026' is not a time"):
+        read("t,a\n" + "".join(rows))
+
+
+def test_days_since_1900_are_dates() -> None:
+    """46143 is 2026-05-01 in a spreadsheet; 40000.0 s are no such days."""
+    days = [46143 + i * 10 / 86400 for i in range(50)]
+    table = read("Zeit;a\n" + "".join(f"{day:.8f};1,5\n".replace(".", ",") for day in days),
+                 Columns("Zeit"))  # fmt: skip
+    start = datetime(2026, 5, 1, tzinfo=timezone.utc).timestamp()
+    assert table.times is not None and table.dates == "days since 1900"
+    np.testing.assert_allclose(table.times, [start + 10 * i for i in range(50)], atol=2e-3)
+    assert read("t,a\n40000.0,1\n40000.1,1\n").times.tolist() == [40000.0, 40000.1]  # type: ignore[union-attr]
+
+
+def test_decimals_that_only_late_rows_tell_are_read() -> None:
+    """A machine that stands still writes 0;0;0."""
+    still = "0;0\n" * 40
+    assert read("a;b\n" + still + "0,5;1\n").values[-1].tolist() == [0.5, 1.0]
+    assert read("a;b\n" + still + "0.5;1\n").values[-1].tolist() == [0.5, 1.0]
+    fails("a;b\n" + still + "1.234,5;1\n", "line 42", "'1.234,5' is not a number")
+    fails("a;b\n" + "0,5;1\n" + "0.5;1\n", "line 3", "'0.5' is not a number")
+
+
+def test_chosen_and_ignored_columns() -> None:
+    with TemporaryDirectory() as folder:
+        path = write(Path(folder), "t,a,b,c\n0,1,2,3\n1,4,5,broken\n")
+        assert read_table(path, ignored=("c",)).channels == ("a", "b")
+        assert read_table(path, chosen=("b", "a")).channels == ("b", "a")
+        with pytest.raises(GruardError, match="no column 'd'; the columns are t, a, b, c"):
+            read_table(path, ignored=("d",))
+        with pytest.raises(GruardError, match="no channel is left"):
+            read_table(path, ignored=("a", "b", "c"))
+        with pytest.raises(GruardError, match="missing channels: d"):
+            read_table(path, chosen=("d",))
+        with pytest.raises(GruardError, match="no channel 'd' to count with"):
+            read_table(path, Columns(counters=("d",)), ignored=("c",))
