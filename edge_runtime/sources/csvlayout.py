@@ -27,6 +27,8 @@ MOST_NAMED = 20
 """Columns or problems that an error names."""
 _MOST_COMMENTS = 1000
 """Lines above the header."""
+_MOST_ABOVE = 50
+"""The same of lines that are no comments."""
 _LONGEST = 1 << 15
 """Characters of a row that is looked at, far more than 256 channels need."""
 
@@ -197,8 +199,8 @@ def start_rows(
     Returns the layout, the lines of all rows, and the number of the first of them.
     """
     stream = iter(lines)
-    header, rows, number = find_header(lambda: next(stream, None))
-    rows = [*rows, *islice(stream, LOOKED_AT - len(rows))]
+    header, rows, number = find_header(lambda: next(stream, None), whole_file=True)
+    rows = [*rows, *islice(stream, max(LOOKED_AT - len(rows), 0))]
     layout = read_layout(header, path, rows, said, wanted, number)
     has_units = bool(layout.dialect.units)
     return layout, chain(rows[has_units:], stream), number + 1 + has_units
@@ -330,12 +332,15 @@ def find_dialect(header: str, rows: Sequence[str]) -> Dialect:
     return Dialect(delimiter, comma, time_at, epochs_at, text_at, units)
 
 
-def find_header(next_line: Callable[[], str | None]) -> tuple[str, list[str], int]:
+def find_header(
+    next_line: Callable[[], str | None], whole_file: bool = False
+) -> tuple[str, list[str], int]:
     """Read lines up to the header; comments and Excel's `sep=` above it are left out.
 
     A header may be a comment itself, as numpy writes it. next_line: None after the last line.
-    Returns the header, empty where there is none, the row that was read after it, if one was, and
-    the number of the header's line.
+    whole_file: all lines are there, so those below tell a header from what a logger writes above.
+    Returns the header, empty where there is none, the rows that were read after it, and the number
+    of the header's line.
     """
     comment, number = "", 1
     while (line := next_line()) is not None and number <= _MOST_COMMENTS:
@@ -347,7 +352,40 @@ def find_header(next_line: Callable[[], str | None]) -> tuple[str, list[str], in
     header = comment.lstrip("# \t")
     if line is not None and header.strip() and _is_row(line, header):
         return header, [line], number - 1
-    return line or "", [], number
+    if line is None or not whole_file:
+        return line or "", [], number
+
+    def take(count: int) -> list[str]:
+        return [each for each in (next_line() for _ in range(count)) if each is not None]
+
+    lines = [line, *take(LOOKED_AT)]
+    if not _heads(lines, 0):
+        lines += take(_MOST_ABOVE)
+    at = next((i for i in range(len(lines)) if _heads(lines, i)), 0)
+    return lines[at], lines[at + 1 :], number + at
+
+
+def _heads(lines: Sequence[str], at: int) -> bool:
+    """Whether line `at` has a name, and no value, for each cell of most lines below it.
+
+    No line above it has as many cells: that would be a row.
+    """
+    below = lines[at + 1 : at + 1 + LOOKED_AT]
+    for mark in DELIMITERS:
+        names = split(lines[at].rstrip(f"\r\n{mark}"), mark)
+        width = len(names)
+        rows = [fitted(split(row, mark), width) for row in below]
+        rows = [row for row in rows if len(row) == width and any(map(_is_shown, row))]
+        if width > 1 and 2 * len(rows) > len(below) and not any(map(_is_shown, names)):
+            return all(len(fitted(split(each, mark), width)) != width for each in lines[:at])
+    return False
+
+
+def _is_shown(cell: str) -> bool:
+    """Whether a cell is a number or a time that is not missing."""
+    return cell.strip().lower() not in csvcell.MISSING and _is_value(
+        cell.strip(), csvcell.either_number
+    )
 
 
 def _is_comment(line: str) -> bool:

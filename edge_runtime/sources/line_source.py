@@ -40,9 +40,9 @@ class LineSource:
     ) -> None:
         self.live = lines.live
         self._lines = lines
-        header, rows, _ = find_header(self._next_line)
+        header, rows, _ = find_header(self._next_line, whole_file=not self.live)
         if not self.live:
-            rows = [*rows, *self._first_rows()]
+            rows = [*rows, *self._first_rows(LOOKED_AT - len(rows))]
         elif channels is None and not rows and not is_json(header):
             rows = [line for line in [self._next_line()] if line]  # tells times from channels
         self.channels = tuple(own_channels(header, name, rows) if channels is None else channels)
@@ -75,11 +75,11 @@ class LineSource:
             return None
         return line.removeprefix(_BYTE_ORDER_MARK) if line.startswith(_BYTE_ORDER_MARK) else line
 
-    def _first_rows(self) -> list[str]:
-        """The first lines below the header of a file, which says how the others are written."""
+    def _first_rows(self, count: int) -> list[str]:
+        """The next `count` lines of a file, as far as it has them."""
         rows: list[str] = []
         try:
-            while len(rows) < LOOKED_AT and (line := self._lines.next(None)) is not None:
+            while len(rows) < count and (line := self._lines.next(None)) is not None:
                 rows.append(line)
         except EOFError:
             pass  # `next` says so again

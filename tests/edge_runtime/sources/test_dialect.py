@@ -332,3 +332,42 @@ def test_a_comment_of_any_length_above_the_header_is_left_out(tmp_path: Path) ->
     source = LineSource(FileLines(open_text(path), str(path)), str(path), ("a", "b"), Complaints())
     assert drained(source).tolist() == [[1, 2], [3, 4]]
     assert read_table(path).channels == ("a", "b")
+
+
+ABOVE = "Logger v3\nSite;7\nStart;2026-05-01 00:00:00\n\n"
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_what_a_logger_writes_above_the_header_is_left_out(tmp_path: Path, delimiter: str) -> None:
+    rows = [f"2026-05-01 00:00:{i:02},{i}.5,OK\n" for i in range(60)]
+    text = "time,a,state\n" + "".join(rows)
+    path = tmp_path / "a.csv"
+    path.write_text(ABOVE + text.replace(",", delimiter))
+    table = read_table(path)
+    assert (table.channels, len(table.values), table.first_line) == (("a",), 60, 6)
+    complaints = Complaints()
+    source = LineSource(FileLines(open_text(path), "a"), "a", ("a",), complaints)
+    assert [reading.row[0] for reading in readings(source)] == table.values[:, 0].tolist()
+    assert (complaints.cells, complaints.rows) == (0, 0)
+
+
+def test_rows_are_not_taken_for_lines_above_a_header(tmp_path: Path) -> None:
+    """A file without a header, and later with one, as of joined files, loses no row in silence."""
+    path = tmp_path / "a.csv"
+    path.write_text("1,2\n" * 30 + "a,b\n" + "1,2\n" * 30)
+    with pytest.raises(GruardError, match="line 1: holds numbers"):
+        read_table(path)
+
+
+def test_a_late_day_tells_the_order_of_the_dates() -> None:
+    """The rows before it were read day first, as good as any."""
+    rows = [f"05/{day:02}/2026 12:00:00,1\n" for day in range(10, 16)]
+    complaints = Complaints()
+    source = LineSource(
+        FileLines(io.StringIO("time,a\n" + "".join(rows[:3]) * 8 + "".join(rows)), "a"),
+        "a", ("a",), complaints,
+    )  # fmt: skip
+    found = [reading.time for reading in readings(source)]
+    assert (complaints.cells, complaints.rows) == (0, 0)
+    first = datetime(2026, 5, 13, 12, tzinfo=timezone.utc).timestamp()
+    assert found[-3:] == [first, first + 86400, first + 2 * 86400]
