@@ -85,6 +85,7 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
             f"{c.name}{f' [{c.unit}]' if c.unit else ''}{' (exogenous)' if c.exogenous else ''}"
             for c in manifest.channels
         ],
+        "counters": [*manifest.columns.counters] or "none",
         "modes": _modes(manifest.channels),
         "highway": "full" if manifest.forecast.cross else "per channel",
         "gate": "yes" if "logit" in manifest.outputs else "none",
