@@ -193,8 +193,9 @@ class Recorder:
 
 def _text(value: float) -> str:
     """The shortest text of a reading; of a float32 the shortest that gives the same float32."""
-    narrow = struct.unpack("f", struct.pack("f", value))[0] if abs(value) <= _LARGEST else value
-    return str(np.float32(value)) if narrow == value else repr(value)
+    small = abs(value) <= _LARGEST
+    narrow = small and struct.unpack("f", struct.pack("f", value))[0] == value
+    return str(np.float32(value)) if narrow else repr(value)
 
 
 class RecordedSource:

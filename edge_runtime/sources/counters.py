@@ -28,7 +28,7 @@ def rates(
         gained[~(gained >= 0)] = np.nan
         if times is not None and period is not None:
             steps = np.diff(times, prepend=np.nan)
-            gained[~((steps > 0) & (steps <= GAP_PERIODS * period))] = np.nan
+            gained[~((steps >= 0) & (steps <= GAP_PERIODS * period))] = np.nan
         return gained.astype(np.float32)
 
 
@@ -81,5 +81,5 @@ class CountingSource:
         if self._period is None:
             return True
         if reading.time is not None and self._time is not None:
-            return 0 < reading.time - self._time <= GAP_PERIODS * self._period
+            return 0 <= reading.time - self._time <= GAP_PERIODS * self._period
         return not self.live or now - last <= GAP_PERIODS * self._period

@@ -13,11 +13,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edge_runtime.columns import NOTHING_SAID, Columns
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.recording import Recording
-from edge_runtime.learning.run import Run, json_bytes, npz_bytes
+from edge_runtime.learning.run import Config, Run, json_bytes, npz_bytes
 from edge_runtime.learning.split import Split
-from train.run_folder import PARTS, read_run, save_rows, write_atomically
+from edge_runtime.sources.csvcell import MONTH_FIRST
+from train.run_folder import (
+    PARTS,
+    read_config,
+    read_run,
+    save_config,
+    save_rows,
+    write_atomically,
+)
 
 FullDisk = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -45,6 +54,17 @@ def test_bytes_depend_on_the_arrays_alone(monkeypatch: pytest.MonkeyPatch) -> No
         for name, array in arrays.items():
             assert stored[name].dtype == array.dtype and stored[name].shape == array.shape
             np.testing.assert_array_equal(stored[name], array)
+
+
+def test_what_was_said_of_the_columns_comes_back(tmp_path: Path) -> None:
+    said = Columns("Zeit", None, MONTH_FIRST, ("litres",))
+    for columns in (NOTHING_SAID, said):
+        save_config(tmp_path, Config("pump", 1.0, (), {}, 0, "", columns=columns))
+        assert read_config(tmp_path).columns == columns
+    older = json.loads((tmp_path / "config.json").read_text())
+    del older["columns"]
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    assert read_config(tmp_path).columns == NOTHING_SAID
 
 
 def test_json_is_stable() -> None:

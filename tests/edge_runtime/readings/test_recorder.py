@@ -59,6 +59,13 @@ def test_readings_come_back_bit_for_bit(
     assert np.array_equal(read, np.array([row[1:] for row in given_], np.float32), equal_nan=True)
 
 
+def test_a_counter_keeps_all_its_digits(tmp_path: Path) -> None:
+    recorder = open_recorder(tmp_path, ("wh", "narrow", "wide"), CAPACITY, ignore)
+    recorder.add(Reading(0.0, np.array([4_294_967_295.0, np.float32(0.1), 1e300])), 0.0)
+    recorder.close()
+    assert [row.cells[1:] for row in rows_of(tmp_path, 3)] == [["4294967295.0", "0.1", "1e+300"]]
+
+
 class Disk:
     """The part writer's side of a disk that hangs in the middle of a write, or fails."""
 
