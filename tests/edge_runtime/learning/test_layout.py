@@ -93,6 +93,7 @@ def test_another_days_file_in_another_order_is_read_alike(tmp_path: Path, name: 
             source.close()
             assert (complaints.cells, complaints.rows) == (0, 0)
             times = [reading.time for reading in found if reading and reading.time is not None]
+            assert len(times) == ROWS
             np.testing.assert_allclose(np.diff(times), step.total_seconds(), rtol=1e-3)
             wanted = [[float(cell) for cell in row[1:]] for row in table[1:]]
             values = np.array([reading.row for reading in found if reading])

@@ -378,6 +378,7 @@ def test_all_problems_of_a_file_are_told_at_once() -> None:
     rows[140] = rows[140][:-4] + "\0"
     rows[160] += ",1,2"
     rows[180] = rows[180].replace(",180.5", ',"180.5')
+    rows[182] = rows[182].replace("182.5", "next but one")
     rows[400] = rows[400].replace("400.5", "text far below")
     rows[599] = rows[599][:25]
     with pytest.raises(GruardError) as caught:
@@ -395,7 +396,7 @@ def test_all_problems_of_a_file_are_told_at_once() -> None:
     ):
         assert sum(problem in line for line in told) == 1, problem
     assert len(told) == 8
-    assert "(and 1 more)" in next(line for line in told if "'ERR'" in line)  # line 402
+    assert "(and 2 more)" in next(line for line in told if "'ERR'" in line)  # lines 184, 402
     assert "(and 1 more)" in next(line for line in told if "expected 3" in line)  # the last line
 
 

@@ -362,6 +362,7 @@ def test_rows_are_not_taken_for_lines_above_a_header(tmp_path: Path) -> None:
 def test_a_late_day_tells_the_order_of_the_dates() -> None:
     """The rows before it were read day first, as good as any."""
     rows = [f"05/{day:02}/2026 12:00:00,1\n" for day in range(10, 16)]
+    rows.append("06/01/2026 12:00:00,1\n")
     complaints = Complaints()
     source = LineSource(
         FileLines(io.StringIO("time,a\n" + "".join(rows[:3]) * 8 + "".join(rows)), "a"),
@@ -370,4 +371,4 @@ def test_a_late_day_tells_the_order_of_the_dates() -> None:
     found = [reading.time for reading in readings(source)]
     assert (complaints.cells, complaints.rows) == (0, 0)
     first = datetime(2026, 5, 13, 12, tzinfo=timezone.utc).timestamp()
-    assert found[-3:] == [first, first + 86400, first + 2 * 86400]
+    assert found[-4:] == [first + days * 86400 for days in (0, 1, 2, 19)]
