@@ -7,7 +7,6 @@ import pytest
 
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.recording import Recording, write_recording
-from train import model_choice
 from train.cell_config import CellConfig
 from train.labelled import NO_LABELS, Labelled
 from train.model_choice import Model
@@ -51,7 +50,7 @@ def taught(
         given.append(arguments[-1])  # type: ignore[arg-type]
         raise FitReachedError("enough")
 
-    monkeypatch.setattr(model_choice, "fit", reached)
+    monkeypatch.setattr("train.fit.fit", reached)
     request = TrainingRequest(
         **{"data": (file,), "out": file.parent / "run", "name": "pump", **asked}
     )
