@@ -20,7 +20,7 @@ Kind = Literal["full", "channel", "none"]
 RIDGE = 1e-3
 FULL_RIDGE = 3e-3
 FEWEST_COMPLETE, MOST_COMPLETE = 100, 20000
-MOST_CROSS = 150  # channels whose coefficients on each other fit in a manifest of 4 MiB
+MOST_CROSS = 140  # channels whose coefficients on each other fit in a manifest
 # Roots of the autoregression are kept inside this radius, so that a free run cannot blow up.
 LARGEST_ROOT = 0.999
 SMALLEST_SCALE = 0.01
@@ -54,7 +54,7 @@ def fit_highway(
     """Fit the highway to standardised recordings [n, channels]; masks: 1 where usable.
 
     full: one ridge regression without intercept over stretches of order + 1 rows that are complete
-    in all channels; with fewer than 100 of those, with one channel, or with more than 150, the same
+    in all channels; with fewer than 100 of those, with one channel, or with more than 140, the same
     as channel.
     channel: one regression per channel over its own usable stretches; persistence (1, 0, …) for a
     channel without such stretches or that never moves. none: the forecast is the channel's centre.
@@ -84,16 +84,16 @@ def fit_ahead(
     rows: Sequence[Float32], masks: Sequence[Float32], order: int, horizon: int, kind: Kind = "full"
 ) -> Float32:
     """Fit [channels, order * channels]: the forecast of a row from the `order` rows that end
-    `horizon` rows before it, newest first; [0, 0] with too few rows.
+    `horizon` rows before it, newest first; [0, 0] with too few rows or more than 140 channels.
 
-    full: one ridge regression; otherwise, or with one channel or more than 150, each channel by
-    itself. The fit is direct: iterating the one-step forecast would accumulate its errors.
+    full: one ridge regression; otherwise, or with one channel, each channel by itself. The fit is
+    direct: iterating the one-step forecast would accumulate its errors.
     """
     channels = rows[0].shape[1]
     past, present = _complete(rows, masks, order, horizon)
-    if len(past) < FEWEST_COMPLETE:
+    if len(past) < FEWEST_COMPLETE or channels > MOST_CROSS:
         return np.zeros((0, 0), np.float32)
-    if kind == "full" and 1 < channels <= MOST_CROSS:
+    if kind == "full" and channels > 1:
         return _solve(past, present, FULL_RIDGE).T.astype(np.float32)
     ahead = np.zeros((channels, order * channels), np.float32)
     for channel in range(channels):

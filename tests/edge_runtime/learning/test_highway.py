@@ -10,6 +10,7 @@ from edge_runtime.learning.highway import (
     FEWEST_COMPLETE,
     LARGEST_ROOT,
     MOST_COMPLETE,
+    MOST_CROSS,
     SMALLEST_SCALE,
     Highway,
     Kind,
@@ -385,3 +386,11 @@ def test_the_own_forecast_is_the_highway_of_each_channel_alone() -> None:
     np.testing.assert_array_equal(
         fit_own([rows], masks, 2), fit_highway([rows], masks, 2, "channel").own
     )
+
+
+def test_many_channels_are_forecast_from_their_own_past() -> None:
+    rows = np.random.default_rng(0).normal(size=(150, MOST_CROSS + 1)).astype(np.float32)
+    for width, crossed in ((MOST_CROSS + 1, 0), (MOST_CROSS, MOST_CROSS)):
+        arrays = [rows[:, :width]], [np.ones((150, width), np.float32)]
+        assert len(fit_highway(*arrays, order=1).cross) == crossed
+        assert len(fit_ahead(*arrays, order=1, horizon=2)) == crossed
