@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WATCHED = ["speed", "current", "flow"]
 EXOGENOUS = np.array([True, False, False])
 CONFIG = CellConfig(channels=3, gru_units=6, gate_units=6, order=3)
-BUDGET = Budget(steps=60, windows=8, check_every=20, patience=4, seed=3)
+BUDGET = Budget(steps=60, windows=16, check_every=20, patience=4, seed=3)
 KILLED_AT = 33  # after the first checkpoint, in the middle of the way to the second
 
 
@@ -89,7 +89,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def test_training_lowers_the_loss(uninterrupted: Trained) -> None:
     history = uninterrupted.result.history
     assert [entry["step"] for entry in history] == [0, 20, 40, 60]
-    largest = {"total": 0.98, "forecast": 0.999, "gate": 0.95, "state": 0.8}
+    largest = {"total": 0.98, "forecast": 0.999, "gate": 0.96, "state": 0.8}
     for name, share in largest.items():
         assert history[-1][name] < share * history[0][name], name
     assert all(np.isfinite(value) for entry in history for value in entry.values())
@@ -201,7 +201,7 @@ def test_the_same_seed_gives_the_same_bits_even_to_a_killed_training(
 
 
 def test_early_stopping_stops_and_keeps_the_best(tmp_path: Path) -> None:
-    budget = replace(BUDGET, steps=400, check_every=5, patience=2)
+    budget = replace(BUDGET, steps=400, windows=8, check_every=5, patience=2)
     checkpoint = tmp_path / "checkpoint.npz"
     result = train(checkpoint, budget)
     totals = [entry["total"] for entry in result.history]
