@@ -26,12 +26,13 @@ from train.cell_config import CellConfig
 from train.labelled import NO_LABELS, Labelled, draw_labelled
 from train.loss import losses
 from train.run_folder import read_arrays, save_arrays, write_atomically
-from train.training_request import Budget, Report
+from train.training_request import Budget, Pays, Report
 
 Float32 = npt.NDArray[np.float32]
 LEARNING_RATE, CLIP_NORM = 3e-3, 1.0
 VALIDATION_WINDOWS = 48
 SHORTEST_CHECK = 2 * BURN_IN
+EARLY_SHARE = 0.35  # of the steps, after which `pays` decides
 LABELLED_SHARE = 0.25  # at most this many labelled windows per pair of clean and faulty windows
 
 
@@ -53,12 +54,14 @@ def fit(
     checkpoint: Path,
     report: Report,
     labelled: Labelled = NO_LABELS,
+    pays: Pays | None = None,
 ) -> Fit:
     """Train on `train`, stop early by `validate`, and update `checkpoint` (an .npz) at each check.
 
     `labelled` stretches train the gate and do not affect early stopping. Training continues from an
     existing checkpoint of the same settings and data; another checkpoint is an error. `report` is
-    called with the losses after every step.
+    called with the losses after every step. After `EARLY_SHARE` of the steps training ends if the
+    best weights so far do not pay.
     """
     highway = fit_highway(train.values, train.masks, config.order, config.highway)
     scale = innovation_scale(train.values, train.masks, highway)
@@ -75,20 +78,26 @@ def fit(
         first = trainer.validate(check)
     if not progress.history:
         progress.keep(0, first, model)
+    fixed = {**highway_arrays(highway), "innovation_scale": scale}
+    early = budget.check_every * max(round(EARLY_SHARE * budget.steps / budget.check_every), 1)
+
+    def over() -> bool:
+        if pays and progress.step == early and not pays({**progress.best, **fixed}):
+            return True
+        return progress.stale >= budget.patience
+
     # A run that was killed after its last check is already finished.
-    finished = progress.stale >= budget.patience
-    first_step = budget.steps if finished else progress.step
+    first_step = budget.steps if over() else progress.step
     batches = _batches(train, labelled, length, exogenous, budget, first_step)
     for step, batch in enumerate(batches, progress.step + 1):
         report(step, trainer.train(batch))
         if step % budget.check_every == 0 or step == budget.steps:
             progress.keep(step, trainer.validate(check), model)
             _save(checkpoint, trainer, progress, key, progress.seconds + time.monotonic() - started)
-            if progress.stale >= budget.patience:
+            if over():
                 break
     seconds = progress.seconds + time.monotonic() - started
-    weights = {**progress.best, **highway_arrays(highway), "innovation_scale": scale}
-    return Fit(weights, progress.history, seconds)
+    return Fit({**progress.best, **fixed}, progress.history, seconds)
 
 
 def _check_batch(

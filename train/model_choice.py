@@ -21,7 +21,7 @@ from train.batches import Float32
 from train.cell_config import CellConfig
 from train.labelled import NO_LABELS, Labelled
 from train.run_folder import write_atomically
-from train.training_request import Budget, Model, Report, Say
+from train.training_request import Budget, Model, Pays, Report, Say
 
 if TYPE_CHECKING:
     from train.selection import Candidate
@@ -84,17 +84,30 @@ def fit_model(
     """Fit `model`; write the checkpoint, learning curve and metrics of a network to `out`.
 
     auto: a gated network is trained and compared with the linear detector, which ships unless the
-    network is clearly better. A network without a gate is no candidate: on pump, watch, plant and
+    network is clearly better. A network that has gained too little after a third of its training is
+    not trained further. A network without a gate is no candidate: on pump, watch, plant and
     servers it was no better than the linear detector (docs/accuracy.md).
     """
     linear = replace(sizes, gru_layers=0, gate_layers=0)
     if model == "linear":
         return FittedModel(linear, _linear(training, linear, say), {})
     say("loading TensorFlow")
-    from train.selection import MARGIN
+    from train.selection import EARLY_GAIN, MARGIN
 
     network = replace(sizes, gate_layers=0) if model == "gru" else sizes
-    weights = _train_network(network, training, budget, out, say, report)
+
+    def pays(weights: Mapping[str, Float32]) -> bool:
+        _, found = _weighed(weights, sizes, training, budget.seed)
+        gains = found["gated"] >= found["linear"] + EARLY_GAIN
+        if not gains:
+            say(
+                f"stopped early: on injected faults the network's average precision is "
+                f"{found['gated']:.3f}, the linear detector's {found['linear']:.3f}"
+            )
+        return gains
+
+    asked = pays if model == "auto" else None
+    weights = _train_network(network, training, budget, out, say, report, asked)
     if model != "auto":
         return FittedModel(network, weights, {})
     chosen, precisions = _weighed(weights, sizes, training, budget.seed)
@@ -138,12 +151,19 @@ def _linear(training: TrainingRows, sizes: CellConfig, say: Say) -> dict[str, Fl
 
 
 def _train_network(
-    sizes: CellConfig, training: TrainingRows, budget: Budget, out: Path, say: Say, report: Report
+    sizes: CellConfig,
+    training: TrainingRows,
+    budget: Budget,
+    out: Path,
+    say: Say,
+    report: Report,
+    pays: Pays | None,
 ) -> dict[str, Float32]:
     from train.fit import fit, write_metrics
 
     most = max(STEPS_PER_ROW * training.train.total, FEWEST_STEPS)
     budget = replace(budget, steps=min(budget.steps, most))
+    say("compiling the network, which takes some seconds")
     labelled = training.labelled if sizes.gate_layers else NO_LABELS
     if labelled.labels:
         count, rows = len(labelled.labels), sum(int(label.sum()) for label in labelled.labels)
@@ -158,6 +178,7 @@ def _train_network(
         out / "checkpoint.npz",
         report,
         labelled,
+        pays,
     )
     extra = {"rows": training.train.total, "sizes": sizes.to_dict(), "seed": budget.seed}
     write_metrics(out / "metrics.json", result, extra)

@@ -1,16 +1,18 @@
 """What to train on, what to train and how long, and where to write it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.request import Data, Request, read_data
+from edge_runtime.record import Float32
 
 Model = Literal["auto", "linear", "gru", "gated"]
 Say = Callable[[str], None]
 Report = Callable[[int, dict[str, float]], None]  # the losses of a step
+Pays = Callable[[Mapping[str, Float32]], bool]  # whether weights are worth more training
 
 
 @dataclass(frozen=True)

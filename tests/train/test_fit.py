@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from train.labelled import NO_LABELS, Labelled
 from train.run_folder import read_arrays
 from train.selection import SETTLING, Candidate, forecasts
 from train.simulate import simulate
-from train.training_request import Budget
+from train.training_request import Budget, Pays
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +61,11 @@ TAUGHT, HELD_OUT = eventful(rows(600, 900), 120, 200), eventful(rows(0, 300), 15
 
 
 def train(
-    checkpoint: Path, budget: Budget = BUDGET, stop_at: int = 0, labelled: Labelled = NO_LABELS
+    checkpoint: Path,
+    budget: Budget = BUDGET,
+    stop_at: int = 0,
+    labelled: Labelled = NO_LABELS,
+    pays: Pays | None = None,
 ) -> Fit:
     """Train on the simulated machine; at step `stop_at` say so and wait for the end."""
 
@@ -69,7 +74,7 @@ def train(
             print("here", flush=True)
             sys.stdin.read()
 
-    return fit(CONFIG, TRAIN, VALIDATE, EXOGENOUS, budget, checkpoint, report, labelled)
+    return fit(CONFIG, TRAIN, VALIDATE, EXOGENOUS, budget, checkpoint, report, labelled, pays)
 
 
 @dataclass(frozen=True)
@@ -220,6 +225,32 @@ def test_early_stopping_stops_and_keeps_the_best(tmp_path: Path) -> None:
     again = train(checkpoint, budget)
     assert again.history == result.history
     assert npz_bytes(again.weights) == npz_bytes(result.weights)
+
+
+def test_a_network_that_does_not_pay_is_not_trained_to_its_end(
+    uninterrupted: Trained, tmp_path: Path
+) -> None:
+    seen = []
+
+    def never(weights: Mapping[str, np.ndarray]) -> bool:
+        seen.append(npz_bytes(dict(weights)))
+        return False
+
+    stopped = train(tmp_path / "checkpoint.npz", pays=never)
+    assert stopped.history == uninterrupted.result.history[:2]
+    assert seen == [npz_bytes(stopped.weights)]
+
+
+@pytest.mark.long
+def test_what_was_stopped_stays_stopped_unless_the_network_is_asked_for(
+    uninterrupted: Trained, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "checkpoint.npz"
+    stopped = train(checkpoint, pays=lambda weights: False)
+    assert train(checkpoint, pays=lambda weights: False).history == stopped.history
+    asked_for = train(checkpoint)
+    assert asked_for.history == uninterrupted.result.history
+    assert npz_bytes(asked_for.weights) == npz_bytes(uninterrupted.result.weights)
 
 
 def test_a_checkpoint_of_other_settings_is_refused(uninterrupted: Trained) -> None:

@@ -1,7 +1,9 @@
 """Selection without labels: what is detected decides, and a larger model must gain something."""
 
+import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +15,10 @@ from edge_runtime.learning.highway import fit_highway, innovation_scale
 from edge_runtime.learning.linear import highway_arrays
 from edge_runtime.learning.prepare import Rows
 from edge_runtime.look.facts import FEWEST_NETWORK_ROWS
+from train import model_choice
 from train.cell import AnomalyGatedGRU
 from train.cell_config import CellConfig, without_unused
-from train.model_choice import hopeless
+from train.model_choice import fit_model, hopeless
 from train.selection import (
     MARGIN,
     SETTLING,
@@ -26,6 +29,7 @@ from train.selection import (
     judge,
     make_streams,
 )
+from train.training_request import Budget
 
 EXOGENOUS = np.array([True, False, False])
 SIZES = CellConfig(channels=3, gru_units=4, gate_units=4, order=3)
@@ -125,3 +129,21 @@ def test_a_network_needs_rows_readings_a_second_channel_and_tensorflow(
     assert hopeless(FEWEST_NETWORK_ROWS, 2, ()) == ""
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     assert "TensorFlow" in hopeless(FEWEST_NETWORK_ROWS, 2, ())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("gain", "last"), [(1.0, 5), (-1.0, 20)], ids=["too little", "enough"])
+def test_a_network_that_gains_too_little_is_not_trained_to_its_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gain: float, last: int
+) -> None:
+    monkeypatch.setattr("train.selection.EARLY_GAIN", gain)
+    said: list[str] = []
+    training = model_choice.TrainingRows(rows(800, 1), rows(200, 2), rows(400, 3), EXOGENOUS)
+    budget = Budget(steps=20, windows=2, check_every=5)
+    found = fit_model("auto", training, SIZES, budget, tmp_path, said.append, lambda *_: None)
+    trained = json.loads((tmp_path / "metrics.json").read_text())["history"]
+    assert trained[-1]["step"] == last and found.sizes.linear
+    stops = [sentence for sentence in said if sentence.startswith("stopped early: ")]
+    assert len(stops) == (last < 20)
+    for sentence in stops:
+        assert f"detector's {found.precisions['linear']:.3f}" in sentence
