@@ -71,7 +71,8 @@ def read_regular(path: Path, most: int, flags: int = os.O_RDONLY) -> bytes:
     Raises OSError, and ValueError when it is larger than `most` bytes.
     """
     with os.fdopen(open_regular(path, flags), "rb") as stream:
-        data = stream.read(most + 1)
+        # Not `most + 1`: Python reserves as much memory as it is asked for.
+        data = stream.read(min(os.fstat(stream.fileno()).st_size, most) + 1)
     if len(data) > most:
         raise ValueError(f"is larger than {most} bytes")
     return data

@@ -31,12 +31,12 @@ _UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]{1,9})([mhd])")
 
 
-def parse_duration(text: str) -> float:
-    """Return the seconds of `30m`, `8h` or `2d`. Raises GruardError."""
+def parse_duration(text: str, what: str = "a mute") -> float:
+    """Return the seconds of `30m`, `8h` or `2d`. Raises GruardError: no length of `what`."""
     match = _DURATION.fullmatch(text)
     seconds = int(match[1]) * _UNITS[match[2]] if match else 0.0
     if not SHORTEST <= seconds <= LONGEST:
-        raise GruardError(f"{shown(text)} is no length of a mute; write 30m, 8h or 2d, at most 30d")
+        raise GruardError(f"{shown(text)} is no length of {what}; write 30m, 8h or 2d, at most 30d")
     return seconds
 
 

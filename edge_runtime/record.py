@@ -4,6 +4,7 @@ import enum
 import functools
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,6 +30,7 @@ class Flag(enum.IntFlag):
     UNKNOWN_MODE = 4096  # the settings are of no recorded mode; the model did not judge the row
     RECURRING = 8192  # such an alarm began at this time of day before; the supervisor sets it
     MUTED = 16384  # the owner muted this alarm; the supervisor sets it
+    LEARNING = 32768  # no model has been learned yet; the supervisor sets it
     CPU = 1024  # the requested accelerator is not in use: the model ran on the CPU
 
 
@@ -44,6 +46,10 @@ class Sample:
     index: int
     time: float | None
     values: Float32
+
+    def of(self, columns: Sequence[int] | None) -> "Sample":
+        """Return the sample with only the readings of `columns`, in that order; None for all."""
+        return self if columns is None else replace(self, values=self.values[list(columns)])
 
 
 @dataclass(frozen=True)

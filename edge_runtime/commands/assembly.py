@@ -8,18 +8,23 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from edge_runtime.bundle.manifest import FallbackConstants, Manifest
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.calibration import trial_of
 from edge_runtime.columns import NOTHING_SAID, Columns
-from edge_runtime.detector.fallback import Fallback, ScorelessFallback
+from edge_runtime.detector.fallback import Fallback, ScorelessFallback, SelectedFallback
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, Delegate, Kernel
 from edge_runtime.detector.thresholds import local_file, local_thresholds, threshold_of, to_word
 from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.marks import AlarmLog
 from edge_runtime.mute import MuteKeeper
 from edge_runtime.native.engine import NativeFallback
+from edge_runtime.readings.named_source import open_named
+from edge_runtime.readings.parts import count_rows
 from edge_runtime.readings.recorder import RecordedSource, Recorder, open_recorder
+from edge_runtime.record import Flag
 from edge_runtime.recurring_alarms import RecurringKeeper
 from edge_runtime.sinks.open_sink import JournalPlace, open_sinks
 from edge_runtime.sinks.sink import Existing
@@ -36,8 +41,10 @@ from edge_runtime.supervision.summary import Console
 from edge_runtime.supervision.supervisor import (
     Observe,
     RunEnvironment,
+    RunState,
     RunTiming,
     Supervisor,
+    Turn,
     answer_deadline,
 )
 from edge_runtime.supervision.worker_manager import (
@@ -49,8 +56,12 @@ from edge_runtime.supervision.worker_manager import (
 from edge_runtime.supervision.worker_process import BundleIdentity, WorkerProcess, worker_command
 from edge_runtime.threads import Threads
 from edge_runtime.updates.choice import Admission, Start, choose, start_from
+from edge_runtime.updates.disk import StoreDisk, make_folders
 from edge_runtime.updates.store import Store
 from edge_runtime.updates.switch import FallbackOnly, ModelLoader, ModelSwitch
+
+if TYPE_CHECKING:  # imported only where a run learns
+    from edge_runtime.autolearn.keeper import LearningKeeper
 
 CLOCK = time.monotonic
 UNKNOWN_WARMUP = 100
@@ -69,6 +80,10 @@ class RunOptions:
     journal_size: int
     keep_readings: Path | None
     keep_megabytes: int
+    learn: float | None
+    relearn: float | None
+    period: float | None
+    channels: tuple[str, ...]
     rate: float | None
     deadline: float | None
     inject: str
@@ -97,19 +112,35 @@ class RunOptions:
         """Which bundles may be run."""
         return Admission(self.allow_failed, self.trusted_keys)
 
-    def fallback(self, bundle: Bundle, log: Callable[[str], None]) -> ShadowDetector:
+    @property
+    def learns(self) -> bool:
+        """Whether the run learns from all channels of its source, at first or again."""
+        return self.learn is not None or self.relearn is not None
+
+    @property
+    def readings(self) -> Path | None:
+        """The folder of the readings; None keeps none."""
+        return self.keep_readings or (self.store / "readings" if self.learns else None)
+
+    def fallback(
+        self, bundle: Bundle, channels: Sequence[str], log: Callable[[str], None]
+    ) -> ShadowDetector:
         """Return the fallback for `bundle`; by the C core if that runs the model, too.
 
-        log: takes a line when its memory was repaired.
+        channels: of the run. log: takes a line when its memory was repaired.
         """
+        columns = _columns(bundle.manifest, channels)
         if self.kernel == CORE_KERNEL_ID:
             with suppress(GruardError):  # the worker will report why the core cannot be used
-                return NativeFallback(bundle, log)
-        return Fallback(bundle.manifest, bundle.model_hash, log)
+                return SelectedFallback(NativeFallback(bundle, log), columns)
+        return SelectedFallback(Fallback(bundle.manifest, bundle.model_hash, log), columns)
 
-    def process(self, bundle: Bundle | None, log: Callable[[str], None]) -> WorkerProcess:
+    def process(
+        self, bundle: Bundle | None, channels: Sequence[str], log: Callable[[str], None]
+    ) -> WorkerProcess:
         """Return the worker process for `bundle`, not yet started; without one it never is.
 
+        channels: of the run.
         log: takes a line when the bundle is a trial, and one when thresholds of this machine apply.
         """
         if bundle is None:
@@ -123,7 +154,17 @@ class RunOptions:
         own = _own_thresholds(bundle, log)
         commands = [command(kernel, self.trusted_keys, self.debug, own) for kernel in kernels]
         identity = BundleIdentity.of(bundle)
-        return WorkerProcess(*commands, identity=identity, clock=CLOCK, debug=self.debug)
+        columns = _columns(bundle.manifest, channels)
+        return WorkerProcess(
+            *commands, identity=identity, clock=CLOCK, debug=self.debug, columns=columns
+        )
+
+
+def _columns(named: Manifest | FallbackConstants, channels: Sequence[str]) -> list[int] | None:
+    """Return where the run's `channels` have those of a bundle; None when they are the same."""
+    if tuple(channels) == named.channel_names:
+        return None
+    return [channels.index(name) for name in named.channel_names]
 
 
 def _own_thresholds(bundle: Bundle, log: Callable[[str], None]) -> str | None:
@@ -162,13 +203,14 @@ class RunSubject:
 class Assembled:
     """A run that is ready to start. switch: None where no other bundle can take over.
 
-    delay: how long later starts of the service wait.
+    learning: None where nothing is learned. delay: how long later starts of the service wait.
     """
 
     supervisor: Supervisor
     watch: StatusPublisher
     switch: ModelSwitch | None
     delay: StartDelay
+    learning: "LearningKeeper | None" = None
 
 
 def assemble(options: RunOptions) -> Assembled:
@@ -205,8 +247,16 @@ def _assemble(
         sink = open_sinks(options.sinks, options.existing, console.log, source.live, journal, state)
         undo.pop_all()  # from here on the supervisor closes both
     observe: Observe = watch.observe
-    if recorder := _recorder(options, watched.channels, console):
-        source = RecordedSource(source, recorder, CLOCK)
+    turn: Turn = watch.turn
+    recorder = _recorder(options, watched.channels, console)
+    learning = None
+    if recorder and options.learns:
+        learning = _learning(options, watched, start, recorder, source.live, state, console)
+        watch.learning = learning.status
+        turn = _after(learning.tend, turn)
+    if recorder:
+        see = learning.see if learning else lambda reading, now: None
+        source = RecordedSource(source, recorder, CLOCK, see)
         observe = recorder.before(observe)
     if counters := watched.columns.counters:  # after the recorder, which keeps the counts
         at = [watched.channels.index(name) for name in counters]
@@ -214,14 +264,25 @@ def _assemble(
     threads.watch((*getattr(source, "threads", ()), *sink.threads))
     switch = None
     if not options.bundle:
-        running = start.bundle or FallbackOnly(
-            watched.channels, watched.period, frozenset(watched.columns.counters)
+        counted = frozenset(watched.columns.counters)
+        samples = FallbackOnly(watched.channels, watched.period, counted)
+        switch = _switch(
+            store,
+            start.bundle or samples,
+            samples,
+            timing,
+            options,
+            source.live,
+            console,
+            watch,
+            learning,
         )
-        switch = _switch(store, running, timing, options, source.live, console, watch)
+        if learning:
+            learning.on_install = switch.look_soon
     if start.hold:
         start.hold.release()  # the switch has its own
     listeners, started_after = liveness.begin(os.environ, CLOCK, console.log, delay)
-    process = options.process(start.bundle, console.log)
+    process = options.process(start.bundle, watched.channels, console.log)
     changes = ChangeKeeper(state, CLOCK, time.time, console.log)
     recurring = RecurringKeeper(state, timing.period, wall, CLOCK, console.log)
     mutes = MuteKeeper(state, CLOCK, time.time, console.log)
@@ -236,7 +297,7 @@ def _assemble(
         watched.fallback,
         injections,
         timing,
-        RunEnvironment(CLOCK, time.sleep, console, listeners, observe, watch.turn),
+        RunEnvironment(CLOCK, time.sleep, console, listeners, observe, turn),
         switch or NoExchange(has_model=start.bundle is not None),
         changes,
         recurring,
@@ -246,7 +307,7 @@ def _assemble(
     supervisor.summary.started_after = started_after
     supervisor.summary.skipped = lambda: sink.skipped
     supervisor.summary.threads = threads.states
-    return Assembled(supervisor, watch, switch, delay)
+    return Assembled(supervisor, watch, switch, delay, learning)
 
 
 def _start(store: Store, options: RunOptions, console: Console) -> Start:
@@ -256,7 +317,7 @@ def _start(store: Store, options: RunOptions, console: Console) -> Start:
         if start.bundle:
             _check_kernel(start.bundle, options.kernel)
         return start
-    start = choose(store, options.admission, console.log)
+    start = choose(store, options.admission, console.log, empty=options.learn is not None)
     if start.bundle and start.bundle.digest == store.pointers().current:
         try:
             store.remember(start.bundle)
@@ -282,25 +343,64 @@ def _check_kernel(bundle: Bundle, kernel: Kernel | None) -> None:
 def _open_source(
     start: Start, options: RunOptions, complaints: Complaints, console: Console
 ) -> tuple[Source, RunSubject]:
-    bundle = start.bundle
-    named = bundle.manifest if bundle else start.constants
-    if named is None:
+    if options.learns:
+        return _open_all(start, options, complaints, console)
+    subject = start.bundle or start.constants
+    if subject is None:
         source, channels = open_unnamed(options.source, complaints)
-        scoreless = ScorelessFallback(channels)
-        return source, RunSubject("none", 0, "", channels, None, UNKNOWN_WARMUP, scoreless)
-    log = console.log
-    watched = RunSubject(
-        named.name,
-        bundle.manifest.version if bundle else 0,
-        bundle.model_hash if bundle else "",
-        named.channel_names,
-        named.period,
-        bundle.manifest.tiers.warmup if bundle else UNKNOWN_WARMUP,
-        options.fallback(bundle, log) if bundle else Fallback(named, "", log),
-        named.columns,
-    )
+        return source, _nothing_known(channels, None, ScorelessFallback(channels))
+    watched = _subject(subject, _named(subject).channel_names, options, console)
     channels, period, said = watched.channels, watched.period, watched.columns
     return open_source(options.source, channels, period, complaints, said), watched
+
+
+def _open_all(
+    start: Start, options: RunOptions, complaints: Complaints, console: Console
+) -> tuple[Source, RunSubject]:
+    """Open all channels of the source, of which the bundle may have fewer."""
+    subject = start.bundle or start.constants
+    period = _named(subject).period if subject else options.period
+    source, channels = open_named(options.source, options.channels, period, complaints)
+    missing = sorted({*_named(subject).channel_names} - {*channels}) if subject else []
+    if missing and start.bundle:
+        source.close()
+        name = start.bundle.manifest.name
+        raise GruardError(f"{options.source}: lacks {', '.join(missing)}, which {name} needs")
+    if subject is None or missing:
+        learner = SelectedFallback(ScorelessFallback(channels), None, Flag.LEARNING)
+        return source, _nothing_known(channels, period, learner)
+    return source, _subject(subject, channels, options, console)
+
+
+def _named(subject: Bundle | FallbackConstants) -> Manifest | FallbackConstants:
+    return subject if isinstance(subject, FallbackConstants) else subject.manifest
+
+
+def _nothing_known(
+    channels: tuple[str, ...], period: float | None, fallback: ShadowDetector
+) -> RunSubject:
+    return RunSubject("none", 0, "", channels, period, UNKNOWN_WARMUP, fallback)
+
+
+def _subject(
+    of: Bundle | FallbackConstants, channels: tuple[str, ...], options: RunOptions, console: Console
+) -> RunSubject:
+    """Return what a run of these channels watches with a bundle, or with the rest of one."""
+    if isinstance(of, FallbackConstants):
+        flags = Flag.LEARNING if options.learn is not None else Flag(0)
+        limits = Fallback(of, "", console.log)
+        rest = SelectedFallback(limits, _columns(of, channels), flags)
+        return RunSubject(of.name, 0, "", channels, of.period, UNKNOWN_WARMUP, rest, of.columns)
+    return RunSubject(
+        of.manifest.name,
+        of.manifest.version,
+        of.model_hash,
+        channels,
+        of.manifest.period,
+        of.manifest.tiers.warmup,
+        options.fallback(of, channels, console.log),
+        of.manifest.columns,
+    )
 
 
 def _timing(watched: RunSubject, options: RunOptions) -> RunTiming:
@@ -311,14 +411,55 @@ def _timing(watched: RunSubject, options: RunOptions) -> RunTiming:
 
 def _recorder(options: RunOptions, channels: Sequence[str], console: Console) -> Recorder | None:
     """Open what keeps the readings, if asked for; the run goes on where it cannot be opened."""
-    if options.keep_readings is None:
+    if options.readings is None:
         return None
+    if options.learns:
+        make_folders(StoreDisk(), options.store)
     capacity = options.keep_megabytes * 1_000_000
     try:
-        return open_recorder(options.keep_readings, channels, capacity, console.log)
+        return open_recorder(options.readings, channels, capacity, console.log)
     except GruardError as error:
+        if options.learns:
+            raise
         console.log(f"readings are not kept: {error}")
         return None
+
+
+def _learning(
+    options: RunOptions,
+    watched: RunSubject,
+    start: Start,
+    recorder: Recorder,
+    live: bool,
+    state: Path | None,
+    console: Console,
+) -> "LearningKeeper":
+    """Return what learns during the run."""
+    from edge_runtime.autolearn.keeper import LearningKeeper, LearningPlan
+
+    assert options.readings is not None
+    plan = LearningPlan(
+        options.store,
+        options.readings,
+        state,
+        options.learn,
+        options.relearn,
+        watched.period,
+        options.keep_megabytes * 1_000_000,
+    )
+    has_model = start.bundle is not None
+    rows = 0 if has_model else count_rows(options.readings)
+    return LearningKeeper(plan, recorder, rows, has_model, live, CLOCK, time.time, console.log)
+
+
+def _after(first: Callable[[], None], turn: Turn) -> Turn:
+    """Return a turn of the loop that calls `first` before `turn`."""
+
+    def both(state: Callable[[], RunState]) -> None:
+        first()
+        turn(state)
+
+    return both
 
 
 def _outlets(options: RunOptions, console: Console, threads: Threads) -> list[Outlet]:
@@ -366,23 +507,28 @@ def _watch(
 def _switch(
     store: Store,
     running: Bundle | FallbackOnly,
+    samples: FallbackOnly,
     timing: RunTiming,
     options: RunOptions,
     live: bool,
     console: Console,
     watch: StatusPublisher,
+    learning: "LearningKeeper | None",
 ) -> ModelSwitch:
     """Return the switch that lets another bundle of the store take over from `running`."""
 
     def serve(other: Bundle, may_start: Callable[[], bool]) -> Serving:
-        process = options.process(other, console.log)
+        process = options.process(other, samples.channels, console.log)
         terms = replace(timing, warmup=other.manifest.tiers.warmup).terms(live)
         model = WorkerManager(process, terms, CLOCK, console.log, may_start)
-        return Serving(model, options.fallback(other, console.log))
+        fallback = options.fallback(other, samples.channels, console.log)
+        return Serving(model, fallback, other.manifest.period)
 
     def announce(other: Bundle) -> None:
+        if learning:
+            learning.answered()
         watch.answered_by(other.manifest.name, other.manifest.version, other.model_hash)
 
     loader = ModelLoader(options.admission.read, serve, announce)
     healthy = 60 * options.healthy_minutes
-    return ModelSwitch(store, running, loader, healthy, CLOCK, console.log)
+    return ModelSwitch(store, running, loader, healthy, CLOCK, console.log, samples)

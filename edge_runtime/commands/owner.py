@@ -214,7 +214,7 @@ def _fields(alarm: PastAlarm, word: AlarmMark | None) -> dict[str, object]:
 
 
 def _alarm_line(alarm: PastAlarm) -> str:
-    from edge_runtime.status.screen import duration
+    from edge_runtime.status.health import duration
 
     try:
         began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(alarm.began))

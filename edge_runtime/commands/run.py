@@ -19,6 +19,16 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as in shells."""
 
 
+def _duration(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
+    from edge_runtime.mute import parse_duration
+
+    return None if text is None else parse_duration(text, "time")
+
+
+def _names(context: click.Context, option: click.Parameter, text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",")) if text else ()
+
+
 @click.command()
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @store_option
@@ -65,6 +75,33 @@ INTERRUPTED = 130
     show_default=True,
     metavar="MB",
     help="Drop the oldest readings beyond this.",
+)
+@click.option(
+    "--learn",
+    callback=_duration,
+    metavar="30m|24h|7d",
+    help="Where the store has no bundle: keep so much of the readings, learn from it in the "
+    "background, and let what was learned answer.",
+)
+@click.option(
+    "--relearn",
+    callback=_duration,
+    metavar="7d",
+    help="Learn again from the kept readings so often, by gruard relearn.",
+)
+@click.option(
+    "--period",
+    type=ranges.PERIOD,
+    metavar="S",
+    help="With --learn: seconds between readings, for sources that are asked: modbus:, iio:, "
+    "mqtt:…/+, python:.",
+)
+@click.option(
+    "--channels",
+    callback=_names,
+    metavar="A,B,…",
+    help="With --learn: read only these; needed where the source does not name its own: mqtt:, "
+    "python:, and serial: without ?columns=.",
 )
 @click.option(
     "--rate",
@@ -143,7 +180,8 @@ def run(as_json: bool, **words: Any) -> None:
     """Answer every sample of a source with one JSON record.
 
     Without BUNDLE, the current bundle of the store answers (see gruard install). A bundle that is
-    installed during the run takes over between two samples, on trial.
+    installed during the run takes over between two samples, on trial. With --learn, an empty store
+    gets its first bundle from the readings of this run (docs/learn.md).
 
     The model runs in a separate process; if that hangs or crashes, a statistical fallback answers
     (tier 3, flag FALLBACK) until the model is back. The summary goes to stderr.
@@ -157,12 +195,16 @@ def run(as_json: bool, **words: Any) -> None:
       read-sensors | gruard run pump-1.gruard --source - | grep '"alarm":true'
     The same with updates while it runs:
       read-sensors | gruard run --store /var/lib/gruard --source - >> records.jsonl
+    From an empty store: a day to learn how the machine behaves, then the model answers:
+      gruard run --learn 24h --period 1 --store pump --sink records.jsonl \\
+          --source 'modbus://192.168.1.20/1?registers=flow:holding:40001:int16'
     """
     from edge_runtime.commands.assembly import RunOptions, assemble
     from edge_runtime.files import refuse_one_file_twice
 
     if words["bundle"] and _named("store"):
         raise click.UsageError("name a BUNDLE or a --store, not both")
+    check_learning(**words)
     if words["force"] and words["append"]:
         raise click.UsageError("--force overwrites what --append keeps; leave one out")
     refuse_one_file_twice(_files(**words))
@@ -179,6 +221,28 @@ def run(as_json: bool, **words: Any) -> None:
     if assembled.switch:
         assembled.switch.spare()
     sys.exit(code)
+
+
+def check_learning(
+    bundle: Path | None,
+    learn: float | None,
+    relearn: float | None,
+    period: float | None,
+    channels: tuple[str, ...],
+    trusted_keys: tuple[Path, ...],
+    **_: Any,
+) -> None:
+    """Raise UsageError for options that do not go together with learning, or without it."""
+    if learn is None and relearn is None:
+        if period is not None or channels:
+            raise click.UsageError("--period and --channels are for --learn; a bundle says both")
+    elif bundle:
+        raise click.UsageError("--learn and --relearn put bundles into a --store; name no BUNDLE")
+    elif trusted_keys:
+        raise click.UsageError(
+            "what this machine learns has no signature, so --learn and --relearn go without "
+            "--trusted-key and GRUARD_TRUSTED_KEYS"
+        )
 
 
 def _files(
@@ -210,6 +274,8 @@ def _run(assembled: "Assembled", as_json: bool) -> int:
         stopped = 0  # a service manager's stop is an end in good order
         assembled.delay.clear()
     finally:
+        if assembled.learning:
+            assembled.learning.close()
         supervisor.print_summary(as_json)
     supervisor.ended()
     return stopped or (_LOST_RECORDS if supervisor.summary.dropped else 0)

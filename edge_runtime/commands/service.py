@@ -57,7 +57,8 @@ def service() -> None:
 @click.option(
     "--memory",
     metavar="SIZE",
-    help="What it may use at most, as systemd writes it.  [default: 256M]",
+    help="What it may use at most, as systemd writes it.  [default: 256M; with --learn or "
+    "--relearn 800M]",
 )
 @click.option(
     "--watchdog-sec",
@@ -159,7 +160,7 @@ def show(name: str, root: Path) -> None:
 
 def _parsed(words: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, Any]]:
     """The words of the service, and what `gruard run` makes of them; its usage errors are ours."""
-    from edge_runtime.commands.run import run
+    from edge_runtime.commands.run import check_learning, run
 
     if words[0] == "record":
         return words, _parsed_recording(words[1:])
@@ -169,6 +170,7 @@ def _parsed(words: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, Any]]:
         context.params["store"] = None
     if context.params["bundle"] and context.params["store"]:
         raise click.UsageError("name a BUNDLE or a --store, not both")
+    check_learning(**context.params)
     if context.get_parameter_source("trusted_keys") is ParameterSource.ENVIRONMENT:
         # A service does not inherit this environment, and must insist on the keys all the same.
         keys = (("--trusted-key", str(key)) for key in context.params["trusted_keys"])

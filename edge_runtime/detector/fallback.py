@@ -21,6 +21,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -437,6 +438,36 @@ class Fallback(GuardedFallback):
     def _blamed(self, shares: Float32) -> tuple[str, ...]:
         order = np.argsort(-shares, kind="stable")[:3]
         return tuple(self._names[i] for i in order if shares[i] >= shares[order[0]] / 2)
+
+
+class _Stepping(Protocol):
+    """A fallback; see `edge_runtime.supervision.worker_manager.ShadowDetector`."""
+
+    @property
+    def repaired(self) -> int: ...
+    def step(self, sample: Sample) -> Record: ...
+    def stand_at(self, centre: Sequence[float]) -> None: ...
+
+
+class SelectedFallback:
+    """`inner` for the readings of `columns`, None for all; adds `flags` to its records."""
+
+    def __init__(self, inner: _Stepping, columns: Sequence[int] | None, flags: int = 0) -> None:
+        self._inner, self._columns, self._flags = inner, columns, flags
+
+    @property
+    def repaired(self) -> int:
+        """How often its memory was repaired."""
+        return self._inner.repaired
+
+    def stand_at(self, centre: Sequence[float]) -> None:
+        """Judge deviations from `centre`, in standardised units [channels of the bundle]."""
+        self._inner.stand_at(centre)
+
+    def step(self, sample: Sample) -> Record:
+        """Return the record for `sample`."""
+        record = self._inner.step(sample.of(self._columns))
+        return replace(record, flags=record.flags | Flag(self._flags))
 
 
 class ScorelessFallback:

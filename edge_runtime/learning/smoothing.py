@@ -21,7 +21,7 @@ def filtered(
 ) -> Float64:
     """Return s_k = keep s_{k-1} + gain x_k; arguments as in `smoothed`."""
     rows = np.asarray(series, np.float64)
-    columns = rows.reshape(len(rows), -1).T
+    columns = rows.reshape(len(rows), int(np.prod(rows.shape[1:]))).T  # also without rows
     starts = np.broadcast_to(np.asarray(before, np.float64).ravel(), len(columns))
     # Floats of Python: a step on small arrays takes longer than one on all channels in turn.
     averages = [

@@ -12,7 +12,7 @@ from edge_runtime.columns import GAP_PERIODS
 from edge_runtime.look.recording import WholeRecording, column_kind
 from edge_runtime.look.spans import span_in_words, span_of
 from edge_runtime.look.stretches import FEWEST_TO_TELL, STATES, can_tell, find_stretches
-from edge_runtime.status.screen import duration
+from edge_runtime.status.health import duration
 
 FEWEST_ROWS = 150
 """Clean rows that any detector needs."""

@@ -11,7 +11,7 @@ from edge_runtime.look.facts import ChannelFacts, Look, SuspectRows
 from edge_runtime.look.recording import KINDS, WholeRecording
 from edge_runtime.look.spans import moment
 from edge_runtime.record import Float32
-from edge_runtime.status.screen import duration
+from edge_runtime.status.health import duration
 
 FIT = "fit to learn from"
 UNFIT = "see to the warnings before learning from it"

@@ -26,7 +26,7 @@ class Meter:
         self.last: float | None = None
         self._live = live
         self._clock = SampleClock(period, live, now)
-        self._stamps: list[float] | None = [] if period is None else None
+        self._finder = PeriodFinder(live) if period is None else None
         self._seconds: deque[tuple[float, int]] = deque([(now, 0)], maxlen=_WINDOW + 1)
 
     @property
@@ -50,7 +50,7 @@ class Meter:
                 self.first = reading.time if self.first is None else self.first
                 self.last = reading.time
             self._clock.place(reading, now)
-            self._learn(reading, now)
+            self._find_period(reading, now)
         if now - self._seconds[-1][0] >= 1.0:
             self._seconds.append((now, self.readings))
 
@@ -58,15 +58,28 @@ class Meter:
         """The source has ended."""
         self._clock.finish(now)
 
-    def _learn(self, reading: Reading, now: float) -> None:
-        """Find the period from the times of the first readings, or from their arrivals."""
-        stamp = now if reading.time is None and self._live else reading.time
-        if self._stamps is None or stamp is None:
+    def _find_period(self, reading: Reading, now: float) -> None:
+        if self._finder is None or (period := self._finder.see(reading, now)) is None:
             return
+        self._finder = None
+        self._clock = SampleClock(period, self._live, now)
+
+
+class PeriodFinder:
+    """Finds the period from the times of the first readings, or from their arrivals if `live`."""
+
+    def __init__(self, live: bool) -> None:
+        self._live = live
+        self._stamps: list[float] = []
+
+    def see(self, reading: Reading, now: float) -> float | None:
+        """Return the seconds between samples once enough readings tell them, else None."""
+        stamp = now if reading.time is None and self._live else reading.time
+        if stamp is None:
+            return None
         self._stamps.append(stamp)
         if len(self._stamps) < _LEARNT_FROM:
-            return
-        stamps, self._stamps = self._stamps, None
-        period = statistics.median(after - before for before, after in pairwise(stamps))
-        if SHORTEST_PERIOD <= period <= LONGEST_PERIOD:
-            self._clock = SampleClock(period, self._live, now)
+            return None
+        period = statistics.median(after - before for before, after in pairwise(self._stamps))
+        self._stamps.clear()
+        return period if SHORTEST_PERIOD <= period <= LONGEST_PERIOD else None

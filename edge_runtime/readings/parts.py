@@ -18,6 +18,7 @@ import io
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -222,6 +223,26 @@ def read_rows(folder: Path, parts: Sequence[Part], width: int, report: Report) -
             what = "damaged, torn or unfinished" if part == parts[-1] else "damaged"
             lost.append(f"{folder / part.name}: {len(data) - end} {what} bytes at {end}")
     _report(lost, last, None, report)
+
+
+def count_rows(folder: Path, parts: Sequence[Part] | None = None) -> int:
+    """Return how many readings `parts` have, None for all of `folder`; reads every one."""
+    if parts is None:
+        try:
+            parts = parts_in(folder)
+        except GruardError:  # there are none yet
+            return 0
+    return sum(
+        member.text.count("\n") - member.text.startswith("time,")
+        for part in parts
+        for member in members(_read_or_nothing(folder / part.name))
+    )
+
+
+def _read_or_nothing(path: Path) -> bytes:
+    with suppress(GruardError):  # a bad sector costs one part
+        return _read(path)
+    return b""
 
 
 def last_row(folder: Path, parts: Sequence[Part], width: int) -> Row | None:

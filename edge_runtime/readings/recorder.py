@@ -41,6 +41,8 @@ FLUSH_EVERY = 5.0
 """Seconds of readings that a power cut may cost."""
 FAREWELL = 5.0
 """Seconds that the disk may take at the end for what still waits."""
+_DRAIN_LOOK = 0.005
+"""Seconds between two looks at what still waits."""
 _BATCH = 1000
 """Readings that are written at once."""
 _LARGEST = 3.4e38  # of a float32
@@ -85,6 +87,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._told: tuple[float, float] | None = None  # the last time of the source, its arrival
         self._alarm = False
+        self._works = True  # the disk took what was written last
         self._told_lost = 0
         self._wake, self._closing = threading.Event(), threading.Event()
         self.thread = MonitoredThread("readings", self._serve)
@@ -115,6 +118,12 @@ class Recorder:
         if len(self._waiting) >= _BATCH or not self.written:  # the first shows that it works
             self._wake.set()
 
+    def drain(self, most: int) -> None:
+        """Wait until at most `most` readings wait, unless the disk does not take them."""
+        while len(self._waiting) > most and self._works:
+            self._wake.set()
+            time.sleep(_DRAIN_LOOK)
+
     def alarm(self) -> None:
         """There is an alarm: keep the readings of this time longer."""
         with self._lock:
@@ -141,15 +150,14 @@ class Recorder:
         self._waiting.clear()
 
     def _serve(self) -> None:
-        works = True
         while not self._closing.is_set():
-            if works:
+            if self._works:
                 self._wake.wait(FLUSH_EVERY)
             else:
                 self._closing.wait(FLUSH_EVERY)
             self._wake.clear()
             self.thread.beat()
-            works = self._write_out()
+            self._works = self._write_out()
         self._write_out()
 
     def _write_out(self) -> bool:
@@ -199,13 +207,20 @@ def _text(value: float) -> str:
 
 
 class RecordedSource:
-    """`source`, whose readings are recorded as they come."""
+    """`source`, whose readings are recorded as they come; a file waits for the disk.
+
+    see: called with every reading and its monotonic time.
+    """
 
     def __init__(
-        self, source: Source, recorder: Recorder, clock: Callable[[], float] = time.monotonic
+        self,
+        source: Source,
+        recorder: Recorder,
+        clock: Callable[[], float] = time.monotonic,
+        see: Callable[[Reading, float], None] = lambda reading, now: None,
     ) -> None:
         self.live = source.live
-        self._source, self._recorder, self._clock = source, recorder, clock
+        self._source, self._recorder, self._clock, self._see = source, recorder, clock, see
 
     @property
     def threads(self) -> tuple[MonitoredThread, ...]:
@@ -216,7 +231,11 @@ class RecordedSource:
         """The next reading; see Source."""
         reading = self._source.read(timeout)
         if reading is not None:
-            self._recorder.add(reading, self._clock())
+            if not self.live:
+                self._recorder.drain(LENGTH - 1)
+            now = self._clock()
+            self._recorder.add(reading, now)
+            self._see(reading, now)
         return reading
 
     def close(self) -> None:

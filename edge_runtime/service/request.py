@@ -39,6 +39,8 @@ _FORMS = {
     "--group": ("[a-z_][a-z0-9_-]*", "is no name of a group"),
     "--device": (_DEVICE, "write the whole path, as /dev/ttyUSB0"),
 }
+LEARNING_MEMORY = "800M"
+"""With --learn or --relearn: the run, and twice what the child may use that learns."""
 _NETWORKS = ("mqtt:", "mqtts:", "modbus:")
 _HOMES = ("/home/", "/root/", "/run/user/")
 
@@ -76,6 +78,11 @@ class ServiceRequest:
         return self.words[:1] == ("record",)
 
     @property
+    def learns(self) -> bool:
+        """Whether the run learns, for which it needs no bundle."""
+        return any(self.run[option] is not None for option in ("learn", "relearn"))
+
+    @property
     def inputs(self) -> list[str]:
         """What has to be there and readable."""
         run, delegate = self.run, self.run["delegate"] or ""
@@ -108,7 +115,7 @@ def instance(asked: ServiceRequest) -> tuple[str, str]:
         _require_readable(asked, path)
     bundle = None if asked.records else _bundle(asked)
     if not (asked.name or bundle):
-        raise GruardError("a recording has no bundle to be named after; add --name NAME before --")
+        raise GruardError("there is no bundle to be named after; add --name NAME before --")
     name = checked("--name", asked.name or (bundle.manifest.name.lower() if bundle else ""))
     _check_streams(asked)
     _check_writes(asked, f"{STATE}/{name}")
@@ -157,7 +164,7 @@ def _unit_lines(asked: ServiceRequest) -> Iterator[str]:
 def _service_lines(asked: ServiceRequest, bundle: Bundle | None) -> Iterator[str]:
     run, here = asked.run, asked.here
     yield f"ExecStart={command_line(_command(asked))}"
-    period = bundle.manifest.period if bundle else None
+    period = bundle.manifest.period if bundle else run["period"]
     yield f"WatchdogSec={watchdog_seconds(asked.watchdog_sec, period)}"
     if any(asked.place(path).is_file() for path in _plain_files([run["source"]])):
         yield "# A recording is played once."
@@ -165,8 +172,11 @@ def _service_lines(asked: ServiceRequest, bundle: Bundle | None) -> Iterator[str
     if asked.on_start_limit == "reboot":
         yield "# A reboot does not mend a problem in the command line or the bundle."
         yield "RestartPreventExitStatus=2"
-    if asked.memory:
-        yield f"MemoryMax={asked.memory}"
+    if memory := asked.memory or (LEARNING_MEMORY if asked.learns else None):
+        yield f"MemoryMax={memory}"
+    if asked.learns:
+        yield "# What learns in the background lowers its own priority."
+        yield "SystemCallFilter=setpriority sched_setscheduler"
     if homes := _paths_in_homes(asked, bundle):
         yield "ProtectHome=tmpfs"
         yield from (f"BindReadOnlyPaths={quoted(path)}" for path in homes)
@@ -209,7 +219,13 @@ def _paths_in_homes(asked: ServiceRequest, bundle: Bundle | None) -> list[str]:
     return needed
 
 
-def _bundle(asked: ServiceRequest) -> Bundle:
+def _bundle(asked: ServiceRequest) -> Bundle | None:
+    """Return the bundle that the service begins with, None where it learns one first."""
+    store = asked.run["store"]
+    if asked.run["learn"] is not None:
+        place = Store(asked.place(_absolute(str(store)))) if store else None
+        if place is None or place.pointers().current is None:
+            return None
     keys = [asked.place(key) for key in asked.run["trusted_keys"]]
     return read_bundle(_bundle_folder(asked), asked.run["allow_failed"], keys)
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from edge_runtime.detector.lasting_change import Finding
 from edge_runtime.mute import Mute
-from edge_runtime.status.snapshot import Answer, ProcessStatus, Snapshot
+from edge_runtime.status.snapshot import Answer, LearningStatus, ProcessStatus, Snapshot
 from edge_runtime.supervision.policy import TIERS, WorkerPhase, stat_fields
 
 State = Literal[
@@ -17,6 +17,7 @@ State = Literal[
     "alarm",
     "muted",
     "fallback",
+    "learning",
     "waiting",
     "missing",
     "ended",
@@ -28,6 +29,7 @@ Life = Literal["running", "stopped", "gone"]
 HEALTHY, ALARM, NO_MODEL = 0, 1, 3
 """Exit codes. 2 is a usage error, as in every command."""
 VOUCHERS = {tier: f"the {name}" for tier, name in TIERS.items()}
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _STATE_FIELD, _START_FIELD = 0, 19  # of /proc/PID/stat, counted from the state
 
 
@@ -99,6 +101,11 @@ def since(moment: float | None, now: float) -> str:
     return "" if moment is None else _clock_words("since", moment, now)
 
 
+def at(moment: float | None, now: float) -> str:
+    """Return ` at 07:32`, as `since`."""
+    return "" if moment is None else _clock_words("at", moment, now)
+
+
 def mute_words(mute: Mute, now: float) -> str:
     """Return ` until 15:30 (cleaning)`."""
     why = f" ({mute.reason})" if mute.reason else ""
@@ -118,6 +125,30 @@ def finding_words(finding: Finding, now: float) -> str:
     """Return ` since 07:32 on flow, heat`: the time of a lasting change, and its channels."""
     channels = f" on {', '.join(finding.channels)}" if finding.channels else ""
     return f"{since(finding.since, now)}{channels}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in two units at most: `3 d 2 h`, `12 min 5 s`."""
+    left = int(seconds)
+    for unit, name, smaller, small in (
+        (_DAY, "d", _HOUR, "h"),
+        (_HOUR, "h", _MINUTE, "min"),
+        (_MINUTE, "min", 1, "s"),
+    ):
+        if left >= unit:
+            return f"{left // unit} {name} {left % unit // smaller} {small}"
+    return f"{left} s"
+
+
+def learning_words(learning: LearningStatus) -> str:
+    """Return how far learning is: `learning 3,412 of 8,640 rows, 14 h 3 min left`."""
+    if learning.learning:
+        return f"learning from {learning.rows:,} rows"
+    if learning.target is None:
+        return f"learning {learning.rows:,} rows; the sample period is not known yet"
+    left = "" if not learning.left else f", {duration(learning.left)} left"
+    why = f"; {learning.result}" if learning.result else ""
+    return f"learning {learning.rows:,} of {learning.target:,} rows{left}{why}"
 
 
 def phase_words(snapshot: Snapshot) -> str:
@@ -152,6 +183,8 @@ def _answered(snapshot: Snapshot, answer: Answer, age: float) -> Health:
         if "MUTED" not in answer.flags:
             return Health("alarm", text, ALARM, age)
         return Health("muted", text, NO_MODEL if because else HEALTHY, age)
+    if because and snapshot.learning and snapshot.learning.active:
+        return Health("learning", f"{learning_words(snapshot.learning)}{muted}", NO_MODEL, age)
     if because:
         return Health(
             "fallback", f"no alarm, but no healthy model: {because}{muted}", NO_MODEL, age

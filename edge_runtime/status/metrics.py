@@ -19,7 +19,7 @@ from edge_runtime.plain import shown
 from edge_runtime.sources.sample_clock import Event
 from edge_runtime.status.board import CONDITIONS
 from edge_runtime.status.health import ALARM, HEALTHY, judge
-from edge_runtime.status.snapshot import Answer, BoardHealth, Counts, Snapshot
+from edge_runtime.status.snapshot import Answer, BoardHealth, Counts, LearningStatus, Snapshot
 from edge_runtime.supervision.policy import WorkerPhase
 from edge_runtime.threads import BEAT, MonitoredThread
 
@@ -58,6 +58,7 @@ def _metrics(snapshot: Snapshot, now: float) -> list[Metric]:
         *(_answered(snapshot.answer) if snapshot.answer else ()),
         *_change(snapshot),
         *_mute(snapshot.mute),
+        *(_learning(snapshot.learning) if snapshot.learning else ()),
         *_channels(snapshot),
         *_threads(snapshot),
         *(_board(snapshot.health) if snapshot.health else ()),
@@ -131,6 +132,16 @@ def _mute(mute: Mute | None) -> list[Metric]:
     return [
         _value("muted", "Whether the owner muted alarms.", mute is not None),
         _value("mute_end_time_seconds", "Of the mute, epoch.", mute.ends if mute else None),
+    ]
+
+
+def _learning(learning: LearningStatus) -> list[Metric]:
+    return [
+        _value("learning", "Whether no model was learned yet.", learning.active),
+        _value("learning_rows", "Readings on the disk.", learning.rows),
+        _value("learning_target_rows", "Readings to learn from.", learning.target),
+        _value("learning_last_time_seconds", "Of the last result, epoch.", learning.last),
+        _value("learning_next_time_seconds", "When it is learned again, epoch.", learning.next),
     ]
 
 

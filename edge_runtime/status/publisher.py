@@ -24,6 +24,7 @@ from edge_runtime.status.snapshot import (
     ChannelStatus,
     Counts,
     Input,
+    LearningStatus,
     ModelStatus,
     ProcessStatus,
     Snapshot,
@@ -145,6 +146,7 @@ class StatusPublisher:
     ) -> None:
         self._name, self._version, self._hash = name, version, model_hash
         self.no_bundle = ""
+        self.learning: Callable[[], LearningStatus | None] = lambda: None
         self._channels, self._outlets = tuple(channels), tuple(outlets)
         self._patience = max(PATIENCE, PATIENCE_PERIODS * slowest)
         self._log, self._clock, self._wall = log, clock, wall
@@ -218,7 +220,10 @@ class StatusPublisher:
         last, counts = state.summary.last, Counts.of(state.summary)
         if state.phase is not self._phase:
             self._phase, self._phase_begun = state.phase, now
+        learning = self.learning()
         no_bundle = self.no_bundle and f"model has no usable bundle: {self.no_bundle}"
+        if learning and learning.active:
+            no_bundle = ""  # the learning says why
         return Snapshot(
             SCHEMA,
             self._process(now, ended, begun=last is not None),
@@ -235,6 +240,7 @@ class StatusPublisher:
             None if last is None else Answer.of(last),
             state.finding,
             state.mute,
+            learning,
             counts,
             self._channel_states(last),
             self._trail.point() if last else (),

@@ -26,7 +26,10 @@ from edge_runtime.status.health import (
     HEALTHY,
     VOUCHERS,
     Health,
+    at,
+    duration,
     finding_words,
+    learning_words,
     mute_words,
     phase_words,
     since,
@@ -47,7 +50,6 @@ _HIGH, _TALL_ROWS, _LOW_ROWS = 30, 8, 4  # on a screen of so many lines, the cha
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _TOP = 2.0  # thresholds; the scale is fixed, so that charts can be compared
 _ELLIPSIS = "…"
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _TIERS = {str(tier): voucher for tier, voucher in VOUCHERS.items()}
 
 
@@ -141,6 +143,7 @@ def facts(snapshot: Snapshot) -> dict[str, str]:
         "sample": sample_words(snapshot),
         "change": change_words(snapshot),
         "muted": mute_words(snapshot.mute, snapshot.now).strip() if snapshot.mute else "",
+        "learning": _learning(snapshot),
         "model": f"{phase_words(snapshot)}{waiting}, {_restarts(counts.restarts)}",
         "records": f"{counts.records}{rate}{_latency(counts)}",
         "by tier": listed({_TIERS.get(tier, tier): n for tier, n in counts.tiers.items() if n}),
@@ -214,23 +217,22 @@ def channel_state(channel: ChannelStatus) -> str:
     return " ".join(name for name, on in states.items() if on) or "good"
 
 
-def duration(seconds: float) -> str:
-    """Return seconds in two units at most: `3 d 2 h`, `12 min 5 s`."""
-    left = int(seconds)
-    for unit, name, smaller, small in (
-        (_DAY, "d", _HOUR, "h"),
-        (_HOUR, "h", _MINUTE, "min"),
-        (_MINUTE, "min", 1, "s"),
-    ):
-        if left >= unit:
-            return f"{left // unit} {name} {left % unit // smaller} {small}"
-    return f"{left} s"
-
-
 def listed(counts: Mapping[str, int]) -> str:
     """Return names and numbers, the highest first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{name} {count}" for name, count in ordered) or "-"
+
+
+def _learning(snapshot: Snapshot) -> str:
+    """Return where learning stands, when it was done last, and when it is done next."""
+    learning = snapshot.learning
+    if learning is None:
+        return ""
+    if learning.active or learning.learning:
+        return learning_words(learning)
+    next_ = "" if learning.next is None else f"again{at(learning.next, snapshot.now)}"
+    last = f"{learning.result}{at(learning.last, snapshot.now)}" if learning.result else ""
+    return "; ".join(filter(None, (last, next_)))
 
 
 def _restarts(count: int) -> str:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:  # reading snapshots needs no numpy
     from edge_runtime.record import Record
     from edge_runtime.supervision.summary import Summary
 
-SCHEMA = 5
-"""Files of schemas 1 to 4 are read too; fields that they lack are unknown."""
+SCHEMA = 6
+"""Files of schemas 1 to 5 are read too; fields that they lack are unknown."""
 NAME = "status.json"
 SERVICES = Path("/run/gruard")
 """Where services keep their file: in one folder per service, or a single one in this folder."""
@@ -171,6 +171,25 @@ class ChannelStatus:
 
 
 @dataclass(frozen=True)
+class LearningStatus:
+    """Where learning during the run stands.
+
+    active: no model was learned yet. rows: readings on the disk, target: those wanted, None while
+    the sample period is unknown. left: seconds until then. learning: the child process runs.
+    result: of the last time, in words. last, next: epoch seconds, None for never.
+    """
+
+    active: bool
+    rows: int
+    target: int | None
+    left: float | None
+    learning: bool
+    result: str
+    last: float | None
+    next: float | None
+
+
+@dataclass(frozen=True)
 class BoardHealth:
     """The board's health. temperature: °C of its hottest sensor; throttled: the firmware's bits."""
 
@@ -183,7 +202,7 @@ class Snapshot:
     """The state of a run at one moment.
 
     answer: None before the first record. change: the lasting change that was reported, None without
-    one. mute: that holds now, None without one.
+    one. mute: that holds now, None without one. learning: None where nothing is learned.
     trail: the latest points of the score, oldest first: each is the highest share of its threshold
     within a second, None for a second of gaps.
     rate: records per second since the snapshot before, None in the first.
@@ -198,6 +217,7 @@ class Snapshot:
     answer: Answer | None
     change: Finding | None
     mute: Mute | None
+    learning: LearningStatus | None
     counts: Counts
     channels: tuple[ChannelStatus, ...]
     trail: tuple[float | None, ...]
@@ -234,7 +254,9 @@ def from_json(text: str, where: str) -> Snapshot:
     if data["schema"] == 3:
         data = _with(data, {"counts": {"recurring": 0}}) | {"schema": 4}
     if data["schema"] == 4:
-        data |= {"mute": None, "schema": SCHEMA}
+        data |= {"mute": None, "schema": 5}
+    if data["schema"] == 5:
+        data |= {"learning": None, "schema": SCHEMA}
     if data["schema"] != SCHEMA:
         raise GruardError(
             f"{where}: written by another version of gruard (schema {data['schema']!r}, "

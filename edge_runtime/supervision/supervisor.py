@@ -276,6 +276,9 @@ class Supervisor:
             self._repaired += self._fallback.repaired
             self._model.stop()
             self._model, self._fallback = other.model, other.fallback
+            if self._settings.period is None and other.period is not None:
+                self._settings = dataclasses.replace(self._settings, period=other.period)
+                self._timing = self._new_sample_clock()
 
     def _pass_change_to_fallback(self) -> None:
         """Let the fallback judge the machine against the lasting change that the model found."""

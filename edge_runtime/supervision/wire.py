@@ -28,7 +28,7 @@ _CHECKSUM = struct.Struct("<I")
 _BEFORE_PAYLOAD = _HEAD.size + _CHECKSUM.size
 _SAMPLE = struct.Struct("<qd")
 # Index, flags, tier, valid, alarm, sensor, a bit for each number that is present, the numbers.
-_RECORD = struct.Struct("<qHB??bB4d")
+_RECORD = struct.Struct("<qIB??bB4d")
 _ABSENT = -1  # of `sensor`
 _CHUNK = 65536
 _CACHED = 256  # combinations of names

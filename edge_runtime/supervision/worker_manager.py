@@ -191,15 +191,15 @@ class WorkerManager:
         if self._on_cpu:
             self._start_and_wait()
 
-    def tend(self, fresh: bool) -> None:
+    def tend(self, fresh: bool, awaited: bool = False) -> None:
         """Start or welcome a worker where due; call before every sample, `fresh` for the first.
 
-        Waits only where samples wait for a worker that restarts.
+        Waits only where samples wait for a worker that restarts, or that is `awaited`.
         """
         self._samples += 1
         if self._policy.start_due(self._now()):
             self._start()
-        waits = self._terms.waits and not fresh
+        waits = self._terms.waits and (awaited or not fresh)
         self._welcome(fresh, self._terms.load_limit if waits else 0.0)
         overdue = self._clock() - self._loading_since > LOAD_LIMIT
         if self.phase is WorkerPhase.LOADING and (waits or overdue):
@@ -387,10 +387,14 @@ class ShadowDetector(Protocol):
 
 @dataclass(frozen=True)
 class Serving:
-    """A model and the fallback that goes with it."""
+    """A model and the fallback that goes with it.
+
+    period: seconds between its samples, None when unknown.
+    """
 
     model: WorkerManager
     fallback: ShadowDetector
+    period: float | None = None
 
 
 class Exchange(Protocol):

@@ -34,7 +34,14 @@ from edge_runtime.supervision.wire import Hello
 from edge_runtime.supervision.worker import ProgressPage
 
 _SUPERVISORS = (
-    Flag.LATE | Flag.GAP | Flag.RESTARTED | Flag.TIMING | Flag.CPU | Flag.RECURRING | Flag.MUTED
+    Flag.LATE
+    | Flag.GAP
+    | Flag.RESTARTED
+    | Flag.TIMING
+    | Flag.CPU
+    | Flag.RECURRING
+    | Flag.MUTED
+    | Flag.LEARNING
 )
 """Flags that only the supervisor sets."""
 _SHOWN = 12  # hex digits of a digest in a message
@@ -157,6 +164,7 @@ class WorkerProcess:
     identity: the bundle that it must load; every answer is checked against it.
     clock: monotonic seconds; measures the deadline while replies to older samples arrive.
     debug: let a worker print its stack before it is killed.
+    columns: the readings of a sample that the bundle has, in its order; None for all as they are.
     change: the lasting change that a worker reported last; each that starts resumes from it.
     A timeout is in seconds, or `Work`, which waits for as long as the worker makes progress.
     Methods that send or receive raise WorkerGoneError when the worker is gone or sends something
@@ -169,7 +177,9 @@ class WorkerProcess:
         identity: BundleIdentity,
         clock: Callable[[], float] = time.monotonic,
         debug: bool = False,
+        columns: Sequence[int] | None = None,
     ) -> None:
+        self._columns = columns
         self._command, *self._fallbacks = (tuple(command) for command in commands)
         self.identity, self._clock, self._debug = identity, clock, debug
         self._process: subprocess.Popen[bytes] | None = None
@@ -269,7 +279,7 @@ class WorkerProcess:
 
     def tell(self, sample: Sample) -> None:
         """Send `sample`; `answer` or `hear` returns its record."""
-        self.send(sample)
+        self.send(sample.of(self._columns))
         time = sample.time  # NaN crosses the wire as None
         self._owed.append((sample.index, None if time is None or math.isnan(time) else time))
 

@@ -65,12 +65,15 @@ class Start:
     hold: StoreLock | None = None
 
 
-def choose(store: Store, admission: Admission, log: Log) -> Start:
+def choose(store: Store, admission: Admission, log: Log, empty: bool = False) -> Start:
     """Choose what to start with and hold its slot; no attempt of a trial is counted yet.
 
-    log: takes one line for each slot that is passed over, with the reason.
+    log: takes one line for each slot that is passed over, with the reason. empty: start from a
+    store without a bundle too, because the run itself will install one.
     Raises NotAllowedError when a person has to decide, GruardError when nothing was ever installed.
     """
+    if empty and _is_empty(store):
+        return Start(None, reason=f"{store.root}: no bundle was learned yet")
     for _ in range(CHOICES - 1):
         with suppress(RemovedError, BusyError):
             return _choose(store, admission, log)
@@ -80,7 +83,7 @@ def choose(store: Store, admission: Admission, log: Log) -> Start:
 def _choose(store: Store, admission: Admission, log: Log) -> Start:
     """Choose once. Raises RemovedError or BusyError when a command removes the chosen slot."""
     pointers = store.pointers()
-    if pointers == Pointers() and not store.slots.has_any() and not store.remembered.fallback():
+    if _is_empty(store):
         raise GruardError(
             f"{store.root}: no bundle is installed there; gruard install BUNDLE --store "
             f"{store.root}, or name a BUNDLE to run"
@@ -97,6 +100,11 @@ def _choose(store: Store, admission: Admission, log: Log) -> Start:
     if start.bundle or not isinstance(refusal, NotAllowedError):
         _change(store, lambda latest: latest.failed(slot, reason), log)
     return start
+
+
+def _is_empty(store: Store) -> bool:
+    nothing = store.pointers() == Pointers() and not store.slots.has_any()
+    return nothing and not store.remembered.fallback()
 
 
 def start_from(path: Path, admission: Admission, log: Log) -> Start:

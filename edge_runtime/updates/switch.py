@@ -156,6 +156,8 @@ class ModelSwitch:
     """The Exchange of a run from the store (`edge_runtime.supervision.worker_manager`).
 
     running: the bundle that the run starts with. healthy: seconds of good health that end a trial.
+    samples: what the run reads, None for what that bundle needs; another bundle takes over if its
+    channels are among them.
     While only the fallback runs, the bundle that the store names is tried every RETRY seconds.
     """
 
@@ -167,12 +169,14 @@ class ModelSwitch:
         healthy: float,
         clock: Callable[[], float],
         log: Callable[[str], None],
+        samples: FallbackOnly | None = None,
     ) -> None:
         self._store, self._loader = store, loader
         self._healthy, self._clock, self._log = healthy, clock, log
         self._troubles = LimitedLog(log, clock)
         hold = None if isinstance(running, FallbackOnly) else store.slots.hold(running.digest)
         self._running = _Contender(running, hold, refused=hold is None)
+        self._samples = samples or self._running.samples
         self._candidate: _Contender | None = None
         self._passed_over: set[str] = set()  # slots that cannot take over until the store changes
         self._unreadable: dict[str, str] = {}  # slots, and why, as logged
@@ -187,6 +191,10 @@ class ModelSwitch:
     def may_start(self) -> bool:
         """See `_may_load`; for the bundle that the run started with."""
         return self._may_load(self._running)
+
+    def look_soon(self) -> None:
+        """Look at the store after the next record: it was changed."""
+        self._next_look = self._clock()
 
     def after(self, record: Record, model: WorkerManager) -> Serving | None:
         """Look at the store, judge the trial, and return the candidate once it takes over."""
@@ -254,7 +262,7 @@ class ModelSwitch:
             logged, self._unreadable[slot] = self._unreadable.get(slot), str(error)
             self._reject(slot, slot[:SHORT], str(error), quiet=logged == str(error))
             return
-        if difference := _difference(self._running, _Contender(bundle, hold)):
+        if difference := _difference(self._samples, bundle, self._running.name):
             self._log(f"{label(bundle)}: {difference}; restart needed: it waits for the next start")
             hold.release()
             self._passed_over.add(slot)
@@ -303,7 +311,7 @@ class ModelSwitch:
         if candidate is None or candidate.serving is None:
             return None
         model = candidate.serving.model
-        model.tend(fresh=True)
+        model.tend(fresh=True, awaited=True)
         if _lost(candidate, model):
             self._drop_candidate()
             self._reject(candidate.slot, candidate.name, _why("could not take over", model))
@@ -312,6 +320,8 @@ class ModelSwitch:
         model.understudy = "the fallback"
         self._running.release()
         self._running, self._candidate = candidate, None
+        period = self._samples.period or candidate.samples.period
+        self._samples = replace(self._samples, period=period)
         self._probation = TrialHealth(self._healthy)
         self._log(f"sample {index + 1}: {candidate.name} answers from here on")
         if isinstance(candidate.bundle, Bundle):
@@ -391,12 +401,12 @@ def _why(what: str, model: WorkerManager) -> str:
     return f"{what}: {model.failure}" if model.failure else what
 
 
-def _difference(running: _Contender, other: _Contender) -> str:
-    """Return why `other` cannot answer the samples read for `running`; empty if it can."""
-    if running.samples.channels != other.samples.channels:
-        return f"its channels are not those of {running.name}"
-    if running.samples.period != other.samples.period:
-        return f"its sample period is not that of {running.name}"
-    if running.samples.counters != other.samples.counters:
-        return f"its counters are not those of {running.name}"
+def _difference(samples: FallbackOnly, bundle: Bundle, name: str) -> str:
+    """Return why `bundle` cannot answer the samples read for `name`; empty if it can."""
+    if not {*bundle.manifest.channel_names} <= {*samples.channels}:
+        return f"its channels are not those of {name}"
+    if samples.period not in (None, bundle.manifest.period):
+        return f"its sample period is not that of {name}"
+    if samples.counters != frozenset(bundle.manifest.columns.counters):
+        return f"its counters are not those of {name}"
     return ""

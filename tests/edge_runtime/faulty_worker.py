@@ -38,6 +38,7 @@ LIES: dict[str, dict[str, object]] = {
     "late-flag": {"flags": Flag.LATE},
     "recurring-flag": {"flags": Flag.RECURRING},
     "muted-flag": {"flags": Flag.MUTED},
+    "learning-flag": {"flags": Flag.LEARNING},
     "score-inf": {"score": float("inf")},
     "score-nan": {"score": float("nan")},
     "no-score": {"score": None},

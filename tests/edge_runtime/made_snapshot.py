@@ -14,6 +14,7 @@ from edge_runtime.status.snapshot import (
     ChannelStatus,
     Counts,
     Input,
+    LearningStatus,
     ModelStatus,
     ProcessStatus,
     Snapshot,
@@ -62,6 +63,7 @@ SNAPSHOT = Snapshot(
     ModelStatus("pump", 3, "55f037e9877e", "tflite-builtin", "serving", "", 1.7e9 + 3.0),
     Input(None, None),
     CALM,
+    None,
     None,
     None,
     COUNTS,
@@ -136,6 +138,19 @@ snapshots = st.builds(
     ),
     _maybe(st.builds(Finding, _float, _names, _count, _maybe(_float), _text())),
     _maybe(st.builds(Mute, _float, _float, _text())),
+    _maybe(
+        st.builds(
+            LearningStatus,
+            st.booleans(),
+            _count,
+            _maybe(_count),
+            _maybe(_float),
+            st.booleans(),
+            _text(),
+            _maybe(_float),
+            _maybe(_float),
+        )
+    ),
     st.builds(
         Counts,
         _count,

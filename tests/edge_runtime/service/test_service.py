@@ -176,6 +176,43 @@ def test_systemd_finds_little_that_the_template_exposes(image: Path, analyze: st
     assert subprocess.run(words, capture_output=True, check=False).returncode == 1
 
 
+LEARN = ("--learn", "24h", "--source", "-")
+
+
+def test_a_run_that_learns_needs_no_bundle_but_a_name_memory_and_its_low_priority(
+    image: Path,
+) -> None:
+    made = unit(image, "--name", "tiny", words=LEARN)
+    assert lines(made, "MemoryMax")[-1] == "800M"
+    assert lines(made, "SystemCallFilter")[-1] == "setpriority sched_setscheduler"
+    assert "--learn 24h" in lines(made, "ExecStart")[-1]
+    assert (
+        lines(unit(image, "--name", "tiny", "--memory", "1G", words=LEARN), "MemoryMax")[-1] == "1G"
+    )
+    assert lines(unit(image), "MemoryMax") == ["256M"]
+    assert "add --name NAME" in refused(install(image, *READER, words=LEARN))
+
+
+def test_the_samples_of_a_run_that_learns_may_be_hours_apart(image: Path) -> None:
+    made = unit(image, "--name", "tiny", words=(*LEARN, "--period", "60"))
+    assert lines(made, "WatchdogSec")[-1] == "180"
+
+
+def test_a_run_that_learns_keeps_to_its_folder_and_goes_without_keys(image: Path) -> None:
+    elsewhere = install(image, "--name", "tiny", *READER, words=(*LEARN, "--store", "/srv/pump"))
+    assert "may write below /var/lib/gruard/tiny only" in refused(elsewhere)
+    below = ("--name", "tiny", *READER)
+    assert install(image, *below, words=(*LEARN, "--store", f"{OWN}/store")).exit_code == 0
+    signed = install(image, "--name", "tiny", words=(*LEARN, "--trusted-key", "/plant.pub"))
+    assert signed.exit_code == 2 and "has no signature" in signed.output
+
+
+def test_systemd_reads_the_unit_of_a_run_that_learns(image: Path, analyze: str) -> None:
+    assert install(image, "--name", "tiny", *READER, words=LEARN).exit_code == 0
+    done = verified(analyze, image)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_reader_runs_beside_gruard_which_stays_the_main_process(image: Path) -> None:
     (line,) = lines(
         unit(image, "--python", "/opt/py", words=(*STREAM, "--deadline", "3")), "ExecStart"

@@ -17,7 +17,7 @@ from edge_runtime.errors import GruardError
 from edge_runtime.mute import Mute
 from edge_runtime.status import metrics
 from edge_runtime.status.metrics import CONNECTIONS, MetricsServer, exposition
-from edge_runtime.status.snapshot import ChannelStatus, Snapshot
+from edge_runtime.status.snapshot import ChannelStatus, LearningStatus, Snapshot
 
 PATIENCE = 60
 SAMPLE = re.compile(r"([a-z_]+)(?:\{(.*)\})? (-?[0-9.e+-]+)", re.DOTALL)
@@ -97,6 +97,14 @@ def test_values() -> None:
     assert value(page, "skipped_entries_total") == value(page, "outages_total") == 0
     assert value(page, "board_condition", **{"is": "under-voltage"}) == 1
     assert value(page, "board_condition_since_boot", **{"is": "heat limit"}) == 0
+
+
+def test_how_far_learning_is_has_rows_and_a_target() -> None:
+    learning = LearningStatus(True, 3412, 8640, 52280.0, False, "", None, None)
+    page = exposition(replace(SNAPSHOT, learning=learning), TOLD)
+    assert value(page, "learning") == 1
+    assert value(page, "learning_rows") == 3412 and value(page, "learning_target_rows") == 8640
+    assert "learning_next" not in page and "learning" not in exposition(SNAPSHOT, TOLD)
 
 
 def test_a_mute_and_its_end_are_there_while_it_holds() -> None:

@@ -41,32 +41,40 @@ def first_schema(snapshot: Snapshot) -> dict[str, object]:
     for part, name in (("model", "waiting"), ("model", "since"), ("counts", "skipped"),
                        ("counts", "outages"), ("counts", "recurring")):  # fmt: skip
         del data[part][name]
-    del data["input"], data["threads"], data["change"], data["mute"]
+    del data["input"], data["threads"], data["change"], data["mute"], data["learning"]
     return data
 
 
 @given(snapshot=snapshots)
 def test_a_file_of_the_second_schema_tells_of_no_change(snapshot: Snapshot) -> None:
     data = json.loads(snapshot.to_json()) | {"schema": 2}
-    del data["change"], data["mute"], data["counts"]["recurring"]
+    del data["change"], data["mute"], data["learning"], data["counts"]["recurring"]
     counts = replace(snapshot.counts, recurring=0)
-    expected = replace(snapshot, change=None, mute=None, counts=counts)
+    expected = replace(snapshot, change=None, mute=None, learning=None, counts=counts)
     assert from_json(json.dumps(data), "here") == expected
 
 
 @given(snapshot=snapshots)
 def test_a_file_of_the_third_schema_tells_of_no_recurring_alarm(snapshot: Snapshot) -> None:
     data = json.loads(snapshot.to_json()) | {"schema": 3}
-    del data["mute"], data["counts"]["recurring"]
+    del data["mute"], data["learning"], data["counts"]["recurring"]
     counts = replace(snapshot.counts, recurring=0)
-    assert from_json(json.dumps(data), "here") == replace(snapshot, mute=None, counts=counts)
+    expected = replace(snapshot, mute=None, learning=None, counts=counts)
+    assert from_json(json.dumps(data), "here") == expected
 
 
 @given(snapshot=snapshots)
 def test_a_file_of_the_fourth_schema_tells_of_no_mute(snapshot: Snapshot) -> None:
     data = json.loads(snapshot.to_json()) | {"schema": 4}
-    del data["mute"]
-    assert from_json(json.dumps(data), "here") == replace(snapshot, mute=None)
+    del data["mute"], data["learning"]
+    assert from_json(json.dumps(data), "here") == replace(snapshot, mute=None, learning=None)
+
+
+@given(snapshot=snapshots)
+def test_a_file_of_the_fifth_schema_tells_of_no_learning(snapshot: Snapshot) -> None:
+    data = json.loads(snapshot.to_json()) | {"schema": 5}
+    del data["learning"]
+    assert from_json(json.dumps(data), "here") == replace(snapshot, learning=None)
 
 
 @given(snapshot=snapshots)
@@ -84,6 +92,7 @@ def test_a_file_of_the_first_schema_is_read_and_what_it_does_not_tell_is_unknown
         threads=(),
         change=None,
         mute=None,
+        learning=None,
     )
 
 

@@ -11,7 +11,7 @@ from made_snapshot import ALARM, CALM, FALLBACK, SNAPSHOT, TOLD
 from edge_runtime.detector.lasting_change import Finding
 from edge_runtime.mute import Mute
 from edge_runtime.status.health import Life, judge, judge_now, life, start_ticks
-from edge_runtime.status.snapshot import Answer, Input, Snapshot
+from edge_runtime.status.snapshot import Answer, Input, LearningStatus, Snapshot
 
 WAITING = "worker was ended by SIGABRT; next attempt in 5 min"
 
@@ -43,6 +43,8 @@ MUTE = Mute(1.7e9, 1.7e9 + 8 * 3600, "cleaning")
 MUTED = replace(ALARM, flags=("MUTED",), about="level, muted")
 STARTED = LOADED = "2023-11-14 22:13"
 SILENT = "01:24"
+LEARNS = LearningStatus(True, 3412, 8640, 52280.0, False, "", None, None)
+LEARNT = replace(LEARNS, active=False)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +67,11 @@ SILENT = "01:24"
         (replace(run(ALARM), mute=MUTE), "alarm", 1, "; muted until 06:13"),
         (replace(run(), mute=MUTE), "healthy", 0, "no alarm; muted until 06:13 (cleaning)"),
         (replace(run(FALLBACK), mute=MUTE), "fallback", 3, "; muted until 06:13 (cleaning)"),
+        (replace(run(FALLBACK), learning=LEARNS), "learning", 3, "learning 3,412 of 8,640 rows"),
+        (replace(run(FALLBACK), learning=LEARNS), "learning", 3, "rows, 14 h 31 min left"),
+        (replace(run(ALARM), learning=LEARNS), "alarm", 1, "ALARM level"),
+        (replace(run(FALLBACK), learning=LEARNT), "fallback", 3, "the model is not trusted"),
+        (replace(run(), learning=LEARNT), "healthy", 0, "healthy, no alarm"),
         (run(replace(ALARM, about="")), "alarm", 1, "ALARM"),
         (run(replace(FALLBACK, alarm=True), waiting=WAITING), "alarm", 1, f"ALARM; the {WAITING}"),
         (run(FALLBACK, "waiting to restart", waiting=WAITING), "fallback", 3, f"the {WAITING}"),

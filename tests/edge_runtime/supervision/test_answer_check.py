@@ -100,7 +100,7 @@ def test_no_frame_with_flipped_bits_is_accepted() -> None:
 def test_the_count_of_flipped_frames_bites(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "_checksum", lambda head, payload: 0)
     frame = bytearray(wire.encode(model_record(SAMPLE)))
-    frame[20] ^= 1
+    frame[30] ^= 1
     assert list(decoded(bytes(frame)))
 
 

@@ -46,7 +46,7 @@ MESSAGES = [
 ]
 
 
-HEAD = bytes(47)  # of a record, before its words
+HEAD = bytes(49)  # of a record, before its words
 
 
 def framed(payload: bytes, kind: int = 17) -> bytes:
@@ -108,7 +108,7 @@ def test_a_record_keeps_every_bit_of_its_numbers(record: Record) -> None:
         framed(HEAD + b'[[1],[],[],"",null]'),
         framed(HEAD + b'[[],[],[],"",7]'),
         framed(HEAD + b"[" * 100_000),
-        framed(HEAD[:8] + b"\xff\xff" + HEAD[10:] + b'[[],[],[],"",null]'),
+        framed(HEAD[:8] + b"\xff\xff\1\0" + HEAD[12:] + b'[[],[],[],"",null]'),
         framed(b"[]", 16),
         framed(b'["k",0.5,"d","m"]', 16),
         framed(b'{"kernel":"k","load_seconds":0.5,"digest":"d"}', 16),

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import faulty_worker
@@ -227,13 +228,30 @@ def test_other_samples_need_a_restart(
     store: Store, bundles: dict[int, Bundle], tmp_path: Path, change: dict, words: str
 ) -> None:
     if "channels" in change:
-        names = bundles[1].manifest.channels
-        change = {"channels": (names[0], names[2], names[1])}
+        first, *others = bundles[1].manifest.channels
+        change = {"channels": (replace(first, name="unknown"), *others)}
     other = read_bundle(write_made_bundle(tmp_path, 2, **change))
     run = StoredRun(store, {1: "none@0"}, {20: lambda: store.install(other)}, rows=60)
     assert answered_by(run()) == [("v1", 60)]
     assert run.log.count("restart needed") == 1 and words in run.log
     assert store.pointers().trial.attempts == 3  # for the next start
+
+
+def test_a_bundle_with_the_same_channels_in_another_order_takes_over(
+    store: Store, bundles: dict[int, Bundle], tmp_path: Path
+) -> None:
+    first, *others = bundles[1].manifest.channels
+    other = read_bundle(write_made_bundle(tmp_path, 2, channels=(*others, first)))
+    run = StoredRun(store, {1: "none@0", 2: "none@0"}, {20: lambda: store.install(other)})
+    assert [who for who, _ in answered_by(run())] == ["v1", "v2"]
+
+
+def test_a_run_without_a_period_gets_that_of_the_bundle_that_takes_over(
+    store: Store, bundles: dict[int, Bundle]
+) -> None:
+    begin = FallbackOnly((*bundles[1].manifest.channel_names, "counter"), None)
+    run = StoredRun(store, {1: "none@0"}, rows=40, begin=begin)
+    assert [who for who, _ in answered_by(run())] == ["", "v1"]
 
 
 def test_a_run_that_begins_with_the_trial(store: Store, bundles: dict[int, Bundle]) -> None:
