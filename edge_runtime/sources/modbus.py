@@ -1,6 +1,7 @@
 """Modbus/TCP: `modbus://host:502/UNIT?registers=CHANNEL:holding:40001:int16,…`.
 
-Every channel is read by a request of its own, so a refused register is one missing reading.
+Neighbouring registers are read by one request, so a lost answer costs one sample and one wait. If
+a device refuses that, each register is read by itself: a refused one is one missing reading.
 """
 
 import math
@@ -8,6 +9,7 @@ import re
 import socket
 import struct
 import time
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,7 +27,10 @@ from edge_runtime.sources.source import (
 )
 
 _PORT = 502
-_PATIENCE = 1.0  # seconds for a connection or an answer
+_PATIENCE, _LEAST_PATIENCE = 1.0, 0.2
+"""Seconds to wait for a connection, and for an answer at most and at least."""
+_UNANSWERED = 3  # measurements in a row without any answer: then the device is lost
+_MOST_WORDS = 125  # of one request
 _FORMATS = {"int16": ">h", "uint16": ">H", "int32": ">i", "uint32": ">I", "float32": ">f"}
 # Register 40001 of a data sheet is holding register 0 on the wire; both spellings are accepted.
 _REFERENCES = {"holding": (40001, 400001), "input": (30001, 300001)}
@@ -58,6 +63,81 @@ class Register:
         return float(struct.unpack(_FORMATS[self.type], data)[0]) * self.scale
 
 
+@dataclass(frozen=True)
+class Block:
+    """Neighbouring registers of one kind, which one request reads."""
+
+    registers: tuple[Register, ...]
+
+    @property
+    def first(self) -> int:
+        """The first address."""
+        return self.registers[0].address
+
+    @property
+    def words(self) -> int:
+        """Number of 16-bit registers."""
+        return max(each.address + each.words for each in self.registers) - self.first
+
+    def values(self, words: Sequence[int]) -> dict[str, float]:
+        """Return the reading of each channel in the answer's words."""
+        found = {}
+        for each in self.registers:
+            start = each.address - self.first
+            found[each.channel] = each.value(words[start : start + each.words])
+        return found
+
+    def singles(self) -> list["Block"]:
+        """Return a block for each register."""
+        return [Block((each,)) for each in self.registers]
+
+
+def blocks_of(registers: Sequence[Register]) -> list[Block]:
+    """Join registers without an address between them; they are not read across such gaps, because
+    a device may refuse an address that it does not have."""
+    blocks: list[Block] = []
+    for each in sorted(registers, key=_place):
+        joined = Block((*blocks[-1].registers, each)) if blocks else Block((each,))
+        if blocks and _is_near(blocks[-1], each) and joined.words <= _MOST_WORDS:
+            blocks[-1] = joined
+        else:
+            blocks.append(Block((each,)))
+    return blocks
+
+
+def _is_near(block: Block, register: Register) -> bool:
+    same = block.registers[0].kind == register.kind
+    return same and register.address <= block.first + block.words
+
+
+def _place(register: Register) -> tuple[str, int]:
+    return register.kind, register.address
+
+
+class Patience:
+    """How long to wait for an answer: the retransmission timer of TCP (RFC 6298), within limits.
+
+    A lost answer then costs a few samples of a fast device, and a slow one gets its second.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = _PATIENCE
+        self._usual: float | None = None
+        self._spread = 0.0
+
+    def answered(self, took: float) -> None:
+        """Take the seconds that an answer took."""
+        if self._usual is None:
+            self._usual, self._spread = took, took / 2
+        self._spread += (abs(took - self._usual) - self._spread) / 4
+        self._usual += (took - self._usual) / 8
+        self.seconds = min(max(self._usual + 4 * self._spread, _LEAST_PATIENCE), _PATIENCE)
+
+    def unanswered(self) -> None:
+        """Wait longer for the next answer."""
+        self.seconds = min(2 * self.seconds, _PATIENCE)
+
+
 class Connection:
     """Requests to one device and their answers, by the Modbus messaging guide (V1.0b)."""
 
@@ -65,16 +145,18 @@ class Connection:
         self._socket = socket.create_connection((place.host, place.port), timeout=_PATIENCE)
         self._number = 0
 
-    def ask(self, unit: int, function: int, address: int, count: int) -> bytes:
+    def ask(
+        self, unit: int, function: int, address: int, count: int, patience: float = _PATIENCE
+    ) -> bytes:
         """Return the answer, from its function code on.
 
-        Raises NoAnswerError when no valid one comes within `_PATIENCE` seconds; the connection is
+        Raises NoAnswerError when no valid one comes within `patience` seconds; the connection is
         useless then. Raises SourceLostError when the device closed the connection.
         """
         self._number = self._number + 1 & 0xFFFF
         question = struct.pack(">HHHBBHH", self._number, 0, 6, unit, function, address, count)
         self._socket.sendall(question)
-        limit = TimeLimit(_PATIENCE)
+        limit = TimeLimit(patience)
         number, protocol, length = struct.unpack(">HHH", self._take(6, limit))
         if protocol or not _SHORTEST <= length <= _LONGEST:
             raise NoAnswerError("was answered in another protocol")
@@ -103,8 +185,12 @@ class NoAnswerError(Exception):
     """A request without a valid answer; the message says what came instead."""
 
 
+class RefusedError(Exception):
+    """A request with an answer that has no readings; the message says why."""
+
+
 class Device:
-    """One connection to a unit; reads all registers, one after the other."""
+    """One connection to a unit; reads all registers, block by block."""
 
     def __init__(
         self,
@@ -114,47 +200,76 @@ class Device:
         name: str,
         complaints: Complaints,
     ) -> None:
-        self._place, self._unit, self._registers = place, unit, registers
+        self._place, self._unit = place, unit
+        self._channels = [register.channel for register in registers]
+        self._blocks = blocks_of(registers)
+        self._silent: Counter[Block] = Counter()  # how often in a row
         self._name, self._complaints = name, complaints
+        self._patience, self._unanswered = Patience(), 0
         self._connection = Connection(place)
 
     def measure(self) -> Reading:
-        """Read all registers. Raises SourceLostError when the device answers no request."""
-        now = time.time()
-        answers = [self._ask(register) for register in self._registers]
-        if all(answer is None for answer in answers):
+        """Read all registers; those without an answer are missing.
+
+        Raises SourceLostError when none was answered for the third time in a row.
+        """
+        now, readings, before = time.time(), dict[str, float](), len(self._blocks)
+        self._unanswered += 1
+        waiting, self._blocks = deque(self._blocks), []
+        while waiting:
+            block = waiting.popleft()
+            try:
+                readings |= self._read(block)
+            except RefusedError as error:
+                if len(block.registers) > 1:
+                    waiting.extendleft(reversed(block.singles()))
+                    continue
+                self._complain(block, str(error))
+            except NoAnswerError as error:
+                self._complain(block, str(error))
+                if self._silent[block] == _UNANSWERED:  # some are silent where they should refuse
+                    self._blocks += block.singles()
+                    continue
+            self._blocks.append(block)
+        if self._unanswered >= _UNANSWERED and len(self._blocks) == before:
             raise SourceLostError("no answer")
-        values = [math.nan if answer is None else answer for answer in answers]
-        return Reading.of(now, values)
+        return Reading.of(now, [readings.get(name, math.nan) for name in self._channels])
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
-    def _ask(self, register: Register) -> float | None:
-        """Return the value, NaN when the device refuses it, None without a valid answer."""
-        function = _FUNCTIONS[register.kind]
+    def _read(self, block: Block) -> dict[str, float]:
+        """Return the readings of a block.
+
+        Raises RefusedError for an answer without them, NoAnswerError for none; the connection is
+        then a new one, so that a late answer is not taken for the next one.
+        """
+        function, begun = _FUNCTIONS[block.registers[0].kind], time.monotonic()
         try:
-            answer = self._connection.ask(self._unit, function, register.address, register.words)
-        except NoAnswerError as error:
-            # A late answer must not be taken for the next one.
+            answer = self._connection.ask(
+                self._unit, function, block.first, block.words, self._patience.seconds
+            )
+        except NoAnswerError:
+            self._patience.unanswered()
+            self._silent[block] += 1
             self._connection.close()
             self._connection = Connection(self._place)
-            self._complain(register, str(error))
-            return None
+            raise
+        self._patience.answered(time.monotonic() - begun)
+        self._silent[block] = self._unanswered = 0
         if answer[0] & _REFUSED:
             code = answer[1] if len(answer) > 1 else "?"
-            self._complain(register, f"was refused, exception {code}")
-            return math.nan
+            raise RefusedError(f"was refused, exception {code}")
         words = answer[2:]
-        if answer[1:2] != bytes([2 * register.words]) or len(words) != 2 * register.words:
-            self._complain(register, f"was answered with {len(words)} bytes")
-            return math.nan
-        return register.value(struct.unpack(f">{register.words}H", words))
+        if answer[1:2] != bytes([2 * block.words]) or len(words) != 2 * block.words:
+            raise RefusedError(f"was answered with {len(words)} bytes")
+        return block.values(struct.unpack(f">{block.words}H", words))
 
-    def _complain(self, register: Register, what: str) -> None:
-        where = f"{self._name}, {register.channel}"
-        self._complaints.silent_cell(where, f"{register.kind} register {register.address} {what}")
+    def _complain(self, block: Block, what: str) -> None:
+        for each in block.registers:
+            where = f"{self._name}, {each.channel}"
+            self._complaints.silent_cell(where, f"{each.kind} register {each.address} {what}")
 
 
 def open_modbus(

@@ -1,5 +1,6 @@
 """Modbus/TCP with a real server in a process of its own, and with one that answers nonsense."""
 
+import itertools
 import socket
 import struct
 import subprocess
@@ -11,12 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from live_run import is_alarm, is_answer, is_gap, live_run
 
 from edge_runtime.address import Address, Endpoint, parse_address
 from edge_runtime.errors import Complaints, GruardError
 from edge_runtime.sources import modbus
-from edge_runtime.sources.modbus import Device, Register, parse_registers
+from edge_runtime.sources.modbus import (
+    Device,
+    Patience,
+    Register,
+    blocks_of,
+    parse_registers,
+)
 from edge_runtime.sources.open_source import KINDS, open_source
 from edge_runtime.sources.source import SourceLostError
 
@@ -189,12 +198,133 @@ def test_a_server_that_hangs_up_is_lost() -> None:
         found.close()
 
 
-def test_a_device_that_answers_for_nothing_is_lost() -> None:
+@pytest.mark.parametrize(
+    ("text", "channels", "missing"),
+    [("a:holding:0:int16", "a", 2), ("a:holding:0:int16,b:holding:1:int16", "ab", 3)],
+    ids=["one", "neighbours, first together and then each by itself"],
+)
+def test_a_device_that_answers_for_nothing_is_lost(text: str, channels: str, missing: int) -> None:
     with answering(lambda request: framed(request, b"\x7f")) as port:
-        found = device(port, "a:holding:0:int16", "a", complaints=Complaints())
+        found = device(port, text, *channels, complaints=Complaints())
+        for _ in range(missing):
+            assert np.isnan(found.measure().values).all()
         with pytest.raises(SourceLostError, match="no answer"):
             found.measure()
         found.close()
+
+
+def measured(port: int, text: str, channels: str, rows: int) -> tuple[np.ndarray, Complaints]:
+    complaints = Complaints()
+    found = device(port, text, *channels, complaints=complaints)
+    values = np.array([found.measure().values for _ in range(rows)])
+    found.close()
+    return values, complaints
+
+
+def test_neighbours_are_read_by_one_request() -> None:
+    asked: list[tuple[int, int, int]] = []
+
+    def answer(request: bytes) -> bytes:
+        function, first, count = struct.unpack(">BHH", request[7:12])
+        asked.append((function, first, count))
+        words = range(first, first + count)
+        return framed(request, struct.pack(f">BB{count}H", function, 2 * count, *words))
+
+    text = (
+        "a:holding:3:int16,b:holding:1:int32,c:input:4:int16,d:holding:9:int16,e:holding:2:int16,"
+        "f:input:5:int16"
+    )
+    with answering(answer) as port:
+        values, _ = measured(port, text, "abcdef", 2)
+    np.testing.assert_array_equal(values, [[3, (1 << 16) + 2, 4, 9, 2, 5]] * 2)
+    assert asked == [(3, 1, 3), (3, 9, 1), (4, 4, 2)] * 2
+
+
+@given(
+    st.lists(
+        st.builds(
+            Register,
+            st.uuids().map(str),
+            st.sampled_from(["holding", "input"]),
+            st.integers(0, 400),
+            st.sampled_from(["int16", "float32"]),
+        ),
+        min_size=1,
+        max_size=200,
+    )
+)
+def test_blocks_have_each_register_once_and_no_address_that_nobody_asked_for(
+    all_registers: list[Register],
+) -> None:
+    blocks = blocks_of(all_registers)
+    in_blocks = [each for block in blocks for each in block.registers]
+    assert sorted(in_blocks, key=lambda r: r.channel) == sorted(
+        all_registers, key=lambda r: r.channel
+    )
+    wanted = {(r.kind, r.address + i) for r in all_registers for i in range(r.words)}
+    for block in blocks:
+        kind = block.registers[0].kind
+        read = {(kind, block.first + i) for i in range(block.words)}
+        assert read <= wanted and block.words <= 125
+        assert {each.kind for each in block.registers} == {kind}
+
+
+def test_a_block_that_is_refused_is_read_one_by_one_from_then_on() -> None:
+    asked: list[int] = []
+
+    def answer(request: bytes) -> bytes:
+        first, count = struct.unpack(">HH", request[8:12])
+        asked.append(count)
+        allowed = count == 1 and first != 1
+        return framed(request, b"\x03\x02\x00\x07" if allowed else b"\x83\x02")
+
+    text = "a:holding:0:int16,b:holding:1:int16,c:holding:2:int16"
+    with answering(answer) as port:
+        values, complaints = measured(port, text, "abc", 2)
+    np.testing.assert_array_equal(values, [[7, np.nan, 7]] * 2)
+    assert asked == [3, 1, 1, 1, 1, 1, 1] and complaints.cells == 2
+
+
+def test_a_block_that_is_never_answered_is_read_one_by_one_at_last() -> None:
+    def answer(request: bytes) -> bytes | None:
+        single = request[10:12] == b"\x00\x01"
+        return framed(request, b"\x03\x02\x00\x07") if single else None
+
+    text = "a:holding:0:int16,b:holding:1:int16,c:holding:9:int16"
+    with answering(answer) as port:
+        values, _ = measured(port, text, "abc", 4)
+    np.testing.assert_array_equal(values, [[np.nan, np.nan, 7]] * 3 + [[7, 7, 7]])
+
+
+def test_an_answer_that_is_lost_now_and_then_is_a_missing_sample_and_no_outage() -> None:
+    answered = itertools.count()
+
+    def answer(request: bytes) -> bytes | None:
+        lost = next(answered) % 5 in (2, 3)
+        return None if lost else framed(request, b"\x03\x04\x00\x07\x00\x08")
+
+    text = "a:holding:0:int16,b:holding:1:int16"
+    with answering(answer) as port:
+        values, complaints = measured(port, text, "ab", 10)
+    missing = np.isnan(values).all(axis=1)
+    assert missing.tolist() == [False, False, True, True, False] * 2
+    assert np.array_equal(values[~missing], [[7, 8]] * 6) and complaints.cells == 8
+
+
+def test_the_wait_for_an_answer_follows_the_device() -> None:
+    patience = Patience()
+    assert patience.seconds == 1.0
+    for _ in range(50):
+        patience.answered(0.002)
+    assert patience.seconds == 0.2
+    patience.unanswered()
+    assert patience.seconds == 0.4
+    for _ in range(50):
+        patience.answered(0.5)
+    assert 0.5 < patience.seconds < 0.6
+    for _ in range(3):
+        patience.unanswered()
+    assert patience.seconds == 1.0
 
 
 @pytest.mark.parametrize(
@@ -229,11 +359,8 @@ def test_addresses_that_are_refused(text: str, words: str) -> None:
         open_source(text, ("a",), 1.0, Complaints())
 
 
-def test_a_device_that_drips_and_never_ends_an_answer_is_given_up_in_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_device_that_drips_and_never_ends_an_answer_is_given_up_in_time() -> None:
     """The patience is for the whole answer, not for each of its bytes."""
-    monkeypatch.setattr(modbus, "_PATIENCE", 0.2)
     dripping = threading.Event()
 
     def answer(request: bytes, connection: socket.socket) -> None:
@@ -244,7 +371,7 @@ def test_a_device_that_drips_and_never_ends_an_answer_is_given_up_in_time(
     with talking(answer) as port:
         connection = modbus.Connection(Endpoint("127.0.0.1", port, ""))
         with pytest.raises(modbus.NoAnswerError, match="was not answered"):
-            connection.ask(1, 3, 0, 1)
+            connection.ask(1, 3, 0, 1, patience=0.2)
         connection.close()
         dripping.set()
 
