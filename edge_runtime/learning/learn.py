@@ -16,7 +16,7 @@ from edge_runtime.bundle.manifest import Manifest, Validation
 from edge_runtime.calibration import Calibration
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.bundle_writer import write_members
-from edge_runtime.learning.calibrated import calibrated, standout_warning
+from edge_runtime.learning.calibrated import Calibrated, calibrated, standout_warning
 from edge_runtime.learning.check import Check
 from edge_runtime.learning.diagnosis.section import Judgement, diagnosis_of_run
 from edge_runtime.learning.draft import draft_manifest
@@ -125,10 +125,19 @@ def linear_run(data: Data, name: str, seed: int, say: Say) -> Run:
 
 def learn(run: Run, version: int, wished_per_day: float, say: Say) -> Learned:
     """Calibrate and judge the linear detector of `run`; `passed` says whether it may ship."""
+    return proven(run, measure(run, version, wished_per_day, say), say)
+
+
+def measure(run: Run, version: int, wished_per_day: float, say: Say) -> Calibrated:
+    """Calibrate the linear detector of `run`: all that decides its alarms."""
     if estimate := slow_steps(run, version, time.perf_counter):
         say(estimate)
     say("measuring clean rows as the device will see them")
-    measured = calibrated(run, b"", version, wished_per_day)
+    return calibrated(run, b"", version, wished_per_day)
+
+
+def proven(run: Run, measured: Calibrated, say: Say) -> Learned:
+    """Compare the steps of the calibrated detector with the formula, and add what else ships."""
     say("comparing the steps with the formula")
     checks = tuple(_proof(run, measured.manifest))
     diagnosis, judgement = diagnosis_of_run(run, say)

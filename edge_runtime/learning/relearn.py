@@ -1,0 +1,269 @@
+"""Learn again from what was healthy since, and decide whether the candidate may be promoted.
+
+    past ─→ healthy rows ─→ without creeps ─→ learned | held out ─→ candidate ─→ decision
+
+The candidate is learned without the last part of the healthy rows. It is promoted only if nothing
+is open or creeps, the unseen rows keep the target of false alarms, and faults injected into them
+are found as often as by the current detector. Otherwise the current detector stays, with a reason.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.calibration import CONFIDENCE, SECONDS_PER_DAY, chance_of_at_most
+from edge_runtime.detector.alarm import alarm_stretches
+from edge_runtime.detector.cell import Model
+from edge_runtime.learning.calibrated import Calibrated
+from edge_runtime.learning.creep import Creep, creeping
+from edge_runtime.learning.healthy import Answers, Judged, Past, health_of
+from edge_runtime.learning.learn import Say, linear_run, measure
+from edge_runtime.learning.recording import Dataset, Recording
+from edge_runtime.learning.request import LARGEST_GAP, Data
+from edge_runtime.learning.rollout import roll
+from edge_runtime.learning.run import Run
+from edge_runtime.learning.settings import ChannelSettings, Settings
+from edge_runtime.learning.shipped import shipped_model
+from edge_runtime.learning.split import pieces_where, split_by_time
+from edge_runtime.learning.streams import FaultyRecording, faulty_twin
+from edge_runtime.look.facts import FEWEST_ROWS
+from edge_runtime.look.recording import GAP_PERIODS
+
+Bools = npt.NDArray[np.bool_]
+Recordings = Sequence[Recording]
+
+HELD_OUT, MOST_HELD_OUT = 0.2, 0.5
+"""Share of the healthy rows that is held out: this or a day, whichever is more, up to a half."""
+MOST_ROWS, BLOCK = 12_000, 480
+"""Rows to learn from; of more, blocks of so many rows are taken in equal distances."""
+SHORTEST_PIECE = 60
+ENOUGH_DAYS = 7.0
+"""Healthy days that are enough, also if the current detector has learned from more."""
+FAULTY_ROWS, SEED = 8000, 0
+TOLERANCE = 0.05
+"""Share of the injected faults that the candidate may miss and the current detector finds."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A detector that was learned again, without its proof."""
+
+    run: Run
+    measured: Calibrated
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """On held-out healthy rows. alarms: by the candidate in `days`.
+
+    faults: injected into them; found, found_before: by the candidate and by the current detector.
+    """
+
+    days: float
+    alarms: int
+    faults: int
+    found: int
+    found_before: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """reason: why the candidate is kept out, empty if it is promoted.
+
+    learned_days: healthy time that was learned from. comparison, candidate: None if there is none.
+    """
+
+    reason: str
+    learned_days: float = 0.0
+    comparison: Comparison | None = None
+    candidate: Candidate | None = None
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the candidate may take over."""
+        return not self.reason
+
+
+def relearned(
+    past: Past,
+    judged: Judged,
+    answers: Answers,
+    current: Model,
+    version: int,
+    wished_per_day: float,
+    say: Say,
+) -> Decision:
+    """Learn a candidate from the healthy rows of `past`, and decide.
+
+    judged: by the current detector. version: of the candidate. Raises GruardError when nothing can
+    be learned from these rows.
+    """
+    manifest = current.manifest
+    health = health_of(past, judged, answers)
+    if health.open:
+        return Decision(
+            "the machine is in alarm, or changed, and nobody has said that this is normal; mark the "
+            "alarm as false or accept the change, or repair the machine"
+        )
+    watched = np.array([not channel.exogenous for channel in manifest.channels])
+    accepted = [span.end for span in answers.accepted]
+    crept = creeping(past, health.healthy, watched, accepted)
+    if crept.now:
+        return Decision(_creep_sentence(crept.now, manifest))
+    pieces = _pieces(past, manifest, health.healthy & ~crept.rows)
+    learned, held_out = _split(pieces, past.period)
+    days = _rows(learned) * past.period / SECONDS_PER_DAY
+    if reason := _too_few(learned, held_out, manifest, past.period):
+        return Decision(reason, days)
+    candidate = _candidate(learned, held_out, manifest, version, wished_per_day, say)
+    say("comparing with the current detector, on rows that the candidate has not seen")
+    found = compare(candidate.measured.manifest, current, held_out, past.period)
+    return Decision(_judge(found, wished_per_day), days, found, candidate)
+
+
+def _creep_sentence(creep: Creep, manifest: Manifest) -> str:
+    name = manifest.channels[creep.channel].name
+    way = "risen" if creep.up else "fallen"
+    return (
+        f"{name} has {way} for {creep.days} days, beyond what the other channels explain; check "
+        "the machine; if that is the new normal, accept it with gruard accept"
+    )
+
+
+def _pieces(past: Past, manifest: Manifest, used: Bools) -> list[Recording]:
+    """Return the stretches of used rows that have no gap in time."""
+    whole = Recording(
+        "readings", manifest.channel_names, past.times, past.values, None, past.period
+    )
+    breaks = np.flatnonzero(np.diff(past.times) > GAP_PERIODS * past.period) + 1
+    pieces = []
+    edges = [0, *breaks.tolist(), whole.rows]
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        pieces += pieces_where(whole.cut(start, stop), used[start:stop])
+    return [piece for piece in pieces if piece.rows >= SHORTEST_PIECE]
+
+
+def _split(pieces: Recordings, period: float) -> tuple[list[Recording], list[Recording]]:
+    """Return the rows to learn from and the last part, which is held out."""
+    total = _rows(pieces)
+    held = min(max(HELD_OUT * total, SECONDS_PER_DAY / period), MOST_HELD_OUT * total)
+    left = total - round(held)
+    return _between(pieces, 0, left), _between(pieces, left + LARGEST_GAP, total)
+
+
+def _between(pieces: Recordings, start: int, stop: int) -> list[Recording]:
+    """Return the rows from `start` up to `stop` of all pieces, laid end to end."""
+    found, offset = [], 0
+    for piece in pieces:
+        first, last = max(start - offset, 0), min(stop - offset, piece.rows)
+        if last - first >= SHORTEST_PIECE:
+            found.append(piece.cut(first, last))
+        offset += piece.rows
+    return found
+
+
+def _rows(pieces: Recordings) -> int:
+    return sum(piece.rows for piece in pieces)
+
+
+def _too_few(learned: Recordings, held_out: Recordings, manifest: Manifest, period: float) -> str:
+    known = next(iter(manifest.thresholds.values())).clean_days
+    days = _rows(learned) * period / SECONDS_PER_DAY
+    needed = max(min(known, ENOUGH_DAYS), FEWEST_ROWS * period / SECONDS_PER_DAY)
+    if days >= needed and _rows(held_out) >= FEWEST_ROWS:
+        return ""
+    return (
+        f"{days:.1f} healthy days to learn from are too few, the current detector needs "
+        f"{needed:.1f}; wait, or mark false alarms with gruard mark"
+    )
+
+
+def _candidate(
+    learned: Recordings,
+    held_out: Recordings,
+    manifest: Manifest,
+    version: int,
+    wished_per_day: float,
+    say: Say,
+) -> Candidate:
+    """Learn from the given rows, thinned if there are many."""
+    thin = thinned(learned, MOST_ROWS)
+    share = _rows(thin) / _rows(learned)
+    names = manifest.channel_names
+    settings = Settings(
+        manifest.period,
+        {
+            c.name: ChannelSettings(c.unit, c.low, c.high, c.max_rate, c.stuck_after, c.exogenous)
+            for c in manifest.channels
+        },
+    )
+    split = split_by_time(thin, gap=min(LARGEST_GAP, _rows(thin) // 50), test=thinned(held_out, MOST_ROWS // 4))
+    assert names == thin[0].channels
+    data = Data(Dataset(tuple(thin)), split, settings, manifest.period)
+    run = linear_run(data, manifest.name, SEED, say)
+    measured = measure(run, version, wished_per_day, say)
+    return Candidate(run, _as_slow_as_the_past(measured, share))
+
+
+def _as_slow_as_the_past(measured: Calibrated, share: float) -> Calibrated:
+    """Return `measured` with rates for all rows, of which it has seen this share."""
+    change = measured.manifest.change
+    assert change is not None
+    slower = replace(
+        change, rate=change.rate * share, follow=tuple(rate * share for rate in change.follow)
+    )
+    return replace(measured, manifest=replace(measured.manifest, change=slower))
+
+
+def thinned(pieces: Recordings, most: int) -> list[Recording]:
+    """Return blocks of `pieces` in equal distances, at most about `most` rows."""
+    if _rows(pieces) <= most:
+        return list(pieces)
+    blocks = [
+        piece.cut(start, min(start + BLOCK, piece.rows))
+        for piece in pieces
+        for start in range(0, piece.rows, BLOCK)
+    ]
+    blocks = [block for block in blocks if block.rows >= SHORTEST_PIECE]
+    count = min(max(most * len(blocks) // _rows(blocks), 1), len(blocks))
+    return [blocks[i] for i in np.linspace(0, len(blocks) - 1, count).round().astype(int)]
+
+
+def compare(
+    candidate: Manifest, current: Model, held_out: Recordings, period: float
+) -> Comparison:
+    """Judge the `candidate` next to the `current` detector, on rows that it has not seen."""
+    model, rows = shipped_model(candidate, b""), [piece.values for piece in held_out]
+    channels, scale = current.manifest.channels, np.array(current.manifest.forecast.innovation_scale, np.float32)
+    twin = faulty_twin(rows, channels, period, scale, SEED, FAULTY_ROWS)
+    return Comparison(
+        days=sum(map(len, rows)) * period / SECONDS_PER_DAY,
+        alarms=sum(len(alarm_stretches(roll(model, each).alarm)) for each in rows),
+        faults=len(twin.events),
+        found=_found(model, twin),
+        found_before=_found(current, twin),
+    )
+
+
+def _found(model: Model, twin: FaultyRecording) -> int:
+    """Return in how many faults an alarm begins."""
+    starts = np.array([start for start, _ in alarm_stretches(roll(model, twin.rows).alarm, 0)])
+    return sum(bool(((starts >= e.start) & (starts < e.stop)).any()) for e in twin.events)
+
+
+def _judge(found: Comparison, wished_per_day: float) -> str:
+    """Return why the candidate is kept out, or an empty text."""
+    if chance_of_at_most(found.alarms - 1, wished_per_day * found.days) > CONFIDENCE:
+        return (
+            f"{found.alarms} false alarms in {found.days:.1f} healthy days that it had not seen, "
+            f"more than {wished_per_day:g} a day"
+        )
+    if found.found < found.found_before - max(TOLERANCE * found.faults, 1):
+        return (
+            f"it finds {found.found} of {found.faults} injected faults, the current detector "
+            f"{found.found_before}"
+        )
+    return ""
