@@ -154,7 +154,8 @@ def _faults(rng: np.random.Generator, daily: int, days: int) -> tuple[RigFault, 
         start = int(daily * (place + rng.uniform(0, 0.6)))
         channel = int(rng.choice([1, 2, 3, 5, 6]))
         size = float(rng.uniform(*SUDDEN_SIZES) * rng.choice([-1, 1]))
-        found.append(RigFault(start, start + int(daily * rng.uniform(3, 9) / 24), channel, False, size))
+        lasts = int(daily * rng.uniform(3, 9) / 24)
+        found.append(RigFault(start, start + lasts, channel, False, size))
     return tuple(sorted(found, key=lambda fault: fault.start))
 
 

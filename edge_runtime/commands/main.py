@@ -14,6 +14,7 @@ from edge_runtime.commands.learn import learn
 from edge_runtime.commands.look import look
 from edge_runtime.commands.owner import accept, mark, marks, mute, unmute
 from edge_runtime.commands.readings import readings, record
+from edge_runtime.commands.relearn import relearn
 from edge_runtime.commands.replay import replay
 from edge_runtime.commands.run import INTERRUPTED, run
 from edge_runtime.commands.service import service
@@ -35,8 +36,8 @@ def gruard() -> None:
 
 
 COMMANDS = (
-    record, look, learn, run, status, top, accept, mute, unmute, mark, marks, replay, readings,
-    journal, inspect, selftest, calibrate, install, list_bundles, use, rollback, service,
+    record, look, learn, relearn, run, status, top, accept, mute, unmute, mark, marks, replay,
+    readings, journal, inspect, selftest, calibrate, install, list_bundles, use, rollback, service,
 )  # fmt: skip
 for command in COMMANDS:
     gruard.add_command(command)

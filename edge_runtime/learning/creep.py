@@ -23,7 +23,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.learning.healthy import Past
+from edge_runtime.learning.past import Past
 
 Float64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -64,40 +64,35 @@ class Levels:
 
 
 def creeping(
-    past: Past, healthy: Bools, watched: Bools, accepted: Sequence[float] = ()
+    past: Past, healthy: Bools, watched: Bools, accepted: Sequence[Sequence[float]]
 ) -> Creeping:
     """Find creeps of the `watched` channels [channels] in the `healthy` rows.
 
-    accepted: times at which the owner accepted how the machine runs; levels begin anew there.
+    accepted: of each channel, the times at which the owner accepted a creep as normal; what is
+    usual begins anew there.
     """
-    rows, now = np.zeros(len(past.times), bool), None
-    for start, end in pairwise([-np.inf, *sorted(accepted), np.inf]):
-        inside = (past.times >= start) & (past.times < end)
-        if inside.any():
-            crept, now = _crept(past, healthy & inside, watched)
-            rows |= crept & inside
-    return Creeping(rows, now)
-
-
-def _crept(past: Past, used: Bools, watched: Bools) -> tuple[Bools, Creep | None]:
     rows, found = np.zeros(len(past.times), bool), list[tuple[float, Creep]]()
-    levels = daily_levels(past, used)
+    levels = daily_levels(past, healthy)
     if levels is None:
-        return rows, None
+        return Creeping(rows, None)
     day = np.floor(past.times / DAY).astype(np.int64)
     for channel in np.flatnonzero(watched):
         course = levels.level[:, channel]
         if not np.isfinite(course).all():
             continue
-        start, crept = crept_days(course)
+        anew = np.searchsorted(levels.number, np.ceil(np.array(accepted[channel]) / DAY))
+        edges = [0, *anew.tolist(), len(course)]
+        parts = [crept_days(course[a:b]) for a, b in pairwise(edges)]
+        crept = np.concatenate([part[1] for part in parts])
         rows |= np.isin(day, levels.number[crept])
         if crept[-1]:
-            first = levels.number[start[-1]]
-            rise = float(course[-1] - course[start[-1]])
-            days = int(levels.number[-1] - first) + 1
-            found.append((abs(rise), Creep(int(channel), days, rise > 0, float(first * DAY))))
+            first = edges[-2] + int(parts[-1][0][-1])
+            rise = float(course[-1] - course[first])
+            days = int(levels.number[-1] - levels.number[first]) + 1
+            since = float(levels.number[first] * DAY)
+            found.append((abs(rise), Creep(int(channel), days, rise > 0, since)))
     # What creeps also disturbs how the other channels are explained, but less.
-    return rows, max(found, key=lambda each: each[0])[1] if found else None
+    return Creeping(rows, max(found, key=lambda each: each[0])[1] if found else None)
 
 
 def daily_levels(past: Past, used: Bools) -> Levels | None:

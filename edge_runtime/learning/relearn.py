@@ -7,8 +7,9 @@ is open or creeps, the unseen rows keep the target of false alarms, and faults i
 are found as often as by the current detector. Otherwise the current detector stays, with a reason.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +18,12 @@ from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.calibration import CONFIDENCE, SECONDS_PER_DAY, chance_of_at_most
 from edge_runtime.detector.alarm import alarm_stretches
 from edge_runtime.detector.cell import Model
+from edge_runtime.learning.answers import Answers
 from edge_runtime.learning.calibrated import Calibrated
 from edge_runtime.learning.creep import Creep, creeping
-from edge_runtime.learning.healthy import Answers, Judged, Past, health_of
+from edge_runtime.learning.healthy import health_of
 from edge_runtime.learning.learn import Say, linear_run, measure
+from edge_runtime.learning.past import Judged, Past
 from edge_runtime.learning.recording import Dataset, Recording
 from edge_runtime.learning.request import LARGEST_GAP, Data
 from edge_runtime.learning.rollout import roll
@@ -36,14 +39,15 @@ Bools = npt.NDArray[np.bool_]
 Recordings = Sequence[Recording]
 
 HELD_OUT, MOST_HELD_OUT = 0.2, 0.5
-"""Share of the healthy rows that is held out: this or a day, whichever is more, up to a half."""
-MOST_ROWS, BLOCK = 12_000, 480
-"""Rows to learn from; of more, blocks of so many rows are taken in equal distances."""
+LEAST_DAYS, MOST_DAYS = 1.0, 2.0
+"""The last fifth of the healthy rows is held out, but one to two days, and at most a half."""
+MOST_ROWS, BLOCK = 12_000, 240
+"""Rows to learn from; of more, blocks of so many rows are taken."""
 SHORTEST_PIECE = 60
 ENOUGH_DAYS = 7.0
 """Healthy days that are enough, also if the current detector has learned from more."""
-FAULTY_ROWS, SEED = 8000, 0
-TOLERANCE = 0.05
+FAULTY_ROWS, SEED = 15_000, 0
+TOLERANCE = 0.1
 """Share of the injected faults that the candidate may miss and the current detector finds."""
 
 
@@ -105,12 +109,15 @@ def relearned(
     health = health_of(past, judged, answers)
     if health.open:
         return Decision(
-            "the machine is in alarm, or changed, and nobody has said that this is normal; mark the "
-            "alarm as false or accept the change, or repair the machine"
+            "the machine is in alarm or changed, and nobody has said that this is normal; mark the "
+            "alarm as false, accept the change, or repair the machine"
         )
     watched = np.array([not channel.exogenous for channel in manifest.channels])
-    accepted = [span.end for span in answers.accepted]
-    crept = creeping(past, health.healthy, watched, accepted)
+    accepted = {
+        name: [each.told for each in answers.creeps if each.channel == name]
+        for name in manifest.channel_names
+    }
+    crept = creeping(past, health.healthy, watched, list(accepted.values()))
     if crept.now:
         return Decision(_creep_sentence(crept.now, manifest))
     pieces = _pieces(past, manifest, health.healthy & ~crept.rows)
@@ -139,9 +146,8 @@ def _pieces(past: Past, manifest: Manifest, used: Bools) -> list[Recording]:
         "readings", manifest.channel_names, past.times, past.values, None, past.period
     )
     breaks = np.flatnonzero(np.diff(past.times) > GAP_PERIODS * past.period) + 1
-    pieces = []
-    edges = [0, *breaks.tolist(), whole.rows]
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    pieces: list[Recording] = []
+    for start, stop in pairwise([0, *breaks.tolist(), whole.rows]):
         pieces += pieces_where(whole.cut(start, stop), used[start:stop])
     return [piece for piece in pieces if piece.rows >= SHORTEST_PIECE]
 
@@ -149,7 +155,8 @@ def _pieces(past: Past, manifest: Manifest, used: Bools) -> list[Recording]:
 def _split(pieces: Recordings, period: float) -> tuple[list[Recording], list[Recording]]:
     """Return the rows to learn from and the last part, which is held out."""
     total = _rows(pieces)
-    held = min(max(HELD_OUT * total, SECONDS_PER_DAY / period), MOST_HELD_OUT * total)
+    day = SECONDS_PER_DAY / period
+    held = min(max(HELD_OUT * total, LEAST_DAYS * day), MOST_DAYS * day, MOST_HELD_OUT * total)
     left = total - round(held)
     return _between(pieces, 0, left), _between(pieces, left + LARGEST_GAP, total)
 
@@ -192,7 +199,6 @@ def _candidate(
     """Learn from the given rows, thinned if there are many."""
     thin = thinned(learned, MOST_ROWS)
     share = _rows(thin) / _rows(learned)
-    names = manifest.channel_names
     settings = Settings(
         manifest.period,
         {
@@ -200,8 +206,8 @@ def _candidate(
             for c in manifest.channels
         },
     )
-    split = split_by_time(thin, gap=min(LARGEST_GAP, _rows(thin) // 50), test=thinned(held_out, MOST_ROWS // 4))
-    assert names == thin[0].channels
+    gap = min(LARGEST_GAP, _rows(thin) // 50)
+    split = split_by_time(thin, gap=gap, test=thinned(held_out, MOST_ROWS // 4))
     data = Data(Dataset(tuple(thin)), split, settings, manifest.period)
     run = linear_run(data, manifest.name, SEED, say)
     measured = measure(run, version, wished_per_day, say)
@@ -219,7 +225,10 @@ def _as_slow_as_the_past(measured: Calibrated, share: float) -> Calibrated:
 
 
 def thinned(pieces: Recordings, most: int) -> list[Recording]:
-    """Return blocks of `pieces` in equal distances, at most about `most` rows."""
+    """Return blocks of `pieces`, at most about `most` rows: one at random of each so many.
+
+    Blocks in equal distances would show the same hours of each day.
+    """
     if _rows(pieces) <= most:
         return list(pieces)
     blocks = [
@@ -229,16 +238,16 @@ def thinned(pieces: Recordings, most: int) -> list[Recording]:
     ]
     blocks = [block for block in blocks if block.rows >= SHORTEST_PIECE]
     count = min(max(most * len(blocks) // _rows(blocks), 1), len(blocks))
-    return [blocks[i] for i in np.linspace(0, len(blocks) - 1, count).round().astype(int)]
+    edges, rng = np.linspace(0, len(blocks), count + 1).astype(int), np.random.default_rng(SEED)
+    return [blocks[rng.integers(a, b)] for a, b in pairwise(edges)]
 
 
-def compare(
-    candidate: Manifest, current: Model, held_out: Recordings, period: float
-) -> Comparison:
+def compare(candidate: Manifest, current: Model, held_out: Recordings, period: float) -> Comparison:
     """Judge the `candidate` next to the `current` detector, on rows that it has not seen."""
     model, rows = shipped_model(candidate, b""), [piece.values for piece in held_out]
-    channels, scale = current.manifest.channels, np.array(current.manifest.forecast.innovation_scale, np.float32)
-    twin = faulty_twin(rows, channels, period, scale, SEED, FAULTY_ROWS)
+    before = current.manifest
+    scale = np.array(before.forecast.innovation_scale, np.float32)
+    twin = faulty_twin(rows, before.channels, period, scale, SEED, FAULTY_ROWS)
     return Comparison(
         days=sum(map(len, rows)) * period / SECONDS_PER_DAY,
         alarms=sum(len(alarm_stretches(roll(model, each).alarm)) for each in rows),
