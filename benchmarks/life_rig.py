@@ -47,6 +47,7 @@ class Life:
     mode_from, repair: rows at which the new mode and the new bearing begin.
     """
 
+    seed: int
     times: Float64
     values: Float32
     faults: tuple[RigFault, ...]
@@ -106,7 +107,9 @@ def simulate(seed: int, period: float, days: int = DAYS) -> Life:
         )
     values[rng.random(count) < LOSS] = np.nan
     times = 1_750_000_000 // 604800 * 604800 + 4 * 86400 + np.arange(count) * period
-    return Life(times.astype(float), values.astype(np.float32), faults, mode_from, repair, period)
+    return Life(
+        seed, times.astype(float), values.astype(np.float32), faults, mode_from, repair, period
+    )
 
 
 def _load(day: Float64, rng: np.random.Generator, period: float) -> Float64:

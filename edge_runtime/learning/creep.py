@@ -27,10 +27,11 @@ from edge_runtime.learning.past import Past
 
 Float64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Days = npt.NDArray[np.int64]
 
 DAY, BLOCK, BLOCK_ROWS = 86400.0, 3600.0, 4  # seconds; rows of a block at least
 FEWEST_BLOCKS, FILLED = 6, 0.3  # of a day that counts; share of the rows of a block
-WINDOWS = range(5, 15)  # days
+WINDOWS, FEWEST_BEFORE = range(5, 15), 3  # days of a creep, and before it
 TAU, RISE, LARGEST_STEP = 0.8, 1.5, 0.5  # rise: in deviations within days; step: share of the rise
 WANDER = 3.0  # rise, in what a random walk of the usual differences between days covers
 BEYOND = 1.0  # distance to all levels before, in usual differences between days
@@ -49,17 +50,17 @@ class Creep:
 
 @dataclass(frozen=True)
 class Creeping:
-    """rows: bool [n], whether each row is of a creep. now: the creep that goes on at the end."""
+    """rows: bool [n], whether each row is of a creep. now: what creeps at the end, worst first."""
 
     rows: Bools
-    now: Creep | None
+    now: tuple[Creep, ...]
 
 
 @dataclass(frozen=True)
 class Levels:
     """number: of the days, since 1970 [d]. level: [d, channels], not explained by the others."""
 
-    number: npt.NDArray[np.int64]
+    number: Days
     level: Float64
 
 
@@ -74,7 +75,7 @@ def creeping(
     rows, found = np.zeros(len(past.times), bool), list[tuple[float, Creep]]()
     levels = daily_levels(past, healthy)
     if levels is None:
-        return Creeping(rows, None)
+        return Creeping(rows, ())
     day = np.floor(past.times / DAY).astype(np.int64)
     for channel in np.flatnonzero(watched):
         course = levels.level[:, channel]
@@ -82,7 +83,7 @@ def creeping(
             continue
         anew = np.searchsorted(levels.number, np.ceil(np.array(accepted[channel]) / DAY))
         edges = [0, *anew.tolist(), len(course)]
-        parts = [crept_days(course[a:b]) for a, b in pairwise(edges)]
+        parts = [crept_days(levels.number[a:b], course[a:b]) for a, b in pairwise(edges)]
         crept = np.concatenate([part[1] for part in parts])
         rows |= np.isin(day, levels.number[crept])
         if crept[-1]:
@@ -92,7 +93,8 @@ def creeping(
             since = float(levels.number[first] * DAY)
             found.append((abs(rise), Creep(int(channel), days, rise > 0, since)))
     # What creeps also disturbs how the other channels are explained, but less.
-    return Creeping(rows, max(found, key=lambda each: each[0])[1] if found else None)
+    found.sort(key=lambda each: each[0], reverse=True)
+    return Creeping(rows, tuple(creep for _, creep in found))
 
 
 def daily_levels(past: Past, used: Bools) -> Levels | None:
@@ -132,39 +134,44 @@ def _sums(index: npt.NDArray[np.intp], rows: npt.NDArray[np.generic]) -> Float64
     return np.stack(columns, axis=1).astype(np.float64)
 
 
-def crept_days(course: Float64) -> tuple[npt.NDArray[np.intp], Bools]:
-    """Return the day on which the creep of each day of `course` [d] began, and whether it creeps.
+def crept_days(number: Days, course: Float64) -> tuple[npt.NDArray[np.intp], Bools]:
+    """Return on which day the creep of each day began, as an index, and whether it creeps.
 
-    A creep goes on until the level is back among those before it.
+    number, course: the days and their levels [d]. A creep goes on until the level is back among
+    those before it.
     """
     start, crept = np.zeros(len(course), np.intp), np.zeros(len(course), bool)
     for end in range(WINDOWS[0], len(course) + 1):
-        if first := _begin(course[:end]):
+        if first := _begin(number[:end], course[:end]):
             start[first:end], crept[first:end] = first, True
         elif crept[end - 2] and not _is_back(course[:end], start[end - 2]):
             start[end - 1], crept[end - 1] = start[end - 2], True
     return start, crept
 
 
-def _begin(course: Float64) -> int | None:
+def _begin(number: Days, course: Float64) -> int | None:
     """Return the first day of the longest window at the end of `course` that creeps, or None."""
     usual = _usual_difference(course)
     for length in reversed(WINDOWS):
-        if length < len(course) and _creeps(course[-length:], course[:-length], usual):
-            return len(course) - length
+        first = len(course) - length
+        if first >= FEWEST_BEFORE and _creeps(
+            number[first:], course[first:], course[:first], usual
+        ):
+            return first
     return None
 
 
-def _creeps(window: Float64, before: Float64, usual: float) -> bool:
+def _creeps(number: Days, window: Float64, before: Float64, usual: float) -> bool:
     earlier, later = np.triu_indices(len(window), 1)
     steps = window[later] - window[earlier]
-    rise = float(np.median(steps / (later - earlier))) * (len(window) - 1)  # by Theil and Sen
+    slope = float(np.median(steps / (number[later] - number[earlier])))  # by Theil and Sen
+    rise = slope * float(number[-1] - number[0])
     way = np.sign(rise)
     return bool(
         abs(np.sign(steps).mean()) >= TAU
         and abs(rise) >= max(RISE, WANDER * usual * np.sqrt(len(window) - 1))
         and (way * window[-1] - (way * before).max()) >= BEYOND * usual
-        and np.abs(np.diff(window)).max() <= LARGEST_STEP * abs(rise)
+        and np.abs(np.diff(window) / np.diff(number)).max() <= LARGEST_STEP * abs(rise)
     )
 
 

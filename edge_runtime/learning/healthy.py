@@ -2,8 +2,9 @@
 
 An alarm that the owner marked as false was healthy. One that the owner marked as real was not, and
 one without a mark is disputed. Alarms come late and end early, so rows around both are left out;
-many more before a real one. The rows flagged CHANGED after an alarm share its verdict, unless the
-owner accepted the change. Muted rows are left out, because somebody may have worked on the machine.
+many more before a real one. The rows flagged CHANGED after an alarm share its verdict. An accepted
+change is healthy from its report on, but from its acceptance on if an alarm in it was real. Muted
+rows are left out, because somebody may have worked on the machine.
 
 The current detector may raise alarms in the past that no run raised, because another bundle ran
 then. Nobody could answer them, so their rows are left out, but not what is CHANGED after them.
@@ -48,12 +49,12 @@ class Health:
 
 def health_of(past: Past, judged: Judged, answers: Answers) -> Health:
     """Return which rows were healthy."""
-    times, count = past.times, len(past.times)
+    count = len(past.times)
     logged = np.zeros(count, bool)
     for alarm in answers.alarms:
         logged |= _within(past, alarm.span)
     alarms = alarm_stretches(judged.alarm | logged)
-    verdicts = [_verdict(Span(times[a], times[b - 1]), answers) for a, b in alarms]
+    verdicts = [_verdict(_span(past, start, stop), answers) for start, stop in alarms]
     sick, ends = np.zeros(count, bool), set[int]()
     for (start, stop), verdict in zip(alarms, verdicts, strict=True):
         if verdict is not Verdict.FALSE:
@@ -61,15 +62,20 @@ def health_of(past: Past, judged: Judged, answers: Answers) -> Health:
             ends.add(stop)
     for start, stop in alarm_stretches(judged.changed, pause=0):
         led = _leads(start, alarms)
-        verdict = verdicts[led] if led is not None else Verdict.DISPUTED
-        if _touches(Span(times[start], times[stop - 1]), answers.accepted):
-            sick[alarms[led][0] if led is not None else start : stop] = False
-        elif verdict in (Verdict.REAL, Verdict.DISPUTED):
+        first = start if led is None else alarms[led][0]
+        seen = {v for (a, b), v in zip(alarms, verdicts, strict=True) if first <= a and b <= stop}
+        if Verdict.REAL not in seen and _touches(_span(past, start, stop), answers.accepted):
+            sick[first:stop] = False
+        elif led is None or verdicts[led] in (Verdict.REAL, Verdict.DISPUTED):
             _leave_out(sick, start, stop, past.period, False)
             ends.add(stop)
     for span in answers.muted:
         sick |= _within(past, span)
     return Health(~sick, count in ends)
+
+
+def _span(past: Past, start: int, stop: int) -> Span:
+    return Span(float(past.times[start]), float(past.times[stop - 1]))
 
 
 def _within(past: Past, span: Span) -> Bools:

@@ -31,9 +31,10 @@ from edge_runtime.learning.run import Run
 from edge_runtime.learning.settings import ChannelSettings, Settings
 from edge_runtime.learning.shipped import shipped_model
 from edge_runtime.learning.split import pieces_where, split_by_time
-from edge_runtime.learning.streams import FaultyRecording, faulty_twin
+from edge_runtime.learning.streams import FaultyRecording, faulty_twin, repeated
 from edge_runtime.look.facts import FEWEST_ROWS
 from edge_runtime.look.recording import GAP_PERIODS
+from edge_runtime.record import Float32
 
 Bools = npt.NDArray[np.bool_]
 Recordings = Sequence[Recording]
@@ -46,7 +47,7 @@ MOST_ROWS, BLOCK = 12_000, 240
 SHORTEST_PIECE = 60
 ENOUGH_DAYS = 7.0
 """Healthy days that are enough, also if the current detector has learned from more."""
-FAULTY_ROWS, SEED = 15_000, 0
+FAULTY_ROWS, SEED = 12_000, 0
 TOLERANCE = 0.1
 """Share of the injected faults that the candidate may miss and the current detector finds."""
 
@@ -77,11 +78,14 @@ class Comparison:
 class Decision:
     """reason: why the candidate is kept out, empty if it is promoted.
 
-    learned_days: healthy time that was learned from. comparison, candidate: None if there is none.
+    learned_days: healthy time that was learned from. creeps: why, worst first. used: bool [n], the
+    rows that were learned from or held out. used, comparison, candidate: None if there is none.
     """
 
     reason: str
     learned_days: float = 0.0
+    creeps: tuple[Creep, ...] = ()
+    used: Bools | None = None
     comparison: Comparison | None = None
     candidate: Candidate | None = None
 
@@ -119,16 +123,18 @@ def relearned(
     }
     crept = creeping(past, health.healthy, watched, list(accepted.values()))
     if crept.now:
-        return Decision(_creep_sentence(crept.now, manifest))
-    pieces = _pieces(past, manifest, health.healthy & ~crept.rows)
+        return Decision(_creep_sentence(crept.now[0], manifest), creeps=crept.now)
+    used = health.healthy & ~crept.rows
+    pieces = usable_pieces(past, manifest, used)
     learned, held_out = _split(pieces, past.period)
     days = _rows(learned) * past.period / SECONDS_PER_DAY
     if reason := _too_few(learned, held_out, manifest, past.period):
         return Decision(reason, days)
-    candidate = _candidate(learned, held_out, manifest, version, wished_per_day, say)
+    candidate = candidate_from(learned, held_out, manifest, version, wished_per_day, say)
     say("comparing with the current detector, on rows that the candidate has not seen")
     found = compare(candidate.measured.manifest, current, held_out, past.period)
-    return Decision(_judge(found, wished_per_day), days, found, candidate)
+    reason = _judge(found, wished_per_day)
+    return Decision(reason, days, used=used, comparison=found, candidate=candidate)
 
 
 def _creep_sentence(creep: Creep, manifest: Manifest) -> str:
@@ -140,8 +146,8 @@ def _creep_sentence(creep: Creep, manifest: Manifest) -> str:
     )
 
 
-def _pieces(past: Past, manifest: Manifest, used: Bools) -> list[Recording]:
-    """Return the stretches of used rows that have no gap in time."""
+def usable_pieces(past: Past, manifest: Manifest, used: Bools) -> list[Recording]:
+    """Return the stretches of `used` rows [n] that have no gap in time and are long enough."""
     whole = Recording(
         "readings", manifest.channel_names, past.times, past.values, None, past.period
     )
@@ -188,7 +194,7 @@ def _too_few(learned: Recordings, held_out: Recordings, manifest: Manifest, peri
     )
 
 
-def _candidate(
+def candidate_from(
     learned: Recordings,
     held_out: Recordings,
     manifest: Manifest,
@@ -196,7 +202,10 @@ def _candidate(
     wished_per_day: float,
     say: Say,
 ) -> Candidate:
-    """Learn from the given rows, thinned if there are many."""
+    """Learn from the given rows, thinned if there are many.
+
+    held_out: rows on which the threshold is checked. Raises GruardError if nothing can be learned.
+    """
     thin = thinned(learned, MOST_ROWS)
     share = _rows(thin) / _rows(learned)
     settings = Settings(
@@ -248,19 +257,25 @@ def compare(candidate: Manifest, current: Model, held_out: Recordings, period: f
     before = current.manifest
     scale = np.array(before.forecast.innovation_scale, np.float32)
     twin = faulty_twin(rows, before.channels, period, scale, SEED, FAULTY_ROWS)
+    clean = repeated(rows, FAULTY_ROWS)
     return Comparison(
         days=sum(map(len, rows)) * period / SECONDS_PER_DAY,
         alarms=sum(len(alarm_stretches(roll(model, each).alarm)) for each in rows),
         faults=len(twin.events),
-        found=_found(model, twin),
-        found_before=_found(current, twin),
+        found=_found(model, twin, clean),
+        found_before=_found(current, twin, clean),
     )
 
 
-def _found(model: Model, twin: FaultyRecording) -> int:
-    """Return in how many faults an alarm begins."""
-    starts = np.array([start for start, _ in alarm_stretches(roll(model, twin.rows).alarm, 0)])
-    return sum(bool(((starts >= e.start) & (starts < e.stop)).any()) for e in twin.events)
+def _found(model: Model, twin: FaultyRecording, clean: Float32) -> int:
+    """Return in how many faults an alarm begins, without those that begin there in `clean` rows."""
+    faulty, healthy = (_starts(roll(model, rows).alarm) for rows in (twin.rows, clean))
+    spans = [(event.start, event.stop) for event in twin.events]
+    return sum(bool(faulty[a:b].any() and not healthy[a:b].any()) for a, b in spans)
+
+
+def _starts(alarm: Bools) -> Bools:
+    return alarm & ~np.concatenate([[False], alarm[:-1]])
 
 
 def _judge(found: Comparison, wished_per_day: float) -> str:
