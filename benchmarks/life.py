@@ -44,7 +44,7 @@ Bools = npt.NDArray[np.bool_]
 
 PERIOD, WISH = 20.0, 1.0
 STRATEGIES = ("never", "relearn", "everything", "oracle")
-EVERY, DAILY_UNTIL = 7, 8
+EVERY, DAILY_UNTIL = 3, 8
 """Days between learning again, after the first week, in which it is daily."""
 FROM = 7  # first day that counts
 PART, BARS = "life", "bars"

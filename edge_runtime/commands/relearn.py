@@ -21,13 +21,10 @@ from edge_runtime.errors import GruardError
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.reader import Bundle
-    from edge_runtime.learning.answers import Answers
-    from edge_runtime.learning.past import Past
     from edge_runtime.learning.relearn import Decision
     from edge_runtime.updates.store import Store
 
 _KEPT_OUT, _FAILED = 3, 1
-_DATES = 946_684_800.0  # the year 2000; smaller times are no dates
 
 
 @click.command()
@@ -108,8 +105,10 @@ def _decide(
 ) -> Decision:
     from edge_runtime.commands.first_load import open_fastest
     from edge_runtime.detector.detector import Detector
-    from edge_runtime.learning.past import judge_past, read_past
+    from edge_runtime.learning.answers import Answers, read_answers, write_found
+    from edge_runtime.learning.past import ahead_of, judge_past, read_past
     from edge_runtime.learning.relearn import Decision, relearned
+    from edge_runtime.supervision.starts import service_folder
     from edge_runtime.updates.slots import label
 
     manifest = current.manifest
@@ -119,19 +118,16 @@ def _decide(
         raise GruardError(f"{label(current)}: has no sample period; learn it from data with times")
     _say(f"reading {readings}")
     past = read_past(readings, manifest.channel_names, manifest.period, warn)
-    answers = _answers(state, past)
+    folder = state or service_folder(os.environ, "STATE_DIRECTORY")
+    answers = Answers() if folder is None else read_answers(folder, ahead_of(readings, past))
     _say(f"judging {len(past.times):,} rows by {label(current)}")
     judged = judge_past(open_fastest(current), past, [span.end for span in answers.accepted])
     model = Detector(current).model
-    return relearned(past, judged, answers, model, _next_version(store, current), wish, _say)
-
-
-def _answers(state: Path | None, past: Past) -> Answers:
-    from edge_runtime.learning.answers import Answers, read_answers
-    from edge_runtime.supervision.starts import service_folder
-
-    folder = state or service_folder(os.environ, "STATE_DIRECTORY")
-    return Answers() if folder is None else read_answers(folder, 0.0)
+    decision = relearned(past, judged, answers, model, _next_version(store, current), wish, _say)
+    if folder is not None:
+        names = [manifest.channels[creep.channel].name for creep in decision.creeps]
+        write_found(folder, names, float(past.times[-1]))
+    return decision
 
 
 def _next_version(store: Store, current: Bundle) -> int:

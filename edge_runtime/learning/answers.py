@@ -1,15 +1,24 @@
-"""What the owner has said of the past: marks on alarms, accepted changes and creeps, mutes."""
+"""What the owner has said of the past: marks on alarms, accepted changes and creeps, mutes.
+
+Each is a file of the state folder. `gruard relearn` writes the creeps that keep a candidate out to
+`creeps.json`, and `gruard accept` writes those that are accepted into `accepted-creeps.json`.
+"""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.detector.lasting_change import WORD as CHANGE_WORD
 from edge_runtime.detector.lasting_change import Word
+from edge_runtime.errors import GruardError, reason
 from edge_runtime.marks import CAPACITY, PastAlarm, read_alarms, read_marks
 from edge_runtime.mute import WORD as MUTE_WORD
 from edge_runtime.mute import Mute
-from edge_runtime.plain import read_sealed
+from edge_runtime.plain import read_sealed, write_sealed
+
+CREEPS, ACCEPTED_CREEPS = "creeps.json", "accepted-creeps.json"
+"""Names of the files in the state folder."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,21 @@ class AcceptedCreep:
 
     channel: str
     told: float
+
+
+@dataclass(frozen=True)
+class AcceptedCreeps:
+    """The last one of each channel, in seconds of the readings."""
+
+    creeps: tuple[AcceptedCreep, ...] = ()
+
+
+@dataclass(frozen=True)
+class FoundCreeps:
+    """The channels that crept at `until` seconds of the readings, worst first."""
+
+    channels: tuple[str, ...]
+    until: float
 
 
 @dataclass(frozen=True)
@@ -68,7 +92,35 @@ def read_answers(folder: Path, ahead: float) -> Answers:
     accepted = [Span(word.since - ahead, word.told - ahead)] if word and word.accepted else []
     mute = read_sealed(folder / MUTE_WORD, Mute)
     muted = [Span(mute.started - ahead, mute.ends - ahead)] if mute else []
-    return Answers(tuple(alarms), complete_since, tuple(accepted), (), tuple(muted))
+    creeps = (read_sealed(folder / ACCEPTED_CREEPS, AcceptedCreeps) or AcceptedCreeps()).creeps
+    return Answers(tuple(alarms), complete_since, tuple(accepted), creeps, tuple(muted))
+
+
+def write_found(folder: Path, channels: Sequence[str], until: float) -> None:
+    """Replace what creeps by `channels`, maybe none. Raises GruardError."""
+    file = folder / CREEPS
+    if channels or file.exists():
+        _write(file, FoundCreeps(tuple(channels), until))
+
+
+def accept_creeps(folder: Path) -> tuple[str, ...]:
+    """Accept what creeps as normal, and return the channels. Raises GruardError."""
+    found = read_sealed(folder / CREEPS, FoundCreeps)
+    if found is None or not found.channels:
+        return ()
+    before = (read_sealed(folder / ACCEPTED_CREEPS, AcceptedCreeps) or AcceptedCreeps()).creeps
+    kept = [each for each in before if each.channel not in found.channels]
+    new = [AcceptedCreep(channel, found.until) for channel in found.channels]
+    _write(folder / ACCEPTED_CREEPS, AcceptedCreeps((*kept, *new)))
+    _write(folder / CREEPS, FoundCreeps((), found.until))
+    return found.channels
+
+
+def _write(file: Path, value: FoundCreeps | AcceptedCreeps) -> None:
+    try:
+        write_sealed(file, value)
+    except OSError as error:
+        raise GruardError(f"{file}: cannot be written ({reason(error)})") from None
 
 
 def _key(alarm: PastAlarm) -> tuple[int, float]:

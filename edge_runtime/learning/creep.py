@@ -4,16 +4,17 @@ A detector that learns again each week absorbs a fault that grows slowly enough:
 days look healthy to the one before. So the past is also judged by how each channel stands to the
 others, day by day.
 
-1. Blocks of an hour are averaged. Each channel is explained by the other ones, with coefficients
-   from the variation within days only (the fixed effects estimator), so what grows over days cannot
-   enter them. Season and load move the channels together, and are explained.
+1. Blocks of an hour are averaged. Each channel is explained by the other ones in this block and the
+   one before, with coefficients from the variation within days only (the fixed effects estimator).
+   So what grows over days cannot enter them, and season and load, which move the channels together,
+   are explained.
 2. The level of a day is the median of what is not explained, in units of its deviation within days.
 3. A channel creeps at the end of a day if over the last 5 to 14 days its level went one way
-   (Kendall's tau), three times as far as a random walk with its usual differences between days,
+   (Kendall's tau), twice as far as a random walk with its usual differences between days,
    beyond all levels before, and not in one step.
 
-The days of a creep are not healthy until the level is back. A step is no creep: it raises an alarm
-and is reported as a change, and the owner answers. benchmarks/life.py measures the rule.
+The days of a creep are not healthy until the level is nearly back. A step is no creep: it raises an
+alarm and is reported as a change, and the owner answers. benchmarks/life.py measures the rule.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ DAY, BLOCK, BLOCK_ROWS = 86400.0, 3600.0, 4  # seconds; rows of a block at least
 FEWEST_BLOCKS, FILLED = 6, 0.3  # of a day that counts; share of the rows of a block
 WINDOWS, FEWEST_BEFORE = range(5, 15), 3  # days of a creep, and before it
 TAU, RISE, LARGEST_STEP = 0.8, 1.5, 0.5  # rise: in deviations within days; step: share of the rise
-WANDER = 3.0  # rise, in what a random walk of the usual differences between days covers
+WANDER = 2.0  # rise, in what a random walk of the usual differences between days covers
 BEYOND = 1.0  # distance to all levels before, in usual differences between days
 RIDGE = 1e-3
 
@@ -110,7 +111,10 @@ def daily_levels(past: Past, used: Bools) -> Levels | None:
     means = _sums(index, np.where(there, rows, 0)) / np.maximum(counts, 1)
     known = np.isfinite(rows).mean(axis=0) > FILLED
     full = (counts[:, known] >= FILLED * length / past.period).all(axis=1)
-    means, day = means[full], np.floor(block[full] * length / DAY).astype(np.int64)
+    # Each block with the one before it, because heat follows load by hours.
+    after = np.flatnonzero(full[1:] & full[:-1] & (np.diff(block) == 1)) + 1
+    means = np.concatenate([means[after], means[after - 1]], axis=1)
+    day = np.floor(block[after] * length / DAY).astype(np.int64)
     days, index, blocks = np.unique(day, return_inverse=True, return_counts=True)
     if len(days) < WINDOWS[0]:
         return None
@@ -118,7 +122,7 @@ def daily_levels(past: Past, used: Bools) -> Levels | None:
     scale = np.maximum(inside.std(axis=0), 1e-9 * np.maximum(np.abs(means).max(axis=0), 1e-9))
     level = np.full((len(days), rows.shape[1]), np.nan)
     for channel in np.flatnonzero(known):
-        others = known & (np.arange(len(known)) != channel)
+        others = np.tile(known & (np.arange(len(known)) != channel), 2)
         design, target = (inside / scale)[:, others], (inside / scale)[:, channel]
         normal = design.T @ design + RIDGE * len(design) * np.eye(others.sum())
         weights = np.linalg.solve(normal, design.T @ target)
@@ -137,8 +141,8 @@ def _sums(index: npt.NDArray[np.intp], rows: npt.NDArray[np.generic]) -> Float64
 def crept_days(number: Days, course: Float64) -> tuple[npt.NDArray[np.intp], Bools]:
     """Return on which day the creep of each day began, as an index, and whether it creeps.
 
-    number, course: the days and their levels [d]. A creep goes on until the level is back among
-    those before it.
+    number, course: the days and their levels [d]. A creep goes on until the level is nearly
+    back among those before it.
     """
     start, crept = np.zeros(len(course), np.intp), np.zeros(len(course), bool)
     for end in range(WINDOWS[0], len(course) + 1):
@@ -176,8 +180,10 @@ def _creeps(number: Days, window: Float64, before: Float64, usual: float) -> boo
 
 
 def _is_back(course: Float64, start: int) -> bool:
-    before, usual = course[:start], _usual_difference(course[:start])
-    return bool(before.min() - usual <= course[-1] <= before.max() + usual)
+    """Return whether the last level is half as far from those before `start` as it was, or less."""
+    before = course[:start]
+    beyond = np.maximum(before.min() - course[start:], course[start:] - before.max())
+    return bool(beyond[-1] < max(beyond.max() / 2, _usual_difference(before)))
 
 
 def _usual_difference(course: Float64) -> float:

@@ -19,6 +19,8 @@ from edge_runtime.sources.source import Reading
 
 LOOK_BACK = 35 * 86400.0
 """Seconds of readings, the newest, that are learned from."""
+EARLIEST_DATE = 946_684_800.0
+"""The year 2000; smaller times are no dates."""
 PIECE = 20_000
 """Rows that are judged in one call of the C core; bounds the memory of their records."""
 
@@ -65,6 +67,16 @@ def read_past(
         times.append(last if slot.time is None else slot.time)
         values.append(nothing if slot.values is None else slot.values)
     return Past(np.array(times), np.array(values, np.float32), period)
+
+
+def ahead_of(folder: Path, past: Past) -> float:
+    """Return the seconds by which the host's clock is ahead of the times of the readings.
+
+    0 where the times are dates; else the newest reading counts as written just now.
+    """
+    if past.times[-1] >= EARLIEST_DATE:
+        return 0.0
+    return float((folder / parts_in(folder)[-1].name).stat().st_mtime - past.times[-1])
 
 
 def _slots(rows: Iterator[Row], places: Sequence[int], period: float) -> Iterator[TimeSlot]:

@@ -7,7 +7,7 @@ is open or creeps, the unseen rows keep the target of false alarms, and faults i
 are found as often as by the current detector. Otherwise the current detector stays, with a reason.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -15,7 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle.manifest import Manifest
-from edge_runtime.calibration import CONFIDENCE, SECONDS_PER_DAY, chance_of_at_most
+from edge_runtime.calibration import (
+    CONFIDENCE,
+    SECONDS_PER_DAY,
+    calibrate,
+    chance_of_at_most,
+    margins_of,
+)
 from edge_runtime.detector.alarm import alarm_stretches
 from edge_runtime.detector.cell import Model
 from edge_runtime.learning.answers import Answers
@@ -44,10 +50,15 @@ LEAST_DAYS, MOST_DAYS = 1.0, 2.0
 """The last fifth of the healthy rows is held out, but one to two days, and at most a half."""
 MOST_ROWS, BLOCK = 12_000, 240
 """Rows to learn from; of more, blocks of so many rows are taken."""
-SHORTEST_PIECE = 60
+FEW = 0.5
+"""Below this share of the rows, the threshold is measured on all of them."""
+SHORTEST_PIECE, PIECE = 60, 10_000
+"""Rows of a piece at least, and those that are scored at once, which bounds the memory."""
 ENOUGH_DAYS = 7.0
 """Healthy days that are enough, also if the current detector has learned from more."""
 FAULTY_ROWS, SEED = 12_000, 0
+MOST_ALARMED = 0.05
+"""Share of the unseen healthy rows that a candidate may be in alarm."""
 TOLERANCE = 0.1
 """Share of the injected faults that the candidate may miss and the current detector finds."""
 
@@ -62,13 +73,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """On held-out healthy rows. alarms: by the candidate in `days`.
+    """On held-out healthy rows. alarms: by the candidate in `days`; alarmed: share of the rows.
 
     faults: injected into them; found, found_before: by the candidate and by the current detector.
     """
 
     days: float
     alarms: int
+    alarmed: float
     faults: int
     found: int
     found_before: int
@@ -133,7 +145,7 @@ def relearned(
     candidate = candidate_from(learned, held_out, manifest, version, wished_per_day, say)
     say("comparing with the current detector, on rows that the candidate has not seen")
     found = compare(candidate.measured.manifest, current, held_out, past.period)
-    reason = _judge(found, wished_per_day)
+    reason = judge(found, wished_per_day)
     return Decision(reason, days, used=used, comparison=found, candidate=candidate)
 
 
@@ -164,7 +176,8 @@ def _split(pieces: Recordings, period: float) -> tuple[list[Recording], list[Rec
     day = SECONDS_PER_DAY / period
     held = min(max(HELD_OUT * total, LEAST_DAYS * day), MOST_DAYS * day, MOST_HELD_OUT * total)
     left = total - round(held)
-    return _between(pieces, 0, left), _between(pieces, left + LARGEST_GAP, total)
+    gap = min(LARGEST_GAP, total // 50)
+    return _between(pieces, 0, left), _between(pieces, left + gap, total)
 
 
 def _between(pieces: Recordings, start: int, stop: int) -> list[Recording]:
@@ -220,7 +233,10 @@ def candidate_from(
     data = Data(Dataset(tuple(thin)), split, settings, manifest.period)
     run = linear_run(data, manifest.name, SEED, say)
     measured = measure(run, version, wished_per_day, say)
-    return Candidate(run, _as_slow_as_the_past(measured, share))
+    measured = _as_slow_as_the_past(measured, share)
+    if share < FEW:
+        measured = _with_threshold_of(measured, learned, held_out, wished_per_day)
+    return Candidate(run, measured)
 
 
 def _as_slow_as_the_past(measured: Calibrated, share: float) -> Calibrated:
@@ -231,6 +247,40 @@ def _as_slow_as_the_past(measured: Calibrated, share: float) -> Calibrated:
         change, rate=change.rate * share, follow=tuple(rate * share for rate in change.follow)
     )
     return replace(measured, manifest=replace(measured.manifest, change=slower))
+
+
+def _with_threshold_of(
+    measured: Calibrated, learned: Recordings, held_out: Recordings, wished_per_day: float
+) -> Calibrated:
+    """Return `measured` with the threshold from all rows, most of which were not fitted on.
+
+    The rare rows that decide a threshold are hardly among a few. If one of all rows looks like an
+    anomaly, the threshold stays.
+    """
+    manifest = measured.manifest
+    model = shipped_model(manifest, b"")
+    calibration = calibrate(
+        _settled_scores(model, learned),
+        _settled_scores(model, held_out),
+        wished_per_day,
+        manifest.period,
+        manifest.alarm,
+        margins_of(manifest),
+    )
+    if calibration.dirty:
+        return measured
+    thresholds = dict.fromkeys(manifest.thresholds, calibration.threshold)
+    manifest = replace(manifest, thresholds=thresholds)
+    return replace(measured, manifest=manifest, calibration=calibration)
+
+
+def _settled_scores(model: Model, pieces: Recordings) -> list[Float32]:
+    rolled = (
+        roll(model, piece.values[start : start + PIECE])
+        for piece in pieces
+        for start in range(0, piece.rows, PIECE)
+    )
+    return [each.score[each.settled] for each in rolled]
 
 
 def thinned(pieces: Recordings, most: int) -> list[Recording]:
@@ -258,13 +308,21 @@ def compare(candidate: Manifest, current: Model, held_out: Recordings, period: f
     scale = np.array(before.forecast.innovation_scale, np.float32)
     twin = faulty_twin(rows, before.channels, period, scale, SEED, FAULTY_ROWS)
     clean = repeated(rows, FAULTY_ROWS)
+    alarms = list(_alarms(model, rows))
     return Comparison(
         days=sum(map(len, rows)) * period / SECONDS_PER_DAY,
-        alarms=sum(len(alarm_stretches(roll(model, each).alarm)) for each in rows),
+        alarms=sum(len(alarm_stretches(alarm)) for alarm in alarms),
+        alarmed=float(np.concatenate(alarms).mean()),
         faults=len(twin.events),
         found=_found(model, twin, clean),
         found_before=_found(current, twin, clean),
     )
+
+
+def _alarms(model: Model, pieces: Sequence[Float32]) -> Iterator[Bools]:
+    for rows in pieces:
+        starts = range(0, len(rows), PIECE)
+        yield np.concatenate([roll(model, rows[a : a + PIECE]).alarm for a in starts])
 
 
 def _found(model: Model, twin: FaultyRecording, clean: Float32) -> int:
@@ -278,13 +336,15 @@ def _starts(alarm: Bools) -> Bools:
     return alarm & ~np.concatenate([[False], alarm[:-1]])
 
 
-def _judge(found: Comparison, wished_per_day: float) -> str:
+def judge(found: Comparison, wished_per_day: float) -> str:
     """Return why the candidate is kept out, or an empty text."""
     if chance_of_at_most(found.alarms - 1, wished_per_day * found.days) > CONFIDENCE:
         return (
             f"{found.alarms} false alarms in {found.days:.1f} healthy days that it had not seen, "
             f"more than {wished_per_day:g} a day"
         )
+    if found.alarmed > MOST_ALARMED:
+        return f"it is in alarm for {found.alarmed:.0%} of the healthy time that it had not seen"
     if found.found < found.found_before - max(TOLERANCE * found.faults, 1):
         return (
             f"it finds {found.found} of {found.faults} injected faults, the current detector "
