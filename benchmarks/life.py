@@ -265,8 +265,11 @@ def schedule_of(every: int) -> tuple[int, ...]:
 
 def of_machine(seed: int, period: float, every: int, strategies: Sequence[str]) -> list[Outcome]:
     """Return the outcomes of one machine."""
-    life = simulate(seed, period)
-    return [judged(life, each, *live(life, each, schedule_of(every))) for each in strategies]
+    life, found = simulate(seed, period), []
+    for strategy in strategies:
+        found.append(judged(life, strategy, *live(life, strategy, schedule_of(every))))
+        click.echo(_line(found[-1]), err=True)
+    return found
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -297,8 +300,6 @@ def main(
         work = partial(of_machine, period=period, every=every, strategies=strategies)
         for outcomes in pool.map(work, range(seed, seed + machines)):
             found += outcomes
-            for each in outcomes:
-                click.echo(_line(each), err=True)
     click.echo(json.dumps([asdict(each) for each in found]) if as_json else table(found))
     if out is not None:
         fill_page(out, f"{machine()}\n\n{table(found)}", PART)

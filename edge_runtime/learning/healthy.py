@@ -41,10 +41,10 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True)
 class Health:
-    """healthy: of each row [n]. open: whether an alarm or a change goes on that is not answered."""
+    """healthy: of each row [n]. faulty: whether a real alarm, or the change after it, goes on."""
 
     healthy: Bools
-    open: bool
+    faulty: bool
 
 
 def health_of(past: Past, judged: Judged, answers: Answers) -> Health:
@@ -55,11 +55,11 @@ def health_of(past: Past, judged: Judged, answers: Answers) -> Health:
         logged |= _within(past, alarm.span)
     alarms = alarm_stretches(judged.alarm | logged)
     verdicts = [_verdict(_span(past, start, stop), answers) for start, stop in alarms]
-    sick, ends = np.zeros(count, bool), set[int]()
+    sick, faulty = np.zeros(count, bool), False
     for (start, stop), verdict in zip(alarms, verdicts, strict=True):
         if verdict is not Verdict.FALSE:
             _leave_out(sick, start, stop, past.period, verdict is Verdict.REAL)
-            ends.add(stop)
+            faulty |= verdict is Verdict.REAL and stop == count
     for start, stop in alarm_stretches(judged.changed, pause=0):
         led = _leads(start, alarms)
         first = start if led is None else alarms[led][0]
@@ -68,10 +68,10 @@ def health_of(past: Past, judged: Judged, answers: Answers) -> Health:
             sick[first:stop] = False
         elif led is None or verdicts[led] in (Verdict.REAL, Verdict.DISPUTED):
             _leave_out(sick, start, stop, past.period, False)
-            ends.add(stop)
+            faulty |= Verdict.REAL in seen and stop == count
     for span in answers.muted:
         sick |= _within(past, span)
-    return Health(~sick, count in ends)
+    return Health(~sick, faulty)
 
 
 def _span(past: Past, start: int, stop: int) -> Span:

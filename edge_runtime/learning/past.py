@@ -50,6 +50,11 @@ def read_past(
     What is left of older parts, the time around alarms, is not read. report: takes a line about
     damaged bytes. Raises GruardError when there are no readings, or a channel is missing.
     """
+    if not folder.is_dir():
+        raise GruardError(
+            f"{folder}: is no folder; gruard run --keep-readings {folder} keeps readings there, "
+            "and --readings names another one"
+        )
     own = read_channels(folder) or ()
     parts = [part for part in parts_in(folder) if not part.alarms]
     places = [int(i) + 1 for i in channel_order(own, channels, folder)]

@@ -123,10 +123,10 @@ def relearned(
     """
     manifest = current.manifest
     health = health_of(past, judged, answers)
-    if health.open:
+    if health.faulty:
         return Decision(
-            "the machine is in alarm or changed, and nobody has said that this is normal; mark the "
-            "alarm as false, accept the change, or repair the machine"
+            "an alarm that was marked as real, or the change after it, goes on; repair the machine, "
+            "and if it is to run like this, accept it with gruard accept"
         )
     watched = np.array([not channel.exogenous for channel in manifest.channels])
     accepted = {

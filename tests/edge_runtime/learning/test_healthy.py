@@ -1,6 +1,7 @@
 """Which rows of the past count as healthy, and which never do."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +41,7 @@ def test_an_alarm_that_is_not_false_is_never_learned(
     found = health_of(PAST, judged, answered(start, stop, real))
     assert not found.healthy[max(start - AROUND_ROWS, 0) : stop + AROUND_ROWS].any()
     assert found.healthy[stop + AROUND_ROWS :].all()
-    assert found.open == (stop == ROWS)
+    assert found.faulty == (real is True and stop == ROWS)
 
 
 def test_a_day_before_a_real_alarm_is_left_out() -> None:
@@ -52,7 +53,7 @@ def test_a_day_before_a_real_alarm_is_left_out() -> None:
 def test_a_false_alarm_is_healthy_and_goes_in(start: int, length: int) -> None:
     stop = min(start + length, ROWS)
     found = health_of(PAST, Judged(rows(start, stop), NONE), answered(start, stop, False))
-    assert found.healthy.all() and not found.open
+    assert found.healthy.all() and not found.faulty
 
 
 def test_an_alarm_of_the_current_detector_alone_is_left_out_but_not_the_change_after_it() -> None:
@@ -67,17 +68,18 @@ def test_without_a_log_every_alarm_and_the_change_after_it_are_disputed() -> Non
     assert not healthy[500 - AROUND_ROWS : 1500 + AROUND_ROWS].any()
 
 
-def test_a_change_that_is_not_accepted_is_left_out_and_open() -> None:
+@pytest.mark.parametrize("real", [True, None])
+def test_a_change_that_is_not_accepted_is_left_out(real: bool | None) -> None:
     judged = Judged(rows(500, 540), rows(540, ROWS))
-    found = health_of(PAST, judged, answered(500, 540, None))
-    assert found.open and not found.healthy[500:].any()
+    found = health_of(PAST, judged, answered(500, 540, real))
+    assert found.faulty == (real is True) and not found.healthy[500:].any()
 
 
 def test_an_accepted_change_is_healthy_from_its_report_on() -> None:
     judged = Judged(rows(500, 540), rows(540, 900))
     answers = Answers((AnsweredAlarm(span(500, 540), None),), -np.inf, (span(540, 900),))
     found = health_of(PAST, judged, answers)
-    assert found.healthy[500:].all() and not found.open
+    assert found.healthy[500:].all() and not found.faulty
 
 
 def test_a_repaired_fault_is_healthy_only_from_its_acceptance_on() -> None:

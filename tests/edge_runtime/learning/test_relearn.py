@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from relearn_rig import DAY, NAMES, PERIOD, START, machine
 
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.detector.cell import Model
@@ -24,19 +25,6 @@ from edge_runtime.learning.request import Data
 from edge_runtime.learning.settings import load_settings
 from edge_runtime.learning.shipped import shipped_model
 from edge_runtime.learning.split import split_by_time
-
-PERIOD = 240.0
-DAY = round(86400 / PERIOD)
-NAMES = ("load", "heat", "vibration")
-START = 86400.0 * 20_000
-
-
-def machine(days: int, seed: int) -> np.ndarray:
-    """Rows of a machine with a daily rhythm."""
-    rng, count = np.random.default_rng(seed), days * DAY
-    load = np.sin(2 * np.pi * np.arange(count) / DAY) + 0.2 * rng.normal(size=count)
-    heat = 2 * load + 0.3 * rng.normal(size=count)
-    return np.stack([load, heat, rng.normal(size=count)], axis=1).astype(np.float32)
 
 
 def silent(sentence: str) -> None:
@@ -79,9 +67,12 @@ def test_a_healthy_week_is_learned(current: Model) -> None:
     assert 5 < decision.learned_days < 7  # a fifth is held out
 
 
-def test_what_is_in_alarm_at_the_end_keeps_it_out(current: Model) -> None:
-    decision = decided(machine(8, 2), current, alarm=slice(8 * DAY - 5, 8 * DAY))
-    assert not decision.promoted and "in alarm" in decision.reason
+def test_a_real_fault_that_goes_on_keeps_it_out(current: Model) -> None:
+    values, stop = machine(8, 2), 8 * DAY
+    times = past_of(values).times
+    answers = Answers((AnsweredAlarm(Span(float(times[-5]), float(times[-1])), True),), -np.inf)
+    decision = decided(values, current, answers, slice(stop - 5, stop))
+    assert not decision.promoted and "marked as real" in decision.reason
 
 
 def test_few_healthy_rows_keep_it_out(current: Model) -> None:
