@@ -43,7 +43,7 @@ export OPENBLAS_NUM_THREADS ?= 1
         test test-fast test-long test-arm arm-trees test-service test-vm test-firmware coverage \
         fuzz fuzz-core lint wheel benchmark benchmark-accuracy benchmark-board \
         benchmark-calibration benchmark-clock benchmark-diagnosis benchmark-engines \
-        benchmark-gaps benchmark-nab benchmark-recurring benchmark-short benchmark-step faults \
+        benchmark-gaps benchmark-life benchmark-nab benchmark-recurring benchmark-short benchmark-step faults \
         soak clean environment
 
 # `make help` lists the texts after `##`, `make help-all` also those after `#-`.
@@ -186,6 +186,9 @@ benchmark-clock: $(READY) $(CORE) #- half an hour: the cost of a bad clock and l
 
 benchmark-gaps: $(READY) $(CORE) #- half an hour: how many missing rows can the state bridge?
 	$(PY) -m benchmarks.gaps --out docs/gate.md $(ARGS)
+
+benchmark-life: $(READY) $(CORE) #- half an hour: sixty days of machines, with and without gruard relearn
+	$(PY) -m benchmarks.life --out docs/life.md $(ARGS)
 
 benchmark-nab: $(READY) $(CORE) #- a minute: single channels, each with its own threshold
 	$(PY) -m benchmarks.nab --out docs/accuracy.md $(ARGS)

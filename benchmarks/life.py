@@ -8,6 +8,7 @@ healthy machine. At 9 of some days it is learned again, by one of four strategie
 the code of the product: gruard learn, the C core, and gruard relearn.
 """
 
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -23,12 +24,12 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.life_rig import CHANNELS, DAYS, Life, simulate
-from benchmarks.pages import fill_page, machine, markdown, page_option
+from benchmarks.pages import fill_page, markdown, page_option
 from edge_runtime.bundle.flatbuffer import NO_GRAPH
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.alarm import alarm_stretches
-from edge_runtime.learning.answers import AcceptedCreep, AnsweredAlarm, Answers, Span
+from edge_runtime.learning.answers import AcceptedCreep, AnsweredAlarm, OwnerAnswers, TimeSpan
 from edge_runtime.learning.learn import linear_run, measure
 from edge_runtime.learning.past import LOOK_BACK, Past, judge_past
 from edge_runtime.learning.recording import Dataset, Recording
@@ -39,6 +40,7 @@ from edge_runtime.learning.shipped import shipped_model
 from edge_runtime.learning.split import split_by_time
 from edge_runtime.native.engine import NativeDetector
 from edge_runtime.record import Flag
+from train.run_folder import write_atomically
 
 Bools = npt.NDArray[np.bool_]
 
@@ -56,7 +58,7 @@ def ignore(sentence: str) -> None:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class LifeOutcome:
     """What happened to one machine under one strategy.
 
     false_alarms: in each week from the second on. alarmed: share of the healthy time in alarm.
@@ -76,7 +78,7 @@ class Outcome:
     kept_out: Mapping[int, str]
 
 
-class Device:
+class WatchedMachine:
     """A detector that watches a machine; it may be replaced, and the owner may accept a change."""
 
     def __init__(self, life: Life, manifest: Manifest) -> None:
@@ -120,10 +122,10 @@ class Owner:
 
     life: Life
     alarms: tuple[AnsweredAlarm, ...] = ()
-    accepted: tuple[Span, ...] = ()
+    accepted: tuple[TimeSpan, ...] = ()
     creeps: tuple[AcceptedCreep, ...] = ()
 
-    def answer(self, device: Device, now: int) -> None:
+    def answer(self, device: WatchedMachine, now: int) -> None:
         """Mark all alarms until `now`, and accept the present change of a healthy machine."""
         times, healthy = self.life.times, self.life.healthy
         self.alarms = tuple(
@@ -135,15 +137,15 @@ class Owner:
             device.accept()
             self.accepted += (_span(times, since, now),)
 
-    def answers(self, device: Device, now: int) -> Answers:
+    def answers(self, device: WatchedMachine, now: int) -> OwnerAnswers:
         """Return all answers; alarms since the last ones have none."""
         stretches = alarm_stretches(device.alarm[:now])[len(self.alarms) :]
         new = tuple(AnsweredAlarm(_span(self.life.times, *each), None) for each in stretches)
-        return Answers((*self.alarms, *new), -np.inf, self.accepted, self.creeps)
+        return OwnerAnswers((*self.alarms, *new), -np.inf, self.accepted, self.creeps)
 
 
-def _span(times: npt.NDArray[np.float64], start: int, stop: int) -> Span:
-    return Span(float(times[start]), float(times[stop - 1]))
+def _span(times: npt.NDArray[np.float64], start: int, stop: int) -> TimeSpan:
+    return TimeSpan(float(times[start]), float(times[stop - 1]))
 
 
 def detector_of(manifest: Manifest) -> NativeDetector:
@@ -167,10 +169,12 @@ def first_manifest(life: Life) -> Manifest:
     return measure(linear_run(data, "pump", 0, ignore), 1, WISH, ignore).manifest
 
 
-def live(life: Life, strategy: str, schedule: Sequence[int]) -> tuple[Device, dict[int, str]]:
+def live(
+    life: Life, strategy: str, schedule: Sequence[int]
+) -> tuple[WatchedMachine, dict[int, str]]:
     """Watch a machine for all its days."""
     day = life.rows_a_day
-    device, owner = Device(life, first_manifest(life)), Owner(life)
+    device, owner = WatchedMachine(life, first_manifest(life)), Owner(life)
     kept_out: dict[int, str] = {}
     for number in range(1, len(life.values) // day):
         morning, nine = (number * day + day * hour // 24 for hour in (ANSWERS, RELEARNS))
@@ -185,7 +189,7 @@ def live(life: Life, strategy: str, schedule: Sequence[int]) -> tuple[Device, di
 
 
 def _learn_again(
-    life: Life, strategy: str, device: Device, owner: Owner, number: int, now: int
+    life: Life, strategy: str, device: WatchedMachine, owner: Owner, number: int, now: int
 ) -> str:
     """Replace the detector, or return why not."""
     first = max(life.rows_a_day, now - round(LOOK_BACK / life.period))  # the first day is not kept
@@ -212,7 +216,9 @@ def _learn_again(
     return ""
 
 
-def judged(life: Life, strategy: str, device: Device, kept_out: Mapping[int, str]) -> Outcome:
+def judged(
+    life: Life, strategy: str, device: WatchedMachine, kept_out: Mapping[int, str]
+) -> LifeOutcome:
     """Return the figures of a machine's days."""
     day, healthy = life.rows_a_day, life.healthy
     counted = healthy & (np.arange(len(healthy)) >= FROM * day)
@@ -229,7 +235,7 @@ def judged(life: Life, strategy: str, device: Device, kept_out: Mapping[int, str
             and (device.blamed[start : min(stop, fault.stop)] == fault.channel).any()
         ]
         delays.append((starts[0] - fault.start) * life.period / 3600 if starts else None)
-    return Outcome(
+    return LifeOutcome(
         life.seed,
         strategy,
         tuple(weeks.count(week) for week in range(FROM // 7, -(-len(healthy) // day // 7))),
@@ -244,7 +250,7 @@ def judged(life: Life, strategy: str, device: Device, kept_out: Mapping[int, str
     )
 
 
-def _absorbed(life: Life, device: Device, start: int, stop: int) -> bool:
+def _absorbed(life: Life, device: WatchedMachine, start: int, stop: int) -> bool:
     """Whether a detector has learned from the second half of a slow fault, and is calm on its end.
 
     From an hour of it at least; on its last day no alarm begins.
@@ -263,7 +269,9 @@ def schedule_of(every: int) -> tuple[int, ...]:
     return (*range(3, DAILY_UNTIL), *range(DAILY_UNTIL, DAYS, every))
 
 
-def of_machine(seed: int, period: float, every: int, strategies: Sequence[str]) -> list[Outcome]:
+def of_machine(
+    seed: int, period: float, every: int, strategies: Sequence[str]
+) -> list[LifeOutcome]:
     """Return the outcomes of one machine."""
     life, found = simulate(seed, period), []
     for strategy in strategies:
@@ -295,18 +303,26 @@ def main(
 
     Example: python -m benchmarks.life --machines 3 --seed 1000
     """
-    found: list[Outcome] = []
+    found: list[LifeOutcome] = []
     with ProcessPoolExecutor(jobs) as pool:
         work = partial(of_machine, period=period, every=every, strategies=strategies)
         for outcomes in pool.map(work, range(seed, seed + machines)):
             found += outcomes
     click.echo(json.dumps([asdict(each) for each in found]) if as_json else table(found))
     if out is not None:
-        fill_page(out, f"{machine()}\n\n{table(found)}", PART)
-        fill_page(out, bars(found), BARS)
+        write_page(out, found, every)
 
 
-def _line(each: Outcome) -> str:
+def write_page(out: Path, found: Sequence[LifeOutcome], every: int) -> None:
+    """Fill the page, and write its picture next to it."""
+    machines = len({each.seed for each in found})
+    run = f"{machines} machines, learned again daily in the first week, then every {every} days."
+    fill_page(out, f"{run}\n\n{table(found)}", PART)
+    fill_page(out, bars(found), BARS)
+    write_atomically(out.with_suffix(".png"), picture(found))
+
+
+def _line(each: LifeOutcome) -> str:
     pairs = list(zip(each.delays, each.slow, strict=True))
     sudden = [delay is not None for delay, slow in pairs if not slow]
     slow = ["-" if delay is None else f"{delay / 24:.1f}d" for delay, slow in pairs if slow]
@@ -318,7 +334,7 @@ def _line(each: Outcome) -> str:
     )
 
 
-def _recall(group: Sequence[Outcome], slow: bool) -> float:
+def _recall(group: Sequence[LifeOutcome], slow: bool) -> float:
     hits = [
         delay is not None
         for each in group
@@ -328,7 +344,7 @@ def _recall(group: Sequence[Outcome], slow: bool) -> float:
     return float(np.mean(hits))
 
 
-def _delay(group: Sequence[Outcome], slow: bool) -> float:
+def _delay(group: Sequence[LifeOutcome], slow: bool) -> float:
     delays = [
         delay
         for each in group
@@ -338,12 +354,12 @@ def _delay(group: Sequence[Outcome], slow: bool) -> float:
     return float(np.median(delays)) if delays else float("nan")
 
 
-def kept_weeks(group: Sequence[Outcome]) -> float:
+def kept_weeks(group: Sequence[LifeOutcome]) -> float:
     """Return the share of machine-weeks that keep the target of false alarms."""
     return float(np.mean([count <= 7 * WISH for each in group for count in each.false_alarms]))
 
 
-def table(found: Sequence[Outcome]) -> str:
+def table(found: Sequence[LifeOutcome]) -> str:
     """Return one line for each strategy."""
     header = (
         "strategy", "false alarms a day", "machine-weeks within the target",
@@ -370,9 +386,60 @@ def table(found: Sequence[Outcome]) -> str:
     return markdown(header, lines)
 
 
-def bars(found: Sequence[Outcome]) -> str:
-    """Return the bars that gruard relearn is held to."""
-    return ""
+def bars(found: Sequence[LifeOutcome]) -> str:
+    """Return what gruard relearn is held to, and whether it keeps it."""
+    mine, oracle = (
+        [each for each in found if each.strategy == name] for name in ("relearn", "oracle")
+    )
+    weeks, alarmed = kept_weeks(mine), float(np.mean([each.alarmed for each in mine]))
+    recall, best = _recall_of_all(mine), _recall_of_all(oracle)
+    absorbed = sum(each.absorbed for each in mine)
+    lines = [
+        ("machine-weeks within the target", "≥ 90%", f"{weeks:.0%}", weeks >= 0.9),
+        ("healthy time in alarm", "≤ 1%", f"{alarmed:.2%}", alarmed <= 0.01),
+        ("slow faults absorbed", "0", str(absorbed), absorbed == 0),
+        (
+            "faults found, less than the oracle",
+            "≤ .02",
+            f"{best - recall:.2f}",
+            best - recall <= 0.02,
+        ),
+    ]
+    header = ("bar, from day 8 on", "bar", "gruard relearn", "kept")
+    return markdown(header, [(*line[:3], "yes" if line[3] else "**no**") for line in lines])
+
+
+def _recall_of_all(group: Sequence[LifeOutcome]) -> float:
+    return float(np.mean([delay is not None for each in group for delay in each.delays]))
+
+
+def picture(found: Sequence[LifeOutcome]) -> bytes:
+    """Return a PNG: false alarms a day in each week, and delays of slow faults, by strategy."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    for number, strategy in enumerate(dict.fromkeys(each.strategy for each in found)):
+        group = [each for each in found if each.strategy == strategy]
+        alarms = np.array([each.false_alarms for each in group]).mean(axis=0) / 7
+        left.plot(np.arange(len(alarms)) + 2, alarms, marker="o", label=strategy)
+        for each in group:
+            for delay, slow in zip(each.delays, each.slow, strict=True):
+                if slow:
+                    days = 11 if delay is None else delay / 24
+                    right.plot(days, number, "x" if delay is None else "o", color=f"C{number}")
+    left.axhline(WISH, color="black", linewidth=0.8, linestyle=":")
+    left.set(xlabel="week", ylabel="false alarms a day", ylim=(0, None))
+    left.legend(fontsize=8)
+    names = list(dict.fromkeys(each.strategy for each in found))
+    right.set(xlabel="days until a slow fault is found (x: not found)", yticks=range(len(names)))
+    right.set_yticklabels(names)
+    stream = io.BytesIO()
+    figure.savefig(stream, dpi=110)
+    plt.close(figure)
+    return stream.getvalue()
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def _decide(
 ) -> Decision:
     from edge_runtime.commands.first_load import open_fastest
     from edge_runtime.detector.detector import Detector
-    from edge_runtime.learning.answers import Answers, read_answers, write_found
+    from edge_runtime.learning.answers import OwnerAnswers, read_answers, write_found
     from edge_runtime.learning.past import ahead_of, judge_past, read_past
     from edge_runtime.learning.relearn import Decision, relearned
     from edge_runtime.supervision.starts import service_folder
@@ -119,7 +119,7 @@ def _decide(
     _say(f"reading {readings}")
     past = read_past(readings, manifest.channel_names, manifest.period, warn)
     folder = state or service_folder(os.environ, "STATE_DIRECTORY")
-    answers = Answers() if folder is None else read_answers(folder, ahead_of(readings, past))
+    answers = OwnerAnswers() if folder is None else read_answers(folder, ahead_of(readings, past))
     _say(f"judging {len(past.times):,} rows by {label(current)}")
     judged = judge_past(open_fastest(current), past, [span.end for span in answers.accepted])
     model = Detector(current).model

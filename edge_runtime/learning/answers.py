@@ -22,7 +22,7 @@ CREEPS, ACCEPTED_CREEPS = "creeps.json", "accepted-creeps.json"
 
 
 @dataclass(frozen=True)
-class Span:
+class TimeSpan:
     """A stretch of time, both ends included, in seconds of the readings."""
 
     start: float
@@ -33,7 +33,7 @@ class Span:
 class AnsweredAlarm:
     """An alarm that a run logged. real: as the owner marked it; None while nobody has."""
 
-    span: Span
+    span: TimeSpan
     real: bool | None
 
 
@@ -61,7 +61,7 @@ class FoundCreeps:
 
 
 @dataclass(frozen=True)
-class Answers:
+class OwnerAnswers:
     """alarms: all that the run raised since `complete_since` seconds, and some before.
 
     accepted: from the report of a change until it was accepted. muted: alarms were muted.
@@ -69,12 +69,12 @@ class Answers:
 
     alarms: tuple[AnsweredAlarm, ...] = ()
     complete_since: float = math.inf
-    accepted: tuple[Span, ...] = ()
+    accepted: tuple[TimeSpan, ...] = ()
     creeps: tuple[AcceptedCreep, ...] = ()
-    muted: tuple[Span, ...] = ()
+    muted: tuple[TimeSpan, ...] = ()
 
 
-def read_answers(folder: Path, ahead: float) -> Answers:
+def read_answers(folder: Path, ahead: float) -> OwnerAnswers:
     """Read what a run and its owner have written into the state folder. Raises GruardError.
 
     ahead: seconds by which the host's clock is ahead of the times of the readings.
@@ -85,15 +85,15 @@ def read_answers(folder: Path, ahead: float) -> Answers:
     logged = {_key(alarm): alarm for alarm in (*(mark.alarm for mark in marks), *last)}
     complete_since = -math.inf if len(last) < CAPACITY else last[0].start
     alarms = [
-        AnsweredAlarm(Span(alarm.start, alarm.end), marked[key].real if key in marked else None)
+        AnsweredAlarm(TimeSpan(alarm.start, alarm.end), marked[key].real if key in marked else None)
         for key, alarm in logged.items()
     ]
     word = read_sealed(folder / CHANGE_WORD, Word)
-    accepted = [Span(word.since - ahead, word.told - ahead)] if word and word.accepted else []
+    accepted = [TimeSpan(word.since - ahead, word.told - ahead)] if word and word.accepted else []
     mute = read_sealed(folder / MUTE_WORD, Mute)
-    muted = [Span(mute.started - ahead, mute.ends - ahead)] if mute else []
+    muted = [TimeSpan(mute.started - ahead, mute.ends - ahead)] if mute else []
     creeps = (read_sealed(folder / ACCEPTED_CREEPS, AcceptedCreeps) or AcceptedCreeps()).creeps
-    return Answers(tuple(alarms), complete_since, tuple(accepted), creeps, tuple(muted))
+    return OwnerAnswers(tuple(alarms), complete_since, tuple(accepted), creeps, tuple(muted))
 
 
 def write_found(folder: Path, channels: Sequence[str], until: float) -> None:

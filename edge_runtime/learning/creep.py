@@ -58,7 +58,7 @@ class Creeping:
 
 
 @dataclass(frozen=True)
-class Levels:
+class DailyLevels:
     """number: of the days, since 1970 [d]. level: [d, channels], not explained by the others."""
 
     number: Days
@@ -98,7 +98,7 @@ def creeping(
     return Creeping(rows, tuple(creep for _, creep in found))
 
 
-def daily_levels(past: Past, used: Bools) -> Levels | None:
+def daily_levels(past: Past, used: Bools) -> DailyLevels | None:
     """Return the levels of all days with enough `used` rows; None if there are too few."""
     length = max(BLOCK, BLOCK_ROWS * past.period)
     number = np.floor(past.times[used] / length).astype(np.int64)
@@ -130,7 +130,7 @@ def daily_levels(past: Past, used: Bools) -> Levels | None:
         rest = ((means / scale)[:, channel] - (means / scale)[:, others] @ weights) / deviation
         level[:, channel] = [np.median(rest[index == each]) for each in range(len(days))]
     kept = blocks >= FEWEST_BLOCKS
-    return Levels(days[kept], level[kept]) if kept.sum() >= WINDOWS[0] else None
+    return DailyLevels(days[kept], level[kept]) if kept.sum() >= WINDOWS[0] else None
 
 
 def _sums(index: npt.NDArray[np.intp], rows: npt.NDArray[np.generic]) -> Float64:

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.detector.alarm import alarm_stretches
-from edge_runtime.learning.answers import Answers, Span
-from edge_runtime.learning.past import Judged, Past
+from edge_runtime.learning.answers import OwnerAnswers, TimeSpan
+from edge_runtime.learning.past import JudgedPast, Past
 
 Bools = npt.NDArray[np.bool_]
 Stretch = tuple[int, int]
@@ -30,7 +30,7 @@ FEWEST_AROUND = 60
 """Rows that this is at least."""
 
 
-class Verdict(enum.Enum):
+class AlarmVerdict(enum.Enum):
     """What is known of an alarm."""
 
     FALSE = "false"
@@ -40,14 +40,14 @@ class Verdict(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Health:
+class PastHealth:
     """healthy: of each row [n]. faulty: whether a real alarm, or the change after it, goes on."""
 
     healthy: Bools
     faulty: bool
 
 
-def health_of(past: Past, judged: Judged, answers: Answers) -> Health:
+def health_of(past: Past, judged: JudgedPast, answers: OwnerAnswers) -> PastHealth:
     """Return which rows were healthy."""
     count = len(past.times)
     logged = np.zeros(count, bool)
@@ -57,38 +57,38 @@ def health_of(past: Past, judged: Judged, answers: Answers) -> Health:
     verdicts = [_verdict(_span(past, start, stop), answers) for start, stop in alarms]
     sick, faulty = np.zeros(count, bool), False
     for (start, stop), verdict in zip(alarms, verdicts, strict=True):
-        if verdict is not Verdict.FALSE:
-            _leave_out(sick, start, stop, past.period, verdict is Verdict.REAL)
-            faulty |= verdict is Verdict.REAL and stop == count
+        if verdict is not AlarmVerdict.FALSE:
+            _leave_out(sick, start, stop, past.period, verdict is AlarmVerdict.REAL)
+            faulty |= verdict is AlarmVerdict.REAL and stop == count
     for start, stop in alarm_stretches(judged.changed, pause=0):
         led = _leads(start, alarms)
         first = start if led is None else alarms[led][0]
         seen = {v for (a, b), v in zip(alarms, verdicts, strict=True) if first <= a and b <= stop}
-        if Verdict.REAL not in seen and _touches(_span(past, start, stop), answers.accepted):
+        if AlarmVerdict.REAL not in seen and _touches(_span(past, start, stop), answers.accepted):
             sick[first:stop] = False
-        elif led is None or verdicts[led] in (Verdict.REAL, Verdict.DISPUTED):
+        elif led is None or verdicts[led] in (AlarmVerdict.REAL, AlarmVerdict.DISPUTED):
             _leave_out(sick, start, stop, past.period, False)
-            faulty |= Verdict.REAL in seen and stop == count
+            faulty |= AlarmVerdict.REAL in seen and stop == count
     for span in answers.muted:
         sick |= _within(past, span)
-    return Health(~sick, faulty)
+    return PastHealth(~sick, faulty)
 
 
-def _span(past: Past, start: int, stop: int) -> Span:
-    return Span(float(past.times[start]), float(past.times[stop - 1]))
+def _span(past: Past, start: int, stop: int) -> TimeSpan:
+    return TimeSpan(float(past.times[start]), float(past.times[stop - 1]))
 
 
-def _within(past: Past, span: Span) -> Bools:
+def _within(past: Past, span: TimeSpan) -> Bools:
     return np.asarray((past.times >= span.start) & (past.times <= span.end))
 
 
-def _verdict(alarm: Span, answers: Answers) -> Verdict:
+def _verdict(alarm: TimeSpan, answers: OwnerAnswers) -> AlarmVerdict:
     marks = {each.real for each in answers.alarms if _touches(alarm, [each.span])}
     if True in marks:
-        return Verdict.REAL
+        return AlarmVerdict.REAL
     if not marks and alarm.start >= answers.complete_since:
-        return Verdict.UNSEEN
-    return Verdict.FALSE if marks == {False} else Verdict.DISPUTED
+        return AlarmVerdict.UNSEEN
+    return AlarmVerdict.FALSE if marks == {False} else AlarmVerdict.DISPUTED
 
 
 def _leads(start: int, alarms: Sequence[Stretch]) -> int | None:
@@ -97,7 +97,7 @@ def _leads(start: int, alarms: Sequence[Stretch]) -> int | None:
     return before[-1] if before else None
 
 
-def _touches(one: Span, others: Sequence[Span]) -> bool:
+def _touches(one: TimeSpan, others: Sequence[TimeSpan]) -> bool:
     return any(other.start <= one.end and other.end >= one.start for other in others)
 
 

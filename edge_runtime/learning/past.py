@@ -35,7 +35,7 @@ class Past:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedPast:
     """By the current detector: whether each row is in alarm, and flagged CHANGED; [n]."""
 
     alarm: npt.NDArray[np.bool_]
@@ -93,7 +93,7 @@ def _slots(rows: Iterator[Row], places: Sequence[int], period: float) -> Iterato
     yield from clock.finish(0.0)
 
 
-def judge_past(detector: StepDetector, past: Past, accepted: Sequence[float]) -> Judged:
+def judge_past(detector: StepDetector, past: Past, accepted: Sequence[float]) -> JudgedPast:
     """Run `past` through `detector`. accepted: times at which the owner accepted a change."""
     alarm, changed = np.zeros(len(past.times), bool), np.zeros(len(past.times), bool)
     stops = {int(np.searchsorted(past.times, told, side="right")) for told in accepted}
@@ -104,7 +104,7 @@ def judge_past(detector: StepDetector, past: Past, accepted: Sequence[float]) ->
         flags, on = _records(detector, past.values[start:stop])
         alarm[start:stop] = on
         changed[start:stop] = (flags & Flag.CHANGED) > 0
-    return Judged(alarm, changed)
+    return JudgedPast(alarm, changed)
 
 
 def _records(

@@ -24,12 +24,12 @@ from edge_runtime.calibration import (
 )
 from edge_runtime.detector.alarm import alarm_stretches
 from edge_runtime.detector.cell import Model
-from edge_runtime.learning.answers import Answers
+from edge_runtime.learning.answers import OwnerAnswers
 from edge_runtime.learning.calibrated import Calibrated
 from edge_runtime.learning.creep import Creep, creeping
 from edge_runtime.learning.healthy import health_of
 from edge_runtime.learning.learn import Say, linear_run, measure
-from edge_runtime.learning.past import Judged, Past
+from edge_runtime.learning.past import JudgedPast, Past
 from edge_runtime.learning.recording import Dataset, Recording
 from edge_runtime.learning.request import LARGEST_GAP, Data
 from edge_runtime.learning.rollout import roll
@@ -64,7 +64,7 @@ TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
-class Candidate:
+class LearnedAgain:
     """A detector that was learned again, without its proof."""
 
     run: Run
@@ -72,7 +72,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class HeldOutComparison:
     """On held-out healthy rows. alarms: by the candidate in `days`; alarmed: share of the rows.
 
     faults: injected into them; found, found_before: by the candidate and by the current detector.
@@ -98,8 +98,8 @@ class Decision:
     learned_days: float = 0.0
     creeps: tuple[Creep, ...] = ()
     used: Bools | None = None
-    comparison: Comparison | None = None
-    candidate: Candidate | None = None
+    comparison: HeldOutComparison | None = None
+    candidate: LearnedAgain | None = None
 
     @property
     def promoted(self) -> bool:
@@ -109,8 +109,8 @@ class Decision:
 
 def relearned(
     past: Past,
-    judged: Judged,
-    answers: Answers,
+    judged: JudgedPast,
+    answers: OwnerAnswers,
     current: Model,
     version: int,
     wished_per_day: float,
@@ -125,8 +125,8 @@ def relearned(
     health = health_of(past, judged, answers)
     if health.faulty:
         return Decision(
-            "an alarm that was marked as real, or the change after it, goes on; repair the machine, "
-            "and if it is to run like this, accept it with gruard accept"
+            "an alarm that was marked as real, or the change after it, goes on; repair the "
+            "machine, and if it is to run like this, accept it with gruard accept"
         )
     watched = np.array([not channel.exogenous for channel in manifest.channels])
     accepted = {
@@ -214,7 +214,7 @@ def candidate_from(
     version: int,
     wished_per_day: float,
     say: Say,
-) -> Candidate:
+) -> LearnedAgain:
     """Learn from the given rows, thinned if there are many.
 
     held_out: rows on which the threshold is checked. Raises GruardError if nothing can be learned.
@@ -236,7 +236,7 @@ def candidate_from(
     measured = _as_slow_as_the_past(measured, share)
     if share < FEW:
         measured = _with_threshold_of(measured, learned, held_out, wished_per_day)
-    return Candidate(run, measured)
+    return LearnedAgain(run, measured)
 
 
 def _as_slow_as_the_past(measured: Calibrated, share: float) -> Calibrated:
@@ -301,7 +301,9 @@ def thinned(pieces: Recordings, most: int) -> list[Recording]:
     return [blocks[rng.integers(a, b)] for a, b in pairwise(edges)]
 
 
-def compare(candidate: Manifest, current: Model, held_out: Recordings, period: float) -> Comparison:
+def compare(
+    candidate: Manifest, current: Model, held_out: Recordings, period: float
+) -> HeldOutComparison:
     """Judge the `candidate` next to the `current` detector, on rows that it has not seen."""
     model, rows = shipped_model(candidate, b""), [piece.values for piece in held_out]
     before = current.manifest
@@ -309,7 +311,7 @@ def compare(candidate: Manifest, current: Model, held_out: Recordings, period: f
     twin = faulty_twin(rows, before.channels, period, scale, SEED, FAULTY_ROWS)
     clean = repeated(rows, FAULTY_ROWS)
     alarms = list(_alarms(model, rows))
-    return Comparison(
+    return HeldOutComparison(
         days=sum(map(len, rows)) * period / SECONDS_PER_DAY,
         alarms=sum(len(alarm_stretches(alarm)) for alarm in alarms),
         alarmed=float(np.concatenate(alarms).mean()),
@@ -336,7 +338,7 @@ def _starts(alarm: Bools) -> Bools:
     return alarm & ~np.concatenate([[False], alarm[:-1]])
 
 
-def judge(found: Comparison, wished_per_day: float) -> str:
+def judge(found: HeldOutComparison, wished_per_day: float) -> str:
     """Return why the candidate is kept out, or an empty text."""
     if chance_of_at_most(found.alarms - 1, wished_per_day * found.days) > CONFIDENCE:
         return (

@@ -8,14 +8,14 @@ from relearn_rig import DAY, NAMES, PERIOD, START, machine
 
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.detector.cell import Model
-from edge_runtime.learning.answers import AnsweredAlarm, Answers, Span
+from edge_runtime.learning.answers import AnsweredAlarm, OwnerAnswers, TimeSpan
 from edge_runtime.learning.learn import linear_run, measure
-from edge_runtime.learning.past import Judged, Past
+from edge_runtime.learning.past import JudgedPast, Past
 from edge_runtime.learning.recording import Dataset, Recording
 from edge_runtime.learning.relearn import (
     BLOCK,
-    Comparison,
     Decision,
+    HeldOutComparison,
     judge,
     relearned,
     thinned,
@@ -45,12 +45,15 @@ def past_of(values: np.ndarray) -> Past:
 
 
 def decided(
-    values: np.ndarray, current: Model, answers: Answers | None = None, alarm: slice = slice(0, 0)
+    values: np.ndarray,
+    current: Model,
+    answers: OwnerAnswers | None = None,
+    alarm: slice = slice(0, 0),
 ) -> Decision:
     alarms = np.zeros(len(values), bool)
     alarms[alarm] = True
-    judged = Judged(alarms, np.zeros(len(values), bool))
-    answers = answers or Answers((), -np.inf)
+    judged = JudgedPast(alarms, np.zeros(len(values), bool))
+    answers = answers or OwnerAnswers((), -np.inf)
     return relearned(past_of(values), judged, answers, current, 2, 1.0, silent)
 
 
@@ -70,7 +73,9 @@ def test_a_healthy_week_is_learned(current: Model) -> None:
 def test_a_real_fault_that_goes_on_keeps_it_out(current: Model) -> None:
     values, stop = machine(8, 2), 8 * DAY
     times = past_of(values).times
-    answers = Answers((AnsweredAlarm(Span(float(times[-5]), float(times[-1])), True),), -np.inf)
+    answers = OwnerAnswers(
+        (AnsweredAlarm(TimeSpan(float(times[-5]), float(times[-1])), True),), -np.inf
+    )
     decision = decided(values, current, answers, slice(stop - 5, stop))
     assert not decision.promoted and "marked as real" in decision.reason
 
@@ -92,10 +97,10 @@ def test_rows_of_an_alarm_go_in_only_if_it_was_false(current: Model) -> None:
     values, stop = machine(5, 2), 2 * DAY
     values[stop - 40 : stop, 0] += 40
     times = past_of(values).times
-    span = Span(float(times[stop - 40]), float(times[stop - 1]))
+    span = TimeSpan(float(times[stop - 40]), float(times[stop - 1]))
     scales = []
     for real in (True, False):
-        answers = Answers((AnsweredAlarm(span, real),), -np.inf)
+        answers = OwnerAnswers((AnsweredAlarm(span, real),), -np.inf)
         decision = decided(values, current, answers, slice(stop - 40, stop))
         assert decision.used is not None and decision.used[stop - 40 : stop].all() == (not real)
         scales.append(learned_from(decision).channels[0].scale)
@@ -123,15 +128,33 @@ def test_a_candidate_that_learned_faults_finds_fewer_and_is_kept_out(current: Mo
 @pytest.mark.parametrize(
     ("comparison", "promoted"),
     [
-        (Comparison(2.0, alarms=4, alarmed=0.01, faults=80, found=40, found_before=40), True),
-        (Comparison(2.0, alarms=6, alarmed=0.01, faults=80, found=40, found_before=40), False),
-        (Comparison(2.0, alarms=0, alarmed=0.01, faults=80, found=33, found_before=40), True),
-        (Comparison(2.0, alarms=0, alarmed=0.01, faults=80, found=31, found_before=40), False),
-        (Comparison(2.0, alarms=0, alarmed=0.01, faults=80, found=50, found_before=40), True),
-        (Comparison(2.0, alarms=1, alarmed=0.06, faults=80, found=50, found_before=40), False),
+        (
+            HeldOutComparison(2.0, alarms=4, alarmed=0.01, faults=80, found=40, found_before=40),
+            True,
+        ),
+        (
+            HeldOutComparison(2.0, alarms=6, alarmed=0.01, faults=80, found=40, found_before=40),
+            False,
+        ),
+        (
+            HeldOutComparison(2.0, alarms=0, alarmed=0.01, faults=80, found=33, found_before=40),
+            True,
+        ),
+        (
+            HeldOutComparison(2.0, alarms=0, alarmed=0.01, faults=80, found=31, found_before=40),
+            False,
+        ),
+        (
+            HeldOutComparison(2.0, alarms=0, alarmed=0.01, faults=80, found=50, found_before=40),
+            True,
+        ),
+        (
+            HeldOutComparison(2.0, alarms=1, alarmed=0.06, faults=80, found=50, found_before=40),
+            False,
+        ),
     ],
 )
-def test_the_bounds_of_a_comparison(comparison: Comparison, promoted: bool) -> None:
+def test_the_bounds_of_a_comparison(comparison: HeldOutComparison, promoted: bool) -> None:
     assert (judge(comparison, 1.0) == "") == promoted
 
 
