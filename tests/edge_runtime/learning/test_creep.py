@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.learning.creep import Creeping, creeping, crept_days
+from edge_runtime.learning.creep import Creeping, creeping, crept_days, daily_levels
 from edge_runtime.learning.past import Past
 
 PERIOD, DAYS = 600.0, 24
@@ -52,6 +52,22 @@ def test_a_fault_that_grows_for_ten_days_is_named(channel: int, way: int) -> Non
     values[:, channel] += way * rising(3.0, 12, 24)
     (worst, *_) = found(values).now
     assert worst.channel == channel and worst.up == (way > 0) and worst.days >= 5
+
+
+def risen(values: np.ndarray) -> float:
+    """How far the level of the vibration has risen in the end."""
+    levels = daily_levels(Past(PERIOD * np.arange(ROWS), values, PERIOD), ALL)
+    assert levels is not None
+    return float(levels.level[-1, 3] - levels.level[8, 3])
+
+
+def test_a_season_that_moves_with_the_fault_does_not_explain_it() -> None:
+    values, course = machine(7), rising(3.0, 12, 24)
+    values[:, 3] += course
+    alone = risen(values)
+    values[:, 1] += course
+    values[:, 2] += 3 * course
+    assert risen(values) > 0.7 * alone
 
 
 def test_its_days_are_left_out_after_the_repair() -> None:
