@@ -30,7 +30,7 @@ def _text(context: click.Context, parameter: click.Parameter, text: str) -> str:
         raise click.BadParameter(str(error)) from None
 
 
-def run_folder(folder: Path | None) -> Path:
+def _run_folder(folder: Path | None) -> Path:
     """Return the state folder that is named, of the calling service, or of the only service here.
 
     Raises GruardError when there are several or none.
@@ -87,7 +87,7 @@ def accept(reason: str, undo: bool, state: Path | None, as_json: bool) -> None:
     from edge_runtime.detector.lasting_change import WORD
     from edge_runtime.learning.answers import ACCEPTED_CREEPS, accept_creeps
 
-    folder = run_folder(state)
+    folder = _run_folder(state)
     try:
         kept = owner.accept(folder, undo, reason, time.time())
     except owner.NothingError:
@@ -128,7 +128,7 @@ def mute(duration: str, reason: str, state: Path | None, as_json: bool) -> None:
     from edge_runtime.mute import WORD, parse_duration
     from edge_runtime.status.health import mute_words
 
-    seconds, folder = parse_duration(duration), run_folder(state)
+    seconds, folder = parse_duration(duration), _run_folder(state)
     word = owner.mute(folder, seconds, reason, time.time())
     if as_json:
         click.echo(json.dumps({"muted": True, **vars(word), "file": str(folder / WORD)}))
@@ -150,7 +150,7 @@ def unmute(state: Path | None, as_json: bool) -> None:
     from edge_runtime import owner
     from edge_runtime.mute import WORD
 
-    folder = run_folder(state)
+    folder = _run_folder(state)
     owner.unmute(folder, time.time())
     if as_json:
         click.echo(json.dumps({"muted": False, "file": str(folder / WORD)}))
@@ -176,7 +176,7 @@ def mark(alarm: str, verdict: str, note: str, state: Path | None, as_json: bool)
     """
     from edge_runtime import owner
 
-    word = owner.mark(run_folder(state), alarm, verdict == "real", note, time.time())
+    word = owner.mark(_run_folder(state), alarm, verdict == "real", note, time.time())
     if as_json:
         click.echo(json.dumps(_fields(word.alarm, word)))
         return
@@ -196,7 +196,7 @@ def marks(state: Path | None, as_json: bool) -> None:
     """
     from edge_runtime.marks import read_alarms, read_marks
 
-    folder = run_folder(state)
+    folder = _run_folder(state)
     told, damaged = read_marks(folder)
     listed = {(a.index, a.began): a for a in (*(m.alarm for m in told), *read_alarms(folder))}
     newest = {(each.alarm.index, each.alarm.began): each for each in told}

@@ -16,7 +16,7 @@ from edge_runtime.commands.options import (
     store_option,
     warn,
 )
-from edge_runtime.commands.owner import json_option, state_option
+from edge_runtime.commands.owner import json_option
 from edge_runtime.errors import GruardError
 
 if TYPE_CHECKING:
@@ -35,7 +35,13 @@ _KEPT_OUT, _FAILED = 3, 1
     metavar="DIR",
     help="Readings of gruard run --keep-readings.  [default: readings in the store]",
 )
-@state_option
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="State folder of the run, with its alarms and what you said of them; without one, every "
+    "alarm counts as disputed.  [default: STATE_DIRECTORY, which systemd sets]",
+)
 @false_alarms_option
 @click.option(
     "--promote",
