@@ -28,6 +28,7 @@ from benchmarks.pages import fill_page, markdown, page_option
 from edge_runtime.bundle.flatbuffer import NO_GRAPH
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.bundle.reader import Bundle
+from edge_runtime.columns import NOTHING_SAID
 from edge_runtime.detector.alarm import alarm_stretches
 from edge_runtime.learning.answers import AcceptedCreep, AnsweredAlarm, OwnerAnswers, TimeSpan
 from edge_runtime.learning.learn import linear_run, measure
@@ -165,6 +166,8 @@ def first_manifest(life: Life) -> Manifest:
         split_by_time([recording], gap=gap, margin=gap),
         load_settings(None, CHANNELS),
         life.period,
+        (),
+        NOTHING_SAID,
     )
     return measure(linear_run(data, "pump", 0, ignore), 1, WISH, ignore).manifest
 

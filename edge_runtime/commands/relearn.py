@@ -123,7 +123,8 @@ def _decide(
     if manifest.period is None:
         raise GruardError(f"{label(current)}: has no sample period; learn it from data with times")
     _say(f"reading {readings}")
-    past = read_past(readings, manifest.channel_names, manifest.period, warn)
+    counters = manifest.columns.counters
+    past = read_past(readings, manifest.channel_names, counters, manifest.period, warn)
     folder = state or service_folder(os.environ, "STATE_DIRECTORY")
     answers = OwnerAnswers() if folder is None else read_answers(folder, ahead_of(readings, past))
     _say(f"judging {len(past.times):,} rows by {label(current)}")

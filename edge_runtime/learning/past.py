@@ -1,6 +1,6 @@
 """The readings that a run has kept, in slots, and what the current detector says of them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +13,7 @@ from edge_runtime.errors import GruardError
 from edge_runtime.native.engine import NativeDetector
 from edge_runtime.readings.parts import Row, last_row, parts_in, read_channels, read_rows
 from edge_runtime.record import Flag, Float32, Sample
+from edge_runtime.sources.counters import CountingSource
 from edge_runtime.sources.csvlayout import channel_order
 from edge_runtime.sources.sample_clock import SampleClock, TimeSlot
 from edge_runtime.sources.source import Reading
@@ -43,12 +44,17 @@ class JudgedPast:
 
 
 def read_past(
-    folder: Path, channels: Sequence[str], period: float, report: Callable[[str], None]
+    folder: Path,
+    channels: Sequence[str],
+    counters: Collection[str],
+    period: float,
+    report: Callable[[str], None],
 ) -> Past:
     """Return the last readings in `folder` of these channels, in slots of `period` seconds.
 
-    What is left of older parts, the time around alarms, is not read. report: takes a line about
-    damaged bytes. Raises GruardError when there are no readings, or a channel is missing.
+    counters: channels whose counts become rates. What is left of older parts, the time around
+    alarms, is not read. report: takes a line about damaged bytes. Raises GruardError when there are
+    no readings, or a channel is missing.
     """
     if not folder.is_dir():
         raise GruardError(
@@ -63,7 +69,8 @@ def read_past(
         raise GruardError(f"{folder}: has no reading that is whole")
     rows = read_rows(folder, parts, len(own), report)
     recent = (row for row in rows if newest.time - LOOK_BACK <= row.time <= newest.time)
-    slots = _slots(recent, places, period)
+    at = [number for number, name in enumerate(channels) if name in counters]
+    slots = _slots(CountingSource(_KeptSource(recent, places), at, period), period)
     times: list[float] = []
     values: list[Float32] = []
     nothing = np.full(len(places), np.nan, np.float32)
@@ -84,12 +91,30 @@ def ahead_of(folder: Path, past: Past) -> float:
     return float((folder / parts_in(folder)[-1].name).stat().st_mtime - past.times[-1])
 
 
-def _slots(rows: Iterator[Row], places: Sequence[int], period: float) -> Iterator[TimeSlot]:
+class _KeptSource:
+    """Kept rows as a source. places: of the channels among the cells of a row."""
+
+    live = False
+
+    def __init__(self, rows: Iterator[Row], places: Sequence[int]) -> None:
+        self._rows, self._places = rows, places
+
+    def read(self, timeout: float | None) -> Reading | None:
+        """Return the next reading, None at the end."""
+        row = next(self._rows, None)
+        if row is None:
+            return None
+        cells = [row.cells[place] or "nan" for place in self._places]
+        return Reading(row.time, np.array(cells, np.float64))
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def _slots(source: CountingSource, period: float) -> Iterator[TimeSlot]:
     clock = SampleClock(period, live=False, now=0.0)
-    for row in rows:
-        cells = [row.cells[place] for place in places]
-        values = np.array([cell or "nan" for cell in cells], np.float32)
-        yield from clock.place(Reading(row.time, values), 0.0)
+    while (reading := source.read(None)) is not None:
+        yield from clock.place(reading, 0.0)
     yield from clock.finish(0.0)
 
 

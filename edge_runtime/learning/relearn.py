@@ -22,6 +22,7 @@ from edge_runtime.calibration import (
     chance_of_at_most,
     margins_of,
 )
+from edge_runtime.columns import GAP_PERIODS
 from edge_runtime.detector.alarm import alarm_stretches
 from edge_runtime.detector.cell import Model
 from edge_runtime.learning.answers import OwnerAnswers
@@ -39,7 +40,6 @@ from edge_runtime.learning.shipped import shipped_model
 from edge_runtime.learning.split import pieces_where, split_by_time
 from edge_runtime.learning.streams import FaultyRecording, faulty_twin, repeated
 from edge_runtime.look.facts import FEWEST_ROWS
-from edge_runtime.look.recording import GAP_PERIODS
 from edge_runtime.record import Float32
 
 Bools = npt.NDArray[np.bool_]
@@ -232,7 +232,7 @@ def candidate_from(
     )
     gap = min(LARGEST_GAP, _rows(thin) // 50)
     split = split_by_time(thin, gap=gap, test=thinned(held_out, MOST_ROWS // 4))
-    data = Data(Dataset(tuple(thin)), split, settings, manifest.period)
+    data = Data(Dataset(tuple(thin)), split, settings, manifest.period, (), manifest.columns)
     run = linear_run(data, manifest.name, SEED, say)
     measured = measure(run, version, wished_per_day, say)
     measured = _as_slow_as_the_past(measured, share)

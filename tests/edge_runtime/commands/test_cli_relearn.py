@@ -17,10 +17,11 @@ from relearn_rig import DAY, NAMES, PERIOD, START, machine
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.commands.main import gruard
 from edge_runtime.learning.answers import read_answers
+from edge_runtime.learning.past import read_past
 from edge_runtime.marks import ALARMS, PastAlarm, PastAlarms
 from edge_runtime.owner import mark
 from edge_runtime.plain import write_sealed
-from edge_runtime.readings.parts import CHANNELS_FILE, Contents, Part, header, pack
+from edge_runtime.readings.parts import CHANNELS_FILE, Contents, Part, header, members, pack
 from edge_runtime.supervision.starts import MARKER
 from edge_runtime.updates.store import Store
 
@@ -164,3 +165,27 @@ def test_a_kill_leaves_the_store_as_it_was(store: Path, line: str) -> None:
     child.stderr.close()
     assert Store(store).pointers() == before and labels(store) == ["pump-1"]
     assert relearned(store).exit_code == 0 and labels(store) == ["pump-1", "pump-2"]
+
+
+def test_counts_become_rates_and_lost_readings_become_missing_rows(tmp_path: Path) -> None:
+    values = machine(1, 2).astype(np.float64)
+    values[:, 0] = 1e9 + np.arange(DAY)
+    keep_readings(tmp_path / "kept", values)
+    lost = read_text(tmp_path / "kept").splitlines(keepends=True)
+    rewrite(tmp_path / "kept", [*lost[:100], *lost[103:]])
+    past = read_past(tmp_path / "kept", ("vibration", "load"), {"load"}, PERIOD, print)
+    assert past.values.shape == (DAY, 2) and (np.diff(past.times) == PERIOD).all()
+    assert np.isnan(past.values[:, 0]).sum() == 3
+    assert (past.values[104:, 1] == 1).all() and np.isnan(past.values[102, 1])
+
+
+def read_text(folder: Path) -> str:
+    """The text of the only part, with its header."""
+    (file,) = folder.glob("*.csv.gz")
+    return "".join(member.text for member in members(file.read_bytes()))
+
+
+def rewrite(folder: Path, lines: list[str]) -> None:
+    """Write the only part anew."""
+    (file,) = folder.glob("*.csv.gz")
+    file.write_bytes(pack("".join(lines)))

@@ -7,6 +7,7 @@ import pytest
 from relearn_rig import DAY, NAMES, PERIOD, START, machine
 
 from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.columns import NOTHING_SAID
 from edge_runtime.detector.cell import Model
 from edge_runtime.learning.answers import AnsweredAlarm, OwnerAnswers, TimeSpan
 from edge_runtime.learning.learn import linear_run, measure
@@ -36,7 +37,8 @@ def current() -> Model:
     """The detector of two days."""
     recording = Recording("two days", NAMES, None, machine(2, 1), None, PERIOD)
     split = split_by_time([recording], gap=8, margin=8)
-    data = Data(Dataset((recording,)), split, load_settings(None, NAMES), PERIOD)
+    settings = load_settings(None, NAMES)
+    data = Data(Dataset((recording,)), split, settings, PERIOD, (), NOTHING_SAID)
     return shipped_model(measure(linear_run(data, "pump", 0, silent), 1, 1.0, silent).manifest, b"")
 
 
