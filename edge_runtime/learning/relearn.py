@@ -58,7 +58,7 @@ ENOUGH_DAYS = 7.0
 """Healthy days that are enough, also if the current detector has learned from more."""
 FAULTY_ROWS, SEED = 12_000, 0
 MOST_ALARMED = 0.05
-"""Share of the unseen healthy rows that a candidate may be in alarm."""
+"""Share of the unseen healthy rows that a candidate may be in alarm, if the current one is less."""
 RAISES = (1.0, 1.25, 1.5, 2.0, 3.0)
 """Factors on the threshold of the current detector, until it keeps the target."""
 TOLERANCE = 0.1
@@ -77,12 +77,14 @@ class LearnedAgain:
 class HeldOutComparison:
     """On held-out healthy rows. alarms: by the candidate in `days`; alarmed: share of the rows.
 
+    alarmed_before: by the current detector.
     faults: injected into them; found, found_before: by the candidate and by the current detector.
     """
 
     days: float
     alarms: int
     alarmed: float
+    alarmed_before: float
     faults: int
     found: int
     found_before: int
@@ -320,13 +322,14 @@ def compare(
     alarms, alarmed = _calm(model, rows)
     raised = (_with_threshold(current, factor) for factor in RAISES)
     fair = next(
-        (each for each in raised if not _too_many(*_calm(each, rows), days, wished_per_day)),
+        (each for each in raised if not _too_often(_calm(each, rows)[0], days, wished_per_day)),
         _with_threshold(current, RAISES[-1]),
     )
     return HeldOutComparison(
         days,
         alarms,
         alarmed,
+        alarmed_before=_calm(current, rows)[1],
         faults=len(twin.events),
         found=_found(model, twin, clean),
         found_before=_found(fair, twin, clean),
@@ -367,8 +370,13 @@ def _starts(alarm: Bools) -> Bools:
 
 def judge(found: HeldOutComparison, wished_per_day: float) -> str:
     """Return why the candidate is kept out, or an empty text."""
-    if reason := _too_many(found.alarms, found.alarmed, found.days, wished_per_day):
-        return reason
+    if _too_often(found.alarms, found.days, wished_per_day):
+        return (
+            f"{found.alarms} false alarms in {found.days:.1f} healthy days that it had not seen, "
+            f"more than {wished_per_day:g} a day"
+        )
+    if found.alarmed > max(MOST_ALARMED, found.alarmed_before):
+        return f"it is in alarm for {found.alarmed:.0%} of the healthy time that it had not seen"
     if found.found < found.found_before - max(TOLERANCE * found.faults, 1):
         return (
             f"it finds {found.found} of {found.faults} injected faults, the current detector "
@@ -377,13 +385,6 @@ def judge(found: HeldOutComparison, wished_per_day: float) -> str:
     return ""
 
 
-def _too_many(alarms: int, alarmed: float, days: float, wished_per_day: float) -> str:
-    """Return how the target of false alarms is missed, beyond chance, or an empty text."""
-    if chance_of_at_most(alarms - 1, wished_per_day * days) > CONFIDENCE:
-        return (
-            f"{alarms} false alarms in {days:.1f} healthy days that it had not seen, "
-            f"more than {wished_per_day:g} a day"
-        )
-    if alarmed > MOST_ALARMED:
-        return f"it is in alarm for {alarmed:.0%} of the healthy time that it had not seen"
-    return ""
+def _too_often(alarms: int, days: float, wished_per_day: float) -> bool:
+    """Return whether so many alarms miss the target, beyond chance."""
+    return chance_of_at_most(alarms - 1, wished_per_day * days) > CONFIDENCE

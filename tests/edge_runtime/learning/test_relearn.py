@@ -130,30 +130,12 @@ def test_a_candidate_that_learned_faults_finds_fewer_and_is_kept_out(current: Mo
 @pytest.mark.parametrize(
     ("comparison", "promoted"),
     [
-        (
-            HeldOutComparison(2.0, alarms=4, alarmed=0.01, faults=80, found=40, found_before=40),
-            True,
-        ),
-        (
-            HeldOutComparison(2.0, alarms=6, alarmed=0.01, faults=80, found=40, found_before=40),
-            False,
-        ),
-        (
-            HeldOutComparison(2.0, alarms=0, alarmed=0.01, faults=80, found=33, found_before=40),
-            True,
-        ),
-        (
-            HeldOutComparison(2.0, alarms=0, alarmed=0.01, faults=80, found=31, found_before=40),
-            False,
-        ),
-        (
-            HeldOutComparison(2.0, alarms=0, alarmed=0.01, faults=80, found=50, found_before=40),
-            True,
-        ),
-        (
-            HeldOutComparison(2.0, alarms=1, alarmed=0.06, faults=80, found=50, found_before=40),
-            False,
-        ),
+        (HeldOutComparison(2.0, 4, 0.01, 0.02, faults=80, found=40, found_before=40), True),
+        (HeldOutComparison(2.0, 6, 0.01, 0.02, faults=80, found=40, found_before=40), False),
+        (HeldOutComparison(2.0, 1, 0.06, 0.02, faults=80, found=50, found_before=40), False),
+        (HeldOutComparison(2.0, 1, 0.06, 0.07, faults=80, found=50, found_before=40), True),
+        (HeldOutComparison(2.0, 0, 0.00, 0.00, faults=80, found=33, found_before=40), True),
+        (HeldOutComparison(2.0, 0, 0.00, 0.00, faults=80, found=31, found_before=40), False),
     ],
 )
 def test_the_bounds_of_a_comparison(comparison: HeldOutComparison, promoted: bool) -> None:
