@@ -85,8 +85,8 @@ def relearn(
             reason = "the steps differ from the formula; check the memory of this machine"
             _tell(as_json, {**facts, "promoted": False, "reason": reason}, reason, _FAILED)
         written = write_learned(learned, _waiting(store), force=True)
-        words = _promoted(opened, written, promote)
-    _tell(as_json, {**facts, "bundle": str(written)}, words, 0)
+        place, words = _promoted(opened, written, promote)
+    _tell(as_json, {**facts, "bundle": str(place)}, words, 0)
 
 
 def _refuse_signed(promote: str) -> None:
@@ -152,17 +152,18 @@ def _waiting(store: Path) -> Path:
     return folder
 
 
-def _promoted(store: Store, written: Path, promote: str) -> str:
+def _promoted(store: Store, written: Path, promote: str) -> tuple[Path, str]:
+    """Return where the bundle is in the end, and the result in one line."""
     from edge_runtime.bundle.reader import read_bundle
 
     if promote == "manual":
-        return f"written: {written}; gruard install {written} --store {store.root}"
+        return written, f"written: {written}; gruard install {written} --store {store.root}"
     from edge_runtime.commands.store import outcome
 
     bundle = read_bundle(written)
     words = outcome(bundle, store.install(bundle), store.root)
     _waiting(store.root)
-    return words
+    return store.slots.path(bundle.digest), words
 
 
 def _facts(decision: Decision) -> dict[str, object]:

@@ -77,6 +77,7 @@ def test_a_better_detector_goes_on_trial(store: Path) -> None:
     facts = json.loads(done.stdout)
     assert done.exit_code == 0 and facts["promoted"] is True and facts["reason"] == ""
     assert labels(store) == ["pump-1", "pump-2"] and Store(store).pointers().trial is not None
+    assert read_bundle(Path(facts["bundle"])).manifest.version == 2
     again = relearned(store, "--json")
     assert again.exit_code == 3 and "on trial" in json.loads(again.stdout)["reason"]
     assert not any((store / "relearned").glob("*"))
