@@ -87,7 +87,7 @@ def creeping(
         parts = [crept_days(levels.number[a:b], course[a:b]) for a, b in pairwise(edges)]
         crept = np.concatenate([part[1] for part in parts])
         rows |= np.isin(day, levels.number[crept])
-        if crept[-1]:
+        if parts[-1][1][-1:].any():
             first = edges[-2] + int(parts[-1][0][-1])
             rise = float(course[-1] - course[first])
             days = int(levels.number[-1] - levels.number[first]) + 1

@@ -89,6 +89,7 @@ def test_an_accepted_creep_is_the_new_normal() -> None:
     values[:, 3] += rising(3.0, 4, 14) + np.float32(3) * (TIME >= 14)
     assert found(values, days=15).now
     assert found(values, accepted=14.0).now == ()
+    assert found(values, accepted=15.0, days=15).now == ()  # the last reading is before it
 
 
 def test_a_channel_without_readings_and_few_days_are_no_trouble() -> None:
