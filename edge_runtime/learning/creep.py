@@ -82,7 +82,7 @@ def creeping(
         course = levels.level[:, channel]
         if not np.isfinite(course).all():
             continue
-        anew = np.searchsorted(levels.number, np.ceil(np.array(accepted[channel]) / DAY))
+        anew = np.searchsorted(levels.number, np.ceil(np.sort(accepted[channel]) / DAY))
         edges = [0, *anew.tolist(), len(course)]
         parts = [crept_days(levels.number[a:b], course[a:b]) for a, b in pairwise(edges)]
         crept = np.concatenate([part[1] for part in parts])
