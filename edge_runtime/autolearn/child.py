@@ -148,7 +148,7 @@ def _limit_this_process(memory: int, parent: int) -> None:
     if os.getppid() != parent:
         sys.exit(FAILED)  # it died before it could be followed
     with suppress(OSError):
-        os.nice(19)
+        os.setpriority(os.PRIO_PROCESS, 0, 19)
     with suppress(OSError):  # the kernel kills this process first when memory runs out
         Path("/proc/self/oom_score_adj").write_text("1000")
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))

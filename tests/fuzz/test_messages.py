@@ -55,7 +55,7 @@ Parser = Callable[[], "AbstractContextManager[tuple[Sequence[bytes], Take]]"]
 def sound(reading: Reading | None) -> None:
     """Whether what came of a message can go on."""
     if reading is not None:
-        assert reading.values.dtype == np.float32 and reading.values.shape == (len(CHANNELS),)
+        assert reading.values.dtype == np.float64 and reading.values.shape == (len(CHANNELS),)
         assert reading.time is None or np.isfinite(reading.time)
 
 

@@ -39,13 +39,15 @@ def tiny_run(once: Callable[[str, Callable[[Path], object]], Path]) -> "Run":
 def train_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
-    """Run `python -m train ARGS`, which must end with exit code 2 and one line for the user.
+    """Run `python -m train ARGS`, which must end with exit code 2 and a line for the user.
+
+    problems: lines that there may be at most.
 
     It ends before TensorFlow is loaded.
     """
     from train.__main__ import main
 
-    def run(*arguments: object) -> str:
+    def run(*arguments: object, problems: int = 1) -> str:
         monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
@@ -53,8 +55,8 @@ def train_fails(
         captured = capsys.readouterr()
         assert captured.out == ""
         lines = captured.err.splitlines()
-        assert len(lines) == 1 and lines[0].startswith("train: ")
-        return lines[0]
+        assert len(lines) <= problems and lines[0].startswith("train: ")
+        return "\n".join(lines)
 
     return run
 

@@ -169,7 +169,7 @@ def options(bundle: Bundle) -> RunOptions:
         journal_size=1, rate=None, deadline=None, inject="", healthy_minutes=10.0,
         status_file=None, metrics=None, force=False, append=False, state=None, watchdog=None,
         watchdog_timeout=10, allow_failed=False, kernel=None, trusted_keys=(), debug=False,
-        keep_readings=None, keep_megabytes=1,
+        keep_readings=None, keep_megabytes=1, learn=None, relearn=None, period=None, channels=(),
     )  # fmt: skip
 
 
@@ -199,7 +199,7 @@ def test_every_worker_of_a_run_has_the_thresholds_of_its_start(linear: Bundle, t
     """A restarted worker took up what was calibrated, or had rotted, since the run began."""
     ((kernel, own),) = linear.manifest.thresholds.items()
     lines: list[str] = []
-    process = options(linear).process(linear, lines.append)
+    process = options(linear).process(linear, linear.manifest.channel_names, lines.append)
     assert threshold_of_answer(process) == pytest.approx(own.value) and lines == []
     file = store_threshold(linear, kernel, replace(own, value=1000 * own.value))
     if text:
@@ -213,7 +213,7 @@ def test_thresholds_of_this_machine_hold_from_the_next_start_and_the_log_says_so
     ((kernel, own),) = linear.manifest.thresholds.items()
     file = store_threshold(linear, kernel, replace(own, value=4.5, clear=4.0))
     lines: list[str] = []
-    process = options(linear).process(linear, lines.append)
+    process = options(linear).process(linear, linear.manifest.channel_names, lines.append)
     assert lines == [f"{file}: threshold 4.500 on {kernel}; holds until this run ends"]
     file.unlink()
     assert threshold_of_answer(process) == 4.5
@@ -222,7 +222,7 @@ def test_thresholds_of_this_machine_hold_from_the_next_start_and_the_log_says_so
 def test_damaged_thresholds_leave_the_fallback_until_they_are_mended(linear: Bundle) -> None:
     ((kernel, own),) = linear.manifest.thresholds.items()
     local_file(linear.path).write_text("rot")
-    process = options(linear).process(linear, print)
+    process = options(linear).process(linear, linear.manifest.channel_names, print)
     process.start()
     with pytest.raises(
         WorkerGoneError,
