@@ -136,7 +136,7 @@ fuzz: $(READY) #- twenty minutes: 100,000 damaged bundles, as many messages per 
 fuzz-core: $(READY) #- minutes: libFuzzer on the C core, a million packed bundles; FUZZ=N for more
 	FUZZ=$(FUZZ) $(PY) -m pytest -m fuzz tests/fuzz/test_core_fuzz.py -s $(ARGS)
 
-lint: $(READY) ## lint and types only
+lint: $(READY) #- lint and types only
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
@@ -154,13 +154,13 @@ wheel: $(READY) ## build the device wheel and the source archive with the native
 	$(PY) -c 'from setuptools.build_meta import build_sdist; build_sdist("dist")' >/dev/null
 	@ls dist/gruard-*.whl dist/gruard-*.tar.gz
 
-engine: $(READY) $(CORE) ## rebuild the native engine (kernel core-c) after a change of its C code
+engine: $(READY) $(CORE) #- rebuild the native engine (kernel core-c) after a change of its C code
 
 $(CORE): setup.py edge_runtime/native/module.c $(wildcard core/*)
 	$(PY) setup.py -q build_ext --inplace
 	@touch $@
 
-benchmark: $(READY) ## training speed, start-up, memory and step time on this machine
+benchmark: $(READY) #- training speed, start-up, memory and step time on this machine
 	$(PY) -m benchmarks.train
 	$(PY) -m benchmarks.runtime $(DEMO_BUNDLE)
 
@@ -217,7 +217,7 @@ faults: $(READY) $(DEMO_BUNDLE)/manifest.json #- hours: inject all faults, and w
 soak: $(READY) $(DEMO_BUNDLE)/manifest.json #- ten minutes (ARGS='--minutes 600' for more): does memory grow? into docs/reliability.md
 	$(PY) -m tests.campaign.soak $(DEMO_BUNDLE) --out docs/reliability.md $(ARGS)
 
-clean: ## remove what make built, except .venv, data and your runs
+clean: #- remove what make built, except .venv, data and your runs
 	rm -rf demo dist build runs/watch .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
