@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("edge_runtime", "train", "convert", "firmware_harness", "benchmarks")
+ROOMS = ("edge_runtime", "train", "convert", "firmware_harness", "fleet", "benchmarks")
 LEARNING = "edge_runtime.learning"
 SMALL = 40
 """Lines below which a file with a single user belongs into that user."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-WORKSTATION = ("tensorflow", "keras", "scipy", "matplotlib", "train", "convert")
+WORKSTATION = ("tensorflow", "keras", "scipy", "matplotlib", "train", "convert", "fleet", "dask")
 
 
 class Refusing:

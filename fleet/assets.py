@@ -1,0 +1,181 @@
+"""The list of assets: a folder with a recording or folder each, or a table in CSV or Parquet."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.commands.ranges import FALSE_ALARMS_PER_DAY
+from edge_runtime.errors import GruardError
+from edge_runtime.learning.settings import find_settings
+
+NAME = re.compile(r"\w[\w.-]{0,79}")
+SUFFIXES = (".csv", ".csv.gz")
+REQUIRED = ("asset", "data")
+MODELS = ("linear",)
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One machine to learn.
+
+    data: a recording, or a folder of them. settings: the file of its channels, None to look next to
+    the data. target: false alarms a day. problem: why it cannot be learned; empty if it can.
+    """
+
+    name: str
+    data: Path
+    settings: Path | None
+    target: float
+    model: str = "linear"
+    problem: str = ""
+
+
+def read_assets(path: Path, target: float) -> tuple[Asset, ...]:
+    """Return the assets of a folder or table, in its order.
+
+    target: false alarms a day where the table has none. A row that cannot be used is an asset with
+    a `problem`. Raises GruardError when the list as a whole cannot be used.
+    """
+    try:
+        found = tuple(_of_folder(path, target) if path.is_dir() else _of_table(path, target))
+    except OSError as error:
+        raise GruardError(f"{path}: cannot be read ({error.strerror})") from None
+    if not found:
+        raise GruardError(
+            f"{path}: no assets; give a folder with a CSV file or a folder for each asset, or a "
+            "table with the columns asset and data"
+        )
+    return _without_repeats(found)
+
+
+def _of_folder(folder: Path, target: float) -> Iterator[Asset]:
+    shared = find_settings(folder)
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        suffix = next((each for each in SUFFIXES if entry.name.lower().endswith(each)), None)
+        if entry.is_dir():
+            own = _own_settings(entry)
+            asset = Asset(entry.name, entry, own or shared, target)
+        elif suffix is not None:
+            asset = Asset(entry.name[: -len(suffix)], entry, None, target)
+        else:
+            continue
+        yield replace(asset, problem=_name_problem(asset.name))
+
+
+def _of_table(file: Path, target: float) -> Iterator[Asset]:
+    for place, row in _rows(file):
+        yield _of_row(row, place, file.parent, target)
+
+
+def _of_row(row: Mapping[str, str], place: str, folder: Path, target: float) -> Asset:
+    name, data, settings = (row.get(each, "").strip() for each in ("asset", "data", "settings"))
+    model = row.get("model", "").strip() or MODELS[0]
+    problem = _name_problem(name)
+    if not data:
+        problem = problem or f"{place}: the column data is empty; name a recording or a folder"
+    if model not in MODELS:
+        problem = problem or (
+            f"{place}: the model '{model}' is not learned here; leave the cell empty for linear, "
+            "or train it with python -m train fit"
+        )
+    text = row.get("target", "").strip()
+    wished = _number(text) if text else target
+    if wished is None:
+        problem = problem or (
+            f"{place}: the target '{text}' is no number of false alarms a day; write e.g. 1 or 0.1"
+        )
+    return Asset(
+        name=name or place,
+        data=folder / data,
+        settings=folder / settings if settings else None,
+        target=target if wished is None else wished,
+        model=model,
+        problem=problem,
+    )
+
+
+def _rows(file: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Yield a place for messages and the cells by column, of each row of a CSV or Parquet file."""
+    import pyarrow
+
+    parquet = file.suffix.lower() == ".parquet"
+    try:
+        table = _read_parquet(file) if parquet else _read_csv(file)
+    except pyarrow.ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise GruardError(
+            f"{file}: no table ({reason}); give CSV in UTF-8 with a header line, or Parquet"
+        ) from None
+    missing = [name for name in REQUIRED if name not in table.column_names]
+    if missing:
+        raise GruardError(
+            f"{file}: the column {' and '.join(missing)} is missing; the columns are asset, data, "
+            "and optionally settings, target, model"
+        )
+    for number, row in enumerate(table.to_pylist()):
+        cells = {name: "" if cell is None else str(cell) for name, cell in row.items()}
+        yield f"{file.name} {'row' if parquet else 'line'} {number + 1 + (not parquet)}", cells
+
+
+def _read_parquet(file: Path) -> Any:
+    from pyarrow import parquet
+
+    return parquet.read_table(file)
+
+
+def _read_csv(file: Path) -> Any:
+    from pyarrow import csv, string
+
+    with file.open("rb") as stream:
+        header = stream.readline(1 << 16)
+    delimiter = max(",;\t", key=lambda mark: header.count(mark.encode()))
+    columns = header.decode("utf-8-sig", "replace").strip().split(delimiter)
+    return csv.read_csv(
+        file,
+        parse_options=csv.ParseOptions(delimiter=delimiter),
+        convert_options=csv.ConvertOptions(
+            column_types={name.strip('"'): string() for name in columns}, strings_can_be_null=False
+        ),
+    )
+
+
+def _number(text: str) -> float | None:
+    """Return a number of false alarms a day, also with a decimal comma; None if it is none."""
+    try:
+        value = float(text.replace(",", "."))
+    except ValueError:
+        return None
+    assert FALSE_ALARMS_PER_DAY.min is not None and FALSE_ALARMS_PER_DAY.max is not None
+    within = FALSE_ALARMS_PER_DAY.min <= value <= FALSE_ALARMS_PER_DAY.max
+    return value if math.isfinite(value) and within else None
+
+
+def _name_problem(name: str) -> str:
+    if NAME.fullmatch(name):
+        return ""
+    return f"the name {name!r} is no file name; use up to 80 letters, digits, '.', '_' and '-'"
+
+
+def _without_repeats(assets: Sequence[Asset]) -> tuple[Asset, ...]:
+    """Give each asset after the first of its name a problem."""
+    seen: set[str] = set()
+    kept = []
+    for asset in assets:
+        repeated = asset.name in seen
+        seen.add(asset.name)
+        again = f"the name {asset.name} is there twice; only the first is learned, rename this one"
+        kept.append(replace(asset, problem=again) if repeated and not asset.problem else asset)
+    return tuple(kept)
+
+
+def _own_settings(folder: Path) -> Path | None:
+    """Return the settings file in an asset's folder; an error there is found when it is learned."""
+    try:
+        return find_settings(folder)
+    except GruardError:
+        return None

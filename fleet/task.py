@@ -1,0 +1,175 @@
+"""The task of a Dask worker: one asset, from its digest to its result on disk.
+
+The worker hashes the input, looks for an equal result, and supervises the process that learns. It
+never runs the asset's data through its own memory, so a bad asset ends that process only.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from edge_runtime import __version__
+from edge_runtime.errors import GruardError
+from edge_runtime.plain import UNPRINTABLE, read_sealed, write_sealed
+from fleet.job import JOB, Job
+from fleet.results import (
+    BLAMED,
+    CRASHED,
+    REFUSED,
+    RESULT,
+    TOO_SLOW,
+    AssetResult,
+    input_digest,
+    keep,
+    newest,
+    next_version,
+)
+
+MOST_DEATHS = 3  # of workers, until the asset that each of them worked on is blamed
+ATTEMPTS = "attempts"
+LOG = "log"
+_ROOT = Path(__file__).resolve().parents[1]
+_LOG_TAIL = 4000  # bytes
+
+
+def run_job(job: Job) -> AssetResult:
+    """Return the result of `job`: an earlier one, a new one, or the reason why there is none.
+
+    Raises GruardError when this worker cannot work for the fleet at all.
+    """
+    _refuse_foreign(job)
+    started = time.monotonic()
+    try:
+        result = _result_of(job)
+    except GruardError as error:
+        result = AssetResult(job.asset, REFUSED, str(error))
+    except OSError as error:
+        reason = f"{error.filename or job.folder}: {error.strerror}; check the disk"
+        result = AssetResult(job.asset, CRASHED, reason)
+    if result.good:
+        return result
+    return replace(
+        result,
+        target=job.target,
+        reason=_one_line(result.reason),
+        seconds=time.monotonic() - started,
+        host=socket.gethostname(),
+    )
+
+
+def _refuse_foreign(job: Job) -> None:
+    """Raise GruardError when this worker has another version of gruard, or no view of the fleet."""
+    here = socket.gethostname()
+    if job.gruard != __version__:
+        raise GruardError(
+            f"the worker on {here} has gruard {__version__}, the driver {job.gruard}; install the "
+            "same version on all machines and restart the worker"
+        )
+    if not Path(job.fleet).is_dir():
+        raise GruardError(
+            f"the worker on {here} does not see {job.fleet}; mount the folder there under the same "
+            "path, and restart the worker"
+        )
+
+
+def _result_of(job: Job) -> AssetResult:
+    settings = Path(job.settings) if job.settings else None
+    digest = input_digest(Path(job.data), settings, job.options, job.megabytes << 20)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(job)
+    known = newest(job.folder)
+    if known is not None and known.digest == digest:
+        return replace(known, reused=True)
+    with _attempt(job) as deaths:
+        if deaths >= MOST_DEATHS:
+            reason = f"{deaths} workers died while they learned this asset; learn it by itself"
+            return AssetResult(job.asset, BLAMED, reason)
+        return _learned(job, digest)
+
+
+def _learned(job: Job, digest: str) -> AssetResult:
+    version = next_version(job.folder)
+    scratch = job.folder / f".{version}.{job.run}.{os.getpid()}"
+    scratch.mkdir()
+    try:
+        write_sealed(scratch / JOB, job)
+        failure = _run(job, scratch, version, digest)
+        result = failure or read_sealed(scratch / RESULT, AssetResult)
+        if result is None:
+            raise GruardError(f"{scratch / RESULT}: is missing, though the process succeeded")
+        if not result.good:
+            return result
+        (scratch / JOB).unlink()
+        return keep(scratch, job.folder, version)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _run(job: Job, scratch: Path, version: int, digest: str) -> AssetResult | None:
+    """Run `fleet.job` within its limits; return a result if it failed, None if it wrote one."""
+    command = [sys.executable, "-m", "fleet.job", str(scratch), str(version), digest]
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(_ROOT)}
+    with (scratch / LOG).open("wb") as log:
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        code = child.wait(job.seconds)
+    except subprocess.TimeoutExpired:
+        reason = f"took longer than {job.seconds:g} s; raise --time-limit, or shorten the recording"
+        return AssetResult(job.asset, TOO_SLOW, reason)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        assert child.stdin is not None
+        child.stdin.close()
+    if code == 0:
+        return None
+    return AssetResult(job.asset, CRASHED, _why(code, scratch / LOG))
+
+
+def _why(code: int, log: Path) -> str:
+    """Describe the end of a process by its exit code and the last line of its output."""
+    lines = log.read_bytes()[-_LOG_TAIL:].decode("utf-8", "replace").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+    if code == -signal.SIGKILL:
+        return f"was killed, perhaps because the machine has no memory left (last: {last})"
+    return f"ended with code {code}: {last}"
+
+
+@contextmanager
+def _attempt(job: Job) -> Iterator[int]:
+    """Note the attempt on disk while the block runs; yield how many before it never ended.
+
+    Only a worker that died leaves its note behind. Notes of earlier runs do not count.
+    """
+    file = job.folder / ATTEMPTS
+    before = file.read_text().split("\n") if file.is_file() else []
+    died = sum(line.startswith(f"{job.run} ") for line in before)
+    with file.open("a") as stream:
+        stream.write(f"{job.run} {socket.gethostname()} {os.getpid()}\n")
+    try:
+        yield died
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _remove_leftovers(job: Job) -> None:
+    """Remove hidden folders that workers of earlier runs left behind when they died."""
+    for folder in job.folder.glob(".*.*.*"):
+        if folder.name.split(".")[2] != job.run:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _one_line(text: str) -> str:
+    return UNPRINTABLE.sub(" ", text)
