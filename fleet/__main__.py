@@ -51,7 +51,7 @@ def cli() -> None:
     "megabytes",
     default=2000,
     show_default=True,
-    type=click.IntRange(200, 10**6),
+    type=click.IntRange(500, 10**6),
     help="Megabytes of memory for one asset.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")

@@ -1,11 +1,12 @@
 """Learn one asset in a process of its own: `python -m fleet.job SCRATCH`.
 
-A worker starts it with a job.json in the folder SCRATCH. The process limits its own memory, writes
-the bundle and result.json next to the job, and ends when its stdin closes, which is when the worker
-dies. A time limit is the worker's to keep.
+A worker starts it with a job.json in the folder SCRATCH, and keeps its time limit. The process
+limits its own memory, writes the bundle and result.json next to the job, and ends when its stdin
+closes, which is when the worker dies.
 """
 
 import os
+import re
 import resource
 import socket
 import sys
@@ -105,7 +106,7 @@ def main(scratch: Path, version: int, digest: str) -> None:
         raise GruardError(f"{scratch / JOB}: is missing")
     threading.Thread(target=_end_with_worker, daemon=True).start()
     limit = job.megabytes << 20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     started = time.monotonic()
     try:
         result = learn_asset(job, scratch, version)
@@ -120,7 +121,7 @@ def main(scratch: Path, version: int, digest: str) -> None:
         digest=digest,
         seconds=time.monotonic() - started,
         cpu_seconds=used.ru_utime + used.ru_stime,
-        megabytes=used.ru_maxrss / 1024,
+        megabytes=_peak_megabytes(),
         host=socket.gethostname(),
     )
     write_sealed(scratch / RESULT, result)
@@ -128,6 +129,12 @@ def main(scratch: Path, version: int, digest: str) -> None:
 
 def _log(sentence: str) -> None:
     print(sentence, flush=True)
+
+
+def _peak_megabytes() -> float:
+    """Return the most memory of this process; ru_maxrss counts its parent before exec, too."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def _end_with_worker() -> None:

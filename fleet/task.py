@@ -135,10 +135,10 @@ def _run(job: Job, scratch: Path, version: int, digest: str) -> AssetResult | No
         child.stdin.close()
     if code == 0:
         return None
-    return AssetResult(job.asset, CRASHED, _why(code, scratch / LOG))
+    return AssetResult(job.asset, CRASHED, why(code, scratch / LOG))
 
 
-def _why(code: int, log: Path) -> str:
+def why(code: int, log: Path) -> str:
     """Describe the end of a process by its exit code and the last line of its output."""
     lines = log.read_bytes()[-_LOG_TAIL:].decode("utf-8", "replace").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")

@@ -1,0 +1,134 @@
+"""Whole runs: on a cluster of this machine, and on a scheduler and workers that are killed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from small_fleet import appears, harmed, nan_everywhere
+
+from fleet.__main__ import cli
+from fleet.results import AssetResult
+from fleet.table import read_rows
+
+pytest.importorskip("distributed", reason="the fleet is not tested: pip install '.[fleet]'")
+pytest.importorskip("pyarrow", reason="the fleet is not tested: pip install '.[fleet]'")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def fleet(*words: str | Path) -> Result:
+    return CliRunner().invoke(cli, list(map(str, words)))
+
+
+def rows(folder: Path) -> dict[str, AssetResult]:
+    return {row.asset: row for row in read_rows(folder / "fleet.parquet", AssetResult)}
+
+
+@pytest.fixture
+def assets(recording: Path, tmp_path: Path) -> Path:
+    """A folder of two pumps, a folder of an asset, and a recording without readings."""
+    folder = tmp_path / "assets"
+    folder.mkdir()
+    for number in range(2):
+        shutil.copy(recording, folder / f"pump-{number}.csv")
+    (folder / "plant").mkdir()
+    shutil.copy(recording, folder / "plant" / "may.csv")
+    harmed(recording, folder / "nan.csv", nan_everywhere)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_a_row_for_each_asset_and_the_next_one_does_what_is_left(
+    assets: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "fleet"
+    first = fleet("train", assets, "--out", out, "--workers", 1, "--json")
+    assert first.exit_code == 1, first.output
+    facts = json.loads(first.stdout)
+    assert facts["assets"] == 4 and facts["failed"] == 1 and facts["unchanged"] == 0
+    assert "… 4 of 4 assets, 1 failed" in first.stderr
+    found = rows(out)
+    assert sorted(found) == ["nan", "plant", *(f"pump-{n}" for n in range(2))]
+    assert found["nan"].verdict == "bad input" and (out / found["plant"].bundle).is_dir()
+    assert f'href="{found["plant"].bundle}/report.html"' in (out / "report.html").read_text()
+    shutil.copy(assets / "pump-0.csv", assets / "nan.csv")
+    second = fleet("train", assets, "--out", out, "--workers", 1)
+    assert second.exit_code == 0 and "3 unchanged" in second.stdout
+    assert [row.version for row in rows(out).values()] == [1] * 4
+
+
+@contextmanager
+def cluster(folder: Path, workers: int, *options: str) -> Iterator[tuple[str, list[int]]]:
+    """A real scheduler and `workers` worker processes; yield its address and their pids."""
+    file = folder / "scheduler.json"
+    dask = [sys.executable, "-m", "dask"]
+    quiet = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    started = [
+        subprocess.Popen(
+            [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+             "--scheduler-file", str(file)],
+            **quiet, start_new_session=True,
+        )
+    ]  # fmt: skip
+    try:
+        appears(folder, "scheduler.json")
+        command = [*dask, "worker", "--scheduler-file", str(file), "--nthreads", "1", *options]
+        started += [
+            subprocess.Popen([*command, "--no-dashboard"], **quiet, start_new_session=True)
+            for _ in range(workers)
+        ]
+        yield json.loads(file.read_text())["address"], [each.pid for each in started[1:]]
+    finally:
+        for process in started:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def kill_workers_on(asset: Path, times: int) -> None:
+    """Kill the worker that learns an asset, `times` times."""
+    seen: set[str] = set()
+    while len(seen) < times:
+        for note in appears(asset, "attempts").read_text().splitlines():
+            if note not in seen:
+                seen.add(note)
+                os.kill(int(note.split()[-1]), signal.SIGKILL)
+
+
+@pytest.mark.long
+def test_a_worker_killed_in_the_middle_loses_nothing(assets: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fleet"
+    with cluster(tmp_path, 2, "--no-nanny") as (address, _):
+        killer = threading.Thread(target=kill_workers_on, args=(out / "assets" / "pump-1", 1))
+        killer.start()
+        done = fleet("train", assets, "--out", out, "--scheduler", address, "--json")
+        killer.join()
+    assert done.exit_code == 1, done.output
+    found = rows(out)
+    assert {name for name, row in found.items() if row.good} == set(found) - {"nan"}
+    assert {row.version for row in found.values() if row.good} == {1}
+    assert not list(out.rglob("attempts")) and len(list(out.rglob("result.json"))) == 3
+
+
+@pytest.mark.long
+def test_an_asset_that_kills_its_workers_is_blamed_and_the_others_are_learned(
+    assets: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "fleet"
+    with cluster(tmp_path, 2) as (address, _):
+        killer = threading.Thread(target=kill_workers_on, args=(out / "assets" / "pump-0", 3))
+        killer.start()
+        done = fleet("train", assets, "--out", out, "--scheduler", address, "--json")
+        killer.join()
+    assert done.exit_code == 1, done.output
+    verdicts = {name: row.verdict for name, row in rows(out).items()}
+    assert verdicts.pop("pump-0") == "kills workers" and verdicts.pop("nan") == "bad input"
+    assert set(verdicts.values()) == {"trial"}
