@@ -19,6 +19,7 @@ LOG_TABLE_SIZE = 256
 _MANTISSA_BITS = 23
 _INDEX_SHIFT = _MANTISSA_BITS - 8
 _FRACTION = np.float32(2.0**-_INDEX_SHIFT)
+_WIDE = 32  # numbers in an element of a batch
 _LN2 = np.float32(math.log(2.0))
 
 
@@ -66,7 +67,15 @@ def root(value: np.float32) -> np.float32:
 
 
 def ordered_matvec(matrix: Float32, vector: Float32) -> Float32:
-    """Multiply matrix [rows, columns] by vector [columns], each row summed first to last."""
+    """Multiply matrix [rows, columns, …] by vector [columns, …], each row summed first to last.
+
+    Column by column gives the same bits, and is faster where an element is a whole batch.
+    """
+    if vector.ndim > 1 and vector[0].size >= _WIDE:
+        total: Float32 = matrix[:, 0] * vector[0]
+        for column in range(1, len(vector)):
+            total += matrix[:, column] * vector[column]
+        return total
     products: Float32 = matrix * vector
     result: Float32 = np.add.accumulate(products, axis=1)[:, -1]
     return result

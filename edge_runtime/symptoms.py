@@ -330,7 +330,7 @@ def without(
 def _explained(
     distance: Scalar, weighted: Float32, constants: ContributionConstants
 ) -> Contributions:
-    reconstruction = np.add.accumulate(constants.block * weighted, axis=1)[:, -1]
+    reconstruction = numerics.ordered_matvec(constants.block, weighted)
     explained: Float32 = np.add.accumulate(weighted * reconstruction)[-1]
     fault: Float32 = np.add.accumulate(reconstruction)[-1] / constants.deviation
     return Contributions(distance, weighted, reconstruction, explained, fault)

@@ -89,6 +89,19 @@ def test_ordered_matvec_sums_each_row_in_order(rows: int, columns: int, seed: in
     assert numerics.ordered_matvec(matrix, vector).tolist() == expected
 
 
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 80), st.integers(0, 2**32 - 1))
+def test_ordered_matvec_of_a_batch_is_that_of_each_sample(
+    rows: int, columns: int, samples: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = (rng.normal(size=(rows, columns)) * 10 ** rng.uniform(-4, 4)).astype(np.float32)
+    batch = rng.normal(size=(columns, samples)).astype(np.float32)
+    found = numerics.ordered_matvec(matrix[..., np.newaxis], batch)
+    for sample in range(samples):
+        expected = numerics.ordered_matvec(matrix, np.ascontiguousarray(batch[:, sample]))
+        assert found[:, sample].tolist() == expected.tolist()
+
+
 @given(st.floats(1, 1e6, width=32))
 def test_table_log_is_the_logarithm_to_two_millionths(value: float) -> None:
     found = float(numerics.table_log(array(value), TABLE)[0])

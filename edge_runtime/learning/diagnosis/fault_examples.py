@@ -159,17 +159,22 @@ def _watch(
     present = np.stack([w.rows.present for w in watches], axis=-1)
     state = batch_state([clean[w.event.start - 1] for w in watches])
     batched = batch_constants(constants)
+    patience = np.array([w.patience for w in watches])
     for row in range(len(reading)):
         alarm = np.array([w.since is not None for w in watches])
         state = observe(reading[row], present[row], alarm, state, batched)
-        for sample, seen in enumerate(np.asarray(state.seen)):
-            delay = watches[sample].look(row, bool(seen > noticed))
+        signs = np.asarray(state.seen, np.float64) > noticed
+        for sample in np.flatnonzero(alarm | signs | (row >= patience)):
+            delay = watches[sample].look(row, bool(signs[sample]))
             if delay is not None:
                 yield watches[sample].turn, delay, sample_state(state, sample)
 
 
 class ObservationPlan:
-    """Decides which rows of one event become examples. since: row of the first sign."""
+    """Decides which rows of one event become examples.
+
+    since: row of the first sign. patience: row from which one is no longer waited for.
+    """
 
     def __init__(self, turn: int, event: InjectedFault, rng: np.random.Generator) -> None:
         self.turn, self.event, self.rows = turn, event, _span(event)
@@ -179,11 +184,11 @@ class ObservationPlan:
         self._delays = {0, *(int(delay) for delay in rng.integers(1, LATEST, 2))}
         silent = event.kind in ("dropout", "stuck")
         patience = min(int(rng.integers(*PATIENCE)), self._length - 1)
-        self._patience = patience if silent else LONGEST
+        self.patience = patience if silent else LONGEST
 
     def look(self, row: int, noticed: bool) -> int | None:
         """Return the delay after the first sign if `row` becomes an example, else None."""
-        if self.since is None and (noticed or row >= self._patience):
+        if self.since is None and (noticed or row >= self.patience):
             self.since = row
             self._last = self._last if noticed else self._length
         if self.since is None or row >= self._last or row - self.since not in self._delays:
