@@ -39,7 +39,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help help-all demo train convert audit validate run engine firmware firmware-faults \
+.PHONY: help help-all demo fleet train convert audit validate run engine firmware firmware-faults \
         test test-fast test-long test-arm arm-trees test-service test-vm test-firmware coverage \
         fuzz fuzz-core lint wheel benchmark benchmark-accuracy benchmark-board \
         benchmark-calibration benchmark-clock benchmark-diagnosis benchmark-engines \
@@ -52,6 +52,12 @@ help: #- list the usual targets
 
 help-all: ## list every target: long tests, emulated boards, benchmarks
 	@awk -F ':.*#[#-] ' '/^[a-z-]+:.*#[#-] / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+FLEET     := data/fleet
+fleet: $(READY) $(CORE) ## five minutes: 200 simulated pumps, from data to runs/fleet/report.html
+	@test -d $(FLEET) || $(PY) -m fleet simulate --out $(FLEET) --assets 200
+	$(PY) -m fleet train $(FLEET)/healthy --out runs/fleet $(ARGS)
+	$(PY) -m fleet rescore runs/fleet $(FLEET)/later --out runs/fleet-later
 
 demo: demo/timeline.png ## from real data to a supervised detector and its picture
 	@echo
@@ -227,7 +233,7 @@ clean: #- remove what make built, except .venv, data and your runs
 	@echo "making .venv (the first time this downloads about 300 MB)"
 	@test -x .venv/bin/python || $(BASE) -m venv .venv
 	$(PY) -m pip install --disable-pip-version-check \
-	    --constraint constraints.txt --editable '.[workstation,test]'
+	    --constraint constraints.txt --editable '.[workstation,fleet,test]'
 	@touch $@
 
 # Detectors of other libraries, only for benchmarks.
@@ -240,7 +246,7 @@ environment:
 	@$(PY) -c "import sys; from importlib.util import find_spec; \
 	  sys.exit(not all(map(find_spec, 'click numpy scipy matplotlib tensorflow yaml'.split())))" || { \
 	  echo "$(PY) lacks a package; make installs nothing into your environment. Run:"; \
-	  echo "  $(PY) -m pip install -c constraints.txt '.[workstation,test]'"; exit 2; }
+	  echo "  $(PY) -m pip install -c constraints.txt '.[workstation,fleet,test]'"; exit 2; }
 
 # The files of the demonstration.
 

@@ -1,15 +1,23 @@
 """`python -m fleet`: learn detectors for many machines, on this machine or on a Dask cluster."""
 
+from __future__ import annotations
+
+import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from edge_runtime.commands import ranges
 from edge_runtime.commands.options import false_alarms_option
+from fleet.cluster import require_dask
 from train.console import run_command
+
+if TYPE_CHECKING:
+    from fleet.driver import Means
 
 PATH = click.Path(path_type=Path)
 
@@ -19,52 +27,66 @@ def cli() -> None:
     """Learn detectors for many machines, on this machine or on a Dask cluster.
 
     \b
-    python -m fleet simulate --out data/fleet --assets 20    recordings to try it on
-    python -m fleet train data/fleet --out runs/fleet        a bundle for each, and a report
+    python -m fleet simulate --out data/fleet                recordings to try it on
+    python -m fleet train data/fleet/healthy --out runs/fleet    a bundle for each, and a report
+    python -m fleet rescore runs/fleet data/fleet/later --out runs/later
+    python -m fleet compare runs/before runs/later           what alarms now that did not before
     """
+
+
+def means_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say what a run may use, as one argument `means` of `command`."""
+
+    @click.option(
+        "--scheduler",
+        metavar="tcp://HOST:8786",
+        help="Dask scheduler whose workers do the work.  [default: a cluster on this machine]",
+    )
+    @click.option(
+        "--workers",
+        type=click.IntRange(1, 1024),
+        help="Processes of the cluster on this machine.  [default: one for each core]",
+    )
+    @click.option(
+        "--time-limit",
+        default=600.0,
+        show_default=True,
+        type=ranges.FiniteRange(1.0, 86400.0),
+        help="Seconds for one asset.",
+    )
+    @click.option(
+        "--memory",
+        default=2000,
+        show_default=True,
+        type=click.IntRange(500, 10**6),
+        help="Megabytes of memory for one asset.",
+    )
+    @functools.wraps(command)
+    def with_means(
+        scheduler: str | None, workers: int | None, time_limit: float, memory: int, **others: Any
+    ) -> None:
+        if scheduler and workers:
+            raise click.UsageError("--workers is for a cluster on this machine, not --scheduler.")
+        require_dask()
+        from fleet.driver import Means
+
+        command(means=Means(scheduler, workers, time_limit, memory), **others)
+
+    return with_means
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print the summary as one JSON object."
+)
 
 
 @cli.command()
 @click.argument("assets", type=PATH)
 @click.option("--out", required=True, type=PATH, metavar="FLEET", help="Folder of the results.")
 @false_alarms_option
-@click.option(
-    "--scheduler",
-    metavar="tcp://HOST:8786",
-    help="Dask scheduler whose workers do the work.  [default: a cluster on this machine]",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 1024),
-    help="Processes of the cluster on this machine.  [default: one for each core]",
-)
-@click.option(
-    "--time-limit",
-    "seconds",
-    default=600.0,
-    show_default=True,
-    type=ranges.FiniteRange(1.0, 86400.0),
-    help="Seconds for one asset.",
-)
-@click.option(
-    "--memory",
-    "megabytes",
-    default=2000,
-    show_default=True,
-    type=click.IntRange(500, 10**6),
-    help="Megabytes of memory for one asset.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
-def train(
-    assets: Path,
-    out: Path,
-    wish: float,
-    scheduler: str | None,
-    workers: int | None,
-    seconds: float,
-    megabytes: int,
-    as_json: bool,
-) -> None:
+@means_options
+@json_option
+def train(assets: Path, out: Path, wish: float, means: Means, as_json: bool) -> None:
     """Learn a linear detector for each of ASSETS, as gruard learn does.
 
     ASSETS is a folder with a CSV file or a folder of CSV files for each asset, or a table (CSV or
@@ -80,17 +102,95 @@ def train(
     FLEET/fleet.parquet                              one row for each asset
     Exit code 0: each asset has a bundle. 1: some have none. 2: bad input, nothing was learned.
     """
-    from fleet.cluster import require_dask
-
-    require_dask()
     from fleet.assets import read_assets
+    from fleet.driver import run_fleet
+    from fleet.results import AssetResult
 
-    listed = read_assets(assets, wish)
-    from fleet.train import Limits, train_fleet
+    run = run_fleet(read_assets(assets, wish), AssetResult, out, means, _say)
+    click.echo(json.dumps(run.facts()) if as_json else run.text())
+    sys.exit(1 if run.failed else 0)
 
-    trained = train_fleet(listed, out, scheduler, workers, Limits(seconds, megabytes), _say)
-    click.echo(json.dumps(trained.facts()) if as_json else trained.text())
-    sys.exit(1 if trained.failed else 0)
+
+@cli.command()
+@click.argument("fleet", type=PATH)
+@click.argument("assets", type=PATH)
+@click.option("--out", required=True, type=PATH, metavar="SCORES", help="Folder of the scores.")
+@click.option(
+    "--previous",
+    is_flag=True,
+    help="Use the bundle before the newest, which devices may still run.",
+)
+@means_options
+@json_option
+def rescore(
+    fleet: Path, assets: Path, out: Path, previous: bool, means: Means, as_json: bool
+) -> None:
+    """Score recordings of ASSETS with the bundles in FLEET: what would have alarmed?
+
+    ASSETS is a list as for train, with the same names and other recordings.
+
+    \b
+    SCORES/report.html      the assets that were in alarm the longest
+    SCORES/fleet.parquet    one row for each asset
+    Exit code 0: all were scored. 1: some were not. 2: bad input.
+    Example: python -m fleet rescore runs/fleet june/ --out runs/june
+    """
+    from fleet.assets import read_assets, with_bundles
+    from fleet.driver import run_fleet
+    from fleet.results import AssetScore
+
+    listed = with_bundles(read_assets(assets, _NO_TARGET), fleet, back=int(previous))
+    run = run_fleet(listed, AssetScore, out, means, _say)
+    click.echo(json.dumps(run.facts()) if as_json else run.text())
+    sys.exit(1 if run.failed else 0)
+
+
+@cli.command()
+@click.argument("old", type=PATH)
+@click.argument("new", type=PATH)
+@json_option
+def compare(old: Path, new: Path, as_json: bool) -> None:
+    """Compare two folders of rescore on the same recordings, before anything is shipped.
+
+    \b
+    Exit code 0: no asset has more alarms. 1: some have. 2: bad input.
+    Example: python -m fleet rescore runs/fleet june/ --out runs/old --previous
+             python -m fleet rescore runs/fleet june/ --out runs/new
+             python -m fleet compare runs/old runs/new
+    """
+    require_dask()
+    from fleet.compare import compare_scores
+
+    found = compare_scores(old, new)
+    click.echo(json.dumps(found.facts()) if as_json else found.text())
+    sys.exit(1 if found.worse else 0)
+
+
+@cli.command()
+@click.option("--out", required=True, type=PATH, help="Folder to write; it must not exist yet.")
+@click.option("--assets", default=20, show_default=True, type=click.IntRange(1, 100_000))
+@click.option(
+    "--rows",
+    default=1500,
+    show_default=True,
+    type=click.IntRange(200, ranges.ROWS),
+    help="Samples of each recording, ten a second.",
+)
+@click.option("--seed", default=0, show_default=True, type=ranges.SEED)
+def simulate(out: Path, assets: int, rows: int, seed: int) -> None:
+    """Simulate pumps: a healthy recording each to train on, and a later one to score.
+
+    \b
+    OUT/healthy/    pump-0001.csv … and channels.yaml
+    OUT/later/      the same pumps; every tenth has faults, labelled
+    """
+    from fleet.simulate import write_pumps
+
+    write_pumps(out, assets, rows, seed)
+    click.echo(f"{out}: {assets:,} pumps, healthy/ and later/", err=True)
+
+
+_NO_TARGET = 1.0  # the bundle has one
 
 
 def _say(sentence: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from edge_runtime.commands.ranges import FALSE_ALARMS_PER_DAY
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.settings import find_settings
+from fleet.results import AssetResult, asset_folder, newest
 
 NAME = re.compile(r"\w[\w.-]{0,79}")
 SUFFIXES = (".csv", ".csv.gz")
@@ -19,10 +20,11 @@ MODELS = ("linear",)
 
 @dataclass(frozen=True)
 class Asset:
-    """One machine to learn.
+    """One machine to learn or to score.
 
     data: a recording, or a folder of them. settings: the file of its channels, None to look next to
-    the data. target: false alarms a day. problem: why it cannot be learned; empty if it can.
+    the data. target: false alarms a day. bundle: to score with, None to learn. problem: why neither
+    is possible; empty if it is.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Asset:
     settings: Path | None
     target: float
     model: str = "linear"
+    bundle: Path | None = None
     problem: str = ""
 
 
@@ -49,6 +52,30 @@ def read_assets(path: Path, target: float) -> tuple[Asset, ...]:
             "table with the columns asset and data"
         )
     return _without_repeats(found)
+
+
+def with_bundles(assets: Sequence[Asset], fleet: Path, back: int) -> tuple[Asset, ...]:
+    """Add the newest bundle in the folder `fleet` to each of `assets`, or a problem.
+
+    back: how many versions before the newest, as far as there are so many. Raises GruardError when
+    the folder is none of a fleet.
+    """
+    if not (fleet / "assets").is_dir():
+        raise GruardError(f"{fleet}: not the folder of a fleet; make one: python -m fleet train")
+    return tuple(_with_bundle(asset, fleet, back) for asset in assets)
+
+
+def _with_bundle(asset: Asset, fleet: Path, back: int) -> Asset:
+    if asset.problem:
+        return asset
+    try:
+        known = newest(asset_folder(fleet, asset.name), AssetResult, back)
+    except GruardError as error:
+        return replace(asset, problem=str(error))
+    if known is None:
+        problem = f"{fleet} has no bundle of {asset.name}; train it first"
+        return replace(asset, problem=problem)
+    return replace(asset, bundle=fleet / known.bundle)
 
 
 def _of_folder(folder: Path, target: float) -> Iterator[Asset]:

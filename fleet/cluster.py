@@ -1,6 +1,7 @@
 """Run a task for every asset on a Dask cluster, a bounded number at a time."""
 
 import importlib.util
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,7 +43,11 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator["Client"]:
         count = workers or len(os.sched_getaffinity(0))
         with (
             LocalCluster(
-                n_workers=count, threads_per_worker=1, memory_limit=0, dashboard_address=None
+                n_workers=count,
+                threads_per_worker=1,
+                memory_limit=0,  # each asset has a limit of its own
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
             ) as cluster,
             Client(cluster) as client,
         ):

@@ -1,7 +1,7 @@
-"""Learn one asset in a process of its own: `python -m fleet.job SCRATCH`.
+"""Learn or score one asset in a process of its own: `python -m fleet.job SCRATCH`.
 
 A worker starts it with a job.json in the folder SCRATCH, and keeps its time limit. The process
-limits its own memory, writes the bundle and result.json next to the job, and ends when its stdin
+limits its own memory, writes result.json and a bundle next to the job, and ends when its stdin
 closes, which is when the worker dies.
 """
 
@@ -15,10 +15,14 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from edge_runtime.errors import GruardError
-from edge_runtime.plain import read_sealed, write_sealed
+from edge_runtime.plain import UNPRINTABLE, read_sealed, write_sealed
 from fleet.results import (
+    ALARMS,
     ASSURED,
+    CALM,
     LEARNED,
     REFUSED,
     RESULT,
@@ -26,18 +30,22 @@ from fleet.results import (
     TRIAL,
     UNFIT,
     AssetResult,
+    AssetScore,
     asset_folder,
 )
 
 JOB = "job.json"
+SECONDS_PER_DAY = 86400.0
 _SEED = 0  # of the injected faults, as `gruard learn` has it
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to learn one asset; paths are those of all machines of the cluster.
+    """What a worker needs to learn or score one asset.
 
-    run: a name of this run of the driver. gruard: its version. seconds, megabytes: the limits.
+    Paths are those of all machines of the cluster. bundle: to score with, empty to learn. run: a
+    name of this run of the driver. gruard: its version. seconds, megabytes: the limits. digest,
+    version: of the result; the worker fills them in.
     """
 
     asset: str
@@ -45,11 +53,14 @@ class Job:
     settings: str
     target: float
     model: str
+    bundle: str
     fleet: str
     run: str
     gruard: str
     seconds: float
     megabytes: int
+    digest: str = ""
+    version: int = 0
 
     @property
     def folder(self) -> Path:
@@ -57,50 +68,85 @@ class Job:
         return asset_folder(Path(self.fleet), self.asset)
 
     @property
-    def options(self) -> tuple[str, ...]:
-        """What decides the result besides files and version."""
-        return self.asset, repr(self.target), self.model
+    def kind(self) -> type[AssetResult] | type[AssetScore]:
+        """What becomes of it."""
+        return AssetScore if self.bundle else AssetResult
 
 
-def learn_asset(job: Job, scratch: Path, version: int) -> AssetResult:
-    """Learn the asset of `job` and write its bundle into `scratch`; the command is `gruard learn`.
+def learn_asset(job: Job, scratch: Path) -> AssetResult:
+    """Learn the asset of `job` as `gruard learn` does, and write its bundle into `scratch`.
 
     Raises GruardError for input that cannot be learned.
     """
+    from edge_runtime.calibration import trial_of
     from edge_runtime.learning.learn import learn, linear_run, write_learned
     from edge_runtime.learning.request import Request, read_data
 
     settings = Path(job.settings) if job.settings else None
     data = read_data(Request((Path(job.data),), settings=settings))
     run = linear_run(data, job.asset, _SEED, _log)
-    learned = learn(run, version, job.target, _log)
+    learned = learn(run, job.version, job.target, _log)
     if not learned.passed:
         worst = next(check for check in learned.checks if not check.passed)
         return AssetResult(job.asset, UNFIT, f"{worst.name}: {worst.value:g}; check its memory")
     written = write_learned(learned, scratch, force=True)
-    from edge_runtime.calibration import trial_of
-
     threshold, trial = learned.calibration.threshold, trial_of(learned.manifest)
-    judged = learned.judgement
     return AssetResult(
         asset=job.asset,
         verdict=TRIAL if trial else ASSURED if threshold.assured else LEARNED,
         reason=trial or threshold.statement,
-        version=version,
-        bundle=f"assets/{job.asset}/{version}/{written.name}",
+        bundle=f"assets/{job.asset}/{job.version}/{written.name}",
+        rows=data.dataset.rows,
         threshold=threshold.value,
         target=threshold.wished_per_day,
         bound=threshold.upper_bound_per_day,
         days_needed=threshold.days_needed,
-        rows=data.dataset.rows,
         channels=len(run.config.channels),
         warnings=len(data.dataset.warnings) + len(learned.warnings),
-        kinds=-1.0 if judged is None else judged.kind,
+        kinds=-1.0 if learned.judgement is None else learned.judgement.kind,
     )
 
 
-def main(scratch: Path, version: int, digest: str) -> None:
-    """Learn the job in `scratch` and write result.json there, whatever becomes of it."""
+def score_asset(job: Job) -> AssetScore:
+    """Score the recording of `job` with its bundle, each stretch from a fresh state.
+
+    One event is one alarm, as everywhere. Raises GruardError for data that does not fit the bundle.
+    """
+    from edge_runtime.bundle.reader import read_bundle
+    from edge_runtime.commands.first_load import load_safely
+    from edge_runtime.detector.alarm import PAUSE, alarm_stretches
+    from edge_runtime.learning.prepare import fingerprint
+    from edge_runtime.learning.recording import read_recordings
+    from edge_runtime.learning.rollout import roll_all
+
+    bundle = read_bundle(Path(job.bundle), allow_failed=True)
+    manifest = bundle.manifest
+    found = read_recordings([Path(job.data)], manifest.period, channels=manifest.channel_names)
+    # The diagnosis changes neither score nor alarm.
+    model = replace(load_safely(bundle).model, diagnosis=None)
+    rollouts = roll_all(model, [recording.values for recording in found.recordings])
+    alarms = [stretch for r in rollouts for stretch in alarm_stretches(r.alarm, PAUSE)]
+    on = np.concatenate([rollout.alarm for rollout in rollouts])
+    scores = np.concatenate([rollout.score[rollout.settled] for rollout in rollouts])
+    threshold = manifest.thresholds[model.graph.kernel_id].value
+    return AssetScore(
+        asset=job.asset,
+        verdict=ALARMS if alarms else CALM,
+        reason=f"{len(alarms)} alarms in {found.rows:,} rows",
+        bundle=job.bundle,
+        rows=found.rows,
+        threshold=threshold,
+        data=fingerprint(found.recordings),
+        days=found.rows * (manifest.period or 1.0) / SECONDS_PER_DAY,
+        alarms=len(alarms),
+        share=float(np.mean(on)),
+        first=int(np.argmax(on)) if on.any() else -1,
+        worst=float(scores.max(initial=0.0)) / threshold,
+    )
+
+
+def main(scratch: Path) -> None:
+    """Do the job in `scratch` and write result.json there, whatever becomes of it."""
     job = read_sealed(scratch / JOB, Job)
     if job is None:
         raise GruardError(f"{scratch / JOB}: is missing")
@@ -109,22 +155,29 @@ def main(scratch: Path, version: int, digest: str) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     started = time.monotonic()
     try:
-        result = learn_asset(job, scratch, version)
+        result = score_asset(job) if job.bundle else learn_asset(job, scratch)
     except GruardError as error:
-        result = AssetResult(job.asset, REFUSED, str(error))
+        result = job.kind(job.asset, REFUSED, str(error))
     except MemoryError:
         reason = f"needs more than {job.megabytes:,} MB; shorten the recording, or raise --memory"
-        result = AssetResult(job.asset, TOO_LARGE, reason)
+        result = job.kind(job.asset, TOO_LARGE, reason)
     used = resource.getrusage(resource.RUSAGE_SELF)
     result = replace(
         result,
-        digest=digest,
+        reason=one_line(result.reason),
+        digest=job.digest,
+        version=job.version if result.good else 0,
         seconds=time.monotonic() - started,
         cpu_seconds=used.ru_utime + used.ru_stime,
         megabytes=_peak_megabytes(),
         host=socket.gethostname(),
     )
     write_sealed(scratch / RESULT, result)
+
+
+def one_line(text: str) -> str:
+    """Return `text` without control characters, as a sealed file wants it."""
+    return UNPRINTABLE.sub(" ", text)
 
 
 def _log(sentence: str) -> None:
@@ -143,4 +196,4 @@ def _end_with_worker() -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    main(Path(sys.argv[1]))

@@ -7,53 +7,70 @@ for one asset and for some thousands; each bundle has a page of its own, to whic
 import html
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
+from typing import Any
 
 from edge_runtime.learning.report import page
 from fleet.progress import duration
-from fleet.results import GOOD, TRIAL, VERDICTS, AssetResult
-
-MOST_ROWS = 10_000  # of squares, and of lines in the tables
-MOST_NAMES = 8  # in a line about several assets
-FAR = 3.0  # times the median threshold, or the inverse, is worth a look
-SQUARE, ACROSS = 10, 96  # pixels; squares in a row
-BINS = 24
-COLOURS = dict(
-    zip(
-        VERDICTS,
-        ("#1a7f37", "#8fce9d", "#d9c75a", "#8b1a10", "#d0453b", "#b05fc4", "#7a4fb5", "#e0813c",
-         "#5a2d0c"),
-        strict=True,
-    )
-)  # fmt: skip
-HEADER = (
-    "<tr><th>asset<th>threshold<th>target a day<th>at most a day<th>days needed<th>rows"
-    "<th>channels<th>warnings<th>CPU s<th>MB<th>promise or reason</tr>"
+from fleet.results import (
+    ALARMS,
+    ASSURED,
+    BLAMED,
+    CALM,
+    CRASHED,
+    FAILED,
+    LEARNED,
+    REFUSED,
+    TOO_LARGE,
+    TOO_SLOW,
+    TRIAL,
+    UNFIT,
+    VERDICTS,
+    AssetResult,
+    AssetScore,
+    Row,
 )
 
+MOST_ROWS = 10_000  # squares, and lines of the tables
+MOST_NAMES = 8  # in a line about several assets
+MOST_ALARMED = 20  # assets with a line of their own
+FAR = 3.0  # times the median threshold is worth a look
+SQUARE, ACROSS = 10, 96  # pixels; squares in a row
+BINS = 24
+COLOURS = {
+    ASSURED: "#1a7f37", LEARNED: "#8fce9d", TRIAL: "#d9c75a", CALM: "#8fce9d", ALARMS: "#e0813c",
+    UNFIT: "#5a2d0c", REFUSED: "#d0453b", TOO_LARGE: "#b05fc4", TOO_SLOW: "#7a4fb5",
+    CRASHED: "#8b1a10", BLAMED: "#222222",
+}  # fmt: skip
+COST: "Columns" = {
+    "CPU s": lambda row: f"{row.cpu_seconds:.1f}",
+    "MB": lambda row: f"{row.megabytes:.0f}",
+}
+Columns = dict[str, Callable[[Any], str]]
 
-def report_page(results: Sequence[AssetResult], seconds: float) -> str:
-    """Return the page of a run over `results` that took `seconds`."""
+
+def report_page(rows: Sequence[Row], seconds: float) -> str:
+    """Return the page of a run over `rows` that took `seconds`."""
     return page(
-        f"fleet of {len(results):,} assets",
+        f"fleet of {len(rows):,} assets",
         [
-            f"<h1>{len(results):,} assets</h1>",
-            f'<p class="verdict">{_headline(results)}</p>',
-            *_squares(results),
+            f"<h1>{len(rows):,} assets</h1>",
+            f'<p class="verdict">{_headline(rows)}</p>',
+            *_squares(rows[:MOST_ROWS]),
             "<h2>To look at first</h2>",
-            *_first(results),
-            "<h2>Thresholds and cost</h2>",
-            *_pictures(results),
-            f"<p class=note>{_cost(results, seconds)}</p>",
+            *_first(rows),
+            "<h2>How they are spread</h2>",
+            *_pictures([row for row in rows if row.good]),
+            f"<p class=note>{_cost(rows, seconds)}</p>",
             "<h2>All assets</h2>",
-            *_tables(results),
+            *_tables(rows),
         ],
     )
 
 
-def _headline(results: Sequence[AssetResult]) -> str:
-    counts = Counter(result.verdict for result in results)
+def _headline(rows: Sequence[Row]) -> str:
+    counts = Counter(row.verdict for row in rows)
     return ", ".join(
         f'<b style="color:{COLOURS[name]}">■</b> {counts[name]:,} {name}'
         for name in VERDICTS
@@ -61,75 +78,88 @@ def _headline(results: Sequence[AssetResult]) -> str:
     )
 
 
-def _squares(results: Sequence[AssetResult]) -> Iterator[str]:
+def _squares(rows: Sequence[Row]) -> Iterator[str]:
     """Yield the picture with a square for each asset, in the order of the list."""
-    shown = results[:MOST_ROWS]
-    rows = -(-len(shown) // ACROSS)
-    yield f'<svg width="{ACROSS * SQUARE}" height="{rows * SQUARE}" role="img">'
-    for number, result in enumerate(shown):
+    yield f'<svg width="{ACROSS * SQUARE}" height="{-(-len(rows) // ACROSS) * SQUARE}" role="img">'
+    for number, row in enumerate(rows):
         x, y = number % ACROSS * SQUARE, number // ACROSS * SQUARE
         yield (
             f'<rect x="{x}" y="{y}" width="{SQUARE - 1}" height="{SQUARE - 1}" '
-            f'fill="{COLOURS[result.verdict]}"><title>{html.escape(result.asset)}: '
-            f"{result.verdict}</title></rect>"
+            f'fill="{COLOURS[row.verdict]}"><title>{html.escape(row.asset)}: {row.verdict}</title>'
+            "</rect>"
         )
     yield "</svg>"
 
 
-def _first(results: Sequence[AssetResult]) -> Iterator[str]:
-    """Yield the failures by reason, then trials, strange thresholds and warnings."""
+def _first(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the failures by reason, then what stands out among the others."""
     lines = [
-        *_failures([result for result in results if not result.good]),
-        *_groups(results),
+        *_failures([row for row in rows if not row.good]),
+        *_alarmed([row for row in rows if isinstance(row, AssetScore) and row.alarms]),
+        *_doubtful([row for row in rows if isinstance(row, AssetResult) and row.good]),
     ]
     if not lines:
-        yield "<p>Nothing: each asset has a bundle, and no threshold stands out.</p>"
+        yield "<p>Nothing stands out.</p>"
         return
     yield "<table><tr><th>assets<th>what<th>which</tr>"
     yield from lines
     yield "</table>"
 
 
-def _failures(failed: Sequence[AssetResult]) -> Iterator[str]:
+def _failures(failed: Sequence[Row]) -> Iterator[str]:
     """Yield a line for each reason; reasons that differ only in names and numbers are one."""
     groups = defaultdict(list)
-    for result in failed:
-        groups[result.verdict, _kind(result)].append(result)
+    for row in failed:
+        groups[row.verdict, _kind(row)].append(row)
     for (verdict, _), group in sorted(groups.items(), key=lambda item: -len(item[1])):
         yield _line(f"{verdict}: {group[0].reason}", group)
 
 
-def _kind(result: AssetResult) -> str:
+def _kind(row: Row) -> str:
     """Return the reason without paths, names and numbers."""
-    return re.sub(r"\S*/\S*|\d+", "…", result.reason.replace(result.asset, "…"))
+    return re.sub(r"\S*/\S*|\d+", "…", row.reason.replace(row.asset, "…"))
 
 
-def _groups(results: Sequence[AssetResult]) -> Iterator[str]:
-    good = [result for result in results if result.good]
-    if trials := [result for result in good if result.verdict == TRIAL]:
-        yield _line("a trial: too few clean rows; record for longer and train again", trials)
-    usual = median(result.threshold for result in good) if good else 0.0
-    high = [r for r in good if r.threshold > FAR * usual]
+def _alarmed(rows: Sequence[AssetScore]) -> Iterator[str]:
+    """Yield a line for each of the assets that were in alarm the longest."""
+    longest = sorted(rows, key=lambda row: -row.share)
+    for row in longest[:MOST_ALARMED]:
+        what = (
+            f"{row.share:.1%} of the rows in alarm, {row.alarms} alarms; first in row {row.first}"
+        )
+        yield _line(what, [row])
+    if rest := longest[MOST_ALARMED:]:
+        yield _line("fewer rows in alarm", rest)
+
+
+def _doubtful(rows: Sequence[AssetResult]) -> Iterator[str]:
+    """Yield lines about trials, high thresholds and warnings."""
+    if trials := [row for row in rows if row.verdict == TRIAL]:
+        yield _line("a trial: few clean rows; record for longer and train again", trials)
+    usual = median(row.threshold for row in rows) if rows else 0.0
+    high = sorted((r for r in rows if r.threshold > FAR * usual), key=lambda r: -r.threshold)
     if high:
         what = f"a threshold more than {FAR:g} times the median of {usual:.3g}: a dirty recording?"
-        yield _line(what, sorted(high, key=lambda r: -r.threshold))
-    if warned := [result for result in good if result.warnings]:
-        what = "learned with warnings; read them with gruard look"
-        yield _line(what, sorted(warned, key=lambda r: -r.warnings))
+        yield _line(what, high)
+    if warned := sorted((row for row in rows if row.warnings), key=lambda row: -row.warnings):
+        yield _line("learned with warnings; read them with gruard look", warned)
 
 
-def _line(what: str, group: Sequence[AssetResult]) -> str:
-    names = ", ".join(html.escape(result.asset) for result in group[:MOST_NAMES])
+def _line(what: str, group: Sequence[Row]) -> str:
+    names = ", ".join(html.escape(row.asset) for row in group[:MOST_NAMES])
     more = f" and {len(group) - MOST_NAMES:,} more" if len(group) > MOST_NAMES else ""
     return f"<tr><td class=n>{len(group):,}<td>{html.escape(what)}<td>{names}{more}</tr>"
 
 
-def _pictures(results: Sequence[AssetResult]) -> Iterator[str]:
-    good = [result for result in results if result.good]
+def _pictures(good: Sequence[Row]) -> Iterator[str]:
+    learned = [row for row in good if isinstance(row, AssetResult)]
+    scored = [row for row in good if isinstance(row, AssetScore)]
     yield '<div class="row">'
-    yield _histogram("threshold", [result.threshold for result in good])
-    yield _histogram("days of clean data needed", [result.days_needed for result in good])
-    yield _histogram("CPU seconds", [result.cpu_seconds for result in good])
+    yield _histogram("threshold", [row.threshold for row in good])
+    yield _histogram("further days of clean data needed", [row.days_needed for row in learned])
+    yield _histogram("share of rows in alarm", [row.share for row in scored])
+    yield _histogram("largest score over the threshold", [row.worst for row in scored])
+    yield _histogram("CPU seconds", [row.cpu_seconds for row in good])
     yield "</div>"
 
 
@@ -153,38 +183,57 @@ def _histogram(name: str, values: Sequence[float]) -> str:
     )
 
 
-def _cost(results: Sequence[AssetResult], seconds: float) -> str:
-    learned = [result for result in results if not result.reused]
-    cpu = sum(result.cpu_seconds for result in learned)
+def _cost(rows: Sequence[Row], seconds: float) -> str:
+    new = [row for row in rows if not row.reused]
+    cpu = sum(row.cpu_seconds for row in new)
     return (
-        f"{len(learned):,} assets were learned or refused in {duration(seconds)}, with "
-        f"{cpu / 3600:.2f} CPU hours; {len(results) - len(learned):,} were unchanged."
+        f"{len(new):,} assets in {duration(seconds)}, with {cpu / 3600:.2f} CPU hours; "
+        f"{len(rows) - len(new):,} were unchanged."
     )
 
 
-def _tables(results: Sequence[AssetResult]) -> Iterator[str]:
+def _tables(rows: Sequence[Row]) -> Iterator[str]:
     """Yield a table for each verdict, folded; the failed ones first."""
-    if len(results) > MOST_ROWS:
+    if len(rows) > MOST_ROWS:
         yield f"<p>The first {MOST_ROWS:,}; fleet.parquet next to this page has all of them.</p>"
-    for verdict in (*VERDICTS[len(GOOD) :], *reversed(GOOD)):
-        group = [result for result in results[:MOST_ROWS] if result.verdict == verdict]
+    for verdict in (*FAILED, *(name for name in reversed(VERDICTS) if name not in FAILED)):
+        group = [row for row in rows[:MOST_ROWS] if row.verdict == verdict]
         if group:
-            yield f"<details><summary>{len(group):,} {verdict}</summary><table>{HEADER}"
-            yield from map(_row, group)
+            columns = _columns(group[0])
+            header = "".join(f"<th>{name}" for name in ("asset", *columns, "reason"))
+            yield f"<details><summary>{len(group):,} {verdict}</summary><table><tr>{header}</tr>"
+            for row in group:
+                cells = "".join(f"<td class=n>{show(row)}" for show in columns.values())
+                yield f"<tr><td>{_name(row)}{cells}<td>{html.escape(row.reason)}</tr>"
             yield "</table></details>"
 
 
-def _row(result: AssetResult) -> str:
-    name = html.escape(result.asset)
-    if result.bundle:
-        name = f'<a href="{html.escape(result.bundle)}/report.html">{name}</a>'
-        numbers = [
-            f"{result.threshold:.3f}", f"{result.target:g}", f"{result.bound:.3g}",
-            f"{result.days_needed:.2g}", f"{result.rows:,}", f"{result.channels}",
-            f"{result.warnings}",
-        ]  # fmt: skip
-    else:
-        numbers = ["", f"{result.target:g}", "", "", "", "", ""]
-    numbers += [f"{result.cpu_seconds:.1f}", f"{result.megabytes:.0f}"]
-    cells = "".join(f"<td class=n>{number}" for number in numbers)
-    return f"<tr><td>{name}{cells}<td>{html.escape(result.reason)}</tr>"
+def _columns(example: Row) -> Columns:
+    """Return the columns of numbers for rows like `example`."""
+    if not example.good:
+        return COST
+    if isinstance(example, AssetScore):
+        return {
+            "alarms": lambda row: f"{row.alarms}",
+            "share in alarm": lambda row: f"{row.share:.2%}",
+            "first row": lambda row: f"{row.first}" if row.alarms else "",
+            "score over threshold": lambda row: f"{row.worst:.2f}",
+            "rows": lambda row: f"{row.rows:,}",
+            **COST,
+        }
+    return {
+        "version": lambda row: f"{row.version}",
+        "threshold": lambda row: f"{row.threshold:.3f}",
+        "target a day": lambda row: f"{row.target:g}",
+        "at most a day": lambda row: f"{row.bound:.3g}",
+        "days needed": lambda row: f"{row.days_needed:.2g}",
+        "rows": lambda row: f"{row.rows:,}",
+        "channels": lambda row: f"{row.channels}",
+        "warnings": lambda row: f"{row.warnings}",
+        **COST,
+    }
+
+
+def _name(row: Row) -> str:
+    name = html.escape(row.asset)
+    return f'<a href="{html.escape(row.bundle)}/report.html">{name}</a>' if row.bundle else name

@@ -1,4 +1,4 @@
-"""Results on disk: FLEET/assets/NAME/VERSION/ holds a bundle and result.json, or is not there.
+"""Results on disk: FLEET/assets/NAME/VERSION/ holds result.json and a bundle, or is not there.
 
 A result is written into a hidden folder and appears by one rename. Its digest covers the input, the
 settings and the version of gruard, so an equal digest needs no second learning.
@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from edge_runtime import __version__
 from edge_runtime.errors import GruardError
@@ -22,24 +23,24 @@ from edge_runtime.plain import read_sealed
 
 RESULT = "result.json"
 ASSURED, LEARNED, TRIAL = "assured", "not assured", "trial"
+CALM, ALARMS = "calm", "alarms"
 REFUSED, UNFIT = "bad input", "failed proof"
 TOO_SLOW, TOO_LARGE, CRASHED, BLAMED = "too slow", "too large", "crashed", "kills workers"
-GOOD = (ASSURED, LEARNED, TRIAL)
-VERDICTS = (*GOOD, UNFIT, REFUSED, TOO_LARGE, TOO_SLOW, CRASHED, BLAMED)
+FAILED = (UNFIT, REFUSED, TOO_LARGE, TOO_SLOW, CRASHED, BLAMED)
+VERDICTS = (ASSURED, LEARNED, TRIAL, CALM, ALARMS, *FAILED)
+Kind = TypeVar("Kind", bound="Row")
 _CHUNK = 1 << 20
 _SCHEMA = "1"  # of the digest
 
 
 @dataclass(frozen=True)
-class AssetResult:
-    """What became of one asset.
+class Row:
+    """What became of one asset; a row of the table, and result.json.
 
-    verdict: of `VERDICTS`. reason: the promise of the threshold, or why there is no bundle. digest:
-    of the input. version, bundle: 0 and "" without a bundle; the path is relative to the fleet's
-    folder. threshold, target, bound: a score, alarms a day, and the upper bound of alarms a day.
-    days_needed: of further clean data until the target is assured. kinds: share of injected faults
-    whose kind was named, -1 if not judged. seconds, cpu_seconds, megabytes: what it cost. reused:
-    whether it is that of an earlier run.
+    verdict: of `VERDICTS`. reason: a sentence behind the verdict. digest: of the input. version: of
+    this result, 0 if it failed. bundle: path of the bundle that was made or used. rows: of the
+    recording. seconds, cpu_seconds, megabytes: what it cost. reused: whether it is the result of an
+    earlier run.
     """
 
     asset: str
@@ -48,14 +49,8 @@ class AssetResult:
     digest: str = ""
     version: int = 0
     bundle: str = ""
-    threshold: float = 0.0
-    target: float = 0.0
-    bound: float = 0.0
-    days_needed: float = 0.0
     rows: int = 0
-    channels: int = 0
-    warnings: int = 0
-    kinds: float = -1.0
+    threshold: float = 0.0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     megabytes: float = 0.0
@@ -64,8 +59,42 @@ class AssetResult:
 
     @property
     def good(self) -> bool:
-        """Whether there is a bundle."""
-        return self.verdict in GOOD
+        """Whether the asset was learned or scored."""
+        return self.verdict not in FAILED
+
+
+@dataclass(frozen=True)
+class AssetResult(Row):
+    """A learned asset.
+
+    bundle: relative to the fleet's folder. target, bound: alarms a day, and its upper bound.
+    days_needed: of further clean data until the target is assured. kinds: share of injected faults
+    whose kind was named, -1 if that was not judged.
+    """
+
+    target: float = 0.0
+    bound: float = 0.0
+    days_needed: float = 0.0
+    channels: int = 0
+    warnings: int = 0
+    kinds: float = -1.0
+
+
+@dataclass(frozen=True)
+class AssetScore(Row):
+    """A recording of an asset, scored by its bundle as the device would.
+
+    bundle: absolute. data: SHA-256 of the readings. days: of the recording. share: of its rows in
+    alarm. first: row of the first alarm, -1 without one. worst: the largest settled score over the
+    threshold.
+    """
+
+    data: str = ""
+    days: float = 0.0
+    alarms: int = 0
+    share: float = 0.0
+    first: int = -1
+    worst: float = 0.0
 
 
 def asset_folder(fleet: Path, name: str) -> Path:
@@ -73,10 +102,15 @@ def asset_folder(fleet: Path, name: str) -> Path:
     return fleet / "assets" / name
 
 
-def newest(folder: Path) -> AssetResult | None:
-    """Return the result with the highest version in an asset's folder, None without one."""
+def newest(folder: Path, kind: type[Kind], back: int = 0) -> Kind | None:
+    """Return the result with the highest version in an asset's folder, None without one.
+
+    back: how many versions before it, as far as there are so many.
+    """
     versions = _versions(folder)
-    return read_sealed(folder / str(versions[-1]) / RESULT, AssetResult) if versions else None
+    if not versions:
+        return None
+    return read_sealed(folder / str(versions[max(len(versions) - 1 - back, 0)]) / RESULT, kind)
 
 
 def next_version(folder: Path) -> int:
@@ -84,7 +118,7 @@ def next_version(folder: Path) -> int:
     return max(_versions(folder), default=0) + 1
 
 
-def keep(scratch: Path, folder: Path, version: int) -> AssetResult:
+def keep(scratch: Path, folder: Path, version: int, kind: type[Kind]) -> Kind:
     """Move a finished result into its place and return it.
 
     If another worker was first, as after a lost connection, its result stays and is returned.
@@ -94,7 +128,7 @@ def keep(scratch: Path, folder: Path, version: int) -> AssetResult:
         scratch.rename(target)
         sync(folder)
     shutil.rmtree(scratch, ignore_errors=True)
-    found = read_sealed(target / RESULT, AssetResult)
+    found = read_sealed(target / RESULT, kind)
     if found is None:
         raise GruardError(f"{target}: cannot be written; check the disk and its permissions")
     return found

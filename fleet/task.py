@@ -17,16 +17,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_runtime import __version__
+from edge_runtime.bundle.reader import CHECKSUM
 from edge_runtime.errors import GruardError
-from edge_runtime.plain import UNPRINTABLE, read_sealed, write_sealed
-from fleet.job import JOB, Job
+from edge_runtime.files import read_regular
+from edge_runtime.plain import read_sealed, write_sealed
+from fleet.job import JOB, Job, one_line
 from fleet.results import (
     BLAMED,
     CRASHED,
     REFUSED,
     RESULT,
     TOO_SLOW,
-    AssetResult,
+    Row,
     input_digest,
     keep,
     newest,
@@ -40,7 +42,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 _LOG_TAIL = 4000  # bytes
 
 
-def run_job(job: Job) -> AssetResult:
+def run_job(job: Job) -> Row:
     """Return the result of `job`: an earlier one, a new one, or the reason why there is none.
 
     Raises GruardError when this worker cannot work for the fleet at all.
@@ -50,16 +52,15 @@ def run_job(job: Job) -> AssetResult:
     try:
         result = _result_of(job)
     except GruardError as error:
-        result = AssetResult(job.asset, REFUSED, str(error))
+        result = job.kind(job.asset, REFUSED, str(error))
     except OSError as error:
         reason = f"{error.filename or job.folder}: {error.strerror}; check the disk"
-        result = AssetResult(job.asset, CRASHED, reason)
+        result = job.kind(job.asset, CRASHED, reason)
     if result.good:
         return result
     return replace(
         result,
-        target=job.target,
-        reason=_one_line(result.reason),
+        reason=one_line(result.reason),
         seconds=time.monotonic() - started,
         host=socket.gethostname(),
     )
@@ -80,53 +81,59 @@ def _refuse_foreign(job: Job) -> None:
         )
 
 
-def _result_of(job: Job) -> AssetResult:
+def _result_of(job: Job) -> Row:
     settings = Path(job.settings) if job.settings else None
-    digest = input_digest(Path(job.data), settings, job.options, job.megabytes << 20)
+    options = (job.asset, repr(job.target), job.model, *_bundle_digest(job))
+    digest = input_digest(Path(job.data), settings, options, job.megabytes << 20)
     job.folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(job)
-    known = newest(job.folder)
+    known = newest(job.folder, job.kind)
     if known is not None and known.digest == digest:
         return replace(known, reused=True)
     with _attempt(job) as deaths:
         if deaths >= MOST_DEATHS:
-            reason = f"{deaths} workers died while they learned this asset; learn it by itself"
-            return AssetResult(job.asset, BLAMED, reason)
-        return _learned(job, digest)
+            reason = f"{deaths} workers died while they worked on this asset; try it by itself"
+            return job.kind(job.asset, BLAMED, reason)
+        return _made(replace(job, digest=digest, version=next_version(job.folder)))
 
 
-def _learned(job: Job, digest: str) -> AssetResult:
-    version = next_version(job.folder)
-    scratch = job.folder / f".{version}.{job.run}.{os.getpid()}"
+def _bundle_digest(job: Job) -> tuple[str, ...]:
+    if not job.bundle:
+        return ()
+    return (read_regular(Path(job.bundle) / CHECKSUM, 1000).decode("ascii", "replace"),)
+
+
+def _made(job: Job) -> Row:
+    """Do the job in a process of its own, and keep its result if it is good."""
+    scratch = job.folder / f".{job.version}.{job.run}.{os.getpid()}"
     scratch.mkdir()
     try:
         write_sealed(scratch / JOB, job)
-        failure = _run(job, scratch, version, digest)
-        result = failure or read_sealed(scratch / RESULT, AssetResult)
+        failure = _run(job, scratch)
+        result = failure or read_sealed(scratch / RESULT, job.kind)
         if result is None:
             raise GruardError(f"{scratch / RESULT}: is missing, though the process succeeded")
         if not result.good:
             return result
         (scratch / JOB).unlink()
-        return keep(scratch, job.folder, version)
+        return keep(scratch, job.folder, job.version, job.kind)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _run(job: Job, scratch: Path, version: int, digest: str) -> AssetResult | None:
+def _run(job: Job, scratch: Path) -> Row | None:
     """Run `fleet.job` within its limits; return a result if it failed, None if it wrote one."""
-    command = [sys.executable, "-m", "fleet.job", str(scratch), str(version), digest]
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(_ROOT)}
     with (scratch / LOG).open("wb") as log:
         child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment,
-            start_new_session=True,
+            [sys.executable, "-m", "fleet.job", str(scratch)],
+            stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True,
         )  # fmt: skip
     try:
         code = child.wait(job.seconds)
     except subprocess.TimeoutExpired:
-        reason = f"took longer than {job.seconds:g} s; raise --time-limit, or shorten the recording"
-        return AssetResult(job.asset, TOO_SLOW, reason)
+        reason = f"took longer than {job.seconds:g} s; raise --time-limit or shorten the recording"
+        return job.kind(job.asset, TOO_SLOW, reason)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
@@ -135,7 +142,7 @@ def _run(job: Job, scratch: Path, version: int, digest: str) -> AssetResult | No
         child.stdin.close()
     if code == 0:
         return None
-    return AssetResult(job.asset, CRASHED, why(code, scratch / LOG))
+    return job.kind(job.asset, CRASHED, why(code, scratch / LOG))
 
 
 def why(code: int, log: Path) -> str:
@@ -169,7 +176,3 @@ def _remove_leftovers(job: Job) -> None:
     for folder in job.folder.glob(".*.*.*"):
         if folder.name.split(".")[2] != job.run:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _one_line(text: str) -> str:
-    return UNPRINTABLE.sub(" ", text)

@@ -32,8 +32,8 @@ def job(tmp_path: Path) -> MakeJob:
 
     def make(asset: str, data: Path, **changes: object) -> Job:
         known = {
-            "settings": "", "target": 1.0, "model": "linear", "fleet": str(fleet), "run": "run1",
-            "gruard": __version__, "seconds": 100.0, "megabytes": 1000,
+            "settings": "", "target": 1.0, "model": "linear", "bundle": "", "fleet": str(fleet),
+            "run": "run1", "gruard": __version__, "seconds": 100.0, "megabytes": 1000,
         }  # fmt: skip
         return Job(asset=asset, data=str(data), **{**known, **changes})  # type: ignore[arg-type]
 

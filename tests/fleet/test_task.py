@@ -148,10 +148,10 @@ def test_of_two_equal_results_the_first_stays(tmp_path: Path) -> None:
         write_sealed(
             scratch / results.RESULT, AssetResult("a", "trial", f"of worker {number}", version=1)
         )
-    assert keep(tmp_path / ".1.run.1", tmp_path, 1).reason == "of worker 1"
-    assert keep(tmp_path / ".1.run.2", tmp_path, 1).reason == "of worker 1"
+    assert keep(tmp_path / ".1.run.1", tmp_path, 1, AssetResult).reason == "of worker 1"
+    assert keep(tmp_path / ".1.run.2", tmp_path, 1, AssetResult).reason == "of worker 1"
     assert [entry.name for entry in tmp_path.iterdir()] == ["1"] and next_version(tmp_path) == 2
-    assert newest(tmp_path) == AssetResult("a", "trial", "of worker 1", version=1)
+    assert newest(tmp_path, AssetResult) == AssetResult("a", "trial", "of worker 1", version=1)
 
 
 def test_a_worker_that_cannot_work_is_no_fault_of_the_asset(recording: Path, job: MakeJob) -> None:

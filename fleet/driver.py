@@ -1,4 +1,8 @@
-"""`fleet train`: learn every asset that is new, changed or failed, and write table and report."""
+"""The driver: one job for each asset goes to the cluster, rows come back, a table and a page stay.
+
+A command is finished for what it finished: a killed driver loses the jobs in flight, and the same
+command again does the rest.
+"""
 
 import fcntl
 import os
@@ -19,7 +23,7 @@ from fleet.cluster import connected, run_tasks
 from fleet.job import Job
 from fleet.progress import FleetProgress, duration
 from fleet.report import report_page
-from fleet.results import BLAMED, REFUSED, VERDICTS, AssetResult
+from fleet.results import BLAMED, REFUSED, VERDICTS, Row
 from fleet.table import write_table
 from fleet.task import run_job
 
@@ -27,37 +31,43 @@ TABLE, REPORT, LOCK = "fleet.parquet", "report.html", "lock"
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Of each asset: wall-clock seconds, and megabytes of memory."""
+class Means:
+    """What a run may use.
 
+    scheduler: an address, None for a cluster on this machine with so many `workers`, None for one
+    for each core. seconds, megabytes: the limits of each asset, wall-clock time and memory.
+    """
+
+    scheduler: str | None
+    workers: int | None
     seconds: float
     megabytes: int
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A finished run. results: in the order of the assets. seconds: of the whole run."""
+class FleetRun:
+    """A finished run. rows: in the order of the assets. seconds: of the whole run."""
 
     folder: Path
-    results: tuple[AssetResult, ...]
+    rows: tuple[Row, ...]
     seconds: float
 
     @property
     def failed(self) -> int:
-        """How many assets have no bundle."""
-        return sum(not result.good for result in self.results)
+        """How many assets were not learned or scored."""
+        return sum(not row.good for row in self.rows)
 
     def facts(self) -> dict[str, Any]:
         """Return the summary as JSON."""
-        counts = Counter(result.verdict for result in self.results)
+        counts = Counter(row.verdict for row in self.rows)
         return {
             "fleet": str(self.folder),
-            "assets": len(self.results),
+            "assets": len(self.rows),
             "verdicts": {name: counts[name] for name in VERDICTS if counts[name]},
             "failed": self.failed,
-            "unchanged": sum(result.reused for result in self.results),
+            "unchanged": sum(row.reused for row in self.rows),
             "seconds": self.seconds,
-            "cpu_seconds": sum(each.cpu_seconds for each in self.results if not each.reused),
+            "cpu_seconds": sum(row.cpu_seconds for row in self.rows if not row.reused),
             "table": str(self.folder / TABLE),
             "report": str(self.folder / REPORT),
         }
@@ -72,38 +82,39 @@ class Trained:
         )
 
 
-def train_fleet(
+def run_fleet(
     assets: Sequence[Asset],
+    kind: type[Row],
     folder: Path,
-    scheduler: str | None,
-    workers: int | None,
-    limits: Limits,
+    means: Means,
     say: Callable[[str], None],
-) -> Trained:
-    """Learn all `assets` into `folder`; see the module. Raises GruardError.
+) -> FleetRun:
+    """Learn or score all `assets` into `folder`, as far as that was not done before.
 
-    What is finished stays on disk however the run ends, and table and report describe it.
+    kind: of the rows, AssetResult to learn and AssetScore to score. Table and report describe what
+    is finished, however the run ends. Raises GruardError.
     """
     started = time.monotonic()
     with _held(folder):
-        jobs = _jobs(assets, folder, limits)
-        found = {a.name: _refused(a) for a in assets if a.problem}
+        jobs = _jobs(assets, folder, means)
+        found: dict[str, Row] = {}
         progress = FleetProgress(len(jobs), say, time.monotonic)
         try:
-            with connected(scheduler, workers) as client:
-                say(progress.begins(sum(client.nthreads().values())))
-                for result in run_tasks(client, run_job, jobs, _given_up):
-                    found[result.asset] = result
-                    progress.ended(result)
+            if jobs:
+                with connected(means.scheduler, means.workers) as client:
+                    say(progress.begins(sum(client.nthreads().values())))
+                    for row in run_tasks(client, run_job, jobs, _given_up):
+                        found[row.asset] = row
+                        progress.ended(row)
         finally:
-            results = tuple(found[each.name] for each in assets if each.name in found)
-            trained = Trained(folder, results, time.monotonic() - started)
-            write_table(folder / TABLE, AssetResult, results)
-            replace_file(folder / REPORT, report_page(results, trained.seconds).encode())
-    return trained
+            rows = tuple(_rows(assets, found, kind))
+            run = FleetRun(folder, rows, time.monotonic() - started)
+            write_table(folder / TABLE, kind, rows)
+            replace_file(folder / REPORT, report_page(rows, run.seconds).encode())
+    return run
 
 
-def _jobs(assets: Sequence[Asset], folder: Path, limits: Limits) -> list[tuple[str, Job]]:
+def _jobs(assets: Sequence[Asset], folder: Path, means: Means) -> list[tuple[str, Job]]:
     run = secrets.token_hex(4)
     return [
         (
@@ -114,11 +125,12 @@ def _jobs(assets: Sequence[Asset], folder: Path, limits: Limits) -> list[tuple[s
                 settings=str(asset.settings.absolute()) if asset.settings else "",
                 target=asset.target,
                 model=asset.model,
+                bundle=str(asset.bundle.absolute()) if asset.bundle else "",
                 fleet=str(folder.absolute()),
                 run=run,
                 gruard=__version__,
-                seconds=limits.seconds,
-                megabytes=limits.megabytes,
+                seconds=means.seconds,
+                megabytes=means.megabytes,
             ),
         )
         for asset in assets
@@ -126,13 +138,17 @@ def _jobs(assets: Sequence[Asset], folder: Path, limits: Limits) -> list[tuple[s
     ]
 
 
-def _refused(asset: Asset) -> AssetResult:
-    return AssetResult(asset.name, REFUSED, asset.problem, target=asset.target)
+def _rows(assets: Sequence[Asset], found: dict[str, Row], kind: type[Row]) -> Iterator[Row]:
+    for asset in assets:
+        if asset.problem:
+            yield kind(asset.name, REFUSED, asset.problem)
+        elif asset.name in found:
+            yield found[asset.name]
 
 
-def _given_up(job: Job) -> AssetResult:
+def _given_up(job: Job) -> Row:
     reason = "its workers died again and again before it began; see their logs"
-    return AssetResult(job.asset, BLAMED, reason, target=job.target)
+    return job.kind(job.asset, BLAMED, reason)
 
 
 @contextmanager
