@@ -43,7 +43,8 @@ export OPENBLAS_NUM_THREADS ?= 1
         test test-fast test-long test-arm arm-trees test-service test-vm test-firmware coverage \
         fuzz fuzz-core lint wheel benchmark benchmark-accuracy benchmark-board \
         benchmark-calibration benchmark-clock benchmark-diagnosis benchmark-engines \
-        benchmark-gaps benchmark-life benchmark-nab benchmark-recurring benchmark-short benchmark-step faults \
+        benchmark-fleet benchmark-gaps benchmark-life benchmark-nab benchmark-recurring \
+        benchmark-short benchmark-step faults \
         soak clean environment
 
 # `make help` lists the texts after `##`, `make help-all` also those after `#-`.
@@ -54,7 +55,7 @@ help-all: ## list every target: long tests, emulated boards, benchmarks
 	@awk -F ':.*#[#-] ' '/^[a-z-]+:.*#[#-] / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 FLEET     := data/fleet
-fleet: $(READY) $(CORE) ## five minutes: 200 simulated pumps, from data to runs/fleet/report.html
+fleet: $(READY) $(CORE) #- five minutes: 200 simulated pumps, from data to runs/fleet/report.html
 	@test -d $(FLEET) || $(PY) -m fleet simulate --out $(FLEET) --assets 200
 	$(PY) -m fleet train $(FLEET)/healthy --out runs/fleet $(ARGS)
 	$(PY) -m fleet rescore runs/fleet $(FLEET)/later --out runs/fleet-later
@@ -189,6 +190,9 @@ benchmark-clock: $(READY) $(CORE) #- half an hour: the cost of a bad clock and l
 	@for model in linear gated; do $(PY) -m convert runs/clock-$$model || exit; done
 	$(PY) -m benchmarks.clock runs/clock-*/bundle/*.gruard --out docs/clock.md \
 	    --healthy $(CLOCK)/watch/healthy.csv --faulty $(CLOCK)/watch/faults.csv $(ARGS)
+
+benchmark-fleet: $(READY) $(CORE) #- minutes: what a fleet costs, into docs/fleet.md
+	$(PY) -m benchmarks.fleet --out docs/fleet.md $(ARGS)
 
 benchmark-gaps: $(READY) $(CORE) #- half an hour: how many missing rows can the state bridge?
 	$(PY) -m benchmarks.gaps --out docs/gate.md $(ARGS)

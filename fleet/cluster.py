@@ -1,20 +1,28 @@
 """Run a task for every asset on a Dask cluster, a bounded number at a time."""
 
+from __future__ import annotations
+
+import asyncio
+import importlib
 import importlib.util
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import GruardError, described
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 WAIT = 60.0  # seconds for a scheduler's first worker
 AHEAD = 4  # tasks submitted for each thread of the cluster; the others wait in the driver
+# Runs in each worker here. The driver gets the same Ctrl-C, and ends them.
+IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+SILENCE = 10.0  # seconds
 RESUBMITTED = 3  # times that a task is submitted again because its worker died
 
 Task = TypeVar("Task")
@@ -31,12 +39,16 @@ def require_dask() -> None:
 
 
 @contextmanager
-def connected(scheduler: str | None, workers: int | None) -> Iterator["Client"]:
+def connected(scheduler: str | None, workers: int | None) -> Iterator[Client]:
     """Connect to the scheduler at an address, or start a cluster of processes on this machine.
 
     workers: processes of the cluster here; None for one for each core. Raises GruardError when the
     scheduler does not answer or has no worker.
     """
+    import dask
+
+    # Errors of the cluster are told in sentences; its loggers would print tracebacks.
+    dask.config.set({"logging": {"distributed": "critical", "distributed.client": "critical"}})
     from distributed import Client, LocalCluster
 
     if scheduler is None:
@@ -46,8 +58,9 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator["Client"]:
                 n_workers=count,
                 threads_per_worker=1,
                 memory_limit=0,  # each asset has a limit of its own
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL,
+                preload=[IGNORE_CTRL_C],
             ) as cluster,
             Client(cluster) as client,
         ):
@@ -57,76 +70,88 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator["Client"]:
         client = Client(scheduler)
     except (OSError, ValueError) as error:
         raise GruardError(
-            f"--scheduler {scheduler}: does not answer ({error}); start one: dask scheduler"
+            f"--scheduler {scheduler}: does not answer ({error}); start one: python -m dask "
+            "scheduler"
         ) from None
+    start = f"in the checkout of gruard: python -m dask worker {scheduler} --nthreads 1"
     with client:
         try:
             client.wait_for_workers(1, timeout=WAIT)
         except TimeoutError:
             raise GruardError(
-                f"--scheduler {scheduler}: has no worker; start one: dask worker {scheduler}"
+                f"--scheduler {scheduler}: has no worker; start one, {start}"
             ) from None
+        # A worker that cannot unpickle a job ends without a word, so it is asked beforehand.
+        for worker, answer in client.run(import_task, on_error="return").items():
+            if isinstance(answer, Exception):
+                raise GruardError(
+                    f"the worker {worker} cannot work for the fleet ({answer}); start it {start}"
+                )
         yield client
 
 
+def import_task() -> None:
+    """Import what a worker needs; runs on a worker."""
+    importlib.import_module("fleet.task")
+
+
 def run_tasks(
-    client: "Client",
+    client: Client,
     task: Callable[[Task], Found],
-    tasks: Sequence[tuple[str, Task]],
-    given_up: Callable[[Task], Found],
+    tasks: Iterable[tuple[str, Task]],
+    given_up: Callable[[Task, str], Found],
+    silent: Callable[[int], None],
 ) -> Iterator[Found]:
     """Yield what `task` returns for each of the named `tasks`, in the order in which they end.
 
     Names are the keys of Dask and must be unique. A task whose worker died is submitted again, and
-    after `RESUBMITTED` times `given_up` makes its result. Raises GruardError when a worker cannot
-    run any task, and when the scheduler is lost.
+    after `RESUBMITTED` times `given_up` makes its result from the reason. silent: called with the
+    threads of the cluster when no task ended for `SILENCE` seconds. Raises GruardError when a
+    worker cannot run any task, and when the scheduler is lost.
     """
-    from distributed import as_completed
-
-    waiting = iter(tasks)
-    given: dict[str, tuple[Task, int]] = {}
-
-    def submitted(key: str, argument: Task, number: int) -> "Future":
-        given[key] = argument, number
-        return client.submit(task, argument, key=f"{key}-{number}", pure=False)
-
-    first = [submitted(key, each, 0) for key, each in islice(waiting, _window(client))]
-    ended = as_completed(first)
-    for future in ended:
-        key, number = future.key.rsplit("-", 1)
-        argument, _ = given.pop(key)
-        if not _died(future):
-            yield _found(future)
-        elif int(number) < RESUBMITTED:
-            ended.add(submitted(key, argument, int(number) + 1))
-            continue
-        else:
-            yield given_up(argument)
-        room = _window(client) - len(given)
-        for key, each in islice(waiting, max(room, 0)):
-            ended.add(submitted(key, each, 0))
-
-
-def _window(client: "Client") -> int:
-    return AHEAD * max(sum(client.nthreads().values()), 1)
-
-
-def _died(future: "Future[Any]") -> bool:
-    from distributed import KilledWorker
-
-    return future.status == "error" and isinstance(future.exception(), KilledWorker)
-
-
-def _found(future: "Future[Any]") -> Any:
     try:
-        return future.result()
-    except ModuleNotFoundError as error:
-        raise GruardError(
-            f"a worker lacks {error.name}; start workers in the checkout of gruard, with the same "
-            "packages: dask worker ADDRESS --preload fleet.task"
-        ) from None
-    except (OSError, RuntimeError) as error:
+        yield from _run_tasks(client, task, iter(tasks), given_up, silent)
+    except (OSError, CancelledError) as error:
         raise GruardError(
             f"the scheduler is lost ({type(error).__name__}); what is finished is kept, the same "
             "command does the rest"
         ) from None
+
+
+def _run_tasks(
+    client: Client,
+    task: Callable[[Task], Found],
+    waiting: Iterator[tuple[str, Task]],
+    given_up: Callable[[Task, str], Found],
+    silent: Callable[[int], None],
+) -> Iterator[Found]:
+    from distributed import KilledWorker, wait
+
+    given: dict[Future, tuple[str, Task, int]] = {}
+
+    def submit(name: str, argument: Task, number: int) -> None:
+        future = client.submit(task, argument, key=f"{name}-{number}", pure=False)
+        given[future] = name, argument, number
+
+    while True:
+        threads = sum(client.nthreads().values())
+        for name, argument in islice(waiting, max(AHEAD * max(threads, 1) - len(given), 0)):
+            submit(name, argument, 0)
+        if not given:
+            return
+        try:
+            ended = wait(list(given), timeout=SILENCE, return_when="FIRST_COMPLETED").done
+        except (TimeoutError, asyncio.TimeoutError):
+            silent(threads)
+            continue
+        for future in ended:
+            name, argument, number = given.pop(future)
+            error = future.exception()
+            if error is None:
+                yield future.result()
+            elif isinstance(error, GruardError):
+                raise error
+            elif isinstance(error, KilledWorker) and number < RESUBMITTED:
+                submit(name, argument, number + 1)
+            else:
+                yield given_up(argument, described(error))

@@ -5,6 +5,7 @@ command again does the rest.
 """
 
 import fcntl
+import importlib.util
 import os
 import secrets
 import time
@@ -20,10 +21,10 @@ from edge_runtime.errors import BusyError, GruardError
 from edge_runtime.files import replace_file
 from fleet.assets import Asset
 from fleet.cluster import connected, run_tasks
-from fleet.job import Job
+from fleet.job import Job, one_line
 from fleet.progress import FleetProgress, duration
 from fleet.report import report_page
-from fleet.results import BLAMED, REFUSED, VERDICTS, Row
+from fleet.results import CRASHED, REFUSED, VERDICTS, Row
 from fleet.table import write_table
 from fleet.task import run_job
 
@@ -103,7 +104,9 @@ def run_fleet(
             if jobs:
                 with connected(means.scheduler, means.workers) as client:
                     say(progress.begins(sum(client.nthreads().values())))
-                    for row in run_tasks(client, run_job, jobs, _given_up):
+                    if importlib.util.find_spec("bokeh"):
+                        say(f"dashboard: {client.dashboard_link}")
+                    for row in run_tasks(client, run_job, jobs, _given_up, progress.silent):
                         found[row.asset] = row
                         progress.ended(row)
         finally:
@@ -146,9 +149,8 @@ def _rows(assets: Sequence[Asset], found: dict[str, Row], kind: type[Row]) -> It
             yield found[asset.name]
 
 
-def _given_up(job: Job) -> Row:
-    reason = "its workers died again and again before it began; see their logs"
-    return job.kind(job.asset, BLAMED, reason)
+def _given_up(job: Job, reason: str) -> Row:
+    return job.kind(job.asset, CRASHED, one_line(f"no worker finished it: {reason}"))
 
 
 @contextmanager

@@ -33,11 +33,18 @@ class FleetProgress:
             self._last = now
             self._say(self._line(now - self._began))
 
+    def silent(self, threads: int) -> None:
+        """Say that no asset ended for a while."""
+        self._last = self._clock()
+        line = self._line(self._last - self._began)
+        self._say(line if threads else f"{line}; no worker is left, waiting for one")
+
     def _line(self, elapsed: float) -> str:
         line = f"{self._done:,} of {self._total:,} assets, {self._failed:,} failed"
         if self._reused:
             line += f", {self._reused:,} unchanged"
-        if left := self._total - self._done:
+        left = self._total - self._done
+        if left and self._done:
             line += f", about {duration(elapsed / self._done * left)} left"
         return line
 
