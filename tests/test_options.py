@@ -12,6 +12,7 @@ from edge_runtime.bundle.manifest import LONGEST_PERIOD, SHORTEST_PERIOD
 from edge_runtime.commands.main import gruard
 from edge_runtime.commands.ranges import PERIOD
 from firmware_harness.__main__ import cli as firmware_harness
+from fleet.__main__ import cli as fleet
 from train.__main__ import cli as train
 
 NUMBERS = (click.types.IntParamType, click.types.FloatParamType)
@@ -32,7 +33,8 @@ def numeric(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tup
 OPTIONS = [
     pytest.param(root, words, id=" ".join((name, *words)))
     for name, root in (
-        ("gruard", gruard), ("train", train), ("convert", convert), ("firmware", firmware_harness)
+        ("gruard", gruard), ("train", train), ("convert", convert), ("firmware", firmware_harness),
+        ("fleet", fleet),
     )
     for words in numeric(root)
 ]  # fmt: skip
