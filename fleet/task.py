@@ -172,7 +172,10 @@ def _attempt(job: Job) -> Iterator[int]:
 
 
 def _remove_leftovers(job: Job) -> None:
-    """Remove hidden folders that workers of earlier runs left behind when they died."""
+    """Remove hidden folders and notes that workers of earlier runs left behind when they died."""
+    file = job.folder / ATTEMPTS
+    if file.is_file() and job.run not in file.read_text():
+        file.unlink(missing_ok=True)
     for folder in job.folder.glob(".*.*.*"):
         if folder.name.split(".")[2] != job.run:
             shutil.rmtree(folder, ignore_errors=True)

@@ -122,6 +122,8 @@ def test_three_dead_workers_blame_the_asset_of_their_run_only(
     assert not attempts.exists()
     attempts.write_text("run0 host 1\n" * 5 + "run1 host 2\n" * (MOST_DEATHS - 1))
     assert run_job(job("pump", recording)).good
+    attempts.write_text("run1 host 1\n")  # its worker died after the result was kept
+    assert run_job(job("pump", recording, run="run2")).reused and not attempts.exists()
 
 
 def test_the_learning_process_dies_with_its_worker(
@@ -137,6 +139,7 @@ def test_the_learning_process_dies_with_its_worker(
     assert ends(child)
     os.close(child)
     assert scratch.is_dir(), "nobody was left to remove it"
+    assert not (scratch / "result.json").exists(), "it ended by itself"
     result = run_job(job("a", recording, run="run2"))
     assert result.good and not list(scratch.parent.glob(".*"))
 

@@ -132,3 +132,38 @@ def test_an_asset_that_kills_its_workers_is_blamed_and_the_others_are_learned(
     verdicts = {name: row.verdict for name, row in rows(out).items()}
     assert verdicts.pop("pump-0") == "kills workers" and verdicts.pop("nan") == "bad input"
     assert set(verdicts.values()) == {"trial"}
+
+
+@pytest.mark.long
+def test_a_killed_driver_loses_what_was_in_flight_only(assets: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fleet"
+    command = [sys.executable, "-m", "fleet", "train", str(assets), "--out", str(out)]
+    driver = subprocess.Popen([*command, "--workers", "1"], cwd=ROOT, start_new_session=True)
+    first = appears(out / "assets", "*/1/result.json")
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    kept = first.stat().st_ino
+    assert not (out / "fleet.parquet").exists(), "the driver had no time to finish"
+    done = fleet("train", assets, "--out", out, "--workers", 1, "--json")
+    facts = json.loads(done.stdout)
+    assert facts["failed"] == 1 and 1 <= facts["unchanged"] < 3
+    assert first.stat().st_ino == kept, "what was finished is not made again"
+    assert {row.version for row in rows(out).values() if row.good} == {1}
+    assert not list(out.rglob(".*")) and not list(out.rglob("attempts"))
+
+
+@pytest.mark.long
+def test_a_lost_scheduler_ends_the_run_in_one_sentence(assets: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fleet"
+    with cluster(tmp_path, 1, "--no-nanny") as (address, _):
+        command = [sys.executable, "-m", "fleet", "train", str(assets), "--out", str(out)]
+        driver = subprocess.Popen(
+            [*command, "--scheduler", address], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
+        appears(out / "assets", "*/1/result.json")
+    _, said = driver.communicate()
+    assert driver.returncode == 2 and "Traceback" not in said, said
+    assert "fleet: the scheduler is lost" in said and "the same command does the rest" in said
+    assert (out / "report.html").is_file()
+    done = fleet("train", assets, "--out", out, "--workers", 1, "--json")
+    assert json.loads(done.stdout)["failed"] == 1
