@@ -106,7 +106,7 @@ def train(assets: Path, out: Path, wish: float, means: Means, as_json: bool) -> 
     from fleet.driver import run_fleet
     from fleet.results import AssetResult
 
-    run = run_fleet(read_assets(assets, wish), AssetResult, out, means, _say)
+    run = run_fleet(read_assets(assets, wish, out), AssetResult, out, means, _say)
     click.echo(json.dumps(run.facts()) if as_json else run.text())
     sys.exit(1 if run.failed else 0)
 
@@ -139,7 +139,7 @@ def rescore(
     from fleet.driver import run_fleet
     from fleet.results import AssetScore
 
-    listed = with_bundles(read_assets(assets, _NO_TARGET), fleet, back=int(previous))
+    listed = with_bundles(read_assets(assets, _NO_TARGET, out), fleet, back=int(previous))
     run = run_fleet(listed, AssetScore, out, means, _say)
     click.echo(json.dumps(run.facts()) if as_json else run.text())
     sys.exit(1 if run.failed else 0)

@@ -36,12 +36,15 @@ class Asset:
     problem: str = ""
 
 
-def read_assets(path: Path, target: float) -> tuple[Asset, ...]:
+def read_assets(path: Path, target: float, out: Path) -> tuple[Asset, ...]:
     """Return the assets of a folder or table, in its order.
 
-    target: false alarms a day where the table has none. A row that cannot be used is an asset with
-    a `problem`. Raises GruardError when the list as a whole cannot be used.
+    target: false alarms a day where the table has none. out: where results go; not into the folder
+    of the assets, where they would be assets the next time. A row that cannot be used is an asset
+    with a `problem`. Raises GruardError when the list as a whole cannot be used.
     """
+    if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+        raise GruardError(f"--out {out}: lies in {path}; choose a folder outside of it")
     try:
         found = tuple(_of_folder(path, target) if path.is_dir() else _of_table(path, target))
     except OSError as error:

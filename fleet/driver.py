@@ -24,7 +24,7 @@ from fleet.cluster import connected, run_tasks
 from fleet.job import Job, one_line
 from fleet.progress import FleetProgress, duration
 from fleet.report import report_page
-from fleet.results import CRASHED, REFUSED, VERDICTS, Row
+from fleet.results import CRASHED, REFUSED, VERDICTS, AssetResult, Row
 from fleet.table import write_table
 from fleet.task import run_job
 
@@ -96,7 +96,7 @@ def run_fleet(
     is finished, however the run ends. Raises GruardError.
     """
     started = time.monotonic()
-    with _held(folder):
+    with _held(folder, kind):
         jobs = _jobs(assets, folder, means)
         found: dict[str, Row] = {}
         progress = FleetProgress(len(jobs), say, time.monotonic)
@@ -154,19 +154,25 @@ def _given_up(job: Job, reason: str) -> Row:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Make the folder of the fleet, and keep other drivers out of it."""
+def _held(folder: Path, kind: type[Row]) -> Iterator[None]:
+    """Make the folder, keep other drivers out of it, and keep bundles and scores apart.
+
+    The lock file names the kind of rows that the folder holds.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise GruardError(f"--out {folder}: cannot be written ({error.strerror})") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise BusyError(f"--out {folder}: another fleet command is at work there") from None
-    try:
+    with os.fdopen(descriptor, "r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(f"--out {folder}: another fleet command is at work there") from None
+        if (held := lock.read() or kind.__name__) != kind.__name__:
+            what = "bundles" if held == AssetResult.__name__ else "scores"
+            raise GruardError(f"--out {folder}: holds {what} already; choose another folder")
+        lock.seek(0)
+        lock.write(kind.__name__)
+        lock.flush()
         yield
-    finally:
-        os.close(descriptor)

@@ -4,12 +4,13 @@ import csv
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.errors import GruardError
 from fleet.assets import Asset, read_assets, with_bundles
 
+OUT = Path("/elsewhere")
 pyarrow = pytest.importorskip("pyarrow", reason="the fleet is not tested: pip install '.[fleet]'")
 
 
@@ -26,7 +27,7 @@ def test_a_folder_has_an_asset_for_each_recording_and_folder(tmp_path: Path) -> 
     shared, own = tmp_path / "channels.toml", tmp_path / "e" / "channels.yaml"
     shared.touch()
     own.touch()
-    assert read_assets(tmp_path, 2.0) == (
+    assert read_assets(tmp_path, 2.0, OUT) == (
         Asset("a", tmp_path / "a.CSV", None, 2.0),
         Asset("b", tmp_path / "b.csv", None, 2.0),
         Asset("c", tmp_path / "c.csv.gz", None, 2.0),
@@ -39,7 +40,7 @@ def test_a_folder_has_an_asset_for_each_recording_and_folder(tmp_path: Path) -> 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
 def test_a_table_has_its_paths_relative_to_it(tmp_path: Path, mark: str, encoding: str) -> None:
     text = 'asset,site,data,target,settings\n1,x,"a.csv",0.5,\nPümpe-2,y,/d/b,,s.toml\n'
-    found = read_assets(table(tmp_path, text.replace(",", mark), encoding=encoding), 2.0)
+    found = read_assets(table(tmp_path, text.replace(",", mark), encoding=encoding), 2.0, OUT)
     assert found == (
         Asset("1", tmp_path / "a.csv", None, 0.5),
         Asset("Pümpe-2", Path("/d/b"), tmp_path / "s.toml", 2.0),
@@ -51,7 +52,7 @@ def test_parquet_is_a_table_too(tmp_path: Path) -> None:
 
     columns = {"asset": [1, 2], "data": ["a", None], "target": [0.5, None]}
     parquet.write_table(pyarrow.table(columns), tmp_path / "list.parquet")
-    first, second = read_assets(tmp_path / "list.parquet", 2.0)
+    first, second = read_assets(tmp_path / "list.parquet", 2.0, OUT)
     assert first == Asset("1", tmp_path / "a", None, 0.5)
     assert second.target == 2.0 and "list.parquet row 2: the column data" in second.problem
 
@@ -65,12 +66,14 @@ def test_parquet_is_a_table_too(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_row_that_cannot_be_used_has_its_reason(tmp_path: Path, row: str, reason: str) -> None:
-    (asset, good) = read_assets(table(tmp_path, f"asset,data,target,model\n{row}\nz,x,,\n"), 1.0)
+    (asset, good) = read_assets(
+        table(tmp_path, f"asset,data,target,model\n{row}\nz,x,,\n"), 1.0, OUT
+    )
     assert reason in asset.problem and not good.problem
 
 
 def test_a_name_that_is_there_twice_is_learned_once(tmp_path: Path) -> None:
-    first, second = read_assets(table(tmp_path, "asset,data\na,x\na,y\n"), 1.0)
+    first, second = read_assets(table(tmp_path, "asset,data\na,x\na,y\n"), 1.0, OUT)
     assert not first.problem and "twice" in second.problem
 
 
@@ -83,7 +86,7 @@ def test_a_name_that_is_there_twice_is_learned_once(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_list_that_cannot_be_used_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(GruardError, match=reason):
-        read_assets(table(tmp_path, text), 1.0)
+        read_assets(table(tmp_path, text), 1.0, OUT)
 
 
 def test_what_is_no_list_is_refused(tmp_path: Path) -> None:
@@ -93,11 +96,20 @@ def test_what_is_no_list_is_refused(tmp_path: Path) -> None:
         (Path("/dev/null"), "no table"),
     ):  # fmt: skip
         with pytest.raises(GruardError, match=reason):
-            read_assets(path, 1.0)
+            read_assets(path, 1.0, OUT)
     with pytest.raises(GruardError, match="not the folder of a fleet"):
         with_bundles((), tmp_path, 0)
 
 
+def test_results_do_not_go_into_the_folder_of_the_assets(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").touch()
+    for out in (tmp_path, tmp_path / "fleet", tmp_path / "x" / ".." / "fleet"):
+        with pytest.raises(GruardError, match="lies in"):
+            read_assets(tmp_path, 1.0, out)
+    assert read_assets(tmp_path, 1.0, tmp_path.with_name("fleet"))
+
+
+@settings(max_examples=20)
 @given(st.lists(st.lists(st.text(max_size=8), min_size=4, max_size=4), min_size=1, max_size=5))
 def test_any_table_gives_a_row_for_each_row(rows: list[list[str]]) -> None:
     import tempfile
@@ -108,7 +120,7 @@ def test_any_table_gives_a_row_for_each_row(rows: list[list[str]]) -> None:
             writer = csv.writer(stream, quoting=csv.QUOTE_ALL)
             writer.writerows([["asset", "data", "target", "model"], *rows])
         try:
-            found = read_assets(file, 1.0)
+            found = read_assets(file, 1.0, OUT)
         except GruardError:  # what pyarrow takes for no table, such as a line within a cell
             return
     assert len(found) <= len(rows) and all(0 < asset.target < 1e7 for asset in found)
