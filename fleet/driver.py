@@ -24,7 +24,7 @@ from fleet.cluster import connected, run_tasks
 from fleet.job import Job, one_line
 from fleet.progress import FleetProgress, duration
 from fleet.report import report_page
-from fleet.results import CRASHED, REFUSED, VERDICTS, AssetResult, Row
+from fleet.results import CRASHED, REFUSED, VERDICTS, AssetResult, AssetRow
 from fleet.table import write_table
 from fleet.task import run_job
 
@@ -50,7 +50,7 @@ class FleetRun:
     """A finished run. rows: in the order of the assets. seconds: of the whole run."""
 
     folder: Path
-    rows: tuple[Row, ...]
+    rows: tuple[AssetRow, ...]
     seconds: float
 
     @property
@@ -85,7 +85,7 @@ class FleetRun:
 
 def run_fleet(
     assets: Sequence[Asset],
-    kind: type[Row],
+    kind: type[AssetRow],
     folder: Path,
     means: Means,
     say: Callable[[str], None],
@@ -98,7 +98,7 @@ def run_fleet(
     started = time.monotonic()
     with _held(folder, kind):
         jobs = _jobs(assets, folder, means)
-        found: dict[str, Row] = {}
+        found: dict[str, AssetRow] = {}
         progress = FleetProgress(len(jobs), say, time.monotonic)
         try:
             if jobs:
@@ -141,7 +141,9 @@ def _jobs(assets: Sequence[Asset], folder: Path, means: Means) -> list[tuple[str
     ]
 
 
-def _rows(assets: Sequence[Asset], found: dict[str, Row], kind: type[Row]) -> Iterator[Row]:
+def _rows(
+    assets: Sequence[Asset], found: dict[str, AssetRow], kind: type[AssetRow]
+) -> Iterator[AssetRow]:
     for asset in assets:
         if asset.problem:
             yield kind(asset.name, REFUSED, asset.problem)
@@ -149,12 +151,12 @@ def _rows(assets: Sequence[Asset], found: dict[str, Row], kind: type[Row]) -> It
             yield found[asset.name]
 
 
-def _given_up(job: Job, reason: str) -> Row:
+def _given_up(job: Job, reason: str) -> AssetRow:
     return job.kind(job.asset, CRASHED, one_line(f"no worker finished it: {reason}"))
 
 
 @contextmanager
-def _held(folder: Path, kind: type[Row]) -> Iterator[None]:
+def _held(folder: Path, kind: type[AssetRow]) -> Iterator[None]:
     """Make the folder, keep other drivers out of it, and keep bundles and scores apart.
 
     The lock file names the kind of rows that the folder holds.

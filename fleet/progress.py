@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fleet.results import Row
+from fleet.results import AssetRow
 
 EVERY = 10.0  # seconds between two lines
 
@@ -23,7 +23,7 @@ class FleetProgress:
         self._began = self._last = self._clock()
         return f"{self._total:,} assets on {threads} {'core' if threads == 1 else 'cores'}"
 
-    def ended(self, result: Row) -> None:
+    def ended(self, result: AssetRow) -> None:
         """Count one asset."""
         self._done += 1
         self._failed += not result.good

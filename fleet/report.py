@@ -28,8 +28,8 @@ from fleet.results import (
     UNFIT,
     VERDICTS,
     AssetResult,
+    AssetRow,
     AssetScore,
-    Row,
 )
 
 MOST_ROWS = 10_000  # squares, and lines of the tables
@@ -50,7 +50,7 @@ COST: "Columns" = {
 Columns = dict[str, Callable[[Any], str]]
 
 
-def report_page(rows: Sequence[Row], seconds: float) -> str:
+def report_page(rows: Sequence[AssetRow], seconds: float) -> str:
     """Return the page of a run over `rows` that took `seconds`."""
     return page(
         f"fleet of {len(rows):,} assets",
@@ -69,7 +69,7 @@ def report_page(rows: Sequence[Row], seconds: float) -> str:
     )
 
 
-def _headline(rows: Sequence[Row]) -> str:
+def _headline(rows: Sequence[AssetRow]) -> str:
     counts = Counter(row.verdict for row in rows)
     return ", ".join(
         f'<b style="color:{COLOURS[name]}">■</b> {counts[name]:,} {name}'
@@ -78,7 +78,7 @@ def _headline(rows: Sequence[Row]) -> str:
     )
 
 
-def _squares(rows: Sequence[Row]) -> Iterator[str]:
+def _squares(rows: Sequence[AssetRow]) -> Iterator[str]:
     """Yield the picture with a square for each asset, in the order of the list."""
     yield f'<svg width="{ACROSS * SQUARE}" height="{-(-len(rows) // ACROSS) * SQUARE}" role="img">'
     for number, row in enumerate(rows):
@@ -91,7 +91,7 @@ def _squares(rows: Sequence[Row]) -> Iterator[str]:
     yield "</svg>"
 
 
-def _first(rows: Sequence[Row]) -> Iterator[str]:
+def _first(rows: Sequence[AssetRow]) -> Iterator[str]:
     """Yield the failures by reason, then what stands out among the others."""
     lines = [
         *_failures([row for row in rows if not row.good]),
@@ -106,7 +106,7 @@ def _first(rows: Sequence[Row]) -> Iterator[str]:
     yield "</table>"
 
 
-def _failures(failed: Sequence[Row]) -> Iterator[str]:
+def _failures(failed: Sequence[AssetRow]) -> Iterator[str]:
     """Yield a line for each reason; reasons that differ only in names and numbers are one."""
     groups = defaultdict(list)
     for row in failed:
@@ -115,7 +115,7 @@ def _failures(failed: Sequence[Row]) -> Iterator[str]:
         yield _line(f"{verdict}: {group[0].reason}", group)
 
 
-def _kind(row: Row) -> str:
+def _kind(row: AssetRow) -> str:
     """Return the reason without paths, names and numbers."""
     return re.sub(r"\S*/\S*|\d+", "…", row.reason.replace(row.asset, "…"))
 
@@ -145,13 +145,13 @@ def _doubtful(rows: Sequence[AssetResult]) -> Iterator[str]:
         yield _line("learned with warnings; read them with gruard look", warned)
 
 
-def _line(what: str, group: Sequence[Row]) -> str:
+def _line(what: str, group: Sequence[AssetRow]) -> str:
     names = ", ".join(html.escape(row.asset) for row in group[:MOST_NAMES])
     more = f" and {len(group) - MOST_NAMES:,} more" if len(group) > MOST_NAMES else ""
     return f"<tr><td class=n>{len(group):,}<td>{html.escape(what)}<td>{names}{more}</tr>"
 
 
-def _pictures(good: Sequence[Row]) -> Iterator[str]:
+def _pictures(good: Sequence[AssetRow]) -> Iterator[str]:
     learned = [row for row in good if isinstance(row, AssetResult)]
     scored = [row for row in good if isinstance(row, AssetScore)]
     yield '<div class="row">'
@@ -183,7 +183,7 @@ def _histogram(name: str, values: Sequence[float]) -> str:
     )
 
 
-def _cost(rows: Sequence[Row], seconds: float) -> str:
+def _cost(rows: Sequence[AssetRow], seconds: float) -> str:
     new = [row for row in rows if not row.reused]
     cpu = sum(row.cpu_seconds for row in new)
     return (
@@ -192,7 +192,7 @@ def _cost(rows: Sequence[Row], seconds: float) -> str:
     )
 
 
-def _tables(rows: Sequence[Row]) -> Iterator[str]:
+def _tables(rows: Sequence[AssetRow]) -> Iterator[str]:
     """Yield a table for each verdict, folded; the failed ones first."""
     if len(rows) > MOST_ROWS:
         yield f"<p>The first {MOST_ROWS:,}; fleet.parquet next to this page has all of them.</p>"
@@ -208,7 +208,7 @@ def _tables(rows: Sequence[Row]) -> Iterator[str]:
             yield "</table></details>"
 
 
-def _columns(example: Row) -> Columns:
+def _columns(example: AssetRow) -> Columns:
     """Return the columns of numbers for rows like `example`."""
     if not example.good:
         return COST
@@ -234,6 +234,6 @@ def _columns(example: Row) -> Columns:
     }
 
 
-def _name(row: Row) -> str:
+def _name(row: AssetRow) -> str:
     name = html.escape(row.asset)
     return f'<a href="{html.escape(row.bundle)}/report.html">{name}</a>' if row.bundle else name

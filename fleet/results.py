@@ -28,13 +28,13 @@ REFUSED, UNFIT = "bad input", "failed proof"
 TOO_SLOW, TOO_LARGE, CRASHED, BLAMED = "too slow", "too large", "crashed", "kills workers"
 FAILED = (UNFIT, REFUSED, TOO_LARGE, TOO_SLOW, CRASHED, BLAMED)
 VERDICTS = (ASSURED, LEARNED, TRIAL, CALM, ALARMS, *FAILED)
-Kind = TypeVar("Kind", bound="Row")
+Kind = TypeVar("Kind", bound="AssetRow")
 _CHUNK = 1 << 20
 _SCHEMA = "1"  # of the digest
 
 
 @dataclass(frozen=True)
-class Row:
+class AssetRow:
     """What became of one asset; a row of the table, and result.json.
 
     verdict: of `VERDICTS`. reason: a sentence behind the verdict. digest: of the input. version: of
@@ -64,7 +64,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class AssetResult(Row):
+class AssetResult(AssetRow):
     """A learned asset.
 
     bundle: relative to the fleet's folder. target, bound: alarms a day, and its upper bound.
@@ -81,7 +81,7 @@ class AssetResult(Row):
 
 
 @dataclass(frozen=True)
-class AssetScore(Row):
+class AssetScore(AssetRow):
     """A recording of an asset, scored by its bundle as the device would.
 
     bundle: absolute. data: SHA-256 of the readings. days: of the recording. share: of its rows in

@@ -28,7 +28,7 @@ from fleet.results import (
     REFUSED,
     RESULT,
     TOO_SLOW,
-    Row,
+    AssetRow,
     input_digest,
     keep,
     newest,
@@ -42,7 +42,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 _LOG_TAIL = 4000  # bytes
 
 
-def run_job(job: Job) -> Row:
+def run_job(job: Job) -> AssetRow:
     """Return the result of `job`: an earlier one, a new one, or the reason why there is none.
 
     Raises GruardError when this worker cannot work for the fleet at all.
@@ -81,7 +81,7 @@ def _refuse_foreign(job: Job) -> None:
         )
 
 
-def _result_of(job: Job) -> Row:
+def _result_of(job: Job) -> AssetRow:
     settings = Path(job.settings) if job.settings else None
     options = (job.asset, repr(job.target), job.model, *_bundle_digest(job))
     digest = input_digest(Path(job.data), settings, options, job.megabytes << 20)
@@ -103,7 +103,7 @@ def _bundle_digest(job: Job) -> tuple[str, ...]:
     return (read_regular(Path(job.bundle) / CHECKSUM, 1000).decode("ascii", "replace"),)
 
 
-def _made(job: Job) -> Row:
+def _made(job: Job) -> AssetRow:
     """Do the job in a process of its own, and keep its result if it is good."""
     scratch = job.folder / f".{job.version}.{job.run}.{os.getpid()}"
     scratch.mkdir()
@@ -121,7 +121,7 @@ def _made(job: Job) -> Row:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _run(job: Job, scratch: Path) -> Row | None:
+def _run(job: Job, scratch: Path) -> AssetRow | None:
     """Run `fleet.job` within its limits; return a result if it failed, None if it wrote one."""
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(_ROOT)}
     with (scratch / LOG).open("wb") as log:

@@ -21,6 +21,7 @@ ROOMS = (
     "edge_runtime",
     "train",
     "convert",
+    "fleet",
     "firmware_harness",
     "benchmarks",
     "tests",
