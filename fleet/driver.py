@@ -97,15 +97,16 @@ def run_fleet(
     """
     started = time.monotonic()
     with _held(folder, kind):
-        jobs = _jobs(assets, folder, means)
+        count = sum(not asset.problem for asset in assets)
         found: dict[str, AssetRow] = {}
-        progress = FleetProgress(len(jobs), say, time.monotonic)
+        progress = FleetProgress(count, say, time.monotonic)
         try:
-            if jobs:
+            if count:
                 with connected(means.scheduler, means.workers) as client:
                     say(progress.begins(sum(client.nthreads().values())))
                     if importlib.util.find_spec("bokeh"):
                         say(f"dashboard: {client.dashboard_link}")
+                    jobs = _jobs(assets, folder, means)
                     for row in run_tasks(client, run_job, jobs, _given_up, progress.silent):
                         found[row.asset] = row
                         progress.ended(row)
@@ -117,28 +118,26 @@ def run_fleet(
     return run
 
 
-def _jobs(assets: Sequence[Asset], folder: Path, means: Means) -> list[tuple[str, Job]]:
+def _jobs(assets: Sequence[Asset], folder: Path, means: Means) -> Iterator[tuple[str, Job]]:
+    """Yield a job and its name for each usable asset; only those in flight are in memory."""
     run = secrets.token_hex(4)
-    return [
-        (
-            f"{asset.name}-{run}",
-            Job(
-                asset=asset.name,
-                data=str(asset.data.absolute()),
-                settings=str(asset.settings.absolute()) if asset.settings else "",
-                target=asset.target,
-                model=asset.model,
-                bundle=str(asset.bundle.absolute()) if asset.bundle else "",
-                fleet=str(folder.absolute()),
-                run=run,
-                gruard=__version__,
-                seconds=means.seconds,
-                megabytes=means.megabytes,
-            ),
+    for asset in assets:
+        if asset.problem:
+            continue
+        job = Job(
+            asset=asset.name,
+            data=str(asset.data.absolute()),
+            settings=str(asset.settings.absolute()) if asset.settings else "",
+            target=asset.target,
+            model=asset.model,
+            bundle=str(asset.bundle.absolute()) if asset.bundle else "",
+            fleet=str(folder.absolute()),
+            run=run,
+            gruard=__version__,
+            seconds=means.seconds,
+            megabytes=means.megabytes,
         )
-        for asset in assets
-        if not asset.problem
-    ]
+        yield f"{asset.name}-{run}", job
 
 
 def _rows(
