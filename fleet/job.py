@@ -132,7 +132,7 @@ def score_asset(job: Job) -> AssetScore:
     return AssetScore(
         asset=job.asset,
         verdict=ALARMS if alarms else CALM,
-        reason=f"{len(alarms)} alarms in {found.rows:,} rows",
+        reason=f"{len(alarms)} alarm{'' if len(alarms) == 1 else 's'} in {found.rows:,} rows",
         bundle=job.bundle,
         rows=found.rows,
         threshold=threshold,
