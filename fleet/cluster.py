@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 WAIT = 60.0  # seconds for a scheduler's first worker
 AHEAD = 4  # tasks submitted for each thread of the cluster; the others wait in the driver
+# Errors of the cluster are told in sentences, so its loggers need not print tracebacks. Profiler
+# and tickers took a fortieth of a core each in driver and worker; the work is in other processes.
+QUIET = {
+    "logging": {"distributed": "critical", "distributed.client": "critical"},
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+}
 # Runs in each worker here. The driver gets the same Ctrl-C, and ends them.
 IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 SILENCE = 10.0  # seconds
@@ -47,8 +55,7 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator[Client]:
     """
     import dask
 
-    # Errors of the cluster are told in sentences; its loggers would print tracebacks.
-    dask.config.set({"logging": {"distributed": "critical", "distributed.client": "critical"}})
+    dask.config.set(QUIET)
     from distributed import Client, LocalCluster
 
     if scheduler is None:
