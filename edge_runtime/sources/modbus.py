@@ -185,7 +185,7 @@ class NoAnswerError(Exception):
     """A request without a valid answer; the message says what came instead."""
 
 
-class RefusedError(Exception):
+class NoReadingError(Exception):
     """A request with an answer that has no readings; the message says why."""
 
 
@@ -220,7 +220,7 @@ class Device:
             block = waiting.popleft()
             try:
                 readings |= self._read(block)
-            except RefusedError as error:
+            except NoReadingError as error:
                 if len(block.registers) > 1:
                     waiting.extendleft(reversed(block.singles()))
                     continue
@@ -242,7 +242,7 @@ class Device:
     def _read(self, block: Block) -> dict[str, float]:
         """Return the readings of a block.
 
-        Raises RefusedError for an answer without them, NoAnswerError for none; the connection is
+        Raises NoReadingError for an answer without them, NoAnswerError for none; the connection is
         then a new one, so that a late answer is not taken for the next one.
         """
         function, begun = _FUNCTIONS[block.registers[0].kind], time.monotonic()
@@ -260,10 +260,10 @@ class Device:
         self._silent[block] = self._unanswered = 0
         if answer[0] & _REFUSED:
             code = answer[1] if len(answer) > 1 else "?"
-            raise RefusedError(f"was refused, exception {code}")
+            raise NoReadingError(f"was refused, exception {code}")
         words = answer[2:]
         if answer[1:2] != bytes([2 * block.words]) or len(words) != 2 * block.words:
-            raise RefusedError(f"was answered with {len(words)} bytes")
+            raise NoReadingError(f"was answered with {len(words)} bytes")
         return block.values(struct.unpack(f">{block.words}H", words))
 
     def _complain(self, block: Block, what: str) -> None:
