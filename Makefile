@@ -258,8 +258,8 @@ $(WATCH)/README.txt: | $(READY)
 	$(PY) -m train watch --out $(WATCH)
 
 $(DEMO_RUN)/weights.npz: | $(READY) $(WATCH)/README.txt
-	$(PY) -m train fit $(call PEOPLE,01 02 03 04 05 06) --out $(DEMO_RUN) \
-	    $(addprefix --calibrate ,$(call PEOPLE,07 08)) $(addprefix --test ,$(call PEOPLE,09))
+	$(PY) -m train fit $(call PEOPLE,01 02 03 04 05) --out $(DEMO_RUN) \
+	    $(addprefix --calibrate ,$(call PEOPLE,06 07 08)) $(addprefix --test ,$(call PEOPLE,09))
 
 $(DEMO_BUNDLE)/manifest.json: $(DEMO_RUN)/weights.npz
 	rm -rf $(DEMO_BUNDLE)
