@@ -41,6 +41,7 @@ from edge_runtime.learning.split import pieces_where, split_by_time
 from edge_runtime.learning.streams import FaultyRecording, faulty_twin, repeated
 from edge_runtime.look.facts import FEWEST_ROWS
 from edge_runtime.record import Float32
+from edge_runtime.status.health import duration
 
 Bools = npt.NDArray[np.bool_]
 Recordings = Sequence[Recording]
@@ -205,9 +206,10 @@ def _too_few(learned: Recordings, held_out: Recordings, manifest: Manifest, peri
     needed = max(min(known, ENOUGH_DAYS), FEWEST_ROWS * period / SECONDS_PER_DAY)
     if days >= needed and _rows(held_out) >= FEWEST_ROWS:
         return ""
+    there, wanted = (duration(each * SECONDS_PER_DAY) for each in (days, needed))
     return (
-        f"{days:.1f} healthy days to learn from are too few, the current detector needs "
-        f"{needed:.1f}; wait, or mark false alarms with gruard mark"
+        f"{there} of healthy time to learn from are too little, {wanted} are needed; wait, or mark "
+        "false alarms with gruard mark"
     )
 
 

@@ -84,7 +84,7 @@ def test_a_real_fault_that_goes_on_keeps_it_out(current: Model) -> None:
 
 def test_few_healthy_rows_keep_it_out(current: Model) -> None:
     decision = decided(machine(2, 2), current)
-    assert not decision.promoted and "too few" in decision.reason
+    assert not decision.promoted and "too little" in decision.reason
 
 
 def test_a_slow_fault_keeps_it_out_with_the_channel_named(current: Model) -> None:
