@@ -161,7 +161,7 @@ class Complaints:
         """Count a sensor that gave no value when asked, as an unreadable cell."""
         with self._lock:
             self.cells += 1
-            self._log.trouble("input", f"{where}: {_shortened(why)}; the reading counts as missing")
+            self._log.trouble("input", f"{where}: {shortened(why)}; the reading counts as missing")
 
     def row(self, where: str, text: str, why: str) -> None:
         """Count a whole row, packet or message that cannot be read."""
@@ -181,7 +181,7 @@ class Complaints:
         """Note that the source is away; `first` when it was not before."""
         with self._lock:
             self.outages += first
-            self.away = f"{where}: {_shortened(why)}"
+            self.away = f"{where}: {shortened(why)}"
             self._log.trouble("outage", f"{self.away}; trying again")
 
     def back(self, where: str) -> None:
@@ -197,7 +197,7 @@ def quoted(text: str) -> str:
     return shown if len(text) <= _LONGEST else f"{repr(text[:_LONGEST])[:-1]}…{shown[-1]}"
 
 
-def _shortened(why: str) -> str:
+def shortened(why: str) -> str:
     """Return a reason that other software worded, as one short printable line."""
     line = "".join(letter if letter.isprintable() else " " for letter in why)
     return line if len(line) <= 4 * _LONGEST else f"{line[: 4 * _LONGEST]}…"

@@ -13,7 +13,7 @@ from edge_runtime.learning.settings import find_settings
 from fleet.results import AssetResult, asset_folder, newest
 
 NAME = re.compile(r"\w[\w.-]{0,79}")
-SUFFIXES = (".csv", ".csv.gz")
+SUFFIXES = (".csv", ".csv.gz", ".parquet")
 REQUIRED = ("asset", "data")
 MODELS = ("linear",)
 

@@ -83,7 +83,7 @@ def cli() -> None:
 @click.option("--seed", default=0, show_default=True, type=ranges.SEED)
 @click.option("--force", is_flag=True, help="Replace an existing training.")
 def fit(data: tuple[Path, ...], out: Path, name: str | None, **options) -> None:  # type: ignore[no-untyped-def]
-    """Train on DATA: CSV files (also .csv.gz) or folders of them; each file is one recording.
+    """Train on DATA: CSV or Parquet files or folders of them; each file is one recording.
 
     A header row is needed. Delimiter, decimal comma, encoding and the time column are detected; a
     column named label is recognised; every other column of numbers that change is a channel.

@@ -56,12 +56,12 @@ def learn(
 ) -> None:
     """Learn how a healthy machine behaves, and write a bundle for gruard run.
 
-    DATA are CSV files (also .csv.gz), or folders of them, of the machine behaving normally: at
-    least 150 rows; with about 1,000 rows or more the bundle is no longer marked as a trial. A
-    header row is needed. Delimiter, decimal comma, encoding and the time column are detected; every
-    other column of numbers that change is a channel. Left out are rows labelled 1, and stretches
-    unlike the rest that are not labelled 0. gruard look says first whether the recording is fit to
-    learn from.
+    DATA are CSV files (also .csv.gz) or Parquet files, or folders of them, of the machine behaving
+    normally: at least 150 rows; with about 1,000 rows or more the bundle is no longer marked as a
+    trial. A header row is needed. Delimiter, decimal comma, encoding and the time column are
+    detected; every other column of numbers that change is a channel. Left out are rows labelled 1,
+    and stretches unlike the rest that are not labelled 0. gruard look says first whether the
+    recording is fit to learn from.
 
     The detector is linear and is learned here, in seconds, without TensorFlow. A network, which
     finds more on some machines, is trained on a workstation (python -m train fit).

@@ -24,7 +24,7 @@ UNFIT = 1
 def look(
     data: tuple[Path, ...], as_json: bool, page: str | None, force: bool, **columns: Any
 ) -> None:
-    """Say whether DATA is fit to learn from: CSV files (also .csv.gz) or folders of one machine.
+    """Say whether DATA is fit to learn from: CSV or Parquet files or folders of one machine.
 
     Shows the channels, the sampling, the regimes, what the length allows, and the stretches that
     are unlike all the rest of the recording: a fault that nobody noticed, a repair, a calibration.

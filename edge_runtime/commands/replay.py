@@ -40,7 +40,7 @@ def replay(
     trusted_keys: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Write the records of DATA (CSV, also .csv.gz) as gruard run does, without a supervisor.
+    """Write the records of DATA (CSV or Parquet) as gruard run does, without a supervisor.
 
     The columns are index, score, threshold, flag (1 = alarm), tier, valid, flags, masked, imputed,
     blamed (names joined by spaces), kind, probability, sensor (1: a sensor's fault, 0: the

@@ -98,7 +98,7 @@ def read_recordings(
     chosen: Sequence[str] = (),
     ignored: Sequence[str] = (),
 ) -> Dataset:
-    """Read CSV files, or every `*.csv` and `*.csv.gz` of a directory in the order of their names.
+    """Read recordings, or those of a directory in the order of their names.
 
     A gap in time of more than 1.5 periods, and a time that repeats or goes back, split a file
     into several recordings. The period is the median of the time differences unless given, in

@@ -106,7 +106,7 @@ def _declared_period(content: Mapping[str, Any], path: Path) -> float | None:
 
 
 def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".csv")
+    return path.name.removesuffix(".parquet").removesuffix(".gz").removesuffix(".csv")
 
 
 def _parse(path: Path) -> Any:

@@ -14,6 +14,8 @@ from edge_runtime.record import Float32
 from edge_runtime.sources.csvfile import read_table
 from edge_runtime.sources.csvlayout import channel_order
 
+PATTERNS = ("*.csv", "*.csv.gz", "*.parquet")
+"""Names of the recordings in a folder."""
 FEWEST_RISES = 20
 """A column that moves so often, and never back, is a counter; a switch moves once or twice."""
 
@@ -106,9 +108,9 @@ def expand(path: Path) -> list[Path]:
     """The file itself, or the recordings of a directory in the order of their names."""
     if not path.is_dir():
         return [path]
-    found = sorted([*path.glob("*.csv"), *path.glob("*.csv.gz")])
+    found = sorted(file for pattern in PATTERNS for file in path.glob(pattern))
     if not found:
-        raise GruardError(f"{path}{os.sep}: holds no *.csv or *.csv.gz file; name another folder")
+        raise GruardError(f"{path}{os.sep}: holds no {' or '.join(PATTERNS)}; name another folder")
     return found
 
 

@@ -93,7 +93,7 @@ def open_lines(
     complaints: Complaints,
     said: Columns = NOTHING_SAID,
 ) -> LineSource:
-    """Lines of CSV or JSON: of a file, `.gz` too, of stdin for `-`, or of a named pipe.
+    """Lines of CSV or JSON: of a file as of `open_text`, of stdin for `-`, or of a named pipe.
 
     channels, said: as of `LineSource`. A pipe is live, as stdin is, and ends with its last writer.
     Raises GruardError when the target cannot be opened, its header is unusable, or it is a

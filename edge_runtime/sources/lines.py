@@ -1,6 +1,7 @@
 """Lines of text as strangers save and send them: of a file, or of a stream as they come.
 
-Text is UTF-8 with or without a byte order mark, UTF-16 or Latin-1, and may be gzip.
+Text is UTF-8 with or without a byte order mark, UTF-16 or Latin-1, and may be gzip. The table in a
+Parquet file is text as well.
 """
 
 import codecs
@@ -44,7 +45,7 @@ codecs.register_error(DECODE_ERRORS, _latin_1)
 
 
 def open_text(path: str | Path) -> TextIO:
-    """Open a file of text, `.gz` too. Raises GruardError, also for what is no text.
+    """Open a file of text, `.gz` and `.parquet` too. Raises GruardError, also for what is no text.
 
     What is compressed is decompressed as it is read, so that a small file that holds gigabytes
     does not fill the memory.
@@ -63,10 +64,23 @@ def open_text(path: str | Path) -> TextIO:
             head = raw.peek(_HEAD)[:_HEAD]  # type: ignore[attr-defined]
         if head.startswith(_ZIP):
             raise GruardError(f"{path}: is a spreadsheet or another archive; export it as CSV")
+        if str(path).endswith(".parquet"):
+            return _parquet_text(raw, path)
     except BaseException:
         raw.close()
         raise
     return io.TextIOWrapper(raw, _utf_16(head) or "utf-8-sig", DECODE_ERRORS, newline="")
+
+
+def _parquet_text(raw: BinaryIO, path: str | Path) -> TextIO:
+    try:
+        from edge_runtime.sources.parquet import parquet_text
+    except ImportError:
+        raise GruardError(
+            f"{path}: Parquet needs the package pyarrow; install it with pip install "
+            "'gruard[parquet]', or export the file as CSV"
+        ) from None
+    return parquet_text(raw, path)
 
 
 @contextmanager

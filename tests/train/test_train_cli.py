@@ -162,7 +162,7 @@ def test_any_bytes_are_some_lines_that_name_the_file(train_fails: Fails, tmp_pat
 
 def test_a_folder_without_recordings(train_fails: Fails, tmp_path: Path) -> None:
     line = train_fails("fit", tmp_path, "--out", tmp_path / "run")
-    assert "holds no *.csv or *.csv.gz file; name another folder" in line
+    assert "holds no *.csv or *.csv.gz or *.parquet; name another folder" in line
 
 
 @pytest.mark.parametrize(
