@@ -19,6 +19,7 @@ from edge_runtime.learning.recording import read_recordings
 from edge_runtime.learning.settings import find_settings
 from edge_runtime.sources.csvfile import Table, read_table
 from edge_runtime.sources.line_source import open_lines
+from edge_runtime.sources.lines import open_text
 
 pyarrow = pytest.importorskip("pyarrow", reason="Parquet is not tested: pip install '.[parquet]'")
 from pyarrow import parquet  # noqa: E402
@@ -137,9 +138,9 @@ def test_a_table_gives_the_same_in_parquet_and_in_csv(
 
 
 def test_every_kind_of_column(tmp_path: Path) -> None:
-    spans = pyarrow.array([timedelta(milliseconds=1500 * i) for i in range(ROWS)])
+    spans = pyarrow.array([i * 86_400 * 10**9 + 1 for i in range(ROWS)])  # above 2**53
     more = {
-        "span": spans,
+        "span": spans.cast(pyarrow.duration("ns")),
         "exact": pyarrow.array(range(ROWS)).cast(pyarrow.decimal128(21, 2)),
         "half": pyarrow.array(np.arange(ROWS, dtype=np.float16) / 2),
         "none": pyarrow.nulls(ROWS),
@@ -152,7 +153,15 @@ def test_every_kind_of_column(tmp_path: Path) -> None:
     assert found.channels == numbers
     rows = np.arange(ROWS)
     on = np.where(rows % 7 == 0, np.nan, rows % 3 == 0)
-    expected = [rows * 0.37 % 5, on, 1.5 * rows, rows, rows / 2, np.full(ROWS, np.nan), rows]
+    expected = [
+        rows * 0.37 % 5,
+        on,
+        86_400 * rows + 1e-9,
+        rows,
+        rows / 2,
+        np.full(ROWS, np.nan),
+        rows,
+    ]
     np.testing.assert_array_equal(found.values, np.transpose(expected).astype(np.float32))
     assert found.times is not None and found.labels is not None
     assert (found.times == START.timestamp() + rows).all() and found.labels.sum() == 5
@@ -243,11 +252,16 @@ def test_folders_and_settings_next_to_a_file(tmp_path: Path) -> None:
 
 def test_the_file_is_closed(tmp_path: Path) -> None:
     path = saved(tmp_path, table())
+    nested = tmp_path / "nested.parquet"
+    parquet.write_table(table(fft=[[1]] * ROWS), nested)
     before = len([*Path("/proc/self/fd").iterdir()])
-    for _ in range(3):
-        read_table(path)
-    refusal(saved(tmp_path, table(fft=[[1]] * ROWS)))
+    text = open_text(path)
+    text.readline()
+    text.close()
+    with pytest.raises(GruardError) as error:
+        open_text(nested)
     assert len([*Path("/proc/self/fd").iterdir()]) == before
+    assert text.closed and error  # so that both were alive
 
 
 def test_the_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
