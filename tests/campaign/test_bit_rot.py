@@ -26,7 +26,7 @@ TEMPLATE = Template(
 def test_something_answers_whatever_is_damaged(lab: Lab) -> None:
     rows = list(bit_rot.run(lab, seed=5, scale=0.006))
     broken = [f"{row.name}: {row.happened}" for row in rows if not row.held]
-    assert len(rows) > 4 and not broken
+    assert len(rows) > 2 and not broken
     assert any("current" in row.happened for row in rows)  # or nobody would look for a model
 
 

@@ -9,10 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from small_fleet import MakeJob, appears, ends, harmed, learning_process_of, longer, nan_everywhere
 
-from edge_runtime.commands.main import gruard
 from edge_runtime.errors import GruardError
 from edge_runtime.plain import write_sealed
 from fleet import results
@@ -34,8 +32,9 @@ def test_an_asset_is_learned_once_and_again_when_it_changes(
     assert first.good and first.version == 1 and not first.reused
     assert first.rows == 160 and first.channels == 2 and first.cpu_seconds > 0
     made = files(tmp_path / "fleet")
-    by_hand = ["learn", str(data), "--out", str(tmp_path / "pump-1.gruard")]
-    assert CliRunner().invoke(gruard, by_hand).exit_code == 0
+    # Not in this process, where other tests may have shortened the streams that are judged.
+    by_hand = [sys.executable, "-m", "edge_runtime", "learn", str(data), "--out"]
+    subprocess.run([*by_hand, str(tmp_path / "pump-1.gruard")], check=True, capture_output=True)
     assert files(tmp_path / "fleet" / first.bundle) == files(tmp_path / "pump-1.gruard")
     again = run_job(job("pump", data, run="run2"))
     assert again.reused and again.bundle == first.bundle and files(tmp_path / "fleet") == made
