@@ -20,9 +20,10 @@ EXTRAS = {
     "mqtt.py": "paho",
     "sinks/mqtt.py": "paho",
     "sources/mqtt.py": "paho",
+    "sources/parquet.py": "pyarrow",
     "sources/serial_port.py": "serial",
 }
-NEEDS_ITS_EXTRA = ("mqtt.py",)  # imported by others where they use it
+NEEDS_ITS_EXTRA = ("mqtt.py", "parquet.py")  # imported by others where they use it
 SOURCES, TESTS = sorted(ROOM.rglob("*.py")), sorted(HERE.rglob("*.py"))
 
 ALONE = f"""
