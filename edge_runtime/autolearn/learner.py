@@ -32,7 +32,7 @@ from edge_runtime.learning.settings import find_settings
 from edge_runtime.look.facts import Look, look_at
 from edge_runtime.look.recording import read_whole
 from edge_runtime.readings.parts import Row, count_rows, header, parts_in, read_channels, read_rows
-from edge_runtime.sources.sample_clock import SampleClock, TimeSlot
+from edge_runtime.sources.sample_clock import SampleClock, TimeSlot, slots_of
 from edge_runtime.sources.source import Reading
 from edge_runtime.updates.slots import label
 from edge_runtime.updates.store import Store
@@ -174,12 +174,11 @@ def samples(rows: Iterable[Row], period: float, width: int) -> Iterator[str]:
 
     Times are nominal, so that no jitter passes for a hole.
     """
+    readings = (
+        Reading.of(row.time, [float(cell or "nan") for cell in row.cells[1:]]) for row in rows
+    )
     clock = SampleClock(period, live=False, now=0.0)
-    grid = _Grid(period)
-    for row in rows:
-        reading = Reading.of(row.time, [float(cell or "nan") for cell in row.cells[1:]])
-        yield from grid.lines(clock.place(reading, 0.0), width)
-    yield from grid.lines(clock.finish(0.0), width)
+    yield from _Grid(period).lines(slots_of(clock, readings), width)
 
 
 class _Grid:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -84,12 +85,11 @@ def replay(
 
 def _slots(clock: SampleClock, table: Table) -> Iterator[TimeSlot]:
     """Yield the slots of a recording, as in `gruard run`."""
+    from edge_runtime.sources.sample_clock import slots_of
     from edge_runtime.sources.source import Reading
 
-    for row, values in enumerate(table.values):
-        time = None if table.times is None else float(table.times[row])
-        yield from clock.place(Reading(time, values), 0.0)  # a recording has no arrival times
-    yield from clock.finish(0.0)
+    times = repeat(None) if table.times is None else map(float, table.times)
+    return slots_of(clock, map(Reading, times, table.values))
 
 
 def _answer(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from edge_runtime.readings.parts import Row, last_row, parts_in, read_channels, 
 from edge_runtime.record import Flag, Float32, Sample
 from edge_runtime.sources.counters import CountingSource
 from edge_runtime.sources.csvlayout import channel_order
-from edge_runtime.sources.sample_clock import SampleClock, TimeSlot
+from edge_runtime.sources.sample_clock import SampleClock, slots_of
 from edge_runtime.sources.source import Reading
 
 LOOK_BACK = 35 * 86400.0
@@ -70,11 +71,12 @@ def read_past(
     rows = read_rows(folder, parts, len(own), report)
     recent = (row for row in rows if newest.time - LOOK_BACK <= row.time <= newest.time)
     at = [number for number, name in enumerate(channels) if name in counters]
-    slots = _slots(CountingSource(_KeptSource(recent, places), at, period), period)
+    source = CountingSource(_KeptSource(recent, places), at, period)
+    readings = iter(partial(source.read, None), None)
     times: list[float] = []
     values: list[Float32] = []
     nothing = np.full(len(places), np.nan, np.float32)
-    for slot in slots:
+    for slot in slots_of(SampleClock(period, live=False, now=0.0), readings):
         last = times[-1] + period if times else newest.time
         times.append(last if slot.time is None else slot.time)
         values.append(nothing if slot.values is None else slot.values)
@@ -109,13 +111,6 @@ class _KeptSource:
 
     def close(self) -> None:
         """Do nothing."""
-
-
-def _slots(source: CountingSource, period: float) -> Iterator[TimeSlot]:
-    clock = SampleClock(period, live=False, now=0.0)
-    while (reading := source.read(None)) is not None:
-        yield from clock.place(reading, 0.0)
-    yield from clock.finish(0.0)
 
 
 def judge_past(detector: StepDetector, past: Past, accepted: Sequence[float]) -> JudgedPast:

@@ -21,6 +21,7 @@ monotonic clock, whatever the source's times are.
 
 import math
 from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -462,3 +463,10 @@ def _overtook(one: _Waiting, other: _Waiting, limit: float) -> bool:
 
 def _clip(value: float, limit: float) -> float:
     return min(max(value, -limit), limit)
+
+
+def slots_of(clock: SampleClock, readings: Iterable[Reading]) -> Iterator[TimeSlot]:
+    """Yield the slots of recorded `readings`, which have no arrival times."""
+    for reading in readings:
+        yield from clock.place(reading, 0.0)
+    yield from clock.finish(0.0)
