@@ -22,7 +22,7 @@ from edge_runtime.plain import read_sealed, shown, write_sealed
 WORD, KEPT = "mute.json", "muted.json"
 """Names of the files in the state folder."""
 SHORTEST, LONGEST = 60.0, 30 * 86400.0
-"""Seconds of a mute. Nobody remembers a longer one."""
+"""Seconds of a mute. A longer one would be forgotten, and hide alarms."""
 LOOK_EVERY = 1.0
 """Seconds between two reads of the owner's word."""
 WRITE_EVERY = 600.0

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 WAIT = 60.0  # seconds for a scheduler's first worker
 AHEAD = 4  # tasks submitted for each thread of the cluster; the others wait in the driver
-# Errors of the cluster are told in sentences, so its loggers need not print tracebacks. Profiler
-# and tickers took a fortieth of a core each in driver and worker; the work is in other processes.
+# The driver reports errors of the cluster in a sentence, so the loggers need not print tracebacks.
+# Profiler and tickers took a fortieth of a core each in driver and worker; the work is in other
+# processes.
 QUIET = {
     "logging": {"distributed": "critical", "distributed.client": "critical"},
     "distributed.worker.profile.enabled": False,

@@ -7,7 +7,7 @@ change is healthy from its report on, but from its acceptance on if an alarm in 
 rows are left out, because somebody may have worked on the machine.
 
 The current detector may raise alarms in the past that no run raised, because another bundle ran
-then. Nobody could answer them, so their rows are left out, but not what is CHANGED after them.
+then. The owner never saw those alarms: their rows are left out, but what is CHANGED after stays.
 """
 
 import enum

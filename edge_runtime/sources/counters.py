@@ -35,7 +35,7 @@ def rates(
 class CountingSource:
     """`source` with the rates of its counters in place of their counts; see `rates`.
 
-    Readings of a live source without times are told apart by their arrival.
+    For readings of a live source without times, the time of arrival counts.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A slow fault is told from seasons, rhythms, steps and noise."""
+"""A slow fault is distinguished from seasons, rhythms, steps and noise."""
 
 import numpy as np
 import pytest
