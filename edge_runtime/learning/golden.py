@@ -6,6 +6,7 @@ unit has re-synchronised.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,10 @@ from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.detector.cell import Model
 from edge_runtime.detector.golden import FEWEST_STEPS, MOST_STEPS, ROWS, THRESHOLD, replay
 from edge_runtime.detector.inputs import channel_scaler, restored
+from edge_runtime.learning.draft import no_threshold
 from edge_runtime.learning.faults import ALL, inject
 from edge_runtime.learning.prepare import standard_rows
+from edge_runtime.learning.rollout import roll
 from edge_runtime.learning.streams import repeated
 
 Float32 = npt.NDArray[np.float32]
@@ -72,7 +75,7 @@ def golden_rows(manifest: Manifest, recordings: Sequence[Float32], seed: int) ->
 
 
 def _threshold(model: Model, rows: Float32) -> npt.NDArray[np.float64]:
-    never = np.array([np.inf, np.inf])
-    scores = [float(step["score"]) for step in replay(model, rows, never)]
-    settled = scores[model.manifest.tiers.warmup :]
-    return np.quantile(settled, [ALARM_QUANTILE, CLEAR_QUANTILE]).astype(np.float32).astype(float)
+    never = replace(model.manifest, thresholds={model.graph.kernel_id: no_threshold()})
+    scores = roll(replace(model, manifest=never), rows).score[model.manifest.tiers.warmup :]
+    levels = np.quantile(scores, [ALARM_QUANTILE, CLEAR_QUANTILE])
+    return np.asarray(levels.astype(np.float32), np.float64)

@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from edge_runtime.bundle.manifest import Channel
 from edge_runtime.detector.inputs import (
+    ValidityRules,
     channel_scaler,
     check_validity,
     in_mode,
     initial_validity,
+    is_present,
     standardise,
     validity_rules,
 )
@@ -29,6 +31,7 @@ CENTRAL = (0.005, 0.995)
 DEAD_SPREAD = 1e-6
 DEAD_SCALE = 0.01
 SMALLEST_SCALE = 1e-6
+_LIMITS = ("low", "high", "max_step", "stuck_after")  # of `ValidityRules`
 FAR = 5.0  # channel scales between the medians of a held-out part and of the training part
 
 
@@ -94,14 +97,38 @@ def standard_rows(
     rules, scaler = validity_rules(channels, period), channel_scaler(channels)
     values, masks = [], []
     for recording in recordings:
-        state, usable = initial_validity(len(channels)), []
-        for row in recording:
-            mask, state = check_validity(row, rules, state)
-            usable.append(mask)
-        seen = in_mode(recording, np.array(usable, bool).reshape(recording.shape), scaler)
+        seen = in_mode(recording, usable_readings(recording, rules), scaler)
         values.append(standardise(recording, seen.mask, seen.scaler))
         masks.append(seen.mask.astype(np.float32))
     return Rows(tuple(values), tuple(masks))
+
+
+def usable_readings(rows: Float32, rules: ValidityRules) -> npt.NDArray[np.bool_]:
+    """Return `check_validity` of each raw row [n, channels], from the state before the first one.
+
+    A channel in which all readings are believed needs no state: its last usable reading is the one
+    before. Only the other channels are checked row by row.
+    """
+    if rules.none:
+        return is_present(rows)
+    before = np.concatenate([np.full_like(rows[:1], np.nan), rows[:-1]])
+    with np.errstate(invalid="ignore"):  # infinities, of channels that are checked row by row
+        far = np.abs(rows - before) > rules.max_step
+    believed = is_present(rows) & ~far & (rows >= rules.low) & (rows <= rules.high)
+    usable = _repeats(rows == before) < rules.stuck_after
+    rest = np.flatnonzero(~believed.all(axis=0))
+    limits = {name: getattr(rules, name)[rest] for name in _LIMITS}
+    partial, state = ValidityRules(**limits, none=False), initial_validity(len(rest))
+    for row, readings in enumerate(rows[:, rest] if len(rest) else ()):
+        usable[row, rest], state = check_validity(readings, partial, state)
+    return usable
+
+
+def _repeats(same: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Return how many of `same` [n, channels] in a row, up to and with each, are True."""
+    rows = np.arange(len(same))[:, np.newaxis]
+    others: npt.NDArray[np.intp] = np.maximum.accumulate(np.where(same, -1, rows), axis=0)
+    return rows - others
 
 
 def fingerprint(recordings: Sequence[Recording]) -> str:

@@ -16,7 +16,14 @@ import numpy.typing as npt
 
 from edge_runtime.diagnosis import KINDS, MACHINE, features
 from edge_runtime.learning.diagnosis.clean_behaviour import SETTLING, Stretch
-from edge_runtime.learning.faults import Fault, clean_shape, disturb, inject, log_uniform
+from edge_runtime.learning.faults import (
+    CleanShape,
+    Fault,
+    clean_shape,
+    disturb,
+    inject,
+    log_uniform,
+)
 from edge_runtime.symptoms import (
     SymptomConstants,
     SymptomState,
@@ -68,10 +75,11 @@ def gather(
     settled = min(SETTLING, len(states) // 4)
     noticed = float(np.quantile([float(s.seen) for s in states[settled:]], NOTICED))
     exogenous = constants.blameable == 0
+    shape = clean_shape(piece.reading, exogenous)
     examples: list[Example] = []
     for number in range(first, first + count, BATCH):
         turns = range(number, min(number + BATCH, first + count))
-        made = [(turn, _event(piece, exogenous, rng, turn % TURNS)) for turn in turns]
+        made = [(turn, _event(piece, exogenous, shape, rng, turn % TURNS)) for turn in turns]
         events = {turn: event for turn, event in made if event is not None}
         for turn, delay, state in _watch(events, states, constants, noticed, rng):
             event = events[turn]
@@ -89,7 +97,11 @@ def _roll(piece: Stretch, constants: SymptomConstants) -> Iterator[SymptomState]
 
 
 def _event(
-    piece: Stretch, exogenous: npt.NDArray[np.bool_], rng: np.random.Generator, turn: int
+    piece: Stretch,
+    exogenous: npt.NDArray[np.bool_],
+    shape: CleanShape,
+    rng: np.random.Generator,
+    turn: int,
 ) -> InjectedFault | None:
     """Inject a random fault at a random place; None with too few rows or channels."""
     rows = len(piece.reading)
@@ -105,7 +117,6 @@ def _event(
         return None
     longer = max(length, int(rng.integers(SHORTEST_DISTURBANCE, LENGTHS[1])))
     length = min(longer, rows - start - AFTERWARDS)
-    shape = clean_shape(piece.reading, exogenous)
     size = log_uniform(rng, *SIZES)
     reading, channels = disturb(piece.reading, start, length, size, shape, rng)
     return InjectedFault(MACHINE, start, start + length, channels, Stretch(reading, piece.present))
