@@ -1,10 +1,11 @@
-"""Learn or score one asset in a process of its own: `python -m fleet.job SCRATCH`.
+"""Learn or score one asset in a process of its own, which `python -m fleet.job` forks.
 
-A worker starts it with a job.json in the folder SCRATCH, and keeps its time limit. The process
-limits its own memory, writes result.json and a bundle next to the job, and ends when its stdin
-closes, which is when the worker dies.
+The folder of the job has a job.json. The worker keeps the time limit. The process limits its own
+memory, writes result.json and a bundle next to the job, and ends when its stdin closes, which is
+when the worker dies.
 """
 
+import importlib
 import os
 import re
 import resource
@@ -19,6 +20,7 @@ import numpy as np
 
 from edge_runtime.errors import GruardError
 from edge_runtime.plain import UNPRINTABLE, read_sealed, write_sealed
+from fleet.forks import serve
 from fleet.results import (
     ALARMS,
     ASSURED,
@@ -36,6 +38,8 @@ from fleet.results import (
 
 JOB = "job.json"
 SECONDS_PER_DAY = 86400.0
+NEEDED = ("edge_runtime.learning.learn", "edge_runtime.commands.first_load")
+"""Modules that jobs import, and whose imports are most of the time of a start."""
 _SEED = 0  # of the injected faults, as `gruard learn` has it
 
 
@@ -196,4 +200,6 @@ def _end_with_worker() -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    for name in NEEDED:
+        importlib.import_module(name)
+    serve(main)

@@ -8,11 +8,9 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from edge_runtime.bundle.reader import CHECKSUM
 from edge_runtime.errors import GruardError
 from edge_runtime.files import read_regular
 from edge_runtime.plain import read_sealed, write_sealed
+from fleet.forks import LOG, ForkServer
 from fleet.job import JOB, Job, one_line
 from fleet.results import (
     BLAMED,
@@ -37,9 +36,8 @@ from fleet.results import (
 
 MOST_DEATHS = 3  # of workers, until the asset that each of them worked on is blamed
 ATTEMPTS = "attempts"
-LOG = "log"
-_ROOT = Path(__file__).resolve().parents[1]
 _LOG_TAIL = 4000  # bytes
+_IDLE: list[ForkServer] = []  # of this worker
 
 
 def run_job(job: Job) -> AssetRow:
@@ -122,24 +120,15 @@ def _made(job: Job) -> AssetRow:
 
 
 def _run(job: Job, scratch: Path) -> AssetRow | None:
-    """Run `fleet.job` within its limits; return a result if it failed, None if it wrote one."""
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(_ROOT)}
-    with (scratch / LOG).open("wb") as log:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "fleet.job", str(scratch)],
-            stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True,
-        )  # fmt: skip
+    """Run `job` within its time; return a result if it failed, None if it wrote one."""
+    server = _IDLE.pop() if _IDLE else ForkServer("fleet.job")
     try:
-        code = child.wait(job.seconds)
-    except subprocess.TimeoutExpired:
+        code = server.run(scratch, job.seconds)
+    finally:
+        _IDLE.append(server)
+    if code is None:
         reason = f"took longer than {job.seconds:g} s; raise --time-limit or shorten the recording"
         return job.kind(job.asset, TOO_SLOW, reason)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-        assert child.stdin is not None
-        child.stdin.close()
     if code == 0:
         return None
     return job.kind(job.asset, CRASHED, why(code, scratch / LOG))
@@ -147,7 +136,8 @@ def _run(job: Job, scratch: Path) -> AssetRow | None:
 
 def why(code: int, log: Path) -> str:
     """Describe the end of a process by its exit code and the last line of its output."""
-    lines = log.read_bytes()[-_LOG_TAIL:].decode("utf-8", "replace").split("\n")
+    output = log.read_bytes() if log.is_file() else b""
+    lines = output[-_LOG_TAIL:].decode("utf-8", "replace").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
     if code == -signal.SIGKILL:
         return f"was killed, perhaps because the machine has no memory left (last: {last})"

@@ -38,13 +38,21 @@ def appears(folder: Path, pattern: str) -> Path:
 
 
 def learning_process_of(pid: int) -> int:
-    """Wait until a thread of the process `pid` has started fleet.job; return that child's pid."""
+    """Wait until a thread of the process `pid` has a server that has forked a job; return its pid.
+
+    The server and its jobs have one command line.
+    """
     while True:
-        for file in Path(f"/proc/{pid}/task").glob("*/children"):
-            for child in file.read_text().split():
-                if b"fleet.job" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    return int(child)
+        for server in _children(pid):
+            if b"fleet.job" in Path(f"/proc/{server}/cmdline").read_bytes():
+                for child in _children(server):
+                    return child
         os.sched_yield()
+
+
+def _children(pid: int) -> list[int]:
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text().split()]
 
 
 def ends(pidfd: int) -> bool:
