@@ -57,8 +57,8 @@ help-all: ## list every target: long tests, emulated boards, benchmarks
 FLEET     := data/fleet
 fleet: $(READY) $(CORE) #- five minutes: 200 simulated pumps, from data to runs/fleet/report.html
 	@test -d $(FLEET) || $(PY) -m fleet simulate --out $(FLEET) --assets 200
-	$(PY) -m fleet train $(FLEET)/healthy --out runs/fleet $(ARGS)
-	$(PY) -m fleet rescore runs/fleet $(FLEET)/later --out runs/fleet-later
+	$(PY) -m fleet train $(FLEET)/healthy.csv --out runs/fleet $(ARGS)
+	$(PY) -m fleet rescore runs/fleet $(FLEET)/later.csv --out runs/fleet-later
 
 demo: demo/timeline.png ## from real data to a supervised detector and its picture
 	@echo

@@ -17,7 +17,7 @@ from fleet.cluster import require_dask
 from train.console import run_command
 
 if TYPE_CHECKING:
-    from fleet.driver import Means
+    from fleet.jobs import Means
 
 PATH = click.Path(path_type=Path)
 
@@ -28,8 +28,8 @@ def cli() -> None:
 
     \b
     python -m fleet simulate --out data/fleet                recordings to try it on
-    python -m fleet train data/fleet/healthy --out runs/fleet    a bundle for each, and a report
-    python -m fleet rescore runs/fleet data/fleet/later --out runs/later
+    python -m fleet train data/fleet/healthy.csv --out runs/fleet    bundles and a report
+    python -m fleet rescore runs/fleet data/fleet/later.csv --out runs/later
     python -m fleet compare runs/before runs/later           what alarms now that did not before
     """
 
@@ -68,7 +68,7 @@ def means_options(command: Callable[..., None]) -> Callable[..., None]:
         if scheduler and workers:
             raise click.UsageError("--workers is for a cluster on this machine, not --scheduler.")
         require_dask()
-        from fleet.driver import Means
+        from fleet.jobs import Means
 
         command(means=Means(scheduler, workers, time_limit, memory), **others)
 
@@ -91,7 +91,10 @@ def train(assets: Path, out: Path, wish: float, means: Means, as_json: bool) -> 
 
     ASSETS is a folder with a CSV file or a folder of CSV files for each asset, or a table (CSV or
     Parquet) with the columns asset and data and, where wanted, settings, target (false alarms a
-    day) and model. Paths in a table are relative to it.
+    day), model and type. Paths in a table are relative to it.
+
+    Assets of one type share a model, learned from up to 50 of them: each takes it if it has too few
+    rows for a model of its own, or if it finds more faults injected into rows that are held out.
 
     The same command again learns only what is new, changed or failed. A changed asset gets the next
     version of its bundle. An asset that cannot be learned is a row with its reason in the report.
@@ -181,8 +184,9 @@ def simulate(out: Path, assets: int, rows: int, seed: int) -> None:
     """Simulate pumps: a healthy recording each to train on, and a later one to score.
 
     \b
-    OUT/healthy/    pump-0001.csv … and channels.yaml
-    OUT/later/      the same pumps; every tenth has faults, labelled
+    OUT/healthy/       pump-0001.csv … and channels.yaml
+    OUT/later/         the same pumps; every tenth has faults, labelled
+    OUT/healthy.csv    tables of both, with the type pump; also later.csv
     """
     from fleet.simulate import write_pumps
 

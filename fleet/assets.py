@@ -16,6 +16,7 @@ NAME = re.compile(r"\w[\w.-]{0,79}")
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 REQUIRED = ("asset", "data")
 MODELS = ("linear",)
+FEWEST_ASSETS = 5  # of a type that has a model
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Asset:
     """One machine to learn or to score.
 
     data: a recording, or a folder of them. settings: the file of its channels, None to look next to
-    the data. target: false alarms a day. bundle: to score with, None to learn. problem: why neither
-    is possible; empty if it is.
+    the data. target: false alarms a day. type: the same for assets of one design, empty for none.
+    bundle: to score with, None to learn. problem: why neither is possible; empty if it is.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Asset:
     settings: Path | None
     target: float
     model: str = "linear"
+    type: str = ""
     bundle: Path | None = None
     problem: str = ""
 
@@ -103,9 +105,11 @@ def _of_table(file: Path, target: float) -> Iterator[Asset]:
 
 
 def _of_row(row: Mapping[str, str], place: str, folder: Path, target: float) -> Asset:
-    name, data, settings = (row.get(each, "").strip() for each in ("asset", "data", "settings"))
+    name, data, settings, design = (
+        row.get(each, "").strip() for each in ("asset", "data", "settings", "type")
+    )
     model = row.get("model", "").strip() or MODELS[0]
-    problem = _name_problem(name)
+    problem = _name_problem(name) or (_name_problem(design) if design else "")
     if not data:
         problem = problem or f"{place}: the column data is empty; name a recording or a folder"
     if model not in MODELS:
@@ -125,6 +129,7 @@ def _of_row(row: Mapping[str, str], place: str, folder: Path, target: float) -> 
         settings=folder / settings if settings else None,
         target=target if wished is None else wished,
         model=model,
+        type=design,
         problem=problem,
     )
 
@@ -145,7 +150,7 @@ def _rows(file: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
     if missing:
         raise GruardError(
             f"{file}: the column {' and '.join(missing)} is missing; the columns are asset, data, "
-            "and optionally settings, target, model"
+            "and optionally settings, target, model, type"
         )
     for number, row in enumerate(table.to_pylist()):
         cells = {name: "" if cell is None else str(cell) for name, cell in row.items()}

@@ -7,24 +7,23 @@ command again does the rest.
 import fcntl
 import importlib.util
 import os
-import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_runtime import __version__
 from edge_runtime.errors import BusyError, GruardError
 from edge_runtime.files import replace_file
 from fleet.assets import Asset
 from fleet.cluster import connected, run_tasks
 from fleet.job import Job, one_line
+from fleet.jobs import Means, RunJobs
 from fleet.progress import FleetProgress, duration
 from fleet.report import report_page
-from fleet.results import CRASHED, REFUSED, VERDICTS, AssetResult, AssetRow
+from fleet.results import CRASHED, REFUSED, VERDICTS, AssetResult, AssetRow, TypeResult
 from fleet.table import write_table
 from fleet.task import run_job
 
@@ -32,25 +31,15 @@ TABLE, REPORT, LOCK = "fleet.parquet", "report.html", "lock"
 
 
 @dataclass(frozen=True)
-class Means:
-    """What a run may use.
-
-    scheduler: an address, None for a cluster on this machine with so many `workers`, None for one
-    for each core. seconds, megabytes: the limits of each asset, wall-clock time and memory.
-    """
-
-    scheduler: str | None
-    workers: int | None
-    seconds: float
-    megabytes: int
-
-
-@dataclass(frozen=True)
 class FleetRun:
-    """A finished run. rows: in the order of the assets. seconds: of the whole run."""
+    """A finished run. rows: in the order of the assets. seconds: of the whole run.
+
+    types: the models that assets share, by the name of the type.
+    """
 
     folder: Path
     rows: tuple[AssetRow, ...]
+    types: Mapping[str, TypeResult]
     seconds: float
 
     @property
@@ -67,6 +56,8 @@ class FleetRun:
             "verdicts": {name: counts[name] for name in VERDICTS if counts[name]},
             "failed": self.failed,
             "unchanged": sum(row.reused for row in self.rows),
+            "types": len(self.types),
+            "shared": sum(isinstance(row, AssetResult) and row.shared for row in self.rows),
             "seconds": self.seconds,
             "cpu_seconds": sum(row.cpu_seconds for row in self.rows if not row.reused),
             "table": str(self.folder / TABLE),
@@ -77,8 +68,9 @@ class FleetRun:
         """Return the summary in lines."""
         facts = self.facts()
         counts = ", ".join(f"{count:,} {name}" for name, count in facts["verdicts"].items())
+        shared = f"{facts['shared']:,} have the model of their type\n" if self.types else ""
         return (
-            f"{facts['assets']:,} assets: {counts} ({facts['unchanged']:,} unchanged)\n"
+            f"{facts['assets']:,} assets: {counts} ({facts['unchanged']:,} unchanged)\n{shared}"
             f"{duration(self.seconds)}; report: {facts['report']}"
         )
 
@@ -99,6 +91,7 @@ def run_fleet(
     with _held(folder, kind):
         count = sum(not asset.problem for asset in assets)
         found: dict[str, AssetRow] = {}
+        types: dict[str, TypeResult] = {}
         progress = FleetProgress(count, say, time.monotonic)
         try:
             if count:
@@ -106,38 +99,27 @@ def run_fleet(
                     say(progress.begins(sum(client.nthreads().values())))
                     if importlib.util.find_spec("bokeh"):
                         say(f"dashboard: {client.dashboard_link}")
-                    jobs = _jobs(assets, folder, means)
-                    for row in run_tasks(client, run_job, jobs, _given_up, progress.silent):
+                    jobs = RunJobs(assets, folder, means)
+                    if kind is AssetResult:
+                        learned = run_tasks(
+                            client, run_job, jobs.of_types(), _given_up, progress.silent
+                        )
+                        for model in learned:
+                            say(f"type {model.asset}: {model.verdict}, {model.reason}")
+                            assert isinstance(model, TypeResult)
+                            types[model.asset] = model
+                    scored = jobs.of_assets(types)
+                    for row in run_tasks(client, run_job, scored, _given_up, progress.silent):
                         found[row.asset] = row
                         progress.ended(row)
         finally:
             rows = tuple(_rows(assets, found, kind))
-            run = FleetRun(folder, rows, time.monotonic() - started)
+            run = FleetRun(folder, rows, types, time.monotonic() - started)
             write_table(folder / TABLE, kind, rows)
-            replace_file(folder / REPORT, report_page(rows, run.seconds).encode())
+            replace_file(
+                folder / REPORT, report_page(rows, run.seconds, tuple(types.values())).encode()
+            )
     return run
-
-
-def _jobs(assets: Sequence[Asset], folder: Path, means: Means) -> Iterator[tuple[str, Job]]:
-    """Yield a job and its name for each usable asset; only those in flight are in memory."""
-    run = secrets.token_hex(4)
-    for asset in assets:
-        if asset.problem:
-            continue
-        job = Job(
-            asset=asset.name,
-            data=str(asset.data.absolute()),
-            settings=str(asset.settings.absolute()) if asset.settings else "",
-            target=asset.target,
-            model=asset.model,
-            bundle=str(asset.bundle.absolute()) if asset.bundle else "",
-            fleet=str(folder.absolute()),
-            run=run,
-            gruard=__version__,
-            seconds=means.seconds,
-            megabytes=means.megabytes,
-        )
-        yield f"{asset.name}-{run}", job
 
 
 def _rows(

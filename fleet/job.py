@@ -15,6 +15,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -33,23 +34,40 @@ from fleet.results import (
     UNFIT,
     AssetResult,
     AssetScore,
+    TypeResult,
     asset_folder,
+    type_folder,
 )
+
+if TYPE_CHECKING:
+    from edge_runtime.learning.learn import Learned
 
 JOB = "job.json"
 SECONDS_PER_DAY = 86400.0
 NEEDED = ("edge_runtime.learning.learn", "edge_runtime.commands.first_load")
 """Modules that jobs import, and whose imports are most of the time of a start."""
+Kind = type[AssetResult] | type[AssetScore]
+Result = TypeVar("Result", bound=AssetResult)
 _SEED = 0  # of the injected faults, as `gruard learn` has it
 
 
 @dataclass(frozen=True)
+class TypeMember:
+    """An asset that the model of a type is learned from. settings: empty to look for them."""
+
+    data: str
+    settings: str
+
+
+@dataclass(frozen=True)
 class Job:
-    """What a worker needs to learn or score one asset.
+    """What a worker needs to learn or score one asset, or to learn the model of a type.
 
     Paths are those of all machines of the cluster. bundle: to score with, empty to learn. run: a
-    name of this run of the driver. gruard: its version. seconds, megabytes: the limits. digest,
-    version: of the result; the worker fills them in.
+    name of this run of the driver. gruard: its version. seconds, megabytes: the limits. members: to
+    learn a type from, which then is the `asset`; known_assets: how many it has. type: of the asset.
+    shared: bundle of that type, empty if there is none; choice: why there is none. digest, version:
+    of the result; the worker fills them in.
     """
 
     asset: str
@@ -63,50 +81,98 @@ class Job:
     gruard: str
     seconds: float
     megabytes: int
+    members: tuple[TypeMember, ...] = ()
+    known_assets: int = 0
+    type: str = ""
+    shared: str = ""
+    choice: str = ""
     digest: str = ""
     version: int = 0
 
     @property
     def folder(self) -> Path:
-        """The folder of the asset's results."""
-        return asset_folder(Path(self.fleet), self.asset)
+        """The folder of the results."""
+        of = type_folder if self.members else asset_folder
+        return of(Path(self.fleet), self.asset)
 
     @property
-    def kind(self) -> type[AssetResult] | type[AssetScore]:
+    def kind(self) -> Kind:
         """What becomes of it."""
-        return AssetScore if self.bundle else AssetResult
+        return TypeResult if self.members else AssetScore if self.bundle else AssetResult
 
 
 def learn_asset(job: Job, scratch: Path) -> AssetResult:
     """Learn the asset of `job` as `gruard learn` does, and write its bundle into `scratch`.
 
-    Raises GruardError for input that cannot be learned.
+    The bundle has the model of the asset's type if that is better. Raises GruardError for input
+    that cannot be learned.
     """
-    from edge_runtime.calibration import trial_of
-    from edge_runtime.learning.learn import learn, linear_run, write_learned
+    from edge_runtime.learning.learn import learn, linear_run
     from edge_runtime.learning.request import Request, read_data
+    from fleet.shared import FEWEST_SHARED_ROWS, Chosen, choose, read_shared
 
     settings = Path(job.settings) if job.settings else None
-    data = read_data(Request((Path(job.data),), settings=settings))
-    run = linear_run(data, job.asset, _SEED, _log)
-    learned = learn(run, job.version, job.target, _log)
+    request = Request((Path(job.data),), settings=settings)
+    if job.shared:
+        model = read_shared(Path(job.shared))
+        names = model.manifest.channel_names
+        data = read_data(replace(request, chosen=names, fewest=FEWEST_SHARED_ROWS))
+        chosen = choose(model, data, job.asset, job.version, job.target, _log)
+    else:
+        data = read_data(request)
+        run = linear_run(data, job.asset, _SEED, _log)
+        chosen = Chosen(learn(run, job.version, job.target, _log), False, job.choice)
+    warnings = len(data.dataset.warnings)
+    result = _written(job, chosen.learned, scratch, AssetResult, data.dataset.rows, warnings)
+    return replace(result, type=job.type, shared=chosen.shared, choice=chosen.reason)
+
+
+def learn_members(job: Job, scratch: Path) -> TypeResult:
+    """Learn the model of a type from the members of `job`, and write its bundle into `scratch`.
+
+    Members that cannot be read are left out. Raises GruardError when too few are left.
+    """
+    from edge_runtime.learning.request import Data, Request, read_data
+    from fleet.shared import ALIGNMENT, learn_type
+
+    read: list[Data] = []
+    for member in job.members:
+        settings = Path(member.settings) if member.settings else None
+        try:
+            read.append(read_data(Request((Path(member.data),), settings=settings)))
+        except GruardError as error:
+            _log(f"left out: {error}")
+    found = learn_type(read, job.asset, job.version, job.target, _log)
+    write_sealed(scratch / ALIGNMENT, found.alignment)
+    rows = sum(data.dataset.rows for data in read)
+    result = _written(job, found.learned, scratch, TypeResult, rows, 0)
+    return replace(result, assets=found.assets)
+
+
+def _written(
+    job: Job, learned: "Learned", scratch: Path, kind: type[Result], rows: int, warnings: int
+) -> Result:
+    """Write a bundle into `scratch` and return its row. rows, warnings: of what was read."""
+    from edge_runtime.calibration import trial_of
+    from edge_runtime.learning.learn import write_learned
+
     if not learned.passed:
         worst = next(check for check in learned.checks if not check.passed)
-        return AssetResult(job.asset, UNFIT, f"{worst.name}: {worst.value:g}; check its memory")
+        return kind(job.asset, UNFIT, f"{worst.name}: {worst.value:g}; check its memory")
     written = write_learned(learned, scratch, force=True)
     threshold, trial = learned.calibration.threshold, trial_of(learned.manifest)
-    return AssetResult(
+    return kind(
         asset=job.asset,
         verdict=TRIAL if trial else ASSURED if threshold.assured else LEARNED,
         reason=trial or threshold.statement,
-        bundle=f"assets/{job.asset}/{job.version}/{written.name}",
-        rows=data.dataset.rows,
+        bundle=str((job.folder / str(job.version) / written.name).relative_to(job.fleet)),
+        rows=rows,
         threshold=threshold.value,
         target=threshold.wished_per_day,
         bound=threshold.upper_bound_per_day,
         days_needed=threshold.days_needed,
-        channels=len(run.config.channels),
-        warnings=len(data.dataset.warnings) + len(learned.warnings),
+        channels=len(learned.manifest.channels),
+        warnings=warnings + len(learned.warnings),
         kinds=-1.0 if learned.judgement is None else learned.judgement.kind,
     )
 
@@ -159,7 +225,7 @@ def main(scratch: Path) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     started = time.monotonic()
     try:
-        result = score_asset(job) if job.bundle else learn_asset(job, scratch)
+        result = _done(job, scratch)
     except GruardError as error:
         result = job.kind(job.asset, REFUSED, str(error))
     except MemoryError:
@@ -177,6 +243,12 @@ def main(scratch: Path) -> None:
         host=socket.gethostname(),
     )
     write_sealed(scratch / RESULT, result)
+
+
+def _done(job: Job, scratch: Path) -> AssetResult | AssetScore:
+    if job.bundle:
+        return score_asset(job)
+    return learn_members(job, scratch) if job.members else learn_asset(job, scratch)
 
 
 def one_line(text: str) -> str:

@@ -30,6 +30,7 @@ from fleet.results import (
     AssetResult,
     AssetRow,
     AssetScore,
+    TypeResult,
 )
 
 MOST_ROWS = 10_000  # squares, and lines of the tables
@@ -50,8 +51,8 @@ COST: "Columns" = {
 Columns = dict[str, Callable[[Any], str]]
 
 
-def report_page(rows: Sequence[AssetRow], seconds: float) -> str:
-    """Return the page of a run over `rows` that took `seconds`."""
+def report_page(rows: Sequence[AssetRow], seconds: float, types: Sequence[TypeResult] = ()) -> str:
+    """Return the page of a run over `rows` that took `seconds`. types: models that assets share."""
     return page(
         f"fleet of {len(rows):,} assets",
         [
@@ -62,6 +63,7 @@ def report_page(rows: Sequence[AssetRow], seconds: float) -> str:
             *_first(rows),
             "<h2>How they are spread</h2>",
             *_pictures([row for row in rows if row.good]),
+            *_types(types, [row for row in rows if isinstance(row, AssetResult)]),
             f"<p class=note>{_cost(rows, seconds)}</p>",
             "<h2>All assets</h2>",
             *_tables(rows),
@@ -183,6 +185,23 @@ def _histogram(name: str, values: Sequence[float]) -> str:
     )
 
 
+def _types(types: Sequence[TypeResult], rows: Sequence[AssetResult]) -> Iterator[str]:
+    """Yield a table of the models that assets share."""
+    if not types:
+        return
+    yield "<h2>Models that assets share</h2>"
+    names = ("type", "learned from", "shared by", "threshold", "verdict", "reason")
+    yield f"<table><tr>{''.join(f'<th>{name}' for name in names)}</tr>"
+    sharing = Counter(row.type for row in rows if row.shared)
+    for row in types:
+        yield (
+            f"<tr><td>{_name(row)}<td class=n>{row.assets:,} assets<td class=n>"
+            f"{sharing[row.asset]:,}<td class=n>{row.threshold:.3f}<td>{row.verdict}<td>"
+            f"{html.escape(row.reason)}</tr>"
+        )
+    yield "</table>"
+
+
 def _cost(rows: Sequence[AssetRow], seconds: float) -> str:
     new = [row for row in rows if not row.reused]
     cpu = sum(row.cpu_seconds for row in new)
@@ -204,8 +223,14 @@ def _tables(rows: Sequence[AssetRow]) -> Iterator[str]:
             yield f"<details><summary>{len(group):,} {verdict}</summary><table><tr>{header}</tr>"
             for row in group:
                 cells = "".join(f"<td class=n>{show(row)}" for show in columns.values())
-                yield f"<tr><td>{_name(row)}{cells}<td>{html.escape(row.reason)}</tr>"
+                yield f"<tr><td>{_name(row)}{cells}<td>{html.escape(_why(row))}</tr>"
             yield "</table></details>"
+
+
+def _why(row: AssetRow) -> str:
+    """Return the reason of a row, and which model it has."""
+    choice = row.choice if isinstance(row, AssetResult) else ""
+    return "; ".join(filter(None, (row.reason, choice)))
 
 
 def _columns(example: AssetRow) -> Columns:

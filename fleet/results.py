@@ -65,11 +65,12 @@ class AssetRow:
 
 @dataclass(frozen=True)
 class AssetResult(AssetRow):
-    """A learned asset.
+    """A learned asset, or the model of a type.
 
     bundle: relative to the fleet's folder. target, bound: alarms a day, and its upper bound.
     days_needed: of further clean data until the target is assured. kinds: share of injected faults
-    whose kind was named, -1 if that was not judged.
+    whose kind was named, -1 if that was not judged. type: of the asset. shared: whether it has the
+    model of its type; choice: why, or why not.
     """
 
     target: float = 0.0
@@ -78,6 +79,16 @@ class AssetResult(AssetRow):
     channels: int = 0
     warnings: int = 0
     kinds: float = -1.0
+    type: str = ""
+    shared: bool = False
+    choice: str = ""
+
+
+@dataclass(frozen=True)
+class TypeResult(AssetResult):
+    """The model of a type, whose name is in `asset`. assets: that it was learned from."""
+
+    assets: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,11 @@ class AssetScore(AssetRow):
 def asset_folder(fleet: Path, name: str) -> Path:
     """Return the folder of all results of the asset `name`."""
     return fleet / "assets" / name
+
+
+def type_folder(fleet: Path, name: str) -> Path:
+    """Return the folder of all results of the type `name`."""
+    return fleet / "types" / name
 
 
 def newest(folder: Path, kind: type[Kind], back: int = 0) -> Kind | None:
@@ -149,14 +165,24 @@ def input_digest(data: Path, settings: Path | None, options: tuple[str, ...], mo
             f"{data}: has {sum(sizes) / 1e9:.1f} GB, more than {most / 1e9:.1f} GB can be learned "
             "from with this --memory; shorten the recording, or raise --memory"
         )
-    digest = hashlib.sha256()
-    for text in (_SCHEMA, __version__, *options):
-        digest.update(text.encode() + b"\0")
+    digest = _digest_of(options)
     for file, size in zip(named, sizes, strict=True):
         digest.update(f"{file.name}\0{size}\0".encode())
         for chunk in _chunks(file):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def options_digest(options: tuple[str, ...]) -> str:
+    """Return the SHA-256 of `options` and the version of gruard."""
+    return _digest_of(options).hexdigest()
+
+
+def _digest_of(options: tuple[str, ...]) -> "hashlib._Hash":
+    digest = hashlib.sha256()
+    for text in (_SCHEMA, __version__, *options):
+        digest.update(text.encode() + b"\0")
+    return digest
 
 
 def _size(file: Path) -> int:

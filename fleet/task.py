@@ -4,6 +4,7 @@ The worker hashes the input, looks for an equal result, and supervises the proce
 never runs the asset's data through its own memory, so a bad asset ends that process only.
 """
 
+import math
 import os
 import shutil
 import signal
@@ -32,8 +33,10 @@ from fleet.results import (
     keep,
     newest,
     next_version,
+    options_digest,
 )
 
+GROWTH = 1.5  # of the number of assets, until their type is learned again
 MOST_DEATHS = 3  # of workers, until the asset that each of them worked on is blamed
 ATTEMPTS = "attempts"
 _LOG_TAIL = 4000  # bytes
@@ -80,9 +83,7 @@ def _refuse_foreign(job: Job) -> None:
 
 
 def _result_of(job: Job) -> AssetRow:
-    settings = Path(job.settings) if job.settings else None
-    options = (job.asset, repr(job.target), job.model, *_bundle_digest(job))
-    digest = input_digest(Path(job.data), settings, options, job.megabytes << 20)
+    digest = _digest(job)
     job.folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(job)
     known = newest(job.folder, job.kind)
@@ -95,10 +96,20 @@ def _result_of(job: Job) -> AssetRow:
         return _made(replace(job, digest=digest, version=next_version(job.folder)))
 
 
-def _bundle_digest(job: Job) -> tuple[str, ...]:
-    if not job.bundle:
-        return ()
-    return (read_regular(Path(job.bundle) / CHECKSUM, 1000).decode("ascii", "replace"),)
+def _digest(job: Job) -> str:
+    """Return a digest of all that decides the result of `job`.
+
+    A type is not learned again with every new asset, or all its assets would be; but when they have
+    become half as many again.
+    """
+    if job.members:
+        growth = int(math.log(job.known_assets, GROWTH))
+        return options_digest((job.asset, repr(job.target), f"{growth}"))
+    bundles = [Path(each) for each in (job.bundle, job.shared) if each]
+    sums = [read_regular(b / CHECKSUM, 1000).decode("ascii", "replace") for b in bundles]
+    options = (job.asset, repr(job.target), job.model, *sums)
+    settings = Path(job.settings) if job.settings else None
+    return input_digest(Path(job.data), settings, options, job.megabytes << 20)
 
 
 def _made(job: Job) -> AssetRow:

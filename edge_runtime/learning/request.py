@@ -34,7 +34,8 @@ class Request:
     """The recordings of a healthy machine. Empty `calibrate` and `test`: split by time.
 
     exclude: spans of the recordings to leave out, see `edge_runtime.look.spans`. chosen: the only
-    columns that are channels, empty for all; ignored: columns that are none.
+    columns that are channels, empty for all; ignored: columns that are none. fewest: rows that are
+    enough.
     """
 
     data: tuple[Path, ...]
@@ -46,6 +47,7 @@ class Request:
     said: Columns = NOTHING_SAID
     chosen: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    fewest: int = FEWEST_ROWS
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def read_data(request: Request) -> Data:
     starts = first_rows(whole)
     kept = (*named, *request.chosen, *request.said.counters)
     left = without(whole, request.exclude, starts)
-    require_rows(left, FEWEST_ROWS)
+    require_rows(left, request.fewest)
     dataset = set_aside(left, kept)
     settings = load_settings(file, dataset.channels, dataset.units)
     tested = {str(file) for path in request.test for file in expand(path)}

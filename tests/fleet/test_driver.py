@@ -8,7 +8,8 @@ import pytest
 
 from edge_runtime.errors import BusyError, GruardError
 from fleet.assets import Asset
-from fleet.driver import Means, run_fleet
+from fleet.driver import run_fleet
+from fleet.jobs import Means
 from fleet.results import AssetResult, AssetScore
 from fleet.table import read_rows
 

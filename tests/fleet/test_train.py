@@ -17,6 +17,7 @@ from small_fleet import appears, harmed, nan_everywhere
 
 from fleet.__main__ import cli
 from fleet.results import AssetResult
+from fleet.simulate import write_pumps
 from fleet.table import read_rows
 
 pytest.importorskip("distributed", reason="the fleet is not tested: pip install '.[fleet]'")
@@ -167,3 +168,26 @@ def test_a_lost_scheduler_ends_the_run_in_one_sentence(assets: Path, tmp_path: P
     assert (out / "report.html").is_file()
     done = fleet("train", assets, "--out", out, "--workers", 1, "--json")
     assert json.loads(done.stdout)["failed"] == 1
+
+
+@pytest.mark.slow
+def test_assets_of_a_type_share_its_model(tmp_path: Path) -> None:
+    write_pumps(tmp_path / "data", 5, 200, seed=3)
+    out, table = tmp_path / "fleet", tmp_path / "data" / "healthy.csv"
+    lines = [line for line in table.read_text().splitlines() if "pump-0005" not in line]
+    lines += ["new,new.csv,pump", "last,healthy/pump-0005.csv,pump"]
+    lines += ["lone,healthy/pump-0005.csv,fan"]
+    short = (tmp_path / "data" / "healthy" / "pump-0005.csv").read_text().splitlines()[:60]
+    (tmp_path / "data" / "new.csv").write_text("\n".join(short))
+    shutil.copy(tmp_path / "data" / "healthy" / "channels.yaml", tmp_path / "data")
+    table.write_text("\n".join(lines))
+    done = fleet("train", table, "--out", out, "--workers", 1, "--json")
+    assert done.exit_code == 0, done.output
+    facts, found = json.loads(done.stdout), rows(out)
+    assert (facts["types"], facts["shared"]) == (1, 6)
+    assert found["new"].rows == 59 and found["new"].shared and found["new"].verdict == "trial"
+    assert not found["lone"].shared and "its type has 1 assets" in found["lone"].choice
+    assert (out / "types" / "pump" / "1" / "alignment.json").is_file()
+    assert "Models that assets share" in (out / "report.html").read_text()
+    again = json.loads(fleet("train", table, "--out", out, "--workers", 1, "--json").stdout)
+    assert again["unchanged"] == 7

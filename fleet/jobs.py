@@ -1,0 +1,96 @@
+"""From a list of assets to the jobs of a run: first the types that they share, then the assets."""
+
+import secrets
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_runtime import __version__
+from fleet.assets import FEWEST_ASSETS, Asset
+from fleet.job import Job, TypeMember
+from fleet.results import TypeResult
+
+MOST_ASSETS = 50  # of a type, to learn from; more would only take time
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a run may use.
+
+    scheduler: an address, None for a cluster on this machine with so many `workers`, None for one
+    for each core. seconds, megabytes: the limits of each asset, wall-clock time and memory.
+    """
+
+    scheduler: str | None
+    workers: int | None
+    seconds: float
+    megabytes: int
+
+
+class RunJobs:
+    """The named jobs of one run over `assets`, with results in `folder`. Names are unique."""
+
+    def __init__(self, assets: Sequence[Asset], folder: Path, means: Means) -> None:
+        self._assets = [asset for asset in assets if not asset.problem]
+        self._folder, self._means = folder.absolute(), means
+        self._run = secrets.token_hex(4)
+
+    def of_types(self) -> Iterator[tuple[str, Job]]:
+        """Yield a job for each type with enough assets to learn from."""
+        for name, assets in self._types().items():
+            if len(assets) < FEWEST_ASSETS:
+                continue
+            step = max(len(assets) / MOST_ASSETS, 1.0)
+            chosen = [assets[int(i * step)] for i in range(min(len(assets), MOST_ASSETS))]
+            members = tuple(TypeMember(str(a.data.absolute()), _settings(a)) for a in chosen)
+            target = min(asset.target for asset in assets)
+            job = self._job(name, target, members=members, known_assets=len(assets))
+            yield f"type {name}-{self._run}", job
+
+    def of_assets(self, models: Mapping[str, TypeResult]) -> Iterator[tuple[str, Job]]:
+        """Yield a job for each usable asset. models: results of `of_types` by name."""
+        counts = {name: len(assets) for name, assets in self._types().items()}
+        for asset in self._assets:
+            model, choice = models.get(asset.type), ""
+            if asset.type and model is None:
+                known = counts[asset.type]
+                choice = f"own model: its type has {known} assets, {FEWEST_ASSETS} are needed"
+            elif model is not None and not model.good:
+                choice = f"own model: its type was not learned: {model.reason}"
+            job = self._job(
+                asset.name,
+                asset.target,
+                data=str(asset.data.absolute()),
+                settings=_settings(asset),
+                model=asset.model,
+                bundle=str(asset.bundle.absolute()) if asset.bundle else "",
+                type=asset.type,
+                shared=str(self._folder / model.bundle) if model and model.good else "",
+                choice=choice,
+            )
+            yield f"{asset.name}-{self._run}", job
+
+    def _types(self) -> dict[str, list[Asset]]:
+        types = defaultdict(list)
+        for asset in self._assets:
+            if asset.type:
+                types[asset.type].append(asset)
+        return types
+
+    def _job(self, name: str, target: float, **of_it: object) -> Job:
+        known = {"data": "", "settings": "", "model": "linear", "bundle": "", **of_it}
+        return Job(
+            asset=name,
+            target=target,
+            fleet=str(self._folder),
+            run=self._run,
+            gruard=__version__,
+            seconds=self._means.seconds,
+            megabytes=self._means.megabytes,
+            **known,  # type: ignore[arg-type]
+        )
+
+
+def _settings(asset: Asset) -> str:
+    return str(asset.settings.absolute()) if asset.settings else ""
