@@ -6,6 +6,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -84,17 +85,29 @@ json_option = click.option(
 @click.argument("assets", type=PATH)
 @click.option("--out", required=True, type=PATH, metavar="FLEET", help="Folder of the results.")
 @false_alarms_option
+@click.option(
+    "--network-budget",
+    metavar="30m|2h|1d",
+    help="Time for networks, after all linear detectors.  [default: none are trained]",
+)
 @means_options
 @json_option
-def train(assets: Path, out: Path, wish: float, means: Means, as_json: bool) -> None:
+def train(
+    assets: Path, out: Path, wish: float, network_budget: str | None, means: Means, as_json: bool
+) -> None:
     """Learn a linear detector for each of ASSETS, as gruard learn does.
 
     ASSETS is a folder with a CSV file or a folder of CSV files for each asset, or a table (CSV or
     Parquet) with the columns asset and data and, where wanted, settings, target (false alarms a
-    day), model and type. Paths in a table are relative to it.
+    day), model (auto, or linear, which never gets a network) and type. Paths in a table are
+    relative to it.
 
     Assets of one type share a model, learned from up to 50 of them: each takes it if it has too few
     rows for a model of its own, or if it finds more faults injected into rows that are held out.
+
+    With --network-budget networks are trained, too, and kept where they find clearly more injected
+    faults. Of all designs (the same channels) the one whose networks gain the most goes first, and
+    a design whose first three gain nothing gets no more.
 
     The same command again learns only what is new, changed or failed. A changed asset gets the next
     version of its bundle. An asset that cannot be learned is a row with its reason in the report.
@@ -105,10 +118,13 @@ def train(assets: Path, out: Path, wish: float, means: Means, as_json: bool) -> 
     FLEET/fleet.parquet                              one row for each asset
     Exit code 0: each asset has a bundle. 1: some have none. 2: bad input, nothing was learned.
     """
+    from edge_runtime.mute import parse_duration
     from fleet.assets import read_assets
     from fleet.driver import run_fleet
     from fleet.results import AssetResult
 
+    if network_budget is not None:
+        means = replace(means, network_seconds=parse_duration(network_budget, "the budget"))
     run = run_fleet(read_assets(assets, wish, out), AssetResult, out, means, _say)
     click.echo(json.dumps(run.facts()) if as_json else run.text())
     sys.exit(1 if run.failed else 0)

@@ -10,12 +10,12 @@ from typing import Any
 from edge_runtime.commands.ranges import FALSE_ALARMS_PER_DAY
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.settings import find_settings
-from fleet.results import AssetResult, asset_folder, newest
+from fleet.results import AUTO, LINEAR, AssetResult, asset_folder, newest
 
 NAME = re.compile(r"\w[\w.-]{0,79}")
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 REQUIRED = ("asset", "data")
-MODELS = ("linear",)
+MODELS = (AUTO, LINEAR)
 FEWEST_ASSETS = 5  # of a type that has a model
 
 
@@ -24,7 +24,8 @@ class Asset:
     """One machine to learn or to score.
 
     data: a recording, or a folder of them. settings: the file of its channels, None to look next to
-    the data. target: false alarms a day. type: the same for assets of one design, empty for none.
+    the data. target: false alarms a day. model: auto, or linear, which never gets a network.
+    type: the same for assets of one design, empty for none.
     bundle: to score with, None to learn. problem: why neither is possible; empty if it is.
     """
 
@@ -32,7 +33,7 @@ class Asset:
     data: Path
     settings: Path | None
     target: float
-    model: str = "linear"
+    model: str = AUTO
     type: str = ""
     bundle: Path | None = None
     problem: str = ""
@@ -114,8 +115,8 @@ def _of_row(row: Mapping[str, str], place: str, folder: Path, target: float) -> 
         problem = problem or f"{place}: the column data is empty; name a recording or a folder"
     if model not in MODELS:
         problem = problem or (
-            f"{place}: the model '{model}' is not learned here; leave the cell empty for linear, "
-            "or train it with python -m train fit"
+            f"{place}: the model '{model}' is not learned here; write auto or linear, or train it "
+            "with python -m train fit"
         )
     text = row.get("target", "").strip()
     wished = _number(text) if text else target

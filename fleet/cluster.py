@@ -109,16 +109,18 @@ def run_tasks(
     tasks: Iterable[tuple[str, Task]],
     given_up: Callable[[Task, str], Found],
     silent: Callable[[int], None],
+    ahead: int = AHEAD,
 ) -> Iterator[Found]:
     """Yield what `task` returns for each of the named `tasks`, in the order in which they end.
 
     Names are the keys of Dask and must be unique. A task whose worker died is submitted again, and
     after `RESUBMITTED` times `given_up` makes its result from the reason. silent: called with the
-    threads of the cluster when no task ended for `SILENCE` seconds. Raises GruardError when a
+    threads of the cluster when no task ended for `SILENCE` seconds. ahead: tasks that are taken
+    from `tasks` for each thread. Raises GruardError when a
     worker cannot run any task, and when the scheduler is lost.
     """
     try:
-        yield from _run_tasks(client, task, iter(tasks), given_up, silent)
+        yield from _run_tasks(client, task, iter(tasks), given_up, silent, ahead)
     except (OSError, CancelledError) as error:
         raise GruardError(
             f"the scheduler is lost ({type(error).__name__}); what is finished is kept, the same "
@@ -132,6 +134,7 @@ def _run_tasks(
     waiting: Iterator[tuple[str, Task]],
     given_up: Callable[[Task, str], Found],
     silent: Callable[[int], None],
+    ahead: int,
 ) -> Iterator[Found]:
     from distributed import KilledWorker, wait
 
@@ -143,7 +146,7 @@ def _run_tasks(
 
     while True:
         threads = sum(client.nthreads().values())
-        for name, argument in islice(waiting, max(AHEAD * max(threads, 1) - len(given), 0)):
+        for name, argument in islice(waiting, max(ahead * max(threads, 1) - len(given), 0)):
             submit(name, argument, 0)
         if not given:
             return

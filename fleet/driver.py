@@ -19,13 +19,13 @@ from edge_runtime.errors import BusyError, GruardError
 from edge_runtime.files import replace_file
 from fleet.assets import Asset
 from fleet.cluster import connected, run_tasks
-from fleet.job import Job, one_line
 from fleet.jobs import Means, RunJobs
+from fleet.networks import train_networks
 from fleet.progress import FleetProgress, duration
 from fleet.report import report_page
-from fleet.results import CRASHED, REFUSED, VERDICTS, AssetResult, AssetRow, TypeResult
+from fleet.results import REFUSED, VERDICTS, AssetResult, AssetRow, TypeResult
 from fleet.table import write_table
-from fleet.task import run_job
+from fleet.task import given_up, run_job
 
 TABLE, REPORT, LOCK = "fleet.parquet", "report.html", "lock"
 
@@ -102,16 +102,19 @@ def run_fleet(
                     jobs = RunJobs(assets, folder, means)
                     if kind is AssetResult:
                         learned = run_tasks(
-                            client, run_job, jobs.of_types(), _given_up, progress.silent
+                            client, run_job, jobs.of_types(), given_up, progress.silent
                         )
                         for model in learned:
                             say(f"type {model.asset}: {model.verdict}, {model.reason}")
                             assert isinstance(model, TypeResult)
                             types[model.asset] = model
                     scored = jobs.of_assets(types)
-                    for row in run_tasks(client, run_job, scored, _given_up, progress.silent):
+                    for row in run_tasks(client, run_job, scored, given_up, progress.silent):
                         found[row.asset] = row
                         progress.ended(row)
+                    if means.network_seconds:
+                        networks = train_networks(client, jobs, assets, found, types, means, say)
+                        found |= {row.asset: row for row in networks}
         finally:
             rows = tuple(_rows(assets, found, kind))
             run = FleetRun(folder, rows, types, time.monotonic() - started)
@@ -130,10 +133,6 @@ def _rows(
             yield kind(asset.name, REFUSED, asset.problem)
         elif asset.name in found:
             yield found[asset.name]
-
-
-def _given_up(job: Job, reason: str) -> AssetRow:
-    return job.kind(job.asset, CRASHED, one_line(f"no worker finished it: {reason}"))
 
 
 @contextmanager

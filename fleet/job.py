@@ -5,6 +5,7 @@ memory, writes result.json and a bundle next to the job, and ends when its stdin
 when the worker dies.
 """
 
+import hashlib
 import importlib
 import os
 import re
@@ -19,18 +20,17 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.errors import GruardError
 from edge_runtime.plain import UNPRINTABLE, read_sealed, write_sealed
 from fleet.forks import serve
 from fleet.results import (
     ALARMS,
-    ASSURED,
     CALM,
     LEARNED,
     REFUSED,
     RESULT,
     TOO_LARGE,
-    TRIAL,
     UNFIT,
     AssetResult,
     AssetScore,
@@ -41,6 +41,7 @@ from fleet.results import (
 
 if TYPE_CHECKING:
     from edge_runtime.learning.learn import Learned
+    from edge_runtime.learning.request import Request
 
 JOB = "job.json"
 SECONDS_PER_DAY = 86400.0
@@ -66,8 +67,9 @@ class Job:
     Paths are those of all machines of the cluster. bundle: to score with, empty to learn. run: a
     name of this run of the driver. gruard: its version. seconds, megabytes: the limits. members: to
     learn a type from, which then is the `asset`; known_assets: how many it has. type: of the asset.
-    shared: bundle of that type, empty if there is none; choice: why there is none. digest, version:
-    of the result; the worker fills them in.
+    shared: bundle of that type, empty if there is none; choice: why there is none. network: to
+    train one for an asset that has its linear detector. digest, version: of the result; the worker
+    fills them in.
     """
 
     asset: str
@@ -86,6 +88,7 @@ class Job:
     type: str = ""
     shared: str = ""
     choice: str = ""
+    network: bool = False
     digest: str = ""
     version: int = 0
 
@@ -108,11 +111,10 @@ def learn_asset(job: Job, scratch: Path) -> AssetResult:
     that cannot be learned.
     """
     from edge_runtime.learning.learn import learn, linear_run
-    from edge_runtime.learning.request import Request, read_data
+    from edge_runtime.learning.request import read_data
     from fleet.shared import FEWEST_SHARED_ROWS, Chosen, choose, read_shared
 
-    settings = Path(job.settings) if job.settings else None
-    request = Request((Path(job.data),), settings=settings)
+    request = _request(job.data, job.settings)
     if job.shared:
         model = read_shared(Path(job.shared))
         names = model.manifest.channel_names
@@ -124,7 +126,25 @@ def learn_asset(job: Job, scratch: Path) -> AssetResult:
         chosen = Chosen(learn(run, job.version, job.target, _log), False, job.choice)
     warnings = len(data.dataset.warnings)
     result = _written(job, chosen.learned, scratch, AssetResult, data.dataset.rows, warnings)
-    return replace(result, type=job.type, shared=chosen.shared, choice=chosen.reason)
+    return replace(
+        result,
+        type=job.type,
+        shared=chosen.shared,
+        choice=chosen.reason,
+        design=design_of(chosen.learned.manifest),
+    )
+
+
+def design_of(manifest: Manifest) -> str:
+    """Return the first digits of a digest of the channels' names and rules, and of the period."""
+    rules = [(channel.name, channel.exogenous) for channel in manifest.channels]
+    return hashlib.sha256(repr((rules, manifest.period)).encode()).hexdigest()[:12]
+
+
+def _request(data: str, settings: str) -> "Request":
+    from edge_runtime.learning.request import Request
+
+    return Request((Path(data),), settings=Path(settings) if settings else None)
 
 
 def learn_members(job: Job, scratch: Path) -> TypeResult:
@@ -132,14 +152,13 @@ def learn_members(job: Job, scratch: Path) -> TypeResult:
 
     Members that cannot be read are left out. Raises GruardError when too few are left.
     """
-    from edge_runtime.learning.request import Data, Request, read_data
+    from edge_runtime.learning.request import Data, read_data
     from fleet.shared import ALIGNMENT, learn_type
 
     read: list[Data] = []
     for member in job.members:
-        settings = Path(member.settings) if member.settings else None
         try:
-            read.append(read_data(Request((Path(member.data),), settings=settings)))
+            read.append(read_data(_request(member.data, member.settings)))
         except GruardError as error:
             _log(f"left out: {error}")
     found = learn_type(read, job.asset, job.version, job.target, _log)
@@ -153,28 +172,22 @@ def _written(
     job: Job, learned: "Learned", scratch: Path, kind: type[Result], rows: int, warnings: int
 ) -> Result:
     """Write a bundle into `scratch` and return its row. rows, warnings: of what was read."""
-    from edge_runtime.calibration import trial_of
     from edge_runtime.learning.learn import write_learned
 
     if not learned.passed:
         worst = next(check for check in learned.checks if not check.passed)
         return kind(job.asset, UNFIT, f"{worst.name}: {worst.value:g}; check its memory")
     written = write_learned(learned, scratch, force=True)
-    threshold, trial = learned.calibration.threshold, trial_of(learned.manifest)
     return kind(
         asset=job.asset,
-        verdict=TRIAL if trial else ASSURED if threshold.assured else LEARNED,
-        reason=trial or threshold.statement,
+        verdict=LEARNED,
+        reason="",
         bundle=str((job.folder / str(job.version) / written.name).relative_to(job.fleet)),
         rows=rows,
-        threshold=threshold.value,
-        target=threshold.wished_per_day,
-        bound=threshold.upper_bound_per_day,
-        days_needed=threshold.days_needed,
         channels=len(learned.manifest.channels),
         warnings=warnings + len(learned.warnings),
         kinds=-1.0 if learned.judgement is None else learned.judgement.kind,
-    )
+    ).promising(learned.manifest)
 
 
 def score_asset(job: Job) -> AssetScore:
@@ -236,9 +249,9 @@ def main(scratch: Path) -> None:
         result,
         reason=one_line(result.reason),
         digest=job.digest,
-        version=job.version if result.good else 0,
-        seconds=time.monotonic() - started,
-        cpu_seconds=used.ru_utime + used.ru_stime,
+        version=(result.version or job.version) if result.good else 0,
+        seconds=result.seconds + time.monotonic() - started,
+        cpu_seconds=result.cpu_seconds + used.ru_utime + used.ru_stime,
         megabytes=_peak_megabytes(),
         host=socket.gethostname(),
     )
@@ -248,6 +261,10 @@ def main(scratch: Path) -> None:
 def _done(job: Job, scratch: Path) -> AssetResult | AssetScore:
     if job.bundle:
         return score_asset(job)
+    if job.network:
+        from fleet.network import weigh_network
+
+        return weigh_network(job.folder, _request(job.data, job.settings), job.version, scratch)
     return learn_members(job, scratch) if job.members else learn_asset(job, scratch)
 
 

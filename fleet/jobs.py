@@ -2,7 +2,7 @@
 
 import secrets
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +20,14 @@ class Means:
 
     scheduler: an address, None for a cluster on this machine with so many `workers`, None for one
     for each core. seconds, megabytes: the limits of each asset, wall-clock time and memory.
+    network_seconds: in which networks may begin, after all linear detectors.
     """
 
     scheduler: str | None
     workers: int | None
     seconds: float
     megabytes: int
+    network_seconds: float = 0.0
 
 
 class RunJobs:
@@ -50,8 +52,20 @@ class RunJobs:
 
     def of_assets(self, models: Mapping[str, TypeResult]) -> Iterator[tuple[str, Job]]:
         """Yield a job for each usable asset. models: results of `of_types` by name."""
+        return self._of_assets(self._assets, models, network=False)
+
+    def of_networks(
+        self, names: Iterable[str], models: Mapping[str, TypeResult]
+    ) -> Iterator[tuple[str, Job]]:
+        """Yield a job for the network of each asset with one of `names`, which are asked late."""
+        assets = {asset.name: asset for asset in self._assets}
+        return self._of_assets((assets[name] for name in names), models, network=True)
+
+    def _of_assets(
+        self, assets: Iterable[Asset], models: Mapping[str, TypeResult], network: bool
+    ) -> Iterator[tuple[str, Job]]:
         counts = {name: len(assets) for name, assets in self._types().items()}
-        for asset in self._assets:
+        for asset in assets:
             model, choice = models.get(asset.type), ""
             if asset.type and model is None:
                 known = counts[asset.type]
@@ -68,8 +82,9 @@ class RunJobs:
                 type=asset.type,
                 shared=str(self._folder / model.bundle) if model and model.good else "",
                 choice=choice,
+                network=network,
             )
-            yield f"{asset.name}-{self._run}", job
+            yield f"{'network ' * network}{asset.name}-{self._run}", job
 
     def _types(self) -> dict[str, list[Asset]]:
         types = defaultdict(list)

@@ -248,6 +248,8 @@ def _columns(example: AssetRow) -> Columns:
         }
     return {
         "version": lambda row: f"{row.version}",
+        "model": lambda row: row.model,
+        "gain of a network": lambda row: f"{row.gain:+.3f}" if row.weighed else "",
         "threshold": lambda row: f"{row.threshold:.3f}",
         "target a day": lambda row: f"{row.target:g}",
         "at most a day": lambda row: f"{row.bound:.3g}",

@@ -67,6 +67,11 @@ def run_job(job: Job) -> AssetRow:
     )
 
 
+def given_up(job: Job, reason: str) -> AssetRow:
+    """Return the result of a job that no worker finished."""
+    return job.kind(job.asset, CRASHED, one_line(f"no worker finished it: {reason}"))
+
+
 def _refuse_foreign(job: Job) -> None:
     """Raise GruardError when this worker has another version of gruard, or no view of the fleet."""
     here = socket.gethostname()
@@ -87,7 +92,7 @@ def _result_of(job: Job) -> AssetRow:
     job.folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(job)
     known = newest(job.folder, job.kind)
-    if known is not None and known.digest == digest:
+    if known is not None and known.digest == digest and (known.weighed or not job.network):
         return replace(known, reused=True)
     with _attempt(job) as deaths:
         if deaths >= MOST_DEATHS:
@@ -123,6 +128,9 @@ def _made(job: Job) -> AssetRow:
         if result is None:
             raise GruardError(f"{scratch / RESULT}: is missing, though the process succeeded")
         if not result.good:
+            return result
+        if result.version != job.version:  # the linear detector stays, and says so
+            write_sealed(job.folder / str(result.version) / RESULT, result)
             return result
         (scratch / JOB).unlink()
         return keep(scratch, job.folder, job.version, job.kind)

@@ -44,6 +44,32 @@ def test_an_asset_is_learned_once_and_again_when_it_changes(
     assert files(tmp_path / "fleet").items() >= made.items(), "the first version stays"
 
 
+def test_an_asset_whose_network_gains_nothing_keeps_its_bundle_and_is_not_tried_again(
+    recording: Path, job: MakeJob, tmp_path: Path
+) -> None:
+    # So few rows are not worth a training, which is found out without TensorFlow.
+    linear = run_job(job("pump", recording))
+    made = files(tmp_path / "fleet" / linear.bundle)
+    weighed = run_job(job("pump", recording, network=True, run="run2"))
+    assert weighed.weighed and not linear.weighed and not weighed.reused
+    assert (weighed.bundle, weighed.version) == (linear.bundle, linear.version)
+    assert weighed.cpu_seconds > linear.cpu_seconds
+    assert files(tmp_path / "fleet" / linear.bundle) == made
+    assert sorted(e.name for e in (tmp_path / "fleet" / "assets" / "pump").iterdir()) == ["1"]
+    for network in (True, False):
+        again = run_job(job("pump", recording, network=network, run="run3"))
+        assert again.reused and again.weighed
+
+
+def test_a_network_that_cannot_be_trained_leaves_the_linear_detector(
+    recording: Path, job: MakeJob, tmp_path: Path
+) -> None:
+    linear = run_job(job("pump", recording))
+    killed = run_job(job("pump", recording, network=True, seconds=0.01))
+    assert killed.verdict == "too slow"
+    assert newest(tmp_path / "fleet" / "assets" / "pump", AssetResult) == linear
+
+
 @pytest.mark.parametrize("change", ["target", "settings", "file name", "version of gruard"])
 def test_all_that_decides_a_result_is_in_its_digest(
     change: str, recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -191,3 +192,25 @@ def test_assets_of_a_type_share_its_model(tmp_path: Path) -> None:
     assert "Models that assets share" in (out / "report.html").read_text()
     again = json.loads(fleet("train", table, "--out", out, "--workers", 1, "--json").stdout)
     assert again["unchanged"] == 7
+
+
+@pytest.mark.long
+def test_a_network_is_kept_where_it_finds_clearly_more(tmp_path: Path) -> None:
+    from edge_runtime.bundle.reader import read_bundle
+    from edge_runtime.learning.recording import write_recording
+    from train.simulate import simulate
+
+    assets = tmp_path / "assets"
+    assets.mkdir()
+    write_recording(assets / "pump.csv", simulate(12_000, seed=0))
+    out = tmp_path / "fleet"
+    train = ("train", assets, "--out", out, "--workers", 1, "--network-budget", "1m")
+    first = fleet(*train)
+    assert first.exit_code == 0, first.output
+    found = rows(out)["pump"]
+    assert found.model == "network" and found.weighed and found.gain >= 0.02, found
+    assert found.version == 2 and (out / "assets" / "pump" / "1" / "result.json").is_file()
+    assert not read_bundle(out / found.bundle).manifest.linear
+    assert "1 of 1 networks kept" in first.stderr
+    again = fleet(*train)
+    assert "1 unchanged" in again.stdout and rows(out)["pump"] == replace(found, reused=True)
