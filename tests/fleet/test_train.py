@@ -25,6 +25,7 @@ pytest.importorskip("distributed", reason="the fleet is not tested: pip install 
 pytest.importorskip("pyarrow", reason="the fleet is not tested: pip install '.[fleet]'")
 
 ROOT = Path(__file__).resolve().parents[2]
+MAKE = ROOT.parent / "shared" / "strangers" / "make.py"
 
 
 def fleet(*words: str | Path) -> Result:
@@ -195,14 +196,14 @@ def test_assets_of_a_type_share_its_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.skipif(not MAKE.is_file(), reason="the recordings of ../shared/strangers are not here")
 def test_a_network_is_kept_where_it_finds_clearly_more(tmp_path: Path) -> None:
     from edge_runtime.bundle.reader import read_bundle
-    from edge_runtime.learning.recording import write_recording
-    from train.simulate import simulate
 
+    subprocess.run([sys.executable, MAKE, tmp_path], check=True, capture_output=True)
     assets = tmp_path / "assets"
     assets.mkdir()
-    write_recording(assets / "pump.csv", simulate(12_000, seed=0))
+    shutil.copy(tmp_path / "healthy.csv", assets / "pump.csv")
     out = tmp_path / "fleet"
     train = ("train", assets, "--out", out, "--workers", 1, "--network-budget", "1m")
     first = fleet(*train)
