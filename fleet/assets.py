@@ -19,7 +19,7 @@ MODELS = (AUTO, LINEAR)
 FEWEST_ASSETS = 5  # of a type that has a model
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Asset:
     """One machine to learn or to score.
 

@@ -141,7 +141,8 @@ def _run_tasks(
     given: dict[Future, tuple[str, Task, int]] = {}
 
     def submit(name: str, argument: Task, number: int) -> None:
-        future = client.submit(task, argument, key=f"{name}-{number}", pure=False)
+        # The scheduler keeps statistics of each first part of a key, for ever.
+        future = client.submit(task, argument, key=("asset", name, number), pure=False)
         given[future] = name, argument, number
 
     while True:

@@ -52,7 +52,7 @@ Result = TypeVar("Result", bound=AssetResult)
 _SEED = 0  # of the injected faults, as `gruard learn` has it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TypeMember:
     """An asset that the model of a type is learned from. settings: empty to look for them."""
 
@@ -60,7 +60,7 @@ class TypeMember:
     settings: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
     """What a worker needs to learn or score one asset, or to learn the model of a type.
 
@@ -150,15 +150,25 @@ def _request(data: str, settings: str) -> "Request":
 def learn_members(job: Job, scratch: Path) -> TypeResult:
     """Learn the model of a type from the members of `job`, and write its bundle into `scratch`.
 
-    Members that cannot be read are left out. Raises GruardError when too few are left.
+    Members that cannot be read are left out, and those after enough others. Raises GruardError when
+    too few are left.
     """
     from edge_runtime.learning.request import Data, read_data
-    from fleet.shared import ALIGNMENT, learn_type
+    from fleet.shared import (
+        ALIGNMENT,
+        ENOUGH_ASSETS,
+        FEWEST_SHARED_ROWS,
+        MOST_TYPE_ROWS,
+        learn_type,
+    )
 
     read: list[Data] = []
     for member in job.members:
+        if len(read) >= ENOUGH_ASSETS and sum(d.dataset.rows for d in read) >= MOST_TYPE_ROWS:
+            break
+        request = _request(member.data, member.settings)
         try:
-            read.append(read_data(_request(member.data, member.settings)))
+            read.append(read_data(replace(request, fewest=FEWEST_SHARED_ROWS)))
         except GruardError as error:
             _log(f"left out: {error}")
     found = learn_type(read, job.asset, job.version, job.target, _log)

@@ -4,6 +4,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from edge_runtime import __version__
@@ -11,7 +12,7 @@ from fleet.assets import FEWEST_ASSETS, Asset
 from fleet.job import Job, TypeMember
 from fleet.results import TypeResult
 
-MOST_ASSETS = 50  # of a type, to learn from; more would only take time
+MOST_ASSETS = 300  # of a type, to learn from; more would only take time
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ class RunJobs:
         for name, assets in self._types().items():
             if len(assets) < FEWEST_ASSETS:
                 continue
-            step = max(len(assets) / MOST_ASSETS, 1.0)
-            chosen = [assets[int(i * step)] for i in range(min(len(assets), MOST_ASSETS))]
+            # In an order of chance, since the first ones may be enough.
+            chosen = sorted(assets, key=lambda asset: sha256(asset.name.encode()).digest())
+            chosen = chosen[:MOST_ASSETS]
             members = tuple(TypeMember(str(a.data.absolute()), _settings(a)) for a in chosen)
             target = min(asset.target for asset in assets)
             job = self._job(name, target, members=members, known_assets=len(assets))

@@ -36,7 +36,7 @@ _CHUNK = 1 << 20
 _SCHEMA = "1"  # of the digest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AssetRow:
     """What became of one asset; a row of the table, and result.json.
 
@@ -67,7 +67,7 @@ class AssetRow:
         return self.verdict not in FAILED
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AssetResult(AssetRow):
     """A learned asset, or the model of a type.
 
@@ -105,14 +105,14 @@ class AssetResult(AssetRow):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TypeResult(AssetResult):
     """The model of a type, whose name is in `asset`. assets: that it was learned from."""
 
     assets: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AssetScore(AssetRow):
     """A recording of an asset, scored by its bundle as the device would.
 

@@ -38,13 +38,13 @@ from edge_runtime.learning.learn import Learned, Say, learn, linear_run, proven,
 from edge_runtime.learning.modes import with_modes
 from edge_runtime.learning.prepare import describe_channels, fit_rows, standard_rows
 from edge_runtime.learning.recording import Dataset, Recording, require_rows
-from edge_runtime.learning.relearn import thinned
+from edge_runtime.learning.relearn import SHORTEST_PIECE, thinned
 from edge_runtime.learning.request import LARGEST_GAP, Data
 from edge_runtime.learning.rollout import roll, roll_all
 from edge_runtime.learning.settings import ChannelSettings
 from edge_runtime.learning.shipped import shipped_model
 from edge_runtime.learning.split import clean_parts, split_by_time
-from edge_runtime.learning.streams import clean_rows, clean_test_rows, faulty_twin
+from edge_runtime.learning.streams import clean_test_rows, faulty_twin
 from edge_runtime.look.facts import FEWEST_ROWS
 from edge_runtime.plain import read_sealed
 from edge_runtime.record import Float32
@@ -53,6 +53,7 @@ from fleet.assets import FEWEST_ASSETS
 
 ALIGNMENT = "alignment.json"  # next to the bundle of a type
 JUDGED_ROWS = 12_000  # with injected faults
+ENOUGH_ASSETS = 50  # to learn from, if they have enough rows
 MOST_TYPE_ROWS = 20_000  # of all assets together; more would only take time
 FEWEST_SHARED_ROWS = 30  # of an asset with the model of its type
 FEW_ROWS_RAISE = 1.5
@@ -109,7 +110,7 @@ def learn_type(
     channels = _common_channels(alike)
     known = [(data, found) for data in alike if (found := _moments(data, channels))]
     alignment = fit_alignment([moments for _, moments in known], _exogenous(channels))
-    most = MOST_TYPE_ROWS // len(known)
+    most = max(MOST_TYPE_ROWS // len(known), SHORTEST_PIECE)
     recordings = [
         _in_type_units(piece, aligned(_limited(channels, data), found, alignment), channels, data)
         for data, found in known
@@ -183,9 +184,11 @@ def shared_for(
         provenance=replace(source.provenance, data_sha256=run.config.data_sha256),
     )
     detector = shipped_model(draft, b"")
+    short = data.dataset.rows < FEWEST_SCORES
+    unseen_rows = [] if short else clean_test_rows(run)
     clean, unseen = (
         [r.score[r.settled] for r in roll_all(detector, rows)]
-        for rows in (clean_rows(run), clean_test_rows(run))
+        for rows in ([piece.values for piece in _learned_from(data)], unseen_rows)
     )
     few = sum(map(len, clean)) < FEWEST_SCORES
     margins = margins_of(draft)
@@ -273,6 +276,9 @@ def _exogenous(channels: Sequence[Channel]) -> npt.NDArray[np.bool_]:
 
 
 def _learned_from(data: Data) -> list[Recording]:
+    """Return the clean rows of an asset; without the last part, if the models are compared there."""
+    if data.dataset.rows < FEWEST_SCORES:
+        return [piece for whole in data.dataset.recordings for piece in clean_parts(whole, 0)]
     return [*data.split.train, *data.split.validate, *data.split.calibrate]
 
 
@@ -302,7 +308,7 @@ def _common_channels(members: Sequence[Data]) -> tuple[Channel, ...]:
         replace(channel, center=float(center[i]), scale=float(scale[i]))
         for i, channel in enumerate(describe_channels(_learned_from(first), first.settings))
     )
-    most = MOST_TYPE_ROWS // len(members)
+    most = max(MOST_TYPE_ROWS // len(members), SHORTEST_PIECE)
     rows = [piece.values for data in members for piece in thinned(_learned_from(data), most)]
     return with_modes(channels, rows, first.period)
 
