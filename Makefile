@@ -44,7 +44,7 @@ export OPENBLAS_NUM_THREADS ?= 1
         fuzz fuzz-core lint wheel benchmark benchmark-accuracy benchmark-board \
         benchmark-calibration benchmark-clock benchmark-diagnosis benchmark-engines \
         benchmark-fleet benchmark-gaps benchmark-life benchmark-nab benchmark-recurring \
-        benchmark-short benchmark-step faults \
+        benchmark-short benchmark-step benchmark-types faults fleet-engines \
         soak clean environment
 
 # `make help` lists the texts after `##`, `make help-all` also those after `#-`.
@@ -59,6 +59,9 @@ fleet: $(READY) $(CORE) #- five minutes: 200 simulated pumps, from data to runs/
 	@test -d $(FLEET) || $(PY) -m fleet simulate --out $(FLEET) --assets 200
 	$(PY) -m fleet train $(FLEET)/healthy.csv --out runs/fleet $(ARGS)
 	$(PY) -m fleet rescore runs/fleet $(FLEET)/later.csv --out runs/fleet-later
+
+fleet-engines: $(READY) $(CORE) #- minutes: 260 engines of DATA=FOLDER, learned and scored as a fleet
+	$(PY) -m benchmarks.fleet_engines $(or $(DATA),data/engines) runs/engines --out docs/fleet.md $(ARGS)
 
 demo: demo/timeline.png ## from real data to a supervised detector and its picture
 	@echo
@@ -214,6 +217,9 @@ benchmark-engines: $(READY) $(CORE) #- half a minute: is the wear of engines in 
 
 benchmark-step: $(READY) $(CORE) $(if $(PYTHON),,.venv/.benchmark) #- minutes: the time of a step on every engine
 	$(PY) -m benchmarks.step --out docs/engine.md $(ARGS)
+
+benchmark-types: $(READY) $(CORE) #- minutes: the model of a type beside an asset's own, into docs/fleet.md
+	$(PY) -m benchmarks.fleet_types --out docs/fleet.md $(ARGS)
 
 benchmark-board: $(READY) #- minutes: the cost of a step on two emulated boards
 	$(PY) -m benchmarks.board_cost --out docs $(ARGS)

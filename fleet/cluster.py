@@ -22,10 +22,12 @@ WAIT = 60.0  # seconds for a scheduler's first worker
 AHEAD = 4  # tasks submitted for each thread of the cluster; the others wait in the driver
 # The driver reports errors of the cluster in a sentence, so the loggers need not print tracebacks.
 # Profiler and tickers took a fortieth of a core each in driver and worker; the work is in other
-# processes.
+# processes. Logs of the last thousand messages and transitions took megabytes.
 QUIET = {
     "logging": {"distributed": "critical", "distributed.client": "critical"},
     "distributed.worker.profile.enabled": False,
+    "distributed.admin.low-level-log-length": 10,
+    "distributed.diagnostics.computations.max-history": 1,
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "10s",
 }

@@ -146,13 +146,11 @@ def choose(
     if problem := why_not_shared(model, data):
         return Chosen(own(), False, f"own model: {problem}")
     shared = shared_for(model, data, name, version, wished_per_day, say)
-    rows = sum(recording.rows for recording in _learned_from(data))
-    if rows < FEWEST_SCORES:
-        return Chosen(
-            shared, True, f"model of the type: {rows} rows are few for a model of its own"
-        )
+    if own_is_trial(data):
+        few = f"{data.dataset.rows} rows are few for a model of its own"
+        return Chosen(shared, True, f"model of the type: {few}")
     alone = own()
-    better, reason = _compared(shared, alone, data, wished_per_day)
+    better, reason = compared(shared, alone, data, wished_per_day)
     return Chosen(shared if better else alone, better, reason)
 
 
@@ -184,8 +182,7 @@ def shared_for(
         provenance=replace(source.provenance, data_sha256=run.config.data_sha256),
     )
     detector = shipped_model(draft, b"")
-    short = data.dataset.rows < FEWEST_SCORES
-    unseen_rows = [] if short else clean_test_rows(run)
+    unseen_rows = [] if own_is_trial(data) else clean_test_rows(run)
     clean, unseen = (
         [r.score[r.settled] for r in roll_all(detector, rows)]
         for rows in ([piece.values for piece in _learned_from(data)], unseen_rows)
@@ -212,7 +209,12 @@ def why_not_shared(model: SharedModel, data: Data) -> str:
     return ""
 
 
-def _compared(shared: Learned, own: Learned, data: Data, target: float) -> tuple[bool, str]:
+def own_is_trial(data: Data) -> bool:
+    """Return whether an asset has so few rows that a model of its own would be a trial."""
+    return data.dataset.rows < FEWEST_SCORES
+
+
+def compared(shared: Learned, own: Learned, data: Data, target: float) -> tuple[bool, str]:
     """Return whether the type's model is better for an asset than its `own`, and why.
 
     Judged on the rows of `data` that neither has seen, with and without injected faults.
@@ -276,8 +278,8 @@ def _exogenous(channels: Sequence[Channel]) -> npt.NDArray[np.bool_]:
 
 
 def _learned_from(data: Data) -> list[Recording]:
-    """Return the clean rows of an asset; without the last part, if the models are compared there."""
-    if data.dataset.rows < FEWEST_SCORES:
+    """Return the clean rows of an asset, without those that the models are compared on."""
+    if own_is_trial(data):
         return [piece for whole in data.dataset.recordings for piece in clean_parts(whole, 0)]
     return [*data.split.train, *data.split.validate, *data.split.calibrate]
 

@@ -109,14 +109,14 @@ def test_the_better_model_is_judged_on_rows_that_neither_has_seen(
     data = replace(known, split=replace(known.split, test=known.dataset.recordings))
     good = with_threshold(shared_for(model, data, "a", 1, 1.0, say), 0.4)
     deaf, restless = with_threshold(good, 100.0), with_threshold(good, 0.01)
-    better, reason = shared._compared(good, deaf, data, 1.0)
+    better, reason = shared.compared(good, deaf, data, 1.0)
     assert better and "its own 0%" in reason
-    better, reason = shared._compared(deaf, good, data, 1.0)
+    better, reason = shared.compared(deaf, good, data, 1.0)
     assert not better and "its type's 0%" in reason
-    assert not shared._compared(good, good, data, 1.0)[0], "its own model, if they are as good"
-    better, reason = shared._compared(restless, deaf, data, 1.0)
+    assert not shared.compared(good, good, data, 1.0)[0], "its own model, if they are as good"
+    better, reason = shared.compared(restless, deaf, data, 1.0)
     assert not better and "alarms in" in reason
-    better, reason = shared._compared(good, deaf, known, 1.0)
+    better, reason = shared.compared(good, deaf, known, 1.0)
     assert not better and "too few to judge" in reason
 
 

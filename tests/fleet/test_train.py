@@ -18,7 +18,6 @@ from small_fleet import appears, harmed, nan_everywhere
 
 from fleet.__main__ import cli
 from fleet.results import AssetResult
-from fleet.simulate import write_pumps
 from fleet.table import read_rows
 
 pytest.importorskip("distributed", reason="the fleet is not tested: pip install '.[fleet]'")
@@ -49,24 +48,38 @@ def assets(recording: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def table(assets: Path) -> Path:
+    """The same assets in a table, six of a type, one of them with some seconds of data."""
+    lines = (assets / "pump-0.csv").read_text().splitlines(keepends=True)
+    (assets / "new.csv").write_text("".join(lines[:60]))
+    rows = ["asset,data,type", "plant,plant,fan", "nan,nan.csv,pump"]
+    rows += [f"pump-{n},pump-{n % 2}.csv,pump" for n in range(4)]
+    (assets / "list.csv").write_text("\n".join([*rows, "new,new.csv,pump"]))
+    return assets / "list.csv"
+
+
 @pytest.mark.slow
 def test_a_run_ends_with_a_row_for_each_asset_and_the_next_one_does_what_is_left(
-    assets: Path, tmp_path: Path
+    table: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "fleet"
-    first = fleet("train", assets, "--out", out, "--workers", 1, "--json")
+    first = fleet("train", table, "--out", out, "--workers", 1, "--json")
     assert first.exit_code == 1, first.output
-    facts = json.loads(first.stdout)
-    assert facts["assets"] == 4 and facts["failed"] == 1 and facts["unchanged"] == 0
-    assert "… 4 of 4 assets, 1 failed" in first.stderr
-    found = rows(out)
-    assert sorted(found) == ["nan", "plant", *(f"pump-{n}" for n in range(2))]
+    facts, found = json.loads(first.stdout), rows(out)
+    assert facts["assets"] == 7 and facts["failed"] == 1 and facts["unchanged"] == 0
+    assert "… 7 of 7 assets, 1 failed" in first.stderr and "… type pump: " in first.stderr
     assert found["nan"].verdict == "bad input" and (out / found["plant"].bundle).is_dir()
-    assert f'href="{found["plant"].bundle}/report.html"' in (out / "report.html").read_text()
-    shutil.copy(assets / "pump-0.csv", assets / "nan.csv")
-    second = fleet("train", assets, "--out", out, "--workers", 1)
-    assert second.exit_code == 0 and "3 unchanged" in second.stdout
-    assert [row.version for row in rows(out).values()] == [1] * 4
+    page = (out / "report.html").read_text()
+    assert f'href="{found["plant"].bundle}/report.html"' in page
+    assert (facts["types"], facts["shared"]) == (1, 5) and "Models that assets share" in page
+    assert (out / "types" / "pump" / "1" / "alignment.json").is_file()
+    assert found["new"].rows == 59 and found["new"].shared and found["new"].verdict == "trial"
+    assert not found["plant"].shared and "its type has 1 assets" in found["plant"].choice
+    shutil.copy(table.parent / "pump-0.csv", table.parent / "nan.csv")
+    second = fleet("train", table, "--out", out, "--workers", 1)
+    assert second.exit_code == 0 and "6 unchanged" in second.stdout
+    assert [row.version for row in rows(out).values()] == [1] * 7
 
 
 @contextmanager
@@ -170,29 +183,6 @@ def test_a_lost_scheduler_ends_the_run_in_one_sentence(assets: Path, tmp_path: P
     assert (out / "report.html").is_file()
     done = fleet("train", assets, "--out", out, "--workers", 1, "--json")
     assert json.loads(done.stdout)["failed"] == 1
-
-
-@pytest.mark.slow
-def test_assets_of_a_type_share_its_model(tmp_path: Path) -> None:
-    write_pumps(tmp_path / "data", 5, 200, seed=3)
-    out, table = tmp_path / "fleet", tmp_path / "data" / "healthy.csv"
-    lines = [line for line in table.read_text().splitlines() if "pump-0005" not in line]
-    lines += ["new,new.csv,pump", "last,healthy/pump-0005.csv,pump"]
-    lines += ["lone,healthy/pump-0005.csv,fan"]
-    short = (tmp_path / "data" / "healthy" / "pump-0005.csv").read_text().splitlines()[:60]
-    (tmp_path / "data" / "new.csv").write_text("\n".join(short))
-    shutil.copy(tmp_path / "data" / "healthy" / "channels.yaml", tmp_path / "data")
-    table.write_text("\n".join(lines))
-    done = fleet("train", table, "--out", out, "--workers", 1, "--json")
-    assert done.exit_code == 0, done.output
-    facts, found = json.loads(done.stdout), rows(out)
-    assert (facts["types"], facts["shared"]) == (1, 6)
-    assert found["new"].rows == 59 and found["new"].shared and found["new"].verdict == "trial"
-    assert not found["lone"].shared and "its type has 1 assets" in found["lone"].choice
-    assert (out / "types" / "pump" / "1" / "alignment.json").is_file()
-    assert "Models that assets share" in (out / "report.html").read_text()
-    again = json.loads(fleet("train", table, "--out", out, "--workers", 1, "--json").stdout)
-    assert again["unchanged"] == 7
 
 
 @pytest.mark.long
