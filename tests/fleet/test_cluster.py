@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("distributed", reason="the fleet is not tested: pip install '.[fleet]'")
 
-from fleet.cluster import connected, run_tasks
+from fleet.cluster import QUIET, run_tasks
 
 
 def length(text: str) -> int:
@@ -14,8 +14,12 @@ def length(text: str) -> int:
 
 @pytest.mark.slow
 def test_the_scheduler_keeps_nothing_of_an_asset() -> None:
+    import dask
+    from distributed import Client
+
     names = [f"asset{n}" for n in range(40)]
-    with connected(None, 1) as client:
+    one = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    with dask.config.set(QUIET), Client(processes=False, **one) as client:
         tasks = ((name, name) for name in names)
         found = list(run_tasks(client, length, tasks, lambda *_: 0, lambda _: None))
         kept = client.run_on_scheduler(
