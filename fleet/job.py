@@ -244,6 +244,7 @@ def main(scratch: Path) -> None:
     if job is None:
         raise GruardError(f"{scratch / JOB}: is missing")
     threading.Thread(target=_end_with_worker, daemon=True).start()
+    _take_blas_buffer()
     limit = job.megabytes << 20
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     started = time.monotonic()
@@ -291,6 +292,12 @@ def _peak_megabytes() -> float:
     """Return the most memory of this process; ru_maxrss counts its parent before exec, too."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(found[1]) / 1024 if found else 0.0
+
+
+def _take_blas_buffer() -> None:
+    """Let OpenBLAS allocate its buffer, for which it would wait for ever under a memory limit."""
+    square = np.ones((64, 64))
+    np.matmul(square, square.T)
 
 
 def _end_with_worker() -> None:

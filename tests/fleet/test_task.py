@@ -115,8 +115,8 @@ def test_limits_end_the_process_not_the_worker(
     long = harmed(recording, tmp_path / "long.csv", longer)
     slow = run_job(job("slow", long, seconds=0.4))
     assert slow.verdict == "too slow" and "--time-limit" in slow.reason
-    huge = harmed(recording, tmp_path / "huge.csv", lambda rows: [rows[0], *rows[1:] * 400])
-    large = run_job(job("large", huge, megabytes=110))
+    huge = harmed(recording, tmp_path / "huge.csv", lambda rows: [rows[0], *rows[1:] * 100])
+    large = run_job(job("large", huge, megabytes=70, seconds=30.0))
     assert large.verdict == "too large" and "--memory" in large.reason
     assert not list((tmp_path / "fleet").rglob(".*"))
 
