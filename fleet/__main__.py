@@ -102,7 +102,7 @@ def train(
     day), model (auto, or linear, which never gets a network) and type. Paths in a table are
     relative to it.
 
-    Assets of one type share a model, learned from up to 50 of them: each takes it if it has too few
+    Assets of one type share a model, learned from some of them: each takes it if it has too few
     rows for a model of its own, or if it finds more faults injected into rows that are held out.
 
     With --network-budget networks are trained, too, and kept where they find clearly more injected
