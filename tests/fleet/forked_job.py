@@ -21,8 +21,9 @@ def job(folder: Path) -> None:
         case "hang":
             signal.pause()
         case "kill the server":
+            (folder / "child").write_text(f"{os.getpid()}")
             os.kill(os.getppid(), signal.SIGKILL)
-            signal.pause()
+            os.read(0, 1)  # until stdin ends, as a real job
 
 
 if __name__ == "__main__":

@@ -27,6 +27,18 @@ def run(tmp_path: Path) -> Run:
     return job
 
 
+def has_ended(folder: Path) -> bool:
+    """Wait until the process that the job in `folder` has named has ended."""
+    try:
+        child = os.pidfd_open(int((folder / "child").read_text()))
+    except ProcessLookupError:
+        return True
+    try:
+        return ends(child)
+    finally:
+        os.close(child)
+
+
 def test_one_server_runs_all_jobs_with_their_exit_code_and_output(run: Run) -> None:
     (good, first), (bad, second) = run("nothing"), run("raise")
     assert (good, bad) == (0, 1)
@@ -44,17 +56,11 @@ def test_a_job_that_hangs_is_killed_and_its_server_goes_on(run: Run) -> None:
 
 def test_what_a_job_leaves_running_is_killed(run: Run) -> None:
     code, folder = run("leave a process")
-    assert code == 0
-    try:
-        child = os.pidfd_open(int((folder / "child").read_text()))
-    except ProcessLookupError:
-        return
-    assert ends(child)
-    os.close(child)
+    assert code == 0 and has_ended(folder)
 
 
 def test_a_killed_server_costs_the_job_and_the_next_one_has_another(run: Run) -> None:
     code, first = run("kill the server")
-    assert code == -signal.SIGKILL
+    assert code == -signal.SIGKILL and has_ended(first)
     code, second = run("nothing")
     assert code == 0 and (first / "server").read_text() != (second / "server").read_text()
