@@ -185,13 +185,14 @@ def write_sealed(file: Path, value: _Dataclass) -> None:
     write_small(file, seal({"schema": SCHEMA, **asdict(value)}))
 
 
-def read_sealed(file: Path, kind: type[_Kind]) -> _Kind | None:
+def read_sealed(file: Path, kind: type[_Kind], most: int = LARGEST_FILE) -> _Kind | None:
     """Return the dataclass of type `kind` in `file`, None when the file is missing.
 
-    Raises GruardError, naming the file, when it cannot be read or is damaged.
+    most: bytes of the file. Raises GruardError, naming the file, when it cannot be read or is
+    damaged.
     """
     try:
-        fields = unseal(parse_json(read_regular(file, LARGEST_FILE)))
+        fields = unseal(parse_json(read_regular(file, most)))
     except FileNotFoundError:
         return None
     except OSError as error:

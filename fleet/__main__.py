@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -32,11 +33,12 @@ def cli() -> None:
     python -m fleet train data/fleet/healthy.csv --out runs/fleet    bundles and a report
     python -m fleet rescore runs/fleet data/fleet/later.csv --out runs/later
     python -m fleet compare runs/before runs/later           what alarms now that did not before
+    python -m fleet ingest uploads/ --out runs/said          what the devices' records say
     """
 
 
-def means_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say what a run may use, as one argument `means` of `command`."""
+def cluster_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say which Dask workers do the work."""
 
     @click.option(
         "--scheduler",
@@ -48,6 +50,20 @@ def means_options(command: Callable[..., None]) -> Callable[..., None]:
         type=click.IntRange(1, 1024),
         help="Processes of the cluster on this machine.  [default: one for each core]",
     )
+    @functools.wraps(command)
+    def with_cluster(scheduler: str | None, workers: int | None, **others: Any) -> None:
+        if scheduler and workers:
+            raise click.UsageError("--workers is for a cluster on this machine, not --scheduler.")
+        require_dask()
+        command(scheduler=scheduler, workers=workers, **others)
+
+    return with_cluster
+
+
+def means_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say what a run may use, as one argument `means` of `command`."""
+
+    @cluster_options
     @click.option(
         "--time-limit",
         default=600.0,
@@ -66,9 +82,6 @@ def means_options(command: Callable[..., None]) -> Callable[..., None]:
     def with_means(
         scheduler: str | None, workers: int | None, time_limit: float, memory: int, **others: Any
     ) -> None:
-        if scheduler and workers:
-            raise click.UsageError("--workers is for a cluster on this machine, not --scheduler.")
-        require_dask()
         from fleet.jobs import Means
 
         command(means=Means(scheduler, workers, time_limit, memory), **others)
@@ -183,6 +196,59 @@ def compare(old: Path, new: Path, as_json: bool) -> None:
     found = compare_scores(old, new)
     click.echo(json.dumps(found.facts()) if as_json else found.text())
     sys.exit(1 if found.worse else 0)
+
+
+@cli.command()
+@click.argument("records", nargs=-1, required=True)
+@click.option("--out", required=True, type=PATH, metavar="SAID", help="Folder of the results.")
+@click.option(
+    "--bundles",
+    type=PATH,
+    metavar="FLEET",
+    help="Folder of fleet train, or of NAME-VERSION.gruard: compare scores with the calibration.",
+)
+@click.option(
+    "--assets",
+    "table",
+    type=PATH,
+    metavar="TABLE",
+    help="CSV or Parquet with the columns asset and, where known, site and type: whose alarms may "
+    "have one cause.",
+)
+@cluster_options
+@json_option
+def ingest(
+    records: tuple[str, ...],
+    out: Path,
+    bundles: Path | None,
+    table: Path | None,
+    scheduler: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Read RECORDS of many devices: who drifts, who alarms, who should learn again?
+
+    RECORDS are JSON lines as gruard run writes them (*.jsonl, *.jsonl.gz), journals, or folders
+    with a file or a folder for each asset, to which devices upload.
+
+    The same command again reads only what is new. The same record counts once, however often and
+    by whatever way it comes. A line that is no record is counted and named.
+
+    \b
+    SAID/report.html       who should learn again, and why; alarms of many assets at once
+    SAID/*.parquet         assets, alarms, histograms, counts
+    SAID/metrics.prom      for the textfile collector of Prometheus' node exporter
+    Exit code 0: all was read. 1: an input could not be read. 2: bad arguments.
+    Example: python -m fleet ingest uploads/ --bundles runs/fleet --out runs/said
+    """
+    from fleet.ingest.inputs import find_inputs, with_bundle_folder, with_groups
+    from fleet.ingest.run import ingest
+
+    inputs = with_groups(find_inputs([Path(each) for each in records], out), table)
+    listed = with_bundle_folder(inputs, bundles)
+    run = ingest(listed, out, scheduler, workers, _say, time.monotonic)
+    click.echo(json.dumps(run.facts()) if as_json else run.text())
+    sys.exit(1 if run.failed else 0)
 
 
 @cli.command()

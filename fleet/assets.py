@@ -97,11 +97,11 @@ def _of_folder(folder: Path, target: float) -> Iterator[Asset]:
             asset = Asset(entry.name[: -len(suffix)], entry, None, target)
         else:
             continue
-        yield replace(asset, problem=_name_problem(asset.name))
+        yield replace(asset, problem=name_problem(asset.name))
 
 
 def _of_table(file: Path, target: float) -> Iterator[Asset]:
-    for place, row in _rows(file):
+    for place, row in table_rows(file, REQUIRED):
         yield _of_row(row, place, file.parent, target)
 
 
@@ -110,7 +110,7 @@ def _of_row(row: Mapping[str, str], place: str, folder: Path, target: float) -> 
         row.get(each, "").strip() for each in ("asset", "data", "settings", "type")
     )
     model = row.get("model", "").strip() or MODELS[0]
-    problem = _name_problem(name) or (_name_problem(design) if design else "")
+    problem = name_problem(name) or (name_problem(design) if design else "")
     if not data:
         problem = problem or f"{place}: the column data is empty; name a recording or a folder"
     if model not in MODELS:
@@ -135,8 +135,11 @@ def _of_row(row: Mapping[str, str], place: str, folder: Path, target: float) -> 
     )
 
 
-def _rows(file: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Yield a place for messages and the cells by column, of each row of a CSV or Parquet file."""
+def table_rows(file: Path, required: Sequence[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Yield a place for messages and the cells by column, of each row of a CSV or Parquet file.
+
+    required: columns that must be there. Raises OSError, and GruardError for a file that is none.
+    """
     import pyarrow
 
     parquet = file.suffix.lower() == ".parquet"
@@ -147,11 +150,11 @@ def _rows(file: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
         raise GruardError(
             f"{file}: no table ({reason}); give CSV in UTF-8 with a header line, or Parquet"
         ) from None
-    missing = [name for name in REQUIRED if name not in table.column_names]
+    missing = [name for name in required if name not in table.column_names]
     if missing:
         raise GruardError(
-            f"{file}: the column {' and '.join(missing)} is missing; the columns are asset, data, "
-            "and optionally settings, target, model, type"
+            f"{file}: the column {' and '.join(missing)} is missing; required are "
+            f"{' and '.join(required)} (docs/fleet.md lists all)"
         )
     for number, row in enumerate(table.to_pylist()):
         cells = {name: "" if cell is None else str(cell) for name, cell in row.items()}
@@ -191,7 +194,8 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) and within else None
 
 
-def _name_problem(name: str) -> str:
+def name_problem(name: str) -> str:
+    """Return why an asset cannot have this name; empty if it can."""
     if NAME.fullmatch(name):
         return ""
     return f"the name {name!r} is no file name; use up to 80 letters, digits, '.', '_' and '-'"

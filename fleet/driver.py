@@ -28,6 +28,8 @@ from fleet.table import write_table
 from fleet.task import given_up, run_job
 
 TABLE, REPORT, LOCK = "fleet.parquet", "report.html", "lock"
+HOLDS = {"AssetResult": "bundles", "AssetScore": "scores", "AssetRecords": "records"}
+"""What a folder holds whose lock file names these rows."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def run_fleet(
     is finished, however the run ends. Raises GruardError.
     """
     started = time.monotonic()
-    with _held(folder, kind):
+    with held(folder, kind):
         count = sum(not asset.problem for asset in assets)
         found: dict[str, AssetRow] = {}
         types: dict[str, TypeResult] = {}
@@ -136,8 +138,8 @@ def _rows(
 
 
 @contextmanager
-def _held(folder: Path, kind: type[AssetRow]) -> Iterator[None]:
-    """Make the folder, keep other drivers out of it, and keep bundles and scores apart.
+def held(folder: Path, kind: type[Any]) -> Iterator[None]:
+    """Make the folder, keep other drivers out of it, and keep bundles, scores and records apart.
 
     The lock file names the kind of rows that the folder holds.
     """
@@ -151,8 +153,8 @@ def _held(folder: Path, kind: type[AssetRow]) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BusyError(f"--out {folder}: another fleet command is at work there") from None
-        if (held := lock.read() or kind.__name__) != kind.__name__:
-            what = "bundles" if held == AssetResult.__name__ else "scores"
+        if (found := lock.read() or kind.__name__) != kind.__name__:
+            what = HOLDS.get(found, "other rows")
             raise GruardError(f"--out {folder}: holds {what} already; choose another folder")
         lock.seek(0)
         lock.write(kind.__name__)

@@ -1,10 +1,21 @@
 """How far a run over many assets is, and an estimate of when it ends."""
 
 from collections.abc import Callable
-
-from fleet.results import AssetRow
+from typing import Protocol
 
 EVERY = 10.0  # seconds between two lines
+
+
+class Ended(Protocol):
+    """The result of an asset: whether it is good, and whether it is that of an earlier command."""
+
+    @property
+    def good(self) -> bool:
+        """Whether the asset was worked on without a failure."""
+
+    @property
+    def reused(self) -> bool:
+        """Whether nothing was new."""
 
 
 class FleetProgress:
@@ -23,7 +34,7 @@ class FleetProgress:
         self._began = self._last = self._clock()
         return f"{self._total:,} assets on {threads} {'core' if threads == 1 else 'cores'}"
 
-    def ended(self, result: AssetRow) -> None:
+    def ended(self, result: Ended) -> None:
         """Count one asset."""
         self._done += 1
         self._failed += not result.good

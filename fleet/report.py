@@ -157,15 +157,15 @@ def _pictures(good: Sequence[AssetRow]) -> Iterator[str]:
     learned = [row for row in good if isinstance(row, AssetResult)]
     scored = [row for row in good if isinstance(row, AssetScore)]
     yield '<div class="row">'
-    yield _histogram("threshold", [row.threshold for row in good])
-    yield _histogram("further days of clean data needed", [row.days_needed for row in learned])
-    yield _histogram("share of rows in alarm", [row.share for row in scored])
-    yield _histogram("largest score over the threshold", [row.worst for row in scored])
-    yield _histogram("CPU seconds", [row.cpu_seconds for row in good])
+    yield histogram("threshold", [row.threshold for row in good])
+    yield histogram("further days of clean data needed", [row.days_needed for row in learned])
+    yield histogram("share of rows in alarm", [row.share for row in scored])
+    yield histogram("largest score over the threshold", [row.worst for row in scored])
+    yield histogram("CPU seconds", [row.cpu_seconds for row in good])
     yield "</div>"
 
 
-def _histogram(name: str, values: Sequence[float]) -> str:
+def histogram(name: str, values: Sequence[float]) -> str:
     """Return a histogram as an inline picture; the caption has the range and the median."""
     if not values:
         return ""

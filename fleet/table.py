@@ -18,7 +18,9 @@ def write_table(file: Path, kind: type[Any], rows: Sequence[Any]) -> None:
 
     columns = {field.name: [getattr(row, field.name) for row in rows] for field in fields(kind)}
     types: dict[Any, Any] = {
-        float: pyarrow.float64(), int: pyarrow.int64(), bool: pyarrow.bool_()
+        float: pyarrow.float64(), int: pyarrow.int64(), bool: pyarrow.bool_(),
+        tuple[str, ...]: pyarrow.list_(pyarrow.string()),
+        tuple[int, ...]: pyarrow.list_(pyarrow.int64()),
     }  # fmt: skip
     schema = pyarrow.schema(
         [(field.name, types.get(field.type, pyarrow.string())) for field in fields(kind)]

@@ -48,7 +48,7 @@ def run_job(job: Job) -> AssetRow:
 
     Raises GruardError when this worker cannot work for the fleet at all.
     """
-    _refuse_foreign(job)
+    refuse_foreign(job.gruard, job.fleet)
     started = time.monotonic()
     try:
         result = _result_of(job)
@@ -72,17 +72,17 @@ def given_up(job: Job, reason: str) -> AssetRow:
     return job.kind(job.asset, CRASHED, one_line(f"no worker finished it: {reason}"))
 
 
-def _refuse_foreign(job: Job) -> None:
+def refuse_foreign(gruard: str, fleet: str) -> None:
     """Raise GruardError when this worker has another version of gruard, or no view of the fleet."""
     here = socket.gethostname()
-    if job.gruard != __version__:
+    if gruard != __version__:
         raise GruardError(
-            f"the worker on {here} has gruard {__version__}, the driver {job.gruard}; install the "
+            f"the worker on {here} has gruard {__version__}, the driver {gruard}; install the "
             "same version on all machines and restart the worker"
         )
-    if not Path(job.fleet).is_dir():
+    if not Path(fleet).is_dir():
         raise GruardError(
-            f"the worker on {here} does not see {job.fleet}; mount the folder there under the same "
+            f"the worker on {here} does not see {fleet}; mount the folder there under the same "
             "path, and restart the worker"
         )
 

@@ -48,7 +48,7 @@ class Metric:
 
 def exposition(snapshot: Snapshot, now: float) -> str:
     """Return the page for one scrape at monotonic time `now`."""
-    return "".join(_family(metric) for metric in _metrics(snapshot, now) if metric.samples)
+    return "".join(family(metric) for metric in _metrics(snapshot, now) if metric.samples)
 
 
 def _metrics(snapshot: Snapshot, now: float) -> list[Metric]:
@@ -202,7 +202,8 @@ def _each(label: str, values: Mapping[str, float]) -> list[tuple[Labels, float]]
     return [({label: name}, value) for name, value in values.items()]
 
 
-def _family(metric: Metric) -> str:
+def family(metric: Metric) -> str:
+    """Return the lines of one metric."""
     head = f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} {metric.kind}\n"
     return head + "".join(
         f"{metric.name}{_labels(labels)} {_number(value)}\n" for labels, value in metric.samples
