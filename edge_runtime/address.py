@@ -148,14 +148,15 @@ def parse_mqtt_address(
     environment: Mapping[str, str] = os.environ,
     known: Sequence[str] = (),
     subscribing: bool = False,
+    deep: bool = False,
 ) -> MqttAddress:
     """Parse `target`, and read the files that it names.
 
     known: options besides `ca` and `password-file`.
-    subscribing: the topic may end in /+, for all topics below it.
+    subscribing: the topic may end in /+, for all topics below it; deep: or in /#, at any depth.
     Raises GruardError, whose text never shows a password.
     """
-    topic, address = _parse_topic(target, known, subscribing)
+    topic, address = _parse_topic(target, known, subscribing, deep)
     options = dict(address.options)
     ca, password_file = options.pop("ca", None), options.pop("password-file", None)
     return MqttAddress(
@@ -243,13 +244,13 @@ def _options(kind: str, query: str, known: Sequence[str]) -> dict[str, str]:
 
 
 def _parse_topic(
-    target: str, known: Sequence[str] = (), subscribing: bool = False
+    target: str, known: Sequence[str] = (), subscribing: bool = False, deep: bool = False
 ) -> tuple[BrokerTopic, Address]:
     address = parse_address(target, {kind: (*options, *known) for kind, options in MQTT.items()})
     assert address is not None, "the caller has seen mqtt:"
     place = endpoint(address, _PORTS[address.kind], "TOPIC")
     name = target.partition("?")[0]
-    topic = _topic(place.rest, name, subscribing)
+    topic = _topic(place.rest, name, subscribing, deep)
     return BrokerTopic(name, place.host.lower(), place.port, topic), address
 
 
@@ -261,11 +262,14 @@ def _matches(asked: str, topic: str) -> bool:
     )
 
 
-def _topic(topic: str, name: str, subscribing: bool) -> str:
+def _topic(topic: str, name: str, subscribing: bool, deep: bool) -> str:
     if not topic:
         raise GruardError(f"{name}: no topic is named; write mqtt://HOST/TOPIC")
     fixed = topic.removesuffix("/+") if subscribing else topic
+    fixed = topic.removesuffix("/#") if deep and topic.endswith("/#") else fixed
     if not fixed or any(sign in fixed for sign in "+#\0"):
+        if deep:
+            raise GruardError(f"{name}: write TOPIC, or TOPIC/+ or TOPIC/# for all topics below it")
         if subscribing:
             raise GruardError(f"{name}: write TOPIC, or TOPIC/+ for a channel a topic")
         raise GruardError(f"{name}: a topic to publish to has no wildcards (+ or #)")

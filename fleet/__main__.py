@@ -6,7 +6,7 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,6 +19,7 @@ from fleet.cluster import require_dask
 from train.console import run_command
 
 if TYPE_CHECKING:
+    from fleet.ingest.inputs import AssetInputs
     from fleet.jobs import Means
 
 PATH = click.Path(path_type=Path)
@@ -215,6 +216,12 @@ def compare(old: Path, new: Path, as_json: bool) -> None:
     help="CSV or Parquet with the columns asset and, where known, site and type: whose alarms may "
     "have one cause.",
 )
+@click.option(
+    "--for",
+    "duration",
+    metavar="10m",
+    help="How long to listen to an MQTT address, such as 10m, 8h or 2d; then the records are read.",
+)
 @cluster_options
 @json_option
 def ingest(
@@ -222,6 +229,7 @@ def ingest(
     out: Path,
     bundles: Path | None,
     table: Path | None,
+    duration: str | None,
     scheduler: str | None,
     workers: int | None,
     as_json: bool,
@@ -229,7 +237,8 @@ def ingest(
     """Read RECORDS of many devices: who drifts, who alarms, who should learn again?
 
     RECORDS are JSON lines as gruard run writes them (*.jsonl, *.jsonl.gz), journals, or folders
-    with a file or a folder for each asset, to which devices upload.
+    with a file or a folder for each asset, to which devices upload. mqtt://HOST/TOPIC/# listens to
+    a broker for some time (--for); the rest of the topic is the name of the asset.
 
     The same command again reads only what is new. The same record counts once, however often and
     by whatever way it comes. A line that is no record is counted and named.
@@ -242,11 +251,19 @@ def ingest(
     Example: python -m fleet ingest uploads/ --bundles runs/fleet --out runs/said
     """
     from fleet.ingest.inputs import find_inputs, with_bundle_folder, with_groups
+    from fleet.ingest.listening import SCHEMES
     from fleet.ingest.run import ingest
 
-    inputs = with_groups(find_inputs([Path(each) for each in records], out), table)
-    listed = with_bundle_folder(inputs, bundles)
-    run = ingest(listed, out, scheduler, workers, _say, time.monotonic)
+    addresses = [each for each in records if each.startswith(SCHEMES)]
+    places = [Path(each) for each in records if each not in addresses]
+
+    def listed() -> Sequence[AssetInputs]:
+        found = find_inputs(places, out, may_be_empty=bool(addresses))
+        return with_bundle_folder(with_groups(found, table), bundles)
+
+    listed()  # what is wrong with the arguments is said before hours of listening
+    _listen(addresses, duration, out)
+    run = ingest(listed(), out, scheduler, workers, _say, time.monotonic)
     click.echo(json.dumps(run.facts()) if as_json else run.text())
     sys.exit(1 if run.failed else 0)
 
@@ -277,6 +294,21 @@ def simulate(out: Path, assets: int, rows: int, seed: int) -> None:
 
 
 _NO_TARGET = 1.0  # the bundle has one
+
+
+def _listen(addresses: list[str], duration: str | None, out: Path) -> None:
+    """Receive records from a broker into the inbox of `out`, if one is named."""
+    from edge_runtime.mute import parse_duration
+    from fleet.ingest.listening import listen, parse_listening
+
+    if not addresses:
+        if duration is not None:
+            raise click.UsageError("--for is for an address such as mqtt://HOST/TOPIC/#.")
+        return
+    if len(addresses) > 1 or duration is None:
+        raise click.UsageError("Give one MQTT address, and with --for how long to listen to it.")
+    seconds = parse_duration(duration, "listening")
+    _say(str(listen(parse_listening(addresses[0]), seconds, out, _say)))
 
 
 def _say(sentence: str) -> None:

@@ -39,11 +39,13 @@ class AssetInputs:
     problem: str = ""
 
 
-def find_inputs(places: Sequence[Path], out: Path) -> tuple[AssetInputs, ...]:
+def find_inputs(
+    places: Sequence[Path], out: Path, may_be_empty: bool = False
+) -> tuple[AssetInputs, ...]:
     """Return the inputs of each asset in `places` and in the inbox of `out`, by name.
 
     A place is a file, a journal, or a folder with a file or a folder for each asset. Raises
-    GruardError for a place that is none of these, and where nothing is found.
+    GruardError for a place that is none of these, and where nothing is found, unless that may be.
     """
     found: dict[str, AssetInputs] = {}
     for place in places:
@@ -52,7 +54,7 @@ def find_inputs(places: Sequence[Path], out: Path) -> tuple[AssetInputs, ...]:
         _add(found, _of_place(place))
     if (out / INBOX).is_dir():
         _add(found, _of_folder(out / INBOX))
-    if not found:
+    if not found and not may_be_empty:
         raise GruardError(
             f"{', '.join(map(str, places))}: no records; give *.jsonl or *.jsonl.gz files, "
             "journals, or a folder with a file or a folder for each asset"
