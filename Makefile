@@ -43,8 +43,8 @@ export OPENBLAS_NUM_THREADS ?= 1
         test test-fast test-long test-arm arm-trees test-service test-vm test-firmware coverage \
         fuzz fuzz-core lint wheel benchmark benchmark-accuracy benchmark-board \
         benchmark-calibration benchmark-clock benchmark-diagnosis benchmark-engines \
-        benchmark-fleet benchmark-gaps benchmark-life benchmark-nab benchmark-recurring \
-        benchmark-short benchmark-step benchmark-types faults fleet-engines \
+        benchmark-fleet benchmark-gaps benchmark-life benchmark-nab benchmark-records \
+        benchmark-recurring benchmark-short benchmark-step benchmark-types faults fleet-engines \
         soak clean environment
 
 # `make help` lists the texts after `##`, `make help-all` also those after `#-`.
@@ -205,6 +205,11 @@ benchmark-life: $(READY) $(CORE) #- half an hour: sixty days of machines, with a
 
 benchmark-nab: $(READY) $(CORE) #- a minute: single channels, each with its own threshold
 	$(PY) -m benchmarks.nab --out docs/accuracy.md $(ARGS)
+
+benchmark-records: $(READY) $(CORE) #- half an hour: records of a fleet, into docs/fleet-records.md
+	$(PY) -m benchmarks.records common --out docs/fleet-records.md
+	$(PY) -m benchmarks.records cost --out docs/fleet-records.md
+	$(PY) -m benchmarks.records drift --out docs/fleet-records.md
 
 benchmark-short: $(READY) $(CORE) #- minutes: how good is a detector that learned from minutes of data?
 	$(PY) -m benchmarks.short --out docs/changes.md $(ARGS)

@@ -9,9 +9,9 @@ Kullback-Leibler divergence of Jeffreys (1946). The bins hold about a tenth of t
 
 The usual bands call 0.1 some and 0.25 much drift. For n and m independent scores the index of two
 samples of one distribution is about (1/n + 1/m) times a chi-square variable with bins - 1 degrees
-of freedom (Yurdakul 2018), but successive scores are alike. A healthy machine whose scores change
-within a quarter of an hour is above 0.25 in every fourth week after a day of calibration
-(`python -m benchmarks.records drift`). So n and m are divided by the memory of the scores, and
+of freedom (Yurdakul 2018), but successive scores are alike. Healthy scores that wander for an hour
+and more are above 0.25 in many a week, even after a day of calibration (docs/fleet-records.md,
+`python -m benchmarks.records drift`). So n and m are divided by the memory of the scores, and
 drift is what is above `MUCH` and above the 99.9 % quantile of chance. A calibration of fewer than
 `FEWEST` such independent scores has not shown the machine, and is not compared.
 """
@@ -63,7 +63,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Drift:
-    """The index of one week, and its limit. problem: why it cannot be judged; empty if it is."""
+    """The index of one week and its limit, 0 if it cannot be judged. problem: why not, or empty."""
 
     week: int
     index: float
@@ -116,21 +116,21 @@ def drift_of(week: WeekScores, reference: Reference) -> Drift:
     """Compare the scores of a week with those of the calibration."""
     if reference.problem:
         return Drift(week.week, 0.0, 0.0, reference.problem)
-    known, came = reference.rows / reference.memory, sum(week.counts) / reference.memory
-    if known < FEWEST:
-        return Drift(
-            week.week, 0.0, 0.0,
-            f"its {reference.rows:,} rows of calibration are worth {known:.0f} independent ones, "
-            f"and {FEWEST:.0f} are needed; record for longer and train again",
-        )  # fmt: skip
-    if came < FEWEST:
-        return Drift(week.week, 0.0, 0.0, "the week has too few scores yet")
     expected, groups = _bins(reference, week.threshold)
     if len(expected) < FEWEST_BINS:
         return Drift(week.week, 0.0, 0.0, "the scores of its calibration are all alike")
     counts: Float64 = np.zeros(len(expected))
     np.add.at(counts, groups, week.counts)
     index = stability_index(expected, counts)
+    known, came = reference.rows / reference.memory, sum(week.counts) / reference.memory
+    if known < FEWEST:
+        return Drift(
+            week.week, index, 0.0,
+            f"its {reference.rows:,} rows of calibration are worth {known:.0f} independent ones, "
+            f"and {FEWEST:.0f} are needed; record for longer and train again",
+        )  # fmt: skip
+    if came < FEWEST:
+        return Drift(week.week, index, 0.0, "the week has too few scores yet")
     limit = chance_limit(1 / (1 / known + 1 / came), len(expected))
     return Drift(week.week, index, max(limit, MUCH))
 
