@@ -20,7 +20,10 @@ MOST_SHOWN = 50  # lines of a table of what to look at
 COLOURS = {
     LEARN: "#e0813c", LOOK: "#d9c75a", FINE: "#8fce9d", NOTHING: "#c9c9c9", UNREAD: "#d0453b",
 }  # fmt: skip
-STYLE = "<style>.wide { overflow-x: auto } svg { max-width: 100%; height: auto }</style>"
+STYLE = (
+    "<style>.wide { overflow-x: auto } svg { max-width: 100%; height: auto } "
+    ".names { min-width: 14rem }</style>"
+)
 COLUMNS: dict[str, Callable[[AssetRecords], str]] = {
     "hours": lambda row: f"{row.hours:,.1f}",
     "last record": lambda row: when(row.last),
@@ -169,7 +172,7 @@ def _events(events: Sequence[CommonEvent]) -> Iterator[str]:
         lines.append(
             f"<tr><td>{when(event.alarms[0].start)}<td class=n>{len(event.assets):,}"
             f"<td class=n>{1 + first.expected:.1f}<td>{html.escape(first.group)}<td>{blamed}"
-            f"<td>{names}</tr>"
+            f"<td class=names>{names}</tr>"
         )
     header = "<th>time<th>assets<th>by chance<th>among<th>blamed<th>which"
     yield from _table(header, lines, "None: all alarms look like those of single machines.")
