@@ -36,6 +36,7 @@ from fleet.results import (
     AssetScore,
     TypeResult,
     asset_folder,
+    promised,
     type_folder,
 )
 
@@ -188,7 +189,7 @@ def _written(
         worst = next(check for check in learned.checks if not check.passed)
         return kind(job.asset, UNFIT, f"{worst.name}: {worst.value:g}; check its memory")
     written = write_learned(learned, scratch, force=True)
-    return kind(
+    row = kind(
         asset=job.asset,
         verdict=LEARNED,
         reason="",
@@ -197,7 +198,8 @@ def _written(
         channels=len(learned.manifest.channels),
         warnings=warnings + len(learned.warnings),
         kinds=-1.0 if learned.judgement is None else learned.judgement.kind,
-    ).promising(learned.manifest)
+    )
+    return promised(row, learned.manifest)
 
 
 def score_asset(job: Job) -> AssetScore:

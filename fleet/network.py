@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.request import Request, read_data
-from fleet.results import NETWORK, AssetResult, newest
+from fleet.results import NETWORK, AssetResult, newest, promised
 
 ONE_CORE = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -55,12 +55,15 @@ def weigh_network(folder: Path, request: Request, version: int, scratch: Path) -
         _say("the network failed its validation: the linear detector stays")
         return replace(weighed, gain=0.0)
     written = write_bundle(conversion, scratch, force=True)
-    return replace(
+    kept = replace(
         weighed,
         version=version,
         bundle=f"assets/{linear.asset}/{version}/{written.name}",
         model=NETWORK,
-    ).promising(conversion.manifest)
+        shared=False,
+        choice="",
+    )
+    return promised(kept, conversion.manifest)
 
 
 def _gain(precisions: Mapping[str, float]) -> float:

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from edge_runtime import __version__
 from edge_runtime.bundle.manifest import Manifest
@@ -32,6 +32,7 @@ TOO_SLOW, TOO_LARGE, CRASHED, BLAMED = "too slow", "too large", "crashed", "kill
 FAILED = (UNFIT, REFUSED, TOO_LARGE, TOO_SLOW, CRASHED, BLAMED)
 VERDICTS = (ASSURED, LEARNED, TRIAL, CALM, ALARMS, *FAILED)
 Kind = TypeVar("Kind", bound="AssetRow")
+OfAsset = TypeVar("OfAsset", bound="AssetResult")
 _CHUNK = 1 << 20
 _SCHEMA = "1"  # of the digest
 
@@ -91,19 +92,6 @@ class AssetResult(AssetRow):
     model: str = LINEAR
     gain: float = 0.0
 
-    def promising(self, manifest: Manifest) -> Self:
-        """Return the result with what the threshold of `manifest` promises."""
-        threshold, trial = next(iter(manifest.thresholds.values())), trial_of(manifest)
-        return replace(
-            self,
-            verdict=TRIAL if trial else ASSURED if threshold.assured else LEARNED,
-            reason=trial or threshold.statement,
-            threshold=threshold.value,
-            target=threshold.wished_per_day,
-            bound=threshold.upper_bound_per_day,
-            days_needed=threshold.days_needed,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class TypeResult(AssetResult):
@@ -127,6 +115,20 @@ class AssetScore(AssetRow):
     share: float = 0.0
     first: int = -1
     worst: float = 0.0
+
+
+def promised(result: OfAsset, manifest: Manifest) -> OfAsset:
+    """Return `result` with what the threshold of `manifest` promises."""
+    threshold, trial = next(iter(manifest.thresholds.values())), trial_of(manifest)
+    return replace(
+        result,
+        verdict=TRIAL if trial else ASSURED if threshold.assured else LEARNED,
+        reason=trial or threshold.statement,
+        threshold=threshold.value,
+        target=threshold.wished_per_day,
+        bound=threshold.upper_bound_per_day,
+        days_needed=threshold.days_needed,
+    )
 
 
 def asset_folder(fleet: Path, name: str) -> Path:
