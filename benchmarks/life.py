@@ -125,6 +125,7 @@ class Owner:
     alarms: tuple[AnsweredAlarm, ...] = ()
     accepted: tuple[TimeSpan, ...] = ()
     creeps: tuple[AcceptedCreep, ...] = ()
+    left_out: tuple[TimeSpan, ...] = ()
 
     def answer(self, device: WatchedMachine, now: int) -> None:
         """Mark all alarms until `now`, and accept the present change of a healthy machine."""
@@ -142,7 +143,8 @@ class Owner:
         """Return all answers; alarms since the last ones have none."""
         stretches = alarm_stretches(device.alarm[:now])[len(self.alarms) :]
         new = tuple(AnsweredAlarm(_span(self.life.times, *each), None) for each in stretches)
-        return OwnerAnswers((*self.alarms, *new), -np.inf, self.accepted, self.creeps)
+        alarms = (*self.alarms, *new)
+        return OwnerAnswers(alarms, -np.inf, self.accepted, self.creeps, (), self.left_out)
 
 
 def _span(times: npt.NDArray[np.float64], start: int, stop: int) -> TimeSpan:
@@ -203,6 +205,7 @@ def _learn_again(
         judged = judge_past(detector_of(current), past, [span.end for span in answers.accepted])
         model = shipped_model(current, b"")
         decision = relearned(past, judged, answers, model, version, WISH, ignore)
+        owner.left_out = decision.left_out
         if decision.candidate and decision.promoted:
             device.install(number, decision.candidate.measured.manifest)
             assert decision.used is not None

@@ -164,13 +164,15 @@ def calibrate(
     alarm: AlarmRule,
     margins: Margins = Margins(),
     left_out: int = 0,
+    aim: float = 1.0,
 ) -> Calibration:
     """Return the threshold for at most `wished_per_day` false alarms.
 
     clean, held_out: settled scores of clean recordings, which must not share rows. period: seconds
     per sample; unknown counts as 1 s, and the statement says so. margins: of the detector.
-    left_out: clean rows without a score because they are unlike all others. Raises UnfitError when
-    `clean` is too short for a single debounced score.
+    left_out: clean rows without a score because they are unlike all others. aim: share of the
+    target that the threshold is computed for. Raises UnfitError when `clean` is too short for a
+    single debounced score.
     """
     days = SECONDS_PER_DAY / (period or 1.0)  # in rows
     smooth = [debounce(np.asarray(scores, float), alarm) for scores in clean]
@@ -186,7 +188,7 @@ def calibrate(
     if wished_per_day * clean_days < SHORTEST_SHARE:
         tail = None
     joined = np.concatenate(smooth)
-    value, clear, method = _levels(joined, tail, wished_per_day, margins)
+    value, clear, method = _levels(joined, tail, aim * wished_per_day, margins)
     unseen = [debounce(np.asarray(scores, float), alarm) for scores in held_out]
     alarms = sum(len(peaks(scores, value, alarm)) for scores in unseen)
     unseen_days = sum(map(len, unseen)) / days

@@ -133,7 +133,7 @@ def _decide(
     decision = relearned(past, judged, answers, model, _next_version(store, current), wish, _say)
     if folder is not None:
         names = [manifest.channels[creep.channel].name for creep in decision.creeps]
-        write_found(folder, names, float(past.times[-1]))
+        write_found(folder, names, float(past.times[-1]), decision.left_out)
     return decision
 
 

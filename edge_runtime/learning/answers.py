@@ -1,7 +1,8 @@
 """What the owner has said of the past: marks on alarms, accepted changes and creeps, mutes.
 
 Each is a file of the state folder. `gruard relearn` writes the creeps that keep a candidate out to
-`creeps.json`, and `gruard accept` writes those that are accepted into `accepted-creeps.json`.
+`creeps.json`, and `gruard accept` writes those that are accepted into `accepted-creeps.json`. The
+times that were left out because of a fault are remembered in `left-out.json`.
 """
 
 import math
@@ -18,6 +19,7 @@ from edge_runtime.mute import Mute
 from edge_runtime.plain import read_sealed, write_sealed
 
 CREEPS, ACCEPTED_CREEPS = "creeps.json", "accepted-creeps.json"
+LEFT_OUT = "left-out.json"
 """Names of the files in the state folder."""
 
 
@@ -61,10 +63,18 @@ class FoundCreeps:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Times that are left out for good, in seconds of the readings."""
+
+    spans: tuple[TimeSpan, ...] = ()
+
+
+@dataclass(frozen=True)
 class OwnerAnswers:
     """alarms: all that the run raised since `complete_since` seconds, and some before.
 
     accepted: from the report of a change until it was accepted. muted: alarms were muted.
+    left_out: a fault, as far as it was found when learning again before.
     """
 
     alarms: tuple[AnsweredAlarm, ...] = ()
@@ -72,6 +82,7 @@ class OwnerAnswers:
     accepted: tuple[TimeSpan, ...] = ()
     creeps: tuple[AcceptedCreep, ...] = ()
     muted: tuple[TimeSpan, ...] = ()
+    left_out: tuple[TimeSpan, ...] = ()
 
 
 def read_answers(folder: Path, ahead: float) -> OwnerAnswers:
@@ -93,14 +104,21 @@ def read_answers(folder: Path, ahead: float) -> OwnerAnswers:
     mute = read_sealed(folder / MUTE_WORD, Mute)
     muted = [TimeSpan(mute.started - ahead, mute.ends - ahead)] if mute else []
     creeps = (read_sealed(folder / ACCEPTED_CREEPS, AcceptedCreeps) or AcceptedCreeps()).creeps
-    return OwnerAnswers(tuple(alarms), complete_since, tuple(accepted), creeps, tuple(muted))
+    left_out = (read_sealed(folder / LEFT_OUT, LeftOut) or LeftOut()).spans
+    return OwnerAnswers(
+        tuple(alarms), complete_since, tuple(accepted), creeps, tuple(muted), left_out
+    )
 
 
-def write_found(folder: Path, channels: Sequence[str], until: float) -> None:
-    """Replace what creeps by `channels`, maybe none. Raises GruardError."""
+def write_found(
+    folder: Path, channels: Sequence[str], until: float, left_out: Sequence[TimeSpan]
+) -> None:
+    """Replace what creeps, maybe nothing, and what is left out for good. Raises GruardError."""
     file = folder / CREEPS
     if channels or file.exists():
         _write(file, FoundCreeps(tuple(channels), until))
+    if left_out or (folder / LEFT_OUT).exists():
+        _write(folder / LEFT_OUT, LeftOut(tuple(left_out)))
 
 
 def accept_creeps(folder: Path) -> tuple[str, ...]:
@@ -116,7 +134,7 @@ def accept_creeps(folder: Path) -> tuple[str, ...]:
     return found.channels
 
 
-def _write(file: Path, value: FoundCreeps | AcceptedCreeps) -> None:
+def _write(file: Path, value: FoundCreeps | AcceptedCreeps | LeftOut) -> None:
     try:
         write_sealed(file, value)
     except OSError as error:

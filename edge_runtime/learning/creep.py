@@ -1,4 +1,4 @@
-"""Tell a fault that grows for days from seasons, daily and weekly rhythms, and steps.
+"""Tell a fault that lasts for days from seasons, and from daily and weekly rhythms.
 
 A detector that learns again each week absorbs a fault that grows slowly enough: each time the last
 days look healthy to the one before. So the past is also judged by how each channel stands to the
@@ -9,15 +9,17 @@ others, day by day.
    So what grows over days cannot enter them, and season and load, which move the channels together,
    are explained.
 2. The level of a day is the median of what is not explained, in units of its deviation within days.
-3. A channel creeps at the end of a day if over the last 5 to 14 days its level went one way
-   (Kendall's tau), twice as far as a random walk with its usual differences between days,
-   beyond all levels before, and not in one step.
+3. A channel creeps on a day whose level lies clearly beyond the levels of the days at least two
+   weeks before, or of the first five. Days that crept are no such days. So a fault cannot become
+   usual in steps that are each too small to notice.
 
-The days of a creep are not healthy until the level is nearly back. A step is no creep: it raises an
-alarm and is reported as a change, and the owner answers. benchmarks/life.py measures the rule.
+The days of a creep are not healthy until the owner accepts it or the level is back. A step raises
+an alarm; where the owner has marked that as false, it is no creep. The caller remembers the days
+that crept: when the past begins within the fault, the fault would be what is usual.
+benchmarks/life.py measures the rule.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -32,29 +34,35 @@ Days = npt.NDArray[np.int64]
 
 DAY, BLOCK, BLOCK_ROWS = 86400.0, 3600.0, 4  # seconds; rows of a block at least
 FEWEST_BLOCKS, FILLED = 6, 0.3  # of a day that counts; share of the rows of a block
-WINDOWS, FEWEST_BEFORE = range(5, 15), 3  # days of a creep, and before it
-TAU, RISE, LARGEST_STEP = 0.8, 1.5, 0.5  # rise: in deviations within days; step: share of the rise
-WANDER = 2.0  # rise, in what a random walk of the usual differences between days covers
-BEYOND = 1.0  # distance to all levels before, in usual differences between days
+FIRST_DAYS, LAG = 5, 14
+"""Days that are usual at first, and by how many days what is usual lags behind."""
+BEYOND, OF_RANGE = 2.0, 0.5
+"""How far a level that creeps is beyond the usual ones: in deviations within days, and their range.
+"""
+STEP = 2 / 3
+"""Share of what a level is beyond the usual ones that a step has in one day."""
 RIDGE = 1e-3
 
 
 @dataclass(frozen=True)
 class Creep:
-    """The channel of this index has crept for so many days, up or down, since `since` seconds."""
+    """The channel of this index has been too high, or too low, for so many days."""
 
     channel: int
     days: int
     up: bool
-    since: float
 
 
 @dataclass(frozen=True)
 class Creeping:
-    """rows: bool [n], whether each row is of a creep. now: what creeps at the end, worst first."""
+    """rows: bool [n], whether each row is of a day that crept. now: at the end, worst first.
+
+    days: those days, numbered since 1970.
+    """
 
     rows: Bools
     now: tuple[Creep, ...]
+    days: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -66,36 +74,68 @@ class DailyLevels:
 
 
 def creeping(
-    past: Past, healthy: Bools, watched: Bools, accepted: Sequence[Sequence[float]]
+    past: Past, healthy: Bools, watched: Bools, accepted: Sequence[float], answered: Collection[int]
 ) -> Creeping:
     """Find creeps of the `watched` channels [channels] in the `healthy` rows.
 
-    accepted: of each channel, the times at which the owner accepted a creep as normal; what is
-    usual begins anew there.
+    accepted: the times at which the owner accepted a creep. answered: the days, numbered since
+    1970, with alarms all of which the owner marked as false; a step on such a day, or the day
+    after, is known to be healthy. What is usual begins anew at both, for all channels, because
+    each explains the others.
     """
-    rows, found = np.zeros(len(past.times), bool), list[tuple[float, Creep]]()
     levels = daily_levels(past, healthy)
     if levels is None:
-        return Creeping(rows, ())
-    day = np.floor(past.times / DAY).astype(np.int64)
-    for channel in np.flatnonzero(watched):
-        course = levels.level[:, channel]
-        if not np.isfinite(course).all():
-            continue
-        anew = np.searchsorted(levels.number, np.ceil(np.sort(accepted[channel]) / DAY))
-        edges = [0, *anew.tolist(), len(course)]
-        parts = [crept_days(levels.number[a:b], course[a:b]) for a, b in pairwise(edges)]
-        crept = np.concatenate([part[1] for part in parts])
-        rows |= np.isin(day, levels.number[crept])
-        if parts[-1][1][-1:].any():
-            first = edges[-2] + int(parts[-1][0][-1])
-            rise = float(course[-1] - course[first])
-            days = int(levels.number[-1] - levels.number[first]) + 1
-            since = float(levels.number[first] * DAY)
-            found.append((abs(rise), Creep(int(channel), days, rise > 0, since)))
+        return Creeping(np.zeros(len(past.times), bool), (), ())
+    number = levels.number
+    courses = {
+        int(channel): levels.level[:, channel]
+        for channel in np.flatnonzero(watched)
+        if np.isfinite(levels.level[:, channel]).all()
+    }
+    anew = {0, *np.searchsorted(number, np.ceil(np.array(accepted) / DAY)).tolist()}
+    while True:
+        beyond = {each: _beyond(number, course, anew) for each, course in courses.items()}
+        steps = [_first_step(number, courses[c], beyond[c], answered) for c in courses]
+        new = {step for step in steps if step is not None} - anew
+        if not new:
+            break
+        anew.add(min(new))
+    there = max(anew) < len(number)  # not if it was accepted after the last day
+    now = [channel for channel in courses if there and beyond[channel][-1]]
     # What creeps also disturbs how the other channels are explained, but less.
-    found.sort(key=lambda each: each[0], reverse=True)
-    return Creeping(rows, tuple(creep for _, creep in found))
+    now.sort(key=lambda channel: abs(beyond[channel][-1]), reverse=True)
+    crept = number[np.any([far != 0 for far in beyond.values()], axis=0)]
+    rows = np.isin(day_numbers(past.times), crept)
+    return Creeping(rows, tuple(_creep(number, c, beyond[c]) for c in now), tuple(crept.tolist()))
+
+
+def _creep(number: Days, channel: int, beyond: Float64) -> Creep:
+    calm = np.flatnonzero(beyond == 0)[-1]  # the first days always are
+    return Creep(channel, int(number[-1] - number[calm]), bool(beyond[-1] > 0))
+
+
+def _beyond(number: Days, course: Float64, anew: Collection[int]) -> Float64:
+    edges = sorted({*anew, len(course)})
+    parts = [beyond_usual(number[a:b], course[a:b]) for a, b in pairwise(edges)]
+    return np.concatenate(parts)
+
+
+def _first_step(
+    number: Days, course: Float64, beyond: Float64, answered: Collection[int]
+) -> int | None:
+    """Return the first day, as an index, that creeps by a step which the owner has answered."""
+    for day in np.flatnonzero(beyond):
+        known = number[day] in answered or number[day] - 1 in answered
+        step = (course[day] - course[day - 1]) * np.sign(beyond[day])
+        if known and number[day] - number[day - 1] == 1 and step >= STEP * abs(beyond[day]):
+            return int(day)
+    return None
+
+
+def day_numbers(times: Float64) -> Days:
+    """Return the day of each of `times` in seconds, numbered since 1970."""
+    numbers: Days = np.floor(times / DAY).astype(np.int64)
+    return numbers
 
 
 def daily_levels(past: Past, used: Bools) -> DailyLevels | None:
@@ -116,7 +156,7 @@ def daily_levels(past: Past, used: Bools) -> DailyLevels | None:
     means = np.concatenate([means[after], means[after - 1]], axis=1)
     day = np.floor(block[after] * length / DAY).astype(np.int64)
     days, index, blocks = np.unique(day, return_inverse=True, return_counts=True)
-    if len(days) < WINDOWS[0]:
+    if len(days) < FIRST_DAYS:
         return None
     inside = means - (_sums(index, means) / blocks[:, np.newaxis])[index]
     scale = np.maximum(inside.std(axis=0), 1e-9 * np.maximum(np.abs(means).max(axis=0), 1e-9))
@@ -130,7 +170,7 @@ def daily_levels(past: Past, used: Bools) -> DailyLevels | None:
         rest = ((means / scale)[:, channel] - (means / scale)[:, others] @ weights) / deviation
         level[:, channel] = [np.median(rest[index == each]) for each in range(len(days))]
     kept = blocks >= FEWEST_BLOCKS
-    return DailyLevels(days[kept], level[kept]) if kept.sum() >= WINDOWS[0] else None
+    return DailyLevels(days[kept], level[kept]) if kept.sum() >= FIRST_DAYS else None
 
 
 def _sums(index: npt.NDArray[np.intp], rows: npt.NDArray[np.generic]) -> Float64:
@@ -138,54 +178,17 @@ def _sums(index: npt.NDArray[np.intp], rows: npt.NDArray[np.generic]) -> Float64
     return np.stack(columns, axis=1).astype(np.float64)
 
 
-def crept_days(number: Days, course: Float64) -> tuple[npt.NDArray[np.intp], Bools]:
-    """Return on which day the creep of each day began, as an index, and whether it creeps.
+def beyond_usual(number: Days, course: Float64) -> Float64:
+    """Return how far each day is beyond what is usual [d]; 0 where it is not, or not clearly.
 
-    number, course: the days and their levels [d]. A creep goes on until the level is nearly
-    back among those before it.
+    number, course: the days and their levels [d]; the first `FIRST_DAYS` of them are usual.
     """
-    start, crept = np.zeros(len(course), np.intp), np.zeros(len(course), bool)
-    for end in range(WINDOWS[0], len(course) + 1):
-        if first := _begin(number[:end], course[:end]):
-            start[first:end], crept[first:end] = first, True
-        elif crept[end - 2] and not _is_back(course[:end], start[end - 2]):
-            start[end - 1], crept[end - 1] = start[end - 2], True
-    return start, crept
-
-
-def _begin(number: Days, course: Float64) -> int | None:
-    """Return the first day of the longest window at the end of `course` that creeps, or None."""
-    usual = _usual_difference(course)
-    for length in reversed(WINDOWS):
-        first = len(course) - length
-        if first >= FEWEST_BEFORE and _creeps(
-            number[first:], course[first:], course[:first], usual
-        ):
-            return first
-    return None
-
-
-def _creeps(number: Days, window: Float64, before: Float64, usual: float) -> bool:
-    earlier, later = np.triu_indices(len(window), 1)
-    steps = window[later] - window[earlier]
-    slope = float(np.median(steps / (number[later] - number[earlier])))  # by Theil and Sen
-    rise = slope * float(number[-1] - number[0])
-    way = np.sign(rise)
-    return bool(
-        abs(np.sign(steps).mean()) >= TAU
-        and abs(rise) >= max(RISE, WANDER * usual * np.sqrt(len(window) - 1))
-        and (way * window[-1] - (way * before).max()) >= BEYOND * usual
-        and np.abs(np.diff(window) / np.diff(number)).max() <= LARGEST_STEP * abs(rise)
-    )
-
-
-def _is_back(course: Float64, start: int) -> bool:
-    """Return whether the last level is half as far from those before `start` as it was, or less."""
-    before = course[:start]
-    beyond = np.maximum(before.min() - course[start:], course[start:] - before.max())
-    return bool(beyond[-1] < max(beyond.max() / 2, _usual_difference(before)))
-
-
-def _usual_difference(course: Float64) -> float:
-    """Return the usual difference of the levels of two days in a row."""
-    return float(np.median(np.abs(np.diff(course)))) if len(course) > 1 else 0.0
+    beyond = np.zeros(len(course))
+    for day in range(FIRST_DAYS, len(course)):
+        usual = (number <= number[day] - LAG) & (beyond == 0)
+        usual[:FIRST_DAYS] = True
+        low, high = course[usual].min(), course[usual].max()
+        distance = max(course[day] - high, 0.0) + min(course[day] - low, 0.0)
+        if abs(distance) >= max(BEYOND, OF_RANGE * (high - low)):
+            beyond[day] = distance
+    return beyond

@@ -6,6 +6,8 @@ many more before a real one. The rows flagged CHANGED after an alarm share its v
 change is healthy from its report on, but from its acceptance on if an alarm in it was real. Muted
 rows are left out, because somebody may have worked on the machine.
 
+What followed a real alarm is left out for good. The next detector may see nothing strange there.
+
 The current detector may raise alarms in the past that no run raised, because another bundle ran
 then. The owner never saw those alarms: their rows are left out, but what is CHANGED after stays.
 """
@@ -41,10 +43,14 @@ class AlarmVerdict(enum.Enum):
 
 @dataclass(frozen=True)
 class PastHealth:
-    """healthy: of each row [n]. faulty: whether a real alarm, or the change after it, goes on."""
+    """healthy: of each row [n]. faulty: whether a real alarm, or the change after it, goes on.
+
+    changed: what followed real alarms.
+    """
 
     healthy: Bools
     faulty: bool
+    changed: tuple[TimeSpan, ...] = ()
 
 
 def health_of(past: Past, judged: JudgedPast, answers: OwnerAnswers) -> PastHealth:
@@ -60,6 +66,7 @@ def health_of(past: Past, judged: JudgedPast, answers: OwnerAnswers) -> PastHeal
         if verdict is not AlarmVerdict.FALSE:
             _leave_out(sick, start, stop, past.period, verdict is AlarmVerdict.REAL)
             faulty |= verdict is AlarmVerdict.REAL and stop == count
+    changed = list[TimeSpan]()
     for start, stop in alarm_stretches(judged.changed, pause=0):
         led = _leads(start, alarms)
         first = start if led is None else alarms[led][0]
@@ -69,9 +76,11 @@ def health_of(past: Past, judged: JudgedPast, answers: OwnerAnswers) -> PastHeal
         elif led is None or verdicts[led] in (AlarmVerdict.REAL, AlarmVerdict.DISPUTED):
             _leave_out(sick, start, stop, past.period, False)
             faulty |= AlarmVerdict.REAL in seen and stop == count
-    for span in answers.muted:
+            if led is not None and verdicts[led] is AlarmVerdict.REAL:
+                changed.append(_span(past, start, stop))
+    for span in (*answers.muted, *answers.left_out):
         sick |= _within(past, span)
-    return PastHealth(~sick, faulty)
+    return PastHealth(~sick, faulty, tuple(changed))
 
 
 def _span(past: Past, start: int, stop: int) -> TimeSpan:

@@ -2,13 +2,14 @@
 
     past ─→ healthy rows ─→ without creeps ─→ learned | held out ─→ candidate ─→ decision
 
-The candidate is learned without the last part of the healthy rows. It is promoted only if nothing
+The candidate is learned without some stretches of the healthy rows. It is promoted only if nothing
 is open or creeps, the unseen rows keep the target of false alarms, and faults injected into them
 are found as often as by the current detector. Otherwise the current detector stays, with a reason.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -18,16 +19,15 @@ from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.calibration import (
     CONFIDENCE,
     SECONDS_PER_DAY,
-    calibrate,
     chance_of_at_most,
-    margins_of,
 )
 from edge_runtime.columns import GAP_PERIODS
 from edge_runtime.detector.alarm import alarm_stretches
 from edge_runtime.detector.cell import Model
-from edge_runtime.learning.answers import OwnerAnswers
+from edge_runtime.learning.answers import OwnerAnswers, TimeSpan
+from edge_runtime.learning.balance import PIECE, balance
 from edge_runtime.learning.calibrated import Calibrated
-from edge_runtime.learning.creep import Creep, creeping
+from edge_runtime.learning.creep import DAY, Creep, creeping, day_numbers
 from edge_runtime.learning.healthy import health_of
 from edge_runtime.learning.learn import Say, linear_run, measure
 from edge_runtime.learning.past import JudgedPast, Past
@@ -36,6 +36,7 @@ from edge_runtime.learning.request import LARGEST_GAP, Data
 from edge_runtime.learning.rollout import roll
 from edge_runtime.learning.run import Run
 from edge_runtime.learning.settings import ChannelSettings, Settings
+from edge_runtime.learning.settling import change_section
 from edge_runtime.learning.shipped import shipped_model
 from edge_runtime.learning.split import pieces_where, split_by_time
 from edge_runtime.learning.streams import FaultyRecording, faulty_twin, repeated
@@ -48,13 +49,19 @@ Recordings = Sequence[Recording]
 
 HELD_OUT, MOST_HELD_OUT = 0.2, 0.5
 LEAST_DAYS, MOST_DAYS = 1.0, 2.0
-"""The last fifth of the healthy rows is held out, but one to two days, and at most a half."""
+"""A fifth of the healthy rows is held out, but one to two days, and at most a half."""
+STRETCH = 6 * 3600.0
+"""Seconds, at least `BLOCK` rows, that are held out at once: stretches of all times, so that the
+newest are learned, too."""
 MOST_ROWS, BLOCK = 12_000, 240
 """Rows to learn from; of more, blocks of so many rows are taken."""
-FEW = 0.5
-"""Below this share of the rows, the threshold is measured on all of them."""
-SHORTEST_PIECE, PIECE = 60, 10_000
-"""Rows of a piece at least, and those that are scored at once, which bounds the memory."""
+NEWEST_DAYS = 4.0
+"""Healthy days from which half of the blocks are."""
+SLOWER = 3.0
+"""The baselines follow within all that was learned, not within a third: little is new after weeks,
+and what grows for days has to stay visible."""
+SHORTEST_PIECE = 60
+"""Rows of a piece at least."""
 ENOUGH_DAYS = 7.0
 """Healthy days that are enough, also if the current detector has learned from more."""
 FAULTY_ROWS, SEED = 12_000, 0
@@ -95,13 +102,15 @@ class HeldOutComparison:
 class Decision:
     """reason: why the candidate is kept out, empty if it is promoted.
 
-    learned_days: healthy time that was learned from. creeps: why, worst first. used: bool [n], the
-    rows that were learned from or held out. used, comparison, candidate: None if there is none.
+    learned_days: healthy time that was learned from. creeps: why, worst first. left_out: for
+    good, to remember. used: bool [n], the rows that were learned from or held out. used,
+    comparison, candidate: None if there is none.
     """
 
     reason: str
     learned_days: float = 0.0
     creeps: tuple[Creep, ...] = ()
+    left_out: tuple[TimeSpan, ...] = ()
     used: Bools | None = None
     comparison: HeldOutComparison | None = None
     candidate: LearnedAgain | None = None
@@ -128,38 +137,58 @@ def relearned(
     """
     manifest = current.manifest
     health = health_of(past, judged, answers)
+    watched = np.array([not channel.exogenous for channel in manifest.channels])
+    accepted = [each.told for each in answers.creeps if each.channel in manifest.channel_names]
+    crept = creeping(past, health.healthy, watched, accepted, _days_of_false_alarms(answers))
+    crept_days = [TimeSpan(DAY * day, DAY * (day + 1)) for day in crept.days]
+    left_out = _joined((*answers.left_out, *health.changed, *crept_days), float(past.times[0]))
+    decide = partial(Decision, left_out=left_out)
     if health.faulty:
-        return Decision(
+        return decide(
             "an alarm that was marked as real, or the change after it, goes on; repair the "
             "machine, and if it is to run like this, accept it with gruard accept"
         )
-    watched = np.array([not channel.exogenous for channel in manifest.channels])
-    accepted = {
-        name: [each.told for each in answers.creeps if each.channel == name]
-        for name in manifest.channel_names
-    }
-    crept = creeping(past, health.healthy, watched, list(accepted.values()))
     if crept.now:
-        return Decision(_creep_sentence(crept.now[0], manifest), creeps=crept.now)
+        return decide(_creep_sentence(crept.now[0], manifest), creeps=crept.now)
     used = health.healthy & ~crept.rows
     pieces = usable_pieces(past, manifest, used)
-    learned, held_out = _split(pieces, past.period)
+    learned, held_out = without_held_out(pieces, past.period)
     days = _rows(learned) * past.period / SECONDS_PER_DAY
     if reason := _too_few(learned, held_out, manifest, past.period):
-        return Decision(reason, days)
+        return decide(reason, days)
     candidate = candidate_from(learned, held_out, manifest, version, wished_per_day, say)
     say("comparing with the current detector, on rows that the candidate has not seen")
     found = compare(candidate.measured.manifest, current, held_out, past.period, wished_per_day)
     reason = judge(found, wished_per_day)
-    return Decision(reason, days, used=used, comparison=found, candidate=candidate)
+    return decide(reason, days, used=used, comparison=found, candidate=candidate)
+
+
+def _joined(spans: Iterable[TimeSpan], since: float) -> tuple[TimeSpan, ...]:
+    """Return `spans` without their overlaps, and without those that end before `since`."""
+    found = list[TimeSpan]()
+    for span in sorted(spans, key=lambda each: each.start):
+        if found and span.start <= found[-1].end:
+            found[-1] = TimeSpan(found[-1].start, max(found[-1].end, span.end))
+        elif span.end >= since:
+            found.append(span)
+    return tuple(found)
+
+
+def _days_of_false_alarms(answers: OwnerAnswers) -> set[int]:
+    """Return the days with alarms all of which were marked as false."""
+    false, others = set[int](), set[int]()
+    for alarm in answers.alarms:
+        first, last = day_numbers(np.array([alarm.span.start, alarm.span.end])).tolist()
+        (false if alarm.real is False else others).update(range(first, last + 1))
+    return false - others
 
 
 def _creep_sentence(creep: Creep, manifest: Manifest) -> str:
     name = manifest.channels[creep.channel].name
-    way = "risen" if creep.up else "fallen"
+    way = "high" if creep.up else "low"
     return (
-        f"{name} has {way} for {creep.days} days, beyond what the other channels explain; check "
-        "the machine; if that is the new normal, accept it with gruard accept"
+        f"{name} has been {way} for {creep.days} days, beyond what the other channels explain; "
+        "check the machine; if that is the new normal, accept it with gruard accept"
     )
 
 
@@ -175,14 +204,21 @@ def usable_pieces(past: Past, manifest: Manifest, used: Bools) -> list[Recording
     return [piece for piece in pieces if piece.rows >= SHORTEST_PIECE]
 
 
-def _split(pieces: Recordings, period: float) -> tuple[list[Recording], list[Recording]]:
-    """Return the rows to learn from and the last part, which is held out."""
+def without_held_out(pieces: Recordings, period: float) -> tuple[list[Recording], list[Recording]]:
+    """Return the rows to learn from, and stretches of all times that are held out."""
     total = _rows(pieces)
     day = SECONDS_PER_DAY / period
     held = min(max(HELD_OUT * total, LEAST_DAYS * day), MOST_DAYS * day, MOST_HELD_OUT * total)
-    left = total - round(held)
-    gap = min(LARGEST_GAP, total // 50)
-    return _between(pieces, 0, left), _between(pieces, left + gap, total)
+    count = max(round(held / max(STRETCH / period, BLOCK)), 1)
+    edges, rng = np.linspace(0, total, count + 1).astype(int), np.random.default_rng(SEED)
+    gap, length = min(LARGEST_GAP, total // 50), int(held / count)
+    learned, held_out, done = list[Recording](), list[Recording](), 0
+    for first, last in pairwise(edges.tolist()):
+        start = int(rng.integers(first, max(last - length, first) + 1))
+        learned += _between(pieces, done, start - gap)
+        held_out += _between(pieces, start, start + length)
+        done = start + length + gap
+    return [*learned, *_between(pieces, done, total)], held_out
 
 
 def _between(pieces: Recordings, start: int, stop: int) -> list[Recording]:
@@ -225,8 +261,10 @@ def candidate_from(
 
     held_out: rows on which the threshold is checked. Raises GruardError if nothing can be learned.
     """
-    thin = thinned(learned, MOST_ROWS)
-    share = _rows(thin) / _rows(learned)
+    newest = min(
+        round(NEWEST_DAYS * SECONDS_PER_DAY / (manifest.period or 1.0)), _rows(learned) // 2
+    )
+    thin = thinned(learned, MOST_ROWS, newest)
     settings = Settings(
         manifest.period,
         {
@@ -239,69 +277,57 @@ def candidate_from(
     data = Data(Dataset(tuple(thin)), split, settings, manifest.period, (), manifest.columns)
     run = linear_run(data, manifest.name, SEED, say)
     measured = measure(run, version, wished_per_day, say)
-    measured = _as_slow_as_the_past(measured, share)
-    if share < FEW:
-        measured = _with_threshold_of(measured, learned, held_out, wished_per_day)
+    if _rows(thin) < _rows(learned):
+        measured = _measured_on_all(measured, learned, held_out, wished_per_day)
     return LearnedAgain(run, measured)
 
 
-def _as_slow_as_the_past(measured: Calibrated, share: float) -> Calibrated:
-    """Return `measured` with rates for all rows, of which it has seen this share."""
-    change = measured.manifest.change
-    assert change is not None
-    slower = replace(
-        change, rate=change.rate * share, follow=tuple(rate * share for rate in change.follow)
-    )
-    return replace(measured, manifest=replace(measured.manifest, change=slower))
-
-
-def _with_threshold_of(
+def _measured_on_all(
     measured: Calibrated, learned: Recordings, held_out: Recordings, wished_per_day: float
 ) -> Calibrated:
-    """Return `measured` with the threshold from all rows, most of which were not fitted on.
+    """Return `measured` with what decides its alarms from all rows, of which it has seen a part.
 
-    The rare rows that decide a threshold are hardly among a few. If one of all rows looks like an
-    anomaly, the threshold stays.
+    If one of all rows looks like an anomaly, score and threshold stay.
     """
     manifest = measured.manifest
-    model = shipped_model(manifest, b"")
-    calibration = calibrate(
-        _settled_scores(model, learned),
-        _settled_scores(model, held_out),
-        wished_per_day,
-        manifest.period,
-        manifest.alarm,
-        margins_of(manifest),
-    )
-    if calibration.dirty:
-        return measured
-    thresholds = dict.fromkeys(manifest.thresholds, calibration.threshold)
-    manifest = replace(manifest, thresholds=thresholds)
-    return replace(measured, manifest=manifest, calibration=calibration)
+    change = change_section([piece.values for piece in learned], manifest.channels, moving=True)
+    change = replace(change, rate=change.rate / SLOWER)
+    balanced, found = balance(manifest, learned, held_out, wished_per_day)
+    if found.dirty:
+        return replace(measured, manifest=replace(manifest, change=change))
+    thresholds = dict.fromkeys(manifest.thresholds, found.threshold)
+    balanced = replace(balanced, change=change, thresholds=thresholds)
+    return replace(measured, manifest=balanced, calibration=found)
 
 
-def _settled_scores(model: Model, pieces: Recordings) -> list[Float32]:
-    rolled = (
-        roll(model, piece.values[start : start + PIECE])
-        for piece in pieces
-        for start in range(0, piece.rows, PIECE)
-    )
-    return [each.score[each.settled] for each in rolled]
+def thinned(pieces: Recordings, most: int, newest: int = 0) -> list[Recording]:
+    """Return blocks of `pieces`, at most about `most` rows, half of them of the `newest` rows.
 
-
-def thinned(pieces: Recordings, most: int) -> list[Recording]:
-    """Return blocks of `pieces`, at most about `most` rows: one at random of each so many.
-
-    Blocks in equal distances would show the same hours of each day.
+    What began lately has to be in several blocks to be learned. They are in random order, so that
+    each fold of a fit that leaves folds out has blocks of all times.
     """
     if _rows(pieces) <= most:
         return list(pieces)
+    left = _rows(pieces) - newest
+    parts = _between(pieces, 0, left), _between(pieces, left, left + newest)
+    spare = most if not newest else most // 2
+    chosen = [*_blocks(parts[0], spare), *_blocks(parts[1], most - spare)]
+    return [chosen[place] for place in np.random.default_rng(SEED).permutation(len(chosen))]
+
+
+def _blocks(pieces: Recordings, most: int) -> list[Recording]:
+    """Return blocks of at most about `most` rows in all: one at random of each so many.
+
+    Blocks in equal distances would show the same hours of each day.
+    """
     blocks = [
         piece.cut(start, min(start + BLOCK, piece.rows))
         for piece in pieces
         for start in range(0, piece.rows, BLOCK)
     ]
     blocks = [block for block in blocks if block.rows >= SHORTEST_PIECE]
+    if not blocks or not most:
+        return []
     count = min(max(most * len(blocks) // _rows(blocks), 1), len(blocks))
     edges, rng = np.linspace(0, len(blocks), count + 1).astype(int), np.random.default_rng(SEED)
     return [blocks[rng.integers(a, b)] for a, b in pairwise(edges)]
@@ -312,8 +338,8 @@ def compare(
 ) -> HeldOutComparison:
     """Judge the `candidate` next to the `current` detector, on rows that it has not seen.
 
-    A detector with many false alarms finds more faults, so the current one gets a threshold that
-    keeps the target on these rows.
+    A detector with many false alarms finds more faults, so the current one gets a threshold with
+    which it has no more of them on these rows than the target allows, or the candidate has.
     """
     model, rows = shipped_model(candidate, b""), [piece.values for piece in held_out]
     days = sum(map(len, rows)) * period / SECONDS_PER_DAY
@@ -324,7 +350,11 @@ def compare(
     alarms, alarmed = _calm(model, rows)
     raised = (_with_threshold(current, factor) for factor in RAISES)
     fair = next(
-        (each for each in raised if not _too_often(_calm(each, rows)[0], days, wished_per_day)),
+        (
+            each
+            for each in raised
+            if _calm(each, rows)[0] <= max(alarms, int(wished_per_day * days))
+        ),
         _with_threshold(current, RAISES[-1]),
     )
     return HeldOutComparison(

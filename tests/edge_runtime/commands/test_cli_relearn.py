@@ -101,11 +101,14 @@ def test_a_slow_fault_is_kept_out_until_the_owner_accepts_it(store: Path, tmp_pa
     write_sealed(state / ALARMS, PastAlarms())
     options = ("--readings", str(tmp_path / "kept"), "--state", str(state))
     done = relearned(store, *options)
-    assert done.exit_code == 3 and "vibration has risen for" in done.stdout
+    assert done.exit_code == 3 and "vibration has been high for" in done.stdout
     assert labels(store) == ["pump-1"]
+    remembered = read_answers(state, 0.0).left_out
+    assert remembered and remembered[-1].end > START + 86400 * 14
     accept = CliRunner().invoke(gruard, ["accept", "--state", str(state)])
     assert accept.exit_code == 0 and "vibration" in accept.output
-    assert "vibration has risen" not in relearned(store, *options).stdout
+    assert "vibration has been high" not in relearned(store, *options).stdout
+    assert read_answers(state, 0.0).left_out == remembered  # it was a fault until then
 
 
 def test_marks_and_acceptances_of_the_state_folder_are_read(tmp_path: Path) -> None:

@@ -94,3 +94,14 @@ def test_muted_rows_are_left_out() -> None:
         PAST, JudgedPast(NONE, NONE), OwnerAnswers((), -np.inf, muted=(span(3, 9),))
     ).healthy
     assert (healthy == ~rows(3, 9)).all()
+
+
+def test_what_followed_a_real_alarm_is_named_and_left_out_for_good() -> None:
+    judged = JudgedPast(rows(500, 540), rows(540, 900))
+    found = health_of(PAST, judged, answered(500, 540, True))
+    (span,) = found.changed
+    assert span == TimeSpan(float(PAST.times[540]), float(PAST.times[899]))
+    again = OwnerAnswers((), -np.inf, left_out=found.changed)
+    healthy = health_of(PAST, JudgedPast(NONE, NONE), again).healthy
+    assert not healthy[540:900].any() and healthy[900:].all() and healthy[:540].all()
+    assert health_of(PAST, judged, answered(500, 540, False)).changed == ()
