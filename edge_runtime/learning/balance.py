@@ -7,10 +7,10 @@ it was not fitted to.
 1. **Level of a part.** Each part of the score, in each memory, has the level that it exceeds in as
    many alarms as the target allows; in the last days, too, because what began lately, such as a
    valve that is now opened each morning, is rare in all rows.
-2. **Balance.** The parts are scaled so that these levels are alike. One threshold serves all parts,
-   and without this the part that the usual events of this machine disturb most would decide how far
-   all others have to rise. A load that is switched disturbs the quick memory for minutes; a slow
-   fault shows in the long one.
+2. **Balance.** Parts with a level above the usual are scaled down to it. One threshold serves all
+   parts, and without this the part that the usual events of this machine disturb most would decide
+   how far all others have to rise. A load that is switched disturbs the quick memory for minutes; a
+   slow fault shows in the long one.
 3. **Threshold.** That of `calibrate` from the balanced score, and at least what keeps the target in
    the last days.
 
@@ -46,8 +46,8 @@ Parts = Sequence[Float64]
 AIM = 0.57
 """Of a Poisson rate of 4 in the time of seven allowed alarms, more than seven come in one of 20."""
 LAST_DAYS = (7.0, 2.0)
-LEAST_SCALE, MOST_SCALE = 2 / 3, 3.0
-"""Bounds of a part's scale, so that none gets deaf."""
+MOST_SCALE = 3.0
+"""Bound on the scale of a part, so that none gets deaf. None is made louder than it was."""
 MARGIN = 1.2
 """On the threshold: each week brings what no row of the past has shown."""
 MOST_RAISED = 1.5
@@ -109,7 +109,7 @@ def balance(
 
 
 def part_scales(clean: Parts, allowed: AllowedAlarms) -> Float64:
-    """Return factors on the deviation of each part [memories, 6] that make the levels alike.
+    """Return factors on the deviation of each part [memories, 6] that bring its level to the usual.
 
     clean: heights of the parts of each recording, [n, memories, 6]; -inf where a part has no
     weight.
@@ -121,7 +121,7 @@ def part_scales(clean: Parts, allowed: AllowedAlarms) -> Float64:
         if np.isfinite(np.concatenate(z)).all():
             level[memory, part] = allowed.level(z)
     middle = np.nanmedian(level)
-    scale = np.clip(level / middle, LEAST_SCALE, MOST_SCALE) if middle > 0 else np.ones(shape)
+    scale = np.clip(level / middle, 1.0, MOST_SCALE) if middle > 0 else np.ones(shape)
     return np.where(np.isfinite(level), scale, 1.0)
 
 

@@ -40,7 +40,9 @@ BEYOND, OF_RANGE = 2.0, 0.5
 """How far a level that creeps is beyond the usual ones: in deviations within days, and their range.
 """
 STEP = 2 / 3
-"""Share of what a level is beyond the usual ones that a step has in one day."""
+"""Share of what a level is beyond the usual ones that a step has at once."""
+LONGEST_GAP = 3
+"""Days at most between the two levels of a step; an alarm takes days out."""
 RIDGE = 1e-3
 
 
@@ -127,7 +129,11 @@ def _first_step(
     for day in np.flatnonzero(beyond):
         known = number[day] in answered or number[day] - 1 in answered
         step = (course[day] - course[day - 1]) * np.sign(beyond[day])
-        if known and number[day] - number[day - 1] == 1 and step >= STEP * abs(beyond[day]):
+        if (
+            known
+            and number[day] - number[day - 1] <= LONGEST_GAP
+            and step >= STEP * abs(beyond[day])
+        ):
             return int(day)
     return None
 
