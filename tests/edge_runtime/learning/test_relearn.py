@@ -196,6 +196,33 @@ def test_the_bounds_of_a_comparison(comparison: HeldOutComparison, promoted: boo
     assert (judge(comparison, 1.0) == "") == promoted
 
 
+def test_a_restless_current_detector_is_compared_at_equal_false_alarms(current: Model) -> None:
+    """Its threshold is lowered until it alarms on healthy rows, and so finds nearly everything."""
+    decision = decided(machine(8, 2), current)
+    thresholds = {
+        kernel: replace(each, value=each.value / 3, clear=each.clear / 3)
+        for kernel, each in current.manifest.thresholds.items()
+    }
+    restless = replace(current, manifest=replace(current.manifest, thresholds=thresholds))
+    against = decided(machine(8, 2), restless)
+    assert decision.comparison is not None and against.comparison is not None
+    assert against.comparison.alarmed_before > decision.comparison.alarmed_before
+    assert against.comparison.found_before <= decision.comparison.found_before + 8
+    assert against.promoted
+
+
+def test_what_followed_a_real_alarm_is_remembered(current: Model) -> None:
+    values = machine(8, 2)
+    times = past_of(values).times
+    alarm, changed = np.zeros(len(values), bool), np.zeros(len(values), bool)
+    alarm[500:560], changed[560:900] = True, True
+    real = AnsweredAlarm(TimeSpan(float(times[500]), float(times[559])), True)
+    answers = OwnerAnswers((real,), -np.inf)
+    judged = JudgedPast(alarm, changed)
+    decision = relearned(past_of(values), judged, answers, current, 2, 1.0, silent)
+    assert decision.left_out == (TimeSpan(float(times[560]), float(times[899])),)
+
+
 def test_rates_are_those_of_all_rows_though_a_part_was_learned(
     current: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
