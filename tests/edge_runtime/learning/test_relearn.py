@@ -197,18 +197,17 @@ def test_the_bounds_of_a_comparison(comparison: HeldOutComparison, promoted: boo
 
 
 def test_a_restless_current_detector_is_compared_at_equal_false_alarms(current: Model) -> None:
-    """Its threshold is lowered until it alarms on healthy rows, and so finds nearly everything."""
+    """With a lower threshold it is in alarm when faults begin; raised again, it finds more."""
     decision = decided(machine(8, 2), current)
     thresholds = {
-        kernel: replace(each, value=each.value / 3, clear=each.clear / 3)
+        kernel: replace(each, value=each.value / 2.8, clear=each.clear / 2.8)
         for kernel, each in current.manifest.thresholds.items()
     }
     restless = replace(current, manifest=replace(current.manifest, thresholds=thresholds))
     against = decided(machine(8, 2), restless)
     assert decision.comparison is not None and against.comparison is not None
-    assert against.comparison.alarmed_before > decision.comparison.alarmed_before
-    assert against.comparison.found_before <= decision.comparison.found_before + 8
-    assert against.promoted
+    assert against.comparison.alarmed_before > 0.05 > decision.comparison.alarmed_before
+    assert against.comparison.found_before > decision.comparison.found_before
 
 
 def test_what_followed_a_real_alarm_is_remembered(current: Model) -> None:
