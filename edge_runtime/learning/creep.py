@@ -59,12 +59,13 @@ class Creep:
 class Creeping:
     """rows: bool [n], whether each row is of a day that crept. now: at the end, worst first.
 
-    days: those days, numbered since 1970.
+    days: those days, numbered since 1970. fine: days with a level that did not creep.
     """
 
     rows: Bools
     now: tuple[Creep, ...]
     days: tuple[int, ...]
+    fine: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def creeping(
     """
     levels = daily_levels(past, healthy)
     if levels is None:
-        return Creeping(np.zeros(len(past.times), bool), (), ())
+        return Creeping(np.zeros(len(past.times), bool), (), (), ())
     number = levels.number
     courses = {
         int(channel): levels.level[:, channel]
@@ -106,9 +107,10 @@ def creeping(
     now = [channel for channel in courses if there and beyond[channel][-1]]
     # What creeps also disturbs how the other channels are explained, but less.
     now.sort(key=lambda channel: abs(beyond[channel][-1]), reverse=True)
-    crept = number[np.any([far != 0 for far in beyond.values()], axis=0)]
-    rows = np.isin(day_numbers(past.times), crept)
-    return Creeping(rows, tuple(_creep(number, c, beyond[c]) for c in now), tuple(crept.tolist()))
+    far = np.any([course != 0 for course in beyond.values()], axis=0) & np.ones(len(number), bool)
+    rows = np.isin(day_numbers(past.times), number[far])
+    creeps = tuple(_creep(number, channel, beyond[channel]) for channel in now)
+    return Creeping(rows, creeps, tuple(number[far].tolist()), tuple(number[~far].tolist()))
 
 
 def _creep(number: Days, channel: int, beyond: Float64) -> Creep:

@@ -150,7 +150,7 @@ def relearned(
         )
     if crept.now:
         return decide(_creep_sentence(crept.now[0], manifest), creeps=crept.now)
-    used = health.healthy & ~crept.rows
+    used = health.healthy & ~crept.rows & ~_in_doubt(past, crept.fine, left_out)
     pieces = usable_pieces(past, manifest, used)
     learned, held_out = without_held_out(pieces, past.period)
     days = _rows(learned) * past.period / SECONDS_PER_DAY
@@ -172,6 +172,25 @@ def _joined(spans: Iterable[TimeSpan], since: float) -> tuple[TimeSpan, ...]:
         elif span.end >= since:
             found.append(span)
     return tuple(found)
+
+
+def _in_doubt(past: Past, fine: Sequence[int], left_out: Sequence[TimeSpan]) -> Bools:
+    """Return whether each row [n] is of a day without a level that may belong to a fault.
+
+    Alarms may leave too few hours of a day for a level. Such a day is in doubt when something was
+    left out between the days before and after it that are known to be `fine`.
+    """
+    if not fine:
+        return np.zeros(len(past.times), bool)
+    faulty = [
+        day
+        for span in left_out
+        for day in range(int(span.start // DAY), int(np.ceil(span.end / DAY)))
+        if day not in fine
+    ]
+    day = day_numbers(past.times)
+    near = np.isin(np.searchsorted(fine, day), np.searchsorted(fine, faulty))
+    return np.asarray(near & ~np.isin(day, fine))
 
 
 def _days_of_false_alarms(answers: OwnerAnswers) -> set[int]:

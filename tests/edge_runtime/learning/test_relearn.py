@@ -222,6 +222,21 @@ def test_what_followed_a_real_alarm_is_remembered(current: Model) -> None:
     assert decision.left_out == (TimeSpan(float(times[560]), float(times[899])),)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_few_hours_within_a_fault_are_in_doubt(current: Model, known: bool) -> None:
+    values = machine(20, 2)
+    times = past_of(values).times
+    alarm = np.zeros(len(values), bool)
+    for start in (11, 12):  # an alarm leaves two hours of the second day
+        alarm[start * DAY + 150 : (start + 1) * DAY] = True
+    judged = JudgedPast(alarm, np.zeros(len(values), bool))
+    spans = (TimeSpan(START + 86400.0 * 12.5, START + 86400.0 * 12.6),) if known else ()
+    answers = OwnerAnswers((), float(times[0]), left_out=spans)
+    used = relearned(past_of(values), judged, answers, current, 2, 1.0, silent).used
+    assert used is not None and used[9 * DAY : 10 * DAY].all()
+    assert used[12 * DAY + 65 : 12 * DAY + 85].any() != known
+
+
 def test_rates_are_those_of_all_rows_though_a_part_was_learned(
     current: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
