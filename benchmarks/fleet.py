@@ -1,4 +1,4 @@
-"""What a fleet costs: assets a core-hour, overhead, speed-up, and the driver's memory.
+"""What a fleet costs: assets a core-hour, overhead, speed-up, lost workers, the driver's memory.
 
     python -m benchmarks.fleet [--assets 8] [--rows 10000] [--out docs/fleet.md]
 
@@ -17,12 +17,15 @@ from pathlib import Path
 
 import click
 
+from benchmarks.fleet_losses import losses_table
 from benchmarks.pages import fill_page, machine, markdown, page_option
 from fleet.simulate import write_pumps
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-IDLE = (500, 5000)  # assets that cost nothing, for the driver's memory
+IDLE = (500, 5000, 100_000)  # assets that cost nothing, for the driver's memory
+LOSSES, LOSS_EVERY = 40, 20.0
+"""Assets on a cluster that loses workers, and the seconds between two losses."""
 SCRIPT = "measured.py"  # a file, since spawned workers import the main module again
 MEASURED = """
 import atexit, re, sys
@@ -57,7 +60,8 @@ def main(assets: int, rows: int, out: Path | None) -> None:
         (Path(scratch) / SCRIPT).write_text(MEASURED)
         text = (
             f"{machine()}; {assets} assets of {rows:,} rows and 8 channels.\n\n"
-            f"{learning_table(Path(scratch), assets, rows)}\n\n{idle_table(Path(scratch))}"
+            f"{learning_table(Path(scratch), assets, rows)}\n\n"
+            f"{lossy_table(Path(scratch), rows)}\n\n{idle_table(Path(scratch))}"
         )
     if out is not None:
         fill_page(out, text)
@@ -85,6 +89,12 @@ def learning_table(folder: Path, assets: int, rows: int) -> str:
         for name, c in found.items()
     ]  # fmt: skip
     return markdown(("command", "s", "CPU s", "assets a core-hour", "overhead"), lines)
+
+
+def lossy_table(folder: Path, rows: int) -> str:
+    """The same work on a cluster that loses workers."""
+    write_pumps(folder / "lossy", LOSSES, rows, seed=2)
+    return losses_table(folder / "lossy" / "healthy", folder, LOSS_EVERY, ROOT, _cpu)
 
 
 def idle_table(folder: Path) -> str:
