@@ -20,7 +20,7 @@ from edge_runtime.learning.recording import write_recording
 from train.simulate import simulate
 
 ROOT = Path(__file__).resolve().parents[1]
-ROWS = (376, 2000, 26_000)
+ROWS = (376, 2000, 26_000, 500_000)
 MOST_SLOW_ROWS = 2000  # without the C core
 CHANNELS = 6
 MEASURED = """

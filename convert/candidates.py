@@ -16,6 +16,7 @@ from edge_runtime.learning.modes import with_modes
 from edge_runtime.learning.prepare import scaled, standard_rows
 from edge_runtime.learning.run import Run
 from edge_runtime.learning.streams import clean_rows
+from edge_runtime.learning.thinning import fitted_rows
 from train.cell_config import CellConfig, without_unused
 
 
@@ -112,7 +113,7 @@ def linear(run: Run) -> Run:
     config, rows = run.config, clean_rows(run)
     channels = with_modes(scaled(config.channels, rows), rows, config.period)
     sizes = replace(_sizes(run), gru_layers=0, gate_layers=0)
-    standard = standard_rows(rows, channels, config.period)
+    standard = standard_rows(fitted_rows(rows), channels, config.period)
     return replace(
         run,
         config=replace(config, channels=channels, sizes=sizes.to_dict(), taught=0),

@@ -106,7 +106,7 @@ class Calibration:
 
     peaks: [n] above the tail's level, also if no tail was fitted (tail is None). standout: how far
     the largest clean score stands out from the usual ones; row: its place among the `rows` settled
-    scores. limit: the largest standout of clean scores.
+    scores. limit: the largest standout of clean scores; strange: the score at that limit.
     """
 
     threshold: Threshold
@@ -116,6 +116,7 @@ class Calibration:
     row: int
     rows: int
     limit: float
+    strange: float
 
     @property
     def dirty(self) -> bool:
@@ -165,13 +166,15 @@ def calibrate(
     margins: Margins = Margins(),
     left_out: int = 0,
     aim: float = 1.0,
+    fitted: int | None = None,
 ) -> Calibration:
     """Return the threshold for at most `wished_per_day` false alarms.
 
     clean, held_out: settled scores of clean recordings, which must not share rows. period: seconds
     per sample; unknown counts as 1 s, and the statement says so. margins: of the detector.
-    left_out: clean rows without a score because they are unlike all others. aim: share of the
-    target that the threshold is computed for. Raises UnfitError when `clean` is too short for a
+    left_out: clean rows without a score because they are unlike all others. fitted: the clean rows
+    that the model was fitted on, None for all. aim: share of the target that the threshold is
+    computed for. Raises UnfitError when `clean` is too short for a
     single debounced score.
     """
     days = SECONDS_PER_DAY / (period or 1.0)  # in rows
@@ -188,6 +191,7 @@ def calibrate(
     if wished_per_day * clean_days < SHORTEST_SHARE:
         tail = None
     joined = np.concatenate(smooth)
+    centre, usual = _usual(joined)
     value, clear, method = _levels(joined, tail, aim * wished_per_day, margins)
     unseen = [debounce(np.asarray(scores, float), alarm) for scores in held_out]
     alarms = sum(len(peaks(scores, value, alarm)) for scores in unseen)
@@ -207,27 +211,29 @@ def calibrate(
         days_needed=0.0 if assured else mean_bound(alarms) / wished_per_day - unseen_days,
         statement="",
     )
-    statement = _statement(threshold, period, left_out)
+    statement = _statement(threshold, period, left_out, fitted)
     return Calibration(
         replace(threshold, statement=statement),
         tail,
         highest,
-        _standout(joined),
+        float(joined.max() - centre) / usual,
         int(joined.argmax()) + alarm.n - 1,
         len(joined) + alarm.n - 1,
         margins.standout,
+        centre + margins.standout * usual,
     )
 
 
-def _standout(joined: Float64) -> float:
-    """Return the height of the largest debounced score [n] over a usual block's largest.
+def _usual(joined: Float64) -> tuple[float, float]:
+    """Return the median of debounced scores [n], and how far above it a usual block's largest is.
 
-    Clean scores give 1 to 9, however their volatility clusters (docs/calibration.md); an anomaly
-    among them gives tens, and a threshold that no fault would reach.
+    The largest of clean scores is 1 to 9 times as far above it, however their volatility clusters
+    (docs/calibration.md); an anomaly among them is tens of times, and gives a threshold that no
+    fault would reach.
     """
     centre = float(np.median(joined))
     tops = [float(block.max()) - centre for block in np.array_split(joined, BLOCKS) if len(block)]
-    return max(tops) / max(float(np.median(tops)), 1e-9)
+    return centre, max(float(np.median(tops)), 1e-9)
 
 
 def debounce(scores: Float64, alarm: AlarmRule) -> Float64:
@@ -271,7 +277,9 @@ def _wander(joined: Float64) -> float:
     return float(np.std(middles, ddof=1)) / spread if spread > 0 else 0.0
 
 
-def _statement(threshold: Threshold, period: float | None, left_out: int) -> str:
+def _statement(
+    threshold: Threshold, period: float | None, left_out: int, fitted: int | None
+) -> str:
     verdict = (
         f"assured: at most {threshold.upper_bound_per_day:.2g} a day with 95 % confidence"
         if threshold.assured
@@ -280,6 +288,7 @@ def _statement(threshold: Threshold, period: float | None, left_out: int) -> str
     )
     unit = "" if period else " (sample period unknown, 1 s assumed)"
     rows = f" ({left_out} rows like no others left out)" if left_out else ""
+    rows += f", with the model fitted on {fitted:,} rows of it" if fitted is not None else ""
     return (
         f"wish: {threshold.wished_per_day:g} false alarms a day; threshold from "
         f"{_duration(threshold.clean_days)} of clean data{rows}, checked on "

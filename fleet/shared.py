@@ -38,13 +38,14 @@ from edge_runtime.learning.learn import Learned, Say, learn, linear_run, proven,
 from edge_runtime.learning.modes import with_modes
 from edge_runtime.learning.prepare import describe_channels, fit_rows, standard_rows
 from edge_runtime.learning.recording import Dataset, Recording, require_rows
-from edge_runtime.learning.relearn import SHORTEST_PIECE, thinned
+from edge_runtime.learning.relearn import SHORTEST_PIECE
 from edge_runtime.learning.request import LARGEST_GAP, Data
 from edge_runtime.learning.rollout import roll, roll_all
 from edge_runtime.learning.settings import ChannelSettings
 from edge_runtime.learning.shipped import shipped_model
 from edge_runtime.learning.split import clean_parts, split_by_time
 from edge_runtime.learning.streams import clean_test_rows, faulty_twin
+from edge_runtime.learning.thinning import spread_spans
 from edge_runtime.look.facts import FEWEST_ROWS
 from edge_runtime.plain import read_sealed
 from edge_runtime.record import Float32
@@ -114,10 +115,11 @@ def learn_type(
     recordings = [
         _in_type_units(piece, aligned(_limited(channels, data), found, alignment), channels, data)
         for data, found in known
-        for piece in thinned(_learned_from(data), most)
+        for piece in _spread(_learned_from(data), most)
     ]
-    learned = learn(linear_run(_joined(recordings, alike[0]), name, 0, say), version,
-                    wished_per_day, say)  # fmt: skip
+    # Every row: the rest would be of assets that the model has seen.
+    run = linear_run(_joined(recordings, alike[0]), name, 0, say, every=True)
+    learned = learn(run, version, wished_per_day, say)
     final = learned.manifest.channels
     again = [found for data, _ in known if (found := _moments(data, final))]
     return LearnedType(learned, fit_alignment(again, _exogenous(final)), len(known))
@@ -284,6 +286,12 @@ def _learned_from(data: Data) -> list[Recording]:
     return [*data.split.train, *data.split.validate, *data.split.calibrate]
 
 
+def _spread(recordings: Sequence[Recording], most: int) -> list[Recording]:
+    """Return about `most` rows of `recordings`, in blocks from all over them."""
+    spans = spread_spans([recording.rows for recording in recordings], most)
+    return [recordings[number].cut(start, stop) for number, start, stop in spans]
+
+
 def _moments(data: Data, channels: tuple[Channel, ...]) -> Moments | None:
     rows = [recording.values for recording in _learned_from(data)]
     return moments_of(standard_rows(rows, _limited(channels, data), data.period))
@@ -311,7 +319,7 @@ def _common_channels(members: Sequence[Data]) -> tuple[Channel, ...]:
         for i, channel in enumerate(describe_channels(_learned_from(first), first.settings))
     )
     most = max(MOST_TYPE_ROWS // len(members), SHORTEST_PIECE)
-    rows = [piece.values for data in members for piece in thinned(_learned_from(data), most)]
+    rows = [piece.values for data in members for piece in _spread(_learned_from(data), most)]
     return with_modes(channels, rows, first.period)
 
 

@@ -60,9 +60,9 @@ def bars(root: Path = ROOT) -> list[Bar]:
     names, small = repeated_classes(modules), small_files(modules)
     return [
         Bar("files of edge_runtime but learning", len(device), 136),
-        Bar("lines of edge_runtime but learning", sum(each.lines for each in device), 28800),
-        Bar("files of edge_runtime/learning", len(learning), 39),
-        Bar("lines of edge_runtime/learning", sum(each.lines for each in learning), 5900),
+        Bar("lines of edge_runtime but learning", sum(each.lines for each in device), 28840),
+        Bar("files of edge_runtime/learning", len(learning), 41),
+        Bar("lines of edge_runtime/learning", sum(each.lines for each in learning), 6100),
         Bar("circles of imports", len(circles), 0, tuple(" -> ".join(each) for each in circles)),
         Bar("public classes that share a name", len(names), 0, names),
         Bar(f"files under {SMALL} lines with one user", len(small), 0, small),

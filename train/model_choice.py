@@ -35,12 +35,14 @@ STEPS_PER_ROW, FEWEST_STEPS = 2, 300
 class TrainingRows:
     """Standardised clean rows by purpose, and which channels are exogenous [channels].
 
+    train, validate, calibrate: of a network. linear: those that a linear detector is fitted on.
     labelled: stretches of the training part for the gate to learn from.
     """
 
     train: Rows
     validate: Rows
     calibrate: Rows
+    linear: Rows
     exogenous: npt.NDArray[np.bool_]
     labelled: Labelled = NO_LABELS
 
@@ -90,7 +92,7 @@ def fit_model(
     """
     linear = replace(sizes, gru_layers=0, gate_layers=0)
     if model == "linear":
-        return FittedModel(linear, _linear(training, linear, say), {})
+        return FittedModel(linear, _linear(training.linear, linear, say), {})
     say("loading TensorFlow")
     from train.selection import EARLY_GAIN, MARGIN
 
@@ -117,7 +119,7 @@ def fit_model(
         f"taken (a larger model must gain {MARGIN:g})"
     )
     if chosen.sizes.linear:
-        return FittedModel(linear, _linear(training, linear, say), precisions)
+        return FittedModel(linear, _linear(training.linear, linear, say), precisions)
     return FittedModel(sizes, weights, precisions)
 
 
@@ -144,8 +146,7 @@ def joined(*parts: Rows) -> Rows:
     )
 
 
-def _linear(training: TrainingRows, sizes: CellConfig, say: Say) -> dict[str, Float32]:
-    rows = joined(training.train, training.validate, training.calibrate)
+def _linear(rows: Rows, sizes: CellConfig, say: Say) -> dict[str, Float32]:
     say("fitting the linear highway, and one for each fold of the clean rows")
     return fit_linear(rows, sizes.order, sizes.highway)
 

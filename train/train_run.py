@@ -20,6 +20,7 @@ from edge_runtime.learning.recording import Recording
 from edge_runtime.learning.request import Data
 from edge_runtime.learning.run import Config, Run, npz_bytes
 from edge_runtime.learning.split import split_sentence
+from edge_runtime.learning.thinning import fitted_rows, fitted_sentence
 from train.cell_config import CellConfig
 from train.labelled import labelled_rows
 from train.model_choice import TrainingRows, fit_model, hopeless
@@ -73,24 +74,33 @@ def train_run(
             (request.out / name).unlink(missing_ok=True)
     save_rows(request.out, split)
 
-    def training_rows(channels: tuple[Channel, ...]) -> TrainingRows:
+    values = [recording.values for recording in clean]
+    fitted_values = fitted_rows(values)
+    if model == "linear":
+        rows_told = fitted_sentence(*(sum(map(len, each)) for each in (fitted_values, values)))
+        say(f"the linear detector is fitted to {rows_told}")
+
+    def training_rows(channels: tuple[Channel, ...], network: bool) -> TrainingRows:
         def standard(recordings: Sequence[Recording]) -> Rows:
-            return standard_rows([r.values for r in recordings], channels, period)
+            used = recordings if network else ()
+            return standard_rows([r.values for r in used], channels, period)
 
         return TrainingRows(
             train=standard(split.train),
             validate=standard(split.validate),
             calibrate=standard(split.calibrate),
+            linear=standard_rows(fitted_values, channels, period),
             exogenous=np.array([c.exogenous for c in channels]),
-            labelled=labelled_rows(split.labelled, channels, period),
+            labelled=labelled_rows(split.labelled if network else (), channels, period),
         )
 
-    sizes, rows = replace(sizes, channels=len(channels)), training_rows(channels)
+    sizes = replace(sizes, channels=len(channels))
+    rows = training_rows(channels, network=model != "linear")
     fitted = fit_model(model, rows, sizes, budget, request.out, say, report)
     if model == "auto" and fitted.sizes.linear:
         # Scale and fit on all clean rows, as for --model linear.
         channels = described(clean)
-        rows = training_rows(channels)
+        rows = training_rows(channels, network=False)
         linear = fit_model("linear", rows, sizes, budget, request.out, say, report)
         fitted = replace(linear, precisions=fitted.precisions)
     config = Config(

@@ -24,8 +24,8 @@ from edge_runtime.plain import UNPRINTABLE
 from edge_runtime.supervision.worker_process import child_environment
 
 MOST_MEMORY, LEAST_MEMORY = 400_000_000, 100_000_000
-"""Bytes of address space. The interpreter and numpy take 140 MB of it, and 120 MB more are for
-86,400 rows of 4 channels."""
+"""Bytes of address space. The interpreter and numpy take 140 MB of it, and 110 MB more are for
+400,000 rows of 5 channels."""
 MEMORY_SHARE = 2
 """Of the memory of the machine, or of the service, the child gets one part in so many."""
 CPU_LIMIT = 6 * 3600

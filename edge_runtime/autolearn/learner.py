@@ -29,6 +29,7 @@ from edge_runtime.errors import GruardError, described
 from edge_runtime.learning.learn import Learned, learn, linear_run, write_learned
 from edge_runtime.learning.request import Data, Request, read_data
 from edge_runtime.learning.settings import find_settings
+from edge_runtime.learning.thinning import MOST_ROWS
 from edge_runtime.look.facts import Look, look_at
 from edge_runtime.look.recording import read_whole
 from edge_runtime.readings.parts import Row, count_rows, header, parts_in, read_channels, read_rows
@@ -39,8 +40,8 @@ from edge_runtime.updates.store import Store
 
 MOST_STRANGE = 0.1
 """Share of the rows that learning may leave out because they are unlike the rest."""
-OWN_BYTES, BYTES_A_READING = 170_000_000, 350
-"""Address space of the interpreter with numpy, and of each reading that is learned from."""
+OWN_BYTES, BYTES_FITTED, BYTES_SCORED = 170_000_000, 350, 60
+"""Address space of the interpreter with numpy, of each reading that is fitted, and of the others."""
 PIECE = 2000
 """Rows in a row that are used where the memory is not enough for all."""
 FALSE_ALARMS_PER_DAY = 1.0
@@ -157,7 +158,10 @@ def affordable_rows(channels: int, memory: int) -> int:
     """Return how many rows can be learned from with so many bytes of address space."""
     if memory == resource.RLIM_INFINITY:
         return sys.maxsize
-    return max((memory - OWN_BYTES) // (BYTES_A_READING * max(channels, 1)), PIECE)
+    channels, left = max(channels, 1), memory - OWN_BYTES
+    fitted = min(left // (BYTES_FITTED * channels), MOST_ROWS)
+    others = (left - fitted * BYTES_FITTED * channels) // (BYTES_SCORED * channels)
+    return max(fitted + (others if fitted == MOST_ROWS else 0), PIECE)
 
 
 def is_used(index: int, rows: int, most: int) -> bool:

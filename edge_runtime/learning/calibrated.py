@@ -4,10 +4,15 @@ A covariance fits the rows it was measured on better than any other rows: their 
 too small, by a lot with many channels and few rows. So the shapes of the score that ship are
 measured on all rows, and the scores that centre and calibrate them fold by fold, each fold with the
 shapes of the other folds.
+
+A linear detector is fitted on some of many clean rows (`learning.thinning`). The rest goes through
+the detector that ships, which never saw it: threshold and fallback limits are those of all rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,24 +27,53 @@ from edge_runtime.learning.draft import (
     forecast_constants,
     is_white,
     no_threshold,
-    with_fallback_limits,
     with_lines,
     with_memories,
     with_score_shapes,
     with_state_limit,
 )
+from edge_runtime.learning.fallback_limits import LargestViews, with_fallback_limits
 from edge_runtime.learning.linear import all_but, cut_folds, fold_spans, fold_weights
 from edge_runtime.learning.prepare import Rows, standard_rows
-from edge_runtime.learning.rollout import Rollout, joined, remeasured, rescored, roll_all, stretch
+from edge_runtime.learning.rollout import (
+    Rollout,
+    joined,
+    remeasured,
+    rescored,
+    roll,
+    roll_all,
+    stretch,
+)
 from edge_runtime.learning.run import Run
 from edge_runtime.learning.shipped import graph_of, shipped_model
-from edge_runtime.learning.streams import clean_rows, clean_test_rows
+from edge_runtime.learning.split import near
+from edge_runtime.learning.streams import clean_rows, clean_test_rows, fitted_and_rest
+from edge_runtime.learning.thinning import PIECE, cut_spans
 
 Float32 = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 # Enough training rows to measure covariances; more rows would only take time.
 MOST_SHAPE_ROWS = 6000
+AROUND_STRANGE = 10  # rows left out on each side of one whose score looks like an anomaly's
 Folds = Sequence[Sequence[Rollout]]
+Part = TypeVar("Part")
+
+
+class Scores(Protocol):
+    """Scores [n] of a recording, and where they are used: settled, bool [n]."""
+
+    @property
+    def score(self) -> Float32: ...
+    @property
+    def settled(self) -> Bools: ...
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """What is kept of a rollout of many rows; see `Scores`."""
+
+    score: Float32
+    settled: Bools
 
 
 @dataclass(frozen=True)
@@ -82,17 +116,56 @@ def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> C
     # strange. Only the threshold needs rows that the network never saw.
     unseen = clean if draft.linear else clean[-len(run.rows["calibrate"]) :]
     manifest = with_memories(draft, clean, white, sum(len(r.score) for r in unseen))
-    manifest = with_fallback_limits(manifest, clean)
+    rest, largest = _rest(run, manifest) if draft.linear else ([], LargestViews(draft.channels))
+    for rollout in clean:
+        largest.add(rollout)
+    manifest = with_fallback_limits(manifest, largest.found())
     manifest = with_state_limit(manifest, clean)
     shipped = shipped_model(manifest, model)
-    unseen = [rescored(rollout, shipped.score) for rollout in unseen]
-    test = roll_all(shipped, clean_test_rows(run))
-    calibration, used = _calibration(shipped, unseen, test, run, wished_per_day), None
+    fitted = [rescored(rollout, shipped.score) for rollout in unseen]
+    test = list(_scored(shipped, clean_test_rows(run)))
+    scores: list[Scores] = _in_time_order(run, fitted, rest) if rest else [*fitted]
+    calibration, used = _calibration(shipped, scores, test, run, wished_per_day), None
     if calibration.dirty:
-        used = (_kept(*look) if kept is None else kept)[-len(unseen) :]
-        calibration = _calibration(shipped, unseen, test, run, wished_per_day, used)
+        used = (_kept(*look) if kept is None else kept)[-len(fitted) :]
+        if rest:
+            calm = [~near(r.score > calibration.strange, AROUND_STRANGE) for r in rest]
+            used = _in_time_order(run, used, calm)
+        calibration = _calibration(shipped, scores, test, run, wished_per_day, used)
     thresholds = {shipped.graph.kernel_id: calibration.threshold}
     return Calibrated(replace(manifest, thresholds=thresholds), calibration, used)
+
+
+def _rest(run: Run, manifest: Manifest) -> tuple[list[ScoredRows], LargestViews]:
+    """Return the scores of the clean rows that were not fitted, and the fallback's views of them.
+
+    They are rolled piece by piece, which bounds the memory.
+    """
+    model, largest, found = shipped_model(manifest, b""), LargestViews(manifest.channels), []
+    for rows in cut_spans(clean_rows(run), fitted_and_rest(run)[1]):
+        rollout = roll(model, rows)
+        largest.add(rollout)
+        found.append(_scores_of(rollout))
+    return found, largest
+
+
+def _scored(model: Model, recordings: Sequence[Float32]) -> Iterator[ScoredRows]:
+    """Yield the scores of recordings, long ones in pieces."""
+    for rows in recordings:
+        for start in range(0, len(rows), PIECE):
+            yield _scores_of(roll(model, rows[start : start + PIECE]))
+
+
+def _scores_of(rollout: Rollout) -> ScoredRows:
+    # Copies, because a view would keep the whole rollout.
+    return ScoredRows(rollout.score.copy(), rollout.settled)
+
+
+def _in_time_order(run: Run, fitted: Sequence[Part], rest: Sequence[Part]) -> list[Part]:
+    """Merge what belongs to the spans that were fitted, and to those that were not."""
+    spans = chain(*fitted_and_rest(run))
+    pairs = sorted(zip(spans, [*fitted, *rest], strict=True), key=lambda pair: pair[0])
+    return [part for _, part in pairs]
 
 
 def calibrated_on(kernel: str, run: Run, model: bytes, known: Calibrated) -> Calibration:
@@ -106,8 +179,8 @@ def calibrated_on(kernel: str, run: Run, model: bytes, known: Calibrated) -> Cal
 
 def _calibration(
     model: Model,
-    unseen: Sequence[Rollout],
-    test: Sequence[Rollout],
+    unseen: Sequence[Scores],
+    test: Sequence[Scores],
     run: Run,
     wished_per_day: float,
     kept: Sequence[Bools] | None = None,
@@ -123,7 +196,14 @@ def _calibration(
         model.manifest.alarm,
         margins_of(model.manifest),
         left_out=_rows_in([r.settled for r in unseen]) - _rows_in(used),
+        fitted=_rows_fitted(run, model.manifest),
     )
+
+
+def _rows_fitted(run: Run, manifest: Manifest) -> int | None:
+    """Return the number of clean rows that a linear detector is fitted on, None for all."""
+    fitted, rest = fitted_and_rest(run)
+    return sum(b - a for _, a, b in fitted) if manifest.linear and rest else None
 
 
 def _rows_in(used: Sequence[Bools]) -> int:
@@ -133,7 +213,7 @@ def _rows_in(used: Sequence[Bools]) -> int:
 def _rows(run: Run, linear: bool) -> list[Float32]:
     """Return the recordings that shapes and centres are measured on."""
     if linear:
-        return clean_rows(run)
+        return cut_spans(clean_rows(run), fitted_and_rest(run)[0])
     rows = _share(run.rows["train"] + run.rows["validate"], MOST_SHAPE_ROWS)
     return rows + run.rows["calibrate"]
 

@@ -15,12 +15,12 @@ from edge_runtime import numerics
 from edge_runtime.bundle import manifest as m
 from edge_runtime.bundle.flatbuffer import GraphSummary
 from edge_runtime.bundle.manifest import PARTS, UNLIMITED
-from edge_runtime.detector.fallback import VIEWS, initial_views, update_views
-from edge_runtime.detector.inputs import channel_scaler, restored, standardise
+from edge_runtime.detector.fallback import VIEWS
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.detector.score import score_constants
 from edge_runtime.errors import UnfitError
 from edge_runtime.learning.decimals import matrix, vector
+from edge_runtime.learning.fallback_limits import SLACK, SMOOTHING
 from edge_runtime.learning.highway import Kind, fit_ahead, fit_own
 from edge_runtime.learning.prepare import Rows
 from edge_runtime.learning.rollout import Rollout, errors_in, rescored
@@ -49,9 +49,6 @@ QUICK_HORIZON, PATIENT_HORIZON = (4, 0.7), (16, 0.85)  # samples, weight
 FEWEST_LESSONS = 3
 # With one channel, residual and distance carry the same information, so the level weighs more.
 LONE_LEVEL = 1.5
-FALLBACK_SMOOTHING, FALLBACK_SLACK = 0.1, 1.0
-FALLBACK_MARGIN = 1.5  # times the largest value of clean rows
-FEWEST_SAME, FEWEST_MISSING = 32, 48
 WARMUP, SHORTEST_WARMUP = 100, 16
 # A single closed gate does not harm the state. If it opened while the fault lasts, the model would
 # adapt to the fault and the alarm would end (docs/gate.md).
@@ -92,9 +89,7 @@ def draft_manifest(run: Run, graph: GraphSummary, version: int) -> m.Manifest:
         ),
         alarm=m.AlarmRule(m=2, n=3, clear_after=10),
         tiers=tier_bounds(config.period, _warmup(run, graph)),
-        fallback=m.FallbackLimits(
-            FALLBACK_SMOOTHING, FALLBACK_SLACK, *((UNLIMITED,) * count for _ in VIEWS)
-        ),
+        fallback=m.FallbackLimits(SMOOTHING, SLACK, *((UNLIMITED,) * count for _ in VIEWS)),
         thresholds={KERNEL_ID if graph.outputs else HOST_KERNEL_ID: no_threshold()},
         tables=m.Tables(vector(softplus), vector(numerics.log_table())),
         validation=m.Validation(passed=False, forced=False),
@@ -288,37 +283,6 @@ def _with_usual_terms(draft: m.Manifest, terms: Float64) -> m.Manifest:
         level_mean=vector(terms[2]),
     )
     return replace(draft, score=score)
-
-
-def with_fallback_limits(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manifest:
-    """Set the limits of the fallback: the largest clean value of each view, with a margin."""
-    count = len(draft.channels)
-    largest = np.full((len(VIEWS), count), 1e-3, np.float32)
-    unlimited = np.full(count, np.inf, np.float32)
-    for rollout in clean:
-        state = initial_views(count)
-        for value, mask in zip(_without_modes(rollout, draft), rollout.mask > 0, strict=True):
-            views, state = update_views(
-                value, mask, FALLBACK_SMOOTHING, FALLBACK_SLACK, unlimited, state
-            )
-            largest = np.maximum(largest, views)
-    limits = dict(zip(VIEWS, FALLBACK_MARGIN * largest, strict=True))
-    # A channel that is constant in the recording may stay constant.
-    constant = largest[VIEWS.index("change")] <= 1e-3
-    limits["same"] = np.where(constant, UNLIMITED, np.maximum(limits["same"], FEWEST_SAME))
-    limits["missing"] = np.maximum(limits["missing"], FEWEST_MISSING)
-    fallback = m.FallbackLimits(
-        FALLBACK_SMOOTHING, FALLBACK_SLACK, **{name: vector(v) for name, v in limits.items()}
-    )
-    return replace(draft, fallback=fallback)
-
-
-def _without_modes(rollout: Rollout, draft: m.Manifest) -> Float32:
-    """Return the readings of `rollout` standardised without operating modes, as in the fallback."""
-    scaler, usable = channel_scaler(draft.channels), rollout.mask > 0
-    if scaler.modes is None:
-        return rollout.value
-    return standardise(restored(rollout.value, usable, scaler), usable, scaler)
 
 
 def with_state_limit(draft: m.Manifest, clean: Sequence[Rollout]) -> m.Manifest:

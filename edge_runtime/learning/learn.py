@@ -38,14 +38,16 @@ from edge_runtime.learning.streams import (
     clean_rows,
     clean_samples,
     faulty_twin_of_run,
+    fitted_and_rest,
     repeated,
 )
+from edge_runtime.learning.thinning import fitted_rows, fitted_sentence
 from edge_runtime.native.engine import core_module
 from edge_runtime.record import Float32
 
 Say = Callable[[str], None]
 ORDER = 5  # lags of the forecast
-PASSES = 2  # of the clean rows, through a model of their own for each fold
+PASSES = 2  # of the fitted rows, through a model of their own for each fold
 TIMED_STEPS = 100
 
 
@@ -85,8 +87,11 @@ class Learned:
         return self.manifest, self.checks, self.warnings, calibrations, self.judgement
 
 
-def linear_run(data: Data, name: str, seed: int, say: Say) -> Run:
-    """Fit the linear detector `name` to all clean rows of `data`, and once without each fold."""
+def linear_run(data: Data, name: str, seed: int, say: Say, every: bool = False) -> Run:
+    """Fit the linear detector `name` to clean rows of `data`, and once without each fold.
+
+    every: to all of them, however many.
+    """
     split, period = data.split, data.period
     clean = (*split.train, *split.validate, *split.calibrate)
     channels = channels_of(clean, data.settings, period)
@@ -97,10 +102,13 @@ def linear_run(data: Data, name: str, seed: int, say: Say) -> Run:
         say(modes)
     for sentence in unlike_training(split, channels):
         say(f"warning: {sentence}")
-    say("fitting the linear forecast, and once without each fifth of the clean rows")
-    weights = fit_linear(standard_rows([r.values for r in clean], channels, period), ORDER)
+    whole = [r.values for r in clean]
+    rows = whole if every else fitted_rows(whole)
+    told = fitted_sentence(sum(map(len, rows)), sum(map(len, whole)))
+    say(f"fitting the linear forecast to {told}; once without each fifth of them")
+    weights = fit_linear(standard_rows(rows, channels, period), ORDER)
     digest = hashlib.sha256(npz_bytes(dict(weights))).hexdigest()
-    return run_of(data, name, seed, channels, weights, digest)
+    return replace(run_of(data, name, seed, channels, weights, digest), every=every)
 
 
 def run_of(
@@ -188,7 +196,8 @@ def slow_steps(run: Run, version: int, now: Callable[[], float]) -> str:
     started = now()
     stepwise(model, clean[0][:TIMED_STEPS])
     seconds = (now() - started) / len(clean[0][:TIMED_STEPS])
-    steps = PASSES * sum(map(len, clean)) + FAULTY_ROWS + ROLLOUT_STEPS
+    fitted = sum(stop - start for _, start, stop in fitted_and_rest(run)[0])
+    steps = sum(map(len, clean)) + (PASSES - 1) * fitted + FAULTY_ROWS + ROLLOUT_STEPS
     return (
         f"the C core is not built on this machine: {steps:,} steps in Python, about "
         f"{steps * seconds:.0f} s"

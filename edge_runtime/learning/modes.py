@@ -24,6 +24,7 @@ from edge_runtime.learning.linear import all_but, cut_folds
 from edge_runtime.learning.prepare import Rows, describe_channels, fit_rows, standard_rows
 from edge_runtime.learning.recording import Recording
 from edge_runtime.learning.settings import Settings
+from edge_runtime.learning.thinning import fitted_rows
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -73,7 +74,8 @@ def with_modes(channels: Channels, recordings: Sequence[Float32], period: float 
     modal = find_modes(channels, np.concatenate(recordings))
     if modal is channels:
         return channels
-    without, with_them = (squared_errors(recordings, kind, period) for kind in (channels, modal))
+    rows = fitted_rows(recordings)
+    without, with_them = (squared_errors(rows, kind, period) for kind in (channels, modal))
     compared = np.array([not channel.exogenous for channel in channels]) & (without > 0)
     ratio = with_them[compared] / without[compared]
     return modal if len(ratio) and np.median(ratio) < LARGEST_ERROR else channels

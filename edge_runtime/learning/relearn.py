@@ -40,6 +40,7 @@ from edge_runtime.learning.settling import change_section
 from edge_runtime.learning.shipped import shipped_model
 from edge_runtime.learning.split import pieces_where, split_by_time
 from edge_runtime.learning.streams import FaultyRecording, faulty_twin, repeated
+from edge_runtime.learning.thinning import BLOCK, spread_spans
 from edge_runtime.look.facts import FEWEST_ROWS
 from edge_runtime.record import Float32
 from edge_runtime.status.health import duration
@@ -53,8 +54,8 @@ LEAST_DAYS, MOST_DAYS = 1.0, 2.0
 STRETCH = 6 * 3600.0
 """Seconds, at least `BLOCK` rows, that are held out at once: stretches of all times, so that the
 newest are learned, too."""
-MOST_ROWS, BLOCK = 12_000, 240
-"""Rows to learn from; of more, blocks of so many rows are taken."""
+MOST_ROWS = 12_000
+"""Rows to learn from; of more, blocks are taken."""
 NEWEST_DAYS = 4.0
 """Healthy days from which half of the blocks are."""
 SLOWER = 3.0
@@ -335,21 +336,9 @@ def thinned(pieces: Recordings, most: int, newest: int = 0) -> list[Recording]:
 
 
 def _blocks(pieces: Recordings, most: int) -> list[Recording]:
-    """Return blocks of at most about `most` rows in all: one at random of each so many.
-
-    Blocks in equal distances would show the same hours of each day.
-    """
-    blocks = [
-        piece.cut(start, min(start + BLOCK, piece.rows))
-        for piece in pieces
-        for start in range(0, piece.rows, BLOCK)
-    ]
-    blocks = [block for block in blocks if block.rows >= SHORTEST_PIECE]
-    if not blocks or not most:
-        return []
-    count = min(max(most * len(blocks) // _rows(blocks), 1), len(blocks))
-    edges, rng = np.linspace(0, len(blocks), count + 1).astype(int), np.random.default_rng(SEED)
-    return [blocks[rng.integers(a, b)] for a, b in pairwise(edges)]
+    """Return blocks of about `most` rows in all, from all over `pieces`."""
+    spans = spread_spans([piece.rows for piece in pieces], most)
+    return [pieces[number].cut(start, stop) for number, start, stop in spans]
 
 
 def compare(

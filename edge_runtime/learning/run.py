@@ -41,7 +41,8 @@ class Config:
 class Run:
     """A trained model. rows[part] is a list of raw float32 [n, channels]; labels likewise.
 
-    path: of the run folder, or of the recording if there is none.
+    path: of the run folder, or of the recording if there is none. every: whether a linear detector
+    is fitted on all clean rows, however many (see `learning.thinning`).
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Run:
     weights_sha256: str
     rows: dict[str, list[Float32]]
     labels: dict[str, list[npt.NDArray[np.int8]]]
+    every: bool = False
 
 
 def json_bytes(data: Any) -> bytes:

@@ -11,6 +11,7 @@ from edge_runtime.detector.inputs import channel_scaler, restored
 from edge_runtime.learning.faults import FaultEvent, inject
 from edge_runtime.learning.prepare import standard_rows
 from edge_runtime.learning.run import Run
+from edge_runtime.learning.thinning import Span, fitted_rows, fitted_spans, rest_spans
 
 Float32 = npt.NDArray[np.float32]
 SPACING = 150
@@ -106,6 +107,14 @@ def clean_rows(run: Run) -> list[Float32]:
     return [*run.rows["train"], *run.rows["validate"], *run.rows["calibrate"]]
 
 
+def fitted_and_rest(run: Run) -> tuple[list[Span], list[Span]]:
+    """Return the spans of `clean_rows` that a linear detector is fitted on, and those between."""
+    lengths = list(map(len, clean_rows(run)))
+    if run.every:
+        return [(number, 0, length) for number, length in enumerate(lengths) if length], []
+    return fitted_spans(lengths), rest_spans(lengths)
+
+
 def held_out(run: Run) -> list[Float32]:
     """Return clean rows that neither training nor scaling used: calibration and clean test rows."""
     return [*run.rows["calibrate"], *clean_test_rows(run)]
@@ -129,6 +138,7 @@ def clean_judged_rows(run: Run) -> list[Float32]:
 
 def clean_samples(run: Run) -> dict[str, Float32]:
     """Return the arrays of calibration.npz: standardised clean rows, and which are usable."""
-    rows = standard_rows(run.rows["calibrate"], run.config.channels, run.config.period)
+    calibrate = fitted_rows(run.rows["calibrate"])
+    rows = standard_rows(calibrate, run.config.channels, run.config.period)
     arrays = {f"value/{i:03d}": value for i, value in enumerate(rows.values)}
     return arrays | {f"mask/{i:03d}": mask for i, mask in enumerate(rows.masks)}

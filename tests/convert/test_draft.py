@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edge_runtime.bundle.flatbuffer import NO_GRAPH, GraphSummary, read_graph
-from edge_runtime.bundle.manifest import PARTS, Manifest, Memory, Place
+from edge_runtime.bundle.manifest import PARTS, FallbackLimits, Manifest, Memory, Place
 from edge_runtime.detector.score import score_constants
 from edge_runtime.errors import UnfitError
 from edge_runtime.learning import draft
+from edge_runtime.learning.fallback_limits import LargestViews, with_fallback_limits
 from edge_runtime.learning.rollout import Rollout, rescored
 from edge_runtime.learning.run import Run
 from edge_runtime.learning.score import SHRINKAGE
@@ -262,6 +263,13 @@ def test_the_shapes_are_those_of_the_scored_channels_alone(neutral: Manifest) ->
         assert not whiten[:2, 2].any() and not whiten[2, :2].any()
 
 
+def fallback_of(manifest: Manifest, seen: Rollout) -> FallbackLimits:
+    """The limits of the fallback from one clean recording."""
+    largest = LargestViews(manifest.channels)
+    largest.add(seen)
+    return with_fallback_limits(manifest, largest.found()).fallback
+
+
 def test_the_fallback_has_limits_of_all_modes_together(neutral: Manifest) -> None:
     """It knows of no modes: a reading that is usual in one of them is usual."""
     modes = {0: (Place(-1.0, 1.0), Place(1.0, 1.0)), 1: (Place(0.0, 0.1), Place(50.0, 0.1)), 2: ()}
@@ -272,7 +280,7 @@ def test_the_fallback_has_limits_of_all_modes_together(neutral: Manifest) -> Non
     setting = np.where(np.arange(ROWS) % 20 < 10, -1.0, 1.0)
     value = np.stack([setting, np.full(ROWS, 2.0), np.zeros(ROWS)], axis=1).astype(np.float32)
     seen = rollout(value=value, mask=np.ones((ROWS, 3), np.float32))
-    limits = draft.with_fallback_limits(replace(neutral, channels=channels), [seen]).fallback
+    limits = fallback_of(replace(neutral, channels=channels), seen)
     # Two tenths above 50, with the margin.
     assert limits.range[1] == pytest.approx(1.5 * 50.2, rel=1e-4)
     assert limits.change[1] == pytest.approx(1.5 * 50, rel=1e-4)
@@ -476,7 +484,7 @@ def test_fallback_limits_are_one_and_a_half_times_the_largest_clean_view(
     value[:, 1] = 0.5
     mask = np.ones((8, 3), np.float32)
     mask[3:, 2] = 0
-    limits = draft.with_fallback_limits(neutral, [rollout(value=value, mask=mask)]).fallback
+    limits = fallback_of(neutral, rollout(value=value, mask=mask))
     assert limits.range[:2] == (3.0, 0.75)
     # Level, smoothed with 0.1 from 0: 0.2, 0.38, 0.542 is the largest of channel 0.
     assert limits.level[0] == pytest.approx(1.5 * 0.542, rel=1e-5)
@@ -495,7 +503,7 @@ def test_long_rests_and_holes_of_clean_rows_raise_their_limits(neutral: Manifest
     value[100:, 0] = 1
     mask = np.ones((120, 3), np.float32)
     mask[:60, 1] = 0
-    limits = draft.with_fallback_limits(neutral, [rollout(value=value, mask=mask)]).fallback
+    limits = fallback_of(neutral, rollout(value=value, mask=mask))
     assert limits.same[0] == 1.5 * 99 and limits.missing[1] == 1.5 * 60
 
 

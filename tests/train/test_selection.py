@@ -138,7 +138,9 @@ def test_a_network_that_gains_too_little_is_not_trained_to_its_end(
 ) -> None:
     monkeypatch.setattr("train.selection.EARLY_GAIN", gain)
     said: list[str] = []
-    training = model_choice.TrainingRows(rows(800, 1), rows(200, 2), rows(400, 3), EXOGENOUS)
+    training = model_choice.TrainingRows(
+        rows(800, 1), rows(200, 2), rows(400, 3), rows(1400, 4), EXOGENOUS
+    )
     budget = Budget(steps=20, windows=2, check_every=5)
     found = fit_model("auto", training, SIZES, budget, tmp_path, said.append, lambda *_: None)
     trained = json.loads((tmp_path / "metrics.json").read_text())["history"]

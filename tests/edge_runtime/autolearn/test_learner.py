@@ -28,6 +28,7 @@ from edge_runtime.autolearn.learner import (
     samples,
     write_samples,
 )
+from edge_runtime.learning.thinning import MOST_ROWS
 from edge_runtime.look.facts import Look, SuspectRows, look_at
 from edge_runtime.look.recording import read_whole
 from edge_runtime.readings.parts import Row
@@ -137,6 +138,9 @@ def test_pieces_of_the_whole_time_are_used_where_the_memory_is_short(rows: int, 
 
 def test_more_memory_is_for_more_rows() -> None:
     assert affordable_rows(4, room.OWN_BYTES + 350 * 4 * 5000) == 5000
+    fitted = room.OWN_BYTES + 350 * 4 * MOST_ROWS
+    assert affordable_rows(4, fitted) == MOST_ROWS
+    assert affordable_rows(4, fitted + 60 * 4 * 5000) == MOST_ROWS + 5000
     assert affordable_rows(4, 0) == room.PIECE
     assert affordable_rows(4, resource.RLIM_INFINITY) > 10**12
 
