@@ -1,5 +1,6 @@
 """Stretches unlike the rest are found where they are, and a healthy recording has none."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_recording import DAY, NAMES, faulty, pump, worn
 
+from edge_runtime.learning.smoothing import smoothed
+from edge_runtime.look import stretches
 from edge_runtime.look.recording import read_whole
 from edge_runtime.look.stretches import ENOUGH_ROWS, FEWEST_TO_TELL, MOST_STRETCHES, find_stretches
 
@@ -142,3 +145,50 @@ def test_open_clean_recordings_have_at_most_one_false_warning() -> None:
 @pytest.mark.parametrize("rows", [500, 1400, 9000])
 def test_a_state_that_came_only_once_is_not_strange(rows: int) -> None:
     assert [seed for seed in range(12) if find_stretches(pump(rows, seed))] == []
+
+
+def wide(rows: int, channels: int, seed: int) -> np.ndarray:
+    """Rows of channels that follow five hidden loads; a fault of one of them."""
+    rng = np.random.default_rng(seed)
+    loads = smoothed(rng.normal(size=(rows, 5)), 0.1)
+    values = 3 * loads @ rng.normal(size=(5, channels)) + rng.normal(size=(rows, channels))
+    values[rows // 3 : rows // 3 + rows // 10, 1] += 8
+    values[rows // 2 : rows // 2 + 30, -1] = np.nan
+    return values
+
+
+def plain_squares(blocks: stretches._Blocks, weights: np.ndarray) -> np.ndarray:
+    parts = [blocks.rows[a:b] @ weights for a, b in pairwise(blocks.edges)]
+    return np.array([(part**2).sum(axis=0) for part in parts])
+
+
+def plain_gram(blocks: stretches._Blocks, chosen: np.ndarray) -> np.ndarray:
+    rows = blocks.rows[np.repeat(chosen, np.diff(blocks.edges))]
+    return rows.T @ rows
+
+
+def plain_contrast(inside: np.ndarray, others: np.ndarray, floor: float) -> np.ndarray:
+    middle, (low, high) = np.median(others, axis=0), np.quantile(inside, (0.25, 0.75), axis=0)
+    above, below = np.sort(others, axis=0)[-2] - middle, middle - np.sort(others, axis=0)[1]
+    least = np.maximum((above + below) / 2, floor)
+    return np.maximum(
+        (low - middle) / np.maximum(above, least / 2),
+        (middle - high) / np.maximum(below, least / 2),
+    )
+
+
+@pytest.mark.parametrize(("rows", "channels"), [(1000, 12), (3000, 3)])
+def test_the_fast_sums_find_what_the_plain_ones_find(
+    rows: int, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = wide(rows, channels, 1)
+    fast = find_stretches(values)
+    for name, plain in {
+        "_squares": plain_squares, "_gram_of": plain_gram, "_contrast": plain_contrast,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(stretches, name, plain)
+    slow = find_stretches(values)
+    assert [(f.start, f.stop, f.channels, f.features) for f in fast] == [
+        (f.start, f.stop, f.channels, f.features) for f in slow
+    ]
+    assert fast and [f.contrast for f in fast] == pytest.approx([f.contrast for f in slow])
