@@ -41,7 +41,7 @@ from edge_runtime.updates.store import Store
 MOST_STRANGE = 0.1
 """Share of the rows that learning may leave out because they are unlike the rest."""
 OWN_BYTES, BYTES_FITTED, BYTES_SCORED = 170_000_000, 350, 60
-"""Address space of the interpreter with numpy, of each reading that is fitted, and of the others."""
+"""Address space of the interpreter with numpy, of a reading that is fitted, and of any other."""
 PIECE = 2000
 """Rows in a row that are used where the memory is not enough for all."""
 FALSE_ALARMS_PER_DAY = 1.0
