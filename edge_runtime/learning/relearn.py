@@ -40,7 +40,7 @@ from edge_runtime.learning.settling import change_section
 from edge_runtime.learning.shipped import shipped_model
 from edge_runtime.learning.split import pieces_where, split_by_time
 from edge_runtime.learning.streams import FaultyRecording, faulty_twin, repeated
-from edge_runtime.learning.thinning import BLOCK, spread_spans
+from edge_runtime.learning.thinning import BLOCK, block_spans
 from edge_runtime.look.facts import FEWEST_ROWS
 from edge_runtime.record import Float32
 from edge_runtime.status.health import duration
@@ -337,7 +337,7 @@ def thinned(pieces: Recordings, most: int, newest: int = 0) -> list[Recording]:
 
 def _blocks(pieces: Recordings, most: int) -> list[Recording]:
     """Return blocks of about `most` rows in all, from all over `pieces`."""
-    spans = spread_spans([piece.rows for piece in pieces], most)
+    spans = block_spans([piece.rows for piece in pieces], most)
     return [pieces[number].cut(start, stop) for number, start, stop in spans]
 
 

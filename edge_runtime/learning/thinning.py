@@ -28,14 +28,23 @@ def fitted_spans(lengths: Sequence[int]) -> list[Span]:
 def spread_spans(lengths: Sequence[int], most: int) -> list[Span]:
     """Return about `most` rows of recordings of `lengths`, in blocks from all over them.
 
-    All recordings, uncut, if they have no more rows together. One block at random of each so many,
-    because blocks in equal distances would show the same hours of each day.
+    All recordings, uncut, if they have no more rows together.
     """
-    total = sum(lengths)
-    if total <= most:
+    if sum(lengths) <= most:
         return [(number, 0, length) for number, length in enumerate(lengths) if length]
+    return block_spans(lengths, most)
+
+
+def block_spans(lengths: Sequence[int], most: int) -> list[Span]:
+    """Return blocks with about `most` rows of recordings of `lengths`, in time order.
+
+    One block at random of each so many, because blocks in equal distances would show the same hours
+    of each day.
+    """
     blocks = [block for number, length in enumerate(lengths) for block in _cut(number, length)]
-    count = max(most * len(blocks) // total, 1)
+    if not blocks:
+        return []
+    count = min(max(most * len(blocks) // sum(lengths), 1), len(blocks))
     edges, rng = np.linspace(0, len(blocks), count + 1).astype(int), np.random.default_rng(_SEED)
     return [blocks[rng.integers(first, last)] for first, last in pairwise(edges)]
 
