@@ -16,6 +16,7 @@ import click
 from edge_runtime.commands import ranges
 from edge_runtime.commands.options import false_alarms_option
 from fleet.cluster import require_dask
+from fleet.release_commands import COMMANDS, json_option
 from train.console import run_command
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ PATH = click.Path(path_type=Path)
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Learn detectors for many machines, on this machine or on a Dask cluster.
+    """Learn detectors for many machines, on this machine or on a Dask cluster, and publish them.
 
     \b
     python -m fleet simulate --out data/fleet                recordings to try it on
@@ -35,6 +36,8 @@ def cli() -> None:
     python -m fleet rescore runs/fleet data/fleet/later.csv --out runs/later
     python -m fleet compare runs/before runs/later           what alarms now that did not before
     python -m fleet ingest uploads/ --out runs/said          what the devices' records say
+    python -m fleet keys --out keys                          keys that sign updates
+    python -m fleet publish runs/fleet --keys keys --to www  a signed repository for devices
     """
 
 
@@ -88,11 +91,6 @@ def means_options(command: Callable[..., None]) -> Callable[..., None]:
         command(means=Means(scheduler, workers, time_limit, memory), **others)
 
     return with_means
-
-
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print the summary as one JSON object."
-)
 
 
 @cli.command()
@@ -292,6 +290,9 @@ def simulate(out: Path, assets: int, rows: int, seed: int) -> None:
     write_pumps(out, assets, rows, seed)
     click.echo(f"{out}: {assets:,} pumps, healthy/ and later/", err=True)
 
+
+for command in COMMANDS:
+    cli.add_command(command)
 
 _NO_TARGET = 1.0  # the bundle has one
 

@@ -1,7 +1,6 @@
 """The list of assets: a folder with a recording or folder each, or a table in CSV or Parquet."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 from edge_runtime.commands.ranges import FALSE_ALARMS_PER_DAY
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.settings import find_settings
+from edge_runtime.updates.published import ASSET
 from fleet.results import AUTO, LINEAR, AssetResult, asset_folder, newest
 
-NAME = re.compile(r"\w[\w.-]{0,79}")
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 REQUIRED = ("asset", "data")
 MODELS = (AUTO, LINEAR)
@@ -196,7 +195,7 @@ def _number(text: str) -> float | None:
 
 def name_problem(name: str) -> str:
     """Return why an asset cannot have this name; empty if it can."""
-    if NAME.fullmatch(name):
+    if ASSET.fullmatch(name):
         return ""
     return f"the name {name!r} is no file name; use up to 80 letters, digits, '.', '_' and '-'"
 

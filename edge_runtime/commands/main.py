@@ -20,6 +20,7 @@ from edge_runtime.commands.run import INTERRUPTED, run
 from edge_runtime.commands.service import service
 from edge_runtime.commands.status import journal, status, top
 from edge_runtime.commands.store import install, list_bundles, rollback, use
+from edge_runtime.commands.update import update
 from edge_runtime.errors import GruardError
 
 
@@ -37,7 +38,8 @@ def gruard() -> None:
 
 COMMANDS = (
     record, look, learn, relearn, run, status, top, accept, mute, unmute, mark, marks, replay,
-    readings, journal, inspect, selftest, calibrate, install, list_bundles, use, rollback, service,
+    readings, journal, inspect, selftest, calibrate, install, list_bundles, use, rollback,
+    update, service,
 )  # fmt: skip
 for command in COMMANDS:
     gruard.add_command(command)

@@ -22,8 +22,12 @@ EXTRAS = {
     "sources/mqtt.py": "paho",
     "sources/parquet.py": "pyarrow",
     "sources/serial_port.py": "serial",
+    "updates/fetcher.py": "tuf",
+    "updates/reporter.py": "paho",
+    "updates/repository.py": "tuf",
 }
-NEEDS_ITS_EXTRA = ("mqtt.py", "parquet.py")  # imported by others where they use it
+# Imported by others where they use it.
+NEEDS_ITS_EXTRA = ("mqtt.py", "parquet.py", "fetcher.py", "repository.py", "reporter.py")
 SOURCES, TESTS = sorted(ROOM.rglob("*.py")), sorted(HERE.rglob("*.py"))
 
 ALONE = f"""
