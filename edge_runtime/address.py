@@ -247,7 +247,8 @@ def _parse_topic(
     target: str, known: Sequence[str] = (), subscribing: bool = False, deep: bool = False
 ) -> tuple[BrokerTopic, Address]:
     address = parse_address(target, {kind: (*options, *known) for kind, options in MQTT.items()})
-    assert address is not None, "the caller has seen mqtt:"
+    if address is None:
+        raise GruardError("a broker is written mqtt://HOST/TOPIC or mqtts://HOST/TOPIC")
     place = endpoint(address, _PORTS[address.kind], "TOPIC")
     name = target.partition("?")[0]
     topic = _topic(place.rest, name, subscribing, deep)

@@ -37,6 +37,7 @@ from edge_runtime.updates.published import (
     METADATA,
     Published,
     archive_name,
+    published_from,
     target_name,
 )
 from fleet.keys import KeyFolder, expiry
@@ -150,6 +151,13 @@ class UpdateRepository:
         """Return the version of targets.json that is published, 0 for none."""
         before = self._targets()
         return before.signed.version if before else 0
+
+    def digests(self) -> dict[str, str]:
+        """Return the digest of the published bundle, by asset."""
+        if (before := self._targets()) is None:
+            return {}
+        facts = (published_from(t.custom, t.path) for t in before.signed.targets.values())
+        return {published.asset: published.digest for published in facts}
 
     def _held(self) -> AbstractContextManager[None]:
         for folder in (self._metadata, self._archives):

@@ -1,10 +1,11 @@
-"""Commands that bring bundles to devices: `python -m fleet keys`, `publish` and `refresh`."""
+"""Commands that bring bundles to devices: keys, publish, refresh and rollout of the fleet."""
 
 from __future__ import annotations
 
 import functools
 import json
 import os
+import re
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -131,6 +132,117 @@ def refresh(keys: Path, to: Path, as_json: bool) -> None:
     _print(_repository(to, keys).refresh(), as_json)
 
 
+def _shares(context: click.Context, option: click.Parameter, text: str) -> tuple[float, ...]:
+    """Return ascending shares of the assets; the last is 1."""
+    found = [
+        re.fullmatch(r"\s*([0-9]{1,3}(?:\.[0-9]{1,3})?)\s*%\s*", part) for part in text.split(",")
+    ]
+    shares = [float(match[1]) / 100 for match in found if match]
+    if len(shares) < len(found) or shares != sorted({*shares}) or shares[-1] != 1 or not shares[0]:
+        raise click.BadParameter("write rising shares that end in 100%, such as 1%,10%,100%")
+    return tuple(shares)
+
+
+def _limit(context: click.Context, option: click.Parameter, text: str) -> float:
+    """Return the share of a stage that may be rolled back."""
+    match = re.fullmatch(r"\s*rolled back\s*>\s*([0-9]{1,2}(?:\.[0-9]{1,3})?)\s*%\s*", text)
+    if not match:
+        raise click.BadParameter("write 'rolled back > 2 %', with a share below 100 %")
+    return float(match[1]) / 100
+
+
+def _wait(context: click.Context, option: click.Parameter, text: str) -> float:
+    from edge_runtime.mute import parse_duration
+
+    return parse_duration(text, "a stage")
+
+
+@click.command()
+@click.argument("fleet", type=PATH)
+@keys_option
+@to_option
+@click.option(
+    "--reports",
+    required=True,
+    metavar="mqtt://HOST/TOPIC",
+    help="Where devices report (gruard update --report).",
+)
+@click.option(
+    "--stages",
+    default="1%,10%,50%,100%",
+    show_default=True,
+    callback=_shares,
+    help="Shares of the assets that get the new bundles, one after the other.",
+)
+@click.option(
+    "--stop-when",
+    "limit",
+    default="rolled back > 2 %",
+    show_default=True,
+    callback=_limit,
+    help="Stop when a larger share of a stage has rolled its bundle back.",
+)
+@click.option(
+    "--wait",
+    "patience",
+    default="1d",
+    show_default=True,
+    callback=_wait,
+    metavar="30m|8h|2d",
+    help="Time for the devices of a stage to answer.",
+)
+@json_option
+def rollout(
+    fleet: Path,
+    keys: Path,
+    to: Path,
+    reports: str,
+    stages: tuple[float, ...],
+    limit: float,
+    patience: float,
+    as_json: bool,
+) -> None:
+    """Publish the new bundles of FLEET in stages, and stop by itself if devices roll them back.
+
+    Each stage contains the one before. The assets are chosen by a hash of their names, so a stage
+    is a mixture. A stage is over when each of its devices has committed its bundle or rolled it
+    back. Devices that do not answer within --wait do not hold it up if half have committed; if
+    not, the rollout pauses.
+
+    When it stops, what was published before is published again. Interrupt it as you like: the same
+    command goes on. It has to run while the rollout lasts.
+
+    \b
+    FLEET/rollout.html    what became of it, asset by asset
+    Exit code 0: finished. 1: stopped, paused, or some bundles cannot be published. 2: bad input.
+    Example: python -m fleet rollout runs/fleet --keys keys --to www --reports mqtt://broker/fleet
+    """
+    import time
+
+    from fleet.device_reports import ReportReader
+    from fleet.keys import read_keys
+    from fleet.publish import UpdateRepository
+    from fleet.rollout import FINISHED, plan, run_rollout
+
+    reader = ReportReader(reports, _say)
+    folder = read_keys(keys, _ask_passphrase)
+
+    def repository() -> UpdateRepository:
+        return UpdateRepository(to, folder, _now())
+
+    try:
+        begun = plan(fleet, repository(), stages, limit)
+        end = run_rollout(fleet, begun, repository, reader, patience, _say, time.monotonic)
+    finally:
+        reader.close()
+    click.echo(json.dumps(end.facts()) if as_json else end.text())
+    sys.exit(0 if end.rollout.state == FINISHED and not end.problems else 1)
+
+
+def _say(sentence: str) -> None:
+    click.echo(f"… {sentence}", err=True)
+
+
 def _repository(to: Path, keys: Path) -> UpdateRepository:
     from fleet.keys import read_keys
     from fleet.publish import UpdateRepository
@@ -161,4 +273,4 @@ def _new_passphrase() -> str:
     )
 
 
-COMMANDS = (keys, publish, refresh)
+COMMANDS = (keys, publish, refresh, rollout)

@@ -123,17 +123,15 @@ def update(
     except GruardError as error:
         outbound.tell(str(error))
         raise
-    outbound.tell("")
+    outbound.tell(result.problem)
     _printer(as_json)(result)
 
 
 def _reporter(target: str | None) -> Reporter | None:
     if target is None:
         return None
-    from edge_runtime.address import MQTT, parse_mqtt_address
+    from edge_runtime.address import parse_mqtt_address
 
-    if not target.startswith(tuple(f"{kind}:" for kind in MQTT)):
-        raise click.UsageError("--report takes mqtt://HOST/TOPIC or mqtts://HOST/TOPIC.")
     address = parse_mqtt_address(target)
     from edge_runtime.updates.reporter import Reporter
 

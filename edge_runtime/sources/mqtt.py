@@ -1,6 +1,6 @@
 """MQTT: `mqtt://host/topic`, a JSON object a message, or `mqtt://host/topic/+`, a channel a topic.
 
-Retained messages are old and are left out.
+Retained messages are old, so a source leaves them out.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ NextMessage = Callable[[float], "Message | None"]
 class Messages:
     """One subscription; gives topic and payload of each message.
 
-    Uses MQTT 5, or 3.1.1 if the broker does not know 5. Raises SourceLostError when the broker
-    cannot be reached or refuses.
+    Uses MQTT 5, or 3.1.1 if the broker does not know 5. retained: give retained messages, too.
+    Raises SourceLostError when the broker cannot be reached or refuses.
     """
 
-    def __init__(self, address: MqttAddress) -> None:
-        self._topic = address.topic
+    def __init__(self, address: MqttAddress, retained: bool = False) -> None:
+        self._topic, self._retained = address.topic, retained
         if not self._open(address, newest=True):
             self._open(address, newest=False)
 
@@ -151,7 +151,7 @@ class Messages:
             self._refusal = f"the broker refuses the topic ({reasons[0]})"
 
     def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
-        if not message.retain:
+        if self._retained or not message.retain:
             self._waiting.append((message.topic, bytes(message.payload)))
 
     def _on_skipped(self) -> None:

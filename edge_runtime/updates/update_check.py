@@ -39,6 +39,11 @@ class UpdateResult:
     digest: str
     text: str
 
+    @property
+    def problem(self) -> str:
+        """Why the bundle will not be installed, though no trial has refused it; empty if it is."""
+        return self.text if self.outcome == OLDER else ""
+
 
 @dataclass(frozen=True)
 class DeviceReport:

@@ -130,7 +130,7 @@ def keep_updating(
                 failures = min(failures + 1, 30)
                 troubles.trouble("check", f"{problem}; checked again in {pause:.0f} s or so")
             else:
-                problem, failures, pause = "", 0, every
+                problem, failures, pause = result.problem, 0, every
                 troubles.over("the check succeeded", "check")
                 if result != last:
                     say(result)

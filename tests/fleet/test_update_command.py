@@ -64,7 +64,7 @@ def test_its_exit_codes(plant: Plant) -> None:
         (("--asset", "a/b"), "up to 80 letters"),
         (("--from", "file:///etc"), "give http://… or https://…"),
         (("--from", "https://"), "give http://… or https://…"),
-        (("--report", "nowhere"), "--report takes mqtt://HOST/TOPIC"),
+        (("--report", "nowhere"), "a broker is written mqtt://HOST/TOPIC"),
         (("--report", "mqtt://host"), "no topic is named"),
         (("--root", "/nowhere.json"), "no root metadata (No such file or directory)"),
         (("--store", "/proc/none"), "cannot be written"),
