@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from edge_runtime.updates.update_check import UpdateResult
 
 _RATE = re.compile(r"([1-9][0-9]{0,5})([kM])")
+REPORT = "report.json"
+"""In the folder of the state: what was reported last."""
 _FACTORS = {"k": 1e3, "M": 1e6}
 
 
@@ -60,6 +62,13 @@ def _asset(context: click.Context, option: click.Parameter, text: str) -> str:
     help="Root metadata to trust, the owner's 1.root.json; needed the first time.",
 )
 @click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder for what the next check needs; one of your own if the store is another user's.  "
+    "[default: updates in the store]",
+)
+@click.option(
     "--every",
     callback=_interval,
     metavar="30m|1h|7d",
@@ -81,6 +90,7 @@ def update(
     asset: str,
     store: Path,
     root: Path | None,
+    state: Path | None,
     every: float | None,
     rate: float,
     report: str | None,
@@ -104,14 +114,16 @@ def update(
     Example: gruard update --from https://updates.example/fleet --asset pump-0001 --root 1.root.json
     """
     from edge_runtime.updates.fetcher import Fetcher
+    from edge_runtime.updates.published import FOLDER
     from edge_runtime.updates.repository import UpdateSource
     from edge_runtime.updates.store import Store
     from edge_runtime.updates.update_check import check_for_update
     from edge_runtime.updates.update_loop import Outbound, Surroundings, keep_updating
 
-    source = UpdateSource(address, store, root, Fetcher(rate))
+    folder = state or store / FOLDER
+    source = UpdateSource(address, folder, root, Fetcher(rate))
     opened, around = Store(store, log=warn), Surroundings()
-    outbound = Outbound(opened, asset, _reporter(report), warn, around)
+    outbound = Outbound(opened, asset, folder / REPORT, _reporter(report), warn, around)
 
     def check() -> UpdateResult:
         return check_for_update(source, opened, asset, attempts, trusted_keys)

@@ -17,7 +17,7 @@ MISSING = "signed updates need the package tuf; install it with pip install 'gru
 ASSET = re.compile(r"\w[\w.-]{0,79}")
 """Names of assets: of files, of topics, and in addresses."""
 FOLDER = "updates"
-"""Folder of a store, for what updates need."""
+"""Folder in a store for what updates need, unless --state names another."""
 METADATA, ARCHIVES = "metadata", "targets"
 """Folders of a repository."""
 

@@ -1,10 +1,10 @@
 """A repository of signed updates, as a device sees it: TUF metadata first, then one archive.
 
-STORE/updates/root.json           the root metadata that the owner trusted first (--root)
-STORE/updates/metadata/           the newest metadata that was accepted, by tuf.ngclient
-STORE/updates/SHA256.ASSET.tar    an archive, as far as it was downloaded
-STORE/updates/new/                its bundle, until it is in the store
-STORE/updates/lock                held during a check
+STATE/root.json           the root metadata that the owner trusted first (--root)
+STATE/metadata/           the newest metadata that was accepted, by tuf.ngclient
+STATE/SHA256.ASSET.tar    an archive, as far as it was downloaded
+STATE/new/                its bundle, until it is in the store
+STATE/lock                held during a check
 
 Metadata is accepted if it is signed by the keys in force, not expired, and not older than what was
 accepted before. An archive is accepted if it has the length and the hash that the metadata gives.
@@ -12,7 +12,9 @@ accepted before. An archive is accepted if it has the length and the hash that t
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,8 +26,8 @@ from edge_runtime.files import read_regular, replace_file, sync
 from edge_runtime.plain import shown
 from edge_runtime.updates.disk import StoreDisk, locked, make_folders
 from edge_runtime.updates.fetcher import Fetcher
+from edge_runtime.updates.pointers import DIGEST
 from edge_runtime.updates.published import (
-    FOLDER,
     METADATA,
     MISSING,
     Published,
@@ -53,7 +55,7 @@ try:
 except ImportError:
     raise GruardError(MISSING) from None
 
-ROOT = "root.json"
+ROOT, NEW = "root.json", "new"
 _LARGEST_ROOT = 512_000  # bytes
 _METADATA_ROOM = 1 << 20  # bytes
 _NOT_THERE = (403, 404, 410)  # HTTP
@@ -66,24 +68,25 @@ class UnreachableError(GruardError):
 
 
 class UpdateSource:
-    """The repository at `address`, for the store in the folder `store`.
+    """The repository at `address`, as far as it was seen: `folder` keeps that.
 
-    root: the file that --root names, None for the one that the store keeps. One check at a time.
-    Raises GruardError.
+    root: the file that --root names, None for the one that the folder keeps. Raises GruardError,
+    also when the folder is in one of another user, who could lead what is written there elsewhere.
     """
 
-    def __init__(self, address: str, store: Path, root: Path | None, fetcher: Fetcher) -> None:
+    def __init__(self, address: str, folder: Path, root: Path | None, fetcher: Fetcher) -> None:
         if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
             raise GruardError(f"--from {shown(address, str)}: give http://… or https://…")
         self._address, self._fetcher = address.rstrip("/"), fetcher
-        self._folder = store / FOLDER
+        self._folder = folder
         given = None if root is None else _read_root(root)
-        make_folders(StoreDisk(), self._folder / METADATA)
-        self._trusted = _trusted_root(self._folder / ROOT, given)
+        self._make_folder()
+        self._trusted = _trusted_root(folder / ROOT, given)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other checks of this store away. Raises BusyError."""
+        """Keep other checks away. Raises BusyError."""
+        self._make_folder()
         with locked(self._folder / "lock", patience=0.0):
             yield
 
@@ -94,9 +97,9 @@ class UpdateSource:
         asset.
         """
         metadata = self._folder / METADATA
-        for leftover in metadata.glob("tmp*"):  # of a process that was killed
-            leftover.unlink(missing_ok=True)
         with self._explained():
+            for leftover in metadata.glob("tmp*"):  # of a process that was killed
+                leftover.unlink(missing_ok=True)
             updater = Updater(
                 str(metadata), f"{self._address}/{METADATA}", fetcher=self._fetcher,
                 bootstrap=self._trusted,
@@ -110,7 +113,8 @@ class UpdateSource:
                 "correct --asset, or publish a bundle for it"
             )
         published = published_from(target.custom, f"{self._address}, {target.path}")
-        if published.asset != asset or not 0 < target.length <= LARGEST:
+        named = DIGEST.fullmatch(target.hashes.get("sha256", ""))
+        if published.asset != asset or not named or not 0 < target.length <= LARGEST:
             raise GruardError(f"{self._address}: {target.path} is no bundle for {asset}")
         return published, target
 
@@ -120,9 +124,8 @@ class UpdateSource:
         The bundle is not read yet. Raises UnreachableError, and GruardError when the bytes are not
         those that the metadata promises, or the disk is full.
         """
-        sha256 = target.hashes.get("sha256", "")
-        archive = self._folder / archive_name(published.asset, sha256)
-        folder = self._folder / "new" / f"{published.label}.gruard"
+        sha256 = target.hashes["sha256"]
+        archive, folder = self._folder / archive_name(published.asset, sha256), self._folder / NEW
         self.clear(except_for=archive)
         with self._explained(target.length):
             self._fetcher.download(
@@ -131,7 +134,6 @@ class UpdateSource:
             try:
                 with archive.open("rb") as stream:
                     target.verify_length_and_hashes(stream)
-                folder.parent.mkdir()
                 unpack(archive, folder)
             except BaseException:
                 self.clear()  # a full disk needs the room, and wrong bytes are of no use
@@ -139,11 +141,21 @@ class UpdateSource:
         return folder
 
     def clear(self, except_for: Path | None = None) -> None:
-        """Remove archives and unpacked bundles."""
-        shutil.rmtree(self._folder / "new", ignore_errors=True)
+        """Remove archives and the unpacked bundle."""
+        self.discard()
         for archive in self._folder.glob("*.tar"):
             if archive != except_for:
-                archive.unlink()
+                with suppress(OSError):
+                    archive.unlink()
+
+    def discard(self) -> None:
+        """Remove the unpacked bundle; its archive stays, so it is not downloaded again."""
+        shutil.rmtree(self._folder / NEW, ignore_errors=True)
+
+    def _make_folder(self) -> None:
+        make_folders(StoreDisk(), self._folder)
+        _require_own(self._folder)
+        make_folders(StoreDisk(), self._folder / METADATA)
 
     @contextmanager
     def _explained(self, needed: int = 0) -> Iterator[None]:
@@ -196,16 +208,26 @@ def _refusal(error: Exception) -> str:
             return f"is no valid repository ({shown(str(error), str)})"
 
 
-def _trusted_root(kept: Path, given: bytes | None) -> bytes:
-    """Return the root metadata to begin with; keep what is given if it is the first."""
-    if not kept.exists():
-        if given is None:
+def _require_own(folder: Path) -> None:
+    """Raise GruardError unless `folder` is this user's, in one of this user or of root."""
+    own = os.geteuid()
+    for status, owners in ((folder.lstat(), {own}), (folder.parent.stat(), {own, 0})):
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid not in owners:
             raise GruardError(
-                f"{kept}: no root metadata is trusted yet; give the owner's file with --root "
-                "1.root.json, once"
+                f"{folder}: is no folder of this user, in one of this user; run the command as the "
+                "owner of the store, or name a folder of your own with --state"
             )
+
+
+def _trusted_root(kept: Path, given: bytes | None) -> bytes:
+    """Return the root metadata to begin with; keep what is given if nothing usable is kept."""
+    try:
+        trusted = _read_root(kept)
+    except GruardError as error:
+        if given is None:
+            raise GruardError(f"{error}; give the owner's file once: --root 1.root.json") from None
         replace_file(kept, given)
-    trusted = _read_root(kept)
+        return given
     if given not in (None, trusted):
         raise GruardError(
             f"{kept}: is another root metadata than --root names; leave out --root, or remove "

@@ -15,6 +15,7 @@ from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.updates.pointers import Pointers
 from edge_runtime.updates.published import Published
+from edge_runtime.updates.slots import label
 from edge_runtime.updates.store import Store
 
 if TYPE_CHECKING:
@@ -82,11 +83,12 @@ def check_for_update(
         folder = source.fetch(published, target)
         try:
             bundle = read_bundle(folder, trusted_keys=trusted_keys)
-            if bundle.digest != published.digest:
+            if (bundle.digest, label(bundle)) != (published.digest, published.label):
                 raise GruardError(f"{folder}: is another bundle than was published")
             pointers = store.install(bundle, attempts)
         finally:
-            source.clear()
+            source.discard()
+        source.clear()
     trial = "on trial" if pointers.on_trial(bundle.digest) else "current at once"
     return _result(published, INSTALLED, f"installed, {trial}")
 

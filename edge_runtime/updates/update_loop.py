@@ -11,11 +11,11 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from edge_runtime.errors import GruardError, LimitedLog
 from edge_runtime.plain import write_sealed
-from edge_runtime.updates.published import FOLDER
 from edge_runtime.updates.store import Store
 from edge_runtime.updates.update_check import DeviceReport, UpdateResult, report_of
 
@@ -25,7 +25,6 @@ FIRST_PAUSE = 30.0
 """Seconds until a failed check, or a report that was not sent, is repeated; the pause doubles."""
 _LONGEST_PAUSE = 3600.0
 _SPREAD = 0.25
-REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class SendsReports(Protocol):
 
 
 class Outbound:
-    """Keeps the report of a store: in STORE/updates/report.json, and at the broker if there is one.
+    """Keeps the report of a store: in `file`, and at the broker if there is one.
 
     A report that could not be sent is sent later, as it is then. log takes one line.
     """
@@ -59,13 +58,14 @@ class Outbound:
         self,
         store: Store,
         asset: str,
+        file: Path,
         sender: SendsReports | None,
         log: Callable[[str], None],
         around: Surroundings,
     ) -> None:
         self._store, self._asset, self._sender, self._around = store, asset, sender, around
         self._log = LimitedLog(log, around.clock)
-        self._file = store.root / FOLDER / REPORT
+        self._file = file
         self._last: DeviceReport | None = None
         self._seen: tuple[object, ...] = ()
         self._unsent, self._pause, self._next = True, FIRST_PAUSE, around.clock()

@@ -18,8 +18,8 @@ from tests.apparatus.update_server import UpdateServer
 from tests.golden_bundles import LINEAR
 
 NOW = datetime.now(timezone.utc)
-WINDOW = 0.4
-"""Seconds that a server may be silent; only servers that are silent on purpose wait for it."""
+PATIENT, SHORT = 60.0, 0.4
+"""Seconds that a server may be silent: only one that is silent on purpose is given a short time."""
 
 
 def put_bundle(
@@ -68,11 +68,10 @@ class Plant:
     def repository(self, now: datetime = NOW) -> UpdateRepository:
         return UpdateRepository(self.www, read_keys(self.keys.path, no_passphrase), now)
 
-    def check(self, asset: str = "pump", rate: float = 0.0) -> UpdateResult:
+    def check(self, asset: str = "pump", window: float = PATIENT) -> UpdateResult:
         """What one `gruard update` does on the device."""
-        source = UpdateSource(
-            self.server.address, self.store.root, self.root, Fetcher(rate, WINDOW)
-        )
+        state = self.store.root / "updates"
+        source = UpdateSource(self.server.address, state, self.root, Fetcher(window=window))
         return check_for_update(source, self.store, asset, 3, ())
 
     def current(self) -> str:

@@ -1,6 +1,7 @@
 """Attacks on updates: a real server, or what it serves, is hostile; the store stays as it was."""
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("tuf", reason="updates are not tested: pip install '.[fleet]'")
 
-from made_fleet import NOW, Plant, days, other_keys, put_bundle
+from made_fleet import NOW, PATIENT, SHORT, Plant, days, other_keys, put_bundle
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
@@ -34,11 +35,13 @@ from tests.apparatus.update_server import (
 HEADER = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n"
 
 
-def refused(plant: Plant, says: str, kind: type[GruardError] = GruardError) -> None:
+def refused(
+    plant: Plant, says: str, kind: type[GruardError] = GruardError, window: float = PATIENT
+) -> None:
     """The check fails with these words, and the store and its folder are as before."""
     before = plant.store.pointers()
     with pytest.raises(GruardError, match=says) as caught:
-        plant.check()
+        plant.check(window=window)
     assert type(caught.value) is kind and "\n" not in str(caught.value)
     assert plant.store.pointers() == before
     assert not (plant.store.root / "updates" / "new").exists()
@@ -152,7 +155,7 @@ def test_endless_metadata_ends_at_a_limit(plant: Plant, name: str) -> None:
 )
 def test_slow_retrieval_is_given_up(plant: Plant, name: str, slow: Answer) -> None:
     plant.server.instead[name] = slow
-    refused(plant, "answers too slowly or not at all", UnreachableError)
+    refused(plant, "answers too slowly or not at all", UnreachableError, SHORT)
     plant.server.released.set()
     taken_afterwards(plant)
 
@@ -254,6 +257,22 @@ def _sign_target(plant: Plant, archive: bytes, **custom: object) -> None:
     _sign_upwards(plant, content, targets.signed.version)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("place", ["updates", "updates/metadata"])
+def test_a_link_in_a_store_leads_nowhere(plant: Plant, tmp_path: Path, place: str) -> None:
+    """The service, which owns the store, was broken into; root must not write or remove there."""
+    target = tmp_path / "etc"
+    target.mkdir()
+    (target / "backup.tar").write_bytes(b"precious")
+    (target / "tmp1").write_bytes(b"precious")
+    shutil.rmtree(plant.store.root / place)
+    (plant.store.root / place).symlink_to(target)
+    os.chown(plant.store.root if place == "updates" else plant.store.root / "updates", 1000, 1000)
+    with pytest.raises(GruardError, match="is no folder of this user"):
+        plant.check()
+    assert {file.name for file in target.iterdir()} == {"backup.tar", "tmp1"}
+
+
 def test_a_signed_archive_is_not_trusted_either(plant: Plant) -> None:
     _sign_target(plant, b"no archive" * 100)
     refused(plant, "is no archive of a bundle", DamagedError)
@@ -267,6 +286,7 @@ def test_a_signed_archive_is_not_trusted_either(plant: Plant) -> None:
         ({"digest": "../../x"}, "its digest is no SHA-256"),
         ({"version": "2"}, "is not of type int"),
         ({"name": "a\x1b[2J"}, "has control characters"),
+        ({"name": "../../../x"}, "is another bundle than was published"),
     ],
 )
 def test_what_the_metadata_says_of_a_bundle_is_checked(
@@ -275,6 +295,17 @@ def test_what_the_metadata_says_of_a_bundle_is_checked(
     archive = max(plant.www.glob("targets/*.tar"), key=lambda file: file.stat().st_mtime_ns)
     _sign_target(plant, archive.read_bytes(), **custom)
     refused(plant, says)
+
+
+@pytest.mark.parametrize("digest", ["../../../x", "", "0" * 63, "/etc/x"])
+def test_a_hash_that_is_a_path_is_refused(plant: Plant, digest: str) -> None:
+    targets = Metadata[Targets].from_file(str(plant.metadata("targets")))
+    targets.signed.version += 1
+    targets.signed.targets["pump.tar"].hashes = {"sha256": digest}
+    for signer in plant.keys.signers("targets"):
+        targets.sign(signer)
+    _sign_upwards(plant, targets.to_bytes(JSONSerializer()), targets.signed.version)
+    refused(plant, "is no bundle for pump")
 
 
 def test_a_later_field_of_the_metadata_is_ignored(plant: Plant) -> None:
@@ -300,7 +331,8 @@ def test_no_change_of_any_byte_installs_anything(plant: Plant, data: st.DataObje
     plant.server.instead[name] = body(harmed)
     source = UpdateSource(plant.server.address, fresh, plant.root, Fetcher())
     try:
-        published, _ = source.look("pump")
+        with source.held():
+            published, _ = source.look("pump")
     except GruardError as error:
         assert "\n" not in str(error) and "\x1b" not in str(error)
     else:

@@ -66,7 +66,7 @@ def test_its_exit_codes(plant: Plant) -> None:
         (("--from", "https://"), "give http://… or https://…"),
         (("--report", "nowhere"), "a broker is written mqtt://HOST/TOPIC"),
         (("--report", "mqtt://host"), "no topic is named"),
-        (("--root", "/nowhere.json"), "no root metadata (No such file or directory)"),
+        (("--root", "/nowhere.json"), "/nowhere.json: no root metadata (No such file"),
         (("--store", "/proc/none"), "cannot be written"),
     ],
 )
@@ -79,8 +79,21 @@ def test_a_wrong_option_is_named(plant: Plant, words: tuple[str, str], says: str
 def test_the_first_check_needs_a_root(plant: Plant) -> None:
     (plant.store.root / "updates" / "root.json").unlink()
     done = gruard(plant)
-    assert done.returncode == 2 and "give the owner's file with --root" in done.stderr
+    assert done.returncode == 2 and "give the owner's file once: --root" in done.stderr
     assert gruard(plant, "--root", plant.root).returncode == 0
+
+
+def test_a_damaged_root_is_replaced_by_the_option(plant: Plant) -> None:
+    (plant.store.root / "updates" / "root.json").write_bytes(b"")
+    assert gruard(plant).returncode == 2
+    assert gruard(plant, "--root", plant.root).returncode == 0
+    assert gruard(plant).returncode == 0
+
+
+def test_the_state_may_be_elsewhere(plant: Plant, tmp_path: Path) -> None:
+    done = gruard(plant, "--state", tmp_path / "own", "--root", plant.root)
+    assert done.returncode == 0 and plant.on_trial() == "pump-2"
+    assert {file.name for file in (tmp_path / "own").iterdir()} >= {"metadata", "report.json"}
 
 
 def test_a_device_may_require_a_signature_of_the_bundle_as_well(
@@ -89,8 +102,11 @@ def test_a_device_may_require_a_signature_of_the_bundle_as_well(
     from convert.signing import generate_keys
 
     _, public = generate_keys(tmp_path / "plant")
-    done = gruard(plant, "--trusted-key", public)
-    assert done.returncode == 2 and "is not signed" in done.stderr and not plant.on_trial()
+    for _ in range(2):
+        done = gruard(plant, "--trusted-key", public)
+        assert done.returncode == 2 and "is not signed" in done.stderr and not plant.on_trial()
+    assert len(plant.server.ranges_of(".tar")) == 1
+    assert gruard(plant).returncode == 0 and len(plant.server.ranges_of(".tar")) == 1
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,8 @@ class World:
         )
         self.store = Store(store)
         (store / "updates").mkdir(parents=True)
-        self.outbound = Outbound(self.store, "pump", self, self.logged.append, self.around)
+        file = store / "updates" / "report.json"
+        self.outbound = Outbound(self.store, "pump", file, self, self.logged.append, self.around)
 
     def _sleep(self, seconds: float) -> None:
         self.now += seconds
