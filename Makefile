@@ -39,7 +39,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help help-all demo fleet train convert audit validate run engine firmware firmware-faults \
+.PHONY: help help-all demo fleet fleet-rollout train convert audit validate run engine firmware firmware-faults \
         test test-fast test-long test-arm arm-trees test-service test-vm test-firmware coverage \
         fuzz fuzz-core lint wheel benchmark benchmark-accuracy benchmark-board \
         benchmark-calibration benchmark-clock benchmark-diagnosis benchmark-engines \
@@ -62,6 +62,9 @@ fleet: $(READY) $(CORE) #- five minutes: 200 simulated pumps, from data to runs/
 
 fleet-engines: $(READY) $(CORE) #- minutes: 260 engines of DATA=FOLDER, learned and scored as a fleet
 	$(PY) -m benchmarks.fleet_engines $(or $(DATA),data/engines) runs/engines --out docs/fleet.md $(ARGS)
+
+fleet-rollout: $(READY) $(CORE) #- ten minutes: 30 devices take updates in stages, with a bad version (docs/fleet.md)
+	$(PY) -m tests.fleet.fleet_rig $(ARGS)
 
 demo: demo/timeline.png ## from real data to a supervised detector and its picture
 	@echo

@@ -14,12 +14,12 @@ PATIENCE = 60.0  # seconds; only a failing test waits this long
 
 
 class UpdateServer:
-    """Serves `folder`, and counts. ranges: whether it knows range requests.
+    """Serves `folder`, and counts. ranges: whether it knows range requests. port: 0 for any.
 
     instead: by the end of a path, what answers such requests. requests: path and range of each.
     """
 
-    def __init__(self, folder: Path, ranges: bool = True) -> None:
+    def __init__(self, folder: Path, ranges: bool = True, port: int = 0) -> None:
         self.folder, self.ranges = folder, ranges
         self.instead: dict[str, Answer] = {}
         self.requests: list[tuple[str, str]] = []
@@ -30,7 +30,7 @@ class UpdateServer:
         class Handler(Request):
             server_of = owner
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
