@@ -44,7 +44,7 @@ from fleet.keys import KeyFolder, expiry
 from fleet.results import AssetResult, asset_folder, newest
 
 LARGEST_TARGETS = 5_000_000
-"""Bytes of targets.json; a device reads no more. Some 250 of them are needed for an asset."""
+"""Bytes of targets.json; a device reads no more. An asset needs some 380 of them."""
 SOON = timedelta(days=30)
 """Metadata that needs an offline key is mentioned when it expires within this time."""
 

@@ -155,6 +155,16 @@ def test_a_report_is_sent_once_and_after_the_broker_was_away(world: World) -> No
     assert len(world.sent) == 1 and world.logged[-1] == "the report was sent"
 
 
+def test_a_change_of_the_store_that_says_nothing_new_sends_nothing(
+    world: World, tmp_path: Path
+) -> None:
+    world.store.install(read_bundle(write_made_bundle(tmp_path / "b", 1)))
+    world.run(LOOK)
+    (world.store.slots.folder / "other").mkdir()
+    world.run(LOOK)
+    assert len(world.sent) == 1
+
+
 def test_a_disk_that_cannot_be_written_ends_nothing(world: World, tmp_path: Path) -> None:
     (tmp_path / "store" / "updates").rmdir()
     world.run(2 * EVERY)
