@@ -25,7 +25,7 @@ DASK = [sys.executable, "-m", "dask"]
 
 
 @dataclass(frozen=True)
-class Run:
+class LossRun:
     """One run. lost: workers that were killed. learned: assets with a bundle."""
 
     seconds: float
@@ -60,7 +60,7 @@ def losses_table(
     )
 
 
-def _run(data: Path, folder: Path, every: float, root: Path, cpu: Callable[[], float]) -> Run:
+def _run(data: Path, folder: Path, every: float, root: Path, cpu: Callable[[], float]) -> LossRun:
     folder.mkdir()
     before, started = cpu(), time.monotonic()
     with _cluster(folder, every, root) as (address, lost):
@@ -73,7 +73,7 @@ def _run(data: Path, folder: Path, every: float, root: Path, cpu: Callable[[], f
     if done.returncode not in (0, 1):
         raise SystemExit(f"{' '.join(command)}: {done.stderr}")
     facts = json.loads(done.stdout)
-    return Run(seconds, cpu() - before, len(lost), facts["assets"] - facts["failed"])
+    return LossRun(seconds, cpu() - before, len(lost), facts["assets"] - facts["failed"])
 
 
 @contextmanager
