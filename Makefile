@@ -61,7 +61,7 @@ fleet: $(READY) $(CORE) #- five minutes: 200 simulated pumps, from data to runs/
 	$(PY) -m fleet rescore runs/fleet $(FLEET)/later.csv --out runs/fleet-later
 
 fleet-engines: $(READY) $(CORE) #- minutes: 260 engines of DATA=FOLDER, learned and scored as a fleet
-	$(PY) -m benchmarks.fleet_engines $(or $(DATA),data/engines) runs/engines --out docs/fleet.md $(ARGS)
+	$(PY) -m benchmarks.fleet_engines $(or $(DATA),data/engines) runs/engines --out docs/fleet-costs.md $(ARGS)
 
 fleet-rollout: $(READY) $(CORE) #- ten minutes: 30 devices take updates in stages, with a bad version (docs/fleet.md)
 	$(PY) -m tests.fleet.fleet_rig $(ARGS)
@@ -197,8 +197,8 @@ benchmark-clock: $(READY) $(CORE) #- half an hour: the cost of a bad clock and l
 	$(PY) -m benchmarks.clock runs/clock-*/bundle/*.gruard --out docs/clock.md \
 	    --healthy $(CLOCK)/watch/healthy.csv --faulty $(CLOCK)/watch/faults.csv $(ARGS)
 
-benchmark-fleet: $(READY) $(CORE) #- minutes: what a fleet costs, into docs/fleet.md
-	$(PY) -m benchmarks.fleet --out docs/fleet.md $(ARGS)
+benchmark-fleet: $(READY) $(CORE) #- minutes: what a fleet costs, into docs/fleet-costs.md
+	$(PY) -m benchmarks.fleet --out docs/fleet-costs.md $(ARGS)
 
 benchmark-gaps: $(READY) $(CORE) #- half an hour: how many missing rows can the state bridge?
 	$(PY) -m benchmarks.gaps --out docs/gate.md $(ARGS)
@@ -226,8 +226,8 @@ benchmark-engines: $(READY) $(CORE) #- half a minute: is the wear of engines in 
 benchmark-step: $(READY) $(CORE) $(if $(PYTHON),,.venv/.benchmark) #- minutes: the time of a step on every engine
 	$(PY) -m benchmarks.step --out docs/engine.md $(ARGS)
 
-benchmark-types: $(READY) $(CORE) #- minutes: the model of a type beside an asset's own, into docs/fleet.md
-	$(PY) -m benchmarks.fleet_types --out docs/fleet.md $(ARGS)
+benchmark-types: $(READY) $(CORE) #- minutes: the model of a type beside an asset's own, into docs/fleet-costs.md
+	$(PY) -m benchmarks.fleet_types --out docs/fleet-costs.md $(ARGS)
 
 benchmark-board: $(READY) #- minutes: the cost of a step on two emulated boards
 	$(PY) -m benchmarks.board_cost --out docs $(ARGS)

@@ -1,6 +1,6 @@
 """What a fleet costs: assets a core-hour, overhead, speed-up, lost workers, the driver's memory.
 
-    python -m benchmarks.fleet [--assets 8] [--rows 10000] [--out docs/fleet.md]
+    python -m benchmarks.fleet [--assets 8] [--rows 10000] [--out docs/fleet-costs.md]
 
 Every command runs in a process of its own. CPU seconds are those of the driver, its workers and the
 processes that learn, start-up included.
