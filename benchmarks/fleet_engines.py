@@ -1,6 +1,6 @@
 """The fleet of 260 engines: learned and scored by `fleet`, with one command.
 
-    python -m benchmarks.fleet_engines DATA RUN [--out docs/fleet-costs.md]      (make fleet-engines)
+    python -m benchmarks.fleet_engines DATA RUN [--out docs/fleet-costs.md]  (make fleet-engines)
 
 DATA has NASA's simulated turbofan engines (CMAPSS FD002) as FD002.train.csv.gz: one row a flight,
 260 engines that run until they fail. Each engine is an asset of the type turbofan. It is learned

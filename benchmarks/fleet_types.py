@@ -1,6 +1,6 @@
 """The model of a type beside an asset's own: false alarms, and faults found, by hours of data.
 
-    python -m benchmarks.fleet_types [--assets 6] [--out docs/fleet-costs.md]     (make benchmark-types)
+    python -m benchmarks.fleet_types [--assets 6] [--out docs/fleet-costs.md] (make benchmark-types)
 
 Simulated pumps whose sensors differ in level and spread, one sample every ten seconds. The type is
 learned from a day of each of ten pumps. Other pumps are learned from their first hours, and judged

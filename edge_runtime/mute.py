@@ -4,8 +4,9 @@ Muted alarms are recorded as ever, with the flag MUTED. A mute ends at a time of
 also ends when its length has passed by the monotonic clock, so a wall clock that is set back, or
 that starts in 1970 after a reboot, extends no mute.
 
-Two small sealed files (`edge_runtime.plain`) in the state folder, each with one writer: the owner's
-command writes `mute.json`, and the run writes `muted.json`, what is left of it.
+Small sealed files (`edge_runtime.plain`) in the state folder, each with one writer: the owner's
+command writes `mute.json` and, for learning again, the earlier mutes into `mutes.json`; the run
+writes `muted.json`, what is left of a mute.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from edge_runtime.errors import GruardError, LimitedLog
 from edge_runtime.files import stamp_of
 from edge_runtime.plain import read_sealed, shown, write_sealed
 
-WORD, KEPT = "mute.json", "muted.json"
+WORD, KEPT, PAST = "mute.json", "muted.json", "mutes.json"
 """Names of the files in the state folder."""
+MOST_PAST = 256
+"""Earlier mutes that are remembered."""
 SHORTEST, LONGEST = 60.0, 30 * 86400.0
 """Seconds of a mute. A longer one would be forgotten, and hide alarms."""
 LOOK_EVERY = 1.0
@@ -52,6 +55,13 @@ class Mute:
     def length(self) -> float:
         """Seconds."""
         return self.ends - self.started
+
+
+@dataclass(frozen=True)
+class PastMutes:
+    """Mutes before the owner's last word, at most `MOST_PAST`, oldest first."""
+
+    mutes: tuple[Mute, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ seconds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from edge_runtime.detector.lasting_change import KeptChange, Word
 from edge_runtime.errors import GruardError, reason
 from edge_runtime.files import sync
 from edge_runtime.marks import AlarmMark, PastAlarm, append_mark, read_alarms, read_marks
+from edge_runtime.mute import MOST_PAST, PAST, Mute, PastMutes
 from edge_runtime.mute import WORD as MUTE_WORD
-from edge_runtime.mute import Mute
 from edge_runtime.plain import UNPRINTABLE, read_sealed, shown, write_sealed
 from edge_runtime.status.health import finding_words
 from edge_runtime.supervision.starts import MARKER
@@ -46,6 +47,7 @@ def mute(folder: Path, seconds: float, why: str, now: float) -> Mute:
     """Mute the alarms of the run for so many seconds from now; replaces an earlier mute."""
     _require_run(folder)
     word = Mute(now, now + seconds, checked_text(why))
+    _remember(folder, now)
     _write(folder / MUTE_WORD, word)
     return word
 
@@ -62,11 +64,28 @@ def unmute(folder: Path, now: float) -> None:
         raise
     except GruardError:
         pass  # the run ignores a damaged one; this removes it
+    _remember(folder, now)
     try:
         file.unlink(missing_ok=True)
         sync(folder)
     except OSError as error:
         raise GruardError(f"{file}: cannot be removed ({reason(error)})") from None
+
+
+def _remember(folder: Path, now: float) -> None:
+    """Keep the word on muting, which ends now, among the past ones. Damaged files are ignored."""
+    try:
+        word = read_sealed(folder / MUTE_WORD, Mute)
+    except GruardError:
+        word = None
+    if word is None or now <= word.started:
+        return
+    try:
+        past = read_sealed(folder / PAST, PastMutes) or PastMutes()
+    except GruardError:
+        past = PastMutes()
+    ended = replace(word, ends=min(word.ends, now))
+    _write(folder / PAST, PastMutes((*past.mutes, ended)[-MOST_PAST:]))
 
 
 def accept(folder: Path, undo: bool, why: str, now: float) -> KeptChange:
@@ -162,7 +181,7 @@ def _require_run(folder: Path) -> None:
         )
 
 
-def _write(file: Path, word: Mute | Word) -> None:
+def _write(file: Path, word: Mute | PastMutes | Word) -> None:
     try:
         write_sealed(file, word)
     except OSError as error:

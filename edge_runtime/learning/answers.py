@@ -14,8 +14,8 @@ from edge_runtime.detector.lasting_change import WORD as CHANGE_WORD
 from edge_runtime.detector.lasting_change import Word
 from edge_runtime.errors import GruardError, reason
 from edge_runtime.marks import CAPACITY, PastAlarm, read_alarms, read_marks
+from edge_runtime.mute import PAST, Mute, PastMutes
 from edge_runtime.mute import WORD as MUTE_WORD
-from edge_runtime.mute import Mute
 from edge_runtime.plain import read_sealed, write_sealed
 
 CREEPS, ACCEPTED_CREEPS = "creeps.json", "accepted-creeps.json"
@@ -101,8 +101,9 @@ def read_answers(folder: Path, ahead: float) -> OwnerAnswers:
     ]
     word = read_sealed(folder / CHANGE_WORD, Word)
     accepted = [TimeSpan(word.since - ahead, word.told - ahead)] if word and word.accepted else []
-    mute = read_sealed(folder / MUTE_WORD, Mute)
-    muted = [TimeSpan(mute.started - ahead, mute.ends - ahead)] if mute else []
+    past, mute = read_sealed(folder / PAST, PastMutes), read_sealed(folder / MUTE_WORD, Mute)
+    mutes = [*(past.mutes if past else ()), *([mute] if mute else [])]
+    muted = [TimeSpan(each.started - ahead, each.ends - ahead) for each in mutes]
     creeps = (read_sealed(folder / ACCEPTED_CREEPS, AcceptedCreeps) or AcceptedCreeps()).creeps
     left_out = (read_sealed(folder / LEFT_OUT, LeftOut) or LeftOut()).spans
     return OwnerAnswers(

@@ -16,6 +16,7 @@ from typing import Any
 
 from edge_runtime import owner
 from edge_runtime.errors import GruardError, LimitedLog
+from edge_runtime.learning.answers import accept_creeps
 from edge_runtime.mute import parse_duration
 from edge_runtime.plain import parse_json, shown
 from edge_runtime.status.health import mute_words
@@ -146,7 +147,12 @@ def obey(fields: Mapping[str, Any], folder: Path, now: float) -> str:
     undo = fields.get("undo", False)
     if not isinstance(undo, bool):
         raise GruardError("undo: true or false is expected")
-    change = owner.accept(folder, undo, _text(fields, "reason", ""), now)
+    try:
+        change = owner.accept(folder, undo, _text(fields, "reason", ""), now)
+    except owner.NothingError:
+        if undo or not (channels := accept_creeps(folder)):
+            raise
+        return f"what {', '.join(channels)} did is accepted; gruard relearn takes it as normal"
     return f"{owner.change_words(change, now)} {'is open again' if undo else 'is accepted'}"
 
 

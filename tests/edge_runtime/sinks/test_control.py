@@ -18,6 +18,7 @@ from edge_runtime.detector.lasting_change import KEPT as KEPT_CHANGE
 from edge_runtime.detector.lasting_change import WORD as CHANGE_WORD
 from edge_runtime.detector.lasting_change import Finding, KeptChange, LastingChange, Word
 from edge_runtime.errors import GruardError
+from edge_runtime.learning.answers import read_answers, write_found
 from edge_runtime.marks import ALARMS, PastAlarm, PastAlarms, read_marks
 from edge_runtime.mute import WORD as MUTE_WORD
 from edge_runtime.mute import Mute
@@ -60,6 +61,18 @@ def test_each_message_does_what_its_command_does(state: Path) -> None:
     word = read_sealed(state / CHANGE_WORD, Word)
     assert word and word.accepted and word.reason == "bearing"
     assert "is open again" in obey({"accept": True, "undo": True}, state, EPOCH)
+
+
+def test_what_creeps_is_accepted_where_no_change_is_reported(state: Path) -> None:
+    (state / KEPT_CHANGE).unlink()
+    with pytest.raises(GruardError, match="no change is reported"):
+        obey({"accept": True}, state, EPOCH)
+    write_found(state, ("flow",), EPOCH, ())
+    with pytest.raises(GruardError, match="no change is reported"):
+        obey({"accept": True, "undo": True}, state, EPOCH)
+    assert obey({"accept": True}, state, EPOCH).startswith("what flow did is accepted")
+    (creep,) = read_answers(state, 0.0).creeps
+    assert creep.channel == "flow"
 
 
 @pytest.mark.parametrize(
