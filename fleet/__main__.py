@@ -35,6 +35,7 @@ def cli() -> None:
     python -m fleet train data/fleet/healthy.csv --out runs/fleet    bundles and a report
     python -m fleet rescore runs/fleet data/fleet/later.csv --out runs/later
     python -m fleet compare runs/before runs/later           what alarms now that did not before
+    python -m fleet validate runs/fleet --out runs/proofs    is every bundle still sound?
     python -m fleet ingest uploads/ --out runs/said          what the devices' records say
     python -m fleet keys --out keys                          keys that sign updates
     python -m fleet publish runs/fleet --keys keys --to www  a signed repository for devices
@@ -195,6 +196,41 @@ def compare(old: Path, new: Path, as_json: bool) -> None:
     found = compare_scores(old, new)
     click.echo(json.dumps(found.facts()) if as_json else found.text())
     sys.exit(1 if found.worse else 0)
+
+
+@cli.command()
+@click.argument("fleet", type=PATH)
+@click.argument("assets", type=PATH, required=False)
+@click.option("--out", required=True, type=PATH, metavar="PROOFS", help="Folder of the results.")
+@means_options
+@json_option
+def validate(fleet: Path, assets: Path | None, out: Path, means: Means, as_json: bool) -> None:
+    """Prove the newest bundle of each asset in FLEET again: can it be shipped?
+
+    Each bundle is read as a device reads it (files, checksums, schema), and replays its self-test
+    in a process of its own: every bit must be as recorded. The steps of a linear detector are
+    compared with its formula, too.
+
+    ASSETS is a list as for train. Its recordings must be of healthy machines that no bundle was
+    learned from: more alarms in them than the target allows are a failure.
+
+    \b
+    PROOFS/report.html      what failed, and why
+    PROOFS/fleet.parquet    one row for each asset
+    Exit code 0: all are proven. 1: some are not. 2: bad input.
+    Example: python -m fleet validate runs/fleet june/ --out runs/proofs
+    """
+    from fleet.assets import learned_assets, read_assets, with_bundles
+    from fleet.driver import run_fleet
+    from fleet.results import AssetProof
+
+    learned = learned_assets(fleet, _NO_TARGET)
+    named = () if assets is None else read_assets(assets, _NO_TARGET, out)
+    names = {asset.name for asset in named}
+    listed = (*named, *(asset for asset in learned if asset.name not in names))
+    run = run_fleet(with_bundles(listed, fleet), AssetProof, out, means, _say)
+    click.echo(json.dumps(run.facts()) if as_json else run.text())
+    sys.exit(1 if run.failed else 0)
 
 
 @cli.command()

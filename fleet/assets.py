@@ -10,7 +10,7 @@ from edge_runtime.commands.ranges import FALSE_ALARMS_PER_DAY
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.settings import find_settings
 from edge_runtime.updates.published import ASSET
-from fleet.results import AUTO, LINEAR, AssetResult, asset_folder, newest
+from fleet.results import AUTO, LINEAR, AssetResult, asset_folder, newest, next_version
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 REQUIRED = ("asset", "data")
@@ -20,16 +20,16 @@ FEWEST_ASSETS = 5  # of a type that has a model
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One machine to learn or to score.
+    """One machine to learn or to score, or whose bundle is proven.
 
-    data: a recording, or a folder of them. settings: the file of its channels, None to look next to
-    the data. target: false alarms a day. model: auto, or linear, which never gets a network.
-    type: the same for assets of one design, empty for none.
+    data: a recording, or a folder of them; None to prove a bundle without one. settings: the file
+    of its channels, None to look next to the data. target: false alarms a day. model: auto, or
+    linear, which never gets a network. type: the same for assets of one design, empty for none.
     bundle: to score with, None to learn. problem: why neither is possible; empty if it is.
     """
 
     name: str
-    data: Path
+    data: Path | None
     settings: Path | None
     target: float
     model: str = AUTO
@@ -59,15 +59,30 @@ def read_assets(path: Path, target: float, out: Path) -> tuple[Asset, ...]:
     return _without_repeats(found)
 
 
-def with_bundles(assets: Sequence[Asset], fleet: Path, back: int) -> tuple[Asset, ...]:
+def with_bundles(assets: Sequence[Asset], fleet: Path, back: int = 0) -> tuple[Asset, ...]:
     """Add the newest bundle in the folder `fleet` to each of `assets`, or a problem.
 
     back: how many versions before the newest, as far as there are so many. Raises GruardError when
     the folder is none of a fleet.
     """
-    if not (fleet / "assets").is_dir():
-        raise GruardError(f"{fleet}: not the folder of a fleet; make one: python -m fleet train")
+    _require_fleet(fleet)
     return tuple(_with_bundle(asset, fleet, back) for asset in assets)
+
+
+def learned_assets(fleet: Path, target: float) -> tuple[Asset, ...]:
+    """Return the assets with results in the folder `fleet`, by name, without recordings.
+
+    target: a value for all of them, since their bundles have their own. Raises GruardError when the
+    folder is none of a fleet.
+    """
+    _require_fleet(fleet)
+    folders = sorted((fleet / "assets").iterdir())
+    return tuple(Asset(each.name, None, None, target) for each in folders if next_version(each) > 1)
+
+
+def _require_fleet(folder: Path) -> None:
+    if not (folder / "assets").is_dir():
+        raise GruardError(f"{folder}: not the folder of a fleet; make one: python -m fleet train")
 
 
 def _with_bundle(asset: Asset, fleet: Path, back: int) -> Asset:

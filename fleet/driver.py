@@ -23,12 +23,15 @@ from fleet.jobs import Means, RunJobs
 from fleet.networks import train_networks
 from fleet.progress import FleetProgress, duration
 from fleet.report import report_page
-from fleet.results import REFUSED, VERDICTS, AssetResult, AssetRow, TypeResult
+from fleet.results import REFUSED, VERDICTS, AssetProof, AssetResult, AssetRow, TypeResult
 from fleet.table import write_table
 from fleet.task import given_up, run_job
 
 TABLE, REPORT, LOCK = "fleet.parquet", "report.html", "lock"
-HOLDS = {"AssetResult": "bundles", "AssetScore": "scores", "AssetRecords": "records"}
+HOLDS = {
+    "AssetResult": "bundles", "AssetScore": "scores", "AssetProof": "proofs",
+    "AssetRecords": "records",
+}  # fmt: skip
 """What a folder holds whose lock file names these rows."""
 
 
@@ -46,7 +49,7 @@ class FleetRun:
 
     @property
     def failed(self) -> int:
-        """How many assets were not learned or scored."""
+        """How many assets were not learned, scored or proven."""
         return sum(not row.good for row in self.rows)
 
     def facts(self) -> dict[str, Any]:
@@ -84,10 +87,10 @@ def run_fleet(
     means: Means,
     say: Callable[[str], None],
 ) -> FleetRun:
-    """Learn or score all `assets` into `folder`, as far as that was not done before.
+    """Learn, score or prove all `assets` into `folder`, as far as that was not done before.
 
-    kind: of the rows, AssetResult to learn and AssetScore to score. Table and report describe what
-    is finished, however the run ends. Raises GruardError.
+    kind: of the rows, AssetResult to learn, AssetScore to score, AssetProof to prove, which is done
+    each time. Table and report describe what is finished, however the run ends. Raises GruardError.
     """
     started = time.monotonic()
     with held(folder, kind):
@@ -101,7 +104,7 @@ def run_fleet(
                     say(progress.begins(sum(client.nthreads().values())))
                     if importlib.util.find_spec("bokeh"):
                         say(f"dashboard: {client.dashboard_link}")
-                    jobs = RunJobs(assets, folder, means)
+                    jobs = RunJobs(assets, folder, means, kind is AssetProof)
                     if kind is AssetResult:
                         learned = run_tasks(
                             client, run_job, jobs.of_types(), given_up, progress.silent

@@ -1,4 +1,4 @@
-"""Learn or score one asset in a process of its own, which `python -m fleet.job` forks.
+"""Learn, score or prove one asset in a process of its own, which `python -m fleet.job` forks.
 
 The folder of the job has a job.json. The worker keeps the time limit. The process limits its own
 memory, writes result.json and a bundle next to the job, and ends when its stdin closes, which is
@@ -32,6 +32,7 @@ from fleet.results import (
     RESULT,
     TOO_LARGE,
     UNFIT,
+    AssetProof,
     AssetResult,
     AssetScore,
     TypeResult,
@@ -48,7 +49,7 @@ JOB = "job.json"
 SECONDS_PER_DAY = 86400.0
 NEEDED = ("edge_runtime.learning.learn", "edge_runtime.commands.first_load")
 """Modules that jobs import, and whose imports are most of the time of a start."""
-Kind = type[AssetResult] | type[AssetScore]
+Kind = type[AssetResult] | type[AssetScore] | type[AssetProof]
 Result = TypeVar("Result", bound=AssetResult)
 _SEED = 0  # of the injected faults, as `gruard learn` has it
 
@@ -63,9 +64,10 @@ class TypeMember:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker needs to learn or score one asset, or to learn the model of a type.
+    """What a worker needs to learn, score or prove one asset, or to learn the model of a type.
 
-    Paths are those of all machines of the cluster. bundle: to score with, empty to learn. run: a
+    Paths are those of all machines of the cluster. bundle: to score with, empty to learn. proof:
+    whether to prove the bundle, with `data` unless that is empty. run: a
     name of this run of the driver. gruard: its version. seconds, megabytes: the limits. members: to
     learn a type from, which then is the `asset`; known_assets: how many it has. type: of the asset.
     shared: bundle of that type, empty if there is none; choice: why there is none. network: to
@@ -90,6 +92,7 @@ class Job:
     shared: str = ""
     choice: str = ""
     network: bool = False
+    proof: bool = False
     digest: str = ""
     version: int = 0
 
@@ -102,7 +105,9 @@ class Job:
     @property
     def kind(self) -> Kind:
         """What becomes of it."""
-        return TypeResult if self.members else AssetScore if self.bundle else AssetResult
+        if self.bundle:
+            return AssetProof if self.proof else AssetScore
+        return TypeResult if self.members else AssetResult
 
 
 def learn_asset(job: Job, scratch: Path) -> AssetResult:
@@ -271,7 +276,9 @@ def main(scratch: Path) -> None:
     write_sealed(scratch / RESULT, result)
 
 
-def _done(job: Job, scratch: Path) -> AssetResult | AssetScore:
+def _done(job: Job, scratch: Path) -> AssetResult | AssetScore | AssetProof:
+    if job.proof:
+        return _proven(job)
     if job.bundle:
         return score_asset(job)
     if job.network:
@@ -279,6 +286,13 @@ def _done(job: Job, scratch: Path) -> AssetResult | AssetScore:
 
         return weigh_network(job.folder, _request(job.data, job.settings), job.version, scratch)
     return learn_members(job, scratch) if job.members else learn_asset(job, scratch)
+
+
+def _proven(job: Job) -> AssetProof:
+    from fleet.proof import prove_bundle, with_alarms
+
+    proof = prove_bundle(job.asset, Path(job.bundle))
+    return with_alarms(proof, score_asset(job)) if proof.good and job.data else proof
 
 
 def one_line(text: str) -> str:

@@ -32,12 +32,17 @@ class Means:
 
 
 class RunJobs:
-    """The named jobs of one run over `assets`, with results in `folder`. Names are unique."""
+    """The named jobs of one run over `assets`, with results in `folder`. Names are unique.
 
-    def __init__(self, assets: Sequence[Asset], folder: Path, means: Means) -> None:
+    proof: whether bundles are proven, not made or used.
+    """
+
+    def __init__(
+        self, assets: Sequence[Asset], folder: Path, means: Means, proof: bool = False
+    ) -> None:
         self._assets = [asset for asset in assets if not asset.problem]
         self._folder, self._means = folder.absolute(), means
-        self._run = secrets.token_hex(4)
+        self._run, self._proof = secrets.token_hex(4), proof
 
     def of_types(self) -> Iterator[tuple[str, Job]]:
         """Yield a job for each type with enough assets to learn from."""
@@ -47,7 +52,7 @@ class RunJobs:
             # In an order of chance, since the first ones may be enough.
             chosen = sorted(assets, key=lambda asset: sha256(asset.name.encode()).digest())
             chosen = chosen[:MOST_ASSETS]
-            members = tuple(TypeMember(str(a.data.absolute()), _settings(a)) for a in chosen)
+            members = tuple(TypeMember(_absolute(a.data), _absolute(a.settings)) for a in chosen)
             target = min(asset.target for asset in assets)
             job = self._job(name, target, members=members, known_assets=len(assets))
             yield f"type {name}-{self._run}", job
@@ -77,10 +82,10 @@ class RunJobs:
             job = self._job(
                 asset.name,
                 asset.target,
-                data=str(asset.data.absolute()),
-                settings=_settings(asset),
+                data=_absolute(asset.data),
+                settings=_absolute(asset.settings),
                 model=asset.model,
-                bundle=str(asset.bundle.absolute()) if asset.bundle else "",
+                bundle=_absolute(asset.bundle),
                 type=asset.type,
                 shared=str(self._folder / model.bundle) if model and model.good else "",
                 choice=choice,
@@ -105,9 +110,10 @@ class RunJobs:
             gruard=__version__,
             seconds=self._means.seconds,
             megabytes=self._means.megabytes,
+            proof=self._proof,
             **known,  # type: ignore[arg-type]
         )
 
 
-def _settings(asset: Asset) -> str:
-    return str(asset.settings.absolute()) if asset.settings else ""
+def _absolute(path: Path | None) -> str:
+    return str(path.absolute()) if path else ""

@@ -19,14 +19,18 @@ from fleet.results import (
     BLAMED,
     CALM,
     CRASHED,
+    DAMAGED,
     FAILED,
     LEARNED,
+    OVER_TARGET,
+    PROVEN,
     REFUSED,
     TOO_LARGE,
     TOO_SLOW,
     TRIAL,
     UNFIT,
     VERDICTS,
+    AssetProof,
     AssetResult,
     AssetRow,
     AssetScore,
@@ -41,8 +45,9 @@ SQUARE, ACROSS = 10, 96  # pixels; squares in a row
 BINS = 24
 COLOURS = {
     ASSURED: "#1a7f37", LEARNED: "#8fce9d", TRIAL: "#d9c75a", CALM: "#8fce9d", ALARMS: "#e0813c",
-    UNFIT: "#5a2d0c", REFUSED: "#d0453b", TOO_LARGE: "#b05fc4", TOO_SLOW: "#7a4fb5",
-    CRASHED: "#8b1a10", BLAMED: "#222222",
+    PROVEN: "#1a7f37", DAMAGED: "#8b1a10", OVER_TARGET: "#e0813c", UNFIT: "#5a2d0c",
+    REFUSED: "#d0453b", TOO_LARGE: "#b05fc4", TOO_SLOW: "#7a4fb5", CRASHED: "#8b1a10",
+    BLAMED: "#222222",
 }  # fmt: skip
 COST: "Columns" = {
     "CPU s": lambda row: f"{row.cpu_seconds:.1f}",
@@ -244,6 +249,16 @@ def _columns(example: AssetRow) -> Columns:
             "first row": lambda row: f"{row.first}" if row.alarms else "",
             "score over threshold": lambda row: f"{row.worst:.2f}",
             "rows": lambda row: f"{row.rows:,}",
+            **COST,
+        }
+    if isinstance(example, AssetProof):
+        return {
+            "steps of the self-test": lambda row: f"{row.steps:,}",
+            "off the formula": lambda row: f"{row.off:.1e}" if row.off >= 0 else "",
+            "threshold": lambda row: f"{row.threshold:.3f}",
+            "target a day": lambda row: f"{row.target:g}",
+            "alarms": lambda row: f"{row.alarms}" if row.alarms >= 0 else "",
+            "days": lambda row: f"{row.days:.3g}" if row.alarms >= 0 else "",
             **COST,
         }
     return {

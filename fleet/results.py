@@ -27,10 +27,11 @@ RESULT = "result.json"
 LINEAR, NETWORK, AUTO = "linear", "network", "auto"  # models
 ASSURED, LEARNED, TRIAL = "assured", "not assured", "trial"
 CALM, ALARMS = "calm", "alarms"
+PROVEN, DAMAGED, OVER_TARGET = "proven", "damaged", "over target"
 REFUSED, UNFIT = "bad input", "failed proof"
 TOO_SLOW, TOO_LARGE, CRASHED, BLAMED = "too slow", "too large", "crashed", "kills workers"
-FAILED = (UNFIT, REFUSED, TOO_LARGE, TOO_SLOW, CRASHED, BLAMED)
-VERDICTS = (ASSURED, LEARNED, TRIAL, CALM, ALARMS, *FAILED)
+FAILED = (DAMAGED, UNFIT, OVER_TARGET, REFUSED, TOO_LARGE, TOO_SLOW, CRASHED, BLAMED)
+VERDICTS = (ASSURED, LEARNED, TRIAL, CALM, ALARMS, PROVEN, *FAILED)
 Kind = TypeVar("Kind", bound="AssetRow")
 OfAsset = TypeVar("OfAsset", bound="AssetResult")
 _CHUNK = 1 << 20
@@ -64,7 +65,7 @@ class AssetRow:
 
     @property
     def good(self) -> bool:
-        """Whether the asset was learned or scored."""
+        """Whether the asset was learned or scored, or its bundle proven."""
         return self.verdict not in FAILED
 
 
@@ -115,6 +116,22 @@ class AssetScore(AssetRow):
     share: float = 0.0
     first: int = -1
     worst: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AssetProof(AssetRow):
+    """A bundle, proven again.
+
+    bundle: absolute. rows: of the recording, if one was given. target: false alarms a day. steps:
+    of the self-test. off: largest difference between a forecast of the steps and the formula, in
+    channel scales, -1 for a network. days, alarms: of the recording; -1 alarms without one.
+    """
+
+    target: float = 0.0
+    steps: int = 0
+    off: float = -1.0
+    days: float = 0.0
+    alarms: int = -1
 
 
 def promised(result: OfAsset, manifest: Manifest) -> OfAsset:

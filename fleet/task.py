@@ -88,7 +88,7 @@ def refuse_foreign(gruard: str, fleet: str) -> None:
 
 
 def _result_of(job: Job) -> AssetRow:
-    digest = _digest(job)
+    digest = "" if job.proof else _digest(job)
     job.folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(job)
     known = newest(job.folder, job.kind)
@@ -127,7 +127,7 @@ def _made(job: Job) -> AssetRow:
         result = failure or read_sealed(scratch / RESULT, job.kind)
         if result is None:
             raise GruardError(f"{scratch / RESULT}: is missing, though the process succeeded")
-        if not result.good:
+        if job.proof or not result.good:  # a proof holds for this moment, so it is not kept
             return result
         if result.version != job.version:  # the linear detector stays, and says so
             write_sealed(job.folder / str(result.version) / RESULT, result)
