@@ -54,7 +54,7 @@ def test_a_bad_line_is_described_in_one_line(line: bytes) -> None:
         ),
     )
 )  # fmt: skip
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_whatever_is_taken_can_be_kept(tmp_path_factory, fields: dict) -> None:
     folder = tmp_path_factory.mktemp("kept")
     batch, places = parse([json.dumps(FIELDS | fields).encode(), GOOD[1]])
