@@ -69,7 +69,7 @@ def main(assets: int, rows: int, out: Path | None) -> None:
 
 
 def learning_table(folder: Path, assets: int, rows: int) -> str:
-    """The same assets with `gruard learn`, and with one and two workers."""
+    """The same assets with `gruard learn`, with one and two workers, and for another target."""
     write_pumps(folder / "data", assets, rows, seed=1)
     data = folder / "data" / "healthy"
     single = [
@@ -83,6 +83,10 @@ def learning_table(folder: Path, assets: int, rows: int) -> str:
         name = f"fleet train --workers {workers}"
         found[name] = fleet(folder, "train", str(data), "--out", str(folder / f"fleet-{workers}"),
                             "--workers", str(workers))  # fmt: skip
+    found["fleet calibrate --workers 1"] = fleet(
+        folder, "calibrate", str(folder / "fleet-1"), "--false-alarms-per-day", "0.1",
+        "--workers", "1",
+    )  # fmt: skip
     lines = [
         (name, f"{c.seconds:.0f}", f"{c.cpu:.0f}", f"{3600 * assets / c.cpu:,.0f}",
          f"{c.cpu / alone.cpu - 1:+.0%}")

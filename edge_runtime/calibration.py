@@ -106,7 +106,8 @@ class Calibration:
 
     peaks: [n] above the tail's level, also if no tail was fitted (tail is None). standout: how far
     the largest clean score stands out from the usual ones; row: its place among the `rows` settled
-    scores. limit: the largest standout of clean scores; strange: the score at that limit.
+    scores. limit: the largest standout of clean scores; strange: the score at that limit. clean,
+    held_out, left_out, fitted: as for `calibrate`, which gives the threshold for another target.
     """
 
     threshold: Threshold
@@ -117,6 +118,10 @@ class Calibration:
     rows: int
     limit: float
     strange: float
+    clean: Sequence[npt.ArrayLike]
+    held_out: Sequence[npt.ArrayLike]
+    left_out: int
+    fitted: int | None
 
     @property
     def dirty(self) -> bool:
@@ -221,6 +226,10 @@ def calibrate(
         len(joined) + alarm.n - 1,
         margins.standout,
         centre + margins.standout * usual,
+        clean,
+        held_out,
+        left_out,
+        fitted,
     )
 
 

@@ -35,6 +35,7 @@ def cli() -> None:
     python -m fleet train data/fleet/healthy.csv --out runs/fleet    bundles and a report
     python -m fleet rescore runs/fleet data/fleet/later.csv --out runs/later
     python -m fleet compare runs/before runs/later           what alarms now that did not before
+    python -m fleet calibrate runs/fleet --false-alarms-per-day 0.1    for another target
     python -m fleet validate runs/fleet --out runs/proofs    is every bundle still sound?
     python -m fleet ingest uploads/ --out runs/said          what the devices' records say
     python -m fleet keys --out keys                          keys that sign updates
@@ -123,7 +124,8 @@ def train(
     a design whose first three gain nothing gets no more.
 
     The same command again learns only what is new, changed or failed. A changed asset gets the next
-    version of its bundle. An asset that cannot be learned is a row with its reason in the report.
+    version of its bundle; where only the target has changed, from the scores that were kept. An
+    asset that cannot be learned is a row with its reason in the report.
 
     \b
     FLEET/assets/NAME/VERSION/NAME-VERSION.gruard    the bundles
@@ -196,6 +198,40 @@ def compare(old: Path, new: Path, as_json: bool) -> None:
     found = compare_scores(old, new)
     click.echo(json.dumps(found.facts()) if as_json else found.text())
     sys.exit(1 if found.worse else 0)
+
+
+@cli.command()
+@click.argument("fleet", type=PATH)
+@click.option(
+    "--false-alarms-per-day",
+    "wish",
+    required=True,
+    type=ranges.FALSE_ALARMS_PER_DAY,
+    help="Target number of false alarms.",
+)
+@means_options
+@json_option
+def calibrate(fleet: Path, wish: float, means: Means, as_json: bool) -> None:
+    """Give all linear detectors in FLEET thresholds for a new target, without recordings.
+
+    Each asset gets the next version of its bundle, which is the one that train would give with this
+    target, byte for byte: train keeps the scores that a threshold comes from. An asset with a
+    network, or with the model of its type, keeps its bundle and is a row with its reason: learn it
+    again with train.
+
+    \b
+    FLEET/report.html      what each threshold promises
+    FLEET/fleet.parquet    one row for each asset
+    Exit code 0: all have the new target. 1: some have not. 2: bad input.
+    Example: python -m fleet calibrate runs/fleet --false-alarms-per-day 0.1
+    """
+    from fleet.assets import learned_assets
+    from fleet.driver import run_fleet
+    from fleet.results import AssetResult
+
+    run = run_fleet(learned_assets(fleet, wish), AssetResult, fleet, means, _say)
+    click.echo(json.dumps(run.facts()) if as_json else run.text())
+    sys.exit(1 if run.failed else 0)
 
 
 @cli.command()

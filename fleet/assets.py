@@ -22,9 +22,9 @@ FEWEST_ASSETS = 5  # of a type that has a model
 class Asset:
     """One machine to learn or to score, or whose bundle is proven.
 
-    data: a recording, or a folder of them; None to prove a bundle without one. settings: the file
-    of its channels, None to look next to the data. target: false alarms a day. model: auto, or
-    linear, which never gets a network. type: the same for assets of one design, empty for none.
+    data: a recording, or a folder of them; None where the newest result is enough. settings: the
+    file of its channels, None to look next to the data. target: false alarms a day. model: auto,
+    or linear, which never gets a network. type: the same for assets of one design, empty for none.
     bundle: to score with, None to learn. problem: why neither is possible; empty if it is.
     """
 

@@ -30,6 +30,7 @@ from fleet.results import (
     LEARNED,
     REFUSED,
     RESULT,
+    SCORES,
     TOO_LARGE,
     UNFIT,
     AssetProof,
@@ -37,7 +38,10 @@ from fleet.results import (
     AssetScore,
     TypeResult,
     asset_folder,
+    newest,
     promised,
+    scores_file,
+    source_of,
     type_folder,
 )
 
@@ -67,12 +71,13 @@ class Job:
     """What a worker needs to learn, score or prove one asset, or to learn the model of a type.
 
     Paths are those of all machines of the cluster. bundle: to score with, empty to learn. proof:
-    whether to prove the bundle, with `data` unless that is empty. run: a
+    whether to prove the bundle. data: empty to prove without a recording, or to learn from the kept
+    scores only. run: a
     name of this run of the driver. gruard: its version. seconds, megabytes: the limits. members: to
     learn a type from, which then is the `asset`; known_assets: how many it has. type: of the asset.
     shared: bundle of that type, empty if there is none; choice: why there is none. network: to
-    train one for an asset that has its linear detector. digest, version: of the result; the worker
-    fills them in.
+    train one for an asset that has its linear detector. digest, version: of the result; source:
+    digest of its input without the target; the worker fills them in.
     """
 
     asset: str
@@ -94,6 +99,7 @@ class Job:
     network: bool = False
     proof: bool = False
     digest: str = ""
+    source: str = ""
     version: int = 0
 
     @property
@@ -113,11 +119,15 @@ class Job:
 def learn_asset(job: Job, scratch: Path) -> AssetResult:
     """Learn the asset of `job` as `gruard learn` does, and write its bundle into `scratch`.
 
-    The bundle has the model of the asset's type if that is better. Raises GruardError for input
-    that cannot be learned.
+    The bundle has the model of the asset's type if that is better. Where there is no such model and
+    only the target has changed, the bundle comes from the scores that the last learning has kept.
+    Raises GruardError for input that cannot be learned.
     """
+    if not job.shared and (known := _recalibrated(job, scratch)):
+        return known
     from edge_runtime.learning.learn import learn, linear_run
     from edge_runtime.learning.request import read_data
+    from fleet.recalibration import keep_scores
     from fleet.shared import FEWEST_SHARED_ROWS, Chosen, choose, read_shared
 
     request = _request(job.data, job.settings)
@@ -130,6 +140,7 @@ def learn_asset(job: Job, scratch: Path) -> AssetResult:
         data = read_data(request)
         run = linear_run(data, job.asset, _SEED, _log)
         chosen = Chosen(learn(run, job.version, job.target, _log), False, job.choice)
+        keep_scores(chosen.learned.calibration, scratch / SCORES.format(job.source))
     warnings = len(data.dataset.warnings)
     result = _written(job, chosen.learned, scratch, AssetResult, data.dataset.rows, warnings)
     return replace(
@@ -138,6 +149,33 @@ def learn_asset(job: Job, scratch: Path) -> AssetResult:
         shared=chosen.shared,
         choice=chosen.reason,
         design=design_of(chosen.learned.manifest),
+    )
+
+
+def _recalibrated(job: Job, scratch: Path) -> AssetResult | None:
+    """Write the bundle for another target, and return its row; None where that must be learned."""
+    file, known = scores_file(job.folder), newest(job.folder, AssetResult)
+    if known is None or file is None or source_of(file) != job.source:
+        return None
+    from fleet.recalibration import keep_scores, recalibrated
+
+    try:
+        learned = recalibrated(Path(job.fleet) / known.bundle, file, job.version, job.target)
+    except GruardError as error:
+        if not job.data:
+            raise
+        _log(f"learned again: {error}")
+        return None
+    keep_scores(learned.calibration, scratch / file.name)
+    row = _written(job, learned, scratch, AssetResult, known.rows, 0)
+    return replace(
+        row,
+        warnings=known.warnings,
+        design=known.design,
+        weighed=known.weighed,
+        gain=known.gain,
+        type=job.type if job.data else known.type,
+        choice=job.choice if job.data else known.choice,
     )
 
 

@@ -24,6 +24,7 @@ from edge_runtime.look.recording import expand
 from edge_runtime.plain import read_sealed
 
 RESULT = "result.json"
+SCORES = "scores-{}.npz"  # next to a bundle; named after the digest of its input, but the target
 LINEAR, NETWORK, AUTO = "linear", "network", "auto"  # models
 ASSURED, LEARNED, TRIAL = "assured", "not assured", "trial"
 CALM, ALARMS = "calm", "alarms"
@@ -167,6 +168,18 @@ def newest(folder: Path, kind: type[Kind], back: int = 0) -> Kind | None:
     if not versions:
         return None
     return read_sealed(folder / str(versions[max(len(versions) - 1 - back, 0)]) / RESULT, kind)
+
+
+def scores_file(folder: Path) -> Path | None:
+    """Return the scores behind the newest result in an asset's folder, None if it keeps none."""
+    versions = _versions(folder)
+    found = (folder / str(versions[-1])).glob(SCORES.format("*")) if versions else iter(())
+    return next(found, None)
+
+
+def source_of(scores: Path) -> str:
+    """Return the digest of the input that a file of scores is named after."""
+    return scores.stem.removeprefix(Path(SCORES).stem.format(""))
 
 
 def next_version(folder: Path) -> int:

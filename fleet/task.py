@@ -28,12 +28,15 @@ from fleet.results import (
     REFUSED,
     RESULT,
     TOO_SLOW,
+    AssetResult,
     AssetRow,
     input_digest,
     keep,
     newest,
     next_version,
     options_digest,
+    scores_file,
+    source_of,
 )
 
 GROWTH = 1.5  # of the number of assets, until their type is learned again
@@ -88,7 +91,7 @@ def refuse_foreign(gruard: str, fleet: str) -> None:
 
 
 def _result_of(job: Job) -> AssetRow:
-    digest = "" if job.proof else _digest(job)
+    source, digest = ("", "") if job.proof else _digests(job)
     job.folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(job)
     known = newest(job.folder, job.kind)
@@ -98,23 +101,47 @@ def _result_of(job: Job) -> AssetRow:
         if deaths >= MOST_DEATHS:
             reason = f"{deaths} workers died while they worked on this asset; try it by itself"
             return job.kind(job.asset, BLAMED, reason)
-        return _made(replace(job, digest=digest, version=next_version(job.folder)))
+        version = next_version(job.folder)
+        return _made(replace(job, digest=digest, source=source, version=version))
 
 
-def _digest(job: Job) -> str:
-    """Return a digest of all that decides the result of `job`.
+def _digests(job: Job) -> tuple[str, str]:
+    """Return a digest of all that decides the result of `job` except the target, and one of all."""
+    source = _source(job)
+    return source, options_digest((source, repr(job.target)))
+
+
+def _source(job: Job) -> str:
+    """Return a digest of all that decides the result of `job`, except the target.
 
     A type is not learned again with every new asset, or all its assets would be; but when they have
-    become half as many again.
+    become half as many again. Raises GruardError for an asset without data or usable scores.
     """
     if job.members:
         growth = int(math.log(job.known_assets, GROWTH))
-        return options_digest((job.asset, repr(job.target), f"{growth}"))
+        return options_digest((job.asset, f"{growth}"))
+    if not job.data:
+        return _source_of_scores(job)
     bundles = [Path(each) for each in (job.bundle, job.shared) if each]
     sums = [read_regular(b / CHECKSUM, 1000).decode("ascii", "replace") for b in bundles]
-    options = (job.asset, repr(job.target), job.model, *sums)
+    options = (job.asset, job.model, *sums)
     settings = Path(job.settings) if job.settings else None
     return input_digest(Path(job.data), settings, options, job.megabytes << 20)
+
+
+def _source_of_scores(job: Job) -> str:
+    known, file = newest(job.folder, AssetResult), scores_file(job.folder)
+    if known is None or file is None:
+        raise GruardError(
+            f"{job.folder}: its newest version keeps no scores, as with a network, or with the "
+            "model of a type; run fleet train with the new target"
+        )
+    source = source_of(file)
+    if known.digest != options_digest((source, repr(known.target))):
+        raise GruardError(
+            f"{file}: is of another version of gruard; run fleet train with the new target"
+        )
+    return source
 
 
 def _made(job: Job) -> AssetRow:

@@ -6,7 +6,7 @@ from pathlib import Path
 from fleet.assets import FEWEST_ASSETS, Asset
 from fleet.jobs import MOST_ASSETS, Means, RunJobs
 from fleet.results import TypeResult
-from fleet.task import _digest
+from fleet.task import _digests
 
 MEANS = Means(None, 1, 100.0, 1000)
 
@@ -53,7 +53,8 @@ def test_each_asset_is_told_of_its_type(tmp_path: Path) -> None:
 def test_a_type_is_learned_again_when_it_has_grown_by_half(tmp_path: Path) -> None:
     def digest(count: int, target: float = 2.0) -> str:
         listed = [replace(asset, target=target) for asset in assets(count)]
-        return _digest(next(job for _, job in RunJobs(listed, tmp_path, MEANS).of_types()))
+        _, job = next(RunJobs(listed, tmp_path, MEANS).of_types())
+        return _digests(job)[1]
 
     digests = [digest(count) for count in range(10, 101)]
     assert 5 <= len(set(digests)) <= 7, "log(100 / 10) / log(1.5) is 5.7"
