@@ -72,12 +72,11 @@ class Job:
 
     Paths are those of all machines of the cluster. bundle: to score with, empty to learn. proof:
     whether to prove the bundle. data: empty to prove without a recording, or to learn from the kept
-    scores only. run: a
-    name of this run of the driver. gruard: its version. seconds, megabytes: the limits. members: to
-    learn a type from, which then is the `asset`; known_assets: how many it has. type: of the asset.
-    shared: bundle of that type, empty if there is none; choice: why there is none. network: to
-    train one for an asset that has its linear detector. digest, version: of the result; source:
-    digest of its input without the target; the worker fills them in.
+    scores only. run: a name of this run of the driver. gruard: its version. seconds, megabytes: the
+    limits. members: to learn a type from, which then is the `asset`; known_assets: how many it has.
+    type: of the asset. shared: bundle of that type, empty if there is none; choice: why there is
+    none. network: to train one for an asset that has its linear detector. digest, version: of the
+    result; source: digest of its input without the target; the worker fills them in.
     """
 
     asset: str
@@ -322,7 +321,8 @@ def _done(job: Job, scratch: Path) -> AssetResult | AssetScore | AssetProof:
     if job.network:
         from fleet.network import weigh_network
 
-        return weigh_network(job.folder, _request(job.data, job.settings), job.version, scratch)
+        request = _request(job.data, job.settings)
+        return weigh_network(job.folder, request, job.version, scratch, _log)
     return learn_members(job, scratch) if job.members else learn_asset(job, scratch)
 
 

@@ -5,7 +5,7 @@ Training, comparison and conversion are those of `python -m train fit` and `pyth
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,9 @@ ONE_CORE = {
 RUN = "run"  # the run folder, in that of the job
 
 
-def weigh_network(folder: Path, request: Request, version: int, scratch: Path) -> AssetResult:
+def weigh_network(
+    folder: Path, request: Request, version: int, scratch: Path, say: Callable[[str], None]
+) -> AssetResult:
     """Return the asset's result with a network, or that of its linear detector, which stays.
 
     folder: of the asset's results. version: of the bundle with the network, which is written into
@@ -45,14 +47,14 @@ def weigh_network(folder: Path, request: Request, version: int, scratch: Path) -
         model="auto",
     )
     data, sizes = read_data(request), CellConfig(channels=0)
-    run = train_run(training, data, sizes, Budget(), _say, lambda step, losses: None)
+    run = train_run(training, data, sizes, Budget(), say, lambda step, losses: None)
     shutil.rmtree(scratch / RUN)  # with all rows
     weighed = replace(linear, weighed=True, gain=_gain(run.config.selection))
     if not run.config.sizes["gate_layers"]:
         return weighed
-    conversion = convert_first_fit(run, version, linear.target, _say).conversion
+    conversion = convert_first_fit(run, version, linear.target, say).conversion
     if conversion is None or conversion.manifest.linear:
-        _say("the network failed its validation: the linear detector stays")
+        say("the network failed its validation: the linear detector stays")
         return replace(weighed, gain=0.0)
     written = write_bundle(conversion, scratch, force=True)
     kept = replace(
@@ -69,7 +71,3 @@ def weigh_network(folder: Path, request: Request, version: int, scratch: Path) -
 def _gain(precisions: Mapping[str, float]) -> float:
     """Return by how much the network finds injected faults better, in average precision."""
     return precisions.get("gated", 0.0) - precisions.get("linear", 0.0)
-
-
-def _say(sentence: str) -> None:
-    print(sentence, flush=True)

@@ -7,7 +7,7 @@ for one asset and for some thousands; each bundle has a page of its own, to whic
 import html
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -62,8 +62,8 @@ def report_page(rows: Sequence[AssetRow], seconds: float, types: Sequence[TypeRe
         f"fleet of {len(rows):,} assets",
         [
             f"<h1>{len(rows):,} assets</h1>",
-            f'<p class="verdict">{_headline(rows)}</p>',
-            *_squares(rows[:MOST_ROWS]),
+            f'<p class="verdict">{headline((row.verdict for row in rows), COLOURS, VERDICTS)}</p>',
+            *squares([(row.asset, row.verdict) for row in rows[:MOST_ROWS]], COLOURS),
             "<h2>To look at first</h2>",
             *_first(rows),
             "<h2>How they are spread</h2>",
@@ -76,24 +76,25 @@ def report_page(rows: Sequence[AssetRow], seconds: float, types: Sequence[TypeRe
     )
 
 
-def _headline(rows: Sequence[AssetRow]) -> str:
-    counts = Counter(row.verdict for row in rows)
+def headline(states: Iterable[str], colours: Mapping[str, str], order: Iterable[str]) -> str:
+    """Return how many assets have each of the `states`, in this order, with its colour."""
+    counts = Counter(states)
     return ", ".join(
-        f'<b style="color:{COLOURS[name]}">■</b> {counts[name]:,} {name}'
-        for name in VERDICTS
+        f'<b style="color:{colours[name]}">■</b> {counts[name]:,} {name}'
+        for name in order
         if counts[name]
     )
 
 
-def _squares(rows: Sequence[AssetRow]) -> Iterator[str]:
-    """Yield the picture with a square for each asset, in the order of the list."""
-    yield f'<svg width="{ACROSS * SQUARE}" height="{-(-len(rows) // ACROSS) * SQUARE}" role="img">'
-    for number, row in enumerate(rows):
+def squares(assets: Sequence[tuple[str, str]], colours: Mapping[str, str]) -> Iterator[str]:
+    """Yield the picture with a square for each asset, given by its name and its state."""
+    width, height = ACROSS * SQUARE, -(-len(assets) // ACROSS) * SQUARE
+    yield f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">'
+    for number, (asset, state) in enumerate(assets):
         x, y = number % ACROSS * SQUARE, number // ACROSS * SQUARE
         yield (
             f'<rect x="{x}" y="{y}" width="{SQUARE - 1}" height="{SQUARE - 1}" '
-            f'fill="{COLOURS[row.verdict]}"><title>{html.escape(row.asset)}: {row.verdict}</title>'
-            "</rect>"
+            f'fill="{colours[state]}"><title>{html.escape(asset)}: {state}</title></rect>'
         )
     yield "</svg>"
 

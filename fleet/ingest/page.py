@@ -14,7 +14,7 @@ from edge_runtime.learning.report import page
 from fleet.ingest.rows import FINE, LEARN, LOOK, NOTHING, STATES, UNREAD, AlarmRow, AssetRecords
 from fleet.ingest.together import WINDOW
 from fleet.progress import duration
-from fleet.report import ACROSS, MOST_NAMES, MOST_ROWS, SQUARE, histogram
+from fleet.report import MOST_NAMES, MOST_ROWS, headline, histogram, squares
 
 MOST_SHOWN = 50  # lines of a table of what to look at
 COLOURS = {
@@ -68,9 +68,9 @@ def records_page(rows: Sequence[AssetRecords], alarms: Sequence[AlarmRow], secon
         [
             STYLE,
             f"<h1>Records of {len(rows):,} assets</h1>",
-            f'<p class="verdict">{_headline(rows)}</p>',
+            f'<p class="verdict">{headline((row.state for row in rows), COLOURS, STATES)}</p>',
             f"<p>{_totals(rows, events)}</p>",
-            *_squares(rows[:MOST_ROWS]),
+            *squares([(row.asset, row.state) for row in rows[:MOST_ROWS]], COLOURS),
             "<h2>Learn again</h2>",
             *_reasons([row for row in rows if row.state == LEARN]),
             "<h2>Look at</h2>",
@@ -117,15 +117,6 @@ def when(seconds: float) -> str:
         return f"{seconds:.0f} s"
 
 
-def _headline(rows: Sequence[AssetRecords]) -> str:
-    counts = Counter(row.state for row in rows)
-    return ", ".join(
-        f'<b style="color:{COLOURS[state]}">■</b> {counts[state]:,} {state}'
-        for state in STATES
-        if counts[state]
-    )
-
-
 def _totals(rows: Sequence[AssetRecords], events: Sequence[CommonEvent]) -> str:
     records, hours = sum(row.records for row in rows), sum(row.hours for row in rows)
     alarms, common = sum(row.alarms for row in rows), sum(row.common for row in rows)
@@ -135,20 +126,6 @@ def _totals(rows: Sequence[AssetRecords], events: Sequence[CommonEvent]) -> str:
         f"in {len(events):,} events of many assets. The owners marked {marked[0]:,} as false and "
         f"{marked[1]:,} as real."
     )
-
-
-def _squares(rows: Sequence[AssetRecords]) -> Iterator[str]:
-    """Yield the picture with a square for each asset, in the order of their names."""
-    width, height = ACROSS * SQUARE, -(-len(rows) // ACROSS) * SQUARE
-    yield f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img">'
-    for number, row in enumerate(rows):
-        x, y = number % ACROSS * SQUARE, number // ACROSS * SQUARE
-        yield (
-            f'<rect x="{x}" y="{y}" width="{SQUARE - 1}" height="{SQUARE - 1}" '
-            f'fill="{COLOURS[row.state]}"><title>{html.escape(row.asset)}: {row.state}</title>'
-            "</rect>"
-        )
-    yield "</svg>"
 
 
 def _reasons(rows: Sequence[AssetRecords]) -> Iterator[str]:
