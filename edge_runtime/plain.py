@@ -188,7 +188,8 @@ def write_sealed(file: Path, value: _Dataclass) -> None:
 def read_sealed(file: Path, kind: type[_Kind], most: int = LARGEST_FILE) -> _Kind | None:
     """Return the dataclass of type `kind` in `file`, None when the file is missing.
 
-    most: bytes of the file. Raises GruardError, naming the file, when it cannot be read or is
+    A field with a default may be missing: an earlier version did not know it. most: bytes of the
+    file. Raises GruardError, naming the file, when it cannot be read or is
     damaged.
     """
     try:
@@ -201,5 +202,10 @@ def read_sealed(file: Path, kind: type[_Kind], most: int = LARGEST_FILE) -> _Kin
         raise GruardError(f"{file}: damaged ({shown(str(error), str)})") from None
     if fields.pop("schema", None) != SCHEMA:
         raise GruardError(f"{file}: written by another version of gruard")
-    value: _Kind = build(kind, fields, str(file))
+    value: _Kind = build(kind, _defaults(kind) | fields, str(file))
     return value
+
+
+def _defaults(kind: type[_Dataclass]) -> dict[str, Any]:
+    known = {field.name: field.default for field in dataclasses.fields(kind)}
+    return {name: value for name, value in known.items() if value is not dataclasses.MISSING}

@@ -28,6 +28,7 @@ from fleet.results import (
     ALARMS,
     CALM,
     LEARNED,
+    NETWORK,
     REFUSED,
     RESULT,
     SCORES,
@@ -146,8 +147,19 @@ def learn_asset(job: Job, scratch: Path) -> AssetResult:
         result,
         type=job.type,
         shared=chosen.shared,
-        choice=chosen.reason,
+        choice=chosen.reason or _without_network(job),
         design=design_of(chosen.learned.manifest),
+    )
+
+
+def _without_network(job: Job) -> str:
+    """Return why an asset that had a network has none, empty if it had none."""
+    known = newest(job.folder, AssetResult)
+    if known is None or known.model != NETWORK:
+        return ""
+    return (
+        f"the network of version {known.version} was for other data or another target; "
+        "--network-budget tries one again"
     )
 
 
@@ -225,6 +237,7 @@ def _written(
     job: Job, learned: "Learned", scratch: Path, kind: type[Result], rows: int, warnings: int
 ) -> Result:
     """Write a bundle into `scratch` and return its row. rows, warnings: of what was read."""
+    from edge_runtime.bundle.reader import read_manifest
     from edge_runtime.learning.learn import write_learned
 
     if not learned.passed:
@@ -236,6 +249,7 @@ def _written(
         verdict=LEARNED,
         reason="",
         bundle=str((job.folder / str(job.version) / written.name).relative_to(job.fleet)),
+        bundle_digest=read_manifest(written)[1],
         rows=rows,
         channels=len(learned.manifest.channels),
         warnings=warnings + len(learned.warnings),

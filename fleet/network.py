@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from edge_runtime.bundle.reader import read_manifest
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.request import Request, read_data
 from fleet.results import NETWORK, AssetResult, newest, promised
@@ -61,6 +62,7 @@ def weigh_network(
         weighed,
         version=version,
         bundle=f"assets/{linear.asset}/{version}/{written.name}",
+        bundle_digest=read_manifest(written)[1],
         model=NETWORK,
         shared=False,
         choice="",

@@ -11,7 +11,17 @@ from edge_runtime.errors import GruardError
 from edge_runtime.learning.formula import formula_checks
 from edge_runtime.learning.rollout import roll_all
 from edge_runtime.learning.shipped import shipped_model, unchanging
-from fleet.results import DAMAGED, OVER_TARGET, PROVEN, UNFIT, AssetProof, AssetScore
+from edge_runtime.plain import read_sealed
+from fleet.results import (
+    DAMAGED,
+    OVER_TARGET,
+    PROVEN,
+    RESULT,
+    UNFIT,
+    AssetProof,
+    AssetResult,
+    AssetScore,
+)
 
 
 def prove_bundle(asset: str, path: Path) -> AssetProof:
@@ -65,13 +75,16 @@ def with_alarms(proof: AssetProof, score: AssetScore) -> AssetProof:
 
 
 def _require_place(bundle: Bundle, asset: str) -> None:
-    """Raise GruardError for a bundle of another asset or version than its folder says."""
+    """Raise GruardError for another bundle than the one that was learned for this place."""
     manifest, version = bundle.manifest, bundle.path.parent.name
     if (manifest.name, str(manifest.version)) != (asset, version):
         raise GruardError(
             f"{bundle.path}: holds version {manifest.version} of {manifest.name}, where version "
             f"{version} of {asset} should be"
         )
+    learned = read_sealed(bundle.path.parent / RESULT, AssetResult)
+    if learned is not None and learned.bundle_digest not in ("", bundle.digest):
+        raise GruardError(f"{bundle.path}: is whole, but not the bundle that was learned")
 
 
 def _off_formula(bundle: Bundle) -> tuple[float, str]:

@@ -74,11 +74,12 @@ class AssetRow:
 class AssetResult(AssetRow):
     """A learned asset, or the model of a type.
 
-    bundle: relative to the fleet's folder. target, bound: alarms a day, and its upper bound.
-    days_needed: of further clean data until the target is assured. kinds: share of injected faults
-    whose kind was named, -1 if that was not judged. type: of the asset. shared: whether it has the
-    model of its type; choice: why, or why not. design: of its channels and period. model: linear or
-    network. gain: of a network over the linear detector, in average precision on injected faults.
+    bundle: relative to the fleet's folder; bundle_digest: of its manifest. target, bound: alarms a
+    day, and its upper bound. days_needed: of further clean data until the target is assured. kinds:
+    share of injected faults whose kind was named, -1 if that was not judged. type: of the asset.
+    shared: whether it has the model of its type; choice: why, or why not, or why it has no network
+    any more. design: of its channels and period. model: linear or network. gain: of a network over
+    the linear detector, in average precision on injected faults.
     """
 
     target: float = 0.0
@@ -93,6 +94,7 @@ class AssetResult(AssetRow):
     design: str = ""
     model: str = LINEAR
     gain: float = 0.0
+    bundle_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,6 +205,8 @@ def _attempt(job: Job) -> Iterator[int]:
         yield died
     finally:
         file.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty: it has results
+            job.folder.rmdir()
 
 
 def _remove_leftovers(job: Job) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from small_fleet import MakeJob
 
 from edge_runtime.bundle.reader import MEMBERS, checksum, read_bundle
 from edge_runtime.learning.run import npz_bytes
-from edge_runtime.plain import write_sealed
+from edge_runtime.plain import read_sealed, write_sealed
 from fleet.__main__ import cli
 from fleet.proof import prove_bundle
 from fleet.results import AssetProof, AssetResult
@@ -102,6 +103,19 @@ def test_a_bundle_of_another_version_asset_or_schema_is_found(
     assert found.verdict == "damaged" and "schema" in found.reason
 
 
+def test_a_whole_bundle_that_was_not_learned_here_is_found(placed: Path) -> None:
+    file = placed.parent / "result.json"
+    row = read_sealed(file, AssetResult)
+    assert row is not None
+    write_sealed(file, replace(row, bundle_digest=read_bundle(placed).digest))
+    assert prove_bundle(name_of(placed), placed).verdict == "proven"
+    sign_manifest(
+        placed, lambda facts: facts["alarm"].update(clear_after=facts["alarm"]["clear_after"] + 1)
+    )
+    found = prove_bundle(name_of(placed), placed)
+    assert found.verdict == "damaged" and "not the bundle that was learned" in found.reason
+
+
 def test_other_answers_than_the_recorded_ones_fail(placed: Path) -> None:
     arrays = {**read_bundle(placed).arrays("golden.npz")}
     arrays["score"] = arrays["score"].copy()
@@ -172,3 +186,4 @@ def test_every_newest_bundle_of_a_fleet_has_a_row(
     code, said, _ = validate(fleet, "--out", out, "--workers", "1", "--json")
     assert code == 1 and json.loads(said)["verdicts"] == {"proven": 1, "damaged": 1}
     assert "damaged: " in (out / "report.html").read_text()
+    assert not list((out / "assets").glob("*")), "a proof leaves no folder behind"

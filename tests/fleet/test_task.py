@@ -6,15 +6,16 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from small_fleet import MakeJob, appears, ends, harmed, learning_process_of, longer, nan_everywhere
 
 from edge_runtime.errors import GruardError
-from edge_runtime.plain import write_sealed
+from edge_runtime.plain import seal, write_sealed
 from fleet import results
-from fleet.results import AssetResult, keep, newest, next_version
+from fleet.results import NETWORK, AssetResult, keep, newest, next_version
 from fleet.task import MOST_DEATHS, run_job, why
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +69,35 @@ def test_a_network_that_cannot_be_trained_leaves_the_linear_detector(
     killed = run_job(job("pump", recording, network=True, seconds=0.01))
     assert killed.verdict == "too slow"
     assert newest(tmp_path / "fleet" / "assets" / "pump", AssetResult) == linear
+
+
+def test_an_asset_that_loses_its_network_says_so(
+    recording: Path, job: MakeJob, tmp_path: Path
+) -> None:
+    linear = run_job(job("pump", recording))
+    with_network = replace(linear, version=2, model=NETWORK, weighed=True)
+    file = tmp_path / "fleet" / "assets" / "pump" / "2" / "result.json"
+    file.parent.mkdir()
+    write_sealed(file, with_network)
+    assert run_job(job("pump", recording)).model == NETWORK, "nothing has changed"
+    other = run_job(job("pump", recording, target=0.5))
+    assert (other.version, other.model, other.target) == (3, "linear", 0.5)
+    assert "network of version 2" in other.choice and "--network-budget" in other.choice
+
+
+def test_a_result_of_an_earlier_version_lacks_fields_and_is_read(
+    recording: Path, job: MakeJob, tmp_path: Path
+) -> None:
+    row = run_job(job("pump", recording))
+    fields = {"schema": 1, **asdict(row)}
+    fields.pop("bundle_digest")
+    file = tmp_path / "fleet" / "assets" / "pump" / "1" / "result.json"
+    file.write_text(seal(fields))
+    assert newest(file.parents[1], AssetResult) == replace(row, bundle_digest="")
+    fields.pop("verdict")
+    file.write_text(seal(fields))
+    with pytest.raises(GruardError, match="fields missing: verdict"):
+        newest(file.parents[1], AssetResult)
 
 
 @pytest.mark.parametrize("change", ["target", "settings", "file name", "version of gruard"])
@@ -145,6 +175,7 @@ def test_three_dead_workers_blame_the_asset_of_their_run_only(
     blamed = run_job(job("pump", recording))
     assert blamed.verdict == "kills workers" and "3 workers died" in blamed.reason
     assert not attempts.exists()
+    attempts.parent.mkdir()
     attempts.write_text("run0 host 1\n" * 5 + "run1 host 2\n" * (MOST_DEATHS - 1))
     assert run_job(job("pump", recording)).good
     attempts.write_text("run1 host 1\n")  # its worker died after the result was kept
