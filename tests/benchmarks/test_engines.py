@@ -58,7 +58,7 @@ def test_without_the_data_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert done.exit_code == 1 and "SKIPPED, nothing was measured" in done.output
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_wear_is_told_in_time_with_four_sensors(monkeypatch: pytest.MonkeyPatch) -> None:
     if not (engines.DATA / "engines").is_dir():
         pytest.skip(f"SKIPPED: no {engines.DATA / 'engines'}")

@@ -9,7 +9,7 @@ from benchmarks.learn import LearningCost, cost, measured, table
 from edge_runtime.bundle.reader import read_bundle
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_both_ways_are_measured(tmp_path: Path) -> None:
     quick, slow = measured(tmp_path, [200])
     assert (quick.core, slow.core) == (True, False)

@@ -23,6 +23,7 @@ TEMPLATE = Template(
 )
 
 
+@pytest.mark.long
 def test_something_answers_whatever_is_damaged(lab: Lab) -> None:
     rows = list(bit_rot.run(lab, seed=5, scale=0.006))
     broken = [f"{row.name}: {row.happened}" for row in rows if not row.held]

@@ -91,6 +91,7 @@ def test_a_whole_plan_has_every_call() -> None:
     assert len(plan_of(counts, 0.001, rng)) == 1
 
 
+@pytest.mark.long
 def test_a_sample_of_calls_fails_and_every_promise_holds(lab: Lab) -> None:
     rows = list(nth_call.run(lab, seed=1, scale=0.002))
     assert {row.name.split(":")[0] for row in rows} == {scenario.name for scenario in SCENARIOS}

@@ -253,7 +253,7 @@ def test_a_linear_candidate_is_what_training_makes_of_the_same_rows(tmp_path: Pa
         np.testing.assert_array_equal(found.weights[name], array)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_bundle_of_any_candidate_is_judged_again_with_its_run(
     good: Judged, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -282,7 +282,7 @@ def spoiled(run: Run, name: str, factor: float) -> Run:
     return replace(run, weights={**run.weights, name: run.weights[name] * np.float32(factor)})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_gate_that_int8_cannot_follow_is_left_out(good_run: Run, tmp_path: Path) -> None:
     choice = converted(spoiled(good_run, "logit_kernel", 30))
     first, second = choice.outcomes
@@ -293,7 +293,7 @@ def test_a_gate_that_int8_cannot_follow_is_left_out(good_run: Run, tmp_path: Pat
     assert bundle.manifest.validation.passed
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_network_that_int8_cannot_follow_leaves_the_linear_detector(
     good_run: Run, tmp_path: Path
 ) -> None:

@@ -261,7 +261,7 @@ def test_rows_that_no_model_can_settle_on_say_what_to_record(
     assert not (run_copy / "bundle").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_first_candidate_is_written_on_demand_and_refused_by_the_device(
     bad_run: Run, nothing_passes: None, call: Call, tmp_path: Path
 ) -> None:
@@ -451,7 +451,7 @@ def test_a_wrong_option_is_exit_code_2(call: Call, run_copy: Path) -> None:
         assert code == 2 and out == "" and "Traceback" not in err and words[0] in err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ctrl_c_in_the_middle_leaves_nothing(tiny_run: Run, tmp_path: Path) -> None:
     out = tmp_path / "bundles"
     command = [sys.executable, "-m", "convert", str(tiny_run.path), "--out", str(out)]

@@ -55,6 +55,7 @@ def loss_of(given: Fit) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
     return loss
 
 
+@pytest.mark.long
 def test_scipy_finds_the_same_optimum_where_it_is_told_to_go_on(fits: list[Fit]) -> None:
     for given in fits:
         features, _, classes, _ = given

@@ -1,13 +1,14 @@
 """Recordings with faults, and processes to wait for."""
 
-import os
 import select
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from fleet.job import Job
 
 PATIENCE = 60.0  # seconds, of a busy machine
+POLL = 0.01  # seconds; what is waited for needs the processor
 MakeJob = Callable[..., Job]
 Once = Callable[[str, Callable[[Path], object]], Path]
 
@@ -34,7 +35,7 @@ def appears(folder: Path, pattern: str) -> Path:
     while True:
         if found := next(iter(folder.glob(pattern)), None):
             return found
-        os.sched_yield()
+        time.sleep(POLL)
 
 
 def learning_process_of(pid: int) -> int:
@@ -47,7 +48,7 @@ def learning_process_of(pid: int) -> int:
             if b"fleet.job" in Path(f"/proc/{server}/cmdline").read_bytes():
                 for child in _children(server):
                     return child
-        os.sched_yield()
+        time.sleep(POLL)
 
 
 def _children(pid: int) -> list[int]:

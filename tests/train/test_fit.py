@@ -205,6 +205,7 @@ def test_the_same_seed_gives_the_same_bits_even_to_a_killed_training(
     assert npz_bytes(resumed.weights) == npz_bytes(uninterrupted.result.weights)
 
 
+@pytest.mark.long
 def test_early_stopping_stops_and_keeps_the_best(tmp_path: Path) -> None:
     budget = replace(BUDGET, steps=400, windows=8, check_every=5, patience=2)
     checkpoint = tmp_path / "checkpoint.npz"

@@ -107,6 +107,7 @@ class Case:
         end = time.monotonic() + PATIENCE
         while keeper.status().learning and time.monotonic() < end:
             keeper.tend()
+            time.sleep(0.01)
         assert not keeper.status().learning
 
 

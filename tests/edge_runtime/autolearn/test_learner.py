@@ -213,6 +213,7 @@ def test_a_learner_that_is_killed_leaves_nothing_that_stops_the_next(tmp_path: P
         end = time.monotonic() + PATIENCE
         while not (asked.store / room.FOLDER / "readings.csv").exists():
             assert time.monotonic() < end and learner.poll() is None
+            time.sleep(0.01)
         learner.kill()
     assert learner.returncode == -9 and (asked.store / room.FOLDER).exists()
     assert Store(asked.store).pointers().current is None

@@ -154,7 +154,7 @@ def learners(store: Path) -> list[str]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_power_cut_at_any_time_costs_nothing_but_time(life: Life) -> None:
     life.start()
     life.until(lambda: life.readings.is_dir() and count_rows(life.readings) >= 100)

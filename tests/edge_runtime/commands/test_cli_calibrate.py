@@ -60,7 +60,7 @@ def test_a_recording_made_here_sets_the_threshold_here(bundle_copy: Path, clean:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_new_threshold_is_what_replay_and_run_alarm_on(
     bundle_copy: Path, clean: Path, tmp_path: Path
 ) -> None:

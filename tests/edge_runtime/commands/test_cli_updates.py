@@ -133,7 +133,7 @@ def facts(store: Path) -> Facts:
     return json.loads(gruard("list", "--store", store, "--json"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_update_under_load_misses_no_sample(
     first: Path, second: Path, tmp_path: Path, run: Callable[..., LiveRun]
 ) -> None:
@@ -183,6 +183,7 @@ def test_a_spoiled_update_is_rolled_back_while_the_run_goes_on(
     assert "rolled back" in live.log and "Traceback" not in live.log
 
 
+@pytest.mark.long
 def test_a_trial_that_is_cut_short_three_times_is_rolled_back(
     first: Path, second: Path, tmp_path: Path, run: Callable[..., LiveRun]
 ) -> None:

@@ -248,7 +248,7 @@ def gruard(*words: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_calibrate_makes_the_threshold_that_selftest_and_replay_then_find(
     bundle: Bundle, compiled: Delegate, tmp_path: Path
 ) -> None:

@@ -146,7 +146,7 @@ def test_the_same_recording_gives_the_same_bytes(
         assert path.read_bytes() == (again / path.name).read_bytes(), path.name
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_the_core_it_says_how_long_and_gives_the_same_bytes(
     run: Run, learned: Learned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

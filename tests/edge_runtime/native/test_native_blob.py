@@ -92,7 +92,7 @@ def bundles(tiny_bundle: Path, linear_bundle: Path) -> list[Bundle]:
 
 
 @pytest.mark.parametrize(
-    ("name", "layout"), [("driver", ROWS), pytest.param("driver_x86", X86, marks=pytest.mark.slow)]
+    ("name", "layout"), [("driver", ROWS), pytest.param("driver_x86", X86, marks=pytest.mark.long)]
 )
 def test_no_report_over_golden_rows_and_the_same_records(
     name: str,

@@ -25,6 +25,7 @@ from edge_runtime.record import Flag, Sample
 from tests.golden_bundles import SIZES
 
 ROWS = 900  # every fault once
+BRIEF = ("gru-alone", "three-layers", "gate-beyond-1")  # networks of the default run
 LINEAR: dict[str, Callable[[], MadeBundle]] = {
     "one channel": lambda: models.linear(1),
     "one channel, rules and diagnosis": lambda: models.linear(1, 1, rules=True, diagnosis=True),
@@ -44,7 +45,8 @@ def test_a_linear_machine(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "diagnosis"), [(2, False), (5, True), (10, True), (40, False)]
+    ("channels", "diagnosis"),
+    [(2, False), (5, True), pytest.param(10, True, marks=pytest.mark.long), (40, False)],
 )
 def test_a_machine_with_operating_modes(channels: int, diagnosis: bool) -> None:
     bundle = models.modal(channels, channels, diagnosis)
@@ -54,7 +56,10 @@ def test_a_machine_with_operating_modes(channels: int, diagnosis: bool) -> None:
     assert {record.tier for record in records} == {1, 2, 3}
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in BRIEF else [pytest.mark.long]) for name in SIZES],
+)
 @pytest.mark.parametrize(
     "more",
     [
@@ -88,7 +93,7 @@ def test_inputs_that_move_in_gaps(tiny_bundle: Path) -> None:
     check(bundle, rows)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_machines_above_meet_everything(tiny_bundle: Path) -> None:
     """Or the comparisons would say nothing."""
     network = changed(read_bundle(tiny_bundle), tiers=HASTY, change=None)

@@ -79,7 +79,7 @@ def replayed(bundle: Bundle, stops: frozenset[int] = frozenset()) -> list[str]:
     return [record.to_json() for record in run.records]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_busy_machine_gives_the_records_of_an_idle_one(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

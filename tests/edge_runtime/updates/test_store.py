@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,7 @@ def test_a_command_waits_for_one_that_ends(store: Store, bundles: list[Path]) ->
         process = subprocess.Popen([*command, str(store.root)], cwd=ROOT)
         while not store.slots.has_any():  # then it wants the lock
             assert process.poll() is None
+            time.sleep(0.01)
     assert process.wait(60) == 0 and store.pointers() == Pointers(bundle.digest)
 
 
