@@ -6,22 +6,13 @@
 #ifndef GRUARD_NUMERICS_H
 #define GRUARD_NUMERICS_H
 
-#include <float.h>
+#include "exact.h"
+
 #include <stdint.h>
 #include <string.h>
 
 #include "constants.h"
 #include "gruard_detector.h"
-
-#if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
-#error "float32 must be computed in float32: use SSE or an FPU of single precision"
-#endif
-#if defined(__FAST_MATH__)
-#error "-ffast-math changes the bits"
-#endif
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "blobs are little-endian"
-#endif
 
 static inline float gruard_at_least(float value, float low) { return value > low ? value : low; }
 static inline float gruard_at_most(float value, float high) { return value < high ? value : high; }

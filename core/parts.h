@@ -2,6 +2,8 @@
 #ifndef GRUARD_PARTS_H
 #define GRUARD_PARTS_H
 
+#include "exact.h"
+
 #include "constants.h"
 #include "gruard_detector.h"
 
