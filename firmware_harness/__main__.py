@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from edge_runtime.commands import ranges
+from firmware_harness import ecosystems
 from firmware_harness.boards import ALL, Board
 from train.console import run_command
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 PATH = click.Path(path_type=Path)
 BUILDS = Path("build/firmware")
+TFLM = "tflm"
 
 
 def _board(context: click.Context, option: click.Parameter, name: str | None) -> Board | None:
@@ -50,7 +52,7 @@ def cli() -> None:
     """Run a bundle on an emulated microcontroller, and check that it gives the same answers.
 
     \b
-    python -m firmware_harness emit pump-1.gruard --out pump-c      C for your own firmware
+    python -m firmware_harness emit pump-1.gruard --for arduino --out pump
     python -m firmware_harness build pump-1.gruard --board mps2-an386
     python -m firmware_harness run pump-1.gruard day.csv --board mps2-an386 --out records.csv
     python -m firmware_harness compare pump-1.gruard day.csv        the same bits everywhere?
@@ -63,20 +65,33 @@ def cli() -> None:
 @cli.command()
 @click.argument("bundle", type=PATH)
 @click.option("--out", type=PATH, required=True, help="Folder for the sources.")
-@board_option(required=False)
 @click.option(
-    "--format", "form", type=click.Choice(["c", "tflm"]), default="c", show_default=True,
-    help="c: the whole detector. tflm: only the model, for TensorFlow Lite Micro.",
+    "--for", "target", type=click.Choice([*ecosystems.ALL, TFLM]), default=ecosystems.CMAKE.name,
+    show_default=True, help="Form of the library; tflm is only the model.",
 )  # fmt: skip
+@board_option(required=False)
 @click.option("--force", is_flag=True, help="Replace what an earlier emit wrote.")
 @allow_failed_option
 def emit(
-    bundle: Path, out: Path, board: Board | None, form: str, force: bool, allow_failed: bool
+    bundle: Path, out: Path, target: str, board: Board | None, force: bool, allow_failed: bool
 ) -> None:
-    """Write BUNDLE as C sources, with a Makefile and a CMakeLists.txt, for your own firmware.
+    """Write BUNDLE as a C library for your own firmware, with an example and a README.md.
 
-    Start with gruard.h. The code needs a C compiler and string.h, but no heap and no files. Its
-    answers are those of gruard replay, bit for bit.
+    The example tests itself, reads sensors and prints alarms. The code needs a C compiler and
+    string.h, but no heap and no files. Its answers are those of gruard replay, bit for bit.
+
+    \b
+    cmake        a folder for CMake or make; the example runs in QEMU
+    arduino      a library for the Arduino IDE
+    platformio   a library with library.json
+    esp-idf      a component for ESP32
+    zephyr       a module
+    cmsis-pack   a pack for Keil, CubeMX, CMSIS-Toolbox
+    stm32        folders for an STM32Cube project
+    tflm         only the model, for TensorFlow Lite Micro
+
+    --board chooses the kernel: mps2-an386 for any Cortex-M4, M7 or M33 with DSP instructions,
+    mps3-an547 for any Cortex-M55 or M85, none for every other processor.
 
     Exit code 0: written, 2: bad input, or a bundle that the core cannot run.
     """
@@ -85,11 +100,13 @@ def emit(
     from firmware_harness.packing import packed
 
     found = packed(bundle, board, allow_failed)
-    if form == "tflm":
+    if target == TFLM:
         click.echo(emit_tflm(found, out, force))
     else:
-        write(found, out, board, force)
+        write(found, ecosystems.ALL[target], out, board, force)
     click.echo(f"written: {out}")
+    if target != TFLM:
+        click.echo(f"next: {out / 'README.md'}")
 
 
 @cli.command()

@@ -8,7 +8,7 @@ from edge_runtime.native.program import ROWS, Layout
 
 CORE = Path(__file__).parents[1] / "core"
 FIRMWARE = Path(__file__).parent / "firmware"
-BOARDS, APP = FIRMWARE / "boards", FIRMWARE / "app"
+BOARDS, APP, LIBRARY = FIRMWARE / "boards", FIRMWARE / "app", FIRMWARE / "library"
 
 
 @dataclass(frozen=True)

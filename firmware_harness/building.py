@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firmware_harness import c_files
-from firmware_harness.boards import APP, ARITHMETIC, BOARDS, CORE, Board
+from firmware_harness.boards import APP, ARITHMETIC, BOARDS, CORE, LIBRARY, Board
 from firmware_harness.c_files import replaced
 from firmware_harness.packing import Packed
 from firmware_harness.toolchain import call
@@ -70,7 +70,6 @@ def sizes(built: Built) -> Sizes:
 
 def generated(packed: Packed) -> str:
     """Return the C tables of app/built.h."""
-    rows = packed.golden
     return "".join(
         [
             '/* Generated from a bundle by firmware_harness. */\n#include "built.h"\n\n',
@@ -78,6 +77,17 @@ def generated(packed: Packed) -> str:
             f"const uint32_t gruard_blob_size = {len(packed.blob)};\n",
             c_files.words("gruard_spare", packed.spare),
             f"const uint32_t gruard_spare_size = {len(packed.spare)};\n",
+            golden_tables(packed),
+        ]
+    )
+
+
+def golden_tables(packed: Packed) -> str:
+    """Return the C tables of library/gruard_golden.h."""
+    rows = packed.golden
+    return "".join(
+        [
+            '#include "gruard_golden.h"\n\n',
             c_files.words("gruard_golden", struct.pack(f"<{rows.size}f", *rows.ravel())),
             f"const uint32_t gruard_golden_rows = {len(rows)};\n",
             f"const uint32_t gruard_golden_checksum = 0x{packed.checksum:08x};\n",
@@ -88,10 +98,11 @@ def generated(packed: Packed) -> str:
 def _compile(packed: Packed, board: Board, folder: Path, release: bool) -> None:
     place = BOARDS / board.name
     (folder / "built.c").write_text(generated(packed))
-    includes = [f"-I{path}" for path in (CORE, BOARDS, place, APP)]
+    includes = [f"-I{path}" for path in (CORE, LIBRARY, BOARDS, place, APP)]
     flags = [*FLAGS, *board.flags, *includes, *([] if release else ["-DGRUARD_TEST"])]
     apps = [path for path in sorted(APP.glob("*.c")) if path.name != "replay.c"]
-    shared = [*packed.kernel.core_sources, *sorted(BOARDS.glob("*.c")), folder / "built.c"]
+    boards, selftest = sorted(BOARDS.glob("*.c")), LIBRARY / "gruard_selftest.c"
+    shared = [*packed.kernel.core_sources, selftest, *boards, folder / "built.c"]
     call("arm-none-eabi-gcc", [*flags, "-c", *shared, *apps, APP / "replay.c"], folder)
     link = [*flags, *LINK, f"-L{BOARDS}", "-T", str(place / "memory.ld")]
     images = {FIRMWARE: apps} if release else {FIRMWARE: apps, REPLAY: [APP / "replay.c"]}

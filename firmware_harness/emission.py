@@ -1,11 +1,11 @@
 """A bundle as C sources for the user's own firmware.
 
-`emit` writes tables, the core's sources and how to build them; `emit_tflm` writes the model only,
-for TensorFlow Lite Micro.
+`emit` writes tables, the core's sources, and what an ecosystem needs to build them and to watch a
+sensor; `emit_tflm` writes the model only, for TensorFlow Lite Micro.
 """
 
 import json
-import shutil
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +15,16 @@ from edge_runtime.detector.linear import lines_of
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import COUNTS, HEAD
 from firmware_harness import c_files
-from firmware_harness.boards import ARITHMETIC, CORE, Board
+from firmware_harness.boards import ARITHMETIC, CORE, LIBRARY, Board
+from firmware_harness.building import golden_tables
 from firmware_harness.c_files import replaced
+from firmware_harness.ecosystems import Ecosystem, filled
 from firmware_harness.packing import Packed
 
 FACTS = "gruard.json"
+OPTIONS = LIBRARY / "gruard_options.h"
+# Vector units may flush denormals to zero, so the compiler must not use one by itself.
+EXACT = (*ARITHMETIC, "-fno-tree-vectorize")
 PUBLIC = ("gruard.h", "gruard_detector.h")  # the headers that a firmware includes
 VECTORS, DIAGNOSED_VECTORS = 37, 75  # vectors with a word per channel
 _HEADER = """\
@@ -29,49 +34,25 @@ _HEADER = """\
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
 enum {{
     GRUARD_BLOB_BYTES = {size},
     GRUARD_BLOB_CHANNELS = {channels},
-    GRUARD_BLOB_MEMORY = {memory} /* bytes, for gruard_start() */
+    GRUARD_BLOB_MEMORY = {memory}, /* bytes, for gruard_start() */
+    GRUARD_BLOB_PERIOD_MS = {period} /* from sample to sample */
 }};
 extern const uint32_t gruard_blob[GRUARD_BLOB_BYTES / 4];
 /* In the order of the values that gruard_step() takes; UTF-8. */
 extern const char *const gruard_channels[GRUARD_BLOB_CHANNELS];
 
+#ifdef __cplusplus
+}}
 #endif
-"""
-_MAKEFILE = """\
-# libgruard.a: a detector for your firmware. Give your compiler and your processor, for example
-#   make CC=arm-none-eabi-gcc AR=arm-none-eabi-ar CPU="-mcpu=cortex-m7 -mfloat-abi=hard"
-CPU    ?= {cpu}
-CFLAGS ?= -O2
-# Required for the same bits as in the validation.
-EXACT  := -std=c11 {exact}
 
-OBJECTS := gruard_blob.o {objects}
-
-libgruard.a: $(OBJECTS)
-\t$(AR) rcs $@ $^
-
-%.o: %.c
-\t$(CC) $(CPU) $(CFLAGS) $(EXACT) -ffunction-sections -fdata-sections -I. -Icore -c $< -o $@
-
-.PHONY: clean
-clean:
-\trm -f libgruard.a $(OBJECTS)
-"""
-_CMAKE = """\
-# add_subdirectory() this folder and link your firmware with gruard.
-cmake_minimum_required(VERSION 3.13)
-project(gruard C)
-
-add_library(gruard STATIC
-    gruard_blob.c
-    {sources}
-)
-target_include_directories(gruard PUBLIC . PRIVATE core)
-# Required for the same bits as in the validation.
-target_compile_options(gruard PRIVATE -std=c11 {exact})
+#endif
 """
 _MODEL_HEADER = """\
 /* One step of {name}, version {version}, for tflite::MicroInterpreter. */
@@ -97,38 +78,89 @@ template <typename Resolver> inline void gruard_add_operators(Resolver &resolver
 """
 
 
-def emit(packed: Packed, folder: Path, board: Board | None, force: bool = False) -> None:
-    """Write the bundle and the core as sources into `folder`; board: of `packed`, if any.
+def emit(
+    packed: Packed, ecosystem: Ecosystem, folder: Path, board: Board | None, force: bool = False
+) -> None:
+    """Write the bundle and the core into `folder`, as a library of `ecosystem`.
 
-    Raises GruardError when the folder may not be replaced or cannot be written.
+    board: of `packed`, if any. Raises GruardError when the folder may not be replaced or cannot be
+    written.
     """
     with replaced(folder, FACTS, force) as scratch:
-        sources = packed.kernel.core_sources
-        (scratch / "core").mkdir()
-        for path in (*sources, *sorted(CORE.glob("*.h"))):
-            place = scratch if path.name in PUBLIC else scratch / "core"
-            shutil.copyfile(path, place / path.name)
-        names = [f"core/{path.name}" for path in sources]
-        exact = " ".join((*ARITHMETIC, *(flag for flag in _flags(board) if flag.startswith("-f"))))
-        texts = {
-            "gruard_blob.h": _header(packed),
-            "gruard_blob.c": '#include "gruard_blob.h"\n\n'
-            + c_files.words("gruard_blob", packed.blob)
-            + c_files.texts("gruard_channels", packed.bundle.manifest.channel_names),
-            "Makefile": _MAKEFILE.format(
-                cpu=" ".join(flag for flag in _flags(board) if not flag.startswith("-f")),
-                exact=exact,
-                objects=" ".join(name.replace(".c", ".o") for name in names),
-            ),
-            "CMakeLists.txt": _CMAKE.format(sources="\n    ".join(names), exact=exact),
-            FACTS: facts(packed),
+        sources = _sources(packed, ecosystem)
+        lists = {
+            "source": [name for name in sources if name.endswith(".c")],
+            "header": [name for name in sources if "/" not in name and name.endswith(".h")],
+            "channel": list(packed.bundle.manifest.channel_names),
+            "index": [f"{place:x}" for place in range(len(packed.bundle.manifest.channels))],
         }
-        _write(scratch, texts)
+        texts = {f"{ecosystem.sources}/{name}": text for name, text in sources.items()}
+        for name, text in ecosystem.files():
+            values = _values(packed, board)
+            texts[filled(name, values, {})] = filled(text, values, lists)
+        license_text = (CORE.parent / "LICENSE").read_text(encoding="utf-8")
+        _write(scratch, {**texts, "LICENSE": license_text, FACTS: facts(packed)})
+
+
+def _sources(packed: Packed, ecosystem: Ecosystem) -> dict[str, str]:
+    """Return the library's C files by name: the public ones, and the core's in `core/`."""
+    paths = [*packed.kernel.core_sources, *sorted(CORE.glob("*.h")), *sorted(LIBRARY.glob("*"))]
+    if ecosystem.sets_options:
+        paths.remove(OPTIONS)
+    texts = {
+        "gruard_blob.h": _header(packed),
+        "gruard_blob.c": '#include "gruard_blob.h"\n\n'
+        + c_files.words("gruard_blob", packed.blob)
+        + c_files.texts("gruard_channels", packed.bundle.manifest.channel_names),
+        "gruard_golden.c": golden_tables(packed),
+    }
+    for path in paths:
+        private = path.parent == CORE and path.name not in PUBLIC
+        texts[f"core/{path.name}" if private else path.name] = path.read_text(encoding="utf-8")
+    if ecosystem.sets_options:
+        return texts
+    return {name: _with_options(name, text) for name, text in texts.items()}
+
+
+def _with_options(name: str, text: str) -> str:
+    """Return a C file that includes the options before anything else."""
+    if not name.endswith(".c"):
+        return text
+    return f'#include "{"../" * name.count("/")}{OPTIONS.name}"\n\n{text}'
+
+
+def _values(packed: Packed, board: Board | None) -> dict[str, str]:
+    """Return what the files of an ecosystem may name; see `Ecosystem.files`."""
+    manifest = packed.bundle.manifest
+    board_flags = board.flags if board else ()
+    return {
+        "name": plain_name(manifest.name),
+        "version": str(manifest.version),
+        "semver": f"{manifest.version}.0.0",
+        "hash": packed.bundle.model_hash,
+        "period": str(_period(packed)),
+        "count": str(len(manifest.channels)),
+        "cpu": " ".join(flag for flag in board_flags if not flag.startswith("-f")),
+        "flags": " ".join(dict.fromkeys((*EXACT, *(f for f in board_flags if f.startswith("-f"))))),
+    }
+
+
+def plain_name(name: str) -> str:
+    """Return `name` as every ecosystem allows it: letters, digits and single hyphens."""
+    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "bundle"
+
+
+def _period(packed: Packed) -> int:
+    """Return the sample period in whole milliseconds; 1 s where the recording had no clock."""
+    period = packed.bundle.manifest.period
+    return 1000 if period is None else max(1, round(1000 * period))
 
 
 def _write(folder: Path, texts: Mapping[str, str]) -> None:
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def facts(packed: Packed) -> str:
@@ -138,19 +170,16 @@ def facts(packed: Packed) -> str:
     return json.dumps({**made_from, "bundle": packed.bundle.digest}) + "\n"
 
 
-def _flags(board: Board | None) -> tuple[str, ...]:
-    return board.flags if board else ()
-
-
 def _header(packed: Packed) -> str:
     manifest = packed.bundle.manifest
     return _HEADER.format(
-        name=manifest.name,
+        name=plain_name(manifest.name),
         version=manifest.version,
         hash=packed.bundle.model_hash,
         size=len(packed.blob),
         channels=len(manifest.channels),
         memory=memory_bytes(packed),
+        period=_period(packed),
     )
 
 
@@ -176,7 +205,7 @@ def emit_tflm(packed: Packed, folder: Path, force: bool = False) -> str:
     """
     bundle = packed.bundle
     if not bundle.model:
-        raise GruardError(f"{bundle.path}: is linear and has no model; use --format c")
+        raise GruardError(f"{bundle.path}: is linear and has no model; choose another --for")
     arena, result = _tried(bundle)
     with replaced(folder, FACTS, force) as scratch:
         texts = {
@@ -211,7 +240,7 @@ def _tried(bundle: Bundle) -> tuple[int, str]:
 def _model_header(bundle: Bundle, arena: int) -> str:
     names = operators(bundle)
     return _MODEL_HEADER.format(
-        name=bundle.manifest.name,
+        name=plain_name(bundle.manifest.name),
         version=bundle.manifest.version,
         size=len(bundle.model),
         arena=arena,

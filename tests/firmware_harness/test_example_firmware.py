@@ -1,8 +1,8 @@
-"""The example of examples/firmware, built as docs/firmware.md says, with a sensor at its UART."""
+"""The example of `emit --for cmake`, built as its README.md says, with a sensor at its UART."""
 
 import os
+import re
 import selectors
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -21,7 +21,6 @@ from firmware_harness.boards import M4
 from firmware_harness.packing import packed
 from tests.apparatus.harm import flip_bit
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "firmware"
 ROWS = np.round(tiny_model.machine_rows(160, seed=5), 3)
 HANG = 60.0
 """Seconds without a line after which the board counts as hung; a step takes milliseconds."""
@@ -29,13 +28,18 @@ HANG = 60.0
 
 @pytest.fixture(scope="module")
 def image(tiny_bundle: Path, cross_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("example") / "firmware"
-    shutil.copytree(EXAMPLE, folder)
-    words = ("--board", "mps2-an386", "--out", folder / "detector")
-    assert harness("emit", tiny_bundle, *words).returncode == 0
-    made = subprocess.run(["make", "-C", folder], capture_output=True, text=True, check=False)
+    out = tmp_path_factory.mktemp("example") / "detector"
+    return made_example(tiny_bundle, out)
+
+
+def made_example(bundle: Path, out: Path, *options: str) -> Path:
+    """The example's image, with `options` of make."""
+    emitted = harness("emit", bundle, "--board", "mps2-an386", "--out", out)
+    assert emitted.returncode == 0, emitted.stderr
+    command = ["make", "-C", out / "example", *options]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
     assert made.returncode == 0 and "warning" not in made.stderr, made.stderr
-    return folder / "example.elf"
+    return out / "example" / "example.elf"
 
 
 class Sensor:
@@ -96,11 +100,18 @@ def line(row: Float32) -> str:
     return ",".join("" if np.isnan(value) else f"{value * 1000:.0f}" for value in row)
 
 
+ANSWER = re.compile(
+    r"(\d+) tier (\d) (?P<alarm>ALARM|no alarm)(?: in (?P<blamed>[^:]*?))?(?P<unsure>, not valid)?"
+    r": score (-?\d+\.\d{3}) (over|under) threshold (\d+\.\d{3})"
+)
+
+
 def told(answer: str) -> tuple[int, int, bool, bool, float]:
-    words = answer.partition(":")[0].split()
-    assert words[1::2] == ["tier", "valid", "alarm", "score"]
-    index, tier, valid, alarm = map(int, words[:7:2])
-    return index, tier, bool(valid), bool(alarm), float(words[8])
+    found = ANSWER.fullmatch(answer)
+    assert found, answer
+    score, side, threshold = float(found[6]), found[7], float(found[8])
+    assert side == ("over" if score > threshold else "under") or score == threshold
+    return int(found[1]), int(found[2]), not found["unsure"], found["alarm"] == "ALARM", score
 
 
 def wanted(record: Record) -> tuple[int, int, bool, bool, float]:
@@ -119,8 +130,10 @@ def test_every_sample_is_answered_as_by_the_runtime(tiny_bundle: Path, image: Pa
     assert [told(answer) for answer in answers] == [wanted(record) for record in records]
     alarms = [i for i, record in enumerate(records) if record.alarm]
     assert alarms and any(record.tier == 1 for record in records)
-    named = records[alarms[-1]].blamed[0]
-    assert answers[alarms[-1]].endswith(f": {named}")
+    for i in alarms:
+        found = ANSWER.fullmatch(answers[i])
+        assert found and (found["blamed"] or "") == ", ".join(records[i].blamed)
+        assert float(found[8]) == pytest.approx(records[i].threshold, abs=0.0006)
 
 
 @pytest.mark.parametrize(
@@ -156,4 +169,10 @@ def test_a_damaged_bundle_is_refused_and_the_board_says_so(
     spoiled.write_bytes(built)
     flip_bit(spoiled, built.index(blob) + len(blob) // 2, 0)
     with running(spoiled) as sensor:
-        assert sensor.words() == "the bundle is refused"
+        assert sensor.words() == "REFUSED: the bundle is damaged"
+
+
+def test_a_build_with_other_arithmetic_refuses_to_start(tiny_bundle: Path, tmp_path: Path) -> None:
+    fused = made_example(tiny_bundle, tmp_path / "fused", "EXACT=-std=gnu11 -fno-math-errno")
+    with running(fused) as sensor:
+        assert sensor.words().startswith("REFUSED: multiply-adds are fused")

@@ -1,4 +1,4 @@
-/* The self-test: a short recording with a known result, replayed while the detector answers. */
+/* The self-test: a short recording with a known result, row by row, while the detector answers. */
 #ifndef SELFTEST_H
 #define SELFTEST_H
 

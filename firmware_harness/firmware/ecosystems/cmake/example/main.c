@@ -1,11 +1,11 @@
 /* A detector in a main loop: a sensor sends a line a sample over the UART, and gets a line back.
  *
  * From the sensor, thousandths of each channel's unit, nothing where it has none:  12500,-340,,7100
- * Back:  17 tier 1 valid 1 alarm 0 score 2.115   and, with an alarm,  : the channel to look at
+ * Back:  17 tier 1 no alarm: score 2.115 under threshold 14.076
  *
- * Every sample is answered once and in order; a line that cannot be read, and a line that does not
- * come in time, is a sample without readings, so that the detector's clock goes on and the answer
- * says what it is worth. The watchdog is fed by a completed step and by nothing else.
+ * Every sample is answered once and in order. A line that cannot be read, or that does not come in
+ * time, is a sample without readings, so that the detector's clock goes on. The watchdog is fed by
+ * a completed step and by nothing else.
  *
  * The board's side is board.h; `emit` has made the gruard*.h.
  */
@@ -13,8 +13,10 @@
 
 #include "board.h"
 #include "gruard.h"
-#include "gruard_detector.h" /* only for the sizes of the two structs */
 #include "gruard_blob.h"
+#include "gruard_detector.h" /* only for the sizes of the two structs */
+#include "gruard_selftest.h"
+#include "gruard_words.h"
 
 enum { PATIENCE_MS = 1000, LONGEST_LINE = 16 * GRUARD_BLOB_CHANNELS, MOST = 1 << 24 };
 
@@ -27,36 +29,16 @@ static void say(const char *text) {
 }
 
 static void say_number(uint32_t number) {
-    char digits[11], *first = digits + sizeof digits - 1;
-    *first = 0;
-    do {
-        *--first = (char)('0' + number % 10);
-        number /= 10;
-    } while (number);
-    say(first);
-}
-
-/* With three decimals. */
-static void say_score(float score) {
-    if (score < 0) say("-");
-    const float size = score < 0 ? -score : score;
-    const uint32_t thousandths = size < 4e6f ? (uint32_t)(size * 1000.0f + 0.5f) : 4000000000u;
-    say_number(thousandths / 1000);
-    say(".");
-    for (uint32_t unit = 100; unit; unit /= 10) board_put((char)('0' + thousandths / unit % 10));
+    if (number >= 10) say_number(number / 10);
+    board_put((char)('0' + number % 10));
 }
 
 static void answer(const gruard_record *record) {
+    char sentence[GRUARD_SENTENCE];
+    gruard_describe(&detector, record, sentence, sizeof sentence);
     say_number((uint32_t)record->index);
     say(" tier "), say_number(record->tier);
-    say(" valid "), say_number(record->valid);
-    say(" alarm "), say_number(record->alarm);
-    say(" score "), say_score(record->score);
-    if (record->alarm && record->blamed[0] >= 0) {
-        say(": ");
-        say(gruard_channels[record->blamed[0]]);
-    }
-    say("\n");
+    say(" "), say(sentence), say("\n");
 }
 
 /* One field, up to its end; where it is none, NULL. Below 2^24 thousandths are exact. */
@@ -106,12 +88,20 @@ static int read_line(char *line) {
     return 0;
 }
 
+/* Why the detector cannot start, NULL if it has. */
+static const char *start(void) {
+    if (gruard_open(&model, gruard_blob, GRUARD_BLOB_BYTES)) return "the bundle is damaged";
+    const char *reason = gruard_selftest(&model, &detector, memory, sizeof memory);
+    if (reason) return reason;
+    return gruard_start(&detector, &model, memory, sizeof memory) ? "too little memory" : NULL;
+}
+
 int main(void) {
     static char line[LONGEST_LINE + 1];
     board_start();
-    if (gruard_open(&model, gruard_blob, GRUARD_BLOB_BYTES) ||
-        gruard_start(&detector, &model, memory, sizeof memory)) {
-        say("the bundle is refused\n");
+    const char *reason = start();
+    if (reason) {
+        say("REFUSED: "), say(reason), say("\n");
         for (;;); /* and the watchdog is not fed */
     }
     for (;;) {
