@@ -140,7 +140,8 @@ test-vm: $(READY) #- minutes: a hung supervisor, a hardware reset, a whole emula
 	$(PY) -m tests.vm.machine_tree
 	$(PY) -m pytest -m vm $(ARGS)
 
-test-firmware: $(READY) #- minutes: two emulated microcontrollers with injected faults
+test-firmware: $(READY) #- minutes: two emulated microcontrollers with injected faults; other ecosystems' tools
+	$(PY) -m tests.firmware_harness.ecosystem_tools
 	$(PY) -m pytest -m firmware $(ARGS)
 
 fuzz: $(READY) #- twenty minutes: 100,000 damaged bundles, as many messages per source; FUZZ=N for fewer

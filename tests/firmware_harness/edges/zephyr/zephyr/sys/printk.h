@@ -1,0 +1,3 @@
+#include "edge.h"
+
+#define printk edge_print
