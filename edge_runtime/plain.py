@@ -37,7 +37,7 @@ SCHEMA = 1
 LARGEST_FILE = 1 << 20
 """Bytes. A change of 256 channels takes 6,000, 256 alarms on three channels each some 30,000."""
 
-_Kind = TypeVar("_Kind")
+_Kind = TypeVar("_Kind", bound="_Dataclass")
 
 
 class _Dataclass(Protocol):
