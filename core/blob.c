@@ -231,10 +231,27 @@ static int apart(uint32_t operand, uint32_t length, const gruard_operator *o) {
     return operand + length <= o->out || o->out + o->count <= operand;
 }
 
+/* Whether no sum of a linear form can overflow, whatever its codes. */
+static int linear_is_sound(const gruard_operator *o) {
+    const int64_t left = o->left_multiplier, right = o->right_multiplier, constant = o->multiplier;
+    const int64_t most = 128 * ((left < 0 ? -left : left) + (right < 0 ? -right : right)) +
+                         (constant < 0 ? -constant : constant);
+    return most < GRUARD_LINEAR_LIMIT;
+}
+
+static int operands_are_sound(const gruard_model *m, const gruard_operator *o) {
+    return inside(o->left, o->count, m->arena) && inside(o->right, o->count, m->arena) &&
+           apart(o->left, o->count, o) && apart(o->right, o->count, o);
+}
+
 static int operator_is_sound(const gruard_model *m, const gruard_operator *o) {
     if (o->kind >= GRUARD_OPERATORS || !within(o->count, 1, GRUARD_WIDEST) ||
-        !inside(o->out, o->count, m->arena) || !scaling_is_sound(o) || !zeros_are_sound(o))
+        !inside(o->out, o->count, m->arena))
         return 0;
+    if (o->kind == GRUARD_LINEAR || o->kind == GRUARD_LINEAR_TABLE)
+        return operands_are_sound(m, o) && linear_is_sound(o) &&
+               (o->kind == GRUARD_LINEAR || inside(o->constant, 256, m->byte_count));
+    if (!scaling_is_sound(o) || !zeros_are_sound(o)) return 0;
     switch (o->kind) {
     case GRUARD_FULLY_CONNECTED:
         return within(o->inputs, 1, GRUARD_WIDEST) && inside(o->left, o->inputs, m->arena) &&
@@ -242,8 +259,7 @@ static int operator_is_sound(const gruard_model *m, const gruard_operator *o) {
                inside(o->bias, o->count, m->integer_count) &&
                apart(o->left, o->inputs, o);
     case GRUARD_ADD: case GRUARD_SUB: case GRUARD_MUL:
-        return inside(o->left, o->count, m->arena) && inside(o->right, o->count, m->arena) &&
-               apart(o->left, o->count, o) && apart(o->right, o->count, o);
+        return operands_are_sound(m, o);
     case GRUARD_TABLE:
         return inside(o->left, o->count, m->arena) && inside(o->constant, 256, m->byte_count);
     case GRUARD_COPY:

@@ -77,6 +77,10 @@
 #define GRUARD_ADD_SHIFT 20  /* LEFT_SHIFT */
 #define GRUARD_ADD_GROUP 16  /* VECTOR */
 
+/* edge_runtime.native.linear */
+#define GRUARD_LINEAR_SHIFT 21
+#define GRUARD_LINEAR_LIMIT 0x7FE00000
+
 /* edge_runtime.native.program */
 #define GRUARD_LANE_OUTPUTS 16  /* LANES */
 #define GRUARD_LANE_INPUTS 4    /* GROUP */
@@ -86,7 +90,7 @@
 
 /* edge_runtime.native.blob */
 #define GRUARD_MAGIC 0x42755247
-#define GRUARD_VERSION 5
+#define GRUARD_VERSION 6
 #define GRUARD_MOST_WINDOW 32
 #define GRUARD_MOST_COUNT (1 << 24)
 #define GRUARD_MOST_ORDER 64

@@ -1,7 +1,7 @@
 /* Fixed-point arithmetic of TFLite's int8 kernels (gemmlowp's, double rounding).
  *
  * FULLY_CONNECTED rounds ties of its last shift upward, as tflite-runtime's built-in kernels do on
- * x86-64 and Arm; with GRUARD_TFLM they go away from zero, as TensorFlow Lite Micro has it.
+ * x86-64 and Arm.
  */
 #ifndef GRUARD_FIXED_H
 #define GRUARD_FIXED_H
@@ -39,26 +39,17 @@ static inline int32_t gruard_scale(int32_t value, int32_t multiplier, int32_t sh
 }
 
 static inline int32_t gruard_scale_product(int32_t value, int32_t multiplier, int32_t shift) {
-#ifdef GRUARD_TFLM
-    return gruard_scale(value, multiplier, shift);
-#else
     if (shift > 0) return gruard_high((int32_t)((uint32_t)value << shift), multiplier);
     return gruard_halve_up(gruard_high(value, multiplier), -shift);
-#endif
 }
 
 /* TFLite shifts both addends to the left (GRUARD_ADD_SHIFT), scales them, and adds. The vector
  * code of its ADD takes whole groups (GRUARD_ADD_GROUP) and rounds an addend once; what is left
  * over, and SUB, twice. */
 
-/* How many of `count` sums the vector code computes. TensorFlow Lite Micro has no such code. */
+/* How many of `count` sums the vector code computes. */
 static inline uint32_t gruard_rounded_once(uint32_t count, int32_t sign) {
-#ifdef GRUARD_TFLM
-    (void)count, (void)sign;
-    return 0;
-#else
     return sign > 0 ? count / GRUARD_ADD_GROUP * GRUARD_ADD_GROUP : 0;
-#endif
 }
 
 static inline int32_t gruard_addend_once(int32_t value, int32_t multiplier, int32_t shift) {
@@ -93,6 +84,12 @@ static inline int32_t gruard_multiply_codes(int32_t left, int32_t right,
 static inline int8_t gruard_narrow(int32_t value, int32_t lowest) {
     if (value < lowest) value = lowest;
     return (int8_t)(value > 127 ? 127 : value);
+}
+
+/* A sum in its linear form: gruard_linear. */
+static inline int8_t gruard_linear_code(int32_t left, int32_t right, const gruard_operator *o) {
+    const int32_t sum = left * o->left_multiplier + right * o->right_multiplier + o->multiplier;
+    return gruard_narrow(sum >> GRUARD_LINEAR_SHIFT, -128);
 }
 
 #endif

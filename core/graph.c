@@ -21,6 +21,8 @@ void gruard_run_graph(const gruard_model *model, int8_t *arena) {
             break;
         case GRUARD_ADD: gruard_add(o, arena, 1); break;
         case GRUARD_SUB: gruard_add(o, arena, -1); break;
+        case GRUARD_LINEAR: gruard_linear(o, arena, NULL); break;
+        case GRUARD_LINEAR_TABLE: gruard_linear(o, arena, constant); break;
         case GRUARD_MUL: gruard_multiply(o, arena); break;
         case GRUARD_TABLE:
             gruard_look_up(arena + o->left, arena + o->out, o->count, constant);

@@ -113,11 +113,7 @@ static void finish(const int32_t *sums, const gruard_integer *bias, int8_t *outp
                    const gruard_operator *o) {
     const int32_t multiplier = o->multiplier, right = -o->shift, lowest = o->lowest;
     int8_t *const end = output + count;
-#ifdef GRUARD_TFLM
-    const int plain = 0; /* it rounds ties differently */
-#else
     const int plain = right > 0 && right <= SAFE_SHIFT;
-#endif
     if (!plain) { /* rare: a result that is finer than the sum */
         while (output < end) {
             const int32_t sum = gruard_plus(*sums++, *bias++);
@@ -221,6 +217,18 @@ void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign) {
     add_all(a, o, out, out + once, BOTH_ONCE);
     a.exact += once, a.other += once;
     add_all(a, o, out + once, end, BOTH);
+}
+
+void gruard_linear(const gruard_operator *o, int8_t *arena, const int8_t *table) {
+    const int8_t *left = arena + o->left, *right = arena + o->right;
+    const int8_t *const middle = table ? table + 128 : NULL;
+    const int32_t a = o->left_multiplier, b = o->right_multiplier, c = o->multiplier;
+    int8_t *out = arena + o->out, *const end = out + o->count;
+    while (out < end) {
+        const int32_t sum = c + *left++ * a + *right++ * b;
+        const int32_t code = __ssat(sum >> GRUARD_LINEAR_SHIFT, 8);
+        *out++ = middle ? middle[code] : (int8_t)code;
+    }
 }
 
 void gruard_multiply(const gruard_operator *o, int8_t *arena) {

@@ -42,13 +42,8 @@ static void finish(const int32_t *sums, const gruard_integer *bias, uint32_t cou
         const mve_pred16_t lanes = vctp32q(count - i);
         const int32x4_t whole = vaddq_s32(vldrwq_z_s32(sums + i, lanes),
                                           vldrwq_z_s32((const int32_t *)bias + i, lanes));
-#ifdef GRUARD_TFLM
-        const int32x4_t code = scaled(whole, multiplier, o->shift);
-        (void)up, (void)down;
-#else
         const int32x4_t sum = vshlq_s32(whole, up);
         const int32x4_t code = vrshlq_s32(vqrdmulhq_n_s32(sum, multiplier), down); /* ties upward */
-#endif
         store(output + i, code, zero, lowest, lanes);
     }
 }
@@ -135,6 +130,19 @@ void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign) {
     if (exact) add_all(o, arena, 1, 1, 0, once, 1);
     else add_all(o, arena, 1, 0, 0, once, 1);
     add_all(o, arena, sign, 0, once, o->count, 0);
+}
+
+void gruard_linear(const gruard_operator *operator, int8_t *arena, const int8_t *table) {
+    const gruard_operator o = *operator;
+    int8_t *const out = arena + o.out;
+    for (uint32_t i = 0; i < o.count; i += WORDS) {
+        const mve_pred16_t lanes = vctp32q(o.count - i);
+        int32x4_t sum = vdupq_n_s32(o.multiplier);
+        sum = vmlaq_n_s32(sum, vldrbq_z_s32(arena + o.left + i, lanes), o.left_multiplier);
+        sum = vmlaq_n_s32(sum, vldrbq_z_s32(arena + o.right + i, lanes), o.right_multiplier);
+        store(out + i, vshrq_n_s32(sum, GRUARD_LINEAR_SHIFT), 0, -128, lanes);
+    }
+    if (table) gruard_look_up(out, out, o.count, table);
 }
 
 void gruard_multiply(const gruard_operator *operator, int8_t *arena) {

@@ -37,3 +37,11 @@ void gruard_look_up(const int8_t *codes, int8_t *out, uint32_t count, const int8
     const int8_t *const middle = table + 128;
     for (int8_t *const end = out + count; out < end;) *out++ = middle[*codes++];
 }
+
+void gruard_linear(const gruard_operator *operator, int8_t *arena, const int8_t *table) {
+    const gruard_operator o = *operator; /* no store to the arena can change it */
+    const int8_t *restrict left = arena + o.left, *restrict right = arena + o.right;
+    int8_t *restrict out = arena + o.out;
+    for (uint32_t i = 0; i < o.count; i++) out[i] = gruard_linear_code(left[i], right[i], &o);
+    if (table) gruard_look_up(out, out, o.count, table);
+}

@@ -67,14 +67,10 @@ VNNI static inline __m512i scale16(__m512i value, int32_t multiplier, int32_t sh
 
 /* gruard_scale_product of sixteen values, whose ties go upward. */
 VNNI static inline __m512i product16(__m512i value, const gruard_operator *o) {
-#ifdef GRUARD_TFLM
-    return scale16(value, o->multiplier, o->shift);
-#else
     if (o->shift >= 0) return scale16(value, o->multiplier, o->shift);
     const __m512i high = high16(value, _mm512_set1_epi32(o->multiplier));
     const __m512i half = _mm512_set1_epi32(1 << (-o->shift - 1));
     return _mm512_sra_epi32(_mm512_add_epi32(high, half), _mm_cvtsi32_si128(-o->shift));
-#endif
 }
 
 VNNI static inline __m512i codes16(const int8_t *codes, __mmask16 lanes, int32_t zero) {
@@ -209,6 +205,19 @@ VNNI static void multiply_vnni(const gruard_operator *o, int8_t *arena) {
     }
 }
 
+VNNI static void linear_vnni(const gruard_operator *o, int8_t *arena) {
+    const __m512i a = _mm512_set1_epi32(o->left_multiplier);
+    const __m512i b = _mm512_set1_epi32(o->right_multiplier);
+    const __m512i c = _mm512_set1_epi32(o->multiplier);
+    for (uint32_t i = 0; i < o->count; i += LANES) {
+        const __mmask16 lanes = lanes_of(o->count - i);
+        const __m512i left = _mm512_mullo_epi32(codes16(arena + o->left + i, lanes, 0), a);
+        const __m512i right = _mm512_mullo_epi32(codes16(arena + o->right + i, lanes, 0), b);
+        const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(left, right), c);
+        store16(arena + o->out + i, lanes, _mm512_srai_epi32(sum, GRUARD_LINEAR_SHIFT), 0, -128);
+    }
+}
+
 /* For older processors the compiler vectorises, at the width of their unit. */
 GRUARD_WIDE static void add_narrower(const gruard_operator *operator, int8_t *arena, int32_t sign) {
     const gruard_operator o = *operator; /* no store to the arena can change it */
@@ -219,6 +228,13 @@ GRUARD_WIDE static void add_narrower(const gruard_operator *operator, int8_t *ar
         out[i] = gruard_narrow(gruard_add_once(left[i], right[i], &o), -128);
     for (uint32_t i = once; i < o.count; i++)
         out[i] = gruard_narrow(gruard_add_twice(left[i], right[i], sign, &o), -128);
+}
+
+GRUARD_WIDE static void linear_narrower(const gruard_operator *operator, int8_t *arena) {
+    const gruard_operator o = *operator;
+    const int8_t *restrict left = arena + o.left, *restrict right = arena + o.right;
+    int8_t *restrict out = arena + o.out;
+    for (uint32_t i = 0; i < o.count; i++) out[i] = gruard_linear_code(left[i], right[i], &o);
 }
 
 GRUARD_WIDE static void multiply_narrower(const gruard_operator *operator, int8_t *arena) {
@@ -242,4 +258,10 @@ void gruard_multiply(const gruard_operator *o, int8_t *arena) {
 void gruard_look_up(const int8_t *codes, int8_t *out, uint32_t count, const int8_t *table) {
     const int8_t *const middle = table + 128;
     for (int8_t *const end = out + count; out < end;) *out++ = middle[*codes++];
+}
+
+void gruard_linear(const gruard_operator *o, int8_t *arena, const int8_t *table) {
+    if (best_level() == AVX512) linear_vnni(o, arena);
+    else linear_narrower(o, arena);
+    if (table) gruard_look_up(arena + o->out, arena + o->out, o->count, table);
 }

@@ -38,7 +38,7 @@ typedef struct GRUARD_ALIAS gruard_end {
 /* Operators of the graph. */
 enum {
     GRUARD_FULLY_CONNECTED, GRUARD_ADD, GRUARD_SUB, GRUARD_MUL, GRUARD_TABLE, GRUARD_COPY,
-    GRUARD_CONSTANT, GRUARD_OPERATORS
+    GRUARD_CONSTANT, GRUARD_LINEAR, GRUARD_LINEAR_TABLE, GRUARD_OPERATORS
 };
 
 /* One operator: int8 values at `left` (and `right`) give `count` values at `out`, all in the arena.
@@ -74,6 +74,11 @@ void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gr
                             int8_t *output, const gruard_operator *o);
 /* sign: -1 subtracts. */
 void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign);
+/* Sums in their linear form, which the packer has proven equal: for each value the code
+ * clip((left * left_multiplier + right * right_multiplier + multiplier) >> GRUARD_LINEAR_SHIFT), or
+ * its result in `table` unless that is NULL. The reader has checked that no sum reaches
+ * GRUARD_LINEAR_LIMIT and that `out` shares no byte with `left` or `right`. */
+void gruard_linear(const gruard_operator *o, int8_t *arena, const int8_t *table);
 void gruard_multiply(const gruard_operator *o, int8_t *arena);
 /* table: 256 results, beginning with code -128. */
 void gruard_look_up(const int8_t *codes, int8_t *out, uint32_t count, const int8_t *table);

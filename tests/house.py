@@ -59,8 +59,8 @@ def bars(root: Path = ROOT) -> list[Bar]:
     circles = list(import_circles(modules))
     names, small = repeated_classes(modules), small_files(modules)
     return [
-        Bar("files of edge_runtime but learning", len(device), 144),
-        Bar("lines of edge_runtime but learning", sum(each.lines for each in device), 29990),
+        Bar("files of edge_runtime but learning", len(device), 145),
+        Bar("lines of edge_runtime but learning", sum(each.lines for each in device), 30400),
         Bar("files of edge_runtime/learning", len(learning), 41),
         Bar("lines of edge_runtime/learning", sum(each.lines for each in learning), 6150),
         Bar("circles of imports", len(circles), 0, tuple(" -> ".join(each) for each in circles)),

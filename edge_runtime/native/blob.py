@@ -21,7 +21,7 @@ from edge_runtime.errors import GruardError
 from edge_runtime.native.program import END, ROWS, Layout, Program, build_program, ends
 from edge_runtime.record import Float32
 
-MAGIC, VERSION = 0x42755247, 5
+MAGIC, VERSION = 0x42755247, 6
 _MOST_WINDOW = 32  # scores of the debounce, one bit each
 _MOST_COUNT = 1 << 24  # up to here float32 counts without gaps
 _MOST_PERIOD = 1 << 31

@@ -15,6 +15,8 @@ from edge_runtime.bundle.flatbuffer import GraphTensor
 
 LEFT_SHIFT = 20  # bits by which both addends are shifted to the left
 VECTOR = 16  # size of a group in TFLite's vector code; the rest is rounded differently
+CURVES = ("LOGISTIC", "TANH")
+"""Functions whose table is the same for every value of a row."""
 _CODES = range(-128, 128)
 
 

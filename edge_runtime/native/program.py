@@ -6,11 +6,15 @@ weights of a FULLY_CONNECTED for the kernel that reads them.
 All values of the graph share one piece of memory, the arena. `Places` decides where each lies, so
 that little is copied: the result of a SLICE is a part of its input's memory, and a CONCATENATION's
 inputs are written right where the joined value lies; only what is joined twice has to be copied.
+
+An ADD or SUB with a proven linear form becomes LINEAR, and one whose only reader is a function of
+one value, such as TANH, becomes LINEAR_TABLE together with it.
 """
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 import numpy as np
@@ -19,15 +23,19 @@ from edge_runtime.bundle.flatbuffer import GraphOperator, GraphSummary, GraphTen
 from edge_runtime.detector.kernels import KERNEL_ID
 from edge_runtime.errors import GruardError
 from edge_runtime.native import multiplier as factors
+from edge_runtime.native.linear import Linear, parts_of
 from edge_runtime.native.multiplier import NOTHING, Multiplier
 from edge_runtime.numerics import Int8
 
-KINDS = ("FULLY_CONNECTED", "ADD", "SUB", "MUL", "TABLE", "COPY", "CONSTANT")
+KINDS = (
+    "FULLY_CONNECTED", "ADD", "SUB", "MUL", "TABLE", "COPY", "CONSTANT", "LINEAR", "LINEAR_TABLE",
+)  # fmt: skip
 OPERATOR = struct.Struct("<8I10i")  # `gruard_operator` of the core
 END, ABSENT = struct.Struct("<IIff"), 0xFFFFFFFF  # `gruard_end`, and its place where there is none
 _LARGEST, _LARGEST_RESULT = 1 << 31, 1 << 15
 ALIGNMENT = 16  # bytes; vector units read rows at once
 LANES, GROUP = 16, 4
+Scaling = tuple[Multiplier, Multiplier, Multiplier]  # of left, right and result
 MOST_PAIRED = 512  # inputs; with more the sums of packed rows could overflow 32 bits
 
 
@@ -123,9 +131,11 @@ class _Builder:
     """Translates the operators in their order."""
 
     def __init__(self, graph: GraphSummary, constants: Mapping[int, bytes], layout: Layout) -> None:
-        self._graph, self._constants, self._layout = graph, constants, layout
+        self._constants, self._layout = constants, layout
+        self._graph, self._tabled = _with_tabled_sums(graph)
         loaded = self._loaded()
-        self._places = Places(graph, loaded, set(constants) - loaded)
+        inner = {function.inputs[0] for function in self._tabled.values()}
+        self._places = Places(self._graph, loaded, set(constants) - loaded | inner)
         self._bytes, self._integers = bytearray(), list[int]()
         self._operators: list[bytes] = []
 
@@ -205,29 +215,45 @@ class _Builder:
         )  # fmt: skip
 
     def _sum(self, name: str, left: GraphTensor, right: GraphTensor, output: GraphTensor) -> None:
-        scaling = factors.sum_factors(left, right, output)
+        function = self._tabled.get(output.index)
+        total = self._graph.tensors[function.inputs[0]] if function else output
+        kind, table = "LINEAR", 0
+        if function:
+            values = factors.function_table(function.name, total, output, vector=True)
+            kind, table = "LINEAR_TABLE", self._keep(values)
+        scaling = factors.sum_factors(left, right, total)
         if min(part.shift for part in scaling[:2]) < -factors.LEFT_SHIFT:
-            self._refuse(name, output, "has an addend too small for the C core")
-        self._check_narrow(name, output, _reach(left) + _reach(right))
-        self._two(name, left, right, output, scaling)
+            self._refuse(name, total, "has an addend too small for the C core")
+        self._check_narrow(name, total, _reach(left) + _reach(right))
+        for part in parts_of(name, left, right, total):
+            numbers = _packed_form(part.form) if part.form else scaling
+            named = kind if part.form else name
+            self._two(named, left, right, output, numbers, part.start, part.stop, table)
 
     def _elementwise(self, left: GraphTensor, right: GraphTensor, output: GraphTensor) -> None:
         factor = factors.elementwise_factor(left, right, output)
         self._check_narrow("MUL", output, _reach(left) * _reach(right))
-        self._two("MUL", left, right, output, (NOTHING, NOTHING, factor))
+        self._two("MUL", left, right, output, (NOTHING, NOTHING, factor), 0, output.shape[1])
 
     def _two(
         self,
-        name: str,
+        kind: str,
         left: GraphTensor,
         right: GraphTensor,
         output: GraphTensor,
-        scaling: tuple[Multiplier, Multiplier, Multiplier],
+        scaling: Scaling,
+        start: int,
+        stop: int,
+        table: int = 0,
     ) -> None:
-        zeros = tuple(tensor.zero_points[0] for tensor in (left, right, output))
+        """Add an operator for the values [start, stop) of both rows."""
+        rows = left, right, output
+        at = [self._places.at(tensor.index) + start for tensor in rows]
+        linear = kind.startswith("LINEAR")  # its constant contains the zero points
+        zeros = (0, 0, 0) if linear else tuple(tensor.zero_points[0] for tensor in rows)
         self._add(
-            name, output.shape[1], self._places.at(output.index), self._places.at(left.index),
-            right=self._places.at(right.index), zeros=zeros, scaling=scaling,
+            kind, stop - start, at[2], at[0], right=at[1], constant=table, zeros=zeros,
+            scaling=scaling,
         )  # fmt: skip
 
     def _concatenation(self, tensors: list[GraphTensor], output: GraphTensor) -> None:
@@ -274,7 +300,7 @@ class _Builder:
         constant: int = 0,
         bias: int = 0,
         zeros: tuple[int, ...] = (0, 0, 0),
-        scaling: tuple[Multiplier, Multiplier, Multiplier] = (NOTHING, NOTHING, NOTHING),
+        scaling: Scaling = (NOTHING, NOTHING, NOTHING),
         lowest: int = -128,
     ) -> None:
         values = (part.value for part in scaling)
@@ -285,6 +311,41 @@ class _Builder:
                 *zeros, *values, *shifts, lowest,
             )
         )  # fmt: skip
+
+
+def _packed_form(form: Linear) -> Scaling:
+    return Multiplier(form.left, 0), Multiplier(form.right, 0), Multiplier(form.constant, 0)
+
+
+def _with_tabled_sums(graph: GraphSummary) -> tuple[GraphSummary, dict[int, GraphOperator]]:
+    """Join each ADD or SUB that has a linear form with a function that alone reads its result.
+
+    Return the graph in which these sums give the function's results, and the functions by the
+    index of their results.
+    """
+    readers = Counter(index for operator in graph.operators for index in operator.inputs)
+    readers.update(graph.outputs.values())
+    makers = {operator.outputs[0]: operator for operator in graph.operators}
+    tabled = {
+        function.outputs[0]: function
+        for function in graph.operators
+        if readers[function.inputs[0]] == 1
+        and _is_tabled(graph, makers.get(function.inputs[0]), function)
+    }
+    joined = {function.inputs[0]: index for index, function in tabled.items()}
+    operators = (
+        replace(operator, outputs=(joined.get(operator.outputs[0], operator.outputs[0]),))
+        for operator in graph.operators
+        if operator.outputs[0] not in tabled
+    )
+    return replace(graph, operators=tuple(operators)), tabled
+
+
+def _is_tabled(graph: GraphSummary, maker: GraphOperator | None, function: GraphOperator) -> bool:
+    if maker is None or maker.name not in ("ADD", "SUB") or function.name not in factors.CURVES:
+        return False
+    left, right, total = (graph.tensors[index] for index in (*maker.inputs, *maker.outputs))
+    return all(part.form for part in parts_of(maker.name, left, right, total))
 
 
 def _reach(tensor: GraphTensor) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import flatbuffers
 import numpy as np
@@ -16,6 +17,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from edge_runtime.bundle.flatbuffer import read_constants, read_graph
 from edge_runtime.detector.kernels import KERNEL_ID, interpreter_module
+from edge_runtime.native.linear import Linear, linear_form
 from edge_runtime.native.program import ROWS, Layout, Program, build_program
 from tests.core_build import CORE, compiled
 
@@ -81,9 +83,13 @@ def interpreted(model: bytes, codes: Sequence[Sequence[np.ndarray]]) -> np.ndarr
 
 
 class CoreRunner:
-    """The core's graph on one kernel, built for the test."""
+    """The core's graph on one kernel, built for the test.
+
+    linear: whether a sum may take its linear form.
+    """
 
     def __init__(self, folder: Path, flags: Sequence[str] = (), layout: Layout = ROWS) -> None:
+        self.linear = True
         source = Path(__file__).with_name("run_program.c")
         library = folder / f"run_program_{layout.number}.so"
         options = ("-O3", "-DGRUARD_HOST", "-shared", "-fPIC", *flags)
@@ -92,6 +98,13 @@ class CoreRunner:
 
     def program(self, model: bytes) -> Program:
         """What the core would run for the file."""
+        with patch("edge_runtime.native.linear.linear_form", self._form):
+            return self._built(model)
+
+    def _form(self, *arguments: Any) -> Linear | None:
+        return linear_form(*arguments) if self.linear else None
+
+    def _built(self, model: bytes) -> Program:
         return build_program(read_graph(model, "made"), read_constants(model), self.layout)
 
     def __call__(self, model: bytes, codes: Sequence[Sequence[np.ndarray]]) -> np.ndarray:

@@ -60,21 +60,25 @@ def two_rows(draw: st.DrawFn, name: str, width: int) -> bytes:
     return one_operator(name, rows, Row(width, out, draw(ZEROS)))
 
 
-@given(data=st.data())
+@given(data=st.data(), linear=st.booleans())
 @pytest.mark.parametrize("name", ["ADD", "SUB", "MUL"])
 @settings(max_examples=30)
-def test_all_pairs_of_codes(portable: CoreRunner, name: str, data: st.DataObject) -> None:
+def test_all_pairs_of_codes(
+    portable: CoreRunner, name: str, data: st.DataObject, linear: bool
+) -> None:
     model = data.draw(two_rows(name, WIDTH))
+    portable.linear = linear
     check_alike(portable, model, [[left, right] for left, right in zip(LEFT, RIGHT, strict=True)])
 
 
-@given(data=st.data(), width=st.integers(1, 40))
+@given(data=st.data(), width=st.integers(1, 40), linear=st.booleans())
 @pytest.mark.parametrize("name", ["ADD", "SUB", "MUL"])
 @settings(max_examples=30)
 def test_rows_of_any_width(
-    portable: CoreRunner, name: str, data: st.DataObject, width: int
+    portable: CoreRunner, name: str, data: st.DataObject, width: int, linear: bool
 ) -> None:
     model = data.draw(two_rows(name, width))
+    portable.linear = linear
     rng = np.random.default_rng(width)
     codes = rng.integers(-128, 128, (200, 2, width), dtype=np.int8)
     check_alike(portable, model, [[left, right] for left, right in codes])
@@ -231,6 +235,32 @@ def products(draw: st.DrawFn) -> tuple[bytes, list[list[np.ndarray]]]:
 @settings(max_examples=200)
 def test_fully_connected(portable: CoreRunner, case: tuple[bytes, list[list[np.ndarray]]]) -> None:
     check_alike(portable, *case)
+
+
+@given(st.data(), st.integers(1, 100))
+@pytest.mark.parametrize("linear", [False, True], ids=["as TFLite computes it", "linear"])
+@pytest.mark.parametrize("name", ["ADD", "SUB", "MUL"])
+@pytest.mark.parametrize("kernel", KERNELS_OF_X86)
+@settings(max_examples=20)
+def test_every_kernel_gives_one_sum(
+    x86: CoreRunner,
+    portable: CoreRunner,
+    kernel: str,
+    name: str,
+    linear: bool,
+    data: st.DataObject,
+    width: int,
+) -> None:
+    if not x86.library.choose(KERNELS_OF_X86.index(kernel)):
+        pytest.skip(f"this processor has no {kernel}")
+    model = data.draw(two_rows(name, width))
+    codes = np.random.default_rng(width).integers(-128, 128, (50, 2, width), dtype=np.int8)
+    x86.linear = portable.linear = linear
+    try:
+        found = x86(model, [list(case) for case in codes])
+    except GruardError:
+        assume(False)
+    np.testing.assert_array_equal(found, portable(model, [list(case) for case in codes]))
 
 
 @given(products())

@@ -22,7 +22,7 @@ from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import COUNTS, HEAD, pack, program_of
 from edge_runtime.native.engine import RECORD, NativeDetector
-from edge_runtime.native.program import ROWS, X86, Layout
+from edge_runtime.native.program import KINDS, ROWS, X86, Layout
 from tests.core_build import CORE, HOST, SANITISED, blob_of, compiled
 
 HEADER = 4 * (len(HEAD) + len(COUNTS))
@@ -141,7 +141,7 @@ def test_every_byte_counts() -> None:
 @pytest.mark.parametrize(
     ("word", "value", "reason"),
     [
-        (0, 1, "foreign"), (1, 6, "foreign"), (4, 0, "impossible"), (4, 257, "impossible"),
+        (0, 1, "foreign"), (1, 7, "foreign"), (4, 0, "impossible"), (4, 257, "impossible"),
         (5, 65, "impossible"), (6, 17, "impossible"), (7, 2000, "impossible"),
         (8, 1 << 30, "impossible"), (13, 6, "impossible"), (14, 33, "impossible"),
         (16, 1 << 25, "impossible"), (30, 1 << 28, "impossible"), (31, 1 << 27, "impossible"),
@@ -173,6 +173,39 @@ def test_a_scale_or_zero_point_that_no_codes_have_is_refused(
     assert struct.unpack_from("<I", blob, ends + 4)[0] == len(bundle.manifest.channels)
     struct.pack_into("<f", blob, ends + 4 * field, value)
     assert refusal(driver, mended(blob), tmp_path) == REASONS["impossible"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (2, 1 << 20), (3, 1 << 20), (4, 1 << 20),  # a row outside the arena
+        (6, 1 << 28),  # its table outside the blob
+        (11, 1 << 24), (11, -(1 << 31)), (12, -(1 << 24)), (13, (1 << 31) - (1 << 21)),  # overflow
+        (13, -(1 << 31)),
+    ],
+)  # fmt: skip
+def test_a_linear_sum_that_could_overflow_or_leave_the_blob_is_refused(
+    driver: Path, tiny_bundle: Path, tmp_path: Path, field: int, value: int
+) -> None:
+    program = program_of(read_bundle(tiny_bundle))
+    packed = next(o for o in program.operators if o[0] == KINDS.index("LINEAR_TABLE"))
+    blob = bytearray(blob_of(read_bundle(tiny_bundle)))
+    at = blob.index(packed)
+    struct.pack_into("<I", blob, at + 4 * field, value % (1 << 32))
+    assert refusal(driver, mended(blob), tmp_path) == REASONS["impossible"]
+
+
+def test_a_linear_sum_over_its_own_operand_is_refused(
+    driver: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    program = program_of(read_bundle(tiny_bundle))
+    packed = next(o for o in program.operators if o[0] == KINDS.index("LINEAR"))
+    for operand in (3, 4):
+        blob = bytearray(blob_of(read_bundle(tiny_bundle)))
+        at = blob.index(packed)
+        out = struct.unpack_from("<I", blob, at + 8)[0]
+        struct.pack_into("<I", blob, at + 4 * operand, out + 1)
+        assert refusal(driver, mended(blob), tmp_path) == REASONS["impossible"]
 
 
 def test_a_blob_for_another_kernel_is_refused(
