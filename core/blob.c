@@ -255,8 +255,8 @@ static int operator_is_sound(const gruard_model *m, const gruard_operator *o) {
     switch (o->kind) {
     case GRUARD_FULLY_CONNECTED:
         return within(o->inputs, 1, GRUARD_WIDEST) && inside(o->left, o->inputs, m->arena) &&
-               inside(o->constant, gruard_weight_bytes(o->inputs, o->count), m->byte_count) &&
-               inside(o->bias, o->count, m->integer_count) &&
+               inside(o->constant, gruard_weight_bytes(o), m->byte_count) &&
+               inside(o->bias, gruard_biases(o->count), m->integer_count) &&
                apart(o->left, o->inputs, o);
     case GRUARD_ADD: case GRUARD_SUB: case GRUARD_MUL:
         return operands_are_sound(m, o);

@@ -81,7 +81,7 @@
 #define GRUARD_LINEAR_SHIFT 21
 #define GRUARD_LINEAR_LIMIT 0x7FE00000
 
-/* edge_runtime.native.program */
+/* edge_runtime.native.layout */
 #define GRUARD_LANE_OUTPUTS 16  /* LANES */
 #define GRUARD_LANE_INPUTS 4    /* GROUP */
 

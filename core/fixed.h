@@ -86,6 +86,17 @@ static inline int8_t gruard_narrow(int32_t value, int32_t lowest) {
     return (int8_t)(value > 127 ? 127 : value);
 }
 
+/* gruard_add, one value after the other. */
+static inline void gruard_add_exactly(const gruard_operator *o, int8_t *arena, int32_t sign) {
+    const uint32_t once = gruard_rounded_once(o->count, sign);
+    for (uint32_t i = 0; i < o->count; i++) {
+        const int32_t left = arena[o->left + i], right = arena[o->right + i];
+        const int32_t code = i < once ? gruard_add_once(left, right, o)
+                                      : gruard_add_twice(left, right, sign, o);
+        arena[o->out + i] = gruard_narrow(code, -128);
+    }
+}
+
 /* A sum in its linear form: gruard_linear. */
 static inline int8_t gruard_linear_code(int32_t left, int32_t right, const gruard_operator *o) {
     const int32_t sum = left * o->left_multiplier + right * o->right_multiplier + o->multiplier;

@@ -1,9 +1,10 @@
-/* The arithmetic on a Cortex-M4, M7 or M33: SMLAD and SMMULR.
+/* The arithmetic on a Cortex-M4, M7 or M33: SMLAD and SMMLAR.
  *
  * Two rows of weights share a 16-bit lane, 256 a + b, so that one SMLAD works on two inputs of two
  * rows: t = sum x (256 a + b) and s = sum x b give both sums, a's as (t - s) / 256. Rows go in
- * groups of six, the last of them in a group of four or six; inputs are padded to a multiple of
- * eight. See edge_runtime.native.program.
+ * groups of six, the last of them in a group of four or six, each after its biases, with which t
+ * and s begin; inputs are padded to a multiple of eight. Inputs and biases are doubled, so that
+ * SMMLAR rounds as TFLite's multiplication does. See edge_runtime.native.layout.
  */
 #if defined(__OPTIMIZE_SIZE__) && !defined(__clang__)
 #pragma GCC optimize("O2") /* most of a step's time is spent here, and little of the size */
@@ -14,22 +15,43 @@
 #include "fixed.h"
 #include "parts.h"
 
-enum { GROUP = 6, REST = 4, STEP = 8, WIDEST = 512, SAFE_SHIFT = 22, AT_ONCE = 6 };
+enum { GROUP = 6, REST = 4, STEP = 8, WIDEST = 512, SAFE_SHIFT = 22 };
 
 const uint32_t gruard_layout = GRUARD_PAIRS;
 
 static uint32_t padded_inputs(uint32_t inputs) { return (inputs + STEP - 1) / STEP * STEP; }
 
-uint32_t gruard_weight_bytes(uint32_t inputs, uint32_t outputs) {
-    const uint32_t rest = outputs % GROUP, rows = outputs - rest;
-    if (inputs > WIDEST) return UINT32_MAX; /* the sums of packed rows could leave 32 bits */
-    return padded_inputs(inputs) * (rows + (rest == 0 ? 0 : rest <= REST ? REST : GROUP));
+/* Bytes of `rows` rows of whole groups. */
+static uint32_t group_bytes(uint32_t inputs, uint32_t rows) {
+    return (padded_inputs(inputs) + 4) * rows;
 }
 
-/* Sums of three pairs of rows: x has two inputs a word, `weights` three words for each two. */
-void gruard_sum_six(const uint32_t *x, const uint32_t *weights, int32_t *sums, uint32_t eights);
-/* The same of two pairs. */
-void gruard_sum_four(const uint32_t *x, const uint32_t *weights, int32_t *sums, uint32_t eights);
+static int is_plain(int32_t shift) { return shift < 0 && shift >= -SAFE_SHIFT; }
+
+uint32_t gruard_weight_bytes(const gruard_operator *o) {
+    const uint32_t rest = o->count % GROUP, rows = o->count - rest;
+    if (o->inputs > WIDEST || !is_plain(o->shift) || o->constant % 4) return UINT32_MAX;
+    return group_bytes(o->inputs, rows + (rest == 0 ? 0 : rest <= REST ? REST : GROUP));
+}
+
+uint32_t gruard_biases(uint32_t outputs) {
+    (void)outputs;
+    return 0; /* they lie with the weights */
+}
+
+/* What the two functions below read, by its place. */
+typedef struct {
+    const uint32_t *x;              /* doubled codes, two a word, as `widen` has them */
+    int32_t multiplier, more, right; /* of the sums; more: the half that rounds and the zero */
+    int8_t *out;                    /* moves on */
+    uint32_t eights;                /* inputs of a row */
+    const uint32_t *end;            /* of the weights */
+} product;
+
+/* From codes to codes: groups of six rows, up to the end of the weights. */
+void gruard_six_rows(const uint32_t *weights, product *p);
+/* One group of four rows. */
+void gruard_four_rows(const uint32_t *weights, product *p);
 
 #define BEGIN(name)                                                                   \
     ".syntax unified\n.section .text." name ", \"ax\"\n.align 2\n.global " name "\n" \
@@ -38,12 +60,22 @@ void gruard_sum_four(const uint32_t *x, const uint32_t *weights, int32_t *sums, 
 #define PAIR(t, s, word, x)                                                           \
     "smlad " t ", " word ", " x ", " t "\nsxtb16 " word ", " word "\n"                 \
     "smlad " s ", " word ", " x ", " s "\n"
+/* A pair's two sums, doubled. */
+#define PART(t, s) "sub " t ", " t ", " s "\nasr " t ", " t ", #8\n"
+/* A code from a sum, with multiplier, more, right and out in r8 to r11. */
+#define CODE(sum)                                                                     \
+    "smmlar " sum ", " sum ", r8, r9\nasr " sum ", " sum ", r10\n"                     \
+    "ssat " sum ", #8, " sum "\nstrb " sum ", [r11], #1\n"
 
-__asm(BEGIN("gruard_sum_six")
-      "push {r2, r4-r11, lr}\n"
-      "mov r12, r3\n"
-      "movs r2, #0\nmovs r3, #0\nmovs r4, #0\nmovs r5, #0\nmovs r6, #0\nmovs r7, #0\n"
+__asm(BEGIN("gruard_six_rows")
+      "push {r1, r4-r11, lr}\n"
+      "mov lr, r1\n"
+      "mov r1, r0\n"
       "1:\n"
+      "ldr r0, [lr]\n"
+      "ldr r12, [lr, #20]\n"
+      "ldmia r1!, {r2-r7}\n"
+      "2:\n"
       ".rept 2\n"
       "ldmia r0!, {r8, lr}\n"
       "ldmia r1!, {r9, r10, r11}\n"
@@ -52,200 +84,171 @@ __asm(BEGIN("gruard_sum_six")
       PAIR("r2", "r3", "r9", "lr") PAIR("r4", "r5", "r10", "lr") PAIR("r6", "r7", "r11", "lr")
       ".endr\n"
       "subs r12, r12, #1\n"
+      "bne 2b\n"
+      "ldr lr, [sp]\n"
+      "ldmia lr, {r0, r8-r11}\n"
+      PART("r2", "r3") PART("r4", "r5") PART("r6", "r7")
+      CODE("r2") CODE("r3") CODE("r4") CODE("r5") CODE("r6") CODE("r7")
+      "ldr r0, [lr, #24]\n"
+      "str r11, [lr, #16]\n"
+      "cmp r1, r0\n"
       "bne 1b\n"
-      "pop {r12}\n"
-      "sub r2, r2, r3\nsub r4, r4, r5\nsub r6, r6, r7\n"
-      "asr r2, r2, #8\nasr r4, r4, #8\nasr r6, r6, #8\n"
-      "stmia r12, {r2-r7}\n"
-      "pop {r4-r11, pc}\n");
+      "pop {r1, r4-r11, pc}\n");
 
-__asm(BEGIN("gruard_sum_four")
-      "push {r2, r4-r10, lr}\n"
-      "mov r12, r3\n"
-      "movs r2, #0\nmovs r3, #0\nmovs r4, #0\nmovs r5, #0\n"
+__asm(BEGIN("gruard_four_rows")
+      "push {r1, r4-r11, lr}\n"
+      "ldr r12, [r1, #20]\n"
+      "ldr lr, [r1]\n"
+      "ldmia r0!, {r2-r5}\n"
       "1:\n"
       ".rept 2\n"
-      "ldmia r0!, {r6, r7}\n"
-      "ldmia r1!, {r8, r9, r10, lr}\n"
+      "ldmia lr!, {r6, r7}\n"
+      "ldmia r0!, {r8-r11}\n"
       PAIR("r2", "r3", "r8", "r6") PAIR("r4", "r5", "r9", "r6")
-      PAIR("r2", "r3", "r10", "r7") PAIR("r4", "r5", "lr", "r7")
+      PAIR("r2", "r3", "r10", "r7") PAIR("r4", "r5", "r11", "r7")
       ".endr\n"
       "subs r12, r12, #1\n"
       "bne 1b\n"
-      "pop {r12}\n"
-      "sub r2, r2, r3\nsub r4, r4, r5\nasr r2, r2, #8\nasr r4, r4, #8\n"
-      "stmia r12, {r2-r5}\n"
-      "pop {r4-r10, pc}\n");
+      "ldmia r1, {r0, r8-r11}\n"
+      PART("r2", "r3") PART("r4", "r5")
+      CODE("r2") CODE("r3") CODE("r4") CODE("r5")
+      "pop {r1, r4-r11, pc}\n");
 
-/* Codes as pairs of 16-bit lanes. */
+/* Codes as doubled 16-bit lanes, eight a turn: of each four, the first with the third, the second
+ * with the fourth. */
+void gruard_widen_eights(const int8_t *input, uint32_t *x, uint32_t eights);
+
+__asm(BEGIN("gruard_widen_eights")
+      "push {r4, r5, r6, lr}\n"
+      "1:\n"
+      "ldr r3, [r0], #4\nldr r5, [r0], #4\n" /* an input may lie at any byte */
+      "sxtb16 r4, r3, ror #8\nsxtb16 r3, r3\nsxtb16 r6, r5, ror #8\nsxtb16 r5, r5\n"
+      "sadd16 r3, r3, r3\nsadd16 r4, r4, r4\nsadd16 r5, r5, r5\nsadd16 r6, r6, r6\n"
+      "stmia r1!, {r3-r6}\n"
+      "subs r2, r2, #1\n"
+      "bne 1b\n"
+      "pop {r4, r5, r6, pc}\n");
+
 static void widen(const int8_t *input, uint32_t inputs, uint32_t *x) {
-    uint32_t i = 0;
-    for (; i + 4 <= inputs; i += 4) {
-        uint32_t four;
-        __builtin_memcpy(&four, input + i, 4);
-        const uint32_t even = (uint32_t)__sxtb16(four);
-        const uint32_t odd = (uint32_t)__sxtb16(four >> 8 | four << 24);
-        __asm("pkhbt %0, %1, %2, lsl #16" : "=r"(x[0]) : "r"(even), "r"(odd));
-        __asm("pkhtb %0, %1, %2, asr #16" : "=r"(x[1]) : "r"(odd), "r"(even));
-        x += 2;
+    const uint32_t eights = inputs / STEP, rest = inputs % STEP;
+    if (eights) gruard_widen_eights(input, x, eights);
+    if (rest) {
+        int8_t last[STEP] = {0};
+        for (uint32_t i = 0; i < rest; i++) last[i] = input[eights * STEP + i];
+        gruard_widen_eights(last, x + eights * STEP / 2, 1);
     }
-    if (i < inputs) {
-        int16_t rest[4] = {0};
-        for (uint32_t k = 0; i < inputs; i++) rest[k++] = input[i];
-        __builtin_memcpy(x, rest, 8);
-        x += 2;
-        i += 4 - inputs % 4;
-    }
-    for (i = (inputs + 3) / 4 * 4; i < padded_inputs(inputs); i += 2) *x++ = 0;
 }
 
-/* (doubled * multiplier / 2^32), rounded: gruard_high of half of it. */
-static inline int32_t high_of_double(int32_t doubled, int32_t multiplier) {
-    int32_t high;
-    __asm("smmulr %0, %1, %2" : "=r"(high) : "r"(doubled), "r"(multiplier));
-    return high;
-}
-
-static inline int8_t saturated(int32_t value) { return (int8_t)__ssat(value, 8); }
-
-/* From the sums of `count` rows to their codes. */
-static void finish(const int32_t *sums, const gruard_integer *bias, int8_t *output, uint32_t count,
-                   const gruard_operator *o) {
-    const int32_t multiplier = o->multiplier, right = -o->shift, lowest = o->lowest;
-    int8_t *const end = output + count;
-    const int plain = right > 0 && right <= SAFE_SHIFT;
-    if (!plain) { /* rare: a result that is finer than the sum */
-        while (output < end) {
-            const int32_t sum = gruard_plus(*sums++, *bias++);
-            const int32_t scaled = gruard_scale_product(sum, multiplier, o->shift);
-            *output++ = gruard_narrow(gruard_plus(scaled, o->out_zero), lowest);
-        }
-        return;
-    }
-    /* The half that rounds and the zero point, before the shift. */
-    const int32_t more = (int32_t)((1u << (right - 1)) + ((uint32_t)o->out_zero << right));
-    for (int8_t *out = output; out < end; out++) {
-        const uint32_t sum = (uint32_t)*sums++ + (uint32_t)*bias++;
-        *out = saturated((high_of_double((int32_t)(sum << 1), multiplier) + more) >> right);
-    }
-    for (; lowest > -128 && output < end; output++)
-        if (*output < lowest) *output = (int8_t)lowest;
+/* The half that rounds and the zero point, before the shift to the right. */
+static inline int32_t rounding(const gruard_operator *o) {
+    return (int32_t)((1u << (-o->shift - 1)) + ((uint32_t)o->out_zero << -o->shift));
 }
 
 void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gruard_integer *bias,
                             int8_t *output, const gruard_operator *o) {
     uint32_t x[WIDEST / 2];
-    int32_t sums[AT_ONCE * GROUP];
-    const uint32_t eights = padded_inputs(o->inputs) / STEP;
+    int8_t codes[GROUP];
+    const uint32_t rest = o->count % GROUP, rows = o->count - rest;
     const uint32_t *packed = (const uint32_t *)(const void *)weights;
+    const uint32_t *const end = packed + group_bytes(o->inputs, rows) / 4;
+    product p = {x, o->multiplier, rounding(o), -o->shift, output,
+                 padded_inputs(o->inputs) / STEP, end};
+    (void)bias;
     widen(input, o->inputs, x);
-    for (uint32_t row = 0; row < o->count; row += AT_ONCE * GROUP) {
-        const uint32_t left = o->count - row;
-        const uint32_t rows = left < AT_ONCE * GROUP ? left : AT_ONCE * GROUP;
-        for (uint32_t done = 0; done < rows; done += GROUP) {
-            const int six = rows - done > REST;
-            if (six) gruard_sum_six(x, packed, sums + done, eights);
-            else gruard_sum_four(x, packed, sums + done, eights);
-            packed += (six ? GROUP : REST) * eights * (STEP / 4);
-        }
-        finish(sums, bias + row, output + row, rows, o);
+    if (rows) gruard_six_rows(packed, &p);
+    if (rest) {
+        p.out = codes;
+        p.end = end + group_bytes(o->inputs, GROUP) / 4;
+        if (rest > REST) gruard_six_rows(end, &p);
+        else gruard_four_rows(end, &p);
+        for (uint32_t i = 0; i < rest; i++) output[rows + i] = codes[i];
     }
+    const int8_t lowest = (int8_t)o->lowest;
+    for (uint32_t i = 0; lowest > -128 && i < o->count; i++)
+        if (output[i] < lowest) output[i] = lowest;
 }
 
-/* The addends of ADD. The one with the larger scale has the factor 1/2, which needs no product, so
- * there are `exact` and `other`. */
-typedef struct {
-    const int8_t *exact, *other;
-    int32_t exact_zero, other_zero, other_factor, other_shift;
-} addends;
-
-/* What is added, and how often the other addend is rounded. */
-enum { BOTH_ONCE, BOTH, LESS_OTHER, LESS_EXACT };
-
-/* All sums are twice what TFLite's are, so that SMMULR rounds as its multiplication does. */
-static inline __attribute__((always_inline)) void add_all(addends a, const gruard_operator *o,
-                                                          int8_t *out, int8_t *end, int how) {
-    const int32_t exact_base = a.exact_zero * (how == LESS_EXACT ? 1 << 20 : -(1 << 20));
-    const int32_t up = GRUARD_ADD_SHIFT + 1 + (how == BOTH_ONCE ? a.other_shift : 0);
-    const int32_t down = how == BOTH_ONCE ? 0 : -a.other_shift, half = down ? 1 << (down - 1) : 0;
-    const int32_t other_base = -a.other_zero * (1 << up);
-    const int32_t factor = o->multiplier, right = -o->shift;
-    const int32_t more = (int32_t)((1u << (right - 1)) + ((uint32_t)o->out_zero << right));
-    while (out < end) {
-        int32_t high = high_of_double(other_base + *a.other++ * (1 << up), a.other_factor);
-        if (down) high = (high + (high >> 31) + half) >> down;
-        const int32_t code = *a.exact++ * (1 << 20);
-        const int32_t base = how == LESS_EXACT ? exact_base - code : exact_base + code;
-        const int32_t sum = how == LESS_OTHER ? base - high * 2 : base + high * 2;
-        high = high_of_double(sum, factor);
-        *out++ = saturated((high + (high >> 31) + more) >> right);
-    }
-}
-
-static int is_half(int32_t multiplier, int32_t shift) {
-    return multiplier == 1 << 30 && shift == 0;
-}
-
-/* The cases that no converter writes. */
-static void add_rare(const gruard_operator *o, int8_t *arena, int32_t sign, uint32_t once) {
-    const int8_t *left = arena + o->left, *right = arena + o->right;
-    int8_t *out = arena + o->out;
-    for (uint32_t i = 0; i < o->count; i++)
-        out[i] = gruard_narrow(i < once ? gruard_add_once(left[i], right[i], o)
-                                        : gruard_add_twice(left[i], right[i], sign, o), -128);
-}
-
+/* ADD and SUB without a linear form, which are rare. */
 void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign) {
-    const uint32_t once = gruard_rounded_once(o->count, sign);
-    const int left = is_half(o->left_multiplier, o->left_shift);
-    const int right = is_half(o->right_multiplier, o->right_shift);
-    if ((!left && !right) || o->shift >= 0 || -o->shift > SAFE_SHIFT) {
-        add_rare(o, arena, sign, once);
-        return;
-    }
-    addends a = {arena + o->left, arena + o->right, o->left_zero, o->right_zero,
-                 o->right_multiplier, o->right_shift};
-    if (!left)
-        a = (addends){arena + o->right, arena + o->left, o->right_zero, o->left_zero,
-                      o->left_multiplier, o->left_shift};
-    int8_t *const out = arena + o->out, *const end = out + o->count;
-    if (sign < 0) {
-        if (left) add_all(a, o, out, end, LESS_OTHER);
-        else add_all(a, o, out, end, LESS_EXACT);
-        return;
-    }
-    add_all(a, o, out, out + once, BOTH_ONCE);
-    a.exact += once, a.other += once;
-    add_all(a, o, out + once, end, BOTH);
+    gruard_add_exactly(o, arena, sign);
 }
+
+/* Values a turn of the two loops below. */
+enum { TURN = 4 };
+/* Sums in their linear form; `middle` of the table or, without one, not used. */
+void gruard_linear_turns(const int8_t *left, const int8_t *right, int8_t *out,
+                         const int32_t *factors, uint32_t turns);
+void gruard_tabled_turns(const int8_t *left, const int8_t *right, int8_t *out,
+                         const int32_t *factors, uint32_t turns, const int8_t *middle);
+
+/* One sum, with its three integers in r5 to r7. */
+#define SUM                                                                           \
+    "ldrsb r8, [r0], #1\nldrsb r9, [r1], #1\n"                                         \
+    "mla r8, r8, r5, r7\nmla r8, r9, r6, r8\nssat r8, #8, r8, asr #21\n"
+
+__asm(BEGIN("gruard_linear_turns")
+      "push {r4-r9, lr}\n"
+      "ldr r12, [sp, #28]\n"
+      "ldmia r3, {r5, r6, r7}\n"
+      "1:\n.rept 4\n" SUM "strb r8, [r2], #1\n.endr\n"
+      "subs r12, r12, #1\n"
+      "bne 1b\n"
+      "pop {r4-r9, pc}\n");
+
+__asm(BEGIN("gruard_tabled_turns")
+      "push {r4-r9, lr}\n"
+      "ldrd r12, r4, [sp, #28]\n"
+      "ldmia r3, {r5, r6, r7}\n"
+      "1:\n.rept 4\n" SUM "ldrb r8, [r4, r8]\nstrb r8, [r2], #1\n.endr\n"
+      "subs r12, r12, #1\n"
+      "bne 1b\n"
+      "pop {r4-r9, pc}\n");
 
 void gruard_linear(const gruard_operator *o, int8_t *arena, const int8_t *table) {
-    const int8_t *left = arena + o->left, *right = arena + o->right;
-    const int8_t *const middle = table ? table + 128 : NULL;
-    const int32_t a = o->left_multiplier, b = o->right_multiplier, c = o->multiplier;
-    int8_t *out = arena + o->out, *const end = out + o->count;
-    while (out < end) {
-        const int32_t sum = c + *left++ * a + *right++ * b;
-        const int32_t code = __ssat(sum >> GRUARD_LINEAR_SHIFT, 8);
-        *out++ = middle ? middle[code] : (int8_t)code;
+    const int8_t *const left = arena + o->left, *const right = arena + o->right;
+    int8_t *const out = arena + o->out;
+    const int32_t factors[3] = {o->left_multiplier, o->right_multiplier, o->multiplier};
+    const uint32_t turns = o->count / TURN;
+    if (turns && table) gruard_tabled_turns(left, right, out, factors, turns, table + 128);
+    else if (turns) gruard_linear_turns(left, right, out, factors, turns);
+    for (uint32_t i = turns * TURN; i < o->count; i++) {
+        out[i] = gruard_linear_code(left[i], right[i], o);
+        if (table) out[i] = table[out[i] + 128];
     }
 }
 
+/* What the loop below reads, by its place; less: what is taken off left, doubled, and right. */
+typedef struct {
+    int32_t left_less, right_less, multiplier, more, right;
+} elementwise;
+void gruard_multiply_turns(const int8_t *left, const int8_t *right, int8_t *out,
+                           const elementwise *e, uint32_t turns);
+
+__asm(BEGIN("gruard_multiply_turns")
+      "push {r4-r10, lr}\n"
+      "ldr r12, [sp, #32]\n"
+      "ldmia r3, {r4-r8}\n"
+      "1:\n.rept 4\n"
+      "ldrsb r9, [r0], #1\nldrsb r10, [r1], #1\n"
+      "rsb r9, r4, r9, lsl #1\nsub r10, r10, r5\nmul r9, r9, r10\n"
+      "smmlar r10, r9, r6, r7\nadd r10, r10, r9, asr #31\n" /* ties away from zero */
+      "asr r10, r10, r8\nssat r10, #8, r10\nstrb r10, [r2], #1\n"
+      ".endr\n"
+      "subs r12, r12, #1\n"
+      "bne 1b\n"
+      "pop {r4-r10, pc}\n");
+
 void gruard_multiply(const gruard_operator *o, int8_t *arena) {
-    const int8_t *left = arena + o->left, *right = arena + o->right;
-    int8_t *out = arena + o->out, *const end = out + o->count;
-    const int32_t left_base = -2 * o->left_zero, right_zero = o->right_zero;
-    const int32_t factor = o->multiplier, shift = -o->shift;
-    if (shift <= 0 || shift > SAFE_SHIFT) {
-        while (out < end) *out++ = gruard_narrow(gruard_multiply_codes(*left++, *right++, o), -128);
-        return;
+    const int8_t *const left = arena + o->left, *const right = arena + o->right;
+    int8_t *const out = arena + o->out;
+    const uint32_t turns = is_plain(o->shift) ? o->count / TURN : 0;
+    if (turns) {
+        const elementwise e = {2 * o->left_zero, o->right_zero, o->multiplier, rounding(o),
+                               -o->shift};
+        gruard_multiply_turns(left, right, out, &e, turns);
     }
-    const int32_t more = (int32_t)((1u << (shift - 1)) + ((uint32_t)o->out_zero << shift));
-    while (out < end) {
-        const int32_t doubled = (left_base + *left++ * 2) * (*right++ - right_zero);
-        const int32_t high = high_of_double(doubled, factor);
-        *out++ = saturated((high + (high >> 31) + more) >> shift);
-    }
+    for (uint32_t i = turns * TURN; i < o->count; i++)
+        out[i] = gruard_narrow(gruard_multiply_codes(left[i], right[i], o), -128);
 }
 
 void gruard_look_up(const int8_t *codes, int8_t *out, uint32_t count, const int8_t *table) {

@@ -1,4 +1,9 @@
-/* The arithmetic on a Cortex-M55, whose vectors (MVE) have 16 lanes of 8 bits or 4 of 32. */
+/* The arithmetic on a Cortex-M55, whose vectors (MVE) have 16 lanes of 8 bits or 4 of 32.
+ *
+ * Weights lie in groups of four rows: their biases, then for each 16 inputs 16 bytes of each row.
+ * The loops are predicated at their tail, so nothing beyond a row is read or written. See
+ * edge_runtime.native.layout.
+ */
 #if defined(__OPTIMIZE_SIZE__) && !defined(__clang__)
 #pragma GCC optimize("O2") /* most of a step's time is spent here, and little of the size */
 #endif
@@ -8,152 +13,162 @@
 #include "fixed.h"
 #include "parts.h"
 
-enum { ROWS = 4, LANES = 16, WORDS = 4, AT_ONCE = 32 };
+enum { ROWS = 4, LANES = 16, SAFE_SHIFT = 22 };
 
-const uint32_t gruard_layout = GRUARD_ROWS;
+const uint32_t gruard_layout = GRUARD_QUADS;
 
-uint32_t gruard_weight_bytes(uint32_t inputs, uint32_t outputs) { return inputs * outputs; }
+static int is_plain(int32_t shift) { return shift < 0 && shift >= -SAFE_SHIFT; }
 
-/* gruard_halve_away of four values by a shift that is not 0; `down` is -shift, four times. */
-static inline int32x4_t halve_away(int32x4_t value, int32x4_t down) {
-    return vrshlq_s32(vaddq_s32(value, vshrq_n_s32(value, 31)), down);
+uint32_t gruard_weight_bytes(const gruard_operator *o) {
+    if (!is_plain(o->shift) || o->constant % 4) return UINT32_MAX;
+    const uint32_t bytes = (o->inputs + LANES - 1) / LANES * LANES + 4; /* of a row */
+    return (o->count + ROWS - 1) / ROWS * ROWS * bytes;
 }
 
-/* gruard_scale of four values. */
-static inline int32x4_t scaled(int32x4_t value, int32_t multiplier, int32_t shift) {
-    if (shift > 0) value = vshlq_s32(value, vdupq_n_s32(shift));
-    value = vqrdmulhq_n_s32(value, multiplier);
-    return shift < 0 ? halve_away(value, vdupq_n_s32(shift)) : value;
+uint32_t gruard_biases(uint32_t outputs) {
+    (void)outputs;
+    return 0; /* they lie with the weights */
 }
 
-static inline void store(int8_t *out, int32x4_t values, int32_t zero, int32_t lowest,
-                         mve_pred16_t lanes) {
-    const int32x4_t codes = vaddq_n_s32(values, zero);
-    vstrbq_p_s32(out, vmaxq_s32(vminq_s32(codes, vdupq_n_s32(127)), vdupq_n_s32(lowest)), lanes);
+/* The half that rounds and the zero point, before the shift to the right. */
+static inline int32_t rounding(const gruard_operator *o) {
+    return (int32_t)((1u << (-o->shift - 1)) + ((uint32_t)o->out_zero << -o->shift));
 }
 
-/* From the sums of `count` rows to their codes. */
-static void finish(const int32_t *sums, const gruard_integer *bias, uint32_t count,
-                   const gruard_operator *o, int8_t *output) {
-    const int32_t multiplier = o->multiplier, zero = o->out_zero, lowest = o->lowest;
-    const int32x4_t up = vdupq_n_s32(o->shift > 0 ? o->shift : 0);
-    const int32x4_t down = vdupq_n_s32(o->shift < 0 ? o->shift : 0);
-    for (uint32_t i = 0; i < count; i += WORDS) {
-        const mve_pred16_t lanes = vctp32q(count - i);
-        const int32x4_t whole = vaddq_s32(vldrwq_z_s32(sums + i, lanes),
-                                          vldrwq_z_s32((const int32_t *)bias + i, lanes));
-        const int32x4_t sum = vshlq_s32(whole, up);
-        const int32x4_t code = vrshlq_s32(vqrdmulhq_n_s32(sum, multiplier), down); /* ties upward */
-        store(output + i, code, zero, lowest, lanes);
-    }
-}
+/* What the function below reads, by its place. */
+typedef struct {
+    const int8_t *x;
+    uint32_t inputs;
+    int32_t multiplier, more;
+    int8_t *out;
+    int32_t shift;
+    uint32_t groups;
+} product;
+/* From codes to codes; returns the end of the weights. */
+const int8_t *gruard_four_rows(const int8_t *weights, const product *p);
 
-/* Four rows' sums with one input. */
-static inline void sum_four(const int8_t *x, uint32_t inputs, const int8_t *weights,
-                            int32_t *sums) {
-    const uint32_t tail = inputs % LANES;
-    const int8_t *a = weights, *b = a + inputs, *c = b + inputs, *d = c + inputs;
-    int32_t sum_a = 0, sum_b = 0, sum_c = 0, sum_d = 0;
-    for (uint32_t i = inputs / LANES; i > 0; i--) {
-        const int8x16_t sixteen = vldrbq_s8(x);
-        sum_a = vmladavaq_s8(sum_a, sixteen, vldrbq_s8(a));
-        sum_b = vmladavaq_s8(sum_b, sixteen, vldrbq_s8(b));
-        sum_c = vmladavaq_s8(sum_c, sixteen, vldrbq_s8(c));
-        sum_d = vmladavaq_s8(sum_d, sixteen, vldrbq_s8(d));
-        x += LANES, a += LANES, b += LANES, c += LANES, d += LANES;
-    }
-    if (tail) { /* the other lanes are zero */
-        const mve_pred16_t lanes = vctp8q(tail);
-        const int8x16_t rest = vldrbq_z_s8(x, lanes);
-        sum_a = vmladavaq_s8(sum_a, rest, vldrbq_z_s8(a, lanes));
-        sum_b = vmladavaq_s8(sum_b, rest, vldrbq_z_s8(b, lanes));
-        sum_c = vmladavaq_s8(sum_c, rest, vldrbq_z_s8(c, lanes));
-        sum_d = vmladavaq_s8(sum_d, rest, vldrbq_z_s8(d, lanes));
-    }
-    sums[0] = sum_a, sums[1] = sum_b, sums[2] = sum_c, sums[3] = sum_d;
-}
-
-static int32_t sum_one(const int8_t *x, uint32_t inputs, const int8_t *weights) {
-    int32_t sum = 0;
-    for (uint32_t i = 0; i < inputs; i += LANES) {
-        const mve_pred16_t lanes = vctp8q(inputs - i);
-        sum = vmladavaq_s8(sum, vldrbq_z_s8(x + i, lanes), vldrbq_z_s8(weights + i, lanes));
-    }
-    return sum;
-}
+#define BEGIN(name)                                                                   \
+    ".syntax unified\n.section .text." name ", \"ax\"\n.align 2\n.global " name "\n" \
+    ".thumb\n.thumb_func\n.type " name ", %function\n" name ":\n"
+/* The low byte of each lane of q0 becomes its saturated code. */
+#define NARROW "vqmovnb.s32 q0, q0\nvqmovnb.s16 q0, q0\n"
+/* Sixteen weights of each row with the inputs in x. */
+#define ROW(sum, w, x) "vldrb.u8 " w ", [r0], #16\nvmlava.s8 " sum ", " x ", " w "\n"
+#define FOUR_ROWS(x)                                                                  \
+    ROW("r4", "q1", x) ROW("r6", "q2", x) ROW("r8", "q1", x) ROW("r10", "q2", x)
+/* From the four sums to codes. */
+#define CODES                                                                         \
+    "stmia sp, {r4, r6, r8, r10}\nvldrw.u32 q0, [sp]\n"                                \
+    "vqrdmulh.s32 q0, q0, r3\nvadd.i32 q0, q0, r5\nvshl.s32 q0, r9\n" NARROW          \
+    "vstrb.32 q0, [r7], #4\n"
+__asm(BEGIN("gruard_four_rows")
+      "push {r4-r11, lr}\n"
+      "sub sp, sp, #16\n"
+      "ldm r1, {r1, r2, r3, r5, r7, r9, r11}\n"
+      "cmp r2, #16\n"
+      "bls .Lfew\n"
+      "1:\n"
+      "ldmia r0!, {r4, r6, r8, r10}\n"
+      "mov r12, r1\n"
+      "dlstp.8 lr, r2\n"
+      "2:\n"
+      "vldrb.u8 q3, [r12], #16\n" FOUR_ROWS("q3")
+      "letp lr, 2b\n" CODES
+      "subs r11, r11, #1\n"
+      "bne 1b\n"
+      "b .Lall\n"
+      ".Lfew:\n" /* so few inputs stay in a vector, zeros beyond them */
+      "vctp.8 r2\nvpst\nvldrbt.u8 q3, [r1]\n"
+      "dls lr, r11\n"
+      "3:\n"
+      "ldmia r0!, {r4, r6, r8, r10}\n"
+      FOUR_ROWS("q3") CODES
+      "le lr, 3b\n"
+      ".Lall:\n"
+      "add sp, sp, #16\n"
+      "pop {r4-r11, pc}\n");
 
 void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gruard_integer *bias,
                             int8_t *output, const gruard_operator *o) {
-    int32_t sums[AT_ONCE];
-    for (uint32_t row = 0; row < o->count; row += AT_ONCE) {
-        const uint32_t left = o->count - row, rows = left < AT_ONCE ? left : AT_ONCE;
-        uint32_t k = 0;
-        for (; k + ROWS <= rows; k += ROWS, weights += ROWS * o->inputs)
-            sum_four(input, o->inputs, weights, sums + k);
-        for (; k < rows; k++, weights += o->inputs)
-            sums[k] = sum_one(input, o->inputs, weights);
-        finish(sums, bias + row, rows, o, output + row);
+    int8_t codes[ROWS];
+    const uint32_t rest = o->count % ROWS, rows = o->count - rest;
+    product p = {input, o->inputs, o->multiplier, rounding(o), output, o->shift, rows / ROWS};
+    (void)bias;
+    if (rows) weights = gruard_four_rows(weights, &p);
+    if (rest) {
+        p.out = codes, p.groups = 1;
+        gruard_four_rows(weights, &p);
+        for (uint32_t i = 0; i < rest; i++) output[rows + i] = codes[i];
     }
+    const int8_t lowest = (int8_t)o->lowest;
+    for (uint32_t i = 0; lowest > -128 && i < o->count; i++)
+        if (output[i] < lowest) output[i] = lowest;
 }
 
-/* An addend, scaled. exact: the one with the larger scale, whose factor is 1/2. once: rounded by
- * the product only. */
-static inline int32x4_t addend(const int8_t *codes, int32_t zero, int32_t multiplier,
-                               int32_t shift, int exact, int once, mve_pred16_t lanes) {
-    const int32x4_t value = vsubq_n_s32(vldrbq_z_s32(codes, lanes), zero);
-    if (exact) return vshlq_n_s32(value, GRUARD_ADD_SHIFT - 1);
-    if (once)
-        return vqrdmulhq_n_s32(vshlq_s32(value, vdupq_n_s32(GRUARD_ADD_SHIFT + shift)), multiplier);
-    const int32x4_t high = vqrdmulhq_n_s32(vshlq_n_s32(value, GRUARD_ADD_SHIFT), multiplier);
-    return shift ? halve_away(high, vdupq_n_s32(shift)) : high;
-}
-
-/* Sums from `first` on, up to `end`. */
-static inline __attribute__((always_inline)) void add_all(const gruard_operator *operator,
-                                                          int8_t *arena, int32_t sign, int exact,
-                                                          uint32_t first, uint32_t end, int once) {
-    const gruard_operator o = *operator; /* no store to the arena can change it */
-    for (uint32_t i = first; i < end; i += WORDS) {
-        const mve_pred16_t lanes = vctp32q(end - i);
-        const int32x4_t a = addend(arena + o.left + i, o.left_zero, o.left_multiplier,
-                                   o.left_shift, exact, once, lanes);
-        const int32x4_t b = addend(arena + o.right + i, o.right_zero, o.right_multiplier,
-                                   o.right_shift, 0, once, lanes);
-        const int32x4_t sum = sign > 0 ? vaddq_s32(a, b) : vsubq_s32(a, b);
-        store(arena + o.out + i, scaled(sum, o.multiplier, o.shift), o.out_zero, -128, lanes);
-    }
-}
-
+/* ADD and SUB without a linear form, which are rare. */
 void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign) {
-    const uint32_t once = gruard_rounded_once(o->count, sign);
-    const int exact = o->left_multiplier == 1 << 30 && o->left_shift == 0;
-    if (exact) add_all(o, arena, 1, 1, 0, once, 1);
-    else add_all(o, arena, 1, 0, 0, once, 1);
-    add_all(o, arena, sign, 0, once, o->count, 0);
+    gruard_add_exactly(o, arena, sign);
 }
 
-void gruard_linear(const gruard_operator *operator, int8_t *arena, const int8_t *table) {
-    const gruard_operator o = *operator;
-    int8_t *const out = arena + o.out;
-    for (uint32_t i = 0; i < o.count; i += WORDS) {
-        const mve_pred16_t lanes = vctp32q(o.count - i);
-        int32x4_t sum = vdupq_n_s32(o.multiplier);
-        sum = vmlaq_n_s32(sum, vldrbq_z_s32(arena + o.left + i, lanes), o.left_multiplier);
-        sum = vmlaq_n_s32(sum, vldrbq_z_s32(arena + o.right + i, lanes), o.right_multiplier);
-        store(out + i, vshrq_n_s32(sum, GRUARD_LINEAR_SHIFT), 0, -128, lanes);
-    }
-    if (table) gruard_look_up(out, out, o.count, table);
+/* Sums in their linear form. factors: of left and right, and the constant less what the two shifts,
+ * which round, add. */
+void gruard_linear_row(const int8_t *left, const int8_t *right, int8_t *out,
+                       const int32_t *factors, uint32_t count);
+
+__asm(BEGIN("gruard_linear_row")
+      "push {r4, r5, r6, lr}\n"
+      "ldr r4, [sp, #16]\n"
+      "ldm r3, {r3, r5, r6}\n"
+      "vdup.32 q2, r3\n"
+      "dlstp.32 lr, r4\n"
+      "1:\n"
+      "vldrb.s32 q0, [r0], #4\nvldrb.s32 q1, [r1], #4\n"
+      "vmlas.s32 q0, q2, r6\nvmla.s32 q0, q1, r5\n"
+      "vqrshrnb.s32 q0, q0, #14\nvqrshrnb.s16 q0, q0, #7\n"
+      "vstrb.32 q0, [r2], #4\n"
+      "letp lr, 1b\n"
+      "pop {r4, r5, r6, pc}\n");
+
+void gruard_linear(const gruard_operator *o, int8_t *arena, const int8_t *table) {
+    const int32_t constant = o->multiplier - (1 << 13) - (1 << 20);
+    const int32_t factors[3] = {o->left_multiplier, o->right_multiplier, constant};
+    int8_t *const out = arena + o->out;
+    gruard_linear_row(arena + o->left, arena + o->right, out, factors, o->count);
+    if (table) gruard_look_up(out, out, o->count, table);
 }
 
-void gruard_multiply(const gruard_operator *operator, int8_t *arena) {
-    const gruard_operator o = *operator;
-    for (uint32_t i = 0; i < o.count; i += WORDS) {
-        const mve_pred16_t lanes = vctp32q(o.count - i);
-        const int32x4_t a = vsubq_n_s32(vldrbq_z_s32(arena + o.left + i, lanes), o.left_zero);
-        const int32x4_t b = vsubq_n_s32(vldrbq_z_s32(arena + o.right + i, lanes), o.right_zero);
-        store(arena + o.out + i, scaled(vmulq_s32(a, b), o.multiplier, o.shift), o.out_zero, -128,
-              lanes);
+/* What the loop below reads, by its place. */
+typedef struct {
+    int32_t left_zero, right_zero, multiplier, more, shift;
+} elementwise;
+void gruard_multiply_row(const int8_t *left, const int8_t *right, int8_t *out,
+                         const elementwise *e, uint32_t count);
+
+__asm(BEGIN("gruard_multiply_row")
+      "push {r4-r8, lr}\n"
+      "ldr r12, [sp, #24]\n"
+      "ldm r3, {r4-r8}\n"
+      "dlstp.32 lr, r12\n"
+      "1:\n"
+      "vldrb.s32 q0, [r0], #4\nvldrb.s32 q1, [r1], #4\n"
+      "vsub.i32 q0, q0, r4\nvsub.i32 q1, q1, r5\nvmul.i32 q0, q0, q1\n"
+      "vshr.s32 q1, q0, #31\n" /* ties away from zero */
+      "vqrdmulh.s32 q0, q0, r6\nvadd.i32 q0, q0, q1\nvadd.i32 q0, q0, r7\n"
+      "vshl.s32 q0, r8\n" NARROW
+      "vstrb.32 q0, [r2], #4\n"
+      "letp lr, 1b\n"
+      "pop {r4-r8, pc}\n");
+
+void gruard_multiply(const gruard_operator *o, int8_t *arena) {
+    const int8_t *const left = arena + o->left, *const right = arena + o->right;
+    int8_t *const out = arena + o->out;
+    if (is_plain(o->shift)) {
+        const elementwise e = {o->left_zero, o->right_zero, o->multiplier, rounding(o), o->shift};
+        gruard_multiply_row(left, right, out, &e, o->count);
+        return;
     }
+    for (uint32_t i = 0; i < o->count; i++) /* no converter writes that */
+        out[i] = gruard_narrow(gruard_multiply_codes(left[i], right[i], o), -128);
 }
 
 void gruard_look_up(const int8_t *codes, int8_t *out, uint32_t count, const int8_t *table) {

@@ -4,7 +4,9 @@
 
 const uint32_t gruard_layout = GRUARD_ROWS;
 
-uint32_t gruard_weight_bytes(uint32_t inputs, uint32_t outputs) { return inputs * outputs; }
+uint32_t gruard_weight_bytes(const gruard_operator *o) { return o->inputs * o->count; }
+
+uint32_t gruard_biases(uint32_t outputs) { return outputs; }
 
 void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gruard_integer *bias,
                             int8_t *output, const gruard_operator *o) {

@@ -14,9 +14,11 @@ enum { LANES = GRUARD_LANE_OUTPUTS, GROUP = GRUARD_LANE_INPUTS, WIDEST = GRUARD_
 
 const uint32_t gruard_layout = GRUARD_LANES;
 
-uint32_t gruard_weight_bytes(uint32_t inputs, uint32_t outputs) {
-    return (inputs + GROUP - 1) / GROUP * GROUP * ((outputs + LANES - 1) / LANES * LANES);
+uint32_t gruard_weight_bytes(const gruard_operator *o) {
+    return (o->inputs + GROUP - 1) / GROUP * GROUP * ((o->count + LANES - 1) / LANES * LANES);
 }
+
+uint32_t gruard_biases(uint32_t outputs) { return outputs; }
 
 static inline int8_t finish(int32_t sum, int32_t bias, int32_t multiplier, int32_t shift,
                             int32_t zero, int32_t lowest) {

@@ -26,7 +26,7 @@ enum {
 /* Outputs, then an update and a candidate for each layer. */
 enum { GRUARD_LOGIT, GRUARD_GATE_NEXT, GRUARD_CORRECTION, GRUARD_UPDATE };
 
-enum { GRUARD_ROWS, GRUARD_LANES, GRUARD_PAIRS };
+enum { GRUARD_ROWS, GRUARD_LANES, GRUARD_PAIRS, GRUARD_QUADS };
 
 /* One input or output of the graph. */
 typedef struct GRUARD_ALIAS gruard_end {
@@ -66,10 +66,12 @@ void gruard_matvec(const gruard_float *matrix, uint32_t rows, uint32_t columns,
                    const float *vector, float *result);
 
 void gruard_run_graph(const gruard_model *model, int8_t *arena);
-/* Each kernel defines these: the layout of its weights (edge_runtime.native.program), their size in
- * bytes, and the arithmetic. */
+/* Each kernel defines these: the layout of its weights (edge_runtime.native.layout), their bytes
+ * for a FULLY_CONNECTED (UINT32_MAX where it cannot compute that one), how many biases lie apart
+ * from them, and the arithmetic. */
 extern const uint32_t gruard_layout;
-uint32_t gruard_weight_bytes(uint32_t inputs, uint32_t outputs);
+uint32_t gruard_weight_bytes(const gruard_operator *o);
+uint32_t gruard_biases(uint32_t outputs);
 void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gruard_integer *bias,
                             int8_t *output, const gruard_operator *o);
 /* sign: -1 subtracts. */

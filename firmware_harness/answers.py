@@ -20,7 +20,7 @@ from edge_runtime.diagnosis import KINDS, LIMIT
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import not_above, pack, program_of
 from edge_runtime.native.engine import RECORD, core_module
-from edge_runtime.native.program import layout_of
+from edge_runtime.native.layout import layout_of
 from edge_runtime.record import Float32, Sample
 from firmware_harness import semihosting
 from firmware_harness.building import Built

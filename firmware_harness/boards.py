@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.native.program import DSP as PAIRED
-from edge_runtime.native.program import ROWS, Layout
+from edge_runtime.native.layout import DSP as PAIRED
+from edge_runtime.native.layout import MVE as QUADS
+from edge_runtime.native.layout import ROWS, Layout
 
 CORE = Path(__file__).parents[1] / "core"
 FIRMWARE = Path(__file__).parent / "firmware"
@@ -30,7 +31,7 @@ class Kernel:
 
 PORTABLE = Kernel("kernel_portable.c", ROWS)
 DSP = Kernel("kernel_dsp.c", PAIRED)
-MVE = Kernel("kernel_mve.c", ROWS)
+MVE = Kernel("kernel_mve.c", QUADS)
 
 
 @dataclass(frozen=True)

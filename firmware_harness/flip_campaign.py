@@ -18,7 +18,7 @@ from edge_runtime.bundle.reader import Bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import pack, program_of
 from edge_runtime.native.engine import RECORD, core_module
-from edge_runtime.native.program import layout_of
+from edge_runtime.native.layout import layout_of
 from edge_runtime.record import Float32
 from firmware_harness import uart
 from firmware_harness.boards import Board

@@ -10,7 +10,7 @@ import pytest
 
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.native.blob import pack, program_of
-from edge_runtime.native.program import ROWS, Layout
+from edge_runtime.native.layout import ROWS, Layout
 
 ROOT = Path(__file__).parents[1]
 CORE, HOST = ROOT / "core", ROOT / "firmware_harness" / "firmware" / "host"

@@ -59,7 +59,7 @@ def bars(root: Path = ROOT) -> list[Bar]:
     circles = list(import_circles(modules))
     names, small = repeated_classes(modules), small_files(modules)
     return [
-        Bar("files of edge_runtime but learning", len(device), 145),
+        Bar("files of edge_runtime but learning", len(device), 146),
         Bar("lines of edge_runtime but learning", sum(each.lines for each in device), 30400),
         Bar("files of edge_runtime/learning", len(learning), 41),
         Bar("lines of edge_runtime/learning", sum(each.lines for each in learning), 6150),

@@ -18,7 +18,8 @@ from edge_runtime.detector.cell import Model, build_model
 from edge_runtime.detector.interpreter import state_sizes
 from edge_runtime.detector.kernels import HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.errors import GruardError
-from edge_runtime.native.program import END, ROWS, Layout, Program, build_program, ends
+from edge_runtime.native.layout import ROWS, Layout
+from edge_runtime.native.program import END, Program, build_program, ends
 from edge_runtime.record import Float32
 
 MAGIC, VERSION = 0x42755247, 6

@@ -38,7 +38,7 @@ from edge_runtime.native.blob import (
     pack_without_graph,
     program_of,
 )
-from edge_runtime.native.program import layout_of
+from edge_runtime.native.layout import layout_of
 from edge_runtime.record import Float32, Record, Sample, flags_of
 
 INTERFACE = 4

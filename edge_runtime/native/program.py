@@ -1,7 +1,6 @@
 """The int8 graph as the C core's program: operators with integer factors, and their constants.
 
-The struct of an operator is `gruard_operator` of the core's parts.h. A `Layout` arranges the
-weights of a FULLY_CONNECTED for the kernel that reads them.
+The struct of an operator is `gruard_operator` of the core's parts.h.
 
 All values of the graph share one piece of memory, the arena. `Places` decides where each lies, so
 that little is copied: the result of a SLICE is a part of its input's memory, and a CONCATENATION's
@@ -13,7 +12,7 @@ one value, such as TANH, becomes LINEAR_TABLE together with it.
 
 import struct
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
@@ -23,9 +22,9 @@ from edge_runtime.bundle.flatbuffer import GraphOperator, GraphSummary, GraphTen
 from edge_runtime.detector.kernels import KERNEL_ID
 from edge_runtime.errors import GruardError
 from edge_runtime.native import multiplier as factors
+from edge_runtime.native.layout import ROWS, Layout
 from edge_runtime.native.linear import Linear, parts_of
 from edge_runtime.native.multiplier import NOTHING, Multiplier
-from edge_runtime.numerics import Int8
 
 KINDS = (
     "FULLY_CONNECTED", "ADD", "SUB", "MUL", "TABLE", "COPY", "CONSTANT", "LINEAR", "LINEAR_TABLE",
@@ -34,75 +33,7 @@ OPERATOR = struct.Struct("<8I10i")  # `gruard_operator` of the core
 END, ABSENT = struct.Struct("<IIff"), 0xFFFFFFFF  # `gruard_end`, and its place where there is none
 _LARGEST, _LARGEST_RESULT = 1 << 31, 1 << 15
 ALIGNMENT = 16  # bytes; vector units read rows at once
-LANES, GROUP = 16, 4
 Scaling = tuple[Multiplier, Multiplier, Multiplier]  # of left, right and result
-MOST_PAIRED = 512  # inputs; with more the sums of packed rows could overflow 32 bits
-
-
-@dataclass(frozen=True)
-class Layout:
-    """number: in the core. offset: what the kernel adds to each input code.
-
-    arrange: from int8 weights [outputs, inputs] to the bytes that the kernel reads.
-    """
-
-    number: int
-    offset: int
-    arrange: Callable[[Int8], bytes]
-
-
-def _rows(weights: Int8) -> bytes:
-    return weights.tobytes()
-
-
-def _lanes(weights: Int8) -> bytes:
-    """Arrange blocks of 16 outputs: for each 4 inputs, 4 bytes of each output."""
-    outputs, inputs = weights.shape
-    padded = np.zeros((_up(outputs, LANES), _up(inputs, GROUP)), np.int8)
-    padded[:outputs, :inputs] = weights
-    blocks = padded.reshape(-1, LANES, padded.shape[1] // GROUP, GROUP)
-    return blocks.transpose(0, 2, 1, 3).tobytes()
-
-
-def _pairs(weights: Int8) -> bytes:
-    """Arrange groups of 6 rows, the last of 4 or 6: for each 2 inputs, a word of each 2 rows.
-
-    The two 16-bit lanes of a word belong to the two inputs; a lane is 256 times the weight of the
-    even row plus that of the odd one.
-    """
-    outputs, inputs = weights.shape
-    if inputs > MOST_PAIRED or weights.min(initial=0) < -127:
-        raise GruardError(
-            f"a product of {inputs} inputs, or with a weight of -128, does not fit into packed rows"
-        )
-    packed = bytearray()
-    for first in range(0, outputs, 6):
-        rows = weights[first : first + 6]
-        group = np.zeros((6 if len(rows) > 4 else 4, _up(inputs, 8)), np.int16)
-        group[: len(rows), :inputs] = rows
-        lanes = 256 * group[0::2] + group[1::2]
-        words = lanes.reshape(len(lanes), -1, 2)  # pair of rows, pair of inputs, lane
-        packed += words.transpose(1, 0, 2).astype("<i2").tobytes()
-    return bytes(packed)
-
-
-def _up(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple
-
-
-ROWS = Layout(0, 0, _rows)
-X86 = Layout(1, 128, _lanes)
-DSP = Layout(2, 0, _pairs)  # Cortex-M4, M7, M33
-_LAYOUTS = {layout.number: layout for layout in (ROWS, X86, DSP)}
-
-
-def layout_of(number: int) -> Layout:
-    """Return the layout with the core's `number`. Raises GruardError when there is none."""
-    if number not in _LAYOUTS:
-        raise GruardError(
-            f"layout {number} of the C core is unknown; build it again, or run on {KERNEL_ID}"
-        )
-    return _LAYOUTS[number]
 
 
 @dataclass(frozen=True)
@@ -204,12 +135,17 @@ class _Builder:
         rounding = 1 << max(-factor.shift, 8)  # of the last shift, or the zero point
         if (largest << max(factor.shift, 0)) + rounding >= _LARGEST:
             self._refuse(operator.name, output, "could overflow 32 bits in the C core")
+        sums = int((np.abs(wide).sum(axis=1) * 128 + np.abs(bias)).max())
+        if self._layout.refuses(sums, factor.shift):
+            self._refuse(operator.name, output, "does not fit into the stream of this kernel")
         at, zero_point = len(self._integers), output.zero_points[0]
-        self._integers += bias.tolist()
+        if not self._layout.most:
+            self._integers += bias.tolist()
+        packed = self._layout.arrange(matrix, bias)
         self._add(
             "FULLY_CONNECTED", len(matrix),
             self._places.at(output.index), self._places.at(row.index),
-            inputs=matrix.shape[1], constant=self._keep(self._layout.arrange(matrix)), bias=at,
+            inputs=matrix.shape[1], constant=self._keep(packed), bias=at,
             zeros=(0, 0, zero_point), scaling=(NOTHING, NOTHING, factor),
             lowest=zero_point if operator.activation == "RELU" else -128,
         )  # fmt: skip
@@ -395,11 +331,15 @@ def place(lives: Mapping[int, TensorLifetime]) -> tuple[dict[int, int], int]:
         taken = sorted((placed[k], placed[k] + lives[k].size) for k in others)
         placed[key] = _lowest_gap(taken, life.size)
     size = max((at + lives[key].size for key, at in placed.items()), default=0)
-    return placed, _up(size, ALIGNMENT)
+    return placed, _aligned(size)
 
 
 def _together(one: TensorLifetime, other: TensorLifetime) -> bool:
     return one.first <= other.last and other.first <= one.last
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def _lowest_gap(taken: Iterable[tuple[int, int]], size: int) -> int:
@@ -407,7 +347,7 @@ def _lowest_gap(taken: Iterable[tuple[int, int]], size: int) -> int:
     for start, end in taken:
         if at + size <= start:
             break
-        at = max(at, _up(end, ALIGNMENT))
+        at = max(at, _aligned(end))
     return at
 
 

@@ -17,8 +17,9 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from edge_runtime.bundle.flatbuffer import read_constants, read_graph
 from edge_runtime.detector.kernels import KERNEL_ID, interpreter_module
+from edge_runtime.native.layout import ROWS, Layout
 from edge_runtime.native.linear import Linear, linear_form
-from edge_runtime.native.program import ROWS, Layout, Program, build_program
+from edge_runtime.native.program import Program, build_program
 from tests.core_build import CORE, compiled
 
 _OPTIONS = {

@@ -14,7 +14,7 @@ from one_operator import KERNELS_OF_X86, X86_FLAGS, CoreRunner, Row, interpreted
 
 from edge_runtime.bundle.graph_rules import FEWEST_INPUTS, FEWEST_OUTPUTS, LARGEST_GAIN
 from edge_runtime.errors import GruardError
-from edge_runtime.native.program import ROWS, X86
+from edge_runtime.native.layout import ROWS, X86
 
 CODES = np.arange(-128, 128, dtype=np.int8)
 WIDTH = 8192  # so that eight rows hold every pair of codes
@@ -292,8 +292,10 @@ def test_a_wide_product_in_every_kernel(x86: CoreRunner, portable: CoreRunner) -
 
 
 def test_layouts_hold_the_same_weights() -> None:
-    weights = np.arange(5 * 7, dtype=np.int8).reshape(5, 7)
-    assert ROWS.arrange(weights) == weights.tobytes()
-    lanes = np.frombuffer(X86.arrange(weights), np.int8).reshape(2, 16, 4)  # one block of outputs
+    weights, bias = np.arange(5 * 7, dtype=np.int8).reshape(5, 7), np.arange(5)
+    assert ROWS.arrange(weights, bias) == weights.tobytes()
+    lanes = np.frombuffer(X86.arrange(weights, bias), np.int8).reshape(
+        2, 16, 4
+    )  # one block of outputs
     assert lanes[1, 4].tolist() == [32, 33, 34, 0]  # output 4, inputs 4 to 6 and a zero
     assert not lanes[:, 5:].any()

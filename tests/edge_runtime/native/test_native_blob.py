@@ -22,7 +22,8 @@ from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import COUNTS, HEAD, pack, program_of
 from edge_runtime.native.engine import RECORD, NativeDetector
-from edge_runtime.native.program import KINDS, ROWS, X86, Layout
+from edge_runtime.native.layout import ROWS, X86, Layout
+from edge_runtime.native.program import KINDS
 from tests.core_build import CORE, HOST, SANITISED, blob_of, compiled
 
 HEADER = 4 * (len(HEAD) + len(COUNTS))
@@ -247,7 +248,7 @@ def test_thousands_of_forged_blobs_are_refused_or_run(many: Path, bundles: list[
 def test_the_sanitisers_would_tell(tmp_path: Path, tiny_bundle: Path) -> None:
     """The same core without one of the reader's checks reads beyond the blob, and is told of."""
     source = (CORE / "blob.c").read_text()
-    check = "inside(o->bias, o->count, m->integer_count) &&"
+    check = "inside(o->bias, gruard_biases(o->count), m->integer_count) &&"
     assert check in source
     (tmp_path / "blob.c").write_text(source.replace(check, ""))
     main = (HOST / "driver.c", tmp_path / "blob.c")

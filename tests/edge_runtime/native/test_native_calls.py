@@ -17,8 +17,8 @@ from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.errors import GruardError
 from edge_runtime.native.blob import pack, program_of
 from edge_runtime.native.engine import RECORD, NativeDetector, core_module
+from edge_runtime.native.layout import DSP, MOST_PAIRED, ROWS, layout_of
 from edge_runtime.native.multiplier import NOTHING, Multiplier, multiplier
-from edge_runtime.native.program import DSP, MOST_PAIRED, ROWS, layout_of
 
 CHANNELS = 3
 ROW = np.zeros(CHANNELS, np.float32)
@@ -111,7 +111,8 @@ def test_a_kernel_of_an_unknown_layout_is_refused() -> None:
 
 
 def test_sums_that_packed_rows_cannot_hold_are_refused() -> None:
-    assert DSP.arrange(np.full((2, MOST_PAIRED), -127, np.int8))
+    bias = np.zeros(2, np.int64)
+    assert DSP.arrange(np.full((2, MOST_PAIRED), -127, np.int8), bias)
     for weights in (np.zeros((2, MOST_PAIRED + 1), np.int8), np.full((2, 8), -128, np.int8)):
         with pytest.raises(GruardError, match="does not fit into packed rows"):
-            DSP.arrange(weights)
+            DSP.arrange(weights, bias)

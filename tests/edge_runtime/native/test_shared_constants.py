@@ -17,7 +17,7 @@ from edge_runtime.bundle import graph_rules, manifest_rules
 from edge_runtime.detector import fallback, score
 from edge_runtime.detector.lasting_change import ChangePhase
 from edge_runtime.detector.tiers import Phase
-from edge_runtime.native import blob, engine, program
+from edge_runtime.native import blob, engine, layout, program
 from edge_runtime.native.engine import RECORD
 from edge_runtime.record import Flag
 from edge_runtime.symptoms import Peak, Sum
@@ -103,7 +103,7 @@ def test_phases_of_a_change() -> None:
 
 def test_layouts_of_weights() -> None:
     found = enum(PARTS, "GRUARD_LANES", "GRUARD_")
-    wanted = {"ROWS": program.ROWS, "LANES": program.X86, "PAIRS": program.DSP}
+    wanted = {"ROWS": layout.ROWS, "LANES": layout.X86, "PAIRS": layout.DSP, "QUADS": layout.MVE}
     assert found == {name: each.number for name, each in wanted.items()}
 
 
