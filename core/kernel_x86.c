@@ -11,6 +11,14 @@
 #include "parts.h"
 
 enum { LANES = GRUARD_LANE_OUTPUTS, GROUP = GRUARD_LANE_INPUTS, WIDEST = GRUARD_WIDEST };
+enum { BLOCK = LANES * GROUP, MOST_BLOCKS = 4, MOST_CHAINS = 4 };
+
+#define ALWAYS static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define KNOWS_AVX_VNNI (__clang_major__ >= 12)
+#else
+#define KNOWS_AVX_VNNI (__GNUC__ >= 11)
+#endif
 
 const uint32_t gruard_layout = GRUARD_LANES;
 
@@ -26,7 +34,7 @@ static inline int8_t finish(int32_t sum, int32_t bias, int32_t multiplier, int32
     return gruard_narrow(gruard_plus(scaled, zero), lowest);
 }
 
-static inline __attribute__((always_inline)) void narrow_block(
+ALWAYS void narrow_block(
     const int32_t *restrict sums, const gruard_integer *restrict bias, uint32_t count,
     const gruard_operator *o, int8_t *restrict output) {
     const int32_t multiplier = o->multiplier, shift = o->shift, zero = o->out_zero;
@@ -97,23 +105,103 @@ static inline int32_t group_at(const uint8_t *input, uint32_t group) {
     return four;
 }
 
+/* The sums of `blocks` neighbouring blocks, each in `chains`: an addition waits for the one before it
+ * in its chain. Both are constants, so all sums stay in registers. */
+VNNI ALWAYS void sum_vnni(const uint8_t *input, uint32_t groups, const int8_t *weights,
+                          uint32_t blocks, uint32_t chains, __m512i *sums) {
+    const size_t apart = (size_t)groups * BLOCK;
+    __m512i parts[MOST_CHAINS][MOST_BLOCKS];
+    for (uint32_t c = 0; c < chains; c++)
+        for (uint32_t b = 0; b < blocks; b++) parts[c][b] = _mm512_setzero_si512();
+    uint32_t g = 0;
+    for (; g + chains <= groups; g += chains)
+        for (uint32_t c = 0; c < chains; c++) {
+            const __m512i four = _mm512_set1_epi32(group_at(input, g + c));
+            for (uint32_t b = 0; b < blocks; b++)
+                parts[c][b] = _mm512_dpbusd_epi32(
+                    parts[c][b], four, _mm512_loadu_si512(weights + b * apart + (g + c) * BLOCK));
+        }
+    for (; g < groups; g++) {
+        const __m512i four = _mm512_set1_epi32(group_at(input, g));
+        for (uint32_t b = 0; b < blocks; b++)
+            parts[0][b] = _mm512_dpbusd_epi32(
+                parts[0][b], four, _mm512_loadu_si512(weights + b * apart + g * BLOCK));
+    }
+    for (uint32_t b = 0; b < blocks; b++) {
+        sums[b] = parts[0][b];
+        for (uint32_t c = 1; c < chains; c++) sums[b] = _mm512_add_epi32(sums[b], parts[c][b]);
+    }
+}
+
+VNNI ALWAYS void rows_vnni(const uint8_t *input, uint32_t groups, const int8_t *weights,
+                           const gruard_integer *bias, int8_t *output, uint32_t left,
+                           const gruard_operator *o, uint32_t blocks, uint32_t chains) {
+    __m512i sums[MOST_BLOCKS];
+    sum_vnni(input, groups, weights, blocks, chains, sums);
+    for (uint32_t b = 0; b < blocks; b++) {
+        const __mmask16 lanes = lanes_of(left - b * LANES);
+        const __m512i some = _mm512_maskz_loadu_epi32(lanes, bias + b * LANES);
+        store16(output + b * LANES, lanes, product16(_mm512_add_epi32(sums[b], some), o),
+                o->out_zero, o->lowest);
+    }
+}
+
 VNNI static void with_vnni(
     const uint8_t *input, uint32_t groups, const int8_t *weights, const gruard_integer *bias,
     int8_t *output, const gruard_operator *o) {
-    for (uint32_t row = 0; row < o->count; row += LANES) {
-        __m512i even = _mm512_setzero_si512(), odd = even; /* two chains: one would wait */
-        for (uint32_t g = 0; g < groups; g++, weights += LANES * GROUP) {
-            const __m512i four = _mm512_set1_epi32(group_at(input, g));
-            const __m512i block = _mm512_loadu_si512(weights);
-            if (g % 2) odd = _mm512_dpbusd_epi32(odd, four, block);
-            else even = _mm512_dpbusd_epi32(even, four, block);
-        }
-        const __mmask16 lanes = lanes_of(o->count - row);
-        const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(even, odd),
-                                             _mm512_maskz_loadu_epi32(lanes, bias + row));
-        store16(output + row, lanes, product16(sum, o), o->out_zero, o->lowest);
+    const size_t apart = (size_t)groups * BLOCK;
+    const uint32_t all = (o->count + LANES - 1) / LANES;
+    uint32_t row = 0, b = 0;
+    for (; b + 4 <= all; b += 4, row += 4 * LANES)
+        rows_vnni(input, groups, weights + b * apart, bias + row, output + row, o->count - row, o,
+                  4, 2);
+    for (; b + 2 <= all; b += 2, row += 2 * LANES)
+        rows_vnni(input, groups, weights + b * apart, bias + row, output + row, o->count - row, o,
+                  2, 4);
+    if (b < all)
+        rows_vnni(input, groups, weights + b * apart, bias + row, output + row, o->count - row, o,
+                  1, 4);
+}
+
+#if KNOWS_AVX_VNNI
+#define AVX_VNNI __attribute__((target("avx2,avxvnni")))
+
+/* Add the products of one block, half by half. */
+AVX_VNNI ALWAYS void add_avx_vnni(__m256i sums[2], int32_t group, const int8_t *weights) {
+    const __m256i four = _mm256_set1_epi32(group);
+    for (uint32_t half = 0; half < 2; half++) {
+        const __m256i block = _mm256_loadu_si256((const __m256i *)weights + half);
+        sums[half] = _mm256_dpbusd_avx_epi32(sums[half], four, block);
     }
 }
+
+AVX_VNNI ALWAYS void sum_avx_vnni(const uint8_t *input, uint32_t groups, const int8_t *weights,
+                                  int32_t *sums) {
+    __m256i parts[MOST_CHAINS][2];
+    for (uint32_t c = 0; c < MOST_CHAINS; c++)
+        parts[c][0] = parts[c][1] = _mm256_setzero_si256();
+    uint32_t g = 0;
+    for (; g + MOST_CHAINS <= groups; g += MOST_CHAINS)
+        for (uint32_t c = 0; c < MOST_CHAINS; c++)
+            add_avx_vnni(parts[c], group_at(input, g + c), weights + (g + c) * BLOCK);
+    for (; g < groups; g++) add_avx_vnni(parts[0], group_at(input, g), weights + g * BLOCK);
+    for (uint32_t half = 0; half < 2; half++) {
+        __m256i sum = parts[0][half];
+        for (uint32_t c = 1; c < MOST_CHAINS; c++) sum = _mm256_add_epi32(sum, parts[c][half]);
+        _mm256_store_si256((__m256i *)sums + half, sum);
+    }
+}
+
+AVX_VNNI static void with_avx_vnni(
+    const uint8_t *input, uint32_t groups, const int8_t *weights, const gruard_integer *bias,
+    int8_t *output, const gruard_operator *o) {
+    for (uint32_t row = 0; row < o->count; row += LANES, weights += (size_t)groups * BLOCK) {
+        int32_t sums[LANES] __attribute__((aligned(32)));
+        sum_avx_vnni(input, groups, weights, sums);
+        narrow_block(sums, bias + row, o->count - row, o, output + row);
+    }
+}
+#endif
 
 __attribute__((target("avx2"))) static void with_avx2(
     const uint8_t *input, uint32_t groups, const int8_t *weights, const gruard_integer *bias,
@@ -150,15 +238,25 @@ static void with_sse2(const uint8_t *input, uint32_t groups, const int8_t *weigh
     }
 }
 
-/* Which of the three; every thread that finds it unset chooses the same. */
-static enum { UNSET, SSE2, AVX2, AVX512 } level;
+/* What this processor has, the best last; every thread that finds it unset chooses the same. */
+static enum { UNSET, SSE2, AVX2, AVX_VNNI_ONLY, AVX512, AVX512_VBMI } level;
+
+static int has_avx_vnni(void) {
+#if KNOWS_AVX_VNNI
+    return __builtin_cpu_supports("avxvnni");
+#else
+    return 0;
+#endif
+}
 
 static int best_level(void) {
     if (level) return (int)level;
     const int wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                      __builtin_cpu_supports("avx512vnni");
-    level = wide ? AVX512 : __builtin_cpu_supports("avx2") ? AVX2 : SSE2;
+    if (wide) level = __builtin_cpu_supports("avx512vbmi") ? AVX512_VBMI : AVX512;
+    else if (__builtin_cpu_supports("avx2")) level = has_avx_vnni() ? AVX_VNNI_ONLY : AVX2;
+    else level = SSE2;
     return (int)level;
 }
 
@@ -169,7 +267,11 @@ void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gr
     for (uint32_t i = 0; i < o->inputs; i++) padded[i] = (uint8_t)(input[i] + 128);
     memset(padded + o->inputs, 0, groups * GROUP - o->inputs);
     switch (best_level()) {
+    case AVX512_VBMI:
     case AVX512: with_vnni(padded, groups, weights, bias, output, o); break;
+#if KNOWS_AVX_VNNI
+    case AVX_VNNI_ONLY: with_avx_vnni(padded, groups, weights, bias, output, o); break;
+#endif
     case AVX2: with_avx2(padded, groups, weights, bias, output, o); break;
     default: with_sse2(padded, groups, weights, bias, output, o); break;
     }
@@ -248,22 +350,43 @@ GRUARD_WIDE static void multiply_narrower(const gruard_operator *operator, int8_
 }
 
 void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign) {
-    if (best_level() == AVX512) add_vnni(o, arena, sign);
+    if (best_level() >= AVX512) add_vnni(o, arena, sign);
     else add_narrower(o, arena, sign);
 }
 
 void gruard_multiply(const gruard_operator *o, int8_t *arena) {
-    if (best_level() == AVX512) multiply_vnni(o, arena);
+    if (best_level() >= AVX512) multiply_vnni(o, arena);
     else multiply_narrower(o, arena);
 }
 
+#define VBMI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi")))
+
+/* The table in four registers: a code chooses within two of them, its sign between the pairs. */
+VBMI static void look_up_vbmi(const int8_t *codes, int8_t *out, uint32_t count,
+                              const int8_t *table) {
+    const __m512i a = _mm512_loadu_si512(table), b = _mm512_loadu_si512(table + 64);
+    const __m512i c = _mm512_loadu_si512(table + 128), d = _mm512_loadu_si512(table + 192);
+    for (uint32_t i = 0; i < count; i += 64) {
+        const __mmask64 lanes = count - i < 64 ? (1ull << (count - i)) - 1 : ~0ull;
+        const __m512i at = _mm512_maskz_loadu_epi8(lanes, codes + i);
+        const __m512i below = _mm512_permutex2var_epi8(a, at, b);
+        const __m512i above = _mm512_permutex2var_epi8(c, at, d);
+        _mm512_mask_storeu_epi8(out + i, lanes,
+                                _mm512_mask_blend_epi8(_mm512_movepi8_mask(at), above, below));
+    }
+}
+
 void gruard_look_up(const int8_t *codes, int8_t *out, uint32_t count, const int8_t *table) {
+    if (best_level() == AVX512_VBMI) {
+        look_up_vbmi(codes, out, count, table);
+        return;
+    }
     const int8_t *const middle = table + 128;
     for (int8_t *const end = out + count; out < end;) *out++ = middle[*codes++];
 }
 
 void gruard_linear(const gruard_operator *o, int8_t *arena, const int8_t *table) {
-    if (best_level() == AVX512) linear_vnni(o, arena);
+    if (best_level() >= AVX512) linear_vnni(o, arena);
     else linear_narrower(o, arena);
     if (table) gruard_look_up(arena + o->out, arena + o->out, o->count, table);
 }

@@ -5,6 +5,7 @@ TensorFlow, as conversions have and as the import of its schema here does.
 """
 
 import ctypes
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from edge_runtime.bundle.flatbuffer import read_constants, read_graph
 from edge_runtime.detector.kernels import KERNEL_ID, interpreter_module
-from edge_runtime.native.layout import ROWS, Layout
+from edge_runtime.native.layout import ROWS, X86, Layout
 from edge_runtime.native.linear import Linear, linear_form
 from edge_runtime.native.program import Program, build_program
 from tests.core_build import CORE, compiled
@@ -112,26 +113,78 @@ class CoreRunner:
         """As `interpreted`."""
         graph, program = read_graph(model, "made"), self.program(model)
         fed, output = sorted(graph.inputs.values()), graph.tensors[graph.outputs["y"]]
-        arena = np.zeros(program.arena, np.int8)
-        operators = np.frombuffer(b"".join(program.operators), np.uint8)
-        integers, constants = np.array(program.integers, np.int32), program.constants
-        found = []
-        for case in codes:
+        arenas = np.zeros((len(codes), program.arena), np.int8)
+        for arena, case in zip(arenas, codes, strict=True):
             for index, values in zip(fed, case, strict=True):
                 at = program.places[index]
                 arena[at : at + len(values)] = values
+        at = program.places[output.index]
+        return self._after(program, arenas)[:, at : at + output.shape[1]]
+
+    def _after(self, program: Program, arenas: np.ndarray) -> np.ndarray:
+        """The arenas [cases, bytes] after the program has run in each of them."""
+        operators = np.frombuffer(b"".join(program.operators), np.uint8)
+        integers = np.array(program.integers, np.int32)
+        for arena in arenas:
             self.library.run_program(
                 ctypes.c_void_p(operators.ctypes.data), len(program.operators),
-                ctypes.c_void_p(integers.ctypes.data), constants,
+                ctypes.c_void_p(integers.ctypes.data), program.constants,
                 ctypes.c_void_p(arena.ctypes.data),
             )  # fmt: skip
-            at = program.places[output.index]
-            found.append(arena[at : at + output.shape[1]].copy())
-        return np.array(found)
+        return arenas
 
 
-KERNELS_OF_X86 = ("SSE2", "AVX2", "VNNI")
-X86_FLAGS = ("-DWITH_X86", f"-I{CORE}")
+class EmulatedRunner(CoreRunner):
+    """The same on another processor, as a program that `emulator` runs."""
+
+    def __init__(
+        self,
+        folder: Path,
+        compiler: tuple[str, str],
+        emulator: Sequence[str],
+        flags: Sequence[str],
+        layout: Layout,
+    ) -> None:
+        self.linear, self.layout, self.emulator = True, layout, emulator
+        source = Path(__file__).with_name("run_program.c")
+        options = ("-O3", "-DGRUARD_HOST", "-DAS_PROGRAM", "-static", *flags)
+        self.program_file = compiled(
+            *compiler, folder / "run_program", options, main=(source,), kernel=""
+        )
+
+    def _after(self, program: Program, arenas: np.ndarray) -> np.ndarray:
+        sizes = (
+            len(program.operators), len(program.integers), len(program.constants), *arenas.shape
+        )  # fmt: skip
+        sent = [
+            np.array(sizes, "<u4").tobytes(), *program.operators,
+            np.array(program.integers, "<i4").tobytes(), program.constants, arenas.tobytes(),
+        ]  # fmt: skip
+        command = [*self.emulator, str(self.program_file)]
+        done = subprocess.run(command, input=b"".join(sent), capture_output=True, check=True)
+        return np.frombuffer(done.stdout, np.int8).reshape(arenas.shape)
+
+
+KERNELS_OF_X86 = ("SSE2", "AVX2", "AVX-VNNI", "AVX-512 VNNI", "AVX-512 VBMI")
+
+
+class X86Runner(CoreRunner):
+    """The kernel of x86-64. What this processor lacks is emulated (`emulated_avx512.h`)."""
+
+    def __init__(self, folder: Path) -> None:
+        flags = ("-DWITH_X86", f"-I{CORE}")
+        (folder / "emulated").mkdir()
+        emulated = (*flags, "-mavx2", "-DEMULATED_AVX512", f"-I{Path(__file__).parent}")
+        super().__init__(folder, flags, X86)
+        self._libraries = self.library, CoreRunner(folder / "emulated", emulated, X86).library
+
+    def choose(self, kernel: str) -> bool:
+        """Choose one of `KERNELS_OF_X86`; False without AVX2, which the emulation needs."""
+        for library in self._libraries:
+            self.library = library
+            if library.choose(KERNELS_OF_X86.index(kernel)):
+                return True
+        return False
 
 
 def _tensor(model: Any, name: str, row: Row) -> Any:

@@ -1,6 +1,6 @@
 """Each operator of the core, one at a time, against the interpreter: all codes, any scale.
 
-And the kernels of FULLY_CONNECTED against one another: portable C, SSE2, AVX2 and VNNI.
+And the kernels of x86-64 against portable C, with instructions that this processor lacks emulated.
 """
 
 import platform
@@ -10,11 +10,18 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from one_operator import KERNELS_OF_X86, X86_FLAGS, CoreRunner, Row, interpreted, one_operator
 
 from edge_runtime.bundle.graph_rules import FEWEST_INPUTS, FEWEST_OUTPUTS, LARGEST_GAIN
 from edge_runtime.errors import GruardError
 from edge_runtime.native.layout import ROWS, X86
+from tests.convert.one_operator import (
+    KERNELS_OF_X86,
+    CoreRunner,
+    Row,
+    X86Runner,
+    interpreted,
+    one_operator,
+)
 
 CODES = np.arange(-128, 128, dtype=np.int8)
 WIDTH = 8192  # so that eight rows hold every pair of codes
@@ -34,10 +41,10 @@ def portable(tmp_path_factory: pytest.TempPathFactory) -> CoreRunner:
 
 
 @pytest.fixture(scope="session")
-def x86(tmp_path_factory: pytest.TempPathFactory) -> CoreRunner:
+def x86(tmp_path_factory: pytest.TempPathFactory) -> X86Runner:
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("not an x86-64")
-    return CoreRunner(tmp_path_factory.mktemp("x86"), X86_FLAGS, X86)
+    return X86Runner(tmp_path_factory.mktemp("x86"))
 
 
 def check_alike(runner: CoreRunner, model: bytes, codes: list[list[np.ndarray]]) -> None:
@@ -243,7 +250,7 @@ def test_fully_connected(portable: CoreRunner, case: tuple[bytes, list[list[np.n
 @pytest.mark.parametrize("kernel", KERNELS_OF_X86)
 @settings(max_examples=20)
 def test_every_kernel_gives_one_sum(
-    x86: CoreRunner,
+    x86: X86Runner,
     portable: CoreRunner,
     kernel: str,
     name: str,
@@ -251,7 +258,7 @@ def test_every_kernel_gives_one_sum(
     data: st.DataObject,
     width: int,
 ) -> None:
-    if not x86.library.choose(KERNELS_OF_X86.index(kernel)):
+    if not x86.choose(kernel):
         pytest.skip(f"this processor has no {kernel}")
     model = data.draw(two_rows(name, width))
     codes = np.random.default_rng(width).integers(-128, 128, (50, 2, width), dtype=np.int8)
@@ -267,14 +274,26 @@ def test_every_kernel_gives_one_sum(
 @pytest.mark.parametrize("kernel", KERNELS_OF_X86)
 @settings(max_examples=100)
 def test_every_kernel_gives_one_answer(
-    x86: CoreRunner, portable: CoreRunner, kernel: str, case: tuple[bytes, list[list[np.ndarray]]]
+    x86: X86Runner, portable: CoreRunner, kernel: str, case: tuple[bytes, list[list[np.ndarray]]]
 ) -> None:
-    if not x86.library.choose(KERNELS_OF_X86.index(kernel)):
+    if not x86.choose(kernel):
         pytest.skip(f"this processor has no {kernel}")
     np.testing.assert_array_equal(x86(*case), portable(*case))
 
 
-def test_a_wide_product_in_every_kernel(x86: CoreRunner, portable: CoreRunner) -> None:
+@pytest.mark.parametrize("width", [1, 63, 64, 65, 256])
+@pytest.mark.parametrize("kernel", KERNELS_OF_X86)
+def test_every_kernel_looks_up_alike(
+    x86: X86Runner, portable: CoreRunner, kernel: str, width: int
+) -> None:
+    if not x86.choose(kernel):
+        pytest.skip(f"this processor has no {kernel}")
+    model = one_operator("TANH", [Row(width, 0.02, 3)], Row(width, 1 / 128))
+    codes = [[np.arange(start, start + width).astype(np.int8)] for start in range(-128, 128, 7)]
+    np.testing.assert_array_equal(x86(model, codes), portable(model, codes))
+
+
+def test_a_wide_product_in_every_kernel(x86: X86Runner, portable: CoreRunner) -> None:
     """As many inputs as there may be, all at the edges: no sum may overflow on its way."""
     inputs, outputs = 8192, 20
     weights = np.full((outputs, inputs), -127, np.int8)
@@ -286,8 +305,8 @@ def test_a_wide_product_in_every_kernel(x86: CoreRunner, portable: CoreRunner) -
     expected = interpreted(model, codes)
     assert len(np.unique(expected)) > 3
     np.testing.assert_array_equal(portable(model, codes), expected)
-    for number, kernel in enumerate(KERNELS_OF_X86):
-        if x86.library.choose(number):
+    for kernel in KERNELS_OF_X86:
+        if x86.choose(kernel):
             np.testing.assert_array_equal(x86(model, codes), expected, err_msg=kernel)
 
 
