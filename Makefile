@@ -41,7 +41,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 .DELETE_ON_ERROR:
 .PHONY: help help-all demo fleet fleet-rollout train convert audit validate run engine firmware firmware-faults \
         test test-fast test-long test-arm arm-trees test-service test-vm test-firmware coverage \
-        fuzz fuzz-core lint wheel benchmark benchmark-accuracy benchmark-board \
+        fuzz fuzz-core lint wheel benchmark benchmark-accuracy benchmark-arm benchmark-board \
         benchmark-calibration benchmark-clock benchmark-diagnosis benchmark-engines \
         benchmark-fleet benchmark-gaps benchmark-life benchmark-nab benchmark-records \
         benchmark-recurring benchmark-short benchmark-step benchmark-types faults fleet-engines \
@@ -226,6 +226,9 @@ benchmark-engines: $(READY) $(CORE) #- half a minute: is the wear of engines in 
 
 benchmark-step: $(READY) $(CORE) $(if $(PYTHON),,.venv/.benchmark) #- minutes: the time of a step on every engine
 	$(PY) -m benchmarks.step --out docs/engine.md $(ARGS)
+
+benchmark-arm: $(READY) #- minutes: instructions of a step on emulated 64-bit Arm
+	$(PY) -m benchmarks.arm_cost --out docs/engine.md $(ARGS)
 
 benchmark-types: $(READY) $(CORE) #- minutes: the model of a type beside an asset's own, into docs/fleet-costs.md
 	$(PY) -m benchmarks.fleet_types --out docs/fleet-costs.md $(ARGS)

@@ -14,7 +14,9 @@ SOURCES = (
     "blob.c", "crc.c", "detector.c", "validity.c", "alarm.c", "fallback.c", "score.c", "tiers.c",
     "diagnosis.c", "change.c", "graph.c", "matrix.c",
 )  # fmt: skip
-KERNEL = "kernel_x86.c" if platform.machine() in ("x86_64", "AMD64") else "kernel_portable.c"
+# By processor; else portable C.
+KERNELS = {"x86_64": "kernel_x86.c", "AMD64": "kernel_x86.c", "aarch64": "kernel_neon.c"}
+KERNEL = KERNELS.get(platform.machine(), "kernel_portable.c")
 
 ENGINE = Extension(
     "edge_runtime.native._core",

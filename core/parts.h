@@ -26,7 +26,7 @@ enum {
 /* Outputs, then an update and a candidate for each layer. */
 enum { GRUARD_LOGIT, GRUARD_GATE_NEXT, GRUARD_CORRECTION, GRUARD_UPDATE };
 
-enum { GRUARD_ROWS, GRUARD_LANES, GRUARD_PAIRS, GRUARD_QUADS };
+enum { GRUARD_ROWS, GRUARD_LANES, GRUARD_PAIRS, GRUARD_QUADS, GRUARD_SIGNED_LANES };
 
 /* One input or output of the graph. */
 typedef struct GRUARD_ALIAS gruard_end {

@@ -14,6 +14,8 @@ PACKAGES = {
     "arm-none-eabi-objcopy": "binutils-arm-none-eabi",
     "arm-none-eabi-nm": "binutils-arm-none-eabi",
     "arm-none-eabi-addr2line": "binutils-arm-none-eabi",
+    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+    "qemu-aarch64-static": "qemu-user-static",
     "qemu-system-arm": "qemu-system-arm",
     "qemu-img": "qemu-utils",
     "setpriv": "util-linux",

@@ -50,6 +50,13 @@ def _lanes(weights: Int8, bias: Bias) -> bytes:
     return blocks.transpose(0, 2, 1, 3).tobytes()
 
 
+def _signed_lanes(weights: Int8, bias: Bias) -> bytes:
+    """Arrange them as `_lanes`, for a kernel that may add two products in 16 bits."""
+    if weights.min(initial=0) < -127:
+        raise GruardError("a product with a weight of -128 does not fit into signed lanes")
+    return _lanes(weights, bias)
+
+
 def _pairs(weights: Int8, bias: Bias) -> bytes:
     """Arrange groups of 6 rows, the last of 4 or 6: biases, then a word of 2 rows for 2 inputs.
 
@@ -97,7 +104,8 @@ ROWS = Layout(0, 0, _rows)
 X86 = Layout(1, 128, _lanes)
 DSP = Layout(2, 0, _pairs, _PAIRED_SUM)  # Cortex-M4, M7, M33
 MVE = Layout(3, 0, _quads, _QUAD_SUM)  # Cortex-M55
-_LAYOUTS = {layout.number: layout for layout in (ROWS, X86, DSP, MVE)}
+NEON = Layout(4, 0, _signed_lanes)
+_LAYOUTS = {layout.number: layout for layout in (ROWS, X86, DSP, MVE, NEON)}
 
 
 def layout_of(number: int) -> Layout:

@@ -103,7 +103,10 @@ def test_phases_of_a_change() -> None:
 
 def test_layouts_of_weights() -> None:
     found = enum(PARTS, "GRUARD_LANES", "GRUARD_")
-    wanted = {"ROWS": layout.ROWS, "LANES": layout.X86, "PAIRS": layout.DSP, "QUADS": layout.MVE}
+    wanted = {
+        "ROWS": layout.ROWS, "LANES": layout.X86, "PAIRS": layout.DSP, "QUADS": layout.MVE,
+        "SIGNED_LANES": layout.NEON,
+    }  # fmt: skip
     assert found == {name: each.number for name, each in wanted.items()}
 
 
