@@ -69,7 +69,8 @@ class AlarmCourse:
 
     def after(self, alarm: bool) -> AlarmCourse:
         """Return the position one record later. An alarm begins where `going_on` becomes true."""
-        return AlarmCourse(0 if alarm else min(self.quiet, PAUSE) + 1)
+        quiet = 0 if alarm else min(self.quiet, PAUSE) + 1
+        return self if quiet == self.quiet else AlarmCourse(quiet)
 
 
 def alarm_stretches(alarm: npt.ArrayLike, pause: int = PAUSE) -> list[tuple[int, int]]:

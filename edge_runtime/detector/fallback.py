@@ -13,11 +13,10 @@ fallback raises an alarm.
 A row without any reading is not judged: views, score and alarm stay as they were. Only when all
 readings have been missing for longer than a limit, there is an alarm, until the first reading.
 
-A flipped bit in constants or state would stay, so both have a second copy (`GuardedMemory`); a
-checksum shows which of the two is right.
+A flipped bit in constants or state would stay, so both have two copies (`GuardedMemory`): two of
+the three outvote a damaged one.
 """
 
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -200,11 +199,11 @@ def _vectors(state: ValidityState | _Shares | ViewState) -> list[Float32]:
 
 
 class MemoryLostError(Exception):
-    """Both the live bytes and their copy are damaged."""
+    """No two of the live bytes and their copies are the same."""
 
 
 class GuardedMemory:
-    """Live memory and a copy of it. live: its bytes, writable, which never move."""
+    """Live memory and two copies of it. live: its bytes, writable, which never move."""
 
     def __init__(self, live: memoryview) -> None:
         bytewise = live.cast("B")
@@ -216,21 +215,21 @@ class GuardedMemory:
     def renew(self) -> None:
         """Copy the live bytes, which are right now."""
         self._copies = [bytes(piece) for piece in self._live]
-        self._checksums = [zlib.crc32(copy) for copy in self._copies]
+        self._spares = [bytes(piece) for piece in self._live]
 
     def restore(self) -> bool:
         """Compare the next piece with its copy, repair it, and return whether it was damaged.
 
-        Raises MemoryLostError when both are damaged.
+        Raises MemoryLostError when two of the three are damaged.
         """
         at = self._next
         self._next = (at + 1) % len(self._live)
-        live, copy = bytes(self._live[at]), self._copies[at]
+        live, copy, spare = bytes(self._live[at]), self._copies[at], self._spares[at]
         if live == copy:
             return False
-        if zlib.crc32(copy) == self._checksums[at]:
+        if copy == spare:
             self._live[at][:] = copy
-        elif zlib.crc32(live) == self._checksums[at]:
+        elif live == spare:
             self._copies[at] = live
         else:
             raise MemoryLostError
@@ -467,7 +466,7 @@ class SelectedFallback:
     def step(self, sample: Sample) -> Record:
         """Return the record for `sample`."""
         record = self._inner.step(sample.of(self._columns))
-        return replace(record, flags=record.flags | Flag(self._flags))
+        return replace(record, flags=record.flags | self._flags) if self._flags else record
 
 
 class ScorelessFallback:

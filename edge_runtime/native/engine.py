@@ -75,9 +75,9 @@ class Records:
             score,
             THRESHOLD if tier == 3 else self._threshold,
             alarm != 0,
-            self._named(masked),
-            self._named(imputed),
-            self._named(blamed),
+            self._named(masked) if masked else (),
+            self._named(imputed) if imputed else (),
+            self._named(blamed) if blamed else (),
             self._hash,
             KINDS[kind] if diagnosed else None,
             probability if diagnosed else None,
@@ -96,7 +96,7 @@ class Records:
             yield self.record(Sample(index, None, row), answer)
 
     def _named(self, indices: tuple[int, ...]) -> tuple[str, ...]:
-        return tuple(self._names[i] for i in indices) if indices else ()
+        return tuple([self._names[i] for i in indices])
 
 
 def _indices(words: npt.NDArray[np.uint32]) -> tuple[int, ...]:
@@ -155,12 +155,16 @@ class NativeDetector:
         module, manifest = core_module(), bundle.manifest
         threshold = threshold_of(bundle, CORE_KERNEL_ID, calibrated)
         program = program_of(bundle, layout_of(module.LAYOUT))
-        self._blob, self._places = pack(bundle, threshold, program), program.places
+        self._blob = pack(bundle, threshold, program)
+        self._codes = {
+            f"{CODES}{name}": slice(place, place + bundle.graph.tensors[index].shape[1])
+            for name, index in bundle.graph.outputs.items()
+            for place in (program.places[index],)
+        }
         self._make = partial(core_over, bundle)
         self._core = self._make(self._blob)
         self._path, self._manifest = bundle.path, manifest
         self._reports_changes = manifest.change is not None and manifest.change.after > 0
-        self._graph = bundle.graph
         self._records = Records(manifest.channel_names, bundle.model_hash, threshold.value)
         # For measurements: a step without a record, and the network without the detector.
         self.bare_step, self.run_graph = self._core.step, self._core.run_graph
@@ -224,11 +228,7 @@ class NativeDetector:
         _, flags, tier, alarm, kind, _, probability, blamed, _, _ = answer
         mask, forecast, gate, state, parts, arena, score, fallback, fallback_alarm = traces
         values = np.frombuffer(arena, np.int8)
-        codes = {
-            f"{CODES}{name}": values[at : at + self._graph.tensors[index].shape[1]]
-            for name, index in self._graph.outputs.items()
-            for at in (self._places[index],)
-        }
+        codes = {name: values[place] for name, place in self._codes.items()}
         return {
             "mask": np.frombuffer(mask, np.float32) > 0,
             "forecast": np.frombuffer(forecast, np.float32),
@@ -241,7 +241,7 @@ class NativeDetector:
             "tier": np.asarray(tier, np.int8),
             "flags": np.asarray(flags, np.int16),
             "alarm": np.asarray(bool(alarm)),
-            "blamed": np.array([*blamed, *[NONE] * 3][:3], np.int16),
+            "blamed": np.array((*blamed, NONE, NONE, NONE)[:3], np.int16),
             "kind": np.asarray(kind, np.int8),
             "probability": np.asarray(probability, np.float32),
         }

@@ -182,7 +182,7 @@ static PyObject *core_roll(Core *core, PyObject *args) {
 /* The indices of the bits that are set. */
 static PyObject *indices(const uint32_t *words, uint32_t channels) {
     Py_ssize_t count = 0;
-    for (uint32_t i = 0; i < channels; i++) count += words[i / 32] >> (i % 32) & 1;
+    for (uint32_t i = 0; i < GRUARD_WORDS; i++) count += __builtin_popcount(words[i]);
     PyObject *tuple = PyTuple_New(count);
     for (uint32_t i = channels; tuple && i-- > 0;)
         if (words[i / 32] >> (i % 32) & 1)
@@ -199,6 +199,28 @@ static PyObject *blamed_of(const gruard_record *record) {
     return tuple;
 }
 
+/* The tuple that Core.step returns; Py_BuildValue takes a third of a small model's step. */
+static PyObject *answer_of(const gruard_record *record, uint32_t channels) {
+    PyObject *const values[] = {
+        PyFloat_FromDouble((double)record->score), PyLong_FromLong(record->flags),
+        PyLong_FromLong(record->tier), PyLong_FromLong(record->alarm),
+        PyLong_FromLong(record->kind), PyBool_FromLong(record->sensor),
+        PyFloat_FromDouble((double)record->probability), blamed_of(record),
+        indices(record->masked, channels), indices(record->imputed, channels),
+    };
+    enum { COUNT = sizeof values / sizeof *values };
+    PyObject *answer = PyTuple_New(COUNT);
+    int complete = answer != NULL;
+    for (Py_ssize_t i = 0; i < COUNT; i++) {
+        complete &= values[i] != NULL;
+        if (answer) PyTuple_SetItem(answer, i, values[i]);
+        else Py_XDECREF(values[i]);
+    }
+    if (complete) return answer;
+    Py_XDECREF(answer);
+    return NULL;
+}
+
 typedef void (*stepper)(gruard_detector *, const float *, gruard_record *);
 
 static PyObject *one_step(Core *core, PyObject *values, stepper step) {
@@ -213,11 +235,7 @@ static PyObject *one_step(Core *core, PyObject *values, stepper step) {
         PyErr_SetString(PyExc_ValueError, "one row is expected");
         return NULL;
     }
-    return Py_BuildValue(
-        "(dIBBbOdNNN)", (double)record.score, (unsigned int)record.flags, record.tier,
-        record.alarm, (char)record.kind, record.sensor ? Py_True : Py_False,
-        (double)record.probability, blamed_of(&record), indices(record.masked, channels),
-        indices(record.imputed, channels));
+    return answer_of(&record, channels);
 }
 
 static PyObject *core_step(Core *core, PyObject *values) {

@@ -25,6 +25,7 @@ LENGTH = 1000
 """Readings that a `Threaded` source queues; beyond that the oldest is dropped."""
 SHORTEST, LONGEST = 1.0, 30.0
 """Seconds between two attempts to reconnect; they double until the source is back."""
+_SURELY_FLOAT32 = 1e38  # no smaller magnitude overflows
 _LISTENING = 0.2  # seconds of one read in the thread, before it checks whether to end
 _FAREWELL = 5.0  # seconds that `close` waits for the thread
 
@@ -49,7 +50,9 @@ class Reading:
     @property
     def row(self) -> Float32:
         """The values as float32; too large ones become infinite, which the mask handles."""
-        with np.errstate(over="ignore"):
+        if self.values.dot(self.values) < _SURELY_FLOAT32**2:  # not so with a NaN
+            return self.values.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # takes longer than all else here
             return self.values.astype(np.float32, copy=False)
 
 

@@ -62,7 +62,10 @@ class Work:
 
 
 class HangDetector:
-    """Measures, from its construction, how long to go on waiting for a process.
+    """Measures how long to go on waiting for a process.
+
+    It measures from the second look on: most answers come before that, and one look at a process
+    takes as long as the answer to a sample.
 
     clock: monotonic seconds. cpu_time: of a process by its id, None where it is unknown.
     """
@@ -76,17 +79,25 @@ class HangDetector:
     ) -> None:
         self._pid, self._work = pid, work
         self._clock, self._cpu_time = clock, cpu_time
-        self._begun = self._computed = cpu_time(pid)
-        self._looked, self._idle = clock(), 0.0
+        self._begun: float | None = None
+        self._computed: float | None = None
+        self._looked: float | None = None
+        self._idle = 0.0
 
     def left(self) -> float:
         """Return the seconds until the next look; 0 when the process hangs."""
-        now, computed = self._clock(), self._cpu_time(self._pid)
+        now, before = self._clock(), self._looked
+        self._looked = now
+        if before is None:
+            return LOOK_EVERY
+        computed = self._cpu_time(self._pid)
+        if self._begun is None:
+            self._begun = self._computed = computed
         if computed is not None and computed != self._computed:
             self._idle = 0.0
         else:
-            self._idle += min(now - self._looked, 2 * LOOK_EVERY)
-        self._looked, self._computed = now, computed
+            self._idle += min(now - before, 2 * LOOK_EVERY)
+        self._computed = computed
         spent = 0.0 if computed is None or self._begun is None else computed - self._begun
         return 0.0 if spent >= self._work.cpu or self._idle >= self._work.idle else LOOK_EVERY
 

@@ -250,7 +250,8 @@ class Supervisor:
         record = self._choose(sample, shadow)
         if Flag.GAP in flags and record.tier == 3:
             record = unjudged(record, self.summary.last)
-        record = dataclasses.replace(record, flags=record.flags | flags, slots=slots)
+        if flags or slots > 1:
+            record = dataclasses.replace(record, flags=record.flags | flags, slots=slots)
         record = self._recurring.mark(record)
         if record.alarm and self._mutes.on:
             record = _flagged(record, Flag.MUTED)

@@ -228,27 +228,47 @@ def _sample(payload: bytes) -> Sample:
 
 def _record_to_bytes(record: Record) -> bytes:
     # Not Record.to_json, which rounds numbers: here every bit must survive.
-    numbers = (record.time, record.score, record.threshold, record.probability)
-    present = sum(1 << i for i, number in enumerate(numbers) if number is not None)
-    sensor = _ABSENT if record.sensor is None else record.sensor
+    time, score, threshold, probability = (
+        record.time, record.score, record.threshold, record.probability
+    )  # fmt: skip
+    present = (
+        (time is not None)
+        | (score is not None) << 1
+        | (threshold is not None) << 2
+        | (probability is not None) << 3
+    )
     head = _RECORD.pack(
-        record.index, record.flags, record.tier, record.valid, record.alarm, sensor, present,
-        *(0.0 if number is None else number for number in numbers),
+        record.index, record.flags, record.tier, record.valid, record.alarm,
+        _ABSENT if record.sensor is None else record.sensor, present,
+        0.0 if time is None else time, 0.0 if score is None else score,
+        0.0 if threshold is None else threshold, 0.0 if probability is None else probability,
     )  # fmt: skip
     words = (record.masked, record.imputed, record.blamed, record.model, record.kind)
     return head + _words_to_bytes(words)
 
 
 def _record(payload: bytes) -> Record:
-    index, bits, tier, valid, alarm, sensor, present, *numbers = _RECORD.unpack_from(payload)
-    time, score, threshold, probability = (
-        number if present & 1 << i else None for i, number in enumerate(numbers)
+    index, bits, tier, valid, alarm, sensor, present, time, score, threshold, probability = (
+        _RECORD.unpack_from(payload)
     )
     masked, imputed, blamed, model, kind = _words(payload[_RECORD.size :])
     return Record(
-        index, time, tier, flags_of(bits), valid, score, threshold, alarm, masked, imputed, blamed,
-        model, kind, probability, None if sensor == _ABSENT else bool(sensor),
-    )  # fmt: skip
+        index,
+        time if present & 1 else None,
+        tier,
+        flags_of(bits),
+        valid,
+        score if present & 2 else None,
+        threshold if present & 4 else None,
+        alarm,
+        masked,
+        imputed,
+        blamed,
+        model,
+        kind,
+        probability if present & 8 else None,
+        None if sensor == _ABSENT else bool(sensor),
+    )
 
 
 _Words = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], str, str | None]

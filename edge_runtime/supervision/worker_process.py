@@ -184,6 +184,7 @@ class WorkerProcess:
         self.identity, self._clock, self._debug = identity, clock, debug
         self._process: subprocess.Popen[bytes] | None = None
         self._request_fd = self._reply_fd = -1
+        self._replies = select.poll()
         self._frames = wire.FrameBuffer()
         self._unsent = bytearray()
         self._readable = False
@@ -230,6 +231,7 @@ class WorkerProcess:
             self._reply_fd, writes = os.pipe()
             theirs.append(writes)
             os.set_blocking(self._request_fd, False)  # a hung worker must not hang its supervisor
+            self._replies = _poll(self._reply_fd, select.POLLIN)
             self._progress = ProgressPage()
             self._process = self._spawn(reads, writes, self._progress.fd)
         except OSError as error:  # out of memory, processes or file descriptors
@@ -365,12 +367,12 @@ class WorkerProcess:
         if self._process is None:
             raise WorkerGoneError("is not running")
         self._flush()
-        ready = select.poll()  # unlike select, it takes descriptors of any number
-        ready.register(self._reply_fd, select.POLLIN)
+        ready = self._replies
         if self._unsent:
+            ready = _poll(self._reply_fd, select.POLLIN)
             ready.register(self._request_fd, select.POLLOUT)
-        events = dict(ready.poll(1000 * max(timeout, 0.0)))
-        self._readable = self._reply_fd in events
+        events = ready.poll(1000 * max(timeout, 0.0))
+        self._readable = any(fd == self._reply_fd for fd, _ in events)
         return bool(events)
 
     def _receive(self) -> Iterator[wire.Message]:
@@ -410,7 +412,8 @@ class WorkerProcess:
 
     def _settle(self, index: int) -> float | None:
         """Return the time of the sample that is answered; drop it and older ones."""
-        if not any(owed == index for owed, _ in self._owed):
+        is_next = self._owed and self._owed[0][0] == index
+        if not is_next and all(owed != index for owed, _ in self._owed):
             raise WorkerGoneError(f"sent an unexpected answer: sample {index}")
         while True:
             owed, time = self._owed.popleft()
@@ -445,6 +448,12 @@ class WorkerProcess:
         if self._progress is not None:
             self._progress.close()
             self._progress = None
+
+
+def _poll(fd: int, events: int) -> select.poll:
+    ready = select.poll()  # unlike select, it takes descriptors of any number
+    ready.register(fd, events)
+    return ready
 
 
 def child_environment() -> dict[str, str]:
