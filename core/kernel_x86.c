@@ -105,6 +105,59 @@ static inline int32_t group_at(const uint8_t *input, uint32_t group) {
     return four;
 }
 
+#define FOR_AVX2 __attribute__((target("avx2")))
+
+/* gruard_high of eight values: products of the even and of the odd lanes, 64 bits each. */
+FOR_AVX2 ALWAYS __m256i high8(__m256i value, __m256i multiplier) {
+    const __m256i half = _mm256_set1_epi64x(1 << 30);
+    const __m256i even = _mm256_add_epi64(_mm256_mul_epi32(value, multiplier), half);
+    const __m256i odd = _mm256_add_epi64(
+        _mm256_mul_epi32(_mm256_srli_epi64(value, 32), multiplier), half);
+    return _mm256_blend_epi32(_mm256_srli_epi64(even, 31), _mm256_slli_epi64(odd, 1), 0xAA);
+}
+
+/* gruard_scale of eight values; with `upward` gruard_scale_product, whose ties go upward. */
+FOR_AVX2 ALWAYS __m256i scale8(__m256i value, int32_t multiplier, int32_t shift, int upward) {
+    const __m256i factor = _mm256_set1_epi32(multiplier);
+    if (shift > 0) return high8(_mm256_sll_epi32(value, _mm_cvtsi32_si128(shift)), factor);
+    __m256i high = high8(value, factor);
+    if (!shift) return high;
+    if (!upward) high = _mm256_add_epi32(high, _mm256_srai_epi32(high, 31));
+    const __m256i half = _mm256_set1_epi32(1 << (-shift - 1));
+    return _mm256_sra_epi32(_mm256_add_epi32(high, half), _mm_cvtsi32_si128(-shift));
+}
+
+/* gruard_narrow of sixteen values plus the zero point. */
+FOR_AVX2 ALWAYS __m128i narrow16(__m256i low, __m256i high, int32_t zero, int32_t lowest) {
+    const __m256i offset = _mm256_set1_epi32(zero);
+    const __m256i pairs = _mm256_permute4x64_epi64(
+        _mm256_packs_epi32(_mm256_add_epi32(low, offset), _mm256_add_epi32(high, offset)), 0xD8);
+    const __m128i codes =
+        _mm_packs_epi16(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+    return _mm_max_epi8(codes, _mm_set1_epi8((char)lowest));
+}
+
+/* The codes of a block of which `left` outputs are wanted. */
+FOR_AVX2 ALWAYS void finish_avx2(const __m256i sums[2], const gruard_integer *bias, uint32_t left,
+                             const gruard_operator *o, int8_t *output) {
+    int32_t some[LANES] = {0};
+    const void *from = bias;
+    if (left < LANES) from = memcpy(some, (const void *)bias, left * sizeof *some);
+    __m256i scaled[2];
+    for (uint32_t half = 0; half < 2; half++) {
+        const __m256i eight = _mm256_loadu_si256((const __m256i *)from + half);
+        scaled[half] =
+            scale8(_mm256_add_epi32(sums[half], eight), o->multiplier, o->shift, 1);
+    }
+    const __m128i codes = narrow16(scaled[0], scaled[1], o->out_zero, o->lowest);
+    if (left >= LANES) _mm_storeu_si128((__m128i *)output, codes);
+    else {
+        int8_t all[LANES];
+        _mm_storeu_si128((__m128i *)all, codes);
+        memcpy(output, all, left);
+    }
+}
+
 /* The sums of `blocks` neighbouring blocks, each in `chains`: an addition waits for the one before it
  * in its chain. Both are constants, so all sums stay in registers. */
 VNNI ALWAYS void sum_vnni(const uint8_t *input, uint32_t groups, const int8_t *weights,
@@ -176,7 +229,7 @@ AVX_VNNI ALWAYS void add_avx_vnni(__m256i sums[2], int32_t group, const int8_t *
 }
 
 AVX_VNNI ALWAYS void sum_avx_vnni(const uint8_t *input, uint32_t groups, const int8_t *weights,
-                                  int32_t *sums) {
+                                  __m256i sums[2]) {
     __m256i parts[MOST_CHAINS][2];
     for (uint32_t c = 0; c < MOST_CHAINS; c++)
         parts[c][0] = parts[c][1] = _mm256_setzero_si256();
@@ -188,7 +241,7 @@ AVX_VNNI ALWAYS void sum_avx_vnni(const uint8_t *input, uint32_t groups, const i
     for (uint32_t half = 0; half < 2; half++) {
         __m256i sum = parts[0][half];
         for (uint32_t c = 1; c < MOST_CHAINS; c++) sum = _mm256_add_epi32(sum, parts[c][half]);
-        _mm256_store_si256((__m256i *)sums + half, sum);
+        sums[half] = sum;
     }
 }
 
@@ -196,33 +249,42 @@ AVX_VNNI static void with_avx_vnni(
     const uint8_t *input, uint32_t groups, const int8_t *weights, const gruard_integer *bias,
     int8_t *output, const gruard_operator *o) {
     for (uint32_t row = 0; row < o->count; row += LANES, weights += (size_t)groups * BLOCK) {
-        int32_t sums[LANES] __attribute__((aligned(32)));
+        __m256i sums[2];
         sum_avx_vnni(input, groups, weights, sums);
-        narrow_block(sums, bias + row, o->count - row, o, output + row);
+        finish_avx2(sums, bias + row, o->count - row, o, output + row);
     }
 }
 #endif
 
-__attribute__((target("avx2"))) static void with_avx2(
+/* Without VNNI two products are added in 16 bits, where 255 is too much: the highest bit of an input
+ * is taken apart. Its products are small, so that those of HIGHS groups fit into 16 bits. */
+enum { HIGHS = 127 };
+
+FOR_AVX2 static void with_avx2(
     const uint8_t *input, uint32_t groups, const int8_t *weights, const gruard_integer *bias,
     int8_t *output, const gruard_operator *o) {
+    const __m256i one = _mm256_set1_epi16(1), high_bit = _mm256_set1_epi16(128);
+    uint8_t low[WIDEST + GROUP], high[WIDEST + GROUP];
+    for (uint32_t i = 0; i < groups * GROUP; i++) low[i] = input[i] & 127, high[i] = input[i] >> 7;
     for (uint32_t row = 0; row < o->count; row += LANES) {
-        int32_t sums[LANES] __attribute__((aligned(32)));
-        __m256i total[4];
-        for (uint32_t q = 0; q < 4; q++) total[q] = _mm256_setzero_si256();
-        for (uint32_t g = 0; g < groups; g++, weights += LANES * GROUP) {
-            const __m256i four = _mm256_cvtepu8_epi16(_mm_set1_epi32(group_at(input, g)));
-            for (uint32_t q = 0; q < 4; q++) { /* four outputs each */
-                const __m128i quarter = _mm_loadu_si128((const __m128i *)weights + q);
-                const __m256i pairs = _mm256_madd_epi16(four, _mm256_cvtepi8_epi16(quarter));
-                total[q] = _mm256_add_epi32(total[q], pairs);
+        __m256i sums[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+        for (uint32_t g = 0; g < groups;) {
+            const uint32_t end = groups - g > HIGHS ? g + HIGHS : groups;
+            __m256i highs[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+            for (; g < end; g++, weights += BLOCK) {
+                const __m256i a = _mm256_set1_epi32(group_at(low, g));
+                const __m256i b = _mm256_set1_epi32(group_at(high, g));
+                for (uint32_t half = 0; half < 2; half++) {
+                    const __m256i w = _mm256_loadu_si256((const __m256i *)weights + half);
+                    const __m256i pairs = _mm256_maddubs_epi16(a, w);
+                    sums[half] = _mm256_add_epi32(sums[half], _mm256_madd_epi16(pairs, one));
+                    highs[half] = _mm256_add_epi16(highs[half], _mm256_maddubs_epi16(b, w));
+                }
             }
+            for (uint32_t half = 0; half < 2; half++)
+                sums[half] = _mm256_add_epi32(sums[half], _mm256_madd_epi16(highs[half], high_bit));
         }
-        for (uint32_t half = 0; half < 2; half++) {
-            const __m256i both = _mm256_hadd_epi32(total[2 * half], total[2 * half + 1]);
-            _mm256_store_si256((__m256i *)sums + half, _mm256_permute4x64_epi64(both, 0xD8));
-        }
-        narrow_block(sums, bias + row, o->count - row, o, output + row);
+        finish_avx2(sums, bias + row, o->count - row, o, output + row);
     }
 }
 
@@ -341,11 +403,34 @@ GRUARD_WIDE static void linear_narrower(const gruard_operator *operator, int8_t 
     for (uint32_t i = 0; i < o.count; i++) out[i] = gruard_linear_code(left[i], right[i], &o);
 }
 
-GRUARD_WIDE static void multiply_narrower(const gruard_operator *operator, int8_t *arena) {
+FOR_AVX2 ALWAYS __m256i codes8(const int8_t *codes, int32_t zero) {
+    const __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)codes));
+    return _mm256_sub_epi32(wide, _mm256_set1_epi32(zero));
+}
+
+/* The products of whole groups of sixteen; returns how many. */
+FOR_AVX2 static uint32_t multiply_avx2(const gruard_operator *o, int8_t *arena) {
+    const int8_t *left = arena + o->left, *right = arena + o->right;
+    uint32_t i = 0;
+    for (; i + LANES <= o->count; i += LANES) {
+        __m256i scaled[2];
+        for (uint32_t half = 0; half < 2; half++) {
+            const __m256i a = codes8(left + i + 8 * half, o->left_zero);
+            const __m256i b = codes8(right + i + 8 * half, o->right_zero);
+            scaled[half] = scale8(_mm256_mullo_epi32(a, b), o->multiplier, o->shift, 0);
+        }
+        _mm_storeu_si128((__m128i *)(arena + o->out + i),
+                         narrow16(scaled[0], scaled[1], o->out_zero, -128));
+    }
+    return i;
+}
+
+GRUARD_WIDE static void multiply_narrower(const gruard_operator *operator, int8_t *arena,
+                                          uint32_t from) {
     const gruard_operator o = *operator;
     const int8_t *restrict left = arena + o.left, *restrict right = arena + o.right;
     int8_t *restrict out = arena + o.out;
-    for (uint32_t i = 0; i < o.count; i++)
+    for (uint32_t i = from; i < o.count; i++)
         out[i] = gruard_narrow(gruard_multiply_codes(left[i], right[i], &o), -128);
 }
 
@@ -356,7 +441,7 @@ void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign) {
 
 void gruard_multiply(const gruard_operator *o, int8_t *arena) {
     if (best_level() >= AVX512) multiply_vnni(o, arena);
-    else multiply_narrower(o, arena);
+    else multiply_narrower(o, arena, best_level() >= AVX2 ? multiply_avx2(o, arena) : 0);
 }
 
 #define VBMI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi")))
