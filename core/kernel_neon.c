@@ -138,8 +138,12 @@ static inline ALWAYS halves add_pairs(halves sums, int8x16_t first, const int8_t
 
 static inline ALWAYS sixteen sum_pairs(const int8_t *input, uint32_t inputs, const int8_t *weights,
                                 sixteen sums) {
+    const int32x4_t zero = vdupq_n_s32(0);
     halves s;
-    for (int i = 0; i < 8; i++) s.part[i] = vdupq_n_s32(0);
+    for (int q = 0; q < 4; q++) {
+        s.part[2 * q] = vzip1q_s32(sums.part[q], zero);
+        s.part[2 * q + 1] = vzip2q_s32(sums.part[q], zero);
+    }
     for (; inputs >= 2 * GROUP; inputs -= 2 * GROUP, input += 2 * GROUP, weights += 2 * BLOCK)
         s = add_pairs(s, group_at(input, GROUP), weights, group_at(input + GROUP, GROUP),
                       weights + BLOCK);
@@ -148,8 +152,7 @@ static inline ALWAYS sixteen sum_pairs(const int8_t *input, uint32_t inputs, con
                       group_at(input + GROUP, inputs - GROUP), weights + BLOCK);
     else if (inputs)
         s = add_pairs(s, group_at(input, inputs), weights, vdupq_n_s8(0), weights);
-    for (int q = 0; q < 4; q++)
-        sums.part[q] = vaddq_s32(sums.part[q], vpaddq_s32(s.part[2 * q], s.part[2 * q + 1]));
+    for (int q = 0; q < 4; q++) sums.part[q] = vpaddq_s32(s.part[2 * q], s.part[2 * q + 1]);
     return sums;
 }
 
@@ -202,6 +205,7 @@ static inline ALWAYS void every_pair(
     const int8_t *left = arena + o->left + from, *right = arena + o->right + from;
     int8_t *output = arena + o->out + from;
     uint32_t count = to - from;
+#pragma GCC unroll 2
     for (; count >= HALF; count -= HALF, left += HALF, right += HALF, output += HALF)
         vst1_s8(output, compute(vld1_s8(left), vld1_s8(right), o));
     if (!count) return;
