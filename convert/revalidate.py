@@ -23,7 +23,7 @@ from edge_runtime.calibration import Calibration
 from edge_runtime.commands.first_load import load_safely
 from edge_runtime.detector.cell import Model
 from edge_runtime.detector.interpreter import quiet_stderr
-from edge_runtime.detector.kernels import available_kernels
+from edge_runtime.detector.kernels import KERNEL_ID, available_kernels
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.calibrated import calibrated, calibrated_on
 from edge_runtime.learning.rollout import roll_all
@@ -105,7 +105,7 @@ def _judged(
 ) -> Verdict:
     """Judge one kernel; None is the reference, which must also reproduce the golden vectors."""
     with quiet_stderr():  # XNNPACK writes a line when it loads
-        detector = load_safely(bundle, kernel)
+        detector = load_safely(bundle, kernel or KERNEL_ID)
     # The diagnosis changes neither score nor alarm; without it the rollouts are faster.
     model = replace(detector.model, diagnosis=None)
     found = (

@@ -125,12 +125,12 @@ class RunOptions:
     def fallback(
         self, bundle: Bundle, channels: Sequence[str], log: Callable[[str], None]
     ) -> ShadowDetector:
-        """Return the fallback for `bundle`; by the C core if that runs the model, too.
+        """Return the fallback for `bundle`; by the C core if that may run the model, too.
 
         channels: of the run. log: takes a line when its memory was repaired.
         """
         columns = _columns(bundle.manifest, channels)
-        if self.kernel == CORE_KERNEL_ID:
+        if self.kernel in (None, CORE_KERNEL_ID):
             with suppress(GruardError):  # the worker will report why the core cannot be used
                 return SelectedFallback(NativeFallback(bundle, log), columns)
         return SelectedFallback(Fallback(bundle.manifest, bundle.model_hash, log), columns)
@@ -149,7 +149,7 @@ class RunOptions:
         if trial := trial_of(bundle.manifest):
             log(f"{bundle.path}: {trial}")
         command = partial(worker_command, bundle.path, self.allow_failed)
-        # If a delegate fails, the reference kernel runs the model.
+        # If a delegate fails, the default kernel runs the model.
         kernels = (self.kernel, None) if isinstance(self.kernel, Delegate) else (self.kernel,)
         own = _own_thresholds(bundle, log)
         commands = [command(kernel, self.trusted_keys, self.debug, own) for kernel in kernels]

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.bundle.reader import Bundle, read_bundle
+from edge_runtime.commands.options import warn
 from edge_runtime.detector.detector import Detector, StepDetector
 from edge_runtime.detector.kernels import (
-    CORE_KERNEL_ID,
+    KERNEL_ID,
     Delegate,
     Kernel,
     add_kernel_arguments,
@@ -33,10 +34,11 @@ from edge_runtime.supervision.worker_process import child_environment
 STEPS = 3  # the first one initialises the state, the others are ordinary steps
 
 
-def load_safely(bundle: Bundle, kernel: Kernel | None = None, calibrated: bool = True) -> Detector:
+def load_safely(bundle: Bundle, kernel: Kernel = KERNEL_ID, calibrated: bool = True) -> Detector:
     """Return the detector of `bundle`, after a child process has loaded it and run some steps.
 
-    kernel, calibrated: as for Detector. Raises GruardError when that process failed.
+    kernel: any but the core. calibrated: as for Detector. Raises GruardError when that process
+    failed.
     """
     if not bundle.manifest.linear:  # a linear bundle has no graph to load
         _try_in_child(bundle, kernel)
@@ -46,24 +48,18 @@ def load_safely(bundle: Bundle, kernel: Kernel | None = None, calibrated: bool =
 def open_safely(
     bundle: Bundle, kernel: Kernel | None = None, calibrated: bool = True
 ) -> StepDetector:
-    """Load on any kernel; the core needs no child process, because it checks all that it reads."""
-    if kernel == CORE_KERNEL_ID:
-        return open_detector(bundle, kernel, calibrated)
-    return load_safely(bundle, kernel, calibrated)
+    """Load on any kernel; the core needs no child process, because it checks all that it reads.
 
-
-def open_fastest(bundle: Bundle) -> StepDetector:
-    """Return the detector on the core if that is built and can run `bundle`, else on the reference.
-
-    Both give the same bits.
+    Prints the reason where the core is the default and cannot be used.
     """
-    try:
-        return open_detector(bundle, CORE_KERNEL_ID)
-    except GruardError:
-        return load_safely(bundle)
+    refusals: list[str] = []
+    detector = open_detector(bundle, kernel, calibrated, refusals.append, load_safely)
+    for refusal in refusals:
+        warn(f"{refusal}; {detector.kernel_id} runs it")
+    return detector
 
 
-def _try_in_child(bundle: Bundle, kernel: Kernel | None) -> None:
+def _try_in_child(bundle: Bundle, kernel: Kernel) -> None:
     module = "edge_runtime.commands.first_load"
     command = [sys.executable, "-m", module, str(bundle.path), bundle.digest]
     command += kernel_words(kernel)

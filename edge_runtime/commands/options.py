@@ -150,8 +150,8 @@ def kernel_option(command: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--kernel",
         type=click.Choice((*INT8_KERNELS, CORE_KERNEL_ID)),
-        help="Kernel that runs the model; core-c is the C core and gives the bits of "
-        "tflite-builtin.  [default: tflite-builtin, the reference]",
+        help="Kernel that runs the model. core-c, the C core, gives the bits of tflite-builtin, "
+        "the reference.  [default: core-c, or tflite-builtin where the core cannot run]",
     )
     @click.option(
         "--delegate",

@@ -109,7 +109,7 @@ def _current(store: Store) -> Bundle:
 def _decide(
     store: Store, current: Bundle, readings: Path, state: Path | None, wish: float
 ) -> Decision:
-    from edge_runtime.commands.first_load import open_fastest
+    from edge_runtime.commands.first_load import open_safely
     from edge_runtime.detector.detector import Detector
     from edge_runtime.learning.answers import OwnerAnswers, read_answers, write_found
     from edge_runtime.learning.past import ahead_of, judge_past, read_past
@@ -128,7 +128,7 @@ def _decide(
     folder = state or service_folder(os.environ, "STATE_DIRECTORY")
     answers = OwnerAnswers() if folder is None else read_answers(folder, ahead_of(readings, past))
     _say(f"judging {len(past.times):,} rows by {label(current)}")
-    judged = judge_past(open_fastest(current), past, [span.end for span in answers.accepted])
+    judged = judge_past(open_safely(current), past, [span.end for span in answers.accepted])
     model = Detector(current).model
     decision = relearned(past, judged, answers, model, _next_version(store, current), wish, _say)
     if folder is not None:

@@ -46,12 +46,12 @@ def replay(
     The columns are index, score, threshold, flag (1 = alarm), tier, valid, flags, masked, imputed,
     blamed (names joined by spaces), kind, probability, sensor (1: a sensor's fault, 0: the
     machine's) and time. Missing rows have gap records. Unlike in gruard run, an unreadable cell is
-    an error. If the C core was built, it runs the model and gives the bits of the reference.
+    an error.
 
     Example: gruard replay pump-1.gruard yesterday.csv --out records.csv
     """
     from edge_runtime.bundle.reader import read_bundle
-    from edge_runtime.commands.first_load import open_fastest, open_safely
+    from edge_runtime.commands.first_load import open_safely
     from edge_runtime.files import output, refuse_one_file_twice
     from edge_runtime.record import CSV_COLUMNS, csv_cells
     from edge_runtime.recurring_alarms import RecurringAlarms
@@ -66,7 +66,7 @@ def replay(
     manifest = loaded.manifest
     check_file_period(data, manifest.period, manifest.columns, manifest.channel_names)
     table = read_table(data, manifest.columns, manifest.channel_names, period=manifest.period)
-    detector = open_safely(loaded, kernel) if kernel else open_fastest(loaded)
+    detector = open_safely(loaded, kernel)
     summary, clock = Summary(), SampleClock(loaded.manifest.period, live=False, now=0.0)
     recurring = RecurringAlarms(loaded.manifest.period)
     detector.self_test()

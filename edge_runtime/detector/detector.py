@@ -52,14 +52,12 @@ class StepDetector(Changing, Protocol):
 class Detector:
     """`step(sample)` around the pure function of `edge_runtime.detector.step`.
 
-    kernel: None is the reference. calibrated: False takes any threshold, to calibrate a new one.
+    kernel: any but the core. calibrated: False takes any threshold, to calibrate a new one.
     Raises GruardError when there is no threshold for the kernel that runs here.
     """
 
-    def __init__(
-        self, bundle: Bundle, kernel: Kernel | None = None, calibrated: bool = True
-    ) -> None:
-        self.graph = open_graph(bundle.manifest, bundle.model, bundle.graph, kernel or KERNEL_ID)
+    def __init__(self, bundle: Bundle, kernel: Kernel = KERNEL_ID, calibrated: bool = True) -> None:
+        self.graph = open_graph(bundle.manifest, bundle.model, bundle.graph, kernel)
         self.kernel_id = self.graph.kernel_id
         threshold = threshold_of(bundle, self.kernel_id, calibrated)
         manifest = replace(bundle.manifest, thresholds={self.kernel_id: threshold})

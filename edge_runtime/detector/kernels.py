@@ -87,8 +87,8 @@ def interpreter_module(kernel: str) -> Any:
         return module
     if kernel == KERNEL_ID:
         raise GruardError(
-            "no TFLite interpreter is installed; install tflite-runtime (Python up to 3.11) "
-            "or ai-edge-litert (Python 3.10 and later)"
+            f"kernel {KERNEL_ID} needs a TFLite interpreter, and none is installed: "
+            "pip install 'gruard[interpreter]', on a Python and processor that has one"
         )
     raise GruardError(f"kernel {kernel} needs ai-edge-litert, which is not installed")
 

@@ -111,8 +111,9 @@ def core_module() -> Any:
         module = importlib.import_module("edge_runtime.native._core")
     except ImportError:
         raise GruardError(
-            f"kernel {CORE_KERNEL_ID} was not built on this machine; install gruard from its "
-            "source with a C compiler there (on Debian: apt install gcc python3-dev)"
+            f"this installation of gruard has no kernel {CORE_KERNEL_ID}; install the wheel for "
+            "this processor, or the source where there is a C compiler (on Debian: apt install "
+            "gcc python3-dev)"
         ) from None
     if getattr(module, "INTERFACE", None) != INTERFACE:
         raise GruardError(
@@ -127,19 +128,52 @@ def core_over(bundle: Bundle, blob: bytes | bytearray) -> Any:
     try:
         return core_module().Core(blob)
     except ValueError as error:
-        raise GruardError(f"{bundle.path}: {error}; run it on {KERNEL_ID}") from None
+        raise GruardError(f"{bundle.path}: {error}") from None
+
+
+Opener = Callable[[Bundle, Kernel, bool], StepDetector]
+"""Opens a detector on a kernel other than the core."""
+
+
+def _ignore_refusal(refusal: str) -> None:
+    """Do nothing; the default `say` callback."""
 
 
 def open_detector(
-    bundle: Bundle, kernel: Kernel | None = None, calibrated: bool = True
+    bundle: Bundle,
+    kernel: Kernel | None = None,
+    calibrated: bool = True,
+    say: Callable[[str], None] = _ignore_refusal,
+    otherwise: Opener = Detector,
 ) -> StepDetector:
-    """Return the detector of `bundle` on any kernel; arguments and errors as for Detector.
+    """Return the detector of `bundle` on any kernel; calibrated and errors as for Detector.
 
-    A damaged model may crash the process, except on the core.
+    kernel: None is the core, or the reference where the core cannot be used; both give the same
+    bits, and `say` takes the reason. otherwise: opens every kernel but the core. A damaged model
+    may crash the process, except on the core.
     """
-    if kernel == CORE_KERNEL_ID:
+    if kernel not in (None, CORE_KERNEL_ID):
+        return otherwise(bundle, kernel, calibrated)
+    try:
         return NativeDetector(bundle, calibrated)
-    return Detector(bundle, kernel, calibrated)
+    except GruardError as error:
+        if kernel:
+            raise
+        refusal = str(error)
+    detector = _on_reference(bundle, calibrated, otherwise, refusal)
+    say(refusal)
+    return detector
+
+
+def _on_reference(
+    bundle: Bundle, calibrated: bool, otherwise: Opener, refusal: str
+) -> StepDetector:
+    """Open the reference; the error has the `refusal` of the core, too."""
+    try:
+        return otherwise(bundle, KERNEL_ID, calibrated)
+    except GruardError as error:
+        both = (refusal,) if str(error) == refusal else (refusal, str(error))
+        raise GruardError("; ".join(both)) from None
 
 
 class NativeDetector:

@@ -73,12 +73,14 @@ class Hello:
 
     kernel: the arithmetic that runs the model. load_seconds: from process start to this reply.
     digest, model: SHA-256 of the loaded bundle's manifest, and the model's hash in records.
+    refusal: why it is not the default kernel, which was asked for; else empty.
     """
 
     kernel: str
     load_seconds: float
     digest: str
     model: str
+    refusal: str = ""
 
 
 @dataclass(frozen=True)

@@ -111,10 +111,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     become_worker(options.debug)
     try:
-        detector, bundle = _load(options)
+        detector, bundle, refusal = _load(options)
         checkpoints = Checkpoints(options.progress_fd)
         seconds = time.monotonic() - started
-        hello = wire.Hello(detector.kernel_id, seconds, bundle.digest, bundle.model_hash)
+        hello = wire.Hello(detector.kernel_id, seconds, bundle.digest, bundle.model_hash, refusal)
         wire.send(options.reply_fd, hello)
         return serve(detector, options.request_fd, options.reply_fd, checkpoints)
     except BrokenPipeError:
@@ -188,7 +188,8 @@ def _break_down(kind: wire.Fault) -> NoReturn:
         pass
 
 
-def _load(options: argparse.Namespace) -> "tuple[StepDetector, Bundle]":
+def _load(options: argparse.Namespace) -> "tuple[StepDetector, Bundle, str]":
+    """Return detector and bundle, and why the default kernel does not run it."""
     from edge_runtime.bundle.reader import read_bundle
     from edge_runtime.detector.thresholds import with_word
     from edge_runtime.native.engine import open_detector
@@ -196,9 +197,10 @@ def _load(options: argparse.Namespace) -> "tuple[StepDetector, Bundle]":
     bundle = read_bundle(options.bundle, options.allow_failed, options.trusted_key, whole=False)
     if options.thresholds is not None:
         bundle = with_word(bundle, options.thresholds)
-    detector = open_detector(bundle, chosen_kernel(options))
+    said: list[str] = []
+    detector = open_detector(bundle, chosen_kernel(options), say=said.append)
     detector.self_test()
-    return detector, bundle
+    return detector, bundle, "".join(said)
 
 
 def _parser() -> argparse.ArgumentParser:

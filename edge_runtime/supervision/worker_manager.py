@@ -310,7 +310,8 @@ class WorkerManager:
         if hello is not None:
             self.kernel = hello.kernel
             self._policy.ready(self._now(), fresh)
-            self._log(f"model loaded in {hello.load_seconds:.1f} s on {hello.kernel}")
+            because = f", because {hello.refusal}" if hello.refusal else ""
+            self._log(f"model loaded in {hello.load_seconds:.1f} s on {hello.kernel}{because}")
             with suppress(WorkerGoneError):  # as in `inject`
                 self._process.resume()
                 if not fresh:

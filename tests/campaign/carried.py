@@ -15,7 +15,15 @@ from edge_runtime.detector.interpreter import Int8Graph
 from edge_runtime.record import Sample
 from tests.campaign.fault import Fault, Happened, Json, expect
 from tests.campaign.lab import Lab, Run
-from tests.campaign.memory import START, flip, flip_in_memory, memory_of, places, until_told
+from tests.campaign.memory import (
+    INTERPRETED,
+    START,
+    flip,
+    flip_in_memory,
+    memory_of,
+    places,
+    until_told,
+)
 from tests.campaign.processes import until_back
 
 CALM = 100  # samples from one flip in the state to the next
@@ -86,7 +94,7 @@ def _feed_both(run: Run, twin: _Twin) -> None:
 def _impossible_state(lab: Lab) -> Happened:
     """The highest bit of the exponent: a number that no step leaves."""
     twin = _Twin(lab)
-    with lab.run() as run:
+    with lab.run(*INTERPRETED) as run:
         _feed_both(run, twin)
         for place in places(run, twin.state.tobytes()):
             flip_in_memory(run, place + 3, bit=6)
@@ -122,7 +130,7 @@ def _possible_state(lab: Lab) -> Happened:
     first, _ = twin.follow(START), undisturbed.follow(START)
     flips = list(_planned(twin, 24))
     slowest, farthest = 0, 0.0
-    with lab.run() as run:
+    with lab.run(*INTERPRETED) as run:
         expect(_feed(run, START) == first, "other answers without any fault")
         for planned in flips:
             found = places(run, planned.before)
@@ -151,7 +159,7 @@ def _apart(record: Json, other: Json) -> float:
 def _arena_at_rest(lab: Lab) -> Happened:
     """Between two steps: every tensor is written before it is read."""
     twin, rng, each = _Twin(lab), np.random.default_rng(0), 20
-    with lab.run() as run:
+    with lab.run(*INTERPRETED) as run:
         _feed_both(run, twin)
         arena = twin.arena(run)
         for _ in range(CALM):
@@ -167,7 +175,7 @@ def _arena_at_rest(lab: Lab) -> Happened:
 def _arena_under_way(lab: Lab) -> Happened:
     """As fast as this program can, whether a step is under way or not."""
     twin = _Twin(lab)
-    with lab.run() as run:
+    with lab.run(*INTERPRETED) as run:
         _feed_both(run, twin)
         with _bombarded(run, twin.arena(run)):
             count = until_told(run, _REPLACED)

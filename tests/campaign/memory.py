@@ -12,13 +12,15 @@ from tests.campaign.lab import Lab, Run
 
 START = 200
 SAMPLES = 9000
+INTERPRETED = ("--kernel", "tflite-builtin")
+"""Options of a run whose weights, constants and tensors lie where these faults look for them."""
 
 
 def _weights(lab: Lab) -> Happened:
     """Flip one bit of a weight in the interpreter's memory."""
     model = lab.bundle.model
     expect(bool(model), "a linear bundle has no weights to flip")
-    with lab.run() as run:
+    with lab.run(*INTERPRETED) as run:
         run.feed(lab.rows[:START])
         found = places(run, model)
         expect(bool(found), "the model is not found in memory")
@@ -88,7 +90,7 @@ def flip(memory: int, address: int, bit: int) -> None:
 def _constants(lab: Lab) -> Happened:
     """The low mantissa bits of the innovation scales, in every copy in memory."""
     scale = np.array(lab.bundle.manifest.forecast.innovation_scale, np.float32)
-    with lab.run() as run:
+    with lab.run(*INTERPRETED) as run:
         run.feed(lab.rows[:START])
         found = places(run, scale.tobytes())
         expect(bool(found), "the constants are not found in memory")

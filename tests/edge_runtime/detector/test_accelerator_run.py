@@ -27,7 +27,7 @@ from supervised_run import (
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.fallback import Fallback
-from edge_runtime.detector.kernels import KERNEL_ID, Delegate
+from edge_runtime.detector.kernels import CORE_KERNEL_ID, KERNEL_ID, Delegate
 from edge_runtime.detector.thresholds import store_threshold
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision import wire
@@ -177,7 +177,7 @@ def test_an_accelerator_that_does_not_load_leaves_sample_0_to_the_cpu(
     run = RealRun(bundle, process)
     assert run() == marked(on_the_cpu(bundle))
     assert len(process.pids) == 2 and run.supervisor.summary.restarts == 1
-    assert told in run.log and f" on {KERNEL_ID}\n" in run.log
+    assert told in run.log and f" on {CORE_KERNEL_ID}\n" in run.log
     assert "from here on the CPU runs the model, without the accelerator" in run.log
 
 
@@ -286,4 +286,4 @@ def test_the_command_line_does_the_same(bundle: Bundle, tmp_path: Path) -> None:
     (told,) = (line for line in log if "without the accelerator" in line)
     (loaded,) = (line for line in log if "model loaded" in line)
     assert "install that library" in told and log.index(told) < log.index(loaded)
-    assert loaded.endswith(f" on {KERNEL_ID}") and json.loads(summary)["flags"]["CPU"] == 120
+    assert loaded.endswith(f" on {CORE_KERNEL_ID}") and json.loads(summary)["flags"]["CPU"] == 120

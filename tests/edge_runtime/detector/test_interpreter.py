@@ -129,4 +129,4 @@ def test_without_an_interpreter_the_error_says_what_to_install() -> None:
         [sys.executable, "-c", BLOCKED + NO_INTERPRETER],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
-    assert "install tflite-runtime" in found.stdout and "ai-edge-litert" in found.stdout
+    assert "pip install 'gruard[interpreter]'" in found.stdout

@@ -19,7 +19,7 @@ from edge_runtime.detector import cell
 from edge_runtime.detector import step as stepping
 from edge_runtime.detector.detector import Detector
 from edge_runtime.detector.fallback import Fallback
-from edge_runtime.detector.kernels import HOST_KERNEL_ID
+from edge_runtime.detector.kernels import CORE_KERNEL_ID, HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.detector.tiers import Phase
 from edge_runtime.errors import GruardError
 from edge_runtime.record import Flag, Record, Sample
@@ -300,16 +300,16 @@ def test_run_answers_with_the_model_under_its_supervisor(
     assert records[-1]["tier"] == 1 and records[-1]["model"] == detector.model.model_hash
 
 
+@pytest.mark.parametrize(("asked", "kernel"), [(None, CORE_KERNEL_ID), (KERNEL_ID, HOST_KERNEL_ID)])
 def test_the_worker_process_answers_as_the_detector_does(
-    linear_bundle: Path, detector: Detector
+    linear_bundle: Path, detector: Detector, asked: str | None, kernel: str
 ) -> None:
-    process = WorkerProcess(
-        worker_command(linear_bundle), identity=BundleIdentity.of(read_bundle(linear_bundle))
-    )
+    command = worker_command(linear_bundle, kernel=asked)
+    process = WorkerProcess(command, identity=BundleIdentity.of(read_bundle(linear_bundle)))
     process.start()
     try:
         hello = process.poll_ready(PATIENT)
-        assert hello is not None and hello.kernel == HOST_KERNEL_ID
+        assert hello is not None and hello.kernel == kernel
         for index, row in enumerate(tiny_model.machine_rows(20, seed=7)):
             sample = Sample(index, None, row)
             process.tell(sample)
@@ -329,7 +329,7 @@ def test_inspect_and_selftest_tell_what_it_is(linear_bundle: Path, tiny_bundle: 
     assert [other[name] for name in named] == ["full", "yes", [8]]
     assert facts["bytes"] == 0 and facts["validation"] == "passed"
     assert facts["trial"] == other["trial"] == "no"
-    done = gruard("selftest", linear_bundle, "--json")
+    done = gruard("selftest", linear_bundle, "--kernel", KERNEL_ID, "--json")
     outcome = json.loads(done.stdout)
     assert done.returncode == 0 and outcome["kernel"] == HOST_KERNEL_ID
     assert outcome["model"] == facts["model"]
@@ -383,4 +383,4 @@ def test_it_works_where_no_interpreter_can_be_imported(
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [record.to_json() for record in run(detector, rows)]
     refused = alone(tiny_bundle)  # the same program, where one is needed
-    assert refused.returncode == 1 and "install tflite-runtime" in refused.stderr
+    assert refused.returncode == 1 and "pip install 'gruard[interpreter]'" in refused.stderr

@@ -1,4 +1,4 @@
-"""`--kernel core-c` in every command: the reference's records, or an error where it is absent."""
+"""The core is the default of every command. It gives the reference's records, or says why not."""
 
 import json
 import multiprocessing
@@ -13,9 +13,9 @@ import native_core  # noqa: F401
 import numpy as np
 import pytest
 import tiny_model
+from no_interpreter import BLOCKED
 
 from edge_runtime.bundle.reader import Bundle, read_bundle
-from edge_runtime.commands.first_load import open_fastest
 from edge_runtime.detector.golden import WATCH_EVERY
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, HOST_KERNEL_ID, KERNEL_ID
 from edge_runtime.detector.thresholds import threshold_of
@@ -28,11 +28,11 @@ from edge_runtime.supervision.worker_process import (
     WorkerProcess,
     worker_command,
 )
-from tests.apparatus.harm import flip_in_memory, replace_member
+from tests.apparatus.harm import edit_manifest, flip_in_memory, replace_member
 
 ROOT = Path(__file__).parents[3]
 PATIENT = 60.0  # seconds; only a failing test ever waits for them
-CORE = ("--kernel", CORE_KERNEL_ID)
+CORE, REFERENCE = ("--kernel", CORE_KERNEL_ID), ("--kernel", KERNEL_ID)
 # Found by every Python that starts with its folder on the path.
 WITHOUT_ENGINE = """
 import sys
@@ -45,9 +45,10 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 """
 WHAT_TO_DO = (
-    "kernel core-c was not built on this machine; install gruard from its source with a C compiler "
-    "there (on Debian: apt install gcc python3-dev)"
+    "this installation of gruard has no kernel core-c; install the wheel for this processor, or "
+    "the source where there is a C compiler (on Debian: apt install gcc python3-dev)"
 )
+NO_INTERPRETER = "kernel tflite-builtin needs a TFLite interpreter, and none is installed"
 
 
 def gruard(*words: object, path: Path = ROOT) -> "subprocess.CompletedProcess[str]":
@@ -73,13 +74,30 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+def blocking(folder: Path, text: str) -> Path:
+    """Return the new `folder`; each Python that starts with it on its path runs `text`."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(text)
+    return folder
+
+
 @pytest.fixture
 def engineless(tmp_path: Path) -> Path:
     """A folder that makes the engine impossible to import."""
-    folder = tmp_path / "engineless"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(WITHOUT_ENGINE)
-    return folder
+    return blocking(tmp_path / "engineless", WITHOUT_ENGINE)
+
+
+@pytest.fixture
+def interpreterless(tmp_path: Path) -> Path:
+    """A folder that makes every TFLite interpreter impossible to import."""
+    return blocking(tmp_path / "interpreterless", BLOCKED)
+
+
+@pytest.fixture
+def refused(bundle_copy: Path) -> Path:
+    """A sound bundle that the core refuses, because it cannot count that far."""
+    edit_manifest(bundle_copy, lambda manifest: manifest["tiers"].update(closed_limit=1 << 25))
+    return bundle_copy
 
 
 @pytest.fixture(params=["tiny_bundle", "linear_bundle"])
@@ -93,8 +111,8 @@ def test_a_supervised_run_gives_the_records_of_the_reference(
 ) -> None:
     sinks = {name: tmp_path / f"{name}.jsonl" for name in ("core", "reference")}
     words = ("run", bundle, "--source", data, "--deadline", PATIENT, "--status", tmp_path / "s")
-    assert gruard(*words, "--sink", sinks["reference"]).returncode == 0
-    done = gruard(*words, "--sink", sinks["core"], *CORE)
+    assert gruard(*words, "--sink", sinks["reference"], *REFERENCE).returncode == 0
+    done = gruard(*words, "--sink", sinks["core"])
     assert done.returncode == 0 and " on core-c\n" in done.stderr
     records = sinks["core"].read_text()
     assert records == sinks["reference"].read_text()
@@ -110,7 +128,7 @@ def test_a_worker_that_hangs_in_a_run_on_the_core_is_replaced(
 ) -> None:
     done = gruard(
         "run", tiny_bundle, "--source", data, "--sink", tmp_path / "out.jsonl", "--deadline", 0.3,
-        "--inject", "hang@40", *CORE,
+        "--inject", "hang@40",
     )  # fmt: skip
     assert done.returncode == 0
     assert "injected hang" in done.stderr
@@ -123,9 +141,8 @@ def test_replay_gives_one_file_on_every_kernel(
     bundle: Path, data: Path, tmp_path: Path, engineless: Path
 ) -> None:
     found = {}
-    reference = () if "straight" in bundle.name else ("--kernel", KERNEL_ID)
     for name, words, path in (
-        ("core", CORE, ROOT), ("reference", reference, ROOT), ("default", (), ROOT),
+        ("core", CORE, ROOT), ("reference", REFERENCE, ROOT), ("default", (), ROOT),
         ("no engine", (), engineless),
     ):  # fmt: skip
         out = tmp_path / f"{name}.csv"
@@ -136,13 +153,66 @@ def test_replay_gives_one_file_on_every_kernel(
     assert len(set(found.values())) == 1
 
 
-def test_the_core_is_the_default_of_replay_where_it_can_be(bundle: Path) -> None:
-    assert isinstance(open_fastest(read_bundle(bundle)), NativeDetector)
+@pytest.mark.parametrize("words", [(), CORE, REFERENCE], ids=["default", "core", "reference"])
+def test_selftest_proves_the_core_unless_the_reference_is_asked_for(
+    bundle: Path, words: tuple[str, ...]
+) -> None:
+    done = gruard("selftest", bundle, *words, "--json")
+    linear = read_bundle(bundle).manifest.linear
+    reference = HOST_KERNEL_ID if linear else KERNEL_ID
+    expected = reference if words == REFERENCE else CORE_KERNEL_ID
+    assert done.returncode == 0 and done.stderr == ""
+    assert json.loads(done.stdout)["kernel"] == expected
 
 
-def test_selftest_proves_the_core(bundle: Path) -> None:
-    done = gruard("selftest", bundle, *CORE, "--json")
-    assert done.returncode == 0 and json.loads(done.stdout)["kernel"] == CORE_KERNEL_ID
+def test_the_default_needs_no_interpreter(
+    bundle: Path, data: Path, tmp_path: Path, interpreterless: Path
+) -> None:
+    proven = gruard("selftest", bundle, "--json", path=interpreterless)
+    assert json.loads(proven.stdout)["kernel"] == CORE_KERNEL_ID
+    found = {}
+    for path in (ROOT, interpreterless):
+        sink = tmp_path / f"{path.name}.jsonl"
+        words = ("--sink", sink, "--deadline", PATIENT)
+        done = gruard("run", bundle, "--source", data, *words, path=path)
+        assert done.returncode == 0 and " on core-c\n" in done.stderr
+        found[path] = sink.read_text()
+    assert found[ROOT] == found[interpreterless]
+
+
+def test_a_bundle_that_the_core_refuses_runs_on_the_reference_and_the_reason_is_said(
+    refused: Path, data: Path, tmp_path: Path
+) -> None:
+    reason = f"{refused}: closed_limit is {1 << 25}, the C core counts from 0 to {1 << 24}"
+    proven = gruard("selftest", refused, "--json")
+    assert json.loads(proven.stdout)["kernel"] == KERNEL_ID
+    assert proven.stderr == f"gruard: {reason}; {KERNEL_ID} runs it\n"
+    replayed = gruard("replay", refused, data, "--out", tmp_path / "out.csv")
+    assert replayed.returncode == 0 and reason in replayed.stderr
+    ran = gruard("run", refused, "--source", data, "--sink", tmp_path / "out.jsonl")
+    assert f" on {KERNEL_ID}, because {reason}\n" in ran.stderr
+    asked = gruard("selftest", refused, *CORE)
+    assert asked.returncode == 2 and asked.stderr == f"gruard: {reason}\n"
+
+
+def test_a_refused_bundle_without_an_interpreter_is_an_error_with_both_reasons(
+    refused: Path, interpreterless: Path
+) -> None:
+    done = gruard("selftest", refused, path=interpreterless)
+    assert done.returncode == 2 and done.stdout == ""
+    assert "the C core counts from 0 to" in done.stderr and NO_INTERPRETER in done.stderr
+
+
+def test_with_neither_a_network_is_refused_and_a_linear_bundle_runs(
+    tiny_bundle: Path, linear_bundle: Path, tmp_path: Path
+) -> None:
+    neither = blocking(tmp_path / "neither", WITHOUT_ENGINE + BLOCKED)
+    done = gruard("selftest", tiny_bundle, path=neither)
+    assert done.returncode == 2
+    assert WHAT_TO_DO in done.stderr and NO_INTERPRETER in done.stderr
+    linear = gruard("selftest", linear_bundle, "--json", path=neither)
+    assert json.loads(linear.stdout)["kernel"] == HOST_KERNEL_ID
+    assert linear.stderr == f"gruard: {WHAT_TO_DO}; {HOST_KERNEL_ID} runs it\n"
 
 
 def test_selftest_on_the_core_notices_one_bit(bundle_copy: Path) -> None:
@@ -162,11 +232,11 @@ def test_a_threshold_is_that_of_the_reference(bundle_copy: Path, data: Path) -> 
     np.savetxt(clean, rows, "%.6g", ",", header=",".join(tiny_model.CHANNELS), comments="")
     words = ("calibrate", bundle_copy, "--data", clean, "--false-alarms-per-day", 400, "--json")
     told = {}
-    for kernel in ((), CORE):
+    for kernel in (REFERENCE, CORE, ()):
         done = gruard(*words, *kernel)
         assert done.returncode == 0, done.stderr
         told[kernel] = json.loads(done.stdout)
-    assert told[CORE] == told[()] and told[CORE]["kernel"] == KERNEL_ID
+    assert told[CORE] == told[()] == told[REFERENCE] and told[CORE]["kernel"] == KERNEL_ID
     loaded = read_bundle(bundle_copy)
     assert threshold_of(loaded, CORE_KERNEL_ID) == threshold_of(loaded, KERNEL_ID)
     record = open_detector(loaded, CORE_KERNEL_ID)
@@ -205,9 +275,9 @@ def test_a_run_without_the_engine_says_so_and_the_fallback_answers(
 
 def test_the_worker_answers_on_the_core_stage_by_stage(tiny_bundle: Path) -> None:
     bundle = read_bundle(tiny_bundle)
-    reference = open_detector(bundle)
+    reference = open_detector(bundle, KERNEL_ID)
     process = WorkerProcess(
-        worker_command(tiny_bundle, kernel=CORE_KERNEL_ID),
+        worker_command(tiny_bundle),
         identity=BundleIdentity.of(read_bundle(tiny_bundle)),
     )
     process.start()
