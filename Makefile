@@ -41,7 +41,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 .DELETE_ON_ERROR:
 .PHONY: help help-all demo fleet fleet-rollout train convert audit validate run engine firmware firmware-faults \
         test test-fast test-long test-arm arm-trees test-service test-vm test-firmware coverage \
-        fuzz fuzz-core lint wheel benchmark benchmark-accuracy benchmark-arm benchmark-board \
+        fuzz fuzz-core lint wheel wheels benchmark benchmark-accuracy benchmark-arm benchmark-board \
         benchmark-calibration benchmark-clock benchmark-diagnosis benchmark-engines \
         benchmark-fleet benchmark-gaps benchmark-life benchmark-nab benchmark-records \
         benchmark-recurring benchmark-short benchmark-step benchmark-types faults fleet-engines \
@@ -167,6 +167,12 @@ wheel: $(READY) ## build the device wheel and the source archive with the native
 	GRUARD_PURE=1 $(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	$(PY) -c 'from setuptools.build_meta import build_sdist; build_sdist("dist")' >/dev/null
 	@ls dist/gruard-*.whl dist/gruard-*.tar.gz
+
+# One for each processor of TARGETS in setup.py.
+wheels: wheel #- the same, and a device wheel with the native engine for x86_64, aarch64 and armv7l (docs/engine.md)
+	@for target in x86_64 aarch64 armv7l; do GRUARD_TARGET=$$target \
+	    $(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . || exit; done
+	@ls dist/gruard-*-abi3-*.whl
 
 engine: $(READY) $(CORE) #- rebuild the native engine (kernel core-c) after a change of its C code
 

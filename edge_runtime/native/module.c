@@ -21,7 +21,7 @@ static const char *const REASONS[] = {
 };
 
 static void core_free(Core *core) {
-    PyTypeObject *type = Py_TYPE(core);
+    PyTypeObject *type = Py_TYPE((PyObject *)core);
     PyMem_Free(core->memory);
     if (core->blob.obj) PyBuffer_Release(&core->blob);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);

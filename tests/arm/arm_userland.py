@@ -37,6 +37,11 @@ class Arm:
         """Where its files are kept."""
         return TREES / self.name
 
+    @property
+    def python(self) -> Path:
+        """Debian's Python for it."""
+        return self.tree / "usr" / "bin" / "python3.11"
+
 
 ARMS = {
     arm.name: arm
@@ -52,35 +57,38 @@ ARMS = {
 }  # fmt: skip
 
 
-def run(arm: Arm, words: Sequence[str], **options: object) -> "subprocess.CompletedProcess[str]":
-    """Python for `arm` with `words` as its arguments, the checkout on its path."""
+def run(
+    arm: Arm, words: Sequence[str], path: Sequence[Path] = (), **options: object
+) -> "subprocess.CompletedProcess[str]":
+    """Python for `arm` with `words` as its arguments.
+
+    path: of its modules beside Debian's; else the interpreter's wheel and the checkout.
+    """
+    script = arm.tree / "gruard-python"
+    command = python(arm, script, path or (arm.tree / "wheels", ROOT))
+    # The host runs this script, so that Python can start itself anew, as gruard does for a worker.
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    script.chmod(0o755)
     return subprocess.run(
-        [str(_python(arm)), *words],
+        [str(script), *words],
         env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
         capture_output=True, text=True, check=False, **options,
     )  # type: ignore[call-overload, no-any-return]  # fmt: skip
 
 
-def _python(arm: Arm) -> Path:
-    """A script that is Python for `arm`; also what that Python takes for its own program.
-
-    So it can start itself anew, as gruard does for a first load: the host runs the script.
-    """
-    libraries, script = arm.tree / "usr" / "lib" / arm.triplet, arm.tree / "gruard-python"
+def python(arm: Arm, executable: Path, path: Sequence[Path]) -> list[str]:
+    """Python for `arm` with modules in `path`; it takes `executable` for its own program."""
+    libraries = arm.tree / "usr" / "lib" / arm.triplet
     guest = {
         # Where Debian's post-installation scripts, which never run here, would put links.
         "LD_LIBRARY_PATH": f"{libraries / 'blas'}:{libraries / 'lapack'}",
         "PYTHONHOME": str(arm.tree / "usr"),
-        "PYTHONPATH": f"{arm.tree / 'wheels'}:{ROOT}",
+        "PYTHONPATH": ":".join(map(str, path)),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
     told = [word for name, value in guest.items() for word in ("-E", f"{name}={value}")]
-    program = str(arm.tree / "usr" / "bin" / "python3.11")
-    command = [arm.qemu, "-0", str(script), "-L", str(arm.tree), *told, program]
-    script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-    script.chmod(0o755)
-    return script
+    return [arm.qemu, "-0", str(executable), "-L", str(arm.tree), *told, str(arm.python)]
 
 
 def ready(arm: Arm) -> None:
