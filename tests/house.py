@@ -128,7 +128,8 @@ def threshold_way(root: Path) -> tuple[str, ...]:
 def sample_way(bundle: Path, recording: str) -> tuple[str, ...]:
     """The files of edge_runtime that a sample of `gruard run` passes, in supervisor and worker.
 
-    recording: a CSV file's text. Counted as they run, from the reading to the written record.
+    recording: a CSV file's text. Counted as they run, from the reading to the written record, with
+    the detector in Python: a reader of the core reads C.
     """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -136,6 +137,7 @@ def sample_way(bundle: Path, recording: str) -> tuple[str, ...]:
         (place / "recording.csv").write_text(recording)
         command = [sys.executable, "-m", "edge_runtime", "run", str(bundle), "--allow-failed"]
         command += ["--source", "recording.csv", "--sink", "records.jsonl"]
+        command += ["--kernel", "tflite-builtin"]
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join((folder, str(ROOT))), "FILES": str(place / "files"),
         }  # fmt: skip
