@@ -13,12 +13,14 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from edge_runtime.alarms.alarm import Alarm
+from edge_runtime.alarms.log import read_alarms
 from edge_runtime.detector.lasting_change import KEPT as KEPT_CHANGE
 from edge_runtime.detector.lasting_change import WORD as CHANGE_WORD
 from edge_runtime.detector.lasting_change import KeptChange, Word
 from edge_runtime.errors import GruardError, reason
 from edge_runtime.files import sync
-from edge_runtime.marks import AlarmMark, PastAlarm, append_mark, read_alarms, read_marks
+from edge_runtime.marks import AlarmMark, append_mark, read_marks
 from edge_runtime.mute import MOST_PAST, PAST, Mute, PastMutes
 from edge_runtime.mute import WORD as MUTE_WORD
 from edge_runtime.plain import UNPRINTABLE, read_sealed, shown, write_sealed
@@ -106,7 +108,7 @@ def change_words(kept: KeptChange, now: float) -> str:
 def mark(folder: Path, which: str, real: bool, note: str, now: float) -> AlarmMark:
     """Mark an alarm as real or false; the same mark twice is written once.
 
-    which: `last`, the index or time of one of its records, or its local time, as
+    which: `last`, its id, the index or time of one of its records, or its local time, as
     `2026-12-01 03:12:05`.
     """
     _require_run(folder)
@@ -120,17 +122,18 @@ def mark(folder: Path, which: str, real: bool, note: str, now: float) -> AlarmMa
     return word
 
 
-def find_alarm(alarms: Sequence[PastAlarm], which: str) -> PastAlarm:
+def find_alarm(alarms: Sequence[Alarm], which: str) -> Alarm:
     """Return the newest alarm that `which` names, as in `mark`."""
     if which == LAST:
         return alarms[-1]
-    found = [alarm for alarm in alarms if _is_named(alarm, which)]
+    found = [alarm for alarm in alarms if alarm.id == which]
+    found = found or [alarm for alarm in alarms if _is_named(alarm, which)]
     if not found:
         raise NothingError(f"no alarm {shown(which)} is remembered; gruard marks lists them")
     return found[-1]
 
 
-def _is_named(alarm: PastAlarm, which: str) -> bool:
+def _is_named(alarm: Alarm, which: str) -> bool:
     if which.isascii() and which.isdigit():
         return len(which) < 16 and alarm.index <= int(which) <= alarm.last
     try:

@@ -185,12 +185,21 @@ def write_sealed(file: Path, value: _Dataclass) -> None:
     write_small(file, seal({"schema": SCHEMA, **asdict(value)}))
 
 
-def read_sealed(file: Path, kind: type[_Kind], most: int = LARGEST_FILE) -> _Kind | None:
+def _unchanged(fields: dict[str, Any]) -> dict[str, Any]:
+    return fields
+
+
+def read_sealed(
+    file: Path,
+    kind: type[_Kind],
+    most: int = LARGEST_FILE,
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]] = _unchanged,
+) -> _Kind | None:
     """Return the dataclass of type `kind` in `file`, None when the file is missing.
 
     A field with a default may be missing: an earlier version did not know it. most: bytes of the
-    file. Raises GruardError, naming the file, when it cannot be read or is
-    damaged.
+    file. upgrade: makes fields of today of those that an older version stored. Raises GruardError,
+    naming the file, when it cannot be read or is damaged.
     """
     try:
         fields = unseal(parse_json(read_regular(file, most)))
@@ -202,7 +211,7 @@ def read_sealed(file: Path, kind: type[_Kind], most: int = LARGEST_FILE) -> _Kin
         raise GruardError(f"{file}: damaged ({shown(str(error), str)})") from None
     if fields.pop("schema", None) != SCHEMA:
         raise GruardError(f"{file}: written by another version of gruard")
-    value: _Kind = build(kind, _defaults(kind) | fields, str(file))
+    value: _Kind = build(kind, _defaults(kind) | upgrade(fields), str(file))
     return value
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.alarms.alarm import AlarmEvent
+
 Float32 = npt.NDArray[np.float32]
 
 
@@ -74,6 +76,8 @@ class Record:
     kind, probability, sensor: the most probable kind of fault, its probability, and whether a
     sensor is at fault rather than the machine; all None unless the model's alarm was diagnosed.
     slots: how many slots of the sample clock the record stands for; 1 except in a long gap.
+    event: where an alarm begins or has ended, or is muted or no longer; None elsewhere. The
+    supervisor sets it.
     """
 
     index: int
@@ -92,6 +96,7 @@ class Record:
     probability: float | None = None
     sensor: bool | None = None
     slots: int = 1
+    event: AlarmEvent | None = None
 
     def __init__(
         self,
@@ -127,6 +132,7 @@ class Record:
         A number that is not finite is null, and a record without a score is not valid.
         """
         several = {"slots": self.slots} if self.slots > 1 else {}
+        event = {"event": self.event.fields()} if self.event else {}
         return _to_json(
             {
                 "index": self.index,
@@ -145,6 +151,7 @@ class Record:
                 "sensor": self.sensor,
                 "model": self.model,
                 **several,
+                **event,
             }
         )
 
@@ -163,18 +170,6 @@ def unjudged(record: Record, last: Record | None) -> Record:
         alarm=last.alarm if last else False,
         blamed=last.blamed if last else (),
     )
-
-
-def alarm_words(record: Record) -> str:
-    """Return the alarm in words, e.g. `level on flow (0.87, sensor), muted`; may be empty."""
-    words = where = ",".join(record.blamed)
-    if record.kind is not None and record.probability is not None:
-        who = "sensor" if record.sensor else "machine"
-        place = f" on {where}" if where else ""
-        words = f"{record.kind}{place} ({record.probability:.2f}, {who})"
-    recurring = "recurring" if Flag.RECURRING in record.flags else ""
-    muted = "muted" if Flag.MUTED in record.flags else ""
-    return ", ".join(filter(None, (words, recurring, muted)))
 
 
 def flag_names(flags: Flag) -> list[str]:

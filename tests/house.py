@@ -23,7 +23,7 @@ SMALL = 40
 """Lines below which a file with a single user belongs into that user."""
 
 
-MOST_CROSSED = 29
+MOST_CROSSED = 30
 RECORDING = "set_point,flow,heat\n" + "50,20,300\n" * 12
 
 
@@ -59,8 +59,8 @@ def bars(root: Path = ROOT) -> list[Bar]:
     circles = list(import_circles(modules))
     names, small = repeated_classes(modules), small_files(modules)
     return [
-        Bar("files of edge_runtime but learning", len(device), 146),
-        Bar("lines of edge_runtime but learning", sum(each.lines for each in device), 30400),
+        Bar("files of edge_runtime but learning", len(device), 153),
+        Bar("lines of edge_runtime but learning", sum(each.lines for each in device), 31420),
         Bar("files of edge_runtime/learning", len(learning), 41),
         Bar("lines of edge_runtime/learning", sum(each.lines for each in learning), 6150),
         Bar("circles of imports", len(circles), 0, tuple(" -> ".join(each) for each in circles)),

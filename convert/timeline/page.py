@@ -5,7 +5,7 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 
-from convert.timeline.run_facts import Alarm, Facts, RunRecording
+from convert.timeline.run_facts import AlarmStretch, Facts, RunRecording
 
 ROWS = 200  # of a table; the others are only counted
 STYLE = """
@@ -113,7 +113,7 @@ def _judgement(watch: RunRecording, facts: Facts) -> list[str]:
     return items
 
 
-def _alarm_table(watch: RunRecording, alarms: Sequence[Alarm]) -> str:
+def _alarm_table(watch: RunRecording, alarms: Sequence[AlarmStretch]) -> str:
     where = {None: "no labels", True: "yes", False: "no"}
     rows = (
         (

@@ -74,7 +74,7 @@ class RunRecording:
 
 
 @dataclass(frozen=True)
-class Alarm:
+class AlarmStretch:
     """One alarm from its first to its last record, with its pauses.
 
     blamed: channels, the most often blamed first. peak: highest score/threshold, NaN when every
@@ -124,7 +124,7 @@ class Facts:
     samples: int
     missing: tuple[int, ...]
     doubled: tuple[int, ...]
-    alarms: tuple[Alarm, ...]
+    alarms: tuple[AlarmStretch, ...]
     events: tuple[LabelledEvent, ...] | None
     false_alarms: int | None
     alarmed_normal: float | None
@@ -210,7 +210,7 @@ def replaced(watch: RunRecording) -> Bools:
     return found
 
 
-def alarms_of(watch: RunRecording) -> tuple[Alarm, ...]:
+def alarms_of(watch: RunRecording) -> tuple[AlarmStretch, ...]:
     """Return every alarm in time order."""
     score, alarmed, found = ratios(watch.records), alarm_on(watch.records), []
     right = None if watch.labels is None else watch.labels & alarmed
@@ -219,7 +219,7 @@ def alarms_of(watch: RunRecording) -> tuple[Alarm, ...]:
         blamed = Counter(name for record in records for name in record.blamed)
         scores = score[start:stop][np.isfinite(score[start:stop])]
         found.append(
-            Alarm(
+            AlarmStretch(
                 start=start,
                 stop=stop,
                 blamed=tuple(name for name, _ in blamed.most_common()),

@@ -10,6 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_runtime.alarms.alarm import AlarmEvent
+from edge_runtime.alarms.command import AlarmCommand, require_program
+from edge_runtime.alarms.log import NO_MACHINE, AlarmLog, KnownMachine
 from edge_runtime.bundle.manifest import FallbackConstants, Manifest
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.calibration import trial_of
@@ -17,8 +20,7 @@ from edge_runtime.columns import NOTHING_SAID, Columns
 from edge_runtime.detector.fallback import Fallback, ScorelessFallback, SelectedFallback
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, Delegate, Kernel
 from edge_runtime.detector.thresholds import local_file, local_thresholds, threshold_of, to_word
-from edge_runtime.errors import Complaints, GruardError
-from edge_runtime.marks import AlarmLog
+from edge_runtime.errors import Complaints, GruardError, LimitedLog
 from edge_runtime.mute import MuteKeeper
 from edge_runtime.native.engine import NativeFallback
 from edge_runtime.readings.named_source import open_named
@@ -59,6 +61,7 @@ from edge_runtime.updates.choice import Admission, Start, choose, start_from
 from edge_runtime.updates.disk import StoreDisk, make_folders
 from edge_runtime.updates.store import Store
 from edge_runtime.updates.switch import FallbackOnly, ModelLoader, ModelSwitch
+from edge_runtime.words import alarm_line
 
 if TYPE_CHECKING:  # imported only where a run learns
     from edge_runtime.autolearn.keeper import LearningKeeper
@@ -99,6 +102,8 @@ class RunOptions:
     kernel: Kernel | None
     trusted_keys: tuple[Path, ...]
     debug: bool
+    language: str
+    on_alarm: tuple[str, ...] | None
 
     @property
     def existing(self) -> Existing:
@@ -197,13 +202,15 @@ class RunSubject:
     warmup: int
     fallback: ShadowDetector
     columns: Columns = NOTHING_SAID
+    machine: KnownMachine = NO_MACHINE
 
 
 @dataclass(frozen=True)
 class Assembled:
     """A run that is ready to start. switch: None where no other bundle can take over.
 
-    learning: None where nothing is learned. delay: how long later starts of the service wait.
+    learning: None where nothing is learned. command: of alarms, None without one.
+    delay: how long later starts of the service wait.
     """
 
     supervisor: Supervisor
@@ -211,6 +218,7 @@ class Assembled:
     switch: ModelSwitch | None
     delay: StartDelay
     learning: "LearningKeeper | None" = None
+    command: AlarmCommand | None = None
 
 
 def assemble(options: RunOptions) -> Assembled:
@@ -228,6 +236,8 @@ def assemble(options: RunOptions) -> Assembled:
 def _assemble(
     options: RunOptions, console: Console, liveness: LivenessOptions, delay: StartDelay
 ) -> Assembled:
+    if options.on_alarm:
+        require_program(options.on_alarm)
     store = Store(options.store, log=console.log)
     start = _start(store, options, console)
     complaints = Complaints(console.log)
@@ -262,6 +272,10 @@ def _assemble(
         at = [watched.channels.index(name) for name in counters]
         source = CountingSource(source, at, watched.period, CLOCK)
     threads.watch((*getattr(source, "threads", ()), *sink.threads))
+    command = AlarmCommand(options.on_alarm, console.log) if options.on_alarm else None
+    if command:
+        threads.watch([command.thread])
+    alarms = _alarms(options, watched, state, wall, console, command)
     switch = None
     if not options.bundle:
         counted = frozenset(watched.columns.counters)
@@ -276,6 +290,7 @@ def _assemble(
             console,
             watch,
             learning,
+            alarms,
         )
         if learning:
             learning.on_install = switch.look_soon
@@ -286,7 +301,6 @@ def _assemble(
     changes = ChangeKeeper(state, CLOCK, time.time, console.log)
     recurring = RecurringKeeper(state, timing.period, wall, CLOCK, console.log)
     mutes = MuteKeeper(state, CLOCK, time.time, console.log)
-    alarms = AlarmLog(state, CLOCK, time.time, console.log)
     if start.bundle:
         process.change = changes.load(process.bundle, process.identity.fault_of_change)
     supervisor = Supervisor(
@@ -304,10 +318,13 @@ def _assemble(
         mutes,
         alarms,
     )
+    if command:
+        supervisor.summary.on_alarm = command.counts
+    supervisor.summary.language = options.language
     supervisor.summary.started_after = started_after
     supervisor.summary.skipped = lambda: sink.skipped
     supervisor.summary.threads = threads.states
-    return Assembled(supervisor, watch, switch, delay, learning)
+    return Assembled(supervisor, watch, switch, delay, learning, command)
 
 
 def _start(store: Store, options: RunOptions, console: Console) -> Start:
@@ -390,7 +407,8 @@ def _subject(
         flags = Flag.LEARNING if options.learn is not None else Flag(0)
         limits = Fallback(of, "", console.log)
         rest = SelectedFallback(limits, _columns(of, channels), flags)
-        return RunSubject(of.name, 0, "", channels, of.period, UNKNOWN_WARMUP, rest, of.columns)
+        known = (of.columns, KnownMachine.of(of))
+        return RunSubject(of.name, 0, "", channels, of.period, UNKNOWN_WARMUP, rest, *known)
     return RunSubject(
         of.manifest.name,
         of.manifest.version,
@@ -400,6 +418,7 @@ def _subject(
         of.manifest.tiers.warmup,
         options.fallback(of, channels, console.log),
         of.manifest.columns,
+        KnownMachine.of(of.manifest),
     )
 
 
@@ -450,6 +469,27 @@ def _learning(
     has_model = start.bundle is not None
     rows = 0 if has_model else count_rows(options.readings)
     return LearningKeeper(plan, recorder, rows, has_model, live, CLOCK, time.time, console.log)
+
+
+def _alarms(
+    options: RunOptions,
+    watched: RunSubject,
+    state: Path | None,
+    wall: Callable[[], float] | None,
+    console: Console,
+    command: AlarmCommand | None,
+) -> AlarmLog:
+    """Return what follows the alarms, logs them, and remembers them."""
+    lines = LimitedLog(console.log, CLOCK)
+
+    def tell(event: AlarmEvent) -> None:
+        lines.trouble(event.moment, alarm_line(event.alarm, options.language))
+        if command:
+            command.put(event)
+
+    log = AlarmLog(state, watched.channels, CLOCK, wall, console.log, tell, options.language)
+    log.machine = watched.machine
+    return log
 
 
 def _after(first: Callable[[], None], turn: Turn) -> Turn:
@@ -514,6 +554,7 @@ def _switch(
     console: Console,
     watch: StatusPublisher,
     learning: "LearningKeeper | None",
+    alarms: AlarmLog,
 ) -> ModelSwitch:
     """Return the switch that lets another bundle of the store take over from `running`."""
 
@@ -527,6 +568,7 @@ def _switch(
     def announce(other: Bundle) -> None:
         if learning:
             learning.answered()
+        alarms.machine = KnownMachine.of(other.manifest)
         watch.answered_by(other.manifest.name, other.manifest.version, other.model_hash)
 
     loader = ModelLoader(options.admission.read, serve, announce)

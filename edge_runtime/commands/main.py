@@ -13,6 +13,7 @@ from edge_runtime.commands.bundle import calibrate, inspect, selftest
 from edge_runtime.commands.learn import learn
 from edge_runtime.commands.look import look
 from edge_runtime.commands.owner import accept, mark, marks, mute, unmute
+from edge_runtime.commands.picture import picture
 from edge_runtime.commands.readings import readings, record
 from edge_runtime.commands.relearn import relearn
 from edge_runtime.commands.replay import replay
@@ -37,8 +38,8 @@ def gruard() -> None:
 
 
 COMMANDS = (
-    record, look, learn, relearn, run, status, top, accept, mute, unmute, mark, marks, replay,
-    readings, journal, inspect, selftest, calibrate, install, list_bundles, use, rollback,
+    record, look, learn, relearn, run, status, top, accept, mute, unmute, mark, marks, picture,
+    replay, readings, journal, inspect, selftest, calibrate, install, list_bundles, use, rollback,
     update, service,
 )  # fmt: skip
 for command in COMMANDS:

@@ -13,6 +13,7 @@ from edge_runtime.columns import Columns
 from edge_runtime.commands import ranges
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, INT8_KERNELS, Delegate, Kernel
 from edge_runtime.supervision.starts import service_folder
+from edge_runtime.words import LANGUAGES, language_of
 
 
 def default_store() -> Path:
@@ -110,6 +111,14 @@ def column_options(command: Callable[..., None]) -> Callable[..., None]:
         command(said=Columns(time_column, label_column, counters=counters), **others)
 
     return with_columns
+
+
+language_option = click.option(
+    "--language",
+    type=click.Choice(LANGUAGES),
+    default=lambda: language_of(os.environ),
+    help="Language of alarms in words.  [default: that of LANG, else en]",
+)
 
 
 def _named_keys(

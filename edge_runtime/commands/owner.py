@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_runtime.commands.options import warn
+from edge_runtime.commands.options import language_option, warn
 from edge_runtime.errors import GruardError
 
 if TYPE_CHECKING:
-    from edge_runtime.marks import AlarmMark, PastAlarm
+    from edge_runtime.alarms.alarm import Alarm
+    from edge_runtime.marks import AlarmMark
 
 SERVICES = Path("/var/lib/gruard")
 """Where services keep their state, each in one folder."""
@@ -30,7 +31,7 @@ def _text(context: click.Context, parameter: click.Parameter, text: str) -> str:
         raise click.BadParameter(str(error)) from None
 
 
-def _run_folder(folder: Path | None) -> Path:
+def run_folder(folder: Path | None) -> Path:
     """Return the state folder that is named, of the calling service, or of the only service here.
 
     Raises GruardError when there are several or none.
@@ -87,7 +88,7 @@ def accept(reason: str, undo: bool, state: Path | None, as_json: bool) -> None:
     from edge_runtime.detector.lasting_change import WORD
     from edge_runtime.learning.answers import ACCEPTED_CREEPS, accept_creeps
 
-    folder = _run_folder(state)
+    folder = run_folder(state)
     try:
         kept = owner.accept(folder, undo, reason, time.time())
     except owner.NothingError:
@@ -128,7 +129,7 @@ def mute(duration: str, reason: str, state: Path | None, as_json: bool) -> None:
     from edge_runtime.mute import WORD, parse_duration
     from edge_runtime.status.health import mute_words
 
-    seconds, folder = parse_duration(duration), _run_folder(state)
+    seconds, folder = parse_duration(duration), run_folder(state)
     word = owner.mute(folder, seconds, reason, time.time())
     if as_json:
         click.echo(json.dumps({"muted": True, **vars(word), "file": str(folder / WORD)}))
@@ -150,7 +151,7 @@ def unmute(state: Path | None, as_json: bool) -> None:
     from edge_runtime import owner
     from edge_runtime.mute import WORD
 
-    folder = _run_folder(state)
+    folder = run_folder(state)
     owner.unmute(folder, time.time())
     if as_json:
         click.echo(json.dumps({"muted": False, "file": str(folder / WORD)}))
@@ -163,12 +164,15 @@ def unmute(state: Path | None, as_json: bool) -> None:
 @click.argument("verdict", metavar="false|real", type=click.Choice(["false", "real"]))
 @_option("--note", "Why; stored with the mark.")
 @state_option
+@language_option
 @json_option
-def mark(alarm: str, verdict: str, note: str, state: Path | None, as_json: bool) -> None:
+def mark(
+    alarm: str, verdict: str, note: str, state: Path | None, language: str, as_json: bool
+) -> None:
     """Mark ALARM as a false alarm or a real one, for learning again.
 
-    ALARM is last, the index or the time of one of its records, or its local time as gruard marks
-    shows it. The last mark of an alarm counts. Marks change nothing in a run.
+    ALARM is last, its id or its local time as gruard marks shows them, or the index or the time of
+    one of its records. The last mark of an alarm counts. Marks change nothing in a run.
 
     \b
     Exit code 0: marked; 1: there is no such alarm; 2: a problem you can fix.
@@ -176,37 +180,40 @@ def mark(alarm: str, verdict: str, note: str, state: Path | None, as_json: bool)
     """
     from edge_runtime import owner
 
-    word = owner.mark(_run_folder(state), alarm, verdict == "real", note, time.time())
+    word = owner.mark(run_folder(state), alarm, verdict == "real", note, time.time())
     if as_json:
-        click.echo(json.dumps(_fields(word.alarm, word)))
+        click.echo(json.dumps(_fields(word.alarm, word, language)))
         return
-    click.echo(f"marked as {_verdict(word)}: {_alarm_line(word.alarm)}")
+    click.echo(f"marked as {_verdict(word)}: {_alarm_line(word.alarm, language)}")
 
 
 @click.command()
 @state_option
+@language_option
 @json_option
-def marks(state: Path | None, as_json: bool) -> None:
+def marks(state: Path | None, language: str, as_json: bool) -> None:
     """List the last alarms of a run and all marked ones, oldest first, with their marks.
 
-    The first column is the index by which gruard mark names an alarm. --json prints one JSON object
-    a line; start and end are times of records, and what was learned from them is disputed.
+    The first column is the id by which gruard mark and gruard picture name an alarm. --json prints
+    one JSON object a line, with the readings of the blamed channels and what was expected of them;
+    start and end are times of records.
 
     Example: gruard marks
     """
-    from edge_runtime.marks import read_alarms, read_marks
+    from edge_runtime.alarms.log import read_alarms
+    from edge_runtime.marks import read_marks
 
-    folder = _run_folder(state)
+    folder = run_folder(state)
     told, damaged = read_marks(folder)
     listed = {(a.index, a.began): a for a in (*(m.alarm for m in told), *read_alarms(folder))}
     newest = {(each.alarm.index, each.alarm.began): each for each in told}
     for key, alarm in sorted(listed.items(), key=lambda item: item[0][1]):
         word = newest.get(key)
         if as_json:
-            click.echo(json.dumps(_fields(alarm, word)))
+            click.echo(json.dumps(_fields(alarm, word, language)))
         else:
             note = f" ({word.note})" if word and word.note else ""
-            click.echo(_alarm_line(alarm) + (f"  {_verdict(word)}{note}" if word else ""))
+            click.echo(_alarm_line(alarm, language) + (f"  {_verdict(word)}{note}" if word else ""))
     if not listed:
         warn(f"{folder}: no alarm is remembered")
     if damaged:
@@ -217,19 +224,22 @@ def _verdict(word: AlarmMark) -> str:
     return "real" if word.real else "false"
 
 
-def _fields(alarm: PastAlarm, word: AlarmMark | None) -> dict[str, object]:
+def _fields(alarm: Alarm, word: AlarmMark | None, language: str) -> dict[str, object]:
+    from edge_runtime.words import alarm_text
+
+    fields = alarm.fields() | {"text": alarm_text(alarm, language)}
     if word is None:
-        return vars(alarm) | {"mark": None}
-    return vars(alarm) | {"mark": _verdict(word), "note": word.note, "told": word.told}
+        return fields | {"mark": None}
+    return fields | {"mark": _verdict(word), "note": word.note, "told": word.told}
 
 
-def _alarm_line(alarm: PastAlarm) -> str:
+def _alarm_line(alarm: Alarm, language: str) -> str:
     from edge_runtime.status.health import duration
+    from edge_runtime.words import alarm_text
 
     try:
         began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(alarm.began))
     except (OverflowError, ValueError, OSError):  # no such year
         began = str(alarm.began)
     lasted = duration(max(alarm.end - alarm.start, 0.0))
-    where = f" on {', '.join(alarm.blamed)}" if alarm.blamed else ""
-    return f"{alarm.index:<9} {began}  {lasted:<13} {alarm.kind or 'alarm'}{where}"
+    return f"{alarm.id:<20} {began}  {lasted:<13} {alarm_text(alarm, language)}"

@@ -1,5 +1,6 @@
 """`gruard run`: watch a source with a bundle, or with the current one of the store."""
 
+import shlex
 import sys
 from pathlib import Path
 from types import FrameType
@@ -8,7 +9,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from edge_runtime.commands import ranges
-from edge_runtime.commands.options import kernel_option, store_option, trusted_key_option
+from edge_runtime.commands.options import (
+    kernel_option,
+    language_option,
+    store_option,
+    trusted_key_option,
+)
 from edge_runtime.supervision.liveness import LONGEST_TIMEOUT
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
@@ -27,6 +33,19 @@ def _duration(context: click.Context, option: click.Parameter, text: str | None)
 
 def _names(context: click.Context, option: click.Parameter, text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",")) if text else ()
+
+
+def _words(
+    context: click.Context, option: click.Parameter, text: str | None
+) -> tuple[str, ...] | None:
+    """Return the words of a command, which a shell would see the same way; None without one."""
+    try:
+        words = None if text is None else tuple(shlex.split(text))
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; write it as for a shell") from None
+    if words == ():
+        raise click.BadParameter("name a program")
+    return words
 
 
 @click.command()
@@ -123,6 +142,13 @@ def _names(context: click.Context, option: click.Parameter, text: str | None) ->
     "stuck:CHANNEL@300+50, level:CHANNEL@300+50*AMOUNT; several with commas.",
 )
 @click.option(
+    "--on-alarm",
+    callback=_words,
+    metavar="COMMAND",
+    help="Run COMMAND when an alarm begins and when it has ended, with the alarm as JSON on stdin; "
+    "see docs/alarms.md.",
+)
+@click.option(
     "--healthy-minutes",
     type=ranges.HEALTHY_MINUTES,
     default=10.0,
@@ -169,6 +195,7 @@ def _names(context: click.Context, option: click.Parameter, text: str | None) ->
 @click.option("--allow-failed", is_flag=True, help="Run a bundle whose validation failed.")
 @kernel_option
 @trusted_key_option
+@language_option
 @click.option(
     "--debug",
     is_flag=True,
@@ -276,6 +303,8 @@ def _run(assembled: "Assembled", as_json: bool) -> int:
     finally:
         if assembled.learning:
             assembled.learning.close()
+        if assembled.command:
+            assembled.command.close()
         supervisor.print_summary(as_json)
     supervisor.ended()
     return stopped or (_LOST_RECORDS if supervisor.summary.dropped else 0)

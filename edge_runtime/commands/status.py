@@ -10,14 +10,15 @@ from pathlib import Path
 
 import click
 
-from edge_runtime.commands.options import warn
+from edge_runtime.commands.options import language_option, warn
 from edge_runtime.errors import GruardError
 
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
+@language_option
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
-def status(file: Path | None, as_json: bool) -> None:
+def status(file: Path | None, language: str, as_json: bool) -> None:
     """Print the state of a run that was started with --status FILE.
 
     Default for FILE is that of the service: $RUNTIME_DIRECTORY/status.json, or the one below
@@ -37,7 +38,7 @@ def status(file: Path | None, as_json: bool) -> None:
     from edge_runtime.status.snapshot import read_status
 
     snapshot = read_status(_place(file))
-    verdict = judge_now(snapshot, time.monotonic())
+    verdict = judge_now(snapshot, time.monotonic(), language)
     if as_json:
         click.echo(json.dumps(vars(verdict) | {"snapshot": snapshot}, default=vars))
     else:
@@ -48,7 +49,8 @@ def status(file: Path | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-def top(file: Path | None) -> None:
+@language_option
+def top(file: Path | None, language: str) -> None:
     """Watch a run live that was started with --status FILE; renewed each second, q quits.
 
     The curve shows the score as a share of its threshold (limit), the highest of each second. FILE
@@ -67,7 +69,7 @@ def top(file: Path | None) -> None:
         quits = False
         while not quits:
             snapshot = read_status(path)
-            verdict = judge_now(snapshot, time.monotonic())
+            verdict = judge_now(snapshot, time.monotonic(), language)
             terminal.draw(screen(snapshot, verdict, str(path), *size()))
             quits = terminal.wait(1.0)
 

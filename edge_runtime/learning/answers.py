@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_runtime.alarms.alarm import Alarm
+from edge_runtime.alarms.log import CAPACITY, read_alarms
 from edge_runtime.detector.lasting_change import WORD as CHANGE_WORD
 from edge_runtime.detector.lasting_change import Word
 from edge_runtime.errors import GruardError, reason
-from edge_runtime.marks import CAPACITY, PastAlarm, read_alarms, read_marks
+from edge_runtime.marks import read_marks
 from edge_runtime.mute import PAST, Mute, PastMutes
 from edge_runtime.mute import WORD as MUTE_WORD
 from edge_runtime.plain import read_sealed, write_sealed
@@ -142,5 +144,5 @@ def _write(file: Path, value: FoundCreeps | AcceptedCreeps | LeftOut) -> None:
         raise GruardError(f"{file}: cannot be written ({reason(error)})") from None
 
 
-def _key(alarm: PastAlarm) -> tuple[int, float]:
+def _key(alarm: Alarm) -> tuple[int, float]:
     return alarm.index, alarm.began

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from edge_runtime.alarms.alarm import is_date
 from edge_runtime.errors import GruardError
 from edge_runtime.files import read_regular
 from edge_runtime.plain import read_sealed
@@ -37,7 +38,6 @@ _CHUNK = 4096
 _LOOKED_AT = 100  # characters of a row that hold its times
 _IN_VAIN = 16
 """How many times its size is decompressed in vain, before the rest of a part counts as damage."""
-_FIRST_DATE, _LAST_DATE = 946_684_800.0, 4_102_444_800.0  # the years 2000 to 2100
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)\.(\d{6,18})(\.alarms)?\.csv\.gz")
 
 
@@ -256,7 +256,7 @@ def last_row(folder: Path, parts: Sequence[Part], width: int) -> Row | None:
 
 def time_words(seconds: float) -> str:
     """A time as a user may write it: a UTC date where it is one."""
-    if not _FIRST_DATE <= seconds < _LAST_DATE:
+    if not is_date(seconds):
         return repr(seconds)
     moment = datetime.fromtimestamp(seconds, timezone.utc).replace(tzinfo=None)
     return f"{moment.isoformat(timespec='milliseconds')}Z"

@@ -52,7 +52,8 @@ class Mqtt:
     TOPIC/status (retained) is `online` while there is a connection, else `offline`; the broker
     publishes that when the connection breaks.
     control: obeys the messages of TOPIC/set, and its answers are published to TOPIC/set/result;
-    None subscribes to nothing. Raises GruardError when paho-mqtt is missing.
+    None subscribes to nothing. retain: whether the broker keeps the last message for those who
+    subscribe later. Raises GruardError when paho-mqtt is missing.
     """
 
     def __init__(
@@ -60,8 +61,9 @@ class Mqtt:
         address: MqttAddress,
         log: Callable[[str], None],
         control: OwnerRequests | None = None,
+        retain: bool = False,
     ) -> None:
-        self._address, self._first_log = address, log
+        self._address, self._first_log, self._retain = address, log, retain
         self._log = LimitedLog(log, time.monotonic)
         self._lock = threading.Lock()  # never held while paho is called: its callbacks take it
         self._under_way: dict[int, int] = {}  # message numbers by paho's ids
@@ -97,7 +99,7 @@ class Mqtt:
 
     def send(self, message: bytes, sequence: int) -> None:
         """Publish one message."""
-        number = self._client.publish(self._address.topic, message, qos=1).mid
+        number = self._client.publish(self._address.topic, message, qos=1, retain=self._retain).mid
         self._wake_thread()
         with self._lock:
             if number in self._early:

@@ -106,8 +106,9 @@ def _open_network(target: str, log: Log, state: Path | None) -> _Network:
     what = address.options.get("what", "alarms")
     if what not in ("alarms", "all"):
         raise GruardError(f"{address.name}: what={what} is neither alarms nor all")
-    wanted = everything if what == "all" else Changes()
-    return _Network(address.name, Mqtt(address, log, _control(address, log, state)), wanted)
+    alarms = what == "alarms"
+    carrier = Mqtt(address, log, _control(address, log, state), retain=alarms)
+    return _Network(address.name, carrier, Changes() if alarms else everything)
 
 
 def _control(address: MqttAddress, log: Log, state: Path | None) -> OwnerRequests | None:

@@ -66,16 +66,15 @@ def everything(message: bytes) -> bool:
 
 
 class Changes:
-    """Wants the first message of a run, each change of tier or validity, the beginning and end of
-    an alarm, and where one that goes on is muted or no longer muted.
+    """Wants the first message of a run, and those with an event: the beginning and the end of an
+    alarm, and where one that goes on is muted or no longer muted.
 
-    A cleared alarm has ended when it can no longer come back (`edge_runtime.detector.alarm`). If
-    the last message sent was without alarm, the return of the alarm is sent too.
+    Records of versions without events may wait in a journal, so the alarms are followed here, too.
     """
 
     def __init__(self) -> None:
         self._last: tuple[object, ...] | None = None
-        self._course, self._sent_alarm = AlarmCourse(), False
+        self._course = AlarmCourse()
         self._muted = False  # the last message in alarm
 
     def __call__(self, message: bytes) -> bool:
@@ -88,11 +87,8 @@ class Changes:
             flags = fields.get("flags")
             self._muted = isinstance(flags, list) and "MUTED" in flags
         going_on = self._course.going_on
-        state = run, going_on, going_on and self._muted, fields["tier"], fields["valid"]
-        wanted = state != self._last or (alarm and not self._sent_alarm)
-        self._last = state
-        if wanted:
-            self._sent_alarm = alarm
+        state = run, going_on, going_on and self._muted
+        wanted, self._last = state != self._last, state
         return wanted
 
 

@@ -10,6 +10,7 @@ from edge_runtime.detector.lasting_change import Finding
 from edge_runtime.mute import Mute
 from edge_runtime.status.snapshot import Answer, LearningStatus, ProcessStatus, Snapshot
 from edge_runtime.supervision.policy import TIERS, WorkerPhase, stat_fields
+from edge_runtime.words import ENGLISH, alarm_line
 
 State = Literal[
     "healthy",
@@ -62,11 +63,11 @@ def life(process: ProcessStatus, proc: Path = Path("/proc")) -> Life:
     return "stopped" if fields[_STATE_FIELD] in "Tt" else "running"
 
 
-def judge(snapshot: Snapshot | None, now: float, alive: Life) -> Health:
+def judge(snapshot: Snapshot | None, now: float, alive: Life, language: str = ENGLISH) -> Health:
     """Return the verdict at monotonic time `now` on a run whose process is `alive`.
 
     A dead or silent run goes before its alarm, which is old. An alarm goes before a missing model,
-    because the fallback's alarms count; a muted one does not.
+    because the fallback's alarms count; a muted one does not. language: of an alarm in words.
     """
     if snapshot is None:
         return Health("missing", "there is no status file: nothing runs here", NO_MODEL, None)
@@ -76,12 +77,13 @@ def judge(snapshot: Snapshot | None, now: float, alive: Life) -> Health:
         return Health(*trouble, NO_MODEL, age)
     if snapshot.answer is None:
         return Health("waiting", _why_waiting(snapshot), NO_MODEL, age)
-    return _answered(snapshot, snapshot.answer, age)
+    return _answered(snapshot, snapshot.answer, age, language)
 
 
-def judge_now(snapshot: Snapshot | None, now: float) -> Health:
+def judge_now(snapshot: Snapshot | None, now: float, language: str = ENGLISH) -> Health:
     """Judge the snapshot by the present state of its process."""
-    return judge(snapshot, now, life(snapshot.process) if snapshot else "gone")
+    alive = life(snapshot.process) if snapshot else "gone"
+    return judge(snapshot, now, alive, language)
 
 
 def _lifeless(process: ProcessStatus, age: float, alive: Life) -> tuple[State, str] | None:
@@ -172,14 +174,15 @@ def _silence(snapshot: Snapshot) -> str:
     return f"the source is silent{since(snapshot.input.silent_since, snapshot.now)}{away}"
 
 
-def _answered(snapshot: Snapshot, answer: Answer, age: float) -> Health:
+def _answered(snapshot: Snapshot, answer: Answer, age: float, language: str) -> Health:
     silent = snapshot.input.silent_since is not None
     because = _why_no_model(snapshot, answer) if silent or not answer.valid else ""
     mute = snapshot.mute
     muted = f"; muted{mute_words(mute, snapshot.now)}" if mute else ""
     if answer.alarm:
-        about = f"ALARM {answer.about}".rstrip()
-        text = about + (f"; {because}" if because else "") + muted
+        # A snapshot of an older version does not say which alarm.
+        text = alarm_line(snapshot.alarm, language) if snapshot.alarm else "ALARM"
+        text += (f"; {because}" if because else "") + muted
         if "MUTED" not in answer.flags:
             return Health("alarm", text, ALARM, age)
         return Health("muted", text, NO_MODEL if because else HEALTHY, age)

@@ -238,6 +238,7 @@ class StatusPublisher:
             ),
             Input(self._silent_since(now, last), state.away),
             None if last is None else Answer.of(last),
+            state.alarm,
             state.finding,
             state.mute,
             learning,

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_runtime.alarms.alarm import Alarm
 from edge_runtime.detector.lasting_change import Finding
 from edge_runtime.errors import GruardError, LimitedLog
 from edge_runtime.files import read_regular, replace_file
@@ -29,8 +30,8 @@ if TYPE_CHECKING:  # reading snapshots needs no numpy
     from edge_runtime.record import Record
     from edge_runtime.supervision.summary import Summary
 
-SCHEMA = 6
-"""Files of schemas 1 to 5 are read too; fields that they lack are unknown."""
+SCHEMA = 7
+"""Files of schemas 1 to 6 are read too; fields that they lack are unknown."""
 NAME = "status.json"
 SERVICES = Path("/run/gruard")
 """Where services keep their file: in one folder per service, or a single one in this folder."""
@@ -91,7 +92,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Answer:
-    """The last record; fields as in Record. about: the alarm in words, empty without one."""
+    """The last record; fields as in Record."""
 
     index: int
     time: float | None
@@ -105,12 +106,11 @@ class Answer:
     kind: str | None
     probability: float | None
     sensor: bool | None
-    about: str
 
     @staticmethod
     def of(record: Record) -> Answer:
         """Return the fields of `record`."""
-        from edge_runtime.record import alarm_words, flag_names
+        from edge_runtime.record import flag_names
 
         return Answer(
             record.index,
@@ -125,7 +125,6 @@ class Answer:
             record.kind,
             _finite(record.probability),
             record.sensor,
-            alarm_words(record) if record.alarm else "",
         )
 
 
@@ -201,8 +200,9 @@ class BoardHealth:
 class Snapshot:
     """The state of a run at one moment.
 
-    answer: None before the first record. change: the lasting change that was reported, None without
-    one. mute: that holds now, None without one. learning: None where nothing is learned.
+    answer: None before the first record. alarm: that goes on, None without one. change: the lasting
+    change that was reported, None without one. mute: that holds now, None without one.
+    learning: None where nothing is learned.
     trail: the latest points of the score, oldest first: each is the highest share of its threshold
     within a second, None for a second of gaps.
     rate: records per second since the snapshot before, None in the first.
@@ -215,6 +215,7 @@ class Snapshot:
     model: ModelStatus
     input: Input
     answer: Answer | None
+    alarm: Alarm | None
     change: Finding | None
     mute: Mute | None
     learning: LearningStatus | None
@@ -256,7 +257,9 @@ def from_json(text: str, where: str) -> Snapshot:
     if data["schema"] == 4:
         data |= {"mute": None, "schema": 5}
     if data["schema"] == 5:
-        data |= {"learning": None, "schema": SCHEMA}
+        data |= {"learning": None, "schema": 6}
+    if data["schema"] == 6:
+        data = _from_sixth(data)
     if data["schema"] != SCHEMA:
         raise GruardError(
             f"{where}: written by another version of gruard (schema {data['schema']!r}, "
@@ -275,6 +278,14 @@ def _from_first(data: dict[str, Any]) -> dict[str, Any]:
     }
     unknown = {"input": {"silent_since": None, "away": None}, "threads": []}
     return _with(data, added) | unknown | {"schema": 2}
+
+
+def _from_sixth(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a snapshot of schema 6, which had words instead of the alarm, as one of today."""
+    answer = data.get("answer")
+    if isinstance(answer, dict):
+        answer = {name: value for name, value in answer.items() if name != "about"}
+    return data | {"answer": answer, "alarm": None, "schema": SCHEMA}
 
 
 def _with(data: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:

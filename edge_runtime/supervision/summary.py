@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from edge_runtime.alarms.alarm import Alarm
 from edge_runtime.detector.alarm import AlarmCourse
-from edge_runtime.record import Flag, Record, alarm_words, finite, flag_names
+from edge_runtime.record import Flag, Record, finite, flag_names
 from edge_runtime.supervision.policy import TIERS
 from edge_runtime.supervision.starts import StartedAfter
 from edge_runtime.threads import ThreadState, failed_words
+from edge_runtime.words import ENGLISH, record_text
 
 _RECENT = 1024  # latencies kept for the median: a steady value, and bounded memory over years
 _PROGRESS_EVERY = 1.0  # seconds
@@ -28,7 +30,9 @@ class Summary:
     transitions: changes of tier, as `1→2`. timing: irregular times of readings, by kind.
     outages: times that the source was away.
     started_after: what came before this run; None where no state is kept.
+    language: of alarms in words (`edge_runtime.words`).
     skipped, threads: return the number of skipped journal entries, and the threads' states.
+    on_alarm: returns how many commands of alarms were done, failed or dropped; nothing without one.
     """
 
     records: int = 0
@@ -49,14 +53,17 @@ class Summary:
     started_after: StartedAfter | None = None
     skipped: Callable[[], int] = int
     threads: Callable[[], Sequence[ThreadState]] = tuple
+    on_alarm: Callable[[], Mapping[str, int]] = dict
+    language: str = ENGLISH
     last: Record | None = None
+    last_alarm: Alarm | None = None
     slowest: float = 0.0
     _alarm: AlarmCourse = field(default_factory=AlarmCourse)
     _kind: str | None = None  # of the alarm that is on, or of the last one
     _latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
-    def add(self, record: Record, latency: float) -> None:
-        """Count one record."""
+    def add(self, record: Record, latency: float, alarm: Alarm | None = None) -> None:
+        """Count one record. alarm: that goes on, None without one."""
         self.records += 1
         self.tiers[record.tier] += 1
         if self.last and self.last.tier != record.tier:
@@ -71,7 +78,7 @@ class Summary:
         if record.kind is not None and record.kind != self._kind:
             self.kinds.update({record.kind: 1} | ({self._kind: -1} if self._kind else {}))
             self._kind = record.kind
-        self.last = record
+        self.last, self.last_alarm = record, alarm
         self.slowest = max(self.slowest, latency)
         self._latencies.append(latency)
 
@@ -79,7 +86,7 @@ class Summary:
         """Return one short line for a service manager or a terminal."""
         if self.last is None:
             return "waiting for the first sample"
-        alarm = f"ALARM {alarm_words(self.last)}".rstrip() if self.last.alarm else "no alarm"
+        alarm = record_text(self.last_alarm if self.last.alarm else None, self.language)
         so_far = f"{self.alarms} alarm{'' if self.alarms == 1 else 's'}{self._recurring()} so far"
         where = " on the CPU, not the accelerator" if Flag.CPU in self.last.flags else ""
         before = self.started_after
@@ -102,6 +109,7 @@ class Summary:
             "flags": _listed(dict(self.flags.most_common())),
             "alarms": f"{self.alarms}{self._recurring()}",
             "kinds": _listed(self._kinds()),
+            "on alarm": _listed(self.on_alarm()) if self.on_alarm() else "",
             "restarts": str(self.restarts),
             "caught up": f"{self.caught_up} samples",
             "memory": f"{self.repaired} repairs" if self.repaired else "",
@@ -131,6 +139,7 @@ class Summary:
             "alarms": self.alarms,
             "recurring": self.recurring,
             "kinds": self._kinds(),
+            "on_alarm": dict(self.on_alarm()),
             "restarts": self.restarts,
             "caught_up": self.caught_up,
             "repaired": self.repaired,

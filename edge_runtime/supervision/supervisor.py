@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_runtime.alarms.alarm import Alarm
+from edge_runtime.alarms.log import AlarmLog
 from edge_runtime.detector.lasting_change import Finding, LastingChange
 from edge_runtime.errors import Complaints
-from edge_runtime.marks import AlarmLog
 from edge_runtime.mute import Mute, MuteKeeper
 from edge_runtime.record import Flag, Record, Sample, unjudged
 from edge_runtime.recurring_alarms import RecurringKeeper
@@ -67,6 +68,7 @@ class RunState:
     waiting: why there is no worker, and when the next one starts; empty while there is one.
     away: which source is away and why, None while it is not.
     finding: the lasting change that was reported, None without one. mute: that holds now, or None.
+    alarm: that goes on, None without one.
     The summary is the run's own object and keeps changing.
     """
 
@@ -77,6 +79,7 @@ class RunState:
     away: str | None = None
     finding: Finding | None = None
     mute: Mute | None = None
+    alarm: Alarm | None = None
 
 
 Observe = Callable[[Record, Callable[[], RunState]], None]
@@ -139,7 +142,7 @@ class Supervisor:
             None, settings.period, None, surroundings.clock, self._log
         )
         self._mutes = mutes or MuteKeeper(None, surroundings.clock, time.time, self._log)
-        self._alarms = alarms or AlarmLog(None, surroundings.clock, time.time, self._log)
+        self._alarms = alarms or AlarmLog(None, (), surroundings.clock, None, self._log)
         self._model = WorkerManager(
             worker,
             settings.terms(source.live),
@@ -255,11 +258,12 @@ class Supervisor:
         record = self._recurring.mark(record)
         if record.alarm and self._mutes.on:
             record = _flagged(record, Flag.MUTED)
+        record = self._alarms.mark(record, sample.values)
         self._sink.write(record)
-        self.summary.add(record, self._world.clock() - arrived)
+        self.summary.add(record, self._world.clock() - arrived, self._alarms.current)
         self._changes.after(record, self._model)
         self._recurring.tend()
-        self._alarms.after(record)
+        self._alarms.tend(record)
         self._world.observe(record, self._state)
         self._index = sample.index + 1
         for listener in self._world.listeners:
@@ -311,7 +315,8 @@ class Supervisor:
         model = self._model
         phase, kernel, waiting = model.phase, model.kernel, model.waiting
         away, finding, mute = self._complaints.away, self._changes.finding, self._mutes.mute
-        return RunState(self.summary, phase, kernel, waiting, away, finding, mute)
+        alarm = self._alarms.current
+        return RunState(self.summary, phase, kernel, waiting, away, finding, mute, alarm)
 
     def _count_losses(self) -> None:
         self.summary.restarts = self._restarts + self._model.restarts

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edge_runtime.alarms.log import ALARMS
 from edge_runtime.errors import GruardError
 from edge_runtime.files import kind_at
-from edge_runtime.marks import ALARMS, MARKS
+from edge_runtime.marks import MARKS
 from fleet.assets import name_problem, table_rows
 from fleet.ingest.batches import LONGEST_LINE
 from fleet.ingest.reading import first_line

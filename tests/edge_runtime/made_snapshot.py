@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from edge_runtime.alarms.alarm import Alarm, BlamedReading
 from edge_runtime.detector.lasting_change import Finding
 from edge_runtime.mute import Mute
 from edge_runtime.plain import UNPRINTABLE
@@ -42,11 +43,16 @@ COUNTS = Counts(
     started_after=None,
 )
 CALM = Answer(
-    4199, 83.98, 1, (), True, 4.5, 16.8, False, (), None, None, None, ""
+    4199, 83.98, 1, (), True, 4.5, 16.8, False, (), None, None, None
 )  # fmt: skip
 ALARM = replace(
     CALM, flags=("IMPUTED",), score=40.25, alarm=True, blamed=("flow", "heat"), kind="level",
-    probability=0.874, sensor=True, about="level on flow,heat (0.87, sensor)",
+    probability=0.874, sensor=True,
+)  # fmt: skip
+GOES_ON = Alarm(
+    "pump", 4190, 4199, 83.8, 83.98, 1.7e9,
+    (BlamedReading("flow", 7.25, 1.0, 3.5), BlamedReading("heat")),
+    "level", 0.874, True, True,
 )  # fmt: skip
 FALLBACK = replace(
     CALM, tier=3, flags=("FALLBACK",), valid=False, score=0.5, threshold=1.0
@@ -66,6 +72,7 @@ SNAPSHOT = Snapshot(
     None,
     None,
     None,
+    None,
     COUNTS,
     (GOOD, replace(GOOD, name="flow", imputed_records=77), replace(GOOD, name="heat")),
     tuple(0.1 + (n % 5) / 10 for n in range(40)),
@@ -79,6 +86,7 @@ SNAPSHOT = Snapshot(
 ALARMING = replace(
     SNAPSHOT,
     answer=ALARM,
+    alarm=GOES_ON,
     channels=CHANNELS,
     trail=(*SNAPSHOT.trail[:30], None, None, 0.4, 0.9, 1.2, 1.9, 2.4, 2.4),
     health=BoardHealth(54.27, 0x50005),
@@ -103,6 +111,26 @@ def _maybe(strategy: st.SearchStrategy) -> st.SearchStrategy:
     return st.none() | strategy
 
 
+alarms = st.builds(
+    Alarm,
+    _text(),
+    _count,
+    _count,
+    _float,
+    _float,
+    _float,
+    st.lists(
+        st.builds(BlamedReading, _text(), _maybe(_float), _maybe(_float), _maybe(_float)),
+        max_size=3,
+    ).map(tuple),
+    _maybe(_text()),
+    _maybe(_float),
+    _maybe(st.booleans()),
+    _maybe(st.booleans()),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
 snapshots = st.builds(
     Snapshot,
     st.just(SCHEMA),
@@ -133,9 +161,9 @@ snapshots = st.builds(
             _maybe(_text()),
             _maybe(_float),
             _maybe(st.booleans()),
-            _text(),
         )
     ),
+    _maybe(alarms),
     _maybe(st.builds(Finding, _float, _names, _count, _maybe(_float), _text())),
     _maybe(st.builds(Mute, _float, _float, _text())),
     _maybe(

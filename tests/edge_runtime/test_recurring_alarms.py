@@ -300,7 +300,7 @@ def test_they_are_counted_apart() -> None:
     assert (fields["alarms"], fields["recurring"]) == (5, 3)
     assert fields["flags"] == {"RECURRING": 9}
     assert "alarms       5 (3 recurring)\n" in summary.to_text()
-    assert "ALARM flow, recurring, 5 alarms (3 recurring) so far" in summary.status()
+    assert "5 alarms (3 recurring) so far" in summary.status()
 
 
 def test_they_are_announced_like_any_other_and_say_so() -> None:

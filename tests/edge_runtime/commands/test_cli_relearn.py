@@ -14,11 +14,12 @@ import pytest
 from click.testing import CliRunner, Result
 from relearn_rig import DAY, NAMES, PERIOD, START, machine
 
+from edge_runtime.alarms.alarm import Alarm
+from edge_runtime.alarms.log import ALARMS, PastAlarms
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.commands.main import gruard
 from edge_runtime.learning.answers import read_answers
 from edge_runtime.learning.past import read_past
-from edge_runtime.marks import ALARMS, PastAlarm, PastAlarms
 from edge_runtime.owner import mark
 from edge_runtime.plain import write_sealed
 from edge_runtime.readings.parts import CHANNELS_FILE, Contents, Part, header, members, pack
@@ -113,9 +114,7 @@ def test_a_slow_fault_is_kept_out_until_the_owner_accepts_it(store: Path, tmp_pa
 
 def test_marks_and_acceptances_of_the_state_folder_are_read(tmp_path: Path) -> None:
     (tmp_path / MARKER).touch()
-    alarms = tuple(
-        PastAlarm(i, i + 9, 10.0 * i, 10.0 * i + 9, 5.0, ("a",), None) for i in (1, 2, 3)
-    )
+    alarms = tuple(Alarm("", i, i + 9, 10.0 * i, 10.0 * i + 9, 5.0, (), None) for i in (1, 2, 3))
     write_sealed(tmp_path / ALARMS, PastAlarms(alarms))
     mark(tmp_path, "1", False, "", 99.0)
     mark(tmp_path, "2", True, "", 99.0)

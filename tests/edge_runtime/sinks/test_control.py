@@ -14,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_journal import Log
 
+from edge_runtime.alarms.alarm import Alarm, BlamedReading
+from edge_runtime.alarms.log import ALARMS, PastAlarms
 from edge_runtime.detector.lasting_change import KEPT as KEPT_CHANGE
 from edge_runtime.detector.lasting_change import WORD as CHANGE_WORD
 from edge_runtime.detector.lasting_change import Finding, KeptChange, LastingChange, Word
 from edge_runtime.errors import GruardError
 from edge_runtime.learning.answers import read_answers, write_found
-from edge_runtime.marks import ALARMS, PastAlarm, PastAlarms, read_marks
+from edge_runtime.marks import read_marks
 from edge_runtime.mute import WORD as MUTE_WORD
 from edge_runtime.mute import Mute
 from edge_runtime.plain import read_sealed, write_sealed
@@ -32,7 +34,7 @@ from tests.apparatus.mosquitto import Broker, Listener
 TOPIC = "plant/pump"
 SET, RESULT = f"{TOPIC}/set", f"{TOPIC}/set/result"
 EPOCH = 1.7e9
-ALARM = PastAlarm(464, 475, 9.28, 9.5, EPOCH, ("flow",), "level")
+ALARM = Alarm("pump", 464, 475, 9.28, 9.5, EPOCH, (BlamedReading("flow"),), "level")
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ heat                 good                  0.00 %    0.00 %
 q quits   /run/gruard/status.json, written 0 s ago"""
 ALARM_SCREEN = """\
 pump version 3, 55f037e9877e on tflite-builtin, pid 812, for 3 h 12 min
-ALARM level on flow,heat (0.87, sensor)
+ALARM pump: flow and heat unlike healthy since 22:13:20 (sensor offset, 0.87); …
 sample       4199: score 40.25, threshold 16.8; tier 1, the model
 twice                                                                        ▆██
 limit ______________________________________________________________________▃███
@@ -79,7 +79,7 @@ heat                 BLAMED masked         0.50 %    0.50 %
 q quits   /run/gruard/status.json, written 0 s ago"""
 SMALL_SCREEN = """\
 pump version 3, 55f037e9877e on tflite-builtin,…
-ALARM level on flow,heat (0.87, sensor)
+ALARM pump: flow and heat unlike healthy since …
 sample       4199: score 40.25, threshold 16.8;…
 twice                                        ▆██
 limit ______________________________________▃███
@@ -101,7 +101,7 @@ c2                   BLAMED masked         0.50…
 18 more, 11 of them in trouble
 q quits   /run/gruard/status.json, written 0 s …"""
 STATUS = """\
-ALARM level on flow,heat (0.87, sensor)
+ALARM pump: flow and heat unlike healthy since 22:13:20 (sensor offset, 0.87); model trusted
   run          pump version 3, 55f037e9877e on tflite-builtin, pid 812, for 3 h 12 min
   sample       4199: score 40.25, threshold 16.8; tier 1, the model
   model        serving since 2023-11-14 22:13, 1 restart

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import faulty_worker
 import numpy as np
@@ -35,9 +36,23 @@ def test_other_files_are_no_snapshots(text: str) -> None:
         from_json(text, "here")
 
 
+def older(snapshot: Snapshot, schema: int) -> dict[str, Any]:
+    """A snapshot with what all schemas before 7 had in common."""
+    data = json.loads(snapshot.to_json()) | {"schema": schema}
+    del data["alarm"]
+    if data["answer"] is not None:
+        data["answer"]["about"] = "level on flow (0.87, sensor)"
+    return data
+
+
+@given(snapshot=snapshots)
+def test_a_file_of_the_sixth_schema_does_not_tell_which_alarm_goes_on(snapshot: Snapshot) -> None:
+    assert from_json(json.dumps(older(snapshot, 6)), "here") == replace(snapshot, alarm=None)
+
+
 def first_schema(snapshot: Snapshot) -> dict[str, object]:
     """What gruard wrote before schema 2."""
-    data = json.loads(snapshot.to_json()) | {"schema": 1}
+    data = older(snapshot, 1)
     for part, name in (("model", "waiting"), ("model", "since"), ("counts", "skipped"),
                        ("counts", "outages"), ("counts", "recurring")):  # fmt: skip
         del data[part][name]
@@ -47,34 +62,36 @@ def first_schema(snapshot: Snapshot) -> dict[str, object]:
 
 @given(snapshot=snapshots)
 def test_a_file_of_the_second_schema_tells_of_no_change(snapshot: Snapshot) -> None:
-    data = json.loads(snapshot.to_json()) | {"schema": 2}
+    data = older(snapshot, 2)
     del data["change"], data["mute"], data["learning"], data["counts"]["recurring"]
     counts = replace(snapshot.counts, recurring=0)
-    expected = replace(snapshot, change=None, mute=None, learning=None, counts=counts)
+    expected = replace(snapshot, alarm=None, change=None, mute=None, learning=None, counts=counts)
     assert from_json(json.dumps(data), "here") == expected
 
 
 @given(snapshot=snapshots)
 def test_a_file_of_the_third_schema_tells_of_no_recurring_alarm(snapshot: Snapshot) -> None:
-    data = json.loads(snapshot.to_json()) | {"schema": 3}
+    data = older(snapshot, 3)
     del data["mute"], data["learning"], data["counts"]["recurring"]
     counts = replace(snapshot.counts, recurring=0)
-    expected = replace(snapshot, mute=None, learning=None, counts=counts)
+    expected = replace(snapshot, alarm=None, mute=None, learning=None, counts=counts)
     assert from_json(json.dumps(data), "here") == expected
 
 
 @given(snapshot=snapshots)
 def test_a_file_of_the_fourth_schema_tells_of_no_mute(snapshot: Snapshot) -> None:
-    data = json.loads(snapshot.to_json()) | {"schema": 4}
+    data = older(snapshot, 4)
     del data["mute"], data["learning"]
-    assert from_json(json.dumps(data), "here") == replace(snapshot, mute=None, learning=None)
+    expected = replace(snapshot, alarm=None, mute=None, learning=None)
+    assert from_json(json.dumps(data), "here") == expected
 
 
 @given(snapshot=snapshots)
 def test_a_file_of_the_fifth_schema_tells_of_no_learning(snapshot: Snapshot) -> None:
-    data = json.loads(snapshot.to_json()) | {"schema": 5}
+    data = older(snapshot, 5)
     del data["learning"]
-    assert from_json(json.dumps(data), "here") == replace(snapshot, learning=None)
+    expected = replace(snapshot, alarm=None, learning=None)
+    assert from_json(json.dumps(data), "here") == expected
 
 
 @given(snapshot=snapshots)
@@ -90,6 +107,7 @@ def test_a_file_of_the_first_schema_is_read_and_what_it_does_not_tell_is_unknown
         counts=counts,
         input=Input(None, None),
         threads=(),
+        alarm=None,
         change=None,
         mute=None,
         learning=None,

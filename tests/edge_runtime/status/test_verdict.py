@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_snapshot import ALARM, CALM, FALLBACK, SNAPSHOT, TOLD
+from made_snapshot import ALARM, CALM, FALLBACK, GOES_ON, SNAPSHOT, TOLD
 
 from edge_runtime.detector.lasting_change import Finding
 from edge_runtime.mute import Mute
@@ -23,6 +23,7 @@ def run(
     return replace(
         SNAPSHOT,
         answer=answer,
+        alarm=GOES_ON if answer in (ALARM, MUTED) else None,
         model=replace(SNAPSHOT.model, phase=phase, waiting=waiting),
         process=process,
     )
@@ -40,7 +41,7 @@ def waiting(
 pytestmark = pytest.mark.usefixtures("utc")
 OPEN = Finding(1.7e9, ("flow",), 1, None, "")
 MUTE = Mute(1.7e9, 1.7e9 + 8 * 3600, "cleaning")
-MUTED = replace(ALARM, flags=("MUTED",), about="level, muted")
+MUTED = replace(ALARM, flags=("MUTED",))
 STARTED = LOADED = "2023-11-14 22:13"
 SILENT = "01:24"
 LEARNS = LearningStatus(True, 3412, 8640, 52280.0, False, "", None, None)
@@ -59,20 +60,20 @@ LEARNT = replace(LEARNS, active=False)
             f"changed since {LOADED} on flow",
         ),
         (replace(run(), change=replace(OPEN, accepted=1.7e9)), "healthy", 0, "healthy, no alarm"),
-        (replace(run(ALARM), change=OPEN), "alarm", 1, "ALARM level"),
+        (replace(run(ALARM), change=OPEN), "alarm", 1, "ALARM pump: flow and heat"),
         (replace(run(FALLBACK), change=OPEN), "fallback", 3, "the model is not trusted"),
-        (run(ALARM), "alarm", 1, "ALARM level on flow,heat (0.87, sensor)"),
-        (replace(run(MUTED), mute=MUTE), "muted", 0, "muted; muted until 06:13 (cleaning)"),
+        (run(ALARM), "alarm", 1, "22:13:20 (sensor offset, 0.87); model"),
+        (replace(run(MUTED), mute=MUTE), "muted", 0, "trusted; muted until 06:13 (cleaning)"),
         (replace(run(replace(MUTED, valid=False)), mute=MUTE), "muted", 3, "is not trusted"),
         (replace(run(ALARM), mute=MUTE), "alarm", 1, "; muted until 06:13"),
         (replace(run(), mute=MUTE), "healthy", 0, "no alarm; muted until 06:13 (cleaning)"),
         (replace(run(FALLBACK), mute=MUTE), "fallback", 3, "; muted until 06:13 (cleaning)"),
         (replace(run(FALLBACK), learning=LEARNS), "learning", 3, "learning 3,412 of 8,640 rows"),
         (replace(run(FALLBACK), learning=LEARNS), "learning", 3, "rows, 14 h 31 min left"),
-        (replace(run(ALARM), learning=LEARNS), "alarm", 1, "ALARM level"),
+        (replace(run(ALARM), learning=LEARNS), "alarm", 1, "ALARM pump: flow and heat"),
         (replace(run(FALLBACK), learning=LEARNT), "fallback", 3, "the model is not trusted"),
         (replace(run(), learning=LEARNT), "healthy", 0, "healthy, no alarm"),
-        (run(replace(ALARM, about="")), "alarm", 1, "ALARM"),
+        (replace(run(ALARM), alarm=None), "alarm", 1, "ALARM"),
         (run(replace(FALLBACK, alarm=True), waiting=WAITING), "alarm", 1, f"ALARM; the {WAITING}"),
         (run(FALLBACK, "waiting to restart", waiting=WAITING), "fallback", 3, f"the {WAITING}"),
         (run(FALLBACK, "loading"), "fallback", 3, f"the worker is loading since {LOADED}"),

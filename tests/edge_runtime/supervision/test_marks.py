@@ -20,22 +20,23 @@ from hypothesis import strategies as st
 from test_mute import Alarms, muting
 
 from edge_runtime import owner
-from edge_runtime.detector.alarm import PAUSE, alarm_stretches
-from edge_runtime.errors import BusyError, GruardError
-from edge_runtime.marks import (
+from edge_runtime.alarms.alarm import MOST_BLAMED, Alarm, BlamedReading
+from edge_runtime.alarms.log import (
     ALARMS,
     BEGUN_EVERY,
     CAPACITY,
-    LARGEST_MARKS,
-    MARKS,
-    MOST_BLAMED,
     WRITE_EVERY,
     AlarmLog,
-    AlarmMark,
-    PastAlarm,
     PastAlarms,
-    append_mark,
     read_alarms,
+)
+from edge_runtime.detector.alarm import PAUSE, alarm_stretches
+from edge_runtime.errors import BusyError, GruardError
+from edge_runtime.marks import (
+    LARGEST_MARKS,
+    MARKS,
+    AlarmMark,
+    append_mark,
     read_marks,
 )
 from edge_runtime.plain import read_sealed, write_sealed
@@ -43,7 +44,8 @@ from edge_runtime.record import Sample
 from edge_runtime.supervision.starts import MARKER
 
 EPOCH = 1.7e9
-ALARM = PastAlarm(464, 475, 9.28, 9.5, EPOCH, ("flow", "heat"), "level")
+BLAMED = (BlamedReading("flow", 7.25, 1.0, 3.5), BlamedReading("heat"))
+ALARM = Alarm("pump", 464, 475, 9.28, 9.5, EPOCH, BLAMED, "level", over=True)
 MARK = AlarmMark(ALARM, False, "cleaning", EPOCH + 60)
 
 
@@ -56,7 +58,7 @@ class Life:
 
     def start(self) -> None:
         self.keeper = AlarmLog(
-            self.folder, lambda: self.now, lambda: EPOCH + self.now, self.log.append
+            self.folder, ("a",), lambda: self.now, lambda: EPOCH + self.now, self.log.append
         )
         self.index = 0
 
@@ -64,11 +66,11 @@ class Life:
         for _ in range(count):
             made = model_record(Sample(self.index, None, np.zeros(1, np.float32)))
             made = replace(made, alarm=alarm, **fields)  # type: ignore[arg-type]
-            self.keeper.after(made)
+            self.keeper.tend(self.keeper.mark(made, np.zeros(1, np.float32)))
             self.index, self.now = self.index + 1, self.now + 1
 
     @property
-    def kept(self) -> tuple[PastAlarm, ...]:
+    def kept(self) -> tuple[Alarm, ...]:
         assert self.folder
         return read_alarms(self.folder)
 
@@ -97,7 +99,7 @@ def test_channels_and_kind_are_those_of_all_its_records(life: Life) -> None:
     life.rows(True, time=52.0, blamed=tuple("abcdefgh"))
     life.keeper.close()
     (alarm,) = life.kept
-    assert alarm.blamed == ("flow", "heat", *"abcdef") and len(alarm.blamed) == MOST_BLAMED
+    assert alarm.channels == ("flow", "heat", *"abcdef") and len(alarm.channels) == MOST_BLAMED
     assert (alarm.kind, alarm.start, alarm.end, alarm.began) == ("level", 50, 52, EPOCH + 100)
 
 
@@ -158,13 +160,14 @@ def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:
 _times = st.floats(-1e15, 1e15)
 _texts = st.text("abc µ", max_size=9)
 _alarms = st.builds(
-    PastAlarm,
+    Alarm,
+    _texts,
     st.integers(0, 10**12),
     st.integers(0, 10**12),
     _times,
     _times,
     _times,
-    st.lists(_texts, max_size=3).map(tuple),
+    st.lists(st.builds(BlamedReading, _texts, st.none() | _times), max_size=3).map(tuple),
     st.none() | _texts,
 )
 _marks = st.builds(AlarmMark, _alarms, st.booleans(), _texts, _times)
@@ -235,16 +238,19 @@ def test_another_kind_of_file_is_refused(tmp_path: Path, kind) -> None:  # type:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / MARKER).write_text("{}")
-    older = replace(ALARM, began=EPOCH - 9000, start=1.0, end=9.0, blamed=("older",))
+    older = replace(ALARM, began=EPOCH - 9000, start=1.0, end=9.0, blamed=(BlamedReading("older"),))
     write_sealed(tmp_path / ALARMS, PastAlarms((older, replace(ALARM, index=3, last=4), ALARM)))
     return tmp_path
 
 
-@pytest.mark.parametrize("which", ["last", "464", "475", "9.28", "9.4", "2023-11-14T22:13:21"])
+@pytest.mark.parametrize(
+    "which",
+    ["last", "464", "475", "9.28", "9.4", "2023-11-14T22:13:21", "20231114T221320-464"],
+)
 def test_an_alarm_is_named_as_it_is_shown(folder: Path, which: str, utc: None) -> None:
     assert owner.mark(folder, which, True, "", EPOCH).alarm == ALARM
     assert owner.mark(folder, "4", True, "", EPOCH).alarm.last == 4
-    assert owner.mark(folder, "2023-11-14 19:43:20", True, "", EPOCH).alarm.blamed == ("older",)
+    assert owner.mark(folder, "2023-11-14 19:43:20", True, "", EPOCH).alarm.channels == ("older",)
 
 
 @pytest.mark.parametrize("which", ["476", "1e9", "nan", "9" * 5000, "2020-01-01", "-1"])
@@ -295,7 +301,7 @@ def test_an_alarm_of_a_run_is_marked_while_it_is_on_and_after_the_run_was_killed
     run.record(alarm=False)
     found = run.record()
     done = muting(state, "mark", "last", "false", "--note", "cleaning")
-    assert done.returncode == 0 and done.stdout.startswith("marked as false: 1 "), done.stderr
+    assert done.returncode == 0 and "; model trusted" in done.stdout, done.stderr
     run.kill()
     run = Alarms(state)
     run.record(alarm=False)
@@ -305,7 +311,7 @@ def test_an_alarm_of_a_run_is_marked_while_it_is_on_and_after_the_run_was_killed
     assert (alarm["index"], alarm["mark"], alarm["note"]) == (1, "real", "")
     assert len(read_marks(state)[0]) == 2
     shown = muting(state, "marks").stdout
-    assert shown.startswith("1 ") and shown.endswith("alarm on a  real\n")
+    assert f"{alarm['id']} " in shown and shown.endswith("; over; model trusted  real\n")
 
 
 def test_the_end_of_an_alarm_that_was_marked_while_on_is_listed(state: Path) -> None:

@@ -8,6 +8,7 @@ import faulty_worker
 import numpy as np
 import pytest
 
+from edge_runtime.alarms.alarm import Alarm, BlamedReading
 from edge_runtime.detector.alarm import PAUSE
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision.summary import Console, Summary
@@ -52,7 +53,12 @@ def test_latencies_of_microseconds_and_of_seconds_are_told(seconds: float, told:
 
 
 def test_the_status_names_tier_and_alarm() -> None:
-    assert summary_of([0, 500]).status() == "sample 1, tier 1, ALARM a, 1 alarm so far"
+    alarming = summary_of([0, 500])
+    alarming.last_alarm = Alarm("pump", 1, 1, 1.0, 1.0, 0.0, (BlamedReading("a"),), None)
+    words = "ALARM pump: a unlike healthy since sample 1"
+    assert alarming.status() == f"sample 1, tier 1, {words}, 1 alarm so far"
+    alarming.language = "de"
+    assert "ALARM pump: a seit Messung 1 anders als" in alarming.status()
     assert summary_of([0]).status() == "sample 0, tier 1, no alarm, 0 alarms so far"
 
 
@@ -71,18 +77,6 @@ def named(index: int, alarm: bool, kind: str | None = None) -> Record:
     blamed, sensor = ("flow", "heat") if alarm else (), None if kind is None else kind != "machine"
     chance = None if kind is None else 0.874
     return replace(record, alarm=alarm, blamed=blamed, kind=kind, probability=chance, sensor=sensor)
-
-
-def test_the_status_names_the_kind_of_fault() -> None:
-    summary = Summary()
-    summary.add(named(0, True, "level"), 0.0)
-    assert "ALARM level on flow,heat (0.87, sensor), 1 alarm" in summary.status()
-    summary.add(named(1, True, "machine"), 0.0)
-    assert "ALARM machine on flow,heat (0.87, machine)" in summary.status()
-    summary.add(named(2, True), 0.0)
-    assert "ALARM flow,heat, 1 alarm" in summary.status()
-    summary.add(replace(named(3, True, "dropout"), blamed=()), 0.0)
-    assert "ALARM dropout (0.87, sensor)" in summary.status()
 
 
 def test_an_alarm_counts_for_the_kind_it_was_given_last() -> None:

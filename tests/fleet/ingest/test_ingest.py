@@ -16,8 +16,9 @@ from small_fleet import appears
 pytest.importorskip("distributed", reason="the fleet is not tested: pip install '.[fleet]'")
 pytest.importorskip("pyarrow", reason="the fleet is not tested: pip install '.[fleet]'")
 from edge_runtime import __version__
+from edge_runtime.alarms.alarm import Alarm, BlamedReading
 from edge_runtime.errors import GruardError
-from edge_runtime.marks import AlarmMark, PastAlarm, append_mark
+from edge_runtime.marks import AlarmMark, append_mark
 from fleet.__main__ import cli
 from fleet.ingest.asset import IngestJob, ingest_asset
 from fleet.ingest.inputs import find_inputs, with_groups
@@ -70,7 +71,9 @@ def uploads(tmp_path: Path) -> Path:
     write(folder / "pump-3" / "records.jsonl", stream(CALM, seed=3)[200:])
     state = folder / "pump-4"
     write_journal(state / "journal", stream(STORM, START + 40, PERIOD, 4), "8c1f0a6be2d4")
-    alarm = PastAlarm(500, 508, START + 30040, START + 30520, START + 30040, ("heat",), "level")
+    alarm = Alarm(
+        "", 500, 508, START + 30040, START + 30520, START + 30040, (BlamedReading("heat"),), "level"
+    )
     append_mark(state, AlarmMark(alarm, False, "cleaning", START + 600))
     lines = text(stream(CALM, seed=5)).splitlines(keepends=True)
     lines[7] = b"hello\n"
