@@ -284,8 +284,9 @@ def test_an_owner_accepts_a_change(broker: Broker, listener: Listener, tmp_path:
     run = Answering(broker, listener, state, "?control=1", plan="change@3")
     run.ready()
     run.until_flagged(True, "CHANGED")
+    run.row()  # the one before is all done, and its change is kept
     done = run.told('{"accept": true, "reason": "new bearing"}')
-    assert done["ok"] and done["done"].endswith(" is accepted")
+    assert done["ok"] and done["done"].endswith(" is accepted"), done
     run.until_flagged(False, "CHANGED")
     assert "the reported change is accepted (new bearing)" in run.stop()
 
