@@ -116,6 +116,7 @@ class Record:
         probability: float | None = None,
         sensor: bool | None = None,
         slots: int = 1,
+        event: AlarmEvent | None = None,
     ) -> None:
         # All fields at once: one by one, as dataclasses do it, costs as much as the detection.
         fields = {
@@ -123,6 +124,7 @@ class Record:
             "score": score, "threshold": threshold, "alarm": alarm, "masked": masked,
             "imputed": imputed, "blamed": blamed, "model": model, "kind": kind,
             "probability": probability, "sensor": sensor, "slots": slots,
+            "event": event,
         }  # fmt: skip
         object.__setattr__(self, "__dict__", fields)
 
