@@ -77,7 +77,7 @@ def assessed(run: Run, version: int, wished_per_day: float, say: Say) -> Assessm
     judged_rows = judged_rows_of_run(run)
     files = exported(run, config, say)
     say("measuring clean rows as the device will see them")
-    measured = calibrated(run, files.model, version, wished_per_day)
+    measured = calibrated(run, files.model, version, wished_per_day, say)
     manifest, reference = measured.manifest, float_twin(measured.manifest, files.float_model)
     trained = trained_model(run)
     say("validating the model" if config.linear else "validating int8 against float")

@@ -62,7 +62,7 @@ def bars(root: Path = ROOT) -> list[Bar]:
         Bar("files of edge_runtime but learning", len(device), 153),
         Bar("lines of edge_runtime but learning", sum(each.lines for each in device), 31420),
         Bar("files of edge_runtime/learning", len(learning), 41),
-        Bar("lines of edge_runtime/learning", sum(each.lines for each in learning), 6150),
+        Bar("lines of edge_runtime/learning", sum(each.lines for each in learning), 6190),
         Bar("circles of imports", len(circles), 0, tuple(" -> ".join(each) for each in circles)),
         Bar("public classes that share a name", len(names), 0, names),
         Bar(f"files under {SMALL} lines with one user", len(small), 0, small),

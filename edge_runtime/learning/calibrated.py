@@ -9,7 +9,8 @@ A linear detector is fitted on some of many clean rows (`learning.thinning`). Th
 the detector that ships, which never saw it: threshold and fallback limits are those of all rows.
 """
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Protocol, TypeVar
@@ -49,14 +50,43 @@ from edge_runtime.learning.shipped import graph_of, shipped_model
 from edge_runtime.learning.split import near
 from edge_runtime.learning.streams import clean_rows, clean_test_rows, fitted_and_rest
 from edge_runtime.learning.thinning import PIECE, cut_spans
+from edge_runtime.status.health import duration
 
 Float32 = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 # Enough training rows to measure covariances; more rows would only take time.
 MOST_SHAPE_ROWS = 6000
+PROGRESS_EVERY = 5.0  # seconds before the first line of progress, and between two
 AROUND_STRANGE = 10  # rows left out on each side of one whose score looks like an anomaly's
 Folds = Sequence[Sequence[Rollout]]
 Part = TypeVar("Part")
+
+
+class RowsProgress:
+    """Say every five seconds how many of `total` rows are scored, and how long the others take.
+
+    clock: monotonic seconds.
+    """
+
+    def __init__(self, total: int, say: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self._total, self._say, self._clock = total, say, clock
+        self._began = self._last = clock()
+        self._done = 0
+
+    def scored(self, rows: int) -> None:
+        """Count `rows` more."""
+        self._done += rows
+        now, left = self._clock(), self._total - self._done
+        if now - self._last >= PROGRESS_EVERY and left > 0:
+            self._last = now
+            seconds = (now - self._began) / self._done * left
+            self._say(
+                f"{self._done:,} of {self._total:,} rows scored, about {duration(seconds)} left"
+            )
+
+
+def ignore_progress(sentence: str) -> None:
+    """Do nothing; the default `say` callback."""
 
 
 class Scores(Protocol):
@@ -101,8 +131,17 @@ class Calibrated:
     kept: Sequence[Bools] | None
 
 
-def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> Calibrated:
-    """Measure every constant of the manifest, and the threshold of the reference kernel."""
+def calibrated(
+    run: Run,
+    model: bytes,
+    version: int,
+    wished_per_day: float,
+    say: Callable[[str], None] = ignore_progress,
+) -> Calibrated:
+    """Measure every constant of the manifest, and the threshold of the reference kernel.
+
+    say: takes a line every five seconds while rows that were not fitted are scored.
+    """
     draft, rows = draft_manifest(run, graph_of(model), version), _rows(run, not model)
     # A first pass with the highway only shows whether errors are white, and which rows are dirty.
     look = _measured(run, model, draft, rows)
@@ -116,14 +155,18 @@ def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> C
     # strange. Only the threshold needs rows that the network never saw.
     unseen = clean if draft.linear else clean[-len(run.rows["calibrate"]) :]
     manifest = with_memories(draft, clean, white, sum(len(r.score) for r in unseen))
-    rest, largest = _rest(run, manifest) if draft.linear else ([], LargestViews(draft.channels))
+    others = cut_spans(clean_rows(run), fitted_and_rest(run)[1]) if draft.linear else []
+    tested = clean_test_rows(run)
+    progress = RowsProgress(sum(map(len, (*others, *tested))), say, time.monotonic)
+    largest = LargestViews(draft.channels)
+    rest = _rest(manifest, others, largest, progress) if others else []
     for rollout in clean:
         largest.add(rollout)
     manifest = with_fallback_limits(manifest, largest.found())
     manifest = with_state_limit(manifest, clean)
     shipped = shipped_model(manifest, model)
     fitted = [rescored(rollout, shipped.score) for rollout in unseen]
-    test = list(_scored(shipped, clean_test_rows(run)))
+    test = list(_scored(shipped, tested, progress))
     scores: list[Scores] = _in_time_order(run, fitted, rest) if rest else [*fitted]
     calibration, used = _calibration(shipped, scores, test, run, wished_per_day), None
     if calibration.dirty:
@@ -136,24 +179,31 @@ def calibrated(run: Run, model: bytes, version: int, wished_per_day: float) -> C
     return Calibrated(replace(manifest, thresholds=thresholds), calibration, used)
 
 
-def _rest(run: Run, manifest: Manifest) -> tuple[list[ScoredRows], LargestViews]:
-    """Return the scores of the clean rows that were not fitted, and the fallback's views of them.
+def _rest(
+    manifest: Manifest, others: Sequence[Float32], largest: LargestViews, progress: RowsProgress
+) -> list[ScoredRows]:
+    """Return the scores of the clean rows that were not fitted; add their views to `largest`.
 
     They are rolled piece by piece, which bounds the memory.
     """
-    model, largest, found = shipped_model(manifest, b""), LargestViews(manifest.channels), []
-    for rows in cut_spans(clean_rows(run), fitted_and_rest(run)[1]):
+    model, found = shipped_model(manifest, b""), []
+    for rows in others:
         rollout = roll(model, rows)
         largest.add(rollout)
         found.append(_scores_of(rollout))
-    return found, largest
+        progress.scored(len(rows))
+    return found
 
 
-def _scored(model: Model, recordings: Sequence[Float32]) -> Iterator[ScoredRows]:
+def _scored(
+    model: Model, recordings: Sequence[Float32], progress: RowsProgress
+) -> Iterator[ScoredRows]:
     """Yield the scores of recordings, long ones in pieces."""
     for rows in recordings:
         for start in range(0, len(rows), PIECE):
-            yield _scores_of(roll(model, rows[start : start + PIECE]))
+            piece = rows[start : start + PIECE]
+            yield _scores_of(roll(model, piece))
+            progress.scored(len(piece))
 
 
 def _scores_of(rollout: Rollout) -> ScoredRows:

@@ -154,7 +154,7 @@ def measure(run: Run, version: int, wished_per_day: float, say: Say) -> Calibrat
     if estimate := slow_steps(run, version, time.perf_counter):
         say(estimate)
     say("measuring clean rows as the device will see them")
-    return calibrated(run, b"", version, wished_per_day)
+    return calibrated(run, b"", version, wished_per_day, say)
 
 
 def proven(

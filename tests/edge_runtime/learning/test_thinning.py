@@ -1,8 +1,11 @@
 """Of many clean rows a linear detector is fitted on some; its limits are those of all of them."""
 
+import itertools
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.columns import NOTHING_SAID
 from edge_runtime.detector.alarm import alarm_stretches
+from edge_runtime.learning import calibrated as calibrated_module
 from edge_runtime.learning import fallback_limits, thinning
 from edge_runtime.learning.calibrated import Calibrated
 from edge_runtime.learning.fallback_limits import LargestViews
@@ -67,7 +71,9 @@ def test_fitted_rows_are_of_all_hours() -> None:
     assert found == set(range(24))
 
 
-def learned(values: np.ndarray, every: bool = False) -> Calibrated:
+def learned(
+    values: np.ndarray, every: bool = False, say: Callable[[str], None] = silent
+) -> Calibrated:
     recording = Recording("machine", NAMES, None, values, None, PERIOD)
     data = Data(
         Dataset((recording,)),
@@ -77,7 +83,7 @@ def learned(values: np.ndarray, every: bool = False) -> Calibrated:
         (),
         NOTHING_SAID,
     )
-    return measure(linear_run(data, "pump", 0, silent, every), 1, 1.0, silent)
+    return measure(linear_run(data, "pump", 0, silent, every), 1, 1.0, say)
 
 
 @pytest.fixture
@@ -139,6 +145,19 @@ def test_all_rows_are_fitted_where_that_was_asked_for(monkeypatch: pytest.Monkey
     found = learned(values, every=True)
     monkeypatch.setattr(thinning, "MOST_ROWS", MOST_ROWS)
     assert found.manifest == learned(values).manifest != learned(machine(8, 2)).manifest
+
+
+@pytest.mark.usefixtures("few")
+def test_the_scoring_of_the_rest_says_how_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    said, seconds = list[str](), itertools.count(0.0, 6.0)
+    clock = SimpleNamespace(monotonic=seconds.__next__)
+    monkeypatch.setattr(calibrated_module, "time", clock)
+    learned(machine(20, 1), say=said.append)
+    lines = [line for line in said if "rows scored" in line]
+    done = [int(line.split()[0].replace(",", "")) for line in lines]
+    (total,) = {int(line.split()[2].replace(",", "")) for line in lines}
+    assert total > 0.9 * 20 * DAY - 2 * FEW and done == sorted(set(done)) and len(done) > 3
+    assert total - done[-1] <= thinning.PIECE  # the last piece ends it
 
 
 def test_the_statement_of_few_rows_says_nothing_of_it() -> None:
