@@ -14,6 +14,7 @@ from edge_runtime.bundle import reader as bundle
 from edge_runtime.columns import NOTHING_SAID
 from edge_runtime.commands import main as cli
 from edge_runtime.detector import fallback
+from edge_runtime.native import engine
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision import worker_process
 
@@ -58,6 +59,7 @@ bundle.read_bundle = lambda path, *_, **__: SimpleNamespace(
 )
 bundle.proof_faults = lambda bundle: []
 fallback.Fallback = FakeFallback
+engine.NativeFallback = lambda bundle, on_damage: FakeFallback(None, bundle.model_hash, on_damage)
 worker_process.worker_command = lambda path, *_: (
     sys.executable,
     faulty_worker.__file__,
