@@ -1,4 +1,4 @@
-"""Instructions and memory of a step on two emulated boards, by width of the network and kernel.
+"""Instructions, cycles and memory of a step on two emulated boards, by width and kernel.
 
     python -m benchmarks.board_cost [--units 16 --units 32 …] [--out docs]   (make benchmark-board)
 
@@ -19,13 +19,23 @@ from benchmarks.step import made_bundle
 from convert.audit.micro import NoTrial, micro_trial
 from edge_runtime.bundle.reader import Bundle
 from edge_runtime.detector.golden import ROWS
-from firmware_harness.cost import SUBJECTS, Cost, Subject, macs, measure
+from firmware_harness.cost import (
+    SUBJECTS,
+    WAITS,
+    Cost,
+    Subject,
+    duty,
+    macs,
+    measure,
+    slow_cycles,
+)
 
 UNITS = (16, 32, 64, 128)
 MODELS: dict[Literal["gated", "gru"], str] = {"gated": "gate and GRU", "gru": "GRU alone"}
 HEAD = (
     "network", "multiply-accumulates", "kernel", "instructions: network",
-    "a multiply-accumulate", "whole step", "over the network", "at most", "code, bytes",
+    "a multiply-accumulate", "whole step", "over the network", "at most",
+    "cycles, about", f"with {WAITS} wait states", "at 1 kHz on 80 MHz", "code, bytes",
     "state, bytes", "stack, bytes", "TFLM's arena, bytes",
 )  # fmt: skip
 
@@ -64,6 +74,9 @@ def _cells(cost: Cost, products: int) -> list[str]:
         f"{cost.step:,}",
         f"×{cost.step / network:.2f}",
         f"{cost.largest:,}",
+        f"{cost.cycles.at_once:,}",
+        f"{slow_cycles(cost):,}",
+        f"{duty(slow_cycles(cost)):.0%}",
         f"{cost.text:,}",
         f"{cost.memory:,}",
         f"{cost.stack:,}",

@@ -155,38 +155,52 @@ static void start_recurrent(gruard_detector *d) {
     d->started = 1;
 }
 
-static void forecast(gruard_detector *d) {
+/* start + sum over the lags of factors [order][n] times the history, of channel i. */
+static inline float along_lags(const gruard_detector *d, const gruard_float *factors, uint32_t i,
+                               float start) {
+    const uint32_t n = d->model->channels, order = d->model->order;
+    const float *past = d->history + i;
+    factors += i;
+    for (uint32_t lag = 0; lag < order; lag++, factors += n, past += n) start += *factors * *past;
+    return start;
+}
+
+GRUARD_HOT static void forecast(gruard_detector *d) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
-    float *crossed = d->scratch;
+    float *const crossed = d->scratch, *const forecasts = d->forecast;
+    const float *const correction = d->correction;
     if (m->has_cross) gruard_matvec(m->cross, n, m->order * n, d->history, crossed);
     for (uint32_t i = 0; i < n; i++) {
-        float total = m->innovation_scale[i] * d->correction[i];
-        for (uint32_t lag = 0; lag < m->order; lag++)
-            total += m->highway[lag * n + i] * d->history[lag * n + i];
+        float total = along_lags(d, m->highway, i, m->innovation_scale[i] * correction[i]);
         if (m->has_cross) total += crossed[i];
-        d->forecast[i] = gruard_clip(total, GRUARD_FORECAST_CLIP);
+        forecasts[i] = gruard_clip(total, GRUARD_FORECAST_CLIP);
     }
 }
 
 /* The own forecast and the one ahead: edge_runtime.detector.linear. */
-static void forecast_otherwise(gruard_detector *d) {
+GRUARD_HOT static void forecast_otherwise(gruard_detector *d) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
-    for (uint32_t i = 0; m->has_own && i < n; i++) {
-        float total = 0;
-        for (uint32_t lag = 0; lag < m->order; lag++)
-            total += m->own[lag * n + i] * d->history[lag * n + i];
-        d->own[i] = gruard_clip(total, GRUARD_FORECAST_CLIP);
-    }
+    float *const own = d->own, *const ahead = d->ahead;
+    for (uint32_t i = 0; m->has_own && i < n; i++)
+        own[i] = gruard_clip(along_lags(d, m->own, i, 0), GRUARD_FORECAST_CLIP);
     if (!m->horizon) return;
-    gruard_matvec(m->ahead, n, m->order * n, d->history + (m->horizon - 1) * n, d->ahead);
-    for (uint32_t i = 0; i < n; i++)
-        d->ahead[i] = gruard_clip(d->ahead[i], GRUARD_FORECAST_CLIP);
+    gruard_matvec(m->ahead, n, m->order * n, d->history + (m->horizon - 1) * n, ahead);
+    for (uint32_t i = 0; i < n; i++) ahead[i] = gruard_clip(ahead[i], GRUARD_FORECAST_CLIP);
 }
 
-GRUARD_WIDE static void quantise(const float *restrict values, gruard_end end,
-                                 int8_t *restrict codes) {
+GRUARD_WIDE GRUARD_HOT static void quantise(const float *restrict values, gruard_end end,
+                                            int8_t *restrict codes) {
+#ifdef GRUARD_ROUNDS
+    float all = 0; /* NaN if one of them is */
+    for (uint32_t i = 0; i < end.count; i++) {
+        const float code = values[i] / end.scale;
+        all += code;
+        codes[i] = gruard_rounded(code, (int32_t)end.zero_point);
+    }
+    if (all == all) return;
+#endif
     for (uint32_t i = 0; i < end.count; i++)
         codes[i] = gruard_quantise(values[i], end.scale, end.zero_point);
 }
@@ -217,33 +231,33 @@ static int input_stepped(const gruard_detector *d) {
     return 0;
 }
 
-static void feed_graph(gruard_detector *d) {
+GRUARD_HOT static void feed_graph(gruard_detector *d) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
-    const float *hidden = d->hidden;
-    float *one = d->scratch, *other = one + n;
+    const float *const reading = d->reading, *const forecasts = d->forecast, *const used = d->used;
+    const float *const value = d->value, *const mask = d->mask, *hidden = d->hidden;
+    float *const one = d->scratch, *const other = one + n;
     const int stepped = input_stepped(d);
     for (uint32_t i = 0; i < n; i++) {
-        const float apart = d->reading[i] - d->forecast[i];
-        one[i] = d->used[i] * gruard_clip(apart, GRUARD_GRAPH_INNOVATION_CLIP);
-        other[i] = d->used[i] *
-                   gruard_clip(apart / m->innovation_scale[i], GRUARD_EVIDENCE_CLIP) /
+        const float apart = reading[i] - forecasts[i];
+        one[i] = used[i] * gruard_clip(apart, GRUARD_GRAPH_INNOVATION_CLIP);
+        other[i] = used[i] * gruard_clip(apart / m->innovation_scale[i], GRUARD_EVIDENCE_CLIP) /
                    GRUARD_EVIDENCE_CLIP;
     }
     feed(d, GRUARD_INNOVATION, one);
     feed(d, GRUARD_EVIDENCE, other);
     for (uint32_t i = 0; i < n; i++) {
-        const float moved = (d->reading[i] - d->value[i]) / m->innovation_scale[i];
+        const float moved = (reading[i] - value[i]) / m->innovation_scale[i];
         one[i] = gruard_abs(other[i]);
-        other[i] = d->used[i] * d->mask[i] * gruard_clip(moved, GRUARD_EVIDENCE_CLIP) /
+        other[i] = used[i] * mask[i] * gruard_clip(moved, GRUARD_EVIDENCE_CLIP) /
                    GRUARD_EVIDENCE_CLIP;
     }
     feed(d, GRUARD_MAGNITUDE, one);
     feed(d, GRUARD_DIFFERENCE, other);
     for (uint32_t i = 0; i < n; i++) {
         const float open = (float)(stepped || gruard_held_open(&d->tiers, i));
-        one[i] = gruard_clip(d->forecast[i], GRUARD_GRAPH_FORECAST_CLIP);
-        other[i] = d->used[i] * m->gated_channels[i] * (1.0f - open);
+        one[i] = gruard_clip(forecasts[i], GRUARD_GRAPH_FORECAST_CLIP);
+        other[i] = used[i] * m->gated_channels[i] * (1.0f - open);
     }
     feed(d, GRUARD_FORECAST, one);
     feed(d, GRUARD_GUARDED, other);
@@ -272,9 +286,9 @@ static void fetch_gate(gruard_detector *d) {
 }
 
 /* h <- n + z (h - n). Returns whether any unit moved; counts those outside (low, high). */
-GRUARD_WIDE static int blend_layer(float *restrict hidden, const int8_t *restrict arena,
-                                   gruard_end update, gruard_end candidate, float low, float high,
-                                   int32_t *outside) {
+GRUARD_WIDE GRUARD_HOT static int blend_layer(
+    float *restrict hidden, const int8_t *restrict arena, gruard_end update, gruard_end candidate,
+    float low, float high, int32_t *outside) {
     const int8_t *z = arena + update.place, *n = arena + candidate.place;
     int moved = 0;
     int32_t edge = 0;
@@ -282,8 +296,13 @@ GRUARD_WIDE static int blend_layer(float *restrict hidden, const int8_t *restric
         const float target = gruard_dequantise(n[i], candidate.scale, candidate.zero_point);
         const float keep = gruard_dequantise(z[i], update.scale, update.zero_point);
         const float after = target + keep * (hidden[i] - target);
+#ifdef GRUARD_HOST
         moved |= after != hidden[i];
         edge += (after <= low) | (after >= high);
+#else /* a branch is cheaper than a truth value */
+        if (!moved) moved = after != hidden[i];
+        if (after <= low || after >= high) edge++;
+#endif
         hidden[i] = after;
     }
     *outside += edge;
@@ -350,6 +369,16 @@ static int run_own_graph(gruard_detector *d, int32_t *saturated) {
     return blend(d, saturated);
 }
 
+/* Move `count` values up by `by`. A small C library's memmove takes one byte at a time. */
+static void make_room(float *values, size_t count, size_t by) {
+    for (; count % 4; count--) values[count - 1 + by] = values[count - 1];
+    for (float *from = values + count; from > values; from -= 4) {
+        const float a = from[-1], b = from[-2], c = from[-3], d = from[-4];
+        float *const to = from + by;
+        to[-1] = a, to[-2] = b, to[-3] = c, to[-4] = d;
+    }
+}
+
 /* Run the graph once and advance the recurrent state. */
 static void advance(gruard_detector *d, int *moved, int *input_moved, int32_t *saturated) {
     const gruard_model *m = d->model;
@@ -366,7 +395,7 @@ static void advance(gruard_detector *d, int *moved, int *input_moved, int32_t *s
     *moved = run_own_graph(d, saturated);
 #endif
     *input_moved = 0;
-    memmove(d->history + n, d->history, (m->depth - 1) * n * sizeof(float));
+    make_room(d->history, (m->depth - 1) * n, n);
     for (uint32_t i = 0; i < n; i++) {
         const float apart = d->reading[i] - d->forecast[i];
         d->history[i] = d->forecast[i] + d->gate[i] *

@@ -31,20 +31,20 @@ void gruard_start_diagnosis(gruard_detector *d) {
 /* ---- contributions ---- */
 
 /* r and f of every channel from O z, into the caller's vectors. */
-static void explain(gruard_detector *d, float *explained, float *fault) {
+GRUARD_HOT static void explain(gruard_detector *d, float *explained, float *fault) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
     for (uint32_t i = 0; i < n; i++) {
-        for (uint32_t v = 0; v < VIEWS; v++) {
-            const gruard_float *block = m->block + v * VIEWS * n + i;
-            float total = block[0] * d->weighted[i];
-            for (uint32_t w = 1; w < VIEWS; w++) total += block[w * n] * d->weighted[w * n + i];
-            d->reconstruction[v * n + i] = total;
+        const gruard_float *block = m->block + i;
+        const float *z = d->weighted + i;
+        const float fast = z[0], middle = z[n], slow = z[2 * n];
+        float v[VIEWS];
+        for (uint32_t k = 0; k < VIEWS; k++, block += VIEWS * n) {
+            v[k] = block[0] * fast + block[n] * middle + block[2 * n] * slow;
+            d->reconstruction[k * n + i] = v[k];
         }
-        const float *v = d->reconstruction + i;
-        explained[i] = d->weighted[i] * v[0] + d->weighted[n + i] * v[n] +
-                       d->weighted[2 * n + i] * v[2 * n];
-        fault[i] = (v[0] + v[n] + v[2 * n]) / m->deviation[i];
+        explained[i] = fast * v[0] + middle * v[1] + slow * v[2];
+        fault[i] = (v[0] + v[1] + v[2]) / m->deviation[i];
     }
 }
 
@@ -52,7 +52,7 @@ static void explain(gruard_detector *d, float *explained, float *fault) {
 static float contributions(gruard_detector *d) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
-    float *views = d->scratch, total = 0;
+    float *views = d->scratch, total;
     for (uint32_t i = 0; i < n; i++) {
         const float fast = d->averages[i], slow = d->averages[n + i];
         views[i] = d->x[i] - fast - m->view_center[i];
@@ -60,8 +60,7 @@ static float contributions(gruard_detector *d) {
         views[2 * n + i] = slow - m->view_center[2 * n + i];
     }
     gruard_matvec(m->precision, VIEWS * n, VIEWS * n, views, d->weighted);
-    for (uint32_t r = 0; r < VIEWS * n; r++)
-        total = r ? total + views[r] * d->weighted[r] : views[r] * d->weighted[r];
+    total = gruard_dot(views, d->weighted, VIEWS * n);
     explain(d, d->explained, d->own_fault);
     return total;
 }
@@ -74,9 +73,10 @@ static void leave_out(gruard_detector *d, uint32_t channel) {
     const gruard_float *column = m->precision + VIEWS * n * channel;
     float fault[VIEWS];
     for (uint32_t v = 0; v < VIEWS; v++) fault[v] = d->reconstruction[v * n + channel];
+    float *const weighted = d->weighted;
     for (uint32_t r = 0; r < VIEWS * n; r++)
-        d->weighted[r] -= column[r] * fault[0] + column[apart + r] * fault[1] +
-                          column[2 * apart + r] * fault[2];
+        weighted[r] -= column[r] * fault[0] + column[apart + r] * fault[1] +
+                       column[2 * apart + r] * fault[2];
     explain(d, d->other_explained, d->other_fault);
 }
 
@@ -113,7 +113,9 @@ static void age_sums(gruard_detector *d, uint32_t i, float keep, float square) {
     of[AGE2] += 2.0f * of[AGE] + of[COUNT];
     of[AGE] += of[COUNT];
     of[AGE_FAULT] += of[FAULT];
+#pragma GCC unroll 12
     for (uint32_t row = 0; row < EXPLAINED; row++) of[row] = of[row] * keep * relevance;
+#pragma GCC unroll 4
     for (uint32_t row = EXPLAINED; row < SUMS; row++) of[row] *= keep;
 }
 

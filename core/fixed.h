@@ -22,6 +22,11 @@ static inline int32_t gruard_high(int32_t value, int32_t multiplier) {
     return (int32_t)(uint32_t)((uint64_t)((int64_t)value * multiplier + (1 << 30)) >> 31);
 }
 
+/* gruard_high of a value below 2^30, doubled: one instruction on many processors. */
+static inline int32_t gruard_high_of_double(int32_t doubled, int32_t multiplier) {
+    return (int32_t)(((int64_t)doubled * multiplier + (1ll << 31)) >> 32);
+}
+
 /* value / 2^shift, ties away from zero. */
 static inline int32_t gruard_halve_away(int32_t value, int32_t shift) {
     return shift ? gruard_plus(value, (value >> 31) + (1 << (shift - 1))) >> shift : value;
@@ -41,6 +46,15 @@ static inline int32_t gruard_scale(int32_t value, int32_t multiplier, int32_t sh
 static inline int32_t gruard_scale_product(int32_t value, int32_t multiplier, int32_t shift) {
     if (shift > 0) return gruard_high((int32_t)((uint32_t)value << shift), multiplier);
     return gruard_halve_up(gruard_high(value, multiplier), -shift);
+}
+
+/* Whether rounding and zero point can be added before the last shift, which goes to the right: so
+ * it is in every network of a conversion. */
+static inline int gruard_is_plain(int32_t shift) { return shift < 0 && shift >= -22; }
+
+/* The half that rounds ties upward and the zero point, before that shift. */
+static inline int32_t gruard_before_shift(const gruard_operator *o) {
+    return (int32_t)((1u << (-o->shift - 1)) + ((uint32_t)o->out_zero << -o->shift));
 }
 
 /* TFLite shifts both addends to the left (GRUARD_ADD_SHIFT), scales them, and adds. The vector

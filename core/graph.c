@@ -5,10 +5,10 @@
 #include "parts.h"
 
 static void copy(const int8_t *from, int8_t *to, uint32_t count) {
-    for (; count >= 8; count -= 8, from += 8, to += 8) {
-        uint32_t words[2]; /* a small C library's memcpy takes one byte at a time */
-        __builtin_memcpy(words, from, 8);
-        __builtin_memcpy(to, words, 8);
+    for (; count >= 4; count -= 4, from += 4, to += 4) {
+        uint32_t word; /* a small C library's memcpy takes one byte at a time */
+        __builtin_memcpy(&word, from, 4);
+        __builtin_memcpy(to, &word, 4);
     }
     while (count--) *to++ = *from++;
 }

@@ -15,7 +15,7 @@
 #include "fixed.h"
 #include "parts.h"
 
-enum { GROUP = 6, REST = 4, STEP = 8, WIDEST = 512, SAFE_SHIFT = 22 };
+enum { GROUP = 6, REST = 4, STEP = 8, WIDEST = 512 };
 
 const uint32_t gruard_layout = GRUARD_PAIRS;
 
@@ -26,11 +26,9 @@ static uint32_t group_bytes(uint32_t inputs, uint32_t rows) {
     return (padded_inputs(inputs) + 4) * rows;
 }
 
-static int is_plain(int32_t shift) { return shift < 0 && shift >= -SAFE_SHIFT; }
-
 uint32_t gruard_weight_bytes(const gruard_operator *o) {
     const uint32_t rest = o->count % GROUP, rows = o->count - rest;
-    if (o->inputs > WIDEST || !is_plain(o->shift) || o->constant % 4) return UINT32_MAX;
+    if (o->inputs > WIDEST || !gruard_is_plain(o->shift) || o->constant % 4) return UINT32_MAX;
     return group_bytes(o->inputs, rows + (rest == 0 ? 0 : rest <= REST ? REST : GROUP));
 }
 
@@ -50,6 +48,8 @@ typedef struct {
 
 /* From codes to codes: groups of six rows, up to the end of the weights. */
 void gruard_six_rows(const uint32_t *weights, product *p);
+/* The same for a multiple of sixteen inputs; `eights` has half of theirs. */
+void gruard_six_rows_by_sixteen(const uint32_t *weights, product *p);
 /* One group of four rows. */
 void gruard_four_rows(const uint32_t *weights, product *p);
 
@@ -67,33 +67,38 @@ void gruard_four_rows(const uint32_t *weights, product *p);
     "smmlar " sum ", " sum ", r8, r9\nasr " sum ", " sum ", r10\n"                     \
     "ssat " sum ", #8, " sum "\nstrb " sum ", [r11], #1\n"
 
-__asm(BEGIN("gruard_six_rows")
-      "push {r1, r4-r11, lr}\n"
-      "mov lr, r1\n"
-      "mov r1, r0\n"
-      "1:\n"
-      "ldr r0, [lr]\n"
-      "ldr r12, [lr, #20]\n"
-      "ldmia r1!, {r2-r7}\n"
-      "2:\n"
-      ".rept 2\n"
-      "ldmia r0!, {r8, lr}\n"
-      "ldmia r1!, {r9, r10, r11}\n"
-      PAIR("r2", "r3", "r9", "r8") PAIR("r4", "r5", "r10", "r8") PAIR("r6", "r7", "r11", "r8")
-      "ldmia r1!, {r9, r10, r11}\n"
-      PAIR("r2", "r3", "r9", "lr") PAIR("r4", "r5", "r10", "lr") PAIR("r6", "r7", "r11", "lr")
-      ".endr\n"
-      "subs r12, r12, #1\n"
-      "bne 2b\n"
-      "ldr lr, [sp]\n"
-      "ldmia lr, {r0, r8-r11}\n"
-      PART("r2", "r3") PART("r4", "r5") PART("r6", "r7")
-      CODE("r2") CODE("r3") CODE("r4") CODE("r5") CODE("r6") CODE("r7")
-      "ldr r0, [lr, #24]\n"
-      "str r11, [lr, #16]\n"
-      "cmp r1, r0\n"
-      "bne 1b\n"
-      "pop {r1, r4-r11, pc}\n");
+/* fours: of inputs that a turn of the inner loop takes. */
+#define SIX_ROWS(name, fours)                                                         \
+    __asm(BEGIN(name)                                                                 \
+      "push {r1, r4-r11, lr}\n"                                                       \
+      "ldr r12, [r1, #20]\n"                                                          \
+      "ldr lr, [r1]\n"                                                                \
+      "mov r1, r0\n"                                                                  \
+      "mov r0, lr\n"                                                                  \
+      "1:\n"                                                                          \
+      "ldmia r1!, {r2-r7}\n"                                                          \
+      "2:\n"                                                                          \
+      ".rept " fours "\n"                                                             \
+      "ldmia r0!, {r8, lr}\n"                                                         \
+      "ldmia r1!, {r9, r10, r11}\n"                                                   \
+      PAIR("r2", "r3", "r9", "r8") PAIR("r4", "r5", "r10", "r8") PAIR("r6", "r7", "r11", "r8") \
+      "ldmia r1!, {r9, r10, r11}\n"                                                   \
+      PAIR("r2", "r3", "r9", "lr") PAIR("r4", "r5", "r10", "lr") PAIR("r6", "r7", "r11", "lr") \
+      ".endr\n"                                                                       \
+      "subs r12, r12, #1\n"                                                           \
+      "bne 2b\n"                                                                      \
+      "ldr lr, [sp]\n"                                                                \
+      "ldmia lr, {r0, r8-r12}\n"                                                      \
+      PART("r2", "r3") PART("r4", "r5") PART("r6", "r7")                              \
+      CODE("r2") CODE("r3") CODE("r4") CODE("r5") CODE("r6") CODE("r7")               \
+      "ldr r8, [lr, #24]\n"                                                           \
+      "str r11, [lr, #16]\n"                                                          \
+      "cmp r1, r8\n"                                                                  \
+      "bne 1b\n"                                                                      \
+      "pop {r1, r4-r11, pc}\n")
+
+SIX_ROWS("gruard_six_rows", "2");
+SIX_ROWS("gruard_six_rows_by_sixteen", "4");
 
 __asm(BEGIN("gruard_four_rows")
       "push {r1, r4-r11, lr}\n"
@@ -139,11 +144,6 @@ static void widen(const int8_t *input, uint32_t inputs, uint32_t *x) {
     }
 }
 
-/* The half that rounds and the zero point, before the shift to the right. */
-static inline int32_t rounding(const gruard_operator *o) {
-    return (int32_t)((1u << (-o->shift - 1)) + ((uint32_t)o->out_zero << -o->shift));
-}
-
 void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gruard_integer *bias,
                             int8_t *output, const gruard_operator *o) {
     uint32_t x[WIDEST / 2];
@@ -151,17 +151,24 @@ void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gr
     const uint32_t rest = o->count % GROUP, rows = o->count - rest;
     const uint32_t *packed = (const uint32_t *)(const void *)weights;
     const uint32_t *const end = packed + group_bytes(o->inputs, rows) / 4;
-    product p = {x, o->multiplier, rounding(o), -o->shift, output,
+    product p = {x, o->multiplier, gruard_before_shift(o), -o->shift, output,
                  padded_inputs(o->inputs) / STEP, end};
     (void)bias;
     widen(input, o->inputs, x);
-    if (rows) gruard_six_rows(packed, &p);
+    if (rows && p.eights % 2 == 0) {
+        p.eights /= 2;
+        gruard_six_rows_by_sixteen(packed, &p);
+        p.eights *= 2;
+    } else if (rows) {
+        gruard_six_rows(packed, &p);
+    }
     if (rest) {
-        p.out = codes;
+        const int whole = rest == REST; /* else its last codes are none */
+        p.out = whole ? output + rows : codes;
         p.end = end + group_bytes(o->inputs, GROUP) / 4;
         if (rest > REST) gruard_six_rows(end, &p);
         else gruard_four_rows(end, &p);
-        for (uint32_t i = 0; i < rest; i++) output[rows + i] = codes[i];
+        for (uint32_t i = whole ? 0 : rest; i-- > 0;) output[rows + i] = codes[i];
     }
     const int8_t lowest = (int8_t)o->lowest;
     for (uint32_t i = 0; lowest > -128 && i < o->count; i++)
@@ -173,8 +180,8 @@ void gruard_add(const gruard_operator *o, int8_t *arena, int32_t sign) {
     gruard_add_exactly(o, arena, sign);
 }
 
-/* Values a turn of the two loops below. */
-enum { TURN = 4 };
+/* Values a turn of the loops below. */
+enum { TURN = 8 };
 /* Sums in their linear form; `middle` of the table or, without one, not used. */
 void gruard_linear_turns(const int8_t *left, const int8_t *right, int8_t *out,
                          const int32_t *factors, uint32_t turns);
@@ -190,7 +197,7 @@ __asm(BEGIN("gruard_linear_turns")
       "push {r4-r9, lr}\n"
       "ldr r12, [sp, #28]\n"
       "ldmia r3, {r5, r6, r7}\n"
-      "1:\n.rept 4\n" SUM "strb r8, [r2], #1\n.endr\n"
+      "1:\n.rept 8\n" SUM "strb r8, [r2], #1\n.endr\n"
       "subs r12, r12, #1\n"
       "bne 1b\n"
       "pop {r4-r9, pc}\n");
@@ -199,7 +206,7 @@ __asm(BEGIN("gruard_tabled_turns")
       "push {r4-r9, lr}\n"
       "ldrd r12, r4, [sp, #28]\n"
       "ldmia r3, {r5, r6, r7}\n"
-      "1:\n.rept 4\n" SUM "ldrb r8, [r4, r8]\nstrb r8, [r2], #1\n.endr\n"
+      "1:\n.rept 8\n" SUM "ldrb r8, [r4, r8]\nstrb r8, [r2], #1\n.endr\n"
       "subs r12, r12, #1\n"
       "bne 1b\n"
       "pop {r4-r9, pc}\n");
@@ -228,7 +235,7 @@ __asm(BEGIN("gruard_multiply_turns")
       "push {r4-r10, lr}\n"
       "ldr r12, [sp, #32]\n"
       "ldmia r3, {r4-r8}\n"
-      "1:\n.rept 4\n"
+      "1:\n.rept 8\n"
       "ldrsb r9, [r0], #1\nldrsb r10, [r1], #1\n"
       "rsb r9, r4, r9, lsl #1\nsub r10, r10, r5\nmul r9, r9, r10\n"
       "smmlar r10, r9, r6, r7\nadd r10, r10, r9, asr #31\n" /* ties away from zero */
@@ -241,10 +248,10 @@ __asm(BEGIN("gruard_multiply_turns")
 void gruard_multiply(const gruard_operator *o, int8_t *arena) {
     const int8_t *const left = arena + o->left, *const right = arena + o->right;
     int8_t *const out = arena + o->out;
-    const uint32_t turns = is_plain(o->shift) ? o->count / TURN : 0;
+    const uint32_t turns = gruard_is_plain(o->shift) ? o->count / TURN : 0;
     if (turns) {
-        const elementwise e = {2 * o->left_zero, o->right_zero, o->multiplier, rounding(o),
-                               -o->shift};
+        const elementwise e = {2 * o->left_zero, o->right_zero, o->multiplier,
+                               gruard_before_shift(o), -o->shift};
         gruard_multiply_turns(left, right, out, &e, turns);
     }
     for (uint32_t i = turns * TURN; i < o->count; i++)

@@ -7,20 +7,17 @@
 #if defined(__OPTIMIZE_SIZE__) && !defined(__clang__)
 #pragma GCC optimize("O2") /* most of a step's time is spent here, and little of the size */
 #endif
-#include <arm_mve.h>
 #include <string.h>
 
 #include "fixed.h"
 #include "parts.h"
 
-enum { ROWS = 4, LANES = 16, SAFE_SHIFT = 22 };
+enum { ROWS = 4, LANES = 16 };
 
 const uint32_t gruard_layout = GRUARD_QUADS;
 
-static int is_plain(int32_t shift) { return shift < 0 && shift >= -SAFE_SHIFT; }
-
 uint32_t gruard_weight_bytes(const gruard_operator *o) {
-    if (!is_plain(o->shift) || o->constant % 4) return UINT32_MAX;
+    if (!gruard_is_plain(o->shift) || o->constant % 4) return UINT32_MAX;
     const uint32_t bytes = (o->inputs + LANES - 1) / LANES * LANES + 4; /* of a row */
     return (o->count + ROWS - 1) / ROWS * ROWS * bytes;
 }
@@ -28,11 +25,6 @@ uint32_t gruard_weight_bytes(const gruard_operator *o) {
 uint32_t gruard_biases(uint32_t outputs) {
     (void)outputs;
     return 0; /* they lie with the weights */
-}
-
-/* The half that rounds and the zero point, before the shift to the right. */
-static inline int32_t rounding(const gruard_operator *o) {
-    return (int32_t)((1u << (-o->shift - 1)) + ((uint32_t)o->out_zero << -o->shift));
 }
 
 /* What the function below reads, by its place. */
@@ -55,16 +47,17 @@ const int8_t *gruard_four_rows(const int8_t *weights, const product *p);
 /* Sixteen weights of each row with the inputs in x. */
 #define ROW(sum, w, x) "vldrb.u8 " w ", [r0], #16\nvmlava.s8 " sum ", " x ", " w "\n"
 #define FOUR_ROWS(x)                                                                  \
-    ROW("r4", "q1", x) ROW("r6", "q2", x) ROW("r8", "q1", x) ROW("r10", "q2", x)
-/* From the four sums to codes. */
+    ROW("r4", "q0", x) ROW("r6", "q1", x) ROW("r8", "q0", x) ROW("r10", "q1", x)
+/* From the four sums to codes, with the multiplier in q2. */
 #define CODES                                                                         \
     "stmia sp, {r4, r6, r8, r10}\nvldrw.u32 q0, [sp]\n"                                \
-    "vqrdmulh.s32 q0, q0, r3\nvadd.i32 q0, q0, r5\nvshl.s32 q0, r9\n" NARROW          \
+    "vqrdmlash.s32 q0, q2, r5\nvshl.s32 q0, r9\n" NARROW                               \
     "vstrb.32 q0, [r7], #4\n"
 __asm(BEGIN("gruard_four_rows")
       "push {r4-r11, lr}\n"
       "sub sp, sp, #16\n"
       "ldm r1, {r1, r2, r3, r5, r7, r9, r11}\n"
+      "vdup.32 q2, r3\n"
       "cmp r2, #16\n"
       "bls .Lfew\n"
       "1:\n"
@@ -92,7 +85,8 @@ void gruard_fully_connected(const int8_t *input, const int8_t *weights, const gr
                             int8_t *output, const gruard_operator *o) {
     int8_t codes[ROWS];
     const uint32_t rest = o->count % ROWS, rows = o->count - rest;
-    product p = {input, o->inputs, o->multiplier, rounding(o), output, o->shift, rows / ROWS};
+    product p = {input, o->inputs, o->multiplier, gruard_before_shift(o), output, o->shift,
+                 rows / ROWS};
     (void)bias;
     if (rows) weights = gruard_four_rows(weights, &p);
     if (rest) {
@@ -148,12 +142,13 @@ __asm(BEGIN("gruard_multiply_row")
       "push {r4-r8, lr}\n"
       "ldr r12, [sp, #24]\n"
       "ldm r3, {r4-r8}\n"
+      "vdup.32 q2, r6\n"
       "dlstp.32 lr, r12\n"
       "1:\n"
       "vldrb.s32 q0, [r0], #4\nvldrb.s32 q1, [r1], #4\n"
       "vsub.i32 q0, q0, r4\nvsub.i32 q1, q1, r5\nvmul.i32 q0, q0, q1\n"
       "vshr.s32 q1, q0, #31\n" /* ties away from zero */
-      "vqrdmulh.s32 q0, q0, r6\nvadd.i32 q0, q0, q1\nvadd.i32 q0, q0, r7\n"
+      "vqrdmlash.s32 q0, q2, r7\nvadd.i32 q0, q0, q1\n"
       "vshl.s32 q0, r8\n" NARROW
       "vstrb.32 q0, [r2], #4\n"
       "letp lr, 1b\n"
@@ -162,8 +157,9 @@ __asm(BEGIN("gruard_multiply_row")
 void gruard_multiply(const gruard_operator *o, int8_t *arena) {
     const int8_t *const left = arena + o->left, *const right = arena + o->right;
     int8_t *const out = arena + o->out;
-    if (is_plain(o->shift)) {
-        const elementwise e = {o->left_zero, o->right_zero, o->multiplier, rounding(o), o->shift};
+    if (gruard_is_plain(o->shift)) {
+        const elementwise e = {o->left_zero, o->right_zero, o->multiplier, gruard_before_shift(o),
+                               o->shift};
         gruard_multiply_row(left, right, out, &e, o->count);
         return;
     }
@@ -171,11 +167,21 @@ void gruard_multiply(const gruard_operator *o, int8_t *arena) {
         out[i] = gruard_narrow(gruard_multiply_codes(left[i], right[i], o), -128);
 }
 
+void gruard_look_up_row(const int8_t *codes, int8_t *out, const int8_t *table, uint32_t count);
+
+__asm(BEGIN("gruard_look_up_row")
+      "push {r4, lr}\n"
+      "movs r4, #128\n"
+      "vdup.8 q2, r4\n"
+      "dlstp.8 lr, r3\n"
+      "1:\n"
+      "vldrb.u8 q0, [r0], #16\n"
+      "veor q0, q0, q2\n" /* code + 128 */
+      "vldrb.u8 q1, [r2, q0]\n"
+      "vstrb.8 q1, [r1], #16\n"
+      "letp lr, 1b\n"
+      "pop {r4, pc}\n");
+
 void gruard_look_up(const int8_t *codes, int8_t *out, uint32_t count, const int8_t *table) {
-    for (uint32_t i = 0; i < count; i += LANES) {
-        const mve_pred16_t lanes = vctp8q(count - i);
-        const uint8x16_t places = veorq_u8(vreinterpretq_u8_s8(vldrbq_z_s8(codes + i, lanes)),
-                                           vdupq_n_u8(128));
-        vstrbq_p_s8(out + i, vldrbq_gather_offset_z_s8(table, places, lanes), lanes);
-    }
+    gruard_look_up_row(codes, out, table, count);
 }

@@ -18,6 +18,42 @@ static inline void several(const gruard_float *column, uint32_t rows, uint32_t c
     }
     for (uint32_t k = 0; k < SIDE_BY_SIDE; k++) result[k] = sums[k];
 }
+#elif defined(__thumb2__) && defined(__ARM_FP) && __ARM_FP & 4
+enum { SIDE_BY_SIDE = 8 };
+
+/* Eight rows: their sums in s0 to s7, a column in s8 to s15. bytes: from column to column. */
+void gruard_eight_rows(const gruard_float *column, uint32_t bytes, uint32_t columns,
+                       const float *vector, float *result);
+
+#define EIGHT(operation)                                                              \
+    operation(0, 8) operation(1, 9) operation(2, 10) operation(3, 11)                  \
+    operation(4, 12) operation(5, 13) operation(6, 14) operation(7, 15)
+#define FIRST(sum, factor) "vmul.f32 s" #sum ", s" #factor ", s16\n"
+#define NEXT(sum, factor) "vmla.f32 s" #sum ", s" #factor ", s16\n" /* rounds the product */
+
+__asm(".syntax unified\n.section .text.gruard_eight_rows, \"ax\"\n.align 2\n"
+      ".global gruard_eight_rows\n.thumb\n.thumb_func\n"
+      ".type gruard_eight_rows, %function\ngruard_eight_rows:\n"
+      "ldr r12, [sp]\n"
+      "vpush {s16}\n"
+      "vldmia r3!, {s16}\n"
+      "vldmia r0, {s8-s15}\n" EIGHT(FIRST)
+      "b .Lnext\n"
+      "1:\n"
+      "add r0, r0, r1\n"
+      "vldmia r3!, {s16}\n"
+      "vldmia r0, {s8-s15}\n" EIGHT(NEXT)
+      ".Lnext:\n"
+      "subs r2, r2, #1\n"
+      "bne 1b\n"
+      "vstmia r12, {s0-s7}\n"
+      "vpop {s16}\n"
+      "bx lr\n");
+
+static inline void several(const gruard_float *column, uint32_t rows, uint32_t columns,
+                           const float *vector, float *result) {
+    gruard_eight_rows(column, rows * sizeof(float), columns, vector, result);
+}
 #else
 enum { SIDE_BY_SIDE = 4 };
 

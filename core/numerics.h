@@ -41,6 +41,19 @@ static inline int8_t gruard_quantise(float value, float scale, float zero_point)
     return (int8_t)(int32_t)(gruard_rint(code) + zero_point);
 }
 
+/* The FPU and the saturating instructions of a Cortex-M4 or later round and clip alike, except that
+ * NaN becomes the zero point. */
+#if defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_SAT) && defined(__thumb2__) && \
+    defined(__ARM_FP) && __ARM_FP & 4
+#define GRUARD_ROUNDS
+static inline int8_t gruard_rounded(float code, int32_t zero_point) {
+    int32_t whole;
+    __asm("vcvtr.s32.f32 %0, %0\nvmov %1, %0\nqadd %1, %1, %2\nssat %1, #8, %1"
+          : "+t"(code), "=&r"(whole) : "r"(zero_point));
+    return (int8_t)whole;
+}
+#endif
+
 static inline float gruard_dequantise(int8_t code, float scale, float zero_point) {
     return ((float)code - zero_point) * scale;
 }
@@ -63,7 +76,7 @@ static inline float gruard_log(float value, const gruard_float *table) {
     const int32_t below = (1 << GRUARD_INDEX_SHIFT) - 1; /* the bits below the index */
     const float unit = 1.0f / (float)(1 << GRUARD_INDEX_SHIFT);
     int32_t bits;
-    memcpy(&bits, &value, sizeof bits);
+    __builtin_memcpy(&bits, &value, sizeof bits); /* never a call */
     const int32_t exponent = (bits >> GRUARD_MANTISSA_BITS) - 127;
     const uint32_t index = ((uint32_t)bits >> GRUARD_INDEX_SHIFT) & (GRUARD_LOG_TABLE_SIZE - 1u);
     const float fraction = (float)(bits & below) * unit;

@@ -61,6 +61,13 @@ typedef struct GRUARD_ALIAS gruard_operator {
 #define GRUARD_WIDE
 #endif
 
+/* The few loops of a step that are worth their size where the rest is compiled for size. */
+#if defined(__OPTIMIZE_SIZE__) && !defined(__clang__)
+#define GRUARD_HOT __attribute__((optimize("O2")))
+#else
+#define GRUARD_HOT
+#endif
+
 /* result [rows] of a matrix that lies column after column, times vector [columns]. */
 void gruard_matvec(const gruard_float *matrix, uint32_t rows, uint32_t columns,
                    const float *vector, float *result);

@@ -7,22 +7,22 @@ float gruard_height(const gruard_model *m, const float *parts, uint32_t place) {
            ((parts[place] - m->part_mean[place]) / m->part_std[place]);
 }
 
-/* The largest height of the parts, less their baselines if given. */
-static float total(const gruard_model *m, const float *parts, const float *baselines) {
-    float score = 0;
+/* The largest height of the parts: for the alarm less their baselines, for the record as from the
+ * recording. */
+GRUARD_HOT static void judge(gruard_detector *d) {
+    const gruard_model *m = d->model;
+    float here = 0, score = 0;
     int heard = 0;
     for (uint32_t p = 0; p < gruard_heights(m); p++) {
         if (!(m->weights[p % GRUARD_PARTS] > 0)) continue;
-        const float part = gruard_height(m, parts, p) - (baselines ? baselines[p] : 0.0f);
+        const float height = gruard_height(m, d->parts, p), above = height - d->baselines[p];
+        const float part = d->changed ? gruard_height(m, d->recorded, p) : height;
+        here = heard && !(above > here) ? here : above;
         score = heard && !(part > score) ? score : part;
         heard = 1;
     }
-    return score;
-}
-
-static void judge(gruard_detector *d) {
-    d->here = total(d->model, d->parts, d->baselines);
-    d->score = total(d->model, d->changed ? d->recorded : d->parts, NULL);
+    d->here = here;
+    d->score = score;
 }
 
 void gruard_start_score(gruard_detector *d, int keep_level) {
@@ -66,7 +66,7 @@ static float error_of(const gruard_detector *d, uint32_t f, uint32_t i, int reco
 
 /* Unsmoothed parts of the present row, from the centre or as from the recording; from the centre
  * this also updates the terms of the channels. */
-static void measure(gruard_detector *d, int recorded, int settling, float *parts) {
+GRUARD_HOT static void measure(gruard_detector *d, int recorded, int settling, float *parts) {
     const gruard_model *m = d->model;
     const uint32_t n = m->channels;
     const uint32_t heard[3] = {1, m->has_own, m->horizon};
@@ -103,7 +103,7 @@ static void measure(gruard_detector *d, int recorded, int settling, float *parts
     parts[GRUARD_PART_GATE] = evidence / count;
 }
 
-static void smooth(const gruard_model *m, int settling, const float *now, float *parts) {
+GRUARD_HOT static void smooth(const gruard_model *m, int settling, const float *now, float *parts) {
     for (uint32_t place = 0; place < gruard_heights(m); place++) {
         const uint32_t part = place % GRUARD_PARTS, memory = place / GRUARD_PARTS;
         parts[place] = smoothed(parts[place], gruard_at_most(now[part], m->ceiling[place]),

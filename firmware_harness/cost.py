@@ -1,7 +1,7 @@
 """Measure the cost of a step on a board: instructions, by part and by operator, and memory.
 
-QEMU counts the instructions (-icount), and the counts repeat exactly. They are not cycles, which
-depend on the wait states of flash and memory; QEMU does not emulate those.
+QEMU counts the instructions (-icount), and the counts repeat exactly. They are not cycles; those
+are estimated (cycles.py), because QEMU emulates no pipeline and no wait states.
 """
 
 import tempfile
@@ -33,6 +33,7 @@ from firmware_harness.boards import (
     Kernel,
 )
 from firmware_harness.building import FLAGS, LINK
+from firmware_harness.cycles import Cycles, estimate
 from firmware_harness.toolchain import call, run_to_end
 
 # An instruction takes 2^8 ns of emulated time: the clock ticks about seven times, and wraps around
@@ -43,6 +44,8 @@ CLOCK_NS = {"mps2-an386": 40.0, "mps3-an547": 31.25}  # of SysTick, the processo
 PARTS = ("read", "forecast", "feed", "network", "blend", "score", "diagnosis", "record")
 Codes = npt.NDArray[np.uint32]
 _LIMIT = 300.0
+TRACED = 12  # steps whose instructions are priced
+CLOCK, RATE, WAITS = 80e6, 1e3, 4  # Hz, steps a second, wait states of flash at that clock
 _IMAGE = "cost.elf"
 
 
@@ -68,6 +71,7 @@ class Cost:
     """Instructions of a step: median of the steps without an alarm, in total, by part and by
     operator; and the maximum. A step with an alarm also computes its kind and channels.
 
+    cycles: estimated. tables: bytes of the network's weights and tables, which a step reads.
     text: bytes of code and constants without the bundle's tables. stack: largest use of a step,
     bytes. memory: bytes of the detector's state.
     """
@@ -76,6 +80,8 @@ class Cost:
     largest: int
     parts: dict[str, int]
     operators: dict[str, int]
+    cycles: Cycles
+    tables: int
     text: int
     stack: int
     memory: int
@@ -97,16 +103,16 @@ def measure(bundle: Bundle, subject: Subject, rows: Float32) -> Cost:
         program = program_of(bundle, subject.kernel.layout)
         blob = pack(bundle, threshold_of(bundle, CORE_KERNEL_ID), program)
         _compile(blob, subject, folder)
+        arguments = ["-serial", "none", "-semihosting-config", "enable=on,target=native"]
+        (folder / "rows.bin").write_bytes(np.asarray(rows[:TRACED], "<f4").tobytes())
+        cycles = estimate(subject.board, folder / _IMAGE, folder, arguments)
         (folder / "rows.bin").write_bytes(np.asarray(rows, "<f4").tobytes())
-        arguments = [
-            "-serial", "none", "-semihosting-config", "enable=on,target=native",
-            "-icount", f"shift={SHIFT}",
-        ]  # fmt: skip
+        arguments += ["-icount", f"shift={SHIFT}"]
         code = run_to_end(subject.board, folder / _IMAGE, arguments, folder, _LIMIT)
         if code:
             raise GruardError(f"{subject.board.name}: measuring ended with code {code}")
         numbers = np.fromfile(folder / "costs.bin", "<u4")
-        return _cost(program, subject, numbers, len(rows), _text(subject, folder))
+        return _cost(program, subject, numbers, len(rows), _text(subject, folder), cycles)
 
 
 def _compile(blob: bytes, subject: Subject, folder: Path) -> None:
@@ -135,7 +141,9 @@ def _text(subject: Subject, folder: Path) -> int:
     return sum(int(line.split()[0]) + int(line.split()[1]) for line in lines)
 
 
-def _cost(program: Program, subject: Subject, numbers: Codes, rows: int, text: int) -> Cost:
+def _cost(
+    program: Program, subject: Subject, numbers: Codes, rows: int, text: int, cycles: Cycles
+) -> Cost:
     empty, parts = int(numbers[0]), int(numbers[1])
     table = numbers[2 : 2 + rows * (2 + parts)].reshape(rows, 2 + parts).astype(np.int64)
     steps = table[:, 1:]
@@ -157,10 +165,22 @@ def _cost(program: Program, subject: Subject, numbers: Codes, rows: int, text: i
         largest=instructions(float(steps[:, 0].max())) - marks,
         parts={name: instructions(float(usual[1 + i])) for i, name in enumerate(PARTS)},
         operators={kind: count for kind, count in by_kind.items() if count},
+        cycles=cycles,
+        tables=len(program.constants) + 4 * len(program.integers),
         text=text,
         stack=int(numbers[-2]),
         memory=int(numbers[-1]),
     )
+
+
+def slow_cycles(cost: Cost) -> int:
+    """Return the cycles of a step from a flash with `WAITS` wait states."""
+    return cost.cycles.with_waits(WAITS, cost.tables)
+
+
+def duty(cycles: int) -> float:
+    """Return the share of time that steps of so many cycles take at `RATE` on `CLOCK`."""
+    return cycles * RATE / CLOCK
 
 
 def macs(bundle: Bundle) -> int:
@@ -180,6 +200,8 @@ def cost_text(found: Mapping[str, Cost], network_macs: int) -> str:
             name,
             f"  step       {cost.step:,} instructions, {cost.largest:,} at most",
             f"  network    {network:,}{each}",
+            f"  cycles     about {cost.cycles.at_once:,}; {slow_cycles(cost):,} with {WAITS} wait "
+            f"states; {duty(slow_cycles(cost)):.0%} of the time at 1 kHz on 80 MHz",
             f"  parts      {_listed(cost.parts)}",
             f"  operators  {_listed(cost.operators)}",
             f"  memory     {cost.text:,} bytes of code, {cost.memory:,} of state, "

@@ -31,7 +31,7 @@ KINDS = (
 )  # fmt: skip
 OPERATOR = struct.Struct("<8I10i")  # `gruard_operator` of the core
 END, ABSENT = struct.Struct("<IIff"), 0xFFFFFFFF  # `gruard_end`, and its place where there is none
-_LARGEST, _LARGEST_RESULT = 1 << 31, 1 << 15
+_LARGEST_SUM, _LARGEST_RESULT = 1 << 30, 1 << 15  # kernels double a sum
 ALIGNMENT = 16  # bytes; vector units read rows at once
 Scaling = tuple[Multiplier, Multiplier, Multiplier]  # of left, right and result
 
@@ -133,7 +133,7 @@ class _Builder:
         factor = factors.product_factor(row, weights, output)
         largest = int((np.abs(wide).sum(axis=1) * 255 + np.abs(bias)).max())
         rounding = 1 << max(-factor.shift, 8)  # of the last shift, or the zero point
-        if (largest << max(factor.shift, 0)) + rounding >= _LARGEST:
+        if (largest << max(factor.shift, 0)) + rounding >= _LARGEST_SUM:
             self._refuse(operator.name, output, "could overflow 32 bits in the C core")
         sums = int((np.abs(wide).sum(axis=1) * 128 + np.abs(bias)).max())
         if self._layout.refuses(sums, factor.shift):

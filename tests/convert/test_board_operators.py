@@ -1,4 +1,4 @@
-"""Each operator of the boards' own kernels against portable C on this machine, code by code."""
+"""Each operator of the kernels on boards against portable C on this machine, code by code."""
 
 import shutil
 import struct
@@ -11,7 +11,18 @@ from one_operator import CoreRunner, Row, one_operator
 from edge_runtime.bundle.flatbuffer import read_constants, read_graph
 from edge_runtime.errors import GruardError
 from edge_runtime.native.program import KINDS, OPERATOR, Program, build_program
-from firmware_harness.boards import BOARDS, CORE, DSP, FIRMWARE, M4, M55, MVE, Board, Kernel
+from firmware_harness.boards import (
+    BOARDS,
+    CORE,
+    DSP,
+    FIRMWARE,
+    M4,
+    M55,
+    MVE,
+    PORTABLE,
+    Board,
+    Kernel,
+)
 from firmware_harness.building import FLAGS, LINK
 from firmware_harness.toolchain import PACKAGES, call, run_to_end
 
@@ -76,7 +87,10 @@ class BoardRunner:
         return b"".join([sizes, *parts, arenas.tobytes()])
 
 
-@pytest.fixture(scope="module", params=[(M4, DSP), (M55, MVE)], ids=["Cortex-M4", "Cortex-M55"])
+SUBJECTS = [(M4, DSP), (M55, MVE), (M4, PORTABLE)]
+
+
+@pytest.fixture(scope="module", params=SUBJECTS, ids=["SMLAD", "MVE", "portable C"])
 def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> BoardRunner:
     missing = sorted({package for tool, package in PACKAGES.items() if not shutil.which(tool)})
     if missing:

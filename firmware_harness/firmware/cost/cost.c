@@ -22,7 +22,7 @@ static gruard_model model;
 static gruard_detector detector;
 static uint32_t marks[COST_PARTS], before;
 
-static void tell(uint32_t handle, uint32_t number) {
+static void cost_tell(uint32_t handle, uint32_t number) {
     host_write(handle, &number, sizeof number);
 }
 
@@ -33,25 +33,25 @@ void cost_mark(uint32_t part) {
     before = SYSTICK_VALUE;
 }
 
-static void paint_stack(void) {
+static void cost_paint_stack(void) {
     uint32_t *top = __builtin_frame_address(0);
     for (uint32_t *word = board_stack_low; word < top - 16; word++) *word = PAINT;
 }
 
-static uint32_t stack_used(void) {
+static uint32_t cost_stack_used(void) {
     const uint32_t *word = board_stack_low;
     while (*word == PAINT) word++;
     return (uint32_t)((const uint8_t *)__builtin_frame_address(0) - (const uint8_t *)word);
 }
 
-static void measure_operators(uint32_t out) {
+static void cost_operators(uint32_t out) {
     gruard_model one = model;
     one.operators = 1;
     for (uint32_t i = 0; i < model.operators; i++) {
         one.program = model.program + i;
         const uint32_t then = SYSTICK_VALUE;
         gruard_run_graph(&one, detector.arena);
-        tell(out, since(then));
+        cost_tell(out, since(then));
     }
 }
 
@@ -68,25 +68,25 @@ int main(void) {
     SYSTICK_VALUE = 0;
     SYSTICK_CONTROL = 5; /* the processor's clock, no interrupt */
     before = SYSTICK_VALUE;
-    tell(out, since(before));
-    tell(out, COST_PARTS);
+    cost_tell(out, since(before));
+    cost_tell(out, COST_PARTS);
     uint32_t stack = 0;
     while (host_read(in, row, model.channels * 4) == model.channels * 4) {
         gruard_record record;
         for (uint32_t part = 0; part < COST_PARTS; part++) marks[part] = 0;
-        paint_stack();
+        cost_paint_stack();
         const uint32_t then = before = SYSTICK_VALUE;
         gruard_step(&detector, row, &record);
         const uint32_t step = since(then);
-        tell(out, record.alarm);
-        tell(out, step);
-        const uint32_t used = stack_used();
+        cost_tell(out, record.alarm);
+        cost_tell(out, step);
+        const uint32_t used = cost_stack_used();
         stack = used > stack ? used : stack;
-        for (uint32_t part = 0; part < COST_PARTS; part++) tell(out, marks[part]);
+        for (uint32_t part = 0; part < COST_PARTS; part++) cost_tell(out, marks[part]);
     }
-    measure_operators(out);
-    tell(out, stack);
-    tell(out, size);
+    cost_operators(out);
+    cost_tell(out, stack);
+    cost_tell(out, size);
     host_leave(0);
 }
 
