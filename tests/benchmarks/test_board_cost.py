@@ -8,8 +8,19 @@ from click.testing import CliRunner
 from benchmarks import board_cost
 from edge_runtime.bundle.reader import Bundle, read_bundle
 from firmware_harness.cost import SUBJECTS, Cost, Subject
+from firmware_harness.cycles import Cycles
 
-ONE = Cost(1500, 1600, {"network": 1000, "score": 500}, {"ADD": 1000}, 16_000, 400, 2_000)
+ONE = Cost(
+    step=1500,
+    largest=1600,
+    parts={"network": 1000, "score": 500},
+    operators={"ADD": 1000},
+    cycles=Cycles(at_once=2000, jumps=250, instructions=1500),
+    tables=1600,
+    text=16_000,
+    stack=400,
+    memory=2_000,
+)
 
 
 def test_a_line_by_hand(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,7 +28,9 @@ def test_a_line_by_hand(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(board_cost, "micro_arena", lambda bundle: "2,048")
     (line,) = board_cost.lines("GRU, H = 8", read_bundle(tiny_bundle), {"portable": ONE})
     assert line[:4] == ["GRU, H = 8", "500", "portable", "1,000"]
-    assert line[4:] == ["2.00", "1,500", "×1.50", "1,600", "16,000", "2,000", "400", "2,048"]
+    assert line[4:8] == ["2.00", "1,500", "×1.50", "1,600"]
+    assert line[8:11] == ["2,000", "3,400", "4%"]  # four wait states, 250 jumps, 100 lines
+    assert line[11:] == ["16,000", "2,000", "400", "2,048"]
 
 
 def test_the_page_is_filled(
