@@ -91,7 +91,7 @@ validate: $(READY) #- judge BUNDLE=... again, int8 against float
 run: $(READY) ## watch SOURCE=file.csv or - with BUNDLE=..., supervised
 	$(PY) -m edge_runtime run $(BUNDLE) --source "$(or $(SOURCE),$(WATCH)/demo.csv)" --sink $(SINK) $(ARGS)
 
-# On emulated microcontrollers: build for both boards, compare all engines, inject faults.
+# On emulated microcontrollers: build for two boards, compare all engines, inject faults.
 BOARDS    := mps2-an386 mps3-an547
 STEPS     ?= 100000
 firmware: $(READY) $(CORE) $(DEMO_BUNDLE)/manifest.json #- four minutes: the demonstration's bundle on two emulated microcontrollers
@@ -140,7 +140,7 @@ test-vm: $(READY) #- minutes: a hung supervisor, a hardware reset, a whole emula
 	$(PY) -m tests.vm.machine_tree
 	$(PY) -m pytest -m vm $(ARGS)
 
-test-firmware: $(READY) #- minutes: two emulated microcontrollers with injected faults; other ecosystems' tools
+test-firmware: $(READY) #- half an hour: eight emulated microcontrollers with injected faults; other ecosystems' tools
 	$(PY) -m tests.firmware_harness.ecosystem_tools
 	$(PY) -m pytest -m firmware $(ARGS)
 

@@ -15,7 +15,7 @@ import click
 
 from edge_runtime.commands import ranges
 from firmware_harness import ecosystems
-from firmware_harness.boards import ALL, Board
+from firmware_harness.boards import ALL, USUAL, Board
 from train.console import run_command
 
 if TYPE_CHECKING:
@@ -34,12 +34,26 @@ def _board(context: click.Context, option: click.Parameter, name: str | None) ->
     return None if name is None else ALL[name]
 
 
+def _boards(context: click.Context, option: click.Parameter, names: tuple[str, ...]) -> list[Board]:
+    return [ALL[name] for name in names] or list(USUAL)
+
+
+BOARD = click.Choice(list(ALL))
+PROCESSORS = ", ".join(f"{board.name} ({board.processor})" for board in ALL.values())
+
+
 def board_option(required: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """--board, as the argument `board`."""
     return click.option(
-        "--board", type=click.Choice(list(ALL)), required=required, callback=_board,
-        help="mps2-an386 is a Cortex-M4F, mps3-an547 a Cortex-M55.",
+        "--board", type=BOARD, required=required, callback=_board, metavar="NAME",
+        help=f"One of {PROCESSORS}.",
     )  # fmt: skip
+
+
+boards_option = click.option(
+    "--board", "boards", type=BOARD, multiple=True, callback=_boards, metavar="NAME",
+    help=f"May be repeated: {PROCESSORS}.  [default: {', '.join(each.name for each in USUAL)}]",
+)  # fmt: skip
 
 
 allow_failed_option = click.option(
@@ -118,6 +132,8 @@ def emit(
 def build(bundle: Path, board: Board, out: Path | None, release: bool, allow_failed: bool) -> None:
     """Compile BUNDLE into a firmware for a board: OUT/firmware.elf.
 
+    Boards without a watchdog have only OUT/replay.elf, which `run` and `compare` use.
+
     Exit code 0: built, 2: bad input, or a tool is missing.
     """
     from firmware_harness.building import build as compile_firmware
@@ -129,7 +145,7 @@ def build(bundle: Path, board: Board, out: Path | None, release: bool, allow_fai
     built = compile_firmware(found, board, folder, release)
     size = sizes(built)
     click.echo(
-        f"built: {built.firmware} ({size.flash} bytes of flash, {len(found.blob)} of them the "
+        f"built: {built.image} ({size.flash} bytes of flash, {len(found.blob)} of them the "
         f"bundle; {size.memory} bytes of memory without the detectors')"
     )
 
@@ -203,6 +219,7 @@ def run(
     help="Length of the recording with a fault every 1,000 rows.",
 )  # fmt: skip
 @click.option("--run", type=PATH, help="Run folder of the float graph.  [default: two folders up]")
+@boards_option
 @allow_failed_option
 @click.option("--json", "as_json", is_flag=True, help="Print the differences as JSON.")
 def compare(
@@ -210,14 +227,15 @@ def compare(
     data: Path | None,
     steps: int,
     run: Path | None,
+    boards: list[Board],
     allow_failed: bool,
     as_json: bool,
 ) -> None:
     """Compare all engines that can run BUNDLE, step by step, on the recording DATA with faults.
 
     The engines: the float graph (if the run folder exists), the int8 file in TFLite, the C core on
-    this machine, on the Cortex-M4F and on the Cortex-M55. They run the golden vectors first, then
-    DATA, or the golden rows again. All but the float graph must give the same bits.
+    this machine and on each board. They run the golden vectors first, then DATA, or the golden rows
+    again. All but the float graph must give the same bits.
 
     Exit code 0: nothing differs, 1: something differs, 2: bad input, or a tool is missing.
     """
@@ -231,7 +249,7 @@ def compare(
     rows = read_recording(data, manifest).rows if data else golden_rows
     reference, float_graph = answers.reference(found), answers.float_graph(found, run)
     with ExitStack() as stack:
-        packs = [(packed_for(board, found.bundle), board) for board in ALL.values()]
+        packs = [(packed_for(board, found.bundle), board) for board in boards]
         builds = [stack.enter_context(_built(*pack)) for pack in packs]
         ways = {
             **({comparing.FLOAT: float_graph} if float_graph else {}),
@@ -259,32 +277,35 @@ def compare(
 @cli.command()
 @click.argument("bundle", type=PATH)
 @click.argument("data", type=PATH)
-@board_option(required=False)
+@boards_option
 @allow_failed_option
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def watchdog(
-    bundle: Path, data: Path, board: Board | None, allow_failed: bool, as_json: bool
+    bundle: Path, data: Path, boards: list[Board], allow_failed: bool, as_json: bool
 ) -> None:
     """Inject faults into emulated boards with BUNDLE while they watch the healthy recording DATA.
 
     An endless loop, an endless sleep, a HardFault, a stack overflow, a flipped bit in the weights
     and in the state, a skipped step; then more resets than allowed. After each fault every sample
-    must have its record, marked until the model has proven itself. Both boards unless one is named.
+    must have its record, marked until the model has proven itself.
 
     Exit code 0: every board recovered as required, 1: one did not, 2: bad input, or a tool is
     missing.
     """
     from firmware_harness import injuring
+    from firmware_harness.building import refuse_without_firmware
     from firmware_harness.packing import packed, packed_for
     from firmware_harness.protocol import Injection
     from firmware_harness.recording import read_recording
 
+    for board in boards:
+        refuse_without_firmware(board)
     found = packed(bundle, None, allow_failed)
     rows = read_recording(data, found.bundle.manifest).rows
     injuries: list[injuring.Injury] = []
     resorts: list[injuring.LastResort] = []
-    for each in [board] if board else ALL.values():
-        with _built(packed_for(each, found.bundle), each) as built:
+    for board in boards:
+        with _built(packed_for(board, found.bundle), board) as built:
             for injection in Injection:
                 injuries.append(injuring.injure(built, rows, injection))
                 if not as_json:
@@ -304,7 +325,7 @@ def watchdog(
 @cli.command()
 @click.argument("bundle", type=PATH)
 @click.argument("data", type=PATH)
-@board_option(required=False)
+@boards_option
 @click.option(
     "--flips", "count", type=click.IntRange(4, 10**6), default=2000, show_default=True,
     help="Total number; about three per second and board.",
@@ -315,7 +336,7 @@ def watchdog(
 def faults(
     bundle: Path,
     data: Path,
-    board: Board | None,
+    boards: list[Board],
     count: int,
     seed: int,
     allow_failed: bool,
@@ -325,18 +346,20 @@ def faults(
 
     The boards watch DATA, a recording with alarms. Half of the flips come during a step, half at a
     random moment. From there on every record is compared with the expected one: the flip is
-    noticed, harmless or silent, or the board stops answering. Both boards unless one is named.
+    noticed, harmless or silent, or the board stops answering.
 
     Exit code 0: every board kept answering, and no unmarked record had a wrong alarm, 1: otherwise,
     2: bad input, or a tool is missing.
     """
     from edge_runtime.bundle.reader import read_bundle
     from firmware_harness import flip_campaign, flip_results
+    from firmware_harness.building import refuse_without_firmware
     from firmware_harness.recording import read_recording
 
+    for board in boards:
+        refuse_without_firmware(board)
     loaded = read_bundle(bundle, allow_failed)
     rows = read_recording(data, loaded.manifest).rows
-    boards = [board] if board else list(ALL.values())
     found = flip_campaign.on_boards(boards, loaded, rows, count, seed, _say)
     passed = flip_results.passed(found)
     if as_json:

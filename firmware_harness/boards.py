@@ -35,34 +35,127 @@ MVE = Kernel("kernel_mve.c", QUADS)
 
 
 @dataclass(frozen=True)
+class Toolchain:
+    """prefix: of the compiler's and the binary tools' names. library: flags for its C library.
+    emulator: QEMU's program."""
+
+    prefix: str
+    library: tuple[str, ...]
+    emulator: str
+
+    @property
+    def compiler(self) -> str:
+        return self.prefix + "gcc"
+
+
+ARM = Toolchain("arm-none-eabi-", ("-specs=nano.specs", "-specs=nosys.specs"), "qemu-system-arm")
+RISCV = Toolchain("riscv64-unknown-elf-", ("-specs=picolibc.specs",), "qemu-system-riscv32")
+
+
+@dataclass(frozen=True)
 class Board:
-    """name: also of QEMU's machine. flags: for the compiler. tick: of its counter, nanoseconds.
+    """machine: QEMU's words for it. flags: for the compiler. start: C files for start and
+    peripherals. place: folder of its memory.ld and place.h.
 
     kernels: the fastest first; a bundle uses the first one that can run it.
+    tick: of the firmware's counter, nanoseconds. without: why it has no firmware, and so neither
+    line, watchdog nor flips, but only replays; empty if it has one.
     """
 
     name: str
     processor: str
+    toolchain: Toolchain
+    machine: tuple[str, ...]
     flags: tuple[str, ...]
-    tick: float
-    kernels: tuple[Kernel, ...]
+    start: tuple[str, ...]
+    place: str
+    kernels: tuple[Kernel, ...] = (PORTABLE,)
+    tick: float = 0.0
+    without: str = ""
+
+    @property
+    def sources(self) -> list[Path]:
+        return [BOARDS / name for name in self.start]
+
+    @property
+    def includes(self) -> list[str]:
+        """The compiler's options for the board's headers."""
+        return [f"-I{BOARDS}", f"-I{BOARDS / self.place}"]
+
+    @property
+    def script(self) -> list[str]:
+        """The linker's options for the memory layout."""
+        return [f"-L{BOARDS}", "-T", str(BOARDS / self.place / "memory.ld")]
 
 
-M4 = Board(
+def _mps(
+    image: str,
+    processor: str,
+    flags: tuple[str, ...],
+    kernels: tuple[Kernel, ...],
+    tick: float = 40.0,
+    place: str = "mps2",
+) -> Board:
+    """Return one of Arm's MPS boards, which differ in their FPGA image."""
+    start, flags = ("cortex_m.c", "cmsdk.c"), ("-mthumb", *flags)
+    return Board(image, processor, ARM, ("-M", image), flags, start, place, kernels, tick)
+
+
+def _virt(isa: str, abi: str, processor: str) -> Board:
+    """Return QEMU's machine virt with a processor that has nothing but `isa`."""
+    absent = [f"{letter}=false" for letter in "afd" if letter not in isa.removeprefix("rv32")]
+    machine = ("-M", "virt", "-bios", "none", "-cpu", ",".join(["rv32", *absent]))
+    flags = (f"-march={isa}", f"-mabi={abi}", "-mcmodel=medany")
+    without = "QEMU's virt has no watchdog"
+    return Board(
+        f"virt-{isa}", processor, RISCV, machine, flags, ("riscv.c",), "virt", without=without
+    )
+
+
+M3 = _mps("mps2-an385", "Cortex-M3", ("-mcpu=cortex-m3",), (PORTABLE,))
+M4 = _mps(
     "mps2-an386",
     "Cortex-M4F",
-    ("-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"),
-    40.0,
+    ("-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"),
     (DSP, PORTABLE),
 )
+M7 = _mps(
+    "mps2-an500",
+    "Cortex-M7F",
+    ("-mcpu=cortex-m7", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard"),
+    (DSP, PORTABLE),
+)
+M33 = _mps(
+    "mps2-an505",
+    "Cortex-M33F",
+    ("-mcpu=cortex-m33", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard"),
+    (DSP, PORTABLE),
+    50.0,
+    "mps2-an505",
+)
 # The vector unit flushes denormal floats to zero, so the compiler must not vectorise.
-M55 = Board(
+M55 = _mps(
     "mps3-an547",
     "Cortex-M55",
-    ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard", "-fno-tree-vectorize"),
-    50.0,
+    ("-mcpu=cortex-m55", "-mfloat-abi=hard", "-fno-tree-vectorize"),
     (MVE, PORTABLE),
+    50.0,
+    "mps3-an547",
 )
-ALL = {board.name: board for board in (M4, M55)}
+M0 = Board(
+    "microbit",
+    "Cortex-M0",
+    ARM,
+    ("-M", "microbit"),
+    ("-mthumb", "-mcpu=cortex-m0"),
+    ("cortex_m.c",),
+    "microbit",
+    without="16 kB of memory are too few for it, and QEMU's microbit has no watchdog",
+)
+RV32F = _virt("rv32imafc", "ilp32f", "RISC-V with FPU")
+RV32 = _virt("rv32imc", "ilp32", "RISC-V without FPU")
+ALL = {board.name: board for board in (M0, M3, M4, M7, M33, M55, RV32F, RV32)}
+# What a command takes that is given no board: one for each kernel of its own.
+USUAL = (M4, M55)
 # The same order of operations everywhere: no fused multiply-add, no reassociation.
 ARITHMETIC = ("-ffp-contract=off", "-fno-math-errno")

@@ -21,8 +21,6 @@ from edge_runtime.native.program import KINDS, Program
 from edge_runtime.record import Float32
 from firmware_harness import c_files
 from firmware_harness.boards import (
-    BOARDS,
-    CORE,
     DSP,
     FIRMWARE,
     M4,
@@ -32,7 +30,7 @@ from firmware_harness.boards import (
     Board,
     Kernel,
 )
-from firmware_harness.building import FLAGS, LINK
+from firmware_harness.building import LINK, compiler_flags
 from firmware_harness.cycles import Cycles, estimate
 from firmware_harness.toolchain import call, run_to_end
 
@@ -120,24 +118,23 @@ def _compile(blob: bytes, subject: Subject, folder: Path) -> None:
     made += c_files.words("gruard_blob", blob)
     (folder / "built.c").write_text(f"{made}const uint32_t gruard_blob_size = {len(blob)};\n")
     board, cost = subject.board, FIRMWARE / "cost"
-    includes = [f"-I{path}" for path in (CORE, BOARDS, BOARDS / board.name, cost)]
     sources = [
         *subject.kernel.core_sources,
-        *sorted(BOARDS.glob("*.c")),
+        *board.sources,
         folder / "built.c",
         cost / "cost.c",
     ]
-    place = ["-T", str(BOARDS / board.name / "memory.ld"), f"-L{BOARDS}"]
-    flags = [*FLAGS, *board.flags, *includes, "-DGRUARD_COST", *LINK, *place]
-    call("arm-none-eabi-gcc", [*flags, *sources, "-o", _IMAGE], folder)
+    flags = [*compiler_flags(board), f"-I{cost}", "-DGRUARD_COST", *LINK, *board.script]
+    call(board.toolchain.compiler, [*flags, *sources, "-o", _IMAGE], folder)
 
 
 def _text(subject: Subject, folder: Path) -> int:
     """Return the bytes of the core's code and constants, compiled without the cost marks."""
-    flags = [*FLAGS, *subject.board.flags, f"-I{CORE}", "-c"]
-    call("arm-none-eabi-gcc", [*flags, *subject.kernel.core_sources], folder)
+    toolchain = subject.board.toolchain
+    flags = [*compiler_flags(subject.board), "-c"]
+    call(toolchain.compiler, [*flags, *subject.kernel.core_sources], folder)
     objects = [f"{source.stem}.o" for source in subject.kernel.core_sources]
-    lines = call("arm-none-eabi-size", objects, folder).splitlines()[1:]
+    lines = call(toolchain.prefix + "size", objects, folder).splitlines()[1:]
     return sum(int(line.split()[0]) + int(line.split()[1]) for line in lines)
 
 

@@ -1,6 +1,5 @@
 """Each operator of the kernels on boards against portable C on this machine, code by code."""
 
-import shutil
 import struct
 from pathlib import Path
 
@@ -11,20 +10,9 @@ from one_operator import CoreRunner, Row, one_operator
 from edge_runtime.bundle.flatbuffer import read_constants, read_graph
 from edge_runtime.errors import GruardError
 from edge_runtime.native.program import KINDS, OPERATOR, Program, build_program
-from firmware_harness.boards import (
-    BOARDS,
-    CORE,
-    DSP,
-    FIRMWARE,
-    M4,
-    M55,
-    MVE,
-    PORTABLE,
-    Board,
-    Kernel,
-)
-from firmware_harness.building import FLAGS, LINK
-from firmware_harness.toolchain import PACKAGES, call, run_to_end
+from firmware_harness.boards import DSP, FIRMWARE, M4, M55, MVE, PORTABLE, Board, Kernel
+from firmware_harness.building import LINK, compiler_flags
+from firmware_harness.toolchain import call, missing_packages, run_to_end
 
 CODES = np.arange(-128, 128, dtype=np.int8)
 WIDTH = 8192  # so that eight rows hold every pair of codes
@@ -40,11 +28,10 @@ class BoardRunner:
     def __init__(self, board: Board, kernel: Kernel, folder: Path) -> None:
         self._board, self._kernel, self._folder = board, kernel, folder
         sources = [Path(__file__).with_name("board_program.c"), *kernel.core_sources]
-        headers = (CORE, BOARDS, BOARDS / board.name, FIRMWARE / "app", FIRMWARE / "cost")
-        flags = [*FLAGS, *board.flags, *(f"-I{path}" for path in headers), *LINK]
-        place = ["-T", str(BOARDS / board.name / "memory.ld"), f"-L{BOARDS}"]
-        files = [*sources, *sorted(BOARDS.glob("*.c"))]
-        call("arm-none-eabi-gcc", [*flags, *place, *files, "-o", "program.elf"], folder)
+        headers = [f"-I{FIRMWARE / name}" for name in ("app", "cost")]
+        flags = [*compiler_flags(board), *headers, *LINK, *board.script]
+        files = [*sources, *board.sources]
+        call(board.toolchain.compiler, [*flags, *files, "-o", "program.elf"], folder)
 
     def program(self, model: bytes) -> Program:
         """What the kernel would run for the file."""
@@ -92,9 +79,8 @@ SUBJECTS = [(M4, DSP), (M55, MVE), (M4, PORTABLE)]
 
 @pytest.fixture(scope="module", params=SUBJECTS, ids=["SMLAD", "MVE", "portable C"])
 def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> BoardRunner:
-    missing = sorted({package for tool, package in PACKAGES.items() if not shutil.which(tool)})
-    if missing:
-        pytest.skip(f"NOT TESTED: apt install {' '.join(missing)} libnewlib-arm-none-eabi")
+    if missing := missing_packages(request.param[0]):
+        pytest.skip(f"NOT TESTED: apt install {' '.join(missing)}")
     return BoardRunner(*request.param, tmp_path_factory.mktemp("board"))
 
 

@@ -3,6 +3,7 @@
 import json
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import tiny_model
 from harness_command import harness, refused
 
 from firmware_harness import answers
-from firmware_harness.boards import M4
+from firmware_harness.boards import ALL, M4, USUAL, Board
 from firmware_harness.building import build
 from firmware_harness.comparing import FLOAT, Comparison, compare, difference, text
 from firmware_harness.packing import packed
@@ -29,12 +30,24 @@ def native_core() -> None:
 def test_every_way_gives_the_same_answers(
     tiny_bundle: Path, cross_tools: None, native_core: None
 ) -> None:
-    done = harness("compare", tiny_bundle, "--steps", "1200", "--json")
+    all_answers_equal(tiny_bundle, USUAL)
+
+
+@pytest.mark.firmware
+def test_every_board_gives_the_same_answers(
+    tiny_bundle: Path, all_cross_tools: None, native_core: None
+) -> None:
+    boards = list(ALL.values())
+    all_answers_equal(tiny_bundle, boards, *(f"--board={board.name}" for board in boards))
+
+
+def all_answers_equal(bundle: Path, boards: Sequence[Board], *words: str) -> None:
+    done = harness("compare", bundle, "--steps", "1200", "--json", *words)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     golden, long = facts["comparisons"]
     assert facts["passed"] and long["steps"] == 1200 == sum(long["tiers"].values())
-    ways = {"core here", "core on Cortex-M4F", "core on Cortex-M55"}
+    ways = {"core here", *(f"core on {board.processor}" for board in boards)}
     assert set(long["differences"]) - {FLOAT} == ways
     assert set(golden["differences"]) - {FLOAT} == ways | {"int8 TFLite"}
     for way in ways:

@@ -14,6 +14,7 @@ from edge_runtime.errors import GruardError
 from edge_runtime.native.engine import RECORD
 from edge_runtime.record import Float32
 from firmware_harness import flip_campaign, uart
+from firmware_harness.boards import ALL
 from firmware_harness.building import Built
 from firmware_harness.core_records import Array
 from firmware_harness.flip_results import (
@@ -205,15 +206,19 @@ def test_a_board_that_differs_without_a_flip_is_no_ground(m4: Built, rows: Float
 
 
 @pytest.mark.firmware
-def test_the_command_flips_on_both_boards(
-    tiny_bundle: Path, rows: Float32, cross_tools: None, tmp_path: Path
+def test_the_command_flips_on_every_board_with_a_firmware(
+    tiny_bundle: Path, rows: Float32, all_cross_tools: None, tmp_path: Path
 ) -> None:
+    boards = [board.name for board in ALL.values() if not board.without]
     file = tmp_path / "alarm.csv"
     np.savetxt(file, rows, "%.9g", ",", header=",".join(tiny_model.CHANNELS), comments="")
-    done = harness("faults", tiny_bundle, file, "--flips", "80")
+    done = harness(
+        "faults", tiny_bundle, file, "--flips", "100", *(f"--board={name}" for name in boards)
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "passed"
-    assert "| all |  | 80 |" in done.stdout
+    assert "| all |  | 100 |" in done.stdout
+    assert all(f"| {name} | code | 5 |" in done.stdout for name in boards)
 
 
 def test_a_cause_that_was_damaged_itself_is_told_as_such() -> None:

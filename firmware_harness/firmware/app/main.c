@@ -13,6 +13,7 @@
 #include "engine.h"
 #include "inject.h"
 #include "link.h"
+#include "place.h"
 #include "protocol.h"
 
 /* The watchdog resets after twice its time. */

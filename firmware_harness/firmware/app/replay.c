@@ -11,7 +11,7 @@
 #include "memory.h"
 #include "semihosting.h"
 
-enum { AT_ONCE = 64, REFUSED = 64 };
+enum { AT_ONCE = 8, REFUSED = 64 };
 
 enum { FALLBACK = 2 };
 

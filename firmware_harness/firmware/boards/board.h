@@ -5,8 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "place.h"
-
+/* Only on boards with a firmware: what it needs of the peripherals. */
 void board_start(void);
 
 /* 1 if a byte has arrived, which is then in `byte`. */
@@ -18,7 +17,7 @@ void board_arm_watchdog(uint32_t ms);
 void board_feed_watchdog(void);
 __attribute__((noreturn)) void board_reset(void);
 
-/* Ticks since the last reset, BOARD_TICKS_PER_MS per millisecond; wraps around. */
+/* Ticks since the last reset, BOARD_TICKS_PER_MS of place.h per millisecond; wraps around. */
 uint32_t board_ticks(void);
 
 /* The program, without the tables of built.c, and its CRC-32, which is written after linking. */

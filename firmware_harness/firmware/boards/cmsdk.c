@@ -1,5 +1,6 @@
-/* Arm's CMSDK peripherals, which both boards have: UART, watchdog and the FPGA's counter. */
+/* Arm's CMSDK peripherals of the MPS boards: UART, watchdog and the FPGA's counter. */
 #include "board.h"
+#include "place.h"
 
 #define WORD(address) (*(volatile uint32_t *)(address))
 #define UART_DATA WORD(UART)

@@ -1,4 +1,4 @@
-/* Arm MPS2 with FPGA image AN386: Cortex-M4 with FPU. */
+/* Arm MPS2 with FPGA image AN385 (Cortex-M3), AN386 (M4 with FPU) or AN500 (M7 with FPU). */
 #ifndef PLACE_H
 #define PLACE_H
 

@@ -1,10 +1,11 @@
-/* From reset to main(), and from a fault to the application's note.
+/* From reset to main() on a Cortex-M, and from a fault to the application's note.
  *
  * main() runs on its own stack (PSP) with a guard below it. Handlers run on another stack (MSP), so
  * that they can report an overflow. Only the program is executable: a jump to anywhere else is a
- * fault.
+ * fault. A Cortex-M0 has neither guard nor causes of faults.
  */
 #include "board.h"
+#include "sections.h"
 
 #define WORD(address) (*(volatile uint32_t *)(address))
 #define CPACR WORD(0xE000ED88u)
@@ -32,18 +33,19 @@
 enum { MEMORY_FAULTS = 0xFFu, STACKING_FAULT = 1u << 4, ADDRESS_VALID = 1u << 7,
        STACK_LIMIT_PASSED = 1u << 20 };
 
-extern uint32_t board_data_source[], board_data_start[], board_data_end[];
-extern uint32_t board_bss_start[], board_bss_end[], board_handler_stack_top[];
+extern uint32_t board_handler_stack_top[];
 
 __attribute__((section(".checksum"), used)) volatile const uint32_t board_code_checksum = 0;
 
 static void prepare_floats(void) {
+#ifdef __ARM_FP
     CPACR |= 0xFu << 20;
     __asm volatile("dsb\n isb" ::: "memory");
     FPDSCR &= ~FLOAT_MODES;
     uint32_t modes;
     __asm volatile("vmrs %0, fpscr" : "=r"(modes));
     __asm volatile("vmsr fpscr, %0" ::"r"(modes & ~FLOAT_MODES));
+#endif
 }
 
 #if __ARM_ARCH >= 8
@@ -65,7 +67,7 @@ static void guard_memory(void) {
     MPU_CTRL = 5;
     __asm volatile("dsb\n isb" ::: "memory");
 }
-#else
+#elif __ARM_ARCH == 7
 /* Of overlapping regions the highest number wins; other addresses are as without an MPU. A region
  * has 2^size_log2 bytes, and begins at a multiple of its size. */
 static void region(uint32_t number, uint32_t begin, uint32_t size_log2, uint32_t rights) {
@@ -87,13 +89,13 @@ static void guard_memory(void) {
     MPU_CTRL = 5;
     __asm volatile("dsb\n isb" ::: "memory");
 }
+#else
+static void guard_memory(void) {} /* no MPU */
 #endif
 
 __attribute__((used)) static void begin(void) {
     prepare_floats();
-    for (uint32_t *from = board_data_source, *to = board_data_start; to < board_data_end;)
-        *to++ = *from++;
-    for (uint32_t *to = board_bss_start; to < board_bss_end;) *to++ = 0;
+    fill_sections();
     guard_memory();
     main();
     board_reset();
@@ -121,6 +123,12 @@ __attribute__((used)) static void watchdog_expired(const uint32_t *frame) {
     for (;;) app_expire();
 }
 
+#if __ARM_ARCH == 6
+__attribute__((used)) static void fault(const uint32_t *frame) {
+    app_note(BOARD_FAULT, frame[6], frame[5], 0);
+    board_reset();
+}
+#else
 __attribute__((used)) static void fault(const uint32_t *frame) {
     const uint32_t status = CFSR;
     const uint32_t in_guard = MMFAR - (uint32_t)board_guard;
@@ -132,14 +140,22 @@ __attribute__((used)) static void fault(const uint32_t *frame) {
              frame[5], status | (HFSR & 0x80000000u));
     board_reset();
 }
+#endif
 
-__attribute__((naked, used)) static void on_watchdog(void) {
-    __asm volatile("tst lr, #4\n ite eq\n mrseq r0, msp\n mrsne r0, psp\n b watchdog_expired\n");
-}
+/* Call `handler` with the interrupted stack, by instructions that every Cortex-M has. */
+#define WITH_FRAME(handler)                                                                        \
+    __asm volatile("movs r0, #4\n"                                                                 \
+                   "mov r1, lr\n"                                                                  \
+                   "tst r0, r1\n"                                                                  \
+                   "mrs r0, psp\n"                                                                 \
+                   "bne 1f\n"                                                                      \
+                   "mrs r0, msp\n"                                                                 \
+                   "1: ldr r1, =" #handler "\n"                                                    \
+                   "bx r1\n")
 
-__attribute__((naked, used)) static void on_fault(void) {
-    __asm volatile("tst lr, #4\n ite eq\n mrseq r0, msp\n mrsne r0, psp\n b fault\n");
-}
+__attribute__((naked, used)) static void on_watchdog(void) { WITH_FRAME(watchdog_expired); }
+
+__attribute__((naked, used)) static void on_fault(void) { WITH_FRAME(fault); }
 
 __attribute__((section(".vectors"), used)) static void (*const vectors[16 + 96])(void) = {
     (void (*)(void))board_handler_stack_top, board_enter, on_watchdog, [3 ... 111] = on_fault,
