@@ -152,8 +152,8 @@ M0 = Board(
     "microbit",
     without="16 kB of memory are too few for it, and QEMU's microbit has no watchdog",
 )
-RV32F = _virt("rv32imafc", "ilp32f", "RISC-V with FPU")
-RV32 = _virt("rv32imc", "ilp32", "RISC-V without FPU")
+RV32F = _virt("rv32imafc", "ilp32f", "RV32IMAFC")
+RV32 = _virt("rv32imc", "ilp32", "RV32IMC")
 ALL = {board.name: board for board in (M0, M3, M4, M7, M33, M55, RV32F, RV32)}
 # What a command takes that is given no board: one for each kernel of its own.
 USUAL = (M4, M55)
