@@ -163,13 +163,13 @@ coverage: $(READY) $(CORE) #- a quarter of an hour: which branches no test takes
 	$(COVERAGE) combine --quiet && $(COVERAGE) json --quiet -o build/coverage/report.json
 	$(PY) -m tests.coverage_rooms build/coverage/report.json
 
-wheel: $(READY) ## build the device wheel and the source archive with the native engine, into dist/
+wheel: $(READY) #- build the device wheel without the engine, and the source archive, into dist/
 	GRUARD_PURE=1 $(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	$(PY) -c 'from setuptools.build_meta import build_sdist; build_sdist("dist")' >/dev/null
 	@ls dist/gruard-*.whl dist/gruard-*.tar.gz
 
 # One for each processor of TARGETS in setup.py.
-wheels: wheel #- the same, and a device wheel with the native engine for x86_64, aarch64 and armv7l (docs/engine.md)
+wheels: wheel ## build the device wheels, with the native engine, into dist/
 	@for target in x86_64 aarch64 armv7l; do GRUARD_TARGET=$$target \
 	    $(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . || exit; done
 	@ls dist/gruard-*-abi3-*.whl

@@ -38,6 +38,7 @@ def test_a_simulation_is_reproducible_and_its_volatility_clusters() -> None:
     assert remembered(30, scores) > 0.25 > 0.1 > remembered(30, calm)
 
 
+@pytest.mark.long
 def test_a_higher_threshold_is_exceeded_less_often() -> None:
     rate = realised(QUICK, 2)
     levels = np.linspace(4, 9, 20)

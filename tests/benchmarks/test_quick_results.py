@@ -42,7 +42,7 @@ def _figure(series: Series, name: str, folder: Path) -> float:
     return value
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", PINNED)
 def test_the_linear_detector_finds_what_it_found(name: str, tmp_path: Path) -> None:
     figure, expected = PINNED[name]
@@ -76,7 +76,7 @@ def _alarms(scratch: Path, jump: float) -> int:
     return len(alarm_stretches(GruardDetector("linear").run(series, 0, scratch)[LINEAR].alarms[0]))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("jump", "alarms"), [(0.0, range(1)), (30.0, range(1, 6000))])
 def test_a_known_change_of_load_raises_no_alarm(jump: float, alarms: range, tmp_path: Path) -> None:
     """The set-point is recorded; an alarm is right once the machine no longer follows it."""

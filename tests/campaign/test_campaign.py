@@ -65,7 +65,14 @@ def test_every_group_is_tried_and_no_name_is_there_twice() -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize(("group", "name"), [(g, name) for g in ROWS for name in ROWS[g]])
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [
+        pytest.param(group, name, marks=[pytest.mark.long] if number else [])
+        for group, names in ROWS.items()
+        for number, name in enumerate(names)
+    ],
+)
 def test_a_row_holds(lab: Lab, group: str, name: str) -> None:
     row = command.strike(lab, faults(group)[name])
     assert row.held, row.happened
@@ -125,12 +132,13 @@ def test_every_promise_can_be_broken(change: dict[str, Any], seen: str) -> None:
         check_promises([GOOD | change])
 
 
+@pytest.mark.long
 def test_random_faults_are_marked_and_none_is_missing(lab: Lab) -> None:
-    tally = campaign(lab, 24)
+    tally = campaign(lab, 48)
     assert tally.held and tally.processes == 1
-    assert sum(tally.injected.values()) == 24 and set(tally.injected) == {*DESTROYED, *CHANGED}
+    assert sum(tally.injected.values()) == 48 and set(tally.injected) == {*DESTROYED, *CHANGED}
     assert all(tally.noticed[kind] == tally.injected[kind] for kind in DESTROYED)
-    assert "25 injections (1 of them into the inference process)" in tally_text(tally)
+    assert "49 injections (1 of them into the inference process)" in tally_text(tally)
 
 
 def test_a_run_that_was_fed_too_late_is_left_out_and_told() -> None:
@@ -207,6 +215,7 @@ def test_a_row_that_does_not_hold_is_told_and_ends_with_code_1(
     assert "1 of 2 held" in text
 
 
+@pytest.mark.long
 def test_an_unmarked_random_fault_ends_with_code_1(
     tiny_bundle: Path, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +225,7 @@ def test_an_unmarked_random_fault_ends_with_code_1(
     assert code == 1 and " 0 unmarked." not in text and " 0 missing" in text
 
 
+@pytest.mark.long
 def test_a_random_run_that_breaks_a_promise_ends_with_code_1(
     tiny_bundle: Path, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ def lab(linear_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     return open_lab(linear_bundle, tmp_path_factory.mktemp("nemesis"))
 
 
+@pytest.mark.long
 def test_every_lie_is_answered_in_time_and_without_falling_back(lab: Lab) -> None:
     rows = list(part(lab, 0, SCALE))
     assert {row.name for row in rows} == set(LIES)

@@ -18,6 +18,7 @@ from tests.campaign.lab import Lab
 MACHINE = Machine(("a", "b"), 1.0, np.ones((5, 2), np.float32))
 
 
+@pytest.mark.long
 def test_hostile_streams_in_small(lab: Lab) -> None:
     rows = list(fuzzing.run(lab, seed=1, scale=0.01))
     assert len(rows) == 2

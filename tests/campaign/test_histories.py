@@ -23,6 +23,7 @@ A, B, C = (letter * 64 for letter in "abc")
 MODELS = {A: "model a", B: "model b", C: "model c"}
 
 
+@pytest.mark.long
 def test_histories_hold_in_small(lab: Lab) -> None:
     (row,) = histories.run(lab, seed=3, scale=2 / histories.HISTORIES)
     assert row.held, row.happened

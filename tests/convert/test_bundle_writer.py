@@ -51,12 +51,14 @@ def test_a_bundle_holds_every_member_and_its_hash(conversion: Conversion, tmp_pa
     assert replace(bundle.manifest, members={}, proof={}) == conversion.manifest
 
 
+@pytest.mark.long
 def test_two_writings_give_the_same_bytes(conversion: Conversion, tmp_path: Path) -> None:
     first, second = (write_bundle(conversion, tmp_path / name, False) for name in "ab")
     for member in (*MEMBERS, "manifest.json", CHECKSUM):
         assert (first / member).read_bytes() == (second / member).read_bytes(), member
 
 
+@pytest.mark.long
 def test_an_existing_bundle_is_replaced_only_on_demand(
     conversion: Conversion, tmp_path: Path
 ) -> None:
@@ -71,6 +73,7 @@ def test_an_existing_bundle_is_replaced_only_on_demand(
     assert [path.name for path in tmp_path.iterdir()] == [existing.name]
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_up_midway_leaves_nothing_new(
     conversion: Conversion, tmp_path: Path
 ) -> None:

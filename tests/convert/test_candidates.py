@@ -34,6 +34,8 @@ from train.cell_config import CellConfig
 from train.train_run import train_run
 from train.training_request import Budget, TrainingRequest, read_training_data
 
+pytestmark = pytest.mark.long
+
 GATED, UNGATED, LINEAR = "gated network", "network without a gate", "linear detector"
 STRANGE = "rows 10 to 20 are unlike the rest"  # what training says of a recording
 STREAM_CHECKS = ("state, RMS", "AUC", "event", "alarm", "delay")

@@ -187,7 +187,7 @@ def test_the_same_model_is_judged_in_full_length(
     assert there.manifest.proof["report.json"] != here.manifest.proof["report.json"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_where_no_candidate_passes_it_says_what_to_do(
     bad_run: Run, nothing_passes: None, call: Call
 ) -> None:
@@ -222,6 +222,7 @@ def without_tensorflow(run: Path, patch: pytest.MonkeyPatch) -> str:
     return "tensorflow, which converts a network, is not installed: pip install"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("harm", [diverged, without_tensorflow])
 def test_where_no_network_can_be_converted_the_linear_detector_is(
     call: Call,

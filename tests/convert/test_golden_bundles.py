@@ -89,6 +89,7 @@ def test_the_detector_of_today_gives_the_stored_answers(pair: tuple[Path, Path])
     Detector(read_bundle(pair[0])).self_test()
 
 
+@pytest.mark.long
 def test_the_stored_networks_are_those_of_the_exporter() -> None:
     assert {network_file(name) for name in SIZES} == {*NETWORKS.iterdir()}
     for name, sizes in SIZES.items():

@@ -29,7 +29,7 @@ from edge_runtime.record import Sample
 from train.cell_config import CellConfig
 from train.run_folder import read_run
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 FLOW = 1
 SIZES = {"gate": {"gru_layers": 0}, "gru": {"gate_layers": 0}}

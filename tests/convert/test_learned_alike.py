@@ -64,7 +64,7 @@ def content(bundle: Path) -> dict[str, Any]:
     return manifest
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_constants_and_thresholds_are_the_same(bundles: tuple[Path, Path]) -> None:
     device, workstation = map(content, bundles)
     assert device["diagnosis"] is not None and device["forecast"]["cross"]

@@ -69,6 +69,7 @@ def test_a_recording_alone_shows_the_golden_bits_and_false_alarms(
     assert not judged.passed
 
 
+@pytest.mark.long
 def test_labelled_rows_are_judged_beside_injected_faults(
     good_bundle: Path, good_run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from convert.timeline.layout import notes_of
 from convert.timeline.run_facts import (
-    Alarm,
+    AlarmStretch,
     LabelledEvent,
     RecordState,
     RunRecording,
@@ -95,7 +95,7 @@ def test_an_alarm_names_the_most_blamed_its_peak_and_its_tiers() -> None:
         record(4),
     ]
     (alarm,) = run_facts(watch(records)).alarms
-    assert alarm == Alarm(1, 4, ("b", "a"), 4.5, (1, 2, 3), None)
+    assert alarm == AlarmStretch(1, 4, ("b", "a"), 4.5, (1, 2, 3), None)
 
 
 def test_an_alarm_without_a_score_has_no_peak() -> None:

@@ -34,7 +34,7 @@ from edge_runtime.errors import GruardError
 from edge_runtime.learning.run import Run
 from train.cell_config import CellConfig
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 SELF_TEST = "golden vectors: differing"
 GATE, STATE = "one step: gate, max", "one step: state, RMS"

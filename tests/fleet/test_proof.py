@@ -166,7 +166,7 @@ def validate(*words: str | Path) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_newest_bundle_of_a_fleet_has_a_row(
     linear_bundle: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:

@@ -132,7 +132,7 @@ def test_without_scores_of_this_version_of_gruard_the_asset_is_left_to_train(
     assert newest(asset, AssetResult) == known, "the bundle stays"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_fleet_gets_a_new_target_without_its_recordings(
     recording: Path, job: MakeJob, tmp_path: Path
 ) -> None:

@@ -154,6 +154,7 @@ def standing_out(weights: dict[str, np.ndarray]) -> float:
     return float((evidence[label == 1].mean() - clean.mean()) / clean.std())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("sizes", "lower"),
     [
@@ -228,6 +229,7 @@ def test_early_stopping_stops_and_keeps_the_best(tmp_path: Path) -> None:
     assert npz_bytes(again.weights) == npz_bytes(result.weights)
 
 
+@pytest.mark.long
 def test_a_network_that_does_not_pay_is_not_trained_to_its_end(
     uninterrupted: Trained, tmp_path: Path
 ) -> None:

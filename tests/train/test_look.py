@@ -39,6 +39,7 @@ def rows_of(data: Data) -> list[tuple[int, int]]:
     return [(r.first_row, r.first_row + r.rows) for r in data.dataset.recordings]
 
 
+@pytest.mark.long
 def test_doubtful_rows_are_left_out_as_if_the_owner_had_excluded_them(
     files: tuple[Path, Path],
 ) -> None:

@@ -272,7 +272,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interrupte
     return Interrupted(out, code, said.decode(), left, again)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ctrl_c_ends_with_130_and_keeps_the_checkpoint(interrupted: Interrupted) -> None:
     assert interrupted.code == 130 and "Traceback" not in interrupted.stderr
     last = interrupted.stderr.splitlines()[-1]
@@ -280,7 +280,7 @@ def test_ctrl_c_ends_with_130_and_keeps_the_checkpoint(interrupted: Interrupted)
     assert interrupted.left == {"rows.npz", "checkpoint.npz"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_same_command_resumes_and_finishes(interrupted: Interrupted) -> None:
     again = interrupted.again
     assert again.returncode == 0 and again.stdout == ""
@@ -296,7 +296,7 @@ def test_the_same_command_resumes_and_finishes(interrupted: Interrupted) -> None
     assert steps == sorted(set(steps)) and steps[0] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_constant_column_is_set_aside(interrupted: Interrupted) -> None:
     (warning,) = [line for line in interrupted.stderr.splitlines() if "warning" in line]
     assert warning.startswith("warning: columns set aside: constant: still; to keep one")

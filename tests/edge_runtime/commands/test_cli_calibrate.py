@@ -132,7 +132,7 @@ def refused(ended: Ended) -> str:
     return line
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_cannot_be_calibrated_is_one_line_and_leaves_nothing(
     bundle_copy: Path, clean: Path, tmp_path: Path
 ) -> None:

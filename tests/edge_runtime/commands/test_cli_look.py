@@ -69,6 +69,7 @@ class Tags(HTMLParser):
             assert name not in ("src", "href", "onload") and "url(" not in (value or "")
 
 
+@pytest.mark.long
 def test_the_browser_page_needs_nothing_else(dirty: Path, tmp_path: Path) -> None:
     page = tmp_path / "look.html"
     assert look(dirty, "--html", page).exit_code == 1

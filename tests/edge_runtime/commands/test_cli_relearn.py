@@ -150,7 +150,7 @@ def test_signed_stores_get_no_unsigned_bundle(store: Path, monkeypatch: pytest.M
     assert done.exit_code != 0 and "--promote manual" in str(done.exception)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("line", ["fitting", "recording the self-test"])
 def test_a_kill_leaves_the_store_as_it_was(store: Path, line: str) -> None:
     keep_readings(store / "readings", machine(4, 2))

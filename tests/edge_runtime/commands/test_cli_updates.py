@@ -203,6 +203,7 @@ def test_a_trial_that_is_cut_short_three_times_is_rolled_back(
     assert found["trial"] is None and "used up its attempts" in found["rejected"]["reason"]
 
 
+@pytest.mark.long
 def test_a_run_that_ends_in_good_order_costs_no_attempt(
     first: Path, second: Path, tmp_path: Path, run: Callable[..., LiveRun]
 ) -> None:
@@ -221,6 +222,7 @@ def test_a_run_that_ends_in_good_order_costs_no_attempt(
     assert facts(store)["trial"]["attempts"] == 3
 
 
+@pytest.mark.long
 def test_thresholds_of_a_stored_bundle_lie_beside_its_slot(
     first: Path, tmp_path: Path, run: Callable[..., LiveRun]
 ) -> None:
@@ -263,6 +265,7 @@ def test_the_running_slot_is_never_removed(
     assert {bundle["version"] for bundle in facts(store)["bundles"]} == {3, 4}
 
 
+@pytest.mark.long
 def test_a_store_without_a_usable_bundle_answers_and_is_mended_while_it_runs(
     tmp_path: Path, run: Callable[..., LiveRun]
 ) -> None:

@@ -219,6 +219,7 @@ def test_an_accelerator_that_hangs_while_it_loads_is_ended(
     assert "did not load within" in run.log and len(process.pids) == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", ["late-abort", "late-error", "late-hang"])
 def test_an_accelerator_that_breaks_in_the_run_is_replaced_by_the_cpu_for_good(
     bundle: Bundle, process: RealProcess, plan: Callable[[str], None], fault: str

@@ -113,7 +113,7 @@ def test_a_state_that_changes_in_memory_is_noticed_before_it_is_used(
         run(detector, rows[-1:])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_sound_model_is_watched_for_ever(tiny_bundle: Path) -> None:
     """The self-test starts anew when it is through, and changes no record."""
     bundle = read_bundle(tiny_bundle)

@@ -170,6 +170,7 @@ def options(bundle: Bundle) -> RunOptions:
         status_file=None, metrics=None, force=False, append=False, state=None, watchdog=None,
         watchdog_timeout=10, allow_failed=False, kernel=None, trusted_keys=(), debug=False,
         keep_readings=None, keep_megabytes=1, learn=None, relearn=None, period=None, channels=(),
+        language="en", on_alarm=None,
     )  # fmt: skip
 
 

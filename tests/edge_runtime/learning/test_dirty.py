@@ -28,7 +28,9 @@ def begins(bundle: Path) -> list[int]:
     return [start for start, _ in alarm_stretches(roll(model, day).alarm)]
 
 
-@pytest.mark.parametrize(("label", "expected"), [(False, True), (True, False)])
+@pytest.mark.parametrize(
+    ("label", "expected"), [(False, True), pytest.param(True, False, marks=pytest.mark.long)]
+)
 def test_the_fault_raises_an_alarm_when_it_comes_back(
     tmp_path: Path, label: bool, expected: bool
 ) -> None:

@@ -265,6 +265,7 @@ def test_yaml_settings_without_yaml_say_what_to_do(recording: Path, tmp_path: Pa
     assert "TOML" in found.stderr
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is new in Python 3.11")
 def test_toml_settings_need_no_package(recording: Path, tmp_path: Path) -> None:
     settings = tmp_path / "channels.toml"
@@ -300,6 +301,7 @@ def test_steps_off_the_formula_are_not_written(
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.long
 def test_excluded_rows_are_not_learned(bundle: Path, tmp_path: Path) -> None:
     rows = made_rows(ROWS, seed=1)
     rows[700:712, 2] += 60

@@ -92,6 +92,7 @@ def bundles(tiny_bundle: Path, linear_bundle: Path) -> list[Bundle]:
     return [read_bundle(tiny_bundle), read_bundle(linear_bundle), *made]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "layout"), [("driver", ROWS), pytest.param("driver_x86", X86, marks=pytest.mark.long)]
 )

@@ -122,7 +122,7 @@ def test_a_supervised_run_gives_the_records_of_the_reference(
     assert " on core-c, " in shown.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_worker_that_hangs_in_a_run_on_the_core_is_replaced(
     tiny_bundle: Path, data: Path, tmp_path: Path
 ) -> None:

@@ -73,7 +73,9 @@ def test_a_network(name: str, more: dict[str, bool]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tiny_bundle", "linear_bundle"])
-@pytest.mark.parametrize("tiers", [None, HASTY], ids=["as shipped", "hasty"])
+@pytest.mark.parametrize(
+    "tiers", [None, pytest.param(HASTY, marks=pytest.mark.long)], ids=["as shipped", "hasty"]
+)
 def test_a_converted_bundle(
     kind: str, tiers: m.Tiers | None, request: pytest.FixtureRequest
 ) -> None:
@@ -130,6 +132,7 @@ def test_a_threshold_between_two_floats() -> None:
         assert differences(bundle, rows, (float(value), float(value) / 2)) == []
 
 
+@pytest.mark.long
 def test_a_state_that_saturates_or_freezes(tiny_bundle: Path) -> None:
     bundle = read_bundle(tiny_bundle)
     rows = faulty_rows(bundle, 500, seed=2)

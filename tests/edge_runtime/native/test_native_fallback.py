@@ -48,6 +48,7 @@ def test_a_linear_bundle_has_one_too(linear_bundle: Path) -> None:
     assert answers(NativeFallback(bundle), rows) == expected
 
 
+@pytest.mark.long
 @given(
     moves=st.lists(
         st.tuples(st.integers(0, 899), st.tuples(*(st.floats(-100, 100, width=32),) * 3)),

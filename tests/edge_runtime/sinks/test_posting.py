@@ -139,7 +139,7 @@ def test_an_entry_that_ends_the_thread_each_time_is_skipped_at_last(
     monkeypatch.setattr("edge_runtime.threads.BACK_OFF", (0.0,))
     log, carrier, journal = Log(), PoisonedCarrier(3), journal_in(tmp_path)
     reader, cursor = journal.reader("a")
-    posting = Sender("a", reader, carrier, log, cursor, Changes())
+    posting = Sender("a", reader, carrier, log, cursor, lambda message: True)
     posting.start()
     for index in range(5):
         journal.append(of(index, tier=1 + index % 2))
