@@ -214,8 +214,9 @@ def test_going_back_by_command_while_it_runs(store: Store, bundles: dict[int, Bu
 
 
 def test_a_better_one_comes_before_the_first_is_loaded(
-    store: Store, bundles: dict[int, Bundle]
+    store: Store, bundles: dict[int, Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("edge_runtime.supervision.policy.HANG_IDLE", 0.5)
     events = {20: lambda: store.install(bundles[2]), 30: lambda: store.install(bundles[3])}
     run = StoredRun(store, {1: "none@0", 2: "load:mute", 3: "none@0"}, events)
     assert [who for who, _ in answered_by(run())] == ["v1", "v3"]
