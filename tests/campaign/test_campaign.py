@@ -104,6 +104,7 @@ def tampered(lab: Lab, kind: type[Lab]) -> Lab:
     return kind(lab.path, lab.bundle, lab.rows, lab.scratch)
 
 
+@pytest.mark.long
 def test_a_record_that_is_missing_breaks_a_row(lab: Lab) -> None:
     row = command.strike(tampered(lab, TamperedLab), faults("Readings")["NaN"])
     assert not row.held and "indices are not 0" in row.happened

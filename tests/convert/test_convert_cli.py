@@ -282,7 +282,7 @@ def test_the_first_candidate_is_written_on_demand_and_refused_by_the_device(
     assert "logit" in manifest.outputs  # the model that was trained
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_full_disk_is_one_line_and_leaves_nothing(
     run_copy: Path, conversion: Conversion, tmp_path: Path
 ) -> None:

@@ -52,6 +52,7 @@ def int8_graph(model: bytes) -> Int8Graph:
     return Int8Graph(model, graph, softplus)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_the_float_file_is_the_keras_step(config: CellConfig) -> None:
     weights = weights_of(config)

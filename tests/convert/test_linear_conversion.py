@@ -64,6 +64,7 @@ def failed(checks: list[Check]) -> set[str]:
     return {check.name for check in checks if not check.passed}
 
 
+@pytest.mark.long
 def test_the_shipped_model_and_its_twin_are_one(manifest: Manifest, model: Model) -> None:
     assert isinstance(model.graph, NoGraph)
     twin = float_twin(manifest, b"")

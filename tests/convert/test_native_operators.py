@@ -157,6 +157,7 @@ def test_weights_that_could_overflow_32_bits_are_refused(
             portable.program(model)
 
 
+@pytest.mark.long
 @given(scale=SCALES, zero=ZEROS)
 @example(scale=0.011273856274783611, zero=0)  # tanh of code 81 is 92.4999926/128, of tanhf 92.5/128
 @pytest.mark.parametrize(
@@ -178,6 +179,7 @@ def test_curves(
     assert np.abs(found.astype(int) - wanted.astype(int)).max() <= 1
 
 
+@pytest.mark.long
 @given(scale=SCALES, zero=ZEROS, out=SCALES, zero_out=ZEROS)
 @pytest.mark.parametrize("name", ["RELU", "QUANTIZE"])
 @settings(max_examples=150)
@@ -238,6 +240,7 @@ def products(draw: st.DrawFn) -> tuple[bytes, list[list[np.ndarray]]]:
     return made, [[row] for row in codes]
 
 
+@pytest.mark.long
 @given(products())
 @settings(max_examples=200)
 def test_fully_connected(portable: CoreRunner, case: tuple[bytes, list[list[np.ndarray]]]) -> None:

@@ -60,6 +60,7 @@ def spoilable(model: bytes) -> list[GraphTensor]:
     return [t for t in chosen if model.count(struct.pack("<f", t.scales[0])) == 1]
 
 
+@pytest.mark.long
 def test_every_spoiled_tensor_is_the_one_that_is_named(made: Step) -> None:
     found = spoilable(made.model)
     assert len(found) >= 12

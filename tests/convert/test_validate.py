@@ -180,7 +180,7 @@ def some_long(cases: Sequence[tuple[Any, set[str]]], *usual: str) -> list[Any]:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("harm", "bitten"), some_long(WEIGHTS, "zeroed_gate", "noisy_correction"))
 def test_spoiled_weights_fail(
     tiny_run: Run,

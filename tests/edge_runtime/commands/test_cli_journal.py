@@ -87,6 +87,7 @@ def wait_for_records(journal: Path, count: int) -> None:
         assert time.monotonic() < deadline
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_what_a_run_could_not_send_before_it_ended_is_sent_by_the_next(
     number: signal.Signals, tmp_path: Path

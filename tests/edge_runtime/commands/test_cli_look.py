@@ -25,6 +25,7 @@ def look(*words: object) -> Result:
     return CliRunner().invoke(gruard, ["look", *map(str, words)])
 
 
+@pytest.mark.long
 def test_the_page_names_rows_times_channels_and_the_command(dirty: Path) -> None:
     result = look(dirty)
     assert result.exit_code == 1
@@ -44,6 +45,7 @@ def test_the_page_names_rows_times_channels_and_the_command(dirty: Path) -> None
     )
 
 
+@pytest.mark.long
 def test_programs_get_the_same(dirty: Path) -> None:
     facts = json.loads(look(dirty, "--json").output)
     (found,) = facts["findings"]

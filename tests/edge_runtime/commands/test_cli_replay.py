@@ -69,6 +69,7 @@ def test_replay_writes_the_records_of_the_detector(
         assert int(cells["tier"]) == record.tier
 
 
+@pytest.mark.long
 def test_a_recording_with_holes_and_odd_times_gives_the_records_of_a_run(
     tiny_bundle: Path, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ def test_file_to_stdout(rows: str) -> None:
     assert "model loaded" in done.stderr and "records      20" in done.stderr
 
 
+@pytest.mark.long
 def test_file_to_file_and_never_over_it(rows: str, tmp_path: Path) -> None:
     sink = tmp_path / "out.jsonl"
     arguments = ("run", "x.gruard", "--source", rows, "--sink", str(sink))
@@ -169,6 +170,7 @@ def test_a_wrong_injection_is_refused(rows: str) -> None:
     assert "the channels are a, b" in plain_error(done)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("flood", ["yes ''", "cat /dev/zero"])
 def test_a_flood_without_readings_is_silence(flood: str) -> None:
     """Blank lines, or a line without end: the records go on."""

@@ -245,6 +245,7 @@ def test_thresholds_of_a_stored_bundle_lie_beside_its_slot(
     assert threshold_of(slot.bundle, made["kernel"]).value == made["value"]
 
 
+@pytest.mark.long
 def test_the_running_slot_is_never_removed(
     first: Path, second: Path, tmp_path: Path, run: Callable[..., LiveRun]
 ) -> None:

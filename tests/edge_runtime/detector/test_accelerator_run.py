@@ -160,6 +160,7 @@ def test_an_accelerator_that_takes_nothing_is_told_to_be_the_cpu(
     assert len(process.pids) == 1 and f" on {KERNEL_ID}\n" in run.log
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
@@ -263,6 +264,7 @@ def test_the_cpu_s_own_failure_does_not_bring_the_accelerator_back() -> None:
     assert served[-1].index > 250
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("accelerator", ["load:exit", "abort@0"])
 def test_the_chain_ends_at_the_fallback_and_goes_on_trying_at_a_bounded_rate(
     accelerator: str,

@@ -116,6 +116,7 @@ def moved_network(tiny_bundle: Path):  # type: ignore[no-untyped-def]
     return changed(bundle, thresholds=low), rows.astype(np.float32)
 
 
+@pytest.mark.long
 def test_a_network_tells_a_change_once_and_scores_on(tiny_bundle: Path) -> None:
     bundle, rows = moved_network(tiny_bundle)
     plain, told = (

@@ -290,6 +290,7 @@ def test_replay_writes_the_records_of_the_detector(
         assert (int(cells["tier"]), int(cells["flag"])) == (record.tier, record.alarm)
 
 
+@pytest.mark.long
 def test_run_answers_with_the_model_under_its_supervisor(
     linear_bundle: Path, recording: Path, detector: Detector
 ) -> None:
@@ -319,6 +320,7 @@ def test_the_worker_process_answers_as_the_detector_does(
         process.kill()
 
 
+@pytest.mark.long
 def test_inspect_and_selftest_tell_what_it_is(linear_bundle: Path, tiny_bundle: Path) -> None:
     facts, other = (
         json.loads(gruard("inspect", bundle, "--json").stdout)
@@ -335,6 +337,7 @@ def test_inspect_and_selftest_tell_what_it_is(linear_bundle: Path, tiny_bundle: 
     assert outcome["model"] == facts["model"]
 
 
+@pytest.mark.long
 def test_a_bundle_that_has_seen_little_says_so(linear_copy: Path, tmp_path: Path) -> None:
     def seen_little(manifest: dict) -> None:
         for threshold in manifest["thresholds"].values():

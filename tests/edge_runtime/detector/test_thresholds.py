@@ -195,6 +195,7 @@ def linear(linear_copy: Path) -> Bundle:
     return read_bundle(linear_copy)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", ["", "rot"])
 def test_every_worker_of_a_run_has_the_thresholds_of_its_start(linear: Bundle, text: str) -> None:
     """A restarted worker took up what was calibrated, or had rotted, since the run began."""

@@ -123,6 +123,7 @@ def test_the_commands_of_the_device_take_it(bundle: Path, words: tuple[str, ...]
     assert found.returncode == 0, found.stderr
 
 
+@pytest.mark.long
 def test_it_finds_a_fault_that_it_never_saw(bundle: Path, tmp_path: Path) -> None:
     rows = made_rows(600, seed=9)
     rows[400:, 2] += 3
@@ -137,6 +138,7 @@ def test_it_finds_a_fault_that_it_never_saw(bundle: Path, tmp_path: Path) -> Non
     assert "flow" in made[min(alarms)]["blamed"]
 
 
+@pytest.mark.long
 def test_the_same_recording_gives_the_same_bytes(
     bundle: Path, recording: Path, tmp_path: Path
 ) -> None:
@@ -277,6 +279,7 @@ def test_toml_settings_need_no_package(recording: Path, tmp_path: Path) -> None:
     assert (first.name, first.exogenous, first.unit) == ("demand", True, "l/min")
 
 
+@pytest.mark.long
 def test_a_full_disk_leaves_nothing_behind(recording: Path, tmp_path: Path) -> None:
     starved = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
     command = [sys.executable, "-c", starved + ONLY_NUMPY, "learn", recording]
@@ -289,6 +292,7 @@ def test_a_full_disk_leaves_nothing_behind(recording: Path, tmp_path: Path) -> N
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.long
 def test_steps_off_the_formula_are_not_written(
     recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ def silent(sentence: str) -> None:
     """Discard progress."""
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(st.one_of(LENGTHS, SHORT))
 def test_each_row_is_fitted_or_in_the_rest(lengths: list[int]) -> None:
@@ -139,6 +140,7 @@ def test_the_statement_says_what_was_fitted_and_counts_all_rows() -> None:
     assert "with the model fitted on " in found.threshold.statement
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("few")
 def test_all_rows_are_fitted_where_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     values = machine(8, 1)
@@ -175,6 +177,7 @@ def test_one_anomaly_among_the_rest_does_not_decide_the_threshold() -> None:
     assert "like no others left out" in found.threshold.statement
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("at_once", [1, 500, 10**9])
 def test_many_pieces_have_the_largest_views_of_each_by_itself(
     monkeypatch: pytest.MonkeyPatch, at_once: int

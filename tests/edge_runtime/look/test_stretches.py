@@ -34,7 +34,9 @@ def test_a_healthy_recording_has_no_strange_stretch(seed: int) -> None:
     assert find_stretches(pump(ROWS, 100 + seed)) == []
 
 
-@pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.3, 0.4])
+@pytest.mark.parametrize(
+    "share", [0.1, *(pytest.param(each, marks=pytest.mark.long) for each in (0.05, 0.2, 0.3, 0.4))]
+)
 @pytest.mark.parametrize("kind", ["wear", "step", "drift", "noise", "stuck"])
 def test_other_faults_of_every_length_are_found(kind: str, share: float) -> None:
     seed = int(100 * share) + len(kind)
@@ -54,6 +56,7 @@ def test_other_faults_of_every_length_are_found(kind: str, share: float) -> None
     assert found.channels[0] == (VIBRATION if kind == "wear" else channel)
 
 
+@pytest.mark.long
 def test_two_stretches_with_different_faults_are_two() -> None:
     values = worn(pump(ROWS, 3), 1500, 4000)
     values = faulty(values, "stuck", 1, 15000, 18000, 0)
@@ -62,6 +65,7 @@ def test_two_stretches_with_different_faults_are_two() -> None:
     assert second.features[0] == "movement" and 1 in second.channels
 
 
+@pytest.mark.long
 def test_a_state_that_comes_back_is_not_strange() -> None:
     once = pump(ROWS, 4)
     again = worn(worn(once, 2000, 5000), 15000, 18000)
@@ -85,6 +89,7 @@ def test_what_drifts_or_recurs_is_not_strange(kind: str) -> None:
         assert find_stretches(slow + noise) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("channels", [1, 3])
 def test_fewer_rows_are_too_few_to_tell(channels: int) -> None:
     signal = np.random.default_rng(0).normal(size=(2 * FEWEST_TO_TELL, channels))
@@ -94,6 +99,7 @@ def test_fewer_rows_are_too_few_to_tell(channels: int) -> None:
     assert (found.start, found.stop, found.channels) == (200, 400, (0,))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rows", [ENOUGH_ROWS - 1, ENOUGH_ROWS])
 def test_the_end_of_a_short_recording_is_not_judged(rows: int) -> None:
     signal = np.random.default_rng(0).normal(size=(rows, 3))
@@ -110,6 +116,7 @@ def test_holes_and_switches_are_no_fault() -> None:
     assert find_stretches(np.hstack([values, switch])) == []
 
 
+@pytest.mark.long
 @settings(max_examples=20, deadline=None)
 @given(
     st.sampled_from([0, 1, FEWEST_TO_TELL - 1, FEWEST_TO_TELL, FEWEST_TO_TELL + 37]),
@@ -143,6 +150,7 @@ def test_open_clean_recordings_have_at_most_one_false_warning() -> None:
     assert len(warned) <= 1, warned
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rows", [500, 1400, pytest.param(9000, marks=pytest.mark.long)])
 def test_a_state_that_came_only_once_is_not_strange(rows: int) -> None:
     assert [seed for seed in range(4) if find_stretches(pump(rows, seed))] == []

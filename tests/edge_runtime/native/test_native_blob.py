@@ -110,6 +110,7 @@ def test_no_report_over_golden_rows_and_the_same_records(
             assert found.tobytes() == NativeDetector(bundle).run(rows).tobytes()
 
 
+@pytest.mark.long
 def test_a_blob_that_is_cut_anywhere_is_refused(
     driver: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
@@ -245,7 +246,7 @@ def test_thousands_of_forged_blobs_are_refused_or_run(many: Path, bundles: list[
     assert ran == MUTANTS and MUTANTS / 20 < taken < MUTANTS
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_sanitisers_would_tell(tmp_path: Path, tiny_bundle: Path) -> None:
     """The same core without one of the reader's checks reads beyond the blob, and is told of."""
     source = (CORE / "blob.c").read_text()

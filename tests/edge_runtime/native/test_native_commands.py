@@ -153,6 +153,7 @@ def test_replay_gives_one_file_on_every_kernel(
     assert len(set(found.values())) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [(), CORE, REFERENCE], ids=["default", "core", "reference"])
 def test_selftest_proves_the_core_unless_the_reference_is_asked_for(
     bundle: Path, words: tuple[str, ...]
@@ -165,6 +166,7 @@ def test_selftest_proves_the_core_unless_the_reference_is_asked_for(
     assert json.loads(done.stdout)["kernel"] == expected
 
 
+@pytest.mark.long
 def test_the_default_needs_no_interpreter(
     bundle: Path, data: Path, tmp_path: Path, interpreterless: Path
 ) -> None:
@@ -225,6 +227,7 @@ def test_selftest_on_the_core_notices_one_bit(bundle_copy: Path) -> None:
     assert f"self-test failed at step {len(arrays['rows']) - 1} in state;" in done.stderr
 
 
+@pytest.mark.long
 def test_a_threshold_is_that_of_the_reference(bundle_copy: Path, data: Path) -> None:
     """Calibrated on either, it holds for both: equal bits make equal scores."""
     rows = tiny_model.machine_rows(1200, seed=31)
@@ -251,6 +254,7 @@ def test_a_linear_threshold_is_the_hosts(linear_bundle: Path) -> None:
     assert threshold_of(loaded, CORE_KERNEL_ID) == expected
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["selftest", "replay", "calibrate"])
 def test_without_the_engine_an_error_says_what_to_do(
     command: str, tiny_bundle: Path, data: Path, engineless: Path

@@ -116,6 +116,7 @@ def test_the_machines_above_meet_everything(tiny_bundle: Path) -> None:
     assert any(record.alarm for record in records if record.tier == 3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("levels", [(0.0, -1.0), (np.inf, np.inf), (1e300, -1e300), (np.nan, 1.0)])
 def test_other_thresholds(levels: tuple[float, float]) -> None:
     bundle = LINEAR["five channels, everything"]()
@@ -169,6 +170,7 @@ def test_any_rows_on_any_linear_machine(
     check_any(changed(bundle, tiers=tiers, alarm=alarm), data)
 
 
+@pytest.mark.long
 @given(tiers=TIERS, alarm=ALARMS, data=st.data())
 @settings(max_examples=10)
 def test_any_rows_on_a_network(
@@ -183,6 +185,7 @@ PATTERNS = st.lists(
 )  # fmt: skip
 
 
+@pytest.mark.long
 @given(size=st.integers(1, 5), tiers=TIERS, pattern=PATTERNS, share=st.floats(0, 0.9))
 @settings(max_examples=12)
 def test_any_loss_on_a_linear_machine(
@@ -192,6 +195,7 @@ def test_any_loss_on_a_linear_machine(
     assert differences(bundle, lossy(bundle, pattern, share), LEVELS) == []
 
 
+@pytest.mark.long
 @given(tiers=st.none() | TIERS, pattern=PATTERNS, share=st.floats(0, 0.9))
 @settings(max_examples=8)
 def test_any_loss_on_a_network(
@@ -215,6 +219,7 @@ def with_change(bundle: Bundle, change: m.ChangeRule) -> MadeBundle:
     return changed(bundle, change=replace(change, follow=tuple(follow)))
 
 
+@pytest.mark.long
 @given(size=st.integers(1, 6), change=CHANGES, tiers=TIERS, data=st.data(), rules=st.booleans())
 @settings(max_examples=15)
 def test_any_lasting_change_of_a_linear_machine(
@@ -232,6 +237,7 @@ def test_any_lasting_change_of_a_network(
     check_any(with_change(read_bundle(tiny_bundle), change), data)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["one channel", "five channels, everything"])
 def test_a_machine_that_moves_and_comes_back(name: str) -> None:
     bundle = LINEAR[name]()

@@ -94,6 +94,7 @@ def test_the_same_command_goes_on_and_other_channels_are_refused(day: str, tmp_p
     assert other.returncode == 2 and "lacks b; name another folder" in other.stderr
 
 
+@pytest.mark.long
 def test_a_stretch_of_time(day: str, tmp_path: Path) -> None:
     pump = str(tmp_path / "pump")
     gruard("record", "--source", day, "--out", pump)
@@ -299,6 +300,7 @@ def kept(folder: Path) -> list[str]:
     return gruard("readings", str(folder)).stdout.splitlines()[1:]
 
 
+@pytest.mark.long
 def test_a_run_keeps_its_readings(day: str, tmp_path: Path) -> None:
     pump = tmp_path / "kept"
     run = [

@@ -200,6 +200,7 @@ def test_the_minutes_around_an_alarm_outlast_the_rest(tmp_path: Path) -> None:
     assert {part.alarms for part in parts_in(tmp_path)} == {True, False}
 
 
+@pytest.mark.long
 def test_an_alarm_keeps_what_lies_in_the_part_before_and_after(tmp_path: Path) -> None:
     """Whatever part an alarm is in, also at the beginning or the end of it."""
     for start in range(400, 700, 20):
@@ -280,7 +281,7 @@ def aftermaths(rows: int) -> Iterator[tuple[PowerCutDisk, list[int]]]:
             yield found, story
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_was_written_before_a_power_cut_is_there(tmp_path: Path) -> None:
     count = 0
     for found, story in aftermaths(6):

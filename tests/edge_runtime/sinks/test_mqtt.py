@@ -287,6 +287,7 @@ def test_a_message_of_200_kilobytes_to_the_sink_costs_neither_connection_nor_rec
     assert [line.rpartition(": ")[2] for line in log.lines] == ["connected"]
 
 
+@pytest.mark.long
 def test_without_a_journal_drops_are_counted_and_told_when_it_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,6 +316,7 @@ def test_what_no_broker_took_at_the_end_is_counted(
     assert sink.dropped == 12
 
 
+@pytest.mark.long
 def test_a_broker_that_stands_still_holds_up_nothing(
     broker: Broker, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -214,6 +214,7 @@ times = st.one_of(
 bad_times = st.sampled_from(["", "noon", "2026-05-01 24:00:01", "2026-05-01 12:00:60", "1_0"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("block", [1, 100, csvfile._BLOCK])
 @given(
     rows=st.lists(st.tuples(times, numbers, numbers), max_size=60),

@@ -85,6 +85,7 @@ def test_what_the_broker_had_kept_is_old(broker: Broker, tmp_path: Path) -> None
     assert not any(is_alarm(record) for record in run.records)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("with_file", [True, False])
 def test_the_right_password_is_let_in_and_the_wrong_one_explained_and_never_shown(
     tmp_path: Path, with_file: bool

@@ -239,6 +239,7 @@ def test_a_source_that_is_half_as_fast_has_a_gap_for_every_second_slot(live: boo
     assert played.rows[:-1] == [row for i in range(49) for row in (i, None)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("live", [False, True])
 @pytest.mark.parametrize("ppm", [500, -500])
 def test_drift_over_many_samples_changes_nothing(live: bool, ppm: int) -> None:

@@ -53,6 +53,7 @@ def numbered(number: int, ended: bool = False) -> Snapshot:
     return replace(SNAPSHOT, counts=counts, trail=trail, process=process)
 
 
+@pytest.mark.long
 def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
     write_status(path, numbered(0))

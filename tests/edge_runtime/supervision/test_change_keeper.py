@@ -359,6 +359,7 @@ while True:
 """
 
 
+@pytest.mark.long
 def test_a_process_that_is_killed_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     paths = os.pathsep.join([str(Path(__file__).parents[3]), *sys.path])
     for _ in range(5):

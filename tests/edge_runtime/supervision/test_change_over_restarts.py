@@ -160,6 +160,7 @@ def accept(state: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     return gruard("accept", "--state", str(state), *words)
 
 
+@pytest.mark.long
 def test_the_owners_word_reaches_the_run_and_outlives_it(state: Path) -> None:
     run = Stream(state, "change@3")
     run.flags(6)

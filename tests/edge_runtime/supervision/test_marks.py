@@ -294,6 +294,7 @@ def listed(state: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.long
 def test_an_alarm_of_a_run_is_marked_while_it_is_on_and_after_the_run_was_killed(
     state: Path,
 ) -> None:

@@ -294,6 +294,7 @@ def muting(state: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     return gruard(words[0], "--state", str(state), *words[1:])
 
 
+@pytest.mark.long
 def test_the_owners_word_reaches_the_run_and_outlives_it(state: Path) -> None:
     run = Alarms(state)
     assert "MUTED" not in run.record()["flags"]
@@ -356,6 +357,7 @@ def test_a_command_killed_while_writing_leaves_the_mute_before(
     assert "Traceback" not in run.stop()
 
 
+@pytest.mark.long
 def test_a_status_file_tells_of_the_mute_and_the_exit_code_is_that_of_no_alarm(
     state: Path, tmp_path: Path
 ) -> None:

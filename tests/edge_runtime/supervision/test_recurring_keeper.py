@@ -204,6 +204,7 @@ def test_a_damaged_file_is_one_line_and_a_run_as_ever(state: Path) -> None:
     assert log.count("no alarm before this start is remembered") == 1 and "Traceback" not in log
 
 
+@pytest.mark.long
 def test_run_and_replay_of_a_recording_mark_the_same(tiny_bundle: Path, tmp_path: Path) -> None:
     recording, names = tmp_path / "nights.csv", ("time", *tiny_model.CHANNELS)
     lines = [names]

@@ -94,6 +94,7 @@ def test_a_busy_machine_gives_the_records_of_an_idle_one(
     assert [json.loads(idle[i])["tier"] for i in (150, 151, 170, 176)] == [3, 1, 3, 3]
 
 
+@pytest.mark.long
 def test_run_and_replay_give_the_same_records(tiny_bundle: Path, tmp_path: Path) -> None:
     recording = tmp_path / "day.csv"
     names = read_bundle(tiny_bundle).manifest.channel_names

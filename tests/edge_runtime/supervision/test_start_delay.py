@@ -152,6 +152,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
         yield channel
 
 
+@pytest.mark.long
 def test_a_service_that_fails_at_once_waits_and_a_stop_makes_it_start_at_once(
     manager: socket.socket, tmp_path: Path
 ) -> None:

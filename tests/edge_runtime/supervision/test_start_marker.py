@@ -222,6 +222,7 @@ def summary(*arguments: str) -> "dict[str, object]":
     return told
 
 
+@pytest.mark.long
 def test_the_summary_tells_how_the_last_run_ended(tmp_path: Path) -> None:
     assert summary()["started_after"] is None
     state = ("--state", str(tmp_path))

@@ -81,7 +81,7 @@ def uploads(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_command_describes_all_assets_and_the_next_one_reads_what_is_new(
     uploads: Path, tmp_path: Path
 ) -> None:
@@ -116,6 +116,7 @@ def test_a_command_describes_all_assets_and_the_next_one_reads_what_is_new(
     assert "Traceback" not in damaged.output and "1 not read" in damaged.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", range(STEPS + 1))
 def test_a_worker_killed_at_any_step_of_a_write_loses_and_repeats_nothing(
     step: int, tmp_path: Path
