@@ -122,7 +122,7 @@ else
 	$(PY) -m pytest -n $(JOBS) --dist worksteal -m "not slow and not long" $(ROOM_TESTS) $(ARGS)
 endif
 
-test-long: $(READY) $(CORE) #- a quarter of an hour: full conversions of all shapes, trainings
+test-long: $(READY) $(CORE) #- half an hour or more: what takes seconds each, such as conversions, trainings, power cuts
 	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m long $(ARGS)
 
 test-arm: $(READY) $(CORE) arm-trees #- some minutes: the same bits on emulated aarch64 and armv7 (docs/arm.md)

@@ -18,6 +18,8 @@ from train.training_request import Budget, TrainingRequest, read_training_data
 
 SETTINGS = "channels:\n  set_point: {exogenous: true}\n  flow: {low: -20, high: 60, unit: l/min}\n"
 
+pytestmark = pytest.mark.long
+
 
 def silent(*_: object) -> None:
     pass
@@ -64,7 +66,6 @@ def content(bundle: Path) -> dict[str, Any]:
     return manifest
 
 
-@pytest.mark.long
 def test_the_constants_and_thresholds_are_the_same(bundles: tuple[Path, Path]) -> None:
     device, workstation = map(content, bundles)
     assert device["diagnosis"] is not None and device["forecast"]["cross"]

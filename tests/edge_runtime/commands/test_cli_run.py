@@ -109,7 +109,7 @@ def wait_for_end(pidfd: int) -> bool:
     ("number", "code"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGKILL, -9)],
 )
-@pytest.mark.parametrize("plan", ["none@0", "hang@1"])
+@pytest.mark.parametrize("plan", ["none@0", pytest.param("hang@1", marks=pytest.mark.long)])
 def test_no_signal_leaves_a_worker_behind(number: signal.Signals, code: int, plan: str) -> None:
     with start("run", "x.gruard", "--source", "-", plan=plan) as process:
         ask(process, b"a,b\n")

@@ -268,6 +268,7 @@ def wandering() -> tuple[object, np.ndarray]:
 @given(
     words=st.lists(st.tuples(st.integers(0, 329), st.sampled_from(["yes", "no", "anew", "reset"]))),
 )
+@pytest.mark.long
 def test_the_core_takes_the_owners_word_and_begins_anew_as_the_reference_does(
     words: list[tuple[int, str]],
 ) -> None:

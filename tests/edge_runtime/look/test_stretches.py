@@ -186,6 +186,7 @@ def plain_contrast(inside: np.ndarray, others: np.ndarray, floor: float) -> np.n
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("rows", "channels"), [(1000, 12), (3000, 3)])
 def test_the_fast_sums_find_what_the_plain_ones_find(
     rows: int, channels: int, monkeypatch: pytest.MonkeyPatch

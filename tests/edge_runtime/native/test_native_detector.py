@@ -37,8 +37,13 @@ LINEAR: dict[str, Callable[[], MadeBundle]] = {
     "as many channels as there may be": lambda: models.linear(256, 256, order=1, rules=True),
 }
 
+LONG = ("seven channels, nine lags", "as many channels as a diagnosis may have")
 
-@pytest.mark.parametrize("name", LINEAR)
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.long] if name in LONG else []) for name in LINEAR],
+)
 def test_a_linear_machine(name: str) -> None:
     bundle = LINEAR[name]()
     check(bundle, faulty_rows(bundle, ROWS, seed=len(name)))
