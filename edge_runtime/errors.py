@@ -121,6 +121,10 @@ class LimitedLog:
         return True
 
 
+def ignore_line(line: str) -> None:
+    """Do nothing; the default of callbacks that take a line of text."""
+
+
 def described(error: Exception) -> str:
     """Return the message of a GruardError; of any other error, its type and message."""
     return str(error) if isinstance(error, GruardError) else f"{type(error).__name__}: {error}"

@@ -87,9 +87,14 @@ class Alarm:
         """The names of the blamed channels."""
         return tuple(each.channel for each in self.blamed)
 
+    @property
+    def key(self) -> tuple[int, float]:
+        """What two moments of the same alarm have in common."""
+        return self.index, self.began
+
     def is_of(self, other: Alarm) -> bool:
         """Whether both are the same alarm, maybe at two moments."""
-        return (self.index, self.began) == (other.index, other.began)
+        return self.key == other.key
 
     def fields(self) -> dict[str, Any]:
         """Return plain JSON types: `id`, the fields, names as `blamed` and values as `readings`."""

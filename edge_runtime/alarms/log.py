@@ -76,7 +76,7 @@ NO_MACHINE = KnownMachine()
 
 
 def ignore_event(event: AlarmEvent) -> None:
-    """Do nothing; the default for those that are told."""
+    """Do nothing; the default `tell` callback."""
 
 
 class AlarmLog:

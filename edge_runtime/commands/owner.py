@@ -205,8 +205,8 @@ def marks(state: Path | None, language: str, as_json: bool) -> None:
 
     folder = run_folder(state)
     told, damaged = read_marks(folder)
-    listed = {(a.index, a.began): a for a in (*(m.alarm for m in told), *read_alarms(folder))}
-    newest = {(each.alarm.index, each.alarm.began): each for each in told}
+    listed = {a.key: a for a in (*(m.alarm for m in told), *read_alarms(folder))}
+    newest = {each.alarm.key: each for each in told}
     for key, alarm in sorted(listed.items(), key=lambda item: item[0][1]):
         word = newest.get(key)
         if as_json:

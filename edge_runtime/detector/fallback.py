@@ -40,6 +40,7 @@ from edge_runtime.detector.inputs import (
     standardise,
     validity_rules,
 )
+from edge_runtime.errors import ignore_line
 from edge_runtime.record import Flag, Float32, Record, Sample
 
 THRESHOLD = 1.0
@@ -254,10 +255,6 @@ class DamageLog:
             self._log(f"{what} changed in memory{times}; {then}")
 
 
-def ignore_damage(line: str) -> None:
-    """Do nothing; the default `on_damage` callback."""
-
-
 class GuardedFallback(ABC):
     """A fallback that compares its constants and its state with their copies before each step.
 
@@ -267,7 +264,7 @@ class GuardedFallback(ABC):
     _guarded_constants: GuardedMemory
     _guarded_state: Sequence[GuardedMemory]
 
-    def __init__(self, on_damage: Callable[[str], None] = ignore_damage) -> None:
+    def __init__(self, on_damage: Callable[[str], None] = ignore_line) -> None:
         self._damage = DamageLog(on_damage)
         self._read_constants()
         self._start()
@@ -348,7 +345,7 @@ class Fallback(GuardedFallback):
         self,
         source: Source,
         model_hash: str,
-        on_damage: Callable[[str], None] = ignore_damage,
+        on_damage: Callable[[str], None] = ignore_line,
     ) -> None:
         self._source = source
         self._names = source.channel_names

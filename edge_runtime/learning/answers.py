@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.alarms.alarm import Alarm
 from edge_runtime.alarms.log import CAPACITY, read_alarms
 from edge_runtime.detector.lasting_change import WORD as CHANGE_WORD
 from edge_runtime.detector.lasting_change import Word
@@ -93,9 +92,9 @@ def read_answers(folder: Path, ahead: float) -> OwnerAnswers:
     ahead: seconds by which the host's clock is ahead of the times of the readings.
     """
     marks = read_marks(folder)[0]
-    marked = {_key(mark.alarm): mark for mark in marks}
+    marked = {mark.alarm.key: mark for mark in marks}
     last = read_alarms(folder)
-    logged = {_key(alarm): alarm for alarm in (*(mark.alarm for mark in marks), *last)}
+    logged = {alarm.key: alarm for alarm in (*(mark.alarm for mark in marks), *last)}
     complete_since = -math.inf if len(last) < CAPACITY else last[0].start
     alarms = [
         AnsweredAlarm(TimeSpan(alarm.start, alarm.end), marked[key].real if key in marked else None)
@@ -142,7 +141,3 @@ def _write(file: Path, value: FoundCreeps | AcceptedCreeps | LeftOut) -> None:
         write_sealed(file, value)
     except OSError as error:
         raise GruardError(f"{file}: cannot be written ({reason(error)})") from None
-
-
-def _key(alarm: Alarm) -> tuple[int, float]:
-    return alarm.index, alarm.began

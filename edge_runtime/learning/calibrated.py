@@ -22,6 +22,7 @@ from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.calibration import Calibration, calibrate, margins_of
 from edge_runtime.detector.cell import Model
 from edge_runtime.detector.score import score_constants
+from edge_runtime.errors import ignore_line
 from edge_runtime.learning.cleaning import kept_rows
 from edge_runtime.learning.draft import (
     draft_manifest,
@@ -85,10 +86,6 @@ class RowsProgress:
             )
 
 
-def ignore_progress(sentence: str) -> None:
-    """Do nothing; the default `say` callback."""
-
-
 class Scores(Protocol):
     """Scores [n] of a recording, and where they are used: settled, bool [n]."""
 
@@ -136,7 +133,7 @@ def calibrated(
     model: bytes,
     version: int,
     wished_per_day: float,
-    say: Callable[[str], None] = ignore_progress,
+    say: Callable[[str], None] = ignore_line,
 ) -> Calibrated:
     """Measure every constant of the manifest, and the threshold of the reference kernel.
 

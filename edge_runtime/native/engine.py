@@ -21,7 +21,6 @@ from edge_runtime.detector.fallback import (
     THRESHOLD,
     GuardedFallback,
     GuardedMemory,
-    ignore_damage,
 )
 from edge_runtime.detector.golden import CODES, NONE, Array, SelfTest
 from edge_runtime.detector.kernels import CORE_KERNEL_ID, KERNEL_ID, Kernel
@@ -29,7 +28,7 @@ from edge_runtime.detector.lasting_change import ChangePhase, LastingChange
 from edge_runtime.detector.step import ignore_stage
 from edge_runtime.detector.thresholds import threshold_of
 from edge_runtime.diagnosis import KINDS
-from edge_runtime.errors import GruardError
+from edge_runtime.errors import GruardError, ignore_line
 from edge_runtime.native.blob import (
     INPUTS,
     graph_names,
@@ -135,15 +134,11 @@ Opener = Callable[[Bundle, Kernel, bool], StepDetector]
 """Opens a detector on a kernel other than the core."""
 
 
-def _ignore_refusal(refusal: str) -> None:
-    """Do nothing; the default `say` callback."""
-
-
 def open_detector(
     bundle: Bundle,
     kernel: Kernel | None = None,
     calibrated: bool = True,
-    say: Callable[[str], None] = _ignore_refusal,
+    say: Callable[[str], None] = ignore_line,
     otherwise: Opener = Detector,
 ) -> StepDetector:
     """Return the detector of `bundle` on any kernel; calibrated and errors as for Detector.
@@ -287,7 +282,7 @@ class NativeFallback(GuardedFallback):
     Each step compares the state, the core's pointers and the next piece of the constants.
     """
 
-    def __init__(self, bundle: Bundle, on_damage: Callable[[str], None] = ignore_damage) -> None:
+    def __init__(self, bundle: Bundle, on_damage: Callable[[str], None] = ignore_line) -> None:
         self._bundle, self._blob, manifest = bundle, bytearray(), bundle.manifest
         self._threshold = next(iter(manifest.thresholds.values()))  # of the model, which never runs
         self._records = Records(manifest.channel_names, bundle.model_hash, self._threshold.value)

@@ -1,4 +1,4 @@
-"""The list of boards: what the page says of each, what a missing tool is told as, and that an
+"""The list of boards: what the page says of each, how a missing tool is reported, and that an
 emulated processor has no more than its own."""
 
 import re
