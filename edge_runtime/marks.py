@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edge_runtime.alarms.alarm import Alarm, upgraded
+from edge_runtime.alarm import Alarm, upgraded
 from edge_runtime.errors import BusyError, GruardError, reason
 from edge_runtime.files import open_regular, read_regular, sync
 from edge_runtime.plain import SCHEMA, build, parse_json, seal, unseal

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from edge_runtime.alarms.alarm import Alarm
+from edge_runtime.alarm import Alarm
 from edge_runtime.alarms.log import read_alarms
 from edge_runtime.detector.lasting_change import KEPT as KEPT_CHANGE
 from edge_runtime.detector.lasting_change import WORD as CHANGE_WORD

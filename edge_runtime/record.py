@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.alarms.alarm import AlarmEvent
+from edge_runtime.alarm import AlarmEvent
 
 Float32 = npt.NDArray[np.float32]
 

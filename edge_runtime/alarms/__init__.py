@@ -1,1 +1,1 @@
-"""Alarms: what one is, which are remembered, who is told of them, and their pictures."""
+"""Alarms of a run: followed and remembered, passed on to commands, and drawn."""

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from edge_runtime.alarms.alarm import AlarmEvent
+from edge_runtime.alarm import AlarmEvent
 from edge_runtime.errors import GruardError, LimitedLog, reason, shortened
 from edge_runtime.files import readable
 from edge_runtime.threads import BEAT, MonitoredThread

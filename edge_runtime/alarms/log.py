@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_runtime.alarms.alarm import (
+from edge_runtime.alarm import (
     MOST_BLAMED,
     Alarm,
     AlarmEvent,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.alarms.alarm import Alarm, BlamedReading, is_date
+from edge_runtime.alarm import Alarm, BlamedReading, is_date
 from edge_runtime.errors import GruardError
 from edge_runtime.readings.parts import Part, parts_in, read_channels, read_rows
 from edge_runtime.words import SENTENCES, alarm_text, clock_text

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_runtime.alarms.alarm import AlarmEvent
+from edge_runtime.alarm import AlarmEvent
 from edge_runtime.alarms.command import AlarmCommand, require_program
 from edge_runtime.alarms.log import NO_MACHINE, AlarmLog, KnownMachine
 from edge_runtime.bundle.manifest import FallbackConstants, Manifest

@@ -15,7 +15,7 @@ from edge_runtime.commands.options import language_option, warn
 from edge_runtime.errors import GruardError
 
 if TYPE_CHECKING:
-    from edge_runtime.alarms.alarm import Alarm
+    from edge_runtime.alarm import Alarm
     from edge_runtime.marks import AlarmMark
 
 SERVICES = Path("/var/lib/gruard")

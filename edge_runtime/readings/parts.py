@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from edge_runtime.alarms.alarm import is_date
+from edge_runtime.alarm import is_date
 from edge_runtime.errors import GruardError
 from edge_runtime.files import read_regular
 from edge_runtime.plain import read_sealed

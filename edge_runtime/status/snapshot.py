@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_runtime.alarms.alarm import Alarm
+from edge_runtime.alarm import Alarm
 from edge_runtime.detector.lasting_change import Finding
 from edge_runtime.errors import GruardError, LimitedLog
 from edge_runtime.files import read_regular, replace_file

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from edge_runtime.alarms.alarm import Alarm
+from edge_runtime.alarm import Alarm
 from edge_runtime.detector.alarm import AlarmCourse
 from edge_runtime.record import Flag, Record, finite, flag_names
 from edge_runtime.supervision.policy import TIERS

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_runtime.alarms.alarm import Alarm
+from edge_runtime.alarm import Alarm
 from edge_runtime.alarms.log import AlarmLog
 from edge_runtime.detector.lasting_change import Finding, LastingChange
 from edge_runtime.errors import Complaints

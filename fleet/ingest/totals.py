@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.alarms.alarm import MOST_BLAMED
+from edge_runtime.alarm import MOST_BLAMED
 from edge_runtime.detector.alarm import PAUSE
 from edge_runtime.plain import LARGEST_INTEGER, read_sealed, write_sealed
 from fleet.ingest.batches import Batch, without_run

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from edge_runtime.alarms.alarm import Alarm, BlamedReading
+from edge_runtime.alarm import Alarm, BlamedReading
 from edge_runtime.detector.lasting_change import Finding
 from edge_runtime.mute import Mute
 from edge_runtime.plain import UNPRINTABLE

@@ -10,8 +10,8 @@ from queue import Queue
 import pytest
 from gruard_command import PATIENCE, gruard, indices
 
+from edge_runtime.alarm import Alarm, AlarmEvent, AlarmMoment, BlamedReading
 from edge_runtime.alarms import command as module
-from edge_runtime.alarms.alarm import Alarm, AlarmEvent, AlarmMoment, BlamedReading
 from edge_runtime.alarms.command import WAITING, AlarmCommand, require_program
 from edge_runtime.errors import GruardError
 from edge_runtime.files import readable

@@ -9,7 +9,7 @@ from faulty_worker import model_record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.alarms.alarm import AlarmEvent
+from edge_runtime.alarm import AlarmEvent
 from edge_runtime.alarms.log import ALARMS, AlarmLog, KnownMachine, read_alarms
 from edge_runtime.bundle.manifest import UNLIMITED
 from edge_runtime.bundle.reader import read_bundle

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from edge_runtime.alarms.alarm import Alarm, AlarmEvent, BlamedReading
+from edge_runtime.alarm import Alarm, AlarmEvent, BlamedReading
 
 SCRIPTS = Path(__file__).parents[3] / "examples/on-alarm"
 ALARM = Alarm(

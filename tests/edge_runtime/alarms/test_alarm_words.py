@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_snapshot import alarms
 
-from edge_runtime.alarms.alarm import Alarm, BlamedReading
+from edge_runtime.alarm import Alarm, BlamedReading
 from edge_runtime.diagnosis import KINDS
 from edge_runtime.words import LANGUAGES, SENTENCES, alarm_line, alarm_text, language_of
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_snapshot import alarms
 
-from edge_runtime.alarms.alarm import Alarm, BlamedReading
+from edge_runtime.alarm import Alarm, BlamedReading
 from edge_runtime.alarms.picture import AFTER, BEFORE, Course, picture, read_courses
 from edge_runtime.errors import GruardError
 from edge_runtime.readings.recorder import open_recorder

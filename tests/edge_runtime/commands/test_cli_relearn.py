@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from relearn_rig import DAY, NAMES, PERIOD, START, machine
 
-from edge_runtime.alarms.alarm import Alarm
+from edge_runtime.alarm import Alarm
 from edge_runtime.alarms.log import ALARMS, PastAlarms
 from edge_runtime.bundle.reader import read_bundle
 from edge_runtime.commands.main import gruard

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_journal import Log
 
-from edge_runtime.alarms.alarm import Alarm, BlamedReading
+from edge_runtime.alarm import Alarm, BlamedReading
 from edge_runtime.alarms.log import ALARMS, PastAlarms
 from edge_runtime.detector.lasting_change import KEPT as KEPT_CHANGE
 from edge_runtime.detector.lasting_change import WORD as CHANGE_WORD

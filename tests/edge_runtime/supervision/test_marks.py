@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from test_mute import Alarms, muting
 
 from edge_runtime import owner
-from edge_runtime.alarms.alarm import MOST_BLAMED, Alarm, BlamedReading
+from edge_runtime.alarm import MOST_BLAMED, Alarm, BlamedReading
 from edge_runtime.alarms.log import (
     ALARMS,
     BEGUN_EVERY,

@@ -8,7 +8,7 @@ import faulty_worker
 import numpy as np
 import pytest
 
-from edge_runtime.alarms.alarm import Alarm, BlamedReading
+from edge_runtime.alarm import Alarm, BlamedReading
 from edge_runtime.detector.alarm import PAUSE
 from edge_runtime.record import Flag, Record, Sample
 from edge_runtime.supervision.summary import Console, Summary

@@ -16,7 +16,7 @@ from small_fleet import appears
 pytest.importorskip("distributed", reason="the fleet is not tested: pip install '.[fleet]'")
 pytest.importorskip("pyarrow", reason="the fleet is not tested: pip install '.[fleet]'")
 from edge_runtime import __version__
-from edge_runtime.alarms.alarm import Alarm, BlamedReading
+from edge_runtime.alarm import Alarm, BlamedReading
 from edge_runtime.errors import GruardError
 from edge_runtime.marks import AlarmMark, append_mark
 from fleet.__main__ import cli
